@@ -1,0 +1,102 @@
+"""numpy basic indexing, turned into a box and the axes that an integer index removes."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, NamedTuple
+
+from bioimage_py.errors import InvalidIndexError
+from bioimage_py.geometry.box import Box
+
+__all__ = ["BasicIndex", "basic_index"]
+
+
+class BasicIndex(NamedTuple):
+    """An index in normal form: the box to read, and how to drop the axes indexed by an integer."""
+
+    box: Box
+    squeeze: tuple[slice | int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of what numpy would return for the index."""
+        return tuple(n for n, s in zip(self.box.shape, self.squeeze, strict=False) if isinstance(s, slice))
+
+    @property
+    def is_scalar(self) -> bool:
+        """Whether every axis is indexed by an integer and there is no Ellipsis, so numpy returns a scalar."""
+        return bool(self.squeeze) and all(isinstance(s, int) for s in self.squeeze)
+
+
+def basic_index(index: Any, shape: tuple[int, ...]) -> BasicIndex:
+    """Normalise a numpy basic index: int, slice with step 1, Ellipsis, or a tuple of them.
+
+    Parameters
+    ----------
+    index
+        What stood between the brackets.
+    shape
+        Shape of the array that is indexed.
+
+    Raises
+    ------
+    InvalidIndexError
+        For an integer out of bounds, too many indices, a step other than 1, or advanced indexing.
+
+    Examples
+    --------
+    >>> basic_index((3, slice(-2, None)), (5, 6, 7)).box
+    Box(begin=(3, 4, 0), end=(4, 6, 7))
+    """
+    items = list(index) if isinstance(index, tuple) else [index]
+    ellipses = [i for i, item in enumerate(items) if item is Ellipsis]
+    if len(ellipses) > 1:
+        raise InvalidIndexError(f"an index can have one Ellipsis ('...'), not {len(ellipses)}: {index!r}")
+    given = len(items) - len(ellipses)
+    if given > len(shape):
+        raise InvalidIndexError(f"too many indices: {given} for an array of {len(shape)} axes with shape {shape}")
+    fill = [slice(None)] * (len(shape) - given)
+    at = ellipses[0] if ellipses else len(items)
+    items[at : at + 1] = fill
+    begin, end, squeeze = [], [], []
+    for axis, (item, extent) in enumerate(zip(items, shape, strict=True)):
+        if isinstance(item, slice):
+            start, stop = _slice(item, extent, axis)
+            squeeze.append(slice(None))
+        else:
+            start = _integer(item, extent, axis)
+            stop = start + 1
+            squeeze.append(0)
+        begin.append(start)
+        end.append(stop)
+    box = Box(tuple(begin), tuple(end))
+    return BasicIndex(box, (*squeeze, Ellipsis) if ellipses else tuple(squeeze))  # type: ignore[arg-type]
+
+
+def _slice(item: slice, extent: int, axis: int) -> tuple[int, int]:
+    try:
+        start, stop, step = item.indices(extent)
+    except TypeError:
+        raise InvalidIndexError(f"slice bounds must be integers, got {item} for axis {axis}") from None
+    if step != 1:
+        raise InvalidIndexError(
+            f"only slices with step 1 are supported, got step {step} for axis {axis}; "
+            "read the region and take every n-th voxel of the result"
+        )
+    return start, max(start, stop)
+
+
+def _integer(item: Any, extent: int, axis: int) -> int:
+    if isinstance(item, bool) or getattr(item, "ndim", 0):
+        raise InvalidIndexError(
+            f"only integers, slices with step 1 and '...' can index a source, got {item!r} for axis {axis}"
+        )
+    try:
+        number = operator.index(item)
+    except TypeError:
+        raise InvalidIndexError(
+            f"only integers, slices with step 1 and '...' can index a source, got {item!r} for axis {axis}"
+        ) from None
+    if not -extent <= number < extent:
+        raise InvalidIndexError(f"index {number} is out of bounds for axis {axis} with {extent} voxels")
+    return number + extent if number < 0 else number

@@ -1,0 +1,100 @@
+"""One model of what an image says about its axes, whatever format it came from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+__all__ = ["ImageMetadata", "normalise_unit"]
+
+_UNITS = {
+    "angstrom": ("å", "angstrom", "ångström", "ångstrom", "a", "\u212b"),
+    "nanometer": ("nm", "nanometer", "nanometre", "nanometers", "nanometres"),
+    "micrometer": ("um", "µm", "μm", "micron", "microns", "micrometer", "micrometre", "micrometers", "\\u00b5m"),
+    "millimeter": ("mm", "millimeter", "millimetre", "millimeters"),
+    "centimeter": ("cm", "centimeter", "centimetre"),
+    "meter": ("m", "meter", "metre", "meters"),
+    "inch": ("inch", "in", '"'),
+    "second": ("s", "sec", "second", "seconds"),
+    "millisecond": ("ms", "millisecond", "milliseconds"),
+}
+_UNIT_OF = {alias: name for name, aliases in _UNITS.items() for alias in aliases}
+
+
+def normalise_unit(unit: str | None) -> str | None:
+    """Return the UDUNITS name that OME-NGFF uses for a unit (`"µm"` → `"micrometer"`), or None if it is none.
+
+    Examples
+    --------
+    >>> normalise_unit("µm"), normalise_unit("pixel")
+    ('micrometer', None)
+    """
+    return None if not unit else _UNIT_OF.get(unit.strip().lower())
+
+
+@dataclass(frozen=True)
+class ImageMetadata:
+    """Axes, voxel size, units and attributes of an array; what is unknown is None.
+
+    Attributes
+    ----------
+    axes
+        One short name per array axis, slowest first, such as `("z", "y", "x")`.
+    voxel_size
+        Physical extent of a voxel per array axis, in `units`; 1.0 on axes that have none.
+    units
+        Unit per array axis as OME-NGFF names them (`"micrometer"`), None where unknown.
+    origin
+        Position of the centre of the first voxel per array axis, in `units`.
+    channel_names
+        Names of the channels, along the axis "c".
+    attributes
+        Everything else that the source carries, plain JSON values.
+    """
+
+    axes: tuple[str, ...] | None = None
+    voxel_size: tuple[float, ...] | None = None
+    units: tuple[str | None, ...] | None = None
+    origin: tuple[float, ...] | None = None
+    channel_names: tuple[str, ...] | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_axes_selected(self, kept: Sequence[int | None]) -> ImageMetadata:
+        """Return the metadata of an array whose axes are `kept`, None standing for a new axis."""
+        return replace(
+            self,
+            axes=None if self.axes is None else _take(self.axes, kept, ""),
+            voxel_size=None if self.voxel_size is None else _take(self.voxel_size, kept, 1.0),
+            units=None if self.units is None else _take(self.units, kept, None),
+            origin=None if self.origin is None else _take(self.origin, kept, 0.0),
+        )
+
+    def shifted(self, offset: Sequence[int]) -> ImageMetadata:
+        """Return the metadata of a region that begins `offset` voxels into the array."""
+        if self.voxel_size is None or not any(offset):
+            return self
+        origin = self.origin or (0.0,) * len(self.voxel_size)
+        return replace(
+            self,
+            origin=tuple(o + n * s for o, n, s in zip(origin, offset, self.voxel_size, strict=True)),
+        )
+
+    def fitting(self, ndim: int) -> ImageMetadata:
+        """Return the metadata with every per-axis field that does not have `ndim` entries, or is nonsense, dropped."""
+
+        def keep(values: tuple[Any, ...] | None) -> Any:
+            return values if values is not None and len(values) == ndim else None
+
+        size = keep(self.voxel_size)
+        if size is not None and not all(math.isfinite(s) and s > 0 for s in size):
+            size = None
+        axes = keep(self.axes)
+        if axes is not None and len(set(axes)) != len(axes):
+            axes = None
+        return replace(self, axes=axes, voxel_size=size, units=keep(self.units), origin=keep(self.origin))
+
+
+def _take(values: Sequence[Any], kept: Sequence[int | None], missing: Any) -> tuple[Any, ...]:
+    return tuple(missing if axis is None else values[axis] for axis in kept)

@@ -1,0 +1,82 @@
+"""What a new stored array shall look like: shape, dtype, chunks, shards, codec, fill value, metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.metadata import ImageMetadata
+
+__all__ = ["CODECS", "ArraySpec", "Codec"]
+
+CODECS = ("none", "zstd", "gzip", "zlib", "bz2", "lz4", "blosc", "lzf", "jpeg")
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A compression by name, with the options that most stores share.
+
+    Attributes
+    ----------
+    name
+        One of `CODECS`. Not every store has every codec.
+    level
+        The codec's own level, or None for the store's default.
+    options
+        Further options: for blosc `cname` (`"zstd"`, `"lz4"`, …) and `shuffle` (`"noshuffle"`, `"shuffle"`,
+        `"bitshuffle"`).
+    """
+
+    name: str
+    level: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, codec: str | Mapping[str, Any] | Codec) -> Codec:
+        """Read a codec as a user gives it: `"zstd"`, `"gzip:6"`, or `{"name": "blosc", "level": 3, "cname": "lz4"}`.
+
+        Raises
+        ------
+        InvalidArgumentError
+            For a name that is not in `CODECS` or a level that is not an integer.
+
+        Examples
+        --------
+        >>> Codec.parse("gzip:6")
+        Codec(name='gzip', level=6, options={})
+        """
+        if isinstance(codec, Codec):
+            return codec
+        if isinstance(codec, str):
+            name, _, level = codec.partition(":")
+            options: dict[str, Any] = {}
+        elif isinstance(codec, Mapping):
+            options = dict(codec)
+            name = str(options.pop("name", options.pop("id", "")))
+            level = options.pop("level", options.pop("clevel", ""))
+        else:
+            raise InvalidArgumentError(f"codec must be a name, a dict or a Codec, got {codec!r}")
+        if name not in CODECS:
+            raise InvalidArgumentError(f"codec {name!r} is not known; choose one of {', '.join(CODECS)}")
+        try:
+            return cls(name, None if level in ("", None) else int(level), options)
+        except (TypeError, ValueError):
+            raise InvalidArgumentError(f"level of codec {name!r} must be an integer, got {level!r}") from None
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """What `create_output` hands to a storage family; every choice is already made, except store defaults (None)."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: tuple[int, ...] | None = None
+    shards: tuple[int, ...] | None = None
+    codec: Codec | None = None
+    zarr_format: int = 3
+    fill_value: Any = None
+    metadata: ImageMetadata = field(default_factory=ImageMetadata)

@@ -1,0 +1,239 @@
+"""The contract that every source keeps: shape, dtype, region reads, region writes, and what it can do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from bioimage_py.errors import InvalidArgumentError, ReadOnlyError
+from bioimage_py.geometry import Box, basic_index
+from bioimage_py.metadata import ImageMetadata
+
+__all__ = ["AnyArray", "FileSource", "Source", "SourceSpec", "StoredSize"]
+
+AnyArray = npt.NDArray[Any]
+SourceSpec = dict[str, Any]
+"""Plain JSON that `from_spec` turns into a source again, in any process that sees the same files."""
+
+
+@dataclass(frozen=True)
+class StoredSize:
+    """What a source takes up in its store."""
+
+    n_bytes: int
+    n_files: int
+
+
+class Source(ABC):
+    """Anything array-like that can be read by region, and perhaps written.
+
+    A subclass sets the attributes below and implements `_read`; a writable one also `_write`. Both are given a
+    box that lies inside the array and is not empty, and both are called from several threads at once.
+
+    Attributes
+    ----------
+    shape
+        Extent per axis in voxels, slowest axis first (C order).
+    dtype
+        The numpy dtype of what reading returns.
+    chunks
+        The store's unit of encoding per axis, or None where any region can be read at the cost of its voxels.
+    shards
+        The store's file that holds many chunks, or None.
+    writable
+        Whether `source[...] = values` works.
+    concurrent_writes
+        Whether several processes may write different write units (shards, else chunks) at once.
+    format
+        Short name of the format for people, such as `"zarr v3"`.
+    codec
+        How chunks are encoded, for people, such as `"blosc zstd:1 bitshuffle"`; empty where they are not.
+    fill_value
+        What voxels of chunks that were never written read as, or None where the store has no such notion.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: tuple[int, ...] | None = None
+    shards: tuple[int, ...] | None = None
+    writable: bool = False
+    concurrent_writes: bool = False
+    format: str = "array"
+    codec: str = ""
+    fill_value: Any = None
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of voxels."""
+        return Box.whole(self.shape).size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all voxels, decoded."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def write_unit(self) -> tuple[int, ...] | None:
+        """What must be written by one writer at a time: the shard if there is one, else the chunk."""
+        return self.shards or self.chunks
+
+    @property
+    def name(self) -> str:
+        """What the source is called in messages: its path and key, or a description."""
+        return f"{self.format} of shape {self.shape}"
+
+    @property
+    def metadata(self) -> ImageMetadata:
+        """Axes, voxel size, units and attributes, as far as the source knows them."""
+        return ImageMetadata()
+
+    def read(self, box: Box) -> AnyArray:
+        """Return the voxels in a box.
+
+        The array has shape `box.shape` and this source's dtype. It may be a view of memory that the source goes on
+        using: treat it as read-only.
+        """
+        if box.is_empty():
+            return np.empty(box.shape, self.dtype)
+        return self._read(box)
+
+    def write(self, box: Box, values: AnyArray) -> None:
+        """Write `values`, an array of shape `box.shape` and any dtype, with numpy's unsafe cast.
+
+        It returns when the voxels are in the store; the array may be changed afterwards.
+
+        Raises
+        ------
+        ReadOnlyError
+            If the source is not writable.
+        StorageError
+            If the store fails.
+        """
+        if not self.writable:
+            raise ReadOnlyError(f"{self.name} is read-only; open it with mode='r+' to write into it")
+        if not box.is_empty():
+            self._write(box, values)
+
+    @abstractmethod
+    def _read(self, box: Box) -> AnyArray: ...
+
+    def _write(self, box: Box, values: AnyArray) -> None:
+        raise ReadOnlyError(f"{self.name} cannot be written")
+
+    def __getitem__(self, index: Any) -> Any:
+        selection = basic_index(index, self.shape)
+        return self.read(selection.box)[selection.squeeze]
+
+    def __setitem__(self, index: Any, values: Any) -> None:
+        selection = basic_index(index, self.shape)
+        try:
+            full = np.broadcast_to(np.asarray(values), selection.shape)
+        except ValueError:
+            raise InvalidArgumentError(
+                f"cannot write values of shape {np.shape(values)} into a region of shape {selection.shape}"
+            ) from None
+        self.write(selection.box, full.reshape(selection.box.shape))
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> AnyArray:
+        if copy is False:
+            raise ValueError(f"{self.name} is read from a store: it cannot become an array without a copy")
+        return np.array(self.read(Box.whole(self.shape)), dtype=dtype)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a source with no axes")
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        chunks = "" if self.chunks is None else f", chunks={self.chunks}"
+        shards = "" if self.shards is None else f", shards={self.shards}"
+        return f"<{type(self).__name__} {self.name}: shape={self.shape}, dtype={self.dtype}{chunks}{shards}>"
+
+    def to_spec(self) -> SourceSpec:
+        """Return plain JSON from which `from_spec` reopens the source in another process.
+
+        Raises
+        ------
+        InvalidArgumentError
+            For in-memory arrays: they exist in this process only, so they are for local runs.
+        """
+        raise InvalidArgumentError(
+            f"{self.name} is held in memory and has no spec: it can be used in local runs only. "
+            "For distributed runs write it to a file first, for example with copy(array, 'array.zarr')"
+        )
+
+    def identities(self) -> frozenset[tuple[Any, ...]]:
+        """Return tokens of the stored arrays that reading this source leads to; equal tokens mean the same array."""
+        return frozenset({("object", id(self))})
+
+    def for_run(self, threads: int, cache_bytes: int) -> Source:
+        """Return a twin of this source tuned for a run.
+
+        Parameters
+        ----------
+        threads
+            How many threads the twin may use inside one process for decoding and encoding, whoever calls it.
+        cache_bytes
+            How many bytes of decoded chunks it may keep between reads. 0 keeps none.
+        """
+        del threads, cache_bytes
+        return self
+
+    def stored_size(self) -> StoredSize | None:
+        """Return bytes and files in the store, or None where that has no meaning."""
+        return None
+
+    def close(self) -> None:
+        """Release file handles; reading afterwards is an error for sources that hold one."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class FileSource(Source):
+    """A source stored under a path or URL, with a key where the container holds several arrays.
+
+    Attributes
+    ----------
+    path
+        Path or URL of the file, folder or container.
+    key
+        Name of the array in its container, or None.
+    mode
+        `"r"` or `"r+"`.
+    kind
+        The storage family in the registry that reopens it.
+    """
+
+    kind: str
+    path: str
+    key: str | None = None
+    mode: str = "r"
+
+    @property
+    def name(self) -> str:
+        """Path, and key where there is one."""
+        return self.path if not self.key else f"{self.path}:{self.key}"
+
+    def to_spec(self) -> SourceSpec:
+        """Return the family, path, key and mode; options of a family are added by its class."""
+        spec: SourceSpec = {"kind": self.kind, "path": self.path, "mode": self.mode}
+        if self.key is not None:
+            spec["key"] = self.key
+        return {**spec, **self._spec_options()}
+
+    def _spec_options(self) -> Mapping[str, Any]:
+        return {}

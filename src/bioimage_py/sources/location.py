@@ -1,0 +1,124 @@
+"""From a path or URL as a user writes it to the container, the key in it, and the storage family."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from bioimage_py.errors import SourceNotFoundError, UnsupportedFormatError
+from bioimage_py.sources.registry import FAMILIES, Family
+
+__all__ = ["Location", "family_by_content", "family_by_suffix", "is_url", "locate", "looks_like_pattern"]
+
+_URL = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
+_CONTAINER_SUFFIXES = tuple(s for f in FAMILIES if f.container for s in f.suffixes)
+_IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
+
+
+class Location(NamedTuple):
+    """Where an array is: `path` of the file, folder or container, `key` in it, and the family, if it can be told."""
+
+    path: str
+    key: str | None
+    family: Family | None
+
+
+def is_url(path: str) -> bool:
+    """Whether a path is a URL; `file://` counts as one."""
+    return bool(_URL.match(path))
+
+
+def looks_like_pattern(text: str) -> bool:
+    """Whether a text holds glob characters."""
+    return any(c in text for c in "*?[")
+
+
+def locate(path: str | os.PathLike[str], key: str | None = None) -> Location:
+    """Split `"data.n5/raw"` and `"file.h5:/volumes/raw"` into container and key, and name the family by its suffix.
+
+    A key given separately is joined to one in the path. Nothing is opened; the file system is only asked whether a
+    path is there.
+    """
+    text = os.fspath(path)
+    if text.startswith("file://"):
+        text = unquote(urlsplit(text).path)
+    if not is_url(text):
+        text = os.path.expanduser(text)  # noqa: PTH111 - keeps '//' and trailing text of keys as they are
+    container, inner = _split_container(text)
+    joined = "/".join(part.strip("/") for part in (inner, key) if part and part.strip("/")) or None
+    return Location(container, joined, family_by_suffix(container))
+
+
+def _split_container(text: str) -> tuple[str, str | None]:
+    for suffix in _CONTAINER_SUFFIXES:
+        match = re.match(rf"^(.*?{re.escape(suffix)}):(?!//)(.*)$", text, re.IGNORECASE | re.DOTALL)
+        if match and not os.path.lexists(text):
+            return match[1], match[2]
+    parts = text.rstrip("/").split("/")
+    for n in range(1, len(parts)):
+        head = "/".join(parts[:n])
+        if parts[n - 1].lower().endswith(_CONTAINER_SUFFIXES) and _is_container(head):
+            return head, "/".join(parts[n:])
+    return (text.rstrip("/") if len(text) > 1 else text), None
+
+
+def _is_container(path: str) -> bool:
+    """Whether what ends like a container can be one: a folder called `raw.h5` is none."""
+    found = family_by_suffix(path)
+    if found is None or is_url(path) or not os.path.lexists(path):
+        return True
+    return Path(path).is_dir() if found.markers else Path(path).is_file()
+
+
+def family_by_suffix(path: str) -> Family | None:
+    """Return the family that a path's ending names, or None."""
+    lowered = (urlsplit(path).path if is_url(path) else path).lower().rstrip("/")
+    for found in FAMILIES:
+        if lowered.endswith(found.suffixes) and found.suffixes:
+            return found
+    return None
+
+
+def family_by_content(path: str) -> Family | None:
+    """Return the family whose marker file or leading bytes are found at a local path, or None.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If nothing is there.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise SourceNotFoundError(_not_there(place))
+    if place.is_dir():
+        return next((f for f in FAMILIES if any((place / m).is_file() for m in f.markers)), None)
+    with place.open("rb") as file:
+        head = file.read(1024)
+    return next((f for f in FAMILIES if any(head[o : o + len(b)] == b for o, b in f.magic)), None)
+
+
+def _not_there(place: Path) -> str:
+    parent = place.parent
+    if not parent.exists():
+        return f"there is no file or folder {str(place)!r}: its folder {str(parent)!r} does not exist either"
+    near = sorted(p.name for p in parent.iterdir() if fnmatch.fnmatch(p.name.lower(), f"{place.stem.lower()}*"))
+    hint = f"; there is {', '.join(near[:5])}" if near else ""
+    return f"there is no file or folder {str(place)!r}{hint}"
+
+
+def image_suffixes_in(folder: Path) -> list[str]:
+    """Return the image endings found in a folder, such as `[".tif"]`."""
+    found = {p.suffix.lower() for p in folder.iterdir() if p.is_file()}
+    return sorted(s for s in found if s in _IMAGE_SUFFIXES)
+
+
+def unsupported(path: str) -> UnsupportedFormatError:
+    """Return the error for a path that no family recognises."""
+    known = ", ".join(f"{f.title} ({' '.join(f.suffixes)})" for f in FAMILIES if f.suffixes)
+    return UnsupportedFormatError(
+        f"{path!r} is not in a format that can be read: neither its ending nor its content is known. Known: {known}"
+    )

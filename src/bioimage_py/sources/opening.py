@@ -1,0 +1,164 @@
+"""Turning what a user has into a source: `as_source`, `open_source`, `from_spec`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from bioimage_py.errors import InvalidArgumentError, SourceNotFoundError
+from bioimage_py.sources.base import Source, SourceSpec
+from bioimage_py.sources.location import (
+    Location,
+    family_by_content,
+    image_suffixes_in,
+    is_url,
+    locate,
+    looks_like_pattern,
+    unsupported,
+)
+from bioimage_py.sources.registry import FAMILIES, family_module
+
+__all__ = ["as_source", "from_spec", "open_source"]
+
+
+def as_source(obj: Any) -> Source:
+    """Return a source for an array, a handle, a path or a URL; a `Source` is returned as it is.
+
+    Parameters
+    ----------
+    obj
+        A `Source`; a numpy array; a live zarr, z5py, h5py or TensorStore array (reopened through the fast engine where
+        it is stored in files); a path or URL; or any object with `shape`, `dtype` and numpy indexing.
+
+    Raises
+    ------
+    InvalidArgumentError
+        For anything else.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> as_source(np.zeros((3, 4), "uint8")).shape
+    (3, 4)
+    """
+    if isinstance(obj, Source):
+        return obj
+    if isinstance(obj, (str, os.PathLike)):
+        return open_source(obj)
+    package = type(obj).__module__.partition(".")[0]
+    for found in FAMILIES:
+        if package in found.handles:
+            source = family_module(found.kind, "from_handle").from_handle(obj)
+            if source is not None:
+                return cast("Source", source)
+    source = family_module("memory", "from_handle").from_handle(obj)
+    if source is None:
+        raise InvalidArgumentError(
+            f"cannot read voxels from {type(obj).__name__} {str(obj)[:80]!r}: give an array, a path, or an object with "
+            "shape, dtype and indexing"
+        )
+    return cast("Source", source)
+
+
+def open_source(
+    path: str | os.PathLike[str], key: str | None = None, mode: str = "r", **options: Any
+) -> Source:
+    """Open a stored array by its path; nothing but metadata is read.
+
+    Parameters
+    ----------
+    path
+        A file, a folder or a URL: `"stack.tif"`, `"data.n5/raw"`, `"file.h5:/volumes/raw"`, `"s3://bucket/a.zarr"`, or a
+        pattern such as `"slices/*.tif"`.
+    key
+        Name of the array in a container, or a pattern such as `"*.tif"` for the slices in a folder.
+    mode
+        `"r"` to read, `"r+"` to write into what exists.
+    **options
+        Options of the storage family, such as `series=` for TIFF.
+
+    Returns
+    -------
+    Source
+        The array, lazily.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If the path, the key or the pattern leads to nothing.
+    AmbiguousSourceError
+        If a container holds several arrays and no key is given; the message lists them.
+    UnsupportedFormatError
+        If neither the ending nor the content is known.
+    """
+    if mode not in ("r", "r+"):
+        raise InvalidArgumentError(f"mode must be 'r' or 'r+', got {mode!r}; create_output makes new arrays")
+    if not os.fspath(path):
+        raise InvalidArgumentError("the path is empty")
+    location = _stack_location(os.fspath(path), key) or locate(path, key)
+    kind = location.family.kind if location.family else None
+    if not is_url(location.path):
+        kind = _checked_kind(location)
+    if kind is None:
+        kind = family_module("zarr", "probe_url").probe_url(location.path)
+    return cast(
+        "Source", family_module(kind, "open_path").open_path(location.path, location.key, mode, **options)
+    )
+
+
+def _checked_kind(location: Location) -> str | None:
+    """Name the family of a local path: by content, and by its ending where the content says nothing."""
+    if location.family is not None and location.family.kind == "stack" and looks_like_pattern(location.key or ""):
+        return "stack"
+    by_content = family_by_content(location.path)
+    if by_content is not None:
+        return by_content.kind
+    if location.family is not None:
+        return location.family.kind
+    raise unsupported(location.path)
+
+
+def _stack_location(path: str, key: str | None) -> Location | None:
+    """Recognise a folder of slices: by a pattern, or by holding images of one kind only."""
+    stack = next(f for f in FAMILIES if f.kind == "stack")
+    if is_url(path):
+        return None
+    place = Path(path).expanduser()
+    if key is not None and looks_like_pattern(key) and (place.is_dir() or not place.exists()):
+        if not place.is_dir():
+            raise SourceNotFoundError(f"there is no folder {path!r} to look for {key!r} in")
+        return Location(str(place), key, stack)
+    if key is None and not place.exists() and looks_like_pattern(place.name):
+        if not place.parent.is_dir():
+            raise SourceNotFoundError(f"there is no folder {str(place.parent)!r} to look for {place.name!r} in")
+        return Location(str(place.parent), place.name, stack)
+    if key is None and place.is_dir() and locate(path).family is None and family_by_content(str(place)) is None:
+        suffixes = image_suffixes_in(place)
+        if len(suffixes) == 1:
+            return Location(str(place), f"*{suffixes[0]}", stack)
+        if suffixes:
+            raise InvalidArgumentError(
+                f"folder {path!r} holds images of several kinds ({', '.join(suffixes)}): "
+                f"give a pattern, for example open_source({path!r}, '*{suffixes[0]}')"
+            )
+    return None
+
+
+def from_spec(spec: Mapping[str, Any]) -> Source:
+    """Reopen a source from the plain JSON that its `to_spec` returned, in any process that sees the same files.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the spec names no known family.
+    SourceNotFoundError
+        If what it leads to is gone.
+    """
+    try:
+        kind = spec["kind"]
+    except (KeyError, TypeError):
+        raise InvalidArgumentError(f"a source spec is a dict with 'kind', got {spec!r}") from None
+    module = family_module(kind, "open_spec")
+    return cast("Source", module.open_spec(cast("SourceSpec", dict(spec))))
