@@ -72,7 +72,8 @@ class Blocking:
     block_shape
         Shape of a block in voxels, one positive integer per axis.
     roi
-        The region to tile, in coordinates of the array. Blocks start at its `begin`. Default: the whole array.
+        The region to tile, in coordinates of the array. The grid stays that of the array, so that blocks which are
+        whole write units stay so; blocks are cut at the faces of the roi. Default: the whole array.
 
     Raises
     ------
@@ -94,8 +95,10 @@ class Blocking:
         self.roi = Box.whole(self.shape) if roi is None else roi
         if not Box.whole(self.shape).contains(self.roi):
             raise InvalidArgumentError(f"roi {self.roi} leaves the array of shape {self.shape}")
+        self._first = tuple(a // b for a, b in zip(self.roi.begin, self.block_shape, strict=True))
         self.grid_shape = tuple(
-            -(-n // b) for n, b in zip(self.roi.shape, self.block_shape, strict=True)
+            -(-e // b) - f if e > a else 0
+            for a, e, b, f in zip(*self.roi, self.block_shape, self._first, strict=True)
         )
         self.n_blocks = math.prod(self.grid_shape)
         strides, step = [], 1
@@ -134,11 +137,10 @@ class Blocking:
 
     def block_at(self, position: tuple[int, ...]) -> Block:
         """Return the block at a grid position."""
-        begin = tuple(
-            o + p * b for o, p, b in zip(self.roi.begin, position, self.block_shape, strict=True)
-        )
+        cell = tuple((f + p) * b for f, p, b in zip(self._first, position, self.block_shape, strict=True))
         return Block(
-            begin, tuple(min(a + b, e) for a, b, e in zip(begin, self.block_shape, self.roi.end, strict=True))
+            tuple(map(max, cell, self.roi.begin)),
+            tuple(min(a + b, e) for a, b, e in zip(cell, self.block_shape, self.roi.end, strict=True)),
         )
 
     def block(self, block_id: int) -> Block:
@@ -156,9 +158,10 @@ class Blocking:
         inside = box.intersect(self.roi)
         if inside.is_empty():
             return
-        local = inside.relative_to(self.roi.begin)
-        first = tuple(b // s for b, s in zip(local.begin, self.block_shape, strict=True))
-        last = tuple((e - 1) // s for e, s in zip(local.end, self.block_shape, strict=True))
+        first = tuple(a // b - f for a, b, f in zip(inside.begin, self.block_shape, self._first, strict=True))
+        last = tuple(
+            (e - 1) // b - f for e, b, f in zip(inside.end, self.block_shape, self._first, strict=True)
+        )
         yield from _ids(first, last, self._strides)
 
 

@@ -2,6 +2,7 @@
 
 from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.base import AnyArray, FileSource, Source, SourceSpec, StoredSize
+from bioimage_py.sources.creating import create_output
 from bioimage_py.sources.opening import as_source, from_spec, open_source
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "SourceSpec",
     "StoredSize",
     "as_source",
+    "create_output",
     "from_spec",
     "open_source",
 ]

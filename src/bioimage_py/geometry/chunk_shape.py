@@ -1,0 +1,79 @@
+"""Which chunk shape a new array gets when nobody says."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["default_chunks", "sensible_chunks"]
+
+_LEAST, _MOST = 2**18, 2**20
+_EDGE = 64
+
+
+def default_chunks(
+    shape: tuple[int, ...], itemsize: int, axes: tuple[str, ...] | None = None
+) -> tuple[int, ...]:
+    """Return chunks of 0.25 to 1 MiB, as near to cubes as the shape allows.
+
+    Parameters
+    ----------
+    shape
+        Shape of the array in voxels.
+    itemsize
+        Bytes of a voxel.
+    axes
+        Names of the axes; all but "x", "y" and "z" get an extent of 1, because viewers show one channel and one time
+        point at once. Without names the last three axes are taken for space. A last axis of at most 4 samples (RGB)
+        is kept whole.
+
+    Examples
+    --------
+    >>> default_chunks((300, 2048, 2048), 2)
+    (64, 64, 64)
+    >>> default_chunks((10, 2, 300, 2048, 2048), 1)
+    (1, 1, 64, 64, 64)
+    >>> default_chunks((4096, 4096), 1)
+    (512, 512)
+    """
+    spatial = _spatial(shape, axes)
+    chunks = [min(max(1, n), _EDGE) if d in spatial else 1 for d, n in enumerate(shape)]
+    if shape and shape[-1] <= 4 and len(shape) - 1 not in spatial:
+        chunks[-1] = max(1, shape[-1])
+
+    def n_bytes() -> int:
+        return math.prod(chunks) * itemsize
+
+    while n_bytes() < _LEAST:
+        growable = [d for d in spatial if chunks[d] < shape[d]]
+        if not growable:
+            break
+        d = min(growable, key=lambda d: (chunks[d], -d))
+        chunks[d] = min(shape[d], 2 * chunks[d])
+    while n_bytes() > _MOST and max(chunks) > 1:
+        d = max(range(len(chunks)), key=lambda d: (chunks[d], -d))
+        chunks[d] = -(-chunks[d] // 2)
+    return tuple(chunks)
+
+
+def _spatial(shape: tuple[int, ...], axes: tuple[str, ...] | None) -> list[int]:
+    if axes is not None and any(a in "zyx" for a in axes):
+        return [d for d, a in enumerate(axes) if a in ("z", "y", "x")]
+    last = len(shape)
+    if len(shape) in (3, 4) and shape[-1] in (3, 4) and min(shape[-3:-1]) > 16:
+        last -= 1
+    return list(range(max(0, last - 3), last))
+
+
+def sensible_chunks(
+    chunks: tuple[int, ...], shape: tuple[int, ...], itemsize: int, axes: tuple[str, ...] | None = None
+) -> bool:
+    """Whether an input's chunks are worth keeping in a new array.
+
+    They are when a chunk has 32 KiB to 8 MiB (or is the whole array) and is no thin slab: on each spatial axis it has
+    at least 16 voxels or the whole extent.
+    """
+    whole = all(c >= n for c, n in zip(chunks, shape, strict=True))
+    n_bytes = math.prod(min(c, n) for c, n in zip(chunks, shape, strict=True)) * itemsize
+    if n_bytes > 2**23 or (n_bytes < 2**15 and not whole):
+        return False
+    return all(chunks[d] >= min(16, shape[d]) for d in _spatial(shape, axes))
