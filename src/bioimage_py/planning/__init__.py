@@ -1,0 +1,21 @@
+"""Pure decisions, no I/O beyond metadata: road, block shape, memory, dry run."""
+
+from bioimage_py.planning.block_shape import choose_block_shape, read_amplification
+from bioimage_py.planning.byte_size import default_memory_limit, format_bytes, parse_bytes
+from bioimage_py.planning.copy_plan import CopyPlan, PlanOptions, checked_blocks, plan_copy
+from bioimage_py.planning.layout import ArrayLayout
+from bioimage_py.planning.memory import MemoryModel
+
+__all__ = [
+    "ArrayLayout",
+    "CopyPlan",
+    "MemoryModel",
+    "PlanOptions",
+    "checked_blocks",
+    "choose_block_shape",
+    "default_memory_limit",
+    "format_bytes",
+    "parse_bytes",
+    "plan_copy",
+    "read_amplification",
+]

@@ -1,0 +1,118 @@
+"""Which block shape reads the input least often, among those that are safe to write.
+
+A block is whole write units of the output, on the output's grid. How often the input's chunks are decoded follows
+from integers alone: on one axis of n voxels, blocks of b and chunks of c cut each other into
+`blocks + chunks - 1 - (boundaries they share)` pieces, and a chunk is decoded once per piece.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+from bioimage_py.planning.layout import ArrayLayout
+
+__all__ = ["choose_block_shape", "pieces", "read_amplification"]
+
+PREFERRED_BYTES = 2**24
+"""Voxels of a block where nothing else decides: large enough that Python's part is small, small enough to share."""
+
+_MOST_CANDIDATES = 20_000
+
+
+def pieces(extent: int, block: int, chunk: int) -> int:
+    """Return into how many pieces blocks and chunks cut an axis of `extent` voxels.
+
+    Examples
+    --------
+    >>> pieces(100, 50, 20)
+    6
+    """
+    if extent <= 0:
+        return 0
+    blocks, chunks = -(-extent // block), -(-extent // chunk)
+    return blocks + chunks - 1 - (extent - 1) // math.lcm(block, chunk)
+
+
+def read_amplification(
+    shape: tuple[int, ...], block_shape: tuple[int, ...], chunks: tuple[int, ...] | None
+) -> float:
+    """Return how often the input's chunks are decoded on average when each block is read once; 1.0 is the least."""
+    if chunks is None:
+        return 1.0
+    ratio = 1.0
+    for n, b, c in zip(shape, block_shape, chunks, strict=True):
+        if n > 0:
+            ratio *= pieces(n, b, c) / -(-n // c)
+    return ratio
+
+
+def choose_block_shape(
+    input_layout: ArrayLayout,
+    output_layout: ArrayLayout,
+    block_bytes: Callable[[tuple[int, ...]], int],
+    budget: int,
+) -> tuple[int, ...]:
+    """Return the block shape for a copy: whole write units of the output, chosen by the input's chunks.
+
+    Parameters
+    ----------
+    input_layout, output_layout
+        How both sides store their voxels; equal shapes.
+    block_bytes
+        The memory that one block in flight needs, for a block shape.
+    budget
+        The memory that one block may take. A single write unit may pass it: nothing smaller is safe.
+    """
+    shape = output_layout.shape
+    unit = tuple(min(u, max(1, n)) for u, n in zip(output_layout.write_unit, shape, strict=True))
+    options = _options(shape, output_layout.write_unit, input_layout.chunks)
+    best, best_score = unit, math.inf
+    for block in itertools.product(*options):
+        if block_bytes(block) > budget and block != tuple(o[0] for o in options):
+            continue
+        score = _score(block, input_layout, output_layout)
+        if score < best_score:
+            best, best_score = block, score
+    return best
+
+
+def _score(block: tuple[int, ...], input_layout: ArrayLayout, output_layout: ArrayLayout) -> float:
+    shape = output_layout.shape
+    inside = tuple(min(b, max(1, n)) for b, n in zip(block, shape, strict=True))
+    n_bytes = math.prod(inside) * max(input_layout.itemsize, output_layout.itemsize)
+    score = read_amplification(shape, block, input_layout.chunks)
+    score += 0.02 * abs(math.log2(n_bytes / PREFERRED_BYTES))
+    # Unchunked inputs are files or memory in C order: long runs along the last axes are read in one go.
+    run = 1
+    for b, n in zip(reversed(inside), reversed(shape), strict=True):
+        run *= b
+        if b < n:
+            break
+    weight = 0.02 if input_layout.chunks is None else 0.002
+    return score - weight * math.log2(min(run * input_layout.itemsize, 2**20))
+
+
+def _options(
+    shape: tuple[int, ...], unit: tuple[int, ...], chunks: tuple[int, ...] | None
+) -> list[list[int]]:
+    """Return the extents to try on each axis: the write unit, doublings of it, what fits the input's chunks, all."""
+    options: list[list[int]] = []
+    for axis, (n, u) in enumerate(zip(shape, unit, strict=True)):
+        whole = max(1, -(-n // u)) * u
+        found = {u, whole}
+        step = 2 * u
+        while step < whole:
+            found.add(step)
+            step *= 2
+        if chunks is not None:
+            fit = math.lcm(u, chunks[axis])
+            while fit < whole:
+                found.add(fit)
+                fit *= 2
+        options.append(sorted(found))
+    while math.prod(map(len, options)) > _MOST_CANDIDATES:
+        widest = max(options, key=len)
+        del widest[-2:0:-2]
+    return options

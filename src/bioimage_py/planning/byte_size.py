@@ -1,0 +1,97 @@
+"""Sizes in bytes: as users write them, as people read them, and how much memory there is."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from bioimage_py.errors import InvalidArgumentError
+
+__all__ = ["available_memory", "default_memory_limit", "format_bytes", "parse_bytes"]
+
+_UNITS = {"": 1, "b": 1}
+for _power, _letter in enumerate("kmgtp", start=1):
+    _UNITS.update({_letter: 1024**_power, f"{_letter}ib": 1024**_power, f"{_letter}b": 1000**_power})
+_SIZE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)\s*", re.IGNORECASE)
+
+
+def parse_bytes(size: int | str, name: str = "memory_limit") -> int:
+    """Return a positive number of bytes from `536870912`, `"512MiB"`, `"2 GB"` or `"1.5G"` (K, M, G, T alone are binary).
+
+    Raises
+    ------
+    InvalidArgumentError
+        If it is none, or not positive.
+
+    Examples
+    --------
+    >>> parse_bytes("512MiB"), parse_bytes("2 GB")
+    (536870912, 2000000000)
+    """
+    n_bytes: float = -1
+    if isinstance(size, str):
+        match = _SIZE.fullmatch(size)
+        if match and match[2].lower() in _UNITS:
+            n_bytes = float(match[1]) * _UNITS[match[2].lower()]
+    elif isinstance(size, (int, float)) and not isinstance(size, bool):
+        n_bytes = size
+    if n_bytes < 1:
+        raise InvalidArgumentError(
+            f"{name} must be a positive number of bytes or a text such as '512MiB' or '2GB', got {size!r}"
+        )
+    return int(n_bytes)
+
+
+def format_bytes(n_bytes: float) -> str:
+    """Return a size for people, in binary units.
+
+    Examples
+    --------
+    >>> format_bytes(268435456), format_bytes(1000)
+    ('256 MiB', '1000 B')
+    """
+    size = float(n_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            return f"{size:.3g} {unit}" if size < 100 else f"{size:.0f} {unit}"
+        size /= 1024
+    return f"{size:.3g} PiB" if size < 100 else f"{size:.0f} PiB"
+
+
+def available_memory() -> int:
+    """Return the bytes that this process could still use: the machine's free memory, or its control group's."""
+    free = _meminfo_available()
+    for limit_file, used_file in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        limit, used = _number_in(limit_file), _number_in(used_file)
+        if limit is not None and used is not None:
+            free = min(free, max(0, limit - used))
+    return free
+
+
+def default_memory_limit() -> int:
+    """Return 2 GiB, or half of the free memory where that is less."""
+    return max(2**26, min(2**31, available_memory() // 2))
+
+
+def _meminfo_available() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass  # not Linux: ask for all physical memory below
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (ValueError, OSError):
+        return 2**32
+
+
+def _number_in(path: str) -> int | None:
+    try:
+        return int(Path(path).read_text())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,340 @@
+"""Everything decided before a voxel moves."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.geometry import Blocking, IdSet, check_block_shape
+from bioimage_py.planning.block_shape import choose_block_shape, read_amplification
+from bioimage_py.planning.byte_size import default_memory_limit, format_bytes
+from bioimage_py.planning.layout import ArrayLayout
+from bioimage_py.planning.memory import MemoryModel
+
+__all__ = ["CopyPlan", "PlanOptions", "plan_copy"]
+
+DEFAULT_BLOCK_BUDGET = 2**28
+"""Memory of one block where no limit is given: a constant, so that every machine plans the same blocks."""
+
+MANY_FILES = 100_000
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """What a caller may decide about a copy.
+
+    Attributes
+    ----------
+    block_shape
+        The processing blocks, or None to have them planned.
+    memory_limit
+        Bytes, or None for the default, which never changes the block shape.
+    num_workers
+        Threads.
+    block_ids
+        The blocks to process, or None for all.
+    direct
+        Whether the whole array may be copied at once.
+    """
+
+    block_shape: tuple[int, ...] | None = None
+    memory_limit: int | None = None
+    num_workers: int = 1
+    block_ids: IdSet | None = None
+    direct: bool = False
+
+
+@dataclass(frozen=True)
+class CopyPlan:
+    """What a copy would do; `str(plan)` explains it.
+
+    Attributes
+    ----------
+    input, output, mask
+        Layouts of the sources; mask is None where there is none.
+    road
+        How voxels travel: `"recode"` decodes, casts or masks where asked, and encodes.
+    reason
+        Why this road.
+    block_shape
+        The processing blocks in voxels, whole chunks of the output.
+    group_shape
+        Blocks inside one such box go to one worker: it holds whole write units.
+    n_blocks
+        Blocks in the numbering of this call, from 0 in C order.
+    block_ids
+        Those to be processed.
+    direct
+        Whether the whole array is copied at once.
+    in_flight
+        Blocks, or groups of blocks, processed at the same time.
+    threads
+        Threads that decode and encode inside the libraries.
+    cache_bytes
+        Decoded input chunks kept between blocks, in bytes.
+    memory_limit, peak_memory
+        In bytes; what the sources and the interpreter take up anyway is not counted.
+    bytes_in, bytes_out
+        Voxels to be read and written, in bytes, decoded.
+    n_files
+        The most files that will be written, metadata not counted.
+    read_amplification
+        How often an input chunk is decoded on average.
+    hints
+        What would make this copy better.
+    """
+
+    input: ArrayLayout
+    output: ArrayLayout
+    mask: ArrayLayout | None
+    road: str
+    reason: str
+    block_shape: tuple[int, ...]
+    group_shape: tuple[int, ...]
+    n_blocks: int
+    block_ids: IdSet
+    direct: bool
+    in_flight: int
+    threads: int
+    cache_bytes: int
+    memory_limit: int
+    peak_memory: int
+    bytes_in: int
+    bytes_out: int
+    n_files: int
+    read_amplification: float
+    hints: tuple[str, ...] = ()
+
+    @property
+    def blocking(self) -> Blocking:
+        """The grid of blocks."""
+        return Blocking(self.output.shape, self.block_shape)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as plain JSON values."""
+        plain: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in (
+                "road", "reason", "n_blocks", "direct", "in_flight", "threads", "cache_bytes", "memory_limit", "peak_memory",
+                "bytes_in", "bytes_out", "n_files", "read_amplification",
+            )
+        }  # fmt: skip
+        plain["block_shape"] = list(self.block_shape)
+        plain["group_shape"] = list(self.group_shape)
+        plain["block_ids"] = self.block_ids.to_json()
+        plain["hints"] = list(self.hints)
+        for name in ("input", "output", "mask"):
+            layout: ArrayLayout | None = getattr(self, name)
+            plain[name] = None if layout is None else _layout_json(layout)
+        return plain
+
+    def __str__(self) -> str:
+        lines = [
+            ("input", _describe(self.input)),
+            ("output", _describe(self.output)),
+            *([("mask", _describe(self.mask))] if self.mask is not None else []),
+            ("road", f"{self.road}: {self.reason}"),
+            ("blocks", self._blocks_text()),
+            ("reads", f"{format_bytes(self.bytes_in)}; each input chunk decoded {self.read_amplification:.3g}×"),
+            ("writes", f"{format_bytes(self.bytes_out)} before compression, in at most {self.n_files:,} file(s)"),
+            ("memory", f"{format_bytes(self.peak_memory)} at most, of {format_bytes(self.memory_limit)} allowed"),
+            ("workers", f"{self.in_flight} block(s) at a time, {self.threads} codec thread(s)"),
+            *(("hint", hint) for hint in self.hints),
+        ]
+        return "\n".join(f"{label + ':':9}{text}" for label, text in lines)
+
+    def _blocks_text(self) -> str:
+        text = f"{self.n_blocks:,} of {_times(self.block_shape)} voxels"
+        if len(self.block_ids) != self.n_blocks:
+            text += f", {len(self.block_ids):,} of them asked for"
+        if self.direct:
+            text += "; the whole array at once, because it fits"
+        if self.group_shape != self.block_shape:
+            text += f"; grouped to {_times(self.group_shape)} so that each shard is written once"
+        return text
+
+
+def plan_copy(
+    input_layout: ArrayLayout,
+    output_layout: ArrayLayout,
+    mask_layout: ArrayLayout | None,
+    options: PlanOptions,
+) -> CopyPlan:
+    """Decide how to copy, from metadata alone.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If shapes differ, the block shape cuts chunks, a block id is out of range, or one block passes the limit.
+    """
+    _check_shapes(input_layout, output_layout, mask_layout)
+    threads = options.num_workers
+    memory = MemoryModel(input_layout, output_layout, mask_layout, threads)
+    limit = options.memory_limit
+    if options.block_shape is None:
+        budget = DEFAULT_BLOCK_BUDGET if limit is None else max(1, (limit - memory.base()) // 2)
+        block = choose_block_shape(input_layout, output_layout, memory.block, budget)
+    else:
+        block = checked_blocks(options.block_shape, output_layout)
+    group = _group_shape(block, output_layout)
+    blocking = Blocking(output_layout.shape, block)
+    ids = _selected(options.block_ids, blocking.n_blocks)
+    allowed = default_memory_limit() if limit is None else limit
+    in_hand = block if group == block else output_layout.write_unit
+    per_block = max(1, memory.block(in_hand))
+    in_flight = max(1, min(threads, (allowed - memory.base()) // per_block))
+    peak = memory.base() + in_flight * per_block
+    if limit is not None and peak > limit:
+        raise InvalidArgumentError(
+            f"memory_limit {format_bytes(limit)} is too small: one block of {_times(in_hand)} voxels needs "
+            f"{format_bytes(peak)}. Give a larger limit, or an output with smaller "
+            f"{'shards' if output_layout.shards else 'chunks'}"
+        )
+    whole = memory.base() + memory.block(output_layout.shape)
+    direct = options.direct and whole <= allowed and len(ids) == blocking.n_blocks
+    amplification = read_amplification(input_layout.shape, block, input_layout.chunks)
+    share = len(ids) / blocking.n_blocks if blocking.n_blocks else 0.0
+    cache = max(0, min(allowed // 4, allowed - peak)) if amplification > 1.01 and not direct else 0
+    return CopyPlan(
+        input=input_layout,
+        output=output_layout,
+        mask=mask_layout,
+        road="recode",
+        reason=_reason(input_layout, output_layout, mask_layout),
+        block_shape=block,
+        group_shape=group,
+        n_blocks=blocking.n_blocks,
+        block_ids=ids,
+        direct=direct,
+        in_flight=1 if direct else in_flight,
+        threads=threads,
+        cache_bytes=cache,
+        memory_limit=allowed,
+        peak_memory=whole if direct else min(peak + cache, allowed) if limit is None else peak + cache,
+        bytes_in=int(share * input_layout.nbytes),
+        bytes_out=int(share * output_layout.nbytes),
+        n_files=math.ceil(share * output_layout.n_files),
+        read_amplification=1.0 if direct else amplification,
+        hints=_hints(output_layout, amplification, limit),
+    )
+
+
+def checked_blocks(block_shape: tuple[int, ...], output_layout: ArrayLayout) -> tuple[int, ...]:
+    """Return a user's block shape, or raise if it cuts the output's chunks: two writers would meet in one."""
+    block = check_block_shape(block_shape, output_layout.shape)
+    chunks = output_layout.chunks
+    if chunks is not None:
+        for b, c, n in zip(block, chunks, output_layout.shape, strict=True):
+            if b % c and b < n:
+                near = tuple(max(1, round(x / y)) * y for x, y in zip(block, chunks, strict=True))
+                raise InvalidArgumentError(
+                    f"block_shape {block} is not a multiple of the output's chunks {chunks}: blocks would cut chunks. "
+                    f"Use whole chunks, for example {near}, or leave block_shape out"
+                )
+    return block
+
+
+def _check_shapes(a: ArrayLayout, b: ArrayLayout, mask: ArrayLayout | None) -> None:
+    if a.shape != b.shape:
+        raise InvalidArgumentError(
+            f"input and output must have one shape, got {a.shape} for {a.name} and {b.shape} for {b.name}"
+        )
+    if mask is not None and mask.shape != a.shape:
+        raise InvalidArgumentError(
+            f"the mask must have the input's shape {a.shape}, got {mask.shape} for {mask.name}"
+        )
+
+
+def _group_shape(block: tuple[int, ...], output_layout: ArrayLayout) -> tuple[int, ...]:
+    if output_layout.shards is None:
+        return block
+    return tuple(
+        b if b >= n else math.lcm(b, s)
+        for b, s, n in zip(block, output_layout.shards, output_layout.shape, strict=True)
+    )
+
+
+def _selected(block_ids: IdSet | None, n_blocks: int) -> IdSet:
+    if block_ids is None:
+        return IdSet.from_range(n_blocks)
+    if block_ids and block_ids.runs[-1][1] > n_blocks:
+        outside = block_ids - IdSet.from_range(n_blocks)
+        raise InvalidArgumentError(
+            f"block_ids out of range: {outside[0]} is not in 0 … {n_blocks - 1} (there are {n_blocks} blocks)"
+        )
+    return block_ids
+
+
+def _reason(a: ArrayLayout, b: ArrayLayout, mask: ArrayLayout | None) -> str:
+    why = []
+    if a.chunks is None:
+        why.append(f"{a.format} input has no encoded chunks")
+    elif a.chunks != b.chunks or a.shards != b.shards:
+        why.append(f"the chunk grid changes from {_grid(a)} to {_grid(b)}")
+    if a.dtype != b.dtype:
+        why.append(f"dtype changes from {a.dtype} to {b.dtype}")
+    if mask is not None:
+        why.append("a mask is applied")
+    return "voxels are decoded and encoded" + (": " + ", ".join(why) if why else "")
+
+
+def _grid(layout: ArrayLayout) -> str:
+    if layout.chunks is None:
+        return "none"
+    return _times(layout.chunks) + (f" in shards of {_times(layout.shards)}" if layout.shards else "")
+
+
+def _hints(output_layout: ArrayLayout, amplification: float, limit: int | None) -> tuple[str, ...]:
+    hints = []
+    if output_layout.n_files > MANY_FILES and output_layout.shards is None and output_layout.chunks is not None:
+        shards = _suggested_shards(output_layout)
+        files = math.prod(-(-n // s) for n, s in zip(output_layout.shape, shards, strict=True))
+        hints.append(
+            f"{output_layout.n_files:,} files are many for most file systems; Zarr v3 with "
+            f"shards={shards} would make {files:,}"
+        )
+    if amplification > 1.5:
+        raise_it = "a larger memory_limit or " if limit is not None else ""
+        hints.append(f"each input chunk is decoded {amplification:.2g} times; {raise_it}a larger block_shape would help")
+    return tuple(hints)
+
+
+def _suggested_shards(layout: ArrayLayout) -> tuple[int, ...]:
+    """Return shards of about 128 MiB: the chunks, doubled on the axis that is shortest in voxels and not yet whole."""
+    chunks = layout.chunks or layout.shape
+    shards = list(chunks)
+    while math.prod(shards) * layout.itemsize < 2**27:
+        growable = [d for d, n in enumerate(layout.shape) if shards[d] < n]
+        if not growable:
+            break
+        d = min(growable, key=lambda d: shards[d])
+        shards[d] *= 2
+    return tuple(shards)
+
+
+def _describe(layout: ArrayLayout) -> str:
+    text = f"{layout.name}: {_times(layout.shape)} {layout.dtype}, {format_bytes(layout.nbytes)}, {layout.format}"
+    if layout.chunks is not None:
+        text += f", chunks {_grid(layout)}"
+    if layout.codec:
+        text += f", {layout.codec}"
+    return text + (f" (through {layout.engine})" if layout.engine else "")
+
+
+def _layout_json(layout: ArrayLayout) -> dict[str, Any]:
+    return {
+        "name": layout.name,
+        "format": layout.format,
+        "shape": list(layout.shape),
+        "dtype": layout.dtype.str,
+        "chunks": None if layout.chunks is None else list(layout.chunks),
+        "shards": None if layout.shards is None else list(layout.shards),
+        "codec": layout.codec,
+        "engine": layout.engine,
+    }
+
+
+def _times(extents: tuple[int, ...]) -> str:
+    return "×".join(map(str, extents)) or "1"

@@ -1,0 +1,88 @@
+"""What the planner knows of a source: integers and names, no voxels and no files."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bioimage_py.sources import ArraySpec, Source
+
+__all__ = ["ArrayLayout"]
+
+
+@dataclass(frozen=True)
+class ArrayLayout:
+    """How one side of a copy stores its voxels.
+
+    Attributes
+    ----------
+    name, format, codec, engine
+        For people.
+    shape, dtype
+        Of the array.
+    chunks, shards
+        The store's unit of encoding, and its file of many chunks, or None.
+    in_memory
+        Whether the voxels are in this process's memory already, so that reading costs none.
+    """
+
+    name: str
+    format: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: tuple[int, ...] | None = None
+    shards: tuple[int, ...] | None = None
+    codec: str = ""
+    engine: str = ""
+    in_memory: bool = False
+
+    @classmethod
+    def of(cls, source: Source) -> ArrayLayout:
+        """Describe a source."""
+        return cls(
+            name=source.name,
+            format=source.format,
+            shape=source.shape,
+            dtype=source.dtype,
+            chunks=source.chunks,
+            shards=source.shards,
+            codec=source.codec,
+            engine=str(getattr(source, "engine", "")),
+            in_memory=source.format == "numpy",
+        )
+
+    @classmethod
+    def of_spec(cls, name: str, kind: str, spec: ArraySpec) -> ArrayLayout:
+        """Describe an array that does not exist yet."""
+        if kind == "zarr":
+            kind = f"zarr v{spec.zarr_format}"
+        codec = "" if spec.codec is None else spec.codec.name
+        return cls(name, kind, spec.shape, spec.dtype, spec.chunks, spec.shards, codec)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a voxel."""
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all voxels."""
+        return math.prod(self.shape) * self.itemsize
+
+    @property
+    def write_unit(self) -> tuple[int, ...]:
+        """The shard if there is one, else the chunk, else one voxel."""
+        return self.shards or self.chunks or (1,) * len(self.shape)
+
+    @property
+    def n_units(self) -> int:
+        """Number of write units."""
+        return math.prod(-(-n // u) for n, u in zip(self.shape, self.write_unit, strict=True))
+
+    @property
+    def n_files(self) -> int:
+        """The most files that writing all of the array makes, metadata not counted."""
+        return self.n_units if self.chunks is not None and not self.format.startswith("hdf5") else 1

@@ -1,0 +1,57 @@
+"""What one block in flight costs in memory, and how many may be in flight under a limit.
+
+A block is held once as read, once more in the output's dtype where that differs, and while it is encoded its
+encoded chunks wait for the disk: they are counted as one more block, the worst case of voxels that do not
+compress. Threads that decode or encode hold a chunk or two each on top.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from bioimage_py.planning.layout import ArrayLayout
+
+__all__ = ["MemoryModel"]
+
+
+@dataclass(frozen=True)
+class MemoryModel:
+    """The bytes that a copy holds.
+
+    Attributes
+    ----------
+    input_layout, output_layout, mask_layout
+        The sources.
+    threads
+        Threads that decode and encode at once.
+    """
+
+    input_layout: ArrayLayout
+    output_layout: ArrayLayout
+    mask_layout: ArrayLayout | None
+    threads: int
+
+    def block(self, block_shape: tuple[int, ...]) -> int:
+        """Return the bytes of one block in flight."""
+        voxels = self._voxels(block_shape)
+        a, b = self.input_layout, self.output_layout
+        held = 0 if a.in_memory else a.itemsize * voxels
+        if a.dtype != b.dtype:
+            held += b.itemsize * voxels
+        if not b.in_memory:
+            held += b.itemsize * voxels
+        if self.mask_layout is not None:
+            held += (self.mask_layout.itemsize + 1 + 2 * b.itemsize) * voxels
+        return held
+
+    def base(self) -> int:
+        """Return the bytes that the decoding and encoding threads hold, whatever the block shape."""
+        total = 0
+        for layout in (self.input_layout, self.output_layout):
+            if layout.chunks is not None:
+                total += 2 * self.threads * self._voxels(layout.chunks) * layout.itemsize
+        return total
+
+    def _voxels(self, box: tuple[int, ...]) -> int:
+        return math.prod(min(b, max(1, n)) for b, n in zip(box, self.output_layout.shape, strict=True))
