@@ -1,0 +1,5 @@
+"""The `bioimage-py` command: parses, calls an operation, prints."""
+
+from bioimage_py.cli.main import main
+
+__all__ = ["main"]

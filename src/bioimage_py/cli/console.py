@@ -1,0 +1,120 @@
+"""Where the command writes: results on stdout, warnings and errors on stderr, or all as one JSON document."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, Any
+
+from bioimage_py.cli.failure import PROGRAM, Failure
+from bioimage_py.cli.text import one_line
+from bioimage_py.errors import BioimagePyWarning
+
+__all__ = ["Console", "plain", "printable"]
+
+_PLAIN_ASCII = str.maketrans({"\u00d7": "x", "µ": "u", "Å": "A", "…": "...", "·": "|"})
+
+
+class Console:
+    """The two streams of one call of the command.
+
+    Attributes
+    ----------
+    json
+        Whether stdout carries exactly one JSON document and stderr stays silent.
+    quiet
+        Whether only errors, warnings and what was asked for are printed.
+    warnings
+        The warnings issued so far, for the JSON document.
+    """
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self.json = as_json
+        self.quiet = quiet
+        self.warnings: list[str] = []
+
+    def line(self, text: str = "") -> None:
+        """Print lines of the result, for people; nothing in JSON mode."""
+        if not self.json:
+            print(printable(text, sys.stdout), flush=True)
+
+    def remark(self, text: str) -> None:
+        """Print a line that `--quiet` leaves out."""
+        if not self.quiet:
+            self.line(text)
+
+    def document(self, content: Mapping[str, Any]) -> None:
+        """Print the JSON document, with the warnings issued; nothing where JSON was not asked for."""
+        if self.json:
+            document = {**content, "warnings": self.warnings} if self.warnings else content
+            # ASCII only: it survives every locale, and file names that are not valid Unicode.
+            print(json.dumps(plain(document), indent=2, allow_nan=False), flush=True)
+
+    def failure(self, failure: Failure, verb: str | None) -> None:
+        """Print what went wrong and what to do next."""
+        if self.json:
+            self.document({"command": verb, "error": failure.to_json()})
+            return
+        label = "interrupted" if failure.exit_code == 130 else "error"
+        _to_stderr(f"{PROGRAM}: {label}: {one_line(failure.message)}")
+        for text in failure.advice:
+            _to_stderr(f"  {text}")
+
+    def trace(self, error: BaseException) -> None:
+        """Print a traceback on stderr, also in JSON mode: it is for whoever looks for a bug."""
+        _to_stderr("".join(traceback.format_exception(error)).rstrip())
+
+    @contextmanager
+    def showing_warnings(self) -> Iterator[None]:
+        """Print every warning of the package as one line, without the source line that Python adds."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", BioimagePyWarning)
+            warnings.showwarning = self._show_warning
+            yield
+
+    def _show_warning(self, message: Warning | str, *_: Any, **__: Any) -> None:
+        """Take what `warnings.showwarning` takes; where in the code a warning arose is of no use here."""
+        text = one_line(str(message))
+        self.warnings.append(text)
+        if not self.json:
+            _to_stderr(f"{PROGRAM}: warning: {text}")
+
+
+def printable(text: str, stream: IO[str]) -> str:
+    """Return a text that a stream can take: plain letters for our signs, escapes for foreign ones."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_PLAIN_ASCII).encode(encoding, "backslashreplace").decode(encoding)
+    return text
+
+
+def plain(value: Any) -> Any:
+    """Return a value as strict JSON has it: numpy numbers and tuples converted, NaN and infinities as text."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else _non_finite(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(entry) for entry in value]
+    if callable(getattr(value, "tolist", None)):
+        return plain(value.tolist())
+    return str(value)
+
+
+def _non_finite(value: float) -> str:
+    if math.isnan(value):
+        return "NaN"
+    return "Infinity" if value > 0 else "-Infinity"
+
+
+def _to_stderr(text: str) -> None:
+    print(printable(text, sys.stderr), file=sys.stderr, flush=True)

@@ -1,0 +1,198 @@
+"""From an exception to what the user sees: one line, a hint, and an exit code that scripts can use."""
+
+from __future__ import annotations
+
+import errno
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bioimage_py.errors import (
+    AmbiguousSourceError,
+    BioimagePyError,
+    MissingDependencyError,
+    OutputExistsError,
+    ReadOnlyError,
+    RunInterrupted,
+    RunnerError,
+    StorageError,
+)
+
+__all__ = ["EXIT_CODES", "PROGRAM", "Failure", "UnfinishedError", "UsageError", "failure_of"]
+
+PROGRAM = "bioimage-py"
+
+OK, DIFFERENT, BAD_INPUT, UNFINISHED, ENVIRONMENT, INTERNAL, INTERRUPTED, PIPE_CLOSED = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    70,
+    130,
+    141,
+)
+EXIT_CODES: Mapping[int, str] = {
+    OK: "done; for verify: equal",
+    DIFFERENT: "the two images differ (verify, copy --verify)",
+    BAD_INPUT: "wrong usage or input: an option, a path that is not there, an output that exists",
+    UNFINISHED: "some blocks could not be copied; the message says how to finish",
+    ENVIRONMENT: "the storage or the computer failed: disk full, no permission, a corrupt file, no memory",
+    INTERNAL: "an error inside bioimage-py; please report it",
+    INTERRUPTED: "stopped with Ctrl-C",
+    PIPE_CLOSED: "whoever read the output, such as 'head', went away",
+}
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_INTERNAL_ADVICE = "this is a fault of bioimage-py, not yours: please report it with the text above"
+
+
+class UsageError(Exception):
+    """A command line that makes no sense, found by the parser or before anything is opened.
+
+    Parameters
+    ----------
+    message
+        What is wrong with it.
+    program
+        The command with its verb, whose `--help` says more.
+    """
+
+    def __init__(self, message: str, program: str = PROGRAM) -> None:
+        super().__init__(message)
+        self.program = program
+
+
+class UnfinishedError(Exception):
+    """A copy that stopped before its last block, raised from the cause, with the command that finishes it.
+
+    Parameters
+    ----------
+    cause
+        Why it stopped.
+    done
+        Half-open runs of the blocks that are done, or None where that is not known.
+    failed
+        Half-open runs of the blocks that were tried and failed.
+    command
+        The command that does the rest, as a list of arguments, or None where there is none.
+    """
+
+    def __init__(
+        self,
+        cause: RunnerError | KeyboardInterrupt,
+        done: Sequence[tuple[int, int]] | None,
+        failed: Sequence[tuple[int, int]],
+        command: Sequence[str] | None,
+    ) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.done = done
+        self.failed = failed
+        self.command = command
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What is told about an error.
+
+    Attributes
+    ----------
+    kind
+        Name of the exception's class.
+    message
+        What went wrong.
+    exit_code
+        One of `EXIT_CODES`.
+    advice
+        Lines that say what to do next.
+    details
+        Further entries of the JSON document.
+    """
+
+    kind: str
+    message: str
+    exit_code: int
+    advice: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the `error` entry of the JSON document."""
+        return {
+            "type": self.kind,
+            "message": self.message,
+            "exit_code": self.exit_code,
+            "hint": "\n".join(self.advice),
+            **self.details,
+        }
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Return what to tell about an exception; one that is not foreseen is an internal error."""
+    kind = type(error).__name__
+    if isinstance(error, UnfinishedError):
+        return _unfinished(error)
+    if isinstance(error, UsageError):
+        return Failure(kind, str(error), BAD_INPUT, (f"'{error.program} --help' shows how it is used",))
+    if isinstance(error, KeyboardInterrupt):
+        return Failure(kind, str(error) or "stopped before it was done", INTERRUPTED)
+    if isinstance(error, RunnerError):
+        return Failure(kind, str(error), UNFINISHED)
+    if isinstance(error, (BioimagePyError, OSError, MemoryError)):
+        code = _code_of(error)
+        return Failure(kind, str(error) or kind, code, _hint(error))
+    return Failure(kind, f"internal error: {kind}: {error}", INTERNAL, (_INTERNAL_ADVICE,))
+
+
+def _code_of(error: BaseException) -> int:
+    if isinstance(error, (StorageError, ReadOnlyError, MissingDependencyError)):
+        return ENVIRONMENT
+    if isinstance(error, (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)):
+        return BAD_INPUT
+    if isinstance(error, (ValueError, LookupError)):
+        return BAD_INPUT
+    return ENVIRONMENT
+
+
+def _hint(error: BaseException) -> tuple[str, ...]:
+    if isinstance(error, OutputExistsError):
+        return (
+            "--overwrite deletes what is there and writes it anew; --into-existing writes into the array that is there",
+        )
+    if isinstance(error, AmbiguousSourceError):
+        return (f"choose one with --key, or by its path; '{PROGRAM} info' on the path lists what is in it",)
+    if isinstance(error, MemoryError):
+        return ("--memory-limit 512MiB, or fewer --workers, needs less memory",)
+    if _errno_of(error) in _FULL:
+        return ("make room on the disk, or write somewhere else, then run it again",)
+    return ()
+
+
+def _errno_of(error: BaseException | None) -> int | None:
+    """Return the system's error number of an exception or of what it was raised from."""
+    while error is not None:
+        number = getattr(error, "errno", None)
+        if isinstance(number, int):
+            return number
+        error = error.__cause__
+    return None
+
+
+def _unfinished(error: UnfinishedError) -> Failure:
+    cause = error.cause
+    interrupted = isinstance(cause, KeyboardInterrupt)
+    details: dict[str, Any] = {"failed_block_ids": [list(run) for run in error.failed]}
+    advice = []
+    if isinstance(cause, RunnerError) and cause.tmp_folder is not None:
+        details["run_folder"] = cause.tmp_folder
+    if isinstance(cause, RunInterrupted) and error.done is not None:
+        details["done_block_ids"] = [list(run) for run in error.done]
+    if error.command is not None:
+        details["finish_command"] = list(error.command)
+        again = "to copy the rest" if interrupted else "once the cause is gone, copy the missing blocks with"
+        advice.append(f"{again}: {shlex.join(error.command)}")
+    message = str(cause) or "stopped before it was done"
+    return Failure(
+        type(cause).__name__, message, INTERRUPTED if interrupted else UNFINISHED, tuple(advice), details
+    )

@@ -1,0 +1,114 @@
+"""`main`: from the words of a command line to an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from bioimage_py.cli.console import Console
+from bioimage_py.cli.failure import BAD_INPUT, INTERNAL, OK, PIPE_CLOSED, PROGRAM, failure_of
+from bioimage_py.cli.parser import build_parser
+
+__all__ = ["main"]
+
+_DEBUG = "BIOIMAGE_PY_DEBUG"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Carry out a command line and return its exit code; nothing is raised.
+
+    Parameters
+    ----------
+    argv
+        The words after the program's name. Default: those of this process.
+
+    Examples
+    --------
+    >>> main(["--version"])  # doctest: +ELLIPSIS
+    bioimage-py ...
+    0
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _run(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _abandon_stdout()
+        return PIPE_CLOSED
+    return code
+
+
+def _run(words: list[str]) -> int:
+    options = words[: words.index("--")] if "--" in words else words
+    console = Console(as_json="--json" in options, quiet="--quiet" in options)
+    debug = "--debug" in options or os.environ.get(_DEBUG, "") not in ("", "0")
+    try:
+        parser = build_parser(_VERBS)
+        args = parser.parse(words)
+        if args.version:
+            print(PROGRAM, _version())
+            return OK
+        if args.verb is None:
+            parser.print_help()
+            return BAD_INPUT
+        with console.showing_warnings():
+            return int(args.run(args, console))
+    except SystemExit as stop:  # argparse leaves this way after --help
+        return OK if stop.code is None else int(stop.code)
+    except BrokenPipeError:
+        raise
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - every error becomes a message and an exit code
+        failure = failure_of(error)
+        if debug or failure.exit_code == INTERNAL:
+            console.trace(error)
+        console.failure(failure, next((word for word in options if word in _VERBS), None))
+        return failure.exit_code
+
+
+def _copy(args: argparse.Namespace, console: Console) -> int:
+    from bioimage_py.cli.copy_command import run_copy
+
+    return run_copy(args, console)
+
+
+def _plan(args: argparse.Namespace, console: Console) -> int:
+    from bioimage_py.cli.copy_command import run_plan
+
+    return run_plan(args, console)
+
+
+def _info(args: argparse.Namespace, console: Console) -> int:
+    from bioimage_py.cli.info_command import run_info
+
+    return run_info(args, console)
+
+
+def _verify(args: argparse.Namespace, console: Console) -> int:
+    from bioimage_py.cli.verify_command import run_verify
+
+    return run_verify(args, console)
+
+
+_VERBS = {"copy": _copy, "plan": _plan, "info": _info, "verify": _verify}
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("bioimage-py")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "(version not known: not installed)"
+
+
+def _abandon_stdout() -> None:
+    """Point stdout at nothing, so that the interpreter's last flush does not fail as well."""
+    try:
+        number = sys.stdout.fileno()
+    except OSError:  # a stream in memory
+        return
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, number)
+    os.close(nothing)

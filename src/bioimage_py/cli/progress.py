@@ -1,0 +1,87 @@
+"""The line that shows how far a run is: blocks, percent, MB/s and time left, redrawn in place."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import IO, TYPE_CHECKING, Self
+
+from bioimage_py.cli.console import Console, printable
+from bioimage_py.cli.text import duration, rate, shortened
+
+if TYPE_CHECKING:
+    from bioimage_py.runner import Progress
+
+__all__ = ["ProgressLine", "progress_text"]
+
+
+class ProgressLine:
+    """Receives the progress of a run and keeps one line on a terminal up to date.
+
+    The last progress is kept whether or not a line is drawn. Used as a context manager, it clears its line at the
+    end, so what is printed next begins on a clean one.
+
+    Parameters
+    ----------
+    verb
+        What is being done, such as `"copying"`.
+    console
+        Nothing is drawn when it is quiet or writes JSON.
+    stream
+        Where to draw; nothing is drawn if it is not a terminal. Default: stderr.
+    """
+
+    def __init__(self, verb: str, console: Console, stream: IO[str] | None = None) -> None:
+        self.last: Progress | None = None
+        self._verb = verb
+        self._stream = sys.stderr if stream is None else stream
+        self._draws = not (console.quiet or console.json) and self._stream.isatty()
+        self._drawn = 0
+
+    def __call__(self, progress: Progress) -> None:
+        """Take note of a progress and redraw the line."""
+        self.last = progress
+        if self._draws:
+            self._draw(progress_text(self._verb, progress))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Remove the line from the terminal."""
+        if self._drawn:
+            self._stream.write("\r" + " " * self._drawn + "\r")
+            self._stream.flush()
+            self._drawn = 0
+
+    def _draw(self, text: str) -> None:
+        # The last column stays free: a terminal would wrap there and the line could not be redrawn.
+        text = printable(shortened(text, max(10, self._columns() - 1)), self._stream)
+        self._stream.write("\r" + text.ljust(self._drawn))
+        self._stream.flush()
+        self._drawn = len(text)
+
+    def _columns(self) -> int:
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns or 80
+        except OSError:
+            return 80
+
+
+def progress_text(verb: str, progress: Progress) -> str:
+    """Return a progress as one line for people."""
+    done, total = progress.blocks_done, progress.blocks_total
+    share = 100 * done // total if total else 100
+    parts = [
+        f"{verb} {share:3d} %",
+        f"{done:,} of {total:,} blocks",
+        rate(progress.bytes_done, progress.seconds),
+    ]
+    if 0 < done < total:
+        parts.append(f"{duration(progress.seconds * (total - done) / done)} left")
+    if progress.failed:
+        parts.append(f"{progress.failed:,} failed")
+    return " · ".join(parts)

@@ -1,0 +1,121 @@
+"""What a user types after an option, turned into values: shapes, block ids, codecs, worker counts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["available_cores", "block_ids", "codec", "for_axes", "ids_text", "shape", "workers"]
+
+Runs = tuple[tuple[int, int], ...]
+"""Half-open runs of block ids; kept free of numpy so that `--help` stays quick."""
+
+_RANGE = re.compile(r"^(\d+)(?:\s*-\s*(\d+))?$")
+
+
+def shape(text: str) -> tuple[int, ...]:
+    """Read `64,64,64`, `64x64x64`, or one number that stands for every axis.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        For anything but positive integers.
+    """
+    parts = [part.strip() for part in re.split(r"[,xX\u00d7]", text)]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(
+            f"give one positive number per axis, such as 64,64,64 or 64x64x64, or one number for all axes, "
+            f"not {text!r}"
+        )
+    return tuple(int(part) for part in parts)
+
+
+def for_axes(extents: tuple[int, ...] | None, ndim: int) -> tuple[int, ...] | None:
+    """Return a shape as typed with a single number repeated for every axis of an array."""
+    if extents is None or len(extents) != 1:
+        return extents
+    return extents * ndim
+
+
+def block_ids(text: str) -> Runs:
+    """Read block numbers as ranges, `0-99,120`, both ends included; `@FILE` reads them from a text file.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        For text that is no list of ranges, a range that runs backwards, or a file that cannot be read.
+    """
+    if text.startswith("@"):
+        try:
+            text = ",".join(Path(text[1:]).read_text(encoding="utf-8").split())
+        except (OSError, UnicodeDecodeError) as error:
+            raise argparse.ArgumentTypeError(
+                f"cannot read block numbers from {text[1:]!r}: {error}"
+            ) from None
+    runs = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        match = _RANGE.match(part)
+        if match is None:
+            raise argparse.ArgumentTypeError(
+                f"give block numbers and ranges such as 0-99,120, not {part[:80]!r}"
+            )
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise argparse.ArgumentTypeError(f"the range {part} runs backwards; write {last}-{first}")
+        runs.append((first, last + 1))
+    if not runs:
+        raise argparse.ArgumentTypeError("no block numbers given; write them as in 0-99,120")
+    return tuple(runs)
+
+
+def ids_text(runs: Iterable[tuple[int, int]]) -> str:
+    """Return half-open runs as `block_ids` reads them.
+
+    Examples
+    --------
+    >>> ids_text([(0, 100), (120, 121)])
+    '0-99,120'
+    """
+    return ",".join(str(begin) if end == begin + 1 else f"{begin}-{end - 1}" for begin, end in runs)
+
+
+def codec(text: str) -> str | dict[str, Any]:
+    """Read a codec as a name with a level, `zstd:3`, or as JSON with its options.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        For text that begins as JSON but is not a JSON object. Names are checked by the library.
+    """
+    if not text.lstrip().startswith("{"):
+        return text
+    try:
+        options = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"this is not valid JSON: {error}") from None
+    return dict(options)
+
+
+def workers(text: str) -> int:
+    """Read a count of at least 1.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        For anything else.
+    """
+    if not (text.strip().isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"give a number of 1 or more, not {text!r}")
+    return int(text)
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use, which on a cluster can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

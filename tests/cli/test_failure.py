@@ -1,0 +1,81 @@
+"""From exceptions to exit codes, messages and advice."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import pytest
+
+from bioimage_py import errors
+from bioimage_py.cli.failure import EXIT_CODES, UnfinishedError, UsageError, failure_of
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("no"), 2),
+        (errors.InvalidArgumentError("no"), 2),
+        (errors.InvalidIndexError("no"), 2),
+        (errors.AmbiguousSourceError("no"), 2),
+        (errors.CastingError("no"), 2),
+        (errors.UnsupportedFormatError("no"), 2),
+        (errors.SourceNotFoundError("no"), 2),
+        (errors.OutputExistsError("no"), 2),
+        (FileNotFoundError("no"), 2),
+        (errors.RunnerError("no", [1]), 3),
+        (errors.ReadOnlyError("no"), 4),
+        (errors.StorageError("no"), 4),
+        (errors.MissingDependencyError("no"), 4),
+        (PermissionError("no"), 4),
+        (OSError(errno.ENOSPC, "no space left"), 4),
+        (MemoryError(), 4),
+        (ValueError("from the depths of a library"), 70),
+        (ZeroDivisionError("a bug"), 70),
+        (KeyboardInterrupt(), 130),
+        (errors.RunInterrupted("no", [1]), 130),
+    ],
+)
+def test_each_kind_of_error_has_its_exit_code(error: BaseException, code: int) -> None:
+    failure = failure_of(error)
+    assert failure.exit_code == code
+    assert code in EXIT_CODES
+    assert failure.message
+
+
+def test_every_error_of_the_package_has_a_meaningful_exit_code() -> None:
+    for name in errors.__all__:
+        kind: Any = getattr(errors, name)
+        if issubclass(kind, Warning):
+            continue
+        assert failure_of(kind("what failed")).exit_code in (2, 3, 4, 130), name
+
+
+def test_an_output_that_exists_is_answered_with_the_two_options() -> None:
+    advice = " ".join(failure_of(errors.OutputExistsError("it exists")).advice)
+    assert "--overwrite" in advice
+    assert "--into-existing" in advice
+
+
+def test_a_full_disk_is_recognised_behind_the_error_of_the_package() -> None:
+    error = errors.StorageError("cannot write")
+    error.__cause__ = OSError(errno.ENOSPC, "no space left on device")
+    assert "make room" in failure_of(error).advice[0]
+
+
+def test_an_unfinished_copy_tells_the_command_that_finishes_it() -> None:
+    cause = errors.RunnerError("2 blocks failed", [3, 4, 9], tmp_folder="/runs/1")
+    command = ["bioimage-py", "copy", "--into-existing", "--block-ids", "3-4,9", "my stack.tif", "out.zarr"]
+    failure = failure_of(UnfinishedError(cause, None, ((3, 5), (9, 10)), command))
+    assert failure.exit_code == 3
+    assert failure.kind == "RunnerError"
+    assert "bioimage-py copy --into-existing --block-ids 3-4,9 'my stack.tif' out.zarr" in failure.advice[0]
+    assert failure.to_json() == {
+        "type": "RunnerError",
+        "message": "2 blocks failed",
+        "exit_code": 3,
+        "hint": failure.advice[0],
+        "failed_block_ids": [[3, 5], [9, 10]],
+        "run_folder": "/runs/1",
+        "finish_command": command,
+    }
