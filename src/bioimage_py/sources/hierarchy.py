@@ -1,0 +1,166 @@
+"""Finding the one array that a path and a key mean, in containers of groups and arrays."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bioimage_py.errors import AmbiguousSourceError, SourceNotFoundError
+from bioimage_py.sources.kvstore import StoreFolder
+
+__all__ = ["Node", "arrays_below", "find_array", "several_arrays"]
+
+_MOST_LISTED = 20
+_MOST_FOLDERS = 20_000
+
+
+@dataclass(frozen=True)
+class Node:
+    """A group or an array as its metadata files describe it.
+
+    Attributes
+    ----------
+    folder
+        Where it is.
+    array
+        Metadata of the array as stored, or None for a group.
+    attributes
+        The user's attributes.
+    shape, dtype
+        Of an array, slowest axis first, for messages.
+    listing
+        Keys of the arrays below a group, where it says so itself (consolidated metadata), or None.
+    first
+        Key of the array that a group means when none is named, such as the full-size level of an OME-Zarr image.
+    """
+
+    folder: StoreFolder
+    array: Mapping[str, Any] | None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    shape: tuple[int, ...] = ()
+    dtype: str = ""
+    listing: tuple[str, ...] | None = None
+    first: str | None = None
+
+
+ReadNode = Callable[[StoreFolder], Node | None]
+
+
+def find_array(root: StoreFolder, key: str | None, read_node: ReadNode, title: str) -> tuple[str | None, Node]:
+    """Return the key and the node of the array that a path and a key mean.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If nothing is there, with what there is instead.
+    AmbiguousSourceError
+        If there are several arrays and none of them is named.
+    """
+    node = read_node(root.child(key))
+    if node is None:
+        raise SourceNotFoundError(_missing(root, key, read_node, title))
+    if node.array is not None:
+        return key, node
+    if node.first is not None:
+        first = _join(key, node.first)
+        found = read_node(root.child(first))
+        if found is not None and found.array is not None:
+            return first, found
+    arrays = [(_join(key, name), found) for name, found in arrays_below(node, read_node)]
+    if not arrays:
+        raise SourceNotFoundError(f"there is no {title} array in {_name(root, key)}")
+    if len(arrays) > 1:
+        scales = _scale_levels([name for name, _ in arrays])
+        if not scales:
+            raise several_arrays(root.path, [(name or "", found) for name, found in arrays])
+        return next((name, found) for name, found in arrays if name == scales[0])
+    return arrays[0]
+
+
+def arrays_below(node: Node, read_node: ReadNode) -> Iterator[tuple[str, Node]]:
+    """Yield key and node of every array below a group, in natural order; `""` is the node itself, if it is an array."""
+    if node.array is not None:
+        yield "", node
+        return
+    if node.listing is not None:
+        for key in node.listing:
+            found = read_node(node.folder.child(key))
+            if found is not None and found.array is not None:
+                yield key, found
+        return
+    seen = 0
+    waiting = [""]
+    while waiting and seen < _MOST_FOLDERS:
+        key = waiting.pop()
+        below = []
+        for entry in node.folder.child(key).entries():
+            if entry.name.startswith(".") or not entry.is_dir():
+                continue
+            seen += 1
+            inner = f"{key}/{entry.name}" if key else entry.name
+            found = read_node(node.folder.child(inner))
+            if found is None:
+                continue
+            if found.array is not None:
+                yield inner, found
+            else:
+                below.append(inner)
+        waiting.extend(sorted(below, key=_natural, reverse=True))
+
+
+def several_arrays(path: str, arrays: list[tuple[str, Node]]) -> AmbiguousSourceError:
+    """Return the error that lists arrays to choose from, and how to choose one."""
+    arrays = sorted(arrays, key=lambda item: _natural(item[0]))
+    lines = [f"  {key}  shape {node.shape}, {node.dtype}" for key, node in arrays[:_MOST_LISTED]]
+    if len(arrays) > _MOST_LISTED:
+        lines.append(f"  … and {len(arrays) - _MOST_LISTED} more")
+    listed = "\n".join(lines)
+    return AmbiguousSourceError(
+        f"{path} holds {len(arrays)} arrays: name one with its key, for example "
+        f"open_source({path!r}, {arrays[0][0]!r}). There are\n{listed}"
+    )
+
+
+def _missing(root: StoreFolder, key: str | None, read_node: ReadNode, title: str) -> str:
+    top = read_node(root)
+    if key is None:
+        return f"there is no {title} array or group at {root.path}"
+    if top is None:
+        return f"there is no {title} container at {root.path}, in which to look for {key!r}"
+    if top.array is not None:
+        return f"there is no {key!r} in {root.path}: it is an array itself, so leave out the key"
+    if top.listing is None and not root.is_local:
+        return f"there is no array or group {key!r} in {root.path}"
+    there = [name for name, _ in zip(_keys(top, read_node), range(_MOST_LISTED + 1), strict=False)]
+    if not there:
+        return f"there is no {key!r} in {root.path}, and no array at all"
+    more = ", …" if len(there) > _MOST_LISTED else ""
+    return f"there is no {key!r} in {root.path}: there is {', '.join(there[:_MOST_LISTED])}{more}"
+
+
+def _keys(node: Node, read_node: ReadNode) -> Iterator[str]:
+    return (key for key, _ in arrays_below(node, read_node))
+
+
+def _scale_levels(keys: list[str | None]) -> list[str]:
+    """Return the keys in order if they are the levels s0, s1, … of one image in one group; else nothing."""
+    names = [(key or "").rpartition("/") for key in keys]
+    if len({group for group, _, _ in names}) != 1:
+        return []
+    if sorted(last for _, _, last in names) != sorted(f"s{n}" for n in range(len(names))):
+        return []
+    return sorted((key or "" for key in keys), key=_natural)
+
+
+def _join(key: str | None, name: str) -> str | None:
+    return "/".join(part for part in (key or "", name) if part) or None
+
+
+def _name(root: StoreFolder, key: str | None) -> str:
+    return f"{root.path}:{key}" if key else root.path
+
+
+def _natural(text: str) -> list[tuple[int, int, str]]:
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]

@@ -1,0 +1,289 @@
+"""Folders of a store, on a local disk or behind a URL: reading their metadata files, and TensorStore's name for them."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import functools
+import json
+import netrc
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import tensorstore as ts
+
+from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, SourceNotFoundError, StorageError
+from bioimage_py.sources.location import is_url
+
+__all__ = ["StoreFolder", "plain_message", "storage_error", "store_context"]
+
+_SCHEMES = ("http", "https", "s3", "gs", "memory", "file")
+_OPTIONS = ("endpoint", "region", "anonymous")
+# Arrays at memory:// URLs live as long as the process: every context has to lead to the same ones.
+_MEMORY = ts.Context({"memory_key_value_store": {}})
+
+
+def store_context(threads: int, cache_bytes: int) -> ts.Context:
+    """Return the limits under which a store is read and written: decoding threads, and bytes of decoded chunks kept."""
+    return ts.Context(
+        {
+            "data_copy_concurrency": {"limit": max(1, threads)},
+            "file_io_concurrency": {"limit": max(4, 2 * threads)},
+            "cache_pool": {"total_bytes_limit": cache_bytes},
+            "file_io_sync": False,
+            "file_io_locking": {"mode": "none"},
+        },
+        parent=_MEMORY,
+    )
+
+
+@functools.cache
+def _metadata_context() -> ts.Context:
+    return store_context(1, 0)
+
+
+def plain_message(error: BaseException) -> str:
+    """Return TensorStore's text without its dump of the spec, which is long and may hold request headers."""
+    return re.sub(r"\s*\[(tensorstore_spec|source locations)=.*", "", str(error), flags=re.DOTALL)
+
+
+def storage_error(error: BaseException, what: str) -> StorageError | ReadOnlyError:
+    """Return the error that tells a user what TensorStore's exception means; `what` is what could not be done."""
+    text = plain_message(error)
+    if re.search(r"PERMISSION_DENIED|Permission denied|Read-only file system", text):
+        return ReadOnlyError(f"{what}: {text}. Check the permissions of the place that is named")
+    if re.search(r"No space left|Disk quota|RESOURCE_EXHAUSTED", text):
+        return StorageError(f"{what}: {text}. The disk is full: free some space and run again")
+    return StorageError(f"{what}: {text}")
+
+
+@dataclass(frozen=True)
+class StoreFolder:
+    """A folder that holds an array, a group, or nothing yet.
+
+    Attributes
+    ----------
+    path
+        Local path or URL, without credentials.
+    options
+        How a URL is reached: `endpoint`, `region`, `anonymous`. They go into specs, so they hold no secrets.
+    credentials
+        `(user, password)` that stood in an http URL, kept in this process only.
+    """
+
+    path: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    credentials: tuple[str, str] | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def at(cls, path: str, options: Mapping[str, Any] | None = None) -> StoreFolder:
+        """Return the folder at a path or URL as a user wrote it.
+
+        Raises
+        ------
+        InvalidArgumentError
+            For a scheme or an option that is not known, or an S3 or GCS URL with credentials in it.
+        """
+        options = {name: value for name, value in (options or {}).items() if value is not None}
+        unknown = sorted(set(options) - set(_OPTIONS))
+        if not is_url(path):
+            unknown = sorted(options)
+        if unknown:
+            raise InvalidArgumentError(
+                f"option {', '.join(unknown)} is not known here; for URLs there are {', '.join(_OPTIONS)}"
+            )
+        if not is_url(path):
+            return cls(path)
+        parts = urlsplit(path)
+        scheme = parts.scheme.lower()
+        if scheme not in _SCHEMES:
+            raise InvalidArgumentError(f"URLs can be {', '.join(s + '://' for s in _SCHEMES)}; got {scheme}://")
+        if scheme == "file":
+            return cls(unquote(parts.path))
+        user, at, host = parts.netloc.rpartition("@")
+        if at and scheme not in ("http", "https"):
+            raise InvalidArgumentError(
+                f"{scheme}:// URLs must not hold credentials: set them in the environment (AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or GOOGLE_APPLICATION_CREDENTIALS)"
+            )
+        name, _, password = user.partition(":")
+        clean = urlunsplit((scheme, host, parts.path.rstrip("/"), parts.query, ""))
+        return cls(clean, options, (unquote(name), unquote(password)) if at else None)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the folder is on a file system of this machine."""
+        return not is_url(self.path)
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing can ever be written here, as behind http."""
+        return self.path.startswith(("http://", "https://"))
+
+    def child(self, key: str | None) -> StoreFolder:
+        """Return the folder of a key below this one, or this one for no key."""
+        if not key:
+            return self
+        if self.is_local:
+            return StoreFolder(str(Path(self.path, key)))
+        parts = urlsplit(self.path)
+        path = f"{parts.path}/{key.strip('/')}"
+        return StoreFolder(urlunsplit(parts._replace(path=path)), self.options, self.credentials)
+
+    def parent(self) -> StoreFolder | None:
+        """Return the folder around this one, or None at the top."""
+        if self.is_local:
+            place = Path(self.path).absolute()
+            return StoreFolder(str(place.parent)) if place.parent != place else None
+        parts = urlsplit(self.path)
+        above, _, last = parts.path.rpartition("/")
+        if not last:
+            return None
+        return StoreFolder(urlunsplit(parts._replace(path=above)), self.options, self.credentials)
+
+    def spec(self) -> dict[str, Any]:
+        """Return TensorStore's JSON for this folder."""
+        if self.is_local:
+            return {"driver": "file", "path": str(Path(self.path).absolute()) + "/"}
+        parts = urlsplit(self.path)
+        path = unquote(parts.path).strip("/")
+        path = path + "/" if path else ""
+        if parts.scheme == "memory":
+            return {"driver": "memory", "path": "/".join(p for p in (parts.netloc, path) if p)}
+        if parts.scheme == "gs":
+            return {"driver": "gcs", "bucket": parts.netloc, "path": path}
+        if parts.scheme == "s3":
+            return {"driver": "s3", "bucket": parts.netloc, "path": path, **self._s3_options()}
+        base = urlunsplit((parts.scheme, parts.netloc, "/", parts.query, ""))
+        return {"driver": "http", "base_url": base, "path": path, **self._http_headers()}
+
+    def _s3_options(self) -> dict[str, Any]:
+        endpoint = (
+            self.options.get("endpoint")
+            or os.environ.get("AWS_ENDPOINT_URL_S3")
+            or os.environ.get("AWS_ENDPOINT_URL")
+        )
+        region = (
+            self.options.get("region") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        )
+        found: dict[str, Any] = {}
+        if endpoint:
+            found["endpoint"] = endpoint
+            # Other makers' stores take any region, but TensorStore would ask a non-AWS endpoint for it in vain.
+            region = region or "us-east-1"
+        if region:
+            found["aws_region"] = region
+        if self.options.get("anonymous"):
+            found["aws_credentials"] = {"type": "anonymous"}
+        return found
+
+    def _http_headers(self) -> dict[str, Any]:
+        found = self.credentials
+        if found is None:
+            with contextlib.suppress(FileNotFoundError, netrc.NetrcParseError):
+                entry = netrc.netrc(os.environ.get("NETRC")).hosts.get(urlsplit(self.path).hostname or "")
+                found = (entry[0], entry[2]) if entry else None
+        if found is None:
+            return {}
+        token = base64.b64encode(":".join(found).encode()).decode()
+        return {"headers": [f"Authorization: Basic {token}"]}
+
+    def read(self, name: str) -> bytes | None:
+        """Return the bytes of a file in this folder, or None if there is none.
+
+        Raises
+        ------
+        StorageError
+            If the place cannot be reached or read.
+        """
+        if self.is_local:
+            try:
+                return Path(self.path, name).read_bytes()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return None
+            except PermissionError as error:
+                raise ReadOnlyError(f"{self.path}/{name} cannot be read: {error.strerror}") from error
+            except OSError as error:
+                raise StorageError(f"{self.path}/{name} cannot be read: {error}") from error
+        try:
+            found = self._kvstore().read(name).result()
+        except (ValueError, NotImplementedError, OSError) as error:
+            raise storage_error(error, f"{self.path}/{name} cannot be read") from error
+        return bytes(found.value) if found.state == "value" else None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file in this folder, which is made if need be."""
+        try:
+            if self.is_local:
+                Path(self.path).mkdir(parents=True, exist_ok=True)
+                Path(self.path, name).write_bytes(data)
+            else:
+                self._kvstore().write(name, data).result()
+        except PermissionError as error:
+            raise ReadOnlyError(
+                f"{self.path}/{name} cannot be written: {error.strerror}. Check the permissions of the folder"
+            ) from error
+        except (ValueError, NotImplementedError, OSError) as error:
+            raise storage_error(error, f"{self.path}/{name} cannot be written") from error
+
+    def delete(self, name: str) -> None:
+        """Delete one file of this folder."""
+        if self.is_local:
+            Path(self.path, name).unlink(missing_ok=True)
+        else:
+            self._kvstore().delete_range(ts.KvStore.KeyRange(name, name + "\0")).result()
+
+    def _kvstore(self) -> Any:
+        return ts.KvStore.open(self.spec(), context=_metadata_context()).result()
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """Return a JSON object stored in this folder, or None if there is none.
+
+        Raises
+        ------
+        StorageError
+            If the file holds something else.
+        """
+        data = self.read(name)
+        if data is None:
+            return None
+        try:
+            found = json.loads(data)
+        except ValueError as error:
+            raise StorageError(f"{self.path}/{name} is no JSON: {error}") from error
+        if not isinstance(found, dict):
+            raise StorageError(f"{self.path}/{name} is a JSON {type(found).__name__}, and not an object")
+        return found
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write a JSON object into this folder."""
+        self.write(name, json.dumps(value, indent=2).encode())
+
+    def entries_if_local(self) -> list[os.DirEntry[str]]:
+        """Return what is in a local folder, and nothing for a URL."""
+        return self.entries() if self.is_local else []
+
+    def entries(self) -> list[os.DirEntry[str]]:
+        """Return what is in a local folder, sorted by name; nothing if it is not there.
+
+        Raises
+        ------
+        SourceNotFoundError
+            For a URL: object stores list every chunk, which can be billions.
+        """
+        if not self.is_local:
+            raise SourceNotFoundError(
+                f"the arrays at {self.path} cannot be listed: give the key of one, such as key='0'"
+            )
+        try:
+            with os.scandir(self.path) as found:
+                return sorted(found, key=lambda entry: entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except PermissionError as error:
+            raise ReadOnlyError(f"folder {self.path} cannot be listed: {error.strerror}") from error

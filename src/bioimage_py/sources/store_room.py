@@ -1,0 +1,229 @@
+"""Making room for a new array in a container: never over anything unasked, and nothing left behind on failure."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tensorstore as ts
+
+from bioimage_py.errors import InvalidArgumentError, OutputExistsError, ReadOnlyError, StorageError
+from bioimage_py.sources.hierarchy import Node, arrays_below
+from bioimage_py.sources.kvstore import StoreFolder, storage_error, store_context
+
+__all__ = ["StoreRules", "room_for_array", "try_out"]
+
+
+@dataclass(frozen=True)
+class StoreRules:
+    """What a family of stores has in its folders.
+
+    Attributes
+    ----------
+    title
+        Name of the family for people.
+    read_node
+        Reads the group or array in a folder.
+    own_entry
+        Matches the names that an array of the family has in its folder, and nothing else.
+    group_files
+        The files of an empty group, by name; none where there are no groups.
+    """
+
+    title: str
+    read_node: Callable[[StoreFolder], Node | None]
+    own_entry: re.Pattern[str]
+    group_files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def try_out(spec: Mapping[str, Any]) -> None:
+    """Let TensorStore make an array in memory, so that what it refuses is known before anything is touched.
+
+    Raises
+    ------
+    InvalidArgumentError
+        With TensorStore's reason.
+    """
+    try:
+        context = ts.Context({"memory_key_value_store": {}}, parent=store_context(1, 0))
+        ts.open({**spec, "kvstore": {"driver": "memory"}}, create=True, context=context).result()
+    except (ValueError, NotImplementedError) as error:
+        raise InvalidArgumentError(
+            f"such an array cannot be made: {storage_error(error, 'refused')}"
+        ) from error
+
+
+@contextlib.contextmanager
+def room_for_array(
+    root: StoreFolder, key: str | None, overwrite: bool, rules: StoreRules
+) -> Iterator[StoreFolder]:
+    """Give a free folder for a new array, in groups that are made if need be.
+
+    An array that is replaced is kept until the block is left without an error, and comes back otherwise; then folders
+    and files made here are removed again.
+
+    Raises
+    ------
+    OutputExistsError
+        If something is there that may not, or must not, be replaced.
+    InvalidArgumentError
+        If the place is inside another array.
+    ReadOnlyError
+        If nothing can be written there.
+    """
+    if root.read_only:
+        raise ReadOnlyError(f"{root.path} cannot be written: http only reads. Write to a folder or to s3://")
+    target = root.child(key)
+    made = _Made()
+    try:
+        groups = _groups_to_make(root, key, rules)
+        _check_free(target, overwrite, rules)
+        with _set_aside(target):
+            try:
+                for group in groups:
+                    made.group(group, rules)
+                made.folder(target)
+                yield target
+            except BaseException:
+                made.undo()
+                raise
+    except PermissionError as error:
+        if isinstance(error, ReadOnlyError):
+            raise
+        raise ReadOnlyError(
+            f"{target.path} cannot be made: {error.strerror}: {error.filename}. Check the permissions of that folder"
+        ) from error
+    except OSError as error:
+        if isinstance(error, (OutputExistsError, StorageError)):
+            raise
+        failure = ReadOnlyError if error.errno == 30 else StorageError  # noqa: PLR2004 - EROFS
+        raise failure(f"{target.path} cannot be made: {error.strerror}: {error.filename}") from error
+
+
+def _groups_to_make(root: StoreFolder, key: str | None, rules: StoreRules) -> list[StoreFolder]:
+    """Return the folders from the container down to the new array that are no groups yet."""
+    parts = key.split("/") if key else []
+    above: list[StoreFolder] = [root.child("/".join(parts[:n])) for n in range(len(parts))]
+    outside, folder = [], root.parent()
+    while folder is not None and len(outside) < 3:
+        outside.append(folder)
+        folder = folder.parent()
+    missing = []
+    for folder in (*outside, *above):
+        node = rules.read_node(folder)
+        if node is not None and node.array is not None:
+            raise InvalidArgumentError(f"{root.child(key).path} would be inside the array {folder.path}")
+        if folder not in above:
+            continue
+        if node is None and folder.entries_if_local():
+            raise OutputExistsError(
+                f"{folder.path} is there already and is no {rules.title} group: choose another path"
+            )
+        if not any(folder.read(name) is not None for name in _GROUP_MARKERS):
+            missing.append(folder)
+        elif not any(folder.read(name) is not None for name in rules.group_files):
+            raise InvalidArgumentError(
+                f"{folder.path} is a group of another version of {rules.title}: give the zarr_format that it has"
+            )
+    return missing
+
+
+_GROUP_MARKERS = ("zarr.json", ".zgroup", "attributes.json")
+
+
+def _check_free(target: StoreFolder, overwrite: bool, rules: StoreRules) -> None:
+    node = rules.read_node(target)
+    if node is not None and node.array is not None:
+        if not overwrite:
+            raise OutputExistsError(
+                f"{target.path} is there already: give overwrite=True to replace it, or open it with "
+                f"open_source({target.path!r}, mode='r+') to write into it"
+            )
+        strange = [e.name for e in target.entries_if_local() if not rules.own_entry.fullmatch(e.name)]
+        if strange:
+            raise OutputExistsError(
+                f"{target.path} is not replaced: it also holds {', '.join(strange[:5])}, which no {rules.title} array has. "
+                "Remove it yourself, or choose another path"
+            )
+        return
+    if target.is_local and not os.path.lexists(target.path):
+        return
+    if target.is_local and not Path(target.path).is_dir():
+        raise OutputExistsError(f"{target.path} is a file and not a {rules.title} array: choose another path")
+    entries = [entry.name for entry in target.entries_if_local()]
+    inside = [] if node is None or not target.is_local else [k for k, _ in arrays_below(node, rules.read_node)]
+    if inside:
+        raise OutputExistsError(
+            f"{target.path} is a group that holds {len(inside)} array(s), such as {inside[0]!r}: give a key for the new "
+            "array, or another path. A group is never replaced"
+        )
+    if entries and not (overwrite and set(entries) <= set(_GROUP_MARKERS) | {".zattrs", ".zmetadata"}):
+        raise OutputExistsError(
+            f"{target.path} is a folder that is no {rules.title} array (it holds {', '.join(entries[:5])}): choose another "
+            "path, or remove it yourself"
+        )
+
+
+@contextlib.contextmanager
+def _set_aside(target: StoreFolder) -> Iterator[None]:
+    """Keep what is to be replaced until its successor is there."""
+    if not target.is_local or not target.entries_if_local():
+        yield
+        return
+    # A link stays a link: what it leads to is replaced.
+    place = Path(target.path).resolve()
+    aside = place.with_name(f".{place.name}.replaced-{os.getpid()}")
+    place.rename(aside)
+    try:
+        place.mkdir()
+        yield
+    except BaseException:
+        shutil.rmtree(place)
+        aside.rename(place)
+        raise
+    shutil.rmtree(aside)
+
+
+class _Made:
+    """The folders and files that were made, in order."""
+
+    def __init__(self) -> None:
+        self._folders: list[Path] = []
+        self._files: list[tuple[StoreFolder, str]] = []
+
+    def folder(self, folder: StoreFolder) -> None:
+        if not folder.is_local:
+            return
+        place = Path(folder.path)
+        missing = []
+        while not place.exists():
+            missing.append(place)
+            place = place.parent
+        for place in reversed(missing):
+            place.mkdir(exist_ok=True)
+            self._folders.append(place)
+
+    def group(self, folder: StoreFolder, rules: StoreRules) -> None:
+        self.folder(folder)
+        for name, content in rules.group_files.items():
+            folder.write_json(name, content)
+            self._files.append((folder, name))
+
+    def undo(self) -> None:
+        """Remove what was made, as far as nobody else has put something beside it."""
+        for folder, name in reversed(self._files):
+            folder.delete(name)
+        for n, place in enumerate(reversed(self._folders)):
+            if n == 0 and self._folders:
+                # The new array's own folder holds what the store made of it before it failed.
+                for entry in place.iterdir() if place.exists() else ():
+                    if entry.is_file():
+                        entry.unlink()
+            with contextlib.suppress(OSError):
+                place.rmdir()

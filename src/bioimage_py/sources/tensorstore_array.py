@@ -1,0 +1,186 @@
+"""Arrays read and written through TensorStore: what Zarr, N5 and precomputed have in common."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+
+from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, StorageError
+from bioimage_py.geometry import Box
+from bioimage_py.metadata import ImageMetadata
+from bioimage_py.sources.base import AnyArray, FileSource, StoredSize
+from bioimage_py.sources.identity import file_identity
+from bioimage_py.sources.kvstore import plain_message, storage_error, store_context
+
+__all__ = ["StoredArray", "TensorStoreSource", "cast_values", "open_store", "stored_size_of"]
+
+_OPEN_THREADS = min(4, os.cpu_count() or 1)
+
+
+def _as_it_is(store: Any) -> Any:
+    return store
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """What a family knows about one of its arrays, beyond what TensorStore tells.
+
+    Attributes
+    ----------
+    kind, path, key, mode
+        As in `FileSource`.
+    format, codec
+        For people, as in `Source`.
+    metadata
+        Axes, voxel size and attributes.
+    options
+        What the spec must hold besides, to reopen it.
+    folder
+        The local folder that holds its files, or None.
+    view
+        Gives TensorStore's array the axis order of this package.
+    """
+
+    kind: str
+    path: str
+    key: str | None
+    mode: str
+    format: str
+    codec: str = ""
+    metadata: ImageMetadata = field(default_factory=ImageMetadata)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    folder: str | None = None
+    view: Callable[[Any], Any] = _as_it_is
+
+
+def open_store(spec: dict[str, Any], mode: str, **how: Any) -> Any:
+    """Open an array through TensorStore, with a modest number of threads and no cache; its own errors pass."""
+    how.setdefault("context", store_context(_OPEN_THREADS, 0))
+    return ts.open(ts.Spec(spec), read=True, write=mode != "r", open=True, **how).result()
+
+
+def cast_values(values: Any, dtype: np.dtype[Any]) -> AnyArray:
+    """Cast as assignment into a numpy array does, without numpy's warnings about what the cast loses."""
+    array = np.asarray(values)
+    if array.dtype == dtype:
+        return array
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        # The unsafe cast is what `Source.write` promises; copy() has its own word with the user about it.
+        warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
+        return array.astype(dtype, casting="unsafe", copy=False)
+
+
+class TensorStoreSource(FileSource):
+    """An array in a chunked store, decoded and encoded by TensorStore's threads."""
+
+    engine = "tensorstore"
+    concurrent_writes = True
+
+    def __init__(self, store: Any, stored: StoredArray) -> None:
+        self._stored = stored
+        self._raw = store
+        self._store = view = stored.view(store)
+        self.kind, self.path, self.key, self.mode = stored.kind, stored.path, stored.key, stored.mode
+        self.format, self.codec = stored.format, stored.codec
+        self.writable = stored.mode == "r+"
+        self.shape = tuple(int(n) for n in view.shape)
+        self.dtype = np.dtype(view.dtype.numpy_dtype)
+        self._whole = Box.whole(self.shape)
+        self.chunks, self.shards = _grids(view, self.shape)
+        fill = view.fill_value
+        self.fill_value = self.dtype.type(0) if fill is None else np.asarray(fill, self.dtype)[()]
+
+    @property
+    def metadata(self) -> ImageMetadata:
+        """Axes, voxel size, units and attributes."""
+        return self._stored.metadata
+
+    def _read(self, box: Box) -> AnyArray:
+        store = self._store if box == self._whole else self._store[box.slices]
+        try:
+            return store.read(order="C").result()  # type: ignore[no-any-return]
+        except (ValueError, NotImplementedError, OSError) as error:
+            raise storage_error(error, f"{self.name}: cannot read the region {_text(box)}") from error
+
+    def _write(self, box: Box, values: AnyArray) -> None:
+        store = self._store if box == self._whole else self._store[box.slices]
+        try:
+            # Waiting for the commit is what allows TensorStore to encode from the caller's memory without a copy.
+            store.write(
+                cast_values(values, self.dtype), can_reference_source_data_indefinitely=True
+            ).result()
+        except (ValueError, NotImplementedError, OSError) as error:
+            raise storage_error(error, f"{self.name}: cannot write the region {_text(box)}") from error
+
+    def identities(self) -> frozenset[tuple[Any, ...]]:
+        """Return the folder of the array, whatever path or link leads to it."""
+        return frozenset({file_identity(self.path, self.key, key_is_folder=True)})
+
+    def for_run(self, threads: int, cache_bytes: int) -> TensorStoreSource:
+        """Return a twin that decodes with `threads` threads and keeps `cache_bytes` of decoded chunks."""
+        spec = self._raw.spec(open=True, assume_metadata=True, unbind_context=True, recheck_cached="open")
+        try:
+            store = ts.open(
+                spec, read=True, write=self.writable, context=store_context(threads, cache_bytes)
+            ).result()
+        except (ValueError, NotImplementedError, OSError) as error:
+            raise storage_error(error, f"{self.name} cannot be reopened for the run") from error
+        return type(self)(store, self._stored)
+
+    def stored_size(self) -> StoredSize | None:
+        """Return bytes and files below the array's folder; None for a URL."""
+        return None if self._stored.folder is None else stored_size_of(self._stored.folder)
+
+    def to_spec(self) -> dict[str, Any]:
+        """Return family, path, key, mode and how a URL is reached; never credentials."""
+        if self.path.startswith("memory:"):
+            raise InvalidArgumentError(
+                f"{self.name} is held in memory and has no spec: it can be used in local runs only"
+            )
+        return super().to_spec()
+
+    def _spec_options(self) -> Mapping[str, Any]:
+        return self._stored.options
+
+    def read_only(self) -> TensorStoreSource:
+        """Return a twin that cannot be written."""
+        return type(self)(self._raw, replace(self._stored, mode="r"))
+
+
+def _grids(store: Any, shape: tuple[int, ...]) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+    """Return chunks and shards; shards are None where every chunk has a file of its own."""
+    layout = store.chunk_layout
+    chunks = tuple(int(c) if c else max(1, n) for c, n in zip(layout.read_chunk.shape or shape, shape, strict=True))
+    outer = tuple(int(c) if c else max(1, n) for c, n in zip(layout.write_chunk.shape or shape, shape, strict=True))
+    if outer == chunks:
+        return chunks, None
+    # A precomputed shard can end with the volume in the middle of a chunk, which is then its last one.
+    return chunks, tuple(-(-s // c) * c for s, c in zip(outer, chunks, strict=True))
+
+
+def _text(box: Box) -> str:
+    return "[" + ", ".join(f"{b}:{e}" for b, e in zip(box.begin, box.end, strict=True)) + "]"
+
+
+def stored_size_of(folder: str) -> StoredSize:
+    """Return the bytes and the number of the files below a folder."""
+    n_bytes = n_files = 0
+    waiting = [folder]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir():
+                        waiting.append(entry.path)
+                    else:
+                        n_bytes += entry.stat().st_size
+                        n_files += 1
+        except FileNotFoundError:  # a file that another process removes while we count
+            continue
+    return StoredSize(n_bytes, n_files)

@@ -1,0 +1,81 @@
+"""Live `tensorstore.TensorStore` handles of any driver, in the axis order that their user sees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorstore as ts
+
+from bioimage_py.errors import InvalidArgumentError, StorageError
+from bioimage_py.sources.base import SourceSpec
+from bioimage_py.sources.identity import file_identity
+from bioimage_py.sources.kvstore import plain_message, store_context
+from bioimage_py.sources.tensorstore_array import StoredArray, TensorStoreSource
+
+__all__ = ["from_tensorstore", "open_tensorstore_spec"]
+
+
+class TensorStoreHandleSource(TensorStoreSource):
+    """What a user opened with TensorStore, cut or transposed as the user did it; the first voxel is at 0."""
+
+    def _plain_spec(self) -> dict[str, Any]:
+        found: dict[str, Any] = self._raw.spec(retain_context=False, minimal_spec=True).to_json()
+        return found
+
+    def to_spec(self) -> SourceSpec:
+        """Return TensorStore's own spec; raises InvalidArgumentError where that cannot be used elsewhere."""
+        spec = self._plain_spec()
+        kvstore = spec.get("kvstore")
+        if not isinstance(kvstore, dict) or kvstore.get("driver") in (None, "memory") or "headers" in kvstore:
+            raise InvalidArgumentError(
+                f"{self.name} has no spec that another process could use: it can be used in local runs only"
+            )
+        return {"kind": "zarr", "mode": self.mode, "tensorstore": spec}
+
+    def identities(self) -> frozenset[tuple[Any, ...]]:
+        """Return the folder of the array where it is in one, else where TensorStore says it is."""
+        if self._stored.folder is not None:
+            return frozenset({file_identity(self._stored.folder)})
+        return frozenset({("tensorstore", str(self._plain_spec().get("kvstore") or id(self._raw)))})
+
+
+def from_tensorstore(store: Any) -> TensorStoreSource:
+    """Wrap a live handle, writable if it is."""
+    if not store.readable:
+        raise InvalidArgumentError("a TensorStore that cannot be read (mode 'w') cannot be a source")
+    if store.dtype.numpy_dtype.kind not in "biufc":
+        raise InvalidArgumentError(f"a TensorStore of {store.dtype} holds no voxels")
+    spec = store.spec(retain_context=False, minimal_spec=True).to_json()
+    kvstore = spec.get("kvstore")
+    is_file = isinstance(kvstore, dict) and kvstore.get("driver") == "file"
+    folder = kvstore["path"].rstrip("/") if is_file else None
+    path = folder or (store.kvstore.url if store.kvstore is not None else f"tensorstore {spec.get('driver')}")
+    stored = StoredArray(
+        kind="zarr",
+        path=path,
+        key=None,
+        mode="r+" if store.writable else "r",
+        format=f"tensorstore {spec.get('driver')}",
+        folder=folder,
+        view=_from_zero,
+    )
+    return TensorStoreHandleSource(store, stored)
+
+
+def _from_zero(store: Any) -> Any:
+    return store.translate_to[(0,) * store.rank] if store.rank else store
+
+
+def open_tensorstore_spec(spec: SourceSpec) -> TensorStoreSource:
+    """Reopen what `TensorStoreHandleSource.to_spec` returned."""
+    try:
+        store = ts.open(
+            ts.Spec(spec["tensorstore"]),
+            open=True,
+            read=True,
+            write=spec.get("mode") == "r+",
+            context=store_context(2, 0),
+        ).result()
+    except (ValueError, NotImplementedError) as error:
+        raise StorageError(f"a TensorStore cannot be reopened from its spec: {plain_message(error)}") from error
+    return from_tensorstore(store)

@@ -1,0 +1,218 @@
+"""Zarr v2 and v3, on disk and behind URLs: TensorStore where it can, zarr-python where it cannot."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+
+from bioimage_py.errors import ReadOnlyError, SourceNotFoundError, UnsupportedFormatError
+from bioimage_py.sources.array_spec import ArraySpec
+from bioimage_py.sources.base import Source, SourceSpec
+from bioimage_py.sources.store_room import StoreRules, room_for_array, try_out
+from bioimage_py.sources.hierarchy import Node, arrays_below, find_array, several_arrays
+from bioimage_py.sources.kvstore import StoreFolder, plain_message, storage_error, store_context
+from bioimage_py.sources.tensorstore_array import StoredArray, TensorStoreSource, open_store
+from bioimage_py.sources.tensorstore_handle import from_tensorstore, open_tensorstore_spec
+from bioimage_py.sources.zarr_codecs import codec_text
+from bioimage_py.sources.zarr_metadata import (
+    array_metadata,
+    group_files,
+    image_metadata,
+    read_node,
+    zarr_format_of,
+)
+
+__all__ = ["create", "from_handle", "list_arrays", "open_path", "open_spec", "probe_url"]
+
+_log = logging.getLogger(__name__)
+_TITLE = "Zarr"
+_OWN_ENTRY = re.compile(
+    r"zarr\.json|\.z(array|attrs|group)|c|c[./]\d+([./]\d+)*|\d+([./]\d+)*|.*\.__lock|\.DS_Store"
+)
+_OPTIONS = ("endpoint", "region", "anonymous")
+
+
+def open_path(path: str, key: str | None, mode: str, **options: Any) -> Source:
+    """Open the array at a path or URL; see `hierarchy.find_array` for what a group without a key means."""
+    if Path(path).is_file():
+        from bioimage_py.sources.zarr_python import open_zip
+
+        return open_zip(path, key, mode)
+    root = StoreFolder.at(path, options)
+    found_key, node = find_array(root, key, read_node, _TITLE)
+    return _open_node(root, found_key, node, mode)
+
+
+def _open_node(root: StoreFolder, key: str | None, node: Node, mode: str) -> Source:
+    if mode != "r" and root.read_only:
+        raise ReadOnlyError(f"{root.path} cannot be opened for writing: http only reads")
+    stored = _stored(root, key, node, mode)
+    try:
+        return TensorStoreSource(_open_tensorstore(node, mode), stored)
+    except (ValueError, NotImplementedError) as error:
+        _log.debug("TensorStore does not read %s, so zarr-python does: %s", node.folder.path, error)
+        return _open_with_zarr_python(stored, node, error)
+
+
+def _open_tensorstore(node: Node, mode: str) -> Any:
+    """Open through TensorStore with the metadata that has been read already; ValueError if it cannot read that."""
+    metadata = dict(node.array or {})
+    # Only what decoding needs: attributes have been read, and must not be able to break anything.
+    for unneeded in ("attributes", "dimension_names", "consolidated_metadata"):
+        metadata.pop(unneeded, None)
+    spec = {
+        "driver": "zarr3" if zarr_format_of(node) == 3 else "zarr",
+        "kvstore": node.folder.spec(),
+        "metadata": metadata,
+        "recheck_cached_data": True,
+    }
+    store = open_store(spec, mode, assume_metadata=True)
+    if store.rank != len(node.shape) or store.dtype.numpy_dtype.kind not in "biufc":
+        raise ValueError(f"TensorStore shows it as {store.dtype} with {store.rank} axes")
+    return store
+
+
+def _open_with_zarr_python(stored: StoredArray, node: Node, reason: Exception) -> Source:
+    from bioimage_py.sources.zarr_python import open_folder
+
+    try:
+        return open_folder(node.folder, stored)
+    except (ValueError, TypeError, KeyError, NotImplementedError, ImportError) as error:
+        raise UnsupportedFormatError(
+            f"{stored.path}{':' + stored.key if stored.key else ''} is stored in a way that cannot be read. "
+            f"TensorStore: {plain_message(reason)}. zarr-python: {error}"
+        ) from error
+
+
+def _stored(root: StoreFolder, key: str | None, node: Node, mode: str) -> StoredArray:
+    array = node.array or {}
+    return StoredArray(
+        kind="zarr",
+        path=root.path,
+        key=key,
+        mode=mode,
+        format=f"zarr v{zarr_format_of(node)}",
+        codec=codec_text([*(array.get("filters") or ()), *filter(None, [array.get("compressor")])])
+        if zarr_format_of(node) == 2
+        else codec_text(array.get("codecs")),
+        metadata=image_metadata(node),
+        options=root.options,
+        folder=node.folder.path if root.is_local else None,
+    )
+
+
+def open_spec(spec: SourceSpec) -> Source:
+    """Reopen from plain JSON."""
+    if "tensorstore" in spec:
+        return open_tensorstore_spec(spec)
+    options = {name: spec[name] for name in _OPTIONS if name in spec}
+    return open_path(spec["path"], spec.get("key"), spec.get("mode", "r"), **options)
+
+
+def from_handle(handle: Any) -> Source | None:
+    """Wrap a live `zarr.Array`, `zarr.Group` with one array, or `tensorstore.TensorStore`."""
+    if isinstance(handle, ts.TensorStore):
+        return from_tensorstore(handle)
+    import zarr
+
+    if isinstance(handle, zarr.Group):
+        handle = _only_array(handle)
+    if not isinstance(handle, zarr.Array):
+        return None
+    from bioimage_py.sources.zarr_python import wrap
+
+    if isinstance(handle.store, zarr.storage.LocalStore):
+        path, key = str(handle.store.root), handle.path or None
+        mode = "r" if handle.read_only else "r+"
+        node = read_node(StoreFolder(path).child(key))
+        if node is not None and node.array is not None:
+            return _open_node(StoreFolder(path), key, node, mode)
+    return wrap(handle)
+
+
+def _only_array(group: Any) -> Any:
+    arrays = [(name, member) for name, member in group.members(max_depth=None) if hasattr(member, "dtype")]
+    if not arrays:
+        raise SourceNotFoundError(f"there is no array in the group {group.store_path}")
+    if len(arrays) > 1:
+        nodes = [
+            (name, Node(StoreFolder(name), {}, shape=member.shape, dtype=str(member.dtype)))
+            for name, member in arrays
+        ]
+        raise several_arrays(str(group.store_path), nodes)
+    return arrays[0][1]
+
+
+def list_arrays(path: str, **options: Any) -> list[str]:
+    """Return the keys of the arrays in a container, in natural order; `""` if the path is an array itself."""
+    root = StoreFolder.at(path, options)
+    node = read_node(root)
+    if node is None:
+        raise SourceNotFoundError(f"there is no {_TITLE} array or group at {root.path}")
+    return [key for key, _ in arrays_below(node, read_node)]
+
+
+def probe_url(url: str) -> str:
+    """Return the storage family of a URL without a known ending, by asking for the metadata files of each.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If none is there.
+    """
+    folder = StoreFolder.at(url)
+    markers = (
+        ("zarr", "zarr.json"),
+        ("zarr", ".zarray"),
+        ("zarr", ".zgroup"),
+        ("n5", "attributes.json"),
+        ("precomputed", "info"),
+    )
+    for kind, name in markers:
+        if folder.read(name) is not None:
+            return kind
+    asked = ", ".join(name for _, name in markers)
+    raise SourceNotFoundError(f"there is no Zarr, N5 or precomputed array at {folder.path}: none of {asked} is there")
+
+
+def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> Source:
+    """Make a new array, and the groups around it, and open it for writing.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        For a dtype that Zarr cannot hold.
+    InvalidArgumentError
+        For chunks, shards or a codec that Zarr cannot have, or a place inside another array.
+    OutputExistsError
+        If something is there that may not, or must not, be replaced.
+    ReadOnlyError, StorageError
+        If the place cannot be written.
+    """
+    metadata, attributes = array_metadata(spec)
+    driver = "zarr3" if spec.zarr_format == 3 else "zarr"
+    making = {"driver": driver, "metadata": metadata}
+    try_out(making)
+    root = StoreFolder.at(path)
+    rules = StoreRules(_TITLE, read_node, _OWN_ENTRY, group_files(spec.zarr_format))
+    with room_for_array(root, key, overwrite, rules) as folder:
+        if spec.zarr_format == 3:
+            making["metadata"] = {**metadata, "attributes": attributes}
+        try:
+            ts.open(
+                {**making, "kvstore": folder.spec()},
+                create=True,
+                delete_existing=overwrite and not folder.is_local,
+                context=store_context(1, 0),
+            ).result()
+        except (ValueError, NotImplementedError) as error:
+            raise storage_error(error, f"{folder.path} cannot be made") from error
+        if spec.zarr_format == 2 and attributes:
+            folder.write_json(".zattrs", attributes)
+        return open_path(path, key, "r+")

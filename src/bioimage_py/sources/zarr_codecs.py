@@ -1,0 +1,126 @@
+"""Codecs of Zarr: from a name to what the metadata of v2 and v3 hold, and back to words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.sources.array_spec import Codec
+
+__all__ = ["codec_text", "compressor_v2", "compressors_v3"]
+
+V2_CODECS = ("none", "zstd", "gzip", "zlib", "bz2", "blosc", "lz4")
+V3_CODECS = ("none", "zstd", "gzip", "blosc", "lz4")
+_SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")
+_BLOSC_NAMES = ("blosclz", "lz4", "lz4hc", "zlib", "zstd", "snappy")
+_LEVELS = {"zstd": (-131072, 22), "gzip": (0, 9), "zlib": (0, 9), "bz2": (1, 9), "blosc": (0, 9)}
+_DEFAULT_LEVEL = {"zstd": 1, "gzip": 5, "zlib": 5, "bz2": 5, "blosc": 1}
+
+
+def default_codec(dtype: np.dtype[Any]) -> Codec:
+    """Return the codec for those who do not choose one: fast, and made for the kind of numbers."""
+    if dtype.kind in "biu":
+        return Codec("blosc", 1, {"cname": "zstd", "shuffle": "bitshuffle"})
+    return Codec("blosc", 1, {"cname": "zstd", "shuffle": "shuffle"})
+
+
+def compressor_v2(codec: Codec | None, dtype: np.dtype[Any]) -> dict[str, Any] | None:
+    """Return the `compressor` of Zarr v2 metadata, None for uncompressed.
+
+    Raises
+    ------
+    InvalidArgumentError
+        For a codec, a level or an option that Zarr v2 does not have.
+    """
+    codec = _checked(codec or default_codec(dtype), V2_CODECS, "Zarr v2")
+    if codec.name == "none":
+        return None
+    if codec.name == "blosc":
+        cname, level, shuffle = _blosc(codec, dtype)
+        return {"id": "blosc", "cname": cname, "clevel": level, "shuffle": _SHUFFLES.index(shuffle), "blocksize": 0}
+    return {"id": codec.name, "level": _level(codec)}
+
+
+def compressors_v3(codec: Codec | None, dtype: np.dtype[Any]) -> list[dict[str, Any]]:
+    """Return the bytes-to-bytes codecs of Zarr v3 metadata.
+
+    Raises
+    ------
+    InvalidArgumentError
+        For a codec, a level or an option that Zarr v3 does not have.
+    """
+    codec = _checked(codec or default_codec(dtype), V3_CODECS, "Zarr v3")
+    if codec.name == "none":
+        return []
+    if codec.name == "blosc":
+        cname, level, shuffle = _blosc(codec, dtype)
+        configuration: dict[str, Any] = {"cname": cname, "clevel": level, "shuffle": shuffle, "blocksize": 0}
+        configuration["typesize"] = dtype.itemsize
+    elif codec.name == "zstd":
+        configuration = {"level": _level(codec), "checksum": False}
+    else:
+        configuration = {"level": _level(codec)}
+    return [{"name": codec.name, "configuration": configuration}]
+
+
+def _checked(codec: Codec, known: tuple[str, ...], store: str) -> Codec:
+    if codec.name not in known:
+        raise InvalidArgumentError(
+            f"{store} does not have the codec {codec.name!r}; choose one of {', '.join(known)}"
+        )
+    if codec.name == "lz4":
+        return Codec("blosc", codec.level, {"shuffle": "shuffle", **codec.options, "cname": "lz4"})
+    if codec.name != "blosc" and codec.options:
+        raise InvalidArgumentError(f"codec {codec.name!r} of {store} has no option {', '.join(codec.options)}")
+    return codec
+
+
+def _blosc(codec: Codec, dtype: np.dtype[Any]) -> tuple[str, int, str]:
+    unknown = sorted(set(codec.options) - {"cname", "shuffle"})
+    if unknown:
+        raise InvalidArgumentError(
+            f"codec 'blosc' has no option {', '.join(unknown)}; there are cname and shuffle"
+        )
+    cname = codec.options.get("cname", "zstd")
+    shuffle = codec.options.get("shuffle", "bitshuffle" if dtype.kind in "biu" else "shuffle")
+    if shuffle in (0, 1, 2):
+        shuffle = _SHUFFLES[int(shuffle)]
+    if cname not in _BLOSC_NAMES:
+        raise InvalidArgumentError(f"blosc has no cname {cname!r}; choose one of {', '.join(_BLOSC_NAMES)}")
+    if shuffle not in _SHUFFLES:
+        raise InvalidArgumentError(f"blosc has no shuffle {shuffle!r}; choose one of {', '.join(_SHUFFLES)}")
+    return cname, _level(codec), shuffle
+
+
+def _level(codec: Codec) -> int:
+    level = _DEFAULT_LEVEL[codec.name] if codec.level is None else codec.level
+    low, high = _LEVELS[codec.name]
+    if not low <= level <= high:
+        raise InvalidArgumentError(f"level of {codec.name} must be from {low} to {high}, got {level}")
+    return level
+
+
+def codec_text(codecs: Any) -> str:
+    """Return codecs as in the metadata of an array (v2 compressor or v3 codec list) in words for people."""
+    if not codecs:
+        return ""
+    steps = [codecs] if isinstance(codecs, Mapping) else codecs
+    return " ".join(filter(None, (_step_text(step) for step in steps if isinstance(step, Mapping))))
+
+
+def _step_text(step: Mapping[str, Any]) -> str:
+    name = str(step.get("id") or step.get("type") or step.get("name"))
+    details = step.get("configuration", step)
+    if name == "sharding_indexed":
+        return codec_text(details.get("codecs"))
+    if name == "bytes":
+        return "big-endian" if details.get("endian") == "big" else ""
+    if name == "blosc":
+        shuffle = details.get("shuffle", "")
+        shuffle = _SHUFFLES[shuffle] if shuffle in (0, 1, 2) else shuffle
+        return f"blosc {details.get('cname', '')}:{details.get('clevel', '')} {shuffle}".rstrip()
+    level = details.get("level", details.get("clevel"))
+    return name if level is None else f"{name}:{level}"

@@ -1,0 +1,128 @@
+"""Zarr arrays that TensorStore cannot open, read and written through zarr-python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, SourceNotFoundError, StorageError
+from bioimage_py.geometry import Box
+from bioimage_py.metadata import ImageMetadata, from_attributes
+from bioimage_py.sources.base import AnyArray, FileSource, SourceSpec, StoredSize
+from bioimage_py.sources.identity import Identity, file_identity
+from bioimage_py.sources.kvstore import StoreFolder
+from bioimage_py.sources.tensorstore_array import StoredArray, cast_values, stored_size_of
+
+__all__ = ["ZarrPythonSource", "open_folder", "open_zip", "wrap"]
+
+
+class ZarrPythonSource(FileSource):
+    """An array decoded and encoded by zarr-python, of any codec, dtype and store that it knows."""
+
+    kind = "zarr"
+    engine = "zarr-python"
+
+    def __init__(self, array: Any, stored: StoredArray, *, live: bool = False) -> None:
+        self.array = array
+        self._stored = stored
+        self._live = live
+        self.path, self.key, self.mode = stored.path, stored.key, stored.mode
+        self.format = f"{stored.format} (zarr-python)"
+        self.codec = stored.codec
+        self.shape = tuple(int(n) for n in array.shape)
+        self.dtype = np.dtype(array.dtype).newbyteorder("=")
+        self.chunks = tuple(max(1, int(n)) for n in array.chunks)
+        self.shards = None if array.shards is None else tuple(int(n) for n in array.shards)
+        self.writable = stored.mode == "r+"
+        self.concurrent_writes = not live
+        self.fill_value = array.fill_value
+
+    @property
+    def metadata(self) -> ImageMetadata:
+        """Axes, voxel size, units and attributes."""
+        return self._stored.metadata
+
+    def _read(self, box: Box) -> AnyArray:
+        try:
+            found = np.asarray(self.array[box.slices or ...])
+        except Exception as error:  # codecs raise whatever they like
+            raise StorageError(f"{self.name}: cannot read the region {box}: {error!r}") from error
+        return found.astype(self.dtype, copy=False).reshape(box.shape)
+
+    def _write(self, box: Box, values: AnyArray) -> None:
+        cast = cast_values(values, self.dtype)
+        try:
+            self.array[box.slices or ...] = cast
+        except PermissionError as error:
+            raise ReadOnlyError(f"{self.name}: cannot write the region {box}: {error}") from error
+        except Exception as error:  # codecs raise whatever they like
+            raise StorageError(f"{self.name}: cannot write the region {box}: {error!r}") from error
+
+    def identities(self) -> frozenset[Identity]:
+        """Return the folder or file of the array, or the live store that holds it."""
+        if not self._live:
+            return frozenset({file_identity(self.path, self.key, key_is_folder=self._stored.folder is not None)})
+        held = getattr(self.array.store, "_store_dict", self.array.store)
+        return frozenset({("zarr store", id(held), self.array.path)})
+
+    def stored_size(self) -> StoredSize | None:
+        """Return bytes and files below the array's folder; None for other stores."""
+        return None if self._stored.folder is None else stored_size_of(self._stored.folder)
+
+    def to_spec(self) -> SourceSpec:
+        """Return family, path, key and mode; raises InvalidArgumentError for a store that is held in memory."""
+        if self._live:
+            raise InvalidArgumentError(
+                f"{self.name} is a live handle that another process could not open: it can be used in local runs only"
+            )
+        return super().to_spec()
+
+    def _spec_options(self) -> Mapping[str, Any]:
+        return self._stored.options
+
+
+def open_folder(folder: StoreFolder, stored: StoredArray) -> ZarrPythonSource:
+    """Open an array in a folder or behind a URL; zarr-python's errors pass."""
+    if not folder.is_local:
+        raise NotImplementedError("it is asked for arrays in local folders only")
+    array = zarr.open_array(folder.path, mode=stored.mode)
+    return ZarrPythonSource(array, stored)
+
+
+def open_zip(path: str, key: str | None, mode: str) -> ZarrPythonSource:
+    """Open an array in a zip file of Zarr, read-only."""
+    if mode != "r":
+        raise ReadOnlyError(f"{path} is a zip file, in which no chunk can be replaced; open it with mode='r'")
+    try:
+        store = zarr.storage.ZipStore(Path(path), mode="r")
+        array = zarr.open(store, path=key or "", mode="r")
+    except (FileNotFoundError, KeyError) as error:
+        raise SourceNotFoundError(f"there is no Zarr array {key or ''!r} in {path}: {error}") from error
+    if not isinstance(array, zarr.Array):
+        names = [name for name, member in array.members(max_depth=None) if isinstance(member, zarr.Array)]
+        raise SourceNotFoundError(f"{path}: name an array with its key; there are {', '.join(names)}")
+    return ZarrPythonSource(array, _describe(array, path, key, "r"))
+
+
+def wrap(array: Any) -> ZarrPythonSource:
+    """Wrap a live array of any store."""
+    stored = _describe(array, str(array.store_path), None, "r" if array.read_only else "r+")
+    return ZarrPythonSource(array, stored, live=True)
+
+
+def _describe(array: Any, path: str, key: str | None, mode: str) -> StoredArray:
+    version = array.metadata.zarr_format
+    codecs = [*array.filters, *array.compressors]
+    return StoredArray(
+        kind="zarr",
+        path=path,
+        key=key,
+        mode=mode,
+        format=f"zarr v{version}",
+        codec=" ".join(type(codec).__name__.lower() for codec in codecs),
+        metadata=from_attributes(dict(array.attrs), array.ndim),
+    )
