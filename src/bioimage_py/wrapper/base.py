@@ -1,0 +1,158 @@
+"""The base of every wrapper: sources in, one source out, computed when it is read."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Self
+
+import numpy as np
+
+from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.geometry import Box
+from bioimage_py.metadata import ImageMetadata
+from bioimage_py.sources import AnyArray, Source, SourceSpec, as_source
+from bioimage_py.wrapper.parameters import write_parameter
+from bioimage_py.wrapper.registration import describe_class
+
+__all__ = ["WrapperSource"]
+
+
+class WrapperSource(Source):
+    """A read-only source that transforms others when it is read; nothing is computed or kept before.
+
+    A subclass calls `super().__init__(*inputs)`, changes `shape`, `dtype` and `chunks` where they are not those of the
+    first input, and implements `_read`. To take part in distributed runs it is registered (`register_wrapper`) and
+    returns its keyword arguments from `parameters`. Anything it reads goes through `self.inputs` (or `read_input`), so
+    that `for_run` can exchange them; attributes are not changed after construction, as many threads read at once.
+
+    Parameters
+    ----------
+    *inputs
+        At least one source, array, handle or path, each taken by `as_source`.
+
+    Attributes
+    ----------
+    inputs
+        The sources that are read.
+    owned
+        Those of them that were opened here, and that `close` closes. A `Source` that was handed over stays open.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If no input is given, or one is nothing that can be read.
+
+    Examples
+    --------
+    >>> class NegativeSource(WrapperSource):
+    ...     def _read(self, box):
+    ...         return -self.read_input(box)
+    >>> NegativeSource(np.array([[1, 2], [3, 4]]))[1].tolist()
+    [-3, -4]
+    """
+
+    format = "wrapper"
+    inputs: tuple[Source, ...]
+    owned: tuple[Source, ...]
+
+    def __init__(self, *inputs: Any) -> None:
+        if not inputs:
+            raise InvalidArgumentError(f"{type(self).__name__} needs at least one input")
+        sources: list[Source] = []
+        with ExitStack() as opened:
+            for given in inputs:
+                source = as_source(given)
+                if source is not given:
+                    opened.callback(source.close)
+                sources.append(source)
+            opened.pop_all()
+        self.inputs = tuple(sources)
+        self.owned = tuple(s for s, given in zip(sources, inputs, strict=True) if s is not given)
+        first = sources[0]
+        self.shape = first.shape
+        self.dtype = first.dtype.newbyteorder("=")
+        self.chunks = first.chunks
+
+    @classmethod
+    def from_parameters(cls, inputs: Sequence[Source], parameters: Mapping[str, Any]) -> Self:
+        """Return the wrapper with these inputs and what `parameters` returned: `cls(*inputs, **parameters)`."""
+        return cls(*inputs, **parameters)
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the keyword arguments, besides the inputs, from which the wrapper can be built again.
+
+        Numbers, strings, slices, dtypes, functions, and lists, tuples and dicts of them can travel.
+        """
+        return {}
+
+    @property
+    def name(self) -> str:
+        """The class and the names of its inputs, such as `"ThresholdSource(data.zarr)"`."""
+        return f"{type(self).__name__}({', '.join(source.name for source in self.inputs)})"
+
+    @property
+    def metadata(self) -> ImageMetadata:
+        """Metadata of the first input, as far as it fits the axes."""
+        return self.inputs[0].metadata.fitting(self.ndim)
+
+    def read_input(self, box: Box, position: int = 0) -> AnyArray:
+        """Return the voxels of one input in a box, in native byte order; treat the array as read-only."""
+        source = self.inputs[position]
+        return np.asarray(source.read(box), dtype=source.dtype.newbyteorder("="))
+
+    def identities(self) -> frozenset[tuple[Any, ...]]:
+        """Return the tokens of every stored array that reading leads to."""
+        return frozenset().union(*(source.identities() for source in self.inputs))
+
+    def for_run(self, threads: int, cache_bytes: int) -> Source:
+        """Return a twin on tuned inputs: each may use all threads, the cache is split evenly among them.
+
+        Closing the twin closes the tuned inputs only. Where tuning changes no input, the wrapper is its own twin.
+        """
+        distinct = {id(source): source for source in self.inputs}
+        tuned = {
+            key: source.for_run(threads, cache_bytes // len(distinct)) for key, source in distinct.items()
+        }
+        if all(tuned[key] is source for key, source in distinct.items()):
+            return self
+        twin = copy.copy(self)
+        twin.inputs = tuple(tuned[id(source)] for source in self.inputs)
+        twin.owned = tuple(tuned[key] for key, source in distinct.items() if tuned[key] is not source)
+        return twin
+
+    def to_spec(self) -> SourceSpec:
+        """Return the registered name, the parameters and the inputs' specs as plain JSON.
+
+        A function that another process can import is written by its name; any other one (a lambda, a local function,
+        one of a notebook) is pickled into the spec. Reopening a spec therefore runs code: reopen only your own.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If an input is held in memory, or the class is not registered.
+        MissingDependencyError
+            If a function must be pickled and cloudpickle is not installed.
+        """
+        return {
+            "kind": "wrapper",
+            **describe_class(type(self)),
+            "inputs": [source.to_spec() for source in self.inputs],
+            "parameters": {name: write_parameter(value) for name, value in self.parameters().items()},
+        }
+
+    def close(self) -> None:
+        """Close the inputs that were opened here, and no other."""
+        with ExitStack() as stack:
+            for source in self.owned:
+                stack.callback(source.close)
+
+    @contextmanager
+    def closing_on_error(self) -> Iterator[None]:
+        """Close what was opened here if the body raises; for checks in a constructor that need the inputs."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
