@@ -1,1 +1,86 @@
-"""Copy image volumes of any size, block by block, from any source into any chunked store."""
+"""Copy image volumes of any size, block by block, from any source into any chunked store.
+
+>>> import numpy as np
+>>> import bioimage_py as bp
+>>> bp.copy(np.arange(6).reshape(2, 3)).tolist()
+[[0, 1, 2], [3, 4, 5]]
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bioimage_py.copy import copy, plan
+    from bioimage_py.errors import BioimagePyError, RunnerError
+    from bioimage_py.geometry import Block, Blocking, BlockWithHalo, to_roi
+    from bioimage_py.runner import LocalRunner, Progress, Runner, RunnerConfig, get_runner
+    from bioimage_py.sources import FileSource, Source, as_source, create_output, from_spec, open_source
+    from bioimage_py.verify import VerifyResult, verify
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BioimagePyError",
+    "Block",
+    "BlockWithHalo",
+    "Blocking",
+    "FileSource",
+    "LocalRunner",
+    "Progress",
+    "Runner",
+    "RunnerConfig",
+    "RunnerError",
+    "Source",
+    "VerifyResult",
+    "__version__",
+    "as_source",
+    "copy",
+    "create_output",
+    "from_spec",
+    "get_runner",
+    "open_source",
+    "plan",
+    "to_roi",
+    "verify",
+]
+
+_HOMES = {
+    "copy": ("copy", "plan"),
+    "errors": ("BioimagePyError", "RunnerError"),
+    "geometry": ("Block", "BlockWithHalo", "Blocking", "to_roi"),
+    "runner": ("LocalRunner", "Progress", "Runner", "RunnerConfig", "get_runner"),
+    "sources": ("FileSource", "Source", "as_source", "create_output", "from_spec", "open_source"),
+    "verify": ("VerifyResult", "verify"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_OPERATIONS = ("copy", "verify")
+
+
+class _Package(ModuleType):
+    """This package: an operation's name is its function, also after its module of the same name was imported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _OPERATIONS and isinstance(value, ModuleType):
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

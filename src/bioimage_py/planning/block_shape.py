@@ -66,13 +66,15 @@ def choose_block_shape(
         The memory that one block may take. A single write unit may pass it: nothing smaller is safe.
     """
     shape = output_layout.shape
-    unit = tuple(min(u, max(1, n)) for u, n in zip(output_layout.write_unit, shape, strict=True))
     options = _options(shape, output_layout.write_unit, input_layout.chunks)
-    best, best_score = unit, math.inf
+    smallest = tuple(found[0] for found in options)
+    best, best_score = smallest, math.inf
     for block in itertools.product(*options):
-        if block_bytes(block) > budget and block != tuple(o[0] for o in options):
+        held = block_bytes(block)
+        if held > budget and block != smallest:
             continue
-        score = _score(block, input_layout, output_layout)
+        # Two blocks in flight overlap reading and writing; one alone is taken only where it saves much reading.
+        score = _score(block, input_layout, output_layout) + (0.1 if 2 * held > budget else 0.0)
         if score < best_score:
             best, best_score = block, score
     return best

@@ -15,7 +15,7 @@ from bioimage_py.planning.memory import MemoryModel
 
 __all__ = ["CopyPlan", "PlanOptions", "plan_copy"]
 
-DEFAULT_BLOCK_BUDGET = 2**28
+DEFAULT_BLOCK_BUDGET = 2**30
 """Memory of one block where no limit is given: a constant, so that every machine plans the same blocks."""
 
 MANY_FILES = 100_000
@@ -174,7 +174,7 @@ def plan_copy(
     memory = MemoryModel(input_layout, output_layout, mask_layout, threads)
     limit = options.memory_limit
     if options.block_shape is None:
-        budget = DEFAULT_BLOCK_BUDGET if limit is None else max(1, (limit - memory.base()) // 2)
+        budget = DEFAULT_BLOCK_BUDGET if limit is None else max(1, limit - memory.base())
         block = choose_block_shape(input_layout, output_layout, memory.block, budget)
     else:
         block = checked_blocks(options.block_shape, output_layout)

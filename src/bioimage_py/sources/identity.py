@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import posixpath
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
+
+from bioimage_py.sources.base import AnyArray, Source
 from bioimage_py.sources.location import is_url
 
-__all__ = ["Identity", "file_identity"]
+__all__ = ["Identity", "file_identity", "leaves", "same_voxels"]
 
 Identity = tuple[Any, ...]
 
@@ -37,3 +42,30 @@ def file_identity(path: str, key: str | None = None, *, key_is_folder: bool = Fa
     except OSError:
         return ("path", str(place.absolute()), rest)
     return ("file", found.st_dev, found.st_ino, rest)
+
+
+def leaves(source: Source) -> Iterator[Source]:
+    """Yield the sources that a source reads from in the end: the inputs of wrappers, all the way down."""
+    inputs: tuple[Source, ...] = getattr(source, "inputs", ())
+    if not inputs:
+        yield source
+    for inner in inputs:
+        yield from leaves(inner)
+
+
+def same_voxels(a: Source, b: Source) -> bool:
+    """Whether reading `a` and writing `b` can meet in one stored voxel, or in one byte of memory."""
+    for one, other in itertools.product(leaves(a), leaves(b)):
+        if one is other or one.identities() & other.identities():
+            return True
+        arrays = [getattr(leaf, "array", None) for leaf in (one, other)]
+        if all(isinstance(array, np.ndarray) for array in arrays) and _share_memory(*arrays):
+            return True
+    return False
+
+
+def _share_memory(a: AnyArray, b: AnyArray) -> bool:
+    try:
+        return np.shares_memory(a, b, max_work=10_000)
+    except np.exceptions.TooHardError:
+        return True

@@ -1,0 +1,63 @@
+"""From the input's dtype to the output's, with a rule for voxels that do not fit."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from bioimage_py.errors import CastingError, InvalidArgumentError
+from bioimage_py.sources import AnyArray
+
+__all__ = ["Casting", "can_hold", "cast", "check_casting"]
+
+Casting = Literal["unsafe", "same_kind", "safe", "check"]
+
+
+def check_casting(casting: str, source: np.dtype[Any], target: np.dtype[Any]) -> None:
+    """Raise if the rule is unknown, or if it forbids this pair of dtypes whatever the voxels are."""
+    if casting not in get_args(Casting):
+        raise InvalidArgumentError(f"casting must be one of {', '.join(get_args(Casting))}, got {casting!r}")
+    if casting in ("safe", "same_kind") and not np.can_cast(source, target, casting=casting):  # type: ignore[arg-type]
+        raise CastingError(
+            f"casting={casting!r} does not allow {source} → {target}; choose an output dtype that holds the input's values, "
+            "or casting='check' to allow it as long as no voxel changes"
+        )
+
+
+def can_hold(source: np.dtype[Any], target: np.dtype[Any]) -> bool:
+    """Whether every value of the source dtype survives in the target dtype."""
+    return bool(np.can_cast(source, target, casting="safe"))
+
+
+def cast(values: AnyArray, target: np.dtype[Any], casting: str, origin: tuple[int, ...]) -> AnyArray:
+    """Return the values in the target dtype, as numpy assignment would; the array itself where nothing changes.
+
+    Parameters
+    ----------
+    values
+        Voxels of a block.
+    target
+        The output's dtype.
+    casting
+        With `"check"`, a voxel that would change raises CastingError; otherwise voxels are cast as they are.
+    origin
+        Where the block begins, for the message.
+    """
+    if values.dtype == target:
+        return values
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
+        result = values.astype(target)
+        if casting == "check":
+            back = result.astype(values.dtype)
+            changed = (back != values) & ((back == back) | (values == values))  # noqa: PLR0124 - NaN stays NaN
+            if changed.any():
+                at = np.unravel_index(int(np.argmax(changed)), changed.shape)
+                where = tuple(int(a) + o for a, o in zip(at, origin, strict=True))
+                raise CastingError(
+                    f"voxel {where} is {values[at]} as {values.dtype} and would become {result[at]} as {target} "
+                    f"({int(np.count_nonzero(changed))} voxels of its block change)"
+                )
+    return result

@@ -1,0 +1,110 @@
+"""The kernel of a copy: read a block, cast it, write it; with a mask only where it is set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bioimage_py.geometry import Blocking, Box
+from bioimage_py.kernels.casting import cast
+from bioimage_py.sources import AnyArray, Source
+
+__all__ = ["CopyKernel"]
+
+
+@dataclass(frozen=True)
+class CopyKernel:
+    """Copies blocks from one source into another of the same shape.
+
+    Attributes
+    ----------
+    input, output, mask
+        The sources; voxels are copied where the mask is non-zero, everywhere without one.
+    casting
+        See `cast`.
+    """
+
+    input: Source
+    output: Source
+    mask: Source | None = None
+    casting: str = "unsafe"
+
+    def copy_box(self, box: Box) -> int:
+        """Copy one box of whole write units; return the bytes written."""
+        selected = self._mask(box)
+        if selected is None:
+            return self._write(box, self._cast_input(box))
+        if not selected.any():
+            return 0
+        touched = self._touched(selected, box)
+        part = selected[touched.relative_to(box.begin).slices]
+        if part.all():
+            return self._write(touched, self._cast_input(touched))
+        values = self._cast_input(touched)
+        old = self.output.read(touched)
+        return self._write(touched, np.where(part, values, old))
+
+    def copy_parts(self, unit: Box, parts: Sequence[Box]) -> int:
+        """Copy several boxes that lie in one write unit, and write the unit once; return the bytes written.
+
+        The parts' own voxels alone are read from the input, and only where the mask is set.
+        """
+        chosen: list[tuple[Box, AnyArray | None]] = []
+        for part in parts:
+            selected = self._mask(part)
+            if selected is None or selected.any():
+                chosen.append((part, None if selected is None or selected.all() else selected))
+        if not chosen:
+            return 0
+        covered = sum(part.size for part, selected in chosen if selected is None)
+        if covered == unit.size:
+            buffer = np.empty(unit.shape, self.output.dtype)
+        else:
+            buffer = np.array(self.output.read(unit))
+        for part, selected in chosen:
+            values = self._cast_input(part)
+            np.copyto(
+                buffer[(*part.relative_to(unit.begin).slices, ...)],
+                values,
+                where=True if selected is None else selected,
+            )
+        return self._write(unit, buffer)
+
+    def copy_group(self, blocks: Sequence[Box], write_unit: tuple[int, ...]) -> int:
+        """Copy blocks that share write units, unit by unit; return the bytes written."""
+        hull = Box(
+            tuple(map(min, zip(*(b.begin for b in blocks), strict=True))),
+            tuple(map(max, zip(*(b.end for b in blocks), strict=True))),
+        )
+        units = Blocking(self.output.shape, write_unit)
+        written = 0
+        for unit_id in units.ids_in(hull):
+            unit = units[unit_id]
+            parts = [shared for block in blocks if not (shared := block.intersect(unit)).is_empty()]
+            if parts:
+                written += self.copy_parts(unit, parts)
+        return written
+
+    def _mask(self, box: Box) -> AnyArray | None:
+        return None if self.mask is None else np.asarray(self.mask.read(box)) != 0
+
+    def _cast_input(self, box: Box) -> AnyArray:
+        return cast(self.input.read(box), self.output.dtype, self.casting, box.begin)
+
+    def _touched(self, selected: AnyArray, box: Box) -> Box:
+        """Return the write units inside the box that hold a selected voxel, as one box."""
+        begin, end = [], []
+        for axis in range(selected.ndim):
+            others = tuple(a for a in range(selected.ndim) if a != axis)
+            hits = np.flatnonzero(selected.any(axis=others))
+            begin.append(int(hits[0]) + box.begin[axis])
+            end.append(int(hits[-1]) + 1 + box.begin[axis])
+        unit = self.output.write_unit or (1,) * len(box.begin)
+        return Box(tuple(begin), tuple(end)).snap(unit, self.output.shape).intersect(box)
+
+    def _write(self, box: Box, values: AnyArray) -> int:
+        self.output.write(box, values)
+        return math.prod(box.shape) * self.output.dtype.itemsize

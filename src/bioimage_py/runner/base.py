@@ -1,0 +1,175 @@
+"""What every backend offers: `run` over blocks, `map` over items, and exact accounts of failure."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn
+
+from bioimage_py.errors import InvalidArgumentError, RunnerError
+from bioimage_py.geometry import Box, IdSet
+from bioimage_py.runner.config import RunnerConfig
+from bioimage_py.runner.function_work import BlockFunctionWork, ItemFunctionWork
+from bioimage_py.runner.journal import Journal, Progress
+from bioimage_py.runner.work import Work
+
+__all__ = ["Runner", "check_num_workers", "raise_failures"]
+
+
+class Runner(ABC):
+    """A backend that processes blocks.
+
+    Parameters
+    ----------
+    config
+        Settings of the backend.
+    """
+
+    job_type: str
+
+    def __init__(self, config: RunnerConfig | None = None) -> None:
+        if config is not None and not isinstance(config, RunnerConfig):
+            raise InvalidArgumentError(f"job_config must be a RunnerConfig, got {type(config).__name__}")
+        self.config = config or RunnerConfig()
+
+    @abstractmethod
+    def execute(
+        self, work: Work, num_workers: int, *, n_bytes: int = 0, progress: Callable[[Progress], None] | None = None
+    ) -> Journal:
+        """Process all groups of the work and return the journal."""
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        inputs: Sequence[Any],
+        outputs: Sequence[Any] = (),
+        *,
+        block_shape: Sequence[int] | None = None,
+        halo: Sequence[int] | None = None,
+        mask: Any = None,
+        num_workers: int = 1,
+        block_ids: Iterable[int] | None = None,
+        has_return_val: bool = False,
+        name: str = "",
+        roi: Box | tuple[slice, ...] | None = None,
+        resume_from: str | None = None,
+    ) -> list[Any] | None:
+        """Call `function(block, inputs, outputs, mask)` once per block.
+
+        Parameters
+        ----------
+        function
+            Gets a `Block` (with `halo`: a `BlockWithHalo`), the list of input sources, the list of output sources and
+            the mask source or None. `to_roi(block)` gives the slices to read.
+        inputs
+            Sources, arrays or paths of one shape.
+        outputs
+            Writable sources; leading channel axes are allowed, the trailing axes have the inputs' shape.
+        block_shape
+            Extent of a block in voxels. Default: planned from the chunks of inputs and outputs.
+        halo
+            Voxels to read on each side of a block, per axis.
+        mask
+            A source of the inputs' shape, handed to the function.
+        num_workers
+            Threads, or tasks at once.
+        block_ids
+            Process only these blocks.
+        has_return_val
+            Whether to return what the function returns, in the order of the block ids.
+        name
+            What to call the run in messages.
+        roi
+            Process only blocks that meet this region, cut at its faces; the grid stays that of the whole array.
+        resume_from
+            Run folder of a failed run, for backends that have one.
+
+        Returns
+        -------
+        list or None
+            The results in the order of the block ids, with `has_return_val`.
+
+        Raises
+        ------
+        RunnerError
+            If blocks failed; all others are done. `failed_block_ids` lists them.
+        InvalidArgumentError
+            If shapes do not fit, before anything is called.
+        """
+        check_num_workers(num_workers)
+        self._check_resume(resume_from, block_ids)
+        work = BlockFunctionWork.prepare(
+            function,
+            inputs,
+            outputs,
+            mask,
+            block_shape=block_shape,
+            halo=halo,
+            roi=roi,
+            block_ids=block_ids,
+            keep_results=has_return_val,
+        )
+        return self._finish(work, num_workers, has_return_val, name or "run")
+
+    def map(
+        self,
+        function: Callable[[int], Any],
+        n_items: int | None = None,
+        *,
+        item_ids: Iterable[int] | None = None,
+        num_workers: int = 1,
+        has_return_val: bool = True,
+        name: str = "",
+        resume_from: str | None = None,
+    ) -> list[Any] | None:
+        """Call `function(item_id)` once per item, `0 … n_items - 1` or those in `item_ids`.
+
+        Returns
+        -------
+        list or None
+            The results in the order of the item ids, with `has_return_val`.
+
+        Raises
+        ------
+        RunnerError
+            If items failed; `failed_block_ids` lists them.
+        """
+        check_num_workers(num_workers)
+        self._check_resume(resume_from, None)
+        work = ItemFunctionWork.prepare(function, n_items, item_ids, keep_results=has_return_val)
+        return self._finish(work, num_workers, has_return_val, name or "map")
+
+    def _finish(self, work: Work, num_workers: int, has_return_val: bool, name: str) -> list[Any] | None:
+        journal = self.execute(work, num_workers)
+        if journal.has_failures:
+            raise_failures(journal, work.block_ids, name)
+        return [journal.results[i] for i in work.block_ids] if has_return_val else None
+
+    def _check_resume(self, resume_from: str | None, block_ids: Iterable[int] | None) -> None:
+        if resume_from is None:
+            return
+        if block_ids is not None:
+            raise InvalidArgumentError("give block_ids or resume_from, not both")
+        raise InvalidArgumentError(
+            f"resume_from is for distributed runs, which keep a run folder; a {self.job_type!r} run has none. "
+            "Give block_ids=error.failed_block_ids instead"
+        )
+
+
+def check_num_workers(num_workers: int) -> None:
+    """Raise InvalidArgumentError unless it is a positive integer."""
+    if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 1:
+        raise InvalidArgumentError(f"num_workers must be a positive integer, got {num_workers!r}")
+
+
+def raise_failures(journal: Journal, block_ids: IdSet, name: str) -> NoReturn:
+    """Raise RunnerError with exactly the blocks that are not done and the text of the first error."""
+    failed = block_ids - journal.done_ids()
+    assert journal.first_error is not None
+    block_id, error = journal.first_error
+    text = str(error) or type(error).__name__
+    raise RunnerError(
+        f"{name}: {len(failed)} of {len(block_ids)} blocks failed, all others are done. First error, in block {block_id}: "
+        f"{type(error).__name__}: {text}",
+        failed,
+    ) from error

@@ -1,0 +1,69 @@
+"""Settings of a run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.planning import parse_bytes
+
+__all__ = ["RunnerConfig"]
+
+
+@dataclass(frozen=True)
+class RunnerConfig:
+    """Settings that every backend shares.
+
+    Parameters
+    ----------
+    poll_interval
+        Seconds between looks at the state of a run.
+    tmp_root
+        Folder for run folders. Local runs do not make one.
+    python_executable
+        Interpreter for workers; default: the one that is running.
+    tasks_per_worker
+        Tasks to cut a run into, per worker.
+    task_timeout
+        Seconds that one task may take, or None.
+    memory_limit
+        Bytes that a run may hold in each process, or a text such as `"512MiB"`. Default: 2 GiB or half of the free
+        memory, whichever is less.
+
+    Raises
+    ------
+    InvalidArgumentError
+        For a value out of range.
+    """
+
+    poll_interval: float = 1.0
+    tmp_root: str | Path | None = None
+    python_executable: str | None = None
+    tasks_per_worker: int = 4
+    task_timeout: float | None = None
+    memory_limit: int | str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("poll_interval", "task_timeout"):
+            value = getattr(self, name)
+            if value is None and name == "task_timeout":
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+                raise InvalidArgumentError(f"{name} must be a positive number of seconds, got {value!r}")
+        if type(self.tasks_per_worker) is not int or self.tasks_per_worker < 1:
+            raise InvalidArgumentError(
+                f"tasks_per_worker must be a positive integer, got {self.tasks_per_worker!r}"
+            )
+        if self.memory_limit is not None:
+            parse_bytes(self.memory_limit)
+
+    @property
+    def memory_limit_bytes(self) -> int | None:
+        """The memory limit as a number of bytes, None where none is given."""
+        return None if self.memory_limit is None else parse_bytes(self.memory_limit)
+
+    def given(self) -> dict[str, object]:
+        """Return the fields that differ from their defaults."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}

@@ -1,0 +1,224 @@
+"""A user's function over blocks, or over items, as work for a backend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.geometry import Blocking, Box, IdSet, basic_index, check_block_shape
+from bioimage_py.planning import ArrayLayout, MemoryModel, choose_block_shape
+from bioimage_py.runner.journal import Journal
+from bioimage_py.runner.work import BlockGroups
+from bioimage_py.sources import Source, as_source
+
+__all__ = ["BlockFunctionWork", "ItemFunctionWork", "ids_from"]
+
+_DEFAULT_BUDGET = 2**27
+
+
+@dataclass(frozen=True)
+class BlockFunctionWork:
+    """`function(block, inputs, outputs, mask)` for each block."""
+
+    function: Callable[..., Any]
+    inputs: list[Source]
+    outputs: list[Source]
+    mask: Source | None
+    blocking: Blocking
+    group_shape: tuple[int, ...]
+    halo: tuple[int, ...] | None
+    block_ids: IdSet
+    keep_results: bool
+
+    @classmethod
+    def prepare(
+        cls,
+        function: Callable[..., Any],
+        inputs: Sequence[Any],
+        outputs: Sequence[Any],
+        mask: Any,
+        *,
+        block_shape: Sequence[int] | None,
+        halo: Sequence[int] | None,
+        roi: Box | tuple[slice, ...] | None,
+        block_ids: Iterable[int] | None,
+        keep_results: bool,
+    ) -> Self:
+        """Check that shapes fit and decide blocks and groups."""
+        if not callable(function):
+            raise InvalidArgumentError(f"function must be callable, got {function!r}")
+        read, written = _sources(inputs, "inputs"), _sources(outputs, "outputs")
+        if not read:
+            raise InvalidArgumentError("run needs at least one input: it gives the shape of the domain")
+        masked = None if mask is None else as_source(mask)
+        shape = _domain(read, written, masked)
+        grids = [_trailing(o.write_unit, len(shape)) for o in written]
+        blocks = (
+            _planned(shape, read, grids)
+            if block_shape is None
+            else check_block_shape(tuple(block_shape), shape)
+        )
+        box = _roi_box(roi, shape)
+        blocking = Blocking(shape, blocks, roi=box)
+        group = blocks
+        for grid in grids:
+            if grid is not None:
+                group = tuple(
+                    g if g >= n else math.lcm(g, u) for g, u, n in zip(group, grid, shape, strict=True)
+                )
+        ids = ids_from(block_ids, blocking.n_blocks, "block_ids")
+        return cls(
+            function, read, written, masked, blocking, group, _halo(halo, shape), ids, keep_results
+        )
+
+    def groups(self) -> Iterator[tuple[int, ...]]:
+        """Yield the block ids of one group of write units after the other."""
+        return iter(BlockGroups(self.blocking, self.group_shape, self.block_ids))
+
+    def process(self, group: tuple[int, ...], journal: Journal) -> None:
+        """Call the function for each block of the group; one that fails does not stop the others."""
+        for block_id in group:
+            block = (
+                self.blocking[block_id]
+                if self.halo is None
+                else self.blocking.block_with_halo(block_id, self.halo)
+            )
+            try:
+                result = self.function(block, self.inputs, self.outputs, self.mask)
+            except Exception as error:  # noqa: BLE001 - recorded: the run ends with it in a RunnerError
+                journal.failed((block_id,), error)
+                continue
+            if self.keep_results:
+                journal.done_with(block_id, result)
+            else:
+                journal.done((block_id,))
+
+
+@dataclass(frozen=True)
+class ItemFunctionWork:
+    """`function(item_id)` for each item."""
+
+    function: Callable[[int], Any]
+    block_ids: IdSet
+    keep_results: bool
+
+    @classmethod
+    def prepare(
+        cls,
+        function: Callable[[int], Any],
+        n_items: int | None,
+        item_ids: Iterable[int] | None,
+        *,
+        keep_results: bool,
+    ) -> Self:
+        """Check the arguments; one of `n_items` and `item_ids` says what the items are."""
+        if not callable(function):
+            raise InvalidArgumentError(f"function must be callable, got {function!r}")
+        if n_items is None and item_ids is None:
+            raise InvalidArgumentError("map needs n_items or item_ids")
+        if n_items is not None and (isinstance(n_items, bool) or not isinstance(n_items, int) or n_items < 0):
+            raise InvalidArgumentError(f"n_items must be a non-negative integer, got {n_items!r}")
+        ids = ids_from(item_ids, n_items, "item_ids")
+        return cls(function, ids, keep_results)
+
+    def groups(self) -> Iterator[tuple[int, ...]]:
+        """Yield the items one by one."""
+        return ((item,) for item in self.block_ids)
+
+    def process(self, group: tuple[int, ...], journal: Journal) -> None:
+        """Call the function for the item."""
+        for item in group:
+            journal.done_with(item, self.function(item) if self.keep_results else _nothing(self.function(item)))
+
+
+def _nothing(_: object) -> None:
+    return None
+
+
+def ids_from(ids: Iterable[int] | None, n: int | None, name: str) -> IdSet:
+    """Return the ids as a set, all of `0 … n-1` for None.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If an id is no integer or out of range.
+    """
+    if ids is None:
+        return IdSet.from_range(n or 0)
+    if isinstance(ids, (IdSet, range)):
+        found = IdSet.from_ids(ids)
+    else:
+        numbers = list(ids)
+        for number in numbers:
+            if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
+                raise InvalidArgumentError(f"{name} must be integers, got {number!r}")
+            if number < 0 or (n is not None and number >= n):
+                raise InvalidArgumentError(f"{name} out of range: {number} is not in 0 … {'' if n is None else n - 1}")
+        found = IdSet.from_ids(numbers)
+    if n is not None and found and found.runs[-1][1] > n:
+        raise InvalidArgumentError(f"{name} out of range: {found.runs[-1][1] - 1} is not in 0 … {n - 1}")
+    return found
+
+
+def _sources(given: Any, what: str) -> list[Source]:
+    if isinstance(given, (list, tuple)):
+        return [as_source(item) for item in given]
+    if hasattr(given, "dtype") or isinstance(given, str):
+        raise InvalidArgumentError(f"{what} must be a list of arrays, sources or paths, got one {type(given).__name__}")
+    return [as_source(item) for item in given]
+
+
+def _domain(inputs: list[Source], outputs: list[Source], mask: Source | None) -> tuple[int, ...]:
+    shape = inputs[0].shape
+    for source in inputs[1:]:
+        if source.shape != shape:
+            raise InvalidArgumentError(
+                f"inputs must have one shape, got {shape} for {inputs[0].name} and {source.shape} for {source.name}"
+            )
+    if mask is not None and mask.shape != shape:
+        raise InvalidArgumentError(f"the mask must have the inputs' shape {shape}, got {mask.shape}")
+    for source in outputs:
+        if source.shape[max(0, source.ndim - len(shape)) :] != shape:
+            raise InvalidArgumentError(
+                f"the trailing axes of an output must match the inputs' shape {shape}, got {source.shape} for {source.name}"
+            )
+        if not source.writable:
+            raise InvalidArgumentError(f"output {source.name} is not writable")
+    return shape
+
+
+def _trailing(grid: tuple[int, ...] | None, ndim: int) -> tuple[int, ...] | None:
+    return None if grid is None else grid[len(grid) - ndim :]
+
+
+def _planned(
+    shape: tuple[int, ...], inputs: list[Source], grids: list[tuple[int, ...] | None]
+) -> tuple[int, ...]:
+    unit = (1,) * len(shape)
+    for grid in grids:
+        if grid is not None:
+            unit = tuple(map(math.lcm, unit, grid))
+    first = ArrayLayout.of(inputs[0])
+    target = ArrayLayout("outputs", "", shape, first.dtype, unit if any(u > 1 for u in unit) else first.chunks)
+    memory = MemoryModel(first, target, None, 1)
+    return choose_block_shape(first, target, memory.block, _DEFAULT_BUDGET)
+
+
+def _roi_box(roi: Box | tuple[slice, ...] | None, shape: tuple[int, ...]) -> Box | None:
+    if roi is None or isinstance(roi, Box):
+        return roi
+    return basic_index(roi, shape).box
+
+
+def _halo(halo: Sequence[int] | None, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    if halo is None:
+        return None
+    extents = tuple(halo)
+    if len(extents) != len(shape) or any(type(h) is not int or h < 0 for h in extents):
+        raise InvalidArgumentError(f"halo must be one non-negative integer per axis of {shape}, got {halo!r}")
+    return extents

@@ -1,0 +1,184 @@
+"""`verify`: whether two arrays hold the same voxels, and where they do not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.geometry import Blocking, IdSet
+from bioimage_py.kernels import CompareKernel, Difference
+from bioimage_py.planning import ArrayLayout, PlanOptions, parse_bytes, plan_copy
+from bioimage_py.runner import Journal, LocalRunner, Progress, check_num_workers, raise_failures
+from bioimage_py.sources import as_source
+
+__all__ = ["VerifyResult", "verify"]
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """The outcome of a comparison; `str(result)` says it in words, and it is true where the voxels are equal.
+
+    Attributes
+    ----------
+    equal
+        Whether every voxel has the same value in both; NaN equals NaN.
+    different
+        How many voxels differ.
+    first_difference
+        Index of the first voxel that differs, in C order, or None.
+    first_values
+        The two values there, or None.
+    compared
+        How many voxels were compared.
+    shape
+        Shape of both arrays.
+    dtypes
+        Their dtypes; voxels are compared by value, so these may differ.
+    """
+
+    equal: bool
+    different: int
+    first_difference: tuple[int, ...] | None
+    first_values: tuple[Any, Any] | None
+    compared: int
+    shape: tuple[int, ...]
+    dtypes: tuple[str, str]
+
+    def __bool__(self) -> bool:
+        return self.equal
+
+    def __str__(self) -> str:
+        note = "" if self.dtypes[0] == self.dtypes[1] else f" (dtypes {self.dtypes[0]} and {self.dtypes[1]})"
+        if self.equal:
+            return f"equal: all {self.compared:,} voxels{note}"
+        assert self.first_values is not None
+        share = 100 * self.different / self.compared
+        return (
+            f"different: {self.different:,} of {self.compared:,} voxels ({share:.3g} %), the first at {self.first_difference}: "
+            f"{self.first_values[0]} and {self.first_values[1]}{note}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as plain JSON values."""
+        first = self.first_difference
+        return {
+            "equal": self.equal,
+            "different": self.different,
+            "first_difference": None if first is None else list(first),
+            "first_values": None if self.first_values is None else [_plain(v) for v in self.first_values],
+            "compared": self.compared,
+            "shape": list(self.shape),
+            "dtypes": list(self.dtypes),
+        }
+
+
+def verify(
+    a: Any,
+    b: Any,
+    *,
+    num_workers: int = 1,
+    memory_limit: int | str | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> VerifyResult:
+    """Compare two arrays voxel for voxel, block by block.
+
+    Parameters
+    ----------
+    a, b
+        Arrays, handles, paths or sources of one shape; formats, chunks and dtypes may differ.
+    num_workers
+        Threads.
+    memory_limit
+        Bytes that the comparison may hold, or a text such as `"512MiB"`.
+    progress
+        Called with a `Progress` a few times a second and at the end.
+
+    Returns
+    -------
+    VerifyResult
+        `equal`, `different` (count of voxels), `first_difference` (index or None).
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the shapes differ.
+    RunnerError
+        If blocks could not be read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> a = np.zeros((4, 5)); b = a.copy(); b[2, 3] = 1
+    >>> result = verify(a, b)
+    >>> result.equal, result.different, result.first_difference
+    (False, 1, (2, 3))
+    """
+    check_num_workers(num_workers)
+    first, second = as_source(a), as_source(b)
+    if first.shape != second.shape:
+        raise InvalidArgumentError(
+            f"cannot compare voxel by voxel: {first.name} has shape {first.shape}, {second.name} has {second.shape}"
+        )
+    limit = None if memory_limit is None else parse_bytes(memory_limit)
+    options = PlanOptions(memory_limit=limit, num_workers=num_workers)
+    planned = plan_copy(ArrayLayout.of(first), ArrayLayout.of(second), None, options)
+    tuned = (first.for_run(planned.threads, planned.cache_bytes), second.for_run(planned.threads, 0))
+    work = _VerifyWork(CompareKernel(*tuned), planned.blocking)
+    if first.size:
+        try:
+            journal = LocalRunner().execute(
+                work, planned.in_flight, n_bytes=planned.bytes_in, progress=progress
+            )
+        finally:
+            for twin, original in zip(tuned, (first, second), strict=True):
+                if twin is not original:
+                    twin.close()
+        if journal.has_failures:
+            raise_failures(journal, work.block_ids, f"comparison of {first.name} and {second.name}")
+    return VerifyResult(
+        equal=work.found is None,
+        different=0 if work.found is None else work.found.count,
+        first_difference=None if work.found is None else work.found.first,
+        first_values=None if work.found is None else work.found.values,
+        compared=first.size,
+        shape=first.shape,
+        dtypes=(str(first.dtype), str(second.dtype)),
+    )
+
+
+@dataclass
+class _VerifyWork:
+    kernel: CompareKernel
+    blocking: Blocking
+    found: Difference | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def block_ids(self) -> IdSet:
+        return IdSet.from_range(self.blocking.n_blocks)
+
+    def groups(self) -> Iterator[tuple[int, ...]]:
+        return ((block_id,) for block_id in range(self.blocking.n_blocks))
+
+    def process(self, group: tuple[int, ...], journal: Journal) -> None:
+        block = self.blocking[group[0]]
+        difference = self.kernel.compare(block)
+        if difference is not None:
+            with self._lock:
+                self._merge(difference)
+        journal.done(group, block.size * self.kernel.a.dtype.itemsize)
+
+    def _merge(self, new: Difference) -> None:
+        old = self.found
+        if old is None:
+            self.found = new
+            return
+        first = min(old, new, key=lambda d: d.first)
+        self.found = Difference(old.count + new.count, first.first, first.values)
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, (int, float, bool)) else str(value)
