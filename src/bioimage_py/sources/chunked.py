@@ -6,7 +6,7 @@ import threading
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import numpy as np
 
@@ -87,6 +87,7 @@ class ChunkedFileSource(FileSource):
         self._decoded = DecodedChunks(cache_bytes)
         self._pool: ThreadPoolExecutor | None = None
         self._pool_lock = threading.Lock()
+        self._reading = 0
 
     @abstractmethod
     def _decode_chunk(self, position: tuple[int, ...], box: Box) -> AnyArray | None:
@@ -99,12 +100,36 @@ class ChunkedFileSource(FileSource):
             chunk = self._decode_chunk(*parts[0])
             return self._filled(box.shape) if chunk is None else chunk
         out = np.empty(box.shape, self.dtype)
-        if self._threads > 1 and len(parts) > 1:
-            list(self._executor().map(lambda part: self._copy_part(out, box, *part), parts))
-        else:
+        with self._pool_lock:
+            self._reading += 1
+            share = self._threads // self._reading
+        try:
+            self._copy_parts(out, box, parts, share)
+        finally:
+            with self._pool_lock:
+                self._reading -= 1
+        return out
+
+    def _copy_parts(
+        self, out: AnyArray, box: Box, parts: list[tuple[tuple[int, ...], Box]], threads: int
+    ) -> None:
+        """Decode here, and on the decoding threads that no other reader needs."""
+        if threads < 2 or len(parts) < 2:
             for part in parts:
                 self._copy_part(out, box, *part)
-        return out
+            return
+
+        def run(mine: list[tuple[tuple[int, ...], Box]]) -> None:
+            for part in mine:
+                self._copy_part(out, box, *part)
+
+        others = [self._executor().submit(run, parts[n::threads]) for n in range(1, threads)]
+        try:
+            run(parts[::threads])
+        finally:
+            wait(others)
+        for other in others:
+            other.result()
 
     def _parts(self, grid: Blocking, box: Box) -> Iterator[tuple[tuple[int, ...], Box]]:
         for chunk_id in grid.ids_in(box):
