@@ -48,7 +48,9 @@ class Node:
 ReadNode = Callable[[StoreFolder], Node | None]
 
 
-def find_array(root: StoreFolder, key: str | None, read_node: ReadNode, title: str) -> tuple[str | None, Node]:
+def find_array(
+    root: StoreFolder, key: str | None, read_node: ReadNode, title: str
+) -> tuple[str | None, Node]:
     """Return the key and the node of the array that a path and a key mean.
 
     Raises
@@ -163,4 +165,6 @@ def _name(root: StoreFolder, key: str | None) -> str:
 
 
 def _natural(text: str) -> list[tuple[int, int, str]]:
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
+    return [
+        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text) if part
+    ]

@@ -102,7 +102,9 @@ class StoreFolder:
         parts = urlsplit(path)
         scheme = parts.scheme.lower()
         if scheme not in _SCHEMES:
-            raise InvalidArgumentError(f"URLs can be {', '.join(s + '://' for s in _SCHEMES)}; got {scheme}://")
+            raise InvalidArgumentError(
+                f"URLs can be {', '.join(s + '://' for s in _SCHEMES)}; got {scheme}://"
+            )
         if scheme == "file":
             return cls(unquote(parts.path))
         user, at, host = parts.netloc.rpartition("@")

@@ -102,7 +102,7 @@ def room_for_array(
     except OSError as error:
         if isinstance(error, (OutputExistsError, StorageError)):
             raise
-        failure = ReadOnlyError if error.errno == 30 else StorageError  # noqa: PLR2004 - EROFS
+        failure = ReadOnlyError if error.errno == 30 else StorageError
         raise failure(f"{target.path} cannot be made: {error.strerror}: {error.filename}") from error
 
 
@@ -157,7 +157,9 @@ def _check_free(target: StoreFolder, overwrite: bool, rules: StoreRules) -> None
     if target.is_local and not Path(target.path).is_dir():
         raise OutputExistsError(f"{target.path} is a file and not a {rules.title} array: choose another path")
     entries = [entry.name for entry in target.entries_if_local()]
-    inside = [] if node is None or not target.is_local else [k for k, _ in arrays_below(node, rules.read_node)]
+    inside = (
+        [] if node is None or not target.is_local else [k for k, _ in arrays_below(node, rules.read_node)]
+    )
     if inside:
         raise OutputExistsError(
             f"{target.path} is a group that holds {len(inside)} array(s), such as {inside[0]!r}: give a key for the new "

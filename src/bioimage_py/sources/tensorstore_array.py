@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -11,12 +12,12 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
-from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, StorageError
+from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import AnyArray, FileSource, StoredSize
 from bioimage_py.sources.identity import file_identity
-from bioimage_py.sources.kvstore import plain_message, storage_error, store_context
+from bioimage_py.sources.kvstore import storage_error, store_context
 
 __all__ = ["StoredArray", "TensorStoreSource", "cast_values", "open_store", "stored_size_of"]
 
@@ -112,9 +113,7 @@ class TensorStoreSource(FileSource):
         store = self._store if box == self._whole else self._store[box.slices]
         try:
             # Waiting for the commit is what allows TensorStore to encode from the caller's memory without a copy.
-            store.write(
-                cast_values(values, self.dtype), can_reference_source_data_indefinitely=True
-            ).result()
+            store.write(cast_values(values, self.dtype), can_reference_source_data_indefinitely=True).result()
         except (ValueError, NotImplementedError, OSError) as error:
             raise storage_error(error, f"{self.name}: cannot write the region {_text(box)}") from error
 
@@ -156,8 +155,12 @@ class TensorStoreSource(FileSource):
 def _grids(store: Any, shape: tuple[int, ...]) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
     """Return chunks and shards; shards are None where every chunk has a file of its own."""
     layout = store.chunk_layout
-    chunks = tuple(int(c) if c else max(1, n) for c, n in zip(layout.read_chunk.shape or shape, shape, strict=True))
-    outer = tuple(int(c) if c else max(1, n) for c, n in zip(layout.write_chunk.shape or shape, shape, strict=True))
+    chunks = tuple(
+        int(c) if c else max(1, n) for c, n in zip(layout.read_chunk.shape or shape, shape, strict=True)
+    )
+    outer = tuple(
+        int(c) if c else max(1, n) for c, n in zip(layout.write_chunk.shape or shape, shape, strict=True)
+    )
     if outer == chunks:
         return chunks, None
     # A precomputed shard can end with the volume in the middle of a chunk, which is then its last one.
@@ -173,14 +176,13 @@ def stored_size_of(folder: str) -> StoredSize:
     n_bytes = n_files = 0
     waiting = [folder]
     while waiting:
-        try:
-            with os.scandir(waiting.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir():
-                        waiting.append(entry.path)
-                    else:
-                        n_bytes += entry.stat().st_size
-                        n_files += 1
-        except FileNotFoundError:  # a file that another process removes while we count
-            continue
+        # Another process may write here and remove its temporary files while we count.
+        with contextlib.suppress(FileNotFoundError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    n_bytes += entry.stat().st_size
+                    n_files += 1
     return StoredSize(n_bytes, n_files)

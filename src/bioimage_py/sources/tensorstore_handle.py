@@ -77,5 +77,7 @@ def open_tensorstore_spec(spec: SourceSpec) -> TensorStoreSource:
             context=store_context(2, 0),
         ).result()
     except (ValueError, NotImplementedError) as error:
-        raise StorageError(f"a TensorStore cannot be reopened from its spec: {plain_message(error)}") from error
+        raise StorageError(
+            f"a TensorStore cannot be reopened from its spec: {plain_message(error)}"
+        ) from error
     return from_tensorstore(store)

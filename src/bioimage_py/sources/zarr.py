@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorstore as ts
 
 from bioimage_py.errors import ReadOnlyError, SourceNotFoundError, UnsupportedFormatError
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import Source, SourceSpec
-from bioimage_py.sources.store_room import StoreRules, room_for_array, try_out
 from bioimage_py.sources.hierarchy import Node, arrays_below, find_array, several_arrays
 from bioimage_py.sources.kvstore import StoreFolder, plain_message, storage_error, store_context
+from bioimage_py.sources.store_room import StoreRules, room_for_array, try_out
 from bioimage_py.sources.tensorstore_array import StoredArray, TensorStoreSource, open_store
 from bioimage_py.sources.tensorstore_handle import from_tensorstore, open_tensorstore_spec
 from bioimage_py.sources.zarr_codecs import codec_text
@@ -178,7 +176,9 @@ def probe_url(url: str) -> str:
         if folder.read(name) is not None:
             return kind
     asked = ", ".join(name for _, name in markers)
-    raise SourceNotFoundError(f"there is no Zarr, N5 or precomputed array at {folder.path}: none of {asked} is there")
+    raise SourceNotFoundError(
+        f"there is no Zarr, N5 or precomputed array at {folder.path}: none of {asked} is there"
+    )
 
 
 def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> Source:

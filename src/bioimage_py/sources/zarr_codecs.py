@@ -10,7 +10,14 @@ import numpy as np
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.sources.array_spec import Codec
 
-__all__ = ["codec_text", "compressor_v2", "compressors_v3"]
+__all__ = [
+    "blosc_choice",
+    "checked_codec",
+    "checked_level",
+    "codec_text",
+    "compressor_v2",
+    "compressors_v3",
+]
 
 V2_CODECS = ("none", "zstd", "gzip", "zlib", "bz2", "blosc", "lz4")
 V3_CODECS = ("none", "zstd", "gzip", "blosc", "lz4")
@@ -35,13 +42,19 @@ def compressor_v2(codec: Codec | None, dtype: np.dtype[Any]) -> dict[str, Any] |
     InvalidArgumentError
         For a codec, a level or an option that Zarr v2 does not have.
     """
-    codec = _checked(codec or default_codec(dtype), V2_CODECS, "Zarr v2")
+    codec = checked_codec(codec or default_codec(dtype), V2_CODECS, "Zarr v2")
     if codec.name == "none":
         return None
     if codec.name == "blosc":
-        cname, level, shuffle = _blosc(codec, dtype)
-        return {"id": "blosc", "cname": cname, "clevel": level, "shuffle": _SHUFFLES.index(shuffle), "blocksize": 0}
-    return {"id": codec.name, "level": _level(codec)}
+        cname, level, shuffle = blosc_choice(codec, dtype)
+        return {
+            "id": "blosc",
+            "cname": cname,
+            "clevel": level,
+            "shuffle": _SHUFFLES.index(shuffle),
+            "blocksize": 0,
+        }
+    return {"id": codec.name, "level": checked_level(codec)}
 
 
 def compressors_v3(codec: Codec | None, dtype: np.dtype[Any]) -> list[dict[str, Any]]:
@@ -52,21 +65,21 @@ def compressors_v3(codec: Codec | None, dtype: np.dtype[Any]) -> list[dict[str, 
     InvalidArgumentError
         For a codec, a level or an option that Zarr v3 does not have.
     """
-    codec = _checked(codec or default_codec(dtype), V3_CODECS, "Zarr v3")
+    codec = checked_codec(codec or default_codec(dtype), V3_CODECS, "Zarr v3")
     if codec.name == "none":
         return []
     if codec.name == "blosc":
-        cname, level, shuffle = _blosc(codec, dtype)
+        cname, level, shuffle = blosc_choice(codec, dtype)
         configuration: dict[str, Any] = {"cname": cname, "clevel": level, "shuffle": shuffle, "blocksize": 0}
         configuration["typesize"] = dtype.itemsize
     elif codec.name == "zstd":
-        configuration = {"level": _level(codec), "checksum": False}
+        configuration = {"level": checked_level(codec), "checksum": False}
     else:
-        configuration = {"level": _level(codec)}
+        configuration = {"level": checked_level(codec)}
     return [{"name": codec.name, "configuration": configuration}]
 
 
-def _checked(codec: Codec, known: tuple[str, ...], store: str) -> Codec:
+def checked_codec(codec: Codec, known: tuple[str, ...], store: str) -> Codec:
     if codec.name not in known:
         raise InvalidArgumentError(
             f"{store} does not have the codec {codec.name!r}; choose one of {', '.join(known)}"
@@ -74,11 +87,13 @@ def _checked(codec: Codec, known: tuple[str, ...], store: str) -> Codec:
     if codec.name == "lz4":
         return Codec("blosc", codec.level, {"shuffle": "shuffle", **codec.options, "cname": "lz4"})
     if codec.name != "blosc" and codec.options:
-        raise InvalidArgumentError(f"codec {codec.name!r} of {store} has no option {', '.join(codec.options)}")
+        raise InvalidArgumentError(
+            f"codec {codec.name!r} of {store} has no option {', '.join(codec.options)}"
+        )
     return codec
 
 
-def _blosc(codec: Codec, dtype: np.dtype[Any]) -> tuple[str, int, str]:
+def blosc_choice(codec: Codec, dtype: np.dtype[Any]) -> tuple[str, int, str]:
     unknown = sorted(set(codec.options) - {"cname", "shuffle"})
     if unknown:
         raise InvalidArgumentError(
@@ -92,10 +107,10 @@ def _blosc(codec: Codec, dtype: np.dtype[Any]) -> tuple[str, int, str]:
         raise InvalidArgumentError(f"blosc has no cname {cname!r}; choose one of {', '.join(_BLOSC_NAMES)}")
     if shuffle not in _SHUFFLES:
         raise InvalidArgumentError(f"blosc has no shuffle {shuffle!r}; choose one of {', '.join(_SHUFFLES)}")
-    return cname, _level(codec), shuffle
+    return cname, checked_level(codec), shuffle
 
 
-def _level(codec: Codec) -> int:
+def checked_level(codec: Codec) -> int:
     level = _DEFAULT_LEVEL[codec.name] if codec.level is None else codec.level
     low, high = _LEVELS[codec.name]
     if not low <= level <= high:

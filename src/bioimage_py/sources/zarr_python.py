@@ -65,7 +65,9 @@ class ZarrPythonSource(FileSource):
     def identities(self) -> frozenset[Identity]:
         """Return the folder or file of the array, or the live store that holds it."""
         if not self._live:
-            return frozenset({file_identity(self.path, self.key, key_is_folder=self._stored.folder is not None)})
+            return frozenset(
+                {file_identity(self.path, self.key, key_is_folder=self._stored.folder is not None)}
+            )
         held = getattr(self.array.store, "_store_dict", self.array.store)
         return frozenset({("zarr store", id(held), self.array.path)})
 

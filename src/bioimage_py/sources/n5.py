@@ -1,0 +1,121 @@
+"""N5, on disk and behind URLs, through TensorStore; axes are slowest first, as z5py and zarr show them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import tensorstore as ts
+
+from bioimage_py.errors import ReadOnlyError, SourceNotFoundError, UnsupportedFormatError
+from bioimage_py.sources.array_spec import ArraySpec
+from bioimage_py.sources.base import Source, SourceSpec
+from bioimage_py.sources.hierarchy import arrays_below, find_array
+from bioimage_py.sources.kvstore import StoreFolder, plain_message, storage_error, store_context
+from bioimage_py.sources.n5_metadata import array_metadata, image_metadata, read_node, tensorstore_metadata
+from bioimage_py.sources.store_room import StoreRules, room_for_array, try_out
+from bioimage_py.sources.tensorstore_array import StoredArray, TensorStoreSource, open_store
+from bioimage_py.sources.zarr_codecs import codec_text
+
+__all__ = ["create", "from_handle", "list_arrays", "open_path", "open_spec"]
+
+_TITLE = "N5"
+_OWN_ENTRY = re.compile(r"attributes\.json|\d+|.*\.__lock|\.DS_Store")
+_OPTIONS = ("endpoint", "region", "anonymous")
+_RULES = StoreRules(_TITLE, read_node, _OWN_ENTRY, {"attributes.json": {"n5": "4.0.0"}})
+
+
+def _slowest_first(store: Any) -> Any:
+    return store.T
+
+
+def open_path(path: str, key: str | None, mode: str, **options: Any) -> Source:
+    """Open the array at a path or URL; see `hierarchy.find_array` for what a group without a key means."""
+    root = StoreFolder.at(path, options)
+    found_key, node = find_array(root, key, read_node, _TITLE)
+    if mode != "r" and root.read_only:
+        raise ReadOnlyError(f"{root.path} cannot be opened for writing: http only reads")
+    metadata = tensorstore_metadata(node)
+    stored = StoredArray(
+        kind="n5",
+        path=root.path,
+        key=found_key,
+        mode=mode,
+        format="n5",
+        codec="" if metadata["compression"].get("type") == "raw" else codec_text(metadata["compression"]),
+        metadata=image_metadata(node),
+        options=root.options,
+        folder=node.folder.path if root.is_local else None,
+        view=_slowest_first,
+    )
+    spec = {"driver": "n5", "kvstore": node.folder.spec(), "metadata": metadata, "recheck_cached_data": True}
+    try:
+        return TensorStoreSource(open_store(spec, mode, assume_metadata=True), stored)
+    except (ValueError, NotImplementedError) as error:
+        raise UnsupportedFormatError(
+            f"{node.folder.path} is stored in a way that cannot be read: {plain_message(error)}"
+        ) from error
+
+
+def open_spec(spec: SourceSpec) -> Source:
+    """Reopen from plain JSON."""
+    options = {name: spec[name] for name in _OPTIONS if name in spec}
+    return open_path(spec["path"], spec.get("key"), spec.get("mode", "r"), **options)
+
+
+def from_handle(handle: Any) -> Source | None:
+    """Wrap a live `z5py.Dataset`, N5 or Zarr, or a z5py group with one array; None for what is not in local files."""
+    import z5py
+
+    if not isinstance(handle, (z5py.Dataset, z5py.Group)) or not isinstance(handle.file, z5py.File):
+        return None
+    container = handle.file._handle  # noqa: SLF001 - z5py says the path and the mode nowhere else
+    mode = "r+" if container.mode().can_write() else "r"
+    key = handle.name.strip("/") or None
+    if handle.is_zarr:
+        from bioimage_py.sources import zarr
+
+        return zarr.open_path(container.path(), key, mode)
+    return open_path(container.path(), key, mode)
+
+
+def list_arrays(path: str, **options: Any) -> list[str]:
+    """Return the keys of the arrays in a container, in natural order; `""` if the path is an array itself."""
+    root = StoreFolder.at(path, options)
+    node = read_node(root)
+    if node is None:
+        raise SourceNotFoundError(f"there is no {_TITLE} array or group at {root.path}")
+    return [key for key, _ in arrays_below(node, read_node)]
+
+
+def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> Source:
+    """Make a new array, and the groups around it, and open it for writing.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        For a dtype that N5 cannot hold.
+    InvalidArgumentError
+        For chunks, shards or a codec that N5 cannot have, or a place inside another array.
+    OutputExistsError
+        If something is there that may not, or must not, be replaced.
+    ReadOnlyError, StorageError
+        If the place cannot be written.
+    """
+    metadata, attributes = array_metadata(spec)
+    making = {"driver": "n5", "metadata": metadata}
+    try_out(making)
+    root = StoreFolder.at(path)
+    with room_for_array(root, key, overwrite, _RULES) as folder:
+        try:
+            ts.open(
+                {**making, "kvstore": folder.spec()},
+                create=True,
+                delete_existing=overwrite and not folder.is_local,
+                context=store_context(1, 0),
+            ).result()
+        except (ValueError, NotImplementedError) as error:
+            raise storage_error(error, f"{folder.path} cannot be made") from error
+        version = {} if key else {"n5": "4.0.0"}
+        folder.write_json("attributes.json", {**version, **attributes, **metadata})
+        return open_path(path, key, "r+")
