@@ -1,0 +1,251 @@
+"""Opening one slice of a stack: a page of a TIFF, or a PNG or JPEG picture."""
+
+from __future__ import annotations
+
+import math
+import struct
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Protocol
+
+import imagecodecs
+import numpy as np
+import tifffile
+
+from bioimage_py.errors import StorageError, UnsupportedFormatError
+from bioimage_py.geometry import Box
+from bioimage_py.metadata import ImageMetadata
+from bioimage_py.sources.base import AnyArray, FileSource, Source, StoredSize
+from bioimage_py.sources.chunked import ChunkedFileSource
+from bioimage_py.sources.identity import file_identity
+from bioimage_py.sources.location import family_by_content
+from bioimage_py.sources.tiff import Reading, TiffSource
+from bioimage_py.sources.tiff_files import OpenFiles
+from bioimage_py.sources.tiff_ifd import FirstPage, first_page
+from bioimage_py.sources.tiff_layout import layout_of
+from bioimage_py.sources.tiff_metadata import TiffTexts
+from bioimage_py.sources.tiff_parsing import ParsedTiff, check_extent, parse_tiff
+
+__all__ = ["PictureSource", "SliceOpener", "slice_opener"]
+
+
+class SliceOpener(Protocol):
+    """Opens slices of one kind, cheaply where they are alike."""
+
+    def open(self, path: str) -> FileSource:
+        """Open a slice; its shape and dtype are known then, its voxels are not read."""
+        ...
+
+
+def slice_opener(path: str, files: OpenFiles) -> SliceOpener:
+    """Return what opens slices like this one; raises UnsupportedFormatError if it is neither TIFF, PNG nor JPEG."""
+    found = family_by_content(path)
+    if found is None or found.kind not in ("tiff", "stack"):
+        size = files.get(path).size
+        what = "is empty" if size == 0 else f"is no TIFF, PNG or JPEG ({size} bytes)"
+        raise UnsupportedFormatError(
+            f"slice {path!r} {what}; give a pattern that matches the image files only"
+        )
+    return TiffSlices(files) if found.kind == "tiff" else Pictures(files)
+
+
+class TiffSlices:
+    """TIFF slices: tifffile is asked once for each distinct way to encode a page.
+
+    Parameters
+    ----------
+    files
+        The descriptors that all slices share.
+    """
+
+    def __init__(self, files: OpenFiles) -> None:
+        self._reading = Reading(1, 0, files)
+        self._files = files
+        self._lock = threading.Lock()
+        self._like: dict[object, ParsedTiff | None] = {}
+
+    def open(self, path: str) -> TiffSource:
+        """Open a slice: its page, or all its pages as a volume if it has several."""
+        page = first_page(self._files.get(path))
+        if page is None:
+            parsed = _parse_slice(path)
+            return TiffSource(path, parsed or parse_tiff(path, None, None, 0), reading=self._reading)
+        with self._lock:
+            if page.signature not in self._like:
+                self._like[page.signature] = _parse_slice(path)
+            like = self._like[page.signature]
+        parsed = parse_tiff(path, None, None, 0) if like is None else _moved(like, page, path)
+        return TiffSource(path, parsed, reading=self._reading)
+
+
+def _parse_slice(path: str) -> ParsedTiff | None:
+    """Parse the one page of a slice; None if the slice is a volume."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            if file.pages.is_multipage or (not file.is_ome and [s.size for s in file.series] != [page.size]):
+                return None
+            series = tifffile.TiffPageSeries([page], page.shape, page.dtype, page.axes, kind="uniform")
+            layout = replace(layout_of(series, path), paths=(path,))
+            check_extent(layout)
+            return ParsedTiff(layout, TiffTexts.of(file, series, 0, 0), 0, 0, 1, bool(file.is_bigtiff))
+    except UnsupportedFormatError as error:
+        raise UnsupportedFormatError(f"slice {path!r} cannot be read: {error}") from error
+    except (tifffile.TiffFileError, struct.error, IndexError, KeyError, TypeError) as error:
+        raise StorageError(f"slice {path!r} is damaged: {error}") from error
+
+
+def _moved(like: ParsedTiff, page: FirstPage, path: str) -> ParsedTiff:
+    """Return the structure of a slice that differs from another one only in where its voxels are."""
+    layout = like.layout
+    offsets = np.array([page.offsets], np.int64)
+    byte_counts = np.array([page.byte_counts], np.int64)
+    raw = None
+    if layout.raw_offsets is not None and bool(
+        (offsets[:, :-1] + byte_counts[:, :-1] == offsets[:, 1:]).all()
+    ):
+        raw = offsets[:, 0]
+    wanted = math.prod(layout.coding.grid)
+    if offsets.shape[1] < wanted:
+        missing = ((0, 0), (0, wanted - offsets.shape[1]))
+        offsets, byte_counts = np.pad(offsets, missing), np.pad(byte_counts, missing)
+    moved = replace(
+        layout,
+        paths=(path,),
+        raw_offsets=raw,
+        offsets=offsets,
+        byte_counts=byte_counts,
+        jpeg_tables={} if page.jpeg_tables is None else {0: page.jpeg_tables},
+    )
+    check_extent(moved)
+    return like._replace(layout=moved)
+
+
+class Pictures:
+    """PNG and JPEG slices: the first of its kind is decoded to see its shape, the others only compared with it.
+
+    Parameters
+    ----------
+    files
+        The descriptors that all slices share.
+    """
+
+    def __init__(self, files: OpenFiles) -> None:
+        self._files = files
+        self._lock = threading.Lock()
+        self._like: dict[object, tuple[tuple[int, ...], np.dtype[Any]]] = {}
+
+    def open(self, path: str) -> PictureSource:
+        """Open a picture."""
+        signature = _picture_signature(path, self._files)
+        with self._lock:
+            if signature not in self._like:
+                decoded = _decode_picture(path, self._files)
+                self._like[signature] = decoded.shape, decoded.dtype
+            shape, dtype = self._like[signature]
+        return PictureSource(path, shape, dtype, self._files)
+
+
+class PictureSource(ChunkedFileSource):
+    """A PNG or JPEG picture as an array `(y, x)` or `(y, x, c)`.
+
+    Parameters
+    ----------
+    path
+        The file.
+    shape, dtype
+        Of the decoded picture.
+    files
+        Where its descriptor is kept.
+    threads, cache_bytes
+        As of every source that decodes.
+    """
+
+    kind = "stack"
+    chunks: tuple[int, ...]
+
+    def __init__(
+        self,
+        path: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        files: OpenFiles,
+        *,
+        threads: int = 1,
+        cache_bytes: int = 64 * 2**20,
+    ) -> None:
+        super().__init__(threads=threads, cache_bytes=cache_bytes)
+        self.path = path
+        self.shape = shape
+        self.dtype = dtype
+        self.chunks = shape
+        self._files: OpenFiles | None = files
+        self.format = "png" if path.lower().endswith("png") else "jpeg"
+        self.codec = self.format
+
+    @property
+    def metadata(self) -> ImageMetadata:
+        """The names of the axes."""
+        return ImageMetadata(axes=("y", "x", "c")[: len(self.shape)])
+
+    def _decode_chunk(self, position: tuple[int, ...], box: Box) -> AnyArray:
+        del position, box
+        if self._files is None:
+            raise StorageError(f"{self.name} is closed; open it again to read")
+        decoded = _decode_picture(self.path, self._files)
+        if decoded.shape != self.shape or decoded.dtype != self.dtype:
+            raise StorageError(
+                f"{self.name} has changed: expected shape {self.shape} and dtype {self.dtype}, "
+                f"found {decoded.shape} and {decoded.dtype}"
+            )
+        return decoded
+
+    def identities(self) -> frozenset[tuple[Any, ...]]:
+        """Return the file."""
+        return frozenset({file_identity(self.path)})
+
+    def stored_size(self) -> StoredSize:
+        """Return the size of the file."""
+        return StoredSize((self._files or OpenFiles()).get(self.path).size, 1)
+
+    def for_run(self, threads: int, cache_bytes: int) -> Source:
+        """Return a twin that shares the open file."""
+        files = self._files or OpenFiles()
+        return PictureSource(
+            self.path, self.shape, self.dtype, files, threads=threads, cache_bytes=cache_bytes
+        )
+
+    def close(self) -> None:
+        """Let go of the file."""
+        super().close()
+        self._files = None
+
+
+def _decode_picture(path: str, files: OpenFiles) -> AnyArray:
+    file = files.get(path)
+    data = file.read(0, file.size)
+    decode: Callable[[bytes], AnyArray] = (
+        imagecodecs.png_decode if data.startswith(b"\x89PNG") else imagecodecs.jpeg_decode
+    )
+    try:
+        return decode(data)
+    except (RuntimeError, ValueError, TypeError, ImportError) as error:
+        raise StorageError(f"picture {path!r} ({file.size} bytes) cannot be decoded: {error}") from error
+
+
+def _picture_signature(path: str, files: OpenFiles) -> object:
+    """Return what decides shape and dtype of a picture: extents, samples and bits from its header."""
+    file = files.get(path)
+    head = file.read(0, min(file.size, 2**16))
+    if head.startswith(b"\x89PNG"):
+        return head[16:29], b"tRNS" in head.partition(b"IDAT")[0]
+    if not head.startswith(b"\xff\xd8"):
+        raise UnsupportedFormatError(f"slice {path!r} is neither PNG nor JPEG ({file.size} bytes)")
+    at = 2
+    while at + 4 <= len(head) and head[at] == 0xFF:
+        marker, length = head[at + 1], int.from_bytes(head[at + 2 : at + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return marker, head[at + 4 : at + 10]
+        at += 2 + length
+    return path

@@ -1,0 +1,314 @@
+"""TIFF files: structure by tifffile, bytes by `pread`, decoding by imagecodecs outside any lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from bioimage_py.errors import (
+    InvalidArgumentError,
+    ReadOnlyError,
+    StorageError,
+    UnsupportedFormatError,
+)
+from bioimage_py.geometry import Box
+from bioimage_py.metadata import ImageMetadata
+from bioimage_py.sources.base import AnyArray, Source, SourceSpec, StoredSize
+from bioimage_py.sources.chunked import ChunkedFileSource
+from bioimage_py.sources.identity import file_identity
+from bioimage_py.sources.location import is_url
+from bioimage_py.sources.tiff_files import Descriptor, OpenFiles
+from bioimage_py.sources.tiff_metadata import metadata_of
+from bioimage_py.sources.tiff_parsing import ParsedTiff, parse_tiff, series_titles
+from bioimage_py.sources.tiff_raw import read_region
+
+__all__ = ["Reading", "TiffSource", "list_arrays", "open_path", "open_spec"]
+
+_WASTE = 64 * 2**10
+"""Bytes between segments that are read along rather than making another call."""
+
+
+def open_path(
+    path: str,
+    key: str | None = None,
+    mode: str = "r",
+    *,
+    series: int | str | None = None,
+    level: int = 0,
+    missing_planes: str = "error",
+) -> TiffSource:
+    """Open a series of a TIFF for reading; no voxel is read.
+
+    Parameters
+    ----------
+    path
+        The file.
+    key, series
+        Which series, by number or name, where there are several. Thumbnails, labels and overviews that are named so
+        do not count.
+    mode
+        `"r"`; a TIFF cannot be written.
+    level
+        Which level of a pyramid; 0 is the full resolution.
+    missing_planes
+        What to do with planes that the file's metadata speak of but that are not stored: `"error"`, or `"fill"` to
+        read them as the fill value.
+
+    Raises
+    ------
+    SourceNotFoundError, AmbiguousSourceError, StorageError, UnsupportedFormatError
+        See `parse_tiff`.
+    ReadOnlyError
+        For any other mode.
+    """
+    if is_url(path):
+        raise UnsupportedFormatError(
+            f"TIFF over the network is not supported: copy {path!r} to a local file first"
+        )
+    if mode != "r":
+        raise ReadOnlyError(f"TIFF {path!r} can only be read; open it with mode='r' and copy it to write")
+    if missing_planes not in ("error", "fill"):
+        raise InvalidArgumentError(f"missing_planes must be 'error' or 'fill', got {missing_planes!r}")
+    return TiffSource(path, parse_tiff(path, key, series, level), missing_planes=missing_planes)
+
+
+def open_spec(spec: SourceSpec) -> TiffSource:
+    """Reopen a source from its spec."""
+    return open_path(
+        spec["path"],
+        spec.get("key"),
+        spec.get("mode", "r"),
+        level=spec.get("level", 0),
+        missing_planes=spec.get("missing_planes", "error"),
+    )
+
+
+def list_arrays(path: str) -> list[str]:
+    """Return number, name, shape and dtype of each series in a TIFF."""
+    return series_titles(path)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a source or its twin reads.
+
+    Attributes
+    ----------
+    threads
+        Decoding threads.
+    cache_bytes
+        Decoded bytes to keep.
+    files
+        Descriptors shared with others, or None for its own.
+    """
+
+    threads: int = 1
+    cache_bytes: int = 64 * 2**20
+    files: OpenFiles | None = None
+
+
+class TiffSource(ChunkedFileSource):
+    """One series of a TIFF, in native byte order.
+
+    Where voxels are not encoded `chunks` is None and a region is read straight from the file. Otherwise a chunk is a
+    tile, or some strips together.
+
+    Parameters
+    ----------
+    path
+        The file, as the user named it.
+    parsed
+        Its structure.
+    missing_planes
+        See `open_path`.
+    reading
+        Threads, cache and descriptors; twins share descriptors.
+    """
+
+    kind = "tiff"
+
+    def __init__(
+        self, path: str, parsed: ParsedTiff, *, missing_planes: str = "error", reading: Reading | None = None
+    ) -> None:
+        reading = reading or Reading()
+        super().__init__(threads=reading.threads, cache_bytes=reading.cache_bytes)
+        layout = parsed.layout
+        self.path = path
+        self.key = str(parsed.series) if parsed.n_series > 1 else None
+        self.shape = layout.shape
+        self.dtype = layout.dtype
+        self.chunks = layout.chunks  # type: ignore[assignment]  # None for raw, which never asks for chunks
+        self.format = {"ome": "ome-tiff", "imagej": "imagej tiff"}.get(
+            layout.kind, "bigtiff" if parsed.big else "tiff"
+        )
+        self.codec = layout.coding.codec
+        self.fill_value = layout.coding.fill if layout.has_missing else None
+        self._layout = layout
+        self._parsed = parsed
+        self._missing_planes = missing_planes
+        self._files: OpenFiles | None = reading.files or OpenFiles()
+        self._check_planes()
+
+    @cached_property
+    def metadata(self) -> ImageMetadata:
+        """Axes, voxel size, units and channel names from OME-XML, ImageJ's description or the resolution tags."""
+        return metadata_of(self._parsed.texts, self._layout.axes)
+
+    def _check_planes(self) -> None:
+        layout = self._layout
+        if self._missing_planes == "fill" or layout.raw_offsets is not None or not layout.offsets.size:
+            return
+        missing = np.flatnonzero(~layout.offsets.any(axis=1))
+        if len(missing):
+            raise StorageError(
+                f"{len(missing)} of {len(layout.offsets)} planes of {self.name} are not stored (the first is "
+                f"{self._plane(int(missing[0]))}): files of the series may be missing. If they were never recorded, "
+                f"open it with missing_planes='fill' to read them as {layout.coding.fill}"
+            )
+
+    def _plane(self, page: int) -> tuple[int, ...]:
+        return tuple(int(i) for i in np.unravel_index(page, self.shape[: self._layout.split] or (1,)))
+
+    def _spec_options(self) -> Mapping[str, Any]:
+        options: dict[str, Any] = {}
+        if self._parsed.level:
+            options["level"] = self._parsed.level
+        if self._missing_planes != "error":
+            options["missing_planes"] = self._missing_planes
+        return options
+
+    def identities(self) -> frozenset[tuple[Any, ...]]:
+        """Return the file, the series and the level; for a series in several files, one token for each."""
+        token = f"series {self._parsed.series} level {self._parsed.level}"
+        paths = {self.path, *self._layout.paths}
+        return frozenset(file_identity(path, token) for path in paths)
+
+    def stored_size(self) -> StoredSize:
+        """Return the size of the file, or files, of which the series may be only a part."""
+        paths = self._layout.paths
+        return StoredSize(sum(self._descriptor(n).size for n in range(len(paths))), len(paths))
+
+    def for_run(self, threads: int, cache_bytes: int) -> Source:
+        """Return a twin that shares the parsed structure and the open file."""
+        reading = Reading(threads, cache_bytes, self._files)
+        return TiffSource(self.path, self._parsed, missing_planes=self._missing_planes, reading=reading)
+
+    def close(self) -> None:
+        """Let go of the file; twins go on reading."""
+        super().close()
+        self._files = None
+
+    def _descriptor(self, number: int) -> Descriptor:
+        files = self._files
+        if files is None:
+            raise StorageError(f"{self.name} is closed; open it again to read")
+        return files.get(self._layout.paths[number])
+
+    def _file_of(self, page: int) -> Descriptor:
+        files = self._layout.page_file
+        return self._descriptor(0 if files is None else int(files[page]))
+
+    def _read(self, box: Box) -> AnyArray:
+        return super()._read(box) if self._layout.raw_offsets is None else self._read_raw(box)
+
+    def _read_raw(self, box: Box) -> AnyArray:
+        layout = self._layout
+        assert layout.raw_offsets is not None
+        stored = layout.coding.file_dtype
+        out = np.empty(box.shape, stored)
+        if len(layout.raw_offsets) == 1:
+            read_region(self._descriptor(0), int(layout.raw_offsets[0]), (self.shape, stored), box, out)
+        else:
+            split = layout.split
+            inner = Box(box.begin[split:], box.end[split:])
+            for place, page in self._pages_in(box):
+                offset = int(layout.raw_offsets[page])
+                read_region(self._file_of(page), offset, (self.shape[split:], stored), inner, out[place])
+        return out if stored == self.dtype else out.byteswap(inplace=True).view(self.dtype)
+
+    def _pages_in(self, box: Box) -> Iterator[tuple[tuple[int, ...], int]]:
+        """Yield the place in the box and the number of each page that the box touches."""
+        split = self._layout.split
+        for place in product(*map(range, box.shape[:split])):
+            at = tuple(b + p for b, p in zip(box.begin, place, strict=False))
+            yield place, self._page_number(at)
+
+    def _page_number(self, at: tuple[int, ...]) -> int:
+        number = 0
+        for index, extent in zip(at, self.shape, strict=False):
+            number = number * extent + index
+        return number
+
+    def _decode_chunk(self, position: tuple[int, ...], box: Box) -> AnyArray | None:
+        layout, coding = self._layout, self._layout.coding
+        page = self._page_number(position[: layout.split])
+        at, extent = [0] * 5, [1, 1, 1, 1, coding.shape[4]]
+        for axis, cell, n in zip(
+            layout.page_axes, position[layout.split :], box.shape[layout.split :], strict=True
+        ):
+            if axis is not None:
+                at[axis], extent[axis] = cell, n
+        sample, depth, rows, columns = at[0], at[1], at[2] * coding.group[0], at[3] * coding.group[1]
+        _, n_depth, n_rows, n_columns = coding.grid
+        parts = [
+            (((sample * n_depth + depth) * n_rows + row) * n_columns + column, row - rows, column - columns)
+            for row in range(rows, min(n_rows, rows + coding.group[0]))
+            for column in range(columns, min(n_columns, columns + coding.group[1]))
+        ]
+        encoded = self._encoded(page, [segment for segment, _, _ in parts])
+        if not encoded:
+            return None
+        shape = (extent[1], extent[2], extent[3], extent[4])
+        if len(parts) == 1:
+            chunk = self._decode(page, parts[0][0], encoded[parts[0][0]], shape)
+        else:
+            chunk = (
+                np.full(shape, coding.fill, self.dtype)
+                if len(encoded) < len(parts)
+                else np.empty(shape, self.dtype)
+            )
+            for segment, row, column in parts:
+                if segment in encoded:
+                    target = chunk[:, row * coding.segment[1] :, column * coding.segment[2] :]
+                    target = target[:, : coding.segment[1], : coding.segment[2]]
+                    target[...] = self._decode(page, segment, encoded[segment], target.shape)
+        return chunk.reshape(box.shape)
+
+    def _encoded(self, page: int, segments: list[int]) -> dict[int, bytes | memoryview]:
+        """Return the bytes of the segments that are stored, in one read where they stand close together."""
+        layout = self._layout
+        places = {s: (int(layout.offsets[page, s]), int(layout.byte_counts[page, s])) for s in segments}
+        places = {s: (o, n) for s, (o, n) in places.items() if o > 0 and n > 0}
+        if not places:
+            return {}
+        file = self._file_of(page)
+        first = min(o for o, _ in places.values())
+        last = max(o + n for o, n in places.values())
+        if len(places) > 1 and last - first <= sum(n for _, n in places.values()) + _WASTE:
+            view = memoryview(file.read(first, last - first))
+            return {s: view[o - first : o - first + n] for s, (o, n) in places.items()}
+        return {s: file.read(o, n) for s, (o, n) in places.items()}
+
+    def _decode(self, page: int, segment: int, data: bytes | memoryview, shape: tuple[int, ...]) -> AnyArray:
+        layout = self._layout
+        arguments = layout.coding.arguments
+        if page in layout.jpeg_tables:
+            arguments = {**arguments, "jpegtables": layout.jpeg_tables[page]}
+        try:
+            decoded, _, _ = layout.coding.decode(data, segment, **arguments)
+            assert decoded is not None
+            if layout.transform is not None:
+                decoded = layout.transform(decoded)
+            cut = decoded[tuple(slice(0, n) for n in shape)].reshape(shape)
+        except (RuntimeError, ValueError, TypeError, NotImplementedError, ImportError) as error:
+            offset, count = int(layout.offsets[page, segment]), int(layout.byte_counts[page, segment])
+            raise StorageError(
+                f"{self.name} is corrupt: segment {segment} of plane {self._plane(page)} ({count} bytes at byte {offset}, "
+                f"{layout.coding.codec or 'not compressed'}) cannot be decoded: {error}"
+            ) from error
+        return cut.astype(self.dtype, copy=False)

@@ -1,0 +1,302 @@
+"""Where the voxels of a TIFF series are and how they are encoded, as tifffile reads it, in arrays of integers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from bioimage_py.errors import StorageError, UnsupportedFormatError
+from bioimage_py.sources.base import AnyArray
+
+__all__ = ["PageCoding", "TiffLayout", "layout_of"]
+
+_NAMES = {"adobe_deflate": "deflate", "none": ""}
+_GROUP_STRIPS, _GROUP_TILES = (256 * 2**10, 2**20), (16 * 2**10, 64 * 2**10)
+"""Segments smaller than the first number of bytes are decoded in groups of about the second."""
+
+
+@dataclass(frozen=True)
+class PageCoding:
+    """How one page is cut into segments (tiles or strips) and how a segment is decoded.
+
+    Attributes
+    ----------
+    shape
+        Extent of a page as (separate samples, depth, length, width, contiguous samples).
+    segment
+        Extent of a segment as (depth, length, width), not cut at the page.
+    grid
+        Segments per page as (separate samples, depth, length, width).
+    group
+        Segments that are decoded together, as (length, width).
+    decode
+        tifffile's function from encoded bytes and segment number to voxels.
+    arguments
+        Keyword arguments of `decode` that all pages share.
+    dtype
+        dtype of decoded voxels, in native byte order.
+    file_dtype
+        dtype as stored, for pages that are not encoded.
+    fill
+        What a missing segment reads as.
+    codec
+        Compression and predictor, for people.
+    """
+
+    shape: tuple[int, int, int, int, int]
+    segment: tuple[int, int, int]
+    grid: tuple[int, int, int, int]
+    group: tuple[int, int]
+    decode: Callable[..., tuple[AnyArray | None, Any, Any]]
+    arguments: dict[str, Any]
+    dtype: np.dtype[Any]
+    file_dtype: np.dtype[Any]
+    fill: Any
+    codec: str
+
+    @classmethod
+    def of(cls, page: tifffile.TiffPage) -> PageCoding:
+        """Return the coding of a page; raises UnsupportedFormatError if it cannot be decoded."""
+        if page.dtype is None:
+            raise UnsupportedFormatError(f"samples of {page.bitspersample} bits have no numpy dtype")
+        samples, depth, length, width, contiguous = (int(n) for n in page.shaped)
+        tiled = page.is_tiled
+        cut = (page.tiledepth, page.tilelength, page.tilewidth) if tiled else (1, page.rowsperstrip, width)
+        segment = (
+            int(cut[0]),
+            max(1, min(int(cut[1]), max(1, length)) if not tiled else int(cut[1])),
+            int(cut[2]),
+        )
+        extents = (depth, length, width)
+        grid = (samples, *(-(-n // max(1, s)) for n, s in zip(extents, segment, strict=True)))
+        n_bytes = math.prod(segment) * contiguous * np.dtype(page.dtype).itemsize
+        try:
+            page.decode(None, 0)
+        except (ValueError, NotImplementedError, ImportError) as error:
+            if math.prod(page.shaped):
+                raise UnsupportedFormatError(f"its pages cannot be decoded: {error}") from error
+        arguments = {}
+        if page.compression in {6, 7, 33007, 34892} and page.jpegheader is not None:
+            arguments["jpegheader"] = page.jpegheader
+        return cls(
+            shape=(samples, depth, length, width, contiguous),
+            segment=segment,
+            grid=grid,  # type: ignore[arg-type]
+            group=_group(n_bytes, grid, tiled=tiled),
+            decode=page.decode,
+            arguments=arguments,
+            dtype=np.dtype(page.dtype),
+            file_dtype=np.dtype(page.dtype).newbyteorder(page.parent.byteorder),
+            fill=page.nodata,
+            codec=_codec(page),
+        )
+
+
+@dataclass(frozen=True)
+class TiffLayout:
+    """A series of pages as one array.
+
+    Attributes
+    ----------
+    shape, dtype, axes
+        Of the series; `axes` are tifffile's letters.
+    kind
+        What wrote the file, as far as tifffile can tell: `"ome"`, `"imagej"`, `"shaped"`, `"uniform"`, …
+    coding
+        How a page is encoded.
+    split
+        How many leading axes number the pages; the others are axes of a page.
+    page_axes
+        For each axis after `split`, its axis in `coding.shape`, or None where it has one voxel.
+    paths
+        The files that hold the pages.
+    page_file
+        For each page its file; None if there is one file.
+    raw_offsets
+        Where each page's voxels are if nothing is encoded, else None. One entry: all pages, one after the other.
+    offsets, byte_counts
+        Per page and segment, otherwise; 0 where a segment is missing.
+    jpeg_tables
+        Tables of pages that have them.
+    transform
+        What is applied to decoded voxels, or None.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    axes: str
+    kind: str
+    coding: PageCoding
+    split: int
+    page_axes: tuple[int | None, ...]
+    paths: tuple[str, ...]
+    page_file: npt.NDArray[np.int32] | None
+    raw_offsets: npt.NDArray[np.int64] | None
+    offsets: npt.NDArray[np.int64]
+    byte_counts: npt.NDArray[np.int64]
+    jpeg_tables: dict[int, bytes]
+    transform: Callable[[AnyArray], AnyArray] | None
+
+    @property
+    def chunks(self) -> tuple[int, ...] | None:
+        """What is decoded at once, per axis; None where nothing is encoded."""
+        if self.raw_offsets is not None:
+            return None
+        depth, length, width = self.coding.segment
+        rows, columns = self.coding.group
+        unit = (1, depth, length * rows, width * columns, self.coding.shape[4])
+        cells = [1 if a is None else min(unit[a], self.coding.shape[a]) for a in self.page_axes]
+        return (1,) * self.split + tuple(max(1, c) for c in cells)
+
+    @property
+    def has_missing(self) -> bool:
+        """Whether a segment is not stored, so that it reads as fill."""
+        return self.raw_offsets is None and not bool(np.all((self.offsets > 0) & (self.byte_counts > 0)))
+
+
+def layout_of(series: tifffile.TiffPageSeries, path: str) -> TiffLayout:
+    """Return where the voxels of a series are.
+
+    Raises
+    ------
+    StorageError
+        If pages are missing from the file.
+    UnsupportedFormatError
+        If the pages cannot be decoded.
+    """
+    coding = PageCoding.of(series.keyframe)
+    shape = tuple(int(n) for n in series.shape)
+    axes = series.axes
+    found: tuple[int, tuple[int | None, ...]] | None = (0, (None,) * len(shape))
+    if math.prod(shape):
+        found = _page_axes(shape, coding.shape)
+    if found is None:  # the metadata describe pages of another shape: fall back to the pages as they are
+        page = series.keyframe
+        shape, axes = (len(series), *(int(n) for n in page.shape)), "I" + page.axes
+        found = _page_axes(shape, coding.shape)
+        assert found is not None
+    split, page_axes = found
+    n_pages: int = math.prod(shape[:split])
+    raw, pages = _raw_offset(series), []
+    if raw is None and math.prod(shape):
+        pages = list(series)
+        if len(pages) != n_pages:
+            raise StorageError(
+                f"TIFF {path!r} is truncated or its metadata are wrong: they speak of {n_pages} pages for shape {shape}, "
+                f"the file has {len(pages)}"
+            )
+    offsets, byte_counts = _segment_table(pages, math.prod(coding.grid))
+    paths, page_file = _files(pages, path)
+    return TiffLayout(
+        shape=shape,
+        dtype=coding.dtype if series.transform is None else np.dtype(series.dtype),
+        axes=axes,
+        kind=series.kind,
+        coding=coding,
+        split=split,
+        page_axes=page_axes,
+        paths=paths,
+        page_file=page_file,
+        raw_offsets=np.array([raw], np.int64) if raw is not None else _raw_pages(pages, offsets, byte_counts),
+        offsets=offsets,
+        byte_counts=byte_counts,
+        jpeg_tables={
+            n: page.jpegtables
+            for n, page in enumerate(pages)
+            if page is not None and page.jpegtables is not None
+        },
+        transform=series.transform,
+    )
+
+
+def _page_axes(shape: tuple[int, ...], page: tuple[int, ...]) -> tuple[int, tuple[int | None, ...]] | None:
+    """Match the trailing axes of a series to the axes of a page; None if they do not fit."""
+    size, split = 1, len(shape)
+    while size != math.prod(page) or split == len(shape):
+        if split == 0:
+            break
+        split -= 1
+        size *= shape[split]
+    if size != math.prod(page):
+        return None
+    matched: list[int | None] = []
+    left = [axis for axis, n in enumerate(page) if n != 1]
+    for n in reversed(shape[split:]):
+        if n == 1:
+            matched.append(None)
+        elif left and page[left[-1]] == n:
+            matched.append(left.pop())
+        else:
+            return None
+    return None if left else (split, tuple(reversed(matched)))
+
+
+def _raw_offset(series: tifffile.TiffPageSeries) -> int | None:
+    """Return where the voxels begin if all of them stand one after the other, not encoded."""
+    page = series.keyframe
+    if (
+        series.transform is not None
+        or series.is_multifile
+        or not page.is_final
+        or not math.prod(series.shape)
+    ):
+        return None
+    offset = series.dataoffset
+    return None if offset is None else int(offset)
+
+
+def _raw_pages(
+    pages: Sequence[Any], offsets: npt.NDArray[np.int64], byte_counts: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64] | None:
+    """Return where each page begins if no page is encoded and each stands in one piece."""
+    if not pages or any(page is None or not page.is_final for page in pages) or not offsets.size:
+        return None
+    joined = offsets[:, :-1] + byte_counts[:, :-1] == offsets[:, 1:]
+    return offsets[:, 0].copy() if bool(joined.all()) and bool((offsets[:, 0] > 0).all()) else None
+
+
+def _segment_table(
+    pages: Sequence[Any], n_segments: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    offsets = np.zeros((len(pages), n_segments), np.int64)
+    byte_counts = np.zeros((len(pages), n_segments), np.int64)
+    for n, page in enumerate(pages):
+        if page is not None:
+            for table, values in ((offsets, page.dataoffsets), (byte_counts, page.databytecounts)):
+                kept = values[:n_segments]
+                table[n, : len(kept)] = kept
+    return offsets, byte_counts
+
+
+def _files(pages: Sequence[Any], path: str) -> tuple[tuple[str, ...], npt.NDArray[np.int32] | None]:
+    paths: dict[str, int] = {}
+    numbers = [
+        0 if page is None else paths.setdefault(page.parent.filehandle.path, len(paths)) for page in pages
+    ]
+    if len(paths) < 2:
+        return (next(iter(paths), path),), None
+    return tuple(paths), np.array(numbers, np.int32)
+
+
+def _group(n_bytes: int, grid: tuple[int, ...], *, tiled: bool) -> tuple[int, int]:
+    small, target = _GROUP_TILES if tiled else _GROUP_STRIPS
+    if n_bytes >= small:
+        return 1, 1
+    together = max(1, target // max(1, n_bytes))
+    columns = max(1, min(grid[3], together))
+    return max(1, min(grid[2], together // columns)), columns
+
+
+def _codec(page: tifffile.TiffPage) -> str:
+    try:
+        name = tifffile.COMPRESSION(page.compression).name.lower()
+    except ValueError:
+        name = f"compression {int(page.compression)}"
+    name = _NAMES.get(name, name)
+    return f"{name} + predictor {int(page.predictor)}" if name and page.predictor != 1 else name

@@ -1,0 +1,195 @@
+"""What a TIFF says about its axes: OME-XML, ImageJ's description, or resolution tags, in this order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import tifffile
+
+from bioimage_py.metadata import ImageMetadata, normalise_unit
+
+__all__ = ["TiffTexts", "axis_names", "metadata_of"]
+
+_PRINTER_DPI = (72, 96, 100, 150, 200, 300, 400, 600, 1200, 2400)
+"""Resolutions that programs write when they know nothing; no microscope has them."""
+_LONGEST = 256 * 2**10
+
+
+@dataclass(frozen=True)
+class TiffTexts:
+    """What a file says, as it stands in the file, to be parsed when somebody asks.
+
+    Attributes
+    ----------
+    description
+        ImageDescription of the first page of the series.
+    ome_xml
+        OME-XML of the file, or None.
+    image_index
+        Number of the series.
+    described
+        ImageJ's or tifffile's key-value pairs.
+    pixels_per_unit
+        X and Y resolution of the full-resolution page.
+    resolution_unit
+        1 none, 2 inch, 3 centimetre.
+    coarser
+        By how much a voxel of the pyramid level is larger, along y and x.
+    """
+
+    description: str = ""
+    ome_xml: str | None = None
+    image_index: int = 0
+    described: Mapping[str, Any] = field(default_factory=dict)
+    pixels_per_unit: tuple[float, float] = (1.0, 1.0)
+    resolution_unit: int = 1
+    coarser: tuple[float, float] = (1.0, 1.0)
+
+    @classmethod
+    def of(
+        cls, file: tifffile.TiffFile, series: tifffile.TiffPageSeries, index: int, level: int
+    ) -> TiffTexts:
+        """Take the texts from an open file."""
+        page = series.keyframe
+        described: Mapping[str, Any] = {}
+        if series.kind == "imagej":
+            described = file.imagej_metadata or {}
+        elif series.kind == "shaped":
+            described = (file.shaped_metadata or ({},))[0]
+        scaled = series.levels[level].keyframe
+        return cls(
+            description=page.description or "",
+            ome_xml=file.ome_metadata if series.kind == "ome" else None,
+            image_index=index,
+            described={k: v for k, v in described.items() if isinstance(v, (str, int, float, list, tuple))},
+            pixels_per_unit=(_ratio(page, "XResolution"), _ratio(page, "YResolution")),
+            resolution_unit=int(page.resolutionunit),
+            coarser=(
+                page.imagelength / max(1, scaled.imagelength),
+                page.imagewidth / max(1, scaled.imagewidth),
+            ),
+        )
+
+
+def axis_names(letters: str) -> tuple[str, ...]:
+    """Return one unique name per axis from tifffile's letters.
+
+    Samples are the channels where there are no others; the pages of a stack that does not say what they are, are taken
+    for slices.
+
+    Examples
+    --------
+    >>> axis_names("IYX"), axis_names("YXS"), axis_names("TZCYXS"), axis_names("QQYX")
+    (('z', 'y', 'x'), ('y', 'x', 'c'), ('t', 'z', 'c', 'y', 'x', 's'), ('q', 'q1', 'y', 'x'))
+    """
+    unknown = [letter for letter in letters.partition("Y")[0] if letter in "IQ"]
+    names: list[str] = []
+    for letter in letters:
+        name = letter.lower()
+        if letter == "S" and "C" not in letters:
+            name = "c"
+        elif [letter] == unknown and "Z" not in letters and {"Y", "X"} <= set(letters):
+            name = "z"
+        same = sum(1 for other in names if other.rstrip("0123456789") == name)
+        names.append(f"{name}{same}" if same else name)
+    return tuple(names)
+
+
+def metadata_of(texts: TiffTexts, letters: str) -> ImageMetadata:
+    """Return axes, voxel size, units and channel names; what is malformed counts as not there."""
+    axes = axis_names(letters)
+    sizes: dict[str, tuple[float, str | None]] = {}
+    channels: tuple[str, ...] | None = None
+    if texts.ome_xml is not None:
+        sizes, channels = _from_ome(texts)
+    elif texts.described:
+        sizes = _from_description(texts)
+    if not sizes:
+        sizes = _from_resolution(texts)
+    sizes = {axis: (size, unit) for axis, (size, unit) in sizes.items() if math.isfinite(size) and size > 0}
+    for axis, factor in zip("yx", texts.coarser, strict=True):
+        if axis in sizes:
+            sizes[axis] = (sizes[axis][0] * factor, sizes[axis][1])
+    known = any(axis in sizes for axis in axes)
+    attributes = {}
+    if texts.description and len(texts.description) <= _LONGEST:
+        attributes["tiff_description"] = texts.description
+    return ImageMetadata(
+        axes=axes,
+        voxel_size=tuple(sizes.get(axis, (1.0, None))[0] for axis in axes) if known else None,
+        units=tuple(sizes.get(axis, (1.0, None))[1] for axis in axes) if known else None,
+        channel_names=channels if "c" in axes else None,
+        attributes=attributes,
+    ).fitting(len(letters))
+
+
+def _from_ome(texts: TiffTexts) -> tuple[dict[str, tuple[float, str | None]], tuple[str, ...] | None]:
+    assert texts.ome_xml is not None
+    try:
+        root = ET.fromstring(texts.ome_xml)  # noqa: S314 - expat itself refuses entities that explode
+        images = [e for e in root if e.tag.rpartition("}")[2] == "Image"]
+        pixels = next(e for e in images[texts.image_index] if e.tag.rpartition("}")[2] == "Pixels")
+    except (ET.ParseError, IndexError, StopIteration):
+        return {}, None
+    sizes = {}
+    for axis in "zyx":
+        size = _number(pixels.get(f"PhysicalSize{axis.upper()}"))
+        if size is not None:
+            sizes[axis] = (size, normalise_unit(pixels.get(f"PhysicalSize{axis.upper()}Unit", "µm")))
+    step = _number(pixels.get("TimeIncrement"))
+    if step is not None:
+        sizes["t"] = (step, normalise_unit(pixels.get("TimeIncrementUnit", "s")))
+    names = [e.get("Name") for e in pixels if e.tag.rpartition("}")[2] == "Channel"]
+    whole = tuple(name for name in names if name)
+    return sizes, whole if whole and len(whole) == len(names) else None
+
+
+def _from_description(texts: TiffTexts) -> dict[str, tuple[float, str | None]]:
+    unit = texts.described.get("unit")
+    unit = normalise_unit(unit) if isinstance(unit, str) else None
+    sizes: dict[str, tuple[float, str | None]] = {}
+    if unit is not None:
+        for axis, per_unit in zip("xy", texts.pixels_per_unit, strict=True):
+            if per_unit > 0:
+                sizes[axis] = (1 / per_unit, unit)
+    elif texts.resolution_unit in (2, 3):
+        sizes = _from_resolution(texts)
+    spacing = _number(texts.described.get("spacing"))
+    if spacing is not None and unit is not None:
+        sizes["z"] = (abs(spacing), unit)
+    step = _number(texts.described.get("finterval"))
+    if step:
+        sizes["t"] = (step, normalise_unit(str(texts.described.get("tunit", "s"))) or "second")
+    return sizes
+
+
+def _from_resolution(texts: TiffTexts) -> dict[str, tuple[float, str | None]]:
+    """Read voxels per inch or centimetre, unless they are what printers have."""
+    micrometers = {2: 25400.0, 3: 10000.0}.get(texts.resolution_unit)
+    if micrometers is None:
+        return {}
+    sizes: dict[str, tuple[float, str | None]] = {}
+    for axis, per_unit in zip("xy", texts.pixels_per_unit, strict=True):
+        dpi = per_unit * 25400 / micrometers
+        if per_unit > 1 and not any(math.isclose(dpi, usual, rel_tol=2e-3) for usual in _PRINTER_DPI):
+            sizes[axis] = (micrometers / per_unit, "micrometer")
+    return sizes if len(sizes) == 2 else {}
+
+
+def _ratio(page: tifffile.TiffPage, tag: str) -> float:
+    value = page.tags.valueof(tag, default=(1, 1))
+    try:
+        return float(value[0]) / float(value[1])
+    except (TypeError, ValueError, IndexError, ZeroDivisionError):
+        return 1.0
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
