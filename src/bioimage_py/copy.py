@@ -112,10 +112,21 @@ def copy(
     True
     """
     request = _Request.check(
-        input, output, mask, block_shape, job_type, job_config, num_workers, block_ids, resume_from, memory_limit
+        input,
+        output,
+        mask,
+        block_shape,
+        job_type,
+        job_config,
+        num_workers,
+        block_ids,
+        resume_from,
+        memory_limit,
     )
     new_array = {"chunks": chunks, "shards": shards, "codec": codec, "zarr_format": zarr_format}
-    target = find_target(output, request.source, new_array, keep_values=mask is not None or block_ids is not None)
+    target = find_target(
+        output, request.source, new_array, keep_values=mask is not None or block_ids is not None
+    )
     target.check_apart(request.source)
     planned = request.plan(target.layout, casting)
     result, sink = target.open(overwrite=overwrite)
@@ -165,7 +176,16 @@ def plan(
     """
     del overwrite, progress
     request = _Request.check(
-        input, output, mask, block_shape, job_type, job_config, num_workers, block_ids, resume_from, memory_limit
+        input,
+        output,
+        mask,
+        block_shape,
+        job_type,
+        job_config,
+        num_workers,
+        block_ids,
+        resume_from,
+        memory_limit,
     )
     new_array = {"chunks": chunks, "shards": shards, "codec": codec, "zarr_format": zarr_format}
     target = find_target(output, request.source, new_array, keep_values=False)
@@ -247,7 +267,11 @@ _DISTRIBUTED = ("subprocess", "slurm", "dask")
 
 
 def _execute(
-    request: _Request, planned: CopyPlan, sink: Source, casting: str, progress: Callable[[Progress], None] | None
+    request: _Request,
+    planned: CopyPlan,
+    sink: Source,
+    casting: str,
+    progress: Callable[[Progress], None] | None,
 ) -> None:
     if not planned.block_ids or 0 in sink.shape:
         if progress is not None:
@@ -264,8 +288,13 @@ def _execute(
         journal = request.runner.execute(
             work, planned.in_flight, n_bytes=planned.bytes_out, progress=progress
         )
+        tuned_output.flush()
     finally:
-        for tuned, original in ((tuned_input, request.source), (tuned_mask, request.mask), (tuned_output, sink)):
+        for tuned, original in (
+            (tuned_input, request.source),
+            (tuned_mask, request.mask),
+            (tuned_output, sink),
+        ):
             if tuned is not None and tuned is not original:
                 tuned.close()
     if journal.has_failures:
@@ -281,11 +310,14 @@ def _copied_at_once(
         written = kernel.copy_box(Box.whole(kernel.output.shape))
     except KeyboardInterrupt as error:
         raise RunInterrupted(
-            f"interrupted: none of {planned.n_blocks} blocks is done. Call again to copy them", IdSet(), planned.block_ids
+            f"interrupted: none of {planned.n_blocks} blocks is done. Call again to copy them",
+            IdSet(),
+            planned.block_ids,
         ) from error
     except Exception as error:  # noqa: BLE001 - the blocks will meet it again, and their run reports it
         _log.info("copying the whole array at once failed (%s); going block by block", error)
         return False
+    kernel.output.flush()
     if progress is not None:
         journal.done(planned.block_ids, written)
         progress(journal.progress())

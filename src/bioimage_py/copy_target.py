@@ -86,7 +86,7 @@ class NewArrayTarget(Target):
         return array, as_source(array)
 
     def check_apart(self, source: Source) -> None:
-        """A new array is always apart."""
+        """Accept every input: a new array is apart from all."""
 
 
 class NewPathTarget(Target):
@@ -116,9 +116,7 @@ def _check_paths(leaf: FileSource, path: Path, key: str | None) -> None:
     target = path.resolve()
     if container.is_file():
         if target == container and (key is None or key.strip("/") == (leaf.key or "").strip("/")):
-            raise InvalidArgumentError(
-                f"copy needs 'output' to differ from 'input': both are {leaf.name}"
-            )
+            raise InvalidArgumentError(f"copy needs 'output' to differ from 'input': both are {leaf.name}")
         if target in container.parents and target.is_dir() and any(target.iterdir()):
             raise InvalidArgumentError(f"input {leaf.name} lies inside the output {str(path)!r}")
         return
@@ -137,9 +135,7 @@ def _check_paths(leaf: FileSource, path: Path, key: str | None) -> None:
         )
 
 
-def find_target(
-    output: Any, source: Source, new_array: Mapping[str, Any], *, keep_values: bool
-) -> Target:
+def find_target(output: Any, source: Source, new_array: Mapping[str, Any], *, keep_values: bool) -> Target:
     """Return the target that `output` names; nothing is made.
 
     Parameters
@@ -158,4 +154,3 @@ def find_target(
     if isinstance(output, (str, os.PathLike)):
         return NewPathTarget(plan_output(output, like=source, **new_array))
     return ExistingTarget(output, new_array)
-

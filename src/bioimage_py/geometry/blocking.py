@@ -178,12 +178,13 @@ def check_block_shape(block_shape: tuple[int, ...], shape: tuple[int, ...]) -> t
     """Return `block_shape` as a tuple of ints, or raise InvalidArgumentError that says what is wrong with it."""
     try:
         extents = tuple(block_shape)
-        if any(isinstance(b, bool) or int(b) != b for b in extents):
-            raise TypeError
+        integers = all(not isinstance(b, bool) and int(b) == b for b in extents)
     except (TypeError, ValueError):
+        integers = False
+    if not integers:
         raise InvalidArgumentError(
             f"block_shape must be one positive integer per axis, got {block_shape!r} for shape {shape}"
-        ) from None
+        )
     if len(extents) != len(shape):
         raise InvalidArgumentError(
             f"block_shape {extents} has {len(extents)} axes, but the array has {len(shape)} with shape {shape}"

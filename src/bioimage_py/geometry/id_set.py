@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -53,12 +54,21 @@ class IdSet(Sequence[int]):
 
     @classmethod
     def from_ids(cls, ids: Iterable[int]) -> IdSet:
-        """Return the set of the ids given, in any order, repeated or not."""
+        """Return the set of the ids given, in any order, repeated or not.
+
+        Raises
+        ------
+        InvalidArgumentError
+            For what is not a non-negative 64-bit integer.
+        """
         if isinstance(ids, IdSet):
             return ids
         if isinstance(ids, range) and ids.step == 1:
             return cls([(ids.start, ids.stop)])
-        numbers = np.unique(np.fromiter((int(i) for i in ids), dtype=np.int64))
+        try:
+            numbers = np.unique(np.fromiter((operator.index(i) for i in ids), dtype=np.int64))
+        except (TypeError, OverflowError) as error:
+            raise InvalidArgumentError(f"ids must be integers below 2**63: {error}") from error
         if not numbers.size:
             return cls()
         cuts = np.flatnonzero(np.diff(numbers) != 1) + 1
@@ -89,16 +99,17 @@ class IdSet(Sequence[int]):
         if not isinstance(item, (int, np.integer)):
             return False
         at = bisect_right(self._begins, int(item)) - 1
-        return at >= 0 and item < self.runs[at][1]
+        return at >= 0 and int(item) < self.runs[at][1]
 
     def __getitem__(self, index: int | slice) -> int | list[int]:  # type: ignore[override]
         if isinstance(index, slice):
             return [self._at(i) for i in range(*index.indices(len(self)))]
-        return self._at(index + len(self) if index < 0 else index)
+        at = operator.index(index)
+        if not -len(self) <= at < len(self):
+            raise IndexError(f"index {at} is out of range for {len(self)} ids")
+        return self._at(at + len(self) if at < 0 else at)
 
     def _at(self, index: int) -> int:
-        if not 0 <= index < len(self):
-            raise IndexError(f"index {index} is out of range for {len(self)} ids")
         at = bisect_right(self._offsets, index) - 1
         return self.runs[at][0] + index - self._offsets[at]
 

@@ -25,7 +25,7 @@ class BasicIndex(NamedTuple):
     @property
     def is_scalar(self) -> bool:
         """Whether every axis is indexed by an integer and there is no Ellipsis, so numpy returns a scalar."""
-        return bool(self.squeeze) and all(isinstance(s, int) for s in self.squeeze)
+        return all(isinstance(s, int) for s in self.squeeze)
 
 
 def basic_index(index: Any, shape: tuple[int, ...]) -> BasicIndex:
@@ -54,11 +54,15 @@ def basic_index(index: Any, shape: tuple[int, ...]) -> BasicIndex:
         raise InvalidIndexError(f"an index can have one Ellipsis ('...'), not {len(ellipses)}: {index!r}")
     given = len(items) - len(ellipses)
     if given > len(shape):
-        raise InvalidIndexError(f"too many indices: {given} for an array of {len(shape)} axes with shape {shape}")
+        raise InvalidIndexError(
+            f"too many indices: {given} for an array of {len(shape)} axes with shape {shape}"
+        )
     fill = [slice(None)] * (len(shape) - given)
     at = ellipses[0] if ellipses else len(items)
     items[at : at + 1] = fill
-    begin, end, squeeze = [], [], []
+    begin: list[int] = []
+    end: list[int] = []
+    squeeze: list[slice | int] = []
     for axis, (item, extent) in enumerate(zip(items, shape, strict=True)):
         if isinstance(item, slice):
             start, stop = _slice(item, extent, axis)
@@ -78,6 +82,8 @@ def _slice(item: slice, extent: int, axis: int) -> tuple[int, int]:
         start, stop, step = item.indices(extent)
     except TypeError:
         raise InvalidIndexError(f"slice bounds must be integers, got {item} for axis {axis}") from None
+    except ValueError:
+        raise InvalidIndexError(f"a slice cannot have step 0, got {item} for axis {axis}") from None
     if step != 1:
         raise InvalidIndexError(
             f"only slices with step 1 are supported, got step {step} for axis {axis}; "
@@ -87,7 +93,7 @@ def _slice(item: slice, extent: int, axis: int) -> tuple[int, int]:
 
 
 def _integer(item: Any, extent: int, axis: int) -> int:
-    if isinstance(item, bool) or getattr(item, "ndim", 0):
+    if isinstance(item, bool) or int(getattr(item, "ndim", 0)) > 0:
         raise InvalidIndexError(
             f"only integers, slices with step 1 and '...' can index a source, got {item!r} for axis {axis}"
         )

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from bioimage_py.geometry import Box
+from bioimage_py.kernels.exact_values import differing
 from bioimage_py.sources import Source
 
 __all__ = ["CompareKernel", "Difference"]
 
 
-class Difference(NamedTuple):
+@dataclass(frozen=True)
+class Difference:
     """Voxels of a block that differ: how many, where the first is in C order, and what stands there."""
 
     count: int
@@ -33,10 +35,7 @@ class CompareKernel:
         a, b = self.a.read(box), self.b.read(box)
         if a.dtype == b.dtype and np.array_equal(a, b):
             return None
-        with np.errstate(invalid="ignore"):
-            differs = np.asarray(a != b)
-            if a.dtype.kind in "fc" or b.dtype.kind in "fc":
-                differs &= ~((a != a) & (b != b))  # noqa: PLR0124 - NaN is not itself
+        differs = differing(a, b)
         count = int(np.count_nonzero(differs))
         if count == 0:
             return None

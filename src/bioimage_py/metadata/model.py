@@ -12,7 +12,17 @@ __all__ = ["ImageMetadata", "normalise_unit"]
 _UNITS = {
     "angstrom": ("å", "angstrom", "ångström", "ångstrom", "a", "\u212b"),
     "nanometer": ("nm", "nanometer", "nanometre", "nanometers", "nanometres"),
-    "micrometer": ("um", "µm", "μm", "micron", "microns", "micrometer", "micrometre", "micrometers", "\\u00b5m"),
+    "micrometer": (
+        "um",
+        "µm",
+        "μm",
+        "micron",
+        "microns",
+        "micrometer",
+        "micrometre",
+        "micrometers",
+        "\\u00b5m",
+    ),
     "millimeter": ("mm", "millimeter", "millimetre", "millimeters"),
     "centimeter": ("cm", "centimeter", "centimetre"),
     "meter": ("m", "meter", "metre", "meters"),

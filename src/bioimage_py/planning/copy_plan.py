@@ -137,9 +137,18 @@ class CopyPlan:
             *([("mask", _describe(self.mask))] if self.mask is not None else []),
             ("road", f"{self.road}: {self.reason}"),
             ("blocks", self._blocks_text()),
-            ("reads", f"{format_bytes(self.bytes_in)}; each input chunk decoded {self.read_amplification:.3g}×"),
-            ("writes", f"{format_bytes(self.bytes_out)} before compression, in at most {self.n_files:,} file(s)"),
-            ("memory", f"{format_bytes(self.peak_memory)} at most, of {format_bytes(self.memory_limit)} allowed"),
+            (
+                "reads",
+                f"{format_bytes(self.bytes_in)}; each input chunk decoded {self.read_amplification:.3g}×",
+            ),
+            (
+                "writes",
+                f"{format_bytes(self.bytes_out)} before compression, in at most {self.n_files:,} file(s)",
+            ),
+            (
+                "memory",
+                f"{format_bytes(self.peak_memory)} at most, of {format_bytes(self.memory_limit)} allowed",
+            ),
             ("workers", f"{self.in_flight} block(s) at a time, {self.threads} codec thread(s)"),
             *(("hint", hint) for hint in self.hints),
         ]
@@ -288,7 +297,11 @@ def _grid(layout: ArrayLayout) -> str:
 
 def _hints(output_layout: ArrayLayout, amplification: float, limit: int | None) -> tuple[str, ...]:
     hints = []
-    if output_layout.n_files > MANY_FILES and output_layout.shards is None and output_layout.chunks is not None:
+    if (
+        output_layout.n_files > MANY_FILES
+        and output_layout.shards is None
+        and output_layout.chunks is not None
+    ):
         shards = _suggested_shards(output_layout)
         files = math.prod(-(-n // s) for n, s in zip(output_layout.shape, shards, strict=True))
         hints.append(
@@ -297,7 +310,9 @@ def _hints(output_layout: ArrayLayout, amplification: float, limit: int | None) 
         )
     if amplification > 1.5:
         raise_it = "a larger memory_limit or " if limit is not None else ""
-        hints.append(f"each input chunk is decoded {amplification:.2g} times; {raise_it}a larger block_shape would help")
+        hints.append(
+            f"each input chunk is decoded {amplification:.2g} times; {raise_it}a larger block_shape would help"
+        )
     return tuple(hints)
 
 

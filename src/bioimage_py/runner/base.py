@@ -34,7 +34,12 @@ class Runner(ABC):
 
     @abstractmethod
     def execute(
-        self, work: Work, num_workers: int, *, n_bytes: int = 0, progress: Callable[[Progress], None] | None = None
+        self,
+        work: Work,
+        num_workers: int,
+        *,
+        n_bytes: int = 0,
+        progress: Callable[[Progress], None] | None = None,
     ) -> Journal:
         """Process all groups of the work and return the journal."""
 

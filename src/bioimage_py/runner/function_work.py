@@ -72,9 +72,7 @@ class BlockFunctionWork:
                     g if g >= n else math.lcm(g, u) for g, u, n in zip(group, grid, shape, strict=True)
                 )
         ids = ids_from(block_ids, blocking.n_blocks, "block_ids")
-        return cls(
-            function, read, written, masked, blocking, group, _halo(halo, shape), ids, keep_results
-        )
+        return cls(function, read, written, masked, blocking, group, _halo(halo, shape), ids, keep_results)
 
     def groups(self) -> Iterator[tuple[int, ...]]:
         """Yield the block ids of one group of write units after the other."""
@@ -133,11 +131,11 @@ class ItemFunctionWork:
     def process(self, group: tuple[int, ...], journal: Journal) -> None:
         """Call the function for the item."""
         for item in group:
-            journal.done_with(item, self.function(item) if self.keep_results else _nothing(self.function(item)))
-
-
-def _nothing(_: object) -> None:
-    return None
+            result = self.function(item)
+            if self.keep_results:
+                journal.done_with(item, result)
+            else:
+                journal.done((item,))
 
 
 def ids_from(ids: Iterable[int] | None, n: int | None, name: str) -> IdSet:
@@ -158,7 +156,9 @@ def ids_from(ids: Iterable[int] | None, n: int | None, name: str) -> IdSet:
             if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
                 raise InvalidArgumentError(f"{name} must be integers, got {number!r}")
             if number < 0 or (n is not None and number >= n):
-                raise InvalidArgumentError(f"{name} out of range: {number} is not in 0 … {'' if n is None else n - 1}")
+                raise InvalidArgumentError(
+                    f"{name} out of range: {number} is not in 0 … {'' if n is None else n - 1}"
+                )
         found = IdSet.from_ids(numbers)
     if n is not None and found and found.runs[-1][1] > n:
         raise InvalidArgumentError(f"{name} out of range: {found.runs[-1][1] - 1} is not in 0 … {n - 1}")
@@ -169,7 +169,9 @@ def _sources(given: Any, what: str) -> list[Source]:
     if isinstance(given, (list, tuple)):
         return [as_source(item) for item in given]
     if hasattr(given, "dtype") or isinstance(given, str):
-        raise InvalidArgumentError(f"{what} must be a list of arrays, sources or paths, got one {type(given).__name__}")
+        raise InvalidArgumentError(
+            f"{what} must be a list of arrays, sources or paths, got one {type(given).__name__}"
+        )
     return [as_source(item) for item in given]
 
 
@@ -204,7 +206,9 @@ def _planned(
         if grid is not None:
             unit = tuple(map(math.lcm, unit, grid))
     first = ArrayLayout.of(inputs[0])
-    target = ArrayLayout("outputs", "", shape, first.dtype, unit if any(u > 1 for u in unit) else first.chunks)
+    target = ArrayLayout(
+        "outputs", "", shape, first.dtype, unit if any(u > 1 for u in unit) else first.chunks
+    )
     memory = MemoryModel(first, target, None, 1)
     return choose_block_shape(first, target, memory.block, _DEFAULT_BUDGET)
 

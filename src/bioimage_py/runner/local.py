@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -49,7 +49,12 @@ class LocalRunner(Runner):
     job_type = "local"
 
     def execute(
-        self, work: Work, num_workers: int, *, n_bytes: int = 0, progress: Callable[[Progress], None] | None = None
+        self,
+        work: Work,
+        num_workers: int,
+        *,
+        n_bytes: int = 0,
+        progress: Callable[[Progress], None] | None = None,
     ) -> Journal:
         """Process all groups of the work; failures are in the journal, not raised.
 
@@ -60,14 +65,13 @@ class LocalRunner(Runner):
         """
         journal = Journal(len(work.block_ids), n_bytes)
         ticker = ProgressTicker(journal, progress)
-        stop = threading.Event()
-        queue = _Queue(work.groups())
+        crew = _Crew(work, journal, ticker)
         try:
             with _limit_nested_pools(num_workers):
                 if num_workers == 1:
-                    _drain(queue, work, journal, stop, ticker.tick)
+                    crew.drain(ticker.tick)
                 else:
-                    _run_threads(num_workers, queue, work, journal, stop, ticker)
+                    crew.drain_on_threads(num_workers)
         except KeyboardInterrupt as error:
             done = journal.done_ids()
             left = work.block_ids - done
@@ -81,65 +85,65 @@ class LocalRunner(Runner):
         return journal
 
 
-class _Queue:
-    """The groups that nobody has taken yet."""
+class _Crew:
+    """The threads of one run, and the groups that none of them has taken yet."""
 
-    def __init__(self, groups: Iterator[tuple[int, ...]]) -> None:
-        self._groups = groups
+    def __init__(self, work: Work, journal: Journal, ticker: ProgressTicker) -> None:
+        self._work = work
+        self._journal = journal
+        self._ticker = ticker
+        self._groups = work.groups()
         self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._crash: BaseException | None = None
 
-    def take(self, most: int) -> list[tuple[int, ...]]:
+    def drain(self, tick: Callable[[], None]) -> None:
+        """Process groups until none is left or the run is stopped."""
+        most = 1
+        while groups := self._take(most):
+            began = time.perf_counter()
+            for group in groups:
+                if self._stop.is_set():
+                    return
+                try:
+                    self._work.process(group, self._journal)
+                except Exception as error:  # noqa: BLE001 - recorded: the run ends with it in a RunnerError
+                    self._journal.failed(group, error)
+                tick()
+            # Threads that meet at the lock for every tiny block cost more than the block; large ones are taken singly.
+            most = min(64, 2 * most) if time.perf_counter() - began < _WORTH_SHARING else 1
+
+    def drain_on_threads(self, num_workers: int) -> None:
+        """Process all groups on so many threads; this one waits and reports progress."""
+        threads = [
+            threading.Thread(target=self._thread, name=f"bioimage-worker-{n}", daemon=True)
+            for n in range(num_workers)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(0.1)
+                    self._ticker.tick()
+        except BaseException:
+            self._stop.set()
+            for thread in threads:
+                thread.join(_GRACE / num_workers)
+            raise
+        if self._crash is not None:
+            raise self._crash
+
+    def _take(self, most: int) -> list[tuple[int, ...]]:
         with self._lock:
             return list(itertools.islice(self._groups, most))
 
-
-def _drain(
-    queue: _Queue, work: Work, journal: Journal, stop: threading.Event, tick: Callable[[], None]
-) -> None:
-    most = 1
-    while groups := queue.take(most):
-        began = time.perf_counter()
-        for group in groups:
-            if stop.is_set():
-                return
-            try:
-                work.process(group, journal)
-            except Exception as error:  # noqa: BLE001 - recorded: the run ends with it in a RunnerError
-                journal.failed(group, error)
-            tick()
-        # Threads that meet at the queue for every tiny block cost more than the block; large ones are taken singly.
-        most = min(64, 2 * most) if time.perf_counter() - began < _WORTH_SHARING else 1
-
-
-def _run_threads(
-    num_workers: int, queue: _Queue, work: Work, journal: Journal, stop: threading.Event, ticker: ProgressTicker
-) -> None:
-    crashed: list[BaseException] = []
-
-    def body() -> None:
+    def _thread(self) -> None:
         try:
-            _drain(queue, work, journal, stop, lambda: None)
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
-            crashed.append(error)
-            stop.set()
-
-    threads = [
-        threading.Thread(target=body, name=f"bioimage-worker-{n}", daemon=True) for n in range(num_workers)
-    ]
-    for thread in threads:
-        thread.start()
-    try:
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(0.1)
-                ticker.tick()
-    except BaseException:
-        stop.set()
-        for thread in threads:
-            thread.join(_GRACE / len(threads))
-        raise
-    if crashed:
-        raise crashed[0]
+            self.drain(lambda: None)
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            self._crash = error
+            self._stop.set()
 
 
 def _limit_nested_pools(num_workers: int) -> AbstractContextManager[Any]:
@@ -148,4 +152,5 @@ def _limit_nested_pools(num_workers: int) -> AbstractContextManager[Any]:
         return nullcontext()
     from threadpoolctl import threadpool_limits
 
-    return threadpool_limits(limits=1)
+    limited: AbstractContextManager[Any] = threadpool_limits(limits=1)
+    return limited

@@ -128,7 +128,7 @@ class Source(ABC):
     def _read(self, box: Box) -> AnyArray: ...
 
     def _write(self, box: Box, values: AnyArray) -> None:
-        raise ReadOnlyError(f"{self.name} cannot be written")
+        raise ReadOnlyError(f"{self.name} cannot be written: {values.shape} voxels for {box}")
 
     def __getitem__(self, index: Any) -> Any:
         selection = basic_index(index, self.shape)
@@ -193,7 +193,10 @@ class Source(ABC):
         """Return bytes and files in the store, or None where that has no meaning."""
         return None
 
-    def close(self) -> None:
+    def flush(self) -> None:  # noqa: B027 - most stores keep nothing back
+        """Hand to the operating system whatever `write` left in buffers of a library."""
+
+    def close(self) -> None:  # noqa: B027 - most sources hold nothing open
         """Release file handles; reading afterwards is an error for sources that hold one."""
 
     def __enter__(self) -> Self:

@@ -169,7 +169,11 @@ def _writable_kind(location: Location) -> str:
     found = location.family
     if found is None or not found.writes:
         can = ", ".join(f"{f.title} ({' '.join(f.suffixes)})" for f in FAMILIES if f.writes)
-        what = "has no ending that names a format" if found is None else f"would be {found.title}, which is read only here"
+        what = (
+            "has no ending that names a format"
+            if found is None
+            else f"would be {found.title}, which is read only here"
+        )
         raise UnsupportedFormatError(f"output {location.path!r} {what}; formats that can be written: {can}")
     return found.kind
 
@@ -186,7 +190,9 @@ def _grids(
 ) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
     if kind not in _CHUNKED:
         if chunks is not None or shards is not None:
-            raise InvalidArgumentError(f"{kind} files have no chunks or shards; leave out chunks= and shards=")
+            raise InvalidArgumentError(
+                f"{kind} files have no chunks or shards; leave out chunks= and shards="
+            )
         return None, None
     grid = None if chunks is None else _extents("chunks", chunks, least=1, ndim=len(shape))
     shard_grid = None if shards is None else _extents("shards", shards, least=1, ndim=len(shape))
@@ -199,7 +205,9 @@ def _grids(
     if shard_grid is None and chunks is None and like is not None and grid == like.chunks:
         shard_grid = like.shards if kind == "zarr" and zarr_format == 3 else None
     if shard_grid is not None and not _divides(grid, shard_grid):
-        raise InvalidArgumentError(f"shards {shard_grid} must be a multiple of the chunks {grid} on every axis")
+        raise InvalidArgumentError(
+            f"shards {shard_grid} must be a multiple of the chunks {grid} on every axis"
+        )
     return grid, shard_grid
 
 
@@ -210,12 +218,11 @@ def _divides(chunks: tuple[int, ...], shards: tuple[int, ...]) -> bool:
 def _extents(what: str, given: Any, *, least: int, ndim: int | None = None) -> tuple[int, ...]:
     try:
         extents = tuple(given)
-        if any(isinstance(n, bool) or int(n) != n or n < least for n in extents):
-            raise ValueError
+        fine = all(not isinstance(n, bool) and int(n) == n and n >= least for n in extents)
     except (TypeError, ValueError):
-        raise InvalidArgumentError(
-            f"{what} must be one integer of at least {least} per axis, got {given!r}"
-        ) from None
+        fine = False
+    if not fine:
+        raise InvalidArgumentError(f"{what} must be one integer of at least {least} per axis, got {given!r}")
     if ndim is not None and len(extents) != ndim:
         raise InvalidArgumentError(f"{what} {extents} has {len(extents)} axes, but the array has {ndim}")
     return tuple(int(n) for n in extents)
@@ -223,7 +230,7 @@ def _extents(what: str, given: Any, *, least: int, ndim: int | None = None) -> t
 
 def _dtype(dtype: Any) -> np.dtype[Any]:
     try:
-        found = np.dtype(dtype)
+        found: np.dtype[Any] = np.dtype(dtype)
     except TypeError as error:
         raise InvalidArgumentError(f"{dtype!r} is no numpy dtype") from error
     return found.newbyteorder("=") if found.byteorder == ">" else found

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import fnmatch
+import difflib
+import itertools
 import os
 import re
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from bioimage_py.errors import SourceNotFoundError, UnsupportedFormatError
+from bioimage_py.errors import SourceNotFoundError, StorageError, UnsupportedFormatError
 from bioimage_py.sources.registry import FAMILIES, Family
 
-__all__ = ["Location", "family_by_content", "family_by_suffix", "is_url", "locate", "looks_like_pattern"]
+__all__ = [
+    "Location",
+    "family_by_content",
+    "family_by_suffix",
+    "is_url",
+    "local_text",
+    "locate",
+    "looks_like_pattern",
+]
 
 _URL = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
 _CONTAINER_SUFFIXES = tuple(s for f in FAMILIES if f.container for s in f.suffixes)
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 _IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 
 
@@ -43,17 +53,35 @@ def locate(path: str | os.PathLike[str], key: str | None = None) -> Location:
     A key given separately is joined to one in the path. Nothing is opened; the file system is only asked whether a
     path is there.
     """
-    text = os.fspath(path)
-    if text.startswith("file://"):
-        text = unquote(urlsplit(text).path)
-    if not is_url(text):
-        text = os.path.expanduser(text)  # noqa: PTH111 - keeps '//' and trailing text of keys as they are
+    text = local_text(os.fspath(path))
     container, inner = _split_container(text)
     joined = "/".join(part.strip("/") for part in (inner, key) if part and part.strip("/")) or None
     return Location(container, joined, family_by_suffix(container))
 
 
+def local_text(path: str) -> str:
+    """Return a path with `file://` taken off and `~` expanded; other URLs as they are.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        For a `file://` URL that names another host.
+    """
+    if path.lower().startswith("file://"):
+        host, slash, rest = path[len("file://") :].partition("/")
+        if host not in ("", "localhost") or not slash:
+            raise UnsupportedFormatError(
+                f"{path!r} names the host {host!r}: write file:///folder/name with three slashes, or mount that host"
+            )
+        return unquote("/" + rest)
+    if is_url(path):
+        return path
+    return os.path.expanduser(path)  # noqa: PTH111 - keeps '//' and trailing text of keys as they are
+
+
 def _split_container(text: str) -> tuple[str, str | None]:
+    if not is_url(text) and os.path.isfile(text):  # noqa: PTH113 - a file is no array in a folder above it
+        return text, None
     for suffix in _CONTAINER_SUFFIXES:
         match = re.match(rf"^(.*?{re.escape(suffix)}):(?!//)(.*)$", text, re.IGNORECASE | re.DOTALL)
         if match and not os.path.lexists(text):
@@ -96,16 +124,24 @@ def family_by_content(path: str) -> Family | None:
         raise SourceNotFoundError(_not_there(place))
     if place.is_dir():
         return next((f for f in FAMILIES if any((place / m).is_file() for m in f.markers)), None)
-    with place.open("rb") as file:
-        head = file.read(1024)
+    try:
+        with place.open("rb") as file:
+            head = file.read(1024)
+    except OSError as error:
+        raise StorageError(f"opening {path!r} failed: {error.strerror}") from error
     return next((f for f in FAMILIES if any(head[o : o + len(b)] == b for o, b in f.magic)), None)
 
 
 def _not_there(place: Path) -> str:
     parent = place.parent
+    if parent.is_file():
+        return f"there is no {str(place)!r}: {str(parent)!r} is a file, not a folder, and holds no arrays by name"
     if not parent.exists():
         return f"there is no file or folder {str(place)!r}: its folder {str(parent)!r} does not exist either"
-    near = sorted(p.name for p in parent.iterdir() if fnmatch.fnmatch(p.name.lower(), f"{place.stem.lower()}*"))
+    with os.scandir(parent) as entries:
+        names = [entry.name for entry in itertools.islice(entries, 10_000)]
+    near = sorted(n for n in names if n.lower().startswith(place.stem.lower()))
+    near += [n for n in difflib.get_close_matches(place.name, names, 5) if n not in near]
     hint = f"; there is {', '.join(near[:5])}" if near else ""
     return f"there is no file or folder {str(place)!r}{hint}"
 
@@ -118,6 +154,11 @@ def image_suffixes_in(folder: Path) -> list[str]:
 
 def unsupported(path: str) -> UnsupportedFormatError:
     """Return the error for a path that no family recognises."""
+    if path.lower().endswith(_COMPRESSED):
+        return UnsupportedFormatError(
+            f"{path!r} is compressed as a whole, so it cannot be read by region: decompress it first, for example with "
+            "gunzip, bunzip2, unxz, unzstd or unzip"
+        )
     known = ", ".join(f"{f.title} ({' '.join(f.suffixes)})" for f in FAMILIES if f.suffixes)
     return UnsupportedFormatError(
         f"{path!r} is not in a format that can be read: neither its ending nor its content is known. Known: {known}"

@@ -14,6 +14,7 @@ from bioimage_py.sources.location import (
     family_by_content,
     image_suffixes_in,
     is_url,
+    local_text,
     locate,
     looks_like_pattern,
     unsupported,
@@ -95,9 +96,11 @@ def open_source(
     """
     if mode not in ("r", "r+"):
         raise InvalidArgumentError(f"mode must be 'r' or 'r+', got {mode!r}; create_output makes new arrays")
-    if not os.fspath(path):
-        raise InvalidArgumentError("the path is empty")
-    location = _stack_location(os.fspath(path), key) or locate(path, key)
+    text = os.fspath(path)
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise InvalidArgumentError(f"a path is a text that is not empty, got {text!r}")
+    text = local_text(text)
+    location = _stack_location(text, key) or locate(text, key)
     kind = location.family.kind if location.family else None
     if not is_url(location.path):
         kind = _checked_kind(location)
@@ -110,7 +113,11 @@ def open_source(
 
 def _checked_kind(location: Location) -> str | None:
     """Name the family of a local path: by content, and by its ending where the content says nothing."""
-    if location.family is not None and location.family.kind == "stack" and looks_like_pattern(location.key or ""):
+    if (
+        location.family is not None
+        and location.family.kind == "stack"
+        and looks_like_pattern(location.key or "")
+    ):
         return "stack"
     by_content = family_by_content(location.path)
     if by_content is not None:
@@ -125,16 +132,23 @@ def _stack_location(path: str, key: str | None) -> Location | None:
     stack = next(f for f in FAMILIES if f.kind == "stack")
     if is_url(path):
         return None
-    place = Path(path).expanduser()
+    place = Path(path)
     if key is not None and looks_like_pattern(key) and (place.is_dir() or not place.exists()):
         if not place.is_dir():
             raise SourceNotFoundError(f"there is no folder {path!r} to look for {key!r} in")
         return Location(str(place), key, stack)
-    if key is None and not place.exists() and looks_like_pattern(place.name):
+    if key is None and not place.exists() and looks_like_pattern(place.name) and locate(path).key is None:
         if not place.parent.is_dir():
-            raise SourceNotFoundError(f"there is no folder {str(place.parent)!r} to look for {place.name!r} in")
+            raise SourceNotFoundError(
+                f"there is no folder {str(place.parent)!r} to look for {place.name!r} in"
+            )
         return Location(str(place.parent), place.name, stack)
-    if key is None and place.is_dir() and locate(path).family is None and family_by_content(str(place)) is None:
+    if (
+        key is None
+        and place.is_dir()
+        and locate(path).family is None
+        and family_by_content(str(place)) is None
+    ):
         suffixes = image_suffixes_in(place)
         if len(suffixes) == 1:
             return Location(str(place), f"*{suffixes[0]}", stack)

@@ -1,0 +1,110 @@
+"""Block shapes: safe to write always, and read the input as seldom as memory allows."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bioimage_py.planning import ArrayLayout, PlanOptions, plan_copy
+from bioimage_py.planning.block_shape import pieces, read_amplification
+
+
+def layout(shape, chunks, shards=None, dtype="uint16", name="a"):
+    return ArrayLayout(name, "zarr v3", tuple(shape), np.dtype(dtype), chunks, shards)
+
+
+@given(st.integers(1, 60), st.integers(1, 70), st.integers(1, 70))
+def test_pieces_counts_what_two_grids_cut(extent, block, chunk):
+    cuts = {0, *range(0, extent, block), *range(0, extent, chunk)}
+    assert pieces(extent, block, chunk) == len(cuts)
+
+
+@given(st.lists(st.tuples(st.integers(1, 20), st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=3))
+def test_amplification_counts_decoded_chunks(axes):
+    shape, blocks, chunks = (tuple(values) for values in zip(*axes, strict=True))
+    decoded = 0
+    for begin in itertools.product(*(range(0, n, b) for n, b in zip(shape, blocks, strict=True))):
+        touched = (
+            (min(o + b, n) - 1) // c - o // c + 1
+            for o, b, n, c in zip(begin, blocks, shape, chunks, strict=True)
+        )
+        decoded += math.prod(touched)
+    n_chunks = math.prod(-(-n // c) for n, c in zip(shape, chunks, strict=True))
+    assert math.isclose(read_amplification(shape, blocks, chunks), decoded / n_chunks)
+
+
+@st.composite
+def layouts(draw):
+    ndim = draw(st.integers(0, 6))
+    shape = draw(st.tuples(*[st.integers(0, 3000)] * ndim))
+    chunks = draw(st.tuples(*[st.integers(1, 300)] * ndim))
+    shards = draw(st.none() | st.tuples(*[st.integers(1, 4)] * ndim))
+    if shards is not None:
+        shards = tuple(s * c for s, c in zip(shards, chunks, strict=True))
+    read = draw(st.none() | st.tuples(*[st.integers(1, 3000)] * ndim))
+    dtype = draw(st.sampled_from(["uint8", "uint16", "float64"]))
+    return layout(shape, read, dtype=dtype), layout(shape, chunks, shards, dtype=dtype, name="b")
+
+
+@settings(max_examples=200, deadline=None)
+@given(layouts(), st.integers(1, 64))
+def test_planned_blocks_are_whole_write_units_whoever_asks(pair, workers):
+    plan = plan_copy(*pair, None, PlanOptions(num_workers=workers))
+    unit = pair[1].write_unit
+    assert all(b % u == 0 and b > 0 for b, u in zip(plan.block_shape, unit, strict=True))
+    assert plan.group_shape == plan.block_shape
+    assert plan.block_shape == plan_copy(*pair, None, PlanOptions(num_workers=1)).block_shape
+    assert 1 <= plan.in_flight <= workers
+    assert plan.n_blocks == plan.blocking.n_blocks
+    assert "recode" in str(plan)
+
+
+@settings(max_examples=200, deadline=None)
+@given(layouts(), st.data())
+def test_no_two_groups_share_a_write_unit(pair, data):
+    target = pair[1]
+    multiples = data.draw(st.tuples(*[st.integers(1, 5)] * len(target.shape)))
+    block = tuple(m * c for m, c in zip(multiples, target.chunks, strict=True))
+    plan = plan_copy(*pair, None, PlanOptions(block_shape=block))
+    for n, group, b, unit in zip(
+        target.shape, plan.group_shape, plan.block_shape, target.write_unit, strict=True
+    ):
+        assert group >= n or group % unit == 0
+        assert group >= n or group % b == 0
+
+
+def test_slabs_into_cubes_are_read_once():
+    plan = plan_copy(
+        layout((512,) * 3, (1, 512, 512)), layout((512,) * 3, (64,) * 3, name="b"), None, PlanOptions()
+    )
+    assert plan.read_amplification == 1
+    assert plan.block_shape[0] == 64
+
+
+def test_memory_limit_decides_and_free_memory_does_not(monkeypatch):
+    pair = layout((2048, 1024, 1024), (1, 1024, 1024)), layout((2048, 1024, 1024), (64,) * 3, name="b")
+    free = plan_copy(*pair, None, PlanOptions(num_workers=2))
+    monkeypatch.setattr("bioimage_py.planning.byte_size.available_memory", lambda: 2**27)
+    poor = plan_copy(*pair, None, PlanOptions(num_workers=2))
+    assert free.block_shape == poor.block_shape
+    assert poor.memory_limit < free.memory_limit
+    tight = plan_copy(*pair, None, PlanOptions(num_workers=2, memory_limit=2**29))
+    assert tight.peak_memory <= 2**29
+    assert tight.read_amplification == 1
+    tighter = plan_copy(*pair, None, PlanOptions(num_workers=2, memory_limit=2**26))
+    assert tighter.peak_memory <= 2**26
+    assert math.prod(tighter.block_shape) < math.prod(tight.block_shape)
+
+
+def test_a_billion_blocks_are_planned_from_integers_alone():
+    shape = (64_000, 64_000, 64_000)
+    options = PlanOptions(block_shape=(64, 64, 64), num_workers=8)
+    plan = plan_copy(layout(shape, (64,) * 3), layout(shape, (64,) * 3, name="b"), None, options)
+    assert plan.n_blocks == 10**9
+    assert len(plan.block_ids) == 10**9
+    assert any("shards" in hint for hint in plan.hints)
+    assert str(plan)

@@ -1,0 +1,184 @@
+"""The suite that every backend passes: subclass, say how a runner is made, and all of it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bioimage_py.errors import InvalidArgumentError, RunnerError
+from bioimage_py.geometry import BlockWithHalo, to_roi
+from bioimage_py.runner import Runner
+from bioimage_py.sources import create_output
+
+
+def double(block: Any, inputs: Any, outputs: Any, mask: Any) -> int:
+    """Write twice the input; return the block's first index."""
+    outputs[0][to_roi(block)] = 2 * inputs[0][to_roi(block)]
+    return block.begin
+
+
+def fail_on_diagonal(block: Any, inputs: Any, outputs: Any, mask: Any) -> tuple[int, ...]:
+    """Fail where all indices of the block's begin are equal."""
+    if len(set(block.begin)) == 1:
+        raise ValueError(f"cannot do {block.begin}")
+    return double(block, inputs, outputs, mask)
+
+
+def square(item: int) -> int:
+    """Return the square."""
+    return item * item
+
+
+def fail_on_multiples_of_three(item: int) -> int:
+    """Fail on every third item."""
+    if item % 3 == 0:
+        raise KeyError(f"item {item}")
+    return item
+
+
+class RunnerContract:
+    """What `run` and `map` promise, on whatever backend."""
+
+    shape = (6, 9)
+    blocks = (3, 3)
+
+    def make(self) -> Runner:
+        """Return the backend under test."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def runner(self) -> Runner:
+        return self.make()
+
+    @pytest.fixture
+    def image(self, tmp_path: Path) -> Any:
+        source = create_output(tmp_path / "in.zarr", shape=self.shape, dtype="int32", chunks=(2, 3))
+        source[...] = np.arange(54).reshape(self.shape)
+        return source
+
+    @pytest.fixture
+    def result(self, tmp_path: Path) -> Any:
+        return create_output(tmp_path / "out.zarr", shape=self.shape, dtype="int32", chunks=self.blocks)
+
+    @pytest.mark.parametrize("workers", [1, 2, 5])
+    def test_every_block_once(self, runner: Runner, image: Any, result: Any, workers: int) -> None:
+        assert runner.run(double, [image], [result], block_shape=self.blocks, num_workers=workers) is None
+        np.testing.assert_array_equal(result[...], 2 * image[...])
+
+    def test_planned_blocks(self, runner: Runner, image: Any, result: Any) -> None:
+        runner.run(double, [image], [result], num_workers=2)
+        np.testing.assert_array_equal(result[...], 2 * image[...])
+
+    @pytest.mark.parametrize("workers", [1, 3])
+    def test_results_come_in_the_order_of_the_ids(
+        self, runner: Runner, image: Any, result: Any, workers: int
+    ) -> None:
+        got = runner.run(
+            double,
+            [image],
+            [result],
+            block_shape=self.blocks,
+            num_workers=workers,
+            block_ids=[5, 0, 3],
+            has_return_val=True,
+        )
+        assert got == [(0, 0), (3, 0), (3, 6)]
+
+    def test_only_the_blocks_asked_for(self, runner: Runner, image: Any, result: Any) -> None:
+        runner.run(double, [image], [result], block_shape=self.blocks, block_ids=[1, 4])
+        want = np.zeros(self.shape, "int32")
+        want[:, 3:6] = 2 * image[...][:, 3:6]
+        np.testing.assert_array_equal(result[...], want)
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_failures_are_exact_and_the_rest_is_done(
+        self, runner: Runner, image: Any, result: Any, workers: int
+    ) -> None:
+        with pytest.raises(RunnerError, match=r"cannot do \(0, 0\)|cannot do \(3, 3\)") as caught:
+            runner.run(fail_on_diagonal, [image], [result], block_shape=self.blocks, num_workers=workers)
+        assert list(caught.value.failed_block_ids) == [0, 4]
+        want = 2 * image[...]
+        want[:3, :3] = want[3:, 3:6] = 0
+        np.testing.assert_array_equal(result[...], want)
+
+    def test_halo(self, runner: Runner, image: Any) -> None:
+        def outer(block: BlockWithHalo, inputs: Any, outputs: Any, mask: Any) -> tuple[Any, ...]:
+            return block.outer_block.begin, block.outer_block.shape, block.inner_block_local.begin
+
+        got = runner.run(outer, [image], block_shape=self.blocks, halo=(1, 2), has_return_val=True)
+        assert got is not None
+        assert got[0] == ((0, 0), (4, 5), (0, 0))
+        assert got[4] == ((2, 1), (4, 7), (1, 2))
+
+    def test_roi_keeps_the_grid(self, runner: Runner, image: Any, result: Any) -> None:
+        runner.run(double, [image], [result], block_shape=self.blocks, roi=np.s_[1:4, 2:8])
+        want = np.zeros(self.shape, "int32")
+        want[1:4, 2:8] = 2 * image[...][1:4, 2:8]
+        np.testing.assert_array_equal(result[...], want)
+
+    def test_leading_channel_axes_of_an_output(self, runner: Runner, image: Any, tmp_path: Path) -> None:
+        both = create_output(tmp_path / "both.zarr", shape=(2, *self.shape), dtype="int32", chunks=(1, 3, 3))
+
+        def write_both(block: Any, inputs: Any, outputs: Any, mask: Any) -> None:
+            values = inputs[0][to_roi(block)]
+            outputs[0][(slice(None), *to_roi(block))] = np.stack([values, -values])
+
+        runner.run(write_both, [image], [both], block_shape=self.blocks, num_workers=2)
+        np.testing.assert_array_equal(both[1], -image[...])
+
+    def test_mask_is_handed_over(self, runner: Runner, image: Any, tmp_path: Path) -> None:
+        mask = create_output(tmp_path / "mask.zarr", shape=self.shape, dtype="uint8")
+        mask[:3] = 1
+
+        def count(block: Any, inputs: Any, outputs: Any, mask: Any) -> int:
+            return int(mask[to_roi(block)].sum())
+
+        got = runner.run(count, [image], block_shape=self.blocks, mask=mask, has_return_val=True)
+        assert got == [9, 9, 9, 0, 0, 0]
+
+    def test_map(self, runner: Runner) -> None:
+        assert runner.map(square, 5, num_workers=2) == [0, 1, 4, 9, 16]
+        assert runner.map(square, item_ids=[7, 2], num_workers=2) == [4, 49]
+        assert runner.map(square, 3, has_return_val=False) is None
+        assert runner.map(square, 0) == []
+
+    def test_map_failures_are_exact(self, runner: Runner) -> None:
+        with pytest.raises(RunnerError, match="item ") as caught:
+            runner.map(fail_on_multiples_of_three, 8, num_workers=2)
+        assert list(caught.value.failed_block_ids) == [0, 3, 6]
+
+    @pytest.mark.parametrize("workers", [0, -1, 1.5, True, "2", None])
+    def test_refuses_a_number_of_workers_that_is_none(self, runner: Runner, image: Any, workers: Any) -> None:
+        with pytest.raises(InvalidArgumentError, match="num_workers"):
+            runner.run(double, [image], num_workers=workers)
+
+    def test_refuses_what_does_not_fit_before_calling_anything(
+        self, runner: Runner, image: Any, result: Any
+    ) -> None:
+        other = np.zeros((4, 4), "int32")
+
+        def never(*_: Any) -> None:
+            raise AssertionError("called")
+
+        for inputs, outputs, options, text in (
+            ([image, other], [], {}, "one shape"),
+            ([image], [other], {}, "trailing axes"),
+            ([image], [result], {"mask": other}, "mask"),
+            ([], [result], {}, "at least one input"),
+            ([image], [result], {"block_shape": (3,)}, "axes"),
+            ([image], [result], {"block_shape": (0, 3)}, "positive"),
+            ([image], [result], {"halo": (1,)}, "halo"),
+            ([image], [result], {"block_shape": self.blocks, "block_ids": [6]}, "out of range"),
+            ([image], [result], {"block_shape": self.blocks, "block_ids": [-1]}, "out of range"),
+            ([image], [result], {"block_ids": ["a"]}, "integers"),
+            ([image], [result], {"block_ids": [0], "resume_from": "x"}, "not both"),
+        ):
+            with pytest.raises(InvalidArgumentError, match=text):
+                runner.run(never, inputs, outputs, **options)
+        with pytest.raises(InvalidArgumentError, match="callable"):
+            runner.run("no", [image])
+        with pytest.raises(InvalidArgumentError, match="n_items"):
+            runner.map(square)

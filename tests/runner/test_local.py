@@ -1,0 +1,150 @@
+"""The local backend: the contract, bounded memory, groups of write units, Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.geometry import Blocking, IdSet, to_roi
+from bioimage_py.runner import BlockGroups, LocalRunner, RunnerConfig, get_runner
+from tests.runner.contract import RunnerContract
+
+
+class TestLocalRunner(RunnerContract):
+    def make(self) -> LocalRunner:
+        return get_runner("local", RunnerConfig())
+
+
+def test_never_more_blocks_in_hand_than_workers():
+    now, most, lock = [0], [0], threading.Lock()
+
+    def busy(item):
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.003)
+        with lock:
+            now[0] -= 1
+
+    get_runner("local").map(busy, 60, num_workers=3, has_return_val=False)
+    assert most[0] == 3
+
+
+def test_blocks_are_not_listed_ahead():
+    image = np.broadcast_to(np.uint8(1), (10**4, 10**4, 10**4))
+    got = get_runner("local").run(
+        lambda block, *_: block.begin,
+        [image],
+        block_shape=(10, 10, 10),
+        block_ids=range(5),
+        has_return_val=True,
+    )
+    assert got == [(0, 0, 10 * n) for n in range(5)]
+
+
+def test_one_worker_runs_in_the_calling_thread():
+    got = get_runner("local").map(lambda _: threading.current_thread(), 2)
+    assert got == [threading.main_thread()] * 2
+
+
+def test_nested_pools_are_limited():
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    pools = get_runner("local").map(
+        lambda _: [pool["num_threads"] for pool in threadpoolctl.threadpool_info()], 4, num_workers=2
+    )
+    assert all(n == 1 for found in pools for n in found)
+
+
+@pytest.mark.parametrize("block_ids", [None, [0, 7, 28, 29], range(12, 26)])
+def test_groups_hold_each_block_once_and_share_no_write_unit(block_ids):
+    blocking = Blocking((12, 15), (2, 3))
+    ids = IdSet.from_range(blocking.n_blocks) if block_ids is None else IdSet.from_ids(block_ids)
+    groups = list(BlockGroups(blocking, (4, 9), ids))
+    assert sorted(i for group in groups for i in group) == list(ids)
+    writers: dict[tuple[int, int], int] = {}
+    for number, group in enumerate(groups):
+        for block_id in group:
+            y, x = blocking[block_id].begin
+            assert writers.setdefault((y // 4, x // 9), number) == number
+
+
+def test_user_blocks_smaller_than_a_chunk_are_not_written_by_two_threads(tmp_path):
+    from bioimage_py import create_output
+
+    out = create_output(tmp_path / "out.zarr", shape=(40, 40), dtype="uint8", chunks=(20, 20))
+    image = np.arange(1600, dtype="uint8").reshape(40, 40)
+
+    def put(block, inputs, outputs, mask):
+        outputs[0][to_roi(block)] = inputs[0][to_roi(block)]
+
+    for _ in range(5):
+        out[...] = 0
+        get_runner("local").run(put, [image], [out], block_shape=(5, 5), num_workers=4)
+        np.testing.assert_array_equal(out[...], image)
+
+
+def test_unknown_backends_and_configs_are_refused():
+    with pytest.raises(InvalidArgumentError, match="'local'"):
+        get_runner("cloud")
+    with pytest.raises(InvalidArgumentError, match="RunnerConfig"):
+        get_runner("local", {"memory_limit": 5})
+    for field, value in (
+        ("poll_interval", 0),
+        ("tasks_per_worker", 0),
+        ("task_timeout", -1),
+        ("memory_limit", "much"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=field):
+            RunnerConfig(**{field: value})
+
+
+_INTERRUPTED = """
+import sys, time, threading
+from bioimage_py import get_runner
+from bioimage_py.errors import RunInterrupted
+def slow(item):
+    print("started", flush=True)
+    time.sleep({sleep})
+try:
+    get_runner("local").map(slow, 1000, num_workers={workers}, has_return_val=False)
+except RunInterrupted as error:
+    print("done", len(error.done_block_ids), "left", len(error.failed_block_ids), error, flush=True)
+    sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize(("workers", "sleep"), [(1, 0.05), (2, 0.05), (2, 30)])
+def test_ctrl_c_stops_within_a_second_and_says_what_is_done(workers, sleep):
+    script = _INTERRUPTED.format(workers=workers, sleep=sleep)
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        time.sleep(0.3)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        said = process.stdout.read().splitlines()[-1].split()
+        assert process.wait(10) == 130
+        took = time.monotonic() - began
+    assert took < 2, took  # one second, and what a loaded machine adds
+    assert int(said[1]) + int(said[3]) == 1000
+    assert sleep == 30 or int(said[1]) > 0
+
+
+def test_public_names(tmp_path: Path) -> None:
+    import bioimage_py
+
+    assert bioimage_py.get_runner is get_runner
