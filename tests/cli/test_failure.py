@@ -79,3 +79,9 @@ def test_an_unfinished_copy_tells_the_command_that_finishes_it() -> None:
         "run_folder": "/runs/1",
         "finish_command": command,
     }
+
+
+def test_an_interrupt_that_a_library_turned_into_another_error_is_one() -> None:
+    error = ImportError("initialization failed")
+    error.__cause__ = KeyboardInterrupt()
+    assert failure_of(error).exit_code == 130

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from bioimage_py.cli.failure import PROGRAM, Failure
 from bioimage_py.cli.text import one_line
+from bioimage_py.cli.wording import in_options
 from bioimage_py.errors import BioimagePyWarning
 
 __all__ = ["Console", "plain", "printable"]
@@ -79,7 +80,7 @@ class Console:
 
     def _show_warning(self, message: Warning | str, *_: Any, **__: Any) -> None:
         """Take what `warnings.showwarning` takes; where in the code a warning arose is of no use here."""
-        text = one_line(str(message))
+        text = in_options(one_line(str(message)))
         self.warnings.append(text)
         if not self.json:
             _to_stderr(f"{PROGRAM}: warning: {text}")

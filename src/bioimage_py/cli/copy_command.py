@@ -7,36 +7,36 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
-from bioimage_py.cli.arrays import describe, open_existing_output, open_input, output_path
+from bioimage_py.cli.arrays import describe, open_input
 from bioimage_py.cli.console import Console
 from bioimage_py.cli.failure import DIFFERENT, OK, PROGRAM, UnfinishedError, UsageError
 from bioimage_py.cli.finish_command import finish_command
+from bioimage_py.cli.outputs import check_output_options, plan_output_of, prepared_output
 from bioimage_py.cli.progress import ProgressLine
 from bioimage_py.cli.text import duration, rate, shape_text
 from bioimage_py.cli.values import for_axes
 from bioimage_py.cli.verify_command import compare
+from bioimage_py.cli.wording import in_options
 from bioimage_py.errors import RunInterrupted, RunnerError
 from bioimage_py.geometry import IdSet
 from bioimage_py.planning import format_bytes
-from bioimage_py.sources import Source, create_output, open_source
+from bioimage_py.sources import Source, open_source
 
 __all__ = ["run_copy", "run_plan"]
-
-_LAYOUT = ("chunks", "shards", "codec", "zarr_format", "dtype")
 
 
 def run_copy(args: argparse.Namespace, console: Console) -> int:
     """Copy, say what was written, and compare if asked; returns the exit code."""
     if args.dry_run:
         return run_plan(args, console)
-    _check(args)
+    check_output_options(args)
     if args.verify and (args.mask is not None or args.block_ids is not None):
         msg = "--verify compares whole images: it does not go together with --mask or --block-ids"
         raise UsageError(msg, f"{PROGRAM} copy")
     with ExitStack() as stack:
         source = stack.enter_context(open_input(args))
         options = _run_options(args, source, stack)
-        output, layout = _prepared_output(args, source, options, stack)
+        output, layout = prepared_output(args, source, options, stack)
         started = time.perf_counter()
         with ProgressLine("copying", console) as progress:
             written = stack.enter_context(_copied(source, output, {**options, **layout}, args, progress))
@@ -67,29 +67,14 @@ def run_copy(args: argparse.Namespace, console: Console) -> int:
 
 def run_plan(args: argparse.Namespace, console: Console) -> int:
     """Print what a copy would do; nothing is written."""
-    from bioimage_py.copy import plan
-
-    _check(args)
+    check_output_options(args)
     with ExitStack() as stack:
         source = stack.enter_context(open_input(args))
         options = _run_options(args, source, stack)
-        if args.into_existing:
-            output: Any = stack.enter_context(open_existing_output(args))
-            found = plan(source, output, **options)
-        else:
-            found = plan(source, output_path(args), **options, **_layout_options(args, source))
-    console.line(str(found))
+        found = plan_output_of(args, source, options, stack)
+    console.line(in_options(str(found)))
     console.document({"command": "plan", **found.to_json()})
     return OK
-
-
-def _check(args: argparse.Namespace) -> None:
-    if not args.into_existing:
-        return
-    given = [f"--{name.replace('_', '-')}" for name in _LAYOUT if getattr(args, name) is not None]
-    if given:
-        msg = f"--into-existing keeps the layout of the array that is there: leave out {' and '.join(given)}"
-        raise UsageError(msg, f"{PROGRAM} {args.verb}")
 
 
 def _run_options(args: argparse.Namespace, source: Source, stack: ExitStack) -> dict[str, Any]:
@@ -104,35 +89,6 @@ def _run_options(args: argparse.Namespace, source: Source, stack: ExitStack) -> 
     if args.casting is not None:
         options["casting"] = args.casting
     return options
-
-
-def _layout_options(args: argparse.Namespace, source: Source) -> dict[str, Any]:
-    """Return what was said about the layout of a new output, as `copy` and `create_output` take it."""
-    options: dict[str, Any] = {"overwrite": args.overwrite}
-    for name in ("chunks", "shards"):
-        if getattr(args, name) is not None:
-            options[name] = for_axes(getattr(args, name), source.ndim)
-    for name in ("codec", "zarr_format"):
-        if getattr(args, name) is not None:
-            options[name] = getattr(args, name)
-    return options
-
-
-def _prepared_output(
-    args: argparse.Namespace, source: Source, options: dict[str, Any], stack: ExitStack
-) -> tuple[Source | str, dict[str, Any]]:
-    """Return the output as `copy` takes it, and the layout options left for `copy` to apply."""
-    if args.into_existing:
-        return stack.enter_context(open_existing_output(args)), {}
-    path, layout = output_path(args), _layout_options(args, source)
-    if args.dtype is None:
-        return path, layout
-    from bioimage_py.copy import plan
-
-    plan(
-        source, path, **options, **layout
-    )  # options that cannot be carried out fail here, before anything is made
-    return stack.enter_context(create_output(path, like=source, dtype=args.dtype, **layout)), {}
 
 
 def _copied(
@@ -151,14 +107,6 @@ def _copied(
         command = finish_command(args, failed.runs) if failed else None
         raise UnfinishedError(error, None, failed.runs, command) from error
     except RunInterrupted as error:
-        done, failed = IdSet.from_ids(error.done_block_ids), IdSet.from_ids(error.failed_block_ids)
-        left = _asked_for(args, progress) - done
-        raise UnfinishedError(error, done.runs, failed.runs, finish_command(args, left.runs)) from error
+        done, left = IdSet.from_ids(error.done_block_ids), IdSet.from_ids(error.failed_block_ids)
+        raise UnfinishedError(error, done.runs, left.runs, finish_command(args, left.runs)) from error
     return written
-
-
-def _asked_for(args: argparse.Namespace, progress: ProgressLine) -> IdSet:
-    """Return the blocks of this call; none where it was interrupted before they were counted."""
-    if args.block_ids is not None:
-        return IdSet(args.block_ids)
-    return IdSet.from_range(0 if progress.last is None else progress.last.blocks_total)

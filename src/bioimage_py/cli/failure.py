@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bioimage_py.cli.wording import in_options
 from bioimage_py.errors import (
     AmbiguousSourceError,
     BioimagePyError,
+    CastingError,
     MissingDependencyError,
     OutputExistsError,
     ReadOnlyError,
@@ -37,7 +39,7 @@ EXIT_CODES: Mapping[int, str] = {
     OK: "done; for verify: equal",
     DIFFERENT: "the two images differ (verify, copy --verify)",
     BAD_INPUT: "wrong usage or input: an option, a path that is not there, an output that exists",
-    UNFINISHED: "some blocks could not be copied; the message says how to finish",
+    UNFINISHED: "some blocks could not be copied or compared; the message says how to finish a copy",
     ENVIRONMENT: "the storage or the computer failed: disk full, no permission, a corrupt file, no memory",
     INTERNAL: "an error inside bioimage-py; please report it",
     INTERRUPTED: "stopped with Ctrl-C",
@@ -73,8 +75,8 @@ class UnfinishedError(Exception):
         Why it stopped.
     done
         Half-open runs of the blocks that are done, or None where that is not known.
-    failed
-        Half-open runs of the blocks that were tried and failed.
+    left
+        Half-open runs of the blocks that are not done.
     command
         The command that does the rest, as a list of arguments, or None where there is none.
     """
@@ -83,13 +85,13 @@ class UnfinishedError(Exception):
         self,
         cause: RunnerError | KeyboardInterrupt,
         done: Sequence[tuple[int, int]] | None,
-        failed: Sequence[tuple[int, int]],
+        left: Sequence[tuple[int, int]],
         command: Sequence[str] | None,
     ) -> None:
         super().__init__(str(cause))
         self.cause = cause
         self.done = done
-        self.failed = failed
+        self.left = left
         self.command = command
 
 
@@ -135,13 +137,13 @@ def failure_of(error: BaseException) -> Failure:
         return _unfinished(error)
     if isinstance(error, UsageError):
         return Failure(kind, str(error), BAD_INPUT, (f"'{error.program} --help' shows how it is used",))
-    if isinstance(error, KeyboardInterrupt):
-        return Failure(kind, str(error) or "stopped before it was done", INTERRUPTED)
     if isinstance(error, RunnerError):
-        return Failure(kind, str(error), UNFINISHED)
+        return Failure(kind, in_options(str(error)), UNFINISHED)
     if isinstance(error, (BioimagePyError, OSError, MemoryError)):
         code = _code_of(error)
-        return Failure(kind, str(error) or kind, code, _hint(error))
+        return Failure(kind, in_options(str(error)) or kind, code, _hint(error))
+    if _is_interrupted(error):
+        return Failure("KeyboardInterrupt", "stopped before it was done", INTERRUPTED)
     return Failure(kind, f"internal error: {kind}: {error}", INTERNAL, (_INTERNAL_ADVICE,))
 
 
@@ -179,20 +181,36 @@ def _errno_of(error: BaseException | None) -> int | None:
     return None
 
 
+def _is_interrupted(error: BaseException | None) -> bool:
+    """Whether an error is Ctrl-C in disguise: a library that is stopped while it loads raises an ImportError."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _unfinished(error: UnfinishedError) -> Failure:
     cause = error.cause
     interrupted = isinstance(cause, KeyboardInterrupt)
-    details: dict[str, Any] = {"failed_block_ids": [list(run) for run in error.failed]}
+    details: dict[str, Any] = {"failed_block_ids": [list(run) for run in error.left]}
     advice = []
     if isinstance(cause, RunnerError) and cause.tmp_folder is not None:
         details["run_folder"] = cause.tmp_folder
     if isinstance(cause, RunInterrupted) and error.done is not None:
         details["done_block_ids"] = [list(run) for run in error.done]
-    if error.command is not None:
+    if isinstance(cause.__cause__, CastingError):
+        advice.append(
+            "choose a --dtype that holds these values, or leave out --casting check to cast them all the same"
+        )
+    elif error.command is not None:
         details["finish_command"] = list(error.command)
         again = "to copy the rest" if interrupted else "once the cause is gone, copy the missing blocks with"
         advice.append(f"{again}: {shlex.join(error.command)}")
-    message = str(cause) or "stopped before it was done"
+    message = in_options(str(cause))
+    if interrupted and error.done is not None:
+        n_done, n_left = (sum(end - begin for begin, end in runs) for runs in (error.done, error.left))
+        message = f"{n_done:,} of {n_done + n_left:,} blocks are done and stay written"
     return Failure(
         type(cause).__name__, message, INTERRUPTED if interrupted else UNFINISHED, tuple(advice), details
     )

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from bioimage_py.cli.console import Console
-from bioimage_py.cli.failure import BAD_INPUT, INTERNAL, OK, PIPE_CLOSED, PROGRAM, failure_of
+from bioimage_py.cli.failure import BAD_INPUT, INTERNAL, INTERRUPTED, OK, PIPE_CLOSED, PROGRAM, failure_of
 from bioimage_py.cli.parser import build_parser
 
 __all__ = ["main"]
@@ -22,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv
-        The words after the program's name. Default: those of this process.
+        The words after the program's name. Default: those of this process, which is then ended at once after Ctrl-C:
+        threads inside a storage library cannot be stopped, and Python's orderly exit would crash on them.
 
     Examples
     --------
@@ -37,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _abandon_stdout()
         return PIPE_CLOSED
+    if argv is None and code == INTERRUPTED:
+        sys.stderr.flush()
+        os._exit(code)
     return code
 
 

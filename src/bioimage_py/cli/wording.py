@@ -1,0 +1,49 @@
+"""The library's messages in the words of the command line: `overwrite=True` becomes `--overwrite`."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["in_options"]
+
+_OPTIONS = {
+    "block_ids": "--block-ids",
+    "block_shape": "--block-shape",
+    "casting": "--casting",
+    "chunks": "--chunks",
+    "codec": "--codec",
+    "dtype": "--dtype",
+    "key": "--key",
+    "mask": "--mask",
+    "memory_limit": "--memory-limit",
+    "num_workers": "--workers",
+    "overwrite": "--overwrite",
+    "shards": "--shards",
+    "zarr_format": "--zarr-format",
+}
+# Words that are also English, such as "mask", are an option only where a value is given to them.
+_SPELLED = "|".join(name for name in _OPTIONS if "_" in name)
+_NAMED = "|".join(_OPTIONS)
+_ASSIGNED = re.compile(rf"(?<![\w./'\"-])({_NAMED})=(True|'[^']*'|\([^()]*\)|\d+|(?=[\s,;.:)]|$))")
+_REOPENED = re.compile(r"open (?:it )?(?:for writing, for example )?with open_source\([^()]*mode='r\+'\)")
+_BARE = re.compile(rf"(?<![\w./'\"-])({_SPELLED})(?![\w/'\"=]|\.\w)")
+
+
+def in_options(text: str) -> str:
+    """Return a message with the names of Python arguments replaced by those of options.
+
+    Examples
+    --------
+    >>> in_options("casting='check' stops there; give a larger memory_limit or shards=(64, 64)")
+    '--casting check stops there; give a larger --memory-limit or --shards 64,64'
+    """
+    text = _REOPENED.sub("use --into-existing", text)
+    return _BARE.sub(lambda found: _OPTIONS[found[1]], _ASSIGNED.sub(_assigned, text))
+
+
+def _assigned(found: re.Match[str]) -> str:
+    option, value = _OPTIONS[found[1]], found[2]
+    if value in ("", "True"):
+        return option
+    word = value.strip("'") if value.startswith("'") else value.strip("()").replace(" ", "").rstrip(",")
+    return f"{option} {word}"
