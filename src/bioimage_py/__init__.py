@@ -61,7 +61,7 @@ _OPERATIONS = ("copy", "verify")
 
 
 class _Package(ModuleType):
-    """This package: an operation's name is its function, also after its module of the same name was imported."""
+    """The package itself: an operation's name is its function, also after its module of the same name was imported."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _OPERATIONS and isinstance(value, ModuleType):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 __all__ = ["Box"]
 
@@ -47,6 +47,11 @@ class Box(NamedTuple):
     def slices(self) -> tuple[slice, ...]:
         """The box as an index of a numpy array."""
         return tuple(slice(b, e) for b, e in zip(self.begin, self.end, strict=True))
+
+    @property
+    def view(self) -> tuple[Any, ...]:
+        """The box as an index that gives a view, never a scalar, of an array without axes too."""
+        return (*self.slices, ...)
 
     def is_empty(self) -> bool:
         """Whether the box holds no voxel."""

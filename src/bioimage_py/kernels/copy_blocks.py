@@ -67,7 +67,7 @@ class CopyKernel:
         for part, selected in chosen:
             values = self._cast_input(part)
             np.copyto(
-                buffer[part.relative_to(unit.begin).slices + (...,)],
+                buffer[part.relative_to(unit.begin).view],
                 values,
                 where=True if selected is None else selected,
             )
