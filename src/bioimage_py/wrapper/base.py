@@ -138,7 +138,7 @@ class WrapperSource(Source):
         return {
             "kind": "wrapper",
             **describe_class(type(self)),
-            "inputs": [source.to_spec() for source in self.inputs],
+            "inputs": [_read_only(source.to_spec()) for source in self.inputs],
             "parameters": {name: write_parameter(value) for name, value in self.parameters().items()},
         }
 
@@ -156,3 +156,8 @@ class WrapperSource(Source):
         except BaseException:
             self.close()
             raise
+
+
+def _read_only(spec: SourceSpec) -> SourceSpec:
+    """Return a spec that opens nothing for writing: what is read through a wrapper is an input."""
+    return {**spec, "mode": "r"} if "mode" in spec else spec

@@ -42,6 +42,7 @@ def register_wrapper(name: str) -> Callable[[_W], _W]:
 
     Examples
     --------
+    >>> import numpy as np
     >>> from bioimage_py.wrapper import WrapperSource, register_wrapper
     >>> @register_wrapper("doctest.negative")
     ... class NegativeSource(WrapperSource):
