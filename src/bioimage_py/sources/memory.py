@@ -1,4 +1,4 @@
-"""Arrays in memory, and any object with shape, dtype and numpy indexing."""
+"""Arrays in memory, and which of the array-like sources an object becomes."""
 
 from __future__ import annotations
 
@@ -6,57 +6,162 @@ from typing import Any
 
 import numpy as np
 
+from bioimage_py.errors import AmbiguousSourceError, InvalidArgumentError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
+from bioimage_py.sources.array_like import ArrayLikeSource, DaskSource, XarraySource, checked_dtype
 from bioimage_py.sources.base import AnyArray, Source
+from bioimage_py.sources.identity import Identity, file_identity
+from bioimage_py.sources.labelled import metadata_of
 
-__all__ = ["ArrayLikeSource", "NumpySource", "from_handle"]
+__all__ = ["ArrayLikeSource", "DaskSource", "NumpySource", "XarraySource", "from_handle"]
+
+_EXACT_WORK = 100_000
+"""How many candidates numpy may try to find an overlap of two views before it is assumed (about a millisecond)."""
 
 
 class NumpySource(Source):
-    """A numpy array: any strides, byte order or memory map; writable if the array is."""
+    """A numpy array: any strides, byte order or memory map; writable if the array is.
+
+    Parameters
+    ----------
+    array
+        Read and written in place, never copied.
+    metadata
+        What is known of its axes.
+    """
 
     format = "numpy"
 
-    def __init__(self, array: AnyArray) -> None:
-        self.array = array
+    def __init__(self, array: AnyArray, metadata: ImageMetadata | None = None) -> None:
+        if isinstance(array, np.ma.MaskedArray):
+            raise InvalidArgumentError(
+                f"a masked array of shape {array.shape} would lose its mask: give array.filled(value), or array.data "
+                "together with mask=~numpy.ma.getmaskarray(array)"
+            )
+        # A subclass such as numpy.matrix keeps its own ideas of shape when it is indexed.
+        self.array = np.asarray(array)
         self.shape = tuple(array.shape)
-        self.dtype = array.dtype
+        self.dtype = checked_dtype(array.dtype, self.format)
         self.writable = bool(array.flags.writeable)
+        self._metadata = metadata or ImageMetadata()
+
+    @property
+    def metadata(self) -> ImageMetadata:
+        """What was given with the array."""
+        return self._metadata
 
     def _read(self, box: Box) -> AnyArray:
-        return self.array[(*box.slices, ...)]
+        voxels: AnyArray = self.array[_index(box)]
+        return voxels
 
     def _write(self, box: Box, values: AnyArray) -> None:
-        np.copyto(self.array[(*box.slices, ...)], values, casting="unsafe")
+        np.copyto(self.array[_index(box)], values, casting="unsafe")
 
-    def identities(self) -> frozenset[tuple[Any, ...]]:
+    def identities(self) -> frozenset[Identity]:
         """Return the owner of the memory, and the file behind a memory map."""
-        raise NotImplementedError  # replaced by the helper who owns this module
+        owner, mapped = _owner_and_map(self.array)
+        tokens: set[Identity] = {("memory", id(owner))}
+        if mapped is not None and mapped.filename is not None:
+            tokens.add(file_identity(str(mapped.filename)))
+        return frozenset(tokens)
+
+    def overlaps(self, other: Source) -> bool | None:
+        """Whether another array in memory shares a byte with this one; None where the other is not in memory."""
+        if not isinstance(other, NumpySource):
+            return None
+        ours, theirs = _owner_and_map(self.array)[1], _owner_and_map(other.array)[1]
+        if ours is None or theirs is None or ours is theirs:
+            return _shares_memory(self.array, other.array)
+        if not self.identities() & other.identities():
+            return False
+        # Two maps of one file lie at two addresses: what counts is where they lie in the file.
+        a, b = _bytes_in_file(self.array, ours), _bytes_in_file(other.array, theirs)
+        return a[0] < b[1] and b[0] < a[1]
+
+
+def _index(box: Box) -> Any:
+    """Return the index of a box; the Ellipsis makes numpy return an array, not a scalar, where there are no axes."""
+    return (*box.slices, ...)
+
+
+def _owner_and_map(array: AnyArray) -> tuple[object, np.memmap[Any, Any] | None]:
+    """Follow the views down to the object that owns the memory, and to the memory map that they are views of."""
+    owner: Any = array
+    mapped = None
+    while True:
+        if isinstance(owner, np.memmap):
+            mapped = owner
+        if isinstance(owner, np.ndarray) and owner.base is not None:
+            owner = owner.base
+        elif isinstance(owner, memoryview) and owner.obj is not None:
+            owner = owner.obj
+        else:
+            return owner, mapped
+
+
+def _shares_memory(a: AnyArray, b: AnyArray) -> bool:
+    try:
+        return bool(np.shares_memory(a, b, max_work=_EXACT_WORK))  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return True
+
+
+def _bytes_in_file(array: AnyArray, mapped: np.memmap[Any, Any]) -> tuple[int, int]:
+    low, high = _extent(array)
+    first = _extent(mapped)[0] - int(mapped.offset)
+    return low - first, high - first
+
+
+def _extent(array: AnyArray) -> tuple[int, int]:
+    """Return the addresses of the first byte and behind the last byte."""
+    address = int(array.ctypes.data)
+    if not array.size:
+        return address, address
+    reach = [(n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)]
+    return address + sum(min(0, r) for r in reach), address + sum(max(0, r) for r in reach) + array.itemsize
 
 
 def from_handle(obj: Any) -> Source | None:
-    """Wrap numpy arrays and array-likes; None for what has no shape, dtype or indexing."""
+    """Wrap numpy, dask and xarray arrays and whatever is like them; None for what has no shape, dtype or indexing.
+
+    Raises
+    ------
+    InvalidArgumentError
+        For a masked array, a single number, or an unknown shape.
+    UnsupportedFormatError
+        For a dtype that is not numeric.
+    """
     if isinstance(obj, np.ndarray):
         return NumpySource(obj)
-    if all(hasattr(obj, name) for name in ("shape", "dtype", "__getitem__")):
-        return ArrayLikeSource(obj)
-    return None
+    if isinstance(obj, np.generic):
+        raise InvalidArgumentError(
+            f"{obj!r} is a single number: give numpy.asarray({obj!r}) for an array with no axes"
+        )
+    package = type(obj).__module__.partition(".")[0]
+    if package == "xarray" and hasattr(obj, "data_vars"):
+        raise AmbiguousSourceError(
+            f"an xarray.Dataset holds several arrays: give one of them, such as dataset[name], name being one of "
+            f"{', '.join(map(repr, obj.data_vars)) or 'none'}"
+        )
+    if package == "xarray" and hasattr(obj, "variable"):
+        return _from_xarray(obj)
+    if not all(hasattr(obj, name) for name in ("shape", "dtype", "__getitem__")):
+        return None
+    if package == "dask" and hasattr(obj, "compute"):
+        return DaskSource(obj)
+    return ArrayLikeSource(obj)
 
 
-class ArrayLikeSource(Source):
-    """Any object with shape, dtype and indexing."""
-
-    def __init__(self, array: Any) -> None:
-        self.array = array
-        self.shape = tuple(int(n) for n in array.shape)
-        self.dtype = np.dtype(array.dtype)
-
-    def _read(self, box: Box) -> AnyArray:
-        return np.asarray(self.array[box.slices])
-
-
-def metadata_of(obj: Any) -> ImageMetadata:
-    """Return axes of an xarray object."""
-    del obj
-    return ImageMetadata()
+def _from_xarray(array: Any) -> Source:
+    metadata = metadata_of(array)
+    if array.chunks is not None:
+        return DaskSource(array.data, metadata)
+    # `.data` of an array that is still in its file would load it whole, and there is no public way to ask.
+    if array.variable._in_memory:  # noqa: SLF001
+        return (
+            NumpySource(array.data, metadata)
+            if isinstance(array.data, np.ndarray)
+            else ArrayLikeSource(array.data)
+        )
+    return XarraySource(array, metadata)

@@ -1,0 +1,188 @@
+"""MRC files (.mrc, .map, .rec, .st, .mrcs): electron microscopy volumes, tomograms and image stacks, read by region."""
+
+from __future__ import annotations
+
+import os
+from pathlib import PurePath
+from typing import Any
+
+import mrcfile.dtypes
+import mrcfile.utils
+import numpy as np
+
+from bioimage_py.errors import StorageError, UnsupportedFormatError
+from bioimage_py.metadata import ImageMetadata
+from bioimage_py.sources.base import Source, SourceSpec
+from bioimage_py.sources.raw_file import RawFileSource, RawLayout, RawVoxels
+from bioimage_py.sources.single_file import check_single_array, open_descriptor
+
+__all__ = ["MrcSource", "open_path", "open_spec"]
+
+_HEADER_BYTES = 1024
+_STACK_SUFFIXES = (".st", ".mrcs", ".ali")
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2"}
+
+
+class MrcSource(RawFileSource):
+    """An MRC file, with the axes in the order in which they are stored.
+
+    The shape is mrcfile's: (y, x) for one image, (z, y, x) for a volume or a stack of images, (n, z, y, x) for a stack of
+    volumes. Axes of a map whose columns are not along x are named by what they are.
+    """
+
+    kind = "mrc"
+    format = "mrc"
+
+    def __init__(self, path: str, voxels: RawVoxels, header: Any) -> None:
+        super().__init__(path, "r", voxels)
+        self._metadata = _metadata(header, self.ndim, PurePath(path).suffix.lower())
+
+    @property
+    def metadata(self) -> ImageMetadata:
+        """Axes, voxel size in ångström, origin, and the labels and space group under the attribute `"mrc"`."""
+        return self._metadata
+
+
+def open_path(path: str, key: str | None = None, mode: str = "r", **options: Any) -> Source:
+    """Open an MRC file for reading; only its header is read.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        If it is no MRC file, is compressed as a whole, or has packed or complex-integer voxels.
+    StorageError
+        If it is empty or shorter than its header says.
+    """
+    check_single_array("MRC", path, key, mode, writable=False, options=options)
+    descriptor = open_descriptor(path, mode)
+    try:
+        header = _header(path, os.pread(descriptor, _HEADER_BYTES, 0), os.fstat(descriptor).st_size)
+        layout = _layout(path, header)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return MrcSource(path, RawVoxels(repr(path), descriptor, layout), header)
+
+
+def open_spec(spec: SourceSpec) -> Source:
+    """Reopen a file from its spec."""
+    return open_path(spec["path"], mode=spec.get("mode", "r"))
+
+
+def _header(path: str, head: bytes, file_bytes: int) -> Any:
+    for magic, name in _COMPRESSED.items():
+        if head.startswith(magic):
+            raise UnsupportedFormatError(
+                f"{path!r} is compressed with {name}, so it cannot be read by region: decompress it first"
+            )
+    marked = head[208:211] == b"MAP"
+    if len(head) < _HEADER_BYTES:
+        if marked:
+            raise StorageError(
+                f"{path!r} is truncated: an MRC header has {_HEADER_BYTES} bytes, found {len(head)}"
+            )
+        raise UnsupportedFormatError(
+            f"{path!r} is no MRC file: it has {len(head)} bytes, less than the header"
+        )
+    for order in _byte_orders(head):
+        # An array without axes, as mrcfile has it: its fields keep the byte order, which tells that of the voxels.
+        header = (
+            np.frombuffer(head, mrcfile.dtypes.HEADER_DTYPE.newbyteorder(order)).reshape(()).view(np.recarray)
+        )
+        if _is_plausible(header) and (marked or file_bytes >= _expected_bytes(header)):
+            return header
+    raise UnsupportedFormatError(
+        f"{path!r} is no MRC file: its header has no sensible shape, mode and axes"
+        + ("" if marked else " and does not say 'MAP ' at byte 208")
+    )
+
+
+def _byte_orders(head: bytes) -> tuple[str, ...]:
+    """Return the byte orders to try: the one that the machine stamp tells, or both where old programs left it out."""
+    try:
+        return (mrcfile.utils.byte_order_from_machine_stamp(head[212:216]),)
+    except ValueError:
+        return ("<", ">")
+
+
+def _is_plausible(header: Any) -> bool:
+    axes = sorted(int(header[name]) for name in ("mapc", "mapr", "maps"))
+    return (
+        all(0 < int(header[name]) < 2**24 for name in ("nx", "ny", "nz"))
+        and 0 <= int(header.mode) <= 101
+        and axes in ([1, 2, 3], [0, 0, 0])
+        and int(header.nsymbt) >= 0
+    )
+
+
+def _expected_bytes(header: Any) -> int:
+    try:
+        layout = _layout("", header)
+    except UnsupportedFormatError:
+        return _HEADER_BYTES
+    return layout.offset + layout.nbytes
+
+
+def _layout(path: str, header: Any) -> RawLayout:
+    try:
+        dtype = mrcfile.utils.data_dtype_from_header(header)
+    except ValueError as error:
+        raise UnsupportedFormatError(
+            f"{path!r} has MRC mode {int(header.mode)}, which cannot be read; 0, 1, 2, 4, 6 and 12 can"
+        ) from error
+    if mrcfile.utils.spacegroup_is_volume_stack(header.ispg):
+        volumes, rest = divmod(int(header.nz), max(1, int(header.mz)))
+        if rest or int(header.mz) < 1:
+            raise StorageError(
+                f"the header of {path!r} contradicts itself: a stack of volumes with nz={int(header.nz)} sections of which "
+                f"mz={int(header.mz)} make a volume"
+            )
+        shape: tuple[int, ...] = (volumes, int(header.mz), int(header.ny), int(header.nx))
+    else:
+        shape = tuple(int(n) for n in mrcfile.utils.data_shape_from_header(header))
+    return RawLayout(_HEADER_BYTES + int(header.nsymbt), shape, np.dtype(dtype))
+
+
+def _metadata(header: Any, ndim: int, suffix: str) -> ImageMetadata:
+    order = [int(header[name]) - 1 for name in ("maps", "mapr", "mapc")]
+    if sorted(order) != [0, 1, 2]:
+        order = [2, 1, 0]
+    names = ["xyz"[axis] for axis in order]
+    sizes = [_voxel_size(header, name) for name in names]
+    units: list[str | None] = ["angstrom"] * 3
+    starts = [_start(header, stored, name) for stored, name in zip("zyx", names, strict=True)]
+    if suffix in _STACK_SUFFIXES and int(header.ispg) == 0 and ndim == 3:
+        names[0], sizes[0], units[0], starts[0] = "n", 1.0, None, 0.0
+    axes, extra = (names, 0) if ndim <= 3 else (["n", *names], 1)
+    known = all(np.isfinite(s) and s > 0 for s in sizes[-min(ndim, 3) :])
+    origin = tuple([0.0] * extra + starts)[-ndim:]
+    return ImageMetadata(
+        axes=tuple(axes)[-ndim:],
+        voxel_size=tuple([1.0] * extra + sizes)[-ndim:] if known else None,
+        units=tuple([None] * extra + units)[-ndim:] if known else None,
+        origin=origin if known and any(origin) and all(map(np.isfinite, origin)) else None,
+        attributes={"mrc": _attributes(header)},
+    ).fitting(ndim)
+
+
+def _voxel_size(header: Any, axis: str) -> float:
+    """Return the cell length over its samples, to the 7 digits that the file's float32 holds."""
+    samples = int(header[f"m{axis}"])
+    return float(f"{float(header.cella[axis]) / samples:.7g}") if samples > 0 else 0.0
+
+
+def _start(header: Any, stored: str, axis: str) -> float:
+    """Return the position of the first voxel: the origin where it is set, else the start index times the voxel size."""
+    if any(float(header.origin[name]) for name in "xyz"):
+        return float(header.origin[axis])
+    return int(header[f"n{stored}start"]) * _voxel_size(header, axis)
+
+
+def _attributes(header: Any) -> dict[str, Any]:
+    count = min(max(0, int(header.nlabl)), 10)
+    labels = [bytes(label).decode("ascii", "replace").rstrip(" \0") for label in header.label[:count]]
+    angles = [float(header.cellb[name]) for name in ("alpha", "beta", "gamma")]
+    found: dict[str, Any] = {"space_group": int(header.ispg), "labels": labels}
+    if all(map(np.isfinite, angles)) and any(angles):
+        found["cell_angles"] = angles
+    return found

@@ -1,0 +1,220 @@
+"""NIfTI files (.nii, .nii.gz): medical volumes, scaled as nibabel scales them, read by region."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import tempfile
+import threading
+import zlib
+from typing import Any
+
+import nibabel
+import numpy as np
+from nibabel.spatialimages import HeaderDataError
+from nibabel.volumeutils import apply_read_scaling
+
+from bioimage_py.errors import StorageError, UnsupportedFormatError
+from bioimage_py.geometry import Box
+from bioimage_py.metadata import ImageMetadata, normalise_unit
+from bioimage_py.sources.base import AnyArray, Source, SourceSpec
+from bioimage_py.sources.raw_file import RawLayout, RawVoxels
+from bioimage_py.sources.single_file import (
+    SingleFileSource,
+    check_single_array,
+    open_descriptor,
+    storage_error,
+)
+
+__all__ = ["NiftiSource", "open_path", "open_spec"]
+
+_AXES = ("x", "y", "z", "t", "u", "v", "w")
+_PIECE = 2**20
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+class NiftiSource(SingleFileSource):
+    """A NIfTI-1 or NIfTI-2 file, with nibabel's axes (x, y, z, t, …) and nibabel's values.
+
+    `source[...]` equals `numpy.asanyarray(nibabel.load(path).dataobj)` in shape, dtype and values. The first axis varies
+    fastest in the file, so regions that are thin along the last axes are the cheap ones.
+
+    A compressed file cannot be entered in the middle: at the first read it is decompressed once into a temporary
+    file without a name (in `TMPDIR`), which vanishes with the source.
+
+    Attributes
+    ----------
+    storage_order
+        `"F"`: the first axis varies fastest in the file.
+    """
+
+    kind = "nifti"
+    format = "nifti"
+    storage_order = "F"
+
+    def __init__(self, path: str, header: Any, layout: RawLayout, compressed: bool) -> None:
+        self.path = path
+        self.shape = layout.shape
+        self.codec = "gzip" if compressed else ""
+        slope, inter = header.get_slope_inter()
+        self._scaling = (
+            np.asanyarray(1.0 if slope is None else slope),
+            np.asanyarray(0.0 if inter is None else inter),
+        )
+        self.dtype = self._scale(np.zeros((1,) * len(layout.shape), layout.dtype)).dtype
+        self._layout = layout
+        self._compressed = compressed
+        self._metadata = _metadata(header, len(layout.shape))
+        self._lock = threading.Lock()
+        self._voxels: RawVoxels | None = None
+        self._closed = False
+        if not compressed:
+            self._voxels = RawVoxels(repr(path), open_descriptor(path, "r"), layout)
+
+    @property
+    def metadata(self) -> ImageMetadata:
+        """Axes, voxel size and units; the affine and description under the attribute `"nifti"`."""
+        return self._metadata
+
+    def _read(self, box: Box) -> AnyArray:
+        return self._scale(self._opened().read(box))
+
+    def _scale(self, stored: AnyArray) -> AnyArray:
+        scaled: AnyArray = apply_read_scaling(stored, *self._scaling)
+        return scaled
+
+    def _opened(self) -> RawVoxels:
+        with self._lock:
+            if self._closed:
+                raise StorageError(f"{self.path!r} was closed; open it again to go on")
+            if self._voxels is None:
+                self._voxels = _decompressed(self.path, self._layout)
+            return self._voxels
+
+    def close(self) -> None:
+        """Close the file, and drop the temporary one."""
+        with self._lock:
+            self._closed = True
+            if self._voxels is not None:
+                self._voxels.close()
+
+
+def open_path(path: str, key: str | None = None, mode: str = "r", **options: Any) -> Source:
+    """Open a NIfTI file for reading; only its header is read.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        If it is no NIfTI file, or its voxels are colours.
+    StorageError
+        If it is empty, shorter than its header says (a compressed file tells so at the first read only), or damaged.
+    """
+    check_single_array("NIfTI", path, key, mode, writable=False, options=options)
+    head, compressed = _head(path)
+    header = _header(path, head)
+    try:
+        shape = tuple(int(n) for n in header.get_data_shape())
+        dtype = header.get_data_dtype()
+        offset = int(header.get_data_offset())
+        scaling = header.get_slope_inter()
+    except (HeaderDataError, ValueError, KeyError) as error:
+        raise StorageError(f"the header of {path!r} contradicts itself: {error}") from error
+    if dtype.kind not in "biufc":
+        raise UnsupportedFormatError(
+            f"{path!r} has voxels of dtype {dtype}, such as colours, which cannot be read; bool, integers, floats and "
+            "complex can"
+        )
+    if any(n < 0 for n in shape) or not all(s is None or math.isfinite(s) for s in scaling):
+        raise StorageError(f"the header of {path!r} contradicts itself: shape {shape}, scaling {scaling}")
+    return NiftiSource(path, header, RawLayout(offset, shape, dtype, "F"), compressed)
+
+
+def open_spec(spec: SourceSpec) -> Source:
+    """Reopen a file from its spec."""
+    return open_path(spec["path"], mode=spec.get("mode", "r"))
+
+
+def _head(path: str) -> tuple[bytes, bool]:
+    """Return the first bytes, decompressed, and whether the file is compressed."""
+    descriptor = open_descriptor(path, "r")
+    with os.fdopen(descriptor, "rb") as file:
+        head = file.read(544)
+        if not head.startswith(_GZIP_MAGIC):
+            return head, False
+        file.seek(0)
+        try:
+            with gzip.open(file) as stream:
+                return stream.read(544), True
+        except (OSError, EOFError, zlib.error) as error:
+            raise _damaged(path, error) from error
+
+
+def _header(path: str, head: bytes) -> Any:
+    kinds = ((nibabel.Nifti1Header, head[344:348] == b"n+1\0"), (nibabel.Nifti2Header, head[4:8] == b"n+2\0"))
+    for header_class, matches in kinds:
+        if not matches:
+            continue
+        size = header_class.template_dtype.itemsize
+        if len(head) < size:
+            raise StorageError(f"{path!r} is truncated: a NIfTI header has {size} bytes, found {len(head)}")
+        try:
+            return header_class(head[:size], check=False)
+        except (HeaderDataError, ValueError) as error:
+            raise StorageError(f"the header of {path!r} cannot be read: {error}") from error
+    raise UnsupportedFormatError(
+        f"{path!r} is no single-file NIfTI: its header does not say 'n+1' or 'n+2'; pairs of .hdr and .img are converted "
+        "with nibabel.save(nibabel.load('x.hdr'), 'x.nii')"
+    )
+
+
+def _decompressed(path: str, layout: RawLayout) -> RawVoxels:
+    """Decompress a file into one without a name, and open that."""
+    needed = layout.offset + layout.nbytes
+    with tempfile.TemporaryFile(prefix="bioimage-py-") as unpacked:
+        found = 0
+        try:
+            with gzip.open(path) as stream:
+                while piece := stream.read(_PIECE):
+                    found += len(piece)
+                    _store(unpacked, piece, path)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise _damaged(path, error, f" after {found} of {needed} bytes") from error
+        except StorageError:
+            raise
+        except OSError as error:
+            raise storage_error(error, f"reading {path!r}") from error
+        unpacked.flush()
+        return RawVoxels(f"{path!r} (decompressed)", os.dup(unpacked.fileno()), layout)
+
+
+def _store(unpacked: Any, piece: bytes, path: str) -> None:
+    try:
+        unpacked.write(piece)
+    except OSError as error:
+        folder = tempfile.gettempdir()
+        raise storage_error(
+            error, f"decompressing {path!r} into a temporary file in {folder!r} (TMPDIR)"
+        ) from error
+
+
+def _damaged(path: str, error: Exception, where: str = "") -> StorageError:
+    return StorageError(f"{path!r} is damaged or truncated{where}: {error}; copy or download it again")
+
+
+def _metadata(header: Any, ndim: int) -> ImageMetadata:
+    zooms = [float(z) for z in header.get_zooms()][:ndim]
+    space, time = (normalise_unit({"msec": "ms"}.get(u, u)) for u in header.get_xyzt_units())
+    units = ([space] * 3 + [time] + [None] * 3)[:ndim]
+    affine = np.asarray(header.get_best_affine(), float)
+    description = bytes(header["descrip"]).split(b"\0")[0].decode("latin-1").strip()
+    own: dict[str, Any] = {"affine": affine.tolist()} if np.isfinite(affine).all() else {}
+    if description:
+        own["description"] = description
+    return ImageMetadata(
+        axes=_AXES[:ndim],
+        # Axes beyond space carry 0 where nobody measured them; that must not discard the sizes that are known.
+        voxel_size=tuple(z if z > 0 or axis < 3 else 1.0 for axis, z in enumerate(zooms)),
+        units=tuple(units) if any(units) else None,
+        attributes={"nifti": own} if own else {},
+    ).fitting(ndim)

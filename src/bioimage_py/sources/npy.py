@@ -1,0 +1,221 @@
+"""NumPy's .npy files: one uncompressed array, read and written by region."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import warnings
+from io import BytesIO
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+from bioimage_py.errors import (
+    BioimagePyWarning,
+    InvalidArgumentError,
+    OutputExistsError,
+    ReadOnlyError,
+    SourceNotFoundError,
+    StorageError,
+    UnsupportedFormatError,
+)
+from bioimage_py.geometry import Box
+from bioimage_py.metadata import ImageMetadata
+from bioimage_py.sources.array_spec import ArraySpec
+from bioimage_py.sources.base import AnyArray, Source, SourceSpec
+from bioimage_py.sources.raw_file import RawFileSource, RawLayout, RawVoxels, write_exactly
+from bioimage_py.sources.single_file import check_single_array, open_descriptor, storage_error
+
+__all__ = ["NpySource", "create", "open_path", "open_spec"]
+
+_HEADER_LIMIT = 64 * 1024
+_FILL_BYTES = 8 * 2**20
+
+
+class NpySource(RawFileSource):
+    """A .npy file, in C or Fortran order; writable by the threads of one process in mode `"r+"`."""
+
+    kind = "npy"
+    format = "npy"
+
+    def __init__(self, path: str, mode: str, voxels: RawVoxels) -> None:
+        super().__init__(path, mode, voxels)
+        self.writable = mode == "r+"
+        self.fill_value = None
+
+    def _write(self, box: Box, values: AnyArray) -> None:
+        self._voxels.write(box, values)
+
+
+def open_path(path: str, key: str | None = None, mode: str = "r", **options: Any) -> Source:
+    """Open a .npy file; only its header is read.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        If it is no .npy file, or its dtype is not numeric.
+    StorageError
+        If it is empty or shorter than its header says.
+    """
+    check_single_array(".npy", path, key, mode, writable=True, options=options)
+    descriptor = open_descriptor(path, mode)
+    try:
+        layout = _layout(path, os.pread(descriptor, _HEADER_LIMIT, 0))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return NpySource(path, mode, RawVoxels(repr(path), descriptor, layout))
+
+
+def open_spec(spec: SourceSpec) -> Source:
+    """Reopen a file from its spec."""
+    return open_path(spec["path"], mode=spec.get("mode", "r"))
+
+
+def _layout(path: str, head: bytes) -> RawLayout:
+    if not head.startswith(npy_format.MAGIC_PREFIX):
+        hint = (
+            "; it is compressed with gzip: decompress it first (gunzip)"
+            if head.startswith(b"\x1f\x8b")
+            else ""
+        )
+        raise UnsupportedFormatError(f"{path!r} is no .npy file: it begins with {head[:6]!r}{hint}")
+    version = tuple(head[6:8])
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        raise UnsupportedFormatError(
+            f"{path!r} is .npy version {version}; versions 1.0, 2.0 and 3.0 can be read"
+        )
+    # Version 3 differs from 2 only in how field names of structured dtypes are spelled, and those are refused.
+    read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+    stream = BytesIO(head)
+    stream.seek(8)
+    try:
+        with warnings.catch_warnings():
+            # numpy tells that Python 2 wrote the file; the header is parsed correctly all the same.
+            warnings.filterwarnings("ignore", message="Reading `.npy`", category=UserWarning)
+            shape, fortran, dtype = read_header(stream, max_header_size=_HEADER_LIMIT)
+    except (ValueError, EOFError, SyntaxError, TypeError) as error:
+        raise StorageError(f"the header of {path!r} cannot be read: {error}") from error
+    _check_dtype(path, dtype)
+    return RawLayout(stream.tell(), tuple(int(n) for n in shape), dtype, "F" if fortran else "C")
+
+
+def _check_dtype(path: str, dtype: np.dtype[Any]) -> None:
+    if dtype.kind not in "biufc" or dtype.subdtype is not None:
+        raise UnsupportedFormatError(
+            f"{path!r}: a .npy file of dtype {dtype} holds no voxels; bool, integers, floats and complex can be stored"
+        )
+
+
+def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> Source:
+    """Make a new .npy file in C order and open it for writing; its voxels take up no disk space until written.
+
+    Raises
+    ------
+    InvalidArgumentError
+        For chunks, shards, a codec or a key: a .npy file has none.
+    OutputExistsError
+        If something is there, unless it is a file and `overwrite` is True.
+    SourceNotFoundError
+        If the folder is not there.
+    ReadOnlyError
+        If the folder may not be written.
+    """
+    check_single_array(".npy", path, key, "r+", writable=True, options={})
+    for name in ("chunks", "shards"):
+        if getattr(spec, name) is not None:
+            raise InvalidArgumentError(
+                f"a .npy file has no {name}, got {name}={getattr(spec, name)} for {path!r}: leave it out, or write .zarr"
+            )
+    if spec.codec is not None and spec.codec.name != "none":
+        raise InvalidArgumentError(
+            f"a .npy file is not compressed, got codec {spec.codec.name!r}: use .zarr for {path!r}"
+        )
+    dtype = np.dtype(spec.dtype)
+    _check_dtype(path, dtype)
+    _check_free(Path(path), overwrite)
+    _warn_of_lost(path, spec.metadata)
+    try:
+        _make(Path(path), dtype, spec)
+    except FileExistsError as error:
+        raise _exists(Path(path)) from error
+    except PermissionError as error:
+        raise ReadOnlyError(f"cannot make {path!r}: its folder may not be written") from error
+    except StorageError:
+        raise
+    except OSError as error:
+        raise storage_error(error, f"making {path!r}") from error
+    return open_path(path, mode="r+")
+
+
+def _check_free(place: Path, overwrite: bool) -> None:
+    if not place.parent.is_dir():
+        raise SourceNotFoundError(
+            f"cannot make {str(place)!r}: there is no folder {str(place.parent)!r}; make it first"
+        )
+    if not os.path.lexists(place):
+        return
+    if not overwrite:
+        raise _exists(place)
+    if not place.is_file() or place.suffix.lower() != ".npy":
+        raise OutputExistsError(
+            f"{str(place)!r} is not a .npy file, so overwrite=True does not replace it: remove it first"
+        )
+
+
+def _exists(place: Path) -> OutputExistsError:
+    return OutputExistsError(
+        f"{str(place)!r} exists already: pass overwrite=True to replace it, or write into it with "
+        f"open_source({str(place)!r}, mode='r+')"
+    )
+
+
+def _make(place: Path, dtype: np.dtype[Any], spec: ArraySpec) -> None:
+    """Write header and length; what is replaced stays until the new file is complete."""
+    replaces = os.path.lexists(place)
+    made = place.with_name(f".{place.name}.{secrets.token_hex(4)}.partial") if replaces else place
+    descriptor = os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        header = BytesIO()
+        described = cast("str", npy_format.dtype_to_descr(dtype))
+        npy_format.write_array_header_1_0(
+            header, {"shape": spec.shape, "fortran_order": False, "descr": described}
+        )
+        layout = RawLayout(header.tell(), spec.shape, dtype)
+        write_exactly(descriptor, header.getbuffer(), 0)
+        os.truncate(descriptor, layout.offset + layout.nbytes)
+        if spec.fill_value is not None and layout.nbytes:
+            _fill(descriptor, layout, spec.fill_value)
+        if replaces:
+            made.replace(place)
+    except BaseException:
+        made.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _fill(descriptor: int, layout: RawLayout, fill_value: Any) -> None:
+    value = np.asarray(fill_value).astype(layout.dtype)
+    if not any(value.tobytes()):
+        return
+    piece = memoryview(np.full(max(1, _FILL_BYTES // layout.dtype.itemsize), value).tobytes())
+    end = layout.offset + layout.nbytes
+    for at in range(layout.offset, end, len(piece)):
+        write_exactly(descriptor, piece[: end - at], at)
+
+
+def _warn_of_lost(path: str, metadata: ImageMetadata) -> None:
+    lost = [
+        name
+        for name in ("axes", "voxel_size", "units", "origin", "channel_names", "attributes")
+        if getattr(metadata, name)
+    ]
+    if lost:
+        warnings.warn(
+            f"a .npy file stores voxels only: {', '.join(lost)} of the input will not be in {path!r}",
+            BioimagePyWarning,
+            stacklevel=4,
+        )
