@@ -1,0 +1,161 @@
+"""HDF5: chunks read raw and decoded outside HDF5's lock where the filters allow; written through h5py."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import h5py
+
+from bioimage_py.errors import InvalidArgumentError, SourceNotFoundError, StorageError, UnsupportedFormatError
+from bioimage_py.sources.array_spec import ArraySpec
+from bioimage_py.sources.base import FileSource, SourceSpec
+from bioimage_py.sources.hdf5_dataset import describe, find_dataset, list_datasets
+from bioimage_py.sources.hdf5_errors import hdf5_errors
+from bioimage_py.sources.hdf5_files import open_for_writing, reading
+from bioimage_py.sources.hdf5_live import Hdf5LiveSource
+from bioimage_py.sources.hdf5_read import Hdf5RegionSource, Hdf5Source, stored_source
+from bioimage_py.sources.hdf5_write import create_dataset
+from bioimage_py.sources.location import is_url
+
+__all__ = [
+    "Hdf5LiveSource",
+    "Hdf5RegionSource",
+    "Hdf5Source",
+    "create",
+    "from_handle",
+    "list_arrays",
+    "open_path",
+    "open_spec",
+]
+
+
+def open_path(path: str, key: str | None = None, mode: str = "r", **options: Any) -> FileSource:
+    """Open a dataset; with mode `"r"` the file is not held open through HDF5, with `"r+"` until the source is closed.
+
+    Parameters
+    ----------
+    path
+        The file.
+    key
+        Name of the dataset, or of a group with one dataset below it. None: the only dataset in the file.
+    mode
+        `"r"` or `"r+"`.
+    **options
+        HDF5 has none.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If there is no such file or dataset.
+    AmbiguousSourceError
+        If several datasets are meant.
+    UnsupportedFormatError
+        If the file is no HDF5 file, or the dataset holds no voxels.
+    StorageError
+        If the file is truncated, locked or not readable.
+    """
+    _check_local(path)
+    if options:
+        raise InvalidArgumentError(f"HDF5 has no options, got {', '.join(sorted(options))}")
+    if mode == "r":
+        with reading(path) as file:
+            return stored_source(describe(find_dataset(file, path, key)), _shown(path), key)
+    writer = open_for_writing(path)
+    try:
+        dataset = find_dataset(writer.file, path, key)
+        return Hdf5LiveSource(dataset, describe(dataset), writer=writer, path=_shown(path), key=key)
+    except BaseException:
+        writer.let_go()
+        raise
+
+
+def _shown(path: str) -> str:
+    return os.path.abspath(path)  # noqa: PTH100 - symlinks stay as the user wrote them
+
+
+def _check_local(path: str) -> None:
+    if is_url(path):
+        raise UnsupportedFormatError(
+            f"HDF5 is read from local files only, got {path!r}: download the file first"
+        )
+
+
+def open_spec(spec: SourceSpec) -> FileSource:
+    """Reopen a dataset from its spec."""
+    return open_path(spec["path"], spec.get("key"), spec.get("mode", "r"))
+
+
+def list_arrays(path: str) -> list[str]:
+    """Return the names of all datasets of numbers in a file, each once however many links lead to it."""
+    _check_local(path)
+    with reading(path) as file:
+        return [dataset.name.strip("/") for dataset in list_datasets(file)]
+
+
+def from_handle(handle: Any) -> FileSource | None:
+    """Wrap a live h5py dataset, or the only dataset in a live group or file; None for other objects of h5py.
+
+    A dataset in a file that is open for reading is read by its path, and outlives the handle. One that is open for
+    writing, or in memory, is read and written through the handle, so voxels are as the handle sees them.
+
+    Raises
+    ------
+    StorageError
+        If the handle is closed.
+    AmbiguousSourceError
+        If a group holds several datasets.
+    SourceNotFoundError
+        If it holds none.
+    """
+    if not isinstance(handle, (h5py.Dataset, h5py.Group)):
+        return None
+    if not handle:
+        raise StorageError(
+            "the h5py handle is closed, so nothing can be read from it; give an open one, or the path"
+        )
+    dataset = handle if isinstance(handle, h5py.Dataset) else _only_dataset(handle)
+    described = describe(dataset)
+    file = dataset.file
+    if file.mode == "r" and described.file is not None and described.key and not _is_swmr(file):
+        return stored_source(described, described.path, described.key)
+    return Hdf5LiveSource(dataset, described)
+
+
+def _only_dataset(group: h5py.Group) -> h5py.Dataset:
+    try:
+        return find_dataset(group, group.file.filename, None)
+    except SourceNotFoundError as error:
+        raise SourceNotFoundError(f"group {group.name!r}: {error}") from error
+
+
+def _is_swmr(file: h5py.File) -> bool:
+    with hdf5_errors(f"asking {file.filename!r} how it is open failed"):
+        return bool(file.swmr_mode)
+
+
+def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> FileSource:
+    """Make a new dataset, opened for writing; the file and groups on the way are made where they are not there.
+
+    Parameters
+    ----------
+    path
+        The file.
+    key
+        Name of the dataset; default `"data"`.
+    spec
+        What it shall look like.
+    overwrite
+        Whether a dataset of this name may be replaced. All else in the file stays.
+
+    Raises
+    ------
+    OutputExistsError
+        If there is a dataset of this name and `overwrite` is false, or a group.
+    InvalidArgumentError
+        For shards, and codecs that HDF5 cannot hold.
+    UnsupportedFormatError
+        For a dtype that HDF5 cannot hold, and files that are not HDF5.
+    """
+    _check_local(path)
+    return create_dataset(_shown(path), (key or "").strip("/") or "data", spec, overwrite=overwrite)

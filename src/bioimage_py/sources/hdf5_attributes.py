@@ -1,0 +1,187 @@
+"""Axes, voxel size and attributes of a dataset in HDF5 attributes, ours and those of ilastik, vigra and ImageJ."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import h5py
+import numpy as np
+
+from bioimage_py.errors import BioimagePyWarning
+from bioimage_py.metadata import ImageMetadata, from_attributes, to_attributes
+from bioimage_py.sources.hdf5_errors import FOREIGN_ERRORS, hdf5_words
+
+__all__ = ["read_metadata", "write_metadata"]
+
+_AS_JSON = "bioimage_py_json"
+_ELEMENT_SIZE = "element_size_um"
+_AXISTAGS = "axistags"
+_SPATIAL = ("z", "y", "x")
+_MICROMETERS = {
+    "angstrom": 1e-4, "nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4, "meter": 1e6,
+}  # fmt: skip
+# What HDF5's dimension scales keep about themselves; it would be wrong in any other file.
+_HDF5_OWN = ("CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "_Netcdf4Dimid", "_Netcdf4Coordinates")
+
+
+def read_metadata(dataset: h5py.Dataset, ndim: int) -> ImageMetadata:
+    """Return what the attributes of a dataset say; those that have no plain JSON value are left out."""
+    found = _plain_attributes(dataset.attrs)
+    axes = _pop_axistags(found, ndim)
+    metadata = from_attributes(found, ndim)
+    if metadata.axes is None and axes is not None:
+        metadata = replace(metadata, axes=axes)
+    return _with_element_size(metadata, ndim)
+
+
+def write_metadata(dataset: h5py.Dataset, metadata: ImageMetadata) -> None:
+    """Write metadata as attributes of a dataset; `read_metadata` returns the same again.
+
+    A value that HDF5 cannot hold is left out, with a BioimagePyWarning that names it.
+    """
+    attributes = to_attributes(metadata)
+    sizes = _sizes_in_micrometers(metadata)
+    if sizes is not None and _ELEMENT_SIZE not in attributes:
+        attributes[_ELEMENT_SIZE] = sizes
+    as_json = []
+    for name, value in attributes.items():
+        stored = _stored_value(value)
+        if stored is None:
+            stored = json.dumps(value)
+            as_json.append(name)
+        _write(dataset, name, stored)
+    if as_json:
+        _write(dataset, _AS_JSON, as_json)
+
+
+def _write(dataset: h5py.Dataset, name: str, value: Any) -> None:
+    try:
+        dataset.attrs[name] = value
+    except FOREIGN_ERRORS as error:
+        warnings.warn(
+            f"attribute {name!r} is not in {dataset.file.filename!r}: HDF5 cannot hold it ({hdf5_words(error)})",
+            BioimagePyWarning,
+            stacklevel=2,
+        )
+
+
+def _stored_value(value: Any) -> Any:
+    """Return a value that HDF5 stores natively and gives back equal, or None where JSON text must stand for it."""
+    if isinstance(value, str):
+        return value if _is_plain_text(value) else None
+    if isinstance(value, (bool, float)):
+        return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**63 else None
+    if not isinstance(value, (list, tuple)) or not 0 < len(value) <= 1000:
+        return None
+    for kind in (bool, int, float, str):
+        if all(type(v) is kind and _stored_value(v) is not None for v in value):
+            return list(value) if kind is str else np.array(value)
+    return None
+
+
+def _is_plain_text(text: str) -> bool:
+    return "\0" not in text and not any(0xD800 <= ord(c) < 0xE000 for c in text)
+
+
+def _plain_attributes(attrs: h5py.AttributeManager) -> dict[str, Any]:
+    as_json = _plain(_get(attrs, _AS_JSON))
+    names = as_json if isinstance(as_json, list) else []
+    found = {}
+    for name in attrs:
+        if name in _HDF5_OWN or name == _AS_JSON:
+            continue
+        value = _plain(_get(attrs, name))
+        if name in names and isinstance(value, str):
+            found[name] = _from_json(value)
+        elif value is not None:
+            found[name] = value
+    return found
+
+
+def _get(attrs: h5py.AttributeManager, name: str) -> Any:
+    """Return an attribute, None where there is none or numpy has no type for it: that is no reason not to read voxels."""
+    try:
+        return attrs.get(name)
+    except FOREIGN_ERRORS:
+        return None
+
+
+def _from_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as plain JSON, None for references, records and empty attributes."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, np.ndarray):
+        items = [_plain(v) for v in value.tolist()] if value.dtype.kind in "biufSO" else None
+        return None if items is None or any(v is None for v in items) else items
+    if isinstance(value, np.generic):
+        return _plain(value.item()) if value.dtype.kind in "biufSU" else None
+    if isinstance(value, list):
+        items = [_plain(v) for v in value]
+        return None if any(v is None for v in items) else items
+    return value if isinstance(value, (str, bool, int, float)) else None
+
+
+def _pop_axistags(attributes: dict[str, Any], ndim: int) -> tuple[str, ...] | None:
+    """Take the axis names out of vigra's axis tags, which ilastik writes too; tags that do not fit stay."""
+    tags = _from_json(attributes[_AXISTAGS]) if isinstance(attributes.get(_AXISTAGS), str) else None
+    if not isinstance(tags, Mapping) or not isinstance(tags.get("axes"), list):
+        return None
+    keys = tuple(str(tag.get("key") or "") for tag in tags["axes"] if isinstance(tag, Mapping))
+    if len(keys) != ndim or len(set(keys)) != ndim or "" in keys:
+        return None
+    del attributes[_AXISTAGS]
+    return keys
+
+
+def _spatial_axes(axes: Sequence[str] | None, ndim: int) -> tuple[int, ...] | None:
+    if axes is None:
+        return (0, 1, 2) if ndim == 3 else None
+    lowered = [name.lower() for name in axes]
+    return tuple(lowered.index(name) for name in _SPATIAL) if set(_SPATIAL) <= set(lowered) else None
+
+
+def _sizes_in_micrometers(metadata: ImageMetadata) -> list[float] | None:
+    """Return the voxel size along z, y, x in micrometers, None where an axis or its unit is unknown."""
+    if metadata.voxel_size is None or metadata.units is None:
+        return None
+    spatial = _spatial_axes(metadata.axes, len(metadata.voxel_size))
+    factors = [_MICROMETERS.get(metadata.units[axis] or "") for axis in spatial or ()]
+    if spatial is None or None in factors:
+        return None
+    return [
+        metadata.voxel_size[axis] * factor for axis, factor in zip(spatial, factors, strict=True) if factor
+    ]
+
+
+def _with_element_size(metadata: ImageMetadata, ndim: int) -> ImageMetadata:
+    """Take `element_size_um` into the model where it says something new, or what the model says already."""
+    sizes = metadata.attributes.get(_ELEMENT_SIZE)
+    spatial = _spatial_axes(metadata.axes, ndim)
+    if not isinstance(sizes, list) or len(sizes) != 3 or spatial is None:
+        return metadata
+    left = {name: value for name, value in metadata.attributes.items() if name != _ELEMENT_SIZE}
+    if metadata.voxel_size is not None:
+        return replace(metadata, attributes=left) if _sizes_in_micrometers(metadata) == sizes else metadata
+    if not all(isinstance(s, (int, float)) and s > 0 for s in sizes):
+        return metadata
+    voxel_size, units = [1.0] * ndim, [None] * ndim
+    known = dict(zip(spatial, sizes, strict=True))
+    return replace(
+        metadata,
+        voxel_size=tuple(float(known.get(axis, one)) for axis, one in enumerate(voxel_size)),
+        units=tuple("micrometer" if axis in known else none for axis, none in enumerate(units)),
+        attributes=left,
+    ).fitting(ndim)

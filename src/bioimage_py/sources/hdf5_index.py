@@ -1,0 +1,272 @@
+"""Where the bytes of a dataset are in its file: the chunk index, and keeping it true while the file is written."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import h5py
+import numpy as np
+
+from bioimage_py.errors import StorageError
+from bioimage_py.sources.base import AnyArray
+from bioimage_py.sources.hdf5_dataset import DatasetDescription, describe
+from bioimage_py.sources.hdf5_errors import FOREIGN_ERRORS, hdf5_errors, hdf5_words
+from bioimage_py.sources.hdf5_files import file_key, reading, writer_of
+
+__all__ = ["ChunkIndex", "ChunkPlace", "DatasetOnDisk", "Placement", "ReadDescriptor"]
+
+_MOST_PER_CALL = 1 << 30
+
+
+class ReadDescriptor:
+    """A file descriptor of our own, closed when the last one who uses it lets go."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            self.number = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        except OSError as error:
+            raise StorageError(f"{path!r} cannot be read: {error}") from error
+
+    def __del__(self) -> None:
+        if hasattr(self, "number"):
+            os.close(self.number)
+
+    def read_into(self, target: memoryview, offset: int) -> None:
+        """Fill a buffer of bytes from an offset of the file; raises StorageError where the file ends before."""
+        done = 0
+        while done < len(target):
+            try:
+                n = os.preadv(self.number, [target[done : done + _MOST_PER_CALL]], offset + done)
+            except OSError as error:
+                raise StorageError(f"reading {len(target)} bytes at {offset} failed: {error}") from error
+            if not n:
+                raise StorageError(
+                    f"the file ends {len(target) - done} bytes before the end of it; it is truncated"
+                )
+            done += n
+
+    def read(self, n_bytes: int, offset: int) -> bytes:
+        """Return `n_bytes` at an offset of the file."""
+        try:
+            data = os.pread(self.number, n_bytes, offset) if n_bytes < _MOST_PER_CALL else b""
+        except OSError as error:
+            raise StorageError(f"reading {n_bytes} bytes at {offset} failed: {error}") from error
+        if len(data) != n_bytes:
+            whole = bytearray(n_bytes)
+            self.read_into(memoryview(whole), offset)
+            return bytes(whole)
+        return data
+
+
+@dataclass(frozen=True)
+class ChunkPlace:
+    """Where one chunk is stored, and which filters were skipped for it (bit i for filter i)."""
+
+    offset: int
+    n_bytes: int
+    mask: int
+
+
+class ChunkIndex:
+    """The places of all chunks that were ever written, sorted by their number in the grid: 28 bytes each."""
+
+    def __init__(self, numbers: AnyArray, offsets: AnyArray, sizes: AnyArray, masks: AnyArray) -> None:
+        order = np.argsort(numbers, kind="stable")
+        self._numbers = numbers[order]
+        self._offsets = offsets[order]
+        self._sizes = sizes[order]
+        self._masks = masks[order]
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def find(self, number: int) -> ChunkPlace | None:
+        """Return the place of a chunk by its number in C order, None where it was never written."""
+        at = int(self._numbers.searchsorted(number))
+        if at == len(self._numbers) or self._numbers[at] != number:
+            return None
+        return ChunkPlace(int(self._offsets[at]), int(self._sizes[at]), int(self._masks[at]))
+
+
+def collect_index(dataset: h5py.Dataset, described: DatasetDescription, base: int) -> ChunkIndex:
+    """Ask HDF5 once where all chunks of a dataset are.
+
+    Parameters
+    ----------
+    dataset
+        The open dataset.
+    described
+        Its description.
+    base
+        What has to be added to the offsets that HDF5 gives.
+    """
+    assert described.chunks is not None
+    n_chunks = 0
+    capacity = max(64, dataset.id.get_num_chunks()) if dataset.size else 0
+    numbers = np.empty(capacity, np.int64)
+    offsets = np.empty(capacity, np.int64)
+    sizes = np.empty(capacity, np.int64)
+    masks = np.empty(capacity, np.uint32)
+    grid = tuple(-(-n // c) for n, c in zip(described.shape, described.chunks, strict=True))
+    chunks, strides = described.chunks, _strides(grid)
+
+    def note(info: Any) -> None:
+        nonlocal n_chunks
+        number = sum(o // c * s for o, c, s in zip(info.chunk_offset, chunks, strides, strict=True))
+        numbers[n_chunks], offsets[n_chunks] = number, info.byte_offset + base
+        sizes[n_chunks], masks[n_chunks] = info.size, info.filter_mask
+        n_chunks += 1
+
+    if capacity:
+        if hasattr(dataset.id, "chunk_iter"):
+            dataset.id.chunk_iter(note)
+        else:
+            for i in range(dataset.id.get_num_chunks()):
+                note(dataset.id.get_chunk_info(i))
+    return ChunkIndex(numbers[:n_chunks], offsets[:n_chunks], sizes[:n_chunks], masks[:n_chunks])
+
+
+def _strides(grid: tuple[int, ...]) -> tuple[int, ...]:
+    strides, step = [], 1
+    for extent in reversed(grid):
+        strides.append(step)
+        step *= extent
+    return tuple(reversed(strides))
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The bytes of a dataset as they lay in the file at one time.
+
+    Attributes
+    ----------
+    descriptor
+        Where to read.
+    stamp
+        Differs when the bytes may have moved since.
+    chunks
+        The chunk index of a chunked dataset.
+    offset
+        The beginning of a contiguous dataset, None where nothing was ever written.
+    """
+
+    descriptor: ReadDescriptor
+    stamp: tuple[Any, ...]
+    chunks: ChunkIndex | None = None
+    offset: int | None = None
+
+
+class DatasetOnDisk:
+    """Finds the bytes of a dataset, and finds them again when the file has been written since.
+
+    Twins of a source share one, so the index is collected once.
+    """
+
+    def __init__(self, described: DatasetDescription) -> None:
+        self.described = described
+        self._placed: Placement | None = None
+        self._lock = threading.Lock()
+
+    def current(self) -> Placement | None:
+        """Return where the bytes are, or None while voxels can only be had through HDF5.
+
+        That is while this process may have voxels of the dataset that are not in the file yet.
+
+        Raises
+        ------
+        StorageError
+            If the dataset is gone or was replaced since it was opened.
+        """
+        placed = self._placed
+        stamp = None if placed is None else self._stamp(placed.descriptor)
+        if placed is not None and placed.stamp == stamp:
+            return placed
+        if placed is not None and stamp is None:
+            return None
+        with self._lock:
+            placed = self._placed
+            if placed is None or placed.stamp != self._stamp(placed.descriptor):
+                placed = self._placed = self._locate()
+            return placed
+
+    @property
+    def latest(self) -> Placement | None:
+        """What `current` returned last, without asking again."""
+        return self._placed
+
+    def _stamp(self, descriptor: ReadDescriptor) -> tuple[Any, ...] | None:
+        """Return what stays equal while nothing is written into the dataset, None while a source of ours writes it."""
+        found = os.fstat(descriptor.number)
+        writer = writer_of((found.st_dev, found.st_ino))
+        if writer is None:
+            return ("file", found.st_mtime_ns, found.st_size)
+        if writer.is_written(self.described.address):
+            return None
+        return ("written by us", writer.number, writer.version(self.described.address))
+
+    def _locate(self) -> Placement | None:
+        described = self.described
+        with reading(described.path) as file:
+            dataset = self.reopen(file)
+            writer = None if described.file is None else writer_of(described.file)
+            if file.mode != "r" and (writer is None or writer.file != file):
+                return None
+            descriptor = ReadDescriptor(described.path)
+            stamp = self._stamp(descriptor)
+            if stamp is None or file_key(descriptor.number) != described.file:
+                return None
+            if not described.bytes_readable:
+                return Placement(descriptor, stamp)
+            with hdf5_errors(f"reading the chunk index of {described.name!r} failed"):
+                base = _missing_base(file)
+                if described.layout == "chunked":
+                    chunks = collect_index(dataset, described, base[0])
+                    return Placement(descriptor, stamp, chunks=chunks)
+                offset = dataset.id.get_offset()
+                return Placement(descriptor, stamp, offset=None if offset is None else int(offset) + base[1])
+
+    def reopen(self, file: h5py.File) -> h5py.Dataset:
+        """Return the dataset in its opened file; raises StorageError if it is not the one that was described."""
+        try:
+            dataset = file[self.described.key]
+        except FOREIGN_ERRORS as error:
+            raise StorageError(
+                f"{self.described.name!r} is not there any more: {hdf5_words(error)}"
+            ) from error
+        if not isinstance(dataset, h5py.Dataset) or not describe(dataset).is_still(self.described):
+            raise StorageError(
+                f"{self.described.name!r} was replaced or resized since it was opened: open it again"
+            )
+        return dataset
+
+
+def _missing_base(file: h5py.File) -> tuple[int, int]:
+    """Return what HDF5's offsets of chunks and of contiguous datasets lack to be positions in the file."""
+    user_block = int(file.id.get_create_plist().get_userblock())
+    if not user_block:
+        return (0, 0)
+    chunks, contiguous = _counts_user_block()
+    return (0 if chunks else user_block, 0 if contiguous else user_block)
+
+
+@cache
+def _counts_user_block() -> tuple[bool, bool]:
+    """Try out whether this version of HDF5 counts a user block in the offsets of chunks, and of contiguous datasets."""
+    voxels = np.frombuffer(b"where is this in the file?".ljust(64), np.uint8)
+    with h5py.File("probe", "w", driver="core", backing_store=False, userblock_size=1024) as file:
+        chunked = file.create_dataset("chunked", data=voxels, chunks=(64,))
+        contiguous = file.create_dataset("contiguous", data=voxels[::-1])
+        file.flush()
+        image = file.id.get_file_image()
+        # The image of a file in memory begins with the user block, or behind it: the signature tells.
+        shift = image.find(b"\x89HDF\r\n\x1a\n")
+        at_chunk = image.find(voxels.tobytes()) + 1024 - shift
+        at_contiguous = image.find(voxels[::-1].tobytes()) + 1024 - shift
+        return (
+            chunked.id.get_chunk_info(0).byte_offset == at_chunk,
+            contiguous.id.get_offset() == at_contiguous,
+        )
