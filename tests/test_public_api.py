@@ -11,6 +11,30 @@ import pytest
 
 import bioimage_py
 
+PUBLIC = [
+    "BioimagePyError",
+    "Block",
+    "BlockWithHalo",
+    "Blocking",
+    "FileSource",
+    "LocalRunner",
+    "Progress",
+    "Runner",
+    "RunnerConfig",
+    "RunnerError",
+    "Source",
+    "VerifyResult",
+    "__version__",
+    "as_source",
+    "copy",
+    "create_output",
+    "from_spec",
+    "get_runner",
+    "open_source",
+    "plan",
+    "to_roi",
+    "verify",
+]
 CONTRACT_COPY = [
     ("input", inspect.Parameter.empty),
     ("output", None),
@@ -50,6 +74,10 @@ CONTRACT_MAP = [
 def parameters(function: object) -> list[inspect.Parameter]:
     found = inspect.signature(function).parameters.values()  # type: ignore[arg-type]
     return [p for p in found if p.name != "self"]
+
+
+def test_public_names_are_pinned() -> None:
+    assert sorted(bioimage_py.__all__) == sorted(PUBLIC)
 
 
 def test_copy_has_the_signature_of_the_contract() -> None:

@@ -1,0 +1,142 @@
+"""What README and docs say is run: Python blocks, values behind arrows, commands, and links."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ALL_PAGES = [*PAGES, *(ROOT / f"{name}.md" for name in ("ARCHITECTURE", "CHANGELOG", "CONTRIBUTING"))]
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CLAIM = re.compile(r"^(?P<expression>\S.*?)  # → (?P<value>.*)$")
+COMMAND = Path(sys.executable).with_name("bioimage-py")
+SHAPE = (32, 128, 128)
+
+
+class Fence(NamedTuple):
+    language: str
+    line: int
+    text: str
+
+
+def fences(page: Path) -> list[Fence]:
+    text = page.read_text(encoding="utf-8")
+    return [Fence(m[1], text[: m.start()].count("\n") + 1, m[2]) for m in FENCE.finditer(text)]
+
+
+def voxels() -> np.ndarray[Any, Any]:
+    z, y, x = np.indices(SHAPE)
+    return (100 + 900 * (np.sin(z / 5) * np.cos(y / 9) * np.sin(x / 11) > 0.3) + (x + y) % 7).astype("uint16")
+
+
+@pytest.fixture
+def samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder, made the working directory, with the small files that the pages speak of."""
+    import h5py
+    import tifffile
+
+    import bioimage_py as bp
+
+    monkeypatch.chdir(tmp_path)
+    image = voxels()
+    tifffile.imwrite(
+        "stack.tif",
+        image,
+        imagej=True,
+        compression="zlib",
+        resolution=(2, 2),
+        metadata={"axes": "ZYX", "spacing": 2.0, "unit": "um"},
+    )
+    Path("slices").mkdir()
+    for z, plane in enumerate(image):
+        tifffile.imwrite(f"slices/s{z}.tif", plane, compression="zlib")
+    with h5py.File("scan.h5", "w") as file:
+        data = (image // 8).astype("uint16")
+        file.create_dataset("volumes/raw", data=data, chunks=(16, 64, 64), compression="gzip")
+        file.create_dataset("volumes/labels", data=(image > 500).astype("uint8"))
+    bp.copy(image, "data.n5/raw", chunks=(16, 64, 64), codec="gzip")
+    bp.copy(image > 500, "mask.zarr", chunks=(32, 64, 64))
+    return tmp_path
+
+
+def run_python(code: str, names: dict[str, Any], where: str) -> None:
+    """Run a block; a line `expression  # → value` must have that repr."""
+    lines = []
+    for line in code.splitlines():
+        claim = CLAIM.match(line)
+        if claim:
+            lines.append(f"__check__(({claim['expression'].strip()}), {claim['value'].strip()!r})")
+        else:
+            lines.append(line)
+
+    def check(value: Any, expected: str) -> None:
+        assert repr(value) == expected, f"{where}: {value!r} is not {expected}"
+
+    names["__check__"] = check
+    exec(compile("\n".join(lines), where, "exec"), names)
+
+
+def run_command(line: str, where: str) -> None:
+    """Run one `bioimage-py` line; `# exit N` says that it ends so."""
+    wanted = re.search(r"# exit (\d+)", line)
+    words = shlex.split(line, comments=True)
+    done = subprocess.run([str(COMMAND), *words[1:]], capture_output=True, text=True, check=False)
+    assert done.returncode == (int(wanted[1]) if wanted else 0), (
+        f"{where}: {line}\n{done.stdout}{done.stderr}"
+    )
+
+
+def known_targets() -> set[str]:
+    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_what_the_page_says_works(page: Path, samples: Path) -> None:
+    found = fences(page)
+    assert found
+    names: dict[str, Any] = {"__name__": "__docs__"}
+    for fence in found:
+        where = f"{page.name}:{fence.line}"
+        if fence.language == "python":
+            run_python(fence.text, names, where)
+        elif fence.language == "bash":
+            for line in fence.text.splitlines():
+                if line.startswith("bioimage-py "):
+                    run_command(line, where)
+                elif line.startswith("make "):
+                    assert line.split()[1] in known_targets(), f"{where}: {line}"
+
+
+def test_the_first_page_has_code_and_commands() -> None:
+    languages = [fence.language for fence in fences(ROOT / "README.md")]
+    assert languages.count("python") >= 3
+    assert languages.count("bash") >= 2
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), f"{page.name}: {target}"
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert anchor in slugs, f"{page.name}: {target}"
+
+
+def test_speed_table_is_the_one_that_was_measured() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = readme.partition("<!-- speed:begin")[2].partition("-->")[2].partition("<!-- speed:end")[0]
+    assert shown.strip() == (ROOT / "benchmarks" / "results" / "speed.md").read_text(encoding="utf-8").strip()
