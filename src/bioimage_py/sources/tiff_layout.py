@@ -12,6 +12,7 @@ import numpy.typing as npt
 import tifffile
 
 from bioimage_py.errors import StorageError, UnsupportedFormatError
+from bioimage_py.geometry import Box
 from bioimage_py.sources.base import AnyArray
 
 __all__ = ["PageCoding", "TiffLayout", "layout_of"]
@@ -174,7 +175,8 @@ def layout_of(series: tifffile.TiffPageSeries, path: str) -> TiffLayout:
     shape = tuple(int(n) for n in series.shape)
     axes = series.axes
     found: tuple[int, tuple[int | None, ...]] | None = (0, (None,) * len(shape))
-    if math.prod(shape):
+    has_voxels = Box.whole(shape).size > 0
+    if has_voxels:
         found = _page_axes(shape, coding.shape)
     if found is None:  # the metadata describe pages of another shape: fall back to the pages as they are
         page = series.keyframe
@@ -182,9 +184,9 @@ def layout_of(series: tifffile.TiffPageSeries, path: str) -> TiffLayout:
         found = _page_axes(shape, coding.shape)
         assert found is not None
     split, page_axes = found
-    n_pages: int = math.prod(shape[:split])
+    n_pages = Box.whole(shape[:split]).size
     raw, pages = _raw_offset(series), []
-    if raw is None and math.prod(shape):
+    if raw is None and has_voxels:
         pages = list(series)
         if len(pages) != n_pages:
             raise StorageError(
