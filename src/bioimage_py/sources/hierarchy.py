@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -97,7 +98,7 @@ def arrays_below(node: Node, read_node: ReadNode) -> Iterator[tuple[str, Node]]:
     while waiting and seen < _MOST_FOLDERS:
         key = waiting.pop()
         below = []
-        for entry in node.folder.child(key).entries():
+        for entry in sorted(node.folder.child(key).entries(), key=lambda e: natural_order(e.name)):
             if entry.name.startswith(".") or not entry.is_dir():
                 continue
             seen += 1
@@ -109,12 +110,12 @@ def arrays_below(node: Node, read_node: ReadNode) -> Iterator[tuple[str, Node]]:
                 yield inner, found
             else:
                 below.append(inner)
-        waiting.extend(sorted(below, key=_natural, reverse=True))
+        waiting.extend(reversed(below))
 
 
 def several_arrays(path: str, arrays: list[tuple[str, Node]]) -> AmbiguousSourceError:
     """Return the error that lists arrays to choose from, and how to choose one."""
-    arrays = sorted(arrays, key=lambda item: _natural(item[0]))
+    arrays = sorted(arrays, key=lambda item: natural_order(item[0]))
     lines = [f"  {key}  shape {node.shape}, {node.dtype}" for key, node in arrays[:_MOST_LISTED]]
     if len(arrays) > _MOST_LISTED:
         lines.append(f"  … and {len(arrays) - _MOST_LISTED} more")
@@ -133,17 +134,30 @@ def _missing(root: StoreFolder, key: str | None, read_node: ReadNode, title: str
         return f"there is no {title} container at {root.path}, in which to look for {key!r}"
     if top.array is not None:
         return f"there is no {key!r} in {root.path}: it is an array itself, so leave out the key"
+    around = _array_around(root, key, read_node)
+    if around is not None:
+        return f"there is no {key!r} in {root.path}: {around!r} is an array itself, so leave out the rest of the key"
+    return f"there is no {key!r} in {root.path}{_instead(root, top, read_node)}"
+
+
+def _array_around(root: StoreFolder, key: str, read_node: ReadNode) -> str | None:
+    parts = key.split("/")
+    for n in range(1, len(parts)):
+        inner = "/".join(parts[:n])
+        node = read_node(root.child(inner))
+        if node is not None and node.array is not None:
+            return inner
+    return None
+
+
+def _instead(root: StoreFolder, top: Node, read_node: ReadNode) -> str:
     if top.listing is None and not root.is_local:
-        return f"there is no array or group {key!r} in {root.path}"
-    there = [name for name, _ in zip(_keys(top, read_node), range(_MOST_LISTED + 1), strict=False)]
+        return ""
+    there = list(itertools.islice((key for key, _ in arrays_below(top, read_node)), _MOST_LISTED + 1))
     if not there:
-        return f"there is no {key!r} in {root.path}, and no array at all"
+        return ", and no array at all"
     more = ", …" if len(there) > _MOST_LISTED else ""
-    return f"there is no {key!r} in {root.path}: there is {', '.join(there[:_MOST_LISTED])}{more}"
-
-
-def _keys(node: Node, read_node: ReadNode) -> Iterator[str]:
-    return (key for key, _ in arrays_below(node, read_node))
+    return f": there is {', '.join(there[:_MOST_LISTED])}{more}"
 
 
 def _scale_levels(keys: list[str | None]) -> list[str]:
@@ -153,7 +167,7 @@ def _scale_levels(keys: list[str | None]) -> list[str]:
         return []
     if sorted(last for _, _, last in names) != sorted(f"s{n}" for n in range(len(names))):
         return []
-    return sorted((key or "" for key in keys), key=_natural)
+    return sorted((key or "" for key in keys), key=natural_order)
 
 
 def _join(key: str | None, name: str) -> str | None:
@@ -164,7 +178,7 @@ def _name(root: StoreFolder, key: str | None) -> str:
     return f"{root.path}:{key}" if key else root.path
 
 
-def _natural(text: str) -> list[tuple[int, int, str]]:
+def natural_order(text: str) -> list[tuple[int, int, str]]:
     return [
         (0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text) if part
     ]

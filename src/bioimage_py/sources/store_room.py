@@ -110,7 +110,8 @@ def _groups_to_make(root: StoreFolder, key: str | None, rules: StoreRules) -> li
     """Return the folders from the container down to the new array that are no groups yet."""
     parts = key.split("/") if key else []
     above: list[StoreFolder] = [root.child("/".join(parts[:n])) for n in range(len(parts))]
-    outside, folder = [], root.parent()
+    outside: list[StoreFolder] = []
+    folder = root.parent()
     while folder is not None and len(outside) < 3:
         outside.append(folder)
         folder = folder.parent()

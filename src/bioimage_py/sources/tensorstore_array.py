@@ -123,7 +123,8 @@ class TensorStoreSource(FileSource):
 
     def for_run(self, threads: int, cache_bytes: int) -> TensorStoreSource:
         """Return a twin that decodes with `threads` threads and keeps `cache_bytes` of decoded chunks."""
-        spec = self._raw.spec(open=True, assume_metadata=True, unbind_context=True, recheck_cached="open")
+        # Without its own context: what that says about threads and cache would win over the run's.
+        spec = self._raw.spec(open=True, assume_metadata=True, retain_context=False, recheck_cached="open")
         try:
             store = ts.open(
                 spec, read=True, write=self.writable, context=store_context(threads, cache_bytes)

@@ -22,6 +22,12 @@ class TensorStoreHandleSource(TensorStoreSource):
         found: dict[str, Any] = self._raw.spec(retain_context=False, minimal_spec=True).to_json()
         return found
 
+    def for_run(self, threads: int, cache_bytes: int) -> TensorStoreSource:
+        """Return a twin for arrays stored in files or behind URLs; others, as in memory, cannot be opened again."""
+        kvstore = self._plain_spec().get("kvstore")
+        again = isinstance(kvstore, dict) and kvstore.get("driver") in ("file", "s3", "gcs", "http")
+        return super().for_run(threads, cache_bytes) if again else self
+
     def to_spec(self) -> SourceSpec:
         """Return TensorStore's own spec; raises InvalidArgumentError where that cannot be used elsewhere."""
         spec = self._plain_spec()

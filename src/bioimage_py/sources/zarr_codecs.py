@@ -80,6 +80,7 @@ def compressors_v3(codec: Codec | None, dtype: np.dtype[Any]) -> list[dict[str, 
 
 
 def checked_codec(codec: Codec, known: tuple[str, ...], store: str) -> Codec:
+    """Return the codec as a store knows it (lz4 as a blosc codec where the store is Zarr or N5)."""
     if codec.name not in known:
         raise InvalidArgumentError(
             f"{store} does not have the codec {codec.name!r}; choose one of {', '.join(known)}"
@@ -94,6 +95,7 @@ def checked_codec(codec: Codec, known: tuple[str, ...], store: str) -> Codec:
 
 
 def blosc_choice(codec: Codec, dtype: np.dtype[Any]) -> tuple[str, int, str]:
+    """Return blosc's inner codec, level and shuffle, or raise InvalidArgumentError for what blosc does not have."""
     unknown = sorted(set(codec.options) - {"cname", "shuffle"})
     if unknown:
         raise InvalidArgumentError(
@@ -111,6 +113,7 @@ def blosc_choice(codec: Codec, dtype: np.dtype[Any]) -> tuple[str, int, str]:
 
 
 def checked_level(codec: Codec) -> int:
+    """Return the level, or the default of the codec; InvalidArgumentError if the codec does not have it."""
     level = _DEFAULT_LEVEL[codec.name] if codec.level is None else codec.level
     low, high = _LEVELS[codec.name]
     if not low <= level <= high:

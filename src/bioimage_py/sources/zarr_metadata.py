@@ -62,7 +62,7 @@ def _dtype_text(dtype: Any) -> str:
     if isinstance(dtype, Mapping):
         return str(dtype.get("name"))
     try:
-        return np.dtype(dtype).name
+        return str(np.dtype(dtype).name)
     except TypeError:
         return str(dtype)
 
