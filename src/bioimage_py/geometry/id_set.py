@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from bioimage_py.errors import InvalidArgumentError
 
@@ -75,6 +76,43 @@ class IdSet(Sequence[int]):
         begins = numbers[np.concatenate(([0], cuts))]
         ends = numbers[np.concatenate((cuts - 1, [numbers.size - 1]))] + 1
         return cls(zip(begins.tolist(), ends.tolist(), strict=True))
+
+    @classmethod
+    def from_arrays(cls, begins: npt.ArrayLike, ends: npt.ArrayLike) -> IdSet:
+        """Return the set of half-open runs given as two integer arrays, in any order, overlapping or not."""
+        first, last = np.asarray(begins, np.int64), np.asarray(ends, np.int64)
+        kept = last > first
+        order = np.argsort(first[kept], kind="stable")
+        first, last = first[kept][order], np.maximum.accumulate(last[kept][order])
+        if not first.size:
+            return cls()
+        cuts = np.flatnonzero(first[1:] > last[:-1])
+        starts = first[np.concatenate(([0], cuts + 1))]
+        stops = last[np.concatenate((cuts, [first.size - 1]))]
+        return cls(zip(starts.tolist(), stops.tolist(), strict=True))
+
+    def split(self, n_parts: int) -> list[IdSet]:
+        """Return the set cut into at most `n_parts` neighbouring parts of nearly equal size, none of them empty.
+
+        Examples
+        --------
+        >>> IdSet.from_range(10).split(3)
+        [IdSet(0…3), IdSet(4…6), IdSet(7…9)]
+        """
+        n_parts = min(n_parts, len(self))
+        sizes = [len(self) // n_parts + (n < len(self) % n_parts) for n in range(n_parts)] if n_parts else []
+        parts, runs = [], list(reversed(self.runs))
+        for size in sizes:
+            part, left = [], size
+            while left:
+                begin, end = runs.pop()
+                taken = min(end - begin, left)
+                part.append((begin, begin + taken))
+                left -= taken
+                if begin + taken < end:
+                    runs.append((begin + taken, end))
+            parts.append(IdSet(part))
+        return parts
 
     @classmethod
     def from_json(cls, runs: Iterable[Sequence[int]]) -> IdSet:

@@ -72,10 +72,10 @@ class ImageMetadata:
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
     def with_axes_selected(self, kept: Sequence[int | None]) -> ImageMetadata:
-        """Return the metadata of an array whose axes are `kept`, None standing for a new axis."""
+        """Return the metadata of an array whose axes are `kept`, None standing for a new axis, which has no name."""
         return replace(
             self,
-            axes=None if self.axes is None else _take(self.axes, kept, ""),
+            axes=None if self.axes is None or None in kept else _take(self.axes, kept, ""),
             voxel_size=None if self.voxel_size is None else _take(self.voxel_size, kept, 1.0),
             units=None if self.units is None else _take(self.units, kept, None),
             origin=None if self.origin is None else _take(self.origin, kept, 0.0),
