@@ -6,6 +6,7 @@ import fcntl
 import io
 import os
 import pty
+import select
 import struct
 import termios
 from collections.abc import Iterator
@@ -35,7 +36,14 @@ def terminal() -> Iterator[tuple[IO[str], Any]]:
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
     with os.fdopen(slave, "w", encoding="utf-8") as stream:
-        yield stream, lambda: os.read(master, 65536).decode()
+
+        def drawn() -> str:
+            data = b""
+            while select.select([master], [], [], 0.2)[0]:
+                data += os.read(master, 65536)
+            return data.decode()
+
+        yield stream, drawn
     os.close(master)
 
 

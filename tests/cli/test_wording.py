@@ -25,6 +25,8 @@ from bioimage_py.cli.wording import in_options
             "a.zarr is there: give overwrite=True to replace it, or open it with open_source('a.zarr', mode='r+') to write into it",
             "a.zarr is there: give --overwrite to replace it, or use --into-existing to write into it",
         ),
+        ("name one, for example open_source('a b.n5', 'raw')", "name one, for example --key raw"),
+        ("give a pattern, for example open_source('slices', '*.tif')", "give a pattern, for example --pattern '*.tif'"),
         ("the block_shape.", "the --block-shape."),
     ],
 )  # fmt: skip

@@ -62,8 +62,9 @@ class Console:
             self.document({"command": verb, "error": failure.to_json()})
             return
         label = "interrupted" if failure.exit_code == 130 else "error"
-        _to_stderr(f"{PROGRAM}: {label}: {one_line(failure.message)}")
-        for text in failure.advice:
+        first, *more = [one_line(line) for line in failure.message.splitlines() if line.strip()]
+        _to_stderr(f"{PROGRAM}: {label}: {first}")
+        for text in (*more, *failure.advice):
             _to_stderr(f"  {text}")
 
     def trace(self, error: BaseException) -> None:

@@ -64,7 +64,11 @@ def _lines(source: Source) -> Iterator[tuple[str, str]]:
     stored = source.stored_size()
     if stored is not None:
         files = "1 file" if stored.n_files == 1 else f"{stored.n_files:,} files"
-        share = f", {100 * stored.n_bytes / source.nbytes:.3g} % of that" if source.nbytes else ""
+        share = (
+            f" ({100 * stored.n_bytes / source.nbytes:.3g} % of the uncompressed size)"
+            if source.nbytes
+            else ""
+        )
         yield "stored", f"{format_bytes(stored.n_bytes)} in {files}{share}"
 
 

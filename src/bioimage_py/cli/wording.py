@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 __all__ = ["in_options"]
 
@@ -26,6 +27,7 @@ _SPELLED = "|".join(name for name in _OPTIONS if "_" in name)
 _NAMED = "|".join(_OPTIONS)
 _ASSIGNED = re.compile(rf"(?<![\w./'\"-])({_NAMED})=(True|'[^']*'|\([^()]*\)|\d+|(?=[\s,;.:)]|$))")
 _REOPENED = re.compile(r"open (?:it )?(?:for writing, for example )?with open_source\([^()]*mode='r\+'\)")
+_CHOSEN = re.compile(r"open_source\('[^']*', '([^']*)'\)")
 _BARE = re.compile(rf"(?<![\w./'\"-])({_SPELLED})(?![\w/'\"=]|\.\w)")
 
 
@@ -38,6 +40,7 @@ def in_options(text: str) -> str:
     '--casting check stops there; give a larger --memory-limit or --shards 64,64'
     """
     text = _REOPENED.sub("use --into-existing", text)
+    text = _CHOSEN.sub(_chosen, text)
     return _BARE.sub(lambda found: _OPTIONS[found[1]], _ASSIGNED.sub(_assigned, text))
 
 
@@ -47,3 +50,8 @@ def _assigned(found: re.Match[str]) -> str:
         return option
     word = value.strip("'") if value.startswith("'") else value.strip("()").replace(" ", "").rstrip(",")
     return f"{option} {word}"
+
+
+def _chosen(found: re.Match[str]) -> str:
+    option = "--pattern" if any(sign in found[1] for sign in "*?[") else "--key"
+    return f"{option} {shlex.quote(found[1])}"

@@ -1,0 +1,128 @@
+"""The command as a process of its own: terminals, pipes, signals, start-up."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bioimage_py.sources import create_output, open_source
+
+COMMAND = [sys.executable, "-m", "bioimage_py"]
+
+
+def test_help_is_quick_because_no_heavy_library_is_loaded() -> None:
+    program = (
+        "import sys; from bioimage_py.cli import main; main(['copy', '--help']); "
+        "heavy = {'numpy', 'tensorstore', 'zarr', 'h5py', 'tifffile'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_installed_command_and_the_module_are_the_same() -> None:
+    script = Path(sys.executable).with_name("bioimage-py")
+    if not script.exists():
+        pytest.skip("the package is not installed beside this Python")
+    versions = {subprocess.check_output([*how, "--version"]) for how in (COMMAND, [str(script)])}
+    assert len(versions) == 1
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    with subprocess.Popen([*COMMAND, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode in (0, 2, 141)
+
+
+def test_a_closed_pipe_under_a_result(npy: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([*COMMAND, "info", npy], stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_output_survives_a_locale_without_letters(zarr: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run(
+        [*COMMAND, "info", zarr], capture_output=True, text=True, env=environment, check=True
+    )
+    assert "40 x 50 x 60" in done.stdout
+    assert "2 x 0.5 x 0.5 um" in done.stdout
+
+
+@pytest.fixture
+def many_blocks(tmp_path: Path) -> Path:
+    """An image whose copy in blocks of 8³ takes several seconds: 32,768 of them."""
+    path = tmp_path / "many.zarr"
+    with create_output(path, shape=(256, 256, 256), dtype="uint8", chunks=(64, 64, 64)) as output:
+        output[:64] = np.random.default_rng(0).integers(1, 255, (64, 256, 256), np.uint8)
+    return path
+
+
+def test_ctrl_c_stops_at_once_and_tells_how_to_finish(many_blocks: Path, tmp_path: Path) -> None:
+    """Started on a terminal, so that the progress line is seen; stopped as soon as it shows a block."""
+    out = tmp_path / "out.zarr"
+    master, slave = pty.openpty()
+    words = ["copy", many_blocks, out, "--chunks", "8", "--block-shape", "8", "--workers", "2"]
+    process = subprocess.Popen([*COMMAND, *map(str, words)], stdout=subprocess.PIPE, stderr=slave, text=True)
+    os.close(slave)
+    drawn = _read_until(master, b"left")
+    assert b"\rcopying " in drawn
+    assert b"of 32,768 blocks" in drawn
+    assert b"MB/s" in drawn
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    stdout, _ = process.communicate(timeout=20)
+    assert time.monotonic() - began < 5
+    said = _read_until(master, b"out.zarr\r\n").decode()
+    os.close(master)
+    assert process.returncode == 130
+    assert stdout == ""
+    assert "bioimage-py: interrupted: " in said
+    assert "of 32,768 blocks are done and stay written" in said
+    assert "--into-existing --block-ids " in said
+
+
+def test_what_ctrl_c_left_out_is_what_the_told_command_copies(many_blocks: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    source = tmp_path / "part.npy"
+    with open_source(many_blocks) as whole:
+        np.save(source, whole[:128, :128, :128])
+    words = ["copy", source, out, "--chunks", "8", "--block-shape", "8,8,16", "--workers", "1", "--json"]
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not (out / "zarr.json").exists():
+        time.sleep(0.01)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=20)
+    error = json.loads(stdout)["error"]
+    assert (process.returncode, stderr, error["type"]) == (130, "", "RunInterrupted")
+    assert error["finish_command"][:2] == ["bioimage-py", "copy"]
+    subprocess.run([*COMMAND, *error["finish_command"][1:], "--quiet"], check=True)
+    with open_source(source) as a, open_source(out) as b:
+        assert np.array_equal(a[...], b[...])
+
+
+def _read_until(terminal: int, words: bytes) -> bytes:
+    data, end = b"", time.monotonic() + 30
+    while words not in data and time.monotonic() < end and select.select([terminal], [], [], 5)[0]:
+        try:
+            data += os.read(terminal, 65536)
+        except OSError:  # the other side is closed
+            break
+    return data
