@@ -147,12 +147,14 @@ class TiffSource(ChunkedFileSource):
             layout.kind, "bigtiff" if parsed.big else "tiff"
         )
         self.codec = layout.coding.codec
-        self.fill_value = layout.coding.fill if layout.has_missing else None
+        missing = layout.has_missing
+        self.fill_value = layout.coding.fill if missing else None
         self._layout = layout
         self._parsed = parsed
         self._missing_planes = missing_planes
         self._files: OpenFiles | None = reading.files or OpenFiles()
-        self._check_planes()
+        if missing:
+            self._check_planes()
 
     @cached_property
     def metadata(self) -> ImageMetadata:
@@ -161,7 +163,7 @@ class TiffSource(ChunkedFileSource):
 
     def _check_planes(self) -> None:
         layout = self._layout
-        if self._missing_planes == "fill" or layout.raw_offsets is not None or not layout.offsets.size:
+        if self._missing_planes == "fill":
             return
         missing = np.flatnonzero(~layout.offsets.any(axis=1))
         if len(missing):

@@ -158,7 +158,7 @@ class TiffLayout:
     @property
     def has_missing(self) -> bool:
         """Whether a segment is not stored, so that it reads as fill."""
-        return self.raw_offsets is None and not bool(np.all((self.offsets > 0) & (self.byte_counts > 0)))
+        return self.raw_offsets is None and not bool(self.offsets.all() and self.byte_counts.all())
 
 
 def layout_of(series: tifffile.TiffPageSeries, path: str) -> TiffLayout:
