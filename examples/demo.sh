@@ -23,9 +23,10 @@ say "4. Every voxel compared"
 run bioimage-py verify "$demo/cells.tif" "$demo/cells.zarr"
 
 say "Look at it"
+bin=$(dirname "$(command -v bioimage-py)")
 cat <<TEXT
 the array    $demo/cells.zarr
-in Python    import bioimage_py as bp; print(bp.open_source("$demo/cells.zarr")[64, 250:260, 250:260])
+in Python    $bin/python -c 'import bioimage_py as bp; print(bp.open_source("$demo/cells.zarr")[64, 250:256, 250:256])'
 in napari    import napari, zarr; napari.view_image(zarr.open("$demo/cells.zarr"), scale=(2, 0.65, 0.65)); napari.run()
-your own     bioimage-py copy your_stack.tif your_stack.zarr --workers 4
+your own     $bin/bioimage-py copy your_stack.tif your_stack.zarr --workers 4
 TEXT
