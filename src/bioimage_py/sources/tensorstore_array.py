@@ -112,8 +112,11 @@ class TensorStoreSource(FileSource):
     def _write(self, box: Box, values: AnyArray) -> None:
         store = self._store if box == self._whole else self._store[box.slices]
         try:
-            # Waiting for the commit is what allows TensorStore to encode from the caller's memory without a copy.
-            store.write(cast_values(values, self.dtype), can_reference_source_data_indefinitely=True).result()
+            # Waiting for the commit is what allows TensorStore to encode from the caller's memory without a copy. With four
+            # axes or more it then takes chunks for empty that are not, and drops them (seen in 0.1.86).
+            store.write(
+                cast_values(values, self.dtype), can_reference_source_data_indefinitely=self.ndim <= 3
+            ).result()
         except (ValueError, NotImplementedError, OSError) as error:
             raise storage_error(error, f"{self.name}: cannot write the region {_text(box)}") from error
 
