@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.kernels import CompareKernel, Difference
 from bioimage_py.planning import ArrayLayout, PlanOptions, parse_bytes, plan_copy
-from bioimage_py.runner import Journal, LocalRunner, Progress, check_num_workers, raise_failures
+from bioimage_py.runner import BlockJournal, LocalRunner, Progress, check_num_workers, raise_failures
 from bioimage_py.sources import as_source
 
 __all__ = ["VerifyResult", "verify"]
@@ -160,16 +160,19 @@ class _VerifyWork:
     def block_ids(self) -> IdSet:
         return IdSet.from_range(self.blocking.n_blocks)
 
-    def groups(self) -> Iterator[tuple[int, ...]]:
-        return ((block_id,) for block_id in range(self.blocking.n_blocks))
+    def group_ids(self) -> IdSet:
+        return self.block_ids
 
-    def process(self, group: tuple[int, ...], journal: Journal) -> None:
-        block = self.blocking[group[0]]
+    def blocks_in(self, group_id: int) -> tuple[int, ...]:
+        return (group_id,)
+
+    def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
+        block = self.blocking[blocks[0]]
         difference = self.kernel.compare(block)
         if difference is not None:
             with self._lock:
                 self._merge(difference)
-        journal.done(group, block.size * self.kernel.a.dtype.itemsize)
+        journal.done(blocks, block.size * self.kernel.a.dtype.itemsize)
 
     def _merge(self, new: Difference) -> None:
         old = self.found

@@ -68,7 +68,9 @@ def test_nested_pools_are_limited():
 def test_groups_hold_each_block_once_and_share_no_write_unit(block_ids):
     blocking = Blocking((12, 15), (2, 3))
     ids = IdSet.from_range(blocking.n_blocks) if block_ids is None else IdSet.from_ids(block_ids)
-    groups = list(BlockGroups(blocking, (4, 9), ids))
+    grouping = BlockGroups(blocking, (4, 9))
+    groups = [grouping.blocks_in(group_id, ids) for group_id in grouping.group_ids(ids)]
+    assert all(groups)
     assert sorted(i for group in groups for i in group) == list(ids)
     writers: dict[tuple[int, int], int] = {}
     for number, group in enumerate(groups):

@@ -3,7 +3,7 @@
 from bioimage_py.runner.base import Runner, check_num_workers, raise_failures
 from bioimage_py.runner.config import RunnerConfig
 from bioimage_py.runner.function_work import ids_from
-from bioimage_py.runner.journal import Journal, Progress
+from bioimage_py.runner.journal import BlockJournal, Journal, Progress
 from bioimage_py.runner.local import LocalRunner
 from bioimage_py.runner.selection import JOB_TYPES, get_runner
 from bioimage_py.runner.work import BlockGroups, Work
@@ -11,6 +11,7 @@ from bioimage_py.runner.work import BlockGroups, Work
 __all__ = [
     "JOB_TYPES",
     "BlockGroups",
+    "BlockJournal",
     "Journal",
     "LocalRunner",
     "Progress",

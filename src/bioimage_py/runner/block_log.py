@@ -39,7 +39,9 @@ def _checks(records: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
             + records["count"].astype(np.uint64) * np.uint64(_MIX[1])
             + index * np.uint64(_MIX[2])
         )
-        checks: npt.NDArray[np.uint64] = ((mixed ^ (mixed >> np.uint64(29))) * np.uint64(_MIX[0])) >> np.uint64(32)
+        checks: npt.NDArray[np.uint64] = (
+            (mixed ^ (mixed >> np.uint64(29))) * np.uint64(_MIX[0])
+        ) >> np.uint64(32)
     return checks
 
 
@@ -67,7 +69,7 @@ class BlockLog:
         OSError
             If the record cannot be written; the file then ends with the record before it.
         """
-        pieces = []
+        pieces: list[bytes] = []
         for run_begin, end in ids.runs:
             begin = run_begin
             while begin < end:
@@ -77,9 +79,9 @@ class BlockLog:
                 begin += count
         data = b"".join(pieces)
         try:
-            written = os.write(self._file, data)
-            if written != len(data):
-                raise OSError(28, "No space left on device: the record of finished blocks is cut")
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._file, view) :]
             if self._durable:
                 os.fdatasync(self._file)
         except OSError:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.kernels import CopyKernel
-from bioimage_py.runner.journal import Journal
+from bioimage_py.runner.journal import BlockJournal
 from bioimage_py.runner.work import BlockGroups
 
 __all__ = ["CopyWork"]
@@ -34,16 +34,28 @@ class CopyWork:
     group_shape: tuple[int, ...]
     block_ids: IdSet
 
-    def groups(self) -> Iterator[tuple[int, ...]]:
-        """Yield the block ids of one group of write units after the other."""
-        return iter(BlockGroups(self.blocking, self.group_shape, self.block_ids))
+    def group_ids(self) -> IdSet:
+        """Return the numbers of the groups of blocks that share write units."""
+        return self._groups.group_ids(self.block_ids)
 
-    def process(self, group: tuple[int, ...], journal: Journal) -> None:
+    def blocks_in(self, group_id: int) -> tuple[int, ...]:
+        """Return the blocks of one group."""
+        return self._groups.blocks_in(group_id, self.block_ids)
+
+    def narrowed(self, block_ids: IdSet) -> CopyWork:
+        """Return the same copy of fewer blocks."""
+        return replace(self, block_ids=block_ids)
+
+    @cached_property
+    def _groups(self) -> BlockGroups:
+        return BlockGroups(self.blocking, self.group_shape)
+
+    def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
         """Copy the blocks of one group and record them."""
-        if self.group_shape == self.blocking.block_shape:
-            written = self.kernel.copy_box(self.blocking[group[0]])
+        if self._groups.single:
+            written = self.kernel.copy_box(self.blocking[blocks[0]])
         else:
             unit = self.kernel.output.write_unit
             assert unit is not None
-            written = self.kernel.copy_group([self.blocking[i] for i in group], unit)
-        journal.done(group, written)
+            written = self.kernel.copy_group([self.blocking[i] for i in blocks], unit)
+        journal.done(blocks, written)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Blocking, Box, IdSet, basic_index, check_block_shape
 from bioimage_py.planning import ArrayLayout, MemoryModel, choose_block_shape
-from bioimage_py.runner.journal import Journal
+from bioimage_py.runner.journal import BlockJournal
 from bioimage_py.runner.work import BlockGroups
 from bioimage_py.sources import Source, as_source
 
@@ -74,13 +75,25 @@ class BlockFunctionWork:
         ids = ids_from(block_ids, blocking.n_blocks, "block_ids")
         return cls(function, read, written, masked, blocking, group, _halo(halo, shape), ids, keep_results)
 
-    def groups(self) -> Iterator[tuple[int, ...]]:
-        """Yield the block ids of one group of write units after the other."""
-        return iter(BlockGroups(self.blocking, self.group_shape, self.block_ids))
+    def group_ids(self) -> IdSet:
+        """Return the numbers of the groups of blocks that share write units."""
+        return self._groups.group_ids(self.block_ids)
 
-    def process(self, group: tuple[int, ...], journal: Journal) -> None:
+    def blocks_in(self, group_id: int) -> tuple[int, ...]:
+        """Return the blocks of one group."""
+        return self._groups.blocks_in(group_id, self.block_ids)
+
+    def narrowed(self, block_ids: IdSet) -> Self:
+        """Return the same work on fewer blocks."""
+        return replace(self, block_ids=block_ids)
+
+    @cached_property
+    def _groups(self) -> BlockGroups:
+        return BlockGroups(self.blocking, self.group_shape)
+
+    def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
         """Call the function for each block of the group; one that fails does not stop the others."""
-        for block_id in group:
+        for block_id in blocks:
             block = (
                 self.blocking[block_id]
                 if self.halo is None
@@ -124,13 +137,21 @@ class ItemFunctionWork:
         ids = ids_from(item_ids, n_items, "item_ids")
         return cls(function, ids, keep_results)
 
-    def groups(self) -> Iterator[tuple[int, ...]]:
-        """Yield the items one by one."""
-        return ((item,) for item in self.block_ids)
+    def group_ids(self) -> IdSet:
+        """Return the items: each is a group."""
+        return self.block_ids
 
-    def process(self, group: tuple[int, ...], journal: Journal) -> None:
+    def blocks_in(self, group_id: int) -> tuple[int, ...]:
+        """Return the item."""
+        return (group_id,)
+
+    def narrowed(self, block_ids: IdSet) -> Self:
+        """Return the same work on fewer items."""
+        return replace(self, block_ids=block_ids)
+
+    def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
         """Call the function for the item."""
-        for item in group:
+        for item in blocks:
             result = self.function(item)
             if self.keep_results:
                 journal.done_with(item, result)

@@ -6,11 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from bioimage_py.geometry import IdSet, IdSetBuilder
 
-__all__ = ["Journal", "Progress", "ProgressTicker"]
+__all__ = ["BlockJournal", "Journal", "Progress", "ProgressTicker"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,19 @@ class Progress:
     bytes_total: int
     seconds: float
     failed: int
+
+
+class BlockJournal(Protocol):
+    """Where work records its blocks, whichever process it runs in."""
+
+    def done(self, block_ids: Iterable[int], n_bytes: int = 0) -> None:
+        """Record blocks whose output is in the store."""
+
+    def done_with(self, block_id: int, result: Any) -> None:
+        """Record a block and what its function returned."""
+
+    def failed(self, block_ids: Iterable[int], error: BaseException) -> None:
+        """Record blocks that are not done, and why."""
 
 
 class Journal:

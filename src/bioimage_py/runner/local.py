@@ -92,7 +92,7 @@ class _Crew:
         self._work = work
         self._journal = journal
         self._ticker = ticker
-        self._groups = work.groups()
+        self._groups = (work.blocks_in(group_id) for group_id in work.group_ids())
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._crash: BaseException | None = None

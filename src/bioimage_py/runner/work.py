@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol, Self
+
+import numpy as np
 
 from bioimage_py.geometry import Blocking, IdSet
-from bioimage_py.runner.journal import Journal
+from bioimage_py.runner.journal import BlockJournal
 
-__all__ = ["BlockGroups", "Work"]
+__all__ = ["BlockGroups", "PortableWork", "Work"]
 
 
 class Work(Protocol):
@@ -19,17 +20,33 @@ class Work(Protocol):
         """The blocks to process."""
         ...
 
-    def groups(self) -> Iterator[tuple[int, ...]]:
-        """Yield block ids group by group, lazily; every id of `block_ids` exactly once."""
+    def group_ids(self) -> IdSet:
+        """Return the numbers of the groups that hold them."""
         ...
 
-    def process(self, group: tuple[int, ...], journal: Journal) -> None:
+    def blocks_in(self, group_id: int) -> tuple[int, ...]:
+        """Return the blocks to process of one group; over all groups, every id of `block_ids` exactly once."""
+        ...
+
+    def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
         """Process one group and record each of its blocks, or raise and record none: then all of them have failed."""
         ...
 
 
+class PortableWork(Work, Protocol):
+    """Work that can be given to other processes, and cut down to what is missing."""
+
+    def narrowed(self, block_ids: IdSet) -> Self:
+        """Return the same work on fewer blocks."""
+        ...
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON from which a worker process makes the same work; InvalidArgumentError if it cannot."""
+        ...
+
+
 class BlockGroups:
-    """Partitions block ids so that blocks which share a write unit of the output stay together.
+    """Partitions blocks so that those which share a write unit of the output stay together.
 
     Parameters
     ----------
@@ -37,32 +54,39 @@ class BlockGroups:
         The blocks.
     group_shape
         Extent of a group in voxels; a multiple of the block shape on each axis, or the whole axis.
-    block_ids
-        The blocks to hand out.
     """
 
-    def __init__(self, blocking: Blocking, group_shape: tuple[int, ...], block_ids: IdSet) -> None:
+    def __init__(self, blocking: Blocking, group_shape: tuple[int, ...]) -> None:
         self.blocking = blocking
-        self.block_ids = block_ids
-        self._single = tuple(group_shape) == blocking.block_shape
+        self.single = tuple(group_shape) == blocking.block_shape
         self._grid = Blocking(blocking.shape, group_shape, roi=blocking.roi)
 
-    def __iter__(self) -> Iterator[tuple[int, ...]]:
-        if self._single:
-            return ((block_id,) for block_id in self.block_ids)
-        if len(self.block_ids) == self.blocking.n_blocks:
-            return self._all_groups()
-        return self._groups_of_selected()
+    def group_ids(self, block_ids: IdSet) -> IdSet:
+        """Return the groups that hold these blocks."""
+        if self.single:
+            return block_ids
+        if len(block_ids) == self.blocking.n_blocks:
+            return IdSet.from_range(self._grid.n_blocks)
+        ids = np.concatenate(
+            [np.arange(b, e, dtype=np.int64) for b, e in block_ids.runs] or [np.empty(0, np.int64)]
+        )
+        groups = np.zeros_like(ids)
+        for axis, positions in enumerate(np.unravel_index(ids, self.blocking.grid_shape) if ids.size else ()):
+            groups = groups * self._grid.grid_shape[axis] + self._cells(axis)[positions]
+        return IdSet.from_ids(np.unique(groups).tolist())
 
-    def _all_groups(self) -> Iterator[tuple[int, ...]]:
-        for group in self._grid:
-            yield tuple(self.blocking.ids_in(group))
+    def _cells(self, axis: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Return the group's place on an axis for each block's."""
+        first = self.blocking.roi.begin[axis]
+        block, group = self.blocking.block_shape[axis], self._grid.block_shape[axis]
+        positions = np.arange(self.blocking.grid_shape[axis], dtype=np.int64) + first // block
+        return positions * block // group - first // group
 
-    def _groups_of_selected(self) -> Iterator[tuple[int, ...]]:
-        seen = set()
-        for block_id in self.block_ids:
-            group_id = next(self._grid.ids_in(self.blocking[block_id]))
-            if group_id not in seen:
-                seen.add(group_id)
-                inside = self.blocking.ids_in(self._grid[group_id])
-                yield tuple(i for i in inside if i in self.block_ids)
+    def blocks_in(self, group_id: int, block_ids: IdSet) -> tuple[int, ...]:
+        """Return those of `block_ids` that are in a group, in ascending order."""
+        if self.single:
+            return (group_id,)
+        inside = self.blocking.ids_in(self._grid[group_id])
+        if len(block_ids) == self.blocking.n_blocks:
+            return tuple(inside)
+        return tuple(i for i in inside if i in block_ids)
