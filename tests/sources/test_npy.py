@@ -93,7 +93,7 @@ def regions(draw: Any) -> tuple[tuple[int, ...], Box]:
     return shape, Box(tuple(e[0] for e in ends), tuple(e[1] for e in ends))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(regions(), st.sampled_from(["|u1", "<u2", ">f8"]), st.sampled_from("CF"), st.integers(0, 9))
 def test_raw_voxels_are_read_and_written_as_numpy_does(
     tmp_path_factory: Any, region: tuple[tuple[int, ...], Box], dtype: str, order: Any, offset: int
@@ -343,3 +343,14 @@ def test_read_only_mode_and_files_that_may_not_be_written(
         npy.open_path(str(tmp_path / "a.npy"), mode="r+")
     with pytest.raises(StorageError, match="permission denied"):
         npy.open_path(str(tmp_path / "a.npy"))
+
+
+def test_a_file_written_by_python_2(tmp_path: Path) -> None:
+    header = b"{'descr': '<u2', 'fortran_order': False, 'shape': (3L, 4L), }".ljust(117) + b"\n"
+    (tmp_path / "old.npy").write_bytes(
+        b"\x93NUMPY\x01\x00\x76\x00" + header + np.arange(12, dtype="<u2").tobytes()
+    )
+    with pytest.warns(UserWarning, match="Python 2"):
+        source = open_source(tmp_path / "old.npy")
+    np.testing.assert_array_equal(source[...], np.arange(12).reshape(3, 4))
+    source.close()

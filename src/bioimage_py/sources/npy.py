@@ -92,10 +92,7 @@ def _layout(path: str, head: bytes) -> RawLayout:
     stream = BytesIO(head)
     stream.seek(8)
     try:
-        with warnings.catch_warnings():
-            # numpy tells that Python 2 wrote the file; the header is parsed correctly all the same.
-            warnings.filterwarnings("ignore", message="Reading `.npy`", category=UserWarning)
-            shape, fortran, dtype = read_header(stream, max_header_size=_HEADER_LIMIT)
+        shape, fortran, dtype = read_header(stream, max_header_size=_HEADER_LIMIT)
     except (ValueError, EOFError, SyntaxError, TypeError) as error:
         raise StorageError(f"the header of {path!r} cannot be read: {error}") from error
     _check_dtype(path, dtype)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from bioimage_py.errors import InvalidArgumentError, SourceNotFoundError
+from bioimage_py.errors import BioimagePyError, InvalidArgumentError, SourceNotFoundError, StorageError
 from bioimage_py.sources.base import Source, SourceSpec
 from bioimage_py.sources.location import (
     Location,
@@ -100,18 +100,27 @@ def open_source(
     if not isinstance(text, str) or not text or "\0" in text:
         raise InvalidArgumentError(f"a path is a text that is not empty, got {text!r}")
     text = local_text(text)
-    location = _stack_location(text, key) or locate(text, key)
-    kind = location.family.kind if location.family else None
-    if not is_url(location.path):
-        kind = _checked_kind(location)
-    if kind is None:
-        kind = family_module("zarr", "probe_url").probe_url(location.path)
+    try:
+        location = _stack_location(text, key) or locate(text, key)
+        kind = _kind(location)
+    except BioimagePyError:
+        raise
+    except OSError as error:
+        raise StorageError(f"cannot look at {text!r}: {error.strerror}") from error
     return cast(
         "Source", family_module(kind, "open_path").open_path(location.path, location.key, mode, **options)
     )
 
 
-def _checked_kind(location: Location) -> str | None:
+def _kind(location: Location) -> str:
+    """Name the family of a path or URL, looking into it where that is needed."""
+    kind = location.family.kind if location.family else None
+    if not is_url(location.path):
+        kind = _checked_kind(location)
+    return kind or cast("str", family_module("zarr", "probe_url").probe_url(location.path))
+
+
+def _checked_kind(location: Location) -> str:
     """Name the family of a local path: by content, and by its ending where the content says nothing."""
     if (
         location.family is not None

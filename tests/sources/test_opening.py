@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from bioimage_py.errors import (
+    InvalidArgumentError,
+    ReadOnlyError,
+    SourceNotFoundError,
+    StorageError,
+    UnsupportedFormatError,
+)
+from bioimage_py.sources import as_source, from_spec, open_source
+from bioimage_py.sources.identity import file_identity
+from bioimage_py.sources.location import family_by_suffix, locate
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "container", "inner", "kind"),
+    [
+        ("data.n5/raw", None, "data.n5", "raw", "n5"),
+        ("data.n5/volumes/raw", None, "data.n5", "volumes/raw", "n5"),
+        ("data.n5/volumes", "raw", "data.n5", "volumes/raw", "n5"),
+        ("data.n5", "/volumes/raw/", "data.n5", "volumes/raw", "n5"),
+        ("data.n5/", None, "data.n5", None, "n5"),
+        ("DATA.N5/raw/", None, "DATA.N5", "raw", "n5"),
+        ("file.h5:/volumes/raw", None, "file.h5", "volumes/raw", "hdf5"),
+        ("file.h5:raw", None, "file.h5", "raw", "hdf5"),
+        ("file.h5/volumes/raw", None, "file.h5", "volumes/raw", "hdf5"),
+        ("file.h5:", None, "file.h5", None, "hdf5"),
+        ("a.zarr:labels", "cells", "a.zarr", "labels/cells", "zarr"),
+        ("a.zarr/b.zarr/0", None, "a.zarr", "b.zarr/0", "zarr"),
+        ("scan 1: left, day 2.h5:/my data/raw:1", None, "scan 1: left, day 2.h5", "my data/raw:1", "hdf5"),
+        ("/data/a b/c:d.zarr", None, "/data/a b/c:d.zarr", None, "zarr"),
+        ("file:///data/a%20b.n5/raw", None, "/data/a b.n5", "raw", "n5"),
+        ("file://localhost/data/a.n5", None, "/data/a.n5", None, "n5"),
+        ("file:///data/odd#name?.npy", None, "/data/odd#name?.npy", None, "npy"),
+        ("s3://bucket/folder/a.zarr/s0", None, "s3://bucket/folder/a.zarr", "s0", "zarr"),
+        ("https://host:8080/a.zarr", "0", "https://host:8080/a.zarr", "0", "zarr"),
+        ("https://host/a.n5?token=1", None, "https://host/a.n5?token=1", None, "n5"),
+        ("stack.ome.tif", None, "stack.ome.tif", None, "tiff"),
+        ("scan.nii.gz", None, "scan.nii.gz", None, "nifti"),
+        ("VOLUME.MRC", None, "VOLUME.MRC", None, "mrc"),
+        ("noending", None, "noending", None, None),
+        ("/", None, "/", None, None),
+    ],
+)
+def test_paths_are_split_into_container_and_key(
+    path: str, key: str | None, container: str, inner: str | None, kind: str | None
+) -> None:
+    location = locate(path, key)
+    assert (location.path, location.key) == (container, inner)
+    assert (location.family.kind if location.family else None) == kind
+
+
+def test_the_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    np.save(tmp_path / "a.npy", np.arange(3))
+    with open_source("~/a.npy") as source:
+        assert source.path == str(tmp_path / "a.npy")
+    assert locate("~/b.n5/raw").path == str(tmp_path / "b.n5")
+    with pytest.raises(SourceNotFoundError, match="~nobody-of-this-name"):
+        open_source("~nobody-of-this-name/a.npy")
+
+
+@pytest.mark.parametrize(
+    "name", ["my volume.npy", "a:b.npy", "ünïcode ✓.npy", "100%.npy", "a#b?c.npy", "x.h5:y.npy", "[1].npy"]
+)
+def test_unusual_names_are_opened_as_they_are(tmp_path: Path, name: str) -> None:
+    np.save(tmp_path / name, np.arange(5))
+    for path in (tmp_path / name, str(tmp_path / name)):
+        with as_source(path) as source:
+            np.testing.assert_array_equal(source[...], np.arange(5))
+            with from_spec(source.to_spec()) as again:
+                assert again.name == source.name
+    with open_source((tmp_path / name).as_uri()) as source:
+        assert source.shape == (5,)
+
+
+def test_a_file_in_a_folder_called_like_a_container(tmp_path: Path) -> None:
+    (tmp_path / "exports.zarr").mkdir()
+    np.save(tmp_path / "exports.zarr" / "a.npy", np.arange(5))
+    with open_source(tmp_path / "exports.zarr" / "a.npy") as source:
+        assert source.shape == (5,)
+    (tmp_path / "old.h5").mkdir()
+    np.save(tmp_path / "old.h5" / "a.npy", np.arange(6))
+    with open_source(tmp_path / "old.h5" / "a.npy") as source:
+        assert source.shape == (6,)
+
+
+def test_content_says_more_than_the_ending(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(5))
+    (tmp_path / "a.npy").rename(tmp_path / "a.mrc")
+    with open_source(tmp_path / "a.mrc") as source:
+        assert source.format == "npy"
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "says"),
+    [
+        ("", InvalidArgumentError, "not empty"),
+        ("a\0b.npy", InvalidArgumentError, "text"),
+        ("vol.npy", SourceNotFoundError, r"there is volume\.npy"),
+        ("volmue.npy", SourceNotFoundError, r"there is volume\.npy"),
+        ("elsewhere.npy", SourceNotFoundError, r"elsewhere\.npy'$"),
+        ("nowhere/a.npy", SourceNotFoundError, "nowhere' does not exist either"),
+        ("volume.npy/raw", SourceNotFoundError, "is a file, not a folder"),
+        ("missing.n5/raw", SourceNotFoundError, r"missing\.n5"),
+        ("notes.xyz", UnsupportedFormatError, r"neither its ending.*TIFF \(\.tif"),
+        ("notes.txt.gz", UnsupportedFormatError, "decompress"),
+        ("empty", UnsupportedFormatError, "not in a format"),
+        ("nothing/*.tif", SourceNotFoundError, "no folder"),
+        ("file://server/share/a.npy", UnsupportedFormatError, "server"),
+        ("x" * 300 + ".npy", StorageError, "File name too long"),
+    ],
+)
+def test_paths_that_lead_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, error: type[Exception], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("volume.npy", np.arange(5))
+    Path("notes.xyz").write_text("nothing to see")
+    Path("notes.txt.gz").write_bytes(b"\x1f\x8b")
+    Path("empty").mkdir()
+    with pytest.raises(error, match=says):
+        open_source(path)
+
+
+def test_bytes_are_no_path() -> None:
+    with pytest.raises(InvalidArgumentError, match="cannot read voxels from bytes"):
+        as_source(b"a.npy")
+
+
+@pytest.mark.parametrize("mode", ["w", "a", "", None])
+def test_modes_are_r_and_r_plus(tmp_path: Path, mode: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"'r' or 'r\+'"):
+        open_source(tmp_path, mode=mode)
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "a.npy", np.arange(5))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(StorageError, match="Permission denied"):
+        open_source(tmp_path / "a.npy")
+
+
+class TestFoldersOfImages:
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        folder = tmp_path / "slices"
+        folder.mkdir()
+        for z in range(12):
+            tifffile.imwrite(folder / f"s{z}.tif", np.full((4, 5), z, "u2"))
+        (folder / "notes.txt").write_text("not an image")
+        return folder
+
+    def test_are_found_by_themselves_and_by_pattern(self, folder: Path) -> None:
+        for opened in (
+            open_source(folder),
+            open_source(str(folder) + "/"),
+            open_source(folder.as_uri()),
+            open_source(folder, "*.tif"),
+            open_source(folder / "*.tif"),
+        ):
+            with opened as source:
+                assert source.shape == (12, 4, 5)
+                np.testing.assert_array_equal(source[:, 0, 0], np.arange(12))
+
+    def test_of_several_kinds_need_a_pattern(self, folder: Path) -> None:
+        (folder / "preview.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+        with pytest.raises(InvalidArgumentError, match=r"several kinds \(\.png, \.tif\).*pattern"):
+            open_source(folder)
+        with open_source(folder, "s*.tif") as source:
+            assert source.shape == (12, 4, 5)
+
+    def test_a_pattern_that_matches_nothing(self, folder: Path) -> None:
+        with pytest.raises(SourceNotFoundError, match="png"):
+            open_source(folder, "*.png")
+        with pytest.raises(SourceNotFoundError, match="no folder"):
+            open_source(folder / "deeper", "*.tif")
+
+
+@pytest.mark.parametrize("spec", [{}, {"path": "a.npy"}, None, [], "a.npy"])
+def test_what_is_no_spec(spec: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="'kind'"):
+        from_spec(spec)
+
+
+def test_specs_that_lead_nowhere(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedFormatError, match=r"'floppy'.*zarr"):
+        from_spec({"kind": "floppy", "path": "a"})
+    with pytest.raises(SourceNotFoundError, match="gone"):
+        from_spec({"kind": "npy", "path": str(tmp_path / "gone.npy")})
+    np.save(tmp_path / "a.npy", np.arange(3))
+    with pytest.raises(ReadOnlyError):
+        from_spec({"kind": "npy", "path": str(tmp_path / "a.npy")})[0] = 1
+
+
+def test_one_name_per_file_and_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.zarr" / "raw").mkdir(parents=True)
+    (tmp_path / "link.zarr").symlink_to("a.zarr")
+    monkeypatch.chdir(tmp_path)
+    whole = str(tmp_path / "a.zarr")
+    expected = file_identity(whole, "raw", key_is_folder=True)
+    assert file_identity("a.zarr/raw") == expected
+    assert file_identity("link.zarr", "raw", key_is_folder=True) == expected
+    assert file_identity(whole, "labels") != file_identity(whole, "raw")
+    assert file_identity("not/there.npy") == file_identity(str(tmp_path / "not" / "there.npy"))
+    url = file_identity("S3://Bucket/a.zarr", "x/0", key_is_folder=True)
+    assert url == file_identity("s3://bucket/a.zarr/x", "0", key_is_folder=True)
+    assert url != file_identity("s3://bucket/a.zarr/x", "1", key_is_folder=True)
+
+
+def test_families_are_named_by_their_endings() -> None:
+    assert family_by_suffix("a/b.precomputed/").kind == "precomputed"  # type: ignore[union-attr]
+    assert family_by_suffix("https://host/a.zarr?x=b.n5").kind == "zarr"  # type: ignore[union-attr]
+    assert family_by_suffix("zarr") is None
