@@ -14,6 +14,7 @@ import tifffile
 
 from bioimage_py.errors import (
     AmbiguousSourceError,
+    BioimagePyError,
     InvalidArgumentError,
     ReadOnlyError,
     SourceNotFoundError,
@@ -400,6 +401,23 @@ class TestBadFiles:
         path.write_bytes(whole[: int(len(whole) * kept)])
         with pytest.raises(StorageError, match="truncated"):
             open_source(path)
+
+    @pytest.mark.parametrize("options", [{}, {"compression": "zstd"}, {"imagej": True}, {"ome": True}])
+    def test_damaged_headers_raise_nothing_foreign(self, options: dict[str, Any], tmp_path: Path) -> None:
+        path = tmp_path / "damaged.tif"
+        tifffile.imwrite(path, textured((9, 40, 50), "uint16"), **options)
+        whole, refused = path.read_bytes(), 0
+        for seed in range(25):
+            rng = np.random.default_rng(seed)
+            data = bytearray(whole)
+            data[rng.integers(4, 300)] = rng.integers(256)
+            path.write_bytes(data)
+            try:
+                with open_source(path) as source:
+                    source[...]
+            except BioimagePyError:
+                refused += 1
+        assert refused
 
     def test_shrinks_while_it_is_open(self, tmp_path: Path) -> None:
         path = tmp_path / "a.tif"

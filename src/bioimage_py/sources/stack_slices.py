@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import struct
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,7 +25,7 @@ from bioimage_py.sources.tiff_files import OpenFiles
 from bioimage_py.sources.tiff_ifd import FirstPage, first_page
 from bioimage_py.sources.tiff_layout import layout_of
 from bioimage_py.sources.tiff_metadata import TiffTexts
-from bioimage_py.sources.tiff_parsing import ParsedTiff, check_extent, parse_tiff
+from bioimage_py.sources.tiff_parsing import ParsedTiff, check_extent, judged, parse_tiff
 
 __all__ = ["PictureSource", "SliceOpener", "slice_opener"]
 
@@ -83,19 +82,14 @@ class TiffSlices:
 
 def _parse_slice(path: str) -> ParsedTiff | None:
     """Parse the one page of a slice; None if the slice is a volume."""
-    try:
-        with tifffile.TiffFile(path) as file:
-            page = file.pages.first
-            if file.pages.is_multipage or (not file.is_ome and [s.size for s in file.series] != [page.size]):
-                return None
-            series = tifffile.TiffPageSeries([page], page.shape, page.dtype, page.axes, kind="uniform")
-            layout = replace(layout_of(series, path), paths=(path,))
-            check_extent(layout)
-            return ParsedTiff(layout, TiffTexts.of(file, series, 0, 0), 0, 0, 1, bool(file.is_bigtiff))
-    except UnsupportedFormatError as error:
-        raise UnsupportedFormatError(f"slice {path!r} cannot be read: {error}") from error
-    except (tifffile.TiffFileError, struct.error, IndexError, KeyError, TypeError) as error:
-        raise StorageError(f"slice {path!r} is damaged: {error}") from error
+    with judged(path), tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        if file.pages.is_multipage or (not file.is_ome and [s.size for s in file.series] != [page.size]):
+            return None
+        series = tifffile.TiffPageSeries([page], page.shape, page.dtype, page.axes, kind="uniform")
+        layout = replace(layout_of(series, path), paths=(path,))
+        check_extent(layout)
+        return ParsedTiff(layout, TiffTexts.of(file, series, 0, 0), 0, 0, 1, bool(file.is_bigtiff))
 
 
 def _moved(like: ParsedTiff, page: FirstPage, path: str, size: int) -> ParsedTiff:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ import tifffile
 
 from bioimage_py.errors import (
     AmbiguousSourceError,
+    BioimagePyError,
     InvalidArgumentError,
     SourceNotFoundError,
     StorageError,
@@ -21,7 +23,7 @@ from bioimage_py.errors import (
 from bioimage_py.sources.tiff_layout import TiffLayout, layout_of
 from bioimage_py.sources.tiff_metadata import TiffTexts
 
-__all__ = ["ParsedTiff", "check_extent", "parse_tiff", "series_titles"]
+__all__ = ["ParsedTiff", "check_extent", "judged", "parse_tiff", "series_titles"]
 
 _SIDE_IMAGES = ("thumbnail", "label", "macro", "overview", "preview")
 """Names of series that accompany the image; they do not make a file ambiguous."""
@@ -53,39 +55,47 @@ def parse_tiff(path: str, key: str | None, series: int | str | None, level: int)
         If it is no TIFF or has an encoding that cannot be decoded.
     """
     _check_size(path)
-    try:
-        with tifffile.TiffFile(path) as file:
-            found = list(file.series)
-            _check_promised(file, found, path)
-            index = _choose(found, path, key, series)
-            if not 0 <= level < len(found[index].levels):
-                raise SourceNotFoundError(
-                    f"series {index} of {path!r} has {len(found[index].levels)} pyramid levels, numbered from 0; "
-                    f"there is no level {level}"
-                )
-            chosen = found[index].levels[level]
-            try:
-                layout = layout_of(chosen, os.path.abspath(path))  # noqa: PTH100 - follows no links
-            except UnsupportedFormatError as error:
-                raise UnsupportedFormatError(f"TIFF {path!r} cannot be read: {error}") from error
-            texts = TiffTexts.of(file, found[index], index, level)
-            _check_chain(file, layout, path)
-            check_extent(layout)
-            return ParsedTiff(layout, texts, index, level, len(found), bool(file.is_bigtiff))
-    except (tifffile.TiffFileError, struct.error, IndexError, KeyError, TypeError) as error:
-        raise UnsupportedFormatError(
-            f"{path!r} is named like a TIFF but cannot be read as one: {error}; it may be damaged, or something else"
-        ) from error
+    with judged(path), tifffile.TiffFile(path) as file:
+        found = list(file.series)
+        _check_promised(file, found, path)
+        index = _choose(found, path, key, series)
+        if not 0 <= level < len(found[index].levels):
+            raise SourceNotFoundError(
+                f"series {index} of {path!r} has {len(found[index].levels)} pyramid levels, numbered from 0; "
+                f"there is no level {level}"
+            )
+        chosen = found[index].levels[level]
+        try:
+            layout = layout_of(chosen, os.path.abspath(path))  # noqa: PTH100 - follows no links
+        except UnsupportedFormatError as error:
+            raise UnsupportedFormatError(f"TIFF {path!r} cannot be read: {error}") from error
+        texts = TiffTexts.of(file, found[index], index, level)
+        _check_chain(file, layout, path)
+        check_extent(layout)
+        return ParsedTiff(layout, texts, index, level, len(found), bool(file.is_bigtiff))
 
 
 def series_titles(path: str) -> list[str]:
     """Return number, name, shape and dtype of each series in a file."""
     _check_size(path)
+    with judged(path), tifffile.TiffFile(path) as file:
+        return [_title(n, s) for n, s in enumerate(file.series)]
+
+
+@contextmanager
+def judged(path: str) -> Iterator[None]:
+    """Turn whatever tifffile raises over a damaged file, which can be anything, into our errors."""
     try:
-        with tifffile.TiffFile(path) as file:
-            return [_title(n, s) for n, s in enumerate(file.series)]
-    except tifffile.TiffFileError as error:
-        raise UnsupportedFormatError(f"{path!r} cannot be read as a TIFF: {error}") from error
+        yield
+    except (BioimagePyError, MemoryError):
+        raise
+    except OSError as error:
+        raise StorageError(f"TIFF {path!r} cannot be read: {error}") from error
+    except Exception as error:
+        raise UnsupportedFormatError(
+            f"{path!r} is named like a TIFF but cannot be read as one ({type(error).__name__}: {error}); it may be "
+            "damaged, or something else"
+        ) from error
 
 
 def _check_size(path: str) -> None:
