@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bioimage_py.copy_target import find_target
+import numpy.typing as npt
+
+from bioimage_py.copy_target import Target, find_target
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, RunInterrupted
-from bioimage_py.geometry import Box, IdSet
+from bioimage_py.geometry import Box, IdSet, check_block_shape
 from bioimage_py.kernels import Casting, CopyKernel, can_hold, check_casting
 from bioimage_py.planning import ArrayLayout, CopyPlan, PlanOptions, parse_bytes, plan_copy
 from bioimage_py.runner import (
@@ -46,6 +48,7 @@ def copy(
     casting: Casting = "unsafe",
     memory_limit: int | str | None = None,
     overwrite: bool = False,
+    dtype: npt.DTypeLike | None = None,
     chunks: Sequence[int] | None = None,
     shards: Sequence[int] | None = None,
     codec: str | Mapping[str, Any] | Codec | None = None,
@@ -85,8 +88,8 @@ def copy(
         whichever is less.
     overwrite
         Whether an array that is there already at the output path is replaced.
-    chunks, shards, codec, zarr_format
-        How a new output is stored, see `create_output`.
+    dtype, chunks, shards, codec, zarr_format
+        How a new stored output looks, see `create_output`.
     progress
         Called with a `Progress` a few times a second and at the end.
 
@@ -123,11 +126,17 @@ def copy(
         resume_from,
         memory_limit,
     )
-    new_array = {"chunks": chunks, "shards": shards, "codec": codec, "zarr_format": zarr_format}
+    new_array = {
+        "dtype": dtype,
+        "chunks": chunks,
+        "shards": shards,
+        "codec": codec,
+        "zarr_format": zarr_format,
+    }
     target = find_target(
         output, request.source, new_array, keep_values=mask is not None or block_ids is not None
     )
-    target.check_apart(request.source)
+    request.check_apart(target, same_mask=mask is output)
     planned = request.plan(target.layout, casting)
     result, sink = target.open(overwrite=overwrite)
     _execute(request, planned, sink, casting, progress)
@@ -148,6 +157,7 @@ def plan(
     casting: Casting = "unsafe",
     memory_limit: int | str | None = None,
     overwrite: bool = False,
+    dtype: npt.DTypeLike | None = None,
     chunks: Sequence[int] | None = None,
     shards: Sequence[int] | None = None,
     codec: str | Mapping[str, Any] | Codec | None = None,
@@ -160,7 +170,7 @@ def plan(
     ----------
     input, output, block_shape, job_type, job_config, num_workers, mask, block_ids, resume_from, memory_limit
         As for `copy`.
-    overwrite, chunks, shards, codec, zarr_format, progress
+    overwrite, dtype, chunks, shards, codec, zarr_format, progress
         As for `copy`.
 
     Returns
@@ -187,9 +197,15 @@ def plan(
         resume_from,
         memory_limit,
     )
-    new_array = {"chunks": chunks, "shards": shards, "codec": codec, "zarr_format": zarr_format}
+    new_array = {
+        "dtype": dtype,
+        "chunks": chunks,
+        "shards": shards,
+        "codec": codec,
+        "zarr_format": zarr_format,
+    }
     target = find_target(output, request.source, new_array, keep_values=False)
-    target.check_apart(request.source)
+    request.check_apart(target, same_mask=mask is output)
     return request.plan(target.layout, casting, quiet=True)
 
 
@@ -236,8 +252,17 @@ class _Request:
         limit = runner.config.memory_limit_bytes if memory_limit is None else parse_bytes(memory_limit)
         source = as_source(input)
         masked = None if mask is None else as_source(mask)
-        shape = None if block_shape is None else tuple(block_shape)
+        shape = None if block_shape is None else check_block_shape(block_shape, source.shape)  # type: ignore[arg-type]
         return cls(source, masked, shape, runner, num_workers, block_ids, limit)
+
+    def check_apart(self, target: Target, *, same_mask: bool) -> None:
+        """Refuse a target that leads to what the input or the mask reads.
+
+        The very array that is written may be the mask: each block reads its part before it writes there.
+        """
+        target.check_apart(self.source)
+        if self.mask is not None and not same_mask:
+            target.check_mask_apart(self.mask)
 
     def plan(self, target: ArrayLayout, casting: str, *, quiet: bool = False) -> CopyPlan:
         """Plan the copy into a target; warn where the target's dtype cannot hold the input's values."""

@@ -85,6 +85,16 @@ def test_slabs_into_cubes_are_read_once():
     assert plan.block_shape[0] == 64
 
 
+def test_blocks_are_long_where_the_input_is_contiguous():
+    shape = (1024, 1024, 1024)
+    shapes = {}
+    for order in "CF":
+        source = ArrayLayout("a", "npy", shape, np.dtype("uint16"), storage_order=order)
+        shapes[order] = plan_copy(source, layout(shape, (64,) * 3, name="b"), None, PlanOptions()).block_shape
+    assert shapes["C"] == shapes["F"][::-1]
+    assert shapes["C"][2] == 1024
+
+
 def test_memory_limit_decides_and_free_memory_does_not(monkeypatch):
     pair = layout((2048, 1024, 1024), (1, 1024, 1024)), layout((2048, 1024, 1024), (64,) * 3, name="b")
     free = plan_copy(*pair, None, PlanOptions(num_workers=2))

@@ -36,7 +36,7 @@ def run_copy(args: argparse.Namespace, console: Console) -> int:
     with ExitStack() as stack:
         source = stack.enter_context(open_input(args))
         options = _run_options(args, source, stack)
-        output, layout = prepared_output(args, source, options, stack)
+        output, layout = prepared_output(args, source, stack)
         started = time.perf_counter()
         with ProgressLine("copying", console) as progress:
             written = stack.enter_context(_copied(source, output, {**options, **layout}, args, progress))

@@ -9,13 +9,10 @@ from typing import Any
 from bioimage_py.cli.arrays import open_existing_output, output_path
 from bioimage_py.cli.failure import PROGRAM, UsageError
 from bioimage_py.cli.values import for_axes
-from bioimage_py.errors import InvalidArgumentError
-from bioimage_py.geometry import Box
-from bioimage_py.planning import ArrayLayout, CopyPlan
-from bioimage_py.sources import AnyArray, Source, create_output
-from bioimage_py.sources.creating import PlannedOutput, plan_output
+from bioimage_py.planning import CopyPlan
+from bioimage_py.sources import Source
 
-__all__ = ["FutureOutput", "check_output_options", "plan_output_of", "prepared_output"]
+__all__ = ["check_output_options", "plan_output_of", "prepared_output"]
 
 _LAYOUT = ("chunks", "shards", "codec", "zarr_format", "dtype")
 
@@ -29,17 +26,12 @@ def check_output_options(args: argparse.Namespace) -> None:
 
 
 def prepared_output(
-    args: argparse.Namespace, source: Source, options: dict[str, Any], stack: ExitStack
+    args: argparse.Namespace, source: Source, stack: ExitStack
 ) -> tuple[Source | str, dict[str, Any]]:
     """Return the output as `copy` takes it, and the layout options left for `copy` to apply."""
     if args.into_existing:
         return stack.enter_context(open_existing_output(args)), {}
-    path, layout = output_path(args), _layout_options(args, source)
-    if args.dtype is None:
-        return path, {**layout, "overwrite": args.overwrite}
-    _plan_with_dtype(args, source, options)
-    created = create_output(path, like=source, dtype=args.dtype, overwrite=args.overwrite, **layout)
-    return stack.enter_context(created), {}
+    return output_path(args), {**_layout_options(args, source), "overwrite": args.overwrite}
 
 
 def plan_output_of(
@@ -50,59 +42,16 @@ def plan_output_of(
 
     if args.into_existing:
         return plan(source, stack.enter_context(open_existing_output(args)), **options)
-    if args.dtype is None:
-        return plan(source, output_path(args), **options, **_layout_options(args, source))
-    return _plan_with_dtype(args, source, options)
+    return plan(source, output_path(args), **options, **_layout_options(args, source))
 
 
 def _layout_options(args: argparse.Namespace, source: Source) -> dict[str, Any]:
-    """Return what was said about the layout of a new output, as `copy` and `create_output` take it."""
+    """Return what was said about the layout of a new output, as `copy` takes it."""
     options: dict[str, Any] = {}
     for name in ("chunks", "shards"):
         if getattr(args, name) is not None:
             options[name] = for_axes(getattr(args, name), source.ndim)
-    for name in ("codec", "zarr_format"):
+    for name in ("codec", "zarr_format", "dtype"):
         if getattr(args, name) is not None:
             options[name] = getattr(args, name)
     return options
-
-
-def _plan_with_dtype(args: argparse.Namespace, source: Source, options: dict[str, Any]) -> CopyPlan:
-    """Return the plan of a copy into a new output of another data type; nothing is made.
-
-    What cannot be carried out fails here, also an output that would replace its own input: once the output is made
-    it is too late.
-    """
-    from bioimage_py.copy import plan
-
-    path, layout = output_path(args), _layout_options(args, source)
-    plan(source, path)
-    planned = plan_output(path, like=source, dtype=args.dtype, **layout)
-    return plan(source, FutureOutput(planned), **options)
-
-
-class FutureOutput(Source):
-    """An output that is not made yet, for `plan`: it has a layout and no voxels.
-
-    Parameters
-    ----------
-    planned
-        What will be made.
-    """
-
-    writable = True
-
-    def __init__(self, planned: PlannedOutput) -> None:
-        layout = ArrayLayout.of_spec(planned.name, planned.kind, planned.spec)
-        self.shape, self.dtype = layout.shape, layout.dtype
-        self.chunks, self.shards = layout.chunks, layout.shards
-        self.format, self.codec = layout.format, layout.codec
-        self._name = layout.name
-
-    @property
-    def name(self) -> str:
-        """Path, and key where there is one."""
-        return self._name
-
-    def _read(self, box: Box) -> AnyArray:
-        raise InvalidArgumentError(f"{self.name} is planned and not made yet: box {box} cannot be read")

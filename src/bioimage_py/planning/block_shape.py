@@ -86,9 +86,10 @@ def _score(block: tuple[int, ...], input_layout: ArrayLayout, output_layout: Arr
     n_bytes = math.prod(inside) * max(input_layout.itemsize, output_layout.itemsize)
     score = read_amplification(shape, block, input_layout.chunks)
     score += 0.02 * abs(math.log2(n_bytes / PREFERRED_BYTES))
-    # Unchunked inputs are files or memory in C order: long runs along the last axes are read in one go.
+    # Unchunked inputs are files or memory in one order: long runs along their contiguous axes are read in one go.
     run = 1
-    for b, n in zip(reversed(inside), reversed(shape), strict=True):
+    axes = range(len(shape)) if input_layout.storage_order == "F" else reversed(range(len(shape)))
+    for b, n in ((inside[d], shape[d]) for d in axes):
         run *= b
         if b < n:
             break

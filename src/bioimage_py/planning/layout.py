@@ -25,6 +25,8 @@ class ArrayLayout:
         Of the array.
     chunks, shards
         The store's unit of encoding, and its file of many chunks, or None.
+    storage_order
+        `"C"` where the last axis is contiguous in the store, `"F"` where the first one is.
     in_memory
         Whether the voxels are in this process's memory already, so that reading costs none.
     """
@@ -37,6 +39,7 @@ class ArrayLayout:
     shards: tuple[int, ...] | None = None
     codec: str = ""
     engine: str = ""
+    storage_order: str = "C"
     in_memory: bool = False
 
     @classmethod
@@ -51,6 +54,7 @@ class ArrayLayout:
             shards=source.shards,
             codec=source.codec,
             engine=str(getattr(source, "engine", "")),
+            storage_order=source.storage_order,
             in_memory=source.format == "numpy",
         )
 

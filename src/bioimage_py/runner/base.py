@@ -173,8 +173,9 @@ def raise_failures(journal: Journal, block_ids: IdSet, name: str) -> NoReturn:
     assert journal.first_error is not None
     block_id, error = journal.first_error
     text = str(error) or type(error).__name__
+    others = ", all others are done" if len(failed) < len(block_ids) else ""
     raise RunnerError(
-        f"{name}: {len(failed)} of {len(block_ids)} blocks failed, all others are done. First error, in block {block_id}: "
+        f"{name}: {len(failed)} of {len(block_ids)} blocks failed{others}. First error, in block {block_id}: "
         f"{type(error).__name__}: {text}",
         failed,
     ) from error

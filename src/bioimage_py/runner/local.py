@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import threading
 import time
@@ -128,8 +129,9 @@ class _Crew:
                     self._ticker.tick()
         except BaseException:
             self._stop.set()
-            for thread in threads:
-                thread.join(_GRACE / num_workers)
+            _join(threads, _GRACE)
+            # A thread that is inside a library's call when the interpreter goes away can take the process down with it.
+            atexit.register(_join, threads, _GRACE)
             raise
         if self._crash is not None:
             raise self._crash
@@ -144,6 +146,13 @@ class _Crew:
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             self._crash = error
             self._stop.set()
+
+
+def _join(threads: list[threading.Thread], seconds: float) -> None:
+    """Wait for the threads, but not longer than so many seconds in all."""
+    end = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
 
 
 def _limit_nested_pools(num_workers: int) -> AbstractContextManager[Any]:

@@ -53,6 +53,8 @@ class Source(ABC):
         Short name of the format for people, such as `"zarr v3"`.
     codec
         How chunks are encoded, for people, such as `"blosc zstd:1 bitshuffle"`; empty where they are not.
+    storage_order
+        `"C"` where the last axis is contiguous in the store, `"F"` where the first one is.
     fill_value
         What voxels of chunks that were never written read as, or None where the store has no such notion.
     """
@@ -65,6 +67,7 @@ class Source(ABC):
     concurrent_writes: bool = False
     format: str = "array"
     codec: str = ""
+    storage_order: str = "C"
     fill_value: Any = None
 
     @property
