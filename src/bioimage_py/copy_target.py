@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -14,7 +16,7 @@ from bioimage_py.errors import InvalidArgumentError, ReadOnlyError
 from bioimage_py.planning import ArrayLayout
 from bioimage_py.sources import FileSource, Source, as_source
 from bioimage_py.sources.creating import PlannedOutput, plan_output
-from bioimage_py.sources.identity import leaves, same_voxels
+from bioimage_py.sources.identity import file_identity, leaves, same_voxels
 from bioimage_py.sources.location import is_url
 
 __all__ = ["Target", "find_target"]
@@ -37,7 +39,11 @@ class Target(ABC):
 
     @abstractmethod
     def check_apart(self, source: Source) -> None:
-        """Raise InvalidArgumentError if writing here could touch what `source` reads."""
+        """Raise InvalidArgumentError if writing here could touch what `source` reads, ReadOnlyError if it cannot be."""
+
+    @abstractmethod
+    def check_mask_apart(self, mask: Source) -> None:
+        """Raise InvalidArgumentError if writing here could touch what `mask` reads."""
 
 
 class ExistingTarget(Target):
@@ -51,10 +57,6 @@ class ExistingTarget(Target):
             )
         self._given = given
         self._sink = as_source(given)
-        if not self._sink.writable:
-            raise ReadOnlyError(
-                f"output {self._sink.name} is read-only; open it for writing, for example with open_source(path, mode='r+')"
-            )
         self.layout = ArrayLayout.of(self._sink)
 
     def open(self, *, overwrite: bool) -> tuple[Any, Source]:
@@ -63,10 +65,21 @@ class ExistingTarget(Target):
         return self._given, self._sink
 
     def check_apart(self, source: Source) -> None:
-        """Refuse an output that leads to the stored array, or the memory, that the input reads."""
+        """Refuse an output that leads to the stored array, or the memory, that the input reads, or that is read-only."""
         if same_voxels(source, self._sink):
             raise InvalidArgumentError(
                 f"copy needs 'output' to differ from 'input': {source.name} and {self._sink.name} lead to the same voxels"
+            )
+        if not self._sink.writable:
+            raise ReadOnlyError(
+                f"output {self._sink.name} is read-only; open it for writing, for example with open_source(path, mode='r+')"
+            )
+
+    def check_mask_apart(self, mask: Source) -> None:
+        """Refuse an output that leads to the voxels of the mask: blocks written early would change it for later ones."""
+        if same_voxels(mask, self._sink):
+            raise InvalidArgumentError(
+                f"copy needs 'output' to differ from 'mask': {mask.name} and {self._sink.name} lead to the same voxels"
             )
 
 
@@ -88,6 +101,9 @@ class NewArrayTarget(Target):
     def check_apart(self, source: Source) -> None:
         """Accept every input: a new array is apart from all."""
 
+    def check_mask_apart(self, mask: Source) -> None:
+        """Accept every mask: a new array is apart from all."""
+
 
 class NewPathTarget(Target):
     """A stored array to be made."""
@@ -103,36 +119,48 @@ class NewPathTarget(Target):
 
     def check_apart(self, source: Source) -> None:
         """Refuse a path that is the input, lies in the input's folder, or has the input in it."""
-        path, key = self._planned.location.path, self._planned.location.key
-        if is_url(path):
-            return
+        self._check(source, "input")
+
+    def check_mask_apart(self, mask: Source) -> None:
+        """Refuse a path that is the mask, lies in its folder, or has it in it."""
+        self._check(mask, "mask")
+
+    def _check(self, source: Source, role: str) -> None:
+        path, key, _ = self._planned.location
+        target, shown = _place(path, key), self._planned.name
+        ours = {file_identity(path, key), file_identity(path, key, key_is_folder=True)}
         for leaf in leaves(source):
-            if isinstance(leaf, FileSource) and not is_url(leaf.path):
-                _check_paths(leaf, Path(path), key)
+            if ours & leaf.identities():
+                raise _same(leaf, shown, role)
+            if not isinstance(leaf, FileSource):
+                continue
+            stored = _place(leaf.path, None if leaf.kind == "stack" else leaf.key)
+            if stored == target:
+                raise _same(leaf, shown, role)
+            if target[: len(stored)] == stored:
+                raise InvalidArgumentError(
+                    f"output {shown!r} lies inside the {role} {leaf.name!r}; choose a place beside it"
+                )
+            if stored[: len(target)] == target:
+                raise InvalidArgumentError(
+                    f"{role} {leaf.name!r} lies inside the output {shown!r}; choose another place, or name an array in it, "
+                    f"for example {path.rstrip('/') + '/copy'!r}"
+                )
 
 
-def _check_paths(leaf: FileSource, path: Path, key: str | None) -> None:
-    container = Path(leaf.path).resolve()
-    target = path.resolve()
-    if container.is_file():
-        if target == container and (key is None or key.strip("/") == (leaf.key or "").strip("/")):
-            raise InvalidArgumentError(f"copy needs 'output' to differ from 'input': both are {leaf.name}")
-        if target in container.parents and target.is_dir() and any(target.iterdir()):
-            raise InvalidArgumentError(f"input {leaf.name} lies inside the output {str(path)!r}")
-        return
-    stored = container / leaf.key.strip("/") if leaf.key and leaf.kind != "stack" else container
-    wanted = target / key.strip("/") if key else target
-    if wanted == stored:
-        raise InvalidArgumentError(f"copy needs 'output' to differ from 'input': both are {leaf.name}")
-    if stored in wanted.parents:
-        raise InvalidArgumentError(
-            f"output {str(wanted)!r} lies inside the input {str(stored)!r}; choose a place beside it"
-        )
-    if wanted in stored.parents:
-        raise InvalidArgumentError(
-            f"input {leaf.name} lies inside the output {str(wanted)!r}; choose another place, or name an array in it, "
-            f"for example {os.path.join(str(path), 'copy')!r}"  # noqa: PTH118 - a text to type, not a path to use
-        )
+def _same(leaf: Source, shown: str, role: str) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"copy needs 'output' to differ from {role!r}: {shown!r} and {leaf.name!r} are the same array"
+    )
+
+
+def _place(path: str, key: str | None) -> tuple[str, ...]:
+    """Return where an array is, part by part from the root, links followed."""
+    if is_url(path):
+        url = urlsplit(path)
+        inside = posixpath.normpath(posixpath.join("/", url.path.lstrip("/"), (key or "").strip("/")))
+        return (url.scheme.lower(), url.netloc.lower(), *PurePosixPath(inside).parts)
+    return ("file", "", *Path(path, (key or "").strip("/")).resolve().parts)
 
 
 def find_target(output: Any, source: Source, new_array: Mapping[str, Any], *, keep_values: bool) -> Target:

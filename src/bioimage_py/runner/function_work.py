@@ -172,6 +172,8 @@ def ids_from(ids: Iterable[int] | None, n: int | None, name: str) -> IdSet:
     if isinstance(ids, (IdSet, range)):
         found = IdSet.from_ids(ids)
     else:
+        if not isinstance(ids, Iterable):
+            raise InvalidArgumentError(f"{name} must be a list or a range of integers, got {ids!r}")
         numbers = list(ids)
         for number in numbers:
             if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
@@ -181,6 +183,8 @@ def ids_from(ids: Iterable[int] | None, n: int | None, name: str) -> IdSet:
                     f"{name} out of range: {number} is not in 0 … {'' if n is None else n - 1}"
                 )
         found = IdSet.from_ids(numbers)
+    if found and found.runs[0][0] < 0:
+        raise InvalidArgumentError(f"{name} out of range: {found.runs[0][0]} is negative")
     if n is not None and found and found.runs[-1][1] > n:
         raise InvalidArgumentError(f"{name} out of range: {found.runs[-1][1] - 1} is not in 0 … {n - 1}")
     return found
