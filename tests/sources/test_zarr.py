@@ -721,6 +721,22 @@ class TestCreating:
         np.testing.assert_array_equal(open_source(path, "old")[...], np.full((4, 5), 7))
 
 
+@pytest.mark.parametrize("shape", [(13, 11), (7, 10, 13), (6, 7, 6, 8), (4, 5, 3, 6, 5)])
+def test_no_chunk_is_lost_when_written_from_strided_memory(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """TensorStore drops chunks that it takes for empty when it may refer to memory like this."""
+    rng = np.random.default_rng(0)
+    for trial in range(12):
+        chunks = tuple(int(n) for n in rng.integers(2, 6, len(shape)))
+        spec = spec_of(shape, chunks=chunks, zarr_format=2 + trial % 2, codec=Codec("none"))
+        made = create(str(tmp_path / "a.zarr"), None, spec, overwrite=True)
+        axes = rng.permutation(len(shape))
+        memory = np.zeros([2 * shape[axis] for axis in axes], "uint16").transpose(np.argsort(axes))
+        values = memory[(slice(None, None, 2),) * len(shape)]
+        values[...] = rng.integers(1, 2**16, shape)
+        made[...] = values
+        np.testing.assert_array_equal(made[...], values)
+
+
 def test_writes_cast_without_warnings(tmp_path: Path) -> None:
     made = create(str(tmp_path / "a.zarr"), None, spec_of((3,), "uint8"), overwrite=False)
     made.write(Box((0,), (3,)), np.array([300 + 2j, 1.7, 2]))

@@ -64,6 +64,8 @@ def _open_tensorstore(node: Node, mode: str) -> Any:
     # Only what decoding needs: attributes have been read, and must not be able to break anything.
     for unneeded in ("attributes", "dimension_names", "consolidated_metadata"):
         metadata.pop(unneeded, None)
+    if len(node.shape) < 2 and "order" in metadata:
+        metadata["order"] = "C"  # the same thing here, but TensorStore refuses "F"
     spec = {
         "driver": "zarr3" if zarr_format_of(node) == 3 else "zarr",
         "kvstore": node.folder.spec(),
