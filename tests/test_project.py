@@ -36,7 +36,9 @@ def test_import_loads_no_storage_library() -> None:
 
 
 def test_every_public_name_is_found_by_dir_and_getattr() -> None:
-    code = "import bioimage_py as b; print([n for n in b.__all__ if n not in dir(b) or getattr(b, n) is None])"
+    code = (
+        "import bioimage_py as b; print([n for n in b.__all__ if n not in dir(b) or getattr(b, n) is None])"
+    )
     assert run_python(code) == "[]"
 
 
