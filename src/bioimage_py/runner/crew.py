@@ -1,0 +1,125 @@
+"""Threads that work through groups of blocks, in whichever process: the local backend's, and those of its workers."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from bioimage_py.geometry import IdSet
+from bioimage_py.runner.journal import BlockJournal
+from bioimage_py.runner.work import Work
+
+__all__ = ["Crew"]
+
+_WORTH_SHARING = 0.002
+"""Seconds of work below which a thread takes more groups at a time."""
+
+_GRACE = 0.7
+"""Seconds that blocks in hand get to finish after Ctrl-C, so that the user has an answer within one."""
+
+
+def _nothing() -> None:
+    """Do nothing between two groups."""
+
+
+class Crew:
+    """Threads that process groups of blocks, and the groups that none of them has taken yet.
+
+    Parameters
+    ----------
+    work
+        What is done with a group.
+    groups
+        The groups to process.
+    journal
+        Where blocks are recorded.
+    stop
+        When set, no further group is begun.
+    """
+
+    def __init__(
+        self, work: Work, groups: IdSet, journal: BlockJournal, stop: threading.Event | None = None
+    ) -> None:
+        self._work = work
+        self._journal = journal
+        self._groups = (work.blocks_in(group_id) for group_id in groups)
+        self._lock = threading.Lock()
+        self._stop = stop or threading.Event()
+        self._crash: BaseException | None = None
+
+    def run(self, num_threads: int, tick: Callable[[], None] = _nothing) -> None:
+        """Process all groups on so many threads, or in this one; `tick` is called in this one, again and again."""
+        with _limit_nested_pools(num_threads):
+            if num_threads == 1:
+                self._drain(tick)
+            else:
+                self._drain_on_threads(num_threads, tick)
+
+    def _drain(self, tick: Callable[[], None]) -> None:
+        most = 1
+        while groups := self._take(most):
+            began = time.perf_counter()
+            for group in groups:
+                if self._stop.is_set():
+                    return
+                try:
+                    self._work.process(group, self._journal)
+                except Exception as error:  # noqa: BLE001 - recorded: the run ends with it in a RunnerError
+                    self._journal.failed(group, error)
+                tick()
+            # Threads that meet at the lock for every tiny block cost more than the block; large ones are taken singly.
+            most = min(64, 2 * most) if time.perf_counter() - began < _WORTH_SHARING else 1
+
+    def _drain_on_threads(self, num_threads: int, tick: Callable[[], None]) -> None:
+        threads = [
+            threading.Thread(target=self._thread, name=f"bioimage-worker-{n}", daemon=True)
+            for n in range(num_threads)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(0.1)
+                    tick()
+        except BaseException:
+            self._stop.set()
+            _join(threads, _GRACE)
+            # A thread that is inside a library's call when the interpreter goes away can take the process down with it.
+            atexit.register(_join, threads, _GRACE)
+            raise
+        if self._crash is not None:
+            raise self._crash
+
+    def _take(self, most: int) -> list[tuple[int, ...]]:
+        with self._lock:
+            return list(itertools.islice(self._groups, most))
+
+    def _thread(self) -> None:
+        try:
+            self._drain(_nothing)
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            self._crash = error
+            self._stop.set()
+
+
+def _join(threads: list[threading.Thread], seconds: float) -> None:
+    """Wait for the threads, but not longer than so many seconds in all."""
+    end = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+
+
+def _limit_nested_pools(num_threads: int) -> AbstractContextManager[Any]:
+    """Keep numerical libraries from starting a pool in each of our threads."""
+    if num_threads == 1:
+        return nullcontext()
+    from threadpoolctl import threadpool_limits
+
+    limited: AbstractContextManager[Any] = threadpool_limits(limits=1)
+    return limited
