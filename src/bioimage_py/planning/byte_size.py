@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
@@ -36,7 +37,7 @@ def parse_bytes(size: int | str, name: str = "memory_limit") -> int:
             n_bytes = float(match[1]) * _UNITS[match[2].lower()]
     elif isinstance(size, (int, float)) and not isinstance(size, bool):
         n_bytes = size
-    if n_bytes < 1:
+    if not 1 <= n_bytes < math.inf:
         raise InvalidArgumentError(
             f"{name} must be a positive number of bytes or a text such as '512MiB' or '2GB', got {size!r}"
         )
