@@ -7,6 +7,7 @@ would end the process (SIGBUS) where `pread` raises an error.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
@@ -39,17 +40,27 @@ def read_region(
     span = _span(inner_shape, inner_strides, dtype.itemsize)
     dense = span == math.prod(inner_shape) * dtype.itemsize
     start = offset + sum(b * s for b, s in zip(box.begin, strides, strict=True))
-    scratch = np.empty(0 if dense else span, np.uint8)
-    for position in product(*(range(n) for n in box.shape[:together])):
-        at = start + sum(p * s for p, s in zip(position, strides, strict=False))
-        index: Any = (*position, ...)
-        target = out[index]
-        if dense:
+    targets = out.reshape(-1, *inner_shape)
+    pieces = (
+        (at, targets[n, ...])  # the Ellipsis makes it a view even of an array without axes
+        for n, at in enumerate(_offsets(start, box.shape[:together], strides))
+    )
+    if dense:
+        for at, target in pieces:
             descriptor.read_into(target.reshape(-1).view(np.uint8).data, at)
-        else:
-            descriptor.read_into(scratch.data, at)
-            target[...] = np.ndarray(inner_shape, dtype, scratch.data, strides=tuple(inner_strides))
+        return out
+    scratch = np.empty(span, np.uint8)
+    picked: AnyArray = np.ndarray(inner_shape, dtype, scratch.data, strides=tuple(inner_strides))
+    for at, target in pieces:
+        descriptor.read_into(scratch.data, at)
+        target[...] = picked
     return out
+
+
+def _offsets(start: int, shape: tuple[int, ...], strides: list[int]) -> Iterator[int]:
+    """Yield the offsets of the pieces that are read one by one, in C order."""
+    steps = [range(0, n * s, s) for n, s in zip(shape, strides, strict=False)]
+    return (start + sum(step) for step in product(*steps))
 
 
 def _span(shape: tuple[int, ...], strides: list[int], itemsize: int) -> int:
