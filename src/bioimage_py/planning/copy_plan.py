@@ -10,6 +10,7 @@ from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Blocking, IdSet, check_block_shape
 from bioimage_py.planning.block_shape import choose_block_shape, read_amplification
 from bioimage_py.planning.byte_size import default_memory_limit, format_bytes
+from bioimage_py.planning.hints import copy_hints
 from bioimage_py.planning.layout import ArrayLayout
 from bioimage_py.planning.memory import MemoryModel
 
@@ -17,8 +18,6 @@ __all__ = ["CopyPlan", "PlanOptions", "plan_copy"]
 
 DEFAULT_BLOCK_BUDGET = 2**30
 """Memory of one block where no limit is given: a constant, so that every machine plans the same blocks."""
-
-MANY_FILES = 100_000
 
 
 @dataclass(frozen=True)
@@ -226,7 +225,7 @@ def plan_copy(
         bytes_out=int(share * output_layout.nbytes),
         n_files=math.ceil(share * output_layout.n_files),
         read_amplification=1.0 if direct else amplification,
-        hints=_hints(output_layout, amplification, limit),
+        hints=copy_hints(output_layout, amplification, limit),
     )
 
 
@@ -293,40 +292,6 @@ def _grid(layout: ArrayLayout) -> str:
     if layout.chunks is None:
         return "none"
     return _times(layout.chunks) + (f" in shards of {_times(layout.shards)}" if layout.shards else "")
-
-
-def _hints(output_layout: ArrayLayout, amplification: float, limit: int | None) -> tuple[str, ...]:
-    hints = []
-    if (
-        output_layout.n_files > MANY_FILES
-        and output_layout.shards is None
-        and output_layout.chunks is not None
-    ):
-        shards = _suggested_shards(output_layout)
-        files = math.prod(-(-n // s) for n, s in zip(output_layout.shape, shards, strict=True))
-        hints.append(
-            f"{output_layout.n_files:,} files are many for most file systems; Zarr v3 with "
-            f"shards={shards} would make {files:,}"
-        )
-    if amplification > 1.5:
-        raise_it = "a larger memory_limit or " if limit is not None else ""
-        hints.append(
-            f"each input chunk is decoded {amplification:.2g} times; {raise_it}a larger block_shape would help"
-        )
-    return tuple(hints)
-
-
-def _suggested_shards(layout: ArrayLayout) -> tuple[int, ...]:
-    """Return shards of about 128 MiB: the chunks, doubled on the axis that is shortest in voxels and not yet whole."""
-    chunks = layout.chunks or layout.shape
-    shards = list(chunks)
-    while math.prod(shards) * layout.itemsize < 2**27:
-        growable = [d for d, n in enumerate(layout.shape) if shards[d] < n]
-        if not growable:
-            break
-        d = min(growable, key=lambda d: shards[d])
-        shards[d] *= 2
-    return tuple(shards)
 
 
 def _describe(layout: ArrayLayout) -> str:

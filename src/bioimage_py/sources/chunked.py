@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import NamedTuple
 
 import numpy as np
 
-from bioimage_py.geometry import Blocking, Box
+from bioimage_py.geometry import Box
 from bioimage_py.sources.base import AnyArray, FileSource
 
 __all__ = ["ChunkedFileSource", "DecodedChunks"]
@@ -68,6 +70,20 @@ class DecodedChunks:
             self._bytes -= dropped.nbytes
 
 
+_Cell = tuple[int, int, int, slice, slice, bool]
+"""One axis of a part: index of the chunk, its begin and end, the voxels in the region and in the chunk, all of it."""
+
+
+class _Part(NamedTuple):
+    """What one chunk contributes to a region: the chunk, and the same voxels in the region and in the chunk."""
+
+    position: tuple[int, ...]
+    chunk: Box
+    target: tuple[slice, ...]
+    source: tuple[slice, ...]
+    whole: bool
+
+
 class ChunkedFileSource(FileSource):
     """A file whose chunks are decoded one by one, by us, outside any lock.
 
@@ -94,35 +110,51 @@ class ChunkedFileSource(FileSource):
         """Return the chunk at a grid position, of shape `box.shape` (cut at the array), or None where all is fill."""
 
     def _read(self, box: Box) -> AnyArray:
-        grid = Blocking(self.shape, self.chunks)
-        parts = list(self._parts(grid, box))
-        if len(parts) == 1 and parts[0][1] == box:
-            chunk = self._decode_chunk(*parts[0])
+        parts = list(self._parts(box))
+        if len(parts) == 1 and parts[0].whole and parts[0].chunk == box:
+            chunk = self._decode_chunk(parts[0].position, box)
             return self._filled(box.shape) if chunk is None else chunk
         out = np.empty(box.shape, self.dtype)
         with self._pool_lock:
             self._reading += 1
             share = self._threads // self._reading
         try:
-            self._copy_parts(out, box, parts, share)
+            self._copy_parts(out, parts, share)
         finally:
             with self._pool_lock:
                 self._reading -= 1
         return out
 
-    def _copy_parts(
-        self, out: AnyArray, box: Box, parts: list[tuple[tuple[int, ...], Box]], threads: int
-    ) -> None:
+    def _parts(self, box: Box) -> Iterator[_Part]:
+        """Yield what each chunk contributes to a box; plain integers, because there can be many thousand."""
+        per_axis: list[list[_Cell]] = []
+        for begin, end, c, n in zip(*box, self.chunks, self.shape, strict=True):
+            cells = []
+            for index in range(begin // c, (end - 1) // c + 1):
+                first, last = index * c, min((index + 1) * c, n)
+                low, high = max(begin, first), min(end, last)
+                target, source = slice(low - begin, high - begin), slice(low - first, high - first)
+                cells.append((index, first, last, target, source, low == first and high == last))
+            per_axis.append(cells)
+        for cell in itertools.product(*per_axis):
+            yield _Part(
+                tuple(c[0] for c in cell),
+                Box(tuple(c[1] for c in cell), tuple(c[2] for c in cell)),
+                tuple(c[3] for c in cell),
+                tuple(c[4] for c in cell),
+                all(c[5] for c in cell),
+            )
+
+    def _copy_parts(self, out: AnyArray, parts: list[_Part], threads: int) -> None:
         """Decode here, and on the decoding threads that no other reader needs."""
-        if threads < 2 or len(parts) < 2:
-            for part in parts:
-                self._copy_part(out, box, *part)
-            return
 
-        def run(mine: list[tuple[tuple[int, ...], Box]]) -> None:
+        def run(mine: list[_Part]) -> None:
             for part in mine:
-                self._copy_part(out, box, *part)
+                self._copy_part(out, part)
 
+        if threads < 2 or len(parts) < 2:
+            run(parts)
+            return
         others = [self._executor().submit(run, parts[n::threads]) for n in range(1, threads)]
         try:
             run(parts[::threads])
@@ -131,22 +163,17 @@ class ChunkedFileSource(FileSource):
         for other in others:
             other.result()
 
-    def _parts(self, grid: Blocking, box: Box) -> Iterator[tuple[tuple[int, ...], Box]]:
-        for chunk_id in grid.ids_in(box):
-            position = grid.position(chunk_id)
-            yield position, grid.block_at(position)
-
-    def _copy_part(self, out: AnyArray, box: Box, position: tuple[int, ...], chunk_box: Box) -> None:
-        shared = chunk_box.intersect(box)
-        target = shared.relative_to(box.begin).slices
-        if box.contains(chunk_box) or self._decoded.max_bytes == 0:
-            chunk = self._decode_chunk(position, chunk_box)
+    def _copy_part(self, out: AnyArray, part: _Part) -> None:
+        if part.whole or self._decoded.max_bytes == 0:
+            chunk = self._decode_chunk(part.position, part.chunk)
         else:
-            chunk = self._decoded.get(position, lambda: self._decode_or_fill(position, chunk_box))
+            chunk = self._decoded.get(part.position, lambda: self._decode_or_fill(part.position, part.chunk))
         if chunk is None:
-            out[target] = self._fill()
+            out[part.target] = self._fill()
+        elif part.whole:
+            out[part.target] = chunk
         else:
-            out[target] = chunk[shared.relative_to(chunk_box.begin).slices]
+            out[part.target] = chunk[part.source]
 
     def _decode_or_fill(self, position: tuple[int, ...], box: Box) -> AnyArray:
         chunk = self._decode_chunk(position, box)
