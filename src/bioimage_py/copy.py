@@ -136,7 +136,7 @@ def copy(
     target = find_target(
         output, request.source, new_array, keep_values=mask is not None or block_ids is not None
     )
-    request.check_apart(target, same_mask=mask is output)
+    request.check_apart(target, same_mask=mask is output and not isinstance(output, (str, os.PathLike)))
     planned = request.plan(target.layout, casting)
     result, sink = target.open(overwrite=overwrite)
     _execute(request, planned, sink, casting, progress)
@@ -205,7 +205,7 @@ def plan(
         "zarr_format": zarr_format,
     }
     target = find_target(output, request.source, new_array, keep_values=False)
-    request.check_apart(target, same_mask=mask is output)
+    request.check_apart(target, same_mask=mask is output and not isinstance(output, (str, os.PathLike)))
     return request.plan(target.layout, casting, quiet=True)
 
 

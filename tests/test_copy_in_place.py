@@ -1,0 +1,334 @@
+"""An array is never copied onto itself, by whatever name, and `overwrite=True` never removes what is read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import z5py
+import zarr
+
+import bioimage_py as bp
+from bioimage_py.wrapper import RoiSource, ThresholdSource
+from tests.sources.contract import textured
+
+SHAPE = (6, 8, 10)
+REFUSAL = r"needs 'output' to differ from 'input'|lies inside the (input|output)"
+
+
+@pytest.fixture
+def array() -> np.ndarray:
+    return textured(SHAPE, "uint16")
+
+
+def refused(source: Any, output: Any, check: Callable[[], np.ndarray], **options: Any) -> None:
+    """The copy is a ValueError on every path through it, and the voxels are still there."""
+    before = np.array(check())
+    for more in ({}, {"num_workers": 2}, {"block_shape": SHAPE, "overwrite": True}, {"overwrite": True}):
+        with pytest.raises(ValueError, match=REFUSAL):
+            bp.copy(source, output, **more, **options)
+        with pytest.raises(ValueError, match=REFUSAL):
+            bp.plan(source, output, **more, **options)
+        np.testing.assert_array_equal(check(), before)
+
+
+# --------------------------------------------------------------------------------------------------------------- memory
+
+
+def test_the_same_numpy_array(array: np.ndarray) -> None:
+    refused(array, array, lambda: array)
+
+
+def test_overlapping_views(array: np.ndarray) -> None:
+    refused(array, array[::-1], lambda: array)
+    refused(array, array.view("int16"), lambda: array)
+    refused(array[:-1], array[1:], lambda: array)
+    refused(array.T, np.asarray(memoryview(array.T)), lambda: array)
+    refused(bp.as_source(array), array, lambda: array)
+
+
+def test_disjoint_views_are_two_arrays(array: np.ndarray) -> None:
+    first = array[:3].copy()
+    bp.copy(array[:3], array[3:], block_shape=(1, 8, 10), num_workers=2)
+    np.testing.assert_array_equal(array, np.concatenate([first, first]))
+    even = array[:, ::2].copy()
+    bp.copy(array[:, ::2], array[:, 1::2])
+    np.testing.assert_array_equal(array[:, 1::2], even)
+
+
+def test_wrappers_of_the_output(array: np.ndarray) -> None:
+    refused(RoiSource(array, np.s_[:, :, :]), array, lambda: array)
+    refused(ThresholdSource(array, 5), array, lambda: array)
+    refused(ThresholdSource(RoiSource(array, np.s_[2:4]), 5), array[3:5], lambda: array)
+    other = textured(SHAPE, "uint16", seed=1)
+    bp.copy(RoiSource(array, np.s_[:3]), other[3:])
+    bp.copy(RoiSource(array, np.s_[0:2]), array[2:4].copy())
+
+
+# ------------------------------------------------------------------------------------------------------------------ npy
+
+
+def test_npy_by_path_map_and_link(array: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, array)
+    (tmp_path / "link.npy").symlink_to(path)
+    os.link(path, tmp_path / "hard.npy")
+    mapped = np.load(path, mmap_mode="r+")
+    writable = bp.open_source(path, mode="r+")
+    for source in (
+        path,
+        str(path),
+        mapped,
+        mapped[...],
+        bp.open_source(path),
+        tmp_path / "link.npy",
+        ThresholdSource(path, 1),
+    ):
+        for output in (
+            path,
+            writable,
+            mapped,
+            tmp_path / "link.npy",
+            tmp_path / "hard.npy",
+            f"{tmp_path}/./a.npy",
+        ):
+            refused(source, output, lambda: np.load(path))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.npy", "hard.npy", "link.npy"]
+
+
+def test_two_maps_of_one_file_that_overlap(array: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, array)
+    one, two = np.load(path, mmap_mode="r"), np.load(path, mmap_mode="r+")
+    refused(one[:4], two[2:], lambda: np.load(path))
+    bp.copy(one[:3], two[3:])
+    two.flush()
+    np.testing.assert_array_equal(np.load(path), np.concatenate([array[:3], array[:3]]))
+
+
+# ----------------------------------------------------------------------------------------------------------- zarr and n5
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_zarr_by_every_name(
+    array: np.ndarray, tmp_path: Path, zarr_format: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.zarr"
+    group = zarr.open_group(path, mode="w", zarr_format=zarr_format)
+    handle = group.create_array("g/raw", shape=array.shape, dtype=array.dtype, chunks=(3, 4, 5))
+    handle[...] = array
+    (tmp_path / "link.zarr").symlink_to(path)
+    (path / "alias").symlink_to(path / "g")
+    monkeypatch.chdir(tmp_path)
+    sources = (
+        f"{path}/g/raw",
+        "a.zarr/g/raw",
+        "./link.zarr/g/raw",
+        path / "alias" / "raw",
+        bp.open_source(path, key="g/raw"),
+        bp.open_source(path, key="g/raw", mode="r+"),
+        handle,
+        zarr.open_array(path / "g" / "raw", mode="r"),
+        ThresholdSource(handle, 3),
+    )
+    outputs = (
+        "a.zarr/g/raw",
+        path / "g" / "raw",
+        tmp_path / "link.zarr" / "g" / "raw",
+        path / "alias" / "raw",
+        path,
+        path / "g",
+        path / "g" / "raw" / "inner",
+        f"{path}/g/../g/raw",
+        handle,
+        zarr.open_array(path / "g" / "raw", mode="r+"),
+        bp.open_source(path, key="g/raw", mode="r+"),
+    )
+    for source in sources:
+        for output in outputs:
+            refused(source, output, lambda: zarr.open_array(path / "g" / "raw", mode="r")[...])
+    # An array beside it in the container is another array.
+    bp.copy(sources[0], path / "g" / "copy", zarr_format=zarr_format).close()
+    np.testing.assert_array_equal(zarr.open_array(path / "g" / "copy", mode="r")[...], array)
+
+
+def test_a_zarr_array_in_memory(array: np.ndarray) -> None:
+    store = zarr.storage.MemoryStore()
+    handle = zarr.create_array(store, name="a", shape=array.shape, dtype=array.dtype, chunks=(3, 4, 5))
+    handle[...] = array
+    refused(handle, zarr.open_array(store, path="a", mode="r+"), lambda: handle[...])
+    other = zarr.create_array(store, name="b", shape=array.shape, dtype=array.dtype, chunks=(3, 4, 5))
+    bp.copy(handle, other)
+    np.testing.assert_array_equal(other[...], array)
+
+
+def test_n5_by_path_and_handle(array: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "a.n5"
+    with z5py.File(str(path), "w") as file:
+        handle = file.create_dataset(
+            "raw", shape=array.shape, dtype="uint16", chunks=(3, 4, 5), compression="gzip"
+        )
+        handle[...] = array
+        for source in (path / "raw", handle, bp.open_source(path)):
+            for output in (path / "raw", handle, path, path / "raw" / "0"):
+                refused(source, output, lambda: handle[...])
+
+
+def test_read_only_handles_of_one_array_are_refused_as_that(array: np.ndarray, tmp_path: Path) -> None:
+    bp.copy(array, tmp_path / "a.zarr").close()
+    source = bp.open_source(tmp_path / "a.zarr")
+    refused(source, source, lambda: zarr.open_array(tmp_path / "a.zarr", mode="r")[...])
+    with pytest.raises(PermissionError, match="read-only"):
+        bp.copy(array, source)
+
+
+# ----------------------------------------------------------------------------------------------------------------- hdf5
+
+
+def test_hdf5_by_path_and_handle(array: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("g/raw", data=array, chunks=(3, 4, 5))
+        file["hard"] = file["g/raw"]
+        file["soft"] = h5py.SoftLink("/g/raw")
+    (tmp_path / "link.h5").symlink_to(path)
+
+    def check() -> np.ndarray:
+        with h5py.File(path, "r") as file:
+            return np.asarray(file["g/raw"][...])
+
+    for source in (
+        f"{path}:/g/raw",
+        f"{path}:g/raw",
+        bp.open_source(path, "g/raw"),
+        ThresholdSource(f"{path}:/g/raw", 3),
+    ):
+        for output in (
+            f"{path}:/g/raw",
+            path / "g" / "raw",
+            f"{tmp_path}/link.h5:/g/raw",
+            f"{path}:/g",
+            f"{path}:/g/raw/in",
+        ):
+            refused(source, output, check)
+    with h5py.File(path, "r+") as file:
+        live = file["g/raw"]
+        for output in (live, file["hard"], file["soft"]):
+            refused(live, output, lambda: live[...])
+
+
+def test_links_to_the_input_within_an_hdf5_file_do_not_cost_its_voxels(
+    array: np.ndarray, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("raw", data=array, chunks=(3, 4, 5))
+        file["hard"] = file["raw"]
+        file["soft"] = h5py.SoftLink("/raw")
+    for name in ("hard", "soft"):
+        with contextlib.suppress(ValueError, OSError):
+            bp.copy(f"{path}:/raw", f"{path}:/{name}", overwrite=True).close()
+        with h5py.File(path, "r") as file:
+            np.testing.assert_array_equal(file["raw"][...], array)
+
+
+# --------------------------------------------------------------------------------------------------- around and inside
+
+
+def test_a_stack_of_slices_is_not_written_into(array: np.ndarray, tmp_path: Path) -> None:
+    import tifffile
+
+    folder = tmp_path / "slices"
+    folder.mkdir()
+    for n, plane in enumerate(array):
+        tifffile.imwrite(folder / f"{n}.tif", plane)
+    before = sorted(folder.iterdir())
+    for output in (folder / "out.zarr", folder / "deep" / "out.zarr", folder / "out.npy"):
+        with pytest.raises(ValueError, match="lies inside the input"):
+            bp.copy(folder, output)
+        with pytest.raises(ValueError, match="lies inside the input"):
+            bp.copy(bp.open_source(folder, "*.tif"), output)
+    assert sorted(folder.iterdir()) == before
+    bp.copy(folder, tmp_path / "out.zarr").close()
+
+
+def test_a_folder_that_holds_the_input_is_not_replaced(array: np.ndarray, tmp_path: Path) -> None:
+    folder = tmp_path / "out.zarr"
+    folder.mkdir()
+    np.save(folder / "a.npy", array)
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match="lies inside the output"):
+            bp.copy(folder / "a.npy", folder, overwrite=overwrite)
+    np.testing.assert_array_equal(np.load(folder / "a.npy"), array)
+
+
+# ------------------------------------------------------------------------------------------------------------------ mask
+
+
+def test_the_mask_is_not_overwritten(array: np.ndarray, tmp_path: Path) -> None:
+    mask = tmp_path / "mask.zarr"
+    bp.copy(array > 30_000, mask).close()
+    stored = zarr.open_array(mask, mode="r")
+    for given in (mask, stored, ThresholdSource(mask, 0)):
+        for output in (mask, mask / "inner", zarr.open_array(mask, mode="r+")):
+            with pytest.raises(
+                ValueError, match=r"needs 'output' to differ from 'mask'|lies inside the mask"
+            ):
+                bp.copy(array, output, mask=given, overwrite=True, casting="unsafe")
+            np.testing.assert_array_equal(stored[...], array > 30_000)
+    with pytest.raises(ValueError, match="differ from 'mask'"):
+        bp.copy(textured(SHAPE, "uint16", seed=5), array[:, ::-1], mask=array)
+
+
+def test_the_output_itself_may_be_the_mask(array: np.ndarray) -> None:
+    out = (array > 30_000).astype("uint16")
+    expected = np.where(out != 0, array, 0)
+    bp.copy(array, out, mask=out, block_shape=(2, 4, 5), num_workers=3)
+    np.testing.assert_array_equal(out, expected)
+
+
+# -------------------------------------------------------------------------------------------------------------- overwrite
+
+
+@pytest.mark.parametrize("name", ["o.zarr", "o.zarr/a", "o.n5/a", "o.h5:/a", "o.npy"])
+def test_overwriting_replaces_one_array_and_nothing_beside_it(
+    array: np.ndarray, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    bp.copy(array, f"{tmp_path}/{name}").close()
+    if "a" in name.partition(".")[2][3:]:
+        beside = name[:-1] + "b"
+        bp.copy(array, f"{tmp_path}/{beside}").close()
+    new = textured((3, 4), "float32")
+    bp.copy(new, f"{tmp_path}/{name}", overwrite=True).close()
+    with bp.open_source(f"{tmp_path}/{name}") as found:
+        np.testing.assert_array_equal(found[...], new)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_copy_that_cannot_be_planned_does_not_remove_the_old_output(
+    array: np.ndarray, tmp_path: Path
+) -> None:
+    path = tmp_path / "o.zarr"
+    bp.copy(array, path).close()
+    bad: list[dict[str, Any]] = [
+        {"block_shape": (1, 1, 1), "chunks": (2, 2, 2)},
+        {"block_ids": [10**6]},
+        {"mask": np.ones((2, 2))},
+        {"memory_limit": 1},
+        {"casting": "nonsense"},
+        {"codec": "nonsense"},
+        {"shards": (3, 3, 3), "chunks": (2, 2, 2)},
+        {"zarr_format": 7},
+        {"zarr_format": 2, "shards": (4, 4, 4), "chunks": (2, 2, 2)},
+    ]
+    for options in bad:
+        with pytest.raises(ValueError, match=r"\w"):
+            bp.copy(array + 1, path, overwrite=True, **options)
+        np.testing.assert_array_equal(zarr.open_array(path, mode="r")[...], array)
