@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from array import array
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -105,29 +106,29 @@ def collect_index(dataset: h5py.Dataset, described: DatasetDescription, base: in
         What has to be added to the offsets that HDF5 gives.
     """
     assert described.chunks is not None
-    n_chunks = 0
-    capacity = max(64, dataset.id.get_num_chunks()) if dataset.size else 0
-    numbers = np.empty(capacity, np.int64)
-    offsets = np.empty(capacity, np.int64)
-    sizes = np.empty(capacity, np.int64)
-    masks = np.empty(capacity, np.uint32)
-    grid = tuple(-(-n // c) for n, c in zip(described.shape, described.chunks, strict=True))
-    chunks, strides = described.chunks, _strides(grid)
+    corners, places, masks = array("q"), array("q"), array("Q")
 
     def note(info: Any) -> None:
-        nonlocal n_chunks
-        number = sum(o // c * s for o, c, s in zip(info.chunk_offset, chunks, strides, strict=True))
-        numbers[n_chunks], offsets[n_chunks] = number, info.byte_offset + base
-        sizes[n_chunks], masks[n_chunks] = info.size, info.filter_mask
-        n_chunks += 1
+        corners.extend(info.chunk_offset)
+        places.append(info.byte_offset)
+        places.append(info.size)
+        masks.append(info.filter_mask)
 
-    if capacity:
+    if dataset.size:
         if hasattr(dataset.id, "chunk_iter"):
             dataset.id.chunk_iter(note)
         else:
             for i in range(dataset.id.get_num_chunks()):
                 note(dataset.id.get_chunk_info(i))
-    return ChunkIndex(numbers[:n_chunks], offsets[:n_chunks], sizes[:n_chunks], masks[:n_chunks])
+    grid = tuple(-(-n // c) for n, c in zip(described.shape, described.chunks, strict=True))
+    positions = np.array(corners, np.int64).reshape(-1, len(grid)) // np.array(described.chunks)
+    offset_and_size = np.array(places, np.int64).reshape(-1, 2)
+    return ChunkIndex(
+        positions @ np.array(_strides(grid), np.int64),
+        offset_and_size[:, 0] + base,
+        offset_and_size[:, 1],
+        np.array(masks).astype(np.uint32),
+    )
 
 
 def _strides(grid: tuple[int, ...]) -> tuple[int, ...]:

@@ -34,6 +34,9 @@ class Hdf5LiveSource(FileSource):
         The file's shared handle, of which closing the source lets go. None: the handle is the user's, and stays open.
     path, key
         How the user calls it; default: as the file does.
+    encode_cut_chunks
+        Whether chunks at the far faces may be encoded here too. HDF5 does not tell whether a dataset has the option to
+        leave those unfiltered, so this is for datasets that we made.
     """
 
     kind = "hdf5"
@@ -47,6 +50,7 @@ class Hdf5LiveSource(FileSource):
         writer: OpenForWriting | None = None,
         path: str | None = None,
         key: str | None = None,
+        encode_cut_chunks: bool = False,
     ) -> None:
         self.path = path or described.path
         self.key = key or described.key or None
@@ -59,6 +63,7 @@ class Hdf5LiveSource(FileSource):
         self._writer = writer
         self._file_number = int(h5py.h5o.get_info(dataset.id).fileno)
         self._gzip_level = gzip_level_to_encode(described.filters) if described.plain_bytes else None
+        self._encode_cut_chunks = encode_cut_chunks
         self._closing = threading.Lock()
         if writer is not None:
             writer.begin_writing(described.address)
@@ -135,7 +140,7 @@ class Hdf5LiveSource(FileSource):
                 chunk_box = grid.block(number)
                 part_box = chunk_box.intersect(box)
                 part = cast[part_box.relative_to(box.begin).slices]
-                if part_box == chunk_box:
+                if part_box == chunk_box and (self._encode_cut_chunks or part.shape == self.chunks):
                     encoded = self._encode(part, self._gzip_level)
                     dataset.id.write_direct_chunk(chunk_box.begin, encoded)
                 else:

@@ -72,7 +72,9 @@ def _add(
                 writer.forget(replaced)
             file.flush()
             dataset = file[key]
-            return Hdf5LiveSource(dataset, describe(dataset), writer=writer, path=path, key=key)
+            return Hdf5LiveSource(
+                dataset, describe(dataset), writer=writer, path=path, key=key, encode_cut_chunks=True
+            )
         except BaseException:
             if first_new in file:
                 del file[first_new]
