@@ -170,6 +170,8 @@ def ids_from(ids: Iterable[int] | None, n: int | None, name: str) -> IdSet:
     if ids is None:
         return IdSet.from_range(n or 0)
     if isinstance(ids, (IdSet, range)):
+        if isinstance(ids, range) and ids and min(ids[0], ids[-1]) < 0:
+            raise InvalidArgumentError(f"{name} out of range: {min(ids[0], ids[-1])} is negative")
         found = IdSet.from_ids(ids)
     else:
         if not isinstance(ids, Iterable):
@@ -183,8 +185,6 @@ def ids_from(ids: Iterable[int] | None, n: int | None, name: str) -> IdSet:
                     f"{name} out of range: {number} is not in 0 … {'' if n is None else n - 1}"
                 )
         found = IdSet.from_ids(numbers)
-    if found and found.runs[0][0] < 0:
-        raise InvalidArgumentError(f"{name} out of range: {found.runs[0][0]} is negative")
     if n is not None and found and found.runs[-1][1] > n:
         raise InvalidArgumentError(f"{name} out of range: {found.runs[-1][1] - 1} is not in 0 … {n - 1}")
     return found

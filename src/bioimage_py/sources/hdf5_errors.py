@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,8 @@ def hdf5_errors(doing: str) -> Iterator[None]:
 def opening_error(path: str, mode: str, error: BaseException) -> BioimagePyError:  # noqa: PLR0911 - one per cause
     """Return the error for a file that h5py could not open."""
     words = hdf5_words(error)
+    if isinstance(error, OSError) and error.errno == errno.EROFS and mode != "r":
+        return ReadOnlyError(f"{path!r} cannot be written: its file system is read-only")
     if isinstance(error, FileNotFoundError) or not Path(path).exists():
         return SourceNotFoundError(f"there is no file {path!r}")
     if Path(path).is_dir():

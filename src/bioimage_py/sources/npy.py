@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import warnings
@@ -143,6 +144,8 @@ def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> Sour
     except StorageError:
         raise
     except OSError as error:
+        if error.errno == errno.EROFS:
+            raise ReadOnlyError(f"cannot make {path!r}: its file system is read-only") from error
         raise storage_error(error, f"making {path!r}") from error
     return open_path(path, mode="r+")
 
