@@ -1,0 +1,75 @@
+"""Ctrl-C in the middle of a copy: the process ends soon, and says what is done."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+PROGRAM = """
+import sys, time
+import numpy as np
+import bioimage_py as bp
+from bioimage_py.wrapper import SimpleTransformationSource
+
+path, workers, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+array = np.arange(64 * 16, dtype="uint16").reshape(64, 16) + 1
+
+def slow(values):
+    time.sleep(seconds)
+    return values
+
+source = SimpleTransformationSource(array, slow)
+out = bp.create_output(path, like=array, chunks=(1, 16))
+print("ready", flush=True)
+try:
+    bp.copy(source, out, block_shape=(1, 16), num_workers=workers)
+except KeyboardInterrupt as error:
+    print(list(error.done_block_ids), list(error.failed_block_ids), flush=True)
+    raise
+"""
+
+
+@pytest.mark.parametrize(("workers", "seconds"), [(1, 0.1), (2, 0.1), (3, 3.0)])
+def test_ctrl_c_ends_soon_and_tells_what_is_done(tmp_path: Path, workers: int, seconds: float) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    out = tmp_path / "o.zarr"
+    process = subprocess.Popen(
+        [sys.executable, str(program), str(out), str(workers), str(seconds)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    began = time.perf_counter()
+    stdout, stderr = process.communicate(timeout=30)
+    took = time.perf_counter() - began
+    assert took < 2.5, f"{took:.2f} s"  # a second is promised; the machine may be busy
+    assert process.returncode not in (0, None)
+    told = re.search(r"interrupted: (\d+) of 64 blocks are done", stderr)
+    assert told is not None, stderr
+    done, left = (
+        [int(n) for n in part.split(",") if n.strip()]
+        for part in re.findall(r"\[([^\]]*)\]", stdout.strip().splitlines()[-1])
+    )
+    assert sorted(done + left) == list(range(64))
+    assert len(done) == int(told[1])
+    assert bool(done) is (seconds < 1)
+    stored = zarr.open_array(out, mode="r")[...]
+    expected = np.arange(64 * 16, dtype="uint16").reshape(64, 16) + 1
+    np.testing.assert_array_equal(stored[done], expected[done])
+    # A block that was in hand may have been finished; no block is torn.
+    for n in left:
+        assert (stored[n] == 0).all() or (stored[n] == expected[n]).all()
+    assert not list(out.rglob("*__lock"))
