@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -184,4 +185,5 @@ class _VerifyWork:
 
 
 def _plain(value: Any) -> Any:
-    return value if isinstance(value, (int, float, bool)) else str(value)
+    """Return a number as JSON has it; NaN, infinity and complex numbers as texts, for JSON has none."""
+    return value if isinstance(value, (int, float)) and math.isfinite(value) else str(value)

@@ -1,0 +1,159 @@
+"""Casts: numpy's assignment, and the check that no voxel changes."""
+
+from __future__ import annotations
+
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bioimage_py.errors import CastingError, InvalidArgumentError
+from bioimage_py.kernels import can_hold, cast, check_casting
+from bioimage_py.kernels.exact_values import differing
+from tests.sources.contract import textured
+
+DTYPES = (
+    "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64",
+    "complex64", "complex128",
+)  # fmt: skip
+
+
+def edges(dtype: str) -> np.ndarray:
+    """Values around everything that another dtype may not hold."""
+    kind = np.dtype(dtype)
+    whole = sorted(
+        {
+            s * 2**p + d
+            for p in (0, 7, 8, 11, 15, 16, 24, 31, 32, 53, 62, 63, 64)
+            for d in (-1, 0, 1)
+            for s in (1, -1)
+        }
+    )
+    if kind.kind == "b":
+        return np.array([False, True])
+    if kind.kind in "iu":
+        info = np.iinfo(kind)
+        return np.array([n for n in whole if info.min <= n <= info.max], kind)
+    with np.errstate(all="ignore"):
+        found = np.array([*(float(n) for n in whole), 0.5, -0.0, 1e-30, np.inf, -np.inf, np.nan]).astype(kind)
+    if kind.kind == "c":
+        found = np.concatenate([found, np.array([1j, 2 + 0.5j, complex(np.nan, 1)], kind)])
+    return found
+
+
+def exactly(value: Any) -> Any:
+    """The number that a voxel stands for, as Python knows it without rounding."""
+    plain = value.item()
+    real, imaginary = (plain.real, plain.imag) if isinstance(plain, complex) else (plain, 0)
+    return tuple(
+        repr(x) if isinstance(x, float) and (x != x or abs(x) == np.inf) else Fraction(x)
+        for x in (real, imaginary)
+    )
+
+
+@pytest.mark.parametrize("target", DTYPES)
+@pytest.mark.parametrize("source", DTYPES)
+def test_check_refuses_each_voxel_that_would_change_and_no_other(source: str, target: str) -> None:
+    for value in edges(source):
+        array = np.array([value])
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            became = array.astype(target)
+        if np.isnan(value) and np.isnan(became[0]):
+            continue
+        if exactly(became[0]) == exactly(array[0]):
+            assert cast(array, np.dtype(target), "check", (0,)).tobytes() == became.tobytes()
+        else:
+            with pytest.raises(CastingError, match="would become"):
+                cast(array, np.dtype(target), "check", (0,))
+
+
+@pytest.mark.parametrize("a", DTYPES)
+@pytest.mark.parametrize("b", DTYPES)
+def test_values_are_compared_exactly(a: str, b: str) -> None:
+    one, other = np.meshgrid(edges(a), edges(b), indexing="ij")
+    found = differing(one, other)
+    for n, x in enumerate(edges(a)):
+        for m, y in enumerate(edges(b)):
+            if np.isnan(x) and np.isnan(y):
+                assert not found[n, m]
+            else:
+                assert found[n, m] == (exactly(x) != exactly(y)), (x, y)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(DTYPES), st.sampled_from(DTYPES), st.integers(0, 2**31))
+def test_what_can_be_held_never_changes(source: str, target: str, seed: int) -> None:
+    values = textured((5, 4), source, seed)
+    if can_hold(np.dtype(source), np.dtype(target)):
+        result = cast(values, np.dtype(target), "check", (0, 0))
+        assert result.dtype == target
+        np.testing.assert_array_equal(result, values)
+
+
+def test_integers_that_a_float_would_round_cannot_be_held() -> None:
+    held = {(s, t) for s in DTYPES for t in DTYPES if can_hold(np.dtype(s), np.dtype(t))}
+    assert ("int32", "float64") in held
+    assert ("uint16", "float32") in held
+    assert ("uint8", "float16") in held
+    assert not held & {
+        ("int64", "float64"),
+        ("uint64", "complex128"),
+        ("uint32", "float32"),
+        ("uint16", "float16"),
+    }
+    assert not held & {
+        ("uint8", "int8"),
+        ("int8", "uint64"),
+        ("float64", "float32"),
+        ("complex64", "float64"),
+        ("uint8", "bool"),
+    }
+
+
+def test_the_same_dtype_is_the_same_array() -> None:
+    values = np.arange(5)
+    assert cast(values, np.dtype("int64"), "unsafe", (0,)) is values
+    assert cast(values, np.dtype(">i8"), "unsafe", (0,)).dtype == np.dtype(">i8")
+
+
+def test_the_message_names_the_voxel_in_the_array() -> None:
+    values = np.zeros((2, 3), "int16")
+    values[1, 2] = 300
+    values[1, 1] = -5
+    with pytest.raises(
+        CastingError, match=r"voxel \(11, 21\) is -5 as int16 and would become 251 as uint8 \(2 voxels"
+    ) as caught:
+        cast(values, np.dtype("uint8"), "check", (10, 20))
+    assert isinstance(caught.value, ValueError)
+    with pytest.raises(CastingError, match=r"voxel \(\) is 300 "):
+        cast(np.array(300), np.dtype("uint8"), "check", ())
+
+
+def test_rules_are_numpys() -> None:
+    for source in DTYPES:
+        for target in DTYPES:
+            for rule in ("safe", "same_kind"):
+                if np.can_cast(source, target, casting=rule):  # type: ignore[arg-type]
+                    check_casting(rule, np.dtype(source), np.dtype(target))
+                else:
+                    with pytest.raises(CastingError, match=f"{source} → {target}"):
+                        check_casting(rule, np.dtype(source), np.dtype(target))
+            check_casting("unsafe", np.dtype(source), np.dtype(target))
+            check_casting("check", np.dtype(source), np.dtype(target))
+    with pytest.raises(InvalidArgumentError, match="casting must be one of"):
+        check_casting("equiv", np.dtype("u1"), np.dtype("u1"))
+
+
+def test_casting_in_threads_leaves_the_warning_filters_alone() -> None:
+    values = np.arange(2000) * (1 + 1j)
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        for _ in pool.map(lambda _: cast(values, np.dtype("float32"), "unsafe", (0,)), range(400)):
+            pass
+    assert warnings.filters == before

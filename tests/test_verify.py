@@ -1,0 +1,216 @@
+"""`verify`: equal or not, how many voxels differ, and which is the first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import bioimage_py as bp
+from bioimage_py.errors import InvalidArgumentError, RunnerError
+from bioimage_py.wrapper import ThresholdSource
+from tests.counting import CountingSource
+from tests.sources.contract import textured
+
+SHAPE = (12, 20, 18)
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    return textured(SHAPE, "uint16")
+
+
+def stored(path: Path, array: np.ndarray, chunks: tuple[int, ...], **options: Any) -> zarr.Array:
+    made = zarr.create_array(path, shape=array.shape, dtype=array.dtype, chunks=chunks, **options)
+    made[...] = array
+    return made
+
+
+def test_equal_whatever_the_format(image: np.ndarray, tmp_path: Path) -> None:
+    stored(tmp_path / "a.zarr", image, (5, 6, 7))
+    stored(tmp_path / "b.zarr", image, (2, 3, 4), shards=(4, 9, 8))
+    np.save(tmp_path / "c.npy", image)
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        file.create_dataset("x", data=image, chunks=(3, 3, 3), compression="gzip")
+    arrays = [image, *sorted(tmp_path.iterdir()), image.astype(">u2"), np.asfortranarray(image)]
+    for a in arrays:
+        for b in arrays[::2]:
+            for workers in (1, 2):
+                result = bp.verify(a, b, num_workers=workers)
+                assert result
+                assert (result.equal, result.different, result.first_difference) == (True, 0, None)
+                assert (result.compared, result.shape) == (image.size, SHAPE)
+    assert str(bp.verify(image, tmp_path / "a.zarr")) == "equal: all 4,320 voxels"
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_the_first_difference_is_in_c_order_over_all_blocks(
+    image: np.ndarray, tmp_path: Path, workers: int
+) -> None:
+    """The block that holds it is neither the first to be compared nor the first to be numbered."""
+    other = image.copy()
+    # Blocks of (4, 5, 6): (3, 19, 17) is in a late block of the first layer, (2, 7, 17) in one before, (3, 0, 0) in the first.
+    places = [(3, 0, 0), (3, 19, 17), (2, 7, 17), (11, 19, 17)]
+    for place in places:
+        other[place] ^= 1
+    a, b = stored(tmp_path / "a.zarr", image, (4, 5, 6)), stored(tmp_path / "b.zarr", other, (4, 5, 6))
+    # Under this limit it takes many blocks, and the first one is slow.
+    slow = CountingSource(a, delay=0.005)
+    result = bp.verify(slow, b, num_workers=workers, memory_limit=8_000)
+    assert len(slow.reads) > 4
+    assert not result
+    assert result.different == 4
+    assert result.first_difference == (2, 7, 17)
+    assert result.first_values == (int(image[2, 7, 17]), int(other[2, 7, 17]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    st.sampled_from(["uint8", "int64", "float32", "complex64", "bool"]),
+    st.integers(0, 5),
+    st.integers(1, 3),
+    st.integers(0, 2**31),
+)
+def test_counts_as_numpy_does(shape: list[int], dtype: str, n: int, workers: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a = textured(tuple(shape), dtype, seed)
+    b = a.copy()
+    for _ in range(n):
+        place = tuple(int(rng.integers(k)) for k in shape)
+        with np.errstate(over="ignore"):
+            b[place] = not b[place] if dtype == "bool" else b[place] + 1
+    chunks = tuple(int(rng.integers(1, k + 1)) for k in shape)
+    result = bp.verify(CountingSource(a, chunks=chunks), b, num_workers=workers)
+    differs = np.argwhere(a != b)
+    assert result.different == len(differs)
+    assert result.first_difference == (tuple(differs[0].tolist()) if len(differs) else None)
+    assert result.equal is (len(differs) == 0)
+
+
+def test_nan_is_nan_and_zero_has_no_sign() -> None:
+    a = np.array([np.nan, 0.0, -0.0, np.inf, 1.0], "float32")
+    assert bp.verify(a, np.array([np.nan, -0.0, 0.0, np.inf, 1.0])).equal
+    result = bp.verify(a, np.array([0.0, 0.0, 0.0, -np.inf, np.nan], "float32"))
+    assert (result.different, result.first_difference) == (3, (0,))
+    assert np.isnan(result.first_values[0])  # type: ignore[index]
+    assert result.to_json()["first_values"] == ["nan", 0.0]
+    c = np.array([complex(np.nan, 1), complex(1, np.nan), 1 + 1j])
+    assert bp.verify(c, c.copy()).equal
+    assert bp.verify(c, np.array([1 + 1j, 1 + 1j, 1 + 1j])).different == 2
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "different"),
+    [
+        (np.array([0, 1, 255], "uint8"), np.array([0, 1, 255], "float64"), 0),
+        (np.array([0, 1, 2], "uint8"), np.array([False, True, True]), 1),
+        (np.array([255], "uint8"), np.array([-1], "int8"), 1),
+        (np.array([2**64 - 1], "uint64"), np.array([-1], "int64"), 1),
+        (np.array([2**63, 5], "uint64"), np.array([-(2**63), 5], "int64"), 1),
+        (np.array([2**53 + 1], "int64"), np.array([2.0**53]), 1),
+        (np.array([2**64 - 1], "uint64"), np.array([2.0**64]), 1),
+        (np.array([2**63 - 1], "int64"), np.array([2.0**63]), 1),
+        (np.array([-(2**63)], "int64"), np.array([-(2.0**63)]), 0),
+        (np.array([2**62], "int64"), np.array([2.0**62 + 0j]), 0),
+        (np.array([2**24 + 1], "int32"), np.array([2.0**24], "float32"), 1),
+        (np.array([0.1], "float32"), np.array([0.1]), 1),
+        (np.array([0.5], "float16"), np.array([0.5]), 0),
+        (np.array([5], "int64"), np.array([np.nan]), 1),
+    ],
+)
+def test_dtypes_are_compared_by_value_exactly(a: np.ndarray, b: np.ndarray, different: int) -> None:
+    for one, other in ((a, b), (b, a), (a.astype(a.dtype.newbyteorder(">")), b)):
+        result = bp.verify(one, other)
+        assert result.different == different
+        assert str(one.dtype) in str(result)
+        assert str(other.dtype) in str(result)
+
+
+def test_shapes_must_agree(image: np.ndarray, tmp_path: Path) -> None:
+    stored(tmp_path / "a.zarr", image, (5, 6, 7))
+    with pytest.raises(InvalidArgumentError, match=r"a\.zarr.*\(12, 20, 18\).*\(12, 20\)"):
+        bp.verify(tmp_path / "a.zarr", image[..., 0])
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2), (1,), (1, 1, 1, 1, 1, 1)])
+def test_every_number_of_axes_and_empty_ones(shape: tuple[int, ...]) -> None:
+    a = textured(shape, "int16")
+    assert bp.verify(a, a.copy(), num_workers=2).equal
+    if a.size:
+        result = bp.verify(a, np.asarray(a + 1), num_workers=2)
+        assert (result.different, result.first_difference) == (a.size, (0,) * a.ndim)
+
+
+def test_an_array_may_be_compared_with_itself_and_with_wrappers(image: np.ndarray) -> None:
+    assert bp.verify(image, image).equal
+    assert bp.verify(ThresholdSource(image, 100), image > 100).equal
+
+
+def test_says_it_in_words_and_as_json(image: np.ndarray) -> None:
+    other = image.astype("float64")
+    other[1, 2, 3] += 0.5
+    result = bp.verify(image, other)
+    text = str(result)
+    assert text.startswith("different: 1 of 4,320 voxels (0.0231 %), the first at (1, 2, 3): ")
+    assert f"{image[1, 2, 3]} and {other[1, 2, 3]}" in text
+    assert "uint16 and float64" in text
+    plain = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert plain == {
+        "equal": False,
+        "different": 1,
+        "first_difference": [1, 2, 3],
+        "first_values": [int(image[1, 2, 3]), float(other[1, 2, 3])],
+        "compared": 4320,
+        "shape": [12, 20, 18],
+        "dtypes": ["uint16", "float64"],
+    }
+    same = json.loads(json.dumps(bp.verify(image, image.copy()).to_json(), allow_nan=False))
+    assert (same["equal"], same["first_difference"], same["first_values"]) == (True, None, None)
+
+
+def test_values_that_json_cannot_hold_are_texts() -> None:
+    for bad in (np.array([np.inf]), np.array([np.nan]), np.array([1j])):
+        json.dumps(bp.verify(bad, np.array([0.0])).to_json(), allow_nan=False)
+
+
+def test_what_cannot_be_read_is_an_error_and_no_verdict(image: np.ndarray, tmp_path: Path) -> None:
+    source = CountingSource(
+        image, chunks=(4, 20, 18), fails=lambda box: OSError("gone") if box.end[0] > 8 else None
+    )
+    for workers in (1, 2):
+        with pytest.raises(RunnerError, match="gone") as caught:
+            bp.verify(source, image, num_workers=workers, memory_limit="40kB")
+        assert list(caught.value.failed_block_ids)
+
+
+def test_nothing_is_written(image: np.ndarray, tmp_path: Path) -> None:
+    sink = CountingSource(image.copy(), chunks=(4, 4, 4))
+    assert bp.verify(image, sink, num_workers=2).equal
+    assert not sink.writes
+
+
+@pytest.mark.parametrize("workers", [0, -2, "1"])
+def test_workers_must_be_some(workers: Any) -> None:
+    with pytest.raises(ValueError, match="num_workers"):
+        bp.verify(np.zeros(3), np.zeros(3), num_workers=workers)
+
+
+def test_progress_ends_with_all(image: np.ndarray) -> None:
+    told: list[bp.Progress] = []
+    bp.verify(
+        CountingSource(image, chunks=(1, 20, 18)),
+        image,
+        num_workers=2,
+        memory_limit="20kB",
+        progress=told.append,
+    )
+    assert told[-1].blocks_done == told[-1].blocks_total > 1
+    assert told[-1].bytes_done == told[-1].bytes_total
