@@ -27,7 +27,7 @@ from bioimage_py.errors import (
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources import ArraySpec, Codec, Source, as_source, from_spec, open_source
-from bioimage_py.sources.kvstore import storage_error
+from bioimage_py.sources.store_errors import storage_error
 from bioimage_py.sources.zarr import create, list_arrays
 from tests.sources.contract import WritableSourceContract, textured
 
@@ -605,7 +605,9 @@ class TestDamage:
         ],
     )
     def test_what_the_system_says_is_told(self, text: str, kind: type[Exception], advice: str) -> None:
-        told = storage_error(ValueError(f"{text} [tensorstore_spec='secret']"), "a.zarr: cannot write")
+        told = storage_error(
+            ValueError(f"{text} [tensorstore_spec='secret']"), "a.zarr: cannot write", writing=True
+        )
         assert type(told) is kind
         for words in ("a.zarr: cannot write", text, advice):
             assert words in str(told)

@@ -8,7 +8,6 @@ import functools
 import json
 import netrc
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,17 +18,33 @@ import tensorstore as ts
 
 from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, SourceNotFoundError, StorageError
 from bioimage_py.sources.location import is_url
+from bioimage_py.sources.store_errors import storage_error
 
-__all__ = ["StoreFolder", "plain_message", "storage_error", "store_context"]
+__all__ = ["StoreFolder", "store_context"]
 
 _SCHEMES = ("http", "https", "s3", "gs", "memory", "file")
 _OPTIONS = ("endpoint", "region", "anonymous")
+# TensorStore's own 32 tries take many minutes to say that a server is gone. These take some four seconds where a person
+# waits for an array to open, and two minutes in a run, where a busy server is worth waiting for.
+_RETRIES = {"max_retries": 4, "initial_delay": "300ms", "max_delay": "2s"}
+_PATIENT_RETRIES = {"max_retries": 12, "initial_delay": "500ms", "max_delay": "16s"}
 # Arrays at memory:// URLs live as long as the process: every context has to lead to the same ones.
 _MEMORY = ts.Context({"memory_key_value_store": {}})
 
 
-def store_context(threads: int, cache_bytes: int) -> ts.Context:
-    """Return the limits under which a store is read and written: decoding threads, and bytes of decoded chunks kept."""
+def store_context(threads: int, cache_bytes: int, *, patient: bool = False) -> ts.Context:
+    """Return the limits under which a store is read and written.
+
+    Parameters
+    ----------
+    threads
+        For decoding and encoding.
+    cache_bytes
+        Decoded chunks to keep.
+    patient
+        Whether a server that does not answer is asked for minutes, and not for seconds.
+    """
+    retries = _PATIENT_RETRIES if patient else _RETRIES
     return ts.Context(
         {
             "data_copy_concurrency": {"limit": max(1, threads)},
@@ -37,6 +52,9 @@ def store_context(threads: int, cache_bytes: int) -> ts.Context:
             "cache_pool": {"total_bytes_limit": cache_bytes},
             "file_io_sync": False,
             "file_io_locking": {"mode": "none"},
+            "http_request_retries": retries,
+            "s3_request_retries": retries,
+            "gcs_request_retries": retries,
         },
         parent=_MEMORY,
     )
@@ -45,21 +63,6 @@ def store_context(threads: int, cache_bytes: int) -> ts.Context:
 @functools.cache
 def _metadata_context() -> ts.Context:
     return store_context(1, 0)
-
-
-def plain_message(error: BaseException) -> str:
-    """Return TensorStore's text without its dump of the spec, which is long and may hold request headers."""
-    return re.sub(r"\s*\[(tensorstore_spec|source locations)=.*", "", str(error), flags=re.DOTALL)
-
-
-def storage_error(error: BaseException, what: str) -> StorageError | ReadOnlyError:
-    """Return the error that tells a user what TensorStore's exception means; `what` is what could not be done."""
-    text = plain_message(error)
-    if re.search(r"PERMISSION_DENIED|Permission denied|Read-only file system", text):
-        return ReadOnlyError(f"{what}: {text}. Check the permissions of the place that is named")
-    if re.search(r"No space left|Disk quota|RESOURCE_EXHAUSTED", text):
-        return StorageError(f"{what}: {text}. The disk is full: free some space and run again")
-    return StorageError(f"{what}: {text}")
 
 
 @dataclass(frozen=True)
@@ -195,6 +198,23 @@ class StoreFolder:
         token = base64.b64encode(":".join(found).encode()).decode()
         return {"headers": [f"Authorization: Basic {token}"]}
 
+    def check_bucket(self) -> None:
+        """Raise SourceNotFoundError if this is in a bucket that does not exist.
+
+        TensorStore would try for ever to write into one: it takes the server's answer for a competing writer.
+        """
+        if not self.path.startswith(("s3://", "gs://")):
+            return
+        name = "does-this-bucket-exist"
+        try:
+            self._kvstore().list(ts.KvStore.KeyRange(name, name + "\0")).result()
+        except (ValueError, NotImplementedError, OSError) as error:
+            if "NOT_FOUND" in str(error):
+                raise SourceNotFoundError(
+                    f"{self.path}: there is no bucket of that name; create it first"
+                ) from error
+            raise storage_error(error, f"{self.path} cannot be reached") from error
+
     def read(self, name: str) -> bytes | None:
         """Return the bytes of a file in this folder, or None if there is none.
 
@@ -209,7 +229,9 @@ class StoreFolder:
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return None
             except PermissionError as error:
-                raise ReadOnlyError(f"{self.path}/{name} cannot be read: {error.strerror}") from error
+                raise StorageError(
+                    f"{self.path}/{name} cannot be read: {error.strerror}. Check its permissions"
+                ) from error
             except OSError as error:
                 raise StorageError(f"{self.path}/{name} cannot be read: {error}") from error
         try:
@@ -231,7 +253,7 @@ class StoreFolder:
                 f"{self.path}/{name} cannot be written: {error.strerror}. Check the permissions of the folder"
             ) from error
         except (ValueError, NotImplementedError, OSError) as error:
-            raise storage_error(error, f"{self.path}/{name} cannot be written") from error
+            raise storage_error(error, f"{self.path}/{name} cannot be written", writing=True) from error
 
     def delete(self, name: str) -> None:
         """Delete one file of this folder."""
@@ -288,4 +310,4 @@ class StoreFolder:
         except (FileNotFoundError, NotADirectoryError):
             return []
         except PermissionError as error:
-            raise ReadOnlyError(f"folder {self.path} cannot be listed: {error.strerror}") from error
+            raise StorageError(f"folder {self.path} cannot be listed: {error.strerror}") from error

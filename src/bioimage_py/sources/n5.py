@@ -11,8 +11,9 @@ from bioimage_py.errors import ReadOnlyError, SourceNotFoundError, UnsupportedFo
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import Source, SourceSpec
 from bioimage_py.sources.hierarchy import arrays_below, find_array
-from bioimage_py.sources.kvstore import StoreFolder, plain_message, storage_error, store_context
+from bioimage_py.sources.kvstore import StoreFolder, store_context
 from bioimage_py.sources.n5_metadata import array_metadata, image_metadata, read_node, tensorstore_metadata
+from bioimage_py.sources.store_errors import plain_message, storage_error
 from bioimage_py.sources.store_room import StoreRules, room_for_array, try_out
 from bioimage_py.sources.tensorstore_array import StoredArray, TensorStoreSource, open_store
 from bioimage_py.sources.zarr_codecs import codec_text
@@ -115,7 +116,7 @@ def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False)
                 context=store_context(1, 0),
             ).result()
         except (ValueError, NotImplementedError) as error:
-            raise storage_error(error, f"{folder.path} cannot be made") from error
+            raise storage_error(error, f"{folder.path} cannot be made", writing=True) from error
         version = {} if key else {"n5": "4.0.0"}
         folder.write_json("attributes.json", {**version, **attributes, **metadata})
         return open_path(path, key, "r+")

@@ -23,7 +23,8 @@ from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.base import Source, SourceSpec, StoredSize
 from bioimage_py.sources.hierarchy import Node
 from bioimage_py.sources.identity import file_identity
-from bioimage_py.sources.kvstore import StoreFolder, plain_message, storage_error, store_context
+from bioimage_py.sources.kvstore import StoreFolder, store_context
+from bioimage_py.sources.store_errors import plain_message, storage_error
 from bioimage_py.sources.store_room import StoreRules, room_for_array, try_out
 from bioimage_py.sources.tensorstore_array import StoredArray, TensorStoreSource, open_store
 from bioimage_py.sources.zarr_metadata import checked_grid
@@ -201,7 +202,7 @@ def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False)
                 context=store_context(1, 0),
             ).result()
         except (ValueError, NotImplementedError) as error:
-            raise storage_error(error, f"{folder.path} cannot be made") from error
+            raise storage_error(error, f"{folder.path} cannot be made", writing=True) from error
         attributes = to_attributes(spec.metadata)
         if attributes:
             folder.write_json("info", {**(folder.read_json("info") or {}), _ATTRIBUTES: attributes})

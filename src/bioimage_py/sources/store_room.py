@@ -15,7 +15,8 @@ import tensorstore as ts
 
 from bioimage_py.errors import InvalidArgumentError, OutputExistsError, ReadOnlyError, StorageError
 from bioimage_py.sources.hierarchy import Node, arrays_below
-from bioimage_py.sources.kvstore import StoreFolder, storage_error, store_context
+from bioimage_py.sources.kvstore import StoreFolder, store_context
+from bioimage_py.sources.store_errors import storage_error
 
 __all__ = ["StoreRules", "room_for_array", "try_out"]
 
@@ -80,6 +81,7 @@ def room_for_array(
     if root.read_only:
         raise ReadOnlyError(f"{root.path} cannot be written: http only reads. Write to a folder or to s3://")
     target = root.child(key)
+    target.check_bucket()
     made = _Made()
     try:
         groups = _groups_to_make(root, key, rules)

@@ -16,7 +16,8 @@ from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import AnyArray, FileSource, StoredSize
 from bioimage_py.sources.identity import file_identity
-from bioimage_py.sources.kvstore import storage_error, store_context
+from bioimage_py.sources.kvstore import store_context
+from bioimage_py.sources.store_errors import storage_error
 
 __all__ = ["StoredArray", "TensorStoreSource", "cast_values", "open_store", "stored_size_of"]
 
@@ -119,7 +120,9 @@ class TensorStoreSource(FileSource):
                 cast_values(values, self.dtype), can_reference_source_data_indefinitely=self._raw.rank <= 3
             ).result()
         except (ValueError, NotImplementedError, OSError) as error:
-            raise storage_error(error, f"{self.name}: cannot write the region {_text(box)}") from error
+            raise storage_error(
+                error, f"{self.name}: cannot write the region {_text(box)}", writing=True
+            ) from error
 
     def identities(self) -> frozenset[tuple[Any, ...]]:
         """Return the folder of the array, whatever path or link leads to it."""
@@ -131,7 +134,10 @@ class TensorStoreSource(FileSource):
         spec = self._raw.spec(open=True, assume_metadata=True, retain_context=False, recheck_cached="open")
         try:
             store = ts.open(
-                spec, read=True, write=self.writable, context=store_context(threads, cache_bytes)
+                spec,
+                read=True,
+                write=self.writable,
+                context=store_context(threads, cache_bytes, patient=True),
             ).result()
         except (ValueError, NotImplementedError, OSError) as error:
             raise storage_error(error, f"{self.name} cannot be reopened for the run") from error

@@ -9,7 +9,8 @@ import tensorstore as ts
 from bioimage_py.errors import InvalidArgumentError, StorageError
 from bioimage_py.sources.base import SourceSpec
 from bioimage_py.sources.identity import file_identity
-from bioimage_py.sources.kvstore import plain_message, store_context
+from bioimage_py.sources.kvstore import store_context
+from bioimage_py.sources.store_errors import plain_message
 from bioimage_py.sources.tensorstore_array import StoredArray, TensorStoreSource
 
 __all__ = ["from_tensorstore", "open_tensorstore_spec"]

@@ -13,7 +13,8 @@ from bioimage_py.errors import ReadOnlyError, SourceNotFoundError, UnsupportedFo
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import Source, SourceSpec
 from bioimage_py.sources.hierarchy import Node, arrays_below, find_array, several_arrays
-from bioimage_py.sources.kvstore import StoreFolder, plain_message, storage_error, store_context
+from bioimage_py.sources.kvstore import StoreFolder, store_context
+from bioimage_py.sources.store_errors import plain_message, storage_error
 from bioimage_py.sources.store_room import StoreRules, room_for_array, try_out
 from bioimage_py.sources.tensorstore_array import StoredArray, TensorStoreSource, open_store
 from bioimage_py.sources.tensorstore_handle import from_tensorstore, open_tensorstore_spec
@@ -214,7 +215,7 @@ def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False)
                 context=store_context(1, 0),
             ).result()
         except (ValueError, NotImplementedError) as error:
-            raise storage_error(error, f"{folder.path} cannot be made") from error
+            raise storage_error(error, f"{folder.path} cannot be made", writing=True) from error
         if spec.zarr_format == 2 and attributes:
             folder.write_json(".zattrs", attributes)
         return open_path(path, key, "r+")
