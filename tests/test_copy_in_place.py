@@ -188,6 +188,41 @@ def test_read_only_handles_of_one_array_are_refused_as_that(array: np.ndarray, t
         bp.copy(array, source)
 
 
+def lazy_arrays(path: Path) -> dict[str, Any]:
+    import dask.array
+    import xarray
+
+    handle = zarr.open_array(path / "raw", mode="r")
+    plain = dask.array.from_zarr(str(path / "raw"))
+    dataset = xarray.open_zarr(path, consolidated=False, chunks=None)
+    return {
+        "dask": plain,
+        "dask inline": dask.array.from_array(handle, inline_array=True) + 1,
+        "dask computed": dask.array.roll(dask.array.from_array(handle), 1)[::-1],
+        "xarray": dataset["raw"],
+        "xarray cut": dataset["raw"][1:],
+        "xarray in dask": xarray.open_zarr(path, consolidated=False)["raw"] * 2,
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["dask", "dask inline", "dask computed", "xarray", "xarray cut", "xarray in dask"]
+)
+def test_lazy_arrays_that_read_the_output(array: np.ndarray, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.zarr"
+    group = zarr.open_group(path, mode="w")
+    stored = group.create_array(
+        "raw", shape=SHAPE, dtype="uint16", chunks=(3, 4, 5), dimension_names=["z", "y", "x"]
+    )
+    stored[...] = array
+    lazy = lazy_arrays(path)[name]
+    outputs = (path / "raw", stored) if lazy.shape == SHAPE else (path / "raw",)
+    for output in outputs:
+        refused(lazy, output, lambda: zarr.open_array(path / "raw", mode="r")[...])
+    bp.copy(lazy, path / "other").close()
+    np.testing.assert_array_equal(zarr.open_array(path / "other", mode="r")[...], np.asarray(lazy))
+
+
 # ----------------------------------------------------------------------------------------------------------------- hdf5
 
 

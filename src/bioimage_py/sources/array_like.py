@@ -14,6 +14,7 @@ from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import AnyArray, Source
 from bioimage_py.sources.identity import Identity
+from bioimage_py.sources.lazy_origin import identities_below
 
 __all__ = ["ArrayLikeSource", "DaskSource", "XarraySource", "checked_dtype"]
 
@@ -130,6 +131,10 @@ class DaskSource(ArrayLikeSource):
     def _is_writable(self) -> bool:
         return False
 
+    def identities(self) -> frozenset[Identity]:
+        """Return the array itself, and the stored arrays that its graph holds."""
+        return super().identities() | identities_below(self.array)
+
     def _fetch(self, slices: tuple[slice, ...]) -> Any:
         return self.array[slices].compute(scheduler="synchronous")
 
@@ -147,6 +152,10 @@ class XarraySource(ArrayLikeSource):
 
     def _is_writable(self) -> bool:
         return False
+
+    def identities(self) -> frozenset[Identity]:
+        """Return the array itself, and the stored array that it is loaded from."""
+        return super().identities() | identities_below(self.array.variable._data)  # noqa: SLF001 - `.data` would load it
 
     def _fetch(self, slices: tuple[slice, ...]) -> Any:
         # Indexing the DataArray itself would cut all of its coordinates too.

@@ -68,8 +68,15 @@ class ZarrPythonSource(FileSource):
             return frozenset(
                 {file_identity(self.path, self.key, key_is_folder=self._stored.folder is not None)}
             )
-        held = getattr(self.array.store, "_store_dict", self.array.store)
-        return frozenset({("zarr store", id(held), self.array.path)})
+        store = self.array.store
+        held = getattr(store, "_store_dict", store)
+        tokens: set[Identity] = {("zarr store", id(held), self.array.path)}
+        protocols = getattr(getattr(store, "fs", None), "protocol", ())
+        if protocols:
+            protocol = protocols if isinstance(protocols, str) else protocols[0]
+            place = store.path if protocol in ("file", "local") else f"{protocol}://{store.path}"
+            tokens.add(file_identity(place, self.array.path, key_is_folder=True))
+        return frozenset(tokens)
 
     def stored_size(self) -> StoredSize | None:
         """Return bytes and files below the array's folder; None for other stores."""
