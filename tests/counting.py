@@ -39,6 +39,7 @@ class CountingSource(Source):
         self.reads: list[Box] = []
         self.writes: list[Box] = []
         self.threads: dict[Box, int] = {}
+        self.flushes = 0
         self._lock = threading.Lock()
 
     @property
@@ -73,3 +74,7 @@ class CountingSource(Source):
         if error is not None:
             raise error
         self.wrapped.write(box, values)
+
+    def flush(self) -> None:
+        self.flushes += 1
+        self.wrapped.flush()

@@ -699,6 +699,13 @@ def test_no_file_is_left_open(image: np.ndarray, tmp_path: Path) -> None:
     assert open_files() <= before + 1
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_output_is_flushed_once_all_is_written(image: np.ndarray, workers: int) -> None:
+    sink = CountingSource(fill(image.shape))
+    bp.copy(image, sink, num_workers=workers)
+    assert sink.flushes == 1
+
+
 def test_memory_limit_too_small_for_one_chunk(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="is too small: one block of"):
         bp.copy(np.zeros((64, 64, 64)), tmp_path / "o.zarr", chunks=(64, 64, 64), memory_limit="1KiB")
