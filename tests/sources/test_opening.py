@@ -14,7 +14,7 @@ from bioimage_py.errors import (
     StorageError,
     UnsupportedFormatError,
 )
-from bioimage_py.sources import as_source, from_spec, open_source
+from bioimage_py.sources import as_source, create_output, from_spec, open_source
 from bioimage_py.sources.identity import file_identity
 from bioimage_py.sources.location import family_by_suffix, locate
 
@@ -223,3 +223,16 @@ def test_families_are_named_by_their_endings() -> None:
     assert family_by_suffix("a/b.precomputed/").kind == "precomputed"  # type: ignore[union-attr]
     assert family_by_suffix("https://host/a.zarr?x=b.n5").kind == "zarr"  # type: ignore[union-attr]
     assert family_by_suffix("zarr") is None
+
+
+def test_zipped_zarr_is_read_and_never_written(tmp_path: Path) -> None:
+    import zarr
+
+    image = np.arange(60, dtype="uint8").reshape(3, 4, 5)
+    with zarr.storage.ZipStore(tmp_path / "a.zarr.zip", mode="w") as store:
+        zarr.create_array(store, data=image, chunks=(2, 2, 2))
+    with open_source(tmp_path / "a.zarr.zip") as source:
+        np.testing.assert_array_equal(source[...], image)
+    with pytest.raises(UnsupportedFormatError, match="zip file"):
+        create_output(tmp_path / "b.zarr.zip", shape=(3,), dtype="uint8")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr.zip"]

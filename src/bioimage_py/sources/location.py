@@ -99,7 +99,8 @@ def _is_container(path: str) -> bool:
     found = family_by_suffix(path)
     if found is None or is_url(path) or not os.path.lexists(path):
         return True
-    return Path(path).is_dir() if found.markers else Path(path).is_file()
+    in_folders = bool(found.markers) and not path.lower().endswith(".zip")
+    return Path(path).is_dir() if in_folders else Path(path).is_file()
 
 
 def family_by_suffix(path: str) -> Family | None:

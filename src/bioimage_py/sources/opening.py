@@ -102,7 +102,7 @@ def open_source(
     text = local_text(text)
     try:
         location = _stack_location(text, key) or locate(text, key)
-        kind = _kind(location)
+        kind = _kind(location, options)
     except BioimagePyError:
         raise
     except OSError as error:
@@ -112,12 +112,12 @@ def open_source(
     )
 
 
-def _kind(location: Location) -> str:
+def _kind(location: Location, options: Mapping[str, Any]) -> str:
     """Name the family of a path or URL, looking into it where that is needed."""
     kind = location.family.kind if location.family else None
     if not is_url(location.path):
         kind = _checked_kind(location)
-    return kind or cast("str", family_module("zarr", "probe_url").probe_url(location.path))
+    return kind or cast("str", family_module("zarr", "probe_url").probe_url(location.path, **options))
 
 
 def _checked_kind(location: Location) -> str:

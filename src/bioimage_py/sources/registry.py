@@ -61,7 +61,7 @@ class Family:
 _S = "bioimage_py.sources."
 FAMILIES = (
     Family(
-        "zarr", _S + "zarr", "Zarr v2 and v3", (".zarr",), (), ("zarr.json", ".zarray", ".zgroup"),
+        "zarr", _S + "zarr", "Zarr v2 and v3", (".zarr", ".zarr.zip"), (), ("zarr.json", ".zarray", ".zgroup"),
         container=True, handles=("zarr", "tensorstore"), writes=True,
     ),
     Family("n5", _S + "n5", "N5", (".n5",), (), ("attributes.json",), container=True, handles=("z5py",), writes=True),

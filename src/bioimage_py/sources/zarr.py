@@ -159,7 +159,7 @@ def list_arrays(path: str, **options: Any) -> list[str]:
     return [key for key, _ in arrays_below(node, read_node)]
 
 
-def probe_url(url: str) -> str:
+def probe_url(url: str, **options: Any) -> str:
     """Return the storage family of a URL without a known ending, by asking for the metadata files of each.
 
     Raises
@@ -167,7 +167,7 @@ def probe_url(url: str) -> str:
     SourceNotFoundError
         If none is there.
     """
-    folder = StoreFolder.at(url)
+    folder = StoreFolder.at(url, options)
     markers = (
         ("zarr", "zarr.json"),
         ("zarr", ".zarray"),
