@@ -165,6 +165,19 @@ def test_natural_order() -> None:
     assert sorted(shuffled, key=natural_key) == ["A1", "a02b1", "a2b9", "a2b10", "a10b1", "b"]
 
 
+def test_natural_order_of_names_that_begin_like_shorter_ones() -> None:
+    assert sorted(["img10", "img2", "img", "IMG"], key=natural_key) == ["IMG", "img", "img2", "img10"]
+
+
+def test_a_slice_that_is_not_stored_is_an_error_and_not_the_header_of_its_file(tmp_path: Path) -> None:
+    folder = write_slices(textured((4, 8, 9), "uint8"), tmp_path, metadata=None, description="x" * 200)
+    with tifffile.TiffFile(folder / "s2.tif", mode="r+") as file:
+        for tag in ("StripOffsets", "StripByteCounts"):
+            file.pages.first.tags[tag].overwrite(0)
+    with pytest.raises(StorageError, match=r"s2\.tif are not stored"):
+        open_source(folder, "*.tif")
+
+
 def test_finds_upper_case_and_leaves_out_hidden_files_and_folders(tmp_path: Path) -> None:
     array = textured((3, 8, 9), "uint8")
     for name, image in zip(("a1.tif", "A2.TIF", "a3.Tif"), array, strict=True):

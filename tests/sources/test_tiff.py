@@ -310,6 +310,18 @@ def test_missing_tiles_read_as_fill(tmp_path: Path) -> None:
         np.testing.assert_array_equal(source[...], array)
 
 
+def test_an_uncompressed_page_that_is_not_stored_is_not_the_header_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "sparse.tif"
+    tifffile.imwrite(path, textured((8, 9), "uint8"), metadata=None, description="x" * 200)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        for tag in ("StripOffsets", "StripByteCounts"):
+            file.pages.first.tags[tag].overwrite(0)
+    with pytest.raises(StorageError, match="are not stored"):
+        open_source(path)
+    with open_source(path, missing_planes="fill") as filled:
+        np.testing.assert_array_equal(filled[...], np.zeros((8, 9), "uint8"))
+
+
 class TestSeries:
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:

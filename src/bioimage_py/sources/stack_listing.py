@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter
 
-from bioimage_py.errors import ReadOnlyError, SourceNotFoundError
+from bioimage_py.errors import SourceNotFoundError, StorageError
 
 __all__ = ["list_slices", "natural_key"]
 
@@ -21,7 +21,8 @@ def natural_key(name: str) -> tuple[object, ...]:
     ['S1.tif', 's2.tif', 's10.tif']
     """
     parts = re.split(r"([0-9]+)", name.lower())
-    return (*(int(part) if n % 2 else part for n, part in enumerate(parts)), name)
+    # The name, which tells equal keys apart, must never meet a number of a longer one: "img" and "img1".
+    return tuple(int(part) if n % 2 else part for n, part in enumerate(parts)), name
 
 
 def list_slices(folder: str, pattern: str) -> list[str]:
@@ -41,7 +42,9 @@ def list_slices(folder: str, pattern: str) -> list[str]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise SourceNotFoundError(f"there is no folder {folder!r} to look for {pattern!r} in") from error
     except PermissionError as error:
-        raise ReadOnlyError(f"folder {folder!r} may not be read: {error.strerror}") from error
+        raise StorageError(
+            f"folder {folder!r} may not be read: {error.strerror}; ask its owner for access"
+        ) from error
     visible = [n for n in names if not n.startswith(".") or pattern.startswith(".")]
     matching = [n for n in visible if fnmatch.fnmatchcase(n.lower(), pattern.lower())]
     if not matching:

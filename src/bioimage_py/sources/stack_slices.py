@@ -23,7 +23,7 @@ from bioimage_py.sources.location import family_by_content
 from bioimage_py.sources.tiff import Reading, TiffSource
 from bioimage_py.sources.tiff_files import OpenFiles
 from bioimage_py.sources.tiff_ifd import FirstPage, first_page
-from bioimage_py.sources.tiff_layout import layout_of
+from bioimage_py.sources.tiff_layout import in_one_piece, layout_of
 from bioimage_py.sources.tiff_metadata import TiffTexts
 from bioimage_py.sources.tiff_parsing import ParsedTiff, check_extent, judged, parse_tiff
 
@@ -98,9 +98,7 @@ def _moved(like: ParsedTiff, page: FirstPage, path: str, size: int) -> ParsedTif
     offsets = np.array([page.offsets], np.int64)
     byte_counts = np.array([page.byte_counts], np.int64)
     raw = None
-    if layout.raw_offsets is not None and bool(
-        (offsets[:, :-1] + byte_counts[:, :-1] == offsets[:, 1:]).all()
-    ):
+    if layout.raw_offsets is not None and in_one_piece(offsets, byte_counts):
         raw = offsets[:, 0]
     wanted = math.prod(layout.coding.grid)
     if offsets.shape[1] < wanted:

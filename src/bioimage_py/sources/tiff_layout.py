@@ -15,7 +15,7 @@ from bioimage_py.errors import StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Box
 from bioimage_py.sources.base import AnyArray
 
-__all__ = ["PageCoding", "TiffLayout", "layout_of"]
+__all__ = ["PageCoding", "TiffLayout", "in_one_piece", "layout_of"]
 
 _NAMES = {"adobe_deflate": "deflate", "none": ""}
 _GROUP_STRIPS, _GROUP_TILES = (256 * 2**10, 2**20), (16 * 2**10, 64 * 2**10)
@@ -250,7 +250,8 @@ def _raw_offset(series: tifffile.TiffPageSeries) -> int | None:
     ):
         return None
     offset = series.dataoffset
-    return None if offset is None else int(offset)
+    # tifffile returns 0, which is the file's header, for pages that are not stored.
+    return int(offset) if offset else None
 
 
 def _raw_pages(
@@ -259,8 +260,13 @@ def _raw_pages(
     """Return where each page begins if no page is encoded and each stands in one piece."""
     if not pages or any(page is None or not page.is_final for page in pages) or not offsets.size:
         return None
+    return offsets[:, 0].copy() if in_one_piece(offsets, byte_counts) else None
+
+
+def in_one_piece(offsets: npt.NDArray[np.int64], byte_counts: npt.NDArray[np.int64]) -> bool:
+    """Whether each page is stored, and its segments stand one after the other; an offset of 0 says "not stored"."""
     joined = offsets[:, :-1] + byte_counts[:, :-1] == offsets[:, 1:]
-    return offsets[:, 0].copy() if bool(joined.all()) and bool((offsets[:, 0] > 0).all()) else None
+    return bool(joined.all()) and bool((offsets[:, 0] > 0).all())
 
 
 def _segment_table(
