@@ -236,6 +236,11 @@ def test_headers_that_contradict_themselves(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(StorageError, match="contradicts"):
         open_source(path)
+    content[42:44] = np.int16(3).tobytes()
+    content[108:112] = np.float32(0).tobytes()
+    path.write_bytes(content)
+    with pytest.raises(StorageError, match="voxels from byte 0 on"):
+        open_source(path)
 
 
 def test_colours_are_refused(tmp_path: Path) -> None:

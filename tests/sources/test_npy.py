@@ -253,6 +253,15 @@ class TestCreate:
             npy.create(str(tmp_path / "b.npy"), None, self.spec(), True)
         assert sorted(p.name for p in tmp_path.iterdir()) == ["a.npy", "b.npy"]
 
+    def test_overwrite_leaves_alone_what_is_only_called_npy(self, tmp_path: Path) -> None:
+        (tmp_path / "notes.npy").write_text("precious")
+        with pytest.raises(OutputExistsError, match=r"is not a \.npy file"):
+            npy.create(str(tmp_path / "notes.npy"), None, self.spec(), True)
+        assert (tmp_path / "notes.npy").read_text() == "precious"
+        (tmp_path / "empty.npy").touch()
+        with npy.create(str(tmp_path / "empty.npy"), None, self.spec(), True) as made:
+            assert made.shape == (4, 5)
+
     def test_a_failure_leaves_what_was_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         np.save(tmp_path / "a.npy", np.ones(3))
         before = (tmp_path / "a.npy").read_bytes()

@@ -125,8 +125,14 @@ def open_path(path: str, key: str | None = None, mode: str = "r", **options: Any
             f"{path!r} has voxels of dtype {dtype}, such as colours, which cannot be read; bool, integers, floats and "
             "complex can"
         )
-    if any(n < 0 for n in shape) or not all(s is None or math.isfinite(s) for s in scaling):
-        raise StorageError(f"the header of {path!r} contradicts itself: shape {shape}, scaling {scaling}")
+    if (
+        any(n < 0 for n in shape)
+        or not all(s is None or math.isfinite(s) for s in scaling)
+        or offset < header.template_dtype.itemsize
+    ):
+        raise StorageError(
+            f"the header of {path!r} contradicts itself: shape {shape}, scaling {scaling}, voxels from byte {offset} on"
+        )
     return NiftiSource(path, header, RawLayout(offset, shape, dtype, "F"), compressed)
 
 

@@ -159,10 +159,22 @@ def _check_free(place: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise _exists(place)
-    if not place.is_file() or place.suffix.lower() != ".npy":
+    if not _is_npy(place):
         raise OutputExistsError(
             f"{str(place)!r} is not a .npy file, so overwrite=True does not replace it: remove it first"
         )
+
+
+def _is_npy(place: Path) -> bool:
+    """Whether there is a .npy file, or an empty one, as a process that was killed leaves behind."""
+    if not place.is_file():
+        return False
+    try:
+        with place.open("rb") as file:
+            head = file.read(len(npy_format.MAGIC_PREFIX))
+    except OSError as error:
+        raise storage_error(error, f"looking into {str(place)!r}, which is to be replaced,") from error
+    return head in (b"", npy_format.MAGIC_PREFIX)
 
 
 def _exists(place: Path) -> OutputExistsError:
