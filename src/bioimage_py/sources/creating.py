@@ -23,6 +23,7 @@ from bioimage_py.sources.registry import FAMILIES, family_module
 __all__ = ["PlannedOutput", "create_output", "plan_output"]
 
 _CHUNKED = ("zarr", "n5", "precomputed", "hdf5")
+_FILLED_WITH_ZERO = ("n5", "precomputed")
 
 
 class PlannedOutput(NamedTuple):
@@ -82,7 +83,7 @@ def create_output(
     zarr_format
         3 or 2.
     fill_value
-        What voxels read as that were never written. Default: that of `like`, else 0.
+        What voxels read as that were never written. Default: that of `like` where the store can have one, else 0.
     attributes
         Attributes of the array, added to those of `like`.
     overwrite
@@ -150,7 +151,7 @@ def plan_output(
     if attributes:
         metadata = replace(metadata, attributes={**metadata.attributes, **attributes})
     grid, shard_grid = _grids(kind, full, voxel, chunks, shards, kept, metadata, zarr_format)
-    if fill_value is None and kept is not None:
+    if fill_value is None and kept is not None and kind not in _FILLED_WITH_ZERO:
         fill_value = _castable(kept.fill_value, voxel)
     spec = ArraySpec(
         shape=full,
@@ -206,7 +207,7 @@ def _grids(
         keep = old is not None and sensible_chunks(old, shape, dtype.itemsize, metadata.axes)
         grid = old if keep and old is not None else default_chunks(shape, dtype.itemsize, metadata.axes)
         if shard_grid is not None and not _divides(grid, shard_grid):
-            grid = tuple(math.gcd(c, s) for c, s in zip(grid, shard_grid, strict=True))
+            grid = tuple(_nearest_divisor(s, c) for c, s in zip(grid, shard_grid, strict=True))
     if shard_grid is None and chunks is None and like is not None and grid == like.chunks:
         shard_grid = like.shards if kind == "zarr" and zarr_format == 3 else None
     if shard_grid is not None and not _divides(grid, shard_grid):
@@ -214,6 +215,13 @@ def _grids(
             f"shards {shard_grid} must be a multiple of the chunks {grid} on every axis"
         )
     return grid, shard_grid
+
+
+def _nearest_divisor(shard: int, chunk: int) -> int:
+    """Return the extent of a chunk that divides a shard's and is, as a ratio, nearest to the one wished for."""
+    small = [n for n in range(1, math.isqrt(shard) + 1) if shard % n == 0]
+    divisors = {*small, *(shard // n for n in small)}
+    return min(divisors, key=lambda n: (max(n / chunk, chunk / n), n))
 
 
 def _divides(chunks: tuple[int, ...], shards: tuple[int, ...]) -> bool:
@@ -244,7 +252,12 @@ def _dtype(dtype: Any) -> np.dtype[Any]:
 def _castable(value: Any, dtype: np.dtype[Any]) -> Any:
     if value is None:
         return None
+    given = np.asarray(value)
+    if given.dtype.kind == "c" and dtype.kind not in "cb":
+        if given.imag != 0:
+            return None
+        given = given.real
     with np.errstate(all="ignore"):
-        cast_value = np.asarray(value).astype(dtype)
+        cast_value = given.astype(dtype)
     same = cast_value == value or (cast_value != cast_value and value != value)  # noqa: PLR0124 - NaN is not itself
-    return value if same else None
+    return cast_value[()] if same else None

@@ -1,0 +1,96 @@
+"""What `create_output` decides: chunks, shards, fill value and dtype of a new array."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bioimage_py.errors import InvalidArgumentError, UnsupportedFormatError
+from bioimage_py.metadata import ImageMetadata
+from bioimage_py.sources import create_output
+from bioimage_py.sources.creating import plan_output
+from bioimage_py.sources.memory import NumpySource
+
+
+@pytest.mark.parametrize("path", ["a.n5", "a.precomputed"])
+def test_a_fill_value_that_the_store_cannot_have_is_not_taken_over(path: str, tmp_path: Path) -> None:
+    with create_output(
+        tmp_path / "like.zarr", shape=(6, 7, 8), dtype="uint16", chunks=(4, 4, 4), fill_value=7
+    ) as like:
+        with create_output(tmp_path / path, like=like) as made:
+            assert made.fill_value == 0
+        with pytest.raises(InvalidArgumentError, match="no fill value but 0"):
+            create_output(tmp_path / "given" / path, like=like, fill_value=7)
+
+
+@pytest.mark.parametrize(
+    ("fill", "dtype", "kept"),
+    [(7, "uint8", 7), (-1, "uint8", 0), (2 + 0j, "float32", 2), (2 + 1j, "float32", 0), (np.nan, "int16", 0)],
+)
+def test_a_fill_value_is_taken_over_where_the_dtype_holds_it(
+    fill: complex, dtype: str, kept: complex, tmp_path: Path
+) -> None:
+    stored = np.asarray(fill).dtype
+    with (
+        create_output(tmp_path / "like.zarr", shape=(3, 4), dtype=stored, fill_value=fill) as like,
+        create_output(tmp_path / "made.zarr", like=like, dtype=dtype) as made,
+    ):
+        assert made.fill_value == kept
+        assert made.dtype == dtype
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=3))
+def test_default_chunks_divide_the_shards_that_are_given(shards: list[int]) -> None:
+    spec = plan_output("a.zarr", shape=[500] * len(shards), dtype="uint8", shards=shards).spec
+    assert spec.chunks is not None
+    assert spec.shards == tuple(shards)
+    assert all(s % c == 0 for s, c in zip(shards, spec.chunks, strict=True))
+
+
+def test_default_chunks_in_shards_are_no_crumbs() -> None:
+    for extent in (100, 101, 250, 256):
+        spec = plan_output("a.zarr", shape=(500, 500, 500), dtype="uint8", shards=(extent,) * 3).spec
+        assert spec.chunks is not None
+        assert math.prod(spec.chunks) >= 2**15, extent
+
+
+def test_chunks_and_metadata_come_from_the_input_and_what_is_given_wins() -> None:
+    metadata = ImageMetadata(axes=("z", "y", "x"), voxel_size=(2.0, 1.0, 1.0), attributes={"a": 1, "b": 2})
+    like = NumpySource(np.zeros((70, 80, 90), ">u2"), metadata)
+    like.chunks = (32, 64, 64)
+    spec = plan_output("a.zarr", like=like, attributes={"b": 3}).spec
+    assert (spec.shape, spec.dtype, spec.chunks) == ((70, 80, 90), np.dtype("uint16"), (32, 64, 64))
+    assert spec.metadata.voxel_size == (2.0, 1.0, 1.0)
+    assert spec.metadata.attributes == {"a": 1, "b": 3}
+    like.chunks = (1, 80, 90)
+    assert plan_output("a.zarr", like=like).spec.chunks == (64, 64, 64)
+    assert plan_output("a.zarr", like=like, chunks=(8, 8, 8)).spec.chunks == (8, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "needs shape and dtype"),
+        ({"shape": (3, -1), "dtype": "u1"}, "shape must be"),
+        ({"shape": (3, 4), "dtype": "u1", "chunks": (2,)}, "1 axes, but the array has 2"),
+        ({"shape": (3, 4), "dtype": "u1", "chunks": (0, 2)}, "chunks must be"),
+        ({"shape": (3, 4), "dtype": "u1", "chunks": (2, 2), "shards": (3, 2)}, "multiple of the chunks"),
+        ({"shape": (3, 4), "dtype": "voxel"}, "is no numpy dtype"),
+        ({"shape": (3, 4), "dtype": "u1", "zarr_format": 4}, "must be 2 or 3"),
+    ],
+)
+def test_what_does_not_fit_is_named(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        create_output(tmp_path / "a.zarr", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_format_that_is_only_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedFormatError, match=r"TIFF, which is read only.*Zarr"):
+        create_output(tmp_path / "a.tif", shape=(3,), dtype="u1")
