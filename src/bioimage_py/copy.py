@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import warnings
@@ -27,6 +28,7 @@ from bioimage_py.runner import (
     raise_failures,
 )
 from bioimage_py.runner.copy_work import CopyWork
+from bioimage_py.runner.twins import run_twin
 from bioimage_py.sources import Codec, Source, as_source
 
 __all__ = ["copy", "plan"]
@@ -302,26 +304,19 @@ def _execute(
         if progress is not None:
             progress(Journal(0).progress())
         return
-    tuned_input = request.source.for_run(planned.threads, planned.cache_bytes)
-    tuned_output = sink.for_run(planned.threads, 0)
-    tuned_mask = None if request.mask is None else request.mask.for_run(planned.threads, 0)
-    try:
-        kernel = CopyKernel(tuned_input, tuned_output, tuned_mask, casting)
+    with contextlib.ExitStack() as stack:
+        kernel = CopyKernel(
+            stack.enter_context(run_twin(request.source, planned.threads, planned.cache_bytes)),
+            stack.enter_context(run_twin(sink, planned.threads)),
+            None if request.mask is None else stack.enter_context(run_twin(request.mask, planned.threads)),
+            casting,
+        )
         if planned.direct and _copied_at_once(kernel, planned, progress):
             return
         work = CopyWork(kernel, planned.blocking, planned.group_shape, planned.block_ids)
         journal = request.runner.execute(
             work, planned.in_flight, n_bytes=planned.bytes_out, progress=progress
         )
-        tuned_output.flush()
-    finally:
-        for tuned, original in (
-            (tuned_input, request.source),
-            (tuned_mask, request.mask),
-            (tuned_output, sink),
-        ):
-            if tuned is not None and tuned is not original:
-                tuned.close()
     if journal.has_failures:
         raise_failures(journal, planned.block_ids, f"copy of {request.source.name} into {sink.name}")
 
@@ -342,7 +337,6 @@ def _copied_at_once(
     except Exception as error:  # noqa: BLE001 - the blocks will meet it again, and their run reports it
         _log.info("copying the whole array at once failed (%s); going block by block", error)
         return False
-    kernel.output.flush()
     if progress is not None:
         journal.done(planned.block_ids, written)
         progress(journal.progress())

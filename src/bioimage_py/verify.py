@@ -13,6 +13,7 @@ from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.kernels import CompareKernel, Difference
 from bioimage_py.planning import ArrayLayout, PlanOptions, parse_bytes, plan_copy
 from bioimage_py.runner import BlockJournal, LocalRunner, Progress, check_num_workers, raise_failures
+from bioimage_py.runner.twins import run_twin
 from bioimage_py.sources import as_source
 
 __all__ = ["VerifyResult", "verify"]
@@ -126,19 +127,14 @@ def verify(
     limit = None if memory_limit is None else parse_bytes(memory_limit)
     options = PlanOptions(memory_limit=limit, num_workers=num_workers)
     planned = plan_copy(ArrayLayout.of(first), ArrayLayout.of(second), None, options)
-    tuned = (first.for_run(planned.threads, planned.cache_bytes), second.for_run(planned.threads, 0))
-    work = _VerifyWork(CompareKernel(*tuned), planned.blocking)
-    if first.size:
-        try:
-            journal = LocalRunner().execute(
-                work, planned.in_flight, n_bytes=planned.bytes_in, progress=progress
-            )
-        finally:
-            for twin, original in zip(tuned, (first, second), strict=True):
-                if twin is not original:
-                    twin.close()
-        if journal.has_failures:
-            raise_failures(journal, work.block_ids, f"comparison of {first.name} and {second.name}")
+    with (
+        run_twin(first, planned.threads, planned.cache_bytes) as one,
+        run_twin(second, planned.threads) as other,
+    ):
+        work = _VerifyWork(CompareKernel(one, other), planned.blocking)
+        journal = LocalRunner().execute(work, planned.in_flight, n_bytes=planned.bytes_in, progress=progress)
+    if journal.has_failures:
+        raise_failures(journal, work.block_ids, f"comparison of {first.name} and {second.name}")
     return VerifyResult(
         equal=work.found is None,
         different=0 if work.found is None else work.found.count,

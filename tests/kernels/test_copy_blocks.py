@@ -77,7 +77,8 @@ def test_any_blocks_of_any_units_as_numpy_does(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
     mask = None if density is None else np.asarray(rng.random(shape) < density)
     kernel = CopyKernel(source, sink, None if mask is None else as_source(mask))
-    kernel.copy_group(chosen, unit)
+    for whole, parts in kernel.units_of(chosen, unit):
+        kernel.copy_parts(whole, [part for _, part in parts])
     selected = np.zeros(shape, bool)
     for box in chosen:
         selected[(*box.slices, ...)] = True

@@ -110,11 +110,11 @@ def test_unknown_backends_and_configs_are_refused():
 
 
 _INTERRUPTED = """
-import sys, time, threading
+import os, sys, time
 from bioimage_py import get_runner
 from bioimage_py.errors import RunInterrupted
 def slow(item):
-    print("started", flush=True)
+    os.write(1, b"started\\n")
     time.sleep({sleep})
 try:
     get_runner("local").map(slow, 1000, num_workers={workers}, has_return_val=False)

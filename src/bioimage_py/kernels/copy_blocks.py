@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,20 +73,20 @@ class CopyKernel:
             )
         return self._write(unit, buffer)
 
-    def copy_group(self, blocks: Sequence[Box], write_unit: tuple[int, ...]) -> int:
-        """Copy blocks that share write units, unit by unit; return the bytes written."""
+    def units_of(
+        self, blocks: Sequence[Box], write_unit: tuple[int, ...]
+    ) -> Iterator[tuple[Box, list[tuple[int, Box]]]]:
+        """Yield the write units that blocks lie in, with each block's index and its part of the unit."""
         hull = Box(
             tuple(map(min, zip(*(b.begin for b in blocks), strict=True))),
             tuple(map(max, zip(*(b.end for b in blocks), strict=True))),
         )
         units = Blocking(self.output.shape, write_unit)
-        written = 0
         for unit_id in units.ids_in(hull):
             unit = units[unit_id]
-            parts = [shared for block in blocks if not (shared := block.intersect(unit)).is_empty()]
-            if parts:
-                written += self.copy_parts(unit, parts)
-        return written
+            parts = [(n, block.intersect(unit)) for n, block in enumerate(blocks)]
+            if parts := [(n, part) for n, part in parts if not part.is_empty()]:
+                yield unit, parts
 
     def _mask(self, box: Box) -> AnyArray | None:
         return None if self.mask is None else np.asarray(self.mask.read(box)) != 0

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
+import numpy as np
+
 from bioimage_py.errors import InvalidArgumentError, RunnerError
 from bioimage_py.geometry import Box, IdSet
 from bioimage_py.runner.config import RunnerConfig
@@ -163,7 +165,8 @@ class Runner(ABC):
 
 def check_num_workers(num_workers: int) -> None:
     """Raise InvalidArgumentError unless it is a positive integer."""
-    if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 1:
+    integer = isinstance(num_workers, (int, np.integer)) and not isinstance(num_workers, bool)
+    if not integer or num_workers < 1:
         raise InvalidArgumentError(f"num_workers must be a positive integer, got {num_workers!r}")
 
 

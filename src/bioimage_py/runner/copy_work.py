@@ -51,11 +51,18 @@ class CopyWork:
         return BlockGroups(self.blocking, self.group_shape)
 
     def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
-        """Copy the blocks of one group and record them."""
+        """Copy the blocks of one group and record them; a write unit that fails takes only its own blocks with it."""
         if self._groups.single:
-            written = self.kernel.copy_box(self.blocking[blocks[0]])
-        else:
-            unit = self.kernel.output.write_unit
-            assert unit is not None
-            written = self.kernel.copy_group([self.blocking[i] for i in blocks], unit)
-        journal.done(blocks, written)
+            journal.done(blocks, self.kernel.copy_box(self.blocking[blocks[0]]))
+            return
+        unit_shape = self.kernel.output.write_unit
+        assert unit_shape is not None
+        written, failed = 0, set[int]()
+        for unit, parts in self.kernel.units_of([self.blocking[i] for i in blocks], unit_shape):
+            try:
+                written += self.kernel.copy_parts(unit, [part for _, part in parts])
+            except Exception as error:  # noqa: BLE001 - recorded: the run ends with it in a RunnerError
+                lost = {blocks[n] for n, _ in parts} - failed
+                journal.failed(sorted(lost), error)
+                failed |= lost
+        journal.done([i for i in blocks if i not in failed], written)

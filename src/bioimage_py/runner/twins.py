@@ -1,0 +1,39 @@
+"""Twins of sources that are tuned for one run and closed after it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from bioimage_py.sources import Source
+
+__all__ = ["run_twin"]
+
+
+@contextlib.contextmanager
+def run_twin(source: Source, threads: int, cache_bytes: int = 0) -> Iterator[Source]:
+    """Give a twin of a source for a run, and flush and close it afterwards; the source itself stays as it is.
+
+    Parameters
+    ----------
+    source
+        The source.
+    threads, cache_bytes
+        As for `Source.for_run`.
+    """
+    twin = source.for_run(threads, cache_bytes)
+    try:
+        yield twin
+        twin.flush()
+    except KeyboardInterrupt:
+        # Threads that are in the middle of a block go on using it; it is closed when they have let go of it.
+        raise
+    except BaseException:
+        _close(twin, source)
+        raise
+    _close(twin, source)
+
+
+def _close(twin: Source, source: Source) -> None:
+    if twin is not source:
+        twin.close()
