@@ -25,6 +25,7 @@ from bioimage_py.errors import (
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources import ArraySpec, Codec, Source, as_source, from_spec, npy, open_source
+from bioimage_py.sources.file_bytes import FileBytes
 from bioimage_py.sources.raw_file import RawLayout, RawVoxels
 
 from .contract import SourceContract, WritableSourceContract, textured
@@ -102,7 +103,7 @@ def test_raw_voxels_are_read_and_written_as_numpy_does(
     expected = textured(shape, dtype)
     path = tmp_path_factory.getbasetemp() / "raw.bin"
     path.write_bytes(b"\xaa" * offset + expected.tobytes(order=order) + b"\xaa" * 5)
-    voxels = RawVoxels("raw", os.open(path, os.O_RDWR), RawLayout(offset, shape, np.dtype(dtype), order))
+    voxels = RawVoxels(FileBytes.open(str(path), "r+"), RawLayout(offset, shape, np.dtype(dtype), order))
     if not box.is_empty():
         np.testing.assert_array_equal(voxels.read(box), expected[box.slices])
         expected[(*box.slices, ...)] = textured(box.shape, dtype, seed=5)

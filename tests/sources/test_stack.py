@@ -22,9 +22,9 @@ from bioimage_py.errors import (
 )
 from bioimage_py.geometry import Box
 from bioimage_py.sources import Source, from_spec, open_source, stack
+from bioimage_py.sources.file_bytes import FileBytes
 from bioimage_py.sources.stack_listing import natural_key
 from bioimage_py.sources.tiff import TiffSource
-from bioimage_py.sources.tiff_files import Descriptor
 from bioimage_py.sources.tiff_ifd import first_page
 from tests.sources.contract import SourceContract, textured
 
@@ -360,7 +360,7 @@ class TestCost:
     def test_first_page_is_what_tifffile_says(self, options: dict[str, Any], tmp_path: Path) -> None:
         path = tmp_path / "a.tif"
         tifffile.imwrite(path, textured((300, 200), "uint16"), description="x" * 9000, **options)
-        found = first_page(Descriptor(str(path)))
+        found = first_page(FileBytes.open(str(path)))
         with tifffile.TiffFile(path) as file:
             assert found is not None
             assert found.offsets == tuple(file.pages.first.dataoffsets)

@@ -436,7 +436,7 @@ class TestBadFiles:
         tifffile.imwrite(path, textured((12, 40, 50), "uint16"))
         with open_source(path) as source:
             os.truncate(path, 30_000)
-            with pytest.raises(StorageError, match="truncated: expected 48000 bytes"):
+            with pytest.raises(StorageError, match=r"truncated.*expected 48000 bytes"):
                 source[...]
 
     def test_corrupt_tile_is_named(self, tmp_path: Path) -> None:

@@ -14,53 +14,12 @@ import numpy as np
 
 from bioimage_py.errors import StorageError
 from bioimage_py.sources.base import AnyArray
+from bioimage_py.sources.file_bytes import FileBytes
 from bioimage_py.sources.hdf5_dataset import DatasetDescription, describe
 from bioimage_py.sources.hdf5_errors import FOREIGN_ERRORS, hdf5_errors, hdf5_words
 from bioimage_py.sources.hdf5_files import file_key, reading, writer_of
 
-__all__ = ["ChunkIndex", "ChunkPlace", "DatasetOnDisk", "Placement", "ReadDescriptor"]
-
-_MOST_PER_CALL = 1 << 30
-
-
-class ReadDescriptor:
-    """A file descriptor of our own, closed when the last one who uses it lets go."""
-
-    def __init__(self, path: str) -> None:
-        try:
-            self.number = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-        except OSError as error:
-            raise StorageError(f"{path!r} cannot be read: {error}") from error
-
-    def __del__(self) -> None:
-        if hasattr(self, "number"):
-            os.close(self.number)
-
-    def read_into(self, target: memoryview, offset: int) -> None:
-        """Fill a buffer of bytes from an offset of the file; raises StorageError where the file ends before."""
-        done = 0
-        while done < len(target):
-            try:
-                n = os.preadv(self.number, [target[done : done + _MOST_PER_CALL]], offset + done)
-            except OSError as error:
-                raise StorageError(f"reading {len(target)} bytes at {offset} failed: {error}") from error
-            if not n:
-                raise StorageError(
-                    f"the file ends {len(target) - done} bytes before the end of it; it is truncated"
-                )
-            done += n
-
-    def read(self, n_bytes: int, offset: int) -> bytes:
-        """Return `n_bytes` at an offset of the file."""
-        try:
-            data = os.pread(self.number, n_bytes, offset) if n_bytes < _MOST_PER_CALL else b""
-        except OSError as error:
-            raise StorageError(f"reading {n_bytes} bytes at {offset} failed: {error}") from error
-        if len(data) != n_bytes:
-            whole = bytearray(n_bytes)
-            self.read_into(memoryview(whole), offset)
-            return bytes(whole)
-        return data
+__all__ = ["ChunkIndex", "ChunkPlace", "DatasetOnDisk", "Placement"]
 
 
 @dataclass(frozen=True)
@@ -145,7 +104,7 @@ class Placement:
 
     Attributes
     ----------
-    descriptor
+    file
         Where to read.
     stamp
         Differs when the bytes may have moved since.
@@ -155,7 +114,7 @@ class Placement:
         The beginning of a contiguous dataset, None where nothing was ever written.
     """
 
-    descriptor: ReadDescriptor
+    file: FileBytes
     stamp: tuple[Any, ...]
     chunks: ChunkIndex | None = None
     offset: int | None = None
@@ -183,14 +142,14 @@ class DatasetOnDisk:
             If the dataset is gone or was replaced since it was opened.
         """
         placed = self._placed
-        stamp = None if placed is None else self._stamp(placed.descriptor)
+        stamp = None if placed is None else self._stamp(placed.file)
         if placed is not None and placed.stamp == stamp:
             return placed
         if placed is not None and stamp is None:
             return None
         with self._lock:
             placed = self._placed
-            if placed is None or placed.stamp != self._stamp(placed.descriptor):
+            if placed is None or placed.stamp != self._stamp(placed.file):
                 placed = self._placed = self._locate()
             return placed
 
@@ -199,9 +158,9 @@ class DatasetOnDisk:
         """What `current` returned last, without asking again."""
         return self._placed
 
-    def _stamp(self, descriptor: ReadDescriptor) -> tuple[Any, ...] | None:
+    def _stamp(self, file: FileBytes) -> tuple[Any, ...] | None:
         """Return what stays equal while nothing is written into the dataset, None while a source of ours writes it."""
-        found = os.fstat(descriptor.number)
+        found = os.fstat(file.number)
         writer = writer_of((found.st_dev, found.st_ino))
         if writer is None:
             return ("file", found.st_mtime_ns, found.st_size)
@@ -216,19 +175,21 @@ class DatasetOnDisk:
             writer = None if described.file is None else writer_of(described.file)
             if file.mode != "r" and (writer is None or writer.file != file):
                 return None
-            descriptor = ReadDescriptor(described.path)
-            stamp = self._stamp(descriptor)
-            if stamp is None or file_key(descriptor.number) != described.file:
+            bytes_of_file = FileBytes.open(described.path)
+            stamp = self._stamp(bytes_of_file)
+            if stamp is None or file_key(bytes_of_file.number) != described.file:
                 return None
             if not described.bytes_readable:
-                return Placement(descriptor, stamp)
+                return Placement(bytes_of_file, stamp)
             with hdf5_errors(f"reading the chunk index of {described.name!r} failed"):
                 base = _missing_base(file)
                 if described.layout == "chunked":
                     chunks = collect_index(dataset, described, base[0])
-                    return Placement(descriptor, stamp, chunks=chunks)
+                    return Placement(bytes_of_file, stamp, chunks=chunks)
                 offset = dataset.id.get_offset()
-                return Placement(descriptor, stamp, offset=None if offset is None else int(offset) + base[1])
+                return Placement(
+                    bytes_of_file, stamp, offset=None if offset is None else int(offset) + base[1]
+                )
 
     def reopen(self, file: h5py.File) -> h5py.Dataset:
         """Return the dataset in its opened file; raises StorageError if it is not the one that was described."""

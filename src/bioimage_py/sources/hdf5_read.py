@@ -13,12 +13,12 @@ from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import AnyArray, FileSource, StoredSize
 from bioimage_py.sources.chunked import ChunkedFileSource, DecodedChunks
+from bioimage_py.sources.file_regions import ArrayInFile, read_region
 from bioimage_py.sources.hdf5_dataset import DatasetDescription, object_address
 from bioimage_py.sources.hdf5_errors import hdf5_errors
 from bioimage_py.sources.hdf5_files import file_key, reading
 from bioimage_py.sources.hdf5_index import ChunkPlace, DatasetOnDisk, Placement
 from bioimage_py.sources.hdf5_plugins import need_filters
-from bioimage_py.sources.hdf5_regions import read_region
 
 __all__ = ["Hdf5RegionSource", "Hdf5Source", "stored_source"]
 
@@ -138,7 +138,7 @@ class Hdf5Source(_StoredDataset, ChunkedFileSource):
         self, described: DatasetDescription, placed: Placement, place: ChunkPlace, position: tuple[int, ...]
     ) -> AnyArray:
         try:
-            stored = placed.descriptor.read(place.n_bytes, place.offset)
+            stored = placed.file.read(place.offset, place.n_bytes)
             data = described.pipeline.decode(stored, place.mask)
         except StorageError as error:
             raise StorageError(
@@ -162,8 +162,11 @@ class Hdf5RegionSource(_StoredDataset):
             return self._read_through_hdf5(box)
         if placed.offset is None:
             return np.full(box.shape, self.fill_value, self.dtype)
+        voxels = np.empty(box.shape, described.stored_dtype)
         try:
-            voxels = read_region(placed.descriptor, placed.offset, self.shape, described.stored_dtype, box)
+            read_region(
+                placed.file, ArrayInFile(placed.offset, self.shape, described.stored_dtype), box, voxels
+            )
         except StorageError as error:
             raise StorageError(f"{box} of {self.name!r} cannot be read: {error}") from error
         return _as_native(voxels)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import PurePath
 from typing import Any
 
@@ -14,7 +13,7 @@ from bioimage_py.errors import StorageError, UnsupportedFormatError
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import Source, SourceSpec
 from bioimage_py.sources.raw_file import RawFileSource, RawLayout, RawVoxels
-from bioimage_py.sources.single_file import check_single_array, open_descriptor
+from bioimage_py.sources.single_file import check_single_array, open_file
 
 __all__ = ["MrcSource", "open_path", "open_spec"]
 
@@ -54,14 +53,9 @@ def open_path(path: str, key: str | None = None, mode: str = "r", **options: Any
         If it is empty or shorter than its header says.
     """
     check_single_array("MRC", path, key, mode, writable=False, options=options)
-    descriptor = open_descriptor(path, mode)
-    try:
-        header = _header(path, os.pread(descriptor, _HEADER_BYTES, 0), os.fstat(descriptor).st_size)
-        layout = _layout(path, header)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return MrcSource(path, RawVoxels(repr(path), descriptor, layout), header)
+    file = open_file(path, mode)
+    header = _header(path, file.read(0, min(_HEADER_BYTES, file.size)), file.size)
+    return MrcSource(path, RawVoxels(file, _layout(path, header)), header)
 
 
 def open_spec(spec: SourceSpec) -> Source:

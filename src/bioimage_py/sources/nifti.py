@@ -19,18 +19,19 @@ from bioimage_py.errors import StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata, normalise_unit
 from bioimage_py.sources.base import AnyArray, Source, SourceSpec
+from bioimage_py.sources.file_bytes import FileBytes, file_error
 from bioimage_py.sources.raw_file import RawLayout, RawVoxels
 from bioimage_py.sources.single_file import (
     SingleFileSource,
     check_single_array,
-    open_descriptor,
-    storage_error,
+    open_file,
 )
 
 __all__ = ["NiftiSource", "open_path", "open_spec"]
 
 _AXES = ("x", "y", "z", "t", "u", "v", "w")
 _PIECE = 2**20
+_HEAD = 544
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -70,7 +71,7 @@ class NiftiSource(SingleFileSource):
         self._voxels: RawVoxels | None = None
         self._closed = False
         if not compressed:
-            self._voxels = RawVoxels(repr(path), open_descriptor(path, "r"), layout)
+            self._voxels = RawVoxels(open_file(path, "r"), layout)
 
     @property
     def metadata(self) -> ImageMetadata:
@@ -143,17 +144,15 @@ def open_spec(spec: SourceSpec) -> Source:
 
 def _head(path: str) -> tuple[bytes, bool]:
     """Return the first bytes, decompressed, and whether the file is compressed."""
-    descriptor = open_descriptor(path, "r")
-    with os.fdopen(descriptor, "rb") as file:
-        head = file.read(544)
-        if not head.startswith(_GZIP_MAGIC):
-            return head, False
-        file.seek(0)
-        try:
-            with gzip.open(file) as stream:
-                return stream.read(544), True
-        except (OSError, EOFError, zlib.error) as error:
-            raise _damaged(path, error) from error
+    file = open_file(path, "r")
+    head = file.read(0, min(_HEAD, file.size))
+    if not head.startswith(_GZIP_MAGIC):
+        return head, False
+    try:
+        with gzip.open(path) as stream:
+            return stream.read(_HEAD), True
+    except (OSError, EOFError, zlib.error) as error:
+        raise _damaged(path, error) from error
 
 
 def _header(path: str, head: bytes) -> Any:
@@ -189,9 +188,9 @@ def _decompressed(path: str, layout: RawLayout) -> RawVoxels:
         except StorageError:
             raise
         except OSError as error:
-            raise storage_error(error, f"reading {path!r}") from error
+            raise file_error(error, f"reading {path!r}") from error
         unpacked.flush()
-        return RawVoxels(f"{path!r} (decompressed)", os.dup(unpacked.fileno()), layout)
+        return RawVoxels(FileBytes(os.dup(unpacked.fileno()), f"{path!r} (decompressed)"), layout)
 
 
 def _store(unpacked: Any, piece: bytes, path: str) -> None:
@@ -199,7 +198,7 @@ def _store(unpacked: Any, piece: bytes, path: str) -> None:
         unpacked.write(piece)
     except OSError as error:
         folder = tempfile.gettempdir()
-        raise storage_error(
+        raise file_error(
             error, f"decompressing {path!r} into a temporary file in {folder!r} (TMPDIR)"
         ) from error
 

@@ -26,8 +26,9 @@ from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import AnyArray, Source, SourceSpec
-from bioimage_py.sources.raw_file import RawFileSource, RawLayout, RawVoxels, write_exactly
-from bioimage_py.sources.single_file import check_single_array, open_descriptor, storage_error
+from bioimage_py.sources.file_bytes import FileBytes, file_error
+from bioimage_py.sources.raw_file import RawFileSource, RawLayout, RawVoxels
+from bioimage_py.sources.single_file import check_single_array, open_file
 
 __all__ = ["NpySource", "create", "open_path", "open_spec"]
 
@@ -61,13 +62,9 @@ def open_path(path: str, key: str | None = None, mode: str = "r", **options: Any
         If it is empty or shorter than its header says.
     """
     check_single_array(".npy", path, key, mode, writable=True, options=options)
-    descriptor = open_descriptor(path, mode)
-    try:
-        layout = _layout(path, os.pread(descriptor, _HEADER_LIMIT, 0))
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return NpySource(path, mode, RawVoxels(repr(path), descriptor, layout))
+    file = open_file(path, mode)
+    layout = _layout(path, file.read(0, min(_HEADER_LIMIT, file.size)))
+    return NpySource(path, mode, RawVoxels(file, layout))
 
 
 def open_spec(spec: SourceSpec) -> Source:
@@ -146,7 +143,7 @@ def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> Sour
     except OSError as error:
         if error.errno == errno.EROFS:
             raise ReadOnlyError(f"cannot make {path!r}: its file system is read-only") from error
-        raise storage_error(error, f"making {path!r}") from error
+        raise file_error(error, f"making {path!r}") from error
     return open_path(path, mode="r+")
 
 
@@ -173,7 +170,7 @@ def _is_npy(place: Path) -> bool:
         with place.open("rb") as file:
             head = file.read(len(npy_format.MAGIC_PREFIX))
     except OSError as error:
-        raise storage_error(error, f"looking into {str(place)!r}, which is to be replaced,") from error
+        raise file_error(error, f"looking into {str(place)!r}, which is to be replaced,") from error
     return head in (b"", npy_format.MAGIC_PREFIX)
 
 
@@ -188,7 +185,7 @@ def _make(place: Path, dtype: np.dtype[Any], spec: ArraySpec) -> None:
     """Write header and length; what is replaced stays until the new file is complete."""
     replaces = os.path.lexists(place)
     made = place.with_name(f".{place.name}.{secrets.token_hex(4)}.partial") if replaces else place
-    descriptor = os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    file = FileBytes(os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), repr(str(made)))
     try:
         header = BytesIO()
         described = cast("str", npy_format.dtype_to_descr(dtype))
@@ -196,27 +193,25 @@ def _make(place: Path, dtype: np.dtype[Any], spec: ArraySpec) -> None:
             header, {"shape": spec.shape, "fortran_order": False, "descr": described}
         )
         layout = RawLayout(header.tell(), spec.shape, dtype)
-        write_exactly(descriptor, header.getbuffer(), 0)
-        os.truncate(descriptor, layout.offset + layout.nbytes)
+        file.write(0, header.getbuffer())
+        os.truncate(file.number, layout.offset + layout.nbytes)
         if spec.fill_value is not None and layout.nbytes:
-            _fill(descriptor, layout, spec.fill_value)
+            _fill(file, layout, spec.fill_value)
         if replaces:
             made.replace(place)
     except BaseException:
         made.unlink(missing_ok=True)
         raise
-    finally:
-        os.close(descriptor)
 
 
-def _fill(descriptor: int, layout: RawLayout, fill_value: Any) -> None:
+def _fill(file: FileBytes, layout: RawLayout, fill_value: Any) -> None:
     value = np.asarray(fill_value).astype(layout.dtype)
     if not any(value.tobytes()):
         return
     piece = memoryview(np.full(max(1, _FILL_BYTES // layout.dtype.itemsize), value).tobytes())
     end = layout.offset + layout.nbytes
     for at in range(layout.offset, end, len(piece)):
-        write_exactly(descriptor, piece[: end - at], at)
+        file.write(at, piece[: end - at])
 
 
 def _warn_of_lost(path: str, metadata: ImageMetadata) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Mapping
 from typing import Any
 
-from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, SourceNotFoundError, StorageError
+from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, StorageError
 from bioimage_py.sources.base import FileSource, StoredSize
+from bioimage_py.sources.file_bytes import FileBytes
 from bioimage_py.sources.identity import Identity, file_identity
 from bioimage_py.sources.location import is_url
 
-__all__ = ["SingleFileSource", "check_single_array", "open_descriptor", "storage_error"]
+__all__ = ["SingleFileSource", "check_single_array", "open_file"]
 
 
 class SingleFileSource(FileSource):
@@ -58,8 +58,8 @@ def check_single_array(
         )
 
 
-def open_descriptor(path: str, mode: str) -> int:
-    """Open a local file for positioned reads, and writes in mode `"r+"`; the caller closes it.
+def open_file(path: str, mode: str) -> FileBytes:
+    """Open a local file for reading, in mode `"r+"` for writing too.
 
     Raises
     ------
@@ -70,33 +70,8 @@ def open_descriptor(path: str, mode: str) -> int:
     StorageError
         If it is empty, a folder, or cannot be opened.
     """
-    try:
-        descriptor = os.open(path, (os.O_RDWR if mode == "r+" else os.O_RDONLY) | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise SourceNotFoundError(f"there is no file {path!r}") from error
-    except OSError as error:
-        if mode == "r+" and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise ReadOnlyError(f"{path!r} may not be written: {os.strerror(error.errno)}") from error
-        raise storage_error(error, f"opening {path!r}") from error
-    try:
-        if os.fstat(descriptor).st_size == 0:
-            raise StorageError(f"{path!r} is no image: the file is empty (0 bytes)")
-        os.pread(descriptor, 1, 0)
-    except OSError as error:
-        os.close(descriptor)
-        if isinstance(error, StorageError):
-            raise
-        raise storage_error(error, f"opening {path!r}") from error
-    return descriptor
-
-
-def storage_error(error: OSError, doing: str) -> StorageError:
-    """Return the StorageError that says what failed, and what to do where that is known."""
-    hints = {
-        errno.ENOSPC: "no space left on the disk; make room or choose another folder",
-        errno.EDQUOT: "no space left in the quota; make room or choose another folder",
-        errno.EACCES: "permission denied; ask its owner for access",
-        errno.EISDIR: "it is a folder",
-    }
-    reason = hints.get(error.errno or 0) or error.strerror or str(error)
-    return StorageError(f"{doing} failed: {reason}")
+    file = FileBytes.open(path, mode)
+    if file.size == 0:
+        raise StorageError(f"{path!r} is no image: the file is empty (0 bytes)")
+    file.read(0, 1)
+    return file

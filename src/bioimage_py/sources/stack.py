@@ -17,10 +17,10 @@ from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import AnyArray, FileSource, Source, SourceSpec, StoredSize
 from bioimage_py.sources.chunked import ChunkedFileSource
+from bioimage_py.sources.file_bytes import OpenFiles
 from bioimage_py.sources.identity import file_identity
 from bioimage_py.sources.stack_listing import list_slices
 from bioimage_py.sources.stack_slices import Pictures, PictureSource, SliceOpener, slice_opener
-from bioimage_py.sources.tiff_files import OpenFiles
 
 __all__ = ["StackSource", "open_path", "open_spec"]
 

@@ -18,10 +18,10 @@ from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import AnyArray, FileSource, Source, StoredSize
 from bioimage_py.sources.chunked import ChunkedFileSource
+from bioimage_py.sources.file_bytes import OpenFiles
 from bioimage_py.sources.identity import file_identity
 from bioimage_py.sources.location import family_by_content
 from bioimage_py.sources.tiff import Reading, TiffSource
-from bioimage_py.sources.tiff_files import OpenFiles
 from bioimage_py.sources.tiff_ifd import FirstPage, first_page
 from bioimage_py.sources.tiff_layout import in_one_piece, layout_of
 from bioimage_py.sources.tiff_metadata import TiffTexts

@@ -20,12 +20,12 @@ from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import AnyArray, Source, SourceSpec, StoredSize
 from bioimage_py.sources.chunked import ChunkedFileSource
+from bioimage_py.sources.file_bytes import FileBytes, OpenFiles
+from bioimage_py.sources.file_regions import ArrayInFile, read_region
 from bioimage_py.sources.identity import file_identity
 from bioimage_py.sources.location import is_url
-from bioimage_py.sources.tiff_files import Descriptor, OpenFiles
 from bioimage_py.sources.tiff_metadata import metadata_of
 from bioimage_py.sources.tiff_parsing import ParsedTiff, parse_tiff, series_titles
-from bioimage_py.sources.tiff_raw import read_region
 
 __all__ = ["Reading", "TiffSource", "list_arrays", "open_path", "open_spec"]
 
@@ -104,7 +104,7 @@ class Reading:
     cache_bytes
         Decoded bytes to keep.
     files
-        Descriptors shared with others, or None for its own.
+        FileBytess shared with others, or None for its own.
     """
 
     threads: int = 1
@@ -205,13 +205,13 @@ class TiffSource(ChunkedFileSource):
         super().close()
         self._files = None
 
-    def _descriptor(self, number: int) -> Descriptor:
+    def _descriptor(self, number: int) -> FileBytes:
         files = self._files
         if files is None:
             raise StorageError(f"{self.name} is closed; open it again to read")
         return files.get(self._layout.paths[number])
 
-    def _file_of(self, page: int) -> Descriptor:
+    def _file_of(self, page: int) -> FileBytes:
         files = self._layout.page_file
         return self._descriptor(0 if files is None else int(files[page]))
 
@@ -224,13 +224,14 @@ class TiffSource(ChunkedFileSource):
         stored = layout.coding.file_dtype
         out = np.empty(box.shape, stored)
         if len(layout.raw_offsets) == 1:
-            read_region(self._descriptor(0), int(layout.raw_offsets[0]), (self.shape, stored), box, out)
+            in_file = ArrayInFile(int(layout.raw_offsets[0]), self.shape, stored)
+            read_region(self._descriptor(0), in_file, box, out)
         else:
             split = layout.split
             inner = Box(box.begin[split:], box.end[split:])
             for place, page in self._pages_in(box):
-                offset = int(layout.raw_offsets[page])
-                read_region(self._file_of(page), offset, (self.shape[split:], stored), inner, out[place])
+                in_file = ArrayInFile(int(layout.raw_offsets[page]), self.shape[split:], stored)
+                read_region(self._file_of(page), in_file, inner, out[place])
         return out if stored == self.dtype else out.byteswap(inplace=True).view(self.dtype)
 
     def _pages_in(self, box: Box) -> Iterator[tuple[tuple[int, ...], int]]:

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from bioimage_py.sources.tiff_files import Descriptor
+from bioimage_py.sources.file_bytes import FileBytes
 
 __all__ = ["FirstPage", "first_page"]
 
@@ -66,7 +66,7 @@ class FirstPage(NamedTuple):
     jpeg_tables: bytes | None
 
 
-def first_page(file: Descriptor) -> FirstPage | None:
+def first_page(file: FileBytes) -> FirstPage | None:
     """Read the first page's tags; None if the file is anything out of the ordinary, for tifffile to judge."""
     try:
         return _first_page(file)
@@ -74,7 +74,7 @@ def first_page(file: Descriptor) -> FirstPage | None:
         return None
 
 
-def _first_page(file: Descriptor) -> FirstPage | None:
+def _first_page(file: FileBytes) -> FirstPage | None:
     tags = _Tags(file)
     signature: list[object] = [tags.order, tags.big, tags.further_pages]
     segments: dict[int, tuple[int, ...]] = {}
@@ -107,7 +107,7 @@ class _Tags:
         If the file is not as it should be.
     """
 
-    def __init__(self, file: Descriptor) -> None:
+    def __init__(self, file: FileBytes) -> None:
         self._file = file
         self._head = head = file.read(0, min(_HEAD, file.size))
         self.order = {b"II": "<", b"MM": ">"}[head[:2]]

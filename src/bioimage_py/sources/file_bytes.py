@@ -1,0 +1,145 @@
+"""Bytes of files by offset, from any number of threads: `pread` and `pwrite` on descriptors that cannot be mixed up."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections import OrderedDict
+
+from bioimage_py.errors import ReadOnlyError, SourceNotFoundError, StorageError
+
+__all__ = ["FileBytes", "OpenFiles", "file_error"]
+
+_PER_CALL = 2**30  # Linux moves at most 2 GiB - 4 KiB in one call
+
+
+class FileBytes:
+    """An open file; closed when the last one that holds it lets go of it.
+
+    There is no `close`: a number that is closed while another thread is about to use it may by then belong to another
+    file, which would be read, or written, in its place.
+
+    Parameters
+    ----------
+    number
+        An open file descriptor, which now belongs to this object.
+    name
+        What the file is called in messages.
+
+    Attributes
+    ----------
+    number
+        The descriptor.
+    size
+        Bytes in the file when it was opened.
+    """
+
+    def __init__(self, number: int, name: str) -> None:
+        self.number = number
+        self.name = name
+        self.size = os.fstat(number).st_size
+
+    @classmethod
+    def open(cls, path: str, mode: str = "r") -> FileBytes:
+        """Open a file that is there, for reading, or in mode `"r+"` for writing too.
+
+        Raises
+        ------
+        SourceNotFoundError
+            If it is not there.
+        ReadOnlyError
+            If it may not be written and `mode` is `"r+"`.
+        StorageError
+            If it cannot be opened.
+        """
+        try:
+            number = os.open(path, (os.O_RDWR if mode == "r+" else os.O_RDONLY) | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise SourceNotFoundError(f"there is no file {path!r}") from error
+        except OSError as error:
+            if mode == "r+" and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise ReadOnlyError(f"{path!r} may not be written: {os.strerror(error.errno)}") from error
+            raise file_error(error, f"opening {path!r}") from error
+        return cls(number, repr(path))
+
+    def __del__(self) -> None:
+        os.close(self.number)
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Return exactly `count` bytes; raises StorageError if the file ends before."""
+        try:
+            data = os.pread(self.number, min(count, _PER_CALL), offset)
+        except OSError as error:
+            raise file_error(error, f"reading {self.name} at byte {offset}") from error
+        if len(data) == count:
+            return data
+        buffer = bytearray(count)
+        self.read_into(offset, memoryview(buffer))
+        return bytes(buffer)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer of bytes; raises StorageError if the file ends before."""
+        done = 0
+        while done < len(buffer):
+            try:
+                n = os.preadv(self.number, [buffer[done : done + _PER_CALL]], offset + done)
+            except OSError as error:
+                raise file_error(error, f"reading {self.name} at byte {offset + done}") from error
+            if n == 0:
+                raise StorageError(
+                    f"{self.name} is truncated, or was cut while it was open: expected {len(buffer)} bytes at byte "
+                    f"{offset}, found {done}; the file has {os.fstat(self.number).st_size} bytes. Copy it again from "
+                    "where it came from"
+                )
+            done += n
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Write all of `data`; raises StorageError if the disk is full or fails."""
+        done = 0
+        while done < len(data):
+            try:
+                done += os.pwrite(self.number, data[done : done + _PER_CALL], offset + done)
+            except OSError as error:
+                raise file_error(error, f"writing {self.name}") from error
+
+
+class OpenFiles:
+    """Files by path, at most `max_open` kept open; one in use by a thread stays open until it is done.
+
+    Parameters
+    ----------
+    max_open
+        How many to keep.
+    """
+
+    def __init__(self, max_open: int = 8) -> None:
+        self.max_open = max_open
+        self._lock = threading.Lock()
+        self._open: OrderedDict[str, FileBytes] = OrderedDict()
+
+    def get(self, path: str) -> FileBytes:
+        """Return a file, opening it if need be; raises as `FileBytes.open` does."""
+        with self._lock:
+            found = self._open.get(path)
+            if found is not None:
+                self._open.move_to_end(path)
+                return found
+        opened = FileBytes.open(path)
+        with self._lock:
+            self._open[path] = opened
+            while len(self._open) > self.max_open:
+                self._open.popitem(last=False)
+        return opened
+
+
+def file_error(error: OSError, doing: str) -> StorageError:
+    """Return the StorageError that says what failed, and what to do where that is known."""
+    hints = {
+        errno.ENOSPC: "no space left on the disk; make room or choose another folder",
+        errno.EDQUOT: "no space left in the quota; make room or choose another folder",
+        errno.EACCES: "permission denied; ask its owner for access",
+        errno.EISDIR: "it is a folder",
+    }
+    reason = hints.get(error.errno or 0) or error.strerror or str(error)
+    return StorageError(f"{doing} failed: {reason}")
