@@ -579,6 +579,22 @@ def test_nothing_is_held_open_for_reading(tmp_path: Path) -> None:
         assert [s[51] for s in sources] == [51, 51]
 
 
+def test_attributes_are_read_once_and_not_for_every_region(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = store(tmp_path / "a.h5", np.arange(90), "x", chunks=(10,), scaleoffset=0)
+    with h5py.File(path, "r+") as file:
+        file["x"].attrs["note"] = "stays"
+    with open_source(path) as source:
+
+        def refuse(*_: object) -> None:
+            raise AssertionError("attributes were read again")
+
+        monkeypatch.setattr(h5py.AttributeManager, "__getitem__", refuse)
+        assert source[25:28].tolist() == [25, 26, 27]
+        assert source.metadata.attributes == {"note": "stays"}
+
+
 def test_a_writer_that_nobody_closes_lets_go_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     output = hdf5.create(str(path), None, ArraySpec((4,), np.dtype("uint8"), (2,)), False)

@@ -111,8 +111,15 @@ def object_address(dataset: h5py.HLObject) -> int:
     return int(h5py.h5o.get_info(dataset.id).addr)
 
 
-def describe(dataset: h5py.Dataset) -> DatasetDescription:
+def describe(dataset: h5py.Dataset, *, attributes: bool = True) -> DatasetDescription:
     """Read all that is to be known about an open dataset.
+
+    Parameters
+    ----------
+    dataset
+        The dataset.
+    attributes
+        Whether to read its attributes too, which takes longer than all else; otherwise `metadata` says nothing.
 
     Raises
     ------
@@ -145,7 +152,7 @@ def describe(dataset: h5py.Dataset) -> DatasetDescription:
             filters=_filters(created) if chunked else (),
             fill_value=np.asarray(dataset.fillvalue, dtype.newbyteorder("="))[()],
             plain_bytes=_means_the_same(dataset, dtype),
-            metadata=read_metadata(dataset, len(shape)),
+            metadata=read_metadata(dataset, len(shape)) if attributes else ImageMetadata(),
         )
 
 
