@@ -73,6 +73,25 @@ def test_chunks_and_metadata_come_from_the_input_and_what_is_given_wins() -> Non
     assert plan_output("a.zarr", like=like, chunks=(8, 8, 8)).spec.chunks == (8, 8, 8)
 
 
+@pytest.mark.parametrize("path", ["a.zarr", "v2.zarr", "a.n5", "a.h5", "a.precomputed"])
+def test_attributes_that_json_has_no_word_for_are_stored_nonetheless(path: str, tmp_path: Path) -> None:
+    attributes = {"nodata": np.float32("nan"), "range": np.array([0, np.inf])}
+    with create_output(
+        tmp_path / path,
+        shape=(4, 5, 6),
+        dtype="u1",
+        attributes=attributes,
+        zarr_format=2 if path.startswith("v2") else 3,
+    ) as made:
+        found = made.metadata.attributes
+    if path == "a.h5":
+        assert np.isnan(found["nodata"])
+        assert found["range"] == [0, np.inf]
+    else:
+        assert found["nodata"] == "NaN"
+        assert found["range"] == [0, "Infinity"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -82,6 +101,7 @@ def test_chunks_and_metadata_come_from_the_input_and_what_is_given_wins() -> Non
         ({"shape": (3, 4), "dtype": "u1", "chunks": (0, 2)}, "chunks must be"),
         ({"shape": (3, 4), "dtype": "u1", "chunks": (2, 2), "shards": (3, 2)}, "multiple of the chunks"),
         ({"shape": (3, 4), "dtype": "voxel"}, "is no numpy dtype"),
+        ({"shape": (3, 4), "dtype": "u1", "attributes": {"a": object()}}, "cannot be stored as an attribute"),
         ({"shape": (3, 4), "dtype": "u1", "zarr_format": 4}, "must be 2 or 3"),
     ],
 )

@@ -2,24 +2,75 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.metadata.model import ImageMetadata, normalise_unit
 
-__all__ = ["from_attributes", "to_attributes"]
+__all__ = ["from_attributes", "plain_value", "to_attributes"]
 
 _OWN = ("axes", "voxel_size", "units", "origin", "channel_names")
 
 
-def to_attributes(metadata: ImageMetadata) -> dict[str, Any]:
-    """Return plain JSON attributes: the source's own, and axes, voxel_size, units, origin where they are known."""
+def to_attributes(metadata: ImageMetadata, *, numbers_as_text: bool = True) -> dict[str, Any]:
+    """Return plain JSON attributes: the source's own, and axes, voxel_size, units, origin where they are known.
+
+    Parameters
+    ----------
+    metadata
+        What to write.
+    numbers_as_text
+        Whether NaN and infinities, for which JSON has no word, become `"NaN"`, `"Infinity"` and `"-Infinity"`, as in
+        Zarr's fill values. Readers of JSON that is not plain refuse all of it.
+    """
     attributes = dict(metadata.attributes)
+    if numbers_as_text:
+        attributes = {name: _finite(value) for name, value in attributes.items()}
     for name in _OWN:
         value = getattr(metadata, name)
         if value is not None:
             attributes[name] = list(value)
     return attributes
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def plain_value(value: Any) -> Any:
+    """Return a value of an attribute in the types that JSON has; numpy's numbers and arrays become Python's.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If it, or something in it, is none of None, bool, int, float, str, and lists and dicts of them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> plain_value({"gain": np.float32(2), "offsets": (np.arange(3),)})
+    {'gain': 2.0, 'offsets': [[0, 1, 2]]}
+    """
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.tolist()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [plain_value(item) for item in value]
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: plain_value(item) for key, item in value.items()}
+    raise InvalidArgumentError(
+        f"{str(value)[:80]!r} of type {type(value).__name__} cannot be stored as an attribute; numbers, texts, and lists "
+        "and dicts of them can"
+    )
 
 
 def from_attributes(attributes: Mapping[str, Any], ndim: int) -> ImageMetadata:
@@ -38,9 +89,12 @@ def from_attributes(attributes: Mapping[str, Any], ndim: int) -> ImageMetadata:
 
 def _parse(name: str, value: list[Any]) -> tuple[Any, ...] | None:
     if name in ("axes", "channel_names"):
-        return tuple(value) if all(isinstance(v, str) for v in value) else None
+        unique = name != "axes" or len(set(map(str, value))) == len(value)
+        return tuple(value) if unique and all(isinstance(v, str) for v in value) else None
     if name == "units":
         ok = all(v is None or isinstance(v, str) for v in value)
         return tuple(None if v is None else normalise_unit(v) or v for v in value) if ok else None
-    ok = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value)
+    ok = all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in value)
+    if name == "voxel_size":
+        ok = ok and all(v > 0 for v in value)
     return tuple(float(v) for v in value) if ok else None

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from bioimage_py.errors import InvalidArgumentError, UnsupportedFormatError
 from bioimage_py.geometry.chunk_shape import default_chunks, sensible_chunks
-from bioimage_py.metadata import ImageMetadata
+from bioimage_py.metadata import ImageMetadata, plain_value
 from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.location import Location, locate
@@ -149,7 +149,7 @@ def plan_output(
     voxel = _dtype(dtype if dtype is not None or like is None else like.dtype)
     metadata = ImageMetadata() if like is None else like.metadata.fitting(len(full))
     if attributes:
-        metadata = replace(metadata, attributes={**metadata.attributes, **attributes})
+        metadata = replace(metadata, attributes={**metadata.attributes, **plain_value(attributes)})
     grid, shard_grid = _grids(kind, full, voxel, chunks, shards, kept, metadata, zarr_format)
     if fill_value is None and kept is not None and kind not in _FILLED_WITH_ZERO:
         fill_value = _castable(kept.fill_value, voxel)

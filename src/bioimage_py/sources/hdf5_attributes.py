@@ -43,7 +43,7 @@ def write_metadata(dataset: h5py.Dataset, metadata: ImageMetadata) -> None:
 
     A value that HDF5 cannot hold is left out, with a BioimagePyWarning that names it.
     """
-    attributes = to_attributes(metadata)
+    attributes = to_attributes(metadata, numbers_as_text=False)
     sizes = _sizes_in_micrometers(metadata)
     if sizes is not None and _ELEMENT_SIZE not in attributes:
         attributes[_ELEMENT_SIZE] = sizes

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from bioimage_py.errors import BioimagePyWarning
-from bioimage_py.metadata import ImageMetadata, normalise_unit
+from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
+from bioimage_py.metadata import ImageMetadata, normalise_unit, plain_value
 
 __all__ = ["metadata_of"]
 
@@ -68,10 +67,9 @@ def _channel_names(array: Any) -> tuple[str, ...] | None:
 def _plain(attributes: Mapping[Any, Any]) -> dict[str, Any]:
     plain, lost = {}, []
     for name, value in attributes.items():
-        kept = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
         try:
-            plain[str(name)] = json.loads(json.dumps(kept))
-        except (TypeError, ValueError):
+            plain[str(name)] = plain_value(value)
+        except InvalidArgumentError:
             lost.append(str(name))
     if lost:
         warnings.warn(

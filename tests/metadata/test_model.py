@@ -1,0 +1,58 @@
+"""What an image says about its axes, followed through regions and new axes."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from bioimage_py.metadata import ImageMetadata, normalise_unit
+
+IMAGE = ImageMetadata(
+    axes=("z", "y", "x"),
+    voxel_size=(4.0, 0.5, 0.25),
+    units=("micrometer",) * 3,
+    attributes={"a": 1},
+)
+
+
+@pytest.mark.parametrize(
+    ("unit", "name"),
+    [
+        ("µm", "micrometer"),
+        ("\u03bcm", "micrometer"),
+        (" Microns ", "micrometer"),
+        ("\u212b", "angstrom"),
+        ("nm", "nanometer"),
+        ("pixel", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_units(unit: str | None, name: str | None) -> None:
+    assert normalise_unit(unit) == name
+
+
+def test_a_region_begins_where_its_first_voxel_is() -> None:
+    assert IMAGE.shifted((0, 0, 0)) is IMAGE
+    assert IMAGE.shifted((2, 10, 4)).origin == (8.0, 5.0, 1.0)
+    assert IMAGE.shifted((2, 10, 4)).shifted((-1, 0, 0)).origin == (4.0, 5.0, 1.0)
+    assert ImageMetadata(axes=("y", "x")).shifted((1, 1)).origin is None
+
+
+def test_axes_are_selected_together_and_a_new_one_has_no_name() -> None:
+    swapped = IMAGE.with_axes_selected((2, 0))
+    assert (swapped.axes, swapped.voxel_size) == (("x", "z"), (0.25, 4.0))
+    added = IMAGE.with_axes_selected((None, 0, 1, 2))
+    assert added.axes is None
+    assert added.voxel_size == (1.0, 4.0, 0.5, 0.25)
+    assert added.units == (None, "micrometer", "micrometer", "micrometer")
+    assert added.attributes == {"a": 1}
+
+
+def test_what_does_not_fit_the_axes_is_dropped() -> None:
+    assert IMAGE.fitting(3) == IMAGE
+    assert IMAGE.fitting(2) == ImageMetadata(attributes={"a": 1})
+    for sizes in ((0.0, 1.0), (math.nan, 1.0), (-1.0, 1.0)):
+        assert ImageMetadata(voxel_size=sizes).fitting(2).voxel_size is None
+    assert ImageMetadata(axes=("x", "x")).fitting(2).axes is None
