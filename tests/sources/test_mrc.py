@@ -41,6 +41,28 @@ class TestMrcInt8(MrcContract):
     dtype = "int8"
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    ("stamp", "flags", "dtype"),
+    [(0, 0, "int8"), (1146047817, 0, "uint8"), (1146047817, 1, "int8"), (1146047817, 6, "uint8")],
+)
+def test_bytes_are_unsigned_where_imod_says_so(
+    stamp: int, flags: int, dtype: str, order: str, tmp_path: Path
+) -> None:
+    array = np.arange(256, dtype="u1").reshape(4, 8, 8)
+    path = save(tmp_path / "a.rec", array.view("i1"))
+    content = bytearray(path.read_bytes())
+    if order == ">":
+        header = np.frombuffer(bytes(content[:1024]), mrcfile.dtypes.HEADER_DTYPE)
+        content[:1024] = header.astype(header.dtype.newbyteorder(">")).tobytes()
+        content[212:216] = bytes([0x11, 0x11, 0, 0])
+    content[152:160] = np.array([stamp, flags], order + "i4").tobytes()
+    path.write_bytes(content)
+    with open_source(path) as source:
+        assert source.dtype == dtype
+        np.testing.assert_array_equal(source[...], array.view(dtype))
+
+
 class TestMrcInt16(MrcContract):
     dtype = "int16"
 

@@ -148,6 +148,14 @@ def test_a_file_that_is_cut_says_what_is_missing(tmp_path: Path) -> None:
         open_source(path)
 
 
+def test_a_header_with_a_negative_shape_is_damaged(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((10, 20), "u2"))
+    content = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "a.npy").write_bytes(content.replace(b"(10, 20)", b"(-1, -2)"))
+    with pytest.raises(StorageError, match=r"damaged.*\(-1, -2\)"):
+        open_source(tmp_path / "a.npy")
+
+
 def test_a_file_cut_while_open_is_an_error_and_not_zeros(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.ones((100, 100)))
     with open_source(tmp_path / "a.npy") as source:

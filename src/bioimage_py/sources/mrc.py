@@ -19,13 +19,14 @@ __all__ = ["MrcSource", "open_path", "open_spec"]
 
 _HEADER_BYTES = 1024
 _STACK_SUFFIXES = (".st", ".mrcs", ".ali")
+_IMOD_STAMP = 1146047817
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2"}
 
 
 class MrcSource(RawFileSource):
     """An MRC file, with the axes in the order in which they are stored.
 
-    The shape is mrcfile's: (y, x) for one image, (z, y, x) for a volume or a stack of images, (n, z, y, x) for a stack of
+    Voxels of mode 0 are signed bytes, but unsigned ones in files in which IMOD says so. The shape is mrcfile's: (y, x) for one image, (z, y, x) for a volume or a stack of images, (n, z, y, x) for a stack of
     volumes. Axes of a map whose columns are not along x are named by what they are.
     """
 
@@ -55,7 +56,10 @@ def open_path(path: str, key: str | None = None, mode: str = "r", **options: Any
     check_single_array("MRC", path, key, mode, writable=False, options=options)
     file = open_file(path, mode)
     header = _header(path, file.read(0, min(_HEADER_BYTES, file.size)), file.size)
-    return MrcSource(path, RawVoxels(file, _layout(path, header)), header)
+    layout = _layout(path, header)
+    if layout.dtype == np.int8 and _imod_says_unsigned(header):
+        layout = layout._replace(dtype=np.dtype(np.uint8))
+    return MrcSource(path, RawVoxels(file, layout), header)
 
 
 def open_spec(spec: SourceSpec) -> Source:
@@ -135,6 +139,14 @@ def _layout(path: str, header: Any) -> RawLayout:
     else:
         shape = tuple(int(n) for n in mrcfile.utils.data_shape_from_header(header))
     return RawLayout(_HEADER_BYTES + int(header.nsymbt), shape, np.dtype(dtype))
+
+
+def _imod_says_unsigned(header: Any) -> bool:
+    """Whether IMOD wrote the file and did not set its flag for signed bytes, as it always does since version 4.2.23."""
+    stamp, flags = np.frombuffer(
+        header.tobytes()[152:160], np.dtype("i4").newbyteorder(header.mode.dtype.byteorder)
+    )
+    return int(stamp) == _IMOD_STAMP and not int(flags) & 1
 
 
 def _metadata(header: Any, ndim: int, suffix: str) -> ImageMetadata:

@@ -93,6 +93,8 @@ def _layout(path: str, head: bytes) -> RawLayout:
         shape, fortran, dtype = read_header(stream, max_header_size=_HEADER_LIMIT)
     except (ValueError, EOFError, SyntaxError, TypeError) as error:
         raise StorageError(f"the header of {path!r} cannot be read: {error}") from error
+    if any(n < 0 for n in shape):
+        raise StorageError(f"the header of {path!r} is damaged: it says shape {shape}")
     _check_dtype(path, dtype)
     return RawLayout(stream.tell(), tuple(int(n) for n in shape), dtype, "F" if fortran else "C")
 
