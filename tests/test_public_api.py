@@ -23,6 +23,7 @@ PUBLIC = [
     "RunnerConfig",
     "RunnerError",
     "Source",
+    "SubprocessRunner",
     "VerifyResult",
     "__version__",
     "as_source",
@@ -32,6 +33,7 @@ PUBLIC = [
     "get_runner",
     "open_source",
     "plan",
+    "resume",
     "to_roi",
     "verify",
 ]

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from bioimage_py.copy import copy, plan
     from bioimage_py.errors import BioimagePyError, RunnerError
     from bioimage_py.geometry import Block, Blocking, BlockWithHalo, to_roi
-    from bioimage_py.runner import LocalRunner, Progress, Runner, RunnerConfig, get_runner
+    from bioimage_py.resume import resume
+    from bioimage_py.runner import LocalRunner, Progress, Runner, RunnerConfig, SubprocessRunner, get_runner
     from bioimage_py.sources import FileSource, Source, as_source, create_output, from_spec, open_source
     from bioimage_py.verify import VerifyResult, verify
 
@@ -35,6 +36,7 @@ __all__ = [
     "RunnerConfig",
     "RunnerError",
     "Source",
+    "SubprocessRunner",
     "VerifyResult",
     "__version__",
     "as_source",
@@ -44,6 +46,7 @@ __all__ = [
     "get_runner",
     "open_source",
     "plan",
+    "resume",
     "to_roi",
     "verify",
 ]
@@ -52,12 +55,13 @@ _HOMES = {
     "copy": ("copy", "plan"),
     "errors": ("BioimagePyError", "RunnerError"),
     "geometry": ("Block", "BlockWithHalo", "Blocking", "to_roi"),
-    "runner": ("LocalRunner", "Progress", "Runner", "RunnerConfig", "get_runner"),
+    "runner": ("LocalRunner", "Progress", "Runner", "RunnerConfig", "SubprocessRunner", "get_runner"),
+    "resume": ("resume",),
     "sources": ("FileSource", "Source", "as_source", "create_output", "from_spec", "open_source"),
     "verify": ("VerifyResult", "verify"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_OPERATIONS = ("copy", "verify")
+_OPERATIONS = ("copy", "resume", "verify")
 
 
 class _Package(ModuleType):

@@ -5,31 +5,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy.typing as npt
 
-from bioimage_py.copy_target import Target, find_target
-from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, RunInterrupted
-from bioimage_py.geometry import Box, IdSet, check_block_shape
-from bioimage_py.kernels import Casting, CopyKernel, can_hold, check_casting
-from bioimage_py.planning import ArrayLayout, CopyPlan, PlanOptions, parse_bytes, plan_copy
-from bioimage_py.runner import (
-    Journal,
-    Progress,
-    Runner,
-    RunnerConfig,
-    check_num_workers,
-    get_runner,
-    ids_from,
-    raise_failures,
-)
+from bioimage_py.copy_request import CopyRequest
+from bioimage_py.copy_target import find_target
+from bioimage_py.errors import RunInterrupted
+from bioimage_py.geometry import Box, IdSet
+from bioimage_py.kernels import Casting, CopyKernel
+from bioimage_py.planning import CopyPlan
+from bioimage_py.runner import Journal, Progress, Resources, RunnerConfig, raise_failures
 from bioimage_py.runner.copy_work import CopyWork
 from bioimage_py.runner.twins import run_twin
-from bioimage_py.sources import Codec, Source, as_source
+from bioimage_py.sources import Codec, Source
 
 __all__ = ["copy", "plan"]
 
@@ -70,11 +60,11 @@ def copy(
     block_shape
         Extent of a processing block in voxels; whole chunks of the output. Default: planned from both sides.
     job_type
-        `"local"`: threads of this process.
+        `"local"`: threads of this process; `"subprocess"`: worker processes on this machine.
     job_config
         Settings of the backend.
     num_workers
-        Threads.
+        Threads, or worker processes.
     mask
         A source of the input's shape. Only voxels where it is non-zero are copied; all others keep their value.
         Blocks with none are neither read nor written.
@@ -116,7 +106,7 @@ def copy(
     >>> bool((copy(image) == image).all())
     True
     """
-    request = _Request.check(
+    request = CopyRequest.check(
         input,
         output,
         mask,
@@ -140,7 +130,7 @@ def copy(
     )
     request.check_apart(target, same_mask=mask is output and not isinstance(output, (str, os.PathLike)))
     planned = request.plan(target.layout, casting)
-    result, sink = target.open(overwrite=overwrite)
+    result, sink = target.open(overwrite=overwrite, resume=request.resume_from is not None)
     _execute(request, planned, sink, casting, progress)
     return result
 
@@ -187,7 +177,7 @@ def plan(
     8
     """
     del overwrite, progress
-    request = _Request.check(
+    request = CopyRequest.check(
         input,
         output,
         mask,
@@ -211,90 +201,8 @@ def plan(
     return request.plan(target.layout, casting, quiet=True)
 
 
-@dataclass(frozen=True)
-class _Request:
-    """The arguments of a copy, checked as far as they can be without the output."""
-
-    source: Source
-    mask: Source | None
-    block_shape: tuple[int, ...] | None
-    runner: Runner
-    num_workers: int
-    block_ids: Sequence[int] | None
-    memory_limit: int | None
-
-    @classmethod
-    def check(
-        cls,
-        input: Any,
-        output: Any,
-        mask: Any,
-        block_shape: Sequence[int] | None,
-        job_type: str,
-        job_config: RunnerConfig | None,
-        num_workers: int,
-        block_ids: Sequence[int] | None,
-        resume_from: str | os.PathLike[str] | None,
-        memory_limit: int | str | None,
-    ) -> _Request:
-        check_num_workers(num_workers)
-        if block_ids is not None and resume_from is not None:
-            raise InvalidArgumentError("give block_ids or resume_from, not both")
-        if job_type != "local" and output is None and job_type in _DISTRIBUTED:
-            raise InvalidArgumentError(
-                f"job_type {job_type!r} needs a writable, file-backed output such as a Zarr or N5 path: other processes cannot "
-                "write into an array of this one"
-            )
-        runner = get_runner(job_type, job_config)
-        if resume_from is not None:
-            raise InvalidArgumentError(
-                f"resume_from is for distributed runs, which keep a run folder; a {job_type!r} run has none. "
-                "Give block_ids=error.failed_block_ids instead"
-            )
-        limit = runner.config.memory_limit_bytes if memory_limit is None else parse_bytes(memory_limit)
-        source = as_source(input)
-        masked = None if mask is None else as_source(mask)
-        shape = None if block_shape is None else check_block_shape(block_shape, source.shape)  # type: ignore[arg-type]
-        return cls(source, masked, shape, runner, num_workers, block_ids, limit)
-
-    def check_apart(self, target: Target, *, same_mask: bool) -> None:
-        """Refuse a target that leads to what the input or the mask reads.
-
-        The very array that is written may be the mask: each block reads its part before it writes there.
-        """
-        target.check_apart(self.source)
-        if self.mask is not None and not same_mask:
-            target.check_mask_apart(self.mask)
-
-    def plan(self, target: ArrayLayout, casting: str, *, quiet: bool = False) -> CopyPlan:
-        """Plan the copy into a target; warn where the target's dtype cannot hold the input's values."""
-        check_casting(casting, self.source.dtype, target.dtype)
-        if casting == "unsafe" and not quiet and not can_hold(self.source.dtype, target.dtype):
-            warnings.warn(
-                f"{self.source.dtype} voxels are cast to {target.dtype}, which cannot hold all their values; "
-                "casting='check' stops at the first voxel that would change",
-                BioimagePyWarning,
-                stacklevel=3,
-            )
-        ids = None
-        if self.block_ids is not None:
-            ids = ids_from(self.block_ids, None, "block_ids")
-        options = PlanOptions(
-            block_shape=self.block_shape,
-            memory_limit=self.memory_limit,
-            num_workers=self.num_workers,
-            block_ids=ids,
-            direct=self.num_workers == 1 and self.block_shape is None and self.mask is None and ids is None,
-        )
-        mask = None if self.mask is None else ArrayLayout.of(self.mask)
-        return plan_copy(ArrayLayout.of(self.source), target, mask, options)
-
-
-_DISTRIBUTED = ("subprocess", "slurm", "dask")
-
-
 def _execute(
-    request: _Request,
+    request: CopyRequest,
     planned: CopyPlan,
     sink: Source,
     casting: str,
@@ -304,6 +212,28 @@ def _execute(
         if progress is not None:
             progress(Journal(0).progress())
         return
+    journal = _run(request, planned, sink, casting, progress)
+    if journal is not None and journal.has_failures:
+        raise_failures(journal, planned.block_ids, f"copy of {request.source.name} into {sink.name}")
+
+
+def _run(
+    request: CopyRequest,
+    planned: CopyPlan,
+    sink: Source,
+    casting: str,
+    progress: Callable[[Progress], None] | None,
+) -> Journal | None:
+    if not request.runner.in_process:
+        kernel = CopyKernel(request.source, sink, request.mask, casting)
+        return request.runner.execute(
+            CopyWork(kernel, planned.blocking, planned.group_shape, planned.block_ids),
+            request.num_workers,
+            resources=Resources(planned.in_flight, planned.cache_bytes),
+            n_bytes=planned.bytes_out,
+            progress=progress,
+            resume_from=request.resume_from,
+        )
     with contextlib.ExitStack() as stack:
         kernel = CopyKernel(
             stack.enter_context(run_twin(request.source, planned.threads, planned.cache_bytes)),
@@ -312,13 +242,13 @@ def _execute(
             casting,
         )
         if planned.direct and _copied_at_once(kernel, planned, progress):
-            return
-        work = CopyWork(kernel, planned.blocking, planned.group_shape, planned.block_ids)
-        journal = request.runner.execute(
-            work, planned.in_flight, n_bytes=planned.bytes_out, progress=progress
+            return None
+        return request.runner.execute(
+            CopyWork(kernel, planned.blocking, planned.group_shape, planned.block_ids),
+            planned.in_flight,
+            n_bytes=planned.bytes_out,
+            progress=progress,
         )
-    if journal.has_failures:
-        raise_failures(journal, planned.block_ids, f"copy of {request.source.name} into {sink.name}")
 
 
 def _copied_at_once(

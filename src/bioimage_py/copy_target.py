@@ -14,7 +14,7 @@ import numpy as np
 
 from bioimage_py.errors import InvalidArgumentError, ReadOnlyError
 from bioimage_py.planning import ArrayLayout
-from bioimage_py.sources import FileSource, Source, as_source
+from bioimage_py.sources import FileSource, Source, as_source, open_source
 from bioimage_py.sources.creating import PlannedOutput, plan_output
 from bioimage_py.sources.identity import file_identity, leaves, same_voxels
 from bioimage_py.sources.location import is_url
@@ -34,8 +34,12 @@ class Target(ABC):
     layout: ArrayLayout
 
     @abstractmethod
-    def open(self, *, overwrite: bool) -> tuple[Any, Source]:
+    def open(self, *, overwrite: bool, resume: bool) -> tuple[Any, Source]:
         """Return what the caller gets back, and the source to write into."""
+
+    @abstractmethod
+    def check_shared(self, job_type: str) -> None:
+        """Raise InvalidArgumentError if several processes cannot write here."""
 
     @abstractmethod
     def check_apart(self, source: Source) -> None:
@@ -59,10 +63,15 @@ class ExistingTarget(Target):
         self._sink = as_source(given)
         self.layout = ArrayLayout.of(self._sink)
 
-    def open(self, *, overwrite: bool) -> tuple[Any, Source]:
+    def open(self, *, overwrite: bool, resume: bool) -> tuple[Any, Source]:
         """Return the caller's object and its source."""
-        del overwrite
+        del overwrite, resume
         return self._given, self._sink
+
+    def check_shared(self, job_type: str) -> None:
+        """Refuse arrays in memory and files that take one writer."""
+        _check_shared(self._sink.concurrent_writes, self.layout, job_type)
+        self._sink.to_spec()
 
     def check_apart(self, source: Source) -> None:
         """Refuse an output that leads to the stored array, or the memory, that the input reads, or that is read-only."""
@@ -91,12 +100,16 @@ class NewArrayTarget(Target):
         self._zeros = keep_values
         self.layout = ArrayLayout("new array", "numpy", source.shape, source.dtype, in_memory=True)
 
-    def open(self, *, overwrite: bool) -> tuple[Any, Source]:
+    def open(self, *, overwrite: bool, resume: bool) -> tuple[Any, Source]:
         """Allocate it; voxels that will not be copied are zero."""
-        del overwrite
+        del overwrite, resume
         make = np.zeros if self._zeros else np.empty
         array = make(self._source.shape, self._source.dtype)
         return array, as_source(array)
+
+    def check_shared(self, job_type: str) -> None:
+        """Refuse: other processes cannot write into an array of this one."""
+        _check_shared(False, self.layout, job_type)
 
     def check_apart(self, source: Source) -> None:
         """Accept every input: a new array is apart from all."""
@@ -112,10 +125,18 @@ class NewPathTarget(Target):
         self._planned = planned
         self.layout = ArrayLayout.of_spec(planned.name, planned.kind, planned.spec)
 
-    def open(self, *, overwrite: bool) -> tuple[Any, Source]:
+    def open(self, *, overwrite: bool, resume: bool) -> tuple[Any, Source]:
         """Make it and return it opened."""
-        sink = self._planned.create(overwrite=overwrite)
+        if resume:
+            path, key, *_ = self._planned.location
+            sink = open_source(path, key, mode="r+")
+        else:
+            sink = self._planned.create(overwrite=overwrite)
         return sink, sink
+
+    def check_shared(self, job_type: str) -> None:
+        """Refuse files that take one writer."""
+        _check_shared(self._planned.kind in ("zarr", "n5", "precomputed"), self.layout, job_type)
 
     def check_apart(self, source: Source) -> None:
         """Refuse a path that is the input, lies in the input's folder, or has the input in it."""
@@ -161,6 +182,19 @@ def _place(path: str, key: str | None) -> tuple[str, ...]:
         inside = posixpath.normpath(posixpath.join("/", url.path.lstrip("/"), (key or "").strip("/")))
         return (url.scheme.lower(), url.netloc.lower(), *PurePosixPath(inside).parts)
     return ("file", "", *Path(path, (key or "").strip("/")).resolve().parts)
+
+
+def _check_shared(shared: bool, layout: ArrayLayout, job_type: str) -> None:
+    if not shared:
+        why = (
+            "an HDF5 file takes one writer"
+            if "hdf5" in layout.format
+            else f"{layout.format} takes one writing process"
+        )
+        raise InvalidArgumentError(
+            f"job_type {job_type!r} needs an output that several processes can write, such as Zarr or N5: output {layout.name} "
+            f"cannot be, {why}"
+        )
 
 
 def find_target(output: Any, source: Source, new_array: Mapping[str, Any], *, keep_values: bool) -> Target:

@@ -1,11 +1,12 @@
 """The backends and what they share: `get_runner`, configuration, progress."""
 
-from bioimage_py.runner.base import Runner, check_num_workers, raise_failures
+from bioimage_py.runner.base import Resources, Runner, check_num_workers, raise_failures
 from bioimage_py.runner.config import RunnerConfig
 from bioimage_py.runner.function_work import ids_from
 from bioimage_py.runner.journal import BlockJournal, Journal, Progress
 from bioimage_py.runner.local import LocalRunner
 from bioimage_py.runner.selection import JOB_TYPES, get_runner
+from bioimage_py.runner.subprocess_runner import SubprocessRunner
 from bioimage_py.runner.work import BlockGroups, Work
 
 __all__ = [
@@ -15,8 +16,10 @@ __all__ = [
     "Journal",
     "LocalRunner",
     "Progress",
+    "Resources",
     "Runner",
     "RunnerConfig",
+    "SubprocessRunner",
     "Work",
     "check_num_workers",
     "get_runner",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
@@ -15,7 +17,23 @@ from bioimage_py.runner.function_work import BlockFunctionWork, ItemFunctionWork
 from bioimage_py.runner.journal import Journal, Progress
 from bioimage_py.runner.work import Work
 
-__all__ = ["Runner", "check_num_workers", "raise_failures"]
+__all__ = ["Resources", "Runner", "check_num_workers", "raise_failures"]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one worker process may use.
+
+    Attributes
+    ----------
+    threads
+        Blocks at once, and threads that decode and encode.
+    cache_bytes
+        Bytes of decoded input chunks to keep between blocks.
+    """
+
+    threads: int = 1
+    cache_bytes: int = 0
 
 
 class Runner(ABC):
@@ -28,6 +46,7 @@ class Runner(ABC):
     """
 
     job_type: str
+    in_process = True
 
     def __init__(self, config: RunnerConfig | None = None) -> None:
         if config is not None and not isinstance(config, RunnerConfig):
@@ -40,10 +59,28 @@ class Runner(ABC):
         work: Work,
         num_workers: int,
         *,
+        resources: Resources | None = None,
         n_bytes: int = 0,
         progress: Callable[[Progress], None] | None = None,
+        resume_from: str | None = None,
     ) -> Journal:
-        """Process all groups of the work and return the journal."""
+        """Process all groups of the work and return the journal.
+
+        Parameters
+        ----------
+        work
+            Blocks, and what is done with them.
+        num_workers
+            Threads, or tasks at once.
+        resources
+            What one worker process may use; local runs are tuned by their caller.
+        n_bytes
+            What will be written at most, for the progress.
+        progress
+            Called with the progress now and then.
+        resume_from
+            The run folder to go on with.
+        """
 
     def run(
         self,
@@ -104,7 +141,7 @@ class Runner(ABC):
             If shapes do not fit, before anything is called.
         """
         check_num_workers(num_workers)
-        self._check_resume(resume_from, block_ids)
+        self.check_resume(resume_from, block_ids)
         work = BlockFunctionWork.prepare(
             function,
             inputs,
@@ -116,7 +153,7 @@ class Runner(ABC):
             block_ids=block_ids,
             keep_results=has_return_val,
         )
-        return self._finish(work, num_workers, has_return_val, name or "run")
+        return self._finish(work, num_workers, has_return_val, name or "run", resume_from)
 
     def map(
         self,
@@ -142,25 +179,31 @@ class Runner(ABC):
             If items failed; `failed_block_ids` lists them.
         """
         check_num_workers(num_workers)
-        self._check_resume(resume_from, None)
+        self.check_resume(resume_from, item_ids)
         work = ItemFunctionWork.prepare(function, n_items, item_ids, keep_results=has_return_val)
-        return self._finish(work, num_workers, has_return_val, name or "map")
+        return self._finish(work, num_workers, has_return_val, name or "map", resume_from)
 
-    def _finish(self, work: Work, num_workers: int, has_return_val: bool, name: str) -> list[Any] | None:
-        journal = self.execute(work, num_workers)
+    def _finish(
+        self, work: Work, num_workers: int, has_return_val: bool, name: str, resume_from: str | None
+    ) -> list[Any] | None:
+        journal = self.execute(work, num_workers, resume_from=resume_from)
         if journal.has_failures:
             raise_failures(journal, work.block_ids, name)
         return [journal.results[i] for i in work.block_ids] if has_return_val else None
 
-    def _check_resume(self, resume_from: str | None, block_ids: Iterable[int] | None) -> None:
+    def check_resume(
+        self, resume_from: str | os.PathLike[str] | None, block_ids: Iterable[int] | None
+    ) -> None:
+        """Raise InvalidArgumentError if this backend cannot go on with a run folder, or ids are given besides."""
         if resume_from is None:
             return
         if block_ids is not None:
             raise InvalidArgumentError("give block_ids or resume_from, not both")
-        raise InvalidArgumentError(
-            f"resume_from is for distributed runs, which keep a run folder; a {self.job_type!r} run has none. "
-            "Give block_ids=error.failed_block_ids instead"
-        )
+        if self.in_process:
+            raise InvalidArgumentError(
+                f"resume_from is for distributed runs, which keep a run folder; a {self.job_type!r} run has none. "
+                "Give block_ids=error.failed_block_ids instead"
+            )
 
 
 def check_num_workers(num_workers: int) -> None:
@@ -176,9 +219,11 @@ def raise_failures(journal: Journal, block_ids: IdSet, name: str) -> NoReturn:
     assert journal.first_error is not None
     block_id, error = journal.first_error
     text = str(error) or type(error).__name__
+    kept = "" if journal.folder is None else f". To finish: bioimage_py.resume({str(journal.folder)!r})"
     others = ", all others are done" if len(failed) < len(block_ids) else ""
     raise RunnerError(
         f"{name}: {len(failed)} of {len(block_ids)} blocks failed{others}. First error, in block {block_id}: "
-        f"{type(error).__name__}: {text}",
+        f"{type(error).__name__}: {text}{kept}",
         failed,
+        journal.folder,
     ) from error

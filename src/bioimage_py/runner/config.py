@@ -21,7 +21,7 @@ class RunnerConfig:
     poll_interval
         Seconds between looks at the state of a run.
     tmp_root
-        Folder for run folders. Local runs do not make one.
+        Folder for run folders; all workers must see it. Default: the working directory. Local runs do not make one.
     python_executable
         Interpreter for workers; default: the one that is running.
     tasks_per_worker
@@ -31,6 +31,14 @@ class RunnerConfig:
     memory_limit
         Bytes that a run may hold in each process, or a text such as `"512MiB"`. Default: 2 GiB or half of the free
         memory, whichever is less.
+    retries
+        How often blocks that are missing after a round of tasks are tried again by themselves, where that can help.
+    keep_run_folder
+        Whether the run folder stays after success.
+    durable
+        Whether a block counts as done only when a crash of the machine cannot take it, at the price of a slower run.
+    threads_per_worker
+        Threads of each worker process; local runs have `num_workers` threads.
 
     Raises
     ------
@@ -44,6 +52,10 @@ class RunnerConfig:
     tasks_per_worker: int = 4
     task_timeout: float | None = None
     memory_limit: int | str | None = None
+    retries: int = 2
+    keep_run_folder: bool = False
+    durable: bool = False
+    threads_per_worker: int = 1
 
     def __post_init__(self) -> None:
         for name in ("poll_interval", "task_timeout"):
@@ -52,10 +64,10 @@ class RunnerConfig:
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
                 raise InvalidArgumentError(f"{name} must be a positive number of seconds, got {value!r}")
-        if type(self.tasks_per_worker) is not int or self.tasks_per_worker < 1:
-            raise InvalidArgumentError(
-                f"tasks_per_worker must be a positive integer, got {self.tasks_per_worker!r}"
-            )
+        for name, least in (("tasks_per_worker", 1), ("threads_per_worker", 1), ("retries", 0)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise InvalidArgumentError(f"{name} must be an integer of at least {least}, got {value!r}")
         if self.memory_limit is not None:
             parse_bytes(self.memory_limit)
 

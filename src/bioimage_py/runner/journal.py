@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from bioimage_py.geometry import IdSet, IdSetBuilder
@@ -53,7 +54,8 @@ class BlockJournal(Protocol):
 class Journal:
     """The record of one run in memory, written by all its threads."""
 
-    def __init__(self, blocks_total: int, bytes_total: int = 0) -> None:
+    def __init__(self, blocks_total: int, bytes_total: int = 0, *, folder: Path | None = None) -> None:
+        self.folder = folder
         self.blocks_total = blocks_total
         self.bytes_total = bytes_total
         self.results: dict[int, Any] = {}
@@ -89,6 +91,13 @@ class Journal:
     def has_failures(self) -> bool:
         """Whether a block failed."""
         return bool(self._failed)
+
+    def merge(self, done: IdSet, results: Mapping[int, Any]) -> None:
+        """Take over what other processes did."""
+        with self._lock:
+            for begin, end in done.runs:
+                self._done.add_run(begin, end)
+            self.results.update(results)
 
     def done_ids(self) -> IdSet:
         """Return the blocks that are done."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bioimage_py.errors import RunInterrupted
-from bioimage_py.runner.base import Runner
+from bioimage_py.runner.base import Resources, Runner
 from bioimage_py.runner.crew import Crew
 from bioimage_py.runner.journal import Journal, Progress, ProgressTicker
 from bioimage_py.runner.work import Work
@@ -43,8 +43,10 @@ class LocalRunner(Runner):
         work: Work,
         num_workers: int,
         *,
+        resources: Resources | None = None,
         n_bytes: int = 0,
         progress: Callable[[Progress], None] | None = None,
+        resume_from: str | None = None,
     ) -> Journal:
         """Process all groups of the work; failures are in the journal, not raised.
 
@@ -53,6 +55,8 @@ class LocalRunner(Runner):
         RunInterrupted
             On Ctrl-C, within a second; it lists what is done.
         """
+        del resources
+        self.check_resume(resume_from, None)
         journal = Journal(len(work.block_ids), n_bytes)
         ticker = ProgressTicker(journal, progress)
         try:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.runner.base import Runner
 from bioimage_py.runner.config import RunnerConfig
 from bioimage_py.runner.local import LocalRunner
+from bioimage_py.runner.subprocess_runner import SubprocessRunner
 
-__all__ = ["JOB_TYPES", "get_runner"]
+__all__ = ["JOB_TYPES", "get_runner", "restored_runner"]
 
-JOB_TYPES: dict[str, type[Runner]] = {"local": LocalRunner}
+JOB_TYPES: dict[str, type[Runner]] = {"local": LocalRunner, "subprocess": SubprocessRunner}
 
 
 def get_runner(job_type: str, config: RunnerConfig | None = None) -> Runner:
@@ -18,7 +22,7 @@ def get_runner(job_type: str, config: RunnerConfig | None = None) -> Runner:
     Parameters
     ----------
     job_type
-        `"local"`: threads of this process.
+        `"local"`: threads of this process; `"subprocess"`: worker processes on this machine.
     config
         Its settings.
 
@@ -38,3 +42,8 @@ def get_runner(job_type: str, config: RunnerConfig | None = None) -> Runner:
         known = ", ".join(map(repr, JOB_TYPES))
         raise InvalidArgumentError(f"job_type must be one of {known}, got {job_type!r}") from None
     return backend(config)
+
+
+def restored_runner(job_type: str, given: Mapping[str, Any]) -> Runner:
+    """Return the backend that a run folder names, with the settings that it was given."""
+    return get_runner(job_type, RunnerConfig(**given))

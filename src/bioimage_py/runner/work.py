@@ -40,10 +40,6 @@ class PortableWork(Work, Protocol):
         """Return the same work on fewer blocks."""
         ...
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON from which a worker process makes the same work; InvalidArgumentError if it cannot."""
-        ...
-
 
 class BlockGroups:
     """Partitions blocks so that those which share a write unit of the output stay together.

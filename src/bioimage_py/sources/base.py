@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -236,7 +237,9 @@ class FileSource(Source):
 
     def to_spec(self) -> SourceSpec:
         """Return the family, path, key and mode; options of a family are added by its class."""
-        spec: SourceSpec = {"kind": self.kind, "path": self.path, "mode": self.mode}
+        # Another process may work in another folder.
+        path = self.path if "://" in self.path else os.path.abspath(self.path)  # noqa: PTH100 - a text stays a text
+        spec: SourceSpec = {"kind": self.kind, "path": path, "mode": self.mode}
         if self.key is not None:
             spec["key"] = self.key
         return {**spec, **self._spec_options()}

@@ -1,0 +1,116 @@
+"""The arguments of a copy, checked before anything is made."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bioimage_py.copy_target import Target
+from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
+from bioimage_py.geometry import check_block_shape
+from bioimage_py.kernels import can_hold, check_casting
+from bioimage_py.planning import ArrayLayout, CopyPlan, PlanOptions, parse_bytes, plan_copy
+from bioimage_py.runner import Runner, RunnerConfig, check_num_workers, get_runner, ids_from
+from bioimage_py.sources import Source, as_source
+
+__all__ = ["CopyRequest"]
+
+_DISTRIBUTED = ("subprocess", "slurm", "dask")
+
+
+@dataclass(frozen=True)
+class CopyRequest:
+    """The arguments of a copy, checked as far as they can be without the output.
+
+    Attributes
+    ----------
+    source, mask
+        What is read.
+    block_shape, num_workers, block_ids, resume_from, memory_limit
+        As for `copy`; the limit in bytes.
+    runner
+        The backend.
+    """
+
+    source: Source
+    mask: Source | None
+    block_shape: tuple[int, ...] | None
+    runner: Runner
+    num_workers: int
+    block_ids: Sequence[int] | None
+    resume_from: str | None
+    memory_limit: int | None
+
+    @classmethod
+    def check(
+        cls,
+        input: Any,
+        output: Any,
+        mask: Any,
+        block_shape: Sequence[int] | None,
+        job_type: str,
+        job_config: RunnerConfig | None,
+        num_workers: int,
+        block_ids: Sequence[int] | None,
+        resume_from: str | os.PathLike[str] | None,
+        memory_limit: int | str | None,
+    ) -> CopyRequest:
+        """Take the arguments of `copy`, or raise InvalidArgumentError that says what is wrong with them."""
+        check_num_workers(num_workers)
+        if output is None and job_type in _DISTRIBUTED:
+            raise InvalidArgumentError(
+                f"job_type {job_type!r} needs a writable, file-backed output such as a Zarr or N5 path: other processes cannot "
+                "write into an array of this one"
+            )
+        runner = get_runner(job_type, job_config)
+        runner.check_resume(resume_from, block_ids)
+        limit = runner.config.memory_limit_bytes if memory_limit is None else parse_bytes(memory_limit)
+        source = as_source(input)
+        masked = None if mask is None else as_source(mask)
+        shape = None if block_shape is None else check_block_shape(block_shape, source.shape)  # type: ignore[arg-type]
+        folder = None if resume_from is None else os.fspath(resume_from)
+        return cls(source, masked, shape, runner, num_workers, block_ids, folder, limit)
+
+    def check_apart(self, target: Target, *, same_mask: bool) -> None:
+        """Refuse a target that leads to what the input or the mask reads.
+
+        The very array that is written may be the mask: each block reads its part before it writes there.
+        """
+        target.check_apart(self.source)
+        if not self.runner.in_process:
+            target.check_shared(self.runner.job_type)
+            for source in (self.source, self.mask):
+                if source is not None:
+                    source.to_spec()
+        if self.mask is not None and not same_mask:
+            target.check_mask_apart(self.mask)
+
+    def plan(self, target: ArrayLayout, casting: str, *, quiet: bool = False) -> CopyPlan:
+        """Plan the copy into a target; warn where the target's dtype cannot hold the input's values."""
+        check_casting(casting, self.source.dtype, target.dtype)
+        if casting == "unsafe" and not quiet and not can_hold(self.source.dtype, target.dtype):
+            warnings.warn(
+                f"{self.source.dtype} voxels are cast to {target.dtype}, which cannot hold all their values; "
+                "casting='check' stops at the first voxel that would change",
+                BioimagePyWarning,
+                stacklevel=3,
+            )
+        ids = None
+        if self.block_ids is not None:
+            ids = ids_from(self.block_ids, None, "block_ids")
+        options = PlanOptions(
+            block_shape=self.block_shape,
+            memory_limit=self.memory_limit,
+            num_workers=self.num_workers if self.runner.in_process else self.runner.config.threads_per_worker,
+            block_ids=ids,
+            direct=self.runner.in_process
+            and self.num_workers == 1
+            and self.block_shape is None
+            and self.mask is None
+            and ids is None,
+        )
+        mask = None if self.mask is None else ArrayLayout.of(self.mask)
+        return plan_copy(ArrayLayout.of(self.source), target, mask, options)

@@ -1,0 +1,99 @@
+"""One attempt at a task, from inside the process that makes it: what it finished, and why it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import threading
+import time
+import traceback
+from collections.abc import Iterable
+from typing import Any, Self
+
+from bioimage_py.geometry import IdSet
+from bioimage_py.runner.block_log import BlockLog
+from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.runner.value_log import ValueLog
+
+__all__ = ["AttemptJournal"]
+
+_EVERY = 1.0
+"""Seconds between two looks that others may take at how many bytes are written."""
+
+
+class AttemptJournal:
+    """Records blocks in the run folder, where they outlive this process.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    round_number, task
+        What is attempted.
+    durable
+        Whether records are forced to the disk.
+    """
+
+    def __init__(self, folder: RunFolder, round_number: int, task: int, *, durable: bool = False) -> None:
+        self._folder = folder
+        self._files = folder.new_attempt(round_number, task)
+        self._lock = threading.Lock()
+        self._state: dict[str, Any] = {
+            "began": time.time(),
+            "host": os.environ.get("SLURMD_NODENAME") or platform.node(),
+            "pid": os.getpid(),
+            "bytes": 0,
+            "reason": None,
+        }
+        self._blocks = BlockLog(self._files.blocks, durable=durable)
+        self._values: ValueLog | None = None
+        self._shown = 0.0
+        self._show()
+
+    def done(self, block_ids: Iterable[int], n_bytes: int = 0) -> None:
+        """Record blocks whose output is in the store."""
+        with self._lock:
+            self._blocks.add(IdSet.from_ids(block_ids))
+            self._state["bytes"] += n_bytes
+            if time.monotonic() - self._shown > _EVERY:
+                self._show()
+
+    def done_with(self, block_id: int, result: Any) -> None:
+        """Record what a function returned, then its block."""
+        with self._lock:
+            if self._values is None:
+                self._values = ValueLog(self._files.values)
+            self._values.add(block_id, result)
+            self._blocks.add(IdSet([(block_id, block_id + 1)]))
+
+    def failed(self, block_ids: Iterable[int], error: BaseException) -> None:
+        """Record blocks that are not done, and why."""
+        entry = {
+            "blocks": IdSet.from_ids(block_ids).to_json(),
+            "type": type(error).__name__,
+            "text": str(error) or type(error).__name__,
+            "traceback": "".join(traceback.format_exception(error)),
+        }
+        with self._lock, self._files.errors.open("a") as file:
+            file.write(json.dumps(entry, separators=(",", ":")) + "\n")
+
+    def end(self, reason: str) -> None:
+        """Say why the attempt ended; nothing is recorded after that."""
+        with self._lock:
+            self._state.update(reason=reason, ended=time.time())
+            self._show()
+            self._blocks.close()
+            if self._values is not None:
+                self._values.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        if self._state["reason"] is None:
+            self.end("finished" if error is None else f"{type(error).__name__}: {error}")
+
+    def _show(self) -> None:
+        self._shown = time.monotonic()
+        self._folder.write_state(self._files, self._state)

@@ -1,0 +1,71 @@
+"""What identifies a call, so that a run is never continued with other arguments or on other data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.runner.copy_work import CopyWork
+from bioimage_py.runner.function_work import BlockFunctionWork
+from bioimage_py.sources import Source
+
+__all__ = ["check_fingerprint", "fingerprint_of"]
+
+
+def fingerprint_of(work: Any) -> dict[str, Any]:
+    """Return everything of a call that must not change: sources as they are stored now, and parameters."""
+    found: dict[str, Any] = {"kind": type(work).__name__}
+    if isinstance(work, (CopyWork, BlockFunctionWork)):
+        found.update(
+            shape=list(work.blocking.shape),
+            block_shape=list(work.blocking.block_shape),
+            roi=[list(work.blocking.roi.begin), list(work.blocking.roi.end)],
+            group_shape=list(work.group_shape),
+        )
+    if isinstance(work, CopyWork):
+        kernel = work.kernel
+        found.update(input=_layout(kernel.input), output=_layout(kernel.output), casting=kernel.casting)
+        found["mask"] = None if kernel.mask is None else _layout(kernel.mask)
+    if isinstance(work, BlockFunctionWork):
+        found.update({f"input {n}": _layout(source) for n, source in enumerate(work.inputs)})
+        found.update({f"output {n}": _layout(source) for n, source in enumerate(work.outputs)})
+        found["mask"] = None if work.mask is None else _layout(work.mask)
+        found["halo"] = None if work.halo is None else list(work.halo)
+    return found
+
+
+def _layout(source: Source) -> dict[str, Any]:
+    return {
+        "stored": {k: v for k, v in source.to_spec().items() if k != "mode"},
+        "shape": list(source.shape),
+        "dtype": source.dtype.str,
+        "chunks": None if source.chunks is None else list(source.chunks),
+        "shards": None if source.shards is None else list(source.shards),
+        "codec": source.codec,
+        "fill value": str(source.fill_value),
+    }
+
+
+def check_fingerprint(then: dict[str, Any], now: dict[str, Any]) -> None:
+    """Compare the fingerprint in a run folder with that of a call.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If they differ; the message says in what.
+    """
+    differences = list(_differences(then["fingerprint"], now, ""))
+    if differences:
+        raise InvalidArgumentError(
+            "this run cannot be continued, because it is not the one that was begun: "
+            + "; ".join(differences[:5])
+        )
+
+
+def _differences(then: Any, now: Any, where: str) -> list[str]:
+    if isinstance(then, dict) and isinstance(now, dict):
+        found: list[str] = []
+        for key in sorted({*then, *now}):
+            found += _differences(then.get(key), now.get(key), f"{where} {key}".strip())
+        return found
+    return [] if then == now else [f"{where} was {then} and is {now}"]

@@ -1,0 +1,117 @@
+"""Work as plain JSON, so that another process can make it again.
+
+Built-in kernels travel by name. Only a function that the user handed in is pickled, into the run folder.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
+from bioimage_py.geometry import Blocking, Box, IdSet
+from bioimage_py.kernels import CopyKernel
+from bioimage_py.runner.copy_work import CopyWork
+from bioimage_py.runner.function_work import BlockFunctionWork, ItemFunctionWork
+from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.runner.work import PortableWork
+from bioimage_py.sources import Source, SourceSpec, from_spec
+
+__all__ = ["load_work", "store_work"]
+
+
+def store_work(work: PortableWork, folder: RunFolder) -> dict[str, Any]:
+    """Return the work as plain JSON; a user's function goes into a file of the folder.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If an input, an output or the mask exists in this process only.
+    """
+    if isinstance(work, CopyWork):
+        kernel = work.kernel
+        return {
+            "kind": "copy",
+            "inputs": [_input(kernel.input)],
+            "outputs": [_output(kernel.output)],
+            "mask": None if kernel.mask is None else _input(kernel.mask),
+            "casting": kernel.casting,
+            **_blocks(work.blocking, work.group_shape, work.block_ids),
+        }
+    if isinstance(work, BlockFunctionWork):
+        _pickle(work.function, folder)
+        return {
+            "kind": "function",
+            "inputs": [_input(source) for source in work.inputs],
+            "outputs": [_output(source) for source in work.outputs],
+            "mask": None if work.mask is None else _input(work.mask),
+            "halo": None if work.halo is None else list(work.halo),
+            "keep_results": work.keep_results,
+            **_blocks(work.blocking, work.group_shape, work.block_ids),
+        }
+    if isinstance(work, ItemFunctionWork):
+        _pickle(work.function, folder)
+        return {"kind": "map", "keep_results": work.keep_results, "block_ids": work.block_ids.to_json()}
+    raise InvalidArgumentError(f"{type(work).__name__} can be run locally only")
+
+
+def load_work(stored: dict[str, Any], folder: RunFolder, threads: int, cache_bytes: int) -> PortableWork:
+    """Make the work again from what `store_work` returned; inputs are opened for reading only."""
+    ids = IdSet.from_json(stored["block_ids"])
+    if stored["kind"] == "map":
+        return ItemFunctionWork(_unpickle(folder), ids, stored["keep_results"])
+    inputs = [from_spec(spec).for_run(threads, cache_bytes) for spec in stored["inputs"]]
+    outputs = [from_spec(spec).for_run(threads, 0) for spec in stored["outputs"]]
+    mask = None if stored["mask"] is None else from_spec(stored["mask"]).for_run(threads, 0)
+    roi = None if stored["roi"] is None else Box(tuple(stored["roi"][0]), tuple(stored["roi"][1]))
+    blocking = Blocking(tuple(stored["shape"]), tuple(stored["block_shape"]), roi=roi)
+    group_shape = tuple(stored["group_shape"])
+    if stored["kind"] == "copy":
+        return CopyWork(
+            CopyKernel(inputs[0], outputs[0], mask, stored["casting"]), blocking, group_shape, ids
+        )
+    halo = None if stored["halo"] is None else tuple(stored["halo"])
+    return BlockFunctionWork(
+        _unpickle(folder), inputs, outputs, mask, blocking, group_shape, halo, ids, stored["keep_results"]
+    )
+
+
+def _blocks(blocking: Blocking, group_shape: tuple[int, ...], block_ids: IdSet) -> dict[str, Any]:
+    whole = blocking.roi == Box.whole(blocking.shape)
+    return {
+        "shape": list(blocking.shape),
+        "block_shape": list(blocking.block_shape),
+        "roi": None if whole else [list(blocking.roi.begin), list(blocking.roi.end)],
+        "group_shape": list(group_shape),
+        "block_ids": block_ids.to_json(),
+    }
+
+
+def _input(source: Source) -> SourceSpec:
+    return {**source.to_spec(), "mode": "r"}
+
+
+def _output(source: Source) -> SourceSpec:
+    if not source.concurrent_writes:
+        raise InvalidArgumentError(
+            f"output {source.name} is {source.format}, which several processes cannot write at once: distributed runs need a "
+            "chunked output such as Zarr or N5"
+            + (" (HDF5 files take one writer)" if "hdf5" in source.format.lower() else "")
+        )
+    return {**source.to_spec(), "mode": "r+"}
+
+
+def _pickle(function: Any, folder: RunFolder) -> None:
+    try:
+        import cloudpickle
+    except ImportError as error:
+        raise MissingDependencyError(
+            "sending a function to other processes needs cloudpickle: pip install cloudpickle"
+        ) from error
+    folder.function_file.write_bytes(cloudpickle.dumps(function))
+
+
+def _unpickle(folder: RunFolder) -> Any:
+    import pickle
+
+    # The folder is this user's own and nobody else can write into it: `RunFolder.open` has checked.
+    return pickle.loads(folder.function_file.read_bytes())  # noqa: S301

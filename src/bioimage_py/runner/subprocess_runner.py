@@ -1,0 +1,198 @@
+"""The subprocess backend: a pool of worker processes on this machine."""
+
+from __future__ import annotations
+
+import json
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from typing import IO
+
+from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.runner.folder_runner import FolderRunner, Watch
+from bioimage_py.runner.rounds import TaskEnd
+from bioimage_py.runner.run_folder import RunFolder
+
+__all__ = ["SubprocessRunner"]
+
+_GRACE = 0.7
+"""Seconds that a worker gets to finish its block when it is told to stop."""
+
+
+class SubprocessRunner(FolderRunner):
+    """Runs blocks in worker processes of this machine.
+
+    A worker takes task after task, so that an interpreter is started once per worker. One that dies takes only its task
+    with it: its missing blocks are tried again in another.
+
+    Parameters
+    ----------
+    config
+        Settings; `tasks_per_worker`, `task_timeout`, `retries`, `tmp_root`, `python_executable`, `memory_limit`.
+    """
+
+    job_type = "subprocess"
+
+    def run_round(
+        self, folder: RunFolder, number: int, n_tasks: int, num_workers: int, watch: Watch
+    ) -> list[TaskEnd]:
+        """Hand the tasks to workers, one after the other, and return how each ended."""
+        pool = _Pool(
+            folder, number, self.config.python_executable or sys.executable, self.config.task_timeout
+        )
+        try:
+            return pool.run(deque(range(n_tasks)), min(num_workers, n_tasks), watch)
+        finally:
+            pool.close()
+
+
+class _Worker:
+    """One worker process and the task that it has in hand."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        number: int,
+        slot: int,
+        python: str,
+        answers: queue.Queue[tuple[_Worker, str]],
+    ):
+        self.task: int | None = None
+        self.deadline = float("inf")
+        self.timed_out = False
+        self.number = number
+        self._log: IO[bytes] = folder.log(number, f"worker-{slot}").open("ab")
+        try:
+            self.process = subprocess.Popen(  # noqa: S603 - our own module, with a path as its argument
+                [python, "-m", "bioimage_py.runner.worker", "--serve", "--", str(folder.path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                text=True,
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._log.close()
+            raise InvalidArgumentError(
+                f"the worker's Python {python!r} cannot be started: {error.strerror}. Give python_executable= another"
+            ) from error
+        self._reader = threading.Thread(target=self._read, args=(answers,), daemon=True)
+        self._reader.start()
+
+    def _read(self, answers: queue.Queue[tuple[_Worker, str]]) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            answers.put((self, line))
+        answers.put((self, ""))
+
+    def give(self, task: int, timeout: float | None) -> None:
+        assert self.process.stdin is not None
+        self.task = task
+        self.deadline = float("inf") if timeout is None else time.monotonic() + timeout
+        try:
+            self.process.stdin.write(f"{self.number} {task}\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has died: the reader sees the end of its answers and the task is accounted for there
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+
+    def close(self) -> None:
+        self.process.wait()
+        self._reader.join()
+        for pipe in (self.process.stdin, self.process.stdout, self._log):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except BrokenPipeError:
+                    continue  # a line that it did not live to read
+
+    def obituary(self) -> tuple[str, str]:
+        code = self.process.wait()
+        if self.timed_out:
+            return "timeout", "it took longer than task_timeout"
+        if code < 0:
+            try:
+                name = signal.Signals(-code).name
+            except ValueError:
+                name = f"signal {-code}"
+            hint = ", perhaps for lack of memory" if name == "SIGKILL" else ""
+            return "killed", f"its worker was killed by {name}{hint}"
+        return "lost", f"its worker ended with exit code {code}"
+
+
+class _Pool:
+    def __init__(self, folder: RunFolder, number: int, python: str, timeout: float | None) -> None:
+        self._folder, self._number, self._python, self._timeout = folder, number, python, timeout
+        self._answers: queue.Queue[tuple[_Worker, str]] = queue.Queue()
+        self._workers: list[_Worker] = []
+
+    def run(self, waiting: deque[int], num_workers: int, watch: Watch) -> list[TaskEnd]:
+        ends: list[TaskEnd] = []
+        n_tasks = len(waiting)
+        for slot in range(num_workers):
+            self._hire(slot, waiting)
+        while len(ends) < n_tasks:
+            watch.look()
+            self._enforce_deadlines()
+            try:
+                worker, line = self._answers.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            if worker.task is None:
+                continue
+            if line:
+                answer = json.loads(line)
+                ends.append(TaskEnd(answer["task"], answer["kind"], answer["text"]))
+                worker.task = None
+                if waiting and answer["kind"] != "stopped":
+                    worker.give(waiting.popleft(), self._timeout)
+                continue
+            ends.append(TaskEnd(worker.task, *worker.obituary()))
+            worker.task = None
+            if waiting:
+                self._hire(len(self._workers), waiting)
+        return ends
+
+    def _hire(self, slot: int, waiting: deque[int]) -> None:
+        worker = _Worker(self._folder, self._number, slot, self._python, self._answers)
+        self._workers.append(worker)
+        worker.give(waiting.popleft(), self._timeout)
+
+    def _enforce_deadlines(self) -> None:
+        now = time.monotonic()
+        for worker in self._workers:
+            if worker.task is not None and now > worker.deadline:
+                worker.timed_out = True
+                worker.stop()
+                if now > worker.deadline + _GRACE:
+                    worker.kill()
+
+    def close(self) -> None:
+        busy = [worker for worker in self._workers if worker.task is not None]
+        for worker in busy:
+            worker.stop()
+        end = time.monotonic() + _GRACE
+        for worker in self._workers:
+            assert worker.process.stdin is not None
+            if worker.task is None:
+                try:
+                    worker.process.stdin.close()
+                except BrokenPipeError:
+                    continue  # it has died already
+        for worker in self._workers:
+            try:
+                worker.process.wait(max(0.0, end - time.monotonic()) if busy else None)
+            except subprocess.TimeoutExpired:
+                worker.kill()
+            worker.close()

@@ -1,0 +1,68 @@
+"""The append-only record of what a function returned, block by block.
+
+Each record is the block id, the length of the pickled value and a CRC-32 of both and of the value, then the value. A torn
+record is never trusted.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+__all__ = ["ValueLog", "read_value_log"]
+
+_HEAD = struct.Struct("<QQI")
+
+
+class ValueLog:
+    """Writes one log; one writer per file."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._end = 0
+
+    def add(self, block_id: int, value: Any) -> None:
+        """Append a value; it is out of this process's hands when this returns.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; the file then ends with the record before it.
+        """
+        payload = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+        numbers = struct.pack("<QQ", block_id, len(payload))
+        data = numbers + struct.pack("<I", zlib.crc32(payload, zlib.crc32(numbers))) + payload
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._file, view) :]
+        except OSError:
+            os.ftruncate(self._file, self._end)
+            raise
+        self._end += len(data)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+
+def read_value_log(path: Path) -> dict[int, Any]:
+    """Return the values by block id, up to the first record that does not check.
+
+    The pickles are those that this user's own workers wrote: `RunFolder.open` has refused any other folder.
+    """
+    data = path.read_bytes()
+    values: dict[int, Any] = {}
+    at = 0
+    while at + _HEAD.size <= len(data):
+        block_id, length, check = _HEAD.unpack_from(data, at)
+        payload = data[at + _HEAD.size : at + _HEAD.size + length]
+        if len(payload) != length or zlib.crc32(payload, zlib.crc32(data[at : at + 16])) != check:
+            break
+        values[block_id] = pickle.loads(payload)  # noqa: S301 - our own, see above
+        at += _HEAD.size + length
+    return values
