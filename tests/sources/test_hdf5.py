@@ -1047,7 +1047,12 @@ def test_metadata_of_others(tmp_path: Path) -> None:
     assert ilastik.units == ("micrometer", "micrometer", "micrometer", None)
     assert ilastik.attributes == {}
     odd_one = open_source(tmp_path / "a.h5", "odd").metadata
-    assert odd_one.attributes == {"axistags": "no json", "element_size_um": [1.0, 2.0], "bytes": "abc"}
+    assert odd_one.attributes == {
+        "axistags": "no json",
+        "element_size_um": [1.0, 2.0],
+        "bytes": "abc",
+        "voxel_size": [1.0, -1.0, 1.0],
+    }
     assert odd_one.voxel_size is None
 
 
