@@ -43,7 +43,7 @@ def run_copy(args: argparse.Namespace, console: Console) -> int:
         seconds = time.perf_counter() - started
         n_bytes = written.nbytes if progress.last is None else progress.last.bytes_done
         console.remark(
-            f"copied {shape_text(source.shape)} {source.dtype.name} from {source.name} to {written.name} ({written.format}): "
+            f"copied {shape_text(source.shape)} {_types(source, written)} from {source.name} to {written.name} ({written.format}): "
             f"{format_bytes(n_bytes)} in {duration(seconds)}, {rate(n_bytes, seconds)}"
         )
         document: dict[str, Any] = {
@@ -63,6 +63,11 @@ def run_copy(args: argparse.Namespace, console: Console) -> int:
             code = OK if result.equal else DIFFERENT
         console.document(document)
     return code
+
+
+def _types(source: Source, written: Source) -> str:
+    same = source.dtype.name == written.dtype.name
+    return source.dtype.name if same else f"{source.dtype.name} as {written.dtype.name}"
 
 
 def run_plan(args: argparse.Namespace, console: Console) -> int:

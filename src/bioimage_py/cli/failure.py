@@ -141,7 +141,8 @@ def failure_of(error: BaseException) -> Failure:
         return Failure(kind, in_options(str(error)), UNFINISHED)
     if isinstance(error, (BioimagePyError, OSError, MemoryError)):
         code = _code_of(error)
-        return Failure(kind, in_options(str(error)) or kind, code, _hint(error))
+        message = in_options(str(error))
+        return Failure(kind, message or kind, code, _hint(error, message))
     if _is_interrupted(error):
         return Failure("KeyboardInterrupt", "stopped before it was done", INTERRUPTED)
     return Failure(kind, f"internal error: {kind}: {error}", INTERNAL, (_INTERNAL_ADVICE,))
@@ -157,12 +158,13 @@ def _code_of(error: BaseException) -> int:
     return ENVIRONMENT
 
 
-def _hint(error: BaseException) -> tuple[str, ...]:
-    if isinstance(error, OutputExistsError):
+def _hint(error: BaseException, message: str) -> tuple[str, ...]:
+    """Return what to do next, where the message does not say so already."""
+    if isinstance(error, OutputExistsError) and "--overwrite" not in message:
         return (
             "--overwrite deletes what is there and writes it anew; --into-existing writes into the array that is there",
         )
-    if isinstance(error, AmbiguousSourceError):
+    if isinstance(error, AmbiguousSourceError) and "--key" not in message:
         return (f"choose one with --key, or by its path; '{PROGRAM} info' on the path lists what is in it",)
     if isinstance(error, MemoryError):
         return ("--memory-limit 512MiB, or fewer --workers, needs less memory",)
@@ -210,7 +212,11 @@ def _unfinished(error: UnfinishedError) -> Failure:
     message = in_options(str(cause))
     if interrupted and error.done is not None:
         n_done, n_left = (sum(end - begin for begin, end in runs) for runs in (error.done, error.left))
-        message = f"{n_done:,} of {n_done + n_left:,} blocks are done and stay written"
+        message = (
+            f"{n_done:,} of {n_done + n_left:,} blocks are done and stay written"
+            if n_done
+            else "stopped before the first block was done"
+        )
     return Failure(
         type(cause).__name__, message, INTERRUPTED if interrupted else UNFINISHED, tuple(advice), details
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -96,22 +97,36 @@ examples:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser that raises `UsageError`, takes no abbreviations, and keeps the layout of its texts."""
+    """An argparse parser that raises `UsageError`, takes no abbreviations, and keeps the layout of its texts.
+
+    Attributes
+    ----------
+    options
+        For each verb the options that it takes, to guess what was meant.
+    """
 
     def __init__(self, **options: Any) -> None:
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **options)
+        self.options: dict[str, list[str]] = {}
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         """Parse, and say for words that are left over which verb they were given to."""
         parsed, left = self.parse_known_args(words)
         if left:
             listed = " ".join(repr(word) for word in left)
-            raise UsageError(
-                f"{listed} is not understood; a name that begins with a dash goes after '--'",
-                f"{PROGRAM} {parsed.verb}" if parsed.verb else PROGRAM,
-            )
+            program = f"{PROGRAM} {parsed.verb}" if parsed.verb else PROGRAM
+            raise UsageError(f"{listed} is not understood; {self._advice(parsed.verb, left[0])}", program)
         return parsed
+
+    def _advice(self, verb: str | None, word: str) -> str:
+        if word.startswith("--") and verb in self.options:
+            near = difflib.get_close_matches(word.partition("=")[0], self.options[verb], 1)
+            if near:
+                return f"did you mean {near[0]}?"
+        return (
+            "a name that begins with a dash goes after '--'" if word.startswith("-") else "it is one too many"
+        )
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of exiting, so that `--json` gets its document."""
@@ -141,6 +156,7 @@ def build_parser(run: dict[str, Callable[..., int]]) -> Parser:
         verb = verbs.add_parser(name, help=text.summary, description=text.about, epilog=epilog)
         verb.set_defaults(run=run[name])
         add_options(verb)
+        parser.options[name] = [option for action in verb._actions for option in action.option_strings]  # noqa: SLF001
     return parser
 
 

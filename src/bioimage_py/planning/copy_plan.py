@@ -138,20 +138,29 @@ class CopyPlan:
             ("blocks", self._blocks_text()),
             (
                 "reads",
-                f"{format_bytes(self.bytes_in)}; each input chunk decoded {self.read_amplification:.3g}×",
+                f"{format_bytes(self.bytes_in)}{self._repeats_text()}",
             ),
             (
                 "writes",
-                f"{format_bytes(self.bytes_out)} before compression, in at most {self.n_files:,} file(s)",
+                f"{format_bytes(self.bytes_out)} before compression, in {_files_text(self.n_files)}",
             ),
             (
                 "memory",
                 f"{format_bytes(self.peak_memory)} at most, of {format_bytes(self.memory_limit)} allowed",
             ),
-            ("workers", f"{self.in_flight} block(s) at a time, {self.threads} codec thread(s)"),
+            (
+                "workers",
+                f"{_counted(max(1, min(self.in_flight, len(self.block_ids))), 'block')} at a time; {_counted(self.threads, 'thread')} for decoding and encoding",
+            ),
             *(("hint", hint) for hint in self.hints),
         ]
         return "\n".join(f"{label + ':':9}{text}" for label, text in lines)
+
+    def _repeats_text(self) -> str:
+        if self.input.chunks is None:
+            return ", each voxel once"
+        times = f"{self.read_amplification:.3g}"
+        return f", each chunk of the input decoded {'once' if times == '1' else f'{times} times on average'}"
 
     def _blocks_text(self) -> str:
         text = f"{self.n_blocks:,} of {_times(self.block_shape)} voxels"
@@ -278,14 +287,14 @@ def _selected(block_ids: IdSet | None, n_blocks: int) -> IdSet:
 def _reason(a: ArrayLayout, b: ArrayLayout, mask: ArrayLayout | None) -> str:
     why = []
     if a.chunks is None:
-        why.append(f"{a.format} input has no encoded chunks")
+        why.append(f"the input ({a.format}) is not stored in chunks")
     elif a.chunks != b.chunks or a.shards != b.shards:
         why.append(f"the chunk grid changes from {_grid(a)} to {_grid(b)}")
     if a.dtype != b.dtype:
         why.append(f"dtype changes from {a.dtype} to {b.dtype}")
     if mask is not None:
         why.append("a mask is applied")
-    return "voxels are decoded and encoded" + (": " + ", ".join(why) if why else "")
+    return "voxels are decoded and encoded anew" + (", because " + " and ".join(why) if why else "")
 
 
 def _grid(layout: ArrayLayout) -> str:
@@ -314,6 +323,14 @@ def _layout_json(layout: ArrayLayout) -> dict[str, Any]:
         "codec": layout.codec,
         "engine": layout.engine,
     }
+
+
+def _counted(n: int, thing: str) -> str:
+    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
+
+
+def _files_text(n: int) -> str:
+    return _counted(n, "file") if n < 2 else f"at most {n:,} files"
 
 
 def _times(extents: tuple[int, ...]) -> str:

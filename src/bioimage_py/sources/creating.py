@@ -40,9 +40,13 @@ class PlannedOutput(NamedTuple):
 
     def create(self, *, overwrite: bool) -> Source:
         """Make the array and return it opened for writing."""
+        if not isinstance(overwrite, (bool, np.bool_)):
+            # What is not empty counts as true, "no" as well, and what is removed is gone.
+            raise InvalidArgumentError(f"overwrite must be True or False, got {overwrite!r}")
         module = family_module(self.kind, "create")
         return cast(
-            "Source", module.create(self.location.path, self.location.key, self.spec, overwrite=overwrite)
+            "Source",
+            module.create(self.location.path, self.location.key, self.spec, overwrite=bool(overwrite)),
         )
 
 
@@ -148,11 +152,15 @@ def plan_output(
     kept = like if like is not None and like.shape == full else None
     voxel = _dtype(dtype if dtype is not None or like is None else like.dtype)
     metadata = ImageMetadata() if like is None else like.metadata.fitting(len(full))
+    if attributes is not None and not isinstance(attributes, Mapping):
+        raise InvalidArgumentError(f"attributes must be a dict of names and JSON values, got {attributes!r}")
     if attributes:
         metadata = replace(metadata, attributes={**metadata.attributes, **plain_value(attributes)})
     grid, shard_grid = _grids(kind, full, voxel, chunks, shards, kept, metadata, zarr_format)
     if fill_value is None and kept is not None and kind not in _FILLED_WITH_ZERO:
         fill_value = _castable(kept.fill_value, voxel)
+    if np.ndim(fill_value) != 0:
+        raise InvalidArgumentError(f"fill_value must be one number, got {fill_value!r}")
     spec = ArraySpec(
         shape=full,
         dtype=voxel,
@@ -231,7 +239,7 @@ def _divides(chunks: tuple[int, ...], shards: tuple[int, ...]) -> bool:
 def _extents(what: str, given: Any, *, least: int, ndim: int | None = None) -> tuple[int, ...]:
     try:
         extents = tuple(given)
-        fine = all(not isinstance(n, bool) and int(n) == n and n >= least for n in extents)
+        fine = all(not isinstance(n, bool) and int(n) == n and least <= n < 2**63 for n in extents)
     except (TypeError, ValueError):
         fine = False
     if not fine:
@@ -245,7 +253,9 @@ def _dtype(dtype: Any) -> np.dtype[Any]:
     try:
         found: np.dtype[Any] = np.dtype(dtype)
     except TypeError as error:
-        raise InvalidArgumentError(f"{dtype!r} is no numpy dtype") from error
+        raise InvalidArgumentError(
+            f"{dtype!r} is no numpy dtype; those for voxels are bool, uint8, uint16, int32, float32 and the like"
+        ) from error
     return found.newbyteorder("=") if found.byteorder == ">" else found
 
 

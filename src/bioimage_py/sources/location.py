@@ -10,11 +10,17 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from bioimage_py.errors import SourceNotFoundError, StorageError, UnsupportedFormatError
+from bioimage_py.errors import (
+    InvalidArgumentError,
+    SourceNotFoundError,
+    StorageError,
+    UnsupportedFormatError,
+)
 from bioimage_py.sources.registry import FAMILIES, Family
 
 __all__ = [
     "Location",
+    "check_key",
     "family_by_content",
     "family_by_suffix",
     "is_url",
@@ -47,12 +53,19 @@ def looks_like_pattern(text: str) -> bool:
     return any(c in text for c in "*?[")
 
 
+def check_key(key: object) -> None:
+    """Raise InvalidArgumentError unless a key is None or a text that can name an array."""
+    if key is not None and (not isinstance(key, str) or "\0" in key):
+        raise InvalidArgumentError(f"key must be the name of an array in its container, got {key!r}")
+
+
 def locate(path: str | os.PathLike[str], key: str | None = None) -> Location:
     """Split `"data.n5/raw"` and `"file.h5:/volumes/raw"` into container and key, and name the family by its suffix.
 
     A key given separately is joined to one in the path. Nothing is opened; the file system is only asked whether a
     path is there.
     """
+    check_key(key)
     text = local_text(os.fspath(path))
     container, inner = _split_container(text)
     joined = "/".join(part.strip("/") for part in (inner, key) if part and part.strip("/")) or None
@@ -139,6 +152,8 @@ def _not_there(place: Path) -> str:
         return f"there is no {str(place)!r}: {str(parent)!r} is a file, not a folder, and holds no arrays by name"
     if not parent.exists():
         return f"there is no file or folder {str(place)!r}: its folder {str(parent)!r} does not exist either"
+    if place.is_symlink():
+        return f"{str(place)!r} is a link to {os.readlink(place)!r}, and nothing is there"  # noqa: PTH115 - as it was written
     with os.scandir(parent) as entries:
         names = [entry.name for entry in itertools.islice(entries, 10_000)]
     near = sorted(n for n in names if n.lower().startswith(place.stem.lower()))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ from bioimage_py.errors import BioimagePyError, InvalidArgumentError, SourceNotF
 from bioimage_py.sources.base import Source, SourceSpec
 from bioimage_py.sources.location import (
     Location,
+    check_key,
     family_by_content,
     image_suffixes_in,
     is_url,
@@ -19,7 +21,7 @@ from bioimage_py.sources.location import (
     looks_like_pattern,
     unsupported,
 )
-from bioimage_py.sources.registry import FAMILIES, family_module
+from bioimage_py.sources.registry import FAMILIES, family, family_module
 
 __all__ = ["as_source", "from_spec", "open_source"]
 
@@ -99,6 +101,7 @@ def open_source(
     text = os.fspath(path)
     if not isinstance(text, str) or not text or "\0" in text:
         raise InvalidArgumentError(f"a path is a text that is not empty, got {text!r}")
+    check_key(key)
     text = local_text(text)
     try:
         location = _stack_location(text, key) or locate(text, key)
@@ -107,9 +110,21 @@ def open_source(
         raise
     except OSError as error:
         raise StorageError(f"cannot look at {text!r}: {error.strerror}") from error
-    return cast(
-        "Source", family_module(kind, "open_path").open_path(location.path, location.key, mode, **options)
-    )
+    open_path = family_module(kind, "open_path").open_path
+    _check_options(kind, open_path, options)
+    return cast("Source", open_path(location.path, location.key, mode, **options))
+
+
+def _check_options(kind: str, open_path: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Raise for an option that a family does not have; families that check their own take any."""
+    parameters = list(inspect.signature(open_path).parameters.values())[3:]
+    known = [p.name for p in parameters]
+    unknown = [name for name in options if name not in known]
+    if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        takes = f"it takes {', '.join(known)}" if known else "it takes none"
+        raise InvalidArgumentError(
+            f"{family(kind).title} has no option {unknown[0]!r} to open it with; {takes}"
+        )
 
 
 def _kind(location: Location, options: Mapping[str, Any]) -> str:
@@ -184,4 +199,7 @@ def from_spec(spec: Mapping[str, Any]) -> Source:
     except (KeyError, TypeError):
         raise InvalidArgumentError(f"a source spec is a dict with 'kind', got {spec!r}") from None
     module = family_module(kind, "open_spec")
-    return cast("Source", module.open_spec(cast("SourceSpec", dict(spec))))
+    try:
+        return cast("Source", module.open_spec(cast("SourceSpec", dict(spec))))
+    except KeyError as error:
+        raise InvalidArgumentError(f"the source spec {spec!r} is incomplete: it has no {error}") from error
