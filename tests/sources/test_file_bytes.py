@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 
 from bioimage_py.errors import ReadOnlyError, SourceNotFoundError, StorageError
 from bioimage_py.geometry import Box
@@ -80,6 +81,20 @@ def test_only_some_files_stay_open(tmp_path: Path) -> None:
         numbers.append(files.get(str(tmp_path / name)).number)
     assert [is_open(n) for n in set(numbers)].count(True) == 2
     assert files.get(str(tmp_path / "a")).read(0, 1) == b"a"
+
+
+def test_a_file_that_was_replaced_meanwhile_is_not_read_with_the_structure_of_the_old_one(
+    tmp_path: Path,
+) -> None:
+    for z in range(40):
+        tifffile.imwrite(tmp_path / f"s{z}.tif", np.full((8, 9), z, "u1"), metadata=None)
+    with open_source(tmp_path, "*.tif") as source:
+        np.testing.assert_array_equal(source[:, 0, 0], np.arange(40))
+        tifffile.imwrite(tmp_path / "s3.tif", np.full((8, 9), 3, "u1"), metadata=None, description="x" * 99)
+        twin = source.for_run(1, 0)
+        with pytest.raises(StorageError, match=r"s3\.tif' was replaced or written since"):
+            twin[...]
+        np.testing.assert_array_equal(twin[4:, 0, 0], np.arange(4, 40))
 
 
 def test_errors_name_the_file_and_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,12 +33,16 @@ class FileBytes:
         The descriptor.
     size
         Bytes in the file when it was opened.
+    stamp
+        Differs, but for chance, between two files, and before and after a file was written.
     """
 
     def __init__(self, number: int, name: str) -> None:
         self.number = number
         self.name = name
-        self.size = os.fstat(number).st_size
+        found = os.fstat(number)
+        self.size = found.st_size
+        self.stamp = hash((found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size))
 
     @classmethod
     def open(cls, path: str, mode: str = "r") -> FileBytes:
@@ -117,9 +121,17 @@ class OpenFiles:
         self.max_open = max_open
         self._lock = threading.Lock()
         self._open: OrderedDict[str, FileBytes] = OrderedDict()
+        self._stamps: dict[str, int] = {}
 
     def get(self, path: str) -> FileBytes:
-        """Return a file, opening it if need be; raises as `FileBytes.open` does."""
+        """Return a file, opening it if need be.
+
+        Raises
+        ------
+        StorageError
+            If it was opened before and has changed since: what is known of its structure is of the past. Else as
+            `FileBytes.open`.
+        """
         with self._lock:
             found = self._open.get(path)
             if found is not None:
@@ -127,6 +139,10 @@ class OpenFiles:
                 return found
         opened = FileBytes.open(path)
         with self._lock:
+            if self._stamps.setdefault(path, opened.stamp) != opened.stamp:
+                raise StorageError(
+                    f"{opened.name} was replaced or written since it was opened first: open its source again"
+                )
             self._open[path] = opened
             while len(self._open) > self.max_open:
                 self._open.popitem(last=False)
