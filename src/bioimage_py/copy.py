@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from bioimage_py.copy_request import CopyRequest
+from bioimage_py.copy_request import CopyRequest, check_progress
 from bioimage_py.copy_target import find_target
 from bioimage_py.errors import RunInterrupted
 from bioimage_py.geometry import Box, IdSet
@@ -106,6 +106,7 @@ def copy(
     >>> bool((copy(image) == image).all())
     True
     """
+    check_progress(progress)
     request = CopyRequest.check(
         input,
         output,

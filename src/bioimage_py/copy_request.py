@@ -16,9 +16,17 @@ from bioimage_py.planning import ArrayLayout, CopyPlan, PlanOptions, parse_bytes
 from bioimage_py.runner import Runner, RunnerConfig, check_num_workers, get_runner, ids_from
 from bioimage_py.sources import Source, as_source
 
-__all__ = ["CopyRequest"]
+__all__ = ["CopyRequest", "check_progress"]
 
 _DISTRIBUTED = ("subprocess", "slurm", "dask")
+
+
+def check_progress(progress: object) -> None:
+    """Raise InvalidArgumentError unless it can be called, or is None: found at the first call it would cost a run."""
+    if progress is not None and not callable(progress):
+        raise InvalidArgumentError(
+            f"progress must be a function that takes a Progress, got {type(progress).__name__} {progress!r}"
+        )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from bioimage_py.copy_request import check_progress
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.kernels import CompareKernel, Difference
@@ -119,6 +120,7 @@ def verify(
     (False, 1, (2, 3))
     """
     check_num_workers(num_workers)
+    check_progress(progress)
     first, second = as_source(a), as_source(b)
     if first.shape != second.shape:
         raise InvalidArgumentError(
