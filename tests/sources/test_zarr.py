@@ -754,3 +754,32 @@ def test_runs_read_each_chunk_once_with_a_cache(tmp_path: Path) -> None:
     (tmp_path / "a.zarr/c/0/0").unlink()
     assert twin[1].all()
     assert not open_source(tmp_path / "a.zarr").for_run(1, 0)[1].any()
+
+
+def test_a_handle_cut_off_the_grid_is_written_by_one_at_a_time(tmp_path: Path) -> None:
+    spec = {
+        "driver": "zarr3",
+        "kvstore": {"driver": "file", "path": str(tmp_path / "a.zarr")},
+        "metadata": {
+            "shape": [64, 64],
+            "data_type": "uint8",
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [16, 16]}},
+        },
+    }
+    handle = ts.open(spec, create=True).result()
+    aligned, shifted = as_source(handle[16:, 32:]), as_source(handle[8:60, 4:])
+    assert (aligned.chunks, aligned.concurrent_writes) == ((16, 16), True)
+    assert (shifted.chunks, shifted.concurrent_writes) == (None, False)
+    image = textured(shifted.shape, "uint8")
+    shifted[...] = image
+    np.testing.assert_array_equal(handle[8:60, 4:].read().result(), image)
+
+
+def test_zip_files_are_closed(tmp_path: Path) -> None:
+    with zarr.storage.ZipStore(tmp_path / "a.zarr.zip", mode="w") as store:
+        zarr.create_array(store, data=np.ones((4, 4), "uint8"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(5):
+        with open_source(tmp_path / "a.zarr.zip") as source:
+            assert source[0, 0] == 1
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from bioimage_py.errors import AmbiguousSourceError, SourceNotFoundError
 from bioimage_py.sources.kvstore import StoreFolder
+from bioimage_py.sources.natural_order import natural_key
 
 __all__ = ["Node", "arrays_below", "find_array", "several_arrays"]
 
@@ -98,7 +98,7 @@ def arrays_below(node: Node, read_node: ReadNode) -> Iterator[tuple[str, Node]]:
     while waiting and seen < _MOST_FOLDERS:
         key = waiting.pop()
         below = []
-        for entry in sorted(node.folder.child(key).entries(), key=lambda e: natural_order(e.name)):
+        for entry in sorted(node.folder.child(key).entries(), key=lambda e: natural_key(e.name)):
             if entry.name.startswith(".") or not entry.is_dir():
                 continue
             seen += 1
@@ -115,7 +115,7 @@ def arrays_below(node: Node, read_node: ReadNode) -> Iterator[tuple[str, Node]]:
 
 def several_arrays(path: str, arrays: list[tuple[str, Node]]) -> AmbiguousSourceError:
     """Return the error that lists arrays to choose from, and how to choose one."""
-    arrays = sorted(arrays, key=lambda item: natural_order(item[0]))
+    arrays = sorted(arrays, key=lambda item: natural_key(item[0]))
     lines = [f"  {key}  shape {node.shape}, {node.dtype}" for key, node in arrays[:_MOST_LISTED]]
     if len(arrays) > _MOST_LISTED:
         lines.append(f"  … and {len(arrays) - _MOST_LISTED} more")
@@ -167,7 +167,7 @@ def _scale_levels(keys: list[str | None]) -> list[str]:
         return []
     if sorted(last for _, _, last in names) != sorted(f"s{n}" for n in range(len(names))):
         return []
-    return sorted((key or "" for key in keys), key=natural_order)
+    return sorted((key or "" for key in keys), key=natural_key)
 
 
 def _join(key: str | None, name: str) -> str | None:
@@ -176,9 +176,3 @@ def _join(key: str | None, name: str) -> str | None:
 
 def _name(root: StoreFolder, key: str | None) -> str:
     return f"{root.path}:{key}" if key else root.path
-
-
-def natural_order(text: str) -> list[tuple[int, int, str]]:
-    return [
-        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text) if part
-    ]

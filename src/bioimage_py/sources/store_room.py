@@ -211,7 +211,10 @@ class _Made:
             missing.append(place)
             place = place.parent
         for place in reversed(missing):
-            place.mkdir(exist_ok=True)
+            try:
+                place.mkdir()
+            except FileExistsError:
+                continue  # somebody else made it in between: it is not ours to remove
             self._folders.append(place)
 
     def group(self, folder: StoreFolder, rules: StoreRules) -> None:

@@ -19,6 +19,15 @@ __all__ = ["from_tensorstore", "open_tensorstore_spec"]
 class TensorStoreHandleSource(TensorStoreSource):
     """What a user opened with TensorStore, cut or transposed as the user did it; the first voxel is at 0."""
 
+    def __init__(self, store: Any, stored: StoredArray) -> None:
+        super().__init__(store, stored)
+        layout = self._store.chunk_layout
+        cells = zip(layout.grid_origin or (), layout.write_chunk.shape or (), strict=False)
+        if any(origin is not None and extent and origin % extent for origin, extent in cells):
+            # The first chunk is cut: no blocks that begin at 0 are whole chunks, so two writers would meet in them.
+            self.chunks = self.shards = None
+            self.concurrent_writes = False
+
     def _plain_spec(self) -> dict[str, Any]:
         found: dict[str, Any] = self._raw.spec(retain_context=False, minimal_spec=True).to_json()
         return found

@@ -62,6 +62,11 @@ class ZarrPythonSource(FileSource):
         except Exception as error:  # codecs raise whatever they like
             raise StorageError(f"{self.name}: cannot write the region {box}: {error!r}") from error
 
+    def close(self) -> None:
+        """Close a zip file that was opened for this source; a live store stays its user's."""
+        if not self._live and isinstance(self.array.store, zarr.storage.ZipStore):
+            self.array.store.close()
+
     def identities(self) -> frozenset[Identity]:
         """Return the folder or file of the array, or the live store that holds it."""
         if not self._live:
