@@ -27,6 +27,7 @@ __all__ = [
     "local_text",
     "locate",
     "looks_like_pattern",
+    "path_text",
 ]
 
 _URL = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
@@ -53,6 +54,14 @@ def looks_like_pattern(text: str) -> bool:
     return any(c in text for c in "*?[")
 
 
+def path_text(path: object) -> str:
+    """Return a path as a text; raise InvalidArgumentError for what is none, is empty, or holds a null character."""
+    text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise InvalidArgumentError(f"a path is a text that is not empty, got {text!r}")
+    return text
+
+
 def check_key(key: object) -> None:
     """Raise InvalidArgumentError unless a key is None or a text that can name an array."""
     if key is not None and (not isinstance(key, str) or "\0" in key):
@@ -66,7 +75,7 @@ def locate(path: str | os.PathLike[str], key: str | None = None) -> Location:
     path is there.
     """
     check_key(key)
-    text = local_text(os.fspath(path))
+    text = local_text(path_text(path))
     container, inner = _split_container(text)
     joined = "/".join(part.strip("/") for part in (inner, key) if part and part.strip("/")) or None
     return Location(container, joined, family_by_suffix(container))

@@ -56,6 +56,8 @@ class NiftiSource(SingleFileSource):
 
     def __init__(self, path: str, header: Any, layout: RawLayout, compressed: bool) -> None:
         self.path = path
+        # It is decompressed at the first read, when the process may work in another folder.
+        self._place = os.path.abspath(path)  # noqa: PTH100 - follows no links
         self.shape = layout.shape
         self.codec = "gzip" if compressed else ""
         slope, inter = header.get_slope_inter()
@@ -90,7 +92,7 @@ class NiftiSource(SingleFileSource):
             if self._closed:
                 raise StorageError(f"{self.path!r} was closed; open it again to go on")
             if self._voxels is None:
-                self._voxels = _decompressed(self.path, self._layout)
+                self._voxels = _decompressed(self._place, self._layout)
             return self._voxels
 
     def close(self) -> None:

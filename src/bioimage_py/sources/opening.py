@@ -19,6 +19,7 @@ from bioimage_py.sources.location import (
     local_text,
     locate,
     looks_like_pattern,
+    path_text,
     unsupported,
 )
 from bioimage_py.sources.registry import FAMILIES, family, family_module
@@ -98,11 +99,8 @@ def open_source(
     """
     if mode not in ("r", "r+"):
         raise InvalidArgumentError(f"mode must be 'r' or 'r+', got {mode!r}; create_output makes new arrays")
-    text = os.fspath(path)
-    if not isinstance(text, str) or not text or "\0" in text:
-        raise InvalidArgumentError(f"a path is a text that is not empty, got {text!r}")
     check_key(key)
-    text = local_text(text)
+    text = local_text(path_text(path))
     try:
         location = _stack_location(text, key) or locate(text, key)
         kind = _kind(location, options)
@@ -194,10 +192,9 @@ def from_spec(spec: Mapping[str, Any]) -> Source:
     SourceNotFoundError
         If what it leads to is gone.
     """
-    try:
-        kind = spec["kind"]
-    except (KeyError, TypeError):
-        raise InvalidArgumentError(f"a source spec is a dict with 'kind', got {spec!r}") from None
+    if not isinstance(spec, Mapping) or "kind" not in spec:
+        raise InvalidArgumentError(f"a source spec is a dict with 'kind', got {spec!r}")
+    kind = spec["kind"]
     module = family_module(kind, "open_spec")
     try:
         return cast("Source", module.open_spec(cast("SourceSpec", dict(spec))))

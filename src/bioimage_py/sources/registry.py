@@ -93,7 +93,7 @@ def family(kind: str) -> Family:
     """Return the family of a spec's kind; raises UnsupportedFormatError that lists them."""
     try:
         return _BY_KIND[kind]
-    except KeyError:
+    except (KeyError, TypeError):
         raise UnsupportedFormatError(
             f"no storage family is called {kind!r}; there are {', '.join(_BY_KIND)}"
         ) from None
