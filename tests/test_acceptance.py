@@ -25,7 +25,15 @@ from PIL import Image
 
 import bioimage_py as bp
 from bioimage_py.errors import BioimagePyError, OutputExistsError, RunnerError
-from bioimage_py.wrapper import ExpandDimsSource, NormalizeSource, PadSource, RoiSource, ThresholdSource
+from bioimage_py.wrapper import (
+    ExpandDimsSource,
+    MultiTransformationSource,
+    NormalizeSource,
+    PadSource,
+    RoiSource,
+    SimpleTransformationWithHaloSource,
+    ThresholdSource,
+)
 from tests.sources.contract import textured
 
 SHAPE = (10, 24, 30)
@@ -281,6 +289,9 @@ def test_wrong_arguments_are_errors_of_ours(here: Path, image: np.ndarray, optio
         lambda value: ThresholdSource("i.n5/raw", value),
         lambda value: RoiSource("i.n5/raw", value),
         lambda value: PadSource("i.n5/raw", 1, mode=value),
+        lambda value: PadSource("i.n5/raw", value),
+        lambda value: SimpleTransformationWithHaloSource("i.n5/raw", np.negative, value),
+        lambda value: MultiTransformationSource(value, np.add),
         lambda value: bp.RunnerConfig(memory_limit=value),
     ],
 )

@@ -43,7 +43,7 @@ def checked_whole(value: Any, what: str, minimum: int = 0) -> int:
 
 def checked_extents(value: Any, ndim: int, what: str) -> tuple[int, ...]:
     """Return one non-negative integer per axis, from such a sequence or from one integer for all axes."""
-    if not isinstance(value, (list, tuple, np.ndarray)):
+    if not isinstance(value, (list, tuple)) and np.ndim(value) == 0:
         return (checked_whole(value, what),) * ndim
     if len(value) != ndim:
         raise InvalidArgumentError(

@@ -135,7 +135,7 @@ def _origins(position: npt.NDArray[np.intp], extent: int, mode: str) -> npt.NDAr
 
 
 def _checked_width(pad_width: Any, shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
-    if not isinstance(pad_width, (list, tuple, np.ndarray)):
+    if not isinstance(pad_width, (list, tuple)) and np.ndim(pad_width) == 0:
         width = checked_whole(pad_width, "pad_width")
         return ((width, width),) * len(shape)
     if len(pad_width) != len(shape):

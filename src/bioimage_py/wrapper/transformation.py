@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy.typing as npt
@@ -130,7 +130,8 @@ class MultiTransformationSource(FunctionSource):
         transformation: Callable[..., Any],
         dtype: npt.DTypeLike | None = None,
     ) -> None:
-        if isinstance(sources, (str, os.PathLike)) or hasattr(sources, "shape"):
+        one = isinstance(sources, (str, os.PathLike)) or hasattr(sources, "shape")
+        if one or not isinstance(sources, Iterable):
             raise InvalidArgumentError(
                 f"MultiTransformationSource takes a list of sources, got {type(sources).__name__}"
             )
