@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -427,3 +428,29 @@ def test_a_slip_of_the_pen_is_guessed(here: Path) -> None:
     )
     assert done.returncode == 2
     assert "did you mean --workers?" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["o.zarr", "o.n5/raw", "o.precomputed", "o.h5", "o.npy"])
+def test_paths_through_the_folder_above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    (tmp_path / "sub" / "link").symlink_to(tmp_path / "elsewhere" / "deep")
+    monkeypatch.chdir(tmp_path / "sub")
+    image = np.arange(24, dtype="uint8").reshape(2, 3, 4)
+    for above in ("..", "link/.."):
+        bp.copy(image, f"{above}/{name}").close()
+        assert bp.verify(image, f"{above}/{name}").equal
+    assert (tmp_path / name.split("/", maxsplit=1)[0]).exists()
+    assert (tmp_path / "elsewhere" / name.split("/", maxsplit=1)[0]).exists()
+
+
+@pytest.mark.parametrize("name", ["o.zarr", "o.n5/raw", "o.precomputed"])
+def test_a_store_that_goes_away_is_no_store_of_zeros(tmp_path: Path, name: str) -> None:
+    bp.copy(np.ones((4, 4, 4), "uint8"), tmp_path / name)
+    source = bp.open_source(tmp_path / name)
+    shutil.rmtree(tmp_path / name)
+    for workers in (1, 2):
+        with pytest.raises(bp.errors.StorageError, match="not there any more"):
+            bp.copy(source, num_workers=workers)
+    with pytest.raises(bp.errors.StorageError, match="not there any more"):
+        bp.verify(source, np.zeros((4, 4, 4), "uint8"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,16 @@ from bioimage_py.errors import (
 )
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources import ArraySpec, Codec, Source, as_source, from_spec, npy, open_source
+from bioimage_py.sources import (
+    ArraySpec,
+    Codec,
+    Source,
+    as_source,
+    create_output,
+    from_spec,
+    npy,
+    open_source,
+)
 from bioimage_py.sources.file_bytes import FileBytes
 from bioimage_py.sources.raw_file import RawLayout, RawVoxels
 
@@ -174,7 +184,7 @@ def test_a_closed_source_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"\x93NUMPY\x09\x00v\x00{}", b"\x1f\x8b\x08\x00rest", b"no array at all"]
+    "content", [b"\x93NUMPY\x09\x00v\x00{}", gzip.compress(b"no array", mtime=0), b"no array at all"]
 )
 def test_what_is_no_npy_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.npy").write_bytes(content)
@@ -193,9 +203,23 @@ def test_dtypes_that_are_no_voxels_are_refused(tmp_path: Path, array: np.ndarray
         open_source(tmp_path / "x.npy")
 
 
-def test_a_compressed_npy_says_to_decompress_it(shared_data: Path) -> None:
-    with pytest.raises(UnsupportedFormatError, match="decompress it first"):
-        open_source(shared_data / "Misc_pollen.npy.gz")
+def test_a_compressed_npy_is_read_and_never_written(shared_data: Path, tmp_path: Path) -> None:
+    with gzip.open(shared_data / "Misc_pollen.npy.gz") as stream:
+        image = np.load(stream)
+    with open_source(shared_data / "Misc_pollen.npy.gz") as source:
+        assert (source.shape, source.dtype, source.codec) == ((935, 1228), np.uint8, "gzip")
+        np.testing.assert_array_equal(source[100:300, 7:9], image[100:300, 7:9])
+        np.testing.assert_array_equal(source[...], image)
+        with from_spec(source.to_spec()) as again:
+            np.testing.assert_array_equal(again[...], image)
+    with pytest.raises(ReadOnlyError):
+        open_source(shared_data / "Misc_pollen.npy.gz", mode="r+")
+    with pytest.raises(UnsupportedFormatError, match="gz"):
+        create_output(tmp_path / "a.npy.gz", shape=(3,), dtype="uint8")
+    data = (shared_data / "Misc_pollen.npy.gz").read_bytes()
+    (tmp_path / "cut.npy.gz").write_bytes(data[:100_000])
+    with open_source(tmp_path / "cut.npy.gz") as cut, pytest.raises(StorageError, match="truncated"):
+        cut[...]
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:

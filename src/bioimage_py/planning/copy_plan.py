@@ -201,7 +201,7 @@ def plan_copy(
     allowed = default_memory_limit() if limit is None else limit
     in_hand = block if group == block else output_layout.write_unit
     per_block = max(1, memory.block(in_hand))
-    in_flight = max(1, min(threads, (allowed - memory.base()) // per_block))
+    in_flight = max(1, min(threads, blocking.n_blocks, (allowed - memory.base()) // per_block))
     peak = memory.base() + in_flight * per_block
     if limit is not None and peak > limit:
         raise InvalidArgumentError(

@@ -20,6 +20,9 @@ from bioimage_py.runner.work import Work
 __all__ = ["Resources", "Runner", "check_num_workers", "raise_failures"]
 
 
+MOST_WORKERS = 10_000
+
+
 @dataclass(frozen=True)
 class Resources:
     """What one worker process may use.
@@ -211,6 +214,8 @@ def check_num_workers(num_workers: int) -> None:
     integer = isinstance(num_workers, (int, np.integer)) and not isinstance(num_workers, bool)
     if not integer or num_workers < 1:
         raise InvalidArgumentError(f"num_workers must be a positive integer, got {num_workers!r}")
+    if num_workers > MOST_WORKERS:
+        raise InvalidArgumentError(f"num_workers must be {MOST_WORKERS} at most, got {num_workers}")
 
 
 def raise_failures(journal: Journal, block_ids: IdSet, name: str) -> NoReturn:

@@ -60,7 +60,8 @@ class LocalRunner(Runner):
         journal = Journal(len(work.block_ids), n_bytes)
         ticker = ProgressTicker(journal, progress)
         try:
-            Crew(work, work.group_ids(), journal).run(num_workers, ticker.tick)
+            groups = work.group_ids()
+            Crew(work, groups, journal).run(max(1, min(num_workers, len(groups))), ticker.tick)
         except KeyboardInterrupt as error:
             done = journal.done_ids()
             left = work.block_ids - done

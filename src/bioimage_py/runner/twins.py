@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from bioimage_py.sources import Source
+from bioimage_py.sources.identity import leaves
 
 __all__ = ["run_twin"]
 
@@ -21,10 +22,12 @@ def run_twin(source: Source, threads: int, cache_bytes: int = 0) -> Iterator[Sou
     threads, cache_bytes
         As for `Source.for_run`.
     """
+    _check_present(source)
     twin = source.for_run(threads, cache_bytes)
     try:
         yield twin
         twin.flush()
+        _check_present(source)
     except KeyboardInterrupt:
         # Threads that are in the middle of a block go on using it; it is closed when they have let go of it.
         raise
@@ -32,6 +35,11 @@ def run_twin(source: Source, threads: int, cache_bytes: int = 0) -> Iterator[Sou
         _close(twin, source)
         raise
     _close(twin, source)
+
+
+def _check_present(source: Source) -> None:
+    for leaf in leaves(source):
+        leaf.check_present()
 
 
 def _close(twin: Source, source: Source) -> None:

@@ -197,6 +197,9 @@ class Source(ABC):
         """Return bytes and files in the store, or None where that has no meaning."""
         return None
 
+    def check_present(self) -> None:  # noqa: B027 - what is held open, or in memory, cannot go away
+        """Raise StorageError if what is stored has gone away, where its chunks would then be taken for empty ones."""
+
     def flush(self) -> None:  # noqa: B027 - most stores keep nothing back
         """Hand to the operating system whatever `write` left in buffers of a library."""
 

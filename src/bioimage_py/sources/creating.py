@@ -176,10 +176,10 @@ def plan_output(
 
 def _writable_kind(location: Location) -> str:
     found = location.family
-    if location.path.lower().endswith(".zip"):
+    if location.path.lower().endswith((".zip", ".gz")):
         raise UnsupportedFormatError(
-            f"output {location.path!r} would be a zip file, which can be read but not written block by block: write a folder "
-            "and zip it afterwards"
+            f"output {location.path!r} would be compressed as a whole, which can be read but not written block by block: "
+            "write it uncompressed and compress it afterwards"
         )
     if found is None or not found.writes:
         can = ", ".join(f"{f.title} ({' '.join(f.suffixes)})" for f in FAMILIES if f.writes)

@@ -65,6 +65,11 @@ def _metadata_context() -> ts.Context:
     return store_context(1, 0)
 
 
+def _plain_path(path: str) -> str:
+    """Return an absolute path without '..', which TensorStore refuses, going through links as the system does."""
+    return str(Path(path).resolve() if ".." in Path(path).parts else Path(path).absolute())
+
+
 @dataclass(frozen=True)
 class StoreFolder:
     """A folder that holds an array, a group, or nothing yet.
@@ -143,7 +148,7 @@ class StoreFolder:
     def parent(self) -> StoreFolder | None:
         """Return the folder around this one, or None at the top."""
         if self.is_local:
-            place = Path(self.path).absolute()
+            place = Path(_plain_path(self.path))
             return StoreFolder(str(place.parent)) if place.parent != place else None
         parts = urlsplit(self.path)
         above, _, last = parts.path.rpartition("/")
@@ -154,7 +159,7 @@ class StoreFolder:
     def spec(self) -> dict[str, Any]:
         """Return TensorStore's JSON for this folder."""
         if self.is_local:
-            return {"driver": "file", "path": str(Path(self.path).absolute()) + "/"}
+            return {"driver": "file", "path": _plain_path(self.path) + "/"}
         parts = urlsplit(self.path)
         path = unquote(parts.path).strip("/")
         path = path + "/" if path else ""

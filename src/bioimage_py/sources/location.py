@@ -77,6 +77,9 @@ def locate(path: str | os.PathLike[str], key: str | None = None) -> Location:
     check_key(key)
     text = local_text(path_text(path))
     container, inner = _split_container(text)
+    if not is_url(container) and ".." in Path(container).parts:
+        # Libraries drop '..' with the name before it, which is wrong where that name is a link.
+        container = str(Path(container).resolve())
     joined = "/".join(part.strip("/") for part in (inner, key) if part and part.strip("/")) or None
     return Location(container, joined, family_by_suffix(container))
 

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import math
-import os
-import tempfile
-import threading
-import zlib
 from typing import Any
 
 import nibabel
@@ -19,7 +14,7 @@ from bioimage_py.errors import StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata, normalise_unit
 from bioimage_py.sources.base import AnyArray, Source, SourceSpec
-from bioimage_py.sources.file_bytes import FileBytes, file_error
+from bioimage_py.sources.gzipped import GzippedVoxels, first_bytes
 from bioimage_py.sources.raw_file import RawLayout, RawVoxels
 from bioimage_py.sources.single_file import (
     SingleFileSource,
@@ -30,9 +25,7 @@ from bioimage_py.sources.single_file import (
 __all__ = ["NiftiSource", "open_path", "open_spec"]
 
 _AXES = ("x", "y", "z", "t", "u", "v", "w")
-_PIECE = 2**20
 _HEAD = 544
-_GZIP_MAGIC = b"\x1f\x8b"
 
 
 class NiftiSource(SingleFileSource):
@@ -56,8 +49,6 @@ class NiftiSource(SingleFileSource):
 
     def __init__(self, path: str, header: Any, layout: RawLayout, compressed: bool) -> None:
         self.path = path
-        # It is decompressed at the first read, when the process may work in another folder.
-        self._place = os.path.abspath(path)  # noqa: PTH100 - follows no links
         self.shape = layout.shape
         self.codec = "gzip" if compressed else ""
         slope, inter = header.get_slope_inter()
@@ -66,13 +57,11 @@ class NiftiSource(SingleFileSource):
             np.asanyarray(0.0 if inter is None else inter),
         )
         self.dtype = self._scale(np.zeros((1,) * len(layout.shape), layout.dtype)).dtype
-        self._layout = layout
-        self._compressed = compressed
         self._metadata = _metadata(header, len(layout.shape))
-        self._lock = threading.Lock()
-        self._voxels: RawVoxels | None = None
-        self._closed = False
-        if not compressed:
+        self._voxels: RawVoxels | GzippedVoxels
+        if compressed:
+            self._voxels = GzippedVoxels(path, layout)
+        else:
             self._voxels = RawVoxels(open_file(path, "r"), layout)
 
     @property
@@ -81,26 +70,15 @@ class NiftiSource(SingleFileSource):
         return self._metadata
 
     def _read(self, box: Box) -> AnyArray:
-        return self._scale(self._opened().read(box))
+        return self._scale(self._voxels.read(box))
 
     def _scale(self, stored: AnyArray) -> AnyArray:
         scaled: AnyArray = apply_read_scaling(stored, *self._scaling)
         return scaled
 
-    def _opened(self) -> RawVoxels:
-        with self._lock:
-            if self._closed:
-                raise StorageError(f"{self.path!r} was closed; open it again to go on")
-            if self._voxels is None:
-                self._voxels = _decompressed(self._place, self._layout)
-            return self._voxels
-
     def close(self) -> None:
         """Close the file, and drop the temporary one."""
-        with self._lock:
-            self._closed = True
-            if self._voxels is not None:
-                self._voxels.close()
+        self._voxels.close()
 
 
 def open_path(path: str, key: str | None = None, mode: str = "r", **options: Any) -> Source:
@@ -114,7 +92,7 @@ def open_path(path: str, key: str | None = None, mode: str = "r", **options: Any
         If it is empty, shorter than its header says (a compressed file tells so at the first read only), or damaged.
     """
     check_single_array("NIfTI", path, key, mode, writable=False, options=options)
-    head, compressed = _head(path)
+    head, compressed = first_bytes(open_file(path, "r"), path, _HEAD)
     header = _header(path, head)
     try:
         shape = tuple(int(n) for n in header.get_data_shape())
@@ -144,19 +122,6 @@ def open_spec(spec: SourceSpec) -> Source:
     return open_path(spec["path"], mode=spec.get("mode", "r"))
 
 
-def _head(path: str) -> tuple[bytes, bool]:
-    """Return the first bytes, decompressed, and whether the file is compressed."""
-    file = open_file(path, "r")
-    head = file.read(0, min(_HEAD, file.size))
-    if not head.startswith(_GZIP_MAGIC):
-        return head, False
-    try:
-        with gzip.open(path) as stream:
-            return stream.read(_HEAD), True
-    except (OSError, EOFError, zlib.error) as error:
-        raise _damaged(path, error) from error
-
-
 def _header(path: str, head: bytes) -> Any:
     kinds = ((nibabel.Nifti1Header, head[344:348] == b"n+1\0"), (nibabel.Nifti2Header, head[4:8] == b"n+2\0"))
     for header_class, matches in kinds:
@@ -173,40 +138,6 @@ def _header(path: str, head: bytes) -> Any:
         f"{path!r} is no single-file NIfTI: its header does not say 'n+1' or 'n+2'; pairs of .hdr and .img are converted "
         "with nibabel.save(nibabel.load('x.hdr'), 'x.nii')"
     )
-
-
-def _decompressed(path: str, layout: RawLayout) -> RawVoxels:
-    """Decompress a file into one without a name, and open that."""
-    needed = layout.offset + layout.nbytes
-    with tempfile.TemporaryFile(prefix="bioimage-py-") as unpacked:
-        found = 0
-        try:
-            with gzip.open(path) as stream:
-                while piece := stream.read(_PIECE):
-                    found += len(piece)
-                    _store(unpacked, piece, path)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise _damaged(path, error, f" after {found} of {needed} bytes") from error
-        except StorageError:
-            raise
-        except OSError as error:
-            raise file_error(error, f"reading {path!r}") from error
-        unpacked.flush()
-        return RawVoxels(FileBytes(os.dup(unpacked.fileno()), f"{path!r} (decompressed)"), layout)
-
-
-def _store(unpacked: Any, piece: bytes, path: str) -> None:
-    try:
-        unpacked.write(piece)
-    except OSError as error:
-        folder = tempfile.gettempdir()
-        raise file_error(
-            error, f"decompressing {path!r} into a temporary file in {folder!r} (TMPDIR)"
-        ) from error
-
-
-def _damaged(path: str, error: Exception, where: str = "") -> StorageError:
-    return StorageError(f"{path!r} is damaged or truncated{where}: {error}; copy or download it again")
 
 
 def _metadata(header: Any, ndim: int) -> ImageMetadata:

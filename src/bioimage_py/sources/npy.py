@@ -27,6 +27,7 @@ from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import AnyArray, Source, SourceSpec
 from bioimage_py.sources.file_bytes import FileBytes, file_error
+from bioimage_py.sources.gzipped import GzippedVoxels, first_bytes
 from bioimage_py.sources.raw_file import RawFileSource, RawLayout, RawVoxels
 from bioimage_py.sources.single_file import check_single_array, open_file
 
@@ -37,17 +38,23 @@ _FILL_BYTES = 8 * 2**20
 
 
 class NpySource(RawFileSource):
-    """A .npy file, in C or Fortran order; writable by the threads of one process in mode `"r+"`."""
+    """A .npy file, in C or Fortran order; writable by the threads of one process in mode `"r+"`.
+
+    One that is compressed with gzip as a whole is decompressed once, at the first read, into a temporary file without a
+    name (in `TMPDIR`), and cannot be written.
+    """
 
     kind = "npy"
     format = "npy"
 
-    def __init__(self, path: str, mode: str, voxels: RawVoxels) -> None:
+    def __init__(self, path: str, mode: str, voxels: RawVoxels | GzippedVoxels) -> None:
         super().__init__(path, mode, voxels)
         self.writable = mode == "r+"
+        self.codec = "gzip" if isinstance(voxels, GzippedVoxels) else ""
         self.fill_value = None
 
     def _write(self, box: Box, values: AnyArray) -> None:
+        assert isinstance(self._voxels, RawVoxels)
         self._voxels.write(box, values)
 
 
@@ -61,9 +68,12 @@ def open_path(path: str, key: str | None = None, mode: str = "r", **options: Any
     StorageError
         If it is empty or shorter than its header says.
     """
-    check_single_array(".npy", path, key, mode, writable=True, options=options)
+    check_single_array(".npy", path, key, mode, writable=not path.lower().endswith(".gz"), options=options)
     file = open_file(path, mode)
-    layout = _layout(path, file.read(0, min(_HEADER_LIMIT, file.size)))
+    head, compressed = first_bytes(file, path, _HEADER_LIMIT)
+    layout = _layout(path, head)
+    if compressed:
+        return NpySource(path, "r", GzippedVoxels(path, layout))
     return NpySource(path, mode, RawVoxels(file, layout))
 
 
@@ -74,12 +84,7 @@ def open_spec(spec: SourceSpec) -> Source:
 
 def _layout(path: str, head: bytes) -> RawLayout:
     if not head.startswith(npy_format.MAGIC_PREFIX):
-        hint = (
-            "; it is compressed with gzip: decompress it first (gunzip)"
-            if head.startswith(b"\x1f\x8b")
-            else ""
-        )
-        raise UnsupportedFormatError(f"{path!r} is no .npy file: it begins with {head[:6]!r}{hint}")
+        raise UnsupportedFormatError(f"{path!r} is no .npy file: it begins with {head[:6]!r}")
     version = tuple(head[6:8])
     if version not in ((1, 0), (2, 0), (3, 0)):
         raise UnsupportedFormatError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from bioimage_py.sources.file_bytes import FileBytes
 from bioimage_py.sources.file_regions import ArrayInFile, read_region, write_region
 from bioimage_py.sources.single_file import SingleFileSource
 
-__all__ = ["RawFileSource", "RawLayout", "RawVoxels"]
+__all__ = ["RawFileSource", "RawLayout", "RawVoxels", "Voxels"]
 
 
 class RawLayout(NamedTuple):
@@ -96,6 +96,18 @@ class RawVoxels:
         return file
 
 
+class Voxels(Protocol):
+    """Voxels of a known layout, read by region."""
+
+    layout: RawLayout
+
+    def read(self, box: Box) -> AnyArray:
+        """Return the voxels in a box."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
 class RawFileSource(SingleFileSource):
     """A file that holds one array of uncompressed voxels in one piece.
 
@@ -105,7 +117,7 @@ class RawFileSource(SingleFileSource):
         `"C"` where the last axis varies fastest in the file, `"F"` where the first one does.
     """
 
-    def __init__(self, path: str, mode: str, voxels: RawVoxels) -> None:
+    def __init__(self, path: str, mode: str, voxels: Voxels) -> None:
         self.path = path
         self.mode = mode
         self.shape = voxels.layout.shape

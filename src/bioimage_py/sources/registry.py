@@ -82,7 +82,7 @@ FAMILIES = (
     ),
     Family("mrc", _S + "mrc", "MRC", (".mrc", ".rec", ".map", ".st", ".ali", ".mrcs"), ((208, b"MAP "), (208, b"MAP\0"))),
     Family("nifti", _S + "nifti", "NIfTI", (".nii", ".nii.gz"), ((344, b"n+1\0"), (4, b"n+2\0"))),
-    Family("npy", _S + "npy", "NumPy .npy", (".npy",), ((0, b"\x93NUMPY"),), writes=True),
+    Family("npy", _S + "npy", "NumPy .npy", (".npy", ".npy.gz"), ((0, b"\x93NUMPY"),), writes=True),
     Family("wrapper", "bioimage_py.wrapper.spec", "wrapper"),
     Family("memory", _S + "memory", "array in memory", handles=("numpy", "dask", "xarray")),
 )  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
-from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.errors import InvalidArgumentError, StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import AnyArray, FileSource, StoredSize
@@ -21,6 +21,7 @@ from bioimage_py.sources.store_errors import storage_error
 
 __all__ = ["StoredArray", "TensorStoreSource", "cast_values", "open_store", "stored_size_of"]
 
+_METADATA_FILES = ("zarr.json", ".zarray", "attributes.json", "info")
 _OPEN_THREADS = min(4, os.cpu_count() or 1)
 
 
@@ -87,6 +88,8 @@ class TensorStoreSource(FileSource):
     def __init__(self, store: Any, stored: StoredArray) -> None:
         self._stored = stored
         self._raw = store
+        # The process may work in another folder later on.
+        self._folder = None if stored.folder is None else os.path.abspath(stored.folder)  # noqa: PTH100
         self._store = view = stored.view(store)
         self.kind, self.path, self.key, self.mode = stored.kind, stored.path, stored.key, stored.mode
         self.format, self.codec = stored.format, stored.codec
@@ -125,6 +128,16 @@ class TensorStoreSource(FileSource):
                 error, f"{self.name}: cannot write the region {_text(box)}", writing=True
             ) from error
 
+    def check_present(self) -> None:
+        """Raise StorageError if the metadata has gone: chunks that went with it would read as the fill value."""
+        folder = self._folder
+        if folder is None:
+            return
+        # Precomputed has one description above the folders of its scales.
+        places = [f"{folder}/{name}" for name in _METADATA_FILES] + [f"{os.path.dirname(folder)}/info"]  # noqa: PTH120
+        if not any(map(os.path.exists, places)):
+            raise StorageError(f"{self.name} is not there any more: {folder!r} holds no metadata of an array")
+
     def identities(self) -> frozenset[tuple[Any, ...]]:
         """Return the folder of the array, whatever path or link leads to it."""
         return frozenset({file_identity(self.path, self.key, key_is_folder=True)})
@@ -146,7 +159,7 @@ class TensorStoreSource(FileSource):
 
     def stored_size(self) -> StoredSize | None:
         """Return bytes and files below the array's folder; None for a URL."""
-        return None if self._stored.folder is None else stored_size_of(self._stored.folder)
+        return None if self._folder is None else stored_size_of(self._folder)
 
     def to_spec(self) -> dict[str, Any]:
         """Return family, path, key, mode and how a URL is reached; never credentials."""
