@@ -118,3 +118,17 @@ def test_a_billion_blocks_are_planned_from_integers_alone():
     assert len(plan.block_ids) == 10**9
     assert any("shards" in hint for hint in plan.hints)
     assert str(plan)
+
+
+def test_what_a_wrapper_reads_counts_as_memory():
+    from bioimage_py.wrapper import RoiSource, SimpleTransformationSource
+
+    image = np.broadcast_to(np.float64(1), (512, 512, 512))
+    wrapped = SimpleTransformationSource(RoiSource(image, np.s_[:, :, :]), lambda block: block, dtype="uint8")
+    assert ArrayLayout.of(wrapped).scratch == 16
+    target = layout((512,) * 3, (64,) * 3, dtype="uint8", name="b")
+    limit = PlanOptions(memory_limit=2**26)
+    plain = plan_copy(layout((512,) * 3, None, dtype="uint8"), target, None, limit)
+    through = plan_copy(ArrayLayout.of(wrapped), target, None, limit)
+    assert math.prod(through.block_shape) < math.prod(plain.block_shape)
+    assert through.peak_memory <= 2**26

@@ -27,6 +27,8 @@ class ArrayLayout:
         The store's unit of encoding, and its file of many chunks, or None.
     storage_order
         `"C"` where the last axis is contiguous in the store, `"F"` where the first one is.
+    scratch
+        Bytes per voxel that reading holds besides its result: what a wrapper reads from its inputs.
     in_memory
         Whether the voxels are in this process's memory already, so that reading costs none.
     """
@@ -40,6 +42,7 @@ class ArrayLayout:
     codec: str = ""
     engine: str = ""
     storage_order: str = "C"
+    scratch: int = 0
     in_memory: bool = False
 
     @classmethod
@@ -55,6 +58,7 @@ class ArrayLayout:
             codec=source.codec,
             engine=str(getattr(source, "engine", "")),
             storage_order=source.storage_order,
+            scratch=_scratch(source),
             in_memory=source.format == "numpy",
         )
 
@@ -90,3 +94,8 @@ class ArrayLayout:
     def n_files(self) -> int:
         """The most files that writing all of the array makes, metadata not counted."""
         return self.n_units if self.chunks is not None and not self.format.startswith("hdf5") else 1
+
+
+def _scratch(source: Source) -> int:
+    inputs: tuple[Source, ...] = getattr(source, "inputs", ())
+    return sum(inner.dtype.itemsize + _scratch(inner) for inner in inputs)

@@ -37,10 +37,12 @@ class MemoryModel:
         voxels = self._voxels(block_shape)
         a, b = self.input_layout, self.output_layout
         held = 0 if a.in_memory else a.itemsize * voxels
+        held += a.scratch * voxels
         if a.dtype != b.dtype:
             held += b.itemsize * voxels
         if not b.in_memory:
-            held += b.itemsize * voxels
+            # From four axes on, TensorStore is given a copy to encode from (see `TensorStoreSource`).
+            held += b.itemsize * voxels * (1 if len(b.shape) < 4 else 2)
         if self.mask_layout is not None:
             held += (self.mask_layout.itemsize + 1 + 2 * b.itemsize) * voxels
         return held
