@@ -54,9 +54,7 @@ WORKLOADS: dict[str, Workload] = {
     "plain-tiff": Workload(
         "uncompressed TIFF → Zarr 64³", "plain.tif", (64, 64, 64), (*SLABS, (128, 128, 128)), 1.5, loop=False
     ),
-    "tiled-tiff": Workload(
-        "tiled deflate TIFF → Zarr 64³", "tiled.tif", (64, 64, 64), SLABS, 2, loop=False
-    ),
+    "tiled-tiff": Workload("tiled deflate TIFF → Zarr 64³", "tiled.tif", (64, 64, 64), SLABS, 2, loop=False),
     "slices": Workload(
         "folder of deflate slices → Zarr 64³", "slices", (64, 64, 64), SLABS, 1.5, key="*.tif", loop=False
     ),
