@@ -174,7 +174,7 @@ def ids_from(ids: Iterable[int] | None, n: int | None, name: str) -> IdSet:
             raise InvalidArgumentError(f"{name} out of range: {min(ids[0], ids[-1])} is negative")
         found = IdSet.from_ids(ids)
     else:
-        if not isinstance(ids, Iterable) or np.ndim(ids) == 0:  # type: ignore[arg-type]
+        if not isinstance(ids, Iterable) or (isinstance(ids, np.ndarray) and ids.ndim == 0):
             raise InvalidArgumentError(f"{name} must be a list or a range of integers, got {ids!r}")
         numbers = list(ids)
         for number in numbers:
