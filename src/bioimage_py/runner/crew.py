@@ -73,7 +73,7 @@ class Crew:
                     self._journal.failed(group, error)
                 tick()
             # Threads that meet at the lock for every tiny block cost more than the block; large ones are taken singly.
-            most = min(64, 2 * most) if time.perf_counter() - began < _WORTH_SHARING else 1
+            most = min(64, 2 * most) if time.perf_counter() - began < _WORTH_SHARING else max(1, most // 2)
 
     def _drain_on_threads(self, num_threads: int, tick: Callable[[], None]) -> None:
         threads = [
