@@ -36,7 +36,8 @@ class RunnerConfig:
     keep_run_folder
         Whether the run folder stays after success.
     durable
-        Whether a block counts as done only when a crash of the machine cannot take it, at the price of a slower run.
+        Whether records of finished blocks are forced to the disk. The chunks themselves are not, so far: a crash of the
+        machine, unlike one of a process, can still take them.
     threads_per_worker
         Threads of each worker process; local runs have `num_workers` threads.
 
