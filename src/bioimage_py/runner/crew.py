@@ -47,7 +47,7 @@ class Crew:
     ) -> None:
         self._work = work
         self._journal = journal
-        self._groups = (work.blocks_in(group_id) for group_id in groups)
+        self._groups = iter(groups)
         self._lock = threading.Lock()
         self._stop = stop or threading.Event()
         self._crash: BaseException | None = None
@@ -64,9 +64,10 @@ class Crew:
         most = 1
         while groups := self._take(most):
             began = time.perf_counter()
-            for group in groups:
+            for group_id in groups:
                 if self._stop.is_set():
                     return
+                group = self._work.blocks_in(group_id)
                 try:
                     self._work.process(group, self._journal)
                 except Exception as error:  # noqa: BLE001 - recorded: the run ends with it in a RunnerError
@@ -96,7 +97,7 @@ class Crew:
         if self._crash is not None:
             raise self._crash
 
-    def _take(self, most: int) -> list[tuple[int, ...]]:
+    def _take(self, most: int) -> list[int]:
         with self._lock:
             return list(itertools.islice(self._groups, most))
 
