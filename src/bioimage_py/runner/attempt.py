@@ -8,7 +8,7 @@ import platform
 import threading
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 from bioimage_py.geometry import IdSet
@@ -19,7 +19,7 @@ from bioimage_py.runner.value_log import ValueLog
 __all__ = ["AttemptJournal"]
 
 _EVERY = 1.0
-"""Seconds between two looks that others may take at how many bytes are written."""
+"""Seconds between two looks that others may take at how many bytes are written, and between two forced writes."""
 
 
 class AttemptJournal:
@@ -31,13 +31,25 @@ class AttemptJournal:
         The run folder.
     round_number, task
         What is attempted.
-    durable
-        Whether records are forced to the disk.
+    settle
+        Forces the outputs to the disk. With it, finished blocks are recorded about once a second, after their voxels
+        are on the disk, and the records are forced there as well; without it, each is recorded at once.
     """
 
-    def __init__(self, folder: RunFolder, round_number: int, task: int, *, durable: bool = False) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        round_number: int,
+        task: int,
+        *,
+        settle: Callable[[], None] | None = None,
+    ) -> None:
         self._folder = folder
         self._files = folder.new_attempt(round_number, task)
+        self._settle = settle
+        self._unsettled: list[int] = []
+        self._settled = time.monotonic()
+        self._ended = False
         self._lock = threading.Lock()
         self._state: dict[str, Any] = {
             "began": time.time(),
@@ -46,7 +58,7 @@ class AttemptJournal:
             "bytes": 0,
             "reason": None,
         }
-        self._blocks = BlockLog(self._files.blocks, durable=durable)
+        self._blocks = BlockLog(self._files.blocks, durable=settle is not None)
         self._values: ValueLog | None = None
         self._shown = 0.0
         self._show()
@@ -54,7 +66,7 @@ class AttemptJournal:
     def done(self, block_ids: Iterable[int], n_bytes: int = 0) -> None:
         """Record blocks whose output is in the store."""
         with self._lock:
-            self._blocks.add(IdSet.from_ids(block_ids))
+            self._record(block_ids)
             self._state["bytes"] += n_bytes
             if time.monotonic() - self._shown > _EVERY:
                 self._show()
@@ -65,7 +77,7 @@ class AttemptJournal:
             if self._values is None:
                 self._values = ValueLog(self._files.values)
             self._values.add(block_id, result)
-            self._blocks.add(IdSet([(block_id, block_id + 1)]))
+            self._record((block_id,))
 
     def failed(self, block_ids: Iterable[int], error: BaseException) -> None:
         """Record blocks that are not done, and why."""
@@ -81,18 +93,39 @@ class AttemptJournal:
     def end(self, reason: str) -> None:
         """Say why the attempt ended; nothing is recorded after that."""
         with self._lock:
-            self._state.update(reason=reason, ended=time.time())
-            self._show()
-            self._blocks.close()
-            if self._values is not None:
-                self._values.close()
+            self._ended = True
+            try:
+                self._record_settled()
+                self._state.update(reason=reason, ended=time.time())
+                self._show()
+            finally:
+                self._blocks.close()
+                if self._values is not None:
+                    self._values.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        if self._state["reason"] is None:
+        if not self._ended:
             self.end("finished" if error is None else f"{type(error).__name__}: {error}")
+
+    def _record(self, block_ids: Iterable[int]) -> None:
+        if self._settle is None:
+            self._blocks.add(IdSet.from_ids(block_ids))
+            return
+        self._unsettled.extend(block_ids)
+        if time.monotonic() - self._settled > _EVERY:
+            self._record_settled()
+
+    def _record_settled(self) -> None:
+        if self._settle is not None and self._unsettled:
+            self._settle()
+            if self._values is not None:
+                self._values.force_to_disk()
+            self._blocks.add(IdSet.from_ids(self._unsettled))
+            self._unsettled.clear()
+            self._settled = time.monotonic()
 
     def _show(self) -> None:
         self._shown = time.monotonic()

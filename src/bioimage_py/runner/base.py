@@ -49,6 +49,7 @@ class Runner(ABC):
     """
 
     job_type: str
+    config_type: type[RunnerConfig] = RunnerConfig
     in_process = True
 
     def __init__(self, config: RunnerConfig | None = None) -> None:

@@ -36,8 +36,8 @@ class RunnerConfig:
     keep_run_folder
         Whether the run folder stays after success.
     durable
-        Whether records of finished blocks are forced to the disk. The chunks themselves are not, so far: a crash of the
-        machine, unlike one of a process, can still take them.
+        Whether a block is recorded as done only after its voxels were forced to the disk, so that it survives a crash
+        of the machine as well. Without it, what is recorded survives the crash of any process.
     threads_per_worker
         Threads of each worker process; local runs have `num_workers` threads.
 

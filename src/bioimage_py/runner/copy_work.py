@@ -9,6 +9,7 @@ from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.kernels import CopyKernel
 from bioimage_py.runner.journal import BlockJournal
 from bioimage_py.runner.work import BlockGroups
+from bioimage_py.sources import Source
 
 __all__ = ["CopyWork"]
 
@@ -33,6 +34,11 @@ class CopyWork:
     blocking: Blocking
     group_shape: tuple[int, ...]
     block_ids: IdSet
+
+    @property
+    def outputs(self) -> tuple[Source]:
+        """The source that is written."""
+        return (self.kernel.output,)
 
     def group_ids(self) -> IdSet:
         """Return the numbers of the groups of blocks that share write units."""

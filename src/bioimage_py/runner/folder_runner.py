@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import shutil
 import time
 from abc import abstractmethod
@@ -16,12 +15,13 @@ from bioimage_py.errors import RunInterrupted
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.account import Account, read_account, read_values
 from bioimage_py.runner.base import Resources, Runner
-from bioimage_py.runner.environment import describe_environment
+from bioimage_py.runner.driver import driving, interrupt_driver
 from bioimage_py.runner.fingerprint import check_fingerprint, fingerprint_of
 from bioimage_py.runner.journal import Journal, Progress
-from bioimage_py.runner.portable import store_work
-from bioimage_py.runner.rounds import TaskEnd, first_tasks, next_tasks
-from bioimage_py.runner.run_folder import RunFolder, default_root
+from bioimage_py.runner.leftovers import remove_leftovers
+from bioimage_py.runner.new_run import new_run_folder
+from bioimage_py.runner.rounds import FIRST_NEEDS, TaskEnd, first_tasks, needs_after, next_tasks
+from bioimage_py.runner.run_folder import RunFolder
 from bioimage_py.runner.work import PortableWork
 
 __all__ = ["FolderRunner", "Watch", "WorkerError"]
@@ -65,7 +65,35 @@ class FolderRunner(Runner):
     def run_round(
         self, folder: RunFolder, number: int, n_tasks: int, num_workers: int, watch: Watch
     ) -> list[TaskEnd]:
-        """Run the tasks of a round and return how each of them ended; blocks are in the journals."""
+        """Run the tasks of a round and return how each of them ended; blocks are in the journals.
+
+        What the round asks for beyond the first one's memory and time is in `folder.read_round(number)["needs"]`.
+        """
+
+    def open_round(self, folder: RunFolder) -> int | None:
+        """Return the number of the last round if its tasks may still be running without us, else None."""
+        del folder
+        return None
+
+    def await_round(
+        self, folder: RunFolder, number: int, n_tasks: int, num_workers: int, watch: Watch
+    ) -> list[TaskEnd]:
+        """Wait for the round that `open_round` found and return how each of its tasks ended."""
+        raise NotImplementedError(f"{type(self).__name__} leaves no round running")
+
+    def farewell(self, folder: RunFolder) -> str:
+        """Return what a user who pressed Ctrl-C is told about going on."""
+        return f"To finish: bioimage_py.resume({str(folder.path)!r})"
+
+    def cancel(self, folder: RunFolder) -> str:
+        """Stop what runs for this folder and return a sentence about it; the folder stays, so that it can be resumed.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If nothing runs, or it cannot be stopped from here.
+        """
+        return interrupt_driver(folder)
 
     def execute(
         self,
@@ -87,7 +115,9 @@ class FolderRunner(Runner):
             On Ctrl-C; the run folder is kept.
         """
         if resume_from is None:
-            folder = self._new_folder(work, num_workers, resources or Resources(), n_bytes)
+            folder = new_run_folder(
+                work, self.job_type, self.config, num_workers, resources or Resources(), n_bytes
+            )
         else:
             folder = RunFolder.open(resume_from)
             check_fingerprint(folder.read_run()["work"], fingerprint_of(work))
@@ -103,18 +133,21 @@ class FolderRunner(Runner):
     ) -> Journal:
         """Run what is missing of a run, in as many rounds as that takes, and return the journal of all of it."""
         watch = Watch(folder, len(work.block_ids), folder.read_run()["bytes"], progress)
-        try:
-            account, ends = self._rounds(folder, work, num_workers, watch)
-        except KeyboardInterrupt as error:
-            done = read_account(folder, errors=False).done & work.block_ids
-            raise RunInterrupted(
-                f"interrupted: {len(done)} of {len(work.block_ids)} blocks are done and stay written. To finish: "
-                f"bioimage_py.resume({str(folder.path)!r})",
-                done,
-                work.block_ids - done,
-            ) from error
-        watch.look(last=True)
-        journal = self._journal(folder, work, account, ends)
+        with driving(folder):
+            try:
+                account, ends = self._rounds(folder, work, num_workers, watch)
+            except KeyboardInterrupt as error:
+                done = read_account(folder, errors=False).done & work.block_ids
+                raise RunInterrupted(
+                    f"interrupted: {len(done)} of {len(work.block_ids)} blocks are done and stay written. "
+                    f"{self.farewell(folder)}",
+                    done,
+                    work.block_ids - done,
+                ) from error
+            watch.look(last=True)
+            journal = self._journal(folder, work, account, ends)
+            if not journal.has_failures:
+                remove_leftovers(work, account)
         if not journal.has_failures and not self.config.keep_run_folder:
             shutil.rmtree(folder.path)
         return journal
@@ -122,52 +155,40 @@ class FolderRunner(Runner):
     def _rounds(
         self, folder: RunFolder, work: PortableWork, num_workers: int, watch: Watch
     ) -> tuple[Account, list[TaskEnd]]:
-        account = read_account(folder)
-        todo = work.block_ids - account.done
         n_tasks = num_workers * self.config.tasks_per_worker
-        tasks = first_tasks(work, todo, n_tasks)
+        needs = folder.read_round(folder.n_rounds() - 1)["needs"] if folder.n_rounds() else FIRST_NEEDS
         ends: list[TaskEnd] = []
         raised_before = IdSet()
-        for attempt in range(self.config.retries + 1):
-            if not tasks:
-                break
-            number = folder.n_rounds()
-            folder.write_round(number, {"todo": todo.to_json(), "tasks": [t.to_json() for t in tasks]})
-            ends = self.run_round(folder, number, len(tasks), num_workers, watch)
+        number = self.open_round(folder)
+        attempt = 0
+        if number is None:
+            account = read_account(folder)
+            todo = work.block_ids - account.done
+            tasks = first_tasks(work, todo, n_tasks)
+        else:
+            tasks = [IdSet.from_json(groups) for groups in folder.read_round(number)["tasks"]]
+        while tasks:
+            if number is None:
+                number = folder.n_rounds()
+                content = {"todo": todo.to_json(), "tasks": [t.to_json() for t in tasks], "needs": needs}
+                folder.write_round(number, content)
+                ends = self.run_round(folder, number, len(tasks), num_workers, watch)
+            else:
+                ends = self.await_round(folder, number, len(tasks), num_workers, watch)
+            number = None
             account = read_account(folder)
             todo = work.block_ids - account.done
             if attempt == self.config.retries or all(end.kind in ("error", "cancelled") for end in ends):
                 break
+            attempt += 1
             raised = IdSet()
             for error in account.errors:
                 raised = raised | error.block_ids
             # An exception that came twice will come again: those blocks are reported, not tried a third time.
             tasks = next_tasks(work, todo - (raised & raised_before), account, ends, tasks, n_tasks)
             raised_before = raised
+            needs = needs_after(needs, ends)
         return account, ends
-
-    def _new_folder(self, work: Any, num_workers: int, resources: Resources, n_bytes: int) -> RunFolder:
-        folder = RunFolder.make(default_root(self.config.tmp_root))
-        try:
-            stored = store_work(work, folder)
-            folder.write_run(
-                {
-                    "created": time.time(),
-                    "job_type": self.job_type,
-                    "num_workers": num_workers,
-                    "threads": resources.threads,
-                    "cache_bytes": resources.cache_bytes,
-                    "durable": self.config.durable,
-                    "bytes": n_bytes,
-                    "environment": describe_environment(),
-                    "config": json.loads(json.dumps(self.config.given(), default=str)),
-                    "work": {**stored, "fingerprint": fingerprint_of(work)},
-                }
-            )
-        except BaseException:
-            shutil.rmtree(folder.path)
-            raise
-        return folder
 
     def _journal(
         self, folder: RunFolder, work: PortableWork, account: Account, ends: Sequence[TaskEnd]

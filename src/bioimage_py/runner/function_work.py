@@ -28,7 +28,7 @@ class BlockFunctionWork:
 
     function: Callable[..., Any]
     inputs: list[Source]
-    outputs: list[Source]
+    outputs: Sequence[Source]
     mask: Source | None
     blocking: Blocking
     group_shape: tuple[int, ...]
@@ -117,6 +117,11 @@ class ItemFunctionWork:
     function: Callable[[int], Any]
     block_ids: IdSet
     keep_results: bool
+
+    @property
+    def outputs(self) -> tuple[()]:
+        """What is written: nothing that is known."""
+        return ()
 
     @classmethod
     def prepare(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.account import Account
 from bioimage_py.runner.work import PortableWork
 
-__all__ = ["TaskEnd", "first_tasks", "next_tasks"]
+__all__ = ["FIRST_NEEDS", "TaskEnd", "first_tasks", "needs_after", "next_tasks"]
 
 _MOST_ALONE = 1000
+
+FIRST_NEEDS = {"memory": 1.0, "time": 1.0}
+"""How many times the memory and the time that the user asked for the tasks of a first round get."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,13 @@ def next_tasks(
 ) -> list[IdSet]:
     """Return the groups of each task of the next round.
 
-    Groups whose blocks raised, and the first open group of each task that was killed, which is the one that may have
+    What was cancelled is left out: somebody did not want it. Groups whose blocks raised, and the first open group of each task that was killed, which is the one that may have
     killed it, are tried alone, so that they take no others with them.
     """
     groups = work.narrowed(todo).group_ids()
+    for end in ends:
+        if end.kind == "cancelled":
+            groups = groups - tasks[end.task]
     raised = IdSet()
     for error in account.errors:
         raised = raised | error.block_ids
@@ -69,3 +75,12 @@ def next_tasks(
         else suspects.split(_MOST_ALONE)
     )
     return alone + (groups - suspects).split(n_tasks)
+
+
+def needs_after(needs: Mapping[str, float], ends: Sequence[TaskEnd]) -> dict[str, float]:
+    """Return what the next round asks for: twice the memory, or time, where some task had too little of it."""
+    kinds = {end.kind for end in ends}
+    return {
+        "memory": needs["memory"] * (2 if "out of memory" in kinds else 1),
+        "time": needs["time"] * (2 if "timeout" in kinds else 1),
+    }

@@ -6,6 +6,7 @@ attempts that are alive at once, because a node was only believed dead, never wr
 
     run.json                         what was called, and its fingerprint; written once
     function.pkl                     the user's function, where there is one
+    driver.json                      the process that waits for the run at present
     rounds/00000.json                the tasks of a round of submissions: groups of blocks for each
     rounds/00000.handle.json         what the backend calls them, such as Slurm job ids
     attempts/00000-00007-<id>.blocks blocks that this attempt finished (see `block_log`)
@@ -144,6 +145,21 @@ class RunFolder:
     def function_file(self) -> Path:
         """Where the user's function is."""
         return self.path / "function.pkl"
+
+    # -- who waits for it
+
+    def write_driver(self, driver: dict[str, Any]) -> None:
+        """Write which process waits for the run at present."""
+        self._write_json(self.path / "driver.json", driver)
+
+    def read_driver(self) -> dict[str, Any] | None:
+        """Return which process waits for the run, or did when it died; None if none does."""
+        path = self.path / "driver.json"
+        return self._read_json(path) if path.exists() else None
+
+    def clear_driver(self) -> None:
+        """Say that nobody waits any more."""
+        (self.path / "driver.json").unlink(missing_ok=True)
 
     # -- rounds of tasks
 

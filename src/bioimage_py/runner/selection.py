@@ -46,4 +46,4 @@ def get_runner(job_type: str, config: RunnerConfig | None = None) -> Runner:
 
 def restored_runner(job_type: str, given: Mapping[str, Any]) -> Runner:
     """Return the backend that a run folder names, with the settings that it was given."""
-    return get_runner(job_type, RunnerConfig(**given))
+    return get_runner(job_type, JOB_TYPES[job_type].config_type(**given))

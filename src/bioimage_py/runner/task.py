@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -13,8 +14,9 @@ from bioimage_py.runner.environment import check_environment
 from bioimage_py.runner.portable import load_work
 from bioimage_py.runner.run_folder import RunFolder
 from bioimage_py.runner.work import PortableWork
+from bioimage_py.sources.identity import leaves
 
-__all__ = ["FINISHED", "STOPPED", "run_task"]
+__all__ = ["FINISHED", "STOPPED", "run_task", "settling"]
 
 FINISHED, STOPPED = "finished", "stopped"
 
@@ -43,11 +45,24 @@ def run_task(path: str, round_number: int, task: int, stop: threading.Event | No
     groups = IdSet.from_json(content["tasks"][task])
     mine = work.narrowed(todo)
     stopping = stop or threading.Event()
-    with AttemptJournal(folder, round_number, task, durable=run["durable"]) as journal:
+    with AttemptJournal(
+        folder, round_number, task, settle=settling(work) if run["durable"] else None
+    ) as journal:
         Crew(mine, groups, journal, stopping).run(run["threads"])
         reason = STOPPED if stopping.is_set() else FINISHED
         journal.end(reason)
     return reason
+
+
+def settling(work: PortableWork) -> Callable[[], None]:
+    """Return what forces the outputs of the work to the disk."""
+    outputs = [leaf for source in work.outputs for leaf in leaves(source)]
+
+    def settle() -> None:
+        for output in outputs:
+            output.force_to_disk()
+
+    return settle
 
 
 @lru_cache(maxsize=2)

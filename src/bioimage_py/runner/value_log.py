@@ -45,6 +45,10 @@ class ValueLog:
             raise
         self._end += len(data)
 
+    def force_to_disk(self) -> None:
+        """Return when what was added survives a crash of the machine."""
+        os.fdatasync(self._file)
+
     def close(self) -> None:
         """Close the file."""
         os.close(self._file)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol, Self
 
 import numpy as np
 
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.runner.journal import BlockJournal
+from bioimage_py.sources import Source
 
 __all__ = ["BlockGroups", "PortableWork", "Work"]
 
@@ -35,6 +37,11 @@ class Work(Protocol):
 
 class PortableWork(Work, Protocol):
     """Work that can be given to other processes, and cut down to what is missing."""
+
+    @property
+    def outputs(self) -> Sequence[Source]:
+        """The sources that are written."""
+        ...
 
     def narrowed(self, block_ids: IdSet) -> Self:
         """Return the same work on fewer blocks."""

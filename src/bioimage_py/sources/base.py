@@ -14,6 +14,7 @@ import numpy.typing as npt
 from bioimage_py.errors import InvalidArgumentError, ReadOnlyError
 from bioimage_py.geometry import Box, basic_index
 from bioimage_py.metadata import ImageMetadata
+from bioimage_py.sources.crash_safety import sync_file_system
 
 __all__ = ["AnyArray", "FileSource", "Source", "SourceSpec", "StoredSize"]
 
@@ -203,6 +204,20 @@ class Source(ABC):
     def flush(self) -> None:  # noqa: B027 - most stores keep nothing back
         """Hand to the operating system whatever `write` left in buffers of a library."""
 
+    def force_to_disk(self) -> None:
+        """Return when everything that was written survives a crash of the machine, as far as its disk keeps its word.
+
+        Raises
+        ------
+        OSError
+            If the disk could not take it.
+        """
+        self.flush()
+
+    def remove_leftovers(self) -> int:
+        """Remove the half-written files that killed writers left in the store; return how many there were."""
+        return 0
+
     def close(self) -> None:  # noqa: B027 - most sources hold nothing open
         """Release file handles; reading afterwards is an error for sources that hold one."""
 
@@ -249,3 +264,9 @@ class FileSource(Source):
 
     def _spec_options(self) -> Mapping[str, Any]:
         return {}
+
+    def force_to_disk(self) -> None:
+        """Flush, and force the file system that holds the file or folder to its disk; behind a URL, written is stored."""
+        self.flush()
+        if "://" not in self.path:
+            sync_file_system(self.path)

@@ -15,6 +15,7 @@ from bioimage_py.errors import InvalidArgumentError, StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import AnyArray, FileSource, StoredSize
+from bioimage_py.sources.crash_safety import remove_leftovers
 from bioimage_py.sources.identity import file_identity
 from bioimage_py.sources.kvstore import store_context
 from bioimage_py.sources.store_errors import storage_error
@@ -156,6 +157,10 @@ class TensorStoreSource(FileSource):
         except (ValueError, NotImplementedError, OSError) as error:
             raise storage_error(error, f"{self.name} cannot be reopened for the run") from error
         return type(self)(store, self._stored)
+
+    def remove_leftovers(self) -> int:
+        """Remove the half-written chunks and shards of killed writers; none stay behind a URL."""
+        return 0 if self._folder is None else remove_leftovers(self._folder)
 
     def stored_size(self) -> StoredSize | None:
         """Return bytes and files below the array's folder; None for a URL."""

@@ -13,6 +13,7 @@ from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, SourceNotFou
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata, from_attributes
 from bioimage_py.sources.base import AnyArray, FileSource, SourceSpec, StoredSize
+from bioimage_py.sources.crash_safety import remove_leftovers
 from bioimage_py.sources.identity import Identity, file_identity
 from bioimage_py.sources.kvstore import StoreFolder
 from bioimage_py.sources.tensorstore_array import StoredArray, cast_values, stored_size_of
@@ -82,6 +83,10 @@ class ZarrPythonSource(FileSource):
             place = store.path if protocol in ("file", "local") else f"{protocol}://{store.path}"
             tokens.add(file_identity(place, self.array.path, key_is_folder=True))
         return frozenset(tokens)
+
+    def remove_leftovers(self) -> int:
+        """Remove the half-written chunks and shards of killed writers from the array's folder."""
+        return 0 if self._stored.folder is None else remove_leftovers(self._stored.folder)
 
     def stored_size(self) -> StoredSize | None:
         """Return bytes and files below the array's folder; None for other stores."""

@@ -1,0 +1,98 @@
+"""The process that waits for a run: known by its host, its number and its time of birth, and asked to stop by a signal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import signal
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
+from bioimage_py.runner.run_folder import RunFolder
+
+__all__ = ["driver_alive", "driving", "interrupt_driver"]
+
+
+@contextlib.contextmanager
+def driving(folder: RunFolder) -> Iterator[None]:
+    """Be the process that waits for a run.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If another process does already.
+    """
+    before = folder.read_driver()
+    if before is not None:
+        alive = driver_alive(before)
+        if alive:
+            raise InvalidArgumentError(
+                f"the run {str(folder.path)!r} is being run by process {before['pid']} on {before['host']}: wait for it, or "
+                "stop it with Ctrl-C or 'bioimage-py cancel'"
+            )
+        if alive is None:
+            warnings.warn(
+                f"process {before['pid']} on {before['host']} may still wait for this run: two that do cost time, but no voxel",
+                BioimagePyWarning,
+                stacklevel=4,
+            )
+    folder.write_driver(
+        {"host": platform.node(), "pid": os.getpid(), "born": _birth(os.getpid()), "began": time.time()}
+    )
+    try:
+        yield
+    finally:
+        folder.clear_driver()
+
+
+def driver_alive(driver: dict[str, Any]) -> bool | None:
+    """Whether the process that waits for a run is still there; None if it is on another machine, so nobody knows."""
+    if driver["host"] != platform.node():
+        return None
+    try:
+        os.kill(driver["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        # The number has gone to somebody else's process: the driver was this user's own.
+        return False
+    born = _birth(driver["pid"])
+    return born is None or driver["born"] is None or born == driver["born"]
+
+
+def interrupt_driver(folder: RunFolder) -> str:
+    """Press Ctrl-C for the process that waits for a run, which stops its workers; return a sentence about it.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If there is none on this machine.
+    """
+    driver = folder.read_driver()
+    alive = False if driver is None else driver_alive(driver)
+    if driver is None or alive is False:
+        raise InvalidArgumentError(
+            f"nothing runs for {str(folder.path)!r}: there is nothing to cancel. To finish it: "
+            f"bioimage_py.resume({str(folder.path)!r})"
+        )
+    if alive is None:
+        raise InvalidArgumentError(
+            f"the run {str(folder.path)!r} is run by process {driver['pid']} on {driver['host']}, which cannot be stopped from "
+            f"{platform.node()}: call this there"
+        )
+    os.kill(driver["pid"], signal.SIGINT)
+    return f"told process {driver['pid']} to stop; what is done stays written"
+
+
+def _birth(pid: int) -> int | None:
+    """Return when a process began, in the kernel's ticks since boot, so that a number used again is not taken for it."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None  # no /proc here: the number alone has to do
+    return int(text.rpartition(")")[2].split()[19])

@@ -1,0 +1,68 @@
+"""Making the run folder of a new run: what was called, as plain JSON, before anything is processed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+
+from bioimage_py.runner.base import Resources
+from bioimage_py.runner.config import RunnerConfig
+from bioimage_py.runner.environment import describe_environment
+from bioimage_py.runner.fingerprint import fingerprint_of
+from bioimage_py.runner.portable import store_work
+from bioimage_py.runner.run_folder import RunFolder, default_root
+from bioimage_py.runner.work import PortableWork
+
+__all__ = ["new_run_folder"]
+
+
+def new_run_folder(
+    work: PortableWork,
+    job_type: str,
+    config: RunnerConfig,
+    num_workers: int,
+    resources: Resources,
+    n_bytes: int,
+) -> RunFolder:
+    """Make a run folder that holds all that another process needs to do the work.
+
+    Parameters
+    ----------
+    work
+        Blocks, and what is done with them.
+    job_type, config, num_workers
+        What `resume` goes on with.
+    resources
+        What one worker process may use.
+    n_bytes
+        What will be written at most, for the progress.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If a source exists in this process only, or the folder cannot be made.
+    StorageError
+        If there is no room for it; nothing is left then.
+    """
+    folder = RunFolder.make(default_root(config.tmp_root))
+    try:
+        stored = store_work(work, folder)
+        folder.write_run(
+            {
+                "created": time.time(),
+                "job_type": job_type,
+                "num_workers": num_workers,
+                "threads": resources.threads,
+                "cache_bytes": resources.cache_bytes,
+                "durable": config.durable,
+                "bytes": n_bytes,
+                "environment": describe_environment(),
+                "config": json.loads(json.dumps(config.given(), default=str)),
+                "work": {**stored, "fingerprint": fingerprint_of(work)},
+            }
+        )
+    except BaseException:
+        shutil.rmtree(folder.path)
+        raise
+    return folder

@@ -1,0 +1,62 @@
+"""What a crash of a writer leaves in a store, and how written files outlive a crash of the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+from functools import cache
+from typing import Any
+
+__all__ = ["remove_leftovers", "sync_file_system"]
+
+_LEFTOVER = re.compile(r"_[0-9a-f]{16}\.__lock|\.[0-9a-f]{32}\.partial")
+"""How TensorStore and zarr-python call a file that is being written and not yet renamed to what it will be."""
+
+
+def remove_leftovers(folder: str) -> int:
+    """Remove the half-written files that killed writers left below a folder; return how many there were."""
+    removed = 0
+    waiting = [folder]
+    while waiting:
+        # A writer that is alive after all may rename its file, and empty folders may go, while we look.
+        with contextlib.suppress(FileNotFoundError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                elif _LEFTOVER.search(entry.name, max(0, len(entry.name) - 41)):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(entry.path)  # noqa: PTH108 - scandir gives texts
+                        removed += 1
+    return removed
+
+
+def sync_file_system(path: str) -> None:
+    """Force everything that was written to the file system of a path to its disk, folders and renames included.
+
+    Raises
+    ------
+    OSError
+        If the disk could not take it.
+    """
+    sync = _syncfs()
+    if sync is None:
+        os.sync()
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if sync(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), path)
+    finally:
+        os.close(descriptor)
+
+
+@cache
+def _syncfs() -> Any:
+    """Return the C library's `syncfs`, None on systems without it."""
+    function = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if function is not None:
+        function.argtypes, function.restype = [ctypes.c_int], ctypes.c_int
+    return function
