@@ -71,7 +71,7 @@ def copy(
     block_ids
         Process only these blocks, numbered from 0 in C order in the blocking of this call.
     resume_from
-        Run folder of a failed distributed run.
+        Run folder of a failed run: its missing blocks are copied, and nothing else.
     casting
         `"unsafe"` casts whatever comes, with one warning where the dtypes cannot hold each other's values;
         `"same_kind"` and `"safe"` refuse such dtypes as numpy does; `"check"` raises at the first voxel that would change.
@@ -247,8 +247,10 @@ def _run(
         return request.runner.execute(
             CopyWork(kernel, planned.blocking, planned.group_shape, planned.block_ids),
             planned.in_flight,
+            resources=Resources(planned.in_flight, planned.cache_bytes),
             n_bytes=planned.bytes_out,
             progress=progress,
+            resume_from=request.resume_from,
         )
 
 

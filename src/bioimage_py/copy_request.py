@@ -115,6 +115,8 @@ class CopyRequest:
             num_workers=self.num_workers if self.runner.in_process else self.runner.config.threads_per_worker,
             block_ids=ids,
             direct=self.runner.in_process
+            and self.runner.config.tmp_root is None
+            and self.resume_from is None
             and self.num_workers == 1
             and self.block_shape is None
             and self.mask is None

@@ -17,6 +17,7 @@ __all__ = [
     "InvalidArgumentError",
     "InvalidIndexError",
     "MissingDependencyError",
+    "NotPortableError",
     "OutputExistsError",
     "ReadOnlyError",
     "RunInterrupted",
@@ -37,6 +38,10 @@ class BioimagePyWarning(UserWarning):
 
 class InvalidArgumentError(BioimagePyError, ValueError):
     """An argument, or a combination of arguments, that cannot be carried out."""
+
+
+class NotPortableError(InvalidArgumentError):
+    """Something that exists in this process only, where other processes would have to open it."""
 
 
 class InvalidIndexError(BioimagePyError, IndexError):
@@ -97,11 +102,19 @@ class RunnerError(BioimagePyError, RuntimeError):
 
 
 class RunInterrupted(KeyboardInterrupt):
-    """Ctrl-C during a run; the message says what is done, `done_block_ids` and `failed_block_ids` list it."""
+    """Ctrl-C during a run; the message says what is done, `done_block_ids` and `failed_block_ids` list it.
+
+    `tmp_folder` is the run folder that was kept, or None for a run without one.
+    """
 
     def __init__(
-        self, message: str, done_block_ids: Sequence[int] = (), failed_block_ids: Sequence[int] = ()
+        self,
+        message: str,
+        done_block_ids: Sequence[int] = (),
+        failed_block_ids: Sequence[int] = (),
+        tmp_folder: str | Path | None = None,
     ) -> None:
         super().__init__(message)
         self.done_block_ids = done_block_ids
         self.failed_block_ids = failed_block_ids
+        self.tmp_folder = None if tmp_folder is None else str(tmp_folder)

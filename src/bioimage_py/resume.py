@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from bioimage_py.runner import Progress, raise_failures
+from bioimage_py.runner import LocalRunner, Progress, check_num_workers, raise_failures
 from bioimage_py.runner.fingerprint import check_fingerprint, fingerprint_of
 from bioimage_py.runner.folder_runner import FolderRunner
 from bioimage_py.runner.function_work import BlockFunctionWork, ItemFunctionWork
@@ -28,7 +28,7 @@ def resume(
     Parameters
     ----------
     run_folder
-        The folder that a failed or interrupted distributed run left: `error.tmp_folder`.
+        The folder that a failed or interrupted run left: `error.tmp_folder`.
     num_workers
         Tasks at once. Default: as the run was called.
     progress
@@ -48,13 +48,18 @@ def resume(
     RunnerError
         If blocks failed again; the folder stays.
     """
+    if num_workers is not None:
+        check_num_workers(num_workers)
     folder = RunFolder.open(run_folder)
     run = folder.read_run()
     runner = restored_runner(run["job_type"], run["config"])
-    assert isinstance(runner, FolderRunner)
-    work = load_work(run["work"], folder, 1, 0)
+    assert isinstance(runner, (FolderRunner, LocalRunner))
+    workers = num_workers or run["num_workers"]
+    # Where other processes do the work, this one only looks.
+    threads, cache_bytes = (workers, run["cache_bytes"]) if runner.in_process else (1, 0)
+    work = load_work(run["work"], folder, threads, cache_bytes)
     check_fingerprint(run["work"], fingerprint_of(work))
-    journal = runner.drive(folder, work, num_workers or run["num_workers"], progress=progress)
+    journal = runner.drive(folder, work, workers, progress=progress)
     if journal.has_failures:
         raise_failures(journal, work.block_ids, f"resumed run {folder.path.name}")
     keeps = isinstance(work, (BlockFunctionWork, ItemFunctionWork)) and work.keep_results

@@ -66,6 +66,8 @@ class AttemptJournal:
     def done(self, block_ids: Iterable[int], n_bytes: int = 0) -> None:
         """Record blocks whose output is in the store."""
         with self._lock:
+            if self._ended:
+                return  # a thread that outlived an interrupted run: the block will be done again
             self._record(block_ids)
             self._state["bytes"] += n_bytes
             if time.monotonic() - self._shown > _EVERY:
@@ -74,6 +76,8 @@ class AttemptJournal:
     def done_with(self, block_id: int, result: Any) -> None:
         """Record what a function returned, then its block."""
         with self._lock:
+            if self._ended:
+                return
             if self._values is None:
                 self._values = ValueLog(self._files.values)
             self._values.add(block_id, result)

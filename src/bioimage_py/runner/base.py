@@ -198,16 +198,9 @@ class Runner(ABC):
     def check_resume(
         self, resume_from: str | os.PathLike[str] | None, block_ids: Iterable[int] | None
     ) -> None:
-        """Raise InvalidArgumentError if this backend cannot go on with a run folder, or ids are given besides."""
-        if resume_from is None:
-            return
-        if block_ids is not None:
+        """Raise InvalidArgumentError if a run folder to go on with is given, and ids besides."""
+        if resume_from is not None and block_ids is not None:
             raise InvalidArgumentError("give block_ids or resume_from, not both")
-        if self.in_process:
-            raise InvalidArgumentError(
-                f"resume_from is for distributed runs, which keep a run folder; a {self.job_type!r} run has none. "
-                "Give block_ids=error.failed_block_ids instead"
-            )
 
 
 def check_num_workers(num_workers: int) -> None:

@@ -21,7 +21,8 @@ class RunnerConfig:
     poll_interval
         Seconds between looks at the state of a run.
     tmp_root
-        Folder for run folders; all workers must see it. Default: the working directory. Local runs do not make one.
+        Folder for run folders; all workers must see it. Default: the working directory; local runs keep one only if this
+        is given.
     python_executable
         Interpreter for workers; default: the one that is running.
     tasks_per_worker

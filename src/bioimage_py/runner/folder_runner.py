@@ -143,6 +143,7 @@ class FolderRunner(Runner):
                     f"{self.farewell(folder)}",
                     done,
                     work.block_ids - done,
+                    folder.path,
                 ) from error
             watch.look(last=True)
             journal = self._journal(folder, work, account, ends)

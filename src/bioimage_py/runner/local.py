@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from bioimage_py.errors import RunInterrupted
+from bioimage_py.errors import (
+    BioimagePyError,
+    InvalidArgumentError,
+    MissingDependencyError,
+    NotPortableError,
+    RunInterrupted,
+)
+from bioimage_py.geometry import IdSet
+from bioimage_py.runner.account import read_account, read_values
+from bioimage_py.runner.attempt import AttemptJournal
 from bioimage_py.runner.base import Resources, Runner
 from bioimage_py.runner.crew import Crew
-from bioimage_py.runner.journal import Journal, Progress, ProgressTicker
-from bioimage_py.runner.work import Work
+from bioimage_py.runner.driver import driving, interrupt_driver
+from bioimage_py.runner.fingerprint import check_fingerprint, fingerprint_of
+from bioimage_py.runner.journal import BlockJournal, Journal, Progress, ProgressTicker
+from bioimage_py.runner.leftovers import remove_leftovers
+from bioimage_py.runner.new_run import new_run_folder
+from bioimage_py.runner.rounds import FIRST_NEEDS
+from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.runner.task import settling
+from bioimage_py.runner.work import PortableWork, Work
 
 __all__ = ["LocalRunner"]
+
+_log = logging.getLogger(__name__)
 
 
 class LocalRunner(Runner):
@@ -22,7 +44,8 @@ class LocalRunner(Runner):
     Parameters
     ----------
     config
-        Settings; only `memory_limit` matters here.
+        Settings. With `tmp_root`, a run keeps a run folder there, from which it can be resumed even if this process is
+        killed, where its sources and its function could be opened by another process.
 
     Examples
     --------
@@ -40,7 +63,7 @@ class LocalRunner(Runner):
 
     def execute(
         self,
-        work: Work,
+        work: Any,
         num_workers: int,
         *,
         resources: Resources | None = None,
@@ -52,24 +75,127 @@ class LocalRunner(Runner):
 
         Raises
         ------
+        InvalidArgumentError
+            If the run folder to resume is of another call.
         RunInterrupted
             On Ctrl-C, within a second; it lists what is done.
         """
-        del resources
         self.check_resume(resume_from, None)
+        if resume_from is not None:
+            folder = RunFolder.open(resume_from)
+            check_fingerprint(folder.read_run()["work"], fingerprint_of(work))
+            return self.drive(folder, work, num_workers, progress=progress)
+        kept = self._new_folder(work, num_workers, resources or Resources(num_workers), n_bytes)
+        if kept is not None:
+            return self.drive(kept, work, num_workers, progress=progress)
         journal = Journal(len(work.block_ids), n_bytes)
-        ticker = ProgressTicker(journal, progress)
-        try:
-            groups = work.group_ids()
-            Crew(work, groups, journal).run(max(1, min(num_workers, len(groups))), ticker.tick)
-        except KeyboardInterrupt as error:
-            done = journal.done_ids()
-            left = work.block_ids - done
-            raise RunInterrupted(
-                f"interrupted: {len(done)} of {len(work.block_ids)} blocks are done and stay written. "
-                "Call again with block_ids=error.failed_block_ids and the same block shape and output to finish",
-                done,
-                left,
-            ) from error
-        ticker.tick(last=True)
+        how = "Call again with block_ids=error.failed_block_ids and the same block shape and output to finish"
+        _run(work, journal, journal, num_workers, progress, how)
+        if self.config.durable and hasattr(work, "outputs"):
+            settling(work)()
         return journal
+
+    def drive(
+        self,
+        folder: RunFolder,
+        work: PortableWork,
+        num_workers: int,
+        *,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Journal:
+        """Run what is missing of a run that keeps a folder, and return the journal of all of it."""
+        run = folder.read_run()
+        with driving(folder):
+            account = read_account(folder)
+            journal = Journal(len(work.block_ids), run["bytes"], folder=folder.path)
+            done = account.done & work.block_ids
+            journal.merge(done, read_values(folder, done))
+            missing = work.narrowed(work.block_ids - done)
+            if missing.block_ids:
+                number = folder.n_rounds()
+                content = {"todo": missing.block_ids.to_json(), "tasks": [missing.group_ids().to_json()]}
+                folder.write_round(number, {**content, "needs": FIRST_NEEDS})
+                settle = settling(work) if self.config.durable or run["durable"] else None
+                with AttemptJournal(folder, number, 0, settle=settle) as attempt:
+                    how = f"To finish: bioimage_py.resume({str(folder.path)!r})"
+                    _run(missing, journal, _Both(attempt, journal), num_workers, progress, how)
+            remove_leftovers(work, account)
+        if not journal.has_failures and not self.config.keep_run_folder:
+            shutil.rmtree(folder.path)
+        return journal
+
+    def check_resume(
+        self, resume_from: str | os.PathLike[str] | None, block_ids: Iterable[int] | None
+    ) -> None:
+        """Raise InvalidArgumentError if there is no such run folder, or ids are given besides."""
+        super().check_resume(resume_from, block_ids)
+        if resume_from is None:
+            return
+        try:
+            RunFolder.open(resume_from)
+        except BioimagePyError as error:
+            raise InvalidArgumentError(
+                "resume_from is for distributed runs, and for local ones with tmp_root= in their RunnerConfig: they keep a run "
+                f"folder. {error}. For a local run without one give block_ids=error.failed_block_ids"
+            ) from error
+
+    def cancel(self, folder: RunFolder) -> str:
+        """Press Ctrl-C for the process that runs it; return a sentence about it."""
+        return interrupt_driver(folder)
+
+    def _new_folder(self, work: Work, threads: int, resources: Resources, n_bytes: int) -> RunFolder | None:
+        """Return a new run folder, None if none is asked for or nobody else could go on with the run."""
+        if self.config.tmp_root is None:
+            return None
+        try:
+            return new_run_folder(work, self.job_type, self.config, threads, resources, n_bytes)  # type: ignore[arg-type]
+        except (NotPortableError, MissingDependencyError) as error:
+            _log.info("no run folder is kept: %s", error)
+            return None
+
+
+class _Both:
+    """Records blocks where they outlive this process, then in memory."""
+
+    def __init__(self, attempt: AttemptJournal, journal: Journal) -> None:
+        self._journals: tuple[BlockJournal, BlockJournal] = (attempt, journal)
+
+    def done(self, block_ids: Iterable[int], n_bytes: int = 0) -> None:
+        ids = tuple(block_ids)
+        for journal in self._journals:
+            journal.done(ids, n_bytes)
+
+    def done_with(self, block_id: int, result: Any) -> None:
+        for journal in self._journals:
+            journal.done_with(block_id, result)
+
+    def failed(self, block_ids: Iterable[int], error: BaseException) -> None:
+        ids = tuple(block_ids)
+        for journal in self._journals:
+            journal.failed(ids, error)
+
+
+def _run(
+    work: Work,
+    journal: Journal,
+    records: BlockJournal,
+    num_workers: int,
+    progress: Callable[[Progress], None] | None,
+    how_to_finish: str,
+) -> None:
+    """Process all groups on threads; on Ctrl-C raise RunInterrupted with what is done."""
+    ticker = ProgressTicker(journal, progress)
+    groups = work.group_ids()
+    try:
+        Crew(work, groups, records).run(max(1, min(num_workers, len(groups))), ticker.tick)
+    except KeyboardInterrupt as error:
+        done = journal.done_ids()
+        total = journal.blocks_total
+        left = work.block_ids - done
+        raise RunInterrupted(
+            f"interrupted: {total - len(left)} of {total} blocks are done and stay written. {how_to_finish}",
+            done,
+            IdSet(left.runs),
+            journal.folder,
+        ) from error
+    ticker.tick(last=True)

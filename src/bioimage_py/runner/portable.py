@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
+from bioimage_py.errors import InvalidArgumentError, MissingDependencyError, NotPortableError
 from bioimage_py.geometry import Blocking, Box, IdSet
 from bioimage_py.kernels import CopyKernel
 from bioimage_py.runner.copy_work import CopyWork
@@ -24,8 +24,8 @@ def store_work(work: PortableWork, folder: RunFolder) -> dict[str, Any]:
 
     Raises
     ------
-    InvalidArgumentError
-        If an input, an output or the mask exists in this process only.
+    NotPortableError
+        If an input, an output, the mask or the function exists in this process only.
     """
     if isinstance(work, CopyWork):
         kernel = work.kernel
@@ -51,7 +51,7 @@ def store_work(work: PortableWork, folder: RunFolder) -> dict[str, Any]:
     if isinstance(work, ItemFunctionWork):
         _pickle(work.function, folder)
         return {"kind": "map", "keep_results": work.keep_results, "block_ids": work.block_ids.to_json()}
-    raise InvalidArgumentError(f"{type(work).__name__} can be run locally only")
+    raise NotPortableError(f"{type(work).__name__} can be run locally only")
 
 
 def load_work(stored: dict[str, Any], folder: RunFolder, threads: int, cache_bytes: int) -> PortableWork:
@@ -87,17 +87,24 @@ def _blocks(blocking: Blocking, group_shape: tuple[int, ...], block_ids: IdSet) 
 
 
 def _input(source: Source) -> SourceSpec:
-    return {**source.to_spec(), "mode": "r"}
+    return {**_spec(source), "mode": "r"}
 
 
 def _output(source: Source) -> SourceSpec:
     if not source.concurrent_writes:
-        raise InvalidArgumentError(
+        raise NotPortableError(
             f"output {source.name} is {source.format}, which several processes cannot write at once: distributed runs need a "
             "chunked output such as Zarr or N5"
             + (" (HDF5 files take one writer)" if "hdf5" in source.format.lower() else "")
         )
-    return {**source.to_spec(), "mode": "r+"}
+    return {**_spec(source), "mode": "r+"}
+
+
+def _spec(source: Source) -> SourceSpec:
+    try:
+        return source.to_spec()
+    except InvalidArgumentError as error:
+        raise NotPortableError(str(error)) from error
 
 
 def _pickle(function: Any, folder: RunFolder) -> None:
@@ -107,7 +114,14 @@ def _pickle(function: Any, folder: RunFolder) -> None:
         raise MissingDependencyError(
             "sending a function to other processes needs cloudpickle: pip install cloudpickle"
         ) from error
-    folder.function_file.write_bytes(cloudpickle.dumps(function))
+    try:
+        pickled = cloudpickle.dumps(function)
+    except Exception as error:  # whatever the objects that the function holds raise
+        raise NotPortableError(
+            f"the function {getattr(function, '__name__', function)!r} cannot be sent to other processes: {error}. Make what it "
+            "needs inside of it, or hand it over as files"
+        ) from error
+    folder.function_file.write_bytes(pickled)
 
 
 def _unpickle(folder: RunFolder) -> Any:
