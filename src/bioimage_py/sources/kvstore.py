@@ -20,10 +20,11 @@ from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, SourceNotFou
 from bioimage_py.sources.location import is_url
 from bioimage_py.sources.store_errors import storage_error
 
-__all__ = ["StoreFolder", "store_context"]
+__all__ = ["URL_OPTIONS", "StoreFolder", "store_context"]
 
 _SCHEMES = ("http", "https", "s3", "gs", "memory", "file")
-_OPTIONS = ("endpoint", "region", "anonymous")
+URL_OPTIONS = ("endpoint", "region", "anonymous")
+"""What a URL needs to be reached, beyond itself; credentials are not among them."""
 # TensorStore's own 32 tries take many minutes to say that a server is gone. These take some four seconds where a person
 # waits for an array to open, and two minutes in a run, where a busy server is worth waiting for.
 _RETRIES = {"max_retries": 4, "initial_delay": "300ms", "max_delay": "2s"}
@@ -98,12 +99,12 @@ class StoreFolder:
             For a scheme or an option that is not known, or an S3 or GCS URL with credentials in it.
         """
         options = {name: value for name, value in (options or {}).items() if value is not None}
-        unknown = sorted(set(options) - set(_OPTIONS))
+        unknown = sorted(set(options) - set(URL_OPTIONS))
         if not is_url(path):
             unknown = sorted(options)
         if unknown:
             raise InvalidArgumentError(
-                f"option {', '.join(unknown)} is not known here; for URLs there are {', '.join(_OPTIONS)}"
+                f"option {', '.join(unknown)} is not known here; for URLs there are {', '.join(URL_OPTIONS)}"
             )
         if not is_url(path):
             return cls(path)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import tensorstore as ts
-
 from bioimage_py.errors import ReadOnlyError, SourceNotFoundError, UnsupportedFormatError
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import Source, SourceSpec
 from bioimage_py.sources.hierarchy import arrays_below, find_array
-from bioimage_py.sources.kvstore import StoreFolder, store_context
+from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder
 from bioimage_py.sources.n5_metadata import array_metadata, image_metadata, read_node, tensorstore_metadata
-from bioimage_py.sources.store_errors import plain_message, storage_error
-from bioimage_py.sources.store_room import StoreRules, room_for_array, try_out
+from bioimage_py.sources.store_errors import plain_message
+from bioimage_py.sources.store_room import StoreRules, make_array, room_for_array, try_out
 from bioimage_py.sources.tensorstore_array import StoredArray, TensorStoreSource, open_store
 from bioimage_py.sources.zarr_codecs import codec_text
 
@@ -22,7 +20,6 @@ __all__ = ["create", "from_handle", "list_arrays", "open_path", "open_spec"]
 
 _TITLE = "N5"
 _OWN_ENTRY = re.compile(r"attributes\.json|\d+|.*\.__lock|\.DS_Store")
-_OPTIONS = ("endpoint", "region", "anonymous")
 _RULES = StoreRules(_TITLE, read_node, _OWN_ENTRY, {"attributes.json": {"n5": "4.0.0"}})
 
 
@@ -60,7 +57,7 @@ def open_path(path: str, key: str | None, mode: str, **options: Any) -> Source:
 
 def open_spec(spec: SourceSpec) -> Source:
     """Reopen from plain JSON."""
-    options = {name: spec[name] for name in _OPTIONS if name in spec}
+    options = {name: spec[name] for name in URL_OPTIONS if name in spec}
     return open_path(spec["path"], spec.get("key"), spec.get("mode", "r"), **options)
 
 
@@ -108,15 +105,7 @@ def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False)
     try_out(making)
     root = StoreFolder.at(path)
     with room_for_array(root, key, overwrite, _RULES) as folder:
-        try:
-            ts.open(
-                {**making, "kvstore": folder.spec()},
-                create=True,
-                delete_existing=overwrite and not folder.is_local,
-                context=store_context(1, 0),
-            ).result()
-        except (ValueError, NotImplementedError) as error:
-            raise storage_error(error, f"{folder.path} cannot be made", writing=True) from error
+        make_array(making, folder, overwrite=overwrite)
         version = {} if key else {"n5": "4.0.0"}
         folder.write_json("attributes.json", {**version, **attributes, **metadata})
         return open_path(path, key, "r+")

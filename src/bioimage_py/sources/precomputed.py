@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorstore as ts
 
 from bioimage_py.errors import (
     InvalidArgumentError,
@@ -23,9 +22,9 @@ from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.base import Source, SourceSpec, StoredSize
 from bioimage_py.sources.hierarchy import Node
 from bioimage_py.sources.identity import file_identity
-from bioimage_py.sources.kvstore import StoreFolder, store_context
-from bioimage_py.sources.store_errors import plain_message, storage_error
-from bioimage_py.sources.store_room import StoreRules, room_for_array, try_out
+from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder
+from bioimage_py.sources.store_errors import plain_message
+from bioimage_py.sources.store_room import StoreRules, make_array, room_for_array, try_out
 from bioimage_py.sources.tensorstore_array import StoredArray, TensorStoreSource, open_store
 from bioimage_py.sources.zarr_metadata import checked_grid
 
@@ -33,7 +32,6 @@ __all__ = ["create", "list_arrays", "open_path", "open_spec"]
 
 _TITLE = "precomputed"
 _DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
-_OPTIONS = ("endpoint", "region", "anonymous")
 _NANOMETRES = {
     "angstrom": 0.1,
     "nanometer": 1.0,
@@ -161,7 +159,7 @@ def _image_metadata(info: Mapping[str, Any], scale: Mapping[str, Any]) -> ImageM
 
 def open_spec(spec: SourceSpec) -> Source:
     """Reopen from plain JSON."""
-    options = {name: spec[name] for name in _OPTIONS if name in spec}
+    options = {name: spec[name] for name in URL_OPTIONS if name in spec}
     return open_path(spec["path"], spec.get("key"), spec.get("mode", "r"), **options)
 
 
@@ -194,15 +192,7 @@ def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False)
     try_out(making)
     root = StoreFolder.at(path)
     with room_for_array(root, None, overwrite, _RULES) as folder:
-        try:
-            ts.open(
-                {**making, "kvstore": folder.spec()},
-                create=True,
-                delete_existing=overwrite and not folder.is_local,
-                context=store_context(1, 0),
-            ).result()
-        except (ValueError, NotImplementedError) as error:
-            raise storage_error(error, f"{folder.path} cannot be made", writing=True) from error
+        make_array(making, folder, overwrite=overwrite)
         attributes = to_attributes(spec.metadata)
         if attributes:
             folder.write_json("info", {**(folder.read_json("info") or {}), _ATTRIBUTES: attributes})

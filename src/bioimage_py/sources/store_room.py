@@ -18,7 +18,7 @@ from bioimage_py.sources.hierarchy import Node, arrays_below
 from bioimage_py.sources.kvstore import StoreFolder, store_context
 from bioimage_py.sources.store_errors import storage_error
 
-__all__ = ["StoreRules", "room_for_array", "try_out"]
+__all__ = ["StoreRules", "make_array", "room_for_array", "try_out"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,25 @@ def try_out(spec: Mapping[str, Any]) -> None:
         raise InvalidArgumentError(
             f"such an array cannot be made: {storage_error(error, 'refused')}"
         ) from error
+
+
+def make_array(spec: Mapping[str, Any], folder: StoreFolder, *, overwrite: bool) -> None:
+    """Let TensorStore make an array in a folder that `room_for_array` gave.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written there.
+    """
+    try:
+        ts.open(
+            {**spec, "kvstore": folder.spec()},
+            create=True,
+            delete_existing=overwrite and not folder.is_local,
+            context=store_context(1, 0),
+        ).result()
+    except (ValueError, NotImplementedError) as error:
+        raise storage_error(error, f"{folder.path} cannot be made", writing=True) from error
 
 
 @contextlib.contextmanager

@@ -13,9 +13,9 @@ from bioimage_py.errors import ReadOnlyError, SourceNotFoundError, UnsupportedFo
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import Source, SourceSpec
 from bioimage_py.sources.hierarchy import Node, arrays_below, find_array, several_arrays
-from bioimage_py.sources.kvstore import StoreFolder, store_context
-from bioimage_py.sources.store_errors import plain_message, storage_error
-from bioimage_py.sources.store_room import StoreRules, room_for_array, try_out
+from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder
+from bioimage_py.sources.store_errors import plain_message
+from bioimage_py.sources.store_room import StoreRules, make_array, room_for_array, try_out
 from bioimage_py.sources.tensorstore_array import StoredArray, TensorStoreSource, open_store
 from bioimage_py.sources.tensorstore_handle import from_tensorstore, open_tensorstore_spec
 from bioimage_py.sources.zarr_codecs import codec_text
@@ -34,7 +34,6 @@ _TITLE = "Zarr"
 _OWN_ENTRY = re.compile(
     r"zarr\.json|\.z(array|attrs|group)|c|c[./]\d+([./]\d+)*|\d+([./]\d+)*|.*\.__lock|\.DS_Store"
 )
-_OPTIONS = ("endpoint", "region", "anonymous")
 
 
 def open_path(path: str, key: str | None, mode: str, **options: Any) -> Source:
@@ -112,7 +111,7 @@ def open_spec(spec: SourceSpec) -> Source:
     """Reopen from plain JSON."""
     if "tensorstore" in spec:
         return open_tensorstore_spec(spec)
-    options = {name: spec[name] for name in _OPTIONS if name in spec}
+    options = {name: spec[name] for name in URL_OPTIONS if name in spec}
     return open_path(spec["path"], spec.get("key"), spec.get("mode", "r"), **options)
 
 
@@ -207,15 +206,7 @@ def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False)
     with room_for_array(root, key, overwrite, rules) as folder:
         if spec.zarr_format == 3:
             making["metadata"] = {**metadata, "attributes": attributes}
-        try:
-            ts.open(
-                {**making, "kvstore": folder.spec()},
-                create=True,
-                delete_existing=overwrite and not folder.is_local,
-                context=store_context(1, 0),
-            ).result()
-        except (ValueError, NotImplementedError) as error:
-            raise storage_error(error, f"{folder.path} cannot be made", writing=True) from error
+        make_array(making, folder, overwrite=overwrite)
         if spec.zarr_format == 2 and attributes:
             folder.write_json(".zattrs", attributes)
         return open_path(path, key, "r+")
