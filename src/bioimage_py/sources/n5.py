@@ -19,7 +19,7 @@ from bioimage_py.sources.zarr_codecs import codec_text
 __all__ = ["create", "from_handle", "list_arrays", "open_path", "open_spec"]
 
 _TITLE = "N5"
-_OWN_ENTRY = re.compile(r"attributes\.json|\d+|.*\.__lock|\.DS_Store")
+_OWN_ENTRY = re.compile(r"attributes\.json|\d+|.*\.__lock|.*\.[0-9a-f]{32}\.partial|\.DS_Store")
 _RULES = StoreRules(_TITLE, read_node, _OWN_ENTRY, {"attributes.json": {"n5": "4.0.0"}})
 
 

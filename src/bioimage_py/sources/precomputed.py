@@ -41,7 +41,9 @@ _NANOMETRES = {
     "meter": 1e9,
 }
 _SCALE = "s0"
-_OWN_ENTRY = re.compile(rf"info|{_SCALE}|\d+(\.\d+)?(_\d+(\.\d+)?)*|.*\.__lock|\.DS_Store")
+_OWN_ENTRY = re.compile(
+    rf"info|{_SCALE}|\d+(\.\d+)?(_\d+(\.\d+)?)*|.*\.__lock|.*\.[0-9a-f]{32}\.partial|\.DS_Store"
+)
 _ATTRIBUTES = "bioimage_py"
 
 

@@ -32,7 +32,7 @@ __all__ = ["create", "from_handle", "list_arrays", "open_path", "open_spec", "pr
 _log = logging.getLogger(__name__)
 _TITLE = "Zarr"
 _OWN_ENTRY = re.compile(
-    r"zarr\.json|\.z(array|attrs|group)|c|c[./]\d+([./]\d+)*|\d+([./]\d+)*|.*\.__lock|\.DS_Store"
+    r"zarr\.json|\.z(array|attrs|group)|c|c[./]\d+([./]\d+)*|\d+([./]\d+)*|.*\.__lock|.*\.[0-9a-f]{32}\.partial|\.DS_Store"
 )
 
 
