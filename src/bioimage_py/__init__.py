@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from bioimage_py.errors import BioimagePyError, RunnerError
     from bioimage_py.geometry import Block, Blocking, BlockWithHalo, to_roi
     from bioimage_py.resume import resume
-    from bioimage_py.runner import LocalRunner, Progress, Runner, RunnerConfig, SubprocessRunner, get_runner
+    from bioimage_py.runner import (
+        DaskConfig,
+        DaskRunner,
+        LocalRunner,
+        Progress,
+        Runner,
+        RunnerConfig,
+        SubprocessRunner,
+        get_runner,
+    )
     from bioimage_py.sources import FileSource, Source, as_source, create_output, from_spec, open_source
     from bioimage_py.verify import VerifyResult, verify
 
@@ -29,6 +38,8 @@ __all__ = [
     "Block",
     "BlockWithHalo",
     "Blocking",
+    "DaskConfig",
+    "DaskRunner",
     "FileSource",
     "LocalRunner",
     "Progress",
@@ -55,7 +66,16 @@ _HOMES = {
     "copy": ("copy", "plan"),
     "errors": ("BioimagePyError", "RunnerError"),
     "geometry": ("Block", "BlockWithHalo", "Blocking", "to_roi"),
-    "runner": ("LocalRunner", "Progress", "Runner", "RunnerConfig", "SubprocessRunner", "get_runner"),
+    "runner": (
+        "DaskConfig",
+        "DaskRunner",
+        "LocalRunner",
+        "Progress",
+        "Runner",
+        "RunnerConfig",
+        "SubprocessRunner",
+        "get_runner",
+    ),
     "resume": ("resume",),
     "sources": ("FileSource", "Source", "as_source", "create_output", "from_spec", "open_source"),
     "verify": ("VerifyResult", "verify"),

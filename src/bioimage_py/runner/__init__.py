@@ -2,6 +2,8 @@
 
 from bioimage_py.runner.base import Resources, Runner, check_num_workers, raise_failures
 from bioimage_py.runner.config import RunnerConfig
+from bioimage_py.runner.dask_config import DaskConfig
+from bioimage_py.runner.dask_runner import DaskRunner
 from bioimage_py.runner.function_work import ids_from
 from bioimage_py.runner.journal import BlockJournal, Journal, Progress
 from bioimage_py.runner.local import LocalRunner
@@ -13,6 +15,8 @@ __all__ = [
     "JOB_TYPES",
     "BlockGroups",
     "BlockJournal",
+    "DaskConfig",
+    "DaskRunner",
     "Journal",
     "LocalRunner",
     "Progress",

@@ -8,12 +8,17 @@ from typing import Any
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.runner.base import Runner
 from bioimage_py.runner.config import RunnerConfig
+from bioimage_py.runner.dask_runner import DaskRunner
 from bioimage_py.runner.local import LocalRunner
 from bioimage_py.runner.subprocess_runner import SubprocessRunner
 
 __all__ = ["JOB_TYPES", "get_runner", "restored_runner"]
 
-JOB_TYPES: dict[str, type[Runner]] = {"local": LocalRunner, "subprocess": SubprocessRunner}
+JOB_TYPES: dict[str, type[Runner]] = {
+    "local": LocalRunner,
+    "subprocess": SubprocessRunner,
+    "dask": DaskRunner,
+}
 
 
 def get_runner(job_type: str, config: RunnerConfig | None = None) -> Runner:
@@ -22,7 +27,7 @@ def get_runner(job_type: str, config: RunnerConfig | None = None) -> Runner:
     Parameters
     ----------
     job_type
-        `"local"`: threads of this process; `"subprocess"`: worker processes on this machine.
+        `"local"`: threads of this process; `"subprocess"`: worker processes on this machine; `"dask"`: a Dask cluster.
     config
         Its settings.
 
