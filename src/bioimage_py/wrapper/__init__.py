@@ -4,21 +4,27 @@ Each takes sources, arrays, handles or paths and is a `Source` itself: it can be
 copied. Regions read one by one are the voxels of the whole read at once.
 """
 
+from bioimage_py.wrapper.affine import AffineSource
 from bioimage_py.wrapper.base import WrapperSource
 from bioimage_py.wrapper.expand_dims import ExpandDimsSource
 from bioimage_py.wrapper.normalize import NormalizeSource
 from bioimage_py.wrapper.pad import PadSource
+from bioimage_py.wrapper.reduced import ReducedSource
 from bioimage_py.wrapper.registration import register_wrapper
+from bioimage_py.wrapper.resized import ResizedSource
 from bioimage_py.wrapper.roi import RoiSource
 from bioimage_py.wrapper.simple import SimpleTransformationSource, SimpleTransformationWithHaloSource
 from bioimage_py.wrapper.threshold import ThresholdSource
 from bioimage_py.wrapper.transformation import MultiTransformationSource, TransformationSource
 
 __all__ = [
+    "AffineSource",
     "ExpandDimsSource",
     "MultiTransformationSource",
     "NormalizeSource",
     "PadSource",
+    "ReducedSource",
+    "ResizedSource",
     "RoiSource",
     "SimpleTransformationSource",
     "SimpleTransformationWithHaloSource",

@@ -1,0 +1,56 @@
+"""Cutting a region into parts that need little memory each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from bioimage_py.geometry import Box
+
+__all__ = ["READ_BYTES", "parts_of"]
+
+READ_BYTES = 2**25
+"""Bytes that a wrapper which reads more than it returns holds at once, where the chunks of its input allow."""
+
+
+def parts_of(
+    box: Box, grid: tuple[int, ...] | None, n_bytes: Callable[[Box], int], limit: int = READ_BYTES
+) -> Iterator[Box]:
+    """Yield parts that tile a box, in C order, each of at most `limit` bytes or within one cell of the grid.
+
+    Parameters
+    ----------
+    box
+        The region, not empty.
+    grid
+        Cells that are not cut, because that would decode chunks twice; None where any cut is as good.
+    n_bytes
+        What a part costs.
+    limit
+        In bytes.
+
+    Examples
+    --------
+    >>> [part.shape for part in parts_of(Box((0, 0), (10, 4)), (4, 4), lambda part: part.size, limit=16)]
+    [(4, 4), (4, 4), (2, 4)]
+    """
+    cells = grid or (1,) * box.ndim
+    waiting = [box]
+    while waiting:
+        part = waiting.pop()
+        cut = _cut(part, cells) if n_bytes(part) > limit else None
+        if cut is None:
+            yield part
+        else:
+            waiting.extend(reversed(cut))
+
+
+def _cut(box: Box, cells: tuple[int, ...]) -> tuple[Box, Box] | None:
+    """Return two halves, cut at a grid line of the first axis that has one inside: slabs are contiguous in most stores."""
+    for axis, cell in enumerate(cells):
+        first, last = box.begin[axis] // cell, (box.end[axis] - 1) // cell
+        if last > first:
+            at = (first + last + 1) // 2 * cell
+            end, begin = list(box.end), list(box.begin)
+            end[axis] = begin[axis] = at
+            return Box(box.begin, tuple(end)), Box(tuple(begin), box.end)
+    return None
