@@ -116,6 +116,7 @@ class CopyRequest:
             block_ids=ids,
             direct=self.runner.in_process
             and self.runner.config.tmp_root is None
+            and not self.runner.config.durable
             and self.resume_from is None
             and self.num_workers == 1
             and self.block_shape is None

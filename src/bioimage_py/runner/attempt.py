@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import Any, Self
 
+from bioimage_py.errors import StorageError
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.block_log import BlockLog
 from bioimage_py.runner.run_folder import RunFolder
@@ -123,13 +124,17 @@ class AttemptJournal:
             self._record_settled()
 
     def _record_settled(self) -> None:
-        if self._settle is not None and self._unsettled:
+        if self._settle is None or not self._unsettled:
+            return
+        try:
             self._settle()
             if self._values is not None:
                 self._values.force_to_disk()
             self._blocks.add(IdSet.from_ids(self._unsettled))
-            self._unsettled.clear()
-            self._settled = time.monotonic()
+        except OSError as error:
+            raise StorageError(f"finished blocks cannot be forced to the disk: {error}") from error
+        self._unsettled.clear()
+        self._settled = time.monotonic()
 
     def _show(self) -> None:
         self._shown = time.monotonic()

@@ -14,6 +14,8 @@ from bioimage_py.errors import (
     MissingDependencyError,
     NotPortableError,
     RunInterrupted,
+    RunnerError,
+    StorageError,
 )
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.account import read_account, read_values
@@ -116,9 +118,17 @@ class LocalRunner(Runner):
                 content = {"todo": missing.block_ids.to_json(), "tasks": [missing.group_ids().to_json()]}
                 folder.write_round(number, {**content, "needs": FIRST_NEEDS})
                 settle = settling(work) if self.config.durable or run["durable"] else None
-                with AttemptJournal(folder, number, 0, settle=settle) as attempt:
-                    how = f"To finish: bioimage_py.resume({str(folder.path)!r})"
-                    _run(missing, journal, _Both(attempt, journal), num_workers, progress, how)
+                how = f"To finish: bioimage_py.resume({str(folder.path)!r})"
+                try:
+                    with AttemptJournal(folder, number, 0, settle=settle) as attempt:
+                        _run(missing, journal, _Both(attempt, journal), num_workers, progress, how)
+                except StorageError as error:
+                    left = work.block_ids - read_account(folder, errors=False).done
+                    raise RunnerError(
+                        f"{len(left)} of {len(work.block_ids)} blocks are not known to be done: {error}. {how}",
+                        left,
+                        folder.path,
+                    ) from error
             remove_leftovers(work, account)
         if not journal.has_failures and not self.config.keep_run_folder:
             shutil.rmtree(folder.path)
