@@ -29,6 +29,7 @@ PUBLIC = [
     "as_source",
     "copy",
     "create_output",
+    "downsample",
     "from_spec",
     "get_runner",
     "open_source",
@@ -132,10 +133,13 @@ def test_unknown_name_is_an_attribute_error() -> None:
 
 
 WRAPPERS = [
+    "AffineSource",
     "ExpandDimsSource",
     "MultiTransformationSource",
     "NormalizeSource",
     "PadSource",
+    "ReducedSource",
+    "ResizedSource",
     "RoiSource",
     "SimpleTransformationSource",
     "SimpleTransformationWithHaloSource",

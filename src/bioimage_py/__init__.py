@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bioimage_py.copy import copy, plan
+    from bioimage_py.downsample import downsample
     from bioimage_py.errors import BioimagePyError, RunnerError
     from bioimage_py.geometry import Block, Blocking, BlockWithHalo, to_roi
     from bioimage_py.resume import resume
@@ -53,6 +54,7 @@ __all__ = [
     "as_source",
     "copy",
     "create_output",
+    "downsample",
     "from_spec",
     "get_runner",
     "open_source",
@@ -64,6 +66,7 @@ __all__ = [
 
 _HOMES = {
     "copy": ("copy", "plan"),
+    "downsample": ("downsample",),
     "errors": ("BioimagePyError", "RunnerError"),
     "geometry": ("Block", "BlockWithHalo", "Blocking", "to_roi"),
     "runner": (
@@ -82,7 +85,7 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _ROOMS = ("errors", "wrapper")
-_OPERATIONS = ("copy", "resume", "verify")
+_OPERATIONS = ("copy", "downsample", "resume", "verify")
 
 
 class _Package(ModuleType):

@@ -1,0 +1,184 @@
+"""`downsample`: a copy of an array that is resampled to fewer voxels when it is read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bioimage_py.copy import copy
+from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.kernels import Casting
+from bioimage_py.runner import Progress, RunnerConfig
+from bioimage_py.sources import Codec, Source, as_source
+from bioimage_py.wrapper import ReducedSource, ResizedSource, ThresholdSource
+from bioimage_py.wrapper.image_kind import KINDS, chosen_method, warn_if_labels_are_mixed
+from bioimage_py.wrapper.reduced import checked_factors
+
+__all__ = ["downsample"]
+
+
+def downsample(
+    input: Any,
+    scale_factor: int | Sequence[int],
+    output: Any = None,
+    *,
+    order: int = 0,
+    anti_aliasing: bool = False,
+    block_shape: Sequence[int] | None = None,
+    job_type: str = "local",
+    job_config: RunnerConfig | None = None,
+    num_workers: int = 1,
+    mask: Any = None,
+    block_ids: Sequence[int] | None = None,
+    resume_from: str | os.PathLike[str] | None = None,
+    method: str | None = None,
+    kind: str | None = None,
+    casting: Casting = "unsafe",
+    memory_limit: int | str | None = None,
+    overwrite: bool = False,
+    dtype: npt.DTypeLike | None = None,
+    chunks: Sequence[int] | None = None,
+    shards: Sequence[int] | None = None,
+    codec: str | Mapping[str, Any] | Codec | None = None,
+    zarr_format: int = 3,
+    progress: Callable[[Progress], None] | None = None,
+) -> Any:
+    """Make an array smaller by whole factors, one block at a time.
+
+    Its shape is the ceiling of the division. Without `method` the array is interpolated by `order` and `anti_aliasing`, as
+    by `ResizedSource`; the default takes the nearest voxel and so makes up no label. With `method` each voxel is what that
+    makes of a window of `scale_factor` voxels, as by `ReducedSource`.
+
+    Parameters
+    ----------
+    input
+        An array, a handle, a path or URL, or any `Source`, wrappers included.
+    scale_factor
+        How many voxels become one: one integer per axis, or one for all. One for all leaves the axes that the metadata
+        call "c" or "t" as they are.
+    output
+        As for `copy`, of the smaller shape: an array to write into, or a path to make a new one at. Omitted: a numpy array is
+        allocated.
+    order
+        Of the interpolation, 0 to 5: nearest voxel, linear, …, without `method`.
+    anti_aliasing
+        Whether to smooth by a Gaussian of `(factor - 1) / 2` voxels standard deviation before interpolating.
+    block_shape
+        Extent of a processing block in voxels of the output; whole chunks of it.
+    job_type, job_config, num_workers, block_ids, resume_from
+        As for `copy`.
+    mask
+        A source of the output's shape: only voxels where it is non-zero are written. Or of the input's shape: those are
+        written whose window holds a non-zero voxel.
+    method
+        `"mean"`, `"median"`, `"mode"`, `"min"`, `"max"`, `"stride"`, or `"auto"`: mode for labels, mean for images.
+    kind
+        `"labels"` or `"image"`. Default: see `bioimage_py.wrapper.image_kind.looks_like_labels`: booleans, integers of 32
+        or 64 bits, and what the metadata or the name of its group say is labels.
+    casting, memory_limit, overwrite, dtype, chunks, shards, codec, zarr_format, progress
+        As for `copy`.
+
+    Returns
+    -------
+    array
+        The very object given as `output`, or the array or `Source` that was made. Of a new one, voxel size and origin are
+        those of the larger voxels.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If a factor is below 1 or larger than its axis, there is not one per axis, `order` or `anti_aliasing` is given together
+        with `method`, or the arguments do not fit together; nothing has been written then.
+    RunnerError
+        If blocks failed; `failed_block_ids` lists them, all others are written.
+
+    Warns
+    -----
+    BioimagePyWarning
+        If labels are averaged: by mean, median, an order from 1 on or anti-aliasing.
+
+    Examples
+    --------
+    >>> image = np.array([[0, 2, 4], [2, 4, 9]], "uint8")
+    >>> downsample(image, 2).tolist(), downsample(image, (1, 3), method="mean").tolist()
+    ([[2, 9]], [[2], [5]])
+    """
+    with ExitStack() as opened:
+        source = _opened(input, opened)
+        smaller = _smaller(source, scale_factor, (order, anti_aliasing), method, kind)
+        if mask is not None and (full := _opened(mask, opened)).shape == source.shape != smaller.shape:
+            mask = ReducedSource(
+                ThresholdSource(full, 0, np.not_equal), _factors(scale_factor, source), "max"
+            )
+        return copy(
+            smaller,
+            output,
+            block_shape=block_shape,
+            job_type=job_type,
+            job_config=job_config,
+            num_workers=num_workers,
+            mask=mask,
+            block_ids=block_ids,
+            resume_from=resume_from,
+            casting=casting,
+            memory_limit=memory_limit,
+            overwrite=overwrite,
+            dtype=dtype,
+            chunks=chunks,
+            shards=shards,
+            codec=codec,
+            zarr_format=zarr_format,
+            progress=progress,
+        )
+
+
+def _opened(given: Any, opened: ExitStack) -> Source:
+    """Return what was given as a source, to be closed with the stack if it was opened here."""
+    source = as_source(given)
+    if source is not given:
+        opened.callback(source.close)
+    return source
+
+
+def _smaller(
+    source: Source,
+    scale_factor: Any,
+    interpolation: tuple[int, bool],
+    method: str | None,
+    kind: str | None,
+) -> Source:
+    """Return the wrapper that is copied."""
+    if kind is not None and kind not in KINDS:
+        raise InvalidArgumentError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    factors = _factors(scale_factor, source)
+    order, anti_aliasing = interpolation
+    if method is None:
+        resized = ResizedSource(source, _ceiling(source.shape, factors), order, anti_aliasing)
+        if resized.order or resized.anti_aliasing:
+            warn_if_labels_are_mixed(source, kind, "anti_aliasing" if anti_aliasing else f"order={order}")
+        return resized
+    if order != 0 or anti_aliasing:
+        raise InvalidArgumentError(
+            f"order={order!r} and anti_aliasing={anti_aliasing!r} belong to interpolation: leave them out with "
+            f"method={method!r}, or leave out the method"
+        )
+    reduced = ReducedSource(source, factors, chosen_method(source, kind) if method == "auto" else method)
+    if method in ("mean", "median"):
+        warn_if_labels_are_mixed(source, kind, f"method={method!r}")
+    return reduced
+
+
+def _factors(scale_factor: Any, source: Source) -> tuple[int, ...]:
+    if not isinstance(scale_factor, (list, tuple)) and np.ndim(scale_factor) == 0:
+        axes = source.metadata.fitting(source.ndim).axes or (None,) * source.ndim
+        scale_factor = tuple(1 if axis in ("c", "t") else scale_factor for axis in axes)
+    return checked_factors(scale_factor, source.shape)
+
+
+def _ceiling(shape: tuple[int, ...], factors: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(-(-n // f) for n, f in zip(shape, factors, strict=True))
