@@ -1,0 +1,319 @@
+"""How far a run is, from its folder alone: nothing is asked of a backend, nothing is changed."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bioimage_py.errors import SourceNotFoundError, StorageError
+from bioimage_py.runner.attempt_reader import AttemptReader
+from bioimage_py.runner.block_log import Ids, merged
+from bioimage_py.runner.driver import driver_alive
+from bioimage_py.runner.run_description import handle_text, n_tasks_of, what_is_run, without_credentials
+from bioimage_py.runner.run_folder import RunFolder
+
+__all__ = ["FirstError", "RunStatus", "StatusReader", "read_status"]
+
+_WINDOW = 300.0
+"""Seconds before the last sign of life that the rate is taken over."""
+_MOST_ERRORS = 5
+
+
+@dataclass(frozen=True)
+class FirstError:
+    """A failure, for people.
+
+    Attributes
+    ----------
+    runs
+        Half-open runs of the blocks that failed with it and are still missing; none for a task that could not go on.
+    task
+        Number of the task in its round.
+    type, text
+        Name of the exception's class, and its message.
+    """
+
+    runs: tuple[tuple[int, int], ...]
+    task: int
+    type: str
+    text: str
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """How far a run is.
+
+    Attributes
+    ----------
+    path, job_type, what, created, num_workers
+        Its folder, its backend, what is done with what, when it began in seconds since 1970, tasks at once.
+    working
+        Whether its tasks may be running: somebody waits for it, or its backend has it in hand.
+    blocks_total, blocks_done, blocks_failed
+        Blocks of the run; those that some attempt finished, each counted once; those that raised and are not done.
+    bytes_total, bytes_done
+        Bytes to write at most, and those that the attempts say they have written, decoded.
+    blocks_per_second, bytes_per_second
+        Over the last minutes of the last round; None before its first block.
+    seconds_left
+        At that rate; None where nothing runs.
+    last_sign
+        When something was last written by an attempt, in seconds since 1970; None before the first.
+    rounds
+        Rounds of tasks so far.
+    tasks
+        Number of the last round's tasks in each state: `"waiting"`, `"running"`, `"finished"`, `"stopped"`, `"error"`
+        (it could not go on) or `"died"` (it ended without a word).
+    errors
+        The first failures.
+    driver
+        Host, process and beginning of who waits for the run, where anybody does.
+    driver_alive
+        Whether that process is there; None where it is on another machine.
+    handle
+        What the backend calls the last round, such as a job's number.
+    """
+
+    path: Path
+    job_type: str
+    what: str
+    created: float
+    num_workers: int
+    working: bool
+    blocks_total: int
+    blocks_done: int = 0
+    blocks_failed: int = 0
+    bytes_total: int = 0
+    bytes_done: int = 0
+    blocks_per_second: float | None = None
+    bytes_per_second: float | None = None
+    seconds_left: float | None = None
+    last_sign: float | None = None
+    rounds: int = 0
+    tasks: Mapping[str, int] = field(default_factory=dict)
+    errors: Sequence[FirstError] = ()
+    driver: Mapping[str, Any] | None = None
+    driver_alive: bool | None = None
+    handle: str = ""
+
+    @property
+    def state(self) -> str:
+        """`"running"`, `"finished"` or `"unfinished"`."""
+        if self.working:
+            return "running"
+        return "finished" if self.blocks_done >= self.blocks_total else "unfinished"
+
+
+class StatusReader:
+    """Looks at a run again and again; a look costs what was appended since the one before.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+
+    Raises
+    ------
+    StorageError
+        If its plan cannot be read.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        run = folder.read_run()
+        try:
+            self._job_type, self._created = str(run["job_type"]), float(run["created"])
+            self._num_workers, self._bytes_total = int(run["num_workers"]), int(run["bytes"])
+            self._blocks_total = sum(end - begin for begin, end in run["work"]["block_ids"])
+            self._what = what_is_run(run["work"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise StorageError(f"{folder.path} does not hold the plan of a run: {error!r}") from error
+        self._attempts: dict[str, AttemptReader] = {}
+        self._done: tuple[Ids, Ids] = (np.empty(0, np.int64), np.empty(0, np.int64))
+        self._round_sizes: dict[int, int] = {}
+
+    def look(self, *, in_hand: bool = False) -> RunStatus:
+        """Return how far the run is now.
+
+        Parameters
+        ----------
+        in_hand
+            Whether the backend says that tasks may be running though nobody waits for them.
+
+        Raises
+        ------
+        SourceNotFoundError
+            If the folder is not there any more, as when its run has ended well.
+        """
+        try:
+            return self._look(in_hand)
+        except (FileNotFoundError, StorageError) as error:
+            if (self._folder.path / "run.json").exists():
+                raise
+            raise SourceNotFoundError(f"the run folder {str(self._folder.path)!r} was removed") from error
+
+    def _look(self, in_hand: bool) -> RunStatus:
+        driver = _read_driver(self._folder)
+        alive = None if driver is None else driver_alive(driver)
+        working = in_hand or (driver is not None and alive is not False)
+        number = self._folder.n_rounds() - 1
+        n_tasks = self._n_tasks(number)
+        self._read_attempts()
+        attempts = list(self._attempts.values())
+        done = _count(self._done)
+        recorded = sum(attempt.n_blocks for attempt in attempts)
+        n_bytes = sum(attempt.n_bytes for attempt in attempts)
+        latest = [attempt for attempt in attempts if attempt.files.round == number]
+        rates = _rates(latest, working)
+        return RunStatus(
+            self._folder.path,
+            self._job_type,
+            self._what,
+            self._created,
+            self._num_workers,
+            working,
+            self._blocks_total,
+            done,
+            self._n_failed(attempts, done),
+            self._bytes_total,
+            # What two attempts wrote both counts once here too, as nearly as can be told.
+            n_bytes if recorded == done else n_bytes * done // max(1, recorded),
+            *rates,
+            (self._blocks_total - done) / rates[0] if working and rates[0] else None,
+            max((attempt.last_sign for attempt in attempts), default=None),
+            number + 1,
+            _task_states(latest, n_tasks, working),
+            tuple(_first_errors(attempts, self._done, number if done < self._blocks_total else -1)),
+            driver,
+            alive,
+            handle_text(self._folder, number),
+        )
+
+    def _read_attempts(self) -> None:
+        begins, ends = [self._done[0]], [self._done[1]]
+        for files in self._folder.attempts():
+            attempt = self._attempts.setdefault(files.stem, AttemptReader(self._folder, files))
+            more = attempt.look()
+            if more[0].size:
+                begins.append(more[0])
+                ends.append(more[1])
+        if len(begins) > 1:
+            self._done = merged(np.concatenate(begins), np.concatenate(ends))
+
+    def _n_failed(self, attempts: Iterable[AttemptReader], done: int) -> int:
+        runs = [run for attempt in attempts for run in attempt.error_runs]
+        if not runs:
+            return 0
+        begins, ends = np.array(runs, np.int64).T
+        either = merged(np.concatenate((begins, self._done[0])), np.concatenate((ends, self._done[1])))
+        return _count(either) - done
+
+    def _n_tasks(self, number: int) -> int:
+        if number >= 0 and number not in self._round_sizes:
+            self._round_sizes[number] = n_tasks_of(self._folder, number)
+        return self._round_sizes.get(number, 0)
+
+
+def read_status(folder: RunFolder, *, in_hand: bool = False) -> RunStatus:
+    """Return how far a run is, from its folder alone.
+
+    Parameters
+    ----------
+    folder, in_hand
+        As for `StatusReader`.
+    """
+    return StatusReader(folder).look(in_hand=in_hand)
+
+
+def _count(runs: tuple[Ids, Ids]) -> int:
+    return int((runs[1] - runs[0]).sum())
+
+
+def _read_driver(folder: RunFolder) -> dict[str, Any] | None:
+    try:
+        driver = folder.read_driver()
+    except StorageError:
+        return None  # it went between two looks at it
+    return driver if driver is not None and {"host", "pid", "born", "began"} <= driver.keys() else None
+
+
+def _rates(attempts: Sequence[AttemptReader], working: bool) -> tuple[float | None, float | None]:
+    """Return blocks and bytes per second, as if each attempt had gone steadily."""
+    active = [attempt for attempt in attempts if attempt.n_blocks]
+    if not active:
+        return None, None
+    now = time.time() if working else max(attempt.last_sign for attempt in active)
+    first = max(min(attempt.began for attempt in active), now - _WINDOW)
+    blocks = n_bytes = 0.0
+    for attempt in active:
+        began, end = attempt.began, now if attempt.reason is None else attempt.last_sign
+        share = max(0.0, min(end, now) - max(began, first)) / max(end - began, 1e-3)
+        blocks += attempt.n_blocks * min(share, 1.0)
+        n_bytes += attempt.n_bytes * min(share, 1.0)
+    seconds = max(now - first, 1e-3)
+    return blocks / seconds, n_bytes / seconds
+
+
+def _task_states(attempts: Sequence[AttemptReader], n_tasks: int, working: bool) -> dict[str, int]:
+    states: dict[int, str] = {}
+    for attempt in attempts:
+        state = _attempt_state(attempt, working)
+        if states.get(attempt.files.task) not in ("finished", "running") or state == "finished":
+            states[attempt.files.task] = state
+    counted = Counter(states.values())
+    counted["waiting"] = max(0, n_tasks - len(states))
+    order = ("waiting", "running", "finished", "stopped", "error", "died")
+    return {state: counted[state] for state in order if counted[state]}
+
+
+def _attempt_state(attempt: AttemptReader, working: bool) -> str:
+    if attempt.reason in ("finished", "stopped"):
+        return str(attempt.reason)
+    if attempt.reason is not None:
+        return "error"
+    host, pid = attempt.state.get("host"), attempt.state.get("pid")
+    gone = driver_alive({"host": host, "pid": pid, "born": None}) is False if pid else False
+    return "died" if gone or not working else "running"
+
+
+def _first_errors(
+    attempts: Iterable[AttemptReader], done: tuple[Ids, Ids], latest: int
+) -> Iterator[FirstError]:
+    """Yield failures of blocks that are missing, and why tasks of the latest round could not go on."""
+    found = 0
+    for attempt in attempts:
+        if (
+            attempt.files.round == latest
+            and attempt.reason not in (None, "finished", "stopped")
+            and found < _MOST_ERRORS
+        ):
+            kind, _, text = str(attempt.reason).partition(": ")
+            yield FirstError((), attempt.files.task, kind, without_credentials(text))
+            found += 1
+        for error in attempt.errors:
+            if found == _MOST_ERRORS:
+                return
+            left = tuple(part for run in error.runs for part in _without(run, done))
+            said = error.read() if left else None
+            if said is not None:
+                yield FirstError(left, attempt.files.task, said[0], without_credentials(said[1]))
+                found += 1
+
+
+def _without(run: tuple[int, int], done: tuple[Ids, Ids]) -> Iterator[tuple[int, int]]:
+    """Yield what is left of a run of blocks without those that are done."""
+    begin, end = run
+    first = int(np.searchsorted(done[1], begin, "right"))
+    last = int(np.searchsorted(done[0], end, "left"))
+    for n in range(first, last):
+        if done[0][n] > begin:
+            yield begin, int(done[0][n])
+        begin = int(done[1][n])
+    if begin < end:
+        yield begin, end
