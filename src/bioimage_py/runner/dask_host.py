@@ -27,7 +27,9 @@ def main() -> int:
         processes=True,
         # The plan keeps to its own limit; Dask would otherwise kill workers at a share of the machine's memory.
         memory_limit=0,
-        dashboard_address=None,
+        # Any free port, and nothing to look at: two runs on one machine do not get in each other's way.
+        dashboard_address="127.0.0.1:0",
+        scheduler_kwargs={"dashboard": False},
         local_directory=wanted["scratch"],
         security=security_from(wanted["secret"]),
     ) as cluster:

@@ -112,7 +112,7 @@ class DaskRunner(FolderRunner):
         try:
             client = connection.client(folder, number, at_once)
         except UnreachableError as error:
-            return [TaskEnd(task, "error", str(error)) for task in range(n_tasks)]
+            return [TaskEnd(task, "error", "" if task else str(error)) for task in range(n_tasks)]
         folder.write_handle(number, {"address": connection.shareable_address(), "tasks": n_tasks})
         timeout = self.config.task_timeout
         if timeout is not None:
