@@ -26,8 +26,12 @@ if TYPE_CHECKING:
         Progress,
         Runner,
         RunnerConfig,
+        SlurmConfig,
+        SlurmRunner,
         SubprocessRunner,
+        config_file_path,
         get_runner,
+        write_slurm_config,
     )
     from bioimage_py.sources import FileSource, Source, as_source, create_output, from_spec, open_source
     from bioimage_py.verify import VerifyResult, verify
@@ -47,11 +51,14 @@ __all__ = [
     "Runner",
     "RunnerConfig",
     "RunnerError",
+    "SlurmConfig",
+    "SlurmRunner",
     "Source",
     "SubprocessRunner",
     "VerifyResult",
     "__version__",
     "as_source",
+    "config_file_path",
     "copy",
     "create_output",
     "downsample",
@@ -62,6 +69,7 @@ __all__ = [
     "resume",
     "to_roi",
     "verify",
+    "write_slurm_config",
 ]
 
 _HOMES = {
@@ -76,8 +84,12 @@ _HOMES = {
         "Progress",
         "Runner",
         "RunnerConfig",
+        "SlurmConfig",
+        "SlurmRunner",
         "SubprocessRunner",
+        "config_file_path",
         "get_runner",
+        "write_slurm_config",
     ),
     "resume": ("resume",),
     "sources": ("FileSource", "Source", "as_source", "create_output", "from_spec", "open_source"),

@@ -10,6 +10,7 @@ from bioimage_py.runner.base import Runner
 from bioimage_py.runner.config import RunnerConfig
 from bioimage_py.runner.dask_runner import DaskRunner
 from bioimage_py.runner.local import LocalRunner
+from bioimage_py.runner.slurm_runner import SlurmRunner
 from bioimage_py.runner.subprocess_runner import SubprocessRunner
 
 __all__ = ["JOB_TYPES", "get_runner", "restored_runner"]
@@ -17,6 +18,7 @@ __all__ = ["JOB_TYPES", "get_runner", "restored_runner"]
 JOB_TYPES: dict[str, type[Runner]] = {
     "local": LocalRunner,
     "subprocess": SubprocessRunner,
+    "slurm": SlurmRunner,
     "dask": DaskRunner,
 }
 
@@ -27,7 +29,7 @@ def get_runner(job_type: str, config: RunnerConfig | None = None) -> Runner:
     Parameters
     ----------
     job_type
-        `"local"`: threads of this process; `"subprocess"`: worker processes on this machine; `"dask"`: a Dask cluster.
+        `"local"`: threads of this process; `"subprocess"`: worker processes on this machine; `"slurm"`: job arrays; `"dask"`: a Dask cluster.
     config
         Its settings.
 
