@@ -61,6 +61,9 @@ def driver_alive(driver: dict[str, Any]) -> bool | None:
     except PermissionError:
         # The number has gone to somebody else's process: the driver was this user's own.
         return False
+    fields = _fields(driver["pid"])
+    if fields is not None and fields[0] in "ZX":
+        return False  # it has died, and its parent has not asked for its exit code yet
     born = _birth(driver["pid"])
     return born is None or driver["born"] is None or born == driver["born"]
 
@@ -91,8 +94,14 @@ def interrupt_driver(folder: RunFolder) -> str:
 
 def _birth(pid: int) -> int | None:
     """Return when a process began, in the kernel's ticks since boot, so that a number used again is not taken for it."""
+    fields = _fields(pid)
+    return None if fields is None else int(fields[19])
+
+
+def _fields(pid: int) -> list[str] | None:
+    """Return what the kernel says of a process, from its state on."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None  # no /proc here: the number alone has to do
-    return int(text.rpartition(")")[2].split()[19])
+    return text.rpartition(")")[2].split()

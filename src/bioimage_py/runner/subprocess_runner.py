@@ -22,6 +22,8 @@ __all__ = ["SubprocessRunner"]
 _GRACE = 0.7
 """Seconds that a worker gets to finish its block when it is told to stop."""
 
+_TOO_LONG = "it took longer than task_timeout"
+
 
 class SubprocessRunner(FolderRunner):
     """Runs blocks in worker processes of this machine.
@@ -120,7 +122,7 @@ class _Worker:
     def obituary(self) -> tuple[str, str]:
         code = self.process.wait()
         if self.timed_out:
-            return "timeout", "it took longer than task_timeout"
+            return "timeout", _TOO_LONG
         if code < 0:
             try:
                 name = signal.Signals(-code).name
@@ -153,13 +155,18 @@ class _Pool:
                 continue
             if line:
                 answer = json.loads(line)
-                ends.append(TaskEnd(answer["task"], answer["kind"], answer["text"]))
+                late = worker.timed_out and answer["kind"] == "stopped"
+                kind, text = ("timeout", _TOO_LONG) if late else (answer["kind"], answer["text"])
+                ends.append(TaskEnd(answer["task"], kind, text))
                 worker.task = None
-                if waiting and answer["kind"] != "stopped":
-                    worker.give(waiting.popleft(), self._timeout)
-                continue
-            ends.append(TaskEnd(worker.task, *worker.obituary()))
-            worker.task = None
+                if answer["kind"] != "stopped":
+                    if waiting:
+                        worker.give(waiting.popleft(), self._timeout)
+                    continue
+            else:
+                ends.append(TaskEnd(worker.task, *worker.obituary()))
+                worker.task = None
+            # It has gone, or is about to: another one takes its place.
             if waiting:
                 self._hire(len(self._workers), waiting)
         return ends

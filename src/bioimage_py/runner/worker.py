@@ -1,7 +1,8 @@
 """The process that runs tasks: `python -m bioimage_py.runner.worker FOLDER ROUND TASK`.
 
 With `--serve` instead of round and task it reads lines `ROUND TASK` and answers each with a line of JSON, until its input
-ends: the subprocess backend keeps its workers that way. SIGTERM and SIGUSR1 let it finish the block in hand.
+ends: the subprocess backend keeps its workers that way. SIGTERM, SIGUSR1 and the end of its input, which is the end of its
+submitter, let it finish the block in hand.
 
 Exit codes: 0 all blocks tried (failures are in the journal), 75 stopped before the end, 70 the task could not begin.
 """
@@ -11,11 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import queue
 import signal
 import sys
 import threading
 import traceback
-from typing import IO
 
 from bioimage_py.errors import BioimagePyError
 from bioimage_py.runner.task import FINISHED, STOPPED, run_task
@@ -48,17 +49,30 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _serve(folder: str, stop: threading.Event) -> int:
     # What libraries print must not get between the answers.
-    answers = os.fdopen(os.dup(1), "w")
+    answers = os.dup(1)
     os.dup2(2, 1)
-    with answers:
-        while not stop.is_set():
-            line = sys.stdin.readline()
-            if not line:
-                return 0
-            number, task = map(int, line.split())
-            kind, text = _attempt(folder, number, task, stop)
-            _answer(answers, task, kind, text)
-    return EXIT_STOPPED
+    lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(lines, stop), daemon=True).start()
+    while line := lines.get():
+        number, task = map(int, line.split())
+        kind, text = _attempt(folder, number, task, stop)
+        try:
+            os.write(answers, json.dumps({"task": task, "kind": kind, "text": text}).encode() + b"\n")
+        except BrokenPipeError:
+            break  # nobody is there to be told: the journal says what is done
+        if stop.is_set():
+            break
+    return EXIT_STOPPED if stop.is_set() else 0
+
+
+def _listen(lines: queue.SimpleQueue[bytes], stop: threading.Event) -> None:
+    """Hand over what the submitter says. When it is gone nobody waits for the rest of a task, and a resume may have begun it."""
+    # Unbuffered: a thread that waits in sys.stdin holds a lock that the end of the interpreter needs.
+    with open(0, "rb", buffering=0, closefd=False) as orders:
+        for line in orders:
+            lines.put(line)
+    stop.set()
+    lines.put(b"")
 
 
 def _attempt(folder: str, number: int, task: int, stop: threading.Event) -> tuple[str, str]:
@@ -69,11 +83,6 @@ def _attempt(folder: str, number: int, task: int, stop: threading.Event) -> tupl
     except Exception as error:  # noqa: BLE001 - told to the submitter, with its traceback in the log
         traceback.print_exc()
         return "error", f"{type(error).__name__}: {error}"
-
-
-def _answer(answers: IO[str], task: int, kind: str, text: str) -> None:
-    answers.write(json.dumps({"task": task, "kind": kind, "text": text}) + "\n")
-    answers.flush()
 
 
 if __name__ == "__main__":
