@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from bioimage_py.cli.console import Console
-from bioimage_py.cli.failure import BAD_INPUT, INTERNAL, INTERRUPTED, OK, PIPE_CLOSED, PROGRAM, failure_of
+from bioimage_py.cli.failure import (
+    BAD_INPUT,
+    INTERNAL,
+    INTERRUPTED,
+    OK,
+    PIPE_CLOSED,
+    PROGRAM,
+    TERMINATED,
+    Terminated,
+    failure_of,
+)
 from bioimage_py.cli.parser import build_parser
 
 __all__ = ["main"]
@@ -22,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv
-        The words after the program's name. Default: those of this process, which is then ended at once after Ctrl-C:
-        threads inside a storage library cannot be stopped, and Python's orderly exit would crash on them.
+        The words after the program's name. Default: those of this process, which is then ended at once after Ctrl-C or
+        SIGTERM: threads inside a storage library cannot be stopped, and Python's orderly exit would crash on them.
 
     Examples
     --------
@@ -32,16 +44,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     0
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         code = _run(words)
         sys.stdout.flush()
     except BrokenPipeError:
         _abandon_stdout()
         return PIPE_CLOSED
-    if argv is None and code == INTERRUPTED:
+    if argv is None and code in (INTERRUPTED, TERMINATED):
         sys.stderr.flush()
         os._exit(code)
     return code
+
+
+def _terminate(*_: object) -> NoReturn:
+    # A second one must not cut short what the first one has begun: saying what is done, and stopping workers.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Terminated
 
 
 def _run(words: list[str]) -> int:
@@ -95,7 +115,47 @@ def _verify(args: argparse.Namespace, console: Console) -> int:
     return run_verify(args, console)
 
 
-_VERBS = {"copy": _copy, "plan": _plan, "info": _info, "verify": _verify}
+def _runs(args: argparse.Namespace, console: Console) -> int:
+    from bioimage_py.cli.runs_command import run_runs
+
+    return run_runs(args, console)
+
+
+def _status(args: argparse.Namespace, console: Console) -> int:
+    from bioimage_py.cli.status_command import run_status
+
+    return run_status(args, console)
+
+
+def _resume(args: argparse.Namespace, console: Console) -> int:
+    from bioimage_py.cli.resume_command import run_resume
+
+    return run_resume(args, console)
+
+
+def _cancel(args: argparse.Namespace, console: Console) -> int:
+    from bioimage_py.cli.cancel_command import run_cancel
+
+    return run_cancel(args, console)
+
+
+def _config(args: argparse.Namespace, console: Console) -> int:
+    from bioimage_py.cli.config_command import run_config
+
+    return run_config(args, console)
+
+
+_VERBS = {
+    "info": _info,
+    "plan": _plan,
+    "copy": _copy,
+    "verify": _verify,
+    "runs": _runs,
+    "status": _status,
+    "resume": _resume,
+    "cancel": _cancel,
+    "config": _config,
+}
 
 
 def _version() -> str:

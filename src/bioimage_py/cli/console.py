@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any
 
-from bioimage_py.cli.failure import PROGRAM, Failure
+from bioimage_py.cli.failure import INTERRUPTED, PROGRAM, TERMINATED, Failure
 from bioimage_py.cli.text import one_line
 from bioimage_py.cli.wording import in_options
 from bioimage_py.errors import BioimagePyWarning
@@ -61,7 +61,7 @@ class Console:
         if self.json:
             self.document({"command": verb, "error": failure.to_json()})
             return
-        label = "interrupted" if failure.exit_code == 130 else "error"
+        label = {INTERRUPTED: "interrupted", TERMINATED: "ended by SIGTERM"}.get(failure.exit_code, "error")
         first, *more = [one_line(line) for line in failure.message.splitlines() if line.strip()]
         _to_stderr(f"{PROGRAM}: {label}: {first}")
         for text in (*more, *failure.advice):

@@ -13,6 +13,7 @@ from bioimage_py.cli.failure import DIFFERENT, OK, PROGRAM, UnfinishedError, Usa
 from bioimage_py.cli.finish_command import finish_command
 from bioimage_py.cli.outputs import check_output_options, plan_output_of, prepared_output
 from bioimage_py.cli.progress import ProgressLine
+from bioimage_py.cli.run_options import run_options
 from bioimage_py.cli.text import duration, rate, shape_text
 from bioimage_py.cli.values import for_axes
 from bioimage_py.cli.verify_command import compare
@@ -35,7 +36,7 @@ def run_copy(args: argparse.Namespace, console: Console) -> int:
         raise UsageError(msg, f"{PROGRAM} copy")
     with ExitStack() as stack:
         source = stack.enter_context(open_input(args))
-        options = _run_options(args, source, stack)
+        options = _options(args, source, stack)
         output, layout = prepared_output(args, source, stack)
         started = time.perf_counter()
         with ProgressLine("copying", console) as progress:
@@ -75,16 +76,16 @@ def run_plan(args: argparse.Namespace, console: Console) -> int:
     check_output_options(args)
     with ExitStack() as stack:
         source = stack.enter_context(open_input(args))
-        options = _run_options(args, source, stack)
+        options = _options(args, source, stack)
         found = plan_output_of(args, source, options, stack)
     console.line(in_options(str(found)))
     console.document({"command": "plan", **found.to_json()})
     return OK
 
 
-def _run_options(args: argparse.Namespace, source: Source, stack: ExitStack) -> dict[str, Any]:
+def _options(args: argparse.Namespace, source: Source, stack: ExitStack) -> dict[str, Any]:
     """Return the options of `copy` and `plan` that do not concern the layout of a new output."""
-    options: dict[str, Any] = {"num_workers": args.workers, "memory_limit": args.memory_limit}
+    options: dict[str, Any] = {**run_options(args), "memory_limit": args.memory_limit}
     if args.block_shape is not None:
         options["block_shape"] = for_axes(args.block_shape, source.ndim)
     if args.block_ids is not None:
@@ -109,9 +110,10 @@ def _copied(
         written: Source = copy(source, output, **options, progress=progress)
     except RunnerError as error:
         failed = IdSet.from_ids(error.failed_block_ids)
-        command = finish_command(args, failed.runs) if failed else None
+        command = finish_command(args, failed.runs, error.tmp_folder) if failed else None
         raise UnfinishedError(error, None, failed.runs, command) from error
     except RunInterrupted as error:
         done, left = IdSet.from_ids(error.done_block_ids), IdSet.from_ids(error.failed_block_ids)
-        raise UnfinishedError(error, done.runs, left.runs, finish_command(args, left.runs)) from error
+        command = finish_command(args, left.runs, error.tmp_folder)
+        raise UnfinishedError(error, done.runs, left.runs, command) from error
     return written

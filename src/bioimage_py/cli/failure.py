@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bioimage_py.cli.wording import in_options
+from bioimage_py.cli.wording import in_options, without_finishing
 from bioimage_py.errors import (
     AmbiguousSourceError,
     BioimagePyError,
@@ -21,20 +21,12 @@ from bioimage_py.errors import (
     StorageError,
 )
 
-__all__ = ["EXIT_CODES", "PROGRAM", "Failure", "UnfinishedError", "UsageError", "failure_of"]
+__all__ = ["EXIT_CODES", "PROGRAM", "Failure", "Terminated", "UnfinishedError", "UsageError", "failure_of"]
 
 PROGRAM = "bioimage-py"
 
-OK, DIFFERENT, BAD_INPUT, UNFINISHED, ENVIRONMENT, INTERNAL, INTERRUPTED, PIPE_CLOSED = (
-    0,
-    1,
-    2,
-    3,
-    4,
-    70,
-    130,
-    141,
-)
+OK, DIFFERENT, BAD_INPUT, UNFINISHED, ENVIRONMENT = 0, 1, 2, 3, 4
+INTERNAL, INTERRUPTED, PIPE_CLOSED, TERMINATED = 70, 130, 141, 143
 EXIT_CODES: Mapping[int, str] = {
     OK: "done; for verify: equal",
     DIFFERENT: "the two images differ (verify, copy --verify)",
@@ -44,10 +36,16 @@ EXIT_CODES: Mapping[int, str] = {
     INTERNAL: "an error inside bioimage-py; please report it",
     INTERRUPTED: "stopped with Ctrl-C",
     PIPE_CLOSED: "whoever read the output, such as 'head', went away",
+    TERMINATED: "told to end (SIGTERM), as batch systems and 'kill' do",
 }
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_STAY = "stay written. "
 _INTERNAL_ADVICE = "this is a fault of bioimage-py, not yours: please report it with the text above"
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, raised where it arrived: it ends everything that Ctrl-C ends, and in the same way."""
 
 
 class UsageError(Exception):
@@ -143,8 +141,9 @@ def failure_of(error: BaseException) -> Failure:
         code = _code_of(error)
         message = in_options(str(error))
         return Failure(kind, message or kind, code, _hint(error, message))
-    if _is_interrupted(error):
-        return Failure("KeyboardInterrupt", "stopped before it was done", INTERRUPTED)
+    interruption = _interruption(error)
+    if interruption is not None:
+        return Failure("KeyboardInterrupt", "stopped before it was done", interruption)
     return Failure(kind, f"internal error: {kind}: {error}", INTERNAL, (_INTERNAL_ADVICE,))
 
 
@@ -183,13 +182,19 @@ def _errno_of(error: BaseException | None) -> int | None:
     return None
 
 
-def _is_interrupted(error: BaseException | None) -> bool:
-    """Whether an error is Ctrl-C in disguise: a library that is stopped while it loads raises an ImportError."""
+def _interruption(error: BaseException | None) -> int | None:
+    """Return the exit code of Ctrl-C and of SIGTERM, also in disguise.
+
+    A library that is stopped while it loads raises an ImportError.
+    """
+    found = None
     while error is not None:
+        if isinstance(error, Terminated):
+            return TERMINATED
         if isinstance(error, KeyboardInterrupt):
-            return True
+            found = INTERRUPTED
         error = error.__cause__ or error.__context__
-    return False
+    return found
 
 
 def _unfinished(error: UnfinishedError) -> Failure:
@@ -197,8 +202,9 @@ def _unfinished(error: UnfinishedError) -> Failure:
     interrupted = isinstance(cause, KeyboardInterrupt)
     details: dict[str, Any] = {"failed_block_ids": [list(run) for run in error.left]}
     advice = []
-    if isinstance(cause, RunnerError) and cause.tmp_folder is not None:
-        details["run_folder"] = cause.tmp_folder
+    folder = cause.tmp_folder if isinstance(cause, (RunnerError, RunInterrupted)) else None
+    if folder is not None:
+        details["run_folder"] = folder
     if isinstance(cause, RunInterrupted) and error.done is not None:
         details["done_block_ids"] = [list(run) for run in error.done]
     if isinstance(cause.__cause__, CastingError):
@@ -207,16 +213,22 @@ def _unfinished(error: UnfinishedError) -> Failure:
         )
     elif error.command is not None:
         details["finish_command"] = list(error.command)
-        again = "to copy the rest" if interrupted else "once the cause is gone, copy the missing blocks with"
+        rest = "copy the rest" if folder is None else "finish it"
+        again = f"to {rest}" if interrupted else f"once the cause is gone, {rest} with"
         advice.append(f"{again}: {shlex.join(error.command)}")
-    message = in_options(str(cause))
+    text = str(cause) if error.command is None else without_finishing(str(cause))
+    message = in_options(text)
     if interrupted and error.done is not None:
-        n_done, n_left = (sum(end - begin for begin, end in runs) for runs in (error.done, error.left))
-        message = (
-            f"{n_done:,} of {n_done + n_left:,} blocks are done and stay written"
-            if n_done
-            else "stopped before the first block was done"
-        )
-    return Failure(
-        type(cause).__name__, message, INTERRUPTED if interrupted else UNFINISHED, tuple(advice), details
-    )
+        message = _what_is_done(error.done, error.left)
+        # What a backend has to say about jobs that go on.
+        advice = [in_options(text.partition(_STAY)[2]), *advice] if text.partition(_STAY)[2] else advice
+    code = (_interruption(cause) or INTERRUPTED) if interrupted else UNFINISHED
+    return Failure(type(cause).__name__, message, code, tuple(advice), details)
+
+
+def _what_is_done(done: Sequence[tuple[int, int]], left: Sequence[tuple[int, int]]) -> str:
+    n_done, n_left = (sum(end - begin for begin, end in runs) for runs in (done, left))
+    if not n_done:
+        return "stopped before the first block was done"
+    verbs = ("is", "stays") if n_done == 1 else ("are", "stay")
+    return f"{n_done:,} of {n_done + n_left:,} blocks {verbs[0]} done and {verbs[1]} written"

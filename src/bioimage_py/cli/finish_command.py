@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from bioimage_py.cli.failure import PROGRAM
-from bioimage_py.cli.values import available_cores, ids_text
+from bioimage_py.cli.values import ids_text
 
 __all__ = ["finish_command"]
 
@@ -14,7 +14,9 @@ _KEPT = ("key", "pattern", "output_key", "mask", "casting", "memory_limit")
 """Options that say what is copied and how the blocks are numbered; those of a new output's layout are left out."""
 
 
-def finish_command(args: argparse.Namespace, missing: Sequence[tuple[int, int]]) -> list[str]:
+def finish_command(
+    args: argparse.Namespace, missing: Sequence[tuple[int, int]], run_folder: str | None = None
+) -> list[str]:
     """Return a command line that copies the missing blocks into the output that is there now.
 
     Parameters
@@ -23,7 +25,11 @@ def finish_command(args: argparse.Namespace, missing: Sequence[tuple[int, int]])
         The arguments of the copy that did not finish.
     missing
         Half-open runs of blocks; empty for all blocks.
+    run_folder
+        Where the run is written down, if it is: then it is finished from there.
     """
+    if run_folder is not None:
+        return [PROGRAM, "resume", run_folder]
     words = [PROGRAM, "copy", "--into-existing"]
     if missing:
         words += _option("block_ids", ids_text(missing))
@@ -32,7 +38,7 @@ def finish_command(args: argparse.Namespace, missing: Sequence[tuple[int, int]])
             words += _option(name, getattr(args, name))
     if args.block_shape is not None:
         words += _option("block_shape", ",".join(map(str, args.block_shape)))
-    if args.workers != available_cores():
+    if args.workers is not None:
         words += _option("workers", str(args.workers))
     places = [args.input, args.output]
     return [*words, *(["--"] if any(place.startswith("-") for place in places) else []), *places]

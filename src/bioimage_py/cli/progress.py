@@ -29,11 +29,16 @@ class ProgressLine:
         Nothing is drawn when it is quiet or writes JSON.
     stream
         Where to draw; nothing is drawn if it is not a terminal. Default: stderr.
+    before
+        Blocks and bytes that were done when it began: speed and time left are those of the rest.
     """
 
-    def __init__(self, verb: str, console: Console, stream: IO[str] | None = None) -> None:
+    def __init__(
+        self, verb: str, console: Console, stream: IO[str] | None = None, before: tuple[int, int] = (0, 0)
+    ) -> None:
         self.last: Progress | None = None
         self._verb = verb
+        self._before = before
         self._stream = sys.stderr if stream is None else stream
         self._draws = not (console.quiet or console.json) and self._stream.isatty()
         self._drawn = 0
@@ -42,7 +47,7 @@ class ProgressLine:
         """Take note of a progress and redraw the line."""
         self.last = progress
         if self._draws:
-            self._draw(progress_text(self._verb, progress))
+            self._draw(progress_text(self._verb, progress, self._before))
 
     def __enter__(self) -> Self:
         return self
@@ -71,17 +76,18 @@ class ProgressLine:
             return 80
 
 
-def progress_text(verb: str, progress: Progress) -> str:
-    """Return a progress as one line for people."""
+def progress_text(verb: str, progress: Progress, before: tuple[int, int] = (0, 0)) -> str:
+    """Return a progress as one line for people; `before` is what was done when it began, blocks and bytes."""
     done, total = progress.blocks_done, progress.blocks_total
+    new = done - before[0]
     share = 100 * done // total if total else 100
     parts = [
         f"{verb} {share:3d} %",
         f"{done:,} of {total:,} blocks",
-        rate(progress.bytes_done, progress.seconds),
+        rate(max(0, progress.bytes_done - before[1]), progress.seconds),
     ]
-    if 0 < done < total:
-        parts.append(f"{duration(progress.seconds * (total - done) / done)} left")
+    if new > 0 and done < total:
+        parts.append(f"{duration(progress.seconds * (total - done) / new)} left")
     if progress.failed:
         parts.append(f"{progress.failed:,} failed")
     return " · ".join(parts)

@@ -10,11 +10,23 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["available_cores", "block_ids", "codec", "for_axes", "ids_text", "shape", "workers"]
+__all__ = [
+    "available_cores",
+    "block_ids",
+    "codec",
+    "count",
+    "for_axes",
+    "ids_text",
+    "seconds",
+    "shape",
+    "workers",
+]
 
 Runs = tuple[tuple[int, int], ...]
 """Half-open runs of block ids; kept free of numpy so that `--help` stays quick."""
 
+_SECONDS = {"": 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*([a-z]*)$", re.IGNORECASE)
 _RANGE = re.compile(r"^(\d+)(?:\s*-\s*(\d+))?$")
 
 
@@ -112,6 +124,39 @@ def workers(text: str) -> int:
     if not (text.strip().isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"give a number of 1 or more, not {text!r}")
     return int(text)
+
+
+def count(text: str) -> int:
+    """Read a count of at least 0.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        For anything else.
+    """
+    if not text.strip().isdecimal():
+        raise argparse.ArgumentTypeError(f"give a number of 0 or more, not {text!r}")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """Read a duration as seconds, `90`, or with its unit, `15min`.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        For anything else, and for nothing at all.
+
+    Examples
+    --------
+    >>> seconds("90"), seconds("1.5h")
+    (90.0, 5400.0)
+    """
+    match = _DURATION.match(text.strip())
+    unit = _SECONDS.get(match[2].lower()) if match else None
+    if match is None or unit is None or float(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"give a time such as 90s, 15min or 2h, not {text!r}")
+    return float(match[1]) * unit
 
 
 def available_cores() -> int:

@@ -11,6 +11,7 @@ from bioimage_py.cli.console import Console
 from bioimage_py.cli.failure import DIFFERENT, OK
 from bioimage_py.cli.progress import ProgressLine
 from bioimage_py.cli.text import duration
+from bioimage_py.cli.values import available_cores
 from bioimage_py.sources import Source, open_source
 
 __all__ = ["compare", "run_verify"]
@@ -30,8 +31,10 @@ def run_verify(args: argparse.Namespace, console: Console) -> int:
 
 
 def compare(a: Source, b: Source, args: argparse.Namespace, console: Console) -> Any:
-    """Return the result of comparing two sources, with a progress line."""
+    """Return the result of comparing two sources, in threads of this process, with a progress line."""
     from bioimage_py.verify import verify
 
+    here = getattr(args, "job_type", "local") == "local"
+    threads = args.workers if here and args.workers is not None else available_cores()
     with ProgressLine("comparing", console) as progress:
-        return verify(a, b, num_workers=args.workers, memory_limit=args.memory_limit, progress=progress)
+        return verify(a, b, num_workers=threads, memory_limit=args.memory_limit, progress=progress)

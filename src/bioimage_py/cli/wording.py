@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 
-__all__ = ["in_options"]
+__all__ = ["in_options", "without_finishing"]
 
 _OPTIONS = {
     "block_ids": "--block-ids",
     "block_shape": "--block-shape",
     "casting": "--casting",
     "chunks": "--chunks",
+    "cpus_per_task": "--cpus-per-task",
     "codec": "--codec",
     "dtype": "--dtype",
+    "job_type": "--job-type",
+    "keep_run_folder": "--keep-run-folder",
     "key": "--key",
     "mask": "--mask",
     "memory_limit": "--memory-limit",
     "num_workers": "--workers",
     "overwrite": "--overwrite",
+    "retries": "--retries",
     "shards": "--shards",
+    "task_timeout": "--task-timeout",
+    "tasks_per_worker": "--tasks-per-worker",
+    "threads_per_worker": "--threads-per-worker",
+    "tmp_root": "--run-folders",
     "zarr_format": "--zarr-format",
 }
 # Words that are also English, such as "mask", are an option only where a value is given to them.
@@ -27,6 +36,8 @@ _SPELLED = "|".join(name for name in _OPTIONS if "_" in name)
 _NAMED = "|".join(_OPTIONS)
 _ASSIGNED = re.compile(rf"(?<![\w./'\"-])({_NAMED})=(True|'[^']*'|\([^()]*\)|\d+|(?=[\s,;.:)]|$))")
 _REOPENED = re.compile(r"open (?:it )?(?:for writing, for example )?with open_source\([^()]*mode='r\+'\)")
+_RESUMED = re.compile(r"(?:bioimage_py|bp)\.resume\((?:run_folder=)?('[^']*'|\"[^\"]*\")\)")
+_FINISHING = re.compile(rf"[.;]? ?To finish(?: it)?: {_RESUMED.pattern}\.?")
 _CHOSEN = re.compile(r"open_source\('[^']*', '([^']*)'\)")
 _BARE = re.compile(rf"(?<![\w./'\"-])({_SPELLED})(?![\w/'\"=]|\.\w)")
 
@@ -40,8 +51,20 @@ def in_options(text: str) -> str:
     '--casting check stops there; give a larger --memory-limit or --shards 64,64'
     """
     text = _REOPENED.sub("use --into-existing", text)
+    text = _RESUMED.sub(lambda found: f"bioimage-py resume {shlex.quote(ast.literal_eval(found[1]))}", text)
     text = _CHOSEN.sub(_chosen, text)
     return _BARE.sub(lambda found: _OPTIONS[found[1]], _ASSIGNED.sub(_assigned, text))
+
+
+def without_finishing(text: str) -> str:
+    """Return a message without the call that finishes a run, where a command is told instead.
+
+    Examples
+    --------
+    >>> without_finishing("2 of 9 blocks failed. To finish: bioimage_py.resume('/runs/1')")
+    '2 of 9 blocks failed'
+    """
+    return _FINISHING.sub("", text)
 
 
 def _assigned(found: re.Match[str]) -> str:

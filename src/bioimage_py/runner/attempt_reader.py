@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,8 @@ from bioimage_py.runner.run_folder import AttemptFiles, RunFolder
 __all__ = ["AttemptReader", "RecordedError"]
 
 _FAILED_BLOCKS = re.compile(rb'^\{"blocks":(\[(?:\[\d+,\d+\],?)+\]),.*\}$')
+_PROC = Path("/proc")
+_INTERRUPTIONS = ("KeyboardInterrupt", "RunInterrupted", "Terminated")
 _MOST_KEPT = 1000
 """Errors of an attempt whose texts are kept; of all further ones only the blocks are."""
 
@@ -86,9 +91,20 @@ class AttemptReader:
 
     @property
     def reason(self) -> str | None:
-        """Why it ended, in its own words; None while it runs, and for ever if it could not say so."""
+        """Why it ended: `"finished"`, `"stopped"` or an error; None while it runs, and for ever if it could not say so."""
         found = self.state.get("reason")
-        return None if found is None else str(found)
+        if found is None:
+            return None
+        return "stopped" if str(found).partition(":")[0] in _INTERRUPTIONS else str(found)
+
+    def process_there(self) -> bool | None:
+        """Whether the process that makes the attempt is there; None where that cannot be seen from here."""
+        host, pid = self.state.get("host"), self.state.get("pid")
+        if host != platform.node() or not isinstance(pid, int):
+            return None
+        born = _birth(pid)
+        # One that was born later has only got the number.
+        return born is not None and born <= self.began + 1 if _PROC.exists() else None
 
     def look(self) -> tuple[Ids, Ids]:
         """Read what is new; return begins and ends of the runs of blocks recorded since the last look."""
@@ -119,6 +135,16 @@ class AttemptReader:
             self.error_runs.extend(error.runs)
             if len(self.errors) < _MOST_KEPT:
                 self.errors.append(error)
+
+
+def _birth(pid: int) -> float | None:
+    """Return when a process of this machine began, in seconds since 1970, None if there is none."""
+    try:
+        ticks = int((_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[19])
+        boot = next(line for line in (_PROC / "stat").read_text().splitlines() if line.startswith("btime "))
+    except (OSError, StopIteration):
+        return None
+    return int(boot.split()[1]) + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _recorded(data: bytes) -> Iterator[RecordedError]:

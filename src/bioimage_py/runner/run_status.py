@@ -277,16 +277,17 @@ def _attempt_state(attempt: AttemptReader, working: bool) -> str:
         return str(attempt.reason)
     if attempt.reason is not None:
         return "error"
-    host, pid = attempt.state.get("host"), attempt.state.get("pid")
-    gone = driver_alive({"host": host, "pid": pid, "born": None}) is False if pid else False
-    return "died" if gone or not working else "running"
+    # A worker that has lost whoever waited for it still ends its task.
+    there = attempt.process_there()
+    return "running" if there or (working and there is None) else "died"
 
 
 def _first_errors(
     attempts: Iterable[AttemptReader], done: tuple[Ids, Ids], latest: int
 ) -> Iterator[FirstError]:
-    """Yield failures of blocks that are missing, and why tasks of the latest round could not go on."""
+    """Yield failures of blocks that are missing, and why tasks of the latest round could not go on; none twice."""
     found = 0
+    shown: set[tuple[tuple[int, int], ...]] = set()
     for attempt in attempts:
         if (
             attempt.files.round == latest
@@ -300,8 +301,9 @@ def _first_errors(
             if found == _MOST_ERRORS:
                 return
             left = tuple(part for run in error.runs for part in _without(run, done))
-            said = error.read() if left else None
+            said = error.read() if left and left not in shown else None
             if said is not None:
+                shown.add(left)
                 yield FirstError(left, attempt.files.task, said[0], without_credentials(said[1]))
                 found += 1
 

@@ -1,0 +1,84 @@
+"""The options of `copy` and `plan` that say what is copied, and what the output looks like."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from bioimage_py.cli import values
+
+__all__ = ["add_copy_options", "add_key", "add_memory"]
+
+
+def add_copy_options(parser: argparse.ArgumentParser) -> None:
+    """Add input, output, and all options but those of where it runs."""
+    parser.add_argument("input", metavar="INPUT", help="the image to read")
+    parser.add_argument("output", metavar="OUTPUT", help="where to write")
+    places = parser.add_argument_group("which array")
+    which = places.add_mutually_exclusive_group()
+    add_key(which, "--key", "key", "the array inside the input container")
+    which.add_argument(
+        "--pattern", metavar="GLOB", help="which files of an input folder are the slices, such as '*.tif'"
+    )
+    add_key(places, "--output-key", "output_key", "name of the array inside the output container")
+    _add_output_options(parser)
+    work = parser.add_argument_group("what is copied, and how")
+    work.add_argument(
+        "--mask",
+        metavar="PATH",
+        help="copy only the voxels where this image, of the input's shape, is not zero",
+    )
+    work.add_argument(
+        "--block-shape",
+        type=values.shape,
+        metavar="SIZE",
+        help="work in blocks of this size (default: planned)",
+    )
+    work.add_argument(
+        "--block-ids",
+        type=values.block_ids,
+        metavar="IDS",
+        help="copy only these blocks, such as 0-99,120, or @FILE to read the numbers from a file; "
+        "they are counted as 'plan' with the same options does",
+    )
+    work.add_argument(
+        "--casting",
+        choices=("unsafe", "same_kind", "safe", "check"),
+        help="when the output has another data type: 'unsafe' casts and warns (the default), 'check' stops at the "
+        "first voxel that would change, 'same_kind' and 'safe' refuse as numpy defines them",
+    )
+
+
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
+    there = parser.add_argument_group("if the output is there already").add_mutually_exclusive_group()
+    there.add_argument("--overwrite", action="store_true", help="delete it and write it anew")
+    there.add_argument(
+        "--into-existing", action="store_true", help="write into the array that is there; it keeps its layout"
+    )
+    new = parser.add_argument_group("layout of a new output")
+    new.add_argument(
+        "--chunks", type=values.shape, metavar="SIZE", help="size of a chunk (default: chosen to suit)"
+    )
+    new.add_argument("--shards", type=values.shape, metavar="SIZE",
+                     help="size of a shard, a file that holds many chunks (zarr 3 only; default: none)")  # fmt: skip
+    new.add_argument("--codec", type=values.codec, metavar="NAME[:LEVEL]",
+                     help="compression, such as zstd:3, gzip:6, blosc:5 or none; or JSON with its options")  # fmt: skip
+    new.add_argument(
+        "--zarr-format", type=int, choices=(2, 3), help="version of the Zarr format (default: 3)"
+    )
+    new.add_argument(
+        "--dtype", metavar="TYPE", help="data type, such as uint8 or float32 (default: the input's)"
+    )
+
+
+def add_memory(group: Any) -> None:
+    """Add the memory limit to a group of options."""
+    group.add_argument(
+        "--memory-limit", metavar="SIZE", help="stay below this, such as 512MiB or 2GiB (default: 2 GiB or half of the "
+        "free memory, whichever is less)"
+    )  # fmt: skip
+
+
+def add_key(group: Any, option: str, dest: str, help: str) -> None:
+    """Add an option that names an array in a container."""
+    group.add_argument(option, dest=dest, metavar="KEY", help=help)
