@@ -1,0 +1,51 @@
+"""The contract of every backend, on a real Slurm cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bioimage_py as bp
+from bioimage_py.runner import SlurmConfig, SlurmRunner
+from tests.runner.contract import RunnerContract
+from tests.runner.slurm_lab import SlurmLab
+
+
+class TestSlurmRunner(RunnerContract):
+    @pytest.fixture(autouse=True)
+    def _settings(self, slurm: SlurmLab, slurm_config: Callable[..., SlurmConfig]) -> None:
+        self.config = slurm_config(retries=1)
+
+    def make(self) -> SlurmRunner:
+        return SlurmRunner(self.config)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_same_bytes_as_local(
+    tmp_path: Path, slurm: SlurmLab, slurm_config: Callable[..., SlurmConfig]
+) -> None:
+    image = np.random.default_rng(0).integers(0, 9999, (70, 50, 60)).astype("uint16")
+    source = bp.copy(image, tmp_path / "in.zarr", chunks=(16, 16, 16))
+    mask = bp.copy((image % 5 > 0).astype("uint8"), tmp_path / "mask.zarr", chunks=(20, 20, 20))
+    for options in ({}, {"mask": mask, "block_shape": (32, 16, 16)}):
+        layout = {"chunks": (16, 16, 16), "shards": (32, 32, 32), "overwrite": True}
+        bp.copy(source, tmp_path / "local.zarr", num_workers=2, **layout, **options)
+        config = slurm_config(cpus_per_task=2)
+        out = bp.copy(
+            source,
+            tmp_path / "slurm.zarr",
+            job_type="slurm",
+            job_config=config,
+            num_workers=2,
+            **layout,
+            **options,
+        )
+        assert bp.verify(out, tmp_path / "local.zarr").equal
+        assert files(tmp_path / "slurm.zarr") == files(tmp_path / "local.zarr")
+    assert not list((tmp_path / "runs").iterdir())
