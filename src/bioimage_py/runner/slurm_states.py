@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from bioimage_py.runner.rounds import TaskEnd
 from bioimage_py.runner.slurm_rows import Row
-from bioimage_py.runner.worker import EXIT_REFUSED, EXIT_STOPPED
 
 __all__ = ["LOST", "Evidence", "end_of", "has_ended", "hopeless"]
 
@@ -154,6 +153,9 @@ def _silent_success(evidence: Evidence) -> tuple[str, str]:
 
 
 def _exited(code: int, evidence: Evidence) -> tuple[str, str]:
+    # The package must not have imported a module that is to be run as the main one.
+    from bioimage_py.runner.worker import EXIT_REFUSED, EXIT_STOPPED
+
     if code == EXIT_STOPPED:
         # Cancelling and preemption have states of their own; this is the warning ahead of the time limit.
         return "timeout", "it was about to run into its time limit, and stopped between two blocks"
