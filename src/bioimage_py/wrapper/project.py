@@ -124,4 +124,4 @@ class ProjectionSource(WrapperSource):
 
 def _wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return what voxels are added in."""
-    return np.dtype({"i": "int64", "f": "float64", "c": "complex128"}.get(dtype.kind, "uint64"))
+    return np.dtype({"u": "uint64", "f": "float64", "c": "complex128"}.get(dtype.kind, "int64"))

@@ -90,20 +90,15 @@ class SelectSource(WrapperSource):
     def _spaced(self, metadata: ImageMetadata) -> ImageMetadata:
         begin = [0] * self.inputs[0].ndim
         begin[self.axis] = self.index[0]
+        sizes, units = list(metadata.voxel_size or ()), metadata.units
         steps = set(np.diff(self.index).tolist())
-        sizes = list(metadata.voxel_size or ())
-        if len(steps) == 1 and (step := steps.pop()) > 0:
-            sizes[self.axis] *= step
+        if len(steps) == 1 and min(steps) > 0:
+            sizes[self.axis] *= steps.pop()
         elif steps:
             sizes[self.axis] = 1.0
-            units = metadata.units
-            metadata = replace(
-                metadata,
-                units=None
-                if units is None
-                else tuple(None if n == self.axis else u for n, u in enumerate(units)),
-            )
-        return replace(metadata.shifted(begin), voxel_size=tuple(sizes))
+            if units is not None:
+                units = (*units[: self.axis], None, *units[self.axis + 1 :])
+        return replace(metadata.shifted(begin), voxel_size=tuple(sizes), units=units)
 
     def _kept(self) -> tuple[int, ...]:
         return tuple(axis for axis in range(self.inputs[0].ndim) if axis != self.axis or not self.drops)

@@ -1,0 +1,147 @@
+"""Resizing is what scikit-image does, and no block shape shows in the result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage.transform import resize
+
+from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.geometry import Box
+from bioimage_py.wrapper import ResizedSource, tiling
+from bioimage_py.wrapper.splines import nearest
+from tests.sources.contract import textured
+from tests.wrapper.stored import DTYPES, ZYX, ChunkedSource, arrays, check_reads
+
+several = settings(max_examples=80, deadline=None)
+
+
+def new_shapes(shape: tuple[int, ...]) -> st.SearchStrategy[tuple[int, ...]]:
+    return st.tuples(*(st.integers(1, 15) for _ in shape))
+
+
+@several
+@given(st.data(), arrays(min_side=1, dtypes=("float32", ">f8")), st.integers(0, 5), st.booleans())
+def test_floats_are_those_of_scikit_image(
+    data: st.DataObject, array: np.ndarray, order: int, smooth: bool
+) -> None:
+    shape = data.draw(new_shapes(array.shape))
+    source = ResizedSource(array, shape, order, smooth)
+    reference = resize(
+        array.astype("float64"),
+        shape,
+        order,
+        mode="reflect",
+        clip=False,
+        preserve_range=True,
+        anti_aliasing=smooth,
+    )
+    rough = 1e-5 if array.dtype.itemsize == 4 else 1e-6
+    np.testing.assert_allclose(source[...], reference, rtol=rough, atol=rough * np.abs(array).max())
+    check_reads(source, source[...], data)
+
+
+@several
+@given(st.data(), arrays(min_side=1, dtypes=("bool", "uint8", "int16", ">u2")), st.integers(1, 5))
+def test_integers_are_rounded_and_kept_in_range(data: st.DataObject, array: np.ndarray, order: int) -> None:
+    shape = data.draw(new_shapes(array.shape))
+    source = ResizedSource(array, shape, order)
+    exact = ResizedSource(array.astype("float64"), shape, order)[...]
+    if array.dtype == bool:
+        expected = exact > 0.5
+    else:
+        info = np.iinfo(array.dtype)
+        expected = np.clip(np.rint(exact), info.min, info.max).astype(array.dtype)
+    check_reads(source, expected, data)
+
+
+@several
+@given(st.data(), arrays(min_side=1, dtypes=(*DTYPES, "uint64", "complex64")))
+def test_nearest_takes_the_voxel_that_holds_the_centre(data: st.DataObject, array: np.ndarray) -> None:
+    shape = data.draw(new_shapes(array.shape))
+    index = [[(2 * o + 1) * n // (2 * m) for o in range(m)] for n, m in zip(array.shape, shape, strict=True)]
+    check_reads(ResizedSource(array, shape), array[np.ix_(*index)], data)
+
+
+@pytest.mark.parametrize(("old", "new"), [(12, 4), (4, 12), (7, 5), (100, 33), (10, 10)])
+def test_nearest_is_that_of_scikit_image(old: int, new: int) -> None:
+    line = np.arange(old, dtype=float)
+    picked = resize(line, (new,), 0, mode="reflect", clip=False, preserve_range=True, anti_aliasing=False)
+    assert nearest(0, new, (old, new)).tolist() == picked.tolist()
+
+
+@pytest.mark.parametrize("order", [0, 1, 3])
+@pytest.mark.parametrize("chunks", [None, (4, 5, 6)])
+def test_parts_leave_no_seams(order: int, chunks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    array = textured((20, 30, 25), "uint8")
+    whole = ResizedSource(array, (31, 13, 40), order, True)[...]
+    monkeypatch.setattr(tiling.parts_of, "__defaults__", (4000,))
+    source = ResizedSource(ChunkedSource(array, chunks), (31, 13, 40), order, True)
+    np.testing.assert_array_equal(source[...], whole)
+    assert len(source.inputs[0].reads) > 5
+
+
+def test_labels_beyond_2_to_the_53_stay_whole() -> None:
+    labels = np.array([2**63 + 1, 2**60 + 1, 5], "uint64")
+    assert ResizedSource(labels, (6,))[...].tolist() == np.repeat(labels, 2).tolist()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "top"), [("int64", 2**63 - 1), ("uint64", 2**64 - 1), ("int32", 2**31 - 1)]
+)
+def test_overshoot_is_clipped(dtype: str, top: int) -> None:
+    step = np.array([np.iinfo(dtype).min] * 8 + [top] * 8, dtype)
+    resized = ResizedSource(step, (64,), 3)[...]
+    assert resized.min() == np.iinfo(dtype).min
+    assert resized.max() == top
+
+
+def test_an_axis_that_keeps_its_extent_is_not_touched() -> None:
+    array = textured((4, 6), "float32")
+    array[0, 0] = np.nan
+    np.testing.assert_array_equal(ResizedSource(array, (4, 6), 3)[...], array)
+    assert np.isnan(ResizedSource(array, (4, 3), 1)[...]).sum() == 1
+
+
+def test_reads_only_the_region_and_its_halo() -> None:
+    source = ChunkedSource(textured((100, 100), "uint8"))
+    ResizedSource(source, (50, 50), 1)[10:20, 5]
+    ResizedSource(source, (50, 50), 3)[20:21, 40:41]
+    assert source.reads == [Box((20, 10), (40, 12)), Box((25, 65), (57, 97))]
+
+
+def test_metadata_follow() -> None:
+    image = ChunkedSource(np.zeros((3, 8, 12)), (1, 4, 6), ZYX)
+    resized = ResizedSource(image, (3, 4, 24))
+    assert resized.metadata.voxel_size == (1.0, 1.0, 0.125)
+    assert resized.metadata.origin == (0.0, 10.25, 19.9375)
+    assert resized.metadata.channel_names == ("red", "green", "blue")
+    assert resized.chunks == (1, 4, 12)
+    assert ResizedSource(image, (1, 8, 12)).metadata.channel_names is None
+
+
+def test_empty_axes() -> None:
+    assert ResizedSource(np.zeros((0, 4), "uint8"), (0, 2), 3)[...].shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (((4,),), "one extent per axis"),
+        ((4,), "one extent per axis"),
+        (((4, -1),), "axis 1 must be 0 or more"),
+        (((4, 2.5),), "must be an integer"),
+        (((4, 0),), "axis 1 of 6 voxels cannot be resized to 0"),
+        (((4, 4), 6), "order must be 0 to 5, got 6"),
+        (((4, 4), -1), "0 or more"),
+        (((4, 4), "cubic"), "integer"),
+        (((4, 4), 1, "yes"), "anti_aliasing must be True or False"),
+    ],
+)
+def test_refuses(arguments: Any, says: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=says):
+        ResizedSource(np.zeros((4, 6)), *arguments)
