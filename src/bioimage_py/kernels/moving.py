@@ -1,0 +1,242 @@
+"""What kernels that move encoded chunks have in common: which chunk is taken from where, the mask, the counts."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from bioimage_py.errors import StorageError, UnsupportedFormatError
+from bioimage_py.geometry import Box
+from bioimage_py.kernels.copy_blocks import CopyKernel
+from bioimage_py.sources import Source
+from bioimage_py.sources.chunk_frames import ChunkFrames
+from bioimage_py.sources.encoded_chunks import EncodedReader, EncodedWriter, encoded_reader, encoded_writer
+from bioimage_py.sources.encoding import ChunkEncoding, UnknownEncoding, encoding_of
+from bioimage_py.sources.encoding_match import compare_encodings
+from bioimage_py.sources.stored_bytes import StoredBytes
+
+__all__ = ["MoveCounts", "MoveOptions", "MovingKernel", "Pieces", "slabs"]
+
+Pieces = tuple[bytes | StoredBytes, ...]
+_MOST_CELLS = 4096
+
+
+@dataclass(frozen=True)
+class MoveOptions:
+    """How encoded chunks are moved.
+
+    Attributes
+    ----------
+    verify_encoded
+        Whether each chunk that is moved is decoded once, to fail on a corrupt one. Otherwise its length, its headers and
+        the checksums of its store are checked.
+    output_is_new
+        Whether the output is known to hold no chunk yet in the boxes that are copied, so that none has to be removed.
+    source
+        The stored array that the input is a region of; None where it is the input itself.
+    offset
+        Where the input's first voxel is in `source`, whole chunks.
+    """
+
+    verify_encoded: bool = False
+    output_is_new: bool = False
+    source: Source | None = None
+    offset: tuple[int, ...] | None = None
+
+
+class MoveCounts(NamedTuple):
+    """What was done so far: chunks moved, chunks recoded, and encoded bytes written for those that were moved."""
+
+    moved: int = 0
+    recoded: int = 0
+    n_bytes: int = 0
+
+
+class MovingKernel(ABC):
+    """Copies blocks by moving encoded chunks; called like a `CopyKernel`, from many threads at once.
+
+    Chunks that cannot be moved as they are, one by one, are copied by the `CopyKernel` that is given. Chunks that the
+    input does not store are not stored in the output.
+
+    Parameters
+    ----------
+    fallback
+        Input, output and mask of the copy, and how blocks are copied that cannot be moved.
+    options
+        How to move.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        If chunks of this input cannot be moved into this output; the message says why.
+    """
+
+    def __init__(self, fallback: CopyKernel, options: MoveOptions | None = None) -> None:
+        self.options = options = options or MoveOptions()
+        self.fallback = fallback
+        source = fallback.input if options.source is None else options.source
+        stored, made = encoding_of(source), encoding_of(fallback.output)
+        self.match = compare_encodings(stored, made, options.offset)
+        if (
+            isinstance(stored, UnknownEncoding)
+            or isinstance(made, UnknownEncoding)
+            or self.match.road == "recode"
+        ):
+            raise UnsupportedFormatError(
+                f"chunks of {source.name} cannot be moved into {fallback.output.name}: {'; '.join(self.match.why)}"
+            )
+        self._stored: ChunkEncoding = stored
+        self._made: ChunkEncoding = made
+        self._frames = ChunkFrames(stored, made, self.match)
+        self._shift = tuple(
+            o // c for o, c in zip(options.offset or (0,) * len(made.chunks), made.chunks, strict=True)
+        )
+        self._source_name = source.name
+        self._reader: EncodedReader = encoded_reader(source)
+        self._writer: EncodedWriter = encoded_writer(fallback.output)
+        self._unmasked = replace(fallback, mask=None)
+        self._counts = MoveCounts()
+        self._lock = threading.Lock()
+
+    @property
+    def input(self) -> Source:
+        """What is copied from."""
+        return self.fallback.input
+
+    @property
+    def output(self) -> Source:
+        """What is written."""
+        return self.fallback.output
+
+    @property
+    def mask(self) -> Source | None:
+        """Where voxels are copied; None for everywhere."""
+        return self.fallback.mask
+
+    @property
+    def casting(self) -> str:
+        """The rule for voxels that do not fit, of which there are none here."""
+        return self.fallback.casting
+
+    @property
+    def counts(self) -> MoveCounts:
+        """What was done so far."""
+        with self._lock:
+            return self._counts
+
+    def copy_box(self, box: Box) -> int:
+        """Copy one box of whole write units; return the bytes of its voxels.
+
+        Raises
+        ------
+        StorageError
+            If a chunk is corrupt, cut or written meanwhile, or the output cannot be written; it names the chunk.
+        """
+        if self.mask is not None:
+            selected = self.mask.read(box) != 0
+            if not selected.any():
+                return 0
+            if not selected.all():
+                self._count(recoded=self._n_chunks(box))
+                return self.fallback.copy_box(box)
+        self._move_box(box)
+        return box.size * self.output.dtype.itemsize
+
+    def copy_parts(self, unit: Box, parts: Sequence[Box]) -> int:
+        """Copy several boxes that lie in one write unit; it is moved where they fill it."""
+        if sum(part.size for part in parts) == unit.size:
+            return self.copy_box(unit)
+        self._count(recoded=self._n_chunks(unit))
+        return self.fallback.copy_parts(unit, parts)
+
+    def units_of(
+        self, blocks: Sequence[Box], write_unit: tuple[int, ...]
+    ) -> Iterator[tuple[Box, list[tuple[int, Box]]]]:
+        """Yield the write units that blocks lie in, as `CopyKernel` does."""
+        return self.fallback.units_of(blocks, write_unit)
+
+    @abstractmethod
+    def _move_box(self, box: Box) -> None: ...
+
+    def _cells(self, box: Box, grid: tuple[int, ...]) -> Box:
+        """Return the cells of a grid that a box touches."""
+        return Box(
+            tuple(b // g for b, g in zip(box.begin, grid, strict=True)),
+            tuple(-(-e // g) for e, g in zip(box.end, grid, strict=True)),
+        )
+
+    def _voxels(self, cell: tuple[int, ...], grid: tuple[int, ...]) -> Box:
+        """Return the voxels of a cell of a grid, cut at the output."""
+        begin = tuple(at * g for at, g in zip(cell, grid, strict=True))
+        end = tuple(b + g for b, g in zip(begin, grid, strict=True))
+        return Box(begin, end).intersect(Box.whole(self._made.shape))
+
+    def _n_chunks(self, box: Box) -> int:
+        return self._cells(box, self._made.chunks).size
+
+    def _candidates(self, cells: Box) -> Iterator[tuple[int, ...]]:
+        """Yield the output's positions at which the input may have a chunk."""
+        if not any(self._shift):
+            yield from self._reader.candidates(cells)
+            return
+        for at in self._reader.candidates(cells.shift(self._shift)):
+            yield tuple(a - s for a, s in zip(at, self._shift, strict=True))
+
+    def _take(self, position: tuple[int, ...]) -> Pieces | bool | None:
+        """Return what to store at a position of the output; None for nothing, False where it has to be recoded."""
+        at = self._at(position)
+        with self._naming(position):
+            stored = self._reader.piece(at)
+            if stored is None:
+                return None
+            if not self._reader.movable(at):
+                return False
+            pieces, whole = self._frames.moved(stored)
+            if pieces is None:
+                return False
+            if self.options.verify_encoded or not whole:
+                self.input.read(self._voxels(position, self._made.chunks))
+            if not any(isinstance(piece, StoredBytes) for piece in pieces):
+                stored.check_unchanged()
+        return pieces
+
+    def _at(self, position: tuple[int, ...]) -> tuple[int, ...]:
+        """Return where in the grid of the stored array a position of the output is."""
+        return tuple(p + s for p, s in zip(position, self._shift, strict=True))
+
+    @contextmanager
+    def _naming(self, position: tuple[int, ...]) -> Iterator[None]:
+        """Name the chunk in errors."""
+        try:
+            yield
+        except StorageError as error:
+            at = self._at(position)
+            raise StorageError(
+                f"chunk {at} of {self._source_name} cannot be copied ({self._reader.path(at)}): {error}"
+            ) from error
+
+    def _recode(self, box: Box) -> None:
+        self._unmasked.copy_box(box)
+        self._count(recoded=self._n_chunks(box))
+
+    def _count(self, moved: int = 0, recoded: int = 0, n_bytes: int = 0) -> None:
+        with self._lock:
+            old = self._counts
+            self._counts = MoveCounts(old.moved + moved, old.recoded + recoded, old.n_bytes + n_bytes)
+
+
+def slabs(cells: Box, weight: int = 1) -> Iterator[Box]:
+    """Yield parts of a box, in C order, that hold few enough cells of a weight to be listed in memory."""
+    for axis, (begin, end) in enumerate(zip(*cells, strict=True)):
+        if end - begin > 1 and cells.size * weight > _MOST_CELLS:
+            middle = (begin + end) // 2
+            upper = (*cells.end[:axis], middle, *cells.end[axis + 1 :])
+            lower = (*cells.begin[:axis], middle, *cells.begin[axis + 1 :])
+            yield from slabs(Box(cells.begin, upper), weight)
+            yield from slabs(Box(lower, cells.end), weight)
+            return
+    yield cells

@@ -1,0 +1,28 @@
+"""Which kernel goes which road."""
+
+from __future__ import annotations
+
+from bioimage_py.kernels.copy_blocks import CopyKernel
+from bioimage_py.kernels.move_chunks import MoveKernel
+from bioimage_py.kernels.moving import MoveOptions, MovingKernel
+from bioimage_py.kernels.pack_shards import PackKernel
+
+__all__ = ["moving_kernel"]
+
+
+def moving_kernel(fallback: CopyKernel, options: MoveOptions | None = None) -> MovingKernel:
+    """Return the kernel that moves encoded chunks from the input of a copy into its output.
+
+    Parameters
+    ----------
+    fallback
+        The copy; what cannot be moved is copied by it.
+    options
+        How to move.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        If chunks of this input cannot be moved into this output; the message says why.
+    """
+    return (MoveKernel if fallback.output.shards is None else PackKernel)(fallback, options)

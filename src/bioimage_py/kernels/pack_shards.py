@@ -1,0 +1,99 @@
+"""The kernel of the road `repack`: encoded chunks are put into shards, or whole shards are moved, and nothing is decoded."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+from bioimage_py.geometry import Box
+from bioimage_py.kernels.copy_blocks import CopyKernel
+from bioimage_py.kernels.moving import MoveOptions, MovingKernel, slabs
+from bioimage_py.sources.encoded_shards import NewShard, ShardedChunks, number_in
+from bioimage_py.sources.new_files import NewFile
+
+__all__ = ["PackKernel"]
+
+_Position = tuple[int, ...]
+
+
+class PackKernel(MovingKernel):
+    """Moves chunks into an output with shards; each shard is written in one go, one chunk in memory at a time.
+
+    A shard with a chunk that cannot be moved is copied by the fallback as a whole. Where the input has the same
+    shards with the same kind of index, their files are moved.
+    """
+
+    def __init__(self, fallback: CopyKernel, options: MoveOptions | None = None) -> None:
+        super().__init__(fallback, options)
+        assert self._made.shards is not None
+        assert self._made.index is not None
+        self._shards, self._index = self._made.shards, self._made.index
+        self._per_shard = tuple(s // c for s, c in zip(self._shards, self._made.chunks, strict=True))
+        # A region may end in the middle of what is in a shard of the input.
+        whole = self._stored.shape == self._made.shape and not any(self._shift)
+        same = self.match.road == "verbatim" and self.match.kind == "payload"
+        reader = self._reader
+        self._whole = reader if whole and same and isinstance(reader, ShardedChunks) else None
+
+    def _move_box(self, box: Box) -> None:
+        for shards in slabs(self._cells(box, self._shards), math.prod(self._per_shard)):
+            self._move_shards(shards, self._voxels_of(shards))
+
+    def _move_shards(self, shards: Box, voxels: Box) -> None:
+        chunks: dict[_Position, list[_Position]] = {}
+        for position in self._candidates(self._cells(voxels, self._made.chunks)):
+            shard = tuple(p // n for p, n in zip(position, self._per_shard, strict=True))
+            chunks.setdefault(shard, []).append(position)
+        if self.match.recodes_missing:
+            # Where a chunk is missing, the output has to say so by its voxels.
+            chunks.update({at: [] for at in itertools.product(*map(range, *shards)) if at not in chunks})
+        stored = {shard for shard, positions in chunks.items() if self._move_shard(shard, positions)}
+        if not self.options.output_is_new:
+            for shard in list(self._writer.candidates(shards)):
+                if shard not in stored:
+                    self._writer.remove(shard)
+
+    def _move_shard(self, shard: _Position, positions: list[_Position]) -> bool:
+        """Store one shard; return whether there is one now."""
+        voxels = self._voxels(shard, self._shards)
+        n_moved = 0
+        with self._writer.files.new(self._writer.keys.key(shard)) as file:
+            movable = self._fill(file, shard, sorted(positions))
+            if movable is not None and not (self.match.recodes_missing and movable < self._n_chunks(voxels)):
+                n_moved = movable
+            if not n_moved:
+                file.abandon()
+        if n_moved:
+            self._count(moved=n_moved, n_bytes=file.size)
+        elif movable is None or self.match.recodes_missing:
+            self._recode(voxels)
+            return True
+        return n_moved > 0
+
+    def _fill(self, file: NewFile, shard: _Position, positions: list[_Position]) -> int | None:
+        """Write a shard; return how many chunks are in it, None where one has to be recoded."""
+        new = None if self._whole else NewShard(file, math.prod(self._per_shard), self._index)
+        n_moved = 0
+        for position in positions:
+            pieces = self._take(position)
+            if isinstance(pieces, bool):
+                return None
+            if pieces is None:
+                continue
+            n_moved += 1
+            if new is not None:
+                inside = tuple(p % n for p, n in zip(position, self._per_shard, strict=True))
+                with self._naming(position):
+                    new.append(number_in(self._per_shard, inside), pieces)
+        if new is not None:
+            new.finish()
+        elif n_moved and self._whole is not None:
+            found = self._whole.shard(shard)
+            assert found is not None
+            with self._naming(positions[0]):
+                file.append(found.stored)
+        return n_moved
+
+    def _voxels_of(self, shards: Box) -> Box:
+        last = tuple(end - 1 for end in shards.end)
+        return Box(self._voxels(shards.begin, self._shards).begin, self._voxels(last, self._shards).end)

@@ -1,0 +1,79 @@
+"""What the file of a chunk or shard is called: its key below the array's folder, from its position in the grid."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bioimage_py.geometry import Box
+
+__all__ = ["ChunkKeys"]
+
+
+@dataclass(frozen=True)
+class ChunkKeys:
+    """The names of the files of a grid.
+
+    Attributes
+    ----------
+    prefix
+        What every key begins with: `"c"` in the default of Zarr v3.
+    separator
+        `"/"` or `"."`.
+    fastest_first
+        Whether the last axis comes first, as in N5.
+    grid
+        Number of files per axis.
+
+    Examples
+    --------
+    >>> ChunkKeys("c", "/", False, (2, 3)).key((1, 2))
+    'c/1/2'
+    >>> ChunkKeys("", "/", True, (2, 3)).key((1, 2))
+    '2/1'
+    """
+
+    prefix: str
+    separator: str
+    fastest_first: bool
+    grid: tuple[int, ...]
+
+    def key(self, position: tuple[int, ...]) -> str:
+        """Return the key of the file at a grid position."""
+        named = position[::-1] if self.fastest_first else position
+        parts = [self.prefix, *map(str, named)] if self.prefix else [*map(str, named)]
+        return self.separator.join(parts) or "0"
+
+    def candidates(self, folder: str, cells: Box) -> Iterator[tuple[int, ...]]:
+        """Yield the positions in a box of the grid at which there may be a file, in the order of their keys.
+
+        Where the names allow, folders are listed, so that a grid in which few files exist is not asked for each one.
+        """
+        if self.separator != "/" or not self.grid or cells.is_empty():
+            yield from itertools.product(*map(range, *cells))
+            return
+        axes = range(len(self.grid))
+        order = tuple(reversed(axes)) if self.fastest_first else tuple(axes)
+        top = os.path.join(folder, self.prefix) if self.prefix else folder  # noqa: PTH118 - a text stays a text
+        for found in self._below(top, cells, order):
+            yield tuple(found[order.index(axis)] for axis in axes)
+
+    def _below(self, folder: str, cells: Box, axes: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        axis, deeper = axes[0], axes[1:]
+        begin, end = cells.begin[axis], cells.end[axis]
+        numbers: range | list[int] = range(begin, end)
+        if 4 * len(numbers) >= self.grid[axis]:
+            # Otherwise most of a listing would be of no use.
+            try:
+                names = os.listdir(folder)  # noqa: PTH208 - a text stays a text
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            numbers = sorted(n for n in (int(name) for name in names if name.isdecimal()) if begin <= n < end)
+        for number in numbers:
+            if not deeper:
+                yield (number,)
+                continue
+            for rest in self._below(f"{folder}/{number}", cells, deeper):
+                yield (number, *rest)

@@ -1,0 +1,224 @@
+"""Files that appear under their name only when they are whole: a temporary name, then a rename."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+from types import TracebackType
+from typing import Self
+
+from bioimage_py.errors import ReadOnlyError, StorageError
+from bioimage_py.sources.file_bytes import file_error
+from bioimage_py.sources.stored_bytes import SMALL, StoredBytes
+
+__all__ = ["FileFolder", "NewFile"]
+
+_ONE_PIECE = 2**20
+_MANY_PIECES = 512
+# What a kernel or a file system answers that cannot copy between these two files by itself.
+_CANNOT_COPY = (
+    errno.EXDEV,
+    errno.EINVAL,
+    errno.ENOSYS,
+    errno.EOPNOTSUPP,
+    errno.EPERM,
+    errno.ETXTBSY,
+    errno.EBADF,
+)
+
+
+class FileFolder:
+    """A folder below which files are written whole or not at all.
+
+    Parameters
+    ----------
+    folder
+        Its path; it has to be there, folders below it are made as they are needed.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self._token = os.urandom(8).hex()
+        self._numbers = itertools.count()
+
+    def path(self, key: str) -> str:
+        """Return the path of a file below the folder."""
+        return f"{self.folder}/{key}"
+
+    def new(self, key: str) -> NewFile:
+        """Return a file to be written in a `with` block; it takes its name at the end of the block."""
+        # A name that `crash_safety.remove_leftovers` knows; the process is in it because a fork copies the token.
+        number = next(self._numbers) & 0xFFFFFFFF
+        path = self.path(key)
+        return NewFile(
+            self.folder, path, f"{path}.{self._token}{os.getpid() & 0xFFFFFFFF:08x}{number:08x}.partial"
+        )
+
+    def write(self, key: str, *pieces: bytes | StoredBytes) -> int:
+        """Write a file that holds pieces one after the other; return how many bytes that were."""
+        with self.new(key) as new:
+            for piece in pieces:
+                new.append(piece)
+        return new.size
+
+    def remove(self, key: str) -> bool:
+        """Remove a file; return whether there was one."""
+        try:
+            os.unlink(self.path(key))  # noqa: PTH108 - called for each chunk
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise _writing_error(error, self.path(key)) from error
+        return True
+
+
+class NewFile:
+    """A file that is being written under a temporary name.
+
+    Attributes
+    ----------
+    size
+        Bytes appended so far.
+    """
+
+    def __init__(self, folder: str, path: str, partial: str) -> None:
+        self._folder, self._path, self._partial = folder, path, partial
+        self._number = -1
+        self._waiting: list[bytes] = []
+        self._n_waiting = 0
+        self._abandoned = False
+        self.size = 0
+
+    def __enter__(self) -> Self:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            try:
+                self._number = os.open(self._partial, flags, 0o666)
+            except FileNotFoundError:
+                self._make_folders()
+                self._number = os.open(self._partial, flags, 0o666)
+        except OSError as error:
+            raise _writing_error(error, self._path) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        whole = kind is None and not self._abandoned
+        try:
+            try:
+                if whole:
+                    self._write_waiting()
+            finally:
+                os.close(self._number)
+            if whole:
+                os.replace(self._partial, self._path)  # noqa: PTH105 - called for each chunk
+        except BaseException as failure:
+            self._drop()
+            if isinstance(failure, OSError):
+                raise _writing_error(failure, self._path) from failure
+            raise
+        if not whole:
+            self._drop()
+
+    def append(self, piece: bytes | StoredBytes) -> None:
+        """Write bytes behind what is there; bytes of a file are copied by the system where it can.
+
+        Raises
+        ------
+        StorageError
+            If a file that bytes are copied from ends before, or was written since it was opened.
+        """
+        if isinstance(piece, StoredBytes):
+            if not piece.in_memory and piece.length > SMALL:
+                self._write_waiting()
+                self._copy(piece)
+                self.size += piece.length
+                return
+            data = piece.read()
+            piece.check_unchanged()
+            piece = data
+        self._waiting.append(piece)
+        self._n_waiting += len(piece)
+        self.size += len(piece)
+        if self._n_waiting >= _ONE_PIECE or len(self._waiting) >= _MANY_PIECES:
+            self._write_waiting()
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        """Replace bytes that were appended before."""
+        self._write_waiting()
+        try:
+            while data:
+                n = os.pwrite(self._number, data, offset)
+                data, offset = data[n:], offset + n
+        except OSError as error:
+            raise _writing_error(error, self._path) from error
+
+    def abandon(self) -> None:
+        """Drop the file at the end of the block, as if there had been an error."""
+        self._abandoned = True
+
+    def _make_folders(self) -> None:
+        if not os.path.isdir(self._folder):  # noqa: PTH112 - a text stays a text
+            # Making it anew would leave chunks without their metadata.
+            raise StorageError(
+                f"writing {self._path!r} failed: the folder {self._folder!r} is not there any more"
+            )
+        os.makedirs(os.path.dirname(self._path), exist_ok=True)  # noqa: PTH103, PTH120 - a text stays a text
+
+    def _write_waiting(self) -> None:
+        waiting, self._waiting, self._n_waiting = self._waiting, [], 0
+        if not waiting:
+            return
+        try:
+            n = os.writev(self._number, waiting) if len(waiting) > 1 else os.write(self._number, waiting[0])
+            if n < sum(map(len, waiting)):
+                left = memoryview(b"".join(waiting))[n:]
+                while left:
+                    left = left[os.write(self._number, left) :]
+        except OSError as error:
+            raise _writing_error(error, self._path) from error
+
+    def _copy(self, piece: StoredBytes) -> None:
+        try:
+            self._copy_bytes(piece)
+        except OSError as error:
+            raise _writing_error(error, self._path) from error
+        piece.check_unchanged()
+
+    def _copy_bytes(self, piece: StoredBytes) -> None:
+        done = 0
+        if hasattr(os, "copy_file_range"):
+            # File systems that can share blocks between files do it here; the others copy without this process.
+            try:
+                while done < piece.length:
+                    n = os.copy_file_range(
+                        piece.file.number, self._number, piece.length - done, piece.offset + done
+                    )
+                    if n == 0:
+                        break
+                    done += n
+            except OSError as error:
+                if error.errno not in _CANNOT_COPY:
+                    raise
+        while done < piece.length:
+            data = memoryview(piece.file.read(piece.offset + done, min(_ONE_PIECE, piece.length - done)))
+            done += len(data)
+            while data:
+                data = data[os.write(self._number, data) :]
+
+    def _drop(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._partial)  # noqa: PTH108 - a text stays a text
+
+
+def _writing_error(error: OSError, path: str) -> StorageError | ReadOnlyError:
+    if isinstance(error, StorageError | ReadOnlyError):
+        return error
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return ReadOnlyError(
+            f"{path!r} cannot be written: {error.strerror}. Check the permissions of the folder"
+        )
+    return file_error(error, f"writing {path!r}")

@@ -1,0 +1,170 @@
+"""Whether an encoded chunk is whole: what its own header, length and checksum say, without decoding it."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, cast
+
+import google_crc32c
+import imagecodecs
+
+from bioimage_py.errors import StorageError
+from bioimage_py.sources.encoding import CodecStep
+from bioimage_py.sources.hdf5_filters import Filter, FilterPipeline
+from bioimage_py.sources.stored_bytes import StoredBytes
+
+__all__ = ["PayloadCheck", "crc32c_bytes", "inflated"]
+
+_ZSTD_MAGIC = 0xFD2FB528
+_SKIPPABLE = range(0x184D2A50, 0x184D2A60)
+_LENGTH_KNOWN = ("zstd", "gzip", "zlib", "blosc")
+_SIZE_KEPT = ("shuffle",)
+_codecs: Any = imagecodecs  # its stubs ask for bytes, but any buffer is taken
+
+
+class PayloadCheck:
+    """Checks chunks of one encoding.
+
+    Parameters
+    ----------
+    codecs
+        What was applied to the voxels, in the order of writing.
+    inflate
+        Whether to inflate zlib streams, which say nothing of their length; not needed if they are inflated anyway.
+
+    Attributes
+    ----------
+    tells_length
+        Whether a chunk can be checked here; otherwise only decoding it shows whether it is whole.
+    """
+
+    def __init__(self, codecs: tuple[CodecStep, ...], *, inflate: bool = True) -> None:
+        names = [step[0] for step in codecs]
+        self._checksums: list[str] = []
+        while names and names[-1] in ("crc32c", "fletcher32"):
+            self._checksums.append(names.pop())
+        self._last = names.pop() if names and names[-1] not in _SIZE_KEPT else ""
+        self._inflate = inflate
+        self.tells_length = self._last in ("", *_LENGTH_KNOWN) and all(name in _SIZE_KEPT for name in names)
+
+    def check(self, stored: StoredBytes, decoded_bytes: int) -> bool:
+        """Check a chunk that shall have so many bytes when it is decoded.
+
+        Returns
+        -------
+        bool
+            Whether that could be told. If not, the chunk has to be decoded to be sure of it.
+
+        Raises
+        ------
+        StorageError
+            If it is cut, or its header or checksum is wrong; the caller says which chunk it is.
+        """
+        for name in self._checksums:
+            stored = _without_checksum(name, stored)
+        if not self.tells_length:
+            return False
+        if self._last == "zstd":
+            return _check_zstd(stored, decoded_bytes)
+        if self._last == "blosc":
+            _check_blosc(stored, decoded_bytes)
+        elif self._last == "gzip":
+            return _check_gzip(stored, decoded_bytes)
+        elif self._last == "zlib":
+            if self._inflate:
+                inflated(stored.read(), "zlib", decoded_bytes)
+        elif stored.length != decoded_bytes:
+            raise StorageError(f"it has {stored.length} bytes where {decoded_bytes} are expected")
+        return True
+
+
+def crc32c_bytes(data: bytes) -> bytes:
+    """Return the crc32c of data as Zarr stores it."""
+    return struct.pack("<I", google_crc32c.value(data))
+
+
+def _without_checksum(name: str, stored: StoredBytes) -> StoredBytes:
+    data = stored.read()
+    if len(data) < 4:
+        raise StorageError(f"it has {len(data)} bytes, which is too few for a checksum")
+    if name == "fletcher32":
+        FilterPipeline((Filter(3, ()),), len(data) - 4).decode(data, 0)
+    elif crc32c_bytes(data[:-4]) != data[-4:]:
+        raise StorageError(f"its crc32c is {crc32c_bytes(data[:-4]).hex()}, but {data[-4:].hex()} was stored")
+    return stored.part(0, -4)
+
+
+def inflated(data: bytes, kind: str, decoded_bytes: int) -> bytes:
+    """Return what is in a gzip or zlib stream; raises StorageError if its checksum or length is wrong."""
+    decode = _codecs.deflate_decode if kind == "zlib" else _codecs.gzip_decode
+    try:
+        found = cast("bytes", decode(data, out=decoded_bytes))
+    except (RuntimeError, ValueError) as error:
+        raise StorageError(f"{kind} cannot decode it: {error}") from error
+    if len(found) != decoded_bytes:
+        raise StorageError(f"it holds {len(found)} bytes where {decoded_bytes} are expected")
+    return found
+
+
+def _check_gzip(stored: StoredBytes, decoded_bytes: int) -> bool:
+    if stored.at(0, 3) != b"\x1f\x8b\x08" or stored.length < 18:
+        raise StorageError("it is no gzip stream")
+    (found,) = struct.unpack("<I", stored.at(-4, 4))
+    # Otherwise it is cut, or has several members, of which this is the length of the last.
+    return bool(found == decoded_bytes & 0xFFFFFFFF)
+
+
+def _check_blosc(stored: StoredBytes, decoded_bytes: int) -> None:
+    header = stored.at(0, 16)
+    if len(header) < 16:
+        raise StorageError(f"it has {len(header)} bytes, which is too few for blosc")
+    decoded, _, encoded = struct.unpack_from("<III", header, 4)
+    if encoded != stored.length:
+        raise StorageError(f"it has {stored.length} bytes, but its blosc header says {encoded}")
+    if decoded != decoded_bytes:
+        raise StorageError(
+            f"its blosc header says {decoded} bytes decoded where {decoded_bytes} are expected"
+        )
+
+
+def _check_zstd(stored: StoredBytes, decoded_bytes: int) -> bool:
+    """Follow frames and their blocks to the end; return whether the frames said how long they are decoded."""
+    at, total, told = 0, 0, True
+    while at < stored.length:
+        head = stored.at(at, 18)
+        (magic,) = struct.unpack("<I", head[:4].ljust(4, b"\0"))
+        if magic in _SKIPPABLE and len(head) >= 8:
+            at += 8 + int(struct.unpack_from("<I", head, 4)[0])
+            continue
+        if magic != _ZSTD_MAGIC or len(head) < 6:
+            raise StorageError(f"there is no zstd frame at byte {at} of it")
+        size_flag, single, checksum, dictionary = (
+            head[4] >> 6,
+            head[4] >> 5 & 1,
+            head[4] >> 2 & 1,
+            head[4] & 3,
+        )
+        begin = 5 + (not single) + (0, 1, 2, 4)[dictionary]
+        n_size = (single, 2, 4, 8)[size_flag]
+        told = told and n_size > 0
+        total += int.from_bytes(head[begin : begin + n_size], "little") + (256 if n_size == 2 else 0)
+        at = _end_of_blocks(stored, at + begin + n_size) + 4 * checksum
+    if at != stored.length:
+        raise StorageError(f"it ends at byte {stored.length}, but its zstd frames at {at}")
+    if told and total != decoded_bytes:
+        raise StorageError(f"its zstd frames say {total} bytes decoded where {decoded_bytes} are expected")
+    return told
+
+
+def _end_of_blocks(stored: StoredBytes, at: int) -> int:
+    while True:
+        head = stored.at(at, 3)
+        if len(head) < 3:
+            raise StorageError(f"it ends at byte {stored.length}, in the middle of a zstd frame")
+        block = int.from_bytes(head, "little")
+        kind = block >> 1 & 3
+        if kind == 3:
+            raise StorageError(f"there is no zstd block at byte {at} of it")
+        at += 3 + (1 if kind == 1 else block >> 3)
+        if block & 1:
+            return at
