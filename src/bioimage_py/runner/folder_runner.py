@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -13,10 +12,11 @@ from typing import Any
 from bioimage_py import errors as package_errors
 from bioimage_py.errors import RunInterrupted
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner.account import Account, read_account, read_values
+from bioimage_py.runner.account import Account, read_values
 from bioimage_py.runner.base import Resources, Runner
 from bioimage_py.runner.driver import driving, interrupt_driver
 from bioimage_py.runner.fingerprint import check_fingerprint, fingerprint_of
+from bioimage_py.runner.finished import read_finished
 from bioimage_py.runner.journal import Journal, Progress
 from bioimage_py.runner.leftovers import remove_leftovers
 from bioimage_py.runner.new_run import new_run_folder
@@ -147,7 +147,7 @@ class FolderRunner(Runner):
             try:
                 account, ends = self._rounds(folder, work, num_workers, watch)
             except KeyboardInterrupt as error:
-                done = read_account(folder, errors=False).done & work.block_ids
+                done = read_finished(folder, work, errors=False).done & work.block_ids
                 raise RunInterrupted(
                     f"interrupted: {len(done)} of {len(work.block_ids)} blocks are done and stay written. "
                     f"{self.farewell(folder)}",
@@ -160,7 +160,7 @@ class FolderRunner(Runner):
             if not journal.has_failures:
                 remove_leftovers(work, account)
         if not journal.has_failures and not self.config.keep_run_folder:
-            shutil.rmtree(folder.path)
+            folder.remove()
         return journal
 
     def _rounds(
@@ -173,7 +173,7 @@ class FolderRunner(Runner):
         number = self.open_round(folder)
         attempt = 0
         if number is None:
-            account = read_account(folder)
+            account = read_finished(folder, work)
             todo = work.block_ids - account.done
             tasks = first_tasks(work, todo, n_tasks)
         else:
@@ -187,7 +187,7 @@ class FolderRunner(Runner):
             else:
                 ends = self.await_round(folder, number, len(tasks), num_workers, watch)
             number = None
-            account = read_account(folder)
+            account = read_finished(folder, work)
             todo = work.block_ids - account.done
             if attempt == self.config.retries or all(end.kind in ("error", "cancelled") for end in ends):
                 break

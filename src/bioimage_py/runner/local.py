@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -18,12 +17,13 @@ from bioimage_py.errors import (
     StorageError,
 )
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner.account import read_account, read_values
+from bioimage_py.runner.account import read_values
 from bioimage_py.runner.attempt import AttemptJournal
 from bioimage_py.runner.base import Resources, Runner
 from bioimage_py.runner.crew import Crew
 from bioimage_py.runner.driver import driving, interrupt_driver
 from bioimage_py.runner.fingerprint import check_fingerprint, fingerprint_of
+from bioimage_py.runner.finished import read_finished
 from bioimage_py.runner.journal import BlockJournal, Journal, Progress, ProgressTicker
 from bioimage_py.runner.leftovers import remove_leftovers
 from bioimage_py.runner.new_run import new_run_folder
@@ -108,7 +108,7 @@ class LocalRunner(Runner):
         """Run what is missing of a run that keeps a folder, and return the journal of all of it."""
         run = folder.read_run()
         with driving(folder):
-            account = read_account(folder)
+            account = read_finished(folder, work)
             journal = Journal(len(work.block_ids), run["bytes"], folder=folder.path)
             done = account.done & work.block_ids
             journal.merge(done, read_values(folder, done))
@@ -123,7 +123,7 @@ class LocalRunner(Runner):
                     with AttemptJournal(folder, number, 0, settle=settle) as attempt:
                         _run(missing, journal, _Both(attempt, journal), num_workers, progress, how)
                 except StorageError as error:
-                    left = work.block_ids - read_account(folder, errors=False).done
+                    left = work.block_ids - read_finished(folder, work, errors=False).done
                     raise RunnerError(
                         f"{len(left)} of {len(work.block_ids)} blocks are not known to be done: {error}. {how}",
                         left,
@@ -131,7 +131,7 @@ class LocalRunner(Runner):
                     ) from error
             remove_leftovers(work, account)
         if not journal.has_failures and not self.config.keep_run_folder:
-            shutil.rmtree(folder.path)
+            folder.remove()
         return journal
 
     def check_resume(

@@ -5,9 +5,10 @@ Built-in kernels travel by name. Only a function that the user handed in is pick
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
-from bioimage_py.errors import InvalidArgumentError, MissingDependencyError, NotPortableError
+from bioimage_py.errors import InvalidArgumentError, MissingDependencyError, NotPortableError, StorageError
 from bioimage_py.geometry import Blocking, Box, IdSet
 from bioimage_py.kernels import CopyKernel
 from bioimage_py.runner.copy_work import CopyWork
@@ -38,9 +39,9 @@ def store_work(work: PortableWork, folder: RunFolder) -> dict[str, Any]:
             **_blocks(work.blocking, work.group_shape, work.block_ids),
         }
     if isinstance(work, BlockFunctionWork):
-        _pickle(work.function, folder)
         return {
             "kind": "function",
+            "function_check": _pickle(work.function, folder),
             "inputs": [_input(source) for source in work.inputs],
             "outputs": [_output(source) for source in work.outputs],
             "mask": None if work.mask is None else _input(work.mask),
@@ -49,8 +50,12 @@ def store_work(work: PortableWork, folder: RunFolder) -> dict[str, Any]:
             **_blocks(work.blocking, work.group_shape, work.block_ids),
         }
     if isinstance(work, ItemFunctionWork):
-        _pickle(work.function, folder)
-        return {"kind": "map", "keep_results": work.keep_results, "block_ids": work.block_ids.to_json()}
+        return {
+            "kind": "map",
+            "function_check": _pickle(work.function, folder),
+            "keep_results": work.keep_results,
+            "block_ids": work.block_ids.to_json(),
+        }
     raise NotPortableError(f"{type(work).__name__} can be run locally only")
 
 
@@ -58,7 +63,7 @@ def load_work(stored: dict[str, Any], folder: RunFolder, threads: int, cache_byt
     """Make the work again from what `store_work` returned; inputs are opened for reading only."""
     ids = IdSet.from_json(stored["block_ids"])
     if stored["kind"] == "map":
-        return ItemFunctionWork(_unpickle(folder), ids, stored["keep_results"])
+        return ItemFunctionWork(_unpickle(stored, folder), ids, stored["keep_results"])
     inputs = [from_spec(spec).for_run(threads, cache_bytes) for spec in stored["inputs"]]
     outputs = [from_spec(spec).for_run(threads, 0) for spec in stored["outputs"]]
     mask = None if stored["mask"] is None else from_spec(stored["mask"]).for_run(threads, 0)
@@ -71,7 +76,15 @@ def load_work(stored: dict[str, Any], folder: RunFolder, threads: int, cache_byt
         )
     halo = None if stored["halo"] is None else tuple(stored["halo"])
     return BlockFunctionWork(
-        _unpickle(folder), inputs, outputs, mask, blocking, group_shape, halo, ids, stored["keep_results"]
+        _unpickle(stored, folder),
+        inputs,
+        outputs,
+        mask,
+        blocking,
+        group_shape,
+        halo,
+        ids,
+        stored["keep_results"],
     )
 
 
@@ -107,7 +120,8 @@ def _spec(source: Source) -> SourceSpec:
         raise NotPortableError(str(error)) from error
 
 
-def _pickle(function: Any, folder: RunFolder) -> None:
+def _pickle(function: Any, folder: RunFolder) -> str:
+    """Write a function into the run folder and return the checksum of its pickle."""
     try:
         import cloudpickle
     except ImportError as error:
@@ -121,11 +135,15 @@ def _pickle(function: Any, folder: RunFolder) -> None:
             f"the function {getattr(function, '__name__', function)!r} cannot be sent to other processes: {error}. Make what it "
             "needs inside of it, or hand it over as files"
         ) from error
-    folder.function_file.write_bytes(pickled)
+    folder.write_function(pickled)
+    return hashlib.sha256(pickled).hexdigest()
 
 
-def _unpickle(folder: RunFolder) -> Any:
+def _unpickle(stored: dict[str, Any], folder: RunFolder) -> Any:
     import pickle
 
-    # The folder is this user's own and nobody else can write into it: `RunFolder.open` has checked.
-    return pickle.loads(folder.function_file.read_bytes())  # noqa: S301
+    pickled = folder.read_function()
+    if hashlib.sha256(pickled).hexdigest() != stored["function_check"]:
+        raise StorageError(f"{folder.function_file} is not as the run wrote it: it is damaged, or another's")
+    # It is this user's own, nobody else can write into it, and it is what the run's plan says: all of that was checked.
+    return pickle.loads(pickled)  # noqa: S301

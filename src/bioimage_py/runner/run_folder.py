@@ -2,7 +2,8 @@
 
 Every path inside a run folder is built here and nowhere else. A folder is made with mode 0700; JSON files appear whole or
 not at all (written beside and renamed); what is appended to carries checksums. Journals are per attempt of a task: two
-attempts that are alive at once, because a node was only believed dead, never write into one file.
+attempts that are alive at once, because a node was only believed dead, never write into one file. What could make this user
+run another's code is read only if it is this user's own and nobody else can write into it.
 
     run.json                         what was called, and its fingerprint; written once
     function.pkl                     the user's function, where there is one
@@ -18,16 +19,17 @@ attempts that are alive at once, because a node was only believed dead, never wr
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
+import shutil
 import stat
-import tempfile
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
-from bioimage_py.errors import InvalidArgumentError, SourceNotFoundError, StorageError
+from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, SourceNotFoundError, StorageError
+from bioimage_py.runner.own_files import read_json, read_own, refuse_strangers, write_json, write_whole
 
 __all__ = ["AttemptFiles", "RunFolder", "default_root"]
 
@@ -84,6 +86,7 @@ class RunFolder:
             for inner in ("rounds", "attempts", "logs"):
                 (path / inner).mkdir(mode=0o700)
         except OSError as error:
+            shutil.rmtree(path, ignore_errors=True)  # half made, if at all
             raise InvalidArgumentError(
                 f"no run folder can be made in {str(root)!r}: {error.strerror}. Give tmp_root= a folder that you can write, "
                 "and that all workers see"
@@ -101,19 +104,50 @@ class RunFolder:
         InvalidArgumentError
             If it belongs to another user, others can write into it, or it is no run folder.
         """
-        place = Path(path).expanduser()
+        given = Path(path).expanduser()
         try:
+            # What a link leads to is what is looked at, and what is used: the link may lead elsewhere a moment later.
+            place = given.resolve(strict=True)
             found = place.stat()
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
+            said = getattr(error, "strerror", None) or error
             raise SourceNotFoundError(
-                f"there is no run folder {str(place)!r} ({error.strerror}). If it is on another machine's disk, give "
+                f"there is no run folder {str(given)!r} ({said}). If it is on another machine's disk, give "
                 "tmp_root= a folder that all machines share"
             ) from error
         if not (stat.S_ISDIR(found.st_mode) and (place / "run.json").is_file()):
             raise InvalidArgumentError(f"{str(place)!r} is no run folder: it holds no run.json")
-        for checked in (place, place / "run.json", place / "rounds", place / "attempts"):
-            _refuse_strangers(checked)
-        return cls(place.resolve())
+        refuse_strangers(place, found)
+        for name in ("run.json", "rounds", "attempts", "logs", "function.pkl"):
+            try:
+                refuse_strangers(place / name, os.lstat(place / name))
+            except FileNotFoundError as error:
+                if name != "function.pkl":
+                    raise InvalidArgumentError(
+                        f"the run folder {str(place)!r} is not whole: {name} is missing, so the run cannot be continued"
+                    ) from error
+        return cls(place)
+
+    def remove(self) -> None:
+        """Remove the folder after success; what cannot be removed is said in a warning, as the run has succeeded."""
+        for wait in (0.1, 0.4, None):
+            try:
+                shutil.rmtree(self.path)
+            except FileNotFoundError:
+                continue  # an attempt that was believed dead has just replaced a file
+            except OSError as error:
+                if wait is None:
+                    warnings.warn(
+                        f"the run has succeeded, but its folder {str(self.path)!r} cannot be removed: {error.strerror}",
+                        BioimagePyWarning,
+                        stacklevel=4,
+                    )
+                    return
+                time.sleep(
+                    wait
+                )  # such an attempt has just made a file, or a log is still open on another machine
+            else:
+                return
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
@@ -122,7 +156,7 @@ class RunFolder:
 
     def write_run(self, run: dict[str, Any]) -> None:
         """Write what was called; once."""
-        self._write_json(self.path / "run.json", {"format": FORMAT, **run})
+        write_json(self.path / "run.json", {"format": FORMAT, **run})
 
     def read_run(self) -> dict[str, Any]:
         """Return what was called.
@@ -134,7 +168,7 @@ class RunFolder:
         InvalidArgumentError
             If a newer version of the package wrote it.
         """
-        run = self._read_json(self.path / "run.json")
+        run = read_json(self.path / "run.json")
         if run.get("format") != FORMAT:
             raise InvalidArgumentError(
                 f"{self.path} has format {run.get('format')!r}, this version of bioimage-py reads {FORMAT}: use the version that made it"
@@ -146,16 +180,28 @@ class RunFolder:
         """Where the user's function is."""
         return self.path / "function.pkl"
 
+    def write_function(self, pickled: bytes) -> None:
+        """Write the user's function; once."""
+        write_whole(self.function_file, pickled)
+
+    def read_function(self) -> bytes:
+        """Return the user's function as it was pickled; raises as `read_own` does."""
+        return read_own(self.function_file)
+
     # -- who waits for it
 
     def write_driver(self, driver: dict[str, Any]) -> None:
         """Write which process waits for the run at present."""
-        self._write_json(self.path / "driver.json", driver)
+        write_json(self.path / "driver.json", driver)
 
     def read_driver(self) -> dict[str, Any] | None:
-        """Return which process waits for the run, or did when it died; None if none does."""
-        path = self.path / "driver.json"
-        return self._read_json(path) if path.exists() else None
+        """Return which process waits for the run, or did when it died; None if none does, or that cannot be read."""
+        try:
+            driver = read_json(self.path / "driver.json")
+        except StorageError:
+            return None
+        known = isinstance(driver.get("host"), str) and isinstance(driver.get("pid"), int)
+        return {"born": None, **driver} if known else None
 
     def clear_driver(self) -> None:
         """Say that nobody waits any more."""
@@ -169,20 +215,20 @@ class RunFolder:
 
     def write_round(self, number: int, content: dict[str, Any]) -> None:
         """Write the tasks of a round."""
-        self._write_json(self.path / "rounds" / f"{number:05d}.json", content)
+        write_json(self.path / "rounds" / f"{number:05d}.json", content)
 
     def read_round(self, number: int) -> dict[str, Any]:
         """Return the tasks of a round."""
-        return self._read_json(self.path / "rounds" / f"{number:05d}.json")
+        return read_json(self.path / "rounds" / f"{number:05d}.json")
 
     def write_handle(self, number: int, handle: dict[str, Any]) -> None:
         """Write what the backend calls a round's tasks."""
-        self._write_json(self.path / "rounds" / f"{number:05d}.handle.json", handle)
+        write_json(self.path / "rounds" / f"{number:05d}.handle.json", handle)
 
     def read_handle(self, number: int) -> dict[str, Any] | None:
         """Return what the backend calls a round's tasks, None if they were never submitted."""
         path = self.path / "rounds" / f"{number:05d}.handle.json"
-        return self._read_json(path) if path.exists() else None
+        return read_json(path) if path.exists() else None
 
     def script(self, number: int) -> Path:
         """Where a batch script of a round is."""
@@ -211,52 +257,15 @@ class RunFolder:
 
     def write_state(self, attempt: AttemptFiles, state: dict[str, Any]) -> None:
         """Write when an attempt began, how far it is, and why it ended."""
-        self._write_json(attempt.state, state)
+        write_json(attempt.state, state)
 
     def read_state(self, attempt: AttemptFiles) -> dict[str, Any]:
-        """Return what `write_state` wrote last."""
-        return self._read_json(attempt.state)
-
-    # -- whole files or none
-
-    @staticmethod
-    def _write_json(path: Path, content: dict[str, Any]) -> None:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        """Return what `write_state` wrote last, or what is known of an attempt whose last words cannot be read: nothing."""
         try:
-            with os.fdopen(descriptor, "w") as file:
-                json.dump(content, file, separators=(",", ":"))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, path)  # noqa: PTH105 - both are texts already
-        except BaseException as error:
-            Path(name).unlink(missing_ok=True)
-            if isinstance(error, OSError):
-                raise StorageError(f"{path} cannot be written: {error.strerror}") from error
-            raise
-
-    @staticmethod
-    def _read_json(path: Path) -> dict[str, Any]:
-        try:
-            content = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise StorageError(f"{path} cannot be read: {error}") from error
-        if not isinstance(content, dict):
-            raise StorageError(f"{path} cannot be read: it holds no JSON object")
-        return content
+            return read_json(attempt.state)
+        except StorageError:
+            return {"host": None, "pid": None, "bytes": 0, "reason": None}
 
 
 def _is_round(name: str) -> bool:
     return name.endswith(".json") and not name.endswith(".handle.json") and not name.startswith(".")
-
-
-def _refuse_strangers(path: Path) -> None:
-    found = path.stat()
-    if found.st_uid != os.geteuid():
-        raise InvalidArgumentError(
-            f"{str(path)!r} belongs to user {found.st_uid}, not to you ({os.geteuid()}): what is in it could make you run another's code"
-        )
-    if found.st_mode & 0o022:
-        raise InvalidArgumentError(
-            f"{str(path)!r} can be written by others (mode {stat.S_IMODE(found.st_mode):04o}): what is in it could make you run "
-            f"another's code. If you trust it: chmod go-w {str(path)!r}"
-        )

@@ -10,10 +10,14 @@ import os
 import pickle
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ValueLog", "read_value_log"]
+from bioimage_py.geometry import IdSet
+from bioimage_py.runner.own_files import read_own
+
+__all__ = ["ValueLog", "read_value_log", "valued_blocks"]
 
 _HEAD = struct.Struct("<QQI")
 
@@ -57,16 +61,28 @@ class ValueLog:
 def read_value_log(path: Path) -> dict[int, Any]:
     """Return the values by block id, up to the first record that does not check.
 
-    The pickles are those that this user's own workers wrote: `RunFolder.open` has refused any other folder.
+    Raises
+    ------
+    StorageError
+        If the log cannot be read.
+    InvalidArgumentError
+        If it is not this user's own, or others can write into it.
     """
-    data = path.read_bytes()
-    values: dict[int, Any] = {}
+    return {block_id: pickle.loads(payload) for block_id, payload in _payloads(path)}  # noqa: S301 - read as our own
+
+
+def valued_blocks(path: Path) -> IdSet:
+    """Return the blocks whose values are in a log; raises as `read_value_log` does."""
+    return IdSet.from_ids([block_id for block_id, _ in _payloads(path)])
+
+
+def _payloads(path: Path) -> Iterator[tuple[int, bytes]]:
+    data = read_own(path)
     at = 0
     while at + _HEAD.size <= len(data):
         block_id, length, check = _HEAD.unpack_from(data, at)
         payload = data[at + _HEAD.size : at + _HEAD.size + length]
         if len(payload) != length or zlib.crc32(payload, zlib.crc32(data[at : at + 16])) != check:
-            break
-        values[block_id] = pickle.loads(payload)  # noqa: S301 - our own, see above
+            return
+        yield block_id, payload
         at += _HEAD.size + length
-    return values

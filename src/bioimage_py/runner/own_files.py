@@ -1,0 +1,107 @@
+"""Files that are whole or not there, that notice damage, and that are read only if nobody else can have written them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import tempfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+from bioimage_py.errors import InvalidArgumentError, StorageError
+
+__all__ = ["read_json", "read_own", "refuse_strangers", "write_json", "write_whole"]
+
+_CHECKED = re.compile(rb'\{"check":"([0-9a-f]{8})",?')
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write an object with a checksum; raises as `write_whole` does."""
+    text = json.dumps(content, separators=(",", ":"))[1:].encode()
+    write_whole(path, b'{"check":"%08x"%s' % (zlib.crc32(text), b"," if content else b"") + text)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return what `write_json` wrote, or an object that somebody wrote by hand, without a checksum.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be read, or is damaged.
+    InvalidArgumentError
+        As `read_own`.
+    """
+    data = read_own(path)
+    check = _CHECKED.match(data)
+    if check and int(check[1], 16) != zlib.crc32(data[check.end() :]):
+        raise StorageError(f"{path} cannot be read: it is damaged, as its checksum says")
+    try:
+        content = json.loads(data)
+    except ValueError as error:
+        raise StorageError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise StorageError(f"{path} cannot be read: it holds no JSON object")
+    content.pop("check", None)
+    return content
+
+
+def read_own(path: Path) -> bytes:
+    """Return what is in a file of a run folder, if it is this user's own.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be read.
+    InvalidArgumentError
+        If it is not this user's own, or others can write into it.
+    """
+    try:
+        with path.open("rb") as file:
+            refuse_strangers(path, os.fstat(file.fileno()))
+            return file.read()
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
+    name = ""
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)  # noqa: PTH105 - both are texts already
+    except BaseException as error:
+        if name:
+            Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise StorageError(f"{path} cannot be written: {error.strerror}") from error
+        raise
+
+
+def refuse_strangers(path: Path, found: os.stat_result) -> None:
+    """Raise InvalidArgumentError if somebody else could have put there what is at a path: `found` is what stat says of it."""
+    if stat.S_ISLNK(found.st_mode):
+        raise InvalidArgumentError(
+            f"{str(path)!r} is a link, and run folders have none: what it leads to could make you run another's code"
+        )
+    if found.st_uid != os.geteuid():
+        raise InvalidArgumentError(
+            f"{str(path)!r} belongs to user {found.st_uid}, not to you ({os.geteuid()}): what is in it could make you run another's code"
+        )
+    if found.st_mode & 0o022:
+        raise InvalidArgumentError(
+            f"{str(path)!r} can be written by others (mode {stat.S_IMODE(found.st_mode):04o}): what is in it could make you run "
+            f"another's code. If you trust it: chmod go-w {str(path)!r}"
+        )
