@@ -1,0 +1,215 @@
+"""What Slurm prints, as recorded from Slurm 22.05, and what is made of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.geometry import IdSet
+from bioimage_py.runner.slurm_jobs import ArrayJob, next_array
+from bioimage_py.runner.slurm_quantities import array_indices, mebibytes, minutes
+from bioimage_py.runner.slurm_rows import (
+    Limits,
+    Row,
+    parse_exits,
+    parse_history,
+    parse_limits,
+    parse_queue,
+    parse_submitted,
+)
+from bioimage_py.runner.slurm_states import LOST, Evidence, end_of, has_ended, hopeless
+from bioimage_py.runner.slurm_submission import is_full
+
+NAME = "bioimage-run-20261123-021832-283ba3.0.0.8f6a8e8b"
+
+
+def test_queue() -> None:
+    text = f"""\
+14|0|RUNNING|None|bpnode1|{NAME}
+14|1|FAILED|NonZeroExitCode|bpnode2|{NAME}
+14|2-4|PENDING|JobArrayTaskLimit||{NAME}
+15|0-3,7%4|CANCELLED|(null)||{NAME}
+16|N/A|PENDING|PartitionTimeLimit||wrap
+slurm_load_jobs warning
+"""
+    rows = parse_queue(text)
+    assert rows[0] == Row("14", 0, "RUNNING", NAME, "", "bpnode1")
+    assert rows[1].reason == "NonZeroExitCode"
+    assert [(r.index, r.state) for r in rows[2:5]] == [(2, "PENDING"), (3, "PENDING"), (4, "PENDING")]
+    assert [r.index for r in rows[5:]] == [0, 1, 2, 3, 7]
+
+
+def test_exits() -> None:
+    wide = "{:20}|{:20}|{:20}|{:200}|{:120}".format
+    text = "\n".join(
+        [
+            wide("23", "0", "0", "n1", NAME),
+            wide("23", "1", "768", "n1", NAME),
+            wide("23", "2", "9", "n1", NAME),
+            wide("7", "0", "4021", "n3", NAME),
+            wide("8", "0", "0:53", "n3", NAME),
+            wide("14", "N/A", "1", "", "wrap"),
+        ]
+    )
+    assert parse_exits(text) == {
+        ("23", 0, NAME): (0, 0),
+        ("23", 1, NAME): (3, 0),
+        ("23", 2, NAME): (0, 9),
+        ("7", 0, NAME): (15, 53),
+        ("8", 0, NAME): (0, 53),
+    }
+
+
+def test_history() -> None:
+    text = f"""\
+14_0|{NAME}|COMPLETED|0:0|bpnode1
+14_1|{NAME}|CANCELLED by 1000|0:15|bpnode2
+14_[2-3%4]|{NAME}|CANCELLED by 0|0:0|None assigned
+14|{NAME}|PENDING|0:0|None assigned
+14_0.batch|batch|COMPLETED|0:0|bpnode1
+"""
+    rows = parse_history(text)
+    assert rows[0] == Row("14", 0, "COMPLETED", NAME, "", "bpnode1", (0, 0))
+    assert rows[1] == Row("14", 1, "CANCELLED", NAME, "by 1000", "bpnode2", (0, 15))
+    assert [(r.index, r.nodes) for r in rows[2:]] == [(2, ""), (3, "")]
+
+
+def test_limits_and_numbers() -> None:
+    text = "PartitionName=short Default=NO DefaultTime=00:01:00 MaxTime=1-00:00:00 State=UP"
+    assert parse_limits(text) == Limits(1440, 1)
+    assert parse_limits("PartitionName=main DefaultTime=NONE MaxTime=UNLIMITED") == Limits()
+    assert parse_submitted("hello from the wrapper\n12;cluster\n") == "12"
+    with pytest.raises(ValueError, match="no job number"):
+        parse_submitted("")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("5", 5),
+        ("0:30", 1),
+        ("90:00", 90),
+        ("1:30:00", 90),
+        ("1:30:01", 91),
+        ("2-12", 3600),
+        ("2-12:30", 3630),
+        ("1-0:0:1", 1441),
+        ("UNLIMITED", None),
+        (7, 7),
+    ],
+)
+def test_minutes(text: str | int, value: int | None) -> None:
+    assert minutes(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "1:2:3:4", "1-", "-5", "1.5", "0", "1-2:3:4:5", "5 minutes"])
+def test_minutes_that_are_none(text: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="limit must be minutes"):
+        minutes(text, "limit")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1025K", 2), ("500", 500), ("1.5G", 1536), ("2tib", 2097152), ("0", 0)]
+)
+def test_mebibytes(text: str, value: int) -> None:
+    assert mebibytes(text) == value
+
+
+def test_arrays_cover_every_task_once_within_the_size() -> None:
+    waiting = [*range(25), 31, 47]
+    seen: list[int] = []
+    while waiting:
+        tasks, offset = next_array(waiting, 10, 7)
+        assert len(tasks) <= 7
+        job = ArrayJob("x", tasks, offset, 3, 0.0)
+        indices = array_indices(job.array)
+        assert all(0 <= index < 10 for index in indices)
+        assert [index + offset for index in indices] == list(tasks)
+        assert ArrayJob.from_json(job.to_json()) == job
+        seen += tasks
+        waiting = [task for task in waiting if task not in tasks]
+    assert sorted(seen) == [*range(25), 31, 47]
+    assert ArrayJob("x", IdSet.from_ids([1000, 1002, 1003]), 1000, 2, 0.0).array == "0,2-3%2"
+
+
+BEGAN = Evidence(began=True)
+POLICY = (
+    "Batch job submission failed: Job violates accounting/QOS policy "
+    "(job submit limit, user's size and/or time limits)"
+)
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "evidence", "kind", "text"),
+    [
+        ("COMPLETED", (0, 0), BEGAN, "lost", "its journal does not"),
+        ("COMPLETED", (0, 0), Evidence(), "lost", "tmp_root= on a disk that the nodes share"),
+        ("FAILED", (75, 0), BEGAN, "timeout", "stopped between two blocks"),
+        (
+            "FAILED",
+            (70, 0),
+            Evidence(log="worker: no run folder"),
+            "error",
+            "Its log ends: worker: no run folder",
+        ),
+        ("FAILED", (127, 0), Evidence(), "error", "could not start Python"),
+        ("FAILED", (126, 0), Evidence(), "error", "could not start Python"),
+        ("FAILED", (0, 53), Evidence(), "error", "could not write the log"),
+        ("FAILED", (15, 53), Evidence(), "error", "tmp_root="),
+        ("FAILED", (0, 9), BEGAN, "killed", "SIGKILL, perhaps for lack of memory"),
+        ("FAILED", (137, 0), BEGAN, "killed", "SIGKILL"),
+        (
+            "FAILED",
+            (0, 9),
+            Evidence(log="slurmstepd: error: Exceeded job memory limit"),
+            "out of memory",
+            "memory",
+        ),
+        ("FAILED", (137, 0), Evidence(log="Detected 1 oom-kill event(s)"), "out of memory", "memory"),
+        ("FAILED", (0, 11), BEGAN, "killed", "SIGSEGV"),
+        ("FAILED", (3, 0), BEGAN, "lost", "exit code 3"),
+        ("FAILED", (1, 0), Evidence(), "error", "exit code 1 before it could begin"),
+        ("OUT_OF_MEMORY", (0, 125), BEGAN, "out of memory", "more memory than it had"),
+        ("TIMEOUT", (0, 0), BEGAN, "timeout", "time limit"),
+        ("NODE_FAIL", (0, 0), BEGAN, "node failure", "on n1: its node failed"),
+        ("PREEMPTED", (0, 0), BEGAN, "node failure", "higher priority"),
+        ("CANCELLED", (0, 15), BEGAN, "cancelled", "it was cancelled"),
+        (LOST, None, BEGAN, "lost", "does not know it any more"),
+    ],
+)
+def test_every_state_is_judged(
+    state: str, code: tuple[int, int] | None, evidence: Evidence, kind: str, text: str
+) -> None:
+    row = Row("12", 3, state, NAME, "", "n1", code)
+    end = end_of(1003, row, evidence)
+    assert (end.task, end.kind) == (1003, kind)
+    assert end.text.startswith("Slurm job 12_3 on n1: ")
+    assert text in end.text
+    assert state == LOST or has_ended(row)
+
+
+@pytest.mark.parametrize(
+    "state", ["PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUEUED", "NEWSTATE"]
+)
+def test_what_is_not_known_to_be_over_is_not(state: str) -> None:
+    assert not has_ended(Row("1", 0, state, NAME))
+
+
+def test_tasks_that_wait_for_ever_are_known() -> None:
+    assert "time limit is below time=" in hopeless(Row("1", 0, "PENDING", NAME, "PartitionTimeLimit"))
+    assert not hopeless(Row("1", 0, "PENDING", NAME, "Resources"))
+    assert not hopeless(Row("1", 0, "RUNNING", NAME, "PartitionTimeLimit"))
+
+
+@pytest.mark.parametrize(
+    ("said", "full"),
+    [
+        (f"AssocMaxSubmitJobLimit; {POLICY}", True),
+        (f"QOSMaxSubmitJobPerUserLimit; {POLICY}", True),
+        (f"QOSMaxWallDurationPerJobLimit; {POLICY}", False),
+        ("Batch job submission failed: Invalid job array specification", True),
+        ("Batch job submission failed: Invalid qos specification", False),
+    ],
+)
+def test_a_full_queue_is_told_from_a_refusal(said: str, full: bool) -> None:
+    assert is_full(said) is full
