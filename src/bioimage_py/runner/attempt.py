@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, Self
 
 from bioimage_py.errors import StorageError
@@ -59,13 +61,20 @@ class AttemptJournal:
             "bytes": 0,
             "reason": None,
         }
-        self._blocks = BlockLog(self._files.blocks, durable=settle is not None)
+        with self._writing(self._files.blocks):
+            self._blocks = BlockLog(self._files.blocks, durable=settle is not None)
         self._values: ValueLog | None = None
         self._shown = 0.0
         self._show()
 
     def done(self, block_ids: Iterable[int], n_bytes: int = 0) -> None:
-        """Record blocks whose output is in the store."""
+        """Record blocks whose output is in the store.
+
+        Raises
+        ------
+        StorageError
+            If they cannot be recorded, here and in the methods below.
+        """
         with self._lock:
             if self._ended:
                 return  # a thread that outlived an interrupted run: the block will be done again
@@ -79,9 +88,10 @@ class AttemptJournal:
         with self._lock:
             if self._ended:
                 return
-            if self._values is None:
-                self._values = ValueLog(self._files.values)
-            self._values.add(block_id, result)
+            with self._writing(self._files.values):
+                if self._values is None:
+                    self._values = ValueLog(self._files.values)
+                self._values.add(block_id, result)
             self._record((block_id,))
 
     def failed(self, block_ids: Iterable[int], error: BaseException) -> None:
@@ -92,8 +102,9 @@ class AttemptJournal:
             "text": str(error) or type(error).__name__,
             "traceback": "".join(traceback.format_exception(error)),
         }
-        with self._lock, self._files.errors.open("a") as file:
-            file.write(json.dumps(entry, separators=(",", ":")) + "\n")
+        line = json.dumps(entry, separators=(",", ":")) + "\n"
+        with self._lock, self._writing(self._files.errors), self._files.errors.open("a") as file:
+            file.write(line)
 
     def end(self, reason: str) -> None:
         """Say why the attempt ended; nothing is recorded after that."""
@@ -117,7 +128,8 @@ class AttemptJournal:
 
     def _record(self, block_ids: Iterable[int]) -> None:
         if self._settle is None:
-            self._blocks.add(IdSet.from_ids(block_ids))
+            with self._writing(self._files.blocks):
+                self._blocks.add(IdSet.from_ids(block_ids))
             return
         self._unsettled.extend(block_ids)
         if time.monotonic() - self._settled > _EVERY:
@@ -128,13 +140,23 @@ class AttemptJournal:
             return
         try:
             self._settle()
-            if self._values is not None:
-                self._values.force_to_disk()
-            self._blocks.add(IdSet.from_ids(self._unsettled))
+            with self._writing(self._files.blocks):
+                if self._values is not None:
+                    self._values.force_to_disk()
+                self._blocks.add(IdSet.from_ids(self._unsettled))
         except OSError as error:
             raise StorageError(f"finished blocks cannot be forced to the disk: {error}") from error
         self._unsettled.clear()
         self._settled = time.monotonic()
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _writing(path: Path) -> Iterator[None]:
+        """Say which file cannot be written, and why."""
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(f"{path} cannot be written: {error.strerror}") from error
 
     def _show(self) -> None:
         self._shown = time.monotonic()
