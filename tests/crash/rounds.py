@@ -63,7 +63,11 @@ class Round:
     seed
         Decides what is run and when it is disturbed; a text that names the round.
     job_type, config
-        The backend. Its `tmp_root` is a folder of the round.
+        The backend.
+    seconds
+        What each block takes.
+    runs, marks
+        The `tmp_root`, and where the blocks leave their marks. Default: in the folder.
     """
 
     def __init__(
@@ -75,12 +79,18 @@ class Round:
         *,
         seconds: float = 0.006,
         num_workers: int = 2,
+        runs: Path | None = None,
+        marks: Path | None = None,
         **config: Any,
     ) -> None:
         self.reference = reference
         self.random = random.Random(seed)
         self.kind = self.random.choice(["copy", "function"])
-        self.output, self.runs, self.marks = folder / "out.zarr", folder / "runs", folder / "marks"
+        self.output, self.runs, self.marks = (
+            folder / "out.zarr",
+            runs or folder / "runs",
+            marks or folder / "marks",
+        )
         self.marks.mkdir(parents=True)
         self.settings = {
             "kind": self.kind,
@@ -92,7 +102,7 @@ class Round:
             "num_workers": num_workers,
             "config": {"tmp_root": str(self.runs), **config},
         }
-        self._log = (folder / "program.err").open("w+")
+        self._log = (self.marks.parent / "program.err").open("w+")
         self.process = self._start(str(PROGRAM), json.dumps(self.settings))
 
     def _start(self, *arguments: str) -> subprocess.Popen[str]:
@@ -201,12 +211,12 @@ class Round:
         done, before = self.check_journal(), self.times_done()
         values = bp.resume(self.folder)
         after = self.times_done()
+        self.check_result(values)
         assert [n for n in done if after[n] != before[n]] == [], "blocks that were recorded were done again"
         missing = IdSet.from_range(N_BLOCKS) - done
         assert all(after)
         if not orphans:
             assert [n for n in missing if after[n] != before[n] + 1] == [], "blocks were done not once"
-        self.check_result(values)
 
     def check_result(self, values: Any) -> None:
         """The output must be byte-identical, the values complete and in order, and nothing left besides."""
