@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -459,3 +460,22 @@ def test_distributed_is_imported_when_it_is_needed(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(MissingDependencyError, match=r'pip install "bioimage-py\[dask\]"'):
         DaskRunner(RunnerConfig()).map(slowly, 1)
+
+
+@pytest.mark.parametrize("system", ["PBS", "LSF", "SGE", "SLURM"])
+def test_examples_for_batch_systems_make_a_job_script(system: str) -> None:
+    jobqueue = pytest.importorskip("dask_jobqueue", reason="needs dask-jobqueue to write the job scripts")
+    page = (ROOT / "docs" / "dask.md").read_text(encoding="utf-8")
+    (example,) = [
+        part.partition("```")[0]
+        for part in page.split("```py\n")
+        if f"{system}Cluster(" in part.partition("```")[0]
+    ]
+    constructor = example[example.index(f"{system}Cluster(") :].partition("\n)")[0] + "\n)"
+    kind = partial(getattr(jobqueue, f"{system}Cluster"), scheduler_options={"dashboard_address": ":0"})
+    with eval(constructor, {f"{system}Cluster": kind}) as cluster:
+        script = cluster.job_script()
+    assert "distributed.cli.dask_worker tcp://" in script
+    assert "--nthreads 1 --memory-limit 4.00GiB --nworkers 8" in script
+    assert "--lifetime 230m" in script
+    assert " 8" in script or "=8" in script
