@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bioimage_py import errors
-from bioimage_py.cli.failure import EXIT_CODES, UnfinishedError, UsageError, failure_of
+from bioimage_py.cli.failure import EXIT_CODES, Terminated, UnfinishedError, UsageError, failure_of
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,7 @@ from bioimage_py.cli.failure import EXIT_CODES, UnfinishedError, UsageError, fai
         (ValueError("from the depths of a library"), 70),
         (ZeroDivisionError("a bug"), 70),
         (KeyboardInterrupt(), 130),
+        (Terminated(), 143),
         (errors.RunInterrupted("no", [1]), 130),
     ],
 )
@@ -85,3 +86,18 @@ def test_an_interrupt_that_a_library_turned_into_another_error_is_one() -> None:
     error = ImportError("initialization failed")
     error.__cause__ = KeyboardInterrupt()
     assert failure_of(error).exit_code == 130
+
+
+def test_jobs_that_go_on_are_told_with_how_to_wait_for_them_and_how_to_stop_them() -> None:
+    said = (
+        "interrupted: 0 of 3 blocks are done and stay written. Slurm job 7 goes on without this process. To wait for the "
+        "rest: bioimage_py.resume('/my runs/1'). To stop it: bioimage-py cancel '/my runs/1', or scancel 7"
+    )
+    cause = errors.RunInterrupted(said, [], [0, 1, 2], "/my runs/1")
+    failure = failure_of(UnfinishedError(cause, (), ((0, 3),), ["bioimage-py", "resume", "/my runs/1"]))
+    assert failure.message == "no block is done yet"
+    assert failure.advice == (
+        "Slurm job 7 goes on without this process",
+        "to wait for the rest: bioimage-py resume '/my runs/1'",
+        "to stop it: bioimage-py cancel '/my runs/1', or scancel 7",
+    )

@@ -10,7 +10,7 @@ from bioimage_py.cli import command
 from bioimage_py.cli.failure import EXIT_CODES
 from tests.cli.conftest import Call
 
-VERBS = ("copy", "info", "plan", "verify")
+VERBS = ("cancel", "config", "copy", "info", "plan", "resume", "runs", "status", "verify")
 
 
 def test_the_bare_command_prints_help_and_fails(call: Call) -> None:
@@ -41,6 +41,8 @@ def test_help_explains_exit_codes_and_shows_examples(words: list[str], call: Cal
     ("words", "message"),
     [
         (["frobnicate"], "invalid choice: 'frobnicate'"),
+        (["stat", "x"], "did you mean status?"),
+        (["status", "x", "--wacth"], "did you mean --watch?"),
         (["copy"], "required: INPUT, OUTPUT"),
         (["copy", "a", "b", "--chunk", "3"], "'--chunk' '3' is not understood"),
         (["copy", "-in.tif", "out.zarr", "x"], "goes after '--'"),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -16,8 +19,7 @@ import numpy as np
 import pytest
 
 from bioimage_py.sources import create_output, open_source
-
-COMMAND = [sys.executable, "-m", "bioimage_py"]
+from tests.cli.runs import COMMAND, long_copy, until
 
 
 def test_help_is_quick_because_no_heavy_library_is_loaded() -> None:
@@ -118,9 +120,103 @@ def test_what_ctrl_c_left_out_is_what_the_told_command_copies(many_blocks: Path,
         assert np.array_equal(a[...], b[...])
 
 
+@pytest.mark.parametrize("job_type", ["local", "subprocess"])
+def test_sigterm_ends_as_ctrl_c_does_and_the_told_command_finishes(job_type: str, tmp_path: Path) -> None:
+    with long_copy(tmp_path, "--job-type", job_type) as (process, folder):
+        process.send_signal(signal.SIGTERM)
+        stdout, stderr = process.communicate(timeout=20)
+    assert (process.returncode, stdout) == (143, "")
+    said, told = stderr.splitlines()
+    assert said.startswith("bioimage-py: ended by SIGTERM: ")
+    assert told == f"  to finish it: bioimage-py resume {folder}"
+    until(lambda: not workers_of(folder))
+    subprocess.run([*COMMAND, "resume", folder, "--quiet"], check=True)
+    assert not folder.exists()
+    with open_source(tmp_path / "many.zarr") as a, open_source(tmp_path / "copied.zarr") as b:
+        assert np.array_equal(a[...], b[...])
+
+
+def test_sigterm_before_there_is_anything_to_finish(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "never.npy")
+    process = subprocess.Popen([*COMMAND, "info", tmp_path / "never.npy"], stderr=subprocess.PIPE)
+    with (tmp_path / "never.npy").open("wb"):  # opens once the other side reads
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=20)
+    assert stderr == b"bioimage-py: ended by SIGTERM: stopped before it was done\n"
+    assert process.returncode == 143
+
+
+def test_a_run_is_cancelled_from_another_terminal(tmp_path: Path) -> None:
+    with long_copy(tmp_path, "--job-type", "subprocess") as (process, folder):
+        second = subprocess.run([*COMMAND, "resume", folder], capture_output=True, text=True, check=False)
+        assert second.returncode == 2
+        assert f"is being run by process {process.pid}" in second.stderr
+        done = subprocess.run([*COMMAND, "cancel", folder], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"told process {process.pid} to stop" in done.stdout
+        assert f"to do the rest: bioimage-py resume {folder}\n" in done.stdout
+        _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "bioimage-py: interrupted: " in stderr
+    until(lambda: not workers_of(folder))
+
+
+def test_a_run_is_watched_to_its_end_in_lines(tmp_path: Path) -> None:
+    with long_copy(tmp_path, "--resumable") as (process, folder):
+        words = ["status", folder, "--watch", "--interval", "0.1s"]
+        watched = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False)
+        assert process.wait(20) == 0
+    assert (watched.returncode, watched.stderr) == (0, "")
+    *looks, last = watched.stdout.splitlines()
+    assert looks[0].startswith("running · ")
+    assert "of 8,192 (" in looks[0]
+    assert last == f"the run has ended and its folder {folder} is gone, as it is when all blocks are done"
+
+
+def test_a_run_whose_process_is_killed_is_seen_to_have_stopped(tmp_path: Path) -> None:
+    with long_copy(tmp_path, "--resumable") as (process, folder):
+        words = ["status", folder, "--watch", "--interval", "0.1s"]
+        with subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, text=True) as watching:
+            assert watching.stdout is not None
+            assert watching.stdout.readline().startswith("running")
+            process.kill()
+            process.wait()
+            seen = watching.stdout.read()
+    assert watching.returncode == 3
+    assert "state:      stopped\n" in seen
+    assert f"to finish:  bioimage-py resume {folder}\n" in seen
+    assert "1 died" in seen
+
+
+def test_a_run_is_watched_in_place_and_ctrl_c_ends_only_the_watching(tmp_path: Path) -> None:
+    with long_copy(tmp_path, "--resumable") as (process, folder):
+        master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 60, 0, 0))
+        words = [*COMMAND, "status", str(folder), "--watch", "--interval", "0.1s"]
+        with subprocess.Popen(words, stdout=slave, stderr=slave) as watching:
+            os.close(slave)
+            drawn = _read_until(master, b"\x1b[J")
+            watching.send_signal(signal.SIGINT)
+            drawn += _read_until(master, b"the run goes on")
+        os.close(master)
+        assert watching.returncode == 0, drawn
+        assert process.poll() is None
+    lines = drawn.decode().split("\r\n")
+    assert lines[0].startswith("run:        ")
+    assert "Ctrl-C ends the looking, not the run" in lines
+    assert max(len(line) for line in lines[: lines.index("Ctrl-C ends the looking, not the run")]) == 59
+    assert drawn.count(b"\x1b[J") >= 2
+
+
+def workers_of(folder: Path) -> list[str]:
+    """Return the worker processes of a run."""
+    listed = subprocess.check_output(["ps", "-eo", "args"], text=True).splitlines()
+    return [line for line in listed if "bioimage_py.runner.worker" in line and str(folder) in line]
+
+
 def _read_until(terminal: int, words: bytes) -> bytes:
     data, end = b"", time.monotonic() + 30
-    while words not in data and time.monotonic() < end and select.select([terminal], [], [], 5)[0]:
+    while words not in data and time.monotonic() < end and select.select([terminal], [], [], 30)[0]:
         try:
             data += os.read(terminal, 65536)
         except OSError:  # the other side is closed

@@ -62,6 +62,12 @@ def test_an_empty_run_is_complete() -> None:
     assert progress_text("copying", progress(0, 0, seconds=0)) == "copying 100 % · 0 of 0 blocks · -- MB/s"
 
 
+def test_what_was_done_before_makes_the_rest_no_faster() -> None:
+    assert progress_text("copying", progress(3000), before=(2000, 2000 * 10**6)) == (
+        "copying  75 % · 3,000 of 4,000 blocks · 100 MB/s · 10 s left"
+    )
+
+
 def test_failed_blocks_are_counted() -> None:
     assert progress_text("copying", progress(1000, failed=2)).endswith("2 failed")
 

@@ -28,6 +28,9 @@ from bioimage_py.cli.wording import in_options
         ("name one, for example open_source('a b.n5', 'raw')", "name one, for example --key raw"),
         ("give a pattern, for example open_source('slices', '*.tif')", "give a pattern, for example --pattern '*.tif'"),
         ("the block_shape.", "the --block-shape."),
+        ("Give tmp_root= a folder that you can write", "Give --run-folders a folder that you can write"),
+        ("To finish: bioimage_py.resume('/my runs/1')", "To finish: bioimage-py resume '/my runs/1'"),
+        ("it took longer than task_timeout", "it took longer than --task-timeout"),
     ],
 )  # fmt: skip
 def test_arguments_become_options(library: str, command: str) -> None:

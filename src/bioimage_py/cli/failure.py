@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -220,8 +221,11 @@ def _unfinished(error: UnfinishedError) -> Failure:
     message = in_options(text)
     if interrupted and error.done is not None:
         message = _what_is_done(error.done, error.left)
-        # What a backend has to say about jobs that go on.
-        advice = [in_options(text.partition(_STAY)[2]), *advice] if text.partition(_STAY)[2] else advice
+        # What a backend has to say about jobs that go on: how to wait for them is the same command.
+        goes_on = "" if folder is None else text.partition(_STAY)[2]
+        if goes_on:
+            message = message if error.done else "no block is done yet"
+            advice = [re.sub("^To ", "to ", line) for line in in_options(goes_on).split(". ")]
     code = (_interruption(cause) or INTERRUPTED) if interrupted else UNFINISHED
     return Failure(type(cause).__name__, message, code, tuple(advice), details)
 

@@ -65,7 +65,7 @@ def _check_no_results(folder: RunFolder) -> None:
     if folder.read_run()["work"].get("keep_results"):
         raise InvalidArgumentError(
             "this run returns results to the Python program that began it, which a command has no use for: finish it "
-            f"there with bioimage_py.resume({str(folder.path)!r})"
+            f"there with resume({str(folder.path)!r})"
         )
 
 

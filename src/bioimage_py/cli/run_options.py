@@ -106,11 +106,7 @@ def run_options(args: argparse.Namespace) -> dict[str, Any]:
     _refuse(args, _PROCESSES, args.job_type != "local", "--job-type subprocess, slurm or dask")
     keeps = args.job_type != "local" or args.resumable or args.run_folders is not None
     _refuse(args, _KEEPING[1:], keeps, "--resumable or --job-type subprocess, slurm or dask")
-    fields = {
-        name: getattr(args, name)
-        for name in (*_PROCESSES, *_KEEPING)
-        if getattr(args, name) not in (None, False)
-    }
+    fields = {name: getattr(args, name) for name in _given(args, (*_PROCESSES, *_KEEPING))}
     if args.run_folders is not None:
         fields["tmp_root"] = args.run_folders
     elif args.resumable and args.job_type == "local":
@@ -126,8 +122,7 @@ def _config(args: argparse.Namespace, fields: dict[str, Any]) -> Any:
     if args.job_type == "slurm":
         from bioimage_py.runner.slurm_config import SlurmConfig
 
-        given = {name: getattr(args, name) for name in _SLURM if getattr(args, name) is not None}
-        return SlurmConfig.load(**fields, **given)
+        return SlurmConfig.load(**fields, **{name: getattr(args, name) for name in _given(args, _SLURM)})
     if args.job_type == "dask":
         from bioimage_py.runner.dask_config import DaskConfig
 
@@ -138,7 +133,12 @@ def _config(args: argparse.Namespace, fields: dict[str, Any]) -> Any:
 
 
 def _refuse(args: argparse.Namespace, names: tuple[str, ...], fits: bool, needed: str) -> None:
-    given = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name) not in (None, False)]
+    given = [f"--{name.replace('_', '-')}" for name in _given(args, names)]
     if given and not fits:
         msg = f"{' and '.join(given)} {'needs' if len(given) == 1 else 'need'} {needed}"
         raise UsageError(msg, f"{PROGRAM} {args.verb}")
+
+
+def _given(args: argparse.Namespace, names: tuple[str, ...]) -> list[str]:
+    """Return those of some options that were given; 0 is a value, not an option that was left out."""
+    return [name for name in names if getattr(args, name) is not None and getattr(args, name) is not False]

@@ -7,10 +7,9 @@ import warnings
 from pathlib import Path
 
 from bioimage_py.errors import BioimagePyError, BioimagePyWarning, SourceNotFoundError
-from bioimage_py.runner.folder_runner import FolderRunner
 from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.runner.run_in_hand import in_hand
 from bioimage_py.runner.run_status import RunStatus, StatusReader
-from bioimage_py.runner.selection import restored_runner
 from bioimage_py.runner.slurm_config import SlurmConfig
 
 __all__ = ["look_at", "named_run", "shown_path", "usual_places"]
@@ -64,11 +63,9 @@ def look_at(reader: StatusReader, folder: RunFolder) -> RunStatus:
     status = reader.look()
     if status.state != "unfinished" or not status.rounds:
         return status
-    run = folder.read_run()
     try:
-        runner = restored_runner(status.job_type, run["config"])
-        in_hand = isinstance(runner, FolderRunner) and runner.open_round(folder) is not None
+        held = in_hand(folder)
     except BioimagePyError as error:
-        warnings.warn(f"whether tasks still run is not known: {error}", BioimagePyWarning, stacklevel=2)
+        warnings.warn(f"whether its tasks still run is not known: {error}", BioimagePyWarning, stacklevel=2)
         return status
-    return reader.look(in_hand=True) if in_hand else status
+    return reader.look(in_hand=True) if held else status

@@ -18,6 +18,7 @@ from bioimage_py.runner.run_status import RunStatus, StatusReader
 
 __all__ = ["run_status"]
 
+_CLUSTER_INTERVAL = 5.0
 _REMOVAL = 2.0
 """Seconds that removing the folder of a finished run may take."""
 
@@ -46,7 +47,8 @@ def _watch(folder: RunFolder, interval: float, console: Console) -> int:
             screen.show(status)
             if status.state != "running":
                 break
-            time.sleep(interval)
+            # Where nobody waits for the run, each look asks the cluster.
+            time.sleep(interval if status.driver is not None else max(interval, _CLUSTER_INTERVAL))
     except Terminated:
         raise
     except KeyboardInterrupt:

@@ -47,18 +47,17 @@ def without_credentials(text: str) -> str:
 
 
 def handle_text(folder: RunFolder, number: int) -> str:
-    """Return what the backend calls a round, empty where it has no name for it."""
+    """Return what the backend calls a round, such as `"job 17"`, empty where it has no name for it."""
     try:
         handle = folder.read_handle(number) if number >= 0 else None
     except StorageError:
         return ""
     if handle is None:
         return ""
-    return ", ".join(
-        f"{name} {' '.join(map(str, value)) if isinstance(value, list) else value}"
-        for name, value in handle.items()
-        if isinstance(value, (str, int, float, list))
-    )
+    jobs, address = handle.get("jobs"), handle.get("address")
+    if isinstance(jobs, list) and jobs:
+        return f"job{'s' if len(jobs) > 1 else ''} {', '.join(map(str, jobs))}"
+    return without_credentials(f"at {address}") if isinstance(address, str) else ""
 
 
 def n_tasks_of(folder: RunFolder, number: int) -> int:

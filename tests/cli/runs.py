@@ -1,0 +1,86 @@
+"""Runs that stopped before their end, made with the command itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bioimage_py.cli import main
+from bioimage_py.sources import create_output, open_source
+
+COMMAND = [sys.executable, "-m", "bioimage_py"]
+SHAPE = (32, 32, 32)
+
+
+class BrokenRun(NamedTuple):
+    """A copy of 8 blocks of which one, number 5, could not be read."""
+
+    folder: Path
+    input: Path
+    output: Path
+    broken: Path
+    good: bytes
+
+    def repair(self) -> None:
+        """Make the block readable again."""
+        self.broken.write_bytes(self.good)
+
+    def is_done(self) -> bool:
+        """Whether the output holds the voxels of the input."""
+        with open_source(self.input) as a, open_source(self.output) as b:
+            return bool(np.array_equal(a[...], b[...]))
+
+
+def broken_run(root: Path, *options: str) -> BrokenRun:
+    """Make a run that ends with one block missing; its folder is in `root / "runs"`."""
+    image = np.arange(32**3, dtype="uint16").reshape(SHAPE)
+    source, out = root / "in.zarr", root / "out.zarr"
+    with create_output(source, shape=SHAPE, dtype="uint16", chunks=(16, 16, 16)) as stored:
+        stored[...] = image
+    chunk = source / "c" / "1" / "0" / "1"
+    good = chunk.read_bytes()
+    chunk.write_bytes(b"rubbish")
+    words = ["copy", source, out, "--chunks", "16", "--block-shape", "16", "--workers", "1", "--quiet"]
+    assert main([*map(str, words), "--run-folders", str(root / "runs"), *options]) == 3
+    (folder,) = (root / "runs").iterdir()
+    return BrokenRun(folder, source, out, chunk, good)
+
+
+@contextmanager
+def long_copy(root: Path, *options: str) -> Iterator[tuple[Any, Path]]:
+    """Begin a copy that takes several seconds, in a process of its own; gives it and its run folder."""
+    source = root / "many.zarr"
+    with create_output(source, shape=(128, 128, 256), dtype="uint8", chunks=(64, 64, 64)) as output:
+        output[...] = np.random.default_rng(0).integers(1, 255, output.shape, np.uint8)
+    words = ["copy", source, root / "copied.zarr", "--chunks", "8", "--block-shape", "8", "--workers", "1"]
+    words += ["--run-folders", root / "runs", *options]
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        until(lambda: process.poll() is not None or _has_recorded(root / "runs"))
+        assert process.poll() is None, process.communicate()
+        (folder,) = (root / "runs").iterdir()
+        yield process, folder
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _has_recorded(runs: Path) -> bool:
+    return any(log.stat().st_size for log in runs.glob("*/attempts/*.blocks"))
+
+
+def until(true: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait for something to become true."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.02)

@@ -1,0 +1,64 @@
+"""Copies on a real Slurm cluster from the command line: left alone, looked at, cancelled, finished."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from pathlib import Path
+
+import numpy as np
+
+from bioimage_py.sources import open_source
+from tests.cli.conftest import Call, Image
+from tests.cli.runs import long_copy, until
+from tests.runner.slurm_fixtures import _slurm_cluster, slurm
+from tests.runner.slurm_lab import SlurmLab
+
+__all__ = ["_slurm_cluster", "slurm"]
+
+OPTIONS = ("--job-type", "slurm", "--mem", "800M", "--time", "10")
+
+
+def test_a_copy_on_slurm(call: Call, slurm: SlurmLab, zarr: Path, image: Image, tmp_path: Path) -> None:
+    outcome = call(
+        "copy", zarr, tmp_path / "out.zarr", *OPTIONS, "--run-folders", tmp_path / "runs", "--quiet"
+    )
+    assert outcome == (0, "", "")
+    with open_source(tmp_path / "out.zarr") as out:
+        assert np.array_equal(out[...], image)
+
+
+def test_a_partition_that_does_not_exist(call: Call, slurm: SlurmLab, zarr: Path, tmp_path: Path) -> None:
+    outcome = call(
+        "copy", zarr, tmp_path / "out.zarr", *OPTIONS, "--partition", "nope", "--run-folders", tmp_path
+    )
+    assert outcome.code == 2
+    assert "Invalid partition name specified" in outcome.err
+
+
+def test_jobs_go_on_after_ctrl_c_and_are_cancelled_and_finished(
+    call: Call, slurm: SlurmLab, tmp_path: Path
+) -> None:
+    with long_copy(tmp_path, *OPTIONS, "--tasks-per-worker", "8") as (process, folder):
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (130, "")
+    said, goes_on, wait, stop = stderr.splitlines()
+    assert said.startswith("bioimage-py: interrupted: ")
+    assert goes_on.startswith("  Slurm job ")
+    assert wait == f"  to wait for the rest: bioimage-py resume {folder}"
+    assert stop.startswith(f"  to stop it: bioimage-py cancel {folder}, or scancel ")
+    status = call("status", folder, "--json").document
+    assert status["state"] == "running"
+    assert status["driver"] is None
+    assert status["handle"].startswith("job ")
+    assert "nobody waits for it at present, 'resume' does" in call("status", folder).out
+    cancelled = call("cancel", folder)
+    assert cancelled.code == 0
+    assert cancelled.out.startswith("cancelled Slurm job ")
+    job = status["handle"].split()[1]
+    until(lambda: not subprocess.check_output(["squeue", "-h", "-j", job], text=True).strip())
+    assert call("status", folder, "--json").document["state"] == "unfinished"
+    assert call("resume", folder, "--quiet") == (0, "", "")
+    with open_source(tmp_path / "many.zarr") as a, open_source(tmp_path / "copied.zarr") as b:
+        assert np.array_equal(a[...], b[...])
