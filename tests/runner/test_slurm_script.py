@@ -96,7 +96,12 @@ def test_every_field_is_one_word_of_its_option(tmp_path: Path) -> None:
     assert all(word.startswith("--") for word in words)
 
 
-@pytest.mark.parametrize("name", ["plain", *NASTY.values()], ids=["plain", *NASTY.keys()])
+TOGETHER = "".join(value for key, value in NASTY.items() if key not in ("percent", "backslash"))
+
+
+@pytest.mark.parametrize(
+    "name", [TOGETHER, NASTY["percent"], NASTY["backslash"]], ids=["together", "percent", "backslash"]
+)
 def test_real_jobs_in_folders_of_any_name(
     tmp_path: Path,
     name: str,
@@ -108,15 +113,15 @@ def test_real_jobs_in_folders_of_any_name(
     here.mkdir()
     monkeypatch.chdir(here)
     image = np.arange(64, dtype="uint8").reshape(8, 8)
-    bp.copy(image, here / "in.zarr", chunks=(4, 4))
+    bp.copy(image, tmp_path / "in.zarr", chunks=(4, 4))
     config = slurm_config(tmp_root=here, keep_run_folder=True, tasks_per_worker=1)
     out = bp.copy(
-        here / "in.zarr",
-        here / "out.zarr",
+        tmp_path / "in.zarr",
+        tmp_path / "out.zarr",
         job_type="slurm",
         job_config=config,
         num_workers=1,
-        block_shape=(4, 4),
+        chunks=(4, 4),
     )
     np.testing.assert_array_equal(out[...], image)
     (run,) = here.glob("bioimage-run-*")

@@ -69,6 +69,7 @@ class SlurmRound:
         self._next = 0.0
         self._began = time.monotonic()
         self._silent_since: float | None = None
+        self._next_submission = 0.0
         self._reattached = bool(jobs.jobs)
         self._was_cancelled = jobs.cancelled
 
@@ -90,7 +91,7 @@ class SlurmRound:
         while len(self._ends) < self._n_tasks:
             self._submit()
             self._look()
-            if time.monotonic() >= self._next:
+            if self._home and time.monotonic() >= self._next:
                 self._ask()
             if len(self._ends) < self._n_tasks:
                 time.sleep(self._pause())
@@ -106,6 +107,7 @@ class SlurmRound:
 
     def _take(self, job: ArrayJob) -> None:
         """Count the tasks of an array as submitted."""
+        self._heard()
         self._vanished.forget(job.tasks)
         for task in job.tasks:
             self._home[task] = job
@@ -117,7 +119,7 @@ class SlurmRound:
         return {task: job for task, job in self._home.items() if task not in self._ends}
 
     def _submit(self) -> None:
-        if not self._submitter.waiting:
+        if not self._submitter.waiting or time.monotonic() < self._next_submission:
             return
         if self._jobs.cancelled:
             self._give_up(TaskEnd(0, "cancelled", "the run was cancelled before it was submitted"))
@@ -125,6 +127,7 @@ class SlurmRound:
         try:
             self._submitter.submit(self._open(), self._take)
         except SlurmSilenceError as error:
+            self._next_submission = time.monotonic() + self._interval
             self._silence(error)
             return
         if self._submitter.refusal and not self._open():

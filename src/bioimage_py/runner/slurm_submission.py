@@ -174,8 +174,11 @@ def is_full(said: str) -> bool:
     return _FULL.search(said) is not None and _NOT_FULL.search(said) is None
 
 
-def advice(said: str, config: SlurmConfig) -> str:
+def advice(said: str, config: SlurmConfig, asked: Mapping[str, int | None]) -> str:
     """Return what Slurm said, the settings that it is about, and what to do."""
+    memory = asked.get("mebibytes")
+    if memory is not None and (config.mem is None or memory > mebibytes(config.mem)):
+        said = f"{said} (asking for {memory} MiB, as less was not enough)"
     for pattern, names, hint in _ADVICE:
         if re.search(pattern, said, re.IGNORECASE):
             values = [f"{name}{_value(config, name)!r}" for name in names.split(", ") if name]

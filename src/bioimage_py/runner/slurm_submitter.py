@@ -80,7 +80,9 @@ class Submitter:
         if not number_unnumbered(self._slurm, self._jobs, note):
             return
         room = self._num_workers - sum(_used(current).values())
-        while self.waiting and room > 0 and not self.refusal and time.monotonic() >= self._full_until:
+        while self.waiting and room > 0 and not (self.refusal or self._jobs.cancelled):
+            if time.monotonic() < self._full_until:
+                return
             job = self._submit_one(room, bool(current))
             if job is not None:
                 room -= min(job.throttle, len(job.tasks))
@@ -90,6 +92,9 @@ class Submitter:
         tasks, offset = next_array(self.waiting, self._array_size(), self._limit)
         folder, number, config = self._jobs.folder, self._jobs.number, self._config
         job = self._jobs.intend(tasks, offset, min(room, len(tasks)))
+        if self._jobs.cancelled:  # by another process, meanwhile
+            self._jobs.withdraw(job)
+            return None
         chosen = options(config, folder, number, job, self._jobs.asked)
         try:
             job.number = self._slurm.submit(
@@ -113,7 +118,7 @@ class Submitter:
 
     def _take_refusal(self, said: str, n_tasks: int, others: bool) -> None:
         if not is_full(said):
-            self.refusal = advice(said, self._config)
+            self.refusal = advice(said, self._config, self._jobs.asked)
             return
         if n_tasks > 1:
             self._limit = n_tasks // 2
@@ -127,7 +132,7 @@ class Submitter:
                 self._said_full = True
                 _log.warning("Slurm takes no more jobs now (%s); the rest waits until some have ended", said)
             return
-        self.refusal = advice(said, self._config)
+        self.refusal = advice(said, self._config, self._jobs.asked)
 
     def widen(self, current: Mapping[int, ArrayJob]) -> None:
         """Let the last array run more tasks at once where earlier ones have ended."""
