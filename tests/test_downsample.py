@@ -223,8 +223,11 @@ def test_how_labels_are_recognised(tmp_path: Path) -> None:
 )
 def test_averaged_labels_are_warned_of(options: Any) -> None:
     labels = blobs("uint32")
-    with pytest.warns(BioimagePyWarning, match="mixes the numbers of labels.*look like labels.*kind='image'"):
+    with pytest.warns(
+        BioimagePyWarning, match="mixes the numbers of labels.*look like labels.*kind='image'"
+    ) as warned:
         bp.downsample(labels, 2, **options)
+    assert warned[0].filename == __file__
     bp.downsample(labels, 2, kind="image", **options)
     with pytest.warns(BioimagePyWarning, match="are labels"):
         bp.downsample(blobs("uint8"), 2, kind="labels", **options)

@@ -12,7 +12,7 @@ from skimage.transform import resize
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
-from bioimage_py.wrapper import ResizedSource, tiling
+from bioimage_py.wrapper import AffineSource, ResizedSource, tiling
 from bioimage_py.wrapper.splines import nearest
 from tests.sources.contract import textured
 from tests.wrapper.stored import DTYPES, ZYX, ChunkedSource, arrays, check_reads
@@ -112,6 +112,19 @@ def test_reads_only_the_region_and_its_halo() -> None:
     ResizedSource(source, (50, 50), 1)[10:20, 5]
     ResizedSource(source, (50, 50), 3)[20:21, 40:41]
     assert source.reads == [Box((20, 10), (40, 12)), Box((25, 65), (57, 97))]
+
+
+def test_chunks_that_neighbours_share_are_kept_during_a_run() -> None:
+    source = ChunkedSource(textured((40, 40), "uint8"), (8, 8))
+    eye = [[1, 0, 0], [0, 1, 0]]
+    for wrapper, kept in (
+        (ResizedSource(source, (20, 20)), 5),
+        (ResizedSource(source, (20, 20), 1), tiling.OVERLAP_BYTES),
+        (ResizedSource(source, (20, 20), 0, True), tiling.OVERLAP_BYTES),
+        (AffineSource(source, eye), tiling.OVERLAP_BYTES),
+    ):
+        assert wrapper.for_run(3, 5).inputs[0].tuned == (3, kept)
+    assert ResizedSource(source, (20, 20), 1).for_run(3, 2**40).inputs[0].tuned == (3, 2**40)
 
 
 def test_metadata_follow() -> None:

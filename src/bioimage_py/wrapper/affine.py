@@ -13,14 +13,14 @@ import numpy.typing as npt
 from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources import AnyArray
+from bioimage_py.sources import AnyArray, Source
 from bioimage_py.wrapper.arguments import checked_number, checked_whole, holds
 from bioimage_py.wrapper.base import WrapperSource
 from bioimage_py.wrapper.registration import register_wrapper
 from bioimage_py.wrapper.rounding import rounded
 from bioimage_py.wrapper.scaled_metadata import rescaled
 from bioimage_py.wrapper.splines import prefilter
-from bioimage_py.wrapper.tiling import parts_of
+from bioimage_py.wrapper.tiling import OVERLAP_BYTES, parts_of
 
 __all__ = ["AffineSource"]
 
@@ -125,6 +125,10 @@ class AffineSource(WrapperSource):
             sizes = tuple(along) if all(size > 0 for size in along) else None
         units = None if sizes is None else metadata.units
         return replace(metadata, voxel_size=sizes, units=units, origin=None, channel_names=None)
+
+    def for_run(self, threads: int, cache_bytes: int) -> Source:
+        """Return a twin on a tuned input, which keeps what neighbouring regions share of its chunks."""
+        return super().for_run(threads, max(cache_bytes, OVERLAP_BYTES))
 
     def _read(self, box: Box) -> AnyArray:
         out = np.full(box.shape, self.fill_value, self.dtype)

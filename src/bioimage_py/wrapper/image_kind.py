@@ -70,5 +70,5 @@ def warn_if_labels_are_mixed(source: Source, kind: str | None, how: str) -> None
             f"{how} mixes the numbers of labels: {source.name}{why or ' are labels'}. "
             "Use method='mode', or say kind='image' if it is an image",
             BioimagePyWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,16 +10,18 @@ import numpy as np
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources import AnyArray
+from bioimage_py.sources import AnyArray, Source
 from bioimage_py.wrapper.arguments import checked_whole
 from bioimage_py.wrapper.base import WrapperSource
 from bioimage_py.wrapper.registration import register_wrapper
 from bioimage_py.wrapper.rounding import rounded
 from bioimage_py.wrapper.scaled_metadata import rescaled
 from bioimage_py.wrapper.splines import AxisWeights, axis_weights, nearest
-from bioimage_py.wrapper.tiling import parts_of
+from bioimage_py.wrapper.tiling import OVERLAP_BYTES, parts_of
 
 __all__ = ["ResizedSource"]
+
+_SLAB_BYTES = 2**20
 
 
 @register_wrapper("resized")
@@ -87,10 +90,15 @@ class ResizedSource(WrapperSource):
         # Where an axis shrinks most, the least is left to do for the others.
         self._changed.sort(key=lambda axis: pairs[axis][1] / max(1, pairs[axis][0]))
         self._exact = self.order == 0 and not any(self._sigma)
+        self._cell: tuple[int, ...] | None = None
         if self.chunks is not None:
+            # What a chunk of the input becomes; where that is less than a chunk, blocks of the result are larger.
+            self._cell = tuple(
+                max(1, round(c * b / max(1, a))) for c, (a, b) in zip(self.chunks, pairs, strict=True)
+            )
             self.chunks = tuple(
-                min(max(c, round(c * b / max(1, a))), max(1, b))
-                for c, (a, b) in zip(self.chunks, pairs, strict=True)
+                min(max(c, cell), max(1, n))
+                for c, cell, n in zip(self.chunks, self._cell, self.shape, strict=True)
             )
 
     def parameters(self) -> dict[str, Any]:
@@ -104,10 +112,14 @@ class ResizedSource(WrapperSource):
         metadata = self.inputs[0].metadata.fitting(self.ndim)
         return rescaled(metadata, factors, [(factor - 1) / 2 for factor in factors])
 
+    def for_run(self, threads: int, cache_bytes: int) -> Source:
+        """Return a twin on a tuned input, which keeps what neighbouring regions share of its chunks."""
+        return super().for_run(threads, max(cache_bytes, 0 if self._exact else OVERLAP_BYTES))
+
     def _read(self, box: Box) -> AnyArray:
         if not self._changed:
             return self.read_input(box)
-        parts = list(parts_of(box, self.chunks, self._bytes_for))
+        parts = list(parts_of(box, self._cell, self._bytes_for))
         if len(parts) == 1:
             return self._part(box)
         out = np.empty(box.shape, self.dtype)
@@ -116,11 +128,11 @@ class ResizedSource(WrapperSource):
         return out
 
     def _bytes_for(self, box: Box) -> int:
-        """Return about what computing a region holds: its input, and three such blocks of floats while one axis is done."""
+        """Return about what computing a region holds: its input, and floats before and after an axis."""
         region = Box(*zip(*(self._span(axis, box) for axis in range(self.ndim)), strict=True)).size
         shrunk = min(self._extents[axis][1] / self._extents[axis][0] for axis in self._changed)
         work = (
-            0 if self._exact else 3 * max(8, self.dtype.itemsize) * max(region * min(1.0, shrunk), box.size)
+            0 if self._exact else 2 * max(8, self.dtype.itemsize) * max(region * min(1.0, shrunk), box.size)
         )
         return int(region * self.inputs[0].dtype.itemsize + work)
 
@@ -152,13 +164,29 @@ class ResizedSource(WrapperSource):
 
 def _weighted(block: AnyArray, weights: AxisWeights, axis: int) -> AnyArray:
     """Return the weighted sums along an axis, each in one fixed order so that it does not depend on the block."""
-    column = (-1,) + (1,) * (block.ndim - 1 - axis)
-    total: AnyArray | None = None
+    wide = np.dtype("complex128" if block.dtype.kind == "c" else "float64")
+    column = weights.weight.T.reshape(-1, len(weights.taps), *(1,) * (block.ndim - 1 - axis))
+    total = np.zeros((*block.shape[:axis], len(weights.taps), *block.shape[axis + 1 :]), wide)
     with np.errstate(all="ignore"):
-        for index, weight in zip(weights.taps.T, weights.weight.T, strict=True):
-            share = _picked(block, index, axis) * weight.reshape(column)
-            total = share if total is None else np.add(total, share, out=total)
-    return block if total is None else total
+        for slab in _slabs(total, axis):
+            voxels, held = block[slab].astype(wide, copy=False), total[slab]
+            share = np.empty_like(held)
+            for tap, weight in zip(weights.taps.T, column, strict=True):
+                np.multiply(_picked(voxels, tap, axis), weight, out=share)
+                held += share
+    return total
+
+
+def _slabs(total: AnyArray, axis: int) -> Iterator[tuple[slice, ...]]:
+    """Yield slabs across another axis, so small that a processor's cache holds them while all taps are added."""
+    if total.ndim == 1:
+        yield (slice(None),)
+        return
+    across = 0 if axis else 1
+    extent = total.shape[across]
+    thick = max(1, _SLAB_BYTES * extent // max(1, total.nbytes))
+    for begin in range(0, extent, thick):
+        yield (slice(None),) * across + (slice(begin, begin + thick),)
 
 
 def _picked(block: AnyArray, index: AnyArray, axis: int) -> AnyArray:

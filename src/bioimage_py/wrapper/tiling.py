@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterator
 
 from bioimage_py.geometry import Box
 
-__all__ = ["READ_BYTES", "parts_of"]
+__all__ = ["OVERLAP_BYTES", "READ_BYTES", "parts_of"]
 
 READ_BYTES = 2**25
 """Bytes that a wrapper which reads more than it returns holds at once, where the chunks of its input allow."""
+
+OVERLAP_BYTES = 2**25
+"""Decoded chunks that are kept during a run for a wrapper whose neighbouring parts read some chunks both."""
 
 
 def parts_of(
