@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import bioimage_py as bp
-from bioimage_py.errors import InvalidArgumentError, MissingDependencyError, RunnerError
+from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, MissingDependencyError, RunnerError
 from bioimage_py.runner import DaskConfig, DaskRunner, RunnerConfig
 from bioimage_py.runner.dask_task import run_dask_task
 from bioimage_py.wrapper import SimpleTransformationSource
@@ -373,6 +373,32 @@ def test_a_folder_that_workers_do_not_see(tmp_path: Path, lab: DaskLab, client: 
     with pytest.raises(RunnerError, match=r"there is no run folder .* all machines share") as caught:
         DaskRunner(config).map(slowly, 2)
     assert list(caught.value.failed_block_ids) == [0, 1]
+
+
+def test_workers_without_the_package_are_named_and_live_on(tmp_path: Path, lab: DaskLab) -> None:
+    (tmp_path / "bioimage_py.py").write_text("raise ModuleNotFoundError('not in this Python')")
+    lab.workers[0].terminate()
+    lab.workers[0].wait()
+    lab.start_workers(1, before=("env", f"PYTHONPATH={tmp_path}"))
+    config = DaskConfig(address=lab.address, tmp_root=tmp_path / "runs")
+    with pytest.raises(RunnerError, match=r"not in this Python. The workers need bioimage-py"):
+        DaskRunner(config).map(slowly, 2)
+    with distributed.Client(lab.address, set_as_default=False) as client:
+        assert client.submit(sum, [1, 2]).result() == 3
+
+
+def test_a_cluster_without_workers_is_waited_for(
+    tmp_path: Path, lab: DaskLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.workers[0].terminate()
+    lab.workers[0].wait()
+    monkeypatch.setattr("bioimage_py.runner.dask_runner._ALONE", 0.2)
+    starter = threading.Timer(1, lambda: lab.start_workers(1))
+    starter.start()
+    config = DaskConfig(address=lab.address, tmp_root=tmp_path / "runs")
+    with pytest.warns(BioimagePyWarning, match=f"{lab.address} has no workers so far"):
+        assert DaskRunner(config).map(abs, 2) == [0, 1]
+    starter.join()
 
 
 def test_threads_of_one_worker_share_it(tmp_path: Path) -> None:

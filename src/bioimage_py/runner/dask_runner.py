@@ -6,16 +6,16 @@ import contextlib
 import queue
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
 from bioimage_py.runner.base import Resources
 from bioimage_py.runner.config import RunnerConfig
 from bioimage_py.runner.dask_config import DaskConfig, distributed_library
 from bioimage_py.runner.dask_connection import Connection, UnreachableError
-from bioimage_py.runner.dask_task import run_dask_task
 from bioimage_py.runner.driver import driver_alive, interrupt_driver
 from bioimage_py.runner.folder_runner import FolderRunner, Watch
 from bioimage_py.runner.journal import Journal, Progress
@@ -30,6 +30,15 @@ _GRACE = 0.8
 
 _PATIENCE = 60.0
 """Seconds within which a few words of a task that has ended must arrive."""
+
+_CALL = (
+    "__import__('bioimage_py.runner.dask_task', fromlist=['*']).run_dask_task(path, number, task, timeout)"
+)
+"""What a worker evaluates. A function of ours would be imported as the message arrives, where a failure (the package is
+missing, or made for another Python) ends the worker's connection instead of the task."""
+
+_ALONE = 60.0
+"""Seconds without an answer after which somebody should know that there are no workers."""
 
 _LOST = "the connection to the Dask scheduler was lost"
 
@@ -173,6 +182,7 @@ class _Round:
         self._folder, self._number, self._timeout = folder, number, timeout
         self._running: dict[int, Any] = {}
         self._answers: queue.Queue[int] = queue.Queue()
+        self._silent_since = time.monotonic()
 
     def run(self, n_tasks: int, at_once: int, watch: Watch) -> list[TaskEnd]:
         waiting = deque(range(n_tasks))
@@ -186,8 +196,10 @@ class _Round:
                     task = self._answers.get(timeout=0.1)
                 except queue.Empty:
                     if self._client.status == "running":
+                        self._look_for_workers()
                         continue
                     return ends + self._all(waiting, "lost", _LOST)
+                self._silent_since = time.monotonic()
                 end = self._end_of(task, self._running.pop(task))
                 ends.append(end)
                 if end.kind == "cancelled":
@@ -197,13 +209,29 @@ class _Round:
             self._abandon()
         return ends
 
+    def _look_for_workers(self) -> None:
+        if time.monotonic() < self._silent_since + _ALONE:
+            return
+        self._silent_since = float("inf")  # said once
+        if not self._client.nthreads():
+            warnings.warn(
+                f"the Dask cluster at {self._client.scheduler.address} has no workers so far: the run waits for some. Ctrl-C "
+                "stops it",
+                BioimagePyWarning,
+                stacklevel=2,
+            )
+
     def _submit(self, task: int) -> None:
+        what = {
+            "path": str(self._folder.path),
+            "number": self._number,
+            "task": task,
+            "timeout": self._timeout,
+        }
         future = self._client.submit(
-            run_dask_task,
-            str(self._folder.path),
-            self._number,
-            task,
-            self._timeout,
+            eval,
+            _CALL,
+            what,
             key=_key(self._folder, self._number, task),
             pure=False,
             retries=0,
@@ -222,7 +250,10 @@ class _Round:
         if status == "error":
             raised = future.exception()
             kind = "killed" if type(raised).__name__ == "KilledWorker" else "error"
-            return TaskEnd(task, kind, f"{type(raised).__name__}: {raised}")
+            hint = ""
+            if isinstance(raised, ImportError):
+                hint = ". The workers need bioimage-py in their own Python"
+            return TaskEnd(task, kind, f"{type(raised).__name__}: {raised}{hint}")
         return self._end_without_answer(task, future)
 
     def _end_without_answer(self, task: int, future: Any) -> TaskEnd:
