@@ -6,6 +6,7 @@ from bioimage_py.kernels.copy_blocks import CopyKernel
 from bioimage_py.kernels.move_chunks import MoveKernel
 from bioimage_py.kernels.moving import MoveOptions, MovingKernel
 from bioimage_py.kernels.pack_shards import PackKernel
+from bioimage_py.sources.encoding import ChunkEncoding, encoding_of
 
 __all__ = ["moving_kernel"]
 
@@ -25,4 +26,7 @@ def moving_kernel(fallback: CopyKernel, options: MoveOptions | None = None) -> M
     UnsupportedFormatError
         If chunks of this input cannot be moved into this output; the message says why.
     """
-    return (MoveKernel if fallback.output.shards is None else PackKernel)(fallback, options)
+    # A source does not say that it has shards of one chunk each, but they are stored as shards.
+    made = encoding_of(fallback.output)
+    packs = isinstance(made, ChunkEncoding) and made.shards is not None
+    return (PackKernel if packs else MoveKernel)(fallback, options)

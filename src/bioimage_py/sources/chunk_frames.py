@@ -62,7 +62,10 @@ class ChunkFrames:
             if opened is None:
                 return None, False
             body, decoded_bytes = opened
-        whole = self._check.check(body, decoded_bytes)
+        found = self._check.check(body, decoded_bytes)
+        if found == "odd":
+            return None, False
+        whole = found == "whole"
         if self._keeps_header:
             return (stored,), whole
         if not self._steps and not self._wraps:

@@ -149,7 +149,9 @@ def _peeled(
         off.append(a.pop()[0])
     while a != b and b and b[-1] == ("crc32c",):
         on.insert(0, b.pop()[0])
-    if a and b and a[:-1] == b[:-1] and a[-1] != b[-1] and a[-1] in _DEFLATES and b[-1] in _DEFLATES:
+    # A new header needs the length of what is inside, which is only known behind codecs that keep it.
+    known = all(step[0] == "shuffle" for step in a[:-1])
+    if known and a and b and a[:-1] == b[:-1] and a != b and a[-1] in _DEFLATES and b[-1] in _DEFLATES:
         off.append(a.pop()[0])
         on.insert(0, b.pop()[0])
     return tuple(a), tuple(off), tuple(b), tuple(on)

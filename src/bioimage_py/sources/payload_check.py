@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import google_crc32c
 import imagecodecs
@@ -19,6 +19,7 @@ _ZSTD_MAGIC = 0xFD2FB528
 _SKIPPABLE = range(0x184D2A50, 0x184D2A60)
 _LENGTH_KNOWN = ("zstd", "gzip", "zlib", "blosc")
 _SIZE_KEPT = ("shuffle",)
+Finding = Literal["whole", "untold", "odd"]
 _codecs: Any = imagecodecs  # its stubs ask for bytes, but any buffer is taken
 
 
@@ -31,11 +32,6 @@ class PayloadCheck:
         What was applied to the voxels, in the order of writing.
     inflate
         Whether to inflate zlib streams, which say nothing of their length; not needed if they are inflated anyway.
-
-    Attributes
-    ----------
-    tells_length
-        Whether a chunk can be checked here; otherwise only decoding it shows whether it is whole.
     """
 
     def __init__(self, codecs: tuple[CodecStep, ...], *, inflate: bool = True) -> None:
@@ -45,15 +41,16 @@ class PayloadCheck:
             self._checksums.append(names.pop())
         self._last = names.pop() if names and names[-1] not in _SIZE_KEPT else ""
         self._inflate = inflate
-        self.tells_length = self._last in ("", *_LENGTH_KNOWN) and all(name in _SIZE_KEPT for name in names)
+        self._tells_length = self._last in ("", *_LENGTH_KNOWN) and all(name in _SIZE_KEPT for name in names)
 
-    def check(self, stored: StoredBytes, decoded_bytes: int) -> bool:
+    def check(self, stored: StoredBytes, decoded_bytes: int) -> Finding:
         """Check a chunk that shall have so many bytes when it is decoded.
 
         Returns
         -------
-        bool
-            Whether that could be told. If not, the chunk has to be decoded to be sure of it.
+        Finding
+            `"whole"`; `"untold"` where only decoding the chunk can tell; `"odd"` where it is cut, or has more parts than it
+            needs, so that it should be encoded anew if it can be decoded.
 
         Raises
         ------
@@ -62,20 +59,20 @@ class PayloadCheck:
         """
         for name in self._checksums:
             stored = _without_checksum(name, stored)
-        if not self.tells_length:
-            return False
+        if not self._tells_length:
+            return "untold"
         if self._last == "zstd":
-            return _check_zstd(stored, decoded_bytes)
+            return "whole" if _check_zstd(stored, decoded_bytes) else "untold"
         if self._last == "blosc":
             _check_blosc(stored, decoded_bytes)
         elif self._last == "gzip":
-            return _check_gzip(stored, decoded_bytes)
+            return "whole" if _check_gzip(stored, decoded_bytes) else "odd"
         elif self._last == "zlib":
             if self._inflate:
                 inflated(stored.read(), "zlib", decoded_bytes)
         elif stored.length != decoded_bytes:
             raise StorageError(f"it has {stored.length} bytes where {decoded_bytes} are expected")
-        return True
+        return "whole"
 
 
 def crc32c_bytes(data: bytes) -> bytes:
@@ -110,7 +107,7 @@ def _check_gzip(stored: StoredBytes, decoded_bytes: int) -> bool:
     if stored.at(0, 3) != b"\x1f\x8b\x08" or stored.length < 18:
         raise StorageError("it is no gzip stream")
     (found,) = struct.unpack("<I", stored.at(-4, 4))
-    # Otherwise it is cut, or has several members, of which this is the length of the last.
+    # Otherwise it is cut, something follows it, or it has several members, of which this is the length of the last.
     return bool(found == decoded_bytes & 0xFFFFFFFF)
 
 
