@@ -184,6 +184,12 @@ def test_one_factor_leaves_channels_and_time_points_alone() -> None:
     assert bp.downsample(image.array, 2).shape == (2, 1, 4, 5)
 
 
+def test_arrays_without_voxels_and_without_axes() -> None:
+    for options in ({}, {"method": "mode"}):
+        assert bp.downsample(np.zeros((0, 5), "uint8"), 2, **options).shape == (0, 3)
+        assert bp.downsample(np.array(7), 2, **options) == 7
+
+
 def test_the_method_chosen_by_kind() -> None:
     for dtype, kind, method in (
         ("uint8", None, "mean"), ("float32", None, "mean"), ("uint32", None, "mode"), ("int64", None, "mode"),
@@ -212,8 +218,8 @@ def test_how_labels_are_recognised(tmp_path: Path) -> None:
         bp.copy(small, tmp_path / path)
         with bp.open_source(tmp_path / path) as source:
             assert looks_like_labels(source) is expected, path
-    told = ChunkedSource(small, metadata=ImageMetadata(attributes={"image-label": {"version": "0.4"}}))
-    assert looks_like_labels(told)
+    for attributes in ({"image-label": {"version": "0.4"}}, {"ome": {"version": "0.5", "image-label": {}}}):
+        assert looks_like_labels(ChunkedSource(small, metadata=ImageMetadata(attributes=attributes)))
     assert looks_like_labels(ThresholdSource(small, 3))
     assert not looks_like_labels(ChunkedSource(small))
 

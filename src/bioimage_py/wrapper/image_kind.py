@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
@@ -31,7 +32,11 @@ def looks_like_labels(source: Source) -> bool:
     """
     if source.dtype.kind not in "biu":
         return False
-    if source.dtype.kind == "b" or source.dtype.itemsize >= 4 or "image-label" in source.metadata.attributes:
+    if source.dtype.kind == "b" or source.dtype.itemsize >= 4:
+        return True
+    attributes = source.metadata.attributes
+    ome = attributes.get("ome")
+    if "image-label" in attributes or (isinstance(ome, Mapping) and "image-label" in ome):
         return True
     return any(_FOLDERS & set(_names(leaf)) for leaf in leaves(source))
 

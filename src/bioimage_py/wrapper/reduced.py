@@ -128,7 +128,7 @@ def checked_factors(factors: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
         )
     checked = tuple(checked_whole(f, f"the factor of axis {axis}", 1) for axis, f in enumerate(factors))
     for axis, (factor, extent) in enumerate(zip(checked, shape, strict=True)):
-        if factor > max(1, extent):
+        if factor > extent > 0:
             raise InvalidArgumentError(
                 f"the factor {factor} of axis {axis} is larger than the axis, which has {extent} voxels (shape {shape}); "
                 "give one factor per axis, 1 for axes that are kept"
