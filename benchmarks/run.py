@@ -119,9 +119,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
             factor = mid["peer"] / mid["ours"]
             peer, ratio = f"{mid['peer']:.2f}", f"**{factor:.1f}**"
             block = "×".join(map(str, result["block_shapes"]["peer"]))
-        lines.append(
-            f"| {result['title']} | {mid['ours']:.2f} | {peer} | {block} | {ratio} | {loop} |"
-        )
+        lines.append(f"| {result['title']} | {mid['ours']:.2f} | {peer} | {block} | {ratio} | {loop} |")
     return "\n".join(lines) + "\n"
 
 
