@@ -54,15 +54,19 @@ def broken_run(root: Path, *options: str) -> BrokenRun:
 
 
 @contextmanager
-def long_copy(root: Path, *options: str) -> Iterator[tuple[Any, Path]]:
-    """Begin a copy that takes several seconds, in a process of its own; gives it and its run folder."""
+def long_copy(root: Path, *options: str, background: bool = False) -> Iterator[tuple[Any, Path]]:
+    """Begin a copy that takes several seconds, in a process of its own; gives it and its run folder.
+
+    In the background of a script a process begins with Ctrl-C ignored.
+    """
     source = root / "many.zarr"
     with create_output(source, shape=(128, 128, 256), dtype="uint8", chunks=(64, 64, 64)) as output:
         output[...] = np.random.default_rng(0).integers(1, 255, output.shape, np.uint8)
     words = ["copy", source, root / "copied.zarr", "--chunks", "8", "--block-shape", "8", "--workers", "1"]
     words += ["--run-folders", root / "runs", *options]
+    how = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"] if background else []
     process = subprocess.Popen(
-        [*COMMAND, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*how, *COMMAND, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
         until(lambda: process.poll() is not None or _has_recorded(root / "runs"))

@@ -101,3 +101,17 @@ def test_jobs_that_go_on_are_told_with_how_to_wait_for_them_and_how_to_stop_them
         "to wait for the rest: bioimage-py resume '/my runs/1'",
         "to stop it: bioimage-py cancel '/my runs/1', or scancel 7",
     )
+
+
+def test_what_a_backend_says_of_its_tasks_comes_before_the_command_that_finishes() -> None:
+    said = (
+        "interrupted: 1 of 3 blocks are done and stay written. Its tasks on the cluster are cancelled. To finish: "
+        "bioimage_py.resume('/runs/1')"
+    )
+    cause = errors.RunInterrupted(said, [0], [1, 2], "/runs/1")
+    failure = failure_of(UnfinishedError(cause, ((0, 1),), ((1, 3),), ["bioimage-py", "resume", "/runs/1"]))
+    assert failure.message == "1 of 3 blocks is done and stays written"
+    assert failure.advice == (
+        "Its tasks on the cluster are cancelled",
+        "to finish it: bioimage-py resume /runs/1",
+    )

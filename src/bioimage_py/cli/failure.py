@@ -221,11 +221,14 @@ def _unfinished(error: UnfinishedError) -> Failure:
     message = in_options(text)
     if interrupted and error.done is not None:
         message = _what_is_done(error.done, error.left)
-        # What a backend has to say about jobs that go on: how to wait for them is the same command.
-        goes_on = "" if folder is None else text.partition(_STAY)[2]
-        if goes_on:
+        # What a backend has to say about its jobs; where they go on, waiting for them is the same command.
+        said = "" if folder is None else text.partition(_STAY)[2]
+        lines = [re.sub("^To ", "to ", line) for line in in_options(said).rstrip(".").split(". ") if line]
+        if any(f"{PROGRAM} resume" in line for line in lines):
+            advice = lines
             message = message if error.done else "no block is done yet"
-            advice = [re.sub("^To ", "to ", line) for line in in_options(goes_on).split(". ")]
+        else:
+            advice = [*lines, *advice]
     code = (_interruption(cause) or INTERRUPTED) if interrupted else UNFINISHED
     return Failure(type(cause).__name__, message, code, tuple(advice), details)
 
