@@ -55,7 +55,7 @@ class SlurmConfig(RunnerConfig):
     python_executable
         Interpreter for workers, as the nodes see it; default: the one that is running.
     tasks_per_worker
-        Tasks to cut a run into, per task that runs at once.
+        Tasks to cut a run into, per task that runs at once. Each starts an interpreter.
     threads_per_worker
         Threads of a task; 0, the default, takes `cpus_per_task`.
     partition, account, qos, constraint, reservation
@@ -95,6 +95,7 @@ class SlurmConfig(RunnerConfig):
     """
 
     poll_interval: float = 5.0
+    tasks_per_worker: int = 2
     threads_per_worker: int = 0
     partition: str | None = None
     time: str | int | dt.timedelta | None = None

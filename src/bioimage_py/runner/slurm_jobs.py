@@ -81,8 +81,9 @@ def next_array(waiting: Sequence[int], most: int, limit: int) -> tuple[IdSet, in
 
     Examples
     --------
-    >>> next_array([3, 4, 9, 10, 11], most=10, limit=1000)
-    (IdSet([(3, 5), (9, 10)]), 0)
+    >>> tasks, offset = next_array([3, 4, 9, 10, 11], most=10, limit=1000)
+    >>> list(tasks), offset
+    ([3, 4, 9], 0)
     """
     offset = waiting[0] // most * most
     inside = [task for task in waiting[: min(most, limit)] if task < offset + most]

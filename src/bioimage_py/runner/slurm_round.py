@@ -248,9 +248,13 @@ class SlurmRound:
         """Cancel an array that would wait for ever."""
         if job.number is None or self._submitter.refusal:
             return
-        _log.warning("%s; cancelling job %s", why, job.number)
-        self._slurm.cancel([job.number])
+        try:
+            self._slurm.cancel([job.number])
+        except SlurmSilenceError as error:
+            self._silence(error)  # it is found waiting again
+            return
         self._submitter.refusal = f"{why} (job {job.number}, cancelled)"
+        _log.warning("%s", self._submitter.refusal)
         if not self._ends and not self._attempts.began:
             raise SlurmRefusalError(self._submitter.refusal)
         for task, home in self._open().items():
