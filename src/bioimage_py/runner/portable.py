@@ -6,7 +6,9 @@ Built-in kernels travel by name. Only a function that the user handed in is pick
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from bioimage_py.errors import InvalidArgumentError, MissingDependencyError, NotPortableError, StorageError
 from bioimage_py.geometry import Blocking, Box, IdSet
@@ -16,6 +18,7 @@ from bioimage_py.runner.function_work import BlockFunctionWork, ItemFunctionWork
 from bioimage_py.runner.run_folder import RunFolder
 from bioimage_py.runner.work import PortableWork
 from bioimage_py.sources import Source, SourceSpec, from_spec
+from bioimage_py.sources.location import is_url
 
 __all__ = ["load_work", "store_work"]
 
@@ -115,9 +118,31 @@ def _output(source: Source) -> SourceSpec:
 
 def _spec(source: Source) -> SourceSpec:
     try:
-        return source.to_spec()
+        spec = source.to_spec()
     except InvalidArgumentError as error:
         raise NotPortableError(str(error)) from error
+    _refuse_secrets(spec)
+    return spec
+
+
+def _refuse_secrets(spec: Any) -> None:
+    """Raise NotPortableError for URLs that may hold a credential: what is in a run folder is written to a disk."""
+    if isinstance(spec, Mapping):
+        for value in spec.values():
+            _refuse_secrets(value)
+    elif isinstance(spec, (list, tuple)):
+        for value in spec:
+            _refuse_secrets(value)
+    elif isinstance(spec, str) and is_url(spec):
+        parts = urlsplit(spec)
+        if parts.query or parts.fragment or "@" in parts.netloc:
+            where = "a query ('?…')" if parts.query else "a user or a fragment"
+            raise NotPortableError(
+                f"the URL {urlunsplit((parts.scheme, parts.netloc.rpartition('@')[2], parts.path, '', ''))} has {where}, which can "
+                "hold a credential, and credentials are not written into run folders: give it without, and the credential in the "
+                "environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS, NETRC), or run it "
+                "locally without a run folder"
+            )
 
 
 def _pickle(function: Any, folder: RunFolder) -> str:

@@ -10,10 +10,11 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import IO
+from typing import IO, Any
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.runner.folder_runner import FolderRunner, Watch
+from bioimage_py.runner.journal import Journal
 from bioimage_py.runner.rounds import TaskEnd
 from bioimage_py.runner.run_folder import RunFolder
 
@@ -21,6 +22,9 @@ __all__ = ["SubprocessRunner"]
 
 _GRACE = 0.7
 """Seconds that a worker gets to finish its block when it is told to stop."""
+
+_PATIENCE = 120
+"""Seconds that another Python gets to import the package, which takes long from a busy network disk."""
 
 _TOO_LONG = "it took longer than task_timeout"
 
@@ -39,6 +43,12 @@ class SubprocessRunner(FolderRunner):
 
     job_type = "subprocess"
 
+    def execute(self, work: Any, num_workers: int, **options: Any) -> Journal:
+        """Process the work in worker processes, if the Python that is asked for can be one; nothing is made otherwise."""
+        if self.config.python_executable is not None:
+            _check_python(self.config.python_executable)
+        return super().execute(work, num_workers, **options)
+
     def run_round(
         self, folder: RunFolder, number: int, n_tasks: int, num_workers: int, watch: Watch
     ) -> list[TaskEnd]:
@@ -50,6 +60,37 @@ class SubprocessRunner(FolderRunner):
             return pool.run(deque(range(n_tasks)), min(num_workers, n_tasks), watch)
         finally:
             pool.close()
+
+
+def _check_python(python: str) -> None:
+    """Raise InvalidArgumentError unless a program is a Python that can be a worker."""
+    answer = "bioimage-py worker"
+    advice = "Give python_executable= the interpreter of an environment with the same packages as here"
+    code = f"import bioimage_py.runner.worker; print({answer!r})"
+    try:
+        done = subprocess.run(  # noqa: S603 - the user's own choice, and no shell
+            [python, "-c", code],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PATIENCE,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise InvalidArgumentError(
+            f"the worker's Python {python!r} said nothing within {_PATIENCE} s. {advice}"
+        ) from error
+    except OSError as error:
+        raise InvalidArgumentError(
+            f"the worker's Python {python!r} cannot be started: {error.strerror}. {advice}"
+        ) from error
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise InvalidArgumentError(
+            f"the worker's Python {python!r} cannot import bioimage_py: {said[-1] if said else f'exit code {done.returncode}'}. "
+            f"{advice}"
+        )
+    if done.stdout.decode(errors="replace").strip() != answer:
+        raise InvalidArgumentError(f"{python!r} is no Python. {advice}")
 
 
 class _Worker:
