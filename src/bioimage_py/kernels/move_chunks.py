@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.kernels.moving import MovingKernel, slabs
 
@@ -29,8 +30,10 @@ class MoveKernel(MovingKernel):
                 if isinstance(pieces, bool):
                     self._recode(self._voxels(position, self._made.chunks))
                     continue
-                with self._naming(position):
+                try:
                     n_bytes += self._writer.write(position, *pieces)
+                except StorageError as error:
+                    raise self._refused(position, error) from error
                 moved += 1
         finally:
             self._count(moved=moved, n_bytes=n_bytes)

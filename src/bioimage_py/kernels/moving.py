@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -95,6 +94,7 @@ class MovingKernel(ABC):
         self._shift = tuple(
             o // c for o, c in zip(options.offset or (0,) * len(made.chunks), made.chunks, strict=True)
         )
+        self._shifted = any(self._shift)
         self._source_name = source.name
         self._reader: EncodedReader = encoded_reader(source)
         self._writer: EncodedWriter = encoded_writer(fallback.output)
@@ -180,7 +180,7 @@ class MovingKernel(ABC):
 
     def _candidates(self, cells: Box) -> Iterator[tuple[int, ...]]:
         """Yield the output's positions at which the input may have a chunk."""
-        if not any(self._shift):
+        if not self._shifted:
             yield from self._reader.candidates(cells)
             return
         for at in self._reader.candidates(cells.shift(self._shift)):
@@ -189,7 +189,7 @@ class MovingKernel(ABC):
     def _take(self, position: tuple[int, ...]) -> Pieces | bool | None:
         """Return what to store at a position of the output; None for nothing, False where it has to be recoded."""
         at = self._at(position)
-        with self._naming(position):
+        try:
             stored = self._reader.piece(at)
             if stored is None:
                 return None
@@ -200,24 +200,22 @@ class MovingKernel(ABC):
                 return False
             if self.options.verify_encoded or not whole:
                 self.input.read(self._voxels(position, self._made.chunks))
-            if not any(isinstance(piece, StoredBytes) for piece in pieces):
-                stored.check_unchanged()
+        except StorageError as error:
+            raise self._refused(position, error) from error
         return pieces
 
     def _at(self, position: tuple[int, ...]) -> tuple[int, ...]:
         """Return where in the grid of the stored array a position of the output is."""
+        if not self._shifted:
+            return position
         return tuple(p + s for p, s in zip(position, self._shift, strict=True))
 
-    @contextmanager
-    def _naming(self, position: tuple[int, ...]) -> Iterator[None]:
-        """Name the chunk in errors."""
-        try:
-            yield
-        except StorageError as error:
-            at = self._at(position)
-            raise StorageError(
-                f"chunk {at} of {self._source_name} cannot be copied ({self._reader.path(at)}): {error}"
-            ) from error
+    def _refused(self, position: tuple[int, ...], error: StorageError) -> StorageError:
+        """Return the error that names the chunk."""
+        at = self._at(position)
+        return StorageError(
+            f"chunk {at} of {self._source_name} cannot be copied ({self._reader.path(at)}): {error}"
+        )
 
     def _recode(self, box: Box) -> None:
         self._unmasked.copy_box(box)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
+from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.kernels.copy_blocks import CopyKernel
 from bioimage_py.kernels.moving import MoveOptions, MovingKernel, slabs
@@ -83,15 +84,19 @@ class PackKernel(MovingKernel):
             n_moved += 1
             if new is not None:
                 inside = tuple(p % n for p, n in zip(position, self._per_shard, strict=True))
-                with self._naming(position):
+                try:
                     new.append(number_in(self._per_shard, inside), pieces)
+                except StorageError as error:
+                    raise self._refused(position, error) from error
         if new is not None:
             new.finish()
         elif n_moved and self._whole is not None:
             found = self._whole.shard(shard)
             assert found is not None
-            with self._naming(positions[0]):
+            try:
                 file.append(found.stored)
+            except StorageError as error:
+                raise self._refused(positions[0], error) from error
         return n_moved
 
     def _voxels_of(self, shards: Box) -> Box:

@@ -37,6 +37,7 @@ class ChunkFrames:
         self._steps = tuple(step for step in match.unwrap if step != "n5")
         self._wraps = tuple(step for step in match.wrap if step != "n5")
         self._swaps_deflate = any(step in ("gzip", "zlib") for step in self._steps)
+        self._chunk_bytes = input.chunk_bytes
         self._check = PayloadCheck(input.codecs, inflate=not self._swaps_deflate)
         self._header = n5_header(output.chunks) if "n5" in match.wrap else b""
         self._keeps_header = input.wrapping == output.wrapping == "n5"
@@ -54,9 +55,10 @@ class ChunkFrames:
         Raises
         ------
         StorageError
-            If the chunk is cut, or its header or checksum is wrong; the caller says which one it is.
+            If the chunk is cut, its header or checksum is wrong, or its file was written meanwhile; the caller says which
+            one it is.
         """
-        body, decoded_bytes = stored, self._input.chunk_bytes
+        body, decoded_bytes = stored, self._chunk_bytes
         if self._input.wrapping == "n5":
             opened = self._without_header(stored)
             if opened is None:
@@ -73,6 +75,7 @@ class ChunkFrames:
         data = self._rewrapped(body)
         if data is None:
             return None, False
+        stored.check_unchanged()
         return (self._header, data), whole or self._swaps_deflate
 
     def _without_header(self, stored: StoredBytes) -> tuple[StoredBytes, int] | None:
@@ -88,7 +91,7 @@ class ChunkFrames:
             if step in ("crc32c", "fletcher32"):
                 data = data[:-4]
                 continue
-            found = _raw_deflate(data, step, self._input.chunk_bytes)
+            found = _raw_deflate(data, step, self._chunk_bytes)
             if found is None:
                 return None
             data, decoded = found

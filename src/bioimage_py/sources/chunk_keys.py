@@ -54,11 +54,12 @@ class ChunkKeys:
         if self.separator != "/" or not self.grid or cells.is_empty():
             yield from itertools.product(*map(range, *cells))
             return
-        axes = range(len(self.grid))
-        order = tuple(reversed(axes)) if self.fastest_first else tuple(axes)
+        axes = tuple(range(len(self.grid)))
         top = os.path.join(folder, self.prefix) if self.prefix else folder  # noqa: PTH118 - a text stays a text
-        for found in self._below(top, cells, order):
-            yield tuple(found[order.index(axis)] for axis in axes)
+        if self.fastest_first:
+            yield from (found[::-1] for found in self._below(top, cells, axes[::-1]))
+        else:
+            yield from self._below(top, cells, axes)
 
     def _below(self, folder: str, cells: Box, axes: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         axis, deeper = axes[0], axes[1:]

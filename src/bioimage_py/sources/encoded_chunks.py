@@ -7,12 +7,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from bioimage_py.errors import SourceNotFoundError, StorageError, UnsupportedFormatError
+from bioimage_py.errors import StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Box
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.chunk_keys import ChunkKeys
 from bioimage_py.sources.encoding import StoredChunks, UnknownEncoding, stored_chunks
-from bioimage_py.sources.file_bytes import FileBytes
+from bioimage_py.sources.file_bytes import FileBytes, file_error
 from bioimage_py.sources.new_files import FileFolder
 from bioimage_py.sources.stored_bytes import StoredBytes
 
@@ -85,14 +85,15 @@ class ChunkFiles(EncodedReader):
 
     def piece(self, position: tuple[int, ...]) -> StoredBytes | None:
         """Open the file at a position; None if there is none."""
+        path = self.path(position)
         try:
-            return StoredBytes(FileBytes.open(self.path(position)))
-        except SourceNotFoundError:
+            return StoredBytes.of_file(path)
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        except StorageError as error:
-            if isinstance(error.__cause__, NotADirectoryError):
-                return None
+        except StorageError:
             raise
+        except OSError as error:
+            raise file_error(error, f"opening {path!r}") from error
 
     def candidates(self, cells: Box) -> Iterable[tuple[int, ...]]:
         """Yield the positions at which there may be a file, without asking for each where folders can be listed."""

@@ -35,7 +35,7 @@ class Shard(NamedTuple):
     def piece(self, number: int) -> StoredBytes | None:
         """Return the bytes of a chunk by its number in the shard, None where it is not stored."""
         offset, length = map(int, self.table[number])
-        return None if offset == _MISSING else StoredBytes(self.stored.file, offset, length)
+        return None if offset == _MISSING else self.stored.part(offset, offset + length)
 
 
 def read_shard(stored: StoredBytes, n_chunks: int, index: ShardIndexEncoding) -> Shard:

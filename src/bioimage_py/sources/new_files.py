@@ -15,6 +15,7 @@ from bioimage_py.sources.stored_bytes import SMALL, StoredBytes
 
 __all__ = ["FileFolder", "NewFile"]
 
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _ONE_PIECE = 2**20
 _MANY_PIECES = 512
 # What a kernel or a file system answers that cannot copy between these two files by itself.
@@ -49,19 +50,51 @@ class FileFolder:
 
     def new(self, key: str) -> NewFile:
         """Return a file to be written in a `with` block; it takes its name at the end of the block."""
-        # A name that `crash_safety.remove_leftovers` knows; the process is in it because a fork copies the token.
-        number = next(self._numbers) & 0xFFFFFFFF
         path = self.path(key)
-        return NewFile(
-            self.folder, path, f"{path}.{self._token}{os.getpid() & 0xFFFFFFFF:08x}{number:08x}.partial"
-        )
+        return NewFile(self.folder, path, self._partial(path))
+
+    def _partial(self, path: str) -> str:
+        # A name that `crash_safety.remove_leftovers` knows; the process is in it because a fork copies the token.
+        number = next(self._numbers)
+        return f"{path}.{self._token}{os.getpid() & 0xFFFFFFFF:08x}{number & 0xFFFFFFFF:08x}.partial"
 
     def write(self, key: str, *pieces: bytes | StoredBytes) -> int:
         """Write a file that holds pieces one after the other; return how many bytes that were."""
+        if len(pieces) == 1 and isinstance(pieces[0], StoredBytes) and pieces[0].in_memory:
+            data = pieces[0].read()
+            if self._write_small(key, data):
+                return len(data)
         with self.new(key) as new:
             for piece in pieces:
                 new.append(piece)
         return new.size
+
+    def _write_small(self, key: str, data: bytes) -> bool:
+        """Do what `write` does with as few steps as possible, where its folder is there and all goes well."""
+        path = f"{self.folder}/{key}"
+        partial = self._partial(path)
+        try:
+            number = os.open(partial, _NEW, 0o666)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise _writing_error(error, path) from error
+        whole = False
+        try:
+            try:
+                whole = os.write(number, data) == len(data)
+            finally:
+                os.close(number)
+            if whole:
+                os.replace(partial, path)  # noqa: PTH105 - called for each chunk
+        except BaseException as failure:
+            _drop(partial)
+            if isinstance(failure, OSError):
+                raise _writing_error(failure, path) from failure
+            raise
+        if not whole:
+            _drop(partial)
+        return whole
 
     def remove(self, key: str) -> bool:
         """Remove a file; return whether there was one."""
@@ -92,13 +125,12 @@ class NewFile:
         self.size = 0
 
     def __enter__(self) -> Self:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             try:
-                self._number = os.open(self._partial, flags, 0o666)
+                self._number = os.open(self._partial, _NEW, 0o666)
             except FileNotFoundError:
                 self._make_folders()
-                self._number = os.open(self._partial, flags, 0o666)
+                self._number = os.open(self._partial, _NEW, 0o666)
         except OSError as error:
             raise _writing_error(error, self._path) from error
         return self
@@ -116,12 +148,12 @@ class NewFile:
             if whole:
                 os.replace(self._partial, self._path)  # noqa: PTH105 - called for each chunk
         except BaseException as failure:
-            self._drop()
+            _drop(self._partial)
             if isinstance(failure, OSError):
                 raise _writing_error(failure, self._path) from failure
             raise
         if not whole:
-            self._drop()
+            _drop(self._partial)
 
     def append(self, piece: bytes | StoredBytes) -> None:
         """Write bytes behind what is there; bytes of a file are copied by the system where it can.
@@ -209,9 +241,10 @@ class NewFile:
             while data:
                 data = data[os.write(self._number, data) :]
 
-    def _drop(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._partial)  # noqa: PTH108 - a text stays a text
+
+def _drop(partial: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(partial)  # noqa: PTH108 - a text stays a text
 
 
 def _writing_error(error: OSError, path: str) -> StorageError | ReadOnlyError:

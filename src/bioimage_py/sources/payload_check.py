@@ -129,20 +129,16 @@ def _check_zstd(stored: StoredBytes, decoded_bytes: int) -> bool:
     at, total, told = 0, 0, True
     while at < stored.length:
         head = stored.at(at, 18)
-        (magic,) = struct.unpack("<I", head[:4].ljust(4, b"\0"))
-        if magic in _SKIPPABLE and len(head) >= 8:
-            at += 8 + int(struct.unpack_from("<I", head, 4)[0])
-            continue
+        magic = int.from_bytes(head[:4], "little")
         if magic != _ZSTD_MAGIC or len(head) < 6:
+            if magic in _SKIPPABLE and len(head) >= 8:
+                at += 8 + int.from_bytes(head[4:8], "little")
+                continue
             raise StorageError(f"there is no zstd frame at byte {at} of it")
-        size_flag, single, checksum, dictionary = (
-            head[4] >> 6,
-            head[4] >> 5 & 1,
-            head[4] >> 2 & 1,
-            head[4] & 3,
-        )
-        begin = 5 + (not single) + (0, 1, 2, 4)[dictionary]
-        n_size = (single, 2, 4, 8)[size_flag]
+        flags = head[4]
+        single, checksum = flags >> 5 & 1, flags >> 2 & 1
+        begin = 6 - single + (0, 1, 2, 4)[flags & 3]
+        n_size = (single, 2, 4, 8)[flags >> 6]
         told = told and n_size > 0
         total += int.from_bytes(head[begin : begin + n_size], "little") + (256 if n_size == 2 else 0)
         at = _end_of_blocks(stored, at + begin + n_size) + 4 * checksum

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from bioimage_py.errors import StorageError
-from bioimage_py.sources.file_bytes import FileBytes
+from bioimage_py.sources.file_bytes import FileBytes, file_error
 
 __all__ = ["SMALL", "StoredBytes"]
 
@@ -19,18 +19,55 @@ class StoredBytes:
     Parameters
     ----------
     file
-        The open file.
+        The open file, None for bytes that are in memory.
     offset, length
         Where in it, in bytes. The default is all of it.
+    data
+        The bytes, if they have been read.
     """
 
-    __slots__ = ("_data", "file", "length", "offset")
+    __slots__ = ("_data", "_file", "length", "offset")
 
-    def __init__(self, file: FileBytes, offset: int = 0, length: int | None = None) -> None:
-        self.file = file
+    def __init__(
+        self,
+        file: FileBytes | None,
+        offset: int = 0,
+        length: int | None = None,
+        data: bytes | None = None,
+    ) -> None:
+        self._file = file
         self.offset = offset
-        self.length = file.size - offset if length is None else length
-        self._data: bytes | None = None
+        self._data = data
+        self.length = self.file.size - offset if length is None else length
+
+    @classmethod
+    def of_file(cls, path: str) -> StoredBytes:
+        """Return all bytes of a file; a small one is read and closed at once.
+
+        Raises
+        ------
+        FileNotFoundError, NotADirectoryError
+            If there is none.
+        StorageError
+            If it cannot be read.
+        """
+        number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            data = os.read(number, SMALL + 1)
+            small = len(data) <= SMALL and os.fstat(number).st_size == len(data)
+        except OSError as error:
+            os.close(number)
+            raise file_error(error, f"reading {path!r}") from error
+        if not small:
+            return cls(FileBytes(number, repr(path)))
+        os.close(number)
+        return cls(None, 0, len(data), data)
+
+    @property
+    def file(self) -> FileBytes:
+        """The open file; not for bytes that are in memory."""
+        assert self._file is not None
+        return self._file
 
     @property
     def in_memory(self) -> bool:
@@ -45,23 +82,28 @@ class StoredBytes:
 
     def at(self, begin: int, count: int) -> bytes:
         """Return up to `count` bytes from `begin` on, fewer where they end; a negative begin counts from the end."""
-        begin = max(0, begin + self.length) if begin < 0 else begin
-        if self._data is None and self.length <= SMALL:
-            self.read()
-        if self._data is not None:
-            return self._data[begin : begin + count]
+        if begin < 0:
+            begin = max(0, begin + self.length)
+        data = self._data
+        if data is None and self.length <= SMALL:
+            data = self.read()
+        if data is not None:
+            return data[begin : begin + count]
         return self.file.read(self.offset + begin, max(0, min(count, self.length - begin)))
 
     def part(self, begin: int, end: int) -> StoredBytes:
         """Return the bytes from `begin` to `end`; a negative end counts from the end."""
         end = max(begin, end + self.length) if end < 0 else end
-        found = StoredBytes(self.file, self.offset + begin, end - begin)
         if self._data is not None:
-            found._data = self._data[begin:end]
-        return found
+            data = self._data[begin:end]
+            return StoredBytes(self._file, self.offset + begin, len(data), data)
+        return StoredBytes(self._file, self.offset + begin, end - begin)
 
     def check_unchanged(self) -> None:
         """Raise StorageError if the file was written, or cut, since it was opened."""
-        found = os.fstat(self.file.number)
-        if hash((found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)) != self.file.stamp:
-            raise StorageError(f"{self.file.name} was written while it was read")
+        file = self._file
+        if file is None:
+            return
+        found = os.fstat(file.number)
+        if hash((found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)) != file.stamp:
+            raise StorageError(f"{file.name} was written while it was read")
