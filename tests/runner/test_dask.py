@@ -231,6 +231,24 @@ def test_a_worker_dies_and_no_block_is_done_twice(tmp_path: Path, scheduler: str
     assert not list((tmp_path / "runs").iterdir())
 
 
+def test_a_worker_that_is_sent_home_finishes_its_block(tmp_path: Path, lab: DaskLab, slow: Slow) -> None:
+    lab.start_workers(1)
+    with distributed.Client(lab.address, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=60)
+
+        def send_home() -> None:
+            (first, *_) = [worker for worker, keys in client.processing().items() if keys]
+            client.retire_workers([first], close_workers=True)
+
+        sender = slow.meanwhile(send_home)
+        slow.run(DaskConfig(client=client, tmp_root=slow.runs, keep_run_folder=True))
+        sender.join()
+    slow.check()
+    reasons = [json.loads(path.read_text())["reason"] for path in slow.runs.glob("*/attempts/*.json")]
+    assert "stopped" in reasons
+    assert set(reasons) <= {"stopped", "finished"}
+
+
 def test_the_scheduler_dies_and_resume_finishes(tmp_path: Path, lab: DaskLab, slow: Slow) -> None:
     killer = slow.meanwhile(lab.kill_scheduler)
     with pytest.raises(RunnerError, match=rf"no Dask scheduler answered at '{lab.address}'") as caught:
