@@ -12,6 +12,7 @@ from bioimage_py.runner.rounds import TaskEnd
 from bioimage_py.runner.slurm_attempts import RoundAttempts
 from bioimage_py.runner.slurm_commands import Slurm, SlurmRefusalError, SlurmSilenceError
 from bioimage_py.runner.slurm_config import SlurmConfig
+from bioimage_py.runner.slurm_doubles import end_doubles
 from bioimage_py.runner.slurm_jobs import ArrayJob, RoundJobs
 from bioimage_py.runner.slurm_rows import Row
 from bioimage_py.runner.slurm_states import Evidence, end_of, has_ended, hopeless
@@ -96,6 +97,9 @@ class SlurmRound:
             if len(self._ends) < self._n_tasks:
                 time.sleep(self._pause())
         self._slurm.idle = lambda: None
+        doubles = [(self._home[task], task) for task in self._tries if task in self._home]
+        if doubles:
+            end_doubles(self._slurm, doubles)
         self._jobs.ended = True
         self._jobs.write()
         return [self._ends[task] for task in range(self._n_tasks)]
