@@ -12,7 +12,7 @@ from typing import Any
 from bioimage_py import errors as package_errors
 from bioimage_py.errors import RunInterrupted
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner.account import Account, read_values
+from bioimage_py.runner.account import Account, BlockError, read_values
 from bioimage_py.runner.base import Resources, Runner
 from bioimage_py.runner.driver import driving, interrupt_driver
 from bioimage_py.runner.fingerprint import check_fingerprint, fingerprint_of
@@ -20,7 +20,14 @@ from bioimage_py.runner.finished import read_finished
 from bioimage_py.runner.journal import Journal, Progress
 from bioimage_py.runner.leftovers import remove_leftovers
 from bioimage_py.runner.new_run import new_run_folder
-from bioimage_py.runner.rounds import FIRST_NEEDS, TaskEnd, first_tasks, needs_after, next_tasks
+from bioimage_py.runner.rounds import (
+    FIRST_NEEDS,
+    TaskEnd,
+    first_tasks,
+    needs_after,
+    next_tasks,
+    raised_blocks,
+)
 from bioimage_py.runner.run_folder import RunFolder
 from bioimage_py.runner.run_status import StatusReader
 from bioimage_py.runner.work import PortableWork
@@ -192,9 +199,7 @@ class FolderRunner(Runner):
             if attempt == self.config.retries or all(end.kind in ("error", "cancelled") for end in ends):
                 break
             attempt += 1
-            raised = IdSet()
-            for error in account.errors:
-                raised = raised | error.block_ids
+            raised = raised_blocks(account)
             # An exception that came twice will come again: those blocks are reported, not tried a third time.
             tasks = next_tasks(work, todo - (raised & raised_before), account, ends, tasks, n_tasks)
             raised_before = raised
@@ -206,18 +211,37 @@ class FolderRunner(Runner):
     ) -> Journal:
         journal = Journal(len(work.block_ids), 0, folder=folder.path)
         journal.merge(account.done & work.block_ids, read_values(folder, work.block_ids))
-        for error in account.errors:
-            journal.failed(
-                error.block_ids & work.block_ids, _exception(error.type, error.text, error.traceback)
-            )
         missing = work.block_ids - account.done
+        # What kept tasks from beginning comes before what earlier rounds, or runs, met in their blocks.
+        refused = [end for end in ends if end.kind == "error"]
+        if missing and refused:
+            journal.failed(itertools.islice(missing, 1), WorkerError(_said_by(refused)))
+        for block_ids, error in _last_errors(account):
+            journal.failed(
+                [block_id for block_id in block_ids if block_id in missing],
+                _exception(error.type, error.text, error.traceback),
+            )
         if missing and not journal.has_failures:
             said = [end for end in ends if end.kind != "finished"]
-            text = "; ".join(
-                f"task {end.task}: {end.kind}{': ' + end.text if end.text else ''}" for end in said[:3]
+            journal.failed(
+                itertools.islice(missing, 1), WorkerError(_said_by(said) or "workers ended without a word")
             )
-            journal.failed(itertools.islice(missing, 1), WorkerError(text or "workers ended without a word"))
         return journal
+
+
+def _said_by(ends: Sequence[TaskEnd]) -> str:
+    return "; ".join(f"task {end.task}: {end.kind}{': ' + end.text if end.text else ''}" for end in ends[:3])
+
+
+def _last_errors(account: Account) -> list[tuple[list[int], BlockError]]:
+    """Return what each failed block failed with when it was tried last, in the order of the failures."""
+    last = {block_id: n for n, error in enumerate(account.errors) for block_id in error.block_ids}
+    found = []
+    for n, error in enumerate(account.errors):
+        block_ids = [block_id for block_id in error.block_ids if last[block_id] == n]
+        if block_ids:
+            found.append((block_ids, error))
+    return found
 
 
 def _exception(kind: str, text: str, traceback: str) -> BaseException:

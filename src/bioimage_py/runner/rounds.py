@@ -10,7 +10,7 @@ from bioimage_py.geometry import IdSet
 from bioimage_py.runner.account import Account
 from bioimage_py.runner.work import PortableWork
 
-__all__ = ["FIRST_NEEDS", "TaskEnd", "first_tasks", "needs_after", "next_tasks"]
+__all__ = ["FIRST_NEEDS", "TaskEnd", "first_tasks", "needs_after", "next_tasks", "raised_blocks"]
 
 _MOST_ALONE = 1000
 
@@ -60,9 +60,7 @@ def next_tasks(
     for end in ends:
         if end.kind == "cancelled":
             groups = groups - tasks[end.task]
-    raised = IdSet()
-    for error in account.errors:
-        raised = raised | error.block_ids
+    raised = raised_blocks(account)
     suspects = work.narrowed(raised & todo).group_ids() if raised else IdSet()
     for end in ends:
         if end.kind not in ("finished", "stopped", "cancelled"):
@@ -75,6 +73,11 @@ def next_tasks(
         else suspects.split(_MOST_ALONE)
     )
     return alone + (groups - suspects).split(n_tasks)
+
+
+def raised_blocks(account: Account) -> IdSet:
+    """Return the blocks whose last attempts raised."""
+    return IdSet([run for error in account.errors for run in error.block_ids.runs])
 
 
 def needs_after(needs: Mapping[str, float], ends: Sequence[TaskEnd]) -> dict[str, float]:
