@@ -54,14 +54,17 @@ def broken_run(root: Path, *options: str) -> BrokenRun:
 
 
 @contextmanager
-def long_copy(root: Path, *options: str, background: bool = False) -> Iterator[tuple[Any, Path]]:
-    """Begin a copy that takes several seconds, in a process of its own; gives it and its run folder.
+def long_copy(
+    root: Path, *options: str, depth: int = 128, background: bool = False
+) -> Iterator[tuple[Any, Path]]:
+    """Begin a copy of `64 * depth` blocks, in a process of its own; gives it and its run folder.
 
+    With the usual depth it takes some seconds; with one of 2048 it outlasts every test.
     In the background of a script a process begins with Ctrl-C ignored.
     """
     source = root / "many.zarr"
-    with create_output(source, shape=(128, 128, 256), dtype="uint8", chunks=(64, 64, 64)) as output:
-        output[...] = np.random.default_rng(0).integers(1, 255, output.shape, np.uint8)
+    with create_output(source, shape=(depth, 128, 256), dtype="uint8", chunks=(64, 64, 64)) as output:
+        output[:128] = np.random.default_rng(0).integers(1, 255, (128, 128, 256), np.uint8)
     words = ["copy", source, root / "copied.zarr", "--chunks", "8", "--block-shape", "8", "--workers", "1"]
     words += ["--run-folders", root / "runs", *options]
     how = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"] if background else []

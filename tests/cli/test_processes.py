@@ -149,7 +149,7 @@ def test_sigterm_before_there_is_anything_to_finish(tmp_path: Path) -> None:
 
 
 def test_a_run_is_cancelled_from_another_terminal(tmp_path: Path) -> None:
-    with long_copy(tmp_path, "--job-type", "subprocess") as (process, folder):
+    with long_copy(tmp_path, "--job-type", "subprocess", depth=2048) as (process, folder):
         second = subprocess.run([*COMMAND, "resume", folder], capture_output=True, text=True, check=False)
         assert second.returncode == 2
         assert f"is being run by process {process.pid}" in second.stderr
@@ -167,7 +167,7 @@ def test_a_run_in_the_background_of_a_script_is_cancelled_too(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cancel_command, "_PATIENCE", 0.5)
-    with long_copy(tmp_path, "--resumable", background=True) as (process, folder):
+    with long_copy(tmp_path, "--resumable", depth=2048, background=True) as (process, folder):
         done = call("cancel", folder)
         assert process.wait(20) == 143
     assert (done.code, done.err) == (0, "")
@@ -187,7 +187,7 @@ def test_a_run_is_watched_to_its_end_in_lines(tmp_path: Path) -> None:
 
 
 def test_a_run_whose_process_is_killed_is_seen_to_have_stopped(tmp_path: Path) -> None:
-    with long_copy(tmp_path, "--resumable") as (process, folder):
+    with long_copy(tmp_path, "--resumable", depth=2048) as (process, folder):
         words = ["status", folder, "--watch", "--interval", "0.1s"]
         with subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, text=True) as watching:
             assert watching.stdout is not None
@@ -202,7 +202,7 @@ def test_a_run_whose_process_is_killed_is_seen_to_have_stopped(tmp_path: Path) -
 
 
 def test_a_run_is_watched_in_place_and_ctrl_c_ends_only_the_watching(tmp_path: Path) -> None:
-    with long_copy(tmp_path, "--resumable") as (process, folder):
+    with long_copy(tmp_path, "--resumable", depth=2048) as (process, folder):
         master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 60, 0, 0))
         words = [*COMMAND, "status", str(folder), "--watch", "--interval", "0.1s"]

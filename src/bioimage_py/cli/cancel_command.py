@@ -21,7 +21,7 @@ from bioimage_py.runner.selection import restored_runner
 
 __all__ = ["run_cancel"]
 
-_PATIENCE = 5.0
+_PATIENCE = 10.0
 """Seconds that a run gets to stop."""
 
 
