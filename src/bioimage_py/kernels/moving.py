@@ -13,10 +13,16 @@ from bioimage_py.geometry import Box
 from bioimage_py.kernels.copy_blocks import CopyKernel
 from bioimage_py.sources import Source
 from bioimage_py.sources.chunk_frames import ChunkFrames
-from bioimage_py.sources.encoded_chunks import EncodedReader, EncodedWriter, encoded_reader, encoded_writer
+from bioimage_py.sources.encoded_chunks import (
+    ChunkFiles,
+    EncodedReader,
+    EncodedWriter,
+    encoded_reader,
+    encoded_writer,
+)
 from bioimage_py.sources.encoding import ChunkEncoding, UnknownEncoding, encoding_of
 from bioimage_py.sources.encoding_match import compare_encodings
-from bioimage_py.sources.stored_bytes import StoredBytes
+from bioimage_py.sources.stored_bytes import MOST_READ, StoredBytes
 
 __all__ = ["MoveCounts", "MoveOptions", "MovingKernel", "Pieces", "slabs"]
 
@@ -98,6 +104,8 @@ class MovingKernel(ABC):
         self._source_name = source.name
         self._reader: EncodedReader = encoded_reader(source)
         self._writer: EncodedWriter = encoded_writer(fallback.output)
+        # Whole files can share their blocks on the disk with the copy; all else is read anyway, so it is read once.
+        self._reads_first = self.match.road == "repack" or not isinstance(self._reader, ChunkFiles)
         self._unmasked = replace(fallback, mask=None)
         self._counts = MoveCounts()
         self._lock = threading.Lock()
@@ -195,6 +203,8 @@ class MovingKernel(ABC):
                 return None
             if not self._reader.movable(at):
                 return False
+            if self._reads_first and stored.length <= MOST_READ:
+                stored.read()
             pieces, whole = self._frames.moved(stored)
             if pieces is None:
                 return False

@@ -35,6 +35,7 @@ class PackKernel(MovingKernel):
         same = self.match.road == "verbatim" and self.match.kind == "payload"
         reader = self._reader
         self._whole = reader if whole and same and isinstance(reader, ShardedChunks) else None
+        self._reads_first = self._whole is None
 
     def _move_box(self, box: Box) -> None:
         for shards in slabs(self._cells(box, self._shards), math.prod(self._per_shard)):

@@ -11,13 +11,15 @@ from typing import Self
 
 from bioimage_py.errors import ReadOnlyError, StorageError
 from bioimage_py.sources.file_bytes import file_error
-from bioimage_py.sources.stored_bytes import SMALL, StoredBytes
+from bioimage_py.sources.stored_bytes import MOST_READ, SMALL, StoredBytes
 
 __all__ = ["FileFolder", "NewFile"]
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _ONE_PIECE = 2**20
+_TOGETHER = 2**18
 _MANY_PIECES = 512
+_DISK_BLOCK = 4096
 # What a kernel or a file system answers that cannot copy between these two files by itself.
 _CANNOT_COPY = (
     errno.EXDEV,
@@ -164,9 +166,10 @@ class NewFile:
             If a file that bytes are copied from ends before, or was written since it was opened.
         """
         if isinstance(piece, StoredBytes):
-            if not piece.in_memory and piece.length > SMALL:
+            shares = (piece.offset | self.size) % _DISK_BLOCK == 0
+            if not piece.in_memory and piece.length > (SMALL if shares else MOST_READ):
                 self._write_waiting()
-                self._copy(piece)
+                self._copy(piece, shares)
                 self.size += piece.length
                 return
             data = piece.read()
@@ -175,7 +178,7 @@ class NewFile:
         self._waiting.append(piece)
         self._n_waiting += len(piece)
         self.size += len(piece)
-        if self._n_waiting >= _ONE_PIECE or len(self._waiting) >= _MANY_PIECES:
+        if self._n_waiting >= _TOGETHER or len(self._waiting) >= _MANY_PIECES:
             self._write_waiting()
 
     def write_at(self, offset: int, data: bytes) -> None:
@@ -213,17 +216,17 @@ class NewFile:
         except OSError as error:
             raise _writing_error(error, self._path) from error
 
-    def _copy(self, piece: StoredBytes) -> None:
+    def _copy(self, piece: StoredBytes, shares: bool) -> None:
         try:
-            self._copy_bytes(piece)
+            self._copy_bytes(piece, shares)
         except OSError as error:
             raise _writing_error(error, self._path) from error
         piece.check_unchanged()
 
-    def _copy_bytes(self, piece: StoredBytes) -> None:
+    def _copy_bytes(self, piece: StoredBytes, shares: bool) -> None:
         done = 0
-        if hasattr(os, "copy_file_range"):
-            # File systems that can share blocks between files do it here; the others copy without this process.
+        if shares and hasattr(os, "copy_file_range"):
+            # File systems that can share blocks between files do it here; for others it takes as long as reading and writing.
             try:
                 while done < piece.length:
                     n = os.copy_file_range(

@@ -7,10 +7,12 @@ import os
 from bioimage_py.errors import StorageError
 from bioimage_py.sources.file_bytes import FileBytes, file_error
 
-__all__ = ["SMALL", "StoredBytes"]
+__all__ = ["MOST_READ", "SMALL", "StoredBytes"]
 
 SMALL = 2**16
 """Up to so many bytes are read at once, because asking the system twice takes longer."""
+MOST_READ = 2**22
+"""Up to so many bytes are held in memory on their way into a file; longer ones go in parts."""
 
 
 class StoredBytes:
@@ -53,15 +55,17 @@ class StoredBytes:
         """
         number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            data = os.read(number, SMALL + 1)
-            small = len(data) <= SMALL and os.fstat(number).st_size == len(data)
+            size = os.fstat(number).st_size
+            data = os.read(number, size + 1) if size <= SMALL else None
         except OSError as error:
             os.close(number)
             raise file_error(error, f"reading {path!r}") from error
-        if not small:
+        if data is None:
             return cls(FileBytes(number, repr(path)))
         os.close(number)
-        return cls(None, 0, len(data), data)
+        if len(data) != size:
+            raise StorageError(f"{path!r} was written while it was read")
+        return cls(None, 0, size, data)
 
     @property
     def file(self) -> FileBytes:
