@@ -6,7 +6,6 @@ import contextlib
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -97,7 +96,7 @@ class _Attempt:
             if before is not None:
                 self.answer = before
                 return
-            with _held.for_task(path, number, several=self._several):
+            with _held.for_task(several=self._several):
                 self.answer = (tasks.run_task(path, number, task, self.stop), "")
         except BioimagePyError as error:
             self.answer = ("error", f"{type(error).__name__}: {error}")
@@ -130,21 +129,16 @@ class _Held:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._users = 0
-        self._rounds: deque[tuple[str, int]] = deque(maxlen=2)
         self._limits: Any = None
         self._timer: threading.Timer | None = None
 
     @contextlib.contextmanager
-    def for_task(self, path: str, number: int, *, several: bool) -> Iterator[None]:
+    def for_task(self, *, several: bool) -> Iterator[None]:
         with self._lock:
             self._users += 1
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            if (path, number) not in self._rounds:
-                # A worker outlives runs. What it opened for an earlier round may have been replaced since.
-                _close_sources()
-                self._rounds.append((path, number))
             if several and self._limits is None:
                 from threadpoolctl import threadpool_limits
 
@@ -169,13 +163,7 @@ class _Held:
     def _let_go(self) -> None:
         with self._lock:
             if not self._users:
-                self._rounds.clear()
-                _close_sources()
+                tasks.close_sources()
 
 
 _held = _Held()
-
-
-def _close_sources() -> None:
-    """Let go of the sources that tasks of this process have opened."""
-    tasks._opened.cache_clear()  # noqa: SLF001 - processes of the other backends end with their run and need no such thing

@@ -9,6 +9,7 @@ from typing import Any
 
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.attempt import AttemptJournal
+from bioimage_py.runner.block_log import read_block_logs
 from bioimage_py.runner.crew import Crew
 from bioimage_py.runner.environment import check_environment
 from bioimage_py.runner.portable import load_work
@@ -16,7 +17,7 @@ from bioimage_py.runner.run_folder import RunFolder
 from bioimage_py.runner.work import PortableWork
 from bioimage_py.sources.identity import leaves
 
-__all__ = ["FINISHED", "STOPPED", "run_task", "settling"]
+__all__ = ["FINISHED", "STOPPED", "close_sources", "run_task", "settling"]
 
 FINISHED, STOPPED = "finished", "stopped"
 
@@ -39,11 +40,14 @@ def run_task(path: str, round_number: int, task: int, stop: threading.Event | No
         If the run folder cannot be trusted, a source cannot be opened, or this Python does not fit.
     """
     folder = RunFolder.open(path)
-    run, work = _opened(str(folder.path))
+    run, work = _opened(str(folder.path), round_number)
     content = folder.read_round(round_number)
     todo = IdSet.from_json(content["todo"])
     groups = IdSet.from_json(content["tasks"][task])
-    mine = work.narrowed(todo)
+    # A task that was cut off and is begun again in its round goes on where it was.
+    before = [a for a in folder.attempts(round_number=round_number) if a.task == task and a.blocks.exists()]
+    mine = work.narrowed(todo - read_block_logs([a.blocks for a in before]))
+    groups = groups & mine.group_ids()
     stopping = stop or threading.Event()
     with AttemptJournal(
         folder, round_number, task, settle=settling(work) if run["durable"] else None
@@ -65,9 +69,27 @@ def settling(work: PortableWork) -> Callable[[], None]:
     return settle
 
 
+def close_sources() -> None:
+    """Let go of the sources that tasks of this process have opened."""
+    with _opening:
+        _open_work.cache_clear()
+
+
+_opening = threading.Lock()
+
+
+def _opened(path: str, round_number: int) -> tuple[dict[str, Any], PortableWork]:
+    with _opening:
+        return _open_work(path, round_number)
+
+
 @lru_cache(maxsize=2)
-def _opened(path: str) -> tuple[dict[str, Any], PortableWork]:
-    """Open the sources of a run once per process; its tasks share them."""
+def _open_work(path: str, round_number: int) -> tuple[dict[str, Any], PortableWork]:
+    """Open the sources of a run once per process and round; its tasks share them.
+
+    A worker may outlive a run that failed. What it opened for an earlier round may have been replaced since.
+    """
+    del round_number
     folder = RunFolder(RunFolder.open(path).path)
     run = folder.read_run()
     check_environment(run["environment"])
