@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
 from bioimage_py.metadata import ImageMetadata, from_attributes, plain_value, to_attributes
 
 FULL = ImageMetadata(
@@ -20,6 +20,8 @@ FULL = ImageMetadata(
     units=(None, "micrometer", "nanometer"),
     origin=(0.0, -3.0, 4.5),
     channel_names=("dapi", "gfp"),
+    channel_colors=("0000FF", "00FF00"),
+    contrast_limits=((0, 4095), (10.5, 20.0)),
     attributes={"microscope": "left", "settings": {"gain": [1, 2.5, None, True]}},
 )
 
@@ -37,22 +39,30 @@ def test_what_is_written_is_read_again() -> None:
         {"axes": ["y", "x"]},
         {"axes": "zyx"},
         {"axes": [0, 1, 2]},
-        {"voxel_size": [0.0, 1.0, 1.0]},
-        {"voxel_size": [1.0, -1.0, 1.0]},
-        {"voxel_size": [1.0, math.inf, 1.0]},
         {"voxel_size": ["1", "1", "1"]},
-        {"origin": [0.0, math.inf, 1.0]},
         {"units": [1, 2, 3]},
         {"units": ["nm"]},
         {"channel_names": [3]},
+        {"channel_colors": ["blue"]},
+        {"contrast_limits": [[0, 1], [2]]},
     ],
 )
 def test_what_is_malformed_stays_an_attribute(malformed: dict[str, Any]) -> None:
     assert from_attributes(malformed, 3) == ImageMetadata(attributes=malformed)
 
 
-def test_units_get_their_common_name_and_unknown_ones_stay() -> None:
-    assert from_attributes({"units": ["µm", "pixel", None]}, 3).units == ("micrometer", "pixel", None)
+@pytest.mark.parametrize("size", [0.0, -1.0, math.inf, math.nan])
+def test_a_size_that_no_voxel_has_is_a_warning_and_stays_an_attribute(size: float) -> None:
+    with pytest.warns(BioimagePyWarning, match=r"a\.zarr: voxel size \S+ of y cannot be meant"):
+        found = from_attributes({"axes": ["z", "y", "x"], "voxel_size": [1.0, size, 1.0]}, 3, "a.zarr")
+    assert found.voxel_size is None
+    np.testing.assert_equal(found.attributes["voxel_size"], [1.0, size, 1.0])
+
+
+def test_units_get_their_common_name_and_unknown_ones_are_a_warning() -> None:
+    with pytest.warns(BioimagePyWarning, match="unit 'pixel' of axis 1"):
+        found = from_attributes({"units": ["µm", "pixel", None]}, 3)
+    assert found.units == ("micrometer", None, None)
 
 
 def test_numbers_that_json_has_no_word_for_become_text_where_asked() -> None:

@@ -19,6 +19,7 @@ import pytest
 
 from bioimage_py.errors import (
     AmbiguousSourceError,
+    BioimagePyWarning,
     InvalidArgumentError,
     OutputExistsError,
     SourceNotFoundError,
@@ -1046,7 +1047,8 @@ def test_metadata_of_others(tmp_path: Path) -> None:
     assert ilastik.voxel_size == pytest.approx((0.5, 0.1, 0.1, 1.0))
     assert ilastik.units == ("micrometer", "micrometer", "micrometer", None)
     assert ilastik.attributes == {}
-    odd_one = open_source(tmp_path / "a.h5", "odd").metadata
+    with pytest.warns(BioimagePyWarning, match=r"a\.h5:/odd: voxel size -1 of axis 1"):
+        odd_one = open_source(tmp_path / "a.h5", "odd").metadata
     assert odd_one.attributes == {
         "axistags": "no json",
         "element_size_um": [1.0, 2.0],

@@ -214,7 +214,7 @@ class TestMetadata:
         [
             {"units": "nm", "resolution": 4},
             {"resolution": [1, "a", 2], "axes": ["x", "x", "y"]},
-            {"resolution": [0, 0, 0], "units": [1, 2, 3]},
+            {"resolution": [None, 0, 0], "units": [1, 2, 3]},
             {"transform": 4, "pixelResolution": {"dimensions": 3, "unit": 4}},
             {"transform": {"scale": "big", "axes": 4, "units": {}, "translate": [1]}},
         ],

@@ -11,6 +11,7 @@ import pytest
 import tensorstore as ts
 
 from bioimage_py.errors import (
+    BioimagePyWarning,
     InvalidArgumentError,
     OutputExistsError,
     SourceNotFoundError,
@@ -168,15 +169,30 @@ def test_metadata(tmp_path: Path) -> None:
         axes=("z", "y", "x"),
         voxel_size=(2.0, 0.5, 0.25),
         units=("micrometer",) * 3,
-        origin=(1.0, 0.0, 0.0),
+        origin=(4.0, -1.0, 0.0),
         attributes={"sample": 3},
     )
     path = tmp_path / "a.precomputed"
     made = create(str(path), None, spec_of((6, 7, 8), metadata=metadata), overwrite=False)
     assert made.metadata == metadata
-    assert json.loads((path / "info").read_text())["scales"][0]["resolution"] == [250, 500, 2000]
+    scale = json.loads((path / "info").read_text())["scales"][0]
+    assert scale["resolution"] == [250, 500, 2000]
+    assert scale["voxel_offset"] == [0, -2, 2]
     made[...] = 3
     np.testing.assert_array_equal(open_source(path)[...], np.full((6, 7, 8), 3))
+
+
+def test_what_neuroglancer_cannot_see_is_named_once(tmp_path: Path) -> None:
+    metadata = ImageMetadata(
+        axes=("t", "y", "x"), voxel_size=(2.0, 0.5, 0.25), origin=(1.0, 0.0, 0.0), channel_names=("dna",)
+    )
+    path = tmp_path / "a.precomputed"
+    with pytest.warns(BioimagePyWarning) as caught:
+        made = create(str(path), None, spec_of((6, 7, 8), metadata=metadata), overwrite=False)
+    (warning,) = caught
+    for words in ("axes t, y, x", "voxel size (2.0", "origin (1.0", "channel names"):
+        assert words in str(warning.message)
+    assert made.metadata == metadata
 
 
 def test_jpeg(tmp_path: Path) -> None:

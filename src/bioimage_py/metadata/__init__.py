@@ -1,6 +1,16 @@
-"""One model of axes, units, voxel size and channels."""
+"""One model of axes, units, voxel size and channels; OME-NGFF from and to plain dicts."""
 
 from bioimage_py.metadata.attributes import from_attributes, plain_value, to_attributes
 from bioimage_py.metadata.model import ImageMetadata, normalise_unit
+from bioimage_py.metadata.overrides import overridden
+from bioimage_py.metadata.sanity import without_nonsense
 
-__all__ = ["ImageMetadata", "from_attributes", "normalise_unit", "plain_value", "to_attributes"]
+__all__ = [
+    "ImageMetadata",
+    "from_attributes",
+    "normalise_unit",
+    "overridden",
+    "plain_value",
+    "to_attributes",
+    "without_nonsense",
+]

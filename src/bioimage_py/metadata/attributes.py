@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from bioimage_py.errors import InvalidArgumentError
-from bioimage_py.metadata.model import ImageMetadata, normalise_unit
+from bioimage_py.metadata.model import ImageMetadata
+from bioimage_py.metadata.sanity import without_nonsense
 
 __all__ = ["from_attributes", "plain_value", "to_attributes"]
 
-_OWN = ("axes", "voxel_size", "units", "origin", "channel_names")
+_OWN = ("axes", "voxel_size", "units", "origin", "channel_names", "channel_colors", "contrast_limits")
+_PER_CHANNEL = ("channel_names", "channel_colors", "contrast_limits")
+_COLOR = re.compile("[0-9A-F]{6}")
 
 
 def to_attributes(metadata: ImageMetadata, *, numbers_as_text: bool = True) -> dict[str, Any]:
@@ -33,7 +38,7 @@ def to_attributes(metadata: ImageMetadata, *, numbers_as_text: bool = True) -> d
     for name in _OWN:
         value = getattr(metadata, name)
         if value is not None:
-            attributes[name] = list(value)
+            attributes[name] = [list(item) if isinstance(item, tuple) else item for item in value]
     return attributes
 
 
@@ -73,18 +78,31 @@ def plain_value(value: Any) -> Any:
     )
 
 
-def from_attributes(attributes: Mapping[str, Any], ndim: int) -> ImageMetadata:
-    """Read what `to_attributes` wrote; everything else, malformed entries included, stays an attribute."""
+def from_attributes(attributes: Mapping[str, Any], ndim: int, name: str = "") -> ImageMetadata:
+    """Read what `to_attributes` wrote; everything else, malformed entries included, stays an attribute.
+
+    Parameters
+    ----------
+    attributes
+        As stored.
+    ndim
+        Axes of the array.
+    name
+        What the array is called in the warning about sizes and units that are nonsense.
+    """
     left = dict(attributes)
     found: dict[str, Any] = {}
-    for name in _OWN:
-        value = left.get(name)
-        if isinstance(value, list) and (name == "channel_names" or len(value) == ndim):
-            parsed = _parse(name, value)
+    for key in _OWN:
+        value = left.get(key)
+        if isinstance(value, list) and (key in _PER_CHANNEL or len(value) == ndim):
+            parsed = _parse(key, value)
             if parsed is not None:
-                found[name] = parsed
-                del left[name]
-    return ImageMetadata(**found, attributes=left).fitting(ndim)
+                found[key] = parsed
+                del left[key]
+    metadata = without_nonsense(ImageMetadata(**found), ndim, name or "attributes")
+    if metadata.voxel_size is None and "voxel_size" in found:
+        left["voxel_size"] = list(found["voxel_size"])
+    return replace(metadata, attributes=left)
 
 
 def _parse(name: str, value: list[Any]) -> tuple[Any, ...] | None:
@@ -92,9 +110,14 @@ def _parse(name: str, value: list[Any]) -> tuple[Any, ...] | None:
         unique = name != "axes" or len(set(map(str, value))) == len(value)
         return tuple(value) if unique and all(isinstance(v, str) for v in value) else None
     if name == "units":
-        ok = all(v is None or isinstance(v, str) for v in value)
-        return tuple(None if v is None else normalise_unit(v) or v for v in value) if ok else None
-    ok = all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in value)
-    if name == "voxel_size":
-        ok = ok and all(v > 0 for v in value)
-    return tuple(float(v) for v in value) if ok else None
+        return tuple(value) if all(v is None or isinstance(v, str) for v in value) else None
+    if name == "channel_colors":
+        return tuple(value) if all(isinstance(v, str) and _COLOR.fullmatch(v) for v in value) else None
+    if name == "contrast_limits":
+        pairs = all(isinstance(v, list) and len(v) == 2 and all(map(_is_number, v)) for v in value)
+        return tuple((v[0], v[1]) for v in value) if pairs else None
+    return tuple(float(v) for v in value) if all(map(_is_number, value)) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

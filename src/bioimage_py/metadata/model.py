@@ -7,41 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from bioimage_py.metadata.units import normalise_unit
+
 __all__ = ["ImageMetadata", "normalise_unit"]
-
-_UNITS = {
-    "angstrom": ("å", "angstrom", "ångström", "ångstrom", "a", "\u212b"),
-    "nanometer": ("nm", "nanometer", "nanometre", "nanometers", "nanometres"),
-    "micrometer": (
-        "um",
-        "µm",
-        "μm",
-        "micron",
-        "microns",
-        "micrometer",
-        "micrometre",
-        "micrometers",
-        "\\u00b5m",
-    ),
-    "millimeter": ("mm", "millimeter", "millimetre", "millimeters"),
-    "centimeter": ("cm", "centimeter", "centimetre"),
-    "meter": ("m", "meter", "metre", "meters"),
-    "inch": ("inch", "in", '"'),
-    "second": ("s", "sec", "second", "seconds"),
-    "millisecond": ("ms", "millisecond", "milliseconds"),
-}
-_UNIT_OF = {alias: name for name, aliases in _UNITS.items() for alias in aliases}
-
-
-def normalise_unit(unit: str | None) -> str | None:
-    """Return the UDUNITS name that OME-NGFF uses for a unit (`"µm"` → `"micrometer"`), or None if it is none.
-
-    Examples
-    --------
-    >>> normalise_unit("µm"), normalise_unit("pixel")
-    ('micrometer', None)
-    """
-    return None if not unit else _UNIT_OF.get(unit.strip().lower())
 
 
 @dataclass(frozen=True)
@@ -59,7 +27,11 @@ class ImageMetadata:
     origin
         Position of the centre of the first voxel per array axis, in `units`.
     channel_names
-        Names of the channels, along the axis "c".
+        Names of the channels, along the axis "c"; one name where there is no such axis.
+    channel_colors
+        Colour per channel as six hexadecimal digits, `"00FF00"`.
+    contrast_limits
+        The values per channel that are shown as black and as full colour.
     attributes
         Everything else that the source carries, plain JSON values.
     """
@@ -69,6 +41,8 @@ class ImageMetadata:
     units: tuple[str | None, ...] | None = None
     origin: tuple[float, ...] | None = None
     channel_names: tuple[str, ...] | None = None
+    channel_colors: tuple[str, ...] | None = None
+    contrast_limits: tuple[tuple[float, float], ...] | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
     def with_axes_selected(self, kept: Sequence[int | None]) -> ImageMetadata:
@@ -79,6 +53,40 @@ class ImageMetadata:
             voxel_size=None if self.voxel_size is None else _take(self.voxel_size, kept, 1.0),
             units=None if self.units is None else _take(self.units, kept, None),
             origin=None if self.origin is None else _take(self.origin, kept, 0.0),
+        )
+
+    def with_channels_selected(self, kept: Sequence[int] | None) -> ImageMetadata:
+        """Return the metadata of an array of the channels `kept`, in that order; None drops what is known of channels.
+
+        Examples
+        --------
+        >>> ImageMetadata(channel_names=("dna", "actin")).with_channels_selected([1]).channel_names
+        ('actin',)
+        """
+
+        def pick(values: tuple[Any, ...] | None) -> Any:
+            if values is None or kept is None or any(not 0 <= n < len(values) for n in kept):
+                return None
+            return tuple(values[n] for n in kept)
+
+        return replace(
+            self,
+            channel_names=pick(self.channel_names),
+            channel_colors=pick(self.channel_colors),
+            contrast_limits=pick(self.contrast_limits),
+        )
+
+    def for_channels(self, count: int) -> ImageMetadata:
+        """Return the metadata without what is said of channels by a number of entries that is not `count`."""
+
+        def keep(values: tuple[Any, ...] | None) -> Any:
+            return values if values is not None and len(values) == count else None
+
+        return replace(
+            self,
+            channel_names=keep(self.channel_names),
+            channel_colors=keep(self.channel_colors),
+            contrast_limits=keep(self.contrast_limits),
         )
 
     def shifted(self, offset: Sequence[int]) -> ImageMetadata:

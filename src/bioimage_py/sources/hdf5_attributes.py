@@ -6,13 +6,14 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import h5py
 import numpy as np
 
 from bioimage_py.errors import BioimagePyWarning
-from bioimage_py.metadata import ImageMetadata, from_attributes, to_attributes
+from bioimage_py.metadata import ImageMetadata, from_attributes, to_attributes, without_nonsense
+from bioimage_py.metadata.ome_ngff import channel_count
 from bioimage_py.sources.hdf5_errors import FOREIGN_ERRORS, hdf5_words
 
 __all__ = ["read_metadata", "write_metadata"]
@@ -31,11 +32,15 @@ _HDF5_OWN = ("CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "_Netcdf4Dimid
 def read_metadata(dataset: h5py.Dataset, ndim: int) -> ImageMetadata:
     """Return what the attributes of a dataset say; those that have no plain JSON value are left out."""
     found = _plain_attributes(dataset.attrs)
-    axes = _pop_axistags(found, ndim)
-    metadata = from_attributes(found, ndim)
+    name = f"{dataset.file.filename}:{dataset.name}"
+    axes, sizes = _pop_axistags(found, ndim)
+    metadata = from_attributes(found, ndim, name)
     if metadata.axes is None and axes is not None:
         metadata = replace(metadata, axes=axes)
-    return _with_element_size(metadata, ndim)
+    metadata = _with_element_size(metadata, ndim, name)
+    if metadata.voxel_size is None and sizes is not None:
+        metadata = without_nonsense(replace(metadata, voxel_size=sizes), ndim, name)
+    return metadata.for_channels(channel_count(metadata.axes, dataset.shape))
 
 
 def write_metadata(dataset: h5py.Dataset, metadata: ImageMetadata) -> None:
@@ -134,23 +139,34 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (str, bool, int, float)) else None
 
 
-def _pop_axistags(attributes: dict[str, Any], ndim: int) -> tuple[str, ...] | None:
-    """Take the axis names out of vigra's axis tags, which ilastik writes too; tags that do not fit stay."""
+def _pop_axistags(
+    attributes: dict[str, Any], ndim: int
+) -> tuple[tuple[str, ...] | None, tuple[float, ...] | None]:
+    """Take names and sizes out of vigra's axis tags, which ilastik writes too; tags that do not fit stay."""
     tags = _from_json(attributes[_AXISTAGS]) if isinstance(attributes.get(_AXISTAGS), str) else None
     if not isinstance(tags, Mapping) or not isinstance(tags.get("axes"), list):
-        return None
-    keys = tuple(str(tag.get("key") or "") for tag in tags["axes"] if isinstance(tag, Mapping))
+        return None, None
+    entries = [tag for tag in tags["axes"] if isinstance(tag, Mapping)]
+    keys = tuple(str(tag.get("key") or "") for tag in entries)
     if len(keys) != ndim or len(set(keys)) != ndim or "" in keys:
-        return None
+        return None, None
     del attributes[_AXISTAGS]
-    return keys
+    sizes = [tag.get("resolution") for tag in entries]
+    # 0 is how vigra says that it does not know.
+    known = any(_is_number(size) and size != 0 for size in sizes)
+    return keys, tuple(float(s) if _is_number(s) and s != 0 else 1.0 for s in sizes) if known else None
 
 
-def _spatial_axes(axes: Sequence[str] | None, ndim: int) -> tuple[int, ...] | None:
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _spatial_axes(axes: Sequence[str] | None, ndim: int) -> dict[str, int] | None:
+    """Return which axes are z, y and x, as far as there are such, or None where that cannot be told."""
     if axes is None:
-        return (0, 1, 2) if ndim == 3 else None
+        return {name: n for n, name in enumerate(_SPATIAL[-ndim:])} if ndim in (2, 3) else None
     lowered = [name.lower() for name in axes]
-    return tuple(lowered.index(name) for name in _SPATIAL) if set(_SPATIAL) <= set(lowered) else None
+    return {name: lowered.index(name) for name in _SPATIAL if name in lowered} or None
 
 
 def _sizes_in_micrometers(metadata: ImageMetadata) -> list[float] | None:
@@ -158,30 +174,31 @@ def _sizes_in_micrometers(metadata: ImageMetadata) -> list[float] | None:
     if metadata.voxel_size is None or metadata.units is None:
         return None
     spatial = _spatial_axes(metadata.axes, len(metadata.voxel_size))
-    factors = [_MICROMETERS.get(metadata.units[axis] or "") for axis in spatial or ()]
-    if spatial is None or None in factors:
+    if spatial is None or len(spatial) != len(_SPATIAL):
         return None
-    return [
-        metadata.voxel_size[axis] * factor for axis, factor in zip(spatial, factors, strict=True) if factor
-    ]
+    sizes = []
+    for axis in spatial.values():
+        factor = _MICROMETERS.get(metadata.units[axis] or "")
+        if factor is None:
+            return None
+        sizes.append(metadata.voxel_size[axis] * factor)
+    return sizes
 
 
-def _with_element_size(metadata: ImageMetadata, ndim: int) -> ImageMetadata:
+def _with_element_size(metadata: ImageMetadata, ndim: int, name: str) -> ImageMetadata:
     """Take `element_size_um` into the model where it says something new, or what the model says already."""
     sizes = metadata.attributes.get(_ELEMENT_SIZE)
     spatial = _spatial_axes(metadata.axes, ndim)
-    if not isinstance(sizes, list) or len(sizes) != 3 or spatial is None:
+    if not isinstance(sizes, list) or len(sizes) != 3 or not all(map(_is_number, sizes)) or spatial is None:
         return metadata
-    left = {name: value for name, value in metadata.attributes.items() if name != _ELEMENT_SIZE}
+    left = {key: value for key, value in metadata.attributes.items() if key != _ELEMENT_SIZE}
     if metadata.voxel_size is not None:
         return replace(metadata, attributes=left) if _sizes_in_micrometers(metadata) == sizes else metadata
-    if not all(isinstance(s, (int, float)) and s > 0 for s in sizes):
-        return metadata
-    voxel_size, units = [1.0] * ndim, [None] * ndim
-    known = dict(zip(spatial, sizes, strict=True))
-    return replace(
+    size_of = {spatial[key]: size for key, size in zip(_SPATIAL, sizes, strict=True) if key in spatial}
+    found = replace(
         metadata,
-        voxel_size=tuple(float(known.get(axis, one)) for axis, one in enumerate(voxel_size)),
-        units=tuple("micrometer" if axis in known else none for axis, none in enumerate(units)),
-        attributes=left,
-    ).fitting(ndim)
+        voxel_size=tuple(float(size_of.get(axis, 1.0)) for axis in range(ndim)),
+        units=tuple("micrometer" if axis in size_of else None for axis in range(ndim)),
+    )
+    sane = without_nonsense(found, ndim, name)
+    return sane if sane.voxel_size is None else replace(sane, attributes=left)

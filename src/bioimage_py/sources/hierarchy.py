@@ -10,8 +10,9 @@ from typing import Any
 from bioimage_py.errors import AmbiguousSourceError, SourceNotFoundError
 from bioimage_py.sources.kvstore import StoreFolder
 from bioimage_py.sources.natural_order import natural_key
+from bioimage_py.sources.ome_zarr import level_paths
 
-__all__ = ["Node", "arrays_below", "find_array", "several_arrays"]
+__all__ = ["Node", "arrays_below", "find_array", "images_below", "several_arrays"]
 
 _MOST_LISTED = 20
 _MOST_FOLDERS = 20_000
@@ -35,6 +36,8 @@ class Node:
         Keys of the arrays below a group, where it says so itself (consolidated metadata), or None.
     first
         Key of the array that a group means when none is named, such as the full-size level of an OME-Zarr image.
+    images
+        Keys of the groups that a group lists: images of a container, wells of a plate, fields of a well, labels.
     """
 
     folder: StoreFolder
@@ -44,6 +47,7 @@ class Node:
     dtype: str = ""
     listing: tuple[str, ...] | None = None
     first: str | None = None
+    images: tuple[str, ...] = ()
 
 
 ReadNode = Callable[[StoreFolder], Node | None]
@@ -59,7 +63,7 @@ def find_array(
     SourceNotFoundError
         If nothing is there, with what there is instead.
     AmbiguousSourceError
-        If there are several arrays and none of them is named.
+        If there are several arrays, or several images, and none of them is named.
     """
     node = read_node(root.child(key))
     if node is None:
@@ -71,6 +75,15 @@ def find_array(
         found = read_node(root.child(first))
         if found is not None and found.array is not None:
             return first, found
+        raise SourceNotFoundError(
+            f"the metadata of {_name(root, key)} name {node.first!r} as the full-size array of the image, but there is no array "
+            f"of that name{_instead(root, node, read_node)}"
+        )
+    images = list(itertools.islice(images_below(node, read_node), _MOST_LISTED + 1))
+    if len(images) == 1:
+        return find_array(root, _join(key, images[0]), read_node, title)
+    if images:
+        raise _several_images(root, [_join(key, name) or "" for name in images], read_node)
     arrays = [(_join(key, name), found) for name, found in arrays_below(node, read_node)]
     if not arrays:
         raise SourceNotFoundError(f"there is no {title} array in {_name(root, key)}")
@@ -113,6 +126,36 @@ def arrays_below(node: Node, read_node: ReadNode) -> Iterator[tuple[str, Node]]:
         waiting.extend(reversed(below))
 
 
+def images_below(node: Node, read_node: ReadNode) -> Iterator[str]:
+    """Yield the keys of the image groups that a group lists, whatever is between: the fields of all wells of a plate."""
+    for name in node.images:
+        found = read_node(node.folder.child(name))
+        if found is None:
+            continue
+        if found.array is not None or found.first is not None:
+            yield name
+        for inner in () if found.array is not None else images_below(found, read_node):
+            yield f"{name}/{inner}"
+
+
+def _several_images(root: StoreFolder, keys: list[str], read_node: ReadNode) -> AmbiguousSourceError:
+    """Return the error that lists images to choose from by the keys of their groups."""
+    lines = []
+    for key in keys[:_MOST_LISTED]:
+        found = read_node(root.child(key))
+        full = None if found is None or found.first is None else read_node(root.child(f"{key}/{found.first}"))
+        lines.append(f"  {key}" + ("" if full is None else f"  shape {full.shape}, {full.dtype}"))
+    count = str(len(keys))
+    if len(keys) > _MOST_LISTED:
+        count = f"more than {_MOST_LISTED}"
+        lines.append("  …")
+    listed = "\n".join(lines)
+    return AmbiguousSourceError(
+        f"{root.path} holds {count} images: name one with its key, for example open_source({root.path!r}, {keys[0]!r}). "
+        f"There are\n{listed}"
+    )
+
+
 def several_arrays(path: str, arrays: list[tuple[str, Node]]) -> AmbiguousSourceError:
     """Return the error that lists arrays to choose from, and how to choose one."""
     arrays = sorted(arrays, key=lambda item: natural_key(item[0]))
@@ -137,7 +180,20 @@ def _missing(root: StoreFolder, key: str | None, read_node: ReadNode, title: str
     around = _array_around(root, key, read_node)
     if around is not None:
         return f"there is no {key!r} in {root.path}: {around!r} is an array itself, so leave out the rest of the key"
-    return f"there is no {key!r} in {root.path}{_instead(root, top, read_node)}"
+    return (
+        f"there is no {key!r} in {root.path}{_promised(root, key, read_node)}{_instead(root, top, read_node)}"
+    )
+
+
+def _promised(root: StoreFolder, key: str, read_node: ReadNode) -> str:
+    """Return words for a level that the metadata of its group name although it is not there."""
+    parts = key.split("/")
+    for n in range(len(parts)):
+        above = "/".join(parts[:n])
+        node = read_node(root.child(above or None))
+        if node is not None and "/".join(parts[n:]) in level_paths(node.attributes):
+            return ", although the metadata of its image name it as a level"
+    return ""
 
 
 def _array_around(root: StoreFolder, key: str, read_node: ReadNode) -> str | None:

@@ -10,7 +10,7 @@ import mrcfile.utils
 import numpy as np
 
 from bioimage_py.errors import StorageError, UnsupportedFormatError
-from bioimage_py.metadata import ImageMetadata
+from bioimage_py.metadata import ImageMetadata, without_nonsense
 from bioimage_py.sources.base import Source, SourceSpec
 from bioimage_py.sources.raw_file import RawFileSource, RawLayout, RawVoxels
 from bioimage_py.sources.single_file import check_single_array, open_file
@@ -35,7 +35,7 @@ class MrcSource(RawFileSource):
 
     def __init__(self, path: str, voxels: RawVoxels, header: Any) -> None:
         super().__init__(path, "r", voxels)
-        self._metadata = _metadata(header, self.ndim, PurePath(path).suffix.lower())
+        self._metadata = _metadata(header, self.ndim, path)
 
     @property
     def metadata(self) -> ImageMetadata:
@@ -149,26 +149,29 @@ def _imod_says_unsigned(header: Any) -> bool:
     return int(stamp) == _IMOD_STAMP and not int(flags) & 1
 
 
-def _metadata(header: Any, ndim: int, suffix: str) -> ImageMetadata:
+def _metadata(header: Any, ndim: int, path: str) -> ImageMetadata:
     order = [int(header[name]) - 1 for name in ("maps", "mapr", "mapc")]
     if sorted(order) != [0, 1, 2]:
         order = [2, 1, 0]
     names = ["xyz"[axis] for axis in order]
+    # A cell of no extent is how the format says that the voxel size is not known.
+    known = any(float(header.cella[name]) != 0 for name in "xyz")
     sizes = [_voxel_size(header, name) for name in names]
     units: list[str | None] = ["angstrom"] * 3
     starts = [_start(header, stored, name) for stored, name in zip("zyx", names, strict=True)]
-    if suffix in _STACK_SUFFIXES and int(header.ispg) == 0 and ndim == 3:
+    is_stack = PurePath(path).suffix.lower() in _STACK_SUFFIXES
+    if is_stack and int(header.ispg) == 0 and ndim == 3:
         names[0], sizes[0], units[0], starts[0] = "n", 1.0, None, 0.0
     axes, extra = (names, 0) if ndim <= 3 else (["n", *names], 1)
-    known = all(np.isfinite(s) and s > 0 for s in sizes[-min(ndim, 3) :])
     origin = tuple([0.0] * extra + starts)[-ndim:]
-    return ImageMetadata(
+    found = ImageMetadata(
         axes=tuple(axes)[-ndim:],
         voxel_size=tuple([1.0] * extra + sizes)[-ndim:] if known else None,
         units=tuple([None] * extra + units)[-ndim:] if known else None,
-        origin=origin if known and any(origin) and all(map(np.isfinite, origin)) else None,
+        origin=origin if known and any(origin) else None,
         attributes={"mrc": _attributes(header)},
-    ).fitting(ndim)
+    )
+    return without_nonsense(found, ndim, path)
 
 
 def _voxel_size(header: Any, axis: str) -> float:

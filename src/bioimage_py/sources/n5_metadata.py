@@ -5,21 +5,23 @@ N5 names axes fastest first, so everything that has one entry per axis is turned
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+import logging
+import warnings
 from typing import Any
 
-from bioimage_py.errors import InvalidArgumentError, UnsupportedFormatError
-from bioimage_py.metadata import ImageMetadata, from_attributes, normalise_unit, to_attributes
+from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, UnsupportedFormatError
+from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.hierarchy import Node
 from bioimage_py.sources.kvstore import StoreFolder
+from bioimage_py.sources.n5_conventions import attributes_of, metadata_from
 from bioimage_py.sources.ome_zarr import first_dataset
 from bioimage_py.sources.zarr_codecs import blosc_choice, checked_codec, checked_level
 from bioimage_py.sources.zarr_metadata import checked_grid
 
 __all__ = ["DTYPES", "array_metadata", "image_metadata", "read_node", "tensorstore_metadata"]
 
+_log = logging.getLogger(__name__)
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64")
 _CODECS = ("none", "gzip", "zstd", "blosc", "bz2", "lz4")
 _ARRAY_FIELDS = ("dimensions", "blockSize", "dataType", "compression", "compressionType")
@@ -53,54 +55,23 @@ def tensorstore_metadata(node: Node) -> dict[str, Any]:
 
 
 def image_metadata(node: Node) -> ImageMetadata:
-    """Return axes, voxel size, units and attributes, from any of the ways in which N5 writers say them.
-
-    What is malformed stays a plain attribute: metadata never keeps an array from being opened.
-    """
-    ndim = len(node.shape)
-    attributes = dict(node.attributes)
-    found: dict[str, Any] = {}
-    transform = attributes.get("transform")
-    if isinstance(transform, Mapping):  # cellmap writers; slowest axis first
-        found.update(
-            axes=transform.get("axes"),
-            units=transform.get("units"),
-            voxel_size=transform.get("scale"),
-            origin=transform.get("translate"),
-        )
-    pixel = attributes.get("pixelResolution")
-    if isinstance(pixel, Mapping):  # n5-viewer
-        found.setdefault("voxel_size", _turned(pixel.get("dimensions"), ndim))
-        unit = pixel.get("unit")
-        found.setdefault("units", [unit] * ndim if isinstance(unit, str) else None)
-    elif isinstance(pixel, list):
-        found.setdefault("voxel_size", _turned(pixel, ndim))
-    found.setdefault("voxel_size", _turned(attributes.get("resolution"), ndim))
-    for name in ("axes", "units"):
-        turned = _turned(attributes.get(name), ndim)
-        if turned is not None:
-            del attributes[name]
-            found[name] = [value or None for value in turned] if name == "units" else turned
-    own = from_attributes(attributes, ndim)
-    units = found.pop("units", None)
-    told = from_attributes({name: value for name, value in found.items() if value is not None}, ndim)
-    if isinstance(units, list) and len(units) == ndim and all(u is None or isinstance(u, str) for u in units):
-        told = replace(told, units=tuple(None if u is None else normalise_unit(u) or u for u in units))
-    kept = dict(own.attributes)
-    if own.voxel_size or told.voxel_size:
-        kept.pop("resolution", None)
-    return replace(
-        own,
-        axes=told.axes or own.axes,
-        units=(told.units if told.units and any(told.units) else None) or own.units,
-        voxel_size=own.voxel_size or told.voxel_size,
-        origin=own.origin or told.origin,
-        attributes=kept,
-    ).fitting(ndim)
-
-
-def _turned(values: Any, ndim: int) -> list[Any] | None:
-    return values[::-1] if isinstance(values, list) and len(values) == ndim else None
+    """Return axes, voxel size, units and attributes, from any of the ways in which N5 writers say them."""
+    above = []
+    folder = node.folder
+    for _ in range(3):
+        parent = folder.parent()
+        if parent is None:
+            break
+        folder = parent
+        try:
+            found = folder.read_json("attributes.json")
+        except OSError as error:
+            # The folders around an array need not be readable, nor be N5 at all.
+            _log.debug("no N5 attributes from %s: %s", folder.path, error)
+            break
+        if found is not None:
+            above.append(found)
+    return metadata_from(node.attributes, above, node.folder.path, len(node.shape))
 
 
 def array_metadata(spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -126,15 +97,16 @@ def array_metadata(spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
         "dataType": spec.dtype.name,
         "compression": _compression(spec),
     }
-    attributes = to_attributes(spec.metadata)
-    for name in ("axes", "units", "voxel_size"):
-        values = getattr(spec.metadata, name)
-        if values is not None:
-            turned = ["" if value is None else value for value in values[::-1]]
-            attributes["resolution" if name == "voxel_size" else name] = turned
-    clash = sorted(set(attributes) & set(_ARRAY_FIELDS))
+    attributes = attributes_of(spec.metadata)
+    clash = sorted(set(attributes) & {*_ARRAY_FIELDS, "n5"})
     for name in clash:
         del attributes[name]
+    if clash:
+        warnings.warn(
+            f"attributes {', '.join(clash)} of the input are not written: N5 keeps its own values under these names",
+            BioimagePyWarning,
+            stacklevel=4,
+        )
     return metadata, attributes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import nibabel
@@ -12,7 +13,7 @@ from nibabel.volumeutils import apply_read_scaling
 
 from bioimage_py.errors import StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Box
-from bioimage_py.metadata import ImageMetadata, normalise_unit
+from bioimage_py.metadata import ImageMetadata, without_nonsense
 from bioimage_py.sources.base import AnyArray, Source, SourceSpec
 from bioimage_py.sources.gzipped import GzippedVoxels, first_bytes
 from bioimage_py.sources.raw_file import RawLayout, RawVoxels
@@ -57,7 +58,7 @@ class NiftiSource(SingleFileSource):
             np.asanyarray(0.0 if inter is None else inter),
         )
         self.dtype = self._scale(np.zeros((1,) * len(layout.shape), layout.dtype)).dtype
-        self._metadata = _metadata(header, len(layout.shape))
+        self._metadata = _metadata(header, len(layout.shape), path)
         self._voxels: RawVoxels | GzippedVoxels
         if compressed:
             self._voxels = GzippedVoxels(path, layout)
@@ -140,19 +141,34 @@ def _header(path: str, head: bytes) -> Any:
     )
 
 
-def _metadata(header: Any, ndim: int) -> ImageMetadata:
+def _metadata(header: Any, ndim: int, name: str) -> ImageMetadata:
     zooms = [float(z) for z in header.get_zooms()][:ndim]
-    space, time = (normalise_unit({"msec": "ms"}.get(u, u)) for u in header.get_xyzt_units())
+    space, time = (None if unit == "unknown" else unit for unit in header.get_xyzt_units())
     units = ([space] * 3 + [time] + [None] * 3)[:ndim]
     affine = np.asarray(header.get_best_affine(), float)
     description = bytes(header["descrip"]).split(b"\0")[0].decode("latin-1").strip()
     own: dict[str, Any] = {"affine": affine.tolist()} if np.isfinite(affine).all() else {}
     if description:
         own["description"] = description
-    return ImageMetadata(
+    found = ImageMetadata(
         axes=_AXES[:ndim],
         # Axes beyond space carry 0 where nobody measured them; that must not discard the sizes that are known.
-        voxel_size=tuple(z if z > 0 or axis < 3 else 1.0 for axis, z in enumerate(zooms)),
+        voxel_size=tuple(_exact(z) if z > 0 or axis < 3 else 1.0 for axis, z in enumerate(zooms)),
         units=tuple(units) if any(units) else None,
+        origin=_origin(affine, zooms, ndim),
         attributes={"nifti": own} if own else {},
-    ).fitting(ndim)
+    )
+    return without_nonsense(found, ndim, name)
+
+
+def _exact(size: float) -> float:
+    """Return a size to the 7 digits that the file's float32 holds."""
+    return float(f"{size:.7g}")
+
+
+def _origin(affine: AnyArray, zooms: Sequence[float], ndim: int) -> tuple[float, ...] | None:
+    """Return the place of the first voxel where the axes of the image are those of the space; a turned image has none."""
+    if ndim < 3 or not np.allclose(affine[:3, :3], np.diag(zooms[:3]), rtol=1e-5, atol=0):
+        return None
+    place = (*(_exact(float(n)) for n in affine[:3, 3]), *(0.0 for _ in range(ndim - 3)))
+    return place if any(place) else None

@@ -6,6 +6,7 @@ import errno
 import os
 import secrets
 import warnings
+from dataclasses import fields
 from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
@@ -222,11 +223,7 @@ def _fill(file: FileBytes, layout: RawLayout, fill_value: Any) -> None:
 
 
 def _warn_of_lost(path: str, metadata: ImageMetadata) -> None:
-    lost = [
-        name
-        for name in ("axes", "voxel_size", "units", "origin", "channel_names", "attributes")
-        if getattr(metadata, name)
-    ]
+    lost = [field.name for field in fields(metadata) if getattr(metadata, field.name)]
     if lost:
         warnings.warn(
             f"a .npy file stores voxels only: {', '.join(lost)} of the input will not be in {path!r}",

@@ -1,86 +1,118 @@
-"""What an OME-Zarr group says about the arrays in it: which is the full-size one, and axes, units and voxel sizes."""
+"""OME-Zarr groups: which arrays and images are in them, and what they say about each of their arrays."""
 
 from __future__ import annotations
 
+import itertools
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bioimage_py.metadata import ImageMetadata, normalise_unit
+from bioimage_py.errors import BioimagePyWarning
+from bioimage_py.metadata import ImageMetadata, without_nonsense
+from bioimage_py.metadata.ome_ngff_reading import (
+    NgffDataset,
+    NgffImage,
+    images_of,
+    is_collection,
+    label_names,
+    own_attributes,
+    series_of,
+    well_paths,
+    with_channels,
+)
 
-__all__ = ["first_dataset", "with_multiscales"]
+if TYPE_CHECKING:
+    from bioimage_py.sources.kvstore import StoreFolder
 
-
-def _multiscales(attributes: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the images of a group, whether its attributes follow version 0.4 or 0.5."""
-    ome = attributes.get("ome")
-    found = (ome if isinstance(ome, Mapping) else attributes).get("multiscales")
-    for image in found if isinstance(found, list) else ():
-        if isinstance(image, Mapping) and isinstance(image.get("datasets"), list):
-            yield image
+__all__ = ["first_dataset", "group_attributes", "image_paths", "level_paths", "with_multiscales"]
 
 
 def first_dataset(attributes: Mapping[str, Any]) -> str | None:
     """Return the path of the full-size array of an OME-Zarr image group, or None if the group is none."""
-    for image in _multiscales(attributes):
-        for dataset in image["datasets"]:
-            path = dataset.get("path") if isinstance(dataset, Mapping) else None
-            if isinstance(path, str):
-                return path.strip("/")
-    return None
+    return next(iter(level_paths(attributes)), None)
+
+
+def level_paths(attributes: Mapping[str, Any]) -> list[str]:
+    """Return the paths of the arrays that a group names, of all its images, full size first."""
+    return [dataset.path for image in images_of(attributes) for dataset in image.datasets]
 
 
 def with_multiscales(
-    metadata: ImageMetadata, attributes: Mapping[str, Any], path: str, ndim: int
+    metadata: ImageMetadata, attributes: Mapping[str, Any], path: str, shape: tuple[int, ...], name: str
 ) -> ImageMetadata | None:
-    """Return the metadata with what a group's attributes say about its array `path`, or None if they say nothing."""
-    for image in _multiscales(attributes):
-        for dataset in image["datasets"]:
-            if isinstance(dataset, Mapping) and str(dataset.get("path", "")).strip("/") == path:
-                return _described(metadata, image, dataset, ndim)
+    """Return the metadata with what a group's attributes say about its array `path`, or None if they say nothing.
+
+    What does not fit the array is left out, with one BioimagePyWarning that names both sides.
+
+    Parameters
+    ----------
+    metadata
+        What the array says itself.
+    attributes
+        Of the group.
+    path
+        Key of the array below the group.
+    shape
+        Of the array.
+    name
+        What the array is called in warnings.
+    """
+    for image in images_of(attributes):
+        dataset = image.dataset(path)
+        if dataset is None:
+            continue
+        problems = _disagreements(image, dataset, len(shape))
+        if problems:
+            warnings.warn(
+                f"{name}: the OME-Zarr metadata of its group do not fit the array, which has {len(shape)} axes (shape {shape}): "
+                f"{'; '.join(problems)}. What does not fit is left out",
+                BioimagePyWarning,
+                stacklevel=4,
+            )
+        described = image.metadata_of(dataset, metadata)
+        sane = without_nonsense(described, len(shape), name)
+        sane = with_channels(sane, attributes, shape)
+        return _with_own(sane, own_attributes(attributes))
     return None
 
 
-def _described(
-    metadata: ImageMetadata, image: Mapping[str, Any], dataset: Mapping[str, Any], ndim: int
-) -> ImageMetadata:
-    names, units = _axes(image.get("axes"), ndim)
-    scale, origin = [1.0] * ndim, [0.0] * ndim
-    known = False
-    for holder in (dataset, image):
-        steps = holder.get("coordinateTransformations")
-        for step in steps if isinstance(steps, list) else ():
-            values = step.get(step.get("type")) if isinstance(step, Mapping) else None
-            if not (isinstance(values, list) and len(values) == ndim and all(_is_number(v) for v in values)):
-                continue
-            if step["type"] == "scale":
-                known = True
-                scale = [s * v for s, v in zip(scale, values, strict=True)]
-                origin = [o * v for o, v in zip(origin, values, strict=True)]
-            elif step["type"] == "translation":
-                origin = [o + v for o, v in zip(origin, values, strict=True)]
-    return replace(
-        metadata,
-        axes=names or metadata.axes,
-        units=units or metadata.units,
-        voxel_size=tuple(scale) if known else metadata.voxel_size,
-        origin=tuple(origin) if any(origin) else metadata.origin,
-    ).fitting(ndim)
+def _disagreements(image: NgffImage, dataset: NgffDataset, ndim: int) -> list[str]:
+    found = list(dataset.problems)
+    if image.axes is not None and len(image.axes) != ndim:
+        found.append(f"they name {len(image.axes)} axes ({', '.join(image.axes)})")
+    for what, values in (("scale", dataset.scale), ("translation", dataset.translation)):
+        if values is not None and len(values) != ndim:
+            found.append(f"the {what} of level {dataset.path!r} has {len(values)} entries {list(values)}")
+    return found
 
 
-def _axes(axes: Any, ndim: int) -> tuple[tuple[str, ...] | None, tuple[str | None, ...] | None]:
-    """Return names and units of axes as version 0.3 (names) or later (dicts) writes them."""
-    if not isinstance(axes, list) or len(axes) != ndim:
-        return None, None
-    entries = [axis if isinstance(axis, Mapping) else {"name": axis} for axis in axes]
-    if not all(isinstance(entry.get("name"), str) for entry in entries):
-        return None, None
-    units = tuple(
-        (normalise_unit(entry["unit"]) or entry["unit"]) if isinstance(entry.get("unit"), str) else None
-        for entry in entries
-    )
-    return tuple(entry["name"] for entry in entries), units if any(units) else None
+def _with_own(metadata: ImageMetadata, own: Mapping[str, Any]) -> ImageMetadata:
+    return metadata if not own else replace(metadata, attributes={**own, **metadata.attributes})
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def image_paths(folder: StoreFolder, attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the keys of what a group lists besides arrays: images of a container, wells of a plate, fields, labels."""
+    if is_collection(attributes):
+        listed = series_of(group_attributes(folder.child("OME")))
+        return tuple(listed or _numbered(folder))
+    if folder.path.rstrip("/").rpartition("/")[2] == "labels":
+        return tuple(label_names(attributes))
+    return tuple(well_paths(attributes))
+
+
+def _numbered(folder: StoreFolder) -> Iterator[str]:
+    """Yield "0", "1", … as far as there are image groups; a bioformats2raw container without a list has no gaps."""
+    for number in itertools.count():
+        if first_dataset(group_attributes(folder.child(str(number)))) is None:
+            return
+        yield str(number)
+
+
+def group_attributes(folder: StoreFolder) -> Mapping[str, Any]:
+    """Return the attributes of a Zarr group of either version, empty where there is none."""
+    v3 = folder.read_json("zarr.json")
+    if v3 is None:
+        return folder.read_json(".zattrs") or {}
+    found = v3.get("attributes")
+    return found if isinstance(found, Mapping) else {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,13 @@ from bioimage_py.errors import (
     StorageError,
     UnsupportedFormatError,
 )
-from bioimage_py.metadata import ImageMetadata, from_attributes, to_attributes
+from bioimage_py.metadata import to_attributes
 from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.base import Source, SourceSpec, StoredSize
 from bioimage_py.sources.hierarchy import Node
 from bioimage_py.sources.identity import file_identity
 from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder
+from bioimage_py.sources.precomputed_metadata import OWN_ENTRY, metadata_of, place_of, warn_of_lost
 from bioimage_py.sources.store_errors import plain_message
 from bioimage_py.sources.store_room import StoreRules, make_array, room_for_array, try_out
 from bioimage_py.sources.tensorstore_array import StoredArray, TensorStoreSource, open_store
@@ -32,19 +32,10 @@ __all__ = ["create", "list_arrays", "open_path", "open_spec"]
 
 _TITLE = "precomputed"
 _DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
-_NANOMETRES = {
-    "angstrom": 0.1,
-    "nanometer": 1.0,
-    "micrometer": 1e3,
-    "millimeter": 1e6,
-    "centimeter": 1e7,
-    "meter": 1e9,
-}
 _SCALE = "s0"
-_OWN_ENTRY = re.compile(
+_OWN_FILES = re.compile(
     rf"info|{_SCALE}|\d+(\.\d+)?(_\d+(\.\d+)?)*|.*\.__lock|.*\.[0-9a-f]{32}\.partial|\.DS_Store"
 )
-_ATTRIBUTES = "bioimage_py"
 
 
 def _read_node(folder: StoreFolder) -> Node | None:
@@ -60,7 +51,7 @@ def _shape(info: Mapping[str, Any], scale: Mapping[str, Any]) -> tuple[int, ...]
     return (*((channels,) if channels != 1 else ()), *scale["size"][::-1])
 
 
-_RULES = StoreRules(_TITLE, _read_node, _OWN_ENTRY)
+_RULES = StoreRules(_TITLE, _read_node, _OWN_FILES)
 
 
 def _one_channel(store: Any) -> Any:
@@ -88,7 +79,7 @@ def open_path(path: str, key: str | None, mode: str, **options: Any) -> Source:
         mode=mode,
         format="precomputed",
         codec="" if scale.get("encoding", "raw") == "raw" else str(scale["encoding"]),
-        metadata=_image_metadata(info, scale),
+        metadata=metadata_of(info, scale, len(_shape(info, scale)), root.path),
         options=root.options,
         folder=root.child(scale["key"]).path if root.is_local else None,
         view=_one_channel if info.get("num_channels", 1) == 1 else _channels,
@@ -137,28 +128,6 @@ def _scale_index(root: StoreFolder, info: Mapping[str, Any], key: str | None) ->
     return keys.index(key)
 
 
-def _image_metadata(info: Mapping[str, Any], scale: Mapping[str, Any]) -> ImageMetadata:
-    """Return voxel size and place in nanometres, and what `create` put into the info file besides."""
-    ndim = len(_shape(info, scale))
-    extra = (None,) * (ndim - 3)
-    own = info.get(_ATTRIBUTES)
-    metadata = from_attributes(own, ndim) if isinstance(own, Mapping) else ImageMetadata()
-    if metadata.axes is None:
-        metadata = replace(metadata, axes=("z", "y", "x") if ndim == 3 else ("c", "z", "y", "x"))
-    if metadata.voxel_size is not None or isinstance(own, Mapping):
-        return metadata
-    size = tuple(float(r) for r in scale.get("resolution", (1, 1, 1))[::-1])
-    offset = tuple(
-        float(o) * s for o, s in zip(scale.get("voxel_offset", (0, 0, 0))[::-1], size, strict=True)
-    )
-    return replace(
-        metadata,
-        voxel_size=(*(1.0 for _ in extra), *size),
-        units=(*extra, *("nanometer",) * 3),
-        origin=(*(0.0 for _ in extra), *offset) if any(offset) else None,
-    ).fitting(ndim)
-
-
 def open_spec(spec: SourceSpec) -> Source:
     """Reopen from plain JSON."""
     options = {name: spec[name] for name in URL_OPTIONS if name in spec}
@@ -197,7 +166,8 @@ def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False)
         make_array(making, folder, overwrite=overwrite)
         attributes = to_attributes(spec.metadata)
         if attributes:
-            folder.write_json("info", {**(folder.read_json("info") or {}), _ATTRIBUTES: attributes})
+            folder.write_json("info", {**(folder.read_json("info") or {}), OWN_ENTRY: attributes})
+        warn_of_lost(spec.metadata, path)
         return open_path(path, None, "r+")
 
 
@@ -228,8 +198,7 @@ def _description(spec: ArraySpec) -> dict[str, Any]:
             "key": _SCALE,
             "size": list(spec.shape[:-4:-1]),
             "chunk_size": list(chunks[:-4:-1]),
-            "voxel_offset": [0, 0, 0],
-            "resolution": _resolution(spec.metadata),
+            **place_of(spec.metadata),
             **_encoding(spec),
         },
     }
@@ -245,14 +214,3 @@ def _encoding(spec: ArraySpec) -> dict[str, Any]:
     raise InvalidArgumentError(
         f"{_TITLE} does not have the codec {codec.name!r}; choose none, or jpeg, which changes voxels"
     )
-
-
-def _resolution(metadata: ImageMetadata) -> list[float]:
-    """Return nanometres per voxel in x, y, z; 1 where the unit is unknown."""
-    if metadata.voxel_size is None or metadata.units is None:
-        return [1.0, 1.0, 1.0]
-    factors = [_NANOMETRES.get(unit or "") for unit in metadata.units[-3:]]
-    if None in factors:
-        return [1.0, 1.0, 1.0]
-    sizes = [size * (factor or 1.0) for size, factor in zip(metadata.voxel_size[-3:], factors, strict=True)]
-    return sizes[::-1]

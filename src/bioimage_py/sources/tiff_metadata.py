@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import numpy as np
 import tifffile
 
-from bioimage_py.metadata import ImageMetadata, normalise_unit
+from bioimage_py.metadata import ImageMetadata, without_nonsense
+from bioimage_py.metadata.ome_ngff import channel_count
 
 __all__ = ["TiffTexts", "axis_names", "metadata_of"]
 
@@ -99,18 +101,27 @@ def axis_names(letters: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def metadata_of(texts: TiffTexts, letters: str) -> ImageMetadata:
-    """Return axes, voxel size, units and channel names; what is malformed counts as not there."""
+def metadata_of(texts: TiffTexts, letters: str, shape: tuple[int, ...], name: str) -> ImageMetadata:
+    """Return axes, voxel size, units and channels; what is malformed counts as not there.
+
+    Parameters
+    ----------
+    texts
+        Of the file.
+    letters
+        tifffile's letters for the axes.
+    shape
+        Of the image.
+    name
+        What it is called in the warning about sizes and units that are nonsense.
+    """
     axes = axis_names(letters)
-    sizes: dict[str, tuple[float, str | None]] = {}
-    channels: tuple[str, ...] | None = None
+    said = _Said()
     if texts.ome_xml is not None:
-        sizes, channels = _from_ome(texts)
+        said = _from_ome(texts)
     elif texts.described:
-        sizes = _from_description(texts)
-    if not sizes:
-        sizes = _from_resolution(texts)
-    sizes = {axis: (size, unit) for axis, (size, unit) in sizes.items() if math.isfinite(size) and size > 0}
+        said = _from_description(texts)
+    sizes = said.sizes or _from_resolution(texts)
     for axis, factor in zip("yx", texts.coarser, strict=True):
         if axis in sizes:
             sizes[axis] = (sizes[axis][0] * factor, sizes[axis][1])
@@ -118,53 +129,112 @@ def metadata_of(texts: TiffTexts, letters: str) -> ImageMetadata:
     attributes = {}
     if texts.description and len(texts.description) <= _LONGEST:
         attributes["tiff_description"] = texts.description
-    return ImageMetadata(
+    origin = tuple(said.origin.get(axis, 0.0) for axis in axes)
+    found = ImageMetadata(
         axes=axes,
         voxel_size=tuple(sizes.get(axis, (1.0, None))[0] for axis in axes) if known else None,
         units=tuple(sizes.get(axis, (1.0, None))[1] for axis in axes) if known else None,
-        channel_names=channels if "c" in axes else None,
+        origin=origin if known and any(origin) else None,
+        channel_names=said.channel_names,
+        channel_colors=said.channel_colors,
+        contrast_limits=said.contrast_limits,
         attributes=attributes,
-    ).fitting(len(letters))
+    )
+    return without_nonsense(found, len(letters), name).for_channels(channel_count(axes, shape))
 
 
-def _from_ome(texts: TiffTexts) -> tuple[dict[str, tuple[float, str | None]], tuple[str, ...] | None]:
+@dataclass
+class _Said:
+    """What one of the ways to describe a TIFF says: size and unit by axis, as written, and the channels."""
+
+    sizes: dict[str, tuple[float, str | None]] = field(default_factory=dict)
+    origin: dict[str, float] = field(default_factory=dict)
+    channel_names: tuple[str, ...] | None = None
+    channel_colors: tuple[str, ...] | None = None
+    contrast_limits: tuple[tuple[float, float], ...] | None = None
+
+
+def _from_ome(texts: TiffTexts) -> _Said:
     assert texts.ome_xml is not None
     try:
         root = ET.fromstring(texts.ome_xml)  # noqa: S314 - expat itself refuses entities that explode
         images = [e for e in root if e.tag.rpartition("}")[2] == "Image"]
         pixels = next(e for e in images[texts.image_index] if e.tag.rpartition("}")[2] == "Pixels")
     except (ET.ParseError, IndexError, StopIteration):
-        return {}, None
-    sizes = {}
+        return _Said()
+    said = _Said()
     for axis in "zyx":
         size = _number(pixels.get(f"PhysicalSize{axis.upper()}"))
         if size is not None:
-            sizes[axis] = (size, normalise_unit(pixels.get(f"PhysicalSize{axis.upper()}Unit", "µm")))
+            said.sizes[axis] = (size, pixels.get(f"PhysicalSize{axis.upper()}Unit", "µm"))
     step = _number(pixels.get("TimeIncrement"))
     if step is not None:
-        sizes["t"] = (step, normalise_unit(pixels.get("TimeIncrementUnit", "s")))
-    names = [e.get("Name") for e in pixels if e.tag.rpartition("}")[2] == "Channel"]
-    whole = tuple(name for name in names if name)
-    return sizes, whole if whole and len(whole) == len(names) else None
+        said.sizes["t"] = (step, pixels.get("TimeIncrementUnit", "s"))
+    channels = [e for e in pixels if e.tag.rpartition("}")[2] == "Channel"]
+    names = [e.get("Name") for e in channels]
+    if names and all(names):
+        said.channel_names = tuple(name for name in names if name)
+    colors = [_ome_color(e.get("Color")) for e in channels]
+    if colors and all(colors):
+        said.channel_colors = tuple(color for color in colors if color)
+    return said
 
 
-def _from_description(texts: TiffTexts) -> dict[str, tuple[float, str | None]]:
-    unit = texts.described.get("unit")
-    unit = normalise_unit(unit) if isinstance(unit, str) else None
-    sizes: dict[str, tuple[float, str | None]] = {}
-    if unit is not None:
+def _ome_color(text: str | None) -> str | None:
+    """Return the red, green and blue of a signed 32-bit number whose bytes are red, green, blue and alpha."""
+    try:
+        return None if text is None else f"{int(text) & 0xFFFFFFFF:08X}"[:6]
+    except ValueError:
+        return None
+
+
+def _from_description(texts: TiffTexts) -> _Said:
+    """Read ImageJ's key-value pairs."""
+    described = texts.described
+    unit = described.get("unit")
+    said = _Said(channel_colors=_lut_colors(described.get("LUTs")), contrast_limits=_ranges(described))
+    if isinstance(unit, str) and unit.strip():
         for axis, per_unit in zip("xy", texts.pixels_per_unit, strict=True):
             if per_unit > 0:
-                sizes[axis] = (1 / per_unit, unit)
+                said.sizes[axis] = (1 / per_unit, unit)
     elif texts.resolution_unit in (2, 3):
-        sizes = _from_resolution(texts)
-    spacing = _number(texts.described.get("spacing"))
-    if spacing is not None and unit is not None:
-        sizes["z"] = (abs(spacing), unit)
-    step = _number(texts.described.get("finterval"))
+        said.sizes = _from_resolution(texts)
+    spacing = _number(described.get("spacing"))
+    if spacing is not None and isinstance(unit, str) and unit.strip():
+        # ImageJ writes a negative distance for stacks whose slices are in reverse.
+        said.sizes["z"] = (abs(spacing), unit)
+    for axis in "xyz":
+        # ImageJ has the place of its zero in voxels.
+        zero = _number(described.get(f"{axis}origin"))
+        if zero and axis in said.sizes:
+            said.origin[axis] = -zero * said.sizes[axis][0]
+    step = _number(described.get("finterval"))
     if step:
-        sizes["t"] = (step, normalise_unit(str(texts.described.get("tunit", "s"))) or "second")
-    return sizes
+        said.sizes["t"] = (step, str(described.get("tunit", "s")))
+    return said
+
+
+def _lut_colors(luts: Any) -> tuple[str, ...] | None:
+    """Return the colour of the highest value of ImageJ's tables, three rows of 256 values each."""
+    if not isinstance(luts, (list, tuple)) or not luts:
+        return None
+    tables = [np.asarray(table) for table in luts]
+    if not all(table.shape == (3, 256) and table.dtype == np.uint8 for table in tables):
+        return None
+    return tuple(bytes(table[:, -1].tolist()).hex().upper() for table in tables)
+
+
+def _ranges(described: Mapping[str, Any]) -> tuple[tuple[float, float], ...] | None:
+    """Return the display ranges of the channels, or that of a single one."""
+    ranges = described.get("Ranges")
+    values = (
+        list(ranges) if isinstance(ranges, (list, tuple)) else [described.get("min"), described.get("max")]
+    )
+    numbers = [number for value in values if (number := _number(value)) is not None and math.isfinite(number)]
+    if not numbers or len(numbers) != len(values) or len(numbers) % 2:
+        return None
+    pairs = tuple(zip(numbers[::2], numbers[1::2], strict=True))
+    return pairs if all(low < high for low, high in pairs) else None
 
 
 def _from_resolution(texts: TiffTexts) -> dict[str, tuple[float, str | None]]:

@@ -15,7 +15,7 @@ from bioimage_py.metadata import ImageMetadata, from_attributes, to_attributes
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.hierarchy import Node
 from bioimage_py.sources.kvstore import StoreFolder
-from bioimage_py.sources.ome_zarr import first_dataset, with_multiscales
+from bioimage_py.sources.ome_zarr import first_dataset, group_attributes, image_paths, with_multiscales
 from bioimage_py.sources.zarr_codecs import compressor_v2, compressors_v3
 
 __all__ = [
@@ -69,8 +69,14 @@ def _dtype_text(dtype: Any) -> str:
 
 def _group(folder: StoreFolder, attributes: Mapping[str, Any], keys: tuple[str, ...] | None) -> Node:
     # What consolidated metadata lists may be older than the files: on a local disk the files themselves are asked.
+    first = first_dataset(attributes)
     return Node(
-        folder, None, attributes, listing=None if folder.is_local else keys, first=first_dataset(attributes)
+        folder,
+        None,
+        attributes,
+        listing=None if folder.is_local else keys,
+        first=first,
+        images=() if first is not None else image_paths(folder, attributes),
     )
 
 
@@ -91,7 +97,7 @@ def image_metadata(node: Node) -> ImageMetadata:
     ndim = len(node.shape)
     attributes = dict(node.attributes)
     names = (node.array or {}).get("dimension_names") or attributes.pop("_ARRAY_DIMENSIONS", None)
-    metadata = from_attributes(attributes, ndim)
+    metadata = from_attributes(attributes, ndim, node.folder.path)
     if metadata.axes is None and isinstance(names, list) and all(isinstance(n, str) for n in names):
         metadata = replace(metadata, axes=tuple(names)).fitting(ndim)
     folder, path = node.folder, ""
@@ -101,16 +107,15 @@ def image_metadata(node: Node) -> ImageMetadata:
             break
         path = "/".join(part for part in (folder.path.rstrip("/").rpartition("/")[2], path) if part)
         folder = above
-        found = with_multiscales(metadata, _group_attributes(folder), path, ndim)
+        found = with_multiscales(metadata, _attributes_above(folder), path, node.shape, node.folder.path)
         if found is not None:
             return found
     return metadata
 
 
-def _group_attributes(folder: StoreFolder) -> Mapping[str, Any]:
+def _attributes_above(folder: StoreFolder) -> Mapping[str, Any]:
     try:
-        v3 = folder.read_json("zarr.json")
-        return _mapping((v3 or {}).get("attributes")) if v3 is not None else folder.read_json(".zattrs") or {}
+        return group_attributes(folder)
     except OSError as error:
         # The folders around an array need not be readable, nor be Zarr at all.
         _log.debug("no OME-Zarr metadata from %s: %s", folder.path, error)

@@ -1,0 +1,265 @@
+"""OME-NGFF 0.4 and 0.5: what an OME-Zarr group says about its arrays, as plain dicts, made from `ImageMetadata`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.metadata.model import ImageMetadata
+from bioimage_py.metadata.units import SPACE_UNITS, TIME_UNITS
+
+__all__ = [
+    "RESERVED",
+    "VERSIONS",
+    "Level",
+    "at_level",
+    "axes_for_ngff",
+    "axis_type",
+    "channel_count",
+    "image_attributes",
+    "ngff_order",
+]
+
+VERSIONS: Mapping[int, str] = {2: "0.4", 3: "0.5"}
+"""The version of OME-NGFF that goes with each version of Zarr."""
+RESERVED = (
+    "ome", "multiscales", "omero", "labels", "image-label", "plate", "well", "bioformats2raw.layout", "series",
+    "_creator", "version",
+)  # fmt: skip
+"""Names in the attributes of a group that are the specification's, and no user's."""
+
+_TYPES = {
+    "x": "space",
+    "y": "space",
+    "z": "space",
+    "t": "time",
+    "time": "time",
+    "c": "channel",
+    "channel": "channel",
+}
+_ORDER = {"time": 0, "channel": 1, None: 1, "space": 2}
+_COLORS = ("FFFFFF",), ("00FF00", "FF00FF"), ("FF0000", "00FF00", "0000FF"), (
+    "0000FF", "00FF00", "FF0000", "FFFFFF", "00FFFF", "FF00FF", "FFFF00",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Level:
+    """One array of a multiscale image.
+
+    Attributes
+    ----------
+    path
+        Its key below the group.
+    factors
+        By how much its voxels are larger than those of the full-size array, per axis.
+    offset
+        Where the centre of its first voxel is, in voxels of the full-size array. None: voxels are made of whole windows,
+        so that it is `(factor - 1) / 2`.
+    """
+
+    path: str
+    factors: tuple[float, ...]
+    offset: tuple[float, ...] | None = None
+
+
+def axis_type(name: str) -> str | None:
+    """Return `"space"`, `"time"` or `"channel"`, or None for an axis that the specification has no word for."""
+    return _TYPES.get(name.lower())
+
+
+def ngff_order(axes: Sequence[str]) -> tuple[int, ...] | None:
+    """Return the order in which OME-NGFF wants axes, as positions, or None if they have it: time, channels, space.
+
+    Examples
+    --------
+    >>> ngff_order(("z", "c", "y", "x")), ngff_order(("c", "z", "y", "x"))
+    ((1, 0, 2, 3), None)
+    """
+    order = tuple(sorted(range(len(axes)), key=lambda n: _ORDER[axis_type(axes[n])]))
+    return None if order == tuple(range(len(axes))) else order
+
+
+def axes_for_ngff(axes: Sequence[str] | None, ndim: int, name: str) -> tuple[str, ...]:
+    """Return the names of axes as OME-NGFF has them; axes without names are taken for the last ones of t, c, z, y, x.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If OME-NGFF cannot describe such an array: it has 2 to 5 axes, of which two or three are of space, one may be time and
+        one something else, in this order backwards.
+    """
+    if axes is None:
+        if 2 <= ndim <= 5:
+            return tuple("tczyx"[-ndim:])
+        raise InvalidArgumentError(
+            f"{name}: OME-Zarr describes arrays of 2 to 5 axes, and this one has {ndim}"
+        )
+    names = tuple(axis.lower() if axis_type(axis) else axis for axis in axes)
+    types = [axis_type(axis) for axis in names]
+    if not 2 <= ndim <= 5 or not 2 <= types.count("space") <= 3 or types.count("time") > 1:
+        fits = False
+    else:
+        fits = types.count("channel") + types.count(None) <= 1 and len(set(names)) == ndim
+    if not fits:
+        raise InvalidArgumentError(
+            f"{name}: OME-Zarr cannot describe the axes {', '.join(axes)}: it has two or three of x, y, z, and may have t, and c "
+            "or one other. Name them with axes=, such as axes='czyx', or select or project one of them"
+        )
+    order = ngff_order(names)
+    if order is not None:
+        wanted = tuple(names[n] for n in order)
+        raise InvalidArgumentError(
+            f"{name}: OME-Zarr wants axes in the order {', '.join(wanted)}, and these are {', '.join(names)}: "
+            f"give TransposeSource(source, {wanted!r})"
+        )
+    return names
+
+
+def channel_count(axes: Sequence[str] | None, shape: Sequence[int]) -> int:
+    """Return the number of channels of an array: 1 where no axis is called "c"."""
+    lowered = [axis.lower() for axis in axes or ()]
+    return shape[lowered.index("c")] if "c" in lowered and len(lowered) == len(shape) else 1
+
+
+def image_attributes(
+    metadata: ImageMetadata,
+    shape: Sequence[int],
+    dtype: np.dtype[Any],
+    levels: Sequence[Level],
+    *,
+    version: str,
+    name: str,
+    labels_of: str | None = None,
+) -> dict[str, Any]:
+    """Return the attributes of an OME-Zarr image group.
+
+    Parameters
+    ----------
+    metadata
+        Of the full-size array; its axes are as `axes_for_ngff` returned them.
+    shape, dtype
+        Of the full-size array.
+    levels
+        The arrays, full size first.
+    version
+        `"0.4"` or `"0.5"`.
+    name
+        What the image is called.
+    labels_of
+        Makes it a label image: the relative path of the image whose objects are labelled.
+    """
+    axes = metadata.axes
+    assert axes is not None
+    image = {
+        "name": name,
+        "axes": _axis_entries(axes, metadata.units),
+        "datasets": [
+            {"path": level.path, "coordinateTransformations": _transformations(metadata, level)}
+            for level in levels
+        ],
+    }
+    described: dict[str, Any] = {"multiscales": [image]}
+    kept = metadata.attributes
+    if labels_of is None and dtype.kind in "biuf" and _says_how_channels_look(metadata):
+        described["omero"] = _omero(metadata, channel_count(axes, shape), dtype)
+    label = kept.get("image-label")
+    if labels_of is not None:
+        described["image-label"] = {
+            **(label if isinstance(label, Mapping) else {}),
+            "source": {"image": labels_of},
+        }
+    elif isinstance(label, Mapping):
+        described["image-label"] = {key: value for key, value in label.items() if key != "source"}
+    own = {key: value for key, value in kept.items() if key not in RESERVED}
+    if version == "0.5":
+        return {**own, "ome": {"version": version, **described}}
+    image["version"] = version
+    if "image-label" in described:
+        described["image-label"] = {"version": version, **described["image-label"]}
+    return {**own, **described}
+
+
+def _axis_entries(axes: Sequence[str], units: Sequence[str | None] | None) -> list[dict[str, str]]:
+    entries = []
+    for axis, unit in zip(axes, units or (None,) * len(axes), strict=True):
+        kind = axis_type(axis)
+        entry = {"name": axis, **({"type": kind} if kind else {})}
+        if unit is not None and unit in {"space": SPACE_UNITS, "time": TIME_UNITS}.get(kind or "", ()):
+            entry["unit"] = unit
+        entries.append(entry)
+    return entries
+
+
+def _transformations(metadata: ImageMetadata, level: Level) -> list[dict[str, Any]]:
+    sizes = metadata.voxel_size or (1.0,) * len(level.factors)
+    origin = metadata.origin or (0.0,) * len(level.factors)
+    offset = level.offset or tuple((factor - 1) / 2 for factor in level.factors)
+    scale = [float(size * factor) for size, factor in zip(sizes, level.factors, strict=True)]
+    place = [float(o + n * size) for o, n, size in zip(origin, offset, sizes, strict=True)]
+    steps: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
+    if any(place):
+        steps.append({"type": "translation", "translation": place})
+    return steps
+
+
+def _says_how_channels_look(metadata: ImageMetadata) -> bool:
+    # Without any of these viewers find out by themselves, which is better than limits that nobody chose.
+    return any((metadata.channel_names, metadata.channel_colors, metadata.contrast_limits))
+
+
+def _omero(metadata: ImageMetadata, count: int, dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Return how channels are shown; what the metadata do not say is what viewers would take anyway."""
+    fitting = metadata.for_channels(count)
+    old = _old_omero(fitting, count)
+    palette = next((some for some in _COLORS if len(some) >= count), _COLORS[-1])
+    low, high = (0.0, 1.0) if dtype.kind == "f" else _range(dtype)
+    channels = []
+    for n, was in enumerate(old["channels"]):
+        start, end = fitting.contrast_limits[n] if fitting.contrast_limits else (low, high)
+        channel = {"active": True, **was}
+        channel["label"] = (
+            fitting.channel_names[n] if fitting.channel_names else was.get("label", f"channel {n}")
+        )
+        channel["color"] = fitting.channel_colors[n] if fitting.channel_colors else palette[n % len(palette)]
+        channel["window"] = {"min": min(low, start), "max": max(high, end), "start": start, "end": end}
+        channels.append(channel)
+    return {**old, "channels": channels}
+
+
+def _range(dtype: np.dtype[Any]) -> tuple[float, float]:
+    if dtype.kind == "b":
+        return 0, 1
+    limits = np.iinfo(dtype)
+    return int(limits.min), int(limits.max)
+
+
+def _old_omero(metadata: ImageMetadata, count: int) -> dict[str, Any]:
+    """Return what the input said about its channels, if they are still the same ones."""
+    old = metadata.attributes.get("omero")
+    channels = old.get("channels") if isinstance(old, Mapping) else None
+    empty: dict[str, Any] = {"channels": [{} for _ in range(count)]}
+    if (
+        not isinstance(channels, list)
+        or len(channels) != count
+        or not all(isinstance(c, Mapping) for c in channels)
+    ):
+        return empty
+    if metadata.channel_names is not None and metadata.channel_names != tuple(
+        c.get("label") for c in channels
+    ):
+        return empty
+    return {**dict(old or {}), "channels": [dict(channel) for channel in channels]}
+
+
+def at_level(metadata: ImageMetadata, level: Level) -> ImageMetadata:
+    """Return the metadata of one level of an image, from those of its full-size array."""
+    if metadata.voxel_size is None:
+        return metadata
+    steps = {step["type"]: step[step["type"]] for step in _transformations(metadata, level)}
+    place = steps.get("translation")
+    return replace(metadata, voxel_size=tuple(steps["scale"]), origin=None if place is None else tuple(place))

@@ -1,0 +1,128 @@
+"""What a user says about an image, over what its file says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.metadata.model import ImageMetadata
+from bioimage_py.metadata.units import SPACE_UNITS, TIME_UNITS, normalise_unit
+
+__all__ = ["overridden", "spatial_axes"]
+
+_SPACE = ("z", "y", "x")
+
+
+def overridden(
+    metadata: ImageMetadata,
+    ndim: int,
+    *,
+    axes: Sequence[str] | None = None,
+    voxel_size: float | Sequence[float] | None = None,
+    units: str | Sequence[str | None] | None = None,
+) -> ImageMetadata:
+    """Return metadata in which what a user says stands for what was known.
+
+    Parameters
+    ----------
+    metadata
+        What is known.
+    ndim
+        Axes of the array.
+    axes
+        One name per axis, slowest first: `"zyx"` or `("z", "y", "x")`.
+    voxel_size
+        In `units`: one number for all axes of space, one per axis of space, or one per axis of the array.
+    units
+        One unit for all axes of space, one per axis of space, or one (or None) per axis of the array, in any common
+        spelling.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If there is not one value per axis, a size is not a positive number, a unit is not known, or an axis is named twice.
+
+    Examples
+    --------
+    >>> said = overridden(ImageMetadata(axes=("c", "y", "x")), 3, voxel_size=0.5, units="um")
+    >>> said.voxel_size, said.units
+    ((1.0, 0.5, 0.5), (None, 'micrometer', 'micrometer'))
+    """
+    known = metadata.fitting(ndim)
+    if axes is not None:
+        known = replace(known, axes=_axis_names(axes, ndim))
+    space = spatial_axes(known.axes, ndim)
+    if voxel_size is not None:
+        sizes = known.voxel_size or (1.0,) * ndim
+        known = replace(known, voxel_size=_per_axis("voxel_size", voxel_size, sizes, space, _size))
+    if units is not None:
+        names = known.units or (None,) * ndim
+        known = replace(known, units=_per_axis("units", units, names, space, _unit))
+    return known
+
+
+def spatial_axes(axes: Sequence[str] | None, ndim: int) -> tuple[int, ...]:
+    """Return which axes are of space: those called x, y and z, or the last three where that tells nothing."""
+    found = tuple(n for n, name in enumerate(axes or ()) if name.lower() in _SPACE)
+    return found or tuple(range(max(0, ndim - 3), ndim))
+
+
+def _axis_names(axes: Any, ndim: int) -> tuple[str, ...]:
+    try:
+        names = tuple(axes)
+    except TypeError:
+        names = ()
+    if len(names) != ndim or not all(isinstance(name, str) and name for name in names):
+        raise InvalidArgumentError(
+            f"axes must name each of the {ndim} axes, such as {'tczyx'[-ndim:] if ndim < 6 else 'one letter each'!r}; got {axes!r}"
+        )
+    if len(set(names)) != ndim:
+        raise InvalidArgumentError(f"axes {axes!r} names an axis twice")
+    return names
+
+
+def _per_axis(what: str, given: Any, old: tuple[Any, ...], space: tuple[int, ...], check: Any) -> Any:
+    """Return one checked value per axis; axes that were not spoken of keep theirs."""
+    if isinstance(given, (str, int, float)):
+        values: tuple[Any, ...] = (given,) * len(space)
+    else:
+        try:
+            values = tuple(given)
+        except TypeError:
+            values = ()
+    if len(values) == len(old):
+        return tuple(check(value) for value in values)
+    if len(values) != len(space):
+        per_space = f", or {len(space)}, one per axis of space" if len(space) != len(old) else ""
+        raise InvalidArgumentError(
+            f"{what} must have {len(old)} entries, one per axis{per_space}, or be one for all; got {given!r}"
+        )
+    found = list(old)
+    for axis, value in zip(space, values, strict=True):
+        found[axis] = check(value)
+    return tuple(found)
+
+
+def _size(value: Any) -> float:
+    try:
+        size = math.nan if isinstance(value, (bool, str)) else float(value)
+    except (TypeError, ValueError):
+        size = math.nan
+    if not (math.isfinite(size) and size > 0):
+        raise InvalidArgumentError(f"voxel_size must be positive numbers, got {value!r}")
+    return size
+
+
+def _unit(value: Any) -> str | None:
+    if value is None:
+        return None
+    name = normalise_unit(value) if isinstance(value, str) else None
+    if name is None:
+        common = "angstrom, nanometer, micrometer, millimeter, second"
+        raise InvalidArgumentError(
+            f"unit {value!r} is not known; there are {common} and the other {len(SPACE_UNITS | TIME_UNITS) - 5} of OME-NGFF"
+        )
+    return name

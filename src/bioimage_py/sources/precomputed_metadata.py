@@ -1,0 +1,99 @@
+"""Voxel size and place in the `info` file of neuroglancer precomputed, which has them in nanometres and voxels, x first."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from bioimage_py.errors import BioimagePyWarning
+from bioimage_py.metadata import ImageMetadata, from_attributes, without_nonsense
+
+__all__ = ["OWN_ENTRY", "metadata_of", "place_of", "warn_of_lost"]
+
+OWN_ENTRY = "bioimage_py"
+"""The entry of the info file that holds what neuroglancer has no words for."""
+_NANOMETERS = {
+    "angstrom": 0.1, "picometer": 1e-3, "nanometer": 1.0, "micrometer": 1e3, "millimeter": 1e6, "centimeter": 1e7,
+    "meter": 1e9, "inch": 2.54e7,
+}  # fmt: skip
+_AXES = ("c", "z", "y", "x")
+_WHOLE = 1e-3
+"""By which part of a voxel a place may be off a whole number of voxels."""
+
+
+def metadata_of(info: Mapping[str, Any], scale: Mapping[str, Any], ndim: int, name: str) -> ImageMetadata:
+    """Return axes, voxel size and place of a scale in nanometres, or what `create` put into the info file besides.
+
+    Neuroglancer places the corners of volumes, and this package the centres of voxels: the first voxel of a coarser scale
+    lies half a coarse voxel from the corner.
+    """
+    own = info.get(OWN_ENTRY)
+    metadata = from_attributes(own, ndim, name) if isinstance(own, Mapping) else ImageMetadata()
+    if metadata.axes is None:
+        metadata = replace(metadata, axes=_AXES[-ndim:])
+    if isinstance(own, Mapping):
+        return metadata
+    size = tuple(float(r) for r in scale.get("resolution", (1, 1, 1))[::-1])
+    full = tuple(float(r) for r in info["scales"][0].get("resolution", size[::-1])[::-1])
+    offset = scale.get("voxel_offset", (0, 0, 0))[::-1]
+    origin = tuple(float(o) * s + (s - f) / 2 for o, s, f in zip(offset, size, full, strict=True))
+    extra = (None,) * (ndim - 3)
+    found = replace(
+        metadata,
+        voxel_size=(*(1.0 for _ in extra), *size),
+        units=(*extra, *("nanometer",) * 3),
+        origin=(*(0.0 for _ in extra), *origin) if any(origin) else None,
+    )
+    return without_nonsense(found, ndim, name)
+
+
+def place_of(metadata: ImageMetadata) -> dict[str, Any]:
+    """Return `resolution` and `voxel_offset` of a new scale; 1 nm and 0 where the metadata do not say."""
+    size = _size_in_nanometers(metadata)
+    offset = _offset(metadata)
+    return {
+        "resolution": list(size[::-1]) if size else [1.0, 1.0, 1.0],
+        "voxel_offset": list(offset[::-1]) if offset else [0, 0, 0],
+    }
+
+
+def warn_of_lost(metadata: ImageMetadata, name: str) -> None:
+    """Issue one BioimagePyWarning that names what neuroglancer will not see; this package reads it all again."""
+    lost = []
+    axes = metadata.axes
+    if axes is not None and axes != _AXES[-len(axes) :]:
+        lost.append(f"the names of axes {', '.join(axes)} (taken for {', '.join(_AXES[-len(axes) :])})")
+    if metadata.voxel_size is not None and _size_in_nanometers(metadata) is None:
+        lost.append(f"the voxel size {metadata.voxel_size} (it has no unit of length; taken for 1 nm)")
+    if metadata.origin is not None and any(metadata.origin) and _offset(metadata) is None:
+        lost.append(f"the origin {metadata.origin} (it is no whole number of voxels; taken for 0)")
+    lost += [
+        what.replace("_", " ")
+        for what in ("channel_names", "channel_colors", "contrast_limits")
+        if getattr(metadata, what) is not None
+    ]
+    if lost:
+        warnings.warn(f"{name}: neuroglancer will not see {'; '.join(lost)}", BioimagePyWarning, stacklevel=4)
+
+
+def _size_in_nanometers(metadata: ImageMetadata) -> tuple[float, ...] | None:
+    if metadata.voxel_size is None or metadata.units is None:
+        return None
+    sizes = []
+    for size, unit in zip(metadata.voxel_size[-3:], metadata.units[-3:], strict=True):
+        factor = _NANOMETERS.get(unit or "")
+        if factor is None:
+            return None
+        sizes.append(size * factor)
+    return tuple(sizes)
+
+
+def _offset(metadata: ImageMetadata) -> tuple[int, ...] | None:
+    """Return the place in whole voxels, or None if it is between voxels or neuroglancer could not tell where."""
+    if metadata.origin is None or metadata.voxel_size is None or _size_in_nanometers(metadata) is None:
+        return None
+    exact = [o / s for o, s in zip(metadata.origin[-3:], metadata.voxel_size[-3:], strict=True)]
+    whole = tuple(round(n) for n in exact)
+    return whole if all(abs(n - e) <= _WHOLE for n, e in zip(whole, exact, strict=True)) else None
