@@ -16,6 +16,7 @@ import zarr.codecs
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.sources import ArraySpec, Codec, as_source, create_output, open_source
 from bioimage_py.sources.chunk_keys import ChunkKeys
@@ -147,6 +148,24 @@ def test_sources_without_chunks_of_their_own(tmp_path: Path) -> None:
         assert "not stored as encoded chunks" in found.why[0]
     handle = zarr.open_array(tmp_path / "a")
     assert known(as_source(handle)) == known(source)
+
+
+def test_metadata_that_only_an_engine_understands(tmp_path: Path) -> None:
+    source = store(tmp_path / "a", Storing("v3"), np.zeros((9, 11, 13), "uint8"))
+    text = (tmp_path / "a/zarr.json").read_text()
+    (tmp_path / "a/zarr.json").write_text(text.replace('"codecs"', '"encoders"'))
+    found = encoding_of(source)
+    assert isinstance(found, UnknownEncoding)
+    assert "not understood" in found.why
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(folder: str) -> list[str]:
+        raise PermissionError(13, "Permission denied", folder)
+
+    monkeypatch.setattr("os.listdir", forbidden)
+    with pytest.raises(StorageError, match=r"listing .* permission denied"):
+        list(ChunkKeys("c", "/", False, (2, 2)).candidates(str(tmp_path), Box((0, 0), (2, 2))))
 
 
 def test_live_tensorstores(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bioimage_py.geometry import Box
+from bioimage_py.sources.file_bytes import file_error
 
 __all__ = ["ChunkKeys"]
 
@@ -50,6 +51,11 @@ class ChunkKeys:
         """Yield the positions in a box of the grid at which there may be a file, in the order of their keys.
 
         Where the names allow, folders are listed, so that a grid in which few files exist is not asked for each one.
+
+        Raises
+        ------
+        StorageError
+            If a folder cannot be listed.
         """
         if self.separator != "/" or not self.grid or cells.is_empty():
             yield from itertools.product(*map(range, *cells))
@@ -71,6 +77,8 @@ class ChunkKeys:
                 names = os.listdir(folder)  # noqa: PTH208 - a text stays a text
             except (FileNotFoundError, NotADirectoryError):
                 return
+            except OSError as error:
+                raise file_error(error, f"listing {folder!r}") from error
             numbers = sorted(n for n in (int(name) for name in names if name.isdecimal()) if begin <= n < end)
         for number in numbers:
             if not deeper:

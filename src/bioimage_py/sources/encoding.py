@@ -168,6 +168,9 @@ def stored_chunks(source: Source) -> StoredChunks | UnknownEncoding:
         return cast("StoredChunks", importlib.import_module(_FAMILIES[kind]).stored_chunks(source))
     except UnsupportedFormatError as error:
         return UnknownEncoding(str(error))
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        # An engine could open it all the same, so its voxels can be copied by decoding them.
+        return UnknownEncoding(f"the metadata of {source.name} are not understood here ({error!r})")
 
 
 def encoding_of(source: Source) -> ChunkEncoding | UnknownEncoding:
