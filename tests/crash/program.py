@@ -15,6 +15,7 @@ from typing import Any
 BLOCK = 8
 GRID = (14, 16)
 N_BLOCKS = GRID[0] * GRID[1]
+HOG = 100
 
 
 def main(settings: dict[str, Any]) -> dict[str, Any]:
@@ -67,12 +68,18 @@ def config_of(job_type: str, given: dict[str, Any]) -> Any:
 
 def marking(settings: dict[str, Any]) -> Any:
     """Return a slow function of a block's voxels; the first of them is the block's number."""
-    marks, seconds = settings["marks"], settings["seconds"]
+    marks, seconds, hog = settings["marks"], settings["seconds"], settings["hog"]
 
     def slow(voxels: Any) -> Any:
         file = os.open(f"{marks}/{voxels.flat[0]}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.write(file, b"x")
         os.close(file)
+        if hog and voxels.flat[0] == HOG and not os.path.exists(hog):  # noqa: PTH110 - travels by value
+            os.close(os.open(hog, os.O_CREAT))
+            lump = bytearray(10**9)
+            for at in range(0, 10**9, 4096):
+                lump[at] = 1
+            time.sleep(30)
         time.sleep(seconds)
         return voxels + 1
 

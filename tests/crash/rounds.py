@@ -68,6 +68,8 @@ class Round:
         What each block takes.
     runs, marks
         The `tmp_root`, and where the blocks leave their marks. Default: in the folder.
+    hog
+        Whether a block in the middle takes a gigabyte when it is done for the first time.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Round:
         num_workers: int = 2,
         runs: Path | None = None,
         marks: Path | None = None,
+        hog: bool = False,
         **config: Any,
     ) -> None:
         self.reference = reference
@@ -98,6 +101,7 @@ class Round:
             "output": str(self.output),
             "marks": str(self.marks),
             "seconds": seconds,
+            "hog": str(self.marks.parent / "hog") if hog else None,
             "job_type": job_type,
             "num_workers": num_workers,
             "config": {"tmp_root": str(self.runs), **config},
@@ -169,10 +173,15 @@ class Round:
         """Begin to resume in a process of its own, which can then be disturbed like the first one."""
         self.process = self._start("-c", f"import bioimage_py as bp; bp.resume({str(self.folder)!r})")
 
-    def end(self) -> dict[str, Any]:
-        """Wait until the program ends by itself; return how its run ended, which is checked."""
-        text, _ = self.process.communicate(timeout=PATIENCE)
+    def end(self, *, orphans: bool = False) -> dict[str, Any]:
+        """Wait until the program ends by itself; return how its run ended, which is checked.
+
+        `orphans` says that workers may still go on then, which are waited for.
+        """
+        text, _ = self.process.communicate(timeout=2 * PATIENCE)
         assert self.process.returncode == 0, self.printed()
+        if orphans:
+            self.wait(lambda: not self.workers(), "the end of workers that nobody waits for")
         said: dict[str, Any] = json.loads(text)
         self.check_nothing_torn(leftovers=True)
         if said["end"] == "RunnerError":
