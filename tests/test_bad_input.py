@@ -499,3 +499,15 @@ def test_empty_paths(image: np.ndarray) -> None:
 
 def test_read_only_is_an_error_of_ours() -> None:
     assert issubclass(ReadOnlyError, PermissionError)
+
+
+def test_a_run_that_cannot_begin_leaves_no_output(tmp_path: Path) -> None:
+    source = bp.create_output(tmp_path / "in.zarr", shape=(8, 8), dtype="uint8", chunks=(4, 4))
+    (tmp_path / "file").write_text("no folder")
+    before = sorted(tmp_path.rglob("*"))
+    config = bp.RunnerConfig(tmp_root=tmp_path / "file")
+    for job_type in ("subprocess", "local"):
+        for path in ("out.zarr", "group.zarr/a/b", "new/folder/out.n5/raw"):
+            with pytest.raises(ValueError, match="no run folder"):
+                bp.copy(source, tmp_path / path, job_type=job_type, job_config=config)
+            assert sorted(tmp_path.rglob("*")) == before

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from bioimage_py.copy_request import CopyRequest, check_progress
 from bioimage_py.copy_target import find_target
-from bioimage_py.errors import RunInterrupted
+from bioimage_py.errors import InvalidArgumentError, MissingDependencyError, RunInterrupted
 from bioimage_py.geometry import Box, IdSet
 from bioimage_py.kernels import Casting, CopyKernel
 from bioimage_py.planning import CopyPlan
@@ -132,7 +132,12 @@ def copy(
     request.check_apart(target, same_mask=mask is output and not isinstance(output, (str, os.PathLike)))
     planned = request.plan(target.layout, casting)
     result, sink = target.open(overwrite=overwrite, resume=request.resume_from is not None)
-    _execute(request, planned, sink, casting, progress)
+    try:
+        _execute(request, planned, sink, casting, progress)
+    except (InvalidArgumentError, MissingDependencyError):
+        # The backend refused the run: the same call, put right, is not to find an output in its way.
+        target.discard()
+        raise
     return result
 
 

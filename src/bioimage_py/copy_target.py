@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -17,9 +18,11 @@ from bioimage_py.planning import ArrayLayout
 from bioimage_py.sources import FileSource, Source, as_source, open_source
 from bioimage_py.sources.creating import PlannedOutput, plan_output
 from bioimage_py.sources.identity import file_identity, leaves, same_voxels
-from bioimage_py.sources.location import is_url
+from bioimage_py.sources.location import Location, is_url
 
 __all__ = ["Target", "find_target"]
+
+_METADATA_FILES = frozenset({"zarr.json", ".zarray", ".zattrs", ".zgroup", "attributes.json", "info"})
 
 
 class Target(ABC):
@@ -36,6 +39,9 @@ class Target(ABC):
     @abstractmethod
     def open(self, *, overwrite: bool, resume: bool) -> tuple[Any, Source]:
         """Return what the caller gets back, and the source to write into."""
+
+    def discard(self) -> None:  # noqa: B027 - what the caller gave, or what is in memory, is not ours to remove
+        """Remove what `open` made, if nothing was written into it: nothing stays of a copy that could not begin."""
 
     @abstractmethod
     def check_shared(self, job_type: str) -> None:
@@ -123,6 +129,7 @@ class NewPathTarget(Target):
 
     def __init__(self, planned: PlannedOutput) -> None:
         self._planned = planned
+        self._made: Path | None = None
         self.layout = ArrayLayout.of_spec(planned.name, planned.kind, planned.spec)
 
     def open(self, *, overwrite: bool, resume: bool) -> tuple[Any, Source]:
@@ -131,8 +138,17 @@ class NewPathTarget(Target):
             path, key, *_ = self._planned.location
             sink = open_source(path, key, mode="r+")
         else:
+            before = _first_missing(self._planned.location)
             sink = self._planned.create(overwrite=overwrite)
+            self._made = before
         return sink, sink
+
+    def discard(self) -> None:
+        """Remove the folders that were made for the array, as long as they hold metadata only."""
+        if self._made is None or not self._made.is_dir():
+            return
+        if all(path.is_dir() or path.name in _METADATA_FILES for path in self._made.rglob("*")):
+            shutil.rmtree(self._made)
 
     def check_shared(self, job_type: str) -> None:
         """Refuse files that take one writer."""
@@ -167,6 +183,17 @@ class NewPathTarget(Target):
                     f"{role} {leaf.name!r} lies inside the output {shown!r}; choose another place, or name an array in it, "
                     f"for example {path.rstrip('/') + '/copy'!r}"
                 )
+
+
+def _first_missing(location: Location) -> Path | None:
+    """Return the topmost folder on the way to an array that is not there yet; None if all are, or behind a URL."""
+    if is_url(location.path):
+        return None
+    found = None
+    place = Path(location.path, (location.key or "").strip("/")).absolute()
+    while not place.exists() and place != place.parent:
+        found, place = place, place.parent
+    return found
 
 
 def _same(leaf: Source, shown: str, role: str) -> InvalidArgumentError:

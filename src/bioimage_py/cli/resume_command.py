@@ -27,7 +27,7 @@ def run_resume(args: argparse.Namespace, console: Console) -> int:
     verb = "copying" if before.what.startswith("copy ") else "working"
     started = time.perf_counter()
     # A local run counts the bytes of this process only.
-    bytes_before = 0 if before.job_type == "local" else before.bytes_done
+    bytes_before = before.bytes_done
     with ProgressLine(verb, console, before=(before.blocks_done, bytes_before)) as progress:
         _resume(folder, args, progress)
     seconds = time.perf_counter() - started

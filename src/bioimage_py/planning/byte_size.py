@@ -35,7 +35,7 @@ def parse_bytes(size: int | str, name: str = "memory_limit") -> int:
         match = _SIZE.fullmatch(size)
         if match and match[2].lower() in _UNITS:
             n_bytes = float(match[1]) * _UNITS[match[2].lower()]
-    elif isinstance(size, (int, float)) and not isinstance(size, bool):
+    elif isinstance(size, (int, float)) and not isinstance(size, bool) and size == size // 1:
         n_bytes = size
     if not 1 <= n_bytes < math.inf:
         raise InvalidArgumentError(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, fields
 from pathlib import Path
+
+import numpy as np
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.planning import parse_bytes
@@ -33,7 +36,8 @@ class RunnerConfig:
         Bytes that a run may hold in each process, or a text such as `"512MiB"`. Default: 2 GiB or half of the free
         memory, whichever is less.
     retries
-        How often blocks that are missing after a round of tasks are tried again by themselves, where that can help.
+        How often blocks that are missing after a round of tasks are tried again by themselves, where that can help; rounds
+        that got a tenth of what was missing done are not counted. 0: never.
     keep_run_folder
         Whether the run folder stays after success.
     durable
@@ -70,6 +74,14 @@ class RunnerConfig:
             value = getattr(self, name)
             if type(value) is not int or value < least:
                 raise InvalidArgumentError(f"{name} must be an integer of at least {least}, got {value!r}")
+        for name in ("tmp_root", "python_executable"):
+            value = getattr(self, name)
+            right = isinstance(value, (str, os.PathLike) if name == "tmp_root" else str)
+            if value is not None and (not right or not os.fspath(value)):
+                raise InvalidArgumentError(f"{name} must be a path, got {value!r}")
+        for name in ("keep_run_folder", "durable"):
+            if not isinstance(getattr(self, name), (bool, np.bool_)):
+                raise InvalidArgumentError(f"{name} must be True or False, got {getattr(self, name)!r}")
         if self.memory_limit is not None:
             parse_bytes(self.memory_limit)
 

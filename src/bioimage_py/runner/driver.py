@@ -88,8 +88,19 @@ def interrupt_driver(folder: RunFolder) -> str:
             f"the run {str(folder.path)!r} is run by process {driver['pid']} on {driver['host']}, which cannot be stopped from "
             f"{platform.node()}: call this there"
         )
-    os.kill(driver["pid"], signal.SIGINT)
+    # A job in the background of a script does not heed Ctrl-C.
+    os.kill(driver["pid"], signal.SIGTERM if _ignores(driver["pid"], signal.SIGINT) else signal.SIGINT)
     return f"told process {driver['pid']} to stop; what is done stays written"
+
+
+def _ignores(pid: int, number: signal.Signals) -> bool:
+    """Whether a process ignores a signal, as far as the kernel says."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    masks = [line.split()[1] for line in text.splitlines() if line.startswith("SigIgn:")]
+    return bool(masks) and bool(int(masks[0], 16) >> (number - 1) & 1)
 
 
 def _birth(pid: int) -> int | None:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bioimage_py import errors as package_errors
-from bioimage_py.errors import RunInterrupted
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.account import Account, BlockError, read_values
 from bioimage_py.runner.base import Resources, Runner
 from bioimage_py.runner.driver import driving, interrupt_driver
 from bioimage_py.runner.fingerprint import check_fingerprint, fingerprint_of
 from bioimage_py.runner.finished import read_finished
+from bioimage_py.runner.interruption import explained_interrupt
 from bioimage_py.runner.journal import Journal, Progress
 from bioimage_py.runner.leftovers import remove_leftovers
 from bioimage_py.runner.new_run import new_run_folder
@@ -33,6 +33,9 @@ from bioimage_py.runner.run_status import StatusReader
 from bioimage_py.runner.work import PortableWork
 
 __all__ = ["FolderRunner", "Watch", "WorkerError"]
+
+_PROGRESS = 0.9
+"""A round that leaves at most this share of what was missing before it does not count against `retries`."""
 
 
 class WorkerError(RuntimeError):
@@ -149,25 +152,16 @@ class FolderRunner(Runner):
         progress: Callable[[Progress], None] | None = None,
     ) -> Journal:
         """Run what is missing of a run, in as many rounds as that takes, and return the journal of all of it."""
-        watch = Watch(folder, len(work.block_ids), folder.read_run()["bytes"], progress)
-        with driving(folder):
-            try:
+        with explained_interrupt(folder, work, self.farewell):
+            watch = Watch(folder, len(work.block_ids), folder.read_run()["bytes"], progress)
+            with driving(folder):
                 account, ends = self._rounds(folder, work, num_workers, watch)
-            except KeyboardInterrupt as error:
-                done = read_finished(folder, work, errors=False).done & work.block_ids
-                raise RunInterrupted(
-                    f"interrupted: {len(done)} of {len(work.block_ids)} blocks are done and stay written. "
-                    f"{self.farewell(folder)}",
-                    done,
-                    work.block_ids - done,
-                    folder.path,
-                ) from error
-            watch.look(last=True)
-            journal = self._journal(folder, work, account, ends)
-            if not journal.has_failures:
-                remove_leftovers(work, account)
-        if not journal.has_failures and not self.config.keep_run_folder:
-            folder.remove()
+                watch.look(last=True)
+                journal = self._journal(folder, work, account, ends)
+                if not journal.has_failures:
+                    remove_leftovers(work, account)
+            if not journal.has_failures and not self.config.keep_run_folder:
+                folder.remove()
         return journal
 
     def _rounds(
@@ -178,7 +172,7 @@ class FolderRunner(Runner):
         ends: list[TaskEnd] = []
         raised_before = IdSet()
         number = self.open_round(folder)
-        attempt = 0
+        attempt, missing = 0, len(work.block_ids)
         if number is None:
             account = read_finished(folder, work)
             todo = work.block_ids - account.done
@@ -196,9 +190,12 @@ class FolderRunner(Runner):
             number = None
             account = read_finished(folder, work)
             todo = work.block_ids - account.done
-            if attempt == self.config.retries or all(end.kind in ("error", "cancelled") for end in ends):
+            # Workers that come and go, as with preemption and short time limits, get the run done in the end.
+            attempt += len(todo) > missing * _PROGRESS
+            missing = len(todo)
+            over = not self.config.retries or attempt > self.config.retries
+            if over or all(end.kind in ("error", "cancelled") for end in ends):
                 break
-            attempt += 1
             raised = raised_blocks(account)
             # An exception that came twice will come again: those blocks are reported, not tried a third time.
             tasks = next_tasks(work, todo - (raised & raised_before), account, ends, tasks, n_tasks)

@@ -24,6 +24,7 @@ from bioimage_py.runner.crew import Crew
 from bioimage_py.runner.driver import driving, interrupt_driver
 from bioimage_py.runner.fingerprint import check_fingerprint, fingerprint_of
 from bioimage_py.runner.finished import read_finished
+from bioimage_py.runner.interruption import explained_interrupt
 from bioimage_py.runner.journal import BlockJournal, Journal, Progress, ProgressTicker
 from bioimage_py.runner.leftovers import remove_leftovers
 from bioimage_py.runner.new_run import new_run_folder
@@ -106,32 +107,34 @@ class LocalRunner(Runner):
         progress: Callable[[Progress], None] | None = None,
     ) -> Journal:
         """Run what is missing of a run that keeps a folder, and return the journal of all of it."""
-        run = folder.read_run()
-        with driving(folder):
-            account = read_finished(folder, work)
-            journal = Journal(len(work.block_ids), run["bytes"], folder=folder.path)
-            done = account.done & work.block_ids
-            journal.merge(done, read_values(folder, done))
-            missing = work.narrowed(work.block_ids - done)
-            if missing.block_ids:
-                number = folder.n_rounds()
-                content = {"todo": missing.block_ids.to_json(), "tasks": [missing.group_ids().to_json()]}
-                folder.write_round(number, {**content, "needs": FIRST_NEEDS})
-                settle = settling(work) if self.config.durable or run["durable"] else None
-                how = f"To finish: bioimage_py.resume({str(folder.path)!r})"
-                try:
-                    with AttemptJournal(folder, number, 0, settle=settle) as attempt:
-                        _run(missing, journal, _Both(attempt, journal), num_workers, progress, how)
-                except StorageError as error:
-                    left = work.block_ids - read_finished(folder, work, errors=False).done
-                    raise RunnerError(
-                        f"{len(left)} of {len(work.block_ids)} blocks are not known to be done: {error}. {how}",
-                        left,
-                        folder.path,
-                    ) from error
-            remove_leftovers(work, account)
-        if not journal.has_failures and not self.config.keep_run_folder:
-            folder.remove()
+        how = f"To finish: bioimage_py.resume({str(folder.path)!r})"
+        with explained_interrupt(folder, work, lambda _: how):
+            run = folder.read_run()
+            with driving(folder):
+                account = read_finished(folder, work)
+                journal = Journal(len(work.block_ids), run["bytes"], folder=folder.path)
+                done = account.done & work.block_ids
+                journal.merge(done, read_values(folder, done))
+                journal.done((), account.n_bytes)
+                missing = work.narrowed(work.block_ids - done)
+                if missing.block_ids:
+                    number = folder.n_rounds()
+                    content = {"todo": missing.block_ids.to_json(), "tasks": [missing.group_ids().to_json()]}
+                    folder.write_round(number, {**content, "needs": FIRST_NEEDS})
+                    settle = settling(work) if self.config.durable or run["durable"] else None
+                    try:
+                        with AttemptJournal(folder, number, 0, settle=settle) as attempt:
+                            _run(missing, journal, _Both(attempt, journal), num_workers, progress, how)
+                    except StorageError as error:
+                        left = work.block_ids - read_finished(folder, work, errors=False).done
+                        raise RunnerError(
+                            f"{len(left)} of {len(work.block_ids)} blocks are not known to be done: {error}. {how}",
+                            left,
+                            folder.path,
+                        ) from error
+                remove_leftovers(work, account)
+            if not journal.has_failures and not self.config.keep_run_folder:
+                folder.remove()
         return journal
 
     def check_resume(

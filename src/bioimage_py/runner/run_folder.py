@@ -115,9 +115,12 @@ class RunFolder:
                 f"there is no run folder {str(given)!r} ({said}). If it is on another machine's disk, give "
                 "tmp_root= a folder that all machines share"
             ) from error
-        if not (stat.S_ISDIR(found.st_mode) and (place / "run.json").is_file()):
-            raise InvalidArgumentError(f"{str(place)!r} is no run folder: it holds no run.json")
+        if not stat.S_ISDIR(found.st_mode):
+            raise InvalidArgumentError(f"{str(place)!r} is no run folder: it is a file")
+        # First of all: nobody but its owner may look into a run folder.
         refuse_strangers(place, found)
+        if not (place / "run.json").is_file():
+            raise InvalidArgumentError(f"{str(place)!r} is no run folder: it holds no run.json")
         for name in ("run.json", "rounds", "attempts", "logs", "function.pkl"):
             try:
                 refuse_strangers(place / name, os.lstat(place / name))
@@ -151,6 +154,10 @@ class RunFolder:
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
+
+    def exists(self) -> bool:
+        """Whether the run still has its folder."""
+        return (self.path / "run.json").exists()
 
     # -- the plan
 

@@ -1,0 +1,42 @@
+"""Ctrl-C in a run that keeps a folder: the message says what is done, and how to go on."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from bioimage_py.errors import RunInterrupted
+from bioimage_py.runner.finished import read_finished
+from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.runner.work import PortableWork
+
+__all__ = ["explained_interrupt"]
+
+
+@contextlib.contextmanager
+def explained_interrupt(
+    folder: RunFolder, work: PortableWork, farewell: Callable[[RunFolder], str]
+) -> Iterator[None]:
+    """Turn a KeyboardInterrupt into a RunInterrupted that lists what is done, as long as the folder is there.
+
+    Parameters
+    ----------
+    folder, work
+        The run.
+    farewell
+        Gives the sentence about going on.
+    """
+    try:
+        yield
+    except RunInterrupted:
+        raise
+    except KeyboardInterrupt as error:
+        if not folder.exists():
+            raise  # it was removed after the last block
+        done = read_finished(folder, work, errors=False).done & work.block_ids
+        raise RunInterrupted(
+            f"interrupted: {len(done)} of {len(work.block_ids)} blocks are done and stay written. {farewell(folder)}",
+            done,
+            work.block_ids - done,
+            folder.path,
+        ) from error
