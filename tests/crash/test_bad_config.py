@@ -17,7 +17,6 @@ import bioimage_py as bp
 from bioimage_py.errors import InvalidArgumentError, RunnerError
 from bioimage_py.runner import LocalRunner, Runner, RunnerConfig, SubprocessRunner
 
-
 WRONG: list[Any] = [
     ("poll_interval", True),
     ("poll_interval", "1"),
