@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,16 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
 def begin(
     reference: Reference, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Callable[..., Round]]:
-    """Begin a round; the name of the test, with its number, is the seed."""
+    """Begin a round; the name of the test, with its number, is the seed.
+
+    A text in the environment variable BIOIMAGE_PY_CRASH_SEED makes it another one: so a night can be spent on new rounds.
+    """
     begun: list[Round] = []
 
     def start(job_type: str, *, folder: Path = tmp_path, **config: Any) -> Round:
-        begun.append(Round(reference, folder, request.node.name, job_type, **config))
+        seed = request.node.name + os.environ.get("BIOIMAGE_PY_CRASH_SEED", "")
+        print(f"seed: {seed!r}")
+        begun.append(Round(reference, folder, seed, job_type, **config))
         return begun[-1]
 
     yield start

@@ -67,8 +67,8 @@ def finish(made: Round, *, orphans: bool = False) -> dict[str, Any]:
 
 @pytest.mark.parametrize("number", range(3))
 def test_a_node_loses_power(submit: Begin, lab: SlurmLab, number: int) -> None:
-    made = submit(retries=2 * (number % 2))
-    made.bad_moment(0.6)
+    made = submit(retries=2 * (number % 2), tasks_per_worker=1)
+    made.bad_moment(0.5)
     node = made.random.choice(running(lab, "%N"))
     lab.kill_node(node)
     lab.command("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
@@ -107,12 +107,13 @@ def test_a_task_runs_out_of_memory(submit: Begin, lab: SlurmLab, retries: int) -
 
 
 def test_a_task_runs_out_of_time(submit: Begin, lab: SlurmLab) -> None:
-    # Slurm looks every 30 s; the tasks last longer than that.
-    made = submit(retries=2, seconds=0.35)
-    made.bad_moment(0.1)
+    # Slurm looks every 30 s; both tasks last longer than that.
+    made = submit(retries=0, seconds=0.3, tasks_per_worker=1)
+    made.bad_moment(0.05)
     lab.command("scontrol", "update", f"jobid={running(lab, '%A')[0]}", "EndTime=now")
     said = finish(made)
-    assert said["end"] == "done", said
+    assert said["end"] == "RunnerError"
+    assert "time limit" in said["text"]
 
 
 @pytest.mark.parametrize("number", range(2))
