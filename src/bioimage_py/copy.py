@@ -11,10 +11,10 @@ from typing import Any
 import numpy.typing as npt
 
 from bioimage_py.copy_request import CopyRequest, check_progress
-from bioimage_py.copy_target import find_target
+from bioimage_py.copy_target import Target, find_target
 from bioimage_py.errors import InvalidArgumentError, MissingDependencyError, RunInterrupted
 from bioimage_py.geometry import Box, IdSet
-from bioimage_py.kernels import Casting, CopyKernel
+from bioimage_py.kernels import Casting, CopyKernel, MovingKernel, kernel_for_road
 from bioimage_py.planning import CopyPlan
 from bioimage_py.runner import Journal, Progress, Resources, RunnerConfig, raise_failures
 from bioimage_py.runner.copy_work import CopyWork
@@ -39,6 +39,7 @@ def copy(
     resume_from: str | os.PathLike[str] | None = None,
     casting: Casting = "unsafe",
     memory_limit: int | str | None = None,
+    verify_encoded: bool = False,
     overwrite: bool = False,
     dtype: npt.DTypeLike | None = None,
     chunks: Sequence[int] | None = None,
@@ -78,6 +79,9 @@ def copy(
     memory_limit
         Bytes that the copy may hold, or a text such as `"512MiB"`. Default: 2 GiB or half of the free memory,
         whichever is less.
+    verify_encoded
+        Where encoded chunks are moved without decoding them (the plan says so): whether each is decoded once, to fail on
+        one that is corrupt. Without it, lengths, headers and the checksums of the store are checked.
     overwrite
         Whether an array that is there already at the output path is replaced.
     dtype, chunks, shards, codec, zarr_format
@@ -118,6 +122,7 @@ def copy(
         block_ids,
         resume_from,
         memory_limit,
+        verify_encoded,
     )
     new_array = {
         "dtype": dtype,
@@ -130,10 +135,10 @@ def copy(
         output, request.source, new_array, keep_values=mask is not None or block_ids is not None
     )
     request.check_apart(target, same_mask=mask is output and not isinstance(output, (str, os.PathLike)))
-    planned = request.plan(target.layout, casting)
+    planned = request.plan(target, casting)
     result, sink = target.open(overwrite=overwrite, resume=request.resume_from is not None)
     try:
-        _execute(request, planned, sink, casting, progress)
+        _execute(request, planned, target, sink, casting, progress)
     except (InvalidArgumentError, MissingDependencyError):
         # The backend refused the run: the same call, put right, is not to find an output in its way.
         target.discard()
@@ -154,6 +159,7 @@ def plan(
     resume_from: str | os.PathLike[str] | None = None,
     casting: Casting = "unsafe",
     memory_limit: int | str | None = None,
+    verify_encoded: bool = False,
     overwrite: bool = False,
     dtype: npt.DTypeLike | None = None,
     chunks: Sequence[int] | None = None,
@@ -168,7 +174,7 @@ def plan(
     ----------
     input, output, block_shape, job_type, job_config, num_workers, mask, block_ids, resume_from, memory_limit
         As for `copy`.
-    overwrite, dtype, chunks, shards, codec, zarr_format, progress
+    verify_encoded, overwrite, dtype, chunks, shards, codec, zarr_format, progress
         As for `copy`.
 
     Returns
@@ -194,6 +200,7 @@ def plan(
         block_ids,
         resume_from,
         memory_limit,
+        verify_encoded,
     )
     new_array = {
         "dtype": dtype,
@@ -204,12 +211,13 @@ def plan(
     }
     target = find_target(output, request.source, new_array, keep_values=False)
     request.check_apart(target, same_mask=mask is output and not isinstance(output, (str, os.PathLike)))
-    return request.plan(target.layout, casting, quiet=True)
+    return request.plan(target, casting, quiet=True)
 
 
 def _execute(
     request: CopyRequest,
     planned: CopyPlan,
+    target: Target,
     sink: Source,
     casting: str,
     progress: Callable[[Progress], None] | None,
@@ -218,7 +226,7 @@ def _execute(
         if progress is not None:
             progress(Journal(0).progress())
         return
-    journal = _run(request, planned, sink, casting, progress)
+    journal = _run(request, planned, target, sink, casting, progress)
     if journal is not None and journal.has_failures:
         raise_failures(journal, planned.block_ids, f"copy of {request.source.name} into {sink.name}")
 
@@ -226,12 +234,19 @@ def _execute(
 def _run(
     request: CopyRequest,
     planned: CopyPlan,
+    target: Target,
     sink: Source,
     casting: str,
     progress: Callable[[Progress], None] | None,
 ) -> Journal | None:
+    def on_road(fallback: CopyKernel) -> CopyKernel | MovingKernel:
+        fresh = target.is_new and request.resume_from is None
+        return kernel_for_road(
+            fallback, planned.road, verify_encoded=request.verify_encoded, output_is_new=fresh
+        )
+
     if not request.runner.in_process:
-        kernel = CopyKernel(request.source, sink, request.mask, casting)
+        kernel = on_road(CopyKernel(request.source, sink, request.mask, casting))
         return request.runner.execute(
             CopyWork(kernel, planned.blocking, planned.group_shape, planned.block_ids),
             request.num_workers,
@@ -241,11 +256,15 @@ def _run(
             resume_from=request.resume_from,
         )
     with contextlib.ExitStack() as stack:
-        kernel = CopyKernel(
-            stack.enter_context(run_twin(request.source, planned.threads, planned.cache_bytes)),
-            stack.enter_context(run_twin(sink, planned.threads)),
-            None if request.mask is None else stack.enter_context(run_twin(request.mask, planned.threads)),
-            casting,
+        kernel = on_road(
+            CopyKernel(
+                stack.enter_context(run_twin(request.source, planned.threads, planned.cache_bytes)),
+                stack.enter_context(run_twin(sink, planned.threads)),
+                None
+                if request.mask is None
+                else stack.enter_context(run_twin(request.mask, planned.threads)),
+                casting,
+            )
         )
         if planned.direct and _copied_at_once(kernel, planned, progress):
             return None
@@ -260,7 +279,7 @@ def _run(
 
 
 def _copied_at_once(
-    kernel: CopyKernel, planned: CopyPlan, progress: Callable[[Progress], None] | None
+    kernel: CopyKernel | MovingKernel, planned: CopyPlan, progress: Callable[[Progress], None] | None
 ) -> bool:
     """Copy the whole array in one go; False if that failed, so that going block by block tells which blocks do."""
     journal = Journal(planned.n_blocks, planned.bytes_out)

@@ -11,10 +11,11 @@ from typing import Any
 from bioimage_py.copy_target import Target
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
 from bioimage_py.geometry import check_block_shape
-from bioimage_py.kernels import can_hold, check_casting
-from bioimage_py.planning import ArrayLayout, CopyPlan, PlanOptions, parse_bytes, plan_copy
+from bioimage_py.kernels import can_hold, check_casting, encoding_to_move, moving_origin
+from bioimage_py.planning import ArrayLayout, CopyPlan, PlanOptions, choose_road, parse_bytes, plan_copy
 from bioimage_py.runner import Runner, RunnerConfig, check_num_workers, get_runner, ids_from
 from bioimage_py.sources import Source, as_source
+from bioimage_py.sources.encoding_match import EncodingMatch
 
 __all__ = ["CopyRequest", "check_progress"]
 
@@ -37,7 +38,7 @@ class CopyRequest:
     ----------
     source, mask
         What is read.
-    block_shape, num_workers, block_ids, resume_from, memory_limit
+    block_shape, num_workers, block_ids, resume_from, memory_limit, verify_encoded
         As for `copy`; the limit in bytes.
     runner
         The backend.
@@ -51,6 +52,7 @@ class CopyRequest:
     block_ids: Sequence[int] | None
     resume_from: str | None
     memory_limit: int | None
+    verify_encoded: bool
 
     @classmethod
     def check(
@@ -65,6 +67,7 @@ class CopyRequest:
         block_ids: Sequence[int] | None,
         resume_from: str | os.PathLike[str] | None,
         memory_limit: int | str | None,
+        verify_encoded: bool,
     ) -> CopyRequest:
         """Take the arguments of `copy`, or raise InvalidArgumentError that says what is wrong with them."""
         check_num_workers(num_workers)
@@ -80,7 +83,7 @@ class CopyRequest:
         masked = None if mask is None else as_source(mask)
         shape = None if block_shape is None else check_block_shape(block_shape, source.shape)  # type: ignore[arg-type]
         folder = None if resume_from is None else os.fspath(resume_from)
-        return cls(source, masked, shape, runner, num_workers, block_ids, folder, limit)
+        return cls(source, masked, shape, runner, num_workers, block_ids, folder, limit, bool(verify_encoded))
 
     def check_apart(self, target: Target, *, same_mask: bool) -> None:
         """Refuse a target that leads to what the input or the mask reads.
@@ -96,8 +99,9 @@ class CopyRequest:
         if self.mask is not None and not same_mask:
             target.check_mask_apart(self.mask)
 
-    def plan(self, target: ArrayLayout, casting: str, *, quiet: bool = False) -> CopyPlan:
+    def plan(self, output: Target, casting: str, *, quiet: bool = False) -> CopyPlan:
         """Plan the copy into a target; warn where the target's dtype cannot hold the input's values."""
+        target = output.layout
         check_casting(casting, self.source.dtype, target.dtype)
         if casting == "unsafe" and not quiet and not can_hold(self.source.dtype, target.dtype):
             warnings.warn(
@@ -122,6 +126,20 @@ class CopyRequest:
             and self.block_shape is None
             and self.mask is None
             and ids is None,
+            match=self._match(output),
         )
         mask = None if self.mask is None else ArrayLayout.of(self.mask)
         return plan_copy(ArrayLayout.of(self.source), target, mask, options)
+
+    def _match(self, output: Target) -> EncodingMatch | None:
+        """Return how the chunks of both sides match, None where the input's voxels are not stored as they are."""
+        origin = moving_origin(self.source)
+        if origin is None:
+            return None
+        return choose_road(
+            encoding_to_move(origin.source),
+            output.encoding(),
+            origin.offset,
+            codec=output.codec,
+            is_new=output.is_new,
+        )

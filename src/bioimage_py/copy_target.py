@@ -14,9 +14,11 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from bioimage_py.errors import InvalidArgumentError, ReadOnlyError
+from bioimage_py.kernels import encoding_to_move
 from bioimage_py.planning import ArrayLayout
-from bioimage_py.sources import FileSource, Source, as_source, open_source
+from bioimage_py.sources import Codec, FileSource, Source, as_source, open_source
 from bioimage_py.sources.creating import PlannedOutput, plan_output
+from bioimage_py.sources.encoding import ChunkEncoding, UnknownEncoding, planned_encoding
 from bioimage_py.sources.identity import file_identity, leaves, same_voxels
 from bioimage_py.sources.location import Location, is_url
 
@@ -43,6 +45,20 @@ class Target(ABC):
     def discard(self) -> None:  # noqa: B027 - what the caller gave, or what is in memory, is not ours to remove
         """Remove what `open` made, if nothing was written into it: nothing stays of a copy that could not begin."""
 
+    def encoding(self) -> ChunkEncoding | UnknownEncoding:
+        """Return how chunks are, or will be, encoded, or why encoded chunks cannot be moved here."""
+        return UnknownEncoding("the output is held in memory")
+
+    @property
+    def codec(self) -> Codec | None:
+        """The codec that the caller asked for, None where none was."""
+        return None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the copy makes it."""
+        return True
+
     @abstractmethod
     def check_shared(self, job_type: str) -> None:
         """Raise InvalidArgumentError if several processes cannot write here."""
@@ -68,6 +84,15 @@ class ExistingTarget(Target):
         self._given = given
         self._sink = as_source(given)
         self.layout = ArrayLayout.of(self._sink)
+
+    def encoding(self) -> ChunkEncoding | UnknownEncoding:
+        """Return how it encodes its chunks."""
+        return encoding_to_move(self._sink)
+
+    @property
+    def is_new(self) -> bool:
+        """It was there before."""
+        return False
 
     def open(self, *, overwrite: bool, resume: bool) -> tuple[Any, Source]:
         """Return the caller's object and its source."""
@@ -127,10 +152,22 @@ class NewArrayTarget(Target):
 class NewPathTarget(Target):
     """A stored array to be made."""
 
-    def __init__(self, planned: PlannedOutput) -> None:
+    def __init__(self, planned: PlannedOutput, codec: Any = None) -> None:
         self._planned = planned
+        self._codec = None if codec is None else Codec.parse(codec)
         self._made: Path | None = None
         self.layout = ArrayLayout.of_spec(planned.name, planned.kind, planned.spec)
+
+    def encoding(self) -> ChunkEncoding | UnknownEncoding:
+        """Return how it will encode its chunks."""
+        if is_url(self._planned.location.path):
+            return UnknownEncoding("chunks behind a URL are not moved as files")
+        return planned_encoding(self._planned.kind, self._planned.spec)
+
+    @property
+    def codec(self) -> Codec | None:
+        """The codec that the caller asked for."""
+        return self._codec
 
     def open(self, *, overwrite: bool, resume: bool) -> tuple[Any, Source]:
         """Make it and return it opened."""
@@ -241,5 +278,5 @@ def find_target(output: Any, source: Source, new_array: Mapping[str, Any], *, ke
     if output is None:
         return NewArrayTarget(source, keep_values=keep_values)
     if isinstance(output, (str, os.PathLike)):
-        return NewPathTarget(plan_output(output, like=source, **new_array))
+        return NewPathTarget(plan_output(output, like=source, **new_array), new_array.get("codec"))
     return ExistingTarget(output, new_array)

@@ -5,10 +5,32 @@ from __future__ import annotations
 from bioimage_py.kernels.copy_blocks import CopyKernel
 from bioimage_py.kernels.move_chunks import MoveKernel
 from bioimage_py.kernels.moving import MoveOptions, MovingKernel
+from bioimage_py.kernels.moving_origin import moving_origin
 from bioimage_py.kernels.pack_shards import PackKernel
 from bioimage_py.sources.encoding import ChunkEncoding, encoding_of
 
-__all__ = ["moving_kernel"]
+__all__ = ["kernel_for_road", "moving_kernel"]
+
+
+def kernel_for_road(
+    fallback: CopyKernel, road: str, *, verify_encoded: bool, output_is_new: bool
+) -> CopyKernel | MovingKernel:
+    """Return the kernel of a copy that goes a road: the one given for `"recode"`, else one that moves encoded chunks.
+
+    Parameters
+    ----------
+    fallback
+        The copy.
+    road
+        As in the plan.
+    verify_encoded, output_is_new
+        As in `MoveOptions`.
+    """
+    origin = None if road == "recode" else moving_origin(fallback.input)
+    if origin is None:
+        return fallback
+    stored = None if origin.offset is None else origin.source
+    return moving_kernel(fallback, MoveOptions(verify_encoded, output_is_new, stored, origin.offset))
 
 
 def moving_kernel(fallback: CopyKernel, options: MoveOptions | None = None) -> MovingKernel:

@@ -5,6 +5,7 @@ from bioimage_py.planning.byte_size import default_memory_limit, format_bytes, p
 from bioimage_py.planning.copy_plan import CopyPlan, PlanOptions, checked_blocks, plan_copy
 from bioimage_py.planning.layout import ArrayLayout
 from bioimage_py.planning.memory import MemoryModel
+from bioimage_py.planning.road import choose_road
 
 __all__ = [
     "ArrayLayout",
@@ -13,6 +14,7 @@ __all__ = [
     "PlanOptions",
     "checked_blocks",
     "choose_block_shape",
+    "choose_road",
     "default_memory_limit",
     "format_bytes",
     "parse_bytes",

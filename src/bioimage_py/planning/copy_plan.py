@@ -13,6 +13,7 @@ from bioimage_py.planning.byte_size import default_memory_limit, format_bytes
 from bioimage_py.planning.hints import copy_hints
 from bioimage_py.planning.layout import ArrayLayout
 from bioimage_py.planning.memory import MemoryModel
+from bioimage_py.sources.encoding_match import EncodingMatch
 
 __all__ = ["CopyPlan", "PlanOptions", "plan_copy"]
 
@@ -36,6 +37,8 @@ class PlanOptions:
         The blocks to process, or None for all.
     direct
         Whether the whole array may be copied at once.
+    match
+        How the encoded chunks of both sides match; None where that was not looked at.
     """
 
     block_shape: tuple[int, ...] | None = None
@@ -43,6 +46,7 @@ class PlanOptions:
     num_workers: int = 1
     block_ids: IdSet | None = None
     direct: bool = False
+    match: EncodingMatch | None = None
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,10 @@ class CopyPlan:
     input, output, mask
         Layouts of the sources; mask is None where there is none.
     road
-        How voxels travel: `"recode"` decodes, casts or masks where asked, and encodes.
+        How voxels travel: `"verbatim"` moves encoded chunks, `"repack"` moves them into shards or out of them, `"recode"`
+        decodes, casts or masks where asked, and encodes.
     reason
-        Why this road.
+        Why this road, and not a faster one.
     block_shape
         The processing blocks in voxels, whole chunks of the output.
     group_shape
@@ -218,8 +223,8 @@ def plan_copy(
         input=input_layout,
         output=output_layout,
         mask=mask_layout,
-        road="recode",
-        reason=_reason(input_layout, output_layout, mask_layout),
+        road="recode" if options.match is None else options.match.road,
+        reason=_reason(input_layout, output_layout, mask_layout, options.match),
         block_shape=block,
         group_shape=group,
         n_blocks=blocking.n_blocks,
@@ -284,7 +289,10 @@ def _selected(block_ids: IdSet | None, n_blocks: int) -> IdSet:
     return block_ids
 
 
-def _reason(a: ArrayLayout, b: ArrayLayout, mask: ArrayLayout | None) -> str:
+def _reason(a: ArrayLayout, b: ArrayLayout, mask: ArrayLayout | None, match: EncodingMatch | None) -> str:
+    if match is not None and match.road != "recode":
+        also = "" if mask is None else "; blocks that the mask cuts are decoded"
+        return f"{match}{also}"
     why = []
     if a.chunks is None:
         why.append(f"the input ({a.format}) is not stored in chunks")
@@ -292,6 +300,8 @@ def _reason(a: ArrayLayout, b: ArrayLayout, mask: ArrayLayout | None) -> str:
         why.append(f"the chunk grid changes from {_grid(a)} to {_grid(b)}")
     if a.dtype != b.dtype:
         why.append(f"dtype changes from {a.dtype} to {b.dtype}")
+    if not why and match is not None:
+        why += match.why
     if mask is not None:
         why.append("a mask is applied")
     return "voxels are decoded and encoded anew" + (", because " + " and ".join(why) if why else "")

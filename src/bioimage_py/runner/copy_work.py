@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from bioimage_py.geometry import Blocking, IdSet
-from bioimage_py.kernels import CopyKernel
+from bioimage_py.kernels import CopyKernel, MovingKernel
 from bioimage_py.runner.journal import BlockJournal
 from bioimage_py.runner.work import BlockGroups
 from bioimage_py.sources import Source
@@ -30,7 +30,7 @@ class CopyWork:
         The blocks to process.
     """
 
-    kernel: CopyKernel
+    kernel: CopyKernel | MovingKernel
     blocking: Blocking
     group_shape: tuple[int, ...]
     block_ids: IdSet

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from bioimage_py.errors import InvalidArgumentError, MissingDependencyError, NotPortableError, StorageError
 from bioimage_py.geometry import Blocking, Box, IdSet
-from bioimage_py.kernels import CopyKernel
+from bioimage_py.kernels import CopyKernel, MovingKernel, kernel_for_road
 from bioimage_py.runner.copy_work import CopyWork
 from bioimage_py.runner.function_work import BlockFunctionWork, ItemFunctionWork
 from bioimage_py.runner.run_folder import RunFolder
@@ -39,6 +39,7 @@ def store_work(work: PortableWork, folder: RunFolder) -> dict[str, Any]:
             "outputs": [_output(kernel.output)],
             "mask": None if kernel.mask is None else _input(kernel.mask),
             "casting": kernel.casting,
+            "moving": _moving(kernel),
             **_blocks(work.blocking, work.group_shape, work.block_ids),
         }
     if isinstance(work, BlockFunctionWork):
@@ -74,9 +75,8 @@ def load_work(stored: dict[str, Any], folder: RunFolder, threads: int, cache_byt
     blocking = Blocking(tuple(stored["shape"]), tuple(stored["block_shape"]), roi=roi)
     group_shape = tuple(stored["group_shape"])
     if stored["kind"] == "copy":
-        return CopyWork(
-            CopyKernel(inputs[0], outputs[0], mask, stored["casting"]), blocking, group_shape, ids
-        )
+        kernel = CopyKernel(inputs[0], outputs[0], mask, stored["casting"])
+        return CopyWork(_kernel(kernel, stored["moving"]), blocking, group_shape, ids)
     halo = None if stored["halo"] is None else tuple(stored["halo"])
     return BlockFunctionWork(
         _unpickle(stored, folder),
@@ -89,6 +89,21 @@ def load_work(stored: dict[str, Any], folder: RunFolder, threads: int, cache_byt
         ids,
         stored["keep_results"],
     )
+
+
+def _moving(kernel: CopyKernel | MovingKernel) -> dict[str, Any] | None:
+    if isinstance(kernel, CopyKernel):
+        return None
+    options = kernel.options
+    return {
+        "road": kernel.match.road,
+        "verify_encoded": options.verify_encoded,
+        "output_is_new": options.output_is_new,
+    }
+
+
+def _kernel(fallback: CopyKernel, moving: dict[str, Any] | None) -> CopyKernel | MovingKernel:
+    return fallback if moving is None else kernel_for_road(fallback, **moving)
 
 
 def _blocks(blocking: Blocking, group_shape: tuple[int, ...], block_ids: IdSet) -> dict[str, Any]:

@@ -1,0 +1,40 @@
+"""Whose chunks a source shows: its own, or those of the array that it is a region of."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from bioimage_py.sources import Source
+from bioimage_py.sources.encoding import ChunkEncoding, UnknownEncoding, stored_chunks
+from bioimage_py.wrapper import RoiSource, WrapperSource
+
+__all__ = ["MovingOrigin", "encoding_to_move", "moving_origin"]
+
+
+class MovingOrigin(NamedTuple):
+    """A stored array, and where in it a source begins; None where the source is the array itself."""
+
+    source: Source
+    offset: tuple[int, ...] | None
+
+
+def moving_origin(source: Source) -> MovingOrigin | None:
+    """Return the stored array whose encoded chunks hold the voxels of a source; None if its voxels are computed."""
+    if isinstance(source, RoiSource):
+        inner = source.inputs[0]
+        if len(source.kept) != inner.ndim or isinstance(inner, WrapperSource):
+            return None
+        return MovingOrigin(inner, source.box.begin)
+    return None if isinstance(source, WrapperSource) else MovingOrigin(source, None)
+
+
+def encoding_to_move(source: Source) -> ChunkEncoding | UnknownEncoding:
+    """Return how a stored array encodes its chunks, or why they cannot be moved as files."""
+    if "://" in str(getattr(source, "path", "")):
+        return UnknownEncoding("chunks behind a URL are not moved as files")
+    found = stored_chunks(source)
+    if isinstance(found, UnknownEncoding):
+        return found
+    if found.place is None:
+        return UnknownEncoding("chunks behind a URL are not moved as files")
+    return found.encoding
