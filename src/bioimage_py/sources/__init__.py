@@ -3,6 +3,7 @@
 from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.base import AnyArray, FileSource, Source, SourceSpec, StoredSize
 from bioimage_py.sources.creating import create_output
+from bioimage_py.sources.described import with_metadata
 from bioimage_py.sources.opening import as_source, from_spec, open_source
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "create_output",
     "from_spec",
     "open_source",
+    "with_metadata",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,26 +11,40 @@ import numpy as np
 import numpy.typing as npt
 
 from bioimage_py.errors import InvalidArgumentError, UnsupportedFormatError
-from bioimage_py.geometry.chunk_shape import default_chunks, sensible_chunks
-from bioimage_py.metadata import ImageMetadata, plain_value
+from bioimage_py.metadata import ImageMetadata, overridden, plain_value
+from bioimage_py.metadata.ome_ngff import Level, axes_for_ngff
 from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.base import Source
+from bioimage_py.sources.image_group import FULL_SIZE, ImageGroup
 from bioimage_py.sources.location import Location, locate
+from bioimage_py.sources.new_grids import checked_extents, new_grids
 from bioimage_py.sources.opening import as_source
 from bioimage_py.sources.registry import FAMILIES, family_module
 
 __all__ = ["PlannedOutput", "create_output", "plan_output"]
 
-_CHUNKED = ("zarr", "n5", "precomputed", "hdf5")
 _FILLED_WITH_ZERO = ("n5", "precomputed")
 
 
 class PlannedOutput(NamedTuple):
-    """A new array before it exists: where, in which family, and how it shall look."""
+    """A new array before it exists: where, in which family, and how it shall look.
+
+    Attributes
+    ----------
+    location
+        Path, key and family.
+    kind
+        The family's name.
+    spec
+        How the array looks.
+    image_key
+        For the full-size array of a new OME-Zarr image: key of the image's group, `""` for the container itself. Else None.
+    """
 
     location: Location
     kind: str
     spec: ArraySpec
+    image_key: str | None = None
 
     @property
     def name(self) -> str:
@@ -39,15 +52,29 @@ class PlannedOutput(NamedTuple):
         return self.location.path if not self.location.key else f"{self.location.path}:{self.location.key}"
 
     def create(self, *, overwrite: bool) -> Source:
-        """Make the array and return it opened for writing."""
-        if not isinstance(overwrite, (bool, np.bool_)):
-            # What is not empty counts as true, "no" as well, and what is removed is gone.
-            raise InvalidArgumentError(f"overwrite must be True or False, got {overwrite!r}")
+        """Make the array, and the image around it where it is one of an OME-Zarr, and return it opened for writing."""
+        if self.image_key is not None:
+            return self.create_levels((), overwrite=overwrite)[0]
         module = family_module(self.kind, "create")
         return cast(
             "Source",
-            module.create(self.location.path, self.location.key, self.spec, overwrite=bool(overwrite)),
+            module.create(self.location.path, self.location.key, self.spec, overwrite=_flag(overwrite)),
         )
+
+    def create_levels(self, coarser: Sequence[Level], *, overwrite: bool) -> list[Source]:
+        """Make an OME-Zarr image of the full-size array and of coarser ones, and return all opened for writing."""
+        from bioimage_py.sources.ome_zarr_writing import make_image
+
+        group = ImageGroup(self.location.path, self.image_key or None)
+        full = Level(FULL_SIZE, (1.0,) * len(self.spec.shape))
+        return make_image(group, self.spec, [full, *coarser], overwrite=_flag(overwrite))
+
+
+def _flag(overwrite: Any) -> bool:
+    if not isinstance(overwrite, (bool, np.bool_)):
+        # What is not empty counts as true, "no" as well, and what is removed is gone.
+        raise InvalidArgumentError(f"overwrite must be True or False, got {overwrite!r}")
+    return bool(overwrite)
 
 
 def create_output(
@@ -64,13 +91,16 @@ def create_output(
     attributes: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     key: str | None = None,
+    axes: Sequence[str] | None = None,
+    voxel_size: float | Sequence[float] | None = None,
+    units: str | Sequence[str | None] | None = None,
 ) -> Source:
     """Make a new stored array and return it opened for writing.
 
     Parameters
     ----------
     path
-        Where: `"out.zarr"`, `"out.zarr/raw"`, `"out.n5/raw"`, `"out.h5:/raw"`, `"out.precomputed"`, `"out.npy"`, or a URL. The ending
+        Where: `"out.ome.zarr"` (an OME-Zarr image, of which this is the full-size array), `"out.zarr"`, `"out.zarr/raw"`, `"out.n5/raw"`, `"out.h5:/raw"`, `"out.precomputed"`, `"out.npy"`, or a URL. The ending
         names the format.
     like
         A source, array or path that gives shape, dtype, chunks, fill value, axes, voxel size and attributes, as far
@@ -94,6 +124,13 @@ def create_output(
         Whether an array that is there already is removed first. Anything that is not such an array is never removed.
     key
         Name of the array in a container, if the path does not say it.
+    axes
+        Names of the axes, slowest first, such as `"czyx"`. Default: those of `like`.
+    voxel_size
+        Physical size of a voxel: one number for all axes of space, one per axis of space, or one per axis. Default: that of
+        `like`.
+    units
+        Unit of the voxel size, such as `"um"`: one, or one per axis as for `voxel_size`. Default: those of `like`.
 
     Raises
     ------
@@ -123,6 +160,9 @@ def create_output(
         fill_value=fill_value,
         attributes=attributes,
         key=key,
+        axes=axes,
+        voxel_size=voxel_size,
+        units=units,
     )
     return planned.create(overwrite=overwrite)
 
@@ -140,6 +180,9 @@ def plan_output(
     fill_value: Any = None,
     attributes: Mapping[str, Any] | None = None,
     key: str | None = None,
+    axes: Sequence[str] | None = None,
+    voxel_size: float | Sequence[float] | None = None,
+    units: str | Sequence[str | None] | None = None,
 ) -> PlannedOutput:
     """Decide all that `create_output` decides, and make nothing."""
     location = locate(path, key)
@@ -148,7 +191,7 @@ def plan_output(
         raise InvalidArgumentError(f"zarr_format must be 2 or 3, got {zarr_format!r}")
     if like is None and (shape is None or dtype is None):
         raise InvalidArgumentError("create_output needs shape and dtype, or like=")
-    full = _extents("shape", shape if like is None or shape is not None else like.shape, least=0)
+    full = checked_extents("shape", shape if like is None or shape is not None else like.shape, least=0)
     kept = like if like is not None and like.shape == full else None
     voxel = _dtype(dtype if dtype is not None or like is None else like.dtype)
     metadata = ImageMetadata() if like is None else like.metadata.fitting(len(full))
@@ -156,7 +199,13 @@ def plan_output(
         raise InvalidArgumentError(f"attributes must be a dict of names and JSON values, got {attributes!r}")
     if attributes:
         metadata = replace(metadata, attributes={**metadata.attributes, **plain_value(attributes)})
-    grid, shard_grid = _grids(kind, full, voxel, chunks, shards, kept, metadata, zarr_format)
+    metadata = overridden(metadata, len(full), axes=axes, voxel_size=voxel_size, units=units)
+    image_key = None
+    if kind == "zarr":
+        location, image_key = _in_image(location, voxel)
+    if image_key is not None:
+        metadata = replace(metadata, axes=axes_for_ngff(metadata.axes, len(full), location.path))
+    grid, shard_grid = new_grids(kind, full, voxel, chunks, shards, kept, metadata, zarr_format)
     if fill_value is None and kept is not None and kind not in _FILLED_WITH_ZERO:
         fill_value = _castable(kept.fill_value, voxel)
     if np.ndim(fill_value) != 0:
@@ -171,7 +220,16 @@ def plan_output(
         fill_value=fill_value,
         metadata=metadata,
     )
-    return PlannedOutput(location, kind, spec)
+    return PlannedOutput(location, kind, spec, image_key)
+
+
+def _in_image(location: Location, dtype: np.dtype[Any]) -> tuple[Location, str | None]:
+    """Return where the full-size array is, and the key of the group, if the place is one of an OME-Zarr image."""
+    group = ImageGroup.at(location.path, location.key)
+    if group is None:
+        return location, None
+    group.check_dtype(dtype)
+    return location._replace(key=group.level_key(FULL_SIZE)), group.key or ""
 
 
 def _writable_kind(location: Location) -> str:
@@ -190,63 +248,6 @@ def _writable_kind(location: Location) -> str:
         )
         raise UnsupportedFormatError(f"output {location.path!r} {what}; formats that can be written: {can}")
     return found.kind
-
-
-def _grids(
-    kind: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    chunks: Sequence[int] | None,
-    shards: Sequence[int] | None,
-    like: Source | None,
-    metadata: ImageMetadata,
-    zarr_format: int,
-) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
-    if kind not in _CHUNKED:
-        if chunks is not None or shards is not None:
-            raise InvalidArgumentError(
-                f"{kind} files have no chunks or shards; leave out chunks= and shards="
-            )
-        return None, None
-    grid = None if chunks is None else _extents("chunks", chunks, least=1, ndim=len(shape))
-    shard_grid = None if shards is None else _extents("shards", shards, least=1, ndim=len(shape))
-    if grid is None:
-        old = None if like is None else like.chunks
-        keep = old is not None and sensible_chunks(old, shape, dtype.itemsize, metadata.axes)
-        grid = old if keep and old is not None else default_chunks(shape, dtype.itemsize, metadata.axes)
-        if shard_grid is not None and not _divides(grid, shard_grid):
-            grid = tuple(_nearest_divisor(s, c) for c, s in zip(grid, shard_grid, strict=True))
-    if shard_grid is None and chunks is None and like is not None and grid == like.chunks:
-        shard_grid = like.shards if kind == "zarr" and zarr_format == 3 else None
-    if shard_grid is not None and not _divides(grid, shard_grid):
-        raise InvalidArgumentError(
-            f"shards {shard_grid} must be a multiple of the chunks {grid} on every axis"
-        )
-    return grid, shard_grid
-
-
-def _nearest_divisor(shard: int, chunk: int) -> int:
-    """Return the extent of a chunk that divides a shard's and is, as a ratio, nearest to the one wished for."""
-    small = [n for n in range(1, math.isqrt(shard) + 1) if shard % n == 0]
-    divisors = {*small, *(shard // n for n in small)}
-    return min(divisors, key=lambda n: (max(n / chunk, chunk / n), n))
-
-
-def _divides(chunks: tuple[int, ...], shards: tuple[int, ...]) -> bool:
-    return all(s % c == 0 for c, s in zip(chunks, shards, strict=True))
-
-
-def _extents(what: str, given: Any, *, least: int, ndim: int | None = None) -> tuple[int, ...]:
-    try:
-        extents = tuple(given)
-        fine = all(not isinstance(n, bool) and int(n) == n and least <= n < 2**63 for n in extents)
-    except (TypeError, ValueError):
-        fine = False
-    if not fine:
-        raise InvalidArgumentError(f"{what} must be one integer of at least {least} per axis, got {given!r}")
-    if ndim is not None and len(extents) != ndim:
-        raise InvalidArgumentError(f"{what} {extents} has {len(extents)} axes, but the array has {ndim}")
-    return tuple(int(n) for n in extents)
 
 
 def _dtype(dtype: Any) -> np.dtype[Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from bioimage_py.errors import BioimagePyError, InvalidArgumentError, SourceNotFoundError, StorageError
 from bioimage_py.sources.base import Source, SourceSpec
+from bioimage_py.sources.described import described
 from bioimage_py.sources.location import (
     Location,
     check_key,
@@ -67,7 +68,14 @@ def as_source(obj: Any) -> Source:
 
 
 def open_source(
-    path: str | os.PathLike[str], key: str | None = None, mode: str = "r", **options: Any
+    path: str | os.PathLike[str],
+    key: str | None = None,
+    mode: str = "r",
+    *,
+    axes: Sequence[str] | None = None,
+    voxel_size: float | Sequence[float] | None = None,
+    units: str | Sequence[str | None] | None = None,
+    **options: Any,
 ) -> Source:
     """Open a stored array by its path; nothing but metadata is read.
 
@@ -80,6 +88,8 @@ def open_source(
         Name of the array in a container, or a pattern such as `"*.tif"` for the slices in a folder.
     mode
         `"r"` to read, `"r+"` to write into what exists.
+    axes, voxel_size, units
+        What the file does not say, or says wrongly, as for `with_metadata`. The file stays as it is.
     **options
         Options of the storage family, such as `series=` for TIFF.
 
@@ -96,6 +106,8 @@ def open_source(
         If a container holds several arrays and no key is given; the message lists them.
     UnsupportedFormatError
         If neither the ending nor the content is known.
+    InvalidArgumentError
+        If `axes`, `voxel_size` or `units` do not fit the array.
     """
     if mode not in ("r", "r+"):
         raise InvalidArgumentError(f"mode must be 'r' or 'r+', got {mode!r}; create_output makes new arrays")
@@ -110,7 +122,8 @@ def open_source(
         raise StorageError(f"cannot look at {text!r}: {error.strerror}") from error
     open_path = family_module(kind, "open_path").open_path
     _check_options(kind, open_path, options)
-    return cast("Source", open_path(location.path, location.key, mode, **options))
+    source = cast("Source", open_path(location.path, location.key, mode, **options))
+    return described(source, owned=True, axes=axes, voxel_size=voxel_size, units=units)
 
 
 def _check_options(kind: str, open_path: Callable[..., Any], options: Mapping[str, Any]) -> None:

@@ -84,6 +84,7 @@ FAMILIES = (
     Family("nifti", _S + "nifti", "NIfTI", (".nii", ".nii.gz"), ((344, b"n+1\0"), (4, b"n+2\0"))),
     Family("npy", _S + "npy", "NumPy .npy", (".npy", ".npy.gz"), ((0, b"\x93NUMPY"),), writes=True),
     Family("wrapper", "bioimage_py.wrapper.spec", "wrapper"),
+    Family("described", _S + "described", "array with other metadata"),
     Family("memory", _S + "memory", "array in memory", handles=("numpy", "dask", "xarray")),
 )  # fmt: skip
 _BY_KIND: Mapping[str, Family] = {f.kind: f for f in FAMILIES}

@@ -31,7 +31,7 @@ __all__ = ["create", "from_handle", "list_arrays", "open_path", "open_spec", "pr
 
 _log = logging.getLogger(__name__)
 _TITLE = "Zarr"
-_OWN_ENTRY = re.compile(
+OWN_ENTRY = re.compile(
     r"zarr\.json|\.z(array|attrs|group)|c|c[./]\d+([./]\d+)*|\d+([./]\d+)*|.*\.__lock|.*\.[0-9a-f]{32}\.partial|\.DS_Store"
 )
 
@@ -202,7 +202,7 @@ def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False)
     making = {"driver": driver, "metadata": metadata}
     try_out(making)
     root = StoreFolder.at(path)
-    rules = StoreRules(_TITLE, read_node, _OWN_ENTRY, group_files(spec.zarr_format))
+    rules = StoreRules(_TITLE, read_node, OWN_ENTRY, group_files(spec.zarr_format))
     with room_for_array(root, key, overwrite, rules) as folder:
         if spec.zarr_format == 3:
             making["metadata"] = {**metadata, "attributes": attributes}

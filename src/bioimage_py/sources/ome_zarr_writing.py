@@ -1,0 +1,235 @@
+"""Making OME-Zarr images and label images: a group, its levels, and the metadata that viewers read."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, OutputExistsError
+from bioimage_py.metadata import ImageMetadata
+from bioimage_py.metadata.ome_ngff import RESERVED, VERSIONS, Level, image_attributes
+from bioimage_py.metadata.ome_ngff_reading import label_names, ome_of
+from bioimage_py.sources import zarr
+from bioimage_py.sources.array_spec import ArraySpec
+from bioimage_py.sources.base import Source
+from bioimage_py.sources.hierarchy import Node
+from bioimage_py.sources.image_group import FULL_SIZE, ImageGroup
+from bioimage_py.sources.kvstore import StoreFolder
+from bioimage_py.sources.ome_zarr import group_attributes, level_paths
+from bioimage_py.sources.store_room import StoreRules, make_array, room_for_array, try_out
+from bioimage_py.sources.zarr_metadata import array_metadata, group_files, image_metadata, read_node
+
+__all__ = ["NewLevel", "level_spec", "make_arrays", "make_image"]
+
+_log = logging.getLogger(__name__)
+_GROUP_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata", ".DS_Store")
+
+
+@dataclass(frozen=True)
+class NewLevel:
+    """One array of an image to be made.
+
+    Attributes
+    ----------
+    path
+        Its key below the image's group.
+    spec
+        How it looks.
+    stored
+        Metadata of an array of the same version of Zarr that it shall be stored as, or None.
+    attributes
+        Of the array, beyond what the group says.
+    """
+
+    path: str
+    spec: ArraySpec
+    stored: Mapping[str, Any] | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def level_spec(spec: ArraySpec, level: Level) -> ArraySpec:
+    """Return how the array of a level looks: as the full-size one, with fewer voxels."""
+    shape = tuple(-int(-n // factor) for n, factor in zip(spec.shape, level.factors, strict=True))
+    return replace(spec, shape=shape)
+
+
+def make_image(
+    group: ImageGroup, spec: ArraySpec, levels: Sequence[Level], *, overwrite: bool
+) -> list[Source]:
+    """Make the arrays of an image and its metadata, and open the arrays for writing, full size first.
+
+    Parameters
+    ----------
+    group
+        Where.
+    spec
+        Of the full-size array; its metadata has axes as `axes_for_ngff` returns them.
+    levels
+        The arrays, full size first.
+    overwrite
+        Whether an image that is there is replaced. Its labels stay; nothing that is no level of it is ever removed.
+
+    Raises
+    ------
+    OutputExistsError
+        If an image is there and must not be replaced, or something else is.
+    InvalidArgumentError
+        For chunks, shards or codecs that Zarr cannot have.
+    """
+    metadata = spec.metadata
+    if group.key is not None:
+        image = read_node(StoreFolder.at(group.path))
+        if image is not None and metadata.voxel_size is None:
+            metadata = _placed_as_the_image(image, spec)
+        if image is not None:
+            _warn_of_fewer_levels(group, len(levels), len(level_paths(image.attributes)))
+    attributes = image_attributes(
+        metadata,
+        spec.shape,
+        spec.dtype,
+        levels,
+        version=VERSIONS[spec.zarr_format],
+        name=group.name,
+        labels_of=None if group.key is None else "../../",
+    )
+    arrays = [NewLevel(level.path, level_spec(spec, level)) for level in levels]
+    return make_arrays(group, arrays, attributes, overwrite=overwrite)
+
+
+def _warn_of_fewer_levels(group: ImageGroup, count: int, wanted: int) -> None:
+    if wanted not in (0, count):
+        warnings.warn(
+            f"{group.path}/{group.key} gets {count} level(s), but the image has {wanted}, and OME-Zarr wants as many for its labels: "
+            "some viewers will not show them",
+            BioimagePyWarning,
+            stacklevel=5,
+        )
+
+
+def _placed_as_the_image(found: Node, spec: ArraySpec) -> ImageMetadata:
+    """Return the metadata of labels that say nothing of voxels, with what the image says that has as many along each axis."""
+    full = None if found.first is None else read_node(found.folder.child(found.first))
+    if full is None:
+        return spec.metadata
+    image = image_metadata(full)
+    axes, own = image.axes or (), spec.metadata.axes or ()
+    kept = [axes.index(axis) for axis in own if axis in axes]
+    if len(kept) != len(own) or tuple(full.shape[n] for n in kept) != spec.shape:
+        return spec.metadata
+    placed = image.with_axes_selected(kept)
+    return replace(spec.metadata, voxel_size=placed.voxel_size, units=placed.units, origin=placed.origin)
+
+
+def make_arrays(
+    group: ImageGroup,
+    arrays: Sequence[NewLevel],
+    attributes: Mapping[str, Any],
+    *,
+    overwrite: bool,
+) -> list[Source]:
+    """Make arrays in a group whose attributes are given, as `make_image` does."""
+    zarr_format = arrays[0].spec.zarr_format
+    root = StoreFolder.at(group.path)
+    folder = root.child(group.key)
+    making = [(level.path, *_described(level)) for level in arrays]
+    old = _replaced_levels(folder, overwrite)
+    rules = StoreRules("Zarr", read_node, zarr.OWN_ENTRY, group_files(zarr_format))
+    with ExitStack() as rooms:
+        for path, described, own in making:
+            room = rooms.enter_context(room_for_array(root, group.level_key(path), overwrite, rules))
+            if zarr_format == 3 and own:
+                described["metadata"]["attributes"] = own
+            make_array(described, room, overwrite=overwrite)
+            if zarr_format == 2 and own:
+                room.write_json(".zattrs", own)
+        if group.key is not None:
+            _register_label(root.child("labels"), group.name, zarr_format)
+        _write_attributes(folder, attributes, zarr_format, fresh=bool(old))
+    made = [level.path for level in arrays]
+    _remove_levels(folder, [path for path in old if path not in made])
+    return [zarr.open_path(group.path, group.level_key(path), "r+") for path in made]
+
+
+def _described(level: NewLevel) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return an array as TensorStore takes it, and its attributes: what the group says is not said twice."""
+    spec = level.spec
+    driver = "zarr3" if spec.zarr_format == 3 else "zarr"
+    if level.stored is not None:
+        try:
+            making = {"driver": driver, "metadata": dict(level.stored)}
+            try_out(making)
+        except InvalidArgumentError as error:
+            _log.debug("%s is encoded anew: %s", level.path, error)
+        else:
+            return making, dict(level.attributes)
+    metadata, attributes = array_metadata(replace(spec, metadata=ImageMetadata(axes=spec.metadata.axes)))
+    attributes.pop("axes", None)
+    making = {"driver": driver, "metadata": metadata}
+    try_out(making)
+    return making, {**attributes, **level.attributes}
+
+
+def _replaced_levels(folder: StoreFolder, overwrite: bool) -> list[str]:
+    """Return the levels of an image that is there already, after checking that it may be replaced."""
+    levels = level_paths(group_attributes(folder))
+    if levels and not overwrite:
+        raise OutputExistsError(
+            f"{folder.path} is an OME-Zarr image already: give overwrite=True to replace it, or choose another path"
+        )
+    if not folder.is_local:
+        stale = [path for path in levels if path != FULL_SIZE]
+        if stale:
+            raise OutputExistsError(
+                f"{folder.path} has levels that cannot be removed from here ({', '.join(stale)}): remove the image first"
+            )
+        return levels
+    known = {path.split("/")[0] for path in levels} | {"labels", *_GROUP_FILES}
+    strange = [entry.name for entry in folder.entries() if entry.name not in known]
+    if strange and read_node(folder) is not None:
+        raise OutputExistsError(
+            f"{folder.path} also holds {', '.join(strange[:5])}, which is no level of an OME-Zarr image: choose another path, or "
+            "remove it yourself"
+        )
+    return levels
+
+
+def _remove_levels(folder: StoreFolder, paths: Sequence[str]) -> None:
+    for path in paths:
+        level = folder.child(path)
+        node = read_node(level)
+        if level.is_local and node is not None and node.array is not None:
+            shutil.rmtree(level.path)
+
+
+def _register_label(labels: StoreFolder, name: str, zarr_format: int) -> None:
+    """List a label image in the group `labels`, as viewers find it only there."""
+    attributes = group_attributes(labels)
+    names = label_names(attributes)
+    if name in names:
+        return
+    listed: dict[str, Any] = {"labels": [*names, name]}
+    if zarr_format == 3:
+        known = ome_of(attributes) if "ome" in attributes else {}
+        listed = {"ome": {**known, "version": VERSIONS[3], **listed}}
+    _write_attributes(labels, listed, zarr_format, fresh=False)
+
+
+def _write_attributes(
+    folder: StoreFolder, attributes: Mapping[str, Any], zarr_format: int, *, fresh: bool
+) -> None:
+    """Write attributes of a group; those that are there and are no image's stay, unless the image is a fresh one."""
+    old = {} if fresh else group_attributes(folder)
+    merged = {**{name: value for name, value in old.items() if name not in RESERVED}, **attributes}
+    if zarr_format == 2:
+        folder.write_json(".zattrs", merged)
+        folder.delete(".zmetadata")
+        return
+    written = folder.read_json("zarr.json") or {}
+    # What consolidated metadata lists is not what is there any more.
+    written.pop("consolidated_metadata", None)
+    folder.write_json("zarr.json", {**written, "attributes": merged})

@@ -1,0 +1,172 @@
+"""OME-NGFF as plain dicts: what is written, by the rules of the specification, and what is read again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.metadata import ImageMetadata
+from bioimage_py.metadata.ome_ngff import (
+    Level,
+    at_level,
+    axes_for_ngff,
+    image_attributes,
+    ngff_order,
+)
+from bioimage_py.metadata.ome_ngff_reading import images_of, own_attributes, well_paths, with_channels
+
+IMAGE = ImageMetadata(
+    axes=("t", "c", "z", "y", "x"),
+    voxel_size=(2.0, 1.0, 4.0, 0.5, 0.25),
+    units=("second", None, "micrometer", "micrometer", "nanometer"),
+    origin=(0.0, 0.0, 10.0, 0.0, -1.0),
+    channel_names=("dna", "actin"),
+    channel_colors=("0000FF", "00FF00"),
+    contrast_limits=((10, 200), (0.5, 99.5)),
+    attributes={"sample": 3},
+)
+SHAPE = (3, 2, 8, 64, 64)
+LEVELS = [
+    Level("0", (1, 1, 1, 1, 1)),
+    Level("1", (1, 1, 1, 2, 4)),
+    Level("2", (1, 1, 2, 4, 8), (0, 0, 0, 0, 0)),
+]
+
+
+def written(version: str, metadata: ImageMetadata = IMAGE, **options: Any) -> dict[str, Any]:
+    return image_attributes(metadata, SHAPE, np.dtype("uint8"), LEVELS, version=version, name="a", **options)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_what_is_written_is_read_again(version: str) -> None:
+    attributes = written(version)
+    (image,) = images_of(attributes)
+    for level in LEVELS:
+        dataset = image.dataset(level.path)
+        assert dataset is not None
+        assert dataset.problems == ()
+        found = with_channels(image.metadata_of(dataset, ImageMetadata()), attributes, SHAPE)
+        want = at_level(IMAGE, level)
+        assert found == ImageMetadata(**{**vars(want), "attributes": {}})
+    assert own_attributes(attributes) == {
+        "sample": 3,
+        "omero": (attributes.get("ome") or attributes)["omero"],
+    }
+
+
+def test_a_coarser_voxel_lies_in_the_middle_of_those_it_stands_for() -> None:
+    half, other = at_level(IMAGE, LEVELS[1]), at_level(IMAGE, LEVELS[2])
+    assert half.voxel_size == (2.0, 1.0, 4.0, 1.0, 1.0)
+    assert half.origin == (0.0, 0.0, 10.0, 0.25, -1.0 + 1.5 * 0.25)
+    assert other.origin == IMAGE.origin  # it was said where it lies
+
+
+def test_versions_stand_where_each_version_wants_them() -> None:
+    old, new = written("0.4"), written("0.5")
+    assert old["multiscales"][0]["version"] == "0.4"
+    assert new["ome"]["version"] == "0.5"
+    assert "version" not in new["ome"]["multiscales"][0]
+    assert old["sample"] == new["sample"] == 3
+
+
+def test_channels_say_how_they_are_shown_only_where_that_is_known() -> None:
+    plain = ImageMetadata(axes=IMAGE.axes)
+    assert "omero" not in written("0.5", plain)["ome"]
+    named = ImageMetadata(axes=IMAGE.axes, channel_names=("dna", "actin"))
+    channels = written("0.5", named)["ome"]["omero"]["channels"]
+    assert [c["label"] for c in channels] == ["dna", "actin"]
+    assert channels[0]["window"] == {"min": 0, "max": 255, "start": 0, "end": 255}
+    wrong = ImageMetadata(axes=IMAGE.axes, channel_names=("dna",))
+    assert [c["label"] for c in written("0.5", wrong)["ome"]["omero"]["channels"]] == [
+        "channel 0",
+        "channel 1",
+    ]
+
+
+def test_what_the_input_said_of_channels_goes_on() -> None:
+    omero = {
+        "rdefs": {"model": "color"},
+        "channels": [{"label": "dna", "family": "linear"}, {"label": "actin"}],
+    }
+    kept = written(
+        "0.5", ImageMetadata(axes=IMAGE.axes, channel_names=("dna", "actin"), attributes={"omero": omero})
+    )
+    assert kept["ome"]["omero"]["rdefs"] == {"model": "color"}
+    assert kept["ome"]["omero"]["channels"][0]["family"] == "linear"
+    assert "omero" not in kept
+    turned = written(
+        "0.5", ImageMetadata(axes=IMAGE.axes, channel_names=("actin", "dna"), attributes={"omero": omero})
+    )
+    assert "family" not in turned["ome"]["omero"]["channels"][1]
+
+
+def test_labels_lead_to_their_image() -> None:
+    label = {"colors": [{"label-value": 1, "rgba": [1, 2, 3, 4]}], "source": {"image": "elsewhere"}}
+    metadata = ImageMetadata(axes=IMAGE.axes, attributes={"image-label": label})
+    old, new = (written(version, metadata, labels_of="../../") for version in ("0.4", "0.5"))
+    assert new["ome"]["image-label"] == {"colors": label["colors"], "source": {"image": "../../"}}
+    assert old["image-label"]["version"] == "0.4"
+    assert "omero" not in new["ome"]
+    # Outside of a group of labels there is no image to lead to.
+    assert "source" not in written("0.5", metadata)["ome"]["image-label"]
+
+
+def test_axes_without_names_are_taken_for_the_last_ones() -> None:
+    assert axes_for_ngff(None, 3, "a") == ("z", "y", "x")
+    assert axes_for_ngff(("T", "Z", "Y", "X"), 4, "a") == ("t", "z", "y", "x")
+    assert axes_for_ngff(("n", "y", "x"), 3, "a") == ("n", "y", "x")
+    assert ngff_order(("y", "x", "c")) == (2, 0, 1)
+    assert ngff_order(("x", "y", "z", "t")) == (3, 0, 1, 2)
+    assert ngff_order(("t", "q", "y", "x")) is None
+
+
+@pytest.mark.parametrize(
+    ("axes", "ndim", "words"),
+    [
+        (None, 1, "2 to 5 axes, and this one has 1"),
+        (None, 6, "this one has 6"),
+        (("c", "x"), 2, "cannot describe the axes c, x"),
+        (("i", "j", "k"), 3, "axes='czyx'"),
+        (("t", "time", "y", "x"), 4, "cannot describe"),
+        (("c", "s", "y", "x"), 4, "cannot describe"),
+        (("Y", "y", "x"), 3, "cannot describe"),
+        (("z", "c", "y", "x"), 4, r"TransposeSource\(source, \('c', 'z', 'y', 'x'\)\)"),
+    ],
+)
+def test_axes_that_cannot_be_are_named(axes: Any, ndim: int, words: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=words):
+        axes_for_ngff(axes, ndim, "a.tif")
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"multiscales": 3},
+        {"multiscales": [{"datasets": 3}]},
+        {"ome": {"multiscales": [None]}},
+        {"plate": {"wells": [{"path": 3}, 4]}},
+        {"omero": {"channels": [{"label": 3, "color": "blue", "window": {"start": "a"}}]}},
+        {"omero": {"channels": "many"}},
+    ],
+)
+def test_nonsense_is_left_out(attributes: dict[str, Any]) -> None:
+    assert list(images_of(attributes)) == []
+    assert well_paths(attributes) == []
+    assert with_channels(ImageMetadata(), attributes, (4, 5)) == ImageMetadata()
+
+
+def test_transformations_are_put_together_in_order() -> None:
+    steps = [{"type": "scale", "scale": [2, 3]}, {"type": "translation", "translation": [1, 1]}]
+    image = {
+        "datasets": [{"path": "/0/", "coordinateTransformations": steps}],
+        "coordinateTransformations": [{"type": "scale", "scale": [10, 1]}],
+    }
+    ((found,),) = ([*i.datasets] for i in images_of({"multiscales": [image]}))
+    assert (found.path, found.scale, found.translation) == ("0", (20.0, 3.0), (10.0, 1.0))
+    image["coordinateTransformations"] = [{"type": "scale", "scale": [10, 1, 1]}]
+    ((found,),) = ([*i.datasets] for i in images_of({"multiscales": [image]}))
+    assert found.scale == (2.0, 3.0)
+    assert "has another length" in found.problems[0]
