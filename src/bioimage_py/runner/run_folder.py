@@ -104,12 +104,14 @@ class RunFolder:
         InvalidArgumentError
             If it belongs to another user, others can write into it, or it is no run folder.
         """
+        if not isinstance(path, (str, os.PathLike)):
+            raise InvalidArgumentError(f"a run folder is named by its path, got {path!r}")
         given = Path(path).expanduser()
         try:
             # What a link leads to is what is looked at, and what is used: the link may lead elsewhere a moment later.
             place = given.resolve(strict=True)
             found = place.stat()
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             said = getattr(error, "strerror", None) or error
             raise SourceNotFoundError(
                 f"there is no run folder {str(given)!r} ({said}). If it is on another machine's disk, give "
