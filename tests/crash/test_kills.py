@@ -38,7 +38,7 @@ def test_all_workers_are_killed_at_once(begin: Begin, number: int) -> None:
     made.resume()
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(3))
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGUSR1], ids=lambda s: s.name)
 def test_a_worker_is_told_to_go(begin: Begin, number: int, sent: signal.Signals) -> None:
     made = begin("subprocess", retries=number % 2, tasks_per_worker=1 + number, num_workers=1 + number % 2)

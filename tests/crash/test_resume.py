@@ -114,7 +114,7 @@ def size_of(folder: RunFolder) -> int:
 
 
 def test_blocks_in_random_order_take_less_than_20_bytes_each(tmp_path: Path) -> None:
-    n, n_tasks = 10**5, 8
+    n, n_tasks = 4 * 10**4, 8
     folder = big_run(tmp_path, n)
     everything = IdSet.from_range(n)
     parts = everything.split(n_tasks)

@@ -65,7 +65,7 @@ def finish(made: Round, *, orphans: bool = False) -> dict[str, Any]:
     return said
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(2))
 def test_a_node_loses_power(submit: Begin, lab: SlurmLab, number: int) -> None:
     made = submit(retries=2 * (number % 2), tasks_per_worker=1)
     made.bad_moment(0.5)
@@ -89,8 +89,7 @@ def test_only_slurmd_dies_and_its_task_goes_on_beside_the_one_that_replaces_it(
     assert said["end"] == "done", said
 
 
-@pytest.mark.parametrize("number", range(2))
-def test_some_tasks_are_cancelled(submit: Begin, lab: SlurmLab, number: int) -> None:
+def test_some_tasks_are_cancelled(submit: Begin, lab: SlurmLab) -> None:
     made = submit()
     made.bad_moment(0.6)
     lab.command("scancel", made.random.choice(running(lab, "%i")))
@@ -116,8 +115,7 @@ def test_a_task_runs_out_of_time(submit: Begin, lab: SlurmLab) -> None:
     assert "time limit" in said["text"]
 
 
-@pytest.mark.parametrize("number", range(2))
-def test_the_submitter_is_killed_and_the_jobs_go_on(submit: Begin, lab: SlurmLab, number: int) -> None:
+def test_the_submitter_is_killed_and_the_jobs_go_on(submit: Begin, lab: SlurmLab) -> None:
     made = submit()
     made.bad_moment(0.5)
     made.kill_submitter()
