@@ -1,4 +1,4 @@
-"""A user's function over blocks, or over items, as work for a backend."""
+"""A user's function over blocks as work for a backend."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
-import numpy as np
-
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Blocking, Box, IdSet, basic_index, check_block_shape
 from bioimage_py.planning import ArrayLayout, MemoryModel, choose_block_shape
+from bioimage_py.runner.given_ids import ids_from
+from bioimage_py.runner.item_work import ItemFunctionWork
 from bioimage_py.runner.journal import BlockJournal
 from bioimage_py.runner.work import BlockGroups
 from bioimage_py.sources import Source, as_source
@@ -108,91 +108,6 @@ class BlockFunctionWork:
                 journal.done_with(block_id, result)
             else:
                 journal.done((block_id,))
-
-
-@dataclass(frozen=True)
-class ItemFunctionWork:
-    """`function(item_id)` for each item."""
-
-    function: Callable[[int], Any]
-    block_ids: IdSet
-    keep_results: bool
-
-    @property
-    def outputs(self) -> tuple[()]:
-        """What is written: nothing that is known."""
-        return ()
-
-    @classmethod
-    def prepare(
-        cls,
-        function: Callable[[int], Any],
-        n_items: int | None,
-        item_ids: Iterable[int] | None,
-        *,
-        keep_results: bool,
-    ) -> Self:
-        """Check the arguments; one of `n_items` and `item_ids` says what the items are."""
-        if not callable(function):
-            raise InvalidArgumentError(f"function must be callable, got {function!r}")
-        if n_items is None and item_ids is None:
-            raise InvalidArgumentError("map needs n_items or item_ids")
-        if n_items is not None and (isinstance(n_items, bool) or not isinstance(n_items, int) or n_items < 0):
-            raise InvalidArgumentError(f"n_items must be a non-negative integer, got {n_items!r}")
-        ids = ids_from(item_ids, n_items, "item_ids")
-        return cls(function, ids, keep_results)
-
-    def group_ids(self) -> IdSet:
-        """Return the items: each is a group."""
-        return self.block_ids
-
-    def blocks_in(self, group_id: int) -> tuple[int, ...]:
-        """Return the item."""
-        return (group_id,)
-
-    def narrowed(self, block_ids: IdSet) -> Self:
-        """Return the same work on fewer items."""
-        return replace(self, block_ids=block_ids)
-
-    def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
-        """Call the function for the item."""
-        for item in blocks:
-            result = self.function(item)
-            if self.keep_results:
-                journal.done_with(item, result)
-            else:
-                journal.done((item,))
-
-
-def ids_from(ids: Iterable[int] | None, n: int | None, name: str) -> IdSet:
-    """Return the ids as a set, all of `0 … n-1` for None.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If an id is no integer or out of range.
-    """
-    if ids is None:
-        return IdSet.from_range(n or 0)
-    if isinstance(ids, (IdSet, range)):
-        if isinstance(ids, range) and ids and min(ids[0], ids[-1]) < 0:
-            raise InvalidArgumentError(f"{name} out of range: {min(ids[0], ids[-1])} is negative")
-        found = IdSet.from_ids(ids)
-    else:
-        if not isinstance(ids, Iterable) or (isinstance(ids, np.ndarray) and ids.ndim == 0):
-            raise InvalidArgumentError(f"{name} must be a list or a range of integers, got {ids!r}")
-        numbers = list(ids)
-        for number in numbers:
-            if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
-                raise InvalidArgumentError(f"{name} must be integers, got {number!r}")
-            if number < 0 or (n is not None and number >= n):
-                raise InvalidArgumentError(
-                    f"{name} out of range: {number} is not in 0 … {'' if n is None else n - 1}"
-                )
-        found = IdSet.from_ids(numbers)
-    if n is not None and found and found.runs[-1][1] > n:
-        raise InvalidArgumentError(f"{name} out of range: {found.runs[-1][1] - 1} is not in 0 … {n - 1}")
-    return found
 
 
 def _sources(given: Any, what: str) -> list[Source]:

@@ -1,23 +1,25 @@
-"""Work as plain JSON, so that another process can make it again.
+"""Work as plain JSON, so that another process can make it again: `reopening` does.
 
 Built-in kernels travel by name. Only a function that the user handed in is pickled, into the run folder.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from bioimage_py.errors import InvalidArgumentError, MissingDependencyError, NotPortableError, StorageError
+from bioimage_py.errors import InvalidArgumentError, NotPortableError
 from bioimage_py.geometry import Blocking, Box, IdSet
-from bioimage_py.kernels import CopyKernel, MovingKernel, kernel_for_road
+from bioimage_py.kernels import CopyKernel, MovingKernel
 from bioimage_py.runner.copy_work import CopyWork
-from bioimage_py.runner.function_work import BlockFunctionWork, ItemFunctionWork
+from bioimage_py.runner.function_work import BlockFunctionWork
+from bioimage_py.runner.item_work import ItemFunctionWork
+from bioimage_py.runner.pickled_function import store_function
+from bioimage_py.runner.reopening import load_work
 from bioimage_py.runner.run_folder import RunFolder
 from bioimage_py.runner.work import PortableWork
-from bioimage_py.sources import Source, SourceSpec, from_spec
+from bioimage_py.sources import Source, SourceSpec
 from bioimage_py.sources.location import is_url
 
 __all__ = ["load_work", "store_work"]
@@ -45,7 +47,7 @@ def store_work(work: PortableWork, folder: RunFolder) -> dict[str, Any]:
     if isinstance(work, BlockFunctionWork):
         return {
             "kind": "function",
-            "function_check": _pickle(work.function, folder),
+            "function_check": store_function(work.function, folder),
             "inputs": [_input(source) for source in work.inputs],
             "outputs": [_output(source) for source in work.outputs],
             "mask": None if work.mask is None else _input(work.mask),
@@ -56,39 +58,11 @@ def store_work(work: PortableWork, folder: RunFolder) -> dict[str, Any]:
     if isinstance(work, ItemFunctionWork):
         return {
             "kind": "map",
-            "function_check": _pickle(work.function, folder),
+            "function_check": store_function(work.function, folder),
             "keep_results": work.keep_results,
             "block_ids": work.block_ids.to_json(),
         }
     raise NotPortableError(f"{type(work).__name__} can be run locally only")
-
-
-def load_work(stored: dict[str, Any], folder: RunFolder, threads: int, cache_bytes: int) -> PortableWork:
-    """Make the work again from what `store_work` returned; inputs are opened for reading only."""
-    ids = IdSet.from_json(stored["block_ids"])
-    if stored["kind"] == "map":
-        return ItemFunctionWork(_unpickle(stored, folder), ids, stored["keep_results"])
-    inputs = [from_spec(spec).for_run(threads, cache_bytes) for spec in stored["inputs"]]
-    outputs = [from_spec(spec).for_run(threads, 0) for spec in stored["outputs"]]
-    mask = None if stored["mask"] is None else from_spec(stored["mask"]).for_run(threads, 0)
-    roi = None if stored["roi"] is None else Box(tuple(stored["roi"][0]), tuple(stored["roi"][1]))
-    blocking = Blocking(tuple(stored["shape"]), tuple(stored["block_shape"]), roi=roi)
-    group_shape = tuple(stored["group_shape"])
-    if stored["kind"] == "copy":
-        kernel = CopyKernel(inputs[0], outputs[0], mask, stored["casting"])
-        return CopyWork(_kernel(kernel, stored["moving"]), blocking, group_shape, ids)
-    halo = None if stored["halo"] is None else tuple(stored["halo"])
-    return BlockFunctionWork(
-        _unpickle(stored, folder),
-        inputs,
-        outputs,
-        mask,
-        blocking,
-        group_shape,
-        halo,
-        ids,
-        stored["keep_results"],
-    )
 
 
 def _moving(kernel: CopyKernel | MovingKernel) -> dict[str, Any] | None:
@@ -100,10 +74,6 @@ def _moving(kernel: CopyKernel | MovingKernel) -> dict[str, Any] | None:
         "verify_encoded": options.verify_encoded,
         "output_is_new": options.output_is_new,
     }
-
-
-def _kernel(fallback: CopyKernel, moving: dict[str, Any] | None) -> CopyKernel | MovingKernel:
-    return fallback if moving is None else kernel_for_road(fallback, **moving)
 
 
 def _blocks(blocking: Blocking, group_shape: tuple[int, ...], block_ids: IdSet) -> dict[str, Any]:
@@ -158,32 +128,3 @@ def _refuse_secrets(spec: Any) -> None:
                 "environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS, NETRC), or run it "
                 "locally without a run folder"
             )
-
-
-def _pickle(function: Any, folder: RunFolder) -> str:
-    """Write a function into the run folder and return the checksum of its pickle."""
-    try:
-        import cloudpickle
-    except ImportError as error:
-        raise MissingDependencyError(
-            "sending a function to other processes needs cloudpickle: pip install cloudpickle"
-        ) from error
-    try:
-        pickled = cloudpickle.dumps(function)
-    except Exception as error:  # whatever the objects that the function holds raise
-        raise NotPortableError(
-            f"the function {getattr(function, '__name__', function)!r} cannot be sent to other processes: {error}. Make what it "
-            "needs inside of it, or hand it over as files"
-        ) from error
-    folder.write_function(pickled)
-    return hashlib.sha256(pickled).hexdigest()
-
-
-def _unpickle(stored: dict[str, Any], folder: RunFolder) -> Any:
-    import pickle
-
-    pickled = folder.read_function()
-    if hashlib.sha256(pickled).hexdigest() != stored["function_check"]:
-        raise StorageError(f"{folder.function_file} is not as the run wrote it: it is damaged, or another's")
-    # It is this user's own, nobody else can write into it, and it is what the run's plan says: all of that was checked.
-    return pickle.loads(pickled)  # noqa: S301

@@ -12,7 +12,7 @@ from bioimage_py.runner.attempt import AttemptJournal
 from bioimage_py.runner.block_log import read_block_logs
 from bioimage_py.runner.crew import Crew
 from bioimage_py.runner.environment import check_environment
-from bioimage_py.runner.portable import load_work
+from bioimage_py.runner.reopening import load_work
 from bioimage_py.runner.run_folder import RunFolder
 from bioimage_py.runner.work import PortableWork
 from bioimage_py.sources.identity import leaves

@@ -1,0 +1,53 @@
+"""Making work again, in the process that does it, from what `portable` stored.
+
+What a kind of work needs is imported when there is such work: twenty workers that start at once share the processors, and
+to import numpy alone takes longer than many a task.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bioimage_py.geometry import Blocking, Box, IdSet
+
+if TYPE_CHECKING:
+    from bioimage_py.runner.run_folder import RunFolder
+    from bioimage_py.runner.work import PortableWork
+
+__all__ = ["load_work"]
+
+
+def load_work(stored: dict[str, Any], folder: RunFolder, threads: int, cache_bytes: int) -> PortableWork:
+    """Make the work again from what `store_work` returned; inputs are opened for reading only."""
+    kind, ids = stored["kind"], IdSet.from_json(stored["block_ids"])
+    if kind == "map":
+        from bioimage_py.runner.item_work import ItemFunctionWork
+        from bioimage_py.runner.pickled_function import load_function
+
+        return ItemFunctionWork(load_function(stored["function_check"], folder), ids, stored["keep_results"])
+
+    from bioimage_py.sources import from_spec
+
+    inputs = [from_spec(spec).for_run(threads, cache_bytes) for spec in stored["inputs"]]
+    outputs = [from_spec(spec).for_run(threads, 0) for spec in stored["outputs"]]
+    mask = None if stored["mask"] is None else from_spec(stored["mask"]).for_run(threads, 0)
+    roi = None if stored["roi"] is None else Box(tuple(stored["roi"][0]), tuple(stored["roi"][1]))
+    blocking = Blocking(tuple(stored["shape"]), tuple(stored["block_shape"]), roi=roi)
+    group_shape = tuple(stored["group_shape"])
+    if kind == "copy":
+        from bioimage_py.kernels import CopyKernel, kernel_for_road
+        from bioimage_py.runner.copy_work import CopyWork
+
+        kernel = CopyKernel(inputs[0], outputs[0], mask, stored["casting"])
+        moving = stored["moving"]
+        return CopyWork(
+            kernel if moving is None else kernel_for_road(kernel, **moving), blocking, group_shape, ids
+        )
+
+    from bioimage_py.runner.function_work import BlockFunctionWork
+    from bioimage_py.runner.pickled_function import load_function
+
+    halo = None if stored["halo"] is None else tuple(stored["halo"])
+    function = load_function(stored["function_check"], folder)
+    keep = stored["keep_results"]
+    return BlockFunctionWork(function, inputs, outputs, mask, blocking, group_shape, halo, ids, keep)
