@@ -67,7 +67,11 @@ class TiffTexts:
             description=page.description or "",
             ome_xml=file.ome_metadata if series.kind == "ome" else None,
             image_index=index,
-            described={k: v for k, v in described.items() if isinstance(v, (str, int, float, list, tuple))},
+            described={
+                k: v
+                for k, v in described.items()
+                if isinstance(v, (str, int, float, list, tuple, np.ndarray))
+            },
             pixels_per_unit=(_ratio(page, "XResolution"), _ratio(page, "YResolution")),
             resolution_unit=int(page.resolutionunit),
             coarser=(
@@ -216,9 +220,10 @@ def _from_description(texts: TiffTexts) -> _Said:
 
 def _lut_colors(luts: Any) -> tuple[str, ...] | None:
     """Return the colour of the highest value of ImageJ's tables, three rows of 256 values each."""
-    if not isinstance(luts, (list, tuple)) or not luts:
+    if not isinstance(luts, (list, tuple, np.ndarray)) or len(luts) == 0:
         return None
-    tables = [np.asarray(table) for table in luts]
+    # tifffile gives the table itself where there is only one.
+    tables = [luts] if isinstance(luts, np.ndarray) else [np.asarray(table) for table in luts]
     if not all(table.shape == (3, 256) and table.dtype == np.uint8 for table in tables):
         return None
     return tuple(bytes(table[:, -1].tolist()).hex().upper() for table in tables)

@@ -1,0 +1,275 @@
+"""OME-Zarr that is written: valid by the models and the schemas of the specification, and never over what is not its own."""
+
+from __future__ import annotations
+
+import json
+from importlib import metadata as installed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+import bioimage_py as bp
+from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, OutputExistsError
+from bioimage_py.metadata import ImageMetadata
+from bioimage_py.metadata.ome_ngff import Level
+from bioimage_py.sources import Source, create_output, open_source
+from bioimage_py.sources.memory import NumpySource
+from bioimage_py.sources.ome_zarr_creating import create_ome_zarr
+from bioimage_py.sources.ome_zarr_listing import list_ome_zarr, mirror_ome_zarr
+from tests.sources import ome_groups
+from tests.sources.contract import textured
+
+FORMATS = pytest.mark.parametrize("zarr_format", [2, 3])
+VERSIONS = {2: "0.4", 3: "0.5"}
+
+
+def channels() -> Source:
+    """A source that says all there is to say."""
+    return NumpySource(
+        textured((2, 6, 20, 24), "uint16"),
+        ImageMetadata(
+            axes=("c", "z", "y", "x"),
+            voxel_size=(1.0, 2.0, 0.5, 0.25),
+            units=(None, "micrometer", "micrometer", "micrometer"),
+            origin=(0.0, 10.0, -1.0, 0.0),
+            channel_names=("dna", "actin"),
+            channel_colors=("0000FF", "00FF00"),
+            contrast_limits=((10, 4000), (0, 65535)),
+            attributes={"sample": {"id": 3}},
+        ),
+    )
+
+
+def attributes_of(group: Path, zarr_format: int) -> dict[str, Any]:
+    """The attributes of a group as they stand in its file."""
+    if zarr_format == 2:
+        return dict(json.loads((group / ".zattrs").read_text()))
+    return dict(json.loads((group / "zarr.json").read_text())["attributes"])
+
+
+def check_models(group: Path, zarr_format: int) -> str:
+    """Let ome-zarr-models validate a group; return what it takes it for."""
+    models = pytest.importorskip("ome_zarr_models", reason="ome-zarr-models is not installed (extra 'ome')")
+    found = models.open_ome_zarr(zarr.open_group(group, mode="r"), version=VERSIONS[zarr_format])
+    return str(type(found).__name__)
+
+
+def check_schema(group: Path, zarr_format: int, name: str) -> None:
+    """Hold the attributes of a group against a JSON schema of the specification, of which ngff-zarr carries copies."""
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    referencing = pytest.importorskip("referencing", reason="referencing is not installed")
+    try:
+        files = installed.files("ngff-zarr") or []
+    except installed.PackageNotFoundError:
+        pytest.skip("ngff-zarr, whose wheel has copies of the specification's schemas, is not installed")
+    below = f"/spec/{VERSIONS[zarr_format]}/schemas/"
+    schemas = {
+        Path(str(f)).stem: json.loads(f.read_text())
+        for f in files
+        if below in str(f) and f.suffix == ".schema"
+    }
+    resources = [
+        (schema["$id"], referencing.Resource.from_contents(schema, referencing.jsonschema.DRAFT202012))
+        for schema in schemas.values()
+    ]
+    registry = referencing.Registry().with_resources(resources)
+    jsonschema.Draft202012Validator(schemas[name], registry=registry).validate(
+        attributes_of(group, zarr_format)
+    )
+
+
+@FORMATS
+def test_a_copy_is_a_valid_image_of_one_level(tmp_path: Path, zarr_format: int) -> None:
+    source, path = channels(), tmp_path / "out.ome.zarr"
+    made = bp.copy(source, path, zarr_format=zarr_format, chunks=(1, 6, 10, 12))
+    assert (made.key, made.chunks) == ("0", (1, 6, 10, 12))
+    np.testing.assert_array_equal(open_source(path)[...], source[...])
+    found = open_source(path).metadata
+    assert found.attributes["sample"] == {"id": 3}
+    assert found.origin == source.metadata.origin
+    for name in ("axes", "voxel_size", "units", "channel_names", "channel_colors", "contrast_limits"):
+        assert getattr(found, name) == getattr(source.metadata, name)
+    assert check_models(path, zarr_format) == "Image"
+    check_schema(path, zarr_format, "image")
+    array = zarr.open_group(path, mode="r")["0"]
+    assert dict(array.attrs) == ({"_ARRAY_DIMENSIONS": ["c", "z", "y", "x"]} if zarr_format == 2 else {})
+    assert zarr_format == 2 or array.metadata.dimension_names == ("c", "z", "y", "x")
+
+
+@FORMATS
+@pytest.mark.parametrize("shape", [(9, 8), (5, 9, 8), (2, 5, 9, 8), (3, 2, 5, 9, 8)])
+def test_arrays_that_say_nothing_are_valid(tmp_path: Path, zarr_format: int, shape: tuple[int, ...]) -> None:
+    path = tmp_path / "out.ome.zarr"
+    made = bp.copy(textured(shape, "float32"), path, zarr_format=zarr_format)
+    assert made.metadata.axes == tuple("tczyx"[-len(shape) :])
+    assert check_models(path, zarr_format) == "Image"
+    check_schema(path, zarr_format, "image")
+
+
+@FORMATS
+def test_levels(tmp_path: Path, zarr_format: int) -> None:
+    path = tmp_path / "out.ome.zarr"
+    levels = create_ome_zarr(
+        path,
+        like=channels(),
+        levels=[(1, 1, 2, 2), Level("2", (1, 2, 4, 4), (0, 0, 0, 0))],
+        zarr_format=zarr_format,
+    )
+    assert [level.key for level in levels] == ["0", "1", "2"]
+    assert [level.shape for level in levels] == [(2, 6, 20, 24), (2, 6, 10, 12), (2, 3, 5, 6)]
+    assert all(level.writable for level in levels)
+    assert levels[1].metadata.voxel_size == (1.0, 2.0, 1.0, 0.5)
+    assert levels[1].metadata.origin == (0.0, 10.0, -0.75, 0.125)
+    assert levels[2].metadata.origin == (0.0, 10.0, -1.0, 0.0)
+    assert check_models(path, zarr_format) == "Image"
+    check_schema(path, zarr_format, "image")
+
+
+@FORMATS
+def test_labels_go_into_their_image(tmp_path: Path, zarr_format: int) -> None:
+    path = tmp_path / "out.ome.zarr"
+    cells = textured((6, 20, 24), "uint32")
+    bp.copy(channels(), path, zarr_format=zarr_format)
+    for name in ("cells", "nuclei"):
+        made = bp.copy(cells, f"{path}/labels/{name}", zarr_format=zarr_format)
+        assert made.key == f"labels/{name}/0"
+    labels = open_source(path, "labels/cells")
+    np.testing.assert_array_equal(labels[...], cells)
+    # It lies where the image lies, as it has as many voxels.
+    assert labels.metadata.voxel_size == (2.0, 0.5, 0.25)
+    assert labels.metadata.origin == (10.0, -1.0, 0.0)
+    assert check_models(path / "labels", zarr_format) == "Labels"
+    assert check_models(path / "labels/cells", zarr_format) == "ImageLabel"
+    assert check_models(path, zarr_format) == "Image"
+    check_schema(path / "labels/cells", zarr_format, "label")
+    check_schema(path / "labels/cells", zarr_format, "image")
+    (image,) = list_ome_zarr(path)
+    assert [label.key for label in image.labels] == ["labels/cells", "labels/nuclei"]
+    # The image can be replaced, and its labels stay.
+    bp.copy(channels(), path, zarr_format=zarr_format, overwrite=True)
+    assert [label.key for label in list_ome_zarr(path)[0].labels] == ["labels/cells", "labels/nuclei"]
+
+
+def test_labels_are_integers_and_have_as_many_levels(tmp_path: Path) -> None:
+    path = tmp_path / "out.ome.zarr"
+    with pytest.raises(InvalidArgumentError, match=r"labels are integers.*float32"):
+        bp.copy(np.zeros((4, 5), "f4"), f"{path}/labels/cells")
+    assert not path.exists()
+    bp.copy(np.zeros((4, 5), "u4"), f"{path}/labels/before")  # the image may come later
+    create_ome_zarr(path, shape=(4, 5), dtype="u1", levels=[(2, 2)])
+    assert list_ome_zarr(path)[0].labels[0].key == "labels/before"
+    with pytest.warns(BioimagePyWarning, match=r"gets 1 level\(s\), but the image has 2"):
+        bp.copy(np.zeros((4, 5), "u4"), f"{path}/labels/cells")
+    create_ome_zarr(path / "labels/two", shape=(4, 5), dtype="u4", levels=[(2, 2)])
+
+
+def test_other_keys_are_plain_arrays(tmp_path: Path) -> None:
+    path = tmp_path / "out.ome.zarr"
+    made = create_output(path, key="tables/raw", shape=(3, 4), dtype="u1")
+    assert made.key == "tables/raw"
+    assert list(attributes_of(path, 3)) == []
+    with pytest.raises(InvalidArgumentError, match="is no place for an OME-Zarr image"):
+        create_ome_zarr(path, key="tables/raw", shape=(3, 4), dtype="u1")
+    with pytest.raises(InvalidArgumentError, match="is no place for an OME-Zarr image"):
+        create_ome_zarr(tmp_path / "a.zarr", shape=(3, 4), dtype="u1")
+
+
+@FORMATS
+def test_nothing_that_is_not_its_own_is_removed(tmp_path: Path, zarr_format: int) -> None:
+    path = tmp_path / "out.ome.zarr"
+    create_ome_zarr(
+        path, shape=(8, 8), dtype="u1", levels=[(2, 2)], zarr_format=zarr_format, attributes={"old": 1}
+    )
+    with pytest.raises(OutputExistsError, match="is an OME-Zarr image already: give overwrite=True"):
+        create_output(path, shape=(4, 4), dtype="u2", zarr_format=zarr_format)
+    (path / "notes").mkdir()
+    (path / "notes/mine.txt").write_text("keep")
+    with pytest.raises(OutputExistsError, match="also holds notes"):
+        create_output(path, shape=(4, 4), dtype="u2", zarr_format=zarr_format, overwrite=True)
+    assert open_source(path, "1").shape == (4, 4)
+    (path / "notes/mine.txt").unlink()
+    (path / "notes").rmdir()
+    made = create_output(path, shape=(5, 4), dtype="u2", zarr_format=zarr_format, overwrite=True)
+    assert (made.shape, made.dtype) == ((5, 4), np.dtype("u2"))
+    assert not (path / "1").exists()
+    assert "old" not in attributes_of(path, zarr_format)
+    assert check_models(path, zarr_format) == "Image"
+
+
+def test_the_other_version_is_not_mixed_in(tmp_path: Path) -> None:
+    path = tmp_path / "out.ome.zarr"
+    create_output(path, shape=(4, 4), dtype="u1")
+    with pytest.raises(InvalidArgumentError, match="another version of Zarr"):
+        create_output(path, shape=(4, 4), dtype="u1", zarr_format=2, overwrite=True)
+    assert open_source(path).shape == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"axes": "zcyx"}, "wants axes in the order c, z, y, x"),
+        ({"shape": (4,)}, "2 to 5 axes, and this one has 1"),
+        ({"axes": "tqcx"}, "cannot describe the axes"),
+        ({"voxel_size": 0}, "voxel_size must be positive"),
+        ({"units": "pixel"}, "unit 'pixel' is not known"),
+        ({"levels": [(2, 2)]}, "level 1 needs one factor of at least 1 per axis, 4 in all"),
+        ({"levels": [(1, 1, 2, 0.5)]}, "at least 1"),
+        ({"chunks": (1, 1)}, "chunks"),
+    ],
+)
+def test_what_cannot_be_made_leaves_nothing(tmp_path: Path, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=words):
+        create_ome_zarr(tmp_path / "out.ome.zarr", **{"shape": (2, 3, 4, 5), "dtype": "u1", **options})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bioimage_py.sources import ome_zarr_writing
+
+    def fail(*args: Any, **options: Any) -> None:
+        raise OSError("no")
+
+    monkeypatch.setattr(ome_zarr_writing, "_write_attributes", fail)
+    with pytest.raises(OSError, match="no"):
+        create_ome_zarr(tmp_path / "out.ome.zarr", shape=(8, 8), dtype="u1", levels=[(2, 2)])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("old", [2, 3])
+@pytest.mark.parametrize("new", [2, 3])
+def test_an_empty_one_of_the_same_kind(tmp_path: Path, old: int, new: int) -> None:
+    path, copied = tmp_path / "in.ome.zarr", tmp_path / "out.ome.zarr"
+    look = [{"label": "dna", "color": "0000FF", "window": {"min": 0, "max": 255, "start": 5, "end": 9}}]
+    ome_groups.image(path, VERSIONS[old], omero={"channels": look})
+    ome_groups.group(path / "labels", VERSIONS[old], {"labels": ["cells"]})
+    ome_groups.image(
+        path / "labels/cells", VERSIONS[old], value=7, **{"image-label": {"source": {"image": "../../"}}}
+    )
+    (image,) = list_ome_zarr(path)
+    pairs = mirror_ome_zarr(image, copied, zarr_format=new)
+    assert [out.key for _, out in pairs] == ["0", "1", "labels/cells/0", "labels/cells/1"]
+    for source, out in pairs:
+        bp.copy(source, out)
+        assert (out.chunks, out.fill_value) == (source.chunks, source.fill_value)
+        assert old != new or out.codec == source.codec
+    np.testing.assert_array_equal(open_source(copied, "labels/cells/1")[...], 8)
+    assert open_source(copied, "1").metadata == open_source(path, "1").metadata
+    (again,) = list_ome_zarr(copied)
+    assert (again.version, len(again.labels)) == (VERSIONS[new], 1)
+    for key in ("", "labels/cells"):
+        assert check_models(copied / key, new) == ("ImageLabel" if key else "Image")
+        check_schema(copied / key, new, "image")
+    if old == new:
+        assert attributes_of(copied, new) == attributes_of(path, old)
+
+
+def test_chunks_of_a_mirror_can_be_chosen(tmp_path: Path) -> None:
+    ome_groups.image(tmp_path / "in.ome.zarr")
+    (image,) = list_ome_zarr(tmp_path / "in.ome.zarr")
+    pairs = mirror_ome_zarr(
+        image, tmp_path / "out.ome.zarr", chunks=(4, 4, 4), shards=(4, 8, 8), codec="gzip:5"
+    )
+    assert {(out.chunks, out.shards, out.codec) for _, out in pairs} == {((4, 4, 4), (4, 8, 8), "gzip:5")}
