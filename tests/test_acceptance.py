@@ -95,6 +95,7 @@ def stored_at(path: str) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore:a .npy file stores voxels only:bioimage_py.errors.BioimagePyWarning")
+@pytest.mark.filterwarnings("ignore:.*neuroglancer will not see:bioimage_py.errors.BioimagePyWarning")
 @EACH_OUTPUT
 def test_real_files_go_everywhere(
     here: Path, shared_data: Path, path: str, key: str, options: dict[str, Any]

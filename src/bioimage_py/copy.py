@@ -85,7 +85,8 @@ def copy(
     overwrite
         Whether an array that is there already at the output path is replaced.
     dtype, chunks, shards, codec, zarr_format
-        How a new stored output looks, see `create_output`.
+        How a new stored output looks, see `create_output`. Chunks and codec that are not given are those of the input where
+        the output can have them, so that encoded chunks are moved and need not be decoded.
     progress
         Called with a `Progress` a few times a second and at the end.
 

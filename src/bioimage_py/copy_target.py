@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from bioimage_py.errors import InvalidArgumentError, ReadOnlyError
-from bioimage_py.kernels import encoding_to_move
+from bioimage_py.kernels import encoding_to_move, moving_origin
 from bioimage_py.planning import ArrayLayout
 from bioimage_py.sources import Codec, FileSource, Source, as_source, open_source
 from bioimage_py.sources.creating import PlannedOutput, plan_output
@@ -278,5 +278,8 @@ def find_target(output: Any, source: Source, new_array: Mapping[str, Any], *, ke
     if output is None:
         return NewArrayTarget(source, keep_values=keep_values)
     if isinstance(output, (str, os.PathLike)):
-        return NewPathTarget(plan_output(output, like=source, **new_array), new_array.get("codec"))
+        origin = moving_origin(source)
+        encoding = None if origin is None else encoding_to_move(origin.source)
+        planned = plan_output(output, like=source, encoding=encoding, **new_array)
+        return NewPathTarget(planned, new_array.get("codec"))
     return ExistingTarget(output, new_array)

@@ -79,4 +79,5 @@ class ArraySpec:
     codec: Codec | None = None
     zarr_format: int = 3
     fill_value: Any = None
+    byte_order: str = "little"
     metadata: ImageMetadata = field(default_factory=ImageMetadata)

@@ -15,7 +15,9 @@ from bioimage_py.metadata import ImageMetadata, overridden, plain_value
 from bioimage_py.metadata.ome_ngff import Level, axes_for_ngff
 from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.base import Source
+from bioimage_py.sources.encoding import ChunkEncoding, UnknownEncoding
 from bioimage_py.sources.image_group import FULL_SIZE, ImageGroup
+from bioimage_py.sources.kept_encoding import keeping
 from bioimage_py.sources.location import Location, locate
 from bioimage_py.sources.new_grids import checked_extents, new_grids
 from bioimage_py.sources.opening import as_source
@@ -183,8 +185,13 @@ def plan_output(
     axes: Sequence[str] | None = None,
     voxel_size: float | Sequence[float] | None = None,
     units: str | Sequence[str | None] | None = None,
+    encoding: ChunkEncoding | UnknownEncoding | None = None,
 ) -> PlannedOutput:
-    """Decide all that `create_output` decides, and make nothing."""
+    """Decide all that `create_output` decides, and make nothing.
+
+    With `encoding`, chunks, codec and byte order that are not given are those of chunks which will be copied into it, so
+    that they need not be decoded.
+    """
     location = locate(path, key)
     kind = _writable_kind(location)
     if zarr_format not in (2, 3):
@@ -220,6 +227,7 @@ def plan_output(
         fill_value=fill_value,
         metadata=metadata,
     )
+    spec = keeping(encoding, kind, spec, grid=chunks is None, codec=codec is None)
     return PlannedOutput(location, kind, spec, image_key)
 
 

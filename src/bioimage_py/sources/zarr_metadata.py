@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -129,6 +129,9 @@ def group_files(zarr_format: int) -> dict[str, dict[str, Any]]:
     return {".zgroup": {"zarr_format": 2}}
 
 
+_ORDERS: dict[str, Literal["<", ">"]] = {"little": "<", "big": ">"}
+
+
 def array_metadata(spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the metadata of a new array as TensorStore takes it, and its attributes.
 
@@ -158,7 +161,7 @@ def array_metadata(spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
         "zarr_format": 2,
         "shape": list(spec.shape),
         "chunks": list(chunks),
-        "dtype": dtype.newbyteorder("<").str,
+        "dtype": dtype.newbyteorder(_ORDERS[spec.byte_order]).str,
         "compressor": compressor_v2(spec.codec, dtype),
         "fill_value": fill,
         "filters": None,
@@ -171,7 +174,8 @@ def array_metadata(spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
 def _metadata_v3(spec: ArraySpec, chunks: tuple[int, ...], fill: Any) -> dict[str, Any]:
     dtype = spec.dtype
     little = {"name": "bytes", "configuration": {"endian": "little"}}
-    codecs = [little if dtype.itemsize > 1 else {"name": "bytes"}, *compressors_v3(spec.codec, dtype)]
+    ordered = {"name": "bytes", "configuration": {"endian": spec.byte_order}}
+    codecs = [ordered if dtype.itemsize > 1 else {"name": "bytes"}, *compressors_v3(spec.codec, dtype)]
     outer = chunks
     if spec.shards is not None:
         outer = checked_grid(spec.shards, spec.shape, "shards")
