@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
-import signal
 import time
 
 from bioimage_py.cli.console import Console
@@ -39,13 +37,6 @@ def run_cancel(args: argparse.Namespace, console: Console) -> int:
     said = in_options(runner.cancel(folder))
     console.remark(said)
     status = _stopped(reader)
-    if (
-        status is not None
-        and status.state == "running"
-        and status.driver_alive
-        and status.job_type != "slurm"
-    ):
-        status = _told_again(status, reader, console)
     if status is None:
         console.remark("the run has ended and its folder is gone, as it is when all blocks are done")
         console.document(
@@ -61,18 +52,6 @@ def run_cancel(args: argparse.Namespace, console: Console) -> int:
         console.remark(f"{blocks_text(status)} blocks are done; to do the rest: {finish}")
     console.document({"command": "cancel", "said": said, **status_json(status)})
     return OK
-
-
-def _told_again(status: RunStatus, reader: StatusReader, console: Console) -> RunStatus | None:
-    """Send SIGTERM to a process that does not heed Ctrl-C: a job in the background of a script does not."""
-    assert status.driver is not None
-    pid = int(status.driver["pid"])
-    try:
-        os.kill(pid, signal.SIGTERM)
-    except ProcessLookupError:
-        return _stopped(reader)
-    console.remark(f"process {pid} did not heed Ctrl-C, as in the background of a script: it got SIGTERM")
-    return _stopped(reader)
 
 
 def _stopped(reader: StatusReader) -> RunStatus | None:
