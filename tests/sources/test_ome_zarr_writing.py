@@ -12,7 +12,13 @@ import pytest
 import zarr
 
 import bioimage_py as bp
-from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, OutputExistsError
+from bioimage_py.errors import (
+    BioimagePyWarning,
+    InvalidArgumentError,
+    MissingDependencyError,
+    OutputExistsError,
+    StorageError,
+)
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.metadata.ome_ngff import Level
 from bioimage_py.sources import Source, create_output, open_source
@@ -273,3 +279,27 @@ def test_chunks_of_a_mirror_can_be_chosen(tmp_path: Path) -> None:
         image, tmp_path / "out.ome.zarr", chunks=(4, 4, 4), shards=(4, 8, 8), codec="gzip:5"
     )
     assert {(out.chunks, out.shards, out.codec) for _, out in pairs} == {((4, 4, 4), (4, 8, 8), "gzip:5")}
+
+
+def test_the_check_for_users_says_what_is_wrong(tmp_path: Path) -> None:
+    pytest.importorskip("ome_zarr_models", reason="ome-zarr-models is not installed (extra 'ome')")
+    from bioimage_py.sources.ome_zarr_check import check_ome_zarr
+
+    for zarr_format in (2, 3):
+        path = tmp_path / f"{zarr_format}.ome.zarr"
+        create_ome_zarr(path, shape=(8, 8), dtype="u1", zarr_format=zarr_format)
+        create_ome_zarr(path / "labels/cells", shape=(8, 8), dtype="u1", zarr_format=zarr_format)
+        assert (check_ome_zarr(path), check_ome_zarr(path, "labels/cells")) == ("Image", "ImageLabel")
+    create_output(tmp_path / "a.zarr", key="0", shape=(8, 8), dtype="u1")
+    with pytest.raises(StorageError, match=r"a\.zarr is no valid OME-Zarr 0\.4"):
+        check_ome_zarr(tmp_path / "a.zarr")
+
+
+def test_the_check_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    from bioimage_py.sources.ome_zarr_check import check_ome_zarr
+
+    monkeypatch.setitem(sys.modules, "ome_zarr_models", None)
+    with pytest.raises(MissingDependencyError, match=r"bioimage-py\[ome\]"):
+        check_ome_zarr(tmp_path)
