@@ -1,17 +1,24 @@
-"""Sets of block ids as runs of consecutive numbers: a billion ids in a few bytes when contiguous."""
+"""Sets of block ids as runs of consecutive numbers: a billion ids in a few bytes when contiguous.
+
+numpy is imported where many ids are at hand at once: a worker has few, and begins before numpy would have been imported.
+"""
 
 from __future__ import annotations
 
 import operator
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from bioimage_py.errors import InvalidArgumentError
 
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
 __all__ = ["IdSet", "IdSetBuilder"]
+
+_MANY = 1000
 
 
 class IdSet(Sequence[int]):
@@ -67,11 +74,14 @@ class IdSet(Sequence[int]):
         if isinstance(ids, range) and ids.step == 1:
             return cls([(ids.start, ids.stop)])
         try:
-            numbers = np.unique(np.fromiter((operator.index(i) for i in ids), dtype=np.int64))
+            given = array("q", map(operator.index, ids))
         except (TypeError, OverflowError) as error:
             raise InvalidArgumentError(f"ids must be integers below 2**63: {error}") from error
-        if not numbers.size:
-            return cls()
+        if len(given) < _MANY:
+            return cls((number, number + 1) for number in given)
+        import numpy as np
+
+        numbers = np.unique(np.frombuffer(given, np.int64))
         cuts = np.flatnonzero(np.diff(numbers) != 1) + 1
         begins = numbers[np.concatenate(([0], cuts))]
         ends = numbers[np.concatenate((cuts - 1, [numbers.size - 1]))] + 1
@@ -80,6 +90,8 @@ class IdSet(Sequence[int]):
     @classmethod
     def from_arrays(cls, begins: npt.ArrayLike, ends: npt.ArrayLike) -> IdSet:
         """Return the set of half-open runs given as two integer arrays, in any order, overlapping or not."""
+        import numpy as np
+
         first, last = np.asarray(begins, np.int64), np.asarray(ends, np.int64)
         kept = last > first
         order = np.argsort(first[kept], kind="stable")
@@ -134,10 +146,12 @@ class IdSet(Sequence[int]):
             yield from range(begin, end)
 
     def __contains__(self, item: object) -> bool:
-        if not isinstance(item, (int, np.integer)):
+        try:
+            number = operator.index(item)  # type: ignore[arg-type]
+        except TypeError:
             return False
-        at = bisect_right(self._begins, int(item)) - 1
-        return at >= 0 and int(item) < self.runs[at][1]
+        at = bisect_right(self._begins, number) - 1
+        return at >= 0 and number < self.runs[at][1]
 
     def __getitem__(self, index: int | slice) -> int | list[int]:  # type: ignore[override]
         if isinstance(index, slice):

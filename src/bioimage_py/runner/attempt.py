@@ -5,17 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner.block_log import BlockLog
+from bioimage_py.runner.block_records import BlockLog
 from bioimage_py.runner.run_folder import RunFolder
 from bioimage_py.runner.value_log import ValueLog
 
@@ -56,7 +54,7 @@ class AttemptJournal:
         self._lock = threading.Lock()
         self._state: dict[str, Any] = {
             "began": time.time(),
-            "host": os.environ.get("SLURMD_NODENAME") or platform.node(),
+            "host": os.environ.get("SLURMD_NODENAME") or os.uname().nodename,
             "pid": os.getpid(),
             "bytes": 0,
             "reason": None,
@@ -96,6 +94,8 @@ class AttemptJournal:
 
     def failed(self, block_ids: Iterable[int], error: BaseException) -> None:
         """Record blocks that are not done, and why."""
+        import traceback  # most workers never need it
+
         entry = {
             "blocks": IdSet.from_ids(block_ids).to_json(),
             "type": type(error).__name__,

@@ -8,11 +8,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bioimage_py.geometry import IdSet
-from bioimage_py.runner.journal import BlockJournal
-from bioimage_py.runner.work import Work
+if TYPE_CHECKING:
+    from bioimage_py.geometry import IdSet
+    from bioimage_py.runner.journal import BlockJournal
+    from bioimage_py.runner.work import Work
 
 __all__ = ["Crew"]
 

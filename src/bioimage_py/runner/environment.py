@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import platform
+import sys
 import warnings
-from collections.abc import Mapping
-from importlib import metadata
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
 
@@ -16,13 +16,7 @@ _LIBRARIES = ("bioimage-py", "numpy", "tensorstore", "zarr", "h5py", "tifffile",
 
 def describe_environment() -> dict[str, str]:
     """Return the versions of Python and of the libraries that decide what a worker does."""
-    found = {"python": platform.python_version()}
-    for name in _LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return _versions(_LIBRARIES)
 
 
 def check_environment(submitted: Mapping[str, str]) -> None:
@@ -33,7 +27,7 @@ def check_environment(submitted: Mapping[str, str]) -> None:
     InvalidArgumentError
         If a major version differs (of Python: a minor one), or a library is missing here.
     """
-    here = describe_environment()
+    here = _versions(name for name in submitted if name != "python")
     for name, version in submitted.items():
         mine = here.get(name)
         if mine is None:
@@ -54,3 +48,50 @@ def check_environment(submitted: Mapping[str, str]) -> None:
             BioimagePyWarning,
             stacklevel=2,
         )
+
+
+def _versions(names: Iterable[str]) -> dict[str, str]:
+    """Return the versions of Python and of those of these libraries that are installed."""
+    listed = _listed_versions()
+    found = {"python": sys.version.split()[0]}
+    for name in names:
+        version = listed.get(_normal(name)) or _described_version(name)
+        if version is not None:
+            found[name] = version
+    return found
+
+
+def _listed_versions() -> dict[str, str]:
+    """Return the versions of what is installed by normal names, as far as the names of metadata folders tell them.
+
+    To parse the metadata itself, and to import what that takes, costs a worker more than all else that it does to begin.
+    """
+    found: dict[str, str] = {}
+    for place in sys.path:
+        try:
+            names = [entry.name for entry in Path(place).iterdir()]
+        except OSError:
+            continue  # an archive, or nothing: those are asked in the slow way
+        here: dict[str, set[str]] = {}
+        for entry in names:
+            if entry.endswith(".dist-info"):
+                name, _, version = entry.removesuffix(".dist-info").partition("-")
+                here.setdefault(_normal(name), set()).add(version)
+        for name, versions in here.items():
+            # What an update left behind stands beside what it installed: then the slow way has to tell.
+            found.setdefault(name, versions.pop() if len(versions) == 1 else "")
+    return found
+
+
+def _described_version(name: str) -> str | None:
+    """Return the version that a library's metadata give, None if it is not installed."""
+    from importlib import metadata
+
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _normal(name: str) -> str:
+    return name.lower().replace("-", "_").replace(".", "_")

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import stat
-import tempfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -74,20 +73,20 @@ def write_whole(path: Path, content: bytes) -> None:
     StorageError
         If it cannot be written.
     """
-    name = ""
+    beside = path.with_name(f".{path.name}.{os.getpid()}{os.urandom(4).hex()}")
     try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)  # noqa: PTH105 - both are texts already
-    except BaseException as error:
-        if name:
-            Path(name).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise StorageError(f"{path} cannot be written: {error.strerror}") from error
-        raise
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def refuse_strangers(path: Path, found: os.stat_result) -> None:

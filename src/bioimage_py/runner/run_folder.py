@@ -20,8 +20,6 @@ run another's code is read only if it is this user's own and nobody else can wri
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 import stat
 import time
 import warnings
@@ -78,7 +76,7 @@ class RunFolder:
         InvalidArgumentError
             If `root` is no folder that can be written.
         """
-        name = f"{_PREFIX}{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+        name = f"{_PREFIX}{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}"
         path = root / name
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -86,6 +84,8 @@ class RunFolder:
             for inner in ("rounds", "attempts", "logs"):
                 (path / inner).mkdir(mode=0o700)
         except OSError as error:
+            import shutil  # not for workers, which make and remove nothing
+
             shutil.rmtree(path, ignore_errors=True)  # half made, if at all
             raise InvalidArgumentError(
                 f"no run folder can be made in {str(root)!r}: {error.strerror}. Give tmp_root= a folder that you can write, "
@@ -135,6 +135,8 @@ class RunFolder:
 
     def remove(self) -> None:
         """Remove the folder after success; what cannot be removed is said in a warning, as the run has succeeded."""
+        import shutil
+
         for wait in (0.1, 0.4, None):
             try:
                 shutil.rmtree(self.path)
@@ -252,7 +254,7 @@ class RunFolder:
 
     def new_attempt(self, round_number: int, task: int) -> AttemptFiles:
         """Return files for a new attempt at a task, which no other attempt has."""
-        stem = f"{round_number:05d}-{task:05d}-{os.getpid()}{secrets.token_hex(4)}"
+        stem = f"{round_number:05d}-{task:05d}-{os.getpid()}{os.urandom(4).hex()}"
         return AttemptFiles(self.path / "attempts", stem)
 
     def attempts(self, *, round_number: int | None = None) -> list[AttemptFiles]:

@@ -1,21 +1,24 @@
-"""Running one task of a run folder in this process: what every distributed backend's worker does."""
+"""Running one task of a run folder in this process: what every distributed backend's worker does.
+
+A worker imports what its task needs and no more; see `reopening`.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.attempt import AttemptJournal
-from bioimage_py.runner.block_log import read_block_logs
 from bioimage_py.runner.crew import Crew
 from bioimage_py.runner.environment import check_environment
 from bioimage_py.runner.reopening import load_work
 from bioimage_py.runner.run_folder import RunFolder
-from bioimage_py.runner.work import PortableWork
-from bioimage_py.sources.identity import leaves
+
+if TYPE_CHECKING:
+    from bioimage_py.runner.work import PortableWork
 
 __all__ = ["FINISHED", "STOPPED", "close_sources", "run_task", "settling"]
 
@@ -44,9 +47,7 @@ def run_task(path: str, round_number: int, task: int, stop: threading.Event | No
     content = folder.read_round(round_number)
     todo = IdSet.from_json(content["todo"])
     groups = IdSet.from_json(content["tasks"][task])
-    # A task that was cut off and is begun again in its round goes on where it was.
-    before = [a for a in folder.attempts(round_number=round_number) if a.task == task and a.blocks.exists()]
-    mine = work.narrowed(todo - read_block_logs([a.blocks for a in before]))
+    mine = work.narrowed(todo - _done_before(folder, round_number, task))
     groups = groups & mine.group_ids()
     stopping = stop or threading.Event()
     with AttemptJournal(
@@ -58,8 +59,22 @@ def run_task(path: str, round_number: int, task: int, stop: threading.Event | No
     return reason
 
 
+def _done_before(folder: RunFolder, round_number: int, task: int) -> IdSet:
+    """Return the blocks of a task that was cut off and is begun again in its round: it goes on where it was."""
+    before = [a for a in folder.attempts(round_number=round_number) if a.task == task and a.blocks.exists()]
+    if not before:
+        return IdSet()
+    from bioimage_py.runner.block_log import read_block_logs
+
+    return read_block_logs([attempt.blocks for attempt in before])
+
+
 def settling(work: PortableWork) -> Callable[[], None]:
     """Return what forces the outputs of the work to the disk."""
+    if not work.outputs:
+        return lambda: None
+    from bioimage_py.sources.identity import leaves
+
     outputs = [leaf for source in work.outputs for leaf in leaves(source)]
 
     def settle() -> None:

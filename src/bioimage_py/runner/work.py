@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
 from bioimage_py.geometry import Blocking, IdSet
-from bioimage_py.runner.journal import BlockJournal
-from bioimage_py.sources import Source
+
+if TYPE_CHECKING:
+    from bioimage_py.runner.journal import BlockJournal
+    from bioimage_py.sources import Source
 
 __all__ = ["BlockGroups", "PortableWork", "Work"]
 

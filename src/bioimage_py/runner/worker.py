@@ -1,50 +1,49 @@
-"""The process that runs tasks: `python -m bioimage_py.runner.worker FOLDER ROUND TASK`.
+"""The process that runs tasks: `python -m bioimage_py.runner.worker -- FOLDER ROUND TASK`.
 
-With `--serve` instead of round and task it reads lines `ROUND TASK` and answers each with a line of JSON, until its input
+With `--serve -- FOLDER` it reads lines `ROUND TASK` and answers each with a line of JSON, until its input
 ends: the subprocess backend keeps its workers that way. SIGTERM, SIGUSR1 and the end of its input, which is the end of its
 submitter, let it finish the block in hand.
 
-Exit codes: 0 all blocks tried (failures are in the journal), 75 stopped before the end, 70 the task could not begin.
+Exit codes: 0 all blocks tried (failures are in the journal), 75 stopped before the end, 70 the task could not begin, 2 for
+other arguments than these.
+
+Many workers start at once, on few processors: this module and those below it import nothing that not every worker needs.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import queue
 import signal
 import sys
 import threading
-import traceback
 
 from bioimage_py.errors import BioimagePyError
 from bioimage_py.runner.task import FINISHED, STOPPED, run_task
 
 __all__ = ["EXIT_REFUSED", "EXIT_STOPPED", "main"]
 
-EXIT_STOPPED, EXIT_REFUSED = 75, 70
+EXIT_STOPPED, EXIT_REFUSED, EXIT_USAGE = 75, 70, 2
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one task, or serve tasks; return the exit code."""
-    parser = argparse.ArgumentParser(prog="bioimage-py-worker")
-    parser.add_argument("--serve", action="store_true")
-    parser.add_argument("folder")
-    parser.add_argument("round", type=int, nargs="?")
-    parser.add_argument("task", type=int, nargs="?")
-    given = parser.parse_args(arguments)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, lambda *_: stop.set())
-    if given.serve:
-        return _serve(given.folder, stop)
-    if given.round is None or given.task is None:
-        parser.error("give ROUND and TASK, or --serve")
-    kind, text = _attempt(given.folder, given.round, given.task, stop)
-    if text:
-        sys.stderr.write(f"bioimage-py worker: {text}\n")
-    return {FINISHED: 0, STOPPED: EXIT_STOPPED}.get(kind, EXIT_REFUSED)
+    match sys.argv[1:] if arguments is None else arguments:
+        case ["--serve", "--", folder]:
+            return _serve(folder, stop)
+        case ["--", folder, round_number, task] if round_number.isdecimal() and task.isdecimal():
+            kind, text = _attempt(folder, int(round_number), int(task), stop)
+            if text:
+                sys.stderr.write(f"bioimage-py worker: {text}\n")
+            return {FINISHED: 0, STOPPED: EXIT_STOPPED}.get(kind, EXIT_REFUSED)
+    sys.stderr.write(
+        "usage: python -m bioimage_py.runner.worker -- FOLDER ROUND TASK, or --serve -- FOLDER\n"
+    )
+    return EXIT_USAGE
 
 
 def _serve(folder: str, stop: threading.Event) -> int:
@@ -81,6 +80,8 @@ def _attempt(folder: str, number: int, task: int, stop: threading.Event) -> tupl
     except BioimagePyError as error:
         return "error", f"{type(error).__name__}: {error}"
     except Exception as error:  # noqa: BLE001 - told to the submitter, with its traceback in the log
+        import traceback
+
         traceback.print_exc()
         return "error", f"{type(error).__name__}: {error}"
 
