@@ -94,6 +94,8 @@ def _options(args: argparse.Namespace, source: Source, stack: ExitStack) -> dict
         options["mask"] = stack.enter_context(open_source(args.mask))
     if args.casting is not None:
         options["casting"] = args.casting
+    if args.verify_encoded:
+        options["verify_encoded"] = True
     return options
 
 

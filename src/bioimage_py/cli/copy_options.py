@@ -47,6 +47,11 @@ def add_copy_options(parser: argparse.ArgumentParser) -> None:
         help="when the output has another data type: 'unsafe' casts and warns (the default), 'check' stops at the "
         "first voxel that would change, 'same_kind' and 'safe' refuse as numpy defines them",
     )
+    work.add_argument(
+        "--verify-encoded",
+        action="store_true",
+        help="decode each chunk that is moved without decoding once, and fail on one that is corrupt",
+    )
 
 
 def _add_output_options(parser: argparse.ArgumentParser) -> None:

@@ -38,6 +38,8 @@ def finish_command(
             words += _option(name, getattr(args, name))
     if args.block_shape is not None:
         words += _option("block_shape", ",".join(map(str, args.block_shape)))
+    if args.verify_encoded:
+        words.append("--verify-encoded")
     if args.workers is not None:
         words += _option("workers", str(args.workers))
     places = [args.input, args.output]

@@ -29,6 +29,7 @@ _OPTIONS = {
     "tasks_per_worker": "--tasks-per-worker",
     "threads_per_worker": "--threads-per-worker",
     "tmp_root": "--run-folders",
+    "verify_encoded": "--verify-encoded",
     "zarr_format": "--zarr-format",
 }
 # Words that are also English, such as "mask", are an option only where a value is given to them.
