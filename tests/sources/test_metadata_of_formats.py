@@ -144,6 +144,31 @@ def hdf5_vigra(folder: Path) -> Any:
     return folder / "a.h5"
 
 
+def bdv_xml(path: Path) -> None:
+    size = "<voxelSize><unit>um</unit><size>0.125 0.25 2.0</size></voxelSize>"
+    setups = f"<ViewSetup><id>0</id></ViewSetup><ViewSetup><id>1</id>{size}</ViewSetup>"
+    path.write_text(
+        f"<SpimData><SequenceDescription><ViewSetups>{setups}</ViewSetups></SequenceDescription></SpimData>"
+    )
+
+
+def hdf5_bdv(folder: Path) -> Any:
+    with h5py.File(folder / "a.h5", "w") as file:
+        file["s01/resolutions"] = [[1.0, 1, 1], [2, 2, 1]]
+        file["t00000/s01/1/cells"] = IMAGE
+    bdv_xml(folder / "a.xml")
+    return f"{folder}/a.h5:/t00000/s01/1/cells"
+
+
+def n5_bdv(folder: Path) -> Any:
+    file = z5py.File(folder / "a.n5", "w")
+    file.create_dataset("setup1/timepoint0/s1", data=IMAGE, chunks=(4, 6, 8), compression="gzip")
+    file["setup1"].attrs["downsamplingFactors"] = [[1, 1, 1], [2, 2, 1]]
+    file["setup1/timepoint0"].attrs["resolution"] = [1.0, 1.0, 1.0]
+    bdv_xml(folder / "a.xml")
+    return folder / "a.n5/setup1/timepoint0/s1"
+
+
 def mrc(folder: Path) -> Any:
     with mrcfile.new(folder / "a.mrc", IMAGE.astype("int8")) as file:
         file.voxel_size = (2500.0, 5000.0, 20000.0)
@@ -216,6 +241,8 @@ EXPECTED: list[tuple[Callable[[Path], Any], ImageMetadata]] = [
     (hdf5_imagej, ImageMetadata(tuple("zyx"), SIZE, UM)),
     (hdf5_ilastik, ImageMetadata(tuple("czyx"), (1.0, *SIZE), (None, *UM))),
     (hdf5_vigra, ImageMetadata(tuple("zyx"), SIZE)),
+    (hdf5_bdv, ImageMetadata(tuple("zyx"), SIZE, UM, (0.0, 0.125, 0.0625))),
+    (n5_bdv, ImageMetadata(tuple("zyx"), SIZE, UM, (0.0, 0.125, 0.0625))),
     (mrc, ImageMetadata(tuple("zyx"), (20000.0, 5000.0, 2500.0), ("angstrom",) * 3, (100.0, 0.0, 0.0))),
     (nifti, ImageMetadata(tuple("xyz"), SIZE[::-1], UM, (0.0, 0.0, 10.0))),
     (precomputed, ImageMetadata(tuple("zyx"), NM_SIZE, NM, (10000.0, 0.0, 0.0))),

@@ -16,7 +16,7 @@ from bioimage_py.errors import (
     SourceNotFoundError,
     StorageError,
 )
-from bioimage_py.sources import open_source
+from bioimage_py.sources import as_source, open_source
 from bioimage_py.sources.kvstore import StoreFolder
 from bioimage_py.sources.ome_zarr_listing import list_ome_zarr
 from tests.sources.ome_groups import AXES, SHAPE, datasets, group, image
@@ -42,6 +42,13 @@ def test_a_key_selects_levels_and_labels(tmp_path: Path, version: str) -> None:
     assert (half.axes, half.voxel_size) == (("z", "y", "x"), (2.0, 1.0, 1.0))
     with pytest.raises(AmbiguousSourceError, match=r"2 images(.|\n)*labels/cells  shape \(4, 8, 8\), uint8"):
         open_source(path, "labels")
+
+
+def test_live_groups_mean_their_full_size_level(tmp_path: Path, version: str) -> None:
+    with_labels(tmp_path / "in.ome.zarr", version)
+    group = zarr.open_group(tmp_path / "in.ome.zarr", mode="r")
+    assert as_source(group).name.endswith("in.ome.zarr:0")
+    assert as_source(group["labels/cells"])[0, 0, 0] == 20
 
 
 def test_channels_are_read(tmp_path: Path, version: str) -> None:

@@ -21,10 +21,12 @@ from bioimage_py.errors import (
 )
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.metadata.ome_ngff import Level
-from bioimage_py.sources import Source, create_output, open_source
+from bioimage_py.sources import Source, create_output, open_source, with_metadata
+from bioimage_py.sources.creating import wanted_order
 from bioimage_py.sources.memory import NumpySource
 from bioimage_py.sources.ome_zarr_creating import create_ome_zarr
 from bioimage_py.sources.ome_zarr_listing import list_ome_zarr, mirror_ome_zarr
+from bioimage_py.wrapper import TransposeSource
 from tests.sources import ome_groups
 from tests.sources.contract import textured
 
@@ -113,6 +115,15 @@ def test_arrays_that_say_nothing_are_valid(tmp_path: Path, zarr_format: int, sha
     assert made.metadata.axes == tuple("tczyx"[-len(shape) :])
     assert check_models(path, zarr_format) == "Image"
     check_schema(path, zarr_format, "image")
+
+
+def test_the_order_that_an_output_wants(tmp_path: Path) -> None:
+    stack = with_metadata(np.zeros((3, 2, 4, 5), "u1"), axes="zcyx")
+    assert wanted_order(tmp_path / "a.zarr", stack) is None
+    assert wanted_order(tmp_path / "a.ome.zarr/tables/x", stack) is None
+    assert wanted_order(tmp_path / "a.ome.zarr", turned := TransposeSource(stack, (1, 0, 2, 3))) is None
+    assert wanted_order(tmp_path / "a.ome.zarr", stack) == (1, 0, 2, 3)
+    assert bp.copy(turned, tmp_path / "a.ome.zarr").metadata.axes == tuple("czyx")
 
 
 @FORMATS

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from bioimage_py.errors import InvalidArgumentError, UnsupportedFormatError
 from bioimage_py.metadata import ImageMetadata, overridden, plain_value
-from bioimage_py.metadata.ome_ngff import Level, axes_for_ngff
+from bioimage_py.metadata.ome_ngff import Level, axes_for_ngff, ngff_order
 from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.encoding import ChunkEncoding, UnknownEncoding
@@ -23,7 +23,7 @@ from bioimage_py.sources.new_grids import checked_extents, new_grids
 from bioimage_py.sources.opening import as_source
 from bioimage_py.sources.registry import FAMILIES, family_module
 
-__all__ = ["PlannedOutput", "create_output", "plan_output"]
+__all__ = ["PlannedOutput", "create_output", "plan_output", "wanted_order"]
 
 _FILLED_WITH_ZERO = ("n5", "precomputed")
 
@@ -229,6 +229,18 @@ def plan_output(
     )
     spec = keeping(encoding, kind, spec, grid=chunks is None, codec=codec is None)
     return PlannedOutput(location, kind, spec, image_key)
+
+
+def wanted_order(path: str | os.PathLike[str], source: Source) -> tuple[int, ...] | None:
+    """Return the order in which the output at a path wants the axes of a source, as numbers, or None for the one they have.
+
+    OME-Zarr images want time, channels, space. Nothing is opened.
+    """
+    location = locate(path)
+    axes = source.metadata.fitting(source.ndim).axes
+    if axes is None or ImageGroup.at(location.path, location.key) is None:
+        return None
+    return ngff_order(axes)
 
 
 def _in_image(location: Location, dtype: np.dtype[Any]) -> tuple[Location, str | None]:

@@ -14,6 +14,7 @@ import numpy as np
 from bioimage_py.errors import BioimagePyWarning
 from bioimage_py.metadata import ImageMetadata, from_attributes, to_attributes, without_nonsense
 from bioimage_py.metadata.ome_ngff import channel_count
+from bioimage_py.sources.bdv_xml import bdv_metadata, bdv_view
 from bioimage_py.sources.hdf5_errors import FOREIGN_ERRORS, hdf5_words
 
 __all__ = ["read_metadata", "write_metadata"]
@@ -38,9 +39,31 @@ def read_metadata(dataset: h5py.Dataset, ndim: int) -> ImageMetadata:
     if metadata.axes is None and axes is not None:
         metadata = replace(metadata, axes=axes)
     metadata = _with_element_size(metadata, ndim, name)
+    if metadata.voxel_size is None and sizes is None and ndim == 3:
+        metadata = _from_bdv(dataset, metadata, name)
     if metadata.voxel_size is None and sizes is not None:
         metadata = without_nonsense(replace(metadata, voxel_size=sizes), ndim, name)
     return metadata.for_channels(channel_count(metadata.axes, dataset.shape))
+
+
+def _from_bdv(dataset: h5py.Dataset, metadata: ImageMetadata, name: str) -> ImageMetadata:
+    """Take the voxel size of a view of BigDataViewer from the XML file beside it, for the level that this is."""
+    view = bdv_view(str(dataset.name))
+    if view is None:
+        return metadata
+    try:
+        listed = dataset.file[f"s{view.setup:02d}/resolutions"][...]
+    except FOREIGN_ERRORS:
+        listed = np.ones((view.level + 1, 3))
+    if listed.ndim != 2 or listed.shape[1] != 3 or view.level >= len(listed):
+        return metadata
+    factors = tuple(float(factor) for factor in listed[view.level][::-1])
+    found = bdv_metadata(str(dataset.file.filename), view.setup, factors)
+    return (
+        metadata
+        if found is None
+        else without_nonsense(replace(found, attributes=metadata.attributes), 3, name)
+    )
 
 
 def write_metadata(dataset: h5py.Dataset, metadata: ImageMetadata) -> None:

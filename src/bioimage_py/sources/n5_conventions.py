@@ -12,6 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from bioimage_py.metadata import ImageMetadata, from_attributes, to_attributes, without_nonsense
+from bioimage_py.sources.bdv_xml import bdv_metadata, bdv_view
+from bioimage_py.sources.location import is_url
 
 __all__ = ["attributes_of", "metadata_from"]
 
@@ -42,7 +44,7 @@ def metadata_from(
     """
     left = dict(attributes)
     transformed = _from_transform(left.get("transform"), ndim)
-    found = transformed or _from_resolution(left, above, folder, ndim)
+    found = transformed or _from_bdv(left, above, folder, ndim) or _from_resolution(left, above, folder, ndim)
     turned = {name: _turned(left.get(name), ndim) for name in ("axes", "units")}
     for name, values in turned.items():
         if values is not None:
@@ -86,6 +88,18 @@ def _from_transform(transform: Any, ndim: int) -> ImageMetadata | None:
         units=ordered(_texts(transform.get("units"), ndim)),
         origin=origin if origin is not None and any(origin) else None,
     )
+
+
+def _from_bdv(
+    attributes: Mapping[str, Any], above: Sequence[Mapping[str, Any]], folder: str, ndim: int
+) -> ImageMetadata | None:
+    """Read the XML file beside a container of BigDataViewer, three folders up from `setup0/timepoint0/s0`."""
+    parts = folder.rstrip("/").split("/")
+    view = bdv_view("/".join(parts[-3:]))
+    if view is None or ndim != 3 or is_url(folder):
+        return None
+    factors = _factors(attributes, above, folder, ndim)
+    return bdv_metadata("/".join(parts[:-3]), view.setup, None if factors is None else factors[::-1])
 
 
 def _from_resolution(

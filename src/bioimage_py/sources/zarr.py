@@ -122,6 +122,9 @@ def from_handle(handle: Any) -> Source | None:
     import zarr
 
     if isinstance(handle, zarr.Group):
+        if isinstance(handle.store, zarr.storage.LocalStore):
+            mode = "r" if handle.read_only else "r+"
+            return open_path(str(handle.store.root), handle.path or None, mode)
         handle = _only_array(handle)
     if not isinstance(handle, zarr.Array):
         return None
