@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import bioimage_py as bp
 from bioimage_py.errors import BioimagePyWarning
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources import open_source
+from bioimage_py.sources.memory import NumpySource
 from tests.sources import ome_groups
 from tests.sources.contract import textured
 
@@ -259,6 +261,25 @@ def test_what_a_file_says_is_in_the_ome_zarr(
     for name in vars(expected):
         if name != "attributes":
             assert getattr(found, name) == getattr(expected, name), name
+
+
+@pytest.mark.parametrize("name", ["a.zarr", "a.n5/raw", "a.h5:/raw", "a.precomputed"])
+def test_everything_known_is_in_every_store(name: str, tmp_path: Path) -> None:
+    known = ImageMetadata(
+        tuple("czyx"),
+        (1.0, *SIZE),
+        (None, *UM),
+        (0.0, 4.0, -1.0, 0.0),
+        ("dna", "actin"),
+        ("0000FF", "00FF00"),
+        ((10, 4000), (0.5, 99.5)),
+        {"sample": {"id": [3, None]}},
+    )
+    source = NumpySource(np.stack([IMAGE, IMAGE]), known)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error" if "precomputed" not in name else "ignore")
+        bp.copy(source, tmp_path / name)
+    assert open_source(f"{tmp_path}/{name}").metadata == known
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,15 @@ def test_nothing_that_is_not_its_own_is_removed(tmp_path: Path, zarr_format: int
     assert check_models(path, zarr_format) == "Image"
 
 
+def test_arrays_that_a_crash_left_without_metadata_are_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "out.ome.zarr"
+    create_output(path, key="0", shape=(4, 4), dtype="u1").close()
+    with pytest.raises(OutputExistsError, match=r"out\.ome\.zarr/0 is there already"):
+        create_output(path, shape=(5, 5), dtype="u1")
+    create_output(path, shape=(5, 5), dtype="u1", overwrite=True).close()
+    assert list_ome_zarr(path)[0].levels == ("0",)
+
+
 def test_the_other_version_is_not_mixed_in(tmp_path: Path) -> None:
     path = tmp_path / "out.ome.zarr"
     create_output(path, shape=(4, 4), dtype="u1")

@@ -137,7 +137,7 @@ def make_arrays(
     root = StoreFolder.at(group.path)
     folder = root.child(group.key)
     making = [(level.path, *_described(level)) for level in arrays]
-    old = _replaced_levels(folder, overwrite)
+    old = _replaced_levels(folder, overwrite, [level.path for level in arrays])
     rules = StoreRules("Zarr", read_node, zarr.OWN_ENTRY, group_files(zarr_format))
     with ExitStack() as rooms:
         for path, described, own in making:
@@ -174,7 +174,7 @@ def _described(level: NewLevel) -> tuple[dict[str, Any], dict[str, Any]]:
     return making, {**attributes, **level.attributes}
 
 
-def _replaced_levels(folder: StoreFolder, overwrite: bool) -> list[str]:
+def _replaced_levels(folder: StoreFolder, overwrite: bool, new: Sequence[str]) -> list[str]:
     """Return the levels of an image that is there already, after checking that it may be replaced."""
     levels = level_paths(group_attributes(folder))
     if levels and not overwrite:
@@ -188,7 +188,8 @@ def _replaced_levels(folder: StoreFolder, overwrite: bool) -> list[str]:
                 f"{folder.path} has levels that cannot be removed from here ({', '.join(stale)}): remove the image first"
             )
         return levels
-    known = {path.split("/")[0] for path in levels} | {"labels", *_GROUP_FILES}
+    # A crash can leave the new arrays without their metadata: whether those may be replaced is checked one by one.
+    known = {path.split("/")[0] for path in (*levels, *new)} | {"labels", *_GROUP_FILES}
     strange = [entry.name for entry in folder.entries() if entry.name not in known]
     if strange and read_node(folder) is not None:
         raise OutputExistsError(
