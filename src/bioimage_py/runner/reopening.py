@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bioimage_py.geometry import Blocking, Box, IdSet
+from bioimage_py.geometry import IdSet
 
 if TYPE_CHECKING:
     from bioimage_py.runner.run_folder import RunFolder
@@ -26,6 +26,7 @@ def load_work(stored: dict[str, Any], folder: RunFolder, threads: int, cache_byt
 
         return ItemFunctionWork(load_function(stored["function_check"], folder), ids, stored["keep_results"])
 
+    from bioimage_py.geometry import Blocking, Box
     from bioimage_py.sources import from_spec
 
     inputs = [from_spec(spec).for_run(threads, cache_bytes) for spec in stored["inputs"]]
