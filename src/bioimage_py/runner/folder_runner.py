@@ -213,11 +213,8 @@ class FolderRunner(Runner):
         refused = [end for end in ends if end.kind == "error"]
         if missing and refused:
             journal.failed(itertools.islice(missing, 1), WorkerError(_said_by(refused)))
-        for block_ids, error in _last_errors(account):
-            journal.failed(
-                [block_id for block_id in block_ids if block_id in missing],
-                _exception(error.type, error.text, error.traceback),
-            )
+        for block_ids, error in _last_errors(account, missing):
+            journal.failed(block_ids, _exception(error.type, error.text, error.traceback))
         if missing and not journal.has_failures:
             said = [end for end in ends if end.kind != "finished"]
             journal.failed(
@@ -230,14 +227,21 @@ def _said_by(ends: Sequence[TaskEnd]) -> str:
     return "; ".join(f"task {end.task}: {end.kind}{': ' + end.text if end.text else ''}" for end in ends[:3])
 
 
-def _last_errors(account: Account) -> list[tuple[list[int], BlockError]]:
-    """Return what each failed block failed with when it was tried last, in the order of the failures."""
-    last = {block_id: n for n, error in enumerate(account.errors) for block_id in error.block_ids}
+def _last_errors(account: Account, missing: IdSet) -> list[tuple[list[int], BlockError]]:
+    """Return what each missing block failed with when it was tried last, in the order of the failures."""
+    failed = [
+        # Which of the two is quicker; and a damaged record can claim any number of blocks.
+        [i for i in error.block_ids if i in missing]
+        if len(error.block_ids) <= len(missing)
+        else list(error.block_ids & missing)
+        for error in account.errors
+    ]
+    last = {block_id: n for n, block_ids in enumerate(failed) for block_id in block_ids}
     found = []
-    for n, error in enumerate(account.errors):
-        block_ids = [block_id for block_id in error.block_ids if last[block_id] == n]
-        if block_ids:
-            found.append((block_ids, error))
+    for n, (block_ids, error) in enumerate(zip(failed, account.errors, strict=True)):
+        latest = [block_id for block_id in block_ids if last[block_id] == n]
+        if latest:
+            found.append((latest, error))
     return found
 
 
