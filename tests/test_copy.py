@@ -716,3 +716,71 @@ def test_memory_limit_too_small_for_one_chunk(tmp_path: Path) -> None:
 def test_memory_limits_that_are_none(limit: Any) -> None:
     with pytest.raises(ValueError, match="memory_limit"):
         bp.copy(np.zeros(3), memory_limit=limit)
+
+
+def test_what_the_input_does_not_say_goes_into_a_new_output(tmp_path: Path) -> None:
+    image = np.arange(60, dtype="uint8").reshape(3, 4, 5)
+    np.save(tmp_path / "in.npy", image)
+    out = bp.copy(
+        tmp_path / "in.npy", tmp_path / "out.zarr", axes="zyx", voxel_size=(2, 0.5, 0.5), units="um"
+    )
+    assert out.metadata.voxel_size == (2.0, 0.5, 0.5)
+    assert out.metadata.units == ("micrometer",) * 3
+    with pytest.raises(ValueError, match="axes can be given for a new output only"):
+        bp.copy(image, out, axes="zyx")
+
+
+def test_an_ome_zarr_has_channels_before_space(tmp_path: Path) -> None:
+    colour = np.arange(60, dtype="uint8").reshape(4, 5, 3)
+    mask = np.ones((4, 5, 3), bool)
+    mask[0] = False
+    out = bp.copy(colour, tmp_path / "out.ome.zarr", axes="yxc", mask=mask)
+    assert out.metadata.axes == ("c", "y", "x")
+    np.testing.assert_array_equal(out[...], np.moveaxis(np.where(mask, colour, 0), 2, 0))
+    described = bp.with_metadata(colour, axes="yxc")
+    bp.copy(described, out)
+    np.testing.assert_array_equal(out[...], np.moveaxis(colour, 2, 0))
+
+
+def test_encoded_chunks_are_moved_whatever_is_said_of_the_input(tmp_path: Path) -> None:
+    source = bp.create_output(tmp_path / "in.zarr", shape=(8, 9), dtype=">u2", chunks=(4, 4), codec="zstd:3")
+    source[...] = np.arange(72).reshape(8, 9)
+    plan = bp.plan(tmp_path / "in.zarr", tmp_path / "out.zarr", voxel_size=3.0, axes="yx")
+    assert plan.road == "verbatim"
+    out = bp.copy(tmp_path / "in.zarr", tmp_path / "out.zarr", voxel_size=3.0, axes="yx", verify_encoded=True)
+    assert out.metadata.voxel_size == (3.0, 3.0)
+    np.testing.assert_array_equal(out[...], source[...])
+    for name in ("0/0", "1/2"):
+        assert (tmp_path / "out.zarr/c" / name).read_bytes() == (tmp_path / "in.zarr/c" / name).read_bytes()
+
+
+def test_a_codec_that_is_asked_for_is_not_ignored(tmp_path: Path) -> None:
+    source = bp.create_output(tmp_path / "in.zarr", shape=(8, 9), dtype="u2", chunks=(4, 4), codec="zstd:3")
+    source[...] = np.arange(72).reshape(8, 9)
+    roads = {
+        codec: bp.plan(source, tmp_path / "out.zarr", codec=codec).road
+        for codec in (None, "zstd", "zstd:3", "zstd:5", "gzip")
+    }
+    assert roads == {
+        None: "verbatim",
+        "zstd": "verbatim",
+        "zstd:3": "verbatim",
+        "zstd:5": "recode",
+        "gzip": "recode",
+    }
+    other = bp.create_output(tmp_path / "other.zarr", shape=(8, 9), dtype="u2", chunks=(4, 4), codec="zstd:5")
+    assert bp.plan(source, other).road == "recode"
+    assert bp.plan(source, tmp_path / "out.zarr", shards=(8, 8)).road == "repack"
+    assert bp.plan(source, tmp_path / "out.zarr", dtype="u4").road == "recode"
+
+
+@pytest.mark.parametrize("job_type", ["local", "subprocess"])
+def test_a_corrupt_chunk_is_never_moved(tmp_path: Path, job_type: str) -> None:
+    source = bp.create_output(tmp_path / "in.zarr", shape=(8, 8), dtype="u2", chunks=(4, 4), codec="zstd:3")
+    source[...] = np.arange(64).reshape(8, 8)
+    (tmp_path / "in.zarr/c/1/0").write_bytes(b"torn")
+    config = bp.RunnerConfig(tmp_root=tmp_path / "runs", retries=0)
+    with pytest.raises(RunnerError, match=r"chunk \(1, 0\) of .*in\.zarr") as caught:
+        bp.copy(source, tmp_path / "out.zarr", block_shape=(4, 4), job_type=job_type, job_config=config)
+    assert list(caught.value.failed_block_ids) == [2]
+    assert not (tmp_path / "out.zarr/c/1/0").exists()

@@ -42,6 +42,7 @@ PUBLIC = [
     "resume",
     "to_roi",
     "verify",
+    "with_metadata",
     "write_slurm_config",
 ]
 CONTRACT_COPY = [

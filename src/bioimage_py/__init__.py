@@ -33,7 +33,15 @@ if TYPE_CHECKING:
         get_runner,
         write_slurm_config,
     )
-    from bioimage_py.sources import FileSource, Source, as_source, create_output, from_spec, open_source
+    from bioimage_py.sources import (
+        FileSource,
+        Source,
+        as_source,
+        create_output,
+        from_spec,
+        open_source,
+        with_metadata,
+    )
     from bioimage_py.verify import VerifyResult, verify
 
 __version__ = "0.1.0"
@@ -69,6 +77,7 @@ __all__ = [
     "resume",
     "to_roi",
     "verify",
+    "with_metadata",
     "write_slurm_config",
 ]
 
@@ -92,7 +101,15 @@ _HOMES = {
         "write_slurm_config",
     ),
     "resume": ("resume",),
-    "sources": ("FileSource", "Source", "as_source", "create_output", "from_spec", "open_source"),
+    "sources": (
+        "FileSource",
+        "Source",
+        "as_source",
+        "create_output",
+        "from_spec",
+        "open_source",
+        "with_metadata",
+    ),
     "verify": ("VerifyResult", "verify"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

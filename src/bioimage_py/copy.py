@@ -46,6 +46,9 @@ def copy(
     shards: Sequence[int] | None = None,
     codec: str | Mapping[str, Any] | Codec | None = None,
     zarr_format: int = 3,
+    axes: Sequence[str] | None = None,
+    voxel_size: float | Sequence[float] | None = None,
+    units: str | Sequence[str | None] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Any:
     """Copy an array into another, one block at a time.
@@ -87,6 +90,10 @@ def copy(
     dtype, chunks, shards, codec, zarr_format
         How a new stored output looks, see `create_output`. Chunks and codec that are not given are those of the input where
         the output can have them, so that encoded chunks are moved and need not be decoded.
+    axes, voxel_size, units
+        What the input's own metadata say wrongly or not at all, for a new output: names of the axes, such as `"zyx"`, size of a
+        voxel, and its unit, such as `"um"`; see `with_metadata`. An OME-Zarr gets its axes in the order of the
+        standard: time, channels, space.
     progress
         Called with a `Progress` a few times a second and at the end.
 
@@ -124,6 +131,7 @@ def copy(
         resume_from,
         memory_limit,
         verify_encoded,
+        {"axes": axes, "voxel_size": voxel_size, "units": units},
     )
     new_array = {
         "dtype": dtype,
@@ -167,6 +175,9 @@ def plan(
     shards: Sequence[int] | None = None,
     codec: str | Mapping[str, Any] | Codec | None = None,
     zarr_format: int = 3,
+    axes: Sequence[str] | None = None,
+    voxel_size: float | Sequence[float] | None = None,
+    units: str | Sequence[str | None] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> CopyPlan:
     """Return what `copy` would do with the same arguments; nothing is written and no voxel is read.
@@ -175,7 +186,7 @@ def plan(
     ----------
     input, output, block_shape, job_type, job_config, num_workers, mask, block_ids, resume_from, memory_limit
         As for `copy`.
-    verify_encoded, overwrite, dtype, chunks, shards, codec, zarr_format, progress
+    verify_encoded, overwrite, dtype, chunks, shards, codec, zarr_format, axes, voxel_size, units, progress
         As for `copy`.
 
     Returns
@@ -202,6 +213,7 @@ def plan(
         resume_from,
         memory_limit,
         verify_encoded,
+        {"axes": axes, "voxel_size": voxel_size, "units": units},
     )
     new_array = {
         "dtype": dtype,

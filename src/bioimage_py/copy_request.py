@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bioimage_py.copy_input import find_input
 from bioimage_py.copy_target import Target
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
 from bioimage_py.geometry import check_block_shape
 from bioimage_py.kernels import can_hold, check_casting, encoding_to_move, moving_origin
 from bioimage_py.planning import ArrayLayout, CopyPlan, PlanOptions, choose_road, parse_bytes, plan_copy
 from bioimage_py.runner import Runner, RunnerConfig, check_num_workers, get_runner, ids_from
-from bioimage_py.sources import Source, as_source
+from bioimage_py.sources import Source
 from bioimage_py.sources.encoding_match import EncodingMatch
 
 __all__ = ["CopyRequest", "check_progress"]
@@ -68,6 +69,7 @@ class CopyRequest:
         resume_from: str | os.PathLike[str] | None,
         memory_limit: int | str | None,
         verify_encoded: bool,
+        said: Mapping[str, Any],
     ) -> CopyRequest:
         """Take the arguments of `copy`, or raise InvalidArgumentError that says what is wrong with them."""
         check_num_workers(num_workers)
@@ -79,8 +81,7 @@ class CopyRequest:
         runner = get_runner(job_type, job_config)
         runner.check_resume(resume_from, block_ids)
         limit = runner.config.memory_limit_bytes if memory_limit is None else parse_bytes(memory_limit)
-        source = as_source(input)
-        masked = None if mask is None else as_source(mask)
+        source, masked = find_input(input, mask, output, said)
         shape = None if block_shape is None else check_block_shape(block_shape, source.shape)  # type: ignore[arg-type]
         folder = None if resume_from is None else os.fspath(resume_from)
         return cls(source, masked, shape, runner, num_workers, block_ids, folder, limit, bool(verify_encoded))

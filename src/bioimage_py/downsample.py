@@ -14,7 +14,7 @@ from bioimage_py.copy import copy
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.kernels import Casting
 from bioimage_py.runner import Progress, RunnerConfig
-from bioimage_py.sources import Codec, Source, as_source
+from bioimage_py.sources import Codec, Source, as_source, with_metadata
 from bioimage_py.wrapper import ReducedSource, ResizedSource, ThresholdSource
 from bioimage_py.wrapper.image_kind import KINDS, chosen_method, warn_if_labels_are_mixed
 from bioimage_py.wrapper.reduced import checked_factors
@@ -40,12 +40,16 @@ def downsample(
     kind: str | None = None,
     casting: Casting = "unsafe",
     memory_limit: int | str | None = None,
+    verify_encoded: bool = False,
     overwrite: bool = False,
     dtype: npt.DTypeLike | None = None,
     chunks: Sequence[int] | None = None,
     shards: Sequence[int] | None = None,
     codec: str | Mapping[str, Any] | Codec | None = None,
     zarr_format: int = 3,
+    axes: Sequence[str] | None = None,
+    voxel_size: float | Sequence[float] | None = None,
+    units: str | Sequence[str | None] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Any:
     """Make an array smaller by whole factors, one block at a time.
@@ -80,7 +84,9 @@ def downsample(
     kind
         `"labels"` or `"image"`. Default: see `bioimage_py.wrapper.image_kind.looks_like_labels`: booleans, integers of 32
         or 64 bits, and what the metadata or the name of its group say is labels.
-    casting, memory_limit, overwrite, dtype, chunks, shards, codec, zarr_format, progress
+    axes, voxel_size, units
+        Of the input, where its own metadata are wrong or silent; see `with_metadata`.
+    casting, memory_limit, verify_encoded, overwrite, dtype, chunks, shards, codec, zarr_format, progress
         As for `copy`.
 
     Returns
@@ -110,6 +116,9 @@ def downsample(
     """
     with ExitStack() as opened:
         source = _opened(input, opened)
+        said = {"axes": axes, "voxel_size": voxel_size, "units": units}
+        if any(value is not None for value in said.values()):
+            source = with_metadata(source, **said)  # type: ignore[arg-type]
         smaller = _smaller(source, scale_factor, (order, anti_aliasing), method, kind)
         if mask is not None and (full := _opened(mask, opened)).shape == source.shape != smaller.shape:
             mask = ReducedSource(
@@ -127,6 +136,7 @@ def downsample(
             resume_from=resume_from,
             casting=casting,
             memory_limit=memory_limit,
+            verify_encoded=verify_encoded,
             overwrite=overwrite,
             dtype=dtype,
             chunks=chunks,

@@ -74,6 +74,12 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
     new.add_argument(
         "--dtype", metavar="TYPE", help="data type, such as uint8 or float32 (default: the input's)"
     )
+    said = parser.add_argument_group("what the input does not say, or says wrongly")
+    said.add_argument("--axes", metavar="NAMES", help="names of its axes, slowest first, such as zyx or czyx")
+    said.add_argument(
+        "--voxel-size", type=values.sizes, metavar="SIZE", help="size of a voxel, such as 2,0.5,0.5 or one number"
+    )  # fmt: skip
+    said.add_argument("--units", metavar="UNIT", help="unit of the voxel size, such as um or nm")
 
 
 def add_memory(group: Any) -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "ids_text",
     "seconds",
     "shape",
+    "sizes",
     "workers",
 ]
 
@@ -94,6 +95,23 @@ def ids_text(runs: Iterable[tuple[int, int]]) -> str:
     '0-99,120'
     """
     return ",".join(str(begin) if end == begin + 1 else f"{begin}-{end - 1}" for begin, end in runs)
+
+
+def sizes(text: str) -> float | tuple[float, ...]:
+    """Read `2,0.5,0.5`, or one number for every axis of space.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        For anything but positive numbers.
+    """
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = (-1.0,)
+    if not all(0 < size < float("inf") for size in found):
+        raise argparse.ArgumentTypeError(f"give positive numbers, such as 2,0.5,0.5 or 0.5, not {text!r}")
+    return found if len(found) > 1 else found[0]
 
 
 def codec(text: str) -> str | dict[str, Any]:

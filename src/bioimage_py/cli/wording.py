@@ -30,6 +30,7 @@ _OPTIONS = {
     "threads_per_worker": "--threads-per-worker",
     "tmp_root": "--run-folders",
     "verify_encoded": "--verify-encoded",
+    "voxel_size": "--voxel-size",
     "zarr_format": "--zarr-format",
 }
 # Words that are also English, such as "mask", are an option only where a value is given to them.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from bioimage_py.sources import Source
+from bioimage_py.sources.described import DescribedSource
 from bioimage_py.sources.encoding import ChunkEncoding, UnknownEncoding, stored_chunks
 from bioimage_py.wrapper import RoiSource, WrapperSource
 
@@ -20,6 +21,8 @@ class MovingOrigin(NamedTuple):
 
 def moving_origin(source: Source) -> MovingOrigin | None:
     """Return the stored array whose encoded chunks hold the voxels of a source; None if its voxels are computed."""
+    if isinstance(source, DescribedSource):
+        return moving_origin(source.inputs[0])
     if isinstance(source, RoiSource):
         inner = source.inputs[0]
         if len(source.kept) != inner.ndim or isinstance(inner, WrapperSource):
