@@ -210,7 +210,6 @@ def test_any_file_of_a_run_folder_is_damaged(
         assert resumed(template, folder, file) or name not in NEVER_FATAL
 
 
-@pytest.mark.xfail(strict=True, reason="read_account trusts what looks like a record of an error")
 @pytest.mark.parametrize(
     "line",
     [
@@ -245,13 +244,7 @@ def test_a_record_of_an_error_in_more_blocks_than_there_are(template: Template, 
 @pytest.mark.parametrize(
     "name",
     [
-        *(name for name in FILES if name != "attempts/*.blocks"),
-        pytest.param(
-            "attempts/*.blocks",
-            marks=pytest.mark.xfail(
-                strict=True, reason="read_values expects a log of blocks beside each of values"
-            ),
-        ),
+        *FILES,
         "rounds",
         "attempts",
         "logs",

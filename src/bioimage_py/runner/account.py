@@ -72,14 +72,18 @@ def _errors(attempt: AttemptFiles, done: IdSet) -> list[BlockError]:
     if not attempt.errors.exists():
         return []
     found = []
-    for line in attempt.errors.read_text().split("\n")[:-1]:
+    for line in attempt.errors.read_text(errors="replace").split("\n")[:-1]:
         try:
             entry = json.loads(line)
-            ids = IdSet.from_json(entry["blocks"]) - done
-        except (ValueError, KeyError, TypeError):
+            ids = IdSet.from_json(entry["blocks"])
+            kind, text, traceback = (str(entry[name]) for name in ("type", "text", "traceback"))
+        except (ValueError, LookupError, TypeError):
             continue  # torn by a crash of its writer: the blocks are missing from the log of finished ones as well
-        if ids:
-            found.append(BlockError(ids, entry["type"], entry["text"], entry["traceback"]))
+        # Most failures are of one block, and a set of many runs is slow to subtract.
+        alone = len(ids) == 1
+        left = ids if alone else ids - done
+        if left and not (alone and ids[0] in done):
+            found.append(BlockError(left, kind, text, traceback))
     return found
 
 
@@ -87,7 +91,7 @@ def read_values(folder: RunFolder, block_ids: IdSet) -> dict[int, Any]:
     """Return what the function returned, once for each of these blocks that is done."""
     values: dict[int, Any] = {}
     for attempt in folder.attempts():
-        if attempt.values.exists():
+        if attempt.values.exists() and attempt.blocks.exists():
             done = read_block_logs([attempt.blocks])
             for block_id, value in read_value_log(attempt.values).items():
                 # A value whose block was not recorded after it belongs to an attempt that died in between.
