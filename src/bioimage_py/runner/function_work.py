@@ -10,7 +10,6 @@ from typing import Any, Self
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Blocking, Box, IdSet, basic_index, check_block_shape
-from bioimage_py.planning import ArrayLayout, MemoryModel, choose_block_shape
 from bioimage_py.runner.given_ids import ids_from
 from bioimage_py.runner.item_work import ItemFunctionWork
 from bioimage_py.runner.journal import BlockJournal
@@ -146,6 +145,9 @@ def _trailing(grid: tuple[int, ...] | None, ndim: int) -> tuple[int, ...] | None
 def _planned(
     shape: tuple[int, ...], inputs: list[Source], grids: list[tuple[int, ...] | None]
 ) -> tuple[int, ...]:
+    # Workers, which find the blocks planned, do without.
+    from bioimage_py.planning import ArrayLayout, MemoryModel, choose_block_shape
+
     unit = (1,) * len(shape)
     for grid in grids:
         if grid is not None:
