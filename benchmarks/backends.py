@@ -2,8 +2,9 @@
 
     python benchmarks/backends.py [--quick] [--repeats N] [--out FOLDER] [--slurm]
 
-The default copy of 512³ uint16 (Zarr 64³ to Zarr 64³) with two workers on each backend, in turn; each call in a process of
-its own, which times the call alone. The start of an interpreter that imports what a worker imports is measured beside it.
+Copies of 512³ uint16 (Zarr 64³ to Zarr 64³) with two workers on each backend, in turn: the default call, which moves encoded
+chunks, and one into another level of zstd, which decodes and encodes. Each call is in a process of its own, which times the
+call alone. The start of an interpreter that imports what a worker for Zarr imports is measured beside it.
 With `--slurm`, on whatever cluster `sbatch` leads to: the same copy there, and 20 tasks that do nothing, against a plain
 array of 20 interpreters that import the package.
 """
@@ -25,16 +26,17 @@ from data import prepare
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE / ".cache"
-START = "import bioimage_py.runner.worker"
+START = "import bioimage_py.runner.reopening, bioimage_py.sources.zarr"
+PLAIN = "import bioimage_py"
 
 COPY = """
 import sys, time, shutil
 import bioimage_py as bp
-job_type, source, output, runs = sys.argv[1:]
-options = {}
+job_type, source, output, runs, codec = sys.argv[1:]
+options = {"codec": codec} if codec else {}
 if job_type != "local":
     config = bp.SlurmConfig if job_type == "slurm" else bp.RunnerConfig
-    options = {"job_type": job_type, "job_config": config(tmp_root=runs)}
+    options |= {"job_type": job_type, "job_config": config(tmp_root=runs)}
 opened = bp.open_source(source)
 begin = time.perf_counter()
 bp.copy(opened, output, num_workers=2, **options)
@@ -71,7 +73,7 @@ def plain_array(folder: Path) -> float:
     begin = time.perf_counter()
     done = subprocess.run(
         ["sbatch", "--parsable", "--array=0-19", f"--output={folder}/%a.out"],
-        input=f"#!/bin/sh\nexec {sys.executable} -c '{START}'\n",
+        input=f"#!/bin/sh\nexec {sys.executable} -c '{PLAIN}'\n",
         capture_output=True,
         text=True,
         check=True,
@@ -97,23 +99,30 @@ def main() -> None:
     found: dict[str, list[float]] = {}
     for _ in range(args.repeats):
         with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-            for job_type in ("local", "subprocess", *(["slurm"] if args.slurm else [])):
-                output = f"{folder}/{job_type}.zarr"
-                found.setdefault(f"copy, {job_type}", []).append(
-                    timed(COPY, job_type, source, output, folder)
-                )
-                shutil.rmtree(output)
+            for codec, what in (("", "move"), ("zstd:1", "recode")):
+                for job_type in ("local", "subprocess", *(["slurm"] if args.slurm else [])):
+                    output = f"{folder}/{job_type}.zarr"
+                    seconds = timed(COPY, job_type, source, output, folder, codec)
+                    found.setdefault(f"{what}, {job_type}", []).append(seconds)
+                    shutil.rmtree(output)
             found.setdefault("start of an interpreter", []).append(interpreter_start())
             if args.slurm:
                 found.setdefault("20 empty tasks", []).append(timed(EMPTY, folder))
                 found.setdefault("20 interpreters, plain array", []).append(plain_array(Path(folder)))
         print({name: round(times[-1], 2) for name, times in found.items()}, flush=True)
     middle: dict[str, Any] = {name: statistics.median(times) for name, times in found.items()}
-    rest = middle["copy, subprocess"] - middle["start of an interpreter"]
-    middle["subprocess without one start, over local"] = rest / middle["copy, local"]
+    start = middle["start of an interpreter"]
+    for what in ("move", "recode"):
+        local = middle[f"{what}, local"]
+        middle[f"{what}: subprocess without one start, over local"] = (
+            middle[f"{what}, subprocess"] - start
+        ) / local
+        if args.slurm:
+            allowed = 1.4 * local + start
+            middle[f"{what}: Slurm beyond 1.4 times local and one start, seconds"] = (
+                middle[f"{what}, slurm"] - allowed
+            )
     if args.slurm:
-        allowed = 1.4 * middle["copy, local"] + middle["start of an interpreter"]
-        middle["Slurm beyond 1.4 times local and one start, seconds"] = middle["copy, slurm"] - allowed
         middle["20 empty tasks beyond the plain array, seconds"] = (
             middle["20 empty tasks"] - middle["20 interpreters, plain array"]
         )
