@@ -300,3 +300,15 @@ class TestCreating:
         create(str(tmp_path / "a.n5"), None, spec_of((4, 5)), overwrite=False)[...] = 3
         assert open_source(tmp_path / "a.n5")[...].all()
         assert list_arrays(str(tmp_path / "a.n5")) == [""]
+
+
+@pytest.mark.parametrize("compression", ["raw", "gzip", "blosc", "bzip2", "xz", "zstd"])
+def test_every_compression_of_z5py_is_read_and_written(tmp_path: Path, compression: str) -> None:
+    array = np.arange(1000, dtype="uint16").reshape(10, 10, 10)
+    file = z5py.File(str(tmp_path / "a.n5"), "a")
+    file.create_dataset("raw", data=array, chunks=(4, 4, 4), compression=compression)
+    source = open_source(tmp_path / "a.n5" / "raw", mode="r+")
+    np.testing.assert_array_equal(source[...], array)
+    source[2:7] = 7
+    array[2:7] = 7
+    np.testing.assert_array_equal(z5py.File(str(tmp_path / "a.n5"), "r")["raw"][...], array)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, UnsupportedFormatError
@@ -44,6 +45,9 @@ def read_node(folder: StoreFolder) -> Node | None:
     return None
 
 
+_BLOSC_FIELDS = ("type", "cname", "clevel", "shuffle", "blocksize")
+
+
 def tensorstore_metadata(node: Node) -> dict[str, Any]:
     """Return what TensorStore needs to decode an array, without attributes that could break its parsing."""
     array = dict(node.array or {})
@@ -51,6 +55,10 @@ def tensorstore_metadata(node: Node) -> dict[str, Any]:
     if "compression" not in found:  # N5 before version 1.0
         found["compression"] = {"type": found.get("compressionType", "raw")}
     found.pop("compressionType", None)
+    compression = found["compression"]
+    if isinstance(compression, Mapping) and compression.get("type") == "blosc":
+        # z5py adds how many threads it has; decoding needs none of that, and TensorStore refuses what it does not know.
+        found["compression"] = {k: v for k, v in compression.items() if k in _BLOSC_FIELDS}
     return found
 
 
