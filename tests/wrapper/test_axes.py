@@ -221,3 +221,41 @@ def test_refuses(make: Any, says: str) -> None:
 def test_metadata_without_sizes() -> None:
     image = ChunkedSource(IMAGE, metadata=ImageMetadata(axes=("t", "y", "x")))
     assert SelectSource(image, [0, 2], "t").metadata.voxel_size is None
+
+
+def test_what_is_known_of_channels_goes_with_them() -> None:
+    from dataclasses import replace
+
+    from bioimage_py.metadata import ImageMetadata
+    from bioimage_py.sources import as_source
+    from bioimage_py.wrapper import (
+        ConcatenateSource,
+        FlipSource,
+        PadSource,
+        ProjectionSource,
+        RoiSource,
+        SelectSource,
+        ThresholdSource,
+    )
+
+    class Coloured(RoiSource):
+        @property
+        def metadata(self) -> ImageMetadata:
+            return known
+
+    known = ImageMetadata(
+        axes=("c", "x"),
+        channel_names=("a", "b", "c"),
+        channel_colors=("FF0000", "00FF00", "0000FF"),
+        contrast_limits=((0.0, 1.0), (0.0, 2.0), (0.0, 3.0)),
+    )
+    image = Coloured(as_source(np.zeros((3, 4), "uint8")), ...)
+    swapped = known.with_channels_selected((2, 1, 0))
+    assert FlipSource(image, 0).metadata == swapped
+    assert FlipSource(image, 1).metadata == known
+    assert RoiSource(image, np.s_[1:3]).metadata.channel_colors == ("00FF00", "0000FF")
+    assert SelectSource(image, [2, 0], 0).metadata.contrast_limits == ((0.0, 3.0), (0.0, 1.0))
+    assert ConcatenateSource([image, image], 0).metadata.channel_colors == 2 * (known.channel_colors or ())
+    assert PadSource(image, ((1, 0), (0, 0))).metadata.contrast_limits is None
+    assert ProjectionSource(image, 0).metadata.channel_colors is None
+    assert ThresholdSource(image, 1).metadata == replace(known, contrast_limits=None)

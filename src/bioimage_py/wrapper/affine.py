@@ -124,7 +124,8 @@ class AffineSource(WrapperSource):
             along = np.sqrt(((linear * np.array(metadata.voxel_size)[:, None]) ** 2).sum(axis=0)).tolist()
             sizes = tuple(along) if all(size > 0 for size in along) else None
         units = None if sizes is None else metadata.units
-        return replace(metadata, voxel_size=sizes, units=units, origin=None, channel_names=None)
+        turned = metadata.with_channels_selected(None)
+        return replace(turned, voxel_size=sizes, units=units, origin=None)
 
     def for_run(self, threads: int, cache_bytes: int) -> Source:
         """Return a twin on a tuned input, which keeps what neighbouring regions share of its chunks."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -125,11 +124,11 @@ class FlipSource(WrapperSource):
 
     @property
     def metadata(self) -> ImageMetadata:
-        """Metadata of the input."""
-        metadata = super().metadata
-        names, axes = metadata.channel_names, metadata.axes or ()
-        if names is not None and "c" in axes and axes.index("c") in self.axis:
-            return replace(metadata, channel_names=names[::-1])
+        """Metadata of the input, with its channels in the order that they are in now."""
+        metadata, axes = super().metadata, super().metadata.axes or ()
+        if "c" in axes and axes.index("c") in self.axis:
+            count = self.shape[axes.index("c")]
+            return metadata.for_channels(count).with_channels_selected(range(count)[::-1])
         return metadata
 
     def _read(self, box: Box) -> AnyArray:

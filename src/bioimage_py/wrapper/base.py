@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -38,6 +39,8 @@ class WrapperSource(Source):
         The sources that are read.
     owned
         Those of them that were opened here, and that `close` closes. A `Source` that was handed over stays open.
+    keeps_values
+        Whether voxels have the values of the first input, so that limits of contrast go with them; a class attribute.
 
     Raises
     ------
@@ -54,6 +57,7 @@ class WrapperSource(Source):
     """
 
     format = "wrapper"
+    keeps_values = True
     inputs: tuple[Source, ...]
     owned: tuple[Source, ...]
 
@@ -94,8 +98,9 @@ class WrapperSource(Source):
 
     @property
     def metadata(self) -> ImageMetadata:
-        """Metadata of the first input, as far as it fits the axes."""
-        return self.inputs[0].metadata.fitting(self.ndim)
+        """Metadata of the first input, as far as it fits the axes and the values."""
+        metadata = self.inputs[0].metadata.fitting(self.ndim)
+        return metadata if self.keeps_values else replace(metadata, contrast_limits=None)
 
     def read_input(self, box: Box, position: int = 0) -> AnyArray:
         """Return the voxels of one input in a box, in native byte order; treat the array as read-only."""

@@ -93,6 +93,8 @@ class RescaleSource(WrapperSource):
     [0.5, 1.0, 39.95000076293945]
     """
 
+    keeps_values = False
+
     def __init__(
         self,
         source: Any,

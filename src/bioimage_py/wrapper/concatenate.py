@@ -86,16 +86,16 @@ class ConcatenateSource(WrapperSource):
 
     @property
     def metadata(self) -> ImageMetadata:
-        """Metadata of the first source, with the names of all channels where they are joined."""
+        """Metadata of the first source, with what is known of all channels where they are joined."""
         metadata = super().metadata
         if metadata.axes is None or metadata.axes[self.axis] != "c":
             return metadata
-        names = [source.metadata.channel_names or () for source in self.inputs]
-        known = all(
-            len(some) == source.shape[self.axis] for some, source in zip(names, self.inputs, strict=True)
-        )
+        each = [source.metadata.for_channels(source.shape[self.axis]) for source in self.inputs]
         return replace(
-            metadata, channel_names=tuple(name for some in names for name in some) if known else None
+            metadata,
+            channel_names=_joined([some.channel_names for some in each]),
+            channel_colors=_joined([some.channel_colors for some in each]),
+            contrast_limits=_joined([some.contrast_limits for some in each]),
         )
 
     def _parts(self, source: Source) -> tuple[Source, ...]:
@@ -142,3 +142,10 @@ class ConcatenateSource(WrapperSource):
         end[self.axis] = min(self._ends[position], end[self.axis]) - start
         part = Box(tuple(begin), tuple(end))
         return np.empty(part.shape, self.dtype) if part.is_empty() else self.read_input(part, position)
+
+
+def _joined(each: list[tuple[Any, ...] | None]) -> Any:
+    """Return what is known of the channels of all sources, None if of some nothing is."""
+    if any(some is None for some in each):
+        return None
+    return tuple(value for some in each if some is not None for value in some)

@@ -53,6 +53,8 @@ class LabelLookupSource(WrapperSource):
     [2.5, 2.5, 0.0]
     """
 
+    keeps_values = False
+
     def __init__(
         self,
         source: Any,

@@ -60,6 +60,8 @@ class NormalizeSource(WrapperSource):
     [1.0, 1.0]
     """
 
+    keeps_values = False
+
     def __init__(
         self,
         source: Any,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -84,11 +83,11 @@ class PadSource(WrapperSource):
 
     @property
     def metadata(self) -> ImageMetadata:
-        """Metadata of the input, with the origin of the padded array; channels that were padded lose their names."""
+        """Metadata of the input, with the origin of the padded array; what is known of channels is lost where they are padded."""
         metadata = self.inputs[0].metadata.fitting(self.ndim)
         axes = metadata.axes or ()
         if "c" in axes and any(self.pad_width[axes.index("c")]):
-            metadata = replace(metadata, channel_names=None)
+            metadata = metadata.with_channels_selected(None)
         return metadata.shifted(tuple(-before for before, _ in self.pad_width))
 
     def _refuse_empty_axes(self, mode: str) -> None:

@@ -63,6 +63,8 @@ class PercentileNormalizeSource(WrapperSource):
     ((10, 90), [0.5, 0.512499988079071])
     """
 
+    keeps_values = False
+
     def __init__(
         self,
         source: Any,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -86,7 +85,7 @@ class ProjectionSource(WrapperSource):
         source = self.inputs[0]
         metadata = source.metadata.fitting(source.ndim)
         if metadata.axes is not None and metadata.axes[self.axis] == "c":
-            metadata = replace(metadata, channel_names=None)
+            metadata = metadata.with_channels_selected(None)
         return metadata.with_axes_selected([axis for axis in range(source.ndim) if axis != self.axis])
 
     def _read(self, box: Box) -> AnyArray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from bioimage_py.errors import InvalidArgumentError, InvalidIndexError
@@ -77,13 +76,13 @@ class RoiSource(WrapperSource):
 
     @property
     def metadata(self) -> ImageMetadata:
-        """Metadata of the input, with the region's origin and axes, and the names of its channels."""
+        """Metadata of the input, with the region's origin and axes, and what is known of its channels."""
         metadata = self.inputs[0].metadata.fitting(self.inputs[0].ndim)
-        names = metadata.channel_names
-        if names is not None and metadata.axes is not None and "c" in metadata.axes:
+        if metadata.axes is not None and "c" in metadata.axes:
             axis = metadata.axes.index("c")
-            names = names[self.box.slices[axis]] if axis in self.kept else None
-        return replace(metadata, channel_names=names).shifted(self.box.begin).with_axes_selected(self.kept)
+            channels = range(self.box.begin[axis], self.box.end[axis]) if axis in self.kept else None
+            metadata = metadata.with_channels_selected(channels)
+        return metadata.shifted(self.box.begin).with_axes_selected(self.kept)
 
     def in_input(self, box: Box) -> Box:
         """Return a box of this source in voxels of its input, with one voxel along the axes dropped."""

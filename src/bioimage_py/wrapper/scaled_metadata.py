@@ -29,19 +29,18 @@ def rescaled(metadata: ImageMetadata, factors: Sequence[float], offset: Sequence
     >>> coarse.voxel_size, coarse.origin
     ((2.0, 1.0), (0.0, 0.25))
     """
-    names = metadata.channel_names
-    if names is not None and metadata.axes is not None and "c" in metadata.axes:
-        names = names if factors[metadata.axes.index("c")] == 1 else None
+    axes = metadata.axes or ()
+    if "c" in axes and factors[axes.index("c")] != 1:
+        metadata = metadata.with_channels_selected(None)
     size = metadata.voxel_size
     if size is None:
-        return replace(metadata, channel_names=names)
+        return metadata
     origin = metadata.origin
     if origin is not None or any(offset):
         start = origin or (0.0,) * len(size)
         origin = tuple(o + n * s for o, n, s in zip(start, offset, size, strict=True))
     return replace(
         metadata,
-        channel_names=names,
         voxel_size=tuple(s * f for s, f in zip(size, factors, strict=True)),
         origin=origin,
     )

@@ -77,12 +77,11 @@ class SelectSource(WrapperSource):
 
     @property
     def metadata(self) -> ImageMetadata:
-        """Metadata of the input, with the names of the channels chosen; places along the axis are kept if evenly spaced."""
+        """Metadata of the input, with what is known of the channels chosen; places along the axis are kept if evenly spaced."""
         metadata = self.inputs[0].metadata.fitting(self.inputs[0].ndim)
-        names = metadata.channel_names
-        if metadata.axes is not None and metadata.axes[self.axis] == "c" and names is not None:
-            fits = len(names) == self.inputs[0].shape[self.axis] and not self.drops
-            metadata = replace(metadata, channel_names=tuple(names[n] for n in self.index) if fits else None)
+        if metadata.axes is not None and metadata.axes[self.axis] == "c":
+            metadata = metadata.for_channels(self.inputs[0].shape[self.axis])
+            metadata = metadata.with_channels_selected(None if self.drops else self.index)
         if not self.drops and metadata.voxel_size is not None:
             metadata = self._spaced(metadata)
         return metadata.with_axes_selected(self._kept())

@@ -48,6 +48,8 @@ class SimpleTransformationSource(FunctionSource):
     [1.0, 1.4140625, 1.732421875]
     """
 
+    keeps_values = False
+
     def __init__(
         self,
         source: Any,
@@ -100,6 +102,8 @@ class SimpleTransformationWithHaloSource(FunctionSource):
     >>> source[...].tolist(), source[2:4].tolist()
     ([10, 20, 40, 60, 70], [40, 60])
     """
+
+    keeps_values = False
 
     def __init__(
         self,

@@ -47,6 +47,8 @@ class ThresholdSource(FunctionSource):
     [True, True]
     """
 
+    keeps_values = False
+
     def __init__(
         self, source: Any, threshold: float, operator: Callable[[Any, Any], Any] = np.greater
     ) -> None:

@@ -63,6 +63,8 @@ class TransformationSource(FunctionSource):
     [[1, 4], [2, 5]]
     """
 
+    keeps_values = False
+
     def __init__(
         self,
         source: Any,
@@ -81,7 +83,7 @@ class TransformationSource(FunctionSource):
         """Metadata of the source; of another shape only its attributes."""
         metadata = self.inputs[0].metadata
         if self.shape == self.inputs[0].shape:
-            return metadata.fitting(self.ndim)
+            return super().metadata
         return ImageMetadata(attributes=metadata.attributes)
 
     def parameters(self) -> dict[str, Any]:
@@ -123,6 +125,8 @@ class MultiTransformationSource(FunctionSource):
     >>> MultiTransformationSource([red, green], lambda r, g: r / g)[1:].tolist()
     [10.0, 10.0]
     """
+
+    keeps_values = False
 
     def __init__(
         self,
