@@ -8,20 +8,17 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
-from bioimage_py.runner.base import Resources
 from bioimage_py.runner.config import RunnerConfig
 from bioimage_py.runner.dask_config import DaskConfig, distributed_library
 from bioimage_py.runner.dask_connection import Connection, UnreachableError
 from bioimage_py.runner.driver import driver_alive, interrupt_driver
 from bioimage_py.runner.folder_runner import FolderRunner, Watch
-from bioimage_py.runner.journal import Journal, Progress
 from bioimage_py.runner.rounds import TaskEnd
 from bioimage_py.runner.run_folder import RunFolder
-from bioimage_py.runner.work import PortableWork
 
 __all__ = ["DaskRunner"]
 
@@ -68,49 +65,6 @@ class DaskRunner(FolderRunner):
         if not isinstance(self.config, DaskConfig):
             raise InvalidArgumentError(f"job_config must be a DaskConfig, got {type(config).__name__}")
         self._here = threading.local()
-
-    def execute(
-        self,
-        work: Any,
-        num_workers: int,
-        *,
-        resources: Resources | None = None,
-        n_bytes: int = 0,
-        progress: Callable[[Progress], None] | None = None,
-        resume_from: str | None = None,
-    ) -> Journal:
-        """Process the work on the cluster; failures are in the journal, not raised.
-
-        Raises
-        ------
-        InvalidArgumentError
-            If there is no scheduler at the address given, or for the reasons of every backend.
-        MissingDependencyError
-            If `distributed` is not installed.
-        RunInterrupted
-            On Ctrl-C; the tasks are cancelled and the run folder is kept.
-        """
-        with self._connected():
-            return super().execute(
-                work,
-                num_workers,
-                resources=resources,
-                n_bytes=n_bytes,
-                progress=progress,
-                resume_from=resume_from,
-            )
-
-    def drive(
-        self,
-        folder: RunFolder,
-        work: PortableWork,
-        num_workers: int,
-        *,
-        progress: Callable[[Progress], None] | None = None,
-    ) -> Journal:
-        """Run what is missing of a run and return the journal of all of it."""
-        with self._connected():
-            return super().drive(folder, work, num_workers, progress=progress)
 
     def run_round(
         self, folder: RunFolder, number: int, n_tasks: int, num_workers: int, watch: Watch
@@ -159,7 +113,7 @@ class DaskRunner(FolderRunner):
         return f"cancelled its tasks at {handle['address']}; what is done stays written"
 
     @contextlib.contextmanager
-    def _connected(self) -> Iterator[None]:
+    def ready(self) -> Iterator[None]:
         """Hold one connection for all rounds of a run; made first of all, so that nothing is made if there is none."""
         if getattr(self._here, "connection", None) is not None:
             yield

@@ -6,6 +6,7 @@ import itertools
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,6 +82,10 @@ class FolderRunner(Runner):
 
     in_process = False
 
+    def ready(self) -> AbstractContextManager[None]:
+        """Hold what the backend needs for a run, within another such hold too; raises before anything is made."""
+        return nullcontext()
+
     @abstractmethod
     def run_round(
         self, folder: RunFolder, number: int, n_tasks: int, num_workers: int, watch: Watch
@@ -134,14 +139,15 @@ class FolderRunner(Runner):
         RunInterrupted
             On Ctrl-C; the run folder is kept.
         """
-        if resume_from is None:
-            folder = new_run_folder(
-                work, self.job_type, self.config, num_workers, resources or Resources(), n_bytes
-            )
-        else:
-            folder = RunFolder.open(resume_from)
-            check_fingerprint(folder.read_run()["work"], fingerprint_of(work))
-        return self.drive(folder, work, num_workers, progress=progress)
+        with self.ready():
+            if resume_from is None:
+                folder = new_run_folder(
+                    work, self.job_type, self.config, num_workers, resources or Resources(), n_bytes
+                )
+            else:
+                folder = RunFolder.open(resume_from)
+                check_fingerprint(folder.read_run()["work"], fingerprint_of(work))
+            return self.drive(folder, work, num_workers, progress=progress)
 
     def drive(
         self,
@@ -152,7 +158,7 @@ class FolderRunner(Runner):
         progress: Callable[[Progress], None] | None = None,
     ) -> Journal:
         """Run what is missing of a run, in as many rounds as that takes, and return the journal of all of it."""
-        with explained_interrupt(folder, work, self.farewell):
+        with self.ready(), explained_interrupt(folder, work, self.farewell):
             watch = Watch(folder, len(work.block_ids), folder.read_run()["bytes"], progress)
             with driving(folder):
                 account, ends = self._rounds(folder, work, num_workers, watch)

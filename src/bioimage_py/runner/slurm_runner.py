@@ -6,19 +6,16 @@ import contextlib
 import os
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from bioimage_py.errors import InvalidArgumentError, RunnerError
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.account import read_account
-from bioimage_py.runner.base import Resources, check_num_workers, raise_failures
 from bioimage_py.runner.config import RunnerConfig
-from bioimage_py.runner.fingerprint import check_fingerprint, fingerprint_of
 from bioimage_py.runner.folder_runner import FolderRunner, Watch
-from bioimage_py.runner.function_work import BlockFunctionWork, ItemFunctionWork
-from bioimage_py.runner.journal import Journal, Progress
-from bioimage_py.runner.portable import load_work
+from bioimage_py.runner.journal import Progress
+from bioimage_py.runner.resuming import finish_run
 from bioimage_py.runner.rounds import TaskEnd
 from bioimage_py.runner.run_folder import RunFolder
 from bioimage_py.runner.slurm_commands import Slurm, SlurmRefusalError, SlurmSilenceError
@@ -54,39 +51,11 @@ class SlurmRunner(FolderRunner):
         elif not isinstance(config, SlurmConfig):
             self.config = SlurmConfig.load(**config.given())
 
-    def execute(
-        self,
-        work: Any,
-        num_workers: int,
-        *,
-        resources: Resources | None = None,
-        n_bytes: int = 0,
-        progress: Callable[[Progress], None] | None = None,
-        resume_from: str | None = None,
-    ) -> Journal:
-        """Process the work in jobs; failures are in the journal, not raised.
-
-        Raises
-        ------
-        MissingDependencyError
-            Where Slurm's commands are not there.
-        InvalidArgumentError
-            If a source exists in this process only, the run folder to resume is of another call, or Slurm refuses what the
-            configuration asks for.
-        RunnerError
-            If Slurm does not answer; the run folder is kept.
-        RunInterrupted
-            On Ctrl-C; the jobs go on, the run folder is kept.
-        """
+    @contextlib.contextmanager
+    def ready(self) -> Iterator[None]:
+        """Raise MissingDependencyError where Slurm's commands are not there, before anything is made."""
         Slurm.check_present()
-        return super().execute(
-            work,
-            num_workers,
-            resources=resources,
-            n_bytes=n_bytes,
-            progress=progress,
-            resume_from=resume_from,
-        )
+        yield
 
     def run_round(
         self, folder: RunFolder, number: int, n_tasks: int, num_workers: int, watch: Watch
@@ -125,7 +94,6 @@ class SlurmRunner(FolderRunner):
         self, folder: RunFolder, number: int, n_tasks: int, num_workers: int, watch: Watch
     ) -> list[TaskEnd]:
         """Wait for the jobs that an earlier process submitted; tasks that it did not get to are submitted."""
-        Slurm.check_present()
         jobs = RoundJobs.read(folder, number)
         assert jobs is not None
         try:
@@ -171,21 +139,13 @@ class SlurmRunner(FolderRunner):
         RunnerError
             If blocks failed; the folder stays.
         """
-        if num_workers is not None:
-            check_num_workers(num_workers)
         folder = RunFolder.open(run_folder)
-        run = folder.read_run()
-        if run["job_type"] != self.job_type:
+        job_type = folder.read_run()["job_type"]
+        if job_type != self.job_type:
             raise InvalidArgumentError(
-                f"{str(folder.path)!r} is a run of job_type {run['job_type']!r}, not 'slurm': bioimage_py.resume finishes it"
+                f"{str(folder.path)!r} is a run of job_type {job_type!r}, not 'slurm': bioimage_py.resume finishes it"
             )
-        work = load_work(run["work"], folder, 1, 0)
-        check_fingerprint(run["work"], fingerprint_of(work))
-        journal = self.drive(folder, work, num_workers or run["num_workers"], progress=progress)
-        if journal.has_failures:
-            raise_failures(journal, work.block_ids, f"reattached run {folder.path.name}")
-        keeps = isinstance(work, (BlockFunctionWork, ItemFunctionWork)) and work.keep_results
-        return [journal.results[i] for i in work.block_ids] if keeps else None
+        return finish_run(self, folder, num_workers, progress)
 
     def cancel(self, folder: RunFolder) -> str:
         """Cancel the jobs of a run and return a sentence about it; the folder stays, so that the run can be resumed.

@@ -6,10 +6,11 @@ import contextlib
 import ctypes
 import os
 import re
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-__all__ = ["remove_leftovers", "sync_file_system"]
+__all__ = ["files_below", "remove_leftovers", "sync_file_system"]
 
 _LEFTOVER = re.compile(r"_[0-9a-f]{16}\.__lock|\.[0-9a-f]{32}\.partial")
 """How TensorStore and zarr-python call a file that is being written and not yet renamed to what it will be."""
@@ -18,18 +19,24 @@ _LEFTOVER = re.compile(r"_[0-9a-f]{16}\.__lock|\.[0-9a-f]{32}\.partial")
 def remove_leftovers(folder: str) -> int:
     """Remove the half-written files that killed writers left below a folder; return how many there were."""
     removed = 0
+    for entry in files_below(folder):
+        if _LEFTOVER.search(entry.name, max(0, len(entry.name) - 41)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(entry.path)  # noqa: PTH108 - scandir gives texts
+                removed += 1
+    return removed
+
+
+def files_below(folder: str) -> Iterator[os.DirEntry[str]]:
+    """Yield the files in a folder and below; links to folders are not followed, and what goes meanwhile is left out."""
     waiting = [folder]
     while waiting:
-        # A writer that is alive after all may rename its file, and empty folders may go, while we look.
         with contextlib.suppress(FileNotFoundError), os.scandir(waiting.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
-                elif _LEFTOVER.search(entry.name, max(0, len(entry.name) - 41)):
-                    with contextlib.suppress(FileNotFoundError):
-                        os.unlink(entry.path)  # noqa: PTH108 - scandir gives texts
-                        removed += 1
-    return removed
+                else:
+                    yield entry
 
 
 def sync_file_system(path: str) -> None:

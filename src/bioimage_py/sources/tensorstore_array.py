@@ -15,7 +15,7 @@ from bioimage_py.errors import InvalidArgumentError, StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import AnyArray, FileSource, StoredSize
-from bioimage_py.sources.crash_safety import remove_leftovers
+from bioimage_py.sources.crash_safety import files_below, remove_leftovers
 from bioimage_py.sources.identity import file_identity
 from bioimage_py.sources.kvstore import store_context
 from bioimage_py.sources.store_errors import storage_error
@@ -204,15 +204,10 @@ def _text(box: Box) -> str:
 def stored_size_of(folder: str) -> StoredSize:
     """Return the bytes and the number of the files below a folder."""
     n_bytes = n_files = 0
-    waiting = [folder]
-    while waiting:
-        # Another process may write here and remove its temporary files while we count.
-        with contextlib.suppress(FileNotFoundError), os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                    continue
-                with contextlib.suppress(FileNotFoundError):
-                    n_bytes += entry.stat().st_size
-                    n_files += 1
+    for entry in files_below(folder):
+        with contextlib.suppress(
+            FileNotFoundError
+        ):  # another process may remove its temporary files while we count
+            n_bytes += entry.stat().st_size
+            n_files += 1
     return StoredSize(n_bytes, n_files)

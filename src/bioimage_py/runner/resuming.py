@@ -1,0 +1,47 @@
+"""Finishing a run from its folder, on whichever backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bioimage_py.runner.base import check_num_workers, raise_failures
+from bioimage_py.runner.fingerprint import check_fingerprint, fingerprint_of
+from bioimage_py.runner.folder_runner import FolderRunner
+from bioimage_py.runner.journal import Progress
+from bioimage_py.runner.local import LocalRunner
+from bioimage_py.runner.reopening import load_work
+from bioimage_py.runner.run_folder import RunFolder
+
+__all__ = ["finish_run"]
+
+
+def finish_run(
+    runner: FolderRunner | LocalRunner,
+    folder: RunFolder,
+    num_workers: int | None,
+    progress: Callable[[Progress], None] | None,
+) -> list[Any] | None:
+    """Run what is missing of a run, and return all results where it returns any.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If a source is not stored any more as it was; the message says what differs.
+    RunnerError
+        If blocks failed; the folder stays.
+    """
+    if num_workers is not None:
+        check_num_workers(num_workers)
+    run = folder.read_run()
+    workers = num_workers or run["num_workers"]
+    # Where other processes do the work, this one only looks.
+    threads, cache_bytes = (workers, run["cache_bytes"]) if runner.in_process else (1, 0)
+    work = load_work(run["work"], folder, threads, cache_bytes)
+    check_fingerprint(run["work"], fingerprint_of(work))
+    journal = runner.drive(folder, work, workers, progress=progress)
+    if journal.has_failures:
+        raise_failures(journal, work.block_ids, f"resumed run {folder.path.name}")
+    if not getattr(work, "keep_results", False):
+        return None
+    return [journal.results[i] for i in work.block_ids]
