@@ -36,6 +36,11 @@ class CopyWork:
     block_ids: IdSet
 
     @property
+    def n_blocks(self) -> int:
+        """How many blocks the whole array has."""
+        return self.blocking.n_blocks
+
+    @property
     def outputs(self) -> tuple[Source]:
         """The source that is written."""
         return (self.kernel.output,)

@@ -14,6 +14,7 @@ from bioimage_py import errors as package_errors
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.account import Account, BlockError, read_values
 from bioimage_py.runner.base import Resources, Runner
+from bioimage_py.runner.composite_work import ready_blocks
 from bioimage_py.runner.driver import driving, interrupt_driver
 from bioimage_py.runner.fingerprint import check_fingerprint, fingerprint_of
 from bioimage_py.runner.finished import read_finished
@@ -178,13 +179,15 @@ class FolderRunner(Runner):
         ends: list[TaskEnd] = []
         raised_before = IdSet()
         number = self.open_round(folder)
-        attempt, missing = 0, len(work.block_ids)
+        account = read_finished(folder, work)
         if number is None:
-            account = read_finished(folder, work)
-            todo = work.block_ids - account.done
+            todo = ready_blocks(work, work.block_ids - account.done)
             tasks = first_tasks(work, todo, n_tasks)
         else:
-            tasks = [IdSet.from_json(groups) for groups in folder.read_round(number)["tasks"]]
+            begun = folder.read_round(number)
+            todo = IdSet.from_json(begun["todo"])
+            tasks = [IdSet.from_json(groups) for groups in begun["tasks"]]
+        wave, attempt, missing = todo, 0, len(todo)
         while tasks:
             if number is None:
                 number = folder.n_rounds()
@@ -195,7 +198,11 @@ class FolderRunner(Runner):
                 ends = self.await_round(folder, number, len(tasks), num_workers, watch)
             number = None
             account = read_finished(folder, work)
-            todo = work.block_ids - account.done
+            todo = ready_blocks(work, work.block_ids - account.done)
+            if todo and not todo & wave:
+                wave, attempt, missing, raised_before = todo, 0, len(todo), IdSet()
+                tasks = first_tasks(work, todo, n_tasks)
+                continue
             # Workers that come and go, as with preemption and short time limits, get the run done in the end.
             attempt += len(todo) > missing * _PROGRESS
             missing = len(todo)

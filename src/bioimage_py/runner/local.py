@@ -20,6 +20,7 @@ from bioimage_py.geometry import IdSet
 from bioimage_py.runner.account import read_values
 from bioimage_py.runner.attempt import AttemptJournal
 from bioimage_py.runner.base import Resources, Runner
+from bioimage_py.runner.composite_work import CompositeWork, ready_blocks
 from bioimage_py.runner.crew import Crew
 from bioimage_py.runner.driver import driving, interrupt_driver
 from bioimage_py.runner.fingerprint import check_fingerprint, fingerprint_of
@@ -198,9 +199,17 @@ def _run(
 ) -> None:
     """Process all groups on threads; on Ctrl-C raise RunInterrupted with what is done."""
     ticker = ProgressTicker(journal, progress)
-    groups = work.group_ids()
+    wave = ready_blocks(work, work.block_ids)
     try:
-        Crew(work, groups, records).run(max(1, min(num_workers, len(groups))), ticker.tick)
+        while wave:
+            begun = work.narrowed(wave) if isinstance(work, CompositeWork) else work
+            groups = begun.group_ids()
+            Crew(begun, groups, records).run(max(1, min(num_workers, len(groups))), ticker.tick)
+            if begun is work:
+                break
+            # A wave that was not done entirely keeps the next from beginning.
+            ready = ready_blocks(work, work.block_ids - journal.done_ids())
+            wave = ready - wave if not ready & wave else IdSet()
     except KeyboardInterrupt as error:
         done = journal.done_ids()
         total = journal.blocks_total

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 from bioimage_py.errors import InvalidArgumentError, NotPortableError
 from bioimage_py.geometry import Blocking, Box, IdSet
 from bioimage_py.kernels import CopyKernel, MovingKernel
+from bioimage_py.runner.composite_work import CompositeWork
 from bioimage_py.runner.copy_work import CopyWork
 from bioimage_py.runner.function_work import BlockFunctionWork
 from bioimage_py.runner.item_work import ItemFunctionWork
@@ -33,6 +34,13 @@ def store_work(work: PortableWork, folder: RunFolder) -> dict[str, Any]:
     NotPortableError
         If an input, an output, the mask or the function exists in this process only.
     """
+    if isinstance(work, CompositeWork):
+        return {
+            "kind": "composite",
+            "parts": [store_work(part, folder) for part in work.parts],
+            "waves": [list(wave) for wave in work.waves],
+            "block_ids": work.block_ids.to_json(),
+        }
     if isinstance(work, CopyWork):
         kernel = work.kernel
         return {

@@ -26,6 +26,12 @@ def load_work(stored: dict[str, Any], folder: RunFolder, threads: int, cache_byt
 
         return ItemFunctionWork(load_function(stored["function_check"], folder), ids, stored["keep_results"])
 
+    if kind == "composite":
+        from bioimage_py.runner.composite_work import CompositeWork
+
+        parts = tuple(load_work(part, folder, threads, cache_bytes) for part in stored["parts"])
+        return CompositeWork(parts, tuple(tuple(wave) for wave in stored["waves"]))  # type: ignore[arg-type]
+
     from bioimage_py.geometry import Blocking, Box
     from bioimage_py.sources import from_spec
 

@@ -19,6 +19,9 @@ def what_is_run(work: Mapping[str, Any]) -> str:
     """Return what is done with what, such as `"copy a.zarr to b.zarr"`, from the plan in a run folder."""
     if work["kind"] == "map":
         return "a function over items"
+    if work["kind"] == "composite":
+        first, *others = work["parts"]
+        return what_is_run(first) + (f", and {len(others)} more" if others else "")
     inputs = ", ".join(_place(spec) for spec in work["inputs"])
     outputs = ", ".join(_place(spec) for spec in work["outputs"])
     verb = "copy" if work["kind"] == "copy" else "a function over"
