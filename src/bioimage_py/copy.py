@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from bioimage_py.kernels import Casting, CopyKernel, MovingKernel, kernel_for_ro
 from bioimage_py.planning import CopyPlan
 from bioimage_py.runner import Journal, Progress, Resources, RunnerConfig, raise_failures
 from bioimage_py.runner.copy_work import CopyWork
+from bioimage_py.runner.run_account import RunAccount, account_of_run, log_account
 from bioimage_py.runner.twins import run_twin
 from bioimage_py.sources import Codec, Source
 
@@ -237,10 +239,11 @@ def _execute(
 ) -> None:
     if not planned.block_ids or 0 in sink.shape:
         if progress is not None:
-            progress(Journal(0).progress())
+            progress(replace(Journal(0).progress(), account=RunAccount()))
         return
     journal = _run(request, planned, target, sink, casting, progress)
-    if journal is not None and journal.has_failures:
+    log_account(journal.account)
+    if journal.has_failures:
         raise_failures(journal, planned.block_ids, f"copy of {request.source.name} into {sink.name}")
 
 
@@ -251,7 +254,7 @@ def _run(
     sink: Source,
     casting: str,
     progress: Callable[[Progress], None] | None,
-) -> Journal | None:
+) -> Journal:
     def on_road(fallback: CopyKernel) -> CopyKernel | MovingKernel:
         fresh = target.is_new and request.resume_from is None
         return kernel_for_road(
@@ -279,10 +282,12 @@ def _run(
                 casting,
             )
         )
-        if planned.direct and _copied_at_once(kernel, planned, progress):
-            return None
+        work = CopyWork(kernel, planned.blocking, planned.group_shape, planned.block_ids)
+        if planned.direct and (journal := _copied_at_once(work, planned, progress)) is not None:
+            return journal
         return request.runner.execute(
-            CopyWork(kernel, planned.blocking, planned.group_shape, planned.block_ids),
+            # What the attempt at once has counted has come to nothing.
+            work.narrowed(planned.block_ids),
             planned.in_flight,
             resources=Resources(planned.in_flight, planned.cache_bytes),
             n_bytes=planned.bytes_out,
@@ -292,12 +297,12 @@ def _run(
 
 
 def _copied_at_once(
-    kernel: CopyKernel | MovingKernel, planned: CopyPlan, progress: Callable[[Progress], None] | None
-) -> bool:
-    """Copy the whole array in one go; False if that failed, so that going block by block tells which blocks do."""
+    work: CopyWork, planned: CopyPlan, progress: Callable[[Progress], None] | None
+) -> Journal | None:
+    """Copy the whole array in one go; None if that failed, so that going block by block tells which blocks do."""
     journal = Journal(planned.n_blocks, planned.bytes_out)
     try:
-        written = kernel.copy_box(Box.whole(kernel.output.shape))
+        written = work.kernel.copy_box(Box.whole(work.kernel.output.shape))
     except KeyboardInterrupt as error:
         raise RunInterrupted(
             f"interrupted: none of {planned.n_blocks} blocks is done. Call again to copy them",
@@ -306,8 +311,9 @@ def _copied_at_once(
         ) from error
     except Exception as error:  # noqa: BLE001 - the blocks will meet it again, and their run reports it
         _log.info("copying the whole array at once failed (%s); going block by block", error)
-        return False
+        return None
+    journal.done(planned.block_ids, written)
+    journal.account = account_of_run(work, journal.seconds, 1)
     if progress is not None:
-        journal.done(planned.block_ids, written)
         progress(journal.progress())
-    return True
+    return journal

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bioimage_py.planning import format_bytes
 from bioimage_py.sources import create_output, open_source
 from tests.cli.conftest import Call, Image
 
@@ -24,11 +25,16 @@ def test_a_copy_says_what_was_written_where_and_how_fast(
     outcome = call("copy", zarr, tmp_path / "out.zarr")
     assert outcome.code == 0
     assert outcome.err == ""
-    assert outcome.out.count("\n") == 1
-    assert outcome.out.startswith(
+    copied, chunks, times = outcome.out.splitlines()
+    assert copied.startswith(
         f"copied 40 × 50 × 60 uint16 from {zarr} to {tmp_path / 'out.zarr'} (zarr v3): 234 KiB in "
     )
-    assert outcome.out.endswith(" MB/s\n")
+    assert copied.endswith(" MB/s")
+    encoded = sum(p.stat().st_size for p in (tmp_path / "out.zarr" / "c").rglob("*") if p.is_file())
+    assert chunks.startswith(f"27 chunks moved, 0 recoded, 234 KiB ({format_bytes(encoded)} encoded) in, ")
+    assert chunks.endswith(" GB/s")
+    assert times.startswith("time of workers: reading chunks ")
+    assert "; the limit was " in times or times.endswith("; most of it without work")
     assert np.array_equal(voxels(tmp_path / "out.zarr"), image)
 
 
@@ -45,6 +51,12 @@ def test_json_is_one_document(call: Call, zarr: Path, tmp_path: Path) -> None:
     assert document["output"]["shape"] == [40, 50, 60]
     assert document["bytes"] == 40 * 50 * 60 * 2
     assert document["verify"]["equal"] is True
+    account = document["account"]
+    assert (account["chunks_moved"], account["chunks_recoded"]) == (27, 0)
+    assert account["bytes_in"] == account["bytes_out"] == 40 * 50 * 60 * 2
+    assert set(account["stages"]) | {"idle"} == set(account["shares"])
+    assert account["limit"] in account["shares"]
+    assert sum(account["shares"].values()) == pytest.approx(1)
 
 
 def test_the_layout_of_the_output_is_what_was_asked_for(

@@ -78,6 +78,27 @@ def slowly(block: np.ndarray) -> np.ndarray:
     return block + 1
 
 
+def test_the_account_is_the_sum_of_all_workers(tmp_path: Path, config: DaskConfig) -> None:
+    image = np.random.default_rng(0).integers(0, 9999, (64, 64)).astype("uint16")
+    source = stored(tmp_path, "in.zarr", image, chunks=(8, 8))
+    seen: list[bp.Progress] = []
+    layout: dict[str, Any] = {"chunks": (8, 8), "block_shape": (8, 8), "codec": "gzip:2"}
+    bp.copy(
+        source,
+        tmp_path / "out.zarr",
+        job_type="dask",
+        job_config=config,
+        num_workers=2,
+        progress=seen.append,
+        **layout,
+    )
+    account = seen[-1].account
+    assert account is not None
+    assert (account.chunks_moved, account.chunks_recoded) == (0, 64)
+    assert account.bytes_in == account.bytes_out == image.nbytes
+    assert account.stages["writing"] > 0
+
+
 class Slow:
     """A copy of 64 blocks of 0.1 s each, and the same done locally."""
 

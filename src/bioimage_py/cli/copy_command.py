@@ -47,6 +47,7 @@ def run_copy(args: argparse.Namespace, console: Console) -> int:
             f"copied {shape_text(source.shape)} {_types(source, written)} from {source.name} to {written.name} ({written.format}): "
             f"{format_bytes(n_bytes)} in {duration(seconds)}, {rate(n_bytes, seconds)}"
         )
+        account = progress.tell_account()
         document: dict[str, Any] = {
             "command": "copy",
             "input": describe(source),
@@ -55,6 +56,7 @@ def run_copy(args: argparse.Namespace, console: Console) -> int:
             "bytes": n_bytes,
             "seconds": seconds,
             "mb_per_second": n_bytes / seconds / 1e6 if seconds > 0 else None,
+            "account": account,
         }
         code = OK
         if args.verify:

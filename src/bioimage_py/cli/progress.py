@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from bioimage_py.cli.console import Console, printable
 from bioimage_py.cli.text import duration, rate, shortened
@@ -37,6 +37,7 @@ class ProgressLine:
         self, verb: str, console: Console, stream: IO[str] | None = None, before: tuple[int, int] = (0, 0)
     ) -> None:
         self.last: Progress | None = None
+        self._console = console
         self._verb = verb
         self._before = before
         self._stream = sys.stderr if stream is None else stream
@@ -48,6 +49,15 @@ class ProgressLine:
         self.last = progress
         if self._draws:
             self._draw(progress_text(self._verb, progress, self._before))
+
+    def tell_account(self) -> dict[str, Any] | None:
+        """Print what the run did and what it spent its time with, for people; return it for a JSON document."""
+        account = None if self.last is None else self.last.account
+        if account is None:
+            return None
+        for line in str(account).splitlines():
+            self._console.remark(line)
+        return account.to_json()
 
     def __enter__(self) -> Self:
         return self

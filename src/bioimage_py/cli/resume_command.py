@@ -34,6 +34,7 @@ def run_resume(args: argparse.Namespace, console: Console) -> int:
     n_blocks = before.blocks_total - before.blocks_done
     n_bytes = 0 if progress.last is None else max(0, progress.last.bytes_done - bytes_before)
     console.remark(_summary(before, n_blocks, n_bytes, seconds))
+    account = progress.tell_account()
     if folder.path.exists():
         console.remark(f"its run folder is kept: {shown_path(folder.path)}")
     console.document(
@@ -46,6 +47,7 @@ def run_resume(args: argparse.Namespace, console: Console) -> int:
             "blocks": n_blocks,
             "bytes": n_bytes,
             "seconds": seconds,
+            "account": account,
         }
     )
     return OK

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from time import perf_counter
 
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
@@ -20,23 +21,22 @@ class MoveKernel(MovingKernel):
 
     def _move_cells(self, cells: Box) -> None:
         stored = set[tuple[int, ...]]()
-        n_bytes = moved = 0
-        try:
-            for position in self._candidates(cells):
-                pieces = self._take(position)
-                if pieces is None:
-                    continue
-                stored.add(position)
-                if isinstance(pieces, bool):
-                    self._recode(self._voxels(position, self._made.chunks))
-                    continue
-                try:
-                    n_bytes += self._writer.write(position, *pieces)
-                except StorageError as error:
-                    raise self._refused(position, error) from error
-                moved += 1
-        finally:
-            self._count(moved=moved, n_bytes=n_bytes)
+        tally = self._tally
+        for position in self._candidates(cells):
+            pieces = self._take(position)
+            if pieces is None:
+                continue
+            stored.add(position)
+            if isinstance(pieces, bool):
+                self._recode(self._voxels(position, self._made.chunks))
+                continue
+            began = perf_counter()
+            try:
+                tally.encoded_out += self._writer.write(position, *pieces)
+            except StorageError as error:
+                raise self._refused(position, error) from error
+            tally.moving_out += perf_counter() - began
+            tally.chunks_moved += 1
         if self.match.recodes_missing:
             for position in itertools.product(*map(range, *cells)):
                 if position not in stored:

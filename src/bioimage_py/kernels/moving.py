@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import threading
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from bioimage_py.errors import StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Box
 from bioimage_py.kernels.copy_blocks import CopyKernel
+from bioimage_py.kernels.tally import Tally
 from bioimage_py.sources import Source
 from bioimage_py.sources.chunk_frames import ChunkFrames
 from bioimage_py.sources.encoded_chunks import (
@@ -106,9 +107,8 @@ class MovingKernel(ABC):
         self._writer: EncodedWriter = encoded_writer(fallback.output)
         # Whole files can share their blocks on the disk with the copy; all else is read anyway, so it is read once.
         self._reads_first = self.match.road == "repack" or not isinstance(self._reader, ChunkFiles)
-        self._unmasked = replace(fallback, mask=None)
-        self._counts = MoveCounts()
-        self._lock = threading.Lock()
+        # What copies boxes of which it is known that the mask is set everywhere.
+        self.unmasked = replace(fallback, mask=None)
 
     @property
     def input(self) -> Source:
@@ -133,8 +133,19 @@ class MovingKernel(ABC):
     @property
     def counts(self) -> MoveCounts:
         """What was done so far."""
-        with self._lock:
-            return self._counts
+        done = self.tally()
+        return MoveCounts(done.chunks_moved, done.chunks_recoded, done.encoded_out)
+
+    def counted_anew(self) -> Self:
+        """Return the same kernel with nothing counted yet."""
+        twin = copy.copy(self)
+        twin.fallback = self.fallback.counted_anew()
+        twin.unmasked = replace(twin.fallback, mask=None)
+        return twin
+
+    def tally(self) -> Tally:
+        """Return what was done so far, and how long it took."""
+        return self.fallback.tally()
 
     def copy_box(self, box: Box) -> int:
         """Copy one box of whole write units; return the bytes of its voxels.
@@ -145,20 +156,24 @@ class MovingKernel(ABC):
             If a chunk is corrupt, cut or written meanwhile, or the output cannot be written; it names the chunk.
         """
         if self.mask is not None:
-            selected = self.mask.read(box) != 0
-            if not selected.any():
+            some, every = self.fallback.masked(box)
+            if not some:
                 return 0
-            if not selected.all():
-                self._count(recoded=self._n_chunks(box))
+            if not every:
                 return self.fallback.copy_box(box)
-        self._move_box(box)
-        return box.size * self.output.dtype.itemsize
+        tally, n_bytes = self._tally, box.size * self.output.dtype.itemsize
+        recoded = -tally.bytes_out
+        with tally.rest("moving_in"):
+            self._move_box(box)
+        recoded += tally.bytes_out
+        tally.bytes_in += n_bytes - recoded
+        tally.bytes_out += n_bytes - recoded
+        return n_bytes
 
     def copy_parts(self, unit: Box, parts: Sequence[Box]) -> int:
         """Copy several boxes that lie in one write unit; it is moved where they fill it."""
         if sum(part.size for part in parts) == unit.size:
             return self.copy_box(unit)
-        self._count(recoded=self._n_chunks(unit))
         return self.fallback.copy_parts(unit, parts)
 
     def units_of(
@@ -169,6 +184,11 @@ class MovingKernel(ABC):
 
     @abstractmethod
     def _move_box(self, box: Box) -> None: ...
+
+    @property
+    def _tally(self) -> Tally:
+        """What the calling thread has counted."""
+        return self.fallback.meter.mine
 
     def _cells(self, box: Box, grid: tuple[int, ...]) -> Box:
         """Return the cells of a grid that a box touches."""
@@ -209,9 +229,10 @@ class MovingKernel(ABC):
             if pieces is None:
                 return False
             if self.options.verify_encoded or not whole:
-                self.input.read(self._voxels(position, self._made.chunks))
+                self.unmasked.read_input(self._voxels(position, self._made.chunks))
         except StorageError as error:
             raise self._refused(position, error) from error
+        self._tally.encoded_in += stored.length
         return pieces
 
     def _at(self, position: tuple[int, ...]) -> tuple[int, ...]:
@@ -228,13 +249,7 @@ class MovingKernel(ABC):
         )
 
     def _recode(self, box: Box) -> None:
-        self._unmasked.copy_box(box)
-        self._count(recoded=self._n_chunks(box))
-
-    def _count(self, moved: int = 0, recoded: int = 0, n_bytes: int = 0) -> None:
-        with self._lock:
-            old = self._counts
-            self._counts = MoveCounts(old.moved + moved, old.recoded + recoded, old.n_bytes + n_bytes)
+        self.unmasked.copy_box(box)
 
 
 def slabs(cells: Box, weight: int = 1) -> Iterator[Box]:

@@ -59,14 +59,15 @@ class PackKernel(MovingKernel):
         """Store one shard; return whether there is one now."""
         voxels = self._voxels(shard, self._shards)
         n_moved = 0
-        with self._writer.files.new(self._writer.keys.key(shard)) as file:
+        with self._tally.rest("moving_out"), self._writer.files.new(self._writer.keys.key(shard)) as file:
             movable = self._fill(file, shard, sorted(positions))
             if movable is not None and not (self.match.recodes_missing and movable < self._n_chunks(voxels)):
                 n_moved = movable
             if not n_moved:
                 file.abandon()
         if n_moved:
-            self._count(moved=n_moved, n_bytes=file.size)
+            self._tally.chunks_moved += n_moved
+            self._tally.encoded_out += file.size
         elif movable is None or self.match.recodes_missing:
             self._recode(voxels)
             return True
@@ -77,7 +78,8 @@ class PackKernel(MovingKernel):
         new = None if self._whole else NewShard(file, math.prod(self._per_shard), self._index)
         n_moved = 0
         for position in positions:
-            pieces = self._take(position)
+            with self._tally.rest("moving_in"):
+                pieces = self._take(position)
             if isinstance(pieces, bool):
                 return None
             if pieces is None:

@@ -35,6 +35,10 @@ class AttemptJournal:
     settle
         Forces the outputs to the disk. With it, finished blocks are recorded about once a second, after their voxels
         are on the disk, and the records are forced there as well; without it, each is recorded at once.
+    counted
+        Returns the tally of what was done so far, as plain JSON.
+    threads
+        How many threads are at it.
     """
 
     def __init__(
@@ -44,6 +48,8 @@ class AttemptJournal:
         task: int,
         *,
         settle: Callable[[], None] | None = None,
+        counted: Callable[[], dict[str, Any]] | None = None,
+        threads: int = 1,
     ) -> None:
         self._folder = folder
         self._files = folder.new_attempt(round_number, task)
@@ -58,7 +64,10 @@ class AttemptJournal:
             "pid": os.getpid(),
             "bytes": 0,
             "reason": None,
+            "threads": threads,
         }
+        self._counted = counted
+        self._settling = 0.0
         with self._writing(self._files.blocks):
             self._blocks = BlockLog(self._files.blocks, durable=settle is not None)
         self._values: ValueLog | None = None
@@ -138,6 +147,7 @@ class AttemptJournal:
     def _record_settled(self) -> None:
         if self._settle is None or not self._unsettled:
             return
+        began = time.perf_counter()
         try:
             self._settle()
             with self._writing(self._files.blocks):
@@ -146,6 +156,8 @@ class AttemptJournal:
                 self._blocks.add(IdSet.from_ids(self._unsettled))
         except OSError as error:
             raise StorageError(f"finished blocks cannot be forced to the disk: {error}") from error
+        finally:
+            self._settling += time.perf_counter() - began
         self._unsettled.clear()
         self._settled = time.monotonic()
 
@@ -160,4 +172,10 @@ class AttemptJournal:
 
     def _show(self) -> None:
         self._shown = time.monotonic()
+        self._state["seen"] = time.time()
+        if self._counted is not None:
+            tally = self._counted()
+            # To force voxels to the disk is the end of writing them.
+            tally["writing"] += self._settling
+            self._state["tally"] = tally
         self._folder.write_state(self._files, self._state)

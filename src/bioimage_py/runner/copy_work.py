@@ -7,6 +7,7 @@ from functools import cached_property
 
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.kernels import CopyKernel, MovingKernel
+from bioimage_py.kernels.tally import Tally
 from bioimage_py.runner.journal import BlockJournal
 from bioimage_py.runner.work import BlockGroups
 from bioimage_py.sources import Source
@@ -54,8 +55,12 @@ class CopyWork:
         return self._groups.blocks_in(group_id, self.block_ids)
 
     def narrowed(self, block_ids: IdSet) -> CopyWork:
-        """Return the same copy of fewer blocks."""
-        return replace(self, block_ids=block_ids)
+        """Return the same copy of fewer blocks; what it does is counted from nothing."""
+        return replace(self, block_ids=block_ids, kernel=self.kernel.counted_anew())
+
+    def tally(self) -> Tally:
+        """Return what was done so far, and how long it took."""
+        return self.kernel.tally()
 
     @cached_property
     def _groups(self) -> BlockGroups:

@@ -30,6 +30,7 @@ from bioimage_py.runner.rounds import (
     next_tasks,
     raised_blocks,
 )
+from bioimage_py.runner.run_account import RunAccount, account_of_attempts
 from bioimage_py.runner.run_folder import RunFolder
 from bioimage_py.runner.run_status import StatusReader
 from bioimage_py.runner.work import PortableWork
@@ -56,8 +57,8 @@ class Watch:
     _next: float = 0.0
     _reader: StatusReader | None = None
 
-    def look(self, *, last: bool = False) -> None:
-        """Report how far the run is, if it is time to."""
+    def look(self, *, last: bool = False, account: RunAccount | None = None) -> None:
+        """Report how far the run is, if it is time to; at the end with the account of it."""
         now = time.monotonic()
         if self.report is None or (now < self._next and not last):
             return
@@ -74,6 +75,7 @@ class Watch:
                 self.n_bytes,
                 now - self._began,
                 status.blocks_failed,
+                account,
             )
         )
 
@@ -163,8 +165,9 @@ class FolderRunner(Runner):
             watch = Watch(folder, len(work.block_ids), folder.read_run()["bytes"], progress)
             with driving(folder):
                 account, ends = self._rounds(folder, work, num_workers, watch)
-                watch.look(last=True)
                 journal = self._journal(folder, work, account, ends)
+                journal.account = account_of_attempts(work, (state for _, state in account.states))
+                watch.look(last=True, account=journal.account)
                 if not journal.has_failures:
                     remove_leftovers(work, account)
             if not journal.has_failures and not self.config.keep_run_folder:

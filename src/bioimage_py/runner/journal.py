@@ -8,9 +8,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bioimage_py.geometry import IdSet, IdSetBuilder
+
+if TYPE_CHECKING:
+    from bioimage_py.runner.run_account import RunAccount
 
 __all__ = ["BlockJournal", "Journal", "Progress", "ProgressTicker"]
 
@@ -29,6 +32,9 @@ class Progress:
         Since the run began.
     failed
         Blocks that failed.
+    account
+        What the run did and what it spent its time with, in the last progress of a copy; None in all others, and in runs of
+        functions of the user.
     """
 
     blocks_done: int
@@ -37,6 +43,7 @@ class Progress:
     bytes_total: int
     seconds: float
     failed: int
+    account: RunAccount | None = None
 
 
 class BlockJournal(Protocol):
@@ -57,7 +64,7 @@ _FOLD_AT = 256
 
 
 class Journal:
-    """The record of one run in memory, written by all its threads.
+    """The record of one run in memory, written by all its threads; at its end, with the account of it.
 
     A record is left in a queue, which takes no lock: threads that meet at a lock for every tiny block would hand it to
     each other at the price of two context switches a block. Whoever reads, or finds the queue long, folds it in.
@@ -69,6 +76,7 @@ class Journal:
         self.bytes_total = bytes_total
         self.results: dict[int, Any] = {}
         self.first_error: tuple[int, BaseException] | None = None
+        self.account: RunAccount | None = None
         self._bytes = 0
         self._done = IdSetBuilder()
         self._arrived: deque[tuple[tuple[int, ...], int]] = deque()
@@ -107,6 +115,11 @@ class Journal:
                     self.first_error = (block_id, error)
 
     @property
+    def seconds(self) -> float:
+        """Seconds since the run began."""
+        return time.perf_counter() - self._began
+
+    @property
     def has_failures(self) -> bool:
         """Whether a block failed."""
         return bool(self._failed)
@@ -133,8 +146,9 @@ class Journal:
                 self.blocks_total,
                 self._bytes,
                 self.bytes_total,
-                time.perf_counter() - self._began,
+                self.seconds,
                 len(self._failed),
+                self.account,
             )
 
 

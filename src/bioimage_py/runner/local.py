@@ -30,8 +30,9 @@ from bioimage_py.runner.journal import BlockJournal, Journal, Progress, Progress
 from bioimage_py.runner.leftovers import remove_leftovers
 from bioimage_py.runner.new_run import new_run_folder
 from bioimage_py.runner.rounds import FIRST_NEEDS
+from bioimage_py.runner.run_account import account_of_attempts, account_of_run
 from bioimage_py.runner.run_folder import RunFolder
-from bioimage_py.runner.task import settling
+from bioimage_py.runner.task import counting, settling
 from bioimage_py.runner.work import PortableWork, Work
 
 __all__ = ["LocalRunner"]
@@ -94,9 +95,13 @@ class LocalRunner(Runner):
             return self.drive(kept, work, num_workers, progress=progress)
         journal = Journal(len(work.block_ids), n_bytes)
         how = "Call again with block_ids=error.failed_block_ids and the same block shape and output to finish"
-        _run(work, journal, journal, num_workers, progress, how)
+        threads = _threads(work, num_workers)
+        ticker = ProgressTicker(journal, progress)
+        _run(work, journal, journal, threads, ticker.tick, how)
         if self.config.durable and hasattr(work, "outputs"):
             settling(work)()
+        journal.account = account_of_run(work, journal.seconds, threads)
+        ticker.tick(last=True)
         return journal
 
     def drive(
@@ -118,14 +123,18 @@ class LocalRunner(Runner):
                 journal.merge(done, read_values(folder, done))
                 journal.done((), account.n_bytes)
                 missing = work.narrowed(work.block_ids - done)
+                ticker = ProgressTicker(journal, progress)
                 if missing.block_ids:
                     number = folder.n_rounds()
                     content = {"todo": missing.block_ids.to_json(), "tasks": [missing.group_ids().to_json()]}
                     folder.write_round(number, {**content, "needs": FIRST_NEEDS})
                     settle = settling(work) if self.config.durable or run["durable"] else None
+                    threads = _threads(missing, num_workers)
                     try:
-                        with AttemptJournal(folder, number, 0, settle=settle) as attempt:
-                            _run(missing, journal, _Both(attempt, journal), num_workers, progress, how)
+                        with AttemptJournal(
+                            folder, number, 0, settle=settle, counted=counting(missing), threads=threads
+                        ) as attempt:
+                            _run(missing, journal, _Both(attempt, journal), threads, ticker.tick, how)
                     except StorageError as error:
                         left = work.block_ids - read_finished(folder, work, errors=False).done
                         raise RunnerError(
@@ -133,6 +142,9 @@ class LocalRunner(Runner):
                             left,
                             folder.path,
                         ) from error
+                attempts = folder.attempts()
+                journal.account = account_of_attempts(work, map(folder.read_state, attempts))
+                ticker.tick(last=True)
                 remove_leftovers(work, account)
             if not journal.has_failures and not self.config.keep_run_folder:
                 folder.remove()
@@ -189,22 +201,25 @@ class _Both:
             journal.failed(ids, error)
 
 
+def _threads(work: Work, num_workers: int) -> int:
+    """Return how many threads there is work for."""
+    return max(1, min(num_workers, len(work.group_ids())))
+
+
 def _run(
     work: Work,
     journal: Journal,
     records: BlockJournal,
-    num_workers: int,
-    progress: Callable[[Progress], None] | None,
+    threads: int,
+    tick: Callable[[], None],
     how_to_finish: str,
 ) -> None:
     """Process all groups on threads; on Ctrl-C raise RunInterrupted with what is done."""
-    ticker = ProgressTicker(journal, progress)
     wave = ready_blocks(work, work.block_ids)
     try:
         while wave:
             begun = work.narrowed(wave) if isinstance(work, CompositeWork) else work
-            groups = begun.group_ids()
-            Crew(begun, groups, records).run(max(1, min(num_workers, len(groups))), ticker.tick)
+            Crew(begun, begun.group_ids(), records).run(_threads(begun, threads), tick)
             if begun is work:
                 break
             # A wave that was not done entirely keeps the next from beginning.
@@ -220,4 +235,3 @@ def _run(
             IdSet(left.runs),
             journal.folder,
         ) from error
-    ticker.tick(last=True)

@@ -11,6 +11,7 @@ from bioimage_py.runner.folder_runner import FolderRunner
 from bioimage_py.runner.journal import Progress
 from bioimage_py.runner.local import LocalRunner
 from bioimage_py.runner.reopening import load_work
+from bioimage_py.runner.run_account import log_account
 from bioimage_py.runner.run_folder import RunFolder
 
 __all__ = ["finish_run"]
@@ -40,6 +41,7 @@ def finish_run(
     work = load_work(run["work"], folder, threads, cache_bytes)
     check_fingerprint(run["work"], fingerprint_of(work))
     journal = runner.drive(folder, work, workers, progress=progress)
+    log_account(journal.account)
     if journal.has_failures:
         raise_failures(journal, work.block_ids, f"resumed run {folder.path.name}")
     if not getattr(work, "keep_results", False):

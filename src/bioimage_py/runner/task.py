@@ -20,7 +20,7 @@ from bioimage_py.runner.run_folder import RunFolder
 if TYPE_CHECKING:
     from bioimage_py.runner.work import PortableWork
 
-__all__ = ["FINISHED", "STOPPED", "close_sources", "run_task", "settling"]
+__all__ = ["FINISHED", "STOPPED", "close_sources", "counting", "run_task", "settling"]
 
 FINISHED, STOPPED = "finished", "stopped"
 
@@ -51,7 +51,12 @@ def run_task(path: str, round_number: int, task: int, stop: threading.Event | No
     groups = groups & mine.group_ids()
     stopping = stop or threading.Event()
     with AttemptJournal(
-        folder, round_number, task, settle=settling(work) if run["durable"] else None
+        folder,
+        round_number,
+        task,
+        settle=settling(work) if run["durable"] else None,
+        counted=counting(mine),
+        threads=run["threads"],
     ) as journal:
         Crew(mine, groups, journal, stopping).run(run["threads"])
         reason = STOPPED if stopping.is_set() else FINISHED
@@ -82,6 +87,12 @@ def settling(work: PortableWork) -> Callable[[], None]:
             output.force_to_disk()
 
     return settle
+
+
+def counting(work: PortableWork) -> Callable[[], dict[str, Any]] | None:
+    """Return what tells as plain JSON what the work has done so far; None for a function of the user, which does not count."""
+    tally = getattr(work, "tally", None)
+    return None if tally is None else lambda: tally().to_json()
 
 
 def close_sources() -> None:

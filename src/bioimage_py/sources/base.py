@@ -6,6 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, Self
 
 import numpy as np
@@ -15,6 +16,7 @@ from bioimage_py.errors import InvalidArgumentError, ReadOnlyError
 from bioimage_py.geometry import Box, basic_index
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.crash_safety import sync_file_system
+from bioimage_py.sources.read_clock import READ
 
 __all__ = ["AnyArray", "FileSource", "Source", "SourceSpec", "StoredSize"]
 
@@ -59,6 +61,8 @@ class Source(ABC):
         `"C"` where the last axis is contiguous in the store, `"F"` where the first one is.
     fill_value
         What voxels of chunks that were never written read as, or None where the store has no such notion.
+    reads_others
+        Whether its voxels come from other sources: the time of reading is then counted there.
     """
 
     shape: tuple[int, ...]
@@ -71,6 +75,7 @@ class Source(ABC):
     codec: str = ""
     storage_order: str = "C"
     fill_value: Any = None
+    reads_others: bool = False
 
     @property
     def ndim(self) -> int:
@@ -110,7 +115,13 @@ class Source(ABC):
         """
         if box.is_empty():
             return np.empty(box.shape, self.dtype)
-        return self._read(box)
+        if self.reads_others:
+            return self._read(box)
+        # Set, not added to: a stack counts, not the slices that it reads by the same way.
+        seconds, n_bytes, began = READ.seconds, READ.n_bytes, perf_counter()
+        values = self._read(box)
+        READ.seconds, READ.n_bytes = seconds + perf_counter() - began, n_bytes + values.nbytes
+        return values
 
     def write(self, box: Box, values: AnyArray) -> None:
         """Write `values`, an array of shape `box.shape` and any dtype, with numpy's unsafe cast.

@@ -31,6 +31,7 @@ class DescribedSource(Source):
     """
 
     kind = "described"
+    reads_others = True
 
     def __init__(self, source: Source, said: Mapping[str, Any], *, owned: bool) -> None:
         self.inputs = (source,)

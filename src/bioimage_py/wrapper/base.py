@@ -57,6 +57,7 @@ class WrapperSource(Source):
     """
 
     format = "wrapper"
+    reads_others = True
     keeps_values = True
     inputs: tuple[Source, ...]
     owned: tuple[Source, ...]
