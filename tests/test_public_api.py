@@ -39,6 +39,8 @@ PUBLIC = [
     "get_runner",
     "open_source",
     "plan",
+    "pyramid",
+    "pyramid_plan",
     "resume",
     "to_roi",
     "verify",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bioimage_py.downsample import downsample
     from bioimage_py.errors import BioimagePyError, RunnerError
     from bioimage_py.geometry import Block, Blocking, BlockWithHalo, to_roi
+    from bioimage_py.pyramid import pyramid, pyramid_plan
     from bioimage_py.resume import resume
     from bioimage_py.runner import (
         DaskConfig,
@@ -74,6 +75,8 @@ __all__ = [
     "get_runner",
     "open_source",
     "plan",
+    "pyramid",
+    "pyramid_plan",
     "resume",
     "to_roi",
     "verify",
@@ -86,6 +89,7 @@ _HOMES = {
     "downsample": ("downsample",),
     "errors": ("BioimagePyError", "RunnerError"),
     "geometry": ("Block", "BlockWithHalo", "Blocking", "to_roi"),
+    "pyramid": ("pyramid", "pyramid_plan"),
     "runner": (
         "DaskConfig",
         "DaskRunner",
@@ -114,7 +118,7 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _ROOMS = ("errors", "wrapper")
-_OPERATIONS = ("copy", "downsample", "resume", "verify")
+_OPERATIONS = ("copy", "downsample", "pyramid", "resume", "verify")
 
 
 class _Package(ModuleType):

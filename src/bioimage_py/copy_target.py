@@ -6,7 +6,7 @@ import os
 import posixpath
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ import numpy as np
 
 from bioimage_py.errors import InvalidArgumentError, ReadOnlyError
 from bioimage_py.kernels import encoding_to_move, moving_origin
+from bioimage_py.metadata.ome_ngff import Level
 from bioimage_py.planning import ArrayLayout
 from bioimage_py.sources import Codec, FileSource, Source, as_source, open_source
 from bioimage_py.sources.creating import PlannedOutput, plan_output
@@ -165,6 +166,11 @@ class NewPathTarget(Target):
         return planned_encoding(self._planned.kind, self._planned.spec)
 
     @property
+    def planned(self) -> PlannedOutput:
+        """Where it is to be, and how it shall look."""
+        return self._planned
+
+    @property
     def codec(self) -> Codec | None:
         """The codec that the caller asked for."""
         return self._codec
@@ -179,6 +185,18 @@ class NewPathTarget(Target):
             sink = self._planned.create(overwrite=overwrite)
             self._made = before
         return sink, sink
+
+    def open_levels(self, coarser: Sequence[Level], *, overwrite: bool, resume: bool) -> list[Source]:
+        """Make it as the full-size array of an OME-Zarr image, and coarser levels, and return all opened."""
+        path, key, *_ = self._planned.location
+        if resume:
+            above = (key or "").rpartition("/")[0]
+            keys = [key, *(f"{above}/{level.path}".lstrip("/") for level in coarser)]
+            return [open_source(path, level_key, mode="r+") for level_key in keys]
+        before = _first_missing(self._planned.location)
+        levels = self._planned.create_levels(coarser, overwrite=overwrite)
+        self._made = before
+        return levels
 
     def discard(self) -> None:
         """Remove the folders that were made for the array, as long as they hold metadata only."""

@@ -5,6 +5,8 @@ from bioimage_py.planning.byte_size import default_memory_limit, format_bytes, p
 from bioimage_py.planning.copy_plan import CopyPlan, PlanOptions, checked_blocks, plan_copy
 from bioimage_py.planning.layout import ArrayLayout
 from bioimage_py.planning.memory import MemoryModel
+from bioimage_py.planning.pyramid_levels import PyramidLevel, choose_levels
+from bioimage_py.planning.pyramid_plan import PyramidPlan, plan_pyramid
 from bioimage_py.planning.road import choose_road
 
 __all__ = [
@@ -12,12 +14,16 @@ __all__ = [
     "CopyPlan",
     "MemoryModel",
     "PlanOptions",
+    "PyramidLevel",
+    "PyramidPlan",
     "checked_blocks",
     "choose_block_shape",
+    "choose_levels",
     "choose_road",
     "default_memory_limit",
     "format_bytes",
     "parse_bytes",
     "plan_copy",
+    "plan_pyramid",
     "read_amplification",
 ]

@@ -8,6 +8,7 @@ from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.runner.composite_work import CompositeWork
 from bioimage_py.runner.copy_work import CopyWork
 from bioimage_py.runner.function_work import BlockFunctionWork
+from bioimage_py.runner.pyramid_work import PyramidWork
 from bioimage_py.sources import Source
 
 __all__ = ["check_fingerprint", "fingerprint_of"]
@@ -30,12 +31,27 @@ def fingerprint_of(work: Any) -> dict[str, Any]:
         kernel = work.kernel
         found.update(input=_layout(kernel.input), output=_layout(kernel.output), casting=kernel.casting)
         found["mask"] = None if kernel.mask is None else _layout(kernel.mask)
+    if isinstance(work, PyramidWork):
+        found.update(_of_pyramid(work))
     if isinstance(work, BlockFunctionWork):
         found.update({f"input {n}": _layout(source) for n, source in enumerate(work.inputs)})
         found.update({f"output {n}": _layout(source) for n, source in enumerate(work.outputs)})
         found["mask"] = None if work.mask is None else _layout(work.mask)
         found["halo"] = None if work.halo is None else list(work.halo)
     return found
+
+
+def _of_pyramid(work: PyramidWork) -> dict[str, Any]:
+    kernel = work.kernel
+    return {
+        "shape": list(work.blocking.shape),
+        "block_shape": list(work.blocking.block_shape),
+        "input": _layout(kernel.input),
+        **{f"output {n}": _layout(output) for n, output in enumerate(kernel.outputs)},
+        "steps": [list(step) for step in kernel.steps],
+        "method": kernel.method,
+        "casting": kernel.casting,
+    }
 
 
 def _layout(source: Source) -> dict[str, Any]:

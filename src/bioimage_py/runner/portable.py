@@ -17,6 +17,7 @@ from bioimage_py.runner.copy_work import CopyWork
 from bioimage_py.runner.function_work import BlockFunctionWork
 from bioimage_py.runner.item_work import ItemFunctionWork
 from bioimage_py.runner.pickled_function import store_function
+from bioimage_py.runner.pyramid_work import PyramidWork
 from bioimage_py.runner.reopening import load_work
 from bioimage_py.runner.run_folder import RunFolder
 from bioimage_py.runner.work import PortableWork
@@ -52,6 +53,8 @@ def store_work(work: PortableWork, folder: RunFolder) -> dict[str, Any]:
             "moving": _moving(kernel),
             **_blocks(work.blocking, work.group_shape, work.block_ids),
         }
+    if isinstance(work, PyramidWork):
+        return _pyramid(work)
     if isinstance(work, BlockFunctionWork):
         return {
             "kind": "function",
@@ -71,6 +74,22 @@ def store_work(work: PortableWork, folder: RunFolder) -> dict[str, Any]:
             "block_ids": work.block_ids.to_json(),
         }
     raise NotPortableError(f"{type(work).__name__} can be run locally only")
+
+
+def _pyramid(work: PyramidWork) -> dict[str, Any]:
+    kernel = work.kernel
+    return {
+        "kind": "pyramid",
+        "inputs": [_input(kernel.input)],
+        "outputs": [_output(output) for output in kernel.outputs],
+        "mask": None,
+        "steps": [list(step) for step in kernel.steps],
+        "method": kernel.method,
+        "tile_shape": list(kernel.tile_shape),
+        "casting": kernel.casting,
+        "moving": None if kernel.mover is None else _moving(kernel.mover),
+        **_blocks(work.blocking, work.blocking.block_shape, work.block_ids),
+    }
 
 
 def _moving(kernel: CopyKernel | MovingKernel) -> dict[str, Any] | None:

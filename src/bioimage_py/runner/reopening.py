@@ -51,6 +51,21 @@ def load_work(stored: dict[str, Any], folder: RunFolder, threads: int, cache_byt
             kernel if moving is None else kernel_for_road(kernel, **moving), blocking, group_shape, ids
         )
 
+    if kind == "pyramid":
+        from bioimage_py.kernels.pyramid_blocks import PyramidKernel, mover_for
+        from bioimage_py.runner.pyramid_work import PyramidWork
+
+        maker = PyramidKernel(
+            inputs[0],
+            tuple(outputs),
+            tuple(map(tuple, stored["steps"])),
+            stored["method"],
+            tuple(stored["tile_shape"]),
+            stored["casting"],
+            None if stored["moving"] is None else mover_for(inputs[0], outputs[0], **stored["moving"]),
+        )
+        return PyramidWork(maker, blocking, ids)
+
     from bioimage_py.runner.function_work import BlockFunctionWork
     from bioimage_py.runner.pickled_function import load_function
 

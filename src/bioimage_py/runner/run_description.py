@@ -21,10 +21,13 @@ def what_is_run(work: Mapping[str, Any]) -> str:
         return "a function over items"
     if work["kind"] == "composite":
         first, *others = work["parts"]
+        if first["kind"] == "pyramid":
+            # The parts after the first make what is left of the same image.
+            others = []
         return what_is_run(first) + (f", and {len(others)} more" if others else "")
     inputs = ", ".join(_place(spec) for spec in work["inputs"])
     outputs = ", ".join(_place(spec) for spec in work["outputs"])
-    verb = "copy" if work["kind"] == "copy" else "a function over"
+    verb = {"copy": "copy", "pyramid": "pyramid of"}.get(work["kind"], "a function over")
     return f"{verb} {inputs}" + (f" to {outputs}" if outputs else "")
 
 

@@ -1,0 +1,127 @@
+"""The kernel of a pyramid: read a block once, and write it at full size and reduced, as far as its levels go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from bioimage_py.geometry import Blocking, Box
+from bioimage_py.kernels.casting import cast
+from bioimage_py.kernels.copy_blocks import CopyKernel
+from bioimage_py.kernels.moving import MovingKernel
+from bioimage_py.kernels.moving_roads import kernel_for_road
+from bioimage_py.sources import AnyArray, Source
+from bioimage_py.wrapper.window_reduction import reduce_windows
+
+__all__ = ["PyramidKernel", "mover_for"]
+
+
+@dataclass(frozen=True)
+class PyramidKernel:
+    """Makes levels from what it reads: each is the reduction of the one before as that is stored.
+
+    Attributes
+    ----------
+    input
+        What is read: the input of the pyramid, or a level of it.
+    outputs
+        The levels that are written, largest first.
+    steps
+        For each of them, how many voxels of the one before become one, per axis; of the first, how many voxels of the input.
+    method
+        See `reduce_windows`.
+    tile_shape
+        In which pieces a block is read.
+    casting
+        See `cast`.
+    mover
+        Moves the encoded chunks of the input into the first level, where both encode them alike; None where they are encoded anew.
+    """
+
+    input: Source
+    outputs: tuple[Source, ...]
+    steps: tuple[tuple[int, ...], ...]
+    method: str
+    tile_shape: tuple[int, ...]
+    casting: str = "unsafe"
+    mover: MovingKernel | None = None
+
+    @property
+    def copies(self) -> bool:
+        """Whether the first level has the voxels of the input."""
+        return all(factor == 1 for factor in self.steps[0])
+
+    def make_box(self, box: Box) -> int:
+        """Make the part of each level that a box of the input gives; return the bytes written.
+
+        The box holds whole write units of each level, as far as the level goes.
+        """
+        levels = list(zip(self.outputs, self.steps, strict=True))
+        n_bytes = 0
+        if self.copies:
+            del levels[0]
+        if not levels:
+            for tile in self._tiles(box):
+                n_bytes += self._copied(tile)[1]
+            return n_bytes
+        (output, step), *coarser = levels
+        place = _reduced(box, step)
+        made = np.empty(place.shape, output.dtype)
+        for tile in self._tiles(box):
+            values, written = self._copied(tile)
+            n_bytes += written
+            made[_reduced(tile, step).relative_to(place.begin).view] = reduce_windows(values, step, self.method)
+        # One block of voxels less in memory while the coarser levels are written.
+        del values
+        n_bytes += _write(output, place, made)
+        for output, step in coarser:
+            place, made = _reduced(place, step), np.ascontiguousarray(reduce_windows(made, step, self.method))
+            n_bytes += _write(output, place, made)
+        return n_bytes
+
+    def _tiles(self, box: Box) -> Iterator[Box]:
+        """Yield the pieces of a box: of the input's whole grid, so that each is whole write units too."""
+        yield from Blocking(self.input.shape, self.tile_shape, roi=box)
+
+    def _copied(self, tile: Box) -> tuple[AnyArray, int]:
+        """Return the voxels of a tile as they are stored, and the bytes that writing them took."""
+        if self.mover is not None:
+            written = self.mover.copy_box(tile)
+            # Of a single level nobody asks for the voxels.
+            return (self.input.read(tile), written) if len(self.outputs) > 1 else (np.empty(0), written)
+        output = self.outputs[0]
+        values = cast(self.input.read(tile), output.dtype, self.casting, tile.begin)
+        return values, _write(output, tile, values) if self.copies else 0
+
+
+def mover_for(
+    input: Source, output: Source, road: str, *, verify_encoded: bool, output_is_new: bool
+) -> MovingKernel | None:
+    """Return what moves the encoded chunks of the input into the full-size level, None on the road `"recode"`.
+
+    Parameters
+    ----------
+    input, output
+        What is read, and the full-size level.
+    road, verify_encoded, output_is_new
+        As for `kernel_for_road`.
+    """
+    kernel = kernel_for_road(
+        CopyKernel(input, output), road, verify_encoded=verify_encoded, output_is_new=output_is_new
+    )
+    return kernel if isinstance(kernel, MovingKernel) else None
+
+
+def _write(output: Source, box: Box, values: AnyArray) -> int:
+    output.write(box, values)
+    return box.size * output.dtype.itemsize
+
+
+def _reduced(box: Box, step: tuple[int, ...]) -> Box:
+    """Return where a box lies when windows become voxels; it begins with a whole window."""
+    return Box(
+        tuple(b // f for b, f in zip(box.begin, step, strict=True)),
+        tuple(-(-e // f) for e, f in zip(box.end, step, strict=True)),
+    )

@@ -1,0 +1,258 @@
+"""`pyramid`: an image and all its smaller levels in one pass over the input."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy.typing as npt
+
+from bioimage_py.copy_request import check_progress
+from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
+from bioimage_py.geometry import IdSet
+from bioimage_py.kernels import Casting, PyramidKernel, mover_for
+from bioimage_py.planning import PyramidPlan
+from bioimage_py.pyramid_request import PyramidRequest
+from bioimage_py.runner import Journal, Progress, Resources, RunnerConfig, raise_failures
+from bioimage_py.runner.composite_work import CompositeWork
+from bioimage_py.runner.pyramid_work import PyramidWork
+from bioimage_py.runner.twins import run_twin
+from bioimage_py.sources import Codec, Source
+
+__all__ = ["pyramid", "pyramid_plan"]
+
+
+def pyramid(
+    input: Any,
+    output: Any = None,
+    *,
+    levels: int | None = None,
+    scale_factors: Sequence[int | Sequence[int]] | None = None,
+    method: str = "auto",
+    kind: str | None = None,
+    block_shape: Sequence[int] | None = None,
+    job_type: str = "local",
+    job_config: RunnerConfig | None = None,
+    num_workers: int = 1,
+    resume_from: str | os.PathLike[str] | None = None,
+    casting: Casting = "unsafe",
+    memory_limit: int | str | None = None,
+    verify_encoded: bool = False,
+    overwrite: bool = False,
+    dtype: npt.DTypeLike | None = None,
+    chunks: Sequence[int] | None = None,
+    shards: Sequence[int] | None = None,
+    codec: str | Mapping[str, Any] | Codec | None = None,
+    zarr_format: int = 3,
+    axes: Sequence[str] | None = None,
+    voxel_size: float | Sequence[float] | None = None,
+    units: str | Sequence[str | None] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> list[Source]:
+    """Write an image as an OME-Zarr with smaller and smaller levels of it, reading the input once.
+
+    Each level is the reduction of the one before as that is stored, so that the result does not depend on blocks, workers or
+    backend. A block of the input makes its part of as many levels as it holds whole chunks or shards of; what is left is made
+    from the last of these levels.
+
+    Parameters
+    ----------
+    input
+        An array, a handle, a path or URL, or any `Source`, wrappers included.
+    output
+        Path of the new image, `"out.ome.zarr"`, or `"out.ome.zarr/labels/cells"` for a label image in one.
+    levels
+        How many levels, the full-size one included. Default: until the volume fits one chunk.
+    scale_factors
+        For each level below the full-size one, how many voxels of the level before become one: one integer for all axes of
+        space, or one per axis, as in `[(1, 2, 2), (2, 2, 2)]`. Default: 2 on the axes whose voxels are shortest, up to the square
+        root of two longer included, so that anisotropic voxels become cubes. Channels and time are never reduced.
+    method
+        `"mean"`, `"median"`, `"mode"`, `"min"`, `"max"`, `"stride"`, as for `downsample`, or `"auto"`: mode for labels, mean for
+        images.
+    kind
+        `"labels"` or `"image"`, for `"auto"`. Default: what the input looks like; what is written below `labels/` is labels.
+    block_shape
+        Extent of a processing block in voxels of the input; whole chunks, or shards, of the output. Default: planned.
+    job_type, job_config, num_workers, resume_from
+        As for `copy`.
+    casting, memory_limit, verify_encoded, overwrite
+        As for `copy`.
+    dtype, chunks, shards, codec, zarr_format
+        How the levels look, see `create_output`. `zarr_format=2` makes an OME-Zarr 0.4, 3 a 0.5.
+    axes, voxel_size, units
+        Of the input, where its own metadata are wrong or silent; see `with_metadata`.
+    progress
+        Called with a `Progress` a few times a second and at the end.
+
+    Returns
+    -------
+    list of Source
+        The levels, full size first.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the arguments do not fit together, or there is no such pyramid; nothing has been written then.
+    OutputExistsError
+        If the image is there and `overwrite` is False.
+    RunnerError
+        If blocks failed; `failed_block_ids` lists them, and those that waited for them.
+
+    Warns
+    -----
+    BioimagePyWarning
+        If labels are averaged.
+
+    Notes
+    -----
+    There is no `mask` and there are no `block_ids`: a level that is not made from the whole of the one before it is wrong.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> out = tempfile.mkdtemp() + "/a.ome.zarr"
+    >>> image = np.zeros((16, 128, 128), "uint8")
+    >>> made = pyramid(image, out, chunks=(32, 32, 32), voxel_size=(2, 0.5, 0.5))
+    >>> [(level.shape, level.metadata.voxel_size) for level in made]
+    [((16, 128, 128), (2.0, 0.5, 0.5)), ((16, 64, 64), (2.0, 1.0, 1.0)), ((16, 32, 32), (2.0, 2.0, 2.0))]
+    """
+    check_progress(progress)
+    request = PyramidRequest.check(
+        input,
+        output,
+        {"levels": levels, "scale_factors": scale_factors, "method": method, "kind": kind},
+        {
+            "block_shape": block_shape,
+            "job_type": job_type,
+            "job_config": job_config,
+            "num_workers": num_workers,
+            "resume_from": resume_from,
+            "casting": casting,
+            "memory_limit": memory_limit,
+            "verify_encoded": verify_encoded,
+        },
+        {"dtype": dtype, "chunks": chunks, "shards": shards, "codec": codec, "zarr_format": zarr_format},
+        {"axes": axes, "voxel_size": voxel_size, "units": units},
+    )
+    made = request.target.open(request.coarser(), overwrite=overwrite, resume=resume_from is not None)
+    try:
+        _execute(request, made, progress)
+    except (InvalidArgumentError, MissingDependencyError):
+        # The backend refused the run: the same call, put right, is not to find an output in its way.
+        request.target.discard()
+        raise
+    return made
+
+
+def pyramid_plan(
+    input: Any,
+    output: Any = None,
+    *,
+    levels: int | None = None,
+    scale_factors: Sequence[int | Sequence[int]] | None = None,
+    method: str = "auto",
+    kind: str | None = None,
+    block_shape: Sequence[int] | None = None,
+    job_type: str = "local",
+    job_config: RunnerConfig | None = None,
+    num_workers: int = 1,
+    casting: Casting = "unsafe",
+    memory_limit: int | str | None = None,
+    dtype: npt.DTypeLike | None = None,
+    chunks: Sequence[int] | None = None,
+    shards: Sequence[int] | None = None,
+    codec: str | Mapping[str, Any] | Codec | None = None,
+    zarr_format: int = 3,
+    axes: Sequence[str] | None = None,
+    voxel_size: float | Sequence[float] | None = None,
+    units: str | Sequence[str | None] | None = None,
+) -> PyramidPlan:
+    """Return what `pyramid` would do with the same arguments; nothing is written and no voxel is read.
+
+    Returns
+    -------
+    PyramidPlan
+        Levels, blocks, what is read for what, memory; it prints well.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> found = pyramid_plan(np.zeros((256, 256, 256), "uint8"), "out.ome.zarr", chunks=(64, 64, 64))
+    >>> [level.shape for level in found.levels]
+    [(256, 256, 256), (128, 128, 128), (64, 64, 64)]
+    """
+    return PyramidRequest.check(
+        input,
+        output,
+        {"levels": levels, "scale_factors": scale_factors, "method": method, "kind": kind},
+        {
+            "block_shape": block_shape,
+            "job_type": job_type,
+            "job_config": job_config,
+            "num_workers": num_workers,
+            "resume_from": None,
+            "casting": casting,
+            "memory_limit": memory_limit,
+            "verify_encoded": False,
+        },
+        {"dtype": dtype, "chunks": chunks, "shards": shards, "codec": codec, "zarr_format": zarr_format},
+        {"axes": axes, "voxel_size": voxel_size, "units": units},
+        quiet=True,
+    ).plan
+
+
+def _execute(
+    request: PyramidRequest, made: Sequence[Source], progress: Callable[[Progress], None] | None
+) -> None:
+    planned = request.plan
+    if not planned.n_blocks:
+        if progress is not None:
+            progress(Journal(0).progress())
+        return
+    with ExitStack() as stack:
+        source = request.source
+        if request.runner.in_process:
+            source = stack.enter_context(run_twin(source, planned.threads, planned.cache_bytes))
+            made = [stack.enter_context(run_twin(level, planned.threads)) for level in made]
+        work = _work(request, source, made)
+        journal = request.runner.execute(
+            work,
+            planned.in_flight if request.runner.in_process else request.num_workers,
+            resources=Resources(planned.in_flight, planned.cache_bytes),
+            n_bytes=planned.bytes_out,
+            progress=progress,
+            resume_from=request.resume_from,
+        )
+    if journal.has_failures:
+        raise_failures(journal, work.block_ids, f"pyramid of {request.source.name}")
+
+
+def _work(request: PyramidRequest, source: Source, made: Sequence[Source]) -> CompositeWork:
+    parts = []
+    for part in request.plan.parts:
+        outputs = tuple(made[level.number] for level in part.levels)
+        mover = None
+        if part.reads is None:
+            mover = mover_for(
+                source,
+                outputs[0],
+                request.road,
+                verify_encoded=request.verify_encoded,
+                output_is_new=request.resume_from is None,
+            )
+        kernel = PyramidKernel(
+            source if part.reads is None else made[part.reads],
+            outputs,
+            part.steps,
+            request.method,
+            part.tile_shape,
+            request.casting,
+            mover,
+        )
+        blocking = part.blocking
+        parts.append(PyramidWork(kernel, blocking, IdSet.from_range(blocking.n_blocks)))
+    return CompositeWork(tuple(parts), tuple((n,) for n in range(len(parts))))
