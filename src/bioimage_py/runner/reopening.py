@@ -32,7 +32,7 @@ def load_work(stored: dict[str, Any], folder: RunFolder, threads: int, cache_byt
         from bioimage_py.runner.composite_work import CompositeWork
 
         parts = _load_parts(stored["parts"], folder, threads, cache_bytes)
-        return CompositeWork(parts, tuple(tuple(wave) for wave in stored["waves"]))  # type: ignore[arg-type]
+        return CompositeWork(parts, tuple(tuple(wave) for wave in stored["waves"]))
 
     from bioimage_py.sources import from_spec
 

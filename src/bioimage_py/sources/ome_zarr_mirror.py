@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Self
@@ -33,25 +33,24 @@ __all__ = ["Mirror", "MirroredLevel", "extents_for", "mirror_ome_zarr"]
 
 @dataclass(frozen=True)
 class MirroredLevel:
-    """An array of the new OME-Zarr, and that which it is a copy of.
+    """An array of the new OME-Zarr.
 
     Attributes
     ----------
-    source_key, key
-        Of both, in their containers.
-    image
-        Key of its image, or label image, below the group; empty for the group itself.
+    key
+        In its container.
     spec
-        How the new one looks.
+        How it looks.
     making
-        How TensorStore makes it, and what its attributes are.
+        How TensorStore makes it.
+    attributes
+        Its own, beyond what the group says.
     """
 
-    source_key: str
     key: str
-    image: str
     spec: ArraySpec
-    making: tuple[dict[str, Any], dict[str, Any]]
+    making: dict[str, Any]
+    attributes: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -101,45 +100,46 @@ class Mirror:
             )
         return cls(tree, group, wanted)
 
-    def levels(self, opened: Callable[[str], Source], given: Mapping[str, Any]) -> Iterable[MirroredLevel]:
-        """Yield the arrays to be made, image by image, each full size first and with its labels after it.
+    def arrays(self) -> Iterator[tuple[OmeZarrImage, OmeZarrImage, str, str]]:
+        """Yield what is copied: an image, it or a label image of it, a level's key, and its key in the new container.
+
+        They come image by image, of each the levels, full size first, then those of its labels.
+        """
+        for image in self.tree.images:
+            for one in (image, *(image.labels if self.group.key is None else ())):
+                for level in one.levels:
+                    yield image, one, level, joined_key(self.group.key, self.tree.below(level))
+
+    def level(
+        self, source: Source, full: Source, keys: tuple[str, str], given: Mapping[str, Any]
+    ) -> MirroredLevel:
+        """Return how an array is made that is like one of the input, unless the user or the version of Zarr wants it otherwise.
 
         Parameters
         ----------
-        opened
-            Opens an array of the input by its key.
+        source
+            The array, opened.
+        full
+            The full-size array of its image.
+        keys
+            Of the array, and of the new one in its container.
         given
-            `chunks`, `shards` and `codec`, None or missing for those of the input. Extents are one per axis of the images;
+            `chunks`, `shards` and `codec`, None or missing for those of the input. Extents are one per axis of the image;
             labels take those of their axes.
         """
-        for image in self.tree.images:
-            full = opened(image.levels[0])
-            if self.group.key is not None:
-                self.group.check_dtype(full.dtype)
-            for one in (image, *self._labels(image)):
-                for level in one.levels:
-                    source = full if level == image.levels[0] else opened(level)
-                    yield self._level(one, level, source, _for_axes_of(source, full, given))
-
-    def _labels(self, image: OmeZarrImage) -> tuple[OmeZarrImage, ...]:
-        return image.labels if self.group.key is None else ()
-
-    def _level(
-        self, image: OmeZarrImage, level: str, source: Source, given: Mapping[str, Any]
-    ) -> MirroredLevel:
-        """Return a level like one that is there: stored alike, unless the user or the version of Zarr wants it otherwise."""
-        node = read_node(self.tree.root.child(level))
+        self.group.check_dtype(source.dtype)
+        said = _for_axes_of(source, full, given)
+        node = read_node(self.tree.root.child(keys[0]))
         assert node is not None
         assert node.array is not None
-        options = _following(source, self.zarr_format, given)
         spec = plan_output(
             "unnamed.zarr",
             like=source,
             zarr_format=self.zarr_format,
             encoding=encoding_of(source),
-            **options,
+            **_following(source, self.zarr_format, said),
         ).spec
-        alike = zarr_format_of(node) == self.zarr_format and not any(v is not None for v in given.values())
+        alike = zarr_format_of(node) == self.zarr_format and not any(v is not None for v in said.values())
         inside = ("attributes", "consolidated_metadata")
         stored = {name: value for name, value in node.array.items() if name not in inside} if alike else None
         attributes = {
@@ -147,9 +147,7 @@ class Mirror:
             for name, value in node.attributes.items()
             if name != "_ARRAY_DIMENSIONS" or self.zarr_format == 2
         }
-        making = described_level(NewLevel("", spec, stored, attributes))
-        key = joined_key(self.group.key, self.tree.below(level))
-        return MirroredLevel(level, key, self.tree.below(image.key), spec, making)
+        return MirroredLevel(keys[1], spec, *described_level(NewLevel("", spec, stored, attributes)))
 
     def attributes(self) -> dict[str, dict[str, Any]]:
         """Return the attributes of the new groups, by their keys below the new image, in the words of its version."""
@@ -182,7 +180,7 @@ class Mirror:
         with ExitStack() as rooms:
             for level in levels:
                 room = rooms.enter_context(room_for_array(root, level.key, overwrite, rules))
-                described, own = level.making
+                described, own = level.making, level.attributes
                 if self.zarr_format == 3 and own:
                     described = {**described, "metadata": {**described["metadata"], "attributes": own}}
                 make_array(described, room, overwrite=overwrite)
@@ -305,9 +303,16 @@ def mirror_ome_zarr(
     def opened(key: str) -> Source:
         return open_source(image.path, key, **image.options)
 
-    levels = list(mirror.levels(opened, new_array))
+    keys = list(mirror.arrays())
+    sources = [opened(level) for _, _, level, _ in keys]
+    full = {level: source for (_, _, level, _), source in zip(keys, sources, strict=True)}
+    levels = [
+        mirror.level(source, full[of.levels[0]], (level, key), new_array)
+        for (of, _, level, key), source in zip(keys, sources, strict=True)
+    ]
     mirror.make(levels, overwrite=overwrite)
-    return [(opened(level.source_key), zarr.open_path(group.path, level.key, "r+")) for level in levels]
+    made = [zarr.open_path(group.path, level.key, "r+") for level in levels]
+    return list(zip(sources, made, strict=True))
 
 
 def _format_of(tree: OmeZarrTree) -> int:
