@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy.typing as npt
 
+from bioimage_py.copy_image import find_image_copy
 from bioimage_py.copy_request import CopyRequest, check_progress
 from bioimage_py.copy_target import Target, find_target
 from bioimage_py.errors import InvalidArgumentError, MissingDependencyError, RunInterrupted
 from bioimage_py.geometry import Box, IdSet
 from bioimage_py.kernels import Casting, CopyKernel, MovingKernel, kernel_for_road
-from bioimage_py.planning import CopyPlan
+from bioimage_py.planning import CopyPlan, ImagePlan
 from bioimage_py.runner import Journal, Progress, Resources, RunnerConfig, raise_failures
 from bioimage_py.runner.copy_work import CopyWork
 from bioimage_py.runner.run_account import RunAccount, account_of_run, log_account
@@ -47,7 +48,7 @@ def copy(
     chunks: Sequence[int] | None = None,
     shards: Sequence[int] | None = None,
     codec: str | Mapping[str, Any] | Codec | None = None,
-    zarr_format: int = 3,
+    zarr_format: int | None = None,
     axes: Sequence[str] | None = None,
     voxel_size: float | Sequence[float] | None = None,
     units: str | Sequence[str | None] | None = None,
@@ -121,6 +122,33 @@ def copy(
     True
     """
     check_progress(progress)
+    whole = find_image_copy(
+        input,
+        output,
+        {
+            "block_shape": block_shape,
+            "job_type": job_type,
+            "job_config": job_config,
+            "num_workers": num_workers,
+            "mask": mask,
+            "block_ids": block_ids,
+            "resume_from": resume_from,
+            "casting": casting,
+            "memory_limit": memory_limit,
+            "verify_encoded": verify_encoded,
+            "overwrite": overwrite,
+            "dtype": dtype,
+            "chunks": chunks,
+            "shards": shards,
+            "codec": codec,
+            "zarr_format": zarr_format,
+            "axes": axes,
+            "voxel_size": voxel_size,
+            "units": units,
+        },
+    )
+    if whole is not None:
+        return whole.run(overwrite=overwrite, progress=progress)
     request = CopyRequest.check(
         input,
         output,
@@ -140,7 +168,7 @@ def copy(
         "chunks": chunks,
         "shards": shards,
         "codec": codec,
-        "zarr_format": zarr_format,
+        "zarr_format": 3 if zarr_format is None else zarr_format,
     }
     target = find_target(
         output, request.source, new_array, keep_values=mask is not None or block_ids is not None
@@ -176,12 +204,12 @@ def plan(
     chunks: Sequence[int] | None = None,
     shards: Sequence[int] | None = None,
     codec: str | Mapping[str, Any] | Codec | None = None,
-    zarr_format: int = 3,
+    zarr_format: int | None = None,
     axes: Sequence[str] | None = None,
     voxel_size: float | Sequence[float] | None = None,
     units: str | Sequence[str | None] | None = None,
     progress: Callable[[Progress], None] | None = None,
-) -> CopyPlan:
+) -> CopyPlan | ImagePlan:
     """Return what `copy` would do with the same arguments; nothing is written and no voxel is read.
 
     Parameters
@@ -202,7 +230,34 @@ def plan(
     >>> plan(np.zeros((64, 64, 64), "uint8"), block_shape=(32, 32, 32)).n_blocks
     8
     """
-    del overwrite, progress
+    del progress
+    whole = find_image_copy(
+        input,
+        output,
+        {
+            "block_shape": block_shape,
+            "job_type": job_type,
+            "job_config": job_config,
+            "num_workers": num_workers,
+            "mask": mask,
+            "block_ids": block_ids,
+            "resume_from": resume_from,
+            "casting": casting,
+            "memory_limit": memory_limit,
+            "verify_encoded": verify_encoded,
+            "overwrite": overwrite,
+            "dtype": dtype,
+            "chunks": chunks,
+            "shards": shards,
+            "codec": codec,
+            "zarr_format": zarr_format,
+            "axes": axes,
+            "voxel_size": voxel_size,
+            "units": units,
+        },
+    )
+    if whole is not None:
+        return whole.plan
     request = CopyRequest.check(
         input,
         output,
@@ -222,7 +277,7 @@ def plan(
         "chunks": chunks,
         "shards": shards,
         "codec": codec,
-        "zarr_format": zarr_format,
+        "zarr_format": 3 if zarr_format is None else zarr_format,
     }
     target = find_target(output, request.source, new_array, keep_values=False)
     request.check_apart(target, same_mask=mask is output and not isinstance(output, (str, os.PathLike)))

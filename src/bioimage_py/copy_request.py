@@ -18,7 +18,7 @@ from bioimage_py.runner import Runner, RunnerConfig, check_num_workers, get_runn
 from bioimage_py.sources import Source
 from bioimage_py.sources.encoding_match import EncodingMatch
 
-__all__ = ["CopyRequest", "check_progress"]
+__all__ = ["CopyRequest", "check_progress", "checked_runner"]
 
 _DISTRIBUTED = ("subprocess", "slurm", "dask")
 
@@ -29,6 +29,21 @@ def check_progress(progress: object) -> None:
         raise InvalidArgumentError(
             f"progress must be a function that takes a Progress, got {type(progress).__name__} {progress!r}"
         )
+
+
+def checked_runner(
+    job_type: str,
+    job_config: RunnerConfig | None,
+    num_workers: int,
+    block_ids: Sequence[int] | None,
+    resume_from: str | os.PathLike[str] | None,
+    memory_limit: int | str | None,
+) -> tuple[Runner, int | None]:
+    """Return the backend of a copy and its memory limit in bytes, or raise InvalidArgumentError."""
+    check_num_workers(num_workers)
+    runner = get_runner(job_type, job_config)
+    runner.check_resume(resume_from, block_ids)
+    return runner, runner.config.memory_limit_bytes if memory_limit is None else parse_bytes(memory_limit)
 
 
 @dataclass(frozen=True)
@@ -72,15 +87,14 @@ class CopyRequest:
         said: Mapping[str, Any],
     ) -> CopyRequest:
         """Take the arguments of `copy`, or raise InvalidArgumentError that says what is wrong with them."""
-        check_num_workers(num_workers)
         if output is None and job_type in _DISTRIBUTED:
             raise InvalidArgumentError(
                 f"job_type {job_type!r} needs a writable, file-backed output such as a Zarr or N5 path: other processes cannot "
                 "write into an array of this one"
             )
-        runner = get_runner(job_type, job_config)
-        runner.check_resume(resume_from, block_ids)
-        limit = runner.config.memory_limit_bytes if memory_limit is None else parse_bytes(memory_limit)
+        runner, limit = checked_runner(
+            job_type, job_config, num_workers, block_ids, resume_from, memory_limit
+        )
         source, masked = find_input(input, mask, output, said)
         shape = None if block_shape is None else check_block_shape(block_shape, source.shape)  # type: ignore[arg-type]
         folder = None if resume_from is None else os.fspath(resume_from)
@@ -100,8 +114,11 @@ class CopyRequest:
         if self.mask is not None and not same_mask:
             target.check_mask_apart(self.mask)
 
-    def plan(self, output: Target, casting: str, *, quiet: bool = False) -> CopyPlan:
-        """Plan the copy into a target; warn where the target's dtype cannot hold the input's values."""
+    def plan(self, output: Target, casting: str, *, quiet: bool = False, in_pieces: bool = False) -> CopyPlan:
+        """Plan the copy into a target; warn where the target's dtype cannot hold the input's values.
+
+        With `in_pieces` it goes block by block, also where the whole array would fit.
+        """
         target = output.layout
         check_casting(casting, self.source.dtype, target.dtype)
         if casting == "unsafe" and not quiet and not can_hold(self.source.dtype, target.dtype):
@@ -119,7 +136,8 @@ class CopyRequest:
             memory_limit=self.memory_limit,
             num_workers=self.num_workers if self.runner.in_process else self.runner.config.threads_per_worker,
             block_ids=ids,
-            direct=self.runner.in_process
+            direct=not in_pieces
+            and self.runner.in_process
             and self.runner.config.tmp_root is None
             and not self.runner.config.durable
             and self.resume_from is None

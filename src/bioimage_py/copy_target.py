@@ -23,9 +23,9 @@ from bioimage_py.sources.encoding import ChunkEncoding, UnknownEncoding, planned
 from bioimage_py.sources.identity import file_identity, leaves, same_voxels
 from bioimage_py.sources.location import Location, is_url
 
-__all__ = ["Target", "find_target"]
+__all__ = ["METADATA_FILES", "Target", "find_target", "first_missing", "place_parts"]
 
-_METADATA_FILES = frozenset({"zarr.json", ".zarray", ".zattrs", ".zgroup", "attributes.json", "info"})
+METADATA_FILES = frozenset({"zarr.json", ".zarray", ".zattrs", ".zgroup", "attributes.json", "info"})
 
 
 class Target(ABC):
@@ -181,7 +181,7 @@ class NewPathTarget(Target):
             path, key, *_ = self._planned.location
             sink = open_source(path, key, mode="r+")
         else:
-            before = _first_missing(self._planned.location)
+            before = first_missing(self._planned.location)
             sink = self._planned.create(overwrite=overwrite)
             self._made = before
         return sink, sink
@@ -193,7 +193,7 @@ class NewPathTarget(Target):
             above = (key or "").rpartition("/")[0]
             keys = [key, *(f"{above}/{level.path}".lstrip("/") for level in coarser)]
             return [open_source(path, level_key, mode="r+") for level_key in keys]
-        before = _first_missing(self._planned.location)
+        before = first_missing(self._planned.location)
         levels = self._planned.create_levels(coarser, overwrite=overwrite)
         self._made = before
         return levels
@@ -202,7 +202,7 @@ class NewPathTarget(Target):
         """Remove the folders that were made for the array, as long as they hold metadata only."""
         if self._made is None or not self._made.is_dir():
             return
-        if all(path.is_dir() or path.name in _METADATA_FILES for path in self._made.rglob("*")):
+        if all(path.is_dir() or path.name in METADATA_FILES for path in self._made.rglob("*")):
             shutil.rmtree(self._made)
 
     def check_shared(self, job_type: str) -> None:
@@ -219,14 +219,14 @@ class NewPathTarget(Target):
 
     def _check(self, source: Source, role: str) -> None:
         path, key, _ = self._planned.location
-        target, shown = _place(path, key), self._planned.name
+        target, shown = place_parts(path, key), self._planned.name
         ours = {file_identity(path, key), file_identity(path, key, key_is_folder=True)}
         for leaf in leaves(source):
             if ours & leaf.identities():
                 raise _same(leaf, shown, role)
             if not isinstance(leaf, FileSource):
                 continue
-            stored = _place(leaf.path, None if leaf.kind == "stack" else leaf.key)
+            stored = place_parts(leaf.path, None if leaf.kind == "stack" else leaf.key)
             if stored == target:
                 raise _same(leaf, shown, role)
             if target[: len(stored)] == stored:
@@ -240,7 +240,7 @@ class NewPathTarget(Target):
                 )
 
 
-def _first_missing(location: Location) -> Path | None:
+def first_missing(location: Location) -> Path | None:
     """Return the topmost folder on the way to an array that is not there yet; None if all are, or behind a URL."""
     if is_url(location.path):
         return None
@@ -257,7 +257,7 @@ def _same(leaf: Source, shown: str, role: str) -> InvalidArgumentError:
     )
 
 
-def _place(path: str, key: str | None) -> tuple[str, ...]:
+def place_parts(path: str, key: str | None) -> tuple[str, ...]:
     """Return where an array is, part by part from the root, links followed."""
     if is_url(path):
         url = urlsplit(path)

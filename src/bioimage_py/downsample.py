@@ -46,7 +46,7 @@ def downsample(
     chunks: Sequence[int] | None = None,
     shards: Sequence[int] | None = None,
     codec: str | Mapping[str, Any] | Codec | None = None,
-    zarr_format: int = 3,
+    zarr_format: int | None = None,
     axes: Sequence[str] | None = None,
     voxel_size: float | Sequence[float] | None = None,
     units: str | Sequence[str | None] | None = None,

@@ -25,7 +25,8 @@ from bioimage_py.sources import Source, create_output, open_source, with_metadat
 from bioimage_py.sources.creating import wanted_order
 from bioimage_py.sources.memory import NumpySource
 from bioimage_py.sources.ome_zarr_creating import create_ome_zarr
-from bioimage_py.sources.ome_zarr_listing import list_ome_zarr, mirror_ome_zarr
+from bioimage_py.sources.ome_zarr_listing import list_ome_zarr
+from bioimage_py.sources.ome_zarr_mirror import mirror_ome_zarr
 from bioimage_py.wrapper import TransposeSource
 from tests.sources import ome_groups
 from tests.sources.contract import textured
@@ -258,7 +259,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def fail(*args: Any, **options: Any) -> None:
         raise OSError("no")
 
-    monkeypatch.setattr(ome_zarr_writing, "_write_attributes", fail)
+    monkeypatch.setattr(ome_zarr_writing, "write_attributes", fail)
     with pytest.raises(OSError, match="no"):
         create_ome_zarr(tmp_path / "out.ome.zarr", shape=(8, 8), dtype="u1", levels=[(2, 2)])
     assert not list(tmp_path.iterdir())

@@ -9,7 +9,7 @@ from typing import Any
 from bioimage_py.cli.arrays import open_existing_output, output_path
 from bioimage_py.cli.failure import PROGRAM, UsageError
 from bioimage_py.cli.values import for_axes
-from bioimage_py.planning import CopyPlan
+from bioimage_py.planning import CopyPlan, ImagePlan
 from bioimage_py.sources import Source
 
 __all__ = ["check_output_options", "plan_output_of", "prepared_output"]
@@ -36,7 +36,7 @@ def prepared_output(
 
 def plan_output_of(
     args: argparse.Namespace, source: Source, options: dict[str, Any], stack: ExitStack
-) -> CopyPlan:
+) -> CopyPlan | ImagePlan:
     """Return the plan of a copy; nothing is made."""
     from bioimage_py.copy import plan
 

@@ -72,7 +72,9 @@ class PyramidKernel:
         for tile in self._tiles(box):
             values, written = self._copied(tile)
             n_bytes += written
-            made[_reduced(tile, step).relative_to(place.begin).view] = reduce_windows(values, step, self.method)
+            made[_reduced(tile, step).relative_to(place.begin).view] = reduce_windows(
+                values, step, self.method
+            )
         # One block of voxels less in memory while the coarser levels are written.
         del values
         n_bytes += _write(output, place, made)

@@ -3,6 +3,7 @@
 from bioimage_py.planning.block_shape import choose_block_shape, read_amplification
 from bioimage_py.planning.byte_size import default_memory_limit, format_bytes, parse_bytes
 from bioimage_py.planning.copy_plan import CopyPlan, PlanOptions, checked_blocks, plan_copy
+from bioimage_py.planning.image_plan import ImagePlan, PlannedArray
 from bioimage_py.planning.layout import ArrayLayout
 from bioimage_py.planning.memory import MemoryModel
 from bioimage_py.planning.pyramid_levels import PyramidLevel, choose_levels
@@ -12,8 +13,10 @@ from bioimage_py.planning.road import choose_road
 __all__ = [
     "ArrayLayout",
     "CopyPlan",
+    "ImagePlan",
     "MemoryModel",
     "PlanOptions",
+    "PlannedArray",
     "PyramidLevel",
     "PyramidPlan",
     "checked_blocks",

@@ -7,7 +7,7 @@ can be written from one read. What is left to make then is made by another part,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from bioimage_py.geometry import Blocking

@@ -142,9 +142,7 @@ def _listed(scale_factors: Any, count: int | None) -> list[Any]:
     return list(scale_factors)
 
 
-def _given_step(
-    given: Any, above: PyramidLevel, axes: Sequence[str], space: list[bool]
-) -> tuple[int, ...]:
+def _given_step(given: Any, above: PyramidLevel, axes: Sequence[str], space: list[bool]) -> tuple[int, ...]:
     if not isinstance(given, (list, tuple)):
         given = tuple(given if spatial else 1 for spatial in space)
     try:

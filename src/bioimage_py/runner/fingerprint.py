@@ -7,6 +7,7 @@ from typing import Any
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.runner.composite_work import CompositeWork
 from bioimage_py.runner.copy_work import CopyWork
+from bioimage_py.runner.deferred_work import DeferredWork
 from bioimage_py.runner.function_work import BlockFunctionWork
 from bioimage_py.runner.pyramid_work import PyramidWork
 from bioimage_py.sources import Source
@@ -16,6 +17,8 @@ __all__ = ["check_fingerprint", "fingerprint_of"]
 
 def fingerprint_of(work: Any) -> dict[str, Any]:
     """Return everything of a call that must not change: sources as they are stored now, and parameters."""
+    if isinstance(work, DeferredWork):
+        return fingerprint_of(work.open())
     found: dict[str, Any] = {"kind": type(work).__name__}
     if isinstance(work, CompositeWork):
         found["waves"] = [list(wave) for wave in work.waves]

@@ -14,6 +14,7 @@ from bioimage_py.geometry import Blocking, Box, IdSet
 from bioimage_py.kernels import CopyKernel, MovingKernel
 from bioimage_py.runner.composite_work import CompositeWork
 from bioimage_py.runner.copy_work import CopyWork
+from bioimage_py.runner.deferred_work import DeferredWork
 from bioimage_py.runner.function_work import BlockFunctionWork
 from bioimage_py.runner.item_work import ItemFunctionWork
 from bioimage_py.runner.pickled_function import store_function
@@ -35,6 +36,8 @@ def store_work(work: PortableWork, folder: RunFolder) -> dict[str, Any]:
     NotPortableError
         If an input, an output, the mask or the function exists in this process only.
     """
+    if isinstance(work, DeferredWork):
+        return store_work(work.open(), folder)
     if isinstance(work, CompositeWork):
         return {
             "kind": "composite",

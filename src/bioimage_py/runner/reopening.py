@@ -6,11 +6,13 @@ to import numpy alone takes longer than many a task.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bioimage_py.geometry import IdSet
 
 if TYPE_CHECKING:
+    from bioimage_py.geometry import Blocking
     from bioimage_py.runner.run_folder import RunFolder
     from bioimage_py.runner.work import PortableWork
 
@@ -29,17 +31,15 @@ def load_work(stored: dict[str, Any], folder: RunFolder, threads: int, cache_byt
     if kind == "composite":
         from bioimage_py.runner.composite_work import CompositeWork
 
-        parts = tuple(load_work(part, folder, threads, cache_bytes) for part in stored["parts"])
-        return CompositeWork(parts, tuple(tuple(wave) for wave in stored["waves"]))  # type: ignore[arg-type]
+        parts = _load_parts(stored["parts"], folder, threads, cache_bytes)
+        return CompositeWork(parts, tuple(tuple(wave) for wave in stored["waves"]))
 
-    from bioimage_py.geometry import Blocking, Box
     from bioimage_py.sources import from_spec
 
     inputs = [from_spec(spec).for_run(threads, cache_bytes) for spec in stored["inputs"]]
     outputs = [from_spec(spec).for_run(threads, 0) for spec in stored["outputs"]]
     mask = None if stored["mask"] is None else from_spec(stored["mask"]).for_run(threads, 0)
-    roi = None if stored["roi"] is None else Box(tuple(stored["roi"][0]), tuple(stored["roi"][1]))
-    blocking = Blocking(tuple(stored["shape"]), tuple(stored["block_shape"]), roi=roi)
+    blocking = _blocking(stored)
     group_shape = tuple(stored["group_shape"])
     if kind == "copy":
         from bioimage_py.kernels import CopyKernel, kernel_for_road
@@ -73,3 +73,31 @@ def load_work(stored: dict[str, Any], folder: RunFolder, threads: int, cache_byt
     function = load_function(stored["function_check"], folder)
     keep = stored["keep_results"]
     return BlockFunctionWork(function, inputs, outputs, mask, blocking, group_shape, halo, ids, keep)
+
+
+def _load_parts(
+    stored: list[dict[str, Any]], folder: RunFolder, threads: int, cache_bytes: int
+) -> tuple[Any, ...]:
+    """Make the parts of a run again: where they are many, each when its first block is due."""
+    from bioimage_py.runner.deferred_work import MOST_OPEN, DeferredWork, WorkShelf
+
+    if len(stored) <= MOST_OPEN or any(part["kind"] != "copy" for part in stored):
+        return tuple(load_work(part, folder, threads, cache_bytes) for part in stored)
+    shelf = WorkShelf()
+    return tuple(
+        DeferredWork(
+            _blocking(part),
+            tuple(part["group_shape"]),
+            IdSet.from_json(part["block_ids"]),
+            partial(load_work, part, folder, threads, cache_bytes),
+            shelf,
+        )
+        for part in stored
+    )
+
+
+def _blocking(stored: dict[str, Any]) -> Blocking:
+    from bioimage_py.geometry import Blocking, Box
+
+    roi = None if stored["roi"] is None else Box(tuple(stored["roi"][0]), tuple(stored["roi"][1]))
+    return Blocking(tuple(stored["shape"]), tuple(stored["block_shape"]), roi=roi)

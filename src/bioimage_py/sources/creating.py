@@ -23,7 +23,7 @@ from bioimage_py.sources.new_grids import checked_extents, new_grids
 from bioimage_py.sources.opening import as_source
 from bioimage_py.sources.registry import FAMILIES, family_module
 
-__all__ = ["PlannedOutput", "create_output", "plan_output", "wanted_order"]
+__all__ = ["PlannedOutput", "checked_overwrite", "create_output", "plan_output", "wanted_order"]
 
 _FILLED_WITH_ZERO = ("n5", "precomputed")
 
@@ -60,7 +60,9 @@ class PlannedOutput(NamedTuple):
         module = family_module(self.kind, "create")
         return cast(
             "Source",
-            module.create(self.location.path, self.location.key, self.spec, overwrite=_flag(overwrite)),
+            module.create(
+                self.location.path, self.location.key, self.spec, overwrite=checked_overwrite(overwrite)
+            ),
         )
 
     def create_levels(self, coarser: Sequence[Level], *, overwrite: bool) -> list[Source]:
@@ -69,10 +71,11 @@ class PlannedOutput(NamedTuple):
 
         group = ImageGroup(self.location.path, self.image_key or None)
         full = Level(FULL_SIZE, (1.0,) * len(self.spec.shape))
-        return make_image(group, self.spec, [full, *coarser], overwrite=_flag(overwrite))
+        return make_image(group, self.spec, [full, *coarser], overwrite=checked_overwrite(overwrite))
 
 
-def _flag(overwrite: Any) -> bool:
+def checked_overwrite(overwrite: Any) -> bool:
+    """Return it, or raise InvalidArgumentError if it is no truth value."""
     if not isinstance(overwrite, (bool, np.bool_)):
         # What is not empty counts as true, "no" as well, and what is removed is gone.
         raise InvalidArgumentError(f"overwrite must be True or False, got {overwrite!r}")

@@ -93,12 +93,16 @@ def _with_own(metadata: ImageMetadata, own: Mapping[str, Any]) -> ImageMetadata:
 
 def image_paths(folder: StoreFolder, attributes: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the keys of what a group lists besides arrays: images of a container, wells of a plate, fields, labels."""
+    wells = well_paths(attributes)
+    if wells:
+        # A plate may be numbered by bioformats2raw besides.
+        return tuple(wells)
     if is_collection(attributes):
         listed = series_of(group_attributes(folder.child("OME")))
         return tuple(listed or _numbered(folder))
     if folder.path.rstrip("/").rpartition("/")[2] == "labels":
         return tuple(label_names(attributes))
-    return tuple(well_paths(attributes))
+    return ()
 
 
 def _numbered(folder: StoreFolder) -> Iterator[str]:

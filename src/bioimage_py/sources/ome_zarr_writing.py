@@ -24,7 +24,15 @@ from bioimage_py.sources.ome_zarr import group_attributes, level_paths
 from bioimage_py.sources.store_room import StoreRules, make_array, room_for_array, try_out
 from bioimage_py.sources.zarr_metadata import array_metadata, group_files, image_metadata, read_node
 
-__all__ = ["NewLevel", "level_spec", "make_arrays", "make_image"]
+__all__ = [
+    "NewLevel",
+    "described_level",
+    "level_spec",
+    "make_arrays",
+    "make_image",
+    "register_label",
+    "write_attributes",
+]
 
 _log = logging.getLogger(__name__)
 _GROUP_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata", ".DS_Store")
@@ -136,7 +144,7 @@ def make_arrays(
     zarr_format = arrays[0].spec.zarr_format
     root = StoreFolder.at(group.path)
     folder = root.child(group.key)
-    making = [(level.path, *_described(level)) for level in arrays]
+    making = [(level.path, *described_level(level)) for level in arrays]
     old = _replaced_levels(folder, overwrite, [level.path for level in arrays])
     rules = StoreRules("Zarr", read_node, zarr.OWN_ENTRY, group_files(zarr_format))
     with ExitStack() as rooms:
@@ -148,14 +156,14 @@ def make_arrays(
             if zarr_format == 2 and own:
                 room.write_json(".zattrs", own)
         if group.key is not None:
-            _register_label(root.child("labels"), group.name, zarr_format)
-        _write_attributes(folder, attributes, zarr_format, fresh=bool(old))
+            register_label(root.child("labels"), group.name, zarr_format)
+        write_attributes(folder, attributes, zarr_format, fresh=bool(old))
     made = [level.path for level in arrays]
     _remove_levels(folder, [path for path in old if path not in made])
     return [zarr.open_path(group.path, group.level_key(path), "r+") for path in made]
 
 
-def _described(level: NewLevel) -> tuple[dict[str, Any], dict[str, Any]]:
+def described_level(level: NewLevel) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return an array as TensorStore takes it, and its attributes: what the group says is not said twice."""
     spec = level.spec
     driver = "zarr3" if spec.zarr_format == 3 else "zarr"
@@ -207,7 +215,7 @@ def _remove_levels(folder: StoreFolder, paths: Sequence[str]) -> None:
             shutil.rmtree(level.path)
 
 
-def _register_label(labels: StoreFolder, name: str, zarr_format: int) -> None:
+def register_label(labels: StoreFolder, name: str, zarr_format: int) -> None:
     """List a label image in the group `labels`, as viewers find it only there."""
     attributes = group_attributes(labels)
     names = label_names(attributes)
@@ -217,10 +225,10 @@ def _register_label(labels: StoreFolder, name: str, zarr_format: int) -> None:
     if zarr_format == 3:
         known = ome_of(attributes) if "ome" in attributes else {}
         listed = {"ome": {**known, "version": VERSIONS[3], **listed}}
-    _write_attributes(labels, listed, zarr_format, fresh=False)
+    write_attributes(labels, listed, zarr_format, fresh=False)
 
 
-def _write_attributes(
+def write_attributes(
     folder: StoreFolder, attributes: Mapping[str, Any], zarr_format: int, *, fresh: bool
 ) -> None:
     """Write attributes of a group; those that are there and are no image's stay, unless the image is a fresh one."""

@@ -1,0 +1,191 @@
+"""An OME-Zarr that is copied whole: all levels and labels of an image, or of all images of a container, in one run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from bioimage_py.copy_image_input import check_present, is_image_copy, warn_of_rest, what_is_copied
+from bioimage_py.copy_image_target import NewLevelTarget, check_apart, discard, is_there, opened_pairs
+from bioimage_py.copy_request import CopyRequest, checked_runner
+from bioimage_py.copy_target import first_missing
+from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
+from bioimage_py.geometry import IdSet, check_block_shape
+from bioimage_py.kernels import CopyKernel, kernel_for_road
+from bioimage_py.planning import CopyPlan, ImagePlan, PlannedArray
+from bioimage_py.runner import Journal, Progress, Resources, Runner, ids_from, raise_failures
+from bioimage_py.runner.composite_work import CompositeWork
+from bioimage_py.runner.copy_work import CopyWork
+from bioimage_py.runner.deferred_work import DeferredWork, WorkShelf
+from bioimage_py.sources import Source, open_source
+from bioimage_py.sources.creating import checked_overwrite
+from bioimage_py.sources.image_group import ImageGroup
+from bioimage_py.sources.location import Location, locate
+from bioimage_py.sources.ome_zarr_mirror import Mirror, MirroredLevel, extents_for
+from bioimage_py.sources.ome_zarr_tree import read_tree
+
+__all__ = ["ImageCopy", "find_image_copy"]
+
+_LAYOUT = ("chunks", "shards", "codec", "zarr_format")
+_RUN = ("job_type", "job_config", "num_workers", "block_ids", "resume_from", "memory_limit")
+
+
+@dataclass(frozen=True)
+class ImageCopy:
+    """A copy of a whole OME-Zarr, planned.
+
+    Attributes
+    ----------
+    place
+        Path or URL of the input's container, as it was given.
+    mirror
+        What will be made.
+    plan
+        What will be copied.
+    levels
+        The arrays to be made; none where they are there, for a run that is finished.
+    runner, num_workers, resume_from, casting, verify_encoded
+        As for `copy`.
+    """
+
+    place: str
+    mirror: Mirror
+    plan: ImagePlan
+    levels: tuple[MirroredLevel, ...]
+    runner: Runner
+    num_workers: int
+    resume_from: str | None
+    casting: str
+    verify_encoded: bool
+
+    @property
+    def _fresh(self) -> bool:
+        return bool(self.levels) and self.resume_from is None
+
+    def run(self, *, overwrite: bool, progress: Callable[[Progress], None] | None) -> Source:
+        """Make the new OME-Zarr, copy all arrays, and return the full-size array of the first image.
+
+        Raises
+        ------
+        OutputExistsError
+            If something is there that may not, or must not, be replaced.
+        RunnerError
+            If blocks failed; all others are written.
+        """
+        replace_old = checked_overwrite(overwrite)
+        group, made = self.mirror.group, None
+        if self._fresh:
+            made = first_missing(Location(group.path, group.key, None))
+            self.mirror.make(self.levels, overwrite=replace_old)
+            warn_of_rest(self.mirror.tree)
+        try:
+            self._execute(progress)
+        except (InvalidArgumentError, MissingDependencyError):
+            # The backend refused the run: the same call, put right, is not to find an output in its way.
+            discard(made)
+            raise
+        first = next(key for _, _, _, key in self.mirror.arrays())
+        return open_source(group.path, first, mode="r+")
+
+    def _execute(self, progress: Callable[[Progress], None] | None) -> None:
+        plan = self.plan
+        if not plan.block_ids:
+            if progress is not None:
+                progress(Journal(0).progress())
+            return
+        work = self._work()
+        journal = self.runner.execute(
+            work,
+            plan.in_flight if self.runner.in_process else self.num_workers,
+            resources=Resources(plan.in_flight, plan.cache_bytes),
+            n_bytes=plan.bytes_out,
+            progress=progress,
+            resume_from=self.resume_from,
+        )
+        check_present(self.mirror.tree)
+        if journal.has_failures:
+            where = ""
+            if journal.first_error is not None:
+                where = f" (the first failure is in {plan.array_of(journal.first_error[0])})"
+            raise_failures(journal, work.block_ids, f"copy of {plan.input} into {plan.output}{where}")
+
+    def _work(self) -> CompositeWork:
+        """Return the copies of all arrays as one work; an array is opened when its first block is due."""
+        shelf = WorkShelf()
+        parts = []
+        for (_, _, source_key, key), array in zip(self.mirror.arrays(), self.plan.arrays, strict=True):
+            plan, every = array.plan, IdSet.from_range(array.plan.n_blocks)
+            opening = partial(self._opened, source_key, key, plan)
+            parts.append(DeferredWork(plan.blocking, plan.group_shape, every, opening, shelf))
+        work = CompositeWork(tuple(parts), (tuple(range(len(parts))),))
+        return work if len(self.plan.block_ids) == work.n_blocks else work.narrowed(self.plan.block_ids)
+
+    def _opened(self, source_key: str, key: str, plan: CopyPlan) -> CopyWork:
+        source = open_source(self.place, source_key)
+        sink = open_source(self.mirror.group.path, key, mode="r+")
+        if self.runner.in_process:
+            source = source.for_run(self.plan.threads, self.plan.cache_bytes)
+            sink = sink.for_run(self.plan.threads, 0)
+        kernel = kernel_for_road(
+            CopyKernel(source, sink, None, self.casting),
+            plan.road,
+            verify_encoded=self.verify_encoded,
+            output_is_new=self._fresh,
+        )
+        return CopyWork(kernel, plan.blocking, plan.group_shape, IdSet.from_range(plan.n_blocks))
+
+
+def find_image_copy(input: Any, output: Any, said: Mapping[str, Any]) -> ImageCopy | None:
+    """Return the copy of a whole OME-Zarr, planned as far as it can be without making anything; None if one array is meant.
+
+    Parameters
+    ----------
+    input, output
+        As for `copy`.
+    said
+        The other arguments of `copy`.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the arguments do not fit together.
+    StorageError
+        If the metadata of an image name what is not there, or do not fit its arrays.
+    """
+    if not is_image_copy(input, output, said):
+        return None
+    runner, limit = checked_runner(*(said[name] for name in _RUN))
+    tree, place = read_tree(input), locate(output)
+    group = ImageGroup.at(place.path, place.key)
+    assert group is not None
+    check_apart(tree, group)
+    given = {name: said[name] for name in _LAYOUT if said[name] is not None}
+    begun = said["block_ids"] is not None and not said["overwrite"] and is_there(group)
+    if begun and given:
+        raise InvalidArgumentError(
+            f"{', '.join(given)} can be given for a new output only; {group.path} is there already, and block_ids are written into it"
+        )
+    folder = None if said["resume_from"] is None else os.fspath(said["resume_from"])
+    workers, verify = said["num_workers"], bool(said["verify_encoded"])
+    mirror = Mirror.plan(tree, group, given.pop("zarr_format", None))
+    container = locate(input).path
+    arrays: list[PlannedArray] = []
+    levels: list[MirroredLevel] = []
+    for key, source, full, target in opened_pairs(mirror, container, given, begun=begun):
+        if not runner.in_process:
+            source.to_spec()
+        shape = said["block_shape"]
+        if shape is not None:
+            shape = check_block_shape(extents_for(source, full, shape, "block_shape"), source.shape)
+        request = CopyRequest(source, None, shape, runner, workers, None, folder, limit, verify)
+        arrays.append(PlannedArray(key, request.plan(target, said["casting"], quiet=True, in_pieces=True)))
+        if isinstance(target, NewLevelTarget):
+            levels.append(target.level)
+    ids = None if said["block_ids"] is None else ids_from(said["block_ids"], None, "block_ids")
+    threads = workers if runner.in_process else runner.config.threads_per_worker
+    shown = f"{group.path}/{group.key}" if group.key else group.path
+    plan = ImagePlan.of((tree.name, shown), what_is_copied(tree), arrays, ids, threads, tree.left_out)
+    return ImageCopy(container, mirror, plan, tuple(levels), runner, workers, folder, said["casting"], verify)

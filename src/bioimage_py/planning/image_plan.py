@@ -1,0 +1,263 @@
+"""What copying an OME-Zarr whole would do: the plans of all its arrays as one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
+from typing import Any
+
+from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.geometry import IdSet
+from bioimage_py.planning.byte_size import format_bytes
+from bioimage_py.planning.copy_plan import CopyPlan
+from bioimage_py.planning.memory import MemoryModel
+
+__all__ = ["ImagePlan", "PlannedArray"]
+
+_MOST_LISTED = 20
+
+
+@dataclass(frozen=True)
+class PlannedArray:
+    """The copy of one array of an image.
+
+    Attributes
+    ----------
+    key
+        Of the array, below the group that is copied.
+    plan
+        Its plan. Its blocks have its own numbers.
+    """
+
+    key: str
+    plan: CopyPlan
+
+
+@dataclass(frozen=True)
+class ImagePlan:
+    """What copying an OME-Zarr whole would do; `str(plan)` explains it.
+
+    Blocks are numbered through all arrays: image by image, of each the levels, full size first, then those of its labels.
+
+    Attributes
+    ----------
+    input, output
+        Names of both.
+    what
+        What is copied, in words.
+    arrays
+        The plans of all arrays.
+    block_ids
+        The blocks to be processed.
+    threads
+        Threads that decode and encode inside the libraries, and blocks at the same time where memory allows.
+    left_out
+        What is in the input and will not be in the output.
+    """
+
+    input: str
+    output: str
+    what: str
+    arrays: tuple[PlannedArray, ...]
+    block_ids: IdSet
+    threads: int
+    left_out: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        names: tuple[str, str],
+        what: str,
+        arrays: Sequence[PlannedArray],
+        block_ids: IdSet | None,
+        threads: int,
+        left_out: Sequence[str] = (),
+    ) -> ImagePlan:
+        """Put plans of arrays together.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If a block id is out of range.
+        """
+        whole = cls(*names, what, tuple(arrays), IdSet(), threads, tuple(left_out))
+        every = IdSet.from_range(whole.n_blocks)
+        if block_ids is not None and block_ids - every:
+            raise InvalidArgumentError(
+                f"block_ids out of range: {(block_ids - every)[0]} is not in 0 … {whole.n_blocks - 1}. Blocks are numbered through "
+                f"all arrays: {whole._ranges_text()}"
+            )
+        return replace(whole, block_ids=every if block_ids is None else block_ids)
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """The number of each array's first block; and the number of all blocks."""
+        return tuple(accumulate((array.plan.n_blocks for array in self.arrays), initial=0))
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks of all arrays."""
+        return self.offsets[-1]
+
+    @cached_property
+    def in_flight(self) -> int:
+        """How many blocks can be processed at the same time, whichever arrays they are of."""
+        return min((_most_in_flight(array.plan) for array in self.arrays), default=1)
+
+    @property
+    def cache_bytes(self) -> int:
+        """Decoded input chunks kept between blocks, in bytes, for each array that is open."""
+        wanted = [array.plan.cache_bytes for array in self.arrays if array.plan.cache_bytes]
+        return min(wanted) // min(len(wanted), 2 * self.in_flight) if wanted else 0
+
+    @property
+    def memory_limit(self) -> int:
+        """In bytes; what the sources and the interpreter take up anyway is not counted."""
+        return max((array.plan.memory_limit for array in self.arrays), default=0)
+
+    @property
+    def peak_memory(self) -> int:
+        """In bytes, at most."""
+        held = (memory.base() + self.in_flight * block for memory, block in map(_memory, self._plans))
+        return max(held, default=0) + 2 * self.in_flight * self.cache_bytes
+
+    @property
+    def roads(self) -> dict[str, int]:
+        """How many arrays go each road."""
+        return dict(Counter(plan.road for plan in self._plans))
+
+    @property
+    def road(self) -> str:
+        """The road of all arrays, or all roads with commas between them, the most frequent first."""
+        return ", ".join(road for road, _ in Counter(plan.road for plan in self._plans).most_common())
+
+    @property
+    def bytes_in(self) -> int:
+        """Voxels to be read, in bytes, decoded."""
+        return self._share(sum(plan.bytes_in for plan in self._plans))
+
+    @property
+    def bytes_out(self) -> int:
+        """Voxels to be written, in bytes, decoded."""
+        return self._share(sum(plan.bytes_out for plan in self._plans))
+
+    @property
+    def n_files(self) -> int:
+        """The most files that will be written, metadata not counted."""
+        return self._share(sum(plan.n_files for plan in self._plans))
+
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """What would make this copy better."""
+        return tuple(dict.fromkeys(hint for plan in self._plans for hint in plan.hints))
+
+    @property
+    def _plans(self) -> list[CopyPlan]:
+        return [array.plan for array in self.arrays]
+
+    def _share(self, total: int) -> int:
+        return (
+            total
+            if len(self.block_ids) == self.n_blocks
+            else -(-total * len(self.block_ids) // self.n_blocks)
+        )
+
+    def array_of(self, block_id: int) -> str:
+        """Return the key of the array that a block is of."""
+        ends = zip(self.arrays, self.offsets[1:], strict=True)
+        return next(array.key for array, end in ends if block_id < end)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as plain JSON values."""
+        plain: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in (
+                "input", "output", "what", "road", "roads", "n_blocks", "in_flight", "threads", "cache_bytes", "memory_limit",
+                "peak_memory", "bytes_in", "bytes_out", "n_files",
+            )
+        }  # fmt: skip
+        return {
+            **plain,
+            "block_ids": self.block_ids.to_json(),
+            "hints": list(self.hints),
+            "left_out": list(self.left_out),
+            "arrays": [
+                {"key": array.key, "first_block": first, **array.plan.to_json()}
+                for array, first in zip(self.arrays, self.offsets, strict=False)
+            ],
+        }
+
+    def __str__(self) -> str:
+        lines = [
+            ("input", f"{self.input}: {self.what}"),
+            ("output", f"{self.output}: {self.arrays[0].plan.output.format}"),
+            *(("array", self._array_text(n)) for n in range(min(len(self.arrays), _MOST_LISTED))),
+            *self._rest(),
+            *(("road", reason) for reason in dict.fromkeys(f"{p.road}: {p.reason}" for p in self._plans[:_MOST_LISTED])),
+            ("blocks", self._blocks_text()),
+            ("reads", format_bytes(self.bytes_in)),
+            ("writes", f"{format_bytes(self.bytes_out)} before compression, in at most {self.n_files:,} files"),
+            (
+                "memory",
+                f"{format_bytes(self.peak_memory)} at most, of {format_bytes(self.memory_limit)} allowed",
+            ),
+            ("workers", f"{self.in_flight:,} block(s) at a time; {self.threads:,} thread(s) for decoding and encoding"),
+            *([("without", ", ".join(self.left_out))] if self.left_out else []),
+            *(("hint", hint) for hint in self.hints),
+        ]  # fmt: skip
+        return "\n".join(f"{label + ':' if label else '':9}{text}" for label, text in lines)
+
+    def _array_text(self, n: int) -> str:
+        array, first = self.arrays[n], self.offsets[n]
+        width = max(len(one.key) for one in self.arrays[:_MOST_LISTED])
+        layout = array.plan.output
+        grid = "" if layout.chunks is None else f", chunks {_times(layout.chunks)}"
+        grid += f" in shards of {_times(layout.shards)}" if layout.shards else ""
+        numbers = (
+            f"blocks {first:,} to {first + array.plan.n_blocks - 1:,}" if array.plan.n_blocks else "no blocks"
+        )
+        return (
+            f"{array.key:{width}}  {_times(layout.shape)} {layout.dtype}{grid}; {numbers}; {array.plan.road}"
+        )
+
+    def _rest(self) -> list[tuple[str, str]]:
+        left = self.arrays[_MOST_LISTED:]
+        if not left:
+            return []
+        roads = ", ".join(
+            f"{count:,} {road}" for road, count in Counter(array.plan.road for array in left).items()
+        )
+        return [("", f"… and {len(left):,} more arrays ({roads})")]
+
+    def _blocks_text(self) -> str:
+        text = f"{self.n_blocks:,} in {len(self.arrays):,} array(s)"
+        if len(self.block_ids) != self.n_blocks:
+            text += f", {len(self.block_ids):,} of them asked for"
+        return text
+
+    def _ranges_text(self) -> str:
+        ranges = [
+            f"{array.key} has {first} … {first + array.plan.n_blocks - 1}"
+            for array, first in zip(self.arrays[:5], self.offsets, strict=False)
+            if array.plan.n_blocks
+        ]
+        return ", ".join(ranges) + (", …" if len(self.arrays) > 5 else "")
+
+
+def _memory(plan: CopyPlan) -> tuple[MemoryModel, int]:
+    """Return what a copy holds, and what one of its blocks, or groups of blocks, holds."""
+    memory = MemoryModel(plan.input, plan.output, plan.mask, plan.threads)
+    in_hand = plan.block_shape if plan.block_shape == plan.group_shape else plan.output.write_unit
+    return memory, max(1, memory.block(in_hand))
+
+
+def _most_in_flight(plan: CopyPlan) -> int:
+    memory, block = _memory(plan)
+    return max(1, min(plan.threads, (plan.memory_limit - memory.base()) // block))
+
+
+def _times(extents: tuple[int, ...]) -> str:
+    return "×".join(map(str, extents)) or "1"
