@@ -12,6 +12,7 @@ import pytest
 import bioimage_py
 
 PUBLIC = [
+    "BenchResult",
     "BioimagePyError",
     "Block",
     "BlockWithHalo",
@@ -31,6 +32,7 @@ PUBLIC = [
     "VerifyResult",
     "__version__",
     "as_source",
+    "bench",
     "config_file_path",
     "copy",
     "create_output",

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bioimage_py.bench import BenchResult, bench
     from bioimage_py.copy import copy, plan
     from bioimage_py.downsample import downsample
     from bioimage_py.errors import BioimagePyError, RunnerError
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BenchResult",
     "BioimagePyError",
     "Block",
     "BlockWithHalo",
@@ -67,6 +69,7 @@ __all__ = [
     "VerifyResult",
     "__version__",
     "as_source",
+    "bench",
     "config_file_path",
     "copy",
     "create_output",
@@ -85,6 +88,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "bench": ("BenchResult", "bench"),
     "copy": ("copy", "plan"),
     "downsample": ("downsample",),
     "errors": ("BioimagePyError", "RunnerError"),
@@ -118,7 +122,7 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _ROOMS = ("errors", "wrapper")
-_OPERATIONS = ("copy", "downsample", "pyramid", "resume", "verify")
+_OPERATIONS = ("bench", "copy", "downsample", "pyramid", "resume", "verify")
 
 
 class _Package(ModuleType):

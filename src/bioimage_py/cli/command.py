@@ -115,6 +115,12 @@ def _verify(args: argparse.Namespace, console: Console) -> int:
     return run_verify(args, console)
 
 
+def _bench(args: argparse.Namespace, console: Console) -> int:
+    from bioimage_py.cli.bench_command import run_bench
+
+    return run_bench(args, console)
+
+
 def _runs(args: argparse.Namespace, console: Console) -> int:
     from bioimage_py.cli.runs_command import run_runs
 
@@ -150,6 +156,7 @@ _VERBS = {
     "plan": _plan,
     "copy": _copy,
     "verify": _verify,
+    "bench": _bench,
     "runs": _runs,
     "status": _status,
     "resume": _resume,

@@ -61,13 +61,7 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         "--into-existing", action="store_true", help="write into the array that is there; it keeps its layout"
     )
     new = parser.add_argument_group("layout of a new output")
-    new.add_argument(
-        "--chunks", type=values.shape, metavar="SIZE", help="size of a chunk (default: chosen to suit)"
-    )
-    new.add_argument("--shards", type=values.shape, metavar="SIZE",
-                     help="size of a shard, a file that holds many chunks (zarr 3 only; default: none)")  # fmt: skip
-    new.add_argument("--codec", type=values.codec, metavar="NAME[:LEVEL]",
-                     help="compression, such as zstd:3, gzip:6, blosc:5 or none; or JSON with its options")  # fmt: skip
+    add_grid(new)
     new.add_argument(
         "--zarr-format", type=int, choices=(2, 3), help="version of the Zarr format (default: 3)"
     )
@@ -80,6 +74,17 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         "--voxel-size", type=values.sizes, metavar="SIZE", help="size of a voxel, such as 2,0.5,0.5 or one number"
     )  # fmt: skip
     said.add_argument("--units", metavar="UNIT", help="unit of the voxel size, such as um or nm")
+
+
+def add_grid(group: Any) -> None:
+    """Add chunks, shards and codec of a new array to a group of options."""
+    group.add_argument(
+        "--chunks", type=values.shape, metavar="SIZE", help="size of a chunk (default: chosen to suit)"
+    )
+    group.add_argument("--shards", type=values.shape, metavar="SIZE",
+                     help="size of a shard, a file that holds many chunks (zarr 3 only; default: none)")  # fmt: skip
+    group.add_argument("--codec", type=values.codec, metavar="NAME[:LEVEL]",
+                     help="compression, such as zstd:3, gzip:6, blosc:5 or none; or JSON with its options")  # fmt: skip
 
 
 def add_memory(group: Any) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from bioimage_py.cli import values
-from bioimage_py.cli.copy_options import add_copy_options, add_key, add_memory
+from bioimage_py.cli.copy_options import add_copy_options, add_grid, add_key, add_memory
 from bioimage_py.cli.failure import PROGRAM, UsageError
 from bioimage_py.cli.run_options import add_run_options
 from bioimage_py.cli.verbs import ABOUT, EXAMPLES, EXITS, PATHS, VERBS
@@ -119,6 +119,25 @@ def _add_verify(parser: Parser) -> None:
     _add_quiet(parser)
 
 
+def _add_bench(parser: Parser) -> None:
+    parser.add_argument("input", metavar="SOURCE", help="the image to read")
+    inside = parser.add_mutually_exclusive_group()
+    add_key(inside, "--key", "key", "the array inside a container")
+    inside.add_argument("--pattern", metavar="GLOB", help="which slices of a folder, such as '*.tif'")
+    parser.add_argument(
+        "--output", default=".", metavar="FOLDER", help="where to write (default: the working directory)"
+    )
+    parser.add_argument(
+        "--sample", default="256MiB", metavar="SIZE", help="voxels to measure with (default: 256MiB)"
+    )
+    parser.add_argument(
+        "--workers", type=values.workers, default=values.available_cores(), metavar="N",
+        help="threads, beside a measurement with one (default: all cores, here %(default)s)",
+    )  # fmt: skip
+    group = parser.add_argument_group("layout of what is written")
+    add_grid(group)
+
+
 def _add_runs(parser: Parser) -> None:
     parser.add_argument("folders", nargs="*", metavar="FOLDER", help="where to look")
 
@@ -176,6 +195,7 @@ _ADDED: dict[str, Callable[[Parser], None]] = {
     "plan": _add_plan,
     "copy": _add_copy,
     "verify": _add_verify,
+    "bench": _add_bench,
     "runs": _add_runs,
     "status": _add_status,
     "resume": _add_resume,

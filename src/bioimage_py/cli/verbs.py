@@ -38,6 +38,7 @@ a first walk:
   bioimage-py plan stack.tif stack.zarr            what would a copy do? (writes nothing)
   bioimage-py copy stack.tif stack.zarr            do it
   bioimage-py verify stack.tif stack.zarr          is every voxel the same?
+  bioimage-py bench stack.tif                      how fast can this computer copy it?
 long copies, and copies on a cluster:
   bioimage-py copy big.zarr new.zarr --job-type slurm --workers 50
   bioimage-py runs                                 which runs are there, and how far?
@@ -107,6 +108,21 @@ examples:
   bioimage-py verify stack.tif stack.zarr
   bioimage-py verify old.n5 new.zarr --key-a raw && echo 'all voxels are equal'""",
         (PATHS,),
+    ),
+    "bench": Verb(
+        "how fast can it be copied here, and what is the bottleneck?",
+        """\
+Measure on a sample of SOURCE how fast its stored bytes are read, its voxels decoded, encoded and written,
+by one worker and by all. Names the slowest stage, and says what would help. It takes about ten seconds.
+What it writes into the folder of --output it removes. SOURCE is never changed.
+Read rates are those of the disk only where the system forgets what it holds in memory when it is asked
+to: most local disks. Network disks and other people's caches may do otherwise.""",
+        """\
+examples:
+  bioimage-py bench stack.tif
+  bioimage-py bench data.n5 --key raw --output /scratch/me --workers 16
+  bioimage-py bench stack.tif --codec zstd:1 --chunks 64 --sample 1GiB""",
+        (SIZES, PATHS),
     ),
     "runs": Verb(
         "which runs are there, and how far are they?",

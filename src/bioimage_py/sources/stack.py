@@ -207,6 +207,11 @@ class StackSource(ChunkedFileSource):
         """Return the folder and the pattern."""
         return frozenset({file_identity(self.path, f"slices {self.key}")})
 
+    def files(self) -> list[str]:
+        """Return the paths of all slices."""
+        slices = self._slices or _closed(self)
+        return [slices.path(n) for n in range(len(slices.names))]
+
     def stored_size(self) -> StoredSize:
         """Return the size of all slices."""
         slices = self._slices or _closed(self)
