@@ -129,7 +129,7 @@ def test_stages_count_bytes_exactly(tmp_path: Path) -> None:
         assert read is not None
         assert (read.voxel_bytes, read.stored_bytes) == (IMAGE.nbytes, stored)
         assert decoding(source, sample, workers, LONG).voxel_bytes == IMAGE.nbytes
-    output = bp.create_output(tmp_path / "b.zarr", like=source, codec="gzip")
+    output = bp.create_output(tmp_path / "b.zarr", like=source, chunks=source.chunks, codec="gzip")
     voxels = choose_write_sample(source, output, sample, 10 * IMAGE.nbytes)
     assert voxels.own
     assert encoding(output, voxels, 2, LONG).voxel_bytes == IMAGE.nbytes

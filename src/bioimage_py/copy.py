@@ -342,7 +342,7 @@ def _run(
             return journal
         return request.runner.execute(
             # What the attempt at once has counted has come to nothing.
-            work.narrowed(planned.block_ids),
+            work.counted_anew(),
             planned.in_flight,
             resources=Resources(planned.in_flight, planned.cache_bytes),
             n_bytes=planned.bytes_out,

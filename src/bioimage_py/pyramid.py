@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from bioimage_py.pyramid_request import PyramidRequest
 from bioimage_py.runner import Journal, Progress, Resources, RunnerConfig, raise_failures
 from bioimage_py.runner.composite_work import CompositeWork
 from bioimage_py.runner.pyramid_work import PyramidWork
+from bioimage_py.runner.run_account import RunAccount, log_account
 from bioimage_py.runner.twins import run_twin
 from bioimage_py.sources import Codec, Source
 
@@ -211,7 +213,7 @@ def _execute(
     planned = request.plan
     if not planned.n_blocks:
         if progress is not None:
-            progress(Journal(0).progress())
+            progress(replace(Journal(0).progress(), account=RunAccount()))
         return
     with ExitStack() as stack:
         source = request.source
@@ -227,6 +229,7 @@ def _execute(
             progress=progress,
             resume_from=request.resume_from,
         )
+    log_account(journal.account)
     if journal.has_failures:
         raise_failures(journal, work.block_ids, f"pyramid of {request.source.name}")
 

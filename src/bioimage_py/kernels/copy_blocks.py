@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from time import perf_counter
 
 import numpy as np
 
@@ -13,7 +11,6 @@ from bioimage_py.geometry import Blocking, Box
 from bioimage_py.kernels.casting import cast
 from bioimage_py.kernels.tally import Meter, Tally
 from bioimage_py.sources import AnyArray, Source
-from bioimage_py.sources.read_clock import READ
 
 __all__ = ["CopyKernel"]
 
@@ -65,10 +62,6 @@ class CopyKernel:
             selected = self._mask(box)
             return (True, True) if selected is None else (bool(selected.any()), bool(selected.all()))
 
-    def read_input(self, box: Box) -> AnyArray:
-        """Return the voxels of the input in a box; the time that its stores take counts as reading."""
-        return self._read(self.input, box)
-
     def _copy_box(self, box: Box) -> int:
         selected = self._mask(box)
         if selected is None:
@@ -80,7 +73,7 @@ class CopyKernel:
         if part.all():
             return self._write(touched, self._cast_input(touched))
         values = self._cast_input(touched)
-        old = self._read(self.output, touched)
+        old = self.meter.read(self.output, touched)
         return self._write(touched, np.where(part, values, old))
 
     def _copy_parts(self, unit: Box, parts: Sequence[Box]) -> int:
@@ -95,7 +88,7 @@ class CopyKernel:
         if covered == unit.size:
             buffer = np.empty(unit.shape, self.output.dtype)
         else:
-            buffer = np.array(self._read(self.output, unit))
+            buffer = np.array(self.meter.read(self.output, unit))
         for part, selected in chosen:
             values = self._cast_input(part)
             np.copyto(
@@ -121,19 +114,10 @@ class CopyKernel:
                 yield unit, parts
 
     def _mask(self, box: Box) -> AnyArray | None:
-        return None if self.mask is None else np.asarray(self._read(self.mask, box)) != 0
+        return None if self.mask is None else np.asarray(self.meter.read(self.mask, box)) != 0
 
     def _cast_input(self, box: Box) -> AnyArray:
-        n_bytes = READ.n_bytes
-        values = self.read_input(box)
-        self.meter.mine.bytes_in += READ.n_bytes - n_bytes
-        return cast(values, self.output.dtype, self.casting, box.begin)
-
-    def _read(self, source: Source, box: Box) -> AnyArray:
-        seconds = READ.seconds
-        values = source.read(box)
-        self.meter.mine.reading += READ.seconds - seconds
-        return values
+        return cast(self.meter.read_in(self.input, box), self.output.dtype, self.casting, box.begin)
 
     def _touched(self, selected: AnyArray, box: Box) -> Box:
         """Return the write units inside the box that hold a selected voxel, as one box."""
@@ -147,19 +131,4 @@ class CopyKernel:
         return Box(tuple(begin), tuple(end)).snap(unit, self.output.shape).intersect(box)
 
     def _write(self, box: Box, values: AnyArray) -> int:
-        began = perf_counter()
-        self.output.write(box, values)
-        tally = self.meter.mine
-        tally.writing += perf_counter() - began
-        n_bytes = math.prod(box.shape) * self.output.dtype.itemsize
-        tally.bytes_out += n_bytes
-        tally.chunks_recoded += self._n_chunks(box)
-        return n_bytes
-
-    def _n_chunks(self, box: Box) -> int:
-        """Return how many chunks of the output a box touches; none where it has no chunks."""
-        if self.output.chunks is None:
-            return 0
-        return math.prod(
-            -(-e // c) - b // c for b, e, c in zip(box.begin, box.end, self.output.chunks, strict=True)
-        )
+        return self.meter.write(self.output, box, values)

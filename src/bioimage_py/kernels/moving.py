@@ -229,7 +229,7 @@ class MovingKernel(ABC):
             if pieces is None:
                 return False
             if self.options.verify_encoded or not whole:
-                self.unmasked.read_input(self._voxels(position, self._made.chunks))
+                self.fallback.meter.read(self.input, self._voxels(position, self._made.chunks))
         except StorageError as error:
             raise self._refused(position, error) from error
         self._tally.encoded_in += stored.length

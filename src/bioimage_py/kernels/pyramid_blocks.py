@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from bioimage_py.kernels.casting import cast
 from bioimage_py.kernels.copy_blocks import CopyKernel
 from bioimage_py.kernels.moving import MovingKernel
 from bioimage_py.kernels.moving_roads import kernel_for_road
+from bioimage_py.kernels.tally import Meter, Tally
 from bioimage_py.sources import AnyArray, Source
 from bioimage_py.wrapper.window_reduction import reduce_windows
 
@@ -38,6 +39,8 @@ class PyramidKernel:
         See `cast`.
     mover
         Moves the encoded chunks of the input into the first level, where both encode them alike; None where they are encoded anew.
+    own_meter
+        Where its threads count what they do, if not where the mover's do.
     """
 
     input: Source
@@ -47,6 +50,21 @@ class PyramidKernel:
     tile_shape: tuple[int, ...]
     casting: str = "unsafe"
     mover: MovingKernel | None = None
+    own_meter: Meter = field(default_factory=Meter, compare=False, repr=False)
+
+    @property
+    def meter(self) -> Meter:
+        """Where its threads, and the mover, count what they do."""
+        return self.own_meter if self.mover is None else self.mover.fallback.meter
+
+    def counted_anew(self) -> PyramidKernel:
+        """Return the same kernel with nothing counted yet."""
+        mover = None if self.mover is None else self.mover.counted_anew()
+        return replace(self, mover=mover, own_meter=Meter())
+
+    def tally(self) -> Tally:
+        """Return what was done so far, and how long it took."""
+        return self.meter.total()
 
     @property
     def copies(self) -> bool:
@@ -58,6 +76,10 @@ class PyramidKernel:
 
         The box holds whole write units of each level, as far as the level goes.
         """
+        with self.meter.mine.rest("computing"):
+            return self._make_box(box)
+
+    def _make_box(self, box: Box) -> int:
         levels = list(zip(self.outputs, self.steps, strict=True))
         n_bytes = 0
         if self.copies:
@@ -77,10 +99,10 @@ class PyramidKernel:
             )
         # One block of voxels less in memory while the coarser levels are written.
         del values
-        n_bytes += _write(output, place, made)
+        n_bytes += self.meter.write(output, place, made)
         for output, step in coarser:
             place, made = _reduced(place, step), np.ascontiguousarray(reduce_windows(made, step, self.method))
-            n_bytes += _write(output, place, made)
+            n_bytes += self.meter.write(output, place, made)
         return n_bytes
 
     def _tiles(self, box: Box) -> Iterator[Box]:
@@ -92,10 +114,14 @@ class PyramidKernel:
         if self.mover is not None:
             written = self.mover.copy_box(tile)
             # Of a single level nobody asks for the voxels.
-            return (self.input.read(tile), written) if len(self.outputs) > 1 else (np.empty(0), written)
+            return (
+                (self.meter.read(self.input, tile), written)
+                if len(self.outputs) > 1
+                else (np.empty(0), written)
+            )
         output = self.outputs[0]
-        values = cast(self.input.read(tile), output.dtype, self.casting, tile.begin)
-        return values, _write(output, tile, values) if self.copies else 0
+        values = cast(self.meter.read_in(self.input, tile), output.dtype, self.casting, tile.begin)
+        return values, self.meter.write(output, tile, values) if self.copies else 0
 
 
 def mover_for(
@@ -114,11 +140,6 @@ def mover_for(
         CopyKernel(input, output), road, verify_encoded=verify_encoded, output_is_new=output_is_new
     )
     return kernel if isinstance(kernel, MovingKernel) else None
-
-
-def _write(output: Source, box: Box, values: AnyArray) -> int:
-    output.write(box, values)
-    return box.size * output.dtype.itemsize
 
 
 def _reduced(box: Box, step: tuple[int, ...]) -> Box:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import asdict, dataclass, fields
 from time import perf_counter
 from typing import Any
+
+from bioimage_py.geometry import Box
+from bioimage_py.sources import AnyArray, Source
+from bioimage_py.sources.read_clock import READ
 
 __all__ = ["STAGES", "Meter", "Tally"]
 
@@ -109,6 +114,33 @@ class Meter:
             self._own.tally = tally = Tally()
             self._all.append(tally)
             return tally
+
+    def read(self, source: Source, box: Box) -> AnyArray:
+        """Return the voxels of a source in a box; the time that its stores take counts as reading."""
+        seconds = READ.seconds
+        values = source.read(box)
+        self.mine.reading += READ.seconds - seconds
+        return values
+
+    def read_in(self, source: Source, box: Box) -> AnyArray:
+        """Do the same for an input, whose bytes count too: those that are read of stores, also for a wrapper above them."""
+        n_bytes = READ.n_bytes
+        values = self.read(source, box)
+        self.mine.bytes_in += READ.n_bytes - n_bytes
+        return values
+
+    def write(self, output: Source, box: Box, values: AnyArray) -> int:
+        """Write voxels of a box; return their bytes."""
+        began = perf_counter()
+        output.write(box, values)
+        mine = self.mine
+        mine.writing += perf_counter() - began
+        n_bytes = box.size * output.dtype.itemsize
+        mine.bytes_out += n_bytes
+        if output.chunks is not None:
+            sides = zip(box.begin, box.end, output.chunks, strict=True)
+            mine.chunks_recoded += math.prod(-(-end // chunk) - begin // chunk for begin, end, chunk in sides)
+        return n_bytes
 
     def total(self) -> Tally:
         """Return the sum over all threads; of those at work, what they have counted so far."""

@@ -10,9 +10,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bioimage_py.geometry import IdSet
+from bioimage_py.runner.counting import counted_anew, tally_of
 from bioimage_py.runner.work import PortableWork, Work
 
 if TYPE_CHECKING:
+    from bioimage_py.kernels.tally import Tally
     from bioimage_py.runner.journal import BlockJournal
     from bioimage_py.sources import Source
 
@@ -79,6 +81,15 @@ class CompositeWork:
         """Return the same work on fewer blocks."""
         parts = tuple(part.narrowed(ids) for part, ids in zip(self.parts, self.split(block_ids), strict=True))
         return replace(self, parts=parts)
+
+    def counted_anew(self) -> CompositeWork:
+        """Return the same work with nothing counted yet."""
+        return replace(self, parts=tuple(counted_anew(part) for part in self.parts))
+
+    def tally(self) -> Tally | None:
+        """Return what all parts have done so far, and how long it took; None where none of them counts."""
+        counted = [tally for tally in map(tally_of, self.parts) if tally is not None]
+        return sum(counted[1:], counted[0]) if counted else None
 
     def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
         """Process one group by the part it belongs to."""

@@ -55,8 +55,12 @@ class CopyWork:
         return self._groups.blocks_in(group_id, self.block_ids)
 
     def narrowed(self, block_ids: IdSet) -> CopyWork:
-        """Return the same copy of fewer blocks; what it does is counted from nothing."""
-        return replace(self, block_ids=block_ids, kernel=self.kernel.counted_anew())
+        """Return the same copy of fewer blocks."""
+        return replace(self, block_ids=block_ids)
+
+    def counted_anew(self) -> CopyWork:
+        """Return the same copy with nothing counted yet."""
+        return replace(self, kernel=self.kernel.counted_anew())
 
     def tally(self) -> Tally:
         """Return what was done so far, and how long it took."""

@@ -21,6 +21,7 @@ from bioimage_py.runner.account import read_values
 from bioimage_py.runner.attempt import AttemptJournal
 from bioimage_py.runner.base import Resources, Runner
 from bioimage_py.runner.composite_work import CompositeWork, ready_blocks
+from bioimage_py.runner.counting import counted_anew, counting
 from bioimage_py.runner.crew import Crew
 from bioimage_py.runner.driver import driving, interrupt_driver
 from bioimage_py.runner.fingerprint import check_fingerprint, fingerprint_of
@@ -32,7 +33,7 @@ from bioimage_py.runner.new_run import new_run_folder
 from bioimage_py.runner.rounds import FIRST_NEEDS
 from bioimage_py.runner.run_account import account_of_attempts, account_of_run
 from bioimage_py.runner.run_folder import RunFolder
-from bioimage_py.runner.task import counting, settling
+from bioimage_py.runner.task import settling
 from bioimage_py.runner.work import PortableWork, Work
 
 __all__ = ["LocalRunner"]
@@ -122,7 +123,7 @@ class LocalRunner(Runner):
                 done = account.done & work.block_ids
                 journal.merge(done, read_values(folder, done))
                 journal.done((), account.n_bytes)
-                missing = work.narrowed(work.block_ids - done)
+                missing = counted_anew(work.narrowed(work.block_ids - done))
                 ticker = ProgressTicker(journal, progress)
                 if missing.block_ids:
                     number = folder.n_rounds()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.kernels.pyramid_blocks import PyramidKernel
+from bioimage_py.kernels.tally import Tally
 from bioimage_py.runner.journal import BlockJournal
 from bioimage_py.sources import Source
 
@@ -51,6 +52,14 @@ class PyramidWork:
     def narrowed(self, block_ids: IdSet) -> PyramidWork:
         """Return the same work on fewer blocks."""
         return replace(self, block_ids=block_ids)
+
+    def counted_anew(self) -> PyramidWork:
+        """Return the same work with nothing counted yet."""
+        return replace(self, kernel=self.kernel.counted_anew())
+
+    def tally(self) -> Tally:
+        """Return what was done so far, and how long it took."""
+        return self.kernel.tally()
 
     def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
         """Make one block and record it."""

@@ -9,9 +9,10 @@ from typing import Any
 
 from bioimage_py.kernels.tally import STAGES, Tally
 from bioimage_py.planning import format_bytes
+from bioimage_py.runner.counting import tally_of
 from bioimage_py.runner.stored_in_all import encoded_sizes
 
-__all__ = ["RunAccount", "account_of_attempts", "account_of_run", "log_account", "tally_of"]
+__all__ = ["RunAccount", "account_of_attempts", "account_of_run", "log_account"]
 
 _log = logging.getLogger(__name__)
 
@@ -131,12 +132,6 @@ def _word(stage: str) -> str:
 
 def _limit(stage: str) -> str:
     return "most of it without work" if stage == _IDLE else f"the limit was {_word(stage)}"
-
-
-def tally_of(work: Any) -> Tally | None:
-    """Return what work has counted so far; None for a function of the user, which does not count."""
-    counted = getattr(work, "tally", None)
-    return None if counted is None else counted()
 
 
 def account_of_run(work: Any, seconds: float, n_threads: int) -> RunAccount | None:

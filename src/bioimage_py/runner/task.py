@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.attempt import AttemptJournal
+from bioimage_py.runner.counting import counted_anew, counting
 from bioimage_py.runner.crew import Crew
 from bioimage_py.runner.environment import check_environment
 from bioimage_py.runner.reopening import load_work
@@ -20,7 +21,7 @@ from bioimage_py.runner.run_folder import RunFolder
 if TYPE_CHECKING:
     from bioimage_py.runner.work import PortableWork
 
-__all__ = ["FINISHED", "STOPPED", "close_sources", "counting", "run_task", "settling"]
+__all__ = ["FINISHED", "STOPPED", "close_sources", "run_task", "settling"]
 
 FINISHED, STOPPED = "finished", "stopped"
 
@@ -47,7 +48,8 @@ def run_task(path: str, round_number: int, task: int, stop: threading.Event | No
     content = folder.read_round(round_number)
     todo = IdSet.from_json(content["todo"])
     groups = IdSet.from_json(content["tasks"][task])
-    mine = work.narrowed(todo - _done_before(folder, round_number, task))
+    # Its sources are shared by all tasks of this process; what is counted is not.
+    mine = counted_anew(work.narrowed(todo - _done_before(folder, round_number, task)))
     groups = groups & mine.group_ids()
     stopping = stop or threading.Event()
     with AttemptJournal(
@@ -87,12 +89,6 @@ def settling(work: PortableWork) -> Callable[[], None]:
             output.force_to_disk()
 
     return settle
-
-
-def counting(work: PortableWork) -> Callable[[], dict[str, Any]] | None:
-    """Return what tells as plain JSON what the work has done so far; None for a function of the user, which does not count."""
-    tally = getattr(work, "tally", None)
-    return None if tally is None else lambda: tally().to_json()
 
 
 def close_sources() -> None:
