@@ -316,3 +316,32 @@ def test_only_the_store_below_counts_as_reading(
     bp.copy(how(source), np.zeros(IMAGE.shape, "float64"), progress=last)
     assert last.account.bytes_in == IMAGE.nbytes
     assert last.account.bytes_out == 4 * IMAGE.nbytes
+
+
+@pytest.mark.parametrize("codec", [None, "gzip:1"])
+def test_a_pyramid_is_the_sum_of_its_parts(
+    codec: str | None, tmp_path: Path, source: bp.Source, backend: dict[str, Any], last: LastProgress
+) -> None:
+    made = bp.pyramid(
+        source, tmp_path / "out.ome.zarr", levels=3, chunks=CHUNKS, codec=codec, progress=last, **backend
+    )
+    account = last.account
+    grids = [math.prod(-(-n // c) for n, c in zip(level.shape, level.chunks, strict=True)) for level in made]
+    assert account.chunks_moved + account.chunks_recoded == sum(grids)
+    assert account.chunks_moved == (N_CHUNKS if codec is None else 0)
+    assert account.bytes_out == sum(level.nbytes for level in made)
+    # A level that others are made from is read again where a block holds too little of it.
+    assert account.bytes_in >= IMAGE.nbytes
+    assert account.stages["computing"] > 0
+    assert account.stages["writing"] > 0
+    check_times(account)
+
+
+def test_parts_that_do_not_count() -> None:
+    from bioimage_py.runner.composite_work import CompositeWork
+    from bioimage_py.runner.counting import counted_anew, counting
+
+    nothing = CompositeWork((), ())
+    assert counted_anew(nothing).tally() is None
+    assert counting(nothing) is None
+    assert counting(object()) is None
