@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from bioimage_py.kernels.casting import cast
 from bioimage_py.kernels.copy_blocks import CopyKernel
 from bioimage_py.kernels.moving import MovingKernel
 from bioimage_py.kernels.moving_roads import kernel_for_road
+from bioimage_py.planning.pyramid_blocks import WRITTEN_BYTES
 from bioimage_py.sources import AnyArray, Source
 from bioimage_py.wrapper.window_reduction import reduce_windows
 
@@ -117,8 +119,20 @@ def mover_for(
 
 
 def _write(output: Source, box: Box, values: AnyArray) -> int:
-    output.write(box, values)
+    """Write a box a few whole write units at a time: what is encoded and waits for the disk is held as well."""
+    for piece in Blocking(output.shape, _piece_shape(output, box), roi=box):
+        output.write(piece, values[piece.relative_to(box.begin).view])
     return box.size * output.dtype.itemsize
+
+
+def _piece_shape(output: Source, box: Box) -> tuple[int, ...]:
+    unit = output.write_unit or (1,) * output.ndim
+    piece = [-(-n // u) * u for n, u in zip(box.shape, unit, strict=True)]
+    for axis, u in enumerate(unit):
+        over = math.prod(piece) * output.dtype.itemsize / WRITTEN_BYTES
+        if over > 1:
+            piece[axis] = max(u, int(piece[axis] / over) // u * u)
+    return tuple(piece)
 
 
 def _reduced(box: Box, step: tuple[int, ...]) -> Box:
