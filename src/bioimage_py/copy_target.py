@@ -217,6 +217,14 @@ class NewPathTarget(Target):
         """Refuse a path that is the mask, lies in its folder, or has it in it."""
         self._check(mask, "mask")
 
+    def _replaces(self, stored: tuple[str, ...]) -> bool:
+        """Whether an array is in the image that is made anew, all its levels with it; its labels stay."""
+        if self._planned.image_key is None:
+            return False
+        image = _place(self._planned.location.path, self._planned.image_key)
+        below = stored[len(image) :]
+        return stored[: len(image)] == image and below[:1] not in ((), ("labels",))
+
     def _check(self, source: Source, role: str) -> None:
         path, key, _ = self._planned.location
         target, shown = place_parts(path, key), self._planned.name
@@ -229,6 +237,10 @@ class NewPathTarget(Target):
             stored = place_parts(leaf.path, None if leaf.kind == "stack" else leaf.key)
             if stored == target:
                 raise _same(leaf, shown, role)
+            if self._replaces(stored):
+                raise InvalidArgumentError(
+                    f"{role} {leaf.name!r} is a level of the image {path!r} that the output replaces: choose another path"
+                )
             if target[: len(stored)] == stored:
                 raise InvalidArgumentError(
                     f"output {shown!r} lies inside the {role} {leaf.name!r}; choose a place beside it"

@@ -10,7 +10,7 @@ from bioimage_py.cli import command
 from bioimage_py.cli.failure import EXIT_CODES
 from tests.cli.conftest import Call
 
-VERBS = ("cancel", "config", "copy", "info", "plan", "resume", "runs", "status", "verify")
+VERBS = ("cancel", "config", "copy", "info", "plan", "pyramid", "resume", "runs", "status", "verify")
 
 
 def test_the_bare_command_prints_help_and_fails(call: Call) -> None:

@@ -103,6 +103,12 @@ def _plan(args: argparse.Namespace, console: Console) -> int:
     return run_plan(args, console)
 
 
+def _pyramid(args: argparse.Namespace, console: Console) -> int:
+    from bioimage_py.cli.pyramid_command import run_pyramid
+
+    return run_pyramid(args, console)
+
+
 def _info(args: argparse.Namespace, console: Console) -> int:
     from bioimage_py.cli.info_command import run_info
 
@@ -155,6 +161,7 @@ _VERBS = {
     "info": _info,
     "plan": _plan,
     "copy": _copy,
+    "pyramid": _pyramid,
     "verify": _verify,
     "bench": _bench,
     "runs": _runs,

@@ -13,6 +13,8 @@ from bioimage_py.cli.failure import DIFFERENT, OK, PROGRAM, UnfinishedError, Usa
 from bioimage_py.cli.finish_command import finish_command
 from bioimage_py.cli.outputs import check_output_options, plan_output_of, prepared_output
 from bioimage_py.cli.progress import ProgressLine
+from bioimage_py.cli.pyramid_command import run_pyramid, run_pyramid_plan
+from bioimage_py.cli.pyramid_options import check_level_options
 from bioimage_py.cli.run_options import run_options
 from bioimage_py.cli.text import duration, rate, shape_text
 from bioimage_py.cli.values import for_axes
@@ -28,6 +30,9 @@ __all__ = ["run_copy", "run_plan"]
 
 def run_copy(args: argparse.Namespace, console: Console) -> int:
     """Copy, say what was written, and compare if asked; returns the exit code."""
+    check_level_options(args)
+    if args.pyramid:
+        return run_pyramid(args, console)
     if args.dry_run:
         return run_plan(args, console)
     check_output_options(args)
@@ -75,6 +80,9 @@ def _types(source: Source, written: Source) -> str:
 
 def run_plan(args: argparse.Namespace, console: Console) -> int:
     """Print what a copy would do; nothing is written."""
+    check_level_options(args)
+    if args.pyramid:
+        return run_pyramid_plan(args, console)
     check_output_options(args)
     with ExitStack() as stack:
         source = stack.enter_context(open_input(args))

@@ -7,7 +7,7 @@ from typing import Any
 
 from bioimage_py.cli import values
 
-__all__ = ["add_copy_options", "add_key", "add_memory"]
+__all__ = ["add_copy_options", "add_key", "add_layout_options", "add_memory"]
 
 
 def add_copy_options(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +60,11 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
     there.add_argument(
         "--into-existing", action="store_true", help="write into the array that is there; it keeps its layout"
     )
+    add_layout_options(parser)
+
+
+def add_layout_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a new output's layout and metadata."""
     new = parser.add_argument_group("layout of a new output")
     add_grid(new)
     new.add_argument(

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from bioimage_py.cli import values
 from bioimage_py.cli.copy_options import add_copy_options, add_grid, add_key, add_memory
 from bioimage_py.cli.failure import PROGRAM, UsageError
+from bioimage_py.cli.pyramid_options import add_level_options, add_pyramid_options
 from bioimage_py.cli.run_options import add_run_options
 from bioimage_py.cli.verbs import ABOUT, EXAMPLES, EXITS, PATHS, VERBS
 
@@ -89,11 +90,13 @@ def _add_info(parser: Parser) -> None:
 
 def _add_plan(parser: Parser) -> None:
     add_copy_options(parser)
+    _add_pyramid_to_copy(parser)
     add_run_options(parser)
 
 
 def _add_copy(parser: Parser) -> None:
     add_copy_options(parser)
+    _add_pyramid_to_copy(parser)
     add_run_options(parser)
     after = parser.add_argument_group("before and after")
     after.add_argument(
@@ -101,6 +104,23 @@ def _add_copy(parser: Parser) -> None:
     )
     after.add_argument(
         "--verify", action="store_true", help="compare input and output voxel by voxel afterwards"
+    )
+    _add_quiet(parser)
+
+
+def _add_pyramid_to_copy(parser: Parser) -> None:
+    levels = parser.add_argument_group("smaller levels too")
+    levels.add_argument(
+        "--pyramid", action="store_true", help="make an OME-Zarr with all its levels, as 'bioimage-py pyramid' does"
+    )  # fmt: skip
+    add_level_options(levels)
+
+
+def _add_pyramid(parser: Parser) -> None:
+    add_pyramid_options(parser)
+    add_run_options(parser)
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only show what would be done; nothing is written"
     )
     _add_quiet(parser)
 
@@ -194,6 +214,7 @@ _ADDED: dict[str, Callable[[Parser], None]] = {
     "info": _add_info,
     "plan": _add_plan,
     "copy": _add_copy,
+    "pyramid": _add_pyramid,
     "verify": _add_verify,
     "bench": _add_bench,
     "runs": _add_runs,

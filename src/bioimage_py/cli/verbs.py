@@ -37,6 +37,7 @@ a first walk:
   bioimage-py info stack.tif                       what is in this file?
   bioimage-py plan stack.tif stack.zarr            what would a copy do? (writes nothing)
   bioimage-py copy stack.tif stack.zarr            do it
+  bioimage-py pyramid stack.tif image.ome.zarr     with smaller levels, for viewers
   bioimage-py verify stack.tif stack.zarr          is every voxel the same?
   bioimage-py bench stack.tif                      how fast can this computer copy it?
 long copies, and copies on a cluster:
@@ -96,6 +97,20 @@ examples:
   bioimage-py copy big.zarr new.zarr --resumable
   bioimage-py copy big.zarr new.zarr --job-type slurm --workers 50 --partition cpu --mem 4G --time 1:00:00
 If some blocks fail, or you press Ctrl-C, the message holds the command that copies only what is missing.""",
+        (SIZES, PATHS),
+    ),
+    "pyramid": Verb(
+        "write an image with smaller and smaller levels of it",
+        """\
+Write INPUT as an OME-Zarr image (OUTPUT ends in .ome.zarr) with all its levels, reading INPUT once. Each
+level is half as large as the one before, along the axes whose voxels are shortest, until the volume
+fits one chunk. Viewers then show the level that fits their window.""",
+        """\
+examples:
+  bioimage-py pyramid stack.tif image.ome.zarr
+  bioimage-py pyramid stack.tif image.ome.zarr --dry-run
+  bioimage-py pyramid labels.h5:/labels image.ome.zarr/labels/cells --method mode
+  bioimage-py pyramid big.zarr new.ome.zarr --scale-factors 1x2x2,2x2x2 --job-type slurm --workers 50""",
         (SIZES, PATHS),
     ),
     "verify": Verb(

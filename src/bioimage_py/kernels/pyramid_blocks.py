@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -13,6 +14,7 @@ from bioimage_py.kernels.copy_blocks import CopyKernel
 from bioimage_py.kernels.moving import MovingKernel
 from bioimage_py.kernels.moving_roads import kernel_for_road
 from bioimage_py.kernels.tally import Meter, Tally
+from bioimage_py.planning.pyramid_blocks import WRITTEN_BYTES
 from bioimage_py.sources import AnyArray, Source
 from bioimage_py.wrapper.window_reduction import reduce_windows
 
@@ -99,10 +101,10 @@ class PyramidKernel:
             )
         # One block of voxels less in memory while the coarser levels are written.
         del values
-        n_bytes += self.meter.write(output, place, made)
+        n_bytes += _write(self.meter, output, place, made)
         for output, step in coarser:
             place, made = _reduced(place, step), np.ascontiguousarray(reduce_windows(made, step, self.method))
-            n_bytes += self.meter.write(output, place, made)
+            n_bytes += _write(self.meter, output, place, made)
         return n_bytes
 
     def _tiles(self, box: Box) -> Iterator[Box]:
@@ -121,7 +123,7 @@ class PyramidKernel:
             )
         output = self.outputs[0]
         values = cast(self.meter.read_in(self.input, tile), output.dtype, self.casting, tile.begin)
-        return values, self.meter.write(output, tile, values) if self.copies else 0
+        return values, _write(self.meter, output, tile, values) if self.copies else 0
 
 
 def mover_for(
@@ -140,6 +142,23 @@ def mover_for(
         CopyKernel(input, output), road, verify_encoded=verify_encoded, output_is_new=output_is_new
     )
     return kernel if isinstance(kernel, MovingKernel) else None
+
+
+def _write(meter: Meter, output: Source, box: Box, values: AnyArray) -> int:
+    """Write a box a few whole write units at a time: what is encoded and waits for the disk is held as well."""
+    for piece in Blocking(output.shape, _piece_shape(output, box), roi=box):
+        meter.write(output, piece, values[piece.relative_to(box.begin).view])
+    return box.size * output.dtype.itemsize
+
+
+def _piece_shape(output: Source, box: Box) -> tuple[int, ...]:
+    unit = output.write_unit or (1,) * output.ndim
+    piece = [-(-n // u) * u for n, u in zip(box.shape, unit, strict=True)]
+    for axis, u in enumerate(unit):
+        over = math.prod(piece) * output.dtype.itemsize / WRITTEN_BYTES
+        if over > 1:
+            piece[axis] = max(u, int(piece[axis] / over) // u * u)
+    return tuple(piece)
 
 
 def _reduced(box: Box, step: tuple[int, ...]) -> Box:

@@ -16,10 +16,14 @@ from bioimage_py.planning.layout import ArrayLayout
 from bioimage_py.planning.memory import MemoryModel
 from bioimage_py.planning.pyramid_levels import PyramidLevel
 
-__all__ = ["PartLayout", "PyramidPart", "choose_part"]
+__all__ = ["WRITTEN_BYTES", "PartLayout", "PyramidPart", "choose_part"]
 
 _PREFERRED_BYTES = 2**26
 """Above this, blocks get too few to share; below, they are larger the more levels they make."""
+WRITTEN_BYTES = 2**24
+"""Voxels that are given to the store at a time, as far as whole write units allow."""
+_TILE_BYTES = 2**24
+"""Voxels in memory at a time: pieces about as large as the blocks of a copy."""
 _REDUCING_BYTES = 2**24
 """What reducing holds besides its input and its result, which is done in small pieces."""
 
@@ -104,15 +108,23 @@ class PartLayout:
         return tuple(u * f for u, f in zip(self.output.write_unit, self.scale(count), strict=True))
 
     def held(self, count: int, block: tuple[int, ...], tile: tuple[int, ...]) -> int:
-        """Return the bytes of one block in flight that makes so many levels, tile by tile."""
+        """Return the bytes of one block in flight that makes so many levels, tile by tile, level by level."""
         a, b = self.source, self.output
-        voxels = self._voxels(tile, (1,) * len(tile))
-        copies = 1 if len(b.shape) < 4 else 2
+        made = [self._voxels(block, self.scale(n)) * b.itemsize for n in range(1 + self.copies, count + 1)]
+        tile_voxels = self._voxels(tile, (1,) * len(tile))
         read = (0 if a.in_memory else a.itemsize) + a.scratch + (b.itemsize if a.dtype != b.dtype else 0)
-        held = voxels * (read + (b.itemsize * copies if self.copies else 0))
-        for n in range(1 + self.copies, count + 1):
-            held += self._voxels(block, self.scale(n)) * b.itemsize * (1 + copies)
-        return held + (_REDUCING_BYTES if count > self.copies else 0)
+        held = tile_voxels * read + sum(made[:1])
+        if self.copies:
+            held += self._encoding(tile_voxels * b.itemsize)
+        for n, n_bytes in enumerate(made):
+            held = max(held, n_bytes + sum(made[n + 1 : n + 2]) + self._encoding(n_bytes))
+        return held + (_REDUCING_BYTES if made else 0)
+
+    def _encoding(self, n_bytes: int) -> int:
+        """Return the bytes that wait for the disk while a level is written, a few write units at a time."""
+        unit = math.prod(self.output.write_unit) * self.output.itemsize
+        # From four axes on, TensorStore is given a copy to encode from (see `TensorStoreSource`).
+        return min(n_bytes, max(unit, WRITTEN_BYTES)) * (1 if len(self.output.shape) < 4 else 2)
 
     def tile(self, count: int, block: tuple[int, ...]) -> tuple[int, ...]:
         """Return in which pieces a block is read: whole write units, whole windows, and no chunk more often than needed."""
@@ -123,7 +135,7 @@ class PartLayout:
         tile = block
         for axis in range(len(block)):
             for extent in _divisors(block[axis], grid[axis]):
-                if self._voxels(tile, (1,) * len(tile)) * self.output.itemsize <= _PREFERRED_BYTES:
+                if self._voxels(tile, (1,) * len(tile)) * self.output.itemsize <= _TILE_BYTES:
                     return tile
                 smaller = (*tile[:axis], extent, *tile[axis + 1 :])
                 if read_amplification(self.source.shape, smaller, self.source.chunks) <= whole + 1e-9:

@@ -110,13 +110,13 @@ class PyramidPlan:
         dtype = self.output.dtype
         lines = [
             ("input", f"{self.input.name}: {_times(self.input.shape)} {self.input.dtype}, {self.input.format}"),
-            ("output", f"{self.output.name}: {len(self.levels)} levels, {dtype}, {self.output.format}, {_grid(self.output)}"),
+            ("output", f"{self.output.name}: {_counted(len(self.levels), 'level')}, {dtype}, {self.output.format}, {_grid(self.output)}"),
             *((f"level {level.number}", self._level_text(level)) for level in self.levels),
             *((f"part {n}", _part_text(part)) for n, part in enumerate(self.parts, 1)),
             ("reads", format_bytes(self.bytes_in)),
             ("writes", f"{format_bytes(self.bytes_out)} before compression, in at most {self.n_files:,} files"),
             ("memory", f"{format_bytes(self.peak_memory)} at most, of {format_bytes(self.memory_limit)} allowed"),
-            ("workers", f"{self.in_flight} blocks at a time; {self.threads} threads for decoding and encoding"),
+            ("workers", f"{_counted(self.in_flight, 'block')} at a time; {_counted(self.threads, 'thread')} for decoding and encoding"),
         ]  # fmt: skip
         return "\n".join(f"{label + ':':9}{text}" for label, text in lines)
 
@@ -179,7 +179,8 @@ def plan_pyramid(
         left, reads = left[len(part.levels) :], part.levels[-1].number
         source = replace(output_layout, shape=part.levels[-1].shape)
     per_block = max((part.block_bytes for part in parts), default=0)
-    in_flight = max(1, min(num_workers, (allowed - base) // max(1, per_block)))
+    most = max((part.blocking.n_blocks for part in parts), default=1)
+    in_flight = max(1, min(num_workers, most, (allowed - base) // max(1, per_block)))
     peak = base + in_flight * per_block
     if memory_limit is not None and peak > memory_limit:
         raise InvalidArgumentError(
@@ -218,13 +219,16 @@ def _part_text(part: PyramidPart) -> str:
     read = "the input" if part.reads is None else f"level {part.reads}"
     first, last = part.levels[0].number, part.levels[-1].number
     written = f"level {first}" if first == last else f"levels {first} to {last}"
-    n_blocks = part.blocking.n_blocks
-    text = f"reads {read}, writes {written}: {n_blocks:,} block{'' if n_blocks == 1 else 's'} of {_times(part.block_shape)} voxels"
+    text = f"reads {read}, writes {written}: {_counted(part.blocking.n_blocks, 'block')} of {_times(part.block_shape)} voxels"
     if part.tile_shape != part.block_shape:
         text += f", each in pieces of {_times(part.tile_shape)}"
     if part.read_amplification > 1.01:
         text += f"; each chunk decoded {part.read_amplification:.3g} times on average"
     return text
+
+
+def _counted(n: int, thing: str) -> str:
+    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
 
 
 def _grid(layout: ArrayLayout) -> str:

@@ -95,7 +95,11 @@ class LocalRunner(Runner):
         if kept is not None:
             return self.drive(kept, work, num_workers, progress=progress)
         journal = Journal(len(work.block_ids), n_bytes)
-        how = "Call again with block_ids=error.failed_block_ids and the same block shape and output to finish"
+        how = (
+            "Its parts wait for each other, so it is begun anew: a run with tmp_root= in its RunnerConfig can be resumed"
+            if isinstance(work, CompositeWork)
+            else "Call again with block_ids=error.failed_block_ids and the same block shape and output to finish"
+        )
         threads = _threads(work, num_workers)
         ticker = ProgressTicker(journal, progress)
         _run(work, journal, journal, threads, ticker.tick, how)

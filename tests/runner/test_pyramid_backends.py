@@ -1,0 +1,68 @@
+"""Pyramids on other backends give the bytes that threads give, wave after wave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bioimage_py as bp
+from bioimage_py.runner import RunnerConfig, SlurmConfig
+from bioimage_py.wrapper import ReducedSource
+from tests.runner.dask_lab import DaskLab
+from tests.runner.slurm_lab import SlurmLab
+from tests.runner.test_subprocess import chunk_files
+
+# In blocks of 16³ the levels are made in three waves.
+LAYOUT: dict[str, Any] = {"chunks": (8, 8, 8), "block_shape": (16, 16, 16)}
+
+
+def check(folder: Path, method: str, **backend: Any) -> None:
+    image = np.random.default_rng(0).integers(0, 5, (37, 50, 41)).astype("uint16")
+    bp.copy(image, folder / "in.zarr", chunks=(16, 16, 16), overwrite=True)
+    planned = bp.pyramid_plan(folder / "in.zarr", folder / "a.ome.zarr", method=method, **LAYOUT)
+    assert len(planned.parts) == 2
+    local = folder / "local" / "a.ome.zarr"
+    bp.pyramid(folder / "in.zarr", local, method=method, **LAYOUT)
+    made = bp.pyramid(
+        folder / "in.zarr", folder / "a.ome.zarr", method=method, num_workers=2, **backend, **LAYOUT
+    )
+    assert chunk_files(folder / "a.ome.zarr") == chunk_files(local)
+    for level in made[1:]:
+        image = ReducedSource(image, 2, method)[...]
+        np.testing.assert_array_equal(level[...], image)
+
+
+def test_subprocess(tmp_path: Path) -> None:
+    check(tmp_path, "mean", job_type="subprocess", job_config=RunnerConfig(tmp_root=tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["mean", "mode"])
+def test_slurm(
+    method: str, tmp_path: Path, slurm: SlurmLab, slurm_config: Callable[..., SlurmConfig]
+) -> None:
+    check(tmp_path, method, job_type="slurm", job_config=slurm_config())
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Dask scheduler with one worker process."""
+    pytest.importorskip("distributed", reason="needs the extra bioimage-py[dask]")
+    lab = DaskLab(tmp_path_factory.mktemp("dask"))
+    try:
+        lab.start_scheduler()
+        lab.start_workers(1)
+        yield lab.address
+    finally:
+        lab.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["mean", "median", "max"])
+def test_dask(method: str, tmp_path: Path, scheduler: str) -> None:
+    config = bp.DaskConfig(address=scheduler, tmp_root=tmp_path / "runs")
+    check(tmp_path, method, job_type="dask", job_config=config)
