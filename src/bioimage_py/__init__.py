@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from bioimage_py.downsample import downsample
     from bioimage_py.errors import BioimagePyError, RunnerError
     from bioimage_py.geometry import Block, Blocking, BlockWithHalo, to_roi
+    from bioimage_py.report.picture import Picture
+    from bioimage_py.report.preview import preview
     from bioimage_py.resume import resume
     from bioimage_py.runner import (
         DaskConfig,
@@ -55,6 +57,7 @@ __all__ = [
     "DaskRunner",
     "FileSource",
     "LocalRunner",
+    "Picture",
     "Progress",
     "Runner",
     "RunnerConfig",
@@ -74,6 +77,7 @@ __all__ = [
     "get_runner",
     "open_source",
     "plan",
+    "preview",
     "resume",
     "to_roi",
     "verify",
@@ -100,6 +104,8 @@ _HOMES = {
         "get_runner",
         "write_slurm_config",
     ),
+    "report.picture": ("Picture",),
+    "report.preview": ("preview",),
     "resume": ("resume",),
     "sources": (
         "FileSource",

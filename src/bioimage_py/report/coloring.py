@@ -34,9 +34,7 @@ def channel_limits(
     return (low, high) if low < high else (float(values.min()), float(values.max()))
 
 
-def blended(
-    panel: AnyArray, limits: Sequence[tuple[float, float]], colors: Sequence[str] | None
-) -> AnyArray:
+def blended(panel: AnyArray, limits: Sequence[tuple[float, float]], colors: Sequence[str] | None) -> AnyArray:
     """Return a panel of rows, columns and channels as red, green and blue bytes: the sum of its channels in their colours."""
     n_channels = panel.shape[2]
     chosen = colors or ((_GRAY,) if n_channels == 1 else CHANNEL_COLORS)
@@ -76,7 +74,8 @@ def label_colors(panel: AnyArray) -> AnyArray:
     """
     labels, where = np.unique(panel, return_inverse=True)
     colors = np.array([_label_color(int(label)) for label in labels], np.uint8).reshape(-1, 3)
-    return colors[where.reshape(panel.shape)]
+    found: AnyArray = colors[where.reshape(panel.shape)]
+    return found
 
 
 def _label_color(label: int) -> tuple[int, int, int]:
@@ -101,4 +100,5 @@ def _share(values: AnyArray, limits: tuple[float, float]) -> AnyArray:
 
 
 def _bytes(colors: AnyArray) -> AnyArray:
-    return np.rint(np.clip(colors, 0, 1) * 255).astype(np.uint8)
+    found: AnyArray = np.rint(np.clip(colors, 0, 1) * 255).astype(np.uint8)
+    return found

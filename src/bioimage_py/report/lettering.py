@@ -11,7 +11,15 @@ from PIL import ImageDraw, ImageFont
 __all__ = ["Lettering"]
 
 _DRAWN = {"µ": "u", "μ": "u", "Å": "A", "\u212b": "A"}
-_SPELLED = {"×": "x", "–": "-", "—": "-", "\u03b1": "alpha ", "\u03b2": "beta ", "\u03b3": "gamma ", "\u03b4": "delta "}
+_SPELLED = {
+    "×": "x",
+    "\u2013": "-",
+    "\u2014": "-",
+    "\u03b1": "alpha",
+    "\u03b2": "beta",
+    "\u03b3": "gamma",
+    "\u03b4": "delta",
+}
 
 
 class Lettering:
@@ -50,10 +58,10 @@ class Lettering:
         box = self._font.getbbox(letter, anchor="la")
         left = at[0] + round(self._font.getlength(plain[:n]) + box[0])
         top, bottom, width = at[1] + round(box[1]), at[1] + round(box[3]), round(box[2] - box[0])
-        stroke = max(1, round(self.size / 14))
+        stroke = max(1, round(self.size / 12))
         if letter == "u":
             draw.rectangle(
-                (left + stroke // 2, bottom - stroke, left + stroke // 2 + stroke - 1, bottom + self.size // 5), fill=color
+                (left + 1, bottom - self.size // 4, left + stroke, bottom + self.size // 5), fill=color
             )
         else:
             radius = max(1, round(self.size / 9))
@@ -66,7 +74,8 @@ class Lettering:
         """Return a text of letters that can be drawn, one for each that is not."""
         spelled = "".join(_SPELLED.get(letter, letter) for letter in text if letter.isprintable())
         return "".join(
-            letter if letter in _DRAWN or _has(self._font, letter) else _like(self._font, letter) for letter in spelled
+            letter if letter in _DRAWN or _has(self._font, letter) else _like(self._font, letter)
+            for letter in spelled
         )
 
     def _plain(self, text: str) -> str:

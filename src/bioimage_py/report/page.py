@@ -17,6 +17,7 @@ __all__ = ["Panel", "compose"]
 _MARGIN = 10
 _GAP = 14
 _TICK = 5
+_NAME_GAP = 8
 _BAR_HEIGHT = 5
 _FRAME = "#909090"
 _FAINT = "#505050"
@@ -90,7 +91,9 @@ def compose(
     """
     letters = Lettering(font_size)
     placed, (width, height) = _placed(panels, letters)
-    footer = _Footer(letters, placed[0].left, max(width, _least_width(letters, placed[0].left, bar, channels, notes)))
+    footer = _Footer(
+        letters, placed[0].left, max(width, _least_width(letters, placed[0].left, bar, channels, notes))
+    )
     below = footer.lines(bar, channels, notes)
     page = Image.new("RGB", (footer.width, height + footer.height(below)), "white")
     draw = ImageDraw.Draw(page)
@@ -102,12 +105,15 @@ def compose(
 
 def _placed(panels: Sequence[Panel], letters: Lettering) -> tuple[list[Panel], tuple[int, int]]:
     """Put panels into a grid whose columns and rows are as wide and high as what stands in them needs."""
-    side = max(letters.width(panel.axes[0]) for panel in panels) + _TICK + 4
-    above, below = letters.line, letters.line + _TICK
+    side = max(letters.width(panel.axes[0]) for panel in panels) + _NAME_GAP
+    above = letters.line if any(panel.title for panel in panels) else 0
+    below = letters.line + _TICK
     lefts, right = _grid(
         [(panel.column, side + max(panel.size[1], letters.width(panel.title))) for panel in panels], _MARGIN
     )
-    tops, bottom = _grid([(panel.row, above + max(panel.size[0], letters.line) + below) for panel in panels], _MARGIN)
+    tops, bottom = _grid(
+        [(panel.row, above + max(panel.size[0], letters.line) + below) for panel in panels], _MARGIN
+    )
     placed = [
         replace(panel, left=lefts[panel.column] + side, top=tops[panel.row] + above) for panel in panels
     ]
@@ -130,16 +136,15 @@ def _draw_panel(page: Image.Image, draw: ImageDraw.ImageDraw, panel: Panel, lett
     left, top, right, bottom = panel.left, panel.top, panel.left + width, panel.top + height
     page.paste(Image.fromarray(np.ascontiguousarray(panel.pixels())), (left, top))
     draw.rectangle((left - 1, top - 1, right, bottom), outline=_FRAME)
-    letters.draw(draw, (left, top - letters.line), panel.title)
+    letters.draw(draw, (left, top - letters.line - 1), panel.title)
     down, across = panel.axes
-    letters.draw(
-        draw, (left - _TICK - 4 - letters.width(down), top + (height - letters.line) // 2), down, _FAINT
-    )
+    middle = top + (height - letters.line) // 2
+    letters.draw(draw, (left - _NAME_GAP + 2 - letters.width(down), middle), down, _FAINT)
     letters.draw(draw, (left + (width - letters.width(across)) // 2, bottom + _TICK + 1), across, _FAINT)
     at_row, at_column = panel.ticks
     if at_row is not None:
         y = top + min(height - 1, int(at_row * height))
-        draw.line((left - 1 - _TICK, y, left - 2, y), fill="black")
+        draw.line((right + 1, y, right + _TICK, y), fill="black")
     if at_column is not None:
         x = left + min(width - 1, int(at_column * width))
         draw.line((x, bottom + 1, x, bottom + _TICK), fill="black")
@@ -205,7 +210,11 @@ class _Footer:
 
 
 def _least_width(
-    letters: Lettering, left: int, bar: ScaleBar | None, channels: Sequence[tuple[str, str]], notes: Sequence[str]
+    letters: Lettering,
+    left: int,
+    bar: ScaleBar | None,
+    channels: Sequence[tuple[str, str]],
+    notes: Sequence[str],
 ) -> int:
     """Return how wide the page has to be for the widest thing in the footer."""
     widths = [0 if bar is None else bar.pixels + 6 + letters.width(bar.text)]

@@ -16,7 +16,7 @@ from bioimage_py.sources import AnyArray
 from bioimage_py.sources.location import is_url, path_text
 from bioimage_py.sources.new_files import FileFolder
 
-__all__ = ["Picture", "picture_format"]
+__all__ = ["Picture", "check_free", "picture_format"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,11 @@ def picture_format(output: str | os.PathLike[str]) -> tuple[str, str]:
         raise InvalidArgumentError(f"a picture is written into a local file, and {path!r} is a URL")
     ending = Path(path).suffix.lower()
     Image.init()
-    known = {e: name for e, name in Image.registered_extensions().items() if name in _FORMATS and name in Image.SAVE}
+    known = {
+        e: name
+        for e, name in Image.registered_extensions().items()
+        if name in _FORMATS and name in Image.SAVE
+    }
     if ending not in known:
         said = f"the ending {ending!r}" if ending else "no ending"
         raise InvalidArgumentError(
@@ -110,8 +114,14 @@ def check_free(path: str, *, overwrite: bool) -> None:
     """Raise if a picture cannot be put at a path, before anything is read."""
     place = Path(path)
     if place.is_dir():
-        raise OutputExistsError(f"{path!r} is a folder: give the name of a file, such as {str(place / 'preview.png')!r}")
+        raise OutputExistsError(
+            f"{path!r} is a folder: give the name of a file, such as {str(place / 'preview.png')!r}"
+        )
     if os.path.lexists(path) and not overwrite:
-        raise OutputExistsError(f"{path!r} is there already: give another name, or overwrite=True to replace it")
+        raise OutputExistsError(
+            f"{path!r} is there already: give another name, or overwrite=True to replace it"
+        )
     if not place.parent.is_dir():
-        raise SourceNotFoundError(f"there is no folder {str(place.parent)!r} to write {place.name!r} into: make it first")
+        raise SourceNotFoundError(
+            f"there is no folder {str(place.parent)!r} to write {place.name!r} into: make it first"
+        )

@@ -183,7 +183,9 @@ class Plane:
         if self.channel_axis is not None:
             begin[self.channel_axis], end[self.channel_axis] = min(self.channels), max(self.channels) + 1
         voxels = self.source.read(Box(tuple(begin), tuple(end)))
-        order = [axis for axis in (self.rows, self.columns, self.depth, self.channel_axis) if axis is not None]
+        order = [
+            axis for axis in (self.rows, self.columns, self.depth, self.channel_axis) if axis is not None
+        ]
         rest = [axis for axis in range(self.source.ndim) if axis not in order]
         piece = voxels.transpose([*order, *rest]).reshape([voxels.shape[axis] for axis in order])
         piece = piece if self.depth is not None else piece[:, :, None]

@@ -9,14 +9,15 @@ from dataclasses import replace
 from typing import Any
 
 from bioimage_py.planning.byte_size import parse_bytes
-from bioimage_py.report.drawing import Look, checked_look, drawn
+from bioimage_py.report.drawing import drawn
+from bioimage_py.report.look import Look, checked_look
 from bioimage_py.report.own_inputs import check_not_an_input
 from bioimage_py.report.picture import Picture, check_free, picture_format
 from bioimage_py.report.reading import read_panels
 from bioimage_py.report.shown_axes import Choice, shown_axes
 from bioimage_py.sources import Source, as_source
 
-__all__ = ["preview"]
+__all__ = ["picture_of", "preview"]
 
 
 def preview(

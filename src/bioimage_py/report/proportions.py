@@ -30,10 +30,13 @@ class Proportions(NamedTuple):
         Extent of each axis in pixels.
     meters_per_pixel
         How large a pixel is, or None where the unit is not known.
+    unit
+        The unit of the axes, where all of them have the same.
     """
 
     pixels: dict[int, int]
     meters_per_pixel: float | None
+    unit: str | None = None
 
 
 class ScaleBar(NamedTuple):
@@ -62,7 +65,9 @@ def drawn_sizes(
     finest = min(size.values())
     per_length = min(longest / max(shape[axis] * size[axis] for axis in axes), _LARGEST_VOXEL / finest)
     pixels = {axis: max(1, round(shape[axis] * size[axis] * per_length)) for axis in axes}
-    return Proportions(pixels, None if meters is None else meters / per_length)
+    units = {known.units[axis] for axis in axes} if known.units is not None else {None}
+    unit = units.pop() if len(units) == 1 else None
+    return Proportions(pixels, None if meters is None else meters / per_length, unit)
 
 
 def _factor(units: Sequence[str | None] | None, axis: int) -> float | None:
@@ -70,8 +75,10 @@ def _factor(units: Sequence[str | None] | None, axis: int) -> float | None:
     return _METERS.get(unit) if unit in SPACE_UNITS else None
 
 
-def scale_bar(meters_per_pixel: float | None, widest: int) -> ScaleBar | None:
+def scale_bar(meters_per_pixel: float | None, widest: int, unit: str | None = None) -> ScaleBar | None:
     """Return the longest bar of 1, 2 or 5 times a power of ten that takes a third of `widest` pixels at most.
+
+    Its length is said in a unit of SI, or in Å where that is the `unit` of the image and the bar is shorter than 10 nm.
 
     Returns
     -------
@@ -91,10 +98,12 @@ def scale_bar(meters_per_pixel: float | None, widest: int) -> ScaleBar | None:
     digit = max(d for d in (1, 2, 5, 10) if d * 10.0**power <= most * (1 + 1e-9) or d == 1)
     length = digit * 10.0**power
     pixels = round(length / meters_per_pixel)
-    return ScaleBar(pixels, _length_text(length)) if pixels >= 4 else None
+    return ScaleBar(pixels, _length_text(length, unit)) if pixels >= 4 else None
 
 
-def _length_text(length: float) -> str:
+def _length_text(length: float, unit: str | None) -> str:
+    if unit == "angstrom" and length < 0.99e-8:
+        return f"{length / 1e-10:g} Å"
     symbol, factor = next(
         ((symbol, factor) for symbol, factor in _SHOWN if length >= factor * (1 - 1e-9)), _SHOWN[-1]
     )

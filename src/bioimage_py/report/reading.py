@@ -6,10 +6,11 @@ import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
 from bioimage_py.planning import format_bytes
+from bioimage_py.report.look import Look
 from bioimage_py.report.plane import Plane
 from bioimage_py.report.proportions import Proportions, drawn_sizes, index_in_level
 from bioimage_py.report.shown_axes import ShownAxes
@@ -17,9 +18,6 @@ from bioimage_py.sources import AnyArray, Source
 from bioimage_py.sources.described import DescribedSource
 from bioimage_py.sources.levels import coarser_levels
 from bioimage_py.wrapper.image_kind import looks_like_labels
-
-if TYPE_CHECKING:
-    from bioimage_py.report.drawing import Look
 
 __all__ = ["ReadPanel", "ReadPanels", "read_panels"]
 
@@ -93,7 +91,9 @@ def read_panels(source: Source, shown: ShownAxes, look: Look, read_limit: int) -
 
 def _check_labels(source: Source, are_labels: bool, look: Look) -> None:
     if are_labels and source.dtype.kind not in "biu":
-        raise InvalidArgumentError(f"labels are integers, and {source.name} holds {source.dtype}: leave out kind=")
+        raise InvalidArgumentError(
+            f"labels are integers, and {source.name} holds {source.dtype}: leave out kind="
+        )
     if are_labels and look.projection == "mean":
         raise InvalidArgumentError(
             f"the mean of labels means nothing, and {source.name} is taken for labels ({source.dtype} voxels): "

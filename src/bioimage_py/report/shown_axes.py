@@ -112,7 +112,9 @@ def _names(source: Source) -> tuple[str, ...]:
     if known is not None:
         return known
     shape = source.shape
-    like_color = source.ndim >= 3 and shape[-1] in (3, 4) and min(shape[-3:-1]) > 4 and source.dtype.itemsize <= 2
+    like_color = (
+        source.ndim >= 3 and shape[-1] in (3, 4) and min(shape[-3:-1]) > 4 and source.dtype.itemsize <= 2
+    )
     n_axes = source.ndim - like_color
     usual = _UNNAMED.get(n_axes)
     if like_color and n_axes < 4:

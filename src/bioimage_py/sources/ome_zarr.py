@@ -25,7 +25,14 @@ from bioimage_py.metadata.ome_ngff_reading import (
 if TYPE_CHECKING:
     from bioimage_py.sources.kvstore import StoreFolder
 
-__all__ = ["coarser_paths", "first_dataset", "group_attributes", "image_paths", "level_paths", "with_multiscales"]
+__all__ = [
+    "coarser_paths",
+    "first_dataset",
+    "group_attributes",
+    "image_paths",
+    "level_paths",
+    "with_multiscales",
+]
 
 
 def first_dataset(attributes: Mapping[str, Any]) -> str | None:
