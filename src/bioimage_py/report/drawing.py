@@ -29,9 +29,22 @@ def drawn(source: Source, shown: ShownAxes, look: Look, read: ReadPanels) -> Pic
     sizes = read.proportions
     bar = scale_bar(sizes.meters_per_pixel, sizes.pixels[main.across], sizes.unit)
     legend = _legend(source, shown, read)
-    notes = [f"too much to read: the view along {shown.names[axis]}" for axis in read.left_out]
+    notes = _notes(source, shown, read)
     pixels, placed = compose(panels, bar, legend, notes, max(12, round(look.size / 34)))
     return Picture(pixels, tuple(placed), bar, read.level, read.n_bytes)
+
+
+def _notes(source: Source, shown: ShownAxes, read: ReadPanels) -> list[str]:
+    """Return what is not shown: other indices of axes such as time, more channels, side views."""
+    notes = [
+        f"{shown.names[axis]} = {index}"
+        for axis, index in shown.at.items()
+        if axis not in shown.space and source.shape[axis] > 1
+    ]
+    if shown.channel_axis is not None and len(shown.channels) < shown.n_channels and not shown.is_rgb:
+        names = ", ".join(map(str, shown.channels))
+        notes.append(f"{shown.names[shown.channel_axis]} = {names} of {shown.n_channels}")
+    return notes + [f"too much to read: the view along {shown.names[axis]}" for axis in read.left_out]
 
 
 def _colors(source: Source, shown: ShownAxes, look: Look, read: ReadPanels) -> list[AnyArray]:
@@ -60,8 +73,7 @@ def _brightest(values: Sequence[AnyArray], look: Look) -> float:
 
 def _of_channels(source: Source, shown: ShownAxes) -> ImageMetadata | None:
     """Return what the metadata say of the channels shown, or None where they speak of others."""
-    count = 1 if shown.channel_axis is None else source.shape[shown.channel_axis]
-    return source.metadata.for_channels(count).with_channels_selected(shown.channels)
+    return source.metadata.for_channels(shown.n_channels).with_channels_selected(shown.channels)
 
 
 def _said(metadata: ImageMetadata | None, channel: int) -> tuple[float, float] | None:

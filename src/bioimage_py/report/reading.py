@@ -71,6 +71,10 @@ def read_panels(source: Source, shown: ShownAxes, look: Look, read_limit: int) -
         looks_like_labels(source) if look.kind is None else look.kind == "labels"
     )
     _check_labels(source, are_labels, look)
+    if look.projection is not None and len(shown.space) == 2:
+        raise InvalidArgumentError(
+            f"{source.name} has two axes of space, so there is none to project along: leave out projection="
+        )
     proportions = drawn_sizes(source.shape, shown.space, source.metadata, look.size)
     views = _views(source, shown, look.projection)
     how = "nearest" if are_labels else look.projection or "mean"

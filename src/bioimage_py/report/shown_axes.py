@@ -54,6 +54,8 @@ class ShownAxes:
         The array axis of the channels, or None.
     channels
         The channels shown; `(0,)` where there is no such axis.
+    n_channels
+        How many there are.
     is_rgb
         Whether the channels are red, green and blue, and perhaps opacity.
     """
@@ -63,6 +65,7 @@ class ShownAxes:
     at: Mapping[int, int]
     channel_axis: int | None
     channels: tuple[int, ...]
+    n_channels: int
     is_rgb: bool
 
 
@@ -85,13 +88,11 @@ def shown_axes(source: Source, choice: Choice) -> ShownAxes:
     space = _space(lowered, {channel, time, samples})
     if len(space) < 2:
         raise InvalidArgumentError(
-            f"a picture shows two axes of space or more, and {source.name} of shape {source.shape} has "
-            f"{len(space)}{_listed(names)}; say what its axes are with axes=, or give an array of more axes"
+            f"a picture shows two axes of space or more, and {source.name} has {len(space)}{_listed(names)}; "
+            "if its axes are others, say so with axes="
         )
     if not source.size:
-        raise InvalidArgumentError(
-            f"there is nothing to show: {source.name} of shape {source.shape} holds no voxel"
-        )
+        raise InvalidArgumentError(f"there is nothing to show: {source.name} holds no voxel")
     is_rgb = channel is not None and choice.channels is None and _is_color(source, channel)
     at = {axis: 0 for axis in range(source.ndim) if axis != channel}
     at.update({axis: source.shape[axis] // 2 for axis in space})
@@ -103,7 +104,8 @@ def shown_axes(source: Source, choice: Choice) -> ShownAxes:
     channels = _channels(source, names, channel, choice.channels)
     if is_rgb and channel is not None:
         channels = tuple(range(source.shape[channel]))
-    return ShownAxes(names, space, at, channel, channels, is_rgb)
+    n_channels = 1 if channel is None else source.shape[channel]
+    return ShownAxes(names, space, at, channel, channels, n_channels, is_rgb)
 
 
 def _names(source: Source) -> tuple[str, ...]:
