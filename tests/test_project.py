@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted((ROOT / "src" / "bioimage_py").rglob("*.py"))
 HEAVY = (
     "h5py", "imagecodecs", "mrcfile", "nibabel", "numcodecs", "tensorstore", "tifffile", "z5py", "zarr", "dask", "xarray",
-    "distributed", "scipy", "skimage", "tomlkit", "google_crc32c",
+    "distributed", "scipy", "skimage", "PIL", "tomlkit", "google_crc32c",
 )  # fmt: skip
 LONGEST_MODULE = 350
 EMPTY_NAMES = {"util", "utils", "common", "helper", "helpers", "manager", "misc"}

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from bioimage_py.errors import BioimagePyError, RunnerError
     from bioimage_py.geometry import Block, Blocking, BlockWithHalo, to_roi
     from bioimage_py.pyramid import pyramid, pyramid_plan
+    from bioimage_py.report.picture import Picture
+    from bioimage_py.report.preview import preview
     from bioimage_py.resume import resume
     from bioimage_py.runner import (
         DaskConfig,
@@ -58,6 +60,7 @@ __all__ = [
     "DaskRunner",
     "FileSource",
     "LocalRunner",
+    "Picture",
     "Progress",
     "Runner",
     "RunnerConfig",
@@ -78,6 +81,7 @@ __all__ = [
     "get_runner",
     "open_source",
     "plan",
+    "preview",
     "pyramid",
     "pyramid_plan",
     "resume",
@@ -108,6 +112,8 @@ _HOMES = {
         "get_runner",
         "write_slurm_config",
     ),
+    "report.picture": ("Picture",),
+    "report.preview": ("preview",),
     "resume": ("resume",),
     "sources": (
         "FileSource",

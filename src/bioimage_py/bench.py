@@ -196,6 +196,7 @@ def bench(
             num_workers=workers,
             memory_limit=default_memory_limit(),
         )
+        assert isinstance(planned, CopyPlan)  # whole images are copied from a path to a path only
         rates, made = _measured(source, folder, layout, n_bytes, workers)
     known = any(rate.stage == "read" for rate in rates)
     return BenchResult(source.name, planned, tuple(rates), os.fspath(output), made, not known)

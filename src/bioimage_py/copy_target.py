@@ -221,7 +221,7 @@ class NewPathTarget(Target):
         """Whether an array is in the image that is made anew, all its levels with it; its labels stay."""
         if self._planned.image_key is None:
             return False
-        image = _place(self._planned.location.path, self._planned.image_key)
+        image = place_parts(self._planned.location.path, self._planned.image_key)
         below = stored[len(image) :]
         return stored[: len(image)] == image and below[:1] not in ((), ("labels",))
 

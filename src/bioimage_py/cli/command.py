@@ -115,6 +115,12 @@ def _info(args: argparse.Namespace, console: Console) -> int:
     return run_info(args, console)
 
 
+def _preview(args: argparse.Namespace, console: Console) -> int:
+    from bioimage_py.cli.preview_command import run_preview
+
+    return run_preview(args, console)
+
+
 def _verify(args: argparse.Namespace, console: Console) -> int:
     from bioimage_py.cli.verify_command import run_verify
 
@@ -159,6 +165,7 @@ def _config(args: argparse.Namespace, console: Console) -> int:
 
 _VERBS = {
     "info": _info,
+    "preview": _preview,
     "plan": _plan,
     "copy": _copy,
     "pyramid": _pyramid,

@@ -7,7 +7,7 @@ from typing import Any
 
 from bioimage_py.cli import values
 
-__all__ = ["add_copy_options", "add_key", "add_layout_options", "add_memory"]
+__all__ = ["add_copy_options", "add_grid", "add_key", "add_layout_options", "add_memory", "add_said"]
 
 
 def add_copy_options(parser: argparse.ArgumentParser) -> None:
@@ -73,6 +73,11 @@ def add_layout_options(parser: argparse.ArgumentParser) -> None:
     new.add_argument(
         "--dtype", metavar="TYPE", help="data type, such as uint8 or float32 (default: the input's)"
     )
+    add_said(parser)
+
+
+def add_said(parser: argparse.ArgumentParser) -> None:
+    """Add the options for metadata that an input does not have."""
     said = parser.add_argument_group("what the input does not say, or says wrongly")
     said.add_argument("--axes", metavar="NAMES", help="names of its axes, slowest first, such as zyx or czyx")
     said.add_argument(

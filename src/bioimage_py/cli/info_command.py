@@ -28,14 +28,29 @@ def run_info(args: argparse.Namespace, console: Console) -> int:
     try:
         source = open_source(args.path, args.key)
     except AmbiguousSourceError as error:
+        if args.picture is not None:
+            raise
         _list_container(args, console, error)
         return OK
     with source:
+        picture = _picture(source, args)
         for label, text in _lines(source):
             console.line(f"{label + ':':{_LABEL_WIDTH}}{text}" if label else f"{'':{_LABEL_WIDTH}}{text}")
         if console.json:
-            console.document({"command": "info", **_as_json(source)})
+            console.document({"command": "info", **_as_json(source), **picture})
+        if picture:
+            console.line(f"{'picture:':{_LABEL_WIDTH}}{picture['picture']}")
     return OK
+
+
+def _picture(source: Source, args: argparse.Namespace) -> dict[str, Any]:
+    """Make the picture that was asked for, and return what is known of it; nothing where none was."""
+    if args.picture is None:
+        return {}
+    from bioimage_py.cli.preview_command import described_picture
+    from bioimage_py.report.preview import preview
+
+    return described_picture(preview(source, args.picture, overwrite=args.overwrite))
 
 
 def _lines(source: Source) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from bioimage_py.cli import values
 from bioimage_py.cli.copy_options import add_copy_options, add_grid, add_key, add_memory
 from bioimage_py.cli.failure import PROGRAM, UsageError
+from bioimage_py.cli.preview_options import add_preview_options
 from bioimage_py.cli.pyramid_options import add_level_options, add_pyramid_options
 from bioimage_py.cli.run_options import add_run_options
 from bioimage_py.cli.verbs import ABOUT, EXAMPLES, EXITS, PATHS, VERBS
@@ -86,6 +87,12 @@ def build_parser(run: dict[str, Callable[..., int]]) -> Parser:
 def _add_info(parser: Parser) -> None:
     parser.add_argument("path", metavar="PATH", help="the image")
     add_key(parser, "--key", "key", "the array inside the container")
+    parser.add_argument(
+        "--picture", metavar="FILE", help="make a picture of it too, as 'bioimage-py preview' does"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="with --picture: replace a picture that is there"
+    )
 
 
 def _add_plan(parser: Parser) -> None:
@@ -212,6 +219,7 @@ def _add_machine_options(parser: Parser) -> None:
 
 _ADDED: dict[str, Callable[[Parser], None]] = {
     "info": _add_info,
+    "preview": add_preview_options,
     "plan": _add_plan,
     "copy": _add_copy,
     "pyramid": _add_pyramid,

@@ -17,6 +17,9 @@ __all__ = [
     "count",
     "for_axes",
     "ids_text",
+    "indices",
+    "pair",
+    "position",
     "seconds",
     "shape",
     "sizes",
@@ -112,6 +115,51 @@ def sizes(text: str) -> float | tuple[float, ...]:
     if not all(0 < size < float("inf") for size in found):
         raise argparse.ArgumentTypeError(f"give positive numbers, such as 2,0.5,0.5 or 0.5, not {text!r}")
     return found if len(found) > 1 else found[0]
+
+
+def indices(text: str) -> tuple[int, ...]:
+    """Read `0,2`: indices from 0 on.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        For anything else.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"give numbers from 0 on, such as 0,2, not {text!r}")
+    return tuple(int(part) for part in parts)
+
+
+def position(text: str) -> tuple[int, ...] | dict[str, int]:
+    """Read a position as indices, `64,256,256`, or by the names of axes, `z=64,x=256`.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        For anything else.
+    """
+    if "=" not in text:
+        return indices(text)
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(name.strip() and index.strip().isdecimal() for name, _, index in pairs):
+        raise argparse.ArgumentTypeError(f"give an index for each axis, such as z=64,x=256, not {text!r}")
+    return {name.strip(): int(index) for name, _, index in pairs}
+
+
+def pair(text: str) -> tuple[float, float]:
+    """Read two numbers, `100,4000`.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        For anything else.
+    """
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"give two numbers, such as 100,4000, not {text!r}") from None
+    return low, high
 
 
 def codec(text: str) -> str | dict[str, Any]:

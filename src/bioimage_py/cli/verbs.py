@@ -35,6 +35,7 @@ or on a cluster: there a run can be watched, cancelled and finished later."""
 EXAMPLES = """\
 a first walk:
   bioimage-py info stack.tif                       what is in this file?
+  bioimage-py preview stack.tif -o stack.png       what does it look like?
   bioimage-py plan stack.tif stack.zarr            what would a copy do? (writes nothing)
   bioimage-py copy stack.tif stack.zarr            do it
   bioimage-py pyramid stack.tif image.ome.zarr     with smaller levels, for viewers
@@ -69,7 +70,22 @@ chunks, compression, size. A container that holds several arrays is listed.""",
 examples:
   bioimage-py info stack.tif
   bioimage-py info data.n5
-  bioimage-py info data.n5 --key raw --json""",
+  bioimage-py info data.n5 --key raw --json
+  bioimage-py info stack.tif --picture stack.png""",
+        (PATHS,),
+    ),
+    "preview": Verb(
+        "a picture of an image of any size",
+        """\
+Make a picture of an image: three slices of a volume that meet in a point, or a projection, or a plane as
+it is, with a scale bar, contrast by percentiles, and labels in colours of their own. Of an image with
+levels (OME-Zarr and others) only the coarsest that is good enough is read. SOURCE is never changed.""",
+        """\
+examples:
+  bioimage-py preview stack.tif -o stack.png
+  bioimage-py preview big.ome.zarr -o big.png --position 120,4000,4000
+  bioimage-py preview stack.tif -o stack.jpg --projection max --contrast 100,4000
+  bioimage-py preview labels.zarr -o labels.png --kind labels --size 1024""",
         (PATHS,),
     ),
     "plan": Verb(

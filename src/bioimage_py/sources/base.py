@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from bioimage_py.sources.read_clock import READ
 
 __all__ = ["AnyArray", "FileSource", "Source", "SourceSpec", "StoredSize"]
 
+_NOTEBOOK = "bioimage_py.report.notebook"
+"""Whose `source_html` shows a source; named by a string, because it is above the sources."""
 AnyArray = npt.NDArray[Any]
 SourceSpec = dict[str, Any]
 """Plain JSON that `from_spec` turns into a source again, in any process that sees the same files."""
@@ -174,6 +177,9 @@ class Source(ABC):
         chunks = "" if self.chunks is None else f", chunks={self.chunks}"
         shards = "" if self.shards is None else f", shards={self.shards}"
         return f"<{type(self).__name__} {self.name}: shape={self.shape}, dtype={self.dtype}{chunks}{shards}>"
+
+    def _repr_html_(self) -> str:
+        return str(importlib.import_module(_NOTEBOOK).source_html(self))
 
     def to_spec(self) -> SourceSpec:
         """Return plain JSON from which `from_spec` reopens the source in another process.

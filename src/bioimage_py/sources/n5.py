@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 
@@ -16,9 +17,10 @@ from bioimage_py.sources.store_room import StoreRules, make_array, room_for_arra
 from bioimage_py.sources.tensorstore_array import StoredArray, TensorStoreSource, open_store
 from bioimage_py.sources.zarr_codecs import codec_text
 
-__all__ = ["create", "from_handle", "list_arrays", "open_path", "open_spec"]
+__all__ = ["create", "from_handle", "list_arrays", "list_coarser", "open_path", "open_spec"]
 
 _TITLE = "N5"
+_LEVEL = re.compile(r"(.*/)?s(\d+)")
 _OWN_ENTRY = re.compile(r"attributes\.json|\d+|.*\.__lock|.*\.[0-9a-f]{32}\.partial|\.DS_Store")
 _RULES = StoreRules(_TITLE, read_node, _OWN_ENTRY, {"attributes.json": {"n5": "4.0.0"}})
 
@@ -84,6 +86,22 @@ def list_arrays(path: str, **options: Any) -> list[str]:
     if node is None:
         raise SourceNotFoundError(f"there is no {_TITLE} array or group at {root.path}")
     return [key for key, _ in arrays_below(node, read_node)]
+
+
+def list_coarser(spec: SourceSpec) -> list[SourceSpec]:
+    """Return the specs of the levels s1, s2, … that follow an array called s0 in its group."""
+    level = _LEVEL.fullmatch(spec.get("key") or "")
+    if level is None:
+        return []
+    root = StoreFolder.at(spec["path"], {name: spec[name] for name in URL_OPTIONS if name in spec})
+    found: list[SourceSpec] = []
+    for number in itertools.count(int(level[2]) + 1):
+        key = f"{level[1] or ''}s{number}"
+        node = read_node(root.child(key))
+        if node is None or node.array is None:
+            return found
+        found.append({**spec, "key": key})
+    return found
 
 
 def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> Source:

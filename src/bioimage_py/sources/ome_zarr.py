@@ -25,7 +25,14 @@ from bioimage_py.metadata.ome_ngff_reading import (
 if TYPE_CHECKING:
     from bioimage_py.sources.kvstore import StoreFolder
 
-__all__ = ["first_dataset", "group_attributes", "image_paths", "level_paths", "with_multiscales"]
+__all__ = [
+    "coarser_paths",
+    "first_dataset",
+    "group_attributes",
+    "image_paths",
+    "level_paths",
+    "with_multiscales",
+]
 
 
 def first_dataset(attributes: Mapping[str, Any]) -> str | None:
@@ -36,6 +43,15 @@ def first_dataset(attributes: Mapping[str, Any]) -> str | None:
 def level_paths(attributes: Mapping[str, Any]) -> list[str]:
     """Return the paths of the arrays that a group names, of all its images, full size first."""
     return [dataset.path for image in images_of(attributes) for dataset in image.datasets]
+
+
+def coarser_paths(folder: StoreFolder, path: str) -> list[str]:
+    """Return the paths of the levels below the level `path` of an image in a group, finest first."""
+    for image in images_of(group_attributes(folder)):
+        paths = [dataset.path for dataset in image.datasets]
+        if path in paths:
+            return paths[paths.index(path) + 1 :]
+    return []
 
 
 def with_multiscales(

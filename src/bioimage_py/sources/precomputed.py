@@ -28,7 +28,7 @@ from bioimage_py.sources.store_room import StoreRules, make_array, room_for_arra
 from bioimage_py.sources.tensorstore_array import StoredArray, TensorStoreSource, open_store
 from bioimage_py.sources.zarr_metadata import checked_grid
 
-__all__ = ["create", "list_arrays", "open_path", "open_spec"]
+__all__ = ["create", "list_arrays", "list_coarser", "open_path", "open_spec"]
 
 _TITLE = "precomputed"
 _DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
@@ -141,6 +141,14 @@ def list_arrays(path: str, **options: Any) -> list[str]:
     if info is None:
         raise SourceNotFoundError(f"there is no {_TITLE} volume at {root.path}: it has no file 'info'")
     return [str(scale.get("key")) for scale in info.get("scales", ())]
+
+
+def list_coarser(spec: SourceSpec) -> list[SourceSpec]:
+    """Return the specs of the scales that follow one in a volume."""
+    options = {name: spec[name] for name in URL_OPTIONS if name in spec}
+    keys = list_arrays(spec["path"], **options)
+    first = keys.index(spec["key"]) if spec.get("key") in keys else 0
+    return [{**spec, "key": key} for key in keys[first + 1 :]]
 
 
 def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> Source:

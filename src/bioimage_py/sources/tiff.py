@@ -27,7 +27,7 @@ from bioimage_py.sources.location import is_url
 from bioimage_py.sources.tiff_metadata import metadata_of
 from bioimage_py.sources.tiff_parsing import ParsedTiff, parse_tiff, series_titles
 
-__all__ = ["Reading", "TiffSource", "list_arrays", "open_path", "open_spec"]
+__all__ = ["Reading", "TiffSource", "list_arrays", "list_coarser", "open_path", "open_spec"]
 
 _WASTE = 64 * 2**10
 """Bytes between segments that are read along rather than making another call."""
@@ -75,6 +75,13 @@ def open_path(
     if missing_planes not in ("error", "fill"):
         raise InvalidArgumentError(f"missing_planes must be 'error' or 'fill', got {missing_planes!r}")
     return TiffSource(path, parse_tiff(path, key, series, level), missing_planes=missing_planes)
+
+
+def list_coarser(spec: SourceSpec) -> list[SourceSpec]:
+    """Return the specs of the levels below one in the pyramid of a series."""
+    level = spec.get("level", 0)
+    n_levels = parse_tiff(spec["path"], spec.get("key"), None, level).n_levels
+    return [{**spec, "level": n} for n in range(level + 1, n_levels)]
 
 
 def open_spec(spec: SourceSpec) -> TiffSource:

@@ -38,6 +38,7 @@ class ParsedTiff(NamedTuple):
     level: int
     n_series: int
     big: bool
+    n_levels: int = 1
 
 
 def parse_tiff(path: str, key: str | None, series: int | str | None, level: int) -> ParsedTiff:
@@ -72,7 +73,8 @@ def parse_tiff(path: str, key: str | None, series: int | str | None, level: int)
         texts = TiffTexts.of(file, found[index], index, level)
         _check_chain(file, layout, path)
         check_extent(layout)
-        return ParsedTiff(layout, texts, index, level, len(found), bool(file.is_bigtiff))
+        n_levels = len(found[index].levels)
+        return ParsedTiff(layout, texts, index, level, len(found), bool(file.is_bigtiff), n_levels)
 
 
 def series_titles(path: str) -> list[str]:

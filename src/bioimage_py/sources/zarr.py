@@ -14,6 +14,7 @@ from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import Source, SourceSpec
 from bioimage_py.sources.hierarchy import Node, arrays_below, find_array, several_arrays
 from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder
+from bioimage_py.sources.ome_zarr import coarser_paths
 from bioimage_py.sources.store_errors import plain_message
 from bioimage_py.sources.store_room import StoreRules, make_array, room_for_array, try_out
 from bioimage_py.sources.tensorstore_array import StoredArray, TensorStoreSource, open_store
@@ -27,7 +28,7 @@ from bioimage_py.sources.zarr_metadata import (
     zarr_format_of,
 )
 
-__all__ = ["create", "from_handle", "list_arrays", "open_path", "open_spec", "probe_url"]
+__all__ = ["create", "from_handle", "list_arrays", "list_coarser", "open_path", "open_spec", "probe_url"]
 
 _log = logging.getLogger(__name__)
 _TITLE = "Zarr"
@@ -159,6 +160,22 @@ def list_arrays(path: str, **options: Any) -> list[str]:
     if node is None:
         raise SourceNotFoundError(f"there is no {_TITLE} array or group at {root.path}")
     return [key for key, _ in arrays_below(node, read_node)]
+
+
+def list_coarser(spec: SourceSpec) -> list[SourceSpec]:
+    """Return the specs of the levels below an array in its OME-Zarr image, finest first."""
+    parts = (spec.get("key") or "").split("/")
+    if "tensorstore" in spec or parts == [""] or Path(spec["path"]).is_file():
+        return []
+    options = {name: spec[name] for name in URL_OPTIONS if name in spec}
+    root = StoreFolder.at(spec["path"], options)
+    # A level may lie in groups of its own below the image.
+    for n in reversed(range(len(parts))):
+        group = "/".join(parts[:n])
+        paths = coarser_paths(root.child(group or None), "/".join(parts[n:]))
+        if paths:
+            return [{**spec, "key": f"{group}/{path}" if group else path} for path in paths]
+    return []
 
 
 def probe_url(url: str, **options: Any) -> str:
