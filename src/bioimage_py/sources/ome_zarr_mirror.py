@@ -328,10 +328,7 @@ def _placed(attributes: Mapping[str, Any], *, as_label: bool) -> dict[str, Any]:
     label.pop("source", None)
     if as_label:
         label["source"] = {"image": "../../"}
-    if label or as_label:
-        ome["image-label"] = label
-    else:
-        ome.pop("image-label", None)
+    ome["image-label"] = label
     return {**attributes, "ome": ome} if "ome" in attributes else ome
 
 
