@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,11 @@ from bioimage_py.errors import (
     SourceNotFoundError,
     StorageError,
 )
-from bioimage_py.kernels import MovingKernel
 from bioimage_py.planning import CopyPlan, ImagePlan
+from bioimage_py.runner import RunnerConfig
 from bioimage_py.sources import open_source
 from bioimage_py.sources.ome_zarr_listing import list_ome_zarr
+from tests.runner.dask_lab import DaskLab
 from tests.sources import ome_groups
 from tests.sources.ome_trees import chunks_in, files_in, image_with_labels, plate, several_images
 from tests.sources.test_ome_zarr_writing import attributes_of, check_models
@@ -479,29 +482,110 @@ def test_many_images_are_not_held_open_at_once(tmp_path: Path, monkeypatch: pyte
     assert len(opened) == len(set(opened)) == 4 * MOST_OPEN
 
 
-def test_the_kernels_move_chunks(tmp_path: Path) -> None:
-    from bioimage_py.copy_image import find_image_copy
+class TestInOtherProcesses:
+    @pytest.fixture
+    def fragile_python(self, tmp_path: Path) -> Path:
+        """An interpreter that kills itself when it has put 25 chunks in their places, until there is a file 'sound'."""
+        site = tmp_path / "site"
+        site.mkdir()
+        (site / "sitecustomize.py").write_text(
+            "import os, signal, sys\n"
+            "seen = []\n"
+            "def hook(event, args):\n"
+            f"    if event == 'os.rename' and '/c/' in str(args[1]) and not os.path.exists('{tmp_path}/sound'):\n"
+            "        seen.append(1)\n"
+            "        if len(seen) == 25:\n"
+            "            os.kill(os.getpid(), signal.SIGKILL)\n"
+            "sys.addaudithook(hook)\n"
+        )
+        python = tmp_path / "python"
+        python.write_text(f'#!/bin/sh\nPYTHONPATH={site} exec {sys.executable} "$@"\n')
+        python.chmod(0o755)
+        return python
 
+    def test_a_worker_is_killed_and_the_run_is_finished(self, tmp_path: Path, fragile_python: Path) -> None:
+        path, copied = tmp_path / "in.ome.zarr", tmp_path / "out.ome.zarr"
+        image_with_labels(path)
+        config = RunnerConfig(tmp_root=tmp_path / "runs", python_executable=str(fragile_python), retries=0)
+        call: dict[str, Any] = {"block_shape": (1, 3, 8, 16), "job_type": "subprocess", "job_config": config}
+        with pytest.raises(RunnerError, match="killed") as failed:
+            bp.copy(path, copied, **call)
+        folder, n_blocks = failed.value.tmp_folder, bp.plan(path, copied, **call).n_blocks
+        assert folder is not None
+        assert 0 < len(failed.value.failed_block_ids) < n_blocks
+        with pytest.raises(InvalidArgumentError, match="cannot be continued"):
+            bp.copy(path, copied, **{**call, "block_shape": (1, 3, 16, 16)}, resume_from=folder)
+        (tmp_path / "sound").touch()
+        made = bp.copy(path, copied, **call, resume_from=folder)
+        assert (made.key, Path(folder).exists()) == ("0", False)
+        assert chunks_in(copied) == chunks_in(path)
+
+    def test_a_refusal_of_the_backend_leaves_nothing(self, tmp_path: Path) -> None:
+        image_with_labels(tmp_path / "in.ome.zarr")
+        (tmp_path / "file").touch()
+        config = RunnerConfig(tmp_root=tmp_path / "file/runs")
+        before = files_in(tmp_path)
+        with pytest.raises(InvalidArgumentError):
+            bp.copy(
+                tmp_path / "in.ome.zarr", tmp_path / "out.ome.zarr", job_type="subprocess", job_config=config
+            )
+        assert files_in(tmp_path) == before
+        assert not (tmp_path / "out.ome.zarr").exists()
+
+    def test_a_plate_and_its_run_folder(self, tmp_path: Path) -> None:
+        path, copied = tmp_path / "plate.ome.zarr", tmp_path / "out.ome.zarr"
+        plate(path, wells=10)  # more arrays than a worker opens at once
+        seen: list[Any] = []
+        config = RunnerConfig(tmp_root=tmp_path / "runs", keep_run_folder=True)
+        bp.copy(path, copied, job_type="subprocess", job_config=config, num_workers=2, progress=seen.append)
+        assert chunks_in(copied) == chunks_in(path)
+        assert (seen[-1].blocks_done, seen[-1].blocks_total) == (40, 40)
+        assert len(list((tmp_path / "runs").iterdir())) == 1
+
+    def test_a_local_run_is_finished_from_its_folder(self, tmp_path: Path) -> None:
+        path, copied = tmp_path / "in.ome.zarr", tmp_path / "out.ome.zarr"
+        image_with_labels(path)
+        bad = path / "labels/cells/1/c/0/0/0"
+        kept = bad.read_bytes()
+        bad.write_bytes(b"")
+        config = RunnerConfig(tmp_root=tmp_path / "runs")
+        with pytest.raises(RunnerError, match="labels/cells/1") as failed:
+            bp.copy(path, copied, job_config=config, verify_encoded=True)
+        bad.write_bytes(kept)
+        bp.resume(failed.value.tmp_folder)
+        assert chunks_in(copied) == chunks_in(path)
+
+
+@pytest.mark.slow
+def test_on_dask(tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="needs the extra bioimage-py[dask]")
     image_with_labels(tmp_path / "in.ome.zarr")
-    said = {
-        name: None
-        for name in ("block_shape", "job_config", "mask", "block_ids", "resume_from", "memory_limit", "dtype")
-    }
-    more = dict.fromkeys(("chunks", "shards", "codec", "zarr_format", "axes", "voxel_size", "units"))
-    found = find_image_copy(
-        tmp_path / "in.ome.zarr",
-        tmp_path / "out.ome.zarr",
-        {
-            **said,
-            **more,
-            "job_type": "local",
-            "num_workers": 1,
-            "casting": "unsafe",
-            "verify_encoded": False,
-            "overwrite": False,
-        },
-    )
-    assert found is not None
-    found.mirror.make(found.levels, overwrite=False)
-    kernels = [part.open().kernel for part in found._work().parts]  # type: ignore[attr-defined]
-    assert all(isinstance(kernel, MovingKernel) for kernel in kernels)
+    lab = DaskLab(tmp_path / "dask")
+    try:
+        lab.start_scheduler()
+        lab.start_workers(1)
+        config = bp.DaskConfig(address=lab.address, tmp_root=tmp_path / "runs")
+        bp.copy(tmp_path / "in.ome.zarr", tmp_path / "out.ome.zarr", job_type="dask", job_config=config)
+    finally:
+        lab.close()
+    assert chunks_in(tmp_path / "out.ome.zarr") == chunks_in(tmp_path / "in.ome.zarr")
+
+
+def test_an_input_that_goes_away_is_not_taken_for_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bioimage_py import copy_image
+
+    path = tmp_path / "in.ome.zarr"
+    image_with_labels(path)
+    moved = copy_image.kernel_for_road
+
+    def gone(kernel: Any, *args: Any, **options: Any) -> Any:
+        found = moved(kernel, *args, **options)
+        if kernel.input.key == "2":
+            shutil.rmtree(path / "2")
+        return found
+
+    monkeypatch.setattr(copy_image, "kernel_for_road", gone)
+    with pytest.raises(StorageError, match=r"in\.ome\.zarr:2 is not there any more"):
+        bp.copy(path, tmp_path / "out.ome.zarr")

@@ -22,7 +22,7 @@ from bioimage_py.sources.location import locate
 from bioimage_py.sources.ome_zarr_listing import OmeZarrImage, image_keys, ome_zarr_group, read_image
 from bioimage_py.sources.ome_zarr_tree import read_tree
 
-__all__ = ["copied_whole", "image_lines", "image_path", "list_images", "summed_up"]
+__all__ = ["copied_whole", "image_entry", "image_json", "image_lines", "image_path", "list_images"]
 
 _LAYOUT = ("dtype", "axes", "voxel_size", "units")
 _MOST_LISTED = 50
@@ -52,7 +52,7 @@ def copied_whole(
         n_bytes = 0 if progress.last is None else progress.last.bytes_done
         tree, out = read_tree(path), output_path(args)
         console.remark(
-            f"copied {summed_up(tree.images)} from {tree.name} to {out} ({written.format}): "
+            f"copied {_summed_up(tree.images)} from {tree.name} to {out} ({written.format}): "
             f"{format_bytes(n_bytes)} in {duration(seconds)}, {rate(n_bytes, seconds)}"
         )
         document: dict[str, Any] = {
@@ -92,7 +92,7 @@ def _verified(
         yield {"key": key, **result.to_json()}
 
 
-def summed_up(images: tuple[OmeZarrImage, ...]) -> str:
+def _summed_up(images: tuple[OmeZarrImage, ...]) -> str:
     """Return how much there is in words, such as `"1 image with 3 levels and 1 label image"`."""
     levels = sum(len(image.levels) for image in images)
     labels = sum(len(image.labels) for image in images)
@@ -104,24 +104,29 @@ def _counted(n: int, thing: str) -> str:
     return f"{n:,} {thing}{'' if n == 1 else 's'}"
 
 
-def image_lines(path: str, key: str | None) -> Iterator[tuple[str, str]]:
-    """Yield label and text of the levels and labels of an image, nothing for any other array or group."""
+def image_entry(path: str, key: str | None) -> dict[str, Any] | None:
+    """Return what there is of an image besides its full-size array; None for any other array or group."""
     node = ome_zarr_group(path, key)
-    if node is None or node.first is None:
+    return None if node is None or node.first is None else next(_entries(path, key, node))
+
+
+def image_lines(entry: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """Yield label and text of the levels and labels of an image."""
+    if entry is None:
         return
-    (entry,) = _entries(path, key, node)
     if "error" in entry:
-        yield "levels", entry["error"]
+        yield "levels", f"cannot be copied whole: {entry['error']}"
         return
-    label = "levels"
-    for level in entry["levels"]:
-        yield label, f"{level['key']}  {shape_text(level['shape'])}"
-        label = ""
-    for name in entry["labels"]:
-        yield (
-            "labels",
-            f"{name['key']}  {shape_text(name['shape'])}  {_counted(len(name['levels']), 'level')}",
-        )
+    for n, level in enumerate(entry["levels"]):
+        yield "" if n else "levels", f"{level['key']}  {shape_text(level['shape'])}"
+    for n, label in enumerate(entry["labels"]):
+        count = _counted(len(label["levels"]), "level")
+        yield "" if n else "labels", f"{label['key']}  {shape_text(label['shape'])}  {count}"
+
+
+def image_json(entry: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the levels and labels of an image as plain JSON."""
+    return {} if entry is None or "error" in entry else {name: entry[name] for name in ("levels", "labels")}
 
 
 def list_images(args: argparse.Namespace, console: Console) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from bioimage_py.cli.console import Console, plain
 from bioimage_py.cli.failure import OK
-from bioimage_py.cli.image_command import image_lines, list_images
+from bioimage_py.cli.image_command import image_entry, image_json, image_lines, list_images
 from bioimage_py.cli.text import shape_text, shortened, voxel_size_text
 from bioimage_py.errors import AmbiguousSourceError, BioimagePyError
 from bioimage_py.planning import format_bytes
@@ -34,11 +34,11 @@ def run_info(args: argparse.Namespace, console: Console) -> int:
         _list_container(args, console, error)
         return OK
     with source:
-        images = list(image_lines(args.path, args.key))
-        for label, text in [*_lines(source), *images]:
+        image = image_entry(args.path, args.key)
+        for label, text in (*_lines(source), *image_lines(image)):
             console.line(f"{label + ':':{_LABEL_WIDTH}}{text}" if label else f"{'':{_LABEL_WIDTH}}{text}")
         if console.json:
-            console.document({"command": "info", **_as_json(source)})
+            console.document({"command": "info", **_as_json(source), **image_json(image)})
     return OK
 
 
