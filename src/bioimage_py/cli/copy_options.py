@@ -69,7 +69,10 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
     new.add_argument("--codec", type=values.codec, metavar="NAME[:LEVEL]",
                      help="compression, such as zstd:3, gzip:6, blosc:5 or none; or JSON with its options")  # fmt: skip
     new.add_argument(
-        "--zarr-format", type=int, choices=(2, 3), help="version of the Zarr format (default: 3)"
+        "--zarr-format",
+        type=int,
+        choices=(2, 3),
+        help="version of the Zarr format (default: 3; for a whole OME-Zarr, that of the input)",
     )
     new.add_argument(
         "--dtype", metavar="TYPE", help="data type, such as uint8 or float32 (default: the input's)"
