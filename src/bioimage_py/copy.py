@@ -54,12 +54,15 @@ def copy(
     units: str | Sequence[str | None] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Any:
-    """Copy an array into another, one block at a time.
+    """Copy an array into another, one block at a time; or an OME-Zarr whole, all its arrays in one run.
 
     Parameters
     ----------
     input
-        An array, a handle, a path or URL, or any `Source`, wrappers included: shape and dtype are taken from it.
+        An array, a handle, a path or URL, or any `Source`, wrappers included: shape and dtype are taken from it. The path of an
+        OME-Zarr image, of a container of images, a plate or a well is copied whole where the output is the path of an OME-Zarr:
+        all images, levels and labels with their metadata. Where `mask`, another `dtype`, `axes`, `voxel_size` or `units` are
+        given, that is the full-size array alone, with a warning.
     output
         The array to write into. Its dtype governs: voxels are cast as numpy assignment does. A path makes a new
         array with the input's shape, dtype, axes and attributes (see `create_output`). Omitted: a numpy array is
@@ -76,7 +79,9 @@ def copy(
         A source of the input's shape. Only voxels where it is non-zero are copied; all others keep their value.
         Blocks with none are neither read nor written.
     block_ids
-        Process only these blocks, numbered from 0 in C order in the blocking of this call.
+        Process only these blocks, numbered from 0 in C order in the blocking of this call. In an OME-Zarr that is copied whole
+        they are numbered through all arrays, as the plan lists them: image by image, of each the levels, full size first,
+        then those of its labels. They are written into a copy that is there already.
     resume_from
         Run folder of a failed run: its missing blocks are copied, and nothing else.
     casting
@@ -91,8 +96,8 @@ def copy(
     overwrite
         Whether an array that is there already at the output path is replaced.
     dtype, chunks, shards, codec, zarr_format
-        How a new stored output looks, see `create_output`. Chunks and codec that are not given are those of the input where
-        the output can have them, so that encoded chunks are moved and need not be decoded.
+        How a new stored output looks, see `create_output`; in an OME-Zarr that is copied whole, all arrays of it. Chunks and codec that are not given are those of the input where
+        the output can have them, so that encoded chunks are moved and need not be decoded. The format is 3, and that of the input for a whole OME-Zarr.
     axes, voxel_size, units
         What the input's own metadata say wrongly or not at all, for a new output: names of the axes, such as `"zyx"`, size of a
         voxel, and its unit, such as `"um"`; see `with_metadata`. An OME-Zarr gets its axes in the order of the
@@ -103,7 +108,8 @@ def copy(
     Returns
     -------
     array
-        The very object given as `output`, or the array or `Source` that was made.
+        The very object given as `output`, or the array or `Source` that was made; of a whole OME-Zarr, the full-size array of
+        its first image.
 
     Raises
     ------
@@ -122,58 +128,31 @@ def copy(
     True
     """
     check_progress(progress)
-    whole = find_image_copy(
-        input,
-        output,
-        {
-            "block_shape": block_shape,
-            "job_type": job_type,
-            "job_config": job_config,
-            "num_workers": num_workers,
-            "mask": mask,
-            "block_ids": block_ids,
-            "resume_from": resume_from,
-            "casting": casting,
-            "memory_limit": memory_limit,
-            "verify_encoded": verify_encoded,
-            "overwrite": overwrite,
-            "dtype": dtype,
-            "chunks": chunks,
-            "shards": shards,
-            "codec": codec,
-            "zarr_format": zarr_format,
-            "axes": axes,
-            "voxel_size": voxel_size,
-            "units": units,
-        },
-    )
-    if whole is not None:
-        return whole.run(overwrite=overwrite, progress=progress)
-    request = CopyRequest.check(
-        input,
-        output,
-        mask,
-        block_shape,
-        job_type,
-        job_config,
-        num_workers,
-        block_ids,
-        resume_from,
-        memory_limit,
-        verify_encoded,
-        {"axes": axes, "voxel_size": voxel_size, "units": units},
-    )
-    new_array = {
+    said = {
+        "block_shape": block_shape,
+        "job_type": job_type,
+        "job_config": job_config,
+        "num_workers": num_workers,
+        "mask": mask,
+        "block_ids": block_ids,
+        "resume_from": resume_from,
+        "casting": casting,
+        "memory_limit": memory_limit,
+        "verify_encoded": verify_encoded,
+        "overwrite": overwrite,
         "dtype": dtype,
         "chunks": chunks,
         "shards": shards,
         "codec": codec,
-        "zarr_format": 3 if zarr_format is None else zarr_format,
+        "zarr_format": zarr_format,
+        "axes": axes,
+        "voxel_size": voxel_size,
+        "units": units,
     }
-    target = find_target(
-        output, request.source, new_array, keep_values=mask is not None or block_ids is not None
-    )
-    request.check_apart(target, same_mask=mask is output and not isinstance(output, (str, os.PathLike)))
+    whole = find_image_copy(input, output, said)
+    if whole is not None:
+        return whole.run(overwrite=overwrite, progress=progress)
+    request, target = _request(input, output, said, keep_values=mask is not None or block_ids is not None)
     planned = request.plan(target, casting)
     result, sink = target.open(overwrite=overwrite, resume=request.resume_from is not None)
     try:
@@ -221,8 +200,9 @@ def plan(
 
     Returns
     -------
-    CopyPlan
-        Road, blocks, bytes, files, peak memory, read amplification; it prints well.
+    CopyPlan or ImagePlan
+        Road, blocks, bytes, files, peak memory, read amplification; it prints well. For an OME-Zarr that is copied whole it has all
+        that of each array.
 
     Examples
     --------
@@ -231,57 +211,60 @@ def plan(
     8
     """
     del progress
-    whole = find_image_copy(
-        input,
-        output,
-        {
-            "block_shape": block_shape,
-            "job_type": job_type,
-            "job_config": job_config,
-            "num_workers": num_workers,
-            "mask": mask,
-            "block_ids": block_ids,
-            "resume_from": resume_from,
-            "casting": casting,
-            "memory_limit": memory_limit,
-            "verify_encoded": verify_encoded,
-            "overwrite": overwrite,
-            "dtype": dtype,
-            "chunks": chunks,
-            "shards": shards,
-            "codec": codec,
-            "zarr_format": zarr_format,
-            "axes": axes,
-            "voxel_size": voxel_size,
-            "units": units,
-        },
-    )
-    if whole is not None:
-        return whole.plan
-    request = CopyRequest.check(
-        input,
-        output,
-        mask,
-        block_shape,
-        job_type,
-        job_config,
-        num_workers,
-        block_ids,
-        resume_from,
-        memory_limit,
-        verify_encoded,
-        {"axes": axes, "voxel_size": voxel_size, "units": units},
-    )
-    new_array = {
+    said = {
+        "block_shape": block_shape,
+        "job_type": job_type,
+        "job_config": job_config,
+        "num_workers": num_workers,
+        "mask": mask,
+        "block_ids": block_ids,
+        "resume_from": resume_from,
+        "casting": casting,
+        "memory_limit": memory_limit,
+        "verify_encoded": verify_encoded,
+        "overwrite": overwrite,
         "dtype": dtype,
         "chunks": chunks,
         "shards": shards,
         "codec": codec,
-        "zarr_format": 3 if zarr_format is None else zarr_format,
+        "zarr_format": zarr_format,
+        "axes": axes,
+        "voxel_size": voxel_size,
+        "units": units,
     }
-    target = find_target(output, request.source, new_array, keep_values=False)
-    request.check_apart(target, same_mask=mask is output and not isinstance(output, (str, os.PathLike)))
+    whole = find_image_copy(input, output, said)
+    if whole is not None:
+        return whole.plan
+    request, target = _request(input, output, said, keep_values=False)
     return request.plan(target, casting, quiet=True)
+
+
+def _request(
+    input: Any, output: Any, said: Mapping[str, Any], *, keep_values: bool
+) -> tuple[CopyRequest, Target]:
+    """Return the copy of one array, checked, and what it is copied into; nothing is made."""
+    request = CopyRequest.check(
+        input,
+        output,
+        said["mask"],
+        said["block_shape"],
+        said["job_type"],
+        said["job_config"],
+        said["num_workers"],
+        said["block_ids"],
+        said["resume_from"],
+        said["memory_limit"],
+        said["verify_encoded"],
+        {name: said[name] for name in ("axes", "voxel_size", "units")},
+    )
+    new_array = {name: said[name] for name in ("dtype", "chunks", "shards", "codec")}
+    zarr_format = 3 if said["zarr_format"] is None else said["zarr_format"]
+    target = find_target(
+        output, request.source, {**new_array, "zarr_format": zarr_format}, keep_values=keep_values
+    )
+    same_mask = said["mask"] is output and not isinstance(output, (str, os.PathLike))
+    request.check_apart(target, same_mask=same_mask)
+    return request, target
 
 
 def _execute(

@@ -24,6 +24,7 @@ from bioimage_py.sources import Source, open_source
 from bioimage_py.sources.creating import checked_overwrite
 from bioimage_py.sources.image_group import ImageGroup
 from bioimage_py.sources.location import Location, locate
+from bioimage_py.sources.ome_zarr_making import make_mirror
 from bioimage_py.sources.ome_zarr_mirror import Mirror, MirroredLevel, extents_for
 from bioimage_py.sources.ome_zarr_tree import read_tree
 
@@ -79,7 +80,7 @@ class ImageCopy:
         group, made = self.mirror.group, None
         if self._fresh:
             made = first_missing(Location(group.path, group.key, None))
-            self.mirror.make(self.levels, overwrite=replace_old)
+            make_mirror(self.mirror, self.levels, overwrite=replace_old)
             warn_of_rest(self.mirror.tree)
         try:
             self._execute(progress)

@@ -26,7 +26,7 @@ from bioimage_py.sources.creating import wanted_order
 from bioimage_py.sources.memory import NumpySource
 from bioimage_py.sources.ome_zarr_creating import create_ome_zarr
 from bioimage_py.sources.ome_zarr_listing import list_ome_zarr
-from bioimage_py.sources.ome_zarr_mirror import mirror_ome_zarr
+from bioimage_py.sources.ome_zarr_making import mirror_ome_zarr
 from bioimage_py.wrapper import TransposeSource
 from tests.sources import ome_groups
 from tests.sources.contract import textured

@@ -7,11 +7,12 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
-from bioimage_py.cli.arrays import describe, open_input
+from bioimage_py.cli.arrays import describe, open_input, output_path
 from bioimage_py.cli.console import Console
 from bioimage_py.cli.failure import DIFFERENT, OK, PROGRAM, UnfinishedError, UsageError
 from bioimage_py.cli.finish_command import finish_command
-from bioimage_py.cli.outputs import check_output_options, plan_output_of, prepared_output
+from bioimage_py.cli.image_command import copied_whole, image_path
+from bioimage_py.cli.outputs import check_output_options, layout_options, plan_output_of, prepared_output
 from bioimage_py.cli.progress import ProgressLine
 from bioimage_py.cli.pyramid_command import run_pyramid, run_pyramid_plan
 from bioimage_py.cli.pyramid_options import check_level_options
@@ -24,6 +25,7 @@ from bioimage_py.errors import RunInterrupted, RunnerError
 from bioimage_py.geometry import IdSet
 from bioimage_py.planning import format_bytes
 from bioimage_py.sources import Source, open_source
+from bioimage_py.sources.ome_zarr_tree import read_tree
 
 __all__ = ["run_copy", "run_plan"]
 
@@ -39,9 +41,18 @@ def run_copy(args: argparse.Namespace, console: Console) -> int:
     if args.verify and (args.mask is not None or args.block_ids is not None):
         msg = "--verify compares whole images: it does not go together with --mask or --block-ids"
         raise UsageError(msg, f"{PROGRAM} copy")
+    whole = image_path(args)
+    if whole is not None:
+        options = whole_options(args, whole)
+        return copied_whole(
+            whole,
+            args,
+            console,
+            lambda path, progress: _copied(path, output_path(args), options, args, progress),
+        )
     with ExitStack() as stack:
         source = stack.enter_context(open_input(args))
-        options = _options(args, source, stack)
+        options = _options(args, source.ndim, stack)
         output, layout = prepared_output(args, source, stack)
         started = time.perf_counter()
         with ProgressLine("copying", console) as progress:
@@ -84,20 +95,34 @@ def run_plan(args: argparse.Namespace, console: Console) -> int:
     if args.pyramid:
         return run_pyramid_plan(args, console)
     check_output_options(args)
+    whole = image_path(args)
     with ExitStack() as stack:
-        source = stack.enter_context(open_input(args))
-        options = _options(args, source, stack)
-        found = plan_output_of(args, source, options, stack)
+        if whole is not None:
+            from bioimage_py.copy import plan
+
+            found = plan(whole, output_path(args), **whole_options(args, whole))
+        else:
+            source = stack.enter_context(open_input(args))
+            found = plan_output_of(args, source, _options(args, source.ndim, stack), stack)
     console.line(in_options(str(found)))
     console.document({"command": "plan", **found.to_json()})
     return OK
 
 
-def _options(args: argparse.Namespace, source: Source, stack: ExitStack) -> dict[str, Any]:
+def whole_options(args: argparse.Namespace, path: str) -> dict[str, Any]:
+    """Return the options of `copy` and `plan` of a whole OME-Zarr; extents are for the axes of its first image."""
+    image = read_tree(path).images[0]
+    ndim = len(image.shapes[0])
+    layout = layout_options(args, ndim)
+    with ExitStack() as stack:
+        return {**_options(args, ndim, stack), **layout, "overwrite": args.overwrite}
+
+
+def _options(args: argparse.Namespace, ndim: int, stack: ExitStack) -> dict[str, Any]:
     """Return the options of `copy` and `plan` that do not concern the layout of a new output."""
     options: dict[str, Any] = {**run_options(args), "memory_limit": args.memory_limit}
     if args.block_shape is not None:
-        options["block_shape"] = for_axes(args.block_shape, source.ndim)
+        options["block_shape"] = for_axes(args.block_shape, ndim)
     if args.block_ids is not None:
         options["block_ids"] = IdSet(args.block_ids)
     if args.mask is not None:
@@ -110,7 +135,7 @@ def _options(args: argparse.Namespace, source: Source, stack: ExitStack) -> dict
 
 
 def _copied(
-    source: Source,
+    source: Source | str,
     output: Source | str,
     options: dict[str, Any],
     args: argparse.Namespace,
@@ -122,10 +147,14 @@ def _copied(
         written: Source = copy(source, output, **options, progress=progress)
     except RunnerError as error:
         failed = IdSet.from_ids(error.failed_block_ids)
-        command = finish_command(args, failed.runs, error.tmp_folder) if failed else None
+        command = (
+            finish_command(args, failed.runs, error.tmp_folder, whole=isinstance(source, str))
+            if failed
+            else None
+        )
         raise UnfinishedError(error, None, failed.runs, command) from error
     except RunInterrupted as error:
         done, left = IdSet.from_ids(error.done_block_ids), IdSet.from_ids(error.failed_block_ids)
-        command = finish_command(args, left.runs, error.tmp_folder)
+        command = finish_command(args, left.runs, error.tmp_folder, whole=isinstance(source, str))
         raise UnfinishedError(error, done.runs, left.runs, command) from error
     return written

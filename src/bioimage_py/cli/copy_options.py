@@ -68,7 +68,10 @@ def add_layout_options(parser: argparse.ArgumentParser) -> None:
     new = parser.add_argument_group("layout of a new output")
     add_grid(new)
     new.add_argument(
-        "--zarr-format", type=int, choices=(2, 3), help="version of the Zarr format (default: 3)"
+        "--zarr-format",
+        type=int,
+        choices=(2, 3),
+        help="version of the Zarr format (default: 3; for a whole OME-Zarr, that of the input)",
     )
     new.add_argument(
         "--dtype", metavar="TYPE", help="data type, such as uint8 or float32 (default: the input's)"

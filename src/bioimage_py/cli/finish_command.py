@@ -15,7 +15,11 @@ _KEPT = ("key", "pattern", "output_key", "mask", "casting", "memory_limit")
 
 
 def finish_command(
-    args: argparse.Namespace, missing: Sequence[tuple[int, int]], run_folder: str | None = None
+    args: argparse.Namespace,
+    missing: Sequence[tuple[int, int]],
+    run_folder: str | None = None,
+    *,
+    whole: bool = False,
 ) -> list[str]:
     """Return a command line that copies the missing blocks into the output that is there now.
 
@@ -27,10 +31,13 @@ def finish_command(
         Half-open runs of blocks; empty for all blocks.
     run_folder
         Where the run is written down, if it is: then it is finished from there.
+    whole
+        Whether an OME-Zarr was copied with all that is in it.
     """
     if run_folder is not None:
         return [PROGRAM, "resume", run_folder]
-    words = [PROGRAM, "copy", "--into-existing"]
+    # An OME-Zarr that is copied whole has many arrays: the blocks are written into those that are there.
+    words = [PROGRAM, "copy", *([] if whole else ["--into-existing"])]
     if missing:
         words += _option("block_ids", ids_text(missing))
     for name in _KEPT:

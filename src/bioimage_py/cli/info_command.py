@@ -9,6 +9,7 @@ from typing import Any
 
 from bioimage_py.cli.console import Console, plain
 from bioimage_py.cli.failure import OK
+from bioimage_py.cli.image_command import image_entry, image_json, image_lines, list_images
 from bioimage_py.cli.text import shape_text, shortened, voxel_size_text
 from bioimage_py.errors import AmbiguousSourceError, BioimagePyError
 from bioimage_py.planning import format_bytes
@@ -25,6 +26,8 @@ _LABEL_WIDTH = 12
 
 def run_info(args: argparse.Namespace, console: Console) -> int:
     """Print what is known about the image at a path, or list the arrays of a container."""
+    if list_images(args, console):
+        return OK
     try:
         source = open_source(args.path, args.key)
     except AmbiguousSourceError as error:
@@ -34,10 +37,11 @@ def run_info(args: argparse.Namespace, console: Console) -> int:
         return OK
     with source:
         picture = _picture(source, args)
-        for label, text in _lines(source):
+        image = image_entry(args.path, args.key)
+        for label, text in (*_lines(source), *image_lines(image)):
             console.line(f"{label + ':':{_LABEL_WIDTH}}{text}" if label else f"{'':{_LABEL_WIDTH}}{text}")
         if console.json:
-            console.document({"command": "info", **_as_json(source), **picture})
+            console.document({"command": "info", **_as_json(source), **image_json(image), **picture})
         if picture:
             console.line(f"{'picture:':{_LABEL_WIDTH}}{picture['picture']}")
     return OK

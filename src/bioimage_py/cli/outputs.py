@@ -31,7 +31,7 @@ def prepared_output(
     """Return the output as `copy` takes it, and the layout options left for `copy` to apply."""
     if args.into_existing:
         return stack.enter_context(open_existing_output(args)), {}
-    return output_path(args), {**layout_options(args, source), "overwrite": args.overwrite}
+    return output_path(args), {**layout_options(args, source.ndim), "overwrite": args.overwrite}
 
 
 def plan_output_of(
@@ -42,15 +42,15 @@ def plan_output_of(
 
     if args.into_existing:
         return plan(source, stack.enter_context(open_existing_output(args)), **options)
-    return plan(source, output_path(args), **options, **layout_options(args, source))
+    return plan(source, output_path(args), **options, **layout_options(args, source.ndim))
 
 
-def layout_options(args: argparse.Namespace, source: Source) -> dict[str, Any]:
+def layout_options(args: argparse.Namespace, ndim: int) -> dict[str, Any]:
     """Return what was said about the layout of a new output, as `copy` takes it."""
     options: dict[str, Any] = {}
     for name in ("chunks", "shards"):
         if getattr(args, name) is not None:
-            options[name] = for_axes(getattr(args, name), source.ndim)
+            options[name] = for_axes(getattr(args, name), ndim)
     for name in ("codec", "zarr_format", "dtype", "axes", "voxel_size", "units"):
         if getattr(args, name) is not None:
             options[name] = getattr(args, name)

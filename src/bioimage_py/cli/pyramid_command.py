@@ -78,7 +78,7 @@ def _options(args: argparse.Namespace, source: Source) -> dict[str, Any]:
     """Return what `pyramid` and `pyramid_plan` both take."""
     options: dict[str, Any] = {
         **run_options(args),
-        **layout_options(args, source),
+        **layout_options(args, source.ndim),
         "memory_limit": args.memory_limit,
     }
     if args.block_shape is not None:

@@ -65,7 +65,8 @@ VERBS = {
         "what is in this file, folder or store?",
         """\
 Show what is known about an image without reading its voxels: shape, data type, axes, voxel size,
-chunks, compression, size. A container that holds several arrays is listed.""",
+chunks, compression, size. A container that holds several arrays is listed, and so are the images of an OME-Zarr or a
+plate, with their levels and labels.""",
         """\
 examples:
   bioimage-py info stack.tif
@@ -102,7 +103,8 @@ example:
         "copy an image into another store or format",
         """\
 Copy INPUT to OUTPUT. The ending of OUTPUT chooses the format: .zarr, .n5, .h5, .npy, .precomputed.
-Voxel size, units, axes and attributes go with it. An output that is there already is not touched
+Voxel size, units, axes and attributes go with it. An OME-Zarr, be it an image, a plate or a well, is copied whole
+into an .ome.zarr: all images, levels and labels. An output that is there already is not touched
 unless --overwrite or --into-existing says so. INPUT is never changed.""",
         """\
 examples:

@@ -207,9 +207,11 @@ def _array_around(root: StoreFolder, key: str, read_node: ReadNode) -> str | Non
 
 
 def _instead(root: StoreFolder, top: Node, read_node: ReadNode) -> str:
-    if top.listing is None and not root.is_local:
+    there = list(itertools.islice(images_below(top, read_node), _MOST_LISTED + 1))
+    if not there and top.listing is None and not root.is_local:
         return ""
-    there = list(itertools.islice((key for key, _ in arrays_below(top, read_node)), _MOST_LISTED + 1))
+    if not there:
+        there = list(itertools.islice((key for key, _ in arrays_below(top, read_node)), _MOST_LISTED + 1))
     if not there:
         return ", and no array at all"
     more = ", …" if len(there) > _MOST_LISTED else ""

@@ -45,7 +45,8 @@ def in_version(attributes: Mapping[str, Any], version: str) -> dict[str, Any]:
         ome["multiscales"] = [_versioned(entry, within) for entry in ome["multiscales"]]
     for name in _VERSIONED:
         if name in ome:
-            ome[name] = _versioned(ome[name], within)
+            # Plates say it in both versions.
+            ome[name] = _versioned(ome[name], version if name == "plate" else within)
     return {**others, **ome} if within else {**others, "ome": {"version": version, **ome}}
 
 
