@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
@@ -29,6 +30,9 @@ __all__ = ["MoveCounts", "MoveOptions", "MovingKernel", "Pieces", "slabs"]
 
 Pieces = tuple[bytes | StoredBytes, ...]
 _MOST_CELLS = 4096
+# A server takes its time for each chunk, so that many are asked for at once, as long as they take little memory.
+_MOST_AT_ONCE = 16
+_BYTES_AT_ONCE = 2**25
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,9 @@ class MovingKernel(ABC):
         self._reads_first = self.match.road == "repack" or not isinstance(self._reader, ChunkFiles)
         # What copies boxes of which it is known that the mask is set everywhere.
         self.unmasked = replace(fallback, mask=None)
+        waits = self._reader.remote or self._writer.remote
+        self._at_once = max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // stored.chunk_bytes)) if waits else 1
+        self._pool = ThreadPoolExecutor(self._at_once) if self._at_once > 1 else None
 
     @property
     def input(self) -> Source:
