@@ -99,8 +99,9 @@ def test_there_and_back(lab: str, tmp_path: Path, how: Storing) -> None:
     first, last = files_below(tmp_path / "in"), files_below(tmp_path / "back" / suffix)
     if how.kind == "n5":
         first = {name.removeprefix("raw/"): data for name, data in first.items() if name != "attributes.json"}
-    assert sorted(first.values()) == sorted(last.values())
-    assert 0 < len(last) < 27
+    if how.index_at == "end":  # where a new array has it
+        assert sorted(first.values()) == sorted(last.values())
+    assert 0 < len(last) == len(first) < 27
     for found in read_by_others(tmp_path / "back" / suffix, how):
         np.testing.assert_array_equal(found, expected)
     there = [name for name in kv(places[1]).list().result() if b"json" not in name and b".z" not in name]
@@ -111,7 +112,7 @@ def test_there_and_back(lab: str, tmp_path: Path, how: Storing) -> None:
     ("how", "into"),
     [
         (Storing("v2", "zlib"), Storing("v3", "gzip")),
-        (Storing("n5", "gzip"), Storing("v3", "gzip", big=True)),
+        (Storing("n5", "none"), Storing("v3", "none", big=True)),
         (Storing("v3"), SHARDED),
         (SHARDED, Storing("v3")),
         (SHARDED, replace(SHARDED, shards=(4, 10, 18))),
@@ -135,38 +136,34 @@ def test_into_arrays_that_are_there(lab: str, tmp_path: Path, how: Storing, into
     found = download(f"{lab}/out", tmp_path / "found")
     for voxels in read_by_others(found, into):
         np.testing.assert_array_equal(voxels, expected)
-    n_shards = {None: 2, (4, 10, 18): 2}.get(into.shards, 2)
-    assert len(files_below(found)) == n_shards
+    assert len(files_below(found)) == 2
 
 
 def kernel(source: Any, url: str, **options: Any) -> MovingKernel:
     return moving_kernel(CopyKernel(source, open_source(url, mode="r+")), MoveOptions(**options))
 
 
-@pytest.mark.parametrize("damage", CORRUPT)
+@pytest.mark.parametrize("damage", ["cut", "header"])
 @pytest.mark.parametrize("how", [Storing("v3", "lz4"), Storing("v2", "zlib"), Storing("n5", "gzip"), SHARDED])
 def test_a_corrupt_chunk_is_an_error_that_names_it(
     lab: str, tmp_path: Path, how: Storing, damage: str
 ) -> None:
-    if damage == "longer" and how.codec == "zlib":
-        pytest.skip("readers ignore what follows the end of these streams")
     store(tmp_path / "in", how, textured(SHAPE, "uint16") // 999)
     key = {"v3": "c/1/0/1", "v2": "1/0/1", "n5": "raw/1/0/1"}[how.kind]
     chunk = tmp_path / "in" / (key if how.shards is None else "c/0/0/1")
     chunk.write_bytes(CORRUPT[damage](chunk.read_bytes()))
     place = f"{lab}/in{'.n5' if how.kind == 'n5' else ''}"
     upload(tmp_path / "in", place)
-    into = Storing(
-        "v3", "gzip" if how.kind == "n5" or how.codec == "zlib" else how.codec, big=how.kind == "n5"
-    )
-    upload(make(tmp_path / "out", into, SHAPE, "uint16"), f"{lab}/out")
     source = open_source(place, key_of(how))
-    output = open_source(f"{lab}/out", mode="r+")
-    assert bp.plan(source, output).road in ("verbatim", "repack")
-    named = r"chunk \([01], [01], 1\) of s3://.*s3://" if how.shards else r"chunk \(1, 0, 1\) of s3://.*1/0/1"
+    options = {"zarr_format": 2 if how.kind == "v2" else 3, "shards": how.shards}
+    assert bp.plan(source, f"{lab}/out.zarr", **options).road == "verbatim"  # type: ignore[arg-type]
+    named = (
+        r"chunk \([01], [01], [01]\) of s3://.*s3://" if how.shards else r"chunk \(1, 0, 1\) of s3://.*1/0/1"
+    )
     with pytest.raises(RunnerError, match=named if how.kind != "n5" else r"1, 0, 1|\[4:8, 0:5, 6:12\]"):
-        bp.copy(source, output)
-    assert b"c/1/0/1" not in kv(f"{lab}/out").list().result()
+        bp.copy(source, f"{lab}/out.zarr", **options)  # type: ignore[arg-type]
+    there = kv(f"{lab}/out.zarr").list().result()
+    assert not [name for name in there if name.endswith(b"1/0/1" if how.shards is None else b"0/0/1")]
 
 
 @pytest.mark.parametrize("into", [Storing("v3"), SHARDED])
@@ -269,7 +266,7 @@ def test_sparse_arrays_are_listed_and_not_asked_for_each_chunk(
     moving.copy_box(Box.whole(array.shape))
     assert moving.counts[:2] == (4, 0)
     assert len(asked) <= 40
-    np.testing.assert_array_equal(open_source(f"{lab}/out")[...], source[...])
+    assert files_below(download(f"{lab}/out", tmp_path / "found")) == files_below(tmp_path / "in")
     asked.clear()
     assert list(reader.candidates(Box((3, 4, 5), (4, 5, 7)))) == [(3, 4, 5), (3, 4, 6)]
     assert list(reader.candidates(Box((30, 30, 0), (32, 40, 40)))) == [(30, 39, 0)]
