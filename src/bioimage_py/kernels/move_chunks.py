@@ -7,6 +7,7 @@ from time import perf_counter
 
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
+from bioimage_py.kernels.cells import cells_of
 from bioimage_py.kernels.moving import MovingKernel, slabs
 from bioimage_py.kernels.side_by_side import side_by_side
 
@@ -17,7 +18,7 @@ class MoveKernel(MovingKernel):
     """Moves chunks into an output without shards; the input's may be files, inside shards, or in an HDF5 file."""
 
     def _move_box(self, box: Box) -> None:
-        for cells in slabs(self._cells(box, self._made.chunks)):
+        for cells in slabs(cells_of(box, self._made.chunks)):
             self._move_cells(cells)
 
     def _move_cells(self, cells: Box) -> None:

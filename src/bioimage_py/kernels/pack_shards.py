@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
+from bioimage_py.kernels.cells import cells_of
 from bioimage_py.kernels.copy_blocks import CopyKernel
 from bioimage_py.kernels.moving import MoveOptions, MovingKernel, Pieces, slabs
 from bioimage_py.kernels.side_by_side import side_by_side
@@ -41,12 +42,12 @@ class PackKernel(MovingKernel):
         self._reads_first = self._whole is None
 
     def _move_box(self, box: Box) -> None:
-        for shards in slabs(self._cells(box, self._shards), math.prod(self._per_shard)):
+        for shards in slabs(cells_of(box, self._shards), math.prod(self._per_shard)):
             self._move_shards(shards, self._voxels_of(shards))
 
     def _move_shards(self, shards: Box, voxels: Box) -> None:
         chunks: dict[_Position, list[_Position]] = {}
-        for position in self._candidates(self._cells(voxels, self._made.chunks)):
+        for position in self._candidates(cells_of(voxels, self._made.chunks)):
             shard = tuple(p // n for p, n in zip(position, self._per_shard, strict=True))
             chunks.setdefault(shard, []).append(position)
         if self.match.recodes_missing:

@@ -11,7 +11,7 @@ from bioimage_py.errors import StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Box
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.chunk_keys import ChunkKeys
-from bioimage_py.sources.encoding import StoredChunks, UnknownEncoding, stored_chunks
+from bioimage_py.sources.encoding import ChunkEncoding, StoredChunks, UnknownEncoding, stored_chunks
 from bioimage_py.sources.file_bytes import FileBytes, file_error
 from bioimage_py.sources.new_files import FileFolder
 from bioimage_py.sources.object_folder import ObjectFolder
@@ -25,6 +25,7 @@ __all__ = [
     "FilePlace",
     "encoded_reader",
     "encoded_writer",
+    "stored_files",
 ]
 
 
@@ -231,6 +232,14 @@ def encoded_writer(source: Source) -> EncodedWriter:
         return EncodedWriter(stored.objects, stored.keys)
     assert stored.place is not None
     return EncodedWriter(FileFolder(stored.place), stored.keys)
+
+
+def stored_files(source: Source) -> tuple[ChunkFiles | ChunkObjects, ChunkEncoding] | None:
+    """Return the chunks of a source, or its shards if it has such, by their names; None where they have no names."""
+    stored = stored_chunks(source)
+    if isinstance(stored, UnknownEncoding) or stored.keys is None:
+        return None
+    return _files(stored, stored.keys), stored.encoding
 
 
 def _files(stored: StoredChunks, keys: ChunkKeys) -> ChunkFiles | ChunkObjects:
