@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -274,7 +275,6 @@ def test_sparse_arrays_are_listed_and_not_asked_for_each_chunk(
 
 
 def test_side_by_side_keeps_the_order_and_ends_with_the_first_error() -> None:
-    assert list(side_by_side(str, range(40), 7)) == [str(n) for n in range(40)]
     begun: list[int] = []
 
     def fails(number: int) -> int:
@@ -283,8 +283,10 @@ def test_side_by_side_keeps_the_order_and_ends_with_the_first_error() -> None:
             raise StorageError("five")
         return number
 
-    for at_once in (1, 4):
-        begun.clear()
-        with pytest.raises(StorageError, match="five"):
-            list(side_by_side(fails, itertools.count(), at_once))
-        assert max(begun) < 5 + at_once
+    with ThreadPoolExecutor(4) as pool:
+        assert list(side_by_side(str, range(40), pool, 4)) == [str(n) for n in range(40)]
+        for chosen, at_once in ((None, 1), (pool, 4)):
+            begun.clear()
+            with pytest.raises(StorageError, match="five"):
+                list(side_by_side(fails, itertools.count(), chosen, at_once))
+            assert max(begun) < 5 + at_once
