@@ -161,8 +161,8 @@ class NewPathTarget(Target):
 
     def encoding(self) -> ChunkEncoding | UnknownEncoding:
         """Return how it will encode its chunks."""
-        if is_url(self._planned.location.path):
-            return UnknownEncoding("chunks behind a URL are not moved as files")
+        if self._planned.location.path.startswith("memory:"):
+            return UnknownEncoding("chunks that are held in memory are not moved")
         return planned_encoding(self._planned.kind, self._planned.spec)
 
     @property

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
 from bioimage_py.geometry import Blocking, Box
 from bioimage_py.kernels.casting import cast
+from bioimage_py.kernels.cells import boxes_of, cells_any, cells_of, cells_under
+from bioimage_py.kernels.stored_parts import StoredParts
 from bioimage_py.kernels.tally import Meter, Tally
 from bioimage_py.sources import AnyArray, Source
 
@@ -19,6 +23,9 @@ __all__ = ["CopyKernel"]
 class CopyKernel:
     """Copies blocks from one source into another of the same shape.
 
+    Of the input, only chunks are read that are stored and that the mask touches; of the mask, only chunks that are
+    stored.
+
     Attributes
     ----------
     input, output, mask
@@ -27,6 +34,8 @@ class CopyKernel:
         See `cast`.
     meter
         Where its threads count what they do.
+    output_is_new
+        Whether nothing was ever stored in the boxes that are copied, so that what equals the fill value need not be.
     """
 
     input: Source
@@ -34,6 +43,7 @@ class CopyKernel:
     mask: Source | None = None
     casting: str = "unsafe"
     meter: Meter = field(default_factory=Meter, compare=False, repr=False)
+    output_is_new: bool = False
 
     def counted_anew(self) -> CopyKernel:
         """Return the same kernel with nothing counted yet."""
@@ -45,8 +55,8 @@ class CopyKernel:
 
     def copy_box(self, box: Box) -> int:
         """Copy one box of whole write units; return the bytes written."""
-        with self.meter.mine.rest("computing"):
-            return self._copy_box(box)
+        selected = self.selected(box)
+        return 0 if selected is not None and not selected.any() else self.copy_selected(box, selected)
 
     def copy_parts(self, unit: Box, parts: Sequence[Box]) -> int:
         """Copy several boxes that lie in one write unit, and write the unit once; return the bytes written.
@@ -56,30 +66,62 @@ class CopyKernel:
         with self.meter.mine.rest("computing"):
             return self._copy_parts(unit, parts)
 
-    def masked(self, box: Box) -> tuple[bool, bool]:
-        """Return whether the mask is set somewhere in a box, and everywhere in it."""
+    def copy_selected(self, box: Box, selected: AnyArray | None) -> int:
+        """Copy the voxels of a box of whole write units that are selected, all if None; return the bytes written."""
         with self.meter.mine.rest("computing"):
-            selected = self._mask(box)
-            return (True, True) if selected is None else (bool(selected.any()), bool(selected.all()))
+            return self._copy_selected(box, selected)
 
-    def _copy_box(self, box: Box) -> int:
-        selected = self._mask(box)
-        if selected is None:
+    def selected(self, box: Box) -> AnyArray | None:
+        """Return where the mask is set in a box; None without a mask."""
+        if self.mask is None:
+            return None
+        with self.meter.mine.rest("computing"):
+            return self._selected(self.mask, box)
+
+    def _copy_selected(self, box: Box, selected: AnyArray | None) -> int:
+        stored = self._stored_in(box)
+        if selected is None and stored is None:
             return self._write(box, self._cast_input(box))
-        if not selected.any():
+        unit, chunks = self._grids(box)
+        # In cells of whole chunks of both, no chunk of the input is decoded twice.
+        both = tuple(map(math.lcm, unit, chunks))
+        if selected is not None:
+            cells = cells_any(selected, box, both)
+        elif stored is not None and self._leaves_missing:
+            cells = cells_under(stored, box, both)
+        else:
+            cells = np.ones(cells_of(box, both).shape, bool)
+        written = 0
+        for area in boxes_of(cells, box, both):
+            part = None if selected is None else selected[area.relative_to(box.begin).slices]
+            written += self._copy_area(area, part, stored)
+        return written
+
+    def _copy_area(self, area: Box, selected: AnyArray | None, stored: list[Box] | None) -> int:
+        unit, _ = self._grids(area)
+        if selected is not None:
+            cells = cells_any(selected, area, unit)
+        else:
+            cells = np.ones(cells_of(area, unit).shape, bool)
+        if stored is not None and self._leaves_missing:
+            cells &= cells_under(stored, area, unit)
+        if not cells.any():
             return 0
-        touched = self._touched(selected, box)
-        part = selected[touched.relative_to(box.begin).slices]
-        if part.all():
-            return self._write(touched, self._cast_input(touched))
-        values = self._cast_input(touched)
-        old = self.meter.read(self.output, touched)
-        return self._write(touched, np.where(part, values, old))
+        values = self._values(area, selected, stored)
+        written = 0
+        for box in boxes_of(cells, area, unit):
+            at = box.relative_to(area.begin).slices
+            part = True if selected is None else selected[at]
+            if np.all(part):
+                written += self._write(box, values[at])
+            else:
+                written += self._write(box, np.where(part, values[at], self.meter.read(self.output, box)))
+        return written
 
     def _copy_parts(self, unit: Box, parts: Sequence[Box]) -> int:
         chosen: list[tuple[Box, AnyArray | None]] = []
         for part in parts:
-            selected = self._mask(part)
+            selected = self.selected(part)
             if selected is None or selected.any():
                 chosen.append((part, None if selected is None or selected.all() else selected))
         if not chosen:
@@ -90,7 +132,7 @@ class CopyKernel:
         else:
             buffer = np.array(self.meter.read(self.output, unit))
         for part, selected in chosen:
-            values = self._cast_input(part)
+            values = self._values(part, selected, self._stored_in(part))
             np.copyto(
                 buffer[part.relative_to(unit.begin).view],
                 values,
@@ -113,22 +155,70 @@ class CopyKernel:
             if parts := [(n, part) for n, part in parts if not part.is_empty()]:
                 yield unit, parts
 
-    def _mask(self, box: Box) -> AnyArray | None:
-        return None if self.mask is None else np.asarray(self.meter.read(self.mask, box)) != 0
+    def _selected(self, mask: Source, box: Box) -> AnyArray:
+        stored = None
+        if self._stored_mask is not None and self._stored_mask.fill_value == 0:
+            stored = self._stored_mask.within(box)
+        if stored is None:
+            return np.not_equal(self.meter.read(mask, box), 0)
+        found = np.zeros(box.shape, bool)
+        for part in stored:
+            found[part.relative_to(box.begin).slices] = np.not_equal(self.meter.read(mask, part), 0)
+        return found
+
+    def _values(self, box: Box, selected: AnyArray | None, stored: list[Box] | None) -> AnyArray:
+        """Return the voxels of a box in the output's dtype, right at least where they are selected."""
+        if selected is None and stored is None:
+            return self._cast_input(box)
+        _, chunks = self._grids(box)
+        cells = np.ones(cells_of(box, chunks).shape, bool)
+        if selected is not None:
+            cells &= cells_any(selected, box, chunks)
+        if stored is not None:
+            cells &= cells_under(stored, box, chunks)
+        if cells.all():
+            return self._cast_input(box)
+        missing = np.zeros((1,) * box.ndim, self.output.dtype)
+        if stored is not None and self._stored_input is not None:
+            filled = np.full(missing.shape, self._stored_input.fill_value, self.input.dtype)
+            missing = cast(filled, self.output.dtype, self.casting, box.begin)
+        values = np.empty(box.shape, self.output.dtype)
+        values[...] = missing
+        for part in boxes_of(cells, box, chunks):
+            values[part.relative_to(box.begin).slices] = self._cast_input(part)
+        return values
+
+    def _grids(self, box: Box) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the cells in which the output is written, and those in which the input is read."""
+        whole = tuple(max(1, end) for end in box.end)
+        unit = self.output.write_unit or self.input.chunks or whole
+        return unit, self.input.chunks or unit
+
+    def _stored_in(self, box: Box) -> list[Box] | None:
+        return None if self._stored_input is None else self._stored_input.within(box)
+
+    @cached_property
+    def _stored_input(self) -> StoredParts | None:
+        return StoredParts.of(self.input)
+
+    @cached_property
+    def _stored_mask(self) -> StoredParts | None:
+        return None if self.mask is None else StoredParts.of(self.mask)
+
+    @cached_property
+    def _leaves_missing(self) -> bool:
+        """Whether a chunk that the input does not store reads the same where the output does not store it either."""
+        if not self.output_is_new or self._stored_input is None or self.output.fill_value is None:
+            return False
+        mine = np.asarray(self._stored_input.fill_value).astype(self.input.dtype)
+        other = np.asarray(self.output.fill_value).astype(self.output.dtype)
+        with np.errstate(all="ignore"):
+            became = mine.astype(self.output.dtype)
+        kept = became == mine or (became != became and mine != mine)  # noqa: PLR0124 - NaN is not itself
+        return bool(kept) and became.tobytes() == other.tobytes()
 
     def _cast_input(self, box: Box) -> AnyArray:
         return cast(self.meter.read_in(self.input, box), self.output.dtype, self.casting, box.begin)
-
-    def _touched(self, selected: AnyArray, box: Box) -> Box:
-        """Return the write units inside the box that hold a selected voxel, as one box."""
-        begin, end = [], []
-        for axis in range(selected.ndim):
-            others = tuple(a for a in range(selected.ndim) if a != axis)
-            hits = np.flatnonzero(selected.any(axis=others))
-            begin.append(int(hits[0]) + box.begin[axis])
-            end.append(int(hits[-1]) + 1 + box.begin[axis])
-        unit = self.output.write_unit or (1,) * len(box.begin)
-        return Box(tuple(begin), tuple(end)).snap(unit, self.output.shape).intersect(box)
 
     def _write(self, box: Box, values: AnyArray) -> int:
         return self.meter.write(self.output, box, values)

@@ -7,7 +7,9 @@ from time import perf_counter
 
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
+from bioimage_py.kernels.cells import cells_of
 from bioimage_py.kernels.moving import MovingKernel, slabs
+from bioimage_py.kernels.side_by_side import side_by_side
 
 __all__ = ["MoveKernel"]
 
@@ -16,26 +18,22 @@ class MoveKernel(MovingKernel):
     """Moves chunks into an output without shards; the input's may be files, inside shards, or in an HDF5 file."""
 
     def _move_box(self, box: Box) -> None:
-        for cells in slabs(self._cells(box, self._made.chunks)):
+        for cells in slabs(cells_of(box, self._made.chunks)):
             self._move_cells(cells)
 
     def _move_cells(self, cells: Box) -> None:
         stored = set[tuple[int, ...]]()
         tally = self._tally
-        for position in self._candidates(cells):
-            pieces = self._take(position)
-            if pieces is None:
+        for position, done in side_by_side(
+            self._move_chunk, self._candidates(cells), self._pool, self._at_once
+        ):
+            if done is None:
                 continue
             stored.add(position)
-            if isinstance(pieces, bool):
+            if isinstance(done, bool):
                 self._recode(self._voxels(position, self._made.chunks))
                 continue
-            began = perf_counter()
-            try:
-                tally.encoded_out += self._writer.write(position, *pieces)
-            except StorageError as error:
-                raise self._refused(position, error) from error
-            tally.moving_out += perf_counter() - began
+            tally.encoded_out += done
             tally.chunks_moved += 1
         if self.match.recodes_missing:
             for position in itertools.product(*map(range, *cells)):
@@ -45,3 +43,17 @@ class MoveKernel(MovingKernel):
             for position in list(self._writer.candidates(cells)):
                 if position not in stored:
                     self._writer.remove(position)
+
+    def _move_chunk(self, position: tuple[int, ...]) -> tuple[tuple[int, ...], int | bool | None]:
+        """Store what belongs at a position; return its bytes, None for nothing, False where it has to be recoded."""
+        pieces = self._take(position)
+        if pieces is None or isinstance(pieces, bool):
+            return position, pieces
+        began = perf_counter()
+        try:
+            n_bytes = self._writer.write(position, *pieces)
+        except StorageError as error:
+            raise self._refused(position, error) from error
+        if self._pool is None:
+            self._tally.moving_out += perf_counter() - began
+        return position, n_bytes

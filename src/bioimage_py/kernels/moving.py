@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 from bioimage_py.errors import StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Box
+from bioimage_py.kernels.cells import boxes_of, cells_all, cells_any, cells_of
 from bioimage_py.kernels.copy_blocks import CopyKernel
 from bioimage_py.kernels.tally import Tally
 from bioimage_py.sources import Source
@@ -29,6 +31,9 @@ __all__ = ["MoveCounts", "MoveOptions", "MovingKernel", "Pieces", "slabs"]
 
 Pieces = tuple[bytes | StoredBytes, ...]
 _MOST_CELLS = 4096
+# A server takes its time for each chunk, so that many are asked for at once, as long as they take little memory.
+_MOST_AT_ONCE = 16
+_BYTES_AT_ONCE = 2**25
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,9 @@ class MovingKernel(ABC):
         self._reads_first = self.match.road == "repack" or not isinstance(self._reader, ChunkFiles)
         # What copies boxes of which it is known that the mask is set everywhere.
         self.unmasked = replace(fallback, mask=None)
+        waits = self._reader.remote or self._writer.remote
+        self._at_once = max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // stored.chunk_bytes)) if waits else 1
+        self._pool = ThreadPoolExecutor(self._at_once) if self._at_once > 1 else None
 
     @property
     def input(self) -> Source:
@@ -155,20 +163,16 @@ class MovingKernel(ABC):
         StorageError
             If a chunk is corrupt, cut or written meanwhile, or the output cannot be written; it names the chunk.
         """
-        if self.mask is not None:
-            some, every = self.fallback.masked(box)
-            if not some:
-                return 0
-            if not every:
-                return self.fallback.copy_box(box)
-        tally, n_bytes = self._tally, box.size * self.output.dtype.itemsize
-        recoded = -tally.bytes_out
-        with tally.rest("moving_in"):
-            self._move_box(box)
-        recoded += tally.bytes_out
-        tally.bytes_in += n_bytes - recoded
-        tally.bytes_out += n_bytes - recoded
-        return n_bytes
+        selected = self.fallback.selected(box)
+        if selected is None:
+            return self._moved(box)
+        unit = self._made.shards or self._made.chunks
+        with self._tally.rest("computing"):
+            whole, touched = cells_all(selected, box, unit), cells_any(selected, box, unit)
+        written = sum(self._moved(part) for part in boxes_of(whole, box, unit))
+        for part in boxes_of(touched & ~whole, box, unit):
+            written += self.fallback.copy_selected(part, selected[part.relative_to(box.begin).slices])
+        return written
 
     def copy_parts(self, unit: Box, parts: Sequence[Box]) -> int:
         """Copy several boxes that lie in one write unit; it is moved where they fill it."""
@@ -185,17 +189,21 @@ class MovingKernel(ABC):
     @abstractmethod
     def _move_box(self, box: Box) -> None: ...
 
+    def _moved(self, box: Box) -> int:
+        """Copy a box of whole write units everywhere; return the bytes of its voxels."""
+        tally, n_bytes = self._tally, box.size * self.output.dtype.itemsize
+        recoded = -tally.bytes_out
+        with tally.rest("moving_in"):
+            self._move_box(box)
+        recoded += tally.bytes_out
+        tally.bytes_in += n_bytes - recoded
+        tally.bytes_out += n_bytes - recoded
+        return n_bytes
+
     @property
     def _tally(self) -> Tally:
         """What the calling thread has counted."""
         return self.fallback.meter.mine
-
-    def _cells(self, box: Box, grid: tuple[int, ...]) -> Box:
-        """Return the cells of a grid that a box touches."""
-        return Box(
-            tuple(b // g for b, g in zip(box.begin, grid, strict=True)),
-            tuple(-(-e // g) for e, g in zip(box.end, grid, strict=True)),
-        )
 
     def _voxels(self, cell: tuple[int, ...], grid: tuple[int, ...]) -> Box:
         """Return the voxels of a cell of a grid, cut at the output."""
@@ -204,7 +212,7 @@ class MovingKernel(ABC):
         return Box(begin, end).intersect(Box.whole(self._made.shape))
 
     def _n_chunks(self, box: Box) -> int:
-        return self._cells(box, self._made.chunks).size
+        return cells_of(box, self._made.chunks).size
 
     def _candidates(self, cells: Box) -> Iterator[tuple[int, ...]]:
         """Yield the output's positions at which the input may have a chunk."""

@@ -32,12 +32,8 @@ def moving_origin(source: Source) -> MovingOrigin | None:
 
 
 def encoding_to_move(source: Source) -> ChunkEncoding | UnknownEncoding:
-    """Return how a stored array encodes its chunks, or why they cannot be moved as files."""
-    if "://" in str(getattr(source, "path", "")):
-        return UnknownEncoding("chunks behind a URL are not moved as files")
+    """Return how a stored array encodes its chunks, or why they cannot be moved."""
+    if str(getattr(source, "path", "")).startswith("memory:"):
+        return UnknownEncoding("chunks that are held in memory are not moved")
     found = stored_chunks(source)
-    if isinstance(found, UnknownEncoding):
-        return found
-    if found.place is None:
-        return UnknownEncoding("chunks behind a URL are not moved as files")
-    return found.encoding
+    return found if isinstance(found, UnknownEncoding) else found.encoding

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bioimage_py.kernels.copy_blocks import CopyKernel
 from bioimage_py.kernels.move_chunks import MoveKernel
 from bioimage_py.kernels.moving import MoveOptions, MovingKernel
@@ -28,7 +30,7 @@ def kernel_for_road(
     """
     origin = None if road == "recode" else moving_origin(fallback.input)
     if origin is None:
-        return fallback
+        return replace(fallback, output_is_new=output_is_new)
     stored = None if origin.offset is None else origin.source
     return moving_kernel(fallback, MoveOptions(verify_encoded, output_is_new, stored, origin.offset))
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
+from bioimage_py.kernels.cells import cells_of
 from bioimage_py.kernels.copy_blocks import CopyKernel
-from bioimage_py.kernels.moving import MoveOptions, MovingKernel, slabs
-from bioimage_py.sources.encoded_shards import NewShard, ShardedChunks, number_in
+from bioimage_py.kernels.moving import MoveOptions, MovingKernel, Pieces, slabs
+from bioimage_py.kernels.side_by_side import side_by_side
+from bioimage_py.sources.encoded_shards import NewShard, Shard, ShardedChunks, number_in
 from bioimage_py.sources.new_files import NewFile
+from bioimage_py.sources.object_folder import NewObject
 
 __all__ = ["PackKernel"]
 
@@ -38,12 +42,12 @@ class PackKernel(MovingKernel):
         self._reads_first = self._whole is None
 
     def _move_box(self, box: Box) -> None:
-        for shards in slabs(self._cells(box, self._shards), math.prod(self._per_shard)):
+        for shards in slabs(cells_of(box, self._shards), math.prod(self._per_shard)):
             self._move_shards(shards, self._voxels_of(shards))
 
     def _move_shards(self, shards: Box, voxels: Box) -> None:
         chunks: dict[_Position, list[_Position]] = {}
-        for position in self._candidates(self._cells(voxels, self._made.chunks)):
+        for position in self._candidates(cells_of(voxels, self._made.chunks)):
             shard = tuple(p // n for p, n in zip(position, self._per_shard, strict=True))
             chunks.setdefault(shard, []).append(position)
         if self.match.recodes_missing:
@@ -59,7 +63,8 @@ class PackKernel(MovingKernel):
         """Store one shard; return whether there is one now."""
         voxels = self._voxels(shard, self._shards)
         n_moved = 0
-        with self._tally.rest("moving_out"), self._writer.files.new(self._writer.keys.key(shard)) as file:
+        new: NewFile | NewObject = self._writer.files.new(self._writer.keys.key(shard))
+        with self._tally.rest("moving_out"), new as file:
             movable = self._fill(file, shard, sorted(positions))
             if movable is not None and not (self.match.recodes_missing and movable < self._n_chunks(voxels)):
                 n_moved = movable
@@ -73,34 +78,63 @@ class PackKernel(MovingKernel):
             return True
         return n_moved > 0
 
-    def _fill(self, file: NewFile, shard: _Position, positions: list[_Position]) -> int | None:
+    def _fill(self, file: NewFile | NewObject, shard: _Position, positions: list[_Position]) -> int | None:
         """Write a shard; return how many chunks are in it, None where one has to be recoded."""
-        new = None if self._whole else NewShard(file, math.prod(self._per_shard), self._index)
+        if self._whole is not None:
+            return self._fill_whole(self._whole, file, shard, positions)
+        new = NewShard(file, math.prod(self._per_shard), self._index)
         n_moved = 0
-        for position in positions:
-            with self._tally.rest("moving_in"):
-                pieces = self._take(position)
+        for position, pieces in self._taken(positions):
             if isinstance(pieces, bool):
                 return None
             if pieces is None:
                 continue
             n_moved += 1
-            if new is not None:
-                inside = tuple(p % n for p, n in zip(position, self._per_shard, strict=True))
-                try:
-                    new.append(number_in(self._per_shard, inside), pieces)
-                except StorageError as error:
-                    raise self._refused(position, error) from error
-        if new is not None:
-            new.finish()
-        elif n_moved and self._whole is not None:
-            found = self._whole.shard(shard)
-            assert found is not None
+            inside = tuple(p % n for p, n in zip(position, self._per_shard, strict=True))
+            try:
+                new.append(number_in(self._per_shard, inside), pieces)
+            except StorageError as error:
+                raise self._refused(position, error) from error
+        new.finish()
+        return n_moved
+
+    def _taken(self, positions: list[_Position]) -> Iterator[tuple[_Position, Pieces | bool | None]]:
+        found = side_by_side(self._take, positions, self._pool, self._at_once)
+        for position in positions:
+            with self._tally.rest("moving_in"):
+                pieces = next(found)
+            yield position, pieces
+
+    def _fill_whole(
+        self, reader: ShardedChunks, file: NewFile | NewObject, shard: _Position, positions: list[_Position]
+    ) -> int | None:
+        """Write a shard as it is stored, once each chunk in it has been looked at."""
+        if not positions:
+            return 0
+        n_moved = 0
+        try:
+            found = self._opened(reader, shard, positions[0])
+            if found is None:
+                return 0
+            for position in positions:
+                with self._tally.rest("moving_in"):
+                    pieces = self._take(position)
+                if isinstance(pieces, bool):
+                    return None
+                n_moved += pieces is not None
             try:
                 file.append(found.stored)
             except StorageError as error:
                 raise self._refused(positions[0], error) from error
+        finally:
+            reader.forget(shard)
         return n_moved
+
+    def _opened(self, reader: ShardedChunks, shard: _Position, first: _Position) -> Shard | None:
+        try:
+            return reader.shard(shard)
+        except StorageError as error:
+            raise self._refused(first, error) from error
 
     def _voxels_of(self, shards: Box) -> Box:
         last = tuple(end - 1 for end in shards.end)

@@ -47,6 +47,22 @@ class ChunkKeys:
         parts = [self.prefix, *map(str, named)] if self.prefix else [*map(str, named)]
         return self.separator.join(parts) or "0"
 
+    def position(self, key: str) -> tuple[int, ...] | None:
+        """Return the grid position of the file of a key; None for a key that is not of this grid.
+
+        >>> ChunkKeys("c", "/", False, (2, 3)).position("c/1/2")
+        (1, 2)
+        """
+        parts = key.split(self.separator)
+        if self.prefix:
+            if parts[0] != self.prefix:
+                return None
+            del parts[0]
+        if len(parts) != len(self.grid) or not all(part.isdecimal() for part in parts):
+            return None
+        found = tuple(map(int, parts))
+        return found[::-1] if self.fastest_first else found
+
     def candidates(self, folder: str, cells: Box) -> Iterator[tuple[int, ...]]:
         """Yield the positions in a box of the grid at which there may be a file, in the order of their keys.
 

@@ -11,12 +11,22 @@ from bioimage_py.errors import StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Box
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.chunk_keys import ChunkKeys
-from bioimage_py.sources.encoding import StoredChunks, UnknownEncoding, stored_chunks
+from bioimage_py.sources.encoding import ChunkEncoding, StoredChunks, UnknownEncoding, stored_chunks
 from bioimage_py.sources.file_bytes import FileBytes, file_error
 from bioimage_py.sources.new_files import FileFolder
+from bioimage_py.sources.object_folder import ObjectFolder
 from bioimage_py.sources.stored_bytes import StoredBytes
 
-__all__ = ["ChunkFiles", "EncodedReader", "EncodedWriter", "FilePlace", "encoded_reader", "encoded_writer"]
+__all__ = [
+    "ChunkFiles",
+    "ChunkObjects",
+    "EncodedReader",
+    "EncodedWriter",
+    "FilePlace",
+    "encoded_reader",
+    "encoded_writer",
+    "stored_files",
+]
 
 
 class FilePlace(NamedTuple):
@@ -28,7 +38,15 @@ class FilePlace(NamedTuple):
 
 
 class EncodedReader(ABC):
-    """Encoded chunks by their position, from any number of threads."""
+    """Encoded chunks by their position, from any number of threads.
+
+    Attributes
+    ----------
+    remote
+        Whether each chunk takes a request.
+    """
+
+    remote: bool = False
 
     @abstractmethod
     def piece(self, position: tuple[int, ...]) -> StoredBytes | None:
@@ -100,20 +118,56 @@ class ChunkFiles(EncodedReader):
         return self.keys.candidates(self.folder, cells)
 
 
-class EncodedWriter:
-    """Puts encoded chunks, or whole shards, in their place: each file appears whole, under its name, or not at all.
+class ChunkObjects(EncodedReader):
+    """Chunks, or whole shards, that are objects in a store behind a URL; each is read whole by one request.
 
     Parameters
     ----------
-    folder
-        The array's folder; it has to be there.
+    objects
+        What holds them.
+    keys
+        What they are called.
+    """
+
+    remote = True
+
+    def __init__(self, objects: ObjectFolder, keys: ChunkKeys) -> None:
+        self.objects = objects
+        self.keys = keys
+
+    def path(self, position: tuple[int, ...]) -> str:
+        """Return the URL of the object at a position."""
+        return self.objects.path(self.keys.key(position))
+
+    def piece(self, position: tuple[int, ...]) -> StoredBytes | None:
+        """Return the bytes of the object at a position, in memory; None if there is none."""
+        found = self.objects.read(self.keys.key(position))
+        return None if found is None else StoredBytes(None, 0, len(found.data), found.data)
+
+    def candidates(self, cells: Box) -> Iterable[tuple[int, ...]]:
+        """Yield the positions at which there may be an object, listed where that is cheaper than asking for each."""
+        return self.objects.candidates(self.keys, cells)
+
+
+class EncodedWriter:
+    """Puts encoded chunks, or whole shards, in their place: each appears whole, under its name, or not at all.
+
+    Parameters
+    ----------
+    files
+        The array's folder, which has to be there, or its place in a store behind a URL.
     keys
         What the files are called.
     """
 
-    def __init__(self, folder: str, keys: ChunkKeys) -> None:
+    def __init__(self, files: FileFolder | ObjectFolder, keys: ChunkKeys) -> None:
         self.keys = keys
-        self.files = FileFolder(folder)
+        self.files = files
+
+    @property
+    def remote(self) -> bool:
+        """Whether each file takes a request."""
+        return isinstance(self.files, ObjectFolder)
 
     def write(self, position: tuple[int, ...], *pieces: bytes | StoredBytes) -> int:
         """Store a chunk that is made of pieces; return its bytes.
@@ -132,12 +186,12 @@ class EncodedWriter:
         return self.write(position, StoredBytes(FileBytes.open(path), offset, length))
 
     def remove(self, position: tuple[int, ...]) -> bool:
-        """Remove a chunk; return whether there was one."""
+        """Remove a chunk; return whether there was one, as far as the store says."""
         return self.files.remove(self.keys.key(position))
 
     def candidates(self, cells: Box) -> Iterable[tuple[int, ...]]:
         """Yield the positions in a box of the grid at which there may be a file already."""
-        return self.keys.candidates(self.files.folder, cells)
+        return self.files.candidates(self.keys, cells)
 
 
 def encoded_reader(source: Source) -> EncodedReader:
@@ -148,17 +202,19 @@ def encoded_reader(source: Source) -> EncodedReader:
     UnsupportedFormatError
         If they cannot be had; the message says why.
     """
-    stored = _local(source)
-    assert stored.place is not None
+    stored = _stored(source)
     if stored.keys is None:
         from bioimage_py.sources.encoded_hdf5 import Hdf5Chunks
 
         return Hdf5Chunks(source)
+    files = _files(stored, stored.keys)
     if stored.encoding.shards is None:
-        return ChunkFiles(stored.place, stored.keys)
-    from bioimage_py.sources.encoded_shards import ShardedChunks
+        return files
+    from bioimage_py.sources.encoded_shards import ShardedChunks, ShardedObjects
 
-    return ShardedChunks(ChunkFiles(stored.place, stored.keys), stored.encoding)
+    if isinstance(files, ChunkObjects):
+        return ShardedObjects(files, stored.encoding)
+    return ShardedChunks(files, stored.encoding)
 
 
 def encoded_writer(source: Source) -> EncodedWriter:
@@ -167,19 +223,34 @@ def encoded_writer(source: Source) -> EncodedWriter:
     Raises
     ------
     UnsupportedFormatError
-        If it is not stored as files in a local folder; the message says why.
+        If it is not stored as files or objects; the message says why.
     """
-    stored = _local(source)
-    assert stored.place is not None
+    stored = _stored(source)
     if stored.keys is None:
         raise UnsupportedFormatError(f"chunks are written into {source.format} files by its library only")
-    return EncodedWriter(stored.place, stored.keys)
+    if stored.objects is not None:
+        return EncodedWriter(stored.objects, stored.keys)
+    assert stored.place is not None
+    return EncodedWriter(FileFolder(stored.place), stored.keys)
 
 
-def _local(source: Source) -> StoredChunks:
+def stored_files(source: Source) -> tuple[ChunkFiles | ChunkObjects, ChunkEncoding] | None:
+    """Return the chunks of a source, or its shards if it has such, by their names; None where they have no names."""
+    stored = stored_chunks(source)
+    if isinstance(stored, UnknownEncoding) or stored.keys is None:
+        return None
+    return _files(stored, stored.keys), stored.encoding
+
+
+def _files(stored: StoredChunks, keys: ChunkKeys) -> ChunkFiles | ChunkObjects:
+    if stored.objects is not None:
+        return ChunkObjects(stored.objects, keys)
+    assert stored.place is not None
+    return ChunkFiles(stored.place, keys)
+
+
+def _stored(source: Source) -> StoredChunks:
     stored = stored_chunks(source)
     if isinstance(stored, UnknownEncoding):
         raise UnsupportedFormatError(stored.why)
-    if stored.place is None:
-        raise UnsupportedFormatError(f"{source.name} is behind a URL, where chunks are not moved as they are")
     return stored

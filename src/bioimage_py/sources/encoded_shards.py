@@ -15,12 +15,13 @@ import numpy.typing as npt
 
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
-from bioimage_py.sources.encoded_chunks import ChunkFiles, EncodedReader
+from bioimage_py.sources.encoded_chunks import ChunkFiles, ChunkObjects, EncodedReader
 from bioimage_py.sources.encoding import ChunkEncoding, ShardIndexEncoding
 from bioimage_py.sources.new_files import NewFile
+from bioimage_py.sources.object_folder import NewObject
 from bioimage_py.sources.stored_bytes import StoredBytes
 
-__all__ = ["NewShard", "Shard", "ShardedChunks", "number_in", "read_shard"]
+__all__ = ["NewShard", "Shard", "ShardedChunks", "ShardedObjects", "number_in", "read_shard"]
 
 _MISSING = 2**64 - 1
 _Table = npt.NDArray[np.uint64]
@@ -46,20 +47,13 @@ def read_shard(stored: StoredBytes, n_chunks: int, index: ShardIndexEncoding) ->
     StorageError
         If the shard is cut, or the table's checksum is wrong or the table leads out of the file.
     """
-    n_bytes = 16 * n_chunks + 4 * index.checksum
+    n_bytes = _table_bytes(n_chunks, index)
     if stored.length < n_bytes:
         raise StorageError(
             f"it has {stored.length} bytes, but its index of {n_chunks} chunks alone has {n_bytes}"
         )
     at_start = index.location == "start"
-    data = stored.at(0 if at_start else -n_bytes, n_bytes)
-    if index.checksum:
-        computed = google_crc32c.value(data[:-4])
-        if computed != int.from_bytes(data[-4:], "little"):
-            raise StorageError(
-                f"the crc32c of its index is {computed:#010x}, but {data[-4:].hex()} was stored"
-            )
-    table = np.frombuffer(data, _numbers(index), 2 * n_chunks).reshape(-1, 2).astype(np.uint64)
+    table = _checked_table(stored.at(0 if at_start else -n_bytes, n_bytes), n_chunks, index)
     present = table[(table != _MISSING).any(axis=1)]
     low, high = (n_bytes, stored.length) if at_start else (0, stored.length - n_bytes)
     begins, lengths = present[:, 0], present[:, 1]
@@ -68,6 +62,20 @@ def read_shard(stored: StoredBytes, n_chunks: int, index: ShardIndexEncoding) ->
     if outside.any():
         raise StorageError(f"its index leads out of its {stored.length} bytes: it was cut, or is corrupt")
     return Shard(stored, table)
+
+
+def _table_bytes(n_chunks: int, index: ShardIndexEncoding) -> int:
+    return 16 * n_chunks + 4 * index.checksum
+
+
+def _checked_table(data: bytes, n_chunks: int, index: ShardIndexEncoding) -> _Table:
+    if index.checksum:
+        computed = google_crc32c.value(data[:-4])
+        if computed != int.from_bytes(data[-4:], "little"):
+            raise StorageError(
+                f"the crc32c of its index is {computed:#010x}, but {data[-4:].hex()} was stored"
+            )
+    return np.frombuffer(data, _numbers(index), 2 * n_chunks).reshape(-1, 2).astype(np.uint64)
 
 
 def _numbers(index: ShardIndexEncoding) -> np.dtype[Any]:
@@ -87,7 +95,7 @@ class NewShard:
         How the table is stored.
     """
 
-    def __init__(self, file: NewFile, n_chunks: int, index: ShardIndexEncoding) -> None:
+    def __init__(self, file: NewFile | NewObject, n_chunks: int, index: ShardIndexEncoding) -> None:
         self._file = file
         self._index = index
         self._table = np.full((n_chunks, 2), _MISSING, np.uint64)
@@ -125,7 +133,7 @@ class ShardedChunks(EncodedReader):
         How many shards to keep.
     """
 
-    def __init__(self, shards: ChunkFiles, encoding: ChunkEncoding, max_open: int = 8) -> None:
+    def __init__(self, shards: ChunkFiles | ChunkObjects, encoding: ChunkEncoding, max_open: int = 8) -> None:
         assert encoding.shards is not None
         assert encoding.index is not None
         self.shards = shards
@@ -181,6 +189,63 @@ class ShardedChunks(EncodedReader):
     def _divided(self, position: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         pairs = [divmod(p, n) for p, n in zip(position, self.per_shard, strict=True)]
         return tuple(at for at, _ in pairs), tuple(inside for _, inside in pairs)
+
+
+class ShardedObjects(ShardedChunks):
+    """Chunks inside shards that are objects in a store behind a URL: each is read by a request of its own.
+
+    A shard that was opened as a whole gives its chunks from memory, until it is forgotten.
+    """
+
+    remote = True
+
+    def __init__(self, shards: ChunkObjects, encoding: ChunkEncoding, max_open: int = 8) -> None:
+        super().__init__(shards, encoding, max_open)
+        self._objects, self._keys = shards.objects, shards.keys
+        self._tables: OrderedDict[tuple[int, ...], _KnownTable | None] = OrderedDict()
+
+    def piece(self, position: tuple[int, ...]) -> StoredBytes | None:
+        """Return the bytes of a chunk, in memory; None if it, or its shard, is not stored."""
+        at, inside = self._divided(position)
+        number = number_in(self.per_shard, inside)
+        with self._lock:
+            opened = self._open.get(at)
+        if opened is not None:
+            return opened.piece(number)
+        known = self._table(at)
+        if known is None or int(known.table[number, 0]) == _MISSING:
+            return None
+        begin, length = map(int, known.table[number])
+        key = self._keys.key(at)
+        found = self._objects.read(key, begin, begin + length)
+        if found is None or found.generation != known.generation:
+            raise StorageError(f"{self._objects.path(key)} was written while it was read")
+        return StoredBytes(None, 0, length, found.data)
+
+    def _table(self, at: tuple[int, ...]) -> _KnownTable | None:
+        with self._lock:
+            if at in self._tables:
+                self._tables.move_to_end(at)
+                return self._tables[at]
+        n_chunks = math.prod(self.per_shard)
+        n_bytes = _table_bytes(n_chunks, self._index)
+        begin, end = (0, n_bytes) if self._index.location == "start" else (-n_bytes, None)
+        found = self._objects.read(self._keys.key(at), begin, end)
+        known = None
+        if found is not None:
+            known = _KnownTable(_checked_table(found.data, n_chunks, self._index), found.generation)
+        with self._lock:
+            self._tables[at] = known
+            while len(self._tables) > self._max_open:
+                self._tables.popitem(last=False)
+        return known
+
+
+class _KnownTable(NamedTuple):
+    """The table of a shard, and what differs when the shard is stored anew."""
+
+    table: _Table
+    generation: bytes
 
 
 def number_in(grid: tuple[int, ...], position: tuple[int, ...]) -> int:

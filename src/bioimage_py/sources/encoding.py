@@ -6,7 +6,7 @@ import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from bioimage_py.errors import UnsupportedFormatError
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.chunk_keys import ChunkKeys
+
+if TYPE_CHECKING:
+    from bioimage_py.sources.object_folder import ObjectFolder
 
 __all__ = [
     "ChunkEncoding",
@@ -144,11 +147,14 @@ class StoredChunks:
         The local folder that holds the chunk files, or the HDF5 file; None behind a URL.
     keys
         What the files are called; None where all chunks are in one file.
+    objects
+        What holds the chunks behind a URL.
     """
 
     encoding: ChunkEncoding
     place: str | None
     keys: ChunkKeys | None = None
+    objects: ObjectFolder | None = None
 
 
 def stored_chunks(source: Source) -> StoredChunks | UnknownEncoding:

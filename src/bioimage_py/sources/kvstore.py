@@ -18,6 +18,7 @@ import tensorstore as ts
 
 from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, SourceNotFoundError, StorageError
 from bioimage_py.sources.location import is_url
+from bioimage_py.sources.object_folder import ObjectFolder
 from bioimage_py.sources.store_errors import storage_error
 
 __all__ = ["URL_OPTIONS", "StoreFolder", "store_context"]
@@ -83,11 +84,14 @@ class StoreFolder:
         How a URL is reached: `endpoint`, `region`, `anonymous`. They go into specs, so they hold no secrets.
     credentials
         `(user, password)` that stood in an http URL, kept in this process only.
+    opened
+        TensorStore's key-value store at the place, where it is open already; with the credentials that opened it.
     """
 
     path: str
     options: Mapping[str, Any] = field(default_factory=dict)
     credentials: tuple[str, str] | None = field(default=None, repr=False, compare=False)
+    opened: Any = field(default=None, repr=False, compare=False)
 
     @classmethod
     def at(cls, path: str, options: Mapping[str, Any] | None = None) -> StoreFolder:
@@ -268,7 +272,15 @@ class StoreFolder:
         else:
             self._kvstore().delete_range(ts.KvStore.KeyRange(name, name + "\0")).result()
 
+    def objects(self) -> ObjectFolder | None:
+        """Return access to the objects here, and None for a local folder."""
+        if self.is_local:
+            return None
+        return ObjectFolder(self._kvstore(), self.path, lists=not self.read_only)
+
     def _kvstore(self) -> Any:
+        if self.opened is not None:
+            return self.opened
         return ts.KvStore.open(self.spec(), context=_metadata_context()).result()
 
     def read_json(self, name: str) -> dict[str, Any] | None:

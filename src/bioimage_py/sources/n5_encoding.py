@@ -12,17 +12,15 @@ from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.chunk_keys import ChunkKeys
 from bioimage_py.sources.encoding import ChunkEncoding, StoredChunks, codec_step, fill_bytes
-from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder
 from bioimage_py.sources.n5_metadata import DTYPES, array_metadata, read_node, tensorstore_metadata
+from bioimage_py.sources.tensorstore_array import folder_of
 
 __all__ = ["planned_encoding", "stored_chunks"]
 
 
 def stored_chunks(source: Source) -> StoredChunks:
     """Return where and how the chunks of an opened array are stored; UnsupportedFormatError if that is not known."""
-    spec = source.to_spec()
-    options = {name: spec[name] for name in URL_OPTIONS if name in spec}
-    folder = StoreFolder.at(spec["path"], options).child(spec.get("key"))
+    folder = folder_of(source, source.to_spec())
     node = read_node(folder)
     if node is None or node.array is None:
         raise UnsupportedFormatError(f"the chunks of {source.name} are not files of their own")
@@ -31,6 +29,7 @@ def stored_chunks(source: Source) -> StoredChunks:
         encoding,
         folder.path if folder.is_local else None,
         ChunkKeys("", "/", fastest_first=True, grid=encoding.grid),
+        folder.objects(),
     )
 
 

@@ -6,10 +6,13 @@ import contextlib
 import errno
 import itertools
 import os
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
 from bioimage_py.errors import ReadOnlyError, StorageError
+from bioimage_py.geometry import Box
+from bioimage_py.sources.chunk_keys import ChunkKeys
 from bioimage_py.sources.file_bytes import file_error
 from bioimage_py.sources.stored_bytes import MOST_READ, SMALL, StoredBytes
 
@@ -54,6 +57,10 @@ class FileFolder:
         """Return a file to be written in a `with` block; it takes its name at the end of the block."""
         path = self.path(key)
         return NewFile(self.folder, path, self._partial(path))
+
+    def candidates(self, keys: ChunkKeys, cells: Box) -> Iterator[tuple[int, ...]]:
+        """Yield the positions in a box of a grid at which there may be a file; see `ChunkKeys.candidates`."""
+        return keys.candidates(self.folder, cells)
 
     def _partial(self, path: str) -> str:
         # A name that `crash_safety.remove_leftovers` knows; the process is in it because a fork copies the token.

@@ -14,13 +14,13 @@ import tensorstore as ts
 from bioimage_py.errors import InvalidArgumentError, StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources.base import AnyArray, FileSource, StoredSize
+from bioimage_py.sources.base import AnyArray, FileSource, Source, StoredSize
 from bioimage_py.sources.crash_safety import files_below, remove_leftovers
 from bioimage_py.sources.identity import file_identity
-from bioimage_py.sources.kvstore import store_context
+from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder, store_context
 from bioimage_py.sources.store_errors import storage_error
 
-__all__ = ["StoredArray", "TensorStoreSource", "cast_values", "open_store", "stored_size_of"]
+__all__ = ["StoredArray", "TensorStoreSource", "cast_values", "folder_of", "open_store", "stored_size_of"]
 
 _METADATA_FILES = ("zarr.json", ".zarray", "attributes.json", "info")
 _OPEN_THREADS = min(4, os.cpu_count() or 1)
@@ -106,6 +106,11 @@ class TensorStoreSource(FileSource):
     def metadata(self) -> ImageMetadata:
         """Axes, voxel size, units and attributes."""
         return self._stored.metadata
+
+    @property
+    def kvstore(self) -> Any:
+        """TensorStore's key-value store at the place of the array, open."""
+        return self._raw.kvstore
 
     def _read(self, box: Box) -> AnyArray:
         store = self._store if box == self._whole else self._store[box.slices]
@@ -195,6 +200,15 @@ def _grids(store: Any, shape: tuple[int, ...]) -> tuple[tuple[int, ...] | None, 
         return chunks, None
     # A precomputed shard can end with the volume in the middle of a chunk, which is then its last one.
     return chunks, tuple(-(-s // c) * c for s, c in zip(outer, chunks, strict=True))
+
+
+def folder_of(source: Source, spec: Mapping[str, Any]) -> StoreFolder:
+    """Return the folder of an array that a spec leads to; behind a URL it is reached as the source itself reaches it."""
+    options = {name: spec[name] for name in URL_OPTIONS if name in spec}
+    folder = StoreFolder.at(spec["path"], options).child(spec.get("key"))
+    if folder.is_local or not isinstance(source, TensorStoreSource):
+        return folder
+    return replace(folder, opened=source.kvstore)
 
 
 def _text(box: Box) -> str:

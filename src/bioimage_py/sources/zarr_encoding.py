@@ -21,7 +21,8 @@ from bioimage_py.sources.encoding import (
     codec_step,
     fill_bytes,
 )
-from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder
+from bioimage_py.sources.kvstore import StoreFolder
+from bioimage_py.sources.tensorstore_array import folder_of
 from bioimage_py.sources.zarr_metadata import array_metadata, read_node
 
 __all__ = ["encoding_from_metadata", "planned_encoding", "stored_chunks"]
@@ -44,7 +45,7 @@ def stored_chunks(source: Source) -> StoredChunks:
     if encoding.shape != source.shape:
         raise UnsupportedFormatError(f"{source.name} shows a part of a stored array")
     place = folder.path if folder.is_local else None
-    return StoredChunks(encoding, place, _keys(node.array, encoding))
+    return StoredChunks(encoding, place, _keys(node.array, encoding), folder.objects())
 
 
 def _folder(source: Source) -> StoreFolder:
@@ -54,8 +55,7 @@ def _folder(source: Source) -> StoreFolder:
         raise UnsupportedFormatError(f"{source.name} is held in memory or by a live handle") from error
     if "tensorstore" in spec:
         return _folder_of_handle(source, spec["tensorstore"])
-    options = {name: spec[name] for name in URL_OPTIONS if name in spec}
-    return StoreFolder.at(spec["path"], options).child(spec.get("key"))
+    return folder_of(source, spec)
 
 
 def _folder_of_handle(source: Source, spec: Mapping[str, Any]) -> StoreFolder:

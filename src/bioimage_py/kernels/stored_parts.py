@@ -1,0 +1,73 @@
+"""Which parts of a source are stored at all, found from the names of its chunks, without reading a voxel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from bioimage_py.geometry import Box
+from bioimage_py.kernels.cells import cells_of
+from bioimage_py.kernels.moving_origin import moving_origin
+from bioimage_py.sources import Source
+from bioimage_py.sources.encoded_chunks import ChunkFiles, ChunkObjects, stored_files
+from bioimage_py.sources.encoding import ChunkEncoding
+
+__all__ = ["StoredParts"]
+
+_MOST_CELLS = 2**16
+
+
+class StoredParts:
+    """The chunks, or shards, of a source that are there; all other voxels read as its fill value.
+
+    Parameters
+    ----------
+    files
+        The chunks or shards of the array that is stored.
+    encoding
+        How it is stored.
+    offset
+        Where in it the source begins.
+    """
+
+    def __init__(
+        self, files: ChunkFiles | ChunkObjects, encoding: ChunkEncoding, offset: tuple[int, ...]
+    ) -> None:
+        self._files = files
+        self._extents = encoding.shards or encoding.chunks
+        self._offset = offset
+        self.fill_value: Any = np.frombuffer(encoding.fill, np.dtype(encoding.dtype).newbyteorder("<"))[0]
+        # Only folders, and stores, can be listed; for other names each has to be looked up.
+        self._looks_up = isinstance(files, ChunkFiles) and files.keys.separator != "/"
+
+    @classmethod
+    def of(cls, source: Source) -> StoredParts | None:
+        """Return what is known of a source, None where its chunks have no names to go by."""
+        origin = moving_origin(source)
+        if origin is None or not origin.source.ndim:
+            return None
+        found = stored_files(origin.source)
+        if found is None:
+            return None
+        return cls(*found, origin.offset or (0,) * source.ndim)
+
+    def within(self, box: Box) -> list[Box] | None:
+        """Return the parts of a box of the source that are stored; None where that is most of it, or is not known."""
+        cells = cells_of(box.shift(self._offset), self._extents)
+        if not 1 < cells.size <= _MOST_CELLS:
+            return None
+        found = [self._voxels(at).intersect(box) for at in self._stored(cells)]
+        return None if 2 * len(found) > cells.size else found
+
+    def _stored(self, cells: Box) -> Iterator[tuple[int, ...]]:
+        for at in self._files.candidates(cells):
+            if not self._looks_up or os.path.exists(self._files.path(at)):  # noqa: PTH110 - a text stays a text
+                yield at
+
+    def _voxels(self, at: tuple[int, ...]) -> Box:
+        begin = tuple(a * e - o for a, e, o in zip(at, self._extents, self._offset, strict=True))
+        end = tuple(b + e for b, e in zip(begin, self._extents, strict=True))
+        return Box(tuple(max(0, b) for b in begin), end)
