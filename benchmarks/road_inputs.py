@@ -122,7 +122,8 @@ def _store_ball(path: Path, edge: int) -> None:
     array = zarr.create_array(
         str(path), shape=(edge,) * 3, chunks=(CHUNK,) * 3, dtype="uint8", fill_value=0, overwrite=True
     )
-    for at in grid((edge,) * 3):
+    first, last = edge * 3 // 8 // CHUNK, -(-(edge * 5 // 8) // CHUNK)
+    for at in itertools.product(range(first, last), repeat=3):
         begin = tuple(i * CHUNK for i in at)
         end = tuple(min(edge, b + CHUNK) for b in begin)
         part = ball(edge, begin, end)

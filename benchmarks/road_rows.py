@@ -71,7 +71,7 @@ class Row:
     mask
         Name of a stored mask.
     slow
-        Engines that take so long that two rounds are enough.
+        Engines that take so long that one round is enough.
     """
 
     title: str

@@ -97,9 +97,13 @@ def line(by_size: dict[str, Any]) -> dict[str, float]:
     size = np.array([int(mebibytes) / 1024 for mebibytes in by_size])
     time = np.array([run["median"] for run in by_size.values()])
     weight = 1 / time
-    (slope, start), *_ = np.linalg.lstsq(np.stack([size, np.ones_like(size)], 1) * weight[:, None], time * weight)
+    (slope, start), *_ = np.linalg.lstsq(
+        np.stack([size, np.ones_like(size)], 1) * weight[:, None], time * weight
+    )
     fitted = slope * size + start
-    spread = float(np.abs(fitted - time).max() / 1) if len(size) < 3 else float(np.abs(fitted / time - 1).max())
+    spread = (
+        float(np.abs(fitted - time).max() / 1) if len(size) < 3 else float(np.abs(fitted / time - 1).max())
+    )
     return {"seconds_per_gib": float(slope), "seconds_at_start": float(start), "largest_deviation": spread}
 
 

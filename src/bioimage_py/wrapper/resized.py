@@ -124,9 +124,9 @@ class ResizedSource(WrapperSource):
 
     def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         """Yield what the largest part that is read at once needs of the input, with the voxels around it."""
-        part = largest_part(shape, self._cell, self._bytes_for) if self._changed else shape
+        part = self._largest_part(shape)
         yield tuple(
-            n if old == new else min(old, -(-n * old // new) + 1 + self._reach(axis))
+            min(n, old) if old == new else min(old, -(-n * old // new) + 1 + self._reach(axis))
             for axis, (n, (old, new)) in enumerate(zip(part, self._extents, strict=True))
         )
 
@@ -134,9 +134,9 @@ class ResizedSource(WrapperSource):
         """Return the bytes of one part's input, of the floats that it is computed in, and what the input holds meanwhile."""
         (region,) = self.read_shapes(shape)
         held = math.prod(region) * self.dtype.itemsize + self.inputs[0].scratch_bytes(region)
-        if not self._changed:
+        if not self._changed or 0 in self.shape:
             return held
-        part = largest_part(shape, self._cell, self._bytes_for)
+        part = self._largest_part(shape)
         # Before and after each axis, in the order in which they are resampled, and the result three times while it is rounded.
         stages = [region]
         for axis in self._changed:
@@ -146,6 +146,11 @@ class ResizedSource(WrapperSource):
         if self._exact:
             return held + self.dtype.itemsize * max(pairs)
         return held + max(8, self.dtype.itemsize) * max(*pairs, 3 * sizes[-1]) + 4 * _SLAB_BYTES
+
+    def _largest_part(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if not self._changed or 0 in self.shape:
+            return shape
+        return largest_part(shape, self._cell, self._bytes_for)
 
     def _reach(self, axis: int) -> int:
         """Return how many voxels around a region are read along an axis that changes, on both sides together."""
