@@ -57,10 +57,10 @@ def lines_of(result: dict[str, Any]) -> list[list[str]]:
         )
     if "growth" in result:
         grown = result["growth"]
-        first, last = list(grown.values())[0], list(grown.values())[-1]
+        times = list(grown.values())
         text = ", ".join(f"{edge} {seconds_text(seconds)}" for edge, seconds in grown.items())
         lines.append(
-            [text, "the same chunks in a larger grid", f"{last / first:.2f}", "64 times the grid", ""]
+            [text, "the same chunks in a larger grid", f"{times[-1] / times[0]:.2f}", "64 times the grid", ""]
         )
     return [[result["title"], *line] for line in lines]
 

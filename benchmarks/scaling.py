@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import statistics
@@ -36,6 +37,8 @@ WAYS: dict[str, dict[str, Any]] = {
 TITLES = {"move": "encoded chunks moved", "recode": "decoded, and encoded as blosc-lz4"}
 TB, PB = 1e12, 1e15
 NODES = 100
+RECORD = 16
+"""Bytes that a run folder holds for each block."""
 
 
 def shape_of(mebibytes: int) -> tuple[int, int, int]:
@@ -89,7 +92,7 @@ def summary(some: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def line(by_size: dict[str, Any]) -> dict[str, float]:
-    """Return seconds for a GiB, seconds at the start, and the largest deviation from the line, by its values.
+    """Return seconds for a GiB, seconds at the start, and the largest deviation from the line as part of the time.
 
     Sizes span two orders of magnitude, so each deviation counts relative to the time: the line of least squares would
     be that of the largest size alone.
@@ -143,22 +146,50 @@ def hours_text(seconds: float) -> str:
 
 
 def extrapolation(facts: dict[str, Any]) -> list[str]:
-    """Return what the lines say of 10 TB on this machine, and of 1 PB on many like it."""
+    """Return what the lines say of 10 TB on this machine, and of 1 PB on many like it, and what that rests on."""
     lines = [
-        "What follows, if the storage keeps up with the rates below (read and written together, that is twice the voxels, less "
-        "what compression saves); on a disk that is slower, its rate divides the bytes instead:",
-        "",
-        f"| copy | voxels in GB/s | 10 TB on this node | 1 PB on {NODES} such nodes | storage must take in all |",
+        f"| copy | voxels in GB/s | 10 TB on this node | 1 PB on {NODES} such nodes | storage has to give and take |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     for way, fit in facts["lines"].items():
         per_byte = fit["seconds_per_gib"] / 2**30
-        rate = 1 / per_byte / 1e9
+        times = f"{hours_text(10 * TB * per_byte)} | {hours_text(PB * per_byte / NODES)}"
         lines.append(
-            f"| {TITLES[way]} | {rate:.2f} | {hours_text(10 * TB * per_byte)} | {hours_text(PB * per_byte / NODES)} "
-            f"| {rate * NODES:.0f} GB/s read, and written |"
+            f"| {TITLES[way]} | {1e-9 / per_byte:.2f} | {times} | {1e-9 * NODES / per_byte:.0f} GB/s each |"
         )
-    return lines
+    n_blocks = PB / facts["block_bytes"]
+    hour = 3600 / (facts["lines"]["recode"]["seconds_per_gib"] / 2**30) / facts["block_bytes"]
+    text = (
+        f"It rests on the seconds for a GiB above, on blocks of {facts['block_bytes'] / MIB:.0f} MiB, and on storage that keeps up "
+        "with the last column, in voxels before compression. A disk that gives less decides the time alone: divide the bytes by "
+        f"its rate. 1 PB is {n_blocks / 1e6:.1f} million blocks, whose records take {RECORD * n_blocks / 1e6:.0f} MB of the run "
+        f"folder. Tasks of an hour are {hour:,.0f} blocks each, {n_blocks / hour:,.0f} tasks in all"
+    )
+    if facts["start_seconds"] is not None:
+        share = facts["start_seconds"] / 3600
+        text += (
+            f"; the start of one costs {facts['start_seconds']:.1f} s beside it, {100 * share:.2f} % of the time "
+            "(measured by `benchmarks/backends.py`)"
+        )
+    return [*lines, "", text + ". Nodes share nothing but the storage."]
+
+
+def block_bytes(mebibytes: int) -> int:
+    """Return the bytes of a planned block of the copy that encodes."""
+    import bioimage_py as bp
+
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        plan = bp.plan(str(stored(mebibytes)), f"{folder}/out.zarr", **WAYS["recode"])
+    return math.prod(plan.block_shape) * 2
+
+
+def start_seconds() -> float | None:
+    """Return what starting one task on Slurm took, interpreter included, where that has been measured."""
+    path = HERE / "results" / "backends.json"
+    if not path.exists():
+        return None
+    found: float | None = json.loads(path.read_text())["medians"].get("20 empty tasks")
+    return found
 
 
 def main() -> None:
@@ -180,6 +211,8 @@ def main() -> None:
         "load": load,
         "rounds": rounds,
         "ways": found,
+        "block_bytes": block_bytes(sizes[-1]),
+        "start_seconds": start_seconds(),
         "lines": {way: line(by_size) for way, by_size in found.items()},
     }
     args.out.mkdir(parents=True, exist_ok=True)
