@@ -64,7 +64,7 @@ def peer(job: Job) -> None:
 
     options: dict[str, Any] = {"num_workers": 2}
     if job["block"] is not None:
-        options["block_shape"] = tuple(min(b, n) for b, n in zip(job["block"], job["shape"], strict=True))
+        options["block_shape"] = tuple(job["block"])
     if job["mask"] is not None:
         options["mask"] = opened(job["mask"])
     bp.copy(opened(job["source"]), zarr.open(job["out"], mode="r+"), **options)

@@ -97,9 +97,15 @@ def job_for(row: Row, edge: int, out: Path, way: dict[str, Any]) -> dict[str, An
         "chunks": row.chunks,
         "shards": row.shards,
         "ours": cut(row.ours, edge),
-        "block": None if way.get("block") is None else fit(way["block"], edge),
+        "block": None if way.get("block") is None else whole_units(way["block"], row, edge),
         "style": way.get("style", ""),
     }
+
+
+def whole_units(block: tuple[int, ...], row: Row, edge: int) -> tuple[int, ...]:
+    """Cut a block down to a smaller volume, as whole write units of the output: the peer takes no others."""
+    units = fit(row.shards or row.chunks, edge)
+    return tuple(min(b, -(-edge // u) * u) for b, u in zip(block, units, strict=True))
 
 
 def cut(options: dict[str, Any], edge: int) -> dict[str, Any]:

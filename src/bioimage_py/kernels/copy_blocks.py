@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from time import perf_counter
 
 import numpy as np
 
 from bioimage_py.geometry import Blocking, Box
 from bioimage_py.kernels.casting import cast
+from bioimage_py.kernels.mask_regions import MaskRegions
 from bioimage_py.kernels.tally import Meter, Tally
 from bioimage_py.sources import AnyArray, Source
 from bioimage_py.sources.read_clock import READ
@@ -62,6 +64,8 @@ class CopyKernel:
     def masked(self, box: Box) -> tuple[bool, bool]:
         """Return whether the mask is set somewhere in a box, and everywhere in it."""
         with self.meter.mine.rest("computing"):
+            if self.masks_out(box):
+                return False, False
             selected = self._mask(box)
             return (True, True) if selected is None else (bool(selected.any()), bool(selected.all()))
 
@@ -70,6 +74,8 @@ class CopyKernel:
         return self._read(self.input, box)
 
     def _copy_box(self, box: Box) -> int:
+        if self.masks_out(box):
+            return 0
         selected = self._mask(box)
         if selected is None:
             return self._write(box, self._cast_input(box))
@@ -86,6 +92,8 @@ class CopyKernel:
     def _copy_parts(self, unit: Box, parts: Sequence[Box]) -> int:
         chosen: list[tuple[Box, AnyArray | None]] = []
         for part in parts:
+            if self.masks_out(part):
+                continue
             selected = self._mask(part)
             if selected is None or selected.any():
                 chosen.append((part, None if selected is None or selected.all() else selected))
@@ -105,6 +113,10 @@ class CopyKernel:
             )
         return self._write(unit, buffer)
 
+    def masks_out(self, box: Box) -> bool:
+        """Whether the mask selects nothing in a box, as far as that is known without reading it."""
+        return self.mask is not None and not self._regions.may_select(box)
+
     def units_of(
         self, blocks: Sequence[Box], write_unit: tuple[int, ...]
     ) -> Iterator[tuple[Box, list[tuple[int, Box]]]]:
@@ -119,6 +131,11 @@ class CopyKernel:
             parts = [(n, block.intersect(unit)) for n, block in enumerate(blocks)]
             if parts := [(n, part) for n, part in parts if not part.is_empty()]:
                 yield unit, parts
+
+    @cached_property
+    def _regions(self) -> MaskRegions:
+        assert self.mask is not None
+        return MaskRegions(self.mask)
 
     def _mask(self, box: Box) -> AnyArray | None:
         return None if self.mask is None else np.asarray(self._read(self.mask, box)) != 0
