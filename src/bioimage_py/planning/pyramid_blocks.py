@@ -108,8 +108,9 @@ class PartLayout:
         a, b = self.source, self.output
         voxels = self._voxels(tile, (1,) * len(tile))
         copies = 1 if len(b.shape) < 4 else 2
-        read = (0 if a.in_memory else a.itemsize) + a.scratch + (b.itemsize if a.dtype != b.dtype else 0)
+        read = (0 if a.in_memory else a.itemsize) + (b.itemsize if a.dtype != b.dtype else 0)
         held = voxels * (read + (b.itemsize * copies if self.copies else 0))
+        held += a.scratch(tuple(min(t, max(1, n)) for t, n in zip(tile, a.shape, strict=True)))
         for n in range(1 + self.copies, count + 1):
             held += self._voxels(block, self.scale(n)) * b.itemsize * (1 + copies)
         return held + (_REDUCING_BYTES if count > self.copies else 0)
