@@ -7,7 +7,7 @@ DEMO := demo
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help demo test lint types bench clean
+.PHONY: help demo test lint types bench roads clean
 
 help:
 	@echo "make demo   a TIFF stack becomes a Zarr array, checked voxel by voxel"
@@ -47,6 +47,12 @@ bench: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/backends.py
+
+# Half an hour on a quiet machine: every road beside its references, and time against size.
+roads: $(VENV)/.installed-test
+	$(BIN)/python benchmarks/roads.py
+	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/fill.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) benchmarks/.cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

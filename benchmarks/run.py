@@ -33,13 +33,16 @@ PEER_PACKAGES = ("bioimage_py", "numpy", "zarr", "numcodecs", "z5py", "tifffile"
 
 def peer_python(given: Path | None) -> Path:
     """Return the Python of the peer's environment; without one, make it with pip."""
-    if given is not None:
-        return given
-    folder = CACHE / "peer"
+    return environment("peer", PEER) if given is None else given
+
+
+def environment(name: str, requirement: str) -> Path:
+    """Return the Python of an environment that holds one requirement, made on first use."""
+    folder = CACHE / name
     python = folder / "bin" / "python"
     if not (folder / ".ready").exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", PEER], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", requirement], check=True)
         (folder / ".ready").touch()
     return python
 

@@ -136,7 +136,16 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in slugs, f"{page.name}: {target}"
 
 
-def test_speed_table_is_the_one_that_was_measured() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    shown = readme.partition("<!-- speed:begin")[2].partition("-->")[2].partition("<!-- speed:end")[0]
-    assert shown.strip() == (ROOT / "benchmarks" / "results" / "speed.md").read_text(encoding="utf-8").strip()
+MARKED = {
+    "speed": ROOT / "README.md",
+    "roads": ROOT / "docs/performance.md",
+    "scaling": ROOT / "docs/performance.md",
+}
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_tables_are_those_that_were_measured(name: str) -> None:
+    page = MARKED[name].read_text(encoding="utf-8")
+    shown = page.partition(f"<!-- {name}:begin")[2].partition("-->")[2].partition(f"<!-- {name}:end")[0]
+    measured = ROOT / "benchmarks" / "results" / f"{name}.md"
+    assert shown.strip() == measured.read_text(encoding="utf-8").strip()

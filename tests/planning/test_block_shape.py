@@ -6,9 +6,11 @@ import itertools
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.planning import ArrayLayout, PlanOptions, plan_copy
 from bioimage_py.planning.block_shape import pieces, read_amplification
 
@@ -125,10 +127,31 @@ def test_what_a_wrapper_reads_counts_as_memory():
 
     image = np.broadcast_to(np.float64(1), (512, 512, 512))
     wrapped = SimpleTransformationSource(RoiSource(image, np.s_[:, :, :]), lambda block: block, dtype="uint8")
-    assert ArrayLayout.of(wrapped).scratch == 16
+    assert ArrayLayout.of(wrapped).scratch((2, 3, 4)) == (8 + 8 + 8) * 24
     target = layout((512,) * 3, (64,) * 3, dtype="uint8", name="b")
     limit = PlanOptions(memory_limit=2**26)
     plain = plan_copy(layout((512,) * 3, None, dtype="uint8"), target, None, limit)
     through = plan_copy(ArrayLayout.of(wrapped), target, None, limit)
     assert math.prod(through.block_shape) < math.prod(plain.block_shape)
     assert through.peak_memory <= 2**26
+
+
+def test_a_wrapper_that_reads_more_than_it_returns_keeps_the_limit():
+    from bioimage_py.wrapper import ReducedSource
+    from tests.counting import CountingSource
+
+    pages = CountingSource(np.broadcast_to(np.uint16(1), (512, 4096, 4096)), chunks=(1, 4096, 4096))
+    layers = ArrayLayout.of(ReducedSource(pages, (16, 2, 2), "median"))
+    # A layer is made of 16 pages of 32 MiB, which are held as read and once more several times while they are sorted.
+    assert layers.scratch((1, 2048, 2048)) >= 2 * 16 * 2**25
+    assert layers.decoded_chunk == 2**25
+    target = layout(layers.shape, (1, 64, 64), name="b")
+    with pytest.raises(InvalidArgumentError, match="too small"):
+        plan_copy(layers, target, None, PlanOptions(memory_limit=2**26))
+    plan = plan_copy(layers, target, None, PlanOptions(memory_limit=2**30, num_workers=2))
+    assert (
+        plan.in_flight * layers.scratch(plan.block_shape) + 4 * layers.decoded_chunk
+        < plan.peak_memory
+        <= 2**30
+    )
+    assert plan.input.scratch((8, 8, 8)) == 0  # the plan does not keep the source

@@ -59,6 +59,30 @@ def plain_tiff(folder: Path) -> Any:
     return folder / "a.tif"
 
 
+def plain_slices(folder: Path) -> Any:
+    (folder / "slices").mkdir()
+    for z, plane in enumerate(IMAGE):
+        path = folder / f"slices/{z}.tif"
+        tifffile.imwrite(path, plane, resolution=(40_000, 20_000), resolutionunit="CENTIMETER")
+    return open_source(folder / "slices", "*.tif")
+
+
+def imagej_slices(folder: Path) -> Any:
+    (folder / "slices").mkdir()
+    for z, plane in enumerate(IMAGE):
+        about = {"axes": "YX", "unit": "um"}
+        tifffile.imwrite(folder / f"slices/{z}.tif", plane, imagej=True, resolution=(4, 2), metadata=about)
+    return open_source(folder / "slices", "*.tif")
+
+
+def ome_slices(folder: Path) -> Any:
+    (folder / "slices").mkdir()
+    about = {"axes": "YX", "PhysicalSizeY": 0.5, "PhysicalSizeX": 250, "PhysicalSizeXUnit": "nm"}
+    for z, plane in enumerate(IMAGE):
+        tifffile.imwrite(folder / f"slices/{z}.ome.tif", plane, ome=True, metadata=about)
+    return open_source(folder / "slices", "*.tif")
+
+
 def old_ome_zarr(folder: Path) -> Any:
     ome_groups.image(folder / "in.zarr", "0.4", levels=2)
     return folder / "in.zarr"
@@ -232,6 +256,9 @@ EXPECTED: list[tuple[Callable[[Path], Any], ImageMetadata]] = [
         ImageMetadata(tuple("zyx"), SIZE, UM, (10.0, 0.0, 0.0), ("channel 0",), ("00FF00",), ((3, 90),)),
     ),
     (plain_tiff, ImageMetadata(tuple("yx"), SIZE[1:], UM[1:])),
+    (plain_slices, ImageMetadata(tuple("zyx"), (1.0, *SIZE[1:]), (None, *UM[1:]))),
+    (imagej_slices, ImageMetadata(tuple("zyx"), (1.0, *SIZE[1:]), (None, *UM[1:]))),
+    (ome_slices, ImageMetadata(tuple("zyx"), (1.0, 0.5, 250.0), (None, "micrometer", "nanometer"))),
     (old_ome_zarr, ImageMetadata(tuple("zyx"), (2.0, 0.5, 0.5), UM)),
     (new_ome_zarr, ImageMetadata(tuple("zyx"), (2.0, 1.0, 1.0), UM)),
     (n5_viewer, ImageMetadata(tuple("zyx"), SIZE, UM, (0.0, 0.125, 0.0625))),

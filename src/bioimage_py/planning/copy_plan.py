@@ -220,9 +220,9 @@ def plan_copy(
     share = len(ids) / blocking.n_blocks if blocking.n_blocks else 0.0
     cache = max(0, min(allowed // 4, allowed - peak)) if amplification > 1.01 and not direct else 0
     return CopyPlan(
-        input=input_layout,
-        output=output_layout,
-        mask=mask_layout,
+        input=input_layout.alone(),
+        output=output_layout.alone(),
+        mask=None if mask_layout is None else mask_layout.alone(),
         road="recode" if options.match is None else options.match.road,
         reason=_reason(input_layout, output_layout, mask_layout, options.match),
         block_shape=block,

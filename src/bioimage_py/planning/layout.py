@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,11 @@ import numpy as np
 from bioimage_py.sources import ArraySpec, Source
 
 __all__ = ["ArrayLayout"]
+
+
+def _nothing(shape: tuple[int, ...]) -> int:
+    del shape
+    return 0
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,11 @@ class ArrayLayout:
     storage_order
         `"C"` where the last axis is contiguous in the store, `"F"` where the first one is.
     scratch
-        Bytes per voxel that reading holds besides its result: what a wrapper reads from its inputs.
+        From the shape of a region to the most bytes that reading it holds besides its voxels, see `Source.scratch_bytes`.
+    chunk_bytes
+        Of the largest chunk that is decoded to read anything; None for that of `chunks`.
+    kept_bytes
+        What is kept during a run whatever its cache.
     in_memory
         Whether the voxels are in this process's memory already, so that reading costs none.
     """
@@ -42,7 +52,9 @@ class ArrayLayout:
     codec: str = ""
     engine: str = ""
     storage_order: str = "C"
-    scratch: int = 0
+    scratch: Callable[[tuple[int, ...]], int] = field(default=_nothing, compare=False, repr=False)
+    chunk_bytes: int | None = None
+    kept_bytes: int = 0
     in_memory: bool = False
 
     @classmethod
@@ -58,7 +70,9 @@ class ArrayLayout:
             codec=source.codec,
             engine=str(getattr(source, "engine", "")),
             storage_order=source.storage_order,
-            scratch=_scratch(source),
+            scratch=source.scratch_bytes,
+            chunk_bytes=source.chunk_bytes(),
+            kept_bytes=source.kept_bytes(),
             in_memory=source.format == "numpy",
         )
 
@@ -69,6 +83,22 @@ class ArrayLayout:
             kind = f"zarr v{spec.zarr_format}"
         codec = "" if spec.codec is None else spec.codec.name
         return cls(name, kind, spec.shape, spec.dtype, spec.chunks, spec.shards, codec)
+
+    def alone(self) -> ArrayLayout:
+        """Return the description without what leads to the source, so that who keeps it does not keep that."""
+        return replace(self, scratch=_nothing)
+
+    @property
+    def decoded_chunk(self) -> int:
+        """Bytes of the largest chunk that is decoded to read anything."""
+        if self.chunk_bytes is not None:
+            return self.chunk_bytes
+        if self.chunks is None:
+            return 0
+        return (
+            math.prod(map(min, zip(self.chunks, (max(1, n) for n in self.shape), strict=True)))
+            * self.itemsize
+        )
 
     @property
     def itemsize(self) -> int:
@@ -94,8 +124,3 @@ class ArrayLayout:
     def n_files(self) -> int:
         """The most files that writing all of the array makes, metadata not counted."""
         return self.n_units if self.chunks is not None and not self.format.startswith("hdf5") else 1
-
-
-def _scratch(source: Source) -> int:
-    inputs: tuple[Source, ...] = getattr(source, "inputs", ())
-    return sum(inner.dtype.itemsize + _scratch(inner) for inner in inputs)

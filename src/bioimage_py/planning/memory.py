@@ -37,7 +37,9 @@ class MemoryModel:
         voxels = self._voxels(block_shape)
         a, b = self.input_layout, self.output_layout
         held = 0 if a.in_memory else a.itemsize * voxels
-        held += a.scratch * voxels
+        inside = self._inside(block_shape)
+        mask = 0 if self.mask_layout is None else self.mask_layout.scratch(inside)
+        held += max(a.scratch(inside), mask)
         if a.dtype != b.dtype:
             held += b.itemsize * voxels
         if not b.in_memory:
@@ -51,9 +53,11 @@ class MemoryModel:
         """Return the bytes that the decoding and encoding threads hold, whatever the block shape."""
         total = 0
         for layout in (self.input_layout, self.output_layout):
-            if layout.chunks is not None:
-                total += 2 * self.threads * self._voxels(layout.chunks) * layout.itemsize
+            total += 2 * self.threads * layout.decoded_chunk + layout.kept_bytes
         return total
 
+    def _inside(self, box: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(min(b, max(1, n)) for b, n in zip(box, self.output_layout.shape, strict=True))
+
     def _voxels(self, box: tuple[int, ...]) -> int:
-        return math.prod(min(b, max(1, n)) for b, n in zip(box, self.output_layout.shape, strict=True))
+        return math.prod(self._inside(box))

@@ -112,8 +112,9 @@ class PartLayout:
         a, b = self.source, self.output
         made = [self._voxels(block, self.scale(n)) * b.itemsize for n in range(1 + self.copies, count + 1)]
         tile_voxels = self._voxels(tile, (1,) * len(tile))
-        read = (0 if a.in_memory else a.itemsize) + a.scratch + (b.itemsize if a.dtype != b.dtype else 0)
+        read = (0 if a.in_memory else a.itemsize) + (b.itemsize if a.dtype != b.dtype else 0)
         held = tile_voxels * read + sum(made[:1])
+        held += a.scratch(tuple(min(t, max(1, n)) for t, n in zip(tile, a.shape, strict=True)))
         if self.copies:
             held += self._encoding(tile_voxels * b.itemsize)
         for n, n_bytes in enumerate(made):

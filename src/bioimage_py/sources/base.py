@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -210,6 +211,22 @@ class Source(ABC):
         """
         del threads, cache_bytes
         return self
+
+    def scratch_bytes(self, shape: tuple[int, ...]) -> int:
+        """Return the most bytes that reading a region of this shape holds besides its voxels, chunks that are decoded apart."""
+        del shape
+        return 0
+
+    def chunk_bytes(self) -> int:
+        """Return the bytes of the largest chunk that is decoded to read anything; 0 where there are none."""
+        if self.chunks is None:
+            return 0
+        inside = (min(c, max(1, n)) for c, n in zip(self.chunks, self.shape, strict=True))
+        return math.prod(inside) * self.dtype.itemsize
+
+    def kept_bytes(self) -> int:
+        """Return the bytes that are kept during a run whatever its cache, see `for_run`."""
+        return 0
 
     def stored_size(self) -> StoredSize | None:
         """Return bytes and files in the store, or None where that has no meaning."""

@@ -86,7 +86,10 @@ def _parse_slice(path: str) -> ParsedTiff | None:
         page = file.pages.first
         if file.pages.is_multipage or (not file.is_ome and [s.size for s in file.series] != [page.size]):
             return None
-        series = tifffile.TiffPageSeries([page], page.shape, page.dtype, page.axes, kind="uniform")
+        # One page of a set of OME-TIFFs is a series of its own here, whose description still holds.
+        kinds = {"ome": file.is_ome, "imagej": file.is_imagej, "shaped": file.is_shaped}
+        kind = next((name for name, found in kinds.items() if found), "uniform")
+        series = tifffile.TiffPageSeries([page], page.shape, page.dtype, page.axes, kind=kind)
         layout = replace(layout_of(series, path), paths=(path,))
         check_extent(layout)
         return ParsedTiff(layout, TiffTexts.of(file, series, 0, 0), 0, 0, 1, bool(file.is_bigtiff))

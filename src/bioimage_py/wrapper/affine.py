@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from bioimage_py.wrapper.registration import register_wrapper
 from bioimage_py.wrapper.rounding import rounded
 from bioimage_py.wrapper.scaled_metadata import rescaled
 from bioimage_py.wrapper.splines import prefilter
-from bioimage_py.wrapper.tiling import OVERLAP_BYTES, parts_of
+from bioimage_py.wrapper.tiling import OVERLAP_BYTES, largest_part, parts_of
 
 __all__ = ["AffineSource"]
 
@@ -131,23 +132,47 @@ class AffineSource(WrapperSource):
         """Return a twin on a tuned input, which keeps what neighbouring regions share of its chunks."""
         return super().for_run(threads, max(cache_bytes, OVERLAP_BYTES))
 
+    def kept_bytes(self) -> int:
+        """Return what the input keeps, and the chunks that neighbouring regions share."""
+        return super().kept_bytes() + OVERLAP_BYTES
+
+    def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        """Yield the widest region that any region of this shape needs of the input."""
+        yield self._widest(largest_part(shape, self._cell, lambda part: self._held(part.shape)))
+
+    def scratch_bytes(self, shape: tuple[int, ...]) -> int:
+        """Return what one part holds, and what the input holds meanwhile."""
+        part = largest_part(shape, self._cell, lambda part: self._held(part.shape))
+        return self._held(part) + self.inputs[0].scratch_bytes(self._widest(part))
+
+    def _widest(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        steps = np.abs(self.matrix[:, :-1]) @ np.maximum(0, np.array(shape, np.float64) - 1)
+        return tuple(
+            min(extent, int(step) + 2 * self._reach() + 3)
+            for step, extent in zip(steps, self.inputs[0].shape, strict=True)
+        )
+
+    def _held(self, shape: tuple[int, ...]) -> int:
+        """Return what computing a region holds: its input as it is and as floats, twice while it is filtered, and positions."""
+        read = math.prod(self._widest(shape))
+        wide = 0 if self.order == 0 else 8 if self.order == 1 else 16
+        return read * (wide + self.dtype.itemsize) + math.prod(shape) * 8 * (2 * self.ndim + 4)
+
+    def _reach(self) -> int:
+        return 0 if self.order == 0 else len(prefilter(self.order)) // 2 + self.order // 2
+
     def _read(self, box: Box) -> AnyArray:
         out = np.full(box.shape, self.fill_value, self.dtype)
-        for part in parts_of(box, self._cell, self._bytes_for):
+        for part in parts_of(box, self._cell, lambda part: self._held(part.shape)):
             region = self._region(part)
             if region is not None:
                 sample = self._nearest if self.order == 0 else self._interpolated
                 sample(part, region, out[part.relative_to(box.begin).view])
         return out
 
-    def _bytes_for(self, box: Box) -> int:
-        region = self._region(box)
-        read = 0 if region is None else region.size
-        return read * (8 + self.dtype.itemsize) + box.size * 8 * (self.ndim + 2)
-
     def _region(self, box: Box) -> Box | None:
         """Return what a region of the result needs of the input, or None if it lies outside altogether."""
-        reach = 0 if self.order == 0 else len(prefilter(self.order)) // 2 + self.order // 2
+        reach = self._reach()
         begin, end = [], []
         for row, extent in zip(self.matrix, self.inputs[0].shape, strict=True):
             # Rounding is monotone: no coordinate passes those of these two corners, to the last bit.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,10 @@ class TransposeSource(WrapperSource):
     def metadata(self) -> ImageMetadata:
         """Metadata of the input, axis by axis."""
         return super().metadata.with_axes_selected(self.axes)
+
+    def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        """Yield the shape with its axes in the order of the input."""
+        yield tuple(n for _, n in sorted(zip(self.axes, shape, strict=True)))
 
     def _read(self, box: Box) -> AnyArray:
         begin, end = [0] * self.ndim, [0] * self.ndim

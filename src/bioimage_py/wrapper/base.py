@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -41,6 +42,9 @@ class WrapperSource(Source):
         Those of them that were opened here, and that `close` closes. A `Source` that was handed over stays open.
     keeps_values
         Whether voxels have the values of the first input, so that limits of contrast go with them; a class attribute.
+    working_bytes
+        Bytes for each voxel of the result that computing it holds, besides what is read and returned; a class attribute that
+        plans count memory by.
 
     Raises
     ------
@@ -59,6 +63,7 @@ class WrapperSource(Source):
     format = "wrapper"
     reads_others = True
     keeps_values = True
+    working_bytes = 0
     inputs: tuple[Source, ...]
     owned: tuple[Source, ...]
 
@@ -127,6 +132,32 @@ class WrapperSource(Source):
         twin.inputs = tuple(tuned[id(source)] for source in self.inputs)
         twin.owned = tuple(tuned[key] for key, source in distinct.items() if tuned[key] is not source)
         return twin
+
+    def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        """Yield the largest region that reading one of this shape reads of each input; that shape, unless overridden.
+
+        Plans count memory by it, so a wrapper that reads more than it returns overrides it.
+        """
+        for source in self.inputs:
+            if source.ndim == len(shape):
+                yield tuple(map(min, zip(shape, source.shape, strict=True)))
+            else:
+                yield (math.prod(shape),) + (1,) * (source.ndim - 1)
+
+    def scratch_bytes(self, shape: tuple[int, ...]) -> int:
+        """Return the bytes of what is read of all inputs, what they hold meanwhile, and what computing holds."""
+        held = self.working_bytes * math.prod(shape)
+        for source, part in zip(self.inputs, self.read_shapes(shape), strict=True):
+            held += math.prod(part) * source.dtype.itemsize + source.scratch_bytes(part)
+        return held
+
+    def chunk_bytes(self) -> int:
+        """Return the bytes of the largest chunk among those of the inputs."""
+        return max(source.chunk_bytes() for source in self.inputs)
+
+    def kept_bytes(self) -> int:
+        """Return what the inputs keep."""
+        return sum(source.kept_bytes() for source in self.inputs)
 
     def to_spec(self) -> SourceSpec:
         """Return the registered name, the parameters and the inputs' specs as plain JSON.

@@ -44,6 +44,8 @@ class CastSource(WrapperSource):
     [0, 2, 255]
     """
 
+    working_bytes = 16
+
     def __init__(self, source: Any, dtype: npt.DTypeLike) -> None:
         wanted = checked_dtype(dtype)
         super().__init__(source)
@@ -94,6 +96,7 @@ class RescaleSource(WrapperSource):
     """
 
     keeps_values = False
+    working_bytes = 32
 
     def __init__(
         self,

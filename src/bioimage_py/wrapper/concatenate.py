@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
@@ -126,6 +127,12 @@ class ConcatenateSource(WrapperSource):
                     "wrap them in CastSource"
                 )
         return common
+
+    def scratch_bytes(self, shape: tuple[int, ...]) -> int:
+        """Return the bytes of the parts that are joined, and the most that one of the sources holds."""
+        itemsize = max(source.dtype.itemsize for source in self.inputs)
+        parts = zip(self.inputs, self.read_shapes(shape), strict=True)
+        return math.prod(shape) * itemsize + max(source.scratch_bytes(part) for source, part in parts)
 
     def _read(self, box: Box) -> AnyArray:
         first = bisect_right(self._ends, box.begin[self.axis])

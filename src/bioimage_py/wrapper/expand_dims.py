@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,10 @@ class ExpandDimsSource(WrapperSource):
         """Metadata of the input, with nothing known about the new axes."""
         source = self.inputs[0]
         return source.metadata.fitting(source.ndim).with_axes_selected(self._origins).fitting(self.ndim)
+
+    def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        """Yield the shape without the new axes."""
+        yield tuple(n for n, origin in zip(shape, self._origins, strict=True) if origin is not None)
 
     def _read(self, box: Box) -> AnyArray:
         old = [n for n, origin in enumerate(self._origins) if origin is not None]

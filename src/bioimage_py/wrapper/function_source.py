@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +58,13 @@ class FunctionSource(WrapperSource):
     def parameters(self) -> dict[str, Any]:
         """Return the function, and the dtype if it was given."""
         return {"transformation": self.transformation, "dtype": self.dtype if self.dtype_given else None}
+
+    def scratch_bytes(self, shape: tuple[int, ...]) -> int:
+        """Return the bytes of what is read, the copy that the function may change, and what the inputs hold meanwhile."""
+        copies = zip(self.inputs, self.read_shapes(shape), strict=True)
+        return super().scratch_bytes(shape) + sum(
+            math.prod(s) * source.dtype.itemsize for source, s in copies
+        )
 
     def own_block(self, box: Box, position: int = 0) -> AnyArray:
         """Return the voxels of an input as an array that the function may change."""

@@ -54,6 +54,7 @@ class LabelLookupSource(WrapperSource):
     """
 
     keeps_values = False
+    working_bytes = 25
 
     def __init__(
         self,

@@ -61,6 +61,7 @@ class NormalizeSource(WrapperSource):
     """
 
     keeps_values = False
+    working_bytes = 16
 
     def __init__(
         self,

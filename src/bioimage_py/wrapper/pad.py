@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,11 @@ class PadSource(WrapperSource):
                 raise InvalidArgumentError(
                     f"axis {axis} of {self.inputs[0].name} has no voxels to pad with in mode {mode!r}; use 'constant'"
                 )
+
+    def scratch_bytes(self, shape: tuple[int, ...]) -> int:
+        """Return the bytes of what is read, of what is repeated of it, and what the input holds meanwhile."""
+        repeated = 0 if self.mode == "constant" else math.prod(shape) * self.dtype.itemsize
+        return super().scratch_bytes(shape) + repeated
 
     def _read(self, box: Box) -> AnyArray:
         if self._inner.contains(box):

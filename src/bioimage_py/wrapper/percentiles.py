@@ -64,6 +64,7 @@ class PercentileNormalizeSource(WrapperSource):
     """
 
     keeps_values = False
+    working_bytes = 32
 
     def __init__(
         self,

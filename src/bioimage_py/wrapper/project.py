@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from bioimage_py.sources import AnyArray
 from bioimage_py.wrapper.axes import axis_number
 from bioimage_py.wrapper.base import WrapperSource
 from bioimage_py.wrapper.registration import register_wrapper
-from bioimage_py.wrapper.tiling import READ_BYTES, parts_of
+from bioimage_py.wrapper.tiling import READ_BYTES, largest_part, parts_of
 
 __all__ = ["ProjectionSource"]
 
@@ -88,13 +89,37 @@ class ProjectionSource(WrapperSource):
             metadata = metadata.with_channels_selected(None)
         return metadata.with_axes_selected([axis for axis in range(source.ndim) if axis != self.axis])
 
+    def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        """Yield the thickest slab that is read at once for one part of a region."""
+        thick = self._thickness()
+        part = Box.whole(largest_part(shape, self.chunks, self._slab_bytes))
+        thick = min(thick * self._repeats(part, thick), self.inputs[0].shape[self.axis])
+        yield (*part.shape[: self.axis], thick, *part.shape[self.axis :])
+
+    def scratch_bytes(self, shape: tuple[int, ...]) -> int:
+        """Return the bytes of a slab, of what it is added in, and what the input holds meanwhile."""
+        (slab,) = self.read_shapes(shape)
+        added = self._wide.itemsize * math.prod(slab) if self._wide.kind in "fc" else 0
+        plane = math.prod(slab) // max(1, slab[self.axis])
+        return super().scratch_bytes(shape) + added + 2 * plane * self._wide.itemsize
+
     def _read(self, box: Box) -> AnyArray:
-        source = self.inputs[0]
-        thick = 1 if source.chunks is None else source.chunks[self.axis]
+        thick = self._thickness()
         out = np.empty(box.shape, self.dtype)
-        for part in parts_of(box, self.chunks, lambda part: part.size * thick * source.dtype.itemsize):
+        for part in parts_of(box, self.chunks, self._slab_bytes):
             out[part.relative_to(box.begin).view] = self._part(part, thick)
         return out
+
+    def _thickness(self) -> int:
+        chunks = self.inputs[0].chunks
+        return 1 if chunks is None else chunks[self.axis]
+
+    def _slab_bytes(self, part: Box) -> int:
+        return part.size * self._thickness() * self.inputs[0].dtype.itemsize
+
+    def _repeats(self, part: Box, thick: int) -> int:
+        """Return how many times the thickness of a chunk is read at once."""
+        return max(1, READ_BYTES // max(1, part.size * self.inputs[0].dtype.itemsize * thick))
 
     def _part(self, box: Box, thick: int) -> AnyArray:
         total: AnyArray | None = None
@@ -113,7 +138,7 @@ class ProjectionSource(WrapperSource):
 
     def _slabs(self, box: Box, thick: int) -> Iterator[Box]:
         extent = self.inputs[0].shape[self.axis]
-        thick *= max(1, READ_BYTES // (box.size * self.inputs[0].dtype.itemsize * thick))
+        thick *= self._repeats(box, thick)
         for begin in range(0, extent, thick):
             yield Box(
                 (*box.begin[: self.axis], begin, *box.begin[self.axis :]),

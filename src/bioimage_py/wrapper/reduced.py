@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from bioimage_py.wrapper.arguments import checked_whole
 from bioimage_py.wrapper.base import WrapperSource
 from bioimage_py.wrapper.registration import register_wrapper
 from bioimage_py.wrapper.scaled_metadata import rescaled
-from bioimage_py.wrapper.tiling import parts_of
+from bioimage_py.wrapper.tiling import largest_part, parts_of
 from bioimage_py.wrapper.window_reduction import check_method, reduce_windows
 
 __all__ = ["ReducedSource", "checked_factors"]
@@ -90,6 +91,18 @@ class ReducedSource(WrapperSource):
         offset = [0.0 if self.method == "stride" else (f - 1) / 2 for f in self.factors]
         return rescaled(metadata, self.factors, offset)
 
+    def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        """Yield the windows of the largest part that is read at once."""
+        part = largest_part(shape, self._cell, self._bytes_for)
+        whole = self.inputs[0].shape
+        yield tuple(min(n * f, most) for n, f, most in zip(part, self.factors, whole, strict=True))
+
+    def scratch_bytes(self, shape: tuple[int, ...]) -> int:
+        """Return the bytes of the windows of one part, those that reducing them takes, and what the input holds meanwhile."""
+        part = largest_part(shape, self._cell, self._bytes_for)
+        (windows,) = self.read_shapes(shape)
+        return self._bytes_for(Box.whole(part)) + self.inputs[0].scratch_bytes(windows)
+
     def _read(self, box: Box) -> AnyArray:
         parts = list(parts_of(box, self._cell, self._bytes_for))
         if len(parts) == 1:
@@ -100,9 +113,12 @@ class ReducedSource(WrapperSource):
         return out
 
     def _bytes_for(self, box: Box) -> int:
-        """Return about what reducing a region holds: its input, and once more what is sorted or added."""
-        widest = 1 if self.method in ("stride", "min", "max") else 2
-        return box.size * math.prod(self.factors) * self.dtype.itemsize * widest
+        """Return the most that reducing a region holds: its input as read and as what is sorted or added, and what is counted."""
+        if self.method == "mean":
+            copies, counted = (5 if self.dtype.kind in "fc" or self.dtype.itemsize == 8 else 3), 40
+        else:
+            copies, counted = {"stride": (1, 0), "min": (2, 0), "max": (2, 0)}.get(self.method, (4, 16))
+        return box.size * (math.prod(self.factors) * self.dtype.itemsize * copies + counted)
 
     def _part(self, box: Box) -> AnyArray:
         whole = self.inputs[0].shape

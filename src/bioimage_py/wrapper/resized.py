@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,8 +18,8 @@ from bioimage_py.wrapper.base import WrapperSource
 from bioimage_py.wrapper.registration import register_wrapper
 from bioimage_py.wrapper.rounding import rounded
 from bioimage_py.wrapper.scaled_metadata import rescaled
-from bioimage_py.wrapper.splines import AxisWeights, axis_weights, nearest
-from bioimage_py.wrapper.tiling import OVERLAP_BYTES, parts_of
+from bioimage_py.wrapper.splines import AxisWeights, axis_weights, gaussian, nearest, prefilter
+from bioimage_py.wrapper.tiling import OVERLAP_BYTES, largest_part, parts_of
 
 __all__ = ["ResizedSource"]
 
@@ -115,6 +117,46 @@ class ResizedSource(WrapperSource):
     def for_run(self, threads: int, cache_bytes: int) -> Source:
         """Return a twin on a tuned input, which keeps what neighbouring regions share of its chunks."""
         return super().for_run(threads, max(cache_bytes, 0 if self._exact else OVERLAP_BYTES))
+
+    def kept_bytes(self) -> int:
+        """Return what the input keeps, and the chunks that neighbouring regions share."""
+        return super().kept_bytes() + (0 if self._exact else OVERLAP_BYTES)
+
+    def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        """Yield what the largest part that is read at once needs of the input, with the voxels around it."""
+        part = self._largest_part(shape)
+        yield tuple(
+            min(n, old) if old == new else min(old, -(-n * old // new) + 1 + self._reach(axis))
+            for axis, (n, (old, new)) in enumerate(zip(part, self._extents, strict=True))
+        )
+
+    def scratch_bytes(self, shape: tuple[int, ...]) -> int:
+        """Return the bytes of one part's input, of the floats that it is computed in, and what the input holds meanwhile."""
+        (region,) = self.read_shapes(shape)
+        held = math.prod(region) * self.dtype.itemsize + self.inputs[0].scratch_bytes(region)
+        if not self._changed or 0 in self.shape:
+            return held
+        part = self._largest_part(shape)
+        # Before and after each axis, in the order in which they are resampled, and the result three times while it is rounded.
+        stages = [region]
+        for axis in self._changed:
+            stages.append((*stages[-1][:axis], part[axis], *stages[-1][axis + 1 :]))
+        sizes = [math.prod(stage) for stage in stages[1:]]
+        pairs = [a + b for a, b in itertools.pairwise([0, *sizes])]
+        if self._exact:
+            return held + self.dtype.itemsize * max(pairs)
+        return held + max(8, self.dtype.itemsize) * max(*pairs, 3 * sizes[-1]) + 4 * _SLAB_BYTES
+
+    def _largest_part(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if not self._changed or 0 in self.shape:
+            return shape
+        return largest_part(shape, self._cell, self._bytes_for)
+
+    def _reach(self, axis: int) -> int:
+        """Return how many voxels around a region are read along an axis that changes, on both sides together."""
+        if self._exact:
+            return 0
+        return self.order + len(prefilter(self.order)) + len(gaussian(self._sigma[axis]))
 
     def _read(self, box: Box) -> AnyArray:
         if not self._changed:

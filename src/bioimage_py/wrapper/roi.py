@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from bioimage_py.errors import InvalidArgumentError, InvalidIndexError
@@ -91,6 +92,11 @@ class RoiSource(WrapperSource):
             end[axis] = begin[axis] + last
             begin[axis] += first
         return Box(tuple(begin), tuple(end))
+
+    def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        """Yield the shape, with one voxel along the axes dropped."""
+        extents = dict(zip(self.kept, shape, strict=True))
+        yield tuple(extents.get(axis, 1) for axis in range(self.inputs[0].ndim))
 
     def _read(self, box: Box) -> AnyArray:
         return self.read_input(self.in_input(box)).reshape(box.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -121,6 +122,10 @@ class SelectSource(WrapperSource):
                 f"index {given} is out of bounds for axis {self.axis} with {extent} voxels"
             )
         return int(given) % extent
+
+    def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        """Yield the shape, with one plane where the axis is dropped."""
+        yield (*shape[: self.axis], 1, *shape[self.axis :]) if self.drops else shape
 
     def _read(self, box: Box) -> AnyArray:
         if self.drops:

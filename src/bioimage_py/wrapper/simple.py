@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy.typing as npt
@@ -120,6 +120,10 @@ class SimpleTransformationWithHaloSource(FunctionSource):
     def parameters(self) -> dict[str, Any]:
         """Return the function, the dtype if it was given, and the halo per axis."""
         return {**super().parameters(), "halo": self.halo}
+
+    def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        """Yield the shape with its halo."""
+        yield tuple(min(n + 2 * h, extent) for n, h, extent in zip(shape, self.halo, self.shape, strict=True))
 
     def _read(self, box: Box) -> AnyArray:
         outer = box.grow(self.halo, self.shape)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from bioimage_py.geometry import Box
 
-__all__ = ["OVERLAP_BYTES", "READ_BYTES", "parts_of"]
+__all__ = ["OVERLAP_BYTES", "READ_BYTES", "largest_part", "parts_of"]
 
 READ_BYTES = 2**25
 """Bytes that a wrapper which reads more than it returns holds at once, where the chunks of its input allow."""
@@ -45,6 +45,25 @@ def parts_of(
             yield part
         else:
             waiting.extend(reversed(cut))
+
+
+def largest_part(
+    shape: tuple[int, ...],
+    grid: tuple[int, ...] | None,
+    n_bytes: Callable[[Box], int],
+    limit: int = READ_BYTES,
+) -> tuple[int, ...]:
+    """Return the shape of the largest part that `parts_of` yields of a box of a shape which begins on the grid.
+
+    Examples
+    --------
+    >>> largest_part((10, 4), (4, 4), lambda part: part.size, limit=16)
+    (4, 4)
+    """
+    cells, part = grid or (1,) * len(shape), Box.whole(shape)
+    while n_bytes(part) > limit and (cut := _cut(part, cells)) is not None:
+        part = Box.whole(max(cut, key=n_bytes).shape)
+    return part.shape
 
 
 def _cut(box: Box, cells: tuple[int, ...]) -> tuple[Box, Box] | None:
