@@ -396,11 +396,10 @@ def test_a_terminal_shows_progress_and_is_left_tidy(here: Path) -> None:
     assert code == 0, shown
     assert "copying" in shown
     assert "blocks ·" in shown
-    *_, copied, verified = shown.strip().split("\r\n")
-    assert copied.rpartition("\r")[2].startswith(
-        "copied 64 × 256 × 256 uint16 from a.tif to a.zarr (zarr v3): 8 MiB"
-    )
-    assert verified.rpartition("\r")[2] == "verified: equal: all 4,194,304 voxels"
+    *_, copied, _, times, verified = (line.rpartition("\r")[2] for line in shown.strip().split("\r\n"))
+    assert copied.startswith("copied 64 × 256 × 256 uint16 from a.tif to a.zarr (zarr v3): 8 MiB")
+    assert times.startswith("time of workers: reading ")
+    assert verified == "verified: equal: all 4,194,304 voxels"
 
 
 def test_a_command_needs_no_writable_folder_for_temporary_files(here: Path, image: np.ndarray) -> None:
