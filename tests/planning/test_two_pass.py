@@ -66,22 +66,25 @@ def test_the_plan_says_so_and_so_does_its_json():
 
 @st.composite
 def problems(draw):
-    ndim = draw(st.integers(1, 4))
-    extents = {1: 4000, 2: 400, 3: 70, 4: 24}[ndim]
-    shape = draw(st.tuples(*[st.integers(1, extents)] * ndim))
-    read = tuple(draw(st.sampled_from([1, 2, 3, 7, 10, n])) for n in shape)
-    chunks = tuple(draw(st.sampled_from([1, 2, 4, 5, 8, n])) for n in shape)
+    """Slabs into cubes, or cubes into slabs, under a limit that holds a few of either."""
+    ndim = draw(st.integers(2, 4))
+    shape = draw(st.tuples(*[st.integers(2, {2: 400, 3: 90, 4: 30}[ndim])] * ndim))
+    flat = draw(st.integers(0, ndim - 1))
+    slab = tuple(draw(st.integers(1, 3)) if axis == flat else n for axis, n in enumerate(shape))
+    cube = tuple(draw(st.sampled_from([1, 2, 4, 5, 8])) for _ in shape)
+    read, chunks = draw(st.permutations([slab, cube]))
     shards = draw(st.none() | st.tuples(*[st.integers(1, 3)] * ndim))
     if shards is not None:
         shards = tuple(s * c for s, c in zip(shards, chunks, strict=True))
     dtypes = [draw(st.sampled_from(["uint8", "uint16", "float64"])) for _ in range(2)]
-    limit = 2 ** draw(st.integers(9, 20))
-    workers = draw(st.integers(1, 3))
-    return (
+    source, target = (
         layout(shape, read, dtype=dtypes[0]),
         layout(shape, chunks, shards, dtype=dtypes[1]),
-        PlanOptions(memory_limit=limit, num_workers=workers),
     )
+    workers = draw(st.integers(1, 2))
+    least = MemoryModel(source, target, None, workers)
+    limit = least.base() + least.block(target.write_unit)
+    return source, target, PlanOptions(memory_limit=limit * draw(st.integers(1, 6)), num_workers=workers)
 
 
 @settings(max_examples=300, deadline=None)
