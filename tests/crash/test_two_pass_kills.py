@@ -24,7 +24,7 @@ PROGRAM = """
 import sys, time, bioimage_py as bp
 from bioimage_py.wrapper import SimpleTransformationSource
 def slow(voxels):
-    time.sleep(0.05)
+    time.sleep(0.02)
     return voxels
 stored, mask, out, job_type, runs = sys.argv[1:]
 bp.copy(
