@@ -23,6 +23,7 @@ from bioimage_py.runner.copy_work import CopyWork
 from bioimage_py.runner.run_account import RunAccount, account_of_run, log_account
 from bioimage_py.runner.twins import run_twin
 from bioimage_py.sources import Codec, Source
+from bioimage_py.two_pass_copy import TwoPassCopy
 
 __all__ = ["copy", "plan"]
 
@@ -156,7 +157,12 @@ def copy(
     planned = request.plan(target, casting)
     result, sink = target.open(overwrite=overwrite, resume=request.resume_from is not None)
     try:
-        _execute(request, planned, target, sink, casting, progress)
+        # A run that is resumed goes in as many passes as it was begun in.
+        passes = TwoPassCopy.begin(request, planned, casting)
+        if passes is not None:
+            log_account(passes.run(sink, progress).account)
+        else:
+            _execute(request, planned, target, sink, casting, progress)
     except (InvalidArgumentError, MissingDependencyError):
         # The backend refused the run: the same call, put right, is not to find an output in its way.
         target.discard()

@@ -13,10 +13,19 @@ from bioimage_py.copy_target import Target
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
 from bioimage_py.geometry import check_block_shape
 from bioimage_py.kernels import can_hold, check_casting, encoding_to_move, moving_origin
-from bioimage_py.planning import ArrayLayout, CopyPlan, PlanOptions, choose_road, parse_bytes, plan_copy
+from bioimage_py.planning import (
+    ArrayLayout,
+    CopyPlan,
+    PlanOptions,
+    choose_road,
+    in_one_or_two_passes,
+    parse_bytes,
+    plan_copy,
+)
 from bioimage_py.runner import Runner, RunnerConfig, check_num_workers, get_runner, ids_from
 from bioimage_py.sources import Source
 from bioimage_py.sources.encoding_match import EncodingMatch
+from bioimage_py.temporary_store import room_beside
 
 __all__ = ["CopyRequest", "check_progress", "checked_runner"]
 
@@ -148,7 +157,9 @@ class CopyRequest:
             match=self._match(output),
         )
         mask = None if self.mask is None else ArrayLayout.of(self.mask)
-        return plan_copy(ArrayLayout.of(self.source), target, mask, options)
+        planned = plan_copy(ArrayLayout.of(self.source), target, mask, options)
+        # An image of many arrays has one run of its own, and its blocks one numbering.
+        return planned if in_pieces else in_one_or_two_passes(planned, options, casting, room_beside(output))
 
     def _match(self, output: Target) -> EncodingMatch | None:
         """Return how the chunks of both sides match, None where the input's voxels are not stored as they are."""

@@ -60,6 +60,11 @@ class Target(ABC):
         """Whether the copy makes it."""
         return True
 
+    @property
+    def path(self) -> str | None:
+        """Path or URL of the file, folder or container that is written; None in memory."""
+        return None
+
     @abstractmethod
     def check_shared(self, job_type: str) -> None:
         """Raise InvalidArgumentError if several processes cannot write here."""
@@ -94,6 +99,11 @@ class ExistingTarget(Target):
     def is_new(self) -> bool:
         """It was there before."""
         return False
+
+    @property
+    def path(self) -> str | None:
+        """Path or URL of what the caller gave, if it is stored somewhere."""
+        return self._sink.path if isinstance(self._sink, FileSource) else None
 
     def open(self, *, overwrite: bool, resume: bool) -> tuple[Any, Source]:
         """Return the caller's object and its source."""
@@ -164,6 +174,11 @@ class NewPathTarget(Target):
         if self._planned.location.path.startswith("memory:"):
             return UnknownEncoding("chunks that are held in memory are not moved")
         return planned_encoding(self._planned.kind, self._planned.spec)
+
+    @property
+    def path(self) -> str:
+        """Path or URL of the file, folder or container."""
+        return self._planned.location.path
 
     @property
     def planned(self) -> PlannedOutput:

@@ -6,6 +6,7 @@ from bioimage_py.planning.copy_plan import CopyPlan, PlanOptions, checked_blocks
 from bioimage_py.planning.image_plan import ImagePlan, PlannedArray
 from bioimage_py.planning.layout import ArrayLayout
 from bioimage_py.planning.memory import MemoryModel
+from bioimage_py.planning.passes import RoomBeside, in_one_or_two_passes
 from bioimage_py.planning.pyramid_levels import PyramidLevel, choose_levels
 from bioimage_py.planning.pyramid_plan import PyramidPlan, plan_pyramid
 from bioimage_py.planning.road import choose_road
@@ -19,12 +20,14 @@ __all__ = [
     "PlannedArray",
     "PyramidLevel",
     "PyramidPlan",
+    "RoomBeside",
     "checked_blocks",
     "choose_block_shape",
     "choose_levels",
     "choose_road",
     "default_memory_limit",
     "format_bytes",
+    "in_one_or_two_passes",
     "parse_bytes",
     "plan_copy",
     "plan_pyramid",

@@ -13,6 +13,7 @@ from bioimage_py.planning.byte_size import default_memory_limit, format_bytes
 from bioimage_py.planning.hints import copy_hints
 from bioimage_py.planning.layout import ArrayLayout
 from bioimage_py.planning.memory import MemoryModel
+from bioimage_py.planning.two_pass import TwoPasses
 from bioimage_py.sources.encoding_match import EncodingMatch
 
 __all__ = ["CopyPlan", "PlanOptions", "plan_copy"]
@@ -88,6 +89,8 @@ class CopyPlan:
         How often an input chunk is decoded on average.
     hints
         What would make this copy better.
+    passes
+        Through which temporary store the voxels go in two passes; None where they go in one.
     """
 
     input: ArrayLayout
@@ -110,6 +113,7 @@ class CopyPlan:
     n_files: int
     read_amplification: float
     hints: tuple[str, ...] = ()
+    passes: TwoPasses | None = None
 
     @property
     def blocking(self) -> Blocking:
@@ -129,6 +133,8 @@ class CopyPlan:
         plain["group_shape"] = list(self.group_shape)
         plain["block_ids"] = self.block_ids.to_json()
         plain["hints"] = list(self.hints)
+        plain["passes"] = 1 if self.passes is None else 2
+        plain["temporary_store"] = None if self.passes is None else self.passes.to_json()
         for name in ("input", "output", "mask"):
             layout: ArrayLayout | None = getattr(self, name)
             plain[name] = None if layout is None else _layout_json(layout)
@@ -141,6 +147,7 @@ class CopyPlan:
             *([("mask", _describe(self.mask))] if self.mask is not None else []),
             ("road", f"{self.road}: {self.reason}"),
             ("blocks", self._blocks_text()),
+            *([] if self.passes is None else self.passes.texts()),
             (
                 "reads",
                 f"{format_bytes(self.bytes_in)}{self._repeats_text()}",

@@ -212,16 +212,32 @@ def check_num_workers(num_workers: int) -> None:
         raise InvalidArgumentError(f"num_workers must be {MOST_WORKERS} at most, got {num_workers}")
 
 
-def raise_failures(journal: Journal, block_ids: IdSet, name: str) -> NoReturn:
-    """Raise RunnerError with exactly the blocks that are not done and the text of the first error."""
+def raise_failures(journal: Journal, block_ids: IdSet, name: str, *, kept_too: str = "") -> NoReturn:
+    """Raise RunnerError with exactly the blocks that are not done and the text of the first error.
+
+    Parameters
+    ----------
+    journal
+        Of the run.
+    block_ids
+        The blocks that the caller has asked for.
+    name
+        What was run.
+    kept_too
+        Where the run keeps more than a run folder, so that it can be finished: the path.
+    """
     failed = block_ids - journal.done_ids()
     assert journal.first_error is not None
     block_id, error = journal.first_error
     text = str(error) or type(error).__name__
     kept = "" if journal.folder is None else f". To finish: bioimage_py.resume({str(journal.folder)!r})"
+    if kept and kept_too:
+        kept += f"; the temporary store {kept_too!r} is kept for that"
+    # In two passes the first one's blocks are not the caller's.
+    where = f"block {block_id}" if block_id in block_ids else "the first of two passes"
     others = ", all others are done" if len(failed) < len(block_ids) else ""
     raise RunnerError(
-        f"{name}: {len(failed)} of {len(block_ids)} blocks failed{others}. First error, in block {block_id}: "
+        f"{name}: {len(failed)} of {len(block_ids)} blocks failed{others}. First error, in {where}: "
         f"{type(error).__name__}: {text}{kept}",
         failed,
         journal.folder,

@@ -15,7 +15,7 @@ from typing import Any
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
 from bioimage_py.runner.run_folder import RunFolder
 
-__all__ = ["driver_alive", "driving", "interrupt_driver"]
+__all__ = ["driver_alive", "driving", "interrupt_driver", "this_process"]
 
 
 @contextlib.contextmanager
@@ -41,13 +41,16 @@ def driving(folder: RunFolder) -> Iterator[None]:
                 BioimagePyWarning,
                 stacklevel=4,
             )
-    folder.write_driver(
-        {"host": platform.node(), "pid": os.getpid(), "born": _birth(os.getpid()), "began": time.time()}
-    )
+    folder.write_driver(this_process())
     try:
         yield
     finally:
         folder.clear_driver()
+
+
+def this_process() -> dict[str, Any]:
+    """Return what `driver_alive` knows this process by."""
+    return {"host": platform.node(), "pid": os.getpid(), "born": _birth(os.getpid()), "began": time.time()}
 
 
 def driver_alive(driver: dict[str, Any]) -> bool | None:

@@ -33,6 +33,7 @@ from bioimage_py.runner.rounds import (
 from bioimage_py.runner.run_account import RunAccount, account_of_attempts
 from bioimage_py.runner.run_folder import RunFolder
 from bioimage_py.runner.run_status import StatusReader
+from bioimage_py.runner.two_pass_work import close_temporary_store
 from bioimage_py.runner.work import PortableWork
 
 __all__ = ["FolderRunner", "Watch", "WorkerError"]
@@ -170,6 +171,7 @@ class FolderRunner(Runner):
                 watch.look(last=True, account=journal.account)
                 if not journal.has_failures:
                     remove_leftovers(work, account)
+                    close_temporary_store(work)
             if not journal.has_failures and not self.config.keep_run_folder:
                 folder.remove()
         return journal

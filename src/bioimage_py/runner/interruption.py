@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from bioimage_py.errors import RunInterrupted
 from bioimage_py.runner.finished import read_finished
 from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.runner.two_pass_work import asked_of
 from bioimage_py.runner.work import PortableWork
 
 __all__ = ["explained_interrupt"]
@@ -33,10 +34,11 @@ def explained_interrupt(
     except KeyboardInterrupt as error:
         if not folder.exists():
             raise  # it was removed after the last block
-        done = read_finished(folder, work, errors=False).done & work.block_ids
+        finished = read_finished(folder, work, errors=False).done & work.block_ids
+        every, done = (asked_of(work, ids) for ids in (work.block_ids, finished))
         raise RunInterrupted(
-            f"interrupted: {len(done)} of {len(work.block_ids)} blocks are done and stay written. {farewell(folder)}",
+            f"interrupted: {len(done)} of {len(every)} blocks are done and stay written. {farewell(folder)}",
             done,
-            work.block_ids - done,
+            every - done,
             folder.path,
         ) from error

@@ -34,6 +34,7 @@ from bioimage_py.runner.rounds import FIRST_NEEDS
 from bioimage_py.runner.run_account import account_of_attempts, account_of_run
 from bioimage_py.runner.run_folder import RunFolder
 from bioimage_py.runner.task import settling
+from bioimage_py.runner.two_pass_work import asked_of, close_temporary_store
 from bioimage_py.runner.work import PortableWork, Work
 
 __all__ = ["LocalRunner"]
@@ -141,9 +142,10 @@ class LocalRunner(Runner):
                         ) as attempt:
                             _run(missing, journal, _Both(attempt, journal), threads, ticker.tick, how)
                     except StorageError as error:
-                        left = work.block_ids - read_finished(folder, work, errors=False).done
+                        done = read_finished(folder, work, errors=False).done
+                        every, left = (asked_of(work, ids) for ids in (work.block_ids, work.block_ids - done))
                         raise RunnerError(
-                            f"{len(left)} of {len(work.block_ids)} blocks are not known to be done: {error}. {how}",
+                            f"{len(left)} of {len(every)} blocks are not known to be done: {error}. {how}",
                             left,
                             folder.path,
                         ) from error
@@ -151,6 +153,8 @@ class LocalRunner(Runner):
                 journal.account = account_of_attempts(work, map(folder.read_state, attempts))
                 ticker.tick(last=True)
                 remove_leftovers(work, account)
+                if not journal.has_failures:
+                    close_temporary_store(work)
             if not journal.has_failures and not self.config.keep_run_folder:
                 folder.remove()
         return journal
@@ -231,11 +235,11 @@ def _run(
             ready = ready_blocks(work, work.block_ids - journal.done_ids())
             wave = ready - wave if not ready & wave else IdSet()
     except KeyboardInterrupt as error:
-        done = journal.done_ids()
-        total = journal.blocks_total
-        left = work.block_ids - done
+        done, left = (
+            asked_of(work, ids) for ids in (journal.done_ids(), work.block_ids - journal.done_ids())
+        )
         raise RunInterrupted(
-            f"interrupted: {total - len(left)} of {total} blocks are done and stay written. {how_to_finish}",
+            f"interrupted: {len(done)} of {len(done) + len(left)} blocks are done and stay written. {how_to_finish}",
             done,
             IdSet(left.runs),
             journal.folder,

@@ -21,6 +21,7 @@ from bioimage_py.runner.pickled_function import store_function
 from bioimage_py.runner.pyramid_work import PyramidWork
 from bioimage_py.runner.reopening import load_work
 from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.runner.two_pass_work import TwoPassWork
 from bioimage_py.runner.work import PortableWork
 from bioimage_py.sources import Source, SourceSpec
 from bioimage_py.sources.location import is_url
@@ -43,6 +44,7 @@ def store_work(work: PortableWork, folder: RunFolder) -> dict[str, Any]:
             "kind": "composite",
             "parts": [store_work(part, folder) for part in work.parts],
             "waves": [list(wave) for wave in work.waves],
+            "temporary": work.temporary if isinstance(work, TwoPassWork) else None,
             "block_ids": work.block_ids.to_json(),
         }
     if isinstance(work, CopyWork):

@@ -32,7 +32,12 @@ def load_work(stored: dict[str, Any], folder: RunFolder, threads: int, cache_byt
         from bioimage_py.runner.composite_work import CompositeWork
 
         parts = _load_parts(stored["parts"], folder, threads, cache_bytes)
-        return CompositeWork(parts, tuple(tuple(wave) for wave in stored["waves"]))
+        waves = tuple(tuple(wave) for wave in stored["waves"])
+        if stored.get("temporary") is None:
+            return CompositeWork(parts, waves)
+        from bioimage_py.runner.two_pass_work import TwoPassWork
+
+        return TwoPassWork(parts, waves, stored["temporary"])
 
     from bioimage_py.sources import from_spec
 

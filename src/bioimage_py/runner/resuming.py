@@ -13,6 +13,7 @@ from bioimage_py.runner.local import LocalRunner
 from bioimage_py.runner.reopening import load_work
 from bioimage_py.runner.run_account import log_account
 from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.runner.two_pass_work import asked_of, ended_without_folder
 
 __all__ = ["finish_run"]
 
@@ -35,6 +36,9 @@ def finish_run(
     if num_workers is not None:
         check_num_workers(num_workers)
     run = folder.read_run()
+    if ended_without_folder(folder, run["work"]):
+        folder.remove()
+        return None
     workers = num_workers or run["num_workers"]
     # Where other processes do the work, this one only looks.
     threads, cache_bytes = (workers, run["cache_bytes"]) if runner.in_process else (1, 0)
@@ -43,7 +47,12 @@ def finish_run(
     journal = runner.drive(folder, work, workers, progress=progress)
     log_account(journal.account)
     if journal.has_failures:
-        raise_failures(journal, work.block_ids, f"resumed run {folder.path.name}")
+        raise_failures(
+            journal,
+            asked_of(work, work.block_ids),
+            f"resumed run {folder.path.name}",
+            kept_too=getattr(work, "temporary", ""),
+        )
     if not getattr(work, "keep_results", False):
         return None
     return [journal.results[i] for i in work.block_ids]

@@ -21,6 +21,8 @@ def what_is_run(work: Mapping[str, Any]) -> str:
         return "a function over items"
     if work["kind"] == "composite":
         first, *others = work["parts"]
+        if work.get("temporary") is not None:
+            return what_is_run({**first, "inputs": others[0]["inputs"]}) + ", in two passes"
         if first["kind"] == "pyramid":
             # The parts after the first make what is left of the same image.
             others = []

@@ -1,0 +1,145 @@
+"""One pass or two: two where one would read the input more than three times over, and a temporary store has room."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from bioimage_py.planning.block_shape import choose_block_shape, pieces
+from bioimage_py.planning.byte_size import format_bytes
+from bioimage_py.planning.copy_plan import DEFAULT_BLOCK_BUDGET, CopyPlan, PlanOptions
+from bioimage_py.planning.hints import copy_hints
+from bioimage_py.planning.memory import MemoryModel
+from bioimage_py.planning.two_pass import PassOptions, TwoPasses, plan_two_passes
+
+__all__ = ["RoomBeside", "in_one_or_two_passes", "reads_through_cache"]
+
+MOST_READS_OF_ONE_PASS = 3.0
+"""A pass that decodes chunks more often on average is worth a second one, which reads and writes everything once more."""
+
+_STORED = frozenset({
+    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+    "float16", "float32", "float64", "complex64", "complex128",
+})  # fmt: skip
+"""What a temporary store can hold, whichever library writes it."""
+
+
+@dataclass(frozen=True)
+class RoomBeside:
+    """Where a temporary store can be.
+
+    Attributes
+    ----------
+    place
+        Its path, as far as it is known beforehand; None where there is no place for it.
+    free_bytes
+        What the file system has left.
+    why_not
+        Why there is no place.
+    """
+
+    place: str | None
+    free_bytes: int = 0
+    why_not: str = ""
+
+
+def in_one_or_two_passes(plan: CopyPlan, options: PlanOptions, casting: str, room: RoomBeside) -> CopyPlan:
+    """Return the plan as it is, or in two passes over a temporary store; blocks and their numbers stay the same.
+
+    Parameters
+    ----------
+    plan
+        In one pass.
+    options
+        What it was made from.
+    casting
+        As for `copy`. What is checked is cast last, so that each voxel that would change is found.
+    room
+        Where the temporary store can be.
+    """
+    reads = reads_through_cache(plan, plan.block_shape)
+    if plan.input.dtype.name not in _STORED or plan.output.dtype.name not in _STORED:
+        return plan
+    if plan.direct or plan.road != "recode" or reads <= MOST_READS_OF_ONE_PASS or not plan.block_ids:
+        return plan
+    if options.block_shape is not None and _least_reads(plan, options) <= MOST_READS_OF_ONE_PASS:
+        return plan
+    found = _two_passes(plan, casting, reads)
+    if found is None or found.one_pass_reads <= MOST_READS_OF_ONE_PASS:
+        return plan
+    needed = found.n_bytes + plan.bytes_out
+    if room.place is None or needed > room.free_bytes:
+        why = room.why_not or (
+            f"the file system of the output has {format_bytes(room.free_bytes)} left, and the temporary store and the output could "
+            f"take {format_bytes(needed)}"
+        )
+        hint = (
+            f"two passes through a temporary store beside the output would decode each chunk of the input "
+            f"{'once' if found.first_reads < 1.005 else f'{found.first_reads:.3g} times'}, but {why}"
+        )
+        return replace(plan, hints=(*plan.hints, hint))
+    limit = plan.memory_limit
+    cache = 0
+    if max(found.first_reads, found.second_reads) > 1.01:
+        # Workers keep one for the input and one for the temporary store.
+        cache = max(0, min(limit // 4, limit - found.peak_memory) // 2)
+    return replace(
+        plan,
+        passes=replace(found, place=room.place),
+        in_flight=found.in_flight,
+        cache_bytes=cache,
+        peak_memory=found.peak_memory + 2 * cache,
+        read_amplification=found.first_reads,
+        hints=copy_hints(plan.output, found.first_reads, options.memory_limit),
+    )
+
+
+def reads_through_cache(plan: CopyPlan, block_shape: tuple[int, ...]) -> float:
+    """Return how often an input chunk is decoded on average, if the cache keeps what the next blocks read again.
+
+    Blocks go in C order. On an axis where they cut chunks, a chunk is needed again when the next row of blocks begins; it is
+    still there if the cache holds what one row reads.
+    """
+    chunks, shape = plan.input.chunks, plan.input.shape
+    if chunks is None:
+        return 1.0
+    reads, held = (
+        1.0,
+        plan.input.itemsize
+        * math.prod(
+            min(-(-n // c) * c, _touched(b, c)) for n, b, c in zip(shape, block_shape, chunks, strict=True)
+        ),
+    )
+    for n, b, c in reversed(list(zip(shape, block_shape, chunks, strict=True))):
+        whole, part = -(-n // c) * c, min(-(-n // c) * c, _touched(b, c))
+        # The threads of a run are in as many blocks at once, of this row or of the next.
+        if n > 0 and held * (1 + plan.in_flight) > plan.cache_bytes:
+            reads *= pieces(n, b, c) / -(-n // c)
+        held = held // max(1, part) * whole
+    return reads
+
+
+def _touched(block: int, chunk: int) -> int:
+    """Return the extent of the chunks that a block touches at most."""
+    return ((block - 1 + chunk - 1) // chunk + 1) * chunk if block % chunk else block
+
+
+def _least_reads(plan: CopyPlan, options: PlanOptions) -> float:
+    """Return how often an input chunk would be decoded with the blocks that this package would have chosen."""
+    memory = MemoryModel(plan.input, plan.output, plan.mask, plan.threads)
+    limit = options.memory_limit
+    budget = DEFAULT_BLOCK_BUDGET if limit is None else max(1, limit - memory.base())
+    return reads_through_cache(plan, choose_block_shape(plan.input, plan.output, memory.block, budget))
+
+
+def _two_passes(plan: CopyPlan, casting: str, reads: float) -> TwoPasses | None:
+    smaller = plan.output.itemsize < plan.input.itemsize and casting != "check"
+    options = PassOptions(
+        block_shape=plan.block_shape,
+        block_ids=plan.block_ids,
+        dtype=(plan.output.dtype if smaller else plan.input.dtype).newbyteorder("="),
+        memory_limit=plan.memory_limit,
+        budget=DEFAULT_BLOCK_BUDGET,
+        threads=plan.threads,
+    )
+    return plan_two_passes(plan.input, plan.output, plan.mask, options, reads)

@@ -1,0 +1,324 @@
+"""Two passes over a temporary store, for grids that lie so across each other that one pass would read the input again and again.
+
+The first pass reads whole chunks of the input and writes the temporary store; the second reads that and writes whole
+write units of the output. Both read once what they read where the chunks of the temporary store divide the blocks of both: per
+axis the greatest common divisor of the two, or the smaller one where the other spans the axis.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bioimage_py.geometry import Blocking, IdSet
+from bioimage_py.planning.block_shape import pieces, read_amplification
+from bioimage_py.planning.byte_size import format_bytes
+from bioimage_py.planning.layout import ArrayLayout
+from bioimage_py.planning.memory import MemoryModel
+
+__all__ = ["TEMPORARY_CODEC", "PassOptions", "TwoPasses", "plan_two_passes"]
+
+TEMPORARY_CODEC = {"name": "blosc", "cname": "lz4", "level": 1, "shuffle": "shuffle"}
+"""Of the temporary store: faster than most disks on either way, and half of the bytes of most images."""
+
+MOST_READS = 2.0
+"""How often a chunk may be decoded on average in each of the passes."""
+
+_CHUNK_BYTES = 2**23
+"""Chunks of the temporary store are no larger: threads hold some of them besides their blocks."""
+
+_MOST_FILES = 20_000
+"""Beyond so many chunks each block of the first pass becomes one file, a shard: it has one writer anyway."""
+
+_MOST_CANDIDATES = 20_000
+
+
+@dataclass(frozen=True)
+class PassOptions:
+    """What the two passes have to keep to.
+
+    Attributes
+    ----------
+    block_shape
+        The blocks of the second pass: those of the copy.
+    block_ids
+        Which of them are to be written.
+    dtype
+        Of the voxels in the temporary store.
+    memory_limit
+        In bytes.
+    budget
+        Memory that one block may take where the limit leaves more.
+    threads
+        Blocks at a time at most.
+    """
+
+    block_shape: tuple[int, ...]
+    block_ids: IdSet
+    dtype: np.dtype[Any]
+    memory_limit: int
+    budget: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class TwoPasses:
+    """What goes through a temporary store, and how.
+
+    Attributes
+    ----------
+    shape, chunks, shards, dtype
+        Of the temporary store.
+    block_shape, n_blocks, block_ids
+        Of the first pass.
+    in_flight
+        Blocks at a time, in either pass.
+    peak_memory
+        In bytes, of the pass that holds more.
+    n_bytes, n_files
+        The most that the temporary store takes up: decoded bytes, and files.
+    first_reads, second_reads
+        How often a chunk of the input, and then one of the temporary store, is decoded on average.
+    one_pass_reads
+        How often a chunk of the input would be decoded in one pass.
+    place
+        Path of the temporary store, with a place-holder for what makes it unique.
+    """
+
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    shards: tuple[int, ...] | None
+    dtype: np.dtype[Any]
+    block_shape: tuple[int, ...]
+    n_blocks: int
+    block_ids: IdSet
+    in_flight: int
+    peak_memory: int
+    n_bytes: int
+    n_files: int
+    first_reads: float
+    second_reads: float
+    one_pass_reads: float
+    place: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        return {
+            "place": self.place,
+            "chunks": list(self.chunks),
+            "shards": None if self.shards is None else list(self.shards),
+            "dtype": self.dtype.str,
+            "bytes": self.n_bytes,
+            "n_files": self.n_files,
+            "block_shape": list(self.block_shape),
+            "n_blocks": len(self.block_ids),
+            "read_amplification": [self.first_reads, self.second_reads],
+            "one_pass_read_amplification": self.one_pass_reads,
+        }
+
+    def texts(self) -> list[tuple[str, str]]:
+        """Return the lines of a plan that explain it, each with its label."""
+        files = "1 file" if self.n_files == 1 else f"{self.n_files:,} files"
+        why = (
+            f"2, because one would decode each chunk of the input {self.one_pass_reads:.3g} times on average: the first reads "
+            f"{len(self.block_ids):,} blocks of {_times(self.block_shape)} voxels into a temporary store, the second writes the "
+            f"output, and reads each chunk of that store {_often(self.second_reads)}"
+        )
+        shards = f" in shards of {_times(self.shards)}" if self.shards else ""
+        store = (
+            f"{self.place}: at most {format_bytes(self.n_bytes)} before compression, in at most {files}, chunks "
+            f"{_times(self.chunks)}{shards}; removed at the end"
+        )
+        return [("passes", why), ("temp", store)]
+
+
+def plan_two_passes(
+    input_layout: ArrayLayout,
+    output_layout: ArrayLayout,
+    mask_layout: ArrayLayout | None,
+    options: PassOptions,
+    one_pass_reads: float,
+) -> TwoPasses | None:
+    """Return the two passes that read least under the memory limit, None if there are none that read little enough.
+
+    Parameters
+    ----------
+    input_layout, output_layout, mask_layout
+        The sources; the input has chunks.
+    options
+        What they have to keep to.
+    one_pass_reads
+        How often a chunk of the input would be decoded in one pass.
+    """
+    search = _Search(input_layout, output_layout, mask_layout, options)
+    best: TwoPasses | None = None
+    best_score = math.inf
+    for blocks, chunks in search.candidates():
+        found = search.judged(blocks, chunks)
+        if found is None:
+            continue
+        score = search.score(found)
+        if score < best_score:
+            best, best_score = found, score
+    if best is None:
+        return None
+    best = search.numbered(best)
+    # A part of the volume is read more seldom in one pass than the whole, and is all that the first pass has to fetch.
+    share = len(best.block_ids) / max(1, best.n_blocks)
+    wanted = len(options.block_ids) / max(1, search.n_blocks)
+    return replace(best, one_pass_reads=one_pass_reads * wanted / share if share else one_pass_reads)
+
+
+class _Search:
+    """Candidates for the first pass, and what they cost."""
+
+    def __init__(
+        self,
+        input_layout: ArrayLayout,
+        output_layout: ArrayLayout,
+        mask_layout: ArrayLayout | None,
+        options: PassOptions,
+    ) -> None:
+        self._input, self._output, self._mask, self._options = (
+            input_layout,
+            output_layout,
+            mask_layout,
+            options,
+        )
+        self._shape = output_layout.shape
+        self.n_blocks = Blocking(self._shape, options.block_shape).n_blocks
+
+    def candidates(self) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Yield blocks of the first pass with chunks of the temporary store, before these are cut to a good size."""
+        assert self._input.chunks is not None
+        axes = [
+            _axis_candidates(n, c, b)
+            for n, c, b in zip(self._shape, self._input.chunks, self._options.block_shape, strict=True)
+        ]
+        while math.prod(map(len, axes)) > _MOST_CANDIDATES:
+            widest = max(axes, key=len)
+            del widest[-2:0:-2]
+        for found in itertools.product(*axes):
+            yield tuple(b for b, _ in found), tuple(c for _, c in found)
+
+    def judged(self, blocks: tuple[int, ...], chunks: tuple[int, ...]) -> TwoPasses | None:
+        """Return what such passes would be, None if they read too much or do not fit."""
+        o = self._options
+        first = read_amplification(self._shape, blocks, self._input.chunks)
+        second = read_amplification(self._shape, o.block_shape, chunks)
+        if max(first, second) > MOST_READS:
+            return None
+        chunks = _cut(chunks, o.dtype.itemsize)
+        n_chunks = _count(self._shape, chunks)
+        shards = None
+        if n_chunks > _MOST_FILES:
+            shards = tuple(-(-b // c) * c for b, c in zip(blocks, chunks, strict=True))
+        between = ArrayLayout("temporary store", "zarr v3", self._shape, o.dtype, chunks, shards)
+        n_blocks = _count(self._shape, blocks)
+        costs = [
+            (MemoryModel(self._input, between, self._mask, o.threads), blocks, n_blocks),
+            (MemoryModel(between, self._output, self._mask, o.threads), o.block_shape, self.n_blocks),
+        ]
+        in_flight = o.threads
+        for model, block, count in costs:
+            in_flight = min(
+                in_flight, max(1, count), (o.memory_limit - model.base()) // max(1, model.block(block))
+            )
+        if in_flight < 1 or costs[0][0].block(blocks) > o.budget:
+            return None
+        peak = max(model.base() + in_flight * model.block(block) for model, block, _ in costs)
+        n_files = n_chunks if shards is None else n_blocks
+        return TwoPasses(
+            shape=self._shape,
+            chunks=chunks,
+            shards=shards,
+            dtype=o.dtype,
+            block_shape=blocks,
+            n_blocks=n_blocks,
+            block_ids=IdSet(),
+            in_flight=in_flight,
+            peak_memory=peak,
+            n_bytes=math.prod(self._shape) * o.dtype.itemsize,
+            n_files=n_files,
+            first_reads=first,
+            second_reads=second,
+            one_pass_reads=0.0,
+        )
+
+    def score(self, found: TwoPasses) -> float:
+        """Return what passes cost: reads, then chunks far from a good size, and blocks that leave threads without work."""
+        n_bytes = math.prod(found.chunks) * found.dtype.itemsize
+        inside = math.prod(min(b, max(1, n)) for b, n in zip(found.block_shape, self._shape, strict=True))
+        score = found.first_reads + found.second_reads + 0.02 * abs(math.log2(n_bytes / _CHUNK_BYTES))
+        score += 0.005 * abs(math.log2(inside * found.dtype.itemsize / (8 * _CHUNK_BYTES)))
+        return score + 0.1 * (1 - found.in_flight / self._options.threads)
+
+    def numbered(self, found: TwoPasses) -> TwoPasses:
+        """Return the passes with the blocks of the first that the second needs."""
+        ids = self._options.block_ids
+        if len(ids) == self.n_blocks:
+            return replace(found, block_ids=IdSet.from_range(found.n_blocks))
+        first, second = (
+            Blocking(self._shape, found.block_shape),
+            Blocking(self._shape, self._options.block_shape),
+        )
+        needed = IdSet.from_ids(
+            number
+            for number in range(first.n_blocks)
+            if any(block_id in ids for block_id in second.ids_in(first[number]))
+        )
+        share = len(needed) / max(1, found.n_blocks)
+        return replace(
+            found,
+            block_ids=needed,
+            n_bytes=math.ceil(share * found.n_bytes),
+            n_files=math.ceil(share * found.n_files),
+        )
+
+
+def _axis_candidates(n: int, chunk: int, second: int) -> list[tuple[int, int]]:
+    """Return extents to try on an axis of n voxels: of blocks of the first pass, and of chunks of the temporary store.
+
+    Chunks divide the blocks of the first pass, which write them; so no two of these meet in one.
+    """
+    whole = -(-n // chunk) * chunk
+    extents = {whole}
+    for unit in (chunk, math.lcm(chunk, second), second):
+        extents |= {unit << power for power in range(n.bit_length()) if unit << power < n}
+    found = set()
+    for first in sorted(extents):
+        if first >= n:
+            fitting = {min(n, second)}
+        else:
+            fitting = {first} if second >= n else {first, math.gcd(first, second)}
+        for c in fitting:
+            reads = pieces(n, first, chunk) / -(-n // chunk), pieces(n, second, c) / -(-n // c)
+            if n > 0 and max(reads) <= MOST_READS:
+                found.add((first, c))
+    return sorted(found)
+
+
+def _cut(chunks: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Return chunks of a good size that divide these, cut along the slowest axes first: runs of voxels stay long."""
+    cut = list(chunks)
+    while math.prod(cut) * itemsize > _CHUNK_BYTES:
+        axis = next(a for a, c in enumerate(cut) if c > 1)
+        cut[axis] //= next((p for p in range(2, math.isqrt(cut[axis]) + 1) if cut[axis] % p == 0), cut[axis])
+    return tuple(cut)
+
+
+def _count(shape: tuple[int, ...], cells: tuple[int, ...]) -> int:
+    return math.prod(-(-n // c) for n, c in zip(shape, cells, strict=True))
+
+
+def _often(times: float) -> str:
+    return "once" if times < 1.005 else f"{times:.3g} times"
+
+
+def _times(extents: tuple[int, ...]) -> str:
+    return "×".join(map(str, extents))
