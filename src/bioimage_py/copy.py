@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy.typing as npt
@@ -14,20 +11,16 @@ import numpy.typing as npt
 from bioimage_py.copy_image import find_image_copy
 from bioimage_py.copy_request import CopyRequest, check_progress
 from bioimage_py.copy_target import Target, find_target
-from bioimage_py.errors import InvalidArgumentError, MissingDependencyError, RunInterrupted
-from bioimage_py.geometry import Box, IdSet
-from bioimage_py.kernels import Casting, CopyKernel, MovingKernel, kernel_for_road
+from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
+from bioimage_py.kernels import Casting
+from bioimage_py.one_pass_copy import OnePassCopy
 from bioimage_py.planning import CopyPlan, ImagePlan
-from bioimage_py.runner import Journal, Progress, Resources, RunnerConfig, raise_failures
-from bioimage_py.runner.copy_work import CopyWork
-from bioimage_py.runner.run_account import RunAccount, account_of_run, log_account
-from bioimage_py.runner.twins import run_twin
-from bioimage_py.sources import Codec, Source
+from bioimage_py.runner import Progress, RunnerConfig
+from bioimage_py.runner.run_account import log_account
+from bioimage_py.sources import Codec
 from bioimage_py.two_pass_copy import TwoPassCopy
 
 __all__ = ["copy", "plan"]
-
-_log = logging.getLogger(__name__)
 
 
 def copy(
@@ -158,11 +151,10 @@ def copy(
     result, sink = target.open(overwrite=overwrite, resume=request.resume_from is not None)
     try:
         # A run that is resumed goes in as many passes as it was begun in.
-        passes = TwoPassCopy.begin(request, planned, casting)
-        if passes is not None:
-            log_account(passes.run(sink, progress).account)
-        else:
-            _execute(request, planned, target, sink, casting, progress)
+        copying = TwoPassCopy.begin(request, planned, casting) or OnePassCopy(
+            request, planned, casting, output_is_new=target.is_new
+        )
+        log_account(copying.run(sink, progress).account)
     except (InvalidArgumentError, MissingDependencyError):
         # The backend refused the run: the same call, put right, is not to find an output in its way.
         target.discard()
@@ -271,93 +263,3 @@ def _request(
     same_mask = said["mask"] is output and not isinstance(output, (str, os.PathLike))
     request.check_apart(target, same_mask=same_mask)
     return request, target
-
-
-def _execute(
-    request: CopyRequest,
-    planned: CopyPlan,
-    target: Target,
-    sink: Source,
-    casting: str,
-    progress: Callable[[Progress], None] | None,
-) -> None:
-    if not planned.block_ids or 0 in sink.shape:
-        if progress is not None:
-            progress(replace(Journal(0).progress(), account=RunAccount()))
-        return
-    journal = _run(request, planned, target, sink, casting, progress)
-    log_account(journal.account)
-    if journal.has_failures:
-        raise_failures(journal, planned.block_ids, f"copy of {request.source.name} into {sink.name}")
-
-
-def _run(
-    request: CopyRequest,
-    planned: CopyPlan,
-    target: Target,
-    sink: Source,
-    casting: str,
-    progress: Callable[[Progress], None] | None,
-) -> Journal:
-    def on_road(fallback: CopyKernel) -> CopyKernel | MovingKernel:
-        fresh = target.is_new and request.resume_from is None
-        return kernel_for_road(
-            fallback, planned.road, verify_encoded=request.verify_encoded, output_is_new=fresh
-        )
-
-    if not request.runner.in_process:
-        kernel = on_road(CopyKernel(request.source, sink, request.mask, casting))
-        return request.runner.execute(
-            CopyWork(kernel, planned.blocking, planned.group_shape, planned.block_ids),
-            request.num_workers,
-            resources=Resources(planned.in_flight, planned.cache_bytes),
-            n_bytes=planned.bytes_out,
-            progress=progress,
-            resume_from=request.resume_from,
-        )
-    with contextlib.ExitStack() as stack:
-        kernel = on_road(
-            CopyKernel(
-                stack.enter_context(run_twin(request.source, planned.threads, planned.cache_bytes)),
-                stack.enter_context(run_twin(sink, planned.threads)),
-                None
-                if request.mask is None
-                else stack.enter_context(run_twin(request.mask, planned.threads)),
-                casting,
-            )
-        )
-        work = CopyWork(kernel, planned.blocking, planned.group_shape, planned.block_ids)
-        if planned.direct and (journal := _copied_at_once(work, planned, progress)) is not None:
-            return journal
-        return request.runner.execute(
-            # What the attempt at once has counted has come to nothing.
-            work.counted_anew(),
-            planned.in_flight,
-            resources=Resources(planned.in_flight, planned.cache_bytes),
-            n_bytes=planned.bytes_out,
-            progress=progress,
-            resume_from=request.resume_from,
-        )
-
-
-def _copied_at_once(
-    work: CopyWork, planned: CopyPlan, progress: Callable[[Progress], None] | None
-) -> Journal | None:
-    """Copy the whole array in one go; None if that failed, so that going block by block tells which blocks do."""
-    journal = Journal(planned.n_blocks, planned.bytes_out)
-    try:
-        written = work.kernel.copy_box(Box.whole(work.kernel.output.shape))
-    except KeyboardInterrupt as error:
-        raise RunInterrupted(
-            f"interrupted: none of {planned.n_blocks} blocks is done. Call again to copy them",
-            IdSet(),
-            planned.block_ids,
-        ) from error
-    except Exception as error:  # noqa: BLE001 - the blocks will meet it again, and their run reports it
-        _log.info("copying the whole array at once failed (%s); going block by block", error)
-        return None
-    journal.done(planned.block_ids, written)
-    journal.account = account_of_run(work, journal.seconds, 1)
-    if progress is not None:
-        progress(journal.progress())
-    return journal
