@@ -13,6 +13,7 @@ from bioimage_py.planning.byte_size import default_memory_limit, format_bytes
 from bioimage_py.planning.hints import copy_hints
 from bioimage_py.planning.layout import ArrayLayout
 from bioimage_py.planning.memory import MemoryModel
+from bioimage_py.planning.plan_words import array_words, at_most_files, counted, grid_words, times
 from bioimage_py.planning.two_pass import TwoPasses
 from bioimage_py.sources.encoding_match import EncodingMatch
 
@@ -142,9 +143,9 @@ class CopyPlan:
 
     def __str__(self) -> str:
         lines = [
-            ("input", _describe(self.input)),
-            ("output", _describe(self.output)),
-            *([("mask", _describe(self.mask))] if self.mask is not None else []),
+            ("input", array_words(self.input)),
+            ("output", array_words(self.output)),
+            *([("mask", array_words(self.mask))] if self.mask is not None else []),
             ("road", f"{self.road}: {self.reason}"),
             ("blocks", self._blocks_text()),
             *([] if self.passes is None else self.passes.texts()),
@@ -154,7 +155,7 @@ class CopyPlan:
             ),
             (
                 "writes",
-                f"{format_bytes(self.bytes_out)} before compression, in {_files_text(self.n_files)}",
+                f"{format_bytes(self.bytes_out)} before compression, in {at_most_files(self.n_files)}",
             ),
             (
                 "memory",
@@ -162,7 +163,7 @@ class CopyPlan:
             ),
             (
                 "workers",
-                f"{_counted(max(1, min(self.in_flight, len(self.block_ids))), 'block')} at a time; {_counted(self.threads, 'thread')} for decoding and encoding",
+                f"{counted(max(1, min(self.in_flight, len(self.block_ids))), 'block')} at a time; {counted(self.threads, 'thread')} for decoding and encoding",
             ),
             *(("hint", hint) for hint in self.hints),
         ]
@@ -175,13 +176,13 @@ class CopyPlan:
         return f", each chunk of the input decoded {'once' if times == '1' else f'{times} times on average'}"
 
     def _blocks_text(self) -> str:
-        text = f"{self.n_blocks:,} of {_times(self.block_shape)} voxels"
+        text = f"{self.n_blocks:,} of {times(self.block_shape)} voxels"
         if len(self.block_ids) != self.n_blocks:
             text += f", {len(self.block_ids):,} of them asked for"
         if self.direct:
             text += "; the whole array at once, because it fits"
         if self.group_shape != self.block_shape:
-            text += f"; grouped to {_times(self.group_shape)} so that each shard is written once"
+            text += f"; grouped to {times(self.group_shape)} so that each shard is written once"
         return text
 
 
@@ -217,7 +218,7 @@ def plan_copy(
     peak = memory.base() + in_flight * per_block
     if limit is not None and peak > limit:
         raise InvalidArgumentError(
-            f"memory_limit {format_bytes(limit)} is too small: one block of {_times(in_hand)} voxels needs "
+            f"memory_limit {format_bytes(limit)} is too small: one block of {times(in_hand)} voxels needs "
             f"{format_bytes(peak)}. Give a larger limit, or an output with smaller "
             f"{'shards' if output_layout.shards else 'chunks'}"
         )
@@ -304,7 +305,7 @@ def _reason(a: ArrayLayout, b: ArrayLayout, mask: ArrayLayout | None, match: Enc
     if a.chunks is None:
         why.append(f"the input ({a.format}) is not stored in chunks")
     elif a.chunks != b.chunks or a.shards != b.shards:
-        why.append(f"the chunk grid changes from {_grid(a)} to {_grid(b)}")
+        why.append(f"the chunk grid changes from {grid_words(a)} to {grid_words(b)}")
     if a.dtype != b.dtype:
         why.append(f"dtype changes from {a.dtype} to {b.dtype}")
     if not why and match is not None:
@@ -312,21 +313,6 @@ def _reason(a: ArrayLayout, b: ArrayLayout, mask: ArrayLayout | None, match: Enc
     if mask is not None:
         why.append("a mask is applied")
     return "voxels are decoded and encoded anew" + (", because " + " and ".join(why) if why else "")
-
-
-def _grid(layout: ArrayLayout) -> str:
-    if layout.chunks is None:
-        return "none"
-    return _times(layout.chunks) + (f" in shards of {_times(layout.shards)}" if layout.shards else "")
-
-
-def _describe(layout: ArrayLayout) -> str:
-    text = f"{layout.name}: {_times(layout.shape)} {layout.dtype}, {format_bytes(layout.nbytes)}, {layout.format}"
-    if layout.chunks is not None:
-        text += f", chunks {_grid(layout)}"
-    if layout.codec:
-        text += f", {layout.codec}"
-    return text + (f" (through {layout.engine})" if layout.engine else "")
 
 
 def _layout_json(layout: ArrayLayout) -> dict[str, Any]:
@@ -340,15 +326,3 @@ def _layout_json(layout: ArrayLayout) -> dict[str, Any]:
         "codec": layout.codec,
         "engine": layout.engine,
     }
-
-
-def _counted(n: int, thing: str) -> str:
-    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
-
-
-def _files_text(n: int) -> str:
-    return _counted(n, "file") if n < 2 else f"at most {n:,} files"
-
-
-def _times(extents: tuple[int, ...]) -> str:
-    return "×".join(map(str, extents)) or "1"

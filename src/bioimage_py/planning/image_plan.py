@@ -14,6 +14,7 @@ from bioimage_py.geometry import IdSet
 from bioimage_py.planning.byte_size import format_bytes
 from bioimage_py.planning.copy_plan import CopyPlan
 from bioimage_py.planning.memory import MemoryModel
+from bioimage_py.planning.plan_words import times
 
 __all__ = ["ImagePlan", "PlannedArray"]
 
@@ -214,13 +215,13 @@ class ImagePlan:
         array, first = self.arrays[n], self.offsets[n]
         width = max(len(one.key) for one in self.arrays[:_MOST_LISTED])
         layout = array.plan.output
-        grid = "" if layout.chunks is None else f", chunks {_times(layout.chunks)}"
-        grid += f" in shards of {_times(layout.shards)}" if layout.shards else ""
+        grid = "" if layout.chunks is None else f", chunks {times(layout.chunks)}"
+        grid += f" in shards of {times(layout.shards)}" if layout.shards else ""
         numbers = (
             f"blocks {first:,} to {first + array.plan.n_blocks - 1:,}" if array.plan.n_blocks else "no blocks"
         )
         return (
-            f"{array.key:{width}}  {_times(layout.shape)} {layout.dtype}{grid}; {numbers}; {array.plan.road}"
+            f"{array.key:{width}}  {times(layout.shape)} {layout.dtype}{grid}; {numbers}; {array.plan.road}"
         )
 
     def _rest(self) -> list[tuple[str, str]]:
@@ -257,7 +258,3 @@ def _memory(plan: CopyPlan) -> tuple[MemoryModel, int]:
 def _most_in_flight(plan: CopyPlan) -> int:
     memory, block = _memory(plan)
     return max(1, min(plan.threads, (plan.memory_limit - memory.base()) // block))
-
-
-def _times(extents: tuple[int, ...]) -> str:
-    return "×".join(map(str, extents)) or "1"

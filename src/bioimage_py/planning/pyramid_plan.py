@@ -12,6 +12,7 @@ from bioimage_py.geometry import check_block_shape
 from bioimage_py.planning.byte_size import default_memory_limit, format_bytes
 from bioimage_py.planning.copy_plan import DEFAULT_BLOCK_BUDGET
 from bioimage_py.planning.layout import ArrayLayout
+from bioimage_py.planning.plan_words import counted, times
 from bioimage_py.planning.pyramid_blocks import PartLayout, PyramidPart, choose_part
 from bioimage_py.planning.pyramid_levels import PyramidLevel
 
@@ -109,22 +110,22 @@ class PyramidPlan:
     def __str__(self) -> str:
         dtype = self.output.dtype
         lines = [
-            ("input", f"{self.input.name}: {_times(self.input.shape)} {self.input.dtype}, {self.input.format}"),
-            ("output", f"{self.output.name}: {_counted(len(self.levels), 'level')}, {dtype}, {self.output.format}, {_grid(self.output)}"),
+            ("input", f"{self.input.name}: {times(self.input.shape)} {self.input.dtype}, {self.input.format}"),
+            ("output", f"{self.output.name}: {counted(len(self.levels), 'level')}, {dtype}, {self.output.format}, {_grid(self.output)}"),
             *((f"level {level.number}", self._level_text(level)) for level in self.levels),
             *((f"part {n}", _part_text(part)) for n, part in enumerate(self.parts, 1)),
             ("reads", format_bytes(self.bytes_in)),
             ("writes", f"{format_bytes(self.bytes_out)} before compression, in at most {self.n_files:,} files"),
             ("memory", f"{format_bytes(self.peak_memory)} at most, of {format_bytes(self.memory_limit)} allowed"),
-            ("workers", f"{_counted(self.in_flight, 'block')} at a time; {_counted(self.threads, 'thread')} for decoding and encoding"),
+            ("workers", f"{counted(self.in_flight, 'block')} at a time; {counted(self.threads, 'thread')} for decoding and encoding"),
         ]  # fmt: skip
         return "\n".join(f"{label + ':':9}{text}" for label, text in lines)
 
     def _level_text(self, level: PyramidLevel) -> str:
-        text = f"{_times(level.shape)} voxels"
+        text = f"{times(level.shape)} voxels"
         if level.number == 0:
             return text
-        return f"{text}: {self.method} of {_times(level.step)}, {_times(level.factors)} of full size"
+        return f"{text}: {self.method} of {times(level.step)}, {times(level.factors)} of full size"
 
 
 def plan_pyramid(
@@ -184,7 +185,7 @@ def plan_pyramid(
     peak = base + in_flight * per_block
     if memory_limit is not None and peak > memory_limit:
         raise InvalidArgumentError(
-            f"memory_limit {format_bytes(memory_limit)} is too small: one block of {_times(parts[0].block_shape)} voxels needs "
+            f"memory_limit {format_bytes(memory_limit)} is too small: one block of {times(parts[0].block_shape)} voxels needs "
             f"{format_bytes(peak)}. Give a larger limit, or smaller {'shards' if output_layout.shards else 'chunks'}"
         )
     repeats = bool(parts) and parts[0].read_amplification > 1.01
@@ -219,22 +220,14 @@ def _part_text(part: PyramidPart) -> str:
     read = "the input" if part.reads is None else f"level {part.reads}"
     first, last = part.levels[0].number, part.levels[-1].number
     written = f"level {first}" if first == last else f"levels {first} to {last}"
-    text = f"reads {read}, writes {written}: {_counted(part.blocking.n_blocks, 'block')} of {_times(part.block_shape)} voxels"
+    text = f"reads {read}, writes {written}: {counted(part.blocking.n_blocks, 'block')} of {times(part.block_shape)} voxels"
     if part.tile_shape != part.block_shape:
-        text += f", each in pieces of {_times(part.tile_shape)}"
+        text += f", each in pieces of {times(part.tile_shape)}"
     if part.read_amplification > 1.01:
         text += f"; each chunk decoded {part.read_amplification:.3g} times on average"
     return text
 
 
-def _counted(n: int, thing: str) -> str:
-    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
-
-
 def _grid(layout: ArrayLayout) -> str:
-    shards = f" in shards of {_times(layout.shards)}" if layout.shards else ""
-    return f"chunks {_times(layout.chunks or layout.shape)}{shards}"
-
-
-def _times(extents: Sequence[int]) -> str:
-    return "×".join(map(str, extents))
+    shards = f" in shards of {times(layout.shards)}" if layout.shards else ""
+    return f"chunks {times(layout.chunks or layout.shape)}{shards}"

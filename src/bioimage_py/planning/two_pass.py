@@ -20,6 +20,7 @@ from bioimage_py.planning.block_shape import pieces, read_amplification
 from bioimage_py.planning.byte_size import format_bytes
 from bioimage_py.planning.layout import ArrayLayout
 from bioimage_py.planning.memory import MemoryModel
+from bioimage_py.planning.plan_words import times
 
 __all__ = ["TEMPORARY_CODEC", "PassOptions", "TwoPasses", "plan_two_passes"]
 
@@ -126,13 +127,13 @@ class TwoPasses:
         files = "1 file" if self.n_files == 1 else f"{self.n_files:,} files"
         why = (
             f"2, because one would decode each chunk of the input {self.one_pass_reads:.3g} times on average: the first reads "
-            f"{len(self.block_ids):,} blocks of {_times(self.block_shape)} voxels into a temporary store, the second writes the "
+            f"{len(self.block_ids):,} blocks of {times(self.block_shape)} voxels into a temporary store, the second writes the "
             f"output, and reads each chunk of that store {_often(self.second_reads)}"
         )
-        shards = f" in shards of {_times(self.shards)}" if self.shards else ""
+        shards = f" in shards of {times(self.shards)}" if self.shards else ""
         store = (
             f"{self.place}: at most {format_bytes(self.n_bytes)} before compression, in at most {files}, chunks "
-            f"{_times(self.chunks)}{shards}; removed at the end"
+            f"{times(self.chunks)}{shards}; removed at the end"
         )
         return [("passes", why), ("temp", store)]
 
@@ -318,7 +319,3 @@ def _count(shape: tuple[int, ...], cells: tuple[int, ...]) -> int:
 
 def _often(times: float) -> str:
     return "once" if times < 1.005 else f"{times:.3g} times"
-
-
-def _times(extents: tuple[int, ...]) -> str:
-    return "×".join(map(str, extents))
