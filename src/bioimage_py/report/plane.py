@@ -149,9 +149,11 @@ class Plane:
             yield taken[0], taken[-1] + 1
 
     def _piece_length(self, axis: int) -> int:
-        """Return how many voxels along rows or columns are read at once, columns first."""
-        itemsize = self.source.dtype.itemsize * max(1, self._channel_extent())
-        width = _fitting(self._n(self.columns), self._chunk(self.columns), _PIECE // itemsize)
+        """Return how many voxels along rows or columns are read at once: a row of chunks, then as many rows as fit."""
+        itemsize = self.source.dtype.itemsize * self._channel_extent()
+        itemsize *= 1 if self.depth is None else self._chunk(self.depth)
+        least = itemsize * self._chunk(self.rows)
+        width = _fitting(self._n(self.columns), self._chunk(self.columns), _PIECE // least)
         if axis == self.columns:
             return width
         return _fitting(self._n(self.rows), self._chunk(self.rows), _PIECE // (itemsize * width))
