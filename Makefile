@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 .PHONY: help demo test lint types bench roads clean
 
 help:
-	@echo "make demo   a TIFF stack becomes a Zarr array, checked voxel by voxel"
+	@echo "make demo   a TIFF stack becomes a Zarr array, checked voxel by voxel, and a picture"
 	@echo "make test   linters, types and all tests"
 
 $(BIN)/python:

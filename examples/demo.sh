@@ -22,9 +22,13 @@ run bioimage-py info "$demo/cells.zarr"
 say "4. Every voxel compared"
 run bioimage-py verify "$demo/cells.tif" "$demo/cells.zarr"
 
+say "5. A picture of it: three slices in the right proportion, with a scale bar"
+run bioimage-py preview "$demo/cells.zarr" -o "$demo/cells.png" --overwrite
+
 say "Look at it"
 bin=$(dirname "$(command -v bioimage-py)")
 cat <<TEXT
+the picture  $demo/cells.png
 the array    $demo/cells.zarr
 in Python    $bin/python -c 'import bioimage_py as bp; print(bp.open_source("$demo/cells.zarr")[64, 250:256, 250:256])'
 in napari    import napari, zarr; napari.view_image(zarr.open("$demo/cells.zarr"), scale=(2, 0.65, 0.65)); napari.run()

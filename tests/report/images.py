@@ -19,7 +19,9 @@ from bioimage_py.sources import Source
 from bioimage_py.sources.memory import NumpySource
 
 
-def described(array: np.ndarray, axes: str, size: Any = None, unit: str | None = "micrometer", **more: Any) -> Source:
+def described(
+    array: np.ndarray, axes: str, size: Any = None, unit: str | None = "micrometer", **more: Any
+) -> Source:
     """An array with metadata."""
     units = tuple(unit if a in "zyx" else None for a in axes)
     return NumpySource(array, ImageMetadata(tuple(axes), size, units if size else None, **more))
@@ -39,7 +41,9 @@ def bright_box(pixels: np.ndarray) -> tuple[float, float, float, float]:
     return rows.min() / height, (rows.max() + 1) / height, columns.min() / width, (columns.max() + 1) / width
 
 
-def pyramid(path: Path, shape: tuple[int, ...] = (64, 512, 512), levels: int = 4, dtype: str = "uint16") -> Path:
+def pyramid(
+    path: Path, shape: tuple[int, ...] = (64, 512, 512), levels: int = 4, dtype: str = "uint16"
+) -> Path:
     """An OME-Zarr in chunks of 32³ voxels, whose voxels are 1000 in full size and 100 more in each coarser level.
 
     The upper half of each level, along y, is 0.

@@ -137,11 +137,12 @@ class Plane:
         """Yield begins and ends along an axis: whole chunks, as many as are read at once, and only those that are needed."""
         extent = self._n(axis)
         length = self._piece_length(axis)
-        if way not in ("sample", "nearest") or (self.source.chunks is None and axis == self.columns):
+        if way not in ("sample", "nearest"):
             yield from ((begin, min(begin + length, extent)) for begin in range(0, extent, length))
             return
         chunk = self._chunk(axis)
-        if extent > n_pixels * chunk:
+        one_run = self.source.chunks is None and axis == self.columns
+        if extent > n_pixels * chunk and not one_run:
             length = chunk  # pixels are further apart than chunks: those between are not read
         middles = _middles(extent, n_pixels)
         for _, group in itertools.groupby(middles, key=lambda index: index // length):
