@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +59,7 @@ def test_wrong_words_say_what_is_right(call: Call, npy: Path, tmp_path: Path) ->
         outcome = call("preview", npy, *words)
         assert (outcome.code, outcome.out) == (2, ""), words
         assert message in outcome.err
-    assert sorted(os.listdir(tmp_path)) == ["in"]
+    assert [place.name for place in tmp_path.iterdir()] == ["in"]
 
 
 def test_a_file_that_is_there_is_replaced_only_if_asked(call: Call, npy: Path, tmp_path: Path) -> None:

@@ -326,7 +326,7 @@ def test_what_makes_no_picture_says_why_and_writes_nothing(
     with pytest.raises(error, match=message) as caught:
         bp.preview(image, **{"output": "a.png", **said})
     assert isinstance(caught.value, BioimagePyError)
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -347,13 +347,13 @@ def test_a_file_that_is_there_stays_unless_it_may_go(tmp_path: Path) -> None:
     place.write_bytes(b"mine")
     with pytest.raises(OutputExistsError, match="overwrite=True"):
         bp.preview(np.eye(50), place)
+    (tmp_path / "folder.png").mkdir()
     with pytest.raises(OutputExistsError, match="is a folder"):
-        (tmp_path / "folder.png").mkdir()
         bp.preview(np.eye(50), tmp_path / "folder.png", overwrite=True)
     assert place.read_bytes() == b"mine"
     bp.preview(np.eye(50), place, overwrite=True)
     assert place.read_bytes().startswith(b"\x89PNG")
-    assert sorted(os.listdir(tmp_path)) == ["a.png", "folder.png"]
+    assert {found.name for found in tmp_path.iterdir()} == {"a.png", "folder.png"}
 
 
 def test_a_picture_that_cannot_be_written_leaves_the_old_one(
@@ -371,7 +371,7 @@ def test_a_picture_that_cannot_be_written_leaves_the_old_one(
         picture.save(place, overwrite=True)
     monkeypatch.undo()
     assert place.read_bytes() == b"mine"
-    assert os.listdir(tmp_path) == ["a.png"]
+    assert list(tmp_path.iterdir()) == [place]
 
 
 def test_an_input_is_never_replaced_nor_joined(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def read_panels(source: Source, shown: ShownAxes, look: Look, read_limit: int) -
     views = _views(source, shown, look.projection)
     how = "nearest" if are_labels else look.projection or "mean"
     with ExitStack() as opened:
-        level = _good_enough(source, views, proportions, opened)
+        level = _good_enough(source, shown, views, proportions, opened)
         planes = [
             _plane(level, source, shown, view, proportions, how=how, projected=look.projection is not None)
             for view in views
@@ -117,6 +117,7 @@ def _views(source: Source, shown: ShownAxes, projection: str | None) -> list[tup
 
 def _good_enough(
     source: Source,
+    shown: ShownAxes,
     views: Sequence[tuple[int, int, int | None]],
     proportions: Proportions,
     opened: ExitStack,
@@ -129,8 +130,12 @@ def _good_enough(
     for level in levels:
         opened.enter_context(level)
     axes = {axis for down, across, _ in views for axis in (down, across)}
+    others = [axis for axis in range(source.ndim) if axis not in shown.space]
     for level in reversed(levels):
-        if all(level.shape[axis] >= min(proportions.pixels[axis], source.shape[axis]) for axis in axes):
+        whole = all(level.shape[axis] == source.shape[axis] for axis in others)
+        if whole and all(
+            level.shape[axis] >= min(proportions.pixels[axis], source.shape[axis]) for axis in axes
+        ):
             return level
     return source
 
