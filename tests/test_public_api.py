@@ -31,6 +31,7 @@ PUBLIC = [
     "Source",
     "SubprocessRunner",
     "VerifyResult",
+    "View",
     "__version__",
     "as_source",
     "bench",
@@ -48,6 +49,7 @@ PUBLIC = [
     "resume",
     "to_roi",
     "verify",
+    "view",
     "with_metadata",
     "write_slurm_config",
 ]

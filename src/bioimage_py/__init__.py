@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bioimage_py.pyramid import pyramid, pyramid_plan
     from bioimage_py.report.picture import Picture
     from bioimage_py.report.preview import preview
+    from bioimage_py.report.view import View, view
     from bioimage_py.resume import resume
     from bioimage_py.runner import (
         DaskConfig,
@@ -70,6 +71,7 @@ __all__ = [
     "Source",
     "SubprocessRunner",
     "VerifyResult",
+    "View",
     "__version__",
     "as_source",
     "bench",
@@ -87,6 +89,7 @@ __all__ = [
     "resume",
     "to_roi",
     "verify",
+    "view",
     "with_metadata",
     "write_slurm_config",
 ]
@@ -114,6 +117,7 @@ _HOMES = {
     ),
     "report.picture": ("Picture",),
     "report.preview": ("preview",),
+    "report.view": ("View", "view"),
     "resume": ("resume",),
     "sources": (
         "FileSource",

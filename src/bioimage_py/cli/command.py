@@ -121,6 +121,12 @@ def _preview(args: argparse.Namespace, console: Console) -> int:
     return run_preview(args, console)
 
 
+def _view(args: argparse.Namespace, console: Console) -> int:
+    from bioimage_py.cli.view_command import run_view
+
+    return run_view(args, console)
+
+
 def _verify(args: argparse.Namespace, console: Console) -> int:
     from bioimage_py.cli.verify_command import run_verify
 
@@ -166,6 +172,7 @@ def _config(args: argparse.Namespace, console: Console) -> int:
 _VERBS = {
     "info": _info,
     "preview": _preview,
+    "view": _view,
     "plan": _plan,
     "copy": _copy,
     "pyramid": _pyramid,

@@ -15,6 +15,7 @@ from bioimage_py.cli.preview_options import add_preview_options
 from bioimage_py.cli.pyramid_options import add_level_options, add_pyramid_options
 from bioimage_py.cli.run_options import add_run_options
 from bioimage_py.cli.verbs import ABOUT, EXAMPLES, EXITS, PATHS, VERBS
+from bioimage_py.cli.view_options import add_view_options
 
 __all__ = ["Parser", "build_parser"]
 
@@ -220,6 +221,7 @@ def _add_machine_options(parser: Parser) -> None:
 _ADDED: dict[str, Callable[[Parser], None]] = {
     "info": _add_info,
     "preview": add_preview_options,
+    "view": add_view_options,
     "plan": _add_plan,
     "copy": _add_copy,
     "pyramid": _add_pyramid,

@@ -89,6 +89,22 @@ examples:
   bioimage-py preview labels.zarr -o labels.png --kind labels --size 1024""",
         (PATHS,),
     ),
+    "view": Verb(
+        "look at images in the browser",
+        """\
+Serve images on this computer for Neuroglancer, and open the browser: slices in three directions and 3-D,
+with scale, channels, colours and contrast. Labels are shown over the image; those in an OME-Zarr come
+along. Nothing is written, and only what is looked at is read. Ctrl-C ends it.""",
+        """\
+examples:
+  bioimage-py view image.ome.zarr
+  bioimage-py view stack.tif --labels cells.zarr
+  bioimage-py view data.n5/raw --voxel-size 40,4,4 --units nm --axes zyx
+  bioimage-py view big.zarr --port 8080 --no-browser
+On a server: give --port 8080 --no-browser there, 'ssh -L 8080:127.0.0.1:8080 server' here, and open the
+address that is printed.""",
+        (PATHS,),
+    ),
     "plan": Verb(
         "what would a copy do? writes nothing",
         """\

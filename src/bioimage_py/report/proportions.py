@@ -9,11 +9,11 @@ from typing import NamedTuple
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.metadata.units import SPACE_UNITS
 
-__all__ = ["Proportions", "ScaleBar", "drawn_sizes", "scale_bar"]
+__all__ = ["METERS", "Proportions", "ScaleBar", "drawn_sizes", "scale_bar"]
 
 _LARGEST_VOXEL = 8
 """Pixels to which the finest voxels are enlarged at most."""
-_METERS = {
+METERS = {
     "angstrom": 1e-10, "picometer": 1e-12, "nanometer": 1e-9, "micrometer": 1e-6, "millimeter": 1e-3, "centimeter": 1e-2,
     "decimeter": 1e-1, "meter": 1.0, "kilometer": 1e3, "inch": 0.0254, "foot": 0.3048, "yard": 0.9144, "mile": 1609.344,
 }  # fmt: skip
@@ -72,7 +72,7 @@ def drawn_sizes(
 
 def _factor(units: Sequence[str | None] | None, axis: int) -> float | None:
     unit = None if units is None else units[axis]
-    return _METERS.get(unit) if unit in SPACE_UNITS else None
+    return METERS.get(unit) if unit in SPACE_UNITS else None
 
 
 def scale_bar(meters_per_pixel: float | None, widest: int, unit: str | None = None) -> ScaleBar | None:

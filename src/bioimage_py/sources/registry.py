@@ -84,6 +84,11 @@ FAMILIES = (
     Family("mrc", _S + "mrc", "MRC", (".mrc", ".rec", ".map", ".st", ".ali", ".mrcs"), ((208, b"MAP "), (208, b"MAP\0"))),
     Family("nifti", _S + "nifti", "NIfTI", (".nii", ".nii.gz"), ((344, b"n+1\0"), (4, b"n+2\0"))),
     Family("npy", _S + "npy", "NumPy .npy", (".npy", ".npy.gz"), ((0, b"\x93NUMPY"),), writes=True),
+    Family(
+        "vendor", _S + "vendor", "microscope vendors' files, through bioio",
+        (".czi", ".lif", ".nd2", ".dv", ".r3d", ".sldy", ".oib", ".oif", ".vsi", ".ims", ".lsm"),
+        ((0, b"ZISRAWFILE"), (0, b"\x70\0\0\0"), (0, b"\xda\xce\xbe\x0a")), container=True,
+    ),
     Family("wrapper", "bioimage_py.wrapper.spec", "wrapper"),
     Family("described", _S + "described", "array with other metadata"),
     Family("memory", _S + "memory", "array in memory", handles=("numpy", "dask", "xarray")),

@@ -1,0 +1,234 @@
+"""Files of microscope vendors (CZI, LIF, ND2 and others), read through bioio and its plugins as T, C, Z, Y, X."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bioimage_py.errors import (
+    AmbiguousSourceError,
+    BioimagePyError,
+    InvalidArgumentError,
+    MissingDependencyError,
+    ReadOnlyError,
+    SourceNotFoundError,
+    StorageError,
+    UnsupportedFormatError,
+)
+from bioimage_py.geometry import Box
+from bioimage_py.metadata import ImageMetadata, without_nonsense
+from bioimage_py.sources.base import AnyArray, SourceSpec
+from bioimage_py.sources.identity import Identity, file_identity
+from bioimage_py.sources.location import is_url
+from bioimage_py.sources.single_file import SingleFileSource, open_file
+
+if TYPE_CHECKING:
+    from bioio import BioImage
+
+__all__ = ["VendorSource", "list_arrays", "open_path", "open_spec"]
+
+_AXES = ("t", "c", "z", "y", "x")
+_PLUGINS = {
+    ".czi": "bioio-czi",
+    ".lif": "bioio-lif",
+    ".nd2": "bioio-nd2",
+    ".dv": "bioio-dv",
+    ".r3d": "bioio-dv",
+    ".sldy": "bioio-sldy",
+    ".oib": "bioio-bioformats",
+    ".oif": "bioio-bioformats",
+    ".vsi": "bioio-bioformats",
+    ".ims": "bioio-bioformats",
+    ".lsm": "bioio-bioformats",
+}
+
+
+class VendorSource(SingleFileSource):
+    """One scene of a file that a plugin of bioio reads, always with the axes t, c, z, y, x.
+
+    Planes are read when they are asked for, as far as the plugin can; from several threads at once.
+    """
+
+    kind = "vendor"
+
+    def __init__(self, path: str, key: str | None, image: BioImage, reader: str | None) -> None:
+        self.path = path
+        self.key = key
+        self.format = f"{type(image.reader).__module__.partition('.')[0].replace('_', '-')}"
+        self._reader = reader
+        try:
+            self._voxels = image.get_image_dask_data("TCZYX")
+            self._metadata = _metadata(image, self._voxels.shape, path)
+        except Exception as error:  # plugins raise what their libraries raise
+            raise _as_storage_error(error, path) from error
+        self.shape = tuple(int(n) for n in self._voxels.shape)
+        self.dtype = np.dtype(self._voxels.dtype)
+        self.chunks = tuple(max(1, int(max(sizes))) for sizes in self._voxels.chunks)
+
+    @property
+    def metadata(self) -> ImageMetadata:
+        """Axes, voxel size, units and names of channels, as far as the plugin tells them."""
+        return self._metadata
+
+    def _read(self, box: Box) -> AnyArray:
+        try:
+            # Threads are those of the caller: each read is computed on its own.
+            found = self._voxels[box.slices].compute(scheduler="synchronous")
+        except Exception as error:  # plugins raise what their libraries raise
+            raise _as_storage_error(error, self.path) from error
+        return np.asarray(found, self.dtype)
+
+    def _spec_options(self) -> dict[str, Any]:
+        return {} if self._reader is None else {"reader": self._reader}
+
+    def identities(self) -> frozenset[Identity]:
+        """Return the identity of the scene in the file."""
+        return frozenset({file_identity(self.path, self.key)})
+
+
+def open_path(
+    path: str, key: str | None = None, mode: str = "r", *, reader: str | None = None
+) -> VendorSource:
+    """Open a scene of a vendor's file for reading.
+
+    Parameters
+    ----------
+    path
+        The file.
+    key
+        Name of the scene, or its number. It may be left out where there is only one.
+    mode
+        `"r"`.
+    reader
+        The plugin that reads it, such as `"bioio_czi"`. Default: the one that bioio chooses.
+
+    Raises
+    ------
+    MissingDependencyError
+        If bioio, or the plugin that reads this file, is not installed; the message names both.
+    AmbiguousSourceError
+        If there are several scenes and none is named.
+    """
+    if mode != "r":
+        raise ReadOnlyError(
+            f"files of microscope vendors can only be read: open {path!r} with mode='r', and copy it to change it"
+        )
+    image = _opened(path, reader)
+    scene = _scene(image, path, key)
+    image.set_scene(scene)
+    return VendorSource(path, scene, image, reader)
+
+
+def open_spec(spec: SourceSpec) -> VendorSource:
+    """Reopen a scene from its spec."""
+    return open_path(spec["path"], spec.get("key"), spec.get("mode", "r"), reader=spec.get("reader"))
+
+
+def list_arrays(path: str) -> list[str]:
+    """Return the names of the scenes in a file."""
+    return [str(scene) for scene in _opened(path, None).scenes]
+
+
+def _opened(path: str, reader: str | None) -> BioImage:
+    if is_url(path):
+        raise InvalidArgumentError(
+            f"files of microscope vendors are read from local folders only, not from {path!r}"
+        )
+    open_file(path, "r")
+    plugin = _PLUGINS.get("." + path.lower().rpartition(".")[2], "the plugin of bioio for this format")
+    try:
+        from bioio import BioImage
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{path!r} is read through bioio, which is not installed ({error}): pip install 'bioimage-py[vendor]', and {plugin} if "
+            "that does not bring it"
+        ) from error
+    given = {} if reader is None else {"reader": _reader_class(reader)}
+    try:
+        return BioImage(path, **given)
+    except Exception as error:  # plugins raise what their libraries raise
+        name = plugin.replace("-", "_")
+        if type(error).__name__ == "UnsupportedFileFormatError" and not _is_installed(name):
+            raise MissingDependencyError(
+                f"no installed plugin of bioio reads {path!r}: pip install {plugin}"
+            ) from error
+        raise _as_storage_error(error, path) from error
+
+
+def _reader_class(name: str) -> Any:
+    module = name.replace("-", "_")
+    if not _is_installed(module):
+        raise MissingDependencyError(
+            f"the plugin {name!r} of bioio is not installed: pip install {name.replace('_', '-')}"
+        )
+    found = getattr(importlib.import_module(module), "Reader", None)
+    if found is None:
+        raise InvalidArgumentError(f"{name!r} is no plugin of bioio: it has no class Reader")
+    return found
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _scene(image: BioImage, path: str, key: str | None) -> str:
+    """Return the name of the scene that a key names, by name or number, or of the only one."""
+    scenes = [str(scene) for scene in image.scenes]
+    if key is None:
+        if len(scenes) == 1:
+            return scenes[0]
+        raise AmbiguousSourceError(
+            f"{path} holds {len(scenes)} scenes: name one with its key, for example open_source({path!r}, {scenes[0]!r}). There are "
+            f"{', '.join(scenes)}"
+        )
+    if key in scenes:
+        return key
+    if key.isdecimal() and int(key) < len(scenes):
+        return scenes[int(key)]
+    raise SourceNotFoundError(f"there is no scene {key!r} in {path!r}; there is {', '.join(scenes)}")
+
+
+def _metadata(image: BioImage, shape: tuple[int, ...], name: str) -> ImageMetadata:
+    sizes = image.physical_pixel_sizes
+    space = [
+        None if s is None or not math.isfinite(s) or s <= 0 else float(s) for s in (sizes.Z, sizes.Y, sizes.X)
+    ]
+    known = any(size is not None for size in space)
+    names = image.channel_names
+    step = _seconds(image)
+    said = ImageMetadata(
+        axes=_AXES,
+        voxel_size=(step or 1.0, 1.0, *(s or 1.0 for s in space)) if known or step else None,
+        # bioio's sizes are in micrometres, whatever the file has them in.
+        units=("second" if step else None, None, *("micrometer" if s else None for s in space)),
+        channel_names=tuple(str(n) for n in names) if names and len(names) == shape[1] else None,
+    )
+    return without_nonsense(said, len(shape), name)
+
+
+def _seconds(image: BioImage) -> float | None:
+    step = image.time_interval
+    seconds = step.total_seconds() if hasattr(step, "total_seconds") else step
+    return (
+        float(seconds)
+        if isinstance(seconds, (int, float)) and math.isfinite(seconds) and seconds > 0
+        else None
+    )
+
+
+def _as_storage_error(error: Exception, path: str) -> BioimagePyError:
+    if isinstance(error, BioimagePyError):
+        return error
+    text = " ".join(str(error).split()) or type(error).__name__
+    if type(error).__name__ == "UnsupportedFileFormatError":
+        return UnsupportedFormatError(
+            f"{path!r} cannot be read by the plugins of bioio that are installed: {text}"
+        )
+    return StorageError(f"reading {path!r} through bioio failed: {text}")
