@@ -86,8 +86,8 @@ FAMILIES = (
     Family("npy", _S + "npy", "NumPy .npy", (".npy", ".npy.gz"), ((0, b"\x93NUMPY"),), writes=True),
     Family(
         "vendor", _S + "vendor", "microscope vendors' files, through bioio",
-        (".czi", ".lif", ".nd2", ".dv", ".r3d", ".sldy", ".oib", ".oif", ".vsi", ".ims", ".lsm"),
-        ((0, b"ZISRAWFILE"), (0, b"\x70\0\0\0"), (0, b"\xda\xce\xbe\x0a")), container=True,
+        (".czi", ".lif", ".nd2", ".dv", ".r3d", ".sldy", ".oib", ".oif", ".vsi"),
+        ((0, b"ZISRAWFILE"), (0, b"\xda\xce\xbe\x0a")), container=True,
     ),
     Family("wrapper", "bioimage_py.wrapper.spec", "wrapper"),
     Family("described", _S + "described", "array with other metadata"),

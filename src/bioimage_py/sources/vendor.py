@@ -42,8 +42,6 @@ _PLUGINS = {
     ".oib": "bioio-bioformats",
     ".oif": "bioio-bioformats",
     ".vsi": "bioio-bioformats",
-    ".ims": "bioio-bioformats",
-    ".lsm": "bioio-bioformats",
 }
 
 
