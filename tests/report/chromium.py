@@ -108,10 +108,6 @@ class Page:
             except TimeoutError:
                 continue
 
-    def evaluate(self, expression: str) -> Any:
-        """Return the value of an expression in the page."""
-        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
-
     def picture(self) -> bytes:
         """Return what is seen, as PNG."""
         return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
