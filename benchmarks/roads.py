@@ -226,7 +226,7 @@ def parse() -> argparse.Namespace:
         help="measurements per engine (default 5; for the peer on 2,000³ the best of what is tried)",
     )
     parser.add_argument("--quick", action="store_true", help="small volumes and one round")
-    parser.add_argument("--pages", type=int, default=512, help="pages of 4,096² in the TIFF (2048 is 64 GiB)")
+    parser.add_argument("--pages", type=int, default=256, help="pages of 4,096² in the TIFF (2048 is 64 GiB)")
     parser.add_argument(
         "--out", type=Path, default=HERE / "results", help="folder for roads.json and roads.md"
     )
