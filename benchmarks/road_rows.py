@@ -71,7 +71,9 @@ class Row:
     mask
         Name of a stored mask.
     slow
-        Engines that take so long that one round is enough.
+        Engines that take so long that the best of the ways that are tried, once each, is taken.    peer_default
+        Whether the peer's call without a block shape is tried; it refuses that for inputs without chunks and for pages into
+        cubes, and writes each shard many times over where blocks are chunks of the input.
     """
 
     title: str
@@ -87,6 +89,7 @@ class Row:
     beside: tuple[str, ...] = ()
     mask: str | None = None
     slow: tuple[str, ...] = ()
+    peer_default: bool = True
 
     @property
     def engines(self) -> tuple[str, ...]:
@@ -153,6 +156,7 @@ ROWS: dict[str, Row] = {
         (faster(2.5, "peer"), within(1.1, *LOOPS)),
         ours=TO_CUBES,
         blocks=(*SLABS, (64, 256, 512)),
+        peer_default=False,
     ),
     "to-shards": Row(
         "64³ → shards of 256³ of 32³",
@@ -162,9 +166,11 @@ ROWS: dict[str, Row] = {
         shards=(256, 256, 256),
         ours={**TO_CUBES, "chunks": (32, 32, 32), "shards": (256, 256, 256)},
         blocks=SHARDS,
+        peer_default=False,
     ),
     "tiled-tiff": Row(
-        "tiled deflate TIFF → 64³", "tiled-tiff", (faster(3, "peer"),), ours=TO_CUBES, blocks=SLABS
+        "tiled deflate TIFF → 64³", "tiled-tiff", (faster(3, "peer"),), ours=TO_CUBES, blocks=SLABS,
+        peer_default=False,
     ),
     "slices": Row(
         "folder of deflate slices → 64³",
@@ -173,6 +179,7 @@ ROWS: dict[str, Row] = {
         key="*.tif",
         ours=TO_CUBES,
         blocks=SLABS,
+        peer_default=False,
     ),
     "plain-tiff": Row(
         "uncompressed TIFF → 64³",
@@ -180,6 +187,7 @@ ROWS: dict[str, Row] = {
         (faster(2, "peer"),),
         ours=TO_CUBES,
         blocks=(*SLABS, (128, 128, 128)),
+        peer_default=False,
     ),
     "tiny": Row(
         "32,768 chunks of 16³, default call",

@@ -11,10 +11,10 @@ import pytest
 
 import bioimage_py as bp
 from bioimage_py.runner import SlurmConfig
-from bioimage_py.wrapper import ReducedSource
 from tests.runner.dask_lab import DaskLab
 from tests.runner.slurm_lab import SlurmLab
 from tests.runner.test_subprocess import chunk_files
+from tests.wrapper.test_reduced import REFERENCES, of_windows
 
 OPTIONS: tuple[dict[str, Any], ...] = (
     {},
@@ -34,7 +34,16 @@ def check(folder: Path, options: dict[str, Any], **backend: Any) -> None:
     )
     assert chunk_files(folder / "other.zarr") == chunk_files(folder / "local.zarr")
     if "method" in options:
-        np.testing.assert_array_equal(out[...], ReducedSource(image, (2, 3, 2), options["method"])[...])
+        expected = of_windows(image, (2, 3, 2), REFERENCES[options["method"]])
+        np.testing.assert_array_equal(out[...], expected)
+
+
+@pytest.mark.parametrize("options", OPTIONS[2:], ids=str)
+def test_threads_and_processes(options: Any, tmp_path: Path) -> None:
+    config = bp.RunnerConfig(tmp_root=tmp_path / "runs", tasks_per_worker=2)
+    check(tmp_path, options, job_type="subprocess", job_config=config)
+    local = bp.open_source(tmp_path / "local.zarr")
+    np.testing.assert_array_equal(local[...], bp.open_source(tmp_path / "other.zarr")[...])
 
 
 @pytest.mark.slow
