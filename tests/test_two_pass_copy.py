@@ -23,7 +23,7 @@ from bioimage_py.runner.driver import this_process
 from bioimage_py.wrapper import SimpleTransformationSource
 from tests.counting import CountingSource
 
-SHAPE, PAGE, CUBE = (32, 64, 64), (1, 64, 64), (8, 8, 8)
+SHAPE, PAGE, CUBE = (32, 64, 64), (1, 64, 64), (8, 16, 16)
 LIMIT = 48 * 2**10
 HOW: dict[str, Any] = {"chunks": CUBE, "memory_limit": LIMIT}
 
@@ -265,8 +265,10 @@ class Once:
         return voxels
 
 
-@pytest.mark.parametrize("job_type", ["local", "subprocess"])
-@pytest.mark.parametrize("how_to_finish", ["resume", "resume_from"])
+@pytest.mark.parametrize(
+    ("job_type", "how_to_finish"),
+    [("local", "resume"), ("local", "resume_from"), ("subprocess", "resume_from")],
+)
 def test_a_run_folder_keeps_the_temporary_store_until_the_run_is_finished(
     tmp_path: Path, place: Path, image: np.ndarray, job_type: str, how_to_finish: str
 ) -> None:
@@ -349,10 +351,13 @@ def slow(voxels):
     return voxels
 stored, out, folder = sys.argv[1:]
 config = bp.RunnerConfig(tmp_root=folder or None)
+source = SimpleTransformationSource(bp.open_source(stored), slow)
+how = {"chunks": (8, 16, 16), "memory_limit": 65536, "job_config": config}
+print(bp.plan(source, out, **how).n_blocks, flush=True)
 try:
-    bp.copy(SimpleTransformationSource(bp.open_source(stored), slow), out, chunks=(8, 8, 8), memory_limit=49152, job_config=config)
+    bp.copy(source, out, **how)
 except KeyboardInterrupt as error:
-    print(len(error.done_block_ids), len(error.failed_block_ids), error.tmp_folder, flush=True)
+    print(len(error.done_block_ids), len(error.failed_block_ids), error.tmp_folder, error, flush=True)
 """
 
 
@@ -369,23 +374,24 @@ def test_ctrl_c(tmp_path: Path, place: Path, image: np.ndarray, keeps_folder: bo
     while not list(place.glob("*.rechunk-*/c/*")) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    done, failed, tmp_folder = process.communicate()[0].split()
-    assert int(done) == 0
-    same = SimpleTransformationSource(bp.open_source(tmp_path / "in.zarr"), np.copy)
-    assert int(failed) == bp.plan(same, place / "b.zarr", **HOW).n_blocks
+    n_blocks, done, failed, tmp_folder, *words = process.communicate()[0].split()
+    assert (done, failed) == ("0", n_blocks)
+    assert f"interrupted: 0 of {n_blocks} blocks are done" in " ".join(words)
     if keeps_folder:
         assert temporary(place).is_dir()
         bp.resume(tmp_folder)
         np.testing.assert_array_equal(bp.open_source(place / "a.zarr")[...], image)
         assert left_in(place) == ["a.zarr", "runs"]
     else:
+        assert "Call again with block_ids=error.failed_block_ids" in " ".join(words)
         assert left_in(place) == ["a.zarr"]
 
 
 def test_the_dry_run_says_so(place: Path, pages: str, capsys: pytest.CaptureFixture[str]) -> None:
     from bioimage_py.cli.command import main
 
-    main(["copy", pages, str(place / "a.zarr"), "--chunks", "8,8,8", "--memory-limit", "48KiB", "--dry-run"])
+    options = ["--chunks", "8,16,16", "--memory-limit", "48KiB", "--workers", "1", "--dry-run"]
+    assert main(["copy", pages, str(place / "a.zarr"), *options]) == 0
     text = capsys.readouterr().out
     assert "passes:  2, because one would decode each chunk of the input" in text
     assert f"temp:    {place / 'a.zarr'}.rechunk-XXXXXXXX: at most 256 KiB" in text

@@ -18,7 +18,7 @@ from bioimage_py.runner.block_log import read_block_logs
 from bioimage_py.runner.run_folder import RunFolder
 from tests.crash.rounds import files_in
 
-SHAPE, PAGE, CUBE, LIMIT = (32, 64, 64), (1, 64, 64), (8, 8, 8), 80 * 2**10
+SHAPE, PAGE, CUBE, LIMIT = (32, 64, 64), (1, 64, 64), (8, 16, 16), 80 * 2**10
 
 PROGRAM = """
 import sys, time, bioimage_py as bp
@@ -28,7 +28,7 @@ def slow(voxels):
     return voxels
 stored, mask, out, job_type, runs = sys.argv[1:]
 bp.copy(
-    bp.open_source(stored), out, mask=SimpleTransformationSource(bp.open_source(mask), slow), chunks=(8, 8, 8),
+    bp.open_source(stored), out, mask=SimpleTransformationSource(bp.open_source(mask), slow), chunks=(8, 16, 16),
     memory_limit=81920, job_type=job_type, num_workers=2 if job_type == "subprocess" else 1,
     job_config=bp.RunnerConfig(tmp_root=runs, keep_run_folder=True, poll_interval=0.05, retries=0),
 )

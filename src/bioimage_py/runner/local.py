@@ -34,7 +34,7 @@ from bioimage_py.runner.rounds import FIRST_NEEDS
 from bioimage_py.runner.run_account import account_of_attempts, account_of_run
 from bioimage_py.runner.run_folder import RunFolder
 from bioimage_py.runner.task import settling
-from bioimage_py.runner.two_pass_work import asked_of, close_temporary_store
+from bioimage_py.runner.two_pass_work import TwoPassWork, asked_of, close_temporary_store
 from bioimage_py.runner.work import PortableWork, Work
 
 __all__ = ["LocalRunner"]
@@ -98,7 +98,7 @@ class LocalRunner(Runner):
         journal = Journal(len(work.block_ids), n_bytes)
         how = (
             "Its parts wait for each other, so it is begun anew: a run with tmp_root= in its RunnerConfig can be resumed"
-            if isinstance(work, CompositeWork)
+            if isinstance(work, CompositeWork) and not isinstance(work, TwoPassWork)
             else "Call again with block_ids=error.failed_block_ids and the same block shape and output to finish"
         )
         threads = _threads(work, num_workers)

@@ -13,7 +13,7 @@ from bioimage_py.runner.local import LocalRunner
 from bioimage_py.runner.reopening import load_work
 from bioimage_py.runner.run_account import log_account
 from bioimage_py.runner.run_folder import RunFolder
-from bioimage_py.runner.two_pass_work import asked_of, ended_without_folder
+from bioimage_py.runner.two_pass_work import asked_of, ended_without_folder, remove_temporary_store
 
 __all__ = ["finish_run"]
 
@@ -37,6 +37,7 @@ def finish_run(
         check_num_workers(num_workers)
     run = folder.read_run()
     if ended_without_folder(folder, run["work"]):
+        remove_temporary_store(run["work"]["temporary"])
         folder.remove()
         return None
     workers = num_workers or run["num_workers"]

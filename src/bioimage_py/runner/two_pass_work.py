@@ -92,7 +92,7 @@ def close_temporary_store(work: Any) -> None:
 
 
 def ended_without_folder(folder: RunFolder, stored: Mapping[str, Any]) -> bool:
-    """Whether a stored run has done all and died when it had removed its temporary store, but not yet its run folder.
+    """Whether a stored run has done all and died while it removed its temporary store, or before it removed its run folder.
 
     Raises
     ------
