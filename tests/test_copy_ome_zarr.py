@@ -476,10 +476,13 @@ def test_many_images_are_not_held_open_at_once(tmp_path: Path, monkeypatch: pyte
         return kernels(*args, **options)
 
     monkeypatch.setattr(planned_work, "kernel_for_road", counted)
-    bp.copy(path, copied, num_workers=2)
+    seen: list[Any] = []
+    bp.copy(path, copied, num_workers=2, progress=seen.append)
     assert chunks_in(copied) == chunks_in(path)
     # Each once, though fewer are kept than there are.
     assert len(opened) == len(set(opened)) == 4 * MOST_OPEN
+    # What those did that are closed again is not forgotten.
+    assert seen[-1].account.chunks_moved == len(chunks_in(path))
 
 
 class TestInOtherProcesses:
@@ -540,6 +543,7 @@ class TestInOtherProcesses:
         bp.copy(path, copied, job_type="subprocess", job_config=config, num_workers=2, progress=seen.append)
         assert chunks_in(copied) == chunks_in(path)
         assert (seen[-1].blocks_done, seen[-1].blocks_total) == (40, 40)
+        assert seen[-1].account.chunks_moved == len(chunks_in(path))
         assert len(list((tmp_path / "runs").iterdir())) == 1
 
     def test_a_local_run_is_finished_from_its_folder(self, tmp_path: Path) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
-from bioimage_py.runner.work import BlockGroups, PortableWork
+from bioimage_py.runner.work import BlockGroups
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bioimage_py.geometry import Blocking, IdSet
+    from bioimage_py.kernels.tally import Meter, Tally
+    from bioimage_py.runner.copy_work import CopyWork
     from bioimage_py.runner.journal import BlockJournal
     from bioimage_py.sources import Source
 
@@ -29,11 +32,11 @@ class WorkShelf:
 
     def __init__(self, most: int = MOST_OPEN) -> None:
         self._most = most
-        self._opened: OrderedDict[Callable[[], PortableWork], _Slot] = OrderedDict()
+        self._opened: OrderedDict[Callable[[], CopyWork], _Slot] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, open_work: Callable[[], PortableWork]) -> PortableWork:
-        """Return what a function opens, or has opened: once, whoever asks at the same time."""
+    def get(self, open_work: Callable[[], CopyWork], counts: Counts) -> CopyWork:
+        """Return what a function opens, or has opened: once, whoever asks at the same time; it counts where it is told."""
         with self._lock:
             slot = self._opened.setdefault(open_work, _Slot())
             self._opened.move_to_end(open_work)
@@ -43,18 +46,30 @@ class WorkShelf:
         with slot.lock:
             if slot.work is None:
                 slot.work = open_work()
-            return slot.work
+            counted = slot.counted.get(counts)
+            if counted is None:
+                slot.counted[counts] = counted = slot.work.counted_anew()
+                counts.meters.append(counted.meter)
+            return counted
+
+
+class Counts:
+    """Where the works count that were opened for one attempt: they are gone before it ends, and what they did is not."""
+
+    def __init__(self) -> None:
+        self.meters: list[Meter] = []
 
 
 class _Slot:
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.work: PortableWork | None = None
+        self.work: CopyWork | None = None
+        self.counted: WeakKeyDictionary[Counts, CopyWork] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
 class DeferredWork:
-    """Work in blocks that is opened when it is needed.
+    """The copy of one array that is opened when it is needed.
 
     Attributes
     ----------
@@ -68,13 +83,16 @@ class DeferredWork:
         Opens the sources and returns the work.
     shelf
         Where it is kept, and for how long.
+    counts
+        Where it counts what it does.
     """
 
     blocking: Blocking
     group_shape: tuple[int, ...]
     block_ids: IdSet
-    open: Callable[[], PortableWork]
+    open: Callable[[], CopyWork]
     shelf: WorkShelf
+    counts: Counts = field(default_factory=Counts, compare=False, repr=False)
 
     @property
     def n_blocks(self) -> int:
@@ -98,9 +116,19 @@ class DeferredWork:
         """Return the same work on fewer blocks."""
         return replace(self, block_ids=block_ids)
 
+    def counted_anew(self) -> DeferredWork:
+        """Return the same work with nothing counted yet."""
+        return replace(self, counts=Counts())
+
+    def tally(self) -> Tally:
+        """Return what was done so far, and how long it took."""
+        from bioimage_py.kernels.tally import Tally
+
+        return sum((meter.total() for meter in list(self.counts.meters)), Tally())
+
     def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
         """Process one group."""
-        self.shelf.get(self.open).process(blocks, journal)
+        self.shelf.get(self.open, self.counts).process(blocks, journal)
 
     @cached_property
     def _groups(self) -> BlockGroups:

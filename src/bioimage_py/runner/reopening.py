@@ -7,12 +7,13 @@ to import numpy alone takes longer than many a task.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bioimage_py.geometry import IdSet
 
 if TYPE_CHECKING:
     from bioimage_py.geometry import Blocking
+    from bioimage_py.runner.copy_work import CopyWork
     from bioimage_py.runner.run_folder import RunFolder
     from bioimage_py.runner.work import PortableWork
 
@@ -94,11 +95,15 @@ def _load_parts(
             _blocking(part),
             tuple(part["group_shape"]),
             IdSet.from_json(part["block_ids"]),
-            partial(load_work, part, folder, threads, cache_bytes),
+            partial(_load_copy, part, folder, threads, cache_bytes),
             shelf,
         )
         for part in stored
     )
+
+
+def _load_copy(stored: dict[str, Any], folder: RunFolder, threads: int, cache_bytes: int) -> CopyWork:
+    return cast("CopyWork", load_work(stored, folder, threads, cache_bytes))
 
 
 def _blocking(stored: dict[str, Any]) -> Blocking:
