@@ -464,22 +464,25 @@ def test_a_block_that_fails_is_named_with_its_array(tmp_path: Path) -> None:
 
 
 def test_many_images_are_not_held_open_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bioimage_py import copy_image
+    from bioimage_py import planned_work
     from bioimage_py.runner.deferred_work import MOST_OPEN
 
     path, copied = tmp_path / "plate.ome.zarr", tmp_path / "out.ome.zarr"
     plate(path, wells=MOST_OPEN, fields=2)
-    opened, kernels = [], copy_image.kernel_for_road
+    opened, kernels = [], planned_work.kernel_for_road
 
     def counted(*args: Any, **options: Any) -> Any:
         opened.append(args[0].output.name)
         return kernels(*args, **options)
 
-    monkeypatch.setattr(copy_image, "kernel_for_road", counted)
-    bp.copy(path, copied, num_workers=2)
+    monkeypatch.setattr(planned_work, "kernel_for_road", counted)
+    seen: list[Any] = []
+    bp.copy(path, copied, num_workers=2, progress=seen.append)
     assert chunks_in(copied) == chunks_in(path)
     # Each once, though fewer are kept than there are.
     assert len(opened) == len(set(opened)) == 4 * MOST_OPEN
+    # What those did that are closed again is not forgotten.
+    assert seen[-1].account.chunks_moved == len(chunks_in(path))
 
 
 class TestInOtherProcesses:
@@ -540,6 +543,7 @@ class TestInOtherProcesses:
         bp.copy(path, copied, job_type="subprocess", job_config=config, num_workers=2, progress=seen.append)
         assert chunks_in(copied) == chunks_in(path)
         assert (seen[-1].blocks_done, seen[-1].blocks_total) == (40, 40)
+        assert seen[-1].account.chunks_moved == len(chunks_in(path))
         assert len(list((tmp_path / "runs").iterdir())) == 1
 
     def test_a_local_run_is_finished_from_its_folder(self, tmp_path: Path) -> None:
@@ -574,11 +578,11 @@ def test_on_dask(tmp_path: Path) -> None:
 def test_an_input_that_goes_away_is_not_taken_for_empty(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bioimage_py import copy_image
+    from bioimage_py import planned_work
 
     path = tmp_path / "in.ome.zarr"
     image_with_labels(path)
-    moved = copy_image.kernel_for_road
+    moved = planned_work.kernel_for_road
 
     def gone(kernel: Any, *args: Any, **options: Any) -> Any:
         found = moved(kernel, *args, **options)
@@ -586,6 +590,6 @@ def test_an_input_that_goes_away_is_not_taken_for_empty(
             shutil.rmtree(path / "2")
         return found
 
-    monkeypatch.setattr(copy_image, "kernel_for_road", gone)
+    monkeypatch.setattr(planned_work, "kernel_for_road", gone)
     with pytest.raises(StorageError, match=r"in\.ome\.zarr:2 is not there any more"):
         bp.copy(path, tmp_path / "out.ome.zarr")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from bioimage_py.copy_image import find_image_copy
 from bioimage_py.copy_request import CopyRequest, check_progress
 from bioimage_py.copy_target import Target, find_target
 from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
@@ -19,6 +18,9 @@ from bioimage_py.runner import Progress, RunnerConfig
 from bioimage_py.runner.run_account import log_account
 from bioimage_py.sources import Codec
 from bioimage_py.two_pass_copy import TwoPassCopy
+
+if TYPE_CHECKING:
+    from bioimage_py.copy_image import ImageCopy
 
 __all__ = ["copy", "plan"]
 
@@ -143,7 +145,7 @@ def copy(
         "voxel_size": voxel_size,
         "units": units,
     }
-    whole = find_image_copy(input, output, said)
+    whole = _whole(input, output, said)
     if whole is not None:
         return whole.run(overwrite=overwrite, progress=progress)
     request, target = _request(input, output, said, keep_values=mask is not None or block_ids is not None)
@@ -230,11 +232,22 @@ def plan(
         "voxel_size": voxel_size,
         "units": units,
     }
-    whole = find_image_copy(input, output, said)
+    whole = _whole(input, output, said)
     if whole is not None:
         return whole.plan
     request, target = _request(input, output, said, keep_values=False)
     return request.plan(target, casting, quiet=True)
+
+
+def _whole(input: Any, output: Any, said: Mapping[str, Any]) -> ImageCopy | None:
+    """Return the copy of a whole OME-Zarr; None if one array is meant."""
+    paths = isinstance(input, (str, os.PathLike)) and isinstance(output, (str, os.PathLike))
+    if not paths or ".ome.zarr" not in str(output).lower():
+        return None
+    # It needs the libraries of Zarr, which most other copies can do without.
+    from bioimage_py.copy_image import find_image_copy
+
+    return find_image_copy(input, output, said)
 
 
 def _request(

@@ -14,7 +14,8 @@ from bioimage_py.copy_request import CopyRequest, checked_runner
 from bioimage_py.copy_target import first_missing
 from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
 from bioimage_py.geometry import IdSet, check_block_shape
-from bioimage_py.kernels import CopyKernel, kernel_for_road
+from bioimage_py.kernels import CopyKernel
+from bioimage_py.planned_work import planned_work
 from bioimage_py.planning import CopyPlan, ImagePlan, PlannedArray
 from bioimage_py.runner import Journal, Progress, Resources, Runner, ids_from, raise_failures
 from bioimage_py.runner.composite_work import CompositeWork
@@ -132,13 +133,8 @@ class ImageCopy:
         if self.runner.in_process:
             source = source.for_run(self.plan.threads, self.plan.cache_bytes)
             sink = sink.for_run(self.plan.threads, 0)
-        kernel = kernel_for_road(
-            CopyKernel(source, sink, None, self.casting),
-            plan.road,
-            verify_encoded=self.verify_encoded,
-            output_is_new=self._fresh,
-        )
-        return CopyWork(kernel, plan.blocking, plan.group_shape, IdSet.from_range(plan.n_blocks))
+        kernel = CopyKernel(source, sink, None, self.casting)
+        return planned_work(kernel, plan, verify_encoded=self.verify_encoded, output_is_new=self._fresh)
 
 
 def find_image_copy(input: Any, output: Any, said: Mapping[str, Any]) -> ImageCopy | None:

@@ -71,7 +71,7 @@ def _warn_of_levels(node: Node, given: Sequence[str]) -> None:
         f"{'=, '.join(given)}= can be applied to the full-size array only: {' and '.join(rest)} of {node.folder.path} are left out. "
         "Make levels again with pyramid(), and copy labels by themselves",
         BioimagePyWarning,
-        stacklevel=5,
+        stacklevel=6,
     )
 
 

@@ -15,7 +15,6 @@ from bioimage_py.sources.encoding import ChunkEncoding, UnknownEncoding
 from bioimage_py.sources.identity import file_identity
 from bioimage_py.sources.image_group import ImageGroup
 from bioimage_py.sources.kvstore import StoreFolder
-from bioimage_py.sources.location import is_url
 from bioimage_py.sources.ome_zarr_mirror import Mirror, MirroredLevel
 from bioimage_py.sources.ome_zarr_tree import OmeZarrTree
 from bioimage_py.sources.zarr_encoding import encoding_from_metadata
@@ -28,15 +27,15 @@ class NewLevelTarget(Target):
     """An array of an OME-Zarr that is made with all others of it."""
 
     def __init__(self, group: ImageGroup, level: MirroredLevel, codec: Any = None) -> None:
-        self._url = is_url(group.path)
+        self._in_memory = group.path.startswith("memory:")
         self._codec = None if codec is None else Codec.parse(codec)
         self.level = level
         self.layout = ArrayLayout.of_spec(f"{group.path}:{level.key}", "zarr", level.spec)
 
     def encoding(self) -> ChunkEncoding | UnknownEncoding:
         """Return how it will encode its chunks."""
-        if self._url:
-            return UnknownEncoding("chunks behind a URL are not moved as files")
+        if self._in_memory:
+            return UnknownEncoding("chunks that are held in memory are not moved")
         metadata = {"zarr_format": self.level.spec.zarr_format, **self.level.making["metadata"]}
         try:
             return encoding_from_metadata(metadata, self.level.spec.fill_value)

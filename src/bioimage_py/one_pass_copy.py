@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from bioimage_py.copy_request import CopyRequest
 from bioimage_py.errors import RunInterrupted
 from bioimage_py.geometry import Box, IdSet
-from bioimage_py.kernels import CopyKernel, kernel_for_road
+from bioimage_py.kernels import CopyKernel
+from bioimage_py.planned_work import planned_work
 from bioimage_py.planning import CopyPlan
 from bioimage_py.runner import Journal, Progress, Resources, raise_failures
 from bioimage_py.runner.copy_work import CopyWork
@@ -78,14 +79,10 @@ class OnePassCopy:
             return self._executed(work.counted_anew(), planned.in_flight, progress)
 
     def _work(self, source: Source, sink: Source, mask: Source | None) -> CopyWork:
-        planned = self.planned
-        kernel = kernel_for_road(
-            CopyKernel(source, sink, mask, self.casting),
-            planned.road,
-            verify_encoded=self.request.verify_encoded,
-            output_is_new=self.output_is_new and self.request.resume_from is None,
-        )
-        return CopyWork(kernel, planned.blocking, planned.group_shape, planned.block_ids)
+        fresh = self.output_is_new and self.request.resume_from is None
+        kernel = CopyKernel(source, sink, mask, self.casting)
+        verify_encoded = self.request.verify_encoded
+        return planned_work(kernel, self.planned, verify_encoded=verify_encoded, output_is_new=fresh)
 
     def _executed(
         self, work: CopyWork, num_workers: int, progress: Callable[[Progress], None] | None

@@ -32,6 +32,7 @@ def test_a_whole_image_is_copied_and_compared(call: Call, image_group: Path, tmp
     assert "is there already: give --overwrite to replace it" in outcome.err
     document = call("copy", image_group, out, "--overwrite", "--json", "--verify").document
     assert (document["arrays"], document["blocks"], len(document["verify"])) == (6, 6, 6)
+    assert document["account"]["chunks_moved"] == len(chunks_in(image_group))
 
 
 def test_one_number_is_for_all_axes_and_labels_have_fewer(

@@ -26,7 +26,7 @@ from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources import ArraySpec, Source, from_spec, n5, open_source, precomputed, zarr
 from bioimage_py.sources.ome_zarr_listing import list_ome_zarr
 from tests.sources.contract import SourceContract, textured
-from tests.sources.ome_trees import image_with_labels
+from tests.sources.ome_trees import chunks_in, image_with_labels
 
 EXPECTED = textured((7, 10, 13), "uint16")
 PASSWORD = "correct-horse"
@@ -304,13 +304,16 @@ def test_memory_urls() -> None:
 def test_a_whole_ome_zarr_from_s3_and_to_it(bucket: str, tmp_path: Path) -> None:
     path, url = tmp_path / "in.ome.zarr", "s3://lab/whole/in.ome.zarr"
     image_with_labels(path)
+    assert bp.plan(path, url).road == "verbatim"
     bp.copy(path, url)
     with pytest.raises(OutputExistsError, match="overwrite=True"):
         bp.copy(path, url)
+    assert bp.plan(url, tmp_path / "out.ome.zarr").road == "verbatim"
     assert bp.copy(url, tmp_path / "out.ome.zarr", num_workers=2).metadata == open_source(path).metadata
     assert [level.levels for level in list_ome_zarr(url)[0].labels] == [
         tuple(f"labels/cells/{n}" for n in range(3))
     ]
+    assert chunks_in(tmp_path / "out.ome.zarr") == chunks_in(path)
     for key in ("0", "1", "2", "labels/cells/0", "labels/cells/1", "labels/cells/2"):
         with open_source(tmp_path / "out.ome.zarr", key) as made, open_source(path, key) as source:
             np.testing.assert_array_equal(made[...], source[...])

@@ -55,6 +55,7 @@ def copied_whole(
             f"copied {_summed_up(tree.images)} from {tree.name} to {out} ({written.format}): "
             f"{format_bytes(n_bytes)} in {duration(seconds)}, {rate(n_bytes, seconds)}"
         )
+        account = progress.tell_account()
         document: dict[str, Any] = {
             "command": "copy",
             "input": {"path": tree.root.path, "key": tree.key or None, "images": len(tree.images)},
@@ -64,6 +65,7 @@ def copied_whole(
             "bytes": n_bytes,
             "seconds": seconds,
             "mb_per_second": n_bytes / seconds / 1e6 if seconds > 0 else None,
+            "account": account,
         }
     code = OK
     if args.verify:

@@ -58,7 +58,7 @@ class _Slot:
 
 @dataclass(frozen=True)
 class DeferredWork:
-    """Work in blocks that is opened when it is needed.
+    """The copy of one array that is opened when it is needed.
 
     Attributes
     ----------
