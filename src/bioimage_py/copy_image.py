@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from bioimage_py.runner import Journal, Progress, Resources, Runner, ids_from, r
 from bioimage_py.runner.composite_work import CompositeWork
 from bioimage_py.runner.copy_work import CopyWork
 from bioimage_py.runner.deferred_work import DeferredWork, WorkShelf
+from bioimage_py.runner.run_account import RunAccount, log_account
 from bioimage_py.sources import Source, open_source
 from bioimage_py.sources.creating import checked_overwrite
 from bioimage_py.sources.image_group import ImageGroup
@@ -95,7 +96,7 @@ class ImageCopy:
         plan = self.plan
         if not plan.block_ids:
             if progress is not None:
-                progress(Journal(0).progress())
+                progress(replace(Journal(0).progress(), account=RunAccount()))
             return
         work = self._work()
         journal = self.runner.execute(
@@ -106,6 +107,7 @@ class ImageCopy:
             progress=progress,
             resume_from=self.resume_from,
         )
+        log_account(journal.account)
         check_present(self.mirror.tree)
         if journal.has_failures:
             where = ""

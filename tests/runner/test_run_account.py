@@ -345,3 +345,50 @@ def test_parts_that_do_not_count() -> None:
     assert counted_anew(nothing).tally() is None
     assert counting(nothing) is None
     assert counting(object()) is None
+
+
+def test_a_whole_ome_zarr_is_the_sum_of_its_arrays(
+    tmp_path: Path, source: bp.Source, backend: dict[str, Any], last: LastProgress
+) -> None:
+    levels = bp.pyramid(source, tmp_path / "in.ome.zarr", levels=3, chunks=CHUNKS)
+    n_chunks = sum(
+        math.prod(-(-n // c) for n, c in zip(level.shape, level.chunks, strict=True)) for level in levels
+    )
+    bp.copy(tmp_path / "in.ome.zarr", tmp_path / "out.ome.zarr", progress=last, **backend)
+    account = last.account
+    assert (account.chunks_moved, account.chunks_recoded) == (n_chunks, 0)
+    assert account.bytes_in == account.bytes_out == sum(level.nbytes for level in levels)
+    stored_bytes = sum(chunk_bytes(tmp_path / "out.ome.zarr" / str(n)) for n in range(3))
+    assert account.encoded_in == account.encoded_out == stored_bytes
+    check_times(account)
+
+
+def test_arrays_that_are_opened_again_go_on_counting(tmp_path: Path, source: bp.Source) -> None:
+    from bioimage_py.geometry import Blocking, IdSet
+    from bioimage_py.kernels import CopyKernel
+    from bioimage_py.runner.copy_work import CopyWork
+    from bioimage_py.runner.deferred_work import DeferredWork, WorkShelf
+    from bioimage_py.runner.journal import Journal
+
+    output = bp.create_output(tmp_path / "out.zarr", like=source, chunks=CHUNKS)
+    blocking, opened = Blocking(IMAGE.shape, CHUNKS), []
+
+    def open_work() -> CopyWork:
+        opened.append(1)
+        return CopyWork(CopyKernel(source, output), blocking, CHUNKS, IdSet.from_range(N_CHUNKS))
+
+    def other() -> CopyWork:
+        return open_work()
+
+    shelf = WorkShelf(most=1)
+    works = [
+        DeferredWork(blocking, CHUNKS, IdSet.from_range(N_CHUNKS), how, shelf) for how in (open_work, other)
+    ]
+    for block_id in range(3):
+        for work in works:
+            work.process((block_id,), Journal(N_CHUNKS))
+    assert len(opened) == 6
+    assert [work.tally().chunks_recoded for work in works] == [3, 3]
+    anew = works[0].counted_anew()
+    anew.process((3,), Journal(N_CHUNKS))
+    assert (anew.tally().chunks_recoded, works[0].tally().chunks_recoded) == (1, 3)

@@ -45,9 +45,9 @@ class CopyKernel:
     meter: Meter = field(default_factory=Meter, compare=False, repr=False)
     output_is_new: bool = False
 
-    def counted_anew(self) -> CopyKernel:
-        """Return the same kernel with nothing counted yet."""
-        return replace(self, meter=Meter())
+    def counted_by(self, meter: Meter) -> CopyKernel:
+        """Return the same kernel with another meter."""
+        return replace(self, meter=meter)
 
     def tally(self) -> Tally:
         """Return what was done so far, and how long it took."""

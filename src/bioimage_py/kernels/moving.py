@@ -13,7 +13,7 @@ from bioimage_py.errors import StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Box
 from bioimage_py.kernels.cells import boxes_of, cells_all, cells_any, cells_of
 from bioimage_py.kernels.copy_blocks import CopyKernel
-from bioimage_py.kernels.tally import Tally
+from bioimage_py.kernels.tally import Meter, Tally
 from bioimage_py.sources import Source
 from bioimage_py.sources.chunk_frames import ChunkFrames
 from bioimage_py.sources.encoded_chunks import (
@@ -144,12 +144,17 @@ class MovingKernel(ABC):
         done = self.tally()
         return MoveCounts(done.chunks_moved, done.chunks_recoded, done.encoded_out)
 
-    def counted_anew(self) -> Self:
-        """Return the same kernel with nothing counted yet."""
+    def counted_by(self, meter: Meter) -> Self:
+        """Return the same kernel with another meter."""
         twin = copy.copy(self)
-        twin.fallback = self.fallback.counted_anew()
+        twin.fallback = self.fallback.counted_by(meter)
         twin.unmasked = replace(twin.fallback, mask=None)
         return twin
+
+    @property
+    def meter(self) -> Meter:
+        """Where its threads count what they do."""
+        return self.fallback.meter
 
     def tally(self) -> Tally:
         """Return what was done so far, and how long it took."""

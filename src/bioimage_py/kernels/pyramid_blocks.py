@@ -61,7 +61,7 @@ class PyramidKernel:
 
     def counted_anew(self) -> PyramidKernel:
         """Return the same kernel with nothing counted yet."""
-        mover = None if self.mover is None else self.mover.counted_anew()
+        mover = None if self.mover is None else self.mover.counted_by(Meter())
         return replace(self, mover=mover, own_meter=Meter())
 
     def tally(self) -> Tally:

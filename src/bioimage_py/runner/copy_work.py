@@ -7,7 +7,7 @@ from functools import cached_property
 
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.kernels import CopyKernel, MovingKernel
-from bioimage_py.kernels.tally import Tally
+from bioimage_py.kernels.tally import Meter, Tally
 from bioimage_py.runner.journal import BlockJournal
 from bioimage_py.runner.work import BlockGroups
 from bioimage_py.sources import Source
@@ -60,7 +60,11 @@ class CopyWork:
 
     def counted_anew(self) -> CopyWork:
         """Return the same copy with nothing counted yet."""
-        return replace(self, kernel=self.kernel.counted_anew())
+        return self.counted_by(Meter())
+
+    def counted_by(self, meter: Meter) -> CopyWork:
+        """Return the same copy with another meter."""
+        return replace(self, kernel=self.kernel.counted_by(meter))
 
     def tally(self) -> Tally:
         """Return what was done so far, and how long it took."""

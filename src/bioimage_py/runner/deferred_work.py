@@ -5,16 +5,18 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from bioimage_py.runner.work import BlockGroups, PortableWork
+from bioimage_py.kernels.tally import Meter, Tally
+from bioimage_py.runner.work import BlockGroups
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bioimage_py.geometry import Blocking, IdSet
+    from bioimage_py.runner.copy_work import CopyWork
     from bioimage_py.runner.journal import BlockJournal
     from bioimage_py.sources import Source
 
@@ -29,11 +31,11 @@ class WorkShelf:
 
     def __init__(self, most: int = MOST_OPEN) -> None:
         self._most = most
-        self._opened: OrderedDict[Callable[[], PortableWork], _Slot] = OrderedDict()
+        self._opened: OrderedDict[Callable[[], CopyWork], _Slot] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, open_work: Callable[[], PortableWork]) -> PortableWork:
-        """Return what a function opens, or has opened: once, whoever asks at the same time."""
+    def get(self, open_work: Callable[[], CopyWork], meter: Meter) -> CopyWork:
+        """Return what a function opens, or has opened: once, whoever asks at the same time. It counts by the meter."""
         with self._lock:
             slot = self._opened.setdefault(open_work, _Slot())
             self._opened.move_to_end(open_work)
@@ -43,13 +45,15 @@ class WorkShelf:
         with slot.lock:
             if slot.work is None:
                 slot.work = open_work()
+            if slot.work.kernel.meter is not meter:
+                slot.work = slot.work.counted_by(meter)
             return slot.work
 
 
 class _Slot:
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.work: PortableWork | None = None
+        self.work: CopyWork | None = None
 
 
 @dataclass(frozen=True)
@@ -68,13 +72,16 @@ class DeferredWork:
         Opens the sources and returns the work.
     shelf
         Where it is kept, and for how long.
+    meter
+        Where is counted what is done, however often it is opened.
     """
 
     blocking: Blocking
     group_shape: tuple[int, ...]
     block_ids: IdSet
-    open: Callable[[], PortableWork]
+    open: Callable[[], CopyWork]
     shelf: WorkShelf
+    meter: Meter = field(default_factory=Meter, compare=False, repr=False)
 
     @property
     def n_blocks(self) -> int:
@@ -100,7 +107,15 @@ class DeferredWork:
 
     def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
         """Process one group."""
-        self.shelf.get(self.open).process(blocks, journal)
+        self.shelf.get(self.open, self.meter).process(blocks, journal)
+
+    def counted_anew(self) -> DeferredWork:
+        """Return the same work with nothing counted yet."""
+        return replace(self, meter=Meter())
+
+    def tally(self) -> Tally:
+        """Return what was done so far, and how long it took."""
+        return self.meter.total()
 
     @cached_property
     def _groups(self) -> BlockGroups:

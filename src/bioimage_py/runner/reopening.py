@@ -7,12 +7,15 @@ to import numpy alone takes longer than many a task.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bioimage_py.geometry import IdSet
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bioimage_py.geometry import Blocking
+    from bioimage_py.runner.copy_work import CopyWork
     from bioimage_py.runner.run_folder import RunFolder
     from bioimage_py.runner.work import PortableWork
 
@@ -94,7 +97,7 @@ def _load_parts(
             _blocking(part),
             tuple(part["group_shape"]),
             IdSet.from_json(part["block_ids"]),
-            partial(load_work, part, folder, threads, cache_bytes),
+            cast("Callable[[], CopyWork]", partial(load_work, part, folder, threads, cache_bytes)),
             shelf,
         )
         for part in stored
