@@ -66,11 +66,6 @@ class CopyWork:
         """Return the same copy with another meter."""
         return replace(self, kernel=self.kernel.counted_by(meter))
 
-    @property
-    def meter(self) -> Meter:
-        """Where it counts."""
-        return self.kernel.meter
-
     def tally(self) -> Tally:
         """Return what was done so far, and how long it took."""
         return self.kernel.tally()
