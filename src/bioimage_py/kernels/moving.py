@@ -263,7 +263,7 @@ class MovingKernel(ABC):
         except StorageError:
             for position in positions:
                 try:
-                    self.unmasked.read_input(self._voxels(position, self._made.chunks))
+                    self.fallback.meter.read(self.input, self._voxels(position, self._made.chunks))
                 except StorageError as error:
                     raise self._refused(position, error) from error
             raise
