@@ -40,6 +40,15 @@ def read_by_everyone(path: Path, kind: str) -> Iterator[np.ndarray]:
         yield found.astype(found.dtype.newbyteorder("="))
 
 
+def bits(array: np.ndarray) -> bytes:
+    """The bytes of voxels, with one NaN for all: HDF5 makes another of it when it turns the byte order."""
+    return (
+        np.where(np.isnan(array), np.full_like(array, np.nan), array).tobytes()
+        if array.dtype.kind == "f"
+        else array.tobytes()
+    )
+
+
 def storing(data: st.DataObject, ndim: int, dtype: str) -> Storing:
     chunks = tuple(data.draw(st.integers(1, 4)) for _ in range(ndim))
     kind = data.draw(st.sampled_from(["v2", "v3", "shards", "n5", "hdf5"]))
@@ -116,7 +125,7 @@ def test_every_road_gives_the_same_voxels(data: st.DataObject) -> None:
         place = folder / ("out.n5/raw" if to == "n5" else "out.zarr")
         for found in read_by_everyone(place, to.replace("shards", "v3")):
             assert found.dtype == expected.dtype
-            assert found.tobytes() == expected.tobytes()
+            assert bits(found) == bits(expected)
 
 
 CHUNKS = (4, 5, 6)
