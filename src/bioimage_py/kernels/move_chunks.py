@@ -31,7 +31,7 @@ class MoveKernel(MovingKernel):
                 continue
             stored.add(position)
             if isinstance(done, bool):
-                self._recode(self._voxels(position, self._made.chunks))
+                self._recode(self._voxels(position, self._made.chunks), [position])
                 continue
             tally.encoded_out += done
             tally.chunks_moved += 1

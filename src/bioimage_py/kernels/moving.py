@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
@@ -261,8 +261,17 @@ class MovingKernel(ABC):
             f"chunk {at} of {self._source_name} cannot be copied ({self._reader.path(at)}): {error}"
         )
 
-    def _recode(self, box: Box) -> None:
-        self.unmasked.copy_box(box)
+    def _recode(self, box: Box, positions: Iterable[tuple[int, ...]] = ()) -> None:
+        """Copy a box by decoding it; where that fails, the error names which of the chunks at these positions it is."""
+        try:
+            self.unmasked.copy_box(box)
+        except StorageError:
+            for position in positions:
+                try:
+                    self.fallback.meter.read(self.input, self._voxels(position, self._made.chunks))
+                except StorageError as error:
+                    raise self._refused(position, error) from error
+            raise
 
 
 def slabs(cells: Box, weight: int = 1) -> Iterator[Box]:

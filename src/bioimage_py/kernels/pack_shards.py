@@ -74,7 +74,7 @@ class PackKernel(MovingKernel):
             self._tally.chunks_moved += n_moved
             self._tally.encoded_out += file.size
         elif movable is None or self.match.recodes_missing:
-            self._recode(voxels)
+            self._recode(voxels, positions)
             return True
         return n_moved > 0
 

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from bioimage_py.planning.layout import ArrayLayout
 
-__all__ = ["choose_block_shape", "pieces", "read_amplification"]
+__all__ = ["choose_block_shape", "pieces", "read_amplification", "widened"]
 
 PREFERRED_BYTES = 2**24
 """Voxels of a block where nothing else decides: large enough that Python's part is small, small enough to share."""
 
 _MOST_CANDIDATES = 20_000
+_MANY_BLOCKS = 1024
+_MOST_UNITS = 4096
 
 
 def pieces(extent: int, block: int, chunk: int) -> int:
@@ -78,6 +80,31 @@ def choose_block_shape(
         if score < best_score:
             best, best_score = block, score
     return best
+
+
+def widened(block: tuple[int, ...], shape: tuple[int, ...], unit: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a multiple of a block shape for copies that hold no block in memory, so that there are not too many blocks.
+
+    Blocks of many chunks cost little where most of them are empty: one look into a folder tells about all of them. The last
+    axes grow first, which are the names of files in one folder.
+
+    Examples
+    --------
+    >>> widened((64, 64, 2048), (4000, 4000, 4000), (64, 64, 64))
+    (64, 256, 4032)
+    >>> widened((64, 64, 1024), (512, 1024, 1024), (64, 64, 64))
+    (64, 64, 1024)
+    """
+    found = list(block)
+
+    def count(grid: Sequence[int], per: Sequence[int]) -> int:
+        return math.prod(-(-n // p) for n, p in zip(grid, per, strict=True))
+
+    for axis in reversed(range(len(shape))):
+        whole = -(-shape[axis] // unit[axis]) * unit[axis]
+        while found[axis] < whole and count(shape, found) > _MANY_BLOCKS and count(found, unit) < _MOST_UNITS:
+            found[axis] = min(2 * found[axis], whole)
+    return tuple(found)
 
 
 def _score(block: tuple[int, ...], input_layout: ArrayLayout, output_layout: ArrayLayout) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Blocking, IdSet, check_block_shape
-from bioimage_py.planning.block_shape import choose_block_shape, read_amplification
+from bioimage_py.planning.block_shape import choose_block_shape, read_amplification, widened
 from bioimage_py.planning.byte_size import default_memory_limit, format_bytes
 from bioimage_py.planning.hints import copy_hints
 from bioimage_py.planning.layout import ArrayLayout
@@ -205,14 +205,17 @@ def plan_copy(
     limit = options.memory_limit
     if options.block_shape is None:
         budget = DEFAULT_BLOCK_BUDGET if limit is None else max(1, limit - memory.base())
-        block = choose_block_shape(input_layout, output_layout, memory.block, budget)
+        block = held = choose_block_shape(input_layout, output_layout, memory.block, budget)
+        moves = options.match is not None and options.match.road != "recode"
+        if moves and mask_layout is None:
+            block = widened(held, output_layout.shape, output_layout.write_unit)
     else:
-        block = checked_blocks(options.block_shape, output_layout)
+        block = held = checked_blocks(options.block_shape, output_layout)
     group = _group_shape(block, output_layout)
     blocking = Blocking(output_layout.shape, block)
     ids = _selected(options.block_ids, blocking.n_blocks)
     allowed = default_memory_limit() if limit is None else limit
-    in_hand = block if group == block else output_layout.write_unit
+    in_hand = held if group == block else output_layout.write_unit
     per_block = max(1, memory.block(in_hand))
     in_flight = max(1, min(threads, blocking.n_blocks, (allowed - memory.base()) // per_block))
     peak = memory.base() + in_flight * per_block
