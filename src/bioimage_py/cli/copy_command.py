@@ -58,7 +58,7 @@ def run_copy(args: argparse.Namespace, console: Console) -> int:
         with ProgressLine("copying", console) as progress:
             written = stack.enter_context(_copied(source, output, {**options, **layout}, args, progress))
         seconds = time.perf_counter() - started
-        n_bytes = written.nbytes if progress.last is None else progress.last.bytes_done
+        n_bytes = written.nbytes if progress.bytes_out is None else progress.bytes_out
         console.remark(
             f"copied {shape_text(source.shape)} {_types(source, written)} from {source.name} to {written.name} ({written.format}): "
             f"{format_bytes(n_bytes)} in {duration(seconds)}, {rate(n_bytes, seconds)}"

@@ -50,6 +50,13 @@ class ProgressLine:
         if self._draws:
             self._draw(progress_text(self._verb, progress, self._before))
 
+    @property
+    def bytes_out(self) -> int | None:
+        """Bytes of voxels put into the output; not counted is what went into a temporary store. None before any progress."""
+        if self.last is None:
+            return None
+        return self.last.bytes_done if self.last.account is None else self.last.account.bytes_out
+
     def tell_account(self) -> dict[str, Any] | None:
         """Print what the run did and what it spent its time with, for people; return it for a JSON document."""
         account = None if self.last is None else self.last.account

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -14,8 +13,8 @@ from bioimage_py.kernels.copy_blocks import CopyKernel
 from bioimage_py.kernels.moving import MovingKernel
 from bioimage_py.kernels.moving_roads import kernel_for_road
 from bioimage_py.kernels.tally import Meter, Tally
-from bioimage_py.planning.pyramid_blocks import WRITTEN_BYTES
 from bioimage_py.sources import AnyArray, Source
+from bioimage_py.sources.write_pieces import piece_shape
 from bioimage_py.wrapper.window_reduction import reduce_windows
 
 __all__ = ["PyramidKernel", "mover_for"]
@@ -146,19 +145,9 @@ def mover_for(
 
 def _write(meter: Meter, output: Source, box: Box, values: AnyArray) -> int:
     """Write a box a few whole write units at a time: what is encoded and waits for the disk is held as well."""
-    for piece in Blocking(output.shape, _piece_shape(output, box), roi=box):
+    for piece in Blocking(output.shape, piece_shape(output, box), roi=box):
         meter.write(output, piece, values[piece.relative_to(box.begin).view])
     return box.size * output.dtype.itemsize
-
-
-def _piece_shape(output: Source, box: Box) -> tuple[int, ...]:
-    unit = output.write_unit or (1,) * output.ndim
-    piece = [-(-n // u) * u for n, u in zip(box.shape, unit, strict=True)]
-    for axis, u in enumerate(unit):
-        over = math.prod(piece) * output.dtype.itemsize / WRITTEN_BYTES
-        if over > 1:
-            piece[axis] = max(u, int(piece[axis] / over) // u * u)
-    return tuple(piece)
 
 
 def _reduced(box: Box, step: tuple[int, ...]) -> Box:

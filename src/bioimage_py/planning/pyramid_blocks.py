@@ -15,13 +15,12 @@ from bioimage_py.planning.block_shape import choose_block_shape, read_amplificat
 from bioimage_py.planning.layout import ArrayLayout
 from bioimage_py.planning.memory import MemoryModel
 from bioimage_py.planning.pyramid_levels import PyramidLevel
+from bioimage_py.sources.write_pieces import WRITTEN_BYTES
 
-__all__ = ["WRITTEN_BYTES", "PartLayout", "PyramidPart", "choose_part"]
+__all__ = ["PartLayout", "PyramidPart", "choose_part"]
 
 _PREFERRED_BYTES = 2**26
 """Above this, blocks get too few to share; below, they are larger the more levels they make."""
-WRITTEN_BYTES = 2**24
-"""Voxels that are given to the store at a time, as far as whole write units allow."""
 _TILE_BYTES = 2**24
 """Voxels in memory at a time: pieces about as large as the blocks of a copy."""
 _REDUCING_BYTES = 2**24
