@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
@@ -225,6 +226,81 @@ def test_labels(tmp_path: Path) -> None:
     assert made[2].metadata.voxel_size == (2, 2, 2)
     with pytest.warns(BioimagePyWarning, match="method='mean' mixes the numbers of labels"):
         bp.pyramid(image.astype("uint32"), tmp_path / "b.ome.zarr", method="mean")
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_levels_are_added_to_an_image_that_is_there(tmp_path: Path, zarr_format: int) -> None:
+    image = textured(SHAPE, "uint16")
+    out, new = tmp_path / "a.ome.zarr", tmp_path / "b" / "a.ome.zarr"
+    how = {"chunks": CHUNKS, "voxel_size": (1, 0.5, 0.5), "zarr_format": zarr_format}
+    bp.copy(image, out, **how)
+    before = files(out)
+    about = out / ("zarr.json" if zarr_format == 3 else ".zattrs")
+    stored = json.loads(about.read_text())
+    (stored["attributes"] if zarr_format == 3 else stored)["sample"] = "leaf"
+    about.write_text(json.dumps(stored))
+    made = bp.pyramid(out, levels=4, job_type="subprocess", job_config=RunnerConfig(tmp_root=tmp_path))
+    assert {name: data for name, data in files(out).items() if name in before} == before
+    whole = bp.pyramid(image, new, levels=4, **how)
+    assert files(out) == files(new)
+    assert [level.metadata.voxel_size for level in made] == [level.metadata.voxel_size for level in whole]
+    again = [bp.open_source(out, str(n)).metadata for n in range(4)]
+    assert [level.origin for level in again] == [level.metadata.origin for level in whole]
+    assert all(level.attributes["sample"] == "leaf" for level in again)
+    with pytest.raises(OutputExistsError, match="has 3 smaller levels already: give overwrite=True"):
+        bp.pyramid(out)
+    assert len(bp.pyramid(out, overwrite=True, levels=2, method="stride")) == 2
+    assert not (out / "2").exists()
+    assert bp.open_source(out, "1").metadata.origin is None
+    np.testing.assert_array_equal(bp.open_source(out, "1")[...], image[:, ::2, ::2])
+
+
+def test_levels_are_named_as_the_first_one_is(tmp_path: Path) -> None:
+    import zarr
+
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    array = group.create_array("s0", shape=(20, 20), dtype="uint8", chunks=(8, 8))
+    array[...] = textured((20, 20), "uint8")
+    placed = [{"type": "scale", "scale": [2.0, 2.0]}, {"type": "translation", "translation": [5.0, 0.0]}]
+    image = {
+        "axes": [{"name": "y", "type": "space"}, {"name": "x", "type": "space"}],
+        "datasets": [{"path": "s0", "coordinateTransformations": placed}],
+        "coordinateTransformations": [{"type": "scale", "scale": [10.0, 10.0]}],
+    }
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [image]}
+    made = bp.pyramid(tmp_path / "a.zarr")
+    assert [level.key for level in made] == ["s0", "s1", "s2"]
+    assert made[1].metadata.voxel_size == (40, 40)
+    assert made[1].metadata.origin == (60, 10)
+    check_levels(made, array[...], [(2, 2)] * 2, "mean")
+    with pytest.raises(InvalidArgumentError, match="is level 1 of its image"):
+        bp.pyramid(tmp_path / "a.zarr" / "s1")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({}, "is no full-size level of an OME-Zarr image"), ({"chunks": (4, 4, 4)}, "for a new output only")],
+)
+def test_only_an_ome_zarr_grows(stored: Path, options: Any, message: str) -> None:
+    before = files(stored.parent)
+    with pytest.raises(InvalidArgumentError, match=message):
+        bp.pyramid(stored, **options)
+    with pytest.raises(InvalidArgumentError, match="is no full-size level"):
+        bp.pyramid(np.zeros((4, 4)))
+    assert files(stored.parent) == before
+
+
+def test_nothing_stays_of_levels_that_could_not_be_begun(tmp_path: Path) -> None:
+    out = tmp_path / "a.ome.zarr"
+    bp.copy(textured(SHAPE, "uint16"), out, chunks=CHUNKS)
+    before = files(tmp_path)
+    with pytest.raises(InvalidArgumentError, match="tmp_root"):
+        bp.pyramid(
+            out,
+            job_type="subprocess",
+            job_config=RunnerConfig(tmp_root=tmp_path / "a.ome.zarr" / "zarr.json"),
+        )
+    assert files(tmp_path) == before
 
 
 class Failing:

@@ -64,7 +64,8 @@ def pyramid(
     input
         An array, a handle, a path or URL, or any `Source`, wrappers included.
     output
-        Path of the new image, `"out.ome.zarr"`, or `"out.ome.zarr/labels/cells"` for a label image in one.
+        Path of the new image, `"out.ome.zarr"`, or `"out.ome.zarr/labels/cells"` for a label image in one. Omitted: the input is an
+        OME-Zarr image, and levels are added to it; its full-size one stays as it is.
     levels
         How many levels, the full-size one included. Default: until the volume fits one chunk.
     scale_factors
@@ -80,8 +81,10 @@ def pyramid(
         Extent of a processing block in voxels of the input; whole chunks, or shards, of the output. Default: planned.
     job_type, job_config, num_workers, resume_from
         As for `copy`.
-    casting, memory_limit, verify_encoded, overwrite
+    casting, memory_limit, verify_encoded
         As for `copy`.
+    overwrite
+        Whether an image that is there already is replaced; without an output, whether its smaller levels are.
     dtype, chunks, shards, codec, zarr_format
         How the levels look, see `create_output`. `zarr_format=2` makes an OME-Zarr 0.4, 3 a 0.5.
     axes, voxel_size, units
@@ -99,7 +102,7 @@ def pyramid(
     InvalidArgumentError
         If the arguments do not fit together, or there is no such pyramid; nothing has been written then.
     OutputExistsError
-        If the image is there and `overwrite` is False.
+        If the image, or without an output a smaller level of it, is there and `overwrite` is False.
     RunnerError
         If blocks failed; `failed_block_ids` lists them, and those that waited for them.
 

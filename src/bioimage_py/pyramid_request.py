@@ -21,7 +21,7 @@ from bioimage_py.planning import (
     parse_bytes,
     plan_pyramid,
 )
-from bioimage_py.pyramid_target import NewPyramid, PyramidTarget
+from bioimage_py.pyramid_target import AddedLevels, NewPyramid, PyramidTarget
 from bioimage_py.runner import Runner, check_num_workers, get_runner
 from bioimage_py.sources import Source
 from bioimage_py.wrapper.image_kind import KINDS, chosen_method, warn_if_labels_are_mixed
@@ -100,8 +100,13 @@ class PyramidRequest:
             if how["memory_limit"] is None
             else parse_bytes(how["memory_limit"])
         )
-        source, _ = find_input(input, None, output, said)
-        target = NewPyramid(output, source, new_array)
+        target: PyramidTarget
+        if output is None:
+            target = added = AddedLevels(input, {**new_array, **said})
+            source = added.source
+        else:
+            source, _ = find_input(input, None, output, said)
+            target = NewPyramid(output, source, new_array)
         target.check(source, None if runner.in_process else runner.job_type)
         _check_casting(source, target.layout, how["casting"], quiet=quiet)
         method = _method(source, target, shape_of_it["method"], shape_of_it["kind"], quiet=quiet)
@@ -144,7 +149,7 @@ class PyramidRequest:
         stride = self.method == "stride"
         return [
             Level(
-                str(level.number),
+                self.target.path_of(level.number),
                 tuple(map(float, level.factors)),
                 (0.0,) * len(level.factors) if stride else None,
             )

@@ -8,12 +8,13 @@ from typing import Any, Protocol
 
 from bioimage_py.copy_target import NewPathTarget, find_target
 from bioimage_py.errors import InvalidArgumentError
-from bioimage_py.metadata.ome_ngff import Level
+from bioimage_py.metadata.ome_ngff import Level, axes_for_ngff
 from bioimage_py.planning import ArrayLayout
-from bioimage_py.sources import Codec, Source
+from bioimage_py.sources import Codec, Source, as_source
 from bioimage_py.sources.encoding import ChunkEncoding, UnknownEncoding
+from bioimage_py.sources.ome_zarr_adding import GrowingImage
 
-__all__ = ["NewPyramid", "PyramidTarget"]
+__all__ = ["AddedLevels", "NewPyramid", "PyramidTarget"]
 
 
 class PyramidTarget(Protocol):
@@ -42,6 +43,10 @@ class PyramidTarget(Protocol):
     @property
     def is_labels(self) -> bool:
         """Whether it is a label image."""
+        ...
+
+    def path_of(self, number: int) -> str:
+        """Return the path of a level in the image."""
         ...
 
     def check(self, source: Source, job_type: str | None) -> None:
@@ -100,6 +105,10 @@ class NewPyramid:
         """Return how the full-size level will encode its chunks."""
         return self._target.encoding()
 
+    def path_of(self, number: int) -> str:
+        """Return the number."""
+        return str(number)
+
     def check(self, source: Source, job_type: str | None) -> None:
         """Refuse a path that is the input, or around it, or in it."""
         self._target.check_apart(source)
@@ -114,3 +123,56 @@ class NewPyramid:
     def discard(self) -> None:
         """Remove the image, if it holds metadata only."""
         self._target.discard()
+
+
+class AddedLevels:
+    """An OME-Zarr image that is there, and gets smaller levels; its full-size one stays as it is.
+
+    Parameters
+    ----------
+    input
+        The image, or its full-size level.
+    for_new
+        What the user says that only a new output can have.
+    """
+
+    in_place = True
+
+    def __init__(self, input: Any, for_new: Mapping[str, Any]) -> None:
+        given = [name for name, value in for_new.items() if value is not None and name != "zarr_format"]
+        if given:
+            raise InvalidArgumentError(
+                f"{', '.join(given)} can be given for a new output only: without an output levels are added to the image that is "
+                "there, and are stored as its full-size level"
+            )
+        self.source = as_source(input)
+        self._image = GrowingImage.around(self.source)
+        self._added: list[Level] = []
+        self.layout = ArrayLayout.of(self.source)
+        metadata = self.source.metadata
+        self.axes = axes_for_ngff(metadata.axes, self.source.ndim, self.source.name)
+        self.voxel_size = metadata.voxel_size
+        attributes = metadata.attributes
+        self.is_labels = "image-label" in attributes or "labels" in (self._image.key or "").split("/")
+
+    def path_of(self, number: int) -> str:
+        """Return the path of a level, named as the full-size one is."""
+        return self._image.path_of(number)
+
+    def check(self, source: Source, job_type: str | None) -> None:
+        """Accept every Zarr: its levels are written beside the one that is read."""
+        if job_type is not None:
+            source.to_spec()
+
+    def open(self, coarser: Sequence[Level], *, overwrite: bool, resume: bool) -> list[Source]:
+        """Add the levels to the image, or open them, and return them after the full-size one."""
+        if resume:
+            return [self.source, *self._image.opened(coarser)]
+        made = self._image.add(coarser, overwrite=overwrite)
+        self._added = list(coarser)
+        return [self.source, *made]
+
+    def discard(self) -> None:
+        """Take the levels out again: nothing has been written into them."""
+        if self._added:
+            self._image.remove(self._added)

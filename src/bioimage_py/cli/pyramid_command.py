@@ -42,7 +42,7 @@ def run_pyramid(args: argparse.Namespace, console: Console) -> int:
         n_bytes = sum(level.nbytes for level in made) if progress.last is None else progress.last.bytes_done
         console.remark(
             f"made {len(made)} level{'' if len(made) == 1 else 's'} of {shape_text(source.shape)} {made[0].dtype.name} from "
-            f"{source.name} in {args.output} ({made[0].format}), the smallest of {shape_text(made[-1].shape)}: "
+            f"{source.name} in {args.output or args.input} ({made[0].format}), the smallest of {shape_text(made[-1].shape)}: "
             f"{format_bytes(n_bytes)} in {duration(seconds)}, {rate(n_bytes, seconds)}"
         )
         console.document(
@@ -70,7 +70,9 @@ def run_pyramid_plan(args: argparse.Namespace, console: Console) -> int:
     return OK
 
 
-def _output(args: argparse.Namespace) -> str:
+def _output(args: argparse.Namespace) -> str | None:
+    if args.output is None:
+        return None
     return keyed_path(args.output, getattr(args, "output_key", None))
 
 
@@ -89,7 +91,9 @@ def _options(args: argparse.Namespace, source: Source) -> dict[str, Any]:
     return options
 
 
-def _made(source: Source, output: str, options: dict[str, Any], progress: ProgressLine) -> list[Source]:
+def _made(
+    source: Source, output: str | None, options: dict[str, Any], progress: ProgressLine
+) -> list[Source]:
     from bioimage_py.pyramid import pyramid
 
     try:

@@ -19,7 +19,12 @@ _LEVELS = ("levels", "scale_factors", "method", "kind")
 def add_pyramid_options(parser: argparse.ArgumentParser) -> None:
     """Add input, output, and all options but those of where it runs."""
     parser.add_argument("input", metavar="INPUT", help="the image to read")
-    parser.add_argument("output", metavar="OUTPUT", help="where to write, such as image.ome.zarr")
+    parser.add_argument(
+        "output",
+        nargs="?",
+        metavar="OUTPUT",
+        help="where to write, such as image.ome.zarr (default: add levels to INPUT, an OME-Zarr)",
+    )
     which = parser.add_argument_group("which array").add_mutually_exclusive_group()
     add_key(which, "--key", "key", "the array inside the input container")
     which.add_argument(

@@ -138,11 +138,13 @@ If some blocks fail, or you press Ctrl-C, the message holds the command that cop
         """\
 Write INPUT as an OME-Zarr image (OUTPUT ends in .ome.zarr) with all its levels, reading INPUT once. Each
 level is half as large as the one before, along the axes whose voxels are shortest, until the volume
-fits one chunk. Viewers then show the level that fits their window.""",
+fits one chunk. Viewers then show the level that fits their window. Without OUTPUT the levels are added to
+INPUT, an OME-Zarr; its full-size level stays as it is.""",
         """\
 examples:
   bioimage-py pyramid stack.tif image.ome.zarr
   bioimage-py pyramid stack.tif image.ome.zarr --dry-run
+  bioimage-py pyramid image.ome.zarr
   bioimage-py pyramid labels.h5:/labels image.ome.zarr/labels/cells --method mode
   bioimage-py pyramid big.zarr new.ome.zarr --scale-factors 1x2x2,2x2x2 --job-type slurm --workers 50""",
         (SIZES, PATHS),
