@@ -13,7 +13,8 @@ import numpy.typing as npt
 from bioimage_py.copy_request import check_progress
 from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
 from bioimage_py.geometry import IdSet
-from bioimage_py.kernels import Casting, PyramidKernel, mover_for
+from bioimage_py.kernels import Casting
+from bioimage_py.kernels.pyramid_blocks import PyramidKernel, mover_for
 from bioimage_py.planning import PyramidPlan
 from bioimage_py.pyramid_request import PyramidRequest
 from bioimage_py.runner import Journal, Progress, Resources, RunnerConfig, raise_failures

@@ -6,7 +6,6 @@ from bioimage_py.kernels.copy_blocks import CopyKernel
 from bioimage_py.kernels.moving import MoveCounts, MovingKernel
 from bioimage_py.kernels.moving_origin import encoding_to_move, moving_origin
 from bioimage_py.kernels.moving_roads import kernel_for_road
-from bioimage_py.kernels.pyramid_blocks import PyramidKernel, mover_for
 
 __all__ = [
     "Casting",
@@ -15,12 +14,10 @@ __all__ = [
     "Difference",
     "MoveCounts",
     "MovingKernel",
-    "PyramidKernel",
     "can_hold",
     "cast",
     "check_casting",
     "encoding_to_move",
     "kernel_for_road",
-    "mover_for",
     "moving_origin",
 ]
