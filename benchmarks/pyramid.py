@@ -23,7 +23,7 @@ import numpy as np
 from data import prepare, volume
 from run import CACHE, HERE, machine, peer_python
 
-RIVALS = ("ngff-zarr==0.39.0", "ome-zarr==0.18.0")
+RIVALS = ("ngff-zarr==0.50.0", "ome-zarr==0.18.0")
 
 TIMED = """
 import os, sys, time, warnings
