@@ -102,8 +102,13 @@ def _folded(block: AnyArray, window: Sequence[int], combine: np.ufunc, dtype: np
     for axis, size in enumerate(window):
         if size > 1 and block.shape[axis] > 1:
             step = (slice(None),) * axis
-            total = block[(*step, slice(0, None, size))].astype(dtype)
-            for k in range(1, min(size, block.shape[axis])):
+            first, last = block[(*step, slice(0, None, size))], min(size, block.shape[axis])
+            if block.shape[axis] % size == 0:
+                # Widened and added in one go.
+                total, rest = combine(first, block[(*step, slice(1, None, size))], dtype=dtype), range(2, last)
+            else:
+                total, rest = first.astype(dtype), range(1, last)
+            for k in rest:
                 plane = block[(*step, slice(k, None, size))]
                 held = total[(*step, slice(0, plane.shape[axis]))]
                 combine(held, plane, out=held)
@@ -125,6 +130,10 @@ def _mean(block: AnyArray, window: tuple[int, ...]) -> AnyArray:
     bits = 8 * dtype.itemsize + (count - 1).bit_length()
     wide = np.dtype(f"{dtype.kind}{2 if bits <= 16 else 4 if bits <= 32 else 8}")
     total = _folded(block, window, np.add, wide)
+    if count == 1:
+        return total.astype(dtype)
+    if count & (count - 1) == 0:
+        return _shifted_half_to_even(total, count.bit_length() - 1).astype(dtype)
     quotient = total // count
     return _half_to_even(quotient, total - quotient * count, count).astype(dtype)
 
@@ -139,6 +148,16 @@ def _mean_of_64_bit(block: AnyArray, window: tuple[int, ...]) -> AnyArray:
     upper, rest = np.divmod(high, count)
     lower, rest = np.divmod((rest << 32) + low, count)
     return _half_to_even((upper << 32) + lower, rest, count)
+
+
+def _shifted_half_to_even(total: AnyArray, bits: int) -> AnyArray:
+    """Divide by a power of two: half of it is added before its bits are dropped, and one less where the quotient is even."""
+    odd = total >> bits
+    odd &= 1
+    total += odd
+    total += (1 << bits >> 1) - 1
+    total >>= bits
+    return total
 
 
 def _half_to_even(quotient: AnyArray, rest: AnyArray, count: int) -> AnyArray:
