@@ -47,6 +47,7 @@ bench: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/backends.py
+	$(BIN)/python benchmarks/pyramid.py
 
 # Half an hour on a quiet machine: every road beside its references, and time against size.
 roads: $(VENV)/.installed-test

@@ -76,7 +76,7 @@ def images(draw: st.DrawFn) -> tuple[np.ndarray, list[tuple[int, ...]], tuple[in
     return image, steps, chunks, block
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @pytest.mark.parametrize("method", REFERENCES)
 @given(images(), st.sampled_from((2, 3)))
 def test_every_level_is_what_plain_python_makes_of_the_one_before(
@@ -96,6 +96,15 @@ def test_every_level_is_what_plain_python_makes_of_the_one_before(
     bp.pyramid(image, folder / "b" / "a.ome.zarr", block_shape=block, num_workers=2, **how)
     assert files(folder / "a.ome.zarr") == files(folder / "b" / "a.ome.zarr")
     shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("block", [None, (1, 3, 8, 16, 16)])
+def test_five_axes(tmp_path: Path, block: Any) -> None:
+    image = textured((2, 3, 9, 20, 17), "uint16")
+    made = bp.pyramid(
+        image, tmp_path / "a.ome.zarr", chunks=(1, 1, 4, 8, 8), block_shape=block, num_workers=2
+    )
+    check_levels(made, image, [(1, 1, 2, 2, 2)] * 2, "mean")
 
 
 def test_floats_do_not_depend_on_blocks_either(tmp_path: Path) -> None:

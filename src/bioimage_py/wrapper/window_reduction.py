@@ -105,7 +105,10 @@ def _folded(block: AnyArray, window: Sequence[int], combine: np.ufunc, dtype: np
             first, last = block[(*step, slice(0, None, size))], min(size, block.shape[axis])
             if block.shape[axis] % size == 0:
                 # Widened and added in one go.
-                total, rest = combine(first, block[(*step, slice(1, None, size))], dtype=dtype), range(2, last)
+                total, rest = (
+                    combine(first, block[(*step, slice(1, None, size))], dtype=dtype),
+                    range(2, last),
+                )
             else:
                 total, rest = first.astype(dtype), range(1, last)
             for k in rest:
