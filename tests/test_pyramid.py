@@ -286,6 +286,23 @@ def test_levels_are_named_as_the_first_one_is(tmp_path: Path) -> None:
         bp.pyramid(tmp_path / "a.zarr" / "s1")
 
 
+def test_what_a_crash_left_is_replaced_and_another_image_is_not(tmp_path: Path) -> None:
+    out = tmp_path / "a.ome.zarr"
+    bp.copy(textured(SHAPE, "uint16"), out, chunks=CHUNKS)
+    create_output(tmp_path / "a.ome.zarr" / "1", shape=(3, 3), dtype="uint8")
+    with pytest.raises(OutputExistsError):
+        bp.pyramid(out)
+    assert len(bp.pyramid(out, overwrite=True)) == 4
+    about = json.loads((out / "zarr.json").read_text())
+    images = about["attributes"]["ome"]["multiscales"]
+    images.append({**images[0], "datasets": images[0]["datasets"][1:2]})
+    (out / "zarr.json").write_text(json.dumps(about))
+    before = files(tmp_path)
+    with pytest.raises(InvalidArgumentError, match="has 2 images, and 1 would be part of two of them"):
+        bp.pyramid(out, overwrite=True)
+    assert files(tmp_path) == before
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [({}, "is no full-size level of an OME-Zarr image"), ({"chunks": (4, 4, 4)}, "for a new output only")],

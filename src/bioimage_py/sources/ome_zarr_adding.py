@@ -118,6 +118,7 @@ class GrowingImage:
             raise OutputExistsError(
                 f"{self._group.path} has levels that cannot be removed from here ({', '.join(self.others)}): remove them first"
             )
+        self._check_alone([level.path for level in levels])
         node = read_node(self._group.child(self.full))
         assert node is not None
         assert node.array is not None
@@ -137,10 +138,11 @@ class GrowingImage:
         rules = StoreRules("Zarr", read_node, zarr.OWN_ENTRY, group_files(zarr_format))
         with ExitStack() as rooms:
             for path, described, own in making:
-                room = rooms.enter_context(room_for_array(self.root, self._key_of(path), False, rules))
+                # A crash can leave arrays that the image does not name yet.
+                room = rooms.enter_context(room_for_array(self.root, self._key_of(path), overwrite, rules))
                 if zarr_format == 3 and own:
                     described["metadata"]["attributes"] = own
-                make_array(described, room, overwrite=False)
+                make_array(described, room, overwrite=overwrite)
                 if zarr_format == 2 and own:
                     room.write_json(".zattrs", own)
         self._write(levels)
@@ -153,6 +155,16 @@ class GrowingImage:
             folder = self._group.child(level.path)
             if folder.is_local:
                 shutil.rmtree(folder.path)
+
+    def _check_alone(self, new: Sequence[str]) -> None:
+        """Refuse to write or remove what another image of the group is made of."""
+        images = self._images(self.attributes)
+        shared = {path for n, image in enumerate(images) if n != self.number for path in _paths(image)}
+        clash = sorted(shared & {*new, *self.others})
+        if clash:
+            raise InvalidArgumentError(
+                f"{self._group.path} has {len(images)} images, and {', '.join(clash)} would be part of two of them: give an output"
+            )
 
     @property
     def _group(self) -> StoreFolder:
