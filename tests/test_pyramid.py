@@ -292,6 +292,8 @@ def test_what_a_crash_left_is_replaced_and_another_image_is_not(tmp_path: Path) 
     create_output(tmp_path / "a.ome.zarr" / "1", shape=(3, 3), dtype="uint8")
     with pytest.raises(OutputExistsError):
         bp.pyramid(out)
+    with pytest.raises(InvalidArgumentError, match="overwrite must be True or False, got 'no'"):
+        bp.pyramid(out, overwrite="no")
     assert len(bp.pyramid(out, overwrite=True)) == 4
     about = json.loads((out / "zarr.json").read_text())
     images = about["attributes"]["ome"]["multiscales"]

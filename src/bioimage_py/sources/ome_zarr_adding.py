@@ -16,6 +16,7 @@ from bioimage_py.metadata.ome_ngff_reading import ome_of
 from bioimage_py.sources import zarr
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import FileSource, Source
+from bioimage_py.sources.creating import checked_overwrite
 from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder
 from bioimage_py.sources.ome_zarr import group_attributes
 from bioimage_py.sources.ome_zarr_writing import NewLevel, described_level, level_spec, write_attributes
@@ -109,6 +110,7 @@ class GrowingImage:
         OutputExistsError
             If levels are there and `overwrite` is False, or something is in the place of a new one.
         """
+        overwrite = checked_overwrite(overwrite)
         if self.others and not overwrite:
             raise OutputExistsError(
                 f"{self._group.path} has {len(self.others)} smaller levels already: give overwrite=True to make them anew; the "
