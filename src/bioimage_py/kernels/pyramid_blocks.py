@@ -99,8 +99,8 @@ class PyramidKernel:
             made[_reduced(tile, step).relative_to(place.begin).view] = reduce_windows(
                 values, step, self.method
             )
-        # One block of voxels less in memory while the coarser levels are written.
-        del values
+            # Else it would be held while the next one is read.
+            del values
         n_bytes += _write(self.meter, output, place, made)
         for output, step in coarser:
             place, made = _reduced(place, step), np.ascontiguousarray(reduce_windows(made, step, self.method))
