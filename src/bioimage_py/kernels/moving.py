@@ -25,11 +25,11 @@ from bioimage_py.sources.encoded_chunks import (
 )
 from bioimage_py.sources.encoding import ChunkEncoding, UnknownEncoding, encoding_of
 from bioimage_py.sources.encoding_match import compare_encodings
-from bioimage_py.sources.stored_bytes import MOST_READ, StoredBytes
+from bioimage_py.sources.stored_bytes import MOST_READ, Piece
 
 __all__ = ["MoveCounts", "MoveOptions", "MovingKernel", "Pieces", "slabs"]
 
-Pieces = tuple[bytes | StoredBytes, ...]
+Pieces = tuple[Piece, ...]
 _MOST_CELLS = 4096
 # A server takes its time for each chunk, so that many are asked for at once, as long as they take little memory.
 _MOST_AT_ONCE = 16

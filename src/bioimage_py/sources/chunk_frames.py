@@ -12,7 +12,7 @@ from bioimage_py.errors import StorageError
 from bioimage_py.sources.encoding import ChunkEncoding
 from bioimage_py.sources.encoding_match import EncodingMatch
 from bioimage_py.sources.payload_check import PayloadCheck, crc32c_bytes, inflated
-from bioimage_py.sources.stored_bytes import StoredBytes
+from bioimage_py.sources.stored_bytes import Piece, StoredBytes
 
 __all__ = ["ChunkFrames", "n5_header", "read_n5_header"]
 
@@ -42,7 +42,7 @@ class ChunkFrames:
         self._header = n5_header(output.chunks) if "n5" in match.wrap else b""
         self._keeps_header = input.wrapping == output.wrapping == "n5"
 
-    def moved(self, stored: StoredBytes) -> tuple[tuple[bytes | StoredBytes, ...] | None, bool]:
+    def moved(self, stored: StoredBytes) -> tuple[tuple[Piece, ...] | None, bool]:
         """Return what the other array stores for a chunk, and whether the chunk was found to be whole.
 
         Returns
@@ -76,7 +76,7 @@ class ChunkFrames:
         if data is None:
             return None, False
         stored.check_unchanged()
-        return (self._header, data), whole or self._swaps_deflate
+        return (self._header, *data), whole or self._swaps_deflate
 
     def _without_header(self, stored: StoredBytes) -> tuple[StoredBytes, int] | None:
         extents = read_n5_header(stored)
@@ -85,8 +85,9 @@ class ChunkFrames:
         size = self._input.itemsize * math.prod(extents)
         return stored.part(4 + 4 * len(extents), stored.length), size
 
-    def _rewrapped(self, body: StoredBytes) -> bytes | None:
-        data, decoded = body.read(), b""
+    def _rewrapped(self, body: StoredBytes) -> list[bytes | memoryview] | None:
+        """Return the pieces of a chunk with other headers and checksums; what is between them is not copied."""
+        data, decoded = memoryview(body.read()), b""
         for step in self._steps:
             if step in ("crc32c", "fletcher32"):
                 data = data[:-4]
@@ -95,14 +96,16 @@ class ChunkFrames:
             if found is None:
                 return None
             data, decoded = found
+        pieces: list[bytes | memoryview] = [data]
         for step in self._wraps:
             if step == "crc32c":
-                data += crc32c_bytes(data)
+                pieces.append(crc32c_bytes(b"".join(pieces)))
             elif step == "gzip":
-                data = _GZIP_HEADER + data + struct.pack("<II", _codecs.deflate_crc32(decoded), len(decoded))
+                tail = struct.pack("<II", _codecs.deflate_crc32(decoded), len(decoded))
+                pieces = [_GZIP_HEADER, *pieces, tail]
             else:
-                data = _ZLIB_HEADER + data + struct.pack(">I", _codecs.deflate_adler32(decoded))
-        return data
+                pieces = [_ZLIB_HEADER, *pieces, struct.pack(">I", _codecs.deflate_adler32(decoded))]
+        return pieces
 
 
 def n5_header(extents: tuple[int, ...]) -> bytes:
@@ -130,7 +133,7 @@ def read_n5_header(stored: StoredBytes) -> tuple[int, ...] | None:
     return tuple(struct.unpack(f">{ndim}I", extents))[::-1]
 
 
-def _raw_deflate(data: bytes, kind: str, decoded_bytes: int) -> tuple[bytes, bytes] | None:
+def _raw_deflate(data: memoryview, kind: str, decoded_bytes: int) -> tuple[memoryview, bytes] | None:
     """Return the deflate stream in a gzip or zlib stream, and what it decodes to; None if it is of several streams."""
     if kind == "gzip":
         begin = _end_of_gzip_header(data)
@@ -138,19 +141,21 @@ def _raw_deflate(data: bytes, kind: str, decoded_bytes: int) -> tuple[bytes, byt
         if told != decoded_bytes & 0xFFFFFFFF:
             return None
         decoded = inflated(data, "gzip", decoded_bytes)
-        if data[-8:-4] != struct.pack("<I", _codecs.deflate_crc32(decoded)):
+        if data[-8:-4].tobytes() != struct.pack("<I", _codecs.deflate_crc32(decoded)):
             return None
         return data[begin:-8], decoded
     decoded = inflated(data, "zlib", decoded_bytes)
-    if data[-4:] != struct.pack(">I", _codecs.deflate_adler32(decoded)):
+    if data[-4:].tobytes() != struct.pack(">I", _codecs.deflate_adler32(decoded)):
         raise StorageError("bytes follow the end of its zlib stream")
     return data[2:-4], decoded
 
 
-def _end_of_gzip_header(data: bytes) -> int:
-    if data[:3] != b"\x1f\x8b\x08" or len(data) < 18:
+def _end_of_gzip_header(stream: memoryview) -> int:
+    if stream[:3].tobytes() != b"\x1f\x8b\x08" or len(stream) < 18:
         raise StorageError("it is no gzip stream")
-    flags, at = data[3], 10
+    flags, at = stream[3], 10
+    # Few streams have a name or a comment, which has to be looked for.
+    data = bytes(stream) if flags & 24 else stream[:18].tobytes()
     if flags & 4:
         at += 2 + int(struct.unpack_from("<H", data, at)[0])
     for flag in (8, 16):  # a name and a comment end with a zero byte

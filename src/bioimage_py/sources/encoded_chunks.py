@@ -15,7 +15,7 @@ from bioimage_py.sources.encoding import ChunkEncoding, StoredChunks, UnknownEnc
 from bioimage_py.sources.file_bytes import FileBytes, file_error
 from bioimage_py.sources.new_files import FileFolder
 from bioimage_py.sources.object_folder import ObjectFolder
-from bioimage_py.sources.stored_bytes import StoredBytes
+from bioimage_py.sources.stored_bytes import Piece, StoredBytes
 
 __all__ = [
     "ChunkFiles",
@@ -169,7 +169,7 @@ class EncodedWriter:
         """Whether each file takes a request."""
         return isinstance(self.files, ObjectFolder)
 
-    def write(self, position: tuple[int, ...], *pieces: bytes | StoredBytes) -> int:
+    def write(self, position: tuple[int, ...], *pieces: Piece) -> int:
         """Store a chunk that is made of pieces; return its bytes.
 
         Raises

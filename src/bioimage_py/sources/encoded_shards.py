@@ -19,7 +19,7 @@ from bioimage_py.sources.encoded_chunks import ChunkFiles, ChunkObjects, Encoded
 from bioimage_py.sources.encoding import ChunkEncoding, ShardIndexEncoding
 from bioimage_py.sources.new_files import NewFile
 from bioimage_py.sources.object_folder import NewObject
-from bioimage_py.sources.stored_bytes import StoredBytes
+from bioimage_py.sources.stored_bytes import Piece, StoredBytes
 
 __all__ = ["NewShard", "Shard", "ShardedChunks", "ShardedObjects", "number_in", "read_shard"]
 
@@ -102,7 +102,7 @@ class NewShard:
         if index.location == "start":
             file.append(bytes(16 * n_chunks + 4 * index.checksum))
 
-    def append(self, number: int, pieces: Iterable[bytes | StoredBytes]) -> None:
+    def append(self, number: int, pieces: Iterable[Piece]) -> None:
         """Store a chunk, made of pieces, under its number in the shard."""
         begin = self._file.size
         for piece in pieces:

@@ -14,7 +14,7 @@ from bioimage_py.errors import ReadOnlyError, StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.sources.chunk_keys import ChunkKeys
 from bioimage_py.sources.file_bytes import file_error
-from bioimage_py.sources.stored_bytes import MOST_READ, SMALL, StoredBytes
+from bioimage_py.sources.stored_bytes import MOST_READ, SMALL, Piece, StoredBytes
 
 __all__ = ["FileFolder", "NewFile"]
 
@@ -67,7 +67,7 @@ class FileFolder:
         number = next(self._numbers)
         return f"{path}.{self._token}{os.getpid() & 0xFFFFFFFF:08x}{number & 0xFFFFFFFF:08x}.partial"
 
-    def write(self, key: str, *pieces: bytes | StoredBytes) -> int:
+    def write(self, key: str, *pieces: Piece) -> int:
         """Write a file that holds pieces one after the other; return how many bytes that were."""
         if len(pieces) == 1 and isinstance(pieces[0], StoredBytes) and pieces[0].in_memory:
             data = pieces[0].read()
@@ -128,7 +128,7 @@ class NewFile:
     def __init__(self, folder: str, path: str, partial: str) -> None:
         self._folder, self._path, self._partial = folder, path, partial
         self._number = -1
-        self._waiting: list[bytes] = []
+        self._waiting: list[bytes | memoryview] = []
         self._n_waiting = 0
         self._abandoned = False
         self.size = 0
@@ -164,7 +164,7 @@ class NewFile:
         if not whole:
             _drop(self._partial)
 
-    def append(self, piece: bytes | StoredBytes) -> None:
+    def append(self, piece: Piece) -> None:
         """Write bytes behind what is there; bytes of a file are copied by the system where it can.
 
         Raises

@@ -13,7 +13,7 @@ from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.sources.chunk_keys import ChunkKeys
 from bioimage_py.sources.store_errors import storage_error
-from bioimage_py.sources.stored_bytes import StoredBytes
+from bioimage_py.sources.stored_bytes import Piece, StoredBytes
 
 __all__ = ["NewObject", "ObjectFolder", "StoredObject"]
 
@@ -77,7 +77,7 @@ class ObjectFolder:
         """Return an object to be written in a `with` block; it is there at the end of the block."""
         return NewObject(self, key)
 
-    def write(self, key: str, *pieces: bytes | StoredBytes) -> int:
+    def write(self, key: str, *pieces: Piece) -> int:
         """Write an object that holds pieces one after the other; return how many bytes that were.
 
         Raises
@@ -157,7 +157,7 @@ class NewObject:
         if kind is None and not self._abandoned:
             self._folder.write(self._key, bytes(self._data))
 
-    def append(self, piece: bytes | StoredBytes) -> None:
+    def append(self, piece: Piece) -> None:
         """Put bytes behind what is there; raises StorageError if a file that they are in ends before, or was written."""
         self._data += _bytes_of(piece)
         self.size = len(self._data)
@@ -171,7 +171,7 @@ class NewObject:
         self._abandoned = True
 
 
-def _bytes_of(piece: bytes | StoredBytes) -> bytes:
+def _bytes_of(piece: Piece) -> bytes | memoryview:
     if not isinstance(piece, StoredBytes):
         return piece
     data = piece.read()

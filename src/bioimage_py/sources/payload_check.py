@@ -91,7 +91,7 @@ def _without_checksum(name: str, stored: StoredBytes) -> StoredBytes:
     return stored.part(0, -4)
 
 
-def inflated(data: bytes, kind: str, decoded_bytes: int) -> bytes:
+def inflated(data: bytes | memoryview, kind: str, decoded_bytes: int) -> bytes:
     """Return what is in a gzip or zlib stream; raises StorageError if its checksum or length is wrong."""
     decode = _codecs.deflate_decode if kind == "zlib" else _codecs.gzip_decode
     try:

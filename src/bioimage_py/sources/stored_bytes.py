@@ -7,7 +7,7 @@ import os
 from bioimage_py.errors import StorageError
 from bioimage_py.sources.file_bytes import FileBytes, file_error
 
-__all__ = ["MOST_READ", "SMALL", "StoredBytes"]
+__all__ = ["MOST_READ", "SMALL", "Piece", "StoredBytes"]
 
 SMALL = 2**16
 """Up to so many bytes are read at once, because asking the system twice takes longer."""
@@ -111,3 +111,7 @@ class StoredBytes:
         found = os.fstat(file.number)
         if hash((found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)) != file.stamp:
             raise StorageError(f"{file.name} was written while it was read")
+
+
+Piece = bytes | memoryview | StoredBytes
+"""A part of a file that is written: bytes in memory, or in another file."""
