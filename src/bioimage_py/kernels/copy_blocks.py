@@ -12,6 +12,7 @@ import numpy as np
 from bioimage_py.geometry import Blocking, Box
 from bioimage_py.kernels.casting import cast
 from bioimage_py.kernels.cells import boxes_of, cells_any, cells_of, cells_under
+from bioimage_py.kernels.read_buffers import ReadBuffers
 from bioimage_py.kernels.stored_parts import StoredParts
 from bioimage_py.kernels.tally import Meter, Tally
 from bioimage_py.sources import AnyArray, Source
@@ -44,6 +45,7 @@ class CopyKernel:
     casting: str = "unsafe"
     meter: Meter = field(default_factory=Meter, compare=False, repr=False)
     output_is_new: bool = False
+    _buffers: ReadBuffers = field(default_factory=ReadBuffers, compare=False, repr=False)
 
     def counted_by(self, meter: Meter) -> CopyKernel:
         """Return the same kernel with another meter."""
@@ -81,7 +83,7 @@ class CopyKernel:
     def _copy_selected(self, box: Box, selected: AnyArray | None) -> int:
         stored = self._stored_in(box)
         if selected is None and stored is None:
-            return self._write(box, self._cast_input(box))
+            return self._write(box, self._cast_input(box, self._buffers))
         unit, chunks = self._grids(box)
         # In cells of whole chunks of both, no chunk of the input is decoded twice.
         both = tuple(map(math.lcm, unit, chunks))
@@ -217,8 +219,13 @@ class CopyKernel:
         kept = became == mine or (became != became and mine != mine)  # noqa: PLR0124 - NaN is not itself
         return bool(kept) and became.tobytes() == other.tobytes()
 
-    def _cast_input(self, box: Box) -> AnyArray:
-        return cast(self.meter.read_in(self.input, box), self.output.dtype, self.casting, box.begin)
+    def _cast_input(self, box: Box, buffers: ReadBuffers | None = None) -> AnyArray:
+        """Return the voxels of the input in a box; with buffers they are gone when the thread reads the next ones."""
+        buffer = None
+        if buffers is not None and self.input.fills_buffers:
+            buffer = buffers.of(box.shape, self.input.dtype)
+        values = self.meter.read_in(self.input, box, buffer)
+        return cast(values, self.output.dtype, self.casting, box.begin)
 
     def _write(self, box: Box, values: AnyArray) -> int:
         return self.meter.write(self.output, box, values)

@@ -115,17 +115,17 @@ class Meter:
             self._all.append(tally)
             return tally
 
-    def read(self, source: Source, box: Box) -> AnyArray:
+    def read(self, source: Source, box: Box, buffer: AnyArray | None = None) -> AnyArray:
         """Return the voxels of a source in a box; the time that its stores take counts as reading."""
         seconds = READ.seconds
-        values = source.read(box)
+        values = source.read(box) if buffer is None else source.read(box, buffer)
         self.mine.reading += READ.seconds - seconds
         return values
 
-    def read_in(self, source: Source, box: Box) -> AnyArray:
+    def read_in(self, source: Source, box: Box, buffer: AnyArray | None = None) -> AnyArray:
         """Do the same for an input, whose bytes count too: those that are read of stores, also for a wrapper above them."""
         n_bytes = READ.n_bytes
-        values = self.read(source, box)
+        values = self.read(source, box, buffer)
         self.mine.bytes_in += READ.n_bytes - n_bytes
         return values
 

@@ -67,6 +67,8 @@ class Source(ABC):
         What voxels of chunks that were never written read as, or None where the store has no such notion.
     reads_others
         Whether its voxels come from other sources: the time of reading is then counted there.
+    fills_buffers
+        Whether reading makes use of a buffer that it is given.
     """
 
     shape: tuple[int, ...]
@@ -80,6 +82,7 @@ class Source(ABC):
     storage_order: str = "C"
     fill_value: Any = None
     reads_others: bool = False
+    fills_buffers: bool = False
 
     @property
     def ndim(self) -> int:
@@ -111,11 +114,19 @@ class Source(ABC):
         """Axes, voxel size, units and attributes, as far as the source knows them."""
         return ImageMetadata()
 
-    def read(self, box: Box) -> AnyArray:
+    def read(self, box: Box, buffer: AnyArray | None = None) -> AnyArray:
         """Return the voxels in a box.
 
         The array has shape `box.shape` and this source's dtype. It may be a view of memory that the source goes on
         using: treat it as read-only.
+
+        Parameters
+        ----------
+        box
+            The region, inside the array.
+        buffer
+            Memory of that shape and dtype, in C order, to read into where the source `fills_buffers`: memory that was written
+            before takes less time than new one.
         """
         if box.is_empty():
             return np.empty(box.shape, self.dtype)
@@ -123,7 +134,7 @@ class Source(ABC):
             return self._read(box)
         # Set, not added to: a stack counts, not the slices that it reads by the same way.
         seconds, n_bytes, began = READ.seconds, READ.n_bytes, perf_counter()
-        values = self._read(box)
+        values = self._read(box) if buffer is None else self._read_into(box, buffer)
         READ.seconds, READ.n_bytes = seconds + perf_counter() - began, n_bytes + values.nbytes
         return values
 
@@ -146,6 +157,11 @@ class Source(ABC):
 
     @abstractmethod
     def _read(self, box: Box) -> AnyArray: ...
+
+    def _read_into(self, box: Box, buffer: AnyArray) -> AnyArray:
+        """Return the voxels in a box, in the buffer where the source fills it."""
+        del buffer
+        return self._read(box)
 
     def _write(self, box: Box, values: AnyArray) -> None:
         raise ReadOnlyError(f"{self.name} cannot be written: {values.shape} voxels for {box}")

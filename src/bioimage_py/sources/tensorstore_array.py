@@ -98,6 +98,7 @@ class TensorStoreSource(FileSource):
         self.shape = tuple(int(n) for n in view.shape)
         self.dtype = np.dtype(view.dtype.numpy_dtype)
         self._whole = Box.whole(self.shape)
+        self.fills_buffers = self.dtype.kind in "biufc" and self.ndim > 0
         self.chunks, self.shards = _grids(view, self.shape)
         fill = view.fill_value
         self.fill_value = self.dtype.type(0) if fill is None else np.asarray(fill, self.dtype)[()]
@@ -118,6 +119,14 @@ class TensorStoreSource(FileSource):
             return store.read(order="C").result()  # type: ignore[no-any-return]
         except (ValueError, NotImplementedError, OSError) as error:
             raise storage_error(error, f"{self.name}: cannot read the region {_text(box)}") from error
+
+    def _read_into(self, box: Box, buffer: AnyArray) -> AnyArray:
+        store = self._store if box == self._whole else self._store[box.slices]
+        try:
+            ts.array(buffer, copy=False, write=True).write(store.translate_to[(0,) * len(box.shape)]).result()
+        except (ValueError, NotImplementedError, OSError) as error:
+            raise storage_error(error, f"{self.name}: cannot read the region {_text(box)}") from error
+        return buffer
 
     def _write(self, box: Box, values: AnyArray) -> None:
         store = self._store if box == self._whole else self._store[box.slices]

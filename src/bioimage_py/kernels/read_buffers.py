@@ -1,0 +1,31 @@
+"""Memory that a thread reads block after block into."""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import Any
+
+import numpy as np
+
+from bioimage_py.sources import AnyArray
+
+__all__ = ["ReadBuffers"]
+
+
+class ReadBuffers:
+    """A buffer for each thread that asks, as large as its largest block so far.
+
+    The system empties every page of new memory when it is first touched, which takes a part of the time that decoding takes.
+    """
+
+    def __init__(self) -> None:
+        self._own = threading.local()
+
+    def of(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> AnyArray:
+        """Return memory of this shape and dtype, in C order, with whatever is in it; the thread's last one is the same memory."""
+        n_bytes = math.prod(shape) * dtype.itemsize
+        memory: AnyArray | None = getattr(self._own, "memory", None)
+        if memory is None or memory.size < n_bytes:
+            self._own.memory = memory = np.empty(n_bytes, np.uint8)
+        return memory[:n_bytes].view(dtype).reshape(shape)

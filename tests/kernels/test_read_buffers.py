@@ -1,0 +1,68 @@
+"""Memory that is read into again and again: right voxels, one buffer a thread, nothing left of the block before."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bioimage_py as bp
+from bioimage_py.geometry import Box
+from bioimage_py.kernels.read_buffers import ReadBuffers
+
+
+def test_a_thread_gets_the_same_memory_again() -> None:
+    buffers = ReadBuffers()
+    first = buffers.of((4, 6), np.dtype("uint16"))
+    assert (first.shape, first.dtype, first.flags.c_contiguous) == ((4, 6), np.uint16, True)
+    assert np.shares_memory(first, buffers.of((3, 2), np.dtype("float32")))
+    assert not np.shares_memory(first, buffers.of((40, 6), np.dtype("uint16")))
+
+
+def test_threads_do_not_share() -> None:
+    buffers = ReadBuffers()
+    mine = buffers.of((8,), np.dtype("uint8"))
+    others: list[np.ndarray] = []
+    thread = threading.Thread(target=lambda: others.append(buffers.of((8,), np.dtype("uint8"))))
+    thread.start()
+    thread.join()
+    assert not np.shares_memory(mine, others[0])
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint16", ">u4", "float16", "float64", "complex64"])
+@pytest.mark.parametrize("kind", ["zarr", "n5"])
+def test_a_store_fills_the_buffer(tmp_path: Path, dtype: str, kind: str) -> None:
+    if kind == "n5" and dtype in ("bool", "float16", "complex64"):
+        pytest.skip("N5 has no such voxels")
+    values = np.random.default_rng(0).integers(0, 2, (7, 9, 11)).astype(dtype)
+    source = bp.copy(values, tmp_path / f"a.{kind}", chunks=(3, 4, 5))
+    assert source.fills_buffers
+    box = Box((1, 2, 3), (6, 9, 8))
+    buffer = np.ones(box.shape, source.dtype)
+    found = source.read(box, buffer)
+    assert np.shares_memory(found, buffer)
+    np.testing.assert_array_equal(found, values[box.slices])
+
+
+def test_a_source_that_fills_none_reads_as_ever() -> None:
+    values = np.arange(12).reshape(3, 4)
+    source = bp.as_source(values)
+    assert not source.fills_buffers
+    np.testing.assert_array_equal(source.read(Box((0, 1), (2, 3)), np.zeros((2, 2), int)), values[:2, 1:3])
+
+
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_blocks_of_different_shapes_and_missing_chunks(tmp_path: Path, num_workers: int) -> None:
+    values = np.random.default_rng(1).integers(1, 999, (50, 45, 40)).astype("uint16")
+    values[16:32] = 0
+    bp.copy(values, tmp_path / "in.zarr", chunks=(16, 16, 16), codec="zstd")
+    out = bp.copy(
+        tmp_path / "in.zarr",
+        tmp_path / "out.zarr",
+        codec="blosc",
+        block_shape=(16, 32, 16),
+        num_workers=num_workers,
+    )
+    np.testing.assert_array_equal(out[...], values)
