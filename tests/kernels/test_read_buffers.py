@@ -61,6 +61,7 @@ def test_blocks_of_different_shapes_and_missing_chunks(tmp_path: Path, num_worke
     out = bp.copy(
         tmp_path / "in.zarr",
         tmp_path / "out.zarr",
+        chunks=(16, 16, 16),
         codec="blosc",
         block_shape=(16, 32, 16),
         num_workers=num_workers,
