@@ -19,6 +19,8 @@ def test_a_thread_gets_the_same_memory_again() -> None:
     assert (first.shape, first.dtype, first.flags.c_contiguous) == ((4, 6), np.uint16, True)
     assert np.shares_memory(first, buffers.of((3, 2), np.dtype("float32")))
     assert not np.shares_memory(first, buffers.of((40, 6), np.dtype("uint16")))
+    large = [buffers.of((2**26 + 1,), np.dtype("uint8")) for _ in range(2)]
+    assert not np.shares_memory(*large)
 
 
 def test_threads_do_not_share() -> None:

@@ -13,6 +13,10 @@ from bioimage_py.sources import AnyArray
 __all__ = ["ReadBuffers"]
 
 
+_MOST_KEPT = 2**26
+"""Memory of larger blocks is given back after each: threads would hold it while they do without."""
+
+
 class ReadBuffers:
     """A buffer for each thread that asks, as large as its largest block so far.
 
@@ -23,8 +27,10 @@ class ReadBuffers:
         self._own = threading.local()
 
     def of(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> AnyArray:
-        """Return memory of this shape and dtype, in C order, with whatever is in it; the thread's last one is the same memory."""
+        """Return memory of this shape and dtype, in C order, with whatever is in it; unless it is large, the thread's last one is the same."""
         n_bytes = math.prod(shape) * dtype.itemsize
+        if n_bytes > _MOST_KEPT:
+            return np.empty(shape, dtype)
         memory: AnyArray | None = getattr(self._own, "memory", None)
         if memory is None or memory.size < n_bytes:
             self._own.memory = memory = np.empty(n_bytes, np.uint8)
