@@ -221,9 +221,7 @@ class CopyKernel:
 
     def _cast_input(self, box: Box, buffers: ReadBuffers | None = None) -> AnyArray:
         """Return the voxels of the input in a box; with buffers they are gone when the thread reads the next ones."""
-        buffer = None
-        if buffers is not None and self.input.fills_buffers:
-            buffer = buffers.of(box.shape, self.input.dtype)
+        buffer = None if buffers is None else buffers.for_read(self.input, box)
         values = self.meter.read_in(self.input, box, buffer)
         return cast(values, self.output.dtype, self.casting, box.begin)
 

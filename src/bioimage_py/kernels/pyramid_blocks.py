@@ -12,6 +12,7 @@ from bioimage_py.kernels.casting import cast
 from bioimage_py.kernels.copy_blocks import CopyKernel
 from bioimage_py.kernels.moving import MovingKernel
 from bioimage_py.kernels.moving_roads import kernel_for_road
+from bioimage_py.kernels.read_buffers import ReadBuffers
 from bioimage_py.kernels.tally import Meter, Tally
 from bioimage_py.sources import AnyArray, Source
 from bioimage_py.sources.write_pieces import piece_shape
@@ -52,6 +53,7 @@ class PyramidKernel:
     casting: str = "unsafe"
     mover: MovingKernel | None = None
     own_meter: Meter = field(default_factory=Meter, compare=False, repr=False)
+    _buffers: ReadBuffers = field(default_factory=ReadBuffers, compare=False, repr=False)
 
     @property
     def meter(self) -> Meter:
@@ -111,17 +113,22 @@ class PyramidKernel:
         yield from Blocking(self.input.shape, self.tile_shape, roi=box)
 
     def _copied(self, tile: Box) -> tuple[AnyArray, int]:
-        """Return the voxels of a tile as they are stored, and the bytes that writing them took."""
+        """Return the voxels of a tile as they are stored, and the bytes that writing them took.
+
+        The voxels are gone when the thread takes the next tile.
+        """
+        buffer = self._buffers.for_read(self.input, tile)
         if self.mover is not None:
             written = self.mover.copy_box(tile)
             # Of a single level nobody asks for the voxels.
             return (
-                (self.meter.read(self.input, tile), written)
+                (self.meter.read(self.input, tile, buffer), written)
                 if len(self.outputs) > 1
                 else (np.empty(0), written)
             )
         output = self.outputs[0]
-        values = cast(self.meter.read_in(self.input, tile), output.dtype, self.casting, tile.begin)
+        values = self.meter.read_in(self.input, tile, buffer)
+        values = cast(values, output.dtype, self.casting, tile.begin)
         return values, _write(self.meter, output, tile, values) if self.copies else 0
 
 

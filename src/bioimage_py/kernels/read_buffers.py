@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bioimage_py.sources import AnyArray
+from bioimage_py.geometry import Box
+from bioimage_py.sources import AnyArray, Source
 
 __all__ = ["ReadBuffers"]
 
@@ -25,6 +26,10 @@ class ReadBuffers:
 
     def __init__(self) -> None:
         self._own = threading.local()
+
+    def for_read(self, source: Source, box: Box) -> AnyArray | None:
+        """Return memory to read a box of a source into, None where the source makes no use of it."""
+        return self.of(box.shape, source.dtype) if source.fills_buffers else None
 
     def of(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> AnyArray:
         """Return memory of this shape and dtype, in C order, with whatever is in it; unless it is large, the thread's last one is the same."""
