@@ -13,6 +13,7 @@ from bioimage_py.geometry import Blocking, Box
 from bioimage_py.kernels.casting import cast
 from bioimage_py.kernels.cells import boxes_of, cells_any, cells_of, cells_under
 from bioimage_py.kernels.read_buffers import ReadBuffers
+from bioimage_py.kernels.store_to_store import StoreToStore
 from bioimage_py.kernels.stored_parts import StoredParts
 from bioimage_py.kernels.tally import Meter, Tally
 from bioimage_py.sources import AnyArray, Source
@@ -83,7 +84,7 @@ class CopyKernel:
     def _copy_selected(self, box: Box, selected: AnyArray | None) -> int:
         stored = self._stored_in(box)
         if selected is None and stored is None:
-            return self._write(box, self._cast_input(box, self._buffers))
+            return self._copy_whole(box)
         unit, chunks = self._grids(box)
         # In cells of whole chunks of both, no chunk of the input is decoded twice.
         both = tuple(map(math.lcm, unit, chunks))
@@ -98,6 +99,13 @@ class CopyKernel:
             part = None if selected is None else selected[area.relative_to(box.begin).slices]
             written += self._copy_area(area, part, stored)
         return written
+
+    def _copy_whole(self, box: Box) -> int:
+        through = self._store_to_store
+        return self._copy_apart(box) if through is None else through.copy(box, self.meter, self._copy_apart)
+
+    def _copy_apart(self, box: Box) -> int:
+        return self._write(box, self._cast_input(box, self._buffers))
 
     def _copy_area(self, area: Box, selected: AnyArray | None, stored: list[Box] | None) -> int:
         unit, _ = self._grids(area)
@@ -198,6 +206,10 @@ class CopyKernel:
 
     def _stored_in(self, box: Box) -> list[Box] | None:
         return None if self._stored_input is None else self._stored_input.within(box)
+
+    @cached_property
+    def _store_to_store(self) -> StoreToStore | None:
+        return StoreToStore.of(self.input, self.output)
 
     @cached_property
     def _stored_input(self) -> StoredParts | None:

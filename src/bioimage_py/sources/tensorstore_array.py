@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
-from bioimage_py.errors import InvalidArgumentError, StorageError
+from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import AnyArray, FileSource, Source, StoredSize
@@ -141,6 +141,27 @@ class TensorStoreSource(FileSource):
         except (ValueError, NotImplementedError, OSError) as error:
             raise storage_error(
                 error, f"{self.name}: cannot write the region {_text(box)}", writing=True
+            ) from error
+
+    def write_from(self, box: Box, source: TensorStoreSource) -> None:
+        """Write the voxels of another array's same box, without this process's memory between the two.
+
+        Raises
+        ------
+        ReadOnlyError
+            If this array is not writable.
+        StorageError
+            If reading or writing fails; which of the two is not known.
+        """
+        if not self.writable:
+            raise ReadOnlyError(f"{self.name} is read-only; open it with mode='r+' to write into it")
+        if box.is_empty():
+            return
+        try:
+            self._store[box.slices].write(source._store[box.slices]).result()
+        except (ValueError, NotImplementedError, OSError) as error:
+            raise storage_error(
+                error, f"{source.name}: cannot copy the region {_text(box)} into {self.name}", writing=True
             ) from error
 
     def check_present(self) -> None:
