@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
+import tifffile
 
 import bioimage_py as bp
 from bioimage_py.geometry import Box
 from bioimage_py.kernels.read_buffers import ReadBuffers
+from bioimage_py.runner.twins import run_twin
 
 
 def test_a_thread_gets_the_same_memory_again() -> None:
@@ -69,3 +73,63 @@ def test_blocks_of_different_shapes_and_missing_chunks(tmp_path: Path, num_worke
         num_workers=num_workers,
     )
     np.testing.assert_array_equal(out[...], values)
+
+
+def _tiff(path: Path, values: np.ndarray, **options: object) -> str:
+    tifffile.imwrite(path, values, photometric="minisblack", **options)
+    return str(path)
+
+
+def _slices(folder: Path, values: np.ndarray) -> str:
+    for number, plane in enumerate(values):
+        _tiff(folder / f"s{number:02d}.tif", plane, compression="zlib", rowsperstrip=4)
+    return f"{folder}/s*.tif"
+
+
+def _hdf5(path: Path, values: np.ndarray) -> str:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("raw", data=values, chunks=(3, 4, 5), compression="gzip")
+    return f"{path}:/raw"
+
+
+FILES: dict[str, Callable[[Path, np.ndarray], str]] = {
+    "tiff of strips": lambda folder, v: _tiff(folder / "a.tif", v, compression="zlib", rowsperstrip=4),
+    "tiff of one strip": lambda folder, v: _tiff(folder / "a.tif", v, compression="zlib", rowsperstrip=40),
+    "tiff of tiles": lambda folder, v: _tiff(folder / "a.tif", v, compression="zlib", tile=(16, 16)),
+    "plain tiff": lambda folder, v: _tiff(folder / "a.tif", v),
+    "plain tiff, other byte order": lambda folder, v: _tiff(folder / "a.tif", v, byteorder=">"),
+    "slices": _slices,
+    "hdf5": lambda folder, v: _hdf5(folder / "a.h5", v),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    "box", [Box((1, 2, 3), (6, 29, 31)), Box((0, 0, 0), (7, 30, 33)), Box((2, 0, 0), (3, 30, 33))]
+)
+def test_a_file_fills_the_buffer(tmp_path: Path, kind: str, threads: int, box: Box) -> None:
+    values = np.random.default_rng(0).integers(0, 999, (7, 30, 33)).astype("uint16")
+    source = bp.open_source(FILES[kind](tmp_path, values))
+    buffer = np.ones(box.shape, source.dtype)
+    with run_twin(source, threads) as twin:
+        assert twin.fills_buffers
+        for _ in range(2):
+            found = twin.read(box, buffer)
+            assert np.shares_memory(found, buffer)
+            np.testing.assert_array_equal(found, values[box.slices])
+            buffer[...] = 7
+        # What the source keeps is its own.
+        np.testing.assert_array_equal(twin.read(box), values[box.slices])
+
+
+def test_planes_that_are_not_stored_are_filled_in_the_buffer(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(1, 999, (4, 32, 32)).astype("uint16")
+    path = Path(_tiff(tmp_path / "a.tif", values, compression="zlib", tile=(16, 16)))
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages[2].tags["TileByteCounts"].overwrite([0] * 4)  # type: ignore[union-attr]
+        file.pages[2].tags["TileOffsets"].overwrite([0] * 4)  # type: ignore[union-attr]
+    source = bp.open_source(path, missing_planes="fill")
+    buffer = np.ones(values.shape, source.dtype)
+    values[2] = 0
+    np.testing.assert_array_equal(source.read(Box.whole(values.shape), buffer), values)

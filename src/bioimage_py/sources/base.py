@@ -126,7 +126,7 @@ class Source(ABC):
             The region, inside the array.
         buffer
             Memory of that shape and dtype, in C order, to read into where the source `fills_buffers`: memory that was written
-            before takes less time than new one.
+            before takes less time than new one. A source that has the voxels in memory of its own does not copy them there.
         """
         if box.is_empty():
             return np.empty(box.shape, self.dtype)

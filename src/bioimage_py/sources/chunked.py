@@ -97,6 +97,7 @@ class ChunkedFileSource(FileSource):
     """
 
     chunks: tuple[int, ...]
+    fills_buffers = True
 
     def __init__(self, *, threads: int = 1, cache_bytes: int = 64 * 2**20) -> None:
         self._threads = threads
@@ -110,11 +111,18 @@ class ChunkedFileSource(FileSource):
         """Return the chunk at a grid position, of shape `box.shape` (cut at the array), or None where all is fill."""
 
     def _read(self, box: Box) -> AnyArray:
+        return self._gathered(box, None)
+
+    def _read_into(self, box: Box, buffer: AnyArray) -> AnyArray:
+        return self._gathered(box, buffer)
+
+    def _gathered(self, box: Box, buffer: AnyArray | None) -> AnyArray:
+        """Return the voxels in a box, in the buffer if there is one."""
         parts = list(self._parts(box))
-        if len(parts) == 1 and parts[0].whole and parts[0].chunk == box:
+        if buffer is None and len(parts) == 1 and parts[0].whole and parts[0].chunk == box:
             chunk = self._decode_chunk(parts[0].position, box)
             return self._filled(box.shape) if chunk is None else chunk
-        out = np.empty(box.shape, self.dtype)
+        out = np.empty(box.shape, self.dtype) if buffer is None else buffer
         with self._pool_lock:
             self._reading += 1
             share = self._threads // self._reading
@@ -163,15 +171,21 @@ class ChunkedFileSource(FileSource):
         for other in others:
             other.result()
 
+    def _decode_into(self, position: tuple[int, ...], box: Box, target: AnyArray) -> None:
+        """Put the chunk at a grid position into memory of its shape, not always contiguous."""
+        chunk = self._decode_chunk(position, box)
+        target[...] = self._fill() if chunk is None else chunk
+
     def _copy_part(self, out: AnyArray, part: _Part) -> None:
-        if part.whole or self._decoded.max_bytes == 0:
+        if part.whole:
+            self._decode_into(part.position, part.chunk, out[part.target])
+            return
+        if self._decoded.max_bytes == 0:
             chunk = self._decode_chunk(part.position, part.chunk)
         else:
             chunk = self._decoded.get(part.position, lambda: self._decode_or_fill(part.position, part.chunk))
         if chunk is None:
             out[part.target] = self._fill()
-        elif part.whole:
-            out[part.target] = chunk
         else:
             out[part.target] = chunk[part.source]
 

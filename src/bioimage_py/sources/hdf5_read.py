@@ -103,7 +103,7 @@ class Hdf5Source(_StoredDataset, ChunkedFileSource):
         assert self.key is not None
         return Hdf5Source(self._opened(), self.path, self.key, threads=threads, cache_bytes=cache_bytes)
 
-    def _read(self, box: Box) -> AnyArray:
+    def _gathered(self, box: Box, buffer: AnyArray | None) -> AnyArray:
         on_disk = self._opened()
         placed = on_disk.current()
         if placed is None:
@@ -115,7 +115,7 @@ class Hdf5Source(_StoredDataset, ChunkedFileSource):
         whole_chunks = box.snap(self.chunks, self.shape) == box
         if not on_disk.described.bytes_readable and (whole_chunks or not self._decoded.max_bytes):
             return self._read_through_hdf5(box)
-        return super()._read(box)
+        return super()._gathered(box, buffer)
 
     def _decode_chunk(self, position: tuple[int, ...], box: Box) -> AnyArray | None:
         on_disk = self._opened()

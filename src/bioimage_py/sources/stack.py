@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
@@ -226,6 +228,14 @@ class StackSource(ChunkedFileSource):
     def _decode_chunk(self, position: tuple[int, ...], box: Box) -> AnyArray:
         found = (self._slices or _closed(self)).get(position[0])
         return found.read(Box(box.begin[1:], box.end[1:]))[None]
+
+    def _decode_into(self, position: tuple[int, ...], box: Box, target: AnyArray) -> None:
+        found = (self._slices or _closed(self)).get(position[0])
+        plane = target[0]
+        buffer = plane if found.fills_buffers and plane.flags.c_contiguous else None
+        voxels = found.read(Box(box.begin[1:], box.end[1:]), buffer)
+        if buffer is None or not np.may_share_memory(voxels, buffer):
+            plane[...] = voxels
 
     def close(self) -> None:
         """Let go of the slices; twins go on reading."""

@@ -222,14 +222,15 @@ class TiffSource(ChunkedFileSource):
         files = self._layout.page_file
         return self._descriptor(0 if files is None else int(files[page]))
 
-    def _read(self, box: Box) -> AnyArray:
-        return super()._read(box) if self._layout.raw_offsets is None else self._read_raw(box)
+    def _gathered(self, box: Box, buffer: AnyArray | None) -> AnyArray:
+        raw = self._layout.raw_offsets is not None
+        return self._read_raw(box, buffer) if raw else super()._gathered(box, buffer)
 
-    def _read_raw(self, box: Box) -> AnyArray:
+    def _read_raw(self, box: Box, buffer: AnyArray | None) -> AnyArray:
         layout = self._layout
         assert layout.raw_offsets is not None
         stored = layout.coding.file_dtype
-        out = np.empty(box.shape, stored)
+        out = np.empty(box.shape, stored) if buffer is None else buffer.view(stored)
         if len(layout.raw_offsets) == 1:
             in_file = ArrayInFile(int(layout.raw_offsets[0]), self.shape, stored)
             read_region(self._descriptor(0), in_file, box, out)
@@ -255,6 +256,15 @@ class TiffSource(ChunkedFileSource):
         return number
 
     def _decode_chunk(self, position: tuple[int, ...], box: Box) -> AnyArray | None:
+        return self._decoded_in(position, box, None)
+
+    def _decode_into(self, position: tuple[int, ...], box: Box, target: AnyArray) -> None:
+        chunk = self._decoded_in(position, box, target)
+        if chunk is not target:
+            target[...] = self._fill() if chunk is None else chunk
+
+    def _decoded_in(self, position: tuple[int, ...], box: Box, target: AnyArray | None) -> AnyArray | None:
+        """Return a chunk; the target where there is one and the chunk is put together of several segments."""
         layout, coding = self._layout, self._layout.coding
         page = self._page_number(position[: layout.split])
         at, extent = [0] * 5, [1, 1, 1, 1, coding.shape[4]]
@@ -275,19 +285,18 @@ class TiffSource(ChunkedFileSource):
             return None
         shape = (extent[1], extent[2], extent[3], extent[4])
         if len(parts) == 1:
-            chunk = self._decode(page, parts[0][0], encoded[parts[0][0]], shape)
-        else:
-            chunk = (
-                np.full(shape, coding.fill, self.dtype)
-                if len(encoded) < len(parts)
-                else np.empty(shape, self.dtype)
-            )
-            for segment, row, column in parts:
-                if segment in encoded:
-                    target = chunk[:, row * coding.segment[1] :, column * coding.segment[2] :]
-                    target = target[:, : coding.segment[1], : coding.segment[2]]
-                    target[...] = self._decode(page, segment, encoded[segment], target.shape)
-        return chunk.reshape(box.shape)
+            return self._decode(page, parts[0][0], encoded[parts[0][0]], shape).reshape(box.shape)
+        found = np.empty(box.shape, self.dtype) if target is None else target
+        # Only axes of extent 1 come and go, so it is the same memory.
+        chunk = found.reshape(shape)
+        if len(encoded) < len(parts):
+            chunk[...] = coding.fill
+        for segment, row, column in parts:
+            if segment in encoded:
+                part = chunk[:, row * coding.segment[1] :, column * coding.segment[2] :]
+                part = part[:, : coding.segment[1], : coding.segment[2]]
+                part[...] = self._decode(page, segment, encoded[segment], part.shape)
+        return found
 
     def _encoded(self, page: int, segments: list[int]) -> dict[int, bytes | memoryview]:
         """Return the bytes of the segments that are stored, in one read where they stand close together."""
