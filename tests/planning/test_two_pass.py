@@ -44,7 +44,7 @@ def pages(n=2048, side=4096, cube=64, **options) -> CopyPlan:
 def test_pages_into_cubes_are_decoded_once_under_a_gibibyte(threads):
     plan = pages(memory_limit=2**30, num_workers=threads)
     assert plan.passes is not None
-    assert plan.passes.one_pass_reads >= 8
+    assert plan.passes.one_pass_reads >= 4
     assert (plan.read_amplification, plan.passes.second_reads) == (1.0, 1.0)
     assert plan.peak_memory <= 2**30
     assert plan.passes.n_files < 20_000
@@ -133,7 +133,7 @@ def test_the_first_pass_fetches_what_the_asked_blocks_need_and_no_more(wanted):
     assert plan.n_blocks == 32
     layers = {number // 8 for number in wanted}
     # A layer of which few blocks are asked for is read less often in one pass.
-    assert (plan.passes is not None) == (len(wanted) / len(layers) > 3)
+    assert (plan.passes is not None) == (len(wanted) / len(layers) > 2)
     if plan.passes is None:
         return
     first, second = Blocking(source.shape, plan.passes.block_shape), plan.blocking

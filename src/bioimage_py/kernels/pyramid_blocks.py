@@ -152,7 +152,8 @@ def mover_for(
 
 def _write(meter: Meter, output: Source, box: Box, values: AnyArray) -> int:
     """Write a box a few whole write units at a time: what is encoded and waits for the disk is held as well."""
-    for piece in Blocking(output.shape, piece_shape(output, box), roi=box):
+    unit = output.write_unit or (1,) * output.ndim
+    for piece in Blocking(output.shape, piece_shape(unit, output.dtype.itemsize, box), roi=box):
         meter.write(output, piece, values[piece.relative_to(box.begin).view])
     return box.size * output.dtype.itemsize
 

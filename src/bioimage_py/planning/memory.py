@@ -1,8 +1,8 @@
 """What one block in flight costs in memory, and how many may be in flight under a limit.
 
-A block is held once as read, once more in the output's dtype where that differs, and while it is encoded its
-encoded chunks wait for the disk: they are counted as one more block, the worst case of voxels that do not
-compress. Threads that decode or encode hold a chunk or two each on top.
+A block is held once as read, and once more in the output's dtype where that differs. While it is read or written, encoded
+chunks wait for their turn: they are counted like voxels, the worst case of what does not compress, but no more of them than an
+engine is given at a time. Threads that decode or encode hold a chunk or two each on top.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 from bioimage_py.planning.layout import ArrayLayout
+from bioimage_py.sources.write_pieces import IN_HAND_BYTES
 
 __all__ = ["MemoryModel"]
 
@@ -40,11 +41,13 @@ class MemoryModel:
         inside = self._inside(block_shape)
         mask = 0 if self.mask_layout is None else self.mask_layout.scratch(inside)
         held += max(a.scratch(inside), mask)
+        waiting = self._waiting(a, voxels)
         if a.dtype != b.dtype:
             held += b.itemsize * voxels
         if not b.in_memory:
             # From four axes on, TensorStore is given a copy to encode from (see `TensorStoreSource`).
-            held += b.itemsize * voxels * (1 if len(b.shape) < 4 else 2)
+            waiting = max(waiting, self._waiting(b, voxels) * (1 if len(b.shape) < 4 else 2))
+        held += waiting
         if self.mask_layout is not None:
             held += (self.mask_layout.itemsize + 1 + 2 * b.itemsize) * voxels
         return held
@@ -55,6 +58,14 @@ class MemoryModel:
         for layout in (self.input_layout, self.output_layout):
             total += 2 * self.threads * layout.decoded_chunk + layout.kept_bytes
         return total
+
+    @staticmethod
+    def _waiting(layout: ArrayLayout, voxels: int) -> int:
+        """Return the bytes of encoded chunks that wait to be decoded or stored."""
+        if layout.in_memory or layout.chunks is None:
+            return 0
+        unit = math.prod(map(min, zip(layout.write_unit, (max(1, n) for n in layout.shape), strict=True)))
+        return layout.itemsize * min(voxels, max(unit, IN_HAND_BYTES // layout.itemsize))
 
     def _inside(self, box: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(min(b, max(1, n)) for b, n in zip(box, self.output_layout.shape, strict=True))
