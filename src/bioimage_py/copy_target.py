@@ -65,6 +65,11 @@ class Target(ABC):
         """Path or URL of the file, folder or container that is written; None in memory."""
         return None
 
+    @property
+    def url_options(self) -> Mapping[str, Any] | None:
+        """How a URL is reached, for others beside it; None where that is not known."""
+        return {}
+
     @abstractmethod
     def check_shared(self, job_type: str) -> None:
         """Raise InvalidArgumentError if several processes cannot write here."""
@@ -104,6 +109,15 @@ class ExistingTarget(Target):
     def path(self) -> str | None:
         """Path or URL of what the caller gave, if it is stored somewhere."""
         return self._sink.path if isinstance(self._sink, FileSource) else None
+
+    @property
+    def url_options(self) -> Mapping[str, Any] | None:
+        """How the caller has reached it."""
+        if self.path is None or not is_url(self.path):
+            return {}
+        from bioimage_py.sources.object_prefix import options_of
+
+        return options_of(self._sink)
 
     def open(self, *, overwrite: bool, resume: bool) -> tuple[Any, Source]:
         """Return the caller's object and its source."""

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bioimage_py.copy_request import CopyRequest
-from bioimage_py.errors import BioimagePyError, InvalidArgumentError, SourceNotFoundError
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.kernels import CopyKernel
 from bioimage_py.planning import CopyPlan
 from bioimage_py.runner import Journal, Progress, Resources, raise_failures
 from bioimage_py.runner.copy_work import CopyWork
-from bioimage_py.runner.run_folder import RunFolder, default_root
-from bioimage_py.runner.run_search import find_runs
+from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.runner.temporary_place import TemporaryPlace
 from bioimage_py.runner.twins import run_twin
-from bioimage_py.runner.two_pass_work import (
-    TwoPassWork,
-    close_temporary_store,
-    ended_without_folder,
-    remove_temporary_store,
-    two_pass_waves,
+from bioimage_py.runner.two_pass_work import TwoPassWork, close_temporary_store
+from bioimage_py.sources import FileSource, Source
+from bioimage_py.temporary_store import (
+    begun_place,
+    kept_where_needed,
+    make_temporary_store,
+    remove_abandoned_stores,
+    temporary_array,
 )
-from bioimage_py.sources import FileSource, Source, open_source
-from bioimage_py.temporary_store import make_temporary_store, remove_abandoned_stores
 
 __all__ = ["TwoPassCopy"]
 
@@ -42,8 +37,8 @@ class TwoPassCopy:
     ----------
     request, planned, casting
         Of the copy.
-    store
-        The temporary store.
+    store, place
+        The temporary store, and where it is.
     first
         The blocks of the first pass.
     first_ids
@@ -56,6 +51,7 @@ class TwoPassCopy:
     planned: CopyPlan
     casting: str
     store: FileSource
+    place: TemporaryPlace
     first: Blocking
     first_ids: IdSet
     resources: Resources
@@ -68,13 +64,15 @@ class TwoPassCopy:
         passes = planned.passes
         if passes is None:
             return None
-        remove_abandoned_stores(passes.place)
+        remove_abandoned_stores(passes)
         keeps = not request.runner.in_process or request.runner.config.tmp_root is not None
+        store = make_temporary_store(passes, resumable=keeps)
         return cls(
             request,
             planned,
             casting,
-            make_temporary_store(passes, resumable=keeps),
+            store,
+            TemporaryPlace(store.path, passes.options),
             Blocking(passes.shape, passes.block_shape),
             passes.block_ids,
             Resources(planned.in_flight, planned.cache_bytes),
@@ -85,22 +83,17 @@ class TwoPassCopy:
         """Return the copy that a run folder holds: how much room there is by now does not matter to it."""
         assert request.resume_from is not None
         folder = RunFolder.open(request.resume_from)
-        run = folder.read_run()
-        stored = run["work"]
-        if stored.get("temporary") is None:
+        place = begun_place(folder)
+        if place is None:
             return None
-        if ended_without_folder(folder, stored):
-            raise InvalidArgumentError(
-                f"the run {str(folder.path)!r} has done all its blocks: remove the folder, or call bioimage_py.resume on it"
-            )
-        store = open_source(stored["temporary"], mode="r+")
-        assert isinstance(store, FileSource)
-        part = stored["parts"][1]
+        run = folder.read_run()
+        part = run["work"]["parts"][1]
         return cls(
             request,
             planned,
             casting,
-            store,
+            temporary_array(place, None),
+            place,
             Blocking(tuple(part["shape"]), tuple(part["block_shape"])),
             IdSet.from_json(part["block_ids"]),
             Resources(run["threads"], run["cache_bytes"]),
@@ -114,20 +107,11 @@ class TwoPassCopy:
         RunnerError
             If blocks failed; `failed_block_ids` are those of the output that are not done.
         """
-        path = self.store.path
-        try:
+        with kept_where_needed(self.place, self.request.runner, resumes=self.request.resume_from is not None):
             journal = self._run(sink, progress)
-        except BaseException as error:
-            self._discard()
-            if isinstance(error, KeyboardInterrupt) and not Path(path).exists():
-                # Threads that it has found in mid-block may write for a moment yet.
-                atexit.register(remove_temporary_store, path)
-            raise
-        if journal.has_failures:
-            if journal.folder is None:
-                self._discard()
-            name = f"copy of {self.request.source.name} into {sink.name}"
-            raise_failures(journal, self.planned.block_ids, name, kept_too=path)
+            if journal.has_failures:
+                name = f"copy of {self.request.source.name} into {sink.name}"
+                raise_failures(journal, self.planned.block_ids, name, kept_too=self.place.path)
         return journal
 
     def _run(self, sink: Source, progress: Callable[[Progress], None] | None) -> Journal:
@@ -164,7 +148,7 @@ class TwoPassCopy:
             planned.group_shape,
             planned.block_ids,
         )
-        return TwoPassWork((out, into), two_pass_waves(), self.store.path)
+        return TwoPassWork.of([out], {0: into}, self.place)
 
     def _executed(self, work: Any, num_workers: int, progress: Callable[[Progress], None] | None) -> Journal:
         # What each pass writes counts: the second begins in the middle of the progress.
@@ -177,20 +161,3 @@ class TwoPassCopy:
             progress=progress,
             resume_from=self.request.resume_from,
         )
-
-    def _discard(self) -> None:
-        """Remove the temporary store, unless a run folder is left from which the run can be finished."""
-        path = self.store.path
-        if self.request.resume_from is not None or _is_needed(path, self.request):
-            return
-        remove_temporary_store(path)
-
-
-def _is_needed(path: str, request: CopyRequest) -> bool:
-    """Whether a run folder is left whose run goes through a temporary store."""
-    with contextlib.suppress(SourceNotFoundError), warnings.catch_warnings(action="ignore"):
-        for found in find_runs([default_root(request.runner.config.tmp_root)]):
-            with contextlib.suppress(BioimagePyError):  # a run folder that cannot be read is not this run's
-                if RunFolder.open(found).read_run()["work"].get("temporary") == path:
-                    return True
-    return False

@@ -25,11 +25,11 @@ from bioimage_py.errors import (
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources import ArraySpec, Source, from_spec, n5, open_source, precomputed, zarr
 from bioimage_py.sources.ome_zarr_listing import list_ome_zarr
+from tests.conftest import PASSWORD
 from tests.sources.contract import SourceContract, textured
 from tests.sources.ome_trees import chunks_in, image_with_labels
 
 EXPECTED = textured((7, 10, 13), "uint16")
-PASSWORD = "correct-horse"
 
 
 def spec_of(shape: tuple[int, ...] = EXPECTED.shape, **how: Any) -> ArraySpec:
@@ -72,29 +72,6 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     server.shutdown()
     thread.join()
     server.server_close()
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    """The endpoint of an S3 server with a bucket called 'lab'; its credentials are in the environment."""
-    pytest.importorskip("moto.server")
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    with pytest.MonkeyPatch.context() as patch:
-        host, port = server.get_host_and_port()
-        endpoint = f"http://{host}:{port}"
-        patch.setenv("AWS_ACCESS_KEY_ID", "somebody")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", PASSWORD)
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
-        client.create_bucket(Bucket="lab")
-        patch.setenv("AWS_ENDPOINT_URL", endpoint)
-        yield endpoint
-        client.close()
-    server.stop()
 
 
 class TestHttp(SourceContract):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from bioimage_py.planning.block_shape import choose_block_shape, pieces
 from bioimage_py.planning.byte_size import format_bytes
@@ -33,16 +35,34 @@ class RoomBeside:
     Attributes
     ----------
     place
-        Its path, as far as it is known beforehand; None where there is no place for it.
+        Its path or URL, as far as it is known beforehand; None where there is no place for it.
     free_bytes
-        What the file system has left.
+        What the file system has left; None where there is no end to it, as behind a URL.
     why_not
         Why there is no place.
+    options
+        How a URL is reached.
+    promised_bytes
+        What others of the same run could take of the free bytes.
     """
 
     place: str | None
-    free_bytes: int = 0
+    free_bytes: int | None = 0
     why_not: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    promised_bytes: int = 0
+
+    def without(self, needed: int) -> str:
+        """Return why a temporary store and an output of so many bytes have no room; nothing where they have."""
+        needed += self.promised_bytes
+        if self.place is None:
+            return self.why_not
+        if self.free_bytes is None or needed <= self.free_bytes:
+            return ""
+        return (
+            f"the file system of the output has {format_bytes(self.free_bytes)} left, and the temporary store and the output could "
+            f"take {format_bytes(needed)}"
+        )
 
 
 def in_one_or_two_passes(plan: CopyPlan, options: PlanOptions, casting: str, room: RoomBeside) -> CopyPlan:
@@ -69,15 +89,11 @@ def in_one_or_two_passes(plan: CopyPlan, options: PlanOptions, casting: str, roo
     found = _two_passes(plan, casting, reads)
     if found is None or found.one_pass_reads <= MOST_READS_OF_ONE_PASS:
         return plan
-    needed = found.n_bytes + plan.bytes_out
-    if room.place is None or needed > room.free_bytes:
-        why = room.why_not or (
-            f"the file system of the output has {format_bytes(room.free_bytes)} left, and the temporary store and the output could "
-            f"take {format_bytes(needed)}"
-        )
+    why_not = room.without(found.n_bytes + plan.bytes_out)
+    if room.place is None or why_not:
         hint = (
             f"two passes through a temporary store beside the output would decode each chunk of the input "
-            f"{'once' if found.first_reads < 1.005 else f'{found.first_reads:.3g} times'}, but {why}"
+            f"{'once' if found.first_reads < 1.005 else f'{found.first_reads:.3g} times'}, but {why_not}"
         )
         return replace(plan, hints=(*plan.hints, hint))
     limit = plan.memory_limit
@@ -87,7 +103,7 @@ def in_one_or_two_passes(plan: CopyPlan, options: PlanOptions, casting: str, roo
         cache = max(0, min(limit // 4, limit - found.peak_memory) // 2)
     return replace(
         plan,
-        passes=replace(found, place=room.place),
+        passes=replace(found, place=room.place, options=room.options),
         in_flight=found.in_flight,
         cache_bytes=cache,
         peak_memory=found.peak_memory + 2 * cache,

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,8 @@ class TwoPasses:
         Blocks at a time, in either pass.
     peak_memory
         In bytes, of the pass that holds more.
+    held
+        Of each pass: what it holds whatever its blocks, and for each block in flight, in bytes.
     n_bytes, n_files
         The most that the temporary store takes up: decoded bytes, and files.
     first_reads, second_reads
@@ -88,7 +90,9 @@ class TwoPasses:
     one_pass_reads
         How often a chunk of the input would be decoded in one pass.
     place
-        Path of the temporary store, with a place-holder for what makes it unique.
+        Path or URL of the temporary store, with a place-holder for what makes it unique.
+    options
+        How a URL is reached.
     """
 
     shape: tuple[int, ...]
@@ -100,12 +104,14 @@ class TwoPasses:
     block_ids: IdSet
     in_flight: int
     peak_memory: int
+    held: tuple[tuple[int, int], ...]
     n_bytes: int
     n_files: int
     first_reads: float
     second_reads: float
     one_pass_reads: float
     place: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
@@ -124,18 +130,21 @@ class TwoPasses:
 
     def texts(self) -> list[tuple[str, str]]:
         """Return the lines of a plan that explain it, each with its label."""
-        files = "1 file" if self.n_files == 1 else f"{self.n_files:,} files"
         why = (
             f"2, because one would decode each chunk of the input {self.one_pass_reads:.3g} times on average: the first reads "
             f"{len(self.block_ids):,} blocks of {times(self.block_shape)} voxels into a temporary store, the second writes the "
             f"output, and reads each chunk of that store {_often(self.second_reads)}"
         )
+        return [("passes", why), ("temp", f"{self.place}: {self.store_text()}; removed at the end")]
+
+    def store_text(self) -> str:
+        """Return how large the temporary store gets, in words."""
+        files = "1 file" if self.n_files == 1 else f"{self.n_files:,} files"
         shards = f" in shards of {times(self.shards)}" if self.shards else ""
-        store = (
-            f"{self.place}: at most {format_bytes(self.n_bytes)} before compression, in at most {files}, chunks "
-            f"{times(self.chunks)}{shards}; removed at the end"
+        return (
+            f"at most {format_bytes(self.n_bytes)} before compression, in at most {files}, chunks "
+            f"{times(self.chunks)}{shards}"
         )
-        return [("passes", why), ("temp", store)]
 
 
 def plan_two_passes(
@@ -225,14 +234,14 @@ class _Search:
             (MemoryModel(self._input, between, self._mask, o.threads), blocks, n_blocks),
             (MemoryModel(between, self._output, self._mask, o.threads), o.block_shape, self.n_blocks),
         ]
-        in_flight = o.threads
-        for model, block, count in costs:
-            in_flight = min(
-                in_flight, max(1, count), (o.memory_limit - model.base()) // max(1, model.block(block))
-            )
-        if in_flight < 1 or costs[0][0].block(blocks) > o.budget:
+        held = tuple((model.base(), model.block(block)) for model, block, _ in costs)
+        in_flight = min(
+            o.threads,
+            *(max(1, count) for _, _, count in costs),
+            *((o.memory_limit - base) // max(1, block) for base, block in held),
+        )
+        if in_flight < 1 or held[0][1] > o.budget:
             return None
-        peak = max(model.base() + in_flight * model.block(block) for model, block, _ in costs)
         n_files = n_chunks if shards is None else n_blocks
         return TwoPasses(
             shape=self._shape,
@@ -243,7 +252,8 @@ class _Search:
             n_blocks=n_blocks,
             block_ids=IdSet(),
             in_flight=in_flight,
-            peak_memory=peak,
+            peak_memory=max(base + in_flight * block for base, block in held),
+            held=held,
             n_bytes=math.prod(self._shape) * o.dtype.itemsize,
             n_files=n_files,
             first_reads=first,

@@ -40,11 +40,13 @@ def store_work(work: PortableWork, folder: RunFolder) -> dict[str, Any]:
     if isinstance(work, DeferredWork):
         return store_work(work.open(), folder)
     if isinstance(work, CompositeWork):
+        two_passes = work if isinstance(work, TwoPassWork) else None
         return {
             "kind": "composite",
             "parts": [store_work(part, folder) for part in work.parts],
             "waves": [list(wave) for wave in work.waves],
-            "temporary": work.temporary if isinstance(work, TwoPassWork) else None,
+            "temporary": None if two_passes is None else two_passes.temporary.to_json(),
+            "n_asked": len(work.parts) if two_passes is None else two_passes.n_asked,
             "block_ids": work.block_ids.to_json(),
         }
     if isinstance(work, CopyWork):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bioimage_py.geometry import Blocking
     from bioimage_py.runner.copy_work import CopyWork
     from bioimage_py.runner.run_folder import RunFolder
+    from bioimage_py.runner.temporary_place import TemporaryPlace
     from bioimage_py.runner.work import PortableWork
 
 __all__ = ["load_work"]
@@ -38,9 +39,9 @@ def load_work(stored: dict[str, Any], folder: RunFolder, threads: int, cache_byt
         waves = tuple(tuple(wave) for wave in stored["waves"])
         if stored.get("temporary") is None:
             return CompositeWork(parts, waves)
-        from bioimage_py.runner.two_pass_work import TwoPassWork
+        from bioimage_py.runner.two_pass_work import TwoPassWork, place_of_run
 
-        return TwoPassWork(parts, waves, stored["temporary"])
+        return TwoPassWork(parts, waves, cast("TemporaryPlace", place_of_run(stored)), stored["n_asked"])
 
     from bioimage_py.sources import from_spec
 

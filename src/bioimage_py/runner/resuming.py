@@ -13,7 +13,7 @@ from bioimage_py.runner.local import LocalRunner
 from bioimage_py.runner.reopening import load_work
 from bioimage_py.runner.run_account import log_account
 from bioimage_py.runner.run_folder import RunFolder
-from bioimage_py.runner.two_pass_work import asked_of, ended_without_folder, remove_temporary_store
+from bioimage_py.runner.two_pass_work import TwoPassWork, asked_of, ended_without_folder, place_of_run
 
 __all__ = ["finish_run"]
 
@@ -36,8 +36,9 @@ def finish_run(
     if num_workers is not None:
         check_num_workers(num_workers)
     run = folder.read_run()
-    if ended_without_folder(folder, run["work"]):
-        remove_temporary_store(run["work"]["temporary"])
+    temporary = place_of_run(run["work"])
+    if temporary is not None and ended_without_folder(folder, run["work"]):
+        temporary.remove()
         folder.remove()
         return None
     workers = num_workers or run["num_workers"]
@@ -52,7 +53,7 @@ def finish_run(
             journal,
             asked_of(work, work.block_ids),
             f"resumed run {folder.path.name}",
-            kept_too=getattr(work, "temporary", ""),
+            kept_too=work.temporary.path if isinstance(work, TwoPassWork) else "",
         )
     if not getattr(work, "keep_results", False):
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bioimage_py.errors import StorageError
@@ -22,7 +22,7 @@ def what_is_run(work: Mapping[str, Any]) -> str:
     if work["kind"] == "composite":
         first, *others = work["parts"]
         if work.get("temporary") is not None:
-            return what_is_run({**first, "inputs": others[0]["inputs"]}) + ", in two passes"
+            return _in_two_passes(work["parts"], work["n_asked"])
         if first["kind"] == "pyramid":
             # The parts after the first make what is left of the same image.
             others = []
@@ -31,6 +31,14 @@ def what_is_run(work: Mapping[str, Any]) -> str:
     outputs = ", ".join(_place(spec) for spec in work["outputs"])
     verb = {"copy": "copy", "pyramid": "pyramid of"}.get(work["kind"], "a function over")
     return f"{verb} {inputs}" + (f" to {outputs}" if outputs else "")
+
+
+def _in_two_passes(parts: Sequence[Mapping[str, Any]], n_asked: int) -> str:
+    first = parts[0]
+    filling = [part for part in parts[n_asked:] if _place(part["outputs"][0]) == _place(first["inputs"][0])]
+    inputs = filling[0]["inputs"] if filling else first["inputs"]
+    others = f", and {n_asked - 1} more" if n_asked > 1 else ""
+    return f"{what_is_run({**first, 'inputs': inputs})}{others}, in two passes"
 
 
 def _place(spec: Mapping[str, Any]) -> str:

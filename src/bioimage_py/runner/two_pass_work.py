@@ -1,77 +1,93 @@
-"""A copy in two passes: into a temporary store, and from there into the output."""
+"""Copies in two passes: into a temporary store, and from there into the outputs."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import time
-import warnings
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, StorageError
+from bioimage_py.errors import InvalidArgumentError, StorageError
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.account import read_account
 from bioimage_py.runner.composite_work import CompositeWork
+from bioimage_py.runner.temporary_place import TemporaryPlace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from bioimage_py.kernels.tally import Tally
+    from bioimage_py.runner.composite_work import NumberedWork
     from bioimage_py.runner.copy_work import CopyWork
     from bioimage_py.runner.run_folder import RunFolder
 
 __all__ = [
-    "TEMPORARY_MARK",
     "TwoPassWork",
     "asked_of",
     "close_temporary_store",
     "ended_without_folder",
-    "remove_temporary_store",
-    "two_pass_waves",
+    "place_of_run",
 ]
-
-TEMPORARY_MARK = ".rechunk-"
-"""In the name of every temporary store: nothing else is removed as one."""
-
-_OUT, _IN = 0, 1
-
-
-def two_pass_waves() -> tuple[tuple[int, ...], ...]:
-    """Return the order of the passes: the blocks of the output have the first numbers, and come last."""
-    return ((_IN,), (_OUT,))
 
 
 @dataclass(frozen=True)
 class TwoPassWork(CompositeWork):
-    """The copy into the output, whose blocks have the numbers that the caller knows, after the copy into a temporary store.
+    """Copies into the outputs, whose blocks have the numbers that the caller knows, after copies into a temporary store.
 
     Attributes
     ----------
     parts, waves
-        The copy out of the temporary store, and the one into it; see `two_pass_waves`.
+        The copies that the caller asked for, then those that fill the temporary store; these are in a wave before those that
+        read it.
     temporary
-        Folder of the temporary store, which is removed when all is done.
+        Where the temporary store is, which is removed when all is done.
+    n_asked
+        How many parts are what the caller asked for.
     """
 
-    temporary: str = ""
+    temporary: TemporaryPlace
+    n_asked: int = 1
+
+    @classmethod
+    def of(
+        cls, asked: Sequence[NumberedWork], filling: Mapping[int, NumberedWork], temporary: TemporaryPlace
+    ) -> TwoPassWork:
+        """Put both passes together.
+
+        Parameters
+        ----------
+        asked
+            The copies that the caller asked for.
+        filling
+            For those that read the temporary store, by their places in `asked`: what fills it for them.
+        temporary
+            Where the temporary store is.
+        """
+        n = len(asked)
+        first = [place for place in range(n) if place not in filling]
+        waves = ((*first, *range(n, n + len(filling))), tuple(filling))
+        return cls((*asked, *filling.values()), waves, temporary, n)
 
     def narrowed(self, block_ids: IdSet) -> TwoPassWork:
         """Return the same work on fewer blocks."""
         return cast("TwoPassWork", super().narrowed(block_ids))
 
+    def asked(self, block_ids: IdSet) -> IdSet:
+        """Return those of the blocks that the caller has numbers for."""
+        return block_ids & IdSet.from_range(self.offsets[self.n_asked])
+
     def tally(self) -> Tally:
-        """Return what was done so far: what came from the input and went into the output, and the time of both passes."""
-        out, into = (cast("CopyWork", self.parts[n]).tally() for n in (_OUT, _IN))
-        return replace(out + into, bytes_in=into.bytes_in, bytes_out=out.bytes_out)
+        """Return what was done so far: what came from the inputs and went into the outputs, and the time of both passes."""
+        counted = [cast("CopyWork", part).tally() for part in self.parts]
+        total = sum(counted[1:], counted[0])
+        # What fills the temporary store is not for the caller, and what is read from there was counted before.
+        second = self.waves[-1]
+        bytes_in = sum(tally.bytes_in for n, tally in enumerate(counted) if n not in second)
+        bytes_out = sum(tally.bytes_out for tally in counted[: self.n_asked])
+        return replace(total, bytes_in=bytes_in, bytes_out=bytes_out)
 
 
 def asked_of(work: Any, block_ids: IdSet) -> IdSet:
-    """Return those of the blocks that the caller has numbers for: in two passes those of the output."""
-    if not isinstance(work, TwoPassWork):
-        return block_ids
-    return work.split(block_ids)[_OUT]
+    """Return those of the blocks that the caller has numbers for: in two passes those of the outputs."""
+    return work.asked(block_ids) if isinstance(work, TwoPassWork) else block_ids
 
 
 def close_temporary_store(work: Any) -> None:
@@ -84,11 +100,17 @@ def close_temporary_store(work: Any) -> None:
     """
     if not isinstance(work, TwoPassWork):
         return
-    if not Path(work.temporary, "zarr.json").exists():
+    if not work.temporary.exists():
         raise StorageError(
-            f"the temporary store {work.temporary!r} has gone while it was read: voxels written since are wrong. Copy again"
+            f"the temporary store {work.temporary.path!r} has gone while it was read: voxels written since are wrong. Copy again"
         )
-    remove_temporary_store(work.temporary)
+    work.temporary.remove()
+
+
+def place_of_run(stored: Mapping[str, Any]) -> TemporaryPlace | None:
+    """Return where the temporary store of a stored work is; None if it has none."""
+    found = stored.get("temporary")
+    return None if found is None else TemporaryPlace.from_json(found)
 
 
 def ended_without_folder(folder: RunFolder, stored: Mapping[str, Any]) -> bool:
@@ -98,35 +120,14 @@ def ended_without_folder(folder: RunFolder, stored: Mapping[str, Any]) -> bool:
     ------
     InvalidArgumentError
         If the temporary store is gone and blocks are missing.
+    StorageError
+        If the place of the temporary store cannot be reached.
     """
-    temporary = stored.get("temporary")
-    if temporary is None or Path(temporary, "zarr.json").exists():
+    temporary = place_of_run(stored)
+    if temporary is None or temporary.exists():
         return False
     if not IdSet.from_json(stored["block_ids"]) - read_account(folder, errors=False).done:
         return True
     raise InvalidArgumentError(
-        f"this run cannot be continued: its temporary store {temporary!r} is gone. Copy again, and remove {str(folder.path)!r}"
+        f"this run cannot be continued: its temporary store {temporary.path!r} is gone. Copy again, and remove {str(folder.path)!r}"
     )
-
-
-def remove_temporary_store(path: str) -> None:
-    """Remove a temporary store, if it is there; what cannot be removed is said in a warning."""
-    if TEMPORARY_MARK not in os.path.basename(path):  # noqa: PTH119 - a text stays a text
-        raise ValueError(f"{path!r} is no temporary store")
-    for wait in (0.1, 0.4, None):
-        try:
-            shutil.rmtree(path)
-        except FileNotFoundError:
-            if not os.path.lexists(path):
-                return
-        except OSError as error:
-            if wait is None:
-                warnings.warn(
-                    f"the temporary store {path!r} cannot be removed: {error.strerror}. Remove it by hand",
-                    BioimagePyWarning,
-                    stacklevel=3,
-                )
-                return
-            time.sleep(wait)  # a writer that was believed dead has just made a file
-        else:
-            return

@@ -203,8 +203,8 @@ def probe_url(url: str, **options: Any) -> str:
     )
 
 
-def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> Source:
-    """Make a new array, and the groups around it, and open it for writing.
+def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False, **options: Any) -> Source:
+    """Make a new array, and the groups around it, and open it for writing; options say how a URL is reached.
 
     Raises
     ------
@@ -221,7 +221,7 @@ def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False)
     driver = "zarr3" if spec.zarr_format == 3 else "zarr"
     making = {"driver": driver, "metadata": metadata}
     try_out(making)
-    root = StoreFolder.at(path)
+    root = StoreFolder.at(path, options)
     rules = StoreRules(_TITLE, read_node, OWN_ENTRY, group_files(spec.zarr_format))
     with room_for_array(root, key, overwrite, rules) as folder:
         if spec.zarr_format == 3:
@@ -229,4 +229,4 @@ def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False)
         make_array(making, folder, overwrite=overwrite)
         if spec.zarr_format == 2 and attributes:
             folder.write_json(".zattrs", attributes)
-        return open_path(path, key, "r+")
+        return open_path(path, key, "r+", **options)
