@@ -18,16 +18,23 @@ import pytest
 
 import bioimage_py as bp
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, RunnerError
-from bioimage_py.geometry import IdSet
+from bioimage_py.geometry import Box, IdSet
 from bioimage_py.runner import RunnerConfig
 from bioimage_py.runner.account import read_account
 from bioimage_py.runner.block_log import read_block_logs
 from bioimage_py.runner.driver import this_process
 from bioimage_py.runner.run_folder import RunFolder
 from bioimage_py.runner.temporary_place import TemporaryPlace
+from bioimage_py.temporary_store import room_beside_path
 from bioimage_py.wrapper import SimpleTransformationSource
 from tests.counting import CountingSource
-from tests.test_two_pass_copy import CUBE, HOW, LIMIT, PAGE, SHAPE, Once
+from tests.test_two_pass_copy import Once
+
+# Eight blocks in either pass, and 32 objects between them: each request takes its time.
+SHAPE, PAGE, CUBE = (16, 32, 32), (1, 32, 32), (8, 16, 16)
+LIMIT, WRAPPED_LIMIT, MASKED_LIMIT = 22 * 2**10, 30 * 2**10, 36 * 2**10
+HOW: dict[str, Any] = {"chunks": CUBE, "memory_limit": LIMIT}
+WRAPPED: dict[str, Any] = {"chunks": CUBE, "memory_limit": WRAPPED_LIMIT}
 
 
 class Lab:
@@ -92,7 +99,7 @@ def test_every_page_is_decoded_once_and_the_objects_are_those_of_one_pass(
     assert plan.passes.place == f"{lab.url}/twice.zarr.rechunk-XXXXXXXX"
     assert not lab.objects()
     bp.copy(source, f"{lab.url}/twice.zarr", **HOW)
-    assert Counter(z for box in source.reads for z in range(box.begin[0], box.end[0])) == Counter(range(32))
+    assert Counter(z for box in source.reads for z in range(box.begin[0], box.end[0])) == Counter(range(16))
     bp.copy(image, f"{lab.url}/once.zarr", chunks=CUBE)
     assert lab.objects("twice.zarr/") == lab.objects("once.zarr/")
     assert lab.folders() == ["once.zarr", "twice.zarr"]
@@ -132,9 +139,10 @@ def test_the_temporary_store_is_reached_as_the_output_is(
 def test_where_there_is_no_place_beside_it(lab: Lab, stored: bp.Source) -> None:
     import tensorstore as ts
 
-    whole = bp.plan(stored, "s3://lab.zarr", **HOW)
-    assert whole.passes is None
-    assert "the output takes all of s3://lab.zarr" in whole.hints[-1]
+    assert room_beside_path("s3://lab/a.zarr", {}).place == "s3://lab/a.zarr.rechunk-XXXXXXXX"
+    whole = room_beside_path("s3://lab", {})
+    assert whole.place is None
+    assert whole.why_not == "the output takes all of s3://lab: there is no place beside it"
     bp.create_output(f"{lab.url}/a.zarr", like=stored, chunks=CUBE)
     kvstore = {"driver": "s3", "bucket": "lab", "path": f"{lab.folder}/a.zarr/", "endpoint": lab.endpoint, "aws_region": "us-east-1"}  # fmt: skip
     live = bp.plan(stored, ts.open({"driver": "zarr3", "kvstore": kvstore}).result(), memory_limit=LIMIT)
@@ -146,25 +154,21 @@ def test_where_there_is_no_place_beside_it(lab: Lab, stored: bp.Source) -> None:
 def test_a_run_that_fails_without_a_folder_leaves_the_output_alone(
     lab: Lab, image: np.ndarray, fails_in: int
 ) -> None:
-    failing = CountingSource(
-        image, chunks=PAGE, fails=lambda box: OSError("bad page") if box.begin[0] == 20 else None
-    )
-    mask = CountingSource(
-        np.ones(SHAPE, bool),
-        fails=lambda box: OSError("bad page") if box.shape == CUBE and box.begin[0] == 8 else None,
-    )
+    reads = {1: (10,), 2: (8, 16, 16)}[fails_in]
+
+    def fails(box: Box) -> BaseException | None:
+        return OSError("bad page") if reads in (box.begin[:1], box.shape) else None
+
+    source = CountingSource(image, chunks=PAGE)
+    mask = CountingSource(np.ones(SHAPE, bool), chunks=PAGE, fails=fails)
     out = bp.create_output(f"{lab.url}/a.zarr", like=image, chunks=CUBE)
-    source, how = (failing, {}) if fails_in == 1 else (image_in_pages(image), {"mask": mask})
-    plan = bp.plan(source, out, **how, memory_limit=2 * LIMIT)
+    plan = bp.plan(source, out, mask=mask, memory_limit=MASKED_LIMIT)
     assert plan.passes is not None
     with pytest.raises(RunnerError, match="bad page") as caught:
-        bp.copy(source, out, **how, memory_limit=2 * LIMIT)
-    assert (len(caught.value.failed_block_ids) == plan.n_blocks) == (fails_in == 1)
+        bp.copy(source, out, mask=mask, memory_limit=MASKED_LIMIT)
+    assert list(caught.value.failed_block_ids) == list(range(8))
+    assert ("in the first of two passes" in str(caught.value)) == (fails_in == 1)
     assert lab.folders() == ["a.zarr"]
-
-
-def image_in_pages(image: np.ndarray) -> CountingSource:
-    return CountingSource(image, chunks=PAGE)
 
 
 @pytest.mark.parametrize("how_to_finish", ["resume", "resume_from"])
@@ -173,8 +177,8 @@ def test_a_run_folder_keeps_the_temporary_store_until_the_run_is_finished(
 ) -> None:
     flag = tmp_path / "flag"
     flag.touch()
-    source = SimpleTransformationSource(stored, Once(flag, 20))
-    said: dict[str, Any] = {**HOW, "job_type": "subprocess", "job_config": config(tmp_path)}
+    source = SimpleTransformationSource(stored, Once(flag, 10))
+    said: dict[str, Any] = {**WRAPPED, "job_type": "subprocess", "job_config": config(tmp_path)}
     with pytest.raises(RunnerError, match="not yet") as caught:
         bp.copy(source, f"{lab.url}/a.zarr", **said)
     (kept,) = lab.temporary()
@@ -194,9 +198,9 @@ def test_a_run_whose_temporary_store_is_gone_is_not_continued(
 ) -> None:
     flag = tmp_path / "flag"
     flag.touch()
-    source = SimpleTransformationSource(stored, Once(flag, 20))
+    source = SimpleTransformationSource(stored, Once(flag, 10))
     with pytest.raises(RunnerError) as caught:
-        bp.copy(source, f"{lab.url}/a.zarr", **HOW, job_config=config(tmp_path))
+        bp.copy(source, f"{lab.url}/a.zarr", **WRAPPED, job_config=config(tmp_path))
     (kept,) = lab.temporary()
     TemporaryPlace(f"{lab.url}/{kept}").remove()
     assert not lab.temporary()
@@ -206,16 +210,17 @@ def test_a_run_whose_temporary_store_is_gone_is_not_continued(
 
 PROGRAM = """
 import sys, time, bioimage_py as bp
+from bioimage_py.temporary_store import room_beside_path
 from bioimage_py.wrapper import SimpleTransformationSource
 def slow(voxels):
-    time.sleep(0.02)
+    time.sleep(0.1)
     return voxels
 stored, mask, out, job_type, runs = sys.argv[1:]
 keeps = {"tmp_root": runs, "keep_run_folder": True} if runs else {}
 try:
     bp.copy(
         bp.open_source(stored), out, mask=SimpleTransformationSource(bp.open_source(mask), slow), chunks=(8, 16, 16),
-        memory_limit=81920, job_type=job_type, num_workers=2 if job_type == "subprocess" else 1,
+        memory_limit=36864, job_type=job_type, num_workers=2 if job_type == "subprocess" else 1,
         job_config=bp.RunnerConfig(**keeps, poll_interval=0.05, retries=0),
     )
 except KeyboardInterrupt as error:
@@ -258,8 +263,8 @@ def test_what_is_killed_is_resumed_and_nothing_is_done_twice(
     lab: Lab, stored: bp.Source, tmp_path: Path, job_type: str, in_pass: int
 ) -> None:
     out, runs = f"{lab.url}/out.zarr", tmp_path / "runs"
-    mask = np.ones(SHAPE, bool)
-    plan = bp.plan(stored, out, mask=mask, chunks=CUBE, memory_limit=80 * 2**10)
+    mask = CountingSource(np.ones(SHAPE, bool), chunks=PAGE)
+    plan = bp.plan(stored, out, mask=mask, chunks=CUBE, memory_limit=MASKED_LIMIT)
     assert plan.passes is not None
     n, m = plan.n_blocks, plan.passes.n_blocks
     started = Started(stored, out, job_type, runs)

@@ -65,7 +65,7 @@ def from_tensorstore(store: Any) -> TensorStoreSource:
     kvstore = spec.get("kvstore")
     is_file = isinstance(kvstore, dict) and kvstore.get("driver") == "file"
     folder = kvstore["path"].rstrip("/") if is_file else None
-    path = folder or (store.kvstore.url if store.kvstore is not None else f"tensorstore {spec.get('driver')}")
+    path = folder or _url(store) or f"tensorstore {spec.get('driver')}"
     stored = StoredArray(
         kind="zarr",
         path=path,
@@ -76,6 +76,18 @@ def from_tensorstore(store: Any) -> TensorStoreSource:
         view=_from_zero,
     )
     return TensorStoreHandleSource(store, stored)
+
+
+def _url(store: Any) -> str:
+    """Return the URL of the store, empty where it has none."""
+    if store.kvstore is None:
+        return ""
+    try:
+        return str(store.kvstore.url)
+    except NotImplementedError:
+        # With an endpoint of its own TensorStore gives S3 no URL; ours says how to reach it besides.
+        place = store.kvstore.spec().to_json()
+        return f"s3://{place['bucket']}/{place['path']}" if place.get("driver") == "s3" else ""
 
 
 def _from_zero(store: Any) -> Any:
