@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from bioimage_py.copy_image_input import check_present, is_image_copy, warn_of_rest, what_is_copied
+from bioimage_py.copy_image_passes import ImagePasses
 from bioimage_py.copy_image_target import NewLevelTarget, check_apart, discard, is_there, opened_pairs
 from bioimage_py.copy_request import CopyRequest, checked_runner
 from bioimage_py.copy_target import first_missing
@@ -16,12 +17,13 @@ from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
 from bioimage_py.geometry import IdSet, check_block_shape
 from bioimage_py.kernels import CopyKernel
 from bioimage_py.planned_work import planned_work
-from bioimage_py.planning import CopyPlan, ImagePlan, PlannedArray
+from bioimage_py.planning import CopyPlan, ImagePlan, PlannedArray, PlanOptions, image_in_passes
 from bioimage_py.runner import Journal, Progress, Resources, Runner, ids_from, raise_failures
 from bioimage_py.runner.composite_work import CompositeWork
 from bioimage_py.runner.copy_work import CopyWork
 from bioimage_py.runner.deferred_work import DeferredWork, WorkShelf
 from bioimage_py.runner.run_account import RunAccount, log_account
+from bioimage_py.runner.two_pass_work import asked_of, close_temporary_store
 from bioimage_py.sources import Source, open_source
 from bioimage_py.sources.creating import checked_overwrite
 from bioimage_py.sources.image_group import ImageGroup
@@ -29,6 +31,7 @@ from bioimage_py.sources.location import Location, locate
 from bioimage_py.sources.ome_zarr_making import make_mirror
 from bioimage_py.sources.ome_zarr_mirror import Mirror, MirroredLevel, extents_for
 from bioimage_py.sources.ome_zarr_tree import read_tree
+from bioimage_py.temporary_store import kept_where_needed, room_beside_path
 
 __all__ = ["ImageCopy", "find_image_copy"]
 
@@ -85,7 +88,10 @@ class ImageCopy:
             make_mirror(self.mirror, self.levels, overwrite=replace_old)
             warn_of_rest(self.mirror.tree)
         try:
-            self._execute(progress)
+            if self.plan.block_ids:
+                self._execute(progress)
+            elif progress is not None:
+                progress(replace(Journal(0).progress(), account=RunAccount()))
         except (InvalidArgumentError, MissingDependencyError):
             # The backend refused the run: the same call, put right, is not to find an output in its way.
             discard(made)
@@ -94,47 +100,95 @@ class ImageCopy:
         return open_source(group.path, first, mode="r+")
 
     def _execute(self, progress: Callable[[Progress], None] | None) -> None:
-        plan = self.plan
-        if not plan.block_ids:
-            if progress is not None:
-                progress(replace(Journal(0).progress(), account=RunAccount()))
+        # A run that is resumed goes in as many passes as it was begun in.
+        passes = ImagePasses.begin(self.plan, self.runner, self.resume_from)
+        if passes is None:
+            self._run(None, progress)
             return
-        work = self._work()
+        with kept_where_needed(passes.place, self.runner, resumes=self.resume_from is not None):
+            self._run(passes, progress)
+
+    def _run(self, passes: ImagePasses | None, progress: Callable[[Progress], None] | None) -> None:
+        plan = self.plan
+        resources = Resources(plan.in_flight, plan.cache_bytes) if passes is None else passes.resources
+        work = self._work(passes, resources)
+        n_bytes = plan.bytes_out + sum(
+            array.plan.passes.n_bytes for array in plan.arrays if array.plan.passes
+        )
         journal = self.runner.execute(
             work,
-            plan.in_flight if self.runner.in_process else self.num_workers,
-            resources=Resources(plan.in_flight, plan.cache_bytes),
-            n_bytes=plan.bytes_out,
+            resources.threads if self.runner.in_process else self.num_workers,
+            resources=resources,
+            n_bytes=n_bytes,
             progress=progress,
             resume_from=self.resume_from,
         )
         log_account(journal.account)
         check_present(self.mirror.tree)
         if journal.has_failures:
-            where = ""
+            where, kept_too = "", "" if passes is None else passes.place.path
             if journal.first_error is not None:
-                where = f" (the first failure is in {plan.array_of(journal.first_error[0])})"
-            raise_failures(journal, work.block_ids, f"copy of {plan.input} into {plan.output}{where}")
+                where = f" (the first failure is in {self._array_of(journal.first_error[0], passes)})"
+            name = f"copy of {plan.input} into {plan.output}{where}"
+            raise_failures(journal, asked_of(work, work.block_ids), name, kept_too=kept_too)
+        if journal.folder is None:
+            close_temporary_store(work)
 
-    def _work(self) -> CompositeWork:
+    def _array_of(self, block_id: int, passes: ImagePasses | None) -> str:
+        if passes is None or block_id < self.plan.n_blocks:
+            return self.plan.array_of(block_id)
+        return passes.array_of(block_id - self.plan.n_blocks)
+
+    def _work(self, passes: ImagePasses | None, resources: Resources) -> CompositeWork:
         """Return the copies of all arrays as one work; an array is opened when its first block is due."""
         shelf = WorkShelf()
         parts = []
-        for (_, _, source_key, key), array in zip(self.mirror.arrays(), self.plan.arrays, strict=True):
+        keys = [(source_key, key) for _, _, source_key, key in self.mirror.arrays()]
+        twice: Collection[int] = () if passes is None else passes.first
+        for n, (array, of) in enumerate(zip(self.plan.arrays, keys, strict=True)):
             plan, every = array.plan, IdSet.from_range(array.plan.n_blocks)
-            opening = partial(self._opened, source_key, key, plan)
+            store = partial(passes.array, n) if passes is not None and n in twice else None
+            opening = partial(self._opened, of, plan, resources, store)
             parts.append(DeferredWork(plan.blocking, plan.group_shape, every, opening, shelf))
-        work = CompositeWork(tuple(parts), (tuple(range(len(parts))),))
-        return work if len(self.plan.block_ids) == work.n_blocks else work.narrowed(self.plan.block_ids)
+        asked = self.plan.block_ids
+        if passes is None:
+            work = CompositeWork(tuple(parts), (tuple(range(len(parts))),))
+            return work if len(asked) == work.n_blocks else work.narrowed(asked)
+        through = passes
 
-    def _opened(self, source_key: str, key: str, plan: CopyPlan) -> CopyWork:
-        source = open_source(self.place, source_key)
-        sink = open_source(self.mirror.group.path, key, mode="r+")
+        def into(n: int) -> Callable[[], CopyWork]:
+            return partial(self._opened_first, keys[n][0], resources, through, n)
+
+        both = passes.work(parts, into, shelf)
+        return both.narrowed(asked | (both.block_ids - both.asked(both.block_ids)))
+
+    def _opened(
+        self,
+        keys: tuple[str, str],
+        plan: CopyPlan,
+        resources: Resources,
+        store: Callable[[], Source] | None,
+    ) -> CopyWork:
+        source = open_source(self.place, keys[0]) if store is None else store()
+        sink = open_source(self.mirror.group.path, keys[1], mode="r+")
+        kernel = self._kernel(source, sink, resources)
+        if store is None:
+            return planned_work(kernel, plan, verify_encoded=self.verify_encoded, output_is_new=self._fresh)
+        return CopyWork(kernel, plan.blocking, plan.group_shape, plan.block_ids)
+
+    def _opened_first(
+        self, source_key: str, resources: Resources, passes: ImagePasses, number: int
+    ) -> CopyWork:
+        """Return the copy of an array into the temporary store."""
+        kernel = self._kernel(open_source(self.place, source_key), passes.array(number), resources)
+        one = passes.first[number]
+        return CopyWork(kernel, one.blocking, one.blocking.block_shape, one.block_ids)
+
+    def _kernel(self, source: Source, sink: Source, resources: Resources) -> CopyKernel:
         if self.runner.in_process:
-            source = source.for_run(self.plan.threads, self.plan.cache_bytes)
+            source = source.for_run(self.plan.threads, resources.cache_bytes)
             sink = sink.for_run(self.plan.threads, 0)
-        kernel = CopyKernel(source, sink, None, self.casting)
-        return planned_work(kernel, plan, verify_encoded=self.verify_encoded, output_is_new=self._fresh)
+        return CopyKernel(source, sink, None, self.casting)
 
 
 def find_image_copy(input: Any, output: Any, said: Mapping[str, Any]) -> ImageCopy | None:
@@ -173,6 +227,7 @@ def find_image_copy(input: Any, output: Any, said: Mapping[str, Any]) -> ImageCo
     container = locate(input).path
     arrays: list[PlannedArray] = []
     levels: list[MirroredLevel] = []
+    options: list[PlanOptions] = []
     for key, source, full, target in opened_pairs(mirror, container, given, begun=begun):
         if not runner.in_process:
             source.to_spec()
@@ -180,6 +235,7 @@ def find_image_copy(input: Any, output: Any, said: Mapping[str, Any]) -> ImageCo
         if shape is not None:
             shape = check_block_shape(extents_for(source, full, shape, "block_shape"), source.shape)
         request = CopyRequest(source, None, shape, runner, workers, None, folder, limit, verify)
+        options.append(PlanOptions(block_shape=shape, memory_limit=limit))
         arrays.append(PlannedArray(key, request.plan(target, said["casting"], quiet=True, in_pieces=True)))
         if isinstance(target, NewLevelTarget):
             levels.append(target.level)
@@ -187,4 +243,6 @@ def find_image_copy(input: Any, output: Any, said: Mapping[str, Any]) -> ImageCo
     threads = workers if runner.in_process else runner.config.threads_per_worker
     shown = f"{group.path}/{group.key}" if group.key else group.path
     plan = ImagePlan.of((tree.name, shown), what_is_copied(tree), arrays, ids, threads, tree.left_out)
+    if folder is None:
+        plan = image_in_passes(plan, options, said["casting"], room_beside_path(group.path, {}))
     return ImageCopy(container, mirror, plan, tuple(levels), runner, workers, folder, said["casting"], verify)

@@ -44,14 +44,14 @@ __all__ = [
 
 _MAKER = "bioimage_py temporary store"
 _UNIQUE = "XXXXXXXX"
+_IN_MEMORY = "the output is held in memory: there is no place beside it"
 
 
 def room_beside(target: Target) -> RoomBeside:
     """Return where a temporary store can be: in the folder that the output is in, or behind the same URL, which all workers see."""
-    path = target.path
-    if path is None or path.startswith("memory:"):
-        return RoomBeside(None, why_not="the output is held in memory: there is no place beside it")
-    options = target.url_options
+    path, options = target.path, target.url_options
+    if path is None:
+        return RoomBeside(None, why_not=_IN_MEMORY)
     if options is None:
         return RoomBeside(
             None, why_not="the output is a live handle on a URL: how others reach that is not known"
@@ -61,6 +61,8 @@ def room_beside(target: Target) -> RoomBeside:
 
 def room_beside_path(path: str, options: Mapping[str, Any]) -> RoomBeside:
     """Return where a temporary store can be beside a path, or a URL that is reached with these options."""
+    if path.startswith("memory:"):
+        return RoomBeside(None, why_not=_IN_MEMORY)
     if is_url(path):
         parts = urlsplit(path)
         inside = parts.path.rstrip("/")

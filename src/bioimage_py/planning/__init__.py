@@ -3,6 +3,7 @@
 from bioimage_py.planning.block_shape import choose_block_shape, read_amplification
 from bioimage_py.planning.byte_size import default_memory_limit, format_bytes, parse_bytes
 from bioimage_py.planning.copy_plan import CopyPlan, PlanOptions, checked_blocks, plan_copy
+from bioimage_py.planning.image_passes import image_in_passes
 from bioimage_py.planning.image_plan import ImagePlan, PlannedArray
 from bioimage_py.planning.layout import ArrayLayout
 from bioimage_py.planning.memory import MemoryModel
@@ -27,6 +28,7 @@ __all__ = [
     "choose_road",
     "default_memory_limit",
     "format_bytes",
+    "image_in_passes",
     "in_one_or_two_passes",
     "parse_bytes",
     "plan_copy",

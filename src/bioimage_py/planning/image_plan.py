@@ -14,7 +14,7 @@ from bioimage_py.geometry import IdSet
 from bioimage_py.planning.byte_size import format_bytes
 from bioimage_py.planning.copy_plan import CopyPlan
 from bioimage_py.planning.memory import MemoryModel
-from bioimage_py.planning.plan_words import times
+from bioimage_py.planning.plan_words import at_most_files, times
 
 __all__ = ["ImagePlan", "PlannedArray"]
 
@@ -112,7 +112,11 @@ class ImagePlan:
     def cache_bytes(self) -> int:
         """Decoded input chunks kept between blocks, in bytes, for each array that is open."""
         wanted = [array.plan.cache_bytes for array in self.arrays if array.plan.cache_bytes]
-        return min(wanted) // min(len(wanted), 2 * self.in_flight) if wanted else 0
+        if not wanted:
+            return 0
+        # Those arrays that want none hold more than the others, or read nothing twice.
+        spare = max(0, self.memory_limit - self._held) // (2 * self.in_flight)
+        return min(min(wanted) // min(len(wanted), 2 * self.in_flight), spare)
 
     @property
     def memory_limit(self) -> int:
@@ -122,8 +126,12 @@ class ImagePlan:
     @property
     def peak_memory(self) -> int:
         """In bytes, at most."""
-        held = (memory.base() + self.in_flight * block for memory, block in map(_memory, self._plans))
-        return max(held, default=0) + 2 * self.in_flight * self.cache_bytes
+        return self._held + 2 * self.in_flight * self.cache_bytes
+
+    @cached_property
+    def _held(self) -> int:
+        held = (base + self.in_flight * block for plan in self._plans for base, block in _held(plan))
+        return max(held, default=0)
 
     @property
     def roads(self) -> dict[str, int]:
@@ -185,6 +193,7 @@ class ImagePlan:
             "block_ids": self.block_ids.to_json(),
             "hints": list(self.hints),
             "left_out": list(self.left_out),
+            "passes": max((1 if plan.passes is None else 2 for plan in self._plans), default=1),
             "arrays": [
                 {"key": array.key, "first_block": first, **array.plan.to_json()}
                 for array, first in zip(self.arrays, self.offsets, strict=False)
@@ -199,6 +208,7 @@ class ImagePlan:
             *self._rest(),
             *(("road", reason) for reason in dict.fromkeys(f"{p.road}: {p.reason}" for p in self._plans[:_MOST_LISTED])),
             ("blocks", self._blocks_text()),
+            *self._passes_texts(),
             ("reads", format_bytes(self.bytes_in)),
             ("writes", f"{format_bytes(self.bytes_out)} before compression, in at most {self.n_files:,} files"),
             (
@@ -239,6 +249,23 @@ class ImagePlan:
             text += f", {len(self.block_ids):,} of them asked for"
         return text
 
+    def _passes_texts(self) -> list[tuple[str, str]]:
+        twice = [(array.key, array.plan.passes) for array in self.arrays if array.plan.passes is not None]
+        if not twice:
+            return []
+        keys = ", ".join(key for key, _ in twice[:_MOST_LISTED])
+        more = f" and {len(twice) - _MOST_LISTED:,} more" if len(twice) > _MOST_LISTED else ""
+        passes = [one for _, one in twice]
+        least, most = (f"{f(one.one_pass_reads for one in passes):.3g}" for f in (min, max))
+        often = most if least == most else f"{least} to {most}"
+        n_bytes, n_files = sum(one.n_bytes for one in passes), sum(one.n_files for one in passes)
+        why = (
+            f"2 for {keys}{more}, because one would decode each chunk of the input {often} times on average: the first goes into a "
+            "temporary store, the second writes the output from there"
+        )
+        size = f"at most {format_bytes(n_bytes)} before compression, in {at_most_files(n_files)}"
+        return [("passes", why), ("temp", f"{passes[0].place}: {size}; removed at the end")]
+
     def _ranges_text(self) -> str:
         ranges = [
             f"{array.key} has {first} … {first + array.plan.n_blocks - 1}"
@@ -248,13 +275,15 @@ class ImagePlan:
         return ", ".join(ranges) + (", …" if len(self.arrays) > 5 else "")
 
 
-def _memory(plan: CopyPlan) -> tuple[MemoryModel, int]:
-    """Return what a copy holds, and what one of its blocks, or groups of blocks, holds."""
+def _held(plan: CopyPlan) -> tuple[tuple[int, int], ...]:
+    """Return, for each pass of a copy, what it holds whatever its blocks, and for a block, or group of blocks, in flight."""
+    if plan.passes is not None:
+        return plan.passes.held
     memory = MemoryModel(plan.input, plan.output, plan.mask, plan.threads)
     in_hand = plan.block_shape if plan.block_shape == plan.group_shape else plan.output.write_unit
-    return memory, max(1, memory.block(in_hand))
+    return ((memory.base(), memory.block(in_hand)),)
 
 
 def _most_in_flight(plan: CopyPlan) -> int:
-    memory, block = _memory(plan)
-    return max(1, min(plan.threads, (plan.memory_limit - memory.base()) // block))
+    fitting = ((plan.memory_limit - base) // max(1, block) for base, block in _held(plan))
+    return max(1, min(plan.threads, *fitting))

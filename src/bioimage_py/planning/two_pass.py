@@ -130,21 +130,18 @@ class TwoPasses:
 
     def texts(self) -> list[tuple[str, str]]:
         """Return the lines of a plan that explain it, each with its label."""
+        files = "1 file" if self.n_files == 1 else f"{self.n_files:,} files"
         why = (
             f"2, because one would decode each chunk of the input {self.one_pass_reads:.3g} times on average: the first reads "
             f"{len(self.block_ids):,} blocks of {times(self.block_shape)} voxels into a temporary store, the second writes the "
             f"output, and reads each chunk of that store {_often(self.second_reads)}"
         )
-        return [("passes", why), ("temp", f"{self.place}: {self.store_text()}; removed at the end")]
-
-    def store_text(self) -> str:
-        """Return how large the temporary store gets, in words."""
-        files = "1 file" if self.n_files == 1 else f"{self.n_files:,} files"
         shards = f" in shards of {times(self.shards)}" if self.shards else ""
-        return (
-            f"at most {format_bytes(self.n_bytes)} before compression, in at most {files}, chunks "
-            f"{times(self.chunks)}{shards}"
+        store = (
+            f"{self.place}: at most {format_bytes(self.n_bytes)} before compression, in at most {files}, chunks "
+            f"{times(self.chunks)}{shards}; removed at the end"
         )
+        return [("passes", why), ("temp", store)]
 
 
 def plan_two_passes(
