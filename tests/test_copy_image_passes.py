@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -68,14 +71,14 @@ def place(tmp_path: Path) -> Path:
 @pytest.fixture
 def pages(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, int]]:
     """How often each page of each array of the input is read in this process."""
-    read, found = TensorStoreSource._read, Counter[tuple[str, int]]()
+    read, found = TensorStoreSource.read, Counter[tuple[str, int]]()
 
-    def counted(self: Any, box: Any) -> Any:
+    def counted(self: Any, box: Any, *buffer: Any) -> Any:
         if self.path.endswith("in.ome.zarr"):
             found.update((self.key, z) for z in range(box.begin[0], box.end[0]))
-        return read(self, box)
+        return read(self, box, *buffer)
 
-    monkeypatch.setattr(TensorStoreSource, "_read", counted)
+    monkeypatch.setattr(TensorStoreSource, "read", counted)
     return found
 
 
@@ -123,9 +126,11 @@ def test_levels_that_would_be_read_again_and_again_take_two_passes_and_others_on
     assert files_in(place / "twice.ome.zarr") == files_in(place / "once.ome.zarr")
 
 
-@pytest.mark.parametrize("limit", [32, 40, 44, 64, 200])
-def test_the_limit_holds_for_all_arrays_together(image: Path, place: Path, limit: int) -> None:
-    plan = planned(image, place / "a.ome.zarr", chunks=CUBE, memory_limit=limit * 2**10, num_workers=2)
+@pytest.mark.parametrize(
+    ("workers", "limit"), [(1, 32), (1, 40), (1, 44), (1, 64), (2, 56), (2, 100), (2, 200)]
+)
+def test_the_limit_holds_for_all_arrays_together(image: Path, place: Path, workers: int, limit: int) -> None:
+    plan = planned(image, place / "a.ome.zarr", chunks=CUBE, memory_limit=limit * 2**10, num_workers=workers)
     assert plan.peak_memory <= limit * 2**10
 
 
@@ -140,7 +145,7 @@ def test_the_plan_says_so_and_so_does_its_json(image: Path, place: Path) -> None
     assert planned(image, place / "a.ome.zarr", chunks=CUBE).to_json()["passes"] == 1
 
 
-@pytest.mark.parametrize(("room", "expected"), [(10**9, 2), (900_000, 1), (600_000, 0)])
+@pytest.mark.parametrize(("room", "expected"), [(10**9, 2), (940_000, 1), (930_000, 0)])
 def test_all_arrays_share_what_the_disk_has_left(
     image: Path, place: Path, monkeypatch: pytest.MonkeyPatch, room: int, expected: int
 ) -> None:
@@ -169,12 +174,10 @@ def test_some_blocks_take_the_pages_that_they_need(
     plan = planned(image, out, **HOW)
     per_layer = plan.arrays[0].plan.n_blocks // 4
     made = bp.copy(image, out, **HOW, block_ids=list(range(per_layer, 2 * per_layer)))
-    with bp.open_source(image, "0") as full:
-        np.testing.assert_array_equal(made[8:16], full[8:16])
+    assert pages == Counter({("0", z): 1 for z in range(8, 16)})
+    np.testing.assert_array_equal(made[8:16], bp.open_source(image, "0")[8:16])
     assert not made[:8].any()
     assert not made[16:].any()
-    assert Counter({place: n for place, n in pages.items() if place[0] != "0"}) == Counter()
-    assert {z for _, z in pages} == set(range(32)) or {z for _, z in pages} == set(range(8, 16))
     rest = [block for block in range(plan.n_blocks) if not per_layer <= block < 2 * per_layer]
     bp.copy(image, out, block_ids=rest, memory_limit=LIMIT)
     bp.copy(image, place / "once.ome.zarr", chunks=CUBE)
@@ -187,17 +190,17 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, BaseException], C
     """Makes the reading of an array fail, from its second block on, in this process; gives what makes it sound again."""
 
     def fails(suffix: str, error: BaseException) -> Callable[[], None]:
-        read, seen = TensorStoreSource._read, list[str]()
+        read, seen = TensorStoreSource.read, list[str]()
 
-        def broken(self: Any, box: Any) -> Any:
+        def broken(self: Any, box: Any, *buffer: Any) -> Any:
             if self.name.endswith(suffix) and "once" not in self.name:
                 seen.append(self.name)
                 if len(seen) > 1:
                     raise error
-            return read(self, box)
+            return read(self, box, *buffer)
 
-        monkeypatch.setattr(TensorStoreSource, "_read", broken)
-        return lambda: monkeypatch.setattr(TensorStoreSource, "_read", read)
+        monkeypatch.setattr(TensorStoreSource, "read", broken)
+        return lambda: monkeypatch.setattr(TensorStoreSource, "read", read)
 
     return fails
 
@@ -211,15 +214,15 @@ def test_a_run_that_fails_in_the_second_pass_does_not_do_the_first_again(
     plan = planned(image, out, **said)
     n = plan.n_blocks
     m = sum(array.plan.passes.n_blocks for array in plan.arrays if array.plan.passes)
-    read = TensorStoreSource._read
+    read = TensorStoreSource.read
 
-    def broken(self: Any, box: Any) -> Any:
+    def broken(self: Any, box: Any, *buffer: Any) -> Any:
         if ".rechunk-" in self.path and self.key == "labels/cells/0" and box.begin[0] == 8:
             raise OSError("bad disk")
-        return read(self, box)
+        return read(self, box, *buffer)
 
     with monkeypatch.context() as patch:
-        patch.setattr(TensorStoreSource, "_read", broken)
+        patch.setattr(TensorStoreSource, "read", broken)
         with pytest.raises(RunnerError, match=r"first failure is in labels/cells/0.*bad disk") as caught:
             bp.copy(image, out, **said)
     folder = str(caught.value.tmp_folder)
@@ -275,10 +278,13 @@ def test_ctrl_c_leaves_nothing(
 
 def test_behind_a_url(image: Path, place: Path, bucket: str, tmp_path: Path) -> None:
     url = f"s3://lab/image-passes/{tmp_path.name}"
-    assert in_two_passes(planned(image, f"{url}/a.ome.zarr", **HOW))  # type: ignore[arg-type]
-    bp.copy(image, f"{url}/a.ome.zarr", **HOW)
+    how: dict[str, Any] = {"chunks": (8, 32, 32), "memory_limit": "96KiB"}
+    plan = bp.plan(image, f"{url}/a.ome.zarr", **how)
+    assert isinstance(plan, ImagePlan)
+    assert in_two_passes(plan) == ["0", "labels/cells/0"]
+    bp.copy(image, f"{url}/a.ome.zarr", **how)
     bp.copy(f"{url}/a.ome.zarr", place / "back.ome.zarr")
-    bp.copy(image, place / "once.ome.zarr", chunks=CUBE)
+    bp.copy(image, place / "once.ome.zarr", chunks=how["chunks"])
     assert files_in(place / "back.ome.zarr") == files_in(place / "once.ome.zarr")
     import boto3
 
@@ -289,3 +295,15 @@ def test_behind_a_url(image: Path, place: Path, bucket: str, tmp_path: Path) -> 
     keys = [found["Key"] for page in pages for found in page["Contents"]]
     client.close()
     assert {key.split("/")[2] for key in keys} == {"a.ome.zarr"}
+
+
+def test_what_a_killed_copy_left_is_removed_by_the_next(image: Path, place: Path) -> None:
+    program = (
+        "import os, bioimage_py as bp\n"
+        f"bp.copy({str(image)!r}, {str(place / 'a.ome.zarr')!r}, chunks={CUBE}, memory_limit={LIMIT}, "
+        "progress=lambda p: p.blocks_done > 1 and os.kill(os.getpid(), 9))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL
+    assert (temporary(place) / "0" / "zarr.json").is_file()
+    bp.copy(image, place / "a.ome.zarr", **HOW, overwrite=True)
+    assert left_in(place) == ["a.ome.zarr"]
