@@ -42,6 +42,16 @@ class ChunkFrames:
         self._header = n5_header(output.chunks) if "n5" in match.wrap else b""
         self._keeps_header = input.wrapping == output.wrapping == "n5"
 
+    @property
+    def leaves_chunks(self) -> bool:
+        """Whether all chunks that are whole are stored in the other array as they are."""
+        plain = self._input.wrapping == self._output.wrapping == "bare"
+        return plain and not self._steps and not self._wraps
+
+    def is_whole(self, stored: StoredBytes) -> bool:
+        """Whether a chunk without the header of N5 is whole; raises StorageError as `moved` does."""
+        return self._check.check(stored, self._chunk_bytes) == "whole"
+
     def moved(self, stored: StoredBytes) -> tuple[tuple[Piece, ...] | None, bool]:
         """Return what the other array stores for a chunk, and whether the chunk was found to be whole.
 

@@ -43,9 +43,10 @@ class ChunkKeys:
 
     def key(self, position: tuple[int, ...]) -> str:
         """Return the key of the file at a grid position."""
-        named = position[::-1] if self.fastest_first else position
-        parts = [self.prefix, *map(str, named)] if self.prefix else [*map(str, named)]
-        return self.separator.join(parts) or "0"
+        named = self.separator.join(map(str, position[::-1] if self.fastest_first else position))
+        if not self.prefix:
+            return named or "0"
+        return f"{self.prefix}{self.separator}{named}" if named else self.prefix
 
     def position(self, key: str) -> tuple[int, ...] | None:
         """Return the grid position of the file of a key; None for a key that is not of this grid.
@@ -79,11 +80,13 @@ class ChunkKeys:
         axes = tuple(range(len(self.grid)))
         top = os.path.join(folder, self.prefix) if self.prefix else folder  # noqa: PTH118 - a text stays a text
         if self.fastest_first:
-            yield from (found[::-1] for found in self._below(top, cells, axes[::-1]))
+            yield from (found[::-1] for found in self._below(top, cells, axes[::-1], ()))
         else:
-            yield from self._below(top, cells, axes)
+            yield from self._below(top, cells, axes, ())
 
-    def _below(self, folder: str, cells: Box, axes: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    def _below(
+        self, folder: str, cells: Box, axes: tuple[int, ...], known: tuple[int, ...]
+    ) -> Iterator[tuple[int, ...]]:
         axis, deeper = axes[0], axes[1:]
         begin, end = cells.begin[axis], cells.end[axis]
         numbers: range | list[int] = range(begin, end)
@@ -96,9 +99,8 @@ class ChunkKeys:
             except OSError as error:
                 raise file_error(error, f"listing {folder!r}") from error
             numbers = sorted(n for n in (int(name) for name in names if name.isdecimal()) if begin <= n < end)
+        if not deeper:
+            yield from ((*known, number) for number in numbers)
+            return
         for number in numbers:
-            if not deeper:
-                yield (number,)
-                continue
-            for rest in self._below(f"{folder}/{number}", cells, deeper):
-                yield (number, *rest)
+            yield from self._below(f"{folder}/{number}", cells, deeper, (*known, number))

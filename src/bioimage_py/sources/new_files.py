@@ -64,22 +64,21 @@ class FileFolder:
 
     def _partial(self, path: str) -> str:
         # A name that `crash_safety.remove_leftovers` knows; the process is in it because a fork copies the token.
-        number = next(self._numbers)
-        return f"{path}.{self._token}{os.getpid() & 0xFFFFFFFF:08x}{number & 0xFFFFFFFF:08x}.partial"
+        return f"{path}.{self._token}{os.getpid() & 0xFFFFFFFF:08x}{next(self._numbers) & 0xFFFFFFFF:08x}.partial"
 
     def write(self, key: str, *pieces: Piece) -> int:
         """Write a file that holds pieces one after the other; return how many bytes that were."""
         if len(pieces) == 1 and isinstance(pieces[0], StoredBytes) and pieces[0].in_memory:
             data = pieces[0].read()
-            if self._write_small(key, data):
+            if self.write_small(key, data):
                 return len(data)
         with self.new(key) as new:
             for piece in pieces:
                 new.append(piece)
         return new.size
 
-    def _write_small(self, key: str, data: bytes) -> bool:
-        """Do what `write` does with as few steps as possible, where its folder is there and all goes well."""
+    def write_small(self, key: str, data: bytes) -> bool:
+        """Do what `write` does with as few steps as possible, where its folder is there and all goes well; else return False."""
         path = f"{self.folder}/{key}"
         partial = self._partial(path)
         try:
