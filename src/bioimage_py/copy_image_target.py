@@ -15,8 +15,10 @@ from bioimage_py.sources.encoding import ChunkEncoding, UnknownEncoding
 from bioimage_py.sources.identity import file_identity
 from bioimage_py.sources.image_group import ImageGroup
 from bioimage_py.sources.kvstore import StoreFolder
+from bioimage_py.sources.location import is_url
 from bioimage_py.sources.ome_zarr_mirror import Mirror, MirroredLevel
 from bioimage_py.sources.ome_zarr_tree import OmeZarrTree
+from bioimage_py.sources.store_place import StorePlace
 from bioimage_py.sources.zarr_encoding import encoding_from_metadata
 from bioimage_py.sources.zarr_metadata import read_node
 
@@ -27,6 +29,7 @@ class NewLevelTarget(Target):
     """An array of an OME-Zarr that is made with all others of it."""
 
     def __init__(self, group: ImageGroup, level: MirroredLevel, codec: Any = None) -> None:
+        self._root = group.path
         self._in_memory = group.path.startswith("memory:")
         self._codec = None if codec is None else Codec.parse(codec)
         self.level = level
@@ -41,6 +44,11 @@ class NewLevelTarget(Target):
             return encoding_from_metadata(metadata, self.level.spec.fill_value)
         except UnsupportedFormatError as error:
             return UnknownEncoding(str(error))
+
+    @property
+    def place(self) -> StorePlace | None:
+        """Where in an object store it will be."""
+        return StoreFolder.at(self._root).child(self.level.key).place if is_url(self._root) else None
 
     @property
     def codec(self) -> Codec | None:

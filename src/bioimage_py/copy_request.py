@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bioimage_py.copy_input import find_input
@@ -25,10 +25,13 @@ from bioimage_py.planning import (
 from bioimage_py.runner import Runner, RunnerConfig, check_num_workers, get_runner, ids_from
 from bioimage_py.sources import Source
 from bioimage_py.sources.encoding_match import EncodingMatch
+from bioimage_py.sources.store_copy import NOT_INSTALLED, place_of, why_fetched
+from bioimage_py.sources.store_place import StorePlace
 from bioimage_py.temporary_store import room_beside
 
 __all__ = ["CopyRequest", "check_progress", "checked_runner"]
 
+_STORE_COPY_HINT = "with obstore the store would copy the chunks by itself, and none would be fetched: pip install 'bioimage-py[objects]'"
 _DISTRIBUTED = ("subprocess", "slurm", "dask")
 
 
@@ -166,10 +169,24 @@ class CopyRequest:
         origin = moving_origin(self.source)
         if origin is None:
             return None
-        return choose_road(
+        match = choose_road(
             encoding_to_move(origin.source),
             output.encoding(),
             origin.offset,
             codec=output.codec,
             is_new=output.is_new,
         )
+        return self._carried(match, place_of(origin.source), output.place)
+
+    def _carried(
+        self, match: EncodingMatch, place: StorePlace | None, into: StorePlace | None
+    ) -> EncodingMatch:
+        """Return a match that says how chunks get from one place in an object store to another."""
+        if match.road == "recode" or place is None or into is None:
+            return match
+        why = why_fetched(place, into) if match.whole_files else "they do not stay objects of their own"
+        if why is not None:
+            hint = _STORE_COPY_HINT if why == NOT_INSTALLED else ""
+            return replace(match, carried=f"they are fetched and put, because {why}", hint=hint)
+        looked = "after each was fetched and decoded" if self.verify_encoded else "and nobody looks into them"
+        return replace(match, carried=f"the store copies them by itself, {looked}")

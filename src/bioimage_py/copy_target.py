@@ -21,7 +21,10 @@ from bioimage_py.sources import Codec, FileSource, Source, as_source, open_sourc
 from bioimage_py.sources.creating import PlannedOutput, plan_output
 from bioimage_py.sources.encoding import ChunkEncoding, UnknownEncoding, planned_encoding
 from bioimage_py.sources.identity import file_identity, leaves, same_voxels
+from bioimage_py.sources.kvstore import StoreFolder
 from bioimage_py.sources.location import Location, is_url
+from bioimage_py.sources.store_copy import place_of
+from bioimage_py.sources.store_place import StorePlace
 
 __all__ = ["METADATA_FILES", "Target", "find_target", "first_missing", "place_parts"]
 
@@ -49,6 +52,11 @@ class Target(ABC):
     def encoding(self) -> ChunkEncoding | UnknownEncoding:
         """Return how chunks are, or will be, encoded, or why encoded chunks cannot be moved here."""
         return UnknownEncoding("the output is held in memory")
+
+    @property
+    def place(self) -> StorePlace | None:
+        """Where in an object store its file, folder or container is, or will be; None for all else."""
+        return StoreFolder.at(self.path).place if self.path is not None and is_url(self.path) else None
 
     @property
     def codec(self) -> Codec | None:
@@ -99,6 +107,11 @@ class ExistingTarget(Target):
     def encoding(self) -> ChunkEncoding | UnknownEncoding:
         """Return how it encodes its chunks."""
         return encoding_to_move(self._sink)
+
+    @property
+    def place(self) -> StorePlace | None:
+        """Where in an object store it is."""
+        return place_of(self._sink)
 
     @property
     def is_new(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bioimage_py.kernels.copy_blocks import CopyKernel
+from bioimage_py.kernels.copy_objects import CopyObjectsKernel, store_copies
 from bioimage_py.kernels.move_chunks import MoveKernel
 from bioimage_py.kernels.moving import MoveOptions, MovingKernel
 from bioimage_py.kernels.moving_origin import moving_origin
@@ -50,6 +51,8 @@ def moving_kernel(fallback: CopyKernel, options: MoveOptions | None = None) -> M
     UnsupportedFormatError
         If chunks of this input cannot be moved into this output; the message says why.
     """
+    if store_copies(fallback, options or MoveOptions()):
+        return CopyObjectsKernel(fallback, options)
     # A source does not say that it has shards of one chunk each, but they are stored as shards.
     made = encoding_of(fallback.output)
     packs = isinstance(made, ChunkEncoding) and made.shards is not None

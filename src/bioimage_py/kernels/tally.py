@@ -27,9 +27,11 @@ class Tally:
     bytes_in, bytes_out
         Bytes of voxels taken from the input and put into the output, decoded; of chunks that were moved, what they decode to.
     encoded_in, encoded_out
-        Bytes of the chunks that were moved, as they are stored on either side.
+        Bytes of the chunks that were moved, as they are stored on either side, whichever way they went.
     chunks_moved, chunks_recoded
         Chunks of the output that were moved as they are, and that were encoded.
+    chunks_by_store
+        Those moved that an object store copied by itself: their bytes did not come through this machine.
     reading
         Seconds in which voxels, also those of a mask, were fetched and decoded.
     computing
@@ -39,7 +41,8 @@ class Tally:
     moving_in
         Seconds in which encoded chunks were looked up, read and checked.
     moving_out
-        Seconds in which they were stored; where the system copies a file by itself, that it was read is in here too.
+        Seconds in which they were stored; where the system, or an object store, copies by itself, that they were looked up
+        and read is in here too.
     """
 
     bytes_in: int = 0
@@ -48,6 +51,7 @@ class Tally:
     encoded_out: int = 0
     chunks_moved: int = 0
     chunks_recoded: int = 0
+    chunks_by_store: int = 0
     reading: float = 0.0
     computing: float = 0.0
     writing: float = 0.0

@@ -250,7 +250,8 @@ def plan_copy(
         bytes_out=int(share * output_layout.nbytes),
         n_files=math.ceil(share * output_layout.n_files),
         read_amplification=1.0 if direct else amplification,
-        hints=copy_hints(output_layout, amplification, limit),
+        hints=copy_hints(output_layout, amplification, limit)
+        + (() if options.match is None or not options.match.hint else (options.match.hint,)),
     )
 
 

@@ -48,4 +48,6 @@ def choose_road(
         wanted = tuple(setting for setting in match.settings if setting.split()[1] in named)
     if not wanted:
         return match
-    return replace(match, kind="different", road="recode", why=tuple(f"codec {s}" for s in wanted))
+    return replace(
+        match, kind="different", road="recode", whole_files=False, why=tuple(f"codec {s}" for s in wanted)
+    )

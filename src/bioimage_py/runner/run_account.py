@@ -40,10 +40,12 @@ class RunAccount:
         The same as they are stored; None where that is not known, or would take a walk over many files.
     chunks_moved, chunks_recoded
         Chunks of the output that were moved as they are, and that were encoded.
+    chunks_by_store
+        Those moved that an object store copied by itself: their bytes count above, but did not come through this machine.
     stages
         Seconds of `"reading"` (voxels fetched and decoded), `"computing"` (wrappers, casts, masks), `"writing"` (encoded and
         stored), `"moving_in"` (encoded chunks looked up, read and checked) and `"moving_out"` (they are stored; where the
-        system copies files by itself, it reads them here).
+        system, or an object store, copies by itself, it reads them here).
     """
 
     seconds: float = 0.0
@@ -55,6 +57,7 @@ class RunAccount:
     chunks_moved: int = 0
     chunks_recoded: int = 0
     stages: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    chunks_by_store: int = 0
 
     @property
     def bytes_per_second(self) -> float | None:
@@ -89,6 +92,7 @@ class RunAccount:
             "encoded_bytes_out": self.encoded_out,
             "chunks_moved": self.chunks_moved,
             "chunks_recoded": self.chunks_recoded,
+            "chunks_by_store": self.chunks_by_store,
             "seconds": self.seconds,
             "gb_per_second": None if rate is None else rate / 1e9,
             "worker_seconds": self.worker_seconds,
@@ -99,8 +103,9 @@ class RunAccount:
 
     def __str__(self) -> str:
         rate = self.bytes_per_second
+        by_store = f" ({self.chunks_by_store:,} by the store itself)" if self.chunks_by_store else ""
         did = [
-            f"{_chunks(self.chunks_moved)} moved, {self.chunks_recoded:,} recoded",
+            f"{_chunks(self.chunks_moved)} moved{by_store}, {self.chunks_recoded:,} recoded",
             f"{_sizes(self.bytes_in, self.encoded_in)} in",
             f"{_sizes(self.bytes_out, self.encoded_out)} out",
             *([] if rate is None else [f"{rate / 1e9:.2g} GB/s"]),
@@ -183,4 +188,5 @@ def _account(work: Any, tally: Tally, seconds: float, worker_seconds: float) -> 
         tally.chunks_moved,
         tally.chunks_recoded,
         {name: getattr(tally, name) for name in STAGES},
+        tally.chunks_by_store,
     )

@@ -54,14 +54,19 @@ def read_shard(stored: StoredBytes, n_chunks: int, index: ShardIndexEncoding) ->
         )
     at_start = index.location == "start"
     table = _checked_table(stored.at(0 if at_start else -n_bytes, n_bytes), n_chunks, index)
+    _check_inside(table, stored.length, n_bytes, at_start=at_start)
+    return Shard(stored, table)
+
+
+def _check_inside(table: _Table, length: int, n_bytes: int, *, at_start: bool) -> None:
+    """Raise StorageError if a table of so many bytes leads out of a shard of a length, or into the table itself."""
     present = table[(table != _MISSING).any(axis=1)]
-    low, high = (n_bytes, stored.length) if at_start else (0, stored.length - n_bytes)
+    low, high = (n_bytes, length) if at_start else (0, length - n_bytes)
     begins, lengths = present[:, 0], present[:, 1]
     # In an order in which no sum can pass the largest integer.
     outside = (begins < low) | (begins > high) | (lengths > high - np.minimum(begins, high))
     if outside.any():
-        raise StorageError(f"its index leads out of its {stored.length} bytes: it was cut, or is corrupt")
-    return Shard(stored, table)
+        raise StorageError(f"its index leads out of its {length} bytes: it was cut, or is corrupt")
 
 
 def _table_bytes(n_chunks: int, index: ShardIndexEncoding) -> int:
@@ -221,6 +226,25 @@ class ShardedObjects(ShardedChunks):
         if found is None or found.generation != known.generation:
             raise StorageError(f"{self._objects.path(key)} was written while it was read")
         return StoredBytes(None, 0, length, found.data)
+
+    def stored_in(self, at: tuple[int, ...], length: int) -> list[tuple[int, ...]]:
+        """Return the positions of the chunks that are in a shard of so many bytes, by its position; its table alone is read.
+
+        Raises
+        ------
+        StorageError
+            If the table is corrupt, or leads out of the shard.
+        """
+        n_bytes = _table_bytes(math.prod(self.per_shard), self._index)
+        if length < n_bytes:
+            raise StorageError(f"it has {length} bytes, but its index alone has {n_bytes}")
+        known = self._table(at)
+        if known is None:
+            return []
+        _check_inside(known.table, length, n_bytes, at_start=self._index.location == "start")
+        numbers = np.flatnonzero(known.table[:, 0] != _MISSING)
+        inside = np.stack(np.unravel_index(numbers, self.per_shard), axis=1).tolist()
+        return [tuple(a * n + i for a, n, i in zip(at, self.per_shard, p, strict=True)) for p in inside]
 
     def _table(self, at: tuple[int, ...]) -> _KnownTable | None:
         with self._lock:

@@ -39,6 +39,13 @@ class EncodingMatch:
         Whether chunks that are not stored read otherwise in the other array, so they have to be written there.
     settings
         What the chunks keep of the first array though the metadata of the second say otherwise, such as a level.
+    whole_files
+        Whether a file, or an object, of the second array is one of the first as it is: nothing is taken off or put on, no
+        shard opened or made.
+    carried
+        How objects get from one object store to another place, or the same: words of the plan; empty elsewhere.
+    hint
+        What would carry them better; empty if nothing would.
     """
 
     kind: Literal["payload", "header", "different"]
@@ -49,6 +56,9 @@ class EncodingMatch:
     recoded: tuple[str, ...] = ()
     recodes_missing: bool = False
     settings: tuple[str, ...] = ()
+    whole_files: bool = False
+    carried: str = ""
+    hint: str = ""
 
     def __str__(self) -> str:
         what = {
@@ -57,7 +67,8 @@ class EncodingMatch:
             "different": "chunks have to be decoded and encoded anew",
         }[self.kind]
         also = f"; {' and '.join(self.recoded)} are recoded" if self.recoded else ""
-        return what + (f" ({'; '.join(self.why)})" if self.why else "") + also
+        carried = f"; {self.carried}" if self.carried else ""
+        return what + (f" ({'; '.join(self.why)})" if self.why else "") + also + carried
 
 
 def compare_encodings(
@@ -104,6 +115,8 @@ def compare_encodings(
         recoded=tuple(_recoded(input, output)),
         recodes_missing=fills,
         settings=tuple(_settings(input, output)),
+        whole_files=not (headers or files)
+        and (input.shards is None or (input.shape == output.shape and not fills)),
     )
 
 

@@ -20,6 +20,7 @@ from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, SourceNotFou
 from bioimage_py.sources.location import is_url
 from bioimage_py.sources.object_folder import ObjectFolder
 from bioimage_py.sources.store_errors import storage_error
+from bioimage_py.sources.store_place import StorePlace
 
 __all__ = ["URL_OPTIONS", "StoreFolder", "store_context"]
 
@@ -207,6 +208,13 @@ class StoreFolder:
             return {}
         token = base64.b64encode(":".join(found).encode()).decode()
         return {"headers": [f"Authorization: Basic {token}"]}
+
+    @property
+    def place(self) -> StorePlace | None:
+        """Where in an object store this is, None on a disk, on a web server and in memory."""
+        if self.opened is not None:
+            return ObjectFolder(self.opened, self.path, lists=True).place
+        return StorePlace.of_spec(self.spec())
 
     def check_bucket(self) -> None:
         """Raise SourceNotFoundError if this is in a bucket that does not exist.

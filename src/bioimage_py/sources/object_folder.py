@@ -13,6 +13,7 @@ from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.sources.chunk_keys import ChunkKeys
 from bioimage_py.sources.store_errors import storage_error
+from bioimage_py.sources.store_place import StorePlace
 from bioimage_py.sources.stored_bytes import Piece, StoredBytes
 
 __all__ = ["NewObject", "ObjectFolder", "StoredObject"]
@@ -46,6 +47,11 @@ class ObjectFolder:
         self.folder = folder
         self._store = store
         self._lists = lists
+
+    @property
+    def place(self) -> StorePlace | None:
+        """Where in an object store they are, as TensorStore reaches it; None on a web server and in memory."""
+        return StorePlace.of_spec(self._store.spec(retain_context=True).to_json())
 
     def path(self, key: str) -> str:
         """Return the URL of an object."""

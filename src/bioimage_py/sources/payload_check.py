@@ -9,16 +9,17 @@ import google_crc32c
 import imagecodecs
 
 from bioimage_py.errors import StorageError
-from bioimage_py.sources.encoding import CodecStep
+from bioimage_py.sources.encoding import ChunkEncoding, CodecStep
 from bioimage_py.sources.hdf5_filters import Filter, FilterPipeline
 from bioimage_py.sources.stored_bytes import StoredBytes
 
-__all__ = ["PayloadCheck", "crc32c_bytes", "inflated"]
+__all__ = ["PayloadCheck", "crc32c_bytes", "inflated", "known_length"]
 
 _ZSTD_MAGIC = 0xFD2FB528
 _SKIPPABLE = range(0x184D2A50, 0x184D2A60)
 _LENGTH_KNOWN = ("zstd", "gzip", "zlib", "blosc")
 _SIZE_KEPT = ("shuffle",)
+_CHECKSUMS = ("crc32c", "fletcher32")
 Finding = Literal["whole", "untold", "odd"]
 _codecs: Any = imagecodecs  # its stubs ask for bytes, but any buffer is taken
 
@@ -37,7 +38,7 @@ class PayloadCheck:
     def __init__(self, codecs: tuple[CodecStep, ...], *, inflate: bool = True) -> None:
         names = [step[0] for step in codecs]
         self._checksums: list[str] = []
-        while names and names[-1] in ("crc32c", "fletcher32"):
+        while names and names[-1] in _CHECKSUMS:
             self._checksums.append(names.pop())
         self._last = names.pop() if names and names[-1] not in _SIZE_KEPT else ""
         self._inflate = inflate
@@ -73,6 +74,14 @@ class PayloadCheck:
         elif stored.length != decoded_bytes:
             raise StorageError(f"it has {stored.length} bytes where {decoded_bytes} are expected")
         return "whole"
+
+
+def known_length(encoding: ChunkEncoding) -> int | None:
+    """Return how many bytes each chunk is stored as; None where that depends on what is in it."""
+    names = [step[0] for step in encoding.codecs]
+    if encoding.wrapping != "bare" or any(name not in (*_CHECKSUMS, *_SIZE_KEPT) for name in names):
+        return None
+    return encoding.chunk_bytes + 4 * sum(name in _CHECKSUMS for name in names)
 
 
 def crc32c_bytes(data: bytes) -> bytes:
