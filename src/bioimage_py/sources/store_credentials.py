@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -36,7 +35,7 @@ class UnknownLogin:
 
 
 def find_login(credentials: str) -> S3Login | UnknownLogin:
-    """Return how to log in to S3 as TensorStore would: by the environment, a profile, or what the machine itself has.
+    """Return how to log in to S3 as TensorStore does: with the keys in the environment, or what the machine itself has.
 
     Parameters
     ----------
@@ -48,39 +47,25 @@ def find_login(credentials: str) -> S3Login | UnknownLogin:
     if credentials != "default":
         return UnknownLogin(f"credentials of the kind {credentials!r} are not known to obstore")
     found = os.environ
-    keys = [found.get(f"AWS_{name}") for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN")]
-    if not (keys[0] and keys[1]):
-        try:
-            profile = _profile()
-        except (configparser.Error, OSError, UnicodeDecodeError):
-            # What is in it stays unsaid: the error would show lines of a file that holds secrets.
-            return UnknownLogin("the files of AWS profiles cannot be read")
-        if profile.get("role_arn"):
-            return UnknownLogin("the AWS profile takes a role, which obstore cannot do")
-        keys = [
-            profile.get(f"aws_{name}") for name in ("access_key_id", "secret_access_key", "session_token")
-        ]
-    if not (keys[0] and keys[1]):
-        return S3Login(anonymous=not _machine_may_know())
-    said = {"access_key_id": keys[0], "secret_access_key": keys[1], "token": keys[2] or None}
-    return S3Login(provider=lambda: {**said, "expires_at": None})
+    access_key, secret_key = found.get("AWS_ACCESS_KEY_ID"), found.get("AWS_SECRET_ACCESS_KEY")
+    if access_key and secret_key:
+        keys = {
+            "access_key_id": access_key,
+            "secret_access_key": secret_key,
+            "token": found.get("AWS_SESSION_TOKEN") or None,
+        }
+        return S3Login(provider=lambda: {**keys, "expires_at": None})
+    # Releases of TensorStore differ in whether they read these, and a key of somebody else would be worse than none.
+    if found.get("AWS_PROFILE") or any(place.exists() for place in _profile_files()):
+        return UnknownLogin(
+            "AWS profiles are not read for that: it takes AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    return S3Login(anonymous=not _machine_may_know())
 
 
-def _profile() -> dict[str, str]:
-    """Return what the files of profiles say of the one that is named; the file of credentials has the last word."""
-    name = os.environ.get("AWS_PROFILE") or "default"
-    in_config = name if name == "default" else f"profile {name}"
-    found: dict[str, str] = {}
-    for variable, file, section in (
-        ("AWS_CONFIG_FILE", "config", in_config),
-        ("AWS_SHARED_CREDENTIALS_FILE", "credentials", name),
-    ):
-        place = Path(os.environ.get(variable) or Path("~/.aws", file)).expanduser()
-        parsed = configparser.ConfigParser(interpolation=None, strict=False, default_section="")
-        parsed.read(place, encoding="utf-8")
-        if parsed.has_section(section):
-            found |= parsed[section]
-    return found
+def _profile_files() -> list[Path]:
+    names = (("AWS_CONFIG_FILE", "~/.aws/config"), ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"))
+    return [Path(os.environ.get(variable) or usual).expanduser() for variable, usual in names]
 
 
 def _machine_may_know() -> bool:
