@@ -14,7 +14,7 @@ MODULES = sorted((ROOT / "src" / "bioimage_py").rglob("*.py"))
 HEAVY = (
     "h5py", "imagecodecs", "mrcfile", "nibabel", "numcodecs", "tensorstore", "tifffile", "z5py", "zarr", "dask", "xarray",
     "distributed", "scipy", "skimage", "PIL", "tomlkit", "google_crc32c",
-    "neuroglancer", "tornado", "bioio",
+    "neuroglancer", "tornado", "bioio", "obstore",
 )  # fmt: skip
 LONGEST_MODULE = 350
 EMPTY_NAMES = {"util", "utils", "common", "helper", "helpers", "manager", "misc"}

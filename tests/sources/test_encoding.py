@@ -234,6 +234,26 @@ def test_shards_decide_the_road() -> None:
     assert compare_encodings(PLAIN, replace(PLAIN, shape=(2, 2)), offset=(8, 10)).road == "verbatim"
 
 
+def test_which_files_stay_as_they_are() -> None:
+    packed = replace(PLAIN, shards=(8, 10), index=ShardIndexEncoding())
+    region = replace(PLAIN, shape=(8, 10))
+    assert compare_encodings(PLAIN, PLAIN).whole_files
+    assert compare_encodings(PLAIN, region, offset=(4, 5)).whole_files
+    assert compare_encodings(PLAIN, replace(PLAIN, fill=b"\1\0")).whole_files
+    assert compare_encodings(packed, packed).whole_files
+    for other in (
+        replace(packed, fill=b"\1\0"),  # missing chunks inside of a shard are written
+        replace(packed, shards=(4, 10)),
+        PLAIN,
+    ):
+        assert not compare_encodings(packed, other).whole_files
+    # The shard at its end holds more.
+    assert not compare_encodings(packed, replace(packed, shape=(8, 10)), offset=(0, 0)).whole_files
+    assert not compare_encodings(PLAIN, replace(PLAIN, codecs=(*PLAIN.codecs, ("crc32c",)))).whole_files
+    assert not compare_encodings(replace(PLAIN, edge="truncated"), PLAIN).whole_files
+    assert not compare_encodings(UnknownEncoding("why"), PLAIN).whole_files
+
+
 CHAINS = st.lists(
     st.sampled_from(
         [("zstd",), ("gzip",), ("zlib",), ("blosc",), ("crc32c",), ("shuffle", 2), ("delta", "{}")]
@@ -272,6 +292,9 @@ def test_the_comparison_holds_together(a: ChunkEncoding, b: ChunkEncoding) -> No
         assert (found.kind, found.road) == ("payload", "verbatim")
     if found.kind == "different":
         assert found.why
+    assert same.whole_files
+    if found.whole_files:
+        assert (found.kind, found.road, a.edge) == ("payload", "verbatim", b.edge)
 
 
 @given(st.data())

@@ -116,6 +116,7 @@ def compare_encodings(
         recodes_missing=fills,
         settings=tuple(_settings(input, output)),
         whole_files=not (headers or files)
+        and input.edge == output.edge
         and (input.shards is None or (input.shape == output.shape and not fills)),
     )
 

@@ -21,7 +21,7 @@ NOT_INSTALLED = "obstore is not installed"
 """The reason that a user can do something about by installing an extra."""
 _RETRIES = {"max_retries": 12, "retry_timeout": timedelta(minutes=2)}
 # A store answers when it is done, and that takes its time with an object of some gigabytes.
-_TIMEOUT = timedelta(minutes=10)
+_TIMEOUT = timedelta(minutes=2)
 
 
 class ObjectState(NamedTuple):
