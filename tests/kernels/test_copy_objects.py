@@ -97,7 +97,6 @@ def test_no_chunk_is_fetched(lab: S3Lab, place: str, tmp_path: Path, how: Storin
     seen: list[Any] = []
     bp.copy(source, output, num_workers=2, progress=seen.append, **options)
 
-    inside = f"{name(place)}/in"
     first = {
         n.removeprefix("raw/"): data for n, data in files_below(tmp_path / "in").items() if "attr" not in n
     }
@@ -114,7 +113,9 @@ def test_no_chunk_is_fetched(lab: S3Lab, place: str, tmp_path: Path, how: Storin
         for key in lab.of("PUT")
         if not key.endswith((".zarray", ".zattrs", "zarr.json", "attributes.json"))
     ]
-    assert inside in lab.of("HEAD")[0]
+    assert not [
+        key for key in lab.of("HEAD") if "json" not in key and "/.z" not in key
+    ]  # lists tell the lengths and tags of many at once
 
     account = seen[-1].account
     assert (account.chunks_moved, account.chunks_by_store, account.chunks_recoded) == (2, 2, 0)
@@ -305,14 +306,38 @@ def test_objects_whose_copies_have_another_tag(
 )  # fmt: skip
 def test_a_store_that_refuses(lab: S3Lab, place: str, tmp_path: Path, method: str, said: str) -> None:
     source = stored_at(place, tmp_path, Storing("v3"), textured(SHAPE, "uint16"))
-    lab.refused = lambda asked: asked.method == method and asked.key.endswith("1/0/1")
+    lab.refused = lambda asked: (
+        asked.method == method and asked.key.endswith("in/c/1/0/1" if method == "HEAD" else "c/1/0/1")
+    )
     with pytest.raises(RunnerError, match=said) as raised:
-        bp.copy(source, f"{place}/new.zarr")
+        bp.copy(source, f"{place}/new.zarr", block_shape=(4, 5, 6))  # one object is not worth a list
     text = str(raised.value)
     assert "chunk (1, 0, 1) of s3://" in text
     assert "BIOIMAGE_PY_NO_STORE_COPY=1" in text
     assert "Debug source" not in text
     assert SECRET not in text
+
+
+def test_a_list_that_fails(lab: S3Lab, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moving = kernel(
+        stored_at(place, tmp_path, Storing("v3"), textured(SHAPE, "uint16")),
+        empty_at(place, tmp_path, Storing("v3")),
+    )
+    lab.refused = lambda asked: asked.method == "GET" and not asked.key
+    with pytest.raises(StorageError, match=r"/in/c/\* cannot be listed: .*not for you"):
+        moving.copy_box(Box.whole(SHAPE))
+
+
+def test_names_with_dots_are_looked_at_one_by_one(lab: S3Lab, place: str, tmp_path: Path) -> None:
+    """A list cannot be asked for names that begin with a part of one."""
+    how = Storing("v2", chunks=(1, 5, 6), keys=".")
+    source = stored_at(place, tmp_path, how, textured(SHAPE, "uint16"), SOME)
+    moving = kernel(source, empty_at(place, tmp_path, how))
+    lab.asked.clear()
+    moving.copy_box(Box((4, 0, 0), (5, 11, 13)))
+    (chunk,) = [n for n in files_below(tmp_path / "in") if n.startswith("4.")]
+    assert chunks_at(f"{place}/out", tmp_path) == {chunk: files_below(tmp_path / "in")[chunk]}
+    assert lab.of("HEAD") == [f"{name(place)}/in/{chunk}", f"{name(place)}/out/{chunk}"]
 
 
 def test_what_the_input_lacks_goes_from_the_output(lab: S3Lab, place: str, tmp_path: Path) -> None:

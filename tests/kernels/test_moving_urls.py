@@ -244,13 +244,13 @@ def test_a_copy_by_worker_processes(lab: str, tmp_path: Path) -> None:
 def requests(folder: ObjectFolder) -> list[str]:
     """What is listed from now on."""
     asked: list[str] = []
-    real = folder._names
+    real = folder.names
 
     def recorded(begin: str) -> list[str]:
         asked.append(begin)
         return real(begin)
 
-    folder._names = recorded  # type: ignore[method-assign]
+    folder.names = recorded  # type: ignore[method-assign]
     return asked
 
 

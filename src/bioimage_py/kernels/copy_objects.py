@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
@@ -27,21 +28,23 @@ __all__ = ["CopyObjectsKernel", "store_copies"]
 # What is copied takes no memory here, so that only the store limits how many are asked for at once.
 _AT_ONCE = 16
 _Position = tuple[int, ...]
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 class _Copied(NamedTuple):
-    """An object that was copied: its place in the grid of objects, its bytes, and the chunks in it."""
+    """An object that was copied: its place in the grid of objects, its state before, and how many chunks are in it."""
 
     position: _Position
-    n_bytes: int
+    seen: ObjectState
     n_chunks: int
 
 
 class CopyObjectsKernel(MovingKernel):
     """Has the store copy the objects of chunks, or of whole shards, from one array to another in it.
 
-    Of each object its length and its tag are looked at before and after; what is in it only with `verify_encoded`. The table of
-    a shard is read and checked.
+    Of each object its length and its tag are looked at before and after, in lists of many where there are many; what is in it only
+    with `verify_encoded`. The table of a shard is read and checked.
     """
 
     def __init__(self, fallback: CopyKernel, options: MoveOptions | None = None) -> None:
@@ -52,6 +55,7 @@ class CopyObjectsKernel(MovingKernel):
         assert isinstance(objects, ChunkObjects)
         assert isinstance(files, ObjectFolder)
         self._objects = objects
+        self._files = files
         self._copier = StoreCopier(objects.objects, files)
         self._unit = self._made.shards or self._made.chunks
         self._per_object = tuple(u // c for u, c in zip(self._unit, self._made.chunks, strict=True))
@@ -66,36 +70,43 @@ class CopyObjectsKernel(MovingKernel):
                 self._move_cells(cells)
 
     def _move_cells(self, cells: Box) -> None:
-        stored = set[_Position]()
-        tally = self._tally
-        found = side_by_side(self._copy_object, self._object_candidates(cells), self._pool, self._at_once)
-        for copied in found:
-            if copied is None:
-                continue
-            stored.add(copied.position)
-            tally.encoded_in += copied.n_bytes
-            tally.encoded_out += copied.n_bytes
-            tally.chunks_moved += copied.n_chunks
-            tally.chunks_by_store += copied.n_chunks
+        tally, seen = self._tally, dict[str, ObjectState]()
+        done = self._at_a_time(partial(self._copy_object, seen), self._objects_in(cells, seen))
+        copied = [each for each in done if each is not None]
+        made, there = dict[str, ObjectState](), list[_Position]()
+        if copied or not self.options.output_is_new:
+            listed = partial(self._copier.listed_copies, made)
+            there = list(self._files.candidates(self._writer.keys, cells, listed))
+        for each in self._at_a_time(partial(self._check_copy, made), copied):
+            tally.encoded_in += each.seen.size
+            tally.encoded_out += each.seen.size
+            tally.chunks_moved += each.n_chunks
+            tally.chunks_by_store += each.n_chunks
+        stored = {each.position for each in copied}
         if self.match.recodes_missing:
             for position in itertools.product(*map(range, *cells)):
                 if position not in stored:
                     self._recode(self._voxels(position, self._unit))
         elif not self.options.output_is_new:
-            for position in list(self._writer.candidates(cells)):
+            for position in there:
                 if position not in stored:
                     self._writer.remove(position)
 
-    def _object_candidates(self, cells: Box) -> Iterable[_Position]:
-        return self._candidates(cells) if self._shards is None else self._objects.candidates(cells)
+    def _at_a_time(self, function: Callable[[_T], _R], things: Iterable[_T]) -> Iterator[_R]:
+        return side_by_side(function, things, self._pool, self._at_once)
 
-    def _copy_object(self, position: _Position) -> _Copied | None:
+    def _objects_in(self, cells: Box, seen: dict[str, ObjectState]) -> Iterator[_Position]:
+        """Yield the output's positions at which the input may have an object; states that a list tells go into `seen`."""
+        listed = partial(self._copier.listed, seen)
+        for at in self._objects.objects.candidates(self._objects.keys, cells.shift(self._shift), listed):
+            yield tuple(a - s for a, s in zip(at, self._shift, strict=True))
+
+    def _copy_object(self, known: dict[str, ObjectState], position: _Position) -> _Copied | None:
         """Have the object at a position of the output copied; None if the input has none there."""
-        at = self._at(position) if self._shards is None else position
-        key = self._objects.keys.key(at)
+        key = self._objects.keys.key(self._at(position))
         first = chunk = tuple(p * n for p, n in zip(position, self._per_object, strict=True))
         try:
-            seen = self._copier.look(key)
+            seen = known.get(key) or self._copier.look(key)
             if seen is None:
                 return None
             chunks = self._chunks_in(position, seen)
@@ -103,10 +114,22 @@ class CopyObjectsKernel(MovingKernel):
                 for chunk in chunks:
                     self.fallback.meter.read(self.input, self._voxels(chunk, self._made.chunks))
                 chunk = first
-            self._copier.copy(key, seen, self._writer.keys.key(position))
+            self._copier.copy(key, self._writer.keys.key(position))
         except StorageError as error:
             raise self._refused(chunk, error) from error
-        return _Copied(position, seen.size, len(chunks))
+        return _Copied(position, seen, len(chunks))
+
+    def _check_copy(self, made: dict[str, ObjectState], copied: _Copied) -> _Copied:
+        key, new_key = (
+            self._objects.keys.key(self._at(copied.position)),
+            self._writer.keys.key(copied.position),
+        )
+        try:
+            self._copier.check(key, copied.seen, new_key, made.get(new_key))
+        except StorageError as error:
+            first = tuple(p * n for p, n in zip(copied.position, self._per_object, strict=True))
+            raise self._refused(first, error) from error
+        return copied
 
     def _chunks_in(self, position: _Position, seen: ObjectState) -> list[_Position]:
         """Return the output's positions of the chunks that an object holds, once its length has been checked."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -108,10 +108,21 @@ class ObjectFolder:
             raise storage_error(error, f"{self.path(key)} cannot be removed", writing=True) from error
         return True
 
-    def candidates(self, keys: ChunkKeys, cells: Box) -> Iterator[tuple[int, ...]]:
+    def candidates(
+        self, keys: ChunkKeys, cells: Box, names: Callable[[str], list[str]] | None = None
+    ) -> Iterator[tuple[int, ...]]:
         """Yield the positions in a box of the grid at which there may be an object.
 
         Names are listed by the longest beginnings that they share, where that takes fewer requests than asking for each.
+
+        Parameters
+        ----------
+        keys
+            What the objects are called.
+        cells
+            The box.
+        names
+            Lists the names with a beginning; the default is `names` of this folder.
 
         Raises
         ------
@@ -128,10 +139,11 @@ class ObjectFolder:
             return
         for numbers in itertools.product(*(range(cells.begin[a], cells.end[a]) for a in order[:n_named])):
             begin = keys.separator.join([*([keys.prefix] if keys.prefix else []), *map(str, numbers), ""])
-            found = (keys.position(name) for name in self._names(begin))
+            found = (keys.position(name) for name in (names or self.names)(begin))
             yield from sorted(at for at in found if at is not None and _inside(at, cells))
 
-    def _names(self, begin: str) -> list[str]:
+    def names(self, begin: str) -> list[str]:
+        """Return the names of all objects that begin with a text; raises StorageError if they cannot be listed."""
         names = ts.KvStore.KeyRange(begin, begin[:-1] + chr(ord(begin[-1]) + 1)) if begin else None
         try:
             return [name.decode("utf-8", "replace") for name in self._store.list(names).result()]

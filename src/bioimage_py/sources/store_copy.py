@@ -34,7 +34,7 @@ class ObjectState(NamedTuple):
     e_tag
         What differs for other bytes, None where the store has no such thing.
     written
-        When it was stored.
+        When it was stored, in whole seconds.
     """
 
     size: int
@@ -109,6 +109,14 @@ class StoreCopier:
         self._begin, self._new_begin = ours.begin, theirs.begin
         self._store = _opened(theirs)
 
+    def listed(self, states: dict[str, ObjectState], begin: str) -> list[str]:
+        """Return the names of the source's objects that begin with a text, and put their states, if told, into `states`."""
+        return self._listed(self._source, self._begin, states, begin)
+
+    def listed_copies(self, states: dict[str, ObjectState], begin: str) -> list[str]:
+        """Do the same for the output."""
+        return self._listed(self._output, self._new_begin, states, begin)
+
     def look(self, key: str) -> ObjectState | None:
         """Return the state of an object of the source; None if there is none.
 
@@ -119,22 +127,13 @@ class StoreCopier:
         """
         return self._state(self._begin + key, self._source.path(key))
 
-    def copy(self, key: str, seen: ObjectState, new_key: str) -> None:
-        """Store an object of the source under a name in the output; a copy of other bytes than were seen is removed again.
-
-        Parameters
-        ----------
-        key
-            Of the object.
-        seen
-            Its state when it was looked at.
-        new_key
-            Of the copy.
+    def copy(self, key: str, new_key: str) -> None:
+        """Store an object of the source under a name in the output.
 
         Raises
         ------
         StorageError
-            If the store does not copy it, or it was written or removed since it was seen.
+            If the store does not copy it, or it was removed.
         """
         import obstore
 
@@ -145,15 +144,36 @@ class StoreCopier:
             if self.look(key) is None:
                 raise StorageError(f"{path} was removed while it was copied") from error
             raise _failed(error, f"the store did not copy {path} to {self._output.path(new_key)}") from error
-        try:
-            self._check(key, seen, new_key)
-        except StorageError:
-            self._output.remove(new_key)
-            raise
 
-    def _check(self, key: str, seen: ObjectState, new_key: str) -> None:
+    def check(self, key: str, seen: ObjectState, new_key: str, made: ObjectState | None = None) -> None:
+        """Check that a copy is one of the bytes that were seen; another is removed again.
+
+        Parameters
+        ----------
+        key
+            Of the object.
+        seen
+            Its state when it was looked at.
+        new_key
+            Of the copy.
+        made
+            The state of the copy; None to ask for it.
+
+        Raises
+        ------
+        StorageError
+            If the object was written since it was seen, or the copy is not whole.
+        """
+        if made is None or not _same_bytes(made, seen):
+            try:
+                self._check_closely(key, seen, new_key)
+            except StorageError:
+                self._output.remove(new_key)
+                raise
+
+    def _check_closely(self, key: str, seen: ObjectState, new_key: str) -> None:
         made = self._state(self._new_begin + new_key, self._output.path(new_key))
-        if made is not None and made.e_tag is not None and made[:2] == seen[:2]:
+        if made is not None and _same_bytes(made, seen):
             return
         # Objects that were uploaded in parts, or are encrypted with keys of their own, have another tag than their copies.
         if self.look(key) != seen:
@@ -164,16 +184,42 @@ class StoreCopier:
                 f"{self._output.path(new_key)} holds {found} after {seen.size} bytes were copied"
             )
 
+    def _listed(
+        self, folder: ObjectFolder, place: str, states: dict[str, ObjectState], begin: str
+    ) -> list[str]:
+        import obstore
+
+        # obstore lists what is below a name, and not what begins with a part of one.
+        if not (place + begin).endswith("/"):
+            return folder.names(begin)
+        names = []
+        try:
+            for some in obstore.list(self._store, place + begin):
+                for found in some:
+                    names.append(name := found["path"].removeprefix(place))
+                    states[name] = _state_of(found)
+        except _errors() as error:
+            raise _failed(error, f"{folder.path(begin)}* cannot be listed") from error
+        return names
+
     def _state(self, name: str, path: str) -> ObjectState | None:
         import obstore
 
         try:
-            found = obstore.head(self._store, name)
+            return _state_of(obstore.head(self._store, name))
         except FileNotFoundError:
             return None
         except _errors() as error:
             raise _failed(error, f"{path} cannot be looked at") from error
-        return ObjectState(found["size"], found["e_tag"], found["last_modified"])
+
+
+def _state_of(found: Any) -> ObjectState:
+    # A list says when in parts of a second, and the answer for one object does not.
+    return ObjectState(found["size"], found["e_tag"], found["last_modified"].replace(microsecond=0))
+
+
+def _same_bytes(made: ObjectState, seen: ObjectState) -> bool:
+    return made.e_tag is not None and made[:2] == seen[:2]
 
 
 def _opened(place: StorePlace) -> Any:
