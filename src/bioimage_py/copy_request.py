@@ -24,14 +24,18 @@ from bioimage_py.planning import (
 )
 from bioimage_py.runner import Runner, RunnerConfig, check_num_workers, get_runner, ids_from
 from bioimage_py.sources import Source
+from bioimage_py.sources.encoding import ChunkEncoding, UnknownEncoding
 from bioimage_py.sources.encoding_match import EncodingMatch
+from bioimage_py.sources.payload_check import why_all_bytes
 from bioimage_py.sources.store_copy import NOT_INSTALLED, place_of, why_fetched
 from bioimage_py.sources.store_place import StorePlace
 from bioimage_py.temporary_store import room_beside
 
 __all__ = ["CopyRequest", "check_progress", "checked_runner"]
 
-_STORE_COPY_HINT = "with obstore the store would copy the chunks by itself, and none would be fetched: pip install 'bioimage-py[objects]'"
+_STORE_COPY_HINT = (
+    "with obstore the store would copy the chunks by itself: pip install 'bioimage-py[objects]'"
+)
 _DISTRIBUTED = ("subprocess", "slurm", "dask")
 
 
@@ -169,24 +173,30 @@ class CopyRequest:
         origin = moving_origin(self.source)
         if origin is None:
             return None
+        stored = encoding_to_move(origin.source)
         match = choose_road(
-            encoding_to_move(origin.source),
+            stored,
             output.encoding(),
             origin.offset,
             codec=output.codec,
             is_new=output.is_new,
         )
-        return self._carried(match, place_of(origin.source), output.place)
+        if match.road == "recode" or isinstance(stored, UnknownEncoding):
+            return match
+        place, into = place_of(origin.source), output.place
+        if place is None or into is None:
+            return match
+        return self._carried(match, stored, place, into)
 
     def _carried(
-        self, match: EncodingMatch, place: StorePlace | None, into: StorePlace | None
+        self, match: EncodingMatch, stored: ChunkEncoding, place: StorePlace, into: StorePlace
     ) -> EncodingMatch:
         """Return a match that says how chunks get from one place in an object store to another."""
-        if match.road == "recode" or place is None or into is None:
-            return match
         why = why_fetched(place, into) if match.whole_files else "they do not stay objects of their own"
+        if why in (None, NOT_INSTALLED) and not self.verify_encoded:
+            why = why_all_bytes(stored.codecs) or why
         if why is not None:
             hint = _STORE_COPY_HINT if why == NOT_INSTALLED else ""
             return replace(match, carried=f"they are fetched and put, because {why}", hint=hint)
-        looked = "after each was fetched and decoded" if self.verify_encoded else "and nobody looks into them"
-        return replace(match, carried=f"the store copies them by itself, {looked}")
+        how = "fetched and decoded" if self.verify_encoded else "checked by its length and header"
+        return replace(match, carried=f"the store copies them by itself, after each was {how}")

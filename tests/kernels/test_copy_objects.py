@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import sys
 from collections.abc import Iterator
@@ -25,10 +26,11 @@ from tests.s3_lab import SECRET, S3Lab, s3_lab
 from tests.sources.contract import textured
 
 SHAPE = (9, 11, 13)
-SHARDED = Storing("v3", shards=(8, 10, 6))
+CHUNKS = Storing("v3", "lz4")
+SHARDED = replace(CHUNKS, shards=(8, 10, 6))
 WAYS = [
     Storing("v2", "gzip"),
-    Storing("v3", "lz4"),
+    CHUNKS,
     Storing("v3", "none", big=True, fill=7),
     SHARDED,
     replace(SHARDED, index_at="start"),
@@ -72,13 +74,19 @@ def name(url: str) -> str:
     return url.removeprefix("s3://lab/")
 
 
+def n_asked(bytes_range: str) -> int:
+    """Return how many bytes a request asked for."""
+    begin, end = bytes_range.removeprefix("bytes=").split("-")
+    return int(end) - int(begin) + 1
+
+
 def chunks_at(url: str, tmp_path: Path) -> dict[str, bytes]:
     return files_below(download(url, tmp_path / "found"))
 
 
 @pytest.mark.parametrize("how", WAYS, ids=lambda how: f"{how.kind}-{how.codec}-{how.shards and how.index_at}")
 def test_no_chunk_is_fetched(lab: S3Lab, place: str, tmp_path: Path, how: Storing) -> None:
-    """The store copies each object that there is, byte for byte; only tables of shards are read."""
+    """The store copies each object that there is, byte for byte; only its header and tables of shards are read."""
     source = stored_at(place, tmp_path, how, textured(SHAPE, "uint16"), SOME)
     suffix = "new.n5/raw" if how.kind == "n5" else "new.zarr"
     options: dict[str, Any] = (
@@ -91,7 +99,9 @@ def test_no_chunk_is_fetched(lab: S3Lab, place: str, tmp_path: Path, how: Storin
         output = f"{place}/{suffix}"
     planned = bp.plan(source, output, **options)
     assert planned.road == "verbatim"
-    assert planned.reason.endswith("; the store copies them by itself, and nobody looks into them")
+    assert planned.reason.endswith(
+        "; the store copies them by itself, after each was checked by its length and header"
+    )
     assert not planned.hints
     lab.asked.clear()
     seen: list[Any] = []
@@ -106,7 +116,12 @@ def test_no_chunk_is_fetched(lab: S3Lab, place: str, tmp_path: Path, how: Storin
     fetched = [a for a in lab.asked if a.method == "GET" and any(c.endswith("/" + a.key) for c in chunks)]
     n_bytes = 16 * 4 + 4
     table = f"bytes=0-{n_bytes - 1}" if how.index_at == "start" else f"bytes=-{n_bytes}"
-    assert [a.range for a in fetched] == ([table] * 2 if how.shards else [])
+    tables = [table] * 2 if how.shards else []
+    heads = {"none": 0, "lz4": 2, "gzip": 4}[how.codec]  # a gzip stream ends with its length
+    ranges = [str(a.range) for a in fetched]
+    assert [r for r in ranges if r == table] == tables
+    assert len(ranges) == heads + len(tables)
+    assert all(n_asked(r) <= 64 for r in ranges if r != table)
     assert lab.of("COPY") == sorted(f"{name(place)}/{suffix}/{n}" for n in first)
     assert not [
         key
@@ -141,7 +156,7 @@ def test_fetched_and_put(
         monkeypatch.setitem(sys.modules, "obstore", None)
     else:
         monkeypatch.setenv("BIOIMAGE_PY_NO_STORE_COPY", "1")
-    source = stored_at(place, tmp_path, Storing("v3"), textured(SHAPE, "uint16"), SOME)
+    source = stored_at(place, tmp_path, CHUNKS, textured(SHAPE, "uint16"), SOME)
     planned = bp.plan(source, f"{place}/new.zarr")
     assert planned.reason.endswith(f"they are fetched and put, {why}")
     assert ("pip install 'bioimage-py[objects]'" in str(planned)) == (without == "module")
@@ -167,7 +182,7 @@ def test_fetched_and_put(
 def test_the_plan_says_why_not(
     place: str, tmp_path: Path, into: str, options: dict[str, Any], why: str
 ) -> None:
-    source = stored_at(place, tmp_path, Storing("v3"), textured(SHAPE, "uint16"), SOME)
+    source = stored_at(place, tmp_path, CHUNKS, textured(SHAPE, "uint16"), SOME)
     planned = bp.plan(source, into.format("why"), **options)
     assert planned.road in ("verbatim", "repack")
     with pytest.raises(AssertionError, match=why):
@@ -176,7 +191,7 @@ def test_the_plan_says_why_not(
 
 
 def test_into_another_bucket(lab: S3Lab, place: str, tmp_path: Path) -> None:
-    source = stored_at(place, tmp_path, Storing("v3"), textured(SHAPE, "uint16"), SOME)
+    source = stored_at(place, tmp_path, CHUNKS, textured(SHAPE, "uint16"), SOME)
     out = bp.copy(source, f"s3://other/{name(place)}/new.zarr")
     np.testing.assert_array_equal(out[...], source[...])
     assert not lab.of("COPY")
@@ -185,7 +200,7 @@ def test_into_another_bucket(lab: S3Lab, place: str, tmp_path: Path) -> None:
 def test_verified_chunks_are_fetched_once_and_copied_by_the_store(
     lab: S3Lab, place: str, tmp_path: Path
 ) -> None:
-    source = stored_at(place, tmp_path, Storing("v3", "lz4"), textured(SHAPE, "uint16"))
+    source = stored_at(place, tmp_path, CHUNKS, textured(SHAPE, "uint16"))
     plan = bp.plan(source, f"{place}/new.zarr", verify_encoded=True)
     assert plan.reason.endswith("the store copies them by itself, after each was fetched and decoded")
     bp.copy(source, f"{place}/new.zarr", verify_encoded=True)
@@ -195,7 +210,7 @@ def test_verified_chunks_are_fetched_once_and_copied_by_the_store(
     assert len(lab.of("COPY")) == 27
 
 
-@pytest.mark.parametrize("how", [Storing("v3", "lz4"), Storing("v2", "gzip"), Storing("n5", "gzip"), SHARDED])
+@pytest.mark.parametrize("how", [CHUNKS, Storing("v2", "gzip"), Storing("n5", "gzip"), SHARDED])
 def test_a_corrupt_chunk_is_found_by_verifying(place: str, tmp_path: Path, how: Storing) -> None:
     store(tmp_path / "in", how, textured(SHAPE, "uint16"))
     chunk = tmp_path / "in" / {"v3": "c/1/0/1", "v2": "1/0/1", "n5": "raw/1/0/1"}[how.kind]
@@ -221,14 +236,27 @@ def test_a_corrupt_chunk_is_found_by_verifying(place: str, tmp_path: Path, how: 
     ("how", "damage", "said"),
     [
         (Storing("v3", "none"), lambda data: data[:-1], "it has 239 bytes where 240 are expected"),
-        (Storing("v3", "lz4"), lambda data: b"", "it has 0 bytes where some are expected"),
+        (CHUNKS, lambda data: b"", "it has 0 bytes, which is too few for blosc"),
+        (CHUNKS, lambda data: data[:-3], r"it has \d+ bytes, but its blosc header says \d+"),
+        (
+            CHUNKS,
+            lambda data: data[:4] + b"\xf1" + data[5:],
+            "its blosc header says 241 bytes decoded where 240",
+        ),
+        (Storing("v3", "gzip"), lambda data: b"no" + data[2:], "it is no gzip stream"),
+        (Storing("v3", "gzip"), lambda data: data[:-3], ""),
+        (
+            SHARDED,
+            lambda data: data[:4] + b"\xf1" + data[5:],
+            "its blosc header says 241 bytes decoded where 240",
+        ),
         (SHARDED, lambda data: data[:-1], "the crc32c of its index"),
         (SHARDED, lambda data: data[-140:], "its index leads out of its 140 bytes"),
         (SHARDED, lambda data: data[:20], "it has 20 bytes, but its index alone has 68"),
     ],
 )
-def test_lengths_and_tables_are_checked(
-    place: str, tmp_path: Path, how: Storing, damage: Any, said: str
+def test_lengths_headers_and_tables_are_checked(
+    lab: S3Lab, place: str, tmp_path: Path, how: Storing, damage: Any, said: str
 ) -> None:
     store(tmp_path / "in", how, textured(SHAPE, "uint16"))
     chunk = tmp_path / "in/c/1/0/1"
@@ -238,6 +266,88 @@ def test_lengths_and_tables_are_checked(
     with pytest.raises(RunnerError, match=rf"{named} of s3://.*/in cannot be copied .*/c/1/0/1\): {said}"):
         bp.copy(f"{place}/in", f"{place}/new.zarr", shards=how.shards)
     assert b"c/1/0/1" not in kv(f"{place}/new.zarr").list().result()
+    assert not lab.of("COPY")
+
+
+def test_a_corrupt_chunk_in_the_middle_of_a_shard(place: str, tmp_path: Path) -> None:
+    store(tmp_path / "in", SHARDED, textured(SHAPE, "uint16"))
+    chunk = tmp_path / "in/c/0/0/1"
+    data = bytearray(chunk.read_bytes())
+    begin = int.from_bytes(data[-20:-12], "little")  # of the last chunk in it
+    data[begin + 4] ^= 1
+    chunk.write_bytes(data)
+    upload(tmp_path / "in", f"{place}/in")
+    with pytest.raises(
+        RunnerError, match=r"chunk \(1, 1, 1\) of s3://.*c/0/0/1\): its blosc header says 241"
+    ):
+        bp.copy(f"{place}/in", f"{place}/new.zarr", shards=SHARDED.shards)
+    assert b"c/0/0/1" not in kv(f"{place}/new.zarr").list().result()
+
+
+@pytest.mark.parametrize("shards", [None, (8, 10, 6)])
+def test_what_follows_a_gzip_stream_is_recoded(
+    lab: S3Lab, place: str, tmp_path: Path, shards: tuple[int, ...] | None
+) -> None:
+    """Two streams in one chunk say the length of the second only."""
+    array, how = textured(SHAPE, "uint16"), Storing("v3", "gzip", shards=shards)
+    store(tmp_path / "in", replace(how, shards=None), array)
+    for chunk in [tmp_path / "in/c/1/0/1"]:
+        voxels = gzip.decompress(chunk.read_bytes())
+        chunk.write_bytes(gzip.compress(voxels[:100]) + gzip.compress(voxels[100:]))
+    if shards is not None:
+        bp.copy(tmp_path / "in", tmp_path / "sharded.zarr", shards=shards)
+    upload(tmp_path / ("in" if shards is None else "sharded.zarr"), f"{place}/in")
+    moving = kernel(open_source(f"{place}/in"), empty_at(place, tmp_path, how))
+    assert isinstance(moving, CopyObjectsKernel)
+    moving.copy_box(Box.whole(SHAPE))
+    np.testing.assert_array_equal(open_source(f"{place}/out")[...], array)
+    if shards is None:
+        assert moving.counts[:2] == (26, 1)
+        assert len(lab.of("COPY")) == 26
+
+
+@pytest.mark.parametrize(
+    ("how", "codecs"),
+    [(Storing("v3"), "zstd"), (Storing("v2", "zlib"), "zlib"), (Storing("v3", "crc32c"), "zstd and crc32c"), (replace(SHARDED, codec="zstd"), "zstd")],
+)  # fmt: skip
+def test_what_only_all_bytes_tell_is_fetched_and_put(
+    lab: S3Lab, place: str, tmp_path: Path, how: Storing, codecs: str
+) -> None:
+    source = stored_at(place, tmp_path, how, textured(SHAPE, "uint16"), SOME)
+    options: dict[str, Any] = {"zarr_format": int(how.kind[1]), "shards": how.shards}
+    planned = bp.plan(source, f"{place}/new.zarr", **options)
+    why = f"because only all bytes of a chunk of {codecs} tell whether it is whole"
+    assert planned.reason.endswith(f"; they are fetched and put, {why}")
+    lab.asked.clear()
+    bp.copy(source, f"{place}/new.zarr", **options)
+    assert not lab.of("COPY")
+    chunks = {n: data for n, data in files_below(tmp_path / "in").items() if n != ".zattrs"}
+    assert {n: d for n, d in chunks_at(f"{place}/new.zarr", tmp_path).items() if n in chunks} == chunks
+    assert {f"{name(place)}/new.zarr/{n}" for n in chunks} <= set(lab.of("PUT"))
+
+
+def test_copies_are_checked_also_where_another_failed(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = stored_at(place, tmp_path, CHUNKS, textured(SHAPE, "uint16"), SOME)
+    out = empty_at(place, tmp_path, CHUNKS)
+    moving = kernel(source, out)
+
+    def change(key: str) -> None:
+        if not key.endswith("1/0/1"):
+            raise ValueError("not this one")
+        kv(f"{place}/in").write("c/1/0/1", b"something else").result()
+
+    moved_meanwhile(monkeypatch, change)
+    with pytest.raises(StorageError, match="c/1/0/1 was written while it was copied") as raised:
+        moving.copy_box(Box.whole(SHAPE))
+    assert not chunks_at(out, tmp_path)
+    earlier = []
+    error: BaseException | None = raised.value
+    while error is not None:
+        earlier.append(str(error))
+        error = error.__context__
+    assert any("not this one" in text for text in earlier)
 
 
 def moved_meanwhile(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
@@ -251,7 +361,7 @@ def moved_meanwhile(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
     monkeypatch.setattr(obstore, "copy", copied)
 
 
-@pytest.mark.parametrize("how", [Storing("v3"), SHARDED], ids=["chunks", "shards"])
+@pytest.mark.parametrize("how", [CHUNKS, SHARDED], ids=["chunks", "shards"])
 @pytest.mark.parametrize("change", ["written", "removed", "of another length"])
 def test_an_object_that_changes_under_way(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Storing, change: str
@@ -277,7 +387,7 @@ def test_objects_whose_copies_have_another_tag(
 
     import boto3
 
-    source = stored_at(place, tmp_path, Storing("v3"), textured(SHAPE, "uint16"), SOME[:1])
+    source = stored_at(place, tmp_path, CHUNKS, textured(SHAPE, "uint16"), SOME[:1])
     ((key, data),) = files_below(tmp_path / "in").items()
     client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"], region_name="us-east-1")
     at = {"Bucket": "lab", "Key": f"{name(place)}/in/{key}"}
@@ -289,7 +399,7 @@ def test_objects_whose_copies_have_another_tag(
         client.complete_multipart_upload(**at, UploadId=number, MultipartUpload=parts)
 
     in_parts(data)
-    moving = kernel(source, empty_at(place, tmp_path, Storing("v3")))
+    moving = kernel(source, empty_at(place, tmp_path, CHUNKS))
     moving.copy_box(Box.whole(SHAPE))
     assert moving.counts == (1, 0, len(data))
     assert kv(f"{place}/out").read(key).result().value == data
@@ -305,7 +415,7 @@ def test_objects_whose_copies_have_another_tag(
     [("COPY", "the store did not copy s3://lab/.*/in/c/1/0/1 to s3://lab/.*/new.zarr/c/1/0/1: .*not for you"), ("HEAD", "in/c/1/0/1 cannot be looked at")],
 )  # fmt: skip
 def test_a_store_that_refuses(lab: S3Lab, place: str, tmp_path: Path, method: str, said: str) -> None:
-    source = stored_at(place, tmp_path, Storing("v3"), textured(SHAPE, "uint16"))
+    source = stored_at(place, tmp_path, CHUNKS, textured(SHAPE, "uint16"))
     lab.refused = lambda asked: (
         asked.method == method and asked.key.endswith("in/c/1/0/1" if method == "HEAD" else "c/1/0/1")
     )
@@ -320,8 +430,8 @@ def test_a_store_that_refuses(lab: S3Lab, place: str, tmp_path: Path, method: st
 
 def test_a_list_that_fails(lab: S3Lab, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     moving = kernel(
-        stored_at(place, tmp_path, Storing("v3"), textured(SHAPE, "uint16")),
-        empty_at(place, tmp_path, Storing("v3")),
+        stored_at(place, tmp_path, CHUNKS, textured(SHAPE, "uint16")),
+        empty_at(place, tmp_path, CHUNKS),
     )
     lab.refused = lambda asked: asked.method == "GET" and not asked.key
     with pytest.raises(StorageError, match=r"/in/c/\* cannot be listed: .*not for you"):
@@ -330,7 +440,7 @@ def test_a_list_that_fails(lab: S3Lab, place: str, tmp_path: Path, monkeypatch: 
 
 def test_names_with_dots_are_looked_at_one_by_one(lab: S3Lab, place: str, tmp_path: Path) -> None:
     """A list cannot be asked for names that begin with a part of one."""
-    how = Storing("v2", chunks=(1, 5, 6), keys=".")
+    how = Storing("v2", "lz4", chunks=(1, 5, 6), keys=".")
     source = stored_at(place, tmp_path, how, textured(SHAPE, "uint16"), SOME)
     moving = kernel(source, empty_at(place, tmp_path, how))
     lab.asked.clear()
@@ -342,8 +452,8 @@ def test_names_with_dots_are_looked_at_one_by_one(lab: S3Lab, place: str, tmp_pa
 
 def test_what_the_input_lacks_goes_from_the_output(lab: S3Lab, place: str, tmp_path: Path) -> None:
     array = textured(SHAPE, "uint16")
-    source = stored_at(place, tmp_path, Storing("v3"), array, SOME)
-    store(tmp_path / "out", Storing("v3"), array + 1)
+    source = stored_at(place, tmp_path, CHUNKS, array, SOME)
+    store(tmp_path / "out", CHUNKS, array + 1)
     upload(tmp_path / "out", f"{place}/out")
     bp.copy(source, open_source(f"{place}/out", mode="r+"))
     assert files_below(download(f"{place}/out", tmp_path / "found")) == files_below(tmp_path / "in")
@@ -352,8 +462,8 @@ def test_what_the_input_lacks_goes_from_the_output(lab: S3Lab, place: str, tmp_p
 
 def test_another_fill_value_is_written(lab: S3Lab, place: str, tmp_path: Path) -> None:
     array = textured(SHAPE, "uint16")
-    source = stored_at(place, tmp_path, Storing("v3"), array, SOME)
-    out = open_source(empty_at(place, tmp_path, Storing("v3", fill=7)), mode="r+")
+    source = stored_at(place, tmp_path, CHUNKS, array, SOME)
+    out = open_source(empty_at(place, tmp_path, replace(CHUNKS, fill=7)), mode="r+")
     bp.copy(source, out)
     np.testing.assert_array_equal(out[...], source[...])
     assert len(lab.of("COPY")) == 2
@@ -363,7 +473,7 @@ def test_another_fill_value_is_written(lab: S3Lab, place: str, tmp_path: Path) -
 def test_a_region_and_a_mask(lab: S3Lab, place: str, tmp_path: Path, shards: Any) -> None:
     """Chunks of a region are whole objects, shards of it are not."""
     array = textured((12, 15, 18), "uint16")
-    source = stored_at(place, tmp_path, Storing("v3", shards=shards), array)
+    source = stored_at(place, tmp_path, replace(CHUNKS, shards=shards), array)
     region = RoiSource(source, (slice(4, 11), slice(5, 15), slice(0, 18)))
     mask = np.zeros(region.shape, "uint8")
     mask[:5, :5] = 1
@@ -373,7 +483,7 @@ def test_a_region_and_a_mask(lab: S3Lab, place: str, tmp_path: Path, shards: Any
 
 
 def test_names_that_have_to_be_escaped(lab: S3Lab, place: str, tmp_path: Path) -> None:
-    source = stored_at(f"{place}/ä b+", tmp_path, Storing("v3"), textured(SHAPE, "uint16"), SOME)
+    source = stored_at(f"{place}/ä b+", tmp_path, CHUNKS, textured(SHAPE, "uint16"), SOME)
     out = bp.copy(source, f"{place}/ö &=100%25/new.zarr")
     np.testing.assert_array_equal(out[...], source[...])
     assert len(lab.of("COPY")) == 2
@@ -405,7 +515,7 @@ def test_a_whole_ome_zarr_and_a_pyramid(lab: S3Lab, place: str, tmp_path: Path) 
 def test_worker_processes(lab: S3Lab, place: str, tmp_path: Path) -> None:
     """They find credentials as the caller does: the run folder, which is kept after a failure, holds none."""
     array = textured(SHAPE, "uint16")
-    source = stored_at(place, tmp_path, Storing("v3"), array)
+    source = stored_at(place, tmp_path, CHUNKS, array)
     config = bp.RunnerConfig(tmp_root=str(tmp_path / "runs"), retries=0)
     how: dict[str, Any] = {
         "job_type": "subprocess",

@@ -25,9 +25,9 @@ from bioimage_py.wrapper import RoiSource
 from tests.kernels.stored import Storing, files_below, make, read_by_others, store
 from tests.kernels.test_move_chunks import CORRUPT
 from tests.sources.contract import textured
-from tests.sources.test_urls import bucket, web
+from tests.sources.test_urls import web
 
-__all__ = ["bucket", "web"]
+__all__ = ["web"]
 
 SHAPE = (9, 11, 13)
 SHARDED = Storing("v3", shards=(8, 10, 6))
@@ -147,10 +147,8 @@ def kernel(source: Any, url: str, **options: Any) -> MovingKernel:
 @pytest.mark.parametrize("damage", ["cut", "header"])
 @pytest.mark.parametrize("how", [Storing("v3", "lz4"), Storing("v2", "zlib"), Storing("n5", "gzip"), SHARDED])
 def test_a_corrupt_chunk_is_an_error_that_names_it(
-    lab: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Storing, damage: str
+    lab: str, tmp_path: Path, how: Storing, damage: str
 ) -> None:
-    """What is fetched is looked into; see `test_copy_objects.py` for what the store copies by itself."""
-    monkeypatch.setenv("BIOIMAGE_PY_NO_STORE_COPY", "1")
     store(tmp_path / "in", how, textured(SHAPE, "uint16") // 999)
     key = {"v3": "c/1/0/1", "v2": "1/0/1", "n5": "raw/1/0/1"}[how.kind]
     chunk = tmp_path / "in" / (key if how.shards is None else "c/0/0/1")

@@ -87,7 +87,7 @@ def lab() -> Iterator[S3Lab]:
 def test_the_same_as_tensorstore(lab: S3Lab, tmp_path: Path) -> None:
     """All requests of a copy, whichever library makes them, are signed with the same key."""
     array = textured((9, 11, 13), "uint16")
-    store(tmp_path / "in", Storing("v3"), array, [(slice(4), slice(5), slice(6)), (slice(8, 9),) * 3])
+    store(tmp_path / "in", Storing("v3", "lz4"), array, [(slice(4), slice(5), slice(6)), (slice(8, 9),) * 3])
     upload(tmp_path / "in", "s3://lab/in.zarr")
     said = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     said |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL": lab.endpoint}

@@ -1,4 +1,4 @@
-"""The kernel of the road `verbatim` within one object store: the store copies each object by itself, and none is fetched."""
+"""The kernel of the road `verbatim` within one object store: the store copies each object by itself, and none is fetched whole."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from bioimage_py.kernels.moving import MoveOptions, MovingKernel, slabs
 from bioimage_py.kernels.side_by_side import side_by_side
 from bioimage_py.sources.encoded_chunks import ChunkObjects
 from bioimage_py.sources.encoded_shards import ShardedObjects
-from bioimage_py.sources.encoding import encoding_of
+from bioimage_py.sources.encoding import UnknownEncoding, encoding_of
 from bioimage_py.sources.encoding_match import compare_encodings
+from bioimage_py.sources.object_bytes import ObjectBytes, OpenObject
 from bioimage_py.sources.object_folder import ObjectFolder
-from bioimage_py.sources.payload_check import known_length
+from bioimage_py.sources.payload_check import PayloadCheck, why_all_bytes
 from bioimage_py.sources.store_copy import ObjectState, StoreCopier, place_of, why_fetched
+from bioimage_py.sources.stored_bytes import StoredBytes
 
 __all__ = ["CopyObjectsKernel", "store_copies"]
 
@@ -32,19 +34,20 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
-class _Copied(NamedTuple):
-    """An object that was copied: its place in the grid of objects, its state before, and how many chunks are in it."""
+class _Object(NamedTuple):
+    """An object of the input: its place in the output's grid of objects, its state, and the chunks in it."""
 
     position: _Position
     seen: ObjectState
-    n_chunks: int
+    chunks: list[tuple[_Position, StoredBytes]]
 
 
 class CopyObjectsKernel(MovingKernel):
     """Has the store copy the objects of chunks, or of whole shards, from one array to another in it.
 
-    Of each object its length and its tag are looked at before and after, in lists of many where there are many; what is in it only
-    with `verify_encoded`. The table of a shard is read and checked.
+    Of each object its length and its tag are looked at before and after, in lists of many where there are many. Chunks are
+    checked before, by their lengths and a few of their bytes, which are all that is fetched; or they are decoded, with
+    `verify_encoded`. An object with a chunk that has to be recoded is recoded as a whole.
     """
 
     def __init__(self, fallback: CopyKernel, options: MoveOptions | None = None) -> None:
@@ -59,7 +62,7 @@ class CopyObjectsKernel(MovingKernel):
         self._copier = StoreCopier(objects.objects, files)
         self._unit = self._made.shards or self._made.chunks
         self._per_object = tuple(u // c for u, c in zip(self._unit, self._made.chunks, strict=True))
-        self._length = known_length(self._stored)
+        self._by_few_bytes = PayloadCheck(self._stored.codecs).by_few_bytes
         if not self.options.verify_encoded and self._at_once < _AT_ONCE:
             self._at_once = _AT_ONCE
             self._pool = ThreadPoolExecutor(_AT_ONCE)
@@ -71,18 +74,24 @@ class CopyObjectsKernel(MovingKernel):
 
     def _move_cells(self, cells: Box) -> None:
         tally, seen = self._tally, dict[str, ObjectState]()
-        done = self._at_a_time(partial(self._copy_object, seen), self._objects_in(cells, seen))
-        copied = [each for each in done if each is not None]
-        made, there = dict[str, ObjectState](), list[_Position]()
-        if copied or not self.options.output_is_new:
-            listed = partial(self._copier.listed_copies, made)
-            there = list(self._files.candidates(self._writer.keys, cells, listed))
-        for each in self._at_a_time(partial(self._check_copy, made), copied):
+        found = [
+            each
+            for each in self._at_a_time(partial(self._look, seen), self._objects_in(cells, seen))
+            if each is not None
+        ]
+        chunks = ((each.position, *chunk) for each in found for chunk in each.chunks)
+        odd = {position for position in self._at_a_time(self._check_chunk, chunks) if position is not None}
+        whole = [each for each in found if each.position not in odd]
+        there = self._copy_objects(cells, whole)
+        for each in whole:
             tally.encoded_in += each.seen.size
             tally.encoded_out += each.seen.size
-            tally.chunks_moved += each.n_chunks
-            tally.chunks_by_store += each.n_chunks
-        stored = {each.position for each in copied}
+            tally.chunks_moved += len(each.chunks)
+            tally.chunks_by_store += len(each.chunks)
+        for each in found:
+            if each.position in odd:
+                self._recode(self._voxels(each.position, self._unit), [chunk for chunk, _ in each.chunks])
+        stored = {each.position for each in found}
         if self.match.recodes_missing:
             for position in itertools.product(*map(range, *cells)):
                 if position not in stored:
@@ -91,6 +100,27 @@ class CopyObjectsKernel(MovingKernel):
             for position in there:
                 if position not in stored:
                     self._writer.remove(position)
+
+    def _copy_objects(self, cells: Box, objects: list[_Object]) -> list[_Position]:
+        """Have objects copied and check the copies; return where the output may have objects, unless there is no need to know."""
+        copied = list[_Object]()
+        try:
+            for _ in self._at_a_time(partial(self._copy_object, copied), objects):
+                pass
+        except StorageError:
+            # What others were asked for meanwhile has been made, and may be of other bytes than were checked.
+            self._check_copies(cells, copied)
+            raise
+        return self._check_copies(cells, copied)
+
+    def _check_copies(self, cells: Box, copied: list[_Object]) -> list[_Position]:
+        made, there = dict[str, ObjectState](), list[_Position]()
+        if copied or not self.options.output_is_new:
+            listed = partial(self._copier.listed_copies, made)
+            there = list(self._files.candidates(self._writer.keys, cells, listed))
+        for _ in self._at_a_time(partial(self._check_copy, made), copied):
+            pass
+        return there
 
     def _at_a_time(self, function: Callable[[_T], _R], things: Iterable[_T]) -> Iterator[_R]:
         return side_by_side(function, things, self._pool, self._at_once)
@@ -101,45 +131,56 @@ class CopyObjectsKernel(MovingKernel):
         for at in self._objects.objects.candidates(self._objects.keys, cells.shift(self._shift), listed):
             yield tuple(a - s for a, s in zip(at, self._shift, strict=True))
 
-    def _copy_object(self, known: dict[str, ObjectState], position: _Position) -> _Copied | None:
-        """Have the object at a position of the output copied; None if the input has none there."""
+    def _look(self, known: dict[str, ObjectState], position: _Position) -> _Object | None:
+        """Return the object at a position of the output; None if the input has none there."""
         key = self._objects.keys.key(self._at(position))
-        first = chunk = tuple(p * n for p, n in zip(position, self._per_object, strict=True))
         try:
             seen = known.get(key) or self._copier.look(key)
-            if seen is None:
-                return None
-            chunks = self._chunks_in(position, seen)
-            if self.options.verify_encoded:
-                for chunk in chunks:
-                    self.fallback.meter.read(self.input, self._voxels(chunk, self._made.chunks))
-                chunk = first
-            self._copier.copy(key, self._writer.keys.key(position))
+            return None if seen is None else _Object(position, seen, self._chunks_in(position, key, seen))
         except StorageError as error:
-            raise self._refused(chunk, error) from error
-        return _Copied(position, seen, len(chunks))
+            raise self._refused(self._first(position), error) from error
 
-    def _check_copy(self, made: dict[str, ObjectState], copied: _Copied) -> _Copied:
-        key, new_key = (
-            self._objects.keys.key(self._at(copied.position)),
-            self._writer.keys.key(copied.position),
-        )
+    def _check_chunk(self, chunk: tuple[_Position, _Position, StoredBytes]) -> _Position | None:
+        """Check a chunk of an object; return the position of the object if it has to be recoded."""
+        position, at, stored = chunk
         try:
-            self._copier.check(key, copied.seen, new_key, made.get(new_key))
+            if self._by_few_bytes:
+                return position if self._checked(at, stored) is None else None
+            self.fallback.meter.read(self.input, self._voxels(at, self._made.chunks))
         except StorageError as error:
-            first = tuple(p * n for p, n in zip(copied.position, self._per_object, strict=True))
-            raise self._refused(first, error) from error
-        return copied
+            raise self._refused(at, error) from error
+        return None
 
-    def _chunks_in(self, position: _Position, seen: ObjectState) -> list[_Position]:
-        """Return the output's positions of the chunks that an object holds, once its length has been checked."""
+    def _copy_object(self, copied: list[_Object], each: _Object) -> None:
+        key = self._objects.keys.key(self._at(each.position))
+        try:
+            self._copier.copy(key, self._writer.keys.key(each.position))
+        except StorageError as error:
+            raise self._refused(self._first(each.position), error) from error
+        copied.append(each)
+
+    def _check_copy(self, made: dict[str, ObjectState], each: _Object) -> None:
+        key = self._objects.keys.key(self._at(each.position))
+        new_key = self._writer.keys.key(each.position)
+        try:
+            self._copier.check(key, each.seen, new_key, made.get(new_key))
+        except StorageError as error:
+            raise self._refused(self._first(each.position), error) from error
+
+    def _first(self, position: _Position) -> _Position:
+        """Return the output's position of the first chunk in an object."""
+        return tuple(p * n for p, n in zip(position, self._per_object, strict=True))
+
+    def _chunks_in(
+        self, position: _Position, key: str, seen: ObjectState
+    ) -> list[tuple[_Position, StoredBytes]]:
+        """Return the chunks that an object holds, by the output's positions; the table of a shard is checked."""
         if self._shards is None:
-            if seen.size == 0 or self._length not in (None, seen.size):
-                raise StorageError(f"it has {seen.size} bytes where {self._length or 'some'} are expected")
-            return [position]
-        grid = Box.whole(self._made.grid)
+            return [(position, ObjectBytes(OpenObject(self._objects.objects, key), 0, seen.size))]
+        grid = self._made.grid
+        # Shards stay as they are only where nothing is shifted.
         inside = self._shards.stored_in(position, seen.size)
-        return [at for at in inside if all(p < end for p, end in zip(at, grid.end, strict=True))]
+        return [(at, part) for at, part in inside if all(p < n for p, n in zip(at, grid, strict=True))]
 
 
 def store_copies(fallback: CopyKernel, options: MoveOptions) -> bool:
@@ -148,4 +189,9 @@ def store_copies(fallback: CopyKernel, options: MoveOptions) -> bool:
     place, into = place_of(source), place_of(fallback.output)
     if place is None or into is None or why_fetched(place, into) is not None:
         return False
-    return compare_encodings(encoding_of(source), encoding_of(fallback.output), options.offset).whole_files
+    stored = encoding_of(source)
+    if isinstance(stored, UnknownEncoding) or not (
+        options.verify_encoded or why_all_bytes(stored.codecs) is None
+    ):
+        return False
+    return compare_encodings(stored, encoding_of(fallback.output), options.offset).whole_files

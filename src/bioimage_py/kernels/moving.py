@@ -25,7 +25,7 @@ from bioimage_py.sources.encoded_chunks import (
 )
 from bioimage_py.sources.encoding import ChunkEncoding, UnknownEncoding, encoding_of
 from bioimage_py.sources.encoding_match import compare_encodings
-from bioimage_py.sources.stored_bytes import MOST_READ, Piece
+from bioimage_py.sources.stored_bytes import MOST_READ, Piece, StoredBytes
 
 __all__ = ["MoveCounts", "MoveOptions", "MovingKernel", "Pieces", "slabs"]
 
@@ -238,14 +238,19 @@ class MovingKernel(ABC):
                 return False
             if self._reads_first and stored.length <= MOST_READ:
                 stored.read()
-            pieces, whole = self._frames.moved(stored)
-            if pieces is None:
-                return False
-            if self.options.verify_encoded or not whole:
-                self.fallback.meter.read(self.input, self._voxels(position, self._made.chunks))
+            pieces = self._checked(position, stored)
         except StorageError as error:
             raise self._refused(position, error) from error
+        if pieces is None:
+            return False
         self._tally.encoded_in += stored.length
+        return pieces
+
+    def _checked(self, position: tuple[int, ...], stored: StoredBytes) -> Pieces | None:
+        """Return what to store for a chunk, once it has been found to be whole; None where it has to be recoded."""
+        pieces, whole = self._frames.moved(stored)
+        if pieces is not None and (self.options.verify_encoded or not whole):
+            self.fallback.meter.read(self.input, self._voxels(position, self._made.chunks))
         return pieces
 
     def _at(self, position: tuple[int, ...]) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from bioimage_py.geometry import Box
 from bioimage_py.sources.encoded_chunks import ChunkFiles, ChunkObjects, EncodedReader
 from bioimage_py.sources.encoding import ChunkEncoding, ShardIndexEncoding
 from bioimage_py.sources.new_files import NewFile
+from bioimage_py.sources.object_bytes import ObjectBytes, OpenObject
 from bioimage_py.sources.object_folder import NewObject
 from bioimage_py.sources.stored_bytes import Piece, StoredBytes
 
@@ -227,8 +228,8 @@ class ShardedObjects(ShardedChunks):
             raise StorageError(f"{self._objects.path(key)} was written while it was read")
         return StoredBytes(None, 0, length, found.data)
 
-    def stored_in(self, at: tuple[int, ...], length: int) -> list[tuple[int, ...]]:
-        """Return the positions of the chunks that are in a shard of so many bytes, by its position; its table alone is read.
+    def stored_in(self, at: tuple[int, ...], length: int) -> list[tuple[tuple[int, ...], ObjectBytes]]:
+        """Return the chunks in a shard of so many bytes, by its position and theirs; its table alone is fetched so far.
 
         Raises
         ------
@@ -244,7 +245,10 @@ class ShardedObjects(ShardedChunks):
         _check_inside(known.table, length, n_bytes, at_start=self._index.location == "start")
         numbers = np.flatnonzero(known.table[:, 0] != _MISSING)
         inside = np.stack(np.unravel_index(numbers, self.per_shard), axis=1).tolist()
-        return [tuple(a * n + i for a, n, i in zip(at, self.per_shard, p, strict=True)) for p in inside]
+        positions = [tuple(a * n + i for a, n, i in zip(at, self.per_shard, p, strict=True)) for p in inside]
+        key, found = self._keys.key(at), known.table[numbers].tolist()
+        runs = [ObjectBytes(OpenObject(self._objects, key, known.generation), *run) for run in found]
+        return list(zip(positions, runs, strict=True))
 
     def _table(self, at: tuple[int, ...]) -> _KnownTable | None:
         with self._lock:

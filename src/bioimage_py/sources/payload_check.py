@@ -9,17 +9,18 @@ import google_crc32c
 import imagecodecs
 
 from bioimage_py.errors import StorageError
-from bioimage_py.sources.encoding import ChunkEncoding, CodecStep
+from bioimage_py.sources.encoding import CodecStep
 from bioimage_py.sources.hdf5_filters import Filter, FilterPipeline
 from bioimage_py.sources.stored_bytes import StoredBytes
 
-__all__ = ["PayloadCheck", "crc32c_bytes", "inflated", "known_length"]
+__all__ = ["PayloadCheck", "crc32c_bytes", "inflated", "why_all_bytes"]
 
 _ZSTD_MAGIC = 0xFD2FB528
 _SKIPPABLE = range(0x184D2A50, 0x184D2A60)
 _LENGTH_KNOWN = ("zstd", "gzip", "zlib", "blosc")
 _SIZE_KEPT = ("shuffle",)
 _CHECKSUMS = ("crc32c", "fletcher32")
+_TOLD_BY_FEW = ("", "gzip", "blosc")
 Finding = Literal["whole", "untold", "odd"]
 _codecs: Any = imagecodecs  # its stubs ask for bytes, but any buffer is taken
 
@@ -33,6 +34,11 @@ class PayloadCheck:
         What was applied to the voxels, in the order of writing.
     inflate
         Whether to inflate zlib streams, which say nothing of their length; not needed if they are inflated anyway.
+
+    Attributes
+    ----------
+    by_few_bytes
+        Whether the length of a chunk and a few bytes of it are all that is looked at.
     """
 
     def __init__(self, codecs: tuple[CodecStep, ...], *, inflate: bool = True) -> None:
@@ -43,6 +49,7 @@ class PayloadCheck:
         self._last = names.pop() if names and names[-1] not in _SIZE_KEPT else ""
         self._inflate = inflate
         self._tells_length = self._last in ("", *_LENGTH_KNOWN) and all(name in _SIZE_KEPT for name in names)
+        self.by_few_bytes = not self._checksums and self._tells_length and self._last in _TOLD_BY_FEW
 
     def check(self, stored: StoredBytes, decoded_bytes: int) -> Finding:
         """Check a chunk that shall have so many bytes when it is decoded.
@@ -76,12 +83,11 @@ class PayloadCheck:
         return "whole"
 
 
-def known_length(encoding: ChunkEncoding) -> int | None:
-    """Return how many bytes each chunk is stored as; None where that depends on what is in it."""
-    names = [step[0] for step in encoding.codecs]
-    if encoding.wrapping != "bare" or any(name not in (*_CHECKSUMS, *_SIZE_KEPT) for name in names):
+def why_all_bytes(codecs: tuple[CodecStep, ...]) -> str | None:
+    """Return why chunks of these codecs are checked by all of their bytes, in words that follow "because"; None if by a few."""
+    if PayloadCheck(codecs).by_few_bytes:
         return None
-    return encoding.chunk_bytes + 4 * sum(name in _CHECKSUMS for name in names)
+    return f"only all bytes of a chunk of {' and '.join(str(step[0]) for step in codecs)} tell whether it is whole"
 
 
 def crc32c_bytes(data: bytes) -> bytes:
