@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from bioimage_py.array_place import first_missing
 from bioimage_py.copy_image_input import check_present, is_image_copy, warn_of_rest, what_is_copied
 from bioimage_py.copy_image_passes import ImagePasses
 from bioimage_py.copy_image_target import NewLevelTarget, check_apart, discard, is_there, opened_pairs
 from bioimage_py.copy_request import CopyRequest, checked_runner
-from bioimage_py.copy_target import first_missing
 from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
 from bioimage_py.geometry import IdSet, check_block_shape
 from bioimage_py.kernels import CopyKernel

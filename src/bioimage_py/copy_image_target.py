@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bioimage_py.copy_target import METADATA_FILES, ExistingTarget, Target, place_parts
+from bioimage_py.array_place import place_parts
+from bioimage_py.copy_target import METADATA_FILES, ExistingTarget, Target
 from bioimage_py.errors import InvalidArgumentError, SourceNotFoundError, UnsupportedFormatError
 from bioimage_py.planning import ArrayLayout
 from bioimage_py.sources import Codec, Source, open_source

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import posixpath
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
+from bioimage_py.array_place import first_missing, place_parts
 from bioimage_py.errors import InvalidArgumentError, ReadOnlyError
 from bioimage_py.kernels import encoding_to_move, moving_origin
 from bioimage_py.metadata.ome_ngff import Level
@@ -22,11 +21,11 @@ from bioimage_py.sources.creating import PlannedOutput, plan_output
 from bioimage_py.sources.encoding import ChunkEncoding, UnknownEncoding, planned_encoding
 from bioimage_py.sources.identity import file_identity, leaves, same_voxels
 from bioimage_py.sources.kvstore import StoreFolder
-from bioimage_py.sources.location import Location, is_url
+from bioimage_py.sources.location import is_url
 from bioimage_py.sources.store_copy import place_of
 from bioimage_py.sources.store_place import StorePlace
 
-__all__ = ["METADATA_FILES", "Target", "find_target", "first_missing", "place_parts"]
+__all__ = ["METADATA_FILES", "Target", "find_target"]
 
 METADATA_FILES = frozenset({"zarr.json", ".zarray", ".zattrs", ".zgroup", "attributes.json", "info"})
 
@@ -294,30 +293,10 @@ class NewPathTarget(Target):
                 )
 
 
-def first_missing(location: Location) -> Path | None:
-    """Return the topmost folder on the way to an array that is not there yet; None if all are, or behind a URL."""
-    if is_url(location.path):
-        return None
-    found = None
-    place = Path(location.path, (location.key or "").strip("/")).absolute()
-    while not place.exists() and place != place.parent:
-        found, place = place, place.parent
-    return found
-
-
 def _same(leaf: Source, shown: str, role: str) -> InvalidArgumentError:
     return InvalidArgumentError(
         f"copy needs 'output' to differ from {role!r}: {shown!r} and {leaf.name!r} are the same array"
     )
-
-
-def place_parts(path: str, key: str | None) -> tuple[str, ...]:
-    """Return where an array is, part by part from the root, links followed."""
-    if is_url(path):
-        url = urlsplit(path)
-        inside = posixpath.normpath(posixpath.join("/", url.path.lstrip("/"), (key or "").strip("/")))
-        return (url.scheme.lower(), url.netloc.lower(), *PurePosixPath(inside).parts)
-    return ("file", "", *Path(path, (key or "").strip("/")).resolve().parts)
 
 
 def _check_shared(shared: bool, layout: ArrayLayout, job_type: str) -> None:

@@ -46,8 +46,8 @@ class CopyObjectsKernel(MovingKernel):
     """Has the store copy the objects of chunks, or of whole shards, from one array to another in it.
 
     Of each object its length and its tag are looked at before and after, in lists of many where there are many. Chunks are
-    checked before, by their lengths and a few of their bytes, which are all that is fetched; or they are decoded, with
-    `verify_encoded`. An object with a chunk that has to be recoded is recoded as a whole.
+    checked before, by their lengths and a few of their bytes, which are all that is fetched; with `verify_encoded` they are
+    decoded too, and then all codecs will do. An object with a chunk that has to be recoded is recoded as a whole.
     """
 
     def __init__(self, fallback: CopyKernel, options: MoveOptions | None = None) -> None:
@@ -82,15 +82,15 @@ class CopyObjectsKernel(MovingKernel):
         chunks = ((each.position, *chunk) for each in found for chunk in each.chunks)
         odd = {position for position in self._at_a_time(self._check_chunk, chunks) if position is not None}
         whole = [each for each in found if each.position not in odd]
+        for each in found:
+            if each.position in odd:
+                self._recode(self._voxels(each.position, self._unit), [chunk for chunk, _ in each.chunks])
         there = self._copy_objects(cells, whole)
         for each in whole:
             tally.encoded_in += each.seen.size
             tally.encoded_out += each.seen.size
             tally.chunks_moved += len(each.chunks)
             tally.chunks_by_store += len(each.chunks)
-        for each in found:
-            if each.position in odd:
-                self._recode(self._voxels(each.position, self._unit), [chunk for chunk, _ in each.chunks])
         stored = {each.position for each in found}
         if self.match.recodes_missing:
             for position in itertools.product(*map(range, *cells)):
@@ -144,12 +144,11 @@ class CopyObjectsKernel(MovingKernel):
         """Check a chunk of an object; return the position of the object if it has to be recoded."""
         position, at, stored = chunk
         try:
-            if self._by_few_bytes:
-                return position if self._checked(at, stored) is None else None
-            self.fallback.meter.read(self.input, self._voxels(at, self._made.chunks))
+            if not self._by_few_bytes:
+                stored = StoredBytes(None, 0, stored.length, stored.read())
+            return position if self._checked(at, stored) is None else None
         except StorageError as error:
             raise self._refused(at, error) from error
-        return None
 
     def _copy_object(self, copied: list[_Object], each: _Object) -> None:
         key = self._objects.keys.key(self._at(each.position))

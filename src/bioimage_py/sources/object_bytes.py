@@ -8,12 +8,12 @@ from bioimage_py.sources.stored_bytes import StoredBytes
 
 __all__ = ["ObjectBytes", "OpenObject"]
 
-# A request costs the same for a few bytes more, and headers follow each other.
+# A request costs the same for a few bytes more, and headers follow each other; so many are kept.
 _AT_LEAST = 64
 
 
 class OpenObject:
-    """An object of which runs of bytes are fetched; the last run is kept.
+    """An object of which runs of bytes are fetched; the last short one is kept.
 
     Parameters
     ----------
@@ -43,7 +43,9 @@ class OpenObject:
         found = self._objects.read(self._key, begin, max(end, min(begin + _AT_LEAST, last)))
         if found is None or self._generation not in (None, found.generation):
             raise StorageError(f"{self._objects.path(self._key)} was written while it was read")
-        self._generation, self._run = found.generation, (begin, found.data)
+        self._generation = found.generation
+        if len(found.data) <= _AT_LEAST:
+            self._run = begin, found.data
         return found.data[: end - begin]
 
 
@@ -57,10 +59,8 @@ class ObjectBytes(StoredBytes):
         self._object = object
 
     def read(self) -> bytes:
-        """Fetch all bytes."""
-        if self._data is None:
-            self._data = self._fetched(0, self.length)
-        return self._data
+        """Fetch all bytes; they are not kept."""
+        return self._fetched(0, self.length)
 
     def at(self, begin: int, count: int) -> bytes:
         """Fetch up to `count` bytes from `begin` on, fewer where they end; a negative begin counts from the end."""
