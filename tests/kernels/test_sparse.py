@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import bioimage_py as bp
 from bioimage_py.geometry import Blocking, Box
+from bioimage_py.kernels import CopyKernel
 from bioimage_py.kernels.cells import boxes_of, cells_all, cells_any, cells_of, cells_under
 from bioimage_py.sources import open_source
 from bioimage_py.sources.tensorstore_array import TensorStoreSource
@@ -237,3 +238,25 @@ def test_sparse_copies_are_those_of_numpy(data: st.DataObject) -> None:
         expected = np.where(selected, image, before)
         for found in read_by_others(Path(folder, "out"), into):
             assert found.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("fill_value", [0, 1])
+def test_a_block_where_the_mask_stores_no_chunk_is_left_out_unseen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fill_value: int
+) -> None:
+    values = np.arange(1, 257, dtype="uint16").reshape(16, 16)
+    mask = bp.create_output(
+        tmp_path / "mask.zarr", shape=(16, 16), dtype="uint8", chunks=(4, 4), fill_value=fill_value
+    )
+    mask[0:4, 0:4] = 1 - fill_value
+    sink = bp.create_output(tmp_path / "out.zarr", shape=(16, 16), dtype="uint16", chunks=(4, 4))
+    kernel = CopyKernel(bp.as_source(values), sink, mask)
+    read: list[Box] = []
+    look = CopyKernel.selected
+    monkeypatch.setattr(CopyKernel, "selected", lambda self, box: (read.append(box), look(self, box))[1])
+    blocks = [Box((r, c), (r + 8, c + 8)) for r in (0, 8) for c in (0, 8)]
+    for block in blocks:
+        kernel.copy_box(block)
+    assert read == (blocks if fill_value else blocks[:1])
+    expected = np.where(np.asarray(mask) != 0, values, 0)
+    np.testing.assert_array_equal(sink[...], expected)

@@ -58,6 +58,8 @@ class CopyKernel:
 
     def copy_box(self, box: Box) -> int:
         """Copy one box of whole write units; return the bytes written."""
+        if self.leaves_out(box):
+            return 0
         selected = self.selected(box)
         return 0 if selected is not None and not selected.any() else self.copy_selected(box, selected)
 
@@ -73,6 +75,14 @@ class CopyKernel:
         """Copy the voxels of a box of whole write units that are selected, all if None; return the bytes written."""
         with self.meter.mine.rest("computing"):
             return self._copy_selected(box, selected)
+
+    def leaves_out(self, box: Box) -> bool:
+        """Whether the mask is known to be set nowhere in a box, because it stores no chunk there; no voxel is looked at."""
+        stored = self._stored_mask
+        if stored is None or stored.fill_value != 0:
+            return False
+        with self.meter.mine.rest("reading"):
+            return stored.within(box) == []
 
     def selected(self, box: Box) -> AnyArray | None:
         """Return where the mask is set in a box; None without a mask."""
@@ -131,6 +141,8 @@ class CopyKernel:
     def _copy_parts(self, unit: Box, parts: Sequence[Box]) -> int:
         chosen: list[tuple[Box, AnyArray | None]] = []
         for part in parts:
+            if self.leaves_out(part):
+                continue
             selected = self.selected(part)
             if selected is None or selected.any():
                 chosen.append((part, None if selected is None or selected.all() else selected))

@@ -168,6 +168,8 @@ class MovingKernel(ABC):
         StorageError
             If a chunk is corrupt, cut or written meanwhile, or the output cannot be written; it names the chunk.
         """
+        if self.fallback.leaves_out(box):
+            return 0
         selected = self.fallback.selected(box)
         if selected is None:
             return self._moved(box)
