@@ -112,7 +112,7 @@ def table(facts: dict[str, Any]) -> str:
         lines += [f"| {' | '.join(line)} |" for line in lines_of(result)]
     load = max(result["load"] for result in rows)
     rounds = sorted({result["rounds"] for result in rows})
-    busy = " The machine was busy with other work: the ratios are rough." if load > 1.5 else ""
+    busy = " The machine was busy with other work: the ratios are rough." if load > 0.3 else ""
     lines += [
         "",
         f"{machine_text(facts['machine'])} Medians of {' or '.join(map(str, rounds))} interleaved rounds, warm page cache.{busy}",

@@ -5,7 +5,7 @@
     python benchmarks/roads.py --quick             256³ (large ones 512³), one round: for a look, not for claims
 
 Each engine is a process of its own that has copied a small volume before. Engines take turns; a round runs each once, in an
-order that moves on from round to round. Inputs are in the page cache, outputs are made anew and removed, nothing syncs inside
+order that moves on from round to round. Inputs are in the page cache, outputs are made anew and emptied, nothing syncs inside
 the clock, and `sync` empties the queue of writes before it starts. Block shapes and ways of looping are tried first, and each
 reference is measured with its fastest. Each way's output is compared with the input once. Results go to `roads.json` and
 `roads.md` in the folder of `--out`; `fill.py` puts them into the documentation.
@@ -37,6 +37,7 @@ from run import environment, machine
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE / ".cache" / "data"
+LEFT = CACHE / "left"
 ENVIRONMENTS = {"peer": "bioimage-py[io,hdf5,imagestack]==0.2.2", "zarrs": "zarrs==0.2.3"}
 WARM_EDGE = 64
 GROWN = (1000, 2000, 4000)
@@ -130,15 +131,22 @@ def ways(row: Row, engine: str) -> list[dict[str, Any]]:
 
 
 def once(engine: Any, row: Row, edge: int, way: dict[str, Any], *, check: bool) -> dict[str, Any]:
-    """Copy once into a new place, which is removed, and return the measurement."""
-    folder = Path(tempfile.mkdtemp(prefix="roads-", dir=CACHE))
+    """Copy once into a new place, whose files are emptied, and return the measurement.
+
+    They are removed when all is measured: where many files were removed in the last minutes, ext4 searches long for room for a
+    new one, whichever engine asks for it.
+    """
+    LEFT.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=LEFT))
     try:
         answer: dict[str, Any] = engine.copy(job_for(row, edge, folder / "out.zarr", way))
         if check:
             check_output(row, edge, folder / "out.zarr", CACHE)
         return answer
     finally:
-        shutil.rmtree(folder)
+        for path in folder.rglob("*"):
+            if path.is_file():
+                os.truncate(path, 0)
 
 
 def best_way(
@@ -214,6 +222,19 @@ def growth(row: Row, engine: Engine, rounds: int) -> dict[str, float]:
     return {f"{edge}³": statistics.median(some) for edge, some in seconds.items()}
 
 
+def others_at_work() -> float:
+    """Return how many processors other work kept busy in the last second, in which this one did nothing."""
+
+    def busy_and_all() -> tuple[int, int]:
+        ticks = [int(part) for part in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+        return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
+
+    busy, every = busy_and_all()
+    time.sleep(1)
+    now_busy, now_every = busy_and_all()
+    return (os.cpu_count() or 1) * (now_busy - busy) / max(1, now_every - every)
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -226,7 +247,7 @@ def parse() -> argparse.Namespace:
         help="measurements per engine (default 5; for the peer on 2,000³ the best of what is tried)",
     )
     parser.add_argument("--quick", action="store_true", help="small volumes and one round")
-    parser.add_argument("--pages", type=int, default=256, help="pages of 4,096² in the TIFF (2048 is 64 GiB)")
+    parser.add_argument("--pages", type=int, default=512, help="pages of 4,096² in the TIFF (2048 is 64 GiB)")
     parser.add_argument(
         "--out", type=Path, default=HERE / "results", help="folder for roads.json and roads.md"
     )
@@ -238,10 +259,11 @@ def main() -> None:
     rounds = args.rounds or (1 if args.quick else 5)
     args.out.mkdir(parents=True, exist_ok=True)
     CACHE.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(LEFT, ignore_errors=True)
     path = args.out / "roads.json"
     results: dict[str, Any] = json.loads(path.read_text())["rows"] if path.exists() and args.only else {}
     for name in args.only or (*ROWS, "pages"):
-        load = os.getloadavg()[0]
+        load = others_at_work()
         began = time.perf_counter()
         if name == "pages":
             result = {"title": PAGES_TITLE, **measured_pages(Engine, 32 if args.quick else args.pages, CACHE)}
@@ -255,6 +277,7 @@ def main() -> None:
         facts = {"machine": machine(None), "loops": LOOPS, "rows": results}
         path.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
         (args.out / "roads.md").write_text(table(facts))
+    shutil.rmtree(LEFT, ignore_errors=True)
 
 
 if __name__ == "__main__":
