@@ -17,7 +17,6 @@ from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import AnyArray, FileSource, Source, StoredSize
 from bioimage_py.sources.crash_safety import files_below, remove_leftovers
-from bioimage_py.sources.heap import keep_memory_of_chunks
 from bioimage_py.sources.identity import file_identity
 from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder, store_context
 from bioimage_py.sources.store_errors import storage_error
@@ -187,7 +186,6 @@ class TensorStoreSource(FileSource):
 
     def for_run(self, threads: int, cache_bytes: int) -> TensorStoreSource:
         """Return a twin that decodes with `threads` threads and keeps `cache_bytes` of decoded chunks."""
-        keep_memory_of_chunks()
         # Without its own context: what that says about threads and cache would win over the run's.
         spec = self._raw.spec(open=True, assume_metadata=True, retain_context=False, recheck_cached="open")
         try:
