@@ -19,7 +19,7 @@ __all__ = ["RoomBeside", "in_one_or_two_passes", "reads_through_cache"]
 MOST_READS_OF_ONE_PASS = 2.0
 """A pass that decodes chunks more often on average is worth a second one, which writes everything once more and reads it again.
 
-Measured: for deflate a second pass takes as long as decoding 1.7 times, for zstd 2.5 times."""
+Measured for deflate, roughly: a second pass takes as long as decoding 1.7 times."""
 
 _STORED = frozenset({
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
