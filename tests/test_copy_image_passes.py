@@ -26,6 +26,7 @@ from bioimage_py.runner.run_folder import RunFolder
 from bioimage_py.sources.tensorstore_array import TensorStoreSource
 from tests.sources import ome_groups
 from tests.sources.ome_trees import files_in
+from tests.test_two_pass_copy import left_in, temporary
 
 CUBE, LIMIT = (8, 16, 16), 44 * 2**10
 HOW: dict[str, Any] = {"chunks": CUBE, "memory_limit": LIMIT}
@@ -79,15 +80,6 @@ def pages(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, int]]:
         return read(self, box, *buffer)
 
     monkeypatch.setattr(TensorStoreSource, "read", counted)
-    return found
-
-
-def left_in(place: Path) -> list[str]:
-    return sorted(path.name for path in place.iterdir())
-
-
-def temporary(place: Path) -> Path:
-    (found,) = place.glob("*.rechunk-*")
     return found
 
 

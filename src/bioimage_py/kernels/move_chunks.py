@@ -32,7 +32,6 @@ class MoveKernel(MovingKernel):
             stored.add(position)
             if isinstance(done, bool):
                 self._recode(self._voxels(position, self._made.chunks), [position])
-                continue
         if self.match.recodes_missing:
             for position in itertools.product(*map(range, *cells)):
                 if position not in stored:

@@ -35,7 +35,7 @@ class SmallFiles:
         self._key, self._new_key = reader.keys.key, writer.keys.key
         self._same_names = reader.keys == writer.keys
         self._is_whole = frames.is_whole
-        self._are_small = True
+        self._worth_it = True
 
     @classmethod
     def of(cls, reader: EncodedReader, writer: EncodedWriter, frames: ChunkFrames) -> SmallFiles | None:
@@ -49,18 +49,16 @@ class SmallFiles:
 
         None where there is none, it is large, or anything is wrong with it: nothing was done then, and the ordinary way says what it is.
         """
-        if not self._are_small:
+        if not self._worth_it:
             return None
         try:
             key = self._key(position)
             data = _first_bytes(f"{self._folder}/{key}")
             n_bytes = len(data)
-            if n_bytes > SMALL:
-                # The next ones will be as large.
-                self._are_small = False
-                return None
             # What was cut by a read that ended early is not whole either.
-            if not self._is_whole(StoredBytes(None, 0, n_bytes, data)):
+            if n_bytes > SMALL or not self._is_whole(StoredBytes(None, 0, n_bytes, data)):
+                # The next ones will be as large, or say as little of themselves.
+                self._worth_it = False
                 return None
             began = perf_counter()
             if not self._files.write_small(key if self._same_names else self._new_key(new_position), data):

@@ -19,7 +19,7 @@ import tensorstore as ts
 from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, SourceNotFoundError, StorageError
 from bioimage_py.sources.location import is_url
 from bioimage_py.sources.object_folder import ObjectFolder
-from bioimage_py.sources.store_errors import storage_error
+from bioimage_py.sources.store_errors import ENGINE_ERRORS, storage_error
 from bioimage_py.sources.store_place import StorePlace
 
 __all__ = ["URL_OPTIONS", "StoreFolder", "store_context"]
@@ -226,7 +226,7 @@ class StoreFolder:
         name = "does-this-bucket-exist"
         try:
             self._kvstore().list(ts.KvStore.KeyRange(name, name + "\0")).result()
-        except (ValueError, NotImplementedError, OSError) as error:
+        except ENGINE_ERRORS as error:
             if "NOT_FOUND" in str(error):
                 raise SourceNotFoundError(
                     f"{self.path}: there is no bucket of that name; create it first"
@@ -254,7 +254,7 @@ class StoreFolder:
                 raise StorageError(f"{self.path}/{name} cannot be read: {error}") from error
         try:
             found = self._kvstore().read(name).result()
-        except (ValueError, NotImplementedError, OSError) as error:
+        except ENGINE_ERRORS as error:
             raise storage_error(error, f"{self.path}/{name} cannot be read") from error
         return bytes(found.value) if found.state == "value" else None
 
@@ -270,7 +270,7 @@ class StoreFolder:
             raise ReadOnlyError(
                 f"{self.path}/{name} cannot be written: {error.strerror}. Check the permissions of the folder"
             ) from error
-        except (ValueError, NotImplementedError, OSError) as error:
+        except ENGINE_ERRORS as error:
             raise storage_error(error, f"{self.path}/{name} cannot be written", writing=True) from error
 
     def delete(self, name: str) -> None:

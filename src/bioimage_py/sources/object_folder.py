@@ -12,13 +12,12 @@ import tensorstore as ts
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.sources.chunk_keys import ChunkKeys
-from bioimage_py.sources.store_errors import storage_error
+from bioimage_py.sources.store_errors import ENGINE_ERRORS, storage_error
 from bioimage_py.sources.store_place import StorePlace
 from bioimage_py.sources.stored_bytes import Piece, StoredBytes
 
 __all__ = ["NewObject", "ObjectFolder", "StoredObject"]
 
-_ERRORS = (ValueError, NotImplementedError, OSError)
 # A listing has to save so many requests before it is worth one.
 _WORTH = 4
 
@@ -70,7 +69,7 @@ class ObjectFolder:
         part = None if begin is None else slice(begin, end)
         try:
             found = self._store.read(key, byte_range=part).result()
-        except _ERRORS as error:
+        except ENGINE_ERRORS as error:
             raise storage_error(error, f"{self.path(key)} cannot be read") from error
         if found.state != "value":
             return None
@@ -96,7 +95,7 @@ class ObjectFolder:
         data = b"".join(_bytes_of(piece) for piece in pieces)
         try:
             self._store.write(key, data).result()
-        except _ERRORS as error:
+        except ENGINE_ERRORS as error:
             raise storage_error(error, f"{self.path(key)} cannot be written", writing=True) from error
         return len(data)
 
@@ -104,7 +103,7 @@ class ObjectFolder:
         """Remove an object; stores do not say whether there was one."""
         try:
             self._store.write(key, None).result()
-        except _ERRORS as error:
+        except ENGINE_ERRORS as error:
             raise storage_error(error, f"{self.path(key)} cannot be removed", writing=True) from error
         return True
 
@@ -147,7 +146,7 @@ class ObjectFolder:
         names = ts.KvStore.KeyRange(begin, begin[:-1] + chr(ord(begin[-1]) + 1)) if begin else None
         try:
             return [name.decode("utf-8", "replace") for name in self._store.list(names).result()]
-        except _ERRORS as error:
+        except ENGINE_ERRORS as error:
             raise storage_error(error, f"{self.path(begin)}* cannot be listed") from error
 
 

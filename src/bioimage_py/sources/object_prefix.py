@@ -10,11 +10,9 @@ import tensorstore as ts
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder, store_context
-from bioimage_py.sources.store_errors import storage_error
+from bioimage_py.sources.store_errors import ENGINE_ERRORS, storage_error
 
 __all__ = ["folders_beginning", "options_of", "remove_objects"]
-
-_ERRORS = (ValueError, NotImplementedError, OSError)
 
 
 def folders_beginning(folder: StoreFolder) -> list[str]:
@@ -36,7 +34,7 @@ def folders_beginning(folder: StoreFolder) -> list[str]:
     after = name[:-1] + chr(ord(name[-1]) + 1)
     try:
         found = _store(above).list(ts.KvStore.KeyRange(name, after)).result()
-    except _ERRORS as error:
+    except ENGINE_ERRORS as error:
         raise storage_error(error, f"{folder.path}* cannot be listed") from error
     names = {key.decode("utf-8", "replace").partition("/")[0] for key in found}
     return sorted(f"{above.path.rstrip('/')}/{name}" for name in names)
@@ -54,7 +52,7 @@ def remove_objects(folder: StoreFolder) -> None:
     """
     try:
         _store(folder).delete_range(ts.KvStore.KeyRange()).result()
-    except _ERRORS as error:
+    except ENGINE_ERRORS as error:
         raise storage_error(error, f"{folder.path} cannot be removed", writing=True) from error
 
 

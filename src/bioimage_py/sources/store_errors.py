@@ -6,7 +6,10 @@ import re
 
 from bioimage_py.errors import ReadOnlyError, StorageError
 
-__all__ = ["plain_message", "storage_error"]
+__all__ = ["ENGINE_ERRORS", "plain_message", "storage_error"]
+
+ENGINE_ERRORS = (ValueError, NotImplementedError, OSError)
+"""What TensorStore raises where a store fails, or a request is one that it does not know."""
 
 
 def plain_message(error: BaseException) -> str:

@@ -19,7 +19,7 @@ from bioimage_py.sources.base import AnyArray, FileSource, Source, StoredSize
 from bioimage_py.sources.crash_safety import files_below, remove_leftovers
 from bioimage_py.sources.identity import file_identity
 from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder, store_context
-from bioimage_py.sources.store_errors import storage_error
+from bioimage_py.sources.store_errors import ENGINE_ERRORS, storage_error
 from bioimage_py.sources.write_pieces import IN_HAND_BYTES, pieces_of
 
 __all__ = ["StoredArray", "TensorStoreSource", "cast_values", "folder_of", "open_store", "stored_size_of"]
@@ -121,7 +121,7 @@ class TensorStoreSource(FileSource):
         store = self._store if box == self._whole else self._store[box.slices]
         try:
             return store.read(order="C").result()  # type: ignore[no-any-return]
-        except (ValueError, NotImplementedError, OSError) as error:
+        except ENGINE_ERRORS as error:
             raise storage_error(error, f"{self.name}: cannot read the region {_text(box)}") from error
 
     def _read_into(self, box: Box, buffer: AnyArray) -> AnyArray:
@@ -129,7 +129,7 @@ class TensorStoreSource(FileSource):
         try:
             for piece in pieces_of(self, self.chunks or box.shape, box):
                 target[piece.slices].write(self._store[piece.slices]).result()
-        except (ValueError, NotImplementedError, OSError) as error:
+        except ENGINE_ERRORS as error:
             raise storage_error(error, f"{self.name}: cannot read the region {_text(box)}") from error
         return buffer
 
@@ -144,7 +144,7 @@ class TensorStoreSource(FileSource):
                 self._store[piece.slices].write(
                     cast_values(part, self.dtype), can_reference_source_data_indefinitely=self._raw.rank <= 3
                 ).result()
-        except (ValueError, NotImplementedError, OSError) as error:
+        except ENGINE_ERRORS as error:
             raise storage_error(
                 error, f"{self.name}: cannot write the region {_text(box)}", writing=True
             ) from error
@@ -165,7 +165,7 @@ class TensorStoreSource(FileSource):
             return
         try:
             self._store[box.slices].write(source._store[box.slices]).result()
-        except (ValueError, NotImplementedError, OSError) as error:
+        except ENGINE_ERRORS as error:
             raise storage_error(
                 error, f"{source.name}: cannot copy the region {_text(box)} into {self.name}", writing=True
             ) from error
@@ -195,7 +195,7 @@ class TensorStoreSource(FileSource):
                 write=self.writable,
                 context=store_context(threads, cache_bytes, patient=True),
             ).result()
-        except (ValueError, NotImplementedError, OSError) as error:
+        except ENGINE_ERRORS as error:
             raise storage_error(error, f"{self.name} cannot be reopened for the run") from error
         return type(self)(store, self._stored)
 
