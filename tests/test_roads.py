@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import h5py
 import numcodecs
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 import bioimage_py as bp
 from bioimage_py.errors import RunnerError
 from bioimage_py.geometry import Blocking, Box
-from bioimage_py.sources import open_source
+from bioimage_py.sources import open_source, zarr_files
 from bioimage_py.wrapper import RoiSource
 from tests.kernels.stored import CODECS, Storing, files_below, read_by_others, store
 from tests.sources.contract import textured
@@ -112,7 +113,9 @@ def test_every_road_gives_the_same_voxels(data: st.DataObject) -> None:
         if data.draw(st.booleans()):
             mask.flat[:: data.draw(st.integers(1, 5))] = False
         options["mask"] = mask
-    with tempfile.TemporaryDirectory() as name:
+    # Chunks as small as these are left to TensorStore, unless told otherwise.
+    least = data.draw(st.sampled_from([zarr_files.LEAST_BYTES, 1]))
+    with tempfile.TemporaryDirectory() as name, patch.object(zarr_files, "LEAST_BYTES", least):
         folder = Path(name)
         source: Any = store(folder / "in", how, image, [b.slices for b in some])
         if region != Box.whole(shape):

@@ -16,8 +16,9 @@ import bioimage_py as bp
 from bioimage_py.geometry import Blocking, Box
 from bioimage_py.kernels import CopyKernel
 from bioimage_py.kernels.cells import boxes_of, cells_all, cells_any, cells_of, cells_under
-from bioimage_py.sources import open_source
+from bioimage_py.sources import open_source, zarr_files
 from bioimage_py.sources.tensorstore_array import TensorStoreSource
+from bioimage_py.sources.zarr_files import ZarrFilesSource
 from tests.counting import CountingSource
 from tests.kernels.stored import Storing, files_below, make, read_by_others, store
 from tests.sources.contract import textured
@@ -27,17 +28,20 @@ SMALL = Storing("v3", chunks=(4, 5, 6))
 SOME = [(slice(4, 8), slice(0, 5), slice(6, 12)), (slice(28, 32), slice(35, 40), slice(42, 48))]
 
 
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Box]]:
+@pytest.fixture(params=[zarr_files.LEAST_BYTES, 1], ids=["TensorStore", "own steps"])
+def reads(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> dict[str, list[Box]]:
     """The boxes that are read from stored arrays from now on, by the path of the array."""
+    monkeypatch.setattr(zarr_files, "LEAST_BYTES", request.param)
     found: dict[str, list[Box]] = {}
-    real = TensorStoreSource._read
+    for kind in (TensorStoreSource, ZarrFilesSource):
+        for name in ("_read", "_read_into"):
+            real = getattr(kind, name)
 
-    def recorded(self: TensorStoreSource, box: Box) -> Any:
-        found.setdefault(self.path, []).append(box)
-        return real(self, box)
+            def recorded(self: Any, box: Box, *buffer: Any, real: Any = real) -> Any:
+                found.setdefault(self.path, []).append(box)
+                return real(self, box, *buffer)
 
-    monkeypatch.setattr(TensorStoreSource, "_read", recorded)
+            monkeypatch.setattr(kind, name, recorded)
     return found
 
 

@@ -17,6 +17,7 @@ from bioimage_py.planning import (
     image_in_passes,
     plan_copy,
 )
+from bioimage_py.planning.passes import MOST_READS_OF_ONE_PASS
 
 PLACE = "/data/out.ome.zarr.rechunk-XXXXXXXX"
 
@@ -66,7 +67,7 @@ def test_blocks_stay_and_the_limit_and_the_room_are_kept(problem, percent):
         assert through + found.bytes_out <= room + len(found.arrays)  # shares are rounded up
     for number in twice:
         passes = found.arrays[number].plan.passes
-        assert passes.one_pass_reads > 3
+        assert passes.one_pass_reads > MOST_READS_OF_ONE_PASS
         first = Blocking(passes.shape, passes.block_shape)
         begin, end = found.offsets[number : number + 2]
         asked = {i - begin for i in found.block_ids if begin <= i < end}

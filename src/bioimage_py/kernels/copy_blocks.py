@@ -17,6 +17,7 @@ from bioimage_py.kernels.store_to_store import StoreToStore
 from bioimage_py.kernels.stored_parts import StoredParts
 from bioimage_py.kernels.tally import Meter, Tally
 from bioimage_py.sources import AnyArray, Source
+from bioimage_py.sources.zarr_files import ZarrFilesSource
 
 __all__ = ["CopyKernel"]
 
@@ -111,6 +112,9 @@ class CopyKernel:
         return written
 
     def _copy_whole(self, box: Box) -> int:
+        if self._chunk_by_chunk:
+            assert self.output.chunks is not None
+            return sum(map(self._copy_apart, Blocking(self.output.shape, self.output.chunks, roi=box)))
         through = self._store_to_store
         return self._copy_apart(box) if through is None else through.copy(box, self.meter, self._copy_apart)
 
@@ -218,6 +222,13 @@ class CopyKernel:
 
     def _stored_in(self, box: Box) -> list[Box] | None:
         return None if self._stored_input is None else self._stored_input.within(box)
+
+    @cached_property
+    def _chunk_by_chunk(self) -> bool:
+        """Whether each chunk can be encoded while its voxels are still in the processor's cache, at the cost of few steps."""
+        a, b = self.input, self.output
+        files = isinstance(a, ZarrFilesSource) and isinstance(b, ZarrFilesSource)
+        return files and a.chunks == b.chunks and b.shards is None
 
     @cached_property
     def _store_to_store(self) -> StoreToStore | None:

@@ -7,15 +7,16 @@ import threading
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future
 from typing import NamedTuple
 
 import numpy as np
 
 from bioimage_py.geometry import Box
 from bioimage_py.sources.base import AnyArray, FileSource
+from bioimage_py.sources.shared_threads import SharedThreads
 
-__all__ = ["ChunkedFileSource", "DecodedChunks"]
+__all__ = ["ChunkPart", "ChunkedFileSource", "DecodedChunks", "chunk_at", "parts_of"]
 
 
 class DecodedChunks:
@@ -74,7 +75,7 @@ _Cell = tuple[int, int, int, slice, slice, bool]
 """One axis of a part: index of the chunk, its begin and end, the voxels in the region and in the chunk, all of it."""
 
 
-class _Part(NamedTuple):
+class ChunkPart(NamedTuple):
     """What one chunk contributes to a region: the chunk, and the same voxels in the region and in the chunk."""
 
     position: tuple[int, ...]
@@ -82,6 +83,38 @@ class _Part(NamedTuple):
     target: tuple[slice, ...]
     source: tuple[slice, ...]
     whole: bool
+
+
+def chunk_at(box: Box, chunks: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the grid position of the chunk that a box is, cut at the array; None for a part of one or several of them."""
+    position = []
+    for begin, end, c, n in zip(*box, chunks, shape, strict=True):
+        index, inside = divmod(begin, c)
+        if inside or end != min(begin + c, n):
+            return None
+        position.append(index)
+    return tuple(position)
+
+
+def parts_of(box: Box, chunks: tuple[int, ...], shape: tuple[int, ...]) -> Iterator[ChunkPart]:
+    """Yield what each chunk of an array contributes to a box; plain integers, because there can be many thousand."""
+    per_axis: list[list[_Cell]] = []
+    for begin, end, c, n in zip(*box, chunks, shape, strict=True):
+        cells = []
+        for index in range(begin // c, (end - 1) // c + 1):
+            first, last = index * c, min((index + 1) * c, n)
+            low, high = max(begin, first), min(end, last)
+            target, source = slice(low - begin, high - begin), slice(low - first, high - first)
+            cells.append((index, first, last, target, source, low == first and high == last))
+        per_axis.append(cells)
+    for cell in itertools.product(*per_axis):
+        yield ChunkPart(
+            tuple(c[0] for c in cell),
+            Box(tuple(c[1] for c in cell), tuple(c[2] for c in cell)),
+            tuple(c[3] for c in cell),
+            tuple(c[4] for c in cell),
+            all(c[5] for c in cell),
+        )
 
 
 class ChunkedFileSource(FileSource):
@@ -100,11 +133,8 @@ class ChunkedFileSource(FileSource):
     fills_buffers = True
 
     def __init__(self, *, threads: int = 1, cache_bytes: int = 64 * 2**20) -> None:
-        self._threads = threads
+        self._threads = SharedThreads(threads)
         self._decoded = DecodedChunks(cache_bytes)
-        self._pool: ThreadPoolExecutor | None = None
-        self._pool_lock = threading.Lock()
-        self._reading = 0
 
     @abstractmethod
     def _decode_chunk(self, position: tuple[int, ...], box: Box) -> AnyArray | None:
@@ -118,65 +148,25 @@ class ChunkedFileSource(FileSource):
 
     def _gathered(self, box: Box, buffer: AnyArray | None) -> AnyArray:
         """Return the voxels in a box, in the buffer if there is one."""
-        parts = list(self._parts(box))
-        if buffer is None and len(parts) == 1 and parts[0].whole and parts[0].chunk == box:
-            chunk = self._decode_chunk(parts[0].position, box)
-            return self._filled(box.shape) if chunk is None else chunk
-        out = np.empty(box.shape, self.dtype) if buffer is None else buffer
-        with self._pool_lock:
-            self._reading += 1
-            share = self._threads // self._reading
-        try:
-            self._copy_parts(out, parts, share)
-        finally:
-            with self._pool_lock:
-                self._reading -= 1
-        return out
+        position = chunk_at(box, self.chunks, self.shape)
+        if position is None:
+            out = np.empty(box.shape, self.dtype) if buffer is None else buffer
+            self._copy_parts(out, list(parts_of(box, self.chunks, self.shape)))
+            return out
+        if buffer is None:
+            return self._decode_or_fill(position, box)
+        self._decode_into(position, box, buffer)
+        return buffer
 
-    def _parts(self, box: Box) -> Iterator[_Part]:
-        """Yield what each chunk contributes to a box; plain integers, because there can be many thousand."""
-        per_axis: list[list[_Cell]] = []
-        for begin, end, c, n in zip(*box, self.chunks, self.shape, strict=True):
-            cells = []
-            for index in range(begin // c, (end - 1) // c + 1):
-                first, last = index * c, min((index + 1) * c, n)
-                low, high = max(begin, first), min(end, last)
-                target, source = slice(low - begin, high - begin), slice(low - first, high - first)
-                cells.append((index, first, last, target, source, low == first and high == last))
-            per_axis.append(cells)
-        for cell in itertools.product(*per_axis):
-            yield _Part(
-                tuple(c[0] for c in cell),
-                Box(tuple(c[1] for c in cell), tuple(c[2] for c in cell)),
-                tuple(c[3] for c in cell),
-                tuple(c[4] for c in cell),
-                all(c[5] for c in cell),
-            )
-
-    def _copy_parts(self, out: AnyArray, parts: list[_Part], threads: int) -> None:
-        """Decode here, and on the decoding threads that no other reader needs."""
-
-        def run(mine: list[_Part]) -> None:
-            for part in mine:
-                self._copy_part(out, part)
-
-        if threads < 2 or len(parts) < 2:
-            run(parts)
-            return
-        others = [self._executor().submit(run, parts[n::threads]) for n in range(1, threads)]
-        try:
-            run(parts[::threads])
-        finally:
-            wait(others)
-        for other in others:
-            other.result()
+    def _copy_parts(self, out: AnyArray, parts: list[ChunkPart]) -> None:
+        self._threads.run(lambda part: self._copy_part(out, part), parts)
 
     def _decode_into(self, position: tuple[int, ...], box: Box, target: AnyArray) -> None:
         """Put the chunk at a grid position into memory of its shape, not always contiguous."""
         chunk = self._decode_chunk(position, box)
         target[...] = self._fill() if chunk is None else chunk
 
-    def _copy_part(self, out: AnyArray, part: _Part) -> None:
+    def _copy_part(self, out: AnyArray, part: ChunkPart) -> None:
         if part.whole:
             self._decode_into(part.position, part.chunk, out[part.target])
             return
@@ -199,15 +189,6 @@ class ChunkedFileSource(FileSource):
     def _fill(self) -> object:
         return 0 if self.fill_value is None else self.fill_value
 
-    def _executor(self) -> ThreadPoolExecutor:
-        with self._pool_lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="bioimage-decode")
-            return self._pool
-
     def close(self) -> None:
         """Stop the decoding threads; a subclass closes its file and calls this."""
-        with self._pool_lock:
-            if self._pool is not None:
-                self._pool.shutdown(wait=False)
-                self._pool = None
+        self._threads.close()

@@ -77,7 +77,7 @@ class FileFolder:
                 new.append(piece)
         return new.size
 
-    def write_small(self, key: str, data: bytes) -> bool:
+    def write_small(self, key: str, data: bytes | memoryview) -> bool:
         """Do what `write` does with as few steps as possible, where its folder is there and all goes well; else return False."""
         path = f"{self.folder}/{key}"
         partial = self._partial(path)

@@ -83,7 +83,13 @@ def cast_values(values: Any, dtype: np.dtype[Any]) -> AnyArray:
 
 
 class TensorStoreSource(FileSource):
-    """An array in a chunked store, decoded and encoded by TensorStore's threads."""
+    """An array in a chunked store, decoded and encoded by TensorStore's threads.
+
+    Attributes
+    ----------
+    names_fill_value
+        Whether its metadata say what chunks that are not stored read as.
+    """
 
     engine = "tensorstore"
     concurrent_writes = True
@@ -103,6 +109,7 @@ class TensorStoreSource(FileSource):
         self.fills_buffers = self.dtype.kind in "biufc" and self.ndim > 0
         self.chunks, self.shards = _grids(view, self.shape)
         fill = view.fill_value
+        self.names_fill_value = fill is not None
         self.fill_value = self.dtype.type(0) if fill is None else np.asarray(fill, self.dtype)[()]
 
     @property
@@ -184,8 +191,11 @@ class TensorStoreSource(FileSource):
         """Return the folder of the array, whatever path or link leads to it."""
         return frozenset({file_identity(self.path, self.key, key_is_folder=True)})
 
-    def for_run(self, threads: int, cache_bytes: int) -> TensorStoreSource:
+    def for_run(self, threads: int, cache_bytes: int) -> Source:
         """Return a twin that decodes with `threads` threads and keeps `cache_bytes` of decoded chunks."""
+        return self._reopened(threads, cache_bytes)
+
+    def _reopened(self, threads: int, cache_bytes: int) -> TensorStoreSource:
         # Without its own context: what that says about threads and cache would win over the run's.
         spec = self._raw.spec(open=True, assume_metadata=True, retain_context=False, recheck_cached="open")
         try:

@@ -7,7 +7,7 @@ from typing import Any
 import tensorstore as ts
 
 from bioimage_py.errors import InvalidArgumentError, StorageError
-from bioimage_py.sources.base import SourceSpec
+from bioimage_py.sources.base import Source, SourceSpec
 from bioimage_py.sources.identity import file_identity
 from bioimage_py.sources.kvstore import store_context
 from bioimage_py.sources.store_errors import plain_message
@@ -32,7 +32,7 @@ class TensorStoreHandleSource(TensorStoreSource):
         found: dict[str, Any] = self._raw.spec(retain_context=False, minimal_spec=True).to_json()
         return found
 
-    def for_run(self, threads: int, cache_bytes: int) -> TensorStoreSource:
+    def for_run(self, threads: int, cache_bytes: int) -> Source:
         """Return a twin for arrays stored in files or behind URLs; others, as in memory, cannot be opened again."""
         kvstore = self._plain_spec().get("kvstore")
         again = isinstance(kvstore, dict) and kvstore.get("driver") in ("file", "s3", "gcs", "http")

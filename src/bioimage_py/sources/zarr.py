@@ -17,9 +17,10 @@ from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder
 from bioimage_py.sources.ome_zarr import coarser_paths
 from bioimage_py.sources.store_errors import plain_message
 from bioimage_py.sources.store_room import StoreRules, make_array, room_for_array, try_out
-from bioimage_py.sources.tensorstore_array import StoredArray, TensorStoreSource, open_store
+from bioimage_py.sources.tensorstore_array import StoredArray, open_store
 from bioimage_py.sources.tensorstore_handle import from_tensorstore, open_tensorstore_spec
 from bioimage_py.sources.zarr_codecs import codec_text
+from bioimage_py.sources.zarr_files import ZarrSource
 from bioimage_py.sources.zarr_metadata import (
     array_metadata,
     group_files,
@@ -53,7 +54,7 @@ def _open_node(root: StoreFolder, key: str | None, node: Node, mode: str) -> Sou
         raise ReadOnlyError(f"{root.path} cannot be opened for writing: http only reads")
     stored = _stored(root, key, node, mode)
     try:
-        return TensorStoreSource(_open_tensorstore(node, mode), stored)
+        return ZarrSource(_open_tensorstore(node, mode), stored)
     except (ValueError, NotImplementedError) as error:
         _log.debug("TensorStore does not read %s, so zarr-python does: %s", node.folder.path, error)
         return _open_with_zarr_python(stored, node, error)

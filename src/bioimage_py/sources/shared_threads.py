@@ -1,0 +1,94 @@
+"""Threads that several callers share, so that the last one at work gets the help of those that have nothing left to do."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+__all__ = ["SharedThreads"]
+
+_T = TypeVar("_T")
+
+
+class SharedThreads:
+    """Lets callers do many like things each in its own thread, and in others too while fewer than `threads` are at work.
+
+    Parameters
+    ----------
+    threads
+        How many shall be at work at once, the callers among them. More callers than that work all the same, each by itself.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._at_work = 0
+        self._pool: ThreadPoolExecutor | None = None
+
+    def run(self, function: Callable[[_T], object], things: Iterable[_T]) -> None:
+        """Call a function with each thing, in any order and in several threads; return when all calls have ended.
+
+        After an error no further call begins; the first one is raised when those under way have ended.
+        """
+        waiting = deque(things)
+        if len(waiting) == 1:
+            function(waiting.pop())
+            return
+        helpers: list[Future[None]] = []
+        with self._lock:
+            self._at_work += 1
+        try:
+            while waiting:
+                if len(waiting) > 1 and self._at_work < self._threads:
+                    self._call_help(function, waiting, helpers)
+                try:
+                    thing = waiting.popleft()
+                except IndexError:  # a helper took the last one
+                    break
+                function(thing)
+        except BaseException:
+            waiting.clear()
+            raise
+        finally:
+            with self._lock:
+                self._at_work -= 1
+            wait(helpers)
+        for helper in helpers:
+            helper.result()
+
+    def _call_help(
+        self, function: Callable[[_T], object], waiting: deque[_T], helpers: list[Future[None]]
+    ) -> None:
+        with self._lock:
+            if self._at_work >= self._threads:
+                return
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="bioimage-codec")
+            helpers.append(self._pool.submit(self._help, function, waiting))
+            self._at_work += 1
+
+    def _help(self, function: Callable[[_T], object], waiting: deque[_T]) -> None:
+        try:
+            # A caller that came since has the first claim on a thread.
+            while waiting and self._at_work <= self._threads:
+                try:
+                    thing = waiting.popleft()
+                except IndexError:
+                    return
+                function(thing)
+        except BaseException:
+            waiting.clear()
+            raise
+        finally:
+            with self._lock:
+                self._at_work -= 1
+
+    def close(self) -> None:
+        """Let the threads end; `run` starts new ones."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=False)

@@ -1,0 +1,271 @@
+"""Zarr arrays in a local folder as runs read and write them: whole chunks by few steps of our own, the rest by TensorStore."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import numpy as np
+
+from bioimage_py.errors import StorageError
+from bioimage_py.geometry import Box
+from bioimage_py.metadata import ImageMetadata
+from bioimage_py.sources.base import AnyArray, Source, SourceSpec, StoredSize
+from bioimage_py.sources.chunk_codec import ChunkCodec, Scratch
+from bioimage_py.sources.chunked import ChunkedFileSource, ChunkPart, chunk_at, parts_of
+from bioimage_py.sources.encoded_chunks import ChunkFiles, stored_files
+from bioimage_py.sources.encoded_shards import NewShard, ShardedChunks, number_in
+from bioimage_py.sources.encoding import ChunkEncoding
+from bioimage_py.sources.file_bytes import file_error
+from bioimage_py.sources.new_files import FileFolder
+from bioimage_py.sources.tensorstore_array import TensorStoreSource, cast_values
+
+__all__ = ["LEAST_BYTES", "ZarrFilesSource", "ZarrSource"]
+
+LEAST_BYTES = 2**17
+"""Of a chunk, decoded: TensorStore takes fewer steps for each, which count for more than the codec in smaller ones."""
+
+_THREADS = 4
+"""More need larger chunks: our steps between two calls of a codec are taken by one thread at a time."""
+
+
+class ZarrSource(TensorStoreSource):
+    """A Zarr array, decoded and encoded by TensorStore until a run begins."""
+
+    def for_run(self, threads: int, cache_bytes: int) -> Source:
+        """Return a twin that decodes with `threads` threads and keeps `cache_bytes` of decoded chunks."""
+        twin = self._reopened(threads, cache_bytes)
+        return ZarrFilesSource.of(twin, threads, cache_bytes) or twin
+
+
+class ZarrFilesSource(ChunkedFileSource):
+    """A Zarr array in a local folder whose chunks are decoded into the memory where they are wanted, and encoded in memory that is kept.
+
+    Whatever is unusual is left to TensorStore, which knows what it is or says what is wrong with it: chunks that are no plain
+    stream, parts of chunks that are written, files that cannot be read.
+
+    Parameters
+    ----------
+    twin
+        The array, as TensorStore has opened it for the run.
+    files, encoding, codec
+        Where its chunks or shards are, and how they are encoded.
+    threads, cache_bytes
+        See `for_run`.
+    """
+
+    concurrent_writes = True
+
+    def __init__(
+        self,
+        twin: TensorStoreSource,
+        files: ChunkFiles,
+        encoding: ChunkEncoding,
+        codec: ChunkCodec,
+        threads: int,
+        cache_bytes: int,
+    ) -> None:
+        super().__init__(threads=threads, cache_bytes=cache_bytes)
+        self.kind, self.path, self.key, self.mode = twin.kind, twin.path, twin.key, twin.mode
+        self.format, self.codec, self.writable = twin.format, twin.codec, twin.writable
+        self.shape, self.dtype, self.fill_value = twin.shape, twin.dtype, twin.fill_value
+        self.chunks, self.shards = encoding.chunks, encoding.shards
+        self._twin, self._files, self._encoding, self._codec = twin, files, encoding, codec
+        self._shards = None if encoding.shards is None else ShardedChunks(files, encoding)
+        self._folder = FileFolder(files.folder)
+        self._scratch = Scratch()
+        self._fill_voxel = np.frombuffer(encoding.fill, codec.dtype.newbyteorder("<")).astype(codec.dtype)
+        self._fill_bits = self._fill_voxel.view(f"u{min(8, codec.dtype.itemsize)}")
+        self._as_stored = self.dtype == codec.dtype
+        # What the table of a shard says would have to be read again after each write.
+        self._reads = self._shards is None or not twin.writable
+        # Whether chunks of zeros are stored where the metadata name no fill value is TensorStore's affair.
+        self._encodes = codec.encodes and twin.names_fill_value
+
+    @classmethod
+    def of(cls, twin: TensorStoreSource, threads: int, cache_bytes: int) -> ZarrFilesSource | None:
+        """Return it for a twin that TensorStore has opened for a run; None where it could do nothing by itself, or gain nothing."""
+        try:
+            found = stored_files(twin)
+        except StorageError:
+            return None  # whoever reads or writes it says so
+        if found is None:
+            return None
+        files, encoding = found
+        codec = ChunkCodec.of(encoding)
+        same = (encoding.chunks, encoding.shards, encoding.dtype) == (
+            twin.chunks,
+            twin.shards,
+            twin.dtype.name,
+        )
+        if codec is None or not same or not isinstance(files, ChunkFiles) or not twin.fills_buffers:
+            return None
+        if encoding.chunk_bytes < LEAST_BYTES * max(1.0, threads / _THREADS):
+            return None
+        return cls(twin, files, encoding, codec, threads, cache_bytes)
+
+    @property
+    def metadata(self) -> ImageMetadata:
+        """Axes, voxel size, units and attributes."""
+        return self._twin.metadata
+
+    def identities(self) -> frozenset[tuple[Any, ...]]:
+        """Return the folder of the array, whatever path or link leads to it."""
+        return self._twin.identities()
+
+    def to_spec(self) -> SourceSpec:
+        """Return family, path, key and mode."""
+        return self._twin.to_spec()
+
+    def check_present(self) -> None:
+        """Raise StorageError if the metadata has gone: chunks that went with it would read as the fill value."""
+        self._twin.check_present()
+
+    def remove_leftovers(self) -> int:
+        """Remove the half-written chunks and shards of killed writers."""
+        return self._twin.remove_leftovers()
+
+    def stored_size(self) -> StoredSize | None:
+        """Return bytes and files below the array's folder."""
+        return self._twin.stored_size()
+
+    def for_run(self, threads: int, cache_bytes: int) -> Source:
+        """Return another twin."""
+        return self._twin.for_run(threads, cache_bytes)
+
+    def _read(self, box: Box) -> AnyArray:
+        return super()._read(box) if self._reads else self._twin.read(box)
+
+    def _read_into(self, box: Box, buffer: AnyArray) -> AnyArray:
+        return super()._read_into(box, buffer) if self._reads else self._twin.read(box, buffer)
+
+    def _decode_chunk(self, position: tuple[int, ...], box: Box) -> AnyArray | None:
+        chunk = np.empty(box.shape, self.dtype)
+        return chunk if self._decode_stored(position, box, chunk) else None
+
+    def _decode_into(self, position: tuple[int, ...], box: Box, target: AnyArray) -> None:
+        if not self._decode_stored(position, box, target):
+            target[...] = self.fill_value
+
+    def _copy_part(self, out: AnyArray, part: ChunkPart) -> None:
+        if part.whole or self._decoded.max_bytes:
+            super()._copy_part(out, part)
+            return
+        chunk = self._scratch.array("part", part.chunk.shape, self.dtype)
+        self._decode_into(part.position, part.chunk, chunk)
+        out[part.target] = chunk[part.source]
+
+    def _decode_stored(self, position: tuple[int, ...], box: Box, target: AnyArray) -> bool:
+        """Put a chunk, cut at the array, into memory of its shape; return whether it is stored."""
+        try:
+            data = self._encoded_chunk(position)
+        except IsADirectoryError as error:
+            # TensorStore takes a folder for a chunk that is not stored.
+            raise file_error(error, f"reading {self._files.path(position)!r}") from error
+        except (OSError, StorageError):
+            target[...] = self._twin.read(box)  # says what is wrong, if it is still so
+            return True
+        if data is None:
+            return False
+        if self._as_stored and target.flags.c_contiguous and box.shape == self.chunks:
+            done = self._codec.decode(data, target)
+        else:
+            chunk = self._scratch.array("chunk", self.chunks, self._codec.dtype)
+            done = self._codec.decode(data, chunk)
+            if done:
+                target[...] = chunk[tuple(map(slice, box.shape))]
+        if not done:
+            target[...] = self._twin.read(box)
+        return True
+
+    def _encoded_chunk(self, position: tuple[int, ...]) -> AnyArray | None:
+        """Return the bytes of a chunk, which stay until the thread asks for the next ones; None where it is not stored."""
+        if self._shards is None:
+            return _read_file(self._files.path(position), self._scratch)
+        piece = self._shards.piece(position)
+        if piece is None:
+            return None
+        if piece.in_memory:
+            return np.frombuffer(piece.read(), np.uint8)
+        memory = self._scratch.bytes("file", piece.length)
+        piece.file.read_into(piece.offset, memory.data)
+        return memory
+
+    def _write(self, box: Box, values: AnyArray) -> None:
+        units = self.shards or self.chunks
+        store = self._write_chunk if self.shards is None else self._write_shard
+        position = chunk_at(box, units, self.shape)
+        if not self._encodes or (position is None and box.snap(units, self.shape) != box):
+            self._twin.write(box, values)
+        elif position is not None:
+            store(position, values)
+        else:
+            parts = parts_of(box, units, self.shape)
+            self._threads.run(lambda part: store(part.position, values[part.target]), parts)
+
+    def _write_chunk(self, position: tuple[int, ...], values: AnyArray) -> None:
+        key, folder = self._files.keys.key(position), self._folder
+        data = self._encoded_values(values)
+        if data is None:
+            folder.remove(key)
+        elif not folder.write_small(key, data.data):
+            folder.write(key, data.data)
+
+    def _write_shard(self, position: tuple[int, ...], values: AnyArray) -> None:
+        """Encode the chunks of a shard one after the other into its file; without any there is no file."""
+        assert self.shards is not None
+        assert self._encoding.index is not None
+        grid = tuple(s // c for s, c in zip(self.shards, self.chunks, strict=True))
+        key, folder = self._files.keys.key(position), self._folder
+        stored = 0
+        with folder.new(key) as file:
+            shard = NewShard(file, math.prod(grid), self._encoding.index)
+            for chunk in parts_of(Box.whole(values.shape), self.chunks, values.shape):
+                data = self._encoded_values(values[chunk.target])
+                if data is not None:
+                    stored += 1
+                    shard.append(number_in(grid, chunk.position), [data.tobytes()])
+            if stored:
+                shard.finish()
+            else:
+                file.abandon()
+        if not stored:
+            folder.remove(key)
+
+    def _encoded_values(self, values: AnyArray) -> AnyArray | None:
+        """Return what is stored for the voxels of a chunk, cut at the array; None where they all equal the fill value, bit by bit."""
+        values = cast_values(values, self.dtype)
+        if not (self._as_stored and values.flags.c_contiguous and values.shape == self.chunks):
+            chunk = self._scratch.array("chunk", self.chunks, self._codec.dtype)
+            if values.shape != self.chunks:
+                chunk[...] = self._fill_voxel
+            chunk[tuple(map(slice, values.shape))] = values
+            values = chunk
+        return None if self._is_fill(values) else self._codec.encode(values, self._scratch)
+
+    def _is_fill(self, chunk: AnyArray) -> bool:
+        bits = chunk.reshape(-1).view(self._fill_bits.dtype)
+        # Most chunks differ at once.
+        if bits[0] != self._fill_bits[0] or bits[-1] != self._fill_bits[-1]:
+            return False
+        return bool((bits.reshape(-1, self._fill_bits.size) == self._fill_bits).all())
+
+
+def _read_file(path: str, scratch: Scratch) -> AnyArray | None:
+    """Return all bytes of a file, in memory of the thread; None if there is none."""
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        memory = scratch.bytes("file", os.fstat(number).st_size)
+        done = 0
+        while done < memory.size:
+            n = os.readv(number, [memory.data[done:]])
+            if n == 0:
+                break  # it was cut meanwhile: what it holds now is not a whole chunk
+            done += n
+        return memory[:done]
+    finally:
+        os.close(number)
