@@ -112,11 +112,17 @@ class CopyKernel:
         return written
 
     def _copy_whole(self, box: Box) -> int:
-        if self._chunk_by_chunk:
-            assert self.output.chunks is not None
-            return sum(map(self._copy_apart, Blocking(self.output.shape, self.output.chunks, roi=box)))
+        if self._chunked_input is not None:
+            return self._copy_chunks(box, self._chunked_input)
         through = self._store_to_store
         return self._copy_apart(box) if through is None else through.copy(box, self.meter, self._copy_apart)
+
+    def _copy_chunks(self, box: Box, source: ZarrFilesSource) -> int:
+        ahead, written = source.ahead(box), 0
+        for chunk in Blocking(source.shape, source.chunks, roi=box):
+            ahead.step()
+            written += self._copy_apart(chunk)
+        return written
 
     def _copy_apart(self, box: Box) -> int:
         return self._write(box, self._cast_input(box, self._buffers))
@@ -224,11 +230,12 @@ class CopyKernel:
         return None if self._stored_input is None else self._stored_input.within(box)
 
     @cached_property
-    def _chunk_by_chunk(self) -> bool:
-        """Whether each chunk can be encoded while its voxels are still in the processor's cache, at the cost of few steps."""
+    def _chunked_input(self) -> ZarrFilesSource | None:
+        """The input where each chunk can be encoded, in few steps, while its voxels are still in the processor's cache."""
         a, b = self.input, self.output
-        files = isinstance(a, ZarrFilesSource) and isinstance(b, ZarrFilesSource)
-        return files and a.chunks == b.chunks and b.shards is None
+        if not isinstance(a, ZarrFilesSource) or not isinstance(b, ZarrFilesSource):
+            return None
+        return a if a.chunks == b.chunks and b.shards is None else None
 
     @cached_property
     def _store_to_store(self) -> StoreToStore | None:

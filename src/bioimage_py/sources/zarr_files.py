@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from bioimage_py.sources.encoded_shards import NewShard, ShardedChunks, number_i
 from bioimage_py.sources.encoding import ChunkEncoding
 from bioimage_py.sources.file_bytes import file_error
 from bioimage_py.sources.new_files import FileFolder
+from bioimage_py.sources.read_ahead import ReadAhead, SlowReads
 from bioimage_py.sources.tensorstore_array import TensorStoreSource, cast_values
 
 __all__ = ["LEAST_BYTES", "ZarrFilesSource", "ZarrSource"]
@@ -75,6 +78,7 @@ class ZarrFilesSource(ChunkedFileSource):
         self._shards = None if encoding.shards is None else ShardedChunks(files, encoding)
         self._folder = FileFolder(files.folder)
         self._scratch = Scratch()
+        self._slow = SlowReads()
         self._fill_voxel = np.frombuffer(encoding.fill, codec.dtype.newbyteorder("<")).astype(codec.dtype)
         self._fill_bits = self._fill_voxel.view(f"u{min(8, codec.dtype.itemsize)}")
         self._as_stored = self.dtype == codec.dtype
@@ -148,6 +152,24 @@ class ZarrFilesSource(ChunkedFileSource):
         if not self._decode_stored(position, box, target):
             target[...] = self.fill_value
 
+    def ahead(self, box: Box) -> ReadAhead:
+        """Return what announces the chunks of a box that are about to be read, each by a call of its own."""
+        return self._announced(parts_of(box, self.chunks, self.shape))
+
+    def _announced(self, parts: Iterable[ChunkPart]) -> ReadAhead:
+        # A shard is one file, of which the system reads more than it is asked for anyway.
+        paths = () if self._shards is not None else (self._files.path(part.position) for part in parts)
+        return ReadAhead(paths, self._slow)
+
+    def _copy_parts(self, out: AnyArray, parts: list[ChunkPart]) -> None:
+        ahead = self._announced(parts)
+
+        def copy(part: ChunkPart) -> None:
+            ahead.step()
+            self._copy_part(out, part)
+
+        self._threads.run(copy, parts)
+
     def _copy_part(self, out: AnyArray, part: ChunkPart) -> None:
         if part.whole or self._decoded.max_bytes:
             super()._copy_part(out, part)
@@ -182,7 +204,10 @@ class ZarrFilesSource(ChunkedFileSource):
     def _encoded_chunk(self, position: tuple[int, ...]) -> AnyArray | None:
         """Return the bytes of a chunk, which stay until the thread asks for the next ones; None where it is not stored."""
         if self._shards is None:
-            return _read_file(self._files.path(position), self._scratch)
+            began = perf_counter()
+            data = _read_file(self._files.path(position), self._scratch)
+            self._slow.took(perf_counter() - began, 0 if data is None else data.size)
+            return data
         piece = self._shards.piece(position)
         if piece is None:
             return None
