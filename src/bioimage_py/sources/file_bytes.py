@@ -26,6 +26,8 @@ class FileBytes:
         An open file descriptor, which now belongs to this object.
     name
         What the file is called in messages.
+    found
+        What `os.fstat` says of it, if it was asked already.
 
     Attributes
     ----------
@@ -37,10 +39,10 @@ class FileBytes:
         Differs, but for chance, between two files, and before and after a file was written.
     """
 
-    def __init__(self, number: int, name: str) -> None:
+    def __init__(self, number: int, name: str, found: os.stat_result | None = None) -> None:
         self.number = number
         self.name = name
-        found = os.fstat(number)
+        found = os.fstat(number) if found is None else found
         self.size = found.st_size
         self.stamp = hash((found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size))
 

@@ -156,7 +156,7 @@ def _check_zstd(stored: StoredBytes, decoded_bytes: int) -> bool:
         n_size = (single, 2, 4, 8)[flags >> 6]
         told = told and n_size > 0
         total += int.from_bytes(head[begin : begin + n_size], "little") + (256 if n_size == 2 else 0)
-        at = _end_of_blocks(stored, at + begin + n_size) + 4 * checksum
+        at = _end_of_blocks(stored, at + begin + n_size, head[begin + n_size :]) + 4 * checksum
     if at != stored.length:
         raise StorageError(f"it ends at byte {stored.length}, but its zstd frames at {at}")
     if told and total != decoded_bytes:
@@ -164,9 +164,10 @@ def _check_zstd(stored: StoredBytes, decoded_bytes: int) -> bool:
     return told
 
 
-def _end_of_blocks(stored: StoredBytes, at: int) -> int:
+def _end_of_blocks(stored: StoredBytes, at: int, head: bytes) -> int:
+    """Follow blocks from a place whose first bytes are known already; return where the last one ends."""
     while True:
-        head = stored.at(at, 3)
+        head = head[:3] if len(head) >= 3 else stored.at(at, 3)
         if len(head) < 3:
             raise StorageError(f"it ends at byte {stored.length}, in the middle of a zstd frame")
         block = int.from_bytes(head, "little")
@@ -176,3 +177,4 @@ def _end_of_blocks(stored: StoredBytes, at: int) -> int:
         at += 3 + (1 if kind == 1 else block >> 3)
         if block & 1:
             return at
+        head = b""

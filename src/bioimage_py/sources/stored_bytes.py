@@ -55,13 +55,14 @@ class StoredBytes:
         """
         number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            size = os.fstat(number).st_size
+            found = os.fstat(number)
+            size = found.st_size
             data = os.read(number, size + 1) if size <= SMALL else None
         except OSError as error:
             os.close(number)
             raise file_error(error, f"reading {path!r}") from error
         if data is None:
-            return cls(FileBytes(number, repr(path)))
+            return cls(FileBytes(number, repr(path), found))
         os.close(number)
         if len(data) != size:
             raise StorageError(f"{path!r} was written while it was read")
