@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Iterable
 from time import perf_counter
 from typing import Any
@@ -238,19 +239,24 @@ class ZarrFilesSource(ChunkedFileSource):
             folder.write(key, data.data)
 
     def _write_shard(self, position: tuple[int, ...], values: AnyArray) -> None:
-        """Encode the chunks of a shard one after the other into its file; without any there is no file."""
+        """Encode the chunks of a shard into its file, in the order in which threads get done; without any there is no file."""
         assert self.shards is not None
         assert self._encoding.index is not None
         grid = tuple(s // c for s, c in zip(self.shards, self.chunks, strict=True))
         key, folder = self._files.keys.key(position), self._folder
-        stored = 0
         with folder.new(key) as file:
-            shard = NewShard(file, math.prod(grid), self._encoding.index)
-            for chunk in parts_of(Box.whole(values.shape), self.chunks, values.shape):
+            shard, lock, stored = NewShard(file, math.prod(grid), self._encoding.index), threading.Lock(), 0
+
+            def store(chunk: ChunkPart) -> None:
+                nonlocal stored
                 data = self._encoded_values(values[chunk.target])
                 if data is not None:
-                    stored += 1
-                    shard.append(number_in(grid, chunk.position), [data.tobytes()])
+                    kept = data.tobytes()
+                    with lock:
+                        shard.append(number_in(grid, chunk.position), [kept])
+                        stored += 1
+
+            self._threads.run(store, parts_of(Box.whole(values.shape), self.chunks, values.shape))
             if stored:
                 shard.finish()
             else:
