@@ -14,6 +14,7 @@ import numpy as np
 
 from bioimage_py.geometry import Box
 from bioimage_py.sources.base import AnyArray, FileSource
+from bioimage_py.sources.row_copy import copy_rows
 from bioimage_py.sources.shared_threads import SharedThreads
 
 __all__ = ["ChunkPart", "ChunkedFileSource", "DecodedChunks", "chunk_at", "parts_of"]
@@ -164,7 +165,10 @@ class ChunkedFileSource(FileSource):
     def _decode_into(self, position: tuple[int, ...], box: Box, target: AnyArray) -> None:
         """Put the chunk at a grid position into memory of its shape, not always contiguous."""
         chunk = self._decode_chunk(position, box)
-        target[...] = self._fill() if chunk is None else chunk
+        if chunk is None:
+            target[...] = self._fill()
+        else:
+            copy_rows(target, chunk)
 
     def _copy_part(self, out: AnyArray, part: ChunkPart) -> None:
         if part.whole:
@@ -177,7 +181,7 @@ class ChunkedFileSource(FileSource):
         if chunk is None:
             out[part.target] = self._fill()
         else:
-            out[part.target] = chunk[part.source]
+            copy_rows(out[part.target], chunk[part.source])
 
     def _decode_or_fill(self, position: tuple[int, ...], box: Box) -> AnyArray:
         chunk = self._decode_chunk(position, box)

@@ -13,19 +13,40 @@ __all__ = ["SharedThreads"]
 _T = TypeVar("_T")
 
 
+class _AtWork(threading.local):
+    """How many threads of this process are at work, and whether the calling one is counted already.
+
+    There is one count for all, because readers and writers have the same processors.
+    """
+
+    lock = threading.Lock()
+    threads = 0
+
+    def __init__(self) -> None:
+        self.counted = False
+
+    @classmethod
+    def add(cls, threads: int) -> None:
+        with cls.lock:
+            cls.threads += threads
+
+
+_AT_WORK = _AtWork()
+
+
 class SharedThreads:
     """Lets callers do many like things each in its own thread, and in others too while fewer than `threads` are at work.
 
     Parameters
     ----------
     threads
-        How many shall be at work at once, the callers among them. More callers than that work all the same, each by itself.
+        How many shall be at work at once in this process, the callers among them, whoever called them. More callers than that work
+        all the same, each by itself.
     """
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._lock = threading.Lock()
-        self._at_work = 0
         self._pool: ThreadPoolExecutor | None = None
 
     def run(self, function: Callable[[_T], object], things: Iterable[_T]) -> None:
@@ -38,11 +59,13 @@ class SharedThreads:
             function(waiting.pop())
             return
         helpers: list[Future[None]] = []
-        with self._lock:
-            self._at_work += 1
+        inside = _AT_WORK.counted
+        if not inside:
+            _AT_WORK.counted = True
+            _AtWork.add(1)
         try:
             while waiting:
-                if len(waiting) > 1 and self._at_work < self._threads:
+                if len(waiting) > 1 and _AtWork.threads < self._threads:
                     self._call_help(function, waiting, helpers)
                 try:
                     thing = waiting.popleft()
@@ -53,8 +76,9 @@ class SharedThreads:
             waiting.clear()
             raise
         finally:
-            with self._lock:
-                self._at_work -= 1
+            if not inside:
+                _AT_WORK.counted = False
+                _AtWork.add(-1)
             wait(helpers)
         for helper in helpers:
             helper.result()
@@ -62,18 +86,21 @@ class SharedThreads:
     def _call_help(
         self, function: Callable[[_T], object], waiting: deque[_T], helpers: list[Future[None]]
     ) -> None:
-        with self._lock:
-            if self._at_work >= self._threads:
-                return
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="bioimage-codec")
-            helpers.append(self._pool.submit(self._help, function, waiting))
-            self._at_work += 1
+        _AtWork.add(1)
+        try:
+            with self._lock:
+                if self._pool is None:
+                    self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="bioimage-codec")
+                helpers.append(self._pool.submit(self._help, function, waiting))
+        except BaseException:
+            _AtWork.add(-1)
+            raise
 
     def _help(self, function: Callable[[_T], object], waiting: deque[_T]) -> None:
+        _AT_WORK.counted = True
         try:
             # A caller that came since has the first claim on a thread.
-            while waiting and self._at_work <= self._threads:
+            while waiting and _AtWork.threads <= self._threads:
                 try:
                     thing = waiting.popleft()
                 except IndexError:
@@ -83,8 +110,7 @@ class SharedThreads:
             waiting.clear()
             raise
         finally:
-            with self._lock:
-                self._at_work -= 1
+            _AtWork.add(-1)
 
     def close(self) -> None:
         """Let the threads end; `run` starts new ones."""

@@ -24,6 +24,7 @@ from bioimage_py.sources.file_bytes import FileBytes, OpenFiles
 from bioimage_py.sources.file_regions import ArrayInFile, read_region
 from bioimage_py.sources.identity import file_identity
 from bioimage_py.sources.location import is_url
+from bioimage_py.sources.row_copy import copy_rows
 from bioimage_py.sources.tiff_metadata import metadata_of
 from bioimage_py.sources.tiff_parsing import ParsedTiff, parse_tiff, series_titles
 
@@ -260,8 +261,10 @@ class TiffSource(ChunkedFileSource):
 
     def _decode_into(self, position: tuple[int, ...], box: Box, target: AnyArray) -> None:
         chunk = self._decoded_in(position, box, target)
-        if chunk is not target:
-            target[...] = self._fill() if chunk is None else chunk
+        if chunk is None:
+            target[...] = self._fill()
+        elif chunk is not target:
+            copy_rows(target, chunk)
 
     def _decoded_in(self, position: tuple[int, ...], box: Box, target: AnyArray | None) -> AnyArray | None:
         """Return a chunk; the target where there is one and the chunk is put together of several segments."""

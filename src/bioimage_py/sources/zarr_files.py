@@ -23,6 +23,7 @@ from bioimage_py.sources.encoding import ChunkEncoding
 from bioimage_py.sources.file_bytes import file_error
 from bioimage_py.sources.new_files import FileFolder
 from bioimage_py.sources.read_ahead import ReadAhead, SlowReads
+from bioimage_py.sources.row_copy import copy_rows
 from bioimage_py.sources.tensorstore_array import TensorStoreSource, cast_values
 
 __all__ = ["LEAST_BYTES", "ZarrFilesSource", "ZarrSource"]
@@ -41,6 +42,26 @@ class ZarrSource(TensorStoreSource):
         """Return a twin that decodes with `threads` threads and keeps `cache_bytes` of decoded chunks."""
         twin = self._reopened(threads, cache_bytes)
         return ZarrFilesSource.of(twin, threads, cache_bytes) or twin
+
+
+class _Counts:
+    """Chunks and their encoded bytes, counted by each thread for itself."""
+
+    def __init__(self) -> None:
+        self._own = threading.local()
+        self._all: list[list[int]] = []
+
+    def add(self, n_bytes: int) -> None:
+        sums = getattr(self._own, "sums", None)
+        if sums is None:
+            self._own.sums = sums = [0, 0]
+            self._all.append(sums)
+        sums[0] += 1
+        sums[1] += n_bytes
+
+    def bytes_of(self, n_chunks: int) -> int | None:
+        """Return the bytes if there were just so many chunks."""
+        return sum(b for _, b in self._all) if sum(n for n, _ in self._all) == n_chunks else None
 
 
 class ZarrFilesSource(ChunkedFileSource):
@@ -80,6 +101,7 @@ class ZarrFilesSource(ChunkedFileSource):
         self._folder = FileFolder(files.folder)
         self._scratch = Scratch()
         self._slow = SlowReads()
+        self._read_counts, self._written_counts = _Counts(), _Counts()
         self._fill_voxel = np.frombuffer(encoding.fill, codec.dtype.newbyteorder("<")).astype(codec.dtype)
         self._fill_bits = self._fill_voxel.view(f"u{min(8, codec.dtype.itemsize)}")
         self._as_stored = self.dtype == codec.dtype
@@ -135,6 +157,13 @@ class ZarrFilesSource(ChunkedFileSource):
         """Return bytes and files below the array's folder."""
         return self._twin.stored_size()
 
+    def counted_bytes(self, *, written: bool) -> int | None:
+        """Return the encoded bytes of all chunks if each was read, or written, once here; None if it is not known."""
+        if self._shards is not None:
+            return None
+        n_chunks = math.prod(-(-n // c) for n, c in zip(self.shape, self.chunks, strict=True))
+        return (self._written_counts if written else self._read_counts).bytes_of(n_chunks)
+
     def for_run(self, threads: int, cache_bytes: int) -> Source:
         """Return another twin."""
         return self._twin.for_run(threads, cache_bytes)
@@ -177,7 +206,7 @@ class ZarrFilesSource(ChunkedFileSource):
             return
         chunk = self._scratch.array("part", part.chunk.shape, self.dtype)
         self._decode_into(part.position, part.chunk, chunk)
-        out[part.target] = chunk[part.source]
+        copy_rows(out[part.target], chunk[part.source])
 
     def _decode_stored(self, position: tuple[int, ...], box: Box, target: AnyArray) -> bool:
         """Put a chunk, cut at the array, into memory of its shape; return whether it is stored."""
@@ -189,6 +218,7 @@ class ZarrFilesSource(ChunkedFileSource):
         except (OSError, StorageError):
             target[...] = self._twin.read(box)  # says what is wrong, if it is still so
             return True
+        self._read_counts.add(0 if data is None else data.size)
         if data is None:
             return False
         if self._as_stored and target.flags.c_contiguous and box.shape == self.chunks:
@@ -197,7 +227,7 @@ class ZarrFilesSource(ChunkedFileSource):
             chunk = self._scratch.array("chunk", self.chunks, self._codec.dtype)
             done = self._codec.decode(data, chunk)
             if done:
-                target[...] = chunk[tuple(map(slice, box.shape))]
+                copy_rows(target, chunk[tuple(map(slice, box.shape))])
         if not done:
             target[...] = self._twin.read(box)
         return True
@@ -233,6 +263,7 @@ class ZarrFilesSource(ChunkedFileSource):
     def _write_chunk(self, position: tuple[int, ...], values: AnyArray) -> None:
         key, folder = self._files.keys.key(position), self._folder
         data = self._encoded_values(values)
+        self._written_counts.add(0 if data is None else data.size)
         if data is None:
             folder.remove(key)
         elif not folder.write_small(key, data.data):
@@ -271,7 +302,7 @@ class ZarrFilesSource(ChunkedFileSource):
             chunk = self._scratch.array("chunk", self.chunks, self._codec.dtype)
             if values.shape != self.chunks:
                 chunk[...] = self._fill_voxel
-            chunk[tuple(map(slice, values.shape))] = values
+            copy_rows(chunk[(*map(slice, values.shape), ...)], values)
             values = chunk
         return None if self._is_fill(values) else self._codec.encode(values, self._scratch)
 
