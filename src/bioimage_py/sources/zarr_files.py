@@ -302,7 +302,8 @@ class ZarrFilesSource(ChunkedFileSource):
             chunk = self._scratch.array("chunk", self.chunks, self._codec.dtype)
             if values.shape != self.chunks:
                 chunk[...] = self._fill_voxel
-            copy_rows(chunk[(*map(slice, values.shape), ...)], values)
+            inside: Any = (*map(slice, values.shape), ...)  # a view, also without axes
+            copy_rows(chunk[inside], values)
             values = chunk
         return None if self._is_fill(values) else self._codec.encode(values, self._scratch)
 
