@@ -328,20 +328,41 @@ class TestUnusual:
 
 
 @pytest.mark.parametrize(
-    ("how", "threads", "taken"),
+    ("how", "taken"),
     [
-        (Storing("v3", "zstd", (64, 64, 16)), 1, True),
-        (Storing("v3", "zstd", (64, 64, 16)), 4, True),
-        (Storing("v3", "zstd", (64, 64, 16)), 5, False),  # so many threads would wait for each other
-        (Storing("v3", "zstd", (64, 64, 32)), 8, True),
-        (Storing("v3", "zstd", (64, 64, 15)), 1, False),
-        (Storing("v3", "zstd", (64, 64, 16), fortran=True), 1, False),
-        (Storing("n5", "gzip", (64, 64, 16)), 1, False),
+        (Storing("v3", "zstd", (64, 64, 32)), True),
+        (Storing("v3", "zstd", (64, 64, 31)), False),
+        (Storing("v3", "zstd", (64, 64, 32), fortran=True), False),
+        (
+            Storing("v3", "zstd", (64, 32, 32), (64, 64, 32)),
+            False,
+        ),  # a shard is large, but not what is encoded
+        (Storing("n5", "gzip", (64, 64, 32)), False),
     ],
 )
-def test_where_it_is_taken(tmp_path: Path, how: Storing, threads: int, taken: bool) -> None:
+@pytest.mark.parametrize("threads", [1, 64])
+def test_where_it_is_taken(tmp_path: Path, how: Storing, taken: bool, threads: int) -> None:
+    """Whatever the number of threads: what is stored does not depend on who wrote it."""
     source = store(tmp_path / "a", how, np.ones((64, 64, 64), "uint16"))
     assert isinstance(source.for_run(threads, 0), ZarrFilesSource) == taken
+
+
+@pytest.mark.parametrize("shards", [None, (64, 128, 128)])
+@pytest.mark.parametrize("index_at", ["end", "start"])
+def test_bytes_do_not_depend_on_threads_or_blocks(tmp_path: Path, shards: Any, index_at: str) -> None:
+    array = np.random.default_rng(0).integers(0, 50, (128, 128, 128)).astype("uint16")
+    array[:64, :64, :64] = 0
+    how = Storing("v3", "zstd", (64, 64, 64), shards, index_at=index_at)
+    found = []
+    for n, (threads, blocks) in enumerate([(1, 1), (1, 2), (4, 1), (4, 2), (7, 1)]):
+        with twin(
+            open_source(make(tmp_path / f"{n}", how, array.shape, "uint16"), mode="r+"), threads
+        ) as out:
+            for begin in range(0, 128, 128 // blocks):
+                out[begin : begin + 128 // blocks] = array[begin : begin + 128 // blocks]
+        found.append(files_below(tmp_path / f"{n}"))
+    assert len(found[0]) == (7 if shards is None else 2)
+    assert all(files == found[0] for files in found)
 
 
 @pytest.mark.usefixtures("own")

@@ -193,9 +193,10 @@ class TensorStoreSource(FileSource):
 
     def for_run(self, threads: int, cache_bytes: int) -> Source:
         """Return a twin that decodes with `threads` threads and keeps `cache_bytes` of decoded chunks."""
-        return self._reopened(threads, cache_bytes)
+        return self.reopened(threads, cache_bytes)
 
-    def _reopened(self, threads: int, cache_bytes: int) -> TensorStoreSource:
+    def reopened(self, threads: int, cache_bytes: int) -> TensorStoreSource:
+        """Return a twin as `for_run` does, that TensorStore decodes and encodes."""
         # Without its own context: what that says about threads and cache would win over the run's.
         spec = self._raw.spec(open=True, assume_metadata=True, retain_context=False, recheck_cached="open")
         try:
@@ -208,6 +209,10 @@ class TensorStoreSource(FileSource):
         except ENGINE_ERRORS as error:
             raise storage_error(error, f"{self.name} cannot be reopened for the run") from error
         return type(self)(store, self._stored)
+
+    def plain(self) -> TensorStoreSource:
+        """Return the same array without what a subclass adds."""
+        return TensorStoreSource(self._raw, self._stored)
 
     def remove_leftovers(self) -> int:
         """Remove the half-written chunks and shards of killed writers; none stay behind a URL."""

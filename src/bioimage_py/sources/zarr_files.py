@@ -6,6 +6,7 @@ import math
 import os
 import threading
 from collections.abc import Iterable
+from functools import cached_property
 from time import perf_counter
 from typing import Any
 
@@ -16,6 +17,7 @@ from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import AnyArray, Source, SourceSpec, StoredSize
 from bioimage_py.sources.chunk_codec import ChunkCodec, Scratch
+from bioimage_py.sources.chunk_counts import ChunkCounts
 from bioimage_py.sources.chunked import ChunkedFileSource, ChunkPart, chunk_at, parts_of
 from bioimage_py.sources.encoded_chunks import ChunkFiles, stored_files
 from bioimage_py.sources.encoded_shards import NewShard, ShardedChunks, number_in
@@ -28,40 +30,30 @@ from bioimage_py.sources.tensorstore_array import TensorStoreSource, cast_values
 
 __all__ = ["LEAST_BYTES", "ZarrFilesSource", "ZarrSource"]
 
-LEAST_BYTES = 2**17
-"""Of a chunk, decoded: TensorStore takes fewer steps for each, which count for more than the codec in smaller ones."""
+LEAST_BYTES = 2**18
+"""Of a chunk, decoded: TensorStore takes fewer steps for each, which count for more than the codec in smaller ones.
 
-_THREADS = 4
-"""More need larger chunks: our steps between two calls of a codec are taken by one thread at a time."""
+It is one number for all machines and runs, so that what is stored does not depend on who wrote it.
+"""
 
 
 class ZarrSource(TensorStoreSource):
-    """A Zarr array, decoded and encoded by TensorStore until a run begins."""
+    """A Zarr array whose chunks are encoded in one way, whether in a run or not; decoded by TensorStore until a run begins."""
 
     def for_run(self, threads: int, cache_bytes: int) -> Source:
         """Return a twin that decodes with `threads` threads and keeps `cache_bytes` of decoded chunks."""
-        twin = self._reopened(threads, cache_bytes)
-        return ZarrFilesSource.of(twin, threads, cache_bytes) or twin
+        twin = self.reopened(threads, cache_bytes)
+        return ZarrFilesSource.of(twin.plain(), threads, cache_bytes) or twin
 
+    def _write(self, box: Box, values: AnyArray) -> None:
+        if self._writer is None:
+            super()._write(box, values)
+        else:
+            self._writer.write(box, values)
 
-class _Counts:
-    """Chunks and their encoded bytes, counted by each thread for itself."""
-
-    def __init__(self) -> None:
-        self._own = threading.local()
-        self._all: list[list[int]] = []
-
-    def add(self, n_bytes: int) -> None:
-        sums = getattr(self._own, "sums", None)
-        if sums is None:
-            self._own.sums = sums = [0, 0]
-            self._all.append(sums)
-        sums[0] += 1
-        sums[1] += n_bytes
-
-    def bytes_of(self, n_chunks: int) -> int | None:
-        """Return the bytes if there were just so many chunks."""
-        return sum(b for _, b in self._all) if sum(n for n, _ in self._all) == n_chunks else None
+    @cached_property
+    def _writer(self) -> ZarrFilesSource | None:
+        return ZarrFilesSource.of(self.plain(), 1, 0)
 
 
 class ZarrFilesSource(ChunkedFileSource):
@@ -101,7 +93,7 @@ class ZarrFilesSource(ChunkedFileSource):
         self._folder = FileFolder(files.folder)
         self._scratch = Scratch()
         self._slow = SlowReads()
-        self._read_counts, self._written_counts = _Counts(), _Counts()
+        self._read_counts, self._written_counts = ChunkCounts(), ChunkCounts()
         self._fill_voxel = np.frombuffer(encoding.fill, codec.dtype.newbyteorder("<")).astype(codec.dtype)
         self._fill_bits = self._fill_voxel.view(f"u{min(8, codec.dtype.itemsize)}")
         self._as_stored = self.dtype == codec.dtype
@@ -128,7 +120,7 @@ class ZarrFilesSource(ChunkedFileSource):
         )
         if codec is None or not same or not isinstance(files, ChunkFiles) or not twin.fills_buffers:
             return None
-        if encoding.chunk_bytes < LEAST_BYTES * max(1.0, threads / _THREADS):
+        if encoding.chunk_bytes < LEAST_BYTES:
             return None
         return cls(twin, files, encoding, codec, threads, cache_bytes)
 
@@ -166,7 +158,8 @@ class ZarrFilesSource(ChunkedFileSource):
 
     def for_run(self, threads: int, cache_bytes: int) -> Source:
         """Return another twin."""
-        return self._twin.for_run(threads, cache_bytes)
+        twin = self._twin.reopened(threads, cache_bytes)
+        return ZarrFilesSource.of(twin, threads, cache_bytes) or twin
 
     def _read(self, box: Box) -> AnyArray:
         return super()._read(box) if self._reads else self._twin.read(box)
@@ -270,24 +263,31 @@ class ZarrFilesSource(ChunkedFileSource):
             folder.write(key, data.data)
 
     def _write_shard(self, position: tuple[int, ...], values: AnyArray) -> None:
-        """Encode the chunks of a shard into its file, in the order in which threads get done; without any there is no file."""
+        """Encode the chunks of a shard, on all threads that are free, into its file, in C order; without any there is no file."""
         assert self.shards is not None
         assert self._encoding.index is not None
         grid = tuple(s // c for s, c in zip(self.shards, self.chunks, strict=True))
         key, folder = self._files.keys.key(position), self._folder
+        chunks = list(parts_of(Box.whole(values.shape), self.chunks, values.shape))
         with folder.new(key) as file:
-            shard, lock, stored = NewShard(file, math.prod(grid), self._encoding.index), threading.Lock(), 0
+            shard, lock = NewShard(file, math.prod(grid), self._encoding.index), threading.Lock()
+            waiting: dict[int, bytes | None] = {}
+            done = stored = 0
 
-            def store(chunk: ChunkPart) -> None:
-                nonlocal stored
-                data = self._encoded_values(values[chunk.target])
-                if data is not None:
-                    kept = data.tobytes()
-                    with lock:
-                        shard.append(number_in(grid, chunk.position), [kept])
-                        stored += 1
+            def store(number: int) -> None:
+                nonlocal done, stored
+                data = self._encoded_values(values[chunks[number].target])
+                kept = None if data is None else data.tobytes()
+                with lock:
+                    waiting[number] = kept
+                    while done in waiting:
+                        kept = waiting.pop(done)
+                        if kept is not None:
+                            shard.append(number_in(grid, chunks[done].position), [kept])
+                            stored += 1
+                        done += 1
 
-            self._threads.run(store, parts_of(Box.whole(values.shape), self.chunks, values.shape))
+            self._threads.run(store, range(len(chunks)))
             if stored:
                 shard.finish()
             else:
