@@ -403,3 +403,31 @@ def test_a_copy_reads_and_writes_each_chunk_once(tmp_path: Path, left_to_others:
     out.close()
     for found in read_by_others(tmp_path / "b.zarr", replace(how, codec="gzip")):
         np.testing.assert_array_equal(found, array)
+
+
+def test_whoever_writes_the_bytes_are_the_same(tmp_path: Path) -> None:
+    """The array itself, threads, worker processes, and a function that gets the array; chunks are as large as they have to be."""
+    shape, chunks = (64, 128, 128), (64, 64, 32)
+    array = np.random.default_rng(0).integers(0, 50, shape).astype("uint16")
+    how: dict[str, Any] = {"chunks": chunks, "codec": "zstd:1"}
+    made = bp.create_output(tmp_path / "a.zarr", shape=shape, dtype="uint16", **how)
+    assert isinstance(made.for_run(1, 0), ZarrFilesSource)
+    made[...] = array
+    source = bp.create_output(tmp_path / "in.zarr", shape=shape, dtype="uint16", chunks=(16, 128, 128))
+    source[...] = array
+    for name, job_type in (("b", "local"), ("c", "subprocess")):
+        bp.copy(
+            tmp_path / "in.zarr", tmp_path / f"{name}.zarr", job_type=job_type, num_workers=2, **how
+        ).close()
+
+    def write(block: Any, inputs: Any, outputs: Any, mask: Any) -> None:
+        at = tuple(slice(b, e) for b, e in zip(block.begin, block.end, strict=True))
+        outputs[0][at] = inputs[0][at]
+
+    for name, job_type in (("d", "local"), ("e", "subprocess")):
+        output = bp.create_output(tmp_path / f"{name}.zarr", shape=shape, dtype="uint16", **how)
+        bp.runner.get_runner(job_type).run(write, [source], [output], block_shape=chunks, num_workers=2)
+    expected = files_below(tmp_path / "a.zarr")
+    assert len(expected) == 8
+    for name in "bcde":
+        assert files_below(tmp_path / f"{name}.zarr") == expected, name
