@@ -8,18 +8,18 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-import google_crc32c
 import imagecodecs
 import numpy as np
 
 from bioimage_py.sources.base import AnyArray
 from bioimage_py.sources.encoding import ChunkEncoding
+from bioimage_py.sources.hdf5_filters import BLOSC_COMPRESSORS
+from bioimage_py.sources.payload_check import blosc_lengths, crc32c_bytes
 
 __all__ = ["ChunkCodec", "Scratch"]
 
 _codecs: Any = imagecodecs  # its stubs ask for bytes, but any buffer is taken
 _COMPRESSORS = ("zstd", "gzip", "zlib", "blosc")
-_BLOSC_COMPRESSORS = ("blosclz", "lz4", "lz4hc", "snappy", "zlib", "zstd")
 _SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2, 0: 0, 1: 1, 2: 2}
 
 
@@ -87,7 +87,7 @@ class ChunkCodec:
         """
         if self._checksum:
             data, stored = data[:-4], data[-4:].tobytes()
-            if struct.pack("<I", google_crc32c.value(data)) != stored:
+            if crc32c_bytes(data) != stored:
                 return False
         out = target.reshape(-1).view(np.uint8)
         if not self._name:
@@ -106,7 +106,7 @@ class ChunkCodec:
             return len(_codecs.zstd_decode(data, out=out)) == n_bytes
         if name == "blosc":
             # It trusts what its header says.
-            if len(data) < 16 or struct.unpack("<I4xI", data[4:16].tobytes()) != (n_bytes, len(data)):
+            if len(data) < 16 or blosc_lengths(data[:16].tobytes()) != (n_bytes, len(data)):
                 return False
             return len(_codecs.blosc_decode(data, numthreads=1, out=out)) == n_bytes
         # Both end with the first stream; what the last bytes say shows whether others follow.
@@ -131,7 +131,7 @@ class ChunkCodec:
         n_bytes = len(data)
         found = scratch.bytes("checked", n_bytes + 4)
         found[:n_bytes] = data
-        found[n_bytes:] = np.frombuffer(struct.pack("<I", google_crc32c.value(data)), np.uint8)
+        found[n_bytes:] = np.frombuffer(crc32c_bytes(data), np.uint8)
         return found
 
 
@@ -158,7 +158,7 @@ def _blosc_options(settings: Mapping[str, Any], itemsize: int) -> tuple[Any, dic
     if shuffle == -1:  # of v2: the codec chooses
         shuffle = 2 if itemsize == 1 else 1
     known = isinstance(level, int) and 0 <= level <= 9 and shuffle in _SHUFFLES
-    if not known or settings.get("cname") not in _BLOSC_COMPRESSORS:
+    if not known or settings.get("cname") not in BLOSC_COMPRESSORS:
         return None
     options = {
         "level": level,

@@ -24,7 +24,7 @@ _NAMES = {
     _SCALEOFFSET: "scaleoffset", _BZIP2: "bzip2", _LZF: "lzf", _BLOSC: "blosc", _LZ4: "lz4",
     _BITSHUFFLE: "bitshuffle", _ZSTD: "zstd", 32026: "blosc2", 32013: "zfp", 32017: "sz",
 }  # fmt: skip
-_BLOSC_NAMES = ("blosclz", "lz4", "lz4hc", "snappy", "zlib", "zstd")
+BLOSC_COMPRESSORS = ("blosclz", "lz4", "lz4hc", "snappy", "zlib", "zstd")
 _BITSHUFFLE_CODECS = {0: "", 2: "lz4", 3: "zstd"}
 
 Bytes = bytes | bytearray | memoryview
@@ -45,9 +45,9 @@ class Filter(NamedTuple):
         name = _NAMES.get(self.number) or self.name or f"filter {self.number}"
         if self.number in (_DEFLATE, _BZIP2, _ZSTD) and self.values:
             return f"{name}:{self.values[0]}"
-        if self.number == _BLOSC and len(self.values) >= 7 and self.values[6] < len(_BLOSC_NAMES):
+        if self.number == _BLOSC and len(self.values) >= 7 and self.values[6] < len(BLOSC_COMPRESSORS):
             shuffle = {1: " shuffle", 2: " bitshuffle"}.get(self.values[5], "")
-            return f"blosc {_BLOSC_NAMES[self.values[6]]}:{self.values[4]}{shuffle}"
+            return f"blosc {BLOSC_COMPRESSORS[self.values[6]]}:{self.values[4]}{shuffle}"
         if self.number == _BITSHUFFLE and len(self.values) >= 5 and self.values[4]:
             return f"bitshuffle {_BITSHUFFLE_CODECS.get(self.values[4], self.values[4])}"
         return name

@@ -9,11 +9,12 @@ import google_crc32c
 import imagecodecs
 
 from bioimage_py.errors import StorageError
+from bioimage_py.sources.base import AnyArray
 from bioimage_py.sources.encoding import CodecStep
 from bioimage_py.sources.hdf5_filters import Filter, FilterPipeline
 from bioimage_py.sources.stored_bytes import StoredBytes
 
-__all__ = ["PayloadCheck", "crc32c_bytes", "inflated", "why_all_bytes"]
+__all__ = ["PayloadCheck", "blosc_lengths", "crc32c_bytes", "inflated", "why_all_bytes"]
 
 _ZSTD_MAGIC = 0xFD2FB528
 _SKIPPABLE = range(0x184D2A50, 0x184D2A60)
@@ -90,7 +91,13 @@ def why_all_bytes(codecs: tuple[CodecStep, ...]) -> str | None:
     return f"only all bytes of a chunk of {' and '.join(str(step[0]) for step in codecs)} tell whether it is whole"
 
 
-def crc32c_bytes(data: bytes) -> bytes:
+def blosc_lengths(header: bytes) -> tuple[int, int]:
+    """Return how many bytes a blosc stream has decoded, and encoded, by what its first 16 bytes say."""
+    decoded, _, encoded = struct.unpack_from("<III", header, 4)
+    return decoded, encoded
+
+
+def crc32c_bytes(data: bytes | AnyArray) -> bytes:
     """Return the crc32c of data as Zarr stores it."""
     return struct.pack("<I", google_crc32c.value(data))
 
@@ -130,7 +137,7 @@ def _check_blosc(stored: StoredBytes, decoded_bytes: int) -> None:
     header = stored.at(0, 16)
     if len(header) < 16:
         raise StorageError(f"it has {len(header)} bytes, which is too few for blosc")
-    decoded, _, encoded = struct.unpack_from("<III", header, 4)
+    decoded, encoded = blosc_lengths(header)
     if encoded != stored.length:
         raise StorageError(f"it has {stored.length} bytes, but its blosc header says {encoded}")
     if decoded != decoded_bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 from collections.abc import Iterable
 from functools import cached_property
@@ -19,10 +18,9 @@ from bioimage_py.sources.base import AnyArray, Source, SourceSpec, StoredSize
 from bioimage_py.sources.chunk_codec import ChunkCodec, Scratch
 from bioimage_py.sources.chunk_counts import ChunkCounts
 from bioimage_py.sources.chunked import ChunkedFileSource, ChunkPart, chunk_at, parts_of
-from bioimage_py.sources.encoded_chunks import ChunkFiles, stored_files
+from bioimage_py.sources.encoded_chunks import ChunkFiles, EncodedReader, stored_files
 from bioimage_py.sources.encoded_shards import NewShard, ShardedChunks, number_in
 from bioimage_py.sources.encoding import ChunkEncoding
-from bioimage_py.sources.file_bytes import file_error
 from bioimage_py.sources.new_files import FileFolder
 from bioimage_py.sources.read_ahead import ReadAhead, SlowReads
 from bioimage_py.sources.row_copy import copy_rows
@@ -89,7 +87,7 @@ class ZarrFilesSource(ChunkedFileSource):
         self.shape, self.dtype, self.fill_value = twin.shape, twin.dtype, twin.fill_value
         self.chunks, self.shards = encoding.chunks, encoding.shards
         self._twin, self._files, self._encoding, self._codec = twin, files, encoding, codec
-        self._shards = None if encoding.shards is None else ShardedChunks(files, encoding)
+        self._reader: EncodedReader = files if encoding.shards is None else ShardedChunks(files, encoding)
         self._folder = FileFolder(files.folder)
         self._scratch = Scratch()
         self._slow = SlowReads()
@@ -98,7 +96,7 @@ class ZarrFilesSource(ChunkedFileSource):
         self._fill_bits = self._fill_voxel.view(f"u{min(8, codec.dtype.itemsize)}")
         self._as_stored = self.dtype == codec.dtype
         # What the table of a shard says would have to be read again after each write.
-        self._reads = self._shards is None or not twin.writable
+        self._reads = encoding.shards is None or not twin.writable
         # Whether chunks of zeros are stored where the metadata name no fill value is TensorStore's affair.
         self._encodes = codec.encodes and twin.names_fill_value
 
@@ -151,7 +149,7 @@ class ZarrFilesSource(ChunkedFileSource):
 
     def counted_bytes(self, *, written: bool) -> int | None:
         """Return the encoded bytes of all chunks if each was read, or written, once here; None if it is not known."""
-        if self._shards is not None:
+        if self.shards is not None:
             return None
         n_chunks = math.prod(-(-n // c) for n, c in zip(self.shape, self.chunks, strict=True))
         return (self._written_counts if written else self._read_counts).bytes_of(n_chunks)
@@ -181,7 +179,7 @@ class ZarrFilesSource(ChunkedFileSource):
 
     def _announced(self, parts: Iterable[ChunkPart]) -> ReadAhead:
         # A shard is one file, of which the system reads more than it is asked for anyway.
-        paths = () if self._shards is not None else (self._files.path(part.position) for part in parts)
+        paths = () if self.shards is not None else (self._files.path(part.position) for part in parts)
         return ReadAhead(paths, self._slow)
 
     def _copy_parts(self, out: AnyArray, parts: list[ChunkPart]) -> None:
@@ -205,10 +203,9 @@ class ZarrFilesSource(ChunkedFileSource):
         """Put a chunk, cut at the array, into memory of its shape; return whether it is stored."""
         try:
             data = self._encoded_chunk(position)
-        except IsADirectoryError as error:
-            # TensorStore takes a folder for a chunk that is not stored.
-            raise file_error(error, f"reading {self._files.path(position)!r}") from error
-        except (OSError, StorageError):
+        except StorageError as error:
+            if isinstance(error.__cause__, IsADirectoryError):
+                raise  # TensorStore takes a folder for a chunk that is not stored
             target[...] = self._twin.read(box)  # says what is wrong, if it is still so
             return True
         self._read_counts.add(0 if data is None else data.size)
@@ -227,19 +224,17 @@ class ZarrFilesSource(ChunkedFileSource):
 
     def _encoded_chunk(self, position: tuple[int, ...]) -> AnyArray | None:
         """Return the bytes of a chunk, which stay until the thread asks for the next ones; None where it is not stored."""
-        if self._shards is None:
-            began = perf_counter()
-            data = _read_file(self._files.path(position), self._scratch)
-            self._slow.took(perf_counter() - began, 0 if data is None else data.size)
-            return data
-        piece = self._shards.piece(position)
+        began = perf_counter()
+        piece = self._reader.piece(position)
         if piece is None:
             return None
         if piece.in_memory:
-            return np.frombuffer(piece.read(), np.uint8)
-        memory = self._scratch.bytes("file", piece.length)
-        piece.file.read_into(piece.offset, memory.data)
-        return memory
+            data: AnyArray = np.frombuffer(piece.read(), np.uint8)
+        else:
+            data = self._scratch.bytes("file", piece.length)
+            piece.file.read_into(piece.offset, data.data)
+        self._slow.took(perf_counter() - began, piece.length)
+        return data
 
     def _write(self, box: Box, values: AnyArray) -> None:
         units = self.shards or self.chunks
@@ -313,22 +308,3 @@ class ZarrFilesSource(ChunkedFileSource):
         if bits[0] != self._fill_bits[0] or bits[-1] != self._fill_bits[-1]:
             return False
         return bool((bits.reshape(-1, self._fill_bits.size) == self._fill_bits).all())
-
-
-def _read_file(path: str, scratch: Scratch) -> AnyArray | None:
-    """Return all bytes of a file, in memory of the thread; None if there is none."""
-    try:
-        number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    try:
-        memory = scratch.bytes("file", os.fstat(number).st_size)
-        done = 0
-        while done < memory.size:
-            n = os.readv(number, [memory.data[done:]])
-            if n == 0:
-                break  # it was cut meanwhile: what it holds now is not a whole chunk
-            done += n
-        return memory[:done]
-    finally:
-        os.close(number)
