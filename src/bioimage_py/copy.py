@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from bioimage_py.copy_request import CopyRequest, check_progress
-from bioimage_py.copy_target import Target, find_target
+from bioimage_py.copy_target import SingleTarget, find_target
 from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
 from bioimage_py.kernels import Casting
 from bioimage_py.one_pass_copy import OnePassCopy
@@ -252,7 +252,7 @@ def _whole(input: Any, output: Any, said: Mapping[str, Any]) -> ImageCopy | None
 
 def _request(
     input: Any, output: Any, said: Mapping[str, Any], *, keep_values: bool
-) -> tuple[CopyRequest, Target]:
+) -> tuple[CopyRequest, SingleTarget]:
     """Return the copy of one array, checked, and what it is copied into; nothing is made."""
     request = CopyRequest.check(
         input,

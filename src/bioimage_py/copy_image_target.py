@@ -56,10 +56,6 @@ class NewLevelTarget(Target):
         """The codec that the caller asked for."""
         return self._codec
 
-    def open(self, *, overwrite: bool, resume: bool) -> tuple[Any, Source]:
-        """Refuse: it is made with the others."""
-        raise NotImplementedError(f"{self.layout.name} is made with its image")
-
     def check_shared(self, job_type: str) -> None:
         """Accept every backend: Zarr takes many writers."""
 

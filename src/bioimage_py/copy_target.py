@@ -25,7 +25,7 @@ from bioimage_py.sources.location import is_url
 from bioimage_py.sources.store_copy import place_of
 from bioimage_py.sources.store_place import StorePlace
 
-__all__ = ["METADATA_FILES", "Target", "find_target"]
+__all__ = ["METADATA_FILES", "SingleTarget", "Target", "find_target"]
 
 METADATA_FILES = frozenset({"zarr.json", ".zarray", ".zattrs", ".zgroup", "attributes.json", "info"})
 
@@ -40,13 +40,6 @@ class Target(ABC):
     """
 
     layout: ArrayLayout
-
-    @abstractmethod
-    def open(self, *, overwrite: bool, resume: bool) -> tuple[Any, Source]:
-        """Return what the caller gets back, and the source to write into."""
-
-    def discard(self) -> None:  # noqa: B027 - what the caller gave, or what is in memory, is not ours to remove
-        """Remove what `open` made, if nothing was written into it: nothing stays of a copy that could not begin."""
 
     def encoding(self) -> ChunkEncoding | UnknownEncoding:
         """Return how chunks are, or will be, encoded, or why encoded chunks cannot be moved here."""
@@ -90,7 +83,18 @@ class Target(ABC):
         """Raise InvalidArgumentError if writing here could touch what `mask` reads."""
 
 
-class ExistingTarget(Target):
+class SingleTarget(Target):
+    """A target that is made or opened by itself, not as a part of an image."""
+
+    @abstractmethod
+    def open(self, *, overwrite: bool, resume: bool) -> tuple[Any, Source]:
+        """Return what the caller gets back, and the source to write into."""
+
+    def discard(self) -> None:
+        """Remove what `open` made, if nothing was written into it: nothing stays of a copy that could not begin."""
+
+
+class ExistingTarget(SingleTarget):
     """An array, a handle or a source that the caller gave: returned as it is."""
 
     def __init__(self, given: Any, new_array: Mapping[str, Any]) -> None:
@@ -160,7 +164,7 @@ class ExistingTarget(Target):
             )
 
 
-class NewArrayTarget(Target):
+class NewArrayTarget(SingleTarget):
     """A numpy array to be allocated."""
 
     def __init__(self, source: Source, *, keep_values: bool) -> None:
@@ -186,7 +190,7 @@ class NewArrayTarget(Target):
         """Accept every mask: a new array is apart from all."""
 
 
-class NewPathTarget(Target):
+class NewPathTarget(SingleTarget):
     """A stored array to be made."""
 
     def __init__(self, planned: PlannedOutput, codec: Any = None) -> None:
@@ -312,7 +316,9 @@ def _check_shared(shared: bool, layout: ArrayLayout, job_type: str) -> None:
         )
 
 
-def find_target(output: Any, source: Source, new_array: Mapping[str, Any], *, keep_values: bool) -> Target:
+def find_target(
+    output: Any, source: Source, new_array: Mapping[str, Any], *, keep_values: bool
+) -> SingleTarget:
     """Return the target that `output` names; nothing is made.
 
     Parameters
