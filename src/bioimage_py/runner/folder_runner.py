@@ -107,8 +107,8 @@ class FolderRunner(Runner):
     def await_round(
         self, folder: RunFolder, number: int, n_tasks: int, num_workers: int, watch: Watch
     ) -> list[TaskEnd]:
-        """Wait for the round that `open_round` found and return how each of its tasks ended."""
-        raise NotImplementedError(f"{type(self).__name__} leaves no round running")
+        """Wait for the round that `open_round` found, or run it again where its tasks end with us; return how each task ended."""
+        return self.run_round(folder, number, n_tasks, num_workers, watch)
 
     def farewell(self, folder: RunFolder) -> str:
         """Return what a user who pressed Ctrl-C is told about going on."""

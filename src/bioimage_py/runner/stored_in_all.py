@@ -8,7 +8,6 @@ from bioimage_py.kernels.tally import Tally
 from bioimage_py.planning import ArrayLayout
 from bioimage_py.runner.copy_work import CopyWork
 from bioimage_py.sources import Source
-from bioimage_py.sources.zarr_files import ZarrFilesSource
 
 __all__ = ["encoded_sizes"]
 
@@ -28,11 +27,9 @@ def encoded_sizes(work: Any, tally: Tally) -> tuple[int | None, int | None]:
     source, output = work.kernel.input, work.kernel.output
     once = tally.bytes_in == source.nbytes and _keeps_chunks_whole(source, work.blocking.block_shape)
     return (
-        _stored(source, written=False) if once else None,
+        _stored(source) if once else None,
         # What takes one writer only may keep back what it has written until it is closed.
-        _stored(output, written=True)
-        if tally.bytes_out == output.nbytes and output.concurrent_writes
-        else None,
+        _stored(output) if tally.bytes_out == output.nbytes and output.concurrent_writes else None,
     )
 
 
@@ -44,10 +41,7 @@ def _keeps_chunks_whole(source: Source, block_shape: tuple[int, ...]) -> bool:
     return all(b % c == 0 or b >= n for b, c, n in sides)
 
 
-def _stored(source: Source, *, written: bool) -> int | None:
-    counted = source.counted_bytes(written=written) if isinstance(source, ZarrFilesSource) else None
-    if counted is not None:
-        return counted
+def _stored(source: Source) -> int | None:
     if ArrayLayout.of(source).n_files > _MOST_FILES:
         return None
     try:

@@ -16,7 +16,6 @@ from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import AnyArray, Source, SourceSpec, StoredSize
 from bioimage_py.sources.chunk_codec import ChunkCodec, Scratch
-from bioimage_py.sources.chunk_counts import ChunkCounts
 from bioimage_py.sources.chunked import ChunkedFileSource, ChunkPart, chunk_at, parts_of
 from bioimage_py.sources.encoded_chunks import ChunkFiles, EncodedReader, stored_files
 from bioimage_py.sources.encoded_shards import NewShard, ShardedChunks, number_in
@@ -91,7 +90,6 @@ class ZarrFilesSource(ChunkedFileSource):
         self._folder = FileFolder(files.folder)
         self._scratch = Scratch()
         self._slow = SlowReads()
-        self._read_counts, self._written_counts = ChunkCounts(), ChunkCounts()
         self._fill_voxel = np.frombuffer(encoding.fill, codec.dtype.newbyteorder("<")).astype(codec.dtype)
         self._fill_bits = self._fill_voxel.view(f"u{min(8, codec.dtype.itemsize)}")
         self._as_stored = self.dtype == codec.dtype
@@ -147,13 +145,6 @@ class ZarrFilesSource(ChunkedFileSource):
         """Return bytes and files below the array's folder."""
         return self._twin.stored_size()
 
-    def counted_bytes(self, *, written: bool) -> int | None:
-        """Return the encoded bytes of all chunks if each was read, or written, once here; None if it is not known."""
-        if self.shards is not None:
-            return None
-        n_chunks = math.prod(-(-n // c) for n, c in zip(self.shape, self.chunks, strict=True))
-        return (self._written_counts if written else self._read_counts).bytes_of(n_chunks)
-
     def for_run(self, threads: int, cache_bytes: int) -> Source:
         """Return another twin."""
         twin = self._twin.reopened(threads, cache_bytes)
@@ -208,7 +199,6 @@ class ZarrFilesSource(ChunkedFileSource):
                 raise  # TensorStore takes a folder for a chunk that is not stored
             target[...] = self._twin.read(box)  # says what is wrong, if it is still so
             return True
-        self._read_counts.add(0 if data is None else data.size)
         if data is None:
             return False
         if self._as_stored and target.flags.c_contiguous and box.shape == self.chunks:
@@ -251,7 +241,6 @@ class ZarrFilesSource(ChunkedFileSource):
     def _write_chunk(self, position: tuple[int, ...], values: AnyArray) -> None:
         key, folder = self._files.keys.key(position), self._folder
         data = self._encoded_values(values)
-        self._written_counts.add(0 if data is None else data.size)
         if data is None:
             folder.remove(key)
         elif not folder.write_small(key, data.data):
