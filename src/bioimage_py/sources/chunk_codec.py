@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import struct
-import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,33 +13,13 @@ from bioimage_py.sources.base import AnyArray
 from bioimage_py.sources.encoding import ChunkEncoding
 from bioimage_py.sources.hdf5_filters import BLOSC_COMPRESSORS
 from bioimage_py.sources.payload_check import blosc_lengths, crc32c_bytes
+from bioimage_py.sources.scratch import Scratch
 
-__all__ = ["ChunkCodec", "Scratch"]
+__all__ = ["ChunkCodec"]
 
 _codecs: Any = imagecodecs  # its stubs ask for bytes, but any buffer is taken
 _COMPRESSORS = ("zstd", "gzip", "zlib", "blosc")
 _SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2, 0: 0, 1: 1, 2: 2}
-
-
-class Scratch(threading.local):
-    """Memory of the calling thread, which it uses for one chunk after the other.
-
-    New memory costs a thread more than it seems: the system empties each page of it at the first touch.
-    """
-
-    def __init__(self) -> None:
-        self._memory: dict[str, AnyArray] = {}
-
-    def bytes(self, name: str, n_bytes: int) -> AnyArray:
-        """Return so many bytes, with anything in them, that stay until the thread asks for the same name again."""
-        found = self._memory.get(name)
-        if found is None or found.size < n_bytes:
-            self._memory[name] = found = np.empty(n_bytes, np.uint8)
-        return found[:n_bytes]
-
-    def array(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> AnyArray:
-        """Return an array in C order, in memory as `bytes` gives it."""
-        return self.bytes(name, math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
 
 
 class ChunkCodec:

@@ -91,7 +91,6 @@ class TensorStoreSource(FileSource):
         Whether its metadata say what chunks that are not stored read as.
     """
 
-    engine = "tensorstore"
     concurrent_writes = True
 
     def __init__(self, store: Any, stored: StoredArray) -> None:
@@ -111,6 +110,11 @@ class TensorStoreSource(FileSource):
         fill = view.fill_value
         self.names_fill_value = fill is not None
         self.fill_value = self.dtype.type(0) if fill is None else np.asarray(fill, self.dtype)[()]
+
+    @property
+    def engine(self) -> str:
+        """What decodes and encodes its chunks."""
+        return "tensorstore"
 
     @property
     def metadata(self) -> ImageMetadata:

@@ -15,7 +15,7 @@ from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import AnyArray, Source, SourceSpec, StoredSize
-from bioimage_py.sources.chunk_codec import ChunkCodec, Scratch
+from bioimage_py.sources.chunk_codec import ChunkCodec
 from bioimage_py.sources.chunked import ChunkedFileSource, ChunkPart, chunk_at, parts_of
 from bioimage_py.sources.encoded_chunks import ChunkFiles, EncodedReader, stored_files
 from bioimage_py.sources.encoded_shards import NewShard, ShardedChunks, number_in
@@ -23,6 +23,7 @@ from bioimage_py.sources.encoding import ChunkEncoding
 from bioimage_py.sources.new_files import FileFolder
 from bioimage_py.sources.read_ahead import ReadAhead, SlowReads
 from bioimage_py.sources.row_copy import copy_rows
+from bioimage_py.sources.scratch import Scratch
 from bioimage_py.sources.tensorstore_array import TensorStoreSource, cast_values
 
 __all__ = ["LEAST_BYTES", "ZarrFilesSource", "ZarrSource"]
@@ -39,8 +40,12 @@ class ZarrSource(TensorStoreSource):
 
     def for_run(self, threads: int, cache_bytes: int) -> Source:
         """Return a twin that decodes with `threads` threads and keeps `cache_bytes` of decoded chunks."""
-        twin = self.reopened(threads, cache_bytes)
-        return ZarrFilesSource.of(twin.plain(), threads, cache_bytes) or twin
+        return _twin_for_run(self, threads, cache_bytes)
+
+    @property
+    def engine(self) -> str:
+        """What encodes its chunks, and in a run decodes them."""
+        return "tensorstore" if self._folder is None or self._writer is None else "imagecodecs"
 
     def _write(self, box: Box, values: AnyArray) -> None:
         if self._writer is None:
@@ -147,8 +152,7 @@ class ZarrFilesSource(ChunkedFileSource):
 
     def for_run(self, threads: int, cache_bytes: int) -> Source:
         """Return another twin."""
-        twin = self._twin.reopened(threads, cache_bytes)
-        return ZarrFilesSource.of(twin, threads, cache_bytes) or twin
+        return _twin_for_run(self._twin, threads, cache_bytes)
 
     def _read(self, box: Box) -> AnyArray:
         return super()._read(box) if self._reads else self._twin.read(box)
@@ -297,3 +301,8 @@ class ZarrFilesSource(ChunkedFileSource):
         if bits[0] != self._fill_bits[0] or bits[-1] != self._fill_bits[-1]:
             return False
         return bool((bits.reshape(-1, self._fill_bits.size) == self._fill_bits).all())
+
+
+def _twin_for_run(array: TensorStoreSource, threads: int, cache_bytes: int) -> Source:
+    twin = array.reopened(threads, cache_bytes).plain()
+    return ZarrFilesSource.of(twin, threads, cache_bytes) or twin
