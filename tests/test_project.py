@@ -16,7 +16,7 @@ HEAVY = (
     "distributed", "scipy", "skimage", "PIL", "tomlkit", "google_crc32c",
     "neuroglancer", "tornado", "bioio", "obstore",
 )  # fmt: skip
-LONGEST_MODULE = 350
+LONGEST_MODULE = 600
 EMPTY_NAMES = {"util", "utils", "common", "helper", "helpers", "manager", "misc"}
 
 
@@ -55,7 +55,7 @@ def test_modules_were_found() -> None:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda p: str(p.relative_to(ROOT / "src")))
-def test_module_is_short_and_has_a_telling_name(module: Path) -> None:
+def test_module_is_one_concept_with_a_telling_name(module: Path) -> None:
     lines = len(module.read_text(encoding="utf-8").splitlines())
     assert lines <= LONGEST_MODULE
     assert EMPTY_NAMES.isdisjoint(module.stem.split("_"))
