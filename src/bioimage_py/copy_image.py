@@ -23,7 +23,7 @@ from bioimage_py.runner.composite_work import CompositeWork
 from bioimage_py.runner.copy_work import CopyWork
 from bioimage_py.runner.deferred_work import DeferredWork, WorkShelf
 from bioimage_py.runner.run_account import RunAccount, log_account
-from bioimage_py.runner.two_pass_work import asked_of, close_temporary_store
+from bioimage_py.runner.two_pass_work import asked_of, begun_ids, close_temporary_store
 from bioimage_py.sources import Source, open_source
 from bioimage_py.sources.creating import checked_overwrite
 from bioimage_py.sources.image_group import ImageGroup
@@ -240,6 +240,8 @@ def find_image_copy(input: Any, output: Any, said: Mapping[str, Any]) -> ImageCo
         if isinstance(target, NewLevelTarget):
             levels.append(target.level)
     ids = None if said["block_ids"] is None else ids_from(said["block_ids"], None, "block_ids")
+    if folder is not None:
+        ids = begun_ids(folder)
     threads = workers if runner.in_process else runner.config.threads_per_worker
     shown = f"{group.path}/{group.key}" if group.key else group.path
     plan = ImagePlan.of((tree.name, shown), what_is_copied(tree), arrays, ids, threads, tree.left_out)

@@ -23,6 +23,7 @@ from bioimage_py.planning import (
     plan_copy,
 )
 from bioimage_py.runner import Runner, RunnerConfig, check_num_workers, get_runner, ids_from
+from bioimage_py.runner.two_pass_work import begun_ids
 from bioimage_py.sources import Source
 from bioimage_py.sources.encoding import ChunkEncoding, UnknownEncoding
 from bioimage_py.sources.encoding_match import EncodingMatch
@@ -166,7 +167,12 @@ class CopyRequest:
         mask = None if self.mask is None else ArrayLayout.of(self.mask)
         planned = plan_copy(ArrayLayout.of(self.source), target, mask, options)
         # An image of many arrays has one run of its own, and its blocks one numbering.
-        return planned if in_pieces else in_one_or_two_passes(planned, options, casting, room_beside(output))
+        if in_pieces:
+            return planned
+        if self.resume_from is not None:
+            # Of a run that was begun with some blocks, only those are missing.
+            planned = replace(planned, block_ids=planned.block_ids & begun_ids(self.resume_from))
+        return in_one_or_two_passes(planned, options, casting, room_beside(output))
 
     def _match(self, output: Target) -> EncodingMatch | None:
         """Return how the chunks of both sides match, None where the input's voxels are not stored as they are."""

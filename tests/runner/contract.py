@@ -82,10 +82,17 @@ class RunnerContract:
             [result],
             block_shape=self.blocks,
             num_workers=workers,
-            block_ids=[5, 0, 3],
+            block_ids=[5, 0, 3, 0],
             has_return_val=True,
         )
-        assert got == [(0, 0), (3, 0), (3, 6)]
+        assert got == [(3, 6), (0, 0), (3, 0), (0, 0)]
+
+    @pytest.mark.parametrize("given", [[4, 1, 4, 0], range(4, -1, -2), iter([2, 1]), np.array([3, 1], "u1")])
+    def test_results_of_items_come_in_the_order_of_their_ids(self, runner: Runner, given: Any) -> None:
+        ids = list(given)
+        # An iterator can be used once.
+        given = iter(ids) if not hasattr(given, "__len__") else given
+        assert runner.map(lambda item: 10 * item, item_ids=given, num_workers=2) == [10 * i for i in ids]
 
     def test_only_the_blocks_asked_for(self, runner: Runner, image: Any, result: Any) -> None:
         runner.run(double, [image], [result], block_shape=self.blocks, block_ids=[1, 4])
@@ -141,7 +148,7 @@ class RunnerContract:
 
     def test_map(self, runner: Runner) -> None:
         assert runner.map(square, 5, num_workers=2) == [0, 1, 4, 9, 16]
-        assert runner.map(square, item_ids=[7, 2], num_workers=2) == [4, 49]
+        assert runner.map(square, item_ids=[7, 2], num_workers=2) == [49, 4]
         assert runner.map(square, 3, has_return_val=False) is None
         assert runner.map(square, 0) == []
 

@@ -85,6 +85,40 @@ def test_values_are_kept_over_a_resume(tmp_path: Path, config: RunnerConfig) -> 
     assert bp.resume(str(caught.value.tmp_folder)) == [10 * item for item in range(10)]
 
 
+@pytest.mark.parametrize("how", ["resume", "resume_from"])
+def test_values_are_in_the_order_of_the_ids_after_a_resume(
+    tmp_path: Path, config: RunnerConfig, how: str
+) -> None:
+    switch = tmp_path / "works"
+
+    def unreliable(item: int) -> int:
+        if item == 4 and not switch.exists():
+            raise ValueError("not yet")
+        return 10 * item
+
+    with pytest.raises(RunnerError) as caught:
+        LocalRunner(config).map(unreliable, item_ids=[4, 1, 4, 0])
+    switch.touch()
+    folder = str(caught.value.tmp_folder)
+    got = bp.resume(folder) if how == "resume" else LocalRunner(config).map(unreliable, 9, resume_from=folder)
+    assert got == [40, 10, 40, 0]
+
+
+def test_resume_from_does_only_what_the_run_was_asked_for(tmp_path: Path, config: RunnerConfig) -> None:
+    image = np.arange(1, 65, dtype="uint16").reshape(8, 8)
+    source = stored(tmp_path, "in.zarr", image, chunks=(4, 4))
+    bad = tmp_path / "in.zarr" / "c" / "1" / "1"
+    good = bad.read_bytes()
+    bad.write_bytes(b"torn")
+    run: dict[str, Any] = {"job_config": config, "block_shape": (4, 4), "chunks": (4, 4)}
+    with pytest.raises(RunnerError) as caught:
+        bp.copy(source, tmp_path / "out.zarr", block_ids=[1, 3], **run)
+    bad.write_bytes(good)
+    out = bp.copy(source, tmp_path / "out.zarr", resume_from=caught.value.tmp_folder, **run)
+    image[:, :4] = 0
+    np.testing.assert_array_equal(out[...], image)
+
+
 def test_what_nobody_else_could_open_keeps_no_folder(tmp_path: Path, config: RunnerConfig) -> None:
     image = np.arange(64, dtype="uint16").reshape(8, 8)
     np.testing.assert_array_equal(bp.copy(image, job_config=config), image)

@@ -114,6 +114,16 @@ def test_half_written_files_are_found_by_those_who_clean_up(tmp_path: Path) -> N
     assert remove_leftovers(str(tmp_path)) == 1
 
 
+def test_files_that_tensorstore_left_are_found_whatever_their_number(tmp_path: Path) -> None:
+    left = ["0.0_1.__lock", "0.0_0a3f.__lock", "c/7_0123456789abcdef.__lock"]
+    stays = ["0.0", "1_g.__lock", "1_0123456789abcdef0.__lock", "1.__lock", "1_ab.__lock.txt"]
+    (tmp_path / "c").mkdir()
+    for name in [*left, *stays]:
+        (tmp_path / name).touch()
+    assert remove_leftovers(str(tmp_path)) == len(left)
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == sorted(stays)
+
+
 def test_names_of_half_written_files_do_not_meet(tmp_path: Path) -> None:
     folders = [FileFolder(str(tmp_path)) for _ in range(2)]
     opened = [folder.new("0") for folder in folders for _ in range(3)]

@@ -15,9 +15,10 @@ from bioimage_py.geometry import Box, IdSet
 from bioimage_py.runner.config import RunnerConfig
 from bioimage_py.runner.function_work import BlockFunctionWork, ItemFunctionWork
 from bioimage_py.runner.journal import Journal, Progress
+from bioimage_py.runner.run_folder import RunFolder
 from bioimage_py.runner.work import Work
 
-__all__ = ["Resources", "Runner", "check_num_workers", "raise_failures"]
+__all__ = ["Resources", "Runner", "check_num_workers", "raise_failures", "results_in"]
 
 
 MOST_WORKERS = 10_000
@@ -122,9 +123,9 @@ class Runner(ABC):
         num_workers
             Threads, or tasks at once.
         block_ids
-            Process only these blocks.
+            Process only these blocks, each once.
         has_return_val
-            Whether to return what the function returns, in the order of the block ids.
+            Whether to return what the function returns, in the order of the block ids as they were given, one for each.
         name
             What to call the run in messages.
         roi
@@ -135,7 +136,7 @@ class Runner(ABC):
         Returns
         -------
         list or None
-            The results in the order of the block ids, with `has_return_val`.
+            The results in the order of the block ids as they were given, with `has_return_val`.
 
         Raises
         ------
@@ -175,7 +176,7 @@ class Runner(ABC):
         Returns
         -------
         list or None
-            The results in the order of the item ids, with `has_return_val`.
+            The results in the order of the item ids as they were given, one for each, with `has_return_val`.
 
         Raises
         ------
@@ -188,12 +189,21 @@ class Runner(ABC):
         return self._finish(work, num_workers, has_return_val, name or "map", resume_from)
 
     def _finish(
-        self, work: Work, num_workers: int, has_return_val: bool, name: str, resume_from: str | None
+        self,
+        work: BlockFunctionWork | ItemFunctionWork,
+        num_workers: int,
+        has_return_val: bool,
+        name: str,
+        resume_from: str | None,
     ) -> list[Any] | None:
+        order = work.order
+        if resume_from is not None:
+            begun = RunFolder.open(resume_from).read_run()["work"]
+            work, order = work.narrowed(IdSet.from_json(begun["block_ids"])), begun.get("order")
         journal = self.execute(work, num_workers, resume_from=resume_from)
         if journal.has_failures:
             raise_failures(journal, work.block_ids, name)
-        return [journal.results[i] for i in work.block_ids] if has_return_val else None
+        return results_in(order or work.block_ids, journal) if has_return_val else None
 
     def check_resume(
         self, resume_from: str | os.PathLike[str] | None, block_ids: Iterable[int] | None
@@ -201,6 +211,11 @@ class Runner(ABC):
         """Raise InvalidArgumentError if a run folder to go on with is given, and ids besides."""
         if resume_from is not None and block_ids is not None:
             raise InvalidArgumentError("give block_ids or resume_from, not both")
+
+
+def results_in(order: Iterable[int], journal: Journal) -> list[Any]:
+    """Return what a function returned for each of some ids."""
+    return [journal.results[i] for i in order]
 
 
 def check_num_workers(num_workers: int) -> None:

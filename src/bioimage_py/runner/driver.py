@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import platform
 import signal
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -18,34 +21,81 @@ from bioimage_py.runner.run_folder import RunFolder
 __all__ = ["driver_alive", "driving", "interrupt_driver", "this_process"]
 
 
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+"""What file systems answer that are mounted without locks, as Lustre and NFS can be."""
+_held: set[tuple[int, int]] = set()
+_held_lock = threading.Lock()
+
+
 @contextlib.contextmanager
 def driving(folder: RunFolder) -> Iterator[None]:
-    """Be the process that waits for a run.
+    """Be the one process, and the one thread of it, that waits for a run.
 
     Raises
     ------
     InvalidArgumentError
-        If another process does already.
+        If another does already, or has just finished the run.
     """
+    with _locked(folder):
+        _check_alone(folder)
+        folder.write_driver(this_process())
+        try:
+            yield
+        finally:
+            folder.clear_driver()
+
+
+@contextlib.contextmanager
+def _locked(folder: RunFolder) -> Iterator[None]:
+    """Hold the lock of a run folder, which ends with the process, however that ends, and holds for other machines on NFS too.
+
+    Such a lock does not keep out other threads, and is lost when one of them closes the file: they must not open it.
+    """
+    found = folder.path.stat()
+    place = (found.st_dev, found.st_ino)
+    with _held_lock:
+        if place in _held:
+            raise _driven(folder, f"process {os.getpid()}, in another thread of it")
+        _held.add(place)
+    try:
+        with folder.open_lock() as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError) as error:
+                holder = folder.read_driver()
+                who = "another process" if holder is None else f"process {holder['pid']} on {holder['host']}"
+                raise _driven(folder, who) from error
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+            if not folder.exists():
+                raise InvalidArgumentError(
+                    f"the run {str(folder.path)!r} was finished by another process just now"
+                )
+            yield
+    finally:
+        with _held_lock:
+            _held.discard(place)
+
+
+def _check_alone(folder: RunFolder) -> None:
     before = folder.read_driver()
     if before is not None:
         alive = driver_alive(before)
         if alive:
-            raise InvalidArgumentError(
-                f"the run {str(folder.path)!r} is being run by process {before['pid']} on {before['host']}: wait for it, or "
-                "stop it with Ctrl-C or 'bioimage-py cancel'"
-            )
+            raise _driven(folder, f"process {before['pid']} on {before['host']}")
         if alive is None:
             warnings.warn(
                 f"process {before['pid']} on {before['host']} may still wait for this run: two that do cost time, but no voxel",
                 BioimagePyWarning,
-                stacklevel=4,
+                stacklevel=6,
             )
-    folder.write_driver(this_process())
-    try:
-        yield
-    finally:
-        folder.clear_driver()
+
+
+def _driven(folder: RunFolder, who: str) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"the run {str(folder.path)!r} is being run by {who}: wait for it, or stop it with Ctrl-C or 'bioimage-py cancel'"
+    )
 
 
 def this_process() -> dict[str, Any]:

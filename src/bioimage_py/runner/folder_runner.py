@@ -172,8 +172,8 @@ class FolderRunner(Runner):
                 if not journal.has_failures:
                     remove_leftovers(work, account)
                     close_temporary_store(work)
-            if not journal.has_failures and not self.config.keep_run_folder:
-                folder.remove()
+                    if not self.config.keep_run_folder:
+                        folder.remove()
         return journal
 
     def _rounds(

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Blocking, Box, IdSet, basic_index, check_block_shape
-from bioimage_py.runner.given_ids import ids_from
+from bioimage_py.runner.given_ids import ids_from, ids_in_order
 from bioimage_py.runner.item_work import ItemFunctionWork
 from bioimage_py.runner.journal import BlockJournal
 from bioimage_py.runner.work import BlockGroups
@@ -34,6 +34,7 @@ class BlockFunctionWork:
     halo: tuple[int, ...] | None
     block_ids: IdSet
     keep_results: bool
+    order: tuple[int, ...] | None = None
 
     @classmethod
     def prepare(
@@ -71,8 +72,9 @@ class BlockFunctionWork:
                 group = tuple(
                     g if g >= n else math.lcm(g, u) for g, u, n in zip(group, grid, shape, strict=True)
                 )
-        ids = ids_from(block_ids, blocking.n_blocks, "block_ids")
-        return cls(function, read, written, masked, blocking, group, _halo(halo, shape), ids, keep_results)
+        ids, order = ids_in_order(block_ids, blocking.n_blocks, "block_ids")
+        extents = _halo(halo, shape)
+        return cls(function, read, written, masked, blocking, group, extents, ids, keep_results, order)
 
     def group_ids(self) -> IdSet:
         """Return the numbers of the groups of blocks that share write units."""

@@ -8,7 +8,18 @@ from numbers import Integral
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import IdSet
 
-__all__ = ["ids_from"]
+__all__ = ["ids_from", "ids_in_order"]
+
+
+def ids_in_order(ids: Iterable[int] | None, n: int | None, name: str) -> tuple[IdSet, tuple[int, ...] | None]:
+    """Return the ids as a set, and as they were given where that is another order or repeats some; raises as `ids_from`."""
+    if isinstance(ids, Iterable) and not isinstance(ids, (IdSet, range)) and getattr(ids, "ndim", 1) != 0:
+        ids = list(ids)
+    found = ids_from(ids, n, name)
+    if ids is None or isinstance(ids, IdSet) or (isinstance(ids, range) and ids.step > 0):
+        return found, None
+    order = tuple(map(int, ids))
+    return found, None if order == tuple(found) else order
 
 
 def ids_from(ids: Iterable[int] | None, n: int | None, name: str) -> IdSet:

@@ -1,11 +1,11 @@
-"""Ctrl-C in a run that keeps a folder: the message says what is done, and how to go on."""
+"""Ctrl-C in a run that keeps a folder, or the loss of that folder: the message says what is done, and how to go on."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
 
-from bioimage_py.errors import RunInterrupted
+from bioimage_py.errors import RunInterrupted, RunnerError
 from bioimage_py.runner.finished import read_finished
 from bioimage_py.runner.run_folder import RunFolder
 from bioimage_py.runner.two_pass_work import asked_of
@@ -18,7 +18,7 @@ __all__ = ["explained_interrupt"]
 def explained_interrupt(
     folder: RunFolder, work: PortableWork, farewell: Callable[[RunFolder], str]
 ) -> Iterator[None]:
-    """Turn a KeyboardInterrupt into a RunInterrupted that lists what is done, as long as the folder is there.
+    """Turn a KeyboardInterrupt into a RunInterrupted that lists what is done, and what a missing folder causes into a RunnerError.
 
     Parameters
     ----------
@@ -41,4 +41,13 @@ def explained_interrupt(
             done,
             every - done,
             folder.path,
+        ) from error
+    except OSError as error:
+        if folder.exists():
+            raise
+        every = asked_of(work, work.block_ids)
+        raise RunnerError(
+            f"the run folder {str(folder.path)!r} was removed while it was needed, so which of {len(every)} blocks are done is not "
+            "known: copy again, with overwrite=True where the output is there",
+            every,
         ) from error

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner.given_ids import ids_from
+from bioimage_py.runner.given_ids import ids_in_order
 
 if TYPE_CHECKING:
     from bioimage_py.runner.journal import BlockJournal
@@ -26,12 +26,21 @@ class ItemFunctionWork:
         The items.
     keep_results
         Whether what it returns is recorded.
+    order
+        The items as they were given, where that is not in ascending order, each once.
     """
 
-    def __init__(self, function: Callable[[int], Any], block_ids: IdSet, keep_results: bool) -> None:
+    def __init__(
+        self,
+        function: Callable[[int], Any],
+        block_ids: IdSet,
+        keep_results: bool,
+        order: tuple[int, ...] | None = None,
+    ) -> None:
         self.function = function
         self.block_ids = block_ids
         self.keep_results = keep_results
+        self.order = order
 
     @property
     def outputs(self) -> tuple[()]:
@@ -54,8 +63,8 @@ class ItemFunctionWork:
             raise InvalidArgumentError("map needs n_items or item_ids")
         if n_items is not None and (isinstance(n_items, bool) or not isinstance(n_items, int) or n_items < 0):
             raise InvalidArgumentError(f"n_items must be a non-negative integer, got {n_items!r}")
-        ids = ids_from(item_ids, n_items, "item_ids")
-        return cls(function, ids, keep_results)
+        ids, order = ids_in_order(item_ids, n_items, "item_ids")
+        return cls(function, ids, keep_results, order)
 
     def group_ids(self) -> IdSet:
         """Return the items: each is a group."""
@@ -67,7 +76,7 @@ class ItemFunctionWork:
 
     def narrowed(self, block_ids: IdSet) -> Self:
         """Return the same work on fewer items."""
-        return type(self)(self.function, block_ids, self.keep_results)
+        return type(self)(self.function, block_ids, self.keep_results, self.order)
 
     def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
         """Call the function for the item."""

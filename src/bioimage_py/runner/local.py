@@ -155,8 +155,8 @@ class LocalRunner(Runner):
                 remove_leftovers(work, account)
                 if not journal.has_failures:
                     close_temporary_store(work)
-            if not journal.has_failures and not self.config.keep_run_folder:
-                folder.remove()
+                    if not self.config.keep_run_folder:
+                        folder.remove()
         return journal
 
     def check_resume(

@@ -71,6 +71,7 @@ def store_work(work: PortableWork, folder: RunFolder) -> dict[str, Any]:
             "mask": None if work.mask is None else _input(work.mask),
             "halo": None if work.halo is None else list(work.halo),
             "keep_results": work.keep_results,
+            "order": None if work.order is None else list(work.order),
             **_blocks(work.blocking, work.group_shape, work.block_ids),
         }
     if isinstance(work, ItemFunctionWork):
@@ -78,6 +79,7 @@ def store_work(work: PortableWork, folder: RunFolder) -> dict[str, Any]:
             "kind": "map",
             "function_check": store_function(work.function, folder),
             "keep_results": work.keep_results,
+            "order": None if work.order is None else list(work.order),
             "block_ids": work.block_ids.to_json(),
         }
     raise NotPortableError(f"{type(work).__name__} can be run locally only")

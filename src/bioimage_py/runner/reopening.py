@@ -30,7 +30,8 @@ def load_work(stored: dict[str, Any], folder: RunFolder, threads: int, cache_byt
         from bioimage_py.runner.item_work import ItemFunctionWork
         from bioimage_py.runner.pickled_function import load_function
 
-        return ItemFunctionWork(load_function(stored["function_check"], folder), ids, stored["keep_results"])
+        function = load_function(stored["function_check"], folder)
+        return ItemFunctionWork(function, ids, stored["keep_results"], _order(stored))
 
     if kind == "composite":
         from bioimage_py.runner.composite_work import CompositeWork
@@ -81,7 +82,12 @@ def load_work(stored: dict[str, Any], folder: RunFolder, threads: int, cache_byt
     halo = None if stored["halo"] is None else tuple(stored["halo"])
     function = load_function(stored["function_check"], folder)
     keep = stored["keep_results"]
-    return BlockFunctionWork(function, inputs, outputs, mask, blocking, group_shape, halo, ids, keep)
+    order = _order(stored)
+    return BlockFunctionWork(function, inputs, outputs, mask, blocking, group_shape, halo, ids, keep, order)
+
+
+def _order(stored: dict[str, Any]) -> tuple[int, ...] | None:
+    return None if stored["order"] is None else tuple(stored["order"])
 
 
 def _load_parts(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bioimage_py.runner.base import check_num_workers, raise_failures
+from bioimage_py.runner.base import check_num_workers, raise_failures, results_in
+from bioimage_py.runner.driver import driving
 from bioimage_py.runner.fingerprint import check_fingerprint, fingerprint_of
 from bioimage_py.runner.folder_runner import FolderRunner
 from bioimage_py.runner.journal import Progress
@@ -38,8 +39,9 @@ def finish_run(
     run = folder.read_run()
     temporary = place_of_run(run["work"])
     if temporary is not None and ended_without_folder(folder, run["work"]):
-        temporary.remove()
-        folder.remove()
+        with driving(folder):
+            temporary.remove()
+            folder.remove()
         return None
     workers = num_workers or run["num_workers"]
     # Where other processes do the work, this one only looks.
@@ -57,4 +59,4 @@ def finish_run(
         )
     if not getattr(work, "keep_results", False):
         return None
-    return [journal.results[i] for i in work.block_ids]
+    return results_in(getattr(work, "order", None) or work.block_ids, journal)

@@ -8,6 +8,7 @@ run another's code is read only if it is this user's own and nobody else can wri
     run.json                         what was called, and its fingerprint; written once
     function.pkl                     the user's function, where there is one
     driver.json                      the process that waits for the run at present
+    driver.lock                      what it holds a lock on, as two must not
     rounds/00000.json                the tasks of a round of submissions: groups of blocks for each
     rounds/00000.handle.json         what the backend calls them, such as Slurm job ids
     attempts/00000-00007-<id>.blocks blocks that this attempt finished (see `block_log`)
@@ -24,7 +25,7 @@ import stat
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, SourceNotFoundError, StorageError
 from bioimage_py.runner.own_files import read_json, read_own, refuse_strangers, write_json, write_whole
@@ -204,6 +205,12 @@ class RunFolder:
     def write_driver(self, driver: dict[str, Any]) -> None:
         """Write which process waits for the run at present."""
         write_json(self.path / "driver.json", driver)
+
+    def open_lock(self) -> IO[bytes]:
+        """Open the file that the process which waits for the run holds a lock on."""
+        return os.fdopen(
+            os.open(self.path / "driver.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "rb+"
+        )
 
     def read_driver(self) -> dict[str, Any] | None:
         """Return which process waits for the run, or did when it died; None if none does, or that cannot be read."""

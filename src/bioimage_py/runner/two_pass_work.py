@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from bioimage_py.errors import InvalidArgumentError, StorageError
-from bioimage_py.geometry import IdSet
+from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.runner.account import read_account
 from bioimage_py.runner.composite_work import CompositeWork
 from bioimage_py.runner.temporary_place import TemporaryPlace
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TwoPassWork",
     "asked_of",
+    "begun_ids",
     "close_temporary_store",
     "ended_without_folder",
     "place_of_run",
@@ -88,6 +89,22 @@ class TwoPassWork(CompositeWork):
 def asked_of(work: Any, block_ids: IdSet) -> IdSet:
     """Return those of the blocks that the caller has numbers for: in two passes those of the outputs."""
     return work.asked(block_ids) if isinstance(work, TwoPassWork) else block_ids
+
+
+def begun_ids(path: str) -> IdSet:
+    """Return which blocks the caller of the run in a folder has asked for."""
+    # What makes folders is not needed by workers.
+    from bioimage_py.runner.run_folder import RunFolder
+
+    stored = RunFolder.open(path).read_run()["work"]
+    ids = IdSet.from_json(stored["block_ids"])
+    if stored.get("temporary") is None:
+        return ids
+    asked = sum(
+        Blocking(tuple(part["shape"]), tuple(part["block_shape"])).n_blocks
+        for part in stored["parts"][: stored["n_asked"]]
+    )
+    return ids & IdSet.from_range(asked)
 
 
 def close_temporary_store(work: Any) -> None:
