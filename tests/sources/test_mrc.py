@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import os
 import warnings
 from pathlib import Path
@@ -10,8 +12,14 @@ import mrcfile
 import numpy as np
 import pytest
 
-from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, StorageError, UnsupportedFormatError
-from bioimage_py.sources import Source, open_source
+from bioimage_py.errors import (
+    BioimagePyWarning,
+    InvalidArgumentError,
+    ReadOnlyError,
+    StorageError,
+    UnsupportedFormatError,
+)
+from bioimage_py.sources import Source, from_spec, open_source
 
 from .contract import SourceContract
 
@@ -202,12 +210,33 @@ def test_garbage_is_no_mrc(tmp_path: Path, content: bytes) -> None:
         open_source(tmp_path / "a.mrc")
 
 
-def test_compressed_files_say_to_decompress_them(tmp_path: Path) -> None:
-    content = gzip.compress(save(tmp_path / "a.mrc", np.zeros((3, 4, 5), "int16")).read_bytes())
-    for name in ("b.mrc", "b.mrc.gz"):
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(UnsupportedFormatError, match="decompress it first"):
-            open_source(tmp_path / name)
+@pytest.mark.parametrize("name", ["b.mrc.gz", "b.map.bz2", "b.rec.xz", "B.MRC.GZ", "b.mrc", "noending"])
+def test_compressed_files_are_read_by_ending_and_by_content(tmp_path: Path, name: str) -> None:
+    array = np.arange(60, dtype="int16").reshape(3, 4, 5)
+    packed = next((m for m in (bz2, lzma) if name.endswith({bz2: ".bz2", lzma: ".xz"}[m])), gzip)
+    content = packed.compress(save(tmp_path / "a.mrc", array).read_bytes() + b"what others wrote behind it")
+    (tmp_path / name).write_bytes(content)
+    with open_source(tmp_path / name) as source:
+        np.testing.assert_array_equal(source[1:, 2], array[1:, 2])
+        assert source.codec == {bz2: "bzip2", lzma: "xz", gzip: "gzip"}[packed]
+        with from_spec(source.to_spec()) as again:
+            np.testing.assert_array_equal(again[...], array)
+    (tmp_path / name).write_bytes(content[:-9])
+    with open_source(tmp_path / name) as cut, pytest.raises(StorageError, match="damaged or truncated"):
+        cut[...]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_wrong_machine_stamp_is_told_and_the_header_is_believed(tmp_path: Path, order: str) -> None:
+    array = np.arange(60, dtype="int16").reshape(3, 4, 5)
+    content = bytearray(save(tmp_path / "a.mrc", array).read_bytes())
+    header = np.frombuffer(bytes(content[:1024]), mrcfile.dtypes.HEADER_DTYPE)
+    content[:1024] = header.astype(header.dtype.newbyteorder(order)).tobytes()
+    content[212:216] = bytes([0x11, 0x11, 0, 0]) if order == "<" else bytes([0x44, 0x44, 0, 0])
+    content[1024:] = array.astype(order + "i2").tobytes()
+    (tmp_path / "b.mrc").write_bytes(content)
+    with pytest.warns(BioimagePyWarning, match="machine stamp"), open_source(tmp_path / "b.mrc") as source:
+        np.testing.assert_array_equal(source[...], array)
 
 
 @pytest.mark.parametrize("mode", [3, 7, 101])

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
 
 from bioimage_py.errors import (
+    BioimagePyError,
     InvalidArgumentError,
     ReadOnlyError,
     SourceNotFoundError,
@@ -55,6 +58,34 @@ def test_paths_are_split_into_container_and_key(
     location = locate(path, key)
     assert (location.path, location.key) == (container, inner)
     assert (location.family.kind if location.family else None) == kind
+
+
+@pytest.mark.parametrize("ending", ["nwb", "ims", "nc", "h5ad", "h5"])
+@pytest.mark.parametrize("key", ["raw", "g/x[0]", "a?", "b*", "day 1: left/raw", "50%", "#1"])
+def test_keys_in_hdf5_files_under_any_ending(tmp_path: Path, ending: str, key: str) -> None:
+    array = np.arange(12, dtype="u2").reshape(3, 4)
+    file = tmp_path / f"a.{ending}"
+    with h5py.File(file, "w") as made:
+        made[key] = array
+    for path in (f"{file}:/{key}", f"{file}:{key}", f"{file}/{key}"):
+        with open_source(path) as source:
+            assert (source.path, source.key) == (str(file), key)
+            np.testing.assert_array_equal(source[...], array)
+    with open_source(file, key) as source:
+        np.testing.assert_array_equal(source[...], array)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.npy", "a.h5", "a.tif", "a.nii.gz", "a.mrc", "a.png", "a.czi", "a", "a.zarr.zip"]
+)
+def test_named_pipes_are_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    os.mkfifo(path)
+    with pytest.raises(StorageError, match="named pipe"):
+        open_source(path)
+    with pytest.raises(BioimagePyError):
+        create_output(path, shape=(3,), dtype="u1", overwrite=True)
+    assert path.is_fifo()
 
 
 def test_the_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -147,8 +178,8 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(StorageError, match="Permission denied"):
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(StorageError, match="permission denied"):
         open_source(tmp_path / "a.npy")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import threading
 from collections import OrderedDict
 
@@ -60,14 +61,23 @@ class FileBytes:
             If it cannot be opened.
         """
         try:
-            number = os.open(path, (os.O_RDWR if mode == "r+" else os.O_RDONLY) | os.O_CLOEXEC)
+            # Opening a named pipe would wait for somebody who writes into it.
+            flags = os.O_CLOEXEC | os.O_NONBLOCK
+            number = os.open(path, (os.O_RDWR if mode == "r+" else os.O_RDONLY) | flags)
         except FileNotFoundError as error:
             raise SourceNotFoundError(f"there is no file {path!r}") from error
         except OSError as error:
             if mode == "r+" and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise ReadOnlyError(f"{path!r} may not be written: {os.strerror(error.errno)}") from error
             raise file_error(error, f"opening {path!r}") from error
-        return cls(number, repr(path))
+        found = os.fstat(number)
+        opened = cls(number, repr(path), found)
+        if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+            raise StorageError(
+                f"{path!r} is neither a file nor a folder, but a named pipe or a device, which cannot be read by region: "
+                "write what it gives into a file first"
+            )
+        return opened
 
     def __del__(self) -> None:
         os.close(self.number)

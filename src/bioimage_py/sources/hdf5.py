@@ -10,7 +10,7 @@ import h5py
 from bioimage_py.errors import InvalidArgumentError, SourceNotFoundError, StorageError, UnsupportedFormatError
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import FileSource, SourceSpec
-from bioimage_py.sources.hdf5_dataset import describe, find_dataset, list_datasets
+from bioimage_py.sources.hdf5_dataset import dataset_key, describe, find_dataset, list_datasets
 from bioimage_py.sources.hdf5_errors import hdf5_errors
 from bioimage_py.sources.hdf5_files import open_for_writing, reading
 from bioimage_py.sources.hdf5_live import Hdf5LiveSource
@@ -90,7 +90,7 @@ def list_arrays(path: str) -> list[str]:
     """Return the names of all datasets of numbers in a file, each once however many links lead to it."""
     _check_local(path)
     with reading(path) as file:
-        return [dataset.name.strip("/") for dataset in list_datasets(file)]
+        return [dataset_key(dataset) for dataset in list_datasets(file)]
 
 
 def from_handle(handle: Any) -> FileSource | None:

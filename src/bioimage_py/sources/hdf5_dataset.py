@@ -22,7 +22,7 @@ from bioimage_py.sources.hdf5_errors import FOREIGN_ERRORS, hdf5_errors, hdf5_wo
 from bioimage_py.sources.hdf5_files import FileKey, file_key
 from bioimage_py.sources.hdf5_filters import Filter, FilterPipeline, codec_text
 
-__all__ = ["DatasetDescription", "describe", "find_dataset", "list_datasets", "object_address"]
+__all__ = ["DatasetDescription", "dataset_key", "describe", "find_dataset", "list_datasets", "object_address"]
 
 _LAYOUTS = {
     h5py.h5d.COMPACT: "compact",
@@ -106,6 +106,13 @@ class DatasetDescription:
         )
 
 
+def dataset_key(dataset: h5py.HLObject) -> str:
+    """Return the name of an object in its file, `""` where it has none."""
+    name = dataset.name or ""
+    # h5py returns what is not UTF-8 as bytes.
+    return (name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name)).strip("/")
+
+
 def object_address(dataset: h5py.HLObject) -> int:
     """Return the address of an object's header in its file, equal for all links to it."""
     return int(h5py.h5o.get_info(dataset.id).addr)
@@ -127,7 +134,7 @@ def describe(dataset: h5py.Dataset, *, attributes: bool = True) -> DatasetDescri
         If its elements are not voxels: strings, references, records.
     """
     file = dataset.file
-    path, key = os.path.abspath(file.filename), (dataset.name or "").strip("/")  # noqa: PTH100 - symlinks stay
+    path, key = os.path.abspath(file.filename), dataset_key(dataset)  # noqa: PTH100 - symlinks stay
     with hdf5_errors(f"reading the description of '{path}:{key}' failed"):
         shape = dataset.shape
         if shape is None:
@@ -250,7 +257,7 @@ def find_dataset(file: h5py.Group, path: str, key: str | None) -> h5py.Dataset:
     if not below:
         raise SourceNotFoundError(f"{where} holds no image data (no dataset of numbers)")
     if len(below) > 1:
-        example = below[0].name.strip("/")
+        example = dataset_key(below[0])
         raise AmbiguousSourceError(
             f"{where} holds {len(below)} arrays; say which, for example open_source({path!r}, {example!r}):\n"
             f"{_listing(below)}"
@@ -259,7 +266,7 @@ def find_dataset(file: h5py.Group, path: str, key: str | None) -> h5py.Dataset:
 
 
 def _listing(datasets: list[h5py.Dataset]) -> str:
-    lines = [f"  {d.name.strip('/')}  {tuple(d.shape)} {d.dtype}" for d in datasets[:_LISTED]]
+    lines = [f"  {dataset_key(d)}  {tuple(d.shape)} {d.dtype}" for d in datasets[:_LISTED]]
     if len(datasets) > _LISTED:
         lines.append("  and more")
     return "\n".join(lines)

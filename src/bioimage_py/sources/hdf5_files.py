@@ -179,6 +179,9 @@ def open_for_writing(path: str, mode: str = "r+") -> OpenForWriting:
 
 def _opened(path: str, mode: str) -> h5py.File:
     place = Path(path)
+    if place.exists() and not (place.is_file() or place.is_dir()):
+        # HDF5 would wait for somebody who writes into a named pipe.
+        raise StorageError(f"{path!r} is not a file, but a named pipe or a device")
     if mode == "r+" and place.is_file() and not place.stat().st_size:
         # HDF5 would turn it into an HDF5 file without asking.
         raise UnsupportedFormatError(f"{path!r} is not an HDF5 file: it is empty")

@@ -194,7 +194,7 @@ class DatasetOnDisk:
     def reopen(self, file: h5py.File) -> h5py.Dataset:
         """Return the dataset in its opened file; raises StorageError if it is not the one that was described."""
         try:
-            dataset = file[self.described.key]
+            dataset = file[self.described.key.encode("utf-8", "surrogateescape")]
         except FOREIGN_ERRORS as error:
             raise StorageError(
                 f"{self.described.name!r} is not there any more: {hdf5_words(error)}"

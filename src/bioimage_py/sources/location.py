@@ -13,9 +13,10 @@ from urllib.parse import unquote, urlsplit
 from bioimage_py.errors import (
     InvalidArgumentError,
     SourceNotFoundError,
-    StorageError,
     UnsupportedFormatError,
 )
+from bioimage_py.sources.compressed import COMPRESSED_SUFFIXES, first_bytes, without_compression
+from bioimage_py.sources.file_bytes import FileBytes
 from bioimage_py.sources.registry import FAMILIES, Family
 
 __all__ = [
@@ -32,7 +33,8 @@ __all__ = [
 
 _URL = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
 _CONTAINER_SUFFIXES = tuple(s for f in FAMILIES if f.container for s in f.suffixes)
-_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+_COMPRESSED = (*COMPRESSED_SUFFIXES, ".zst", ".zip")
+_HEAD = 1024
 _IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 
 
@@ -71,8 +73,8 @@ def check_key(key: object) -> None:
 def locate(path: str | os.PathLike[str], key: str | None = None) -> Location:
     """Split `"data.n5/raw"` and `"file.h5:/volumes/raw"` into container and key, and name the family by its suffix.
 
-    A key given separately is joined to one in the path. Nothing is opened; the file system is only asked whether a
-    path is there.
+    A key given separately is joined to one in the path. The file system is only asked whether a path is there; where it is
+    not, a file on the way to it is asked whether it is a container, so that `"file.nwb:/raw"` is found as well.
     """
     check_key(key)
     text = local_text(path_text(path))
@@ -111,12 +113,23 @@ def _split_container(text: str) -> tuple[str, str | None]:
         match = re.match(rf"^(.*?{re.escape(suffix)}):(?!//)(.*)$", text, re.IGNORECASE | re.DOTALL)
         if match and not os.path.lexists(text):
             return match[1], match[2]
+    file = None if is_url(text) or os.path.lexists(text) else _file_above(text)
+    if file is not None:
+        found = family_by_content(file)
+        if found is not None and found.container:
+            return file, text[len(file) + 1 :]
     parts = text.rstrip("/").split("/")
     for n in range(1, len(parts)):
         head = "/".join(parts[:n])
         if parts[n - 1].lower().endswith(_CONTAINER_SUFFIXES) and _is_container(head):
             return head, "/".join(parts[n:])
     return (text.rstrip("/") if len(text) > 1 else text), None
+
+
+def _file_above(text: str) -> str | None:
+    """Return the file that a text begins with, before `":"` or `"/"`; None if there is none."""
+    ends = (match.start() for match in re.finditer("[:/]", text))
+    return next((text[:n] for n in ends if os.path.isfile(text[:n])), None)  # noqa: PTH113 - a text stays a text
 
 
 def _is_container(path: str) -> bool:
@@ -131,8 +144,9 @@ def _is_container(path: str) -> bool:
 def family_by_suffix(path: str) -> Family | None:
     """Return the family that a path's ending names, or None."""
     lowered = (urlsplit(path).path if is_url(path) else path).lower().rstrip("/")
+    unpacked = without_compression(lowered)
     for found in FAMILIES:
-        if lowered.endswith(found.suffixes) and found.suffixes:
+        if (unpacked if found.zipped else lowered).endswith(found.suffixes) and found.suffixes:
             return found
     return None
 
@@ -144,18 +158,26 @@ def family_by_content(path: str) -> Family | None:
     ------
     SourceNotFoundError
         If nothing is there.
+    StorageError
+        If it cannot be read, or is neither a file nor a folder.
     """
     place = Path(path)
     if not place.exists():
         raise SourceNotFoundError(_not_there(place))
     if place.is_dir():
         return next((f for f in FAMILIES if any((place / m).is_file() for m in f.markers)), None)
-    try:
-        with place.open("rb") as file:
-            head = file.read(1024)
-    except OSError as error:
-        raise StorageError(f"opening {path!r} failed: {error.strerror}") from error
-    return next((f for f in FAMILIES if any(head[o : o + len(b)] == b for o, b in f.magic)), None)
+    file = FileBytes.open(path)
+    if not file.size:
+        return None
+    head, compression = first_bytes(file, path, _HEAD)
+    return next(
+        (
+            f
+            for f in FAMILIES
+            if (f.zipped or not compression) and any(head[o : o + len(b)] == b for o, b in f.magic)
+        ),
+        None,
+    )
 
 
 def _not_there(place: Path) -> str:
@@ -183,9 +205,10 @@ def image_suffixes_in(folder: Path) -> list[str]:
 def unsupported(path: str) -> UnsupportedFormatError:
     """Return the error for a path that no family recognises."""
     if path.lower().endswith(_COMPRESSED):
+        zipped = ", ".join(f"{f.title} ({' '.join(COMPRESSED_SUFFIXES)})" for f in FAMILIES if f.zipped)
         return UnsupportedFormatError(
-            f"{path!r} is compressed as a whole, so it cannot be read by region: decompress it first, for example with "
-            "gunzip, bunzip2, unxz, unzstd or unzip"
+            f"{path!r} is compressed as a whole, and read so are only {zipped}: decompress it first, for example with gunzip, "
+            "bunzip2, unxz, unzstd or unzip"
         )
     known = ", ".join(f"{f.title} ({' '.join(f.suffixes)})" for f in FAMILIES if f.suffixes)
     return UnsupportedFormatError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from pathlib import PurePath
 from typing import Any
 
@@ -9,10 +11,11 @@ import mrcfile.dtypes
 import mrcfile.utils
 import numpy as np
 
-from bioimage_py.errors import StorageError, UnsupportedFormatError
+from bioimage_py.errors import BioimagePyWarning, StorageError, UnsupportedFormatError
 from bioimage_py.metadata import ImageMetadata, without_nonsense
 from bioimage_py.sources.base import Source, SourceSpec
-from bioimage_py.sources.raw_file import RawFileSource, RawLayout, RawVoxels
+from bioimage_py.sources.compressed import first_bytes, without_compression
+from bioimage_py.sources.raw_file import CompressedVoxels, RawFileSource, RawLayout, RawVoxels
 from bioimage_py.sources.single_file import check_single_array, open_file
 
 __all__ = ["MrcSource", "open_path", "open_spec"]
@@ -20,7 +23,7 @@ __all__ = ["MrcSource", "open_path", "open_spec"]
 _HEADER_BYTES = 1024
 _STACK_SUFFIXES = (".st", ".mrcs", ".ali")
 _IMOD_STAMP = 1146047817
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2"}
+_ORDERS = {"<": "little-endian", ">": "big-endian"}
 
 
 class MrcSource(RawFileSource):
@@ -33,8 +36,9 @@ class MrcSource(RawFileSource):
     kind = "mrc"
     format = "mrc"
 
-    def __init__(self, path: str, voxels: RawVoxels, header: Any) -> None:
+    def __init__(self, path: str, voxels: RawVoxels | CompressedVoxels, header: Any) -> None:
         super().__init__(path, "r", voxels)
+        self.codec = voxels.compression if isinstance(voxels, CompressedVoxels) else ""
         self._metadata = _metadata(header, self.ndim, path)
 
     @property
@@ -49,17 +53,19 @@ def open_path(path: str, key: str | None = None, mode: str = "r", **options: Any
     Raises
     ------
     UnsupportedFormatError
-        If it is no MRC file, is compressed as a whole, or has packed or complex-integer voxels.
+        If it is not an MRC file, or has packed or complex-integer voxels.
     StorageError
         If it is empty or shorter than its header says.
     """
     check_single_array("MRC", path, key, mode, writable=False, options=options)
     file = open_file(path, mode)
-    header = _header(path, file.read(0, min(_HEADER_BYTES, file.size)), file.size)
+    head, compression = first_bytes(file, path, _HEADER_BYTES)
+    header = _header(path, head, sys.maxsize if compression else file.size)
     layout = _layout(path, header)
     if layout.dtype == np.int8 and _imod_says_unsigned(header):
         layout = layout._replace(dtype=np.dtype(np.uint8))
-    return MrcSource(path, RawVoxels(file, layout), header)
+    voxels = CompressedVoxels(path, compression, layout) if compression else RawVoxels(file, layout)
+    return MrcSource(path, voxels, header)
 
 
 def open_spec(spec: SourceSpec) -> Source:
@@ -68,11 +74,6 @@ def open_spec(spec: SourceSpec) -> Source:
 
 
 def _header(path: str, head: bytes, file_bytes: int) -> Any:
-    for magic, name in _COMPRESSED.items():
-        if head.startswith(magic):
-            raise UnsupportedFormatError(
-                f"{path!r} is compressed with {name}, so it cannot be read by region: decompress it first"
-            )
     marked = head[208:211] == b"MAP"
     if len(head) < _HEADER_BYTES:
         if marked:
@@ -82,12 +83,20 @@ def _header(path: str, head: bytes, file_bytes: int) -> Any:
         raise UnsupportedFormatError(
             f"{path!r} is no MRC file: it has {len(head)} bytes, less than the header"
         )
-    for order in _byte_orders(head):
+    stamped = _stamped_order(head)
+    for order in ("<", ">") if stamped is None else (stamped, "<>".replace(stamped, "")):
         # An array without axes, as mrcfile has it: its fields keep the byte order, which tells that of the voxels.
         header = (
             np.frombuffer(head, mrcfile.dtypes.HEADER_DTYPE.newbyteorder(order)).reshape(()).view(np.recarray)
         )
         if _is_plausible(header) and (marked or file_bytes >= _expected_bytes(header)):
+            if stamped not in (None, order):
+                warnings.warn(
+                    f"the machine stamp of {path!r} is wrong: it says {_ORDERS[stamped]}, but only as {_ORDERS[order]} "
+                    "is the header one of an MRC file; it is read so",
+                    BioimagePyWarning,
+                    stacklevel=4,
+                )
             return header
     raise UnsupportedFormatError(
         f"{path!r} is no MRC file: its header has no sensible shape, mode and axes"
@@ -95,12 +104,12 @@ def _header(path: str, head: bytes, file_bytes: int) -> Any:
     )
 
 
-def _byte_orders(head: bytes) -> tuple[str, ...]:
-    """Return the byte orders to try: the one that the machine stamp tells, or both where old programs left it out."""
+def _stamped_order(head: bytes) -> str | None:
+    """Return the byte order that the machine stamp says, None where old programs left it out."""
     try:
-        return (mrcfile.utils.byte_order_from_machine_stamp(head[212:216]),)
+        return str(mrcfile.utils.byte_order_from_machine_stamp(head[212:216]))
     except ValueError:
-        return ("<", ">")
+        return None
 
 
 def _is_plausible(header: Any) -> bool:
@@ -159,7 +168,7 @@ def _metadata(header: Any, ndim: int, path: str) -> ImageMetadata:
     sizes = [_voxel_size(header, name) for name in names]
     units: list[str | None] = ["angstrom"] * 3
     starts = [_start(header, stored, name) for stored, name in zip("zyx", names, strict=True)]
-    is_stack = PurePath(path).suffix.lower() in _STACK_SUFFIXES
+    is_stack = PurePath(without_compression(path)).suffix.lower() in _STACK_SUFFIXES
     if is_stack and int(header.ispg) == 0 and ndim == 3:
         names[0], sizes[0], units[0], starts[0] = "n", 1.0, None, 0.0
     axes, extra = (names, 0) if ndim <= 3 else (["n", *names], 1)

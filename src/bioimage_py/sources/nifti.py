@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,12 +12,12 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 
-from bioimage_py.errors import StorageError, UnsupportedFormatError
+from bioimage_py.errors import BioimagePyWarning, StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata, without_nonsense
 from bioimage_py.sources.base import AnyArray, Source, SourceSpec
-from bioimage_py.sources.gzipped import GzippedVoxels, first_bytes
-from bioimage_py.sources.raw_file import RawLayout, RawVoxels
+from bioimage_py.sources.compressed import first_bytes
+from bioimage_py.sources.raw_file import CompressedVoxels, RawLayout, RawVoxels
 from bioimage_py.sources.single_file import (
     SingleFileSource,
     check_single_array,
@@ -48,10 +49,10 @@ class NiftiSource(SingleFileSource):
     format = "nifti"
     storage_order = "F"
 
-    def __init__(self, path: str, header: Any, layout: RawLayout, compressed: bool) -> None:
+    def __init__(self, path: str, header: Any, layout: RawLayout, compression: str) -> None:
         self.path = path
         self.shape = layout.shape
-        self.codec = "gzip" if compressed else ""
+        self.codec = compression
         slope, inter = header.get_slope_inter()
         self._scaling = (
             np.asanyarray(1.0 if slope is None else slope),
@@ -59,9 +60,9 @@ class NiftiSource(SingleFileSource):
         )
         self.dtype = self._scale(np.zeros((1,) * len(layout.shape), layout.dtype)).dtype
         self._metadata = _metadata(header, len(layout.shape), path)
-        self._voxels: RawVoxels | GzippedVoxels
-        if compressed:
-            self._voxels = GzippedVoxels(path, layout)
+        self._voxels: RawVoxels | CompressedVoxels
+        if compression:
+            self._voxels = CompressedVoxels(path, compression, layout)
         else:
             self._voxels = RawVoxels(open_file(path, "r"), layout)
 
@@ -93,7 +94,7 @@ def open_path(path: str, key: str | None = None, mode: str = "r", **options: Any
         If it is empty, shorter than its header says (a compressed file tells so at the first read only), or damaged.
     """
     check_single_array("NIfTI", path, key, mode, writable=False, options=options)
-    head, compressed = first_bytes(open_file(path, "r"), path, _HEAD)
+    head, compression = first_bytes(open_file(path, "r"), path, _HEAD)
     header = _header(path, head)
     try:
         shape = tuple(int(n) for n in header.get_data_shape())
@@ -115,7 +116,7 @@ def open_path(path: str, key: str | None = None, mode: str = "r", **options: Any
         raise StorageError(
             f"the header of {path!r} contradicts itself: shape {shape}, scaling {scaling}, voxels from byte {offset} on"
         )
-    return NiftiSource(path, header, RawLayout(offset, shape, dtype, "F"), compressed)
+    return NiftiSource(path, header, RawLayout(offset, shape, dtype, "F"), compression)
 
 
 def open_spec(spec: SourceSpec) -> Source:
@@ -143,7 +144,7 @@ def _header(path: str, head: bytes) -> Any:
 
 def _metadata(header: Any, ndim: int, name: str) -> ImageMetadata:
     zooms = [float(z) for z in header.get_zooms()][:ndim]
-    space, time = (None if unit == "unknown" else unit for unit in header.get_xyzt_units())
+    space, time = _units(header, name)
     units = ([space] * 3 + [time] + [None] * 3)[:ndim]
     affine = np.asarray(header.get_best_affine(), float)
     description = bytes(header["descrip"]).split(b"\0")[0].decode("latin-1").strip()
@@ -159,6 +160,20 @@ def _metadata(header: Any, ndim: int, name: str) -> ImageMetadata:
         attributes={"nifti": own} if own else {},
     )
     return without_nonsense(found, ndim, name)
+
+
+def _units(header: Any, name: str) -> tuple[str | None, str | None]:
+    try:
+        space, time = (None if unit == "unknown" else str(unit) for unit in header.get_xyzt_units())
+    except KeyError:
+        warnings.warn(
+            f"{name!r}: xyzt_units={int(header['xyzt_units'])} names no units of NIfTI, so the voxel size has none; say them "
+            "with units=",
+            BioimagePyWarning,
+            stacklevel=5,
+        )
+        return None, None
+    return space, time
 
 
 def _exact(size: float) -> float:

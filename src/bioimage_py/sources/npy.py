@@ -9,6 +9,7 @@ import warnings
 from dataclasses import fields
 from io import BytesIO
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, cast
 
 import numpy as np
@@ -27,9 +28,9 @@ from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import AnyArray, Source, SourceSpec
+from bioimage_py.sources.compressed import COMPRESSED_SUFFIXES, first_bytes
 from bioimage_py.sources.file_bytes import FileBytes, file_error
-from bioimage_py.sources.gzipped import GzippedVoxels, first_bytes
-from bioimage_py.sources.raw_file import RawFileSource, RawLayout, RawVoxels
+from bioimage_py.sources.raw_file import CompressedVoxels, RawFileSource, RawLayout, RawVoxels
 from bioimage_py.sources.single_file import check_single_array, open_file
 
 __all__ = ["NpySource", "create", "open_path", "open_spec"]
@@ -41,17 +42,17 @@ _FILL_BYTES = 8 * 2**20
 class NpySource(RawFileSource):
     """A .npy file, in C or Fortran order; writable by the threads of one process in mode `"r+"`.
 
-    One that is compressed with gzip as a whole is decompressed once, at the first read, into a temporary file without a
+    One that is compressed as a whole (gzip, bzip2, xz) is decompressed once, at the first read, into a temporary file without a
     name (in `TMPDIR`), and cannot be written.
     """
 
     kind = "npy"
     format = "npy"
 
-    def __init__(self, path: str, mode: str, voxels: RawVoxels | GzippedVoxels) -> None:
+    def __init__(self, path: str, mode: str, voxels: RawVoxels | CompressedVoxels) -> None:
         super().__init__(path, mode, voxels)
         self.writable = mode == "r+"
-        self.codec = "gzip" if isinstance(voxels, GzippedVoxels) else ""
+        self.codec = voxels.compression if isinstance(voxels, CompressedVoxels) else ""
         self.fill_value = None
 
     def _write(self, box: Box, values: AnyArray) -> None:
@@ -69,12 +70,14 @@ def open_path(path: str, key: str | None = None, mode: str = "r", **options: Any
     StorageError
         If it is empty or shorter than its header says.
     """
-    check_single_array(".npy", path, key, mode, writable=not path.lower().endswith(".gz"), options=options)
+    check_single_array(
+        ".npy", path, key, mode, writable=not path.lower().endswith(COMPRESSED_SUFFIXES), options=options
+    )
     file = open_file(path, mode)
-    head, compressed = first_bytes(file, path, _HEADER_LIMIT)
+    head, compression = first_bytes(file, path, _HEADER_LIMIT)
     layout = _layout(path, head)
-    if compressed:
-        return NpySource(path, "r", GzippedVoxels(path, layout))
+    if compression:
+        return NpySource(path, "r", CompressedVoxels(path, compression, layout))
     return NpySource(path, mode, RawVoxels(file, layout))
 
 
@@ -97,9 +100,9 @@ def _layout(path: str, head: bytes) -> RawLayout:
     stream.seek(8)
     try:
         shape, fortran, dtype = read_header(stream, max_header_size=_HEADER_LIMIT)
-    except (ValueError, EOFError, SyntaxError, TypeError) as error:
+    except (ValueError, EOFError, SyntaxError, TypeError, TokenError, OverflowError) as error:
         raise StorageError(f"the header of {path!r} cannot be read: {error}") from error
-    if any(n < 0 for n in shape):
+    if any(not 0 <= n < 2**63 for n in shape):
         raise StorageError(f"the header of {path!r} is damaged: it says shape {shape}")
     _check_dtype(path, dtype)
     return RawLayout(stream.tell(), tuple(int(n) for n in shape), dtype, "F" if fortran else "C")

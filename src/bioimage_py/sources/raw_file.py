@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import tempfile
+import threading
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -10,11 +13,14 @@ import numpy as np
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.sources.base import AnyArray
-from bioimage_py.sources.file_bytes import FileBytes
+from bioimage_py.sources.compressed import DAMAGED, damaged, decompressing
+from bioimage_py.sources.file_bytes import FileBytes, file_error
 from bioimage_py.sources.file_regions import ArrayInFile, read_region, write_region
 from bioimage_py.sources.single_file import SingleFileSource
 
-__all__ = ["RawFileSource", "RawLayout", "RawVoxels", "Voxels"]
+__all__ = ["CompressedVoxels", "RawFileSource", "RawLayout", "RawVoxels", "Voxels"]
+
+_PIECE = 2**20
 
 
 class RawLayout(NamedTuple):
@@ -94,6 +100,80 @@ class RawVoxels:
         if file is None:
             raise StorageError(f"{self.name} was closed; open it again to go on")
         return file
+
+
+class CompressedVoxels:
+    """Voxels that are decompressed once, at the first read, into a temporary file without a name (in `TMPDIR`).
+
+    Parameters
+    ----------
+    path
+        The compressed file, which cannot be entered in the middle.
+    compression
+        As `compression_of` names it.
+    layout
+        Where the voxels are in it, decompressed.
+    """
+
+    def __init__(self, path: str, compression: str, layout: RawLayout) -> None:
+        self.layout = layout
+        self._path = path
+        self.compression = compression
+        # By the time of the first read the process may work in another folder.
+        self._place = os.path.abspath(path)  # noqa: PTH100 - follows no links
+        self._lock = threading.Lock()
+        self._voxels: RawVoxels | None = None
+        self._closed = False
+
+    def read(self, box: Box) -> AnyArray:
+        """Return the voxels in a box, as they are stored."""
+        with self._lock:
+            if self._closed:
+                raise StorageError(f"{self._path!r} was closed; open it again to go on")
+            if self._voxels is None:
+                self._voxels = self._decompressed()
+            voxels = self._voxels
+        return voxels.read(box)
+
+    def close(self) -> None:
+        """Drop the temporary file."""
+        with self._lock:
+            self._closed = True
+            if self._voxels is not None:
+                self._voxels.close()
+
+    def _decompressed(self) -> RawVoxels:
+        """Decompress the file into one without a name, and open that."""
+        path, needed = self._path, self.layout.offset + self.layout.nbytes
+        found = 0
+        with tempfile.TemporaryFile(prefix="bioimage-py-") as unpacked:
+            try:
+                with decompressing(self._place, self.compression) as stream:
+                    # What follows the voxels is read for the checksum at the end, and not kept.
+                    while piece := stream.read(_PIECE):
+                        if found < needed:
+                            _store(unpacked, piece[: needed - found], path)
+                        found += len(piece)
+            except DAMAGED as error:
+                raise damaged(path, error, f" after {found} of {needed} bytes") from error
+            except StorageError:
+                raise
+            except OSError as error:
+                if error.errno is None:
+                    raise damaged(path, error, f" after {found} of {needed} bytes") from error
+                raise file_error(error, f"reading {path!r}") from error
+            unpacked.flush()
+            return RawVoxels(FileBytes(os.dup(unpacked.fileno()), f"{path!r} (decompressed)"), self.layout)
+
+
+def _store(unpacked: Any, piece: bytes, path: str) -> None:
+    try:
+        unpacked.write(piece)
+    except OSError as error:
+        folder = tempfile.gettempdir()
+        raise file_error(
+            error, f"decompressing {path!r} into a temporary file in {folder!r} (TMPDIR)"
+        ) from error
 
 
 class Voxels(Protocol):

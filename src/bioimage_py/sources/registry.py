@@ -46,6 +46,8 @@ class Family:
         Its name for people.
     writes
         Whether new arrays can be created.
+    zipped
+        Whether its files are read also where they are compressed as a whole.
     """
 
     kind: str
@@ -57,6 +59,7 @@ class Family:
     container: bool = False
     handles: tuple[str, ...] = ()
     writes: bool = False
+    zipped: bool = False
 
 
 _S = "bioimage_py.sources."
@@ -81,9 +84,9 @@ FAMILIES = (
         "stack", _S + "stack", "folder of slices", (".png", ".jpg", ".jpeg"),
         ((0, b"\x89PNG\r\n\x1a\n"), (0, b"\xff\xd8\xff")),
     ),
-    Family("mrc", _S + "mrc", "MRC", (".mrc", ".rec", ".map", ".st", ".ali", ".mrcs"), ((208, b"MAP "), (208, b"MAP\0"))),
-    Family("nifti", _S + "nifti", "NIfTI", (".nii", ".nii.gz"), ((344, b"n+1\0"), (4, b"n+2\0"))),
-    Family("npy", _S + "npy", "NumPy .npy", (".npy", ".npy.gz"), ((0, b"\x93NUMPY"),), writes=True),
+    Family("mrc", _S + "mrc", "MRC", (".mrc", ".rec", ".map", ".st", ".ali", ".mrcs"), ((208, b"MAP "), (208, b"MAP\0")), zipped=True),
+    Family("nifti", _S + "nifti", "NIfTI", (".nii",), ((344, b"n+1\0"), (4, b"n+2\0")), zipped=True),
+    Family("npy", _S + "npy", "NumPy .npy", (".npy",), ((0, b"\x93NUMPY"),), writes=True, zipped=True),
     Family(
         "vendor", _S + "vendor", "microscope vendors' files, through bioio",
         (".czi", ".lif", ".nd2", ".dv", ".r3d", ".sldy", ".oib", ".oif", ".vsi"),
