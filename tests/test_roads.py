@@ -210,6 +210,35 @@ def test_shuffled_hdf5_is_moved_into_arrays_that_say_so(tmp_path: Path, zarr_for
     assert len([name for name in files_below(tmp_path / "out.zarr") if not name.startswith(".")]) == 12
 
 
+@pytest.mark.parametrize("shards", [None, (32, 64)])
+def test_checksums_of_the_input_are_kept(tmp_path: Path, shards: tuple[int, ...] | None) -> None:
+    array = textured((64, 64), "uint16")
+    codecs = [zarr.codecs.ZstdCodec(level=2, checksum=True), zarr.codecs.Crc32cCodec()]
+    options = {"shape": (64, 64), "chunks": (32, 32), "dtype": "u2", "compressors": codecs}
+    zarr.create_array(tmp_path / "in.zarr", shards=shards, **options)[...] = array
+    assert bp.plan(tmp_path / "in.zarr", tmp_path / "out.zarr").road == "verbatim"
+    bp.copy(tmp_path / "in.zarr", tmp_path / "out.zarr")
+    before, after = (
+        zarr.open_array(tmp_path / name, mode="r").metadata.codecs for name in ("in.zarr", "out.zarr")
+    )
+    assert before == after
+    assert files_below(tmp_path / "in.zarr") == files_below(tmp_path / "out.zarr")
+    # What is not asked for is not added to chunks that are moved.
+    bp.copy(array, tmp_path / "plain.zarr", codec="blosc", chunks=(32, 32))
+    assert bp.plan(tmp_path / "plain.zarr", tmp_path / "moved.zarr").road == "verbatim"
+    assert "crc32c" not in bp.copy(tmp_path / "plain.zarr", tmp_path / "moved.zarr").codec
+    assert "crc32c" in bp.copy(tmp_path / "plain.zarr", tmp_path / "new.zarr", chunks=(64, 64)).codec
+
+
+def test_a_fletcher32_of_hdf5_becomes_a_crc32c(tmp_path: Path) -> None:
+    array = textured((64, 64), "uint16")
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        file.create_dataset("x", data=array, chunks=(32, 32), compression="gzip", fletcher32=True)
+    made = bp.copy(tmp_path / "in.h5", tmp_path / "out.zarr")
+    assert made.codec == "gzip:4 crc32c"
+    np.testing.assert_array_equal(zarr.open_array(tmp_path / "out.zarr", mode="r")[...], array)
+
+
 @pytest.mark.parametrize(
     ("how", "options"),
     [

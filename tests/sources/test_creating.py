@@ -73,6 +73,34 @@ def test_chunks_and_metadata_come_from_the_input_and_what_is_given_wins() -> Non
     assert plan_output("a.zarr", like=like, chunks=(8, 8, 8)).spec.chunks == (8, 8, 8)
 
 
+@pytest.mark.parametrize(
+    ("chunks", "shards"),
+    [((1, 128, 128), (64, 128, 128)), ((16, 16, 16), (128, 128, 128)), ((4, 4, 4), (4, 8, 8))],
+)
+def test_shards_of_the_input_are_kept_with_their_chunks(
+    chunks: tuple[int, ...], shards: tuple[int, ...], tmp_path: Path
+) -> None:
+    like = create_output(
+        tmp_path / "in.zarr", shape=(128, 128, 128), dtype="u1", chunks=chunks, shards=shards
+    )
+    for options in ({}, {"dtype": "f4"}, {"codec": "gzip"}):
+        spec = plan_output("a.zarr", like=like, **options).spec
+        assert (spec.chunks, spec.shards) == (chunks, shards)
+    # Each would be a file of its own.
+    assert plan_output("a.n5", like=like).spec.chunks != chunks
+    assert plan_output("a.zarr", like=like, zarr_format=2).spec.chunks != chunks
+    spec = plan_output("a.zarr", like=like, chunks=(32, 32, 32)).spec
+    assert (spec.chunks, spec.shards) == ((32, 32, 32), None)
+
+
+@pytest.mark.parametrize("dtype", [str, "S", "S3", "V", "V4", "U5", object, "M8[s]", [("a", "u1")]])
+@pytest.mark.parametrize("path", ["a.zarr", "a.n5", "a.h5", "a.npy", "a.precomputed"])
+def test_dtypes_that_voxels_cannot_have(path: str, dtype: Any, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedFormatError, match=r"the new array has dtype .* but voxels are bool"):
+        create_output(tmp_path / path, shape=(3, 4, 5), dtype=dtype)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("path", ["a.zarr", "v2.zarr", "a.n5", "a.h5", "a.precomputed"])
 def test_attributes_that_json_has_no_word_for_are_stored_nonetheless(path: str, tmp_path: Path) -> None:
     attributes = {"nodata": np.float32("nan"), "range": np.array([0, np.inf])}

@@ -58,8 +58,13 @@ def test_which_codecs_are_told_by_few_bytes() -> None:
     for codecs in ((), (("blosc",),), (("gzip",),), (("shuffle", 2),), (("shuffle", 2), ("gzip",))):
         assert PayloadCheck(codecs).by_few_bytes
         assert why_all_bytes(codecs) is None
+    # A store that copies a chunk with a wrong crc32c keeps both.
+    for codecs in ((("crc32c",),), (("blosc",), ("crc32c",))):
+        assert not PayloadCheck(codecs).by_few_bytes
+        assert PayloadCheck(codecs, sums=False).by_few_bytes
+        assert why_all_bytes(codecs) is None
     for codecs in (
-        (("zstd",),), (("zlib",),), (("crc32c",),), (("blosc",), ("crc32c",)), (("fletcher32",),), (("bz2",),), (("delta", "{}"), ("blosc",)),
+        (("zstd",),), (("zlib",),), (("zstd",), ("crc32c",)), (("fletcher32",),), (("bz2",),), (("delta", "{}"), ("blosc",)),
     ):  # fmt: skip
         assert not PayloadCheck(codecs).by_few_bytes
         assert f"chunk of {' and '.join(c[0] for c in codecs)} tell" in str(why_all_bytes(codecs))

@@ -15,6 +15,7 @@ from bioimage_py.kernels.cells import cells_of
 from bioimage_py.kernels.copy_blocks import CopyKernel
 from bioimage_py.kernels.moving import MoveOptions, MovingKernel, slabs
 from bioimage_py.kernels.side_by_side import side_by_side
+from bioimage_py.sources.chunk_frames import ChunkFrames
 from bioimage_py.sources.encoded_chunks import ChunkObjects
 from bioimage_py.sources.encoded_shards import ShardedObjects
 from bioimage_py.sources.encoding import UnknownEncoding, encoding_of
@@ -62,7 +63,9 @@ class CopyObjectsKernel(MovingKernel):
         self._copier = StoreCopier(objects.objects, files)
         self._unit = self._made.shards or self._made.chunks
         self._per_object = tuple(u // c for u, c in zip(self._unit, self._made.chunks, strict=True))
-        self._by_few_bytes = PayloadCheck(self._stored.codecs).by_few_bytes
+        # A store keeps what it copies as it is, so that a wrong checksum stays one.
+        self._frames = ChunkFrames(self._stored, self._made, self.match, sums=False)
+        self._by_few_bytes = PayloadCheck(self._stored.codecs, sums=False).by_few_bytes
         if not self.options.verify_encoded and self._at_once < _AT_ONCE:
             self._at_once = _AT_ONCE
             self._pool = ThreadPoolExecutor(_AT_ONCE)

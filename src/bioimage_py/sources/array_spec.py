@@ -14,6 +14,7 @@ from bioimage_py.metadata import ImageMetadata
 __all__ = ["CODECS", "ArraySpec", "Codec"]
 
 CODECS = ("none", "zstd", "gzip", "zlib", "bz2", "lz4", "blosc", "lzf", "jpeg")
+_CHECKSUMS = ("crc32c", "checksum")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Codec:
         The codec's own level, or None for the store's default.
     options
         Further options: for blosc `cname` (`"zstd"`, `"lz4"`, …) and `shuffle` (`"noshuffle"`, `"shuffle"`,
-        `"bitshuffle"`).
+        `"bitshuffle"`); in Zarr v3 `crc32c=True` for a checksum behind each chunk, and for zstd `checksum=True` for one
+        in its frames.
     """
 
     name: str
@@ -37,23 +39,31 @@ class Codec:
 
     @classmethod
     def parse(cls, codec: str | Mapping[str, Any] | Codec) -> Codec:
-        """Read a codec as a user gives it: `"zstd"`, `"gzip:6"`, or `{"name": "blosc", "level": 3, "cname": "lz4"}`.
+        """Read a codec as a user gives it: `"zstd"`, `"gzip:6"`, `"zstd:3+crc32c"`, or `{"name": "blosc", "level": 3, "cname": "lz4"}`.
 
         Raises
         ------
         InvalidArgumentError
-            For a name that is not in `CODECS` or a level that is not an integer.
+            For a name that is not in `CODECS`, a level that is not an integer, or a checksum that is not known.
 
         Examples
         --------
         >>> Codec.parse("gzip:6")
         Codec(name='gzip', level=6, options={})
+        >>> Codec.parse("zstd:3+crc32c").options
+        {'crc32c': True}
         """
         if isinstance(codec, Codec):
             return codec
         if isinstance(codec, str):
-            name, _, level = codec.partition(":")
-            options: dict[str, Any] = {}
+            text, *checksums = codec.split("+")
+            name, _, level = text.partition(":")
+            unknown = [word for word in checksums if word not in _CHECKSUMS]
+            if unknown:
+                raise InvalidArgumentError(
+                    f"codec {codec!r} has {unknown[0]!r} after a '+'; only a checksum can be there: {' or '.join(_CHECKSUMS)}"
+                )
+            options: dict[str, Any] = dict.fromkeys(checksums, True)
         elif isinstance(codec, Mapping):
             options = dict(codec)
             name = str(options.pop("name", options.pop("id", "")))

@@ -98,19 +98,21 @@ class ChunkCodec:
     def encode(self, chunk: AnyArray, scratch: Scratch) -> AnyArray:
         """Return what is stored for a whole chunk, contiguous and of the stored dtype; it stays until the thread encodes the next one."""
         data = chunk.reshape(-1).view(np.uint8)
+        if not (self._name or self._checksum):
+            return data
+        # What does not compress takes a little more, and a few bytes are left for a checksum.
+        out = scratch.bytes("encoded", self._n_bytes + self._n_bytes // 128 + 2**10)
         if self._name:
             assert self._options is not None
             encode, options = self._options
-            # What does not compress takes a little more, and a few bytes are left for a checksum.
-            out = scratch.bytes("encoded", self._n_bytes + self._n_bytes // 128 + 2**10)
-            data = encode(data, out=out, **options)
+            data = encode(data, out=out[:-4], **options)
+        else:
+            out[: self._n_bytes] = data
         if not self._checksum:
             return data
         n_bytes = len(data)
-        found = scratch.bytes("checked", n_bytes + 4)
-        found[:n_bytes] = data
-        found[n_bytes:] = np.frombuffer(crc32c_bytes(data), np.uint8)
-        return found
+        out[n_bytes : n_bytes + 4] = np.frombuffer(crc32c_bytes(out[:n_bytes]), np.uint8)
+        return out[: n_bytes + 4]
 
 
 def _encoder_options(

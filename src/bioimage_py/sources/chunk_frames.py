@@ -30,15 +30,19 @@ class ChunkFrames:
         The encodings.
     match
         What `compare_encodings` says of them; not `"different"`.
+    sums
+        As in `PayloadCheck`.
     """
 
-    def __init__(self, input: ChunkEncoding, output: ChunkEncoding, match: EncodingMatch) -> None:
+    def __init__(
+        self, input: ChunkEncoding, output: ChunkEncoding, match: EncodingMatch, *, sums: bool = True
+    ) -> None:
         self._input, self._output = input, output
         self._steps = tuple(step for step in match.unwrap if step != "n5")
         self._wraps = tuple(step for step in match.wrap if step != "n5")
         self._swaps_deflate = any(step in ("gzip", "zlib") for step in self._steps)
         self._chunk_bytes = input.chunk_bytes
-        self._check = PayloadCheck(input.codecs, inflate=not self._swaps_deflate)
+        self._check = PayloadCheck(input.codecs, inflate=not self._swaps_deflate, sums=sums)
         self._header = n5_header(output.chunks) if "n5" in match.wrap else b""
         self._keeps_header = input.wrapping == output.wrapping == "n5"
 
@@ -78,15 +82,16 @@ class ChunkFrames:
         if found == "odd":
             return None, False
         whole = found == "whole"
-        if self._keeps_header:
-            return (stored,), whole
         if not self._steps and not self._wraps:
+            if self._keeps_header:
+                return (stored,), whole
             return ((self._header, body) if self._header else (body,)), whole
-        data = self._rewrapped(body)
+        data = self._rewrapped(body, decoded_bytes)
         if data is None:
             return None, False
         stored.check_unchanged()
-        return (self._header, *data), whole or self._swaps_deflate
+        header = stored.at(0, stored.length - body.length) if self._keeps_header else self._header
+        return (header, *data), whole or self._swaps_deflate
 
     def _without_header(self, stored: StoredBytes) -> tuple[StoredBytes, int] | None:
         extents = read_n5_header(stored)
@@ -95,14 +100,14 @@ class ChunkFrames:
         size = self._input.itemsize * math.prod(extents)
         return stored.part(4 + 4 * len(extents), stored.length), size
 
-    def _rewrapped(self, body: StoredBytes) -> list[bytes | memoryview] | None:
+    def _rewrapped(self, body: StoredBytes, decoded_bytes: int) -> list[bytes | memoryview] | None:
         """Return the pieces of a chunk with other headers and checksums; what is between them is not copied."""
         data, decoded = memoryview(body.read()), b""
         for step in self._steps:
             if step in ("crc32c", "fletcher32"):
                 data = data[:-4]
                 continue
-            found = _raw_deflate(data, step, self._chunk_bytes)
+            found = _raw_deflate(data, step, decoded_bytes)
             if found is None:
                 return None
             data, decoded = found

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from bioimage_py.errors import InvalidArgumentError, UnsupportedFormatError
 from bioimage_py.metadata import ImageMetadata, overridden, plain_value
 from bioimage_py.metadata.ome_ngff import Level, axes_for_ngff, ngff_order
+from bioimage_py.sources.array_like import checked_dtype
 from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.encoding import ChunkEncoding, UnknownEncoding
@@ -280,6 +281,7 @@ def _dtype(dtype: Any) -> np.dtype[Any]:
         raise InvalidArgumentError(
             f"{dtype!r} is no numpy dtype; those for voxels are bool, uint8, uint16, int32, float32 and the like"
         ) from error
+    found = checked_dtype(found, "the new array")
     return found.newbyteorder("=") if found.byteorder == ">" else found
 
 

@@ -41,25 +41,29 @@ def kept_codec(encoding: ChunkEncoding, kind: str, zarr_format: int = 3) -> Code
         for step, settings in zip(encoding.codecs, encoding.settings, strict=True)
         if step[0] not in ("crc32c", "fletcher32")
     ]
+    older = kind != "zarr" or zarr_format == 2
+    crc32c = {} if older or len(pairs) == len(encoding.codecs) else {"crc32c": True}
     if not pairs:
-        return Codec("none")
+        return Codec("none", options=crc32c)
     if len(pairs) > 1 or kind not in ("zarr", "n5"):
         return None
     name, settings = pairs[0]
-    older = kind == "n5" or zarr_format == 2
     if name == "zlib" and (kind == "n5" or zarr_format == 3):
         name = "gzip"
     if name == "blosc":
-        return _blosc(settings)
+        return _blosc(settings, crc32c)
     if name in ("gzip", "zlib", "zstd") or (name == "bz2" and older):
-        return Codec(name, _level(settings, "blockSize" if "blockSize" in settings else "level"))
+        checksum = {"checksum": True} if settings.get("checksum") and not older else {}
+        level = _level(settings, "blockSize" if "blockSize" in settings else "level")
+        return Codec(name, level, {**checksum, **crc32c})
     return None
 
 
-def _blosc(settings: dict[str, Any]) -> Codec | None:
-    if "cname" not in settings:
+def _blosc(settings: dict[str, Any], crc32c: dict[str, Any]) -> Codec | None:
+    # Snappy is read, but not written.
+    if settings.get("cname", "snappy") == "snappy":
         return None
-    options = {"cname": settings["cname"]}
+    options = {"cname": settings["cname"], **crc32c}
     shuffle = settings.get("shuffle")
     if shuffle in _SHUFFLES:
         shuffle = _SHUFFLES[int(shuffle)]

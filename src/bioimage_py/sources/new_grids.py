@@ -60,7 +60,9 @@ def new_grids(
     shard_grid = None if shards is None else checked_extents("shards", shards, least=1, ndim=len(shape))
     if grid is None:
         old = None if like is None else like.chunks
-        keep = old is not None and sensible_chunks(old, shape, dtype.itemsize, metadata.axes)
+        # Small chunks are no burden where shards hold them, so they are kept together.
+        sharded = kind == "zarr" and zarr_format == 3 and like is not None and like.shards is not None
+        keep = old is not None and (sharded or sensible_chunks(old, shape, dtype.itemsize, metadata.axes))
         grid = old if keep and old is not None else default_chunks(shape, dtype.itemsize, metadata.axes)
         if shard_grid is not None and not _divides(grid, shard_grid):
             grid = tuple(_nearest_divisor(s, c) for c, s in zip(grid, shard_grid, strict=True))

@@ -35,6 +35,8 @@ class PayloadCheck:
         What was applied to the voxels, in the order of writing.
     inflate
         Whether to inflate zlib streams, which say nothing of their length; not needed if they are inflated anyway.
+    sums
+        Whether to compute a crc32c, which takes all bytes; who reads the chunk does it again.
 
     Attributes
     ----------
@@ -42,15 +44,16 @@ class PayloadCheck:
         Whether the length of a chunk and a few bytes of it are all that is looked at.
     """
 
-    def __init__(self, codecs: tuple[CodecStep, ...], *, inflate: bool = True) -> None:
+    def __init__(self, codecs: tuple[CodecStep, ...], *, inflate: bool = True, sums: bool = True) -> None:
         names = [step[0] for step in codecs]
         self._checksums: list[str] = []
         while names and names[-1] in _CHECKSUMS:
             self._checksums.append(names.pop())
         self._last = names.pop() if names and names[-1] not in _SIZE_KEPT else ""
-        self._inflate = inflate
+        self._inflate, self._sums = inflate, sums
         self._tells_length = self._last in ("", *_LENGTH_KNOWN) and all(name in _SIZE_KEPT for name in names)
-        self.by_few_bytes = not self._checksums and self._tells_length and self._last in _TOLD_BY_FEW
+        few = self._tells_length and self._last in _TOLD_BY_FEW
+        self.by_few_bytes = few and (not self._checksums or (not sums and self._checksums == ["crc32c"]))
 
     def check(self, stored: StoredBytes, decoded_bytes: int) -> Finding:
         """Check a chunk that shall have so many bytes when it is decoded.
@@ -67,7 +70,7 @@ class PayloadCheck:
             If it is cut, or its header or checksum is wrong; the caller says which chunk it is.
         """
         for name in self._checksums:
-            stored = _without_checksum(name, stored)
+            stored = _without_checksum(name, stored, self._sums)
         if not self._tells_length:
             return "untold"
         if self._last == "zstd":
@@ -86,7 +89,7 @@ class PayloadCheck:
 
 def why_all_bytes(codecs: tuple[CodecStep, ...]) -> str | None:
     """Return why chunks of these codecs are checked by all of their bytes, in words that follow "because"; None if by a few."""
-    if PayloadCheck(codecs).by_few_bytes:
+    if PayloadCheck(codecs, sums=False).by_few_bytes:
         return None
     return f"only all bytes of a chunk of {' and '.join(str(step[0]) for step in codecs)} tell whether it is whole"
 
@@ -102,10 +105,12 @@ def crc32c_bytes(data: bytes | AnyArray) -> bytes:
     return struct.pack("<I", google_crc32c.value(data))
 
 
-def _without_checksum(name: str, stored: StoredBytes) -> StoredBytes:
+def _without_checksum(name: str, stored: StoredBytes, sums: bool) -> StoredBytes:
+    if stored.length < 4:
+        raise StorageError(f"it has {stored.length} bytes, which is too few for a checksum")
+    if name == "crc32c" and not sums:
+        return stored.part(0, -4)
     data = stored.read()
-    if len(data) < 4:
-        raise StorageError(f"it has {len(data)} bytes, which is too few for a checksum")
     if name == "fletcher32":
         FilterPipeline((Filter(3, ()),), len(data) - 4).decode(data, 0)
     elif crc32c_bytes(data[:-4]) != data[-4:]:

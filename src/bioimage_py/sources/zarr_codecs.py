@@ -22,16 +22,15 @@ __all__ = [
 V2_CODECS = ("none", "zstd", "gzip", "zlib", "bz2", "blosc", "lz4")
 V3_CODECS = ("none", "zstd", "gzip", "blosc", "lz4")
 _SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")
-_BLOSC_NAMES = ("blosclz", "lz4", "lz4hc", "zlib", "zstd", "snappy")
+_BLOSC_NAMES = ("blosclz", "lz4", "lz4hc", "zlib", "zstd")
 _LEVELS = {"zstd": (-131072, 22), "gzip": (0, 9), "zlib": (0, 9), "bz2": (1, 9), "blosc": (0, 9)}
 _DEFAULT_LEVEL = {"zstd": 1, "gzip": 5, "zlib": 5, "bz2": 5, "blosc": 1}
 
 
-def default_codec(dtype: np.dtype[Any]) -> Codec:
+def default_codec(dtype: np.dtype[Any], **options: Any) -> Codec:
     """Return the codec for those who do not choose one: fast, and made for the kind of numbers."""
-    if dtype.kind in "biu":
-        return Codec("blosc", 1, {"cname": "zstd", "shuffle": "bitshuffle"})
-    return Codec("blosc", 1, {"cname": "zstd", "shuffle": "shuffle"})
+    shuffle = "bitshuffle" if dtype.kind in "biu" else "shuffle"
+    return Codec("blosc", 1, {"cname": "zstd", "shuffle": shuffle, **options})
 
 
 def compressor_v2(codec: Codec | None, dtype: np.dtype[Any]) -> dict[str, Any] | None:
@@ -65,18 +64,31 @@ def compressors_v3(codec: Codec | None, dtype: np.dtype[Any]) -> list[dict[str, 
     InvalidArgumentError
         For a codec, a level or an option that Zarr v3 does not have.
     """
-    codec = checked_codec(codec or default_codec(dtype), V3_CODECS, "Zarr v3")
+    # Without a checksum most flipped bits read as other voxels; it takes 1 % of the time of encoding and writing.
+    codec = codec or default_codec(dtype, crc32c=True)
+    options = dict(codec.options)
+    crc32c = [{"name": "crc32c"}] if checked_flag(options, "crc32c") else []
+    checksum = codec.name == "zstd" and checked_flag(options, "checksum")
+    codec = checked_codec(Codec(codec.name, codec.level, options), V3_CODECS, "Zarr v3")
     if codec.name == "none":
-        return []
+        return crc32c
     if codec.name == "blosc":
         cname, level, shuffle = blosc_choice(codec, dtype)
         configuration: dict[str, Any] = {"cname": cname, "clevel": level, "shuffle": shuffle, "blocksize": 0}
         configuration["typesize"] = dtype.itemsize
     elif codec.name == "zstd":
-        configuration = {"level": checked_level(codec), "checksum": False}
+        configuration = {"level": checked_level(codec), "checksum": checksum}
     else:
         configuration = {"level": checked_level(codec)}
-    return [{"name": codec.name, "configuration": configuration}]
+    return [{"name": codec.name, "configuration": configuration}, *crc32c]
+
+
+def checked_flag(options: dict[str, Any], name: str) -> bool:
+    """Take an option that is True or False out of others; False where it is not among them."""
+    value = options.pop(name, False)
+    if not isinstance(value, (bool, np.bool_)):
+        raise InvalidArgumentError(f"option {name} of a codec must be True or False, got {value!r}")
+    return bool(value)
 
 
 def checked_codec(codec: Codec, known: tuple[str, ...], store: str) -> Codec:
@@ -84,6 +96,10 @@ def checked_codec(codec: Codec, known: tuple[str, ...], store: str) -> Codec:
     if codec.name not in known:
         raise InvalidArgumentError(
             f"{store} does not have the codec {codec.name!r}; choose one of {', '.join(known)}"
+        )
+    if codec.options.get("crc32c"):
+        raise InvalidArgumentError(
+            f"{store} has no crc32c behind its chunks: leave it out, or make Zarr with zarr_format=3"
         )
     if codec.name == "lz4":
         return Codec("blosc", codec.level, {"shuffle": "shuffle", **codec.options, "cname": "lz4"})
@@ -105,6 +121,11 @@ def blosc_choice(codec: Codec, dtype: np.dtype[Any]) -> tuple[str, int, str]:
     shuffle = codec.options.get("shuffle", "bitshuffle" if dtype.kind in "biu" else "shuffle")
     if shuffle in (0, 1, 2):
         shuffle = _SHUFFLES[int(shuffle)]
+    if cname == "snappy":
+        raise InvalidArgumentError(
+            "blosc with snappy can be read, but is not written: most other programs cannot read it. "
+            f"Choose one of {', '.join(_BLOSC_NAMES)}"
+        )
     if cname not in _BLOSC_NAMES:
         raise InvalidArgumentError(f"blosc has no cname {cname!r}; choose one of {', '.join(_BLOSC_NAMES)}")
     if shuffle not in _SHUFFLES:
