@@ -14,6 +14,8 @@ import pytest
 import tifffile
 
 from bioimage_py.errors import (
+    BioimagePyError,
+    BioimagePyWarning,
     InvalidArgumentError,
     ReadOnlyError,
     SourceNotFoundError,
@@ -23,7 +25,7 @@ from bioimage_py.errors import (
 from bioimage_py.geometry import Box
 from bioimage_py.sources import Source, from_spec, open_source, stack
 from bioimage_py.sources.file_bytes import FileBytes
-from bioimage_py.sources.stack_listing import natural_key
+from bioimage_py.sources.natural_order import natural_key
 from bioimage_py.sources.tiff import TiffSource
 from bioimage_py.sources.tiff_ifd import first_page
 from tests.sources.contract import SourceContract, textured
@@ -342,7 +344,7 @@ class TestCost:
         monkeypatch.setattr(tifffile, "TiffFile", lambda *a, **k: parsed.append(a) or plain(*a, **k))
         with open_source(folder, "*.tif") as source:
             source[...]
-        assert len(parsed) == 1
+        assert len(parsed) == 2  # to see whether they are a set of OME-TIFFs, and how they are encoded
 
     def test_descriptors_are_few(self, tmp_path: Path) -> None:
         array = textured((100, 8, 9), "uint8")
@@ -373,4 +375,328 @@ class TestCost:
         array = textured((5, 20, 30), "uint16")
         folder = write_slices(array, tmp_path, compression="deflate")
         with open_source(folder, "*.tif") as source:
+            np.testing.assert_array_equal(source[...], array)
+
+
+def constant_slices(folder: Path, names: list[str], **options: Any) -> Path:
+    """Write slices of which each holds its place in the list."""
+    folder.mkdir(exist_ok=True)
+    for n, name in enumerate(names):
+        tifffile.imwrite(folder / f"{name}.tif", np.full((4, 5), n, "uint8"), **options)
+    return folder
+
+
+def grid(pattern: str, *extents: int) -> list[str]:
+    return [pattern.format(*index) for index in np.ndindex(*extents)]
+
+
+class TestOrder:
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ["z1.0", "z1.25", "z1.5"],
+            ["z0,25", "z0,5", "z10,0"],
+            ["z-2", "z-1", "z0"],
+            ["z_-4", "z_-3", "z_-2"],
+            ["-1", "0", "+1"],
+            ["scan-1", "scan-2", "scan-3"],
+            ["scan -1", "scan -2", "scan -3"],
+            ["v2.5e-4", "v1e-3", "v1e0"],
+            ["s1.8", "s1.9", "s1.10"],
+            ["2024.1.9", "2024.1.10", "2024.10.1"],
+            ["s1", "s02", "S3"],
+            ["a3e-99999", "a4", "a5"],
+        ],
+    )
+    def test_by_number(self, names: list[str], tmp_path: Path) -> None:
+        with open_source(constant_slices(tmp_path / "s", names)) as source:
+            assert source[:, 0, 0].tolist() == [0, 1, 2]
+
+    @pytest.mark.parametrize(
+        ("names", "missing"),
+        [
+            (["s000", "s001", "s003"], "number 2 is"),
+            (["s00", "s05", "s15", "s20"], "number 10 is"),
+            (["z1.0", "z1.5", "z2.5", "z3.0"], "along z.*number 2 is"),
+            (["c0_z0", "c0_z1", "c0_z3", "c1_z0", "c1_z1", "c1_z3"], "along z.*number 2 is"),
+            (["2024.01.01_s1", "2024.01.05_s2", "2024.02.01_s4"], "number 3 is"),
+        ],
+    )
+    def test_what_is_left_out_is_told_and_can_be_filled(
+        self, names: list[str], missing: str, tmp_path: Path
+    ) -> None:
+        folder = constant_slices(tmp_path / "s", names)
+        with pytest.warns(BioimagePyWarning, match=missing):
+            source = open_source(folder)
+        assert source[...].reshape(-1, 20)[:, 0].tolist() == list(range(len(names)))
+        filled = open_source(folder, missing_planes="fill")
+        with from_spec(filled.to_spec()) as again:
+            np.testing.assert_array_equal(again[...], filled[...])
+            assert again.shape == filled.shape != source.shape
+
+    @pytest.mark.filterwarnings("error")
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ["2024-01-05", "2024-01-06", "2024-01-09"],
+            ["s0", "s10", "s20"],
+            ["s3", "s57", "s1009"],
+            ["z1.0", "z1.25", "z1.3"],
+            ["a", "b", "c"],
+        ],
+    )
+    def test_numbers_that_do_not_count_have_no_gaps(self, names: list[str], tmp_path: Path) -> None:
+        assert open_source(constant_slices(tmp_path / "s", names)).shape == (3, 4, 5)
+
+    def test_filled_slices_are_zero(self, tmp_path: Path) -> None:
+        folder = constant_slices(tmp_path / "s", ["s1", "s2", "s4"])
+        with open_source(folder, missing_planes="fill") as source:
+            assert source[:, 3, 4].tolist() == [0, 1, 0, 2]
+        with pytest.raises(InvalidArgumentError, match="'error' or 'fill', got 'zero'"):
+            open_source(folder, missing_planes="zero")
+
+    @pytest.mark.parametrize("other", ["s01.tif", "s1.TIFF"])
+    def test_two_slices_of_one_number_are_an_error(self, other: str, tmp_path: Path) -> None:
+        folder = constant_slices(tmp_path / "s", ["s1", "s2"])
+        tifffile.imwrite(folder / other, np.zeros((4, 5), "u1"))
+        with pytest.raises(InvalidArgumentError, match=r"s0?1.*s0?1.*the same number"):
+            open_source(folder, "s*")
+
+
+class TestAxesInNames:
+    @pytest.mark.filterwarnings("error")
+    @pytest.mark.parametrize(
+        ("names", "shape", "axes"),
+        [
+            (grid("scan_C{}_Z{}", 2, 3), (2, 3), ("c", "z")),
+            (grid("t{:02}_c{}_z{:03}", 2, 2, 3), (2, 2, 3), ("t", "c", "z")),
+            (grid("img_time{:03}_channel{:03}_position000_z{:03}", 2, 2, 3), (2, 2, 3), ("t", "c", "z")),
+            (grid("scanC{}Z{}", 2, 3), (2, 3), ("c", "z")),
+            (grid("exp_t{}_w{}DAPI_s1", 3, 2), (3, 2), ("t", "c")),
+            (grid("t{:02}_{:03}", 2, 3), (2, 3), ("t", "z")),
+            (grid("r01c01f01p{:02}-ch1", 3), (3,), ("z",)),
+            (grid("r01c01f01p{1:02}-ch{0}sk1fk1fl1", 2, 3), (2, 3), ("c", "z")),
+            (grid("scan_C12_slice{:03}", 3), (3,), ("z",)),
+            ([f"z{z}_{z * 12.5}um" for z in range(3)], (3,), ("z",)),
+            ([f"z{z}_20240105T10120{z}" for z in range(3)], (3,), ("z",)),
+            ([f"z{z}_t{z * 707}" for z in range(3)], (3,), ("z",)),
+            (["t1_001", "t1_002", "t2_003", "t2_004"], (4,), ("z",)),
+            (["t0", "t1"], (2,), ("t",)),
+        ],
+    )
+    def test_are_the_axes_of_the_volume(
+        self, names: list[str], shape: tuple[int, ...], axes: tuple[str, ...], tmp_path: Path
+    ) -> None:
+        with open_source(constant_slices(tmp_path / "s", names)) as source:
+            assert source.shape == (*shape, 4, 5)
+            assert source.metadata.axes == (*axes, "y", "x")
+            assert source[..., 0, 0].ravel().tolist() == list(range(len(names)))
+            np.testing.assert_array_equal(source.for_run(2, 0)[...], source[...])
+
+    def test_in_another_order_than_that_of_the_names(self, tmp_path: Path) -> None:
+        folder = constant_slices(tmp_path / "s", grid("a_z{:02}_ch{:02}", 3, 2))
+        with open_source(folder) as source:
+            assert source.metadata.axes == ("c", "z", "y", "x")
+            assert source[:, :, 0, 0].tolist() == [[0, 2, 4], [1, 3, 5]]
+            assert source.read(Box((1, 1, 2, 0), (2, 3, 4, 5))).tolist() == [[[[n] * 5] * 2 for n in (3, 5)]]
+
+    def test_slices_that_are_volumes(self, tmp_path: Path) -> None:
+        array = textured((2, 3, 5, 8, 9), "uint16")
+        for t, c in np.ndindex(2, 3):
+            tifffile.imwrite(tmp_path / f"t{t}_c{c}.tif", array[t, c], compression="deflate")
+        with open_source(tmp_path) as source:
+            np.testing.assert_array_equal(source[...], array)
+            assert source.metadata.axes == ("t", "c", "z", "y", "x")
+        with open_source(tmp_path, "t1_*.tif") as part:
+            np.testing.assert_array_equal(part[...], array[1])
+
+    def test_missing_combinations_are_listed_and_can_be_filled(self, tmp_path: Path) -> None:
+        folder = constant_slices(tmp_path / "s", grid("C{}_Z{}", 2, 3)[:-2])
+        with pytest.raises(SourceNotFoundError, match=r"c=1 z=1; c=1 z=2.*missing_planes='fill'"):
+            open_source(folder)
+        with open_source(folder, missing_planes="fill") as source:
+            assert source[:, :, 0, 0].tolist() == [[0, 1, 2], [3, 0, 0]]
+            np.testing.assert_array_equal(from_spec(source.to_spec())[...], source[...])
+
+    @pytest.mark.parametrize(
+        ("names", "match"),
+        [
+            (
+                grid("pos{}_z{}", 2, 3),
+                r"state z, and a further number 'pos' \(0, 1\).*a pattern such as 'pos0_\*",
+            ),
+            (grid("t{}_s{}", 2, 3), r"state t, and a further number 's' \(0, 1, 2\)"),
+            (["dapi_z0", "dapi_z1", "gfp_z0", "gfp_z1"], "'dapi_z0.tif' and 'gfp_z0.tif' the same place"),
+            ([*grid("C{}_Z{}", 2, 3), "overview1"], r"'overview1.tif' does not: give a pattern"),
+        ],
+    )
+    def test_several_images_are_not_one(self, names: list[str], match: str, tmp_path: Path) -> None:
+        with pytest.raises(InvalidArgumentError, match=match):
+            open_source(constant_slices(tmp_path / "s", names))
+
+    def test_two_numbers_without_axes_are_told(self, tmp_path: Path) -> None:
+        with pytest.warns(BioimagePyWarning, match=r"2 numbers.*such as 'brain0_\*\.tif'"):
+            source = open_source(constant_slices(tmp_path / "s", grid("brain{}_{:03}", 2, 3)))
+        assert source.shape == (6, 4, 5)
+
+
+class TestWhatIsNoSlice:
+    @pytest.mark.filterwarnings("error")
+    def test_thumbnails_and_previews_are_left_out(self, tmp_path: Path) -> None:
+        folder = constant_slices(tmp_path / "s", ["s0", "s1"])
+        for name in ("s0_thumb.tif", "a_preview.tif", "thumbnail.tif", "overview.tif"):
+            tifffile.imwrite(folder / name, np.zeros((2, 2), "u1"))
+        for name in ("s0_thumb.jpg", ".DS_Store", "Thumbs.db", "._s0.png", ".s0.tif"):
+            (folder / name).write_bytes(b"x")
+        with open_source(folder) as source:
+            assert source.shape == (2, 4, 5)
+            np.testing.assert_array_equal(from_spec(source.to_spec())[...], source[...])
+        with open_source(folder, "*_thumb.tif") as source:
+            assert source.shape == (1, 2, 2)
+
+    def test_slices_that_are_all_called_preview(self, tmp_path: Path) -> None:
+        with open_source(constant_slices(tmp_path / "s", ["preview1", "preview2"])) as source:
+            assert source.shape == (2, 4, 5)
+
+    @pytest.mark.parametrize("target", ["purged/s1.tif", "s1.tif"])
+    def test_a_link_to_nothing_is_an_error(self, target: str, tmp_path: Path) -> None:
+        folder = constant_slices(tmp_path / "s", ["s0", "s2"])
+        (folder / "s1.tif").symlink_to(target)
+        with pytest.raises((SourceNotFoundError, StorageError), match=r"s1\.tif"):
+            open_source(folder)
+        assert open_source(folder, "s[02].tif").shape == (2, 4, 5)
+
+    def test_pipes_and_sockets_do_not_hang(self, tmp_path: Path) -> None:
+        folder = constant_slices(tmp_path / "s", ["s0", "s2"])
+        os.mkfifo(folder / "notes")
+        assert open_source(folder).shape == (2, 4, 5)
+        os.mkfifo(folder / "s1.tif")
+        with pytest.raises(StorageError, match=r"s1\.tif.*is not a file but a pipe"):
+            open_source(folder)
+
+    def test_names_that_are_not_utf8_or_too_long(self, tmp_path: Path) -> None:
+        folder = constant_slices(tmp_path / "s", ["s0", "s1"])
+        (folder / "s1.tif").rename(os.fsdecode(os.fsencode(folder) + b"/s\xff1.tif"))
+        assert open_source(folder)[:, 0, 0].tolist() == [0, 1]
+        with pytest.raises(StorageError, match="too long"):
+            open_source(tmp_path / ("x" * 256))
+
+
+class TestCodings:
+    def test_ccitt_options_are_those_of_each_slice(self, tmp_path: Path) -> None:
+        pillow = pytest.importorskip("PIL.Image")
+        images = [(np.add.outer(np.arange(40), np.arange(64)) // (5 + n) % 2).astype(bool) for n in range(4)]
+        ways: list[tuple[str, dict[int, int]]] = [
+            ("group3", {}),
+            ("group3", {292: 1}),
+            ("group4", {}),
+            ("group3", {292: 4}),
+        ]
+        for n, (compression, tags) in enumerate(ways):
+            pillow.fromarray(images[n]).save(tmp_path / f"s{n}.tif", compression=compression, tiffinfo=tags)
+        with open_source(tmp_path) as source:
+            np.testing.assert_array_equal(source[...], images)
+
+    def test_jpeg_slices_of_different_colour_spaces(self, tmp_path: Path) -> None:
+        image = np.repeat(np.arange(48, dtype="u1").reshape(6, 8) * 5, 3).reshape(6, 8, 3)
+        image[..., 0] //= 2
+        for n, photometric in enumerate(("rgb", "ycbcr")):
+            tifffile.imwrite(
+                tmp_path / f"s{n}.tif",
+                image,
+                photometric=photometric,
+                compression="jpeg",
+                compressionargs={"level": 99},
+            )
+        with open_source(tmp_path) as source:
+            for n in range(2):
+                np.testing.assert_array_equal(source[n], tifffile.imread(tmp_path / f"s{n}.tif"))
+
+    @pytest.mark.parametrize("options", [{}, {"quality": 60, "progressive": True}, {"exif": b"thumbnail"}])
+    def test_truncated_jpeg(self, options: dict[str, Any], tmp_path: Path) -> None:
+        pillow = pytest.importorskip("PIL.Image")
+        if options.get("exif"):
+            inner = imagecodecs.jpeg_encode(np.zeros((8, 8), "u1"))
+            options = {"exif": b"Exif\0\0" + inner}
+        noise = np.random.default_rng(0).integers(0, 255, (3, 64, 64), dtype="u1")
+        for n, image in enumerate(noise):
+            pillow.fromarray(image).save(tmp_path / f"{n}.jpg", **options)
+        with open_source(tmp_path) as source:
+            assert source[...].shape == (3, 64, 64)
+        whole = (tmp_path / "1.jpg").read_bytes()
+        for kept in (0, 2, len(whole) // 3, len(whole) - 100, len(whole) - 2):
+            for tail in (b"", b"\0" * 64):
+                (tmp_path / "1.jpg").write_bytes(whole[:kept] + tail)
+                with pytest.raises((StorageError, UnsupportedFormatError), match=r"1\.jpg"):
+                    open_source(tmp_path)[...]
+                with pytest.raises(BioimagePyError):
+                    open_source(tmp_path / "1.jpg")
+        (tmp_path / "1.jpg").write_bytes(whole + b"trailing")
+        assert open_source(tmp_path / "1.jpg").shape == (64, 64)
+
+    def test_strips_that_say_nothing_of_their_length(self, tmp_path: Path) -> None:
+        array = textured((3, 8, 9), "uint8")
+        folder = write_slices(array, tmp_path)
+        with tifffile.TiffFile(folder / "s1.tif", mode="r+") as file:
+            file.pages.first.tags["StripByteCounts"].overwrite(0)
+        try:
+            found = open_source(folder)[...]
+        except StorageError:
+            return
+        np.testing.assert_array_equal(found, array)
+
+
+class TestOmeSets:
+    def write(self, folder: Path, n_files: int = 3, prefix: str = "c") -> np.ndarray:
+        folder.mkdir(exist_ok=True)
+        array = textured((n_files, 4, 8, 9), "uint16")
+        data = "".join(
+            f'<TiffData FirstC="{c}" FirstZ="{z}" IFD="{z}" PlaneCount="1"><UUID FileName="{prefix}{c}.ome.tif">urn:uuid:{prefix}{c}</UUID>'
+            "</TiffData>"
+            for c, z in np.ndindex(n_files, 4)
+        )
+        for c, volume in enumerate(array):
+            xml = (
+                f'<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+                f'UUID="urn:uuid:{prefix}{c}"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="9" '
+                f'SizeY="8" SizeZ="4" SizeC="{n_files}" SizeT="1">{data}</Pixels></Image></OME>'
+            )
+            with tifffile.TiffWriter(folder / f"{prefix}{c}.ome.tif") as writer:
+                for z, plane in enumerate(volume):
+                    writer.write(plane, metadata=None, description=None if z else xml)
+        return array
+
+    def test_the_set_is_read_once(self, tmp_path: Path) -> None:
+        array = self.write(tmp_path / "s")
+        with open_source(tmp_path / "s") as source:
+            np.testing.assert_array_equal(source[...], array)
+            assert source.metadata.axes == ("c", "z", "y", "x")
+            np.testing.assert_array_equal(from_spec(source.to_spec())[...], array)
+
+    def test_a_pattern_takes_a_part(self, tmp_path: Path) -> None:
+        array = self.write(tmp_path / "s")
+        with open_source(tmp_path / "s", "c[02].ome.tif") as source:
+            np.testing.assert_array_equal(source[...], array[[0, 2]])
+
+    def test_a_file_of_the_set_is_gone(self, tmp_path: Path) -> None:
+        array = self.write(tmp_path / "s")
+        (tmp_path / "s" / "c1.ome.tif").unlink()
+        with pytest.raises(SourceNotFoundError, match=r"set of 3.*c1\.ome\.tif"):
+            open_source(tmp_path / "s")
+        with open_source(tmp_path / "s", missing_planes="fill") as source:
+            np.testing.assert_array_equal(source[0], array[0])
+            assert not source[1].any()
+
+    def test_two_sets_are_not_one_stack(self, tmp_path: Path) -> None:
+        array = self.write(tmp_path / "s")
+        self.write(tmp_path / "s", prefix="d")
+        with pytest.raises(InvalidArgumentError, match=r"a set of 3 OME-TIFFs.*d0\.ome\.tif"):
+            open_source(tmp_path / "s")
+        np.testing.assert_array_equal(open_source(tmp_path / "s", "c*.tif")[...], array)
+
+    def test_a_set_that_was_renamed_is_read_file_by_file(self, tmp_path: Path) -> None:
+        array = self.write(tmp_path / "s")
+        for c in range(3):
+            (tmp_path / "s" / f"c{c}.ome.tif").rename(tmp_path / "s" / f"channel{c}.tif")
+        with open_source(tmp_path / "s") as source:
             np.testing.assert_array_equal(source[...], array)

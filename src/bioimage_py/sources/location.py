@@ -35,7 +35,6 @@ _URL = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
 _CONTAINER_SUFFIXES = tuple(s for f in FAMILIES if f.container for s in f.suffixes)
 _COMPRESSED = (*COMPRESSED_SUFFIXES, ".zst", ".zip")
 _HEAD = 1024
-_IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 
 
 class Location(NamedTuple):
@@ -194,12 +193,6 @@ def _not_there(place: Path) -> str:
     near += [n for n in difflib.get_close_matches(place.name, names, 5) if n not in near]
     hint = f"; there is {', '.join(near[:5])}" if near else ""
     return f"there is no file or folder {str(place)!r}{hint}"
-
-
-def image_suffixes_in(folder: Path) -> list[str]:
-    """Return the image endings found in a folder, such as `[".tif"]`."""
-    found = {p.suffix.lower() for p in folder.iterdir() if p.is_file()}
-    return sorted(s for s in found if s in _IMAGE_SUFFIXES)
 
 
 def unsupported(path: str) -> UnsupportedFormatError:

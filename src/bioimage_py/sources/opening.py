@@ -15,7 +15,6 @@ from bioimage_py.sources.location import (
     Location,
     check_key,
     family_by_content,
-    image_suffixes_in,
     is_url,
     local_text,
     locate,
@@ -24,6 +23,7 @@ from bioimage_py.sources.location import (
     unsupported,
 )
 from bioimage_py.sources.registry import FAMILIES, family, family_module
+from bioimage_py.sources.stack_listing import image_suffixes_in
 
 __all__ = ["as_source", "from_spec", "open_source"]
 
@@ -184,7 +184,7 @@ def _stack_location(path: str, key: str | None) -> Location | None:
         and locate(path).family is None
         and family_by_content(str(place)) is None
     ):
-        suffixes = image_suffixes_in(place)
+        suffixes = image_suffixes_in(str(place))
         if len(suffixes) == 1:
             return Location(str(place), f"*{suffixes[0]}", stack)
         if suffixes:

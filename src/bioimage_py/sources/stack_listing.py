@@ -1,41 +1,468 @@
-"""Which files of a folder are slices, and in which order."""
+"""Which files of a folder are slices, in which order, and along which axes their names put them."""
 
 from __future__ import annotations
 
 import fnmatch
+import itertools
+import math
 import os
+import re
 from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import NamedTuple
 
-from bioimage_py.errors import SourceNotFoundError, StorageError
-from bioimage_py.sources.natural_order import natural_key
+from bioimage_py.errors import InvalidArgumentError, SourceNotFoundError, StorageError
 
-__all__ = ["list_slices"]
+__all__ = ["Arrangement", "arrange", "image_suffixes_in", "is_preview", "list_slices"]
+
+_IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
+_THUMBNAIL = re.compile(r"(?<![a-z])thumb(nail)?s?(?![a-z])", re.IGNORECASE)
+_PREVIEW = re.compile(r"(?<![a-z])(preview|overview)(?![a-z])", re.IGNORECASE)
+_SUFFIX = re.compile(r"\.(tiff?|png|jpe?g|btf|tf[28])$", re.IGNORECASE)
+_DATE = re.compile(r"(?<![0-9])(19|20)[0-9]{2}([-_.]?)[01]?[0-9]\2[0-3]?[0-9](?![0-9])")
+_MOST_LISTED = 8
+
+_AXES = {
+    "t": "t", "tp": "t", "time": "t", "timepoint": "t",
+    "c": "c", "ch": "c", "chan": "c", "channel": "c", "w": "c", "wavelength": "c",
+    "z": "z", "slice": "z", "plane": "z", "section": "z", "zslice": "z",
+}  # fmt: skip
+"""Words before a number that state its axis."""
+_PLACES = frozenset(
+    {"p", "pos", "position", "s", "site", "stage", "scene", "series", "f", "fov", "field", "m", "tile", "v", "view", "x", "y", "xy"}
+    | {"r", "row", "col", "column", "well", "a", "l"}
+)  # fmt: skip
+"""Words before a number that state which of several images a file belongs to."""
+_ORDER = ("t", "c", "z")
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """Slices on a grid.
+
+    Attributes
+    ----------
+    names
+        Of the files, in C order of the grid; None where there is none and the slice is filled.
+    shape
+        Of the grid.
+    axes
+        What the names say each axis of the grid is; None where they do not.
+    remarks
+        What a user should be told, as sentences without a full stop.
+    """
+
+    names: Sequence[str | None]
+    shape: tuple[int, ...]
+    axes: tuple[str | None, ...]
+    remarks: Sequence[str] = field(default=())
 
 
 def list_slices(folder: str, pattern: str) -> list[str]:
     """Return the names of the files in a folder that match a pattern, in natural order.
 
-    Upper and lower case count as equal, folders below are not searched, and files whose name begins with a dot are
-    left out as in a shell.
+    Upper and lower case count as equal and folders below are not searched. Files whose name begins with a dot are left
+    out as in a shell, and so are thumbnails, unless the pattern asks for them or there is nothing else.
 
     Raises
     ------
     SourceNotFoundError
-        If there is no such folder, or nothing in it matches; the message says what is there instead.
+        If there is no such folder, or nothing in it matches (the message says what is there instead), or if a match
+        is a link to nothing.
+    StorageError
+        If the folder or a match cannot be read, such as a named pipe.
     """
     try:
-        with os.scandir(folder) as entries:
-            names = [e.name for e in entries if e.is_file()]
+        with os.scandir(folder) as found:
+            entries = [e for e in found if not e.name.startswith(".") or pattern.startswith(".")]
     except (FileNotFoundError, NotADirectoryError) as error:
         raise SourceNotFoundError(f"there is no folder {folder!r} to look for {pattern!r} in") from error
     except PermissionError as error:
         raise StorageError(
             f"folder {folder!r} may not be read: {error.strerror}; ask its owner for access"
         ) from error
-    visible = [n for n in names if not n.startswith(".") or pattern.startswith(".")]
-    matching = [n for n in visible if fnmatch.fnmatchcase(n.lower(), pattern.lower())]
-    if not matching:
+    names, visible = [], []
+    for entry in entries:
+        matches = fnmatch.fnmatchcase(entry.name.lower(), pattern.lower())
+        if _is_file(entry, folder, matches=matches):
+            visible.append(entry.name)
+            if matches:
+                names.append(entry.name)
+    if "thumb" not in pattern.lower():
+        names = [n for n in names if not _THUMBNAIL.search(n)] or names
+    if not names:
         endings = Counter(os.path.splitext(n)[1] or "(none)" for n in visible)  # noqa: PTH122
         there = ", ".join(f"{n} x {ending}" for ending, n in endings.most_common(6)) or "no files"
         raise SourceNotFoundError(f"no file in folder {folder!r} matches {pattern!r}; there are: {there}")
-    return sorted(matching, key=natural_key)
+    parsed = _parse(names)
+    return sorted(names, key=lambda name: (parsed[name].key, name))
+
+
+def _is_file(entry: os.DirEntry[str], folder: str, *, matches: bool) -> bool:
+    """Whether an entry is a file; raises if it matches, and is neither a file nor a folder."""
+    try:
+        if entry.is_file():
+            return True
+        if not matches or entry.is_dir():
+            return False
+    except OSError as error:
+        if not matches:
+            return False
+        raise StorageError(
+            f"slice {entry.name!r} in folder {folder!r} cannot be reached: {error.strerror}"
+        ) from error
+    path = os.path.join(folder, entry.name)  # noqa: PTH118
+    if entry.is_symlink() and not os.path.exists(path):  # noqa: PTH110
+        raise SourceNotFoundError(
+            f"slice {entry.name!r} in folder {folder!r} is a link to {os.readlink(path)!r}, and nothing is there: "  # noqa: PTH115
+            "bring that file back, or give a pattern that leaves it out"
+        )
+    raise StorageError(
+        f"slice {entry.name!r} in folder {folder!r} is not a file but a pipe, socket or device: give a pattern that leaves it out"
+    )
+
+
+def image_suffixes_in(folder: str) -> list[str]:
+    """Return the image endings found in a folder, such as `[".tif"]`; hidden files and thumbnails do not count."""
+    with os.scandir(folder) as entries:
+        found = {
+            os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
+            for entry in entries
+            if not entry.name.startswith(".")
+            and not _THUMBNAIL.search(entry.name)
+            and (entry.is_symlink() or entry.is_file())
+        }
+    return sorted(s for s in found if s in _IMAGE_SUFFIXES)
+
+
+def is_preview(name: str) -> bool:
+    """Whether a file is called a preview, which is not a slice if its shape is another."""
+    return bool(_PREVIEW.search(name))
+
+
+class _Number(NamedTuple):
+    """A number in a name: the word before it that may be a label, its text, its value, and whether it is of a date."""
+
+    word: str
+    text: str
+    value: int | Fraction
+    dated: bool
+
+
+class _Name(NamedTuple):
+    """A name as texts and numbers in turn, beginning and ending with a text."""
+
+    texts: tuple[str, ...]
+    numbers: tuple[_Number, ...]
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Sorts numbers by their value, and texts without regard to case."""
+        texts = [text.lower() for text in self.texts]
+        values = [number.value for number in self.numbers]
+        return tuple(x for pair in itertools.zip_longest(texts, values) for x in pair)[:-1]
+
+
+def _parse(names: Sequence[str]) -> dict[str, _Name]:
+    """Return names taken apart; whether "1.25" is one number or two, and "-2" has a sign, is told by all of them together."""
+    stems = {name: _SUFFIX.sub("", name) for name in names}
+    signed_exponent = any(
+        re.search(r"[0-9]e[-+][0-9]{1,3}(?![0-9a-z])", s, re.IGNORECASE) for s in stems.values()
+    )
+    exponent = "(e[-+]?[0-9]{1,3}(?![0-9a-z]))?" if signed_exponent else "()"
+    pattern = re.compile(rf"([-+]?)([0-9]+(?:[.,][0-9]+)*){exponent}", re.IGNORECASE)
+    fractions = {
+        part
+        for stem in stems.values()
+        for found in pattern.finditer(stem)
+        if len(parts := re.split("[.,]", found[2])) == 2
+        for part in parts[1:]
+    }
+    # 1.9 and 1.10 are counted, 1.5 and 1.25 are measured: nobody writes the 0 of 1.10 beside a 1.9.
+    counted = len({len(f) for f in fractions}) > 1 and any(re.match(r"[1-9][0-9]*0$", f) for f in fractions)
+    unsigned = {
+        _generic(stem[: found.start()])
+        for stem in stems.values()
+        for found in pattern.finditer(stem)
+        if not found[1]
+    }
+    return {name: _taken_apart(stem, pattern, unsigned, counted=counted) for name, stem in stems.items()}
+
+
+def _generic(text: str) -> str:
+    return re.sub(r"[-+]?[0-9]+", "0", text.lower())
+
+
+def _taken_apart(stem: str, pattern: re.Pattern[str], unsigned: set[str], *, counted: bool) -> _Name:
+    texts: list[str] = []
+    numbers: list[_Number] = []
+    at = 0
+    dates = [found.span() for found in _DATE.finditer(stem)]
+    for found in pattern.finditer(stem):
+        begin = found.start(2)
+        sign = found[1]
+        before = stem[: found.start()]
+        if sign and before[-1:].isdigit():
+            sign = ""
+        elif sign and (before[-1:].isalpha() or before[-1:] == " ") and _generic(before) not in unsigned:
+            sign = ""  # "z-1", "z-2" are separated, "z-1", "z0" have a sign
+        if sign:
+            begin = found.start()
+        dated = any(b <= found.start(2) < e for b, e in dates)
+        whole = stem[begin : found.end()].replace(",", ".").lower()
+        if whole.count(".") == 0 or (whole.count(".") == 1 and not counted and not dated):
+            value = Fraction(whole)
+            runs: list[tuple[int, int, int | Fraction]] = [
+                (begin, found.end(), int(value) if value.denominator == 1 else value)
+            ]
+        else:
+            first = found.start(2)
+            inner = re.finditer("[0-9]+", found[2])
+            runs = [(first + m.start(), first + m.end(), int(m[0])) for m in inner]
+        for b, e, number in runs:
+            text = stem[at:b]
+            # The T of a time of day, 20240105T101200, states no axis.
+            word = "" if text == "T" and numbers and numbers[-1].dated else _word(text)
+            texts.append(text)
+            numbers.append(_Number(word, stem[b:e], number, dated))
+            at = e
+    return _Name((*texts, stem[at:]), tuple(numbers))
+
+
+def _word(text: str) -> str:
+    """Return the word at the end of a text that may say what the number behind it is, in lower case.
+
+    Examples
+    --------
+    >>> _word("img_channel"), _word("scan_Z-"), _word("sampleT"), _word("cut"), _word("_")
+    ('channel', 'z', 't', 'cut', '')
+    """
+    found = re.search(r"([A-Za-z]+)[\s_=#.-]*$", text)
+    if found is None:
+        return ""
+    word = found[1]
+    if word.lower() not in _AXES and re.search(r"[a-z][A-Z]$", word):
+        word = word[-1]
+    return word.lower()
+
+
+def arrange(names: Sequence[str], *, fill: bool = False) -> Arrangement:
+    """Arrange slices, given in natural order, along the axes that their names state, or one after the other.
+
+    Parameters
+    ----------
+    names
+        Of the files.
+    fill
+        Whether slices that are missing are to be filled: combinations of numbers, and numbers that are left out.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If two names state the same place.
+    SourceNotFoundError
+        If combinations of numbers are missing and `fill` is not set.
+    """
+    parsed = _parse(names)
+    _check_duplicates(names, parsed)
+    columns = _Columns(parsed)
+    odd = columns.odd_one
+    if odd is not None:
+        if len(_Columns(columns.alike).stated()) > 1:
+            raise InvalidArgumentError(
+                f"the names of the slices state their axes, such as {next(iter(columns.alike))!r}, but {odd!r} does not: give a "
+                "pattern that leaves it out"
+            )
+        return Arrangement(names, (len(names),), (None,))
+    axes = columns.axes()
+    if axes:
+        return _on_grid(columns, axes, fill=fill)
+    varying = columns.varying
+    remarks = []
+    unique = [c for c in varying if columns.tell_apart([c]) and not columns.is_dated(c)]
+    gaps = {c: _gaps(sorted(columns.values(c))) for c in unique}
+    if gaps and all(gaps.values()):
+        column = min(unique, key=lambda c: len(gaps[c]))
+        if fill:
+            return _on_grid(columns, {"": column}, fill=True)
+        remarks.append(_gap_remark(columns, column, gaps[column], ""))
+    elif len(varying) > 1 and math.prod(len(set(columns.values(c))) for c in varying) == len(names):
+        first = columns.example(varying[0])
+        remarks.append(
+            f"the names of the slices hold {len(varying)} numbers, of which no axis is known; all slices are stacked in the order of "
+            f"their numbers. If they are several images, choose one with a pattern such as {first!r}"
+        )
+    return Arrangement(names, (len(names),), (None,), tuple(remarks))
+
+
+def _check_duplicates(names: Sequence[str], parsed: Mapping[str, _Name]) -> None:
+    seen: dict[object, str] = {}
+    for name in names:
+        found = parsed[name]
+        place = found.texts, tuple(number.value for number in found.numbers)
+        other = seen.setdefault(place, name)
+        if found.numbers and other != name:
+            raise InvalidArgumentError(
+                f"slices {other!r} and {name!r} have the same number: give a pattern that leaves one of them out, or rename it"
+            )
+
+
+class _Columns:
+    """The numbers of all names, as a table of which the numbers at one place are a column."""
+
+    def __init__(self, parsed: Mapping[str, _Name]) -> None:
+        counts = Counter(len(found.numbers) for found in parsed.values())
+        usual = counts.most_common(1)[0][0]
+        self.alike = {name: found for name, found in parsed.items() if len(found.numbers) == usual}
+        self.odd_one = next((name for name in parsed if name not in self.alike), None)
+        self._table = [found.numbers for found in self.alike.values()]
+        self.names = list(self.alike)
+        self.varying = [c for c in range(usual) if len(set(self.values(c))) > 1]
+        self._words = {c: words.pop() if len(words := {row[c].word for row in self._table}) == 1 else "" for c in range(usual)}  # fmt: skip
+
+    def values(self, column: int) -> list[int | Fraction]:
+        return [row[column].value for row in self._table]
+
+    def stated(self) -> dict[str, int]:
+        """Return the columns that vary and whose word names an axis, by axis."""
+        words = dict(self._words)
+        run = [words[c] for c in sorted(words)]
+        for n in range(len(run) - 3):
+            if run[n : n + 4] == ["r", "c", "f", "p"]:  # row, column, field and plane of a plate
+                words[n + 1], words[n + 3] = "column", "z"
+        found: dict[str, int] = {}
+        for column in self.varying:
+            axis = _AXES.get(words[column])
+            if axis and (axis not in found or len(words[found[axis]]) < len(words[column])):
+                found[axis] = column
+        return {axis: found[axis] for axis in _ORDER if axis in found}
+
+    def axes(self) -> dict[str, int]:
+        """Return the column of each axis; nothing where names state no axes.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If there are several files for one place along the axes.
+        """
+        found = self.stated()
+        alone = [axis for axis, column in found.items() if self.tell_apart([column])]
+        if len(alone) > 1 and len(self._table) > 2:
+            # Each slice has its own z and its own time: they count the same, and are not a grid.
+            return {alone[-1]: found[alone[-1]]}
+        if not found or self.tell_apart(found.values()):
+            return found
+        rest = [c for c in self.varying if c not in found.values()]
+        if "z" not in found:
+            # The number that says nothing of itself, in "t00_000", is that of the slice.
+            for column in reversed(rest):
+                if self._words[column] not in _PLACES and self.tell_apart([*found.values(), column]):
+                    # One that runs on from one time to the next numbers the files, and nothing else.
+                    return {} if self.tell_apart([column]) else {**found, "z": column}
+        stated = " and ".join(found)
+        if not rest:
+            words = next(iter(self._same_place(found.values())))
+            raise InvalidArgumentError(
+                f"the names of the slices state {stated}, and {words[0]!r} and {words[1]!r} the same place along it: choose with a pattern"
+            )
+        other = rest[0]
+        numbers = ", ".join(str(_shown(v)) for v in sorted(set(self.values(other)))[:_MOST_LISTED])
+        raise InvalidArgumentError(
+            f"the names of the slices state {stated}, and a further number {self._words[other]!r} ({numbers}), so they are several "
+            f"images: choose one with a pattern such as {self.example(other)!r}"
+        )
+
+    def tell_apart(self, columns: Collection[int]) -> bool:
+        places = set(zip(*(self.values(c) for c in columns), strict=True))
+        return len(places) == len(self._table)
+
+    def is_dated(self, column: int) -> bool:
+        """Whether a column is part of a date, in which days may be left out."""
+        return any(row[column].dated for row in self._table)
+
+    def _same_place(self, columns: Collection[int]) -> Iterator[tuple[str, str]]:
+        seen: dict[object, str] = {}
+        for name, place in zip(self.names, zip(*(self.values(c) for c in columns), strict=True), strict=True):
+            other = seen.setdefault(place, name)
+            if other != name:
+                yield other, name
+
+    def example(self, column: int) -> str:
+        """Return a pattern that chooses one of the numbers in a column."""
+        name = self.names[0]
+        found = self.alike[name]
+        text = re.search(r"[^\W_]*[\W_]*$", found.texts[column])
+        suffix = _SUFFIX.search(name)
+        behind = found.texts[column + 1][:1]
+        before = text[0] if text else ""
+        head = "" if column == 0 and before == found.texts[0] else "*"
+        return f"{head}{before}{found.numbers[column].text}{behind}*{suffix[0] if suffix else ''}"
+
+
+def _on_grid(columns: _Columns, axes: Mapping[str, int], *, fill: bool) -> Arrangement:
+    remarks = []
+    numbers: list[list[int | Fraction]] = []
+    for axis, column in axes.items():
+        present = sorted(set(columns.values(column)))
+        gaps = _gaps(present)
+        if gaps and not fill:
+            remarks.append(_gap_remark(columns, column, gaps, axis))
+        numbers.append(sorted([*present, *gaps]) if fill else present)
+    places = zip(*(columns.values(c) for c in axes.values()), strict=True)
+    by_place = dict(zip(places, columns.names, strict=True))
+    grid = list(itertools.product(*numbers))
+    missing = [place for place in grid if place not in by_place]
+    if missing and not fill:
+        listed = "; ".join(
+            " ".join(f"{axis}={_shown(v)}" for axis, v in zip(axes, place, strict=True))
+            for place in missing[:_MOST_LISTED]
+        )
+        more = f"; … ({len(missing)} in all)" if len(missing) > _MOST_LISTED else ""
+        raise SourceNotFoundError(
+            f"the names of {len(by_place)} slices, such as {columns.names[0]!r}, state the axes {', '.join(axes)}, and some are missing: "
+            f"{listed}{more}. Bring them back, choose a part with a pattern, or open the folder with missing_planes='fill' to "
+            "read them as 0"
+        )
+    shape = tuple(len(values) for values in numbers)
+    return Arrangement([by_place.get(place) for place in grid], shape, tuple(a or None for a in axes), tuple(remarks))  # fmt: skip
+
+
+def _gaps(values: Sequence[int | Fraction]) -> list[int | Fraction]:
+    """Return the numbers that are left out between the first and the last, as far as there is a step; not of numbers that are scattered."""
+    steps = [b - a for a, b in itertools.pairwise(values)]
+    if len(set(steps)) < 2:
+        return []
+    counts = Counter(steps)
+    step = min(steps, key=lambda s: (-counts[s], s))
+    most = 10 * len(values)
+    if any(isinstance(s, Fraction) for s in steps) and 2 * counts[step] <= len(steps):
+        return []
+    if any(s % step for s in steps):
+        if any(isinstance(s, Fraction) for s in steps):
+            return []
+        step, most = math.gcd(*(int(s) for s in steps)), len(values) - 1
+    n_missing = (values[-1] - values[0]) / step + 1 - len(values)
+    if n_missing > most:
+        return []
+    return [
+        a + step * n
+        for a, b in itertools.pairwise(values)
+        for n in range(1, int((b - a) / step))
+    ]  # fmt: skip
+
+
+def _gap_remark(columns: _Columns, column: int, gaps: Sequence[int | Fraction], axis: str) -> str:
+    listed = ", ".join(str(_shown(v)) for v in gaps[:_MOST_LISTED])
+    more = f", … ({len(gaps)} in all)" if len(gaps) > _MOST_LISTED else ""
+    along = f" along {axis}" if axis else ""
+    shown = sorted(columns.values(column))
+    return (
+        f"between slices {_shown(shown[0])} and {_shown(shown[-1])}{along}, such as {columns.names[0]!r}, number {listed}{more} is "
+        "missing; the others are stacked without a gap. Open the folder with missing_planes='fill' to read them as 0"
+    )
+
+
+def _shown(value: int | Fraction) -> int | float:
+    return int(value) if value.denominator == 1 else float(value)

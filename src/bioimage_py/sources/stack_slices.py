@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import math
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,7 +29,10 @@ from bioimage_py.sources.tiff_layout import in_one_piece, layout_of
 from bioimage_py.sources.tiff_metadata import TiffTexts
 from bioimage_py.sources.tiff_parsing import ParsedTiff, check_extent, judged, parse_tiff
 
-__all__ = ["PictureSource", "SliceOpener", "slice_opener"]
+__all__ = ["PictureSource", "SliceOpener", "ome_set", "slice_opener"]
+
+_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
+"""A marker in a JPEG but for restart markers, which stand between its voxels."""
 
 
 class SliceOpener(Protocol):
@@ -38,7 +43,7 @@ class SliceOpener(Protocol):
         ...
 
 
-def slice_opener(path: str, files: OpenFiles) -> SliceOpener:
+def slice_opener(path: str, files: OpenFiles, missing_planes: str) -> SliceOpener:
     """Return what opens slices like this one; raises UnsupportedFormatError if it is neither TIFF, PNG nor JPEG."""
     found = family_by_content(path)
     if found is None or found.kind not in ("tiff", "stack"):
@@ -47,7 +52,7 @@ def slice_opener(path: str, files: OpenFiles) -> SliceOpener:
         raise UnsupportedFormatError(
             f"slice {path!r} {what}; give a pattern that matches the image files only"
         )
-    return TiffSlices(files) if found.kind == "tiff" else Pictures(files)
+    return TiffSlices(files, missing_planes) if found.kind == "tiff" else Pictures(files)
 
 
 class TiffSlices:
@@ -57,27 +62,47 @@ class TiffSlices:
     ----------
     files
         The descriptors that all slices share.
+    missing_planes
+        As of `sources.tiff.open_path`.
     """
 
-    def __init__(self, files: OpenFiles) -> None:
+    def __init__(self, files: OpenFiles, missing_planes: str) -> None:
         self._reading = Reading(1, 0, files)
+        self._missing_planes = missing_planes
         self._files = files
         self._lock = threading.Lock()
         self._like: dict[object, ParsedTiff | None] = {}
 
     def open(self, path: str) -> TiffSource:
         """Open a slice: its page, or all its pages as a volume if it has several."""
+        return TiffSource(path, self._parse(path), missing_planes=self._missing_planes, reading=self._reading)
+
+    def _parse(self, path: str) -> ParsedTiff:
         file = self._files.get(path)
         page = first_page(file)
-        if page is None:
-            parsed = _parse_slice(path)
-            return TiffSource(path, parsed or parse_tiff(path, None, None, 0), reading=self._reading)
+        if page is None or not all(page.byte_counts):  # tifffile knows what to make of it
+            return _parse_slice(path) or parse_tiff(path, None, None, 0, alone=True)
         with self._lock:
             if page.signature not in self._like:
                 self._like[page.signature] = _parse_slice(path)
             like = self._like[page.signature]
-        parsed = parse_tiff(path, None, None, 0) if like is None else _moved(like, page, path, file.size)
-        return TiffSource(path, parsed, reading=self._reading)
+        if like is None or len(page.offsets) < math.prod(like.layout.coding.grid):
+            return parse_tiff(path, None, None, 0, alone=True)
+        return _moved(like, page, path, file.size)
+
+
+def ome_set(path: str) -> frozenset[str]:
+    """Return the names of the files of the set that an OME-TIFF describes; none if it stands for itself, or is no OME-TIFF."""
+    if not path.lower().endswith((".tif", ".tiff", ".btf", ".tf2", ".tf8")):
+        return frozenset()
+    with judged(path), tifffile.TiffFile(path) as file:
+        described = (file.ome_metadata or "") if file.is_ome else ""
+    files = {}
+    for attributes, uuid in re.findall(r"<(?:\w+:)?UUID\b([^>]*)>([^<]*)<", described):
+        name = re.search(r"FileName\s*=\s*(?:\"([^\"]*)\"|'([^']*)')", attributes)
+        if name:
+            files[uuid.strip()] = html.unescape(name[1] or name[2])
+    return frozenset(files.values()) if len(files) > 1 else frozenset()
 
 
 def _parse_slice(path: str) -> ParsedTiff | None:
@@ -103,10 +128,6 @@ def _moved(like: ParsedTiff, page: FirstPage, path: str, size: int) -> ParsedTif
     raw = None
     if layout.raw_offsets is not None and in_one_piece(offsets, byte_counts):
         raw = offsets[:, 0]
-    wanted = math.prod(layout.coding.grid)
-    if offsets.shape[1] < wanted:
-        missing = ((0, 0), (0, wanted - offsets.shape[1]))
-        offsets, byte_counts = np.pad(offsets, missing), np.pad(byte_counts, missing)
     moved = replace(
         layout,
         paths=(path,),
@@ -229,9 +250,27 @@ def _decode_picture(path: str, files: OpenFiles) -> AnyArray:
         imagecodecs.png_decode if data.startswith(b"\x89PNG") else imagecodecs.jpeg_decode
     )
     try:
-        return decode(data)
+        decoded = decode(data)
     except (RuntimeError, ValueError, TypeError, ImportError) as error:
         raise StorageError(f"picture {path!r} ({file.size} bytes) cannot be decoded: {error}") from error
+    if data.startswith(b"\xff\xd8") and not _jpeg_is_whole(data):
+        raise StorageError(
+            f"picture {path!r} is truncated: its {file.size} bytes hold no end marker, and what is missing would decode to grey. Copy it "
+            "again from where it came from"
+        )
+    return decoded
+
+
+def _jpeg_is_whole(data: bytes) -> bool:
+    """Whether a JPEG ends with its end marker, which libjpeg does without: it fills the image with grey."""
+    found = _MARKER.search(data, 2)
+    while found is not None:
+        marker, at = data[found.end() - 1], found.end()
+        if marker == 0xD9:
+            return True
+        # Segments, such as a thumbnail with an end of its own, are skipped; behind the header of a scan are its voxels.
+        found = _MARKER.search(data, at + max(2, int.from_bytes(data[at : at + 2], "big")))
+    return False
 
 
 def _picture_signature(path: str, files: OpenFiles) -> object:

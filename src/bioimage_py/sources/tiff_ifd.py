@@ -37,10 +37,37 @@ _SIZES = {
 }
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _DECIDE = frozenset(
-    {256, 257, 258, 259, 262, 266, 277, 278, 284, 317, 322, 323, 338, 339, 512, 513, 514, 529, 530, 531, 532}
-    | {32997, 32998, 33421, 33422, 34892, 42113}
+    {
+        256,
+        257,
+        258,
+        259,
+        262,
+        266,
+        277,
+        278,
+        284,
+        292,
+        293,
+        317,
+        320,
+        322,
+        323,
+        338,
+        339,
+        512,
+        513,
+        514,
+        529,
+        530,
+        531,
+        532,
+    }
+    | {28672, 32997, 32998, 33421, 33422, 34892, 42113, 50674, 65007, 65008, 65009}
 )
-"""Tags on which decoding depends: extents, samples, compression, predictor, tiles, colour, fill value."""
+"""Tags on which decoding depends: extents, samples, compression and its options, predictor, tiles, colour, fill value."""
+_IN_ITSELF = frozenset({6, 7, 33007, 34892})
+"""Compressions (JPEG) of which the segments say how they are decoded, so that no page stands for another."""
 _COUNTED = frozenset({33628, 33629, 33630, 33631, 34361, 34412})
 """Tags of MetaMorph, FluoView and LSM, which hold many planes in one page."""
 _OFFSETS, _COUNTS, _JPEG_TABLES, _DESCRIPTION = (273, 324), (279, 325), 347, 270
@@ -82,6 +109,11 @@ def _first_page(file: FileBytes) -> FirstPage | None:
     for code, kind, count, value in tags:
         if code in _DECIDE:
             signature.append((code, kind, value))
+            if (
+                code == 259
+                and int.from_bytes(value[:2], "little" if tags.order == "<" else "big") in _IN_ITSELF
+            ):
+                return None
         elif code in _COUNTED:
             signature.append((code, count))
         elif code == _DESCRIPTION:

@@ -41,8 +41,10 @@ class ParsedTiff(NamedTuple):
     n_levels: int = 1
 
 
-def parse_tiff(path: str, key: str | None, series: int | str | None, level: int) -> ParsedTiff:
-    """Read the structure of a TIFF and choose a series and a pyramid level in it.
+def parse_tiff(
+    path: str, key: str | None, series: int | str | None, level: int, *, alone: bool = False
+) -> ParsedTiff:
+    """Read the structure of a TIFF and choose a series and a pyramid level in it; `alone` leaves out other files of its set.
 
     Raises
     ------
@@ -56,7 +58,7 @@ def parse_tiff(path: str, key: str | None, series: int | str | None, level: int)
         If it is no TIFF or has an encoding that cannot be decoded.
     """
     _check_size(path)
-    with judged(path), tifffile.TiffFile(path) as file:
+    with judged(path), tifffile.TiffFile(path, _multifile=not alone) as file:
         found = list(file.series)
         _check_promised(file, found, path)
         index = _choose(found, path, key, series)
