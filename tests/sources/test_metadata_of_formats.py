@@ -20,7 +20,7 @@ import zarr
 
 import bioimage_py as bp
 from bioimage_py.errors import BioimagePyWarning
-from bioimage_py.metadata import ImageMetadata
+from bioimage_py.metadata import ImageMetadata, normalise_unit
 from bioimage_py.sources import open_source
 from bioimage_py.sources.memory import NumpySource
 from tests.sources import ome_groups
@@ -317,7 +317,7 @@ def test_each_reader_of_n5_finds_its_own_words(write: Callable[[Path], Any], tmp
     said = z5py.File(tmp_path / "out.n5", "r")["raw"].attrs
     size = open_source(write(tmp_path)).metadata.voxel_size
     assert size is not None
-    unit = "nanometer" if size[0] > 100 else "micrometer"
+    unit = "nm" if size[0] > 100 else "um"
     assert said["resolution"] == list(size[::-1])
     assert said["pixelResolution"] == {"dimensions": list(size[::-1]), "unit": unit}
     assert (said["transform"]["scale"], said["transform"]["units"]) == (list(size), [unit] * 3)
@@ -331,6 +331,105 @@ def test_names_that_n5_keeps_to_itself_are_named(tmp_path: Path) -> None:
             tmp_path / "a.n5/raw", shape=(3,), dtype="u1", attributes={"dimensions": 4, "n5": 1, "kept": 2}
         )
     assert open_source(tmp_path / "a.n5").metadata.attributes == {"kept": 2}
+
+
+@pytest.mark.parametrize(
+    ("unit", "written", "factor"),
+    [
+        ("angstrom", "nm", 0.1),
+        ("femtometer", "pm", 1e-3),
+        ("micrometer", "um", 1.0),
+        ("centimeter", "mm", 10.0),
+        ("inch", "mm", 25.4),
+        ("megameter", "km", 1e3),
+    ],
+)
+def test_n5_has_units_that_neuroglancer_knows(unit: str, written: str, factor: float, tmp_path: Path) -> None:
+    known = ImageMetadata(tuple("zyx"), SIZE, (unit,) * 3, (20.0, 0.0, 0.0))
+    bp.copy(NumpySource(IMAGE, known), tmp_path / "a.n5")
+    said = json.loads((tmp_path / "a.n5/attributes.json").read_text())
+    assert said["units"] == said["transform"]["units"] == [written] * 3
+    assert said["pixelResolution"]["unit"] == written
+    found = open_source(tmp_path / "a.n5").metadata
+    assert found.units == (normalise_unit(written),) * 3
+    assert found.voxel_size == pytest.approx([factor * size for size in SIZE], rel=1e-14)
+    assert found.origin == pytest.approx([factor * 20, 0, 0], rel=1e-14)
+
+
+@pytest.mark.parametrize("axes", ["xyz", "zyx", "xzy", "txy", "yx"])
+def test_n5_keeps_which_axis_is_which(axes: str, tmp_path: Path) -> None:
+    sizes = tuple(2.0 + n for n in range(len(axes)))
+    known = ImageMetadata(tuple(axes), sizes, tuple("second" if a == "t" else "micrometer" for a in axes))
+    bp.copy(NumpySource(IMAGE[0] if len(axes) == 2 else IMAGE, known), tmp_path / "a.n5")
+    assert open_source(tmp_path / "a.n5").metadata == known
+    bp.copy(tmp_path / "a.n5", tmp_path / "b.n5/raw")
+    assert open_source(tmp_path / "b.n5").metadata == known
+
+
+def test_resolution_in_c_order_is_read_as_such(tmp_path: Path) -> None:
+    said = {"resolution": [40, 4.0, 8], "offset": [400, 8, 16]}
+    for name in ("a.zarr", "a.h5"):
+        bp.create_output(tmp_path / name, shape=IMAGE.shape, dtype="u1", attributes=said)
+        found = open_source(tmp_path / name).metadata
+        assert (found.voxel_size, found.origin) == ((40.0, 4.0, 8.0), (400.0, 8.0, 16.0))
+        assert found.attributes == said, "daisy finds it where it was"
+        out = tmp_path / f"{name}.n5"
+        bp.copy(tmp_path / name, out)
+        written = json.loads((out / "attributes.json").read_text())
+        assert (written["resolution"], written["offset"]) == ([8.0, 4.0, 40.0], [16.0, 8.0, 400.0])
+        found = open_source(out).metadata
+        assert (found.voxel_size, found.origin) == ((40.0, 4.0, 8.0), (400.0, 8.0, 16.0))
+
+
+def test_resolution_of_space_only(tmp_path: Path) -> None:
+    said = {"resolution": [40, 4, 8], "units": "nm"}
+    bp.create_output(tmp_path / "a.zarr", shape=(2, *IMAGE.shape), dtype="u1", attributes=said)
+    found = open_source(tmp_path / "a.zarr").metadata
+    assert (found.voxel_size, found.units) == ((1.0, 40.0, 4.0, 8.0), (None, *NM))
+    bp.copy(tmp_path / "a.zarr", tmp_path / "b.n5")
+    found = open_source(tmp_path / "b.n5").metadata
+    assert (found.voxel_size, found.units) == ((1.0, 40.0, 4.0, 8.0), (None, *NM))
+
+
+def test_attributes_that_n5_would_read_otherwise_get_another_name(tmp_path: Path) -> None:
+    attributes = {"units": ["V", "K", "lx"], "resolution": [7, 8, 9], "transform": "none", "kept": 1}
+    source = NumpySource(IMAGE, ImageMetadata(tuple("zyx"), SIZE, UM, attributes=attributes))
+    with pytest.warns(BioimagePyWarning, match="input_units, input_resolution, input_transform"):
+        bp.copy(source, tmp_path / "a.n5")
+    found = open_source(tmp_path / "a.n5").metadata
+    assert (found.axes, found.voxel_size, found.units) == (tuple("zyx"), SIZE, UM)
+    assert found.attributes == {
+        "input_units": ["V", "K", "lx"], "input_resolution": [7, 8, 9], "input_transform": "none", "kept": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("units", [["um", "um", "um"], ["V", "K", "lx"], "kelvin", {"x": "um"}])
+def test_units_of_the_user_stay_as_they_are(units: Any, zarr_format: int, tmp_path: Path) -> None:
+    zarr.create_array(tmp_path / "a.zarr", data=IMAGE, zarr_format=zarr_format, attributes={"units": units})
+    bp.copy(tmp_path / "a.zarr", tmp_path / "b.zarr", zarr_format=zarr_format)
+    assert dict(zarr.open_array(tmp_path / "b.zarr").attrs) == {"units": units}
+    if units == ["um", "um", "um"]:
+        assert open_source(tmp_path / "b.zarr").metadata.units == UM
+        return
+    with pytest.warns(BioimagePyWarning) as caught:
+        bp.copy(
+            tmp_path / "a.zarr", tmp_path / "c.zarr", zarr_format=zarr_format, voxel_size=SIZE, units="um"
+        )
+    assert any("units of the input stay as they are" in str(one.message) for one in caught)
+    assert zarr.open_array(tmp_path / "c.zarr").attrs["units"] == units
+
+
+@pytest.mark.parametrize("name", ["o.zarr", "o.ome.zarr", "o.n5", "o.h5", "o.precomputed"])
+def test_integers_of_any_size_are_kept(name: str, tmp_path: Path) -> None:
+    said = {"id": 2**70, "deep": {"list": [-(2**65), 1.5]}}
+    source = NumpySource(IMAGE, ImageMetadata(attributes=said))
+    bp.copy(source, tmp_path / name)
+    assert open_source(tmp_path / name).metadata.attributes == said
+    if name.endswith(".zarr"):
+        zarr.create_array(tmp_path / "in.zarr", data=IMAGE, attributes=said)
+        bp.copy(tmp_path / "in.zarr", tmp_path / f"again-{name}")
+        assert open_source(tmp_path / f"again-{name}").metadata.attributes == said
 
 
 def nonsense_ome(folder: Path) -> Path:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from bioimage_py.errors import InvalidArgumentError
-from bioimage_py.metadata.model import ImageMetadata
+from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
+from bioimage_py.metadata.model import ImageMetadata, normalise_unit
+from bioimage_py.metadata.overrides import spatial_axes
 from bioimage_py.metadata.sanity import without_nonsense
 
-__all__ = ["from_attributes", "plain_value", "to_attributes"]
+__all__ = ["from_attributes", "plain_value", "to_attributes", "with_resolution"]
 
 _OWN = ("axes", "voxel_size", "units", "origin", "channel_names", "channel_colors", "contrast_limits")
 _PER_CHANNEL = ("channel_names", "channel_colors", "contrast_limits")
@@ -30,16 +32,66 @@ def to_attributes(metadata: ImageMetadata, *, numbers_as_text: bool = True) -> d
         What to write.
     numbers_as_text
         Whether NaN and infinities, for which JSON has no word, become `"NaN"`, `"Infinity"` and `"-Infinity"`, as in
-        Zarr's fill values. Readers of JSON that is not plain refuse all of it.
+        Zarr's fill values, with a BioimagePyWarning. Readers of JSON that is not plain refuse all of it.
+
+    Warns
+    -----
+    BioimagePyWarning
+        If the source has attributes of its own under one of our names, which stay.
     """
     attributes = dict(metadata.attributes)
     if numbers_as_text:
+        as_text = [name for name, value in attributes.items() if not _is_finite(value)]
         attributes = {name: _finite(value) for name, value in attributes.items()}
+        if as_text:
+            _warn(
+                f"NaN and infinities in the attributes {', '.join(as_text)} are written as text, because JSON has no such numbers"
+            )
+    kept = []
     for name in _OWN:
         value = getattr(metadata, name)
-        if value is not None:
-            attributes[name] = [list(item) if isinstance(item, tuple) else item for item in value]
+        if value is None or (name == "units" and _means(attributes.get(name), value)):
+            continue
+        if name in attributes and not _is_ours(name, attributes[name]):
+            kept.append(name)
+            continue
+        attributes[name] = [list(item) if isinstance(item, tuple) else item for item in value]
+    if kept:
+        names = ", ".join(kept)
+        _warn(
+            f"the attributes {names} of the input stay as they are, so that {names} of the axes are not written"
+        )
     return attributes
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, BioimagePyWarning, stacklevel=5)
+
+
+def _means(said: Any, units: tuple[str | None, ...]) -> bool:
+    """Whether units as the source spells them are these, so that its spelling can stay."""
+    if isinstance(said, str):
+        return {normalise_unit(said)} == {unit for unit in units if unit is not None}
+    return (
+        isinstance(said, list)
+        and all(isinstance(unit, str) for unit in said)
+        and tuple(map(normalise_unit, said)) == units
+    )
+
+
+def _is_ours(name: str, value: Any) -> bool:
+    """Whether a value could be one that `to_attributes` has written, and may be replaced."""
+    if not isinstance(value, list) or _parse(name, value) is None:
+        return False
+    return name != "units" or any(map(normalise_unit, value)) or not any(value)
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _finite(value: Any) -> Any:
@@ -99,10 +151,64 @@ def from_attributes(attributes: Mapping[str, Any], ndim: int, name: str = "") ->
             if parsed is not None:
                 found[key] = parsed
                 del left[key]
+    units = found.get("units")
+    if units is not None and units != tuple(map(normalise_unit, units)):
+        # Somebody else's: it stays as it is spelled, and where it is not about axes at all, nothing is read from it.
+        left["units"] = attributes["units"]
+        if not any(map(normalise_unit, units)) and not {"axes", "voxel_size"} & set(found):
+            del found["units"]
+    elif isinstance(left.get("units"), str) and "voxel_size" in found:
+        found["units"] = _for_space(normalise_unit(left["units"]), found.get("axes"), ndim)
     metadata = without_nonsense(ImageMetadata(**found), ndim, name or "attributes")
     if metadata.voxel_size is None and "voxel_size" in found:
         left["voxel_size"] = list(found["voxel_size"])
     return replace(metadata, attributes=left)
+
+
+def _for_space(value: Any, axes: Sequence[str] | None, ndim: int) -> tuple[Any, ...]:
+    space = spatial_axes(axes, ndim)
+    return tuple(value if axis in space else None for axis in range(ndim))
+
+
+def with_resolution(metadata: ImageMetadata, ndim: int) -> ImageMetadata:
+    """Return metadata with the voxel size that CREMI, daisy and funlib write: `resolution` and `offset`, slowest axis first.
+
+    They have one entry per axis, or one per axis of space, and stay attributes as well, for these programs. Nothing is read where
+    the voxel size is known otherwise.
+
+    Examples
+    --------
+    >>> said = ImageMetadata(attributes={"resolution": [40, 4, 4], "offset": [400, 8, 16]})
+    >>> found = with_resolution(said, 3)
+    >>> found.voxel_size, found.origin
+    ((40.0, 4.0, 4.0), (400.0, 8.0, 16.0))
+    """
+    said = metadata.attributes
+    space = spatial_axes(metadata.axes, ndim)
+    sizes = _along(said.get("resolution"), space, ndim, 1.0)
+    if metadata.voxel_size is not None or sizes is None or not all(0 < size < math.inf for size in sizes):
+        return metadata
+    origin = _along(said.get("offset"), space, ndim, 0.0)
+    unit = said.get("units")
+    named = _for_space(normalise_unit(unit), metadata.axes, ndim) if isinstance(unit, str) else metadata.units
+    return replace(
+        metadata,
+        voxel_size=sizes,
+        units=named if named is not None and any(named) else None,
+        origin=origin if origin is not None and any(origin) else metadata.origin,
+    )
+
+
+def _along(values: Any, space: Sequence[int], ndim: int, other: float) -> tuple[float, ...] | None:
+    """Return one number per axis from one per axis, or per axis of space."""
+    if not isinstance(values, list) or not all(map(_is_number, values)):
+        return None
+    if len(values) == ndim:
+        return tuple(map(float, values))
+    if len(values) != len(space):
+        return None
+    by_axis = dict(zip(space, values, strict=True))
+    return tuple(float(by_axis.get(axis, other)) for axis in range(ndim))
 
 
 def _parse(name: str, value: list[Any]) -> tuple[Any, ...] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SPACE_UNITS", "TIME_UNITS", "normalise_unit"]
+__all__ = ["SPACE_UNITS", "TIME_UNITS", "normalise_unit", "unit_symbol"]
 
 _PREFIXES = (
     "yocto", "zepto", "atto", "femto", "pico", "nano", "micro", "milli", "centi", "deci", "", "hecto", "kilo", "mega",
@@ -65,3 +65,41 @@ def normalise_unit(unit: str | None) -> str | None:
     ('micrometer', None)
     """
     return None if not unit else _NAME_OF.get(unit.strip().strip(".").lower())
+
+
+_POWERS = dict(
+    zip(
+        _PREFIXES,
+        (-24, -21, -18, -15, -12, -9, -6, -3, -2, -1, 0, 2, 3, 6, 9, 12, 15, 18, 21, 24),
+        strict=True,
+    )
+)
+_SYMBOLS = {
+    "meter": {-12: "pm", -9: "nm", -6: "um", -3: "mm", 0: "m", 3: "km"},
+    "second": {-15: "fs", -12: "ps", -9: "ns", -6: "us", -3: "ms", 0: "s"},
+}
+_NOT_METRIC = {
+    "angstrom": ("nm", 0.1), "inch": ("mm", 25.4), "foot": ("mm", 304.8), "yard": ("mm", 914.4), "mile": ("km", 1.609344),
+    "parsec": ("km", 3.0856775814913673e13), "minute": ("s", 60.0), "hour": ("s", 3600.0), "day": ("s", 86400.0),
+}  # fmt: skip
+
+
+def unit_symbol(unit: str) -> tuple[str, float]:
+    """Return the symbol of a unit that viewers know, of the next smaller one where it has none, and how many of these it is.
+
+    Parameters
+    ----------
+    unit
+        A name of OME-NGFF.
+
+    Examples
+    --------
+    >>> unit_symbol("micrometer"), unit_symbol("angstrom"), unit_symbol("centimeter")
+    (('um', 1.0), ('nm', 0.1), ('mm', 10.0))
+    """
+    if unit in _NOT_METRIC:
+        return _NOT_METRIC[unit]
+    base = next(name for name in _SYMBOLS if unit.endswith(name))
+    power, symbols = _POWERS[unit.removesuffix(base)], _SYMBOLS[base]
+    nearest = max((known for known in symbols if known <= power), default=min(symbols))
+    return symbols[nearest], 10.0 ** (power - nearest)

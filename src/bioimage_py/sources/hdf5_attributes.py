@@ -12,7 +12,13 @@ import h5py
 import numpy as np
 
 from bioimage_py.errors import BioimagePyWarning
-from bioimage_py.metadata import ImageMetadata, from_attributes, to_attributes, without_nonsense
+from bioimage_py.metadata import (
+    ImageMetadata,
+    from_attributes,
+    to_attributes,
+    with_resolution,
+    without_nonsense,
+)
 from bioimage_py.metadata.ome_ngff import channel_count
 from bioimage_py.sources.bdv_xml import bdv_metadata, bdv_view
 from bioimage_py.sources.hdf5_errors import FOREIGN_ERRORS, hdf5_words
@@ -43,6 +49,7 @@ def read_metadata(dataset: h5py.Dataset, ndim: int) -> ImageMetadata:
         metadata = _from_bdv(dataset, metadata, name)
     if metadata.voxel_size is None and sizes is not None:
         metadata = without_nonsense(replace(metadata, voxel_size=sizes), ndim, name)
+    metadata = with_resolution(metadata, ndim)
     return metadata.for_channels(channel_count(metadata.axes, dataset.shape))
 
 

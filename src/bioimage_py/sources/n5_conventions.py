@@ -1,17 +1,28 @@
 """The ways in which N5 writers say axes, units and voxel size, and what is written so that their readers find it.
 
 n5-viewer has `pixelResolution` and `downsamplingFactors`; COSEM has `transform`; neuroglancer, Paintera and z5 have `resolution`,
-`units`, `axes` and `offset`, which hold for the arrays below as well. All but COSEM count axes fastest first.
+`units`, `axes` and `offset`, which hold for the arrays below as well. All but COSEM count axes fastest first. Units are written as
+symbols: neuroglancer opens nothing that has other ones.
 """
 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bioimage_py.metadata import ImageMetadata, from_attributes, to_attributes, without_nonsense
+from bioimage_py.errors import BioimagePyWarning
+from bioimage_py.metadata import (
+    ImageMetadata,
+    from_attributes,
+    normalise_unit,
+    to_attributes,
+    with_resolution,
+    without_nonsense,
+)
+from bioimage_py.metadata.units import unit_symbol
 from bioimage_py.sources.bdv_xml import bdv_metadata, bdv_view
 from bioimage_py.sources.location import is_url
 
@@ -43,9 +54,11 @@ def metadata_from(
         Axes of the array.
     """
     left = dict(attributes)
-    transformed = _from_transform(left.get("transform"), ndim)
+    transformed = _from_transform(left.get("transform"), ndim, _turned(left.get("axes"), ndim))
     found = transformed or _from_bdv(left, above, folder, ndim) or _from_resolution(left, above, folder, ndim)
     turned = {name: _turned(left.get(name), ndim) for name in ("axes", "units")}
+    if found.voxel_size is None and not any(map(normalise_unit, turned["units"] or ())):
+        turned["units"] = None  # it is about something else
     for name, values in turned.items():
         if values is not None:
             del left[name]
@@ -67,13 +80,15 @@ def metadata_from(
     ).fitting(ndim)
 
 
-def _from_transform(transform: Any, ndim: int) -> ImageMetadata | None:
-    """Read COSEM's way; its lists are slowest first, unless their own names of axes say the opposite."""
+def _from_transform(transform: Any, ndim: int, named: list[Any] | None) -> ImageMetadata | None:
+    """Read COSEM's way; its lists are slowest first, unless their own names of axes, and not those beside it, say the opposite."""
     if not isinstance(transform, Mapping):
         return None
     axes = _texts(transform.get("axes"), ndim)
     names = [name.lower() for name in axes or ()]
-    backwards = "x" in names and "y" in names and names.index("x") < names.index("y")
+    backwards = (
+        "x" in names and "y" in names and names.index("x") < names.index("y") and list(axes or ()) != named
+    )
 
     def ordered(values: Any) -> Any:
         return values if values is None or not backwards else values[::-1]
@@ -120,7 +135,7 @@ def _from_resolution(
             break
     if size is None:
         return ImageMetadata()
-    units = [unit] * ndim if isinstance(unit, str) else _first(places, "units", ndim)
+    units = _first(places, "units", ndim) or ([unit] * ndim if isinstance(unit, str) else None)
     axes = _first(places, "axes", ndim)
     factors = _factors(attributes, above, folder, ndim) or (1.0,) * ndim
     origin = [(f - 1) / 2 * s for f, s in zip(factors, size, strict=True)]
@@ -151,7 +166,26 @@ def _factors(
 
 
 def attributes_of(metadata: ImageMetadata) -> dict[str, Any]:
-    """Return the attributes of an array, in our words and in those of n5-viewer, COSEM and neuroglancer."""
+    """Return the attributes of an array, in our words and in those of n5-viewer, COSEM and neuroglancer.
+
+    Warns
+    -----
+    BioimagePyWarning
+        If attributes of the input are called as one of theirs and mean something else: they get another name.
+    """
+    said = dict(metadata.attributes)
+    spelled = said.get("units")
+    listed = [spelled] if isinstance(spelled, str) else _turned(spelled, len(metadata.units or ())) or []
+    if metadata.units is not None and any(map(normalise_unit, listed)):
+        del said["units"]  # another spelling of what is written
+    renamed = {f"input_{name}": said.pop(name) for name in _names_of_others(said, metadata)}
+    if renamed:
+        warnings.warn(
+            f"N5 has a meaning of its own for attributes of the input, which are written as {', '.join(renamed)}",
+            BioimagePyWarning,
+            stacklevel=5,
+        )
+    metadata = _with_symbols(replace(metadata, attributes={**said, **renamed}))
     attributes = to_attributes(metadata)
     for name in ("axes", "units", "voxel_size"):
         values = getattr(metadata, name)
@@ -162,6 +196,9 @@ def attributes_of(metadata: ImageMetadata) -> dict[str, Any]:
     sizes, units, axes = metadata.voxel_size, metadata.units, metadata.axes
     if sizes is None:
         return attributes
+    place = metadata.origin or (0.0,) * len(sizes)
+    if "offset" in attributes:
+        attributes["offset"] = list(place[::-1])
     named = {unit for unit in units or () if unit is not None}
     if len(named) == 1:
         attributes["pixelResolution"] = {"dimensions": list(sizes[::-1]), "unit": named.pop()}
@@ -169,10 +206,44 @@ def attributes_of(metadata: ImageMetadata) -> dict[str, Any]:
         attributes["transform"] = {
             "axes": list(axes),
             "scale": list(sizes),
-            "translate": list(metadata.origin or (0.0,) * len(sizes)),
+            "translate": list(place),
             "units": [unit or "" for unit in units],
         }
     return attributes
+
+
+def _names_of_others(said: Mapping[str, Any], metadata: ImageMetadata) -> list[str]:
+    """Return the attributes of the input that N5's readers would take for something else."""
+    found = [name for name in ("axes", "units") if name in said]
+    if metadata.voxel_size is None:
+        return found
+    ndim = len(metadata.voxel_size)
+    known = with_resolution(replace(metadata, voxel_size=None, origin=None), ndim)
+    same = (known.voxel_size, known.origin or None) == (metadata.voxel_size, metadata.origin or None)
+    found += [name for name in ("resolution", "offset") if name in said and not same]
+    return [*found, *(name for name in ("pixelResolution", "transform") if name in said)]
+
+
+def _with_symbols(metadata: ImageMetadata) -> ImageMetadata:
+    """Return metadata with units as symbols, and sizes and places in these."""
+    if metadata.units is None:
+        return metadata
+    symbols = [("", 1.0) if unit is None else unit_symbol(unit) for unit in metadata.units]
+
+    def converted(values: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if values is None:
+            return None
+        return tuple(
+            value if factor == 1 else float(f"{value * factor:.15g}")
+            for value, (_, factor) in zip(values, symbols, strict=True)
+        )
+
+    return replace(
+        metadata,
+        units=tuple(symbol or None for symbol, _ in symbols),
+        voxel_size=converted(metadata.voxel_size),
+        origin=converted(metadata.origin),
+    )
 
 
 def _first(places: Sequence[Mapping[str, Any]], name: str, ndim: int) -> tuple[str, ...] | None:

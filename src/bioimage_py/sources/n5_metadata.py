@@ -34,7 +34,8 @@ def read_node(folder: StoreFolder) -> Node | None:
     if found is not None and "dimensions" in found and "dataType" in found:
         dimensions = found["dimensions"]
         known = isinstance(dimensions, list) and all(isinstance(n, int) for n in dimensions)
-        attributes = {name: value for name, value in found.items() if name not in _ARRAY_FIELDS}
+        # The version of N5 stands beside them where an array is the whole container.
+        attributes = {name: value for name, value in found.items() if name not in {*_ARRAY_FIELDS, "n5"}}
         return Node(
             folder, found, attributes, tuple(dimensions[::-1]) if known else (), str(found["dataType"])
         )

@@ -142,9 +142,7 @@ class GrowingImage:
             for path, described, own in making:
                 # A crash can leave arrays that the image does not name yet.
                 room = rooms.enter_context(room_for_array(self.root, self._key_of(path), overwrite, rules))
-                if zarr_format == 3 and own:
-                    described["metadata"]["attributes"] = own
-                make_array(described, room, overwrite=overwrite)
+                make_array(described, room, overwrite=overwrite, attributes=own if zarr_format == 3 else None)
                 if zarr_format == 2 and own:
                     room.write_json(".zattrs", own)
         self._write(levels)

@@ -44,10 +44,10 @@ def make_mirror(mirror: Mirror, levels: Sequence[MirroredLevel], *, overwrite: b
     with ExitStack() as rooms:
         for level in levels:
             room = rooms.enter_context(room_for_array(root, level.key, overwrite, rules))
-            described, own = level.making, level.attributes
-            if mirror.zarr_format == 3 and own:
-                described = {**described, "metadata": {**described["metadata"], "attributes": own}}
-            make_array(described, room, overwrite=overwrite)
+            own = level.attributes
+            make_array(
+                level.making, room, overwrite=overwrite, attributes=own if mirror.zarr_format == 3 else None
+            )
             if mirror.zarr_format == 2 and own:
                 room.write_json(".zattrs", own)
         undo = rooms.enter_context(_Kept())

@@ -150,9 +150,7 @@ def make_arrays(
     with ExitStack() as rooms:
         for path, described, own in making:
             room = rooms.enter_context(room_for_array(root, group.level_key(path), overwrite, rules))
-            if zarr_format == 3 and own:
-                described["metadata"]["attributes"] = own
-            make_array(described, room, overwrite=overwrite)
+            make_array(described, room, overwrite=overwrite, attributes=own if zarr_format == 3 else None)
             if zarr_format == 2 and own:
                 room.write_json(".zattrs", own)
         if group.key is not None:

@@ -60,14 +60,34 @@ def try_out(spec: Mapping[str, Any]) -> None:
         ) from error
 
 
-def make_array(spec: Mapping[str, Any], folder: StoreFolder, *, overwrite: bool) -> None:
+def make_array(
+    spec: Mapping[str, Any],
+    folder: StoreFolder,
+    *,
+    overwrite: bool,
+    attributes: Mapping[str, Any] | None = None,
+) -> None:
     """Let TensorStore make an array in a folder that `room_for_array` gave.
+
+    Parameters
+    ----------
+    spec
+        As TensorStore takes it, without `kvstore`.
+    folder
+        Where.
+    overwrite
+        Whether what is behind a URL is removed first.
+    attributes
+        Of an array of Zarr v3.
 
     Raises
     ------
     StorageError
         If it cannot be written there.
     """
+    later = attributes is not None and not _in_64_bits(attributes)
+    if attributes and not later:
+        spec = {**spec, "metadata": {**spec["metadata"], "attributes": attributes}}
     try:
         ts.open(
             {**spec, "kvstore": folder.spec()},
@@ -77,6 +97,17 @@ def make_array(spec: Mapping[str, Any], folder: StoreFolder, *, overwrite: bool)
         ).result()
     except (ValueError, NotImplementedError) as error:
         raise storage_error(error, f"{folder.path} cannot be made", writing=True) from error
+    if later:
+        folder.write_json("zarr.json", {**(folder.read_json("zarr.json") or {}), "attributes": attributes})
+
+
+def _in_64_bits(value: Any) -> bool:
+    """Whether TensorStore takes all integers in a JSON value; JSON itself sets no limit."""
+    if isinstance(value, Mapping):
+        return all(map(_in_64_bits, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_in_64_bits, value))
+    return not isinstance(value, int) or -(2**63) <= value < 2**64
 
 
 @contextlib.contextmanager

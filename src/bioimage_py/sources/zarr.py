@@ -225,9 +225,8 @@ def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False,
     root = StoreFolder.at(path, options)
     rules = StoreRules(_TITLE, read_node, OWN_ENTRY, group_files(spec.zarr_format))
     with room_for_array(root, key, overwrite, rules) as folder:
-        if spec.zarr_format == 3:
-            making["metadata"] = {**metadata, "attributes": attributes}
-        make_array(making, folder, overwrite=overwrite)
+        own = attributes if spec.zarr_format == 3 else None
+        make_array(making, folder, overwrite=overwrite, attributes=own)
         if spec.zarr_format == 2 and attributes:
             folder.write_json(".zattrs", attributes)
         return open_path(path, key, "r+", **options)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bioimage_py.errors import InvalidArgumentError, UnsupportedFormatError
-from bioimage_py.metadata import ImageMetadata, from_attributes, to_attributes
+from bioimage_py.metadata import ImageMetadata, from_attributes, to_attributes, with_resolution
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.hierarchy import Node
 from bioimage_py.sources.kvstore import StoreFolder
@@ -110,7 +110,7 @@ def image_metadata(node: Node) -> ImageMetadata:
         found = with_multiscales(metadata, _attributes_above(folder), path, node.shape, node.folder.path)
         if found is not None:
             return found
-    return metadata
+    return with_resolution(metadata, ndim)
 
 
 def _attributes_above(folder: StoreFolder) -> Mapping[str, Any]:
