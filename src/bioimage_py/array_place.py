@@ -6,7 +6,7 @@ import posixpath
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from bioimage_py.sources.location import Location, is_url
+from bioimage_py.sources.location import Location, absolute_path, is_url
 
 __all__ = ["first_missing", "place_parts"]
 
@@ -16,7 +16,7 @@ def first_missing(location: Location) -> Path | None:
     if is_url(location.path):
         return None
     found = None
-    place = Path(location.path, (location.key or "").strip("/")).absolute()
+    place = absolute_path(Path(location.path, (location.key or "").strip("/")))
     while not place.exists() and place != place.parent:
         found, place = place, place.parent
     return found
@@ -28,4 +28,4 @@ def place_parts(path: str, key: str | None) -> tuple[str, ...]:
         url = urlsplit(path)
         inside = posixpath.normpath(posixpath.join("/", url.path.lstrip("/"), (key or "").strip("/")))
         return (url.scheme.lower(), url.netloc.lower(), *PurePosixPath(inside).parts)
-    return ("file", "", *Path(path, (key or "").strip("/")).resolve().parts)
+    return ("file", "", *absolute_path(Path(path, (key or "").strip("/"))).resolve().parts)

@@ -110,7 +110,7 @@ def _copied_at_once(
             IdSet(),
             planned.block_ids,
         ) from error
-    except Exception as error:  # noqa: BLE001 - the blocks will meet it again, and their run reports it
+    except BaseException as error:  # noqa: BLE001 - the blocks will meet it again, and their run reports it
         _log.info("copying the whole array at once failed (%s); going block by block", error)
         return None
     journal.done(planned.block_ids, written)

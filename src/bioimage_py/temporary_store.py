@@ -25,7 +25,7 @@ from bioimage_py.runner.temporary_place import TEMPORARY_MARK, TemporaryPlace
 from bioimage_py.runner.two_pass_work import ended_without_folder, place_of_run
 from bioimage_py.sources import Codec, FileSource, open_source
 from bioimage_py.sources.array_spec import ArraySpec
-from bioimage_py.sources.location import is_url
+from bioimage_py.sources.location import absolute_path, is_url
 from bioimage_py.sources.registry import family_module
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def room_beside_path(path: str, options: Mapping[str, Any]) -> RoomBeside:
             return RoomBeside(None, why_not=f"the output takes all of {path}: there is no place beside it")
         place = urlunsplit((parts.scheme, parts.netloc, f"{inside}{TEMPORARY_MARK}{_UNIQUE}", "", ""))
         return RoomBeside(place, None, options=options)
-    output = Path(path).absolute()
+    output = absolute_path(path)
     above = output.parent
     while not above.exists() and above != above.parent:
         above = above.parent

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bioimage_py.errors import InvalidArgumentError, RunnerError
+import bioimage_py as bp
+from bioimage_py.errors import CastingError, InvalidArgumentError, RunnerError
 from bioimage_py.geometry import BlockWithHalo, to_roi
 from bioimage_py.runner import Runner
 from bioimage_py.sources import create_output
@@ -36,6 +37,13 @@ def fail_on_multiples_of_three(item: int) -> int:
     """Fail on every third item."""
     if item % 3 == 0:
         raise KeyError(f"item {item}")
+    return item
+
+
+def leave_on_multiples_of_three(item: int) -> int:
+    """Raise what ends a program, or a generator, on every third item."""
+    if item % 3 == 0:
+        raise (SystemExit(3), GeneratorExit("closed"), SystemExit())[item // 3]
     return item
 
 
@@ -156,6 +164,61 @@ class RunnerContract:
         with pytest.raises(RunnerError, match="item ") as caught:
             runner.map(fail_on_multiples_of_three, 8, num_workers=2)
         assert list(caught.value.failed_block_ids) == [0, 3, 6]
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_what_ends_a_program_ends_its_block_only(
+        self, runner: Runner, image: Any, result: Any, workers: int
+    ) -> None:
+        with pytest.raises(RunnerError, match=r"SystemExit|GeneratorExit: closed") as caught:
+            runner.map(leave_on_multiples_of_three, 8, num_workers=workers)
+        assert list(caught.value.failed_block_ids) == [0, 3, 6]
+
+        def leave(block: Any, inputs: Any, outputs: Any, mask: Any) -> None:
+            if block.begin == (0, 3):
+                raise SystemExit("no more")
+            double(block, inputs, outputs, mask)
+
+        with pytest.raises(RunnerError, match=r"SystemExit: no more") as caught:
+            runner.run(leave, [image], [result], block_shape=self.blocks, num_workers=workers)
+        assert list(caught.value.failed_block_ids) == [1]
+
+    def test_a_keyboard_interrupt_of_the_function_is_a_failure(self, runner: Runner) -> None:
+        def interrupt(item: int) -> int:
+            if item == 2:
+                raise KeyboardInterrupt
+            return item
+
+        # On one thread of this process nobody can tell it from the user's.
+        with pytest.raises(RunnerError, match="KeyboardInterrupt") as caught:
+            runner.map(interrupt, 4, num_workers=2)
+        assert list(caught.value.failed_block_ids) == [2]
+
+    def test_casting_check_ends_the_run(self, runner: Runner, tmp_path: Path) -> None:
+        values = np.full((200, 16), 7, "uint16")
+        values[3, 5] = 300
+        source = create_output(tmp_path / "wide.zarr", shape=values.shape, dtype="uint16", chunks=(1, 16))
+        source[...] = values
+        out = create_output(tmp_path / "narrow.zarr", shape=values.shape, dtype="uint8", chunks=(1, 16))
+        with pytest.raises(RunnerError, match=r"voxel \(3, 5\) is 300") as caught:
+            bp.copy(
+                source,
+                out,
+                casting="check",
+                block_shape=(1, 16),
+                job_type=runner.job_type,  # type: ignore[arg-type]
+                job_config=runner.config,
+            )
+        assert isinstance(caught.value.__cause__, CastingError)
+        assert list(caught.value.failed_block_ids) == [n for n in range(200) if not out[n, 0]]
+        assert 190 < len(caught.value.failed_block_ids) < 200
+
+    def test_a_halo_of_one_integer(self, runner: Runner, image: Any) -> None:
+        def outer(block: BlockWithHalo, inputs: Any, outputs: Any, mask: Any) -> Any:
+            return block.outer_block.shape
+
+        got = runner.run(outer, [image], block_shape=self.blocks, halo=1, has_return_val=True)
+        assert got is not None
+        assert got[0] == (4, 4)
 
     @pytest.mark.parametrize("workers", [0, -1, 1.5, True, "2", None])
     def test_refuses_a_number_of_workers_that_is_none(self, runner: Runner, image: Any, workers: Any) -> None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import traceback
+import tracemalloc
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from bioimage_py.errors import InvalidArgumentError
+import bioimage_py as bp
+from bioimage_py.errors import InvalidArgumentError, RunnerError
 from bioimage_py.geometry import Blocking, IdSet, to_roi
 from bioimage_py.runner import BlockGroups, LocalRunner, RunnerConfig, get_runner
 from tests.runner.contract import RunnerContract
@@ -150,3 +156,94 @@ def test_public_names(tmp_path: Path) -> None:
     import bioimage_py
 
     assert bioimage_py.get_runner is get_runner
+
+
+def test_failed_blocks_hold_nothing_that_they_read() -> None:
+    held: list[weakref.ref[Any]] = []
+
+    class Voxels(np.ndarray):
+        """An array that can be watched."""
+
+    def read(block: Any, inputs: Any, outputs: Any, mask: Any) -> None:
+        values = inputs[0][to_roi(block)].view(Voxels)
+        held.append(weakref.ref(values))
+        caught: Exception | None = None
+        try:
+            values.item("no")
+        except (TypeError, ValueError) as error:
+            caught = error  # a cycle through the frame, which reference counts alone do not free
+        raise ExceptionGroup("all", [OSError("disk full"), caught]) from caught
+
+    gc.disable()
+    try:
+        with pytest.raises(RunnerError) as failed:
+            LocalRunner().run(read, [np.zeros((20, 4))], block_shape=(1, 4), num_workers=3)
+        assert len(held) == 20
+        assert not [ref for ref in held if ref() is not None]
+    finally:
+        gc.enable()
+    shown = "".join(traceback.format_exception(failed.value))
+    assert "in read" in shown
+    assert "disk full" in shown
+
+
+def test_a_hundred_thousand_failures_are_a_few_runs_of_ids() -> None:
+    def fail(item: int) -> None:
+        raise OSError(f"cannot read {item}")
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(RunnerError) as failed:
+            LocalRunner().map(fail, 100_000, num_workers=2)
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+    assert failed.value.failed_block_ids.runs == ((0, 100_000),)
+
+
+def test_more_blocks_than_a_run_can_have(tmp_path: Path) -> None:
+    class Endless:
+        shape, dtype = (2**40, 2**40), np.dtype("u1")
+
+        def __getitem__(self, key: Any) -> Any:
+            raise AssertionError("read")
+
+    with pytest.raises(InvalidArgumentError, match=r"2\*\*63.*block_shape"):
+        LocalRunner().run(print, [Endless()], block_shape=(1, 1))
+    with pytest.raises(InvalidArgumentError, match=r"2\*\*63.*block_shape"):
+        bp.plan(Endless(), tmp_path / "a.zarr", chunks=(1, 1), block_shape=(1, 1))
+    with pytest.raises(InvalidArgumentError, match=r"2\*\*63"):
+        LocalRunner().map(print, 2**70)
+
+
+def test_a_working_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    values = np.arange(12).reshape(3, 4)
+    assert (bp.copy(values, tmp_path / "a.zarr")[...] == values).all()
+    for call in (
+        lambda: bp.copy(values, "a.zarr"),
+        lambda: bp.plan(values, "a.n5"),
+        lambda: bp.copy(tmp_path / "a.zarr", tmp_path / "b.zarr", job_type="subprocess"),
+    ):
+        with pytest.raises(bp.BioimagePyError, match="working directory was removed"):
+            call()
+
+
+@pytest.mark.parametrize("halo", [1, np.int64(1), [1, 1], (1, np.uint8(1)), np.array([1, 1]), np.array(1)])
+def test_a_halo_is_an_integer_or_one_per_axis(halo: Any) -> None:
+    def outer(block: Any, inputs: Any, outputs: Any, mask: Any) -> Any:
+        return block.outer_block.shape
+
+    image = np.zeros((6, 9))
+    assert LocalRunner().run(outer, [image], block_shape=(3, 3), halo=halo, has_return_val=True)[0] == (4, 4)
+
+
+@pytest.mark.parametrize(
+    "halo", [-1, 1.0, True, "1", (1, -1), (1, 1.5), (1, 2, 3), np.ones(2), [[1, 2], [3]], {}]
+)
+def test_refuses_what_is_not_a_halo(halo: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="halo must be a non-negative integer"):
+        LocalRunner().run(print, [np.zeros((6, 9))], halo=halo)

@@ -11,13 +11,14 @@ from bioimage_py.runner.run_folder import RunFolder
 from bioimage_py.runner.run_in_hand import in_hand
 from bioimage_py.runner.run_status import RunStatus, StatusReader
 from bioimage_py.runner.slurm_config import SlurmConfig
+from bioimage_py.sources.location import absolute_path
 
 __all__ = ["look_at", "named_run", "shown_path", "usual_places"]
 
 
 def usual_places() -> list[Path]:
     """Return the folders in which runs are looked for: the working directory, and the one that is configured."""
-    places = [Path.cwd()]
+    places = [absolute_path(".")]
     try:
         configured = SlurmConfig.load().tmp_root
     except BioimagePyError as error:
@@ -55,7 +56,8 @@ def named_run(name: str) -> RunFolder:
 
 def shown_path(path: Path) -> str:
     """Return a path as short as it can be typed: relative where it is below the working directory."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    here = absolute_path(".")
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def look_at(reader: StatusReader, folder: RunFolder) -> RunStatus:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["IdSet", "IdSetBuilder"]
 
 _MANY = 1000
+_LIMIT = 2**63 - 1
+"""The most ids that a set can have: `len` gives no more."""
 
 
 class IdSet(Sequence[int]):
@@ -44,6 +46,10 @@ class IdSet(Sequence[int]):
         for begin, end in sorted((int(b), int(e)) for b, e in runs if e > b):
             if begin < 0:
                 raise InvalidArgumentError(f"ids must not be negative, got {begin}")
+            if end > _LIMIT:
+                raise InvalidArgumentError(
+                    f"ids must be below 2**63, got {end - 1}: a run cannot have that many blocks. Give a larger block_shape"
+                )
             if joined and begin <= joined[-1][1]:
                 joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
             else:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from bioimage_py.errors import CastingError
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.block_log import read_block_logs
 from bioimage_py.runner.run_folder import AttemptFiles, RunFolder
 from bioimage_py.runner.value_log import read_value_log
 
 __all__ = ["Account", "BlockError", "read_account", "read_values"]
+
+
+_MOST_APART = 100
+"""Failures of an attempt that are told apart; where there are more, the others are taken together."""
 
 
 @dataclass(frozen=True)
@@ -71,19 +76,27 @@ def read_account(folder: RunFolder, *, errors: bool = True) -> Account:
 def _errors(attempt: AttemptFiles, done: IdSet) -> list[BlockError]:
     if not attempt.errors.exists():
         return []
-    found = []
-    for line in attempt.errors.read_text(errors="replace").split("\n")[:-1]:
-        try:
-            entry = json.loads(line)
-            ids = IdSet.from_json(entry["blocks"])
-            kind, text, traceback = (str(entry[name]) for name in ("type", "text", "traceback"))
-        except (ValueError, LookupError, TypeError):
-            continue  # torn by a crash of its writer: the blocks are missing from the log of finished ones as well
-        # Most failures are of one block, and a set of many runs is slow to subtract.
-        alone = len(ids) == 1
-        left = ids if alone else ids - done
-        if left and not (alone and ids[0] in done):
-            found.append(BlockError(left, kind, text, traceback))
+    found: list[BlockError] = []
+    others: list[tuple[int, int]] = []
+    with attempt.errors.open(errors="replace") as file:
+        for line in file:
+            try:
+                entry = json.loads(line)
+                ids = IdSet.from_json(entry["blocks"])
+                kind, text, traceback = (str(entry[name]) for name in ("type", "text", "traceback"))
+            except (ValueError, LookupError, TypeError):
+                continue  # torn by a crash of its writer: the blocks are missing from the log of finished ones as well
+            # Most failures are of one block, and a set of many runs is slow to subtract.
+            alone = len(ids) == 1
+            left = ids if alone else ids - done
+            if not left or (alone and ids[0] in done):
+                continue
+            if len(found) < _MOST_APART or kind == CastingError.__name__:
+                found.append(BlockError(left, kind, text, traceback))
+            else:
+                others += left.runs
+    if others:
+        found.append(replace(found[-1], block_ids=IdSet(others)))
     return found
 
 

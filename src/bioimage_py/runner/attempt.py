@@ -14,11 +14,16 @@ from typing import Any, Self
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.block_records import BlockLog
+from bioimage_py.runner.journal import without_frames
 from bioimage_py.runner.run_folder import RunFolder
 from bioimage_py.runner.value_log import ValueLog
 
 __all__ = ["AttemptJournal"]
 
+_MOST_SHOWN = 20
+"""Failures of an attempt that are recorded with their traceback."""
+_LONGEST = 20_000
+"""Characters of a message, and of a traceback."""
 _EVERY = 1.0
 """Seconds between two looks that others may take at how many bytes are written, and between two forced writes."""
 
@@ -57,6 +62,7 @@ class AttemptJournal:
         self._unsettled: list[int] = []
         self._settled = time.monotonic()
         self._ended = False
+        self._n_errors = 0
         self._lock = threading.Lock()
         self._state: dict[str, Any] = {
             "began": time.time(),
@@ -102,14 +108,17 @@ class AttemptJournal:
             self._record((block_id,))
 
     def failed(self, block_ids: Iterable[int], error: BaseException) -> None:
-        """Record blocks that are not done, and why."""
+        """Record blocks that are not done, and why; where it was raised of the first ones only, as nobody reads more."""
         import traceback  # most workers never need it
 
+        without_frames(error)
+        self._n_errors += 1
+        shown = "".join(traceback.format_exception(error)) if self._n_errors <= _MOST_SHOWN else ""
         entry = {
             "blocks": IdSet.from_ids(block_ids).to_json(),
             "type": type(error).__name__,
-            "text": str(error) or type(error).__name__,
-            "traceback": "".join(traceback.format_exception(error)),
+            "text": (str(error) or type(error).__name__)[:_LONGEST],
+            "traceback": shown[-_LONGEST:],
         }
         line = json.dumps(entry, separators=(",", ":")) + "\n"
         with self._lock, self._writing(self._files.errors), self._files.errors.open("a") as file:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from bioimage_py.errors import InvalidArgumentError, RunnerError
+from bioimage_py.errors import CastingError, InvalidArgumentError, RunnerError
 from bioimage_py.geometry import Box, IdSet
 from bioimage_py.runner.config import RunnerConfig
 from bioimage_py.runner.function_work import BlockFunctionWork, ItemFunctionWork
@@ -94,7 +94,7 @@ class Runner(ABC):
         outputs: Sequence[Any] = (),
         *,
         block_shape: Sequence[int] | None = None,
-        halo: Sequence[int] | None = None,
+        halo: int | Iterable[int] | None = None,
         mask: Any = None,
         num_workers: int = 1,
         block_ids: Iterable[int] | None = None,
@@ -117,7 +117,7 @@ class Runner(ABC):
         block_shape
             Extent of a block in voxels. Default: planned from the chunks of inputs and outputs.
         halo
-            Voxels to read on each side of a block, per axis.
+            Voxels to read on each side of a block: one integer, or one per axis.
         mask
             A source of the inputs' shape, handed to the function.
         num_workers
@@ -250,10 +250,13 @@ def raise_failures(journal: Journal, block_ids: IdSet, name: str, *, kept_too: s
         kept += f"; the temporary store {kept_too!r} is kept for that"
     # In two passes the first one's blocks are not the caller's.
     where = f"block {block_id}" if block_id in block_ids else "the first of two passes"
-    others = ", all others are done" if len(failed) < len(block_ids) else ""
+    if isinstance(error, CastingError):
+        what = f"{len(failed)} of {len(block_ids)} blocks are not done, because the first voxel that does not fit ends the run. In"
+    else:
+        others = ", all others are done" if len(failed) < len(block_ids) else ""
+        what = f"{len(failed)} of {len(block_ids)} blocks failed{others}. First error, in"
     raise RunnerError(
-        f"{name}: {len(failed)} of {len(block_ids)} blocks failed{others}. First error, in {where}: "
-        f"{type(error).__name__}: {text}{kept}",
+        f"{name}: {what} {where}: {type(error).__name__}: {text}{kept}",
         failed,
         journal.folder,
     ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from bioimage_py.errors import CastingError
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.kernels import CopyKernel, MovingKernel
 from bioimage_py.kernels.tally import Meter, Tally
@@ -85,7 +86,9 @@ class CopyWork:
         for unit, parts in self.kernel.units_of([self.blocking[i] for i in blocks], unit_shape):
             try:
                 written += self.kernel.copy_parts(unit, [part for _, part in parts])
-            except Exception as error:  # noqa: BLE001 - recorded: the run ends with it in a RunnerError
+            except (CastingError, KeyboardInterrupt):
+                raise  # the run ends with it
+            except BaseException as error:  # noqa: BLE001 - recorded: the run ends with it in a RunnerError
                 lost = {blocks[n] for n, _ in parts} - failed
                 journal.failed(sorted(lost), error)
                 failed |= lost

@@ -10,12 +10,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from bioimage_py.errors import CastingError
+
 if TYPE_CHECKING:
     from bioimage_py.geometry import IdSet
     from bioimage_py.runner.journal import BlockJournal
     from bioimage_py.runner.work import Work
 
-__all__ = ["Crew"]
+__all__ = ["Crew", "is_ctrl_c"]
 
 _WORTH_SHARING = 0.002
 """Seconds of work below which a thread takes more groups at a time."""
@@ -40,7 +42,13 @@ class Crew:
     journal
         Where blocks are recorded.
     stop
-        When set, no further group is begun.
+        When set, no further group is begun. Who gives it does not end the crew with Ctrl-C: a KeyboardInterrupt is then an
+        exception of the work like any other.
+
+    Attributes
+    ----------
+    over
+        Set when no further group is begun because one has met what ends the run, or by whoever else knows that it is to end.
     """
 
     def __init__(
@@ -51,6 +59,8 @@ class Crew:
         self._groups = iter(groups)
         self._lock = threading.Lock()
         self._stop = stop or threading.Event()
+        self._has_ctrl_c = stop is None
+        self.over = threading.Event()
         self._crash: BaseException | None = None
 
     def run(self, num_threads: int, tick: Callable[[], None] = _nothing) -> None:
@@ -66,12 +76,16 @@ class Crew:
         while groups := self._take(most):
             began = time.perf_counter()
             for group_id in groups:
-                if self._stop.is_set():
+                if self._stop.is_set() or self.over.is_set():
                     return
                 group = self._work.blocks_in(group_id)
                 try:
                     self._work.process(group, self._journal)
-                except Exception as error:  # noqa: BLE001 - recorded: the run ends with it in a RunnerError
+                except BaseException as error:
+                    if self._has_ctrl_c and is_ctrl_c(error):
+                        raise
+                    if isinstance(error, CastingError):
+                        self.over.set()
                     self._journal.failed(group, error)
                 tick()
             # Threads that meet at the lock for every tiny block cost more than the block; large ones are taken singly.
@@ -108,6 +122,11 @@ class Crew:
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             self._crash = error
             self._stop.set()
+
+
+def is_ctrl_c(error: BaseException) -> bool:
+    """Whether an exception can be the user's Ctrl-C, which Python raises in the main thread, and not one of the work itself."""
+    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
 
 
 def _join(threads: list[threading.Thread], seconds: float) -> None:

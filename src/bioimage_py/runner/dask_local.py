@@ -52,6 +52,7 @@ class LocalHost:
                     stderr=file,
                     text=True,
                     start_new_session=True,
+                    cwd=_directory(self._scratch.name),
                 )
             except OSError as error:
                 self._scratch.cleanup()
@@ -112,6 +113,14 @@ class LocalHost:
             return  # all of them have ended
         finally:
             self._process.wait()
+
+
+def _directory(scratch: str) -> str:
+    """Return the working directory; where it was removed, so that no worker would start there, the scratch folder."""
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:
+        return scratch
 
 
 def _new_secret() -> dict[str, str] | None:

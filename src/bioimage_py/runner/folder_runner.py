@@ -201,7 +201,7 @@ class FolderRunner(Runner):
                 ends = self.run_round(folder, number, len(tasks), num_workers, watch)
             else:
                 ends = self.await_round(folder, number, len(tasks), num_workers, watch)
-            number = None
+            ended, number = folder.round_is_over(number), None
             account = read_finished(folder, work)
             todo = ready_blocks(work, work.block_ids - account.done)
             if todo and not todo & wave:
@@ -212,7 +212,7 @@ class FolderRunner(Runner):
             attempt += len(todo) > missing * _PROGRESS
             missing = len(todo)
             over = not self.config.retries or attempt > self.config.retries
-            if over or all(end.kind in ("error", "cancelled") for end in ends):
+            if ended or over or all(end.kind in ("error", "cancelled") for end in ends):
                 break
             raised = raised_blocks(account)
             # An exception that came twice will come again: those blocks are reported, not tried a third time.

@@ -8,8 +8,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
+import numpy as np
+
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Blocking, Box, IdSet, basic_index, check_block_shape
+from bioimage_py.runner.crew import is_ctrl_c
 from bioimage_py.runner.given_ids import ids_from, ids_in_order
 from bioimage_py.runner.item_work import ItemFunctionWork
 from bioimage_py.runner.journal import BlockJournal
@@ -45,7 +48,7 @@ class BlockFunctionWork:
         mask: Any,
         *,
         block_shape: Sequence[int] | None,
-        halo: Sequence[int] | None,
+        halo: int | Iterable[int] | None,
         roi: Box | tuple[slice, ...] | None,
         block_ids: Iterable[int] | None,
         keep_results: bool,
@@ -102,12 +105,14 @@ class BlockFunctionWork:
             )
             try:
                 result = self.function(block, self.inputs, self.outputs, self.mask)
-            except Exception as error:  # noqa: BLE001 - recorded: the run ends with it in a RunnerError
+                if self.keep_results:
+                    journal.done_with(block_id, result)
+            except BaseException as error:
+                if is_ctrl_c(error):
+                    raise
                 journal.failed((block_id,), error)
                 continue
-            if self.keep_results:
-                journal.done_with(block_id, result)
-            else:
+            if not self.keep_results:
                 journal.done((block_id,))
 
 
@@ -168,10 +173,15 @@ def _roi_box(roi: Box | tuple[slice, ...] | None, shape: tuple[int, ...]) -> Box
     return basic_index(roi, shape).box
 
 
-def _halo(halo: Sequence[int] | None, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+def _halo(halo: int | Iterable[int] | None, shape: tuple[int, ...]) -> tuple[int, ...] | None:
     if halo is None:
         return None
-    extents = tuple(halo)
-    if len(extents) != len(shape) or any(type(h) is not int or h < 0 for h in extents):
-        raise InvalidArgumentError(f"halo must be one non-negative integer per axis of {shape}, got {halo!r}")
-    return extents
+    try:
+        given = np.asarray(halo)
+    except ValueError:  # a list of lists
+        given = np.empty(0)
+    if given.dtype.kind not in "iu" or given.shape not in ((), (len(shape),)) or (given < 0).any():
+        raise InvalidArgumentError(
+            f"halo must be a non-negative integer, or one per axis of {shape}, got {halo!r}"
+        )
+    return tuple(np.broadcast_to(given, len(shape)).tolist())

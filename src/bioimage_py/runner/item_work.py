@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import IdSet
+from bioimage_py.runner.crew import is_ctrl_c
 from bioimage_py.runner.given_ids import ids_in_order
 
 if TYPE_CHECKING:
@@ -81,8 +82,14 @@ class ItemFunctionWork:
     def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
         """Call the function for the item."""
         for item in blocks:
-            result = self.function(item)
-            if self.keep_results:
-                journal.done_with(item, result)
-            else:
+            try:
+                result = self.function(item)
+                if self.keep_results:
+                    journal.done_with(item, result)
+            except BaseException as error:
+                if is_ctrl_c(error):
+                    raise
+                journal.failed((item,), error)
+                continue
+            if not self.keep_results:
                 journal.done((item,))

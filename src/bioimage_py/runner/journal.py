@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bioimage_py.errors import CastingError
 from bioimage_py.geometry import IdSet, IdSetBuilder
 
 if TYPE_CHECKING:
     from bioimage_py.runner.run_account import RunAccount
 
-__all__ = ["BlockJournal", "Journal", "Progress", "ProgressTicker"]
+__all__ = ["BlockJournal", "Journal", "Progress", "ProgressTicker", "without_frames"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Journal:
         self._bytes = 0
         self._done = IdSetBuilder()
         self._arrived: deque[tuple[tuple[int, ...], int]] = deque()
-        self._failed: dict[int, BaseException] = {}
+        self._n_failed = 0
         self._lock = threading.Lock()
         self._began = time.perf_counter()
 
@@ -107,12 +108,15 @@ class Journal:
             self._bytes += n_bytes
 
     def failed(self, block_ids: Iterable[int], error: BaseException) -> None:
-        """Record blocks that are not done, and why."""
+        """Record blocks that are not done, and why; what ended the run is the first error, whichever came before."""
+        ids = tuple(block_ids)
+        without_frames(error)
         with self._lock:
-            for block_id in block_ids:
-                self._failed[block_id] = error
-                if self.first_error is None:
-                    self.first_error = (block_id, error)
+            self._n_failed += len(ids)
+            first = self.first_error
+            ends = isinstance(error, CastingError) and not (first and isinstance(first[1], CastingError))
+            if ids and (first is None or ends):
+                self.first_error = (ids[0], error)
 
     @property
     def seconds(self) -> float:
@@ -122,7 +126,7 @@ class Journal:
     @property
     def has_failures(self) -> bool:
         """Whether a block failed."""
-        return bool(self._failed)
+        return self._n_failed > 0
 
     def merge(self, done: IdSet, results: Mapping[int, Any]) -> None:
         """Take over what other processes did."""
@@ -147,9 +151,34 @@ class Journal:
                 self._bytes,
                 self.bytes_total,
                 self.seconds,
-                len(self._failed),
+                self._n_failed,
                 self.account,
             )
+
+
+def without_frames(error: BaseException) -> None:
+    """Let go of the variables of the functions that an exception came through, which may be a block's voxels.
+
+    Where it was raised can still be shown. What led to it, and what a group holds, is treated likewise.
+    """
+    left, seen = [error], {id(error)}
+    while left:
+        one = left.pop()
+        kept = None
+        at = one.__traceback__
+        while at is not None:
+            try:
+                at.tb_frame.clear()
+                kept = kept or at
+            except RuntimeError:
+                kept = None  # it still runs, and would keep what it holds from now on
+            at = at.tb_next
+        one.__traceback__ = kept
+        inner = one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+        for other in (one.__cause__, one.__context__, *inner):
+            if other is not None and id(other) not in seen:
+                seen.add(id(other))
+                left.append(other)
 
 
 class ProgressTicker:

@@ -11,6 +11,7 @@ run another's code is read only if it is this user's own and nobody else can wri
     driver.lock                      what it holds a lock on, as two must not
     rounds/00000.json                the tasks of a round of submissions: groups of blocks for each
     rounds/00000.handle.json         what the backend calls them, such as Slurm job ids
+    rounds/00000.over                there once a task has met what ends the whole run
     attempts/00000-00007-<id>.blocks blocks that this attempt finished (see `block_log`)
     attempts/00000-00007-<id>.values what the function returned for them (see `value_log`)
     attempts/00000-00007-<id>.errors one JSON line per failure
@@ -38,7 +39,14 @@ _PREFIX = "bioimage-run-"
 
 def default_root(tmp_root: str | os.PathLike[str] | None) -> Path:
     """Return where run folders are made: `tmp_root`, else the folder that the process works in."""
-    return Path.cwd() if tmp_root is None else Path(tmp_root).expanduser()
+    if tmp_root is not None:
+        return Path(tmp_root).expanduser()
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise InvalidArgumentError(
+            "the working directory was removed, so no run folder can be made in it: give tmp_root= another folder, or change to one"
+        ) from error
 
 
 class AttemptFiles:
@@ -247,6 +255,17 @@ class RunFolder:
         """Return what the backend calls a round's tasks, None if they were never submitted."""
         path = self.path / "rounds" / f"{number:05d}.handle.json"
         return read_json(path) if path.exists() else None
+
+    def end_round(self, number: int) -> None:
+        """Tell all tasks of a round to begin no further block."""
+        write_whole(self._over(number), b"")
+
+    def round_is_over(self, number: int) -> bool:
+        """Whether a task of the round has met what ends the whole run."""
+        return self._over(number).exists()
+
+    def _over(self, number: int) -> Path:
+        return self.path / "rounds" / f"{number:05d}.over"
 
     def script(self, number: int) -> Path:
         """Where a batch script of a round is."""

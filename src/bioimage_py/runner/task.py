@@ -6,6 +6,7 @@ A worker imports what its task needs and no more; see `reopening`.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["FINISHED", "STOPPED", "close_sources", "run_task", "settling"]
 
 FINISHED, STOPPED = "finished", "stopped"
+
+_LOOK = 0.2
+"""Seconds between two looks at whether another task has ended the run."""
 
 
 def run_task(path: str, round_number: int, task: int, stop: threading.Event | None = None) -> str:
@@ -60,10 +64,34 @@ def run_task(path: str, round_number: int, task: int, stop: threading.Event | No
         counted=counting(mine),
         threads=run["threads"],
     ) as journal:
-        Crew(mine, groups, journal, stopping).run(run["threads"])
+        crew = Crew(mine, groups, journal, stopping)
+        follow = _following(folder, round_number, crew.over)
+        crew.run(run["threads"], follow)
+        follow()
         reason = STOPPED if stopping.is_set() else FINISHED
         journal.end(reason)
     return reason
+
+
+def _following(folder: RunFolder, round_number: int, over: threading.Event) -> Callable[[], None]:
+    """Return what a task calls between its blocks: what ends the run here ends it in its other tasks, and the reverse."""
+    told = folder.round_is_over(round_number)
+    looked = time.monotonic()
+    if told:
+        over.set()
+
+    def look() -> None:
+        nonlocal told, looked
+        if told or (not over.is_set() and time.monotonic() < looked + _LOOK):
+            return
+        looked = time.monotonic()
+        if over.is_set():
+            folder.end_round(round_number)
+        elif folder.round_is_over(round_number):
+            over.set()
+        told = over.is_set()
+
+    return look
 
 
 def _done_before(folder: RunFolder, round_number: int, task: int) -> IdSet:

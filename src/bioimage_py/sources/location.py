@@ -21,6 +21,7 @@ from bioimage_py.sources.registry import FAMILIES, Family
 
 __all__ = [
     "Location",
+    "absolute_path",
     "check_key",
     "family_by_content",
     "family_by_suffix",
@@ -43,6 +44,23 @@ class Location(NamedTuple):
     path: str
     key: str | None
     family: Family | None
+
+
+def absolute_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path from the root on; links and '..' stay as they are.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If it is relative, and the working directory was removed.
+    """
+    try:
+        return Path(path).absolute()
+    except FileNotFoundError as error:
+        raise SourceNotFoundError(
+            f"the working directory was removed, so the relative path {os.fspath(path)!r} leads nowhere: give an absolute path, "
+            "or change to another directory"
+        ) from error
 
 
 def is_url(path: str) -> bool:
