@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -214,3 +217,60 @@ def test_progress_ends_with_all(image: np.ndarray) -> None:
     )
     assert told[-1].blocks_done == told[-1].blocks_total > 1
     assert told[-1].bytes_done == told[-1].bytes_total
+
+
+@pytest.mark.parametrize("fills", [(0, 0), (7, 7), (0, 7)])
+@pytest.mark.parametrize("chunks", [(8, 8, 8), (16, 4, 8)])
+def test_what_neither_side_stores_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fills: tuple[int, int], chunks: tuple[int, ...]
+) -> None:
+    shape = (32, 32, 32)
+    a = zarr.create_array(tmp_path / "a.zarr", shape=shape, dtype="u2", chunks=(8, 8, 8), fill_value=fills[0])
+    b = zarr.create_array(tmp_path / "b.zarr", shape=shape, dtype="f4", chunks=chunks, fill_value=fills[1])
+    a[:8, :8, :8] = 3
+    b[:8, :8, :8] = 3
+    b[24:, 24:, 24:] = fills[0]
+    b[31, 31, 31] = 5
+    sources = [bp.open_source(tmp_path / name) for name in ("a.zarr", "b.zarr")]
+    read: list[int] = []
+    original = bp.Source.read
+
+    def counted(self: bp.Source, box: Any, *options: Any) -> Any:
+        read.append(box.size)
+        return original(self, box, *options)
+
+    monkeypatch.setattr(bp.Source, "read", counted)
+    for limit in (None, "128KiB"):
+        read.clear()
+        result = bp.verify(*sources, memory_limit=limit)
+        assert result.different == int((a[...] != b[...]).sum())
+        assert result.first_difference == ((31, 31, 31) if fills[0] == fills[1] else (0, 0, 8))
+        assert (sum(read) < 0.2 * a.size) == (fills[0] == fills[1])
+
+
+@pytest.mark.parametrize(("first", "second"), [("u2", "u2"), ("f4", "f4"), ("i8", "f8")])
+def test_the_memory_limit_holds(tmp_path: Path, first: str, second: str) -> None:
+    """Both blocks and what comparing takes are counted: nothing is equal, so that everything is looked at."""
+    code = f"""
+        import resource, sys
+        import numpy as np
+        import bioimage_py as bp
+
+        class Made:
+            shape = (512, 512, 512)
+            def __init__(self, dtype, value):
+                self.dtype, self.value = np.dtype(dtype), value
+            def __getitem__(self, key):
+                return np.full(tuple(s.stop - s.start for s in key), self.value, self.dtype)
+
+        small = [np.zeros((4, 4), dtype) for dtype in ({first!r}, {second!r})]
+        bp.verify(small[0], small[1] + 1)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        result = bp.verify(Made({first!r}, 1), Made({second!r}, 2), memory_limit="64MiB", num_workers=2)
+        assert result.different == 512**3
+        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=240, check=True
+    )
+    assert float(done.stdout) < 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bioimage_py.copy_request import check_progress
@@ -127,8 +127,9 @@ def verify(
             f"cannot compare voxel by voxel: {first.name} has shape {first.shape}, {second.name} has {second.shape}"
         )
     limit = None if memory_limit is None else parse_bytes(memory_limit)
-    options = PlanOptions(memory_limit=limit, num_workers=num_workers)
-    planned = plan_copy(ArrayLayout.of(first), ArrayLayout.of(second), None, options)
+    options = PlanOptions(memory_limit=limit, num_workers=num_workers, compares=True)
+    # Shards are read chunk by chunk.
+    planned = plan_copy(ArrayLayout.of(first), replace(ArrayLayout.of(second), shards=None), None, options)
     with (
         run_twin(first, planned.threads, planned.cache_bytes) as one,
         run_twin(second, planned.threads) as other,

@@ -54,13 +54,21 @@ class StoredParts:
             return None
         return cls(*found, origin.offset or (0,) * source.ndim)
 
-    def within(self, box: Box) -> list[Box] | None:
-        """Return the parts of a box of the source that are stored; None where that is most of it, or is not known."""
+    def within(self, box: Box, *, most: bool = False) -> list[Box] | None:
+        """Return the parts of a box of the source that are stored; None where that is not known.
+
+        Parameters
+        ----------
+        box
+            In coordinates of the source.
+        most
+            Whether they are wanted where they are most of the box too, or one chunk; else None is returned.
+        """
         cells = cells_of(box.shift(self._offset), self._extents)
-        if not 1 < cells.size <= _MOST_CELLS:
+        if cells.size > _MOST_CELLS or (cells.size <= 1 and not most):
             return None
         found = [self._voxels(at).intersect(box) for at in self._stored(cells)]
-        return None if 2 * len(found) > cells.size else found
+        return None if 2 * len(found) > cells.size and not most else found
 
     def _stored(self, cells: Box) -> Iterator[tuple[int, ...]]:
         for at in self._files.candidates(cells):

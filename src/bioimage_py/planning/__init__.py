@@ -6,13 +6,14 @@ from bioimage_py.planning.copy_plan import CopyPlan, PlanOptions, checked_blocks
 from bioimage_py.planning.image_passes import image_in_passes
 from bioimage_py.planning.image_plan import ImagePlan, PlannedArray
 from bioimage_py.planning.layout import ArrayLayout
-from bioimage_py.planning.memory import MemoryModel
+from bioimage_py.planning.memory import COMPARED_AT_ONCE, MemoryModel
 from bioimage_py.planning.passes import RoomBeside, in_one_or_two_passes
 from bioimage_py.planning.pyramid_levels import PyramidLevel, choose_levels
 from bioimage_py.planning.pyramid_plan import PyramidPlan, plan_pyramid
 from bioimage_py.planning.road import choose_road
 
 __all__ = [
+    "COMPARED_AT_ONCE",
     "ArrayLayout",
     "CopyPlan",
     "ImagePlan",

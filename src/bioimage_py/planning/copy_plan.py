@@ -41,6 +41,8 @@ class PlanOptions:
         Whether the whole array may be copied at once.
     match
         How the encoded chunks of both sides match; None where that was not looked at.
+    compares
+        Whether the second array is read as well, to be compared with the first one.
     """
 
     block_shape: tuple[int, ...] | None = None
@@ -49,6 +51,7 @@ class PlanOptions:
     block_ids: IdSet | None = None
     direct: bool = False
     match: EncodingMatch | None = None
+    compares: bool = False
 
 
 @dataclass(frozen=True)
@@ -201,7 +204,7 @@ def plan_copy(
     """
     _check_shapes(input_layout, output_layout, mask_layout)
     threads = options.num_workers
-    memory = MemoryModel(input_layout, output_layout, mask_layout, threads)
+    memory = MemoryModel(input_layout, output_layout, mask_layout, threads, options.compares)
     limit = options.memory_limit
     if options.block_shape is None:
         budget = DEFAULT_BLOCK_BUDGET if limit is None else max(1, limit - memory.base())
@@ -222,8 +225,12 @@ def plan_copy(
     if limit is not None and peak > limit:
         raise InvalidArgumentError(
             f"memory_limit {format_bytes(limit)} is too small: one block of {times(in_hand)} voxels needs "
-            f"{format_bytes(peak)}. Give a larger limit, or an output with smaller "
-            f"{'shards' if output_layout.shards else 'chunks'}"
+            f"{format_bytes(peak)}. Give a larger limit"
+            + (
+                ""
+                if options.compares
+                else f", or an output with smaller {'shards' if output_layout.shards else 'chunks'}"
+            )
         )
     whole = memory.base() + memory.block(output_layout.shape)
     direct = options.direct and whole <= allowed and len(ids) == blocking.n_blocks

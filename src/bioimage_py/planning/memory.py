@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from bioimage_py.planning.layout import ArrayLayout
 from bioimage_py.sources.write_pieces import IN_HAND_BYTES
 
-__all__ = ["MemoryModel"]
+__all__ = ["COMPARED_AT_ONCE", "MemoryModel"]
+
+COMPARED_AT_ONCE = 2**16
+"""Voxels that a comparison holds its intermediate results of."""
+_COMPARING = 24
+"""Bytes of intermediate results per voxel: flags, and where integers are compared with floats two more arrays."""
 
 
 @dataclass(frozen=True)
@@ -26,18 +31,27 @@ class MemoryModel:
         The sources.
     threads
         Threads that decode and encode at once.
+    compares
+        Whether both sides are read and compared, and nothing is written.
     """
 
     input_layout: ArrayLayout
     output_layout: ArrayLayout
     mask_layout: ArrayLayout | None
     threads: int
+    compares: bool = False
 
     def block(self, block_shape: tuple[int, ...]) -> int:
         """Return the bytes of one block in flight."""
         voxels = self._voxels(block_shape)
         a, b = self.input_layout, self.output_layout
         held = 0 if a.in_memory else a.itemsize * voxels
+        if self.compares:
+            held += (0 if b.in_memory else b.itemsize * voxels) + _COMPARING * min(voxels, COMPARED_AT_ONCE)
+            one_side = (
+                layout.scratch(self._inside(block_shape)) + self._waiting(layout, voxels) for layout in (a, b)
+            )
+            return held + max(one_side)
         inside = self._inside(block_shape)
         mask = 0 if self.mask_layout is None else self.mask_layout.scratch(inside)
         held += max(a.scratch(inside), mask)
