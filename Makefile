@@ -7,7 +7,7 @@ DEMO := demo
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help demo test lint types bench roads clean
+.PHONY: help demo test explore lint types bench roads clean
 
 help:
 	@echo "make demo   a TIFF stack becomes a Zarr array, checked voxel by voxel, and a picture"
@@ -41,6 +41,10 @@ types: $(VENV)/.installed-test
 
 test: lint types
 	$(BIN)/python -m pytest --numprocesses 2 --doctest-modules src tests
+
+# Property tests with fresh seeds and ten times the examples. What they find becomes an explicit example of its test.
+explore: $(VENV)/.installed-test
+	BIOIMAGE_PY_EXPLORE=10 $(BIN)/python -m pytest --numprocesses 2 -m "hypothesis and not slow" tests
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/run.py

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-# How long an example takes says more about the machine than about the code.
-settings.register_profile("any machine", deadline=None)
-settings.load_profile("any machine")
+EXPLORE = int(os.environ.get("BIOIMAGE_PY_EXPLORE", "0"))
+"""How many times as many examples as usual to draw, with fresh seeds; 0 for the same ones each time."""
+
+# How long an example takes says more about the machine than about the code; and what `make test` finds, it finds each time.
+settings.register_profile("same each time", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, derandomize=False, print_blob=True)
+settings.load_profile("explore" if EXPLORE else "same each time")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # So it is in the background of a shell, and children inherit it: those that a test interrupts would never end.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Draw more examples in each property test, whatever number it asks for itself."""
+    for item in items if EXPLORE else ():
+        function = getattr(item, "obj", None)
+        given = getattr(function, "_hypothesis_internal_use_settings", None)
+        if given is not None:
+            more = settings(given, max_examples=EXPLORE * given.max_examples, derandomize=False)
+            function = getattr(function, "__func__", function)
+            function._hypothesis_internal_use_settings = more
+
 
 PASSWORD = "correct-horse"
 """Of the S3 server on this machine."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import zarr
 import bioimage_py as bp
 from bioimage_py.errors import BioimagePyError, ReadOnlyError, RunnerError, StorageError
 from tests.sources.contract import textured
+from tests.waiting import eventually
 
 SHAPE = (12, 20, 18)
 OUTPUTS = ("o.zarr", "o.n5/a", "o.h5:/a", "o.npy")
@@ -308,12 +308,11 @@ def test_arrays_that_are_read_only(tmp_path: Path, image: np.ndarray) -> None:
 
 def assert_no_leftovers(folder: Path) -> None:
     """No temporary file stays; TensorStore ends the other writes of a block that failed a moment after it told so."""
-    for _ in range(40):
-        left = [p for p in folder.rglob("*") if "__lock" in p.name or ".partial" in p.name]
-        if not left:
-            return
-        time.sleep(0.05)
-    raise AssertionError(left)
+
+    def left() -> list[Path]:
+        return [p for p in folder.rglob("*") if "__lock" in p.name or ".partial" in p.name]
+
+    eventually(lambda: not left(), left)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from bioimage_py.bench_sample import choose_read_sample, choose_write_sample
 from bioimage_py.bench_stages import StageRate, decoding, encoding, reading, writing
 from bioimage_py.errors import InvalidArgumentError, StorageError
 from bioimage_py.wrapper import RoiSource, ThresholdSource
+from tests.waiting import PATIENCE, eventually
 
 IMAGE = np.random.default_rng(0).integers(0, 99, (24, 48, 40)).astype("uint16")
 LONG = 60.0
@@ -224,13 +224,9 @@ bp.bench(SimpleTransformationSource(np.ones((64, 1024, 1024), "uint8"), slow), s
 
 def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", SLOW, str(tmp_path)], stderr=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 60
-        while not list(tmp_path.iterdir()):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        time.sleep(0.3)
+        eventually(lambda: list(tmp_path.iterdir()))
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=PATIENCE)
     assert b"KeyboardInterrupt" in err
     assert list(tmp_path.iterdir()) == []
 

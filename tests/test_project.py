@@ -25,10 +25,9 @@ def run_python(code: str) -> str:
     return done.stdout.strip()
 
 
-def test_import_takes_less_than_200_ms() -> None:
-    code = "import time; t = time.perf_counter(); import bioimage_py; print(time.perf_counter() - t)"
-    seconds = min(float(run_python(code)) for _ in range(5))
-    assert seconds < 0.2
+def test_import_is_quick_because_it_loads_one_module() -> None:
+    code = "import sys, bioimage_py; print(*(name for name in sys.modules if name.startswith('bioimage_py')))"
+    assert set(run_python(code).split()) == {"bioimage_py"}
 
 
 def test_import_loads_no_storage_library() -> None:

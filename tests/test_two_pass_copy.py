@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from bioimage_py.runner import RunnerConfig
 from bioimage_py.runner.driver import this_process
 from bioimage_py.wrapper import SimpleTransformationSource
 from tests.counting import CountingSource
+from tests.waiting import eventually
 
 SHAPE, PAGE, CUBE = (32, 64, 64), (1, 64, 64), (8, 16, 16)
 LIMIT = 48 * 2**10
@@ -371,9 +371,7 @@ def test_ctrl_c(tmp_path: Path, place: Path, image: np.ndarray, keeps_folder: bo
         stdout=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 60
-    while not list(place.glob("*.rechunk-*/c/*")) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    eventually(lambda: list(place.glob("*.rechunk-*/c/*")))
     process.send_signal(signal.SIGINT)
     n_blocks, done, failed, tmp_folder, *words = process.communicate()[0].split()
     assert (done, failed) == ("0", n_blocks)

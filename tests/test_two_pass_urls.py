@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +28,7 @@ from bioimage_py.temporary_store import room_beside_path
 from bioimage_py.wrapper import SimpleTransformationSource
 from tests.counting import CountingSource
 from tests.test_two_pass_copy import Once
+from tests.waiting import eventually
 
 # Eight blocks in either pass, and 32 objects between them: each request takes its time.
 SHAPE, PAGE, CUBE = (16, 32, 32), (1, 32, 32), (8, 16, 16)
@@ -245,11 +245,8 @@ class Started:
         return read_account(RunFolder.open(folders[0].parent), errors=False).done if folders else IdSet()
 
     def wait_until(self, true: Any) -> None:
-        deadline = time.monotonic() + 60
-        while not true():
-            assert self.process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        eventually(lambda: self.process.poll() is not None or true(), pause=0.005)
+        assert self.process.poll() is None
 
     def kill(self) -> None:
         root = psutil.Process(self.process.pid)

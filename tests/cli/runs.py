@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ import numpy as np
 
 from bioimage_py.cli import main
 from bioimage_py.sources import create_output, open_source
+from tests.waiting import eventually
 
 COMMAND = [sys.executable, "-m", "bioimage_py"]
 SHAPE = (32, 32, 32)
@@ -72,7 +72,7 @@ def long_copy(
         [*how, *COMMAND, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
-        until(lambda: process.poll() is not None or _has_recorded(root / "runs"))
+        eventually(lambda: process.poll() is not None or _has_recorded(root / "runs"))
         assert process.poll() is None, process.communicate()
         (folder,) = (root / "runs").iterdir()
         yield process, folder
@@ -83,11 +83,3 @@ def long_copy(
 
 def _has_recorded(runs: Path) -> bool:
     return any(log.stat().st_size for log in runs.glob("*/attempts/*.blocks"))
-
-
-def until(true: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait for something to become true."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.02)

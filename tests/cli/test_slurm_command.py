@@ -10,9 +10,10 @@ import numpy as np
 
 from bioimage_py.sources import open_source
 from tests.cli.conftest import Call, Image
-from tests.cli.runs import long_copy, until
+from tests.cli.runs import long_copy
 from tests.runner.slurm_fixtures import _slurm_cluster, slurm
 from tests.runner.slurm_lab import SlurmLab
+from tests.waiting import PATIENCE, eventually
 
 __all__ = ["_slurm_cluster", "slurm"]
 
@@ -41,7 +42,7 @@ def test_jobs_go_on_after_ctrl_c_and_are_cancelled_and_finished(
 ) -> None:
     with long_copy(tmp_path, *OPTIONS, "--tasks-per-worker", "8") as (process, folder):
         process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=60)
+        stdout, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stdout) == (130, "")
     said, goes_on, wait, stop = stderr.splitlines()
     assert said.startswith("bioimage-py: interrupted: ")
@@ -57,7 +58,7 @@ def test_jobs_go_on_after_ctrl_c_and_are_cancelled_and_finished(
     assert cancelled.code == 0
     assert cancelled.out.startswith("cancelled Slurm job ")
     job = status["handle"].split()[1]
-    until(lambda: not subprocess.check_output(["squeue", "-h", "-j", job], text=True).strip())
+    eventually(lambda: not subprocess.check_output(["squeue", "-h", "-j", job], text=True).strip())
     assert call("status", folder, "--json").document["state"] == "unfinished"
     assert call("resume", folder, "--quiet") == (0, "", "")
     with open_source(tmp_path / "many.zarr") as a, open_source(tmp_path / "copied.zarr") as b:

@@ -18,11 +18,10 @@ import bioimage_py as bp
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.account import read_account
 from bioimage_py.runner.run_folder import RunFolder
-from tests.crash.program import BLOCK, GRID, N_BLOCKS
+from tests.crash.program import BLOCK, GRID, MOST, N_BLOCKS
+from tests.waiting import PATIENCE, eventually
 
 PROGRAM = Path(__file__).with_name("program.py")
-PATIENCE = 60.0
-"""Seconds after which something that should happen soon is taken to never happen."""
 
 
 def numbered_image() -> np.ndarray:
@@ -95,12 +94,14 @@ class Round:
             marks or folder / "marks",
         )
         self.marks.mkdir(parents=True)
+        self.disturbed = self.marks.parent / "disturbed"
         self.settings = {
             "kind": self.kind,
             "input": str(reference.input),
             "output": str(self.output),
             "marks": str(self.marks),
             "seconds": seconds,
+            "disturbed": str(self.disturbed),
             "hog": str(self.marks.parent / "hog") if hog else None,
             "job_type": job_type,
             "num_workers": num_workers,
@@ -144,16 +145,18 @@ class Round:
 
     def wait(self, condition: Callable[[], Any], what: str) -> None:
         """Wait until something is true; what the program printed is in the error if it never is."""
-        deadline = time.monotonic() + PATIENCE
-        while not condition():
-            assert time.monotonic() < deadline, f"waited for {what} in vain: {self.printed()}"
+
+        def met() -> bool:
             assert self.process.poll() in (None, -9, -15), f"it ended before {what}: {self.printed()}"
-            time.sleep(0.003)
+            return bool(condition())
+
+        eventually(met, lambda: f"waited for {what} in vain: {self.printed()}", pause=0.003)
 
     def bad_moment(self, most: float = 0.8) -> None:
         """Wait until a random number of blocks is begun, and then until the middle of some block."""
         begun = sum(1 for _ in self.marks.iterdir())
         n = self.random.randrange(begun + 1, begun + 2 + int(most * (N_BLOCKS - begun)))
+        n = min(n, int(MOST))
         self.wait(lambda: sum(1 for _ in self.marks.iterdir()) >= n, f"{n} blocks")
         time.sleep(self.random.uniform(0, 0.008))
 
@@ -168,9 +171,11 @@ class Round:
         """Kill the process that made the run."""
         self.process.kill()
         self.process.communicate()
+        self.disturbed.touch()
 
     def resume_elsewhere(self) -> None:
         """Begin to resume in a process of its own, which can then be disturbed like the first one."""
+        self.disturbed.unlink()
         self.process = self._start("-c", f"import bioimage_py as bp; bp.resume({str(self.folder)!r})")
 
     def end(self, *, orphans: bool = False) -> dict[str, Any]:
@@ -178,7 +183,8 @@ class Round:
 
         `orphans` says that workers may still go on then, which are waited for.
         """
-        text, _ = self.process.communicate(timeout=2 * PATIENCE)
+        self.disturbed.touch()
+        text, _ = self.process.communicate(timeout=PATIENCE)
         assert self.process.returncode == 0, self.printed()
         if orphans:
             self.wait(lambda: not self.workers(), "the end of workers that nobody waits for")
@@ -217,6 +223,7 @@ class Round:
 
     def resume(self, *, orphans: bool = False) -> None:
         """Finish the run with one call and check all that must hold then; `orphans` says that old workers may go on."""
+        self.disturbed.touch()
         done, before = self.check_journal(), self.times_done()
         values = bp.resume(self.folder)
         after = self.times_done()

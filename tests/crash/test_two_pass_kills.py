@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from bioimage_py.runner.account import read_account
 from bioimage_py.runner.block_log import read_block_logs
 from bioimage_py.runner.run_folder import RunFolder
 from tests.crash.rounds import files_in
+from tests.waiting import eventually
 
 SHAPE, PAGE, CUBE, LIMIT = (32, 64, 64), (1, 64, 64), (8, 16, 16), 80 * 2**10
 
@@ -54,11 +54,8 @@ def test_everything_is_killed_and_resumed_once(tmp_path: Path, job_type: str, in
         [sys.executable, "-c", PROGRAM, *map(str, (tmp_path / "in.zarr", tmp_path / "mask.zarr", out)), job_type, str(runs)]
     )  # fmt: skip
     enough = 3 if in_pass == 1 else m + 3
-    deadline = time.monotonic() + 60
-    while len(done_in(runs)) < enough:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    eventually(lambda: process.poll() is not None or len(done_in(runs)) >= enough, pause=0.005)
+    assert process.poll() is None
     for one in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
         one.kill()
     process.wait()

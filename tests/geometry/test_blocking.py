@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from typing import Any
 
 import numpy as np
@@ -80,13 +79,11 @@ def test_a_domain_without_axes_is_one_block() -> None:
 
 
 def test_a_billion_blocks_cost_nothing() -> None:
-    begin = time.perf_counter()
     blocking = Blocking((10**5, 10**5, 10**5), (100, 100, 100))
     assert blocking.n_blocks == 10**9
     assert blocking.block(10**9 - 1).end == (10**5,) * 3
     box = blocking.block(123_456_789)
     assert list(blocking.ids_in(box)) == [123_456_789]
-    assert time.perf_counter() - begin < 2
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import itertools
 import json
 import pickle
 import sys
-import time
 from typing import Any
 
 import numpy as np
@@ -95,8 +94,7 @@ def test_the_builder_merges_runs(cuts: set[int], random: Any) -> None:
     assert len(builder) == len(IdSet(runs))
 
 
-def test_a_billion_ids_take_a_few_bytes_and_no_time() -> None:
-    begin = time.perf_counter()
+def test_a_billion_ids_take_a_few_bytes() -> None:
     found = IdSet.from_ids(range(10**9)) - IdSet.from_ids([5, 10**8])
     assert len(found) == 10**9 - 2
     assert found[10**9 - 3] == 10**9 - 1
@@ -104,7 +102,6 @@ def test_a_billion_ids_take_a_few_bytes_and_no_time() -> None:
     assert len(json.dumps(found.to_json())) < 100
     assert sys.getsizeof(pickle.dumps(found)) < 500
     assert IdSet.from_range(10**9, 7)[0] == 7
-    assert time.perf_counter() - begin < 2
 
 
 def test_a_builder_of_neighbours_stays_small() -> None:

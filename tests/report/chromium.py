@@ -21,6 +21,8 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import PATIENCE
+
 REQUIRE = "BIOIMAGE_PY_REQUIRE_BROWSER"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 WINDOW = (1000, 720)
@@ -180,7 +182,7 @@ def open_page(folder: Path) -> Iterator[Page]:
 
 
 def _port(file: Path, browser: subprocess.Popen[bytes], log: Path) -> int:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not (file.exists() and file.read_text().strip()):
         assert browser.poll() is None, log.read_text(errors="replace")[-2000:]
         assert time.monotonic() < deadline, log.read_text(errors="replace")[-2000:]

@@ -33,6 +33,7 @@ from bioimage_py.sources.ome_zarr_creating import create_ome_zarr
 from bioimage_py.wrapper import ReducedSource, RoiSource
 from tests.report.chromium import open_page
 from tests.sources.contract import textured
+from tests.waiting import PATIENCE
 
 pytest.importorskip("neuroglancer", reason="neuroglancer is not installed (extra 'view')")
 COMMAND = Path(sys.executable).with_name("bioimage-py")
@@ -292,7 +293,7 @@ def test_the_command_serves_until_it_is_stopped(tmp_path: Path) -> None:
         url = line.split()[2]
         assert b"<html" in fetch(url).lower()
         command.send_signal(signal.SIGINT)
-        out, err = command.communicate(timeout=60)
+        out, err = command.communicate(timeout=PATIENCE)
     assert (command.returncode, err) == (130, ""), out
 
 

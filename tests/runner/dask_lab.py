@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
+
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -85,18 +86,10 @@ class DaskLab:
             )
 
     def _await_address(self, file: Path) -> str:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             try:
                 return str(json.loads(file.read_text())["address"])
             except (OSError, ValueError):
                 time.sleep(0.05)
         raise AssertionError((self.folder / "dask_scheduler.log").read_text())
-
-
-def eventually(condition: Any, what: str) -> None:
-    """Wait until the condition holds."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)

@@ -23,7 +23,8 @@ from bioimage_py.runner import DaskConfig, DaskRunner, RunnerConfig
 from bioimage_py.runner.dask_task import run_dask_task
 from bioimage_py.wrapper import SimpleTransformationSource
 from tests.runner.contract import RunnerContract
-from tests.runner.dask_lab import ROOT, DaskLab, eventually
+from tests.runner.dask_lab import ROOT, DaskLab
+from tests.waiting import eventually
 
 distributed = pytest.importorskip("distributed", reason="needs the extra bioimage-py[dask]")
 
@@ -296,7 +297,7 @@ def test_time_is_up(tmp_path: Path, scheduler: str) -> None:
             time.sleep(0.05)
         return item
 
-    config = DaskConfig(address=scheduler, tmp_root=tmp_path / "runs", retries=0, task_timeout=1)
+    config = DaskConfig(address=scheduler, tmp_root=tmp_path / "runs", retries=0, task_timeout=5)
     try:
         with pytest.raises(RunnerError, match=r"timeout: it took longer than task_timeout") as caught:
             DaskRunner(config).map(hang, 4, num_workers=1)
@@ -307,10 +308,10 @@ def test_time_is_up(tmp_path: Path, scheduler: str) -> None:
 
 def test_a_task_that_is_too_long_goes_on_in_the_next_round(tmp_path: Path, scheduler: str) -> None:
     def steady(item):
-        time.sleep(0.2)
+        time.sleep(0.5)
         return item
 
-    config = DaskConfig(address=scheduler, tmp_root=tmp_path / "runs", task_timeout=1.5, tasks_per_worker=1)
+    config = DaskConfig(address=scheduler, tmp_root=tmp_path / "runs", task_timeout=4, tasks_per_worker=1)
     assert DaskRunner(config).map(steady, 12, num_workers=1) == list(range(12))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from bioimage_py.errors import InvalidArgumentError, RunnerError
 from bioimage_py.runner import LocalRunner, RunnerConfig
 from tests.runner.contract import RunnerContract
 from tests.runner.test_subprocess import chunk_files, stored
+from tests.waiting import PATIENCE, eventually
 
 
 @pytest.fixture
@@ -134,13 +134,17 @@ def test_resume_from_what_is_no_run_folder(tmp_path: Path) -> None:
 
 
 SLOW_COPY = """
-import sys, time
+import os, sys, time
 import bioimage_py as bp
 from bioimage_py.runner import RunnerConfig
 from bioimage_py.wrapper import SimpleTransformationSource
 folder = sys.argv[1]
+begun = []
 def slow(block):
     time.sleep(0.02)
+    begun.append(block.shape)
+    while len(begun) > 60 and not os.path.exists(folder + "/gone"):
+        time.sleep(0.02)
     return block + 1
 source = SimpleTransformationSource(bp.open_source(folder + "/in.zarr"), slow, dtype="uint16")
 bp.copy(source, folder + "/out.zarr", chunks=(8, 8), block_shape=(8, 8), num_workers=2,
@@ -156,14 +160,14 @@ def test_the_process_dies_and_resume_finishes(tmp_path: Path, number: int) -> No
     with subprocess.Popen(
         [sys.executable, "-c", SLOW_COPY, str(tmp_path)], stderr=subprocess.DEVNULL
     ) as process:
-        deadline = time.monotonic() + 60
-        while not any(p.stat().st_size > 160 for p in (tmp_path / "runs").glob("*/attempts/*.blocks")):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        logs = (tmp_path / "runs").glob
+        eventually(lambda: any(p.stat().st_size > 160 for p in logs("*/attempts/*.blocks")))
         folder = next((tmp_path / "runs").iterdir())
         with pytest.raises(InvalidArgumentError, match="is being run by process"):
             bp.resume(folder)
         process.send_signal(number)
+        process.wait(PATIENCE)
+    (tmp_path / "gone").touch()
     stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "out.zarr" / "c").rglob("*") if p.is_file()}
     assert 0 < len(stamps) < 256
     bp.resume(folder)

@@ -18,6 +18,7 @@ from bioimage_py.errors import InvalidArgumentError, RunnerError
 from bioimage_py.runner import SlurmConfig, SlurmRunner
 from bioimage_py.runner.run_folder import RunFolder
 from tests.runner.slurm_lab import SlurmLab
+from tests.waiting import PATIENCE, eventually
 
 Configure = Callable[..., SlurmConfig]
 
@@ -38,13 +39,6 @@ def marked(marks: Path, seconds: float) -> Callable[[int], tuple[int, float, flo
 
 def calls(marks: Path) -> list[int]:
     return sorted(int(mark.name.partition("-")[0]) for mark in marks.iterdir())
-
-
-def wait_for(what: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 def submitter(
@@ -85,7 +79,7 @@ def test_reattach_after_the_submitter_was_killed(
 ) -> None:
     marks = tmp_path / "marks"
     with submitter(tmp_path) as process:
-        wait_for(lambda: marks.exists() and calls(marks))
+        eventually(lambda: marks.exists() and calls(marks))
         process.kill()
     folder = the_run(tmp_path)
     seen = []
@@ -110,7 +104,7 @@ def die_before_the_number(self):
 RoundJobs.write = die_before_the_number
 """
     with submitter(tmp_path, prelude, n_items=4, seconds=0.1) as process:
-        assert process.wait(60) == 9
+        assert process.wait(PATIENCE) == 9
     folder = the_run(tmp_path)
     handle = folder.read_handle(0)
     assert handle is not None
@@ -125,19 +119,19 @@ def test_ctrl_c_leaves_the_jobs_running_and_cancel_ends_them(
 ) -> None:
     marks = tmp_path / "marks"
     with submitter(tmp_path, n_items=40, seconds=0.5) as process:
-        wait_for(lambda: marks.exists() and calls(marks))
+        eventually(lambda: marks.exists() and calls(marks))
         process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=30)[0]
+        said = process.communicate(timeout=PATIENCE)[0]
     folder = the_run(tmp_path)
     (job,) = folder.read_handle(0)["jobs"]  # type: ignore[index]
     assert f"Slurm job {job} goes on without this process" in said
     assert f"bioimage_py.resume('{folder.path}')" in said
     assert f"bioimage-py cancel {folder.path}, or scancel {job}" in said
     before = len(calls(marks))
-    wait_for(lambda: len(calls(marks)) > before + 2)
+    eventually(lambda: len(calls(marks)) > before + 2)
     runner = SlurmRunner(slurm_config())
     assert runner.cancel(folder) == f"cancelled Slurm job {job}; what is done stays written"
-    wait_for(lambda: not slurm.command("squeue", "-h", "-j", job).strip())
+    eventually(lambda: not slurm.command("squeue", "-h", "-j", job).strip())
     done = len(calls(marks))
     assert done < 40
     results = bp.resume(folder.path)
@@ -148,7 +142,7 @@ def test_tasks_cancelled_by_hand_are_reported_exactly_and_resumed(
     tmp_path: Path, slurm: SlurmLab, slurm_config: Configure
 ) -> None:
     def cancel_two() -> None:
-        wait_for(lambda: list((tmp_path / "runs").glob("*/attempts/*.blocks")))
+        eventually(lambda: list((tmp_path / "runs").glob("*/attempts/*.blocks")))
         (job,) = the_run(tmp_path).read_handle(0)["jobs"]  # type: ignore[index]
         slurm.command("scancel", f"{job}_1", f"{job}_3")
 
@@ -215,7 +209,7 @@ def test_a_controller_that_is_down_for_a_while_is_waited_out(
     tmp_path: Path, plain_slurm: SlurmLab, slurm_config: Configure, caplog: pytest.LogCaptureFixture
 ) -> None:
     def outage() -> None:
-        wait_for(lambda: list((tmp_path / "runs").glob("*/attempts/*.blocks")))
+        eventually(lambda: list((tmp_path / "runs").glob("*/attempts/*.blocks")))
         plain_slurm.stop_controller()
         time.sleep(6)
         plain_slurm.start()

@@ -17,6 +17,7 @@ from bioimage_py.errors import InvalidArgumentError, RunnerError, SourceNotFound
 from bioimage_py.geometry import to_roi
 from bioimage_py.runner import RunnerConfig, SubprocessRunner
 from tests.runner.contract import RunnerContract
+from tests.waiting import PATIENCE, eventually, workers_of
 
 
 @pytest.fixture
@@ -170,10 +171,10 @@ def test_an_exception_is_tried_again_alone_and_values_are_not_doubled(tmp_path: 
 
 def test_timeouts_and_wrong_interpreters_are_named(tmp_path: Path) -> None:
     def slow(item):
-        time.sleep(60 if item == 1 else 0)
+        time.sleep(10 * PATIENCE if item == 1 else 0)
         return item
 
-    config = RunnerConfig(tmp_root=tmp_path / "runs", retries=0, task_timeout=3, tasks_per_worker=4)
+    config = RunnerConfig(tmp_root=tmp_path / "runs", retries=0, task_timeout=15, tasks_per_worker=4)
     with pytest.raises(RunnerError, match="task_timeout") as caught:
         SubprocessRunner(config).map(slow, 4, num_workers=1)
     assert list(caught.value.failed_block_ids) == [1]
@@ -198,12 +199,16 @@ def test_the_submitter_dies_and_resume_finishes(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 9999, (128, 128)).astype("uint16")
     stored(tmp_path, "in.zarr", image, chunks=(8, 8))
     script = f"""
-import time
+import os, time
 import bioimage_py as bp
 from bioimage_py.runner import RunnerConfig
 from bioimage_py.wrapper import SimpleTransformationSource
+begun = []
 def slow(block):
     time.sleep(0.02)
+    begun.append(block.shape)
+    while len(begun) > 60 and not os.path.exists({str(tmp_path / "gone")!r}):
+        time.sleep(0.02)
     return block + 1
 source = SimpleTransformationSource(bp.open_source({str(tmp_path / "in.zarr")!r}), slow, dtype="uint16")
 bp.copy(source, {str(tmp_path / "out.zarr")!r}, chunks=(8, 8), block_shape=(8, 8), job_type="subprocess", num_workers=2,
@@ -211,14 +216,12 @@ bp.copy(source, {str(tmp_path / "out.zarr")!r}, chunks=(8, 8), block_shape=(8, 8
 """
     rng = np.random.default_rng(1)
     with subprocess.Popen([sys.executable, "-c", script]) as process:
-        deadline = time.monotonic() + 60
-        while not list((tmp_path / "runs").glob("*/attempts/*.blocks")):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        eventually(lambda: list((tmp_path / "runs").glob("*/attempts/*.blocks")))
         time.sleep(rng.uniform(0.3, 1.0))
         process.kill()
     folder = next((tmp_path / "runs").iterdir())
-    time.sleep(0.5)  # workers see the end of their input after the block in hand
+    (tmp_path / "gone").touch()
+    eventually(lambda: not workers_of(folder))  # they see the end of their input after the block in hand
     done = {p: p.stat().st_mtime_ns for p in (tmp_path / "out.zarr" / "c").rglob("*") if p.is_file()}
     assert 0 < len(done) < 256
     bp.resume(folder)
