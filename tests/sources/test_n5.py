@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import tensorstore as ts
 import z5py
 
+from bioimage_py import copy
 from bioimage_py.errors import (
     AmbiguousSourceError,
     InvalidArgumentError,
@@ -312,3 +314,35 @@ def test_every_compression_of_z5py_is_read_and_written(tmp_path: Path, compressi
     source[2:7] = 7
     array[2:7] = 7
     np.testing.assert_array_equal(z5py.File(str(tmp_path / "a.n5"), "r")["raw"][...], array)
+
+
+@pytest.mark.parametrize("rename", ["{0}.{1}.{2}", "{0}/{1}/{2}.gz", "{0}/{1}", "{0}/{1}/{2}/0"])
+def test_chunk_files_that_are_not_called_as_n5_calls_them(tmp_path: Path, rename: str) -> None:
+    make_with_z5py(textured((4, 5, 6), "uint16"), tmp_path / "a.n5", "raw")
+    folder = tmp_path / "a.n5/raw"
+    moved = {
+        rename.format(*file.relative_to(folder).parts): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.name.isdecimal() and file.is_file()
+    }
+    for place in folder.iterdir():
+        if place.is_dir():
+            shutil.rmtree(place)
+    for name, data in moved.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    with pytest.raises(StorageError, match="look like chunks"):
+        open_source(tmp_path / "a.n5")
+
+
+def test_the_version_of_a_container_is_no_attribute(tmp_path: Path) -> None:
+    make_with_z5py(textured((4, 5, 6), "uint16"), tmp_path / "a.n5", "raw")
+    for place, version in ((tmp_path / "a.n5/raw", "2.0.0"), (tmp_path / "a.n5", "2.0.0")):
+        file = place / "attributes.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "n5": version, "mine": 1}))
+    shutil.copytree(tmp_path / "a.n5/raw", tmp_path / "b.n5")
+    for path in ("a.n5/raw", "b.n5"):
+        assert open_source(tmp_path / path).metadata.attributes == {"mine": 1}
+    made = copy(tmp_path / "b.n5", tmp_path / "c.n5")  # without a warning
+    assert json.loads((tmp_path / "c.n5/attributes.json").read_text())["n5"] == "4.0.0"
+    assert made.metadata.attributes == {"mine": 1}

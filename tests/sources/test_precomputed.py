@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tensorstore as ts
 
+from bioimage_py import copy
 from bioimage_py.errors import (
     BioimagePyWarning,
     InvalidArgumentError,
     OutputExistsError,
+    ReadOnlyError,
     SourceNotFoundError,
     StorageError,
     UnsupportedFormatError,
 )
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources import ArraySpec, Codec, Source, as_source, open_source
+from bioimage_py.sources import ArraySpec, Codec, Source, as_source, from_spec, open_source
 from bioimage_py.sources.precomputed import create, list_arrays
+from bioimage_py.wrapper import RoiSource
 from tests.sources.contract import WritableSourceContract, textured
 
 OFFSET = [5, -3, 100]  # x, y, z
@@ -37,7 +45,7 @@ def make_with_tensorstore(array: np.ndarray, path: Path, key: str = "8_8_8", **s
         "driver": "neuroglancer_precomputed",
         "kvstore": {"driver": "file", "path": f"{path}/"},
         "multiscale_metadata": {
-            "type": "image",
+            "type": scale.pop("type", "image"),
             "data_type": array.dtype.name,
             "num_channels": channels.shape[0],
         },
@@ -270,3 +278,139 @@ def test_handles_keep_the_order_of_their_axes(tmp_path: Path) -> None:
     source = as_source(ts.open(spec).result())
     assert source.shape == (8, 7, 6, 1)
     np.testing.assert_array_equal(source[..., 0], textured((6, 7, 8), "uint16").T)
+
+
+class TestCompressedFiles:
+    """Chunk files that are compressed as a whole, as cloud-volume writes them into local folders."""
+
+    def made(
+        self, tmp_path: Path, ending: str, compress: Callable[[bytes], bytes], **scale: Any
+    ) -> np.ndarray:
+        channels = scale.pop("channels", None)
+        shape = (7, 9, 11) if channels is None else (channels, 7, 9, 11)
+        array = (textured(shape, "uint16") % 50 + 1).astype(scale.pop("dtype", "uint16"))
+        make_with_tensorstore(array, tmp_path / "a", **scale)
+        for n, file in enumerate(sorted((tmp_path / "a/8_8_8").iterdir())):
+            if n % 5:
+                Path(f"{file}{ending}").write_bytes(compress(file.read_bytes()))
+                file.unlink()
+        return array
+
+    @pytest.mark.parametrize(
+        ("ending", "compress"),
+        [
+            (".gz", gzip.compress), (".br", imagecodecs.brotli_encode), (".zstd", imagecodecs.zstd_encode),
+            (".bz2", bz2.compress), (".xz", lzma.compress),
+        ],
+    )  # fmt: skip
+    @pytest.mark.parametrize("channels", [None, 2])
+    def test_are_read(
+        self, tmp_path: Path, ending: str, compress: Callable[[bytes], bytes], channels: int | None
+    ) -> None:
+        array = self.made(tmp_path, ending, compress, channels=channels)
+        for source in (open_source(tmp_path / "a"), open_source(tmp_path / "a").for_run(2, 0)):
+            assert (source.dtype, source.fill_value, source.writable) == (np.dtype("uint16"), 0, False)
+            np.testing.assert_array_equal(source[...], array)
+            np.testing.assert_array_equal(source[..., 2:6, 3:8, 1:], array[..., 2:6, 3:8, 1:])
+        assert source.metadata == from_spec(source.to_spec()).metadata
+        np.testing.assert_array_equal(copy(tmp_path / "a", tmp_path / "out.zarr", num_workers=2)[...], array)
+        with pytest.raises(ReadOnlyError, match="compressed as files"):
+            open_source(tmp_path / "a", mode="r+")
+
+    def test_are_decoded_like_others(self, tmp_path: Path) -> None:
+        how = {"encoding": "compressed_segmentation", "compressed_segmentation_block_size": [2, 2, 2]}
+        array = self.made(tmp_path, ".gz", gzip.compress, dtype="uint64", **how)
+        np.testing.assert_array_equal(open_source(tmp_path / "a")[...], array)
+
+    def test_missing_and_damaged_ones(self, tmp_path: Path) -> None:
+        array = self.made(tmp_path, ".gz", gzip.compress)
+        first, second, third = sorted((tmp_path / "a/8_8_8").glob("*.gz"))[:3]
+        first.unlink()
+        assert (np.asarray(open_source(tmp_path / "a")[...]) == 0).sum() > 0
+        whole = second.read_bytes()
+        for data in (whole[:-9], b"", b"nonsense", gzip.compress(gzip.decompress(whole)[:-1])):
+            second.write_bytes(data)
+            with pytest.raises(StorageError, match=second.name.removesuffix(".gz")):
+                open_source(tmp_path / "a")[...]
+        second.write_bytes(whole)
+        third.with_suffix("").write_bytes(b"")
+        with pytest.raises(StorageError, match="which of them is the chunk"):
+            open_source(tmp_path / "a")[...]
+        third.with_suffix("").unlink()
+        assert open_source(tmp_path / "a")[...].max() == array.max()
+
+    @pytest.mark.parametrize("change", ["chunk_sizes", "voxel_offset", "size", "sharding", "not sharding"])
+    def test_names_of_another_grid_are_an_error(self, tmp_path: Path, change: str) -> None:
+        array = textured((7, 9, 11), "uint16") + 1
+        make_with_tensorstore(
+            array, tmp_path / "a", **({"sharding": SHARDING} if change == "not sharding" else {})
+        )
+        info = json.loads((tmp_path / "a/info").read_text())
+        scale = info["scales"][0]
+        if change == "sharding":
+            scale["sharding"] = SHARDING
+        elif change == "not sharding":
+            del scale["sharding"]
+        else:
+            scale[change] = {"chunk_sizes": [[6, 5, 7]], "voxel_offset": [1, 1, 1], "size": [3, 3, 2]}[change]
+        (tmp_path / "a/info").write_text(json.dumps(info))
+        with pytest.raises(StorageError, match="look like chunks"):
+            open_source(tmp_path / "a")
+
+
+class TestTypeAndEncoding:
+    @pytest.mark.parametrize("kind", ["image", "segmentation"])
+    @pytest.mark.parametrize("dtype", ["uint32", "uint64"])
+    @pytest.mark.parametrize("encoding", ["raw", "compressed_segmentation"])
+    @pytest.mark.parametrize("gzipped", [False, True])
+    def test_are_kept(self, tmp_path: Path, kind: str, dtype: str, encoding: str, gzipped: bool) -> None:
+        array = textured((7, 9, 11), dtype) % 9
+        how = {"compressed_segmentation_block_size": [2, 4, 8]} if encoding != "raw" else {}
+        make_with_tensorstore(array, tmp_path / "a", encoding=encoding, type=kind, **how)
+        if gzipped:
+            for file in (tmp_path / "a/8_8_8").iterdir():
+                Path(f"{file}.gz").write_bytes(gzip.compress(file.read_bytes()))
+                file.unlink()
+        made = copy(tmp_path / "a", tmp_path / "b.precomputed")
+        np.testing.assert_array_equal(made[...], array)
+        info = json.loads((tmp_path / "b.precomputed/info").read_text())
+        scale = info["scales"][0]
+        assert (info["type"], scale["encoding"]) == (kind, encoding)
+        assert scale.get("compressed_segmentation_block_size", [2, 4, 8]) == [2, 4, 8]
+        part = copy(RoiSource(open_source(tmp_path / "a"), (slice(2, 7),)), tmp_path / "c.precomputed")
+        assert part.described == made.described
+        plain = copy(tmp_path / "a", tmp_path / "d.precomputed", codec="none")
+        assert plain.described == (kind, None)
+        other = copy(tmp_path / "a", tmp_path / "e.precomputed", dtype="float32", casting="same_kind")
+        assert other.described == ("image", None)
+
+    def test_of_new_volumes(self, tmp_path: Path) -> None:
+        array = textured((7, 9, 11), "uint64")
+        assert copy(array, tmp_path / "a.precomputed").described == ("segmentation", None)
+        codec = {"name": "compressed_segmentation", "block_size": (4, 2, 1)}
+        made = copy(array, tmp_path / "b.precomputed", codec=codec)
+        assert made.codec == "compressed_segmentation"
+        assert made.described[1] == Codec("compressed_segmentation", options={"block_size": [4, 2, 1]})
+        np.testing.assert_array_equal(made[...], array)
+        grey = copy((array % 251).astype("uint8"), tmp_path / "c.precomputed", codec="png")
+        assert copy(grey, tmp_path / "d.precomputed").codec == "png"
+        for wrong in ({"name": "compressed_segmentation", "block_size": (4, 2)}, "compressed_segmentation:3"):
+            with pytest.raises(InvalidArgumentError):
+                copy(array, tmp_path / "x.precomputed", codec=wrong)
+        with pytest.raises(InvalidArgumentError, match="cannot be made"):
+            copy(array.astype("uint8"), tmp_path / "x.precomputed", codec="compressed_segmentation")
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_chunks_of_zeros_are_stored(tmp_path: Path, sparse: bool, num_workers: int) -> None:
+    array = np.zeros((8, 8, 8), "uint8")
+    array[5, 5, 5] = 3
+    chunks = (2, 2, 2) if sparse else (8, 8, 8)
+    source = copy(array, tmp_path / "in.zarr", chunks=chunks)
+    assert len([p for p in (tmp_path / "in.zarr/c").rglob("*") if p.is_file()]) == 1
+    for n, block_shape in enumerate((None, (4, 4, 4))):
+        out = tmp_path / f"{n}.precomputed"
+        copy(source, out, chunks=(4, 4, 4), num_workers=num_workers, block_shape=block_shape)
+        assert len(list((out / "s0").iterdir())) == 8
+        np.testing.assert_array_equal(open_source(out)[...], array)

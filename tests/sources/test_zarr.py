@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ import tensorstore as ts
 import z5py
 import zarr
 
+from bioimage_py import copy, plan
 from bioimage_py.errors import (
     AmbiguousSourceError,
+    BioimagePyWarning,
     InvalidArgumentError,
     OutputExistsError,
     ReadOnlyError,
@@ -27,6 +30,7 @@ from bioimage_py.errors import (
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources import ArraySpec, Codec, Source, as_source, from_spec, open_source
+from bioimage_py.sources.kvstore import store_context
 from bioimage_py.sources.store_errors import storage_error
 from bioimage_py.sources.zarr import create, list_arrays
 from tests.sources.contract import WritableSourceContract, textured
@@ -293,6 +297,105 @@ def test_other_libraries_read_what_was_made(tmp_path: Path) -> None:
         np.testing.assert_array_equal(by_tensorstore.read().result(), expected)
         if (zarr_format, codec) != (3, None):  # z5 3.0 does not know crc32c behind a chunk
             np.testing.assert_array_equal(z5py.File(path, "r")["volumes/raw"][...], expected)
+
+
+_NAMES = {
+    "v2 .": (2, {"dimension_separator": "."}, "{}.{}.{}"),
+    "v2 /": (2, {"dimension_separator": "/"}, "{}/{}/{}"),
+    "default /": (3, {"name": "default", "configuration": {"separator": "/"}}, "c/{}/{}/{}"),
+    "default .": (3, {"name": "default", "configuration": {"separator": "."}}, "c.{}.{}.{}"),
+    "v3 v2 /": (3, {"name": "v2", "configuration": {"separator": "/"}}, "{}/{}/{}"),
+    "v3 v2 .": (3, {"name": "v2", "configuration": {"separator": "."}}, "{}.{}.{}"),
+}
+
+
+def say_names(path: Path, said: str) -> None:
+    """Have the metadata of an array say other names of its chunks than it has."""
+    zarr_format, entry, _ = _NAMES[said]
+    file = path / (".zarray" if zarr_format == 2 else "zarr.json")
+    metadata = json.loads(file.read_text())
+    metadata.update(entry if zarr_format == 2 else {"chunk_key_encoding": entry})
+    file.write_text(json.dumps(metadata))
+
+
+class TestNamesOfChunks:
+    def made(self, tmp_path: Path, names: str, said: str) -> tuple[Path, np.ndarray]:
+        zarr_format, entry, _ = _NAMES[names]
+        how = {"name": "v2", "separator": entry["dimension_separator"]} if zarr_format == 2 else entry
+        array = textured((9, 10, 11), "uint16") + 1
+        zarr.create_array(
+            tmp_path / "a.zarr",
+            shape=array.shape,
+            chunks=(4, 5, 6),
+            dtype="u2",
+            zarr_format=zarr_format,
+            chunk_key_encoding=how,
+        )[...] = array
+        say_names(tmp_path / "a.zarr", said)
+        return tmp_path / "a.zarr", array
+
+    @pytest.mark.parametrize(
+        ("names", "said"), [(a, b) for a in _NAMES for b in _NAMES if _NAMES[a][0] == _NAMES[b][0]]
+    )
+    def test_what_the_files_are_called_counts_where_it_is_certain(
+        self, tmp_path: Path, names: str, said: str
+    ) -> None:
+        path, array = self.made(tmp_path, names, said)
+        if names == said:
+            np.testing.assert_array_equal(open_source(path)[...], array)
+            return
+        with pytest.warns(BioimagePyWarning, match="chunk files in .* are called as by"):
+            source = open_source(path)
+        np.testing.assert_array_equal(source[...], array)
+        with pytest.warns(BioimagePyWarning, match="are called as by"):
+            np.testing.assert_array_equal(from_spec(source.to_spec())[...], array)
+        # Encoded chunks are found too.
+        np.testing.assert_array_equal(copy(source, tmp_path / "out.zarr")[...], array)
+        assert plan(source, tmp_path / "moved.zarr").road == "verbatim"
+        with pytest.raises(StorageError, match="correct the metadata"):
+            open_source(path, mode="r+")
+
+    @pytest.mark.parametrize("names", _NAMES)
+    @pytest.mark.parametrize("change", ["ending", "axes", "mixed"])
+    def test_files_of_which_none_is_used_are_an_error(self, tmp_path: Path, names: str, change: str) -> None:
+        path, _ = self.made(tmp_path, names, names)
+        pattern = _NAMES[names][2]
+        for n, file in enumerate([p for p in path.rglob("*") if p.is_file() and p.name[0] not in ".z"]):
+            if change == "ending":
+                file.rename(f"{file}.gz")
+            elif change == "axes":
+                file.rename(f"{file}.0")
+            else:
+                other = next(o for o in _NAMES if _NAMES[o][0] == _NAMES[names][0] and o != names)
+                file.unlink()
+                new = path / (_NAMES[other][2].format(0, 0, n) if n % 2 else f"0.{n}")
+                new.parent.mkdir(parents=True, exist_ok=True)
+                new.write_bytes(b"x")
+        for mode in ("r", "r+"):
+            with pytest.raises(StorageError, match=f"look like chunks.*such as {pattern.format(2, 1, 1)}"):
+                open_source(path, mode=mode)
+
+    def test_a_sparse_or_empty_array_is_none_of_these(self, tmp_path: Path) -> None:
+        path, array = self.made(tmp_path, "v2 /", "v2 /")
+        for file in path.glob("[01]"):
+            shutil.rmtree(file)
+        (path / "0.0.0").write_bytes(b"left by another program")
+        (path / "notes.txt").write_text("")
+        assert not open_source(path)[:8].any()
+        np.testing.assert_array_equal(open_source(path)[8:], array[8:])
+        shutil.rmtree(path / "2")
+        (path / "0.0.0").unlink()
+        assert not open_source(path, mode="r+")[...].any()
+
+    @pytest.mark.parametrize(("names", "said"), [("v2 /", "v2 ."), ("default /", "v3 v2 .")])
+    def test_behind_a_url_a_few_names_are_asked_for(self, tmp_path: Path, names: str, said: str) -> None:
+        path, array = self.made(tmp_path, names, said)
+        store = ts.KvStore.open(f"memory://{tmp_path.name}/", context=store_context(1, 0)).result()
+        for file in path.rglob("*"):
+            if file.is_file():
+                store.write(f"a.zarr/{file.relative_to(path)}", file.read_bytes()).result()
+        with pytest.warns(BioimagePyWarning, match="are called as by"):
+            np.testing.assert_array_equal(open_source(f"memory://{tmp_path.name}/a.zarr")[...], array)
 
 
 class TestMetadata:

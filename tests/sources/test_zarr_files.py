@@ -14,6 +14,7 @@ from unittest.mock import patch
 import numcodecs
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -309,15 +310,19 @@ class TestUnusual:
         with pytest.raises(StorageError, match="c/0/0"):
             twin(source)[:4, :5]
 
-    def test_an_array_without_a_fill_value_is_written_by_others(
+    def test_an_array_without_a_fill_value_stores_all_chunks(
         self, tmp_path: Path, array: np.ndarray, left_to_others: list[Box]
     ) -> None:
         path = make(tmp_path / "a", Storing("v2", "zstd", CHUNKS), SHAPE, "uint16")
         text = (path / ".zarray").read_text().replace('"fill_value": 0', '"fill_value": null')
         (path / ".zarray").write_text(text)
         written = twin(open_source(path, mode="r+"))
+        array = array.copy()
+        array[:4, :5] = 0
         written[...] = array
-        assert left_to_others == [Box.whole(SHAPE)]
+        assert left_to_others == []
+        assert (path / "0/0").exists()  # as TensorStore does
+        np.testing.assert_array_equal(zarr.open_array(path, mode="r")[...], array)
         np.testing.assert_array_equal(written[...], array)
 
     def test_a_read_only_twin_refuses(self, tmp_path: Path, array: np.ndarray) -> None:

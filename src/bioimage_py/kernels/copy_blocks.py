@@ -252,7 +252,9 @@ class CopyKernel:
     @cached_property
     def _leaves_missing(self) -> bool:
         """Whether a chunk that the input does not store reads the same where the output does not store it either."""
-        if not self.output_is_new or self._stored_input is None or self.output.fill_value is None:
+        if not self.output_is_new or self._stored_input is None or self.output.stores_fill:
+            return False
+        if self.output.fill_value is None:
             return False
         mine = np.asarray(self._stored_input.fill_value).astype(self.input.dtype)
         other = np.asarray(self.output.fill_value).astype(self.output.dtype)

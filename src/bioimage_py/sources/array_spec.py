@@ -13,7 +13,19 @@ from bioimage_py.metadata import ImageMetadata
 
 __all__ = ["CODECS", "ArraySpec", "Codec"]
 
-CODECS = ("none", "zstd", "gzip", "zlib", "bz2", "lz4", "blosc", "lzf", "jpeg")
+CODECS = (
+    "none",
+    "zstd",
+    "gzip",
+    "zlib",
+    "bz2",
+    "lz4",
+    "blosc",
+    "lzf",
+    "jpeg",
+    "png",
+    "compressed_segmentation",
+)
 _CHECKSUMS = ("crc32c", "checksum")
 
 
@@ -80,7 +92,10 @@ class Codec:
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """What `create_output` hands to a storage family; every choice is already made, except store defaults (None)."""
+    """What `create_output` hands to a storage family; every choice is already made, except store defaults (None).
+
+    `labels` says whether voxels are names of objects, for a store that tells.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -90,4 +105,5 @@ class ArraySpec:
     zarr_format: int = 3
     fill_value: Any = None
     byte_order: str = "little"
+    labels: bool | None = None
     metadata: ImageMetadata = field(default_factory=ImageMetadata)

@@ -65,6 +65,8 @@ class Source(ABC):
         `"C"` where the last axis is contiguous in the store, `"F"` where the first one is.
     fill_value
         What voxels of chunks that were never written read as, or None where the store has no such notion.
+    stores_fill
+        Whether chunks that equal the fill value are stored all the same, because other readers miss them.
     reads_others
         Whether its voxels come from other sources: the time of reading is then counted there.
     fills_buffers
@@ -81,6 +83,7 @@ class Source(ABC):
     codec: str = ""
     storage_order: str = "C"
     fill_value: Any = None
+    stores_fill: bool = False
     reads_others: bool = False
     fills_buffers: bool = False
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.sources.file_bytes import file_error
 
-__all__ = ["ChunkKeys"]
+__all__ = ["ChunkKeys", "keys_in_use", "names_like", "unused_chunks"]
+
+_LIKE_A_CHUNK = re.compile(r"(c[./]?)?\d+([./]\d+)*(\.(gz|br|zstd?|bz2|xz|lz4|blosc|bin|raw|dat))?")
+_MOST_NAMES, _MOST_ENTRIES = 64, 4096
 
 
 @dataclass(frozen=True)
@@ -104,3 +109,80 @@ class ChunkKeys:
             return
         for number in numbers:
             yield from self._below(f"{folder}/{number}", cells, deeper, (*known, number))
+
+
+def names_like(pattern: re.Pattern[str], folder: str) -> Iterator[str]:
+    """Yield the names of files below a folder that match, in no order, as far as a short look finds them.
+
+    Only folders whose names begin as a match of chunks does are looked into.
+    """
+    left = _MOST_ENTRIES
+    waiting = [""]
+    while waiting:
+        below = waiting.pop()
+        try:
+            with os.scandir(f"{folder}/{below}") as entries:
+                for entry in itertools.islice(entries, left):
+                    left -= 1
+                    name = below + entry.name
+                    if entry.is_dir():
+                        if entry.name == "c" or entry.name.isdecimal():
+                            waiting.append(f"{name}/")
+                    elif pattern.fullmatch(name):
+                        yield name
+        except OSError:
+            continue  # whoever reads the chunks says so
+
+
+def keys_in_use(
+    keys: ChunkKeys,
+    others: Sequence[ChunkKeys],
+    folder: str | None,
+    is_there: Callable[[str], bool] | None = None,
+) -> ChunkKeys:
+    """Return what the files of an array are called: as its metadata say, or in another way in which all are that a short look finds.
+
+    Parameters
+    ----------
+    keys
+        What the metadata say.
+    others
+        What else writers call them.
+    folder
+        Of the array, None behind a URL.
+    is_there
+        Behind a URL, whether there is an object of a name; a few are asked for.
+
+    Raises
+    ------
+    StorageError
+        If there are files that look like chunks, and none is called in a way that is known.
+    """
+    if not keys.grid or 0 in keys.grid:
+        return keys
+    if folder is None:
+        places = {(0,) * len(keys.grid), tuple(n // 2 for n in keys.grid)}
+        for each in (keys, *others):
+            if is_there is None or any(is_there(each.key(at)) for at in sorted(places)):
+                return each
+        return keys
+    found: list[str] = []
+    for name in names_like(_LIKE_A_CHUNK, folder):
+        if keys.position(name) is not None:
+            return keys
+        found.append(name)
+        if len(found) == _MOST_NAMES:
+            break
+    fitting = [each for each in others if all(each.position(name) is not None for name in found)]
+    if found and len(fitting) != 1:
+        raise unused_chunks(folder, found, keys.key(tuple(n - 1 for n in keys.grid)))
+    return fitting[0] if found else keys
+
+
+def unused_chunks(folder: str, found: Sequence[str], expected: str) -> StorageError:
+    """Return the error for files that look like chunks, of which the metadata name none."""
+    some = ", ".join(sorted(found)[:3])
+    return StorageError(
+        f"{folder} holds files that look like chunks ({some}), but none is called as its metadata say (such as {expected}), so that "
+        "all voxels would read as the fill value. Correct the metadata, or rename the files"
+    )

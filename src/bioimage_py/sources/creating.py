@@ -231,6 +231,8 @@ def plan_output(
         fill_value=fill_value,
         metadata=metadata,
     )
+    if kind == "precomputed" and like is not None:
+        spec = family_module(kind, "following").following(spec, like)
     spec = keeping(encoding, kind, spec, grid=chunks is None, codec=codec is None)
     return PlannedOutput(location, kind, spec, image_key)
 

@@ -258,6 +258,13 @@ class StoreFolder:
             raise storage_error(error, f"{self.path}/{name} cannot be read") from error
         return bytes(found.value) if found.state == "value" else None
 
+    def has(self, name: str) -> bool:
+        """Whether there is an object of a name behind a URL; True where the store does not say."""
+        try:
+            return bool(self._kvstore().read(name, byte_range=slice(0, 0)).result().state == "value")
+        except ENGINE_ERRORS:
+            return True
+
     def write(self, name: str, data: bytes) -> None:
         """Write a file in this folder, which is made if need be."""
         try:

@@ -9,6 +9,7 @@ from typing import Any
 from bioimage_py.errors import ReadOnlyError, SourceNotFoundError, UnsupportedFormatError
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import Source, SourceSpec
+from bioimage_py.sources.chunk_keys import ChunkKeys, keys_in_use
 from bioimage_py.sources.hierarchy import arrays_below, find_array
 from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder
 from bioimage_py.sources.n5_metadata import array_metadata, image_metadata, read_node, tensorstore_metadata
@@ -50,11 +51,15 @@ def open_path(path: str, key: str | None, mode: str, **options: Any) -> Source:
     )
     spec = {"driver": "n5", "kvstore": node.folder.spec(), "metadata": metadata, "recheck_cached_data": True}
     try:
-        return TensorStoreSource(open_store(spec, mode, assume_metadata=True), stored)
+        source = TensorStoreSource(open_store(spec, mode, assume_metadata=True), stored)
     except (ValueError, NotImplementedError) as error:
         raise UnsupportedFormatError(
             f"{node.folder.path} is stored in a way that cannot be read: {plain_message(error)}"
         ) from error
+    if stored.folder is not None:
+        grid = tuple(-(-n // c) for n, c in zip(source.shape, source.chunks or (), strict=True))
+        keys_in_use(ChunkKeys("", "/", fastest_first=True, grid=grid), (), stored.folder)
+    return source
 
 
 def open_spec(spec: SourceSpec) -> Source:

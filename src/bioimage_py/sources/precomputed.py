@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import itertools
+import json
+import lzma
 import re
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
+import tensorstore as ts
 
 from bioimage_py.errors import (
     InvalidArgumentError,
@@ -16,21 +25,38 @@ from bioimage_py.errors import (
     StorageError,
     UnsupportedFormatError,
 )
-from bioimage_py.metadata import to_attributes
+from bioimage_py.geometry import Box
+from bioimage_py.metadata import ImageMetadata, to_attributes
 from bioimage_py.sources.array_spec import ArraySpec, Codec
-from bioimage_py.sources.base import Source, SourceSpec, StoredSize
+from bioimage_py.sources.base import AnyArray, Source, SourceSpec, StoredSize
+from bioimage_py.sources.chunk_keys import names_like, unused_chunks
+from bioimage_py.sources.chunked import ChunkedFileSource
 from bioimage_py.sources.hierarchy import Node
-from bioimage_py.sources.identity import file_identity
+from bioimage_py.sources.identity import file_identity, leaves
 from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder
+from bioimage_py.sources.new_grids import checked_extents
 from bioimage_py.sources.precomputed_metadata import OWN_ENTRY, metadata_of, place_of, warn_of_lost
-from bioimage_py.sources.store_errors import plain_message
+from bioimage_py.sources.store_errors import ENGINE_ERRORS, plain_message
 from bioimage_py.sources.store_room import StoreRules, make_array, room_for_array, try_out
 from bioimage_py.sources.tensorstore_array import StoredArray, TensorStoreSource, open_store
 from bioimage_py.sources.zarr_metadata import checked_grid
 
-__all__ = ["create", "list_arrays", "list_coarser", "open_path", "open_spec"]
+__all__ = ["create", "following", "list_arrays", "list_coarser", "open_path", "open_spec"]
 
 _TITLE = "precomputed"
+_COMPRESSED: dict[str, Callable[[bytes], bytes | bytearray]] = {
+    ".gz": gzip.decompress,
+    ".br": imagecodecs.brotli_decode,
+    ".zstd": imagecodecs.zstd_decode,
+    ".bz2": bz2.decompress,
+    ".xz": lzma.decompress,
+}
+"""What cloud-volume puts behind the names of files that it compresses, and how they are read."""
+_CHUNK_NAME = re.compile("_".join([r"(-?\d+)-(-?\d+)"] * 3))
+_CHUNK_FILE = re.compile(
+    rf"({_CHUNK_NAME.pattern}|[0-9a-f]+\.(shard|index|data))({'|'.join(map(re.escape, _COMPRESSED))})?"
+)
+_LOOKED_AT = 64
 _DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
 _SCALE = "s0"
 _OWN_FILES = re.compile(
@@ -89,17 +115,42 @@ def open_path(path: str, key: str | None, mode: str, **options: Any) -> Source:
         "kvstore": root.spec(),
         "scale_index": index,
         "recheck_cached_data": True,
+        # cloud-volume takes a chunk that is not stored for an error, unless told otherwise.
+        "store_data_equal_to_fill_value": True,
     }
     try:
-        return PrecomputedSource(open_store(spec, mode), stored)
+        source = PrecomputedSource(open_store(spec, mode), stored)
     except (ValueError, NotImplementedError) as error:
         raise UnsupportedFormatError(
             f"{root.path} is stored in a way that cannot be read: {plain_message(error)}"
         ) from error
+    names = ChunkNames.of(source, scale)
+    if stored.folder is None or not names.compressed_in(stored.folder, sharded="sharding" in scale):
+        return source
+    if mode != "r":
+        raise ReadOnlyError(
+            f"{stored.folder} holds chunks that are compressed as files (such as .gz), which are read only here"
+        )
+    return CompressedFilesSource(source, names, {**info, "scales": [scale]})
 
 
 class PrecomputedSource(TensorStoreSource):
     """One scale of a precomputed volume."""
+
+    stores_fill = True
+
+    @property
+    def described(self) -> tuple[str, Codec | None]:
+        """Type of the volume, and the codec of its chunks where that keeps all voxels and is more than none."""
+        spec = self._raw.spec().to_json()
+        scale = spec["scale_metadata"]
+        codec = None
+        if scale["encoding"] == "compressed_segmentation":
+            block_size = scale["compressed_segmentation_block_size"][::-1]
+            codec = Codec("compressed_segmentation", options={"block_size": block_size})
+        elif scale["encoding"] == "png":
+            codec = Codec("png", scale.get("png_level"))
+        return spec["multiscale_metadata"]["type"], codec
 
     def identities(self) -> frozenset[tuple[Any, ...]]:
         """Return the folder of the volume and the scale in it, whether or not a key named the scale."""
@@ -112,6 +163,159 @@ class PrecomputedSource(TensorStoreSource):
         if chunks is None:
             return None
         return StoredSize(chunks.n_bytes + Path(self.path, "info").stat().st_size, chunks.n_files + 1)
+
+
+@dataclass(frozen=True)
+class ChunkNames:
+    """The names of the chunk files of a scale; tuples are x, y, z.
+
+    Attributes
+    ----------
+    offset, size
+        Of the scale in voxels.
+    chunk
+        Extent of a chunk.
+    """
+
+    offset: tuple[int, ...]
+    size: tuple[int, ...]
+    chunk: tuple[int, ...]
+
+    @classmethod
+    def of(cls, source: TensorStoreSource, scale: Mapping[str, Any]) -> ChunkNames:
+        """Return those of a scale that has been opened."""
+        offset = scale.get("voxel_offset", (0, 0, 0))
+        return cls(tuple(offset), source.shape[:-4:-1], (source.chunks or source.shape)[:-4:-1])
+
+    def name(self, box: Box) -> str:
+        """Return the name of the chunk whose voxels, (c,) z, y, x from 0 on, are in a box."""
+        begin, end = box.begin[:-4:-1], box.end[:-4:-1]
+        return "_".join(f"{b + o}-{e + o}" for b, e, o in zip(begin, end, self.offset, strict=True))
+
+    def has(self, name: str) -> bool:
+        """Whether a chunk has this name."""
+        found = _CHUNK_NAME.fullmatch(name)
+        if found is None:
+            return False
+        begin = [int(n) - o for n, o in zip(found.groups()[0:6:2], self.offset, strict=True)]
+        end = [int(n) - o for n, o in zip(found.groups()[1:6:2], self.offset, strict=True)]
+        each = zip(begin, end, self.chunk, self.size, strict=True)
+        return all(b % c == 0 and e == min(b + c, n) for b, e, c, n in each)
+
+    def compressed_in(self, folder: str, *, sharded: bool) -> bool:
+        """Return whether chunks are compressed as files of their own in a folder, which names with an ending tell.
+
+        Raises
+        ------
+        StorageError
+            If there are files that look like chunks, or shards, and none has a name of this scale.
+        """
+        names = list(itertools.islice(names_like(_CHUNK_FILE, folder), _LOOKED_AT))
+        if sharded:
+            fitting = [name for name in names if name.endswith(".shard")]
+            example = "0.shard"
+        else:
+            fitting = [name for name in names if self.has(name.rpartition(".")[0] or name)]
+            example = self.name(Box((0, 0, 0), tuple(map(min, self.chunk, self.size))[::-1]))
+        if names and not fitting:
+            raise unused_chunks(folder, names, example)
+        return not sharded and any("." in name for name in fitting)
+
+
+class CompressedFilesSource(ChunkedFileSource):
+    """A scale of a local volume whose chunk files are compressed as a whole, as cloud-volume writes them: `0-64_0-64_0-64.gz`."""
+
+    kind = "precomputed"
+    format = "precomputed"
+
+    def __init__(
+        self,
+        twin: PrecomputedSource,
+        names: ChunkNames,
+        info: Mapping[str, Any],
+        threads: int = 1,
+        cache_bytes: int = 2**26,
+    ) -> None:
+        super().__init__(threads=threads, cache_bytes=cache_bytes)
+        assert twin.chunks is not None
+        self.path, self.key, self.codec = twin.path, twin.key, twin.codec
+        self.shape, self.dtype, self.chunks, self.fill_value = (
+            twin.shape,
+            twin.dtype,
+            twin.chunks,
+            twin.fill_value,
+        )
+        self._twin, self._names, self._info = twin, names, info
+        self._folder = Path(twin.path, info["scales"][0]["key"]).absolute()
+
+    def identities(self) -> frozenset[tuple[Any, ...]]:
+        """Return the folder of the volume and the scale in it."""
+        return self._twin.identities()
+
+    def stored_size(self) -> StoredSize | None:
+        """Return bytes and files of the scale and of the info file."""
+        return self._twin.stored_size()
+
+    def check_present(self) -> None:
+        """Raise StorageError if the info file has gone."""
+        self._twin.check_present()
+
+    @property
+    def described(self) -> tuple[str, Codec | None]:
+        """As of a `PrecomputedSource`."""
+        return self._twin.described
+
+    @property
+    def metadata(self) -> ImageMetadata:
+        """Axes, voxel size, units and attributes."""
+        return self._twin.metadata
+
+    def for_run(self, threads: int, cache_bytes: int) -> Source:
+        """Return a twin that decodes with `threads` threads and keeps `cache_bytes` of decoded chunks."""
+        return CompressedFilesSource(self._twin, self._names, self._info, threads, cache_bytes)
+
+    def _decode_chunk(self, position: tuple[int, ...], box: Box) -> AnyArray | None:
+        del position
+        name = self._names.name(box)
+        data = self._stored(name)
+        if data is None:
+            return None
+        if not self.codec:
+            if len(data) != box.size * self.dtype.itemsize:
+                raise StorageError(
+                    f"{self._folder / name} holds {len(data)} bytes where {box.size * self.dtype.itemsize} are expected"
+                )
+            voxels = np.frombuffer(data, self.dtype.newbyteorder("<"))
+            return voxels.astype(self.dtype, copy=False).reshape(box.shape)
+        return self._decoded_by_tensorstore(name, data, box)
+
+    def _stored(self, name: str) -> bytes | None:
+        """Return a chunk, decompressed; None where it is not stored."""
+        found = [ending for ending in ("", *_COMPRESSED) if (self._folder / (name + ending)).exists()]
+        if not found:
+            return None
+        if len(found) > 1:
+            files = " and ".join(name + ending for ending in found)
+            raise StorageError(f"{self._folder} holds {files}, and which of them is the chunk is not known")
+        path = self._folder / (name + found[0])
+        try:
+            data = path.read_bytes()
+            return bytes(_COMPRESSED[found[0]](data)) if found[0] else data
+        except (OSError, ValueError, RuntimeError, EOFError, zlib.error, lzma.LZMAError) as error:
+            raise StorageError(f"{path} cannot be read: {error}") from error
+
+    def _decoded_by_tensorstore(self, name: str, data: bytes, box: Box) -> AnyArray:
+        try:
+            context = ts.Context({"memory_key_value_store": {}})
+            store = ts.KvStore.open({"driver": "memory"}, context=context).result()
+            store.write("info", json.dumps(self._info)).result()
+            store.write(f"{self._info['scales'][0]['key']}/{name}", data).result()
+            spec = {"driver": "neuroglancer_precomputed", "kvstore": {"driver": "memory"}}
+            opened = ts.open(spec, open=True, read=True, context=context).result()
+            view = _one_channel(opened) if len(box.shape) == 3 else _channels(opened)
+            return view[box.slices].read(order="C").result()  # type: ignore[no-any-return]
+        except ENGINE_ERRORS as error:
+            raise StorageError(f"{self._folder / name} cannot be decoded: {plain_message(error)}") from error
 
 
 def _scale_index(root: StoreFolder, info: Mapping[str, Any], key: str | None) -> int:
@@ -149,6 +353,15 @@ def list_coarser(spec: SourceSpec) -> list[SourceSpec]:
     keys = list_arrays(spec["path"], **options)
     first = keys.index(spec["key"]) if spec.get("key") in keys else 0
     return [{**spec, "key": key} for key in keys[first + 1 :]]
+
+
+def following(spec: ArraySpec, like: Source) -> ArraySpec:
+    """Return what a new volume looks like that takes the voxels of a source: of the same type and encoding, if it is one."""
+    found = [leaf for leaf in leaves(like) if isinstance(leaf, (PrecomputedSource, CompressedFilesSource))]
+    if not found or any(leaf.dtype != spec.dtype or leaf.described != found[0].described for leaf in found):
+        return spec
+    kind, codec = found[0].described
+    return replace(spec, labels=kind == "segmentation", codec=spec.codec or codec)
 
 
 def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> Source:
@@ -194,11 +407,11 @@ def _description(spec: ArraySpec) -> dict[str, Any]:
     if spec.fill_value is not None and spec.fill_value != 0:
         raise InvalidArgumentError(f"{_TITLE} has no fill value but 0 (got {spec.fill_value!r}): use Zarr")
     chunks = checked_grid(spec.chunks or tuple(min(64, max(1, n)) for n in spec.shape), spec.shape, "chunks")
-    kind = "segmentation" if spec.dtype == np.uint64 else "image"
+    labels = spec.dtype == np.uint64 if spec.labels is None else spec.labels
     return {
         "driver": "neuroglancer_precomputed",
         "multiscale_metadata": {
-            "type": kind,
+            "type": "segmentation" if labels else "image",
             "data_type": spec.dtype.name,
             "num_channels": spec.shape[0] if len(spec.shape) == 4 else 1,
         },
@@ -219,6 +432,15 @@ def _encoding(spec: ArraySpec) -> dict[str, Any]:
     if codec.name == "jpeg":
         quality = {} if codec.level is None else {"jpeg_quality": codec.level}
         return {"encoding": "jpeg", **quality}
+    if codec.name == "png":
+        return {"encoding": "png", **({} if codec.level is None else {"png_level": codec.level})}
+    if codec.name == "compressed_segmentation" and codec.level is None:
+        given = codec.options.get("block_size", (8, 8, 8))
+        block_size = checked_extents("block_size", given, least=1, ndim=3)
+        return {
+            "encoding": "compressed_segmentation",
+            "compressed_segmentation_block_size": list(block_size[::-1]),
+        }
     raise InvalidArgumentError(
-        f"{_TITLE} does not have the codec {codec.name!r}; choose none, or jpeg, which changes voxels"
+        f"{_TITLE} does not have the codec {codec.name!r}; choose none, compressed_segmentation, png, or jpeg, which changes voxels"
     )

@@ -50,6 +50,8 @@ class StoredArray:
         The local folder that holds its files, or None.
     view
         Gives TensorStore's array the axis order of this package.
+    renamed
+        What is taken for the metadata's word on the names of chunks, because the chunk files have other names.
     """
 
     kind: str
@@ -62,6 +64,7 @@ class StoredArray:
     options: Mapping[str, Any] = field(default_factory=dict)
     folder: str | None = None
     view: Callable[[Any], Any] = _as_it_is
+    renamed: Mapping[str, Any] = field(default_factory=dict)
 
 
 def open_store(spec: dict[str, Any], mode: str, **how: Any) -> Any:
@@ -120,6 +123,11 @@ class TensorStoreSource(FileSource):
     def metadata(self) -> ImageMetadata:
         """Axes, voxel size, units and attributes."""
         return self._stored.metadata
+
+    @property
+    def renamed(self) -> Mapping[str, Any]:
+        """What is taken for the metadata's word on the names of chunks, see `StoredArray`."""
+        return self._stored.renamed
 
     @property
     def kvstore(self) -> Any:

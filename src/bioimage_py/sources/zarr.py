@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import tensorstore as ts
 
-from bioimage_py.errors import ReadOnlyError, SourceNotFoundError, UnsupportedFormatError
+from bioimage_py.errors import (
+    BioimagePyWarning,
+    ReadOnlyError,
+    SourceNotFoundError,
+    StorageError,
+    UnsupportedFormatError,
+)
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import Source, SourceSpec
 from bioimage_py.sources.hierarchy import Node, arrays_below, find_array, several_arrays
@@ -20,6 +30,7 @@ from bioimage_py.sources.store_room import StoreRules, make_array, room_for_arra
 from bioimage_py.sources.tensorstore_array import StoredArray, open_store
 from bioimage_py.sources.tensorstore_handle import from_tensorstore, open_tensorstore_spec
 from bioimage_py.sources.zarr_codecs import codec_text
+from bioimage_py.sources.zarr_encoding import names_in_use
 from bioimage_py.sources.zarr_files import ZarrSource
 from bioimage_py.sources.zarr_metadata import (
     array_metadata,
@@ -53,11 +64,25 @@ def _open_node(root: StoreFolder, key: str | None, node: Node, mode: str) -> Sou
     if mode != "r" and root.read_only:
         raise ReadOnlyError(f"{root.path} cannot be opened for writing: http only reads")
     stored = _stored(root, key, node, mode)
+    # Where it is written behind a URL, it is new, or was opened for reading before.
+    renamed = names_in_use(node) if mode == "r" or root.is_local else {}
+    if renamed:
+        node, stored = _renamed(node, stored, renamed)
     try:
         return ZarrSource(_open_tensorstore(node, mode), stored)
     except (ValueError, NotImplementedError) as error:
         _log.debug("TensorStore does not read %s, so zarr-python does: %s", node.folder.path, error)
+        if renamed:
+            raise UnsupportedFormatError(f"{stored.path} cannot be read: {plain_message(error)}") from error
         return _open_with_zarr_python(stored, node, error)
+
+
+def _renamed(node: Node, stored: StoredArray, renamed: Mapping[str, Any]) -> tuple[Node, StoredArray]:
+    what = f"the chunk files in {node.folder.path} are called as by {json.dumps(dict(renamed))}, which its metadata do not say"
+    if stored.mode != "r":
+        raise StorageError(f"{what}, so that it is not written: correct the metadata")
+    warnings.warn(f"{what}; they are read by these names", BioimagePyWarning, stacklevel=5)
+    return replace(node, array={**(node.array or {}), **renamed}), replace(stored, renamed=renamed)
 
 
 def _open_tensorstore(node: Node, mode: str) -> Any:

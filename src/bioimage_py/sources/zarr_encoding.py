@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from bioimage_py.errors import InvalidArgumentError, UnsupportedFormatError
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import Source
-from bioimage_py.sources.chunk_keys import ChunkKeys
+from bioimage_py.sources.chunk_keys import ChunkKeys, keys_in_use
 from bioimage_py.sources.encoding import (
     ChunkEncoding,
     CodecStep,
@@ -21,11 +22,14 @@ from bioimage_py.sources.encoding import (
     codec_step,
     fill_bytes,
 )
+from bioimage_py.sources.hierarchy import Node
 from bioimage_py.sources.kvstore import StoreFolder
-from bioimage_py.sources.tensorstore_array import folder_of
+from bioimage_py.sources.tensorstore_array import TensorStoreSource, folder_of
 from bioimage_py.sources.zarr_metadata import array_metadata, read_node
 
-__all__ = ["encoding_from_metadata", "planned_encoding", "stored_chunks"]
+__all__ = ["encoding_from_metadata", "names_in_use", "planned_encoding", "stored_chunks"]
+
+_log = logging.getLogger(__name__)
 
 _DTYPES = (
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
@@ -41,11 +45,45 @@ def stored_chunks(source: Source) -> StoredChunks:
     node = read_node(folder)
     if node is None or node.array is None:
         raise UnsupportedFormatError(f"the chunks of {source.name} are not files of their own")
-    encoding = encoding_from_metadata(node.array, source.fill_value)
+    array = {**node.array, **(source.renamed if isinstance(source, TensorStoreSource) else {})}
+    encoding = encoding_from_metadata(array, source.fill_value)
     if encoding.shape != source.shape:
         raise UnsupportedFormatError(f"{source.name} shows a part of a stored array")
     place = folder.path if folder.is_local else None
-    return StoredChunks(encoding, place, _keys(node.array, encoding), folder.objects())
+    return StoredChunks(encoding, place, _keys(array, encoding), folder.objects())
+
+
+def names_in_use(node: Node) -> Mapping[str, Any]:
+    """Return what has to stand in the metadata of an array for the chunk files that are there; nothing where it does.
+
+    Raises
+    ------
+    StorageError
+        As `keys_in_use` does.
+    """
+    array = node.array or {}
+    try:
+        encoding = encoding_from_metadata(array, None)
+        keys = _keys(array, encoding)
+        if array.get("zarr_format") == 3:
+            said: list[dict[str, Any]] = [
+                {"chunk_key_encoding": {"name": name, "configuration": {"separator": separator}}}
+                for name in ("default", "v2")
+                for separator in "/."
+            ]
+        else:
+            said = [{"dimension_separator": separator} for separator in "/."]
+        others = {_keys({**array, **each}, encoding): each for each in said}
+    except (UnsupportedFormatError, KeyError, TypeError, ValueError, AttributeError) as error:
+        _log.debug("the names of chunks in %s are not known: %r", node.folder.path, error)
+        return {}
+    # With one axis both separators give the same names.
+    others = {k: each for k, each in others.items() if k.key(encoding.grid) != keys.key(encoding.grid)}
+    folder = node.folder
+    found = keys_in_use(
+        keys, list(others), folder.path if folder.is_local else None, None if folder.is_local else folder.has
+    )
+    return others.get(found, {})
 
 
 def _folder(source: Source) -> StoreFolder:

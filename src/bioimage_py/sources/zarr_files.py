@@ -100,8 +100,9 @@ class ZarrFilesSource(ChunkedFileSource):
         self._as_stored = self.dtype == codec.dtype
         # What the table of a shard says would have to be read again after each write.
         self._reads = encoding.shards is None or not twin.writable
-        # Whether chunks of zeros are stored where the metadata name no fill value is TensorStore's affair.
-        self._encodes = codec.encodes and twin.names_fill_value
+        self._encodes = codec.encodes
+        # Where the metadata name no fill value, others take what is not stored for anything.
+        self._leaves_fill = twin.names_fill_value
 
     @classmethod
     def of(cls, twin: TensorStoreSource, threads: int, cache_bytes: int) -> ZarrFilesSource | None:
@@ -293,7 +294,9 @@ class ZarrFilesSource(ChunkedFileSource):
             inside: Any = (*map(slice, values.shape), ...)  # a view, also without axes
             copy_rows(chunk[inside], values)
             values = chunk
-        return None if self._is_fill(values) else self._codec.encode(values, self._scratch)
+        return (
+            None if self._leaves_fill and self._is_fill(values) else self._codec.encode(values, self._scratch)
+        )
 
     def _is_fill(self, chunk: AnyArray) -> bool:
         bits = chunk.reshape(-1).view(self._fill_bits.dtype)
