@@ -425,6 +425,68 @@ def test_older_versions_are_copied_as_they_are(tmp_path: Path) -> None:
         bp.copy(path, tmp_path / "new.ome.zarr", zarr_format=3)
 
 
+def image_0_6(path: Path) -> None:
+    """An image of two levels as ngff-zarr writes version 0.6, with orientations."""
+    axes = [
+        {"name": n, "type": "space", "unit": "micrometer", "orientation": {"type": "anatomical", "value": v}}
+        for n, v in zip(
+            "zyx", ("inferior-to-superior", "posterior-to-anterior", "left-to-right"), strict=True
+        )
+    ]
+    datasets = []
+    group = zarr.open_group(path, mode="w", zarr_format=3)
+    for n in range(2):
+        place = [
+            {"type": "scale", "scale": [2.0, 0.5 * 2**n, 0.5 * 2**n]},
+            {"type": "translation", "translation": [0, n / 4, n / 4]},
+        ]
+        ends = {"input": {"path": f"scale{n}/image"}, "output": {"name": "intrinsic"}}
+        datasets.append(
+            {
+                "path": f"scale{n}/image",
+                "coordinateTransformations": [{**ends, "type": "sequence", "transformations": place}],
+            }
+        )
+        group.create_array(f"scale{n}/image", data=np.full((4, 8 >> n, 8 >> n), n, "u1"), chunks=(4, 4, 4))
+    image = {
+        "coordinateSystems": [{"name": "intrinsic", "axes": axes}],
+        "datasets": datasets,
+        "name": "image",
+    }
+    group.attrs["ome"] = {"version": "0.6", "multiscales": [image]}
+
+
+def test_version_0_6(tmp_path: Path) -> None:
+    path, copied = tmp_path / "in.ome.zarr", tmp_path / "out.ome.zarr"
+    image_0_6(path)
+    for n, (size, origin) in enumerate([((2.0, 0.5, 0.5), None), ((2.0, 1.0, 1.0), (0.0, 0.25, 0.25))]):
+        found = open_source(path, f"scale{n}/image").metadata
+        assert (found.axes, found.voxel_size, found.origin) == (tuple("zyx"), size, origin)
+    bp.copy(path, copied)
+    assert attributes_of(copied, 3) == attributes_of(path, 3)
+    assert open_source(copied).metadata == open_source(path).metadata
+    levels = bp.pyramid(path, tmp_path / "new.ome.zarr", levels=2)
+    for level in (
+        *levels,
+        bp.copy(open_source(path), tmp_path / "one.ome.zarr"),
+        bp.copy(path, tmp_path / "a.n5"),
+    ):
+        assert level.metadata.orientations == open_source(path).metadata.orientations, level
+        assert level.metadata.voxel_size is not None
+    assert levels[0].metadata.voxel_size == (2.0, 0.5, 0.5)
+
+
+def test_levels_are_added_to_version_0_6(tmp_path: Path) -> None:
+    path = tmp_path / "in.ome.zarr"
+    image_0_6(path)
+    bp.pyramid(path, overwrite=True, scale_factors=[(1, 2, 2), 2])
+    sizes = [open_source(path, f"scale{n}/image").metadata.voxel_size for n in range(3)]
+    assert sizes == [(2.0, 0.5, 0.5), (2.0, 1.0, 1.0), (4.0, 2.0, 2.0)]
+    nz = pytest.importorskip("ngff_zarr")
+    read = nz.from_ngff_zarr(str(path))
+    assert [image.scale for image in read.images] == [dict(zip("zyx", size, strict=True)) for size in sizes]
+
+
 def test_blocks_are_numbered_through_all_arrays(tmp_path: Path) -> None:
     path, copied = tmp_path / "in.ome.zarr", tmp_path / "out.ome.zarr"
     image_with_labels(path)

@@ -39,12 +39,25 @@ def find_input(input: Any, mask: Any, output: Any, said: Mapping[str, Any]) -> t
         )
     if given:
         source = with_metadata(source, **given)
-    # The rest of an unfinished copy goes into the array that the first part has made.
-    made = isinstance(output, FileSource) and output.shape != source.shape
-    place = output if to_path else output.path if made else None
-    order = None if place is None else wanted_order(place, source)
+    order = None
+    if to_path:
+        order = wanted_order(output, source)
+    elif isinstance(output, FileSource):
+        # The rest of an unfinished copy goes into the array that the first part has made.
+        order = wanted_order(output.path, source)
+        if order is not None and not _is_turned(source, order, output):
+            order = None
     if order is None:
         return source, masked
-    # An OME-Zarr image has time, channels and space in this order; its readers show nothing else.
+    # Readers of these formats expect time, channels and space in this order.
     turned = TransposeSource(source, order)
     return turned, None if masked is None else TransposeSource(masked, order)
+
+
+def _is_turned(source: Source, order: tuple[int, ...], output: Source) -> bool:
+    """Whether an array that is there has the axes of the input in another order, by their names, or by its shape."""
+    if output.shape != tuple(source.shape[n] for n in order):
+        return False
+    axes = source.metadata.axes or ()
+    named = output.metadata.axes
+    return output.shape != source.shape or (named is not None and named == tuple(axes[n] for n in order))

@@ -119,7 +119,7 @@ def test_axes_without_names_are_taken_for_the_last_ones() -> None:
     assert axes_for_ngff(("T", "Z", "Y", "X"), 4, "a") == ("t", "z", "y", "x")
     assert axes_for_ngff(("n", "y", "x"), 3, "a") == ("n", "y", "x")
     assert ngff_order(("y", "x", "c")) == (2, 0, 1)
-    assert ngff_order(("x", "y", "z", "t")) == (3, 0, 1, 2)
+    assert ngff_order(("x", "y", "z", "t")) == (3, 2, 1, 0)
     assert ngff_order(("t", "q", "y", "x")) is None
 
 
@@ -170,3 +170,118 @@ def test_transformations_are_put_together_in_order() -> None:
     ((found,),) = ([*i.datasets] for i in images_of({"multiscales": [image]}))
     assert found.scale == (2.0, 3.0)
     assert "has another length" in found.problems[0]
+
+
+def with_systems(*steps: Any, output: Any = "physical") -> dict[str, Any]:
+    """An image as version 0.6 describes it, of one level, and a second coordinate system that it is registered to."""
+    axes = [{"name": n, "type": "space", "unit": "micrometer"} for n in "zyx"]
+    atlas = [{"name": n, "type": "space", "unit": "millimeter"} for n in "zyx"]
+    on = {
+        "type": "affine",
+        "affine": [[0, 1, 0, 5], [1, 0, 0, 0], [0, 0, 1, 0]],
+        "input": output,
+        "output": "atlas",
+    }
+    return {
+        "coordinateSystems": [{"name": "atlas", "axes": atlas}, {"name": "physical", "axes": axes}],
+        "datasets": [{"path": "scale0/image", "coordinateTransformations": list(steps)}],
+        "coordinateTransformations": [on],
+    }
+
+
+SCALE = {"type": "scale", "scale": [2.0, 0.5, 0.25]}
+PLACE = {"type": "translation", "translation": [1.0, 2.0, 3.0]}
+MATRIX = [[2.0, 0, 0, 1.0], [0, 0.5, 0, 2.0], [0, 0, 0.25, 3.0]]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"type": "sequence", "transformations": [SCALE, PLACE]},
+        {
+            "type": "sequence",
+            "transformations": [
+                {"type": "identity"},
+                SCALE,
+                {"type": "sequence", "transformations": [PLACE]},
+            ],
+        },
+        {"type": "affine", "affine": MATRIX},
+        {
+            "type": "bijection",
+            "forward": {"type": "affine", "affine": MATRIX},
+            "inverse": {"type": "identity"},
+        },
+        {
+            "type": "byDimension",
+            "transformations": [
+                {
+                    "inputAxes": [0],
+                    "outputAxes": [0],
+                    "transformation": {"type": "affine", "affine": [[2.0, 1.0]]},
+                },
+                {
+                    "inputAxes": [1, 2],
+                    "outputAxes": [1, 2],
+                    "transformation": {"type": "affine", "affine": [[0.5, 0, 2.0], [0, 0.25, 3.0]]},
+                },
+            ],
+        },
+        {
+            "type": "byDimension",
+            "transformations": [
+                {
+                    "type": "sequence",
+                    "transformations": [
+                        {"type": "scale", "scale": [0.5]},
+                        {"type": "translation", "translation": [2.0]},
+                    ],
+                    "input": ["y"],
+                    "output": ["y"],
+                },
+                {
+                    "type": "affine",
+                    "affine": [[2.0, 0, 1.0], [0, 0.25, 3.0]],
+                    "input": ["z", "x"],
+                    "output": ["z", "x"],
+                },
+            ],
+        },
+    ],
+    ids=["sequence", "nested", "affine", "bijection", "by number", "by name"],
+)
+@pytest.mark.parametrize("output", ["physical", {"name": "physical"}])
+def test_coordinate_systems(step: dict[str, Any], output: Any) -> None:
+    image = with_systems({**step, "input": {"path": "scale0/image"}, "output": output}, output=output)
+    (found,) = images_of({"ome": {"version": "0.6", "multiscales": [image]}})
+    assert (found.axes, found.units) == (("z", "y", "x"), ("micrometer",) * 3)
+    assert found.datasets[0].scale == (2.0, 0.5, 0.25)
+    assert found.datasets[0].translation == (1.0, 2.0, 3.0)
+    assert found.datasets[0].problems == ()
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        ({"type": "affine", "affine": [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0]]}, "turns the axes"),
+        ({"type": "rotation", "rotation": [[0, 1, 0], [1, 0, 0], [0, 0, 1]]}, "turns the axes"),
+        ({"type": "mapAxis", "mapAxis": [2, 1, 0]}, "changes the order of the axes"),
+        ({"type": "scale", "path": "sizes"}, "in the array 'sizes', which is not read"),
+        ({"type": "displacements", "path": "field"}, "of type displacements cannot be expressed"),
+    ],
+)
+def test_what_no_voxel_size_can_say_is_a_problem(step: dict[str, Any], words: str) -> None:
+    image = with_systems({**step, "input": "scale0/image", "output": "physical"})
+    (found,) = images_of({"ome": {"version": "0.6", "multiscales": [image]}})
+    assert words in found.datasets[0].problems[0]
+
+
+def test_orientations_are_written_and_read() -> None:
+    turned = ({"type": "anatomical", "value": "inferior-to-superior"}, None, None)
+    known = ImageMetadata(axes=("z", "y", "x"), orientations=turned)
+    written = image_attributes(
+        known, (4, 5, 6), np.dtype("u1"), [Level("0", (1.0, 1.0, 1.0))], version="0.5", name="a"
+    )
+    assert written["ome"]["multiscales"][0]["axes"][0]["orientation"] == turned[0]
+    (found,) = images_of(written)
+    assert found.orientations == turned

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server
 import io
 import json
 import logging
@@ -10,10 +11,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -110,6 +113,49 @@ def test_a_browser_shows_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
     # The nucleus in its blue, under the colours of the labels; nothing is what the page is made of.
     assert (np.ptp(seen[60:300, 60:440].astype(int), axis=2) > 30).mean() > 0.2
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+class _Files(http.server.SimpleHTTPRequestHandler):
+    """Files for pages from elsewhere, whose names are remembered."""
+
+    sent: ClassVar[set[str]] = set()
+
+    def end_headers(self) -> None:
+        self.send_header("Access-Control-Allow-Origin", "*")
+        super().end_headers()
+
+    def log_request(self, code: Any = "-", size: Any = "-") -> None:
+        if int(code) == 200:
+            self.sent.add(self.path)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("unit", ["um", "angstrom", "inch"])
+def test_a_browser_opens_n5(unit: str, tmp_path: Path) -> None:
+    from bioimage_py.report.neuroglancer_server import NeuroglancerServer
+
+    image = textured((2, 8, 16, 16), "uint16")
+    bp.copy(
+        image, tmp_path / "a.n5", chunks=(2, 8, 16, 16), axes="czyx", voxel_size=(2, 0.5, 0.5), units=unit
+    )
+    _Files.sent.clear()
+    files = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Files, directory=str(tmp_path)))
+    serving = threading.Thread(target=files.serve_forever)
+    serving.start()
+    server = NeuroglancerServer([], 0)
+    try:
+        url = f"n5://http://127.0.0.1:{files.server_port}/a.n5/"
+        server.show({"layers": [{"type": "image", "source": url, "name": "a"}], "layout": "xy"})
+        with open_page(tmp_path) as page:
+            page.open(server.url)
+            page.wait_until(lambda: "/a.n5/0/0/0/0" in _Files.sent)
+    finally:
+        server.close()
+        files.shutdown()
+        serving.join()
+        files.server_close()
 
 
 def _until_drawn(page: Any) -> np.ndarray:

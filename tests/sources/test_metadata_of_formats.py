@@ -249,6 +249,10 @@ def lut(channel: int) -> np.ndarray:
 UM = ("micrometer",) * 3
 NM = ("nanometer",) * 3
 NM_SIZE = (2000.0, 500.0, 250.0)
+TO_SUPERIOR = tuple(
+    {"type": "anatomical", "value": way}
+    for way in ("inferior-to-superior", "posterior-to-anterior", "left-to-right")
+)
 EXPECTED: list[tuple[Callable[[Path], Any], ImageMetadata]] = [
     (ome_tiff, ImageMetadata(tuple("zyx"), NM_SIZE, NM, None, ("dna",), ("FF0000",), ((0, 255),))),
     (
@@ -273,7 +277,7 @@ EXPECTED: list[tuple[Callable[[Path], Any], ImageMetadata]] = [
     (hdf5_bdv, ImageMetadata(tuple("zyx"), SIZE, UM, (0.0, 0.125, 0.0625))),
     (n5_bdv, ImageMetadata(tuple("zyx"), SIZE, UM, (0.0, 0.125, 0.0625))),
     (mrc, ImageMetadata(tuple("zyx"), (20000.0, 5000.0, 2500.0), ("angstrom",) * 3, (100.0, 0.0, 0.0))),
-    (nifti, ImageMetadata(tuple("xyz"), SIZE[::-1], UM, (0.0, 0.0, 10.0))),
+    (nifti, ImageMetadata(tuple("zyx"), SIZE, UM, (10.0, 0.0, 0.0), orientations=TO_SUPERIOR)),
     (precomputed, ImageMetadata(tuple("zyx"), NM_SIZE, NM, (10000.0, 0.0, 0.0))),
     (from_xarray, ImageMetadata(tuple("zyx"), SIZE, UM, (1.0, 1.0, 1.0))),
 ]

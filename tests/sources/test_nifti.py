@@ -11,7 +11,14 @@ import nibabel
 import numpy as np
 import pytest
 
-from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, StorageError, UnsupportedFormatError
+import bioimage_py as bp
+from bioimage_py.errors import (
+    BioimagePyWarning,
+    InvalidArgumentError,
+    ReadOnlyError,
+    StorageError,
+    UnsupportedFormatError,
+)
 from bioimage_py.geometry import Box
 from bioimage_py.sources import Source, open_source, raw_file
 
@@ -260,3 +267,26 @@ def test_it_can_only_be_read(tmp_path: Path) -> None:
         open_source(path, mode="r+")
     with pytest.raises(InvalidArgumentError, match="one array"):
         open_source(path, "raw")
+
+
+def test_orientation_and_turned_images(tmp_path: Path) -> None:
+    image = np.zeros((4, 5, 6), "i2")
+    nibabel.save(nibabel.Nifti1Image(image, np.diag([-2.0, 3.0, 4.0, 1.0])), tmp_path / "a.nii")
+    found = open_source(tmp_path / "a.nii").metadata
+    ways = ("right-to-left", "posterior-to-anterior", "inferior-to-superior")
+    assert [dict(one or {})["value"] for one in found.orientations or ()] == list(ways)
+    for made in bp.pyramid(tmp_path / "a.nii", tmp_path / "a.ome.zarr", levels=2):
+        assert [dict(one or {})["value"] for one in made.metadata.orientations or ()] == list(ways[::-1])
+        assert made.metadata.attributes["nifti"]["affine"] == np.diag([-2.0, 3.0, 4.0, 1.0]).tolist()
+    affine = np.eye(4)
+    affine[:2, :2] = [[0.8, -0.6], [0.6, 0.8]]
+    nibabel.save(nibabel.Nifti1Image(image, affine), tmp_path / "b.nii")
+    with pytest.warns(BioimagePyWarning, match="its affine turns the axes"):
+        turned = open_source(tmp_path / "b.nii").metadata
+    assert turned.attributes["nifti"]["affine"] == pytest.approx(affine)
+    permuted = np.eye(4)[[1, 0, 2, 3]]
+    nibabel.save(nibabel.Nifti1Image(image, permuted), tmp_path / "c.nii")
+    found = open_source(tmp_path / "c.nii").metadata
+    assert [dict(one or {})["value"] for one in found.orientations or ()] == [
+        "posterior-to-anterior", "left-to-right", "inferior-to-superior",
+    ]  # fmt: skip

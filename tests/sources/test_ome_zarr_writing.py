@@ -127,6 +127,24 @@ def test_the_order_that_an_output_wants(tmp_path: Path) -> None:
     assert bp.copy(turned, tmp_path / "a.ome.zarr").metadata.axes == tuple("czyx")
 
 
+@pytest.mark.parametrize("name", ["a.ome.zarr", "a.precomputed"])
+def test_space_is_written_as_z_y_x(tmp_path: Path, name: str) -> None:
+    voxels = np.arange(8 * 8 * 8, dtype="u2").reshape(8, 8, 8)
+    cube = with_metadata(voxels, axes="xyz", voxel_size=(1, 2, 3), units="nm")
+    mask = np.zeros(voxels.shape, "bool")
+    mask[:4] = True
+    made = bp.copy(cube, tmp_path / name, chunks=(4, 4, 8), mask=mask)
+    assert (made.metadata.axes, made.metadata.voxel_size) == (tuple("zyx"), (3.0, 2.0, 1.0))
+    np.testing.assert_array_equal(made[...], np.where(mask, voxels, 0).T)
+    # The rest goes into what is there, whose axes say that it is turned although its shape does not.
+    rest = bp.plan(cube, open_source(tmp_path / name, mode="r+")).n_blocks
+    bp.copy(cube, open_source(tmp_path / name, mode="r+"), block_ids=range(rest))
+    np.testing.assert_array_equal(open_source(tmp_path / name)[...], voxels.T)
+    # Where no program minds, axes stay as they are.
+    assert bp.copy(cube, tmp_path / "plain.zarr").metadata.axes == tuple("xyz")
+    assert bp.create_output(tmp_path / "b.ome.zarr", like=cube).metadata.axes == tuple("xyz")
+
+
 @FORMATS
 def test_levels(tmp_path: Path, zarr_format: int) -> None:
     path = tmp_path / "out.ome.zarr"

@@ -18,7 +18,9 @@ from bioimage_py.metadata.sanity import without_nonsense
 
 __all__ = ["from_attributes", "plain_value", "to_attributes", "with_resolution"]
 
-_OWN = ("axes", "voxel_size", "units", "origin", "channel_names", "channel_colors", "contrast_limits")
+_OWN = (
+    "axes", "voxel_size", "units", "origin", "channel_names", "channel_colors", "contrast_limits", "orientations",
+)  # fmt: skip
 _PER_CHANNEL = ("channel_names", "channel_colors", "contrast_limits")
 _COLOR = re.compile("[0-9A-F]{6}")
 
@@ -217,6 +219,8 @@ def _parse(name: str, value: list[Any]) -> tuple[Any, ...] | None:
         return tuple(value) if unique and all(isinstance(v, str) for v in value) else None
     if name == "units":
         return tuple(value) if all(v is None or isinstance(v, str) for v in value) else None
+    if name == "orientations":
+        return tuple(value) if all(v is None or isinstance(v, Mapping) for v in value) else None
     if name == "channel_colors":
         return tuple(value) if all(isinstance(v, str) and _COLOR.fullmatch(v) for v in value) else None
     if name == "contrast_limits":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -34,6 +34,9 @@ class ImageMetadata:
         The values per channel that are shown as black and as full colour.
     attributes
         Everything else that the source carries, plain JSON values.
+    orientations
+        Which way each axis goes in a body, as RFC-4 of OME-NGFF has it (`{"type": "anatomical", "value": "left-to-right"}`), None
+        where unknown.
     """
 
     axes: tuple[str, ...] | None = None
@@ -44,6 +47,7 @@ class ImageMetadata:
     channel_colors: tuple[str, ...] | None = None
     contrast_limits: tuple[tuple[float, float], ...] | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    orientations: tuple[Mapping[str, Any] | None, ...] | None = None
 
     def with_axes_selected(self, kept: Sequence[int | None]) -> ImageMetadata:
         """Return the metadata of an array whose axes are `kept`, None standing for a new axis, which has no name."""
@@ -53,6 +57,7 @@ class ImageMetadata:
             voxel_size=None if self.voxel_size is None else _take(self.voxel_size, kept, 1.0),
             units=None if self.units is None else _take(self.units, kept, None),
             origin=None if self.origin is None else _take(self.origin, kept, 0.0),
+            orientations=None if self.orientations is None else _take(self.orientations, kept, None),
         )
 
     def with_channels_selected(self, kept: Sequence[int] | None) -> ImageMetadata:
@@ -89,6 +94,20 @@ class ImageMetadata:
             contrast_limits=keep(self.contrast_limits),
         )
 
+    def with_axes_flipped(self, flipped: Collection[int]) -> ImageMetadata:
+        """Return the metadata of the mirror image along some axes: it lies where the image was.
+
+        Examples
+        --------
+        >>> image = ImageMetadata(orientations=(None, {"type": "anatomical", "value": "left-to-right"}))
+        >>> image.with_axes_flipped([1]).orientations
+        (None, {'type': 'anatomical', 'value': 'right-to-left'})
+        """
+        if self.orientations is None:
+            return self
+        each = enumerate(self.orientations)
+        return replace(self, orientations=tuple(_mirrored(one) if n in flipped else one for n, one in each))
+
     def shifted(self, offset: Sequence[int]) -> ImageMetadata:
         """Return the metadata of a region that begins `offset` voxels into the array."""
         if self.voxel_size is None or not any(offset):
@@ -111,7 +130,19 @@ class ImageMetadata:
         axes = keep(self.axes)
         if axes is not None and len(set(axes)) != len(axes):
             axes = None
-        return replace(self, axes=axes, voxel_size=size, units=keep(self.units), origin=keep(self.origin))
+        return replace(
+            self,
+            axes=axes,
+            voxel_size=size,
+            units=keep(self.units),
+            origin=keep(self.origin),
+            orientations=keep(self.orientations),
+        )
+
+
+def _mirrored(orientation: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    first, to, last = str((orientation or {}).get("value", "")).partition("-to-")
+    return {**orientation, "value": f"{last}{to}{first}"} if orientation is not None and to else None
 
 
 def _take(values: Sequence[Any], kept: Sequence[int | None], missing: Any) -> tuple[Any, ...]:

@@ -73,15 +73,21 @@ def axis_type(name: str) -> str | None:
 
 
 def ngff_order(axes: Sequence[str]) -> tuple[int, ...] | None:
-    """Return the order in which OME-NGFF wants axes, as positions, or None if they have it: time, channels, space.
+    """Return the order that axes have in OME-NGFF, as positions, or None if it is theirs: time, channels, then z, y, x.
 
     Examples
     --------
-    >>> ngff_order(("z", "c", "y", "x")), ngff_order(("c", "z", "y", "x"))
-    ((1, 0, 2, 3), None)
+    >>> ngff_order(("x", "y", "z", "t")), ngff_order(("c", "z", "y", "x"))
+    ((3, 2, 1, 0), None)
     """
-    order = tuple(sorted(range(len(axes)), key=lambda n: _ORDER[axis_type(axes[n])]))
+    order = tuple(
+        sorted(range(len(axes)), key=lambda n: (_ORDER[axis_type(axes[n])], _place_in_space(axes[n])))
+    )
     return None if order == tuple(range(len(axes))) else order
+
+
+def _place_in_space(axis: str) -> int:
+    return "zyx".find(axis.lower())
 
 
 def axes_for_ngff(axes: Sequence[str] | None, ndim: int, name: str) -> tuple[str, ...]:
@@ -110,9 +116,9 @@ def axes_for_ngff(axes: Sequence[str] | None, ndim: int, name: str) -> tuple[str
             f"{name}: OME-Zarr cannot describe the axes {', '.join(axes)}: it has two or three of x, y, z, and may have t, and c "
             "or one other. Name them with axes=, such as axes='czyx', or select or project one of them"
         )
-    order = ngff_order(names)
-    if order is not None:
-        wanted = tuple(names[n] for n in order)
+    # That space is z, y, x is a recommendation: an image that is there may have it otherwise.
+    if [_ORDER[kind] for kind in types] != sorted(_ORDER[kind] for kind in types):
+        wanted = tuple(names[n] for n in ngff_order(names) or ())
         raise InvalidArgumentError(
             f"{name}: OME-Zarr wants axes in the order {', '.join(wanted)}, and these are {', '.join(names)}: "
             f"give TransposeSource(source, {wanted!r})"
@@ -157,7 +163,7 @@ def image_attributes(
     assert axes is not None
     image = {
         "name": name,
-        "axes": _axis_entries(axes, metadata.units),
+        "axes": _axis_entries(axes, metadata),
         "datasets": [
             {"path": level.path, "coordinateTransformations": _transformations(metadata, level)}
             for level in levels
@@ -184,11 +190,15 @@ def image_attributes(
     return {**own, **described}
 
 
-def _axis_entries(axes: Sequence[str], units: Sequence[str | None] | None) -> list[dict[str, str]]:
+def _axis_entries(axes: Sequence[str], metadata: ImageMetadata) -> list[dict[str, Any]]:
+    nothing = (None,) * len(axes)
+    units, orientations = metadata.units or nothing, metadata.orientations or nothing
     entries = []
-    for axis, unit in zip(axes, units or (None,) * len(axes), strict=True):
+    for axis, unit, orientation in zip(axes, units, orientations, strict=True):
         kind = axis_type(axis)
-        entry = {"name": axis, **({"type": kind} if kind else {})}
+        entry: dict[str, Any] = {"name": axis, **({"type": kind} if kind else {})}
+        if orientation is not None and kind == "space":
+            entry["orientation"] = dict(orientation)
         if unit is not None and unit in {"space": SPACE_UNITS, "time": TIME_UNITS}.get(kind or "", ()):
             entry["unit"] = unit
         entries.append(entry)

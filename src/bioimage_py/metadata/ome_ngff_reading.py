@@ -59,12 +59,15 @@ class NgffImage:
         Names and units of the axes as they are written; None where they are not, or not usable.
     datasets
         The levels, full size first.
+    orientations
+        Which way axes go in a body (RFC-4), as they are written.
     """
 
     name: str
     axes: tuple[str, ...] | None
     units: tuple[str | None, ...] | None
     datasets: tuple[NgffDataset, ...]
+    orientations: tuple[Mapping[str, Any] | None, ...] | None = None
 
     def dataset(self, path: str) -> NgffDataset | None:
         """Return the level of a path, or None."""
@@ -77,6 +80,7 @@ class NgffImage:
             known,
             axes=self.axes or known.axes,
             units=self.units or known.units,
+            orientations=self.orientations or known.orientations,
             voxel_size=dataset.scale or known.voxel_size,
             origin=origin if origin is not None and any(origin) else known.origin,
         )
@@ -100,13 +104,15 @@ def images_of(attributes: Mapping[str, Any]) -> Iterator[NgffImage]:
     found = ome_of(attributes).get("multiscales")
     for image in found if isinstance(found, list) else ():
         if isinstance(image, Mapping) and isinstance(image.get("datasets"), list):
-            names, units = _axes(image.get("axes"))
+            axes = _axes_of(image)
+            names, units = _axes(axes)
             datasets = tuple(
                 _dataset(entry, image)
                 for entry in image["datasets"]
                 if isinstance(entry, Mapping) and isinstance(entry.get("path"), str)
             )
-            yield NgffImage(str(image.get("name") or ""), names, units, datasets)
+            turned = None if names is None else _orientations(axes)
+            yield NgffImage(str(image.get("name") or ""), names, units, datasets, turned)
 
 
 def is_collection(attributes: Mapping[str, Any]) -> bool:
@@ -163,26 +169,110 @@ def with_channels(
 
 
 def _dataset(entry: Mapping[str, Any], image: Mapping[str, Any]) -> NgffDataset:
-    """Put together the transformations of a level and those that the image has for all of them."""
+    """Put together the transformations of a level and, up to version 0.5, those that the image has for all of them."""
+    placed = _Placed([], _axis_names(_axes_of(image)))
+    own = entry.get("coordinateTransformations")
+    if "coordinateSystems" in image:
+        # What the image has leads on to other coordinate systems; that of the levels is the first one.
+        placed.add_all(own[:1] if isinstance(own, list) else own)
+    else:
+        placed.add_all(own)
+        placed.add_all(image.get("coordinateTransformations"))
+    return NgffDataset(str(entry["path"]).strip("/"), placed.scale, placed.origin, tuple(placed.problems))
+
+
+@dataclass
+class _Placed:
+    """Scale and place of a level, after one transformation and the next."""
+
+    problems: list[str]
+    axes: tuple[str, ...]
     scale: tuple[float, ...] | None = None
     origin: tuple[float, ...] | None = None
-    problems = []
-    for holder in (entry, image):
-        steps = holder.get("coordinateTransformations")
+
+    def add_all(self, steps: Any) -> None:
         for step in steps if isinstance(steps, list) else ():
-            kind = step.get("type") if isinstance(step, Mapping) else None
-            values = step.get(kind) if kind in ("scale", "translation") else None
-            if not isinstance(values, list) or not values or not all(map(_is_number, values)):
-                continue
-            before = scale or origin
-            if before is not None and len(before) != len(values):
-                problems.append(f"{kind} {values} has another length than {list(before)}")
-            elif kind == "scale":
-                scale = _product(scale, values)
-                origin = None if origin is None else _product(origin, values)
-            else:
-                origin = _sum(origin, values)
-    return NgffDataset(str(entry["path"]).strip("/"), scale, origin, tuple(problems))
+            if isinstance(step, Mapping):
+                self.add(step)
+
+    def add(self, step: Mapping[str, Any]) -> None:
+        kind = step.get("type")
+        values = step.get(kind) if kind in ("scale", "translation", "affine", "rotation", "mapAxis") else None
+        if kind == "sequence":
+            self.add_all(step.get("transformations"))
+        elif kind == "bijection" and isinstance(step.get("forward"), Mapping):
+            self.add(step["forward"])
+        elif kind == "byDimension":
+            self._add_by_dimension(step.get("transformations"))
+        elif kind in ("scale", "translation") and "path" in step:
+            self.problems.append(f"the {kind} is in the array {step['path']!r}, which is not read")
+        elif kind in ("affine", "rotation"):
+            self._add_matrix(kind, values)
+        elif kind == "mapAxis" and not _keeps_axes(values):
+            self.problems.append(f"the transformation mapAxis {values} changes the order of the axes")
+        elif kind in ("displacements", "coordinates"):
+            self.problems.append(f"a transformation of type {kind} cannot be expressed by a voxel size")
+        elif kind in ("scale", "translation"):
+            self._add(kind, values)
+
+    def _add(self, kind: str, values: Any) -> None:
+        if not isinstance(values, list) or not values or not all(map(_is_number, values)):
+            return
+        before = self.scale or self.origin
+        if before is not None and len(before) != len(values):
+            self.problems.append(f"{kind} {values} has another length than {list(before)}")
+        elif kind == "scale":
+            self.scale = _product(self.scale, values)
+            self.origin = None if self.origin is None else _product(self.origin, values)
+        else:
+            self.origin = _sum(self.origin, values)
+
+    def _add_matrix(self, kind: str, rows: Any) -> None:
+        if not isinstance(rows, list) or not rows or not all(isinstance(row, list) for row in rows):
+            return
+        size = len(rows)
+        wide = size + (kind == "affine")
+        if any(len(row) != wide or not all(map(_is_number, row)) for row in rows):
+            return
+        if any(row[n] != 0 for k, row in enumerate(rows) for n in range(size) if n != k):
+            self.problems.append(f"the {kind} {rows} turns the axes")
+            return
+        self._add("scale", [row[k] for k, row in enumerate(rows)])
+        if kind == "affine":
+            self._add("translation", [row[-1] for row in rows])
+
+    def _add_by_dimension(self, steps: Any) -> None:
+        size = len(self.axes)
+        scale, origin = [1.0] * size, [0.0] * size
+        for step in steps if isinstance(steps, list) else ():
+            inner = step.get("transformation", step) if isinstance(step, Mapping) else {}
+            into, out = (self._numbers_of(step, *names) for names in (("inputAxes", "input_axes", "input"), ("outputAxes", "output_axes", "output")))  # fmt: skip
+            one = _Placed(self.problems, tuple(self.axes[n] for n in into))
+            one.add(inner)
+            if into != out:
+                self.problems.append("a transformation byDimension changes the order of the axes")
+                return
+            for n, axis in enumerate(into):
+                scale[axis] = one.scale[n] if one.scale is not None and len(one.scale) == len(into) else 1.0
+                origin[axis] = (
+                    one.origin[n] if one.origin is not None and len(one.origin) == len(into) else 0.0
+                )
+        self._add("scale", scale)
+        if any(origin):
+            self._add("translation", origin)
+
+    def _numbers_of(self, step: Any, *names: str) -> list[int]:
+        """Return which axes a part is about: written as numbers, or as names."""
+        said = (
+            next((step[name] for name in names if name in step), None) if isinstance(step, Mapping) else None
+        )
+        listed = said if isinstance(said, list) else []
+        found = [self.axes.index(axis) if axis in self.axes else axis for axis in listed]
+        return [n for n in found if isinstance(n, int) and 0 <= n < len(self.axes)]
+
+
+def _keeps_axes(order: Any) -> bool:
+    return isinstance(order, list) and order == list(range(len(order)))
 
 
 def _product(a: tuple[float, ...] | None, b: Sequence[float]) -> tuple[float, ...]:
@@ -191,6 +281,39 @@ def _product(a: tuple[float, ...] | None, b: Sequence[float]) -> tuple[float, ..
 
 def _sum(a: tuple[float, ...] | None, b: Sequence[float]) -> tuple[float, ...]:
     return tuple(map(float, b)) if a is None else tuple(x + y for x, y in zip(a, b, strict=True))
+
+
+def _axes_of(image: Mapping[str, Any]) -> Any:
+    """Return the axes of an image as they are written: from version 0.6 on those of the coordinate system of its levels."""
+    systems = image.get("coordinateSystems")
+    if not isinstance(systems, list):
+        return image.get("axes")
+    known = [system for system in systems if isinstance(system, Mapping)]
+    named = {system.get("name"): system for system in known if isinstance(system.get("name"), str)}
+    system = named.get(_output_of(image.get("datasets")), known[0] if known else {})
+    return system.get("axes", image.get("axes"))
+
+
+def _output_of(datasets: Any) -> str | None:
+    """Return the name of the coordinate system that the full-size level is placed in."""
+    for entry in datasets if isinstance(datasets, list) else ():
+        steps = entry.get("coordinateTransformations") if isinstance(entry, Mapping) else None
+        for step in steps if isinstance(steps, list) else ():
+            output = step.get("output") if isinstance(step, Mapping) else None
+            name = output.get("name") if isinstance(output, Mapping) else output
+            if isinstance(name, str):
+                return name
+    return None
+
+
+def _axis_names(axes: Any) -> tuple[str, ...]:
+    return _axes(axes)[0] or ()
+
+
+def _orientations(axes: list[Any]) -> tuple[Mapping[str, Any] | None, ...] | None:
+    said = [axis.get("orientation") if isinstance(axis, Mapping) else None for axis in axes]
+    found = tuple(one if isinstance(one, Mapping) else None for one in said)
+    return found if any(found) else None
 
 
 def _axes(axes: Any) -> tuple[tuple[str, ...] | None, tuple[str | None, ...] | None]:

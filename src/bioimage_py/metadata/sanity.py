@@ -65,6 +65,7 @@ def _of_length(metadata: ImageMetadata, ndim: int) -> ImageMetadata:
         voxel_size=keep(metadata.voxel_size),
         units=keep(metadata.units),
         origin=keep(metadata.origin),
+        orientations=keep(metadata.orientations),
     )
 
 

@@ -240,11 +240,12 @@ def plan_output(
 def wanted_order(path: str | os.PathLike[str], source: Source) -> tuple[int, ...] | None:
     """Return the order in which the output at a path wants the axes of a source, as numbers, or None for the one they have.
 
-    OME-Zarr images want time, channels, space. Nothing is opened.
+    OME-Zarr images and precomputed volumes want time, channels, and z, y, x. Nothing is opened.
     """
     location = locate(path)
     axes = source.metadata.fitting(source.ndim).axes
-    if axes is None or ImageGroup.at(location.path, location.key) is None:
+    ordered = location.family is not None and location.family.kind == "precomputed"
+    if axes is None or not (ordered or ImageGroup.at(location.path, location.key) is not None):
         return None
     return ngff_order(axes)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import nibabel
@@ -28,6 +28,14 @@ __all__ = ["NiftiSource", "open_path", "open_spec"]
 
 _AXES = ("x", "y", "z", "t", "u", "v", "w")
 _HEAD = 544
+_WAYS = {
+    "R": "left-to-right",
+    "L": "right-to-left",
+    "A": "posterior-to-anterior",
+    "P": "anterior-to-posterior",
+    "S": "inferior-to-superior",
+    "I": "superior-to-inferior",
+}
 
 
 class NiftiSource(SingleFileSource):
@@ -147,6 +155,14 @@ def _metadata(header: Any, ndim: int, name: str) -> ImageMetadata:
     space, time = _units(header, name)
     units = ([space] * 3 + [time] + [None] * 3)[:ndim]
     affine = np.asarray(header.get_best_affine(), float)
+    placed = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
+    if placed and ndim >= 3 and np.isfinite(affine).all() and _is_turned(affine):
+        warnings.warn(
+            f"{name}: its affine turns the axes of the image against those of space, which a voxel size cannot say: voxels stay in the "
+            "order of the file, and the affine is kept in the attribute 'nifti'",
+            BioimagePyWarning,
+            stacklevel=4,
+        )
     description = bytes(header["descrip"]).split(b"\0")[0].decode("latin-1").strip()
     own: dict[str, Any] = {"affine": affine.tolist()} if np.isfinite(affine).all() else {}
     if description:
@@ -158,6 +174,7 @@ def _metadata(header: Any, ndim: int, name: str) -> ImageMetadata:
         units=tuple(units) if any(units) else None,
         origin=_origin(affine, zooms, ndim),
         attributes={"nifti": own} if own else {},
+        orientations=_orientations(affine, ndim) if placed else None,
     )
     return without_nonsense(found, ndim, name)
 
@@ -174,6 +191,22 @@ def _units(header: Any, name: str) -> tuple[str | None, str | None]:
         )
         return None, None
     return space, time
+
+
+def _is_turned(affine: AnyArray) -> bool:
+    """Whether an axis of the image is not along one of space."""
+    linear = np.abs(affine[:3, :3])
+    return bool((np.sort(linear, axis=0)[:2] > 1e-3 * linear.max(axis=0, initial=0)).any())
+
+
+def _orientations(affine: AnyArray, ndim: int) -> tuple[Mapping[str, Any] | None, ...] | None:
+    """Return which way the axes go in the body, to the nearest; NIfTI's space goes to the right, to the front and up."""
+    if not np.isfinite(affine).all():
+        return None
+    codes = nibabel.aff2axcodes(affine)
+    found = [{"type": "anatomical", "value": _WAYS[code]} if code in _WAYS else None for code in codes]
+    fitted = tuple([*found, *[None] * ndim][:ndim])
+    return fitted if any(fitted) else None
 
 
 def _exact(size: float) -> float:

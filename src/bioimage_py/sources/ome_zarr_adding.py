@@ -12,7 +12,7 @@ from typing import Any
 
 from bioimage_py.errors import InvalidArgumentError, OutputExistsError
 from bioimage_py.metadata.ome_ngff import Level
-from bioimage_py.metadata.ome_ngff_reading import ome_of
+from bioimage_py.metadata.ome_ngff_reading import NgffDataset, images_of, ome_of
 from bioimage_py.sources import zarr
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import FileSource, Source
@@ -194,7 +194,8 @@ class GrowingImage:
         changed = copy.deepcopy(dict(self.attributes))
         image = self._images(changed)[self.number]
         full = image["datasets"][0]
-        image["datasets"] = [full, *(_dataset(full, level) for level in levels)]
+        described = list(images_of(changed))[self.number].datasets[0]
+        image["datasets"] = [full, *(_dataset(full, described, level) for level in levels)]
         node = read_node(self._group.child(self.full))
         assert node is not None
         write_attributes(self._group, changed, zarr_format_of(node), fresh=False)
@@ -214,16 +215,26 @@ def _paths(image: Any) -> list[str]:
     ]
 
 
-def _dataset(full: Mapping[str, Any], level: Level) -> dict[str, Any]:
+def _dataset(full: Mapping[str, Any], placed: NgffDataset, level: Level) -> dict[str, Any]:
     """Return the entry of a level: what places the full-size one among others, such as an image's own scale, goes for it too."""
     steps = full.get("coordinateTransformations")
-    said = {step.get("type"): step.get(step.get("type")) for step in steps if isinstance(step, Mapping)} if isinstance(steps, list) else {}  # fmt: skip
-    sizes = said.get("scale") or [1.0] * len(level.factors)
-    origin = said.get("translation") or [0.0] * len(level.factors)
+    listed = [step for step in steps if isinstance(step, Mapping)] if isinstance(steps, list) else []
+    ends = next(({"input": step["input"], "output": step["output"]} for step in listed if "output" in step), None)  # fmt: skip
+    said = {step.get("type"): step.get(step.get("type")) for step in listed}
+    sizes, origin = said.get("scale"), said.get("translation")
+    if ends is not None:
+        # Version 0.6 says what a transformation leads from and to, and has one for each level.
+        sizes, origin = placed.scale, placed.translation
+        ends["input"] = {"path": level.path} if isinstance(ends["input"], Mapping) else level.path
+    sizes = sizes or (1.0,) * len(level.factors)
+    origin = origin or (0.0,) * len(level.factors)
     offset = level.offset or tuple((factor - 1) / 2 for factor in level.factors)
     scale = [float(s * f) for s, f in zip(sizes, level.factors, strict=True)]
     place = [float(o + n * s) for o, n, s in zip(origin, offset, sizes, strict=True)]
     found: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
     if any(place):
         found.append({"type": "translation", "translation": place})
+    if ends is not None:
+        one = found[0] if len(found) == 1 else {"type": "sequence", "transformations": found}
+        found = [{**ends, **one}]
     return {"path": level.path, "coordinateTransformations": found}

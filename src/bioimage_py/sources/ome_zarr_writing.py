@@ -130,7 +130,13 @@ def _placed_as_the_image(found: Node, spec: ArraySpec) -> ImageMetadata:
     if len(kept) != len(own) or tuple(full.shape[n] for n in kept) != spec.shape:
         return spec.metadata
     placed = image.with_axes_selected(kept)
-    return replace(spec.metadata, voxel_size=placed.voxel_size, units=placed.units, origin=placed.origin)
+    return replace(
+        spec.metadata,
+        voxel_size=placed.voxel_size,
+        units=placed.units,
+        origin=placed.origin,
+        orientations=placed.orientations,
+    )
 
 
 def make_arrays(

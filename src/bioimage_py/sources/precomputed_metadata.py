@@ -69,6 +69,8 @@ def warn_of_lost(metadata: ImageMetadata, name: str) -> None:
         lost.append(f"the voxel size {metadata.voxel_size} (it has no unit of length; taken for 1 nm)")
     if metadata.origin is not None and any(metadata.origin) and _offset(metadata) is None:
         lost.append(f"the origin {metadata.origin} (it is no whole number of voxels; taken for 0)")
+    if metadata.orientations is not None:
+        lost.append("which way the axes go in a body")
     lost += [
         what.replace("_", " ")
         for what in ("channel_names", "channel_colors", "contrast_limits")

@@ -126,7 +126,7 @@ class AffineSource(WrapperSource):
             sizes = tuple(along) if all(size > 0 for size in along) else None
         units = None if sizes is None else metadata.units
         turned = metadata.with_channels_selected(None)
-        return replace(turned, voxel_size=sizes, units=units, origin=None)
+        return replace(turned, voxel_size=sizes, units=units, origin=None, orientations=None)
 
     def for_run(self, threads: int, cache_bytes: int) -> Source:
         """Return a twin on a tuned input, which keeps what neighbouring regions share of its chunks."""

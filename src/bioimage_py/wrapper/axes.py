@@ -101,7 +101,7 @@ class FlipSource(WrapperSource):
     Notes
     -----
     Flips of a flipped source are put together. The metadata stay as they are: the mirror image lies where the image was;
-    names of channels go with their channels.
+    names of channels go with their channels, and orientations in a body are turned round.
 
     Examples
     --------
@@ -129,7 +129,7 @@ class FlipSource(WrapperSource):
     @property
     def metadata(self) -> ImageMetadata:
         """Metadata of the input, with its channels in the order that they are in now."""
-        metadata, axes = super().metadata, super().metadata.axes or ()
+        metadata, axes = super().metadata.with_axes_flipped(self.axis), super().metadata.axes or ()
         if "c" in axes and axes.index("c") in self.axis:
             count = self.shape[axes.index("c")]
             return metadata.for_channels(count).with_channels_selected(range(count)[::-1])
