@@ -6,7 +6,7 @@ import posixpath
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from bioimage_py.sources.location import Location, absolute_path, is_url
+from bioimage_py.sources.location import Location, absolute_path, is_url, url_decoded
 
 __all__ = ["first_missing", "place_parts"]
 
@@ -26,6 +26,8 @@ def place_parts(path: str, key: str | None) -> tuple[str, ...]:
     """Return where an array is, part by part from the root, links followed."""
     if is_url(path):
         url = urlsplit(path)
-        inside = posixpath.normpath(posixpath.join("/", url.path.lstrip("/"), (key or "").strip("/")))
+        inside = posixpath.normpath(
+            posixpath.join("/", url_decoded(url.path).lstrip("/"), (key or "").strip("/"))
+        )
         return (url.scheme.lower(), url.netloc.lower(), *PurePosixPath(inside).parts)
     return ("file", "", *absolute_path(Path(path, (key or "").strip("/"))).resolve().parts)

@@ -268,11 +268,8 @@ def _request(
         said["verify_encoded"],
         {name: said[name] for name in ("axes", "voxel_size", "units")},
     )
-    new_array = {name: said[name] for name in ("dtype", "chunks", "shards", "codec")}
-    zarr_format = 3 if said["zarr_format"] is None else said["zarr_format"]
-    target = find_target(
-        output, request.source, {**new_array, "zarr_format": zarr_format}, keep_values=keep_values
-    )
+    new_array = {name: said[name] for name in ("dtype", "chunks", "shards", "codec", "zarr_format")}
+    target = find_target(output, request.source, new_array, keep_values=keep_values)
     same_mask = said["mask"] is output and not isinstance(output, (str, os.PathLike))
     request.check_apart(target, same_mask=same_mask)
     return request, target

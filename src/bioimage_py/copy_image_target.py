@@ -12,6 +12,7 @@ from bioimage_py.copy_target import METADATA_FILES, ExistingTarget, Target
 from bioimage_py.errors import InvalidArgumentError, SourceNotFoundError, UnsupportedFormatError
 from bioimage_py.planning import ArrayLayout
 from bioimage_py.sources import Codec, Source, open_source
+from bioimage_py.sources.consolidated import update_consolidated
 from bioimage_py.sources.encoding import ChunkEncoding, UnknownEncoding
 from bioimage_py.sources.identity import file_identity
 from bioimage_py.sources.image_group import ImageGroup
@@ -147,3 +148,4 @@ def discard(made: Path | None) -> None:
         return
     if all(path.is_dir() or path.name in {*METADATA_FILES, "METADATA.ome.xml"} for path in made.rglob("*")):
         shutil.rmtree(made)
+        update_consolidated([StoreFolder(str(made))])

@@ -249,6 +249,10 @@ class NewPathTarget(SingleTarget):
             return
         if all(path.is_dir() or path.name in METADATA_FILES for path in self._made.rglob("*")):
             shutil.rmtree(self._made)
+            if self._planned.kind == "zarr":
+                from bioimage_py.sources.consolidated import update_consolidated
+
+                update_consolidated([StoreFolder(str(self._made))])
 
     def check_shared(self, job_type: str) -> None:
         """Refuse files that take one writer."""

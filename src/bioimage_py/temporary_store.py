@@ -218,7 +218,9 @@ def _make(passes: TwoPasses, place: TemporaryPlace, key: str | None, metadata: I
         codec=Codec.parse(TEMPORARY_CODEC),
         metadata=metadata,
     )
-    made = family_module("zarr", "create").create(place.path, key, spec, overwrite=False, **place.options)
+    made = family_module("zarr", "create").create(
+        place.path, key, spec, overwrite=False, listed=False, **place.options
+    )
     assert isinstance(made, FileSource)
     return made
 

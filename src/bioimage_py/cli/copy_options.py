@@ -71,7 +71,7 @@ def add_layout_options(parser: argparse.ArgumentParser) -> None:
         "--zarr-format",
         type=int,
         choices=(2, 3),
-        help="version of the Zarr format (default: 3; for a whole OME-Zarr, that of the input)",
+        help="version of the Zarr format (default: that of the group around it, else 3; for a whole OME-Zarr, that of the input)",
     )
     new.add_argument(
         "--dtype", metavar="TYPE", help="data type, such as uint8 or float32 (default: the input's)"

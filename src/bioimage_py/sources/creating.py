@@ -92,7 +92,7 @@ def create_output(
     chunks: Sequence[int] | None = None,
     shards: Sequence[int] | None = None,
     codec: str | Mapping[str, Any] | Codec | None = None,
-    zarr_format: int = 3,
+    zarr_format: int | None = None,
     fill_value: Any = None,
     attributes: Mapping[str, Any] | None = None,
     overwrite: bool = False,
@@ -121,7 +121,7 @@ def create_output(
         Compression: `"zstd:3"`, `"gzip"`, `"none"`, `{"name": "blosc", "cname": "lz4", "level": 5}`. Default: the store's, for
         Zarr zstd with shuffle for integers.
     zarr_format
-        3 or 2.
+        3 or 2. Default: that of the group which the array is put into, else 3.
     fill_value
         What voxels read as that were never written. Default: that of `like` where the store can have one, else 0.
     attributes
@@ -182,7 +182,7 @@ def plan_output(
     chunks: Sequence[int] | None = None,
     shards: Sequence[int] | None = None,
     codec: str | Mapping[str, Any] | Codec | None = None,
-    zarr_format: int = 3,
+    zarr_format: int | None = None,
     fill_value: Any = None,
     attributes: Mapping[str, Any] | None = None,
     key: str | None = None,
@@ -198,7 +198,7 @@ def plan_output(
     """
     location = locate(path, key)
     kind = _writable_kind(location)
-    if zarr_format not in (2, 3):
+    if zarr_format not in (None, 2, 3):
         raise InvalidArgumentError(f"zarr_format must be 2 or 3, got {zarr_format!r}")
     if like is None and (shape is None or dtype is None):
         raise InvalidArgumentError("create_output needs shape and dtype, or like=")
@@ -214,6 +214,9 @@ def plan_output(
     image_key = None
     if kind == "zarr":
         location, image_key = _in_image(location, voxel)
+        if zarr_format is None:
+            zarr_format = family_module(kind, "format_around").format_around(location.path, location.key)
+    zarr_format = zarr_format or 3
     if image_key is not None:
         metadata = replace(metadata, axes=axes_for_ngff(metadata.axes, len(full), location.path))
     grid, shard_grid = new_grids(kind, full, voxel, chunks, shards, kept, metadata, zarr_format)

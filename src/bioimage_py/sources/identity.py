@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from bioimage_py.sources.location import is_url
+from bioimage_py.sources.location import is_url, url_decoded
 
 if TYPE_CHECKING:
     from bioimage_py.sources.base import Source
@@ -32,9 +32,8 @@ def file_identity(path: str, key: str | None = None, *, key_is_folder: bool = Fa
     """
     if is_url(path):
         parts = urlsplit(path)
-        whole = (
-            posixpath.normpath(posixpath.join(parts.path or "/", key or "")) if key_is_folder else parts.path
-        )
+        inside = url_decoded(parts.path)
+        whole = posixpath.normpath(posixpath.join(inside or "/", key or "")) if key_is_folder else inside
         return ("url", parts.scheme.lower(), parts.netloc.lower(), whole, None if key_is_folder else key)
     place = Path(path, key) if key and key_is_folder else Path(path)
     rest = None if key_is_folder else key

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import functools
+import itertools
 import json
 import netrc
 import os
@@ -16,14 +17,23 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import tensorstore as ts
 
-from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, SourceNotFoundError, StorageError
-from bioimage_py.sources.location import is_url
+from bioimage_py.errors import (
+    BioimagePyError,
+    InvalidArgumentError,
+    ReadOnlyError,
+    SourceNotFoundError,
+    StorageError,
+)
+from bioimage_py.sources.location import inner_name, is_url, url_decoded, url_text
+from bioimage_py.sources.new_files import FileFolder
 from bioimage_py.sources.object_folder import ObjectFolder
 from bioimage_py.sources.store_errors import ENGINE_ERRORS, storage_error
 from bioimage_py.sources.store_place import StorePlace
 
 __all__ = ["URL_OPTIONS", "StoreFolder", "store_context"]
 
+_MOST_SEEN = 20_000
+"""Files and folders of an array that are looked at for links, the outer ones first."""
 _SCHEMES = ("http", "https", "s3", "gs", "memory", "file")
 URL_OPTIONS = ("endpoint", "region", "anonymous")
 """What a URL needs to be reached, beyond itself; credentials are not among them."""
@@ -70,7 +80,29 @@ def _metadata_context() -> ts.Context:
 
 def _plain_path(path: str) -> str:
     """Return an absolute path without '..', which TensorStore refuses, going through links as the system does."""
-    return str(Path(path).resolve() if ".." in Path(path).parts else Path(path).absolute())
+    plain = str(Path(path).resolve() if ".." in Path(path).parts else Path(path).absolute())
+    _check_text(plain)
+    return plain
+
+
+def _below(path: str, top: str) -> bool:
+    """Whether a path leads to a folder, given without links, or to something in it."""
+    real = os.path.realpath(path)
+    return real == top or real.startswith(top.rstrip("/") + "/")
+
+
+def _check_text(path: str) -> None:
+    """Raise InvalidArgumentError for a local path that TensorStore cannot take."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgumentError(
+            f"the path {path!r} is not UTF-8, which this format needs: rename it"
+        ) from error
+    if "\\" in path:
+        raise InvalidArgumentError(
+            f"the path {path!r} holds a backslash, which would be taken for '/': rename it"
+        )
 
 
 @dataclass(frozen=True)
@@ -101,7 +133,8 @@ class StoreFolder:
         Raises
         ------
         InvalidArgumentError
-            For a scheme or an option that is not known, or an S3 or GCS URL with credentials in it.
+            For a scheme or an option that is not known, an S3 or GCS URL with credentials in it, or a path that TensorStore would
+            take for another one.
         """
         options = {name: value for name, value in (options or {}).items() if value is not None}
         unknown = sorted(set(options) - set(URL_OPTIONS))
@@ -112,8 +145,12 @@ class StoreFolder:
                 f"option {', '.join(unknown)} is not known here; for URLs there are {', '.join(URL_OPTIONS)}"
             )
         if not is_url(path):
+            _check_text(path)
             return cls(path)
+        path = url_text(path)
         parts = urlsplit(path)
+        if not {".", ".."}.isdisjoint(url_decoded(parts.path).split("/")):
+            raise InvalidArgumentError(f"the URL {path!r} has '.' or '..' in it: write it without")
         scheme = parts.scheme.lower()
         if scheme not in _SCHEMES:
             raise InvalidArgumentError(
@@ -132,6 +169,15 @@ class StoreFolder:
         return cls(clean, options, (unquote(name), unquote(password)) if at else None)
 
     @property
+    def name(self) -> str:
+        """The last part of the path, as a key has it."""
+        return (
+            Path(_plain_path(self.path)).name
+            if self.is_local
+            else url_decoded(urlsplit(self.path).path.rpartition("/")[2])
+        )
+
+    @property
     def is_local(self) -> bool:
         """Whether the folder is on a file system of this machine."""
         return not is_url(self.path)
@@ -142,14 +188,68 @@ class StoreFolder:
         return self.path.startswith(("http://", "https://"))
 
     def child(self, key: str | None) -> StoreFolder:
-        """Return the folder of a key below this one, or this one for no key."""
+        """Return the folder of a key below this one, or this one for no key.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If that is not a name in here, see `inner_name`: keys come from metadata too.
+        """
         if not key:
             return self
+        key = inner_name(key, self.path)
         if self.is_local:
             return StoreFolder(str(Path(self.path, key)))
         parts = urlsplit(self.path)
-        path = f"{parts.path}/{key.strip('/')}"
+        # A '%' in a name stays one where the URL is decoded.
+        path = f"{parts.path}/{key.replace('%', '%25').replace('#', '%23').replace('?', '%3F')}"
         return StoreFolder(urlunsplit(parts._replace(path=path)), self.options, self.credentials)
+
+    def inside(self, key: str | None) -> StoreFolder:
+        """Return the folder of a key as `child` does, for writing or removing: links that lead out of this one are not followed.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If a link on the way to it leads out of this folder.
+        """
+        place = self.child(key)
+        if self.is_local and place is not self and not _below(place.path, os.path.realpath(self.path)):
+            raise InvalidArgumentError(
+                f"{place.path!r} leads to {os.path.realpath(place.path)!r} by a link, which is outside of {self.path!r}: nothing is written "
+                "or removed there. Name that place itself"
+            )
+        return place
+
+    def link_out(self, key: str | None) -> str | None:
+        """Return a link in the array of a key that leads out of this folder, as far as looking takes no time; None if there is none."""
+        if not self.is_local:
+            return None
+        top = os.path.realpath(self.path)
+        place = self.child(key).path
+        if key and not _below(place, top):
+            return place
+        waiting, seen = [place], 0
+        while waiting and seen < _MOST_SEEN:
+            with contextlib.suppress(OSError), os.scandir(waiting.pop(0)) as entries:
+                for entry in itertools.islice(entries, _MOST_SEEN - seen):
+                    seen += 1
+                    if entry.is_symlink() and not _below(entry.path, top):
+                        return entry.path
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+        return None
+
+    def check_writable(self, key: str | None) -> None:
+        """Raise ReadOnlyError if the array of a key cannot be written, or writing it could go through a link out of this folder."""
+        if self.read_only:
+            raise ReadOnlyError(f"{self.path} cannot be opened for writing: http only reads")
+        link = self.link_out(key)
+        if link is not None:
+            raise ReadOnlyError(
+                f"{self.child(key).path!r} cannot be opened for writing: {link!r} is a link to {os.path.realpath(link)!r}, outside of "
+                f"{self.path!r}. Copy the array to another path, and write there"
+            )
 
     def parent(self) -> StoreFolder | None:
         """Return the folder around this one, or None at the top."""
@@ -167,7 +267,7 @@ class StoreFolder:
         if self.is_local:
             return {"driver": "file", "path": _plain_path(self.path) + "/"}
         parts = urlsplit(self.path)
-        path = unquote(parts.path).strip("/")
+        path = url_decoded(parts.path).strip("/")
         path = path + "/" if path else ""
         if parts.scheme == "memory":
             return {"driver": "memory", "path": "/".join(p for p in (parts.netloc, path) if p)}
@@ -266,13 +366,16 @@ class StoreFolder:
             return True
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file in this folder, which is made if need be."""
+        """Write a file in this folder, which is made if need be; who reads it meanwhile sees the old one or the new one."""
         try:
             if self.is_local:
+                # Whole or not at all, and never through a link: others may be reading it.
                 Path(self.path).mkdir(parents=True, exist_ok=True)
-                Path(self.path, name).write_bytes(data)
+                FileFolder(self.path).write(name, data)
             else:
                 self._kvstore().write(name, data).result()
+        except BioimagePyError:
+            raise
         except PermissionError as error:
             raise ReadOnlyError(
                 f"{self.path}/{name} cannot be written: {error.strerror}. Check the permissions of the folder"

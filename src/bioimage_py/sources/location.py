@@ -25,17 +25,23 @@ __all__ = [
     "check_key",
     "family_by_content",
     "family_by_suffix",
+    "inner_name",
     "is_url",
     "local_text",
     "locate",
     "looks_like_pattern",
     "path_text",
+    "url_decoded",
+    "url_text",
 ]
 
 _URL = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
 _CONTAINER_SUFFIXES = tuple(s for f in FAMILIES if f.container for s in f.suffixes)
 _COMPRESSED = (*COMPRESSED_SUFFIXES, ".zst", ".zip")
 _HEAD = 1024
+_WITH_QUERY = ("http", "https", "file")
+_LONGEST = 255
+"""Bytes in the name of one file or folder, on all file systems that are common."""
 
 
 class Location(NamedTuple):
@@ -74,7 +80,7 @@ def looks_like_pattern(text: str) -> bool:
 
 
 def path_text(path: object) -> str:
-    """Return a path as a text; raise InvalidArgumentError for what is none, is empty, or holds a null character."""
+    """Return a path as a text; raise InvalidArgumentError for what is none, is empty, holds a null character or a name too long."""
     text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
     if not isinstance(text, str) or not text or "\0" in text:
         raise InvalidArgumentError(f"a path is a text that is not empty, got {text!r}")
@@ -83,8 +89,75 @@ def path_text(path: object) -> str:
 
 def check_key(key: object) -> None:
     """Raise InvalidArgumentError unless a key is None or a text that can name an array."""
-    if key is not None and (not isinstance(key, str) or "\0" in key):
+    if key is not None and (not isinstance(key, str) or "\0" in key or not _is_unicode(key)):
         raise InvalidArgumentError(f"key must be the name of an array in its container, got {key!r}")
+
+
+def inner_name(name: object, container: str, *, folders: bool = True) -> str:
+    """Return the name of something in a container, slashes around it taken off; the one rule for keys and names in metadata.
+
+    Parameters
+    ----------
+    name
+        As a user or a file says it: names of groups and of an array, with slashes between.
+    container
+        In what, for messages.
+    folders
+        Whether each group is a folder of its own, as in Zarr and N5.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If it leads out of the container, or cannot be the name of a folder.
+
+    Examples
+    --------
+    >>> inner_name("/volumes/raw/", "a.n5")
+    'volumes/raw'
+    """
+    parts = name.strip("/").split("/") if isinstance(name, str) else []
+    if ".." in parts:
+        raise InvalidArgumentError(
+            f"the name {name!r} leads out of {container!r}: names in a container hold no '..'"
+        )
+    why = None
+    if not isinstance(name, str):
+        why = "it is not a text"
+    elif "." in parts or ("" in parts and len(parts) > 1):
+        why = "one of its parts is '.' or empty"
+    elif "\0" in name or not _is_unicode(name):
+        why = "it holds a null character or is not Unicode"
+    elif folders and "\\" in name:
+        why = "it holds a backslash, which some libraries take for '/'"
+    elif folders and any(len(part.encode()) > _LONGEST for part in parts):
+        why = f"a part of it is longer than {_LONGEST} bytes"
+    if why is not None:
+        shown = repr(name) if len(repr(name)) <= _LONGEST else f"{repr(name)[:60]}…"
+        raise InvalidArgumentError(f"{container!r} cannot hold anything named {shown}: {why}")
+    return "/".join(parts)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def url_decoded(text: str) -> str:
+    """Return a part of a URL with %41 written as A; as it is where what would come out is not UTF-8, so that it is no other's name."""
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        return text
+
+
+def url_text(url: str) -> str:
+    """Return a URL with '#' and '?' of names written as %23 and %3F: object stores have no queries, and names may hold both."""
+    if url.partition("://")[0].lower() in _WITH_QUERY:
+        return url
+    return url.replace("#", "%23").replace("?", "%3F")
 
 
 def locate(path: str | os.PathLike[str], key: str | None = None) -> Location:
@@ -92,19 +165,47 @@ def locate(path: str | os.PathLike[str], key: str | None = None) -> Location:
 
     A key given separately is joined to one in the path. The file system is only asked whether a path is there; where it is
     not, a file on the way to it is asked whether it is a container, so that `"file.nwb:/raw"` is found as well.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the key leads out of the container, or cannot be a name in it.
     """
     check_key(key)
     text = local_text(path_text(path))
     container, inner = _split_container(text)
-    if not is_url(container) and ".." in Path(container).parts:
-        # Libraries drop '..' with the name before it, which is wrong where that name is a link.
-        container = str(Path(container).resolve())
-    joined = "/".join(part.strip("/") for part in (inner, key) if part and part.strip("/")) or None
-    return Location(container, joined, family_by_suffix(container))
+    if is_url(container):
+        inner = None if inner is None else url_decoded(inner)
+    else:
+        _check_length(container)
+        if ".." in Path(container).parts:
+            # Libraries drop '..' with the name before it, which is wrong where that name is a link.
+            container = str(Path(container).resolve())
+    family = family_by_suffix(container)
+    # What a user writes is read as the system reads paths: '//' and '/./' are '/'.
+    parts = [part for given in (inner, key) if given for part in given.split("/") if part not in ("", ".")]
+    if inner is not None and key is None and ".." in parts and not is_url(text):
+        raise InvalidArgumentError(
+            f"{text!r} has '..' after {container!r}, which ends as a container of arrays: write {os.path.normpath(text)!r} if that is meant"
+        )
+    joined = (
+        inner_name("/".join(parts), container, folders=family is not None and bool(family.markers)) or None
+    )
+    return Location(container, joined, family)
+
+
+def _check_length(path: str) -> None:
+    """Raise InvalidArgumentError for a local path with a name that no file system takes."""
+    for part in path.split("/"):
+        if len(os.fsencode(part)) > _LONGEST:
+            raise InvalidArgumentError(
+                f"{part[:60] + '…'!r} in the path has {len(os.fsencode(part))} bytes, and names of files and folders have at most "
+                f"{_LONGEST}: choose a shorter one"
+            )
 
 
 def local_text(path: str) -> str:
-    """Return a path with `file://` taken off and `~` expanded; other URLs as they are.
+    """Return a path with `file://` taken off and `~` expanded; of other URLs what `url_text` says.
 
     Raises
     ------
@@ -119,7 +220,7 @@ def local_text(path: str) -> str:
             )
         return unquote("/" + rest)
     if is_url(path):
-        return path
+        return url_text(path)
     return os.path.expanduser(path)  # noqa: PTH111 - keeps '//' and trailing text of keys as they are
 
 

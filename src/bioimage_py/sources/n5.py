@@ -6,7 +6,7 @@ import itertools
 import re
 from typing import Any
 
-from bioimage_py.errors import ReadOnlyError, SourceNotFoundError, UnsupportedFormatError
+from bioimage_py.errors import SourceNotFoundError, UnsupportedFormatError
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import Source, SourceSpec
 from bioimage_py.sources.chunk_keys import ChunkKeys, keys_in_use
@@ -34,8 +34,8 @@ def open_path(path: str, key: str | None, mode: str, **options: Any) -> Source:
     """Open the array at a path or URL; see `hierarchy.find_array` for what a group without a key means."""
     root = StoreFolder.at(path, options)
     found_key, node = find_array(root, key, read_node, _TITLE)
-    if mode != "r" and root.read_only:
-        raise ReadOnlyError(f"{root.path} cannot be opened for writing: http only reads")
+    if mode != "r":
+        root.check_writable(found_key)
     metadata = tensorstore_metadata(node)
     stored = StoredArray(
         kind="n5",
@@ -75,8 +75,10 @@ def from_handle(handle: Any) -> Source | None:
     if not isinstance(handle, (z5py.Dataset, z5py.Group)) or not isinstance(handle.file, z5py.File):
         return None
     container = handle.file._handle  # noqa: SLF001 - z5py says the path and the mode nowhere else
-    mode = "r+" if container.mode().can_write() else "r"
     key = handle.name.strip("/") or None
+    # z5py's own default is to write, so what may not be written is no error yet.
+    may = container.mode().can_write() and StoreFolder.at(container.path()).link_out(key) is None
+    mode = "r+" if may else "r"
     if handle.is_zarr:
         from bioimage_py.sources import zarr
 

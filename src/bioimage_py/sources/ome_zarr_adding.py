@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,12 +15,13 @@ from bioimage_py.metadata.ome_ngff_reading import NgffDataset, images_of, ome_of
 from bioimage_py.sources import zarr
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import FileSource, Source
+from bioimage_py.sources.consolidated import update_consolidated
 from bioimage_py.sources.creating import checked_overwrite
 from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder
 from bioimage_py.sources.ome_zarr import group_attributes
 from bioimage_py.sources.ome_zarr_writing import NewLevel, described_level, level_spec, write_attributes
-from bioimage_py.sources.store_room import StoreRules, make_array, room_for_array
-from bioimage_py.sources.zarr_metadata import group_files, read_node, zarr_format_of
+from bioimage_py.sources.store_room import make_array, removable_array, remove_array, room_for_array
+from bioimage_py.sources.zarr_metadata import read_node, zarr_format_of
 
 __all__ = ["GrowingImage"]
 
@@ -121,6 +121,7 @@ class GrowingImage:
                 f"{self._group.path} has levels that cannot be removed from here ({', '.join(self.others)}): remove them first"
             )
         self._check_alone([level.path for level in levels])
+        old = self._removable()
         node = read_node(self._group.child(self.full))
         assert node is not None
         assert node.array is not None
@@ -135,9 +136,10 @@ class GrowingImage:
             wanted = NewLevel(level.path, smaller, {**stored, "shape": list(smaller.shape)}, own_names)
             making.append((level.path, *described_level(wanted)))
         self._write([])
-        for path in self.others:
-            shutil.rmtree(self._group.child(path).path)
-        rules = StoreRules("Zarr", read_node, zarr.OWN_ENTRY, group_files(zarr_format))
+        for array in old:
+            remove_array(array)
+        update_consolidated([self._group, *old])
+        rules = zarr.store_rules(zarr_format)
         with ExitStack() as rooms:
             for path, described, own in making:
                 # A crash can leave arrays that the image does not name yet.
@@ -146,15 +148,29 @@ class GrowingImage:
                 if zarr_format == 2 and own:
                     room.write_json(".zattrs", own)
         self._write(levels)
+        update_consolidated([self._group, *(self._group.child(level.path) for level in levels)])
         return self.opened(levels)
 
     def remove(self, levels: Sequence[Level]) -> None:
         """Take levels out of the image again, and remove their arrays: nothing has been written into them."""
         self._write([])
-        for level in levels:
-            folder = self._group.child(level.path)
+        arrays = [self._group.child(level.path) for level in levels]
+        for folder in arrays:
             if folder.is_local:
-                shutil.rmtree(folder.path)
+                remove_array(folder)
+        update_consolidated([self._group, *arrays])
+
+    def _removable(self) -> list[StoreFolder]:
+        """Return the arrays of the smaller levels, after checking that the full-size one is none of them, nor in one, nor around one."""
+        rules = zarr.store_rules(3)
+        for path in self.others:
+            if not path or f"{self.full}/".startswith(f"{path}/") or f"{path}/".startswith(f"{self.full}/"):
+                raise InvalidArgumentError(
+                    f"{self._group.path} names {path!r} as a smaller level of {self.full!r}, which it is, or holds, or lies in: correct its "
+                    "metadata, or give an output"
+                )
+        found = [removable_array(self._group, path, rules) for path in dict.fromkeys(self.others)]
+        return [level for level in found if level is not None]
 
     def _check_alone(self, new: Sequence[str]) -> None:
         """Refuse to write or remove what another image of the group is made of."""
@@ -168,7 +184,7 @@ class GrowingImage:
 
     @property
     def _group(self) -> StoreFolder:
-        return self.root.child(self.key)
+        return self.root.inside(self.key)
 
     def _key_of(self, path: str) -> str:
         return path if self.key is None else f"{self.key}/{path}"

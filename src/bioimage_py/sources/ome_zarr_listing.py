@@ -189,7 +189,7 @@ def _check_levels(image: NgffImage, nodes: Mapping[str, Node], name: str) -> Non
 
 def joined_key(key: str | None, name: str) -> str:
     """Return the key of a name below a key."""
-    return "/".join(part for part in (key or "", name) if part)
+    return "/".join(part for part in (key or "", name.strip("/")) if part)
 
 
 def _in_words(key: str | None) -> str:

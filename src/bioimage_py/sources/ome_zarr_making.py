@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, Self
@@ -12,6 +11,7 @@ from bioimage_py.errors import InvalidArgumentError, OutputExistsError
 from bioimage_py.metadata.ome_ngff_reading import label_names
 from bioimage_py.sources import zarr
 from bioimage_py.sources.base import Source
+from bioimage_py.sources.consolidated import update_consolidated
 from bioimage_py.sources.image_group import ImageGroup
 from bioimage_py.sources.kvstore import StoreFolder
 from bioimage_py.sources.ome_zarr import group_attributes, level_paths
@@ -20,7 +20,7 @@ from bioimage_py.sources.ome_zarr_mirror import Mirror, MirroredLevel
 from bioimage_py.sources.ome_zarr_tree import GROUP_FILES, read_tree
 from bioimage_py.sources.ome_zarr_writing import register_label, write_attributes
 from bioimage_py.sources.opening import open_source
-from bioimage_py.sources.store_room import StoreRules, make_array, room_for_array
+from bioimage_py.sources.store_room import make_array, removable_array, remove_array, room_for_array
 from bioimage_py.sources.zarr_metadata import group_files, read_node
 
 __all__ = ["make_mirror", "mirror_ome_zarr"]
@@ -37,10 +37,10 @@ def make_mirror(mirror: Mirror, levels: Sequence[MirroredLevel], *, overwrite: b
         If it cannot be written.
     """
     root = StoreFolder.at(mirror.group.path)
-    folder = root.child(mirror.group.key)
+    folder = root.inside(mirror.group.key)
     attributes = mirror.attributes()
     old = _check_room(mirror, levels, attributes, overwrite=overwrite)
-    rules = StoreRules("Zarr", read_node, zarr.OWN_ENTRY, group_files(mirror.zarr_format))
+    rules = zarr.store_rules(mirror.zarr_format)
     with ExitStack() as rooms:
         for level in levels:
             room = rooms.enter_context(room_for_array(root, level.key, overwrite, rules))
@@ -52,7 +52,7 @@ def make_mirror(mirror: Mirror, levels: Sequence[MirroredLevel], *, overwrite: b
                 room.write_json(".zattrs", own)
         undo = rooms.enter_context(_Kept())
         for key, said in attributes.items():
-            place = folder.child(key)
+            place = folder.inside(key)
             undo.keep(place)
             for name, content in group_files(mirror.zarr_format).items():
                 if place.read(name) is None:
@@ -60,20 +60,25 @@ def make_mirror(mirror: Mirror, levels: Sequence[MirroredLevel], *, overwrite: b
             write_attributes(place, _with_old_labels(key, said, place), mirror.zarr_format, fresh=True)
         for name, data in mirror.tree.files.items():
             undo.keep_file(folder, name)
-            folder.child(name.rpartition("/")[0]).write(name.rpartition("/")[2], data)
+            folder.inside(name.rpartition("/")[0]).write(name.rpartition("/")[2], data)
         if mirror.group.key is not None:
-            undo.keep(root.child("labels"))
-            register_label(root.child("labels"), mirror.group.name, mirror.zarr_format)
-    for key in old:
-        shutil.rmtree(folder.child(key).path)
+            undo.keep(root.inside("labels"))
+            register_label(root.inside("labels"), mirror.group.name, mirror.zarr_format)
+    for array in old:
+        remove_array(array)
+    groups = {key: folder.child(key) for key in attributes}
+    arrays = [root.child(level.key) for level in levels]
+    update_consolidated(
+        [*groups.values(), *arrays, *old], [groups[key] for key in mirror.tree.consolidated if key in groups]
+    )
 
 
 def _check_room(
     mirror: Mirror, levels: Sequence[MirroredLevel], attributes: Mapping[str, Any], *, overwrite: bool
-) -> list[str]:
+) -> list[StoreFolder]:
     """Return the arrays of what is there that have no successor, after checking that all of it may be replaced."""
     root = StoreFolder.at(mirror.group.path)
-    folder = root.child(mirror.group.key)
+    folder = root.inside(mirror.group.key)
     if folder.is_local and not os.path.lexists(folder.path):
         return []
     there = read_node(folder) is not None or bool(folder.entries_if_local())
@@ -84,7 +89,7 @@ def _check_room(
     new = {level.key.removeprefix(mirror.group.key or "").strip("/") for level in levels}
     old = []
     for key in attributes:
-        place = folder.child(key)
+        place = folder.inside(key)
         listed = [joined_key(key, path) for path in level_paths(group_attributes(place))]
         old += [path for path in listed if path not in new]
     if old and not folder.is_local:
@@ -97,7 +102,9 @@ def _check_room(
             f"{folder.path} also holds {', '.join(strange[:5])}{', …' if len(strange) > 5 else ''}, which {mirror.tree.name} has "
             "not: choose another path, or remove it yourself"
         )
-    return [key for key in old if (node := read_node(folder.child(key))) and node.array is not None]
+    rules = zarr.store_rules(mirror.zarr_format)
+    found = [removable_array(folder, key, rules) for key in dict.fromkeys(old)]
+    return [array for array in found if array is not None]
 
 
 def mirror_ome_zarr(

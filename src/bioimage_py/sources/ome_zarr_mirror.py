@@ -18,6 +18,7 @@ from bioimage_py.sources.ome_zarr_listing import OmeZarrImage, joined_key
 from bioimage_py.sources.ome_zarr_tree import OmeZarrTree
 from bioimage_py.sources.ome_zarr_versions import in_version
 from bioimage_py.sources.ome_zarr_writing import NewLevel, described_level
+from bioimage_py.sources.zarr import format_around
 from bioimage_py.sources.zarr_metadata import read_node, zarr_format_of
 
 __all__ = ["Mirror", "MirroredLevel", "extents_for"]
@@ -73,7 +74,11 @@ class Mirror:
             If it would have to say something that its version of OME-NGFF has no words for, or cannot be a label image.
         """
         stored = _format_of(tree)
-        wanted = stored if zarr_format is None else zarr_format
+        wanted = zarr_format
+        if wanted is None and group.key is not None:
+            wanted = format_around(group.path, group.key)
+        if wanted is None:
+            wanted = stored
         if wanted not in VERSIONS:
             raise InvalidArgumentError(f"zarr_format must be 2 or 3, got {zarr_format!r}")
         if wanted != stored and tree.version not in VERSIONS.values():

@@ -9,6 +9,7 @@ from typing import Any
 
 from bioimage_py.errors import SourceNotFoundError
 from bioimage_py.metadata.ome_ngff_reading import is_collection, ome_of, well_paths
+from bioimage_py.sources.consolidated import has_consolidated
 from bioimage_py.sources.hierarchy import Node
 from bioimage_py.sources.kvstore import StoreFolder
 from bioimage_py.sources.location import locate
@@ -42,6 +43,8 @@ class OmeZarrTree:
         What is in it besides and is no part of an image, as far as that can be listed.
     missing
         Images and wells that it lists, and that are not there.
+    consolidated
+        Keys of its groups that have consolidated metadata.
     """
 
     root: StoreFolder
@@ -52,6 +55,7 @@ class OmeZarrTree:
     files: Mapping[str, bytes] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    consolidated: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -104,7 +108,9 @@ def read_tree(path: str | os.PathLike[str], key: str | None = None, **options: A
         files[_OME_XML] = xml
     levels = {tree.below(level) for image in tree.with_labels() for level in image.levels}
     left = tuple(_unknown(folder, groups, {*levels, *files})) if root.is_local else ()
-    return OmeZarrTree(root, tree.key, tree.kind, images, groups, files, left, tuple(_not_there(top, groups)))
+    missing = tuple(_not_there(top, groups))
+    consolidated = tuple(key for key in groups if has_consolidated(folder.child(key)))
+    return OmeZarrTree(root, tree.key, tree.kind, images, groups, files, left, missing, consolidated)
 
 
 def _kind(top: Node) -> str:

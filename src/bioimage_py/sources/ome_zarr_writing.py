@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -17,12 +16,13 @@ from bioimage_py.metadata.ome_ngff_reading import label_names, ome_of
 from bioimage_py.sources import zarr
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import Source
+from bioimage_py.sources.consolidated import update_consolidated
 from bioimage_py.sources.hierarchy import Node
 from bioimage_py.sources.image_group import FULL_SIZE, ImageGroup
 from bioimage_py.sources.kvstore import StoreFolder
 from bioimage_py.sources.ome_zarr import group_attributes, level_paths
-from bioimage_py.sources.store_room import StoreRules, make_array, room_for_array, try_out
-from bioimage_py.sources.zarr_metadata import array_metadata, group_files, image_metadata, read_node
+from bioimage_py.sources.store_room import make_array, removable_array, remove_array, room_for_array, try_out
+from bioimage_py.sources.zarr_metadata import array_metadata, image_metadata, read_node
 
 __all__ = [
     "NewLevel",
@@ -149,10 +149,11 @@ def make_arrays(
     """Make arrays in a group whose attributes are given, as `make_image` does."""
     zarr_format = arrays[0].spec.zarr_format
     root = StoreFolder.at(group.path)
-    folder = root.child(group.key)
+    folder = root.inside(group.key)
     making = [(level.path, *described_level(level)) for level in arrays]
-    old = _replaced_levels(folder, overwrite, [level.path for level in arrays])
-    rules = StoreRules("Zarr", read_node, zarr.OWN_ENTRY, group_files(zarr_format))
+    made = [level.path for level in arrays]
+    there, old = _replaced_levels(folder, overwrite, made)
+    rules = zarr.store_rules(zarr_format)
     with ExitStack() as rooms:
         for path, described, own in making:
             room = rooms.enter_context(room_for_array(root, group.level_key(path), overwrite, rules))
@@ -160,10 +161,11 @@ def make_arrays(
             if zarr_format == 2 and own:
                 room.write_json(".zattrs", own)
         if group.key is not None:
-            register_label(root.child("labels"), group.name, zarr_format)
-        write_attributes(folder, attributes, zarr_format, fresh=bool(old))
-    made = [level.path for level in arrays]
-    _remove_levels(folder, [path for path in old if path not in made])
+            register_label(root.inside("labels"), group.name, zarr_format)
+        write_attributes(folder, attributes, zarr_format, fresh=bool(there))
+        update_consolidated([folder, *(root.child(group.level_key(path)) for path in made), *old])
+    for level in old:
+        remove_array(level)
     return [zarr.open_path(group.path, group.level_key(path), "r+") for path in made]
 
 
@@ -186,8 +188,10 @@ def described_level(level: NewLevel) -> tuple[dict[str, Any], dict[str, Any]]:
     return making, {**attributes, **level.attributes}
 
 
-def _replaced_levels(folder: StoreFolder, overwrite: bool, new: Sequence[str]) -> list[str]:
-    """Return the levels of an image that is there already, after checking that it may be replaced."""
+def _replaced_levels(
+    folder: StoreFolder, overwrite: bool, new: Sequence[str]
+) -> tuple[list[str], list[StoreFolder]]:
+    """Return the levels of an image that is there already, and the arrays of those to remove, after checking that they may be."""
     levels = level_paths(group_attributes(folder))
     if levels and not overwrite:
         raise OutputExistsError(
@@ -199,7 +203,7 @@ def _replaced_levels(folder: StoreFolder, overwrite: bool, new: Sequence[str]) -
             raise OutputExistsError(
                 f"{folder.path} has levels that cannot be removed from here ({', '.join(stale)}): remove the image first"
             )
-        return levels
+        return levels, []
     # A crash can leave the new arrays without their metadata: whether those may be replaced is checked one by one.
     known = {path.split("/")[0] for path in (*levels, *new)} | {"labels", *_GROUP_FILES}
     strange = [entry.name for entry in folder.entries() if entry.name not in known]
@@ -208,15 +212,9 @@ def _replaced_levels(folder: StoreFolder, overwrite: bool, new: Sequence[str]) -
             f"{folder.path} also holds {', '.join(strange[:5])}, which is no level of an OME-Zarr image: choose another path, or "
             "remove it yourself"
         )
-    return levels
-
-
-def _remove_levels(folder: StoreFolder, paths: Sequence[str]) -> None:
-    for path in paths:
-        level = folder.child(path)
-        node = read_node(level)
-        if level.is_local and node is not None and node.array is not None:
-            shutil.rmtree(level.path)
+    rules = zarr.store_rules(3)
+    found = [removable_array(folder, path, rules) for path in dict.fromkeys(levels) if path not in new]
+    return levels, [level for level in found if level is not None]
 
 
 def register_label(labels: StoreFolder, name: str, zarr_format: int) -> None:
@@ -235,14 +233,14 @@ def register_label(labels: StoreFolder, name: str, zarr_format: int) -> None:
 def write_attributes(
     folder: StoreFolder, attributes: Mapping[str, Any], zarr_format: int, *, fresh: bool
 ) -> None:
-    """Write attributes of a group; those that are there and are no image's stay, unless the image is a fresh one."""
+    """Write attributes of a group; those that are there and are no image's stay, unless the image is a fresh one.
+
+    Who calls it updates the consolidated metadata.
+    """
     old = {} if fresh else group_attributes(folder)
     merged = {**{name: value for name, value in old.items() if name not in RESERVED}, **attributes}
     if zarr_format == 2:
         folder.write_json(".zattrs", merged)
-        folder.delete(".zmetadata")
         return
     written = folder.read_json("zarr.json") or {}
-    # What consolidated metadata lists is not what is there any more.
-    written.pop("consolidated_metadata", None)
     folder.write_json("zarr.json", {**written, "attributes": merged})

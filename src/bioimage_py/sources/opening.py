@@ -168,7 +168,12 @@ def _stack_location(path: str, key: str | None) -> Location | None:
     if is_url(path):
         return None
     place = Path(path)
-    if key is not None and looks_like_pattern(key) and (place.is_dir() or not place.exists()):
+    if (
+        key is not None
+        and looks_like_pattern(key)
+        and (place.is_dir() or not place.exists())
+        and not _names_an_array(place, key)
+    ):
         if not place.is_dir():
             raise SourceNotFoundError(f"there is no folder {path!r} to look for {key!r} in")
         return Location(str(place), key, stack)
@@ -193,6 +198,12 @@ def _stack_location(path: str, key: str | None) -> Location | None:
                 f"give a pattern, for example open_source({path!r}, '*{suffixes[0]}')"
             )
     return None
+
+
+def _names_an_array(place: Path, key: str) -> bool:
+    """Whether a key with the characters of a pattern is a name in a container: one that is there, or in what is known to hold arrays."""
+    found = family_by_content(str(place)) if place.is_dir() else None
+    return found is not None or (place / key.strip("/")).is_dir()
 
 
 def from_spec(spec: Mapping[str, Any]) -> Source:

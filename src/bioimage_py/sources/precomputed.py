@@ -8,6 +8,7 @@ import itertools
 import json
 import lzma
 import re
+import warnings
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ import numpy as np
 import tensorstore as ts
 
 from bioimage_py.errors import (
+    BioimagePyWarning,
     InvalidArgumentError,
     ReadOnlyError,
     SourceNotFoundError,
@@ -94,10 +96,9 @@ def open_path(path: str, key: str | None, mode: str, **options: Any) -> Source:
     info = root.read_json("info")
     if info is None:
         raise SourceNotFoundError(f"there is no {_TITLE} volume at {root.path}: it has no file 'info'")
-    if mode != "r" and root.read_only:
-        raise ReadOnlyError(f"{root.path} cannot be opened for writing: http only reads")
     index = _scale_index(root, info, key)
     scale = info["scales"][index]
+    place = _place(root, str(scale.get("key")), mode)
     stored = StoredArray(
         kind="precomputed",
         path=root.path,
@@ -107,7 +108,7 @@ def open_path(path: str, key: str | None, mode: str, **options: Any) -> Source:
         codec="" if scale.get("encoding", "raw") == "raw" else str(scale["encoding"]),
         metadata=metadata_of(info, scale, len(_shape(info, scale)), root.path),
         options=root.options,
-        folder=root.child(scale["key"]).path if root.is_local else None,
+        folder=place.path if root.is_local else None,
         view=_one_channel if info.get("num_channels", 1) == 1 else _channels,
     )
     spec = {
@@ -132,6 +133,22 @@ def open_path(path: str, key: str | None, mode: str, **options: Any) -> Source:
             f"{stored.folder} holds chunks that are compressed as files (such as .gz), which are read only here"
         )
     return CompressedFilesSource(source, names, {**info, "scales": [scale]})
+
+
+def _place(root: StoreFolder, key: str, mode: str) -> StoreFolder:
+    """Return the folder of a scale. It may be beside the volume by the format, for reading: then a warning names it."""
+    above = len(key) - len(key.removeprefix("../"))
+    if mode != "r":
+        root.check_writable(key)
+    elif above and (around := root.parent()) is not None:
+        place = around.child(key[above:])
+        warnings.warn(
+            f"{root.path}/info names the scale {key!r}, which is outside of the volume: it is read from {place.path}",
+            BioimagePyWarning,
+            stacklevel=4,
+        )
+        return place
+    return root.child(key)
 
 
 class PrecomputedSource(TensorStoreSource):

@@ -18,7 +18,7 @@ from bioimage_py.sources.hierarchy import Node, arrays_below
 from bioimage_py.sources.kvstore import StoreFolder, store_context
 from bioimage_py.sources.store_errors import storage_error
 
-__all__ = ["StoreRules", "make_array", "room_for_array", "try_out"]
+__all__ = ["StoreRules", "make_array", "removable_array", "remove_array", "room_for_array", "try_out"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def make_array(
     overwrite: bool,
     attributes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Let TensorStore make an array in a folder that `room_for_array` gave.
+    """Let TensorStore make an array in a folder that `room_for_array` gave; behind a URL all objects below it go with an old array.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def room_for_array(
     """
     if root.read_only:
         raise ReadOnlyError(f"{root.path} cannot be written: http only reads. Write to a folder or to s3://")
-    target = root.child(key)
+    target = root.inside(key)
     target.check_bucket()
     made = _Made()
     try:
@@ -161,7 +161,7 @@ def room_for_array(
 def _groups_to_make(root: StoreFolder, key: str | None, rules: StoreRules) -> list[StoreFolder]:
     """Return the folders from the container down to the new array that are no groups yet."""
     parts = key.split("/") if key else []
-    above: list[StoreFolder] = [root.child("/".join(parts[:n])) for n in range(len(parts))]
+    above: list[StoreFolder] = [root.inside("/".join(parts[:n])) for n in range(len(parts))]
     outside: list[StoreFolder] = []
     folder = root.parent()
     while folder is not None and len(outside) < 3:
@@ -198,13 +198,13 @@ def _check_free(target: StoreFolder, overwrite: bool, rules: StoreRules) -> None
                 f"{target.path} is there already: give overwrite=True to replace it, or open it with "
                 f"open_source({target.path!r}, mode='r+') to write into it"
             )
-        strange = [e.name for e in target.entries_if_local() if not rules.own_entry.fullmatch(e.name)]
-        if strange:
-            raise OutputExistsError(
-                f"{target.path} is not replaced: it also holds {', '.join(strange[:5])}, which no {rules.title} array has. "
-                "Remove it yourself, or choose another path"
-            )
+        _check_own(target, rules)
         return
+    if not target.is_local and node is not None:
+        # Making an array over it would remove all objects below.
+        raise OutputExistsError(
+            f"{target.path} is a group: give a key for the new array, or another path. A group is never replaced"
+        )
     if target.is_local and not os.path.lexists(target.path):
         return
     if target.is_local and not Path(target.path).is_dir():
@@ -223,6 +223,52 @@ def _check_free(target: StoreFolder, overwrite: bool, rules: StoreRules) -> None
             f"{target.path} is a folder that is no {rules.title} array (it holds {', '.join(entries[:5])}): choose another "
             "path, or remove it yourself"
         )
+
+
+def _check_own(target: StoreFolder, rules: StoreRules) -> None:
+    strange = [e.name for e in target.entries_if_local() if not rules.own_entry.fullmatch(e.name)]
+    if strange:
+        raise OutputExistsError(
+            f"{target.path} is not replaced: it also holds {', '.join(strange[:5])}, which no {rules.title} array has. "
+            "Remove it yourself, or choose another path"
+        )
+
+
+def removable_array(root: StoreFolder, key: str, rules: StoreRules) -> StoreFolder | None:
+    """Return the folder of an array that metadata name and that is to be removed; None if nothing is there.
+
+    Nothing else is ever removed because of a name in metadata.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the name leads out of the container, by itself or by a link.
+    OutputExistsError
+        If something is there that is not an array, or holds more than one.
+    """
+    target = root.inside(key)
+    if target.path == root.path or (target.is_local and not os.path.lexists(target.path)):
+        return None
+    node = rules.read_node(target)
+    if node is None and not target.is_local:
+        return None
+    if node is None or node.array is None or Path(target.path).is_symlink():
+        raise OutputExistsError(
+            f"the metadata of {root.path} name {key!r}, which is not a {rules.title} array: nothing is removed. Remove it yourself, or "
+            "choose another path"
+        )
+    _check_own(target, rules)
+    return target
+
+
+def remove_array(target: StoreFolder) -> None:
+    """Remove a local array that `removable_array` gave, with all in its folder."""
+    try:
+        shutil.rmtree(target.path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError(f"{target.path} cannot be removed: {error.strerror}: {error.filename}") from error
 
 
 @contextlib.contextmanager

@@ -15,13 +15,13 @@ import tensorstore as ts
 
 from bioimage_py.errors import (
     BioimagePyWarning,
-    ReadOnlyError,
     SourceNotFoundError,
     StorageError,
     UnsupportedFormatError,
 )
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import Source, SourceSpec
+from bioimage_py.sources.consolidated import update_consolidated
 from bioimage_py.sources.hierarchy import Node, arrays_below, find_array, several_arrays
 from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder
 from bioimage_py.sources.ome_zarr import coarser_paths
@@ -40,11 +40,21 @@ from bioimage_py.sources.zarr_metadata import (
     zarr_format_of,
 )
 
-__all__ = ["create", "from_handle", "list_arrays", "list_coarser", "open_path", "open_spec", "probe_url"]
+__all__ = [
+    "create",
+    "format_around",
+    "from_handle",
+    "list_arrays",
+    "list_coarser",
+    "open_path",
+    "open_spec",
+    "probe_url",
+    "store_rules",
+]
 
 _log = logging.getLogger(__name__)
 _TITLE = "Zarr"
-OWN_ENTRY = re.compile(
+_OWN_ENTRY = re.compile(
     r"zarr\.json|\.z(array|attrs|group)|c|c[./]\d+([./]\d+)*|\d+([./]\d+)*|.*\.__lock|.*\.[0-9a-f]{32}\.partial|\.DS_Store"
 )
 
@@ -61,8 +71,8 @@ def open_path(path: str, key: str | None, mode: str, **options: Any) -> Source:
 
 
 def _open_node(root: StoreFolder, key: str | None, node: Node, mode: str) -> Source:
-    if mode != "r" and root.read_only:
-        raise ReadOnlyError(f"{root.path} cannot be opened for writing: http only reads")
+    if mode != "r":
+        root.check_writable(key)
     stored = _stored(root, key, node, mode)
     # Where it is written behind a URL, it is new, or was opened for reading before.
     renamed = names_in_use(node) if mode == "r" or root.is_local else {}
@@ -150,8 +160,8 @@ def from_handle(handle: Any) -> Source | None:
 
     if isinstance(handle, zarr.Group):
         if isinstance(handle.store, zarr.storage.LocalStore):
-            mode = "r" if handle.read_only else "r+"
-            return open_path(str(handle.store.root), handle.path or None, mode)
+            path, key = str(handle.store.root), handle.path or None
+            return open_path(path, key, _mode_of(path, key, read_only=handle.read_only))
         handle = _only_array(handle)
     if not isinstance(handle, zarr.Array):
         return None
@@ -159,11 +169,16 @@ def from_handle(handle: Any) -> Source | None:
 
     if isinstance(handle.store, zarr.storage.LocalStore):
         path, key = str(handle.store.root), handle.path or None
-        mode = "r" if handle.read_only else "r+"
+        mode = _mode_of(path, key, read_only=handle.read_only)
         node = read_node(StoreFolder(path).child(key))
         if node is not None and node.array is not None:
             return _open_node(StoreFolder(path), key, node, mode)
     return wrap(handle)
+
+
+def _mode_of(path: str, key: str | None, *, read_only: bool) -> str:
+    """Return how a handle's array is opened: zarr's own default is to write, so what may not be written is no error yet."""
+    return "r" if read_only or StoreFolder.at(path).link_out(key) is not None else "r+"
 
 
 def _only_array(group: Any) -> Any:
@@ -229,8 +244,36 @@ def probe_url(url: str, **options: Any) -> str:
     )
 
 
-def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False, **options: Any) -> Source:
+def format_around(path: str, key: str | None, **options: Any) -> int | None:
+    """Return 2 or 3, the version of the innermost group that a new array of a key is put into; None where there is none yet."""
+    root, parts = StoreFolder.at(path, options), (key or "").split("/")
+    for n in reversed(range(len(parts) if key else 0)):
+        group = root.child("/".join(parts[:n]))
+        if group.read("zarr.json") is not None:
+            return 3
+        # Some writers leave out the .zgroup.
+        if any(group.read(name) is not None for name in (".zgroup", ".zattrs")):
+            return 2
+    return None
+
+
+def store_rules(zarr_format: int) -> StoreRules:
+    """Return what the arrays and groups of a version of Zarr have in their folders."""
+    return StoreRules(_TITLE, read_node, _OWN_ENTRY, group_files(zarr_format))
+
+
+def create(
+    path: str,
+    key: str | None,
+    spec: ArraySpec,
+    overwrite: bool = False,
+    *,
+    listed: bool = True,
+    **options: Any,
+) -> Source:
     """Make a new array, and the groups around it, and open it for writing; options say how a URL is reached.
+
+    With `listed`, consolidated metadata of groups around it list it.
 
     Raises
     ------
@@ -248,10 +291,11 @@ def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False,
     making = {"driver": driver, "metadata": metadata}
     try_out(making)
     root = StoreFolder.at(path, options)
-    rules = StoreRules(_TITLE, read_node, OWN_ENTRY, group_files(spec.zarr_format))
-    with room_for_array(root, key, overwrite, rules) as folder:
+    with room_for_array(root, key, overwrite, store_rules(spec.zarr_format)) as folder:
         own = attributes if spec.zarr_format == 3 else None
         make_array(making, folder, overwrite=overwrite, attributes=own)
         if spec.zarr_format == 2 and attributes:
             folder.write_json(".zattrs", attributes)
+        if listed:
+            update_consolidated([folder])
         return open_path(path, key, "r+", **options)
