@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 from collections.abc import Callable
+from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +224,145 @@ def test_lazy_arrays_that_read_the_output(array: np.ndarray, tmp_path: Path, nam
         refused(lazy, output, lambda: zarr.open_array(path / "raw", mode="r")[...])
     bp.copy(lazy, path / "other").close()
     np.testing.assert_array_equal(zarr.open_array(path / "other", mode="r")[...], np.asarray(lazy))
+
+
+@pytest.mark.parametrize(
+    "how", ["closure", "global", "keyword", "nested", "delayed path", "delayed handle", "fields"]
+)
+def test_dask_graphs_that_hold_the_output_somewhere(array: np.ndarray, tmp_path: Path, how: str) -> None:
+    import dask
+    import dask.array as da
+
+    np.save(tmp_path / "a.npy", array)
+    path = str(tmp_path / "a.npy")
+    output = bp.open_source(path, mode="r+") if "path" in how else array
+
+    class Reader:
+        def __init__(self) -> None:
+            self.held = {"array": array}
+
+    def shifted(block: np.ndarray, other: Any = None) -> np.ndarray:
+        return block + (array if how == "closure" else other)
+
+    globals()["GLOBAL"] = array
+    whole = da.zeros(SHAPE, dtype="uint16", chunks=SHAPE)
+    lazy = {
+        "closure": lambda: whole.map_blocks(shifted, dtype="uint16"),
+        "global": lambda: whole.map_blocks(_add_global, dtype="uint16"),
+        "keyword": lambda: whole.map_blocks(shifted, other=array, dtype="uint16"),
+        "nested": lambda: whole.map_blocks(_add_nested, [{"a": array}], dtype="uint16"),
+        "delayed path": lambda: da.from_delayed(dask.delayed(np.load)(path), SHAPE, "uint16"),
+        "delayed handle": lambda: da.from_delayed(dask.delayed(np.add)(array, 1), SHAPE, "uint16"),
+        "fields": lambda: da.from_delayed(dask.delayed(lambda r: r.held["array"])(Reader()), SHAPE, "uint16"),
+    }[how]()
+    for lazier in (lazy, (lazy + 1)[::-1]):
+        with pytest.raises(ValueError, match=REFUSAL):
+            bp.copy(lazier, output)
+    if "path" in how:
+        with pytest.raises(ValueError, match=REFUSAL):
+            bp.copy(lazy, path, overwrite=True)
+    bp.copy(lazy, np.zeros_like(array))
+
+
+def _add_nested(block: np.ndarray, more: Any) -> np.ndarray:
+    return block + more[0]["a"]
+
+
+def _add_global(block: np.ndarray) -> np.ndarray:
+    return block + GLOBAL  # type: ignore[name-defined]  # noqa: F821 - set by the test
+
+
+@pytest.mark.parametrize("package", ["numpy", "dask"])
+def test_attachments_of_one_shared_memory(array: np.ndarray, tmp_path: Path, package: str) -> None:
+    import dask
+    import dask.array as da
+
+    block = shared_memory.SharedMemory(create=True, size=2 * array.nbytes)
+    again = shared_memory.SharedMemory(name=block.name)
+    try:
+        one = np.ndarray(SHAPE, "uint16", buffer=block.buf)
+        other = np.ndarray(SHAPE, "uint16", buffer=again.buf)
+        apart = np.ndarray(SHAPE, "uint16", buffer=again.buf, offset=array.nbytes)
+        one[...] = array
+        with pytest.raises(ValueError, match=REFUSAL):
+            bp.copy(
+                one if package == "numpy" else da.from_delayed(dask.delayed(one), SHAPE, "uint16")[::-1],
+                other,
+            )
+        if package == "numpy":
+            bp.copy(one, apart)
+            np.testing.assert_array_equal(apart, array)
+        np.testing.assert_array_equal(one, array)
+    finally:
+        one = other = apart = None  # type: ignore[assignment]
+        for attached in (again, block):
+            attached.close()
+        block.unlink()
+
+
+def test_maps_of_one_file(array: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "a.raw"
+    path.write_bytes(array.tobytes())
+    with path.open("r+b") as first, path.open("r+b") as second:
+        one = np.frombuffer(mmap.mmap(first.fileno(), 0), "uint16").reshape(SHAPE)
+        other = np.frombuffer(mmap.mmap(second.fileno(), 0), "uint16").reshape(SHAPE)
+    refused(one, other, lambda: one)
+    refused(one, np.memmap(path, "uint16", "r+", 0, SHAPE), lambda: one)
+
+
+# ---------------------------------------------------------------------------------------------- the files of all families
+
+
+@pytest.mark.parametrize("key", [None, "data", "g/raw"])
+def test_hard_links_of_hdf5(array: np.ndarray, tmp_path: Path, key: str | None) -> None:
+    name = f":/{key}" if key else ""
+    bp.copy(array, f"{tmp_path}/a.h5{name}")
+    os.link(tmp_path / "a.h5", tmp_path / "b.h5")
+    refused(f"{tmp_path}/a.h5", f"{tmp_path}/b.h5{name}", lambda: bp.open_source(tmp_path / "a.h5")[...])
+    bp.copy(f"{tmp_path}/a.h5", f"{tmp_path}/b.h5:/other").close()
+    np.testing.assert_array_equal(bp.open_source(tmp_path / "a.h5", "other")[...], array)
+
+
+def test_virtual_datasets_and_what_they_show(array: np.ndarray, tmp_path: Path) -> None:
+    layout = h5py.VirtualLayout(SHAPE, "uint16")
+    layout[...] = h5py.VirtualSource("part.h5", "p", SHAPE)
+    with h5py.File(tmp_path / "part.h5", "w") as file:
+        file["p"] = array
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file.create_virtual_dataset("v", layout)
+    shown, part = f"{tmp_path}/v.h5:/v", f"{tmp_path}/part.h5:/p"
+
+    def check() -> np.ndarray:
+        return bp.open_source(part)[...]
+
+    refused(shown, part, check)
+    refused(part, shown, check)
+    with h5py.File(tmp_path / "part.h5", "r+") as parts, h5py.File(tmp_path / "v.h5", "r+") as whole:
+        refused(whole["v"], parts["p"], lambda: parts["p"][...])
+        refused(parts["p"], whole["v"], lambda: parts["p"][...])
+    bp.copy(shown, f"{tmp_path}/part.h5:/other").close()
+
+
+def test_external_storage_is_what_a_dataset_shows(array: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", array)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        created = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        created.set_external(b"a.npy", 128, array.nbytes)
+        h5py.h5d.create(file.id, b"k", h5py.h5t.NATIVE_UINT16, h5py.h5s.create_simple(SHAPE), created)
+    os.link(tmp_path / "a.npy", tmp_path / "b.npy")
+    refused(f"{tmp_path}/a.h5:/k", tmp_path / "b.npy", lambda: np.load(tmp_path / "a.npy"))
+    refused(f"{tmp_path}/a.h5:/k", np.load(tmp_path / "a.npy", "r+"), lambda: np.load(tmp_path / "a.npy"))
+
+
+def test_a_picture_does_not_replace_a_slice_by_another_name(tmp_path: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "s").mkdir()
+    for n in range(3):
+        Image.fromarray(np.full((20, 30), n, "u1")).save(tmp_path / "s" / f"{n}.png")
+    os.link(tmp_path / "s" / "1.png", tmp_path / "out.png")
+    with pytest.raises(ValueError, match="belongs to the input"):
+        bp.preview(tmp_path / "s", tmp_path / "out.png", overwrite=True)
 
 
 # ----------------------------------------------------------------------------------------------------------------- hdf5

@@ -19,9 +19,10 @@ from bioimage_py.planning import ArrayLayout
 from bioimage_py.sources import Codec, FileSource, Source, as_source, open_source
 from bioimage_py.sources.creating import PlannedOutput, plan_output
 from bioimage_py.sources.encoding import ChunkEncoding, UnknownEncoding, planned_encoding
-from bioimage_py.sources.identity import file_identity, leaves, same_voxels
+from bioimage_py.sources.identity import Identity, file_identity, is_file_of, leaves, meet, same_voxels
 from bioimage_py.sources.kvstore import StoreFolder
 from bioimage_py.sources.location import is_url
+from bioimage_py.sources.registry import family_module
 from bioimage_py.sources.store_copy import place_of
 from bioimage_py.sources.store_place import StorePlace
 
@@ -152,8 +153,10 @@ class ExistingTarget(SingleTarget):
                 f"copy needs 'output' to differ from 'input': {source.name} and {self._sink.name} lead to the same voxels"
             )
         if not self._sink.writable:
+            why = self._sink.read_only_because
             raise ReadOnlyError(
-                f"output {self._sink.name} is read-only; open it for writing, for example with open_source(path, mode='r+')"
+                f"output {self._sink.name} is read-only; "
+                + (why or "open it for writing, for example with open_source(path, mode='r+')")
             )
 
     def check_mask_apart(self, mask: Source) -> None:
@@ -274,12 +277,21 @@ class NewPathTarget(SingleTarget):
         below = stored[len(image) :]
         return stored[: len(image)] == image and below[:1] not in ((), ("labels",))
 
+    def _identities(self) -> frozenset[Identity]:
+        """Return the identities of what is at its place already."""
+        path, key, _ = self._planned.location
+        module = family_module(self._planned.kind, "create")
+        if hasattr(module, "identities_at"):
+            found: frozenset[Identity] = module.identities_at(path, key)
+            return found
+        return frozenset({file_identity(path, key), file_identity(path, key, key_is_folder=True)})
+
     def _check(self, source: Source, role: str) -> None:
         path, key, _ = self._planned.location
         target, shown = place_parts(path, key), self._planned.name
-        ours = {file_identity(path, key), file_identity(path, key, key_is_folder=True)}
+        ours = self._identities()
         for leaf in leaves(source):
-            if ours & leaf.identities():
+            if meet(ours, leaf.identities()) or (key is None and not is_url(path) and is_file_of(path, leaf)):
                 raise _same(leaf, shown, role)
             if not isinstance(leaf, FileSource):
                 continue

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.sources import FileSource, Source
-from bioimage_py.sources.identity import file_identity, leaves
+from bioimage_py.sources.identity import is_file_of, leaves
 from bioimage_py.sources.location import is_url
 
 __all__ = ["check_not_an_input"]
@@ -17,7 +17,7 @@ __all__ = ["check_not_an_input"]
 def check_not_an_input(path: str, source: Source) -> None:
     """Raise InvalidArgumentError if a picture at a path would replace an input, or become a part of one."""
     for leaf in leaves(source):
-        own = file_identity(path) in leaf.identities()
+        own = is_file_of(path, leaf)
         if isinstance(leaf, FileSource) and not is_url(leaf.path):
             own = own or _is_within(path, leaf)
         if own:

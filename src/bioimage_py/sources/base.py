@@ -69,6 +69,8 @@ class Source(ABC):
         Whether chunks that equal the fill value are stored all the same, because other readers miss them.
     reads_others
         Whether its voxels come from other sources: the time of reading is then counted there.
+    read_only_because
+        Why it cannot be written in any mode, where that has a reason of its own.
     fills_buffers
         Whether reading makes use of a buffer that it is given.
     """
@@ -85,6 +87,7 @@ class Source(ABC):
     fill_value: Any = None
     stores_fill: bool = False
     reads_others: bool = False
+    read_only_because: str = ""
     fills_buffers: bool = False
 
     @property
@@ -154,7 +157,8 @@ class Source(ABC):
             If the store fails.
         """
         if not self.writable:
-            raise ReadOnlyError(f"{self.name} is read-only; open it with mode='r+' to write into it")
+            why = self.read_only_because or "open it with mode='r+' to write into it"
+            raise ReadOnlyError(f"{self.name} is read-only; {why}")
         if not box.is_empty():
             self._write(box, values)
 

@@ -7,15 +7,29 @@ from typing import Any
 
 import h5py
 
-from bioimage_py.errors import InvalidArgumentError, SourceNotFoundError, StorageError, UnsupportedFormatError
+from bioimage_py.errors import (
+    BioimagePyError,
+    ReadOnlyError,
+    SourceNotFoundError,
+    StorageError,
+    UnsupportedFormatError,
+)
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import FileSource, SourceSpec
-from bioimage_py.sources.hdf5_dataset import dataset_key, describe, find_dataset, list_datasets
+from bioimage_py.sources.hdf5_dataset import (
+    DatasetDescription,
+    dataset_key,
+    describe,
+    find_dataset,
+    list_datasets,
+)
 from bioimage_py.sources.hdf5_errors import hdf5_errors
 from bioimage_py.sources.hdf5_files import open_for_writing, reading
+from bioimage_py.sources.hdf5_links import OtherFiles, follow, leaving_link, why_not_written, why_read_only
 from bioimage_py.sources.hdf5_live import Hdf5LiveSource
 from bioimage_py.sources.hdf5_read import Hdf5RegionSource, Hdf5Source, stored_source
 from bioimage_py.sources.hdf5_write import create_dataset
+from bioimage_py.sources.identity import Identity
 from bioimage_py.sources.location import is_url
 
 __all__ = [
@@ -30,7 +44,14 @@ __all__ = [
 ]
 
 
-def open_path(path: str, key: str | None = None, mode: str = "r", **options: Any) -> FileSource:
+def open_path(
+    path: str,
+    key: str | None = None,
+    mode: str = "r",
+    *,
+    external_files: bool = False,
+    missing_files: str = "error",
+) -> FileSource:
     """Open a dataset; with mode `"r"` the file is not held open through HDF5, with `"r+"` until the source is closed.
 
     Parameters
@@ -41,8 +62,12 @@ def open_path(path: str, key: str | None = None, mode: str = "r", **options: Any
         Name of the dataset, or of a group with one dataset below it. None: the only dataset in the file.
     mode
         `"r"` or `"r+"`.
-    **options
-        HDF5 has none.
+    external_files
+        Whether files are read that the file names (by external links, external storage or virtual datasets) and that lie outside
+        of its folder. Those beside it and below are read anyway.
+    missing_files
+        What is done where files or datasets are gone that a virtual dataset shows: `"error"`, or `"fill"` to read their voxels as
+        its fill value.
 
     Raises
     ------
@@ -53,21 +78,34 @@ def open_path(path: str, key: str | None = None, mode: str = "r", **options: Any
     UnsupportedFormatError
         If the file is no HDF5 file, or the dataset holds no voxels.
     StorageError
-        If the file is truncated, locked or not readable.
+        If the file is truncated, locked or not readable, or so is a file that it names.
+    ReadOnlyError
+        With mode `"r+"`, if the voxels are in another file.
     """
     _check_local(path)
-    if options:
-        raise InvalidArgumentError(f"HDF5 has no options, got {', '.join(sorted(options))}")
+    others = OtherFiles(external_files, missing_files)
     if mode == "r":
-        with reading(path) as file:
-            return stored_source(describe(find_dataset(file, path, key)), _shown(path), key)
+        place, inner = follow(path, key, others)
+        with reading(place) as file:
+            dataset = find_dataset(file, place, inner)
+            return stored_source(dataset, describe(dataset), _shown(path), key, others)
     writer = open_for_writing(path)
     try:
-        dataset = find_dataset(writer.file, path, key)
-        return Hdf5LiveSource(dataset, describe(dataset), writer=writer, path=_shown(path), key=key)
+        dataset, described = _for_writing(writer.file, path, key)
+        return Hdf5LiveSource(dataset, described, writer=writer, path=_shown(path), key=key)
     except BaseException:
         writer.let_go()
         raise
+
+
+def _for_writing(file: h5py.File, path: str, key: str | None) -> tuple[h5py.Dataset, DatasetDescription]:
+    if key and (link := leaving_link(file, key)) is not None:
+        raise why_not_written(path, link)
+    dataset = find_dataset(file, path, key)
+    described = describe(dataset)
+    if why := why_read_only(described):
+        raise ReadOnlyError(f"{described.name!r} cannot be written: {why}")
+    return dataset, described
 
 
 def _shown(path: str) -> str:
@@ -83,7 +121,13 @@ def _check_local(path: str) -> None:
 
 def open_spec(spec: SourceSpec) -> FileSource:
     """Reopen a dataset from its spec."""
-    return open_path(spec["path"], spec.get("key"), spec.get("mode", "r"))
+    return open_path(
+        spec["path"],
+        spec.get("key"),
+        spec.get("mode", "r"),
+        external_files=spec.get("external_files", False),
+        missing_files=spec.get("missing_files", "error"),
+    )
 
 
 def list_arrays(path: str) -> list[str]:
@@ -118,7 +162,9 @@ def from_handle(handle: Any) -> FileSource | None:
     described = describe(dataset)
     file = dataset.file
     if file.mode == "r" and described.file is not None and described.key and not _is_swmr(file):
-        return stored_source(described, described.path, described.key)
+        return stored_source(
+            dataset, described, described.path, described.key, OtherFiles(external_files=True)
+        )
     return Hdf5LiveSource(dataset, described)
 
 
@@ -132,6 +178,19 @@ def _only_dataset(group: h5py.Group) -> h5py.Dataset:
 def _is_swmr(file: h5py.File) -> bool:
     with hdf5_errors(f"asking {file.filename!r} how it is open failed"):
         return bool(file.swmr_mode)
+
+
+def identities_at(path: str, key: str | None) -> frozenset[Identity]:
+    """Return the identities of the dataset that a new one at this place would replace, and of what it shows."""
+    try:
+        with open_path(path, _new_key(key), external_files=True, missing_files="fill") as there:
+            return there.identities()
+    except BioimagePyError:
+        return frozenset()
+
+
+def _new_key(key: str | None) -> str:
+    return (key or "").strip("/") or "data"
 
 
 def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> FileSource:
@@ -158,4 +217,4 @@ def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> File
         For a dtype that HDF5 cannot hold, and files that are not HDF5.
     """
     _check_local(path)
-    return create_dataset(_shown(path), (key or "").strip("/") or "data", spec, overwrite=overwrite)
+    return create_dataset(_shown(path), _new_key(key), spec, overwrite=overwrite)

@@ -18,6 +18,7 @@ from bioimage_py.sources.file_bytes import FileBytes
 from bioimage_py.sources.hdf5_dataset import DatasetDescription, describe
 from bioimage_py.sources.hdf5_errors import FOREIGN_ERRORS, hdf5_errors, hdf5_words
 from bioimage_py.sources.hdf5_files import file_key, reading, writer_of
+from bioimage_py.sources.hdf5_links import Companions, open_dataset
 
 __all__ = ["ChunkIndex", "ChunkPlace", "DatasetOnDisk", "Placement"]
 
@@ -126,8 +127,9 @@ class DatasetOnDisk:
     Twins of a source share one, so the index is collected once.
     """
 
-    def __init__(self, described: DatasetDescription) -> None:
+    def __init__(self, described: DatasetDescription, companions: Companions | None = None) -> None:
         self.described = described
+        self.companions = companions or Companions()
         self._placed: Placement | None = None
         self._lock = threading.Lock()
 
@@ -194,7 +196,7 @@ class DatasetOnDisk:
     def reopen(self, file: h5py.File) -> h5py.Dataset:
         """Return the dataset in its opened file; raises StorageError if it is not the one that was described."""
         try:
-            dataset = file[self.described.key.encode("utf-8", "surrogateescape")]
+            dataset = open_dataset(file, self.described.key, self.companions.folder)
         except FOREIGN_ERRORS as error:
             raise StorageError(
                 f"{self.described.name!r} is not there any more: {hdf5_words(error)}"

@@ -16,9 +16,13 @@ from bioimage_py.sources.hdf5_dataset import DatasetDescription
 from bioimage_py.sources.hdf5_errors import hdf5_errors
 from bioimage_py.sources.hdf5_files import OpenForWriting
 from bioimage_py.sources.hdf5_filters import encode_gzip, gzip_level_to_encode
+from bioimage_py.sources.hdf5_links import OtherFiles, companions, why_read_only
 from bioimage_py.sources.hdf5_plugins import need_filters
 
 __all__ = ["Hdf5LiveSource"]
+
+_AS_GIVEN = OtherFiles(external_files=True)
+"""Whoever gives an open handle has chosen its files."""
 
 
 class Hdf5LiveSource(FileSource):
@@ -57,7 +61,9 @@ class Hdf5LiveSource(FileSource):
         self.shape, self.dtype, self.chunks = described.shape, described.dtype, described.chunks
         self.codec, self.fill_value = described.codec, described.fill_value
         self.mode = "r" if dataset.file.mode == "r" else "r+"
-        self.writable = self.mode == "r+"
+        self._companions = companions(dataset, described, _AS_GIVEN)
+        self.read_only_because = why_read_only(described)
+        self.writable = self.mode == "r+" and not self.read_only_because
         self._dataset: h5py.Dataset | None = dataset
         self._described = described
         self._writer = writer
@@ -83,10 +89,10 @@ class Hdf5LiveSource(FileSource):
         return super().to_spec()
 
     def identities(self) -> frozenset[tuple[Any, ...]]:
-        """Return the file and the dataset's address in it."""
+        """Return the file and the dataset's address in it, and those of what it shows."""
         file = self._described.file
         where = ("file", *file) if file is not None else ("hdf5 handle", self._file_number)
-        return frozenset({(*where, self._described.address)})
+        return frozenset({(*where, self._described.address)}) | self._companions.identities
 
     def stored_size(self) -> StoredSize | None:
         """Return the bytes that HDF5 has allocated."""

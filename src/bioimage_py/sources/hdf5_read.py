@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
+import os
 from typing import Any
 
+import h5py
 import numpy as np
 
-from bioimage_py.errors import BioimagePyError, StorageError
+from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import AnyArray, FileSource, StoredSize
 from bioimage_py.sources.chunked import ChunkedFileSource, DecodedChunks
 from bioimage_py.sources.file_regions import ArrayInFile, read_region
-from bioimage_py.sources.hdf5_dataset import DatasetDescription, object_address
+from bioimage_py.sources.hdf5_dataset import DatasetDescription
 from bioimage_py.sources.hdf5_errors import hdf5_errors
-from bioimage_py.sources.hdf5_files import file_key, reading
+from bioimage_py.sources.hdf5_files import reading
 from bioimage_py.sources.hdf5_index import ChunkPlace, DatasetOnDisk, Placement
+from bioimage_py.sources.hdf5_links import HERE_ONLY, OtherFiles, companions
 from bioimage_py.sources.hdf5_plugins import need_filters
 
 __all__ = ["Hdf5RegionSource", "Hdf5Source", "stored_source"]
@@ -30,7 +31,8 @@ class _StoredDataset(FileSource):
     format = "hdf5"
     _on_disk: DatasetOnDisk | None
 
-    def _describe(self, on_disk: DatasetOnDisk, path: str, key: str) -> None:
+    def _describe(self, on_disk: DatasetOnDisk, path: str, key: str, others: OtherFiles) -> None:
+        self._others = others
         described = on_disk.described
         self.path, self.key = path, key
         self.shape, self.dtype = described.shape, described.dtype
@@ -42,19 +44,31 @@ class _StoredDataset(FileSource):
         """The dataset as the file describes it."""
         return self._opened().described
 
+    def _spec_options(self) -> dict[str, Any]:
+        return self._others.spec()
+
     @property
     def metadata(self) -> ImageMetadata:
         """What the dataset's attributes say."""
         return self.described.metadata
 
     def identities(self) -> frozenset[tuple[Any, ...]]:
-        """Return the file and the dataset's address in it, and those of the datasets that a virtual one shows."""
+        """Return the file and the dataset's address in it, and those of the files and datasets that it shows."""
         described = self.described
         assert described.file is not None
-        tokens = {("file", *described.file, described.address)}
-        if described.layout == "virtual":
-            tokens |= set(_shown_by_virtual(described))
-        return frozenset(tokens)
+        return (
+            frozenset({("file", *described.file, described.address)}) | self._opened().companions.identities
+        )
+
+    def check_present(self) -> None:
+        """Raise StorageError if a file of which the dataset shows voxels has gone: HDF5 would read its fill value."""
+        on_disk = self._on_disk
+        if on_disk is not None and self._others.missing_files == "error":
+            for path in on_disk.companions.files:
+                if not os.path.isfile(path):  # noqa: PTH113 - a text stays a text
+                    raise StorageError(
+                        f"{path!r}, of which {self.name!r} shows voxels, is not there any more"
+                    )
 
     def stored_size(self) -> StoredSize | None:
         """Return the bytes that HDF5 has allocated; None for voxels that are in other files."""
@@ -87,10 +101,17 @@ class Hdf5Source(_StoredDataset, ChunkedFileSource):
     """A chunked dataset in an HDF5 file, for reading."""
 
     def __init__(
-        self, on_disk: DatasetOnDisk, path: str, key: str, *, threads: int = 1, cache_bytes: int = 64 * 2**20
+        self,
+        on_disk: DatasetOnDisk,
+        path: str,
+        key: str,
+        others: OtherFiles,
+        *,
+        threads: int = 1,
+        cache_bytes: int = 64 * 2**20,
     ) -> None:
         ChunkedFileSource.__init__(self, threads=threads, cache_bytes=cache_bytes)
-        self._describe(on_disk, path, key)
+        self._describe(on_disk, path, key, others)
         chunks = on_disk.described.chunks
         assert chunks is not None
         self.chunks = chunks
@@ -101,7 +122,9 @@ class Hdf5Source(_StoredDataset, ChunkedFileSource):
     def for_run(self, threads: int, cache_bytes: int) -> Hdf5Source:
         """Return a twin that shares the chunk index."""
         assert self.key is not None
-        return Hdf5Source(self._opened(), self.path, self.key, threads=threads, cache_bytes=cache_bytes)
+        return Hdf5Source(
+            self._opened(), self.path, self.key, self._others, threads=threads, cache_bytes=cache_bytes
+        )
 
     def _gathered(self, box: Box, buffer: AnyArray | None) -> AnyArray:
         on_disk = self._opened()
@@ -151,8 +174,8 @@ class Hdf5Source(_StoredDataset, ChunkedFileSource):
 class Hdf5RegionSource(_StoredDataset):
     """A dataset without chunks in an HDF5 file, for reading: contiguous, compact, external or virtual."""
 
-    def __init__(self, on_disk: DatasetOnDisk, path: str, key: str) -> None:
-        self._describe(on_disk, path, key)
+    def __init__(self, on_disk: DatasetOnDisk, path: str, key: str, others: OtherFiles) -> None:
+        self._describe(on_disk, path, key, others)
 
     def _read(self, box: Box) -> AnyArray:
         on_disk = self._opened()
@@ -172,18 +195,27 @@ class Hdf5RegionSource(_StoredDataset):
         return _as_native(voxels)
 
 
-def stored_source(described: DatasetDescription, path: str, key: str | None) -> FileSource:
+def stored_source(
+    dataset: h5py.Dataset,
+    described: DatasetDescription,
+    path: str,
+    key: str | None,
+    others: OtherFiles = HERE_ONLY,
+) -> FileSource:
     """Return the source for a dataset on disk.
 
     Parameters
     ----------
-    described
-        The dataset.
+    dataset, described
+        The dataset, while it is open.
     path, key
         How the user calls it; they may lead to it by a link.
+    others
+        What may be read of other files.
     """
     kind = Hdf5Source if described.layout == "chunked" else Hdf5RegionSource
-    return kind(DatasetOnDisk(described), path, key or described.key)
+    on_disk = DatasetOnDisk(described, companions(dataset, described, others))
+    return kind(on_disk, path, key or described.key, others)
 
 
 def _as_native(voxels: AnyArray) -> AnyArray:
@@ -191,20 +223,3 @@ def _as_native(voxels: AnyArray) -> AnyArray:
         # Any byte but 0 is true; numpy would go on computing with the byte itself.
         return np.not_equal(voxels.view(np.uint8), 0)
     return voxels if voxels.dtype.isnative else voxels.astype(voxels.dtype.newbyteorder("="))
-
-
-def _shown_by_virtual(described: DatasetDescription) -> Iterable[tuple[Any, ...]]:
-    """Yield identities of the datasets that a virtual dataset is made of, as far as they are there."""
-    with reading(described.path) as file, hdf5_errors(f"asking {described.name!r} for its parts failed"):
-        parts = {
-            (part.file_name, part.dset_name.strip("/")) for part in file[described.key].virtual_sources()
-        }
-    for file_name, key in parts:
-        path = described.path if file_name == "." else str(Path(described.path).parent / file_name)
-        try:
-            with reading(path) as file:
-                if key in file:
-                    yield ("file", *file_key(path), object_address(file[key]))
-        except BioimagePyError:
-            # A part that is not there reads as fill value, so nothing can be done to it by accident.
-            continue

@@ -21,6 +21,7 @@ from bioimage_py.sources.hdf5_attributes import write_metadata
 from bioimage_py.sources.hdf5_dataset import describe, list_datasets, object_address
 from bioimage_py.sources.hdf5_errors import hdf5_errors
 from bioimage_py.sources.hdf5_files import OpenForWriting, open_for_writing
+from bioimage_py.sources.hdf5_links import leaving_link, why_not_written
 from bioimage_py.sources.hdf5_live import Hdf5LiveSource
 
 __all__ = ["create_dataset"]
@@ -84,6 +85,8 @@ def _add(
 def _replaced_address(writer: OpenForWriting, path: str, key: str, *, overwrite: bool) -> int | None:
     """Return the object address of the dataset that is in the way and may be replaced, None where nothing is."""
     file = writer.file
+    if (link := leaving_link(file, key)) is not None:
+        raise why_not_written(path, link)
     parts = key.split("/")
     for n in range(1, len(parts)):
         parent = "/".join(parts[:n])
@@ -91,9 +94,14 @@ def _replaced_address(writer: OpenForWriting, path: str, key: str, *, overwrite:
             raise InvalidArgumentError(
                 f"cannot make {key!r} in {path!r}: {parent!r} is a dataset, not a group"
             )
-    if key not in file:
+    link = file.get(key, getlink=True, default=None)
+    if link is None:
         return None
-    there = file[key]
+    there = file.get(key)
+    if there is None:
+        raise OutputExistsError(
+            f"{key!r} in {path!r} is a link to {link.path!r}, and nothing is there: choose another key"
+        )
     if isinstance(there, h5py.Group):
         below = len(list_datasets(there))
         raise OutputExistsError(

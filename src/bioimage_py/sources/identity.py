@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ from bioimage_py.sources.location import is_url, url_decoded
 if TYPE_CHECKING:
     from bioimage_py.sources.base import Source
 
-__all__ = ["Identity", "file_identity", "leaves", "same_voxels"]
+__all__ = ["Identity", "file_identity", "is_file_of", "leaves", "meet", "same_voxels"]
 
 Identity = tuple[Any, ...]
 
@@ -42,6 +42,27 @@ def file_identity(path: str, key: str | None = None, *, key_is_folder: bool = Fa
     except OSError:
         return ("path", str(place.absolute()), rest)
     return ("file", found.st_dev, found.st_ino, rest)
+
+
+def meet(ours: Iterable[Identity], theirs: Iterable[Identity]) -> bool:
+    """Whether two sets of tokens share an array, or one names a whole file of which the other names a part."""
+    one, other = frozenset(ours), frozenset(theirs)
+    if one & other:
+        return True
+    for whole, parts in ((one, other), (other, one)):
+        files = {token[:3] for token in whole if token[0] == "file" and token[3] is None}
+        if files and any(token[:3] in files for token in parts):
+            return True
+    return False
+
+
+def is_file_of(path: str, source: Source) -> bool:
+    """Whether a local path is, under any name, a file that a source reads from."""
+    token = file_identity(path)[:3]
+    if token[0] != "file" or not Path(path).is_file():
+        return False
+    files: list[str] = getattr(source, "files", list)()
+    return any(t[:3] == token for t in (*source.identities(), *map(file_identity, files)))
 
 
 def leaves(source: Source) -> Iterator[Source]:
@@ -80,7 +101,7 @@ def _overlap(one: Source, other: Source) -> bool:
         told: bool | None = getattr(source, "overlaps", _no_answer)(second)
         if told is not None:
             return told
-    return bool(one.identities() & other.identities())
+    return meet(one.identities(), other.identities())
 
 
 def _no_answer(_: Source) -> None:

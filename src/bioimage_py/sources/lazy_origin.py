@@ -2,57 +2,120 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import os
+import types
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bioimage_py.errors import BioimagePyError
-from bioimage_py.sources.identity import Identity
+from bioimage_py.sources.identity import Identity, file_identity
 from bioimage_py.sources.registry import FAMILIES, family_module
 
 __all__ = ["identities_below"]
 
-_INNER = ("array", "_array")
-"""Where the adapters that xarray puts around a stored array, and its like, keep it."""
+_MOST_OBJECTS = 200_000
+_DEPTH = 12
+_LEAVES = (bool, int, float, complex, bytes, type, types.ModuleType, types.BuiltinFunctionType, type(None))
 
 
 def identities_below(*objects: Any) -> frozenset[Identity]:
-    """Return the identities of the arrays that these objects are, or hold in adapters or tasks of a dask graph.
+    """Return the identities of what these objects lead to: arrays, handles and paths of files.
 
-    What a function of the user reads when it is called cannot be seen.
+    Adapters and their fields, the tasks of a dask graph, and the defaults, closures and global arrays of functions are
+    looked through. What a function opens by a name that is in its code only cannot be seen.
     """
     found: set[Identity] = set()
-    for given in objects:
-        graph = getattr(given, "__dask_graph__", None)
-        for held in (given,) if graph is None else _held_by(graph()):
-            found |= _identities(held)
+    seen: set[int | str] = set()
+    kept = []  # so that no number is used again
+    todo = [(given, 0) for given in objects]
+    while todo and len(seen) < _MOST_OBJECTS:
+        held, depth = todo.pop()
+        mark = held if isinstance(held, str) else id(held)
+        if isinstance(held, _LEAVES) or mark in seen or depth > _DEPTH:
+            continue
+        seen.add(mark)
+        kept.append(held)
+        if isinstance(held, (str, os.PathLike)):
+            found |= _of_path(os.fspath(held))
+            continue
+        known = _identities(held)
+        if known is None:
+            # What an output of no known kind is called by.
+            found.add(("object", id(held)))
+            todo += [(part, depth + 1) for part in _parts(held)]
+        else:
+            found |= known
     return frozenset(found)
 
 
-def _held_by(graph: Any) -> Iterator[Any]:
-    """Yield the array-like objects in the tasks of a dask graph."""
+def _of_path(text: str | bytes) -> set[Identity]:
+    """Return the identity of the file or folder that a text names, if it does."""
+    try:
+        os.stat(text)  # noqa: PTH116 - any text
+    except (OSError, ValueError):
+        return set()
+    return {file_identity(os.fsdecode(text))}
+
+
+def _parts(held: Any) -> Iterator[Any]:
+    """Yield what an object holds."""
+    graph = getattr(held, "__dask_graph__", None)
+    if graph is not None and not isinstance(held, type):
+        yield from _of_graph(graph())
+    elif isinstance(held, Mapping):
+        yield from held.values()
+    elif isinstance(held, (tuple, list, set, frozenset)):
+        yield from held
+    elif isinstance(held, functools.partial):
+        yield from (held.func, held.args, held.keywords)
+    elif isinstance(held, types.MethodType):
+        yield from (held.__self__, held.__func__)
+    elif isinstance(held, types.FunctionType):
+        yield from _of_function(held)
+    else:
+        yield from _fields(held)
+
+
+def _of_graph(graph: Any) -> Iterator[Any]:
     for layer in getattr(graph, "layers", {"": graph}).values():
-        indices = getattr(layer, "indices", None)
-        for entry in layer.values() if indices is None else (item for item, _ in indices):
-            for part in (entry, getattr(entry, "value", None), *(getattr(entry, "args", None) or ())):
-                if hasattr(part, "dtype") and hasattr(part, "shape"):
-                    yield part
+        if getattr(layer, "indices", None) is None:
+            yield from layer.values()
+        else:  # as it is before it is taken apart into tasks
+            yield from (layer.indices, getattr(layer, "task", None), getattr(layer, "io_deps", None))
 
 
-def _identities(held: Any) -> frozenset[Identity]:
-    """Follow the adapters around an array until one is known."""
-    for _ in range(10):
-        package = type(held).__module__.partition(".")[0]
-        for family in FAMILIES:
-            if package in family.handles and package not in ("dask", "xarray"):
-                try:
-                    source = family_module(family.kind, "from_handle").from_handle(held)
-                except BioimagePyError:
-                    return frozenset()  # what cannot be read here can be no output either
-                if source is not None:
-                    found: frozenset[Identity] = source.identities()
-                    return found
-        inner = next((getattr(held, name) for name in _INNER if hasattr(held, name)), None)
-        if inner is None:
-            break
-        held = inner
-    return frozenset()
+def _of_function(function: types.FunctionType) -> Iterator[Any]:
+    yield from (function.__defaults__, function.__kwdefaults__)
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # not filled yet
+            continue
+    named = (function.__globals__.get(name) for name in function.__code__.co_names)
+    yield from (value for value in named if hasattr(value, "dtype") and hasattr(value, "shape"))
+
+
+def _fields(held: Any) -> Iterator[Any]:
+    yield from getattr(held, "__dict__", {}).values()
+    for kind in type(held).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            yield getattr(held, name, None)
+
+
+def _identities(held: Any) -> frozenset[Identity] | None:
+    """Return the identities of an array that is known here, None for anything else."""
+    package = type(held).__module__.partition(".")[0]
+    for family in FAMILIES:
+        if package in family.handles and package not in ("dask", "xarray"):
+            if not (hasattr(held, "dtype") and hasattr(held, "shape")):
+                break
+            try:
+                source = family_module(family.kind, "from_handle").from_handle(held)
+            except BioimagePyError:
+                break  # what cannot be read here can be no output either
+            if source is not None:
+                found: frozenset[Identity] = source.identities()
+                return found
+    return None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,22 +65,25 @@ class NumpySource(Source):
         """Return the owner of the memory, and the file behind a memory map."""
         owner, mapped = _owner_and_map(self.array)
         tokens: set[Identity] = {("memory", id(owner))}
-        if mapped is not None and mapped.filename is not None:
+        if isinstance(mapped, np.memmap) and mapped.filename is not None:
             tokens.add(file_identity(str(mapped.filename)))
+        place = None if mapped is None else _place_in_file(self.array)
+        if place is not None:
+            tokens.add(("file", *place[0], None))
         return frozenset(tokens)
 
     def overlaps(self, other: Source) -> bool | None:
         """Whether another array in memory shares a byte with this one; None where the other is not in memory."""
         if not isinstance(other, NumpySource):
             return None
-        ours, theirs = _owner_and_map(self.array)[1], _owner_and_map(other.array)[1]
-        if ours is None or theirs is None or ours is theirs:
+        ours, theirs = _owner_and_map(self.array), _owner_and_map(other.array)
+        if ours[1] is None or theirs[1] is None or ours[0] is theirs[0]:
             return _shares_memory(self.array, other.array)
-        if not self.identities() & other.identities():
-            return False
-        # Two maps of one file lie at two addresses: what counts is where they lie in the file.
-        a, b = _bytes_in_file(self.array, ours), _bytes_in_file(other.array, theirs)
-        return a[0] < b[1] and b[0] < a[1]
+        # Two maps of one file, or two attachments of shared memory, lie at two addresses: what counts is the place in the file.
+        a, b = _place_in_file(self.array), _place_in_file(other.array)
+        if a is None or b is None:
+            return bool(self.identities() & other.identities()) or _shares_memory(self.array, other.array)
+        return a[0] == b[0] and a[1] < b[2] and b[1] < a[2]
 
 
 def _index(box: Box) -> Any:
@@ -85,13 +91,13 @@ def _index(box: Box) -> Any:
     return (*box.slices, ...)
 
 
-def _owner_and_map(array: AnyArray) -> tuple[object, np.memmap[Any, Any] | None]:
-    """Follow the views down to the object that owns the memory, and to the memory map that they are views of."""
+def _owner_and_map(array: AnyArray) -> tuple[object, object | None]:
+    """Follow the views down to the object that owns the memory, and to the map of a file that they are views of."""
     owner: Any = array
     mapped = None
     while True:
-        if isinstance(owner, np.memmap):
-            mapped = owner
+        if isinstance(owner, (np.memmap, mmap.mmap)):
+            mapped = owner if mapped is None else mapped
         if isinstance(owner, np.ndarray) and owner.base is not None:
             owner = owner.base
         elif isinstance(owner, memoryview) and owner.obj is not None:
@@ -107,10 +113,21 @@ def _shares_memory(a: AnyArray, b: AnyArray) -> bool:
         return True
 
 
-def _bytes_in_file(array: AnyArray, mapped: np.memmap[Any, Any]) -> tuple[int, int]:
+def _place_in_file(array: AnyArray) -> tuple[tuple[int, int], int, int] | None:
+    """Return device and inode of the file that an array is mapped from, and its first byte and end in it, if the system says so."""
     low, high = _extent(array)
-    first = _extent(mapped)[0] - int(mapped.offset)
-    return low - first, high - first
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        addresses, _, offset, device, inode, *_ = line.split()
+        begin, end = (int(n, 16) for n in addresses.split("-"))
+        if begin <= low < end and int(inode):
+            major, minor = (int(n, 16) for n in device.split(":"))
+            first = int(offset, 16) - begin
+            return (os.makedev(major, minor), int(inode)), first + low, first + high
+    return None
 
 
 def _extent(array: AnyArray) -> tuple[int, int]:
