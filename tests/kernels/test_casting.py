@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import bioimage_py as bp
 from bioimage_py.errors import CastingError, InvalidArgumentError
 from bioimage_py.kernels import can_hold, cast, check_casting
 from bioimage_py.kernels.exact_values import differing
+from bioimage_py.sources import as_source, create_output
+from bioimage_py.wrapper import SimpleTransformationSource
 from tests.sources.contract import textured
 
 DTYPES = (
@@ -157,3 +161,87 @@ def test_casting_in_threads_leaves_the_warning_filters_alone() -> None:
         for _ in pool.map(lambda _: cast(values, np.dtype("float32"), "unsafe", (0,)), range(400)):
             pass
     assert warnings.filters == before
+
+
+class TestWhatNumpyLeavesOpen:
+    """NaN is 0, and infinities and what is beyond 64 bits are the ends of the dtype, however many voxels are cast at once."""
+
+    VALUES = (np.nan, np.inf, -np.inf, 1e30, -1e30, 2.0**64, -(2.0**64), 1.9, -1.5, 300.0, -0.5)
+
+    @staticmethod
+    def expected(value: float, dtype: str) -> int:
+        info = np.iinfo(dtype)
+        if np.isnan(value):
+            return 0
+        if not -(2.0**63) <= value < 2.0**63:
+            return int(info.max if value > 0 else info.min)
+        return int(np.int64(int(value)).astype(dtype))
+
+    @pytest.mark.parametrize("dtype", [d for d in DTYPES if "int" in d])
+    @pytest.mark.parametrize("source", ["float16", "float32", "float64", "longdouble", "complex64"])
+    def test_is_defined_for_every_shape(self, source: str, dtype: str) -> None:
+        with np.errstate(over="ignore"):
+            values = np.array(self.VALUES).astype(source)
+        real = values.real.astype("float64")
+        wanted = np.array([self.expected(v, dtype) for v in real], dtype)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for n in (1, 3, 8, 16, 37, 64):
+                for whole in (
+                    np.repeat(values, n).reshape(-1, n),
+                    np.repeat(values, 2 * n).reshape(-1, 2 * n)[:, ::2],
+                ):
+                    found = cast(whole, np.dtype(dtype), "unsafe", (0, 0))
+                    assert found.dtype == dtype
+                    np.testing.assert_array_equal(found, np.repeat(wanted, n).reshape(-1, n))
+
+    @pytest.mark.parametrize("source", ["float32", "float64"])
+    def test_32_bits_without_sign_do_not_depend_on_the_shape(self, source: str) -> None:
+        values = np.array([2.0**32 + 4096, -(2.0**31) - 4096, 2.0**40 + 2.0**20, 9e18], source)
+        wanted = [cast(v.reshape(1), np.dtype("u4"), "unsafe", (0,))[0] for v in values]
+        whole = cast(np.repeat(values, 37).reshape(-1, 37), np.dtype("u4"), "unsafe", (0, 0))
+        assert (whole == np.array(wanted)[:, None]).all()
+
+    def test_what_fits_64_bits_is_as_numpy_has_it(self) -> None:
+        values = np.random.default_rng(0).uniform(-70_000, 70_000, (7, 37))
+        for dtype in (d for d in DTYPES if "int" in d):
+            np.testing.assert_array_equal(
+                cast(values, np.dtype(dtype), "unsafe", (0, 0)), values.astype(dtype)
+            )
+
+    @pytest.mark.filterwarnings("ignore:float32 voxels are cast")
+    @pytest.mark.parametrize("name", ["memory", "a.zarr", "a.n5", "a.h5", "a.npy"])
+    def test_on_every_road(self, name: str, tmp_path: Path) -> None:
+        values = np.resize(np.array(self.VALUES, "float32"), (16, 37))
+        wanted = np.array([self.expected(v, "uint32") for v in values.ravel().tolist()], "uint32").reshape(
+            values.shape
+        )
+
+        def new(n: int) -> Any:
+            if name == "memory":
+                return as_source(np.ones(values.shape, "uint32"))
+            return create_output(
+                tmp_path / f"{n}{name}", shape=values.shape, dtype="uint32", codec="none" if name == "a.h5" else None,
+                chunks=None if name == "a.npy" else (8, 8),
+            )  # fmt: skip
+
+        with new(0) as out:
+            out[...] = values
+            out[3, 5] = values[3, 5]
+            np.testing.assert_array_equal(out[...], wanted)
+        for n, shape in enumerate([(16, 37), (8, 8), (16, 8)], 1):
+            with new(n) as out:
+                bp.copy(values, out, block_shape=shape)
+                np.testing.assert_array_equal(out[...], wanted)
+
+    def test_functions_with_a_dtype_and_numpy_arrays_of_sources(self) -> None:
+        values = np.resize(np.array(self.VALUES, "float32"), (16, 37))
+        wanted = cast(values, np.dtype("u4"), "unsafe", (0, 0))
+        source = SimpleTransformationSource(values, lambda block: block, dtype="uint32")
+        for box in ((slice(0, 1), slice(0, 1)), (slice(2, 9), slice(3, 37)), (slice(None), slice(None))):
+            np.testing.assert_array_equal(source[box], wanted[box])
+        np.testing.assert_array_equal(np.asarray(as_source(values), dtype="uint32"), wanted)
+
+    def test_check_refuses_them(self) -> None:
+        with pytest.raises(CastingError, match=r"\(1,\) is nan as float32 and would become 0 as uint8"):
+            cast(np.array([1, np.nan], "f4"), np.dtype("u1"), "check", (0,))

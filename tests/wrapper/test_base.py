@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+import bioimage_py as bp
 import bioimage_py.wrapper
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
-from bioimage_py.sources import open_source
+from bioimage_py.sources import Source, open_source
 from bioimage_py.wrapper import (
     MultiTransformationSource,
     NormalizeSource,
@@ -167,3 +168,51 @@ def test_reads_are_native_arrays_of_the_input() -> None:
     assert block.dtype == np.dtype("i4")
     assert block.dtype.isnative
     np.testing.assert_array_equal(SimpleTransformationSource(wrapper, doubled)[1], IMAGE[1].astype(int) * 2)
+
+
+class TestWhatIsReturned:
+    """A class that returns another shape or dtype than it says would be broadcast or wrapped around."""
+
+    @pytest.mark.parametrize(
+        ("returned", "got"),
+        [
+            (lambda block: block[:1], r"uint8 of shape \(1, 3\)"),
+            (lambda block: block[0], r"uint8 of shape \(3,\)"),
+            (lambda block: block[None], r"uint8 of shape \(1, 2, 3\)"),
+            (lambda block: block.astype("f4") * -1.5, r"float32 of shape \(2, 3\)"),
+            (lambda block: block.astype("int8"), r"int8 of shape \(2, 3\)"),
+            (lambda block: 7, r"int \(int64 of shape \(\)\)"),
+            (lambda block: None, r"NoneType \(object of shape \(\)\)"),
+        ],
+    )
+    @pytest.mark.parametrize("base", [WrapperSource, Source])
+    def test_is_checked(self, base: type[Any], returned: Any, got: str) -> None:
+        class Odd(base):  # type: ignore[misc]
+            def __init__(self) -> None:
+                if base is WrapperSource:
+                    super().__init__(IMAGE)
+                self.shape, self.dtype = IMAGE.shape, IMAGE.dtype
+
+            def _read(self, box: Box) -> Any:
+                return returned(IMAGE[box.slices])
+
+        message = rf"Odd .*must return uint8 of shape \(2, 3\).*returned {got}"
+        with pytest.raises(InvalidArgumentError, match=message):
+            Odd()[1:3, 2:5]
+        with pytest.raises(bp.BioimagePyError, match="Odd"):
+            bp.copy(Odd(), np.zeros(IMAGE.shape, "uint8"), block_shape=(2, 3))
+        with pytest.raises(InvalidArgumentError, match="Odd"):
+            NormalizeSource(Odd())[...]
+
+    def test_another_byte_order_and_lists_are_the_same_numbers(self) -> None:
+        class Swapped(WrapperSource):
+            def _read(self, box: Box) -> Any:
+                return self.read_input(box).astype(">u2")
+
+        class Lists(WrapperSource):
+            def _read(self, box: Box) -> Any:
+                return self.read_input(box).tolist()
+
+        wide = IMAGE.astype("uint16")
+        assert bp.copy(Swapped(wide)).tolist() == wide.tolist()
+        assert Lists(IMAGE.astype("int64"))[1:3].tolist() == IMAGE[1:3].tolist()

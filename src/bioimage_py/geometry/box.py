@@ -36,7 +36,7 @@ class Box(NamedTuple):
     @property
     def shape(self) -> tuple[int, ...]:
         """Extent per axis; 0 where the box is empty."""
-        return tuple(max(0, e - b) for b, e in zip(self.begin, self.end, strict=True))
+        return tuple([e - b if e > b else 0 for b, e in zip(self.begin, self.end, strict=True)])
 
     @property
     def size(self) -> int:

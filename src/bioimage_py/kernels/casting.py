@@ -9,6 +9,7 @@ import numpy as np
 from bioimage_py.errors import CastingError, InvalidArgumentError
 from bioimage_py.kernels.exact_values import differing
 from bioimage_py.sources import AnyArray
+from bioimage_py.sources.cast_values import cast_values
 
 __all__ = ["Casting", "can_hold", "cast", "check_casting"]
 
@@ -44,7 +45,7 @@ def _precision(dtype: np.dtype[Any]) -> int:
 
 
 def cast(values: AnyArray, target: np.dtype[Any], casting: str, origin: tuple[int, ...]) -> AnyArray:
-    """Return the values in the target dtype, as numpy assignment would; the array itself where nothing changes.
+    """Return the values in the target dtype as `cast_values` does; the array itself where nothing changes.
 
     Parameters
     ----------
@@ -59,10 +60,7 @@ def cast(values: AnyArray, target: np.dtype[Any], casting: str, origin: tuple[in
     """
     if values.dtype == target:
         return values
-    # Taking the real part first keeps numpy from warning; filters of warnings are not for use in many threads.
-    drops_imaginary = values.dtype.kind == "c" and target.kind not in "cb"
-    with np.errstate(all="ignore"):
-        result = (values.real if drops_imaginary else values).astype(target)
+    result = cast_values(values, target)
     if casting == "check":
         changed = differing(result, values)
         if changed.any():

@@ -17,6 +17,7 @@ from bioimage_py.kernels.store_to_store import StoreToStore
 from bioimage_py.kernels.stored_parts import StoredParts
 from bioimage_py.kernels.tally import Meter, Tally
 from bioimage_py.sources import AnyArray, Source
+from bioimage_py.sources.cast_values import cast_values
 from bioimage_py.sources.zarr_files import ZarrFilesSource
 
 __all__ = ["CopyKernel"]
@@ -258,8 +259,7 @@ class CopyKernel:
             return False
         mine = np.asarray(self._stored_input.fill_value).astype(self.input.dtype)
         other = np.asarray(self.output.fill_value).astype(self.output.dtype)
-        with np.errstate(all="ignore"):
-            became = mine.astype(self.output.dtype)
+        became = cast_values(mine, self.output.dtype)
         kept = became == mine or (became != became and mine != mine)  # noqa: PLR0124 - NaN is not itself
         return bool(kept) and became.tobytes() == other.tobytes()
 

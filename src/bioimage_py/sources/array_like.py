@@ -13,6 +13,7 @@ from bioimage_py.errors import BioimagePyError, InvalidArgumentError, StorageErr
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import AnyArray, Source
+from bioimage_py.sources.cast_values import cast_values
 from bioimage_py.sources.identity import Identity
 from bioimage_py.sources.lazy_origin import identities_below
 
@@ -107,7 +108,7 @@ class ArrayLikeSource(Source):
         with self._lock or nullcontext():
             try:
                 # The object may keep what it is given.
-                self.array[box.slices] = np.array(values, self.dtype)
+                self.array[box.slices] = np.array(cast_values(values, self.dtype))
             except BioimagePyError:
                 raise
             except Exception as error:

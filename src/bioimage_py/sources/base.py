@@ -17,6 +17,7 @@ import numpy.typing as npt
 from bioimage_py.errors import InvalidArgumentError, ReadOnlyError
 from bioimage_py.geometry import Box, basic_index
 from bioimage_py.metadata import ImageMetadata
+from bioimage_py.sources.cast_values import cast_values
 from bioimage_py.sources.crash_safety import sync_file_system
 from bioimage_py.sources.read_clock import READ
 
@@ -137,12 +138,31 @@ class Source(ABC):
         if box.is_empty():
             return np.empty(box.shape, self.dtype)
         if self.reads_others:
-            return self._read(box)
+            return self._checked(self._read(box), box)
         # Set, not added to: a stack counts, not the slices that it reads by the same way.
         seconds, n_bytes, began = READ.seconds, READ.n_bytes, perf_counter()
         values = self._read(box) if buffer is None else self._read_into(box, buffer)
-        READ.seconds, READ.n_bytes = seconds + perf_counter() - began, n_bytes + values.nbytes
-        return values
+        READ.seconds, READ.n_bytes = (
+            seconds + perf_counter() - began,
+            n_bytes + box.size * self.dtype.itemsize,
+        )
+        return self._checked(values, box)
+
+    def _checked(self, values: Any, box: Box) -> AnyArray:
+        """Return what `_read` returned; raises InvalidArgumentError unless it is an array of the box's shape and this dtype."""
+        if isinstance(values, np.ndarray) and values.shape == box.shape and values.dtype == self.dtype:
+            return values
+        found = np.asarray(values)
+        native = self.dtype.newbyteorder("=")
+        if found.shape != box.shape or found.dtype.newbyteorder("=") != native:
+            got = f"{found.dtype} of shape {found.shape}"
+            if not isinstance(values, np.ndarray):
+                got = f"{type(values).__name__} ({got})"
+            raise InvalidArgumentError(
+                f"{type(self).__name__} {self.name} must return {native} of shape {box.shape} for the region {box}, but its _read "
+                f"returned {got}: mend the class, or set its shape and dtype to those of what it returns"
+            )
+        return found
 
     def write(self, box: Box, values: AnyArray) -> None:
         """Write `values`, an array of shape `box.shape` and any dtype, with numpy's unsafe cast.
@@ -190,7 +210,8 @@ class Source(ABC):
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> AnyArray:
         if copy is False:
             raise ValueError(f"{self.name} is read from a store: it cannot become an array without a copy")
-        return np.array(self.read(Box.whole(self.shape)), dtype=dtype)
+        values = self.read(Box.whole(self.shape))
+        return np.array(values if dtype is None else cast_values(values, np.dtype(dtype)))
 
     def __len__(self) -> int:
         if not self.shape:

@@ -12,6 +12,7 @@ from bioimage_py.errors import InvalidArgumentError, StorageError
 from bioimage_py.geometry import Blocking, Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import AnyArray, FileSource, SourceSpec, StoredSize
+from bioimage_py.sources.cast_values import cast_values
 from bioimage_py.sources.hdf5_dataset import DatasetDescription
 from bioimage_py.sources.hdf5_errors import hdf5_errors
 from bioimage_py.sources.hdf5_files import OpenForWriting
@@ -135,8 +136,7 @@ class Hdf5LiveSource(FileSource):
     def _write(self, box: Box, values: AnyArray) -> None:
         dataset = self._opened()
         need_filters(self._described)
-        with np.errstate(invalid="ignore", over="ignore"):
-            cast = values.astype(self._described.stored_dtype, order="C", copy=False)
+        cast = np.ascontiguousarray(cast_values(values, self._described.stored_dtype)).reshape(box.shape)
         with hdf5_errors(f"writing {box} of {self.name!r} failed"):
             if self._gzip_level is None or self.chunks is None:
                 dataset[box.slices] = cast

@@ -14,6 +14,7 @@ from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.array_like import ArrayLikeSource, DaskSource, XarraySource, checked_dtype
 from bioimage_py.sources.base import AnyArray, Source
+from bioimage_py.sources.cast_values import cast_values
 from bioimage_py.sources.identity import Identity, file_identity
 from bioimage_py.sources.labelled import metadata_of
 
@@ -59,7 +60,7 @@ class NumpySource(Source):
         return voxels
 
     def _write(self, box: Box, values: AnyArray) -> None:
-        np.copyto(self.array[_index(box)], values, casting="unsafe")
+        self.array[_index(box)] = cast_values(values, self.array.dtype)
 
     def identities(self) -> frozenset[Identity]:
         """Return the owner of the memory, and the file behind a memory map."""

@@ -13,6 +13,7 @@ import numpy as np
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.sources.base import AnyArray
+from bioimage_py.sources.cast_values import cast_values
 from bioimage_py.sources.compressed import DAMAGED, damaged, decompressing
 from bioimage_py.sources.file_bytes import FileBytes, file_error
 from bioimage_py.sources.file_regions import ArrayInFile, read_region, write_region
@@ -92,7 +93,7 @@ class RawVoxels:
         file = self._opened()
         if self.layout.order == "F":
             box, values = Box(box.begin[::-1], box.end[::-1]), values.T
-        stored = values.astype(self.layout.dtype, order="C", casting="unsafe", copy=False)
+        stored = cast_values(values, self.layout.dtype)
         write_region(file, self._stored, box, np.ascontiguousarray(stored))
 
     def _opened(self) -> FileBytes:

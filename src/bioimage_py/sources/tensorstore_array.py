@@ -16,13 +16,14 @@ from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import AnyArray, FileSource, Source, StoredSize
+from bioimage_py.sources.cast_values import cast_values
 from bioimage_py.sources.crash_safety import files_below, remove_leftovers
 from bioimage_py.sources.identity import file_identity
 from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder, store_context
 from bioimage_py.sources.store_errors import ENGINE_ERRORS, storage_error
 from bioimage_py.sources.write_pieces import IN_HAND_BYTES, pieces_of
 
-__all__ = ["StoredArray", "TensorStoreSource", "cast_values", "folder_of", "open_store", "stored_size_of"]
+__all__ = ["StoredArray", "TensorStoreSource", "folder_of", "open_store", "stored_size_of"]
 
 _METADATA_FILES = ("zarr.json", ".zarray", "attributes.json", "info")
 _OPEN_THREADS = min(4, os.cpu_count() or 1)
@@ -71,18 +72,6 @@ def open_store(spec: dict[str, Any], mode: str, **how: Any) -> Any:
     """Open an array through TensorStore, with a modest number of threads and no cache; its own errors pass."""
     how.setdefault("context", store_context(_OPEN_THREADS, 0))
     return ts.open(ts.Spec(spec), read=True, write=mode != "r", open=True, **how).result()
-
-
-def cast_values(values: Any, dtype: np.dtype[Any]) -> AnyArray:
-    """Cast as assignment into a numpy array does, without numpy's warnings about what the cast loses."""
-    array = np.asarray(values)
-    if array.dtype == dtype:
-        return array
-    # The unsafe cast is what `Source.write` promises; copy() has its own word with the user about it. Taking the real
-    # part first keeps numpy from warning, and `catch_warnings` is not for use in many threads.
-    real = array.real if array.dtype.kind == "c" and dtype.kind not in "cb" else array
-    with np.errstate(all="ignore"):
-        return real.astype(dtype, casting="unsafe", copy=False)
 
 
 class TensorStoreSource(FileSource):

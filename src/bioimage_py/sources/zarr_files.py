@@ -15,6 +15,7 @@ from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import AnyArray, Source, SourceSpec, StoredSize
+from bioimage_py.sources.cast_values import cast_values
 from bioimage_py.sources.chunk_codec import ChunkCodec
 from bioimage_py.sources.chunked import ChunkedFileSource, ChunkPart, chunk_at, parts_of
 from bioimage_py.sources.encoded_chunks import ChunkFiles, EncodedReader, stored_files
@@ -24,7 +25,7 @@ from bioimage_py.sources.new_files import FileFolder
 from bioimage_py.sources.read_ahead import ReadAhead, SlowReads
 from bioimage_py.sources.row_copy import copy_rows
 from bioimage_py.sources.scratch import Scratch
-from bioimage_py.sources.tensorstore_array import TensorStoreSource, cast_values
+from bioimage_py.sources.tensorstore_array import TensorStoreSource
 
 __all__ = ["LEAST_BYTES", "ZarrFilesSource", "ZarrSource"]
 

@@ -13,10 +13,11 @@ from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, SourceNotFou
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata, from_attributes
 from bioimage_py.sources.base import AnyArray, FileSource, SourceSpec, StoredSize
+from bioimage_py.sources.cast_values import cast_values
 from bioimage_py.sources.crash_safety import remove_leftovers
 from bioimage_py.sources.identity import Identity, file_identity
 from bioimage_py.sources.kvstore import StoreFolder
-from bioimage_py.sources.tensorstore_array import StoredArray, cast_values, stored_size_of
+from bioimage_py.sources.tensorstore_array import StoredArray, stored_size_of
 
 __all__ = ["ZarrPythonSource", "open_folder", "open_zip", "wrap"]
 

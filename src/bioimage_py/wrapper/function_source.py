@@ -12,6 +12,7 @@ import numpy.typing as npt
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
 from bioimage_py.sources import AnyArray
+from bioimage_py.sources.cast_values import cast_values
 from bioimage_py.wrapper.arguments import checked_dtype
 from bioimage_py.wrapper.base import WrapperSource
 
@@ -112,7 +113,7 @@ class FunctionSource(WrapperSource):
                 f"the function of {self.name} returned {result.dtype}, which does not fit the dtype {self.dtype} that "
                 f"was expected of it: give dtype={result.dtype.name!r}, or the dtype that you want it cast to"
             )
-        return result.astype(self.dtype, copy=False)
+        return cast_values(result, self.dtype)
 
     def _native(self, position: int) -> np.dtype[Any]:
         return self.inputs[position].dtype.newbyteorder("=")
