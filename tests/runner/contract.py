@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from bioimage_py.errors import CastingError, InvalidArgumentError, RunnerError
 from bioimage_py.geometry import BlockWithHalo, to_roi
 from bioimage_py.runner import Runner
 from bioimage_py.sources import create_output
+from bioimage_py.wrapper import SimpleTransformationSource
 
 
 def double(block: Any, inputs: Any, outputs: Any, mask: Any) -> int:
@@ -219,6 +224,128 @@ class RunnerContract:
         got = runner.run(outer, [image], block_shape=self.blocks, halo=1, has_return_val=True)
         assert got is not None
         assert got[0] == (4, 4)
+
+    def test_a_function_that_uses_the_package(self, runner: Runner) -> None:
+        def begin(item: int) -> tuple[Any, ...]:
+            return bp.Block((item,), (item + 2,)).begin, bp.copy.__module__
+
+        assert runner.map(begin, 2) == [((0,), "bioimage_py.copy"), ((1,), "bioimage_py.copy")]
+
+    def test_modules_beside_the_script_are_found_and_shadow_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        beside, here = tmp_path / "beside", tmp_path / "here"
+        for folder in (beside, here):
+            folder.mkdir()
+        (beside / "of_the_user.py").write_text(
+            "from queue import Queue\n\ndef twice(item):\n    return 2 * item\n"
+        )
+        for name in ("queue", "copy", "random", "numpy", "tensorstore"):
+            (here / f"{name}.py").write_text(
+                "raise ImportError('a file of the user was taken for a library')\n"
+            )
+        runner = self.make()
+        monkeypatch.syspath_prepend(beside)
+        monkeypatch.chdir(here)
+        twice = __import__("of_the_user").twice
+        try:
+            assert runner.map(twice, 3, num_workers=2) == [0, 2, 4]
+        finally:
+            del sys.modules["of_the_user"]
+
+    def test_results_of_classes_of_the_script(self, runner: Runner) -> None:
+        class Spot:
+            """Like one that is defined in a script."""
+
+            def __init__(self, at: int) -> None:
+                self.at = at
+
+            def __eq__(self, other: object) -> bool:
+                return isinstance(other, Spot) and other.at == self.at
+
+            __hash__ = None  # type: ignore[assignment]
+
+        Spot.__module__, Spot.__qualname__ = "__main__", "Spot"
+        assert runner.map(lambda item: [Spot(item), Spot], 2) == [[Spot(0), Spot], [Spot(1), Spot]]
+
+    def test_results_that_cannot_travel(self, runner: Runner) -> None:
+        if runner.in_process:
+            return
+        with pytest.raises(RunnerError, match="a generator, cannot be sent to other processes") as caught:
+            runner.map(lambda item: iter([item]) if item else (i for i in ()), 3)
+        assert list(caught.value.failed_block_ids) == [0]
+
+    def test_programs_that_a_function_starts_have_no_input(self, runner: Runner) -> None:
+        def read_input(item: int) -> bytes:
+            return subprocess.run(["cat"], stdout=subprocess.PIPE, timeout=60, check=True).stdout
+
+        assert runner.map(read_input, 2) == [b"", b""]
+
+    def test_processes_that_a_function_forks_can_be_told_to_end(self, runner: Runner) -> None:
+        def fork(item: int) -> int:
+            ready, said = os.pipe()
+            child = os.fork()
+            if not child:
+                os.write(said, b".")
+                signal.pause()  # a handler of the worker would end this, and nothing else
+                os._exit(1)
+            os.read(ready, 1)
+            os.kill(child, signal.SIGTERM)
+            code = os.waitpid(child, 0)[1]
+            os.close(ready)
+            os.close(said)
+            return os.WTERMSIG(code) if os.WIFSIGNALED(code) else -1
+
+        assert runner.map(fork, 1) == [signal.SIGTERM]
+
+    def test_a_run_that_is_resumed_with_a_repaired_function(
+        self, runner: Runner, image: Any, result: Any
+    ) -> None:
+        with pytest.raises(RunnerError) as caught:
+            runner.run(fail_on_diagonal, [image], [result], block_shape=self.blocks)
+        folder = caught.value.tmp_folder
+        if folder is None:
+            return
+
+        def still_wrong(*_: Any) -> None:
+            raise ValueError("the second one")
+
+        with pytest.raises(RunnerError, match="the second one"):
+            runner.run(still_wrong, [image], [result], block_shape=self.blocks, resume_from=folder)
+
+        def repaired(block: Any, inputs: Any, outputs: Any, mask: Any) -> None:
+            outputs[0][to_roi(block)] = 3
+
+        runner.run(repaired, [image], [result], block_shape=self.blocks, resume_from=folder)
+        want = 2 * image[...]
+        want[:3, :3] = want[3:, 3:6] = 3
+        np.testing.assert_array_equal(result[...], want)
+        assert not Path(folder).exists()
+
+    def test_a_copy_that_is_resumed_with_a_repaired_wrapper(
+        self, runner: Runner, image: Any, result: Any
+    ) -> None:
+        how: Any = {"block_shape": self.blocks, "job_type": runner.job_type, "job_config": runner.config}
+
+        def fails(values: Any) -> Any:
+            if values.flat[0] == 0:
+                raise ValueError("the first block")
+            return values
+
+        with pytest.raises(RunnerError, match="the first block") as caught:
+            bp.copy(SimpleTransformationSource(image, fails, dtype="int32"), result, **how)
+        folder = caught.value.tmp_folder
+        if folder is None:
+            return
+        bp.copy(
+            SimpleTransformationSource(image, lambda x: x + 1, dtype="int32"),
+            result,
+            resume_from=folder,
+            **how,
+        )
+        want = image[...]
+        want[:3, :3] += 1
+        np.testing.assert_array_equal(result[...], want)
 
     @pytest.mark.parametrize("workers", [0, -1, 1.5, True, "2", None])
     def test_refuses_a_number_of_workers_that_is_none(self, runner: Runner, image: Any, workers: Any) -> None:

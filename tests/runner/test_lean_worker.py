@@ -31,7 +31,7 @@ def listing_python(tmp_path: Path) -> Path:
         "import atexit, os, sys\n"
         "def write():\n"
         f"    with open(f'{tmp_path}/imported/{{os.getpid()}}', 'w') as file:\n"
-        "        file.write(' '.join([*sys.orig_argv[2:3], *sys.modules]))\n"
+        "        file.write(' '.join([*sys.orig_argv[3:4], *sys.modules]))\n"
         "atexit.register(write)\n"
     )
     python = tmp_path / "python"

@@ -59,7 +59,7 @@ def test_words_reach_the_worker_as_they_are(tmp_path: Path, name: str, shell: st
         capture_output=True,
         check=True,
     )
-    want = [str(here), "-m", "bioimage_py.runner.worker", "--", str(folder.path), "0", "1007"]
+    want = [str(here), "-P", "-m", "bioimage_py.runner.worker", "--", str(folder.path), "0", "1007"]
     assert json.loads(done.stdout) == want
     assert not list(tmp_path.rglob("PWNED"))
 

@@ -238,3 +238,57 @@ def test_user_kernels_write_through_workers(tmp_path: Path, config: RunnerConfig
     out = bp.create_output(tmp_path / "out.zarr", shape=(16, 16), dtype="int32", chunks=(4, 4))
     SubprocessRunner(config).run(double, [source], [out], num_workers=2)
     np.testing.assert_array_equal(out[...], 2 * image)
+
+
+def test_a_worker_that_dies_at_its_start_says_why(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(
+        f"""#!/bin/sh
+case "$*" in *--serve*) echo "no licence for this node" >&2; exit 3;; esac
+exec {sys.executable} "$@"
+"""
+    )
+    python.chmod(0o755)
+    config = RunnerConfig(tmp_root=tmp_path / "runs", retries=0, python_executable=str(python))
+    with pytest.raises(RunnerError, match=r"exit code 3.*no licence for this node"):
+        SubprocessRunner(config).map(abs, 3)
+
+
+@pytest.mark.parametrize(
+    "left", ["threading.Thread(target=wait)", "multiprocessing.get_context('fork').Process(target=wait)"]
+)
+def test_what_a_function_leaves_behind_keeps_no_worker(tmp_path: Path, left: str) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"""
+import multiprocessing, os, threading, time
+import bioimage_py as bp
+
+def wait():
+    while os.path.exists({str(tmp_path)!r} + "/script.py"):
+        time.sleep(0.1)
+
+def leave(item):
+    {left}.start()
+    return item
+
+if __name__ == "__main__":
+    config = bp.RunnerConfig(tmp_root={str(tmp_path)!r})
+    assert bp.get_runner("subprocess", config).map(leave, 3, num_workers=2) == [0, 1, 2]
+"""
+    )
+    try:
+        subprocess.run([sys.executable, str(script)], check=True, timeout=100)
+    finally:
+        script.unlink()
+    assert not list(tmp_path.glob("bioimage-run-*"))
+
+
+def test_the_command_takes_no_file_of_the_working_directory_for_a_library(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(6))
+    for name in ("queue", "copy", "numpy"):
+        (tmp_path / f"{name}.py").write_text(
+            "raise ImportError('a file of the user was taken for a library')"
+        )
+    command = [sys.executable, "-m", "bioimage_py", "info", "a.npy"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=100, capture_output=True)

@@ -14,7 +14,7 @@ from typing import Any, Self
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.block_records import BlockLog
-from bioimage_py.runner.journal import without_frames
+from bioimage_py.runner.crew import without_frames
 from bioimage_py.runner.run_folder import RunFolder
 from bioimage_py.runner.value_log import ValueLog
 

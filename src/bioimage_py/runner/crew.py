@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bioimage_py.runner.journal import BlockJournal
     from bioimage_py.runner.work import Work
 
-__all__ = ["Crew", "is_ctrl_c"]
+__all__ = ["Crew", "is_ctrl_c", "without_frames"]
 
 _WORTH_SHARING = 0.002
 """Seconds of work below which a thread takes more groups at a time."""
@@ -127,6 +127,31 @@ class Crew:
 def is_ctrl_c(error: BaseException) -> bool:
     """Whether an exception can be the user's Ctrl-C, which Python raises in the main thread, and not one of the work itself."""
     return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
+
+
+def without_frames(error: BaseException) -> None:
+    """Let go of the variables of the functions that an exception came through, which may be a block's voxels.
+
+    Where it was raised can still be shown. What led to it, and what a group holds, is treated likewise.
+    """
+    left, seen = [error], {id(error)}
+    while left:
+        one = left.pop()
+        kept = None
+        at = one.__traceback__
+        while at is not None:
+            try:
+                at.tb_frame.clear()
+                kept = kept or at
+            except RuntimeError:
+                kept = None  # it still runs, and would keep what it holds from now on
+            at = at.tb_next
+        one.__traceback__ = kept
+        inner = one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+        for other in (one.__cause__, one.__context__, *inner):
+            if other is not None and id(other) not in seen:
+                seen.add(id(other))
+                left.append(other)
 
 
 def _join(threads: list[threading.Thread], seconds: float) -> None:

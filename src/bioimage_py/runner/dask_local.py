@@ -46,7 +46,7 @@ class LocalHost:
         with log.open("ab") as file:
             try:
                 self._process = subprocess.Popen(  # noqa: S603 - our own module
-                    [interpreter, "-m", "bioimage_py.runner.dask_host"],
+                    [interpreter, "-P", "-m", "bioimage_py.runner.dask_host"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=file,

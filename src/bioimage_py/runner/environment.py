@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
 
-__all__ = ["check_environment", "describe_environment"]
+__all__ = ["check_environment", "describe_environment", "extend_import_path", "import_path"]
 
 _LIBRARIES = ("bioimage-py", "numpy", "tensorstore", "zarr", "h5py", "tifffile", "imagecodecs", "cloudpickle")
 
@@ -48,6 +48,28 @@ def check_environment(submitted: Mapping[str, str]) -> None:
             BioimagePyWarning,
             stacklevel=2,
         )
+
+
+def import_path() -> list[str]:
+    """Return where this process imports modules from besides what is installed: the folder of the user's script, for one."""
+    import sysconfig  # workers need it not
+
+    installed = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    found = []
+    for entry in sys.path:
+        try:
+            place = Path(entry).absolute()
+        except FileNotFoundError:
+            continue  # the working directory was removed
+        standard = any(str(folder) in installed for folder in (place, *place.parents))
+        if not standard and place.name not in ("site-packages", "dist-packages") and place.exists():
+            found.append(str(place))
+    return found
+
+
+def extend_import_path(places: Iterable[str]) -> None:
+    """Import from these places too, after all others: a module of the user shadows none that is installed."""
+    sys.path.extend(place for place in places if place not in sys.path)
 
 
 def _versions(names: Iterable[str]) -> dict[str, str]:

@@ -21,7 +21,7 @@ from bioimage_py.runner.finished import read_finished
 from bioimage_py.runner.interruption import explained_interrupt
 from bioimage_py.runner.journal import Journal, Progress
 from bioimage_py.runner.leftovers import remove_leftovers
-from bioimage_py.runner.new_run import new_run_folder
+from bioimage_py.runner.new_run import new_run_folder, take_given_functions
 from bioimage_py.runner.rounds import (
     FIRST_NEEDS,
     TaskEnd,
@@ -151,7 +151,7 @@ class FolderRunner(Runner):
             else:
                 folder = RunFolder.open(resume_from)
                 check_fingerprint(folder.read_run()["work"], fingerprint_of(work))
-            return self.drive(folder, work, num_workers, progress=progress)
+            return self.drive(folder, work, num_workers, progress=progress, resumes=resume_from is not None)
 
     def drive(
         self,
@@ -160,11 +160,22 @@ class FolderRunner(Runner):
         num_workers: int,
         *,
         progress: Callable[[Progress], None] | None = None,
+        resumes: bool = False,
     ) -> Journal:
-        """Run what is missing of a run, in as many rounds as that takes, and return the journal of all of it."""
+        """Run what is missing of a run, in as many rounds as that takes, and return the journal of all of it.
+
+        Parameters
+        ----------
+        folder, work, num_workers, progress
+            The run, and as in `execute`.
+        resumes
+            Whether the work is that of a call which goes on with the run: it may have another function than the run was begun with.
+        """
         with self.ready(), explained_interrupt(folder, work, self.farewell):
             watch = Watch(folder, len(work.block_ids), folder.read_run()["bytes"], progress)
             with driving(folder):
+                if resumes:
+                    take_given_functions(folder, work)
                 account, ends = self._rounds(folder, work, num_workers, watch)
                 journal = self._journal(folder, work, account, ends)
                 journal.account = account_of_attempts(work, (state for _, state in account.states))

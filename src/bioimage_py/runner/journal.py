@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bioimage_py.errors import CastingError
 from bioimage_py.geometry import IdSet, IdSetBuilder
+from bioimage_py.runner.crew import without_frames
 
 if TYPE_CHECKING:
     from bioimage_py.runner.run_account import RunAccount
 
-__all__ = ["BlockJournal", "Journal", "Progress", "ProgressTicker", "without_frames"]
+__all__ = ["BlockJournal", "Journal", "Progress", "ProgressTicker"]
 
 
 @dataclass(frozen=True)
@@ -154,31 +155,6 @@ class Journal:
                 self._n_failed,
                 self.account,
             )
-
-
-def without_frames(error: BaseException) -> None:
-    """Let go of the variables of the functions that an exception came through, which may be a block's voxels.
-
-    Where it was raised can still be shown. What led to it, and what a group holds, is treated likewise.
-    """
-    left, seen = [error], {id(error)}
-    while left:
-        one = left.pop()
-        kept = None
-        at = one.__traceback__
-        while at is not None:
-            try:
-                at.tb_frame.clear()
-                kept = kept or at
-            except RuntimeError:
-                kept = None  # it still runs, and would keep what it holds from now on
-            at = at.tb_next
-        one.__traceback__ = kept
-        inner = one.exceptions if isinstance(one, BaseExceptionGroup) else ()
-        for other in (one.__cause__, one.__context__, *inner):
-            if other is not None and id(other) not in seen:
-                seen.add(id(other))
-                left.append(other)
 
 
 class ProgressTicker:

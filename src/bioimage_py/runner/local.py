@@ -29,7 +29,7 @@ from bioimage_py.runner.finished import read_finished
 from bioimage_py.runner.interruption import explained_interrupt
 from bioimage_py.runner.journal import BlockJournal, Journal, Progress, ProgressTicker
 from bioimage_py.runner.leftovers import remove_leftovers
-from bioimage_py.runner.new_run import new_run_folder
+from bioimage_py.runner.new_run import new_run_folder, take_given_functions
 from bioimage_py.runner.rounds import FIRST_NEEDS
 from bioimage_py.runner.run_account import account_of_attempts, account_of_run
 from bioimage_py.runner.run_folder import RunFolder
@@ -91,7 +91,7 @@ class LocalRunner(Runner):
         if resume_from is not None:
             folder = RunFolder.open(resume_from)
             check_fingerprint(folder.read_run()["work"], fingerprint_of(work))
-            return self.drive(folder, work, num_workers, progress=progress)
+            return self.drive(folder, work, num_workers, progress=progress, resumes=True)
         kept = self._new_folder(work, num_workers, resources or Resources(num_workers), n_bytes)
         if kept is not None:
             return self.drive(kept, work, num_workers, progress=progress)
@@ -117,12 +117,23 @@ class LocalRunner(Runner):
         num_workers: int,
         *,
         progress: Callable[[Progress], None] | None = None,
+        resumes: bool = False,
     ) -> Journal:
-        """Run what is missing of a run that keeps a folder, and return the journal of all of it."""
+        """Run what is missing of a run that keeps a folder, and return the journal of all of it.
+
+        Parameters
+        ----------
+        folder, work, num_workers, progress
+            The run, and as in `execute`.
+        resumes
+            Whether the work is that of a call which goes on with the run: it may have another function than the run was begun with.
+        """
         how = f"To finish: bioimage_py.resume({str(folder.path)!r})"
         with explained_interrupt(folder, work, lambda _: how):
             run = folder.read_run()
             with driving(folder):
+                if resumes:
+                    take_given_functions(folder, work)
                 account = read_finished(folder, work)
                 journal = Journal(len(work.block_ids), run["bytes"], folder=folder.path)
                 done = account.done & work.block_ids

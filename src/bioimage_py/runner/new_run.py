@@ -8,13 +8,13 @@ import time
 
 from bioimage_py.runner.base import Resources
 from bioimage_py.runner.config import RunnerConfig
-from bioimage_py.runner.environment import describe_environment
+from bioimage_py.runner.environment import describe_environment, import_path
 from bioimage_py.runner.fingerprint import fingerprint_of
-from bioimage_py.runner.portable import store_work
+from bioimage_py.runner.portable import has_functions, store_work, with_functions_of
 from bioimage_py.runner.run_folder import RunFolder, default_root
 from bioimage_py.runner.work import PortableWork
 
-__all__ = ["new_run_folder"]
+__all__ = ["new_run_folder", "take_given_functions"]
 
 
 def new_run_folder(
@@ -58,6 +58,7 @@ def new_run_folder(
                 "durable": config.durable,
                 "bytes": n_bytes,
                 "environment": describe_environment(),
+                "import_path": import_path(),
                 "config": json.loads(json.dumps(config.given(), default=str)),
                 "work": {**stored, "fingerprint": fingerprint_of(work)},
             }
@@ -66,3 +67,17 @@ def new_run_folder(
         shutil.rmtree(folder.path)
         raise
     return folder
+
+
+def take_given_functions(folder: RunFolder, work: PortableWork) -> None:
+    """Let a run that is resumed go on with the functions that were given now; all else of it stays as it was begun.
+
+    Raises
+    ------
+    NotPortableError
+        If a function cannot be sent to other processes.
+    """
+    run = folder.read_run()
+    if has_functions(run["work"]):
+        renewed = with_functions_of(run["work"], store_work(work, folder))
+        folder.write_run({**run, "work": renewed, "import_path": import_path()})

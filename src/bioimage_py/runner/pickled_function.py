@@ -35,8 +35,9 @@ def store_function(function: Any, folder: RunFolder) -> str:
             f"the function {getattr(function, '__name__', function)!r} cannot be sent to other processes: {error}. Make what it "
             "needs inside of it, or hand it over as files"
         ) from error
-    folder.write_function(pickled)
-    return hashlib.sha256(pickled).hexdigest()
+    check = hashlib.sha256(pickled).hexdigest()
+    folder.write_function(pickled, check)
+    return check
 
 
 def load_function(check: str, folder: RunFolder) -> Any:
@@ -46,9 +47,19 @@ def load_function(check: str, folder: RunFolder) -> Any:
     ------
     StorageError
         If it is not what the run wrote.
+    NotPortableError
+        If what it needs is not in this process.
     """
-    pickled = folder.read_function()
+    pickled = folder.read_function(check)
     if hashlib.sha256(pickled).hexdigest() != check:
-        raise StorageError(f"{folder.function_file} is not as the run wrote it: it is damaged, or another's")
+        raise StorageError(
+            f"{folder.function_file(check)} is not as the run wrote it: it is damaged, or another's"
+        )
     # It is this user's own, nobody else can write into it, and it is what the run's plan says: all of that was checked.
-    return pickle.loads(pickled)  # noqa: S301
+    try:
+        return pickle.loads(pickled)  # noqa: S301
+    except Exception as error:  # whatever the modules raise that it needs
+        raise NotPortableError(
+            f"the function of the run cannot be restored here: {type(error).__name__}: {error}. Its modules must be installed for the "
+            "workers, or be in a folder that they see too, under a name that no installed module has"
+        ) from error

@@ -26,7 +26,7 @@ from bioimage_py.runner.work import PortableWork
 from bioimage_py.sources import Source, SourceSpec
 from bioimage_py.sources.location import is_url
 
-__all__ = ["load_work", "store_work"]
+__all__ = ["has_functions", "load_work", "store_work", "with_functions_of"]
 
 
 def store_work(work: PortableWork, folder: RunFolder) -> dict[str, Any]:
@@ -83,6 +83,32 @@ def store_work(work: PortableWork, folder: RunFolder) -> dict[str, Any]:
             "block_ids": work.block_ids.to_json(),
         }
     raise NotPortableError(f"{type(work).__name__} can be run locally only")
+
+
+_FUNCTIONS = ("function_check", "$pickle")
+
+
+def has_functions(stored: Any) -> bool:
+    """Whether stored work holds a function of the user, which its fingerprint knows nothing of."""
+    if isinstance(stored, Mapping):
+        return any(key in _FUNCTIONS or has_functions(value) for key, value in stored.items())
+    return isinstance(stored, list) and any(map(has_functions, stored))
+
+
+def with_functions_of(stored: Any, given: Any) -> Any:
+    """Return stored work with the functions of another that is the same otherwise."""
+    if isinstance(stored, Mapping) and isinstance(given, Mapping):
+        return {
+            key: value
+            if key not in given
+            else given[key]
+            if key in _FUNCTIONS
+            else with_functions_of(value, given[key])
+            for key, value in stored.items()
+        }
+    if isinstance(stored, list) and isinstance(given, list) and len(stored) == len(given):
+        return [with_functions_of(*pair) for pair in zip(stored, given, strict=True)]
+    return stored
 
 
 def _pyramid(work: PyramidWork) -> dict[str, Any]:

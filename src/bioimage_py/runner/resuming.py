@@ -7,6 +7,7 @@ from typing import Any
 
 from bioimage_py.runner.base import check_num_workers, raise_failures, results_in
 from bioimage_py.runner.driver import driving
+from bioimage_py.runner.environment import extend_import_path
 from bioimage_py.runner.fingerprint import check_fingerprint, fingerprint_of
 from bioimage_py.runner.folder_runner import FolderRunner
 from bioimage_py.runner.journal import Progress
@@ -46,6 +47,7 @@ def finish_run(
     workers = num_workers or run["num_workers"]
     # Where other processes do the work, this one only looks.
     threads, cache_bytes = (workers, run["cache_bytes"]) if runner.in_process else (1, 0)
+    extend_import_path(run.get("import_path", ()))
     work = load_work(run["work"], folder, threads, cache_bytes)
     check_fingerprint(run["work"], fingerprint_of(work))
     journal = runner.drive(folder, work, workers, progress=progress)

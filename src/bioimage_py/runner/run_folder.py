@@ -5,8 +5,9 @@ not at all (written beside and renamed); what is appended to carries checksums. 
 attempts that are alive at once, because a node was only believed dead, never write into one file. What could make this user
 run another's code is read only if it is this user's own and nobody else can write into it.
 
-    run.json                         what was called, and its fingerprint; written once
+    run.json                         what was called, and its fingerprint
     function.pkl                     the user's function, where there is one
+    function-<check>.pkl             one that the run was given when it was resumed
     driver.json                      the process that waits for the run at present
     driver.lock                      what it holds a lock on, as two must not
     rounds/00000.json                the tasks of a round of submissions: groups of blocks for each
@@ -31,10 +32,11 @@ from typing import IO, Any
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, SourceNotFoundError, StorageError
 from bioimage_py.runner.own_files import read_json, read_own, refuse_strangers, write_json, write_whole
 
-__all__ = ["AttemptFiles", "RunFolder", "default_root"]
+__all__ = ["AttemptFiles", "RunFolder", "default_root", "end_of_log"]
 
 FORMAT = 1
 _PREFIX = "bioimage-run-"
+_LOG_LINES, _LOG_BYTES = 5, 4096
 
 
 def default_root(tmp_root: str | os.PathLike[str] | None) -> Path:
@@ -175,7 +177,7 @@ class RunFolder:
     # -- the plan
 
     def write_run(self, run: dict[str, Any]) -> None:
-        """Write what was called; once."""
+        """Write what was called; again only where a run is resumed with another function."""
         write_json(self.path / "run.json", {"format": FORMAT, **run})
 
     def read_run(self) -> dict[str, Any]:
@@ -195,18 +197,19 @@ class RunFolder:
             )
         return run
 
-    @property
-    def function_file(self) -> Path:
-        """Where the user's function is."""
-        return self.path / "function.pkl"
+    def function_file(self, check: str) -> Path:
+        """Where the user's function with this checksum is: one that a resumed run was given has a name of its own."""
+        given_later = self.path / f"function-{check[:16]}.pkl"
+        return given_later if given_later.exists() else self.path / "function.pkl"
 
-    def write_function(self, pickled: bytes) -> None:
-        """Write the user's function; once."""
-        write_whole(self.function_file, pickled)
+    def write_function(self, pickled: bytes, check: str) -> None:
+        """Write the user's function; one that is there stays, as workers may still be about to read it."""
+        first = self.path / "function.pkl"
+        write_whole(self.path / f"function-{check[:16]}.pkl" if first.exists() else first, pickled)
 
-    def read_function(self) -> bytes:
+    def read_function(self, check: str) -> bytes:
         """Return the user's function as it was pickled; raises as `read_own` does."""
-        return read_own(self.function_file)
+        return read_own(self.function_file(check))
 
     # -- who waits for it
 
@@ -302,6 +305,18 @@ class RunFolder:
             return read_json(attempt.state)
         except StorageError:
             return {"host": None, "pid": None, "bytes": 0, "reason": None}
+
+
+def end_of_log(path: Path) -> str:
+    """Return the last lines that a task printed, as one; empty where it has no log."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - _LOG_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return " / ".join([line.strip() for line in lines if line.strip()][-_LOG_LINES:])
 
 
 def _is_round(name: str) -> bool:

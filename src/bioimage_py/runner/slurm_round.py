@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from bioimage_py.runner.folder_runner import Watch
 from bioimage_py.runner.rounds import TaskEnd
+from bioimage_py.runner.run_folder import end_of_log
 from bioimage_py.runner.slurm_attempts import RoundAttempts
 from bioimage_py.runner.slurm_commands import Slurm, SlurmRefusalError, SlurmSilenceError
 from bioimage_py.runner.slurm_config import SlurmConfig
@@ -27,7 +28,6 @@ _FIRST_INTERVAL = 0.2
 _GROWTH = 1.3
 _AGAIN = ("node failure", "lost")
 """Ends that say nothing against the task: it goes to another node at once, while others of its round still run."""
-_LOG_LINES, _LOG_BYTES = 5, 4096
 _FIRST_PATIENCE = 60.0
 """Seconds that a controller gets to take the first job of a round."""
 
@@ -161,14 +161,7 @@ class SlurmRound:
         return Evidence(began, self._attempts.reasons.get(task), self._log_of(job, task))
 
     def _log_of(self, job: ArrayJob, task: int) -> str:
-        try:
-            with job.log(self._jobs.folder, self._jobs.number, task - job.offset).open("rb") as file:
-                file.seek(0, 2)
-                file.seek(max(0, file.tell() - _LOG_BYTES))
-                lines = file.read().decode(errors="replace").splitlines()
-        except OSError:
-            return ""  # a task that never began has none
-        return " / ".join([line.strip() for line in lines if line.strip()][-_LOG_LINES:])
+        return end_of_log(job.log(self._jobs.folder, self._jobs.number, task - job.offset))
 
     # -- asking Slurm
 

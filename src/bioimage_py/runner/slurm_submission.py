@@ -27,7 +27,7 @@ if ! cd -- "$bp_directory"; then
     echo "bioimage-py: this node has no such working directory; going on in the run folder" >&2
     cd -- "$bp_folder" || exit 70
 fi
-exec "$bp_python" -m bioimage_py.runner.worker -- "$bp_folder" "$bp_round" "$((SLURM_ARRAY_TASK_ID + bp_offset))"
+exec "$bp_python" -P -m bioimage_py.runner.worker -- "$bp_folder" "$bp_round" "$((SLURM_ARRAY_TASK_ID + bp_offset))"
 """
 _FULL = re.compile(
     r"MaxSubmit|GrpSubmit|Invalid job array specification|accounting/QOS policy \(job submit limit"

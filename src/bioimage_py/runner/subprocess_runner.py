@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import queue
 import signal
 import subprocess
@@ -16,7 +18,7 @@ from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.runner.folder_runner import FolderRunner, Watch
 from bioimage_py.runner.journal import Journal
 from bioimage_py.runner.rounds import TaskEnd
-from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.runner.run_folder import RunFolder, end_of_log
 
 __all__ = ["SubprocessRunner"]
 
@@ -74,6 +76,8 @@ def _check_python(python: str) -> None:
             capture_output=True,
             timeout=_PATIENCE,
             check=False,
+            # As -P, which older ones do not know: the working directory is not a place to import from.
+            env={**os.environ, "PYTHONSAFEPATH": "1"},
         )
     except subprocess.TimeoutExpired as error:
         raise InvalidArgumentError(
@@ -108,10 +112,11 @@ class _Worker:
         self.deadline = float("inf")
         self.timed_out = False
         self.number = number
-        self._log: IO[bytes] = folder.log(number, f"worker-{slot}").open("ab")
+        self._log_file = folder.log(number, f"worker-{slot}")
+        self._log: IO[bytes] = self._log_file.open("ab")
         try:
             self.process = subprocess.Popen(  # noqa: S603 - our own module, with a path as its argument
-                [python, "-m", "bioimage_py.runner.worker", "--serve", "--", str(folder.path)],
+                [python, "-P", "-m", "bioimage_py.runner.worker", "--serve", "--", str(folder.path)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
@@ -148,7 +153,9 @@ class _Worker:
 
     def kill(self) -> None:
         if self.process.poll() is None:
-            self.process.kill()
+            # With what the user's function has started: the worker leads a group of its own.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
 
     def close(self) -> None:
         self.process.wait()
@@ -171,7 +178,8 @@ class _Worker:
                 name = f"signal {-code}"
             hint = ", perhaps for lack of memory" if name == "SIGKILL" else ""
             return "killed", f"its worker was killed by {name}{hint}"
-        return "lost", f"its worker ended with exit code {code}"
+        said = end_of_log(self._log_file)
+        return "lost", f"its worker ended with exit code {code}" + (f". Its log ends: {said}" if said else "")
 
 
 class _Pool:

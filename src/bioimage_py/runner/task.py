@@ -15,7 +15,7 @@ from bioimage_py.geometry import IdSet
 from bioimage_py.runner.attempt import AttemptJournal
 from bioimage_py.runner.counting import counted_anew, counting
 from bioimage_py.runner.crew import Crew
-from bioimage_py.runner.environment import check_environment
+from bioimage_py.runner.environment import check_environment, extend_import_path
 from bioimage_py.runner.reopening import load_work
 from bioimage_py.runner.run_folder import RunFolder
 
@@ -143,5 +143,6 @@ def _open_work(path: str, round_number: int) -> tuple[dict[str, Any], PortableWo
     folder = RunFolder(RunFolder.open(path).path)
     run = folder.read_run()
     check_environment(run["environment"])
+    extend_import_path(run.get("import_path", ()))
     work = load_work(run["work"], folder, run["threads"], run["cache_bytes"])
     return run, work

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bioimage_py.errors import NotPortableError
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.own_files import read_own
 
@@ -34,10 +35,12 @@ class ValueLog:
 
         Raises
         ------
+        NotPortableError
+            If it cannot be pickled.
         OSError
             If it cannot be written; the file then ends with the record before it.
         """
-        payload = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+        payload = _pickled(value)
         numbers = struct.pack("<QQ", block_id, len(payload))
         data = numbers + struct.pack("<I", zlib.crc32(payload, zlib.crc32(numbers))) + payload
         view = memoryview(data)
@@ -67,8 +70,10 @@ def read_value_log(path: Path) -> dict[int, Any]:
         If the log cannot be read.
     InvalidArgumentError
         If it is not this user's own, or others can write into it.
+    NotPortableError
+        If a value cannot be restored in this process.
     """
-    return {block_id: pickle.loads(payload) for block_id, payload in _payloads(path)}  # noqa: S301 - read as our own
+    return {block_id: _restored(block_id, payload) for block_id, payload in _payloads(path)}
 
 
 def valued_blocks(path: Path) -> IdSet:
@@ -86,3 +91,33 @@ def _payloads(path: Path) -> Iterator[tuple[int, bytes]]:
             return
         yield block_id, payload
         at += _HEAD.size + length
+
+
+def _pickled(value: Any) -> bytes:
+    """Return a value as functions travel: what the user's script defines goes along."""
+    try:
+        plain = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+        if b"__main__" not in plain:
+            return plain
+    except Exception:  # noqa: BLE001 - what the other way says is told
+        plain = b""
+    try:
+        import cloudpickle  # few results need it
+
+        return bytes(cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
+    except Exception as error:
+        if plain:
+            return plain
+        raise NotPortableError(
+            f"what the function returned, a {type(value).__name__}, cannot be sent to other processes: {type(error).__name__}: "
+            f"{error}. Return plain values or arrays, or write it into a file and return its path"
+        ) from error
+
+
+def _restored(block_id: int, payload: bytes) -> Any:
+    try:
+        return pickle.loads(payload)  # noqa: S301 - read as our own
+    except Exception as error:
+        raise NotPortableError(
+            f"what the function returned for {block_id} cannot be restored here: {type(error).__name__}: {error}"
+        ) from error

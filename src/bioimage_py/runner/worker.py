@@ -25,17 +25,20 @@ from bioimage_py.runner.task import FINISHED, STOPPED, run_task
 __all__ = ["EXIT_REFUSED", "EXIT_STOPPED", "main"]
 
 EXIT_STOPPED, EXIT_REFUSED, EXIT_USAGE = 75, 70, 2
+_PATIENCE = 1.0
+"""Seconds that threads and processes of the user's function, and what is called at exit, get to end."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one task, or serve tasks; return the exit code."""
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     match sys.argv[1:] if arguments is None else arguments:
         case ["--serve", "--", folder]:
             return _serve(folder, stop)
         case ["--", folder, round_number, task] if round_number.isdecimal() and task.isdecimal():
+            _close_input()
             kind, text = _attempt(folder, int(round_number), int(task), stop)
             if text:
                 sys.stderr.write(f"bioimage-py worker: {text}\n")
@@ -50,8 +53,12 @@ def _serve(folder: str, stop: threading.Event) -> int:
     # What libraries print must not get between the answers.
     answers = os.dup(1)
     os.dup2(2, 1)
+    # Nor may a program that the user's function starts read the orders, or wait for them.
+    orders = os.dup(0)
+    _close_input()
+    _own.extend((answers, orders))
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(lines, stop), daemon=True).start()
+    threading.Thread(target=_listen, args=(orders, lines, stop), daemon=True).start()
     while line := lines.get():
         number, task = map(int, line.split())
         kind, text = _attempt(folder, number, task, stop)
@@ -64,11 +71,11 @@ def _serve(folder: str, stop: threading.Event) -> int:
     return EXIT_STOPPED if stop.is_set() else 0
 
 
-def _listen(lines: queue.SimpleQueue[bytes], stop: threading.Event) -> None:
+def _listen(orders: int, lines: queue.SimpleQueue[bytes], stop: threading.Event) -> None:
     """Hand over what the submitter says. When it is gone nobody waits for the rest of a task, and a resume may have begun it."""
     # Unbuffered: a thread that waits in sys.stdin holds a lock that the end of the interpreter needs.
-    with open(0, "rb", buffering=0, closefd=False) as orders:
-        for line in orders:
+    with open(orders, "rb", buffering=0, closefd=False) as file:
+        for line in file:
             lines.put(line)
     stop.set()
     lines.put(b"")
@@ -86,5 +93,40 @@ def _attempt(folder: str, number: int, task: int, stop: threading.Event) -> tupl
         return "error", f"{type(error).__name__}: {error}"
 
 
+def _close_input() -> None:
+    """Let whoever reads the standard input find its end."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+
+
+_own: list[int] = []
+"""Descriptors of the pipes to the submitter."""
+
+
+def _part_from_worker() -> None:
+    """Make a process that is forked from this one a plain one.
+
+    With the usual handlers it ends when it is told to, as a pool tells its workers. If it kept the pipes and outlived the
+    worker, the submitter would wait for the end of the answers.
+    """
+    while _own:
+        os.close(_own.pop())
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _leave(code: int) -> None:
+    """End the process, soon also where a thread or a process that the user's function left would keep it for ever."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    late = threading.Timer(_PATIENCE, os._exit, (code,))
+    late.daemon = True
+    late.start()
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    os.register_at_fork(after_in_child=_part_from_worker)
+    _leave(main())
