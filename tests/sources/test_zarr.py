@@ -318,6 +318,95 @@ def say_names(path: Path, said: str) -> None:
     file.write_text(json.dumps(metadata))
 
 
+class TestForOtherPrograms:
+    metadata = ImageMetadata(
+        axes=("c", "z", "y", "x"),
+        voxel_size=(1.0, 2.0, 5.0, 0.25),
+        units=(None, "micrometer", "angstrom", "centimeter"),
+    )
+
+    @pytest.mark.parametrize("zarr_format", [2, 3])
+    def test_units_stand_where_tensorstore_and_neuroglancer_look(
+        self, tmp_path: Path, zarr_format: int
+    ) -> None:
+        spec = spec_of((2, 3, 4, 5), metadata=self.metadata, zarr_format=zarr_format)
+        made = create(str(tmp_path / "a.zarr"), "raw", spec, overwrite=False)
+        assert made.metadata == self.metadata
+        file = tmp_path / "a.zarr/raw" / ("zarr.json" if zarr_format == 3 else ".zattrs")
+        found = json.loads(file.read_text())
+        found = found["attributes"] if zarr_format == 3 else found
+        units = found["dimension_units"]
+        assert [None if unit is None else ts.Unit(unit) for unit in units] == [
+            None, ts.Unit("2 um"), ts.Unit("0.5 nm"), ts.Unit("2.5 mm"),
+        ]  # fmt: skip
+        if zarr_format == 3:
+            opened = ts.open({"driver": "zarr3", "kvstore": f"file://{tmp_path}/a.zarr/raw/"}).result()
+            assert opened.dimension_units[1:] == (ts.Unit("2 um"), ts.Unit("0.5 nm"), ts.Unit("2.5 mm"))
+        copied = copy(made, tmp_path / "b.zarr/raw", zarr_format=zarr_format)
+        assert copied.metadata == self.metadata
+
+    @pytest.mark.parametrize("axes", [("y", "x"), None])
+    def test_units_of_others_are_read(self, tmp_path: Path, axes: Any) -> None:
+        ts.open(
+            {"driver": "zarr3", "kvstore": f"file://{tmp_path}/a.zarr/"},
+            create=True, dtype=ts.uint8, shape=[2, 3], dimension_units=["4nm", ts.Unit("0.5 um")], domain=ts.IndexDomain(shape=[2, 3], labels=axes or ["", ""]),
+        ).result()  # fmt: skip
+        found = open_source(tmp_path / "a.zarr").metadata
+        assert (found.axes, found.voxel_size) == (axes, (4.0, 0.5))
+        assert (found.units, found.attributes) == (("nanometer", "micrometer"), {})
+
+    @pytest.mark.parametrize(
+        "units",
+        [
+            ["4 nm"],
+            "nm",
+            ["4 nm", "3 px"],
+            ["-1 nm", None],
+            ["1..2 nm", None],
+            [None, None],
+            [{}, 3],
+            ["1e999 nm", "m"],
+        ],
+    )
+    def test_what_is_no_unit_stays_an_attribute(self, tmp_path: Path, units: Any) -> None:
+        array = zarr.create_array(tmp_path / "a.zarr", shape=(2, 3), dtype="u1")
+        array.attrs["dimension_units"] = units
+        source = open_source(tmp_path / "a.zarr")
+        assert source.metadata == ImageMetadata(attributes={"dimension_units": units})
+        made = copy(source, tmp_path / "b.zarr", voxel_size=2, units="nm", axes="yx")
+        assert made.metadata.attributes == {"dimension_units": units}
+
+    @pytest.mark.parametrize("zarr_format", [2, 3])
+    @pytest.mark.parametrize("dtype", ["bool", "int8", "uint16", "int64", "uint64", "float32"])
+    def test_xarray_keeps_the_dtype(self, tmp_path: Path, zarr_format: int, dtype: str) -> None:
+        xarray = pytest.importorskip("xarray")
+        array = textured((4, 6), dtype)
+        array[:2, :3] = 0
+        spec = spec_of(
+            array.shape,
+            dtype,
+            metadata=ImageMetadata(axes=("y", "x")),
+            chunks=(2, 3),
+            zarr_format=zarr_format,
+        )
+        made = create(str(tmp_path / "a.zarr"), "raw", spec, overwrite=False)
+        np.testing.assert_array_equal(made[...], np.zeros_like(array))
+        made[...] = array
+        opened = xarray.open_zarr(tmp_path / "a.zarr", consolidated=False)["raw"]
+        assert (opened.dtype, opened.dims) == (np.dtype(dtype), ("y", "x"))
+        np.testing.assert_array_equal(opened.values, array)
+        np.testing.assert_array_equal(zarr.open(tmp_path / "a.zarr", mode="r")["raw"][...], array)
+        np.testing.assert_array_equal(open_source(tmp_path / "a.zarr")[...], array)
+
+    def test_other_fill_values_are_said(self, tmp_path: Path) -> None:
+        for n, fill in enumerate((3, -0.0)):
+            spec = spec_of(
+                (4,), "float32", metadata=ImageMetadata(axes=("x",)), zarr_format=2, fill_value=fill
+            )
+            made = create(str(tmp_path / f"{n}.zarr"), None, spec, overwrite=False)
+            assert made[...].tobytes() == np.full(4, fill, "f4").tobytes()
+
+
 class TestNamesOfChunks:
     def made(self, tmp_path: Path, names: str, said: str) -> tuple[Path, np.ndarray]:
         zarr_format, entry, _ = _NAMES[names]

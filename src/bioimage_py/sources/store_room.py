@@ -85,7 +85,8 @@ def make_array(
     StorageError
         If it cannot be written there.
     """
-    later = attributes is not None and not _in_64_bits(attributes)
+    # TensorStore reads units in their attribute, and refuses or drops those of other kinds.
+    later = attributes is not None and ("dimension_units" in attributes or not _in_64_bits(attributes))
     if attributes and not later:
         spec = {**spec, "metadata": {**spec["metadata"], "attributes": attributes}}
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
@@ -12,6 +13,7 @@ import numpy as np
 
 from bioimage_py.errors import InvalidArgumentError, UnsupportedFormatError
 from bioimage_py.metadata import ImageMetadata, from_attributes, to_attributes, with_resolution
+from bioimage_py.metadata.units import normalise_unit, unit_symbol
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.hierarchy import Node
 from bioimage_py.sources.kvstore import StoreFolder
@@ -97,7 +99,12 @@ def image_metadata(node: Node) -> ImageMetadata:
     ndim = len(node.shape)
     attributes = dict(node.attributes)
     names = (node.array or {}).get("dimension_names") or attributes.pop("_ARRAY_DIMENSIONS", None)
+    known = _from_dimension_units(attributes.get("dimension_units"), ndim)
+    if known is not None:
+        del attributes["dimension_units"]
     metadata = from_attributes(attributes, ndim, node.folder.path)
+    if known is not None and metadata.voxel_size is None:
+        metadata = replace(metadata, voxel_size=known[0], units=known[1])
     if metadata.axes is None and isinstance(names, list) and all(isinstance(n, str) for n in names):
         metadata = replace(metadata, axes=tuple(names)).fitting(ndim)
     folder, path = node.folder, ""
@@ -111,6 +118,45 @@ def image_metadata(node: Node) -> ImageMetadata:
         if found is not None:
             return found
     return with_resolution(metadata, ndim)
+
+
+_QUANTITY = re.compile(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)?\s*(\D*?)\s*")
+
+
+def _from_dimension_units(stored: Any, ndim: int) -> tuple[tuple[float, ...], tuple[str | None, ...]] | None:
+    """Return voxel size and units that TensorStore and Neuroglancer keep in an attribute: one of `"4 nm"`, `[4, "nm"]`, None per axis."""
+    if not isinstance(stored, list) or len(stored) != ndim or not any(stored):
+        return None
+    sizes, units = [], []
+    for each in stored:
+        size, unit = each if isinstance(each, list) and len(each) == 2 else (1.0, each or "")
+        if isinstance(size, (int, float)) and isinstance(unit, str):
+            found = _QUANTITY.fullmatch(unit)
+            name = None if found is None else normalise_unit(found[2])
+            if found is not None and (name is not None or not found[2]):
+                try:
+                    sizes.append(float(size) * float(found[1] or 1))
+                except (ValueError, OverflowError):
+                    return None
+                units.append(name)
+                continue
+        return None
+    fine = all(math.isfinite(size) and size > 0 for size in sizes)
+    return (tuple(sizes), tuple(units)) if fine else None
+
+
+def _dimension_units(metadata: ImageMetadata) -> list[str | None] | None:
+    """Return what `_from_dimension_units` reads, in symbols that Neuroglancer knows; None where nothing is to be said."""
+    if metadata.voxel_size is None or metadata.units is None:
+        return None
+    found: list[str | None] = []
+    for size, unit in zip(metadata.voxel_size, metadata.units, strict=True):
+        if unit is None or normalise_unit(unit) != unit or not (0 < size < math.inf):
+            found.append(None)
+            continue
+        symbol, factor = unit_symbol(unit)
+        found.append(f"{size * factor:.15g} {symbol}")
+    return found if any(found) else None
 
 
 def _attributes_above(folder: StoreFolder) -> Mapping[str, Any]:
@@ -150,6 +196,9 @@ def array_metadata(spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
         raise InvalidArgumentError(f"zarr_format must be 2 or 3, got {spec.zarr_format!r}")
     chunks = checked_grid(spec.chunks or tuple(max(1, n) for n in spec.shape), spec.shape, "chunks")
     attributes = to_attributes(spec.metadata)
+    quantities = _dimension_units(spec.metadata)
+    if quantities is not None:
+        attributes.setdefault("dimension_units", quantities)
     fill = _fill_value(spec.fill_value, dtype)
     if spec.zarr_format == 3:
         return _metadata_v3(spec, chunks, fill), attributes
@@ -157,6 +206,9 @@ def array_metadata(spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
         raise InvalidArgumentError(f"Zarr v2 has no shards (got {spec.shards}): use zarr_format=3")
     if spec.metadata.axes is not None:
         attributes["_ARRAY_DIMENSIONS"] = list(spec.metadata.axes)
+        if spec.fill_value is None or (spec.fill_value == 0 and not np.signbit(spec.fill_value)):
+            # xarray masks voxels that equal the fill value, and makes floats of integers for that; null reads as 0 too.
+            fill = None
     metadata = {
         "zarr_format": 2,
         "shape": list(spec.shape),
