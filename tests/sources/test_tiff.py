@@ -389,6 +389,7 @@ class TestBadFiles:
         "options", [{}, {"compression": "zstd"}, {"imagej": True}, {"metadata": None}, {"ome": True}]
     )
     @pytest.mark.parametrize("kept", [0.05, 0.4, 0.8, 0.999])
+    @pytest.mark.filterwarnings("ignore:.*unusual or damaged")
     def test_truncated(self, options: dict[str, Any], kept: float, tmp_path: Path) -> None:
         path = tmp_path / "cut.tif"
         tifffile.imwrite(path, textured((12, 40, 50), "uint16"), **options)
@@ -414,6 +415,7 @@ class TestBadFiles:
         with pytest.raises(StorageError, match="truncated"):
             open_source(path)
 
+    @pytest.mark.filterwarnings("ignore::bioimage_py.errors.BioimagePyWarning")
     @pytest.mark.parametrize("options", [{}, {"compression": "zstd"}, {"imagej": True}, {"ome": True}])
     def test_damaged_headers_raise_nothing_foreign(self, options: dict[str, Any], tmp_path: Path) -> None:
         path = tmp_path / "damaged.tif"

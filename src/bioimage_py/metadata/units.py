@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SPACE_UNITS", "TIME_UNITS", "normalise_unit", "unit_symbol"]
+__all__ = ["SPACE_UNITS", "TIME_UNITS", "normalise_unit", "unit_ratio", "unit_symbol"]
 
 _PREFIXES = (
     "yocto", "zepto", "atto", "femto", "pico", "nano", "micro", "milli", "centi", "deci", "", "hecto", "kilo", "mega",
@@ -103,3 +103,28 @@ def unit_symbol(unit: str) -> tuple[str, float]:
     power, symbols = _POWERS[unit.removesuffix(base)], _SYMBOLS[base]
     nearest = max((known for known in symbols if known <= power), default=min(symbols))
     return symbols[nearest], 10.0 ** (power - nearest)
+
+
+def unit_ratio(unit: str | None, other: str | None) -> float | None:
+    """Return how many of another unit one of a unit is, in any spelling; None unless both are of space or both of time.
+
+    Examples
+    --------
+    >>> unit_ratio("mm", "micron"), unit_ratio("inch", "cm"), unit_ratio("s", "nm")
+    (1000.0, 2.54, None)
+    """
+    first, second = normalise_unit(unit), normalise_unit(other)
+    if first is None or second is None or (first in SPACE_UNITS) != (second in SPACE_UNITS):
+        return None
+    base = "meter" if first in SPACE_UNITS else "second"
+    # Exact where both are powers of ten of the same.
+    if first not in _NOT_METRIC and second not in _NOT_METRIC:
+        return float(f"1e{_POWERS[first.removesuffix(base)] - _POWERS[second.removesuffix(base)]}")
+    sizes = [_NOT_METRIC.get(name, (name, 1.0)) for name in (first, second)]
+    powers = [_power_of(name, base) for name, _ in sizes]
+    return sizes[0][1] / sizes[1][1] * float(f"1e{powers[0] - powers[1]}")
+
+
+def _power_of(name: str, base: str) -> int:
+    symbols = {symbol: power for power, symbol in _SYMBOLS[base].items()}
+    return symbols[name] if name in symbols else _POWERS[name.removesuffix(base)]

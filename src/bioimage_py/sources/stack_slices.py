@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import html
 import math
-import re
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,15 +22,13 @@ from bioimage_py.sources.file_bytes import OpenFiles
 from bioimage_py.sources.identity import file_identity
 from bioimage_py.sources.location import family_by_content
 from bioimage_py.sources.tiff import Reading, TiffSource
+from bioimage_py.sources.tiff_coding import check_jpeg_end
 from bioimage_py.sources.tiff_ifd import FirstPage, first_page
-from bioimage_py.sources.tiff_layout import in_one_piece, layout_of
+from bioimage_py.sources.tiff_layout import in_one_piece, layout_of, settled_segments
 from bioimage_py.sources.tiff_metadata import TiffTexts
-from bioimage_py.sources.tiff_parsing import ParsedTiff, check_extent, judged, parse_tiff
+from bioimage_py.sources.tiff_parsing import ParsedTiff, check_extent, opened_tiff, parse_tiff
 
 __all__ = ["PictureSource", "SliceOpener", "ome_set", "slice_opener"]
-
-_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
-"""A marker in a JPEG but for restart markers, which stand between its voxels."""
 
 
 class SliceOpener(Protocol):
@@ -80,13 +76,13 @@ class TiffSlices:
     def _parse(self, path: str) -> ParsedTiff:
         file = self._files.get(path)
         page = first_page(file)
-        if page is None or not all(page.byte_counts):  # tifffile knows what to make of it
+        if page is None:
             return _parse_slice(path) or parse_tiff(path, None, None, 0, alone=True)
         with self._lock:
             if page.signature not in self._like:
                 self._like[page.signature] = _parse_slice(path)
             like = self._like[page.signature]
-        if like is None or len(page.offsets) < math.prod(like.layout.coding.grid):
+        if like is None:
             return parse_tiff(path, None, None, 0, alone=True)
         return _moved(like, page, path, file.size)
 
@@ -95,19 +91,15 @@ def ome_set(path: str) -> frozenset[str]:
     """Return the names of the files of the set that an OME-TIFF describes; none if it stands for itself, or is no OME-TIFF."""
     if not path.lower().endswith((".tif", ".tiff", ".btf", ".tf2", ".tf8")):
         return frozenset()
-    with judged(path), tifffile.TiffFile(path) as file:
-        described = (file.ome_metadata or "") if file.is_ome else ""
-    files = {}
-    for attributes, uuid in re.findall(r"<(?:\w+:)?UUID\b([^>]*)>([^<]*)<", described):
-        name = re.search(r"FileName\s*=\s*(?:\"([^\"]*)\"|'([^']*)')", attributes)
-        if name:
-            files[uuid.strip()] = html.unescape(name[1] or name[2])
-    return frozenset(files.values()) if len(files) > 1 else frozenset()
+    with opened_tiff(path, alone=True) as opened:
+        names = {} if opened.ome is None else opened.ome.names()
+    return frozenset(names.values()) if len(names) > 1 else frozenset()
 
 
 def _parse_slice(path: str) -> ParsedTiff | None:
     """Parse the one page of a slice; None if the slice is a volume."""
-    with judged(path), tifffile.TiffFile(path) as file:
+    with opened_tiff(path, alone=True) as opened:
+        file, ome = opened.file, opened.ome
         page = file.pages.first
         if file.pages.is_multipage or (not file.is_ome and [s.size for s in file.series] != [page.size]):
             return None
@@ -117,16 +109,29 @@ def _parse_slice(path: str) -> ParsedTiff | None:
         series = tifffile.TiffPageSeries([page], page.shape, page.dtype, page.axes, kind=kind)
         layout = replace(layout_of(series, path), paths=(path,))
         check_extent(layout)
-        return ParsedTiff(layout, TiffTexts.of(file, series, 0, 0), 0, 0, 1, bool(file.is_bigtiff))
+        image = None if ome is None else ome.image_index(series, 0)
+        texts = TiffTexts.of(file, series, 0, None if ome is None else ome.xml, image)
+        return ParsedTiff(layout, texts, 0, 0, 1, bool(file.is_bigtiff))
 
 
 def _moved(like: ParsedTiff, page: FirstPage, path: str, size: int) -> ParsedTiff:
     """Return the structure of a slice that differs from another one only in where its voxels are."""
     layout = like.layout
-    offsets = np.array([page.offsets], np.int64)
-    byte_counts = np.array([page.byte_counts], np.int64)
+    stored = layout.coding.stored
+    wanted = math.prod(layout.coding.grid)
+    offsets = np.array([page.offsets[:wanted]], np.int64)
+    byte_counts = np.array([page.byte_counts[:wanted]], np.int64)
+    as_stated = all(page.offsets) and all(page.byte_counts)
+    if not as_stated or (stored is not None and not np.array_equal(byte_counts[0], stored)):
+        ends = np.array([size], np.int64)
+        offsets, byte_counts = settled_segments(offsets, byte_counts, layout.coding, {}, ends, path)
     raw = None
-    if layout.raw_offsets is not None and in_one_piece(offsets, byte_counts):
+    if (
+        layout.raw_offsets is not None
+        and stored is not None
+        and np.array_equal(byte_counts[0], stored)
+        and in_one_piece(offsets, byte_counts)
+    ):
         raw = offsets[:, 0]
     moved = replace(
         layout,
@@ -250,27 +255,11 @@ def _decode_picture(path: str, files: OpenFiles) -> AnyArray:
         imagecodecs.png_decode if data.startswith(b"\x89PNG") else imagecodecs.jpeg_decode
     )
     try:
-        decoded = decode(data)
+        if decode is imagecodecs.jpeg_decode:
+            check_jpeg_end(data)
+        return decode(data)
     except (RuntimeError, ValueError, TypeError, ImportError) as error:
         raise StorageError(f"picture {path!r} ({file.size} bytes) cannot be decoded: {error}") from error
-    if data.startswith(b"\xff\xd8") and not _jpeg_is_whole(data):
-        raise StorageError(
-            f"picture {path!r} is truncated: its {file.size} bytes hold no end marker, and what is missing would decode to grey. Copy it "
-            "again from where it came from"
-        )
-    return decoded
-
-
-def _jpeg_is_whole(data: bytes) -> bool:
-    """Whether a JPEG ends with its end marker, which libjpeg does without: it fills the image with grey."""
-    found = _MARKER.search(data, 2)
-    while found is not None:
-        marker, at = data[found.end() - 1], found.end()
-        if marker == 0xD9:
-            return True
-        # Segments, such as a thumbnail with an end of its own, are skipped; behind the header of a scan are its voxels.
-        found = _MARKER.search(data, at + max(2, int.from_bytes(data[at : at + 2], "big")))
-    return False
 
 
 def _picture_signature(path: str, files: OpenFiles) -> object:

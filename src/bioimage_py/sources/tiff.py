@@ -50,15 +50,15 @@ def open_path(
     path
         The file.
     key, series
-        Which series, by number or name, where there are several. Thumbnails, labels and overviews that are named so
-        do not count.
+        Which series, by number or name, where there are several. Pages that are marked as smaller copies or masks of
+        others do not count, nor do smaller images called thumbnail, label, macro, overview or preview.
     mode
         `"r"`; a TIFF cannot be written.
     level
         Which level of a pyramid; 0 is the full resolution.
     missing_planes
         What to do with planes that the file's metadata speak of but that are not stored: `"error"`, or `"fill"` to
-        read them as the fill value.
+        read them as the fill value. With `"fill"` the pages of a TIFF whose companion file is not there are read as they are.
 
     Raises
     ------
@@ -75,13 +75,15 @@ def open_path(
         raise ReadOnlyError(f"TIFF {path!r} can only be read; open it with mode='r' and copy it to write")
     if missing_planes not in ("error", "fill"):
         raise InvalidArgumentError(f"missing_planes must be 'error' or 'fill', got {missing_planes!r}")
-    return TiffSource(path, parse_tiff(path, key, series, level), missing_planes=missing_planes)
+    parsed = parse_tiff(path, key, series, level, fill=missing_planes == "fill")
+    return TiffSource(path, parsed, missing_planes=missing_planes)
 
 
 def list_coarser(spec: SourceSpec) -> list[SourceSpec]:
     """Return the specs of the levels below one in the pyramid of a series."""
     level = spec.get("level", 0)
-    n_levels = parse_tiff(spec["path"], spec.get("key"), None, level).n_levels
+    fill = spec.get("missing_planes") == "fill"
+    n_levels = parse_tiff(spec["path"], spec.get("key"), None, level, fill=fill).n_levels
     return [{**spec, "level": n} for n in range(level + 1, n_levels)]
 
 
@@ -175,9 +177,11 @@ class TiffSource(ChunkedFileSource):
             return
         missing = np.flatnonzero(~layout.offsets.any(axis=1))
         if len(missing):
+            absent = ", ".join(self._parsed.absent[:5]) + (" …" if len(self._parsed.absent) > 5 else "")
+            reason = f"it refers to {absent}" if absent else "files of the series may be missing"
             raise StorageError(
                 f"{len(missing)} of {len(layout.offsets)} planes of {self.name} are not stored (the first is "
-                f"{self._plane(int(missing[0]))}): files of the series may be missing. If they were never recorded, "
+                f"{self._plane(int(missing[0]))}): {reason}. If they were never recorded, "
                 f"open it with missing_planes='fill' to read them as {layout.coding.fill}"
             )
 
@@ -305,7 +309,7 @@ class TiffSource(ChunkedFileSource):
         """Return the bytes of the segments that are stored, in one read where they stand close together."""
         layout = self._layout
         places = {s: (int(layout.offsets[page, s]), int(layout.byte_counts[page, s])) for s in segments}
-        places = {s: (o, n) for s, (o, n) in places.items() if o > 0 and n > 0}
+        places = {s: (o, n) for s, (o, n) in places.items() if o > 0}
         if not places:
             return {}
         file = self._file_of(page)
@@ -318,19 +322,20 @@ class TiffSource(ChunkedFileSource):
 
     def _decode(self, page: int, segment: int, data: bytes | memoryview, shape: tuple[int, ...]) -> AnyArray:
         layout = self._layout
-        arguments = layout.coding.arguments
+        coding = layout.other_codings.get(page, layout.coding) if layout.other_codings else layout.coding
+        arguments = coding.arguments
         if page in layout.jpeg_tables:
             arguments = {**arguments, "jpegtables": layout.jpeg_tables[page]}
         try:
-            decoded, _, _ = layout.coding.decode(data, segment, **arguments)
+            decoded, _, _ = coding.decode(data, segment, **arguments)
             assert decoded is not None
             if layout.transform is not None:
                 decoded = layout.transform(decoded)
             cut = decoded[tuple(slice(0, n) for n in shape)].reshape(shape)
-        except (RuntimeError, ValueError, TypeError, NotImplementedError, ImportError) as error:
+        except Exception as error:  # damaged bytes make decoders raise anything, MemoryError too
             offset, count = int(layout.offsets[page, segment]), int(layout.byte_counts[page, segment])
             raise StorageError(
                 f"{self.name} is corrupt: segment {segment} of plane {self._plane(page)} ({count} bytes at byte {offset}, "
-                f"{layout.coding.codec or 'not compressed'}) cannot be decoded: {error}"
+                f"{coding.codec or 'not compressed'}) cannot be decoded: {error or type(error).__name__}"
             ) from error
         return cut.astype(self.dtype, copy=False)

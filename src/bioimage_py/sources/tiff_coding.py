@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tifffile
 
 from bioimage_py.errors import UnsupportedFormatError
 from bioimage_py.sources.base import AnyArray
 
-__all__ = ["PageCoding"]
+__all__ = ["PageCoding", "check_jpeg_end"]
 
 _NAMES = {"adobe_deflate": "deflate", "none": ""}
 _GROUP_STRIPS, _GROUP_TILES = (256 * 2**10, 2**20), (16 * 2**10, 64 * 2**10)
 """Segments smaller than the first number of bytes are decoded in groups of about the second."""
+_JPEG, _JPEG_XR = frozenset({6, 7, 33007, 34892}), frozenset({22610, 34934})
+
+Decode = Callable[..., tuple[AnyArray | None, Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -46,18 +51,29 @@ class PageCoding:
         What a missing segment reads as.
     codec
         Compression and predictor, for people.
+    stored
+        Bytes of each segment of a page where nothing is compressed, else None.
+    white_is_zero
+        Whether the values are to be shown inverted; they are read as they are stored.
     """
 
     shape: tuple[int, int, int, int, int]
     segment: tuple[int, int, int]
     grid: tuple[int, int, int, int]
     group: tuple[int, int]
-    decode: Callable[..., tuple[AnyArray | None, Any, Any]]
+    decode: Decode
     arguments: dict[str, Any]
     dtype: np.dtype[Any]
     file_dtype: np.dtype[Any]
     fill: Any
     codec: str
+    stored: npt.NDArray[np.int64] | None = None
+    white_is_zero: bool = False
+
+    @property
+    def cut(self) -> tuple[object, ...]:
+        """What pages must share that are read together: how they are cut, and into what they are decoded."""
+        return self.shape, self.segment, self.grid, self.dtype
 
     @classmethod
     def of(cls, page: tifffile.TiffPage) -> PageCoding:
@@ -81,19 +97,26 @@ class PageCoding:
             if math.prod(page.shaped):
                 raise UnsupportedFormatError(f"its pages cannot be decoded: {error}") from error
         arguments = {}
-        if page.compression in {6, 7, 33007, 34892} and page.jpegheader is not None:
-            arguments["jpegheader"] = page.jpegheader
+        decode: Decode = page.decode
+        if page.compression in _JPEG and page.jpegheader is not None:
+            arguments["jpegheader"] = page.jpegheader  # its segments are parts of one stream
+        elif page.compression in _JPEG:
+            decode = _checking(check_jpeg_end, decode)
+        elif page.compression in _JPEG_XR:
+            decode = _checking(_check_jpeg_xr_end, decode)
         return cls(
             shape=(samples, depth, length, width, contiguous),
             segment=segment,
             grid=grid,  # type: ignore[arg-type]
             group=_group(n_bytes, grid, tiled=tiled),
-            decode=page.decode,
+            decode=decode,
             arguments=arguments,
             dtype=np.dtype(page.dtype),
             file_dtype=np.dtype(page.dtype).newbyteorder(page.parent.byteorder),
             fill=page.nodata,
             codec=_codec(page),
+            stored=_stored(page, grid, segment) if page.compression == 1 else None,
+            white_is_zero=page.photometric == 0,
         )
 
 
@@ -113,3 +136,52 @@ def _codec(page: tifffile.TiffPage) -> str:
         name = f"compression {int(page.compression)}"
     name = _NAMES.get(name, name)
     return f"{name} + predictor {int(page.predictor)}" if name and page.predictor != 1 else name
+
+
+def _stored(
+    page: tifffile.TiffPage, grid: tuple[int, ...], segment: tuple[int, int, int]
+) -> npt.NDArray[np.int64] | None:
+    """Return how many bytes each segment of a page has where nothing is compressed."""
+    bits = page.bitspersample
+    if not isinstance(bits, int) or 0 in page.shaped:
+        return None
+    rows = np.full(grid, segment[1], np.int64)
+    if not page.is_tiled:
+        rows[:, :, -1] = page.shaped[2] - (grid[2] - 1) * segment[1]
+    row = -(-segment[2] * int(page.shaped[4]) * bits // 8)
+    found: npt.NDArray[np.int64] = rows.ravel() * (segment[0] * row)
+    return found
+
+
+def _checking(check: Callable[[bytes | memoryview], None], decode: Decode) -> Decode:
+    def checked(data: bytes | memoryview, segment: int, **arguments: Any) -> tuple[AnyArray | None, Any, Any]:
+        check(data)
+        return decode(data, segment, **arguments)
+
+    return checked
+
+
+def check_jpeg_end(data: bytes | memoryview) -> None:
+    """Raise ValueError if a JPEG stream ends before its end marker, which decoders pass over and fill up with grey."""
+    if bytes(data[-2:]) == b"\xff\xd9":
+        return
+    # Bytes may follow, and a thumbnail in the header has an end marker of its own, before the image's scans.
+    whole = bytes(data)
+    if whole.rfind(b"\xff\xd9") <= whole.rfind(b"\xff\xda"):
+        raise ValueError(f"its {len(whole)} bytes of JPEG are truncated: they have no end marker")
+
+
+def _check_jpeg_xr_end(data: bytes | memoryview) -> None:
+    """Raise ValueError if a JPEG XR file ends before its image does, which the decoder passes over."""
+    head = bytes(data[:4096])
+    if head[:3] != b"II\xbc" or len(head) < 8:
+        return
+    (at,) = struct.unpack_from("<I", head, 4)
+    (n_tags,) = struct.unpack_from("<H", head, at)
+    tags = {}
+    for n in range(n_tags):
+        code, kind, _, value = struct.unpack_from("<HHII", head, at + 2 + 12 * n)
+        tags[code] = value & 0xFFFF if kind == 3 else value
+    end = tags.get(0xBCC0, 0) + tags.get(0xBCC1, 0)
+    if end > len(data):
+        raise ValueError(f"its {len(data)} bytes of JPEG XR are truncated: the image ends at byte {end}")

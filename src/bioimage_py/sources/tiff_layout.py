@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tifffile
 
-from bioimage_py.errors import StorageError
+from bioimage_py.errors import StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Box
 from bioimage_py.sources.base import AnyArray
 from bioimage_py.sources.tiff_coding import PageCoding
+from bioimage_py.sources.tiff_ifd import FirstPage, PageReader
 
-__all__ = ["TiffLayout", "in_one_piece", "layout_of"]
+__all__ = ["TiffLayout", "in_one_piece", "layout_of", "settled_segments"]
+
+_OWN_PAGES = frozenset({"lsm", "stk", "ndtiff", "mmstack", "fluoview", "eer"})
+"""Kinds of files whose pages are not what their tags say, so that tifffile's word for them stands."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class TiffLayout:
         Tables of pages that have them.
     transform
         What is applied to decoded voxels, or None.
+    other_codings
+        How pages are encoded that are not encoded like the first, by their number.
     """
 
     shape: tuple[int, ...]
@@ -63,6 +70,7 @@ class TiffLayout:
     byte_counts: npt.NDArray[np.int64]
     jpeg_tables: dict[int, bytes]
     transform: Callable[[AnyArray], AnyArray] | None
+    other_codings: Mapping[int, PageCoding] = field(default_factory=dict)
 
     @property
     def chunks(self) -> tuple[int, ...] | None:
@@ -106,15 +114,33 @@ def layout_of(series: tifffile.TiffPageSeries, path: str) -> TiffLayout:
     split, page_axes = found
     n_pages = Box.whole(shape[:split]).size
     raw, pages = _raw_offset(series), []
-    if raw is None and has_voxels:
+    others: dict[int, tuple[PageCoding, FirstPage]] = {}
+    # ImageJ and tifffile describe by the first page alone where the voxels of all are.
+    if has_voxels and (raw is None or (len(series) > 1 and series.kind not in ("imagej", "shaped"))):
         pages = list(series)
-        if len(pages) != n_pages:
-            raise StorageError(
-                f"TIFF {path!r} is truncated or its metadata are wrong: they speak of {n_pages} pages for shape {shape}, "
-                f"the file has {len(pages)}"
-            )
-    offsets, byte_counts = _segment_table(pages, math.prod(coding.grid))
+        others = _other_codings(pages, coding, series, path)
+        raw = None if others else raw
+    if raw is not None:
+        pages = []
+    elif has_voxels and len(pages) != n_pages:
+        raise StorageError(
+            f"TIFF {path!r} is truncated or its metadata are wrong: they speak of {n_pages} pages for shape {shape}, "
+            f"the file has {len(pages)}"
+        )
+    offsets, byte_counts = _segment_table(pages, others, math.prod(coding.grid), series.keyframe)
     paths, page_file = _files(pages, path)
+    if pages:
+        ends = np.array([os.stat(p).st_size for p in paths], np.int64)  # noqa: PTH116
+        ends = ends[page_file] if page_file is not None else ends
+        codings = {n: other for n, (other, _) in others.items()}
+        offsets, byte_counts = settled_segments(offsets, byte_counts, coding, codings, ends, path)
+    raw_offsets = None
+    if raw is not None:
+        raw_offsets = np.array([raw], np.int64)
+    elif not others:
+        raw_offsets = _raw_pages(pages, offsets, byte_counts)
+    tables = {n: None if page is None else page.jpegtables for n, page in enumerate(pages)}
+    tables |= {n: found.jpeg_tables for n, (_, found) in others.items()}
     return TiffLayout(
         shape=shape,
         dtype=coding.dtype if series.transform is None else np.dtype(series.dtype),
@@ -125,16 +151,50 @@ def layout_of(series: tifffile.TiffPageSeries, path: str) -> TiffLayout:
         page_axes=page_axes,
         paths=paths,
         page_file=page_file,
-        raw_offsets=np.array([raw], np.int64) if raw is not None else _raw_pages(pages, offsets, byte_counts),
+        raw_offsets=raw_offsets,
         offsets=offsets,
         byte_counts=byte_counts,
-        jpeg_tables={
-            n: page.jpegtables
-            for n, page in enumerate(pages)
-            if page is not None and page.jpegtables is not None
-        },
+        jpeg_tables={n: table for n, table in tables.items() if table is not None},
         transform=series.transform,
+        other_codings={n: other for n, (other, _) in others.items()},
     )
+
+
+def _other_codings(
+    pages: Sequence[Any], coding: PageCoding, series: tifffile.TiffPageSeries, path: str
+) -> dict[int, tuple[PageCoding, FirstPage]]:
+    """Return how pages are encoded whose tags differ from those of the first one, by which tifffile would decode them."""
+    if series.kind in _OWN_PAGES:
+        return {}
+    reader = PageReader()
+    first = reader.get(series.keyframe.parent.filehandle.path, series.keyframe.offset)
+    codings: dict[tuple[object, ...], PageCoding] = {}
+    others = {}
+    for n, page in enumerate(pages):
+        if page is None or page is series.keyframe or page.offset <= 0:
+            continue
+        name = page.parent.filehandle.path
+        found = reader.get(name, page.offset)
+        if found is None or first is None or found.signature == first.signature:
+            continue
+        if found.signature not in codings:
+            codings[found.signature] = _coding_at(name, page.offset)
+        mine = codings[found.signature]
+        if mine.cut != coding.cut:
+            raise UnsupportedFormatError(
+                f"page {n} of a series of {path!r} is {mine.dtype} of shape {mine.shape} in segments of "
+                f"{mine.segment}, the first one is {coding.dtype} of shape {coding.shape} in segments of "
+                f"{coding.segment}; pages that differ in this cannot be read as one array"
+            )
+        others[n] = mine, found
+    return others
+
+
+def _coding_at(path: str, offset: int) -> PageCoding:
+    # In a file of its own: tifffile keeps decoders by some of the tags only.
+    with tifffile.TiffFile(path) as file:
+        file.filehandle.seek(offset)
+        return PageCoding.of(tifffile.TiffPage(file, 0))
 
 
 def _page_axes(shape: tuple[int, ...], page: tuple[int, ...]) -> tuple[int, tuple[int | None, ...]] | None:
@@ -190,16 +250,95 @@ def in_one_piece(offsets: npt.NDArray[np.int64], byte_counts: npt.NDArray[np.int
 
 
 def _segment_table(
-    pages: Sequence[Any], n_segments: int
+    pages: Sequence[Any],
+    others: Mapping[int, tuple[PageCoding, FirstPage]],
+    n_segments: int,
+    keyframe: tifffile.TiffPage,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    offsets = np.zeros((len(pages), n_segments), np.int64)
-    byte_counts = np.zeros((len(pages), n_segments), np.int64)
+    """Return the offsets and lengths of segments as the pages' tags have them, 0 for lengths that they do not have."""
+    counted = any(code in keyframe.tags for code in (279, 325, 514))
+    n_columns = min(n_segments, max((len(page.dataoffsets) for page in pages if page is not None), default=0))
+    offsets = np.zeros((len(pages), n_columns), np.int64)
+    byte_counts = np.zeros((len(pages), n_columns), np.int64)
     for n, page in enumerate(pages):
-        if page is not None:
-            for table, values in ((offsets, page.dataoffsets), (byte_counts, page.databytecounts)):
-                kept = values[:n_segments]
-                table[n, : len(kept)] = kept
+        if page is None:
+            continue
+        places, lengths = page.dataoffsets, page.databytecounts if counted or page.is_frame else ()
+        if n in others:
+            places, lengths = others[n][1].offsets, others[n][1].byte_counts
+        elif len(places) < n_segments:
+            raise StorageError(
+                f"page {n} of TIFF {page.parent.filehandle.path!r} has {len(places)} strips or tiles, its shape needs {n_segments}"
+            )
+        for table, values in ((offsets, places), (byte_counts, lengths)):
+            kept = values[:n_columns]
+            table[n, : len(kept)] = kept
     return offsets, byte_counts
+
+
+def settled_segments(
+    offsets: npt.NDArray[np.int64],
+    byte_counts: npt.NDArray[np.int64],
+    coding: PageCoding,
+    other_codings: Mapping[int, PageCoding],
+    ends: npt.NDArray[np.int64],
+    path: str,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return where segments are, with lengths that the file does not state, or states wrongly, put right where they are certain.
+
+    A segment is missing, and reads as the fill value, only if both its offset and its length are 0.
+
+    Parameters
+    ----------
+    offsets, byte_counts
+        Per page and segment, as the tags have them.
+    coding, other_codings
+        How pages are encoded, and those that differ.
+    ends
+        Size of each page's file, or of the one file.
+    path
+        The file, for messages.
+
+    Raises
+    ------
+    StorageError
+        If a segment has a length and no place.
+    """
+    lost = (offsets == 0) & (byte_counts > 0)
+    if lost.any():
+        page, segment = (int(i) for i in np.argwhere(lost)[0])
+        raise StorageError(
+            f"TIFF {path!r} is damaged: segment {segment} of page {page} has {byte_counts[page, segment]} bytes at byte 0, "
+            "which is the header of the file"
+        )
+    unstated = (offsets > 0) & (byte_counts <= 0)
+    settled = byte_counts
+    plain = np.ones(len(offsets), bool)
+    plain[[n for n, other in other_codings.items() if other.stored is None]] = False
+    if coding.stored is None:
+        plain[:] = [n in other_codings and other_codings[n].stored is not None for n in range(len(offsets))]
+    stored = next((c.stored for c in (coding, *other_codings.values()) if c.stored is not None), None)
+    if stored is not None and plain.any():
+        # What is not compressed has the length that its shape has, if nothing else is there.
+        wanted = np.broadcast_to(stored[: offsets.shape[1]], offsets.shape)
+        differs = plain[:, None] & (offsets > 0) & (byte_counts != wanted)
+        if differs.any():
+            fits = (offsets + wanted <= ends.reshape(-1, 1)) & (offsets + wanted <= _next_offsets(offsets))
+            settled = np.where(differs & (fits | (byte_counts > wanted)), wanted, settled)
+            unstated &= ~plain[:, None]
+    if unstated.any():
+        # Decoders find the end of a compressed segment by themselves; what they need not is not read for long.
+        room = np.minimum(_next_offsets(offsets), ends.reshape(-1, 1)) - offsets
+        n_bytes = math.prod(coding.segment) * coding.shape[4] * coding.dtype.itemsize
+        settled = np.where(unstated, np.clip(room, 0, 2 * n_bytes + 4096), settled)
+    return offsets, settled
+
+
+def _next_offsets(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return for each segment where the next one in the file begins."""
+    ordered = np.unique(offsets)
+    after = np.append(ordered[1:], np.iinfo(np.int64).max)
+    return after[np.searchsorted(ordered, offsets)]
 
 
 def _files(pages: Sequence[Any], path: str) -> tuple[tuple[str, ...], npt.NDArray[np.int32] | None]:

@@ -48,7 +48,7 @@ _PLUGINS = {
 class VendorSource(SingleFileSource):
     """One scene of a file that a plugin of bioio reads, always with the axes t, c, z, y, x.
 
-    Planes are read when they are asked for, as far as the plugin can; from several threads at once.
+    The samples of colour pixels are channels: those of the first channel, then those of the next one. Planes are read when they are asked for, as far as the plugin can; from several threads at once.
     """
 
     kind = "vendor"
@@ -59,8 +59,12 @@ class VendorSource(SingleFileSource):
         self.format = f"{type(image.reader).__module__.partition('.')[0].replace('_', '-')}"
         self._reader = reader
         try:
-            self._voxels = image.get_image_dask_data("TCZYX")
-            self._metadata = _metadata(image, self._voxels.shape, path)
+            n_samples = _samples(image, path)
+            voxels = image.get_image_dask_data("TCSZYX" if n_samples > 1 else "TCZYX")
+            if n_samples > 1:
+                voxels = voxels.reshape((voxels.shape[0], -1, *voxels.shape[3:]))
+            self._voxels = voxels
+            self._metadata = _metadata(image, voxels.shape, path, n_samples)
         except Exception as error:  # plugins raise what their libraries raise
             raise _as_storage_error(error, path) from error
         self.shape = tuple(int(n) for n in self._voxels.shape)
@@ -193,7 +197,23 @@ def _scene(image: BioImage, path: str, key: str | None) -> str:
     raise SourceNotFoundError(f"there is no scene {key!r} in {path!r}; there is {', '.join(scenes)}")
 
 
-def _metadata(image: BioImage, shape: tuple[int, ...], name: str) -> ImageMetadata:
+def _samples(image: BioImage, path: str) -> int:
+    """Return how many samples a pixel has; raises UnsupportedFormatError where an axis would be dropped."""
+    # Tiles of a mosaic are an axis of the image unless the plugin can put them together.
+    stored = dict(zip(image.reader.dims.order, image.reader.dims.shape, strict=True))
+    stored.pop("M", None)
+    shown = dict(zip(image.dims.order, image.dims.shape, strict=True))
+    others = {axis: int(n) for axis, n in (stored | shown).items() if axis not in "TCZYXS" and n > 1}
+    if others:
+        extents = ", ".join(f"{axis} of {n}" for axis, n in others.items())
+        raise UnsupportedFormatError(
+            f"{path!r} has axes beside t, c, z, y, x and samples, which are not supported: {extents}. Export it as OME-TIFF "
+            "or OME-Zarr, or read it with bioio and give copy the array of one of their indices"
+        )
+    return int(shown.get("S", 1))
+
+
+def _metadata(image: BioImage, shape: tuple[int, ...], name: str, n_samples: int) -> ImageMetadata:
     sizes = image.physical_pixel_sizes
     space = [
         None if s is None or not math.isfinite(s) or s <= 0 else float(s) for s in (sizes.Z, sizes.Y, sizes.X)
@@ -207,8 +227,17 @@ def _metadata(image: BioImage, shape: tuple[int, ...], name: str) -> ImageMetada
         # bioio's sizes are in micrometres, whatever the file has them in.
         units=("second" if step else None, None, *("micrometer" if s else None for s in space)),
         channel_names=tuple(str(n) for n in names) if names and len(names) == shape[1] else None,
+        channel_colors=_sample_colors(image, shape[1], n_samples),
     )
     return without_nonsense(said, len(shape), name)
+
+
+def _sample_colors(image: BioImage, n_channels: int, n_samples: int) -> tuple[str, ...] | None:
+    if n_samples != 3 or n_channels != 3:
+        return None
+    colors = ("FF0000", "00FF00", "0000FF")
+    # CZI stores blue first, and its plugin leaves the samples as they are.
+    return colors[::-1] if type(image.reader).__module__.startswith("bioio_czi") else colors
 
 
 def _seconds(image: BioImage) -> float | None:
