@@ -18,6 +18,7 @@ from bioimage_py.errors import (
     ReadOnlyError,
     SourceNotFoundError,
     StorageError,
+    UnsupportedFormatError,
 )
 from bioimage_py.sources import Source
 from bioimage_py.sources.registry import family_module
@@ -50,6 +51,59 @@ class TestCzi(SourceContract):
 
     def make(self, array: np.ndarray, folder: Path) -> Source:
         return bp.open_source(write_czi(folder / "a.czi", array))
+
+
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_samples_are_channels(n_channels: int, tmp_path: Path) -> None:
+    czi = pytest.importorskip("pylibCZIrw.czi", reason="pylibCZIrw is not installed")
+    array = textured((n_channels, 2, 17, 20, 3), "uint8")
+    path = tmp_path / "rgb.czi"
+    with czi.create_czi(str(path)) as document:
+        for c, z in np.ndindex(n_channels, 2):
+            document.write(array[c, z], plane={"C": c, "Z": z})
+    expected = np.moveaxis(array, -1, 1).reshape(1, 3 * n_channels, 2, 17, 20)
+    with bp.open_source(path) as source:
+        np.testing.assert_array_equal(source[...], expected)
+        np.testing.assert_array_equal(source[0, 2, 1, 3:9, 4:6], expected[0, 2, 1, 3:9, 4:6])
+        # Zeiss stores blue first.
+        colors = ("0000FF", "00FF00", "FF0000") if n_channels == 1 else None
+        assert source.metadata.channel_colors == colors
+        with bp.from_spec(source.to_spec()) as again:
+            np.testing.assert_array_equal(again[...], expected)
+
+
+def test_samples_of_any_plugin_are_channels(tmp_path: Path) -> None:
+    pytest.importorskip("bioio_tifffile", reason="bioio-tifffile is not installed")
+    import tifffile
+
+    from bioimage_py.sources import vendor
+
+    array = textured((2, 4, 8, 9, 3), "uint8")
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", metadata={"axes": "CZYXS"})
+    with vendor.open_path(str(tmp_path / "a.tif"), reader="bioio_tifffile") as source:
+        np.testing.assert_array_equal(source[0], np.moveaxis(array, -1, 1).reshape(6, 4, 8, 9))
+
+
+@pytest.mark.parametrize("stitched", [True, False])
+@pytest.mark.parametrize("axis", ["M", "H", "R"])
+def test_axes_that_would_be_dropped_are_refused(axis: str, stitched: bool) -> None:
+    from types import SimpleNamespace
+
+    from bioimage_py.sources import vendor
+
+    def image(n: int) -> Any:
+        stored = SimpleNamespace(order=f"{axis}TCZYX", shape=(n, 1, 2, 3, 8, 9))
+        shown = SimpleNamespace(order="TCZYX", shape=(1, 2, 3, 8, 9))
+        return SimpleNamespace(
+            reader=SimpleNamespace(dims=stored), dims=shown if stitched or axis != "M" else stored
+        )
+
+    assert vendor._samples(image(1), "a.czi") == 1
+    if axis == "M" and stitched:
+        assert vendor._samples(image(4), "a.czi") == 1
+    else:
+        with pytest.raises(UnsupportedFormatError, match=f"axes beside.*{axis} of 4"):
+            vendor._samples(image(4), "a.czi")
 
 
 def test_metadata_survive_into_ome_zarr(tmp_path: Path) -> None:

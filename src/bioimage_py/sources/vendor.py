@@ -122,6 +122,10 @@ def open_path(
     image = _opened(path, reader)
     scene = _scene(image, path, key)
     image.set_scene(scene)
+    if _is_czi(image) and "S" in image.dims.order:
+        # bioio-czi 3.0 reads the first sample for each, unless the samples, which CZI calls A, are one chunk.
+        image = type(image)(path, reader=type(image.reader), chunk_dims=["Y", "X", "S", "A"])
+        image.set_scene(scene)
     return VendorSource(path, scene, image, reader)
 
 
@@ -237,7 +241,11 @@ def _sample_colors(image: BioImage, n_channels: int, n_samples: int) -> tuple[st
         return None
     colors = ("FF0000", "00FF00", "0000FF")
     # CZI stores blue first, and its plugin leaves the samples as they are.
-    return colors[::-1] if type(image.reader).__module__.startswith("bioio_czi") else colors
+    return colors[::-1] if _is_czi(image) else colors
+
+
+def _is_czi(image: BioImage) -> bool:
+    return type(image.reader).__module__.startswith("bioio_czi")
 
 
 def _seconds(image: BioImage) -> float | None:
