@@ -273,8 +273,10 @@ def _all_series(file: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
     name = file.filehandle.path
     read = [None if page.offset <= 0 else reader.get(name, page.offset) for page in pages]
     roles = [0 if one is None else one.role & _SIDE_ROLES for one in read]
-    if len(found) == 1 and not any(roles):
+    odd = [one is not None and read[0] is not None and one.signature != read[0].signature for one in read]
+    if len(found) == 1 and not any(roles) and not any(odd):
         return found
+    pages = [page.aspage() if differs else page for page, differs in zip(pages, odd, strict=True)]
     groups: dict[tuple[object, ...], list[Any]] = {}
     for page, role in zip(pages, roles, strict=True):
         first = page.keyframe
