@@ -105,7 +105,7 @@ def first_page(file: FileBytes) -> FirstPage | None:
     """Read the first page's tags; None if the file is anything out of the ordinary, for tifffile to judge."""
     try:
         return _page(_Tags(file), alone=True)
-    except (struct.error, KeyError, IndexError):
+    except (struct.error, KeyError, IndexError, ValueError):
         return None
 
 
@@ -119,7 +119,7 @@ class PageReader:
         """Read the tags of the page at an offset; None if it is out of the ordinary. The signature is that of the page alone."""
         try:
             return _page(_Tags(self._files.get(path), offset), alone=False)
-        except (struct.error, KeyError, IndexError):
+        except (struct.error, KeyError, IndexError, ValueError):
             return None
 
 
@@ -127,7 +127,7 @@ def walk_chain(file: FileBytes) -> PageChain | None:
     """Follow the list of pages to its end, reading each page's length and pointer only; None if it has no first page."""
     try:
         tags = _Tags(file)
-    except (struct.error, KeyError, IndexError):
+    except (struct.error, KeyError, IndexError, ValueError):
         return None
     seen = {tags.start: 0}
     while tags.following and tags.following not in seen:
@@ -145,36 +145,30 @@ def _page(tags: _Tags, *, alone: bool) -> FirstPage | None:
     if alone:
         # A page that leads to itself is one page, and not like one that leads to another.
         signature += [tags.big, tags.following > 0, tags.following == tags.start]
-    segments: dict[int, tuple[int, ...]] = {}
+    numbers: dict[int, tuple[int, ...]] = {}
     jpeg_tables, in_itself = None, False
-    roles: dict[int, int] = {}
     for code, kind, count, value in tags:
         if code in _DECIDE:
             signature.append((code, kind, value))
-            if code == 259 and struct.unpack_from(tags.order + "H", value)[0] in _IN_ITSELF:
-                if alone:
-                    return None
-                in_itself = True
+            in_itself |= code == 259 and struct.unpack_from(tags.order + "H", value)[0] in _IN_ITSELF
         elif code in _COUNTED:
             signature.append((code, count))
         elif code == _DESCRIPTION:
-            if alone:
-                signature.append(_described_pages(value))
+            signature += [_described_pages(value)] if alone else []
         elif code == _JPEG_TABLES:
             jpeg_tables = value
-        elif code in _ROLES:
-            roles[code] = struct.unpack(f"{tags.order}{count}{_INTEGERS[kind]}", value)[0]
         else:
-            segments[code] = struct.unpack(f"{tags.order}{count}{_INTEGERS[kind]}", value)
-    offsets = segments.get(273, segments.get(324))
-    counts = segments.get(279, segments.get(325))
-    if offsets is None or counts is None or len(offsets) != len(counts):
+            numbers[code] = struct.unpack(f"{tags.order}{count}{_INTEGERS[kind]}", value)
+    offsets = numbers.get(273, numbers.get(324))
+    counts = numbers.get(279, numbers.get(325))
+    if not offsets or counts is None or len(offsets) != len(counts) or (in_itself and alone):
         return None
     signature.append((len(offsets), jpeg_tables is not None))
-    if in_itself and offsets and offsets[0] > 0:
+    if in_itself and offsets[0] > 0:
         signature.append(tags.bytes_at(offsets[0] + 6, 4))  # JFIF, which tells the colours
-    role = roles.get(254) or {2: 1, 3: 2}.get(roles.get(255, 0), 0)
-    return FirstPage(tuple(signature), offsets, counts, jpeg_tables, role)
+    (role,) = numbers.get(254, (0,))
+    (old_role,) = numbers.get(255, (0,))
+    return FirstPage(tuple(signature), offsets, counts, jpeg_tables, role or {2: 1, 3: 2}.get(old_role, 0))
 
 
 class _Tags:
