@@ -784,3 +784,120 @@ def test_a_corrupt_chunk_is_never_moved(tmp_path: Path, job_type: str) -> None:
         bp.copy(source, tmp_path / "out.zarr", block_shape=(4, 4), job_type=job_type, job_config=config)
     assert list(caught.value.failed_block_ids) == [2]
     assert not (tmp_path / "out.zarr/c/1/0").exists()
+
+
+class TestVoxelsThatAreLeftOut:
+    """In a new output they are the same whatever its format and the fill value of the input."""
+
+    OUTPUTS = (None, "o.zarr", "o2.zarr", "o.ome.zarr", "o.n5", "o.h5", "o.npy", "o.precomputed")
+
+    @pytest.fixture(params=[7, 0])
+    def source(self, request: pytest.FixtureRequest, tmp_path: Path) -> bp.Source:
+        made = bp.create_output(
+            tmp_path / "in.zarr", shape=(8, 8, 8), dtype="uint16", chunks=(4, 4, 4), fill_value=request.param
+        )
+        made[:4] = 1  # the rest is not stored
+        return made
+
+    @staticmethod
+    def place(output: str | None, folder: Path) -> tuple[Any, dict[str, Any]]:
+        return (None if output is None else folder / output), (
+            {"zarr_format": 2} if output == "o2.zarr" else {}
+        )
+
+    @pytest.mark.parametrize("output", OUTPUTS)
+    def test_are_zero(self, output: str | None, source: bp.Source, tmp_path: Path) -> None:
+        mask = np.zeros(source.shape, bool)
+        mask[:6, :6, 1:6] = True
+        place, options = self.place(output, tmp_path)
+        found = np.asarray(bp.copy(source, place, mask=mask, **options))
+        np.testing.assert_array_equal(found, np.where(mask, source[...], 0))
+
+    @pytest.mark.parametrize("output", OUTPUTS)
+    def test_are_zero_in_blocks_that_were_not_asked_for(
+        self, output: str | None, source: bp.Source, tmp_path: Path
+    ) -> None:
+        place, options = self.place(output, tmp_path)
+        chunks = {} if output in (None, "o.npy") else {"chunks": (4, 4, 4)}
+        found = bp.copy(source, place, block_shape=(4, 4, 4), block_ids=[1, 6], **options, **chunks)
+        wanted = np.zeros(source.shape, "uint16")
+        wanted[:4, :4, 4:] = source[:4, :4, 4:]
+        wanted[4:, 4:, :4] = source[4:, 4:, :4]
+        np.testing.assert_array_equal(np.asarray(found), wanted)
+
+    @pytest.mark.parametrize("output", [None, "o.zarr", "o2.zarr", "o.ome.zarr", "o.h5", "o.npy"])
+    def test_are_the_fill_value_that_is_given(
+        self, output: str | None, source: bp.Source, tmp_path: Path
+    ) -> None:
+        mask = np.zeros(source.shape, bool)
+        mask[:6, :6, 1:6] = True
+        place, options = self.place(output, tmp_path)
+        found = np.asarray(bp.copy(source, place, mask=mask, fill_value=9, **options))
+        np.testing.assert_array_equal(found, np.where(mask, source[...], 9))
+
+    def test_a_whole_copy_keeps_the_fill_value_and_stays_sparse(
+        self, source: bp.Source, tmp_path: Path
+    ) -> None:
+        made = bp.copy(source, tmp_path / "o.zarr")
+        assert made.fill_value == source.fill_value
+        assert made.stored_size().n_files == source.stored_size().n_files
+        np.testing.assert_array_equal(made[...], source[...])
+        assert bp.copy(source, tmp_path / "given.zarr", fill_value=3).fill_value == 3
+
+    def test_blocks_of_a_whole_ome_zarr(self, tmp_path: Path) -> None:
+        image = bp.create_output(
+            tmp_path / "in.ome.zarr", shape=(8, 8), dtype="uint8", chunks=(4, 4), fill_value=7
+        )
+        image[...] = 1
+        found = bp.copy(tmp_path / "in.ome.zarr", tmp_path / "o.ome.zarr", block_shape=(4, 4), block_ids=[0])
+        assert found[0, 0] == 1
+        assert found[7, 7] == 0
+        bp.copy(tmp_path / "in.ome.zarr", tmp_path / "o.ome.zarr", block_shape=(4, 4), block_ids=[1, 2, 3])
+        np.testing.assert_array_equal(found[...], image[...])
+
+    def test_of_a_smaller_array_and_of_levels(self, source: bp.Source, tmp_path: Path) -> None:
+        mask = np.zeros((4, 4, 4), bool)
+        small = bp.downsample(source, 2, tmp_path / "small.zarr", mask=mask, fill_value=5)
+        assert (small[...] == 5).all()
+        levels = bp.pyramid(source, tmp_path / "p.ome.zarr", levels=2, fill_value=5)
+        assert [level.fill_value for level in levels] == [5, 5]
+
+    @pytest.mark.parametrize(
+        ("dtype", "fill", "said"),
+        [
+            ("uint8", -1, "-1 cannot be held by uint8"),
+            ("uint8", 300, "300 cannot"),
+            ("uint8", 0.5, "0.5 cannot"),
+            ("uint8", float("nan"), "nan cannot"),
+            ("int64", float("inf"), "inf cannot"),
+            ("uint16", 2**70, "cannot be held"),
+            ("float32", 1e300, "cannot be held by float32"),
+            ("float32", 1 + 2j, "cannot be held by float32"),
+            ("uint8", "7", "must be one number, got '7'"),
+            ("uint8", [1, 2], "must be one number"),
+        ],
+    )
+    @pytest.mark.parametrize("output", [None, "o.zarr", "o.n5", "o.h5", "o.npy", "o.precomputed"])
+    def test_that_do_not_fit_the_dtype_are_refused(
+        self, output: str | None, dtype: str, fill: Any, said: str, tmp_path: Path
+    ) -> None:
+        place = None if output is None else tmp_path / output
+        for call in (bp.plan, bp.copy):
+            with pytest.raises(InvalidArgumentError, match=said):
+                call(np.zeros((4, 4, 4), dtype), place, fill_value=fill, mask=np.ones((4, 4, 4)))
+        assert place is None or not place.exists()
+
+    def test_that_the_output_cannot_have_are_refused(self, tmp_path: Path) -> None:
+        image = np.ones((4, 4, 4), "uint8")
+        for name in ("o.n5", "o.precomputed"):
+            with pytest.raises(InvalidArgumentError, match="no fill value but 0"):
+                bp.copy(image, tmp_path / name, fill_value=3, mask=image)
+        with pytest.raises(InvalidArgumentError, match="fill_value can be given for a new output only"):
+            bp.copy(image, np.zeros((4, 4, 4), "uint8"), fill_value=3)
+
+    @pytest.mark.parametrize("fill", [float("nan"), float("inf"), -1.0])
+    def test_of_floats(self, fill: float, tmp_path: Path) -> None:
+        image = np.ones((4, 4), "float32")
+        for name in ("o.zarr", "o.h5", "o.npy"):
+            made = bp.copy(image, tmp_path / name, fill_value=fill, mask=np.zeros((4, 4)))
+            np.testing.assert_array_equal(made[...], np.full((4, 4), fill, "float32"))

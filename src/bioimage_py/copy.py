@@ -45,6 +45,7 @@ def copy(
     shards: Sequence[int] | None = None,
     codec: str | Mapping[str, Any] | Codec | None = None,
     zarr_format: int | None = None,
+    fill_value: float | None = None,
     axes: Sequence[str] | None = None,
     voxel_size: float | Sequence[float] | None = None,
     units: str | Sequence[str | None] | None = None,
@@ -94,6 +95,9 @@ def copy(
     dtype, chunks, shards, codec, zarr_format
         How a new stored output looks, see `create_output`; in an OME-Zarr that is copied whole, all arrays of it. Chunks and codec that are not given are those of the input where
         the output can have them, so that encoded chunks are moved and need not be decoded. The format is 3, and that of the input for a whole OME-Zarr.
+    fill_value
+        What voxels of a new output read as that are never written, a number that its dtype holds: those that `mask` or `block_ids` leaves
+        out. Default: 0 for these; without a mask and `block_ids` all voxels are written, and the new array keeps the input's fill value.
     axes, voxel_size, units
         What the input's own metadata say wrongly or not at all, for a new output: names of the axes, such as `"zyx"`, size of a
         voxel, and its unit, such as `"um"`; see `with_metadata`. An OME-Zarr gets its axes in the order of the
@@ -141,6 +145,7 @@ def copy(
         "shards": shards,
         "codec": codec,
         "zarr_format": zarr_format,
+        "fill_value": fill_value,
         "axes": axes,
         "voxel_size": voxel_size,
         "units": units,
@@ -148,7 +153,7 @@ def copy(
     whole = _whole(input, output, said)
     if whole is not None:
         return whole.run(overwrite=overwrite, progress=progress)
-    request, target = _request(input, output, said, keep_values=mask is not None or block_ids is not None)
+    request, target = _request(input, output, said)
     planned = request.plan(target, casting)
     result, sink = target.open(overwrite=overwrite, resume=request.resume_from is not None)
     try:
@@ -184,6 +189,7 @@ def plan(
     shards: Sequence[int] | None = None,
     codec: str | Mapping[str, Any] | Codec | None = None,
     zarr_format: int | None = None,
+    fill_value: float | None = None,
     axes: Sequence[str] | None = None,
     voxel_size: float | Sequence[float] | None = None,
     units: str | Sequence[str | None] | None = None,
@@ -195,7 +201,7 @@ def plan(
     ----------
     input, output, block_shape, job_type, job_config, num_workers, mask, block_ids, resume_from, memory_limit
         As for `copy`.
-    verify_encoded, overwrite, dtype, chunks, shards, codec, zarr_format, axes, voxel_size, units, progress
+    verify_encoded, overwrite, dtype, chunks, shards, codec, zarr_format, fill_value, axes, voxel_size, units, progress
         As for `copy`.
 
     Returns
@@ -228,6 +234,7 @@ def plan(
         "shards": shards,
         "codec": codec,
         "zarr_format": zarr_format,
+        "fill_value": fill_value,
         "axes": axes,
         "voxel_size": voxel_size,
         "units": units,
@@ -235,7 +242,7 @@ def plan(
     whole = _whole(input, output, said)
     if whole is not None:
         return whole.plan
-    request, target = _request(input, output, said, keep_values=False)
+    request, target = _request(input, output, said)
     return request.plan(target, casting, quiet=True)
 
 
@@ -250,9 +257,7 @@ def _whole(input: Any, output: Any, said: Mapping[str, Any]) -> ImageCopy | None
     return find_image_copy(input, output, said)
 
 
-def _request(
-    input: Any, output: Any, said: Mapping[str, Any], *, keep_values: bool
-) -> tuple[CopyRequest, SingleTarget]:
+def _request(input: Any, output: Any, said: Mapping[str, Any]) -> tuple[CopyRequest, SingleTarget]:
     """Return the copy of one array, checked, and what it is copied into; nothing is made."""
     request = CopyRequest.check(
         input,
@@ -268,7 +273,10 @@ def _request(
         said["verify_encoded"],
         {name: said[name] for name in ("axes", "voxel_size", "units")},
     )
-    new_array = {name: said[name] for name in ("dtype", "chunks", "shards", "codec", "zarr_format")}
+    new_array = {
+        name: said[name] for name in ("dtype", "chunks", "shards", "codec", "zarr_format", "fill_value")
+    }
+    keep_values = said["mask"] is not None or said["block_ids"] is not None
     target = find_target(output, request.source, new_array, keep_values=keep_values)
     same_mask = said["mask"] is output and not isinstance(output, (str, os.PathLike))
     request.check_apart(target, same_mask=same_mask)

@@ -35,7 +35,7 @@ from bioimage_py.temporary_store import kept_where_needed, room_beside_path
 
 __all__ = ["ImageCopy", "find_image_copy"]
 
-_LAYOUT = ("chunks", "shards", "codec", "zarr_format")
+_LAYOUT = ("chunks", "shards", "codec", "zarr_format", "fill_value")
 _RUN = ("job_type", "job_config", "num_workers", "block_ids", "resume_from", "memory_limit")
 
 
@@ -221,6 +221,8 @@ def find_image_copy(input: Any, output: Any, said: Mapping[str, Any]) -> ImageCo
         raise InvalidArgumentError(
             f"{', '.join(given)} can be given for a new output only; {group.path} is there already, and block_ids are written into it"
         )
+    if said["block_ids"] is not None and not begun:
+        given.setdefault("fill_value", 0)  # what voxels are that no block writes, as in a copy of one array
     folder = None if said["resume_from"] is None else os.fspath(said["resume_from"])
     workers, verify = said["num_workers"], bool(said["verify_encoded"])
     mirror = Mirror.plan(tree, group, given.pop("zarr_format", None))

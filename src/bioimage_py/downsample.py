@@ -47,6 +47,7 @@ def downsample(
     shards: Sequence[int] | None = None,
     codec: str | Mapping[str, Any] | Codec | None = None,
     zarr_format: int | None = None,
+    fill_value: float | None = None,
     axes: Sequence[str] | None = None,
     voxel_size: float | Sequence[float] | None = None,
     units: str | Sequence[str | None] | None = None,
@@ -86,7 +87,7 @@ def downsample(
         or 64 bits, and what the metadata or the name of its group say is labels.
     axes, voxel_size, units
         Of the input, where its own metadata are wrong or silent; see `with_metadata`.
-    casting, memory_limit, verify_encoded, overwrite, dtype, chunks, shards, codec, zarr_format, progress
+    casting, memory_limit, verify_encoded, overwrite, dtype, chunks, shards, codec, zarr_format, fill_value, progress
         As for `copy`.
 
     Returns
@@ -143,6 +144,7 @@ def downsample(
             shards=shards,
             codec=codec,
             zarr_format=zarr_format,
+            fill_value=fill_value,
             progress=progress,
         )
 

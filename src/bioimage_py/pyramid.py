@@ -49,6 +49,7 @@ def pyramid(
     shards: Sequence[int] | None = None,
     codec: str | Mapping[str, Any] | Codec | None = None,
     zarr_format: int | None = None,
+    fill_value: float | None = None,
     axes: Sequence[str] | None = None,
     voxel_size: float | Sequence[float] | None = None,
     units: str | Sequence[str | None] | None = None,
@@ -86,7 +87,7 @@ def pyramid(
         As for `copy`.
     overwrite
         Whether an image that is there already is replaced; without an output, whether its smaller levels are.
-    dtype, chunks, shards, codec, zarr_format
+    dtype, chunks, shards, codec, zarr_format, fill_value
         How the levels look, see `create_output`. `zarr_format=2` makes an OME-Zarr 0.4, 3 a 0.5.
     axes, voxel_size, units
         Of the input, where its own metadata are wrong or silent; see `with_metadata`.
@@ -141,7 +142,14 @@ def pyramid(
             "memory_limit": memory_limit,
             "verify_encoded": verify_encoded,
         },
-        {"dtype": dtype, "chunks": chunks, "shards": shards, "codec": codec, "zarr_format": zarr_format},
+        {
+            "dtype": dtype,
+            "chunks": chunks,
+            "shards": shards,
+            "codec": codec,
+            "zarr_format": zarr_format,
+            "fill_value": fill_value,
+        },
         {"axes": axes, "voxel_size": voxel_size, "units": units},
     )
     made = request.target.open(request.coarser(), overwrite=overwrite, resume=resume_from is not None)
@@ -173,6 +181,7 @@ def pyramid_plan(
     shards: Sequence[int] | None = None,
     codec: str | Mapping[str, Any] | Codec | None = None,
     zarr_format: int | None = None,
+    fill_value: float | None = None,
     axes: Sequence[str] | None = None,
     voxel_size: float | Sequence[float] | None = None,
     units: str | Sequence[str | None] | None = None,
@@ -205,7 +214,14 @@ def pyramid_plan(
             "memory_limit": memory_limit,
             "verify_encoded": False,
         },
-        {"dtype": dtype, "chunks": chunks, "shards": shards, "codec": codec, "zarr_format": zarr_format},
+        {
+            "dtype": dtype,
+            "chunks": chunks,
+            "shards": shards,
+            "codec": codec,
+            "zarr_format": zarr_format,
+            "fill_value": fill_value,
+        },
         {"axes": axes, "voxel_size": voxel_size, "units": units},
         quiet=True,
     ).plan

@@ -269,3 +269,18 @@ def test_a_plan_knows_another_dtype(call: Call, zarr: Path, tmp_path: Path) -> N
 def test_a_plan_into_an_array_that_is_there(call: Call, zarr: Path, npy: Path) -> None:
     document = call("plan", npy, zarr, "--into-existing", "--json").document
     assert document["output"]["chunks"] == [16, 20, 20]
+
+
+def test_voxels_that_a_mask_leaves_out_have_the_fill_value(
+    call: Call, npy: Path, image: Image, tmp_path: Path
+) -> None:
+    mask = np.zeros(image.shape, "uint8")
+    mask[:10] = 1
+    np.save(tmp_path / "mask.npy", mask)
+    masked = ("copy", npy, tmp_path / "out.zarr", "--mask", tmp_path / "mask.npy", "--quiet")
+    assert call(*masked, "--fill-value", 7).code == 0
+    assert np.array_equal(voxels(tmp_path / "out.zarr"), np.where(mask, image, 7))
+    refused = call(*masked, "--fill-value", "-1", "--overwrite")
+    assert refused.code == 2
+    assert "--fill-value -1 cannot be held by uint16" in refused.err
+    assert "give a number" in call(*masked, "--fill-value", "none").err

@@ -76,6 +76,12 @@ def add_layout_options(parser: argparse.ArgumentParser) -> None:
     new.add_argument(
         "--dtype", metavar="TYPE", help="data type, such as uint8 or float32 (default: the input's)"
     )
+    new.add_argument(
+        "--fill-value",
+        type=values.number,
+        metavar="NUMBER",
+        help="what voxels are that are never written, because --mask or --block-ids leaves them out (default: 0)",
+    )
     add_said(parser)
 
 

@@ -14,7 +14,7 @@ from bioimage_py.sources import Source
 
 __all__ = ["check_output_options", "layout_options", "plan_output_of", "prepared_output"]
 
-_LAYOUT = ("chunks", "shards", "codec", "zarr_format", "dtype", "axes", "voxel_size", "units")
+_LAYOUT = ("chunks", "shards", "codec", "zarr_format", "fill_value", "dtype", "axes", "voxel_size", "units")
 
 
 def check_output_options(args: argparse.Namespace) -> None:
@@ -51,7 +51,7 @@ def layout_options(args: argparse.Namespace, ndim: int) -> dict[str, Any]:
     for name in ("chunks", "shards"):
         if getattr(args, name) is not None:
             options[name] = for_axes(getattr(args, name), ndim)
-    for name in ("codec", "zarr_format", "dtype", "axes", "voxel_size", "units"):
+    for name in ("codec", "zarr_format", "fill_value", "dtype", "axes", "voxel_size", "units"):
         if getattr(args, name) is not None:
             options[name] = getattr(args, name)
     return options

@@ -18,6 +18,7 @@ __all__ = [
     "for_axes",
     "ids_text",
     "indices",
+    "number",
     "pair",
     "position",
     "seconds",
@@ -160,6 +161,24 @@ def pair(text: str) -> tuple[float, float]:
     except ValueError:
         raise argparse.ArgumentTypeError(f"give two numbers, such as 100,4000, not {text!r}") from None
     return low, high
+
+
+def number(text: str) -> int | float:
+    """Read a number: `-1`, `0.5`, `nan`, `inf`.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        For anything else.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"give a number, such as 0, -1 or nan, not {text!r}") from None
 
 
 def codec(text: str) -> str | dict[str, Any]:

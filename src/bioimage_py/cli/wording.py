@@ -21,6 +21,7 @@ _OPTIONS = {
     "dtype": "--dtype",
     "job_type": "--job-type",
     "keep_run_folder": "--keep-run-folder",
+    "fill_value": "--fill-value",
     "key": "--key",
     "kind": "--kind",
     "levels": "--levels",

@@ -16,15 +16,23 @@ from bioimage_py.metadata.ome_ngff import Level, axes_for_ngff, ngff_order
 from bioimage_py.sources.array_like import checked_dtype
 from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.base import Source
+from bioimage_py.sources.cast_values import cast_values
 from bioimage_py.sources.encoding import ChunkEncoding, UnknownEncoding
 from bioimage_py.sources.image_group import FULL_SIZE, ImageGroup
 from bioimage_py.sources.kept_encoding import keeping
 from bioimage_py.sources.location import Location, locate
 from bioimage_py.sources.new_grids import checked_extents, new_grids
 from bioimage_py.sources.opening import as_source
-from bioimage_py.sources.registry import FAMILIES, family_module
+from bioimage_py.sources.registry import FAMILIES, family, family_module
 
-__all__ = ["PlannedOutput", "checked_overwrite", "create_output", "plan_output", "wanted_order"]
+__all__ = [
+    "PlannedOutput",
+    "checked_fill",
+    "checked_overwrite",
+    "create_output",
+    "plan_output",
+    "wanted_order",
+]
 
 _FILLED_WITH_ZERO = ("n5", "precomputed")
 
@@ -123,7 +131,8 @@ def create_output(
     zarr_format
         3 or 2. Default: that of the group which the array is put into, else 3.
     fill_value
-        What voxels read as that were never written. Default: that of `like` where the store can have one, else 0.
+        What voxels read as that were never written, a number that the dtype holds. Default: that of `like` where the store can
+        have one, else 0.
     attributes
         Attributes of the array, added to those of `like`.
     overwrite
@@ -222,8 +231,8 @@ def plan_output(
     grid, shard_grid = new_grids(kind, full, voxel, chunks, shards, kept, metadata, zarr_format)
     if fill_value is None and kept is not None and kind not in _FILLED_WITH_ZERO:
         fill_value = _castable(kept.fill_value, voxel)
-    if np.ndim(fill_value) != 0:
-        raise InvalidArgumentError(f"fill_value must be one number, got {fill_value!r}")
+    elif fill_value is not None:
+        fill_value = checked_fill(fill_value, voxel, kind)
     spec = ArraySpec(
         shape=full,
         dtype=voxel,
@@ -291,6 +300,28 @@ def _dtype(dtype: Any) -> np.dtype[Any]:
     return found.newbyteorder("=") if found.byteorder == ">" else found
 
 
+def checked_fill(value: Any, dtype: np.dtype[Any], kind: str = "memory") -> Any:
+    """Return a fill value that was given in the dtype, or raise InvalidArgumentError if it, or the store, cannot have it."""
+    given = np.asarray(value)
+    if given.ndim != 0 or (given.dtype.kind not in "biufc" and not isinstance(value, int)):
+        raise InvalidArgumentError(f"fill_value must be one number, got {value!r}")
+    became = cast_values(given, dtype) if given.dtype != object else np.zeros((), dtype)
+    if dtype.kind in "fc":  # may round it, but not to infinity
+        held = bool(np.isfinite(became)) or not np.isfinite(given)
+        held = held and (dtype.kind == "c" or given.imag == 0) and given.dtype != object
+    else:
+        held = bool(became.item() == given.item())
+    if not held:
+        raise InvalidArgumentError(
+            f"fill_value {value!r} cannot be held by {dtype}: give a number that it has, or another dtype"
+        )
+    if kind in _FILLED_WITH_ZERO and became != 0:
+        raise InvalidArgumentError(
+            f"{family(kind).title} has no fill value but 0 (got {value!r}): leave fill_value out, or use Zarr"
+        )
+    return became[()]
+
+
 def _castable(value: Any, dtype: np.dtype[Any]) -> Any:
     if value is None:
         return None
@@ -299,7 +330,6 @@ def _castable(value: Any, dtype: np.dtype[Any]) -> Any:
         if given.imag != 0:
             return None
         given = given.real
-    with np.errstate(all="ignore"):
-        cast_value = given.astype(dtype)
+    cast_value = cast_values(given, dtype)
     same = cast_value == value or (cast_value != cast_value and value != value)  # noqa: PLR0124 - NaN is not itself
     return cast_value[()] if same else None
