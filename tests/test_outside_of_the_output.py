@@ -146,17 +146,29 @@ def test_levels_that_lead_out(photos: Path, zarr_format: int, level: str) -> Non
     assert (bp.open_source(home / "e.ome.zarr", "0")[...] == 5).all()
 
 
-@pytest.mark.parametrize("level", ["", "0", "0/", "photos", "a/0"])
+@pytest.mark.parametrize("level", ["", "0", "0/", "photos", "a/0", "up/0"])
 def test_levels_that_are_none(photos: Path, level: str) -> None:
     path = photos.parent / "e.ome.zarr"
     image(path, ["0", level])
     shutil.move(photos, path / "photos")
     (path / "a").mkdir()
     (path / "a" / "0").symlink_to("../0")
+    (path / "up").symlink_to("../e.ome.zarr")
     before = written(path)
     with pytest.raises(BioimagePyError):
         bp.pyramid(path, levels=2, overwrite=True)
     assert written(path) == before
+
+
+def test_links_in_circles_are_not_followed(tmp_path: Path) -> None:
+    for suffix in (".zarr", ".n5"):
+        path = tmp_path / f"a{suffix}"
+        bp.copy(np.ones((8, 8), "u1"), path / "g" / "raw")
+        (path / "g" / "up").symlink_to("..")
+        (path / "self").symlink_to("self")
+        (path / "alias").symlink_to("g")
+        with pytest.raises(bp.errors.AmbiguousSourceError, match="holds 2 arrays"):
+            bp.open_source(path)
 
 
 def test_a_level_around_the_full_size_one_stays(tmp_path: Path) -> None:
@@ -396,3 +408,53 @@ def test_groups_in_buckets_are_never_replaced(bucket: str) -> None:
     with pytest.raises(bp.errors.OutputExistsError, match="is a group"):
         bp.copy(values, "s3://lab/group.zarr", overwrite=True)
     assert (bp.open_source("s3://lab/group.zarr/a")[...] == 1).all()
+
+
+def test_what_is_not_an_array_in_a_bucket_stays(bucket: str) -> None:
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=bucket, region_name="us-east-1")
+    client.put_object(Bucket="lab", Key="photos.zarr/a.jpg", Body=b"x")
+    for path in ("s3://lab/photos.zarr", "s3://lab/others.ome.zarr"):
+        bp.copy(np.ones((8, 8), "u1"), path, overwrite=True).close()
+    bp.copy(np.full((8, 8), 2, "u1"), "s3://lab/others.ome.zarr", overwrite=True).close()
+    assert (bp.open_source("s3://lab/others.ome.zarr")[...] == 2).all()
+    with pytest.raises(bp.errors.OutputExistsError, match=r"also holds a\.jpg"):
+        bp.copy(np.ones((8, 8), "u1"), "s3://lab/photos.zarr", overwrite=True)
+    assert client.get_object(Bucket="lab", Key="photos.zarr/a.jpg")["Body"].read() == b"x"
+    client.put_object(Bucket="lab", Key="album.n5/a.jpg", Body=b"x")
+    bp.copy(np.ones((8, 8), "u1"), "s3://lab/album.n5", overwrite=True).close()
+    assert client.get_object(Bucket="lab", Key="album.n5/a.jpg")["Body"].read() == b"x"
+    client.close()
+
+
+def ome_tiff_of_two(path: Path, other: str) -> None:
+    """Write an OME-TIFF of two planes, of which the second is said to be in another file."""
+    import tifffile
+
+    planes = "".join(
+        f'<TiffData IFD="0" FirstZ="{z}" PlaneCount="1"><UUID FileName="{name}">urn:uuid:{z}</UUID></TiffData>'
+        for z, name in enumerate((path.name, other))
+    )
+    described = (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:0"><Image ID="Image:0">'
+        '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="8" SizeY="8" SizeZ="2" SizeC="1" SizeT="1">'
+        f'<Channel ID="Channel:0:0" SamplesPerPixel="1"/>{planes}</Pixels></Image></OME>'
+    )
+    tifffile.imwrite(path, np.full((8, 8), 1, "u1"), description=described, metadata=None)
+
+
+def test_files_of_an_ome_tiff_are_read_beside_it_only(tmp_path: Path) -> None:
+    import tifffile
+
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "b.ome.tif", np.full((2, 8, 8), 9, "u1"), metadata={"axes": "ZYX"})
+    for other in ("../b.ome.tif", str(tmp_path / "b.ome.tif"), "x/../../b.ome.tif"):
+        (tmp_path / "in" / "x").mkdir(exist_ok=True)
+        ome_tiff_of_two(tmp_path / "in" / "a.ome.tif", other)
+        with pytest.raises(BioimagePyError, match=r"b\.ome\.tif.*outside of the folder"):
+            bp.open_source(tmp_path / "in" / "a.ome.tif")
+    # A link that somebody has put beside it is beside it.
+    (tmp_path / "in" / "b.ome.tif").symlink_to("../b.ome.tif")
+    ome_tiff_of_two(tmp_path / "in" / "a.ome.tif", "b.ome.tif")
+    assert bp.open_source(tmp_path / "in" / "a.ome.tif")[:, 0, 0].tolist() == [1, 9]

@@ -111,8 +111,8 @@ def arrays_below(node: Node, read_node: ReadNode) -> Iterator[tuple[str, Node]]:
     while waiting and seen < _MOST_FOLDERS:
         key = waiting.pop()
         below = []
-        for entry in sorted(node.folder.child(key).entries(), key=lambda e: natural_key(e.name)):
-            if entry.name.startswith(".") or not entry.is_dir():
+        for entry in sorted(node.folder.child(key).folders(), key=lambda e: natural_key(e.name)):
+            if entry.name.startswith("."):
                 continue
             seen += 1
             inner = f"{key}/{entry.name}" if key else entry.name

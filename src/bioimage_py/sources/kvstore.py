@@ -424,6 +424,18 @@ class StoreFolder:
         """Write a JSON object into this folder."""
         self.write(name, json.dumps(value, indent=2).encode())
 
+    def folders(self) -> list[os.DirEntry[str]]:
+        """Return the folders in a local folder, sorted by name; links to one are among them, but for those that lead around it."""
+        here = os.path.realpath(self.path) + "/"
+        found = []
+        for entry in self.entries():
+            with contextlib.suppress(OSError):  # a link to itself
+                if entry.is_dir() and not (
+                    entry.is_symlink() and here.startswith(os.path.realpath(entry.path) + "/")
+                ):
+                    found.append(entry)
+        return found
+
     def entries_if_local(self) -> list[os.DirEntry[str]]:
         """Return what is in a local folder, and nothing for a URL."""
         return self.entries() if self.is_local else []

@@ -67,7 +67,7 @@ def make_array(
     overwrite: bool,
     attributes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Let TensorStore make an array in a folder that `room_for_array` gave; behind a URL all objects below it go with an old array.
+    """Let TensorStore make an array in a folder that `room_for_array` gave.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def make_array(
     folder
         Where.
     overwrite
-        Whether what is behind a URL is removed first.
+        Whether an array behind a URL is removed first, with all objects below it. What is not an array stays.
     attributes
         Of an array of Zarr v3.
 
@@ -93,7 +93,7 @@ def make_array(
         ts.open(
             {**spec, "kvstore": folder.spec()},
             create=True,
-            delete_existing=overwrite and not folder.is_local,
+            delete_existing=overwrite and not folder.is_local and any(map(folder.read, _ARRAY_MARKERS)),
             context=store_context(1, 0),
         ).result()
     except (ValueError, NotImplementedError) as error:
@@ -189,6 +189,7 @@ def _groups_to_make(root: StoreFolder, key: str | None, rules: StoreRules) -> li
 
 
 _GROUP_MARKERS = ("zarr.json", ".zgroup", "attributes.json")
+_ARRAY_MARKERS = ("zarr.json", ".zarray", "attributes.json", "info")
 
 
 def _check_free(target: StoreFolder, overwrite: bool, rules: StoreRules) -> None:
@@ -227,7 +228,13 @@ def _check_free(target: StoreFolder, overwrite: bool, rules: StoreRules) -> None
 
 
 def _check_own(target: StoreFolder, rules: StoreRules) -> None:
-    strange = [e.name for e in target.entries_if_local() if not rules.own_entry.fullmatch(e.name)]
+    objects = target.objects()
+    there = (
+        {entry.name for entry in target.entries()}
+        if objects is None
+        else {name.partition("/")[0] for name in objects.names("")}
+    )
+    strange = sorted(name for name in there if not rules.own_entry.fullmatch(name))
     if strange:
         raise OutputExistsError(
             f"{target.path} is not replaced: it also holds {', '.join(strange[:5])}, which no {rules.title} array has. "
@@ -253,9 +260,10 @@ def removable_array(root: StoreFolder, key: str, rules: StoreRules) -> StoreFold
     node = rules.read_node(target)
     if node is None and not target.is_local:
         return None
-    if node is None or node.array is None or Path(target.path).is_symlink():
+    real = os.path.join(os.path.realpath(root.path), key)  # noqa: PTH118 - a text stays a text
+    if node is None or node.array is None or (target.is_local and os.path.realpath(target.path) != real):
         raise OutputExistsError(
-            f"the metadata of {root.path} name {key!r}, which is not a {rules.title} array: nothing is removed. Remove it yourself, or "
+            f"the metadata of {root.path} name {key!r}, which is not a {rules.title} array, or a link to one: nothing is removed. Remove it yourself, or "
             "choose another path"
         )
     _check_own(target, rules)

@@ -49,7 +49,7 @@ def read_node(folder: StoreFolder) -> Node | None:
         consolidated = _mapping((folder.read_json(".zmetadata") or {}).get("metadata"))
         keys = tuple(k.removesuffix(".zarray").rstrip("/") for k in consolidated if k.endswith(".zarray"))
         return _group(folder, folder.read_json(".zattrs") or {}, keys if consolidated else None)
-    if folder.is_local and any(entry.is_dir() for entry in folder.entries()):
+    if folder.is_local and folder.folders():
         return Node(folder, None)
     return None
 
