@@ -143,7 +143,7 @@ def test_content_says_more_than_the_ending(tmp_path: Path) -> None:
         ("missing.n5/raw", SourceNotFoundError, r"missing\.n5"),
         ("notes.xyz", UnsupportedFormatError, r"neither its ending.*TIFF \(\.tif"),
         ("notes.txt.gz", UnsupportedFormatError, "decompress"),
-        ("empty", UnsupportedFormatError, "not in a format"),
+        ("empty", UnsupportedFormatError, "neither an array nor slices, but nothing"),
         ("nothing/*.tif", SourceNotFoundError, "no folder"),
         ("file://server/share/a.npy", UnsupportedFormatError, "server"),
         ("x" * 300 + ".npy", StorageError, "File name too long"),

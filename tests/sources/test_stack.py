@@ -510,6 +510,13 @@ class TestAxesInNames:
         with open_source(tmp_path, "t1_*.tif") as part:
             np.testing.assert_array_equal(part[...], array[1])
 
+    def test_channels_of_rgb_slices_are_not_those_of_the_names(self, tmp_path: Path) -> None:
+        for c, z in np.ndindex(2, 3):
+            tifffile.imwrite(tmp_path / f"C{c}_Z{z}.tif", np.full((8, 9, 3), c, "u1"), photometric="rgb")
+        with open_source(tmp_path) as source:
+            assert source.shape == (2, 3, 8, 9, 3)
+            assert source.metadata.axes == ("i", "z", "y", "x", "c")
+
     def test_missing_combinations_are_listed_and_can_be_filled(self, tmp_path: Path) -> None:
         folder = constant_slices(tmp_path / "s", grid("C{}_Z{}", 2, 3)[:-2])
         with pytest.raises(SourceNotFoundError, match=r"c=1 z=1; c=1 z=2.*missing_planes='fill'"):
@@ -573,6 +580,15 @@ class TestWhatIsNoSlice:
         os.mkfifo(folder / "s1.tif")
         with pytest.raises(StorageError, match=r"s1\.tif.*is not a file but a pipe"):
             open_source(folder)
+
+    def test_a_folder_of_folders_says_what_is_there(self, tmp_path: Path) -> None:
+        for name in ("pos0", "pos1"):
+            constant_slices(tmp_path / name, ["s0"])
+        os.mkfifo(tmp_path / "s1.tif")
+        with pytest.raises(
+            UnsupportedFormatError, match=r"neither an array nor slices, but pos0/, pos1/, s1\.tif"
+        ):
+            open_source(tmp_path)
 
     def test_names_that_are_not_utf8_or_too_long(self, tmp_path: Path) -> None:
         folder = constant_slices(tmp_path / "s", ["s0", "s1"])

@@ -322,6 +322,15 @@ def unsupported(path: str) -> UnsupportedFormatError:
             f"{path!r} is compressed as a whole, and read so are only {zipped}: decompress it first, for example with gunzip, "
             "bunzip2, unxz, unzstd or unzip"
         )
+    if os.path.isdir(path):  # noqa: PTH112
+        names = sorted(
+            entry.name + "/" * entry.is_dir() for entry in itertools.islice(os.scandir(path), 10_000)
+        )
+        there = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+        return UnsupportedFormatError(
+            f"folder {path!r} holds neither an array nor slices, but {there or 'nothing'}: name a file or a folder in it, or give a "
+            "pattern for slices, such as '*.tif'"
+        )
     known = ", ".join(f"{f.title} ({' '.join(f.suffixes)})" for f in FAMILIES if f.suffixes)
     return UnsupportedFormatError(
         f"{path!r} is not in a format that can be read: neither its ending nor its content is known. Known: {known}"

@@ -294,8 +294,10 @@ class StackSource(ChunkedFileSource):
         inner = slices.first.metadata
         axes = list(inner.axes or ())
         for name in reversed(slices.arranged.axes):
-            free = (n for n in ("z", "t", "i", "j", "k") if n not in axes and n not in slices.arranged.axes)
-            axes.insert(0, name if name is not None and name not in axes else next(free, "stack"))
+            # What the names and the slices both state, such as channels of RGB slices, is not taken for another thing.
+            others = ("z", "t", "i", "j", "k") if name is None else (name, "i", "j", "k")
+            taken = {*axes, *(n for n in slices.arranged.axes if n != name)}
+            axes.insert(0, next((n for n in others if n not in taken), "stack"))
         new = self.ndim - len(slices.first.shape)
         outer = inner.with_axes_selected((*(None for _ in range(new)), *range(len(slices.first.shape))))
         return ImageMetadata(
