@@ -178,14 +178,113 @@ def test_one_array_is_meant_in_these_cases(tmp_path: Path) -> None:
     path = tmp_path / "in.ome.zarr"
     image_with_labels(path)
     np.testing.assert_array_equal(bp.copy(path), open_source(path)[...])
-    assert isinstance(bp.plan(path, tmp_path / "out.zarr"), CopyPlan)
-    assert bp.copy(path, tmp_path / "plain.zarr").key is None
+    for name in ("out.zarr/raw", "out.n5", "out.h5"):
+        with pytest.warns(
+            BioimagePyWarning, match=r"takes the full-size array only: level\(s\) 1, 2 and labels cells"
+        ):
+            made = bp.copy(path, tmp_path / name)
+        np.testing.assert_array_equal(made[...], open_source(path)[...])
+        with pytest.warns(BioimagePyWarning, match="takes the full-size array only"):
+            assert isinstance(bp.plan(path, tmp_path / "new" / name), CopyPlan)
     for given in (path / "1", open_source(path), f"{path}/labels/cells/1"):
         out = tmp_path / "one.ome.zarr"
         bp.copy(given, out, overwrite=True)
         assert list_ome_zarr(out)[0].levels == ("0",)
     # The dtype that it has is no change.
     assert isinstance(bp.plan(path, tmp_path / "out.ome.zarr", dtype="uint16"), ImagePlan)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("name", ["in.zarr", "in", "in.ngff"])
+def test_names_do_not_matter(tmp_path: Path, name: str, zarr_format: int) -> None:
+    image_with_labels(tmp_path / "made.ome.zarr", "0.4" if zarr_format == 2 else "0.5")
+    (tmp_path / "made.ome.zarr").rename(tmp_path / name)
+    assert isinstance(bp.plan(tmp_path / name, tmp_path / "out.zarr"), ImagePlan)
+    made = bp.copy(tmp_path / name, tmp_path / "out.zarr")
+    assert made.key == "0"
+    assert chunks_in(tmp_path / "out.zarr") == chunks_in(tmp_path / name)
+    assert bp.verify(tmp_path / name, tmp_path / "out.zarr").arrays == 6
+    # Labels go into the image and out of it, and are made there, whatever it is called.
+    bp.copy(tmp_path / "out.zarr/labels/cells", tmp_path / "out.zarr/labels/again")
+    bp.copy(tmp_path / "out.zarr/labels/cells", tmp_path / "cells.zarr")
+    bp.pyramid(made[0] > 3, tmp_path / "out.zarr/labels/mask", zarr_format=zarr_format)
+    (image,) = list_ome_zarr(tmp_path / "out.zarr")
+    assert [label.key for label in image.labels] == [f"labels/{n}" for n in ("cells", "again", "mask")]
+    assert len(list_ome_zarr(tmp_path / "cells.zarr")[0].levels) == 3
+
+
+def test_groups_that_are_no_images_are_named(tmp_path: Path) -> None:
+    group = zarr.open_group(tmp_path / "group.zarr", mode="w")
+    for name in ("a", "b"):
+        group.create_array(name, data=np.ones((4, 4), "u1"))
+    with pytest.raises(AmbiguousSourceError, match="holds 2 arrays: name one"):
+        bp.copy(tmp_path / "group.zarr", tmp_path / "out.zarr")
+    assert bp.copy(tmp_path / "group.zarr/b", tmp_path / "out.zarr").key is None
+
+
+def test_an_array_that_is_there_is_not_made_an_image(tmp_path: Path) -> None:
+    image_with_labels(tmp_path / "in.zarr")
+    bp.copy(np.ones((4, 4), "u1"), tmp_path / "out.zarr")
+    for overwrite in (False, True):
+        with pytest.raises(OutputExistsError, match="choose another path"):
+            bp.copy(tmp_path / "in.zarr", tmp_path / "out.zarr", overwrite=overwrite)
+    assert open_source(tmp_path / "out.zarr")[...].all()
+
+
+class TestVerify:
+    """Two OME-Zarrs are compared as far as they would be copied."""
+
+    @pytest.fixture
+    def pair(self, tmp_path: Path) -> tuple[Path, Path]:
+        image_with_labels(tmp_path / "a.ome.zarr")
+        bp.copy(tmp_path / "a.ome.zarr", tmp_path / "b.zarr")
+        return tmp_path / "a.ome.zarr", tmp_path / "b.zarr"
+
+    def test_equal(self, pair: tuple[Path, Path]) -> None:
+        result = bp.verify(*pair, num_workers=2, memory_limit="1MiB")
+        assert (result.equal, result.arrays, result.differing) == (True, 6, ())
+        assert str(result).endswith("of 6 arrays")
+        # A key is one array, and so is a source.
+        assert bp.verify(pair[0] / "1", pair[1] / "1").arrays == 1
+        assert bp.verify(open_source(pair[0]), pair[1]).arrays == 1
+
+    @pytest.mark.parametrize("key", ["0", "2", "labels/cells/1"])
+    def test_a_voxel(self, pair: tuple[Path, Path], key: str) -> None:
+        level = zarr.open_array(pair[1] / key, mode="r+")
+        at = (0,) * level.ndim
+        level[at] = level[at] + 1
+        result = bp.verify(*pair)
+        assert (result.equal, result.different, result.first_difference) == (False, 1, at)
+        assert [name for name, _ in result.differing] == [key]
+        assert f"different: 1 of 6 arrays; {key}: different: 1 of" in str(result)
+        assert result.to_json()["differing"][0][0] == key
+
+    @pytest.mark.parametrize("first", [False, True])
+    @pytest.mark.parametrize("key", ["2", "labels/cells"])
+    def test_what_is_missing(self, pair: tuple[Path, Path], key: str, first: bool) -> None:
+        shutil.rmtree(pair[1] / key)
+        result = bp.verify(*(pair[::-1] if first else pair))
+        assert not result
+        keys = [key] if key == "2" else [f"labels/cells/{n}" for n in range(3)]
+        assert result.differing == tuple(
+            (key, f"is not in the {'first' if first else 'second'}") for key in keys
+        )
+
+    def test_what_is_not_listed(self, pair: tuple[Path, Path]) -> None:
+        text = (pair[1] / "labels/zarr.json").read_text()
+        (pair[1] / "labels/zarr.json").write_text(text.replace('"cells"', ""))
+        assert [name for name, _ in bp.verify(*pair).differing] == [f"labels/cells/{n}" for n in range(3)]
+
+    def test_plates_and_shapes(self, tmp_path: Path) -> None:
+        plate(tmp_path / "a.ome.zarr")
+        bp.copy(tmp_path / "a.ome.zarr", tmp_path / "b.zarr")
+        assert bp.verify(tmp_path / "a.ome.zarr", tmp_path / "b.zarr")
+        shutil.rmtree(tmp_path / "b.zarr/A/2/1")
+        level = zarr.open_array(tmp_path / "b.zarr/A/1/0/0", mode="r+")
+        level.resize((2, *level.shape[1:]))
+        found = dict(bp.verify(tmp_path / "a.ome.zarr", tmp_path / "b.zarr").differing)
+        assert "has shape" in found["A/1/0/0"]
+        assert found["A/2/1/0"] == "is not in the second"
 
 
 def test_the_plan_says_it_all(tmp_path: Path) -> None:
@@ -269,7 +368,7 @@ def test_several_images(tmp_path: Path, old: int, zarr_format: int) -> None:
 def test_a_container_has_no_level_0(tmp_path: Path) -> None:
     path = tmp_path / "plate.ome.zarr"
     plate(path)
-    for output, options in (("out.zarr", {}), ("out.ome.zarr", {"dtype": "uint16"})):
+    for output, options in (("out.n5", {}), ("out.zarr/raw", {}), ("out.ome.zarr", {"dtype": "uint16"})):
         with pytest.raises(AmbiguousSourceError, match=r"(?s)holds 4 images.*A/1/0  shape"):
             bp.copy(path, tmp_path / output, **options)  # type: ignore[arg-type]
     with pytest.raises(SourceNotFoundError, match=r"no 'A/9/0'.*there is A/1/0, A/1/1, A/2/0, A/2/1"):
@@ -469,7 +568,7 @@ def test_version_0_6(tmp_path: Path) -> None:
     for level in (
         *levels,
         bp.copy(open_source(path), tmp_path / "one.ome.zarr"),
-        bp.copy(path, tmp_path / "a.n5"),
+        bp.copy(open_source(path), tmp_path / "a.n5"),
     ):
         assert level.metadata.orientations == open_source(path).metadata.orientations, level
         assert level.metadata.voxel_size is not None

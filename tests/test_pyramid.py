@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +27,7 @@ from bioimage_py.errors import (
 )
 from bioimage_py.runner import RunnerConfig
 from bioimage_py.sources import create_output
+from bioimage_py.sources.ome_zarr_creating import create_ome_zarr
 from bioimage_py.wrapper import RoiSource, SimpleTransformationSource, ThresholdSource
 from tests.counting import CountingSource
 from tests.sources.contract import textured
@@ -235,6 +237,40 @@ def test_labels(tmp_path: Path) -> None:
     assert made[2].metadata.voxel_size == (2, 2, 2)
     with pytest.warns(BioimagePyWarning, match="method='mean' mixes the numbers of labels"):
         bp.pyramid(image.astype("uint32"), tmp_path / "b.ome.zarr", method="mean")
+
+
+@pytest.mark.parametrize("how", ["new", "added"])
+@pytest.mark.parametrize("shape", [(24, 100, 101), (9, 64, 65)])
+def test_labels_get_the_levels_of_their_image(tmp_path: Path, shape: tuple[int, ...], how: str) -> None:
+    image = np.stack([textured(shape, "uint16")] * 2)
+    out = tmp_path / "a.ome.zarr"
+    bp.pyramid(image, out, axes="czyx", scale_factors=[(1, 1, 2, 2), (1, 2, 2, 2), (1, 3, 5, 4)])
+    wanted = [level.shape[1:] for level in bp.pyramid(image, tmp_path / "b.ome.zarr", axes="czyx", scale_factors=[(1, 1, 2, 2), (1, 2, 2, 2), (1, 3, 5, 4)])]  # fmt: skip
+    cells = (image[0] % 5).astype("uint8")
+    if how == "new":
+        made = bp.pyramid(cells, out / "labels/cells", chunks=shape)
+    else:
+        with pytest.warns(BioimagePyWarning, match="gets 1 level"):
+            bp.copy(cells, out / "labels/cells")
+        made = bp.pyramid(out / "labels/cells")
+    assert [level.shape for level in made] == wanted
+    check_levels(made, cells, [(1, 2, 2), (2, 2, 2), (3, 5, 4)], "mode")
+    # Labels of a coarser level get those from there on; levels that are asked for are made.
+    with pytest.warns(BioimagePyWarning, match="but the image has 4"):
+        coarse = bp.pyramid(np.asarray(made[1][...]), out / "labels/coarse")
+    assert [level.shape for level in coarse] == wanted[1:]
+    with pytest.warns(BioimagePyWarning, match="but the image has"):
+        asked = bp.pyramid(cells, out / "labels/asked", scale_factors=[2])
+    assert [level.shape for level in asked] == [shape, tuple(-(-n // 2) for n in shape)]
+
+
+def test_labels_of_levels_that_no_whole_windows_give(tmp_path: Path) -> None:
+    """Other programs round down."""
+    image = create_ome_zarr(tmp_path / "a.ome.zarr", shape=(5, 64, 65), dtype="u2", levels=[(1, 2, 2)])
+    assert image[1].shape == (5, 32, 33)
+    zarr.create_array(tmp_path / "a.ome.zarr/1", shape=(5, 32, 32), dtype="u2", overwrite=True)
+    with pytest.warns(BioimagePyWarning, match=r"the image has the shapes \(5, 64, 65\), \(5, 32, 32\)"):
+        bp.pyramid(np.ones((5, 64, 65), "u1"), tmp_path / "a.ome.zarr/labels/cells", levels=2)
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])

@@ -17,6 +17,7 @@ from bioimage_py.planning import CopyPlan, ImagePlan
 from bioimage_py.runner import Progress, RunnerConfig
 from bioimage_py.runner.run_account import log_account
 from bioimage_py.sources import Codec
+from bioimage_py.sources.location import may_be_zarr
 from bioimage_py.two_pass_copy import TwoPassCopy
 
 if TYPE_CHECKING:
@@ -57,9 +58,9 @@ def copy(
     ----------
     input
         An array, a handle, a path or URL, or any `Source`, wrappers included: shape and dtype are taken from it. The path of an
-        OME-Zarr image, of a container of images, a plate or a well is copied whole where the output is the path of an OME-Zarr:
+        OME-Zarr image, of a container of images, a plate or a well is copied whole where the output is the path of a Zarr container:
         all images, levels and labels with their metadata. Where `mask`, another `dtype`, `axes`, `voxel_size` or `units` are
-        given, that is the full-size array alone, with a warning.
+        given, or the output is a key in a container or of another format, that is the full-size array alone, with a warning.
     output
         The array to write into. Its dtype governs: voxels are cast as numpy assignment does. A path makes a new
         array with the input's shape, dtype, axes and attributes (see `create_output`). Omitted: a numpy array is
@@ -249,7 +250,7 @@ def plan(
 def _whole(input: Any, output: Any, said: Mapping[str, Any]) -> ImageCopy | None:
     """Return the copy of a whole OME-Zarr; None if one array is meant."""
     paths = isinstance(input, (str, os.PathLike)) and isinstance(output, (str, os.PathLike))
-    if not paths or ".ome.zarr" not in str(output).lower():
+    if not paths or not may_be_zarr(input):
         return None
     # It needs the libraries of Zarr, which most other copies can do without.
     from bioimage_py.copy_image import find_image_copy

@@ -212,7 +212,7 @@ def find_image_copy(input: Any, output: Any, said: Mapping[str, Any]) -> ImageCo
         return None
     runner, limit = checked_runner(*(said[name] for name in _RUN))
     tree, place = read_tree(input), locate(output)
-    group = ImageGroup.at(place.path, place.key)
+    group = ImageGroup.for_copy(place.path, place.key)
     assert group is not None
     check_apart(tree, group)
     given = {name: said[name] for name in _LAYOUT if said[name] is not None}

@@ -32,23 +32,25 @@ def is_image_copy(input: Any, output: Any, said: Mapping[str, Any]) -> bool:
     Parameters
     ----------
     input, output
-        As for `copy`: both have to be paths, that of the output one where an OME-Zarr is made.
+        As for `copy`: both have to be paths, that of the output one of a Zarr container, or of labels in an image.
     said
         The other arguments of `copy`.
     """
     if not isinstance(input, (str, os.PathLike)) or not isinstance(output, (str, os.PathLike)):
         return False
     place = locate(output)
-    if ImageGroup.at(place.path, place.key) is None:
-        return False
     node = ome_zarr_group(input)
     if node is None:
+        return False
+    if ImageGroup.for_copy(place.path, place.key) is None:
+        if node.first is not None:
+            _warn_of_levels(node, f"{output} takes the full-size array only")
         return False
     given = [name for name in _FOR_ONE_ARRAY if said.get(name) is not None]
     if "dtype" in given and _is_dtype_of(node, said["dtype"]):
         given.remove("dtype")
     if given:
-        _warn_of_levels(node, given)
+        _warn_of_levels(node, f"{'=, '.join(given)}= can be applied to the full-size array only")
     return not given
 
 
@@ -60,7 +62,7 @@ def _is_dtype_of(node: Node, dtype: Any) -> bool:
         return False  # what is no dtype is refused where the output is planned
 
 
-def _warn_of_levels(node: Node, given: Sequence[str]) -> None:
+def _warn_of_levels(node: Node, why: str) -> None:
     levels = level_paths(node.attributes)[1:]
     labels = label_names(group_attributes(node.folder.child("labels")))
     rest = [f"level(s) {', '.join(levels)}"] if levels else []
@@ -68,7 +70,7 @@ def _warn_of_levels(node: Node, given: Sequence[str]) -> None:
     if not rest:
         return
     warnings.warn(
-        f"{'=, '.join(given)}= can be applied to the full-size array only: {' and '.join(rest)} of {node.folder.path} are left out. "
+        f"{why}: {' and '.join(rest)} of {node.folder.path} are left out. "
         "Make levels again with pyramid(), and copy labels by themselves",
         BioimagePyWarning,
         stacklevel=6,

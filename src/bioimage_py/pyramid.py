@@ -69,7 +69,8 @@ def pyramid(
         Path of the new image, `"out.ome.zarr"`, or `"out.ome.zarr/labels/cells"` for a label image in one. Omitted: the input is an
         OME-Zarr image, and levels are added to it; its full-size one stays as it is.
     levels
-        How many levels, the full-size one included. Default: until the volume fits one chunk.
+        How many levels, the full-size one included. Default: until the volume fits one chunk; labels in an OME-Zarr get the levels
+        of their image.
     scale_factors
         For each level below the full-size one, how many voxels of the level before become one: one integer for all axes of
         space, or one per axis, as in `[(1, 2, 2), (2, 2, 2)]`. Default: 2 on the axes whose voxels are shortest, up to the square

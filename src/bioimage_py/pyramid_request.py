@@ -111,13 +111,17 @@ class PyramidRequest:
         _check_casting(source, target.layout, how["casting"], quiet=quiet)
         method = _method(source, target, shape_of_it["method"], shape_of_it["kind"], quiet=quiet)
         layout = target.layout
+        count, factors = shape_of_it["levels"], shape_of_it["scale_factors"]
+        like_image = target.steps_of_image() if factors is None else None
+        if like_image is not None and count in (None, *range(1, len(like_image) + 2)):
+            factors = like_image if count is None else like_image[: count - 1]
         levels = choose_levels(
             layout.shape,
             layout.chunks or layout.shape,
             target.axes,
             target.voxel_size,
-            levels=shape_of_it["levels"],
-            scale_factors=shape_of_it["scale_factors"],
+            levels=count,
+            scale_factors=factors,
         )
         block = how["block_shape"]
         plan = plan_pyramid(

@@ -12,7 +12,9 @@ from bioimage_py.metadata.ome_ngff import Level, axes_for_ngff
 from bioimage_py.planning import ArrayLayout
 from bioimage_py.sources import Codec, Source, as_source
 from bioimage_py.sources.encoding import ChunkEncoding, UnknownEncoding
+from bioimage_py.sources.kvstore import StoreFolder
 from bioimage_py.sources.ome_zarr_adding import GrowingImage
+from bioimage_py.sources.ome_zarr_writing import levels_for_labels, steps_between
 
 __all__ = ["AddedLevels", "NewPyramid", "PyramidTarget"]
 
@@ -43,6 +45,10 @@ class PyramidTarget(Protocol):
     @property
     def is_labels(self) -> bool:
         """Whether it is a label image."""
+        ...
+
+    def steps_of_image(self) -> list[tuple[int, ...]] | None:
+        """Return how labels are reduced to have the levels of their image; None where it is none, or they cannot have them."""
         ...
 
     def path_of(self, number: int) -> str:
@@ -105,6 +111,12 @@ class NewPyramid:
         """Return how the full-size level will encode its chunks."""
         return self._target.encoding()
 
+    def steps_of_image(self) -> list[tuple[int, ...]] | None:
+        """Return how labels are reduced to have the levels of their image."""
+        if not self.is_labels:
+            return None
+        return _steps_from(StoreFolder.at(self._target.path), self.axes, self.layout.shape)
+
     def path_of(self, number: int) -> str:
         """Return the number."""
         return str(number)
@@ -155,6 +167,13 @@ class AddedLevels:
         attributes = metadata.attributes
         self.is_labels = "image-label" in attributes or "labels" in (self._image.key or "").split("/")
 
+    def steps_of_image(self) -> list[tuple[int, ...]] | None:
+        """Return how labels are reduced to have the levels of their image."""
+        above, _, labels = (self._image.key or "").rpartition("/")[0].rpartition("/")
+        if labels != "labels":
+            return None
+        return _steps_from(self._image.root.child(above or None), self.axes, self.layout.shape)
+
     def path_of(self, number: int) -> str:
         """Return the path of a level, named as the full-size one is."""
         return self._image.path_of(number)
@@ -176,3 +195,12 @@ class AddedLevels:
         """Take the levels out again: nothing has been written into them."""
         if self._added:
             self._image.remove(self._added)
+
+
+def _steps_from(
+    image: StoreFolder, axes: Sequence[str], shape: tuple[int, ...]
+) -> list[tuple[int, ...]] | None:
+    """Return the steps from a shape on through the levels of an image that has a level of that shape."""
+    levels = levels_for_labels(image, axes)
+    first = next((n for n, (found, _) in enumerate(levels) if found == shape), None)
+    return None if first is None else steps_between(levels[first:])

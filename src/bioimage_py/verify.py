@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bioimage_py.copy_request import check_progress
-from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.errors import InvalidArgumentError, SourceNotFoundError
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.kernels import CompareKernel, Difference
 from bioimage_py.planning import ArrayLayout, PlanOptions, parse_bytes, plan_copy
 from bioimage_py.runner import BlockJournal, LocalRunner, Progress, check_num_workers, raise_failures
 from bioimage_py.runner.twins import run_twin
-from bioimage_py.sources import as_source
+from bioimage_py.sources import Source, as_source, open_source
+from bioimage_py.sources.location import may_be_zarr
 
 __all__ = ["VerifyResult", "verify"]
+
+_MOST_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,10 @@ class VerifyResult:
         Shape of both arrays.
     dtypes
         Their dtypes; voxels are compared by value, so these may differ.
+    arrays
+        How many arrays were compared, 1 unless two OME-Zarrs were compared whole. Shape and dtypes are then those of the first one.
+    differing
+        Of two OME-Zarrs, which arrays differ: the key of each and what differs, in words.
     """
 
     equal: bool
@@ -49,6 +58,8 @@ class VerifyResult:
     compared: int
     shape: tuple[int, ...]
     dtypes: tuple[str, str]
+    arrays: int = 1
+    differing: tuple[tuple[str, str], ...] = ()
 
     def __bool__(self) -> bool:
         return self.equal
@@ -56,7 +67,15 @@ class VerifyResult:
     def __str__(self) -> str:
         note = "" if self.dtypes[0] == self.dtypes[1] else f" (dtypes {self.dtypes[0]} and {self.dtypes[1]})"
         if self.equal:
-            return f"equal: all {self.compared:,} voxels{note}"
+            of_all = f" of {self.arrays:,} arrays" if self.arrays > 1 else ""
+            return f"equal: all {self.compared:,} voxels{of_all}{note}"
+        if self.differing:
+            more = len(self.differing) - _MOST_NAMED
+            named = [f"{key}: {words}" for key, words in self.differing[:_MOST_NAMED]]
+            return (
+                f"different: {len(self.differing):,} of {self.arrays:,} arrays; {'; '.join(named)}"
+                f"{f'; and {more:,} more' if more > 0 else ''}"
+            )
         assert self.first_values is not None
         share = 100 * self.different / self.compared
         return (
@@ -67,7 +86,9 @@ class VerifyResult:
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain JSON values."""
         first = self.first_difference
+        whole = {"arrays": self.arrays, "differing": [list(one) for one in self.differing]}
         return {
+            **(whole if self.arrays > 1 or self.differing else {}),
             "equal": self.equal,
             "different": self.different,
             "first_difference": None if first is None else list(first),
@@ -86,12 +107,14 @@ def verify(
     memory_limit: int | str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> VerifyResult:
-    """Compare two arrays voxel for voxel, block by block.
+    """Compare two arrays voxel for voxel, block by block; or two OME-Zarrs whole, all their arrays.
 
     Parameters
     ----------
     a, b
-        Arrays, handles, paths or sources of one shape; formats, chunks and dtypes may differ.
+        Arrays, handles, paths or sources of one shape; formats, chunks and dtypes may differ. Where both are paths of an OME-Zarr
+        image, container, plate or well, all that `copy` would copy is compared: all images, their levels and labels. One that is in
+        one of them only differs. A key, or a level, is one array.
     num_workers
         Threads.
     memory_limit
@@ -121,7 +144,68 @@ def verify(
     """
     check_num_workers(num_workers)
     check_progress(progress)
-    first, second = as_source(a), as_source(b)
+    options = (num_workers, memory_limit, progress)
+    if all(isinstance(one, (str, os.PathLike)) and may_be_zarr(one) for one in (a, b)):
+        # It needs the libraries of Zarr, which other comparisons can do without.
+        from bioimage_py.sources.ome_zarr_listing import ome_zarr_group, paired_arrays
+
+        if ome_zarr_group(a) is not None and ome_zarr_group(b) is not None:
+            return _verify_all(paired_arrays(a, b), options)
+    return _verify_one(as_source(a), as_source(b), *options)
+
+
+def _verify_all(
+    pairs: Iterable[tuple[str, tuple[str, str] | None, tuple[str, str] | None]],
+    options: tuple[int, int | str | None, Callable[[Progress], None] | None],
+) -> VerifyResult:
+    """Compare the arrays of two OME-Zarrs one after the other, so that each has the whole of the memory limit."""
+    results: list[VerifyResult] = []
+    differing = []
+    count = 0
+    for count, (key, *places) in enumerate(pairs, 1):  # noqa: B007 - it is how many there are
+        with ExitStack() as stack:
+            found = [_opened(place, stack) for place in places]
+            first, second = found
+            if first is None or second is None:
+                where = "both" if first is second else "the first" if first is None else "the second"
+                differing.append((key, f"is not in {where}"))
+            elif first.shape != second.shape:
+                differing.append((key, f"has shape {first.shape} and {second.shape}"))
+            else:
+                results.append(_verify_one(first, second, *options))
+                if not results[-1].equal:
+                    differing.append((key, str(results[-1])))
+    shown = next((result for result in results if not result.equal), None)
+    return VerifyResult(
+        equal=not differing,
+        different=sum(result.different for result in results),
+        first_difference=None if shown is None else shown.first_difference,
+        first_values=None if shown is None else shown.first_values,
+        compared=sum(result.compared for result in results),
+        shape=results[0].shape if results else (),
+        dtypes=results[0].dtypes if results else ("", ""),
+        arrays=count,
+        differing=tuple(differing),
+    )
+
+
+def _opened(place: tuple[str, str] | None, stack: ExitStack) -> Source | None:
+    """Return an array of an OME-Zarr; None if it is not there, although its group may name it."""
+    if place is None:
+        return None
+    try:
+        return stack.enter_context(open_source(*place))
+    except SourceNotFoundError:
+        return None
+
+
+def _verify_one(
+    first: Source,
+    second: Source,
+    num_workers: int,
+    memory_limit: int | str | None,
+    progress: Callable[[Progress], None] | None,
+) -> VerifyResult:
     if first.shape != second.shape:
         raise InvalidArgumentError(
             f"cannot compare voxel by voxel: {first.name} has shape {first.shape}, {second.name} has {second.shape}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 
 from tests.cli.conftest import Call, Image
+from tests.sources.ome_trees import image_with_labels
 
 
 def test_equal_images_end_with_0(call: Call, npy: Path, zarr: Path) -> None:
@@ -52,3 +54,21 @@ def test_a_corrupt_chunk_ends_with_3(call: Call, zarr: Path, npy: Path) -> None:
     outcome = call("verify", npy, zarr)
     assert outcome.code == 3
     assert "blocks failed" in outcome.err
+
+
+def test_ome_zarrs_are_compared_whole(call: Call, tmp_path: Path) -> None:
+    image_with_labels(tmp_path / "a.ome.zarr")
+    assert call("copy", tmp_path / "a.ome.zarr", tmp_path / "b.zarr").code == 0
+    outcome = call("verify", tmp_path / "a.ome.zarr", tmp_path / "b.zarr")
+    assert outcome.code == 0
+    assert "of 6 arrays" in outcome.out
+    shutil.rmtree(tmp_path / "b.zarr/1")
+    outcome = call("verify", tmp_path / "a.ome.zarr", tmp_path / "b.zarr")
+    assert outcome.code == 1
+    assert "1: is not in the second" in outcome.out
+    document = call("verify", tmp_path / "a.ome.zarr", tmp_path / "b.zarr", "--json").document
+    assert (document["arrays"], document["differing"]) == (6, [["1", "is not in the second"]])
+    assert (
+        call("verify", tmp_path / "a.ome.zarr", tmp_path / "b.zarr", "--key-a", "0", "--key-b", "0").code == 0
+    )
+    assert call("verify", tmp_path / "a.ome.zarr/2", tmp_path / "b.zarr/2").code == 0

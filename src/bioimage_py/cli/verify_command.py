@@ -7,31 +7,41 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
+from bioimage_py.cli.arrays import keyed_path
 from bioimage_py.cli.console import Console
 from bioimage_py.cli.failure import DIFFERENT, OK
 from bioimage_py.cli.progress import ProgressLine
 from bioimage_py.cli.text import duration
 from bioimage_py.cli.values import available_cores
 from bioimage_py.sources import Source, open_source
+from bioimage_py.sources.ome_zarr_listing import ome_zarr_group
 
 __all__ = ["compare", "run_verify"]
 
 
 def run_verify(args: argparse.Namespace, console: Console) -> int:
     """Compare two images and return 0 if they are equal, 1 if not."""
+    a: Source | str
+    b: Source | str
     with ExitStack() as stack:
-        a = stack.enter_context(open_source(args.a, args.key_a))
-        b = stack.enter_context(open_source(args.b, args.key_b))
+        if ome_zarr_group(args.a, args.key_a) and ome_zarr_group(args.b, args.key_b):
+            a, b = names = [keyed_path(args.a, args.key_a), keyed_path(args.b, args.key_b)]
+        else:
+            a = stack.enter_context(open_source(args.a, args.key_a))
+            b = stack.enter_context(open_source(args.b, args.key_b))
+            names = [a.name, b.name]
         started = time.perf_counter()
         result = compare(a, b, args, console)
         seconds = time.perf_counter() - started
     console.remark(f"{result} ({duration(seconds)})")
-    console.document({"command": "verify", "a": a.name, "b": b.name, **result.to_json(), "seconds": seconds})
+    console.document(
+        {"command": "verify", "a": names[0], "b": names[1], **result.to_json(), "seconds": seconds}
+    )
     return OK if result.equal else DIFFERENT
 
 
-def compare(a: Source, b: Source, args: argparse.Namespace, console: Console) -> Any:
-    """Return the result of comparing two sources, in threads of this process, with a progress line."""
+def compare(a: Source | str, b: Source | str, args: argparse.Namespace, console: Console) -> Any:
+    """Return the result of comparing two sources, or two OME-Zarrs at their paths, in threads of this process, with a progress line."""
     from bioimage_py.verify import verify
 
     here = getattr(args, "job_type", "local") == "local"

@@ -1,4 +1,4 @@
-"""Where an OME-Zarr image is made: the names of groups and arrays, and nothing that touches a store."""
+"""Where an OME-Zarr image is made: the names of groups and arrays."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ImageGroup:
     Attributes
     ----------
     path
-        Folder or URL of the container, whose name ends in `.ome.zarr`.
+        Folder or URL of the container.
     key
         None for the image itself, `"labels/cells"` for a label image in it.
     """
@@ -33,19 +33,30 @@ class ImageGroup:
 
     @classmethod
     def at(cls, path: str, key: str | None) -> ImageGroup | None:
-        """Return the group that a path and a key mean, or None if they mean a plain array."""
-        if not path.lower().rstrip("/").endswith(_SUFFIX):
-            return None
-        parts = (key or "").strip("/").split("/")
-        if key is None or (len(parts) == 2 and parts[0] == "labels"):
-            return cls(path, key)
-        return None
+        """Return the group that a path and a key mean, or None if they mean a plain array.
+
+        What is below `labels/` belongs to an image whatever the container is called, if there is one in it.
+        """
+        named = path.lower().rstrip("/").endswith(_SUFFIX)
+        if key is None:
+            return cls(path) if named else None
+        parts = key.strip("/").split("/")
+        of_labels = len(parts) == 2 and parts[0] == "labels"
+        return cls(path, key) if of_labels and (named or _is_image(path)) else None
+
+    @classmethod
+    def for_copy(cls, path: str, key: str | None) -> ImageGroup | None:
+        """Return the group that a whole OME-Zarr becomes at a path: a Zarr of any name, or a label image; None for other places."""
+        if key is None and path.lower().rstrip("/").endswith(".zarr"):
+            return cls(path)
+        return cls.at(path, key)
 
     @property
     def name(self) -> str:
         """What the image is called: the name of the container, or of the labels."""
         last = (self.key or self.path.rstrip("/")).rpartition("/")[2]
-        return last if self.key else last[: -len(_SUFFIX)]
+        name = last if self.key or not last.lower().endswith(_SUFFIX) else last[: -len(_SUFFIX)]
+        return name or last
 
     def level_key(self, path: str) -> str:
         """Return the key of a level in the container."""
@@ -57,3 +68,12 @@ class ImageGroup:
             raise InvalidArgumentError(
                 f"labels are integers, and {self.path}/{self.key} would hold {dtype}: cast it, or choose a key outside of 'labels'"
             )
+
+
+def _is_image(path: str) -> bool:
+    if not path.lower().rstrip("/").endswith(".zarr"):
+        return False
+    from bioimage_py.sources.kvstore import StoreFolder
+    from bioimage_py.sources.ome_zarr import first_dataset, group_attributes
+
+    return first_dataset(group_attributes(StoreFolder.at(path))) is not None

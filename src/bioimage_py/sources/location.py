@@ -30,6 +30,7 @@ __all__ = [
     "local_text",
     "locate",
     "looks_like_pattern",
+    "may_be_zarr",
     "path_text",
     "url_decoded",
     "url_text",
@@ -257,6 +258,14 @@ def _is_container(path: str) -> bool:
         return True
     in_folders = bool(found.markers) and not path.lower().endswith(".zip")
     return Path(path).is_dir() if in_folders else Path(path).is_file()
+
+
+def may_be_zarr(path: str | os.PathLike[str]) -> bool:
+    """Whether a path, by its ending or for want of one, could lead to a Zarr; nothing is opened."""
+    place = locate(path)
+    if place.family is not None:
+        return place.family.kind == "zarr"
+    return is_url(place.path) or os.path.isdir(place.path)  # noqa: PTH112 - links and odd names count as for the system
 
 
 def family_by_suffix(path: str) -> Family | None:

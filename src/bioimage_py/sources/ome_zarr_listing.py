@@ -17,7 +17,15 @@ from bioimage_py.sources.ome_zarr import group_attributes, level_paths
 from bioimage_py.sources.ome_zarr_versions import version_of
 from bioimage_py.sources.zarr_metadata import read_node
 
-__all__ = ["OmeZarrImage", "image_keys", "joined_key", "list_ome_zarr", "ome_zarr_group", "read_image"]
+__all__ = [
+    "OmeZarrImage",
+    "image_keys",
+    "joined_key",
+    "list_ome_zarr",
+    "ome_zarr_group",
+    "paired_arrays",
+    "read_image",
+]
 
 
 @dataclass(frozen=True)
@@ -185,6 +193,43 @@ def _check_levels(image: NgffImage, nodes: Mapping[str, Node], name: str) -> Non
             raise StorageError(
                 f"the levels of {name} do not go from large to small: {path!r} has shape {shape}, and {after!r} after it {smaller}"
             )
+
+
+def paired_arrays(
+    a: str | os.PathLike[str], b: str | os.PathLike[str]
+) -> Iterator[tuple[str, tuple[str, str] | None, tuple[str, str] | None]]:
+    """Yield the arrays that two OME-Zarrs name, those at the same place of both together: images, their levels, and their labels.
+
+    Yields
+    ------
+    str, (str, str) or None, (str, str) or None
+        What it is called for people, and path and key of the array in each; None where it has none at that place.
+    """
+    first, second = _named_arrays(a), _named_arrays(b)
+    if len({image for image, *_ in first}) == len({image for image, *_ in second}) == 1:
+        first, second = ({("", *name[1:]): place for name, place in one.items()} for one in (first, second))
+    for name in dict.fromkeys((*first, *second)):
+        one, other = first.get(name), second.get(name)
+        shown = one or other
+        assert shown is not None
+        yield shown[1], one, other
+
+
+def _named_arrays(path: str | os.PathLike[str]) -> dict[tuple[str, str, int], tuple[str, str]]:
+    """Return path and key of the arrays that an OME-Zarr names, there or not, by image, label and number of the level."""
+    location = locate(path)
+    root = StoreFolder.at(location.path)
+    top = read_node(root.child(location.key))
+    found = {}
+    for key in () if top is None else image_keys(top, location.key):
+        image = key.removeprefix(location.key or "").strip("/")
+        labels = label_names(group_attributes(root.child(joined_key(key, "labels"))))
+        for label in ("", *labels):
+            group = joined_key(key, f"labels/{label}") if label else key
+            levels = dict.fromkeys(level_paths(group_attributes(root.child(group)))) or {"0": None}
+            for n, level in enumerate(levels):
+                found[image, label, n] = (location.path, joined_key(group, level))
+    return found
 
 
 def joined_key(key: str | None, name: str) -> str:

@@ -125,7 +125,7 @@ def mirror_ome_zarr(
     image
         From `list_ome_zarr`.
     path
-        Of the new container, ending in `.ome.zarr`.
+        Of the new container, ending in `.zarr`.
     zarr_format
         3 for OME-Zarr 0.5, 2 for 0.4. Default: that of the input.
     overwrite
@@ -133,9 +133,9 @@ def mirror_ome_zarr(
     **new_array
         As for `create_output`: chunks, shards, codec.
     """
-    group = ImageGroup.at(os.fspath(path), None)
+    group = ImageGroup.for_copy(os.fspath(path), None)
     if group is None:
-        raise InvalidArgumentError(f"{path} is no place for an OME-Zarr: give a path that ends in .ome.zarr")
+        raise InvalidArgumentError(f"{path} is not a place for an OME-Zarr: give a path that ends in .zarr")
     mirror = Mirror.plan(read_tree(image.path, image.key or None, **image.options), group, zarr_format)
 
     def opened(key: str) -> Source:

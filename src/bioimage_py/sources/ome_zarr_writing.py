@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, OutputExistsError
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.metadata.ome_ngff import RESERVED, VERSIONS, Level, image_attributes
-from bioimage_py.metadata.ome_ngff_reading import label_names, ome_of
+from bioimage_py.metadata.ome_ngff_reading import images_of, label_names, ome_of
 from bioimage_py.sources import zarr
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import Source
@@ -28,9 +29,11 @@ __all__ = [
     "NewLevel",
     "described_level",
     "level_spec",
+    "levels_for_labels",
     "make_arrays",
     "make_image",
     "register_label",
+    "steps_between",
     "write_attributes",
 ]
 
@@ -95,7 +98,9 @@ def make_image(
         if image is not None and metadata.voxel_size is None:
             metadata = _placed_as_the_image(image, spec)
         if image is not None:
-            _warn_of_fewer_levels(group, len(levels), len(level_paths(image.attributes)))
+            shapes = [level_spec(spec, level).shape for level in levels]
+            wanted = [shape for shape, _ in levels_for_labels(image.folder, metadata.axes or ())]
+            _warn_of_other_levels(group, shapes, wanted)
     attributes = image_attributes(
         metadata,
         spec.shape,
@@ -109,14 +114,72 @@ def make_image(
     return make_arrays(group, arrays, attributes, overwrite=overwrite)
 
 
-def _warn_of_fewer_levels(group: ImageGroup, count: int, wanted: int) -> None:
-    if wanted not in (0, count):
-        warnings.warn(
-            f"{group.path}/{group.key} gets {count} level(s), but the image has {wanted}, and OME-Zarr wants as many for its labels: "
-            "some viewers will not show them",
-            BioimagePyWarning,
-            stacklevel=5,
+def _warn_of_other_levels(
+    group: ImageGroup, shapes: Sequence[tuple[int, ...]], wanted: Sequence[tuple[int, ...]]
+) -> None:
+    if not wanted or list(shapes) == list(wanted):
+        return
+    said = (
+        f"has {len(wanted)}"
+        if len(shapes) != len(wanted)
+        else f"has the shapes {', '.join(map(str, wanted))}"
+    )
+    warnings.warn(
+        f"{group.path}/{group.key} gets {len(shapes)} level(s) of shape {', '.join(map(str, shapes))}, but the image {said}, and "
+        "OME-Zarr wants the same for its labels: some viewers will not show them",
+        BioimagePyWarning,
+        stacklevel=5,
+    )
+
+
+def levels_for_labels(
+    image: StoreFolder, axes: Sequence[str]
+) -> list[tuple[tuple[int, ...], tuple[float, ...] | None]]:
+    """Return shape and scale along some axes of the levels of an image, full size first; none where it has not all of the axes."""
+    found = next(images_of(group_attributes(image)), None)
+    names = [axis.lower() for axis in (found.axes if found is not None else None) or ()]
+    if found is None or not set(axes) <= set(names):
+        return []
+    kept = [names.index(axis) for axis in axes]
+    levels = []
+    for dataset in found.datasets:
+        node = read_node(image.child(dataset.path))
+        if node is None or len(node.shape) != len(names):
+            return []
+        scale = dataset.scale if dataset.scale is not None and len(dataset.scale) == len(names) else None
+        levels.append(
+            (tuple(node.shape[n] for n in kept), None if scale is None else tuple(scale[n] for n in kept))
         )
+    return levels
+
+
+def steps_between(
+    levels: Sequence[tuple[tuple[int, ...], tuple[float, ...] | None]],
+) -> list[tuple[int, ...]] | None:
+    """Return by how much each level is smaller than the one before, None where no whole windows of voxels give such shapes.
+
+    Parameters
+    ----------
+    levels
+        Shape and scale of each; the scale decides where several windows would give a shape.
+
+    Examples
+    --------
+    >>> steps_between([((24, 255, 16), None), ((24, 128, 4), None)]), steps_between([((16,), (1.0,)), ((4,), (5.0,))])
+    ([(1, 2, 4)], [(5,)])
+    """
+    steps = []
+    for (larger, fine), (smaller, coarse) in itertools.pairwise(levels):
+        step = []
+        for axis, (n, m) in enumerate(zip(larger, smaller, strict=True)):
+            near = round(n / m) if m else 0
+            said = near if fine is None or coarse is None else round(coarse[axis] / fine[axis])
+            fitting = (f for f in (said, near, near + 1, near - 1) if f >= 1 and -(-n // f) == m)
+            step.append(next(fitting, 0))
+        if 0 in step or set(step) == {1}:
+            return None
+        steps.append(tuple(step))
+    return steps
 
 
 def _placed_as_the_image(found: Node, spec: ArraySpec) -> ImageMetadata:
