@@ -120,7 +120,7 @@ example:
         """\
 Copy INPUT to OUTPUT. The ending of OUTPUT chooses the format: .zarr, .n5, .h5, .npy, .precomputed.
 Voxel size, units, axes and attributes go with it. An OME-Zarr, be it an image, a plate or a well, is copied whole
-into an .ome.zarr: all images, levels and labels. An output that is there already is not touched
+into a .zarr: all images, levels and labels. An output that is there already is not touched
 unless --overwrite or --into-existing says so. INPUT is never changed.""",
         """\
 examples:
