@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple
 
 from bioimage_py.errors import InvalidArgumentError, SourceNotFoundError, StorageError
@@ -168,14 +169,14 @@ class _Name(NamedTuple):
 def _parse(names: Sequence[str]) -> dict[str, _Name]:
     """Return names taken apart; whether "1.25" is one number or two, and "-2" has a sign, is told by all of them together."""
     stems = {name: _SUFFIX.sub("", name) for name in names}
-    signed_exponent = any(
-        re.search(r"[0-9]e[-+][0-9]{1,3}(?![0-9a-z])", s, re.IGNORECASE) for s in stems.values()
-    )
+    # Where none of them has what is to be told, which is so in most folders, nobody looks at each number for it.
+    together = "/".join(stems.values())
+    signed_exponent = re.search(r"[0-9]e[-+][0-9]{1,3}(?![0-9a-z])", together, re.IGNORECASE)
     exponent = "(e[-+]?[0-9]{1,3}(?![0-9a-z]))?" if signed_exponent else "()"
     pattern = re.compile(rf"([-+]?)([0-9]+(?:[.,][0-9]+)*){exponent}", re.IGNORECASE)
     fractions = {
         part
-        for stem in stems.values()
+        for stem in (stems.values() if re.search("[0-9][.,][0-9]", together) else ())
         for found in pattern.finditer(stem)
         if len(parts := re.split("[.,]", found[2])) == 2
         for part in parts[1:]
@@ -184,7 +185,7 @@ def _parse(names: Sequence[str]) -> dict[str, _Name]:
     counted = len({len(f) for f in fractions}) > 1 and any(re.match(r"[1-9][0-9]*0$", f) for f in fractions)
     unsigned = {
         _generic(stem[: found.start()])
-        for stem in stems.values()
+        for stem in (stems.values() if re.search("[a-z ][-+][0-9]", together, re.IGNORECASE) else ())
         for found in pattern.finditer(stem)
         if not found[1]
     }
@@ -212,11 +213,11 @@ def _taken_apart(stem: str, pattern: re.Pattern[str], unsigned: set[str], *, cou
             begin = found.start()
         dated = any(b <= found.start(2) < e for b, e in dates)
         whole = stem[begin : found.end()].replace(",", ".").lower()
-        if whole.count(".") == 0 or (whole.count(".") == 1 and not counted and not dated):
+        if whole.isdecimal():
+            runs: list[tuple[int, int, int | Fraction]] = [(begin, found.end(), int(whole))]
+        elif whole.count(".") == 0 or (whole.count(".") == 1 and not counted and not dated):
             value = Fraction(whole)
-            runs: list[tuple[int, int, int | Fraction]] = [
-                (begin, found.end(), int(value) if value.denominator == 1 else value)
-            ]
+            runs = [(begin, found.end(), int(value) if value.denominator == 1 else value)]
         else:
             first = found.start(2)
             inner = re.finditer("[0-9]+", found[2])
@@ -231,6 +232,7 @@ def _taken_apart(stem: str, pattern: re.Pattern[str], unsigned: set[str], *, cou
     return _Name((*texts, stem[at:]), tuple(numbers))
 
 
+@lru_cache(4096)
 def _word(text: str) -> str:
     """Return the word at the end of a text that may say what the number behind it is, in lower case.
 
