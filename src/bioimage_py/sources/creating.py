@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -212,6 +213,8 @@ def plan_output(
     if like is None and (shape is None or dtype is None):
         raise InvalidArgumentError("create_output needs shape and dtype, or like=")
     full = checked_extents("shape", shape if like is None or shape is not None else like.shape, least=0)
+    if math.prod(full) >= 2**63:
+        raise InvalidArgumentError(f"shape {full} has {math.prod(full):.3g} voxels, which is more than 2**63")
     kept = like if like is not None and like.shape == full else None
     voxel = _dtype(dtype if dtype is not None or like is None else like.dtype)
     metadata = ImageMetadata() if like is None else like.metadata.fitting(len(full))

@@ -6,6 +6,7 @@ from typing import Any
 
 from bioimage_py.sources.array_spec import Codec
 from bioimage_py.sources.encoding import ChunkEncoding
+from bioimage_py.sources.zarr_codecs import BLOSC_NAMES
 
 __all__ = ["kept_codec"]
 
@@ -61,7 +62,7 @@ def kept_codec(encoding: ChunkEncoding, kind: str, zarr_format: int = 3) -> Code
 
 def _blosc(settings: dict[str, Any], crc32c: dict[str, Any]) -> Codec | None:
     # Snappy is read, but not written.
-    if settings.get("cname", "snappy") == "snappy":
+    if settings.get("cname") not in BLOSC_NAMES:
         return None
     options = {"cname": settings["cname"], **crc32c}
     shuffle = settings.get("shuffle")

@@ -34,6 +34,8 @@ __all__ = ["URL_OPTIONS", "StoreFolder", "store_context"]
 
 _MOST_SEEN = 20_000
 """Files and folders of an array that are looked at for links, the outer ones first."""
+MOST_JSON = 2**26
+"""Bytes of a metadata file that are read; larger ones are something else, or would take all memory."""
 _SCHEMES = ("http", "https", "s3", "gs", "memory", "file")
 URL_OPTIONS = ("endpoint", "region", "anonymous")
 """What a URL needs to be reached, beyond itself; credentials are not among them."""
@@ -333,8 +335,8 @@ class StoreFolder:
                 ) from error
             raise storage_error(error, f"{self.path} cannot be reached") from error
 
-    def read(self, name: str) -> bytes | None:
-        """Return the bytes of a file in this folder, or None if there is none.
+    def read(self, name: str, most: int = -2) -> bytes | None:
+        """Return the bytes of a file in this folder, or None if there is none; of a local one no more than one above `most`.
 
         Raises
         ------
@@ -343,7 +345,8 @@ class StoreFolder:
         """
         if self.is_local:
             try:
-                return Path(self.path, name).read_bytes()
+                with Path(self.path, name).open("rb") as file:
+                    return file.read(most + 1)
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return None
             except PermissionError as error:
@@ -409,13 +412,18 @@ class StoreFolder:
         StorageError
             If the file holds something else.
         """
-        data = self.read(name)
+        data = self.read(name, MOST_JSON)
         if data is None:
             return None
+        if len(data) > MOST_JSON:
+            raise StorageError(
+                f"{self.path}/{name} has more than {MOST_JSON} bytes, which is too many for metadata"
+            )
         try:
             found = json.loads(data)
-        except ValueError as error:
-            raise StorageError(f"{self.path}/{name} is no JSON: {error}") from error
+        except (ValueError, RecursionError) as error:
+            what = "is nested too deep" if isinstance(error, RecursionError) else f"is no JSON: {error}"
+            raise StorageError(f"{self.path}/{name} {what}") from error
         if not isinstance(found, dict):
             raise StorageError(f"{self.path}/{name} is a JSON {type(found).__name__}, and not an object")
         return found

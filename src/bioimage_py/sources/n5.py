@@ -13,7 +13,7 @@ from bioimage_py.sources.chunk_keys import ChunkKeys, keys_in_use
 from bioimage_py.sources.hierarchy import arrays_below, find_array
 from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder
 from bioimage_py.sources.n5_metadata import array_metadata, image_metadata, read_node, tensorstore_metadata
-from bioimage_py.sources.store_errors import plain_message
+from bioimage_py.sources.store_errors import plain_message, reads_metadata
 from bioimage_py.sources.store_room import StoreRules, make_array, room_for_array, try_out
 from bioimage_py.sources.tensorstore_array import StoredArray, TensorStoreSource, open_store
 from bioimage_py.sources.zarr_codecs import codec_text
@@ -30,6 +30,7 @@ def _slowest_first(store: Any) -> Any:
     return store.T
 
 
+@reads_metadata
 def open_path(path: str, key: str | None, mode: str, **options: Any) -> Source:
     """Open the array at a path or URL; see `hierarchy.find_array` for what a group without a key means."""
     root = StoreFolder.at(path, options)
@@ -43,7 +44,9 @@ def open_path(path: str, key: str | None, mode: str, **options: Any) -> Source:
         key=found_key,
         mode=mode,
         format="n5",
-        codec="" if metadata["compression"].get("type") == "raw" else codec_text(metadata["compression"]),
+        codec=""
+        if metadata["compression"] in ("raw", {"type": "raw"})
+        else codec_text(metadata["compression"]),
         metadata=image_metadata(node),
         options=root.options,
         folder=node.folder.path if root.is_local else None,
@@ -86,6 +89,7 @@ def from_handle(handle: Any) -> Source | None:
     return open_path(container.path(), key, mode)
 
 
+@reads_metadata
 def list_arrays(path: str, **options: Any) -> list[str]:
     """Return the keys of the arrays in a container, in natural order; `""` if the path is an array itself."""
     root = StoreFolder.at(path, options)

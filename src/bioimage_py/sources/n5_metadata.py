@@ -17,6 +17,7 @@ from bioimage_py.sources.hierarchy import Node
 from bioimage_py.sources.kvstore import StoreFolder
 from bioimage_py.sources.n5_conventions import attributes_of, metadata_from
 from bioimage_py.sources.ome_zarr import first_dataset
+from bioimage_py.sources.store_errors import check_json
 from bioimage_py.sources.zarr_codecs import blosc_choice, checked_codec, checked_level
 from bioimage_py.sources.zarr_metadata import checked_grid
 
@@ -56,6 +57,7 @@ def tensorstore_metadata(node: Node) -> dict[str, Any]:
     if "compression" not in found:  # N5 before version 1.0
         found["compression"] = {"type": found.get("compressionType", "raw")}
     found.pop("compressionType", None)
+    check_json(found, node.folder.path)
     compression = found["compression"]
     if isinstance(compression, Mapping) and compression.get("type") == "blosc":
         # z5py adds how many threads it has; decoding needs none of that, and TensorStore refuses what it does not know.

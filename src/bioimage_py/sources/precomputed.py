@@ -38,7 +38,7 @@ from bioimage_py.sources.identity import file_identity, leaves
 from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder
 from bioimage_py.sources.new_grids import checked_extents
 from bioimage_py.sources.precomputed_metadata import OWN_ENTRY, metadata_of, place_of, warn_of_lost
-from bioimage_py.sources.store_errors import ENGINE_ERRORS, plain_message
+from bioimage_py.sources.store_errors import ENGINE_ERRORS, check_json, plain_message, reads_metadata
 from bioimage_py.sources.store_room import StoreRules, make_array, room_for_array, try_out
 from bioimage_py.sources.tensorstore_array import StoredArray, TensorStoreSource, open_store
 from bioimage_py.sources.zarr_metadata import checked_grid
@@ -71,6 +71,7 @@ def _read_node(folder: StoreFolder) -> Node | None:
     if info is None or not isinstance(info.get("scales"), list) or not info["scales"]:
         return None
     scale = info["scales"][0]
+    _check_scale(scale, f"{folder.path}/info")
     return Node(folder, info, shape=_shape(info, scale), dtype=str(info.get("data_type")))
 
 
@@ -90,12 +91,14 @@ def _channels(store: Any) -> Any:
     return store.T.translate_to[0, 0, 0, 0]
 
 
+@reads_metadata
 def open_path(path: str, key: str | None, mode: str, **options: Any) -> Source:
     """Open the full-size scale of the volume at a path or URL, or the scale that a key names."""
     root = StoreFolder.at(path, options)
     info = root.read_json("info")
     if info is None:
         raise SourceNotFoundError(f"there is no {_TITLE} volume at {root.path}: it has no file 'info'")
+    check_json({name: value for name, value in info.items() if name != OWN_ENTRY}, f"{root.path}/info")
     index = _scale_index(root, info, key)
     scale = info["scales"][index]
     place = _place(root, str(scale.get("key")), mode)
@@ -132,7 +135,8 @@ def open_path(path: str, key: str | None, mode: str, **options: Any) -> Source:
         raise ReadOnlyError(
             f"{stored.folder} holds chunks that are compressed as files (such as .gz), which are read only here"
         )
-    return CompressedFilesSource(source, names, {**info, "scales": [scale]})
+    alone = {**info, "scales": [{**scale, "key": _SCALE}]}
+    return CompressedFilesSource(source, names, stored.folder, alone)
 
 
 def _place(root: StoreFolder, key: str, mode: str) -> StoreFolder:
@@ -249,6 +253,7 @@ class CompressedFilesSource(ChunkedFileSource):
         self,
         twin: PrecomputedSource,
         names: ChunkNames,
+        folder: str,
         info: Mapping[str, Any],
         threads: int = 1,
         cache_bytes: int = 2**26,
@@ -263,7 +268,7 @@ class CompressedFilesSource(ChunkedFileSource):
             twin.fill_value,
         )
         self._twin, self._names, self._info = twin, names, info
-        self._folder = Path(twin.path, info["scales"][0]["key"]).absolute()
+        self._folder = Path(folder).absolute()
 
     def identities(self) -> frozenset[tuple[Any, ...]]:
         """Return the folder of the volume and the scale in it."""
@@ -289,7 +294,8 @@ class CompressedFilesSource(ChunkedFileSource):
 
     def for_run(self, threads: int, cache_bytes: int) -> Source:
         """Return a twin that decodes with `threads` threads and keeps `cache_bytes` of decoded chunks."""
-        return CompressedFilesSource(self._twin, self._names, self._info, threads, cache_bytes)
+        folder = str(self._folder)
+        return CompressedFilesSource(self._twin, self._names, folder, self._info, threads, cache_bytes)
 
     def _decode_chunk(self, position: tuple[int, ...], box: Box) -> AnyArray | None:
         del position
@@ -326,7 +332,7 @@ class CompressedFilesSource(ChunkedFileSource):
             context = ts.Context({"memory_key_value_store": {}})
             store = ts.KvStore.open({"driver": "memory"}, context=context).result()
             store.write("info", json.dumps(self._info)).result()
-            store.write(f"{self._info['scales'][0]['key']}/{name}", data).result()
+            store.write(f"{_SCALE}/{name}", data).result()
             spec = {"driver": "neuroglancer_precomputed", "kvstore": {"driver": "memory"}}
             opened = ts.open(spec, open=True, read=True, context=context).result()
             view = _one_channel(opened) if len(box.shape) == 3 else _channels(opened)
@@ -335,10 +341,24 @@ class CompressedFilesSource(ChunkedFileSource):
             raise StorageError(f"{self._folder / name} cannot be decoded: {plain_message(error)}") from error
 
 
+def _check_scale(scale: Any, place: str) -> None:
+    """Raise StorageError for a scale without what every scale has."""
+    if not isinstance(scale, Mapping) or not isinstance(scale.get("key"), str):
+        raise StorageError(f"{place} lists a scale without a key: {str(scale)[:200]}")
+    for name, kinds in (("size", int), ("resolution", (int, float)), ("voxel_offset", int)):
+        value = scale.get(name, [0, 0, 0] if name == "voxel_offset" else None)
+        if not isinstance(value, list) or len(value) != 3 or not all(isinstance(n, kinds) for n in value):
+            raise StorageError(
+                f"{place}: {name} of scale {scale['key']!r} must be three numbers, got {str(value)[:200]}"
+            )
+
+
 def _scale_index(root: StoreFolder, info: Mapping[str, Any], key: str | None) -> int:
     scales = info.get("scales")
     if not isinstance(scales, list) or not scales:
         raise StorageError(f"{root.path}/info lists no scales, so there is no volume to read")
+    for scale in scales:
+        _check_scale(scale, f"{root.path}/info")
     keys = [str(scale.get("key")) for scale in scales]
     if key is None:
         return 0
@@ -355,13 +375,15 @@ def open_spec(spec: SourceSpec) -> Source:
     return open_path(spec["path"], spec.get("key"), spec.get("mode", "r"), **options)
 
 
+@reads_metadata
 def list_arrays(path: str, **options: Any) -> list[str]:
     """Return the keys of the scales of a volume, full size first."""
     root = StoreFolder.at(path, options)
     info = root.read_json("info")
     if info is None:
         raise SourceNotFoundError(f"there is no {_TITLE} volume at {root.path}: it has no file 'info'")
-    return [str(scale.get("key")) for scale in info.get("scales", ())]
+    _scale_index(root, info, None)
+    return [str(scale["key"]) for scale in info["scales"]]
 
 
 def list_coarser(spec: SourceSpec) -> list[SourceSpec]:

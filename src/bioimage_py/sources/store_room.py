@@ -54,7 +54,7 @@ def try_out(spec: Mapping[str, Any]) -> None:
     try:
         context = ts.Context({"memory_key_value_store": {}}, parent=store_context(1, 0))
         ts.open({**spec, "kvstore": {"driver": "memory"}}, create=True, context=context).result()
-    except (ValueError, NotImplementedError) as error:
+    except (ValueError, NotImplementedError, OverflowError, RuntimeError) as error:
         raise InvalidArgumentError(
             f"such an array cannot be made: {storage_error(error, 'refused')}"
         ) from error
@@ -96,7 +96,7 @@ def make_array(
             delete_existing=overwrite and not folder.is_local and any(map(folder.read, _ARRAY_MARKERS)),
             context=store_context(1, 0),
         ).result()
-    except (ValueError, NotImplementedError) as error:
+    except (ValueError, NotImplementedError, RuntimeError) as error:
         raise storage_error(error, f"{folder.path} cannot be made", writing=True) from error
     if later:
         folder.write_json("zarr.json", {**(folder.read_json("zarr.json") or {}), "attributes": attributes})

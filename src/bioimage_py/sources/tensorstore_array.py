@@ -26,6 +26,7 @@ from bioimage_py.sources.write_pieces import IN_HAND_BYTES, pieces_of
 __all__ = ["StoredArray", "TensorStoreSource", "folder_of", "open_store", "stored_size_of"]
 
 _METADATA_FILES = ("zarr.json", ".zarray", "attributes.json", "info")
+_MOST_CHUNK_BYTES = min(2**40, 16 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 _OPEN_THREADS = min(4, os.cpu_count() or 1)
 
 
@@ -99,9 +100,21 @@ class TensorStoreSource(FileSource):
         self._whole = Box.whole(self.shape)
         self.fills_buffers = self.dtype.kind in "biufc" and self.ndim > 0
         self.chunks, self.shards = _grids(view, self.shape)
+        self._check_chunk(self.chunks)
         fill = view.fill_value
         self.names_fill_value = fill is not None
         self.fill_value = self.dtype.type(0) if fill is None else np.asarray(fill, self.dtype)[()]
+
+    def _check_chunk(self, chunks: tuple[int, ...] | None) -> None:
+        """Raise StorageError for chunks that fit no memory, for which TensorStore would end the process."""
+        extents = chunks or ()
+        if self.kind != "zarr":  # which alone stores chunks with their whole extent
+            extents = tuple(map(min, extents, self.shape))
+        n_bytes = math.prod(extents) * self.dtype.itemsize
+        if n_bytes > _MOST_CHUNK_BYTES:
+            raise StorageError(
+                f"{self.name} has chunks of shape {chunks}, of which one takes {n_bytes:.3g} bytes of memory: its metadata are wrong"
+            )
 
     @property
     def engine(self) -> str:

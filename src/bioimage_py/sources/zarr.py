@@ -25,7 +25,7 @@ from bioimage_py.sources.consolidated import update_consolidated
 from bioimage_py.sources.hierarchy import Node, arrays_below, find_array, several_arrays
 from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder
 from bioimage_py.sources.ome_zarr import coarser_paths
-from bioimage_py.sources.store_errors import plain_message
+from bioimage_py.sources.store_errors import check_json, plain_message, reads_metadata
 from bioimage_py.sources.store_room import StoreRules, make_array, room_for_array, try_out
 from bioimage_py.sources.tensorstore_array import StoredArray, open_store
 from bioimage_py.sources.tensorstore_handle import from_tensorstore, open_tensorstore_spec
@@ -54,11 +54,13 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 _TITLE = "Zarr"
+_MOST_EXTENT = 2**62 - 1
 _OWN_ENTRY = re.compile(
     r"zarr\.json|\.z(array|attrs|group)|c|c[./]\d+([./]\d+)*|\d+([./]\d+)*|.*\.__lock|.*\.[0-9a-f]{32}\.partial|\.DS_Store"
 )
 
 
+@reads_metadata
 def open_path(path: str, key: str | None, mode: str, **options: Any) -> Source:
     """Open the array at a path or URL; see `hierarchy.find_array` for what a group without a key means."""
     if Path(path).is_file():
@@ -101,6 +103,17 @@ def _open_tensorstore(node: Node, mode: str) -> Any:
     # Only what decoding needs: attributes have been read, and must not be able to break anything.
     for unneeded in ("attributes", "dimension_names", "consolidated_metadata"):
         metadata.pop(unneeded, None)
+    check_json(metadata, node.folder.path)
+    if any(n >= _MOST_EXTENT for n in node.shape):
+        raise StorageError(
+            f"{node.folder.path} has shape {node.shape}, of which {_MOST_EXTENT - 1} is the most"
+        )
+    chunks = metadata.get("chunks")
+    if zarr_format_of(node) == 3:
+        grid = metadata.get("chunk_grid")
+        chunks = (grid.get("configuration") or {}).get("chunk_shape") if isinstance(grid, Mapping) else None
+    if isinstance(chunks, list) and any(c == 0 and n for c, n in zip(chunks, node.shape, strict=False)):
+        raise StorageError(f"{node.folder.path} has chunks of shape {chunks}, which hold no voxel")
     if len(node.shape) < 2 and "order" in metadata:
         metadata["order"] = "C"  # the same thing here, but TensorStore refuses "F"
     spec = {
@@ -120,10 +133,10 @@ def _open_with_zarr_python(stored: StoredArray, node: Node, reason: Exception) -
 
     try:
         return open_folder(node.folder, stored)
-    except (ValueError, TypeError, KeyError, NotImplementedError, ImportError) as error:
+    except Exception as error:  # codecs raise whatever they like
         raise UnsupportedFormatError(
             f"{stored.path}{':' + stored.key if stored.key else ''} is stored in a way that cannot be read. "
-            f"TensorStore: {plain_message(reason)}. zarr-python: {error}"
+            f"TensorStore: {plain_message(reason)}. zarr-python: {plain_message(error)}"
         ) from error
 
 
@@ -135,7 +148,7 @@ def _stored(root: StoreFolder, key: str | None, node: Node, mode: str) -> Stored
         key=key,
         mode=mode,
         format=f"zarr v{zarr_format_of(node)}",
-        codec=codec_text([*(array.get("filters") or ()), *filter(None, [array.get("compressor")])])
+        codec=" ".join(filter(None, (codec_text(array.get(name)) for name in ("filters", "compressor"))))
         if zarr_format_of(node) == 2
         else codec_text(array.get("codecs")),
         metadata=image_metadata(node),
@@ -194,6 +207,7 @@ def _only_array(group: Any) -> Any:
     return arrays[0][1]
 
 
+@reads_metadata
 def list_arrays(path: str, **options: Any) -> list[str]:
     """Return the keys of the arrays in a container, in natural order; `""` if the path is an array itself."""
     root = StoreFolder.at(path, options)

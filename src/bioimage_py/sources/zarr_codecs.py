@@ -11,6 +11,7 @@ from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.sources.array_spec import Codec
 
 __all__ = [
+    "BLOSC_NAMES",
     "blosc_choice",
     "checked_codec",
     "checked_level",
@@ -22,7 +23,7 @@ __all__ = [
 V2_CODECS = ("none", "zstd", "gzip", "zlib", "bz2", "blosc", "lz4")
 V3_CODECS = ("none", "zstd", "gzip", "blosc", "lz4")
 _SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")
-_BLOSC_NAMES = ("blosclz", "lz4", "lz4hc", "zlib", "zstd")
+BLOSC_NAMES = ("blosclz", "lz4", "lz4hc", "zlib", "zstd")
 _LEVELS = {"zstd": (-131072, 22), "gzip": (0, 9), "zlib": (0, 9), "bz2": (1, 9), "blosc": (0, 9)}
 _DEFAULT_LEVEL = {"zstd": 1, "gzip": 5, "zlib": 5, "bz2": 5, "blosc": 1}
 
@@ -124,10 +125,10 @@ def blosc_choice(codec: Codec, dtype: np.dtype[Any]) -> tuple[str, int, str]:
     if cname == "snappy":
         raise InvalidArgumentError(
             "blosc with snappy can be read, but is not written: most other programs cannot read it. "
-            f"Choose one of {', '.join(_BLOSC_NAMES)}"
+            f"Choose one of {', '.join(BLOSC_NAMES)}"
         )
-    if cname not in _BLOSC_NAMES:
-        raise InvalidArgumentError(f"blosc has no cname {cname!r}; choose one of {', '.join(_BLOSC_NAMES)}")
+    if cname not in BLOSC_NAMES:
+        raise InvalidArgumentError(f"blosc has no cname {cname!r}; choose one of {', '.join(BLOSC_NAMES)}")
     if shuffle not in _SHUFFLES:
         raise InvalidArgumentError(f"blosc has no shuffle {shuffle!r}; choose one of {', '.join(_SHUFFLES)}")
     return cname, checked_level(codec), shuffle
@@ -144,22 +145,22 @@ def checked_level(codec: Codec) -> int:
 
 def codec_text(codecs: Any) -> str:
     """Return codecs as in the metadata of an array (v2 compressor or v3 codec list) in words for people."""
-    if not codecs:
-        return ""
-    steps = [codecs] if isinstance(codecs, Mapping) else codecs
+    steps = [codecs] if isinstance(codecs, Mapping) else codecs if isinstance(codecs, list) else []
     return " ".join(filter(None, (_step_text(step) for step in steps if isinstance(step, Mapping))))
 
 
 def _step_text(step: Mapping[str, Any]) -> str:
     name = str(step.get("id") or step.get("type") or step.get("name"))
     details = step.get("configuration", step)
+    if not isinstance(details, Mapping):
+        return name
     if name == "sharding_indexed":
         return codec_text(details.get("codecs"))
     if name == "bytes":
         return "big-endian" if details.get("endian") == "big" else ""
     if name == "blosc":
         shuffle = details.get("shuffle", "")
-        shuffle = _SHUFFLES[shuffle] if shuffle in (0, 1, 2) else shuffle
+        shuffle = _SHUFFLES[int(shuffle)] if shuffle in (0, 1, 2) else shuffle
         return f"blosc {details.get('cname', '')}:{details.get('clevel', '')} {shuffle}".rstrip()
     level = details.get("level", details.get("clevel"))
     return name if level is None else f"{name}:{level}"

@@ -74,11 +74,12 @@ def names_in_use(node: Node) -> Mapping[str, Any]:
         else:
             said = [{"dimension_separator": separator} for separator in "/."]
         others = {_keys({**array, **each}, encoding): each for each in said}
+        # With one axis both separators give the same names.
+        last, name = encoding.grid, keys.key(encoding.grid)
+        others = {k: each for k, each in others.items() if k.key(last) != name}
     except (UnsupportedFormatError, KeyError, TypeError, ValueError, AttributeError) as error:
         _log.debug("the names of chunks in %s are not known: %r", node.folder.path, error)
         return {}
-    # With one axis both separators give the same names.
-    others = {k: each for k, each in others.items() if k.key(encoding.grid) != keys.key(encoding.grid)}
     folder = node.folder
     found = keys_in_use(
         keys, list(others), folder.path if folder.is_local else None, None if folder.is_local else folder.has

@@ -46,7 +46,8 @@ def read_node(folder: StoreFolder) -> Node | None:
     if array is not None:
         return _array(folder, array, folder.read_json(".zattrs") or {}, array.get("dtype"))
     if folder.read_json(".zgroup") is not None:
-        consolidated = _mapping((folder.read_json(".zmetadata") or {}).get("metadata"))
+        listed = {} if folder.is_local else folder.read_json(".zmetadata") or {}
+        consolidated = _mapping(listed.get("metadata"))
         keys = tuple(k.removesuffix(".zarray").rstrip("/") for k in consolidated if k.endswith(".zarray"))
         return _group(folder, folder.read_json(".zattrs") or {}, keys if consolidated else None)
     if folder.is_local and folder.folders():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,13 @@ from bioimage_py.sources.cast_values import cast_values
 from bioimage_py.sources.crash_safety import remove_leftovers
 from bioimage_py.sources.identity import Identity, file_identity
 from bioimage_py.sources.kvstore import StoreFolder
+from bioimage_py.sources.natural_order import natural_key
+from bioimage_py.sources.store_errors import plain_message
 from bioimage_py.sources.tensorstore_array import StoredArray, stored_size_of
 
 __all__ = ["ZarrPythonSource", "open_folder", "open_zip", "wrap"]
+
+_METADATA_FILES = ("zarr.json", ".zgroup", ".zarray")
 
 
 class ZarrPythonSource(FileSource):
@@ -118,14 +123,31 @@ def open_zip(path: str, key: str | None, mode: str) -> ZarrPythonSource:
     if mode != "r":
         raise ReadOnlyError(f"{path} is a zip file, in which no chunk can be replaced; open it with mode='r'")
     try:
+        with zipfile.ZipFile(path) as opened:
+            outer = _outer_folder(opened.namelist())
         store = zarr.storage.ZipStore(Path(path), mode="r")
-        array = zarr.open(store, path=key or "", mode="r")
+        array = zarr.open(store, path="/".join(filter(None, (outer, key))), mode="r")
+        names = []
+        if not isinstance(array, zarr.Array):
+            names = [name for name, member in array.members(max_depth=None) if isinstance(member, zarr.Array)]
     except (FileNotFoundError, KeyError) as error:
         raise SourceNotFoundError(f"there is no Zarr array {key or ''!r} in {path}: {error}") from error
+    except Exception as error:  # a damaged file makes both libraries raise whatever they like
+        raise StorageError(f"{path} cannot be read as a zip file of Zarr: {plain_message(error)}") from error
+    if len(names) == 1:
+        return open_zip(path, f"{key}/{names[0]}" if key else names[0], mode)
     if not isinstance(array, zarr.Array):
-        names = [name for name, member in array.members(max_depth=None) if isinstance(member, zarr.Array)]
-        raise SourceNotFoundError(f"{path}: name an array with its key; there are {', '.join(names)}")
+        there = f"there are {', '.join(sorted(names, key=natural_key))}" if names else "there is none in it"
+        raise SourceNotFoundError(f"{path}: name an array with its key; {there}")
     return ZarrPythonSource(array, _describe(array, path, key, "r"))
+
+
+def _outer_folder(names: list[str]) -> str:
+    """Return the folder in a zip file that holds all of its Zarr; empty where that is at the top."""
+    found = [name.rpartition("/")[0] for name in names if name.rpartition("/")[2] in _METADATA_FILES]
+    found = [folder for folder in found if not folder.startswith("__MACOSX")]
+    top = min(found, key=len, default="")
+    return top if all(f"{folder}/".startswith(f"{top}/") for folder in found) else ""
 
 
 def wrap(array: Any) -> ZarrPythonSource:
