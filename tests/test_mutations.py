@@ -1,0 +1,27 @@
+"""Damaged files of every format, always the same ones: they read, or are refused with an error of ours that says so."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import EXPLORE
+from tests.mutations import FORMATS
+from tests.waiting import PATIENCE
+
+COUNT = 25 * max(1, EXPLORE)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_damaged_file_reads_or_is_refused(tmp_path: Path, name: str) -> None:
+    words = [sys.executable, "-m", "tests.mutations", name, "0", str(COUNT), str(tmp_path)]
+    root = Path(__file__).resolve().parents[1]
+    timeout = PATIENCE * max(1, EXPLORE)
+    done = subprocess.run(words, cwd=root, capture_output=True, text=True, timeout=timeout, check=False)
+    at = (tmp_path / "now").read_text() if (tmp_path / "now").exists() else "nowhere"
+    assert done.returncode == 0, f"{at}{done.stdout[-6000:]}{done.stderr[-3000:]}"
+    assert done.stderr == "", "a library wrote to the user's terminal"
+    assert done.stdout == f"{COUNT} tried, 0 failed\n"
