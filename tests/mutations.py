@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 import bioimage_py as bp
+from bioimage_py.errors import BioimagePyWarning
 
 SHAPE = (6, 40, 48)
 MEMORY = 6 * 2**30
@@ -285,7 +286,7 @@ def attempt(make: Callable[[Path], Path], seed: str, folder: Path) -> tuple[str,
                 return done, f"its message has {len(str(error))} letters"
         except BaseException:
             return done, traceback.format_exc()
-    foreign = [w for w in seen if not issubclass(w.category, (bp.BioimagePyWarning, ResourceWarning))]
+    foreign = [w for w in seen if not issubclass(w.category, (BioimagePyWarning, ResourceWarning))]
     shutil.rmtree(folder)
     return done, "".join(f"{w.category.__name__}: {w.message} ({w.filename}:{w.lineno})\n" for w in foreign)
 
