@@ -20,6 +20,7 @@ import bioimage_py as bp
 from bioimage_py.errors import InvalidArgumentError, RunnerError
 from bioimage_py.runner import RunnerConfig
 from bioimage_py.runner.driver import this_process
+from bioimage_py.temporary_store import room_beside_path
 from bioimage_py.wrapper import SimpleTransformationSource
 from tests.counting import CountingSource
 from tests.waiting import eventually
@@ -397,10 +398,8 @@ def test_the_dry_run_says_so(place: Path, pages: str, capsys: pytest.CaptureFixt
     assert left_in(place) == []
 
 
-def test_a_place_that_cannot_be_written_is_no_room(
-    place: Path, pages: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_place_that_cannot_be_written_is_no_room(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bioimage_py.temporary_store.os.access", lambda *_: False)
-    plan = bp.plan(pages, place / "a.zarr", **HOW)
-    assert plan.passes is None
-    assert "nothing can be written" in plan.hints[-1]
+    room = room_beside_path(str(place / "a.zarr"), {})
+    assert room.place is None
+    assert "nothing can be written" in room.why_not

@@ -211,6 +211,11 @@ def plan(
         Road, blocks, bytes, files, peak memory, read amplification; it prints well. For an OME-Zarr that is copied whole it has all
         that of each array.
 
+    Raises
+    ------
+    BioimagePyError
+        Whatever `copy` would raise before it writes anything: an output that is there, or cannot be written.
+
     Examples
     --------
     >>> import numpy as np
@@ -242,8 +247,11 @@ def plan(
     }
     whole = _whole(input, output, said)
     if whole is not None:
+        whole.check_free(overwrite=overwrite)
         return whole.plan
     request, target = _request(input, output, said)
+    if request.resume_from is None:
+        target.check_free(overwrite=overwrite)
     return request.plan(target, casting, quiet=True)
 
 

@@ -28,7 +28,7 @@ from bioimage_py.sources import Source, open_source
 from bioimage_py.sources.creating import checked_overwrite
 from bioimage_py.sources.image_group import ImageGroup
 from bioimage_py.sources.location import Location, locate
-from bioimage_py.sources.ome_zarr_making import make_mirror
+from bioimage_py.sources.ome_zarr_making import check_mirror, make_mirror
 from bioimage_py.sources.ome_zarr_mirror import Mirror, MirroredLevel, extents_for
 from bioimage_py.sources.ome_zarr_tree import read_tree
 from bioimage_py.temporary_store import kept_where_needed, room_beside_path
@@ -70,6 +70,11 @@ class ImageCopy:
     @property
     def _fresh(self) -> bool:
         return bool(self.levels) and self.resume_from is None
+
+    def check_free(self, *, overwrite: bool) -> None:
+        """Raise what `run` would raise before it makes anything."""
+        if self._fresh:
+            check_mirror(self.mirror, self.levels, overwrite=checked_overwrite(overwrite))
 
     def run(self, *, overwrite: bool, progress: Callable[[Progress], None] | None) -> Source:
         """Make the new OME-Zarr, copy all arrays, and return the full-size array of the first image.

@@ -91,6 +91,9 @@ class SingleTarget(Target):
     def open(self, *, overwrite: bool, resume: bool) -> tuple[Any, Source]:
         """Return what the caller gets back, and the source to write into."""
 
+    def check_free(self, *, overwrite: bool) -> None:
+        """Raise what `open` would raise before it makes anything."""
+
     def discard(self) -> None:
         """Remove what `open` made, if nothing was written into it: nothing stays of a copy that could not begin."""
 
@@ -236,6 +239,10 @@ class NewPathTarget(SingleTarget):
             sink = self._planned.create(overwrite=overwrite)
             self._made = before
         return sink, sink
+
+    def check_free(self, coarser: Sequence[Level] = (), *, overwrite: bool) -> None:
+        """Refuse a place that is taken, cannot be written, or has too little room."""
+        self._planned.check(coarser, overwrite=overwrite)
 
     def open_levels(self, coarser: Sequence[Level], *, overwrite: bool, resume: bool) -> list[Source]:
         """Make it as the full-size array of an OME-Zarr image, and coarser levels, and return all opened."""

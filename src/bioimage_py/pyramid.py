@@ -177,6 +177,7 @@ def pyramid_plan(
     num_workers: int = 1,
     casting: Casting = "unsafe",
     memory_limit: int | str | None = None,
+    overwrite: bool = False,
     dtype: npt.DTypeLike | None = None,
     chunks: Sequence[int] | None = None,
     shards: Sequence[int] | None = None,
@@ -194,6 +195,11 @@ def pyramid_plan(
     PyramidPlan
         Levels, blocks, what is read for what, memory; it prints well.
 
+    Raises
+    ------
+    BioimagePyError
+        Whatever `pyramid` would raise before it writes anything.
+
     Examples
     --------
     >>> import numpy as np
@@ -201,7 +207,7 @@ def pyramid_plan(
     >>> [level.shape for level in found.levels]
     [(256, 256, 256), (128, 128, 128), (64, 64, 64)]
     """
-    return PyramidRequest.check(
+    request = PyramidRequest.check(
         input,
         output,
         {"levels": levels, "scale_factors": scale_factors, "method": method, "kind": kind},
@@ -225,7 +231,9 @@ def pyramid_plan(
         },
         {"axes": axes, "voxel_size": voxel_size, "units": units},
         quiet=True,
-    ).plan
+    )
+    request.target.check_free(request.coarser(), overwrite=overwrite)
+    return request.plan
 
 
 def _execute(

@@ -59,6 +59,10 @@ class PyramidTarget(Protocol):
         """Raise InvalidArgumentError if the levels could touch what `source` reads, or cannot be written by this backend."""
         ...
 
+    def check_free(self, coarser: Sequence[Level], *, overwrite: bool) -> None:
+        """Raise what `open` would raise before it makes anything."""
+        ...
+
     def open(self, coarser: Sequence[Level], *, overwrite: bool, resume: bool) -> list[Source]:
         """Make the levels, and return all opened, full size first."""
         ...
@@ -128,6 +132,10 @@ class NewPyramid:
             self._target.check_shared(job_type)
             source.to_spec()
 
+    def check_free(self, coarser: Sequence[Level], *, overwrite: bool) -> None:
+        """Raise what `open` would raise before it makes anything."""
+        self._target.check_free(coarser, overwrite=overwrite)
+
     def open(self, coarser: Sequence[Level], *, overwrite: bool, resume: bool) -> list[Source]:
         """Make the image with all its levels, or open it."""
         return self._target.open_levels(coarser, overwrite=overwrite, resume=resume)
@@ -182,6 +190,10 @@ class AddedLevels:
         """Accept every Zarr: its levels are written beside the one that is read."""
         if job_type is not None:
             source.to_spec()
+
+    def check_free(self, coarser: Sequence[Level], *, overwrite: bool) -> None:
+        """Raise what `open` would raise before it makes anything."""
+        self._image.check_free([level.path for level in coarser], overwrite=overwrite)
 
     def open(self, coarser: Sequence[Level], *, overwrite: bool, resume: bool) -> list[Source]:
         """Add the levels to the image, or open them, and return them after the full-size one."""

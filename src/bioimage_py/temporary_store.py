@@ -25,7 +25,7 @@ from bioimage_py.runner.temporary_place import TEMPORARY_MARK, TemporaryPlace
 from bioimage_py.runner.two_pass_work import ended_without_folder, place_of_run
 from bioimage_py.sources import Codec, FileSource, open_source
 from bioimage_py.sources.array_spec import ArraySpec
-from bioimage_py.sources.location import absolute_path, is_url
+from bioimage_py.sources.location import absolute_path, folder_above, is_url
 from bioimage_py.sources.registry import family_module
 
 if TYPE_CHECKING:
@@ -71,9 +71,7 @@ def room_beside_path(path: str, options: Mapping[str, Any]) -> RoomBeside:
         place = urlunsplit((parts.scheme, parts.netloc, f"{inside}{TEMPORARY_MARK}{_UNIQUE}", "", ""))
         return RoomBeside(place, None, options=options)
     output = absolute_path(path)
-    above = output.parent
-    while not above.exists() and above != above.parent:
-        above = above.parent
+    above = folder_above(output)
     if not os.access(above, os.W_OK | os.X_OK):
         return RoomBeside(None, why_not=f"nothing can be written into {str(above)!r}")
     try:

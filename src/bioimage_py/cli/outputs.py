@@ -42,7 +42,8 @@ def plan_output_of(
 
     if args.into_existing:
         return plan(source, stack.enter_context(open_existing_output(args)), **options)
-    return plan(source, output_path(args), **options, **layout_options(args, source.ndim))
+    layout = layout_options(args, source.ndim)
+    return plan(source, output_path(args), **options, **layout, overwrite=args.overwrite)
 
 
 def layout_options(args: argparse.Namespace, ndim: int) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def run_pyramid_plan(args: argparse.Namespace, console: Console) -> int:
 
     with ExitStack() as stack:
         source = stack.enter_context(open_input(args))
-        found = pyramid_plan(source, _output(args), **_options(args, source))
+        found = pyramid_plan(source, _output(args), **_options(args, source), overwrite=args.overwrite)
     console.line(in_options(str(found)))
     console.document({"command": "pyramid --dry-run", **found.to_json()})
     return OK

@@ -63,6 +63,17 @@ class PlannedOutput(NamedTuple):
         """Path, and key where there is one."""
         return self.location.path if not self.location.key else f"{self.location.path}:{self.location.key}"
 
+    def check(self, coarser: Sequence[Level] = (), *, overwrite: bool) -> None:
+        """Raise what `create`, or `create_levels`, would raise before it makes anything."""
+        replaces = checked_overwrite(overwrite)
+        if self.image_key is None:
+            module = family_module(self.kind, "check_create")
+            module.check_create(self.location.path, self.location.key, self.spec, overwrite=replaces)
+            return
+        from bioimage_py.sources.ome_zarr_writing import check_image
+
+        check_image(*self._image(coarser), overwrite=replaces)
+
     def create(self, *, overwrite: bool) -> Source:
         """Make the array, and the image around it where it is one of an OME-Zarr, and return it opened for writing."""
         if self.image_key is not None:
@@ -79,9 +90,12 @@ class PlannedOutput(NamedTuple):
         """Make an OME-Zarr image of the full-size array and of coarser ones, and return all opened for writing."""
         from bioimage_py.sources.ome_zarr_writing import make_image
 
+        return make_image(*self._image(coarser), overwrite=checked_overwrite(overwrite))
+
+    def _image(self, coarser: Sequence[Level]) -> tuple[ImageGroup, ArraySpec, list[Level]]:
         group = ImageGroup(self.location.path, self.image_key or None)
         full = Level(FULL_SIZE, (1.0,) * len(self.spec.shape))
-        return make_image(group, self.spec, [full, *coarser], overwrite=checked_overwrite(overwrite))
+        return group, self.spec, [full, *coarser]
 
 
 def checked_overwrite(overwrite: Any) -> bool:

@@ -28,7 +28,7 @@ from bioimage_py.sources.hdf5_files import open_for_writing, reading
 from bioimage_py.sources.hdf5_links import OtherFiles, follow, leaving_link, why_not_written, why_read_only
 from bioimage_py.sources.hdf5_live import Hdf5LiveSource
 from bioimage_py.sources.hdf5_read import Hdf5RegionSource, Hdf5Source, stored_source
-from bioimage_py.sources.hdf5_write import create_dataset
+from bioimage_py.sources.hdf5_write import check_dataset, create_dataset
 from bioimage_py.sources.identity import Identity
 from bioimage_py.sources.location import is_url
 
@@ -191,6 +191,12 @@ def identities_at(path: str, key: str | None) -> frozenset[Identity]:
 
 def _new_key(key: str | None) -> str:
     return (key or "").strip("/") or "data"
+
+
+def check_create(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> None:
+    """Raise what `create` would raise before it makes anything."""
+    _check_local(path)
+    check_dataset(_shown(path), (key or "").strip("/") or "data", spec, overwrite=overwrite)
 
 
 def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> FileSource:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import numpy as np
 from bioimage_py.errors import (
     InvalidArgumentError,
     OutputExistsError,
+    ReadOnlyError,
     SourceNotFoundError,
     UnsupportedFormatError,
 )
@@ -20,11 +24,12 @@ from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.hdf5_attributes import write_metadata
 from bioimage_py.sources.hdf5_dataset import describe, list_datasets, object_address
 from bioimage_py.sources.hdf5_errors import hdf5_errors
-from bioimage_py.sources.hdf5_files import OpenForWriting, open_for_writing
+from bioimage_py.sources.hdf5_files import OpenForWriting, open_for_writing, reading
 from bioimage_py.sources.hdf5_links import leaving_link, why_not_written
 from bioimage_py.sources.hdf5_live import Hdf5LiveSource
+from bioimage_py.sources.location import check_writable
 
-__all__ = ["create_dataset"]
+__all__ = ["check_dataset", "create_dataset"]
 
 _GZIP_LEVEL = 1
 _MOST_CHUNK_BYTES = 2**32 - 1
@@ -34,18 +39,9 @@ _CODECS = ("none", "gzip", "zlib", "lzf")
 def create_dataset(path: str, key: str, spec: ArraySpec, *, overwrite: bool) -> Hdf5LiveSource:
     """Make a dataset and return it opened for writing; see `hdf5.create`."""
     options = _storage_options(spec, f"{path}:{key}")
-    is_new = not Path(path).exists()
-    if is_new and not Path(path).parent.is_dir():
-        raise SourceNotFoundError(
-            f"cannot make {path!r}: there is no folder {str(Path(path).parent)!r}; make it first"
-        )
-    try:
+    is_new = _is_new(path)
+    with _adding(path):
         writer = open_for_writing(path, "x" if is_new else "r+")
-    except UnsupportedFormatError as error:
-        raise OutputExistsError(
-            f"{path!r} is there already and is not an HDF5 file, so nothing can be added to it; remove it or choose "
-            f"another path ({error})"
-        ) from error
     try:
         return _add(writer, path, key, spec, options, overwrite=overwrite)
     except BaseException:
@@ -55,12 +51,50 @@ def create_dataset(path: str, key: str, spec: ArraySpec, *, overwrite: bool) -> 
         raise
 
 
+def check_dataset(path: str, key: str, spec: ArraySpec, *, overwrite: bool) -> None:
+    """Raise what `create_dataset` would raise before it makes anything."""
+    _storage_options(spec, f"{path}:{key}")
+    if _is_new(path):
+        check_writable(path)
+        return
+    if not os.access(path, os.W_OK):
+        raise ReadOnlyError(f"{path!r} cannot be written: check its permissions, or choose another path")
+    with _adding(path), reading(path) as file, hdf5_errors(f"looking into '{path}:{key}' failed"):
+        _replaced_address(file, path, key, overwrite=overwrite)
+
+
+def _is_new(path: str) -> bool:
+    """Whether a file is not there yet; raises where its folder is not there either."""
+    if Path(path).exists():
+        return False
+    if not Path(path).parent.is_dir():
+        raise SourceNotFoundError(
+            f"cannot make {path!r}: there is no folder {str(Path(path).parent)!r}; make it first"
+        )
+    return True
+
+
+@contextmanager
+def _adding(path: str) -> Iterator[None]:
+    try:
+        yield
+    except UnsupportedFormatError as error:
+        raise OutputExistsError(
+            f"{path!r} is there already and is not an HDF5 file, so nothing can be added to it; remove it or choose "
+            f"another path ({error})"
+        ) from error
+
+
 def _add(
     writer: OpenForWriting, path: str, key: str, spec: ArraySpec, options: dict[str, Any], *, overwrite: bool
 ) -> Hdf5LiveSource:
     file = writer.file
     with hdf5_errors(f"making '{path}:{key}' failed"):
-        replaced = _replaced_address(writer, path, key, overwrite=overwrite)
+        replaced = _replaced_address(file, path, key, overwrite=overwrite)
+        if replaced is not None and writer.is_written(replaced):
+            raise InvalidArgumentError(
+                f"'{path}:{key}' is open for writing in this process; close it before replacing it"
+            )
         # Made under another name first: a failure on the way leaves the old dataset as it was.
         name = key if replaced is None else f"{key}.{uuid.uuid4().hex}"
         first_new = _first_missing(file, name)
@@ -82,9 +116,8 @@ def _add(
             raise
 
 
-def _replaced_address(writer: OpenForWriting, path: str, key: str, *, overwrite: bool) -> int | None:
+def _replaced_address(file: h5py.File, path: str, key: str, *, overwrite: bool) -> int | None:
     """Return the object address of the dataset that is in the way and may be replaced, None where nothing is."""
-    file = writer.file
     if (link := leaving_link(file, key)) is not None:
         raise why_not_written(path, link)
     parts = key.split("/")
@@ -112,12 +145,7 @@ def _replaced_address(writer: OpenForWriting, path: str, key: str, *, overwrite:
             f"{path!r} has a dataset {key!r} already, of shape {there.shape} and dtype {there.dtype}; "
             f"pass overwrite=True to replace it, or write into it with open_source({path!r}, {key!r}, mode='r+')"
         )
-    address = object_address(there)
-    if writer.is_written(address):
-        raise InvalidArgumentError(
-            f"'{path}:{key}' is open for writing in this process; close it before replacing it"
-        )
-    return address
+    return object_address(there)
 
 
 def _first_missing(file: h5py.File, key: str) -> str:

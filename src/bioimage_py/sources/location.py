@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from bioimage_py.errors import (
     InvalidArgumentError,
+    ReadOnlyError,
     SourceNotFoundError,
     UnsupportedFormatError,
 )
@@ -23,8 +24,10 @@ __all__ = [
     "Location",
     "absolute_path",
     "check_key",
+    "check_writable",
     "family_by_content",
     "family_by_suffix",
+    "folder_above",
     "inner_name",
     "is_url",
     "local_text",
@@ -68,6 +71,24 @@ def absolute_path(path: str | os.PathLike[str]) -> Path:
             f"the working directory was removed, so the relative path {os.fspath(path)!r} leads nowhere: give an absolute path, "
             "or change to another directory"
         ) from error
+
+
+def folder_above(path: str | os.PathLike[str]) -> Path:
+    """Return the nearest folder above a path that is there."""
+    above = absolute_path(path).parent
+    while not above.is_dir() and above != above.parent:
+        above = above.parent
+    return above
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise ReadOnlyError if nothing can be made at a path that is not there, or replaced at one that is."""
+    above = folder_above(path)
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise ReadOnlyError(
+            f"{os.fspath(path)!r} cannot be made: the folder {str(above)!r} cannot be written. Check its permissions, or "
+            "write somewhere else"
+        )
 
 
 def is_url(path: str) -> bool:

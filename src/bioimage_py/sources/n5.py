@@ -14,7 +14,7 @@ from bioimage_py.sources.hierarchy import arrays_below, find_array
 from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder
 from bioimage_py.sources.n5_metadata import array_metadata, image_metadata, read_node, tensorstore_metadata
 from bioimage_py.sources.store_errors import plain_message, reads_metadata
-from bioimage_py.sources.store_room import StoreRules, make_array, room_for_array, try_out
+from bioimage_py.sources.store_room import StoreRules, check_room, make_array, room_for_array, try_out
 from bioimage_py.sources.tensorstore_array import StoredArray, TensorStoreSource, open_store
 from bioimage_py.sources.zarr_codecs import codec_text
 
@@ -113,6 +113,12 @@ def list_coarser(spec: SourceSpec) -> list[SourceSpec]:
             return found
         found.append({**spec, "key": key})
     return found
+
+
+def check_create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> None:
+    """Raise what `create` would raise before it makes anything."""
+    try_out({"driver": "n5", "metadata": array_metadata(spec)[0]})
+    check_room(StoreFolder.at(path), key, overwrite, _RULES)
 
 
 def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> Source:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import secrets
+import shutil
 import warnings
 from dataclasses import fields
 from io import BytesIO
@@ -30,6 +32,7 @@ from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import AnyArray, Source, SourceSpec
 from bioimage_py.sources.compressed import COMPRESSED_SUFFIXES, first_bytes
 from bioimage_py.sources.file_bytes import FileBytes, file_error
+from bioimage_py.sources.location import check_writable, folder_above
 from bioimage_py.sources.raw_file import CompressedVoxels, RawFileSource, RawLayout, RawVoxels
 from bioimage_py.sources.single_file import check_single_array, open_file
 
@@ -129,19 +132,9 @@ def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> Sour
     ReadOnlyError
         If the folder may not be written.
     """
-    check_single_array(".npy", path, key, "r+", writable=True, options={})
-    for name in ("chunks", "shards"):
-        if getattr(spec, name) is not None:
-            raise InvalidArgumentError(
-                f"a .npy file has no {name}, got {name}={getattr(spec, name)} for {path!r}: leave it out, or write .zarr"
-            )
-    if spec.codec is not None and spec.codec.name != "none":
-        raise InvalidArgumentError(
-            f"a .npy file is not compressed, got codec {spec.codec.name!r}: use .zarr for {path!r}"
-        )
-    dtype = np.dtype(spec.dtype)
-    _check_dtype(path, dtype)
+    dtype = _checked_dtype(path, key, spec)
     _check_free(Path(path), overwrite)
+    _check_disk(path, spec)
     _warn_of_lost(path, spec.metadata)
     try:
         _make(Path(path), dtype, spec)
@@ -156,6 +149,38 @@ def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> Sour
             raise ReadOnlyError(f"cannot make {path!r}: its file system is read-only") from error
         raise file_error(error, f"making {path!r}") from error
     return open_path(path, mode="r+")
+
+
+def check_create(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> None:
+    """Raise what `create` would raise before it makes anything, and StorageError where the disk is too small for the file."""
+    _checked_dtype(path, key, spec)
+    _check_free(Path(path), overwrite)
+    check_writable(path)
+    _check_disk(path, spec)
+
+
+def _check_disk(path: str, spec: ArraySpec) -> None:
+    needed = np.dtype(spec.dtype).itemsize * math.prod(spec.shape)
+    free = shutil.disk_usage(folder_above(path)).free
+    if needed > free:
+        full = f"no room for {path!r}: it takes {needed:,} bytes, and {free:,} are free. Make room, or write somewhere else"
+        raise StorageError(full) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _checked_dtype(path: str, key: str | None, spec: ArraySpec) -> np.dtype[Any]:
+    check_single_array(".npy", path, key, "r+", writable=True, options={})
+    for name in ("chunks", "shards"):
+        if getattr(spec, name) is not None:
+            raise InvalidArgumentError(
+                f"a .npy file has no {name}, got {name}={getattr(spec, name)} for {path!r}: leave it out, or write .zarr"
+            )
+    if spec.codec is not None and spec.codec.name != "none":
+        raise InvalidArgumentError(
+            f"a .npy file is not compressed, got codec {spec.codec.name!r}: use .zarr for {path!r}"
+        )
+    dtype = np.dtype(spec.dtype)
+    _check_dtype(path, dtype)
+    return dtype
 
 
 def _check_free(place: Path, overwrite: bool) -> None:

@@ -102,14 +102,8 @@ class GrowingImage:
         """Return levels that have been added, opened for writing."""
         return [zarr.open_path(self.root.path, self._key_of(level.path), "r+", **self._options()) for level in levels]  # fmt: skip
 
-    def add(self, levels: Sequence[Level], *, overwrite: bool) -> list[Source]:
-        """Make the arrays of levels, name them in the image, and return them opened for writing.
-
-        Raises
-        ------
-        OutputExistsError
-            If levels are there and `overwrite` is False, or something is in the place of a new one.
-        """
+    def check_free(self, new: Sequence[str], *, overwrite: bool) -> None:
+        """Raise what `add` would raise before it makes or removes anything."""
         overwrite = checked_overwrite(overwrite)
         if self.others and not overwrite:
             raise OutputExistsError(
@@ -120,7 +114,18 @@ class GrowingImage:
             raise OutputExistsError(
                 f"{self._group.path} has levels that cannot be removed from here ({', '.join(self.others)}): remove them first"
             )
-        self._check_alone([level.path for level in levels])
+        self._check_alone(new)
+        self._removable()
+
+    def add(self, levels: Sequence[Level], *, overwrite: bool) -> list[Source]:
+        """Make the arrays of levels, name them in the image, and return them opened for writing.
+
+        Raises
+        ------
+        OutputExistsError
+            If levels are there and `overwrite` is False, or something is in the place of a new one.
+        """
+        self.check_free([level.path for level in levels], overwrite=overwrite)
         old = self._removable()
         node = read_node(self._group.child(self.full))
         assert node is not None

@@ -20,10 +20,16 @@ from bioimage_py.sources.ome_zarr_mirror import Mirror, MirroredLevel
 from bioimage_py.sources.ome_zarr_tree import GROUP_FILES, read_tree
 from bioimage_py.sources.ome_zarr_writing import register_label, write_attributes
 from bioimage_py.sources.opening import open_source
-from bioimage_py.sources.store_room import make_array, removable_array, remove_array, room_for_array
+from bioimage_py.sources.store_room import (
+    check_room,
+    make_array,
+    removable_array,
+    remove_array,
+    room_for_array,
+)
 from bioimage_py.sources.zarr_metadata import group_files, read_node
 
-__all__ = ["make_mirror", "mirror_ome_zarr"]
+__all__ = ["check_mirror", "make_mirror", "mirror_ome_zarr"]
 
 
 def make_mirror(mirror: Mirror, levels: Sequence[MirroredLevel], *, overwrite: bool) -> None:
@@ -71,6 +77,14 @@ def make_mirror(mirror: Mirror, levels: Sequence[MirroredLevel], *, overwrite: b
     update_consolidated(
         [*groups.values(), *arrays, *old], [groups[key] for key in mirror.tree.consolidated if key in groups]
     )
+
+
+def check_mirror(mirror: Mirror, levels: Sequence[MirroredLevel], *, overwrite: bool) -> None:
+    """Raise what `make_mirror` would raise before it makes anything."""
+    _check_room(mirror, levels, mirror.attributes(), overwrite=overwrite)
+    root, rules = StoreFolder.at(mirror.group.path), zarr.store_rules(mirror.zarr_format)
+    for level in levels:
+        check_room(root, level.key, overwrite, rules)
 
 
 def _check_room(

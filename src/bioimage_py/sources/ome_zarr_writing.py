@@ -22,7 +22,14 @@ from bioimage_py.sources.hierarchy import Node
 from bioimage_py.sources.image_group import FULL_SIZE, ImageGroup
 from bioimage_py.sources.kvstore import StoreFolder
 from bioimage_py.sources.ome_zarr import group_attributes, level_paths
-from bioimage_py.sources.store_room import make_array, removable_array, remove_array, room_for_array, try_out
+from bioimage_py.sources.store_room import (
+    check_room,
+    make_array,
+    removable_array,
+    remove_array,
+    room_for_array,
+    try_out,
+)
 from bioimage_py.sources.zarr_metadata import array_metadata, image_metadata, read_node
 
 __all__ = [
@@ -230,6 +237,16 @@ def make_arrays(
     for level in old:
         remove_array(level)
     return [zarr.open_path(group.path, group.level_key(path), "r+") for path in made]
+
+
+def check_image(group: ImageGroup, spec: ArraySpec, levels: Sequence[Level], *, overwrite: bool) -> None:
+    """Raise what `make_image` would raise before it makes anything."""
+    root = StoreFolder.at(group.path)
+    _replaced_levels(root.inside(group.key), overwrite, [level.path for level in levels])
+    rules = zarr.store_rules(spec.zarr_format)
+    for level in levels:
+        described_level(NewLevel(level.path, level_spec(spec, level)))
+        check_room(root, group.level_key(level.path), overwrite, rules)
 
 
 def described_level(level: NewLevel) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -39,7 +39,7 @@ from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder
 from bioimage_py.sources.new_grids import checked_extents
 from bioimage_py.sources.precomputed_metadata import OWN_ENTRY, metadata_of, place_of, warn_of_lost
 from bioimage_py.sources.store_errors import ENGINE_ERRORS, check_json, plain_message, reads_metadata
-from bioimage_py.sources.store_room import StoreRules, make_array, room_for_array, try_out
+from bioimage_py.sources.store_room import StoreRules, check_room, make_array, room_for_array, try_out
 from bioimage_py.sources.tensorstore_array import StoredArray, TensorStoreSource, open_store
 from bioimage_py.sources.zarr_metadata import checked_grid
 
@@ -403,6 +403,21 @@ def following(spec: ArraySpec, like: Source) -> ArraySpec:
     return replace(spec, labels=kind == "segmentation", codec=spec.codec or codec)
 
 
+def check_create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> None:
+    """Raise what `create` would raise before it makes anything."""
+    _making(key, spec)
+    check_room(StoreFolder.at(path), None, overwrite, _RULES)
+
+
+def _making(key: str | None, spec: ArraySpec) -> dict[str, Any]:
+    """Return a new volume as TensorStore takes it, which is tried."""
+    if key:
+        raise InvalidArgumentError(f"a {_TITLE} volume holds one image: leave out the key (got {key!r})")
+    making = _description(spec)
+    try_out(making)
+    return making
+
+
 def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> Source:
     """Make a new volume of one scale and open it for writing; a chunk holds all channels.
 
@@ -417,10 +432,7 @@ def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False)
     ReadOnlyError, StorageError
         If the place cannot be written.
     """
-    if key:
-        raise InvalidArgumentError(f"a {_TITLE} volume holds one image: leave out the key (got {key!r})")
-    making = _description(spec)
-    try_out(making)
+    making = _making(key, spec)
     root = StoreFolder.at(path)
     with room_for_array(root, None, overwrite, _RULES) as folder:
         make_array(making, folder, overwrite=overwrite)

@@ -16,9 +16,18 @@ import tensorstore as ts
 from bioimage_py.errors import InvalidArgumentError, OutputExistsError, ReadOnlyError, StorageError
 from bioimage_py.sources.hierarchy import Node, arrays_below
 from bioimage_py.sources.kvstore import StoreFolder, store_context
+from bioimage_py.sources.location import check_writable
 from bioimage_py.sources.store_errors import storage_error
 
-__all__ = ["StoreRules", "make_array", "removable_array", "remove_array", "room_for_array", "try_out"]
+__all__ = [
+    "StoreRules",
+    "check_room",
+    "make_array",
+    "removable_array",
+    "remove_array",
+    "room_for_array",
+    "try_out",
+]
 
 
 @dataclass(frozen=True)
@@ -129,14 +138,10 @@ def room_for_array(
     ReadOnlyError
         If nothing can be written there.
     """
-    if root.read_only:
-        raise ReadOnlyError(f"{root.path} cannot be written: http only reads. Write to a folder or to s3://")
     target = root.inside(key)
-    target.check_bucket()
     made = _Made()
-    try:
-        groups = _groups_to_make(root, key, rules)
-        _check_free(target, overwrite, rules)
+    with _making(target):
+        groups = _checked_groups(root, key, overwrite, rules)
         with _set_aside(target):
             try:
                 for group in groups:
@@ -146,6 +151,35 @@ def room_for_array(
             except BaseException:
                 made.undo()
                 raise
+
+
+def check_room(root: StoreFolder, key: str | None, overwrite: bool, rules: StoreRules) -> None:
+    """Raise what `room_for_array` would raise; nothing is made."""
+    target = root.inside(key)
+    with _making(target):
+        _checked_groups(root, key, overwrite, rules)
+        if target.is_local:
+            check_writable(target.path)
+
+
+def _checked_groups(
+    root: StoreFolder, key: str | None, overwrite: bool, rules: StoreRules
+) -> list[StoreFolder]:
+    """Return the groups to make on the way to a new array, after checking that there may be one."""
+    if root.read_only:
+        raise ReadOnlyError(f"{root.path} cannot be written: http only reads. Write to a folder or to s3://")
+    target = root.inside(key)
+    target.check_bucket()
+    groups = _groups_to_make(root, key, rules)
+    _check_free(target, overwrite, rules)
+    return groups
+
+
+@contextlib.contextmanager
+def _making(target: StoreFolder) -> Iterator[None]:
+    """Raise what the system says of a place as an error of ours."""
+    try:
+        yield
     except PermissionError as error:
         if isinstance(error, ReadOnlyError):
             raise

@@ -26,7 +26,7 @@ from bioimage_py.sources.hierarchy import Node, arrays_below, find_array, severa
 from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder
 from bioimage_py.sources.ome_zarr import coarser_paths
 from bioimage_py.sources.store_errors import check_json, plain_message, reads_metadata
-from bioimage_py.sources.store_room import StoreRules, make_array, room_for_array, try_out
+from bioimage_py.sources.store_room import StoreRules, check_room, make_array, room_for_array, try_out
 from bioimage_py.sources.tensorstore_array import StoredArray, open_store
 from bioimage_py.sources.tensorstore_handle import from_tensorstore, open_tensorstore_spec
 from bioimage_py.sources.zarr_codecs import codec_text
@@ -276,6 +276,20 @@ def store_rules(zarr_format: int) -> StoreRules:
     return StoreRules(_TITLE, read_node, _OWN_ENTRY, group_files(zarr_format))
 
 
+def check_create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> None:
+    """Raise what `create` would raise before it makes anything."""
+    _making(spec)
+    check_room(StoreFolder.at(path), key, overwrite, store_rules(spec.zarr_format))
+
+
+def _making(spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a new array as TensorStore takes it, which is tried, and its attributes."""
+    metadata, attributes = array_metadata(spec)
+    making = {"driver": "zarr3" if spec.zarr_format == 3 else "zarr", "metadata": metadata}
+    try_out(making)
+    return making, attributes
+
+
 def create(
     path: str,
     key: str | None,
@@ -300,10 +314,7 @@ def create(
     ReadOnlyError, StorageError
         If the place cannot be written.
     """
-    metadata, attributes = array_metadata(spec)
-    driver = "zarr3" if spec.zarr_format == 3 else "zarr"
-    making = {"driver": driver, "metadata": metadata}
-    try_out(making)
+    making, attributes = _making(spec)
     root = StoreFolder.at(path, options)
     with room_for_array(root, key, overwrite, store_rules(spec.zarr_format)) as folder:
         own = attributes if spec.zarr_format == 3 else None
