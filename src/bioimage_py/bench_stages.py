@@ -90,6 +90,7 @@ def encoding(output: Source, sample: WriteSample, workers: int, seconds: float) 
     """Measure how fast voxels are encoded into an output that is held in memory."""
     with run_twin(output, workers) as twin:
         done, took = _timed(sample.items, lambda item: twin.write(*item), workers, seconds)
+        twin.flush()
     n_bytes = sum(box.size for box, _ in done) * output.dtype.itemsize
     return StageRate("encode", workers, n_bytes, None, took)
 

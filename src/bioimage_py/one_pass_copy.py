@@ -18,6 +18,7 @@ from bioimage_py.runner.copy_work import CopyWork
 from bioimage_py.runner.run_account import RunAccount, account_of_run
 from bioimage_py.runner.twins import run_twin
 from bioimage_py.sources import Source
+from bioimage_py.sources.identity import leaves
 
 __all__ = ["OnePassCopy"]
 
@@ -104,6 +105,8 @@ def _copied_at_once(
     journal = Journal(planned.n_blocks, planned.bytes_out)
     try:
         written = work.kernel.copy_box(Box.whole(work.kernel.output.shape))
+        for leaf in leaves(work.kernel.output):
+            leaf.flush()
     except KeyboardInterrupt as error:
         raise RunInterrupted(
             f"interrupted: none of {planned.n_blocks} blocks is done. Call again to copy them",

@@ -6,13 +6,16 @@ runs this file in there.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import bioimage_py as bp
@@ -153,6 +156,93 @@ def test_records_that_find_no_room_are_not_there_at_all(disk: SmallDisk) -> None
     assert len(expected) > 10
     assert list(read_account(folder).done) == expected
     assert [len(v) for v in read_values(folder, IdSet.from_range(10**6)).values()] == [1, *expected[1:]]
+
+
+HDF5 = """
+import json, resource, sys, h5py, numpy as np, bioimage_py as bp
+
+output, chunks, codec, workers, limit = json.loads(sys.argv[1])
+image = np.random.default_rng(0).integers(0, 60000, (64, 64, 64), dtype="u2")
+options = {"block_shape": (8, 64, 64), "num_workers": workers}
+if limit:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+try:
+    bp.copy(image, output, chunks=chunks, codec=codec, **options)
+    raise SystemExit("it fits")
+except bp.RunnerError as error:
+    failed, text = list(error.failed_block_ids), str(error)
+assert "no space left" in text or "File too large" in text, text
+with h5py.File(output) as file:
+    stored = file["data"][...]
+for block in set(range(8)) - set(failed):
+    assert (stored[8 * block : 8 * block + 8] == image[8 * block : 8 * block + 8]).all(), block
+assert 0 < len(failed) < 8, failed
+if limit:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    with bp.open_source(output, mode="r+") as rest:
+        bp.copy(image, rest, block_ids=failed, **options)
+    assert (bp.open_source(output)[...] == image).all()
+print("right")
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize(
+    ("chunks", "codec"),
+    [((8, 16, 16), "gzip"), ((8, 64, 64), "gzip"), ((4, 32, 32), "lzf"), ((4, 32, 32), "none")],
+)
+@pytest.mark.parametrize("limit", [0, 300_000])
+def test_hdf5_on_a_full_disk(
+    request: pytest.FixtureRequest, tmp_path: Path, limit: int, chunks: Any, codec: str, workers: int
+) -> None:
+    folder = tmp_path if limit else request.getfixturevalue("disk").folder
+    said = json.dumps([str(folder / "out.h5"), chunks, codec, workers, limit])
+    done = subprocess.run([sys.executable, "-c", HDF5, said], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "right\n", "")
+    assert [p.name for p in folder.iterdir()] == ["out.h5"]
+    # Nothing stays of what was allocated ahead.
+    assert (folder / "out.h5").stat().st_size < 2**20
+
+
+@pytest.mark.parametrize("kind", ["new", "there", "handle"])
+def test_no_room_for_hdf5_at_all(tmp_path: Path, kind: str) -> None:
+    code = """
+import resource, sys, h5py, numpy as np, bioimage_py as bp
+path, kind = sys.argv[1:]
+image = np.random.default_rng(0).integers(0, 255, (64, 64), dtype="u1")
+if kind != "new":
+    bp.copy(image, path).close()
+handle = h5py.File(path, "r+") if kind == "handle" else None
+resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, resource.RLIM_INFINITY))
+try:
+    if kind == "handle":
+        bp.copy(image, handle.create_dataset("more", image.shape, image.dtype, chunks=(8, 8)))
+    else:
+        bp.copy(image, path + ":/more")
+except bp.BioimagePyError as error:
+    assert "File too large" in str(error), error
+    print("refused")
+"""
+    path = tmp_path / "a.h5"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path), kind], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "refused\n", "")
+    assert path.exists() == (kind != "new")
+
+
+def test_blocks_of_hdf5_count_when_they_are_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.arange(64, dtype="u1").reshape(8, 8)
+    for options in ({"block_shape": (2, 8)}, {}):
+        output = bp.create_output(tmp_path / f"{len(options)}.h5", like=image, chunks=(2, 8), codec="none")
+
+        def refuse() -> None:
+            raise StorageError("the disk has gone")
+
+        monkeypatch.setattr(output, "flush", refuse)
+        with pytest.raises(bp.RunnerError, match="the disk has gone") as caught:
+            bp.copy(image, output, **options)
+        assert list(caught.value.failed_block_ids) == list(range(4 if options else 1))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root needs no namespace of its own")

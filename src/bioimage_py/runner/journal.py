@@ -119,6 +119,12 @@ class Journal:
             if ids and (first is None or ends):
                 self.first_error = (ids[0], error)
 
+    def lose(self, error: BaseException) -> None:
+        """Record that all blocks of this run are not done, since what was kept of them could not be written."""
+        self.failed(self.done_ids(), error)
+        with self._lock:
+            self._done = IdSetBuilder()
+
     @property
     def seconds(self) -> float:
         """Seconds since the run began."""

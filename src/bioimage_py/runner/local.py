@@ -36,6 +36,7 @@ from bioimage_py.runner.run_folder import RunFolder
 from bioimage_py.runner.task import settling
 from bioimage_py.runner.two_pass_work import TwoPassWork, asked_of, close_temporary_store
 from bioimage_py.runner.work import PortableWork, Work
+from bioimage_py.sources.identity import leaves
 
 __all__ = ["LocalRunner"]
 
@@ -104,6 +105,7 @@ class LocalRunner(Runner):
         threads = _threads(work, num_workers)
         ticker = ProgressTicker(journal, progress)
         _run(work, journal, journal, threads, ticker.tick, how)
+        _flush(work, journal)
         if self.config.durable and hasattr(work, "outputs"):
             settling(work)()
         journal.account = account_of_run(work, journal.seconds, threads)
@@ -224,6 +226,20 @@ class _Both:
 def _threads(work: Work, num_workers: int) -> int:
     """Return how many threads there is work for."""
     return max(1, min(num_workers, len(work.group_ids())))
+
+
+def _flush(work: Work, journal: Journal) -> None:
+    """Have all that libraries keep in memory written: only then are the blocks done."""
+    if not hasattr(work, "outputs") or (
+        isinstance(work, CompositeWork) and not isinstance(work, TwoPassWork)
+    ):
+        return  # nothing is known to be written, or whole images, whose stores keep nothing back
+    try:
+        for source in work.outputs:
+            for leaf in leaves(source):
+                leaf.flush()
+    except BioimagePyError as error:
+        journal.lose(error)
 
 
 def _run(

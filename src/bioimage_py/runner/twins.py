@@ -13,7 +13,7 @@ __all__ = ["run_twin"]
 
 @contextlib.contextmanager
 def run_twin(source: Source, threads: int, cache_bytes: int = 0) -> Iterator[Source]:
-    """Give a twin of a source for a run, and flush and close it afterwards; the source itself stays as it is.
+    """Give a twin of a source for a run, and close it afterwards; the source itself stays as it is.
 
     Parameters
     ----------
@@ -26,7 +26,6 @@ def run_twin(source: Source, threads: int, cache_bytes: int = 0) -> Iterator[Sou
     twin = source.for_run(threads, cache_bytes)
     try:
         yield twin
-        twin.flush()
         _check_present(source)
     except KeyboardInterrupt:
         # Threads that are in the middle of a block go on using it; it is closed when they have let go of it.

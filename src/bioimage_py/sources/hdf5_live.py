@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any
 
 import h5py
 import numpy as np
+from h5py._objects import phil
 
 from bioimage_py.errors import InvalidArgumentError, StorageError
 from bioimage_py.geometry import Blocking, Box
@@ -15,13 +17,14 @@ from bioimage_py.sources.base import AnyArray, FileSource, SourceSpec, StoredSiz
 from bioimage_py.sources.cast_values import cast_values
 from bioimage_py.sources.hdf5_dataset import DatasetDescription
 from bioimage_py.sources.hdf5_errors import hdf5_errors
-from bioimage_py.sources.hdf5_files import OpenForWriting
+from bioimage_py.sources.hdf5_files import OpenForWriting, RoomAhead
 from bioimage_py.sources.hdf5_filters import encode_gzip, gzip_level_to_encode
 from bioimage_py.sources.hdf5_links import OtherFiles, companions, why_read_only
 from bioimage_py.sources.hdf5_plugins import need_filters
 
 __all__ = ["Hdf5LiveSource"]
 
+_MOST_HELD = 2**25
 _AS_GIVEN = OtherFiles(external_files=True)
 """Whoever gives an open handle has chosen its files."""
 
@@ -71,6 +74,7 @@ class Hdf5LiveSource(FileSource):
         self._file_number = int(h5py.h5o.get_info(dataset.id).fileno)
         self._gzip_level = gzip_level_to_encode(described.filters) if described.plain_bytes else None
         self._encode_cut_chunks = encode_cut_chunks
+        self._room = RoomAhead(dataset.file) if writer is None else writer.room
         self._closing = threading.Lock()
         if writer is not None:
             writer.begin_writing(described.address)
@@ -103,8 +107,9 @@ class Hdf5LiveSource(FileSource):
     def flush(self) -> None:
         """Hand to the operating system what HDF5 keeps in its buffers."""
         if self.writable:
-            with hdf5_errors(f"writing what is left to {self.name!r} failed"):
-                self._opened().file.flush()
+            with hdf5_errors(f"writing what is left to {self.name!r} failed"), phil:
+                self._opened()
+                self._room.flush()
 
     def close(self) -> None:
         """Flush, and close the file if it was opened by us and nobody else uses it."""
@@ -117,8 +122,8 @@ class Hdf5LiveSource(FileSource):
             finally:
                 writer.let_go()
         elif dataset is not None and dataset and self.writable:
-            with hdf5_errors(f"writing what is left to {self.name!r} failed"):
-                dataset.file.flush()
+            with hdf5_errors(f"writing what is left to {self.name!r} failed"), phil:
+                self._room.flush()
 
     def _opened(self) -> h5py.Dataset:
         dataset = self._dataset
@@ -139,7 +144,7 @@ class Hdf5LiveSource(FileSource):
         cast = np.ascontiguousarray(cast_values(values, self._described.stored_dtype)).reshape(box.shape)
         with hdf5_errors(f"writing {box} of {self.name!r} failed"):
             if self._gzip_level is None or self.chunks is None:
-                dataset[box.slices] = cast
+                self._assign(dataset, box, cast)
                 return
             grid = Blocking(self.shape, self.chunks)
             for number in grid.ids_in(box):
@@ -148,9 +153,25 @@ class Hdf5LiveSource(FileSource):
                 part = cast[part_box.relative_to(box.begin).slices]
                 if part_box == chunk_box and (self._encode_cut_chunks or part.shape == self.chunks):
                     encoded = self._encode(part, self._gzip_level)
-                    dataset.id.write_direct_chunk(chunk_box.begin, encoded)
+                    with phil:
+                        self._room.take(len(encoded))
+                        dataset.id.write_direct_chunk(chunk_box.begin, encoded)
                 else:
-                    dataset[part_box.slices] = part
+                    self._assign(dataset, part_box, part)
+
+    def _assign(self, dataset: h5py.Dataset, box: Box, values: AnyArray) -> None:
+        """Let HDF5 write voxels, which it may keep in memory."""
+        if self.chunks is not None:
+            touched = box.snap(self.chunks, self.shape)
+            n_bytes = math.prod(-(-n // c) * c for n, c in zip(touched.shape, self.chunks, strict=True))
+        else:
+            n_bytes = 0 if dataset.id.get_offset() else self.size
+        with phil:
+            # What does not compress may grow by a little.
+            self._room.take(n_bytes * self._described.stored_dtype.itemsize * 33 // 32, later=True)
+            dataset[box.slices] = values
+            if self._room.owed > _MOST_HELD:
+                self._room.flush()
 
     def _encode(self, part: AnyArray, level: int) -> bytes:
         assert self.chunks is not None
