@@ -19,7 +19,7 @@ import tifffile
 import bioimage_py as bp
 from bioimage_py.errors import InvalidArgumentError, RunnerError
 from bioimage_py.runner import RunnerConfig
-from bioimage_py.runner.driver import this_process
+from bioimage_py.sources.crash_safety import this_process
 from bioimage_py.temporary_store import room_beside_path
 from bioimage_py.wrapper import SimpleTransformationSource
 from tests.counting import CountingSource

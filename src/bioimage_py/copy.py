@@ -18,6 +18,7 @@ from bioimage_py.runner import Progress, RunnerConfig
 from bioimage_py.runner.run_account import log_account
 from bioimage_py.sources import Codec
 from bioimage_py.sources.location import may_be_zarr
+from bioimage_py.sources.unfinished import forget_runs_into, marking_new
 from bioimage_py.two_pass_copy import TwoPassCopy
 
 if TYPE_CHECKING:
@@ -156,10 +157,15 @@ def copy(
         return whole.run(overwrite=overwrite, progress=progress)
     request, target = _request(input, output, said)
     planned = request.plan(target, casting)
-    result, sink = target.open(overwrite=overwrite, resume=request.resume_from is not None)
+    with marking_new() as marks:
+        result, sink = target.open(overwrite=overwrite, resume=request.resume_from is not None)
+    marks.describe(planned.blocking, planned.block_ids)
+    replaces = resume_from is None and (target.is_new or (mask is None and block_ids is None))
+    if replaces and not target.is_new:
+        forget_runs_into(sink)
     try:
         # A run that is resumed goes in as many passes as it was begun in.
-        copying = TwoPassCopy.begin(request, planned, casting) or OnePassCopy(
+        copying = TwoPassCopy.begin(request, planned, casting, sink.name, replaces=replaces) or OnePassCopy(
             request, planned, casting, output_is_new=target.is_new
         )
         log_account(copying.run(sink, progress).account)
@@ -167,6 +173,7 @@ def copy(
         # The backend refused the run: the same call, put right, is not to find an output in its way.
         target.discard()
         raise
+    marks.remove()
     return result
 
 

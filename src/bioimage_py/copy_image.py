@@ -12,7 +12,7 @@ from bioimage_py.array_place import first_missing
 from bioimage_py.copy_image_input import check_present, is_image_copy, warn_of_rest, what_is_copied
 from bioimage_py.copy_image_passes import ImagePasses
 from bioimage_py.copy_image_target import NewLevelTarget, check_apart, discard, is_there, opened_pairs
-from bioimage_py.copy_request import CopyRequest, checked_runner
+from bioimage_py.copy_request import CopyRequest, checked_runner, warn_of_unfinished
 from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
 from bioimage_py.geometry import IdSet, check_block_shape
 from bioimage_py.kernels import CopyKernel
@@ -27,10 +27,12 @@ from bioimage_py.runner.two_pass_work import asked_of, begun_ids, close_temporar
 from bioimage_py.sources import Source, open_source
 from bioimage_py.sources.creating import checked_overwrite
 from bioimage_py.sources.image_group import ImageGroup
+from bioimage_py.sources.kvstore import StoreFolder
 from bioimage_py.sources.location import Location, locate
 from bioimage_py.sources.ome_zarr_making import check_mirror, make_mirror
 from bioimage_py.sources.ome_zarr_mirror import Mirror, MirroredLevel, extents_for
 from bioimage_py.sources.ome_zarr_tree import read_tree
+from bioimage_py.sources.unfinished import NewMarks, marking_new
 from bioimage_py.temporary_store import kept_where_needed, room_beside_path
 
 __all__ = ["ImageCopy", "find_image_copy"]
@@ -87,10 +89,12 @@ class ImageCopy:
             If blocks failed; all others are written.
         """
         replace_old = checked_overwrite(overwrite)
-        group, made = self.mirror.group, None
+        group, made, marks = self.mirror.group, None, NewMarks()
         if self._fresh:
             made = first_missing(Location(group.path, group.key, None))
-            make_mirror(self.mirror, self.levels, overwrite=replace_old)
+            with marking_new() as marks:
+                make_mirror(self.mirror, self.levels, overwrite=replace_old)
+            self._describe(marks)
             warn_of_rest(self.mirror.tree)
         try:
             if self.plan.block_ids:
@@ -101,12 +105,29 @@ class ImageCopy:
             # The backend refused the run: the same call, put right, is not to find an output in its way.
             discard(made)
             raise
+        marks.remove()
         first = next(key for _, _, _, key in self.mirror.arrays())
         return open_source(group.path, first, mode="r+")
 
+    def _places(self) -> list[StoreFolder]:
+        root = StoreFolder.at(self.mirror.group.path)
+        return [root.child(key) for _, _, _, key in self.mirror.arrays()]
+
+    def _describe(self, marks: NewMarks) -> None:
+        """Say in the marks of the new arrays which of their blocks are missing."""
+        offset = 0
+        for place, array in zip(self._places(), self.plan.arrays, strict=True):
+            end = offset + array.plan.n_blocks
+            asked = self.plan.block_ids & IdSet([(offset, end)])
+            if place.is_local:
+                marks.add(
+                    place.path, array.plan.blocking, IdSet((b - offset, e - offset) for b, e in asked.runs)
+                )
+            offset = end
+
     def _execute(self, progress: Callable[[Progress], None] | None) -> None:
         # A run that is resumed goes in as many passes as it was begun in.
-        passes = ImagePasses.begin(self.plan, self.runner, self.resume_from)
+        passes = ImagePasses.begin(self.plan, self.runner, self.resume_from, replaces=self._fresh)
         if passes is None:
             self._run(None, progress)
             return
@@ -149,12 +170,13 @@ class ImageCopy:
         shelf = WorkShelf()
         parts = []
         keys = [(source_key, key) for _, _, source_key, key in self.mirror.arrays()]
+        places = self._places()
         twice: Collection[int] = () if passes is None else passes.first
         for n, (array, of) in enumerate(zip(self.plan.arrays, keys, strict=True)):
             plan, every = array.plan, IdSet.from_range(array.plan.n_blocks)
             store = partial(passes.array, n) if passes is not None and n in twice else None
             opening = partial(self._opened, of, plan, resources, store)
-            parts.append(DeferredWork(plan.blocking, plan.group_shape, every, opening, shelf))
+            parts.append(DeferredWork(plan.blocking, plan.group_shape, every, opening, shelf, places[n]))
         asked = self.plan.block_ids
         if passes is None:
             work = CompositeWork(tuple(parts), (tuple(range(len(parts))),))
@@ -236,6 +258,7 @@ def find_image_copy(input: Any, output: Any, said: Mapping[str, Any]) -> ImageCo
     levels: list[MirroredLevel] = []
     options: list[PlanOptions] = []
     for key, source, full, target in opened_pairs(mirror, container, given, begun=begun):
+        warn_of_unfinished(source)
         if not runner.in_process:
             source.to_spec()
         shape = said["block_shape"]

@@ -60,7 +60,9 @@ class ImagePasses:
     resources: Resources
 
     @classmethod
-    def begin(cls, plan: ImagePlan, runner: Runner, resume_from: str | None) -> ImagePasses | None:
+    def begin(
+        cls, plan: ImagePlan, runner: Runner, resume_from: str | None, *, replaces: bool
+    ) -> ImagePasses | None:
         """Make the temporary store, or find that of the run to resume; None if all arrays go in one pass."""
         if resume_from is not None:
             return cls._begun(RunFolder.open(resume_from))
@@ -68,9 +70,9 @@ class ImagePasses:
         passes = {array.key: array.plan.passes for array in found.values() if array.plan.passes is not None}
         if not passes:
             return None
-        remove_abandoned_stores(next(iter(passes.values())))
+        remove_abandoned_stores(next(iter(passes.values())), plan.output, replaces=replaces)
         keeps = not runner.in_process or runner.config.tmp_root is not None
-        place = make_temporary_stores(passes, resumable=keeps)
+        place = make_temporary_stores(passes, plan.output, resumable=keeps)
         first = {
             n: FirstPass(array.key, Blocking(one.shape, one.block_shape), one.block_ids)
             for (n, array), one in zip(found.items(), passes.values(), strict=True)

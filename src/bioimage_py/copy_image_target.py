@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bioimage_py.array_place import place_parts
-from bioimage_py.copy_target import METADATA_FILES, ExistingTarget, Target
+from bioimage_py.copy_target import ExistingTarget, Target
 from bioimage_py.errors import InvalidArgumentError, SourceNotFoundError, UnsupportedFormatError
 from bioimage_py.planning import ArrayLayout
 from bioimage_py.sources import Codec, Source, open_source
@@ -21,6 +21,7 @@ from bioimage_py.sources.location import is_url
 from bioimage_py.sources.ome_zarr_mirror import Mirror, MirroredLevel
 from bioimage_py.sources.ome_zarr_tree import OmeZarrTree
 from bioimage_py.sources.store_place import StorePlace
+from bioimage_py.sources.unfinished import holds_metadata_only
 from bioimage_py.sources.zarr_encoding import encoding_from_metadata
 from bioimage_py.sources.zarr_metadata import read_node
 
@@ -146,6 +147,6 @@ def discard(made: Path | None) -> None:
     """Remove a folder that was made for a copy that could not begin, as long as it holds metadata only."""
     if made is None or not made.is_dir():
         return
-    if all(path.is_dir() or path.name in {*METADATA_FILES, "METADATA.ome.xml"} for path in made.rglob("*")):
+    if holds_metadata_only(str(made)):
         shutil.rmtree(made)
         update_consolidated([StoreFolder(str(made))])

@@ -30,9 +30,10 @@ from bioimage_py.sources.encoding_match import EncodingMatch
 from bioimage_py.sources.payload_check import why_all_bytes
 from bioimage_py.sources.store_copy import NOT_INSTALLED, place_of, why_fetched
 from bioimage_py.sources.store_place import StorePlace
+from bioimage_py.sources.unfinished import unfinished_text
 from bioimage_py.temporary_store import room_beside
 
-__all__ = ["CopyRequest", "check_progress", "checked_runner"]
+__all__ = ["CopyRequest", "check_progress", "checked_runner", "warn_of_unfinished"]
 
 _STORE_COPY_HINT = (
     "with obstore the store would copy the chunks by itself: pip install 'bioimage-py[objects]'"
@@ -46,6 +47,12 @@ def check_progress(progress: object) -> None:
         raise InvalidArgumentError(
             f"progress must be a function that takes a Progress, got {type(progress).__name__} {progress!r}"
         )
+
+
+def warn_of_unfinished(source: Source) -> None:
+    """Warn of an input that a copy has not finished."""
+    if unfinished := unfinished_text(source):
+        warnings.warn(f"the input {source.name} is {unfinished}", BioimagePyWarning, stacklevel=6)
 
 
 def checked_runner(
@@ -113,6 +120,8 @@ class CopyRequest:
             job_type, job_config, num_workers, block_ids, resume_from, memory_limit
         )
         source, masked = find_input(input, mask, output, said)
+        if source is not output:
+            warn_of_unfinished(source)
         shape = None if block_shape is None else check_block_shape(block_shape, source.shape)  # type: ignore[arg-type]
         folder = None if resume_from is None else os.fspath(resume_from)
         return cls(source, masked, shape, runner, num_workers, block_ids, folder, limit, bool(verify_encoded))

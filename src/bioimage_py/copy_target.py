@@ -25,10 +25,9 @@ from bioimage_py.sources.location import is_url
 from bioimage_py.sources.registry import family_module
 from bioimage_py.sources.store_copy import place_of
 from bioimage_py.sources.store_place import StorePlace
+from bioimage_py.sources.unfinished import holds_metadata_only
 
-__all__ = ["METADATA_FILES", "SingleTarget", "Target", "find_target"]
-
-METADATA_FILES = frozenset({"zarr.json", ".zarray", ".zattrs", ".zgroup", "attributes.json", "info"})
+__all__ = ["SingleTarget", "Target", "find_target"]
 
 
 class Target(ABC):
@@ -260,7 +259,7 @@ class NewPathTarget(SingleTarget):
         """Remove the folders that were made for the array, as long as they hold metadata only."""
         if self._made is None or not self._made.is_dir():
             return
-        if all(path.is_dir() or path.name in METADATA_FILES for path in self._made.rglob("*")):
+        if holds_metadata_only(str(self._made)):
             shutil.rmtree(self._made)
             if self._planned.kind == "zarr":
                 from bioimage_py.sources.consolidated import update_consolidated

@@ -15,6 +15,7 @@ from bioimage_py.planned_work import planned_work
 from bioimage_py.planning import CopyPlan
 from bioimage_py.runner import Journal, Progress, Resources, raise_failures
 from bioimage_py.runner.copy_work import CopyWork
+from bioimage_py.runner.output_marks import settle_outputs
 from bioimage_py.runner.run_account import RunAccount, account_of_run
 from bioimage_py.runner.twins import run_twin
 from bioimage_py.sources import Source
@@ -117,6 +118,7 @@ def _copied_at_once(
         _log.info("copying the whole array at once failed (%s); going block by block", error)
         return None
     journal.done(planned.block_ids, written)
+    settle_outputs(work, planned.block_ids)
     journal.account = account_of_run(work, journal.seconds, 1)
     if progress is not None:
         progress(journal.progress())

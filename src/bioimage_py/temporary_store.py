@@ -18,13 +18,13 @@ from bioimage_py.metadata import ImageMetadata
 from bioimage_py.planning import RoomBeside
 from bioimage_py.planning.two_pass import TEMPORARY_CODEC, TwoPasses
 from bioimage_py.runner import Runner
-from bioimage_py.runner.driver import driver_alive, this_process
 from bioimage_py.runner.run_folder import RunFolder, default_root
 from bioimage_py.runner.run_search import find_runs
 from bioimage_py.runner.temporary_place import TEMPORARY_MARK, TemporaryPlace
 from bioimage_py.runner.two_pass_work import ended_without_folder, place_of_run
 from bioimage_py.sources import Codec, FileSource, open_source
 from bioimage_py.sources.array_spec import ArraySpec
+from bioimage_py.sources.crash_safety import is_alive, this_process
 from bioimage_py.sources.location import absolute_path, folder_above, is_url
 from bioimage_py.sources.registry import family_module
 
@@ -83,34 +83,36 @@ def room_beside_path(path: str, options: Mapping[str, Any]) -> RoomBeside:
     return RoomBeside(f"{output}{TEMPORARY_MARK}{_UNIQUE}", free)
 
 
-def make_temporary_store(passes: TwoPasses, *, resumable: bool) -> FileSource:
+def make_temporary_store(passes: TwoPasses, output: str, *, resumable: bool) -> FileSource:
     """Make the temporary store of one array and return it opened for writing.
 
     Parameters
     ----------
     passes
         How it shall look, and where.
+    output
+        Name of the array that is copied into.
     resumable
         Whether a run folder may be left from which its run can be finished.
     """
     place = _new_place(passes)
-    return _make(passes, place, None, ImageMetadata(attributes={_MAKER: _maker(resumable)}))
+    return _make(passes, place, None, ImageMetadata(attributes={_MAKER: _maker(output, resumable)}))
 
 
-def make_temporary_stores(passes: Mapping[str, TwoPasses], *, resumable: bool) -> TemporaryPlace:
+def make_temporary_stores(passes: Mapping[str, TwoPasses], output: str, *, resumable: bool) -> TemporaryPlace:
     """Make one temporary store for several arrays, all of them or none, and return where it is.
 
     Parameters
     ----------
     passes
         How they shall look, and where, by their keys.
-    resumable
+    output, resumable
         As for `make_temporary_store`.
     """
     from bioimage_py.sources.kvstore import StoreFolder
 
     place = _new_place(next(iter(passes.values())))
-    group = {"zarr_format": 3, "node_type": "group", "attributes": {_MAKER: _maker(resumable)}}
+    group = {"zarr_format": 3, "node_type": "group", "attributes": {_MAKER: _maker(output, resumable)}}
     try:
         StoreFolder.at(place.path, place.options).write_json("zarr.json", group)
         for key, one in passes.items():
@@ -170,19 +172,23 @@ def kept_where_needed(place: TemporaryPlace, runner: Runner, *, resumes: bool) -
         raise
 
 
-def remove_abandoned_stores(passes: TwoPasses) -> None:
+def remove_abandoned_stores(passes: TwoPasses, output: str, *, replaces: bool) -> None:
     """Remove temporary stores beside an output whose makers were killed, where no run folder can be left to finish their runs.
 
     Parameters
     ----------
-    passes
-        Those of a copy into the same output.
+    passes, output
+        Those of a copy into the same output, and its name.
+    replaces
+        Whether that copy writes all of the output anew, so that no earlier run into it can be finished any more.
     """
     for place in _places_beside(passes):
         with contextlib.suppress(BioimagePyError):  # what cannot be read is not known to be ours
             attributes = (place.metadata() or {}).get("attributes")
             maker = attributes.get(_MAKER) if isinstance(attributes, dict) else None
-            if isinstance(maker, dict) and not maker["resumable"] and driver_alive(maker) is False:
+            if not isinstance(maker, dict) or is_alive(maker) is not False:
+                continue
+            if not maker["resumable"] or (replaces and maker.get("output") == output):
                 place.remove()
 
 
@@ -203,8 +209,8 @@ def _new_place(passes: TwoPasses) -> TemporaryPlace:
     return TemporaryPlace(passes.place.removesuffix(_UNIQUE) + os.urandom(4).hex(), passes.options)
 
 
-def _maker(resumable: bool) -> dict[str, Any]:
-    return {**this_process(), "resumable": resumable}
+def _maker(output: str, resumable: bool) -> dict[str, Any]:
+    return {**this_process(), "output": output, "resumable": resumable}
 
 
 def _make(passes: TwoPasses, place: TemporaryPlace, key: str | None, metadata: ImageMetadata) -> FileSource:

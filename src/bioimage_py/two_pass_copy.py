@@ -57,16 +57,18 @@ class TwoPassCopy:
     resources: Resources
 
     @classmethod
-    def begin(cls, request: CopyRequest, planned: CopyPlan, casting: str) -> TwoPassCopy | None:
+    def begin(
+        cls, request: CopyRequest, planned: CopyPlan, casting: str, output: str, *, replaces: bool
+    ) -> TwoPassCopy | None:
         """Make the temporary store, or open that of the run to resume; None if the copy goes in one pass."""
         if request.resume_from is not None:
             return cls._begun(request, planned, casting)
         passes = planned.passes
         if passes is None:
             return None
-        remove_abandoned_stores(passes)
+        remove_abandoned_stores(passes, output, replaces=replaces)
         keeps = not request.runner.in_process or request.runner.config.tmp_root is not None
-        store = make_temporary_store(passes, resumable=keeps)
+        store = make_temporary_store(passes, output, resumable=keeps)
         return cls(
             request,
             planned,

@@ -16,6 +16,7 @@ from bioimage_py.planning import format_bytes
 from bioimage_py.sources import Source, open_source
 from bioimage_py.sources.location import family_by_content, is_url, locate
 from bioimage_py.sources.registry import family_module
+from bioimage_py.sources.unfinished import unfinished_text
 
 __all__ = ["run_info"]
 
@@ -61,6 +62,9 @@ def _lines(source: Source) -> Iterator[tuple[str, str]]:
     """Yield label and text, the size on disk last because counting files can take a while."""
     metadata = source.metadata
     yield "image", source.name
+    missing = unfinished_text(source)
+    if missing:
+        yield "state", missing
     yield "format", source.format
     yield "shape", _shape(source)
     yield "data type", source.dtype.name + (" (big-endian)" if source.dtype.byteorder == ">" else "")
@@ -115,6 +119,7 @@ def _as_json(source: Source) -> dict[str, Any]:
     metadata, stored = source.metadata, source.stored_size()
     return {
         "path": getattr(source, "path", source.name),
+        "unfinished": unfinished_text(source) or None,
         "key": getattr(source, "key", None),
         "format": source.format,
         "shape": source.shape,
@@ -165,6 +170,7 @@ def _listed(path: str, key: str) -> dict[str, Any]:
                 "dtype": source.dtype.name,
                 "chunks": None if source.chunks is None else list(source.chunks),
                 "shards": None if source.shards is None else list(source.shards),
+                "unfinished": unfinished_text(source) or None,
             }
     except BioimagePyError as error:  # one array that cannot be opened does not hide the others
         return {"key": key, "error": str(error)}
@@ -178,4 +184,6 @@ def _listed_text(entry: Mapping[str, Any]) -> str:
         text += f"  chunks {shape_text(entry['chunks'])}"
     if entry["shards"] is not None:
         text += f"  shards {shape_text(entry['shards'])}"
+    if entry["unfinished"]:
+        text += f"  {entry['unfinished']}"
     return text

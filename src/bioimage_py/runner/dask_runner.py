@@ -15,10 +15,11 @@ from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
 from bioimage_py.runner.config import RunnerConfig
 from bioimage_py.runner.dask_config import DaskConfig, distributed_library
 from bioimage_py.runner.dask_connection import Connection, UnreachableError
-from bioimage_py.runner.driver import driver_alive, interrupt_driver
+from bioimage_py.runner.driver import interrupt_driver
 from bioimage_py.runner.folder_runner import FolderRunner, Watch
 from bioimage_py.runner.rounds import TaskEnd
 from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.sources.crash_safety import is_alive
 
 __all__ = ["DaskRunner"]
 
@@ -96,7 +97,7 @@ class DaskRunner(FolderRunner):
         """
         driver = folder.read_driver()
         handle = folder.read_handle(folder.n_rounds() - 1) if folder.n_rounds() else None
-        if driver is None or driver_alive(driver) is not None or handle is None or handle["address"] is None:
+        if driver is None or is_alive(driver) is not None or handle is None or handle["address"] is None:
             # What waits for the run cancels its tasks as it ends; the scheduler does so where it has died.
             return interrupt_driver(folder)
         connection = Connection(DaskConfig(address=handle["address"]))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bioimage_py.runner.copy_work import CopyWork
     from bioimage_py.runner.journal import BlockJournal
     from bioimage_py.sources import Source
+    from bioimage_py.sources.kvstore import StoreFolder
 
 __all__ = ["MOST_OPEN", "DeferredWork", "WorkShelf"]
 
@@ -72,6 +73,8 @@ class DeferredWork:
         Opens the sources and returns the work.
     shelf
         Where it is kept, and for how long.
+    place
+        The folder of the array that is written, for marks that are put there.
     meter
         Where is counted what is done, however often it is opened.
     """
@@ -81,6 +84,7 @@ class DeferredWork:
     block_ids: IdSet
     open: Callable[[], CopyWork]
     shelf: WorkShelf
+    place: StoreFolder | None = field(default=None, compare=False)
     meter: Meter = field(default_factory=Meter, compare=False, repr=False)
 
     @property

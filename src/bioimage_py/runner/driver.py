@@ -9,16 +9,15 @@ import os
 import platform
 import signal
 import threading
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
 from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.sources.crash_safety import is_alive, this_process
 
-__all__ = ["driver_alive", "driving", "interrupt_driver", "this_process"]
+__all__ = ["driving", "interrupt_driver"]
 
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
@@ -81,7 +80,7 @@ def _locked(folder: RunFolder) -> Iterator[None]:
 def _check_alone(folder: RunFolder) -> None:
     before = folder.read_driver()
     if before is not None:
-        alive = driver_alive(before)
+        alive = is_alive(before)
         if alive:
             raise _driven(folder, f"process {before['pid']} on {before['host']}")
         if alive is None:
@@ -98,29 +97,6 @@ def _driven(folder: RunFolder, who: str) -> InvalidArgumentError:
     )
 
 
-def this_process() -> dict[str, Any]:
-    """Return what `driver_alive` knows this process by."""
-    return {"host": platform.node(), "pid": os.getpid(), "born": _birth(os.getpid()), "began": time.time()}
-
-
-def driver_alive(driver: dict[str, Any]) -> bool | None:
-    """Whether the process that waits for a run is still there; None if it is on another machine, so nobody knows."""
-    if driver["host"] != platform.node():
-        return None
-    try:
-        os.kill(driver["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        # The number has gone to somebody else's process: the driver was this user's own.
-        return False
-    fields = _fields(driver["pid"])
-    if fields is not None and fields[0] in "ZX":
-        return False  # it has died, and its parent has not asked for its exit code yet
-    born = _birth(driver["pid"])
-    return born is None or driver["born"] is None or born == driver["born"]
-
-
 def interrupt_driver(folder: RunFolder) -> str:
     """Press Ctrl-C for the process that waits for a run, which stops its workers; return a sentence about it.
 
@@ -130,7 +106,7 @@ def interrupt_driver(folder: RunFolder) -> str:
         If there is none on this machine.
     """
     driver = folder.read_driver()
-    alive = False if driver is None else driver_alive(driver)
+    alive = False if driver is None else is_alive(driver)
     if driver is None or alive is False:
         raise InvalidArgumentError(
             f"nothing runs for {str(folder.path)!r}: there is nothing to cancel. To finish it: "
@@ -154,18 +130,3 @@ def _ignores(pid: int, number: signal.Signals) -> bool:
         return False
     masks = [line.split()[1] for line in text.splitlines() if line.startswith("SigIgn:")]
     return bool(masks) and bool(int(masks[0], 16) >> (number - 1) & 1)
-
-
-def _birth(pid: int) -> int | None:
-    """Return when a process began, in the kernel's ticks since boot, so that a number used again is not taken for it."""
-    fields = _fields(pid)
-    return None if fields is None else int(fields[19])
-
-
-def _fields(pid: int) -> list[str] | None:
-    """Return what the kernel says of a process, from its state on."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None  # no /proc here: the number alone has to do
-    return text.rpartition(")")[2].split()

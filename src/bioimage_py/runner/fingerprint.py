@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection
 from typing import Any
 
 from bioimage_py.errors import InvalidArgumentError
@@ -11,6 +13,7 @@ from bioimage_py.runner.deferred_work import DeferredWork
 from bioimage_py.runner.function_work import BlockFunctionWork
 from bioimage_py.runner.pyramid_work import PyramidWork
 from bioimage_py.sources import Source
+from bioimage_py.sources.identity import leaves
 
 __all__ = ["check_fingerprint", "fingerprint_of"]
 
@@ -32,14 +35,17 @@ def fingerprint_of(work: Any) -> dict[str, Any]:
         )
     if isinstance(work, CopyWork):
         kernel = work.kernel
-        found.update(input=_layout(kernel.input), output=_layout(kernel.output), casting=kernel.casting)
-        found["mask"] = None if kernel.mask is None else _layout(kernel.mask)
+        found.update(input=_input(kernel.input), output=_layout(kernel.output), casting=kernel.casting)
+        found["mask"] = None if kernel.mask is None else _input(kernel.mask)
     if isinstance(work, PyramidWork):
         found.update(_of_pyramid(work))
     if isinstance(work, BlockFunctionWork):
-        found.update({f"input {n}": _layout(source) for n, source in enumerate(work.inputs)})
+        written = {
+            identity for output in work.outputs for leaf in leaves(output) for identity in leaf.identities()
+        }
+        found.update({f"input {n}": _input(source, written) for n, source in enumerate(work.inputs)})
         found.update({f"output {n}": _layout(source) for n, source in enumerate(work.outputs)})
-        found["mask"] = None if work.mask is None else _layout(work.mask)
+        found["mask"] = None if work.mask is None else _input(work.mask, written)
         found["halo"] = None if work.halo is None else list(work.halo)
     return found
 
@@ -49,12 +55,22 @@ def _of_pyramid(work: PyramidWork) -> dict[str, Any]:
     return {
         "shape": list(work.blocking.shape),
         "block_shape": list(work.blocking.block_shape),
-        "input": _layout(kernel.input),
+        "input": _input(kernel.input),
         **{f"output {n}": _layout(output) for n, output in enumerate(kernel.outputs)},
         "steps": [list(step) for step in kernel.steps],
         "method": kernel.method,
         "casting": kernel.casting,
     }
+
+
+def _input(source: Source, written: Collection[Any] = ()) -> dict[str, Any]:
+    """Return the layout of a source that is read, and what would tell that it was changed; not for what the run itself writes."""
+    stamps = {
+        os.path.abspath(leaf.name) if "://" not in leaf.name else leaf.name: leaf.stored_stamp()  # noqa: PTH100 - a text
+        for leaf in leaves(source)
+        if not leaf.identities().intersection(written)
+    }
+    return {**_layout(source), "voxels stored in": stamps}
 
 
 def _layout(source: Source) -> dict[str, Any]:
@@ -91,6 +107,7 @@ def check_fingerprint(then: dict[str, Any], now: dict[str, Any]) -> None:
         raise InvalidArgumentError(
             "this run cannot be continued, because it is not the one that was begun: "
             + "; ".join(differences[:5])
+            + ". Copy again, or put back what was there, with its times"
         )
 
 

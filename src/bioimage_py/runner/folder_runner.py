@@ -22,6 +22,7 @@ from bioimage_py.runner.interruption import explained_interrupt
 from bioimage_py.runner.journal import Journal, Progress
 from bioimage_py.runner.leftovers import remove_leftovers
 from bioimage_py.runner.new_run import new_run_folder, take_given_functions
+from bioimage_py.runner.output_marks import check_outputs, finish_outputs, settle_outputs
 from bioimage_py.runner.rounds import (
     FIRST_NEEDS,
     TaskEnd,
@@ -150,7 +151,9 @@ class FolderRunner(Runner):
                 )
             else:
                 folder = RunFolder.open(resume_from)
-                check_fingerprint(folder.read_run()["work"], fingerprint_of(work))
+                run = folder.read_run()
+                check_fingerprint(run["work"], fingerprint_of(work))
+                check_outputs(folder, run)
             return self.drive(folder, work, num_workers, progress=progress, resumes=resume_from is not None)
 
     def drive(
@@ -180,7 +183,9 @@ class FolderRunner(Runner):
                 journal = self._journal(folder, work, account, ends)
                 journal.account = account_of_attempts(work, (state for _, state in account.states))
                 watch.look(last=True, account=journal.account)
+                settle_outputs(work, account.done)
                 if not journal.has_failures:
+                    finish_outputs(folder, keeps_folder=self.config.keep_run_folder)
                     remove_leftovers(work, account)
                     close_temporary_store(work)
                     if not self.config.keep_run_folder:

@@ -30,6 +30,7 @@ from bioimage_py.runner.interruption import explained_interrupt
 from bioimage_py.runner.journal import BlockJournal, Journal, Progress, ProgressTicker
 from bioimage_py.runner.leftovers import remove_leftovers
 from bioimage_py.runner.new_run import new_run_folder, take_given_functions
+from bioimage_py.runner.output_marks import check_outputs, finish_outputs, settle_outputs
 from bioimage_py.runner.rounds import FIRST_NEEDS
 from bioimage_py.runner.run_account import account_of_attempts, account_of_run
 from bioimage_py.runner.run_folder import RunFolder
@@ -91,7 +92,9 @@ class LocalRunner(Runner):
         self.check_resume(resume_from, None)
         if resume_from is not None:
             folder = RunFolder.open(resume_from)
-            check_fingerprint(folder.read_run()["work"], fingerprint_of(work))
+            run = folder.read_run()
+            check_fingerprint(run["work"], fingerprint_of(work))
+            check_outputs(folder, run)
             return self.drive(folder, work, num_workers, progress=progress, resumes=True)
         kept = self._new_folder(work, num_workers, resources or Resources(num_workers), n_bytes)
         if kept is not None:
@@ -104,8 +107,11 @@ class LocalRunner(Runner):
         )
         threads = _threads(work, num_workers)
         ticker = ProgressTicker(journal, progress)
-        _run(work, journal, journal, threads, ticker.tick, how)
-        _flush(work, journal)
+        try:
+            _run(work, journal, journal, threads, ticker.tick, how)
+            _flush(work, journal)
+        finally:
+            settle_outputs(work, journal.done_ids())
         if self.config.durable and hasattr(work, "outputs"):
             settling(work)()
         journal.account = account_of_run(work, journal.seconds, threads)
@@ -166,7 +172,9 @@ class LocalRunner(Runner):
                 journal.account = account_of_attempts(work, map(folder.read_state, attempts))
                 ticker.tick(last=True)
                 remove_leftovers(work, account)
+                settle_outputs(work, journal.done_ids())
                 if not journal.has_failures:
+                    finish_outputs(folder, keeps_folder=self.config.keep_run_folder)
                     close_temporary_store(work)
                     if not self.config.keep_run_folder:
                         folder.remove()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from typing import Any
 
 from bioimage_py.runner.base import Resources
 from bioimage_py.runner.config import RunnerConfig
 from bioimage_py.runner.environment import describe_environment, import_path
 from bioimage_py.runner.fingerprint import fingerprint_of
+from bioimage_py.runner.output_marks import mark_outputs, unmark_outputs
 from bioimage_py.runner.portable import has_functions, store_work, with_functions_of
 from bioimage_py.runner.run_folder import RunFolder, default_root
 from bioimage_py.runner.work import PortableWork
@@ -45,9 +47,12 @@ def new_run_folder(
     StorageError
         If there is no room for it; nothing is left then.
     """
-    folder = RunFolder.make(default_root(config.tmp_root))
+    folder, outputs = RunFolder.make(default_root(config.tmp_root)), dict[str, Any]()
     try:
         stored = store_work(work, folder)
+        identified = fingerprint_of(work)
+        # Before the run can be found: what is found can be resumed.
+        outputs = mark_outputs(work, str(folder.lasting_path))
         folder.write_run(
             {
                 "created": time.time(),
@@ -60,10 +65,14 @@ def new_run_folder(
                 "environment": describe_environment(),
                 "import_path": import_path(),
                 "config": json.loads(json.dumps(config.given(), default=str)),
-                "work": {**stored, "fingerprint": fingerprint_of(work)},
+                "work": {**stored, "fingerprint": identified},
+                "outputs": outputs,
             }
         )
+        folder.appear()
     except BaseException:
+        if outputs:
+            unmark_outputs({"outputs": outputs})
         shutil.rmtree(folder.path)
         raise
     return folder

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bioimage_py.runner.run_folder import RunFolder
     from bioimage_py.runner.temporary_place import TemporaryPlace
     from bioimage_py.runner.work import PortableWork
+    from bioimage_py.sources.kvstore import StoreFolder
 
 __all__ = ["load_work"]
 
@@ -106,9 +107,20 @@ def _load_parts(
             IdSet.from_json(part["block_ids"]),
             cast("Callable[[], CopyWork]", partial(load_work, part, folder, threads, cache_bytes)),
             shelf,
+            _place(part["outputs"][0]),
         )
         for part in stored
     )
+
+
+def _place(spec: dict[str, Any]) -> StoreFolder | None:
+    """Return the folder of an output of a whole OME-Zarr."""
+    if spec.get("kind") != "zarr" or "path" not in spec:
+        return None
+    from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder
+
+    options = {name: spec[name] for name in URL_OPTIONS if name in spec}
+    return StoreFolder.at(spec["path"], options).child(spec.get("key"))
 
 
 def _blocking(stored: dict[str, Any]) -> Blocking:

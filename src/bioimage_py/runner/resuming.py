@@ -12,6 +12,7 @@ from bioimage_py.runner.fingerprint import check_fingerprint, fingerprint_of
 from bioimage_py.runner.folder_runner import FolderRunner
 from bioimage_py.runner.journal import Progress
 from bioimage_py.runner.local import LocalRunner
+from bioimage_py.runner.output_marks import check_outputs
 from bioimage_py.runner.reopening import load_work
 from bioimage_py.runner.run_account import log_account
 from bioimage_py.runner.run_folder import RunFolder
@@ -50,6 +51,7 @@ def finish_run(
     extend_import_path(run.get("import_path", ()))
     work = load_work(run["work"], folder, threads, cache_bytes)
     check_fingerprint(run["work"], fingerprint_of(work))
+    check_outputs(folder, run)
     journal = runner.drive(folder, work, workers, progress=progress)
     log_account(journal.account)
     if journal.has_failures:

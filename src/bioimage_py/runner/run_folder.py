@@ -8,6 +8,7 @@ run another's code is read only if it is this user's own and nobody else can wri
     run.json                         what was called, and its fingerprint
     function.pkl                     the user's function, where there is one
     function-<check>.pkl             one that the run was given when it was resumed
+    finished.json                    that all is done, and what the outputs are known by then
     driver.json                      the process that waits for the run at present
     driver.lock                      what it holds a lock on, as two must not
     rounds/00000.json                the tasks of a round of submissions: groups of blocks for each
@@ -31,12 +32,16 @@ from typing import IO, Any
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, SourceNotFoundError, StorageError
 from bioimage_py.runner.own_files import read_json, read_own, refuse_strangers, write_json, write_whole
+from bioimage_py.sources.crash_safety import is_alive, this_process
 
 __all__ = ["AttemptFiles", "RunFolder", "default_root", "end_of_log"]
 
-FORMAT = 1
+FORMAT = 2
 _PREFIX = "bioimage-run-"
 _LOG_LINES, _LOG_BYTES = 5, 4096
+
+
+_PARTIAL = ".partial"
 
 
 def default_root(tmp_root: str | os.PathLike[str] | None) -> Path:
@@ -80,7 +85,7 @@ class RunFolder:
 
     @classmethod
     def make(cls, root: Path) -> RunFolder:
-        """Make a new run folder below `root`.
+        """Make a run folder below `root` that nobody finds until `appear`; what killed processes had begun of theirs goes.
 
         Raises
         ------
@@ -88,9 +93,11 @@ class RunFolder:
             If `root` is no folder that can be written.
         """
         name = f"{_PREFIX}{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}"
-        path = root / name
+        maker = this_process()
+        path = root / f".{name}.{maker['host']}.{maker['pid']}.{maker['born']}{_PARTIAL}"
         try:
             root.mkdir(parents=True, exist_ok=True)
+            _remove_partial(root)
             path.mkdir(mode=0o700)
             for inner in ("rounds", "attempts", "logs"):
                 (path / inner).mkdir(mode=0o700)
@@ -103,6 +110,16 @@ class RunFolder:
                 "and that all workers see"
             ) from error
         return cls(path.resolve())
+
+    @property
+    def lasting_path(self) -> Path:
+        """Where the folder is as soon as it has appeared."""
+        name = self.path.name
+        return self.path.with_name(name[1:].partition(".")[0]) if name.endswith(_PARTIAL) else self.path
+
+    def appear(self) -> None:
+        """Take its lasting name: from now on the run can be found, and resumed."""
+        self.path = self.path.rename(self.lasting_path)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> RunFolder:
@@ -196,6 +213,15 @@ class RunFolder:
                 f"{self.path} has format {run.get('format')!r}, this version of bioimage-py reads {FORMAT}: use the version that made it"
             )
         return run
+
+    def write_finished(self, stamps: list[str | None]) -> None:
+        """Write that all is done, and what each output is known by from now on."""
+        write_json(self.path / "finished.json", {"stamps": stamps})
+
+    def read_finished(self) -> list[str | None] | None:
+        """Return what `write_finished` wrote; None if something is missing yet."""
+        path = self.path / "finished.json"
+        return read_json(path)["stamps"] if path.exists() else None
 
     def function_file(self, check: str) -> Path:
         """Where the user's function with this checksum is: one that a resumed run was given has a name of its own."""
@@ -317,6 +343,27 @@ def end_of_log(path: Path) -> str:
     except OSError:
         return ""
     return " / ".join([line.strip() for line in lines if line.strip()][-_LOG_LINES:])
+
+
+def _remove_partial(root: Path) -> None:
+    """Remove what processes of this machine began of run folders and then died."""
+    import shutil  # not for workers
+
+    for path in root.glob(f".{_PREFIX}*{_PARTIAL}"):
+        maker, _, born = path.name.removesuffix(_PARTIAL).rpartition(".")
+        maker, _, pid = maker.rpartition(".")
+        host = maker.partition(".")[2].partition(".")[2]
+        known = {
+            "host": host,
+            "pid": int(pid) if pid.isdecimal() else 0,
+            "born": int(born) if born.isdecimal() else None,
+        }
+        if not known["pid"] or is_alive(known) is not False:
+            continue
+        if (path / "run.json").exists():
+            RunFolder(path).appear()
+        else:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _is_round(name: str) -> bool:

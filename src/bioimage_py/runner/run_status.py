@@ -13,9 +13,9 @@ from bioimage_py.errors import SourceNotFoundError, StorageError
 from bioimage_py.runner.attempt_reader import AttemptReader
 from bioimage_py.runner.attempt_summary import FirstError, first_errors, rates, task_states
 from bioimage_py.runner.block_log import Ids, merged
-from bioimage_py.runner.driver import driver_alive
 from bioimage_py.runner.run_description import handle_text, n_tasks_of, what_is_run
 from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.sources.crash_safety import is_alive
 
 __all__ = ["FirstError", "RunStatus", "StatusReader", "read_status"]
 
@@ -135,7 +135,7 @@ class StatusReader:
 
     def _look(self, in_hand: bool) -> RunStatus:
         driver = _read_driver(self._folder)
-        alive = None if driver is None else driver_alive(driver)
+        alive = None if driver is None else is_alive(driver)
         working = in_hand or (driver is not None and alive is not False)
         number = self._folder.n_rounds() - 1
         n_tasks = self._n_tasks(number)

@@ -15,6 +15,7 @@ from bioimage_py.runner.account import read_account
 from bioimage_py.runner.config import RunnerConfig
 from bioimage_py.runner.folder_runner import FolderRunner, Watch
 from bioimage_py.runner.journal import Progress
+from bioimage_py.runner.output_marks import unmark_outputs
 from bioimage_py.runner.resuming import finish_run
 from bioimage_py.runner.rounds import TaskEnd
 from bioimage_py.runner.run_folder import RunFolder
@@ -70,6 +71,7 @@ class SlurmRunner(FolderRunner):
             if number > 0:
                 return [TaskEnd(task, "error", str(error)) for task in range(n_tasks)]
             # Nothing ran, and the same call will be made again with other settings: there is nothing to keep.
+            unmark_outputs(folder.read_run())
             shutil.rmtree(folder.path)
             if isinstance(error, InvalidArgumentError):
                 raise

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,11 @@ from bioimage_py.geometry import Box, basic_index
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.cast_values import cast_values
 from bioimage_py.sources.crash_safety import sync_file_system
+from bioimage_py.sources.identity import file_stamp
 from bioimage_py.sources.read_clock import READ
+
+if TYPE_CHECKING:
+    from bioimage_py.sources.kvstore import StoreFolder
 
 __all__ = ["AnyArray", "FileSource", "Source", "SourceSpec", "StoredSize"]
 
@@ -296,6 +300,14 @@ class Source(ABC):
         """Remove the half-written files that killed writers left in the store; return how many there were."""
         return 0
 
+    def mark_place(self) -> StoreFolder | None:
+        """Return the folder of a stored array that marks can be put into, see `unfinished`; None where they cannot."""
+        return None
+
+    def stored_stamp(self) -> str | None:
+        """Return what changes when the stored voxels are replaced, such as the size and time of a file; None if that is not known."""
+        return None
+
     def close(self) -> None:  # noqa: B027 - most sources hold nothing open
         """Release file handles; reading afterwards is an error for sources that hold one."""
 
@@ -342,6 +354,10 @@ class FileSource(Source):
 
     def _spec_options(self) -> Mapping[str, Any]:
         return {}
+
+    def stored_stamp(self) -> str | None:
+        """Return size and time of the file."""
+        return file_stamp(self.path)
 
     def force_to_disk(self) -> None:
         """Flush, and force the file system that holds the file or folder to its disk; behind a URL, written is stored."""

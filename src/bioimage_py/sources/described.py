@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata, overridden, plain_value
 from bioimage_py.sources.base import AnyArray, Source, SourceSpec, StoredSize
+
+if TYPE_CHECKING:
+    from bioimage_py.sources.kvstore import StoreFolder
 
 __all__ = ["DescribedSource", "open_spec", "with_metadata"]
 
@@ -80,6 +83,14 @@ class DescribedSource(Source):
     def stored_size(self) -> StoredSize | None:
         """Return that of the source."""
         return self.inputs[0].stored_size()
+
+    def mark_place(self) -> StoreFolder | None:
+        """Return that of the source."""
+        return self.inputs[0].mark_place()
+
+    def stored_stamp(self) -> str | None:
+        """Return that of the source."""
+        return self.inputs[0].stored_stamp()
 
     def check_present(self) -> None:
         """Raise StorageError if what is stored has gone away."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import posixpath
+import stat
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +17,16 @@ from bioimage_py.sources.location import is_url, url_decoded
 if TYPE_CHECKING:
     from bioimage_py.sources.base import Source
 
-__all__ = ["Identity", "file_identity", "is_file_of", "leaves", "meet", "same_voxels"]
+__all__ = [
+    "Identity",
+    "file_identity",
+    "file_stamp",
+    "is_file_of",
+    "leaves",
+    "meet",
+    "same_voxels",
+    "stamp_of_files",
+]
 
 Identity = tuple[Any, ...]
 
@@ -63,6 +76,28 @@ def is_file_of(path: str, source: Source) -> bool:
         return False
     files: list[str] = getattr(source, "files", list)()
     return any(t[:3] == token for t in (*source.identities(), *map(file_identity, files)))
+
+
+def file_stamp(path: str) -> str | None:
+    """Return size and time of a local file as text; None if there is no such file."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - for each of many slices
+    except (OSError, ValueError):
+        return None
+    seconds, rest = divmod(found.st_mtime_ns, 10**9)
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return (
+        f"{found.st_size} bytes of {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(seconds))}.{rest:09d} UTC"
+    )
+
+
+def stamp_of_files(paths: Iterable[str]) -> str:
+    """Return one text for names, sizes and times of many files."""
+    digest, n = hashlib.sha256(), 0
+    for n, path in enumerate(paths, 1):  # noqa: B007 - how many
+        digest.update(f"{posixpath.basename(path)}\0{file_stamp(path)}\0".encode("utf-8", "surrogateescape"))
+    return f"{n} files with names, sizes and times {digest.hexdigest()[:16]}"
 
 
 def leaves(source: Source) -> Iterator[Source]:

@@ -27,6 +27,7 @@ from bioimage_py.sources.store_room import (
     remove_array,
     room_for_array,
 )
+from bioimage_py.sources.unfinished import is_abandoned
 from bioimage_py.sources.zarr_metadata import group_files, read_node
 
 __all__ = ["check_mirror", "make_mirror", "mirror_ome_zarr"]
@@ -96,7 +97,7 @@ def _check_room(
     if folder.is_local and not os.path.lexists(folder.path):
         return []
     there = read_node(folder) is not None or bool(folder.entries_if_local())
-    if there and not overwrite:
+    if there and not overwrite and not is_abandoned(folder):
         raise OutputExistsError(
             f"{folder.path} is there already: give overwrite=True to replace it, or choose another path"
         )

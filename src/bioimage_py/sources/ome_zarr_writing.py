@@ -30,6 +30,7 @@ from bioimage_py.sources.store_room import (
     room_for_array,
     try_out,
 )
+from bioimage_py.sources.unfinished import is_abandoned
 from bioimage_py.sources.zarr_metadata import array_metadata, image_metadata, read_node
 
 __all__ = [
@@ -273,7 +274,7 @@ def _replaced_levels(
 ) -> tuple[list[str], list[StoreFolder]]:
     """Return the levels of an image that is there already, and the arrays of those to remove, after checking that they may be."""
     levels = level_paths(group_attributes(folder))
-    if levels and not overwrite:
+    if levels and not overwrite and not is_abandoned(folder):
         raise OutputExistsError(
             f"{folder.path} is an OME-Zarr image already: give overwrite=True to replace it, or choose another path"
         )

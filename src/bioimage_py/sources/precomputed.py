@@ -178,6 +178,11 @@ class PrecomputedSource(TensorStoreSource):
         scale = self._raw.spec().to_json()["scale_metadata"]["key"]
         return frozenset({file_identity(self.path, scale)})
 
+    def mark_place(self) -> StoreFolder | None:
+        """Return the folder of the volume, whose file `info` says what its scales are."""
+        place = super().mark_place()
+        return None if place is None else StoreFolder.at(self.path, self._stored.options)
+
     def stored_size(self) -> StoredSize | None:
         """Return bytes and files of the scale and of the info file; None for a URL."""
         chunks = super().stored_size()

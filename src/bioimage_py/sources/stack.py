@@ -29,7 +29,7 @@ from bioimage_py.sources import tiff
 from bioimage_py.sources.base import AnyArray, FileSource, Source, SourceSpec, StoredSize
 from bioimage_py.sources.chunked import ChunkedFileSource
 from bioimage_py.sources.file_bytes import OpenFiles
-from bioimage_py.sources.identity import file_identity
+from bioimage_py.sources.identity import file_identity, stamp_of_files
 from bioimage_py.sources.stack_listing import Arrangement, arrange, is_preview, list_slices
 from bioimage_py.sources.stack_slices import Pictures, PictureSource, SliceOpener, ome_set, slice_opener
 
@@ -321,6 +321,10 @@ class StackSource(ChunkedFileSource):
         """Return the paths of all slices."""
         slices = self._slices or _closed(self)
         return [slices.path(name) for name in slices.names]
+
+    def stored_stamp(self) -> str | None:
+        """Return what tells sizes and times of all slices."""
+        return stamp_of_files(self.files())
 
     def stored_size(self) -> StoredSize:
         """Return the size of all slices."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from bioimage_py.sources.hierarchy import Node, arrays_below
 from bioimage_py.sources.kvstore import StoreFolder, store_context
 from bioimage_py.sources.location import check_writable
 from bioimage_py.sources.store_errors import storage_error
+from bioimage_py.sources.unfinished import MARK_FOLDER, is_abandoned, mark_new, read_mark, remove_marks
 
 __all__ = [
     "StoreRules",
@@ -98,6 +100,7 @@ def make_array(
     later = attributes is not None and ("dimension_units" in attributes or not _in_64_bits(attributes))
     if attributes and not later:
         spec = {**spec, "metadata": {**spec["metadata"], "attributes": attributes}}
+    mark_new(folder)
     try:
         ts.open(
             {**spec, "kvstore": folder.spec()},
@@ -229,9 +232,9 @@ _ARRAY_MARKERS = ("zarr.json", ".zarray", "attributes.json", "info")
 def _check_free(target: StoreFolder, overwrite: bool, rules: StoreRules) -> None:
     node = rules.read_node(target)
     if node is not None and node.array is not None:
-        if not overwrite:
+        if not overwrite and not is_abandoned(target):
             raise OutputExistsError(
-                f"{target.path} is there already: give overwrite=True to replace it, or open it with "
+                f"{target.path} is there already{_unfinished(target)}: give overwrite=True to replace it, or open it with "
                 f"open_source({target.path!r}, mode='r+') to write into it"
             )
         _check_own(target, rules)
@@ -245,7 +248,8 @@ def _check_free(target: StoreFolder, overwrite: bool, rules: StoreRules) -> None
         return
     if target.is_local and not Path(target.path).is_dir():
         raise OutputExistsError(f"{target.path} is a file and not a {rules.title} array: choose another path")
-    entries = [entry.name for entry in target.entries_if_local()]
+    # A process that was killed can have left a mark without an array.
+    entries = [entry.name for entry in target.entries_if_local() if entry.name != MARK_FOLDER]
     inside = (
         [] if node is None or not target.is_local else [k for k, _ in arrays_below(node, rules.read_node)]
     )
@@ -268,7 +272,7 @@ def _check_own(target: StoreFolder, rules: StoreRules) -> None:
         if objects is None
         else {name.partition("/")[0] for name in objects.names("")}
     )
-    strange = sorted(name for name in there if not rules.own_entry.fullmatch(name))
+    strange = sorted(name for name in there - {MARK_FOLDER} if not rules.own_entry.fullmatch(name))
     if strange:
         raise OutputExistsError(
             f"{target.path} is not replaced: it also holds {', '.join(strange[:5])}, which no {rules.title} array has. "
@@ -314,6 +318,10 @@ def remove_array(target: StoreFolder) -> None:
         raise StorageError(f"{target.path} cannot be removed: {error.strerror}: {error.filename}") from error
 
 
+def _unfinished(target: StoreFolder) -> str:
+    return ", and not finished," if target.is_local and read_mark(target.path) is not None else ""
+
+
 @contextlib.contextmanager
 def _set_aside(target: StoreFolder) -> Iterator[None]:
     """Keep what is to be replaced until its successor is there."""
@@ -323,6 +331,7 @@ def _set_aside(target: StoreFolder) -> Iterator[None]:
     # A link stays a link: what it leads to is replaced.
     place = Path(target.path).resolve()
     aside = place.with_name(f".{place.name}.replaced-{os.getpid()}")
+    _remove_asides_of_the_dead(place)
     place.rename(aside)
     try:
         place.mkdir()
@@ -332,6 +341,24 @@ def _set_aside(target: StoreFolder) -> Iterator[None]:
         aside.rename(place)
         raise
     shutil.rmtree(aside)
+
+
+def _remove_asides_of_the_dead(place: Path) -> None:
+    """Remove what processes had set aside which were then killed: they were to replace it, and now it is replaced."""
+    for aside in place.parent.glob(f".{glob.escape(place.name)}.replaced-*"):
+        number = aside.name.rpartition("-")[2]
+        if number.isdecimal() and aside.is_dir() and not aside.is_symlink() and not _runs(int(number)):
+            shutil.rmtree(aside)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 class _Made:
@@ -369,6 +396,7 @@ class _Made:
         for n, place in enumerate(reversed(self._folders)):
             if n == 0 and self._folders:
                 # The new array's own folder holds what the store made of it before it failed.
+                remove_marks(place)
                 for entry in place.iterdir() if place.exists() else ():
                     if entry.is_file():
                         entry.unlink()

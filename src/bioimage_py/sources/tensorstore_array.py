@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -18,12 +19,12 @@ from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import AnyArray, FileSource, Source, StoredSize
 from bioimage_py.sources.cast_values import cast_values
 from bioimage_py.sources.crash_safety import files_below, remove_leftovers
-from bioimage_py.sources.identity import file_identity
+from bioimage_py.sources.identity import file_identity, file_stamp
 from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder, store_context
 from bioimage_py.sources.store_errors import ENGINE_ERRORS, storage_error
 from bioimage_py.sources.write_pieces import IN_HAND_BYTES, pieces_of
 
-__all__ = ["StoredArray", "TensorStoreSource", "folder_of", "open_store", "stored_size_of"]
+__all__ = ["StoredArray", "TensorStoreSource", "folder_of", "metadata_stamp", "open_store", "stored_size_of"]
 
 _METADATA_FILES = ("zarr.json", ".zarray", "attributes.json", "info")
 _MOST_CHUNK_BYTES = min(2**40, 16 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
@@ -228,6 +229,24 @@ class TensorStoreSource(FileSource):
         """Return the same array without what a subclass adds."""
         return TensorStoreSource(self._raw, self._stored)
 
+    def mark_place(self) -> StoreFolder | None:
+        """Return the folder of the array, local or behind a URL that can be written."""
+        if self._folder is not None:
+            return StoreFolder(self._folder)
+        place = self.path.startswith(("s3://", "gs://"))
+        return StoreFolder.at(self.path, self._stored.options).child(self.key) if place else None
+
+    def stored_stamp(self) -> str | None:
+        """Return time and size of the metadata, or their hash behind a URL."""
+        if self.path.startswith("memory:"):
+            return None
+        place = self.mark_place()
+        return metadata_stamp(
+            folder_of(self, {**self._stored.options, "path": self.path, "key": self.key})
+            if place is None
+            else place
+        )
+
     def remove_leftovers(self) -> int:
         """Remove the half-written chunks and shards of killed writers; none stay behind a URL."""
         return 0 if self._folder is None else remove_leftovers(self._folder)
@@ -274,6 +293,23 @@ def folder_of(source: Source, spec: Mapping[str, Any]) -> StoreFolder:
     if folder.is_local or not isinstance(source, TensorStoreSource):
         return folder
     return replace(folder, opened=source.kvstore)
+
+
+def metadata_stamp(folder: StoreFolder) -> str | None:
+    """Return time and size of the metadata of an array, their hash behind a URL; None where there are none."""
+    for name in _METADATA_FILES:
+        if folder.is_local:
+            found = file_stamp(f"{folder.path}/{name}")
+        else:
+            data = folder.read(name)
+            found = (
+                None
+                if data is None
+                else f"{len(data)} bytes with the hash {hashlib.sha256(data).hexdigest()[:16]}"
+            )
+        if found is not None:
+            return f"{name} of {found}"
+    return None
 
 
 def _text(box: Box) -> str:

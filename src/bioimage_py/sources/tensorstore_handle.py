@@ -9,7 +9,7 @@ import tensorstore as ts
 from bioimage_py.errors import InvalidArgumentError, StorageError
 from bioimage_py.sources.base import Source, SourceSpec
 from bioimage_py.sources.identity import file_identity
-from bioimage_py.sources.kvstore import store_context
+from bioimage_py.sources.kvstore import StoreFolder, store_context
 from bioimage_py.sources.store_errors import plain_message
 from bioimage_py.sources.tensorstore_array import StoredArray, TensorStoreSource
 
@@ -53,6 +53,10 @@ class TensorStoreHandleSource(TensorStoreSource):
         if self._stored.folder is not None:
             return frozenset({file_identity(self._stored.folder)})
         return frozenset({("tensorstore", str(self._plain_spec().get("kvstore") or id(self._raw)))})
+
+    def mark_place(self) -> StoreFolder | None:
+        """Return the folder of the array; None behind a URL, which only the handle knows how to reach."""
+        return super().mark_place() if self._stored.folder is not None else None
 
 
 def from_tensorstore(store: Any) -> TensorStoreSource:

@@ -22,7 +22,7 @@ from bioimage_py.sources.base import AnyArray, Source, SourceSpec, StoredSize
 from bioimage_py.sources.chunked import ChunkedFileSource
 from bioimage_py.sources.file_bytes import FileBytes, OpenFiles
 from bioimage_py.sources.file_regions import ArrayInFile, read_region
-from bioimage_py.sources.identity import file_identity
+from bioimage_py.sources.identity import file_identity, file_stamp, stamp_of_files
 from bioimage_py.sources.location import is_url
 from bioimage_py.sources.row_copy import copy_rows
 from bioimage_py.sources.tiff_metadata import metadata_of
@@ -201,6 +201,11 @@ class TiffSource(ChunkedFileSource):
         token = f"series {self._parsed.series} level {self._parsed.level}"
         paths = {self.path, *self._layout.paths}
         return frozenset(file_identity(path, token) for path in paths)
+
+    def stored_stamp(self) -> str | None:
+        """Return size and time of the file, or of all files of the series."""
+        paths = self._layout.paths
+        return file_stamp(self.path) if len(paths) < 2 else stamp_of_files(paths)
 
     def stored_size(self) -> StoredSize:
         """Return the size of the file, or files, of which the series may be only a part."""

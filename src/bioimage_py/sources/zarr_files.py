@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable
 from functools import cached_property
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from bioimage_py.sources.read_ahead import ReadAhead, SlowReads
 from bioimage_py.sources.row_copy import copy_rows
 from bioimage_py.sources.scratch import Scratch
 from bioimage_py.sources.tensorstore_array import TensorStoreSource
+
+if TYPE_CHECKING:
+    from bioimage_py.sources.kvstore import StoreFolder
 
 __all__ = ["LEAST_BYTES", "ZarrFilesSource", "ZarrSource"]
 
@@ -139,6 +142,14 @@ class ZarrFilesSource(ChunkedFileSource):
     def to_spec(self) -> SourceSpec:
         """Return family, path, key and mode."""
         return self._twin.to_spec()
+
+    def mark_place(self) -> StoreFolder | None:
+        """Return the folder of the array."""
+        return self._twin.mark_place()
+
+    def stored_stamp(self) -> str | None:
+        """Return what changes when the array is made anew."""
+        return self._twin.stored_stamp()
 
     def check_present(self) -> None:
         """Raise StorageError if the metadata has gone: chunks that went with it would read as the fill value."""

@@ -20,7 +20,7 @@ from bioimage_py.sources.identity import Identity, file_identity
 from bioimage_py.sources.kvstore import StoreFolder
 from bioimage_py.sources.natural_order import natural_key
 from bioimage_py.sources.store_errors import plain_message
-from bioimage_py.sources.tensorstore_array import StoredArray, stored_size_of
+from bioimage_py.sources.tensorstore_array import StoredArray, metadata_stamp, stored_size_of
 
 __all__ = ["ZarrPythonSource", "open_folder", "open_zip", "wrap"]
 
@@ -89,6 +89,18 @@ class ZarrPythonSource(FileSource):
             place = store.path if protocol in ("file", "local") else f"{protocol}://{store.path}"
             tokens.add(file_identity(place, self.array.path, key_is_folder=True))
         return frozenset(tokens)
+
+    def mark_place(self) -> StoreFolder | None:
+        """Return the folder of the array; None for other stores."""
+        return None if self._stored.folder is None else StoreFolder(self._stored.folder)
+
+    def stored_stamp(self) -> str | None:
+        """Return what changes when the array, or the zip file that holds it, is replaced."""
+        return (
+            super().stored_stamp()
+            if self._stored.folder is None
+            else metadata_stamp(StoreFolder(self._stored.folder))
+        )
 
     def remove_leftovers(self) -> int:
         """Remove the half-written chunks and shards of killed writers from the array's folder."""
