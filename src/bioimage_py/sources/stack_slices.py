@@ -82,7 +82,7 @@ class TiffSlices:
             if page.signature not in self._like:
                 self._like[page.signature] = _parse_slice(path)
             like = self._like[page.signature]
-        if like is None:
+        if like is None or (like.layout.raw_offsets is not None and like.layout.coding.stored is None):
             return parse_tiff(path, None, None, 0, alone=True)
         return _moved(like, page, path, file.size)
 

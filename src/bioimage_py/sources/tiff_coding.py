@@ -52,7 +52,7 @@ class PageCoding:
     codec
         Compression and predictor, for people.
     stored
-        Bytes of each segment of a page where nothing is compressed, else None.
+        Bytes of each segment of a page where nothing is compressed and each segment has a place, else None.
     white_is_zero
         Whether the values are to be shown inverted; they are read as they are stored.
     """
@@ -143,7 +143,7 @@ def _stored(
 ) -> npt.NDArray[np.int64] | None:
     """Return how many bytes each segment of a page has where nothing is compressed."""
     bits = page.bitspersample
-    if not isinstance(bits, int) or 0 in page.shaped:
+    if not isinstance(bits, int) or 0 in page.shaped or math.prod(grid) > len(page.dataoffsets):
         return None
     rows = np.full(grid, segment[1], np.int64)
     if not page.is_tiled:

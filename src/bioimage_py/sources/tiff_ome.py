@@ -87,6 +87,10 @@ def ome_set(xml: str, path: str, *, alone: bool = False) -> OmeSet:
         companion = None if text is None else _parsed(text)
         if text is None or companion is None:
             return OmeSet(xml, root=root, absent=(f"{name} ({why or 'has no OME-XML'})",))
+        # The root's identifier is that of the file in which the text is taken to be.
+        companion.attrib.pop("UUID", None)
+        if "UUID" in root.attrib:
+            companion.set("UUID", root.attrib["UUID"])
         xml, root, changed = text, companion, True
     _check_planes(root, path)
     seen = {}

@@ -43,7 +43,7 @@ _SIDE_ROLES = 0b101
 """NewSubfileType: a page is a smaller copy of another one, or its mask."""
 _NOT_NEWS = re.compile(
     "circular reference|invalid page offset|zeroed|failed to read|missing .*frames|index out of range|"
-    "Strip(Offsets|ByteCounts) count|ByteCounts tag|estimating ByteCounts|NDTiff.index"
+    "Strip(Offsets|ByteCounts) count|ByteCounts tag|estimating ByteCounts|NDTiff.index|Datetime"
 )
 """What tifffile says of things that are repaired here, or that are errors of ours."""
 
