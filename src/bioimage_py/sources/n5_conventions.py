@@ -200,7 +200,9 @@ def attributes_of(metadata: ImageMetadata) -> dict[str, Any]:
     if "offset" in attributes:
         attributes["offset"] = list(place[::-1])
     named = {unit for unit in units or () if unit is not None}
-    if len(named) == 1:
+    # It has one unit for all, which says too much of an axis of space that has none.
+    unknown = any(unit is None and axis in "zyx" for axis, unit in zip(axes or (), units or (), strict=False))
+    if len(named) == 1 and not unknown:
         attributes["pixelResolution"] = {"dimensions": list(sizes[::-1]), "unit": named.pop()}
     if axes is not None and units is not None:
         attributes["transform"] = {

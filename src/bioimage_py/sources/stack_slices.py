@@ -107,7 +107,7 @@ def _parse_slice(path: str) -> ParsedTiff | None:
         kinds = {"ome": file.is_ome, "imagej": file.is_imagej, "shaped": file.is_shaped}
         kind = next((name for name, found in kinds.items() if found), "uniform")
         series = tifffile.TiffPageSeries([page], page.shape, page.dtype, page.axes, kind=kind)
-        layout = replace(layout_of(series, path), paths=(path,))
+        layout = replace(layout_of(series, path, opened.reader), paths=(path,))
         check_extent(layout)
         image = None if ome is None else ome.image_index(series, 0)
         texts = TiffTexts.of(file, series, 0, None if ome is None else ome.xml, image)

@@ -17,7 +17,8 @@ from bioimage_py.sources.file_bytes import FileBytes, OpenFiles
 
 __all__ = ["FirstPage", "PageChain", "PageReader", "first_page", "walk_chain"]
 
-_HEAD = 4096
+_HEAD, _PAGE = 4096, 512
+"""Bytes that are read at once of a file, and of a page."""
 _SIZES = {
     1: 1,
     2: 1,
@@ -110,17 +111,23 @@ def first_page(file: FileBytes) -> FirstPage | None:
 
 
 class PageReader:
-    """Reads tags of any pages of any files."""
+    """Reads tags of any pages of any files, of each page once."""
 
     def __init__(self) -> None:
         self._files = OpenFiles()
+        self._heads: dict[str, _Tags] = {}
+        self._known: dict[tuple[str, int], FirstPage | None] = {}
 
     def get(self, path: str, offset: int) -> FirstPage | None:
         """Read the tags of the page at an offset; None if it is out of the ordinary. The signature is that of the page alone."""
-        try:
-            return _page(_Tags(self._files.get(path), offset), alone=False)
-        except (struct.error, KeyError, IndexError, ValueError):
-            return None
+        if (path, offset) not in self._known:
+            try:
+                head = self._heads.get(path) or self._heads.setdefault(path, _Tags(self._files.get(path)))
+                head.read_page(offset)
+                self._known[path, offset] = _page(head, alone=False)
+            except (struct.error, KeyError, IndexError, ValueError):
+                self._known[path, offset] = None
+        return self._known[path, offset]
 
 
 def walk_chain(file: FileBytes) -> PageChain | None:
@@ -172,7 +179,7 @@ def _page(tags: _Tags, *, alone: bool) -> FirstPage | None:
 
 
 class _Tags:
-    """The wanted tags of a page, the first one unless another offset is given, as (code, kind, count, bytes of the value).
+    """The wanted tags of a page, the first one until another is read, as (code, kind, count, bytes of the value).
 
     Raises
     ------
@@ -180,20 +187,29 @@ class _Tags:
         If the file is not as it should be.
     """
 
-    def __init__(self, file: FileBytes, at: int | None = None) -> None:
+    def __init__(self, file: FileBytes) -> None:
         self._file = file
-        self._head = head = file.read(0, min(_HEAD if at is None else 16, file.size))
+        self._head = head = file.read(0, min(_HEAD, file.size))
         self._head_at = 0
         self.order = {b"II": "<", b"MM": ">"}[head[:2]]
         self.big = {42: False, 43: True}[struct.unpack_from(self.order + "H", head, 2)[0]]
         self._offset = self.order + ("Q" if self.big else "I")
         self._entry, self._inline = (20, 8) if self.big else (12, 4)
         self.pointer_size = self._inline
-        self.start: int = struct.unpack_from(self._offset, head, self._inline)[0] if at is None else at
-        if at is not None:
-            self._head, self._head_at = file.read(at, max(0, min(_HEAD, file.size - at))), at
-        size = self.move_to(self.start)
-        self._table = self.bytes_at(self.start + size, self._n * self._entry)
+        self.start: int = struct.unpack_from(self._offset, head, self._inline)[0]
+        self._read_table(self.start)
+
+    def read_page(self, offset: int) -> None:
+        """Turn to another page of the file."""
+        self._head, self._head_at = (
+            self._file.read(offset, max(0, min(_PAGE, self._file.size - offset))),
+            offset,
+        )
+        self._read_table(offset)
+
+    def _read_table(self, page: int) -> None:
+        size = self.move_to(page)
+        self._table = self.bytes_at(page + size, self._n * self._entry)
 
     def move_to(self, page: int) -> int:
         """Read how many tags a page has and what follows it; return the bytes of the former."""

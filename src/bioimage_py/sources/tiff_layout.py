@@ -89,7 +89,7 @@ class TiffLayout:
         return self.raw_offsets is None and not bool(self.offsets.all() and self.byte_counts.all())
 
 
-def layout_of(series: tifffile.TiffPageSeries, path: str) -> TiffLayout:
+def layout_of(series: tifffile.TiffPageSeries, path: str, reader: PageReader) -> TiffLayout:
     """Return where the voxels of a series are.
 
     Raises
@@ -118,7 +118,7 @@ def layout_of(series: tifffile.TiffPageSeries, path: str) -> TiffLayout:
     # ImageJ and tifffile describe by the first page alone where the voxels of all are.
     if has_voxels and (raw is None or (len(series) > 1 and series.kind not in ("imagej", "shaped"))):
         pages = list(series)
-        others = _other_codings(pages, coding, series, path)
+        others = _other_codings(pages, coding, series, path, reader)
         raw = None if others else raw
     if raw is not None:
         pages = []
@@ -161,12 +161,15 @@ def layout_of(series: tifffile.TiffPageSeries, path: str) -> TiffLayout:
 
 
 def _other_codings(
-    pages: Sequence[Any], coding: PageCoding, series: tifffile.TiffPageSeries, path: str
+    pages: Sequence[Any],
+    coding: PageCoding,
+    series: tifffile.TiffPageSeries,
+    path: str,
+    reader: PageReader,
 ) -> dict[int, tuple[PageCoding, FirstPage]]:
     """Return how pages are encoded whose tags differ from those of the first one, by which tifffile would decode them."""
     if series.kind in _OWN_PAGES:
         return {}
-    reader = PageReader()
     first = reader.get(series.keyframe.parent.filehandle.path, series.keyframe.offset)
     codings: dict[tuple[object, ...], PageCoding] = {}
     others = {}

@@ -49,9 +49,10 @@ _NOT_NEWS = re.compile(
 
 
 class OpenTiff(NamedTuple):
-    """A TIFF that tifffile has open, its list of pages, and the files that its OME-XML speaks of."""
+    """A TIFF that tifffile has open, what reads tags of its pages, its list of pages, and the files that its OME-XML speaks of."""
 
     file: tifffile.TiffFile
+    reader: PageReader
     chain: PageChain | None
     ome: OmeSet | None
 
@@ -95,7 +96,7 @@ def parse_tiff(
     """
     with opened_tiff(path, alone=alone) as opened:
         file, ome = opened.file, opened.ome
-        found = _all_series(file)
+        found = _all_series(file, opened.reader)
         _check_set(ome, found, path, fill=fill)
         _check_promised(file, found, path)
         index = _choose(found, path, key, series)
@@ -106,7 +107,7 @@ def parse_tiff(
             )
         chosen = found[index].levels[level]
         try:
-            layout = layout_of(chosen, os.path.abspath(path))  # noqa: PTH100 - follows no links
+            layout = layout_of(chosen, os.path.abspath(path), opened.reader)  # noqa: PTH100 - follows no links
         except UnsupportedFormatError as error:
             raise UnsupportedFormatError(f"TIFF {path!r} cannot be read: {error}") from error
         _check_folder(layout, path)
@@ -122,7 +123,7 @@ def parse_tiff(
 def series_titles(path: str) -> list[str]:
     """Return number, name, shape and dtype of each series in a file."""
     with opened_tiff(path) as opened:
-        return [_title(n, s) for n, s in enumerate(_all_series(opened.file))]
+        return [_title(n, s) for n, s in enumerate(_all_series(opened.file, opened.reader))]
 
 
 @contextmanager
@@ -147,7 +148,7 @@ def opened_tiff(path: str, *, alone: bool = False) -> Iterator[OpenTiff]:
             ome = None if xml is None else ome_set(xml, path, alone=alone)
             if ome is not None and ome.changed:
                 file = stack.enter_context(tifffile.TiffFile(source, omexml=ome.xml))
-            yield OpenTiff(file, chain, ome)
+            yield OpenTiff(file, PageReader(), chain, ome)
     finally:
         _LOGGED.reset(token)
     if chain is not None and chain.loops:
@@ -249,7 +250,7 @@ def _title(number: int, series: tifffile.TiffPageSeries) -> str:
     return f"{number}{name} {tuple(series.shape)} {series.dtype}"
 
 
-def _all_series(file: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
+def _all_series(file: tifffile.TiffFile, reader: PageReader) -> list[tifffile.TiffPageSeries]:
     """Return tifffile's series, but pages that are alike in one, however each is encoded, and masks of pages apart."""
     try:
         found = list(file.series)
@@ -269,7 +270,6 @@ def _all_series(file: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
     if len(pages) < 2 or any(page.is_subifd for page in pages):
         return found
     pages.sort(key=lambda page: page.index)
-    reader = PageReader()
     name = file.filehandle.path
     read = [None if page.offset <= 0 else reader.get(name, page.offset) for page in pages]
     roles = [0 if one is None else one.role & _SIDE_ROLES for one in read]
