@@ -199,11 +199,29 @@ def test_samples_of_colour_have_colours(planar: str, compression: str | None, tm
     )  # fmt: skip
     found = about(path)
     assert found.channel_colors == ("FF0000", "00FF00", "0000FF")
+    assert found.contrast_limits == ((0.0, 255.0),) * 3
     assert found.channel_names is None
     tifffile.imwrite(
         path, textured((32, 48, 3), "uint8"), photometric="minisblack", planarconfig="contig", metadata=None
     )
     assert about(path).channel_colors is None
+
+
+def test_pictures_and_slices_of_colour_have_colours(tmp_path: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "tifs").mkdir()
+    for n in range(2):
+        Image.fromarray(textured((20, 30, 3), "uint8")).save(tmp_path / f"{n}.png")
+        tifffile.imwrite(
+            tmp_path / f"tifs/{n}.tif", textured((20, 30, 3), "uint8"), photometric="rgb", metadata=None
+        )
+    Image.fromarray(textured((20, 30, 4), "uint8")).save(tmp_path / "rgba.png")
+    for path in (tmp_path / "0.png", tmp_path / "tifs"):
+        assert about(path).channel_colors == ("FF0000", "00FF00", "0000FF")
+    with open_source(tmp_path, "?.png") as source:
+        assert source.metadata.channel_colors == ("FF0000", "00FF00", "0000FF")
+    assert about(tmp_path / "rgba.png").channel_colors is None
 
 
 class TestTagsOfMicroscopes:

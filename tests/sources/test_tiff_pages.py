@@ -271,6 +271,22 @@ class TestCodings:
         with pytest.raises(AmbiguousSourceError, match=r"\(11, 20, 32\) uint16.*\(20, 32\) int16"):
             open_source(path)
 
+    def test_where_white_is_0_in_some_pages_only_is_told(self, tmp_path: Path) -> None:
+        array = textured((3, 20, 32), "uint8")
+        path = self.write(tmp_path / "a.tif", [(page, {}) for page in array])
+        rewrite(path, 1, PhotometricInterpretation=0)
+        with pytest.warns(BioimagePyWarning, match="0 is white"):
+            source = open_source(path)
+        np.testing.assert_array_equal(source[...], array)
+        folder = tmp_path / "slices"
+        folder.mkdir()
+        for n, page in enumerate(array):
+            photometric = "miniswhite" if n == 1 else "minisblack"
+            tifffile.imwrite(folder / f"{n}.tif", page, photometric=photometric, metadata=None)
+        with pytest.warns(BioimagePyWarning, match="0 is white"):
+            source = open_source(folder)
+        np.testing.assert_array_equal(source[...], array)
+
     def test_ccitt_options(self, tmp_path: Path) -> None:
         from PIL import Image
 
@@ -422,3 +438,80 @@ def test_unsupported_is_said(tmp_path: Path) -> None:
     rewrite(path, Compression=12345)
     with pytest.raises(UnsupportedFormatError, match="12345"):
         open_source(path)
+
+
+def _kinds(folder: Path) -> dict[str, bytes]:
+    """Small TIFFs of many kinds."""
+    deep = textured((3, 24, 32), "uint16")
+    flat = (deep >> 8).astype("uint8")
+    kinds: list[tuple[np.ndarray, dict[str, Any]]] = [
+        (deep, {"metadata": None}),
+        (deep, {}),
+        (deep, {"imagej": True, "resolution": (4, 4), "metadata": {"unit": "um", "spacing": 2.0}}),
+        (deep, {"ome": True, "metadata": {"axes": "ZYX", "PhysicalSizeX": 0.5}}),
+        (deep, {"bigtiff": True, "byteorder": ">", "compression": "zstd", "tile": (16, 16)}),
+        (deep, {"compression": "deflate", "rowsperstrip": 5, "predictor": 2, "metadata": None}),
+        (flat, {"compression": "lzw"}),
+        (flat, {"compression": "packbits", "metadata": None}),
+        (flat, {"compression": "jpeg", "tile": (16, 16)}),
+        (flat > 100, {}),
+        (np.moveaxis(flat, 0, -1).copy(), {"photometric": "rgb"}),
+        (flat, {"photometric": "rgb", "planarconfig": "separate", "compression": "deflate"}),
+        (deep[:, :16, :16], {"tile": (3, 16, 16), "volumetric": True}),
+    ]
+    made = {}
+    for n, (array, options) in enumerate(kinds):
+        tifffile.imwrite(folder / "kind.tif", array, **({"photometric": "minisblack"} | options))
+        made[f"kind{n}.tif"] = (folder / "kind.tif").read_bytes()
+    with tifffile.TiffWriter(folder / "kind.tif") as writer:
+        writer.write(flat[0], subifds=1, tile=(16, 16))
+        writer.write(flat[0, ::2, ::2], subfiletype=1, tile=(16, 16))
+        writer.write(flat[1] > 100, subfiletype=4)
+    return made | {"pyramid.tif": (folder / "kind.tif").read_bytes()}
+
+
+def _damaged(data: bytes, rng: np.random.Generator) -> bytes:
+    found = bytearray(data)
+    for _ in range(rng.integers(1, 5)):
+        # Mostly what stands before the voxels.
+        at = int(rng.integers(2, len(found) if rng.random() < 0.3 else min(len(found), 600)))
+        kind = rng.integers(6)
+        if kind == 0:
+            found[at] = rng.integers(256)
+        elif kind == 1:
+            found[at] ^= 1 << int(rng.integers(8))
+        elif kind == 2:
+            found[at : at + 4] = bytes([255] * 4)
+        elif kind == 3:
+            found[at : at + 4] = bytes(4)
+        elif kind == 4:
+            found[at : at + 4] = int(rng.integers(2**32)).to_bytes(4, "little")
+        else:
+            found = found[: max(16, int(len(found) * rng.random()))]
+    return bytes(found)
+
+
+@pytest.mark.filterwarnings("ignore::bioimage_py.errors.BioimagePyWarning")
+@pytest.mark.parametrize("seed", range(4))
+def test_damaged_files_raise_nothing_foreign(
+    seed: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    kinds = _kinds(tmp_path)
+    folder = tmp_path / "slices"
+    folder.mkdir()
+    refused = 0
+    for n in range(100):
+        rng = np.random.default_rng((seed, n))
+        name = sorted(kinds)[rng.integers(len(kinds))]
+        (folder / "0.tif").write_bytes(kinds[name])
+        (folder / "1.tif").write_bytes(_damaged(kinds[name], rng))
+        for path in (folder / "1.tif", folder):
+            try:
+                with open_source(path) as source:
+                    assert source.metadata is not None
+                    if source.nbytes < 2**26:
+                        source[...]
+            except BioimagePyError:
+                refused += 1
+    assert refused
+    assert "tifffile" not in capfd.readouterr().err

@@ -81,6 +81,18 @@ class ImageMetadata:
             contrast_limits=pick(self.contrast_limits),
         )
 
+    def as_rgb(self, dtype: Any) -> ImageMetadata:
+        """Return the metadata of an image whose three channels are red, green and blue, where it does not say otherwise.
+
+        Of 8 bits each, they are shown in full range, without which colours would be others.
+        """
+        limits = ((0.0, 255.0),) * 3 if dtype == "uint8" else None
+        return replace(
+            self,
+            channel_colors=self.channel_colors or ("FF0000", "00FF00", "0000FF"),
+            contrast_limits=self.contrast_limits or limits,
+        )
+
     def for_channels(self, count: int) -> ImageMetadata:
         """Return the metadata without what is said of channels by a number of entries that is not `count`."""
 

@@ -305,6 +305,8 @@ class StackSource(ChunkedFileSource):
             voxel_size=outer.voxel_size,
             units=outer.units,
             channel_names=inner.channel_names,
+            channel_colors=inner.channel_colors if "c" in (inner.axes or ()) else None,
+            contrast_limits=inner.contrast_limits if "c" in (inner.axes or ()) else None,
         ).fitting(self.ndim)
 
     def _spec_options(self) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from operator import add
@@ -13,7 +14,7 @@ import imagecodecs
 import numpy as np
 import tifffile
 
-from bioimage_py.errors import StorageError, UnsupportedFormatError
+from bioimage_py.errors import BioimagePyWarning, StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import AnyArray, FileSource, Source, StoredSize
@@ -68,6 +69,7 @@ class TiffSlices:
         self._files = files
         self._lock = threading.Lock()
         self._like: dict[object, ParsedTiff | None] = {}
+        self._white_is_zero: bool | None = None
 
     def open(self, path: str) -> TiffSource:
         """Open a slice: its page, or all its pages as a volume if it has several."""
@@ -81,10 +83,22 @@ class TiffSlices:
         with self._lock:
             if page.signature not in self._like:
                 self._like[page.signature] = _parse_slice(path)
+                self._compare(self._like[page.signature], path)
             like = self._like[page.signature]
         if like is None or (like.layout.raw_offsets is not None and like.layout.coding.stored is None):
             return parse_tiff(path, None, None, 0, alone=True)
         return _moved(like, page, path, file.size)
+
+    def _compare(self, parsed: ParsedTiff | None, path: str) -> None:
+        white = None if parsed is None else parsed.layout.coding.white_is_zero
+        if None not in (white, self._white_is_zero) and white != self._white_is_zero:
+            warnings.warn(
+                f"in {path!r} 0 is {'white' if white else 'black'}, in slices before it is not (PhotometricInterpretation); values are "
+                "read as they are stored",
+                BioimagePyWarning,
+                stacklevel=2,
+            )
+        self._white_is_zero = white
 
 
 def ome_set(path: str) -> frozenset[str]:
@@ -212,8 +226,9 @@ class PictureSource(ChunkedFileSource):
 
     @property
     def metadata(self) -> ImageMetadata:
-        """The names of the axes."""
-        return ImageMetadata(axes=("y", "x", "c")[: len(self.shape)])
+        """The names of the axes, and the colours of three channels."""
+        found = ImageMetadata(axes=("y", "x", "c")[: len(self.shape)])
+        return found.as_rgb(self.dtype) if self.shape[2:] == (3,) else found
 
     def _decode_chunk(self, position: tuple[int, ...], box: Box) -> AnyArray:
         del position, box

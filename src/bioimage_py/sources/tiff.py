@@ -169,7 +169,7 @@ class TiffSource(ChunkedFileSource):
     @cached_property
     def metadata(self) -> ImageMetadata:
         """Axes, voxel size, units and channels from OME-XML, ImageJ's description or the resolution tags."""
-        return metadata_of(self._parsed.texts, self._layout.axes, self.shape, self.name)
+        return metadata_of(self._parsed.texts, self._layout.axes, self.shape, self.dtype, self.name)
 
     def _check_planes(self) -> None:
         layout = self._layout

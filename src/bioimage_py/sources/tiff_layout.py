@@ -102,6 +102,8 @@ def layout_of(series: tifffile.TiffPageSeries, path: str, reader: PageReader) ->
     coding = PageCoding.of(series.keyframe)
     shape = tuple(int(n) for n in series.shape)
     axes = series.axes
+    if min(shape, default=0) < 0 or math.prod(shape) * coding.dtype.itemsize > 2**63 - 1:
+        raise StorageError(f"TIFF {path!r} is damaged: it speaks of shape {shape}, which no array has")
     found: tuple[int, tuple[int | None, ...]] | None = (0, (None,) * len(shape))
     has_voxels = Box.whole(shape).size > 0
     if has_voxels:

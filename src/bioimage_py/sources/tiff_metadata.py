@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -131,7 +131,9 @@ def axis_names(letters: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def metadata_of(texts: TiffTexts, letters: str, shape: tuple[int, ...], name: str) -> ImageMetadata:
+def metadata_of(
+    texts: TiffTexts, letters: str, shape: tuple[int, ...], dtype: np.dtype[Any], name: str
+) -> ImageMetadata:
     """Return axes, voxel size, units and channels; what is malformed counts as not there.
 
     Parameters
@@ -140,7 +142,7 @@ def metadata_of(texts: TiffTexts, letters: str, shape: tuple[int, ...], name: st
         Of the file.
     letters
         tifffile's letters for the axes.
-    shape
+    shape, dtype
         Of the image.
     name
         What it is called in the warning about sizes and units that are nonsense.
@@ -171,9 +173,8 @@ def metadata_of(texts: TiffTexts, letters: str, shape: tuple[int, ...], name: st
         attributes=attributes,
     )
     known_channels = without_nonsense(found, len(letters), name).for_channels(channel_count(axes, shape))
-    if texts.rgb and known_channels.channel_colors is None and _samples_are_channels(letters, axes, shape):
-        known_channels = replace(known_channels, channel_colors=("FF0000", "00FF00", "0000FF"))
-    return known_channels
+    rgb = texts.rgb and _samples_are_channels(letters, axes, shape)
+    return known_channels.as_rgb(dtype) if rgb else known_channels
 
 
 def _samples_are_channels(letters: str, axes: tuple[str, ...], shape: tuple[int, ...]) -> bool:

@@ -42,7 +42,7 @@ _SIDE_IMAGES = frozenset(
 _SIDE_ROLES = 0b101
 """NewSubfileType: a page is a smaller copy of another one, or its mask."""
 _NOT_NEWS = re.compile(
-    "circular reference|invalid page offset|zeroed|failed to read|missing .*frames|index out of range|"
+    "circular reference|corrupted tag list of page|invalid page offset|zeroed|failed to read|missing .*frames|index out of range|"
     "Strip(Offsets|ByteCounts) count|ByteCounts tag|estimating ByteCounts|NDTiff.index|Datetime"
 )
 """What tifffile says of things that are repaired here, or that are errors of ours."""
@@ -111,6 +111,14 @@ def parse_tiff(
         except UnsupportedFormatError as error:
             raise UnsupportedFormatError(f"TIFF {path!r} cannot be read: {error}") from error
         _check_folder(layout, path)
+        if any(
+            coding.white_is_zero != layout.coding.white_is_zero for coding in layout.other_codings.values()
+        ):
+            warnings.warn(
+                f"TIFF {path!r}: in some pages 0 is white, in others black (PhotometricInterpretation); values are read as they are stored",
+                BioimagePyWarning,
+                stacklevel=4,
+            )
         image = None if ome is None else ome.image_index(found[index], index)
         texts = TiffTexts.of(file, found[index], level, None if ome is None else ome.xml, image)
         _check_chain(opened.chain, layout, path)
