@@ -335,8 +335,8 @@ def test_a_corrupt_chunk_is_an_error_that_names_it(
 ) -> None:
     if damage == "header" and how.codec == "none":
         pytest.skip("voxels without a codec have no header")
-    if damage == "longer" and how.codec == into.codec and how.kind != "n5" and how.codec in ("zlib", "gzip"):
-        pytest.skip("readers ignore what follows the end of these streams; see the next test")
+    if damage == "longer" and how.codec in ("zlib", "gzip", "lz4", "bitshuffle"):
+        pytest.skip("what follows the end of these streams is ignored; see the next test")
     source = store(tmp_path / "in", how, textured(SHAPE, "uint16") // 999)
     chunk = {"v3": tmp_path / "in/c/1/0/1", "v2": tmp_path / "in/1/0/1", "n5": tmp_path / "in/raw/1/0/1"}[
         how.kind

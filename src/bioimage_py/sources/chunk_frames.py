@@ -161,7 +161,7 @@ def _raw_deflate(data: memoryview, kind: str, decoded_bytes: int) -> tuple[memor
         return data[begin:-8], decoded
     decoded = inflated(data, "zlib", decoded_bytes)
     if data[-4:].tobytes() != struct.pack(">I", _codecs.deflate_adler32(decoded)):
-        raise StorageError("bytes follow the end of its zlib stream")
+        return None
     return data[2:-4], decoded
 
 

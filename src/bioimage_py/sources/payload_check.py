@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import struct
 from typing import Any, Literal, cast
 
@@ -50,7 +51,7 @@ class PayloadCheck:
         while names and names[-1] in _CHECKSUMS:
             self._checksums.append(names.pop())
         self._last = names.pop() if names and names[-1] not in _SIZE_KEPT else ""
-        self._inflate, self._sums = inflate, sums
+        self._inflate, self._sums, self._inner = inflate, sums, bool(names)
         self._tells_length = self._last in ("", *_LENGTH_KNOWN) and all(name in _SIZE_KEPT for name in names)
         few = self._tells_length and self._last in _TOLD_BY_FEW
         self.by_few_bytes = few and (not self._checksums or (not sums and self._checksums == ["crc32c"]))
@@ -71,20 +72,25 @@ class PayloadCheck:
         """
         for name in self._checksums:
             stored = _without_checksum(name, stored, self._sums)
+        if self._last == "bz2" and not self._inner:
+            return _check_bz2(stored.read(), decoded_bytes)
         if not self._tells_length:
             return "untold"
         if self._last == "zstd":
-            return "whole" if _check_zstd(stored, decoded_bytes) else "untold"
+            return _check_zstd(stored, decoded_bytes)
+        whole = True
         if self._last == "blosc":
-            _check_blosc(stored, decoded_bytes)
+            whole = _check_blosc(stored, decoded_bytes)
         elif self._last == "gzip":
-            return "whole" if _check_gzip(stored, decoded_bytes) else "odd"
+            whole = _check_gzip(stored, decoded_bytes)
         elif self._last == "zlib":
             if self._inflate:
-                inflated(stored.read(), "zlib", decoded_bytes)
+                decoded = inflated(stored.read(), "zlib", decoded_bytes)
+                # Otherwise something follows the stream.
+                whole = stored.at(-4, 4) == struct.pack(">I", _codecs.deflate_adler32(decoded))
         elif stored.length != decoded_bytes:
             raise StorageError(f"it has {stored.length} bytes where {decoded_bytes} are expected")
-        return "whole"
+        return "whole" if whole else "odd"
 
 
 def why_all_bytes(codecs: tuple[CodecStep, ...]) -> str | None:
@@ -138,30 +144,47 @@ def _check_gzip(stored: StoredBytes, decoded_bytes: int) -> bool:
     return bool(found == decoded_bytes & 0xFFFFFFFF)
 
 
-def _check_blosc(stored: StoredBytes, decoded_bytes: int) -> None:
+def _check_bz2(data: bytes, decoded_bytes: int) -> Finding:
+    stream = bz2.BZ2Decompressor()
+    try:
+        decoded = stream.decompress(data, decoded_bytes + 1)
+    except (OSError, ValueError) as error:
+        raise StorageError(f"bz2 cannot decode it: {error}") from error
+    if stream.eof and stream.unused_data:
+        return "odd"
+    if not stream.eof or len(decoded) != decoded_bytes:
+        raise StorageError(f"it does not hold just the {decoded_bytes} bytes that are expected")
+    return "whole"
+
+
+def _check_blosc(stored: StoredBytes, decoded_bytes: int) -> bool:
+    """Return whether nothing follows the stream."""
     header = stored.at(0, 16)
     if len(header) < 16:
         raise StorageError(f"it has {len(header)} bytes, which is too few for blosc")
     decoded, encoded = blosc_lengths(header)
-    if encoded != stored.length:
+    if encoded > stored.length:
         raise StorageError(f"it has {stored.length} bytes, but its blosc header says {encoded}")
     if decoded != decoded_bytes:
         raise StorageError(
             f"its blosc header says {decoded} bytes decoded where {decoded_bytes} are expected"
         )
+    return encoded == stored.length
 
 
-def _check_zstd(stored: StoredBytes, decoded_bytes: int) -> bool:
-    """Follow frames and their blocks to the end; return whether the frames said how long they are decoded."""
-    at, total, told = 0, 0, True
+def _check_zstd(stored: StoredBytes, decoded_bytes: int) -> Finding:
+    """Follow frames and their blocks to the end; not all readers go on behind the first frame."""
+    at, total, told, frames = 0, 0, True, 0
     while at < stored.length:
         head = stored.at(at, 18)
         magic = int.from_bytes(head[:4], "little")
         if magic != _ZSTD_MAGIC or len(head) < 6:
             if magic in _SKIPPABLE and len(head) >= 8:
                 at += 8 + int.from_bytes(head[4:8], "little")
+                frames += 1
                 continue
             raise StorageError(f"there is no zstd frame at byte {at} of it")
+        frames += 1
         flags = head[4]
         single, checksum = flags >> 5 & 1, flags >> 2 & 1
         begin = 6 - single + (0, 1, 2, 4)[flags & 3]
@@ -173,7 +196,9 @@ def _check_zstd(stored: StoredBytes, decoded_bytes: int) -> bool:
         raise StorageError(f"it ends at byte {stored.length}, but its zstd frames at {at}")
     if told and total != decoded_bytes:
         raise StorageError(f"its zstd frames say {total} bytes decoded where {decoded_bytes} are expected")
-    return told
+    if frames != 1:
+        return "odd"
+    return "whole" if told else "untold"
 
 
 def _end_of_blocks(stored: StoredBytes, at: int, head: bytes) -> int:

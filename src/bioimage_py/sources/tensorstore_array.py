@@ -18,6 +18,7 @@ from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import AnyArray, FileSource, Source, StoredSize
 from bioimage_py.sources.cast_values import cast_values
+from bioimage_py.sources.chunked import parts_of
 from bioimage_py.sources.crash_safety import files_below, remove_leftovers
 from bioimage_py.sources.identity import file_identity, file_stamp
 from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder, store_context
@@ -144,7 +145,10 @@ class TensorStoreSource(FileSource):
         try:
             return store.read(order="C").result()  # type: ignore[no-any-return]
         except ENGINE_ERRORS as error:
-            raise storage_error(error, f"{self.name}: cannot read the region {_text(box)}") from error
+            found = self._read_apart(box)
+            if found is None:
+                raise storage_error(error, f"{self.name}: cannot read the region {_text(box)}") from error
+            return found
 
     def _read_into(self, box: Box, buffer: AnyArray) -> AnyArray:
         target = ts.array(buffer, copy=False, write=True).translate_to[box.begin]
@@ -152,8 +156,31 @@ class TensorStoreSource(FileSource):
             for piece in pieces_of(self, self.chunks or box.shape, box):
                 target[piece.slices].write(self._store[piece.slices]).result()
         except ENGINE_ERRORS as error:
-            raise storage_error(error, f"{self.name}: cannot read the region {_text(box)}") from error
+            found = self._read_apart(box)
+            if found is None:
+                raise storage_error(error, f"{self.name}: cannot read the region {_text(box)}") from error
+            buffer[...] = found
         return buffer
+
+    def _read_apart(self, box: Box) -> AnyArray | None:
+        """Return the voxels in a box that TensorStore could not read, None if nobody can: others decode more kinds of streams."""
+        if self._folder is None:
+            return None
+        from bioimage_py.sources.unusual_chunks import UnusualChunks
+
+        chunks = UnusualChunks.of(self)
+        if chunks is None:
+            return None
+        found = np.empty(box.shape, self.dtype)
+        for part in parts_of(box, chunks.shape, self.shape):
+            try:
+                values: AnyArray | None = self._store[part.chunk.slices].read(order="C").result()
+            except ENGINE_ERRORS:
+                values = chunks.read(part.position)
+            if values is None:
+                return None
+            found[part.target] = values[part.source]
+        return found
 
     def _write(self, box: Box, values: AnyArray) -> None:
         try:
