@@ -71,7 +71,7 @@ class ImagePasses:
         if not passes:
             return None
         remove_abandoned_stores(next(iter(passes.values())), plan.output, replaces=replaces)
-        keeps = not runner.in_process or runner.config.tmp_root is not None
+        keeps = not runner.in_process or runner.config.asks_for_folder
         place = make_temporary_stores(passes, plan.output, resumable=keeps)
         first = {
             n: FirstPass(array.key, Blocking(one.shape, one.block_shape), one.block_ids)

@@ -33,7 +33,7 @@ from bioimage_py.sources.store_place import StorePlace
 from bioimage_py.sources.unfinished import unfinished_text
 from bioimage_py.temporary_store import room_beside
 
-__all__ = ["CopyRequest", "check_progress", "checked_runner", "warn_of_unfinished"]
+__all__ = ["CopyRequest", "check_portable", "check_progress", "checked_runner", "warn_of_unfinished"]
 
 _STORE_COPY_HINT = (
     "with obstore the store would copy the chunks by itself: pip install 'bioimage-py[objects]'"
@@ -47,6 +47,18 @@ def check_progress(progress: object) -> None:
         raise InvalidArgumentError(
             f"progress must be a function that takes a Progress, got {type(progress).__name__} {progress!r}"
         )
+
+
+def check_portable(source: Source, runner: Runner) -> None:
+    """Raise InvalidArgumentError if other processes cannot read what a run reads."""
+    try:
+        source.to_spec()
+    except InvalidArgumentError as error:
+        if not runner.in_process:
+            raise
+        raise InvalidArgumentError(
+            f"a resumable run needs an input that other processes can open: {error}"
+        ) from error
 
 
 def warn_of_unfinished(source: Source) -> None:
@@ -132,11 +144,11 @@ class CopyRequest:
         The very array that is written may be the mask: each block reads its part before it writes there.
         """
         target.check_apart(self.source)
-        if not self.runner.in_process:
+        if not self.runner.in_process or self.runner.config.resumable:
             target.check_shared(self.runner.job_type)
             for source in (self.source, self.mask):
                 if source is not None:
-                    source.to_spec()
+                    check_portable(source, self.runner)
         if self.mask is not None and not same_mask:
             target.check_mask_apart(self.mask)
 
@@ -164,7 +176,7 @@ class CopyRequest:
             block_ids=ids,
             direct=not in_pieces
             and self.runner.in_process
-            and self.runner.config.tmp_root is None
+            and not self.runner.config.asks_for_folder
             and not self.runner.config.durable
             and self.resume_from is None
             and self.num_workers == 1

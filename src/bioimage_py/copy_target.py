@@ -335,8 +335,9 @@ def _check_shared(shared: bool, layout: ArrayLayout, job_type: str) -> None:
             if "hdf5" in layout.format
             else f"{layout.format} takes one writing process"
         )
+        needs = "a resumable run" if job_type == "local" else f"job_type {job_type!r}"
         raise InvalidArgumentError(
-            f"job_type {job_type!r} needs an output that several processes can write, such as Zarr or N5: output {layout.name} "
+            f"{needs} needs an output that several processes can write, such as Zarr or N5: output {layout.name} "
             f"cannot be, {why}"
         )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bioimage_py.copy_input import find_input
+from bioimage_py.copy_request import check_portable
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
 from bioimage_py.geometry import check_block_shape
 from bioimage_py.kernels import can_hold, check_casting, encoding_to_move, moving_origin
@@ -107,7 +108,10 @@ class PyramidRequest:
         else:
             source, _ = find_input(input, None, output, said)
             target = NewPyramid(output, source, new_array)
-        target.check(source, None if runner.in_process else runner.job_type)
+        others = not runner.in_process or runner.config.resumable
+        if others:
+            check_portable(source, runner)
+        target.check(source, runner.job_type if others else None)
         _check_casting(source, target.layout, how["casting"], quiet=quiet)
         method = _method(source, target, shape_of_it["method"], shape_of_it["kind"], quiet=quiet)
         layout = target.layout

@@ -67,7 +67,7 @@ class TwoPassCopy:
         if passes is None:
             return None
         remove_abandoned_stores(passes, output, replaces=replaces)
-        keeps = not request.runner.in_process or request.runner.config.tmp_root is not None
+        keeps = not request.runner.in_process or request.runner.config.asks_for_folder
         store = make_temporary_store(passes, output, resumable=keeps)
         return cls(
             request,

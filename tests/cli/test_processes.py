@@ -58,6 +58,18 @@ def test_a_closed_pipe_under_a_result(npy: Path) -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="it needs a disk that is always full")
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_full_disk_under_a_result_is_one_clear_error(npy: Path, options: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*COMMAND, "info", npy, *options], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 4
+    assert done.stderr.splitlines()[0].endswith("standard output cannot be written: No space left on device")
+    assert "Traceback" not in done.stderr
+
+
 def test_output_survives_a_locale_without_letters(zarr: Path) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     done = subprocess.run(

@@ -156,3 +156,10 @@ def test_hdf5_is_written_by_one_process_only(call: Call, npy: Path, tmp_path: Pa
     outcome = call("copy", npy, tmp_path / "out.h5", "--job-type", "subprocess")
     assert outcome.code == 2
     assert "HDF5" in outcome.err
+
+
+def test_a_copy_that_cannot_be_resumable_is_refused(call: Call, zarr: Path, tmp_path: Path) -> None:
+    refused = call("copy", zarr, tmp_path / "out.h5", "--resumable")
+    assert refused.code == 2
+    assert "a resumable run needs an output that several processes can write" in refused.err
+    assert not (tmp_path / "out.h5").exists()

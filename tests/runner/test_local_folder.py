@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import bioimage_py as bp
-from bioimage_py.errors import InvalidArgumentError, RunnerError
+from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, RunnerError
 from bioimage_py.runner import LocalRunner, RunnerConfig
 from tests.runner.contract import RunnerContract
 from tests.runner.test_subprocess import chunk_files, stored
@@ -119,11 +119,48 @@ def test_resume_from_does_only_what_the_run_was_asked_for(tmp_path: Path, config
     np.testing.assert_array_equal(out[...], image)
 
 
-def test_what_nobody_else_could_open_keeps_no_folder(tmp_path: Path, config: RunnerConfig) -> None:
+def test_what_nobody_else_could_open_keeps_no_folder_and_says_so(
+    tmp_path: Path, config: RunnerConfig
+) -> None:
     image = np.arange(64, dtype="uint16").reshape(8, 8)
-    np.testing.assert_array_equal(bp.copy(image, job_config=config), image)
-    bp.copy(image, tmp_path / "out.h5", job_config=config)
+    with pytest.warns(BioimagePyWarning, match=r"no run folder is kept.*held in memory"):
+        np.testing.assert_array_equal(bp.copy(image, job_config=config), image)
+    stored(tmp_path, "in.zarr", image, chunks=(4, 4))
+    with pytest.warns(BioimagePyWarning, match="no run folder is kept.*HDF5"):
+        bp.copy(tmp_path / "in.zarr", tmp_path / "out.h5", job_config=config)
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
+
+
+@pytest.mark.parametrize("output", ["out.h5:/raw", "out.npy", "out.zarr", None])
+def test_a_resumable_run_that_cannot_be_is_refused_before_anything_is_made(
+    tmp_path: Path, output: str | None
+) -> None:
+    image = np.arange(64, dtype="uint16").reshape(8, 8)
+    stored(tmp_path, "in.zarr", image, chunks=(4, 4))
+    config = RunnerConfig(tmp_root=tmp_path / "runs", resumable=True)
+    source = image if output == "out.zarr" else tmp_path / "in.zarr"
+    target = None if output is None else str(tmp_path / output)
+    if target is not None:
+        bp.copy(image + 1, target)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    with pytest.raises(InvalidArgumentError, match="resumable"):
+        bp.copy(source, target, job_config=config, overwrite=target is not None)
+    with pytest.raises(InvalidArgumentError, match="resumable"):
+        bp.pyramid(image, tmp_path / "out.ome.zarr", job_config=config)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_a_resumable_run_keeps_a_folder_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def fail(item: int) -> None:
+        raise ValueError(item)
+
+    with pytest.raises(RunnerError) as caught:
+        LocalRunner(RunnerConfig(resumable=True)).map(fail, 1)
+    assert Path(str(caught.value.tmp_folder)).parent == tmp_path.resolve()
 
 
 def test_resume_from_what_is_no_run_folder(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from bioimage_py.cli.console import Console
+from bioimage_py.cli.console import Console, abandon_stdout
 from bioimage_py.cli.failure import (
     BAD_INPUT,
     INTERNAL,
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _run(words)
         sys.stdout.flush()
     except BrokenPipeError:
-        _abandon_stdout()
+        abandon_stdout()
         return PIPE_CLOSED
     if argv is None and code in (INTERRUPTED, TERMINATED):
         sys.stderr.flush()
@@ -193,14 +193,3 @@ def _version() -> str:
         return version("bioimage-py")
     except PackageNotFoundError:  # run from a source tree that is not installed
         return "(version not known: not installed)"
-
-
-def _abandon_stdout() -> None:
-    """Point stdout at nothing, so that the interpreter's last flush does not fail as well."""
-    try:
-        number = sys.stdout.fileno()
-    except OSError:  # a stream in memory
-        return
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, number)
-    os.close(nothing)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
 import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import IO, Any
 
 from bioimage_py.cli.failure import INTERRUPTED, PROGRAM, TERMINATED, Failure
@@ -16,7 +17,7 @@ from bioimage_py.cli.text import one_line
 from bioimage_py.cli.wording import in_options
 from bioimage_py.errors import BioimagePyWarning
 
-__all__ = ["Console", "plain", "printable"]
+__all__ = ["Console", "abandon_stdout", "plain", "printable"]
 
 _PLAIN_ASCII = str.maketrans({"\u00d7": "x", "µ": "u", "Å": "A", "…": "...", "·": "|"})
 
@@ -42,7 +43,7 @@ class Console:
     def line(self, text: str = "") -> None:
         """Print lines of the result, for people; nothing in JSON mode."""
         if not self.json:
-            print(printable(text, sys.stdout), flush=True)
+            _to_stdout(printable(text, sys.stdout))
 
     def remark(self, text: str) -> None:
         """Print a line that `--quiet` leaves out."""
@@ -54,13 +55,18 @@ class Console:
         if self.json:
             document = {**content, "warnings": self.warnings} if self.warnings else content
             # ASCII only: it survives every locale, and file names that are not valid Unicode.
-            print(json.dumps(plain(document), indent=2, allow_nan=False), flush=True)
+            try:
+                _to_stdout(json.dumps(plain(document), indent=2, allow_nan=False))
+            except OSError:
+                self.json = False  # what is to be said of it goes to the other stream
+                raise
 
     def failure(self, failure: Failure, verb: str | None) -> None:
         """Print what went wrong and what to do next."""
         if self.json:
-            self.document({"command": verb, "error": failure.to_json()})
-            return
+            with contextlib.suppress(OSError):
+                self.document({"command": verb, "error": failure.to_json()})
+                return
         label = {INTERRUPTED: "interrupted", TERMINATED: "ended by SIGTERM"}.get(failure.exit_code, "error")
         first, *more = [one_line(line) for line in failure.message.splitlines() if line.strip()]
         _to_stderr(f"{PROGRAM}: {label}: {first}")
@@ -71,7 +77,7 @@ class Console:
         """Print a traceback on stderr, also in JSON mode: it is for whoever looks for a bug."""
         _to_stderr("".join(traceback.format_exception(error)).rstrip())
 
-    @contextmanager
+    @contextlib.contextmanager
     def showing_warnings(self) -> Iterator[None]:
         """Print every warning of the package as one line, without the source line that Python adds."""
         with warnings.catch_warnings():
@@ -120,3 +126,25 @@ def _non_finite(value: float) -> str:
 
 def _to_stderr(text: str) -> None:
     print(printable(text, sys.stderr), file=sys.stderr, flush=True)
+
+
+def _to_stdout(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What is left in the buffer would fail again at the end.
+        abandon_stdout()
+        raise OSError(error.errno, f"standard output cannot be written: {error.strerror}") from error
+
+
+def abandon_stdout() -> None:
+    """Point stdout at nothing, so that the interpreter's last flush does not fail as well."""
+    try:
+        number = sys.stdout.fileno()
+    except OSError:  # a stream in memory
+        return
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, number)
+    os.close(nothing)

@@ -111,6 +111,8 @@ def run_options(args: argparse.Namespace) -> dict[str, Any]:
         fields["tmp_root"] = args.run_folders
     elif args.resumable and args.job_type == "local":
         fields["tmp_root"] = str(absolute_path("."))
+    if args.resumable:
+        fields["resumable"] = True
     return {
         "job_type": args.job_type,
         "job_config": _config(args, fields),

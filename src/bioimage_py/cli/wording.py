@@ -32,6 +32,7 @@ _OPTIONS = {
     "overwrite": "--overwrite",
     "projection": "--projection",
     "read_limit": "--read-limit",
+    "resumable": "--resumable",
     "retries": "--retries",
     "scale_factors": "--scale-factors",
     "shards": "--shards",

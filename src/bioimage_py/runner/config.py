@@ -25,7 +25,7 @@ class RunnerConfig:
         Seconds between looks at the state of a run.
     tmp_root
         Folder for run folders; all workers must see it. Default: the working directory; local runs keep one only if this
-        is given.
+        or `resumable` is given.
     python_executable
         Interpreter for workers; default: the one that is running.
     tasks_per_worker
@@ -45,6 +45,9 @@ class RunnerConfig:
         of the machine as well. Without it, what is recorded survives the crash of any process.
     threads_per_worker
         Threads of each worker process; local runs have `num_workers` threads.
+    resumable
+        Whether a local run must keep a run folder, in `tmp_root` or the working directory: one that cannot is refused, such as a copy
+        of an array in memory, or into a file that takes one writer. With `tmp_root` alone it goes on without one, with a warning.
 
     Raises
     ------
@@ -62,6 +65,7 @@ class RunnerConfig:
     keep_run_folder: bool = False
     durable: bool = False
     threads_per_worker: int = 1
+    resumable: bool = False
 
     def __post_init__(self) -> None:
         for name in ("poll_interval", "task_timeout"):
@@ -79,7 +83,7 @@ class RunnerConfig:
             right = isinstance(value, (str, os.PathLike) if name == "tmp_root" else str)
             if value is not None and (not right or not os.fspath(value)):
                 raise InvalidArgumentError(f"{name} must be a path, got {value!r}")
-        for name in ("keep_run_folder", "durable"):
+        for name in ("keep_run_folder", "durable", "resumable"):
             if not isinstance(getattr(self, name), (bool, np.bool_)):
                 raise InvalidArgumentError(f"{name} must be True or False, got {getattr(self, name)!r}")
         if self.memory_limit is not None:
@@ -89,6 +93,11 @@ class RunnerConfig:
     def memory_limit_bytes(self) -> int | None:
         """The memory limit as a number of bytes, None where none is given."""
         return None if self.memory_limit is None else parse_bytes(self.memory_limit)
+
+    @property
+    def asks_for_folder(self) -> bool:
+        """Whether a local run keeps a run folder, if it can."""
+        return self.resumable or self.tmp_root is not None
 
     def given(self) -> dict[str, object]:
         """Return the fields that differ from their defaults."""

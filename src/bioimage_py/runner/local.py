@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from bioimage_py.errors import (
     BioimagePyError,
+    BioimagePyWarning,
     InvalidArgumentError,
     MissingDependencyError,
     NotPortableError,
@@ -40,8 +41,6 @@ from bioimage_py.runner.work import PortableWork, Work
 from bioimage_py.sources.identity import leaves
 
 __all__ = ["LocalRunner"]
-
-_log = logging.getLogger(__name__)
 
 
 class LocalRunner(Runner):
@@ -201,12 +200,18 @@ class LocalRunner(Runner):
 
     def _new_folder(self, work: Work, threads: int, resources: Resources, n_bytes: int) -> RunFolder | None:
         """Return a new run folder, None if none is asked for or nobody else could go on with the run."""
-        if self.config.tmp_root is None:
+        if not self.config.asks_for_folder:
             return None
         try:
             return new_run_folder(work, self.job_type, self.config, threads, resources, n_bytes)  # type: ignore[arg-type]
         except (NotPortableError, MissingDependencyError) as error:
-            _log.info("no run folder is kept: %s", error)
+            if self.config.resumable:
+                raise InvalidArgumentError(f"the run cannot be resumable: {error}") from error
+            warnings.warn(
+                f"no run folder is kept, so this run cannot be resumed: {error}",
+                BioimagePyWarning,
+                stacklevel=6,
+            )
             return None
 
 
