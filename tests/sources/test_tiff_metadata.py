@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import tifffile
 
 from bioimage_py import open_source
-from bioimage_py.errors import AmbiguousSourceError, BioimagePyWarning, StorageError
+from bioimage_py.errors import AmbiguousSourceError, BioimagePyWarning, StorageError, UnsupportedFormatError
 from bioimage_py.metadata import ImageMetadata
 from tests.sources.contract import textured
 
@@ -292,6 +293,19 @@ class TestTagsOfMicroscopes:
         assert about(path, level=1).voxel_size == pytest.approx((0.998, 0.998, 1.0))
         assert about(path, key="1").voxel_size is None
 
+    @pytest.mark.parametrize("ome", [True, False])
+    def test_micro_manager(self, ome: bool, tmp_path: Path) -> None:
+        array = textured((3, 20, 30), "uint8")
+        path = tmp_path / "scan_MMStack.ome.tif"
+        write_micromanager(path, array, ome_of_set(0, ["scan_MMStack.ome.tif"] * 3) if ome else "")
+        with open_source(path) as source:
+            np.testing.assert_array_equal(source[...], array)
+            found = source.metadata
+        assert found.axes == ("z", "y", "x")
+        # 0.5 in its OME-XML, 0.25 in its summary.
+        assert found.voxel_size == pytest.approx((2.0, 0.5, 0.5) if ome else (3.0, 0.25, 0.25))
+        assert found.units == ("micrometer",) * 3
+
     def test_damaged_tags_are_no_reason_not_to_open(self, tmp_path: Path) -> None:
         path = tmp_path / "a.svs"
         with tifffile.TiffWriter(path) as writer:
@@ -299,6 +313,41 @@ class TestTagsOfMicroscopes:
                 textured((48, 64), "uint8"), tile=(16, 16), metadata=None, description="Aperio |MPP = 1e|"
             )
         assert about(path).voxel_size is None
+
+
+def write_micromanager(path: Path, array: np.ndarray, description: str) -> None:
+    """Write planes as Micro-Manager does: each page has 13 tags and its voxels behind them; a summary and an index are apart."""
+    summary = {
+        "MicroManagerVersion": "1.4", "Frames": 1, "Slices": len(array), "Channels": 1, "Positions": 1, "Prefix": "scan",
+        "PixelSize_um": 0.25, "z-step_um": 3.0, "Interval_ms": 0,
+    }  # fmt: skip
+    text = json.dumps(summary).encode()
+    described = description.encode() + b"\0"
+    data = bytearray(40) + text
+    about_at = len(data)
+    data += described + b"{   }\0"
+    pages = []
+    for n, plane in enumerate(array):
+        data += bytes(len(data) % 2)
+        pages.append(len(data))
+        following = 0 if n == len(array) - 1 else len(data) + 162 + plane.size + (plane.size % 2)
+        tags = [
+            (256, 4, 1, plane.shape[1]), (257, 4, 1, plane.shape[0]), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1),
+            (270, 2, len(described), about_at), (273, 4, 1, len(data) + 162), (277, 3, 1, 1), (278, 3, 1, plane.shape[0]),
+            (279, 4, 1, plane.size), (284, 3, 1, 1), (296, 3, 1, 1), (51123, 2, 6, about_at + len(described)),
+        ]  # fmt: skip
+        if n > 0 or not description:
+            tags[5] = (270, 2, 1, 0)
+        data += struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
+        data += struct.pack("<I", following) + plane.tobytes()
+    index = len(data)
+    data += struct.pack("<II", 3453623, len(array))
+    for n, page in enumerate(pages):
+        data += struct.pack("<5I", 0, n, 0, 0, page)
+    struct.pack_into("<2sHI", data, 0, b"II", 42, pages[0])
+    struct.pack_into("<IIIIII", data, 8, 54773648, index, 483765892, 0, 99384722, 0)
+    struct.pack_into("<II", data, 32, 2355492, len(text))
+    path.write_bytes(data)
 
 
 def _lsm_dtype() -> np.dtype[Any]:
@@ -378,6 +427,25 @@ class TestSets:
         (tmp_path / "set/b.ome.tif").write_bytes(outside.read_bytes())
         with open_source(tmp_path / "set/a.ome.tif") as source:
             np.testing.assert_array_equal(source[...], array)
+
+    def test_files_that_are_encoded_each_in_its_own_way(self, tmp_path: Path) -> None:
+        array = textured((3, 20, 30), "uint16")
+        ways: list[dict[str, Any]] = [{}, {"byteorder": ">"}, {"compression": "zstd", "bigtiff": True}]
+        for first in range(3):
+            for n, name in enumerate(self.names):
+                xml = ome_of_set(n, list(self.names))
+                way = ways[(n + first) % 3]
+                tifffile.imwrite(tmp_path / name, array[n], description=xml, metadata=None, **way)
+            for name in self.names:
+                with open_source(tmp_path / name) as source:
+                    np.testing.assert_array_equal(source[...], array)
+
+    def test_files_of_another_dtype_are_refused(self, tmp_path: Path) -> None:
+        self.write(tmp_path)
+        xml = ome_of_set(1, list(self.names))
+        tifffile.imwrite(tmp_path / "b.ome.tif", textured((20, 30), "int16"), description=xml, metadata=None)
+        with pytest.raises(UnsupportedFormatError, match=r"page 1 .* int16"):
+            open_source(tmp_path / "a.ome.tif")
 
     def test_files_in_folders_below_are_read(self, tmp_path: Path) -> None:
         array = self.write(tmp_path, ["a.ome.tif", "sub\\b.ome.tif", "sub/c.ome.tif"])

@@ -187,6 +187,34 @@ class TestTruncatedSegments:
         rewrite(path, **{"TileByteCounts" if options else "StripByteCounts": cut})
         both(path, array, "corrupt")
 
+    @pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
+    @pytest.mark.parametrize(
+        ("compression", "tags"),
+        [
+            ("group3", {}),
+            ("group3", {292: 1}),
+            ("group3", {292: 4}),
+            ("group4", {}),
+            ("group4", {266: 2}),
+            ("tiff_ccitt", {}),
+        ],
+    )
+    def test_fax(
+        self, compression: str, tags: dict[int, int], kept: float, both: Any, tmp_path: Path
+    ) -> None:
+        from PIL import Image
+
+        array = textured((96, 128), "uint8") > 100
+        for name in ("whole.tif", "a.tif"):
+            Image.fromarray(array).save(tmp_path / name, compression=compression, tiffinfo={262: 1, **tags})
+        path = tmp_path / "a.tif"
+        with Image.open(path) as image:
+            np.testing.assert_array_equal(read(path), np.asarray(image))
+        with tifffile.TiffFile(path) as file:
+            (count,) = file.pages.first.databytecounts
+        rewrite(path, StripByteCounts=int(count * kept))
+        both(path, array, "corrupt.*truncated")
+
     def test_a_thumbnail_in_the_header_of_a_jpeg_is_not_its_end(self, tmp_path: Path) -> None:
         path = tmp_path / "a.tif"
         tifffile.imwrite(path, textured((96, 128), "uint8"), metadata=None, compression="jpeg")

@@ -20,7 +20,22 @@ __all__ = ["PageCoding", "check_jpeg_end"]
 _NAMES = {"adobe_deflate": "deflate", "none": ""}
 _GROUP_STRIPS, _GROUP_TILES = (256 * 2**10, 2**20), (16 * 2**10, 64 * 2**10)
 """Segments smaller than the first number of bytes are decoded in groups of about the second."""
-_JPEG, _JPEG_XR = frozenset({6, 7, 33007, 34892}), frozenset({22610, 34934})
+_JPEG, _JPEG_XR, _CCITT = frozenset({6, 7, 33007, 34892}), frozenset({22610, 34934}), frozenset({2, 3, 4})
+_END_OF_FAX = "000000000001" * 2
+
+
+def _packed(bits: str) -> bytes:
+    return int(bits, 2).to_bytes(len(bits) // 8, "big")
+
+
+_BLACK = "00110101010" * 40  # runs of no white and one black voxel, 55 bytes
+_BEHIND = (
+    bytes(64),
+    _packed(("0" * 20 + "1" + _BLACK + "000") * 8),
+    _packed(_BLACK * 5),
+    _packed("1" + _BLACK * 5 + "0" * 7),
+)
+"""What is put behind a CCITT stream to see whether its decoder looks there."""
 
 Decode = Callable[..., tuple[AnyArray | None, Any, Any]]
 
@@ -104,6 +119,8 @@ class PageCoding:
             decode = _checking(check_jpeg_end, decode)
         elif page.compression in _JPEG_XR:
             decode = _checking(_check_jpeg_xr_end, decode)
+        elif page.compression in _CCITT:
+            decode = _whole_fax(decode)
         return cls(
             shape=(samples, depth, length, width, contiguous),
             segment=segment,
@@ -159,6 +176,21 @@ def _checking(check: Callable[[bytes | memoryview], None], decode: Decode) -> De
         return decode(data, segment, **arguments)
 
     return checked
+
+
+def _whole_fax(decode: Decode) -> Decode:
+    """Decode CCITT streams, which have no length, and which the decoder fills up with white where they end early."""
+
+    def whole(data: bytes | memoryview, segment: int, **arguments: Any) -> tuple[AnyArray | None, Any, Any]:
+        if _END_OF_FAX in f"{int.from_bytes(data[-5:], 'big'):040b}":
+            return decode(data, segment, **arguments)
+        found, *others = (decode(bytes(data) + behind, segment, **arguments) for behind in _BEHIND)
+        for other in others:
+            if not np.array_equal(found[0], other[0]):  # type: ignore[arg-type]  # never None for bytes
+                raise ValueError(f"its {len(data)} bytes of CCITT fax are truncated")
+        return found
+
+    return whole
 
 
 def check_jpeg_end(data: bytes | memoryview) -> None:
