@@ -17,6 +17,7 @@ from bioimage_py.planning import CopyPlan, ImagePlan
 from bioimage_py.runner import Progress, RunnerConfig
 from bioimage_py.runner.run_account import log_account
 from bioimage_py.sources import Codec
+from bioimage_py.sources.creating import finish_images
 from bioimage_py.sources.location import may_be_zarr
 from bioimage_py.sources.unfinished import forget_runs_into, marking_new
 from bioimage_py.two_pass_copy import TwoPassCopy
@@ -169,6 +170,7 @@ def copy(
             request, planned, casting, output_is_new=target.is_new
         )
         log_account(copying.run(sink, progress).account)
+        finish_images([sink])
     except (InvalidArgumentError, MissingDependencyError):
         # The backend refused the run: the same call, put right, is not to find an output in its way.
         target.discard()

@@ -23,6 +23,7 @@ from bioimage_py.runner.pyramid_work import PyramidWork
 from bioimage_py.runner.run_account import RunAccount, log_account
 from bioimage_py.runner.twins import run_twin
 from bioimage_py.sources import Codec, Source
+from bioimage_py.sources.creating import finish_images
 from bioimage_py.sources.unfinished import marking_new
 
 __all__ = ["pyramid", "pyramid_plan"]
@@ -158,6 +159,7 @@ def pyramid(
         made = request.target.open(request.coarser(), overwrite=overwrite, resume=resume_from is not None)
     try:
         _execute(request, made, progress)
+        finish_images(made)
     except (InvalidArgumentError, MissingDependencyError):
         # The backend refused the run: the same call, put right, is not to find an output in its way.
         request.target.discard()

@@ -78,12 +78,14 @@ def test_channels_say_how_they_are_shown_only_where_that_is_known() -> None:
     named = ImageMetadata(axes=IMAGE.axes, channel_names=("dna", "actin"))
     channels = written("0.5", named)["ome"]["omero"]["channels"]
     assert [c["label"] for c in channels] == ["dna", "actin"]
-    assert channels[0]["window"] == {"min": 0, "max": 255, "start": 0, "end": 255}
+    assert channels[0]["window"] == {"min": 0, "max": 255, "start": 0, "end": 255, "provisional": True}
+    assert with_channels(named, written("0.5", named), (2, 4, 5, 6)).contrast_limits is None
     wrong = ImageMetadata(axes=IMAGE.axes, channel_names=("dna",))
-    assert [c["label"] for c in written("0.5", wrong)["ome"]["omero"]["channels"]] == [
-        "channel 0",
-        "channel 1",
-    ]
+    assert "omero" not in written("0.5", wrong)["ome"]
+    limited = ImageMetadata(axes=IMAGE.axes, contrast_limits=((0, 9), (1, 8)))
+    channels = written("0.5", limited)["ome"]["omero"]["channels"]
+    assert all("label" not in channel for channel in channels)
+    assert channels[1]["window"] == {"min": 0, "max": 255, "start": 1, "end": 8}
 
 
 def test_what_the_input_said_of_channels_goes_on() -> None:

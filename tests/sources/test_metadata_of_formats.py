@@ -253,11 +253,12 @@ TO_SUPERIOR = tuple(
     {"type": "anatomical", "value": way}
     for way in ("inferior-to-superior", "posterior-to-anterior", "left-to-right")
 )
+LIMITS = tuple(np.percentile(IMAGE, (0.1, 99.8), method="inverted_cdf").tolist())
 EXPECTED: list[tuple[Callable[[Path], Any], ImageMetadata]] = [
-    (ome_tiff, ImageMetadata(tuple("zyx"), NM_SIZE, NM, None, ("dna",), ("FF0000",), ((0, 255),))),
+    (ome_tiff, ImageMetadata(tuple("zyx"), NM_SIZE, NM, None, ("dna",), ("FF0000",), (LIMITS,))),
     (
         imagej_tiff,
-        ImageMetadata(tuple("zyx"), SIZE, UM, (10.0, 0.0, 0.0), ("channel 0",), ("00FF00",), ((3, 90),)),
+        ImageMetadata(tuple("zyx"), SIZE, UM, (10.0, 0.0, 0.0), None, ("00FF00",), ((3, 90),)),
     ),
     (plain_tiff, ImageMetadata(tuple("yx"), SIZE[1:], UM[1:])),
     (plain_slices, ImageMetadata(tuple("zyx"), (1.0, *SIZE[1:]), (None, *UM[1:]))),

@@ -13,6 +13,7 @@ from bioimage_py.metadata.model import ImageMetadata
 from bioimage_py.metadata.units import SPACE_UNITS, TIME_UNITS
 
 __all__ = [
+    "PROVISIONAL",
     "RESERVED",
     "VERSIONS",
     "Level",
@@ -26,6 +27,8 @@ __all__ = [
 
 VERSIONS: Mapping[int, str] = {2: "0.4", 3: "0.5"}
 """The version of OME-NGFF that goes with each version of Zarr."""
+PROVISIONAL = "provisional"
+"""Entry of a window of contrast that nobody has chosen: it is the whole range of the dtype until the voxels are known."""
 RESERVED = (
     "ome", "multiscales", "omero", "labels", "image-label", "plate", "well", "bioformats2raw.layout", "series",
     "_creator", "version",
@@ -171,8 +174,9 @@ def image_attributes(
     }
     described: dict[str, Any] = {"multiscales": [image]}
     kept = metadata.attributes
-    if labels_of is None and dtype.kind in "biuf" and _says_how_channels_look(metadata):
-        described["omero"] = _omero(metadata, channel_count(axes, shape), dtype)
+    fitting = metadata.for_channels(channel_count(axes, shape))
+    if labels_of is None and dtype.kind in "biuf" and _says_how_channels_look(fitting):
+        described["omero"] = _omero(fitting, channel_count(axes, shape), dtype)
     label = kept.get("image-label")
     if labels_of is not None:
         described["image-label"] = {
@@ -223,20 +227,23 @@ def _says_how_channels_look(metadata: ImageMetadata) -> bool:
 
 
 def _omero(metadata: ImageMetadata, count: int, dtype: np.dtype[Any]) -> dict[str, Any]:
-    """Return how channels are shown; what the metadata do not say is what viewers would take anyway."""
-    fitting = metadata.for_channels(count)
-    old = _old_omero(fitting, count)
+    """Return how channels are shown. The specification wants colours and limits, so those that nobody gave are made up."""
+    old = _old_omero(metadata, count)
     palette = next((some for some in _COLORS if len(some) >= count), _COLORS[-1])
     low, high = (0.0, 1.0) if dtype.kind == "f" else _range(dtype)
+    # A picture in colour is shown as it is: limits of their own would change its colours.
+    is_picture = metadata.channel_colors == _COLORS[2] and dtype == np.uint8
     channels = []
     for n, was in enumerate(old["channels"]):
-        start, end = fitting.contrast_limits[n] if fitting.contrast_limits else (low, high)
+        start, end = metadata.contrast_limits[n] if metadata.contrast_limits else (low, high)
         channel = {"active": True, **was}
-        channel["label"] = (
-            fitting.channel_names[n] if fitting.channel_names else was.get("label", f"channel {n}")
-        )
-        channel["color"] = fitting.channel_colors[n] if fitting.channel_colors else palette[n % len(palette)]
+        if metadata.channel_names:
+            channel["label"] = metadata.channel_names[n]
+        given = metadata.channel_colors[n] if metadata.channel_colors else was.get("color")
+        channel["color"] = given or palette[n % len(palette)]
         channel["window"] = {"min": min(low, start), "max": max(high, end), "start": start, "end": end}
+        if metadata.contrast_limits is None and not is_picture and dtype.kind != "b":
+            channel["window"][PROVISIONAL] = True
         channels.append(channel)
     return {**old, "channels": channels}
 

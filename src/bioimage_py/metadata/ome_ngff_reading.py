@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 from bioimage_py.metadata.model import ImageMetadata
-from bioimage_py.metadata.ome_ngff import RESERVED, channel_count
+from bioimage_py.metadata.ome_ngff import PROVISIONAL, RESERVED, channel_count
 
 __all__ = [
     "NgffDataset",
@@ -333,7 +333,7 @@ def _color(value: Any) -> str | None:
 
 
 def _limits(window: Any) -> tuple[float, float] | None:
-    if not isinstance(window, Mapping):
+    if not isinstance(window, Mapping) or window.get(PROVISIONAL):
         return None
     start, end = window.get("start"), window.get("end")
     if not (_is_number(start) and _is_number(end) and math.isfinite(start) and math.isfinite(end)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bioimage_py.runner.base import check_num_workers, raise_failures, results_in
@@ -17,6 +17,8 @@ from bioimage_py.runner.reopening import load_work
 from bioimage_py.runner.run_account import log_account
 from bioimage_py.runner.run_folder import RunFolder
 from bioimage_py.runner.two_pass_work import TwoPassWork, asked_of, ended_without_folder, place_of_run
+from bioimage_py.sources import from_spec
+from bioimage_py.sources.creating import finish_images
 
 __all__ = ["finish_run"]
 
@@ -61,6 +63,19 @@ def finish_run(
             f"resumed run {folder.path.name}",
             kept_too=work.temporary.path if isinstance(work, TwoPassWork) else "",
         )
+    finish_images([from_spec(spec) for spec in _outputs_of_image(run["work"])])
     if not getattr(work, "keep_results", False):
         return None
     return results_in(getattr(work, "order", None) or work.block_ids, journal)
+
+
+def _outputs_of_image(work: Mapping[str, Any]) -> list[Any]:
+    """Return the specs of what is written of one new image; an OME-Zarr that is copied whole has its metadata from the input."""
+    if work["kind"] == "copy":
+        return list(work["outputs"])
+    parts = work.get("parts", ())
+    if work.get("temporary") is not None:
+        parts = parts[:1] if work["n_asked"] == 1 else ()
+    elif not parts or parts[0]["kind"] != "pyramid":
+        parts = ()
+    return [spec for part in parts for spec in part["outputs"]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
@@ -16,7 +16,7 @@ from bioimage_py.metadata import ImageMetadata, overridden, plain_value
 from bioimage_py.metadata.ome_ngff import Level, axes_for_ngff, ngff_order
 from bioimage_py.sources.array_like import checked_dtype
 from bioimage_py.sources.array_spec import ArraySpec, Codec
-from bioimage_py.sources.base import Source
+from bioimage_py.sources.base import FileSource, Source
 from bioimage_py.sources.cast_values import cast_values
 from bioimage_py.sources.encoding import ChunkEncoding, UnknownEncoding
 from bioimage_py.sources.image_group import FULL_SIZE, ImageGroup
@@ -31,6 +31,7 @@ __all__ = [
     "checked_fill",
     "checked_overwrite",
     "create_output",
+    "finish_images",
     "plan_output",
     "wanted_order",
 ]
@@ -96,6 +97,21 @@ class PlannedOutput(NamedTuple):
         group = ImageGroup(self.location.path, self.image_key or None)
         full = Level(FULL_SIZE, (1.0,) * len(self.spec.shape))
         return group, self.spec, [full, *coarser]
+
+
+def finish_images(written: Iterable[Source]) -> None:
+    """Write into the metadata of OME-Zarr images what their voxels tell: contrast limits, where nobody has chosen any.
+
+    Parameters
+    ----------
+    written
+        The arrays of one image; others are left as they are.
+    """
+    stored = [one for one in written if isinstance(one, FileSource) and one.kind == "zarr" and one.key]
+    if stored:
+        from bioimage_py.sources.ome_zarr_contrast import set_contrast_limits
+
+        set_contrast_limits(stored)
 
 
 def checked_overwrite(overwrite: Any) -> bool:
