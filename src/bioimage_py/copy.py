@@ -170,11 +170,11 @@ def copy(
             request, planned, casting, output_is_new=target.is_new
         )
         log_account(copying.run(sink, progress).account)
-        finish_images([sink])
     except (InvalidArgumentError, MissingDependencyError):
         # The backend refused the run: the same call, put right, is not to find an output in its way.
         target.discard()
         raise
+    finish_images([sink])
     marks.remove()
     return result
 

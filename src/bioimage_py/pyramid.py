@@ -159,11 +159,11 @@ def pyramid(
         made = request.target.open(request.coarser(), overwrite=overwrite, resume=resume_from is not None)
     try:
         _execute(request, made, progress)
-        finish_images(made)
     except (InvalidArgumentError, MissingDependencyError):
         # The backend refused the run: the same call, put right, is not to find an output in its way.
         request.target.discard()
         raise
+    finish_images(made)
     marks.remove()
     return made
 
