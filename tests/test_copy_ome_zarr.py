@@ -185,7 +185,7 @@ def test_one_array_is_meant_in_these_cases(tmp_path: Path) -> None:
             made = bp.copy(path, tmp_path / name)
         np.testing.assert_array_equal(made[...], open_source(path)[...])
         with pytest.warns(BioimagePyWarning, match="takes the full-size array only"):
-            assert isinstance(bp.plan(path, tmp_path / "new" / name), CopyPlan)
+            assert isinstance(bp.plan(path, tmp_path / f"new-{name}"), CopyPlan)
     for given in (path / "1", open_source(path), f"{path}/labels/cells/1"):
         out = tmp_path / "one.ome.zarr"
         bp.copy(given, out, overwrite=True)
