@@ -213,7 +213,7 @@ class TestTruncatedSegments:
         with tifffile.TiffFile(path) as file:
             (count,) = file.pages.first.databytecounts
         rewrite(path, StripByteCounts=int(count * kept))
-        both(path, array, "corrupt.*truncated")
+        both(path, array, "corrupt")
 
     def test_a_thumbnail_in_the_header_of_a_jpeg_is_not_its_end(self, tmp_path: Path) -> None:
         path = tmp_path / "a.tif"
