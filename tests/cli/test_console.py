@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import json
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import bioimage_py as bp
 from bioimage_py.cli.console import Console, plain, printable
 from bioimage_py.errors import BioimagePyWarning
+from tests.cli.conftest import Call
 
 
 def test_json_is_strict_whatever_the_values() -> None:
@@ -59,3 +62,15 @@ def test_quiet_leaves_out_remarks_only(capsys: pytest.CaptureFixture[str]) -> No
     console.remark("done")
     console.line("what was asked for")
     assert capsys.readouterr().out == "what was asked for\n"
+
+
+def test_what_would_act_on_a_terminal_is_shown_escaped(call: Call, tmp_path: Path) -> None:
+    wicked = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\u202egpj"
+    bp.create_output(tmp_path / "a.zarr", shape=(4,), dtype="uint8", attributes={wicked: wicked})
+    (tmp_path / "a.zarr").rename(tmp_path / f"{wicked}.zarr")
+    for words in (("info", tmp_path / f"{wicked}.zarr"), ("info", tmp_path / f"{wicked}.none")):
+        done = call(*words)
+        shown = done.out + done.err
+        assert "owned" in shown
+        assert not set("\x1b\x07\x9b\r\u202e") & set(shown)
+        assert "\\x1b" in shown

@@ -271,7 +271,9 @@ def test_only_who_knows_the_address_is_served() -> None:
     with view(np.zeros((8, 9), "u1")) as shown:
         (url,) = images_of(shown)
         assert url.startswith("http://127.0.0.1:")
-        for wrong in (url.replace("/image/", "/image/x"), url + "9/0.0", url + "0/7.7", url + "../../x"):
+        long = "9" * 5000
+        many = (url.replace("/0/", f"/{long}/"), f"{url}{long}/0.0", f"{url}0/{long}.0")
+        for wrong in (url.replace("/image/", "/image/x"), url + "9/0.0", url + "0/7.7", url + "../../x", *many):
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 fetch(wrong)
         assert shown.url in shown._repr_html_()

@@ -8,12 +8,37 @@ from typing import Any
 from bioimage_py.cli.failure import UsageError
 from bioimage_py.sources import Source, open_source
 
-__all__ = ["describe", "keyed_path", "open_existing_output", "open_input", "output_path"]
+__all__ = [
+    "OPENING",
+    "describe",
+    "keyed_path",
+    "open_existing_output",
+    "open_given",
+    "open_input",
+    "opening",
+    "output_path",
+]
+
+OPENING = ("series", "level", "reader", "missing_planes", "external_files", "missing_files")
+"""Options of `open_source` that only some families take; the others refuse them."""
 
 
 def open_input(args: argparse.Namespace) -> Source:
     """Open the input of `copy` and `plan`, read-only."""
-    return open_source(args.input, args.key if args.pattern is None else args.pattern)
+    return open_given(args.input, args)
+
+
+def open_given(path: str, args: argparse.Namespace, suffix: str = "", **said: Any) -> Source:
+    """Open an image as the options of `add_opening` say, read-only."""
+    pattern = getattr(args, f"pattern{suffix}")
+    key = getattr(args, f"key{suffix}") if pattern is None else pattern
+    return open_source(path, key, **said, **opening(args, suffix))
+
+
+def opening(args: argparse.Namespace, suffix: str = "") -> dict[str, Any]:
+    """Return those options of a family that were given."""
+    given = {name: getattr(args, f"{name}{suffix}") for name in OPENING}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def open_existing_output(args: argparse.Namespace) -> Source:

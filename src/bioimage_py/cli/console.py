@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -19,6 +20,8 @@ from bioimage_py.errors import BioimagePyWarning
 
 __all__ = ["Console", "abandon_stdout", "plain", "printable"]
 
+# What moves the cursor, sets colours or titles, or turns the direction of letters: names and attributes may hold it.
+_ACTIVE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _PLAIN_ASCII = str.maketrans({"\u00d7": "x", "µ": "u", "Å": "A", "…": "...", "·": "|"})
 
 
@@ -94,7 +97,8 @@ class Console:
 
 
 def printable(text: str, stream: IO[str]) -> str:
-    """Return a text that a stream can take: plain letters for our signs, escapes for foreign ones."""
+    """Return a text that a stream can take and that does nothing to a terminal: plain letters for our signs, escapes for the rest."""
+    text = _ACTIVE.sub(lambda found: ascii(found[0])[1:-1], text)
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
         text.encode(encoding)

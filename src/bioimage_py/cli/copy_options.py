@@ -7,7 +7,15 @@ from typing import Any
 
 from bioimage_py.cli import values
 
-__all__ = ["add_copy_options", "add_grid", "add_key", "add_layout_options", "add_memory", "add_said"]
+__all__ = [
+    "add_copy_options",
+    "add_grid",
+    "add_key",
+    "add_layout_options",
+    "add_memory",
+    "add_opening",
+    "add_said",
+]
 
 
 def add_copy_options(parser: argparse.ArgumentParser) -> None:
@@ -15,11 +23,7 @@ def add_copy_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", metavar="INPUT", help="the image to read")
     parser.add_argument("output", metavar="OUTPUT", help="where to write")
     places = parser.add_argument_group("which array")
-    which = places.add_mutually_exclusive_group()
-    add_key(which, "--key", "key", "the array inside the input container")
-    which.add_argument(
-        "--pattern", metavar="GLOB", help="which files of an input folder are the slices, such as '*.tif'"
-    )
+    add_opening(places)
     add_key(places, "--output-key", "output_key", "name of the array inside the output container")
     _add_output_options(parser)
     work = parser.add_argument_group("what is copied, and how")
@@ -111,6 +115,51 @@ def add_memory(group: Any) -> None:
     group.add_argument(
         "--memory-limit", metavar="SIZE", help="stay below this, such as 512MiB or 2GiB (default: 2 GiB or half of the "
         "free memory, whichever is less)"
+    )  # fmt: skip
+
+
+def add_opening(group: Any, suffix: str = "", of: str = "of the input") -> None:
+    """Add the options that say which array of an input is meant, and how it is opened.
+
+    Parameters
+    ----------
+    group
+        Of options.
+    suffix
+        Added to their names, where there are several inputs.
+    of
+        Words that say which input.
+    """
+    which = group.add_mutually_exclusive_group()
+    add_key(which, f"--key{suffix}", f"key{suffix.replace('-', '_')}", f"the array inside the container {of}")
+    which.add_argument(
+        f"--pattern{suffix}",
+        metavar="GLOB",
+        help=f"which files {of}, a folder, are the slices, such as '*.tif'",
+    )
+    group.add_argument(
+        f"--series{suffix}", metavar="N|NAME", help="TIFF: the series, or image of an OME-TIFF"
+    )
+    group.add_argument(
+        f"--level{suffix}",
+        type=values.count,
+        metavar="N",
+        help="TIFF: the level of a pyramid, 0 at full size",
+    )
+    group.add_argument(
+        f"--reader{suffix}", metavar="NAME", help="vendors' files: the bioio plugin, such as bioio_czi"
+    )
+    group.add_argument(
+        f"--missing-planes{suffix}", choices=("error", "fill"),
+        help="TIFF, slices: refuse what is missing (the default), or read it as 0",
+    )  # fmt: skip
+    group.add_argument(
+        f"--external-files{suffix}", action="store_true", default=None,
+        help="HDF5: follow links to files that are not beside it",
+    )  # fmt: skip
+    group.add_argument(
+        f"--missing-files{suffix}", choices=("error", "fill"),
+        help="HDF5: refuse a virtual dataset whose files are gone (the default), or read them as fill value",
     )  # fmt: skip
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from bioimage_py.cli.arrays import OPENING
 from bioimage_py.cli.failure import PROGRAM
 from bioimage_py.cli.values import ids_text
 
 __all__ = ["finish_command"]
 
-_KEPT = ("key", "pattern", "output_key", "mask", "casting", "memory_limit")
+_KEPT = ("key", "pattern", *OPENING, "output_key", "mask", "casting", "memory_limit")
 """Options that say what is copied and how the blocks are numbered; those of a new output's layout are left out."""
 
 
@@ -53,6 +54,9 @@ def finish_command(
     return [*words, *(["--"] if any(place.startswith("-") for place in places) else []), *places]
 
 
-def _option(name: str, value: str) -> list[str]:
+def _option(name: str, value: str | int) -> list[str]:
     option = f"--{name.replace('_', '-')}"
+    if value is True:
+        return [option]
+    value = str(value)
     return [f"{option}={value}"] if value.startswith("-") else [option, value]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bioimage_py.cli.arrays import describe, keyed_path, output_path
+from bioimage_py.cli.arrays import describe, keyed_path, opening, output_path
 from bioimage_py.cli.console import Console
 from bioimage_py.cli.failure import DIFFERENT, OK
 from bioimage_py.cli.progress import ProgressLine
@@ -33,7 +33,7 @@ def image_path(args: argparse.Namespace) -> str | None:
 
     A BioimagePyWarning says what is left out where an option can be applied to one array only.
     """
-    if args.pattern is not None or args.into_existing:
+    if args.pattern is not None or args.into_existing or opening(args):
         return None
     from bioimage_py.copy_image_input import is_image_copy
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from bioimage_py.cli.arrays import open_given
 from bioimage_py.cli.console import Console, plain
 from bioimage_py.cli.failure import OK
 from bioimage_py.cli.image_command import image_entry, image_json, image_lines, list_images
@@ -30,7 +31,7 @@ def run_info(args: argparse.Namespace, console: Console) -> int:
     if list_images(args, console):
         return OK
     try:
-        source = open_source(args.path, args.key)
+        source = open_given(args.path, args)
     except AmbiguousSourceError as error:
         if args.picture is not None:
             raise

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from bioimage_py.cli import values
-from bioimage_py.cli.copy_options import add_copy_options, add_grid, add_key, add_memory
+from bioimage_py.cli.copy_options import add_copy_options, add_grid, add_memory, add_opening
 from bioimage_py.cli.failure import PROGRAM, UsageError
 from bioimage_py.cli.preview_options import add_preview_options
 from bioimage_py.cli.pyramid_options import add_level_options, add_pyramid_options
@@ -87,7 +87,7 @@ def build_parser(run: dict[str, Callable[..., int]]) -> Parser:
 
 def _add_info(parser: Parser) -> None:
     parser.add_argument("path", metavar="PATH", help="the image")
-    add_key(parser, "--key", "key", "the array inside the container")
+    add_opening(parser.add_argument_group("which array"))
     parser.add_argument(
         "--picture", metavar="FILE", help="make a picture of it too, as 'bioimage-py preview' does"
     )
@@ -136,8 +136,8 @@ def _add_pyramid(parser: Parser) -> None:
 def _add_verify(parser: Parser) -> None:
     parser.add_argument("a", metavar="A", help="one image")
     parser.add_argument("b", metavar="B", help="the other image")
-    add_key(parser, "--key-a", "key_a", "the array inside container A, or a pattern for slices")
-    add_key(parser, "--key-b", "key_b", "the array inside container B, or a pattern for slices")
+    add_opening(parser.add_argument_group("which array of A"), "-a", "A")
+    add_opening(parser.add_argument_group("which array of B"), "-b", "B")
     group = parser.add_argument_group("how much of the computer is used")
     group.add_argument(
         "--workers", type=values.workers, default=values.available_cores(), metavar="N",
@@ -149,9 +149,7 @@ def _add_verify(parser: Parser) -> None:
 
 def _add_bench(parser: Parser) -> None:
     parser.add_argument("input", metavar="SOURCE", help="the image to read")
-    inside = parser.add_mutually_exclusive_group()
-    add_key(inside, "--key", "key", "the array inside a container")
-    inside.add_argument("--pattern", metavar="GLOB", help="which slices of a folder, such as '*.tif'")
+    add_opening(parser.add_argument_group("which array"))
     parser.add_argument(
         "--output", default=".", metavar="FOLDER", help="where to write (default: the working directory)"
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from bioimage_py.cli.arrays import open_given
 from bioimage_py.cli.console import Console
 from bioimage_py.cli.failure import OK
 from bioimage_py.report.picture import Picture
 from bioimage_py.report.preview import preview
-from bioimage_py.sources import open_source
 
 __all__ = ["described_picture", "run_preview"]
 
@@ -17,7 +17,7 @@ __all__ = ["described_picture", "run_preview"]
 def run_preview(args: argparse.Namespace, console: Console) -> int:
     """Make a picture and say where it is."""
     said = {name: getattr(args, name) for name in ("axes", "voxel_size", "units")}
-    with open_source(args.path, args.key, **said) as source:
+    with open_given(args.path, args, **said) as source:
         picture = preview(
             source,
             args.output,

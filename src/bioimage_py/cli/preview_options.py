@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from bioimage_py.cli import values
-from bioimage_py.cli.copy_options import add_key, add_said
+from bioimage_py.cli.copy_options import add_opening, add_said
 
 __all__ = ["add_preview_options"]
 
@@ -17,7 +17,7 @@ def add_preview_options(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", required=True, metavar="FILE", help="the picture; its ending chooses the format: .png, .jpg, .pdf ..."
     )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace a picture that is there")
-    add_key(parser, "--key", "key", "the array inside the container, or a pattern for slices")
+    add_opening(parser.add_argument_group("which array"))
     shown = parser.add_argument_group("what is shown")
     where = shown.add_mutually_exclusive_group()
     where.add_argument(

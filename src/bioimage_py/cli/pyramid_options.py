@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from bioimage_py.cli import values
-from bioimage_py.cli.copy_options import add_key, add_layout_options
+from bioimage_py.cli.copy_options import add_layout_options, add_opening
 from bioimage_py.cli.failure import PROGRAM, UsageError
 
 __all__ = ["add_level_options", "add_pyramid_options", "check_level_options"]
@@ -25,11 +25,7 @@ def add_pyramid_options(parser: argparse.ArgumentParser) -> None:
         metavar="OUTPUT",
         help="where to write, such as image.ome.zarr (default: add levels to INPUT, an OME-Zarr)",
     )
-    which = parser.add_argument_group("which array").add_mutually_exclusive_group()
-    add_key(which, "--key", "key", "the array inside the input container")
-    which.add_argument(
-        "--pattern", metavar="GLOB", help="which files of an input folder are the slices, such as '*.tif'"
-    )
+    add_opening(parser.add_argument_group("which array"))
     add_level_options(parser.add_argument_group("the levels"))
     parser.add_argument("--overwrite", action="store_true", help="delete an image that is there already")
     add_layout_options(parser)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from contextlib import ExitStack
 
+from bioimage_py.cli.arrays import open_given, opening
 from bioimage_py.cli.console import Console
 from bioimage_py.cli.failure import INTERRUPTED, PROGRAM, TERMINATED, Terminated, UsageError
 from bioimage_py.report.view import view
@@ -15,15 +16,17 @@ __all__ = ["run_view"]
 
 def run_view(args: argparse.Namespace, console: Console) -> int:
     """Serve images, print their address, and return when the user has seen enough."""
-    if args.key is not None and len(args.paths) > 1:
+    given = [name for name in ("key", "pattern") if getattr(args, name) is not None]
+    given += opening(args)
+    if given and len(args.paths) > 1:
         raise UsageError(
-            f"--key names an array of one SOURCE, and {len(args.paths)} are given: write the arrays into the paths, such as "
-            "data.n5/raw",
+            f"--{given[0].replace('_', '-')} is for one SOURCE, and {len(args.paths)} are given: write arrays into the paths, such as "
+            "data.n5/raw, or show them one by one",
             f"{PROGRAM} view",
         )
     said = {name: getattr(args, name) for name in ("axes", "voxel_size", "units")}
     with ExitStack() as opened:
-        sources = [opened.enter_context(open_source(path, args.key, **said)) for path in args.paths]
+        sources = [opened.enter_context(open_given(path, args, **said)) for path in args.paths]
         labels = [opened.enter_context(open_source(path)) for path in args.labels]
         shown = view(*sources, labels=labels, port=args.port, open_browser=not args.no_browser)
         try:

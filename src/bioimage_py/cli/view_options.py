@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from bioimage_py.cli import values
-from bioimage_py.cli.copy_options import add_key, add_said
+from bioimage_py.cli.copy_options import add_opening, add_said
 
 __all__ = ["add_view_options"]
 
@@ -13,12 +13,7 @@ __all__ = ["add_view_options"]
 def add_view_options(parser: argparse.ArgumentParser) -> None:
     """Add the sources, and how they are served."""
     parser.add_argument("paths", nargs="+", metavar="SOURCE", help="the images, the lowest layer first")
-    add_key(
-        parser,
-        "--key",
-        "key",
-        "the array inside the container, or a pattern for slices; with one SOURCE only",
-    )
+    add_opening(parser.add_argument_group("which array, with one SOURCE only"))
     parser.add_argument(
         "--labels", action="append", default=[], metavar="SOURCE", help="an image of labels; can be given again"
     )  # fmt: skip

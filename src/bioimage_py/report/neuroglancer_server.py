@@ -89,7 +89,7 @@ class _Server(neuroglancer.server.Server):  # type: ignore[misc] # the library h
 
     def _attempt_to_start_server(self) -> None:
         super()._attempt_to_start_server()
-        address = rf"/image/{self._image_token}/(\d+)/(.+)"
+        address = rf"/image/{self._image_token}/([0-9]{{1,9}})/(.+)"
         self.app.add_handlers(".*", [(address, _ImageHandler, {"server": self, "images": self._images})])
 
 

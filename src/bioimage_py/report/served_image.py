@@ -22,7 +22,7 @@ __all__ = ["ServedImage", "served_dtype"]
 _CHUNK_BYTES = 2**17, 2**22
 """A stored chunk between these sizes is sent as it is; smaller ones are too many requests, larger ones too long a wait."""
 _VOXELS = 2**18
-_CHUNK_KEY = re.compile(r"(\d+)/(\d+(?:\.\d+)*)")
+_CHUNK_KEY = re.compile(r"(\d{1,18})/(\d{1,18}(?:\.\d{1,18})*)", re.ASCII)
 _AS_SENT = {"b": "uint8", "f": "float32"}
 
 
