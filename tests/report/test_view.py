@@ -273,7 +273,13 @@ def test_only_who_knows_the_address_is_served() -> None:
         assert url.startswith("http://127.0.0.1:")
         long = "9" * 5000
         many = (url.replace("/0/", f"/{long}/"), f"{url}{long}/0.0", f"{url}0/{long}.0")
-        for wrong in (url.replace("/image/", "/image/x"), url + "9/0.0", url + "0/7.7", url + "../../x", *many):
+        for wrong in (
+            url.replace("/image/", "/image/x"),
+            url + "9/0.0",
+            url + "0/7.7",
+            url + "../../x",
+            *many,
+        ):
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 fetch(wrong)
         assert shown.url in shown._repr_html_()

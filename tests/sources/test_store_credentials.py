@@ -66,12 +66,13 @@ def test_credentials_of_another_kind() -> None:
 
 
 def test_without_keys(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the machine knows of itself is left to obstore; where it shall not be asked, requests are not signed."""
+    """What a machine of Amazon's knows of itself is left to obstore; where it shall not be asked, requests are not signed."""
     assert find_login("default") == S3Login(anonymous=True)
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/token")
     assert find_login("default") == S3Login(anonymous=False)
     monkeypatch.delenv("AWS_WEB_IDENTITY_TOKEN_FILE")
     monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:9")
     assert find_login("default") == S3Login(anonymous=False)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "set")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
@@ -101,3 +102,23 @@ def test_the_same_as_tensorstore(lab: S3Lab, tmp_path: Path) -> None:
     assert {asked.access_key for asked in lab.asked} == {"somebody-else"}
     assert len(lab.of("COPY")) == 2
     assert files_below(download("s3://lab/out.zarr", tmp_path / "found")) == files_below(tmp_path / "in")
+
+
+@pytest.mark.parametrize("how", ["nothing", "environment", "profile"])
+def test_places_without_credentials_are_not_asked_and_nothing_is_written_to_stderr(
+    home: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
+    if how == "environment":
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "set")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    elif how == "profile":
+        for name in ("config", "credentials"):
+            text = f"[default]\naws_access_key_id = set\naws_secret_access_key = {SECRET}\n"
+            (home / name).write_text(text)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    words = [sys.executable, "-m", "bioimage_py", "info", "s3://nobody/x.zarr"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 4
+    assert done.stderr.startswith("bioimage-py: error: s3://nobody/x.zarr")
+    assert len(done.stderr.splitlines()) == 1

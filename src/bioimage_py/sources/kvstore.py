@@ -27,6 +27,7 @@ from bioimage_py.errors import (
 from bioimage_py.sources.location import inner_name, is_url, url_decoded, url_text
 from bioimage_py.sources.new_files import FileFolder
 from bioimage_py.sources.object_folder import ObjectFolder
+from bioimage_py.sources.store_credentials import usual_credentials
 from bioimage_py.sources.store_errors import ENGINE_ERRORS, storage_error
 from bioimage_py.sources.store_place import StorePlace
 
@@ -296,8 +297,9 @@ class StoreFolder:
             region = region or "us-east-1"
         if region:
             found["aws_region"] = region
-        if self.options.get("anonymous"):
-            found["aws_credentials"] = {"type": "anonymous"}
+        credentials = {"type": "anonymous"} if self.options.get("anonymous") else usual_credentials()
+        if credentials is not None:
+            found["aws_credentials"] = credentials
         return found
 
     def _http_headers(self) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["S3Login", "UnknownLogin", "find_login"]
+__all__ = ["S3Login", "UnknownLogin", "find_login", "usual_credentials"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,19 @@ class UnknownLogin:
     why: str
 
 
+def usual_credentials() -> dict[str, str] | None:
+    """Return where TensorStore is to look for credentials, as its specs have it; None for all places that it knows.
+
+    It looks into the place where they are: for each that it tries in vain, it writes lines to stderr.
+    """
+    found = os.environ
+    if found.get("AWS_ACCESS_KEY_ID") and found.get("AWS_SECRET_ACCESS_KEY"):
+        return {"type": "environment"}
+    if _has_profiles():
+        return {"type": "profile", "profile": found.get("AWS_PROFILE") or "default"}
+    return None if _machine_may_know() else {"type": "anonymous"}
+
+
 def find_login(credentials: str) -> S3Login | UnknownLogin:
     """Return how to log in to S3 as TensorStore does: with the keys in the environment, or what the machine itself has.
 
@@ -56,26 +71,37 @@ def find_login(credentials: str) -> S3Login | UnknownLogin:
         }
         return S3Login(provider=lambda: {**keys, "expires_at": None})
     # Releases of TensorStore differ in whether they read these, and a key of somebody else would be worse than none.
-    if found.get("AWS_PROFILE") or any(place.exists() for place in _profile_files()):
+    if _has_profiles():
         return UnknownLogin(
             "AWS profiles are not read for that: it takes AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
     return S3Login(anonymous=not _machine_may_know())
 
 
-def _profile_files() -> list[Path]:
+def _has_profiles() -> bool:
     names = (("AWS_CONFIG_FILE", "~/.aws/config"), ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"))
-    return [Path(os.environ.get(variable) or usual).expanduser() for variable, usual in names]
+    files = [Path(os.environ.get(variable) or usual).expanduser() for variable, usual in names]
+    return bool(os.environ.get("AWS_PROFILE")) or any(file.exists() for file in files)
 
 
 def _machine_may_know() -> bool:
-    """Whether TensorStore would ask the machine for credentials; if not, and if there are none, it goes without."""
+    """Whether the machine is one of Amazon's, or a container there, that hands out credentials; if not, there are none."""
     found = os.environ
     named = (
         "AWS_WEB_IDENTITY_TOKEN_FILE",
         "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
         "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     )
-    return any(found.get(name) for name in named) or (
-        found.get("AWS_EC2_METADATA_DISABLED", "").lower() != "true"
-    )
+    if any(found.get(name) for name in named):
+        return True
+    return found.get("AWS_EC2_METADATA_DISABLED", "").lower() != "true" and _is_amazons()
+
+
+def _is_amazons() -> bool:
+    if os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT"):
+        return True
+    for name in ("sys_vendor", "bios_vendor", "product_version"):
+        with contextlib.suppress(OSError):
+            if "amazon" in Path("/sys/class/dmi/id", name).read_text(errors="replace").lower():
+                return True
+    return sys.platform == "win32"  # it does not say

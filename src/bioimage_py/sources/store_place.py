@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bioimage_py.sources.store_credentials import usual_credentials
+
 __all__ = ["StorePlace"]
 
 _SCHEMES = {"s3": "s3", "gcs": "gs"}
@@ -51,5 +53,7 @@ class StorePlace:
             str(spec.get("path", "")),
             spec.get("endpoint"),
             spec.get("aws_region"),
-            str(said.get("type", "default")) if isinstance(said, Mapping) else "default",
+            str(said.get("type", "default"))
+            if isinstance(said, Mapping) and said != usual_credentials()
+            else "default",
         )
