@@ -45,7 +45,10 @@ def usual_credentials() -> dict[str, str] | None:
     if found.get("AWS_ACCESS_KEY_ID") and found.get("AWS_SECRET_ACCESS_KEY"):
         return {"type": "environment"}
     if _has_profiles():
-        return {"type": "profile", "profile": found.get("AWS_PROFILE") or "default"}
+        # It finds these only where all three are named.
+        config, keys = (str(file) if file.exists() else os.devnull for file in _profile_files())
+        profile = found.get("AWS_PROFILE") or "default"
+        return {"type": "profile", "profile": profile, "config_file": config, "credentials_file": keys}
     return None if _machine_may_know() else {"type": "anonymous"}
 
 
@@ -79,9 +82,12 @@ def find_login(credentials: str) -> S3Login | UnknownLogin:
 
 
 def _has_profiles() -> bool:
+    return bool(os.environ.get("AWS_PROFILE")) or any(file.exists() for file in _profile_files())
+
+
+def _profile_files() -> list[Path]:
     names = (("AWS_CONFIG_FILE", "~/.aws/config"), ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"))
-    files = [Path(os.environ.get(variable) or usual).expanduser() for variable, usual in names]
-    return bool(os.environ.get("AWS_PROFILE")) or any(file.exists() for file in files)
+    return [Path(os.environ.get(variable) or usual).expanduser() for variable, usual in names]
 
 
 def _machine_may_know() -> bool:

@@ -14,7 +14,13 @@ from typing import Any
 
 import tensorstore as ts
 
-from bioimage_py.errors import InvalidArgumentError, OutputExistsError, ReadOnlyError, StorageError
+from bioimage_py.errors import (
+    BioimagePyError,
+    InvalidArgumentError,
+    OutputExistsError,
+    ReadOnlyError,
+    StorageError,
+)
 from bioimage_py.sources.hierarchy import Node, arrays_below
 from bioimage_py.sources.kvstore import StoreFolder, store_context
 from bioimage_py.sources.location import check_writable
@@ -190,7 +196,7 @@ def _making(target: StoreFolder) -> Iterator[None]:
             f"{target.path} cannot be made: {error.strerror}: {error.filename}. Check the permissions of that folder"
         ) from error
     except OSError as error:
-        if isinstance(error, (OutputExistsError, StorageError)):
+        if isinstance(error, BioimagePyError):
             raise
         failure = ReadOnlyError if error.errno == 30 else StorageError
         raise failure(f"{target.path} cannot be made: {error.strerror}: {error.filename}") from error
