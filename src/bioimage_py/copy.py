@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from bioimage_py.copy_request import CopyRequest, check_progress
 from bioimage_py.copy_target import SingleTarget, find_target
-from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
+from bioimage_py.errors import InvalidArgumentError, MissingDependencyError, RunInterrupted, RunnerError
 from bioimage_py.kernels import Casting
 from bioimage_py.one_pass_copy import OnePassCopy
 from bioimage_py.planning import CopyPlan, ImagePlan
@@ -169,13 +169,18 @@ def copy(
         copying = TwoPassCopy.begin(request, planned, casting, sink.name, replaces=replaces) or OnePassCopy(
             request, planned, casting, output_is_new=target.is_new
         )
-        log_account(copying.run(sink, progress).account)
+        journal = copying.run(sink, progress)
+    except (RunnerError, RunInterrupted):
+        target.finish()
+        raise
     except (InvalidArgumentError, MissingDependencyError):
         # The backend refused the run: the same call, put right, is not to find an output in its way.
         target.discard()
         raise
+    target.finish()
     finish_images([sink])
     marks.remove()
+    log_account(journal.account)
     return result
 
 

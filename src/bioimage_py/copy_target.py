@@ -93,6 +93,9 @@ class SingleTarget(Target):
     def check_free(self, *, overwrite: bool) -> None:
         """Raise what `open` would raise before it makes anything."""
 
+    def finish(self) -> None:
+        """Give what `open` made its name at the end of a run, also of one that failed: its user goes on with it."""
+
     def discard(self) -> None:
         """Remove what `open` made, if nothing was written into it: nothing stays of a copy that could not begin."""
 
@@ -205,6 +208,7 @@ class NewPathTarget(SingleTarget):
         self._planned = planned
         self._codec = None if codec is None else Codec.parse(codec)
         self._made: Path | None = None
+        self._sink: Source | None = None
         self.layout = ArrayLayout.of_spec(planned.name, planned.kind, planned.spec)
 
     def encoding(self) -> ChunkEncoding | UnknownEncoding:
@@ -235,9 +239,15 @@ class NewPathTarget(SingleTarget):
             sink = open_source(path, key, mode="r+")
         else:
             before = first_missing(self._planned.location)
-            sink = self._planned.create(overwrite=overwrite)
+            sink = self._planned.create(overwrite=overwrite, unfinished=True)
             self._made = before
+        self._sink = sink
         return sink, sink
+
+    def finish(self) -> None:
+        """Give a file that was made under a temporary name its own."""
+        if isinstance(self._sink, FileSource):
+            self._sink.finish()
 
     def check_free(self, coarser: Sequence[Level] = (), *, overwrite: bool) -> None:
         """Refuse a place that is taken, cannot be written, or has too little room."""
@@ -256,7 +266,9 @@ class NewPathTarget(SingleTarget):
         return levels
 
     def discard(self) -> None:
-        """Remove the folders that were made for the array, as long as they hold metadata only."""
+        """Remove the folders that were made for the array, as long as they hold metadata only, or the new file."""
+        if isinstance(self._sink, FileSource) and self._sink.unfinished is not None:
+            self._sink.abandon()
         if self._made is None or not self._made.is_dir():
             return
         if holds_metadata_only(str(self._made)):

@@ -24,6 +24,7 @@ from bioimage_py.sources.read_clock import READ
 
 if TYPE_CHECKING:
     from bioimage_py.sources.kvstore import StoreFolder
+    from bioimage_py.sources.new_files import UnfinishedFile
 
 __all__ = ["AnyArray", "FileSource", "Source", "SourceSpec", "StoredSize"]
 
@@ -331,12 +332,15 @@ class FileSource(Source):
         `"r"` or `"r+"`.
     kind
         The storage family in the registry that reopens it.
+    unfinished
+        The file under its temporary name, where a run that makes it has not ended; see `finish`.
     """
 
     kind: str
     path: str
     key: str | None = None
     mode: str = "r"
+    unfinished: UnfinishedFile | None = None
 
     @property
     def name(self) -> str:
@@ -363,4 +367,18 @@ class FileSource(Source):
         """Flush, and force the file system that holds the file or folder to its disk; behind a URL, written is stored."""
         self.flush()
         if "://" not in self.path:
-            sync_file_system(self.path)
+            sync_file_system(self.path if self.unfinished is None else self.unfinished.partial)
+
+    def finish(self) -> None:
+        """Flush, and give a file that was made under a temporary name its own."""
+        if self.unfinished is not None:
+            self.flush()
+            self.unfinished.finish()
+            self.unfinished = None
+
+    def abandon(self) -> None:
+        """Close, and remove a file that has not got its name."""
+        unfinished, self.unfinished = self.unfinished, None
+        self.close()
+        if unfinished is not None:
+            unfinished.drop()

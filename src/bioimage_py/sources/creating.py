@@ -75,16 +75,18 @@ class PlannedOutput(NamedTuple):
 
         check_image(*self._image(coarser), overwrite=replaces)
 
-    def create(self, *, overwrite: bool) -> Source:
-        """Make the array, and the image around it where it is one of an OME-Zarr, and return it opened for writing."""
+    def create(self, *, overwrite: bool, unfinished: bool = False) -> Source:
+        """Make the array, and the image around it where it is one of an OME-Zarr, and return it opened for writing.
+
+        With `unfinished` a file that holds it gets its name by the source's `finish`, where the family can do that.
+        """
         if self.image_key is not None:
             return self.create_levels((), overwrite=overwrite)[0]
         module = family_module(self.kind, "create")
+        make = getattr(module, "create_unfinished", module.create) if unfinished else module.create
         return cast(
             "Source",
-            module.create(
-                self.location.path, self.location.key, self.spec, overwrite=checked_overwrite(overwrite)
-            ),
+            make(self.location.path, self.location.key, self.spec, overwrite=checked_overwrite(overwrite)),
         )
 
     def create_levels(self, coarser: Sequence[Level], *, overwrite: bool) -> list[Source]:

@@ -88,7 +88,7 @@ def open_path(
         place, inner = follow(path, key, others)
         with reading(place) as file:
             dataset = find_dataset(file, place, inner)
-            return stored_source(dataset, describe(dataset), _shown(path), key, others)
+            return stored_source(dataset, describe(dataset, path=place), _shown(path), key, others)
     writer = open_for_writing(path)
     try:
         dataset, described = _for_writing(writer.file, path, key)
@@ -102,7 +102,7 @@ def _for_writing(file: h5py.File, path: str, key: str | None) -> tuple[h5py.Data
     if key and (link := leaving_link(file, key)) is not None:
         raise why_not_written(path, link)
     dataset = find_dataset(file, path, key)
-    described = describe(dataset)
+    described = describe(dataset, path=path)
     if why := why_read_only(described):
         raise ReadOnlyError(f"{described.name!r} cannot be written: {why}")
     return dataset, described
@@ -224,3 +224,9 @@ def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> File
     """
     _check_local(path)
     return create_dataset(_shown(path), _new_key(key), spec, overwrite=overwrite)
+
+
+def create_unfinished(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> FileSource:
+    """Make a new dataset as `create` does; a file that is new gets its name by the source's `finish`."""
+    _check_local(path)
+    return create_dataset(_shown(path), _new_key(key), spec, overwrite=overwrite, unfinished=True)

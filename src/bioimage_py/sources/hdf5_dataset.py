@@ -118,7 +118,9 @@ def object_address(dataset: h5py.HLObject) -> int:
     return int(h5py.h5o.get_info(dataset.id).addr)
 
 
-def describe(dataset: h5py.Dataset, *, attributes: bool = True) -> DatasetDescription:
+def describe(
+    dataset: h5py.Dataset, *, attributes: bool = True, path: str | None = None
+) -> DatasetDescription:
     """Read all that is to be known about an open dataset.
 
     Parameters
@@ -127,6 +129,8 @@ def describe(dataset: h5py.Dataset, *, attributes: bool = True) -> DatasetDescri
         The dataset.
     attributes
         Whether to read its attributes too, which takes longer than all else; otherwise `metadata` says nothing.
+    path
+        Its file. Default: what HDF5 says, which is the name that the file had when it was opened.
 
     Raises
     ------
@@ -134,7 +138,7 @@ def describe(dataset: h5py.Dataset, *, attributes: bool = True) -> DatasetDescri
         If its elements are not voxels: strings, references, records.
     """
     file = dataset.file
-    path, key = os.path.abspath(file.filename), dataset_key(dataset)  # noqa: PTH100 - symlinks stay
+    path, key = os.path.abspath(path or file.filename), dataset_key(dataset)  # noqa: PTH100 - symlinks stay
     with hdf5_errors(f"reading the description of '{path}:{key}' failed"):
         shape = dataset.shape
         if shape is None:

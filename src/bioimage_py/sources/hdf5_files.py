@@ -234,7 +234,7 @@ def reading(path: str) -> Iterator[h5py.File]:
                 _changed.notify_all()
 
 
-def open_for_writing(path: str, mode: str = "r+") -> OpenForWriting:
+def open_for_writing(path: str, mode: str = "r+", *, shown: str | None = None) -> OpenForWriting:
     """Open a file for writing, or share the handle that has it open; `let_go` ends it.
 
     Parameters
@@ -243,6 +243,8 @@ def open_for_writing(path: str, mode: str = "r+") -> OpenForWriting:
         The file.
     mode
         `"r+"` for a file that is there, `"x"` for a new one.
+    shown
+        What it is called in messages. Default: its path.
     """
     with _changed:
         key = _key_or_none(path)
@@ -259,7 +261,7 @@ def open_for_writing(path: str, mode: str = "r+") -> OpenForWriting:
                 return writer
         if mode == "x":
             _check_room_for_new(path)
-        opened = OpenForWriting(path, _opened(path, mode))
+        opened = OpenForWriting(shown or path, _opened(path, mode))
         with phil:
             opened.room.take(0)
         opened._users = 1  # noqa: SLF001 - this module is the class's own

@@ -202,9 +202,9 @@ class DatasetOnDisk:
                 f"{self.described.name!r} is not there any more: {hdf5_words(error)}"
             ) from error
         # Asked for every region that is read through HDF5.
-        if not isinstance(dataset, h5py.Dataset) or not describe(dataset, attributes=False).is_still(
-            self.described
-        ):
+        if not isinstance(dataset, h5py.Dataset) or not describe(
+            dataset, attributes=False, path=self.described.path
+        ).is_still(self.described):
             raise StorageError(
                 f"{self.described.name!r} was replaced or resized since it was opened: open it again"
             )

@@ -328,7 +328,7 @@ class _VirtualParts:
             raise SourceNotFoundError(f"{path!r} has no {key!r}") from None
         if not isinstance(part, h5py.Dataset):
             raise SourceNotFoundError(f"{key!r} in {path!r} is not a dataset")
-        described = describe(part, attributes=False)
+        described = describe(part, attributes=False, path=path)
         token = (
             ("file", *file_key(path), described.address)
             if described.file

@@ -28,6 +28,7 @@ from bioimage_py.sources.hdf5_files import OpenForWriting, open_for_writing, rea
 from bioimage_py.sources.hdf5_links import leaving_link, why_not_written
 from bioimage_py.sources.hdf5_live import Hdf5LiveSource
 from bioimage_py.sources.location import check_writable
+from bioimage_py.sources.new_files import UnfinishedFile
 
 __all__ = ["check_dataset", "create_dataset"]
 
@@ -36,19 +37,31 @@ _MOST_CHUNK_BYTES = 2**32 - 1
 _CODECS = ("none", "gzip", "zlib", "lzf")
 
 
-def create_dataset(path: str, key: str, spec: ArraySpec, *, overwrite: bool) -> Hdf5LiveSource:
-    """Make a dataset and return it opened for writing; see `hdf5.create`."""
+def create_dataset(
+    path: str, key: str, spec: ArraySpec, *, overwrite: bool, unfinished: bool = False
+) -> Hdf5LiveSource:
+    """Make a dataset and return it opened for writing; see `hdf5.create`.
+
+    With `unfinished` a new file gets its name by the source's `finish`. One that is there keeps its name, for all else in it.
+    """
     options = _storage_options(spec, f"{path}:{key}")
+    place, named_later = path, None
     is_new = _is_new(path)
+    if is_new and unfinished:
+        named_later = UnfinishedFile(path, replaces=False)
+        named_later.make_free()
+        place = named_later.partial
     with _adding(path):
-        writer = open_for_writing(path, "x" if is_new else "r+")
+        writer = open_for_writing(place, "x" if is_new else "r+", shown=path)
     try:
-        return _add(writer, path, key, spec, options, overwrite=overwrite)
+        source = _add(writer, path, key, spec, options, overwrite=overwrite)
     except BaseException:
         writer.let_go()
         if is_new:
-            Path(path).unlink(missing_ok=True)
+            Path(place).unlink(missing_ok=True)
         raise
+    source.unfinished = named_later
+    return source
 
 
 def check_dataset(path: str, key: str, spec: ArraySpec, *, overwrite: bool) -> None:
@@ -67,6 +80,8 @@ def _is_new(path: str) -> bool:
     """Whether a file is not there yet; raises where its folder is not there either."""
     if Path(path).exists():
         return False
+    if os.path.lexists(path):
+        raise OutputExistsError(f"{path!r} is a link to nothing: remove it, or choose another path")
     if not Path(path).parent.is_dir():
         raise SourceNotFoundError(
             f"cannot make {path!r}: there is no folder {str(Path(path).parent)!r}; make it first"

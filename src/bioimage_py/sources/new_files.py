@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import hashlib
 import itertools
 import os
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from bioimage_py.errors import ReadOnlyError, StorageError
+from bioimage_py.errors import BioimagePyError, OutputExistsError, ReadOnlyError, StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.sources.chunk_keys import ChunkKeys
 from bioimage_py.sources.file_bytes import file_error
 from bioimage_py.sources.stored_bytes import MOST_READ, SMALL, Piece, StoredBytes
 
-__all__ = ["FileFolder", "NewFile"]
+__all__ = ["FileFolder", "NewFile", "UnfinishedFile"]
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _ONE_PIECE = 2**20
 _TOGETHER = 2**18
 _MANY_PIECES = 512
 _DISK_BLOCK = 4096
+_LONGEST_NAME = 255
 # What a kernel or a file system answers that cannot copy between these two files by itself.
 _CANNOT_COPY = (
     errno.EXDEV,
@@ -251,13 +254,102 @@ class NewFile:
                 data = data[os.write(self._number, data) :]
 
 
+class UnfinishedFile:
+    """A file that a run writes into for long, under a temporary name beside its own, which it gets when the run has ended.
+
+    The temporary name is always the same, so runs that were killed leave one file, which the next run into it removes.
+
+    Parameters
+    ----------
+    path
+        The file's own name.
+    replaces
+        Whether a file that has this name is replaced in the end.
+    """
+
+    def __init__(self, path: str, *, replaces: bool) -> None:
+        # A process may work in another folder by the time it ends.
+        self.path = os.path.abspath(path)  # noqa: PTH100 - follows no links
+        self._replaces = replaces
+        folder, name = os.path.split(self.path)
+        temporary = f".{name}.partial"
+        if len(os.fsencode(temporary)) > _LONGEST_NAME:
+            temporary = f".{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}.partial"
+        self.partial = os.path.join(folder, temporary)  # noqa: PTH118 - a text stays a text
+
+    def make_free(self) -> None:
+        """Remove what a run that was killed left under the temporary name.
+
+        Raises
+        ------
+        OutputExistsError
+            If a run goes on writing there.
+        """
+        try:
+            number = os.open(self.partial, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _writing_error(error, self.path) from error
+        try:
+            self.lock(number)
+            os.unlink(self.partial)  # noqa: PTH108 - a text stays a text
+        finally:
+            os.close(number)
+
+    def lock(self, number: int) -> None:
+        """Keep others from the open file until it is closed; raises OutputExistsError if another run does."""
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputExistsError(
+                f"{self.path!r} is being written by another run: wait for it, or choose another name"
+            ) from None
+        except OSError as error:
+            if error.errno not in _CANNOT_COPY:  # a file system without locks
+                raise _writing_error(error, self.path) from error
+
+    def finish(self) -> None:
+        """Give the file its name.
+
+        Raises
+        ------
+        OutputExistsError
+            If there is one of that name by now, and it is not to be replaced.
+        """
+        try:
+            if self._replaces or not self._named_by_link():
+                os.replace(self.partial, self.path)  # noqa: PTH105 - a text stays a text
+        except OSError as error:
+            raise _writing_error(error, self.path) from error
+
+    def _named_by_link(self) -> bool:
+        """Give the file its name unless there is one; return False where the file system cannot."""
+        try:
+            os.link(self.partial, self.path, follow_symlinks=False)  # noqa: PTH - a text stays a text
+        except FileExistsError:
+            raise OutputExistsError(
+                f"{self.path!r} was made by somebody else meanwhile; this run's output is {self.partial!r}"
+            ) from None
+        except OSError as error:
+            if error.errno not in _CANNOT_COPY:
+                raise
+            return False
+        os.unlink(self.partial)  # noqa: PTH108 - a text stays a text
+        return True
+
+    def drop(self) -> None:
+        """Remove the file, if it has not got its name."""
+        _drop(self.partial)
+
+
 def _drop(partial: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(partial)  # noqa: PTH108 - a text stays a text
 
 
-def _writing_error(error: OSError, path: str) -> StorageError | ReadOnlyError:
-    if isinstance(error, StorageError | ReadOnlyError):
+def _writing_error(error: OSError, path: str) -> BioimagePyError:
+    if isinstance(error, BioimagePyError):
         return error
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return ReadOnlyError(

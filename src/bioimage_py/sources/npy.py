@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import math
 import os
-import secrets
 import shutil
 import warnings
 from dataclasses import fields
@@ -33,6 +32,7 @@ from bioimage_py.sources.base import AnyArray, Source, SourceSpec
 from bioimage_py.sources.compressed import COMPRESSED_SUFFIXES, first_bytes
 from bioimage_py.sources.file_bytes import FileBytes, file_error
 from bioimage_py.sources.location import check_writable, folder_above
+from bioimage_py.sources.new_files import UnfinishedFile
 from bioimage_py.sources.raw_file import CompressedVoxels, RawFileSource, RawLayout, RawVoxels
 from bioimage_py.sources.single_file import check_single_array, open_file
 
@@ -89,6 +89,16 @@ def open_spec(spec: SourceSpec) -> Source:
     return open_path(spec["path"], mode=spec.get("mode", "r"))
 
 
+def _open_unfinished(path: str, unfinished: UnfinishedFile) -> NpySource:
+    """Open a file that is being made for writing."""
+    file = open_file(unfinished.partial, "r+")
+    unfinished.lock(file.number)
+    layout = _layout(path, file.read(0, min(_HEADER_LIMIT, file.size)))
+    source = NpySource(path, "r+", RawVoxels(file, layout))
+    source.unfinished = unfinished
+    return source
+
+
 def _layout(path: str, head: bytes) -> RawLayout:
     if not head.startswith(npy_format.MAGIC_PREFIX):
         raise UnsupportedFormatError(f"{path!r} is no .npy file: it begins with {head[:6]!r}")
@@ -132,12 +142,25 @@ def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> Sour
     ReadOnlyError
         If the folder may not be written.
     """
+    unfinished = _begun(path, key, spec, overwrite)
+    unfinished.finish()
+    return open_path(path, mode="r+")
+
+
+def create_unfinished(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> Source:
+    """Make a new file as `create` does, which gets its name, and replaces another, by the source's `finish`."""
+    return _open_unfinished(path, _begun(path, key, spec, overwrite))
+
+
+def _begun(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> UnfinishedFile:
     dtype = _checked_dtype(path, key, spec)
     _check_free(Path(path), overwrite)
     _check_disk(path, spec)
     _warn_of_lost(path, spec.metadata)
+    unfinished = UnfinishedFile(path, replaces=overwrite)
+    unfinished.make_free()
     try:
-        _make(Path(path), dtype, spec)
+        _make(unfinished.partial, dtype, spec)
     except FileExistsError as error:
         raise _exists(Path(path)) from error
     except PermissionError as error:
@@ -148,7 +171,7 @@ def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> Sour
         if error.errno == errno.EROFS:
             raise ReadOnlyError(f"cannot make {path!r}: its file system is read-only") from error
         raise file_error(error, f"making {path!r}") from error
-    return open_path(path, mode="r+")
+    return unfinished
 
 
 def check_create(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> None:
@@ -217,11 +240,9 @@ def _exists(place: Path) -> OutputExistsError:
     )
 
 
-def _make(place: Path, dtype: np.dtype[Any], spec: ArraySpec) -> None:
-    """Write header and length; what is replaced stays until the new file is complete."""
-    replaces = os.path.lexists(place)
-    made = place.with_name(f".{place.name}.{secrets.token_hex(4)}.partial") if replaces else place
-    file = FileBytes(os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), repr(str(made)))
+def _make(made: str, dtype: np.dtype[Any], spec: ArraySpec) -> None:
+    """Write header and length."""
+    file = FileBytes(os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), repr(made))
     try:
         header = BytesIO()
         described = cast("str", npy_format.dtype_to_descr(dtype))
@@ -233,10 +254,8 @@ def _make(place: Path, dtype: np.dtype[Any], spec: ArraySpec) -> None:
         os.truncate(file.number, layout.offset + layout.nbytes)
         if spec.fill_value is not None and layout.nbytes:
             _fill(file, layout, spec.fill_value)
-        if replaces:
-            made.replace(place)
     except BaseException:
-        made.unlink(missing_ok=True)
+        Path(made).unlink(missing_ok=True)
         raise
 
 

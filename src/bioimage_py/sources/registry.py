@@ -6,6 +6,7 @@ A family's module is imported when a path, a handle or a spec leads to it. It ma
 - `open_spec(spec) -> Source`: reopen from plain JSON (default: `open_path` with the spec's entries);
 - `from_handle(handle) -> Source | None`: wrap a live object of the library in `handles`, None if it is none of ours;
 - `create(path, key, spec, overwrite) -> Source`: make a new array (`ArraySpec`), opened for writing;
+- `create_unfinished(path, key, spec, overwrite) -> Source`: the same, in a file that gets its name by the source's `finish`;
 - `identities_at(path, key) -> frozenset`: of what is at a place that an output shall have, where its folder or file does not tell;
 - `list_arrays(path) -> list[str]`: keys of the arrays in a container;
 - `list_coarser(spec) -> list[SourceSpec]`: the smaller copies that are stored beside an array, finest first.
