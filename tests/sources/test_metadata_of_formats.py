@@ -386,6 +386,26 @@ def test_resolution_in_c_order_is_read_as_such(tmp_path: Path) -> None:
         assert (found.voxel_size, found.origin) == ((40.0, 4.0, 8.0), (400.0, 8.0, 16.0))
 
 
+def test_offset_beside_a_voxel_size(tmp_path: Path) -> None:
+    """As funlib writes it."""
+    said = {"voxel_size": [40, 4, 8], "offset": [400, 8, 16], "units": ["nm", "nm", "nm"]}
+    zarr.create_array(tmp_path / "a.zarr", data=IMAGE, attributes=said)
+    bp.copy(tmp_path / "a.zarr", tmp_path / "b.n5")
+    bp.copy(tmp_path / "a.zarr", tmp_path / "c.zarr")
+    for name in ("a.zarr", "b.n5", "c.zarr"):
+        found = open_source(tmp_path / name).metadata
+        assert (found.voxel_size, found.origin) == ((40.0, 4.0, 8.0), (400.0, 8.0, 16.0)), name
+        assert found.units == NM
+
+
+@pytest.mark.parametrize("name", ["o.zarr", "o.ome.zarr", "o.n5", "o.precomputed"])
+def test_nan_in_json_is_told(name: str, tmp_path: Path) -> None:
+    source = NumpySource(IMAGE, ImageMetadata(attributes={"gain": [1.5, float("nan")], "kept": 1.5}))
+    with pytest.warns(BioimagePyWarning, match="in the attributes gain are written as text"):
+        bp.copy(source, tmp_path / name)
+    assert open_source(tmp_path / name).metadata.attributes == {"gain": [1.5, "NaN"], "kept": 1.5}
+
+
 def test_resolution_of_space_only(tmp_path: Path) -> None:
     said = {"resolution": [40, 4, 8], "units": "nm"}
     bp.create_output(tmp_path / "a.zarr", shape=(2, *IMAGE.shape), dtype="u1", attributes=said)

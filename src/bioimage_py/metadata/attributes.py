@@ -16,7 +16,7 @@ from bioimage_py.metadata.model import ImageMetadata, normalise_unit
 from bioimage_py.metadata.overrides import spatial_axes
 from bioimage_py.metadata.sanity import without_nonsense
 
-__all__ = ["from_attributes", "plain_value", "to_attributes", "with_resolution"]
+__all__ = ["from_attributes", "plain_value", "to_attributes", "with_resolution", "without_nan"]
 
 _OWN = (
     "axes", "voxel_size", "units", "origin", "channel_names", "channel_colors", "contrast_limits", "orientations",
@@ -41,14 +41,7 @@ def to_attributes(metadata: ImageMetadata, *, numbers_as_text: bool = True) -> d
     BioimagePyWarning
         If the source has attributes of its own under one of our names, which stay.
     """
-    attributes = dict(metadata.attributes)
-    if numbers_as_text:
-        as_text = [name for name, value in attributes.items() if not _is_finite(value)]
-        attributes = {name: _finite(value) for name, value in attributes.items()}
-        if as_text:
-            _warn(
-                f"NaN and infinities in the attributes {', '.join(as_text)} are written as text, because JSON has no such numbers"
-            )
+    attributes = without_nan(metadata.attributes) if numbers_as_text else dict(metadata.attributes)
     kept = []
     for name in _OWN:
         value = getattr(metadata, name)
@@ -64,6 +57,17 @@ def to_attributes(metadata: ImageMetadata, *, numbers_as_text: bool = True) -> d
             f"the attributes {names} of the input stay as they are, so that {names} of the axes are not written"
         )
     return attributes
+
+
+def without_nan(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return attributes with NaN and infinities as text, and a BioimagePyWarning that names those that have some."""
+    as_text = [name for name, value in attributes.items() if not _is_finite(value)]
+    if not as_text:
+        return dict(attributes)
+    _warn(
+        f"NaN and infinities in the attributes {', '.join(as_text)} are written as text: JSON has no such numbers"
+    )
+    return {name: _finite(value) for name, value in attributes.items()}
 
 
 def _warn(text: str) -> None:
@@ -175,8 +179,8 @@ def _for_space(value: Any, axes: Sequence[str] | None, ndim: int) -> tuple[Any, 
 def with_resolution(metadata: ImageMetadata, ndim: int) -> ImageMetadata:
     """Return metadata with the voxel size that CREMI, daisy and funlib write: `resolution` and `offset`, slowest axis first.
 
-    They have one entry per axis, or one per axis of space, and stay attributes as well, for these programs. Nothing is read where
-    the voxel size is known otherwise.
+    They have one entry per axis, or one per axis of space, and stay attributes as well, for these programs. A voxel size that is known
+    otherwise stays; funlib has `offset` beside `voxel_size`, too.
 
     Examples
     --------
@@ -187,10 +191,14 @@ def with_resolution(metadata: ImageMetadata, ndim: int) -> ImageMetadata:
     """
     said = metadata.attributes
     space = spatial_axes(metadata.axes, ndim)
+    origin = None if metadata.origin is not None else _along(said.get("offset"), space, ndim, 0.0)
+    if origin is not None and not all(map(math.isfinite, origin)):
+        origin = None
+    if metadata.voxel_size is not None:
+        return metadata if origin is None or not any(origin) else replace(metadata, origin=origin)
     sizes = _along(said.get("resolution"), space, ndim, 1.0)
-    if metadata.voxel_size is not None or sizes is None or not all(0 < size < math.inf for size in sizes):
+    if sizes is None or not all(0 < size < math.inf for size in sizes):
         return metadata
-    origin = _along(said.get("offset"), space, ndim, 0.0)
     unit = said.get("units")
     named = _for_space(normalise_unit(unit), metadata.axes, ndim) if isinstance(unit, str) else metadata.units
     return replace(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.metadata.attributes import without_nan
 from bioimage_py.metadata.model import ImageMetadata
 from bioimage_py.metadata.units import SPACE_UNITS, TIME_UNITS
 
@@ -185,7 +186,7 @@ def image_attributes(
         }
     elif isinstance(label, Mapping):
         described["image-label"] = {key: value for key, value in label.items() if key != "source"}
-    own = {key: value for key, value in kept.items() if key not in RESERVED}
+    own = without_nan({key: value for key, value in kept.items() if key not in RESERVED})
     if version == "0.5":
         return {**own, "ome": {"version": version, **described}}
     image["version"] = version

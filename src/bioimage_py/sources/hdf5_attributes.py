@@ -44,12 +44,12 @@ def read_metadata(dataset: h5py.Dataset, ndim: int) -> ImageMetadata:
     metadata = from_attributes(found, ndim, name)
     if metadata.axes is None and axes is not None:
         metadata = replace(metadata, axes=axes)
+    metadata = with_resolution(metadata, ndim)
     metadata = _with_element_size(metadata, ndim, name)
     if metadata.voxel_size is None and sizes is None and ndim == 3:
         metadata = _from_bdv(dataset, metadata, name)
     if metadata.voxel_size is None and sizes is not None:
         metadata = without_nonsense(replace(metadata, voxel_size=sizes), ndim, name)
-    metadata = with_resolution(metadata, ndim)
     return metadata.for_channels(channel_count(metadata.axes, dataset.shape))
 
 

@@ -220,7 +220,8 @@ def _names_of_others(said: Mapping[str, Any], metadata: ImageMetadata) -> list[s
     if metadata.voxel_size is None:
         return found
     ndim = len(metadata.voxel_size)
-    known = with_resolution(replace(metadata, voxel_size=None, origin=None), ndim)
+    size = None if "resolution" in said else metadata.voxel_size
+    known = with_resolution(replace(metadata, voxel_size=size, origin=None), ndim)
     same = (known.voxel_size, known.origin or None) == (metadata.voxel_size, metadata.origin or None)
     found += [name for name in ("resolution", "offset") if name in said and not same]
     return [*found, *(name for name in ("pixelResolution", "transform") if name in said)]
