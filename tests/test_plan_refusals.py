@@ -94,7 +94,7 @@ def test_a_disk_that_is_too_small_for_a_file(here: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("shutil.disk_usage", lambda _: small)
     with pytest.raises(StorageError, match="takes 16,384 bytes"):
         bp.plan(IMAGE, "a.npy")
-    with pytest.raises(StorageError, match="no room"):
+    with pytest.raises(StorageError, match="no space left"):
         bp.copy(IMAGE, "a.npy")
     assert list(here.iterdir()) == []
 

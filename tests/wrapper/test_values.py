@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -123,6 +125,12 @@ def test_rescale_refuses(arguments: Any, says: str) -> None:
         RescaleSource(np.zeros(3, "complex64"), (0, 1), dtype="float32")
 
 
+def smallest_with_share(values: np.ndarray, percent: int) -> Any:
+    """The inverted CDF in exact fractions: numpy takes 0.81 × 300 for a little more than 243."""
+    place = max(1, math.ceil(Fraction(percent, 100) * values.size))
+    return np.sort(values.ravel())[place - 1].item()
+
+
 @several
 @given(st.data(), arrays(min_side=1, dtypes=DTYPES), st.integers(0, 40), st.integers(60, 100))
 def test_percentiles(data: st.DataObject, array: np.ndarray, lower: int, upper: int) -> None:
@@ -130,7 +138,7 @@ def test_percentiles(data: st.DataObject, array: np.ndarray, lower: int, upper: 
         array.flat[0] = np.nan
     source = PercentileNormalizeSource(ChunkedSource(array, (2,) * array.ndim), lower, upper)
     finite = array[np.isfinite(array)]
-    limits = np.percentile(finite, [lower, upper], method="inverted_cdf").tolist() if finite.size else [0, 1]
+    limits = [smallest_with_share(finite, percent) for percent in (lower, upper)] if finite.size else [0, 1]
     assert list(source.limits) == limits
     whole = source[...]
     low, high = (float(limit) for limit in limits)

@@ -186,7 +186,7 @@ def _check_disk(path: str, spec: ArraySpec) -> None:
     needed = np.dtype(spec.dtype).itemsize * math.prod(spec.shape)
     free = shutil.disk_usage(folder_above(path)).free
     if needed > free:
-        full = f"no room for {path!r}: it takes {needed:,} bytes, and {free:,} are free. Make room, or write somewhere else"
+        full = f"no space left for {path!r}: it takes {needed:,} bytes, and {free:,} are free. Make room, or write somewhere else"
         raise StorageError(full) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
