@@ -9,7 +9,7 @@ from typing import Any
 from bioimage_py.runner import LocalRunner, Progress
 from bioimage_py.runner.folder_runner import FolderRunner
 from bioimage_py.runner.resuming import finish_run
-from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.runner.run_folder import RunFolder, remove_remains
 from bioimage_py.runner.selection import restored_runner
 
 __all__ = ["resume"]
@@ -46,6 +46,8 @@ def resume(
     RunnerError
         If blocks failed again; the folder stays.
     """
+    if remove_remains(run_folder):
+        return None
     folder = RunFolder.open(run_folder)
     run = folder.read_run()
     runner = restored_runner(run["job_type"], run["config"])

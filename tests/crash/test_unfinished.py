@@ -343,3 +343,102 @@ def test_what_a_dead_process_had_set_aside_goes_with_the_next_replacement(tmp_pa
     stays.mkdir()
     bp.copy(IMAGE + 1, tmp_path / "out.zarr", overwrite=True)
     assert (aside.exists(), stays.exists()) == (False, True)
+
+
+def test_what_a_dead_process_had_set_aside_goes_where_nothing_took_its_place_yet(tmp_path: Path) -> None:
+    aside = tmp_path / f".out.zarr.replaced-{2**22 + 1}"
+    bp.copy(IMAGE, aside / "a.zarr")
+    bp.copy(IMAGE + 1, tmp_path / "out.zarr")
+    assert aside.exists()  # nobody said that the old one may go
+    shutil.rmtree(tmp_path / "out.zarr")
+    bp.copy(IMAGE + 1, tmp_path / "out.zarr", overwrite=True)
+    assert not aside.exists()
+
+
+# -- the end of a run
+
+
+class Died(BaseException):
+    """Stands for the end of a process: nothing catches it."""
+
+
+def run_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, function: str) -> Path:
+    """Run a copy until it calls a function for the first time, and return its run folder."""
+
+    def die(*_: Any) -> None:
+        raise Died
+
+    bp.copy(IMAGE, tmp_path / "in.zarr", chunks=(4, 8, 8))
+    with monkeypatch.context() as patched:
+        patched.setattr(where + "." + function, die)
+        with pytest.raises(Died):
+            bp.copy(
+                tmp_path / "in.zarr",
+                tmp_path / "out.zarr",
+                job_config=RunnerConfig(tmp_root=tmp_path / "runs"),
+                **CALL,
+            )
+    (folder,) = (tmp_path / "runs").iterdir()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("where", "function"),
+    [
+        ("bioimage_py.runner.local", "finish_outputs"),
+        ("bioimage_py.runner.output_marks", "remove_run_mark"),
+        ("bioimage_py.runner.run_folder.RunFolder", "remove"),
+    ],
+)
+def test_a_run_that_dies_after_its_last_block_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, function: str
+) -> None:
+    folder = run_that_dies(tmp_path, monkeypatch, where, function)
+    assert bp.resume(folder) is None
+    assert [*(tmp_path / "runs").iterdir()] == []
+    assert marks_below(tmp_path) == []
+    np.testing.assert_array_equal(open_source(tmp_path / "out.zarr")[...], IMAGE)
+
+
+def test_a_run_that_dies_anywhere_in_the_removal_of_its_folder_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = run_that_dies(tmp_path, monkeypatch, "bioimage_py.runner.run_folder.RunFolder", "remove")
+    folder = tmp_path / made.name
+    for last in range(100):
+        shutil.copytree(made, folder)
+        left = [last]
+
+        def until_it_dies(call: Callable[..., None], left: list[int] = left) -> Callable[..., None]:
+            def counted(*args: Any, **options: Any) -> None:
+                if not left[0]:
+                    raise Died
+                left[0] -= 1
+                call(*args, **options)
+
+            return counted
+
+        with monkeypatch.context() as patched:
+            for name in ("unlink", "rmdir"):
+                patched.setattr(os, name, until_it_dies(getattr(os, name)))
+            try:
+                RunFolder.open(folder).remove()
+            except Died:
+                pass
+            else:
+                break
+        assert folder.exists()
+        assert bp.resume(folder) is None
+        assert not folder.exists()
+    assert 5 < last < 99
+    assert not folder.exists()
+
+
+def test_a_folder_that_is_not_the_rest_of_a_run_is_not_removed(tmp_path: Path) -> None:
+    for name, files in (("bioimage-run-1", ["notes"]), ("other", ["finished.json"]), ("empty", [])):
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / file).touch()
+        with pytest.raises(InvalidArgumentError, match=r"holds no run\.json"):
+            bp.resume(tmp_path / name)
+        assert (tmp_path / name).exists()

@@ -13,7 +13,7 @@ from bioimage_py.cli.text import duration, rate
 from bioimage_py.errors import InvalidArgumentError, RunInterrupted, RunnerError
 from bioimage_py.geometry import IdSet
 from bioimage_py.planning import format_bytes
-from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.runner.run_folder import RunFolder, remove_remains
 from bioimage_py.runner.run_status import RunStatus, read_status
 
 __all__ = ["run_resume"]
@@ -21,6 +21,10 @@ __all__ = ["run_resume"]
 
 def run_resume(args: argparse.Namespace, console: Console) -> int:
     """Finish a run and say what was done."""
+    if remove_remains(args.folder):
+        console.remark("nothing was missing: the run had finished, and the rest of its folder is removed now")
+        console.document({"command": "resume", "run_folder": args.folder, "blocks": 0})
+        return OK
     folder = named_run(args.folder)
     before = read_status(folder)
     _check_no_results(folder)

@@ -185,7 +185,7 @@ class FolderRunner(Runner):
                 watch.look(last=True, account=journal.account)
                 settle_outputs(work, account.done)
                 if not journal.has_failures:
-                    finish_outputs(folder, keeps_folder=self.config.keep_run_folder)
+                    finish_outputs(folder)
                     remove_leftovers(work, account)
                     close_temporary_store(work)
                     if not self.config.keep_run_folder:

@@ -173,7 +173,7 @@ class LocalRunner(Runner):
                 remove_leftovers(work, account)
                 settle_outputs(work, journal.done_ids())
                 if not journal.has_failures:
-                    finish_outputs(folder, keeps_folder=self.config.keep_run_folder)
+                    finish_outputs(folder)
                     close_temporary_store(work)
                     if not self.config.keep_run_folder:
                         folder.remove()

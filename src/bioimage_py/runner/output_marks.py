@@ -53,7 +53,7 @@ def check_outputs(folder: RunFolder, run: Mapping[str, Any]) -> None:
             )
 
 
-def finish_outputs(folder: RunFolder, *, keeps_folder: bool) -> None:
+def finish_outputs(folder: RunFolder) -> None:
     """Take the marks of a run that has succeeded from its outputs; what is known of these is then in the run folder.
 
     Raises
@@ -62,16 +62,15 @@ def finish_outputs(folder: RunFolder, *, keeps_folder: bool) -> None:
         If an output has been replaced under the run.
     """
     run = folder.read_run()
-    if folder.read_finished() is not None:
-        return
     token, places = run["outputs"]["token"], list(_stored_places(run))
-    for place in places:
-        if place.is_local and read_run_mark(place, token) is None:
-            raise StorageError(
-                f"the output {place.path!r} was removed, replaced or overwritten while the run wrote into it: copy again"
-            )
-    # A crash from here on finds a run that has finished.
-    folder.write_finished([_stamp(place) if keeps_folder else None for place in places])
+    if folder.read_finished() is None:
+        for place in places:
+            if place.is_local and read_run_mark(place, token) is None:
+                raise StorageError(
+                    f"the output {place.path!r} was removed, replaced or overwritten while the run wrote into it: copy again"
+                )
+        # A crash from here on finds a run that has finished.
+        folder.write_finished([_stamp(place) for place in places])
     for place in places:
         remove_run_mark(place, token)
 

@@ -34,7 +34,7 @@ from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, SourceNo
 from bioimage_py.runner.own_files import read_json, read_own, refuse_strangers, write_json, write_whole
 from bioimage_py.sources.crash_safety import is_alive, this_process
 
-__all__ = ["AttemptFiles", "RunFolder", "default_root", "end_of_log"]
+__all__ = ["AttemptFiles", "RunFolder", "default_root", "end_of_log", "remove_remains"]
 
 FORMAT = 2
 _PREFIX = "bioimage-run-"
@@ -162,12 +162,16 @@ class RunFolder:
         return cls(place)
 
     def remove(self) -> None:
-        """Remove the folder after success; what cannot be removed is said in a warning, as the run has succeeded."""
-        import shutil
+        """Remove the folder after success; what cannot be removed is said in a warning, as the run has succeeded.
 
+        What a crash leaves of it has no `run.json` any more, and says that the run has finished: see `remove_remains`.
+        """
         for wait in (0.1, 0.4, None):
             try:
-                shutil.rmtree(self.path)
+                if self.exists() and not (self.path / "finished.json").exists():
+                    self.write_finished([])
+                (self.path / "run.json").unlink(missing_ok=True)
+                _remove_tree(self.path)
             except FileNotFoundError:
                 continue  # an attempt that was believed dead has just replaced a file
             except OSError as error:
@@ -364,6 +368,37 @@ def _remove_partial(root: Path) -> None:
             RunFolder(path).appear()
         else:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_remains(path: str | os.PathLike[str]) -> bool:
+    """Remove what is left of the folder of a run that has finished and died while it removed it; return whether that was it.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If others could have written into it.
+    """
+    try:
+        folder = Path(path).expanduser()
+        found = folder.lstat()
+        names = {entry.name for entry in folder.iterdir()}
+    except (OSError, RuntimeError, TypeError, ValueError):
+        return False  # `open` says what is wrong
+    if not folder.name.startswith(_PREFIX) or "run.json" in names or (names and "finished.json" not in names):
+        return False
+    refuse_strangers(folder, found)
+    _remove_tree(folder)
+    return True
+
+
+def _remove_tree(folder: Path) -> None:
+    """Remove a run folder that has no `run.json` any more, and last in it what says that its run has finished."""
+    import shutil  # not for workers
+
+    for entry in folder.iterdir():
+        if entry.name != "finished.json":
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    shutil.rmtree(folder)
 
 
 def _is_round(name: str) -> bool:

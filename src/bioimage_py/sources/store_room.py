@@ -151,7 +151,7 @@ def room_for_array(
     made = _Made()
     with _making(target):
         groups = _checked_groups(root, key, overwrite, rules)
-        with _set_aside(target):
+        with _set_aside(target, overwrite):
             try:
                 for group in groups:
                     made.group(group, rules)
@@ -329,13 +329,15 @@ def _unfinished(target: StoreFolder) -> str:
 
 
 @contextlib.contextmanager
-def _set_aside(target: StoreFolder) -> Iterator[None]:
+def _set_aside(target: StoreFolder, overwrite: bool) -> Iterator[None]:
     """Keep what is to be replaced until its successor is there."""
-    if not target.is_local or not target.entries_if_local():
-        yield
-        return
     # A link stays a link: what it leads to is replaced.
-    place = Path(target.path).resolve()
+    place = Path(target.path).resolve() if target.is_local else None
+    if place is None or not target.entries_if_local():
+        yield
+        if place is not None and overwrite:
+            _remove_asides_of_the_dead(place)
+        return
     aside = place.with_name(f".{place.name}.replaced-{os.getpid()}")
     _remove_asides_of_the_dead(place)
     place.rename(aside)

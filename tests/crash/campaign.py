@@ -1,0 +1,423 @@
+"""A campaign of kills over all backends and roads: `python -m tests.crash.campaign --kills 100 --seed 0`.
+
+Each kill is a copy in processes of their own, killed at a random moment: before some change of a file, where it is held first, or some time after it
+began. Then what a user does: `resume` if there is a run folder, else the same call again. After that, voxels and files must be those of an
+uninterrupted run, nothing may be left beside them, and no process. A line per kill and a table at the end. `--only` takes
+words that a kill's backend, road or number is: `--only slurm dask`, `--only two-passes`, `--only 17` repeats that of the same seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import tensorstore as ts
+import tifffile
+
+import bioimage_py as bp
+from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.runner.run_status import read_status
+from tests.runner.slurm_lab import SlurmLab, shared
+from tests.waiting import PATIENCE, eventually
+
+LAB = SlurmLab(
+    Path("/tmp/bioimage-slurm-kills"),
+    {"SLURMLAB_DB": "no", "SLURMLAB_NODES": "2", "SLURMLAB_NODE_PREFIX": "bpkill", "SLURMLAB_PORT": "28217"},
+)
+BACKENDS = ("local", "subprocess", "dask", "slurm")
+CALL = """
+import json, sys
+import bioimage_py as bp
+verb, source, output, job_type, config, options = json.loads(sys.argv[1])
+if options.pop("plus_one", False):
+    source = bp.wrapper.SimpleTransformationSource(bp.open_source(source), lambda voxels: voxels + 1)
+config = {"slurm": bp.SlurmConfig, "dask": bp.DaskConfig}.get(job_type, bp.RunnerConfig)(**config)
+getattr(bp, verb)(source, output, job_type=job_type, job_config=config, num_workers=2, **options)
+"""
+RESUME = "import sys, bioimage_py as bp; bp.resume(sys.argv[1])"
+CHUNKS = [32, 64, 64]
+# By name: verb, input, output, options.
+ROADS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+    "verbatim": ("copy", "chunks.zarr", "out.zarr", {}),
+    "verbatim-small": ("copy", "small.zarr", "out.zarr", {}),
+    "into-shards": ("copy", "small.zarr", "out.zarr", {"shards": [32, 64, 128]}),
+    "out-of-shards": ("copy", "shards.zarr", "out.zarr", {"chunks": [16, 32, 64]}),
+    "recode": ("copy", "chunks.zarr", "out.zarr", {"codec": "gzip:1"}),
+    "other-chunks": ("copy", "chunks.zarr", "out.zarr", {"chunks": [48, 48, 48], "zarr_format": 2}),
+    "two-passes": ("copy", "slabs.zarr", "out.zarr", {"chunks": [32, 32, 32], "memory_limit": "4MiB"}),
+    "to-n5": ("copy", "chunks.zarr", "out.n5/raw", {}),
+    "from-n5": ("copy", "in.n5/raw", "group.zarr/a/b", {}),
+    "precomputed": ("copy", "chunks.zarr", "out.precomputed", {}),
+    "tiff": ("copy", "in.tif", "out.zarr", {"chunks": CHUNKS}),
+    "ome-zarr": ("copy", "in.ome.zarr", "out.ome.zarr", {}),
+    "ome-zarr-passes": ("copy", "in.ome.zarr", "out.ome.zarr", {"chunks": [96, 16, 16], "memory_limit": "4MiB"}),
+    "pyramid": ("pyramid", "chunks.zarr", "out.ome.zarr", {"levels": 3, "scale_factors": [2, 2], "method": "stride"}),
+    "masked": ("copy", "chunks.zarr", "out.zarr", {"mask": "mask.zarr"}),
+    "wrapper": ("copy", "chunks.zarr", "out.zarr", {"plus_one": True}),
+}  # fmt: skip
+
+
+@cache
+def image() -> np.ndarray:
+    """Return the volume that is copied: no voxel of it is 0, so that each that is not written shows."""
+    return np.random.default_rng(0).integers(1, 4000, (96, 320, 384)).astype("uint16")
+
+
+@cache
+def mask() -> np.ndarray:
+    """Return where the masked copy copies: all of some blocks, parts of others, nothing of the rest."""
+    z, y, x = np.ogrid[:96, :320, :384]
+    return ((z < 70) & (y + x < 400)).astype("uint8")
+
+
+def make_inputs(folder: Path) -> None:
+    """Store the inputs of all roads."""
+    bp.copy(image(), folder / "chunks.zarr", chunks=CHUNKS)
+    bp.copy(image(), folder / "small.zarr", chunks=[16, 32, 64])
+    bp.copy(image(), folder / "shards.zarr", chunks=[16, 32, 64], shards=[32, 64, 128])
+    bp.copy(image(), folder / "slabs.zarr", chunks=[1, 320, 384])
+    bp.copy(image(), folder / "in.n5/raw", chunks=CHUNKS)
+    bp.copy(mask(), folder / "mask.zarr", chunks=CHUNKS)
+    bp.pyramid(
+        image(),
+        folder / "in.ome.zarr",
+        levels=3,
+        scale_factors=[2, 2],
+        method="stride",
+        chunks=CHUNKS,
+        axes="zyx",
+    )
+    tifffile.imwrite(folder / "in.tif", image(), compression="zlib")
+
+
+def expected(road: str, output: Path) -> dict[Path, np.ndarray]:
+    """Return the voxels of each array that a road makes, by numpy alone."""
+    if output.name == "out.ome.zarr":
+        return {output / str(level): image()[:: 2**level, :: 2**level, :: 2**level] for level in range(3)}
+    made = {"masked": lambda: image() * mask(), "wrapper": lambda: image() + np.uint16(1)}
+    return {output: made.get(road, image)()}
+
+
+def stored(path: Path) -> np.ndarray:
+    """Read all of an array with TensorStore, and nothing of this package."""
+    kinds = {
+        "zarr.json": "zarr3",
+        ".zarray": "zarr",
+        "attributes.json": "n5",
+        "info": "neuroglancer_precomputed",
+    }
+    (driver,) = (driver for name, driver in kinds.items() if (path / name).exists())
+    array = ts.open({"driver": driver, "kvstore": {"driver": "file", "path": f"{path}/"}}).result()
+    voxels = array.read().result()
+    return (
+        voxels[..., 0].T if driver == "neuroglancer_precomputed" else voxels.T if driver == "n5" else voxels
+    )
+
+
+def files_in(folder: Path) -> dict[str, int]:
+    """Return what is below a folder, with checksums."""
+    files = sorted(folder.rglob("*"))
+    return {str(p.relative_to(folder)): zlib.crc32(p.read_bytes()) if p.is_file() else 0 for p in files}
+
+
+class Run:
+    """One call, in a folder of its own, and the processes that belong to it."""
+
+    def __init__(self, folder: Path, inputs: Path, backend: str, road: str, chance: random.Random) -> None:
+        self.folder, self.inputs, self.backend, self.road, self.chance = folder, inputs, backend, road, chance
+        self.verb, self.source, output, self.options = ROADS[road]
+        self.top, self.output, self.runs = folder / output.split("/")[0], folder / output, folder / "runs"
+        self.held = folder.with_name(f"{folder.name}.held")
+        self.replaces = chance.random() < 0.3
+        self.config: dict[str, Any] = {"tmp_root": str(self.runs), "poll_interval": 0.3}
+        if backend == "slurm":
+            self.config |= {"latency_wait": 2, "mem": "800M", "time": 10}
+        if backend != "local":
+            self.config["retries"] = chance.choice([0, 2])
+        for name in ("runs", "marks", "tmp"):
+            (folder / name).mkdir(parents=True)
+        if self.replaces:
+            older = np.full((40, 100, 100), 7, "uint16")
+            bp.pyramid(older, self.top, axes="zyx") if self.top.name == "out.ome.zarr" else bp.copy(
+                older, self.output
+            )
+        self.process: subprocess.Popen[bytes]
+
+    def start(self, program: str, argument: str, whom: str = "", step: int = 0) -> None:
+        """Start a process, in which, or in whose workers, one is held before some change."""
+        path = [str(Path(__file__).with_name("held")), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "TMPDIR": str(self.folder / "tmp")}
+        environment["BIOIMAGE_PY_HELD"] = json.dumps([str(self.folder), whom, step])
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", program, argument], env=environment, stdout=log, stderr=log, start_new_session=True, cwd=self.folder / "tmp"
+            )  # fmt: skip
+
+    @property
+    def log(self) -> Path:
+        """What the processes say."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+    def call(self, *, overwrite: bool, whom: str = "", step: int = 0) -> None:
+        """Start the call."""
+        options = {**self.options, **({"overwrite": True} if overwrite else {})}
+        if "mask" in options:
+            options["mask"] = str(self.inputs / options["mask"])
+        arguments = [
+            self.verb,
+            str(self.inputs / self.source),
+            str(self.output),
+            self.backend,
+            self.config,
+            options,
+        ]
+        self.start(CALL, json.dumps(arguments), whom, step)
+
+    def ended(self, begun_at: int = 0) -> str:
+        """Wait for the end of the process; return what it said if it failed."""
+        if self.process.wait(2 * PATIENCE) == 0:
+            return ""
+        said = self.log.read_bytes()[begun_at:].decode(errors="replace").strip()
+        return f"exit code {self.process.returncode}: {said[-600:]}"
+
+    def others(self) -> list[psutil.Process]:
+        """Return the processes of this run besides the one that was started, whoever their parent is now."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                told = process.environ().get("BIOIMAGE_PY_HELD")
+                if (
+                    told
+                    and json.loads(told)[0] == str(self.folder)
+                    and process.pid not in (self.process.pid, os.getpid())
+                ):
+                    found.append(process)
+        return [p for p in found if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+    def changes(self, role: str) -> list[int]:
+        """Return how many changes each process of a role has made."""
+        return [path.stat().st_size for path in (self.folder / "marks").glob(f"{role}-*")]
+
+    def faults(self, files: dict[str, int]) -> Iterator[str]:
+        """Yield what is not as after an uninterrupted run, whose files these are, if any."""
+        for path, voxels in expected(self.road, self.output).items():
+            try:
+                found = stored(path)
+                wrong = -1 if found.shape != voxels.shape else int((found != voxels).sum())
+            except Exception as error:
+                yield f"WRONG: {path.name} cannot be read: {str(error)[:200]}"
+            else:
+                if wrong:
+                    yield f"WRONG: {wrong} voxels of {path.name}"
+        with contextlib.suppress(AssertionError):
+            eventually(lambda: not self.others(), pause=0.2)
+        yield from (f"PROCESS: {' '.join(p.cmdline())[:200]}" for p in self.others())
+        if self.backend == "slurm" and (jobs := LAB.command("squeue", "-h")):
+            yield f"PROCESS: jobs {jobs}"
+        there = {p.name for p in self.folder.iterdir()} - {"runs", "marks", "tmp", self.top.name}
+        there |= {f"{part}/{p.name}" for part in ("runs", "tmp") for p in (self.folder / part).iterdir()}
+        now = files_in(self.top)
+        there |= {f"{self.top.name}/{name}" for name in now.keys() - (files or now).keys()}
+        if there:
+            yield f"LEFT: {', '.join(sorted(there)[:5])}"
+        if missing := [name for name in files if name in now and now[name] != files[name]]:
+            yield f"BYTES: {', '.join(missing[:3])} differ"
+
+
+class Campaign:
+    """Kills, one after the other, and what became of them."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.inputs, self.seed = folder, folder / "inputs", seed
+        self.known: dict[tuple[str, str], tuple[dict[str, int], int, int, float]] = {}
+        make_inputs(self.inputs)
+
+    def uninterrupted(self, backend: str, road: str) -> tuple[dict[str, int], int, int, float]:
+        """Return the files that a run makes which nobody kills, the changes of submitter and worker, and how long it took."""
+        if (backend, road) not in self.known:
+            run = Run(self.folder / f"whole-{backend}-{road}", self.inputs, backend, road, random.Random(0))
+            run.replaces = False
+            run.call(overwrite=True)
+            eventually(lambda: run.output.exists() or run.process.poll() is not None, pause=0.002)
+            began = time.monotonic()
+            said = run.ended()
+            took = time.monotonic() - began
+            assert not said, said
+            assert not (faults := list(run.faults({}))), faults
+            changes = max(run.changes("submitter")), max(run.changes("worker"), default=0)
+            self.known[backend, road] = files_in(run.top), *changes, took
+            shutil.rmtree(run.folder)
+        return self.known[backend, road]
+
+    def kill(self, number: int, backend: str, road: str) -> list[str]:
+        """Kill a run and finish it; print a line and return the faults."""
+        chance = random.Random(f"{self.seed} {number}")
+        files, *changes, took = self.uninterrupted(backend, road)
+        for attempt in itertools.count():
+            run = Run(self.folder / f"{number}-{attempt}", self.inputs, backend, road, chance)
+            moment = self.bad_moment(run, changes, took)
+            if moment:
+                break
+            shutil.rmtree(run.folder)  # it had ended before
+        victim, orphans = self.strike(run)
+        done = "no run folder"
+        with contextlib.suppress(bp.BioimagePyError, StopIteration):
+            status = read_status(RunFolder.open(next(run.runs.glob("[!.]*"))))
+            done = f"{status.blocks_done} of {status.blocks_total} blocks done"
+        what, faults = self.finish(run, victim)
+        faults += run.faults(files)
+        print(
+            f"{number:3} {backend} {road}{' over another' if run.replaces else ''} | {moment} | killed {victim}{orphans}; {done} | {what} | "
+            + ("; ".join(faults) or "right"),
+            flush=True,
+        )
+        if not faults:
+            shutil.rmtree(run.folder)
+            run.log.unlink()
+        run.held.unlink(missing_ok=True)
+        return faults
+
+    def bad_moment(self, run: Run, changes: list[int], took: float) -> str:
+        """Start a run and wait for a random moment; return which that is, empty if the run has ended before."""
+        chance = run.chance
+        whom = chance.choice(["submitter", "worker"]) if changes[1] else "submitter"
+        of = changes[whom == "worker"]
+        kind = chance.choice(["early", "late", "any", "any", "time"])
+        early, late = min(30, of), max(1, of - 15)
+        step = {"early": chance.randint(1, early), "late": chance.randint(late, of), "time": 0}.get(
+            kind, chance.randint(1, of)
+        )
+        run.held.unlink(missing_ok=True)
+        run.call(overwrite=run.replaces, whom=whom, step=step)
+        if kind != "time":
+            eventually(
+                lambda: (
+                    run.process.poll() is not None
+                    or (run.held.exists() and run.held.read_text().endswith("\n"))
+                ),
+                pause=0.01,
+            )
+            if not run.held.exists():
+                return ""
+            _, event, name = run.held.read_text().rstrip("\n").split(" ", 2)
+            return f"before change {step} of ~{of} of a {whom}: {event} {name}"
+        eventually(lambda: run.output.exists() or run.process.poll() is not None, pause=0.002)
+        wait = chance.uniform(0, took)
+        time.sleep(wait)
+        return "" if run.process.poll() is not None else f"after {wait:.2f} s of ~{took:.2f} s"
+
+    def strike(self, run: Run) -> tuple[str, str]:
+        """Kill something; return what, and what becomes of the others."""
+        workers = run.others()
+        victim = run.chance.choice(["the submitter", "everything", "a worker" if workers else "everything"])
+        held = [int(run.held.read_text().split()[0])] if run.held.exists() else []
+        if victim == "everything":
+            struck = [psutil.Process(run.process.pid), *workers]
+            for sent in (signal.SIGSTOP, signal.SIGKILL):
+                for process in struck:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.send_signal(sent)
+        elif victim == "the submitter":
+            run.process.kill()
+        else:
+            chosen = [p for p in workers if p.pid in held] or workers
+            with contextlib.suppress(psutil.NoSuchProcess):
+                run.chance.choice(chosen).kill()
+        for pid in held:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        if victim == "a worker":
+            return victim, f", the run {'went on' if not run.ended() else 'failed'}"
+        run.process.wait()
+        if victim == "the submitter" and workers and run.chance.random() < 0.5 and run.backend != "slurm":
+            eventually(lambda: not run.others(), pause=0.1)
+            return victim, ", and its workers have gone"
+        return victim, ""
+
+    def finish(self, run: Run, victim: str) -> tuple[str, list[str]]:
+        """Do what a user does, once; return what that was, and the faults in it. Once more must say that there is nothing to do."""
+        faults: list[str] = []
+        folders = sorted(run.runs.glob("[!.]*"))
+        at = run.log.stat().st_size
+        marked = bool(list(run.top.rglob(".bioimage-py")))
+        if folders:
+            what = "resumed"
+            run.start(RESUME, str(folders[0]))
+            faults += [f"RESUME: {said}" for said in [run.ended(at)] if said]
+            at = run.log.stat().st_size
+            run.start(RESUME, str(folders[0]))
+            nothing = "there is no run folder"
+        else:
+            what = "was done"
+            wrong = [fault for fault in run.faults({}) if fault.startswith("WRONG")]
+            if wrong or marked:
+                what = f"called again{' with overwrite' if run.top.exists() else ''}"
+                if victim == "a worker" and not run.process.returncode:
+                    faults.append("the run said that it had succeeded")
+                run.call(overwrite=run.top.exists() or run.replaces)
+                faults += [f"AGAIN: {said}" for said in [run.ended(at)] if said]
+                at = run.log.stat().st_size
+            run.call(overwrite=False)
+            nothing = "OutputExistsError"
+        if nothing not in (said := run.ended(at)):
+            faults.append(f"SECOND: {said or 'it went through'}")
+        return what, faults
+
+
+def main() -> int:
+    """Run a campaign."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", default=[], metavar="WORD")
+    parser.add_argument("--folder", type=Path, help="where all of it is, which others must not use")
+    given = parser.parse_args()
+    pairs = list(itertools.product(BACKENDS, ROADS))
+    random.Random(given.seed).shuffle(pairs)
+    kills = [(n, *pairs[n % len(pairs)]) for n in range(given.kills)]
+    kills = [k for k in kills if not given.only or {str(k[0]), *k[1:]} & set(given.only)]
+    folder = Path(tempfile.mkdtemp(prefix="kills-", dir=given.folder)).resolve()
+    with contextlib.ExitStack() as stack:
+        if any(backend == "slurm" for _, backend, _ in kills):
+            try:
+                stack.enter_context(shared(LAB))
+                os.environ |= {"SLURM_CONF": LAB.conf, "BIOIMAGE_PY_NO_CONFIG": "1"}
+            except pytest.skip.Exception as reason:
+                print(f"without slurm: {reason}")
+                kills = [k for k in kills if k[1] != "slurm"]
+        campaign = Campaign(folder, given.seed)
+        found = [(backend, road, campaign.kill(n, backend, road)) for n, backend, road in kills]
+    for title, column in (("backend", 0), ("road", 1)):
+        total, bad = Counter(f[column] for f in found), Counter(f[column] for f in found if f[2])
+        print(
+            f"\n{title:20} kills  faults\n"
+            + "\n".join(f"{name:20} {total[name]:5} {bad[name]:7}" for name in sorted(total))
+        )
+    kinds = Counter(fault.split(":")[0] for *_, faults in found for fault in faults)
+    print(
+        f"\n{len(found)} kills, {sum(bool(f[2]) for f in found)} with faults {dict(kinds)}; {folder} keeps what was found"
+    )
+    return bool(kinds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
