@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -42,6 +43,7 @@ __all__ = [
     "write_run_mark",
 ]
 
+_log = logging.getLogger(__name__)
 MARK_FOLDER = ".bioimage-py"
 _NEW = "unfinished.json"
 _METADATA_FILES = frozenset(
@@ -67,11 +69,11 @@ class NewMarks:
 
     def add(self, folder: str, blocking: Blocking | None = None, block_ids: IdSet | None = None) -> None:
         """Mark an array, or say which of its blocks are missing: without that, all of what is to be written."""
-        content = dict(self._content)
-        if blocking is not None and block_ids is not None:
-            content |= {"grid": _grid(blocking), "missing": block_ids.to_json()}
         self._folders.append(folder)
-        _write(folder, content)
+        if blocking is None or block_ids is None:
+            _write(folder, self._content)
+        else:
+            _renew(folder, {**self._content, "grid": _grid(blocking), "missing": block_ids.to_json()})
 
     def describe(self, blocking: Blocking, block_ids: IdSet) -> None:
         """Say which blocks of the only array are missing, if there is one that is marked."""
@@ -142,7 +144,7 @@ def settle_mark(folder: str, blocking: Blocking, done: IdSet) -> None:
         if mark.get("pid") != os.getpid():
             remove_leftovers(folder)  # of the call that was killed, or failed
     elif known:
-        _write(folder, {**mark, "missing": missing.to_json(), "ended": True})
+        _renew(folder, {**mark, "missing": missing.to_json(), "ended": True})
 
 
 def is_abandoned(folder: StoreFolder) -> bool:
@@ -249,8 +251,20 @@ def _write(folder: str, content: Mapping[str, Any]) -> None:
     place = Path(folder, MARK_FOLDER)
     place.mkdir(exist_ok=True)
     new = place / f".{_NEW}.{os.getpid()}"
-    new.write_text(json.dumps(content))
-    new.replace(place / _NEW)
+    try:
+        new.write_text(json.dumps(content))
+        new.replace(place / _NEW)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def _renew(folder: str, content: Mapping[str, Any]) -> None:
+    """Write a mark that is there anew: one that could not be, on a full disk, still says that the array is not finished."""
+    try:
+        _write(folder, content)
+    except OSError as error:
+        _log.info("the mark in %s is not up to date: %s", folder, error)
 
 
 def _remove(folder: str, name: str) -> None:
