@@ -672,9 +672,10 @@ class TestInOtherProcesses:
         image_with_labels(path)
         config = RunnerConfig(tmp_root=tmp_path / "runs", python_executable=str(fragile_python), retries=0)
         call: dict[str, Any] = {"block_shape": (1, 3, 8, 16), "job_type": "subprocess", "job_config": config}
+        n_blocks = bp.plan(path, copied, **call).n_blocks
         with pytest.raises(RunnerError, match="killed") as failed:
             bp.copy(path, copied, **call)
-        folder, n_blocks = failed.value.tmp_folder, bp.plan(path, copied, **call).n_blocks
+        folder = failed.value.tmp_folder
         assert folder is not None
         assert 0 < len(failed.value.failed_block_ids) < n_blocks
         with pytest.raises(InvalidArgumentError, match="cannot be continued"):

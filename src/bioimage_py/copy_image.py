@@ -271,7 +271,7 @@ def find_image_copy(input: Any, output: Any, said: Mapping[str, Any]) -> ImageCo
             levels.append(target.level)
     ids = None if said["block_ids"] is None else ids_from(said["block_ids"], None, "block_ids")
     if folder is not None:
-        ids = begun_ids(folder)
+        ids = begun_ids(folder) & IdSet.from_range(sum(array.plan.n_blocks for array in arrays))
     threads = workers if runner.in_process else runner.config.threads_per_worker
     shown = f"{group.path}/{group.key}" if group.key else group.path
     plan = ImagePlan.of((tree.name, shown), what_is_copied(tree), arrays, ids, threads, tree.left_out)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner.slurm_jobs import ArrayJob, next_array
+from bioimage_py.runner.folder_runner import Watch
+from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.runner.slurm_config import SlurmConfig
+from bioimage_py.runner.slurm_jobs import ArrayJob, RoundJobs, next_array
 from bioimage_py.runner.slurm_quantities import array_indices, mebibytes, minutes
+from bioimage_py.runner.slurm_round import SlurmRound
 from bioimage_py.runner.slurm_rows import (
     Limits,
     Row,
@@ -213,3 +220,35 @@ def test_tasks_that_wait_for_ever_are_known() -> None:
 )
 def test_a_full_queue_is_told_from_a_refusal(said: str, full: bool) -> None:
     assert is_full(said) is full
+
+
+class _Queue:
+    """What a controller says when it is asked again and again; the last answer stays."""
+
+    def __init__(self, *answers: list[Row]) -> None:
+        self._answers = list(answers)
+        self.idle: Any = None
+
+    def queue(self, *, jobs: Any) -> list[Row]:
+        del jobs
+        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+
+    def history(self, *, jobs: Any) -> list[Row]:
+        del jobs
+        return []
+
+
+@pytest.mark.parametrize(("first", "kind"), [("COMPLETING", "stopped"), ("RUNNING", "cancelled")])
+def test_what_was_cancelled_before_somebody_waits_for_it_is_run_again(
+    tmp_path: Path, first: str, kind: str
+) -> None:
+    folder = RunFolder.make(tmp_path)
+    jobs = RoundJobs(folder, 0, [ArrayJob("a", IdSet.from_range(2), 0, 2, 0.0, "7")])
+
+    def rows(state: str) -> list[Row]:
+        return [Row("7", index, state, "a") for index in range(2)]
+
+    slurm: Any = _Queue(rows(first), rows("CANCELLED"))
+    config = SlurmConfig(poll_interval=0.05, latency_wait=0.05)
+    ends = SlurmRound(slurm, jobs, 2, 2, config, Watch(folder, 0, 0, None)).run()
+    assert [end.kind for end in ends] == [kind, kind]

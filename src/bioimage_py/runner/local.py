@@ -243,10 +243,10 @@ def _threads(work: Work, num_workers: int) -> int:
 
 def _flush(work: Work, journal: Journal) -> None:
     """Have all that libraries keep in memory written: only then are the blocks done."""
-    if not hasattr(work, "outputs") or (
-        isinstance(work, CompositeWork) and not isinstance(work, TwoPassWork)
-    ):
-        return  # nothing is known to be written, or whole images, whose stores keep nothing back
+    if isinstance(work, CompositeWork) and not isinstance(work, TwoPassWork):
+        return  # whole images, whose stores keep nothing back: they would all be opened for this
+    if not hasattr(work, "outputs"):
+        return  # nothing is known to be written
     try:
         for source in work.outputs:
             for leaf in leaves(source):

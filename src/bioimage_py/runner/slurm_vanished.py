@@ -45,8 +45,9 @@ class Vanished:
         self._next_history = 0.0
 
     def saw(self, task: int, row: Row) -> None:
-        """Record that a task waits or runs."""
-        self.seen[task] = row
+        """Record that a task waits or runs, or is about to be over: then it has ended already, and only its node is cleaned up."""
+        if row.state != "COMPLETING":
+            self.seen[task] = row
         self._missing.pop(task, None)
 
     def missed(self, task: int, *, siblings: bool) -> None:
