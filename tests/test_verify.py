@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import textwrap
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 import bioimage_py as bp
 from bioimage_py.errors import InvalidArgumentError, RunnerError
+from bioimage_py.sources import with_metadata
 from bioimage_py.wrapper import ThresholdSource
 from tests.counting import CountingSource
 from tests.sources.contract import textured
@@ -135,6 +137,19 @@ def test_dtypes_are_compared_by_value_exactly(a: np.ndarray, b: np.ndarray, diff
         assert result.different == different
         assert str(one.dtype) in str(result)
         assert str(other.dtype) in str(result)
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 6), (5, 5, 5)])
+def test_axes_are_compared_by_name(shape: tuple[int, ...], tmp_path: Path) -> None:
+    voxels = np.arange(math.prod(shape)).reshape(shape)
+    turned = with_metadata(voxels, axes="xyz")
+    bp.copy(turned, tmp_path / "a.ome.zarr")
+    assert bp.open_source(tmp_path / "a.ome.zarr").shape == shape[::-1]
+    assert bp.verify(turned, tmp_path / "a.ome.zarr").equal
+    written = bp.open_source(tmp_path / "a.ome.zarr", mode="r+")
+    written[1, 2, 3] = 0
+    found = bp.verify(turned, tmp_path / "a.ome.zarr")
+    assert (found.different, found.first_difference) == (1, (3, 2, 1))
 
 
 def test_shapes_must_agree(image: np.ndarray, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from bioimage_py.runner import BlockJournal, LocalRunner, Progress, check_num_wo
 from bioimage_py.runner.twins import run_twin
 from bioimage_py.sources import Source, as_source, open_source
 from bioimage_py.sources.location import may_be_zarr
+from bioimage_py.wrapper import TransposeSource
 
 __all__ = ["VerifyResult", "verify"]
 
@@ -112,7 +113,8 @@ def verify(
     Parameters
     ----------
     a, b
-        Arrays, handles, paths or sources of one shape; formats, chunks and dtypes may differ. Where both are paths of an OME-Zarr
+        Arrays, handles, paths or sources of one shape; formats, chunks and dtypes may differ. Axes that both name are compared by
+        name: those of a NIfTI are x, y, z, and z, y, x in an OME-Zarr that it was copied into. Where both are paths of an OME-Zarr
         image, container, plate or well, all that `copy` would copy is compared: all images, their levels and labels. One that is in
         one of them only differs. A key, or a level, is one array.
     num_workers
@@ -169,7 +171,7 @@ def _verify_all(
             if first is None or second is None:
                 where = "both" if first is second else "the first" if first is None else "the second"
                 differing.append((key, f"is not in {where}"))
-            elif first.shape != second.shape:
+            elif first.shape != _turned_like(first, second).shape:
                 differing.append((key, f"has shape {first.shape} and {second.shape}"))
             else:
                 results.append(_verify_one(first, second, *options))
@@ -199,6 +201,14 @@ def _opened(place: tuple[str, str] | None, stack: ExitStack) -> Source | None:
         return None
 
 
+def _turned_like(first: Source, second: Source) -> Source:
+    """Return the second source with its axes in the order of the first, where both name the same ones."""
+    axes, own = ([axis.lower() for axis in one.metadata.axes or ()] for one in (first, second))
+    if axes == own or sorted(axes) != sorted(own):
+        return second
+    return TransposeSource(second, [own.index(axis) for axis in axes])
+
+
 def _verify_one(
     first: Source,
     second: Source,
@@ -206,6 +216,7 @@ def _verify_one(
     memory_limit: int | str | None,
     progress: Callable[[Progress], None] | None,
 ) -> VerifyResult:
+    second = _turned_like(first, second)
     if first.shape != second.shape:
         raise InvalidArgumentError(
             f"cannot compare voxel by voxel: {first.name} has shape {first.shape}, {second.name} has {second.shape}"

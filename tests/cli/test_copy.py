@@ -284,3 +284,14 @@ def test_voxels_that_a_mask_leaves_out_have_the_fill_value(
     assert refused.code == 2
     assert "--fill-value -1 cannot be held by uint16" in refused.err
     assert "give a number" in call(*masked, "--fill-value", "none").err
+
+
+def test_turned_axes_are_verified_by_name(call: Call, tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    voxels = np.arange(4 * 4 * 4, dtype="i2").reshape(4, 4, 4)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / "a.nii")
+    assert call("copy", tmp_path / "a.nii", tmp_path / "a.ome.zarr", "--verify").code == 0
+    assert call("verify", tmp_path / "a.nii", tmp_path / "a.ome.zarr").code == 0
+    words = ["--axes", "zyx", "--verify"]
+    assert call("copy", tmp_path / "a.nii", tmp_path / "b.ome.zarr", *words).code == 0
+    np.testing.assert_array_equal(open_source(tmp_path / "b.ome.zarr")[...], voxels)

@@ -24,7 +24,7 @@ from bioimage_py.cli.wording import in_options
 from bioimage_py.errors import RunInterrupted, RunnerError
 from bioimage_py.geometry import IdSet
 from bioimage_py.planning import format_bytes
-from bioimage_py.sources import Source, open_source
+from bioimage_py.sources import Source, open_source, with_metadata
 from bioimage_py.sources.ome_zarr_tree import read_tree
 
 __all__ = ["run_copy", "run_plan"]
@@ -76,7 +76,8 @@ def run_copy(args: argparse.Namespace, console: Console) -> int:
         }
         code = OK
         if args.verify:
-            result = compare(source, written, args, console)
+            said = {"axes": layout["axes"]} if "axes" in layout else {}
+            result = compare(with_metadata(source, **said), written, args, console)
             (console.remark if result.equal else console.line)(f"verified: {result}")
             document["verify"] = result.to_json()
             code = OK if result.equal else DIFFERENT
