@@ -23,19 +23,17 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
-import tensorstore as ts
-import tifffile
 
 import bioimage_py as bp
 from bioimage_py.runner.run_folder import RunFolder
 from bioimage_py.runner.run_status import read_status
+from tests.crash.campaign_roads import ROADS, expected, make_inputs, stored
 from tests.runner.slurm_lab import SlurmLab, shared
 from tests.waiting import PATIENCE, eventually
 
@@ -54,83 +52,6 @@ config = {"slurm": bp.SlurmConfig, "dask": bp.DaskConfig}.get(job_type, bp.Runne
 getattr(bp, verb)(source, output, job_type=job_type, job_config=config, num_workers=2, **options)
 """
 RESUME = "import sys, bioimage_py as bp; bp.resume(sys.argv[1])"
-CHUNKS = [32, 64, 64]
-# By name: verb, input, output, options.
-ROADS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
-    "verbatim": ("copy", "chunks.zarr", "out.zarr", {}),
-    "verbatim-small": ("copy", "small.zarr", "out.zarr", {}),
-    "into-shards": ("copy", "small.zarr", "out.zarr", {"shards": [32, 64, 128]}),
-    "out-of-shards": ("copy", "shards.zarr", "out.zarr", {"chunks": [16, 32, 64]}),
-    "recode": ("copy", "chunks.zarr", "out.zarr", {"codec": "gzip:1"}),
-    "other-chunks": ("copy", "chunks.zarr", "out.zarr", {"chunks": [48, 48, 48], "zarr_format": 2}),
-    "two-passes": ("copy", "slabs.zarr", "out.zarr", {"chunks": [32, 32, 32], "memory_limit": "4MiB"}),
-    "to-n5": ("copy", "chunks.zarr", "out.n5/raw", {}),
-    "from-n5": ("copy", "in.n5/raw", "group.zarr/a/b", {}),
-    "precomputed": ("copy", "chunks.zarr", "out.precomputed", {}),
-    "tiff": ("copy", "in.tif", "out.zarr", {"chunks": CHUNKS}),
-    "ome-zarr": ("copy", "in.ome.zarr", "out.ome.zarr", {}),
-    "ome-zarr-passes": ("copy", "in.ome.zarr", "out.ome.zarr", {"chunks": [96, 16, 16], "memory_limit": "4MiB"}),
-    "pyramid": ("pyramid", "chunks.zarr", "out.ome.zarr", {"levels": 3, "scale_factors": [2, 2], "method": "stride"}),
-    "masked": ("copy", "chunks.zarr", "out.zarr", {"mask": "mask.zarr"}),
-    "wrapper": ("copy", "chunks.zarr", "out.zarr", {"plus_one": True}),
-}  # fmt: skip
-
-
-@cache
-def image() -> np.ndarray:
-    """Return the volume that is copied: no voxel of it is 0, so that each that is not written shows."""
-    return np.random.default_rng(0).integers(1, 4000, (96, 320, 384)).astype("uint16")
-
-
-@cache
-def mask() -> np.ndarray:
-    """Return where the masked copy copies: all of some blocks, parts of others, nothing of the rest."""
-    z, y, x = np.ogrid[:96, :320, :384]
-    return ((z < 70) & (y + x < 400)).astype("uint8")
-
-
-def make_inputs(folder: Path) -> None:
-    """Store the inputs of all roads."""
-    bp.copy(image(), folder / "chunks.zarr", chunks=CHUNKS)
-    bp.copy(image(), folder / "small.zarr", chunks=[16, 32, 64])
-    bp.copy(image(), folder / "shards.zarr", chunks=[16, 32, 64], shards=[32, 64, 128])
-    bp.copy(image(), folder / "slabs.zarr", chunks=[1, 320, 384])
-    bp.copy(image(), folder / "in.n5/raw", chunks=CHUNKS)
-    bp.copy(mask(), folder / "mask.zarr", chunks=CHUNKS)
-    bp.pyramid(
-        image(),
-        folder / "in.ome.zarr",
-        levels=3,
-        scale_factors=[2, 2],
-        method="stride",
-        chunks=CHUNKS,
-        axes="zyx",
-    )
-    tifffile.imwrite(folder / "in.tif", image(), compression="zlib")
-
-
-def expected(road: str, output: Path) -> dict[Path, np.ndarray]:
-    """Return the voxels of each array that a road makes, by numpy alone."""
-    if output.name == "out.ome.zarr":
-        return {output / str(level): image()[:: 2**level, :: 2**level, :: 2**level] for level in range(3)}
-    made = {"masked": lambda: image() * mask(), "wrapper": lambda: image() + np.uint16(1)}
-    return {output: made.get(road, image)()}
-
-
-def stored(path: Path) -> np.ndarray:
-    """Read all of an array with TensorStore, and nothing of this package."""
-    kinds = {
-        "zarr.json": "zarr3",
-        ".zarray": "zarr",
-        "attributes.json": "n5",
-        "info": "neuroglancer_precomputed",
-    }
-    (driver,) = (driver for name, driver in kinds.items() if (path / name).exists())
-    array = ts.open({"driver": driver, "kvstore": {"driver": "file", "path": f"{path}/"}}).result()
-    voxels = array.read().result()
-    return (
-        voxels[..., 0].T if driver == "neuroglancer_precomputed" else voxels.T if driver == "n5" else voxels
-    )
 
 
 def files_in(folder: Path) -> dict[str, int]:
@@ -164,7 +85,7 @@ class Run:
 
     def start(self, program: str, argument: str, whom: str = "", step: int = 0) -> None:
         """Start a process, in which, or in whose workers, one is held before some change."""
-        path = [str(Path(__file__).with_name("held")), *filter(None, [os.environ.get("PYTHONPATH")])]
+        path = [str(Path(__file__).with_name("held")), str(Path(bp.__file__).parents[1])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "TMPDIR": str(self.folder / "tmp")}
         environment["BIOIMAGE_PY_HELD"] = json.dumps([str(self.folder), whom, step])
         with self.log.open("ab") as log:

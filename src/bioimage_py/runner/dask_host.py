@@ -7,6 +7,7 @@ children of this module, hence a user's script needs no guard around its main pa
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import sys
@@ -21,7 +22,9 @@ def main() -> int:
     """Host a cluster until the input ends; return the exit code."""
     wanted = json.loads(sys.stdin.readline())
     library = distributed_library()
-    with library.LocalCluster(
+    # The scheduler has a folder too, for which LocalCluster takes no argument.
+    elsewhere = importlib.import_module("dask").config.set({"temporary-directory": wanted["scratch"]})
+    with elsewhere, library.LocalCluster(
         n_workers=wanted["workers"],
         threads_per_worker=1,
         processes=True,
