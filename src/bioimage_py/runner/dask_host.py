@@ -23,8 +23,8 @@ def main() -> int:
     wanted = json.loads(sys.stdin.readline())
     library = distributed_library()
     # The scheduler has a folder too, for which LocalCluster takes no argument.
-    elsewhere = importlib.import_module("dask").config.set({"temporary-directory": wanted["scratch"]})
-    with elsewhere, library.LocalCluster(
+    importlib.import_module("dask").config.set({"temporary-directory": wanted["scratch"]})
+    with library.LocalCluster(
         n_workers=wanted["workers"],
         threads_per_worker=1,
         processes=True,
