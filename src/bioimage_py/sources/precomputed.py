@@ -58,7 +58,7 @@ _CHUNK_NAME = re.compile("_".join([r"(-?\d+)-(-?\d+)"] * 3))
 _CHUNK_FILE = re.compile(
     rf"({_CHUNK_NAME.pattern}|[0-9a-f]+\.(shard|index|data))({'|'.join(map(re.escape, _COMPRESSED))})?"
 )
-_LOOKED_AT = 64
+_LOOKED_AT = 16
 _DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
 _SCALE = "s0"
 _OWN_FILES = re.compile(
