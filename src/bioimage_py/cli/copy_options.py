@@ -106,8 +106,8 @@ def add_grid(group: Any) -> None:
     )
     group.add_argument("--shards", type=values.shape, metavar="SIZE",
                      help="size of a shard, a file that holds many chunks (zarr 3 only; default: none)")  # fmt: skip
-    group.add_argument("--codec", type=values.codec, metavar="NAME[:LEVEL]",
-                     help="compression, such as zstd:3, gzip:6, blosc:5 or none; or JSON with its options")  # fmt: skip
+    group.add_argument("--codec", type=values.codec, metavar="NAME[:LEVEL][+crc32c]",
+                     help="compression, such as zstd:3, gzip:6, blosc:5+crc32c or none; or JSON with its options")  # fmt: skip
 
 
 def add_memory(group: Any) -> None:

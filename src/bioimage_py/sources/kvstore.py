@@ -366,7 +366,8 @@ class StoreFolder:
     def has(self, name: str) -> bool:
         """Whether there is an object of a name behind a URL; True where the store does not say."""
         try:
-            return bool(self._kvstore().read(name, byte_range=slice(0, 0)).result().state == "value")
+            # A request for no byte would be HEAD, which simple servers answer wrongly.
+            return bool(self._kvstore().read(name, byte_range=slice(0, 1)).result().state == "value")
         except ENGINE_ERRORS:
             return True
 
