@@ -78,10 +78,10 @@ class Run:
             (folder / name).mkdir(parents=True)
         if self.replaces:
             older = np.full((40, 100, 100), 7, "uint16")
-            bp.pyramid(older, self.top, axes="zyx") if self.top.name == "out.ome.zarr" else bp.copy(
-                older, self.output
-            )
+            image = self.top.name == "out.ome.zarr"
+            bp.pyramid(older, self.top, axes="zyx") if image else bp.copy(older, self.output)
         self.process: subprocess.Popen[bytes]
+        self.all_died = False
 
     def start(self, program: str, argument: str, whom: str = "", step: int = 0) -> None:
         """Start a process, in which, or in whose workers, one is held before some change."""
@@ -103,15 +103,8 @@ class Run:
         options = {**self.options, **({"overwrite": True} if overwrite else {})}
         if "mask" in options:
             options["mask"] = str(self.inputs / options["mask"])
-        arguments = [
-            self.verb,
-            str(self.inputs / self.source),
-            str(self.output),
-            self.backend,
-            self.config,
-            options,
-        ]
-        self.start(CALL, json.dumps(arguments), whom, step)
+        places = [str(self.inputs / self.source), str(self.output)]
+        self.start(CALL, json.dumps([self.verb, *places, self.backend, self.config, options]), whom, step)
 
     def ended(self, begun_at: int = 0) -> str:
         """Wait for the end of the process; return what it said if it failed."""
@@ -126,11 +119,7 @@ class Run:
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 told = process.environ().get("BIOIMAGE_PY_HELD")
-                if (
-                    told
-                    and json.loads(told)[0] == str(self.folder)
-                    and process.pid not in (self.process.pid, os.getpid())
-                ):
+                if told and json.loads(told)[0] == str(self.folder) and process.pid != self.process.pid:
                     found.append(process)
         return [p for p in found if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
@@ -158,6 +147,8 @@ class Run:
         there |= {f"{part}/{p.name}" for part in ("runs", "tmp") for p in (self.folder / part).iterdir()}
         now = files_in(self.top)
         there |= {f"{self.top.name}/{name}" for name in now.keys() - (files or now).keys()}
+        if self.all_died:  # nobody lives who could remove the folder of Dask's workers in the system's one
+            there = {name for name in there if not name.startswith("tmp/bioimage-dask-")}
         if there:
             yield f"LEFT: {', '.join(sorted(there)[:5])}"
         if missing := [name for name in files if name in now and now[name] != files[name]]:
@@ -230,15 +221,10 @@ class Campaign:
         run.held.unlink(missing_ok=True)
         run.call(overwrite=run.replaces, whom=whom, step=step)
         if kind != "time":
-            eventually(
-                lambda: (
-                    run.process.poll() is not None
-                    or (run.held.exists() and run.held.read_text().endswith("\n"))
-                ),
-                pause=0.01,
-            )
+            eventually(lambda: run.process.poll() is not None or run.held.exists(), pause=0.01)
             if not run.held.exists():
                 return ""
+            eventually(lambda: run.held.read_text().endswith("\n"))
             _, event, name = run.held.read_text().rstrip("\n").split(" ", 2)
             return f"before change {step} of ~{of} of a {whom}: {event} {name}"
         eventually(lambda: run.output.exists() or run.process.poll() is not None, pause=0.002)
@@ -251,7 +237,8 @@ class Campaign:
         workers = run.others()
         victim = run.chance.choice(["the submitter", "everything", "a worker" if workers else "everything"])
         held = [int(run.held.read_text().split()[0])] if run.held.exists() else []
-        if victim == "everything":
+        run.all_died = victim == "everything"
+        if run.all_died:
             struck = [psutil.Process(run.process.pid), *workers]
             for sent in (signal.SIGSTOP, signal.SIGKILL):
                 for process in struck:
@@ -290,6 +277,8 @@ class Campaign:
         else:
             what = "was done"
             wrong = [fault for fault in run.faults({}) if fault.startswith("WRONG")]
+            if any("voxels of" in fault for fault in wrong) and not marked and not run.replaces:
+                faults.append("UNMARKED: nothing says that the output is not finished")
             if wrong or marked:
                 what = f"called again{' with overwrite' if run.top.exists() else ''}"
                 if victim == "a worker" and not run.process.returncode:

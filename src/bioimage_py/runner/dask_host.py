@@ -1,8 +1,8 @@
-"""The process that hosts a Dask cluster on this machine: `python -m bioimage_py.runner.dask_host`.
+"""The process that hosts a Dask cluster on this machine: `python -m bioimage_py.runner.dask_host SCRATCH`.
 
-It reads one line of JSON (number of workers, folder for their scratch files, certificate and key), writes the address of its
-scheduler as one line, and ends when its input does: so it never outlives the process that started it. Its workers are
-children of this module, hence a user's script needs no guard around its main part.
+It reads one line of JSON (number of workers, certificate and key), writes the address of its scheduler as one line, and ends
+when its input does: so it never outlives the process that started it. Then it removes the folder SCRATCH, in which its
+temporary files are. Its workers are children of this module, hence a user's script needs no guard around its main part.
 """
 
 from __future__ import annotations
@@ -20,10 +20,24 @@ __all__ = ["main"]
 
 def main() -> int:
     """Host a cluster until the input ends; return the exit code."""
-    wanted = json.loads(sys.stdin.readline())
+    scratch = sys.argv[1]
+    try:
+        _host(scratch)
+    except BrokenPipeError:
+        return 1  # whoever started this has died meanwhile
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return 0
+
+
+def _host(scratch: str) -> None:
+    order = sys.stdin.readline()
+    if not order:
+        return
+    wanted = json.loads(order)
     library = distributed_library()
     # The scheduler has a folder too, for which LocalCluster takes no argument.
-    importlib.import_module("dask").config.set({"temporary-directory": wanted["scratch"]})
+    importlib.import_module("dask").config.set({"temporary-directory": scratch})
     with library.LocalCluster(
         n_workers=wanted["workers"],
         threads_per_worker=1,
@@ -33,15 +47,12 @@ def main() -> int:
         # Any free port, and nothing to look at: two runs on one machine do not get in each other's way.
         dashboard_address="127.0.0.1:0",
         scheduler_kwargs={"dashboard": False},
-        local_directory=wanted["scratch"],
+        local_directory=scratch,
         security=security_from(wanted["secret"]),
     ) as cluster:
         sys.stdout.write(f"{cluster.scheduler_address}\n")
         sys.stdout.flush()
         sys.stdin.read()
-    # Whoever started this may have died and not tidy up.
-    shutil.rmtree(wanted["scratch"], ignore_errors=True)
-    return 0
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ class LocalHost:
         with log.open("ab") as file:
             try:
                 self._process = subprocess.Popen(  # noqa: S603 - our own module
-                    [interpreter, "-P", "-m", "bioimage_py.runner.dask_host"],
+                    [interpreter, "-P", "-m", "bioimage_py.runner.dask_host", self._scratch.name],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=file,
@@ -75,7 +75,7 @@ class LocalHost:
     def _begin(self, n_workers: int, secret: dict[str, str] | None) -> str:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        order = {"workers": n_workers, "scratch": self._scratch.name, "secret": secret}
+        order = {"workers": n_workers, "secret": secret}
         try:
             self._process.stdin.write(json.dumps(order) + "\n")
             self._process.stdin.flush()

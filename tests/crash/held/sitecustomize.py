@@ -1,7 +1,7 @@
 """Stops a process of a kill campaign before its n-th change of a file, so that it can be killed right there.
 
 Python imports this at its start where the folder is on its path. BIOIMAGE_PY_HELD says whom to stop, "submitter" or "worker", before which
-change, and the folder of the kill: changes below it count. Each process leaves a byte per change in a file of `marks` in there.
+change, and the folder of the kill: changes below it count, but for those in `tmp`. Each process leaves a byte per change in a file of `marks` in there.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ def _count(folder: str, whom: str, step: int) -> None:
         elif event not in CHANGES:
             return
         place = os.fsdecode(arguments[0]) if isinstance(arguments[0], (str, bytes, os.PathLike)) else ""
-        # What rmtree removes it names by a folder that it has open.
-        if not (place.startswith(folder) or (event in ("os.remove", "os.rmdir") and arguments[1] >= 0)):
+        if event in ("os.remove", "os.rmdir") and arguments[1] >= 0:  # rmtree has the folder open
+            place = f"{os.readlink(f'/proc/self/fd/{arguments[1]}')}/{place}"
+        if not place.startswith(f"{folder}/") or place.startswith(f"{folder}/tmp/"):
             return
         os.write(marks, b"x")
         if next(steps) == step and role == whom:
