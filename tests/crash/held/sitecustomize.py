@@ -30,7 +30,7 @@ def _count(folder: str, whom: str, step: int) -> None:
             return
         place = os.fsdecode(arguments[0]) if isinstance(arguments[0], (str, bytes, os.PathLike)) else ""
         if event in ("os.remove", "os.rmdir") and arguments[1] >= 0:  # rmtree has the folder open
-            place = f"{os.readlink(f'/proc/self/fd/{arguments[1]}')}/{place}"
+            place = os.path.join(os.readlink(f"/proc/self/fd/{arguments[1]}"), place)  # noqa: PTH115, PTH118 - texts
         if not place.startswith(f"{folder}/") or place.startswith(f"{folder}/tmp/"):
             return
         os.write(marks, b"x")
