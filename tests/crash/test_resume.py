@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 import bioimage_py as bp
-from bioimage_py.errors import RunnerError
+from bioimage_py.errors import RunInterrupted, RunnerError
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.kernels import CopyKernel
 from bioimage_py.runner import LocalRunner, RunnerConfig, SubprocessRunner
 from bioimage_py.runner.account import read_account
 from bioimage_py.runner.attempt import AttemptJournal
 from bioimage_py.runner.copy_work import CopyWork
+from bioimage_py.runner.rounds import TaskEnd
 from bioimage_py.runner.run_folder import RunFolder
 from bioimage_py.sources import Source, open_source
 from tests.counting import CountingSource
@@ -145,3 +146,36 @@ def test_a_billion_neighbours_take_less_than_a_megabyte(tmp_path: Path) -> None:
         1, {"todo": missing.to_json(), "tasks": [p.to_json() for p in missing.split(n_tasks)], "needs": {}}
     )
     assert size_of(folder) < 1e6
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_a_round_that_died_before_the_resume_is_no_try_of_it(tmp_path: Path, retries: int) -> None:
+    image = np.arange(1024, dtype="uint16").reshape(32, 32)
+    bp.copy(image, tmp_path / "in.zarr", chunks=(8, 8))
+    source = open_source(tmp_path / "in.zarr")
+    sink = bp.create_output(tmp_path / "out.zarr", like=image, chunks=(8, 8))
+
+    class Submitted(SubprocessRunner):
+        """Stands for a backend whose tasks go on without their submitter; here they have been killed with it."""
+
+        def run_round(self, folder: RunFolder, number: int, *args: Any) -> list[TaskEnd]:
+            if number == 0:
+                raise KeyboardInterrupt
+            return super().run_round(folder, number, *args)
+
+        def open_round(self, folder: RunFolder) -> int | None:
+            return folder.n_rounds() - 1 if folder.n_rounds() else None
+
+        def await_round(self, folder: RunFolder, number: int, n_tasks: int, *args: Any) -> list[TaskEnd]:
+            return [TaskEnd(task, "killed", "its node is gone") for task in range(n_tasks)]
+
+    runner = Submitted(RunnerConfig(tmp_root=tmp_path / "runs", retries=retries))
+    blocking = Blocking(source.shape, (8, 8))
+    kernel = CopyKernel(source, sink, None, "unsafe")
+    work = CopyWork(kernel, blocking, (8, 8), IdSet.from_range(blocking.n_blocks))
+    with pytest.raises(RunInterrupted):
+        runner.execute(work, 1)
+    (folder,) = (tmp_path / "runs").iterdir()
+    journal = runner.drive(RunFolder.open(folder), work, 1)
+    assert not journal.has_failures
+    np.testing.assert_array_equal(sink[...], image)

@@ -210,6 +210,7 @@ class FolderRunner(Runner):
             tasks = [IdSet.from_json(groups) for groups in begun["tasks"]]
         wave, attempt, missing = todo, 0, len(todo)
         while tasks:
+            ours = number is None
             if number is None:
                 number = folder.n_rounds()
                 content = {"todo": todo.to_json(), "tasks": [t.to_json() for t in tasks], "needs": needs}
@@ -225,9 +226,10 @@ class FolderRunner(Runner):
                 tasks = first_tasks(work, todo, n_tasks)
                 continue
             # Workers that come and go, as with preemption and short time limits, get the run done in the end.
-            attempt += len(todo) > missing * _PROGRESS
+            # What was left of a round that somebody else began, who died perhaps together with its tasks, is no try of this call.
+            attempt += ours and len(todo) > missing * _PROGRESS
             missing = len(todo)
-            over = not self.config.retries or attempt > self.config.retries
+            over = ours and (not self.config.retries or attempt > self.config.retries)
             if ended or over or all(end.kind in ("error", "cancelled") for end in ends):
                 break
             raised = raised_blocks(account)
