@@ -335,7 +335,11 @@ def test_what_a_killed_copy_left_is_removed_by_the_next_and_nothing_else(
         "a.zarr.rechunk-alive": {**this_process(), "resumable": False},
         "a.zarr.rechunk-resumable": {**this_process(), "pid": 2**22 + 1, "resumable": True},
     }
-    for name, said in others.items():
+    # Of a run into the same output that was killed before it had a run folder, or cannot be finished any more.
+    dead_run = {**this_process(), "pid": 2**22 + 1, "resumable": True, "output": str(place / "a.zarr")}
+    elsewhere = {**dead_run, "output": str(place / "a.zarr") + ":other"}
+    others["a.zarr.rechunk-elsewhere"] = elsewhere
+    for name, said in {**others, "a.zarr.rechunk-dead": dead_run}.items():
         (place / name).mkdir()
         maker["attributes"] = {"bioimage_py temporary store": said}
         (place / name / "zarr.json").write_text(json.dumps(maker))

@@ -23,6 +23,7 @@ run another's code is read only if it is this user's own and nobody else can wri
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import time
@@ -350,7 +351,7 @@ def end_of_log(path: Path) -> str:
 
 
 def _remove_partial(root: Path) -> None:
-    """Remove what processes of this machine began of run folders and then died."""
+    """Remove what processes of this machine began of run folders and then died, and what is left of those of runs that have finished."""
     import shutil  # not for workers
 
     for path in root.glob(f".{_PREFIX}*{_PARTIAL}"):
@@ -362,12 +363,13 @@ def _remove_partial(root: Path) -> None:
             "pid": int(pid) if pid.isdecimal() else 0,
             "born": int(born) if born.isdecimal() else None,
         }
-        if not known["pid"] or is_alive(known) is not False:
-            continue
-        if (path / "run.json").exists():
-            RunFolder(path).appear()
-        else:
+        if known["pid"] and is_alive(known) is False:
             shutil.rmtree(path, ignore_errors=True)
+    for path in root.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(
+            InvalidArgumentError, OSError
+        ):  # another user's, or just being removed by another process
+            remove_remains(path)
 
 
 def remove_remains(path: str | os.PathLike[str]) -> bool:

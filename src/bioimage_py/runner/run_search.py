@@ -48,7 +48,8 @@ def _candidates(root: Path) -> list[Path]:
         return [root]
     try:
         with os.scandir(root) as entries:
-            folders = [root / entry.name for entry in entries if entry.is_dir()]
+            # Hidden ones are about to be made.
+            folders = [root / entry.name for entry in entries if entry.is_dir() and entry.name[0] != "."]
     except (FileNotFoundError, NotADirectoryError) as error:
         raise SourceNotFoundError(f"there is no folder {str(root)!r} ({error.strerror})") from error
     except OSError as error:
