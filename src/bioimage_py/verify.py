@@ -14,7 +14,7 @@ from bioimage_py.copy_request import check_progress
 from bioimage_py.errors import InvalidArgumentError, SourceNotFoundError
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.kernels import CompareKernel, Difference
-from bioimage_py.planning import ArrayLayout, PlanOptions, parse_bytes, plan_copy
+from bioimage_py.planning import ArrayLayout, CopyPlan, PlanOptions, parse_bytes, plan_copy
 from bioimage_py.runner import BlockJournal, LocalRunner, Progress, check_num_workers, raise_failures
 from bioimage_py.runner.twins import run_twin
 from bioimage_py.sources import Source, as_source, open_source
@@ -222,9 +222,9 @@ def _verify_one(
             f"cannot compare voxel by voxel: {first.name} has shape {first.shape}, {second.name} has {second.shape}"
         )
     limit = None if memory_limit is None else parse_bytes(memory_limit)
-    options = PlanOptions(memory_limit=limit, num_workers=num_workers, compares=True)
     # Shards are read chunk by chunk.
-    planned = plan_copy(ArrayLayout.of(first), replace(ArrayLayout.of(second), shards=None), None, options)
+    layouts = ArrayLayout.of(first), replace(ArrayLayout.of(second), shards=None)
+    planned = _planned(layouts, PlanOptions(memory_limit=limit, num_workers=num_workers, compares=True))
     with (
         run_twin(first, planned.threads, planned.cache_bytes) as one,
         run_twin(second, planned.threads) as other,
@@ -242,6 +242,16 @@ def _verify_one(
         shape=first.shape,
         dtypes=(str(first.dtype), str(second.dtype)),
     )
+
+
+def _planned(layouts: tuple[ArrayLayout, ArrayLayout], options: PlanOptions) -> CopyPlan:
+    """Return the plan of a comparison with as many threads as the memory limit allows."""
+    try:
+        return plan_copy(*layouts, None, options)
+    except InvalidArgumentError:
+        if options.num_workers == 1:
+            raise
+    return _planned(layouts, replace(options, num_workers=options.num_workers // 2))
 
 
 @dataclass

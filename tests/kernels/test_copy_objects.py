@@ -14,6 +14,7 @@ import obstore
 import pytest
 
 import bioimage_py as bp
+from bioimage_py.copy_target import NewPathTarget
 from bioimage_py.errors import RunnerError, StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.kernels.copy_objects import CopyObjectsKernel
@@ -181,8 +182,9 @@ def test_fetched_and_put(
     ],
 )  # fmt: skip
 def test_the_plan_says_why_not(
-    place: str, tmp_path: Path, into: str, options: dict[str, Any], why: str
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, into: str, options: dict[str, Any], why: str
 ) -> None:
+    monkeypatch.setattr(NewPathTarget, "check_free", lambda *_, **__: None)  # Google's store is out of reach
     source = stored_at(place, tmp_path, CHUNKS, textured(SHAPE, "uint16"), SOME)
     planned = bp.plan(source, into.format("why"), **options)
     assert planned.road in ("verbatim", "repack")
@@ -204,7 +206,8 @@ def test_verified_chunks_are_copied_by_the_store(lab: S3Lab, place: str, tmp_pat
     plan = bp.plan(source, f"{place}/new.zarr", verify_encoded=True)
     assert plan.reason.endswith("the store copies them by itself, after each was fetched and decoded")
     bp.copy(source, f"{place}/new.zarr", verify_encoded=True)
-    asked = [a for a in lab.asked if a.method == "GET" and a.key.startswith(f"{name(place)}/in/c/")]
+    begin = f"{name(place)}/in/c/"
+    asked = [a for a in lab.asked if a.method == "GET" and a.key.startswith(begin) and a.range != "bytes=0-0"]
     chunks = [f"{name(place)}/in/{n}" for n in sorted(files_below(tmp_path / "in"))]
     assert sorted(a.key for a in asked if a.range is None) == chunks
     assert sorted(a.key for a in asked if a.range is not None) == chunks  # checked before

@@ -8,7 +8,6 @@ from typing import Any
 from bioimage_py.cli import values
 from bioimage_py.cli.copy_options import add_memory
 from bioimage_py.cli.failure import PROGRAM, UsageError
-from bioimage_py.sources.location import absolute_path
 
 __all__ = ["JOB_TYPES", "add_run_options", "run_options", "worker_count"]
 
@@ -110,6 +109,8 @@ def run_options(args: argparse.Namespace) -> dict[str, Any]:
     if args.run_folders is not None:
         fields["tmp_root"] = args.run_folders
     elif args.resumable and args.job_type == "local":
+        from bioimage_py.sources.location import absolute_path  # loads numpy
+
         fields["tmp_root"] = str(absolute_path("."))
     if args.resumable:
         fields["resumable"] = True

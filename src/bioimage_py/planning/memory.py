@@ -15,7 +15,7 @@ from bioimage_py.sources.write_pieces import IN_HAND_BYTES
 
 __all__ = ["COMPARED_AT_ONCE", "MemoryModel"]
 
-COMPARED_AT_ONCE = 2**16
+COMPARED_AT_ONCE = 2**15
 """Voxels that a comparison holds its intermediate results of."""
 _COMPARING = 24
 """Bytes of intermediate results per voxel: flags, and where integers are compared with floats two more arrays."""

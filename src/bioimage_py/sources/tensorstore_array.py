@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import math
 import os
+import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -28,8 +29,14 @@ from bioimage_py.sources.write_pieces import IN_HAND_BYTES, pieces_of
 __all__ = ["StoredArray", "TensorStoreSource", "folder_of", "metadata_stamp", "open_store", "stored_size_of"]
 
 _METADATA_FILES = ("zarr.json", ".zarray", "attributes.json", "info")
-_MOST_CHUNK_BYTES = min(2**40, 16 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 _OPEN_THREADS = min(4, os.cpu_count() or 1)
+
+
+def _memory_at_most() -> int:
+    """Return the bytes of memory of this machine, or what this process may take of them."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return machine if allowed == resource.RLIM_INFINITY else min(machine, allowed)
 
 
 def _as_it_is(store: Any) -> Any:
@@ -113,9 +120,10 @@ class TensorStoreSource(FileSource):
         if self.kind != "zarr":  # which alone stores chunks with their whole extent
             extents = tuple(map(min, extents, self.shape))
         n_bytes = math.prod(extents) * self.dtype.itemsize
-        if n_bytes > _MOST_CHUNK_BYTES:
+        if n_bytes > (most := _memory_at_most()):
             raise StorageError(
-                f"{self.name} has chunks of shape {chunks}, of which one takes {n_bytes:.3g} bytes of memory: its metadata are wrong"
+                f"{self.name} has chunks of shape {chunks}, of which one takes {n_bytes:.3g} bytes of memory, and this process can "
+                f"have {most:.3g}: its metadata are wrong, or it takes a larger machine"
             )
 
     @property
