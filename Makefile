@@ -42,9 +42,10 @@ types: $(VENV)/.installed-test
 test: lint types
 	$(BIN)/python -m pytest --numprocesses 2 --doctest-modules src tests
 
-# Property tests with fresh seeds and ten times the examples. What they find becomes an explicit example of its test.
+# Property tests and damaged files with fresh seeds and ten times the examples. What they find becomes an explicit example of its test.
 explore: $(VENV)/.installed-test
-	BIOIMAGE_PY_EXPLORE=10 $(BIN)/python -m pytest --numprocesses 2 -m "hypothesis and not slow" tests
+	BIOIMAGE_PY_EXPLORE=10 $(BIN)/python -m pytest --numprocesses 2 -m hypothesis tests
+	BIOIMAGE_PY_EXPLORE=10 $(BIN)/python -m pytest --numprocesses 2 tests/test_mutations.py
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/run.py

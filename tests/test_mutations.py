@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,12 @@ from tests.mutations import FORMATS
 from tests.waiting import PATIENCE
 
 COUNT = 25 * max(1, EXPLORE)
+FIRST = random.randrange(10**9) if EXPLORE else 0
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_damaged_file_reads_or_is_refused(tmp_path: Path, name: str) -> None:
-    words = [sys.executable, "-m", "tests.mutations", name, "0", str(COUNT), str(tmp_path)]
+    words = [sys.executable, "-m", "tests.mutations", name, str(FIRST), str(COUNT), str(tmp_path)]
     root = Path(__file__).resolve().parents[1]
     timeout = PATIENCE * max(1, EXPLORE)
     done = subprocess.run(words, cwd=root, capture_output=True, text=True, timeout=timeout, check=False)
