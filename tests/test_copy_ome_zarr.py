@@ -22,6 +22,7 @@ from bioimage_py.errors import (
     RunnerError,
     SourceNotFoundError,
     StorageError,
+    UnsupportedFormatError,
 )
 from bioimage_py.planning import CopyPlan, ImagePlan
 from bioimage_py.runner import RunnerConfig
@@ -755,3 +756,24 @@ def test_an_input_that_goes_away_is_not_taken_for_empty(
     monkeypatch.setattr(planned_work, "kernel_for_road", gone)
     with pytest.raises(StorageError, match=r"in\.ome\.zarr:2 is not there any more"):
         bp.copy(path, tmp_path / "out.ome.zarr")
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_a_group_of_zarr_python_is_copied_whole(tmp_path: Path, version: str) -> None:
+    image_with_labels(tmp_path / "set.zarr" / "in", version)
+    shutil.copytree(tmp_path / "set.zarr" / "in", tmp_path / "in.zarr")
+    outer = zarr.open_group(tmp_path / "set.zarr", mode="a", zarr_format=2 if version == "0.4" else 3)
+    for n, group in enumerate((zarr.open_group(tmp_path / "in.zarr", mode="r"), outer["in"])):
+        assert isinstance(bp.plan(group, tmp_path / f"{n}.zarr"), ImagePlan)
+        bp.copy(group, tmp_path / f"{n}.zarr")
+        (image,) = list_ome_zarr(tmp_path / f"{n}.zarr")
+        assert image.levels == ("0", "1", "2")
+        assert [label.key for label in image.labels] == ["labels/cells"]
+
+
+@pytest.mark.parametrize("name", ["out.tif", "out", "out.zarr.zip"])
+def test_an_output_that_cannot_be_written_is_one_error_and_no_warning(tmp_path: Path, name: str) -> None:
+    image_with_labels(tmp_path / "in.ome.zarr")
+    for call in (bp.copy, bp.plan):
+        with pytest.raises(UnsupportedFormatError):
+            call(tmp_path / "in.ome.zarr", tmp_path / name)

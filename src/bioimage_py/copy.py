@@ -271,6 +271,10 @@ def plan(
 
 def _whole(input: Any, output: Any, said: Mapping[str, Any]) -> ImageCopy | None:
     """Return the copy of a whole OME-Zarr; None if one array is meant."""
+    if type(input).__module__.startswith("zarr."):
+        from bioimage_py.sources.zarr import group_path
+
+        input = group_path(input) or input
     paths = isinstance(input, (str, os.PathLike)) and isinstance(output, (str, os.PathLike))
     if not paths or not may_be_zarr(input):
         return None

@@ -11,6 +11,7 @@ import numpy as np
 
 from bioimage_py.errors import BioimagePyWarning, StorageError
 from bioimage_py.metadata.ome_ngff_reading import label_names
+from bioimage_py.sources.creating import writable_kind
 from bioimage_py.sources.hierarchy import Node
 from bioimage_py.sources.image_group import ImageGroup
 from bioimage_py.sources.location import locate
@@ -43,6 +44,7 @@ def is_image_copy(input: Any, output: Any, said: Mapping[str, Any]) -> bool:
     if node is None:
         return False
     if ImageGroup.for_copy(place.path, place.key) is None:
+        writable_kind(place)  # an error that is no later than the warning
         if node.first is not None:
             _warn_of_levels(node, f"{output} takes the full-size array only")
         return False

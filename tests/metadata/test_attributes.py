@@ -54,7 +54,7 @@ def test_what_is_malformed_stays_an_attribute(malformed: dict[str, Any]) -> None
 
 @pytest.mark.parametrize("size", [0.0, -1.0, math.inf, math.nan])
 def test_a_size_that_no_voxel_has_is_a_warning_and_stays_an_attribute(size: float) -> None:
-    with pytest.warns(BioimagePyWarning, match=r"a\.zarr: voxel size \S+ of y cannot be meant"):
+    with pytest.warns(BioimagePyWarning, match=r"a\.zarr: voxel size \S+ of y makes no sense and is ignored"):
         found = from_attributes({"axes": ["z", "y", "x"], "voxel_size": [1.0, size, 1.0]}, 3, "a.zarr")
     assert found.voxel_size is None
     np.testing.assert_equal(found.attributes["voxel_size"], [1.0, size, 1.0])

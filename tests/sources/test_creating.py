@@ -125,7 +125,7 @@ def test_attributes_that_json_has_no_word_for_are_stored_nonetheless(path: str, 
         ({"shape": (3, 4), "dtype": "u1", "chunks": (2,)}, "1 axes, but the array has 2"),
         ({"shape": (3, 4), "dtype": "u1", "chunks": (0, 2)}, "chunks must be"),
         ({"shape": (3, 4), "dtype": "u1", "chunks": (2, 2), "shards": (3, 2)}, "multiple of the chunks"),
-        ({"shape": (3, 4), "dtype": "voxel"}, "is no numpy dtype"),
+        ({"shape": (3, 4), "dtype": "voxel"}, "is not a numpy dtype"),
         ({"shape": (3, 4), "dtype": "u1", "attributes": {"a": object()}}, "cannot be stored as an attribute"),
         ({"shape": (3, 4), "dtype": "u1", "zarr_format": 4}, "must be 2 or 3"),
     ],
@@ -137,5 +137,37 @@ def test_what_does_not_fit_is_named(options: dict[str, Any], message: str, tmp_p
 
 
 def test_a_format_that_is_only_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedFormatError, match=r"TIFF, which is read only.*Zarr"):
+    with pytest.raises(UnsupportedFormatError, match=r"TIFF, which cannot be written.*Zarr"):
         create_output(tmp_path / "a.tif", shape=(3,), dtype="u1")
+
+
+@pytest.mark.parametrize("name", ["a.xyz", "a.tif"])
+def test_formats_that_can_be_written_are_listed_without_endings_that_cannot(
+    name: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UnsupportedFormatError) as caught:
+        create_output(tmp_path / name, shape=(3,), dtype="u1")
+    assert "(.zarr)" in str(caught.value)
+    assert ".zarr.zip" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("a.npy", "none+crc32c"),
+        ("a.npy", "none+fletcher32"),
+        ("a.precomputed", "none+crc32c"),
+        ("a.precomputed", "png+checksum"),
+        ("a.precomputed", "compressed_segmentation+crc32c"),
+        ("a.n5", "gzip+fletcher32"),
+        ("a.zarr", "zstd+fletcher32"),
+        ("a.zarr", "none+checksum"),
+        ("a.h5", "gzip+crc32c"),
+    ],
+)
+def test_a_checksum_that_a_format_does_not_have_is_not_left_out_silently(
+    name: str, codec: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidArgumentError, match=codec.partition("+")[2]):
+        create_output(tmp_path / name, shape=(4, 8, 8), dtype="u4", codec=codec)
+    assert not list(tmp_path.iterdir())

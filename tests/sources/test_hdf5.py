@@ -17,6 +17,7 @@ import hdf5plugin
 import numpy as np
 import pytest
 
+import bioimage_py as bp
 from bioimage_py.errors import (
     AmbiguousSourceError,
     BioimagePyWarning,
@@ -1086,3 +1087,28 @@ def test_writers_in_many_threads_share_chunks(tmp_path: Path) -> None:
             assert made[0, 0] == 77
         assert made[0, 0] == 77
     assert open_source(tmp_path / "a.h5")[0, 0] == 77
+
+
+@pytest.mark.parametrize("compression", [None, "gzip", "lzf"])
+@pytest.mark.parametrize("dtype", [None, "u4"])
+def test_a_copy_keeps_checksums(compression: str | None, dtype: str | None, tmp_path: Path) -> None:
+    values = np.arange(64 * 64, dtype="u2").reshape(64, 64)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=values, chunks=(16, 16), compression=compression, fletcher32=True)
+    bp.copy(tmp_path / "a.h5", tmp_path / "b.h5", dtype=dtype)
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert file["data"].fletcher32
+        place = file["data"].id.get_chunk_info(0).byte_offset + 10
+    np.testing.assert_array_equal(bp.open_source(tmp_path / "b.h5")[...], values)
+    data = bytearray((tmp_path / "b.h5").read_bytes())
+    data[place] ^= 1
+    (tmp_path / "b.h5").write_bytes(data)
+    with pytest.raises(StorageError):
+        bp.open_source(tmp_path / "b.h5")[...]
+
+
+def test_checksums_can_be_asked_for(tmp_path: Path) -> None:
+    for codec in ("gzip:4+fletcher32", "none+fletcher32", {"name": "lzf", "fletcher32": True}):
+        bp.create_output(tmp_path / "a.h5", shape=(8, 8), dtype="u2", codec=codec, overwrite=True)
+        with h5py.File(tmp_path / "a.h5") as file:
+            assert file["data"].fletcher32

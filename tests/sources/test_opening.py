@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -267,3 +268,32 @@ def test_zipped_zarr_is_read_and_never_written(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedFormatError, match="as a whole"):
         create_output(tmp_path / "b.zarr.zip", shape=(3,), dtype="uint8")
     assert [p.name for p in tmp_path.iterdir()] == ["a.zarr.zip"]
+
+
+class _ManyAxes:
+    shape, dtype = (1,) * 65, np.dtype("u1")
+
+    def __getitem__(self, index: Any) -> Any:
+        return np.zeros((), "u1")
+
+
+def test_more_axes_than_numpy_has_are_one_error(tmp_path: Path) -> None:
+    header = f"{{'descr': '<u2', 'fortran_order': False, 'shape': {(1,) * 65}, }}\n".encode()
+    (tmp_path / "a.npy").write_bytes(
+        b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(2)
+    )
+    (tmp_path / "a.zarr").mkdir()
+    ones = [1] * 65
+    array = {"zarr_format": 2, "shape": ones, "chunks": ones, "dtype": "<u2", "order": "C", "fill_value": 0}
+    (tmp_path / "a.zarr" / ".zarray").write_text(json.dumps({**array, "filters": None, "compressor": None}))
+    for given in (tmp_path / "a.npy", tmp_path / "a.zarr", _ManyAxes()):
+        with pytest.raises(UnsupportedFormatError, match="65 axes, and numpy has arrays of at most 64"):
+            as_source(given)
+
+
+@pytest.mark.parametrize("url", ["http://[::1/a.zarr", "s3://[b/a.zarr", "file://[x/a.tif"])
+def test_a_url_that_is_none_is_one_error(url: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="is not a valid URL"):
+        open_source(url)
+    with pytest.raises(InvalidArgumentError, match="is not a valid URL"):
+        create_output(url, shape=(2,), dtype="u1")

@@ -54,7 +54,7 @@ def to_attributes(metadata: ImageMetadata, *, numbers_as_text: bool = True) -> d
     if kept:
         names = ", ".join(kept)
         _warn(
-            f"the attributes {names} of the input stay as they are, so that {names} of the axes are not written"
+            f"the input has attributes of its own called {names}; they are kept, and {names} of the image are not written"
         )
     return attributes
 

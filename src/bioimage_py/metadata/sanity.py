@@ -48,7 +48,7 @@ def without_nonsense(metadata: ImageMetadata, ndim: int, name: str) -> ImageMeta
         origin = None
     if problems:
         warnings.warn(
-            f"{name}: {', '.join(problems)} cannot be meant and left out; voxel_size= and units= say what is right",
+            f"{name}: {', '.join(problems)} makes no sense and is ignored: give the right one with voxel_size= and units=",
             BioimagePyWarning,
             stacklevel=3,
         )

@@ -63,9 +63,7 @@ class BlockFunctionWork:
         shape = _domain(read, written, masked)
         grids = [_trailing(o.write_unit, len(shape)) for o in written]
         blocks = (
-            _planned(shape, read, grids)
-            if block_shape is None
-            else check_block_shape(tuple(block_shape), shape)
+            _planned(shape, read, grids) if block_shape is None else check_block_shape(block_shape, shape)  # type: ignore[arg-type]
         )
         box = _roi_box(roi, shape)
         blocking = Blocking(shape, blocks, roi=box)

@@ -26,7 +26,7 @@ CODECS = (
     "png",
     "compressed_segmentation",
 )
-_CHECKSUMS = ("crc32c", "checksum")
+_CHECKSUMS = ("crc32c", "checksum", "fletcher32")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Codec:
     options
         Further options: for blosc `cname` (`"zstd"`, `"lz4"`, …) and `shuffle` (`"noshuffle"`, `"shuffle"`,
         `"bitshuffle"`); in Zarr v3 `crc32c=True` for a checksum behind each chunk, and for zstd `checksum=True` for one
-        in its frames.
+        in its frames; in HDF5 `fletcher32=True`.
     """
 
     name: str

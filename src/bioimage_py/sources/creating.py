@@ -34,8 +34,10 @@ __all__ = [
     "finish_images",
     "plan_output",
     "wanted_order",
+    "writable_kind",
 ]
 
+_WHOLE = (".zip", ".gz")
 _FILLED_WITH_ZERO = ("n5", "precomputed")
 
 
@@ -239,7 +241,7 @@ def plan_output(
     that they need not be decoded.
     """
     location = locate(path, key)
-    kind = _writable_kind(location)
+    kind = writable_kind(location)
     if zarr_format not in (None, 2, 3):
         raise InvalidArgumentError(f"zarr_format must be 2 or 3, got {zarr_format!r}")
     if like is None and (shape is None or dtype is None):
@@ -306,19 +308,24 @@ def _in_image(location: Location, dtype: np.dtype[Any]) -> tuple[Location, str |
     return location._replace(key=group.level_key(FULL_SIZE)), group.key or ""
 
 
-def _writable_kind(location: Location) -> str:
+def writable_kind(location: Location) -> str:
+    """Return the family that an output at a place will have; raises UnsupportedFormatError where it cannot be written."""
     found = location.family
-    if location.path.lower().endswith((".zip", ".gz")):
+    if location.path.lower().endswith(_WHOLE):
         raise UnsupportedFormatError(
             f"output {location.path!r} would be compressed as a whole, which can be read but not written block by block: "
             "write it uncompressed and compress it afterwards"
         )
     if found is None or not found.writes:
-        can = ", ".join(f"{f.title} ({' '.join(f.suffixes)})" for f in FAMILIES if f.writes)
+        can = ", ".join(
+            f"{f.title} ({' '.join(s for s in f.suffixes if not s.endswith(_WHOLE))})"
+            for f in FAMILIES
+            if f.writes
+        )
         what = (
             "has no ending that names a format"
             if found is None
-            else f"would be {found.title}, which is read only here"
+            else f"ends as {found.title}, which cannot be written"
         )
         raise UnsupportedFormatError(f"output {location.path!r} {what}; formats that can be written: {can}")
     return found.kind
@@ -329,7 +336,7 @@ def _dtype(dtype: Any) -> np.dtype[Any]:
         found: np.dtype[Any] = np.dtype(dtype)
     except TypeError as error:
         raise InvalidArgumentError(
-            f"{dtype!r} is no numpy dtype; those for voxels are bool, uint8, uint16, int32, float32 and the like"
+            f"{dtype!r} is not a numpy dtype; those for voxels are bool, uint8, uint16, int32, float32 and the like"
         ) from error
     found = checked_dtype(found, "the new array")
     return found.newbyteorder("=") if found.byteorder == ">" else found

@@ -188,7 +188,7 @@ def _storage_options(spec: ArraySpec, name: str) -> dict[str, Any]:
     if not spec.shape or 0 in spec.shape:
         return {k: v for k, v in options.items() if k in ("shape", "dtype", "fillvalue")}
     chunks = spec.chunks
-    if chunks is None and "compression" in options:
+    if chunks is None and ("compression" in options or "fletcher32" in options):
         chunks = tuple(64 if axis >= len(spec.shape) - 3 else 1 for axis in range(len(spec.shape)))
     if chunks is not None:
         options["chunks"] = tuple(min(int(c), n) for c, n in zip(chunks, spec.shape, strict=True))
@@ -214,21 +214,24 @@ def _check_dtype(dtype: np.dtype[Any], name: str) -> None:
 def _codec_options(codec: Codec, dtype: np.dtype[Any], name: str) -> dict[str, Any]:
     options = dict(codec.options)
     shuffle = options.pop("shuffle", dtype.kind in "iu" and dtype.itemsize > 1)
+    checksum = {"fletcher32": True} if options.pop("fletcher32", False) else {}
     if options or shuffle not in (True, False, "shuffle", "noshuffle"):
         given = ", ".join(f"{k}={v!r}" for k, v in codec.options.items())
-        raise InvalidArgumentError(f"for HDF5 a codec has the option shuffle=True or False only, got {given}")
+        raise InvalidArgumentError(
+            f"for HDF5 a codec has the options shuffle and fletcher32, True or False, only; got {given}"
+        )
     shuffle = shuffle in (True, "shuffle")
     if codec.name == "none":
-        return {}
+        return checksum
     if codec.name == "lzf":
         if codec.level is not None:
             raise InvalidArgumentError(f"codec 'lzf' has no level, got {codec.level}")
-        return {"compression": "lzf", "shuffle": shuffle}
+        return {"compression": "lzf", "shuffle": shuffle, **checksum}
     if codec.name in ("gzip", "zlib"):
         level = _GZIP_LEVEL if codec.level is None else codec.level
         if not 0 <= level <= 9:
             raise InvalidArgumentError(f"the level of codec {codec.name!r} is 0 to 9, got {level}")
-        return {"compression": "gzip", "compression_opts": level, "shuffle": shuffle}
+        return {"compression": "gzip", "compression_opts": level, "shuffle": shuffle, **checksum}
     raise InvalidArgumentError(
         f"HDF5 cannot write codec {codec.name!r} for {name!r}: other programs could not read it; choose one of "
         f"{', '.join(_CODECS)}"

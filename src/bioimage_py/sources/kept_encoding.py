@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bioimage_py.sources.array_spec import ArraySpec
+from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.encoding import ChunkEncoding, UnknownEncoding, planned_encoding
 from bioimage_py.sources.encoding_match import compare_encodings
 from bioimage_py.sources.kept_codec import kept_codec
@@ -28,7 +28,11 @@ def keeping(
     grid, codec
         Whether the user left the chunks, and the codec, to us.
     """
-    if not isinstance(encoding, ChunkEncoding) or encoding.dtype != spec.dtype.name:
+    if not isinstance(encoding, ChunkEncoding):
+        return spec
+    if kind == "hdf5" and codec and ("fletcher32",) in encoding.codecs:
+        return replace(spec, codec=Codec("gzip", options={"fletcher32": True}))
+    if encoding.dtype != spec.dtype.name:
         return spec
     wanted = spec
     if grid and (spec.shards is None or _divides(encoding.chunks, spec.shards)):

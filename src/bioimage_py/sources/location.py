@@ -106,6 +106,11 @@ def path_text(path: object) -> str:
     text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
     if not isinstance(text, str) or not text or "\0" in text:
         raise InvalidArgumentError(f"a path is a text that is not empty, got {text!r}")
+    if is_url(text):
+        try:
+            urlsplit(text)
+        except ValueError as error:
+            raise InvalidArgumentError(f"{text[:200]!r} is not a valid URL: {error}") from error
     return text
 
 
@@ -349,7 +354,7 @@ def unsupported(path: str) -> UnsupportedFormatError:
     if path.lower().endswith(_COMPRESSED):
         zipped = ", ".join(f"{f.title} ({' '.join(COMPRESSED_SUFFIXES)})" for f in FAMILIES if f.zipped)
         return UnsupportedFormatError(
-            f"{path!r} is compressed as a whole, and read so are only {zipped}: decompress it first, for example with gunzip, "
+            f"{path!r} is compressed as a whole, which is supported for {zipped} only: decompress it first, for example with gunzip, "
             "bunzip2, unxz, unzstd or unzip"
         )
     if os.path.isdir(path):  # noqa: PTH112

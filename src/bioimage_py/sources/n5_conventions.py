@@ -178,10 +178,11 @@ def attributes_of(metadata: ImageMetadata) -> dict[str, Any]:
     listed = [spelled] if isinstance(spelled, str) else _turned(spelled, len(metadata.units or ())) or []
     if metadata.units is not None and any(map(normalise_unit, listed)):
         del said["units"]  # another spelling of what is written
-    renamed = {f"input_{name}": said.pop(name) for name in _names_of_others(said, metadata)}
+    others = list(_names_of_others(said, metadata))
+    renamed = {f"input_{name}": said.pop(name) for name in others}
     if renamed:
         warnings.warn(
-            f"N5 has a meaning of its own for attributes of the input, which are written as {', '.join(renamed)}",
+            f"attributes {', '.join(others)} of the input mean something else in N5 and are written as {', '.join(renamed)}",
             BioimagePyWarning,
             stacklevel=5,
         )

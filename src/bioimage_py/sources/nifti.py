@@ -158,8 +158,8 @@ def _metadata(header: Any, ndim: int, name: str) -> ImageMetadata:
     placed = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
     if placed and ndim >= 3 and np.isfinite(affine).all() and _is_turned(affine):
         warnings.warn(
-            f"{name}: its affine turns the axes of the image against those of space, which a voxel size cannot say: voxels stay in the "
-            "order of the file, and the affine is kept in the attribute 'nifti'",
+            f"{name}: its affine rotates or shears the image, which axes and a voxel size cannot express: voxels stay in the order of the "
+            "file, and the affine is kept in the attribute 'nifti'",
             BioimagePyWarning,
             stacklevel=4,
         )

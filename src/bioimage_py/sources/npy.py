@@ -101,7 +101,7 @@ def _open_unfinished(path: str, unfinished: UnfinishedFile) -> NpySource:
 
 def _layout(path: str, head: bytes) -> RawLayout:
     if not head.startswith(npy_format.MAGIC_PREFIX):
-        raise UnsupportedFormatError(f"{path!r} is no .npy file: it begins with {head[:6]!r}")
+        raise UnsupportedFormatError(f"{path!r} is not a .npy file: it begins with {head[:6]!r}")
     version = tuple(head[6:8])
     if version not in ((1, 0), (2, 0), (3, 0)):
         raise UnsupportedFormatError(
@@ -114,7 +114,7 @@ def _layout(path: str, head: bytes) -> RawLayout:
     try:
         shape, fortran, dtype = read_header(stream, max_header_size=_HEADER_LIMIT)
     except (ValueError, EOFError, SyntaxError, TypeError, TokenError, OverflowError) as error:
-        raise StorageError(f"the header of {path!r} cannot be read: {error}") from error
+        raise StorageError(f"the header of {path!r} cannot be read: {str(error)[:200]}") from error
     if any(not 0 <= n < 2**63 for n in shape):
         raise StorageError(f"the header of {path!r} is damaged: it says shape {shape}")
     _check_dtype(path, dtype)
@@ -124,7 +124,7 @@ def _layout(path: str, head: bytes) -> RawLayout:
 def _check_dtype(path: str, dtype: np.dtype[Any]) -> None:
     if dtype.kind not in "biufc" or dtype.subdtype is not None:
         raise UnsupportedFormatError(
-            f"{path!r}: a .npy file of dtype {dtype} holds no voxels; bool, integers, floats and complex can be stored"
+            f"{path!r} has dtype {dtype}, but voxels are bool, integers, floats or complex numbers"
         )
 
 
@@ -197,9 +197,10 @@ def _checked_dtype(path: str, key: str | None, spec: ArraySpec) -> np.dtype[Any]
             raise InvalidArgumentError(
                 f"a .npy file has no {name}, got {name}={getattr(spec, name)} for {path!r}: leave it out, or write .zarr"
             )
-    if spec.codec is not None and spec.codec.name != "none":
+    if spec.codec is not None and (spec.codec.name != "none" or spec.codec.options):
+        wanted = "+".join([spec.codec.name, *spec.codec.options])
         raise InvalidArgumentError(
-            f"a .npy file is not compressed, got codec {spec.codec.name!r}: use .zarr for {path!r}"
+            f"a .npy file has neither compression nor checksums, got codec {wanted!r}: use .zarr for {path!r}"
         )
     dtype = np.dtype(spec.dtype)
     _check_dtype(path, dtype)

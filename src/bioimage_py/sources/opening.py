@@ -8,7 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from bioimage_py.errors import BioimagePyError, InvalidArgumentError, SourceNotFoundError, StorageError
+from bioimage_py.errors import (
+    BioimagePyError,
+    InvalidArgumentError,
+    SourceNotFoundError,
+    StorageError,
+    UnsupportedFormatError,
+)
 from bioimage_py.sources.base import Source, SourceSpec
 from bioimage_py.sources.described import described
 from bioimage_py.sources.location import (
@@ -26,6 +32,8 @@ from bioimage_py.sources.registry import FAMILIES, family, family_module
 from bioimage_py.sources.stack_listing import image_suffixes_in
 
 __all__ = ["as_source", "from_spec", "open_source"]
+
+_MOST_AXES = 64
 
 
 def as_source(obj: Any) -> Source:
@@ -57,14 +65,14 @@ def as_source(obj: Any) -> Source:
         if package in found.handles:
             source = family_module(found.kind, "from_handle").from_handle(obj)
             if source is not None:
-                return cast("Source", source)
+                return _of_few_axes(source)
     source = family_module("memory", "from_handle").from_handle(obj)
     if source is None:
         raise InvalidArgumentError(
             f"cannot read voxels from {type(obj).__name__} {str(obj)[:80]!r}: give an array, a path, or an object with "
             "shape, dtype and indexing"
         )
-    return cast("Source", source)
+    return _of_few_axes(source)
 
 
 def open_source(
@@ -122,8 +130,16 @@ def open_source(
         raise StorageError(f"cannot look at {text!r}: {error.strerror}") from error
     open_path = family_module(kind, "open_path").open_path
     _check_options(kind, open_path, options)
-    source = cast("Source", open_path(location.path, location.key, mode, **options))
+    source = _of_few_axes(open_path(location.path, location.key, mode, **options))
     return described(source, owned=True, axes=axes, voxel_size=voxel_size, units=units)
+
+
+def _of_few_axes(source: Source) -> Source:
+    if source.ndim > _MOST_AXES:
+        raise UnsupportedFormatError(
+            f"{source.name} has {source.ndim} axes, and numpy has arrays of at most {_MOST_AXES}"
+        )
+    return source
 
 
 def _check_options(kind: str, open_path: Callable[..., Any], options: Mapping[str, Any]) -> None:

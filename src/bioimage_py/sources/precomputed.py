@@ -483,6 +483,10 @@ def _description(spec: ArraySpec) -> dict[str, Any]:
 
 def _encoding(spec: ArraySpec) -> dict[str, Any]:
     codec = spec.codec or Codec("none")
+    known = ("block_size",) if codec.name == "compressed_segmentation" else ()
+    unknown = [name for name in codec.options if name not in known]
+    if unknown:
+        raise InvalidArgumentError(f"codec {codec.name!r} of {_TITLE} has no option {', '.join(unknown)}")
     if codec.name == "none":
         return {"encoding": "raw"}
     if codec.name == "jpeg":

@@ -64,13 +64,13 @@ def warn_of_lost(metadata: ImageMetadata, name: str) -> None:
     lost = []
     axes = metadata.axes
     if axes is not None and axes != _AXES[-len(axes) :]:
-        lost.append(f"the names of axes {', '.join(axes)} (taken for {', '.join(_AXES[-len(axes) :])})")
+        lost.append(f"the names of axes {', '.join(axes)} (written as {', '.join(_AXES[-len(axes) :])})")
     if metadata.voxel_size is not None and _size_in_nanometers(metadata) is None:
-        lost.append(f"the voxel size {metadata.voxel_size} (it has no unit of length; taken for 1 nm)")
+        lost.append(f"the voxel size {metadata.voxel_size} (without a unit of length; 1 nm is written)")
     if metadata.origin is not None and any(metadata.origin) and _offset(metadata) is None:
-        lost.append(f"the origin {metadata.origin} (it is no whole number of voxels; taken for 0)")
+        lost.append(f"the origin {metadata.origin} (not a whole number of voxels; 0 is written)")
     if metadata.orientations is not None:
-        lost.append("which way the axes go in a body")
+        lost.append("the anatomical orientations of the axes")
     lost += [
         what.replace("_", " ")
         for what in ("channel_names", "channel_colors", "contrast_limits")

@@ -72,6 +72,6 @@ def open_file(path: str, mode: str) -> FileBytes:
     """
     file = FileBytes.open(path, mode)
     if file.size == 0:
-        raise StorageError(f"{path!r} is no image: the file is empty (0 bytes)")
+        raise StorageError(f"{path!r} is not an image: the file is empty (0 bytes)")
     file.read(0, 1)
     return file

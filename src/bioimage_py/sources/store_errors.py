@@ -62,7 +62,7 @@ def check_json(value: Any, place: str, name: str = "") -> None:
     elif isinstance(value, int) and not -(2**63) <= value < 2**64:
         many = f"an integer of {value.bit_length()} bits"
         raise StorageError(
-            f"the metadata of {place} are malformed: {name[:80]!r} holds {many}, 64 are the most"
+            f"the metadata of {place} are malformed: {name[:80]!r} holds {many}, and 64 is the limit"
         )
     elif isinstance(value, str) and not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
         raise StorageError(

@@ -226,7 +226,8 @@ def _groups_to_make(root: StoreFolder, key: str | None, rules: StoreRules) -> li
             missing.append(folder)
         elif not any(folder.read(name) is not None for name in rules.group_files):
             raise InvalidArgumentError(
-                f"{folder.path} is a group of another version of {rules.title}: give the zarr_format that it has"
+                f"{folder.path} is a group of another version of {rules.title}: give the zarr_format that it has, choose another "
+                "path, or delete it first"
             )
     return missing
 

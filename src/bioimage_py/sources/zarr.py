@@ -106,7 +106,7 @@ def _open_tensorstore(node: Node, mode: str) -> Any:
     check_json(metadata, node.folder.path)
     if any(n >= _MOST_EXTENT for n in node.shape):
         raise StorageError(
-            f"{node.folder.path} has shape {node.shape}, of which {_MOST_EXTENT - 1} is the most"
+            f"{node.folder.path} has shape {node.shape}; no axis can be longer than {_MOST_EXTENT - 1}"
         )
     chunks = metadata.get("chunks")
     if zarr_format_of(node) == 3:
@@ -187,6 +187,15 @@ def from_handle(handle: Any) -> Source | None:
         if node is not None and node.array is not None:
             return _open_node(StoreFolder(path), key, node, mode)
     return wrap(handle)
+
+
+def group_path(handle: Any) -> str | None:
+    """Return the path of a live `zarr.Group` in a local folder; None for anything else."""
+    import zarr
+
+    if not isinstance(handle, zarr.Group) or not isinstance(handle.store, zarr.storage.LocalStore):
+        return None
+    return f"{handle.store.root}/{handle.path}".rstrip("/")
 
 
 def _mode_of(path: str, key: str | None, *, read_only: bool) -> str:
