@@ -180,8 +180,8 @@ class Campaign:
             shutil.rmtree(run.folder)
         return self.known[backend, road]
 
-    def kill(self, number: int, backend: str, road: str) -> list[str]:
-        """Kill a run and finish it; print a line and return the faults."""
+    def kill(self, number: int, backend: str, road: str) -> tuple[str, list[str]]:
+        """Kill a run and finish it; print a line, and return what was killed and the faults."""
         chance = random.Random(f"{self.seed} {number}")
         files, *changes, took = self.uninterrupted(backend, road)
         for attempt in itertools.count():
@@ -206,7 +206,7 @@ class Campaign:
             shutil.rmtree(run.folder)
             run.log.unlink()
         run.held.unlink(missing_ok=True)
-        return faults
+        return victim, faults
 
     def bad_moment(self, run: Run, changes: list[int], took: float) -> str:
         """Start a run and wait for a random moment; return which that is, empty if the run has ended before."""
@@ -315,16 +315,16 @@ def main() -> int:
                 print(f"without slurm: {reason}")
                 kills = [k for k in kills if k[1] != "slurm"]
         campaign = Campaign(folder, given.seed)
-        found = [(backend, road, campaign.kill(n, backend, road)) for n, backend, road in kills]
-    for title, column in (("backend", 0), ("road", 1)):
-        total, bad = Counter(f[column] for f in found), Counter(f[column] for f in found if f[2])
+        found = [(backend, road, *campaign.kill(n, backend, road)) for n, backend, road in kills]
+    for column, title in enumerate(("backend", "road", "killed")):
+        total, bad = Counter(f[column] for f in found), Counter(f[column] for f in found if f[3])
         print(
             f"\n{title:20} kills  faults\n"
             + "\n".join(f"{name:20} {total[name]:5} {bad[name]:7}" for name in sorted(total))
         )
     kinds = Counter(fault.split(":")[0] for *_, faults in found for fault in faults)
     print(
-        f"\n{len(found)} kills, {sum(bool(f[2]) for f in found)} with faults {dict(kinds)}; {folder} keeps what was found"
+        f"\n{len(found)} kills, {sum(bool(f[3]) for f in found)} with faults {dict(kinds)}; {folder} keeps what was found"
     )
     return bool(kinds)
 
