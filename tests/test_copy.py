@@ -142,6 +142,17 @@ def test_options_of_a_new_array_are_refused_for_an_array_that_is_there(image: np
 # ------------------------------------------------------------------------------------------------------ input, wrappers
 
 
+def test_a_new_numpy_array_has_the_dtype_that_is_given(image: np.ndarray) -> None:
+    made = bp.copy(image, dtype="float32")
+    assert made.dtype == np.float32
+    np.testing.assert_array_equal(made, image)
+    mask = np.zeros(image.shape, bool)
+    assert bp.copy(image, mask=mask, dtype="int32", fill_value=-1).max() == -1
+    assert bp.downsample(image, 2, dtype="float64").dtype == np.float64
+    with pytest.raises(InvalidArgumentError, match="dtype"):
+        bp.copy(image, dtype="S4")
+
+
 def test_takes_shape_and_dtype_from_a_wrapper(image: np.ndarray, tmp_path: Path) -> None:
     stored = bp.copy(image, tmp_path / "i.zarr")
     wrapper = ExpandDimsSource(ThresholdSource(RoiSource(stored, np.s_[2:9, 3:17, 1:18]), 30_000), 0)

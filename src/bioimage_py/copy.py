@@ -96,7 +96,7 @@ def copy(
     overwrite
         Whether an array that is there already at the output path is replaced.
     dtype, chunks, shards, codec, zarr_format
-        How a new stored output looks, see `create_output`; in an OME-Zarr that is copied whole, all arrays of it. Chunks and codec that are not given are those of the input where
+        How a new stored output looks, see `create_output` (a new numpy array takes `dtype` only); in an OME-Zarr that is copied whole, all arrays of it. Chunks and codec that are not given are those of the input where
         the output can have them, so that encoded chunks are moved and need not be decoded. The format is 3, and that of the input for a whole OME-Zarr.
     fill_value
         What voxels of a new output read as that are never written, a number that its dtype holds: those that `mask` or `block_ids` leaves

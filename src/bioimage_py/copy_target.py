@@ -17,7 +17,7 @@ from bioimage_py.kernels import encoding_to_move, moving_origin
 from bioimage_py.metadata.ome_ngff import Level
 from bioimage_py.planning import ArrayLayout
 from bioimage_py.sources import Codec, FileSource, Source, as_source, open_source
-from bioimage_py.sources.creating import PlannedOutput, checked_fill, plan_output
+from bioimage_py.sources.creating import PlannedOutput, checked_fill, checked_new_dtype, plan_output
 from bioimage_py.sources.encoding import ChunkEncoding, UnknownEncoding, planned_encoding
 from bioimage_py.sources.identity import Identity, file_identity, is_file_of, leaves, meet, same_voxels
 from bioimage_py.sources.kvstore import StoreFolder
@@ -175,17 +175,19 @@ class ExistingTarget(SingleTarget):
 class NewArrayTarget(SingleTarget):
     """A numpy array to be allocated."""
 
-    def __init__(self, source: Source, *, keep_values: bool, fill_value: Any = None) -> None:
+    def __init__(self, source: Source, new_array: Mapping[str, Any], *, keep_values: bool) -> None:
+        dtype, fill_value = new_array.get("dtype"), new_array.get("fill_value")
+        self._dtype = source.dtype if dtype is None else checked_new_dtype(dtype)
         self._source = source
         self._zeros = keep_values
-        self._fill = None if fill_value is None else checked_fill(fill_value, source.dtype)
-        self.layout = ArrayLayout("new array", "numpy", source.shape, source.dtype, in_memory=True)
+        self._fill = None if fill_value is None else checked_fill(fill_value, self._dtype)
+        self.layout = ArrayLayout("new array", "numpy", source.shape, self._dtype, in_memory=True)
 
     def open(self, *, overwrite: bool, resume: bool) -> tuple[Any, Source]:
         """Allocate it; voxels that will not be copied have the fill value."""
         del overwrite, resume
         make = np.zeros if self._zeros else np.empty
-        array = make(self._source.shape, self._source.dtype)
+        array = make(self._source.shape, self._dtype)
         if self._zeros and self._fill is not None and self._fill != 0:
             array[...] = self._fill
         return array, as_source(array)
@@ -371,7 +373,7 @@ def find_target(
         Whether there are voxels that are not copied: in a new output they have the fill value that was given, else 0.
     """
     if output is None:
-        return NewArrayTarget(source, keep_values=keep_values, fill_value=new_array.get("fill_value"))
+        return NewArrayTarget(source, new_array, keep_values=keep_values)
     if isinstance(output, (str, os.PathLike)):
         origin = moving_origin(source)
         encoding = None if origin is None else encoding_to_move(origin.source)

@@ -125,6 +125,22 @@ def test_a_whole_copy_keeps_them(tmp_path: Path, zarr_format: int, wanted: int |
 
 
 @FORMATS
+def test_relative_paths(tmp_path: Path, zarr_format: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = np.arange(64 * 64, dtype="u2").reshape(64, 64)
+    bp.pyramid(values, "i.ome.zarr", levels=2, zarr_format=zarr_format)
+    zarr.consolidate_metadata("i.ome.zarr")
+    bp.pyramid(values, "i.ome.zarr/labels/cells", levels=2)
+    every = ["0", "1", "labels", "labels/cells", "labels/cells/0", "labels/cells/1"]
+    assert listed(Path("i.ome.zarr")) == every
+    bp.copy("i.ome.zarr", "o.ome.zarr")
+    bp.copy("i.ome.zarr", "./o.ome.zarr", overwrite=True)
+    assert listed(Path("o.ome.zarr")) == every
+    bp.pyramid("o.ome.zarr", levels=1, overwrite=True)
+    assert listed(Path("o.ome.zarr")) == ["0", *every[2:]]
+
+
+@FORMATS
 def test_what_is_taken_back_is_not_listed(
     tmp_path: Path, zarr_format: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

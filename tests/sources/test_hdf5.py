@@ -1003,6 +1003,8 @@ def test_metadata_comes_back(tmp_path: Path) -> None:
             "yes": True,
             "whole": 3,
             "huge": 2**80,
+            "large": 2**64 - 1,
+            "large and small": [2**64 - 1, -1],
             "real": 0.5,
             "nothing": None,
             "numbers": [1, 2, 3],
@@ -1023,6 +1025,7 @@ def test_metadata_comes_back(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5") as file:
         np.testing.assert_allclose(file["x"].attrs["element_size_um"], [0.04, 0.004, 0.004])
         assert file["x"].attrs["numbers"].tolist() == [1, 2, 3]
+        assert file["x"].attrs["large"] == 2**64 - 1
 
 
 def test_metadata_of_others(tmp_path: Path) -> None:

@@ -223,6 +223,7 @@ def test_jpeg(tmp_path: Path) -> None:
         ({"dtype": "bool"}, "bool"),
         ({"shape": (8, 8)}, "3 axes"),
         ({"shape": (2, 2, 8, 8, 8)}, "3 axes"),
+        ({"shape": (1, 8, 8, 8)}, "one channel .* 3 axes.*SelectSource"),
         ({"key": "raw"}, "leave out the key"),
     ],
 )

@@ -424,6 +424,36 @@ class TestNamesOfChunks:
         return tmp_path / "a.zarr", array
 
     @pytest.mark.parametrize(
+        ("names", "said"), [("v2 .", "v2 /"), ("default /", "v3 v2 ."), ("v2 /", "v2 /")]
+    )
+    @pytest.mark.parametrize("top", ["", "a.zarr"])
+    def test_in_a_zip_file(self, tmp_path: Path, names: str, said: str, top: str) -> None:
+        path, array = self.made(tmp_path, names, said)
+        shutil.make_archive(str(path), "zip", tmp_path if top else path, top or None)
+        if names == said:
+            np.testing.assert_array_equal(open_source(f"{path}.zip")[...], array)
+            return
+        with pytest.raises(StorageError, match=r"are called as by .* unpack"):
+            open_source(f"{path}.zip")
+
+    @pytest.mark.parametrize(("name", "other"), [("c", "0"), ("0", "c")])
+    def test_the_only_chunk_of_an_array_without_axes(self, tmp_path: Path, name: str, other: str) -> None:
+        path = tmp_path / "a.zarr"
+        encoding = {"name": "default" if name == "c" else "v2", "separator": "/"}
+        zarr.create_array(path, shape=(), dtype="u2", chunk_key_encoding=encoding)[...] = 9
+        assert open_source(path)[...] == 9
+        (path / name).rename(path / other)
+        with pytest.warns(BioimagePyWarning, match="are called as by"):
+            assert open_source(path)[...] == 9
+
+    def test_numbers_with_leading_zeros_name_no_chunk(self, tmp_path: Path) -> None:
+        path, _ = self.made(tmp_path, "v2 .", "v2 .")
+        for file in path.glob("[0-9]*"):
+            file.rename(path / ".".join(f"0{n}" for n in file.name.split(".")))
+        with pytest.raises(StorageError, match="look like chunks"):
+            open_source(path)
+
+    @pytest.mark.parametrize(
         ("names", "said"), [(a, b) for a in _NAMES for b in _NAMES if _NAMES[a][0] == _NAMES[b][0]]
     )
     def test_what_the_files_are_called_counts_where_it_is_certain(

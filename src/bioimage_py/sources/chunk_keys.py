@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
@@ -64,7 +65,9 @@ class ChunkKeys:
             if parts[0] != self.prefix:
                 return None
             del parts[0]
-        if len(parts) != len(self.grid) or not all(part.isdecimal() for part in parts):
+        if len(parts) != len(self.grid) or not all(
+            part.isdecimal() and part == str(int(part)) for part in parts
+        ):
             return None
         found = tuple(map(int, parts))
         return found[::-1] if self.fastest_first else found
@@ -139,6 +142,7 @@ def keys_in_use(
     others: Sequence[ChunkKeys],
     folder: str | None,
     is_there: Callable[[str], bool] | None = None,
+    names: Iterable[str] | None = None,
 ) -> ChunkKeys:
     """Return what the files of an array are called: as its metadata say, or in another way in which all are that a short look finds.
 
@@ -152,22 +156,31 @@ def keys_in_use(
         Of the array, None behind a URL.
     is_there
         Behind a URL, whether there is an object of a name; a few are asked for.
+    names
+        Of all files of the array, where it is in a zip file of the name `folder`.
 
     Raises
     ------
     StorageError
         If there are files that look like chunks, and none is called in a way that is known.
     """
-    if not keys.grid or 0 in keys.grid:
+    if 0 in keys.grid:
         return keys
-    if folder is None:
+    if not keys.grid and folder is not None:
+        # The only file of an array without axes has too short a name to look like a chunk's.
+        found = (
+            [name for name in ("c", "0") if Path(folder, name).is_file()] if names is None else list(names)
+        )
+        is_there = found.__contains__
+    if folder is None or not keys.grid:
         places = {(0,) * len(keys.grid), tuple(n // 2 for n in keys.grid)}
         for each in (keys, *others):
             if is_there is None or any(is_there(each.key(at)) for at in sorted(places)):
                 return each
         return keys
     found: list[str] = []
-    for name in names_like(_LIKE_A_CHUNK, folder):
+    like = names_like(_LIKE_A_CHUNK, folder) if names is None else filter(_LIKE_A_CHUNK.fullmatch, names)
+    for name in like:
         if keys.position(name) is not None:
             return keys
         found.append(name)

@@ -122,9 +122,11 @@ def update_consolidated(changed: Iterable[StoreFolder], begin: Iterable[StoreFol
     groups: dict[str, _Group | None] = {}
 
     def group_at(folder: StoreFolder) -> _Group | None:
-        if folder.path not in groups:
-            groups[folder.path] = _Group.read(folder)
-        return groups[folder.path]
+        # The folder around a relative path is an absolute one: both names of a group have to lead to one entry.
+        place = folder.spec()["path"] if folder.is_local else folder.path
+        if place not in groups:
+            groups[place] = _Group.read(folder)
+        return groups[place]
 
     for folder in begin:
         if (group := group_at(folder)) is not None:

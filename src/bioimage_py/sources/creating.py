@@ -29,6 +29,7 @@ from bioimage_py.sources.registry import FAMILIES, family, family_module
 __all__ = [
     "PlannedOutput",
     "checked_fill",
+    "checked_new_dtype",
     "checked_overwrite",
     "create_output",
     "finish_images",
@@ -250,7 +251,7 @@ def plan_output(
     if math.prod(full) >= 2**63:
         raise InvalidArgumentError(f"shape {full} has {math.prod(full):.3g} voxels, which is more than 2**63")
     kept = like if like is not None and like.shape == full else None
-    voxel = _dtype(dtype if dtype is not None or like is None else like.dtype)
+    voxel = checked_new_dtype(dtype if dtype is not None or like is None else like.dtype)
     metadata = ImageMetadata() if like is None else like.metadata.fitting(len(full))
     if attributes is not None and not isinstance(attributes, Mapping):
         raise InvalidArgumentError(f"attributes must be a dict of names and JSON values, got {attributes!r}")
@@ -331,7 +332,8 @@ def writable_kind(location: Location) -> str:
     return found.kind
 
 
-def _dtype(dtype: Any) -> np.dtype[Any]:
+def checked_new_dtype(dtype: Any) -> np.dtype[Any]:
+    """Return the dtype of a new array, in this machine's byte order, or raise InvalidArgumentError if voxels cannot have it."""
     try:
         found: np.dtype[Any] = np.dtype(dtype)
     except TypeError as error:

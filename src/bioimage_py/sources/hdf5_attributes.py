@@ -111,11 +111,12 @@ def _stored_value(value: Any) -> Any:
     if isinstance(value, (bool, float)):
         return value
     if isinstance(value, int):
-        return value if -(2**63) <= value < 2**63 else None
+        unsigned = 2**63 <= value < 2**64
+        return np.uint64(value) if unsigned else value if -(2**63) <= value < 2**63 else None
     if not isinstance(value, (list, tuple)) or not 0 < len(value) <= 1000:
         return None
     for kind in (bool, int, float, str):
-        if all(type(v) is kind and _stored_value(v) is not None for v in value):
+        if all(type(v) is type(_stored_value(v)) is kind for v in value):
             return list(value) if kind is str else np.array(value)
     return None
 

@@ -456,6 +456,11 @@ def _description(spec: ArraySpec) -> dict[str, Any]:
         raise UnsupportedFormatError(
             f"{_TITLE} holds arrays of 3 axes (z, y, x) or 4 (c, z, y, x), not shape {spec.shape}"
         )
+    if len(spec.shape) == 4 and spec.shape[0] == 1:
+        raise UnsupportedFormatError(
+            f"{_TITLE} shows one channel as an array of 3 axes (z, y, x), not of shape {spec.shape}: leave the first axis out, "
+            "with SelectSource(source, 0, axis=0)"
+        )
     if spec.shards is not None:
         raise InvalidArgumentError(
             f"shards cannot be given for {_TITLE} (got {spec.shards}): use Zarr with zarr_format=3"

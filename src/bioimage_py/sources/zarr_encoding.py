@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from bioimage_py.errors import InvalidArgumentError, UnsupportedFormatError
+from bioimage_py.errors import InvalidArgumentError, StorageError, UnsupportedFormatError
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.chunk_keys import ChunkKeys, keys_in_use
@@ -27,7 +28,13 @@ from bioimage_py.sources.kvstore import StoreFolder
 from bioimage_py.sources.tensorstore_array import TensorStoreSource, folder_of
 from bioimage_py.sources.zarr_metadata import array_metadata, read_node
 
-__all__ = ["encoding_from_metadata", "names_in_use", "planned_encoding", "stored_chunks"]
+__all__ = [
+    "check_names_in_zip",
+    "encoding_from_metadata",
+    "names_in_use",
+    "planned_encoding",
+    "stored_chunks",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +68,39 @@ def names_in_use(node: Node) -> Mapping[str, Any]:
     StorageError
         As `keys_in_use` does.
     """
-    array = node.array or {}
+    folder = node.folder
+    return _names_in_use(
+        node.array or {},
+        folder.path,
+        lambda keys, others: keys_in_use(
+            keys, others, folder.path if folder.is_local else None, None if folder.is_local else folder.has
+        ),
+    )
+
+
+def check_names_in_zip(array: Mapping[str, Any], where: str, names: Iterable[str]) -> None:
+    """Raise StorageError for an array in a zip file whose chunk files are not called as its metadata say.
+
+    Parameters
+    ----------
+    array
+        Metadata of the array as stored.
+    where
+        What the message calls it.
+    names
+        Of all its files.
+    """
+    renamed = _names_in_use(array, where, lambda keys, others: keys_in_use(keys, others, where, names=names))
+    if renamed:
+        raise StorageError(
+            f"the chunk files in {where} are called as by {json.dumps(dict(renamed))}, which its metadata do not say, so that all voxels "
+            "would read as the fill value: unpack the zip file, which is read then, or correct the metadata"
+        )
+
+
+def _names_in_use(
+    array: Mapping[str, Any], where: str, choose: Callable[[ChunkKeys, list[ChunkKeys]], ChunkKeys]
+) -> Mapping[str, Any]:
     try:
         encoding = encoding_from_metadata(array, None)
         keys = _keys(array, encoding)
@@ -78,13 +117,9 @@ def names_in_use(node: Node) -> Mapping[str, Any]:
         last, name = encoding.grid, keys.key(encoding.grid)
         others = {k: each for k, each in others.items() if k.key(last) != name}
     except (UnsupportedFormatError, KeyError, TypeError, ValueError, AttributeError) as error:
-        _log.debug("the names of chunks in %s are not known: %r", node.folder.path, error)
+        _log.debug("the names of chunks in %s are not known: %r", where, error)
         return {}
-    folder = node.folder
-    found = keys_in_use(
-        keys, list(others), folder.path if folder.is_local else None, None if folder.is_local else folder.has
-    )
-    return others.get(found, {})
+    return others.get(choose(keys, list(others)), {})
 
 
 def _folder(source: Source) -> StoreFolder:

@@ -21,6 +21,7 @@ from bioimage_py.sources.kvstore import StoreFolder
 from bioimage_py.sources.natural_order import natural_key
 from bioimage_py.sources.store_errors import plain_message
 from bioimage_py.sources.tensorstore_array import StoredArray, metadata_stamp, stored_size_of
+from bioimage_py.sources.zarr_encoding import check_names_in_zip
 
 __all__ = ["ZarrPythonSource", "open_folder", "open_zip", "wrap"]
 
@@ -136,9 +137,10 @@ def open_zip(path: str, key: str | None, mode: str) -> ZarrPythonSource:
         raise ReadOnlyError(f"{path} is a zip file, in which no chunk can be replaced; open it with mode='r'")
     try:
         with zipfile.ZipFile(path) as opened:
-            outer = _outer_folder(opened.namelist())
+            files = opened.namelist()
+        inside = "/".join(filter(None, (_outer_folder(files), key)))
         store = zarr.storage.ZipStore(Path(path), mode="r")
-        array = zarr.open(store, path="/".join(filter(None, (outer, key))), mode="r")
+        array = zarr.open(store, path=inside, mode="r")
         names = []
         if not isinstance(array, zarr.Array):
             names = [name for name, member in array.members(max_depth=None) if isinstance(member, zarr.Array)]
@@ -151,6 +153,12 @@ def open_zip(path: str, key: str | None, mode: str) -> ZarrPythonSource:
     if not isinstance(array, zarr.Array):
         there = f"there are {', '.join(sorted(names, key=natural_key))}" if names else "there is none in it"
         raise SourceNotFoundError(f"{path}: name an array with its key; {there}")
+    top = f"{inside}/" if inside else ""
+    check_names_in_zip(
+        array.metadata.to_dict(),
+        f"{path}:{key}" if key else path,
+        (n.removeprefix(top) for n in files if n.startswith(top)),
+    )
     return ZarrPythonSource(array, _describe(array, path, key, "r"))
 
 
