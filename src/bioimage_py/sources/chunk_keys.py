@@ -168,10 +168,8 @@ def keys_in_use(
         return keys
     if not keys.grid and folder is not None:
         # The only file of an array without axes has too short a name to look like a chunk's.
-        found = (
-            [name for name in ("c", "0") if Path(folder, name).is_file()] if names is None else list(names)
-        )
-        is_there = found.__contains__
+        files = [name for name in ("c", "0") if Path(folder, name).is_file()] if names is None else [*names]
+        is_there = files.__contains__
     if folder is None or not keys.grid:
         places = {(0,) * len(keys.grid), tuple(n // 2 for n in keys.grid)}
         for each in (keys, *others):
