@@ -13,7 +13,13 @@ import pytest
 import tifffile
 
 from bioimage_py import open_source
-from bioimage_py.errors import AmbiguousSourceError, BioimagePyWarning, StorageError, UnsupportedFormatError
+from bioimage_py.errors import (
+    AmbiguousSourceError,
+    BioimagePyWarning,
+    SourceNotFoundError,
+    StorageError,
+    UnsupportedFormatError,
+)
 from bioimage_py.metadata import ImageMetadata
 from tests.sources.contract import textured
 
@@ -480,6 +486,22 @@ class TestSets:
             with open_source(tmp_path / name) as source:
                 np.testing.assert_array_equal(source[...], array)
                 assert source.metadata.voxel_size == (2.0, 0.5, 0.5)
+
+    def test_a_folder_is_the_set_of_its_companion_file(self, tmp_path: Path) -> None:
+        array = self.binary_only(tmp_path, "set.companion.ome")
+        with pytest.raises(StorageError, match=r"set\.companion\.ome \(not there\)"):
+            open_source(tmp_path)
+        with pytest.warns(BioimagePyWarning, match=r"set\.companion\.ome"):
+            np.testing.assert_array_equal(open_source(tmp_path, missing_planes="fill")[...], array)
+        (tmp_path / "set.companion.ome").write_text(ome_of_set(8, list(self.names)), encoding="utf-8")
+        with open_source(tmp_path) as source:
+            np.testing.assert_array_equal(source[...], array)
+            assert source.metadata.voxel_size == (2.0, 0.5, 0.5)
+        (tmp_path / self.names[1]).unlink()
+        with pytest.raises(SourceNotFoundError, match="of which 1 are gone"):
+            open_source(tmp_path)
+        array[1] = 0
+        np.testing.assert_array_equal(open_source(tmp_path, missing_planes="fill")[...], array)
 
     def test_the_companion_is_another_tiff(self, tmp_path: Path) -> None:
         array = self.binary_only(tmp_path, "a.ome.tif")

@@ -145,12 +145,12 @@ def _is_one_set(folder: str, pattern: str, names: Sequence[str], missing_planes:
 
     Raises
     ------
-    SourceNotFoundError
-        If files of the set are gone.
+    SourceNotFoundError, StorageError
+        If files of the set, or its companion file, are gone.
     InvalidArgumentError
         If there are others beside the set.
     """
-    described = ome_set(os.path.join(folder, names[0]))  # noqa: PTH118
+    described = ome_set(os.path.join(folder, names[0]), fill=missing_planes == "fill")  # noqa: PTH118
     found = described & set(names)
     if not found:
         return False

@@ -27,7 +27,8 @@ from bioimage_py.sources.tiff_coding import check_jpeg_end
 from bioimage_py.sources.tiff_ifd import FirstPage, first_page
 from bioimage_py.sources.tiff_layout import in_one_piece, layout_of, settled_segments
 from bioimage_py.sources.tiff_metadata import TiffTexts
-from bioimage_py.sources.tiff_parsing import ParsedTiff, check_extent, opened_tiff, parse_tiff
+from bioimage_py.sources.tiff_ome import companion_set
+from bioimage_py.sources.tiff_parsing import ParsedTiff, check_extent, check_set, opened_tiff, parse_tiff
 
 __all__ = ["PictureSource", "SliceOpener", "ome_set", "slice_opener"]
 
@@ -101,12 +102,23 @@ class TiffSlices:
         self._white_is_zero = white
 
 
-def ome_set(path: str) -> frozenset[str]:
-    """Return the names of the files of the set that an OME-TIFF describes; none if it stands for itself, or is no OME-TIFF."""
+def ome_set(path: str, *, fill: bool) -> frozenset[str]:
+    """Return the names of the files of the set that an OME-TIFF, or its companion file, describes; none if it stands for itself, or is no OME-TIFF.
+
+    Raises
+    ------
+    StorageError
+        If the companion file is not there, and the slices are not to be read as they are (`fill`).
+    """
     if not path.lower().endswith((".tif", ".tiff", ".btf", ".tf2", ".tf8")):
         return frozenset()
     with opened_tiff(path, alone=True) as opened:
-        names = {} if opened.ome is None else opened.ome.names()
+        ome = opened.ome
+    if ome is None:
+        return frozenset()
+    ome = companion_set(ome, path)
+    check_set(ome, (), path, fill=fill)
+    names = ome.names()
     return frozenset(names.values()) if len(names) > 1 else frozenset()
 
 

@@ -15,7 +15,7 @@ import tifffile
 from bioimage_py.errors import StorageError
 from bioimage_py.metadata.units import SPACE_UNITS, normalise_unit, unit_ratio
 
-__all__ = ["OmeImage", "OmeSet", "ome_image", "ome_set"]
+__all__ = ["OmeImage", "OmeSet", "companion_set", "ome_image", "ome_set"]
 
 _LONGEST_COMPANION = 256 * 2**20
 _MOST_PLANES = 2**24
@@ -79,19 +79,15 @@ def ome_set(xml: str, path: str, *, alone: bool = False) -> OmeSet:
         return OmeSet(xml, root=root)
     folder, own = os.path.split(os.path.realpath(path))
     changed, absent = False, []
-    refers = next(_children(root, "BinaryOnly"), None)
-    if refers is not None:
-        name = refers.get("MetadataFile") or "(no name)"
-        found, why = _beside(folder, name)
-        text = None if found is None else _companion_text(os.path.join(folder, found))  # noqa: PTH118
-        companion = None if text is None else _parsed(text)
-        if text is None or companion is None:
-            return OmeSet(xml, root=root, absent=(f"{name} ({why or 'has no OME-XML'})",))
+    whole = companion_set(OmeSet(xml, root=root), path)
+    if whole.absent:
+        return whole
+    if whole.root is not None and whole.root is not root:
         # The root's identifier is that of the file in which the text is taken to be.
-        companion.attrib.pop("UUID", None)
+        whole.root.attrib.pop("UUID", None)
         if "UUID" in root.attrib:
-            companion.set("UUID", root.attrib["UUID"])
-        xml, root, changed = text, companion, True
+            whole.root.set("UUID", root.attrib["UUID"])
+        xml, root, changed = whole.xml, whole.root, True
     _check_planes(root, path)
     seen = {}
     for uuid in root.iter():
@@ -102,13 +98,28 @@ def ome_set(xml: str, path: str, *, alone: bool = False) -> OmeSet:
             continue
         if name not in seen:
             seen[name] = _beside(folder, name)
-        found, why = seen[name]
+        found, _ = seen[name]
         if found != name:
             # An empty name is a folder, which cannot be opened: its planes are missing.
             uuid.set("FileName", found or "")
             changed = True
     absent += [f"{name} ({why})" for name, (found, why) in seen.items() if found is None]
     return OmeSet(ET.tostring(root, encoding="unicode") if changed else xml, changed, root, tuple(absent))
+
+
+def companion_set(ome: OmeSet, path: str) -> OmeSet:
+    """Return what the companion file says to which the text of a TIFF refers; the text itself where it refers to none, or that is absent."""
+    refers = next(_children(ome.root, "BinaryOnly"), None)
+    if refers is None:
+        return ome
+    folder = os.path.dirname(os.path.realpath(path))  # noqa: PTH120
+    name = refers.get("MetadataFile") or "(no name)"
+    found, why = _beside(folder, name)
+    text = None if found is None else _companion_text(os.path.join(folder, found))  # noqa: PTH118
+    companion = None if text is None else _parsed(text)
+    if text is None or companion is None:
+        return OmeSet(ome.xml, root=ome.root, absent=(f"{name} ({why or 'has no OME-XML'})",))
+    return OmeSet(text, root=companion)
 
 
 def _parsed(xml: str) -> ET.Element | None:

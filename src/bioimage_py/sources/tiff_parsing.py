@@ -31,7 +31,15 @@ from bioimage_py.sources.tiff_layout import TiffLayout, layout_of
 from bioimage_py.sources.tiff_metadata import TiffTexts
 from bioimage_py.sources.tiff_ome import OmeSet, ome_set
 
-__all__ = ["OpenTiff", "ParsedTiff", "check_extent", "opened_tiff", "parse_tiff", "series_titles"]
+__all__ = [
+    "OpenTiff",
+    "ParsedTiff",
+    "check_extent",
+    "check_set",
+    "opened_tiff",
+    "parse_tiff",
+    "series_titles",
+]
 
 _SIDE_IMAGES = frozenset(
     f"{name}{suffix}"
@@ -97,7 +105,7 @@ def parse_tiff(
     with opened_tiff(path, alone=alone) as opened:
         file, ome = opened.file, opened.ome
         found = _all_series(file, opened.reader)
-        _check_set(ome, found, path, fill=fill)
+        check_set(ome, found, path, fill=fill)
         _check_promised(file, found, path)
         index = _choose(found, path, key, series)
         if not 0 <= level < len(found[index].levels):
@@ -340,10 +348,14 @@ def _choose(
     raise SourceNotFoundError(f"TIFF {path!r} has no series {wanted!r}; it has: {listed}")
 
 
-def _check_set(
-    ome: OmeSet | None, found: Sequence[tifffile.TiffPageSeries], path: str, *, fill: bool
-) -> None:
-    """See whether the files are there of which the file is a part, where it cannot be read without."""
+def check_set(ome: OmeSet | None, found: Sequence[tifffile.TiffPageSeries], path: str, *, fill: bool) -> None:
+    """See whether the files are there of which the file is a part, where it cannot be read without.
+
+    Raises
+    ------
+    StorageError
+        If they are not, and it is not to be read as it is (`fill`).
+    """
     if ome is None or not ome.absent or (found and found[0].kind in ("ome", "mmstack")):
         return
     names = ", ".join(ome.absent[:5]) + (f" and {len(ome.absent) - 5} more" if len(ome.absent) > 5 else "")
