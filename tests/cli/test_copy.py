@@ -6,9 +6,12 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
+import tifffile
 
+import bioimage_py as bp
 from bioimage_py.planning import format_bytes
 from bioimage_py.sources import create_output, open_source
 from tests.cli.conftest import Call, Image
@@ -295,3 +298,49 @@ def test_turned_axes_are_verified_by_name(call: Call, tmp_path: Path) -> None:
     words = ["--axes", "zyx", "--verify"]
     assert call("copy", tmp_path / "a.nii", tmp_path / "b.ome.zarr", *words).code == 0
     np.testing.assert_array_equal(open_source(tmp_path / "b.ome.zarr")[...], voxels)
+
+
+def _inputs_with_keys(folder: Path) -> dict[str, tuple[Path, str]]:
+    """What has keys: name, path and a key in it, each of another kind, none of them ending as a container."""
+    values = np.arange(3 * 8 * 8, dtype="u2").reshape(3, 8, 8)
+    with tifffile.TiffWriter(folder / "two.tif") as tiff:
+        for image in (values[:, :4].astype("f4"), values):
+            tiff.write(image, metadata=None, photometric="minisblack", contiguous=False)
+    with h5py.File(folder / "a.nwb", "w") as file:
+        file["k/x"], file["k/y"] = values, values[0]
+    (folder / "slices").mkdir()
+    for z, plane in enumerate(values):
+        tifffile.imwrite(folder / "slices" / f"{z}.tif", plane)
+    (folder / "slices" / "notes.png").write_bytes(b"")
+    for key in ("a", "b"):
+        bp.copy(values, folder / "c.zarr" / key)
+    (folder / "c.zarr").rename(folder / "store")
+    bp.pyramid(values, folder / "i.ome.zarr", levels=2)
+    (folder / "i.ome.zarr").rename(folder / "image")
+    return {
+        "series": (folder / "two.tif", "1"),
+        "hdf5": (folder / "a.nwb", "k/x"),
+        "slices": (folder / "slices", "*.tif"),
+        "store": (folder / "store", "b"),
+        "level": (folder / "image", "0"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["series", "hdf5", "slices", "store", "level"])
+def test_a_key_of_any_input(call: Call, tmp_path: Path, kind: str) -> None:
+    path, key = _inputs_with_keys(tmp_path)[kind]
+    out = tmp_path / "out.zarr"
+    assert call("plan", path, out, "--key", key).code == 0
+    copied = call("copy", path, out, "--key", key)
+    assert (copied.code, copied.err) == (0, "")
+    assert open_source(out).shape == (3, 8, 8)
+    assert call("verify", path, out, "--key-a", key).code == 0
+
+
+def test_an_image_in_a_folder_of_any_name_by_its_key(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    bp.pyramid(np.zeros((64, 64), "u1"), tmp_path / "i.ome.zarr", levels=2)
+    (tmp_path / "i.ome.zarr").rename(tmp_path / "set" / "image")
+    assert call("copy", tmp_path / "set", tmp_path / "out.zarr", "--key", "image").code == 0
+    assert open_source(tmp_path / "out.zarr", "1").shape == (32, 32)
+    assert "2 levels" in call("plan", tmp_path / "set", tmp_path / "new.zarr", "--key", "image").out

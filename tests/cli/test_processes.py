@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import select
+import shlex
 import signal
 import struct
 import subprocess
@@ -68,6 +69,16 @@ def test_a_full_disk_under_a_result_is_one_clear_error(npy: Path, options: list[
     assert done.returncode == 4
     assert done.stderr.splitlines()[0].endswith("standard output cannot be written: No space left on device")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("stream", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_streams_that_the_caller_closed_change_nothing(npy: Path, tmp_path: Path, stream: str) -> None:
+    words = shlex.join([*COMMAND, "copy", str(npy), str(tmp_path / "a.zarr")])
+    done = subprocess.run(["sh", "-c", f"{words} {stream}"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    np.testing.assert_array_equal(open_source(tmp_path / "a.zarr")[...], np.load(npy))
+    words = shlex.join([*COMMAND, "verify", str(npy), str(tmp_path / "a.zarr")])
+    assert subprocess.run(["sh", "-c", f"{words} {stream}"], capture_output=True, check=False).returncode == 0
 
 
 def test_output_survives_a_locale_without_letters(zarr: Path) -> None:

@@ -227,3 +227,19 @@ class TestZip:
         path.write_bytes(data[: int(part * len(data))])
         with pytest.raises(StorageError, match=r"z\.zarr\.zip cannot be read as a zip file"):
             bp.open_source(path)
+
+
+def test_files_of_no_zarr_in_a_zip_are_not_spoken_of(tmp_path: Path) -> None:
+    bp.copy(np.ones((8, 8), "u1"), tmp_path / "in.zarr" / "a")
+    path = tmp_path / "a.zarr.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for found in sorted((tmp_path / "in.zarr").rglob("*")):
+            if found.is_file():
+                file.write(found, found.relative_to(tmp_path / "in.zarr"))
+        file.writestr(".DS_Store", "x")
+        file.writestr("__MACOSX/._a", "x")
+    with warnings.catch_warnings(record=True, action="always") as told:
+        source = bp.open_source(path)
+        np.testing.assert_array_equal(source[...], np.ones((8, 8)))
+    assert told == []
+    source.close()

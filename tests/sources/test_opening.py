@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from bioimage_py.cli import main
 from bioimage_py.errors import (
     BioimagePyError,
     InvalidArgumentError,
@@ -297,3 +298,26 @@ def test_a_url_that_is_none_is_one_error(url: str) -> None:
         open_source(url)
     with pytest.raises(InvalidArgumentError, match="is not a valid URL"):
         create_output(url, shape=(2,), dtype="u1")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("a.tif", ["--reader"]), ("a.zarr", ["--series"]), ("a.npy", ["--level"])]
+)
+def test_an_option_that_a_format_does_not_have_is_named_as_it_is_given(
+    name: str, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = np.zeros((4, 8), "u1")
+    if name == "a.tif":
+        tifffile.imwrite(tmp_path / name, values)
+    else:
+        create_output(tmp_path / name, shape=values.shape, dtype="u1").close()
+    assert main(["info", str(tmp_path / name), options[0], "1"]) == 2
+    said = capsys.readouterr().err
+    assert f"has no option {options[0]} " in said
+    assert "missing_planes" not in said
+
+
+def test_a_long_path_is_not_repeated_whole(tmp_path: Path) -> None:
+    with pytest.raises(StorageError) as caught:
+        open_source(tmp_path / ("9" * 5000))
+    assert len(str(caught.value)) < 400

@@ -543,3 +543,18 @@ def test_damaged_files_raise_nothing_foreign(
                 refused += 1
     assert refused
     assert "tifffile" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("tag", [256, 257])
+@pytest.mark.parametrize("n_pages", [1, 3])
+def test_a_page_that_states_no_extent_is_damaged_and_not_empty(
+    tmp_path: Path, tag: int, n_pages: int
+) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, textured((n_pages, 16, 24), "uint16"), metadata=None, photometric="minisblack")
+    data = bytearray(path.read_bytes())
+    place = data.index(struct.pack("<HH", tag, tifffile.TiffFile(path).pages[0].tags[tag].dtype))
+    data[place + 2 : place + 4] = b"\xff\xff"
+    path.write_bytes(data)
+    with pytest.raises(StorageError, match=rf"page 0 states no .*tag {tag}"):
+        open_source(path)

@@ -11,6 +11,7 @@ from bioimage_py.sources import Source, open_source
 __all__ = [
     "OPENING",
     "describe",
+    "image_at",
     "keyed_path",
     "open_existing_output",
     "open_given",
@@ -69,6 +70,17 @@ def keyed_path(path: str, key: str | None) -> str:
         raise UsageError(msg, "bioimage-py copy")
     separator = ":" if place.family.kind == "hdf5" else "/"
     return f"{place.path}{separator}{place.key}"
+
+
+def image_at(path: str, key: str | None) -> str | None:
+    """Return the path of the OME-Zarr that a path and a key of an input lead to, whatever it is called; None for all else."""
+    from bioimage_py.sources.location import locate
+    from bioimage_py.sources.ome_zarr_listing import ome_zarr_group
+
+    if ome_zarr_group(path, key) is None:
+        return None
+    place = locate(path, key)
+    return path if key is None else f"{place.path.rstrip('/')}/{place.key}"
 
 
 def describe(source: Source) -> dict[str, Any]:

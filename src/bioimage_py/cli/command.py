@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from bioimage_py.cli.console import Console, abandon_stdout
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if argv is None:
+        _fill_closed_streams()
         signal.signal(signal.SIGTERM, _terminate)
     try:
         code = _run(words)
@@ -56,6 +58,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.flush()
         os._exit(code)
     return code
+
+
+def _fill_closed_streams() -> None:
+    """Let streams that the caller closed (`>&-`) lead nowhere, so that no file which is opened later takes their number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - stays open
 
 
 def _terminate(*_: object) -> NoReturn:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bioimage_py.cli.arrays import describe, keyed_path, opening, output_path
+from bioimage_py.cli.arrays import describe, image_at, keyed_path, opening, output_path
 from bioimage_py.cli.console import Console
 from bioimage_py.cli.failure import DIFFERENT, OK
 from bioimage_py.cli.progress import ProgressLine
@@ -37,7 +37,9 @@ def image_path(args: argparse.Namespace) -> str | None:
         return None
     from bioimage_py.copy_image_input import is_image_copy
 
-    path = args.input if args.key is None else keyed_path(args.input, args.key)
+    path = image_at(args.input, args.key)
+    if path is None:
+        return None
     said = {name: getattr(args, name) for name in ("mask", *_LAYOUT)}
     return path if is_image_copy(path, output_path(args), said) else None
 

@@ -7,14 +7,13 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
-from bioimage_py.cli.arrays import keyed_path, open_given, opening
+from bioimage_py.cli.arrays import image_at, open_given, opening
 from bioimage_py.cli.console import Console
 from bioimage_py.cli.failure import DIFFERENT, OK
 from bioimage_py.cli.progress import ProgressLine
 from bioimage_py.cli.text import duration
 from bioimage_py.cli.values import available_cores
 from bioimage_py.sources import Source
-from bioimage_py.sources.ome_zarr_listing import ome_zarr_group
 
 __all__ = ["compare", "run_verify"]
 
@@ -25,8 +24,10 @@ def run_verify(args: argparse.Namespace, console: Console) -> int:
     b: Source | str
     with ExitStack() as stack:
         one_array = any((args.pattern_a, args.pattern_b, opening(args, "_a"), opening(args, "_b")))
-        if not one_array and ome_zarr_group(args.a, args.key_a) and ome_zarr_group(args.b, args.key_b):
-            a, b = names = [keyed_path(args.a, args.key_a), keyed_path(args.b, args.key_b)]
+        images = [] if one_array else [image_at(args.a, args.key_a), image_at(args.b, args.key_b)]
+        names = [path for path in images if path is not None]
+        if len(names) == 2:
+            a, b = names
         else:
             a = stack.enter_context(open_given(args.a, args, "_a"))
             b = stack.enter_context(open_given(args.b, args, "_b"))

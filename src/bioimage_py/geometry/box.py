@@ -34,6 +34,11 @@ class Box(NamedTuple):
         return len(self.begin)
 
     @property
+    def text(self) -> str:
+        """What messages call it: `[0:4, 8:16]`, as numpy would index it."""
+        return f"[{', '.join(f'{b}:{e}' for b, e in zip(self.begin, self.end, strict=True))}]"
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Extent per axis; 0 where the box is empty."""
         return tuple([e - b if e > b else 0 for b, e in zip(self.begin, self.end, strict=True)])

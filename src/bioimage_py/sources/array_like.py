@@ -89,12 +89,12 @@ class ArrayLikeSource(Source):
             except BioimagePyError:
                 raise
             except Exception as error:
-                raise StorageError(f"reading {box} from {self.name} failed: {_text(error)}") from error
+                raise StorageError(f"reading {box.text} from {self.name} failed: {_text(error)}") from error
         if masked:
-            raise StorageError(f"{self.name} returned a masked array for {box}: its mask would be lost")
+            raise StorageError(f"{self.name} returned a masked array for {box.text}: its mask would be lost")
         if values.shape != box.shape:
             raise StorageError(
-                f"{self.name} returned shape {values.shape} for {box}, which has shape {box.shape}: it does not index as "
+                f"{self.name} returned shape {values.shape} for {box.text}, which has shape {box.shape}: it does not index as "
                 "numpy does"
             )
         if values.dtype != self.dtype and not np.can_cast(values.dtype, self.dtype, "equiv"):

@@ -164,7 +164,7 @@ class Source(ABC):
             if not isinstance(values, np.ndarray):
                 got = f"{type(values).__name__} ({got})"
             raise InvalidArgumentError(
-                f"{type(self).__name__} {self.name} must return {native} of shape {box.shape} for the region {box}, but its _read "
+                f"{type(self).__name__} {self.name} must return {native} of shape {box.shape} for the region {box.text}, but its _read "
                 f"returned {got}: mend the class, or set its shape and dtype to those of what it returns"
             )
         return found
@@ -196,7 +196,7 @@ class Source(ABC):
         return self._read(box)
 
     def _write(self, box: Box, values: AnyArray) -> None:
-        raise ReadOnlyError(f"{self.name} cannot be written: {values.shape} voxels for {box}")
+        raise ReadOnlyError(f"{self.name} cannot be written: {values.shape} voxels for {box.text}")
 
     def __getitem__(self, index: Any) -> Any:
         selection = basic_index(index, self.shape)

@@ -135,14 +135,14 @@ class Hdf5LiveSource(FileSource):
     def _read(self, box: Box) -> AnyArray:
         dataset = self._opened()
         need_filters(self._described)
-        with hdf5_errors(f"reading {box} of {self.name!r} failed"):
+        with hdf5_errors(f"reading {box.text} of {self.name!r} failed"):
             return np.asarray(dataset[box.slices]).astype(self.dtype, copy=False)
 
     def _write(self, box: Box, values: AnyArray) -> None:
         dataset = self._opened()
         need_filters(self._described)
         cast = np.ascontiguousarray(cast_values(values, self._described.stored_dtype)).reshape(box.shape)
-        with hdf5_errors(f"writing {box} of {self.name!r} failed"):
+        with hdf5_errors(f"writing {box.text} of {self.name!r} failed"):
             if self._gzip_level is None or self.chunks is None:
                 self._assign(dataset, box, cast)
                 return

@@ -145,7 +145,8 @@ class StoreFolder:
             unknown = sorted(options)
         if unknown:
             raise InvalidArgumentError(
-                f"option {', '.join(unknown)} is not known here; for URLs there are {', '.join(URL_OPTIONS)}"
+                f"{path!r} has no option {', '.join(f'{name}=' for name in unknown)} to open it with; URLs of chunked stores take "
+                f"{', '.join(f'{name}=' for name in URL_OPTIONS)}, and local ones none"
             )
         if not is_url(path):
             _check_text(path)

@@ -127,7 +127,7 @@ def open_source(
     except BioimagePyError:
         raise
     except OSError as error:
-        raise StorageError(f"cannot look at {text!r}: {error.strerror}") from error
+        raise StorageError(f"cannot look at {text[:200]!r}: {error.strerror}") from error
     open_path = family_module(kind, "open_path").open_path
     _check_options(kind, open_path, options)
     source = _of_few_axes(open_path(location.path, location.key, mode, **options))
@@ -148,9 +148,9 @@ def _check_options(kind: str, open_path: Callable[..., Any], options: Mapping[st
     known = [p.name for p in parameters]
     unknown = [name for name in options if name not in known]
     if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        takes = f"it takes {', '.join(known)}" if known else "it takes none"
+        takes = f"it takes {', '.join(f'{name}=' for name in known)}" if known else "it takes none"
         raise InvalidArgumentError(
-            f"{family(kind).title} has no option {unknown[0]!r} to open it with; {takes}"
+            f"{family(kind).title} has no option {unknown[0]}= to open it with; {takes}"
         )
 
 

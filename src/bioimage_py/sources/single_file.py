@@ -51,7 +51,8 @@ def check_single_array(
             f"{path!r} is a {title} file, which holds one array: leave out the key {key!r}"
         )
     if options:
-        raise InvalidArgumentError(f"{title} files take no option {', '.join(map(repr, sorted(options)))}")
+        given = ", ".join(f"{name}=" for name in sorted(options))
+        raise InvalidArgumentError(f"{title} has no option {given} to open it with; it takes none")
     if mode != "r" and not writable:
         raise ReadOnlyError(
             f"{title} files can only be read: open {path!r} with mode='r', and copy it to change it"

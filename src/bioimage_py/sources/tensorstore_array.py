@@ -155,7 +155,7 @@ class TensorStoreSource(FileSource):
         except ENGINE_ERRORS as error:
             found = self._read_apart(box)
             if found is None:
-                raise storage_error(error, f"{self.name}: cannot read the region {_text(box)}") from error
+                raise storage_error(error, f"{self.name}: cannot read the region {box.text}") from error
             return found
 
     def _read_into(self, box: Box, buffer: AnyArray) -> AnyArray:
@@ -166,7 +166,7 @@ class TensorStoreSource(FileSource):
         except ENGINE_ERRORS as error:
             found = self._read_apart(box)
             if found is None:
-                raise storage_error(error, f"{self.name}: cannot read the region {_text(box)}") from error
+                raise storage_error(error, f"{self.name}: cannot read the region {box.text}") from error
             buffer[...] = found
         return buffer
 
@@ -203,7 +203,7 @@ class TensorStoreSource(FileSource):
                 ).result()
         except ENGINE_ERRORS as error:
             raise storage_error(
-                error, f"{self.name}: cannot write the region {_text(box)}", writing=True
+                error, f"{self.name}: cannot write the region {box.text}", writing=True
             ) from error
 
     def write_from(self, box: Box, source: TensorStoreSource) -> None:
@@ -224,7 +224,7 @@ class TensorStoreSource(FileSource):
             self._store[box.slices].write(source._store[box.slices]).result()
         except ENGINE_ERRORS as error:
             raise storage_error(
-                error, f"{source.name}: cannot copy the region {_text(box)} into {self.name}", writing=True
+                error, f"{source.name}: cannot copy the region {box.text} into {self.name}", writing=True
             ) from error
 
     def check_present(self) -> None:
@@ -345,10 +345,6 @@ def metadata_stamp(folder: StoreFolder) -> str | None:
         if found is not None:
             return f"{name} of {found}"
     return None
-
-
-def _text(box: Box) -> str:
-    return "[" + ", ".join(f"{b}:{e}" for b, e in zip(box.begin, box.end, strict=True)) + "]"
 
 
 def stored_size_of(folder: str) -> StoredSize:

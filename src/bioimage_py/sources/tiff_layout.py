@@ -99,6 +99,11 @@ def layout_of(series: tifffile.TiffPageSeries, path: str, reader: PageReader) ->
     UnsupportedFormatError
         If the pages cannot be decoded.
     """
+    for number, name in ((256, "width"), (257, "length")):
+        if number not in series.keyframe.tags:
+            raise StorageError(
+                f"TIFF {path!r} is damaged: page {series.keyframe.index} states no {name} (tag {number})"
+            )
     coding = PageCoding.of(series.keyframe)
     shape = tuple(int(n) for n in series.shape)
     axes = series.axes

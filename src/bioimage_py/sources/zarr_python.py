@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,7 +59,9 @@ class ZarrPythonSource(FileSource):
         try:
             found = np.asarray(self.array[box.slices or ...])
         except Exception as error:  # codecs raise whatever they like
-            raise StorageError(f"{self.name}: cannot read the region {box}: {error!r}") from error
+            raise StorageError(
+                f"{self.name}: cannot read the region {box.text}: {type(error).__name__}: {plain_message(error)}"
+            ) from error
         return found.astype(self.dtype, copy=False).reshape(box.shape)
 
     def _write(self, box: Box, values: AnyArray) -> None:
@@ -66,9 +69,11 @@ class ZarrPythonSource(FileSource):
         try:
             self.array[box.slices or ...] = cast
         except PermissionError as error:
-            raise ReadOnlyError(f"{self.name}: cannot write the region {box}: {error}") from error
+            raise ReadOnlyError(f"{self.name}: cannot write the region {box.text}: {error}") from error
         except Exception as error:  # codecs raise whatever they like
-            raise StorageError(f"{self.name}: cannot write the region {box}: {error!r}") from error
+            raise StorageError(
+                f"{self.name}: cannot write the region {box.text}: {type(error).__name__}: {plain_message(error)}"
+            ) from error
 
     def close(self) -> None:
         """Close a zip file that was opened for this source; a live store stays its user's."""
@@ -143,7 +148,9 @@ def open_zip(path: str, key: str | None, mode: str) -> ZarrPythonSource:
         array = zarr.open(store, path=inside, mode="r")
         names = []
         if not isinstance(array, zarr.Array):
-            names = [name for name, member in array.members(max_depth=None) if isinstance(member, zarr.Array)]
+            with warnings.catch_warnings(action="ignore"):  # about files in it that are none of Zarr's
+                members = list(array.members(max_depth=None))
+            names = [name for name, member in members if isinstance(member, zarr.Array)]
     except (FileNotFoundError, KeyError) as error:
         raise SourceNotFoundError(f"there is no Zarr array {key or ''!r} in {path}: {error}") from error
     except Exception as error:  # a damaged file makes both libraries raise whatever they like

@@ -95,13 +95,13 @@ class FunctionSource(WrapperSource):
         try:
             returned = self.transformation(*arguments)
         except Exception as error:
-            error.add_note(f"raised in the function of {self.name}, for the region {_text(box)}")
+            error.add_note(f"raised in the function of {self.name}, for the region {box.text}")
             raise
         result = np.asarray(returned)
         if result.shape != box.shape or result.dtype.kind not in "biufc":
             got = f"{result.dtype} of shape {result.shape}"
             raise InvalidArgumentError(
-                f"the function of {self.name} must return numbers in shape {box.shape} for the region {_text(box)}, "
+                f"the function of {self.name} must return numbers in shape {box.shape} for the region {box.text}, "
                 f"but it returned {got if isinstance(returned, np.ndarray) else f'{type(returned).__name__} ({got})'}"
             )
         return result
@@ -117,7 +117,3 @@ class FunctionSource(WrapperSource):
 
     def _native(self, position: int) -> np.dtype[Any]:
         return self.inputs[position].dtype.newbyteorder("=")
-
-
-def _text(box: Box) -> str:
-    return f"[{', '.join(f'{b}:{e}' for b, e in zip(box.begin, box.end, strict=True))}]"
