@@ -18,8 +18,8 @@ import tifffile
 
 import bioimage_py as bp
 from bioimage_py.errors import InvalidArgumentError, RunnerError
+from bioimage_py.process_identity import this_process
 from bioimage_py.runner import RunnerConfig
-from bioimage_py.sources.crash_safety import this_process
 from bioimage_py.temporary_store import room_beside_path
 from bioimage_py.wrapper import SimpleTransformationSource
 from tests.counting import CountingSource

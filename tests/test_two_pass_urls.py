@@ -18,12 +18,12 @@ import pytest
 import bioimage_py as bp
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, RunnerError
 from bioimage_py.geometry import Box, IdSet
+from bioimage_py.process_identity import this_process
 from bioimage_py.runner import RunnerConfig
 from bioimage_py.runner.account import read_account
 from bioimage_py.runner.block_log import read_block_logs
 from bioimage_py.runner.run_folder import RunFolder
 from bioimage_py.runner.temporary_place import TemporaryPlace
-from bioimage_py.sources.crash_safety import this_process
 from bioimage_py.temporary_store import room_beside_path
 from bioimage_py.wrapper import SimpleTransformationSource
 from tests.counting import CountingSource

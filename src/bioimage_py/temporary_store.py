@@ -17,6 +17,7 @@ from bioimage_py.errors import BioimagePyError, InvalidArgumentError, RunnerErro
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.planning import RoomBeside
 from bioimage_py.planning.two_pass import TEMPORARY_CODEC, TwoPasses
+from bioimage_py.process_identity import is_alive, this_process
 from bioimage_py.runner import Runner
 from bioimage_py.runner.run_folder import RunFolder, default_root
 from bioimage_py.runner.run_search import find_runs
@@ -24,7 +25,6 @@ from bioimage_py.runner.temporary_place import TEMPORARY_MARK, TemporaryPlace
 from bioimage_py.runner.two_pass_work import ended_without_folder, place_of_run
 from bioimage_py.sources import Codec, FileSource, open_source
 from bioimage_py.sources.array_spec import ArraySpec
-from bioimage_py.sources.crash_safety import is_alive, this_process
 from bioimage_py.sources.location import absolute_path, folder_above, is_url
 from bioimage_py.sources.registry import family_module
 

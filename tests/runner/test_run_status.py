@@ -50,6 +50,7 @@ def folder(tmp_path: Path) -> RunFolder:
     made.write_round(
         0, {"todo": [[0, 100]], "tasks": [[[n, n + 5], [n + 10, n + 30]] for n in range(4)], "needs": {}}
     )
+    made.appear()
     return made
 
 
@@ -205,7 +206,7 @@ def test_no_credentials_are_shown(folder: RunFolder) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"format": 1}', '{"format": 1, "created": "x", "work": 3}']
+    "content", ["", "{", "[]", '{"format": 2}', '{"format": 2, "created": "x", "work": 3}']
 )
 def test_a_plan_that_cannot_be_read_is_said(content: str, folder: RunFolder) -> None:
     (folder.path / "run.json").write_text(content)
@@ -238,6 +239,7 @@ def test_tasks_are_counted_without_parsing_them(parts: int, folder: RunFolder) -
 def test_runs_are_found_and_those_of_others_left_out_with_a_word(folder: RunFolder, tmp_path: Path) -> None:
     second = RunFolder.make(tmp_path)
     second.write_run({"work": WORK})
+    second.appear()
     (tmp_path / "image.zarr").mkdir()
     (tmp_path / "notes").write_text("")
     assert find_runs([tmp_path, folder.path]) == sorted([folder.path, second.path])

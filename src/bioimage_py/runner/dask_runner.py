@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
+from bioimage_py.process_identity import is_alive
 from bioimage_py.runner.config import RunnerConfig
 from bioimage_py.runner.dask_config import DaskConfig, distributed_library
 from bioimage_py.runner.dask_connection import Connection, UnreachableError
@@ -19,7 +20,6 @@ from bioimage_py.runner.driver import interrupt_driver
 from bioimage_py.runner.folder_runner import FolderRunner, Watch
 from bioimage_py.runner.rounds import TaskEnd
 from bioimage_py.runner.run_folder import RunFolder
-from bioimage_py.sources.crash_safety import is_alive
 
 __all__ = ["DaskRunner"]
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
+from bioimage_py.process_identity import is_alive, this_process
 from bioimage_py.runner.run_folder import RunFolder
-from bioimage_py.sources.crash_safety import is_alive, this_process
 
 __all__ = ["driving", "interrupt_driver"]
 

@@ -32,8 +32,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, SourceNotFoundError, StorageError
+from bioimage_py.process_identity import is_alive, this_process
 from bioimage_py.runner.own_files import read_json, read_own, refuse_strangers, write_json, write_whole
-from bioimage_py.sources.crash_safety import is_alive, this_process
 
 __all__ = ["AttemptFiles", "RunFolder", "default_root", "end_of_log", "remove_remains"]
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from bioimage_py.errors import SourceNotFoundError, StorageError
+from bioimage_py.process_identity import is_alive
 from bioimage_py.runner.attempt_reader import AttemptReader
 from bioimage_py.runner.attempt_summary import FirstError, first_errors, rates, task_states
 from bioimage_py.runner.block_log import Ids, merged
 from bioimage_py.runner.run_description import handle_text, n_tasks_of, what_is_run
 from bioimage_py.runner.run_folder import RunFolder
-from bioimage_py.sources.crash_safety import is_alive
 
 __all__ = ["FirstError", "RunStatus", "StatusReader", "read_status"]
 

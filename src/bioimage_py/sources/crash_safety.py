@@ -1,19 +1,16 @@
-"""What a crash of a writer leaves in a store, whether it has crashed, and how written files outlive a crash of the machine."""
+"""What a crash of a writer leaves in a store, and how written files outlive a crash of the machine."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import os
-import platform
 import re
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-__all__ = ["files_below", "is_alive", "remove_leftovers", "sync_file_system", "this_process"]
+__all__ = ["files_below", "remove_leftovers", "sync_file_system"]
 
 _LEFTOVER = re.compile(r"(_[0-9a-f]{1,16}\.__lock|\.[0-9a-f]{32}\.partial)\Z")
 """How TensorStore, which does not pad its number, and zarr-python call a file that is being written and not yet renamed."""
@@ -70,41 +67,3 @@ def _syncfs() -> Any:
     if function is not None:
         function.argtypes, function.restype = [ctypes.c_int], ctypes.c_int
     return function
-
-
-def this_process() -> dict[str, Any]:
-    """Return what `is_alive` knows this process by."""
-    return {"host": platform.node(), "pid": os.getpid(), "born": _birth(os.getpid()), "began": time.time()}
-
-
-def is_alive(process: Mapping[str, Any]) -> bool | None:
-    """Whether a process that `this_process` described is still there; None if it was on another machine, so nobody knows."""
-    if process.get("host") != platform.node():
-        return None
-    try:
-        os.kill(process["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        # The number has gone to somebody else's process: the process was this user's own.
-        return False
-    fields = _fields(process["pid"])
-    if fields is not None and fields[0] in "ZX":
-        return False  # it has died, and its parent has not asked for its exit code yet
-    born = _birth(process["pid"])
-    return born is None or process["born"] is None or born == process["born"]
-
-
-def _birth(pid: int) -> int | None:
-    """Return when a process began, in the kernel's ticks since boot, so that a number used again is not taken for it."""
-    fields = _fields(pid)
-    return None if fields is None else int(fields[19])
-
-
-def _fields(pid: int) -> list[str] | None:
-    """Return what the kernel says of a process, from its state on."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None  # no /proc here: the number alone has to do
-    return text.rpartition(")")[2].split()

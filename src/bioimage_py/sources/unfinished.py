@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bioimage_py.geometry import Blocking, IdSet
-from bioimage_py.sources.crash_safety import is_alive, remove_leftovers, this_process
+from bioimage_py.process_identity import is_alive, this_process
+from bioimage_py.sources.crash_safety import remove_leftovers
 from bioimage_py.sources.identity import leaves
 
 if TYPE_CHECKING:
