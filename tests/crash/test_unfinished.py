@@ -355,6 +355,24 @@ def test_what_a_dead_process_had_set_aside_goes_where_nothing_took_its_place_yet
     assert not aside.exists()
 
 
+@pytest.mark.parametrize("verb", ["pyramid", "copy"])
+@pytest.mark.parametrize("both", [False, True])
+def test_levels_that_a_dead_process_had_set_aside_are_not_in_the_way(
+    tmp_path: Path, verb: str, both: bool
+) -> None:
+    source, output = tmp_path / "in.ome.zarr", tmp_path / "out.ome.zarr"
+    bp.pyramid(IMAGE, source, levels=2, chunks=(4, 4, 4))
+    bp.pyramid(IMAGE + 1, output, levels=2, chunks=(4, 4, 4))
+    for level in ("0", "1") if both else ("0",):
+        (output / level).rename(output / f".{level}.replaced-{2**22 + 1}")
+    if verb == "pyramid":
+        bp.pyramid(IMAGE, output, levels=2, chunks=(4, 4, 4), overwrite=True)
+    else:
+        bp.copy(source, output, overwrite=True)
+    assert sorted(path.name for path in output.iterdir()) == ["0", "1", "zarr.json"]
+    np.testing.assert_array_equal(open_source(output)[...], IMAGE)
+
+
 # -- the end of a run
 
 

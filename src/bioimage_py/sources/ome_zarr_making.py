@@ -21,6 +21,7 @@ from bioimage_py.sources.ome_zarr_tree import GROUP_FILES, read_tree
 from bioimage_py.sources.ome_zarr_writing import register_label, write_attributes
 from bioimage_py.sources.opening import open_source
 from bioimage_py.sources.store_room import (
+    aside_of_the_dead,
     check_room,
     make_array,
     removable_array,
@@ -226,11 +227,13 @@ def _strange(folder: StoreFolder, groups: Mapping[str, Any], known: set[str]) ->
         stay = label_names(group_attributes(folder.child(group))) if labels else ["labels"]
         for entry in folder.child(group).entries():
             key = joined_key(group, entry.name)
+            aside = aside_of_the_dead(entry.name)
             if (
                 key not in groups
                 and key not in known
                 and key not in around
                 and entry.name not in {*GROUP_FILES, *stay}
+                and (aside is None or joined_key(group, aside) not in known)
             ):
                 found.append(key)
     return found

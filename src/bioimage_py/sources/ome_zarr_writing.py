@@ -23,6 +23,7 @@ from bioimage_py.sources.image_group import FULL_SIZE, ImageGroup
 from bioimage_py.sources.kvstore import StoreFolder
 from bioimage_py.sources.ome_zarr import group_attributes, level_paths
 from bioimage_py.sources.store_room import (
+    aside_of_the_dead,
     check_room,
     make_array,
     removable_array,
@@ -287,7 +288,9 @@ def _replaced_levels(
         return levels, []
     # A crash can leave the new arrays without their metadata: whether those may be replaced is checked one by one.
     known = {path.split("/")[0] for path in (*levels, *new)} | {"labels", *_GROUP_FILES}
-    strange = [entry.name for entry in folder.entries() if entry.name not in known]
+    strange = [
+        name for name in (e.name for e in folder.entries()) if not {name, aside_of_the_dead(name)} & known
+    ]
     if strange and read_node(folder) is not None:
         raise OutputExistsError(
             f"{folder.path} also holds {', '.join(strange[:5])}, which is no level of an OME-Zarr image: choose another path, or "

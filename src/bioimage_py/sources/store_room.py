@@ -29,6 +29,7 @@ from bioimage_py.sources.unfinished import MARK_FOLDER, is_abandoned, mark_new, 
 
 __all__ = [
     "StoreRules",
+    "aside_of_the_dead",
     "check_room",
     "make_array",
     "removable_array",
@@ -36,6 +37,8 @@ __all__ = [
     "room_for_array",
     "try_out",
 ]
+
+_ASIDE = re.compile(r"\.(.+)\.replaced-(\d+)", re.ASCII | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -355,9 +358,14 @@ def _set_aside(target: StoreFolder, overwrite: bool) -> Iterator[None]:
 def _remove_asides_of_the_dead(place: Path) -> None:
     """Remove what processes had set aside which were then killed: they were to replace it, and now it is replaced."""
     for aside in place.parent.glob(f".{glob.escape(place.name)}.replaced-*"):
-        number = aside.name.rpartition("-")[2]
-        if number.isdecimal() and aside.is_dir() and not aside.is_symlink() and not _runs(int(number)):
+        if aside_of_the_dead(aside.name) == place.name and aside.is_dir() and not aside.is_symlink():
             shutil.rmtree(aside)
+
+
+def aside_of_the_dead(name: str) -> str | None:
+    """Return the name of an array that a killed process had set aside under a name; None if that is no such name."""
+    found = _ASIDE.fullmatch(name)
+    return None if found is None or _runs(int(found[2])) else found[1]
 
 
 def _runs(process: int) -> bool:
