@@ -15,7 +15,6 @@ from bioimage_py.geometry import Blocking, Box
 from bioimage_py.kernels.cells import boxes_of, cells_under
 from bioimage_py.kernels.exact_values import differing
 from bioimage_py.kernels.stored_parts import StoredParts
-from bioimage_py.planning import COMPARED_AT_ONCE
 from bioimage_py.sources import Source
 
 __all__ = ["CompareKernel", "Difference"]
@@ -85,6 +84,8 @@ class CompareKernel:
 
 def _slab(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of neighbours in C order that are compared at once."""
+    from bioimage_py.planning import COMPARED_AT_ONCE  # not for the workers of copies, which plan nothing
+
     slab, room = [], COMPARED_AT_ONCE
     for extent in reversed(shape):
         slab.append(max(1, min(extent, room)))
