@@ -553,7 +553,8 @@ def test_a_page_that_states_no_extent_is_damaged_and_not_empty(
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, textured((n_pages, 16, 24), "uint16"), metadata=None, photometric="minisblack")
     data = bytearray(path.read_bytes())
-    place = data.index(struct.pack("<HH", tag, tifffile.TiffFile(path).pages[0].tags[tag].dtype))
+    with tifffile.TiffFile(path) as tiff:
+        place = data.index(struct.pack("<HH", tag, tiff.pages.first.tags[tag].dtype))
     data[place + 2 : place + 4] = b"\xff\xff"
     path.write_bytes(data)
     with pytest.raises(StorageError, match=rf"page 0 states no .*tag {tag}"):

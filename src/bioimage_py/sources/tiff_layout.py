@@ -18,7 +18,7 @@ from bioimage_py.sources.base import AnyArray
 from bioimage_py.sources.tiff_coding import PageCoding
 from bioimage_py.sources.tiff_ifd import FirstPage, PageReader
 
-__all__ = ["TiffLayout", "in_one_piece", "layout_of", "settled_segments"]
+__all__ = ["TiffLayout", "check_extents", "in_one_piece", "layout_of", "settled_segments"]
 
 _OWN_PAGES = frozenset({"lsm", "stk", "ndtiff", "mmstack", "fluoview", "eer"})
 """Kinds of files whose pages are not what their tags say, so that tifffile's word for them stands."""
@@ -89,6 +89,15 @@ class TiffLayout:
         return self.raw_offsets is None and not bool(self.offsets.all() and self.byte_counts.all())
 
 
+def check_extents(series: tifffile.TiffPageSeries, path: str) -> None:
+    """Raise StorageError if the first page of a series lacks its width or length, which tifffile takes for 0."""
+    for number, name in ((256, "width"), (257, "length")):
+        if number not in series.keyframe.tags:
+            raise StorageError(
+                f"TIFF {path!r} is damaged: page {series.keyframe.index} states no {name} (tag {number})"
+            )
+
+
 def layout_of(series: tifffile.TiffPageSeries, path: str, reader: PageReader) -> TiffLayout:
     """Return where the voxels of a series are.
 
@@ -99,11 +108,7 @@ def layout_of(series: tifffile.TiffPageSeries, path: str, reader: PageReader) ->
     UnsupportedFormatError
         If the pages cannot be decoded.
     """
-    for number, name in ((256, "width"), (257, "length")):
-        if number not in series.keyframe.tags:
-            raise StorageError(
-                f"TIFF {path!r} is damaged: page {series.keyframe.index} states no {name} (tag {number})"
-            )
+    check_extents(series, path)
     coding = PageCoding.of(series.keyframe)
     shape = tuple(int(n) for n in series.shape)
     axes = series.axes

@@ -27,7 +27,7 @@ from bioimage_py.errors import (
 )
 from bioimage_py.sources.file_bytes import FileBytes
 from bioimage_py.sources.tiff_ifd import PageChain, PageReader, walk_chain
-from bioimage_py.sources.tiff_layout import TiffLayout, layout_of
+from bioimage_py.sources.tiff_layout import TiffLayout, check_extents, layout_of
 from bioimage_py.sources.tiff_metadata import TiffTexts
 from bioimage_py.sources.tiff_ome import OmeSet, ome_set
 
@@ -336,6 +336,8 @@ def _choose(
             return 0
         main = [n for n, s in enumerate(found) if not _is_side_image(s, found)]
         if len(main) != 1:
+            for one in found:
+                check_extents(one, path)
             raise AmbiguousSourceError(
                 f"TIFF {path!r} holds {len(found)} series; choose one with key= or series=, by number or name: {listed}"
             )
