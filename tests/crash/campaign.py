@@ -67,7 +67,7 @@ class Run:
         self.folder, self.inputs, self.backend, self.road, self.chance = folder, inputs, backend, road, chance
         self.verb, self.source, output, self.options = ROADS[road]
         self.top, self.output, self.runs = folder / output.split("/")[0], folder / output, folder / "runs"
-        self.held = folder.with_name(f"{folder.name}.held")
+        self.held, self.go = (folder.with_name(f"{folder.name}.{name}") for name in ("held", "go"))
         self.replaces = chance.random() < 0.3
         self.config: dict[str, Any] = {"tmp_root": str(self.runs), "poll_interval": 0.3}
         if backend == "slurm":
@@ -206,6 +206,7 @@ class Campaign:
             shutil.rmtree(run.folder)
             run.log.unlink()
         run.held.unlink(missing_ok=True)
+        run.go.unlink()
         return victim, faults
 
     def bad_moment(self, run: Run, changes: list[int], took: float) -> str:
@@ -218,7 +219,6 @@ class Campaign:
         step = {"early": chance.randint(1, early), "late": chance.randint(late, of), "time": 0}.get(
             kind, chance.randint(1, of)
         )
-        run.held.unlink(missing_ok=True)
         run.call(overwrite=run.replaces, whom=whom, step=step)
         if kind != "time":
             eventually(lambda: run.process.poll() is not None or run.held.exists(), pause=0.01)
@@ -250,6 +250,7 @@ class Campaign:
             chosen = [p for p in workers if p.pid in held] or workers
             with contextlib.suppress(psutil.NoSuchProcess):
                 run.chance.choice(chosen).kill()
+        run.go.touch()
         for pid in held:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)

@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import time
 from typing import Any
 
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.link", "os.symlink")
@@ -40,7 +41,9 @@ def _count(folder: str, whom: str, step: int) -> None:
             except FileExistsError:
                 return  # another process is held already
             os.write(held, f"{os.getpid()} {event} {place.removeprefix(folder)}\n".encode())
-            os.kill(os.getpid(), signal.SIGSTOP)
+            os.kill(os.getpid(), signal.SIGSTOP)  # all threads; this one may go on for a moment yet
+            while not os.path.exists(f"{folder}.go"):  # noqa: PTH110 - nothing more is imported
+                time.sleep(0.02)
 
     sys.addaudithook(hook)
 
