@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
+from bioimage_py.sources.store_errors import give_up_waiting
+
 __all__ = ["side_by_side"]
 
 _T = TypeVar("_T")
@@ -32,5 +34,8 @@ def side_by_side(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    except KeyboardInterrupt:
+        give_up_waiting()
+        raise
     finally:
         wait([future for future in waiting if not future.cancel()])

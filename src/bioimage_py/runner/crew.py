@@ -22,7 +22,13 @@ __all__ = ["Crew", "is_ctrl_c", "without_frames"]
 _WORTH_SHARING = 0.002
 """Seconds of work below which a thread takes more groups at a time."""
 
-_GRACE = 0.7
+_MOMENT = 0.2
+"""Seconds that threads get to notice that nobody waits for servers any more."""
+
+_LAST_MOMENT = 5.0
+"""Seconds that such threads get at the end of the process, of which they hardly ever need the first."""
+
+_GRACE = 0.6
 """Seconds that blocks in hand get to finish after Ctrl-C, so that the user has an answer within one."""
 
 
@@ -92,22 +98,25 @@ class Crew:
             most = min(64, 2 * most) if time.perf_counter() - began < _WORTH_SHARING else max(1, most // 2)
 
     def _drain_on_threads(self, num_threads: int, tick: Callable[[], None]) -> None:
-        threads = [
-            threading.Thread(target=self._thread, name=f"bioimage-worker-{n}", daemon=True)
-            for n in range(num_threads)
-        ]
-        for thread in threads:
-            thread.start()
+        # Not their `join`: a Ctrl-C within that has Python 3.11 take a thread that goes on for one that has ended.
+        ended = [threading.Event() for _ in range(num_threads)]
+        for n, event in enumerate(ended):
+            name = f"bioimage-worker-{n}"
+            threading.Thread(target=self._thread, args=(event,), name=name, daemon=True).start()
         try:
-            for thread in threads:
-                while thread.is_alive():
-                    thread.join(0.1)
+            for event in ended:
+                while not event.is_set():
+                    event.wait(0.1)
                     tick()
         except BaseException:
             self._stop.set()
-            _join(threads, _GRACE)
+            _await(ended, _GRACE)
+            from bioimage_py.sources.store_errors import give_up_waiting  # most workers never need it
+
+            give_up_waiting()
+            _await(ended, _MOMENT)
             # A thread that is inside a library's call when the interpreter goes away can take the process down with it.
-            atexit.register(_join, threads, _GRACE)
+            atexit.register(_await, ended, _LAST_MOMENT)
             raise
         if self._crash is not None:
             raise self._crash
@@ -116,12 +125,14 @@ class Crew:
         with self._lock:
             return list(itertools.islice(self._groups, most))
 
-    def _thread(self) -> None:
+    def _thread(self, ended: threading.Event) -> None:
         try:
             self._drain(_nothing)
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             self._crash = error
             self._stop.set()
+        finally:
+            ended.set()
 
 
 def is_ctrl_c(error: BaseException) -> bool:
@@ -154,11 +165,11 @@ def without_frames(error: BaseException) -> None:
                 left.append(other)
 
 
-def _join(threads: list[threading.Thread], seconds: float) -> None:
+def _await(ended: list[threading.Event], seconds: float) -> None:
     """Wait for the threads, but not longer than so many seconds in all."""
     end = time.monotonic() + seconds
-    for thread in threads:
-        thread.join(max(0.0, end - time.monotonic()))
+    for event in ended:
+        event.wait(max(0.0, end - time.monotonic()))
 
 
 def _limit_nested_pools(num_threads: int) -> AbstractContextManager[Any]:

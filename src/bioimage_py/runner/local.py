@@ -39,6 +39,7 @@ from bioimage_py.runner.task import settling
 from bioimage_py.runner.two_pass_work import TwoPassWork, asked_of, close_temporary_store
 from bioimage_py.runner.work import PortableWork, Work
 from bioimage_py.sources.identity import leaves
+from bioimage_py.sources.store_errors import begin_anew
 
 __all__ = ["LocalRunner"]
 
@@ -89,6 +90,7 @@ class LocalRunner(Runner):
             On Ctrl-C, within a second; it lists what is done.
         """
         self.check_resume(resume_from, None)
+        begin_anew()
         if resume_from is not None:
             folder = RunFolder.open(resume_from)
             run = folder.read_run()

@@ -28,7 +28,7 @@ from bioimage_py.sources.location import inner_name, is_url, url_decoded, url_te
 from bioimage_py.sources.new_files import FileFolder
 from bioimage_py.sources.object_folder import ObjectFolder
 from bioimage_py.sources.store_credentials import usual_credentials
-from bioimage_py.sources.store_errors import ENGINE_ERRORS, storage_error
+from bioimage_py.sources.store_errors import ENGINE_ERRORS, server_answered, storage_error
 from bioimage_py.sources.store_place import StorePlace
 
 __all__ = ["URL_OPTIONS", "StoreFolder", "store_context"]
@@ -41,9 +41,13 @@ _SCHEMES = ("http", "https", "s3", "gs", "memory", "file")
 URL_OPTIONS = ("endpoint", "region", "anonymous")
 """What a URL needs to be reached, beyond itself; credentials are not among them."""
 # TensorStore's own 32 tries take many minutes to say that a server is gone. These take some four seconds where a person
-# waits for an array to open, and two minutes in a run, where a busy server is worth waiting for.
+# waits for an array to open, and a quarter of a minute in a run, for each of the few requests that are made before the
+# server is given up (see `store_errors`).
 _RETRIES = {"max_retries": 4, "initial_delay": "300ms", "max_delay": "2s"}
-_PATIENT_RETRIES = {"max_retries": 12, "initial_delay": "500ms", "max_delay": "16s"}
+_PATIENT_RETRIES = {"max_retries": 4, "initial_delay": "1s", "max_delay": "8s"}
+# A request that transfers nothing for so long is tried again: by itself TensorStore waits for the system to close the connection.
+for _name, _value in (("TIME_SECONDS", "30"), ("LIMIT_BYTES", "1")):
+    os.environ.setdefault(f"TENSORSTORE_CURL_LOW_SPEED_{_name}", _value)
 # Arrays at memory:// URLs live as long as the process: every context has to lead to the same ones.
 _MEMORY = ts.Context({"memory_key_value_store": {}})
 
@@ -58,7 +62,7 @@ def store_context(threads: int, cache_bytes: int, *, patient: bool = False) -> t
     cache_bytes
         Decoded chunks to keep.
     patient
-        Whether a server that does not answer is asked for minutes, and not for seconds.
+        Whether a server that does not answer is asked for longer than a person waits.
     """
     retries = _PATIENT_RETRIES if patient else _RETRIES
     return ts.Context(
@@ -362,6 +366,7 @@ class StoreFolder:
             found = self._kvstore().read(name).result()
         except ENGINE_ERRORS as error:
             raise storage_error(error, f"{self.path}/{name} cannot be read") from error
+        server_answered(self.path)
         return bytes(found.value) if found.state == "value" else None
 
     def has(self, name: str) -> bool:

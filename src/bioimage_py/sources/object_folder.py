@@ -12,7 +12,7 @@ import tensorstore as ts
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.sources.chunk_keys import ChunkKeys
-from bioimage_py.sources.store_errors import ENGINE_ERRORS, storage_error
+from bioimage_py.sources.store_errors import ENGINE_ERRORS, awaited, storage_error
 from bioimage_py.sources.store_place import StorePlace
 from bioimage_py.sources.stored_bytes import Piece, StoredBytes
 
@@ -68,7 +68,7 @@ class ObjectFolder:
         """
         part = None if begin is None else slice(begin, end)
         try:
-            found = self._store.read(key, byte_range=part).result()
+            found = awaited(lambda: self._store.read(key, byte_range=part), self.folder)
         except ENGINE_ERRORS as error:
             raise storage_error(error, f"{self.path(key)} cannot be read") from error
         if found.state != "value":
@@ -94,7 +94,7 @@ class ObjectFolder:
         """
         data = b"".join(_bytes_of(piece) for piece in pieces)
         try:
-            self._store.write(key, data).result()
+            awaited(lambda: self._store.write(key, data), self.folder)
         except ENGINE_ERRORS as error:
             raise storage_error(error, f"{self.path(key)} cannot be written", writing=True) from error
         return len(data)
@@ -102,7 +102,7 @@ class ObjectFolder:
     def remove(self, key: str) -> bool:
         """Remove an object; stores do not say whether there was one."""
         try:
-            self._store.write(key, None).result()
+            awaited(lambda: self._store.write(key, None), self.folder)
         except ENGINE_ERRORS as error:
             raise storage_error(error, f"{self.path(key)} cannot be removed", writing=True) from error
         return True
@@ -145,7 +145,8 @@ class ObjectFolder:
         """Return the names of all objects that begin with a text; raises StorageError if they cannot be listed."""
         names = ts.KvStore.KeyRange(begin, begin[:-1] + chr(ord(begin[-1]) + 1)) if begin else None
         try:
-            return [name.decode("utf-8", "replace") for name in self._store.list(names).result()]
+            found = awaited(lambda: self._store.list(names), self.folder)
+            return [name.decode("utf-8", "replace") for name in found]
         except ENGINE_ERRORS as error:
             raise storage_error(error, f"{self.path(begin)}* cannot be listed") from error
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 from bioimage_py.errors import StorageError, UnsupportedFormatError
 from bioimage_py.sources.base import FileSource, Source
 from bioimage_py.sources.object_folder import ObjectFolder
 from bioimage_py.sources.store_credentials import UnknownLogin, find_login
+from bioimage_py.sources.store_errors import apart, asking
 from bioimage_py.sources.store_place import StorePlace
 from bioimage_py.sources.tensorstore_array import folder_of
 
@@ -19,7 +21,7 @@ NO_STORE_COPY = "BIOIMAGE_PY_NO_STORE_COPY"
 """The environment variable that has objects fetched and put, also where the store could copy them."""
 NOT_INSTALLED = "obstore is not installed"
 """The reason that a user can do something about by installing an extra."""
-_RETRIES = {"max_retries": 12, "retry_timeout": timedelta(minutes=2)}
+_RETRIES = {"max_retries": 4, "retry_timeout": timedelta(seconds=20)}
 # A store answers when it is done, and that takes its time with an object of some gigabytes.
 _TIMEOUT = timedelta(minutes=2)
 
@@ -139,7 +141,8 @@ class StoreCopier:
 
         path = self._source.path(key)
         try:
-            obstore.copy(self._store, self._begin + key, self._new_begin + new_key)
+            with asking(self._output.folder):
+                apart(partial(obstore.copy, self._store, self._begin + key, self._new_begin + new_key))
         except _errors() as error:
             if self.look(key) is None:
                 raise StorageError(f"{path} was removed while it was copied") from error
@@ -194,10 +197,13 @@ class StoreCopier:
             return folder.names(begin)
         names = []
         try:
-            for some in obstore.list(self._store, place + begin):
-                for found in some:
-                    names.append(name := found["path"].removeprefix(place))
-                    states[name] = _state_of(found)
+            with asking(folder.folder):
+                listed = apart(
+                    lambda: [found for some in obstore.list(self._store, place + begin) for found in some]
+                )
+            for found in listed:
+                names.append(name := found["path"].removeprefix(place))
+                states[name] = _state_of(found)
         except _errors() as error:
             raise _failed(error, f"{folder.path(begin)}* cannot be listed") from error
         return names
@@ -206,7 +212,8 @@ class StoreCopier:
         import obstore
 
         try:
-            return _state_of(obstore.head(self._store, name))
+            with asking(path):
+                return _state_of(apart(lambda: obstore.head(self._store, name)))
         except FileNotFoundError:
             return None
         except _errors() as error:

@@ -1,15 +1,31 @@
-"""What TensorStore's exceptions mean, in this package's errors."""
+"""Asking a store through TensorStore: Ctrl-C is answered, a server that is gone is not asked for ever, exceptions are told."""
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
+from urllib.parse import urlsplit
 
 from bioimage_py.errors import BioimagePyError, ReadOnlyError, StorageError
 
-__all__ = ["ENGINE_ERRORS", "check_json", "plain_message", "reads_metadata", "storage_error"]
+__all__ = [
+    "ENGINE_ERRORS",
+    "apart",
+    "asking",
+    "awaited",
+    "begin_anew",
+    "check_json",
+    "give_up_waiting",
+    "plain_message",
+    "reads_metadata",
+    "server_answered",
+    "storage_error",
+]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -17,6 +33,158 @@ _LONGEST = 600
 
 ENGINE_ERRORS = (ValueError, NotImplementedError, OSError)
 """What TensorStore raises where a store fails, or a request is one that it does not know."""
+
+_POLL = 0.1
+"""Seconds after which whoever waits for a store looks whether the process goes on."""
+_MOST_FAILURES = 3
+"""Requests to a server that fail in a row, each after all its tries, before further ones fail at once."""
+_PAUSE = 30.0
+"""Seconds after which such a server is asked again."""
+_SERVER_FAILED = re.compile(
+    r"All \d+ retry attempts failed|after \d+ retries|UNAVAILABLE|DEADLINE_EXCEEDED", re.IGNORECASE
+)
+
+
+class _Server:
+    """How often a server has failed in a row, and what it said."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._failures = 0
+        self._last = 0.0
+        self._said = ""
+
+    def check(self) -> None:
+        if self._failures >= _MOST_FAILURES and time.monotonic() < self._last + _PAUSE:
+            raise StorageError(
+                f"{self._name} failed {self._failures} times in a row, after several tries each, and is not asked at present. It said: "
+                f"{self._said}"
+            )
+
+    def answered(self) -> None:
+        self._failures = 0
+
+    def failed(self, said: str) -> None:
+        self._failures += 1
+        self._last, self._said = time.monotonic(), said
+
+
+_servers: dict[str, _Server] = {}
+
+
+def begin_anew() -> None:
+    """Forget which servers failed: a run begins, and its user may have mended what was wrong."""
+    _servers.clear()
+
+
+def server_answered(place: str) -> None:
+    """Take note that the server of a URL does answer, as whoever opens an array finds out."""
+    server = _server_of(place)
+    if server is not None:
+        server.answered()
+
+
+def _server_of(place: str) -> _Server | None:
+    if "://" not in place or place.startswith(("file:", "memory:")):
+        return None
+    parts = urlsplit(place)
+    name = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    return _servers.get(name) or _servers.setdefault(name, _Server(name))
+
+
+@contextmanager
+def asking(place: str) -> Iterator[None]:
+    """Count what becomes of a request to the server of a URL; nothing is counted for other places.
+
+    Raises
+    ------
+    StorageError
+        At once where the server has failed several times in a row.
+    """
+    server = _server_of(place)
+    if server is None:
+        yield
+        return
+    server.check()
+    try:
+        yield
+    except Exception as error:
+        if _SERVER_FAILED.search(str(error)):
+            server.failed(plain_message(error))
+        raise
+    server.answered()
+
+
+def awaited(request: Callable[[], Any], place: str) -> Any:
+    """Return what a request of TensorStore gives that a function issues; what it raises passes.
+
+    Behind a URL it is waited for in steps, so that a run that is interrupted does not wait for its last try.
+
+    Parameters
+    ----------
+    request
+        Returns the future.
+    place
+        Path or URL of the array.
+
+    Raises
+    ------
+    StorageError
+        As `asking`, or after `give_up_waiting`.
+    """
+    if _server_of(place) is None:
+        return request().result()
+    with asking(place):
+        began = time.monotonic()
+        if threading.current_thread() is not threading.main_thread() and began < _interrupted.at + _QUIET:
+            raise StorageError(_INTERRUPTED)
+        future = request()
+        try:
+            while True:
+                try:
+                    return future.result(timeout=_POLL)
+                except TimeoutError:
+                    if _interrupted.at >= began:
+                        raise StorageError(_INTERRUPTED) from None
+        finally:
+            future.cancel()
+
+
+class _Interrupted:
+    at = float("-inf")
+
+
+_interrupted = _Interrupted()
+_INTERRUPTED = "interrupted while the server was waited for"
+_QUIET = 2.0
+"""Seconds after Ctrl-C in which the threads of a run begin no further request."""
+
+
+def give_up_waiting() -> None:
+    """Let all threads of this process that wait for servers fail: the user has pressed Ctrl-C."""
+    _interrupted.at = time.monotonic()
+
+
+def apart(call: Callable[[], Any]) -> Any:
+    """Return what a call returns that does not heed Ctrl-C by itself: the main thread waits for another that makes it."""
+    if threading.current_thread() is not threading.main_thread():
+        return call()
+    done: list[Any] = []
+    failed: list[BaseException] = []
+
+    def make() -> None:
+        try:
+            done.append(call())
+        except BaseException as error:  # noqa: BLE001 - raised again by who waits
+            failed.append(error)
+
+    thread = threading.Thread(target=make, name="bioimage-request", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(_POLL)
+    if failed:
+        raise failed[0]
+    return done[0]
 
 
 def plain_message(error: BaseException) -> str:

@@ -9,6 +9,7 @@ import os
 import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from bioimage_py.sources.chunked import parts_of
 from bioimage_py.sources.crash_safety import files_below, remove_leftovers
 from bioimage_py.sources.identity import file_identity, file_stamp
 from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder, store_context
-from bioimage_py.sources.store_errors import ENGINE_ERRORS, storage_error
+from bioimage_py.sources.store_errors import ENGINE_ERRORS, asking, awaited, storage_error
 from bioimage_py.sources.write_pieces import IN_HAND_BYTES, pieces_of
 
 __all__ = ["StoredArray", "TensorStoreSource", "folder_of", "metadata_stamp", "open_store", "stored_size_of"]
@@ -151,7 +152,7 @@ class TensorStoreSource(FileSource):
             return self._read_into(box, np.empty(box.shape, self.dtype))
         store = self._store if box == self._whole else self._store[box.slices]
         try:
-            return store.read(order="C").result()  # type: ignore[no-any-return]
+            return awaited(lambda: store.read(order="C"), self.path)  # type: ignore[no-any-return]
         except ENGINE_ERRORS as error:
             found = self._read_apart(box)
             if found is None:
@@ -162,7 +163,7 @@ class TensorStoreSource(FileSource):
         target = ts.array(buffer, copy=False, write=True).translate_to[box.begin]
         try:
             for piece in pieces_of(self, self.chunks or box.shape, box):
-                target[piece.slices].write(self._store[piece.slices]).result()
+                awaited(partial(_copy, self._store, target, piece), self.path)
         except ENGINE_ERRORS as error:
             found = self._read_apart(box)
             if found is None:
@@ -198,9 +199,14 @@ class TensorStoreSource(FileSource):
             # the voxels are copied first.
             for piece in pieces_of(self, self.write_unit or box.shape, box):
                 part = values[piece.relative_to(box.begin).view]
-                self._store[piece.slices].write(
-                    cast_values(part, self.dtype), can_reference_source_data_indefinitely=self._raw.rank <= 3
-                ).result()
+                awaited(
+                    partial(
+                        self._store[piece.slices].write,
+                        cast_values(part, self.dtype),
+                        can_reference_source_data_indefinitely=self._raw.rank <= 3,
+                    ),
+                    self.path,
+                )
         except ENGINE_ERRORS as error:
             raise storage_error(
                 error, f"{self.name}: cannot write the region {box.text}", writing=True
@@ -221,7 +227,8 @@ class TensorStoreSource(FileSource):
         if box.is_empty():
             return
         try:
-            self._store[box.slices].write(source._store[box.slices]).result()
+            with asking(source.path):
+                awaited(partial(_copy, source._store, self._store, box), self.path)
         except ENGINE_ERRORS as error:
             raise storage_error(
                 error, f"{source.name}: cannot copy the region {box.text} into {self.name}", writing=True
@@ -304,6 +311,10 @@ class TensorStoreSource(FileSource):
     def read_only(self) -> TensorStoreSource:
         """Return a twin that cannot be written."""
         return type(self)(self._raw, replace(self._stored, mode="r"))
+
+
+def _copy(store: Any, target: Any, box: Box) -> Any:
+    return target[box.slices].write(store[box.slices])
 
 
 def _grids(store: Any, shape: tuple[int, ...]) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
