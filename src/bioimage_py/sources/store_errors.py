@@ -147,7 +147,8 @@ def awaited(request: Callable[[], Any], place: str) -> Any:
                     if _interrupted.at >= began:
                         raise StorageError(_INTERRUPTED) from None
         finally:
-            future.cancel()
+            if not future.done():
+                future.cancel()
 
 
 class _Interrupted:
