@@ -1,7 +1,7 @@
 """A campaign of kills over all backends and roads: `python -m tests.crash.campaign --kills 100 --seed 0`.
 
 Each kill is a copy in processes of their own, killed at a random moment: before some change of a file, where it is held first, or some time after it
-began. Then what a user does: `resume` if there is a run folder, else the same call again. After that, voxels and files must be those of an
+began. Some resumes are killed as well. Then what a user does: `resume` if there is a run folder, else the same call again. After that, voxels and files must be those of an
 uninterrupted run, nothing may be left beside them, and no process. A line per kill and a table at the end. `--only` takes
 words that a kill's backend, road or number is: `--only slurm dask`, `--only two-passes`, `--only 17` repeats that of the same seed.
 """
@@ -85,6 +85,8 @@ class Run:
 
     def start(self, program: str, argument: str, whom: str = "", step: int = 0) -> None:
         """Start a process, in which, or in whose workers, one is held before some change."""
+        for mark in (self.held, self.go):
+            mark.unlink(missing_ok=True)
         path = [str(Path(__file__).with_name("held")), str(Path(bp.__file__).parents[1])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "TMPDIR": str(self.folder / "tmp")}
         environment["BIOIMAGE_PY_HELD"] = json.dumps([str(self.folder), whom, step])
@@ -97,6 +99,13 @@ class Run:
     def log(self) -> Path:
         """What the processes say."""
         return self.folder.with_name(f"{self.folder.name}.log")
+
+    def is_held(self) -> bool:
+        """Wait until a process is held before its change, or all has ended; return whether one is."""
+        eventually(lambda: self.process.poll() is not None or self.held.exists(), pause=0.01)
+        if self.held.exists():
+            eventually(lambda: self.held.read_text().endswith("\n"))
+        return self.held.exists()
 
     def call(self, *, overwrite: bool, whom: str = "", step: int = 0) -> None:
         """Start the call."""
@@ -190,7 +199,15 @@ class Campaign:
             if moment:
                 break
             shutil.rmtree(run.folder)  # it had ended before
-        victim, orphans = self.strike(run)
+        victims = ["the submitter", "everything", "a worker" if run.others() else "everything"]
+        victim, orphans = self.strike(run, chance.choice(victims))
+        folders = list(run.runs.glob("[!.]*"))
+        if folders and chance.random() < 0.3:
+            step = chance.randint(1, 60)
+            run.start(RESUME, str(folders[0]), "submitter", step)
+            if run.is_held():
+                self.strike(run, "everything")
+                orphans += f", then all of the resume before its change {step}"
         done = "no run folder"
         with contextlib.suppress(bp.BioimagePyError, StopIteration):
             status = read_status(RunFolder.open(next(run.runs.glob("[!.]*"))))
@@ -205,8 +222,6 @@ class Campaign:
         if not faults:
             shutil.rmtree(run.folder)
             run.log.unlink()
-        run.held.unlink(missing_ok=True)
-        run.go.unlink()
         return victim, faults
 
     def bad_moment(self, run: Run, changes: list[int], took: float) -> str:
@@ -221,10 +236,8 @@ class Campaign:
         )
         run.call(overwrite=run.replaces, whom=whom, step=step)
         if kind != "time":
-            eventually(lambda: run.process.poll() is not None or run.held.exists(), pause=0.01)
-            if not run.held.exists():
+            if not run.is_held():
                 return ""
-            eventually(lambda: run.held.read_text().endswith("\n"))
             _, event, name = run.held.read_text().rstrip("\n").split(" ", 2)
             return f"before change {step} of ~{of} of a {whom}: {event} {name}"
         eventually(lambda: run.output.exists() or run.process.poll() is not None, pause=0.002)
@@ -232,13 +245,12 @@ class Campaign:
         time.sleep(wait)
         return "" if run.process.poll() is not None else f"after {wait:.2f} s of ~{took:.2f} s"
 
-    def strike(self, run: Run) -> tuple[str, str]:
+    def strike(self, run: Run, victim: str) -> tuple[str, str]:
         """Kill something; return what, and what becomes of the others."""
         workers = run.others()
-        victim = run.chance.choice(["the submitter", "everything", "a worker" if workers else "everything"])
         held = [int(run.held.read_text().split()[0])] if run.held.exists() else []
-        run.all_died = victim == "everything"
-        if run.all_died:
+        run.all_died |= victim == "everything"
+        if victim == "everything":
             struck = [psutil.Process(run.process.pid), *workers]
             for sent in (signal.SIGSTOP, signal.SIGKILL):
                 for process in struck:
