@@ -105,6 +105,8 @@ class Run:
         eventually(lambda: self.process.poll() is not None or self.held.exists(), pause=0.01)
         if self.held.exists():
             eventually(lambda: self.held.read_text().endswith("\n"))
+            held = psutil.Process(int(self.held.read_text().split()[0]))
+            eventually(lambda: held.status() == psutil.STATUS_STOPPED)
         return self.held.exists()
 
     def call(self, *, overwrite: bool, whom: str = "", step: int = 0) -> None:
