@@ -67,7 +67,7 @@ class Run:
         self.folder, self.inputs, self.backend, self.road, self.chance = folder, inputs, backend, road, chance
         self.verb, self.source, output, self.options = ROADS[road]
         self.top, self.output, self.runs = folder / output.split("/")[0], folder / output, folder / "runs"
-        self.held, self.go = (folder.with_name(f"{folder.name}.{name}") for name in ("held", "go"))
+        self.starts = 0
         self.replaces = chance.random() < 0.3
         self.config: dict[str, Any] = {"tmp_root": str(self.runs), "poll_interval": 0.3}
         if backend == "slurm":
@@ -85,11 +85,13 @@ class Run:
 
     def start(self, program: str, argument: str, whom: str = "", step: int = 0) -> None:
         """Start a process, in which, or in whose workers, one is held before some change."""
-        for mark in (self.held, self.go):
-            mark.unlink(missing_ok=True)
+        self.starts += 1
+        self.held, self.go = (Path(f"{self.folder}-{self.starts}.{name}") for name in ("held", "go"))
         path = [str(Path(__file__).with_name("held")), str(Path(bp.__file__).parents[1])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "TMPDIR": str(self.folder / "tmp")}
-        environment["BIOIMAGE_PY_HELD"] = json.dumps([str(self.folder), whom, step])
+        environment["BIOIMAGE_PY_HELD"] = json.dumps(
+            [str(self.folder), whom, step, f"{self.folder}-{self.starts}"]
+        )
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", program, argument], env=environment, stdout=log, stderr=log, start_new_session=True, cwd=self.folder / "tmp"
@@ -223,7 +225,8 @@ class Campaign:
         )
         if not faults:
             shutil.rmtree(run.folder)
-            run.log.unlink()
+            for file in (run.log, *self.folder.glob(f"{run.folder.name}-*")):
+                file.unlink()
         return victim, faults
 
     def bad_moment(self, run: Run, changes: list[int], took: float) -> str:

@@ -1,7 +1,8 @@
 """Stops a process of a kill campaign before its n-th change of a file, so that it can be killed right there.
 
 Python imports this at its start where the folder is on its path. BIOIMAGE_PY_HELD says whom to stop, "submitter" or "worker", before which
-change, and the folder of the kill: changes below it count, but for those in `tmp`. Each process leaves a byte per change in a file of `marks` in there.
+change, the folder of the kill, in which changes count but for those in `tmp`, and the beginning of two files: `.held` names the process that is
+held, and it goes on when `.go` is there. Each process leaves a byte per change in a file of `marks`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.link", "os.symlink")
 
 
-def _count(folder: str, whom: str, step: int) -> None:
+def _count(folder: str, whom: str, step: int, hold: str) -> None:
     role = "worker" if "BIOIMAGE_PY_SUBMITTER" in os.environ else "submitter"
     os.environ["BIOIMAGE_PY_SUBMITTER"] = "known"
     marks = os.open(f"{folder}/marks/{role}-{os.getpid()}", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
@@ -37,12 +38,12 @@ def _count(folder: str, whom: str, step: int) -> None:
         os.write(marks, b"x")
         if next(steps) == step and role == whom:
             try:
-                held = os.open(f"{folder}.held", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+                held = os.open(f"{hold}.held", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
             except FileExistsError:
                 return  # another process is held already
             os.write(held, f"{os.getpid()} {event} {place.removeprefix(folder)}\n".encode())
             os.kill(os.getpid(), signal.SIGSTOP)  # all threads; this one may go on for a moment yet
-            while not os.path.exists(f"{folder}.go"):  # noqa: PTH110 - nothing more is imported
+            while not os.path.exists(f"{hold}.go"):  # noqa: PTH110 - nothing more is imported
                 time.sleep(0.02)
 
     sys.addaudithook(hook)
