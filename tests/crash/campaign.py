@@ -253,6 +253,8 @@ class Campaign:
     def strike(self, run: Run, victim: str) -> tuple[str, str]:
         """Kill something; return what, and what becomes of the others."""
         workers = run.others()
+        if victim == "a worker" and not workers:
+            victim = "the submitter"
         held = [int(run.held.read_text().split()[0])] if run.held.exists() else []
         run.all_died |= victim == "everything"
         if victim == "everything":
