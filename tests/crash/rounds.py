@@ -187,7 +187,7 @@ class Round:
         text, _ = self.process.communicate(timeout=PATIENCE)
         assert self.process.returncode == 0, self.printed()
         if orphans:
-            self.wait(lambda: not self.workers(), "the end of workers that nobody waits for")
+            eventually(lambda: not self.workers(), "workers that nobody waits for do not end")
         said: dict[str, Any] = json.loads(text)
         self.check_nothing_torn(leftovers=True)
         if said["end"] == "RunnerError":

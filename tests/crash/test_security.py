@@ -21,6 +21,7 @@ import pytest
 import bioimage_py as bp
 from bioimage_py.errors import (
     BioimagePyError,
+    BioimagePyWarning,
     NotPortableError,
     RunnerError,
 )
@@ -314,7 +315,9 @@ def test_urls_with_tokens_are_not_written_into_run_folders(
         bp.copy, source, tmp_path / "out.zarr", job_type=job_type, job_config=config, block_shape=(8, 8)
     )
     if job_type == "local":
-        run()  # nobody else has to open it: it goes without a run folder
+        with pytest.warns(BioimagePyWarning, match="no run folder is kept") as warned:
+            run()  # nobody else has to open it: it goes without a run folder
+        assert not any(SECRET in str(each.message) for each in warned)
     else:
         with pytest.raises(NotPortableError, match="environment") as caught:
             run()

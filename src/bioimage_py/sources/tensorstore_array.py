@@ -25,6 +25,7 @@ from bioimage_py.sources.crash_safety import files_below, remove_leftovers
 from bioimage_py.sources.identity import file_identity, file_stamp
 from bioimage_py.sources.kvstore import URL_OPTIONS, StoreFolder, store_context
 from bioimage_py.sources.store_errors import ENGINE_ERRORS, asking, awaited, storage_error
+from bioimage_py.sources.unfinished import MARK_FOLDER
 from bioimage_py.sources.write_pieces import IN_HAND_BYTES, pieces_of
 
 __all__ = ["StoredArray", "TensorStoreSource", "folder_of", "metadata_stamp", "open_store", "stored_size_of"]
@@ -359,9 +360,11 @@ def metadata_stamp(folder: StoreFolder) -> str | None:
 
 
 def stored_size_of(folder: str) -> StoredSize:
-    """Return the bytes and the number of the files below a folder."""
+    """Return the bytes and the number of the files below a folder, but for marks of a copy that is under way."""
     n_bytes = n_files = 0
     for entry in files_below(folder):
+        if f"/{MARK_FOLDER}/" in entry.path:
+            continue
         with contextlib.suppress(
             FileNotFoundError
         ):  # another process may remove its temporary files while we count
