@@ -13,7 +13,7 @@ from tests.conftest import EXPLORE
 from tests.mutations import FORMATS
 from tests.waiting import PATIENCE
 
-COUNT = 25 * max(1, EXPLORE)
+COUNT = 10 * max(1, EXPLORE)
 FIRST = random.randrange(10**9) if EXPLORE else 0
 
 
