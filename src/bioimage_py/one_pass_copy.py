@@ -118,8 +118,10 @@ def _copied_at_once(
         _log.info("copying the whole array at once failed (%s); going block by block", error)
         return None
     journal.done(planned.block_ids, written)
-    settle_outputs(work, planned.block_ids)
     journal.account = account_of_run(work, journal.seconds, 1)
-    if progress is not None:
-        progress(journal.progress())
+    try:
+        if progress is not None:
+            progress(journal.progress())
+    finally:
+        settle_outputs(work, planned.block_ids)
     return journal

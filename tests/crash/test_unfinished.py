@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -460,3 +461,25 @@ def test_a_folder_that_is_not_the_rest_of_a_run_is_not_removed(tmp_path: Path) -
         with pytest.raises(InvalidArgumentError, match=r"holds no run\.json"):
             bp.resume(tmp_path / name)
         assert (tmp_path / name).exists()
+
+
+DIES_AT_THE_LAST_LOOK = """
+import os, signal, sys
+import numpy as np
+import bioimage_py as bp
+def look(progress):
+    if progress.blocks_done == progress.blocks_total:
+        os.kill(os.getpid(), signal.SIGKILL)
+workers, out = int(sys.argv[1]), sys.argv[2]
+bp.copy(np.ones((64, 64), "u2"), out, chunks=(16, 16), num_workers=workers, progress=look)
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_copy_that_dies_in_the_last_call_of_progress_does_not_look_finished(
+    tmp_path: Path, workers: int
+) -> None:
+    out = tmp_path / "out.zarr"
+    words = [sys.executable, "-c", DIES_AT_THE_LAST_LOOK, str(workers), str(out)]
+    assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
+    assert unfinished_text(bp.open_source(out)).startswith("not finished")

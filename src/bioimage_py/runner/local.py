@@ -111,12 +111,13 @@ class LocalRunner(Runner):
         try:
             _run(work, journal, journal, threads, ticker.tick, how)
             _flush(work, journal)
+            if self.config.durable and hasattr(work, "outputs"):
+                settling(work)()
+            journal.account = account_of_run(work, journal.seconds, threads)
+            ticker.tick(last=True)
         finally:
+            # Last of all: whoever dies within the user's progress function has not finished.
             settle_outputs(work, journal.done_ids())
-        if self.config.durable and hasattr(work, "outputs"):
-            settling(work)()
-        journal.account = account_of_run(work, journal.seconds, threads)
-        ticker.tick(last=True)
         return journal
 
     def drive(
