@@ -167,7 +167,7 @@ class _Name(NamedTuple):
 
 
 def _parse(names: Sequence[str]) -> dict[str, _Name]:
-    """Return names taken apart; whether "1.25" is one number or two, and "-2" has a sign, is told by all of them together."""
+    """Return names taken apart; whether "1.25" is one number or two, and "-2" has a sign, is decided from all of them together."""
     stems = {name: _SUFFIX.sub("", name) for name in names}
     # Where none of them has what is to be told, which is so in most folders, nobody looks at each number for it.
     together = "/".join(stems.values())

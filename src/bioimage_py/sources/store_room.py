@@ -363,7 +363,7 @@ def _remove_asides_of_the_dead(place: Path) -> None:
 
 
 def aside_of_the_dead(name: str) -> str | None:
-    """Return the name of an array that a killed process had set aside under a name; None if that is no such name."""
+    """Return the name of an array that a killed process had set aside under a name; None if the name is not of that form."""
     found = _ASIDE.fullmatch(name)
     return None if found is None or _runs(int(found[2])) else found[1]
 
