@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -59,26 +60,32 @@ def long_copy(
 ) -> Iterator[tuple[Any, Path]]:
     """Begin a copy of `64 * depth` blocks, in a process of its own; gives it and its run folder.
 
-    With the usual depth it takes some seconds; with one of 2048 it outlasts every test.
-    In the background of a script a process begins with Ctrl-C ignored.
+    With the usual depth it takes some seconds, and is begun again with more blocks where it was done before this process
+    had its turn. With one of 2048 it outlasts every test. In the background of a script a process begins with Ctrl-C ignored.
     """
-    source = root / "many.zarr"
-    with create_output(source, shape=(depth, 128, 256), dtype="uint8", chunks=(64, 64, 64)) as output:
-        output[:128] = np.random.default_rng(0).integers(1, 255, (128, 128, 256), np.uint8)
-    words = ["copy", source, root / "copied.zarr", "--chunks", "8", "--block-shape", "8", "--workers", "1"]
-    words += ["--run-folders", root / "runs", *options]
+    source, runs, copied = root / "many.zarr", root / "runs", root / "copied.zarr"
+    words = ["copy", source, copied, "--chunks", "8", "--block-shape", "8", "--workers", "1"]
+    words += ["--run-folders", runs, *options]
     how = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"] if background else []
-    process = subprocess.Popen(
-        [*how, *COMMAND, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        eventually(lambda: process.poll() is not None or _has_recorded(root / "runs"))
-        assert process.poll() is None, process.communicate()
-        (folder,) = (root / "runs").iterdir()
-        yield process, folder
-    finally:
-        process.kill()
-        process.communicate()
+    while True:
+        with create_output(source, shape=(depth, 128, 256), dtype="uint8", chunks=(64, 64, 64)) as output:
+            output[:128] = np.random.default_rng(0).integers(1, 255, (128, 128, 256), np.uint8)
+        process = subprocess.Popen(
+            [*how, *COMMAND, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            eventually(lambda process=process: process.poll() is not None or _has_recorded(runs))
+            folders = list(runs.iterdir())
+            if process.poll() is None and folders:
+                yield process, folders[0]
+                return
+            assert process.wait() == 0, process.communicate()
+        finally:
+            process.kill()
+            process.communicate()
+        shutil.rmtree(source)
+        shutil.rmtree(copied)
+        depth *= 4
 
 
 def _has_recorded(runs: Path) -> bool:

@@ -9,6 +9,7 @@ import pty
 import select
 import shlex
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -157,12 +158,14 @@ def test_sigterm_ends_as_ctrl_c_does_and_the_told_command_finishes(job_type: str
         assert np.array_equal(a[...], b[...])
 
 
-def test_sigterm_before_there_is_anything_to_finish(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "never.npy")
-    process = subprocess.Popen([*COMMAND, "info", tmp_path / "never.npy"], stderr=subprocess.PIPE)
-    with (tmp_path / "never.npy").open("wb"):  # opens once the other side reads
+def test_sigterm_before_there_is_anything_to_finish() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/image.zarr"
+        process = subprocess.Popen([*COMMAND, "info", url], stderr=subprocess.PIPE)
+        asking, _ = server.accept()  # it is never answered
         process.send_signal(signal.SIGTERM)
         _, stderr = process.communicate(timeout=PATIENCE)
+        asking.close()
     assert stderr == b"bioimage-py: ended by SIGTERM: stopped before it was done\n"
     assert process.returncode == 143
 

@@ -93,6 +93,8 @@ def _run(words: list[str]) -> int:
     except BrokenPipeError:
         raise
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - every error becomes a message and an exit code
+        if signal.getsignal(signal.SIGTERM) is _terminate:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end has begun: it must not cut the message short
         failure = failure_of(error)
         if debug or failure.exit_code == INTERNAL:
             console.trace(error)
