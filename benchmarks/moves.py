@@ -34,9 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from data import Volume, prepare, volume
 
 from bioimage_py.geometry import Blocking
-from bioimage_py.kernels import CopyKernel
-from bioimage_py.kernels.moving import MoveOptions
-from bioimage_py.kernels.moving_roads import moving_kernel
+from bioimage_py.kernels import CopyKernel, MoveOptions, moving_kernel
 from bioimage_py.sources import open_source
 
 Shape = tuple[int, int, int]

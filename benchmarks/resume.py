@@ -18,13 +18,9 @@ import numpy as np
 import bioimage_py as bp
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.kernels import CopyKernel
-from bioimage_py.runner import Resources, RunnerConfig
-from bioimage_py.runner.attempt import AttemptJournal
-from bioimage_py.runner.block_log import BlockLog
-from bioimage_py.runner.copy_work import CopyWork
-from bioimage_py.runner.new_run import new_run_folder
-from bioimage_py.runner.rounds import FIRST_NEEDS
-from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.runner import FIRST_NEEDS, Resources, RunnerConfig, new_run_folder
+from bioimage_py.runner.run import AttemptJournal, BlockLog, RunFolder
+from bioimage_py.runner.work import CopyWork
 
 SIDE, CHUNK = 400, 4
 N_BLOCKS = (SIDE // CHUNK) ** 3

@@ -167,7 +167,7 @@ ENGINES: dict[str, Callable[[Job], Any]] = {
 
 def counted_pages() -> list[int]:
     """Let every segment of a TIFF that is decoded be counted; return the count, as a list of one."""
-    from bioimage_py.sources import tiff
+    from bioimage_py.sources.tiff import array as tiff
 
     count = [0]
     decode = tiff.TiffSource._decode  # noqa: SLF001

@@ -29,8 +29,7 @@ from typing import Any
 from data import fit
 from road_checks import check_output
 from road_inputs import stored_input
-from road_pages import TITLE as PAGES_TITLE
-from road_pages import measured_pages
+from road_pages import TITLE as PAGES_TITLE, measured_pages
 from road_rows import LOOPS, ROWS, Row
 from road_table import table, verdicts
 from run import environment, machine

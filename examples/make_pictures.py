@@ -15,7 +15,7 @@ import numpy as np
 
 import bioimage_py as bp
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources.memory import NumpySource
+from bioimage_py.sources import NumpySource
 
 Array = np.ndarray[Any, np.dtype[Any]]
 SHAPE = (60, 360, 440)

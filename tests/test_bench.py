@@ -18,11 +18,21 @@ import tifffile
 
 import bioimage_py as bp
 import bioimage_py.bench
-from bioimage_py.bench_hints import bottleneck, copy_rate, hints_for
-from bioimage_py.bench_sample import choose_read_sample, choose_write_sample
-from bioimage_py.bench_stages import StageRate, decoding, encoding, reading, writing
 from bioimage_py.errors import InvalidArgumentError, StorageError
-from bioimage_py.wrapper import RoiSource, ThresholdSource
+from bioimage_py.operations import (
+    StageRate,
+    bottleneck,
+    choose_read_sample,
+    choose_write_sample,
+    copy_rate,
+    decoding,
+    encoding,
+    hints_for,
+    reading,
+    writing,
+)
+from bioimage_py.wrapper.shape import RoiSource
+from bioimage_py.wrapper.values import ThresholdSource
 from tests.waiting import PATIENCE, eventually
 
 IMAGE = np.random.default_rng(0).integers(0, 99, (24, 48, 40)).astype("uint16")

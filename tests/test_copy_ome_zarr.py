@@ -27,7 +27,7 @@ from bioimage_py.errors import (
 from bioimage_py.planning import CopyPlan, ImagePlan
 from bioimage_py.runner import RunnerConfig
 from bioimage_py.sources import open_source
-from bioimage_py.sources.ome_zarr_listing import list_ome_zarr
+from bioimage_py.sources.ome_zarr import list_ome_zarr
 from tests.runner.dask_lab import DaskLab
 from tests.sources import ome_groups
 from tests.sources.ome_trees import chunks_in, files_in, image_with_labels, plate, several_images
@@ -46,7 +46,7 @@ def same_voxels(a: Path, b: Path, keys: list[str]) -> None:
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The arrays that are read voxel by voxel in this process."""
-    from bioimage_py.sources.tensorstore_array import TensorStoreSource
+    from bioimage_py.sources.stores import TensorStoreSource
 
     read, found = TensorStoreSource._read, list[str]()
 
@@ -434,7 +434,7 @@ def test_nothing_is_touched_where_it_is_refused(tmp_path: Path) -> None:
 def test_what_is_replaced_comes_back_if_that_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zarr_format: int
 ) -> None:
-    from bioimage_py.sources import ome_zarr_making
+    from bioimage_py.sources.ome_zarr import making as ome_zarr_making
 
     path, copied = tmp_path / "in.ome.zarr", tmp_path / "out.ome.zarr"
     image_with_labels(path, VERSIONS[zarr_format])
@@ -626,8 +626,8 @@ def test_a_block_that_fails_is_named_with_its_array(tmp_path: Path) -> None:
 
 
 def test_many_images_are_not_held_open_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bioimage_py import planned_work
-    from bioimage_py.runner.deferred_work import MOST_OPEN
+    from bioimage_py.operations import planned_work
+    from bioimage_py.runner.work import MOST_OPEN
 
     path, copied = tmp_path / "plate.ome.zarr", tmp_path / "out.ome.zarr"
     plate(path, wells=MOST_OPEN, fields=2)
@@ -741,7 +741,7 @@ def test_on_dask(tmp_path: Path) -> None:
 def test_an_input_that_goes_away_is_not_taken_for_empty(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bioimage_py import planned_work
+    from bioimage_py.operations import planned_work
 
     path = tmp_path / "in.ome.zarr"
     image_with_labels(path)

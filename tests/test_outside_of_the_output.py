@@ -15,8 +15,8 @@ import zarr
 
 import bioimage_py as bp
 from bioimage_py.errors import BioimagePyError, InvalidArgumentError, ReadOnlyError
-from bioimage_py.sources.kvstore import StoreFolder
-from bioimage_py.sources.location import inner_name, locate
+from bioimage_py.sources import locate
+from bioimage_py.storage import StoreFolder, inner_name
 
 AXES = [{"name": name, "type": "space"} for name in "yx"]
 CLIMBING = ["..", "../photos", "a/../../photos", "0/../../photos", "/../photos", "../../photos"]

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import bioimage_py as bp
 from bioimage_py.errors import (
@@ -26,9 +25,11 @@ from bioimage_py.errors import (
     RunnerError,
 )
 from bioimage_py.runner import RunnerConfig
-from bioimage_py.sources import create_output
-from bioimage_py.sources.ome_zarr_creating import create_ome_zarr
-from bioimage_py.wrapper import RoiSource, SimpleTransformationSource, ThresholdSource
+from bioimage_py.sources.new import create_output
+from bioimage_py.sources.ome_zarr import create_ome_zarr
+from bioimage_py.wrapper import SimpleTransformationSource
+from bioimage_py.wrapper.shape import RoiSource
+from bioimage_py.wrapper.values import ThresholdSource
 from tests.counting import CountingSource
 from tests.sources.contract import textured
 from tests.wrapper.test_reduced import REFERENCES, of_windows

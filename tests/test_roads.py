@@ -16,14 +16,14 @@ import pytest
 import z5py
 import zarr
 import zarr.codecs.numcodecs
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import bioimage_py as bp
 from bioimage_py.errors import RunnerError
 from bioimage_py.geometry import Blocking, Box
-from bioimage_py.sources import open_source, zarr_files
-from bioimage_py.wrapper import RoiSource
+from bioimage_py.sources import open_source
+from bioimage_py.sources.zarr import files as zarr_files
+from bioimage_py.wrapper.shape import RoiSource
 from tests.kernels.stored import CODECS, Storing, files_below, read_by_others, store
 from tests.sources.contract import textured
 

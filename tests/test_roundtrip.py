@@ -18,8 +18,7 @@ import numpy as np
 import pytest
 import z5py
 import zarr
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 import bioimage_py as bp
 

@@ -18,9 +18,9 @@ import tifffile
 
 import bioimage_py as bp
 from bioimage_py.errors import InvalidArgumentError, RunnerError
-from bioimage_py.process_identity import this_process
+from bioimage_py.operations import room_beside_path
 from bioimage_py.runner import RunnerConfig
-from bioimage_py.temporary_store import room_beside_path
+from bioimage_py.storage import this_process
 from bioimage_py.wrapper import SimpleTransformationSource
 from tests.counting import CountingSource
 from tests.waiting import eventually
@@ -392,7 +392,7 @@ def test_ctrl_c(tmp_path: Path, place: Path, image: np.ndarray, keeps_folder: bo
 
 
 def test_the_dry_run_says_so(place: Path, pages: str, capsys: pytest.CaptureFixture[str]) -> None:
-    from bioimage_py.cli.command import main
+    from bioimage_py.cli import main
 
     options = ["--chunks", "8,16,16", "--memory-limit", "48KiB", "--workers", "1", "--dry-run"]
     assert main(["copy", pages, str(place / "a.zarr"), *options]) == 0
@@ -403,7 +403,7 @@ def test_the_dry_run_says_so(place: Path, pages: str, capsys: pytest.CaptureFixt
 
 
 def test_a_place_that_cannot_be_written_is_no_room(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bioimage_py.temporary_store.os.access", lambda *_: False)
+    monkeypatch.setattr("bioimage_py.operations.temporary_store.os.access", lambda *_: False)
     room = room_beside_path(str(place / "a.zarr"), {})
     assert room.place is None
     assert "nothing can be written" in room.why_not

@@ -18,13 +18,11 @@ import pytest
 import bioimage_py as bp
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, RunnerError
 from bioimage_py.geometry import Box, IdSet
-from bioimage_py.process_identity import this_process
-from bioimage_py.runner import RunnerConfig
-from bioimage_py.runner.account import read_account
-from bioimage_py.runner.block_log import read_block_logs
-from bioimage_py.runner.run_folder import RunFolder
-from bioimage_py.runner.temporary_place import TemporaryPlace
-from bioimage_py.temporary_store import room_beside_path
+from bioimage_py.operations import room_beside_path
+from bioimage_py.runner import RunnerConfig, read_account
+from bioimage_py.runner.run import RunFolder, read_block_logs
+from bioimage_py.runner.work import TemporaryPlace
+from bioimage_py.storage import this_process
 from bioimage_py.wrapper import SimpleTransformationSource
 from tests.counting import CountingSource
 from tests.test_two_pass_copy import Once
@@ -210,7 +208,7 @@ def test_a_run_whose_temporary_store_is_gone_is_not_continued(
 
 PROGRAM = """
 import sys, time, bioimage_py as bp
-from bioimage_py.temporary_store import room_beside_path
+from bioimage_py.operations import room_beside_path
 from bioimage_py.wrapper import SimpleTransformationSource
 def slow(voxels):
     time.sleep(0.1)

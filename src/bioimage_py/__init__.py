@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from bioimage_py.errors import BioimagePyError, RunnerError
     from bioimage_py.geometry import Block, Blocking, BlockWithHalo, to_roi
     from bioimage_py.pyramid import pyramid, pyramid_plan
-    from bioimage_py.report.picture import Picture
-    from bioimage_py.report.preview import preview
+    from bioimage_py.report.preview import Picture, preview
     from bioimage_py.report.view import View, view
     from bioimage_py.resume import resume
     from bioimage_py.runner import (
@@ -115,8 +114,7 @@ _HOMES = {
         "get_runner",
         "write_slurm_config",
     ),
-    "report.picture": ("Picture",),
-    "report.preview": ("preview",),
+    "report.preview": ("Picture", "preview"),
     "report.view": ("View", "view"),
     "resume": ("resume",),
     "sources": (

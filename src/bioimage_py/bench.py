@@ -11,15 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bioimage_py.bench_hints import bottleneck, copy_rate, hints_for
-from bioimage_py.bench_sample import choose_read_sample, choose_write_sample
-from bioimage_py.bench_stages import StageRate, decoding, encoding, reading, writing
 from bioimage_py.copy import plan
-from bioimage_py.copy_target import find_target
 from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.operations import (
+    StageRate,
+    bottleneck,
+    choose_read_sample,
+    choose_write_sample,
+    copy_rate,
+    decoding,
+    encoding,
+    find_target,
+    hints_for,
+    reading,
+    writing,
+)
 from bioimage_py.planning import CopyPlan, default_memory_limit, format_bytes, parse_bytes
-from bioimage_py.runner import check_num_workers
-from bioimage_py.runner.twins import run_twin
+from bioimage_py.runner import check_num_workers, run_twin
 from bioimage_py.sources import Codec, Source, as_source
 
 __all__ = ["BenchResult", "bench"]

@@ -8,22 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from bioimage_py.copy_request import CopyRequest, check_progress
-from bioimage_py.copy_target import SingleTarget, find_target
 from bioimage_py.errors import InvalidArgumentError, MissingDependencyError, RunInterrupted, RunnerError
 from bioimage_py.kernels import Casting
-from bioimage_py.one_pass_copy import OnePassCopy
+from bioimage_py.operations import (
+    CopyRequest,
+    OnePassCopy,
+    SingleTarget,
+    TwoPassCopy,
+    check_progress,
+    find_target,
+)
 from bioimage_py.planning import CopyPlan, ImagePlan
 from bioimage_py.runner import Progress, RunnerConfig
-from bioimage_py.runner.run_account import log_account
-from bioimage_py.sources import Codec
-from bioimage_py.sources.creating import finish_images
-from bioimage_py.sources.location import may_be_zarr
-from bioimage_py.sources.unfinished import forget_runs_into, marking_new
-from bioimage_py.two_pass_copy import TwoPassCopy
+from bioimage_py.runner.run import log_account
+from bioimage_py.sources import Codec, may_be_zarr
+from bioimage_py.sources.new import finish_images
+from bioimage_py.sources.stores import forget_runs_into, marking_new
 
 if TYPE_CHECKING:
-    from bioimage_py.copy_image import ImageCopy
+    from bioimage_py.operations import ImageCopy
 
 __all__ = ["copy", "plan"]
 
@@ -279,7 +282,7 @@ def _whole(input: Any, output: Any, said: Mapping[str, Any]) -> ImageCopy | None
     if not paths or not may_be_zarr(input):
         return None
     # It needs the libraries of Zarr, which most other copies can do without.
-    from bioimage_py.copy_image import find_image_copy
+    from bioimage_py.operations import find_image_copy
 
     return find_image_copy(input, output, said)
 

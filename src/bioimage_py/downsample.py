@@ -15,9 +15,15 @@ from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.kernels import Casting
 from bioimage_py.runner import Progress, RunnerConfig
 from bioimage_py.sources import Codec, Source, as_source, with_metadata
-from bioimage_py.wrapper import ReducedSource, ResizedSource, ThresholdSource
-from bioimage_py.wrapper.image_kind import KINDS, chosen_method, warn_if_labels_are_mixed
-from bioimage_py.wrapper.reduced import checked_factors
+from bioimage_py.wrapper.resampling import (
+    KINDS,
+    ReducedSource,
+    ResizedSource,
+    checked_factors,
+    chosen_method,
+    warn_if_labels_are_mixed,
+)
+from bioimage_py.wrapper.values import ThresholdSource
 
 __all__ = ["downsample"]
 
@@ -83,7 +89,7 @@ def downsample(
     method
         `"mean"`, `"median"`, `"mode"`, `"min"`, `"max"`, `"stride"`, or `"auto"`: mode for labels, mean for images.
     kind
-        `"labels"` or `"image"`. Default: see `bioimage_py.wrapper.image_kind.looks_like_labels`: booleans, integers of 32
+        `"labels"` or `"image"`. Default: see `bioimage_py.wrapper.resampling.image_kind.looks_like_labels`: booleans, integers of 32
         or 64 bits, and what the metadata or the name of its group say is labels.
     axes, voxel_size, units
         Of the input, where its own metadata are wrong or silent; see `with_metadata`.

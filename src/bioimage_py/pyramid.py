@@ -10,21 +10,17 @@ from typing import Any
 
 import numpy.typing as npt
 
-from bioimage_py.copy_request import check_progress
 from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
 from bioimage_py.geometry import IdSet
-from bioimage_py.kernels import Casting
-from bioimage_py.kernels.pyramid_blocks import PyramidKernel, mover_for
+from bioimage_py.kernels import Casting, PyramidKernel, mover_for
+from bioimage_py.operations import PyramidRequest, check_progress
 from bioimage_py.planning import PyramidPlan
-from bioimage_py.pyramid_request import PyramidRequest
-from bioimage_py.runner import Journal, Progress, Resources, RunnerConfig, raise_failures
-from bioimage_py.runner.composite_work import CompositeWork
-from bioimage_py.runner.pyramid_work import PyramidWork
-from bioimage_py.runner.run_account import RunAccount, log_account
-from bioimage_py.runner.twins import run_twin
+from bioimage_py.runner import Journal, Progress, Resources, RunnerConfig, raise_failures, run_twin
+from bioimage_py.runner.run import RunAccount, log_account
+from bioimage_py.runner.work import CompositeWork, PyramidWork
 from bioimage_py.sources import Codec, Source
-from bioimage_py.sources.creating import finish_images
-from bioimage_py.sources.unfinished import marking_new
+from bioimage_py.sources.new import finish_images
+from bioimage_py.sources.stores import marking_new
 
 __all__ = ["pyramid", "pyramid_plan"]
 

@@ -6,11 +6,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from bioimage_py.runner import LocalRunner, Progress
-from bioimage_py.runner.folder_runner import FolderRunner
-from bioimage_py.runner.resuming import finish_run
-from bioimage_py.runner.run_folder import RunFolder, remove_remains
-from bioimage_py.runner.selection import restored_runner
+from bioimage_py.runner import FolderRunner, LocalRunner, Progress, finish_run, restored_runner
+from bioimage_py.runner.run import RunFolder, remove_remains
 
 __all__ = ["resume"]
 

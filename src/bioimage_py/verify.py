@@ -10,16 +10,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bioimage_py.copy_request import check_progress
 from bioimage_py.errors import InvalidArgumentError, SourceNotFoundError
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.kernels import CompareKernel, Difference
+from bioimage_py.operations import check_progress
 from bioimage_py.planning import ArrayLayout, CopyPlan, PlanOptions, parse_bytes, plan_copy
-from bioimage_py.runner import BlockJournal, LocalRunner, Progress, check_num_workers, raise_failures
-from bioimage_py.runner.twins import run_twin
-from bioimage_py.sources import Source, as_source, open_source
-from bioimage_py.sources.location import may_be_zarr
-from bioimage_py.wrapper import TransposeSource
+from bioimage_py.runner import (
+    BlockJournal,
+    LocalRunner,
+    Progress,
+    check_num_workers,
+    raise_failures,
+    run_twin,
+)
+from bioimage_py.sources import Source, as_source, may_be_zarr, open_source
+from bioimage_py.wrapper.shape import TransposeSource
 
 __all__ = ["VerifyResult", "verify"]
 
@@ -149,7 +154,7 @@ def verify(
     options = (num_workers, memory_limit, progress)
     if all(isinstance(one, (str, os.PathLike)) and may_be_zarr(one) for one in (a, b)):
         # It needs the libraries of Zarr, which other comparisons can do without.
-        from bioimage_py.sources.ome_zarr_listing import ome_zarr_group, paired_arrays
+        from bioimage_py.sources.ome_zarr import ome_zarr_group, paired_arrays
 
         if ome_zarr_group(a) is not None and ome_zarr_group(b) is not None:
             return _verify_all(paired_arrays(a, b), options)

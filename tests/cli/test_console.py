@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import bioimage_py as bp
-from bioimage_py.cli.console import Console, plain, printable
+from bioimage_py.cli import Console, plain, printable
 from bioimage_py.errors import BioimagePyWarning
 from tests.cli.conftest import Call
 

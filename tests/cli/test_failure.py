@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bioimage_py import errors
-from bioimage_py.cli.failure import EXIT_CODES, Terminated, UnfinishedError, UsageError, failure_of
+from bioimage_py.cli import EXIT_CODES, Terminated, UnfinishedError, UsageError, failure_of
 
 
 @pytest.mark.parametrize(

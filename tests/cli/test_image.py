@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bioimage_py.sources.ome_zarr_listing import list_ome_zarr
+from bioimage_py.sources.ome_zarr import list_ome_zarr
 from tests.cli.conftest import Call
 from tests.sources.ome_trees import chunks_in, image_with_labels, plate, several_images
 

@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from bioimage_py.cli import command
-from bioimage_py.cli.failure import EXIT_CODES
+from bioimage_py.cli import EXIT_CODES, command
 from tests.cli.conftest import Call
 
 VERBS = ("cancel", "config", "copy", "info", "plan", "pyramid", "resume", "runs", "status", "verify")

@@ -15,8 +15,7 @@ from typing import IO, Any
 
 import pytest
 
-from bioimage_py.cli.console import Console
-from bioimage_py.cli.progress import ProgressLine, progress_text
+from bioimage_py.cli import Console, ProgressLine, progress_text
 
 
 def progress(done: int, total: int = 4000, *, seconds: float = 10.0, failed: int = 0) -> Any:

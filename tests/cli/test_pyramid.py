@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bioimage_py.sources import open_source
-from bioimage_py.wrapper import ReducedSource
+from bioimage_py.wrapper.resampling import ReducedSource
 from tests.cli.conftest import Call, Image
 
 

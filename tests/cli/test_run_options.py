@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bioimage_py.cli.parser import build_parser
-from bioimage_py.cli.run_options import JOB_TYPES, TASKS_AT_ONCE, run_options
-from bioimage_py.cli.values import available_cores, seconds
-from bioimage_py.cli.verbs import VERBS
+from bioimage_py.cli import VERBS, available_cores, build_parser, seconds
+from bioimage_py.cli.options import JOB_TYPES, TASKS_AT_ONCE, run_options
 from bioimage_py.runner import JOB_TYPES as BACKENDS
 from bioimage_py.sources import open_source
 from tests.cli.conftest import Call, Image

@@ -14,7 +14,7 @@ import pytest
 import bioimage_py as bp
 from bioimage_py.cli import main
 from bioimage_py.runner import RunnerConfig, SubprocessRunner
-from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.runner.run import RunFolder
 from tests.cli.conftest import Call
 from tests.cli.runs import BrokenRun, broken_run
 

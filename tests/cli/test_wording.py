@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bioimage_py.cli.wording import in_options
+from bioimage_py.cli import in_options
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,7 @@ import psutil
 import pytest
 
 import bioimage_py as bp
-from bioimage_py.runner.run_folder import RunFolder
-from bioimage_py.runner.run_status import read_status
+from bioimage_py.runner.run import RunFolder, read_status
 from tests.crash.campaign_roads import ROADS, expected, make_inputs, stored
 from tests.runner.slurm_lab import SlurmLab, shared
 from tests.waiting import PATIENCE, eventually

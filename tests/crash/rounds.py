@@ -16,8 +16,8 @@ import psutil
 
 import bioimage_py as bp
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner.account import read_account
-from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.runner import read_account
+from bioimage_py.runner.run import RunFolder
 from tests.crash.program import BLOCK, GRID, MOST, N_BLOCKS
 from tests.waiting import PATIENCE, eventually
 

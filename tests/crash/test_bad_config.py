@@ -147,7 +147,7 @@ def test_pythons_that_cannot_be_workers(tmp_path: Path, bare_python: str) -> Non
 
 def test_a_python_of_another_version(tmp_path: Path) -> None:
     """What a worker sees that was started with another Python than the run was submitted with."""
-    from bioimage_py.runner.own_files import read_json, write_json
+    from bioimage_py.runner.run import read_json, write_json
 
     def fail(item: int) -> None:
         raise ValueError("no")

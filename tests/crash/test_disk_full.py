@@ -21,10 +21,8 @@ import pytest
 import bioimage_py as bp
 from bioimage_py.errors import BioimagePyError, StorageError
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner import RunnerConfig
-from bioimage_py.runner.account import read_account, read_values
-from bioimage_py.runner.attempt import AttemptJournal
-from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.runner import RunnerConfig, read_account, read_values
+from bioimage_py.runner.run import AttemptJournal, RunFolder
 from tests.crash.rounds import Reference, Round
 
 INSIDE = "BIOIMAGE_PY_TEST_IN_NAMESPACE"

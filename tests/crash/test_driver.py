@@ -15,13 +15,12 @@ import pytest
 import bioimage_py as bp
 from bioimage_py.errors import BioimagePyError, InvalidArgumentError, RunnerError, SourceNotFoundError
 from bioimage_py.runner import LocalRunner, RunnerConfig, SubprocessRunner
-from bioimage_py.runner.driver import driving
-from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.runner.run import RunFolder, driving
 
 HOLD = """
 import sys
-from bioimage_py.runner.driver import driving
-from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.runner.run import driving
+from bioimage_py.runner.run import RunFolder
 folder = RunFolder.open(sys.argv[1])
 with driving(folder):
     if sys.argv[2] == "silent":

@@ -12,12 +12,9 @@ import bioimage_py as bp
 from bioimage_py.errors import RunInterrupted, RunnerError
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.kernels import CopyKernel
-from bioimage_py.runner import LocalRunner, RunnerConfig, SubprocessRunner
-from bioimage_py.runner.account import read_account
-from bioimage_py.runner.attempt import AttemptJournal
-from bioimage_py.runner.copy_work import CopyWork
-from bioimage_py.runner.rounds import TaskEnd
-from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.runner import LocalRunner, RunnerConfig, SubprocessRunner, TaskEnd, read_account
+from bioimage_py.runner.run import AttemptJournal, RunFolder
+from bioimage_py.runner.work import CopyWork
 from bioimage_py.sources import Source, open_source
 from tests.counting import CountingSource
 

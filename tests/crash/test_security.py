@@ -26,7 +26,7 @@ from bioimage_py.errors import (
     RunnerError,
 )
 from bioimage_py.runner import LocalRunner, RunnerConfig, SubprocessRunner
-from bioimage_py.runner.value_log import ValueLog
+from bioimage_py.runner.run import ValueLog
 from tests.sources.test_urls import Handler, Server
 
 SECRET = "correct-horse-battery"

@@ -15,9 +15,7 @@ import bioimage_py as bp
 from bioimage_py.errors import BioimagePyError, RunnerError
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner import LocalRunner, RunnerConfig
-from bioimage_py.runner.block_log import BlockLog, read_block_logs
-from bioimage_py.runner.own_files import read_json, write_json
-from bioimage_py.runner.value_log import ValueLog, read_value_log
+from bioimage_py.runner.run import BlockLog, ValueLog, read_block_logs, read_json, read_value_log, write_json
 
 N = 24
 RECORDS = [IdSet([(7, 9)]), IdSet([(0, 1)]), IdSet([(3, 4), (11, 2**33)]), IdSet([(9, 10)])]

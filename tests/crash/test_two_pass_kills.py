@@ -12,9 +12,8 @@ import pytest
 
 import bioimage_py as bp
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner.account import read_account
-from bioimage_py.runner.block_log import read_block_logs
-from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.runner import read_account
+from bioimage_py.runner.run import RunFolder, read_block_logs
 from tests.crash.rounds import files_in
 from tests.waiting import eventually
 

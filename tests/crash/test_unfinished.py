@@ -18,9 +18,10 @@ import pytest
 import bioimage_py as bp
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, OutputExistsError, RunnerError
 from bioimage_py.runner import RunnerConfig
-from bioimage_py.runner.run_folder import RunFolder
-from bioimage_py.sources import create_output, open_source
-from bioimage_py.sources.unfinished import MARK_FOLDER, unfinished_text
+from bioimage_py.runner.run import RunFolder
+from bioimage_py.sources import open_source
+from bioimage_py.sources.new import create_output
+from bioimage_py.sources.stores import MARK_FOLDER, unfinished_text
 from bioimage_py.wrapper import SimpleTransformationSource
 
 IMAGE = np.arange(1, 8 * 8 * 8 + 1, dtype="uint16").reshape(8, 8, 8)
@@ -292,7 +293,7 @@ def test_what_a_dead_process_only_began_is_made_anew(tmp_path: Path, output: str
     import os, sys
     import numpy as np
     import bioimage_py as bp
-    import bioimage_py.one_pass_copy as one
+    import bioimage_py.operations.one_pass_copy as one
     one.OnePassCopy.run = lambda *_: os._exit(9)
     bp.copy(np.ones((8, 8, 8), "uint16"), sys.argv[1])
     """
@@ -323,7 +324,7 @@ def test_run_folders_that_dead_processes_began_go(tmp_path: Path) -> None:
     code = """
     import os, sys
     from pathlib import Path
-    from bioimage_py.runner.run_folder import RunFolder
+    from bioimage_py.runner.run import RunFolder
     RunFolder.make(Path(sys.argv[1]))
     os._exit(9)
     """
@@ -405,8 +406,8 @@ def run_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, f
     ("where", "function"),
     [
         ("bioimage_py.runner.local", "finish_outputs"),
-        ("bioimage_py.runner.output_marks", "remove_run_mark"),
-        ("bioimage_py.runner.run_folder.RunFolder", "remove"),
+        ("bioimage_py.runner.run.output_marks", "remove_run_mark"),
+        ("bioimage_py.runner.run.run_folder.RunFolder", "remove"),
     ],
 )
 def test_a_run_that_dies_after_its_last_block_is_resumed(
@@ -422,7 +423,7 @@ def test_a_run_that_dies_after_its_last_block_is_resumed(
 def test_a_run_that_dies_anywhere_in_the_removal_of_its_folder_is_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = run_that_dies(tmp_path, monkeypatch, "bioimage_py.runner.run_folder.RunFolder", "remove")
+    made = run_that_dies(tmp_path, monkeypatch, "bioimage_py.runner.run.run_folder.RunFolder", "remove")
     folder = tmp_path / made.name
     for last in range(100):
         shutil.copytree(made, folder)

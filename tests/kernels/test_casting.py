@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import bioimage_py as bp
 from bioimage_py.errors import CastingError, InvalidArgumentError
-from bioimage_py.kernels import can_hold, cast, check_casting
-from bioimage_py.kernels.exact_values import differing
-from bioimage_py.sources import as_source, create_output
+from bioimage_py.kernels import can_hold, cast, check_casting, differing
+from bioimage_py.sources import as_source
+from bioimage_py.sources.new import create_output
 from bioimage_py.wrapper import SimpleTransformationSource
 from tests.sources.contract import textured
 

@@ -14,13 +14,13 @@ import obstore
 import pytest
 
 import bioimage_py as bp
-from bioimage_py.copy_target import NewPathTarget
+from bioimage_py.chunks import crc32c_bytes
 from bioimage_py.errors import RunnerError, StorageError
 from bioimage_py.geometry import Box
-from bioimage_py.kernels.copy_objects import CopyObjectsKernel
+from bioimage_py.kernels import CopyObjectsKernel
+from bioimage_py.operations import NewPathTarget
 from bioimage_py.sources import open_source
-from bioimage_py.sources.payload_check import crc32c_bytes
-from bioimage_py.wrapper import RoiSource
+from bioimage_py.wrapper.shape import RoiSource
 from tests.kernels.stored import Storing, files_below, make, store
 from tests.kernels.test_moving_urls import download, kernel, key_of, kv, upload
 from tests.s3_lab import SECRET, S3Lab, s3_lab

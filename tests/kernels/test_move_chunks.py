@@ -22,18 +22,14 @@ import pytest
 import tensorstore as ts
 import z5py
 import zarr
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
+from bioimage_py.chunks import n5_header
 from bioimage_py.errors import StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Blocking, Box
-from bioimage_py.kernels import CopyKernel
-from bioimage_py.kernels.move_chunks import MoveKernel
-from bioimage_py.kernels.moving import MoveOptions
-from bioimage_py.kernels.moving_roads import moving_kernel
+from bioimage_py.kernels import CopyKernel, MoveKernel, MoveOptions, moving_kernel
 from bioimage_py.sources import as_source, open_source
-from bioimage_py.sources.chunk_frames import n5_header
-from bioimage_py.wrapper import RoiSource
+from bioimage_py.wrapper.shape import RoiSource
 from tests.kernels.stored import CODECS, Storing, files_below, make, read_by_others, store
 from tests.sources.contract import textured
 
@@ -445,7 +441,7 @@ import sys
 from pathlib import Path
 from bioimage_py.geometry import Box
 from bioimage_py.kernels import CopyKernel
-from bioimage_py.kernels.moving_roads import moving_kernel
+from bioimage_py.kernels import moving_kernel
 from bioimage_py.sources import open_source
 kernel = moving_kernel(CopyKernel(open_source(sys.argv[1]), open_source(sys.argv[2], mode="r+")))
 print("ready", flush=True)

@@ -15,13 +15,10 @@ import tensorstore as ts
 import bioimage_py as bp
 from bioimage_py.errors import RunnerError, StorageError
 from bioimage_py.geometry import Box
-from bioimage_py.kernels import CopyKernel, MovingKernel
-from bioimage_py.kernels.moving import MoveOptions
-from bioimage_py.kernels.moving_roads import moving_kernel
-from bioimage_py.kernels.side_by_side import side_by_side
+from bioimage_py.kernels import CopyKernel, MoveOptions, MovingKernel, moving_kernel, side_by_side
 from bioimage_py.sources import open_source
-from bioimage_py.sources.object_folder import ObjectFolder
-from bioimage_py.wrapper import RoiSource
+from bioimage_py.storage import ObjectFolder
+from bioimage_py.wrapper.shape import RoiSource
 from tests.kernels.stored import Storing, files_below, make, read_by_others, store
 from tests.kernels.test_move_chunks import CORRUPT
 from tests.sources.contract import textured

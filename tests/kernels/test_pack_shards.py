@@ -13,15 +13,11 @@ from typing import Any
 import google_crc32c
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Blocking, Box
-from bioimage_py.kernels import CopyKernel
-from bioimage_py.kernels.moving import MoveOptions, MovingKernel
-from bioimage_py.kernels.moving_roads import moving_kernel
-from bioimage_py.kernels.pack_shards import PackKernel
+from bioimage_py.kernels import CopyKernel, MoveOptions, MovingKernel, PackKernel, moving_kernel
 from bioimage_py.sources import open_source
 from tests.kernels.stored import CODECS, Storing, files_below, make, read_by_others, store
 from tests.sources.contract import textured

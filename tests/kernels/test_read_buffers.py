@@ -13,8 +13,8 @@ import tifffile
 
 import bioimage_py as bp
 from bioimage_py.geometry import Box
-from bioimage_py.kernels.read_buffers import ReadBuffers
-from bioimage_py.runner.twins import run_twin
+from bioimage_py.kernels import ReadBuffers
+from bioimage_py.runner import run_twin
 
 
 def test_a_thread_gets_the_same_memory_again() -> None:

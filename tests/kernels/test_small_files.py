@@ -10,10 +10,7 @@ import pytest
 import bioimage_py as bp
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
-from bioimage_py.kernels import CopyKernel, small_files
-from bioimage_py.kernels.move_chunks import MoveKernel
-from bioimage_py.kernels.moving import MoveOptions
-from bioimage_py.kernels.small_files import SmallFiles
+from bioimage_py.kernels import CopyKernel, MoveKernel, MoveOptions, SmallFiles, small_files
 from bioimage_py.sources import Source
 
 

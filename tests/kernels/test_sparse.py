@@ -9,16 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import bioimage_py as bp
 from bioimage_py.geometry import Blocking, Box
-from bioimage_py.kernels import CopyKernel
-from bioimage_py.kernels.cells import boxes_of, cells_all, cells_any, cells_of, cells_under
-from bioimage_py.sources import open_source, zarr_files
-from bioimage_py.sources.tensorstore_array import TensorStoreSource
-from bioimage_py.sources.zarr_files import ZarrFilesSource
+from bioimage_py.kernels import CopyKernel, boxes_of, cells_all, cells_any, cells_of, cells_under
+from bioimage_py.sources import open_source
+from bioimage_py.sources.stores import TensorStoreSource
+from bioimage_py.sources.zarr import ZarrFilesSource, files as zarr_files
 from tests.counting import CountingSource
 from tests.kernels.stored import Storing, files_below, make, read_by_others, store
 from tests.sources.contract import textured

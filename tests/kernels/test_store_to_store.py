@@ -7,16 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from bioimage_py import create_output, open_source
 from bioimage_py.errors import ReadOnlyError, StorageError
 from bioimage_py.geometry import Blocking, Box
-from bioimage_py.kernels import CopyKernel
-from bioimage_py.kernels.store_to_store import StoreToStore
+from bioimage_py.kernels import CopyKernel, StoreToStore
 from bioimage_py.sources import Source
-from bioimage_py.sources.tensorstore_array import TensorStoreSource
+from bioimage_py.sources.stores import TensorStoreSource
 
 FORMATS: dict[str, dict[str, Any]] = {
     "v3.zarr": {"codec": "blosc"},

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
 from bioimage_py.metadata import ImageMetadata, from_attributes, plain_value, to_attributes

@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 
 from bioimage_py.errors import InvalidArgumentError
-from bioimage_py.metadata import ImageMetadata
-from bioimage_py.metadata.ome_ngff import (
+from bioimage_py.metadata import (
+    ImageMetadata,
     Level,
     at_level,
     axes_for_ngff,
     image_attributes,
+    images_of,
     ngff_order,
+    own_attributes,
+    well_paths,
+    with_channels,
 )
-from bioimage_py.metadata.ome_ngff_reading import images_of, own_attributes, well_paths, with_channels
 
 IMAGE = ImageMetadata(
     axes=("t", "c", "z", "y", "x"),

@@ -8,8 +8,14 @@ from typing import Any
 import pytest
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
-from bioimage_py.metadata import ImageMetadata, normalise_unit, overridden, without_nonsense
-from bioimage_py.metadata.units import SPACE_UNITS, TIME_UNITS
+from bioimage_py.metadata import (
+    SPACE_UNITS,
+    TIME_UNITS,
+    ImageMetadata,
+    normalise_unit,
+    overridden,
+    without_nonsense,
+)
 
 CZYX = ImageMetadata(axes=("c", "z", "y", "x"), voxel_size=(1.0, 2.0, 0.5, 0.5), origin=(0.0, 1.0, 1.0, 1.0))
 

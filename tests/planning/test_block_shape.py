@@ -7,12 +7,10 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from bioimage_py.errors import InvalidArgumentError
-from bioimage_py.planning import ArrayLayout, PlanOptions, plan_copy
-from bioimage_py.planning.block_shape import pieces, read_amplification
+from bioimage_py.planning import ArrayLayout, PlanOptions, pieces, plan_copy, read_amplification
 
 
 def layout(shape, chunks, shards=None, dtype="uint16", name="a"):
@@ -123,7 +121,8 @@ def test_a_billion_blocks_are_planned_from_integers_alone():
 
 
 def test_what_a_wrapper_reads_counts_as_memory():
-    from bioimage_py.wrapper import RoiSource, SimpleTransformationSource
+    from bioimage_py.wrapper import SimpleTransformationSource
+    from bioimage_py.wrapper.shape import RoiSource
 
     image = np.broadcast_to(np.float64(1), (512, 512, 512))
     wrapped = SimpleTransformationSource(RoiSource(image, np.s_[:, :, :]), lambda block: block, dtype="uint8")
@@ -137,7 +136,7 @@ def test_what_a_wrapper_reads_counts_as_memory():
 
 
 def test_a_wrapper_that_reads_more_than_it_returns_keeps_the_limit():
-    from bioimage_py.wrapper import ReducedSource
+    from bioimage_py.wrapper.resampling import ReducedSource
     from tests.counting import CountingSource
 
     pages = CountingSource(np.broadcast_to(np.uint16(1), (512, 4096, 4096)), chunks=(1, 4096, 4096))

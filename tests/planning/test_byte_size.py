@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bioimage_py.errors import InvalidArgumentError
-from bioimage_py.planning import format_bytes, parse_bytes
-from bioimage_py.planning.byte_size import available_memory, default_memory_limit
+from bioimage_py.planning import available_memory, default_memory_limit, format_bytes, parse_bytes
 
 
 @pytest.mark.parametrize(

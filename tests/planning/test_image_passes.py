@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import event, given, reject, settings
-from hypothesis import strategies as st
+from hypothesis import event, given, reject, settings, strategies as st
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.planning import (
+    MOST_READS_OF_ONE_PASS,
     ArrayLayout,
     ImagePlan,
     PlannedArray,
@@ -17,7 +17,6 @@ from bioimage_py.planning import (
     image_in_passes,
     plan_copy,
 )
-from bioimage_py.planning.passes import MOST_READS_OF_ONE_PASS
 
 PLACE = "/data/out.ome.zarr.rechunk-XXXXXXXX"
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.planning import ArrayLayout, PyramidPlan, choose_levels, plan_pyramid

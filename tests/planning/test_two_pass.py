@@ -7,22 +7,21 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.planning import (
     ArrayLayout,
     CopyPlan,
+    MemoryModel,
     PlanOptions,
     RoomBeside,
     in_one_or_two_passes,
     plan_copy,
     read_amplification,
+    reads_through_cache,
 )
-from bioimage_py.planning.memory import MemoryModel
-from bioimage_py.planning.passes import reads_through_cache
 
 ROOM = RoomBeside("/data/out.zarr.rechunk-XXXXXXXX", 10**18)
 

@@ -13,10 +13,8 @@ import zarr
 
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.report.page import Panel
-from bioimage_py.report.picture import Picture
-from bioimage_py.sources import Source
-from bioimage_py.sources.memory import NumpySource
+from bioimage_py.report.preview import Panel, Picture
+from bioimage_py.sources import NumpySource, Source
 
 
 def described(

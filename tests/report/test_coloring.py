@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from bioimage_py.report.coloring import blended, channel_limits, label_colors, rgb_colors
+from bioimage_py.report.preview import blended, channel_limits, label_colors, rgb_colors
 
 
 @given(st.integers(0, 2**64 - 2000))

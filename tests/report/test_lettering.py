@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from bioimage_py.report.lettering import Lettering
+from bioimage_py.report.preview import Lettering
 
 
 def drawn(text: str, size: int = 20) -> np.ndarray:

@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
-from bioimage_py.report import plane as plane_module
-from bioimage_py.report.plane import Plane
+from bioimage_py.report.preview import Plane, plane as plane_module
 from bioimage_py.sources import Source
 from tests.counting import CountingSource
 

@@ -20,9 +20,9 @@ from bioimage_py.errors import (
     SourceNotFoundError,
     UnsupportedFormatError,
 )
-from bioimage_py.report import plane as plane_module
-from bioimage_py.sources import create_output
-from bioimage_py.wrapper import RoiSource
+from bioimage_py.report.preview import plane as plane_module
+from bioimage_py.sources.new import create_output
+from bioimage_py.wrapper.shape import RoiSource
 from tests.report.images import bright_box, counted_reads, described, inside, pyramid
 
 SHAPE = (32, 96, 128)

@@ -30,10 +30,10 @@ from bioimage_py.errors import (
 )
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.report.view import View, view
-from bioimage_py.sources import with_metadata
-from bioimage_py.sources.memory import NumpySource
-from bioimage_py.sources.ome_zarr_creating import create_ome_zarr
-from bioimage_py.wrapper import ReducedSource, RoiSource
+from bioimage_py.sources import NumpySource, with_metadata
+from bioimage_py.sources.ome_zarr import create_ome_zarr
+from bioimage_py.wrapper.resampling import ReducedSource
+from bioimage_py.wrapper.shape import RoiSource
 from tests.report.chromium import open_page
 from tests.sources.contract import textured
 from tests.waiting import PATIENCE
@@ -98,7 +98,7 @@ def an_image(path: Path) -> Path:
 
 def test_a_browser_shows_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = an_image(tmp_path / "cells.ome.zarr")
-    caplog.set_level(logging.DEBUG, logger="bioimage_py.report.neuroglancer_server")
+    caplog.set_level(logging.DEBUG, logger="bioimage_py.report.view.neuroglancer_server")
     chunk = re.compile(r"^200 ([012])/\d/\d+\.\d+\.\d+$")
 
     def layers_with_chunks() -> set[str]:
@@ -134,7 +134,7 @@ class _Files(http.server.SimpleHTTPRequestHandler):
 
 @pytest.mark.parametrize("unit", ["um", "angstrom", "inch"])
 def test_a_browser_opens_n5(unit: str, tmp_path: Path) -> None:
-    from bioimage_py.report.neuroglancer_server import NeuroglancerServer
+    from bioimage_py.report.view import NeuroglancerServer
 
     image = textured((2, 8, 16, 16), "uint16")
     bp.copy(
@@ -319,7 +319,7 @@ def test_ports() -> None:
 
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "bioimage_py.report.neuroglancer_server", None)
+    monkeypatch.setitem(sys.modules, "bioimage_py.report.view.neuroglancer_server", None)
     with pytest.raises(MissingDependencyError, match=r"bioimage-py\[view\]"):
         view(np.zeros((4, 5)))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bioimage_py.runner import SlurmConfig
+from bioimage_py.runner.slurm import SlurmConfig
 from tests.runner.slurm_lab import SlurmLab, default_lab, plain_lab, shared
 
 

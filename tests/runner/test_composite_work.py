@@ -10,18 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import bioimage_py as bp
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Blocking, Box, IdSet
 from bioimage_py.kernels import CopyKernel
 from bioimage_py.runner import Journal, Runner, get_runner
-from bioimage_py.runner.composite_work import CompositeWork, ready_blocks
-from bioimage_py.runner.copy_work import CopyWork
-from bioimage_py.sources import Source, as_source, create_output, open_source
-from bioimage_py.sources.memory import NumpySource
+from bioimage_py.runner.work import CompositeWork, CopyWork, ready_blocks
+from bioimage_py.sources import NumpySource, Source, as_source, open_source
+from bioimage_py.sources.new import create_output
 from bioimage_py.wrapper import SimpleTransformationSource
 from tests.runner.dask_lab import DaskLab
 from tests.runner.slurm_lab import SlurmLab

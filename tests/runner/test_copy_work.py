@@ -7,9 +7,8 @@ import numpy as np
 from bioimage_py.geometry import Blocking, Box, IdSet
 from bioimage_py.kernels import CopyKernel
 from bioimage_py.runner import Journal
-from bioimage_py.runner.copy_work import CopyWork
-from bioimage_py.sources import Source, as_source
-from bioimage_py.sources.memory import NumpySource
+from bioimage_py.runner.work import CopyWork
+from bioimage_py.sources import NumpySource, Source, as_source
 
 
 class FailsBelow(NumpySource):

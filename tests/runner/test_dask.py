@@ -19,8 +19,8 @@ import pytest
 
 import bioimage_py as bp
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, MissingDependencyError, RunnerError
-from bioimage_py.runner import DaskConfig, DaskRunner, RunnerConfig
-from bioimage_py.runner.dask_task import run_dask_task
+from bioimage_py.runner import RunnerConfig
+from bioimage_py.runner.dask import DaskConfig, DaskRunner, run_dask_task
 from bioimage_py.wrapper import SimpleTransformationSource
 from tests.runner.contract import RunnerContract
 from tests.runner.dask_lab import ROOT, DaskLab
@@ -121,7 +121,7 @@ class Slow:
         return f"""
 import json
 import bioimage_py as bp
-from bioimage_py.runner import DaskConfig
+from bioimage_py.runner.dask import DaskConfig
 from bioimage_py.wrapper import SimpleTransformationSource
 from tests.runner.test_dask import slowly
 source = SimpleTransformationSource(bp.open_source({stored_at!r}), slowly, dtype="uint16")
@@ -433,7 +433,7 @@ def test_a_cluster_without_workers_is_waited_for(
 ) -> None:
     lab.workers[0].terminate()
     lab.workers[0].wait()
-    monkeypatch.setattr("bioimage_py.runner.dask_runner._ALONE", 0.2)
+    monkeypatch.setattr("bioimage_py.runner.dask.runner._ALONE", 0.2)
     starter = threading.Timer(1, lambda: lab.start_workers(1))
     starter.start()
     config = DaskConfig(address=lab.address, tmp_root=tmp_path / "runs")

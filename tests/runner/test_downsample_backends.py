@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import bioimage_py as bp
-from bioimage_py.runner import SlurmConfig
+from bioimage_py.runner.slurm import SlurmConfig
 from tests.runner.dask_lab import DaskLab
 from tests.runner.slurm_lab import SlurmLab
 from tests.runner.test_subprocess import chunk_files

@@ -11,11 +11,9 @@ import bioimage_py as bp
 from bioimage_py.errors import RunnerError, StorageError
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner import RunnerConfig
-from bioimage_py.runner.attempt import AttemptJournal
-from bioimage_py.runner.block_log import read_block_logs
-from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.runner.run import AttemptJournal, RunFolder, read_block_logs
 from bioimage_py.sources import base
-from bioimage_py.sources.crash_safety import remove_leftovers, sync_file_system
+from bioimage_py.storage import remove_leftovers, sync_file_system
 from tests.runner.test_subprocess import stored
 
 

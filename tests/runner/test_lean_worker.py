@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 
 import bioimage_py as bp
-from bioimage_py.runner import RunnerConfig
-from bioimage_py.runner.environment import describe_environment
+from bioimage_py.runner import RunnerConfig, describe_environment
 
 NOT_FOR_ITEMS = {"numpy", "cloudpickle", "argparse", "dataclasses", "importlib.metadata", "logging"}
 NOT_FOR_COPIES = {
     "h5py", "tifffile", "zarr", "dask", "distributed", "scipy", "cloudpickle", "bioimage_py.cli", "bioimage_py.planning",
-    "bioimage_py.runner.base", "bioimage_py.runner.slurm_runner", "bioimage_py.runner.dask_runner",
+    "bioimage_py.runner.base", "bioimage_py.runner.slurm.runner", "bioimage_py.runner.dask.runner",
 }  # fmt: skip
 
 
@@ -51,7 +50,7 @@ def test_a_worker_of_items_imports_no_array_library(tmp_path: Path, listing_pyth
     workers = imported_by_workers(tmp_path)
     assert len(workers) == 2
     for imported in workers:
-        assert "bioimage_py.runner.item_work" in imported
+        assert "bioimage_py.runner.work.items" in imported
         assert not imported & NOT_FOR_ITEMS
         rooms = {name.split(".")[1] for name in imported if name.startswith("bioimage_py.")}
         assert rooms == {"errors", "geometry", "process_identity", "runner"}
@@ -63,7 +62,7 @@ def test_a_worker_of_a_copy_imports_what_the_copy_needs(tmp_path: Path, listing_
     bp.copy(tmp_path / "in.zarr", tmp_path / "out.zarr", job_type="subprocess", job_config=config)
     workers = imported_by_workers(tmp_path)
     assert len(workers) == 1
-    assert "bioimage_py.runner.copy_work" in workers[0]
+    assert "bioimage_py.runner.work.copying" in workers[0]
     assert not workers[0] & NOT_FOR_COPIES
 
 

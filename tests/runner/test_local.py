@@ -21,7 +21,8 @@ import pytest
 import bioimage_py as bp
 from bioimage_py.errors import InvalidArgumentError, RunnerError
 from bioimage_py.geometry import Blocking, IdSet, to_roi
-from bioimage_py.runner import BlockGroups, LocalRunner, RunnerConfig, get_runner
+from bioimage_py.runner import LocalRunner, RunnerConfig, get_runner
+from bioimage_py.runner.work import BlockGroups
 from tests.runner.contract import RunnerContract
 from tests.waiting import PATIENCE
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import bioimage_py as bp
-from bioimage_py.runner import RunnerConfig, SlurmConfig
-from bioimage_py.wrapper import ReducedSource
+from bioimage_py.runner import RunnerConfig
+from bioimage_py.runner.slurm import SlurmConfig
+from bioimage_py.wrapper.resampling import ReducedSource
 from tests.runner.dask_lab import DaskLab
 from tests.runner.slurm_lab import SlurmLab
 from tests.runner.test_subprocess import chunk_files

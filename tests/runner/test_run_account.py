@@ -13,10 +13,11 @@ import pytest
 
 import bioimage_py as bp
 from bioimage_py.errors import RunnerError
-from bioimage_py.kernels.tally import STAGES, Meter, Tally
+from bioimage_py.kernels import STAGES, Meter, Tally
 from bioimage_py.runner import RunnerConfig
-from bioimage_py.runner.run_account import RunAccount, account_of_attempts
-from bioimage_py.wrapper import SimpleTransformationSource, ThresholdSource
+from bioimage_py.runner.run import RunAccount, account_of_attempts
+from bioimage_py.wrapper import SimpleTransformationSource
+from bioimage_py.wrapper.values import ThresholdSource
 from tests.runner.test_subprocess import stored
 
 IMAGE = np.random.default_rng(0).integers(0, 99, (40, 48, 48)).astype("uint16")
@@ -241,7 +242,7 @@ def test_a_function_of_the_user_does_not_count(source: bp.Source, last: LastProg
 def test_the_log_has_it_on_one_line(source: bp.Source, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "bioimage_py"):
         bp.copy(source)
-    (line,) = [r.getMessage() for r in caplog.records if r.name == "bioimage_py.runner.run_account"]
+    (line,) = [r.getMessage() for r in caplog.records if r.name == "bioimage_py.runner.run.run_account"]
     assert "\n" not in line
     assert line.startswith("0 chunks moved, 0 recoded, 180 KiB (")
 
@@ -297,7 +298,7 @@ def test_threads_count_for_themselves_and_spans_nest(monkeypatch: pytest.MonkeyP
         thread.join()
     assert meter.total().chunks_moved == 4000
     now = [0.0]
-    monkeypatch.setattr("bioimage_py.kernels.tally.perf_counter", lambda: now[0])
+    monkeypatch.setattr("bioimage_py.kernels.stage_timer.perf_counter", lambda: now[0])
     mine = meter.mine
     with mine.rest("computing"):
         now[0] = 1
@@ -338,8 +339,7 @@ def test_a_pyramid_is_the_sum_of_its_parts(
 
 
 def test_parts_that_do_not_count() -> None:
-    from bioimage_py.runner.composite_work import CompositeWork
-    from bioimage_py.runner.counting import counted_anew, counting
+    from bioimage_py.runner.work import CompositeWork, counted_anew, counting
 
     nothing = CompositeWork((), ())
     assert counted_anew(nothing).tally() is None
@@ -366,9 +366,8 @@ def test_a_whole_ome_zarr_is_the_sum_of_its_arrays(
 def test_arrays_that_are_opened_again_go_on_counting(tmp_path: Path, source: bp.Source) -> None:
     from bioimage_py.geometry import Blocking, IdSet
     from bioimage_py.kernels import CopyKernel
-    from bioimage_py.runner.copy_work import CopyWork
-    from bioimage_py.runner.deferred_work import DeferredWork, WorkShelf
-    from bioimage_py.runner.journal import Journal
+    from bioimage_py.runner import Journal
+    from bioimage_py.runner.work import CopyWork, DeferredWork, WorkShelf
 
     output = bp.create_output(tmp_path / "out.zarr", like=source, chunks=CHUNKS)
     blocking, opened = Blocking(IMAGE.shape, CHUNKS), []

@@ -16,13 +16,19 @@ import pytest
 
 from bioimage_py.errors import BioimagePyWarning, SourceNotFoundError, StorageError
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner.account import read_account
-from bioimage_py.runner.attempt import AttemptJournal
-from bioimage_py.runner.block_log import BlockLog, BlockLogReader, merged, read_block_logs
-from bioimage_py.runner.run_description import without_credentials
-from bioimage_py.runner.run_folder import RunFolder
-from bioimage_py.runner.run_search import find_runs
-from bioimage_py.runner.run_status import StatusReader, read_status
+from bioimage_py.runner import read_account
+from bioimage_py.runner.run import (
+    AttemptJournal,
+    BlockLog,
+    BlockLogReader,
+    RunFolder,
+    StatusReader,
+    find_runs,
+    merged,
+    read_block_logs,
+    read_status,
+    without_credentials,
+)
 
 WORK = {
     "kind": "copy",

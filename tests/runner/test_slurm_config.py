@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from bioimage_py.errors import InvalidArgumentError, ReadOnlyError
-from bioimage_py.runner import RunnerConfig, SlurmConfig, SlurmRunner, config_file_path, write_slurm_config
-from bioimage_py.runner.selection import restored_runner
+from bioimage_py.runner import RunnerConfig, restored_runner
+from bioimage_py.runner.slurm import SlurmConfig, SlurmRunner, config_file_path, write_slurm_config
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import bioimage_py as bp
-from bioimage_py.runner import SlurmConfig, SlurmRunner
+from bioimage_py.runner.slurm import SlurmConfig, SlurmRunner
 from tests.runner.contract import RunnerContract
 from tests.runner.slurm_lab import SlurmLab
 

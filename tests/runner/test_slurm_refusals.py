@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bioimage_py.errors import InvalidArgumentError, MissingDependencyError, RunnerError
-from bioimage_py.runner import SlurmConfig, SlurmRunner
+from bioimage_py.runner.slurm import SlurmConfig, SlurmRunner
 from tests.runner.slurm_lab import SlurmLab
 
 Configure = Callable[..., SlurmConfig]

@@ -9,23 +9,31 @@ import pytest
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner.folder_runner import Watch
-from bioimage_py.runner.run_folder import RunFolder
-from bioimage_py.runner.slurm_config import SlurmConfig
-from bioimage_py.runner.slurm_jobs import ArrayJob, RoundJobs, next_array
-from bioimage_py.runner.slurm_quantities import array_indices, mebibytes, minutes
-from bioimage_py.runner.slurm_round import SlurmRound
-from bioimage_py.runner.slurm_rows import (
+from bioimage_py.runner import Watch
+from bioimage_py.runner.run import RunFolder
+from bioimage_py.runner.slurm import (
+    LOST,
+    ArrayJob,
+    Evidence,
     Limits,
+    RoundJobs,
     Row,
+    SlurmConfig,
+    SlurmRound,
+    array_indices,
+    end_of,
+    has_ended,
+    hopeless,
+    is_full,
+    mebibytes,
+    minutes,
+    next_array,
     parse_exits,
     parse_history,
     parse_limits,
     parse_queue,
     parse_submitted,
 )
-from bioimage_py.runner.slurm_states import LOST, Evidence, end_of, has_ended, hopeless
-from bioimage_py.runner.slurm_submission import is_full
 
 NAME = "bioimage-run-20261123-021832-283ba3.0.0.8f6a8e8b"
 

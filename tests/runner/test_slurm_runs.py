@@ -15,8 +15,8 @@ import pytest
 
 import bioimage_py as bp
 from bioimage_py.errors import InvalidArgumentError, RunnerError
-from bioimage_py.runner import SlurmConfig, SlurmRunner
-from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.runner.run import RunFolder
+from bioimage_py.runner.slurm import SlurmConfig, SlurmRunner
 from tests.runner.slurm_lab import SlurmLab
 from tests.waiting import PATIENCE, eventually
 
@@ -47,7 +47,7 @@ def submitter(
     """Return a process that runs a map on Slurm."""
     script = f"""
 from pathlib import Path
-from bioimage_py.runner import SlurmConfig, SlurmRunner
+from bioimage_py.runner.slurm import (SlurmConfig, SlurmRunner)
 from tests.runner.test_slurm_runs import marked
 {prelude}
 config = SlurmConfig(tmp_root={str(tmp_path / "runs")!r}, poll_interval=0.3, latency_wait=2, tasks_per_worker=2, mem="800M")
@@ -95,7 +95,7 @@ def test_a_job_whose_number_was_never_written_is_found_by_its_name(
 ) -> None:
     prelude = """
 import os
-from bioimage_py.runner.slurm_jobs import RoundJobs
+from bioimage_py.runner.slurm import RoundJobs
 write = RoundJobs.write
 def die_before_the_number(self):
     if self.numbers():

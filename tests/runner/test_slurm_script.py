@@ -14,10 +14,8 @@ import pytest
 
 import bioimage_py as bp
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner import SlurmConfig, SlurmRunner
-from bioimage_py.runner.run_folder import RunFolder
-from bioimage_py.runner.slurm_jobs import ArrayJob
-from bioimage_py.runner.slurm_submission import options, script, script_arguments
+from bioimage_py.runner.run import RunFolder
+from bioimage_py.runner.slurm import ArrayJob, SlurmConfig, SlurmRunner, options, script, script_arguments
 from tests.runner.slurm_lab import SlurmLab
 
 NASTY = {

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 import bioimage_py as bp
-from bioimage_py.runner import SlurmConfig
-from bioimage_py.sources.kvstore import StoreFolder
-from bioimage_py.sources.object_prefix import folders_beginning
+from bioimage_py.runner.slurm import SlurmConfig
+from bioimage_py.storage import StoreFolder, folders_beginning
 from tests.runner.dask_lab import DaskLab
 from tests.runner.slurm_lab import SlurmLab
 from tests.runner.test_subprocess import chunk_files

@@ -19,7 +19,7 @@ import pytest
 
 import bioimage_py as bp
 from bioimage_py.errors import RunnerError
-from bioimage_py.sources import kvstore
+from bioimage_py.storage import kvstore
 
 VALUES = np.random.default_rng(0).integers(0, 9999, (64, 64, 32)).astype("uint16")
 

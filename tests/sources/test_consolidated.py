@@ -15,7 +15,7 @@ import zarr
 
 import bioimage_py as bp
 from bioimage_py.errors import InvalidArgumentError
-from bioimage_py.sources.kvstore import StoreFolder
+from bioimage_py.storage import StoreFolder
 
 FORMATS = pytest.mark.parametrize("zarr_format", [2, 3])
 
@@ -152,7 +152,7 @@ def test_what_is_taken_back_is_not_listed(
     def refuse(*_: Any, **__: Any) -> None:
         raise InvalidArgumentError("the backend refused the run")
 
-    monkeypatch.setattr("bioimage_py.one_pass_copy.OnePassCopy.run", refuse)
+    monkeypatch.setattr("bioimage_py.operations.one_pass_copy.OnePassCopy.run", refuse)
     with pytest.raises(InvalidArgumentError, match="the backend refused"):
         bp.copy(np.ones((4, 4), "u1"), path / "new")
     assert listed(path) == before
@@ -260,6 +260,6 @@ def test_a_whole_copy_in_a_bucket(bucket: str, tmp_path: Path, zarr_format: int)
     )
     zarr.consolidate_metadata(path)
     bp.copy(path, f"s3://lab/w{zarr_format}.ome.zarr")
-    from bioimage_py.sources import zarr as ours
+    from bioimage_py.sources.zarr import array as ours
 
     assert ours.list_arrays(f"s3://lab/w{zarr_format}.ome.zarr") == ["0", "1"]

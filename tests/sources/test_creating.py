@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, UnsupportedFormatError
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources import create_output
-from bioimage_py.sources.creating import plan_output
-from bioimage_py.sources.memory import NumpySource
+from bioimage_py.sources import NumpySource
+from bioimage_py.sources.new import create_output, plan_output
 
 
 @pytest.mark.parametrize("path", ["a.n5", "a.precomputed"])

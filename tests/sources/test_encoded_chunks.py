@@ -10,16 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bioimage_py.chunks import ChunkEncoding, compare_encodings
 from bioimage_py.errors import ReadOnlyError, StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Box
-from bioimage_py.sources import ArraySpec, Source, create_output, open_source
-from bioimage_py.sources.crash_safety import remove_leftovers
-from bioimage_py.sources.encoded_chunks import encoded_reader, encoded_writer
-from bioimage_py.sources.encoding import ChunkEncoding, encoding_of, planned_encoding
-from bioimage_py.sources.encoding_match import compare_encodings
-from bioimage_py.sources.kept_codec import kept_codec
-from bioimage_py.sources.new_files import FileFolder
-from bioimage_py.sources.stored_bytes import StoredBytes
+from bioimage_py.sources import (
+    ArraySpec,
+    Source,
+    encoded_reader,
+    encoded_writer,
+    encoding_of,
+    open_source,
+    planned_encoding,
+)
+from bioimage_py.sources.new import create_output, kept_codec
+from bioimage_py.storage import FileFolder, StoredBytes, remove_leftovers
 from tests.kernels.stored import Storing, make, store
 from tests.sources.contract import textured
 

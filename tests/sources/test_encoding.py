@@ -13,23 +13,16 @@ import numpy as np
 import pytest
 import zarr
 import zarr.codecs
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
+from bioimage_py.chunks import ChunkEncoding, ShardIndexEncoding, UnknownEncoding, compare_encodings
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
-from bioimage_py.sources import ArraySpec, Codec, as_source, create_output, open_source
-from bioimage_py.sources.chunk_keys import ChunkKeys
-from bioimage_py.sources.encoding import (
-    ChunkEncoding,
-    ShardIndexEncoding,
-    UnknownEncoding,
-    encoding_of,
-    planned_encoding,
-)
-from bioimage_py.sources.encoding_match import compare_encodings
-from bioimage_py.sources.zarr_encoding import encoding_from_metadata
-from bioimage_py.wrapper import RoiSource
+from bioimage_py.sources import ArraySpec, Codec, as_source, encoding_of, open_source, planned_encoding
+from bioimage_py.sources.new import create_output
+from bioimage_py.sources.zarr import encoding_from_metadata
+from bioimage_py.storage import ChunkKeys
+from bioimage_py.wrapper.shape import RoiSource
 from tests.kernels.stored import Storing, make, store
 
 PLAIN = ChunkEncoding(

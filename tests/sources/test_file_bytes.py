@@ -14,7 +14,7 @@ import tifffile
 from bioimage_py.errors import ReadOnlyError, SourceNotFoundError, StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.sources import open_source
-from bioimage_py.sources.file_bytes import FileBytes, OpenFiles
+from bioimage_py.storage import FileBytes, OpenFiles
 
 
 def is_open(number: int) -> bool:
@@ -64,7 +64,7 @@ def test_the_last_one_that_lets_go_closes(tmp_path: Path) -> None:
 
 
 def test_large_requests_go_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bioimage_py.sources.file_bytes._PER_CALL", 7)
+    monkeypatch.setattr("bioimage_py.storage.file_bytes._PER_CALL", 7)
     content = bytes(range(100))
     (tmp_path / "a").write_bytes(bytes(100))
     file = FileBytes.open(str(tmp_path / "a"), "r+")

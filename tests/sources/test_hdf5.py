@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import bioimage_py as bp
+from bioimage_py.chunks import Filter, FilterPipeline
 from bioimage_py.errors import (
     AmbiguousSourceError,
     BioimagePyWarning,
@@ -29,9 +30,8 @@ from bioimage_py.errors import (
 )
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources import ArraySpec, Codec, Source, as_source, from_spec, hdf5, open_source
-from bioimage_py.sources.hdf5_filters import Filter, FilterPipeline
-from bioimage_py.sources.hdf5_index import DatasetOnDisk
+from bioimage_py.sources import ArraySpec, Codec, Source, as_source, from_spec, open_source
+from bioimage_py.sources.hdf5 import DatasetOnDisk, array as hdf5
 from tests.sources.contract import SourceContract, WritableSourceContract, textured
 
 CHUNKS = (3, 4, 5)
@@ -963,7 +963,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
     def fail(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("bioimage_py.sources.hdf5_write.write_metadata", fail)
+    monkeypatch.setattr("bioimage_py.sources.hdf5.write.write_metadata", fail)
     with pytest.raises(StorageError, match="No space left"):
         hdf5.create(str(tmp_path / "new.h5"), "a/b", spec(), False)
     assert not (tmp_path / "new.h5").exists()

@@ -12,8 +12,7 @@ import zarr
 
 import bioimage_py as bp
 from bioimage_py.errors import BioimagePyWarning
-from bioimage_py.sources import Source
-from bioimage_py.sources.levels import coarser_levels
+from bioimage_py.sources import Source, coarser_levels
 from tests.sources import ome_groups
 
 

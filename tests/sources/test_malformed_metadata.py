@@ -19,7 +19,7 @@ import zarr
 
 import bioimage_py as bp
 from bioimage_py.errors import BioimagePyError, InvalidArgumentError, SourceNotFoundError, StorageError
-from bioimage_py.sources.kvstore import MOST_JSON
+from bioimage_py.storage import MOST_JSON
 from tests.sources.contract import textured
 
 KINDS = {

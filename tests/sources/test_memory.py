@@ -19,9 +19,7 @@ from bioimage_py.errors import (
     UnsupportedFormatError,
 )
 from bioimage_py.geometry import Box
-from bioimage_py.sources import Source, as_source, open_source
-from bioimage_py.sources.identity import leaves, same_voxels
-from bioimage_py.sources.memory import NumpySource
+from bioimage_py.sources import NumpySource, Source, as_source, leaves, open_source, same_voxels
 
 from .contract import SourceContract, WritableSourceContract, textured
 

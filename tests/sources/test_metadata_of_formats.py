@@ -21,8 +21,7 @@ import zarr
 import bioimage_py as bp
 from bioimage_py.errors import BioimagePyWarning
 from bioimage_py.metadata import ImageMetadata, normalise_unit
-from bioimage_py.sources import open_source
-from bioimage_py.sources.memory import NumpySource
+from bioimage_py.sources import NumpySource, open_source
 from tests.sources import ome_groups
 from tests.sources.contract import textured
 

@@ -20,7 +20,8 @@ from bioimage_py.errors import (
     UnsupportedFormatError,
 )
 from bioimage_py.geometry import Box
-from bioimage_py.sources import Source, open_source, raw_file
+from bioimage_py.sources import Source, open_source
+from bioimage_py.sources.raw import raw_file
 
 from .contract import SourceContract, textured
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from numpy.lib import format as npy_format
 
 from bioimage_py.errors import (
@@ -25,18 +24,10 @@ from bioimage_py.errors import (
 )
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources import (
-    ArraySpec,
-    Codec,
-    Source,
-    as_source,
-    create_output,
-    from_spec,
-    npy,
-    open_source,
-)
-from bioimage_py.sources.file_bytes import FileBytes
-from bioimage_py.sources.raw_file import RawLayout, RawVoxels
+from bioimage_py.sources import ArraySpec, Codec, Source, as_source, from_spec, open_source
+from bioimage_py.sources.new import create_output
+from bioimage_py.sources.raw import RawLayout, RawVoxels, npy
+from bioimage_py.storage import FileBytes
 
 from .contract import SourceContract, WritableSourceContract, textured
 

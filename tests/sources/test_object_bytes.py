@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import tensorstore as ts
 
+from bioimage_py.chunks import PayloadCheck, why_all_bytes
 from bioimage_py.errors import StorageError
-from bioimage_py.sources.object_bytes import ObjectBytes, OpenObject
-from bioimage_py.sources.object_folder import ObjectFolder
-from bioimage_py.sources.payload_check import PayloadCheck, why_all_bytes
+from bioimage_py.storage import ObjectBytes, ObjectFolder, OpenObject
 
 DATA = bytes(range(200))
 

@@ -17,8 +17,8 @@ from bioimage_py.errors import (
     StorageError,
 )
 from bioimage_py.sources import as_source, open_source
-from bioimage_py.sources.kvstore import StoreFolder
-from bioimage_py.sources.ome_zarr_listing import list_ome_zarr
+from bioimage_py.sources.ome_zarr import list_ome_zarr
+from bioimage_py.storage import StoreFolder
 from tests.sources.ome_groups import AXES, SHAPE, datasets, group, image
 
 pytestmark = pytest.mark.parametrize("version", ["0.4", "0.5"])

@@ -11,8 +11,7 @@ import pytest
 
 import bioimage_py as bp
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources import open_source
-from bioimage_py.sources.memory import NumpySource
+from bioimage_py.sources import NumpySource, open_source
 from tests.sources.test_ome_zarr_writing import check_schema
 
 NAMED = ImageMetadata(axes=tuple("czyx"), channel_names=("dna", "actin"))
@@ -63,7 +62,7 @@ def test_a_copy_of_one_level_takes_a_sample(tmp_path: Path, monkeypatch: pytest.
     voxels = image("uint16")
     bp.copy(NumpySource(voxels, NAMED), tmp_path / "a.ome.zarr", chunks=(1, 8, 16, 16))
     assert open_source(tmp_path / "a.ome.zarr").metadata.contrast_limits == tuple(map(limits, voxels))
-    monkeypatch.setattr("bioimage_py.sources.ome_zarr_contrast._SAMPLE", 5_000)
+    monkeypatch.setattr("bioimage_py.sources.ome_zarr.contrast._SAMPLE", 5_000)
     bp.copy(NumpySource(voxels, NAMED), tmp_path / "b.ome.zarr", chunks=(1, 8, 16, 16))
     bp.copy(NumpySource(voxels, NAMED), tmp_path / "c.ome.zarr", chunks=(2, 8, 64, 64))
     for name in ("b", "c"):

@@ -12,8 +12,8 @@ import pytest
 
 import bioimage_py as bp
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources.memory import NumpySource
-from bioimage_py.sources.ome_zarr_creating import create_ome_zarr
+from bioimage_py.sources import NumpySource
+from bioimage_py.sources.ome_zarr import create_ome_zarr
 from tests.sources.contract import textured
 
 FORMATS = pytest.mark.parametrize("zarr_format", [2, 3])

@@ -19,15 +19,11 @@ from bioimage_py.errors import (
     OutputExistsError,
     StorageError,
 )
-from bioimage_py.metadata import ImageMetadata
-from bioimage_py.metadata.ome_ngff import Level
-from bioimage_py.sources import Source, create_output, open_source, with_metadata
-from bioimage_py.sources.creating import wanted_order
-from bioimage_py.sources.memory import NumpySource
-from bioimage_py.sources.ome_zarr_creating import create_ome_zarr
-from bioimage_py.sources.ome_zarr_listing import list_ome_zarr
-from bioimage_py.sources.ome_zarr_making import mirror_ome_zarr
-from bioimage_py.wrapper import TransposeSource
+from bioimage_py.metadata import ImageMetadata, Level
+from bioimage_py.sources import NumpySource, Source, open_source, with_metadata
+from bioimage_py.sources.new import create_output, wanted_order
+from bioimage_py.sources.ome_zarr import create_ome_zarr, list_ome_zarr, mirror_ome_zarr
+from bioimage_py.wrapper.shape import TransposeSource
 from tests.sources import ome_groups
 from tests.sources.contract import textured
 
@@ -272,7 +268,7 @@ def test_what_cannot_be_made_leaves_nothing(tmp_path: Path, options: dict[str, A
 
 
 def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bioimage_py.sources import ome_zarr_writing
+    from bioimage_py.sources.ome_zarr import writing as ome_zarr_writing
 
     def fail(*args: Any, **options: Any) -> None:
         raise OSError("no")
@@ -322,7 +318,7 @@ def test_chunks_of_a_mirror_can_be_chosen(tmp_path: Path) -> None:
 
 def test_the_check_for_users_says_what_is_wrong(tmp_path: Path) -> None:
     pytest.importorskip("ome_zarr_models", reason="ome-zarr-models is not installed (extra 'ome')")
-    from bioimage_py.sources.ome_zarr_check import check_ome_zarr
+    from bioimage_py.sources.ome_zarr import check_ome_zarr
 
     for zarr_format in (2, 3):
         path = tmp_path / f"{zarr_format}.ome.zarr"
@@ -337,7 +333,7 @@ def test_the_check_for_users_says_what_is_wrong(tmp_path: Path) -> None:
 def test_the_check_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    from bioimage_py.sources.ome_zarr_check import check_ome_zarr
+    from bioimage_py.sources.ome_zarr import check_ome_zarr
 
     monkeypatch.setitem(sys.modules, "ome_zarr_models", None)
     with pytest.raises(MissingDependencyError, match=r"bioimage-py\[ome\]"):

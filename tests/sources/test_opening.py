@@ -19,9 +19,9 @@ from bioimage_py.errors import (
     StorageError,
     UnsupportedFormatError,
 )
-from bioimage_py.sources import as_source, create_output, from_spec, open_source
-from bioimage_py.sources.identity import file_identity
-from bioimage_py.sources.location import family_by_suffix, locate
+from bioimage_py.sources import as_source, family_by_suffix, from_spec, locate, open_source
+from bioimage_py.sources.new import create_output
+from bioimage_py.storage import stored_identity as file_identity
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from bioimage_py.errors import (
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources import ArraySpec, Codec, Source, as_source, from_spec, open_source
 from bioimage_py.sources.precomputed import create, list_arrays
-from bioimage_py.wrapper import RoiSource
+from bioimage_py.wrapper.shape import RoiSource
 from tests.sources.contract import WritableSourceContract, textured
 
 OFFSET = [5, -3, 100]  # x, y, z

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from bioimage_py.geometry import Box
-from bioimage_py.sources import open_source, read_ahead, zarr_files
-from bioimage_py.sources.read_ahead import ReadAhead, SlowReads
-from bioimage_py.sources.zarr_files import ZarrFilesSource
+from bioimage_py.sources import open_source
+from bioimage_py.sources.zarr import ZarrFilesSource, files as zarr_files
+from bioimage_py.storage import ReadAhead, SlowReads, read_ahead
 from tests.kernels.stored import Storing, store
 from tests.sources.contract import textured
 

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from bioimage_py.sources.row_copy import copy_rows
+from bioimage_py.chunks import copy_rows
 from tests.sources.contract import textured
 
 

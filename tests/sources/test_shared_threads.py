@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bioimage_py.sources.shared_threads import SharedThreads
+from bioimage_py.chunks import SharedThreads
 
 
 class Work:

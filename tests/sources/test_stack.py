@@ -23,11 +23,10 @@ from bioimage_py.errors import (
     UnsupportedFormatError,
 )
 from bioimage_py.geometry import Box
-from bioimage_py.sources import Source, from_spec, open_source, stack
-from bioimage_py.sources.file_bytes import FileBytes
-from bioimage_py.sources.natural_order import natural_key
-from bioimage_py.sources.tiff import TiffSource
-from bioimage_py.sources.tiff_ifd import first_page
+from bioimage_py.sources import Source, from_spec, open_source
+from bioimage_py.sources.slices import stack
+from bioimage_py.sources.tiff import TiffSource, first_page
+from bioimage_py.storage import FileBytes, natural_key
 from tests.sources.contract import SourceContract, textured
 
 
@@ -371,7 +370,7 @@ class TestCost:
     def test_what_is_out_of_the_ordinary_is_left_to_tifffile(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        monkeypatch.setattr("bioimage_py.sources.stack_slices.first_page", lambda file: None)
+        monkeypatch.setattr("bioimage_py.sources.slices.slices.first_page", lambda file: None)
         array = textured((5, 20, 30), "uint16")
         folder = write_slices(array, tmp_path, compression="deflate")
         with open_source(folder, "*.tif") as source:

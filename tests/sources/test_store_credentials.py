@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bioimage_py.sources.store_credentials import S3Login, UnknownLogin, find_login
+from bioimage_py.storage import S3Login, UnknownLogin, find_login
 from tests.kernels.stored import Storing, files_below, store
 from tests.kernels.test_moving_urls import download, upload
 from tests.s3_lab import SECRET, S3Lab, s3_lab

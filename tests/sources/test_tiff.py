@@ -23,8 +23,7 @@ from bioimage_py.errors import (
 )
 from bioimage_py.geometry import Box
 from bioimage_py.sources import Source, from_spec, open_source
-from bioimage_py.sources.tiff import TiffSource, list_arrays
-from bioimage_py.sources.tiff_metadata import axis_names
+from bioimage_py.sources.tiff import TiffSource, axis_names, list_arrays
 from tests.sources.contract import SourceContract, textured
 
 

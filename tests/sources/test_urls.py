@@ -23,8 +23,11 @@ from bioimage_py.errors import (
     StorageError,
 )
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources import ArraySpec, Source, from_spec, n5, open_source, precomputed, zarr
-from bioimage_py.sources.ome_zarr_listing import list_ome_zarr
+from bioimage_py.sources import ArraySpec, Source, from_spec, open_source
+from bioimage_py.sources.n5 import array as n5
+from bioimage_py.sources.ome_zarr import list_ome_zarr
+from bioimage_py.sources.precomputed import array as precomputed
+from bioimage_py.sources.zarr import array as zarr
 from tests.conftest import PASSWORD
 from tests.sources.contract import SourceContract, textured
 from tests.sources.ome_trees import chunks_in, image_with_labels

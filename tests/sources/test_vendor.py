@@ -20,8 +20,7 @@ from bioimage_py.errors import (
     StorageError,
     UnsupportedFormatError,
 )
-from bioimage_py.sources import Source
-from bioimage_py.sources.registry import family_module
+from bioimage_py.sources import Source, family_module
 from tests.sources.contract import SourceContract, textured
 
 pytestmark = pytest.mark.filterwarnings(

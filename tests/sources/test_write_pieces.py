@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import bioimage_py as bp
 from bioimage_py.geometry import Box
-from bioimage_py.sources import write_pieces
-from bioimage_py.sources.write_pieces import piece_shape, pieces_of
+from bioimage_py.sources.stores import piece_shape, pieces_of, write_pieces
 
 
 @given(data=st.data())

@@ -30,9 +30,8 @@ from bioimage_py.errors import (
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources import ArraySpec, Codec, Source, as_source, from_spec, open_source
-from bioimage_py.sources.kvstore import store_context
-from bioimage_py.sources.store_errors import storage_error
 from bioimage_py.sources.zarr import create, list_arrays
+from bioimage_py.storage import storage_error, store_context
 from tests.sources.contract import WritableSourceContract, textured
 
 
@@ -952,7 +951,7 @@ class TestCreating:
         def fails(*args: Any) -> None:
             raise StorageError("no")
 
-        monkeypatch.setattr("bioimage_py.sources.zarr.open_path", fails)
+        monkeypatch.setattr("bioimage_py.sources.zarr.array.open_path", fails)
         for key, overwrite in (("old", True), ("deep/down/new", False)):
             with pytest.raises(StorageError, match="no"):
                 create(path, key, spec_of((4, 5)), overwrite=overwrite)

@@ -21,16 +21,15 @@ import numpy as np
 import pytest
 import tensorstore as ts
 import zarr
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import bioimage_py as bp
+from bioimage_py.chunks import crc32c_bytes
 from bioimage_py.errors import ReadOnlyError, StorageError
 from bioimage_py.geometry import Box
-from bioimage_py.sources import Source, open_source, zarr_files
-from bioimage_py.sources.payload_check import crc32c_bytes
-from bioimage_py.sources.tensorstore_array import TensorStoreSource
-from bioimage_py.sources.zarr_files import ZarrFilesSource
+from bioimage_py.sources import Source, open_source
+from bioimage_py.sources.stores import TensorStoreSource
+from bioimage_py.sources.zarr import ZarrFilesSource, files as zarr_files
 from tests.kernels.stored import Storing, files_below, make, read_by_others, store
 from tests.sources import test_zarr
 from tests.sources.contract import textured

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import ndimage
 
 from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
 from bioimage_py.geometry import Box
-from bioimage_py.wrapper import AffineSource, tiling
+from bioimage_py.wrapper import tiling
+from bioimage_py.wrapper.resampling import AffineSource
 from tests.sources.contract import textured
 from tests.wrapper.stored import ZYX, ChunkedSource, arrays, check_reads
 
@@ -76,7 +76,7 @@ def test_parts_leave_no_seams(order: int, monkeypatch: pytest.MonkeyPatch) -> No
     matrix = [[0.8, -0.6, 20], [0.6, 0.8, -10]]
     whole = AffineSource(array, matrix, (200, 90), order)[...]
     monkeypatch.setattr(tiling.parts_of, "__defaults__", (30000,))
-    monkeypatch.setattr("bioimage_py.wrapper.affine._CELL_VOXELS", 400)
+    monkeypatch.setattr("bioimage_py.wrapper.resampling.affine._CELL_VOXELS", 400)
     source = AffineSource(ChunkedSource(array), matrix, (200, 90), order)
     np.testing.assert_array_equal(source[...], whole)
     assert len(source.inputs[0].reads) > 5

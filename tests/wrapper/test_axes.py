@@ -7,20 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.wrapper import (
+from bioimage_py.wrapper import tiling
+from bioimage_py.wrapper.resampling import ProjectionSource
+from bioimage_py.wrapper.shape import (
     ConcatenateSource,
     ExpandDimsSource,
     FlipSource,
-    ProjectionSource,
     SelectSource,
     TransposeSource,
-    tiling,
 )
 from tests.sources.contract import textured
 from tests.wrapper.stored import DTYPES, ZYX, ChunkedSource, arrays, check_reads, saved
@@ -109,7 +108,7 @@ def test_projection(data: st.DataObject, array: np.ndarray, method: str) -> None
 
 def test_projection_reads_slab_by_slab(monkeypatch: pytest.MonkeyPatch) -> None:
     array = textured((40, 30, 20), "uint8")
-    monkeypatch.setattr("bioimage_py.wrapper.project.READ_BYTES", 2000)
+    monkeypatch.setattr("bioimage_py.wrapper.resampling.project.READ_BYTES", 2000)
     monkeypatch.setattr(tiling.parts_of, "__defaults__", (2000,))
     source = ChunkedSource(array, (4, 10, 10))
     np.testing.assert_array_equal(ProjectionSource(source, 0)[...], array.max(axis=0))
@@ -228,15 +227,9 @@ def test_what_is_known_of_channels_goes_with_them() -> None:
 
     from bioimage_py.metadata import ImageMetadata
     from bioimage_py.sources import as_source
-    from bioimage_py.wrapper import (
-        ConcatenateSource,
-        FlipSource,
-        PadSource,
-        ProjectionSource,
-        RoiSource,
-        SelectSource,
-        ThresholdSource,
-    )
+    from bioimage_py.wrapper.resampling import ProjectionSource
+    from bioimage_py.wrapper.shape import ConcatenateSource, FlipSource, PadSource, RoiSource, SelectSource
+    from bioimage_py.wrapper.values import ThresholdSource
 
     class Coloured(RoiSource):
         @property

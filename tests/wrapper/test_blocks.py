@@ -9,34 +9,34 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from bioimage_py.geometry import Blocking
 from bioimage_py.sources import Source
 from bioimage_py.wrapper import (
-    AffineSource,
-    CastSource,
+    MultiTransformationSource,
+    SimpleTransformationSource,
+    SimpleTransformationWithHaloSource,
+    TransformationSource,
+    tiling,
+)
+from bioimage_py.wrapper.resampling import AffineSource, ProjectionSource, ReducedSource, ResizedSource
+from bioimage_py.wrapper.shape import (
     ConcatenateSource,
     ExpandDimsSource,
     FlipSource,
-    LabelLookupSource,
-    MultiTransformationSource,
-    NormalizeSource,
     PadSource,
-    PercentileNormalizeSource,
-    ProjectionSource,
-    ReducedSource,
-    RescaleSource,
-    ResizedSource,
     RoiSource,
     SelectSource,
-    SimpleTransformationSource,
-    SimpleTransformationWithHaloSource,
-    ThresholdSource,
-    TransformationSource,
     TransposeSource,
-    tiling,
+)
+from bioimage_py.wrapper.values import (
+    CastSource,
+    LabelLookupSource,
+    NormalizeSource,
+    PercentileNormalizeSource,
+    RescaleSource,
+    ThresholdSource,
 )
 from tests.sources.contract import textured
 from tests.wrapper import stored

@@ -9,16 +9,13 @@ import pytest
 
 from bioimage_py.sources import Source
 from bioimage_py.wrapper import (
-    ExpandDimsSource,
     MultiTransformationSource,
-    NormalizeSource,
-    PadSource,
-    RoiSource,
     SimpleTransformationSource,
     SimpleTransformationWithHaloSource,
-    ThresholdSource,
     TransformationSource,
 )
+from bioimage_py.wrapper.shape import ExpandDimsSource, PadSource, RoiSource
+from bioimage_py.wrapper.values import NormalizeSource, ThresholdSource
 from tests.sources.contract import SourceContract, textured
 from tests.wrapper import stored
 

@@ -9,20 +9,9 @@ import numpy as np
 import pytest
 
 from bioimage_py.sources import Source
-from bioimage_py.wrapper import (
-    AffineSource,
-    CastSource,
-    ConcatenateSource,
-    FlipSource,
-    LabelLookupSource,
-    PercentileNormalizeSource,
-    ProjectionSource,
-    ReducedSource,
-    RescaleSource,
-    ResizedSource,
-    SelectSource,
-    TransposeSource,
-)
+from bioimage_py.wrapper.resampling import AffineSource, ProjectionSource, ReducedSource, ResizedSource
+from bioimage_py.wrapper.shape import ConcatenateSource, FlipSource, SelectSource, TransposeSource
+from bioimage_py.wrapper.values import CastSource, LabelLookupSource, PercentileNormalizeSource, RescaleSource
 from tests.sources.contract import textured
 from tests.wrapper.test_contract import WrapperContract
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bioimage_py.errors import InvalidArgumentError, StorageError
-from bioimage_py.wrapper import NormalizeSource, normalize
+from bioimage_py.wrapper.values import NormalizeSource, normalize
 from tests.wrapper.stored import ChunkedSource
 
 

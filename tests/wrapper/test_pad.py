@@ -7,7 +7,7 @@ import pytest
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
-from bioimage_py.wrapper import PadSource
+from bioimage_py.wrapper.shape import PadSource
 from tests.wrapper.stored import ZYX, ChunkedSource
 
 ARRAY = np.arange(3 * 4, dtype="uint8").reshape(3, 4)

@@ -6,20 +6,16 @@ import math
 from typing import Any
 
 import numpy as np
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from bioimage_py.wrapper import (
-    ExpandDimsSource,
     MultiTransformationSource,
-    NormalizeSource,
-    PadSource,
-    RoiSource,
     SimpleTransformationSource,
     SimpleTransformationWithHaloSource,
-    ThresholdSource,
     TransformationSource,
 )
+from bioimage_py.wrapper.shape import ExpandDimsSource, PadSource, RoiSource
+from bioimage_py.wrapper.values import NormalizeSource, ThresholdSource
 from tests.wrapper import stored
 from tests.wrapper.stored import ChunkedSource, arrays, check_reads
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
-from bioimage_py.wrapper import ReducedSource, tiling
-from bioimage_py.wrapper.window_reduction import _exchanges
+from bioimage_py.wrapper import tiling
+from bioimage_py.wrapper.resampling import ReducedSource
+from bioimage_py.wrapper.resampling.window_reduction import _exchanges
 from tests.sources.contract import textured
 from tests.wrapper.stored import ZYX, ChunkedSource, arrays, boxes, check_reads
 

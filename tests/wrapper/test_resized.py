@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from skimage.transform import resize
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
-from bioimage_py.wrapper import AffineSource, ResizedSource, tiling
-from bioimage_py.wrapper.splines import nearest
+from bioimage_py.wrapper import tiling
+from bioimage_py.wrapper.resampling import AffineSource, ResizedSource, nearest
 from tests.sources.contract import textured
 from tests.wrapper.stored import DTYPES, ZYX, ChunkedSource, arrays, check_reads
 

@@ -7,7 +7,7 @@ import pytest
 
 from bioimage_py.errors import InvalidArgumentError, ReadOnlyError
 from bioimage_py.geometry import Blocking, Box
-from bioimage_py.wrapper import RoiSource
+from bioimage_py.wrapper.shape import RoiSource
 from tests.wrapper.stored import ZYX, ChunkedSource
 
 ARRAY = np.arange(3 * 10 * 12).reshape(3, 10, 12)

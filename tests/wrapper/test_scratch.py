@@ -7,27 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from bioimage_py.geometry import Box
 from bioimage_py.sources import Source
-from bioimage_py.wrapper import (
-    AffineSource,
-    CastSource,
-    ConcatenateSource,
-    LabelLookupSource,
-    NormalizeSource,
-    PadSource,
-    ProjectionSource,
-    ReducedSource,
-    RescaleSource,
-    ResizedSource,
-    RoiSource,
-    SimpleTransformationWithHaloSource,
-    TransposeSource,
-)
-from bioimage_py.wrapper.tiling import largest_part, parts_of
+from bioimage_py.wrapper import SimpleTransformationWithHaloSource, largest_part, parts_of
+from bioimage_py.wrapper.resampling import AffineSource, ProjectionSource, ReducedSource, ResizedSource
+from bioimage_py.wrapper.shape import ConcatenateSource, PadSource, RoiSource, TransposeSource
+from bioimage_py.wrapper.values import CastSource, LabelLookupSource, NormalizeSource, RescaleSource
 from tests.counting import CountingSource
 from tests.wrapper.test_contract_more import CASES
 

@@ -14,19 +14,17 @@ from bioimage_py.errors import InvalidArgumentError, MissingDependencyError, Sou
 from bioimage_py.geometry import Box
 from bioimage_py.sources import Source, from_spec, open_source
 from bioimage_py.wrapper import (
-    ExpandDimsSource,
     MultiTransformationSource,
-    NormalizeSource,
-    PadSource,
-    RoiSource,
     SimpleTransformationSource,
     SimpleTransformationWithHaloSource,
-    ThresholdSource,
     TransformationSource,
     WrapperSource,
+    read_parameter,
     register_wrapper,
+    write_parameter,
 )
-from bioimage_py.wrapper.parameters import read_parameter, write_parameter
+from bioimage_py.wrapper.shape import ExpandDimsSource, PadSource, RoiSource
+from bioimage_py.wrapper.values import NormalizeSource, ThresholdSource
 from tests.wrapper import stored
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.sources import from_spec
-from bioimage_py.wrapper import CastSource, LabelLookupSource, PercentileNormalizeSource, RescaleSource
+from bioimage_py.wrapper.values import CastSource, LabelLookupSource, PercentileNormalizeSource, RescaleSource
 from tests.sources.contract import textured
 from tests.wrapper.stored import DTYPES, ChunkedSource, arrays, check_reads, saved
 

@@ -1,5 +1,5 @@
 """The `bioimage-py` command: parses, calls an operation, prints."""
 
-from bioimage_py.cli.command import main
+import lazy_loader
 
-__all__ = ["main"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

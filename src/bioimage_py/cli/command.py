@@ -94,7 +94,9 @@ def _run(words: list[str]) -> int:
         raise
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - every error becomes a message and an exit code
         if signal.getsignal(signal.SIGTERM) is _terminate:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end has begun: it must not cut the message short
+            signal.signal(
+                signal.SIGTERM, signal.SIG_IGN
+            )  # the end has begun: it must not cut the message short
         failure = failure_of(error)
         if debug or failure.exit_code == INTERNAL:
             console.trace(error)
@@ -103,79 +105,79 @@ def _run(words: list[str]) -> int:
 
 
 def _copy(args: argparse.Namespace, console: Console) -> int:
-    from bioimage_py.cli.copy_command import run_copy
+    from bioimage_py.cli.commands import run_copy
 
     return run_copy(args, console)
 
 
 def _plan(args: argparse.Namespace, console: Console) -> int:
-    from bioimage_py.cli.copy_command import run_plan
+    from bioimage_py.cli.commands import run_plan
 
     return run_plan(args, console)
 
 
 def _pyramid(args: argparse.Namespace, console: Console) -> int:
-    from bioimage_py.cli.pyramid_command import run_pyramid
+    from bioimage_py.cli.commands import run_pyramid
 
     return run_pyramid(args, console)
 
 
 def _info(args: argparse.Namespace, console: Console) -> int:
-    from bioimage_py.cli.info_command import run_info
+    from bioimage_py.cli.commands import run_info
 
     return run_info(args, console)
 
 
 def _preview(args: argparse.Namespace, console: Console) -> int:
-    from bioimage_py.cli.preview_command import run_preview
+    from bioimage_py.cli.commands import run_preview
 
     return run_preview(args, console)
 
 
 def _view(args: argparse.Namespace, console: Console) -> int:
-    from bioimage_py.cli.view_command import run_view
+    from bioimage_py.cli.commands import run_view
 
     return run_view(args, console)
 
 
 def _verify(args: argparse.Namespace, console: Console) -> int:
-    from bioimage_py.cli.verify_command import run_verify
+    from bioimage_py.cli.commands import run_verify
 
     return run_verify(args, console)
 
 
 def _bench(args: argparse.Namespace, console: Console) -> int:
-    from bioimage_py.cli.bench_command import run_bench
+    from bioimage_py.cli.commands import run_bench
 
     return run_bench(args, console)
 
 
 def _runs(args: argparse.Namespace, console: Console) -> int:
-    from bioimage_py.cli.runs_command import run_runs
+    from bioimage_py.cli.commands import run_runs
 
     return run_runs(args, console)
 
 
 def _status(args: argparse.Namespace, console: Console) -> int:
-    from bioimage_py.cli.status_command import run_status
+    from bioimage_py.cli.commands import run_status
 
     return run_status(args, console)
 
 
 def _resume(args: argparse.Namespace, console: Console) -> int:
-    from bioimage_py.cli.resume_command import run_resume
+    from bioimage_py.cli.commands import run_resume
 
     return run_resume(args, console)
 
 
 def _cancel(args: argparse.Namespace, console: Console) -> int:
-    from bioimage_py.cli.cancel_command import run_cancel
+    from bioimage_py.cli.commands import run_cancel
 
     return run_cancel(args, console)
 
 
 def _config(args: argparse.Namespace, console: Console) -> int:
-    from bioimage_py.cli.config_command import run_config
+    from bioimage_py.cli.commands import run_config
 
     return run_config(args, console)
 

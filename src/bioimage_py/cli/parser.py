@@ -9,13 +9,19 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from bioimage_py.cli import values
-from bioimage_py.cli.copy_options import add_copy_options, add_grid, add_memory, add_opening
 from bioimage_py.cli.failure import PROGRAM, UsageError
-from bioimage_py.cli.preview_options import add_preview_options
-from bioimage_py.cli.pyramid_options import add_level_options, add_pyramid_options
-from bioimage_py.cli.run_options import add_run_options
+from bioimage_py.cli.options import (
+    add_copy_options,
+    add_grid,
+    add_level_options,
+    add_memory,
+    add_opening,
+    add_preview_options,
+    add_pyramid_options,
+    add_run_options,
+    add_view_options,
+)
 from bioimage_py.cli.verbs import ABOUT, EXAMPLES, EXITS, PATHS, VERBS
-from bioimage_py.cli.view_options import add_view_options
 
 __all__ = ["Parser", "build_parser"]
 

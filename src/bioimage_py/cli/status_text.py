@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from bioimage_py.cli.failure import PROGRAM
-from bioimage_py.cli.run_places import shown_path
+from bioimage_py.cli.options import shown_path
 from bioimage_py.cli.text import duration, rate, shortened
 from bioimage_py.cli.values import ids_text
 from bioimage_py.cli.wording import in_options
 from bioimage_py.planning import format_bytes
-from bioimage_py.runner.run_status import FirstError, RunStatus
+from bioimage_py.runner.run import FirstError, RunStatus
 
 __all__ = ["blocks_text", "progress_of", "state_text", "status_json", "status_lines"]
 

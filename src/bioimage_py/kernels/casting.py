@@ -6,10 +6,10 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import CastingError, InvalidArgumentError
 from bioimage_py.kernels.exact_values import differing
-from bioimage_py.sources import AnyArray
-from bioimage_py.sources.cast_values import cast_values
+from bioimage_py.sources import cast_values
 
 __all__ = ["Casting", "can_hold", "cast", "check_casting"]
 

@@ -9,16 +9,16 @@ from functools import cached_property
 
 import numpy as np
 
+from bioimage_py.chunks import AnyArray
 from bioimage_py.geometry import Blocking, Box
 from bioimage_py.kernels.casting import cast
 from bioimage_py.kernels.cells import boxes_of, cells_any, cells_of, cells_under
 from bioimage_py.kernels.read_buffers import ReadBuffers
+from bioimage_py.kernels.stage_timer import Meter, Tally
 from bioimage_py.kernels.store_to_store import StoreToStore
 from bioimage_py.kernels.stored_parts import StoredParts
-from bioimage_py.kernels.tally import Meter, Tally
-from bioimage_py.sources import AnyArray, Source
-from bioimage_py.sources.cast_values import cast_values
-from bioimage_py.sources.zarr_files import ZarrFilesSource
+from bioimage_py.sources import Source, cast_values
+from bioimage_py.sources.zarr import ZarrFilesSource
 
 __all__ = ["CopyKernel"]
 

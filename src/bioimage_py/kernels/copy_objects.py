@@ -9,22 +9,24 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple, TypeVar
 
+from bioimage_py.chunks import (
+    ChunkFrames,
+    ChunkObjects,
+    PayloadCheck,
+    ShardedObjects,
+    UnknownEncoding,
+    compare_encodings,
+    why_all_bytes,
+)
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.kernels.cells import cells_of
 from bioimage_py.kernels.copy_blocks import CopyKernel
 from bioimage_py.kernels.moving import MoveOptions, MovingKernel, slabs
-from bioimage_py.kernels.side_by_side import side_by_side
-from bioimage_py.sources.chunk_frames import ChunkFrames
-from bioimage_py.sources.encoded_chunks import ChunkObjects
-from bioimage_py.sources.encoded_shards import ShardedObjects
-from bioimage_py.sources.encoding import UnknownEncoding, encoding_of
-from bioimage_py.sources.encoding_match import compare_encodings
-from bioimage_py.sources.object_bytes import ObjectBytes, OpenObject
-from bioimage_py.sources.object_folder import ObjectFolder
-from bioimage_py.sources.payload_check import PayloadCheck, why_all_bytes
-from bioimage_py.sources.store_copy import ObjectState, StoreCopier, place_of, why_fetched
-from bioimage_py.sources.stored_bytes import StoredBytes
+from bioimage_py.kernels.parallel import side_by_side
+from bioimage_py.sources import encoding_of
+from bioimage_py.sources.stores import ObjectState, StoreCopier, place_of, why_fetched
+from bioimage_py.storage import ObjectBytes, ObjectFolder, OpenObject, StoredBytes
 
 __all__ = ["CopyObjectsKernel", "store_copies"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bioimage_py.sources import AnyArray
+from bioimage_py.chunks import AnyArray
 
 __all__ = ["differing"]
 

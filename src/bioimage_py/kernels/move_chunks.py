@@ -11,7 +11,7 @@ from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.kernels.cells import cells_of
 from bioimage_py.kernels.moving import MovingKernel, slabs
-from bioimage_py.kernels.side_by_side import side_by_side
+from bioimage_py.kernels.parallel import side_by_side
 from bioimage_py.kernels.small_files import SmallFiles
 
 __all__ = ["MoveKernel"]

@@ -9,23 +9,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
+from bioimage_py.chunks import (
+    ChunkEncoding,
+    ChunkFiles,
+    ChunkFrames,
+    EncodedReader,
+    EncodedWriter,
+    UnknownEncoding,
+    compare_encodings,
+)
 from bioimage_py.errors import StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Box
 from bioimage_py.kernels.cells import boxes_of, cells_all, cells_any, cells_of
 from bioimage_py.kernels.copy_blocks import CopyKernel
-from bioimage_py.kernels.tally import Meter, Tally
-from bioimage_py.sources import Source
-from bioimage_py.sources.chunk_frames import ChunkFrames
-from bioimage_py.sources.encoded_chunks import (
-    ChunkFiles,
-    EncodedReader,
-    EncodedWriter,
-    encoded_reader,
-    encoded_writer,
-)
-from bioimage_py.sources.encoding import ChunkEncoding, UnknownEncoding, encoding_of
-from bioimage_py.sources.encoding_match import compare_encodings
-from bioimage_py.sources.stored_bytes import MOST_READ, Piece, StoredBytes
+from bioimage_py.kernels.stage_timer import Meter, Tally
+from bioimage_py.sources import Source, encoded_reader, encoded_writer, encoding_of
+from bioimage_py.storage import MOST_READ, Piece, StoredBytes
 
 __all__ = ["MoveCounts", "MoveOptions", "MovingKernel", "Pieces", "slabs"]
 

@@ -6,15 +6,14 @@ import itertools
 import math
 from collections.abc import Iterator
 
+from bioimage_py.chunks import NewShard, Shard, ShardedChunks, number_in
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.kernels.cells import cells_of
 from bioimage_py.kernels.copy_blocks import CopyKernel
 from bioimage_py.kernels.moving import MoveOptions, MovingKernel, Pieces, slabs
-from bioimage_py.kernels.side_by_side import side_by_side
-from bioimage_py.sources.encoded_shards import NewShard, Shard, ShardedChunks, number_in
-from bioimage_py.sources.new_files import NewFile
-from bioimage_py.sources.object_folder import NewObject
+from bioimage_py.kernels.parallel import side_by_side
+from bioimage_py.storage import NewFile, NewObject
 
 __all__ = ["PackKernel"]
 

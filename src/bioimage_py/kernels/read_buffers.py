@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from bioimage_py.chunks import AnyArray, Scratch
 from bioimage_py.geometry import Box
-from bioimage_py.sources import AnyArray, Source
-from bioimage_py.sources.scratch import Scratch
+from bioimage_py.sources import Source
 
 __all__ = ["ReadBuffers"]
 

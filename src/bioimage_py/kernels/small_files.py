@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 from time import perf_counter
 
+from bioimage_py.chunks import ChunkFiles, ChunkFrames, EncodedReader, EncodedWriter
 from bioimage_py.errors import BioimagePyError
-from bioimage_py.kernels.tally import Tally
-from bioimage_py.sources.chunk_frames import ChunkFrames
-from bioimage_py.sources.encoded_chunks import ChunkFiles, EncodedReader, EncodedWriter
-from bioimage_py.sources.new_files import FileFolder
-from bioimage_py.sources.stored_bytes import SMALL, StoredBytes
+from bioimage_py.kernels.stage_timer import Tally
+from bioimage_py.storage import SMALL, FileFolder, StoredBytes
 
 __all__ = ["SmallFiles"]
 

@@ -8,9 +8,9 @@ from time import perf_counter
 
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
-from bioimage_py.kernels.tally import Meter
+from bioimage_py.kernels.stage_timer import Meter
 from bioimage_py.sources import Source
-from bioimage_py.sources.tensorstore_array import TensorStoreSource
+from bioimage_py.sources.stores import TensorStoreSource
 
 __all__ = ["StoreToStore"]
 

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from bioimage_py.chunks import ChunkEncoding, ChunkFiles, ChunkObjects
 from bioimage_py.geometry import Box
 from bioimage_py.kernels.cells import cells_of
-from bioimage_py.kernels.moving_origin import moving_origin
-from bioimage_py.sources import Source
-from bioimage_py.sources.encoded_chunks import ChunkFiles, ChunkObjects, stored_files
-from bioimage_py.sources.encoding import ChunkEncoding
+from bioimage_py.kernels.moved_from import moving_origin
+from bioimage_py.sources import Source, stored_files
 
 __all__ = ["StoredParts"]
 

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
-from bioimage_py.metadata.model import ImageMetadata, normalise_unit
+from bioimage_py.metadata.model import ImageMetadata
 from bioimage_py.metadata.overrides import spatial_axes
 from bioimage_py.metadata.sanity import without_nonsense
+from bioimage_py.metadata.units import normalise_unit
 
 __all__ = ["from_attributes", "plain_value", "to_attributes", "with_resolution", "without_nan"]
 

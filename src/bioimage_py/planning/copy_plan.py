@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from bioimage_py.chunks import EncodingMatch
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Blocking, IdSet, check_block_shape
 from bioimage_py.planning.block_shape import choose_block_shape, read_amplification, widened
@@ -15,7 +16,6 @@ from bioimage_py.planning.layout import ArrayLayout
 from bioimage_py.planning.memory import MemoryModel
 from bioimage_py.planning.plan_words import array_words, at_most_files, counted, grid_words, times
 from bioimage_py.planning.two_pass import TwoPasses
-from bioimage_py.sources.encoding_match import EncodingMatch
 
 __all__ = ["CopyPlan", "PlanOptions", "plan_copy"]
 

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from bioimage_py.planning.layout import ArrayLayout
-from bioimage_py.sources.write_pieces import IN_HAND_BYTES
+from bioimage_py.sources.stores import IN_HAND_BYTES
 
 __all__ = ["COMPARED_AT_ONCE", "MemoryModel"]
 

@@ -15,7 +15,7 @@ from bioimage_py.planning.block_shape import choose_block_shape, read_amplificat
 from bioimage_py.planning.layout import ArrayLayout
 from bioimage_py.planning.memory import MemoryModel
 from bioimage_py.planning.pyramid_levels import PyramidLevel
-from bioimage_py.sources.write_pieces import WRITTEN_BYTES
+from bioimage_py.sources.stores import WRITTEN_BYTES
 
 __all__ = ["PartLayout", "PyramidPart", "choose_part"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from bioimage_py.errors import InvalidArgumentError
-from bioimage_py.metadata.ome_ngff import axis_type
-from bioimage_py.wrapper.arguments import checked_whole
-from bioimage_py.wrapper.reduced import checked_factors
+from bioimage_py.metadata import axis_type
+from bioimage_py.wrapper import checked_whole
+from bioimage_py.wrapper.resampling import checked_factors
 
 __all__ = ["PyramidLevel", "choose_levels"]
 

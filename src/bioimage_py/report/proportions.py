@@ -6,8 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from bioimage_py.metadata import ImageMetadata
-from bioimage_py.metadata.units import SPACE_UNITS
+from bioimage_py.metadata import SPACE_UNITS, ImageMetadata
 
 __all__ = ["METERS", "Proportions", "ScaleBar", "drawn_sizes", "scale_bar"]
 

@@ -8,9 +8,7 @@ from typing import Any
 
 from bioimage_py.errors import CastingError
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner.block_log import read_block_logs
-from bioimage_py.runner.run_folder import AttemptFiles, RunFolder
-from bioimage_py.runner.value_log import read_value_log
+from bioimage_py.runner.run import AttemptFiles, RunFolder, read_block_logs, read_value_log
 
 __all__ = ["Account", "BlockError", "read_account", "read_values"]
 

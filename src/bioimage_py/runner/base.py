@@ -13,10 +13,9 @@ import numpy as np
 from bioimage_py.errors import CastingError, InvalidArgumentError, RunnerError
 from bioimage_py.geometry import Box, IdSet
 from bioimage_py.runner.config import RunnerConfig
-from bioimage_py.runner.function_work import BlockFunctionWork, ItemFunctionWork
 from bioimage_py.runner.journal import Journal, Progress
-from bioimage_py.runner.run_folder import RunFolder
-from bioimage_py.runner.work import Work
+from bioimage_py.runner.run import RunFolder
+from bioimage_py.runner.work import BlockFunctionWork, ItemFunctionWork, Work
 
 __all__ = ["Resources", "Runner", "check_num_workers", "raise_failures", "results_in"]
 

@@ -6,9 +6,7 @@ from dataclasses import replace
 
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.account import Account, read_account
-from bioimage_py.runner.block_log import read_block_logs
-from bioimage_py.runner.run_folder import RunFolder
-from bioimage_py.runner.value_log import valued_blocks
+from bioimage_py.runner.run import RunFolder, read_block_logs, valued_blocks
 from bioimage_py.runner.work import PortableWork
 
 __all__ = ["read_finished"]

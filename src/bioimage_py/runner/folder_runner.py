@@ -14,15 +14,11 @@ from bioimage_py import errors as package_errors
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.account import Account, BlockError, read_values
 from bioimage_py.runner.base import Resources, Runner
-from bioimage_py.runner.composite_work import ready_blocks
-from bioimage_py.runner.driver import driving, interrupt_driver
-from bioimage_py.runner.fingerprint import check_fingerprint, fingerprint_of
 from bioimage_py.runner.finished import read_finished
-from bioimage_py.runner.interruption import explained_interrupt
+from bioimage_py.runner.interrupt_hint import explained_interrupt
 from bioimage_py.runner.journal import Journal, Progress
 from bioimage_py.runner.leftovers import remove_leftovers
 from bioimage_py.runner.new_run import new_run_folder, take_given_functions
-from bioimage_py.runner.output_marks import check_outputs, finish_outputs, settle_outputs
 from bioimage_py.runner.rounds import (
     FIRST_NEEDS,
     TaskEnd,
@@ -31,11 +27,24 @@ from bioimage_py.runner.rounds import (
     next_tasks,
     raised_blocks,
 )
-from bioimage_py.runner.run_account import RunAccount, account_of_attempts
-from bioimage_py.runner.run_folder import RunFolder
-from bioimage_py.runner.run_status import StatusReader
-from bioimage_py.runner.two_pass_work import close_temporary_store
-from bioimage_py.runner.work import PortableWork
+from bioimage_py.runner.run import (
+    RunAccount,
+    RunFolder,
+    StatusReader,
+    account_of_attempts,
+    check_outputs,
+    driving,
+    finish_outputs,
+    interrupt_driver,
+    settle_outputs,
+)
+from bioimage_py.runner.work import (
+    PortableWork,
+    check_fingerprint,
+    close_temporary_store,
+    fingerprint_of,
+    ready_blocks,
+)
 
 __all__ = ["FolderRunner", "Watch", "WorkerError"]
 

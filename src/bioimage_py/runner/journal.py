@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bioimage_py.errors import CastingError
 from bioimage_py.geometry import IdSet, IdSetBuilder
-from bioimage_py.runner.crew import without_frames
+from bioimage_py.runner.worker_threads import without_frames
 
 if TYPE_CHECKING:
-    from bioimage_py.runner.run_account import RunAccount
+    from bioimage_py.runner.run import RunAccount
 
 __all__ = ["BlockJournal", "Journal", "Progress", "ProgressTicker"]
 

@@ -6,7 +6,7 @@ import logging
 
 from bioimage_py.runner.account import Account
 from bioimage_py.runner.work import PortableWork
-from bioimage_py.sources.identity import leaves
+from bioimage_py.sources import leaves
 
 __all__ = ["remove_leftovers"]
 

@@ -19,27 +19,41 @@ from bioimage_py.errors import (
 )
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.account import read_values
-from bioimage_py.runner.attempt import AttemptJournal
 from bioimage_py.runner.base import Resources, Runner
-from bioimage_py.runner.composite_work import CompositeWork, ready_blocks
-from bioimage_py.runner.counting import counted_anew, counting
-from bioimage_py.runner.crew import Crew
-from bioimage_py.runner.driver import driving, interrupt_driver
-from bioimage_py.runner.fingerprint import check_fingerprint, fingerprint_of
 from bioimage_py.runner.finished import read_finished
-from bioimage_py.runner.interruption import explained_interrupt
+from bioimage_py.runner.interrupt_hint import explained_interrupt
 from bioimage_py.runner.journal import BlockJournal, Journal, Progress, ProgressTicker
 from bioimage_py.runner.leftovers import remove_leftovers
 from bioimage_py.runner.new_run import new_run_folder, take_given_functions
-from bioimage_py.runner.output_marks import check_outputs, finish_outputs, settle_outputs
 from bioimage_py.runner.rounds import FIRST_NEEDS
-from bioimage_py.runner.run_account import account_of_attempts, account_of_run
-from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.runner.run import (
+    AttemptJournal,
+    RunFolder,
+    account_of_attempts,
+    account_of_run,
+    check_outputs,
+    driving,
+    finish_outputs,
+    interrupt_driver,
+    settle_outputs,
+)
 from bioimage_py.runner.task import settling
-from bioimage_py.runner.two_pass_work import TwoPassWork, asked_of, close_temporary_store
-from bioimage_py.runner.work import PortableWork, Work
-from bioimage_py.sources.identity import leaves
-from bioimage_py.sources.store_errors import begin_anew
+from bioimage_py.runner.work import (
+    CompositeWork,
+    PortableWork,
+    TwoPassWork,
+    Work,
+    asked_of,
+    check_fingerprint,
+    close_temporary_store,
+    counted_anew,
+    counting,
+    fingerprint_of,
+    ready_blocks,
+)
+from bioimage_py.runner.worker_threads import Crew
+from bioimage_py.sources import leaves
+from bioimage_py.storage import begin_anew
 
 __all__ = ["LocalRunner"]
 

@@ -10,11 +10,8 @@ from typing import Any
 from bioimage_py.runner.base import Resources
 from bioimage_py.runner.config import RunnerConfig
 from bioimage_py.runner.environment import describe_environment, import_path
-from bioimage_py.runner.fingerprint import fingerprint_of
-from bioimage_py.runner.output_marks import mark_outputs, unmark_outputs
-from bioimage_py.runner.portable import has_functions, store_work, with_functions_of
-from bioimage_py.runner.run_folder import RunFolder, default_root
-from bioimage_py.runner.work import PortableWork
+from bioimage_py.runner.run import RunFolder, default_root, mark_outputs, unmark_outputs
+from bioimage_py.runner.work import PortableWork, fingerprint_of, has_functions, store_work, with_functions_of
 
 __all__ = ["new_run_folder", "take_given_functions"]
 

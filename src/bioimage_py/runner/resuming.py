@@ -6,19 +6,22 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bioimage_py.runner.base import check_num_workers, raise_failures, results_in
-from bioimage_py.runner.driver import driving
 from bioimage_py.runner.environment import extend_import_path
-from bioimage_py.runner.fingerprint import check_fingerprint, fingerprint_of
 from bioimage_py.runner.folder_runner import FolderRunner
 from bioimage_py.runner.journal import Progress
 from bioimage_py.runner.local import LocalRunner
-from bioimage_py.runner.output_marks import check_outputs
-from bioimage_py.runner.reopening import load_work
-from bioimage_py.runner.run_account import log_account
-from bioimage_py.runner.run_folder import RunFolder
-from bioimage_py.runner.two_pass_work import TwoPassWork, asked_of, ended_without_folder, place_of_run
+from bioimage_py.runner.run import RunFolder, check_outputs, driving, log_account
+from bioimage_py.runner.work import (
+    TwoPassWork,
+    asked_of,
+    check_fingerprint,
+    ended_without_folder,
+    fingerprint_of,
+    load_work,
+    place_of_run,
+)
 from bioimage_py.sources import from_spec
-from bioimage_py.sources.creating import finish_images
+from bioimage_py.sources.new import finish_images
 
 __all__ = ["finish_run"]
 

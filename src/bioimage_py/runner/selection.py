@@ -8,9 +8,9 @@ from typing import Any
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.runner.base import Runner
 from bioimage_py.runner.config import RunnerConfig
-from bioimage_py.runner.dask_runner import DaskRunner
+from bioimage_py.runner.dask import DaskRunner
 from bioimage_py.runner.local import LocalRunner
-from bioimage_py.runner.slurm_runner import SlurmRunner
+from bioimage_py.runner.slurm import SlurmRunner
 from bioimage_py.runner.subprocess_runner import SubprocessRunner
 
 __all__ = ["JOB_TYPES", "get_runner", "restored_runner"]

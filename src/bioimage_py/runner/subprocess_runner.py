@@ -18,7 +18,7 @@ from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.runner.folder_runner import FolderRunner, Watch
 from bioimage_py.runner.journal import Journal
 from bioimage_py.runner.rounds import TaskEnd
-from bioimage_py.runner.run_folder import RunFolder, end_of_log
+from bioimage_py.runner.run import RunFolder, end_of_log
 
 __all__ = ["SubprocessRunner"]
 

@@ -12,12 +12,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner.attempt import AttemptJournal
-from bioimage_py.runner.counting import counted_anew, counting
-from bioimage_py.runner.crew import Crew
 from bioimage_py.runner.environment import check_environment, extend_import_path
-from bioimage_py.runner.reopening import load_work
-from bioimage_py.runner.run_folder import RunFolder
+from bioimage_py.runner.run import AttemptJournal, RunFolder
+from bioimage_py.runner.work import counted_anew, counting, load_work
+from bioimage_py.runner.worker_threads import Crew
 
 if TYPE_CHECKING:
     from bioimage_py.runner.work import PortableWork
@@ -99,7 +97,7 @@ def _done_before(folder: RunFolder, round_number: int, task: int) -> IdSet:
     before = [a for a in folder.attempts(round_number=round_number) if a.task == task and a.blocks.exists()]
     if not before:
         return IdSet()
-    from bioimage_py.runner.block_log import read_block_logs
+    from bioimage_py.runner.run import read_block_logs
 
     return read_block_logs([attempt.blocks for attempt in before])
 
@@ -108,7 +106,7 @@ def settling(work: PortableWork) -> Callable[[], None]:
     """Return what forces the outputs of the work to the disk."""
     if not work.outputs:
         return lambda: None
-    from bioimage_py.sources.identity import leaves
+    from bioimage_py.sources import leaves
 
     outputs = [leaf for source in work.outputs for leaf in leaves(source)]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from bioimage_py.sources import Source
-from bioimage_py.sources.identity import leaves
+from bioimage_py.sources import Source, leaves
 
 __all__ = ["run_twin"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,23 +15,21 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import InvalidArgumentError, ReadOnlyError
 from bioimage_py.geometry import Box, basic_index
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources.cast_values import cast_values
-from bioimage_py.sources.crash_safety import sync_file_system
-from bioimage_py.sources.identity import file_stamp
-from bioimage_py.sources.read_clock import READ
+from bioimage_py.sources.casting import cast_values
+from bioimage_py.storage import file_stamp, sync_file_system
 
 if TYPE_CHECKING:
-    from bioimage_py.sources.kvstore import StoreFolder
-    from bioimage_py.sources.new_files import UnfinishedFile
+    from bioimage_py.storage import StoreFolder, UnfinishedFile
 
-__all__ = ["AnyArray", "FileSource", "Source", "SourceSpec", "StoredSize"]
+__all__ = ["READ", "FileSource", "Source", "SourceSpec", "StoredSize"]
 
-_NOTEBOOK = "bioimage_py.report.notebook"
+_NOTEBOOK = "bioimage_py.report.preview.notebook"
 """Whose `source_html` shows a source; named by a string, because it is above the sources."""
-AnyArray = npt.NDArray[Any]
+
 SourceSpec = dict[str, Any]
 """Plain JSON that `from_spec` turns into a source again, in any process that sees the same files."""
 
@@ -382,3 +381,21 @@ class FileSource(Source):
         self.close()
         if unfinished is not None:
             unfinished.drop()
+
+
+class _ReadClock(threading.local):
+    """Of the calling thread.
+
+    Attributes
+    ----------
+    seconds
+        Spent in `Source.read`, of sources that read no other ones.
+    n_bytes
+        Of the voxels that were read, decoded.
+    """
+
+    seconds = 0.0
+    n_bytes = 0
+
+
+READ = _ReadClock()

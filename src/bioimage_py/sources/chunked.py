@@ -12,10 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bioimage_py.chunks import AnyArray, SharedThreads, copy_rows
 from bioimage_py.geometry import Box
-from bioimage_py.sources.base import AnyArray, FileSource
-from bioimage_py.sources.row_copy import copy_rows
-from bioimage_py.sources.shared_threads import SharedThreads
+from bioimage_py.sources.base import FileSource
 
 __all__ = ["ChunkPart", "ChunkedFileSource", "DecodedChunks", "chunk_at", "parts_of"]
 

@@ -2,71 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import os
-import posixpath
-import stat
-import time
-from collections.abc import Iterable, Iterator
+import types
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from bioimage_py.sources.location import is_url, url_decoded
+from bioimage_py.errors import BioimagePyError
+from bioimage_py.sources.registry import FAMILIES, family_module
+from bioimage_py.storage import Identity, file_identity, meet
 
 if TYPE_CHECKING:
     from bioimage_py.sources.base import Source
 
-__all__ = [
-    "Identity",
-    "file_identity",
-    "file_stamp",
-    "is_file_of",
-    "leaves",
-    "meet",
-    "same_voxels",
-    "stamp_of_files",
-]
-
-Identity = tuple[Any, ...]
-
-
-def file_identity(path: str, key: str | None = None, *, key_is_folder: bool = False) -> Identity:
-    """Return a token that is equal for every path that leads to one stored array.
-
-    Parameters
-    ----------
-    path
-        File, folder or URL.
-    key
-        Name of the array in the container.
-    key_is_folder
-        Whether the key is a folder below the path, as in Zarr and N5; then the folder's own identity is taken.
-    """
-    if is_url(path):
-        parts = urlsplit(path)
-        inside = url_decoded(parts.path)
-        whole = posixpath.normpath(posixpath.join(inside or "/", key or "")) if key_is_folder else inside
-        return ("url", parts.scheme.lower(), parts.netloc.lower(), whole, None if key_is_folder else key)
-    place = Path(path, key) if key and key_is_folder else Path(path)
-    rest = None if key_is_folder else key
-    try:
-        found = place.stat()
-    except OSError:
-        return ("path", str(place.absolute()), rest)
-    return ("file", found.st_dev, found.st_ino, rest)
-
-
-def meet(ours: Iterable[Identity], theirs: Iterable[Identity]) -> bool:
-    """Whether two sets of tokens share an array, or one names a whole file of which the other names a part."""
-    one, other = frozenset(ours), frozenset(theirs)
-    if one & other:
-        return True
-    for whole, parts in ((one, other), (other, one)):
-        files = {token[:3] for token in whole if token[0] == "file" and token[3] is None}
-        if files and any(token[:3] in files for token in parts):
-            return True
-    return False
+__all__ = ["identities_below", "is_file_of", "leaves", "same_voxels"]
 
 
 def is_file_of(path: str, source: Source) -> bool:
@@ -76,28 +26,6 @@ def is_file_of(path: str, source: Source) -> bool:
         return False
     files: list[str] = getattr(source, "files", list)()
     return any(t[:3] == token for t in (*source.identities(), *map(file_identity, files)))
-
-
-def file_stamp(path: str) -> str | None:
-    """Return size and time of a local file as text; None if there is no such file."""
-    try:
-        found = os.stat(path)  # noqa: PTH116 - for each of many slices
-    except (OSError, ValueError):
-        return None
-    seconds, rest = divmod(found.st_mtime_ns, 10**9)
-    if not stat.S_ISREG(found.st_mode):
-        return None
-    return (
-        f"{found.st_size} bytes of {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(seconds))}.{rest:09d} UTC"
-    )
-
-
-def stamp_of_files(paths: Iterable[str]) -> str:
-    """Return one text for names, sizes and times of many files."""
-    digest, n = hashlib.sha256(), 0
-    for n, path in enumerate(paths, 1):  # noqa: B007 - how many
-        digest.update(f"{posixpath.basename(path)}\0{file_stamp(path)}\0".encode("utf-8", "surrogateescape"))
-    return f"{n} files with names, sizes and times {digest.hexdigest()[:16]}"
 
 
 def leaves(source: Source) -> Iterator[Source]:
@@ -140,4 +68,113 @@ def _overlap(one: Source, other: Source) -> bool:
 
 
 def _no_answer(_: Source) -> None:
+    return None
+
+
+_MOST_OBJECTS = 200_000
+
+_DEPTH = 12
+
+_LEAVES = (bool, int, float, complex, bytes, type, types.ModuleType, types.BuiltinFunctionType, type(None))
+
+
+def identities_below(*objects: Any) -> frozenset[Identity]:
+    """Return the identities of what these objects lead to: arrays, handles and paths of files.
+
+    Adapters and their fields, the tasks of a dask graph, and the defaults, closures and global arrays of functions are
+    looked through. What a function opens by a name that is in its code only cannot be seen.
+    """
+    found: set[Identity] = set()
+    seen: set[int | str] = set()
+    kept = []  # so that no number is used again
+    todo = [(given, 0) for given in objects]
+    while todo and len(seen) < _MOST_OBJECTS:
+        held, depth = todo.pop()
+        mark = held if isinstance(held, str) else id(held)
+        if isinstance(held, _LEAVES) or mark in seen or depth > _DEPTH:
+            continue
+        seen.add(mark)
+        kept.append(held)
+        if isinstance(held, (str, os.PathLike)):
+            found |= _of_path(os.fspath(held))
+            continue
+        known = _identities(held)
+        if known is None:
+            # What an output of no known kind is called by.
+            found.add(("object", id(held)))
+            todo += [(part, depth + 1) for part in _parts(held)]
+        else:
+            found |= known
+    return frozenset(found)
+
+
+def _of_path(text: str | bytes) -> set[Identity]:
+    """Return the identity of the file or folder that a text names, if it does."""
+    try:
+        os.stat(text)  # noqa: PTH116 - any text
+    except (OSError, ValueError):
+        return set()
+    return {file_identity(os.fsdecode(text))}
+
+
+def _parts(held: Any) -> Iterator[Any]:
+    """Yield what an object holds."""
+    graph = getattr(held, "__dask_graph__", None)
+    if graph is not None and not isinstance(held, type):
+        yield from _of_graph(graph())
+    elif isinstance(held, Mapping):
+        yield from held.values()
+    elif isinstance(held, (tuple, list, set, frozenset)):
+        yield from held
+    elif isinstance(held, functools.partial):
+        yield from (held.func, held.args, held.keywords)
+    elif isinstance(held, types.MethodType):
+        yield from (held.__self__, held.__func__)
+    elif isinstance(held, types.FunctionType):
+        yield from _of_function(held)
+    else:
+        yield from _fields(held)
+
+
+def _of_graph(graph: Any) -> Iterator[Any]:
+    for layer in getattr(graph, "layers", {"": graph}).values():
+        if getattr(layer, "indices", None) is None:
+            yield from layer.values()
+        else:  # as it is before it is taken apart into tasks
+            yield from (layer.indices, getattr(layer, "task", None), getattr(layer, "io_deps", None))
+
+
+def _of_function(function: types.FunctionType) -> Iterator[Any]:
+    yield from (function.__defaults__, function.__kwdefaults__)
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # not filled yet
+            continue
+    named = (function.__globals__.get(name) for name in function.__code__.co_names)
+    yield from (value for value in named if hasattr(value, "dtype") and hasattr(value, "shape"))
+
+
+def _fields(held: Any) -> Iterator[Any]:
+    yield from getattr(held, "__dict__", {}).values()
+    for kind in type(held).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            yield getattr(held, name, None)
+
+
+def _identities(held: Any) -> frozenset[Identity] | None:
+    """Return the identities of an array that is known here, None for anything else."""
+    package = type(held).__module__.partition(".")[0]
+    for family in FAMILIES:
+        if package in family.handles and package not in ("dask", "xarray"):
+            if not (hasattr(held, "dtype") and hasattr(held, "shape")):
+                break
+            try:
+                source = family_module(family.kind, "from_handle").from_handle(held)
+            except BioimagePyError:
+                break  # what cannot be read here can be no output either
+            if source is not None:
+                found: frozenset[Identity] = source.identities()
+                return found
     return None

@@ -9,14 +9,20 @@ from typing import Any
 
 import numpy as np
 
+from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import AmbiguousSourceError, InvalidArgumentError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources.array_like import ArrayLikeSource, DaskSource, XarraySource, checked_dtype
-from bioimage_py.sources.base import AnyArray, Source
-from bioimage_py.sources.cast_values import cast_values
-from bioimage_py.sources.identity import Identity, file_identity
-from bioimage_py.sources.labelled import metadata_of
+from bioimage_py.sources.array_like import (
+    ArrayLikeSource,
+    DaskSource,
+    XarraySource,
+    checked_dtype,
+    metadata_of,
+)
+from bioimage_py.sources.base import Source
+from bioimage_py.sources.casting import cast_values
+from bioimage_py.storage import Identity, file_identity
 
 __all__ = ["ArrayLikeSource", "DaskSource", "NumpySource", "XarraySource", "from_handle"]
 

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from bioimage_py.errors import (
     BioimagePyError,
+    BioimagePyWarning,
     InvalidArgumentError,
     SourceNotFoundError,
     StorageError,
     UnsupportedFormatError,
 )
-from bioimage_py.sources.base import Source, SourceSpec
-from bioimage_py.sources.described import described
-from bioimage_py.sources.location import (
-    Location,
-    check_key,
-    family_by_content,
-    is_url,
-    local_text,
-    locate,
-    looks_like_pattern,
-    path_text,
-    unsupported,
-)
+from bioimage_py.sources.base import FileSource, Source, SourceSpec
+from bioimage_py.sources.location import Location, family_by_content, locate, unsupported
+from bioimage_py.sources.metadata_override import described
 from bioimage_py.sources.registry import FAMILIES, family, family_module
-from bioimage_py.sources.stack_listing import image_suffixes_in
+from bioimage_py.sources.slices import image_suffixes_in
+from bioimage_py.storage import check_key, is_url, local_text, looks_like_pattern, path_text
 
-__all__ = ["as_source", "from_spec", "open_source"]
+__all__ = ["as_source", "coarser_levels", "from_spec", "open_source"]
 
 _MOST_AXES = 64
 
@@ -240,3 +234,51 @@ def from_spec(spec: Mapping[str, Any]) -> Source:
         return cast("Source", module.open_spec(cast("SourceSpec", dict(spec))))
     except KeyError as error:
         raise InvalidArgumentError(f"the source spec {spec!r} is incomplete: it has no {error}") from error
+
+
+def coarser_levels(source: Source) -> list[Source]:
+    """Open the levels that are coarser than a stored array, finest first; none where there are none.
+
+    They are opened for reading, and closed by whoever asked. A level that cannot be opened, or that is no smaller copy of the
+    array, is left out with a BioimagePyWarning.
+    """
+    if not isinstance(source, FileSource):
+        return []
+    module = importlib.import_module(family(source.kind).module)
+    if not hasattr(module, "list_coarser"):
+        return []
+    spec = source.to_spec()
+    found: list[Source] = []
+    try:
+        for coarser in module.list_coarser({**spec, "mode": "r"}):
+            level = _opened(coarser, source)
+            if level is not None:
+                found.append(level)
+    except BaseException:
+        for level in found:
+            level.close()
+        raise
+    return found
+
+
+def _opened(spec: dict[str, object], source: Source) -> Source | None:
+    try:
+        level = from_spec(spec)
+    except BioimagePyError as error:
+        _warn(f"a coarser level of {source.name} is left out, it cannot be opened: {error}")
+        return None
+    smaller = level.ndim == source.ndim and all(
+        0 < n <= full for n, full in zip(level.shape, source.shape, strict=True)
+    )
+    if smaller and level.dtype == source.dtype:
+        return level
+    level.close()
+    _warn(
+        f"{level.name} is left out: with shape {level.shape} and dtype {level.dtype} it is no smaller copy of {source.name} "
+        f"of shape {source.shape} and dtype {source.dtype}"
+    )
+    return None
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, BioimagePyWarning, stacklevel=4)

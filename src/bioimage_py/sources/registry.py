@@ -83,19 +83,19 @@ FAMILIES = (
         ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")),
     ),
     Family(
-        "stack", _S + "stack", "folder of slices", (".png", ".jpg", ".jpeg"),
+        "stack", _S + "slices", "folder of slices", (".png", ".jpg", ".jpeg"),
         ((0, b"\x89PNG\r\n\x1a\n"), (0, b"\xff\xd8\xff")),
     ),
-    Family("mrc", _S + "mrc", "MRC", (".mrc", ".rec", ".map", ".st", ".ali", ".mrcs"), ((208, b"MAP "), (208, b"MAP\0")), zipped=True),
-    Family("nifti", _S + "nifti", "NIfTI", (".nii",), ((344, b"n+1\0"), (4, b"n+2\0")), zipped=True),
-    Family("npy", _S + "npy", "NumPy .npy", (".npy",), ((0, b"\x93NUMPY"),), writes=True, zipped=True),
+    Family("mrc", _S + "raw.mrc", "MRC", (".mrc", ".rec", ".map", ".st", ".ali", ".mrcs"), ((208, b"MAP "), (208, b"MAP\0")), zipped=True),
+    Family("nifti", _S + "raw.nifti", "NIfTI", (".nii",), ((344, b"n+1\0"), (4, b"n+2\0")), zipped=True),
+    Family("npy", _S + "raw.npy", "NumPy .npy", (".npy",), ((0, b"\x93NUMPY"),), writes=True, zipped=True),
     Family(
         "vendor", _S + "vendor", "microscope vendors' files, through bioio",
         (".czi", ".lif", ".nd2", ".dv", ".r3d", ".sldy", ".oib", ".oif", ".vsi"),
         ((0, b"ZISRAWFILE"), (0, b"\xda\xce\xbe\x0a")), container=True,
     ),
     Family("wrapper", "bioimage_py.wrapper.spec", "wrapper"),
-    Family("described", _S + "described", "array with other metadata"),
+    Family("described", _S + "metadata_override", "array with other metadata"),
     Family("memory", _S + "memory", "array in memory", handles=("numpy", "dask", "xarray")),
 )  # fmt: skip
 _BY_KIND: Mapping[str, Family] = {f.kind: f for f in FAMILIES}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import (
     AmbiguousSourceError,
     BioimagePyError,
@@ -21,10 +22,9 @@ from bioimage_py.errors import (
 )
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata, without_nonsense
-from bioimage_py.sources.base import AnyArray, SourceSpec
-from bioimage_py.sources.identity import Identity, file_identity
-from bioimage_py.sources.location import is_url
-from bioimage_py.sources.single_file import SingleFileSource, open_file
+from bioimage_py.sources.base import SourceSpec
+from bioimage_py.sources.raw import SingleFileSource, open_file
+from bioimage_py.storage import Identity, file_identity, is_url
 
 if TYPE_CHECKING:
     from bioio import BioImage

@@ -11,10 +11,11 @@ from typing import Any, Self
 
 import numpy as np
 
+from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources import AnyArray, Source, SourceSpec, as_source
+from bioimage_py.sources import Source, SourceSpec, as_source
 from bioimage_py.wrapper.parameters import write_parameter
 from bioimage_py.wrapper.registration import describe_class
 

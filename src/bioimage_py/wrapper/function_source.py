@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
-from bioimage_py.sources import AnyArray
-from bioimage_py.sources.cast_values import cast_values
+from bioimage_py.sources import cast_values
 from bioimage_py.wrapper.arguments import checked_dtype
 from bioimage_py.wrapper.base import WrapperSource
 

@@ -105,6 +105,8 @@ def find_class(spec: dict[str, Any]) -> type[WrapperSource]:
     name, module, pickled = spec.get("wrapper"), spec.get("module"), spec.get("class")
     if not isinstance(name, str):
         raise InvalidArgumentError(f"a wrapper's spec has its name as 'wrapper', got {name!r}")
+    if name not in _CLASSES and module is None:
+        _import_own()
     if name not in _CLASSES and isinstance(module, str):
         try:
             importlib.import_module(module)
@@ -121,3 +123,10 @@ def find_class(spec: dict[str, Any]) -> type[WrapperSource]:
             "registered with @register_wrapper in a module that can be imported"
         )
     return _CLASSES[name]
+
+
+def _import_own() -> None:
+    """Import the modules of all wrappers of this package, which registers them."""
+    door = importlib.import_module(_OWN.rstrip("."))
+    for name in door.__all__:
+        getattr(door, name)

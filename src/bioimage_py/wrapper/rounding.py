@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bioimage_py.sources import AnyArray
+from bioimage_py.chunks import AnyArray
 
 __all__ = ["rounded"]
 

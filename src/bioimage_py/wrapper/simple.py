@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy.typing as npt
 
+from bioimage_py.chunks import AnyArray
 from bioimage_py.geometry import Box
-from bioimage_py.sources import AnyArray
 from bioimage_py.wrapper.arguments import checked_extents
 from bioimage_py.wrapper.function_source import FunctionSource
 from bioimage_py.wrapper.registration import register_wrapper

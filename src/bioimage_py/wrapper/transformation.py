@@ -8,10 +8,11 @@ from typing import Any, Self
 
 import numpy.typing as npt
 
+from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources import AnyArray, Source
+from bioimage_py.sources import Source
 from bioimage_py.wrapper.arguments import checked_whole
 from bioimage_py.wrapper.function_source import FunctionSource
 from bioimage_py.wrapper.registration import register_wrapper

@@ -1,0 +1,45 @@
+from .codec import ChunkCodec as ChunkCodec
+from .encoded_chunks import (
+    ChunkFiles as ChunkFiles,
+    ChunkObjects as ChunkObjects,
+    EncodedReader as EncodedReader,
+    EncodedWriter as EncodedWriter,
+    FilePlace as FilePlace,
+)
+from .encoded_shards import (
+    NewShard as NewShard,
+    Shard as Shard,
+    ShardedChunks as ShardedChunks,
+    ShardedObjects as ShardedObjects,
+    number_in as number_in,
+)
+from .encoding import (
+    AnyArray as AnyArray,
+    ChunkEncoding as ChunkEncoding,
+    CodecStep as CodecStep,
+    ShardIndexEncoding as ShardIndexEncoding,
+    StoredChunks as StoredChunks,
+    UnknownEncoding as UnknownEncoding,
+    byte_order_of as byte_order_of,
+    codec_step as codec_step,
+    fill_bytes as fill_bytes,
+)
+from .encoding_match import EncodingMatch as EncodingMatch, compare_encodings as compare_encodings
+from .file_regions import ArrayInFile as ArrayInFile, read_region as read_region, write_region as write_region
+from .filters import (
+    Filter as Filter,
+    FilterPipeline as FilterPipeline,
+    codec_text as codec_text,
+    encode_gzip as encode_gzip,
+    gzip_level_to_encode as gzip_level_to_encode,
+)
+from .frames import ChunkFrames as ChunkFrames, n5_header as n5_header, read_n5_header as read_n5_header
+from .payload_check import (
+    PayloadCheck as PayloadCheck,
+    blosc_lengths as blosc_lengths,
+    crc32c_bytes as crc32c_bytes,
+    why_all_bytes as why_all_bytes,
+)
+from .row_copy import copy_rows as copy_rows
+from .scratch import Scratch as Scratch
+from .shared_threads import SharedThreads as SharedThreads

@@ -1,0 +1,150 @@
+"""Decoding chunks into memory that is there, and encoding them into memory that is used again."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import imagecodecs
+import numpy as np
+
+from bioimage_py.chunks.encoding import AnyArray, ChunkEncoding
+from bioimage_py.chunks.filters import BLOSC_COMPRESSORS
+from bioimage_py.chunks.payload_check import blosc_lengths, crc32c_bytes
+from bioimage_py.chunks.scratch import Scratch
+
+__all__ = ["ChunkCodec"]
+
+_codecs: Any = imagecodecs  # its stubs ask for bytes, but any buffer is taken
+_COMPRESSORS = ("zstd", "gzip", "zlib", "blosc")
+_SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2, 0: 0, 1: 1, 2: 2}
+
+
+class ChunkCodec:
+    """The codecs of an array whose chunks are in C order: none or one that compresses, then a crc32c or none.
+
+    Attributes
+    ----------
+    shape, dtype
+        Of a whole chunk as it is stored; the dtype says the byte order too.
+    encodes
+        Whether it can encode too, as the metadata ask for.
+    """
+
+    def __init__(self, encoding: ChunkEncoding) -> None:
+        self.shape = encoding.chunks
+        self.dtype = np.dtype(encoding.dtype).newbyteorder(">" if encoding.byte_order == "big" else "<")
+        self._n_bytes = encoding.chunk_bytes
+        names = [step[0] for step in encoding.codecs]
+        self._checksum = names[-1:] == ["crc32c"]
+        self._name = names[0] if names and names[0] != "crc32c" else ""
+        settings: Mapping[str, Any] = dict(encoding.settings[0][1:]) if self._name else {}
+        self._options = _encoder_options(self._name, settings, self.dtype.itemsize)
+        self.encodes = self._options is not None
+
+    @classmethod
+    def of(cls, encoding: ChunkEncoding) -> ChunkCodec | None:
+        """Return it for an encoding; None for one of other codecs, another order of the axes, or a header of its own."""
+        names = [step[0] for step in encoding.codecs]
+        if names[-1:] == ["crc32c"]:
+            names.pop()
+        known = len(names) <= 1 and all(name in _COMPRESSORS for name in names)
+        c_order = tuple(sorted(encoding.axis_order)) == encoding.axis_order
+        return cls(encoding) if known and c_order and encoding.wrapping == "bare" else None
+
+    def decode(self, data: AnyArray, target: AnyArray) -> bool:
+        """Decode a chunk into contiguous memory of its shape and dtype.
+
+        Returns
+        -------
+        bool
+            False where the bytes are not one plain stream that holds just the chunk: they may be corrupt, or only unusual, and the
+            memory holds anything.
+        """
+        if self._checksum:
+            data, stored = data[:-4], data[-4:].tobytes()
+            if crc32c_bytes(data) != stored:
+                return False
+        out = target.reshape(-1).view(np.uint8)
+        if not self._name:
+            if len(data) != self._n_bytes:
+                return False
+            out[:] = data
+            return True
+        try:
+            return self._decompress(data, out)
+        except (RuntimeError, ValueError):
+            return False
+
+    def _decompress(self, data: AnyArray, out: AnyArray) -> bool:
+        name, n_bytes = self._name, self._n_bytes
+        if name == "zstd":
+            return len(_codecs.zstd_decode(data, out=out)) == n_bytes
+        if name == "blosc":
+            # It trusts what its header says.
+            if len(data) < 16 or blosc_lengths(data[:16].tobytes()) != (n_bytes, len(data)):
+                return False
+            return len(_codecs.blosc_decode(data, numthreads=1, out=out)) == n_bytes
+        # Both end with the first stream; what the last bytes say shows whether others follow.
+        tail = data[-4:].tobytes()
+        if name == "gzip":
+            found = _codecs.gzip_decode(data, out=out)
+            return len(found) == n_bytes and tail == struct.pack("<I", n_bytes & 0xFFFFFFFF)
+        found = _codecs.deflate_decode(data, out=out)
+        return len(found) == n_bytes and tail == struct.pack(">I", _codecs.deflate_adler32(out))
+
+    def encode(self, chunk: AnyArray, scratch: Scratch) -> AnyArray:
+        """Return what is stored for a whole chunk, contiguous and of the stored dtype; it stays until the thread encodes the next one."""
+        data = chunk.reshape(-1).view(np.uint8)
+        if not (self._name or self._checksum):
+            return data
+        # What does not compress takes a little more, and a few bytes are left for a checksum.
+        out = scratch.bytes("encoded", self._n_bytes + self._n_bytes // 128 + 2**10)
+        if self._name:
+            assert self._options is not None
+            encode, options = self._options
+            data = encode(data, out=out[:-4], **options)
+        else:
+            out[: self._n_bytes] = data
+        if not self._checksum:
+            return data
+        n_bytes = len(data)
+        out[n_bytes : n_bytes + 4] = np.frombuffer(crc32c_bytes(out[:n_bytes]), np.uint8)
+        return out[: n_bytes + 4]
+
+
+def _encoder_options(
+    name: str, settings: Mapping[str, Any], itemsize: int
+) -> tuple[Any, dict[str, Any]] | None:
+    """Return the encoder of a codec and its options; None where it cannot encode as the settings ask for."""
+    level = settings.get("level")
+    if not name:
+        return None, {}
+    if name == "blosc":
+        return _blosc_options(settings, itemsize)
+    if name == "zstd":
+        if not isinstance(level, int) or not 1 <= level <= 22 or settings.get("checksum"):
+            return None
+        return _codecs.zstd_encode, {"level": level}
+    if not isinstance(level, int) or not 0 <= level <= 9:
+        return None
+    return _codecs.gzip_encode if name == "gzip" else _codecs.deflate_encode, {"level": level}
+
+
+def _blosc_options(settings: Mapping[str, Any], itemsize: int) -> tuple[Any, dict[str, Any]] | None:
+    level, shuffle = settings.get("clevel"), settings.get("shuffle")
+    if shuffle == -1:  # of v2: the codec chooses
+        shuffle = 2 if itemsize == 1 else 1
+    known = isinstance(level, int) and 0 <= level <= 9 and shuffle in _SHUFFLES
+    if not known or settings.get("cname") not in BLOSC_COMPRESSORS:
+        return None
+    options = {
+        "level": level,
+        "compressor": settings["cname"],
+        "shuffle": _SHUFFLES[shuffle],
+        "typesize": settings.get("typesize") or itemsize,
+        "blocksize": settings.get("blocksize") or 0,
+        "numthreads": 1,
+    }
+    return _codecs.blosc_encode, options

@@ -1,0 +1,208 @@
+"""Whether encoded chunks of one array can be stored in another as they are, and why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from bioimage_py.chunks.encoding import ChunkEncoding, CodecStep, UnknownEncoding
+
+__all__ = ["EncodingMatch", "compare_encodings"]
+
+_CHECKSUMS = (("crc32c",), ("fletcher32",))
+_DEFLATES = (("gzip",), ("zlib",))
+_SHUFFLES = {0: "noshuffle", 1: "shuffle", 2: "bitshuffle"}
+_Steps = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EncodingMatch:
+    """What can be done with the encoded chunks of one array so that another one can hold them.
+
+    Attributes
+    ----------
+    kind
+        `"payload"`: they are the same bytes. `"header"`: the same behind another header or checksum. `"different"`: they
+        have to be decoded and encoded anew.
+    road
+        `"verbatim"`, `"repack"` where shards have to be made or opened, or `"recode"`.
+    why
+        What stands against the next better kind and road, in the words of the plan.
+    unwrap, wrap
+        What is taken off each chunk, outermost first, and what is put around it, innermost first.
+    recoded
+        Which chunks have to be recoded all the same, if there are such: words of the plan.
+    recodes_missing
+        Whether chunks that are not stored read otherwise in the other array, so they have to be written there.
+    settings
+        What the chunks keep of the first array though the metadata of the second say otherwise, such as a level.
+    whole_files
+        Whether a file, or an object, of the second array is one of the first as it is: nothing is taken off or put on, no
+        shard opened or made.
+    carried
+        How objects get from one object store to another place, or the same: words of the plan; empty elsewhere.
+    hint
+        What would carry them better; empty if nothing would.
+    """
+
+    kind: Literal["payload", "header", "different"]
+    road: Literal["verbatim", "repack", "recode"]
+    why: tuple[str, ...] = ()
+    unwrap: _Steps = ()
+    wrap: _Steps = ()
+    recoded: tuple[str, ...] = ()
+    recodes_missing: bool = False
+    settings: tuple[str, ...] = ()
+    whole_files: bool = False
+    carried: str = ""
+    hint: str = ""
+
+    def __str__(self) -> str:
+        what = {
+            "payload": "encoded chunks are the same bytes in both",
+            "header": "encoded chunks are the same behind another header or checksum",
+            "different": "chunks have to be decoded and encoded anew",
+        }[self.kind]
+        also = f"; {' and '.join(self.recoded)} are recoded" if self.recoded else ""
+        carried = f"; {self.carried}" if self.carried else ""
+        return what + (f" ({'; '.join(self.why)})" if self.why else "") + also + carried
+
+
+def compare_encodings(
+    input: ChunkEncoding | UnknownEncoding,
+    output: ChunkEncoding | UnknownEncoding,
+    offset: tuple[int, ...] | None = None,
+) -> EncodingMatch:
+    """Compare how two arrays encode their chunks.
+
+    Parameters
+    ----------
+    input, output
+        The encodings.
+    offset
+        Where the output's first voxel is in the input, where the output is a region of it; the shapes may then differ.
+    """
+    for known in (input, output):
+        if isinstance(known, UnknownEncoding):
+            return EncodingMatch("different", "recode", (known.why,))
+    assert isinstance(input, ChunkEncoding)
+    assert isinstance(output, ChunkEncoding)
+    core_in, unwrap, core_out, wrap = _peeled(input.codecs, output.codecs)
+    why = [*_voxels(input, output), *_place(input, output, offset)]
+    if output.format == "hdf5":
+        why.append("chunks are written into HDF5 files by HDF5 only")
+    if core_in != core_out:
+        why.append(f"codec {_codec_text(input.codecs)} vs {_codec_text(output.codecs)}")
+    if why:
+        return EncodingMatch("different", "recode", tuple(why))
+    if input.wrapping != output.wrapping:
+        unwrap = unwrap if input.wrapping == "bare" else (input.wrapping, *unwrap)
+        wrap = wrap if output.wrapping == "bare" else (*wrap, output.wrapping)
+    files = _files(input, output, offset)
+    headers = [
+        f"{word} {', '.join(steps)}" for word, steps in (("taken off:", unwrap), ("put on:", wrap)) if steps
+    ]
+    fills = input.fill != output.fill
+    return EncodingMatch(
+        kind="header" if headers else "payload",
+        road="repack" if files else "verbatim",
+        why=(*headers, *files),
+        unwrap=unwrap,
+        wrap=wrap,
+        recoded=tuple(_recoded(input, output)),
+        recodes_missing=fills,
+        settings=tuple(_settings(input, output)),
+        whole_files=not (headers or files)
+        and input.edge == output.edge
+        and (input.shards is None or (input.shape == output.shape and not fills)),
+    )
+
+
+def _voxels(a: ChunkEncoding, b: ChunkEncoding) -> Iterator[str]:
+    if a.dtype != b.dtype:
+        yield f"dtype {a.dtype} vs {b.dtype}"
+    elif a.byte_order != b.byte_order:
+        yield f"byte order {a.byte_order} vs {b.byte_order}"
+    if a.chunks != b.chunks:
+        yield f"chunk grid {_times(a.chunks)} vs {_times(b.chunks)}"
+    elif a.axis_order != b.axis_order:
+        yield f"order of axes in memory {a.axis_order} vs {b.axis_order}"
+
+
+def _place(a: ChunkEncoding, b: ChunkEncoding, offset: tuple[int, ...] | None) -> Iterator[str]:
+    if offset is None:
+        if a.shape != b.shape:
+            yield f"shape {a.shape} vs {b.shape}"
+    elif any(o % c for o, c in zip(offset, a.chunks, strict=True)):
+        yield f"the region begins at {offset}, inside a chunk of {_times(a.chunks)}"
+
+
+def _files(a: ChunkEncoding, b: ChunkEncoding, offset: tuple[int, ...] | None) -> list[str]:
+    """Return what keeps whole files from being moved."""
+    if a.shards is None and b.shards is None:
+        return []
+    found = []
+    if a.shards != b.shards:
+        found.append(f"shards {_times(a.shards)} vs {_times(b.shards)}")
+    elif a.index != b.index:
+        found.append(f"index of shards {a.index} vs {b.index}")
+    if a.shards is not None and offset is not None and any(offset):
+        found.append("a region of the input")
+    return found
+
+
+def _peeled(
+    input: tuple[CodecStep, ...], output: tuple[CodecStep, ...]
+) -> tuple[tuple[CodecStep, ...], _Steps, tuple[CodecStep, ...], _Steps]:
+    """Take off the outermost codecs that can be changed without encoding anew; return what is left, and what is off."""
+    a, b, off, on = list(input), list(output), list[str](), list[str]()
+    while a != b and a and a[-1] in _CHECKSUMS:
+        off.append(a.pop()[0])
+    while a != b and b and b[-1] == ("crc32c",):
+        on.insert(0, b.pop()[0])
+    # A new header needs the length of what is inside, which is only known behind codecs that keep it.
+    known = all(step[0] == "shuffle" for step in a[:-1])
+    if known and a and b and a[:-1] == b[:-1] and a != b and a[-1] in _DEFLATES and b[-1] in _DEFLATES:
+        off.append(a.pop()[0])
+        on.insert(0, b.pop()[0])
+    return tuple(a), tuple(off), tuple(b), tuple(on)
+
+
+def _recoded(a: ChunkEncoding, b: ChunkEncoding) -> Iterator[str]:
+    cut = any(n % c for n, c in zip(a.shape, a.chunks, strict=True))
+    if a.edge == "truncated" and b.edge == "padded" and cut:
+        yield "edge chunks that are truncated"
+    if a.fill != b.fill:
+        yield f"missing chunks (fill value {_number(a)} vs {_number(b)})"
+
+
+def _settings(a: ChunkEncoding, b: ChunkEncoding) -> Iterator[str]:
+    for mine, other in zip(a.settings, b.settings, strict=False):
+        first, second = _normal(mine), _normal(other)
+        for name in ("level", "cname", "shuffle"):
+            if first.get(name) != second.get(name):
+                yield f"{mine[0]} {name} {first.get(name)} vs {second.get(name)}"
+
+
+def _normal(settings: CodecStep) -> dict[str, Any]:
+    found = dict(settings[1:])
+    if "clevel" in found:
+        found["level"] = found.pop("clevel")
+    if settings[0] == "blosc":
+        found["shuffle"] = _SHUFFLES.get(found.get("shuffle", ""), found.get("shuffle"))
+    return found
+
+
+def _number(encoding: ChunkEncoding) -> str:
+    return str(np.frombuffer(encoding.fill, np.dtype(encoding.dtype).newbyteorder("<"))[0])
+
+
+def _codec_text(codecs: tuple[CodecStep, ...]) -> str:
+    return " ".join(" ".join(map(str, step)) for step in codecs) or "none"
+
+
+def _times(extents: tuple[int, ...] | None) -> str:
+    return "none" if extents is None else "×".join(map(str, extents)) or "1"

@@ -1,0 +1,280 @@
+"""Decoding an HDF5 chunk: the filters of its dataset undone in reverse order, outside any lock.
+
+A filter is known here by its registered number. Datasets with any other filter are read through HDF5 itself.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import imagecodecs
+import numpy as np
+
+from bioimage_py.chunks.encoding import AnyArray
+from bioimage_py.errors import StorageError
+
+__all__ = ["Filter", "FilterPipeline", "codec_text", "encode_gzip", "gzip_level_to_encode"]
+
+_DEFLATE, _SHUFFLE, _FLETCHER32, _SZIP, _NBIT, _SCALEOFFSET = 1, 2, 3, 4, 5, 6
+_BZIP2, _LZF, _BLOSC, _LZ4, _BITSHUFFLE, _ZSTD = 307, 32000, 32001, 32004, 32008, 32015
+_NAMES = {
+    _DEFLATE: "gzip", _SHUFFLE: "shuffle", _FLETCHER32: "fletcher32", _SZIP: "szip", _NBIT: "nbit",
+    _SCALEOFFSET: "scaleoffset", _BZIP2: "bzip2", _LZF: "lzf", _BLOSC: "blosc", _LZ4: "lz4",
+    _BITSHUFFLE: "bitshuffle", _ZSTD: "zstd", 32026: "blosc2", 32013: "zfp", 32017: "sz",
+}  # fmt: skip
+BLOSC_COMPRESSORS = ("blosclz", "lz4", "lz4hc", "snappy", "zlib", "zstd")
+_BITSHUFFLE_CODECS = {0: "", 2: "lz4", 3: "zstd"}
+
+Bytes = bytes | bytearray | memoryview
+# Its stubs ask for bytes or bytearray, but any buffer is taken.
+_codecs: Any = imagecodecs
+
+
+class Filter(NamedTuple):
+    """One filter of a dataset: its registered number, its parameters, and the name that the file gives it."""
+
+    number: int
+    values: tuple[int, ...]
+    name: str = ""
+
+    @property
+    def text(self) -> str:
+        """The filter for people, such as `"gzip:4"`."""
+        name = _NAMES.get(self.number) or self.name or f"filter {self.number}"
+        if self.number in (_DEFLATE, _BZIP2, _ZSTD) and self.values:
+            return f"{name}:{self.values[0]}"
+        if self.number == _BLOSC and len(self.values) >= 7 and self.values[6] < len(BLOSC_COMPRESSORS):
+            shuffle = {1: " shuffle", 2: " bitshuffle"}.get(self.values[5], "")
+            return f"blosc {BLOSC_COMPRESSORS[self.values[6]]}:{self.values[4]}{shuffle}"
+        if self.number == _BITSHUFFLE and len(self.values) >= 5 and self.values[4]:
+            return f"bitshuffle {_BITSHUFFLE_CODECS.get(self.values[4], self.values[4])}"
+        return name
+
+
+def codec_text(filters: tuple[Filter, ...]) -> str:
+    """Return how chunks are encoded, for people: compression first, then what prepares for it."""
+    prepares = (_SHUFFLE, _FLETCHER32)
+    ordered = [f for f in filters if f.number not in prepares] + [f for f in filters if f.number in prepares]
+    return " + ".join(f.text for f in ordered)
+
+
+class FilterPipeline:
+    """The filters of a dataset, ready to decode its chunks.
+
+    Parameters
+    ----------
+    filters
+        In the order in which they were applied on writing.
+    chunk_bytes
+        Bytes of a whole decoded chunk.
+
+    Attributes
+    ----------
+    decodable
+        Whether all filters are known here.
+    """
+
+    def __init__(self, filters: tuple[Filter, ...], chunk_bytes: int) -> None:
+        self.filters = filters
+        self.chunk_bytes = chunk_bytes
+        self.decodable = all(_is_decodable(f) for f in filters)
+
+    @property
+    def compresses(self) -> bool:
+        """Whether there is any filter."""
+        return bool(self.filters)
+
+    def decode(self, stored: Bytes, mask: int) -> Bytes:
+        """Return a whole decoded chunk.
+
+        Parameters
+        ----------
+        stored
+            The chunk's bytes in the file.
+        mask
+            Bit i is set where filter i was skipped for this chunk.
+
+        Raises
+        ------
+        StorageError
+            If a checksum is wrong or a decoder fails; the caller says which chunk it is.
+        """
+        data = stored
+        sizes = self._sizes_before(mask)
+        for i in reversed(range(len(self.filters))):
+            if mask >> i & 1:
+                continue
+            used = self.filters[i]
+            try:
+                data = _DECODERS[used.number](data, used.values, sizes[i])
+            except (RuntimeError, ValueError, struct.error) as error:
+                raise StorageError(
+                    f"{used.text} cannot decode it: {error or type(error).__name__}"
+                ) from error
+        if len(data) != self.chunk_bytes:
+            raise StorageError(f"it holds {len(data)} bytes where {self.chunk_bytes} are expected")
+        return data
+
+    def _sizes_before(self, mask: int) -> list[int | None]:
+        """Return the size of what each filter was given on writing, None behind a compression."""
+        sizes: list[int | None] = []
+        size: int | None = self.chunk_bytes
+        for i, used in enumerate(self.filters):
+            sizes.append(size)
+            if mask >> i & 1 or used.number == _SHUFFLE:
+                continue
+            size = size + 4 if used.number == _FLETCHER32 and size is not None else None
+        return sizes
+
+
+def _is_decodable(used: Filter) -> bool:
+    if used.number == _BITSHUFFLE:
+        return len(used.values) >= 5 and used.values[2] > 0 and used.values[4] in _BITSHUFFLE_CODECS
+    if used.number == _SHUFFLE:
+        return len(used.values) >= 1 and used.values[0] > 0
+    return used.number in _DECODERS
+
+
+def _inflate(data: Bytes, values: tuple[int, ...], size: int | None) -> Bytes:
+    del values
+    if size is None:
+        return cast("Bytes", _codecs.zlib_decode(data))
+    return cast("Bytes", _codecs.deflate_decode(data, out=size))
+
+
+def _unshuffle(data: Bytes, values: tuple[int, ...], size: int | None) -> Bytes:
+    del size
+    item = values[0]
+    n = len(data) // item
+    if item == 1 or n <= 1:
+        return data
+    planes = np.frombuffer(data, np.uint8)
+    out = np.empty(len(data), np.uint8)
+    items = out[: n * item].reshape(n, item)
+    for k in range(item):
+        items[:, k] = planes[k * n : (k + 1) * n]
+    out[n * item :] = planes[n * item :]
+    return out.data
+
+
+def _check_fletcher32(data: Bytes, values: tuple[int, ...], size: int | None) -> Bytes:
+    del values, size
+    body = memoryview(data)[:-4]
+    (stored,) = struct.unpack("<I", memoryview(data)[-4:])
+    computed = int(_codecs.h5checksum_fletcher32(body))
+    # HDF5 before 1.6.3 stored the bytes of each half the other way round, and HDF5 accepts both.
+    swapped = (computed & 0x00FF00FF) << 8 | (computed >> 8) & 0x00FF00FF
+    if stored not in (computed, swapped):
+        raise StorageError(f"its fletcher32 checksum is {computed:#010x}, but {stored:#010x} was stored")
+    return body
+
+
+def _from_lzf(data: Bytes, values: tuple[int, ...], size: int | None) -> Bytes:
+    known = size if size is not None else values[2]
+    return cast("Bytes", _codecs.lzf_decode(data, out=known))
+
+
+def _from_blosc(data: Bytes, values: tuple[int, ...], size: int | None) -> Bytes:
+    del values, size
+    return cast("Bytes", _codecs.blosc_decode(data, numthreads=1))
+
+
+def _from_lz4(data: Bytes, values: tuple[int, ...], size: int | None) -> Bytes:
+    """Undo LZ4 blocks behind the header of HDF5's filter: total size and block size, big-endian."""
+    del values
+    total, block = struct.unpack_from(">QI", data)
+    if size is not None and total != size:
+        raise ValueError(f"its header says {total} bytes where {size} are expected")
+    return _lz4_blocks(memoryview(data)[12:], total, block, stored_if_equal=True)
+
+
+def _lz4_blocks(data: memoryview, total: int, block: int, *, stored_if_equal: bool) -> bytearray:
+    if not block:
+        raise ValueError("its header says blocks of 0 bytes")
+    out = bytearray()
+    at = 0
+    while len(out) < total:
+        raw = min(block, total - len(out))
+        (packed,) = struct.unpack_from(">I", data, at)
+        body = data[at + 4 : at + 4 + packed]
+        at += 4 + packed
+        if len(body) != packed or not packed:
+            raise ValueError("it ends too early")
+        out += body if stored_if_equal and packed == raw else _codecs.lz4_decode(body, out=raw)
+    return out
+
+
+def _from_bitshuffle(data: Bytes, values: tuple[int, ...], size: int | None) -> Bytes:
+    item, codec = values[2], values[4]
+    if not codec:
+        block = values[3] if len(values) > 3 else 0
+        return cast("Bytes", _codecs.bitshuffle_decode(data, itemsize=item, blocksize=block))
+    total, block_bytes = struct.unpack_from(">QI", data)
+    if size is not None and total != size:
+        raise ValueError(f"its header says {total} bytes where {size} are expected")
+    shuffled = _bitshuffled_blocks(memoryview(data)[12:], total, block_bytes, item, codec)
+    return cast(
+        "Bytes", _codecs.bitshuffle_decode(bytes(shuffled), itemsize=item, blocksize=block_bytes // item)
+    )
+
+
+def _bitshuffled_blocks(data: memoryview, total: int, block: int, item: int, codec: int) -> bytearray:
+    """Decompress block by block; the last one is cut to 8 items, and what is left over is stored as it is."""
+    if block < 8 * item:
+        raise ValueError(f"its header says blocks of {block} bytes")
+    out = bytearray()
+    in_blocks = total // (8 * item) * (8 * item)
+    at = 0
+    while len(out) < in_blocks:
+        raw = min(block, in_blocks - len(out))
+        (packed,) = struct.unpack_from(">I", data, at)
+        body = data[at + 4 : at + 4 + packed]
+        at += 4 + packed
+        if len(body) != packed or not packed:
+            raise ValueError("it ends too early")
+        out += (_codecs.lz4_decode if codec == 2 else _codecs.zstd_decode)(body, out=raw)
+    out += data[at : at + total - in_blocks]
+    return out
+
+
+def _from_zstd(data: Bytes, values: tuple[int, ...], size: int | None) -> Bytes:
+    del values
+    return cast("Bytes", _codecs.zstd_decode(data, out=size))
+
+
+def _from_bzip2(data: Bytes, values: tuple[int, ...], size: int | None) -> Bytes:
+    del values
+    return cast("Bytes", _codecs.bz2_decode(data, out=size))
+
+
+_DECODERS: dict[int, Callable[[Bytes, tuple[int, ...], int | None], Bytes]] = {
+    _DEFLATE: _inflate,
+    _SHUFFLE: _unshuffle,
+    _FLETCHER32: _check_fletcher32,
+    _LZF: _from_lzf,
+    _BLOSC: _from_blosc,
+    _LZ4: _from_lz4,
+    _BITSHUFFLE: _from_bitshuffle,
+    _ZSTD: _from_zstd,
+    _BZIP2: _from_bzip2,
+}
+
+
+def gzip_level_to_encode(filters: tuple[Filter, ...]) -> int | None:
+    """Return the gzip level of a dataset whose chunks are gzip, or shuffle and gzip, and nothing else; else None."""
+    numbers = tuple(f.number for f in filters)
+    return filters[-1].values[0] if numbers in ((_DEFLATE,), (_SHUFFLE, _DEFLATE)) else None
+
+
+def encode_gzip(chunk: AnyArray, level: int, *, shuffled: bool) -> bytes:
+    """Return a whole chunk as HDF5's gzip filter stores it, with the shuffle filter before it or without."""
+    data = np.ascontiguousarray(chunk).reshape(-1).view(np.uint8)
+    item = chunk.dtype.itemsize
+    if shuffled and item > 1:
+        planes = np.empty((item, chunk.size), np.uint8)
+        for k in range(item):
+            planes[k] = data[k::item]
+        data = planes.reshape(-1)
+    return cast("bytes", _codecs.deflate_encode(data.data, level))

@@ -1,0 +1,25 @@
+"""Copying between parts of arrays whose rows are short, as chunks are cut from blocks and put into them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bioimage_py.chunks.encoding import AnyArray
+
+__all__ = ["copy_rows"]
+
+_LONGEST_BYTES = 512
+
+
+def copy_rows(target: AnyArray, values: AnyArray) -> None:
+    """Do what `target[...] = values` does, in half the time where rows of the same dtype have up to 512 bytes.
+
+    As one item of so many bytes a row is moved at once; numpy begins anew for each row of numbers.
+    """
+    if target.dtype == values.dtype and target.shape == values.shape and target.ndim > 1:
+        n_bytes = target.shape[-1] * target.itemsize
+        whole = target.strides[-1] == values.strides[-1] == target.itemsize
+        if whole and target.itemsize < n_bytes <= _LONGEST_BYTES:
+            row = np.dtype((np.void, n_bytes))
+            target, values = target.view(row), values.view(row)
+    target[...] = values

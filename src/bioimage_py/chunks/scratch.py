@@ -1,0 +1,34 @@
+"""Memory that a thread uses again and again."""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import Any
+
+import numpy as np
+
+from bioimage_py.chunks.encoding import AnyArray
+
+__all__ = ["Scratch"]
+
+
+class Scratch(threading.local):
+    """Memory of the calling thread, which it uses for one chunk after the other.
+
+    New memory costs a thread more than it seems: the system empties each page of it at the first touch.
+    """
+
+    def __init__(self) -> None:
+        self._memory: dict[str, AnyArray] = {}
+
+    def bytes(self, name: str, n_bytes: int) -> AnyArray:
+        """Return so many bytes, with anything in them, that stay until the thread asks for the same name again."""
+        found = self._memory.get(name)
+        if found is None or found.size < n_bytes:
+            self._memory[name] = found = np.empty(n_bytes, np.uint8)
+        return found[:n_bytes]
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> AnyArray:
+        """Return an array in C order, in memory as `bytes` gives it."""
+        return self.bytes(name, math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)

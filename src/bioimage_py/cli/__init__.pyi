@@ -1,0 +1,14 @@
+from .command import main as main
+from .console import Console as Console, plain as plain, printable as printable
+from .failure import (
+    EXIT_CODES as EXIT_CODES,
+    Terminated as Terminated,
+    UnfinishedError as UnfinishedError,
+    UsageError as UsageError,
+    failure_of as failure_of,
+)
+from .parser import build_parser as build_parser
+from .progress import ProgressLine as ProgressLine, progress_text as progress_text
+from .values import available_cores as available_cores, seconds as seconds
+from .verbs import VERBS as VERBS
+from .wording import in_options as in_options

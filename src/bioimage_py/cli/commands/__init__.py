@@ -1,0 +1,5 @@
+"""One module per command: parsed options in, an operation called, its result printed."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

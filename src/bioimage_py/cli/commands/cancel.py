@@ -1,0 +1,65 @@
+"""`bioimage-py cancel`: stop a run."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import time
+
+from bioimage_py.cli.console import Console
+from bioimage_py.cli.failure import OK, PROGRAM
+from bioimage_py.cli.options import named_run, shown_path
+from bioimage_py.cli.status_text import blocks_text, status_json
+from bioimage_py.cli.wording import in_options
+from bioimage_py.errors import InvalidArgumentError, SourceNotFoundError
+from bioimage_py.runner import FolderRunner, LocalRunner, restored_runner
+from bioimage_py.runner.run import RunStatus, StatusReader
+
+__all__ = ["run_cancel"]
+
+_PATIENCE = 10.0
+"""Seconds that a run gets to stop."""
+
+
+def run_cancel(args: argparse.Namespace, console: Console) -> int:
+    """Stop a run, and wait a little until it has stopped."""
+    folder = named_run(args.folder)
+    run = folder.read_run()
+    reader = StatusReader(folder)
+    if reader.look().state == "finished":
+        raise InvalidArgumentError(
+            f"the run {shown_path(folder.path)} is finished: there is nothing to cancel"
+        )
+    runner = restored_runner(run["job_type"], run["config"])
+    assert isinstance(runner, (FolderRunner, LocalRunner))
+    said = in_options(runner.cancel(folder))
+    console.remark(said)
+    status = _stopped(reader)
+    if status is None:
+        console.remark("the run has ended and its folder is gone, as it is when all blocks are done")
+        console.document(
+            {"command": "cancel", "run_folder": str(folder.path), "said": said, "state": "removed"}
+        )
+        return OK
+    if status.state == "running" and status.driver is not None:
+        console.line(
+            f"it has not stopped yet: process {status.driver['pid']} on {status.driver['host']} is still there"
+        )
+    else:
+        finish = shlex.join([PROGRAM, "resume", shown_path(folder.path)])
+        console.remark(f"{blocks_text(status)} blocks are done; to do the rest: {finish}")
+    console.document({"command": "cancel", "said": said, **status_json(status)})
+    return OK
+
+
+def _stopped(reader: StatusReader) -> RunStatus | None:
+    """Return how far the run is when it has stopped, or when waiting has been in vain; None if its folder is gone."""
+    end = time.monotonic() + _PATIENCE
+    try:
+        while True:
+            status = reader.look()
+            if status.state != "running" or time.monotonic() > end:
+                return status
+            time.sleep(0.1)
+    except (SourceNotFoundError, FileNotFoundError):
+        return None

@@ -1,0 +1,128 @@
+"""`bioimage-py config`: what is asked of Slurm by default."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from bioimage_py.cli import values
+from bioimage_py.cli.console import Console
+from bioimage_py.cli.failure import OK, PROGRAM, UsageError
+from bioimage_py.runner.slurm import (
+    SlurmConfig,
+    check_names,
+    config_file_path,
+    read_slurm_table,
+    write_slurm_config,
+)
+
+__all__ = ["run_config"]
+
+_PROGRAM = f"{PROGRAM} config"
+
+
+def run_config(args: argparse.Namespace, console: Console) -> int:
+    """Show the settings for Slurm, or set them."""
+    if args.action == "show":
+        if args.settings or args.unset:
+            given = args.settings[0] if args.settings else "--unset"
+            raise UsageError(
+                f"'show' takes nothing more, got {given!r}; to set something: {_PROGRAM} set", _PROGRAM
+            )
+        return _show(console)
+    if args.action == "set":
+        return _set(args, console)
+    raise UsageError(f"give 'show' or 'set', not {args.action!r}", _PROGRAM)
+
+
+def _show(console: Console) -> int:
+    path, there = config_file_path(), config_file_path().is_file()
+    ignored = os.environ.get("BIOIMAGE_PY_NO_CONFIG", "0") not in ("", "0")
+    from_file = read_slurm_table()
+    config = SlurmConfig.load()
+    in_force = {f.name: getattr(config, f.name) for f in fields(config)}
+    remark = "" if there else " (not there yet)"
+    remark = " (ignored: BIOIMAGE_PY_NO_CONFIG is set)" if ignored else remark
+    console.line(f"file: {path}{remark}")
+    console.line("for runs on Slurm ('*': from the file; all others: defaults):")
+    width = max(map(len, in_force))
+    for name, value in in_force.items():
+        console.line(f"  {'*' if name in from_file else ' '} {name:{width}}  {_shown(value)}".rstrip())
+    console.document(
+        {
+            "command": "config",
+            "file": str(path),
+            "exists": there,
+            "ignored": ignored,
+            "from_file": sorted(from_file),
+            "slurm": in_force,
+        }
+    )
+    return OK
+
+
+def _shown(value: object) -> str:
+    if value is None or value == ():
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return "; ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _set(args: argparse.Namespace, console: Console) -> int:
+    changes = _pairs(args.settings)
+    check_names({**changes, **dict.fromkeys(args.unset)}, "the configuration")
+    both = [name for name in args.unset if name in changes]
+    if both:
+        raise UsageError(f"{both[0]} cannot be set and unset at once", _PROGRAM)
+    if not changes and not args.unset:
+        raise UsageError(f"nothing to set: give KEY VALUE, such as '{_PROGRAM} set partition cpu'", _PROGRAM)
+    types = {f.name: str(f.type) for f in fields(SlurmConfig)}
+    typed = {name: _typed(name, text, types[name]) for name, text in changes.items()}
+    path = write_slurm_config(**typed, **dict.fromkeys(args.unset))
+    for name, value in typed.items():
+        console.line(f"{name} = {_shown(value)}")
+    for name in args.unset:
+        console.line(f"{name} is unset")
+    console.line(f"written to {path}")
+    console.document({"command": "config", "file": str(path), "set": typed, "unset": args.unset})
+    return OK
+
+
+def _pairs(words: Sequence[str]) -> dict[str, str]:
+    """Read `KEY VALUE KEY VALUE` and `KEY=VALUE`, in any mixture."""
+    found: dict[str, str] = {}
+    left = list(words)
+    while left:
+        name, sign, value = left.pop(0).partition("=")
+        if not sign:
+            if not left:
+                raise UsageError(f"{name!r} has no value: give KEY VALUE, or --unset {name}", _PROGRAM)
+            value = left.pop(0)
+        found[name.replace("-", "_")] = value
+    return found
+
+
+def _typed(name: str, text: str, kind: str) -> Any:
+    """Return a value of the type that the setting has; what it may be is for the configuration to check."""
+    try:
+        if kind.startswith("str |") or kind == "str":
+            return text
+        if kind.startswith("Sequence"):
+            return json.loads(text) if text.lstrip().startswith("[") else [text]
+        if kind.startswith("bool"):
+            return {"yes": True, "true": True, "no": False, "false": False}[text.lower()]
+        if kind.startswith("float"):
+            return values.seconds(text) if text[-1:].isalpha() else float(text)
+        return int(text) if kind in ("int", "int | None") else text
+    except (ValueError, KeyError, argparse.ArgumentTypeError) as error:
+        meant = {"b": "yes or no", "i": "a whole number", "f": "a number of seconds, or a time such as 15min"}
+        raise UsageError(
+            f"{name} must be {meant.get(kind[0], 'a JSON list of texts')}, got {text!r}", _PROGRAM
+        ) from error

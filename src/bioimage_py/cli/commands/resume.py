@@ -1,0 +1,90 @@
+"""`bioimage-py resume`: do what is missing of a run."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from bioimage_py.cli.console import Console
+from bioimage_py.cli.failure import OK, PROGRAM, UnfinishedError
+from bioimage_py.cli.options import named_run, shown_path
+from bioimage_py.cli.progress import ProgressLine
+from bioimage_py.cli.text import duration, rate
+from bioimage_py.errors import InvalidArgumentError, RunInterrupted, RunnerError
+from bioimage_py.geometry import IdSet
+from bioimage_py.planning import format_bytes
+from bioimage_py.runner.run import RunFolder, RunStatus, read_status, remove_remains
+
+__all__ = ["run_resume"]
+
+
+def run_resume(args: argparse.Namespace, console: Console) -> int:
+    """Finish a run and say what was done."""
+    if remove_remains(args.folder):
+        console.remark("nothing was missing: the run had finished, and the rest of its folder is removed now")
+        console.document({"command": "resume", "run_folder": args.folder, "blocks": 0})
+        return OK
+    folder = named_run(args.folder)
+    before = read_status(folder)
+    _check_no_results(folder)
+    verb = "copying" if before.what.startswith("copy ") else "working"
+    started = time.perf_counter()
+    # A local run counts the bytes of this process only.
+    bytes_before = before.bytes_done
+    with ProgressLine(verb, console, before=(before.blocks_done, bytes_before)) as progress:
+        _resume(folder, args, progress)
+    seconds = time.perf_counter() - started
+    n_blocks = before.blocks_total - before.blocks_done
+    n_bytes = 0 if progress.last is None else max(0, progress.last.bytes_done - bytes_before)
+    console.remark(_summary(before, n_blocks, n_bytes, seconds))
+    account = progress.tell_account()
+    if folder.path.exists():
+        console.remark(f"its run folder is kept: {shown_path(folder.path)}")
+    console.document(
+        {
+            "command": "resume",
+            "run_folder": str(folder.path),
+            "what": before.what,
+            "blocks_total": before.blocks_total,
+            "blocks_done_before": before.blocks_done,
+            "blocks": n_blocks,
+            "bytes": n_bytes,
+            "seconds": seconds,
+            "account": account,
+        }
+    )
+    return OK
+
+
+def _summary(before: RunStatus, n_blocks: int, n_bytes: int, seconds: float) -> str:
+    if not n_blocks:
+        return f"nothing was missing: {before.blocks_done:,} of {before.blocks_total:,} blocks were done ({before.what})"
+    moved = f"{format_bytes(n_bytes)} in {duration(seconds)}, {rate(n_bytes, seconds)}"
+    how = f" ({moved if n_bytes else duration(seconds)})"
+    earlier = f", {before.blocks_done:,} before" if before.blocks_done else ""
+    return f"finished: {before.what}; {n_blocks:,} of {before.blocks_total:,} blocks now{how}{earlier}"
+
+
+def _check_no_results(folder: RunFolder) -> None:
+    """Refuse a run whose results a program waits for: they would be lost here, with the run folder."""
+    if folder.read_run()["work"].get("keep_results"):
+        raise InvalidArgumentError(
+            "this run returns results to the Python program that began it, which a command has no use for: finish it "
+            f"there with resume({str(folder.path)!r})"
+        )
+
+
+def _resume(folder: RunFolder, args: argparse.Namespace, progress: ProgressLine) -> None:
+    from bioimage_py.resume import resume
+
+    command = [PROGRAM, "resume", shown_path(folder.path)]
+    if args.workers is not None:
+        command += ["--workers", str(args.workers)]
+    try:
+        resume(folder.path, num_workers=args.workers, progress=progress)
+    except RunnerError as error:
+        failed = IdSet.from_ids(error.failed_block_ids)
+        raise UnfinishedError(error, None, failed.runs, command) from error
+    except RunInterrupted as error:
+        done, left = IdSet.from_ids(error.done_block_ids), IdSet.from_ids(error.failed_block_ids)
+        raise UnfinishedError(error, done.runs, left.runs, command) from error

@@ -1,0 +1,96 @@
+"""From the paths, keys and patterns of a command line to sources and output paths."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from bioimage_py.cli.failure import UsageError
+from bioimage_py.sources import Source, open_source
+
+__all__ = [
+    "OPENING",
+    "describe",
+    "image_at",
+    "keyed_path",
+    "open_existing_output",
+    "open_given",
+    "open_input",
+    "opening",
+    "output_path",
+]
+
+OPENING = ("series", "level", "reader", "missing_planes", "external_files", "missing_files")
+"""Options of `open_source` that only some families take; the others refuse them."""
+
+
+def open_input(args: argparse.Namespace) -> Source:
+    """Open the input of `copy` and `plan`, read-only."""
+    return open_given(args.input, args)
+
+
+def open_given(path: str, args: argparse.Namespace, suffix: str = "", **said: Any) -> Source:
+    """Open an image as the options of `add_opening` say, read-only."""
+    pattern = getattr(args, f"pattern{suffix}")
+    key = getattr(args, f"key{suffix}") if pattern is None else pattern
+    return open_source(path, key, **said, **opening(args, suffix))
+
+
+def opening(args: argparse.Namespace, suffix: str = "") -> dict[str, Any]:
+    """Return those options of a family that were given."""
+    given = {name: getattr(args, f"{name}{suffix}") for name in OPENING}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def open_existing_output(args: argparse.Namespace) -> Source:
+    """Open the array that is written into."""
+    return open_source(args.output, args.output_key, mode="r+")
+
+
+def output_path(args: argparse.Namespace) -> str:
+    """Return the path of the output with its key."""
+    return keyed_path(args.output, args.output_key)
+
+
+def keyed_path(path: str, key: str | None) -> str:
+    """Return a container's path and a key in it as one path.
+
+    Raises
+    ------
+    UsageError
+        If the path names no container.
+    """
+    from bioimage_py.sources import locate
+
+    if key is None:
+        return path
+    place = locate(path, key)
+    if place.family is None or not place.family.container:
+        msg = f"--output-key {key!r} needs an output that can hold several arrays (.zarr, .n5, .h5), not {path!r}"
+        raise UsageError(msg, "bioimage-py copy")
+    separator = ":" if place.family.kind == "hdf5" else "/"
+    return f"{place.path}{separator}{place.key}"
+
+
+def image_at(path: str, key: str | None) -> str | None:
+    """Return the path of the OME-Zarr that a path and a key of an input lead to, whatever it is called; None for all else."""
+    from bioimage_py.sources import locate
+    from bioimage_py.sources.ome_zarr import ome_zarr_group
+
+    if ome_zarr_group(path, key) is None:
+        return None
+    place = locate(path, key)
+    return path if key is None else f"{place.path.rstrip('/')}/{place.key}"
+
+
+def describe(source: Source) -> dict[str, Any]:
+    """Return what identifies a source, as plain JSON."""
+    return {
+        "path": getattr(source, "path", source.name),
+        "key": getattr(source, "key", None),
+        "format": source.format,
+        "shape": source.shape,
+        "dtype": source.dtype.name,
+        "chunks": source.chunks,
+        "shards": source.shards,
+    }

@@ -1,0 +1,51 @@
+"""The options of `preview`."""
+
+from __future__ import annotations
+
+import argparse
+
+from bioimage_py.cli import values
+from bioimage_py.cli.options.copy import add_opening, add_said
+
+__all__ = ["add_preview_options"]
+
+
+def add_preview_options(parser: argparse.ArgumentParser) -> None:
+    """Add the source, the output, and how the picture is to look."""
+    parser.add_argument("path", metavar="SOURCE", help="the image")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help="the picture; its ending chooses the format: .png, .jpg, .pdf ..."
+    )  # fmt: skip
+    parser.add_argument("--overwrite", action="store_true", help="replace a picture that is there")
+    add_opening(parser.add_argument_group("which array"))
+    shown = parser.add_argument_group("what is shown")
+    where = shown.add_mutually_exclusive_group()
+    where.add_argument(
+        "--position", type=values.position, metavar="INDICES",
+        help="where a volume is cut, in voxels, such as 64,256,256 or z=64 (default: the middle)",
+    )  # fmt: skip
+    where.add_argument("--projection", choices=("max", "mean"), help="a projection instead of slices")
+    shown.add_argument(
+        "--time", type=values.count, metavar="INDEX", help="which point in time (default: the first)"
+    )
+    shown.add_argument(
+        "--channels", type=values.indices, metavar="INDICES", help="which channels, such as 0,2"
+    )
+    look = parser.add_argument_group("how it looks")
+    look.add_argument(
+        "--kind", choices=("image", "labels"), help="what it is (default: told by its data type and name)"
+    )
+    look.add_argument(
+        "--contrast", type=values.pair, metavar="LOW,HIGH", help="values that become black and white"
+    )
+    look.add_argument(
+        "--percentiles", type=values.pair, default=(0.1, 99.8), metavar="LOW,HIGH",
+        help="percentiles that become black and white where contrast is not known (default: 0.1,99.8)",
+    )  # fmt: skip
+    look.add_argument(
+        "--size", type=values.count, default=512, metavar="PIXELS", help="longest edge of a panel (default: %(default)s)"
+    )  # fmt: skip
+    look.add_argument(
+        "--read-limit", default="8GiB", metavar="SIZE", help="read this much at most, decoded (default: %(default)s)"
+    )  # fmt: skip
+    add_said(parser)

@@ -1,0 +1,72 @@
+"""Finding the run that a user names, and where to look for runs."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+from bioimage_py.errors import BioimagePyError, BioimagePyWarning, SourceNotFoundError
+from bioimage_py.runner import in_hand
+from bioimage_py.runner.run import RunFolder, RunStatus, StatusReader
+from bioimage_py.runner.slurm import SlurmConfig
+from bioimage_py.storage import absolute_path
+
+__all__ = ["look_at", "named_run", "shown_path", "usual_places"]
+
+
+def usual_places() -> list[Path]:
+    """Return the folders in which runs are looked for: the working directory, and the one that is configured."""
+    places = [absolute_path(".")]
+    try:
+        configured = SlurmConfig.load().tmp_root
+    except BioimagePyError as error:
+        warnings.warn(
+            f"the folder that is configured for runs is not known: {error}", BioimagePyWarning, stacklevel=2
+        )
+        return places
+    if configured is not None:
+        folder = Path(configured).expanduser()
+        if folder.is_dir():
+            places.append(folder)
+    return places
+
+
+def named_run(name: str) -> RunFolder:
+    """Open the run folder that was named: by its path, or by its bare name where that is in one of the usual places.
+
+    Raises
+    ------
+    SourceNotFoundError, InvalidArgumentError
+        If there is none, or it cannot be trusted.
+    """
+    path = Path(name).expanduser()
+    if not path.exists() and os.path.basename(name) == name:  # noqa: PTH119 - no separator in it at all
+        for place in usual_places():
+            if (place / name).is_dir():
+                return RunFolder.open(place / name)
+    if not path.exists():
+        raise SourceNotFoundError(
+            f"there is no run folder {name!r}: it is removed when all blocks are done. 'bioimage-py runs' lists those that "
+            "are here"
+        )
+    return RunFolder.open(path)
+
+
+def shown_path(path: Path) -> str:
+    """Return a path as short as it can be typed: relative where it is below the working directory."""
+    here = absolute_path(".")
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def look_at(reader: StatusReader, folder: RunFolder) -> RunStatus:
+    """Return how far a run is; where nobody waits for it, its backend is asked whether tasks run all the same."""
+    status = reader.look()
+    if status.state != "unfinished" or not status.rounds:
+        return status
+    try:
+        held = in_hand(folder)
+    except BioimagePyError as error:
+        warnings.warn(f"whether its tasks still run is not known: {error}", BioimagePyWarning, stacklevel=2)
+        return status
+    return reader.look(in_hand=True) if held else status

@@ -1,0 +1,11 @@
+from .blocking import (
+    Block as Block,
+    Blocking as Blocking,
+    BlockWithHalo as BlockWithHalo,
+    check_block_shape as check_block_shape,
+    to_roi as to_roi,
+)
+from .box import Box as Box
+from .chunk_shape import default_chunks as default_chunks, sensible_chunks as sensible_chunks
+from .id_set import IdSet as IdSet, IdSetBuilder as IdSetBuilder
+from .index import BasicIndex as BasicIndex, basic_index as basic_index

@@ -1,0 +1,41 @@
+from .attributes import (
+    from_attributes as from_attributes,
+    plain_value as plain_value,
+    to_attributes as to_attributes,
+    with_resolution as with_resolution,
+)
+from .bdv_xml import bdv_metadata as bdv_metadata, bdv_view as bdv_view
+from .model import ImageMetadata as ImageMetadata
+from .ome_ngff import (
+    PROVISIONAL as PROVISIONAL,
+    RESERVED as RESERVED,
+    VERSIONS as VERSIONS,
+    Level as Level,
+    at_level as at_level,
+    axes_for_ngff as axes_for_ngff,
+    axis_type as axis_type,
+    channel_count as channel_count,
+    image_attributes as image_attributes,
+    ngff_order as ngff_order,
+)
+from .ome_ngff_reading import (
+    NgffDataset as NgffDataset,
+    NgffImage as NgffImage,
+    images_of as images_of,
+    is_collection as is_collection,
+    label_names as label_names,
+    ome_of as ome_of,
+    own_attributes as own_attributes,
+    series_of as series_of,
+    well_paths as well_paths,
+    with_channels as with_channels,
+)
+from .overrides import overridden as overridden
+from .sanity import without_nonsense as without_nonsense
+from .units import (
+    SPACE_UNITS as SPACE_UNITS,
+    TIME_UNITS as TIME_UNITS,
+    normalise_unit as normalise_unit,
+    unit_ratio as unit_ratio,
+    unit_symbol as unit_symbol,
+)

@@ -1,0 +1,31 @@
+from .block_shape import (
+    choose_block_shape as choose_block_shape,
+    pieces as pieces,
+    read_amplification as read_amplification,
+)
+from .byte_size import (
+    available_memory as available_memory,
+    default_memory_limit as default_memory_limit,
+    format_bytes as format_bytes,
+    parse_bytes as parse_bytes,
+)
+from .copy_plan import (
+    CopyPlan as CopyPlan,
+    PlanOptions as PlanOptions,
+    checked_blocks as checked_blocks,
+    plan_copy as plan_copy,
+)
+from .hints import choose_road as choose_road
+from .image_passes import image_in_passes as image_in_passes
+from .image_plan import ImagePlan as ImagePlan, PlannedArray as PlannedArray
+from .layout import ArrayLayout as ArrayLayout
+from .memory import COMPARED_AT_ONCE as COMPARED_AT_ONCE, MemoryModel as MemoryModel
+from .passes import (
+    MOST_READS_OF_ONE_PASS as MOST_READS_OF_ONE_PASS,
+    RoomBeside as RoomBeside,
+    in_one_or_two_passes as in_one_or_two_passes,
+    reads_through_cache as reads_through_cache,
+)
+from .pyramid_levels import PyramidLevel as PyramidLevel, choose_levels as choose_levels
+from .pyramid_plan import PyramidPlan as PyramidPlan, plan_pyramid as plan_pyramid
+from .two_pass import TEMPORARY_CODEC as TEMPORARY_CODEC, TwoPasses as TwoPasses

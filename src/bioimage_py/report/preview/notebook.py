@@ -1,0 +1,114 @@
+"""How a source shows itself in a notebook: a table of what is known of it, and a small picture where that costs little."""
+
+from __future__ import annotations
+
+import base64
+import html
+import warnings
+from collections.abc import Iterator
+
+from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.planning import format_bytes
+from bioimage_py.sources import FileSource, NumpySource, Source, leaves
+from bioimage_py.storage import is_url
+
+__all__ = ["source_html"]
+
+_READ_LIMIT = 64 * 2**20
+_SIZE = 256
+_LONGEST = 120
+
+
+def source_html(source: Source) -> str:
+    """Return HTML with a table and, where that costs little, a picture; nothing is raised, nothing of size is read.
+
+    There is a picture where it takes at most 64 MiB of decoded voxels from memory or local files. Of wrappers, whose costs
+    nobody knows, all that lies below must be as small. Elsewhere the reason stands below the table.
+    """
+    try:
+        rows = [(name, text) for name, text in _rows(source)]
+    except Exception as error:  # noqa: BLE001 - a notebook must show something; the reason is shown
+        rows = [("source", type(source).__name__), ("not known", _reason(error))]
+    try:
+        picture, remarks = _picture(source)
+    except Exception as error:  # noqa: BLE001 - the same
+        picture, remarks = "", [f"no picture: {_reason(error)}"]
+    table = "".join(
+        f'<tr><th style="text-align:left">{_escaped(name)}</th><td style="text-align:left">{_escaped(text)}</td></tr>'
+        for name, text in rows
+    )
+    below = "".join(f"<div><small>{_escaped(remark)}</small></div>" for remark in remarks)
+    return (
+        '<div style="display:flex;flex-wrap:wrap;gap:1em;align-items:flex-start">'
+        f"<div><table>{table}</table>{below}</div>{picture}</div>"
+    )
+
+
+def _rows(source: Source) -> Iterator[tuple[str, str]]:
+    metadata = source.metadata.fitting(source.ndim)
+    yield "source", source.name
+    yield "format", source.format
+    yield "shape", " × ".join(map(str, source.shape)) or "a single value"
+    yield "dtype", source.dtype.name
+    if metadata.axes:
+        yield "axes", ", ".join(metadata.axes)
+    if metadata.voxel_size:
+        units = metadata.units or (None,) * source.ndim
+        sizes = zip(metadata.voxel_size, units, strict=True)
+        yield "voxel size", " × ".join(f"{size:g} {unit or ''}".strip() for size, unit in sizes)
+    if metadata.channel_names:
+        yield "channels", ", ".join(metadata.channel_names)
+    if source.chunks is not None:
+        yield "chunks", " × ".join(map(str, source.chunks))
+    if source.shards is not None:
+        yield "shards", " × ".join(map(str, source.shards))
+    if source.codec:
+        yield "codec", source.codec
+    yield "size", f"{format_bytes(source.nbytes)} uncompressed"
+
+
+def _picture(source: Source) -> tuple[str, list[str]]:
+    """Return the picture as HTML, and what is to be remarked on it."""
+    _check_cheap(source)
+    from bioimage_py.report.preview.look import Look
+    from bioimage_py.report.preview.show import picture_of
+    from bioimage_py.report.shown_axes import Choice
+
+    with warnings.catch_warnings(record=True) as issued:
+        warnings.simplefilter("always")
+        picture = picture_of(source, Choice(), Look(size=_SIZE), _READ_LIMIT)
+    data = base64.b64encode(picture.encoded()).decode("ascii")
+    remarks = [_reason(warning.message) for warning in issued]
+    return f'<img alt="{_escaped(repr(picture))}" src="data:image/png;base64,{data}">', remarks
+
+
+def _check_cheap(source: Source) -> None:
+    """Raise where nobody knows how long reading a few voxels takes, or where it takes all of them."""
+    below = list(leaves(source))
+    computed = getattr(source, "kind", None) != "described" and below != [source]
+    n_bytes = sum(leaf.nbytes for leaf in below)
+    for leaf in below:
+        if isinstance(leaf, NumpySource):
+            continue
+        if not isinstance(leaf, FileSource):
+            raise InvalidArgumentError(f"reading {leaf.name} may take long; {_BY_HAND}")
+        if is_url(leaf.path):
+            raise InvalidArgumentError(f"{leaf.name} is behind a network; {_BY_HAND}")
+        computed = computed or leaf.path.lower().endswith(".gz")
+    if computed and n_bytes > _READ_LIMIT:
+        raise InvalidArgumentError(
+            f"it may take reading all of {format_bytes(n_bytes)}, and {format_bytes(_READ_LIMIT)} is the limit here; {_BY_HAND}"
+        )
+
+
+_BY_HAND = "bioimage_py.preview(source) makes one"
+
+
+def _reason(error: object) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 4 * _LONGEST else f"{text[: 4 * _LONGEST]}…"
+
+
+def _escaped(text: str) -> str:
+    shown = text if len(text) <= 4 * _LONGEST else f"{text[: 4 * _LONGEST]}…"
+    return html.escape(shown, quote=True)

@@ -1,0 +1,157 @@
+"""`view`: images in Neuroglancer, in the browser of this computer, read as far as they are looked at."""
+
+from __future__ import annotations
+
+import os
+import threading
+import webbrowser
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Self
+
+from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
+from bioimage_py.report.view.neuroglancer_state import viewer_state
+from bioimage_py.report.view.viewed_layers import ViewedLayer, viewed_layers
+from bioimage_py.sources import DescribedSource, FileSource, Source, as_source
+from bioimage_py.sources.ome_zarr import labels_beside
+
+if TYPE_CHECKING:
+    from bioimage_py.report.view.neuroglancer_server import NeuroglancerServer
+
+__all__ = ["View", "view"]
+
+
+class View:
+    """Images that are being served to a browser, until it is closed.
+
+    Attributes
+    ----------
+    url
+        Where they are seen.
+    layers
+        Names of the layers, the lowest first.
+    """
+
+    def __init__(self, server: NeuroglancerServer, layers: Sequence[str], opened: ExitStack) -> None:
+        self.url = server.url
+        self.layers = tuple(layers)
+        self._server = server
+        self._opened = opened
+        self._ended = threading.Event()
+
+    def state(self) -> dict[str, Any]:
+        """Return what is shown now, as Neuroglancer's JSON has it: layers, position, colours, and what was changed by hand."""
+        return self._server.state()
+
+    def wait(self) -> None:
+        """Return when another thread closes the view; Ctrl-C ends the waiting."""
+        self._ended.wait()
+
+    def close(self) -> None:
+        """Stop serving, and close what was opened for it."""
+        if not self._ended.is_set():
+            self._ended.set()
+            self._server.close()
+            self._opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<View of {', '.join(self.layers)} at {self.url}>"
+
+    def _repr_html_(self) -> str:
+        return f'<a href="{self.url}" target="_blank">{self.url}</a>'
+
+
+def view(
+    *sources: Any,
+    labels: Sequence[Any] = (),
+    port: int = 0,
+    open_browser: bool = False,
+) -> View:
+    """Serve images on loopback and show them in Neuroglancer, with their scale, channels, colours and contrast.
+
+    Nothing is copied or written: chunks are read when the browser asks for them. Of an image with levels (OME-Zarr and
+    others, see `preview`) those are shown; of others smaller copies are made while looking, of as much as is looked at.
+
+    Parameters
+    ----------
+    *sources
+        Sources, arrays, handles, paths or URLs, the lowest layer first. Each channel is a layer. Labels, as `downsample` tells
+        them, and the labels in an OME-Zarr, are segmentations.
+    labels
+        Further ones, which are shown as labels whatever their dtype says.
+    port
+        Of the server; 0 takes one that is free.
+    open_browser
+        Whether the page is opened too.
+
+    Returns
+    -------
+    View
+        With the `url`. It serves until it is closed, or the process ends.
+
+    Raises
+    ------
+    MissingDependencyError
+        If `neuroglancer` is not installed.
+    InvalidArgumentError
+        If there is nothing to show, an array has fewer than two or more than five axes or axes that a viewer has no place for,
+        labels are no integers, or the port is in use.
+    SourceNotFoundError
+        If a path leads to nothing.
+    """
+    if isinstance(labels, (str, os.PathLike, Source)) or hasattr(labels, "dtype"):
+        labels = (labels,)
+    if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port < 2**16:
+        raise InvalidArgumentError(f"port must be a number from 0 to 65535, got {port!r}")
+    given = [*((one, None) for one in sources), *((one, True) for one in labels)]
+    if not given:
+        raise InvalidArgumentError("view needs at least one source to show")
+    server_class = _server_class()
+    with ExitStack() as opening:
+        found: list[ViewedLayer] = []
+        for one, are_labels in given:
+            found += _layers(one, are_labels, found, opening)
+        server = server_class([layer.image for layer in found], port)
+        opened = opening.pop_all()
+    state = viewer_state(found, server.image_urls)
+    server.show(state)
+    shown = View(server, [layer["name"] for layer in state["layers"]], opened)
+    if open_browser:
+        webbrowser.open(shown.url)
+    return shown
+
+
+def _layers(
+    given: Any, are_labels: bool | None, below: Sequence[ViewedLayer], opened: ExitStack
+) -> list[ViewedLayer]:
+    source = as_source(given)
+    if source is not given:
+        opened.enter_context(source)
+    threads = os.cpu_count() or 1
+    like = below[0].image.metadata if below else None
+    found = viewed_layers(source, are_labels, like=like, threads=threads, opened=opened)
+    stored = source
+    while isinstance(stored, DescribedSource):
+        stored = stored.inputs[0]
+    if isinstance(stored, FileSource):
+        for label in labels_beside(stored):
+            opened.enter_context(label)
+            metadata = found[0].image.metadata if like is None else like
+            found += viewed_layers(label, True, like=metadata, threads=threads, opened=opened)
+    return found
+
+
+def _server_class() -> type[NeuroglancerServer]:
+    try:
+        from bioimage_py.report.view.neuroglancer_server import NeuroglancerServer
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"viewing needs Neuroglancer's Python package ({error}): install it with pip install 'bioimage-py[view]'"
+        ) from error
+    return NeuroglancerServer

@@ -1,0 +1,249 @@
+"""The Dask backend: a task of a run is a task of Dask, on whatever cluster the user has."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
+from bioimage_py.runner.config import RunnerConfig
+from bioimage_py.runner.dask.config import DaskConfig, distributed_library
+from bioimage_py.runner.dask.connection import Connection, UnreachableError
+from bioimage_py.runner.folder_runner import FolderRunner, Watch
+from bioimage_py.runner.rounds import TaskEnd
+from bioimage_py.runner.run import RunFolder, interrupt_driver
+from bioimage_py.storage import is_alive
+
+__all__ = ["DaskRunner"]
+
+_GRACE = 0.8
+"""Seconds that blocks in hand get to finish after Ctrl-C, so that the user has an answer within one."""
+
+_PATIENCE = 60.0
+"""Seconds within which a few words of a task that has ended must arrive."""
+
+_CALL = (
+    "__import__('bioimage_py.runner.dask.task', fromlist=['*']).run_dask_task(path, number, task, timeout)"
+)
+"""What a worker evaluates. A function of ours would be imported as the message arrives, where a failure (the package is
+missing, or made for another Python) ends the worker's connection instead of the task."""
+
+_ALONE = 60.0
+"""Seconds without an answer after which somebody should know that there are no workers."""
+
+_LOST = "the connection to the Dask scheduler was lost"
+
+
+class DaskRunner(FolderRunner):
+    """Runs blocks as tasks of a Dask cluster: the user's own, or one that is started on this machine for the run.
+
+    Only the run folder's path and two numbers travel through the scheduler; voxels go from the workers to the store. All
+    workers must see the run folder, the inputs and the output under the same paths. `num_workers` tasks are submitted
+    at once and the next one when one of them ends, so that the number holds on any cluster, others' tasks get their
+    turn, and a cluster that adapts its size sees the demand that was asked for.
+
+    Parameters
+    ----------
+    config
+        Settings; a plain `RunnerConfig` will do for workers on this machine.
+    """
+
+    job_type = "dask"
+    config_type = DaskConfig
+    config: DaskConfig
+
+    def __init__(self, config: RunnerConfig | None = None) -> None:
+        if type(config) is RunnerConfig:
+            config = DaskConfig(**config.given())  # type: ignore[arg-type] # the fields of its base
+        super().__init__(config or DaskConfig())
+        if not isinstance(self.config, DaskConfig):
+            raise InvalidArgumentError(f"job_config must be a DaskConfig, got {type(config).__name__}")
+        self._here = threading.local()
+
+    def run_round(
+        self, folder: RunFolder, number: int, n_tasks: int, num_workers: int, watch: Watch
+    ) -> list[TaskEnd]:
+        """Submit the tasks, so many at once, and return how each ended."""
+        connection: Connection = self._here.connection
+        at_once = min(num_workers, n_tasks)
+        try:
+            client = connection.client(folder, number, at_once)
+        except UnreachableError as error:
+            return [TaskEnd(task, "error", "" if task else str(error)) for task in range(n_tasks)]
+        folder.write_handle(number, {"address": connection.shareable_address(), "tasks": n_tasks})
+        timeout = self.config.task_timeout
+        if timeout is not None:
+            timeout *= folder.read_round(number)["needs"]["time"]
+        return _Round(client, folder, number, timeout).run(n_tasks, at_once, watch)
+
+    def farewell(self, folder: RunFolder) -> str:
+        """Return what a user who pressed Ctrl-C is told about going on."""
+        return f"Its tasks on the cluster are cancelled. {super().farewell(folder)}"
+
+    def cancel(self, folder: RunFolder) -> str:
+        """Stop the process that waits for the run, or from another machine its tasks at the scheduler.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If nothing runs, or the scheduler cannot be reached from here.
+        """
+        driver = folder.read_driver()
+        handle = folder.read_handle(folder.n_rounds() - 1) if folder.n_rounds() else None
+        if driver is None or is_alive(driver) is not None or handle is None or handle["address"] is None:
+            # What waits for the run cancels its tasks as it ends; the scheduler does so where it has died.
+            return interrupt_driver(folder)
+        connection = Connection(DaskConfig(address=handle["address"]))
+        number = folder.n_rounds() - 1
+        try:
+            client = connection.client(folder, number, 0)
+            known = {_key(folder, number, task) for task in range(handle["tasks"])}
+            # One is enough: the process that waits then takes back the others.
+            present = known & {key for keys in client.processing().values() for key in keys} or known
+            make = distributed_library().Future
+            client.cancel([make(key, client) for key in present], force=True)
+        finally:
+            connection.close()
+        return f"cancelled its tasks at {handle['address']}; what is done stays written"
+
+    @contextlib.contextmanager
+    def ready(self) -> Iterator[None]:
+        """Hold one connection for all rounds of a run; made first of all, so that nothing is made if there is none."""
+        if getattr(self._here, "connection", None) is not None:
+            yield
+            return
+        connection = self._here.connection = Connection(self.config)
+        finished = False
+        try:
+            yield
+            finished = True
+        finally:
+            self._here.connection = None
+            connection.close(at_once=not finished)
+
+
+class _Round:
+    """The tasks of one round on a cluster."""
+
+    def __init__(self, client: Any, folder: RunFolder, number: int, timeout: float | None) -> None:
+        self._client = client
+        self._folder, self._number, self._timeout = folder, number, timeout
+        self._running: dict[int, Any] = {}
+        self._answers: queue.Queue[int] = queue.Queue()
+        self._silent_since = time.monotonic()
+
+    def run(self, n_tasks: int, at_once: int, watch: Watch) -> list[TaskEnd]:
+        waiting = deque(range(n_tasks))
+        ends: list[TaskEnd] = []
+        try:
+            while len(ends) < n_tasks:
+                while waiting and len(self._running) < at_once and self._client.status == "running":
+                    self._submit(waiting.popleft())
+                watch.look()
+                try:
+                    task = self._answers.get(timeout=0.1)
+                except queue.Empty:
+                    if self._client.status == "running":
+                        self._look_for_workers()
+                        continue
+                    return ends + self._all(waiting, "lost", _LOST)
+                self._silent_since = time.monotonic()
+                end = self._end_of(task, self._running.pop(task))
+                ends.append(end)
+                if end.kind == "cancelled":
+                    # Somebody does not want this run: what has not begun is not begun.
+                    return ends + self._all(waiting, "cancelled", end.text)
+        finally:
+            self._abandon()
+        return ends
+
+    def _look_for_workers(self) -> None:
+        if time.monotonic() < self._silent_since + _ALONE:
+            return
+        self._silent_since = float("inf")  # said once
+        if not self._client.nthreads():
+            warnings.warn(
+                f"the Dask cluster at {self._client.scheduler.address} has no workers so far: the run waits for some. Ctrl-C "
+                "stops it",
+                BioimagePyWarning,
+                stacklevel=2,
+            )
+
+    def _submit(self, task: int) -> None:
+        what = {
+            "path": str(self._folder.path),
+            "number": self._number,
+            "task": task,
+            "timeout": self._timeout,
+        }
+        future = self._client.submit(
+            eval,
+            _CALL,
+            what,
+            key=_key(self._folder, self._number, task),
+            pure=False,
+            retries=0,
+        )
+        self._running[task] = future
+        future.add_done_callback(lambda _: self._answers.put(task))
+
+    def _end_of(self, task: int, future: Any) -> TaskEnd:
+        status = future.status
+        if status == "finished":
+            try:
+                kind, text = future.result(timeout=_PATIENCE)
+            except Exception as error:  # noqa: BLE001 - the next round takes the task up
+                return TaskEnd(task, "lost", f"its answer did not arrive: {type(error).__name__}: {error}")
+            return TaskEnd(task, kind, text)
+        if status == "error":
+            raised = future.exception()
+            kind = "killed" if type(raised).__name__ == "KilledWorker" else "error"
+            hint = ""
+            if isinstance(raised, ImportError):
+                hint = ". The workers need bioimage-py in their own Python"
+            return TaskEnd(task, kind, f"{type(raised).__name__}: {raised}{hint}")
+        return self._end_without_answer(task, future)
+
+    def _end_without_answer(self, task: int, future: Any) -> TaskEnd:
+        from asyncio import CancelledError as CancelledTaskError
+        from concurrent.futures import CancelledError
+
+        reason = None
+        try:
+            future.result(timeout=_PATIENCE)
+        except (CancelledError, CancelledTaskError) as error:
+            reason = getattr(error, "reason", None)
+        except TimeoutError:
+            reason = "lost"
+        # Without a reason it was a person: the library names all of its own.
+        if self._client.status != "running" or reason not in (None, "unknown"):
+            return TaskEnd(task, "lost", _LOST)
+        return TaskEnd(task, "cancelled", "somebody cancelled it at the scheduler")
+
+    def _all(self, waiting: deque[int], kind: str, text: str) -> list[TaskEnd]:
+        return [TaskEnd(task, kind, text) for task in (*self._running, *waiting)]
+
+    def _abandon(self) -> None:
+        """Take back the tasks that have not ended, and give the blocks in hand a moment."""
+        if not self._running or self._client.status != "running":
+            return
+        self._client.cancel(list(self._running.values()), force=True)
+        end = time.monotonic() + _GRACE
+        while time.monotonic() < end and self._busy():
+            time.sleep(0.02)
+        self._running.clear()
+
+    def _busy(self) -> bool:
+        attempts = self._folder.attempts(round_number=self._number)
+        return any(self._folder.read_state(attempt)["reason"] is None for attempt in attempts)
+
+
+def _key(folder: RunFolder, number: int, task: int) -> str:
+    """Return what Dask calls a task; a round's number is never used again, so no two have one name."""
+    return f"{folder.path.name}-{number}-{task}"

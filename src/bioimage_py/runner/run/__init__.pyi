@@ -1,0 +1,30 @@
+from .attempt import AttemptJournal as AttemptJournal
+from .attempt_summary import FirstError as FirstError
+from .block_log import BlockLogReader as BlockLogReader, merged as merged, read_block_logs as read_block_logs
+from .block_records import BlockLog as BlockLog
+from .description import what_is_run as what_is_run, without_credentials as without_credentials
+from .driver import driving as driving, interrupt_driver as interrupt_driver
+from .output_marks import (
+    check_outputs as check_outputs,
+    finish_outputs as finish_outputs,
+    mark_outputs as mark_outputs,
+    settle_outputs as settle_outputs,
+    unmark_outputs as unmark_outputs,
+)
+from .own_files import read_json as read_json, write_json as write_json
+from .run_account import (
+    RunAccount as RunAccount,
+    account_of_attempts as account_of_attempts,
+    account_of_run as account_of_run,
+    log_account as log_account,
+)
+from .run_folder import (
+    AttemptFiles as AttemptFiles,
+    RunFolder as RunFolder,
+    default_root as default_root,
+    end_of_log as end_of_log,
+    remove_remains as remove_remains,
+)
+from .search import find_runs as find_runs
+from .status import RunStatus as RunStatus, StatusReader as StatusReader, read_status as read_status
+from .value_log import ValueLog as ValueLog, read_value_log as read_value_log, valued_blocks as valued_blocks

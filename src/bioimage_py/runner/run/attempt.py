@@ -1,0 +1,190 @@
+"""One attempt at a task, from inside the process that makes it: what it finished, and why it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from bioimage_py.errors import StorageError
+from bioimage_py.geometry import IdSet
+from bioimage_py.runner.run.block_records import BlockLog
+from bioimage_py.runner.run.run_folder import RunFolder
+from bioimage_py.runner.run.value_log import ValueLog
+from bioimage_py.runner.worker_threads import without_frames
+
+__all__ = ["AttemptJournal"]
+
+_MOST_SHOWN = 20
+"""Failures of an attempt that are recorded with their traceback."""
+_LONGEST = 20_000
+"""Characters of a message, and of a traceback."""
+_EVERY = 1.0
+"""Seconds between two looks that others may take at how many bytes are written, and between two forced writes."""
+
+
+class AttemptJournal:
+    """Records blocks in the run folder, where they outlive this process.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    round_number, task
+        What is attempted.
+    settle
+        Forces the outputs to the disk. With it, finished blocks are recorded about once a second, after their voxels
+        are on the disk, and the records are forced there as well; without it, each is recorded at once.
+    counted
+        Returns the tally of what was done so far, as plain JSON.
+    threads
+        How many threads are at it.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        round_number: int,
+        task: int,
+        *,
+        settle: Callable[[], None] | None = None,
+        counted: Callable[[], dict[str, Any]] | None = None,
+        threads: int = 1,
+    ) -> None:
+        self._folder = folder
+        self._files = folder.new_attempt(round_number, task)
+        self._settle = settle
+        self._unsettled: list[int] = []
+        self._settled = time.monotonic()
+        self._ended = False
+        self._n_errors = 0
+        self._lock = threading.Lock()
+        self._state: dict[str, Any] = {
+            "began": time.time(),
+            "host": os.environ.get("SLURMD_NODENAME") or os.uname().nodename,
+            "pid": os.getpid(),
+            "bytes": 0,
+            "reason": None,
+            "threads": threads,
+        }
+        self._counted = counted
+        self._settling = 0.0
+        with self._writing(self._files.blocks):
+            self._blocks = BlockLog(self._files.blocks, durable=settle is not None)
+        self._values: ValueLog | None = None
+        self._shown = 0.0
+        self._show()
+
+    def done(self, block_ids: Iterable[int], n_bytes: int = 0) -> None:
+        """Record blocks whose output is in the store.
+
+        Raises
+        ------
+        StorageError
+            If they cannot be recorded, here and in the methods below.
+        """
+        with self._lock:
+            if self._ended:
+                return  # a thread that outlived an interrupted run: the block will be done again
+            self._record(block_ids)
+            self._state["bytes"] += n_bytes
+            if time.monotonic() - self._shown > _EVERY:
+                self._show()
+
+    def done_with(self, block_id: int, result: Any) -> None:
+        """Record what a function returned, then its block."""
+        with self._lock:
+            if self._ended:
+                return
+            with self._writing(self._files.values):
+                if self._values is None:
+                    self._values = ValueLog(self._files.values)
+                self._values.add(block_id, result)
+            self._record((block_id,))
+
+    def failed(self, block_ids: Iterable[int], error: BaseException) -> None:
+        """Record blocks that are not done, and why; where it was raised of the first ones only, as nobody reads more."""
+        import traceback  # most workers never need it
+
+        without_frames(error)
+        self._n_errors += 1
+        shown = "".join(traceback.format_exception(error)) if self._n_errors <= _MOST_SHOWN else ""
+        entry = {
+            "blocks": IdSet.from_ids(block_ids).to_json(),
+            "type": type(error).__name__,
+            "text": (str(error) or type(error).__name__)[:_LONGEST],
+            "traceback": shown[-_LONGEST:],
+        }
+        line = json.dumps(entry, separators=(",", ":")) + "\n"
+        with self._lock, self._writing(self._files.errors), self._files.errors.open("a") as file:
+            file.write(line)
+
+    def end(self, reason: str) -> None:
+        """Say why the attempt ended; nothing is recorded after that."""
+        with self._lock:
+            self._ended = True
+            try:
+                self._record_settled()
+                self._state.update(reason=reason, ended=time.time())
+                self._show()
+            finally:
+                self._blocks.close()
+                if self._values is not None:
+                    self._values.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        if not self._ended:
+            self.end("finished" if error is None else f"{type(error).__name__}: {error}")
+
+    def _record(self, block_ids: Iterable[int]) -> None:
+        if self._settle is None:
+            with self._writing(self._files.blocks):
+                self._blocks.add(IdSet.from_ids(block_ids))
+            return
+        self._unsettled.extend(block_ids)
+        if time.monotonic() - self._settled > _EVERY:
+            self._record_settled()
+
+    def _record_settled(self) -> None:
+        if self._settle is None or not self._unsettled:
+            return
+        began = time.perf_counter()
+        try:
+            self._settle()
+            with self._writing(self._files.blocks):
+                if self._values is not None:
+                    self._values.force_to_disk()
+                self._blocks.add(IdSet.from_ids(self._unsettled))
+        except OSError as error:
+            raise StorageError(f"finished blocks cannot be forced to the disk: {error}") from error
+        finally:
+            self._settling += time.perf_counter() - began
+        self._unsettled.clear()
+        self._settled = time.monotonic()
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _writing(path: Path) -> Iterator[None]:
+        """Say which file cannot be written, and why."""
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(f"{path} cannot be written: {error.strerror}") from error
+
+    def _show(self) -> None:
+        self._shown = time.monotonic()
+        self._state["seen"] = time.time()
+        if self._counted is not None:
+            tally = self._counted()
+            # To force voxels to the disk is the end of writing them.
+            tally["writing"] += self._settling
+            self._state["tally"] = tally
+        self._folder.write_state(self._files, self._state)

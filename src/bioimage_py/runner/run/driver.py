@@ -1,0 +1,132 @@
+"""The process that waits for a run: known by its host, its number and its time of birth, and asked to stop by a signal."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import platform
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
+from bioimage_py.runner.run.run_folder import RunFolder
+from bioimage_py.storage import is_alive, this_process
+
+__all__ = ["driving", "interrupt_driver"]
+
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+"""What file systems answer that are mounted without locks, as Lustre and NFS can be."""
+_held: set[tuple[int, int]] = set()
+_held_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def driving(folder: RunFolder) -> Iterator[None]:
+    """Be the one process, and the one thread of it, that waits for a run.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If another does already, or has just finished the run.
+    """
+    with _locked(folder):
+        _check_alone(folder)
+        folder.write_driver(this_process())
+        try:
+            yield
+        finally:
+            folder.clear_driver()
+
+
+@contextlib.contextmanager
+def _locked(folder: RunFolder) -> Iterator[None]:
+    """Hold the lock of a run folder, which ends with the process, however that ends, and holds for other machines on NFS too.
+
+    Such a lock does not keep out other threads, and is lost when one of them closes the file: they must not open it.
+    """
+    found = folder.path.stat()
+    place = (found.st_dev, found.st_ino)
+    with _held_lock:
+        if place in _held:
+            raise _driven(folder, f"process {os.getpid()}, in another thread of it")
+        _held.add(place)
+    try:
+        with folder.open_lock() as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError) as error:
+                holder = folder.read_driver()
+                who = "another process" if holder is None else f"process {holder['pid']} on {holder['host']}"
+                raise _driven(folder, who) from error
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+            if not folder.exists():
+                raise InvalidArgumentError(
+                    f"the run {str(folder.path)!r} was finished by another process just now"
+                )
+            yield
+    finally:
+        with _held_lock:
+            _held.discard(place)
+
+
+def _check_alone(folder: RunFolder) -> None:
+    before = folder.read_driver()
+    if before is not None:
+        alive = is_alive(before)
+        if alive:
+            raise _driven(folder, f"process {before['pid']} on {before['host']}")
+        if alive is None:
+            warnings.warn(
+                f"process {before['pid']} on {before['host']} may still wait for this run: two that do cost time, but no voxel",
+                BioimagePyWarning,
+                stacklevel=6,
+            )
+
+
+def _driven(folder: RunFolder, who: str) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"the run {str(folder.path)!r} is being run by {who}: wait for it, or stop it with Ctrl-C or 'bioimage-py cancel'"
+    )
+
+
+def interrupt_driver(folder: RunFolder) -> str:
+    """Press Ctrl-C for the process that waits for a run, which stops its workers; return a sentence about it.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If there is none on this machine.
+    """
+    driver = folder.read_driver()
+    alive = False if driver is None else is_alive(driver)
+    if driver is None or alive is False:
+        raise InvalidArgumentError(
+            f"nothing runs for {str(folder.path)!r}: there is nothing to cancel. To finish it: "
+            f"bioimage_py.resume({str(folder.path)!r})"
+        )
+    if alive is None:
+        raise InvalidArgumentError(
+            f"the run {str(folder.path)!r} is run by process {driver['pid']} on {driver['host']}, which cannot be stopped from "
+            f"{platform.node()}: call this there"
+        )
+    # A job in the background of a script does not heed Ctrl-C.
+    os.kill(driver["pid"], signal.SIGTERM if _ignores(driver["pid"], signal.SIGINT) else signal.SIGINT)
+    return f"told process {driver['pid']} to stop; what is done stays written"
+
+
+def _ignores(pid: int, number: signal.Signals) -> bool:
+    """Whether a process ignores a signal, as far as the kernel says."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    masks = [line.split()[1] for line in text.splitlines() if line.startswith("SigIgn:")]
+    return bool(masks) and bool(int(masks[0], 16) >> (number - 1) & 1)

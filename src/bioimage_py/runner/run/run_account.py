@@ -1,0 +1,191 @@
+"""What a run did and what it spent its time with, all its workers and attempts together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bioimage_py.kernels import STAGES, Tally
+from bioimage_py.planning import format_bytes
+from bioimage_py.runner.work import encoded_sizes, tally_of
+
+__all__ = ["RunAccount", "account_of_attempts", "account_of_run", "log_account"]
+
+_log = logging.getLogger(__name__)
+
+_WORDS = {"moving_in": "reading chunks", "moving_out": "storing chunks"}
+_IDLE = "idle"
+_LEAST_SHOWN = 0.005
+
+
+@dataclass(frozen=True)
+class RunAccount:
+    """What a run did and what it spent its time with.
+
+    Times of stages are summed over workers: two threads that read for a second each read for two. They tell what a worker waited
+    for, whichever thread of a library did it.
+
+    Attributes
+    ----------
+    seconds
+        In which at least one worker was at it, by the clock; neither queues nor the time between two attempts count.
+    worker_seconds
+        Seconds that all workers were there, summed.
+    bytes_in, bytes_out
+        Bytes of voxels taken from the input and put into the output, decoded.
+    encoded_in, encoded_out
+        The same as they are stored; None where that is not known, or would take a walk over many files.
+    chunks_moved, chunks_recoded
+        Chunks of the output that were moved as they are, and that were encoded.
+    chunks_by_store
+        Those moved that an object store copied by itself: their bytes count above, but did not come through this machine.
+    stages
+        Seconds of `"reading"` (voxels fetched and decoded), `"computing"` (wrappers, casts, masks), `"writing"` (encoded and
+        stored), `"moving_in"` (encoded chunks looked up, read and checked) and `"moving_out"` (they are stored; where the
+        system, or an object store, copies by itself, it reads them here).
+    """
+
+    seconds: float = 0.0
+    worker_seconds: float = 0.0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    encoded_in: int | None = None
+    encoded_out: int | None = None
+    chunks_moved: int = 0
+    chunks_recoded: int = 0
+    stages: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    chunks_by_store: int = 0
+
+    @property
+    def bytes_per_second(self) -> float | None:
+        """Bytes of voxels put into the output per second by the clock."""
+        return self.bytes_out / self.seconds if self.seconds > 0 else None
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Part of the workers' time that each stage took, and that they were `"idle"`: they had no block, or waited for records."""
+        busy = sum(self.stages.values())
+        whole = max(self.worker_seconds, busy)
+        if whole <= 0:
+            return {}
+        return {
+            **{name: seconds / whole for name, seconds in self.stages.items()},
+            _IDLE: (whole - busy) / whole,
+        }
+
+    @property
+    def limit(self) -> str | None:
+        """The stage, or `"idle"`, that took the largest part of the workers' time; None if nothing was done."""
+        shares = self.shares
+        return max(shares, key=shares.__getitem__) if shares else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        rate = self.bytes_per_second
+        return {
+            "bytes_in": self.bytes_in,
+            "bytes_out": self.bytes_out,
+            "encoded_bytes_in": self.encoded_in,
+            "encoded_bytes_out": self.encoded_out,
+            "chunks_moved": self.chunks_moved,
+            "chunks_recoded": self.chunks_recoded,
+            "chunks_by_store": self.chunks_by_store,
+            "seconds": self.seconds,
+            "gb_per_second": None if rate is None else rate / 1e9,
+            "worker_seconds": self.worker_seconds,
+            "stages": dict(self.stages),
+            "shares": self.shares,
+            "limit": self.limit,
+        }
+
+    def __str__(self) -> str:
+        rate = self.bytes_per_second
+        by_store = f" ({self.chunks_by_store:,} by the store itself)" if self.chunks_by_store else ""
+        did = [
+            f"{_chunks(self.chunks_moved)} moved{by_store}, {self.chunks_recoded:,} recoded",
+            f"{_sizes(self.bytes_in, self.encoded_in)} in",
+            f"{_sizes(self.bytes_out, self.encoded_out)} out",
+            *([] if rate is None else [f"{rate / 1e9:.2g} GB/s"]),
+        ]
+        shares = self.shares
+        if self.limit is None:
+            return ", ".join(did)
+        parts = [f"{_word(n)} {100 * part:.0f} %" for n, part in shares.items() if part >= _LEAST_SHOWN]
+        return f"{', '.join(did)}\ntime of workers: {', '.join(parts)}; {_limit(self.limit)}"
+
+
+def log_account(account: RunAccount | None) -> None:
+    """Tell whoever listens to the log of this package what a run did."""
+    if account is not None:
+        _log.info("%s", str(account).replace("\n", "; "))
+
+
+def _chunks(count: int) -> str:
+    return f"{count:,} chunk{'' if count == 1 else 's'}"
+
+
+def _sizes(decoded: int, encoded: int | None) -> str:
+    return format_bytes(decoded) + ("" if encoded is None else f" ({format_bytes(encoded)} encoded)")
+
+
+def _word(stage: str) -> str:
+    return _WORDS.get(stage, stage)
+
+
+def _limit(stage: str) -> str:
+    return "most of it without work" if stage == _IDLE else f"the limit was {_word(stage)}"
+
+
+def account_of_run(work: Any, seconds: float, n_threads: int) -> RunAccount | None:
+    """Return the account of work that was done by threads of this process; None for work that does not count."""
+    tally = tally_of(work)
+    return None if tally is None else _account(work, tally, seconds, seconds * n_threads)
+
+
+def account_of_attempts(work: Any, states: Iterable[Mapping[str, Any]]) -> RunAccount | None:
+    """Return the account of work that attempts have done, from what they said of themselves last.
+
+    Parameters
+    ----------
+    work
+        All of it.
+    states
+        Of all attempts, as `AttemptJournal` writes them. One that was killed has said what it did until its last second.
+    """
+    total, worker_seconds = Tally(), 0.0
+    spans: list[tuple[float, float]] = []
+    for state in states:
+        try:
+            tally = Tally.from_json(state["tally"])
+            began, seen, threads = float(state["began"]), float(state["seen"]), int(state["threads"])
+        except (LookupError, TypeError, ValueError):
+            continue  # of a function of the user, of an earlier version, or torn
+        total += tally
+        worker_seconds += max(0.0, seen - began) * threads
+        spans.append((began, max(began, seen)))
+    return _account(work, total, _covered(spans), worker_seconds) if spans else None
+
+
+def _covered(spans: list[tuple[float, float]]) -> float:
+    """Return how many seconds lie in at least one of the spans."""
+    seconds, reached = 0.0, float("-inf")
+    for begin, end in sorted(spans):
+        seconds += max(0.0, end - max(begin, reached))
+        reached = max(reached, end)
+    return seconds
+
+
+def _account(work: Any, tally: Tally, seconds: float, worker_seconds: float) -> RunAccount:
+    return RunAccount(
+        seconds,
+        worker_seconds,
+        tally.bytes_in,
+        tally.bytes_out,
+        *encoded_sizes(work, tally),
+        tally.chunks_moved,
+        tally.chunks_recoded,
+        {name: getattr(tally, name) for name in STAGES},
+        tally.chunks_by_store,
+    )

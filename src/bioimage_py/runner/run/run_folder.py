@@ -1,0 +1,407 @@
+"""The folder that holds a run: its plan, its journals, its errors and its logs.
+
+Every path inside a run folder is built here and nowhere else. A folder is made with mode 0700; JSON files appear whole or
+not at all (written beside and renamed); what is appended to carries checksums. Journals are per attempt of a task: two
+attempts that are alive at once, because a node was only believed dead, never write into one file. What could make this user
+run another's code is read only if it is this user's own and nobody else can write into it.
+
+    run.json                         what was called, and its fingerprint
+    function.pkl                     the user's function, where there is one
+    function-<check>.pkl             one that the run was given when it was resumed
+    finished.json                    that all is done, and what the outputs are known by then
+    driver.json                      the process that waits for the run at present
+    driver.lock                      what it holds a lock on, as two must not
+    rounds/00000.json                the tasks of a round of submissions: groups of blocks for each
+    rounds/00000.handle.json         what the backend calls them, such as Slurm job ids
+    rounds/00000.over                there once a task has met what ends the whole run
+    attempts/00000-00007-<id>.blocks blocks that this attempt finished (see `block_log`)
+    attempts/00000-00007-<id>.values what the function returned for them (see `value_log`)
+    attempts/00000-00007-<id>.errors one JSON line per failure
+    attempts/00000-00007-<id>.json   when it began and, at its end, why it ended
+    logs/00000-00007.out             what its process printed
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import time
+import warnings
+from pathlib import Path
+from typing import IO, Any
+
+from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, SourceNotFoundError, StorageError
+from bioimage_py.runner.run.own_files import read_json, read_own, refuse_strangers, write_json, write_whole
+from bioimage_py.storage import is_alive, this_process
+
+__all__ = ["AttemptFiles", "RunFolder", "default_root", "end_of_log", "remove_remains"]
+
+FORMAT = 2
+_PREFIX = "bioimage-run-"
+_LOG_LINES, _LOG_BYTES = 5, 4096
+
+
+_PARTIAL = ".partial"
+
+
+def default_root(tmp_root: str | os.PathLike[str] | None) -> Path:
+    """Return where run folders are made: `tmp_root`, else the folder that the process works in."""
+    if tmp_root is not None:
+        return Path(tmp_root).expanduser()
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise InvalidArgumentError(
+            "the working directory was removed, so no run folder can be made in it: give tmp_root= another folder, or change to one"
+        ) from error
+
+
+class AttemptFiles:
+    """The files of one attempt at one task."""
+
+    def __init__(self, folder: Path, stem: str) -> None:
+        self.stem = stem
+        self.blocks = folder / f"{stem}.blocks"
+        self.values = folder / f"{stem}.values"
+        self.errors = folder / f"{stem}.errors"
+        self.state = folder / f"{stem}.json"
+
+    @property
+    def round(self) -> int:
+        """Number of the round."""
+        return int(self.stem.split("-")[0])
+
+    @property
+    def task(self) -> int:
+        """Number of the task in its round."""
+        return int(self.stem.split("-")[1])
+
+
+class RunFolder:
+    """A run folder that exists; `make` and `open` give one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def make(cls, root: Path) -> RunFolder:
+        """Make a run folder below `root` that nobody finds until `appear`; what killed processes had begun of theirs goes.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If `root` is no folder that can be written.
+        """
+        name = f"{_PREFIX}{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}"
+        maker = this_process()
+        path = root / f".{name}.{maker['host']}.{maker['pid']}.{maker['born']}{_PARTIAL}"
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            _remove_partial(root)
+            path.mkdir(mode=0o700)
+            for inner in ("rounds", "attempts", "logs"):
+                (path / inner).mkdir(mode=0o700)
+        except OSError as error:
+            import shutil  # not for workers, which make and remove nothing
+
+            shutil.rmtree(path, ignore_errors=True)  # half made, if at all
+            raise InvalidArgumentError(
+                f"no run folder can be made in {str(root)!r}: {error.strerror}. Give tmp_root= a folder that you can write, "
+                "and that all workers see"
+            ) from error
+        return cls(path.resolve())
+
+    @property
+    def lasting_path(self) -> Path:
+        """Where the folder is as soon as it has appeared."""
+        name = self.path.name
+        return self.path.with_name(name[1:].partition(".")[0]) if name.endswith(_PARTIAL) else self.path
+
+    def appear(self) -> None:
+        """Take its lasting name: from now on the run can be found, and resumed."""
+        self.path = self.path.rename(self.lasting_path)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> RunFolder:
+        """Open a run folder that is there, if it is safe to trust.
+
+        Raises
+        ------
+        SourceNotFoundError
+            If there is none.
+        InvalidArgumentError
+            If it belongs to another user, others can write into it, or it is no run folder.
+        """
+        if not isinstance(path, (str, os.PathLike)):
+            raise InvalidArgumentError(f"a run folder is named by its path, got {path!r}")
+        given = Path(path).expanduser()
+        try:
+            # What a link leads to is what is looked at, and what is used: the link may lead elsewhere a moment later.
+            place = given.resolve(strict=True)
+            found = place.stat()
+        except (OSError, RuntimeError, ValueError) as error:
+            said = getattr(error, "strerror", None) or error
+            raise SourceNotFoundError(
+                f"there is no run folder {str(given)!r} ({said}). If it is on another machine's disk, give "
+                "tmp_root= a folder that all machines share"
+            ) from error
+        if not stat.S_ISDIR(found.st_mode):
+            raise InvalidArgumentError(f"{str(place)!r} is no run folder: it is a file")
+        # First of all: nobody but its owner may look into a run folder.
+        refuse_strangers(place, found)
+        if not (place / "run.json").is_file():
+            raise InvalidArgumentError(f"{str(place)!r} is no run folder: it holds no run.json")
+        for name in ("run.json", "rounds", "attempts", "logs", "function.pkl"):
+            try:
+                refuse_strangers(place / name, os.lstat(place / name))
+            except FileNotFoundError as error:
+                if name != "function.pkl":
+                    raise InvalidArgumentError(
+                        f"the run folder {str(place)!r} is not whole: {name} is missing, so the run cannot be continued"
+                    ) from error
+        return cls(place)
+
+    def remove(self) -> None:
+        """Remove the folder after success; what cannot be removed is said in a warning, as the run has succeeded.
+
+        What a crash leaves of it has no `run.json` any more, and says that the run has finished: see `remove_remains`.
+        """
+        for wait in (0.1, 0.4, None):
+            try:
+                if self.exists() and not (self.path / "finished.json").exists():
+                    self.write_finished([])
+                (self.path / "run.json").unlink(missing_ok=True)
+                _remove_tree(self.path)
+            except FileNotFoundError:
+                continue  # an attempt that was believed dead has just replaced a file
+            except OSError as error:
+                if wait is None:
+                    warnings.warn(
+                        f"the run has succeeded, but its folder {str(self.path)!r} cannot be removed: {error.strerror}",
+                        BioimagePyWarning,
+                        stacklevel=4,
+                    )
+                    return
+                time.sleep(
+                    wait
+                )  # such an attempt has just made a file, or a log is still open on another machine
+            else:
+                return
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r})"
+
+    def exists(self) -> bool:
+        """Whether the run still has its folder."""
+        return (self.path / "run.json").exists()
+
+    # -- the plan
+
+    def write_run(self, run: dict[str, Any]) -> None:
+        """Write what was called; again only where a run is resumed with another function."""
+        write_json(self.path / "run.json", {"format": FORMAT, **run})
+
+    def read_run(self) -> dict[str, Any]:
+        """Return what was called.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be read.
+        InvalidArgumentError
+            If a newer version of the package wrote it.
+        """
+        run = read_json(self.path / "run.json")
+        if run.get("format") != FORMAT:
+            raise InvalidArgumentError(
+                f"{self.path} has format {run.get('format')!r}, this version of bioimage-py reads {FORMAT}: use the version that made it"
+            )
+        return run
+
+    def write_finished(self, stamps: list[str | None]) -> None:
+        """Write that all is done, and what each output is known by from now on."""
+        write_json(self.path / "finished.json", {"stamps": stamps})
+
+    def read_finished(self) -> list[str | None] | None:
+        """Return what `write_finished` wrote; None if something is missing yet."""
+        path = self.path / "finished.json"
+        return read_json(path)["stamps"] if path.exists() else None
+
+    def function_file(self, check: str) -> Path:
+        """Where the user's function with this checksum is: one that a resumed run was given has a name of its own."""
+        given_later = self.path / f"function-{check[:16]}.pkl"
+        return given_later if given_later.exists() else self.path / "function.pkl"
+
+    def write_function(self, pickled: bytes, check: str) -> None:
+        """Write the user's function; one that is there stays, as workers may still be about to read it."""
+        first = self.path / "function.pkl"
+        write_whole(self.path / f"function-{check[:16]}.pkl" if first.exists() else first, pickled)
+
+    def read_function(self, check: str) -> bytes:
+        """Return the user's function as it was pickled; raises as `read_own` does."""
+        return read_own(self.function_file(check))
+
+    # -- who waits for it
+
+    def write_driver(self, driver: dict[str, Any]) -> None:
+        """Write which process waits for the run at present."""
+        write_json(self.path / "driver.json", driver)
+
+    def open_lock(self) -> IO[bytes]:
+        """Open the file that the process which waits for the run holds a lock on."""
+        return os.fdopen(
+            os.open(self.path / "driver.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "rb+"
+        )
+
+    def read_driver(self) -> dict[str, Any] | None:
+        """Return which process waits for the run, or did when it died; None if none does, or that cannot be read."""
+        try:
+            driver = read_json(self.path / "driver.json")
+        except StorageError:
+            return None
+        known = isinstance(driver.get("host"), str) and isinstance(driver.get("pid"), int)
+        return {"born": None, **driver} if known else None
+
+    def clear_driver(self) -> None:
+        """Say that nobody waits any more."""
+        (self.path / "driver.json").unlink(missing_ok=True)
+
+    # -- rounds of tasks
+
+    def n_rounds(self) -> int:
+        """Return how many rounds were written."""
+        return sum(1 for path in (self.path / "rounds").iterdir() if _is_round(path.name))
+
+    def write_round(self, number: int, content: dict[str, Any]) -> None:
+        """Write the tasks of a round."""
+        write_json(self.path / "rounds" / f"{number:05d}.json", content)
+
+    def read_round(self, number: int) -> dict[str, Any]:
+        """Return the tasks of a round."""
+        return read_json(self.path / "rounds" / f"{number:05d}.json")
+
+    def write_handle(self, number: int, handle: dict[str, Any]) -> None:
+        """Write what the backend calls a round's tasks."""
+        write_json(self.path / "rounds" / f"{number:05d}.handle.json", handle)
+
+    def read_handle(self, number: int) -> dict[str, Any] | None:
+        """Return what the backend calls a round's tasks, None if they were never submitted."""
+        path = self.path / "rounds" / f"{number:05d}.handle.json"
+        return read_json(path) if path.exists() else None
+
+    def end_round(self, number: int) -> None:
+        """Tell all tasks of a round to begin no further block."""
+        write_whole(self._over(number), b"")
+
+    def round_is_over(self, number: int) -> bool:
+        """Whether a task of the round has met what ends the whole run."""
+        return self._over(number).exists()
+
+    def _over(self, number: int) -> Path:
+        return self.path / "rounds" / f"{number:05d}.over"
+
+    def script(self, number: int) -> Path:
+        """Where a batch script of a round is."""
+        return self.path / "rounds" / f"{number:05d}.sh"
+
+    def log(self, number: int, task: int | str) -> Path:
+        """Where a task's output is; `task` may be a scheduler's placeholder."""
+        name = f"{task:05d}" if isinstance(task, int) else task
+        return self.path / "logs" / f"{number:05d}-{name}.out"
+
+    # -- attempts
+
+    def new_attempt(self, round_number: int, task: int) -> AttemptFiles:
+        """Return files for a new attempt at a task, which no other attempt has."""
+        stem = f"{round_number:05d}-{task:05d}-{os.getpid()}{os.urandom(4).hex()}"
+        return AttemptFiles(self.path / "attempts", stem)
+
+    def attempts(self, *, round_number: int | None = None) -> list[AttemptFiles]:
+        """Return the attempts that have begun, of one round or of all."""
+        folder = self.path / "attempts"
+        stems = sorted(
+            path.stem for path in folder.iterdir() if path.suffix == ".json" and path.name[0] != "."
+        )
+        found = [AttemptFiles(folder, stem) for stem in stems]
+        return found if round_number is None else [a for a in found if a.round == round_number]
+
+    def write_state(self, attempt: AttemptFiles, state: dict[str, Any]) -> None:
+        """Write when an attempt began, how far it is, and why it ended."""
+        write_json(attempt.state, state)
+
+    def read_state(self, attempt: AttemptFiles) -> dict[str, Any]:
+        """Return what `write_state` wrote last, or what is known of an attempt whose last words cannot be read: nothing."""
+        try:
+            return read_json(attempt.state)
+        except StorageError:
+            return {"host": None, "pid": None, "bytes": 0, "reason": None}
+
+
+def end_of_log(path: Path) -> str:
+    """Return the last lines that a task printed, as one; empty where it has no log."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - _LOG_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return " / ".join([line.strip() for line in lines if line.strip()][-_LOG_LINES:])
+
+
+def _remove_partial(root: Path) -> None:
+    """Remove what processes of this machine began of run folders and then died, and what is left of those of runs that have finished."""
+    import shutil  # not for workers
+
+    for path in root.glob(f".{_PREFIX}*{_PARTIAL}"):
+        maker, _, born = path.name.removesuffix(_PARTIAL).rpartition(".")
+        maker, _, pid = maker.rpartition(".")
+        host = maker.partition(".")[2].partition(".")[2]
+        known = {
+            "host": host,
+            "pid": int(pid) if pid.isdecimal() else 0,
+            "born": int(born) if born.isdecimal() else None,
+        }
+        if known["pid"] and is_alive(known) is False:
+            shutil.rmtree(path, ignore_errors=True)
+    for path in root.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(
+            InvalidArgumentError, OSError
+        ):  # another user's, or just being removed by another process
+            remove_remains(path)
+
+
+def remove_remains(path: str | os.PathLike[str]) -> bool:
+    """Remove what is left of the folder of a run that has finished and died while it removed it; return whether that was it.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If others could have written into it.
+    """
+    try:
+        folder = Path(path).expanduser()
+        found = folder.lstat()
+        names = {entry.name for entry in folder.iterdir()}
+    except (OSError, RuntimeError, TypeError, ValueError):
+        return False  # `open` says what is wrong
+    if not folder.name.startswith(_PREFIX) or "run.json" in names or (names and "finished.json" not in names):
+        return False
+    refuse_strangers(folder, found)
+    _remove_tree(folder)
+    return True
+
+
+def _remove_tree(folder: Path) -> None:
+    """Remove a run folder that has no `run.json` any more, and last in it what says that its run has finished."""
+    import shutil  # not for workers
+
+    for entry in folder.iterdir():
+        if entry.name != "finished.json":
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    shutil.rmtree(folder)
+
+
+def _is_round(name: str) -> bool:
+    return name.endswith(".json") and not name.endswith(".handle.json") and not name.startswith(".")

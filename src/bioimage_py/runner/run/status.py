@@ -1,0 +1,218 @@
+"""How far a run is, from its folder alone: nothing is asked of a backend, nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bioimage_py.errors import SourceNotFoundError, StorageError
+from bioimage_py.runner.run.attempt_reader import AttemptReader
+from bioimage_py.runner.run.attempt_summary import FirstError, first_errors, rates, task_states
+from bioimage_py.runner.run.block_log import Ids, merged
+from bioimage_py.runner.run.description import handle_text, n_tasks_of, what_is_run
+from bioimage_py.runner.run.run_folder import RunFolder
+from bioimage_py.storage import is_alive
+
+__all__ = ["FirstError", "RunStatus", "StatusReader", "read_status"]
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """How far a run is.
+
+    Attributes
+    ----------
+    path, job_type, what, created, num_workers
+        Its folder, its backend, what is done with what, when it began in seconds since 1970, tasks at once.
+    working
+        Whether its tasks may be running: somebody waits for it, or its backend has it in hand.
+    blocks_total, blocks_done, blocks_failed
+        Blocks of the run; those that some attempt finished, each counted once; those that raised and are not done.
+    bytes_total, bytes_done
+        Bytes to write at most, and those that the attempts say they have written, decoded.
+    blocks_per_second, bytes_per_second
+        Over the last minutes of the last round; None before its first block.
+    seconds_left
+        At that rate; None where nothing runs.
+    last_sign
+        When something was last written by an attempt, in seconds since 1970; None before the first.
+    rounds
+        Rounds of tasks so far.
+    tasks
+        Number of the last round's tasks in each state: `"waiting"`, `"running"`, `"finished"`, `"stopped"`, `"error"`
+        (it could not go on) or `"died"` (it ended without a word).
+    errors
+        The first failures.
+    driver
+        Host, process and beginning of who waits for the run, where anybody does.
+    driver_alive
+        Whether that process is there; None where it is on another machine.
+    handle
+        What the backend calls the last round, such as a job's number.
+    """
+
+    path: Path
+    job_type: str
+    what: str
+    created: float
+    num_workers: int
+    working: bool
+    blocks_total: int
+    blocks_done: int = 0
+    blocks_failed: int = 0
+    bytes_total: int = 0
+    bytes_done: int = 0
+    blocks_per_second: float | None = None
+    bytes_per_second: float | None = None
+    seconds_left: float | None = None
+    last_sign: float | None = None
+    rounds: int = 0
+    tasks: Mapping[str, int] = field(default_factory=dict)
+    errors: Sequence[FirstError] = ()
+    driver: Mapping[str, Any] | None = None
+    driver_alive: bool | None = None
+    handle: str = ""
+
+    @property
+    def state(self) -> str:
+        """`"running"`, `"finished"` or `"unfinished"`."""
+        if self.working:
+            return "running"
+        return "finished" if self.blocks_done >= self.blocks_total else "unfinished"
+
+
+class StatusReader:
+    """Looks at a run again and again; a look costs what was appended since the one before.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+
+    Raises
+    ------
+    StorageError
+        If its plan cannot be read.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        run = folder.read_run()
+        try:
+            self._job_type, self._created = str(run["job_type"]), float(run["created"])
+            self._num_workers, self._bytes_total = int(run["num_workers"]), int(run["bytes"])
+            self._blocks_total = sum(end - begin for begin, end in run["work"]["block_ids"])
+            self._what = what_is_run(run["work"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise StorageError(f"{folder.path} does not hold the plan of a run: {error!r}") from error
+        self._attempts: dict[str, AttemptReader] = {}
+        self._done: tuple[Ids, Ids] = (np.empty(0, np.int64), np.empty(0, np.int64))
+        self._round_sizes: dict[int, int] = {}
+
+    def look(self, *, in_hand: bool = False) -> RunStatus:
+        """Return how far the run is now.
+
+        Parameters
+        ----------
+        in_hand
+            Whether the backend says that tasks may be running though nobody waits for them.
+
+        Raises
+        ------
+        SourceNotFoundError
+            If the folder is not there any more, as when its run has ended well.
+        """
+        try:
+            return self._look(in_hand)
+        except (FileNotFoundError, StorageError) as error:
+            if (self._folder.path / "run.json").exists():
+                raise
+            raise SourceNotFoundError(f"the run folder {str(self._folder.path)!r} was removed") from error
+
+    def _look(self, in_hand: bool) -> RunStatus:
+        driver = _read_driver(self._folder)
+        alive = None if driver is None else is_alive(driver)
+        working = in_hand or (driver is not None and alive is not False)
+        number = self._folder.n_rounds() - 1
+        n_tasks = self._n_tasks(number)
+        self._read_attempts()
+        attempts = list(self._attempts.values())
+        done = _count(self._done)
+        recorded = sum(attempt.n_blocks for attempt in attempts)
+        n_bytes = sum(attempt.n_bytes for attempt in attempts)
+        latest = [attempt for attempt in attempts if attempt.files.round == number]
+        speed = rates(latest, working)
+        return RunStatus(
+            self._folder.path,
+            self._job_type,
+            self._what,
+            self._created,
+            self._num_workers,
+            working,
+            self._blocks_total,
+            done,
+            self._n_failed(attempts, done),
+            self._bytes_total,
+            # What two attempts wrote both counts once here too, as nearly as can be told.
+            n_bytes if recorded == done else n_bytes * done // max(1, recorded),
+            *speed,
+            (self._blocks_total - done) / speed[0] if working and speed[0] else None,
+            max((attempt.last_sign for attempt in attempts), default=None),
+            number + 1,
+            task_states(latest, n_tasks, working),
+            tuple(first_errors(attempts, self._done, number if done < self._blocks_total else -1)),
+            driver,
+            alive,
+            handle_text(self._folder, number),
+        )
+
+    def _read_attempts(self) -> None:
+        begins, ends = [self._done[0]], [self._done[1]]
+        for files in self._folder.attempts():
+            attempt = self._attempts.setdefault(files.stem, AttemptReader(self._folder, files))
+            more = attempt.look()
+            if more[0].size:
+                begins.append(more[0])
+                ends.append(more[1])
+        if len(begins) > 1:
+            self._done = merged(np.concatenate(begins), np.concatenate(ends))
+
+    def _n_failed(self, attempts: Iterable[AttemptReader], done: int) -> int:
+        runs = [run for attempt in attempts for run in attempt.error_runs]
+        if not runs:
+            return 0
+        begins, ends = np.array(runs, np.int64).T
+        either = merged(np.concatenate((begins, self._done[0])), np.concatenate((ends, self._done[1])))
+        return _count(either) - done
+
+    def _n_tasks(self, number: int) -> int:
+        if number >= 0 and number not in self._round_sizes:
+            self._round_sizes[number] = n_tasks_of(self._folder, number)
+        return self._round_sizes.get(number, 0)
+
+
+def read_status(folder: RunFolder, *, in_hand: bool = False) -> RunStatus:
+    """Return how far a run is, from its folder alone.
+
+    Parameters
+    ----------
+    folder, in_hand
+        As for `StatusReader`.
+    """
+    return StatusReader(folder).look(in_hand=in_hand)
+
+
+def _count(runs: tuple[Ids, Ids]) -> int:
+    return int((runs[1] - runs[0]).sum())
+
+
+def _read_driver(folder: RunFolder) -> dict[str, Any] | None:
+    try:
+        driver = folder.read_driver()
+    except StorageError:
+        return None  # it went between two looks at it
+    return driver if driver is not None and {"host", "pid", "born", "began"} <= driver.keys() else None

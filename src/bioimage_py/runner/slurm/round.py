@@ -1,0 +1,282 @@
+"""One round on Slurm: arrays are submitted as there is room for them, and watched until every task's end is known."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping
+
+from bioimage_py.runner.folder_runner import Watch
+from bioimage_py.runner.rounds import TaskEnd
+from bioimage_py.runner.run import end_of_log
+from bioimage_py.runner.slurm.attempts import RoundAttempts
+from bioimage_py.runner.slurm.commands import Slurm, SlurmRefusalError, SlurmSilenceError
+from bioimage_py.runner.slurm.config import SlurmConfig
+from bioimage_py.runner.slurm.duplicate_tasks import end_doubles
+from bioimage_py.runner.slurm.jobs import ArrayJob, RoundJobs
+from bioimage_py.runner.slurm.rows import Row
+from bioimage_py.runner.slurm.states import Evidence, end_of, has_ended, hopeless
+from bioimage_py.runner.slurm.submitter import Submitter
+from bioimage_py.runner.slurm.vanished import Vanished
+
+__all__ = ["SlurmRound"]
+
+_log = logging.getLogger(__name__)
+
+_FIRST_INTERVAL = 0.2
+_GROWTH = 1.3
+_AGAIN = ("node failure", "lost")
+"""Ends that say nothing against the task: it goes to another node at once, while others of its round still run."""
+_FIRST_PATIENCE = 60.0
+"""Seconds that a controller gets to take the first job of a round."""
+
+
+class SlurmRound:
+    """Submits the tasks of a round and waits for them.
+
+    Parameters
+    ----------
+    slurm
+        The commands.
+    jobs
+        The arrays of the round that were submitted before, if any.
+    n_tasks, num_workers
+        Tasks of the round, and how many may run at once.
+    config
+        Settings.
+    watch
+        Who is shown the progress.
+    """
+
+    def __init__(
+        self,
+        slurm: Slurm,
+        jobs: RoundJobs,
+        n_tasks: int,
+        num_workers: int,
+        config: SlurmConfig,
+        watch: Watch,
+    ) -> None:
+        self._slurm, self._jobs, self._config, self._watch = slurm, jobs, config, watch
+        self._n_tasks = n_tasks
+        self._attempts = RoundAttempts(jobs.folder, jobs.number)
+        self._ends: dict[int, TaskEnd] = {}
+        self._home: dict[int, ArrayJob] = {}
+        self._tries: Counter[int] = Counter()
+        self._vanished = Vanished(slurm, config.latency_wait)
+        self._submitter = Submitter(slurm, jobs, num_workers, config)
+        self._interval = _FIRST_INTERVAL
+        self._next = 0.0
+        self._began = time.monotonic()
+        self._silent_since: float | None = None
+        self._next_submission = 0.0
+        self._reattached = bool(jobs.jobs)
+        self._was_cancelled = jobs.cancelled
+
+    def run(self) -> list[TaskEnd]:
+        """Return how each task of the round ended, in the order of their numbers.
+
+        Raises
+        ------
+        SlurmRefusalError
+            If Slurm will not run anything of it.
+        SlurmSilenceError
+            If it has not answered for longer than `controller_timeout`.
+        """
+        self._slurm.idle = self._look
+        for job in self._jobs.jobs:
+            if job.number is not None:
+                self._take(job)
+        self._submitter.waiting = [task for task in range(self._n_tasks) if task not in self._home]
+        while len(self._ends) < self._n_tasks:
+            self._submit()
+            self._look()
+            if self._home and time.monotonic() >= self._next:
+                self._ask()
+            if len(self._ends) < self._n_tasks:
+                time.sleep(self._pause())
+        self._slurm.idle = lambda: None
+        doubles = [(self._home[task], task) for task in self._tries if task in self._home]
+        if doubles:
+            end_doubles(self._slurm, doubles)
+        self._jobs.ended = True
+        self._jobs.write()
+        return [self._ends[task] for task in range(self._n_tasks)]
+
+    def _pause(self) -> float:
+        """Short while a run is young, when waiting would be a large part of it."""
+        age = time.monotonic() - self._began
+        return max(0.05, min(1.0, age / 50, self._config.poll_interval))
+
+    def _take(self, job: ArrayJob) -> None:
+        """Count the tasks of an array as submitted."""
+        self._heard()
+        self._vanished.forget(job.tasks)
+        for task in job.tasks:
+            self._home[task] = job
+        self._hurry()
+
+    # -- submitting
+
+    def _open(self) -> dict[int, ArrayJob]:
+        return {task: job for task, job in self._home.items() if task not in self._ends}
+
+    def _submit(self) -> None:
+        if not self._submitter.waiting or time.monotonic() < self._next_submission:
+            return
+        if self._jobs.cancelled:
+            self._give_up(TaskEnd(0, "cancelled", "the run was cancelled before it was submitted"))
+            return
+        try:
+            self._submitter.submit(self._open(), self._take)
+        except SlurmSilenceError as error:
+            self._next_submission = time.monotonic() + self._interval
+            self._silence(error)
+            return
+        if self._submitter.refusal and not self._open():
+            if not self._ends:
+                raise SlurmRefusalError(self._submitter.refusal)
+            self._give_up(TaskEnd(0, "error", self._submitter.refusal))
+
+    def _give_up(self, end: TaskEnd) -> None:
+        for task in self._submitter.waiting:
+            self._close(TaskEnd(task, end.kind, end.text))
+        self._submitter.waiting = []
+
+    # -- looking at the run folder
+
+    def _look(self) -> None:
+        self._watch.look()
+        before = len(self._attempts.reasons)
+        self._attempts.look()
+        for task in self._attempts.finished:
+            if task not in self._ends:
+                self._ends[task] = TaskEnd(task, "finished")
+        if len(self._attempts.reasons) > before:
+            self._hurry()
+
+    def _evidence(self, task: int, job: ArrayJob) -> Evidence:
+        began = task in self._attempts.began
+        return Evidence(began, self._attempts.reasons.get(task), self._log_of(job, task))
+
+    def _log_of(self, job: ArrayJob, task: int) -> str:
+        return end_of_log(job.log(self._jobs.folder, self._jobs.number, task - job.offset))
+
+    # -- asking Slurm
+
+    def _hurry(self) -> None:
+        """Something happened: Slurm will have more to say soon."""
+        self._interval = _FIRST_INTERVAL
+        self._next = min(self._next, time.monotonic() + _FIRST_INTERVAL)
+
+    def _ask(self) -> None:
+        self._interval = min(self._interval * _GROWTH, max(_FIRST_INTERVAL, self._config.poll_interval))
+        current = self._open()
+        numbers = self._jobs.numbers({job.name: job for job in current.values()}.values())
+        try:
+            rows = self._slurm.queue(jobs=numbers)
+        except SlurmSilenceError as error:
+            self._silence(error)
+        else:
+            self._heard()
+            known = {(row.job, row.index, row.name): row for row in rows}
+            self._judge(self._open(), known)
+            self._submitter.widen(self._open())
+        self._next = time.monotonic() + self._interval
+
+    def _judge(self, current: Mapping[int, ArrayJob], known: Mapping[tuple[str, int, str], Row]) -> None:
+        over: dict[int, Row] = {}
+        jobs_known = {(number, name) for number, _, name in known}
+        for task, job in current.items():
+            row = known.get((job.number or "", task - job.offset, job.name))
+            if row is None:
+                self._vanished.missed(task, siblings=(job.number or "", job.name) in jobs_known)
+                continue
+            stuck = hopeless(row)
+            if stuck:
+                self._abandon(job, stuck)
+            if has_ended(row):
+                over[task] = row
+            else:
+                self._vanished.saw(task, row)
+        self._look()
+        left = {task: job for task, job in self._open().items() if task not in over}
+        over |= self._vanished.found(left, self._attempts.began)
+        over = {task: row for task, row in over.items() if task not in self._ends}
+        if over:
+            self._conclude(over)
+
+    def _conclude(self, over: Mapping[int, Row]) -> None:
+        """Take what is known of tasks that are over without having finished."""
+        unclear = [
+            task for task, row in over.items() if row.exit is None and row.state in ("FAILED", "COMPLETED")
+        ]
+        exits = self._slurm.exits(dict.fromkeys(over[task].job for task in unclear)) if unclear else {}
+        for task, row in over.items():
+            job = self._home[task]
+            code = row.exit or exits.get((row.job, row.index, row.name))
+            told = Row(row.job, row.index, row.state, row.name, row.reason, row.nodes, code)
+            end = end_of(task, told, self._evidence(task, job))
+            # What a node wrote may take a while to be seen here, so that only what has an ending of its own is certain.
+            certain = task in self._attempts.began or end.kind in ("cancelled", "error")
+            if (end.kind == "lost" or not certain) and not self._vanished.patience_over(task):
+                continue
+            self._end(end)
+
+    def _end(self, end: TaskEnd) -> None:
+        others = any(task != end.task for task in self._open())
+        if end.kind in _AGAIN and others and self._tries[end.task] < self._config.retries:
+            self._tries[end.task] += 1
+            _log.warning("task %d is submitted again: %s", end.task, end.text)
+            del self._home[end.task]
+            self._submitter.put_back(end.task)
+        else:
+            self._close(end)
+
+    def _close(self, end: TaskEnd) -> None:
+        if end.kind == "cancelled" and self._reattached:
+            # What was cancelled before this process came is what its user now wants to be finished.
+            before = self._was_cancelled or end.task not in self._vanished.seen
+            end = TaskEnd(end.task, "stopped", end.text) if before else end
+        self._ends[end.task] = end
+
+    def _abandon(self, job: ArrayJob, why: str) -> None:
+        """Cancel an array that would wait for ever."""
+        if job.number is None or self._submitter.refusal:
+            return
+        try:
+            self._slurm.cancel([job.number])
+        except SlurmSilenceError as error:
+            self._silence(error)  # it is found waiting again
+            return
+        self._submitter.refusal = f"{why} (job {job.number}, cancelled)"
+        _log.warning("%s", self._submitter.refusal)
+        if not self._ends and not self._attempts.began:
+            raise SlurmRefusalError(self._submitter.refusal)
+        for task, home in self._open().items():
+            if home is job and task not in self._attempts.began:
+                self._ends[task] = TaskEnd(task, "error", self._submitter.refusal)
+
+    # -- a controller that does not answer
+
+    def _silence(self, error: SlurmSilenceError) -> None:
+        now = time.monotonic()
+        if self._silent_since is None:
+            self._silent_since = now
+            _log.warning(
+                "Slurm does not answer (%s); waiting for it. Tasks that run go on without it, and so does this",
+                error,
+            )
+        limit = self._config.controller_timeout
+        if limit is None and not self._home:
+            limit = _FIRST_PATIENCE
+        if limit is not None and now - self._silent_since > limit:
+            raise SlurmSilenceError(
+                f"Slurm has not answered for {now - self._silent_since:.0f} s: {error}"
+            ) from error
+
+    def _heard(self) -> None:
+        if self._silent_since is not None:
+            _log.warning("Slurm answers again after %.0f s", time.monotonic() - self._silent_since)
+        self._silent_since = None

@@ -1,0 +1,200 @@
+"""The Slurm backend: tasks are jobs of an array, and nobody has to stay for them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from bioimage_py.errors import InvalidArgumentError, RunnerError
+from bioimage_py.geometry import IdSet
+from bioimage_py.runner.account import read_account
+from bioimage_py.runner.config import RunnerConfig
+from bioimage_py.runner.folder_runner import FolderRunner, Watch
+from bioimage_py.runner.journal import Progress
+from bioimage_py.runner.resuming import finish_run
+from bioimage_py.runner.rounds import TaskEnd
+from bioimage_py.runner.run import RunFolder, unmark_outputs
+from bioimage_py.runner.slurm.commands import Slurm, SlurmRefusalError, SlurmSilenceError
+from bioimage_py.runner.slurm.config import SlurmConfig
+from bioimage_py.runner.slurm.jobs import RoundJobs
+from bioimage_py.runner.slurm.round import SlurmRound
+from bioimage_py.runner.slurm.submission import asked_of, script
+from bioimage_py.runner.slurm.submitter import number_unnumbered
+
+__all__ = ["SlurmRunner"]
+
+
+class SlurmRunner(FolderRunner):
+    """Runs blocks as the tasks of Slurm job arrays.
+
+    The process that submits may die, or be stopped with Ctrl-C: the jobs go on, and `reattach` waits for them.
+
+    Parameters
+    ----------
+    config
+        A `SlurmConfig`. Default: the user's, from the configuration file. Of a plain `RunnerConfig` the fields that differ
+        from their defaults are laid over those.
+    """
+
+    job_type = "slurm"
+    config_type = SlurmConfig
+    config: SlurmConfig
+
+    def __init__(self, config: RunnerConfig | None = None) -> None:
+        super().__init__(config)
+        if config is None:
+            self.config = SlurmConfig.load()
+        elif not isinstance(config, SlurmConfig):
+            self.config = SlurmConfig.load(**config.given())
+
+    @contextlib.contextmanager
+    def ready(self) -> Iterator[None]:
+        """Raise MissingDependencyError where Slurm's commands are not there, before anything is made."""
+        Slurm.check_present()
+        yield
+
+    def run_round(
+        self, folder: RunFolder, number: int, n_tasks: int, num_workers: int, watch: Watch
+    ) -> list[TaskEnd]:
+        """Submit the tasks of a round, wait for them, and return how each ended."""
+        slurm = Slurm()
+        try:
+            jobs = RoundJobs(folder, number, asked=self._asked(slurm, folder, number))
+            folder.script(number).write_text(script(self.config))
+            return SlurmRound(slurm, jobs, n_tasks, num_workers, self.config, watch).run()
+        except (SlurmRefusalError, InvalidArgumentError) as error:
+            if number > 0:
+                return [TaskEnd(task, "error", str(error)) for task in range(n_tasks)]
+            # Nothing ran, and the same call will be made again with other settings: there is nothing to keep.
+            unmark_outputs(folder.read_run())
+            shutil.rmtree(folder.path)
+            if isinstance(error, InvalidArgumentError):
+                raise
+            raise InvalidArgumentError(str(error)) from error
+        except SlurmSilenceError as error:
+            raise self._gave_up(folder, error) from error
+
+    def _asked(self, slurm: Slurm, folder: RunFolder, number: int) -> dict[str, int | None]:
+        needs = folder.read_round(number)["needs"]
+        limits = slurm.limits(self.config.partition or os.environ.get("SBATCH_PARTITION"))
+        before = RoundJobs.read(folder, number - 1) if needs["memory"] > 1 and number else None
+        known = None if before is None else slurm.memory_had(before.numbers())
+        return asked_of(self.config, needs, limits, known)
+
+    def open_round(self, folder: RunFolder) -> int | None:
+        """Return the number of the last round if its jobs may still be there, else None."""
+        number = folder.n_rounds() - 1
+        jobs = RoundJobs.read(folder, number) if number >= 0 else None
+        return number if jobs is not None and jobs.jobs and not jobs.ended else None
+
+    def await_round(
+        self, folder: RunFolder, number: int, n_tasks: int, num_workers: int, watch: Watch
+    ) -> list[TaskEnd]:
+        """Wait for the jobs that an earlier process submitted; tasks that it did not get to are submitted."""
+        jobs = RoundJobs.read(folder, number)
+        assert jobs is not None
+        try:
+            return SlurmRound(Slurm(), jobs, n_tasks, num_workers, self.config, watch).run()
+        except SlurmRefusalError as error:
+            return [TaskEnd(task, "error", str(error)) for task in range(n_tasks)]
+        except SlurmSilenceError as error:
+            raise self._gave_up(folder, error) from error
+
+    def _gave_up(self, folder: RunFolder, error: SlurmSilenceError) -> RunnerError:
+        asked_for = IdSet.from_json(folder.read_run()["work"]["block_ids"])
+        missing = asked_for - read_account(folder, errors=False).done
+        return RunnerError(f"{error}. {self.farewell(folder)}", missing, folder.path)
+
+    def reattach(
+        self,
+        run_folder: str | os.PathLike[str],
+        num_workers: int | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> list[Any] | None:
+        """Wait for the jobs of a run whose submitting process is gone, and finish it.
+
+        Parameters
+        ----------
+        run_folder
+            Its run folder.
+        num_workers
+            Tasks at once, of what is still to be submitted. Default: as the run was called.
+        progress
+            Called with a `Progress` now and then and at the end.
+
+        Returns
+        -------
+        list or None
+            All results in the order of the block ids, where the run returns any.
+
+        Raises
+        ------
+        SourceNotFoundError
+            If there is no such folder.
+        InvalidArgumentError
+            If it is not the user's own, was not run on Slurm, or a source is not stored any more as it was.
+        RunnerError
+            If blocks failed; the folder stays.
+        """
+        folder = RunFolder.open(run_folder)
+        job_type = folder.read_run()["job_type"]
+        if job_type != self.job_type:
+            raise InvalidArgumentError(
+                f"{str(folder.path)!r} is a run of job_type {job_type!r}, not 'slurm': bioimage_py.resume finishes it"
+            )
+        return finish_run(self, folder, num_workers, progress)
+
+    def cancel(self, folder: RunFolder) -> str:
+        """Cancel the jobs of a run and return a sentence about it; the folder stays, so that the run can be resumed.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If it has no jobs that may still be there.
+        RunnerError
+            If Slurm does not answer, or refuses.
+        """
+        Slurm.check_present()
+        number = self.open_round(folder)
+        jobs = None if number is None else RoundJobs.read(folder, number)
+        if jobs is None:
+            raise InvalidArgumentError(
+                f"nothing runs for {str(folder.path)!r}: there is nothing to cancel. To finish it: "
+                f"bioimage_py.resume({str(folder.path)!r})"
+            )
+        jobs.cancelled = True
+        jobs.write()
+        slurm = Slurm()
+        try:
+            number_unnumbered(slurm, jobs)
+            slurm.cancel(jobs.numbers())
+        except (SlurmSilenceError, SlurmRefusalError) as error:
+            raise RunnerError(f"the jobs are not cancelled: {error}", (), folder.path) from error
+        return f"cancelled Slurm {_named(jobs.numbers())}; what is done stays written"
+
+    def farewell(self, folder: RunFolder) -> str:
+        """Return what a user who leaves is told: how to wait for the jobs, and how to cancel them."""
+        finish = f"bioimage_py.resume({str(folder.path)!r})"
+        number = self.open_round(folder)
+        jobs = None if number is None else RoundJobs.read(folder, number)
+        if jobs is None:
+            return f"To finish: {finish}"
+        with contextlib.suppress(SlurmSilenceError):  # the command that cancels looks for it again
+            number_unnumbered(Slurm(timeout=5), jobs)
+        numbers = jobs.numbers()
+        stop = f"bioimage-py cancel {shlex.quote(str(folder.path))}"
+        if numbers:
+            stop += f", or scancel {' '.join(numbers)}"
+        goes = f"Slurm {_named(numbers)} go{'es' if len(numbers) == 1 else ''} on without this process"
+        return f"{goes}. To wait for the rest: {finish}. To stop it: {stop}"
+
+
+def _named(numbers: list[str]) -> str:
+    """Return jobs by their numbers, for people."""
+    if not numbers:
+        return "jobs"
+    return f"job{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}"

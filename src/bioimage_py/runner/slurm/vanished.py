@@ -1,0 +1,112 @@
+"""Tasks that Slurm's controller does not list any more: no news is no failure, so they are looked for with patience."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+
+from bioimage_py.runner.slurm.commands import Slurm
+from bioimage_py.runner.slurm.jobs import ArrayJob
+from bioimage_py.runner.slurm.rows import Row
+from bioimage_py.runner.slurm.states import LOST, has_ended
+
+__all__ = ["Vanished"]
+
+_SOON = 1.0
+_ACCOUNTING_LAG = 8.0
+"""Seconds that the accounting may lag behind the controller; up to 5 were seen."""
+_ACCOUNTING_INTERVAL = 2.0
+
+
+class Vanished:
+    """Remembers when each task was seen, and finds out what became of one that is not listed.
+
+    Parameters
+    ----------
+    slurm
+        The commands.
+    latency_wait
+        Seconds to wait for what a task wrote to become visible here.
+
+    Attributes
+    ----------
+    seen
+        What the controller last said of each task that was not over then.
+    """
+
+    def __init__(self, slurm: Slurm, latency_wait: float) -> None:
+        self.seen: dict[int, Row] = {}
+        self._slurm = slurm
+        self._latency_wait = latency_wait
+        self._missing: dict[int, float] = {}
+        self._siblings: dict[int, bool] = {}
+        self._over: dict[int, float] = {}
+        self._history: dict[tuple[str, int, str], Row] = {}
+        self._next_history = 0.0
+
+    def saw(self, task: int, row: Row) -> None:
+        """Record that a task waits or runs, or is about to be over: then it has ended already, and only its node is cleaned up."""
+        if row.state != "COMPLETING":
+            self.seen[task] = row
+        self._missing.pop(task, None)
+
+    def missed(self, task: int, *, siblings: bool) -> None:
+        """Record that a task is not listed, and whether others of its array are."""
+        self._missing.setdefault(task, time.monotonic())
+        self._siblings[task] = siblings
+
+    def forget(self, tasks: Collection[int]) -> None:
+        """Record that tasks were submitted anew."""
+        for task in tasks:
+            for record in (self.seen, self._missing, self._siblings, self._over):
+                record.pop(task, None)
+
+    def patience_over(self, task: int) -> bool:
+        """Whether a task that is over has been waited for long enough; the first question starts the clock."""
+        now = time.monotonic()
+        return now - self._over.setdefault(task, now) >= self._latency_wait
+
+    def found(self, tasks: Mapping[int, ArrayJob], began: Collection[int]) -> dict[int, Row]:
+        """Return how those of these tasks ended that are missing, as far as that is certain by now.
+
+        Parameters
+        ----------
+        tasks
+            Tasks with the array that each is in.
+        began
+            Tasks of which something ran.
+        """
+        missing = {task: job for task, job in tasks.items() if task in self._missing}
+        if not missing:
+            return {}
+        self._read_history(missing)
+        ends = {}
+        for task, job in missing.items():
+            row = self._verdict(task, job, began)
+            if row is not None:
+                ends[task] = row
+        return ends
+
+    def _verdict(self, task: int, job: ArrayJob, began: Collection[int]) -> Row | None:
+        place = (job.number or "", task - job.offset, job.name)
+        recorded = self._history.get(place)
+        if recorded is not None and has_ended(recorded):
+            return recorded
+        age = time.monotonic() - self._missing[task]
+        before = self.seen.get(task)
+        # A task of an array that is cancelled while it waits leaves no trace, but its siblings do.
+        cancelled = self._siblings[task] and task not in began
+        if cancelled and before is not None and before.state == "PENDING" and age > _SOON:
+            return Row(*place[:2], "CANCELLED", job.name)
+        if age < max(_ACCOUNTING_LAG, self._latency_wait):
+            return None
+        return Row(*place[:2], "CANCELLED" if cancelled and before is None else LOST, job.name)
+
+    def _read_history(self, missing: Mapping[int, ArrayJob]) -> None:
+        now = time.monotonic()
+        if now < self._next_history:
+            return
+        self._next_history = now + _ACCOUNTING_INTERVAL
+        numbers = dict.fromkeys(job.number for job in missing.values() if job.number is not None)
+        for row in self._slurm.history(jobs=numbers):
+            self._history[row.job, row.index, row.name] = row

@@ -1,0 +1,185 @@
+"""A user's function over blocks as work for a backend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+
+from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.geometry import Blocking, Box, IdSet, basic_index, check_block_shape
+from bioimage_py.runner.journal import BlockJournal
+from bioimage_py.runner.work.given_ids import ids_from, ids_in_order
+from bioimage_py.runner.work.items import ItemFunctionWork
+from bioimage_py.runner.work.work import BlockGroups
+from bioimage_py.runner.worker_threads import is_ctrl_c
+from bioimage_py.sources import Source, as_source
+
+__all__ = ["BlockFunctionWork", "ItemFunctionWork", "ids_from"]
+
+_DEFAULT_BUDGET = 2**27
+
+
+@dataclass(frozen=True)
+class BlockFunctionWork:
+    """`function(block, inputs, outputs, mask)` for each block."""
+
+    function: Callable[..., Any]
+    inputs: list[Source]
+    outputs: Sequence[Source]
+    mask: Source | None
+    blocking: Blocking
+    group_shape: tuple[int, ...]
+    halo: tuple[int, ...] | None
+    block_ids: IdSet
+    keep_results: bool
+    order: tuple[int, ...] | None = None
+
+    @classmethod
+    def prepare(
+        cls,
+        function: Callable[..., Any],
+        inputs: Sequence[Any],
+        outputs: Sequence[Any],
+        mask: Any,
+        *,
+        block_shape: Sequence[int] | None,
+        halo: int | Iterable[int] | None,
+        roi: Box | tuple[slice, ...] | None,
+        block_ids: Iterable[int] | None,
+        keep_results: bool,
+    ) -> Self:
+        """Check that shapes fit and decide blocks and groups."""
+        if not callable(function):
+            raise InvalidArgumentError(f"function must be callable, got {function!r}")
+        read, written = _sources(inputs, "inputs"), _sources(outputs, "outputs")
+        if not read:
+            raise InvalidArgumentError("run needs at least one input: it gives the shape of the domain")
+        masked = None if mask is None else as_source(mask)
+        shape = _domain(read, written, masked)
+        grids = [_trailing(o.write_unit, len(shape)) for o in written]
+        blocks = (
+            _planned(shape, read, grids) if block_shape is None else check_block_shape(block_shape, shape)  # type: ignore[arg-type]
+        )
+        box = _roi_box(roi, shape)
+        blocking = Blocking(shape, blocks, roi=box)
+        group = blocks
+        for grid in grids:
+            if grid is not None:
+                group = tuple(
+                    g if g >= n else math.lcm(g, u) for g, u, n in zip(group, grid, shape, strict=True)
+                )
+        ids, order = ids_in_order(block_ids, blocking.n_blocks, "block_ids")
+        extents = _halo(halo, shape)
+        return cls(function, read, written, masked, blocking, group, extents, ids, keep_results, order)
+
+    def group_ids(self) -> IdSet:
+        """Return the numbers of the groups of blocks that share write units."""
+        return self._groups.group_ids(self.block_ids)
+
+    def blocks_in(self, group_id: int) -> tuple[int, ...]:
+        """Return the blocks of one group."""
+        return self._groups.blocks_in(group_id, self.block_ids)
+
+    def narrowed(self, block_ids: IdSet) -> Self:
+        """Return the same work on fewer blocks."""
+        return replace(self, block_ids=block_ids)
+
+    @cached_property
+    def _groups(self) -> BlockGroups:
+        return BlockGroups(self.blocking, self.group_shape)
+
+    def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
+        """Call the function for each block of the group; one that fails does not stop the others."""
+        for block_id in blocks:
+            block = (
+                self.blocking[block_id]
+                if self.halo is None
+                else self.blocking.block_with_halo(block_id, self.halo)
+            )
+            try:
+                result = self.function(block, self.inputs, self.outputs, self.mask)
+                if self.keep_results:
+                    journal.done_with(block_id, result)
+            except BaseException as error:
+                if is_ctrl_c(error):
+                    raise
+                journal.failed((block_id,), error)
+                continue
+            if not self.keep_results:
+                journal.done((block_id,))
+
+
+def _sources(given: Any, what: str) -> list[Source]:
+    if isinstance(given, (list, tuple)):
+        return [as_source(item) for item in given]
+    if hasattr(given, "dtype") or isinstance(given, str):
+        raise InvalidArgumentError(
+            f"{what} must be a list of arrays, sources or paths, got one {type(given).__name__}"
+        )
+    return [as_source(item) for item in given]
+
+
+def _domain(inputs: list[Source], outputs: list[Source], mask: Source | None) -> tuple[int, ...]:
+    shape = inputs[0].shape
+    for source in inputs[1:]:
+        if source.shape != shape:
+            raise InvalidArgumentError(
+                f"inputs must have one shape, got {shape} for {inputs[0].name} and {source.shape} for {source.name}"
+            )
+    if mask is not None and mask.shape != shape:
+        raise InvalidArgumentError(f"the mask must have the inputs' shape {shape}, got {mask.shape}")
+    for source in outputs:
+        if source.shape[max(0, source.ndim - len(shape)) :] != shape:
+            raise InvalidArgumentError(
+                f"the trailing axes of an output must match the inputs' shape {shape}, got {source.shape} for {source.name}"
+            )
+        if not source.writable:
+            raise InvalidArgumentError(f"output {source.name} is not writable")
+    return shape
+
+
+def _trailing(grid: tuple[int, ...] | None, ndim: int) -> tuple[int, ...] | None:
+    return None if grid is None else grid[len(grid) - ndim :]
+
+
+def _planned(
+    shape: tuple[int, ...], inputs: list[Source], grids: list[tuple[int, ...] | None]
+) -> tuple[int, ...]:
+    # Workers, which find the blocks planned, do without.
+    from bioimage_py.planning import ArrayLayout, MemoryModel, choose_block_shape
+
+    unit = (1,) * len(shape)
+    for grid in grids:
+        if grid is not None:
+            unit = tuple(map(math.lcm, unit, grid))
+    first = ArrayLayout.of(inputs[0])
+    target = ArrayLayout(
+        "outputs", "", shape, first.dtype, unit if any(u > 1 for u in unit) else first.chunks
+    )
+    memory = MemoryModel(first, target, None, 1)
+    return choose_block_shape(first, target, memory.block, _DEFAULT_BUDGET)
+
+
+def _roi_box(roi: Box | tuple[slice, ...] | None, shape: tuple[int, ...]) -> Box | None:
+    if roi is None or isinstance(roi, Box):
+        return roi
+    return basic_index(roi, shape).box
+
+
+def _halo(halo: int | Iterable[int] | None, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    if halo is None:
+        return None
+    try:
+        given = np.asarray(halo)
+    except ValueError:  # a list of lists
+        given = np.empty(0)
+    if given.dtype.kind not in "iu" or given.shape not in ((), (len(shape),)) or (given < 0).any():
+        raise InvalidArgumentError(
+            f"halo must be a non-negative integer, or one per axis of {shape}, got {halo!r}"
+        )
+    return tuple(np.broadcast_to(given, len(shape)).tolist())

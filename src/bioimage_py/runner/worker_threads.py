@@ -1,0 +1,182 @@
+"""Threads that work through groups of blocks, in whichever process: the local backend's, and those of its workers."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from bioimage_py.errors import CastingError
+
+if TYPE_CHECKING:
+    from bioimage_py.geometry import IdSet
+    from bioimage_py.runner.journal import BlockJournal
+    from bioimage_py.runner.work import Work
+
+__all__ = ["Crew", "is_ctrl_c", "without_frames"]
+
+_WORTH_SHARING = 0.002
+"""Seconds of work below which a thread takes more groups at a time."""
+
+_MOMENT = 0.2
+"""Seconds that threads get to notice that nobody waits for servers any more."""
+
+_LAST_MOMENT = 5.0
+"""Seconds that such threads get at the end of the process, of which they hardly ever need the first."""
+
+_GRACE = 0.6
+"""Seconds that blocks in hand get to finish after Ctrl-C, so that the user has an answer within one."""
+
+
+def _nothing() -> None:
+    """Do nothing between two groups."""
+
+
+class Crew:
+    """Threads that process groups of blocks, and the groups that none of them has taken yet.
+
+    Parameters
+    ----------
+    work
+        What is done with a group.
+    groups
+        The groups to process.
+    journal
+        Where blocks are recorded.
+    stop
+        When set, no further group is begun. Who gives it does not end the crew with Ctrl-C: a KeyboardInterrupt is then an
+        exception of the work like any other.
+
+    Attributes
+    ----------
+    over
+        Set when no further group is begun because one has met what ends the run, or by whoever else knows that it is to end.
+    """
+
+    def __init__(
+        self, work: Work, groups: IdSet, journal: BlockJournal, stop: threading.Event | None = None
+    ) -> None:
+        self._work = work
+        self._journal = journal
+        self._groups = iter(groups)
+        self._lock = threading.Lock()
+        self._stop = stop or threading.Event()
+        self._has_ctrl_c = stop is None
+        self.over = threading.Event()
+        self._crash: BaseException | None = None
+
+    def run(self, num_threads: int, tick: Callable[[], None] = _nothing) -> None:
+        """Process all groups on so many threads, or in this one; `tick` is called in this one, again and again."""
+        with _limit_nested_pools(num_threads):
+            if num_threads == 1:
+                self._drain(tick)
+            else:
+                self._drain_on_threads(num_threads, tick)
+
+    def _drain(self, tick: Callable[[], None]) -> None:
+        most = 1
+        while groups := self._take(most):
+            began = time.perf_counter()
+            for group_id in groups:
+                if self._stop.is_set() or self.over.is_set():
+                    return
+                group = self._work.blocks_in(group_id)
+                try:
+                    self._work.process(group, self._journal)
+                except BaseException as error:
+                    if self._has_ctrl_c and is_ctrl_c(error):
+                        raise
+                    if isinstance(error, CastingError):
+                        self.over.set()
+                    self._journal.failed(group, error)
+                tick()
+            # Threads that meet at the lock for every tiny block cost more than the block; large ones are taken singly.
+            most = min(64, 2 * most) if time.perf_counter() - began < _WORTH_SHARING else max(1, most // 2)
+
+    def _drain_on_threads(self, num_threads: int, tick: Callable[[], None]) -> None:
+        # Not their `join`: a Ctrl-C within that has Python 3.11 take a thread that goes on for one that has ended.
+        ended = [threading.Event() for _ in range(num_threads)]
+        for n, event in enumerate(ended):
+            name = f"bioimage-worker-{n}"
+            threading.Thread(target=self._thread, args=(event,), name=name, daemon=True).start()
+        try:
+            for event in ended:
+                while not event.is_set():
+                    event.wait(0.1)
+                    tick()
+        except BaseException:
+            self._stop.set()
+            _await(ended, _GRACE)
+            from bioimage_py.storage import give_up_waiting  # most workers never need it
+
+            give_up_waiting()
+            _await(ended, _MOMENT)
+            # A thread that is inside a library's call when the interpreter goes away can take the process down with it.
+            atexit.register(_await, ended, _LAST_MOMENT)
+            raise
+        if self._crash is not None:
+            raise self._crash
+
+    def _take(self, most: int) -> list[int]:
+        with self._lock:
+            return list(itertools.islice(self._groups, most))
+
+    def _thread(self, ended: threading.Event) -> None:
+        try:
+            self._drain(_nothing)
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            self._crash = error
+            self._stop.set()
+        finally:
+            ended.set()
+
+
+def is_ctrl_c(error: BaseException) -> bool:
+    """Whether an exception can be the user's Ctrl-C, which Python raises in the main thread, and not one of the work itself."""
+    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
+
+
+def without_frames(error: BaseException) -> None:
+    """Let go of the variables of the functions that an exception came through, which may be a block's voxels.
+
+    Where it was raised can still be shown. What led to it, and what a group holds, is treated likewise.
+    """
+    left, seen = [error], {id(error)}
+    while left:
+        one = left.pop()
+        kept = None
+        at = one.__traceback__
+        while at is not None:
+            try:
+                at.tb_frame.clear()
+                kept = kept or at
+            except RuntimeError:
+                kept = None  # it still runs, and would keep what it holds from now on
+            at = at.tb_next
+        one.__traceback__ = kept
+        inner = one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+        for other in (one.__cause__, one.__context__, *inner):
+            if other is not None and id(other) not in seen:
+                seen.add(id(other))
+                left.append(other)
+
+
+def _await(ended: list[threading.Event], seconds: float) -> None:
+    """Wait for the threads, but not longer than so many seconds in all."""
+    end = time.monotonic() + seconds
+    for event in ended:
+        event.wait(max(0.0, end - time.monotonic()))
+
+
+def _limit_nested_pools(num_threads: int) -> AbstractContextManager[Any]:
+    """Keep numerical libraries from starting a pool in each of our threads."""
+    if num_threads == 1:
+        return nullcontext()
+    from threadpoolctl import threadpool_limits
+
+    limited: AbstractContextManager[Any] = threadpool_limits(limits=1)
+    return limited

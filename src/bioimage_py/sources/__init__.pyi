@@ -1,0 +1,35 @@
+from .array_spec import ArraySpec as ArraySpec, Codec as Codec
+from .base import (
+    READ as READ,
+    FileSource as FileSource,
+    Source as Source,
+    SourceSpec as SourceSpec,
+    StoredSize as StoredSize,
+)
+from .casting import cast_values as cast_values
+from .chunk_access import (
+    encoded_reader as encoded_reader,
+    encoded_writer as encoded_writer,
+    encoding_of as encoding_of,
+    planned_encoding as planned_encoding,
+    stored_chunks as stored_chunks,
+    stored_files as stored_files,
+)
+from .identity import is_file_of as is_file_of, leaves as leaves, same_voxels as same_voxels
+from .location import (
+    Location as Location,
+    family_by_content as family_by_content,
+    family_by_suffix as family_by_suffix,
+    locate as locate,
+    may_be_zarr as may_be_zarr,
+)
+from .memory import NumpySource as NumpySource
+from .metadata_override import DescribedSource as DescribedSource, with_metadata as with_metadata
+from .new.creating import create_output as create_output
+from .opening import (
+    as_source as as_source,
+    coarser_levels as coarser_levels,
+    from_spec as from_spec,
+    open_source as open_source,
+)
+from .registry import family_module as family_module

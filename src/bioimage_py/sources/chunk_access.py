@@ -1,0 +1,143 @@
+"""Where and how a source stores its encoded chunks, and access to them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import cast
+
+from bioimage_py.chunks import (
+    ChunkEncoding,
+    ChunkFiles,
+    ChunkObjects,
+    EncodedReader,
+    EncodedWriter,
+    StoredChunks,
+    UnknownEncoding,
+)
+from bioimage_py.errors import UnsupportedFormatError
+from bioimage_py.sources.array_spec import ArraySpec
+from bioimage_py.sources.base import Source
+from bioimage_py.storage import ChunkKeys, FileFolder
+
+__all__ = [
+    "encoded_reader",
+    "encoded_writer",
+    "encoding_of",
+    "planned_encoding",
+    "stored_chunks",
+    "stored_files",
+]
+
+_FAMILIES = {
+    "zarr": "bioimage_py.sources.zarr.encoding",
+    "n5": "bioimage_py.sources.n5.encoding",
+    "hdf5": "bioimage_py.sources.hdf5.encoding",
+}
+
+
+def stored_chunks(source: Source) -> StoredChunks | UnknownEncoding:
+    """Return where and how a source stores its chunks, from its metadata as it is stored now.
+
+    Raises
+    ------
+    StorageError
+        If the metadata cannot be read.
+    """
+    kind = getattr(source, "kind", None)
+    if kind not in _FAMILIES:
+        return UnknownEncoding(
+            f"the voxels of {source.format} are not stored as encoded chunks that can be moved"
+        )
+    try:
+        return cast("StoredChunks", importlib.import_module(_FAMILIES[kind]).stored_chunks(source))
+    except UnsupportedFormatError as error:
+        return UnknownEncoding(str(error))
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        # An engine could open it all the same, so its voxels can be copied by decoding them.
+        return UnknownEncoding(f"the metadata of {source.name} are not understood here ({error!r})")
+
+
+def encoding_of(source: Source) -> ChunkEncoding | UnknownEncoding:
+    """Return how a source encodes its chunks, or why that is not known; see `stored_chunks`."""
+    found = stored_chunks(source)
+    return found if isinstance(found, UnknownEncoding) else found.encoding
+
+
+def planned_encoding(kind: str, spec: ArraySpec) -> ChunkEncoding | UnknownEncoding:
+    """Return how an array that does not exist yet will encode its chunks.
+
+    Parameters
+    ----------
+    kind
+        Its storage family, as in the registry.
+    spec
+        What it shall look like.
+    """
+    if kind not in _FAMILIES:
+        return UnknownEncoding(f"{kind} files are not written as encoded chunks")
+    try:
+        return cast("ChunkEncoding", importlib.import_module(_FAMILIES[kind]).planned_encoding(spec))
+    except UnsupportedFormatError as error:
+        return UnknownEncoding(str(error))
+
+
+def encoded_reader(source: Source) -> EncodedReader:
+    """Return access to the encoded chunks of a source.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        If they cannot be had; the message says why.
+    """
+    stored = _stored(source)
+    if stored.keys is None:
+        from bioimage_py.sources.hdf5 import Hdf5Chunks
+
+        return Hdf5Chunks(source)
+    files = _files(stored, stored.keys)
+    if stored.encoding.shards is None:
+        return files
+    from bioimage_py.chunks import ShardedChunks, ShardedObjects
+
+    if isinstance(files, ChunkObjects):
+        return ShardedObjects(files, stored.encoding)
+    return ShardedChunks(files, stored.encoding)
+
+
+def encoded_writer(source: Source) -> EncodedWriter:
+    """Return what puts whole files into the folder of a source: its chunks, or its shards if it has such.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        If it is not stored as files or objects; the message says why.
+    """
+    stored = _stored(source)
+    if stored.keys is None:
+        raise UnsupportedFormatError(f"chunks are written into {source.format} files by its library only")
+    if stored.objects is not None:
+        return EncodedWriter(stored.objects, stored.keys)
+    assert stored.place is not None
+    return EncodedWriter(FileFolder(stored.place), stored.keys)
+
+
+def stored_files(source: Source) -> tuple[ChunkFiles | ChunkObjects, ChunkEncoding] | None:
+    """Return the chunks of a source, or its shards if it has such, by their names; None where they have no names."""
+    stored = stored_chunks(source)
+    if isinstance(stored, UnknownEncoding) or stored.keys is None:
+        return None
+    return _files(stored, stored.keys), stored.encoding
+
+
+def _files(stored: StoredChunks, keys: ChunkKeys) -> ChunkFiles | ChunkObjects:
+    if stored.objects is not None:
+        return ChunkObjects(stored.objects, keys)
+    assert stored.place is not None
+    return ChunkFiles(stored.place, keys)
+
+
+def _stored(source: Source) -> StoredChunks:
+    stored = stored_chunks(source)
+    if isinstance(stored, UnknownEncoding):
+        raise UnsupportedFormatError(stored.why)
+    return stored

@@ -1,0 +1,236 @@
+"""Axes, voxel size and attributes of a dataset in HDF5 attributes, ours and those of ilastik, vigra and ImageJ."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeGuard
+
+import h5py
+import numpy as np
+
+from bioimage_py.errors import BioimagePyWarning
+from bioimage_py.metadata import (
+    ImageMetadata,
+    bdv_metadata,
+    bdv_view,
+    channel_count,
+    from_attributes,
+    to_attributes,
+    with_resolution,
+    without_nonsense,
+)
+from bioimage_py.sources.hdf5.errors import FOREIGN_ERRORS, hdf5_words
+
+__all__ = ["read_metadata", "write_metadata"]
+
+_AS_JSON = "bioimage_py_json"
+_ELEMENT_SIZE = "element_size_um"
+_AXISTAGS = "axistags"
+_SPATIAL = ("z", "y", "x")
+_MICROMETERS = {
+    "angstrom": 1e-4, "nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4, "meter": 1e6,
+}  # fmt: skip
+# What HDF5's dimension scales keep about themselves; it would be wrong in any other file.
+_HDF5_OWN = ("CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "_Netcdf4Dimid", "_Netcdf4Coordinates")
+
+
+def read_metadata(dataset: h5py.Dataset, ndim: int) -> ImageMetadata:
+    """Return what the attributes of a dataset say; those that have no plain JSON value are left out."""
+    found = _plain_attributes(dataset.attrs)
+    name = f"{dataset.file.filename}:{dataset.name}"
+    axes, sizes = _pop_axistags(found, ndim)
+    metadata = from_attributes(found, ndim, name)
+    if metadata.axes is None and axes is not None:
+        metadata = replace(metadata, axes=axes)
+    metadata = with_resolution(metadata, ndim)
+    metadata = _with_element_size(metadata, ndim, name)
+    if metadata.voxel_size is None and sizes is None and ndim == 3:
+        metadata = _from_bdv(dataset, metadata, name)
+    if metadata.voxel_size is None and sizes is not None:
+        metadata = without_nonsense(replace(metadata, voxel_size=sizes), ndim, name)
+    return metadata.for_channels(channel_count(metadata.axes, dataset.shape))
+
+
+def _from_bdv(dataset: h5py.Dataset, metadata: ImageMetadata, name: str) -> ImageMetadata:
+    """Take the voxel size of a view of BigDataViewer from the XML file beside it, for the level that this is."""
+    view = bdv_view(str(dataset.name))
+    if view is None:
+        return metadata
+    try:
+        listed = dataset.file[f"s{view.setup:02d}/resolutions"][...]
+    except FOREIGN_ERRORS:
+        listed = np.ones((view.level + 1, 3))
+    if listed.ndim != 2 or listed.shape[1] != 3 or view.level >= len(listed):
+        return metadata
+    factors = tuple(float(factor) for factor in listed[view.level][::-1])
+    found = bdv_metadata(str(dataset.file.filename), view.setup, factors)
+    return (
+        metadata
+        if found is None
+        else without_nonsense(replace(found, attributes=metadata.attributes), 3, name)
+    )
+
+
+def write_metadata(dataset: h5py.Dataset, metadata: ImageMetadata) -> None:
+    """Write metadata as attributes of a dataset; `read_metadata` returns the same again.
+
+    A value that HDF5 cannot hold is left out, with a BioimagePyWarning that names it.
+    """
+    attributes = to_attributes(metadata, numbers_as_text=False)
+    sizes = _sizes_in_micrometers(metadata)
+    if sizes is not None and _ELEMENT_SIZE not in attributes:
+        attributes[_ELEMENT_SIZE] = sizes
+    as_json = []
+    for name, value in attributes.items():
+        stored = _stored_value(value)
+        if stored is None:
+            stored = json.dumps(value)
+            as_json.append(name)
+        _write(dataset, name, stored)
+    if as_json:
+        _write(dataset, _AS_JSON, as_json)
+
+
+def _write(dataset: h5py.Dataset, name: str, value: Any) -> None:
+    try:
+        dataset.attrs[name] = value
+    except FOREIGN_ERRORS as error:
+        warnings.warn(
+            f"attribute {name!r} is not in {dataset.file.filename!r}: HDF5 cannot hold it ({hdf5_words(error)})",
+            BioimagePyWarning,
+            stacklevel=2,
+        )
+
+
+def _stored_value(value: Any) -> Any:
+    """Return a value that HDF5 stores natively and gives back equal, or None where JSON text must stand for it."""
+    if isinstance(value, str):
+        return value if _is_plain_text(value) else None
+    if isinstance(value, (bool, float)):
+        return value
+    if isinstance(value, int):
+        unsigned = 2**63 <= value < 2**64
+        return np.uint64(value) if unsigned else value if -(2**63) <= value < 2**63 else None
+    if not isinstance(value, (list, tuple)) or not 0 < len(value) <= 1000:
+        return None
+    for kind in (bool, int, float, str):
+        if all(type(v) is type(_stored_value(v)) is kind for v in value):
+            return list(value) if kind is str else np.array(value)
+    return None
+
+
+def _is_plain_text(text: str) -> bool:
+    return "\0" not in text and not any(0xD800 <= ord(c) < 0xE000 for c in text)
+
+
+def _plain_attributes(attrs: h5py.AttributeManager) -> dict[str, Any]:
+    as_json = _plain(_get(attrs, _AS_JSON))
+    names = as_json if isinstance(as_json, list) else []
+    found = {}
+    for name in attrs:
+        if name in _HDF5_OWN or name == _AS_JSON:
+            continue
+        value = _plain(_get(attrs, name))
+        if name in names and isinstance(value, str):
+            found[name] = _from_json(value)
+        elif value is not None:
+            found[name] = value
+    return found
+
+
+def _get(attrs: h5py.AttributeManager, name: str) -> Any:
+    """Return an attribute, None where there is none or numpy has no type for it: that is no reason not to read voxels."""
+    try:
+        return attrs.get(name)
+    except FOREIGN_ERRORS:
+        return None
+
+
+def _from_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as plain JSON, None for references, records and empty attributes."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, np.ndarray):
+        items = [_plain(v) for v in value.tolist()] if value.dtype.kind in "biufSO" else None
+        return None if items is None or any(v is None for v in items) else items
+    if isinstance(value, np.generic):
+        return _plain(value.item()) if value.dtype.kind in "biufSU" else None
+    if isinstance(value, list):
+        items = [_plain(v) for v in value]
+        return None if any(v is None for v in items) else items
+    return value if isinstance(value, (str, bool, int, float)) else None
+
+
+def _pop_axistags(
+    attributes: dict[str, Any], ndim: int
+) -> tuple[tuple[str, ...] | None, tuple[float, ...] | None]:
+    """Take names and sizes out of vigra's axis tags, which ilastik writes too; tags that do not fit stay."""
+    tags = _from_json(attributes[_AXISTAGS]) if isinstance(attributes.get(_AXISTAGS), str) else None
+    if not isinstance(tags, Mapping) or not isinstance(tags.get("axes"), list):
+        return None, None
+    entries = [tag for tag in tags["axes"] if isinstance(tag, Mapping)]
+    keys = tuple(str(tag.get("key") or "") for tag in entries)
+    if len(keys) != ndim or len(set(keys)) != ndim or "" in keys:
+        return None, None
+    del attributes[_AXISTAGS]
+    sizes = [tag.get("resolution") for tag in entries]
+    # 0 is how vigra says that it does not know.
+    known = any(_is_number(size) and size != 0 for size in sizes)
+    return keys, tuple(float(s) if _is_number(s) and s != 0 else 1.0 for s in sizes) if known else None
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _spatial_axes(axes: Sequence[str] | None, ndim: int) -> dict[str, int] | None:
+    """Return which axes are z, y and x, as far as there are such, or None where that cannot be told."""
+    if axes is None:
+        return {name: n for n, name in enumerate(_SPATIAL[-ndim:])} if ndim in (2, 3) else None
+    lowered = [name.lower() for name in axes]
+    return {name: lowered.index(name) for name in _SPATIAL if name in lowered} or None
+
+
+def _sizes_in_micrometers(metadata: ImageMetadata) -> list[float] | None:
+    """Return the voxel size along z, y, x in micrometers, None where an axis or its unit is unknown."""
+    if metadata.voxel_size is None or metadata.units is None:
+        return None
+    spatial = _spatial_axes(metadata.axes, len(metadata.voxel_size))
+    if spatial is None or len(spatial) != len(_SPATIAL):
+        return None
+    sizes = []
+    for axis in spatial.values():
+        factor = _MICROMETERS.get(metadata.units[axis] or "")
+        if factor is None:
+            return None
+        sizes.append(metadata.voxel_size[axis] * factor)
+    return sizes
+
+
+def _with_element_size(metadata: ImageMetadata, ndim: int, name: str) -> ImageMetadata:
+    """Take `element_size_um` into the model where it says something new, or what the model says already."""
+    sizes = metadata.attributes.get(_ELEMENT_SIZE)
+    spatial = _spatial_axes(metadata.axes, ndim)
+    if not isinstance(sizes, list) or len(sizes) != 3 or not all(map(_is_number, sizes)) or spatial is None:
+        return metadata
+    left = {key: value for key, value in metadata.attributes.items() if key != _ELEMENT_SIZE}
+    if metadata.voxel_size is not None:
+        return replace(metadata, attributes=left) if _sizes_in_micrometers(metadata) == sizes else metadata
+    size_of = {spatial[key]: size for key, size in zip(_SPATIAL, sizes, strict=True) if key in spatial}
+    found = replace(
+        metadata,
+        voxel_size=tuple(float(size_of.get(axis, 1.0)) for axis in range(ndim)),
+        units=tuple("micrometer" if axis in size_of else None for axis in range(ndim)),
+    )
+    sane = without_nonsense(found, ndim, name)
+    return sane if sane.voxel_size is None else replace(sane, attributes=left)

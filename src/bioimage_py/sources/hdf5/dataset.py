@@ -1,0 +1,276 @@
+"""What a dataset is: shape, dtype, chunks, filters, where HDF5 keeps it, and whether its bytes can be read as they are."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import h5py
+import numpy as np
+
+from bioimage_py.chunks import Filter, FilterPipeline, codec_text
+from bioimage_py.errors import (
+    AmbiguousSourceError,
+    SourceNotFoundError,
+    UnsupportedFormatError,
+)
+from bioimage_py.metadata import ImageMetadata
+from bioimage_py.sources.hdf5.attributes import read_metadata
+from bioimage_py.sources.hdf5.errors import FOREIGN_ERRORS, hdf5_errors, hdf5_words
+from bioimage_py.sources.hdf5.files import FileKey, file_key
+
+__all__ = ["DatasetDescription", "dataset_key", "describe", "find_dataset", "list_datasets", "object_address"]
+
+_LAYOUTS = {
+    h5py.h5d.COMPACT: "compact",
+    h5py.h5d.CONTIGUOUS: "contiguous",
+    h5py.h5d.CHUNKED: "chunked",
+    h5py.h5d.VIRTUAL: "virtual",
+}
+_DRIVERS_OF_ONE_FILE = ("sec2", "stdio")
+_LISTED = 20
+
+
+@dataclass(frozen=True)
+class DatasetDescription:
+    """A dataset as its file describes it, without an open file.
+
+    Attributes
+    ----------
+    path
+        The file that holds it, which for external links is not the one that was opened.
+    key
+        Its name in that file.
+    file
+        Device and inode of the file, or None for a file that is not one on disk.
+    address
+        Address of the dataset's header in the file: equal for all links to it.
+    stored_dtype, dtype
+        The dtype as stored, and in native byte order.
+    layout
+        `"chunked"`, `"contiguous"`, `"compact"`, `"virtual"` or `"external"`.
+    plain_bytes
+        Whether numpy and HDF5 mean the same by the stored bytes of a voxel.
+    """
+
+    path: str
+    key: str
+    file: FileKey | None
+    address: int
+    shape: tuple[int, ...]
+    stored_dtype: np.dtype[Any]
+    layout: str
+    chunks: tuple[int, ...] | None
+    filters: tuple[Filter, ...]
+    fill_value: Any
+    plain_bytes: bool
+    metadata: ImageMetadata
+
+    @property
+    def name(self) -> str:
+        """Path and key."""
+        return f"{self.path}:{self.key}"
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype in native byte order."""
+        native: np.dtype[Any] = self.stored_dtype.newbyteorder("=")
+        return native
+
+    @property
+    def codec(self) -> str:
+        """How chunks are encoded, for people."""
+        return codec_text(self.filters)
+
+    @cached_property
+    def pipeline(self) -> FilterPipeline:
+        """The filters, ready to decode."""
+        voxels = math.prod(self.chunks) if self.chunks is not None else 0
+        return FilterPipeline(self.filters, voxels * self.stored_dtype.itemsize)
+
+    @property
+    def bytes_readable(self) -> bool:
+        """Whether voxels can be read from the file's bytes, without HDF5."""
+        if not self.plain_bytes or self.file is None:
+            return False
+        return self.layout == "contiguous" or (self.layout == "chunked" and self.pipeline.decodable)
+
+    def is_still(self, other: DatasetDescription) -> bool:
+        """Whether another description is one of the same object with the same shape, dtype and encoding."""
+        return all(
+            getattr(self, n) == getattr(other, n)
+            for n in ("file", "address", "shape", "stored_dtype", "layout", "chunks", "filters")
+        )
+
+
+def dataset_key(dataset: h5py.HLObject) -> str:
+    """Return the name of an object in its file, `""` where it has none."""
+    name = dataset.name or ""
+    # h5py returns what is not UTF-8 as bytes.
+    return (name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name)).strip("/")
+
+
+def object_address(dataset: h5py.HLObject) -> int:
+    """Return the address of an object's header in its file, equal for all links to it."""
+    return int(h5py.h5o.get_info(dataset.id).addr)
+
+
+def describe(
+    dataset: h5py.Dataset, *, attributes: bool = True, path: str | None = None
+) -> DatasetDescription:
+    """Read all that is to be known about an open dataset.
+
+    Parameters
+    ----------
+    dataset
+        The dataset.
+    attributes
+        Whether to read its attributes too, which takes longer than all else; otherwise `metadata` says nothing.
+    path
+        Its file. Default: what HDF5 says, which is the name that the file had when it was opened.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        If its elements are not voxels: strings, references, records.
+    """
+    file = dataset.file
+    path, key = os.path.abspath(path or file.filename), dataset_key(dataset)  # noqa: PTH100 - symlinks stay
+    with hdf5_errors(f"reading the description of '{path}:{key}' failed"):
+        shape = dataset.shape
+        if shape is None:
+            raise UnsupportedFormatError(
+                f"'{path}:{key}' is an empty dataset: it has no shape and holds no voxels"
+            )
+        dtype = _voxel_dtype(dataset, f"{path}:{key}")
+        created = dataset.id.get_create_plist()
+        layout = _LAYOUTS.get(created.get_layout(), "unknown")
+        if layout == "contiguous" and created.get_external_count():
+            layout = "external"
+        chunked = layout == "chunked"
+        return DatasetDescription(
+            path=path,
+            key=key,
+            file=_file_on_disk(file, path),
+            address=object_address(dataset),
+            shape=tuple(int(n) for n in shape),
+            stored_dtype=dtype,
+            layout=layout,
+            chunks=tuple(int(n) for n in dataset.chunks) if chunked else None,
+            filters=_filters(created) if chunked else (),
+            fill_value=np.asarray(dataset.fillvalue, dtype.newbyteorder("="))[()],
+            plain_bytes=_means_the_same(dataset, dtype),
+            metadata=read_metadata(dataset, len(shape)) if attributes else ImageMetadata(),
+        )
+
+
+def _voxel_dtype(dataset: h5py.Dataset, name: str) -> np.dtype[Any]:
+    try:
+        dtype = dataset.dtype
+    except TypeError as error:
+        raise UnsupportedFormatError(f"{name!r} has a type that numpy cannot hold: {error}") from error
+    if dtype.kind not in "biufc":
+        what = h5py.check_string_dtype(dtype) and "strings"
+        what = (
+            what
+            or (h5py.check_ref_dtype(dtype) and "references")
+            or (h5py.check_vlen_dtype(dtype) and "lists")
+        )
+        raise UnsupportedFormatError(
+            f"{name!r} holds {what or 'records'} ({dtype}), not voxels: integers, floats, complex numbers or booleans"
+        )
+    plain: np.dtype[Any] = np.dtype(dtype.str)
+    return plain
+
+
+def _means_the_same(dataset: h5py.Dataset, dtype: np.dtype[Any]) -> bool:
+    stored = dataset.id.get_type()
+    if isinstance(stored, h5py.h5t.TypeEnumID) and dtype.kind in "iu":
+        stored = stored.get_super()
+    return bool(h5py.h5t.py_create(dtype, logical=True).equal(stored))
+
+
+def _filters(created: h5py.h5p.PropDCID) -> tuple[Filter, ...]:
+    found = (created.get_filter(i) for i in range(created.get_nfilters()))
+    return tuple(
+        Filter(int(number), tuple(int(v) for v in values), name.decode("utf-8", "replace").rstrip("\0"))
+        for number, _, values, name in found
+    )
+
+
+def _file_on_disk(file: h5py.File, path: str) -> FileKey | None:
+    """Return the identity of the file behind a handle, None where it is in memory or not (any more) at its path."""
+    if file.driver not in _DRIVERS_OF_ONE_FILE:
+        return None
+    try:
+        key = file_key(path)
+    except OSError:
+        return None
+    return key if file.driver == "stdio" or file_key(file.id.get_vfd_handle()) == key else None
+
+
+def list_datasets(group: h5py.Group, limit: int | None = None) -> list[h5py.Dataset]:
+    """Return the datasets below a group that can be read as voxels, each once however many links lead to it."""
+    found: list[h5py.Dataset] = []
+
+    def visit(name: str, item: h5py.HLObject) -> bool | None:
+        del name
+        if isinstance(item, h5py.Dataset) and item.shape is not None and _has_voxels(item):
+            found.append(item)
+        return True if limit is not None and len(found) >= limit else None
+
+    with hdf5_errors(f"listing {group.file.filename!r} failed"):
+        group.visititems(visit)
+    return found
+
+
+def _has_voxels(dataset: h5py.Dataset) -> bool:
+    try:
+        return dataset.dtype.kind in "biufc"
+    except TypeError:
+        return False
+
+
+def find_dataset(file: h5py.Group, path: str, key: str | None) -> h5py.Dataset:
+    """Return the dataset at a key; for a group or no key, the only one below it.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If the key leads to nothing, or there is no dataset; the message lists what there is.
+    AmbiguousSourceError
+        If there are several; the message lists them.
+    """
+    item: Any = file
+    if key:
+        try:
+            item = file[key]
+        except FOREIGN_ERRORS as error:
+            there = _listing(list_datasets(file, _LISTED + 1))
+            hint = f"there is\n{there}" if there else "the file holds no image data"
+            raise SourceNotFoundError(f"{path!r} has no {key!r} ({hdf5_words(error)}); {hint}") from error
+    if isinstance(item, h5py.Dataset):
+        return item
+    if not isinstance(item, h5py.Group):
+        raise UnsupportedFormatError(f"{key!r} in {path!r} is a named type, not image data")
+    below = list_datasets(item)
+    where = f"{path!r}" if not key else f"{key!r} in {path!r}"
+    if not below:
+        raise SourceNotFoundError(f"{where} holds no image data (no dataset of numbers)")
+    if len(below) > 1:
+        example = dataset_key(below[0])
+        raise AmbiguousSourceError(
+            f"{where} holds {len(below)} arrays; say which, for example open_source({path!r}, {example!r}):\n"
+            f"{_listing(below)}"
+        )
+    return below[0]
+
+
+def _listing(datasets: list[h5py.Dataset]) -> str:
+    lines = [f"  {dataset_key(d)}  {tuple(d.shape)} {d.dtype}" for d in datasets[:_LISTED]]
+    if len(datasets) > _LISTED:
+        lines.append("  and more")
+    return "\n".join(lines)

@@ -1,0 +1,300 @@
+"""Which HDF5 files this process has open: briefly for reading, shared while one is open for writing.
+
+HDF5 lets a process open a file twice only with compatible modes. So nothing is held open for reading between reads,
+and everything in a file that is open for writing goes through that one handle.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import threading
+import time
+import weakref
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+from h5py._objects import phil
+
+from bioimage_py.errors import StorageError, UnsupportedFormatError
+from bioimage_py.sources.hdf5.errors import FOREIGN_ERRORS, hdf5_errors, opening_error
+from bioimage_py.storage import file_error
+
+__all__ = ["FileKey", "OpenForWriting", "RoomAhead", "file_key", "open_for_writing", "reading", "writer_of"]
+
+FileKey = tuple[int, int]
+_WAIT_FOR_READERS = 60.0
+_DRIVERS_WITH_DESCRIPTOR = ("sec2",)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FOR_METADATA = 2**17
+_AHEAD = 2**24
+_numbers = itertools.count()
+_changed = threading.Condition()
+_reading: Counter[FileKey] = Counter()
+
+
+class RoomAhead:
+    """Disk space that a file which is being written has before HDF5 needs it.
+
+    HDF5 that finds the disk full keeps what it could not write, cannot be closed, and takes the process down when that ends. So the
+    space for each write, and for the metadata that follows from it, is allocated first: a disk that is full is found
+    before HDF5 has begun. File systems that cannot allocate ahead (ZFS, btrfs with compression, some network disks) are left as they are.
+
+    Parameters
+    ----------
+    file
+        The open file.
+    """
+
+    def __init__(self, file: h5py.File) -> None:
+        self._file = file
+        self._possible = file.driver in _DRIVERS_WITH_DESCRIPTOR
+        self._owed = 0
+
+    def take(self, n_bytes: int, *, later: bool = False) -> None:
+        """Make sure that so many bytes can be added; for the holder of h5py's lock, until they are.
+
+        With `later` HDF5 may write them at any time until the next `flush`.
+
+        Raises
+        ------
+        StorageError
+            If the disk, or the quota, is full.
+        """
+        if not self._possible:
+            return
+        full = self._allocate(n_bytes, _AHEAD) and self._allocate(n_bytes, 0)
+        if full and self._owed:
+            # What HDF5 holds may be stored already, and is then counted twice.
+            self.flush()
+            full = self._allocate(n_bytes, 0)
+        if full:
+            raise file_error(full, f"writing {self._file.filename!r}") from full
+        if later:
+            self._owed += n_bytes
+
+    def _allocate(self, n_bytes: int, ahead: int) -> OSError | None:
+        """Allocate what is needed and so much ahead; return the error where the disk is full."""
+        number, size = self._descriptor(), int(self._file.id.get_filesize())
+        needed = self._owed + n_bytes + _FOR_METADATA
+        if os.fstat(number).st_size >= size + needed:
+            return None
+        try:
+            os.posix_fallocate(number, size, needed + ahead)
+        except OSError as error:
+            if error.errno in _FULL:
+                return error
+            self._possible = False
+        return None
+
+    @property
+    def owed(self) -> int:
+        """Bytes that HDF5 may hold in memory."""
+        return self._owed
+
+    def flush(self) -> None:
+        """Hand all that HDF5 holds to the system, and give back what was allocated ahead; for the holder of h5py's lock."""
+        self._file.flush()
+        self._owed = 0
+        if self._possible:
+            size, number = int(self._file.id.get_filesize()), self._descriptor()
+            if os.fstat(number).st_size > size:
+                os.ftruncate(number, size)
+
+    def _descriptor(self) -> int:
+        return int(self._file.id.get_vfd_handle())
+
+
+class OpenForWriting:
+    """A file that this process writes into, shared by all sources in it; the last one to let go closes it.
+
+    Attributes
+    ----------
+    file
+        The h5py file, open for reading and writing.
+    number
+        Differs between any two times that a file is open for writing.
+    """
+
+    def __init__(self, path: str, file: h5py.File) -> None:
+        self.path = path
+        self.file = file
+        self.room = RoomAhead(file)
+        self.number = next(_numbers)
+        self._users = 0
+        self._written: Counter[int] = Counter()
+        self._versions: Counter[int] = Counter()
+
+    def is_written(self, address: int) -> bool:
+        """Whether a source that may write is open on the dataset at this object address."""
+        return self._written[address] > 0
+
+    def version(self, address: int) -> int:
+        """Return a number that grows when what is stored for a dataset may have changed."""
+        return self._versions[address]
+
+    def begin_writing(self, address: int) -> None:
+        """Count a source that writes the dataset."""
+        with _changed:
+            self._written[address] += 1
+
+    def end_writing(self, address: int) -> None:
+        """Flush, and count a source less that writes the dataset."""
+        try:
+            with hdf5_errors(f"writing what is left to {self.path!r} failed"):
+                self.flush()
+        finally:
+            with _changed:
+                self._written[address] -= 1
+                self._versions[address] += 1
+
+    def flush(self) -> None:
+        """Hand all that HDF5 holds to the system."""
+        with phil:
+            self.room.flush()
+
+    def forget(self, address: int) -> None:
+        """Note that the dataset at this address was deleted."""
+        with _changed:
+            self._versions[address] += 1
+
+    def let_go(self) -> None:
+        """Say that a user is done; the last one closes the file."""
+        with _changed:
+            self._users -= 1
+            if self._users:
+                return
+            for key in [k for k, writer in _writers.items() if writer is self]:
+                del _writers[key]
+            with hdf5_errors(f"closing {self.path!r} failed, it may be incomplete"):
+                self.flush()
+                self.file.close()
+
+
+# Weak, so that a source that nobody closes and nobody holds any more does not keep its file locked.
+_writers: weakref.WeakValueDictionary[FileKey, OpenForWriting] = weakref.WeakValueDictionary()
+
+
+def file_key(path: str | int) -> FileKey:
+    """Return device and inode of a path or descriptor; raises OSError if there is nothing."""
+    found = os.stat(path)  # noqa: PTH116 - takes descriptors too
+    return (found.st_dev, found.st_ino)
+
+
+def writer_of(key: FileKey) -> OpenForWriting | None:
+    """Return the handle through which this process writes into a file, if it does."""
+    return _writers.get(key)
+
+
+def _key_or_none(path: str) -> FileKey | None:
+    try:
+        return file_key(path)
+    except OSError:
+        return None
+
+
+@contextmanager
+def reading(path: str) -> Iterator[h5py.File]:
+    """Give the file, open for the duration of the block only, or the handle that is writing into it.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If there is no such file.
+    UnsupportedFormatError
+        If it is no HDF5 file.
+    StorageError
+        If it is truncated, locked, or cannot be read.
+    """
+    with _changed:
+        key = _key_or_none(path)
+        writer = None if key is None else _writers.get(key)
+        if writer is not None:
+            writer._users += 1  # noqa: SLF001 - this module is the class's own
+            file = writer.file
+        else:
+            file = _opened(path, "r")
+            opened = file_key(path)
+            _reading[opened] += 1
+    try:
+        yield file
+    finally:
+        if writer is not None:
+            writer.let_go()
+        else:
+            with _changed:
+                file.close()
+                _reading[opened] -= 1
+                if not _reading[opened]:
+                    del _reading[opened]
+                _changed.notify_all()
+
+
+def open_for_writing(path: str, mode: str = "r+", *, shown: str | None = None) -> OpenForWriting:
+    """Open a file for writing, or share the handle that has it open; `let_go` ends it.
+
+    Parameters
+    ----------
+    path
+        The file.
+    mode
+        `"r+"` for a file that is there, `"x"` for a new one.
+    shown
+        What it is called in messages. Default: its path.
+    """
+    with _changed:
+        key = _key_or_none(path)
+        if key is not None:
+            deadline = time.monotonic() + _WAIT_FOR_READERS
+            while _reading[key]:
+                if not _changed.wait(deadline - time.monotonic()):
+                    raise StorageError(
+                        f"{path!r} cannot be opened for writing: other threads go on reading from it"
+                    )
+            writer = _writers.get(key)
+            if writer is not None and mode == "r+":
+                writer._users += 1  # noqa: SLF001 - this module is the class's own
+                return writer
+        if mode == "x":
+            _check_room_for_new(path)
+        opened = OpenForWriting(shown or path, _opened(path, mode))
+        with phil:
+            opened.room.take(0)
+        opened._users = 1  # noqa: SLF001 - this module is the class's own
+        _writers[file_key(path)] = opened
+        return opened
+
+
+def _check_room_for_new(path: str) -> None:
+    """Raise StorageError where there is no room for the metadata of a new file: HDF5 could not close one."""
+    trial = f"{path}.{os.urandom(16).hex()}.partial"
+    try:
+        number = os.open(trial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return  # HDF5 meets it too, and says it
+    try:
+        os.posix_fallocate(number, 0, _FOR_METADATA)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise file_error(error, f"making {path!r}") from error
+    finally:
+        os.close(number)
+        os.unlink(trial)  # noqa: PTH108 - a text stays a text
+
+
+def _opened(path: str, mode: str) -> h5py.File:
+    place = Path(path)
+    if place.exists() and not (place.is_file() or place.is_dir()):
+        # HDF5 would wait for somebody who writes into a named pipe.
+        raise StorageError(f"{path!r} is not a file, but a named pipe or a device")
+    if mode == "r+" and place.is_file() and not place.stat().st_size:
+        # HDF5 would turn it into an HDF5 file without asking.
+        raise UnsupportedFormatError(f"{path!r} is not an HDF5 file: it is empty")
+    try:
+        return h5py.File(path, mode)
+    except FOREIGN_ERRORS as error:
+        raise opening_error(path, mode, error) from error

@@ -1,0 +1,396 @@
+"""Names in an HDF5 file that lead to other files: external links, external storage, and the parts of virtual datasets.
+
+One rule holds for all of them. A file beside the one that names it, or in a folder below, is what the format means and is read.
+What lies elsewhere is read only with `external_files`, since whoever made the file chose the name. Nothing is written through
+such a name: the user has named another file as the output.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+
+from bioimage_py.errors import (
+    BioimagePyError,
+    BioimagePyWarning,
+    InvalidArgumentError,
+    ReadOnlyError,
+    SourceNotFoundError,
+    StorageError,
+)
+from bioimage_py.sources.hdf5.dataset import DatasetDescription, describe
+from bioimage_py.sources.hdf5.errors import FOREIGN_ERRORS, hdf5_errors
+from bioimage_py.sources.hdf5.files import file_key, reading
+from bioimage_py.storage import Identity
+
+__all__ = [
+    "HERE_ONLY",
+    "Companions",
+    "OtherFiles",
+    "companions",
+    "follow",
+    "leaving_link",
+    "open_dataset",
+    "why_not_written",
+    "why_read_only",
+]
+
+_MOST_LINKS = 50
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class OtherFiles:
+    """What may be read of the files that a file names, see `hdf5.open_path`."""
+
+    external_files: bool = False
+    missing_files: str = "error"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.external_files, bool):
+            raise InvalidArgumentError(f"external_files must be True or False, got {self.external_files!r}")
+        if self.missing_files not in ("error", "fill"):
+            raise InvalidArgumentError(f"missing_files must be 'error' or 'fill', got {self.missing_files!r}")
+
+    def spec(self) -> dict[str, Any]:
+        """Return what is not the default, for a source's spec."""
+        found = {"external_files": self.external_files, "missing_files": self.missing_files}
+        return {name: value for name, value in found.items() if value not in (False, "error")}
+
+
+HERE_ONLY = OtherFiles()
+
+
+class _Leaving(NamedTuple):
+    """An external link on the way to a key: its name, what it says, and what of the key comes behind it."""
+
+    at: str
+    file_name: str
+    key: str
+
+
+def follow(path: str, key: str | None, others: OtherFiles = HERE_ONLY) -> tuple[str, str | None]:
+    """Return the file and the key in it that a key leads to, external links followed.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If an external link leads to a file that is not there.
+    StorageError
+        If one leads out of the folder of its file and `external_files` is False, or links go round in a circle.
+    """
+    for _ in range(_MOST_LINKS):
+        if not key:
+            return path, key
+        with reading(path) as file:
+            link = leaving_link(file, key)
+        if link is None:
+            return path, key
+        shown = f"'{path}:{link.at}' is an external link to '{link.file_name}:{link.key}'"
+        found = _companion(path, link.file_name, others, shown)
+        if not os.path.isfile(found):  # noqa: PTH113 - a text stays a text
+            raise SourceNotFoundError(f"{shown}, and there is no file {found!r}")
+        path, key = found, link.key
+    raise StorageError(
+        f"'{path}:{key}' is reached by more than {_MOST_LINKS} external links, perhaps in a circle"
+    )
+
+
+def leaving_link(file: h5py.File, key: str) -> _Leaving | None:
+    """Return the first external link on the way to a key, soft links followed; None if the way stays in the file."""
+    todo = [part for part in key.split("/") if part][::-1]
+    done: list[str] = []
+    n_soft = 0
+    while todo:
+        part = todo.pop()
+        try:
+            group = file["/" + "/".join(done)] if done else file
+            if not isinstance(group, h5py.Group):
+                return None
+            link = group.get(part.encode("utf-8", "surrogateescape"), getlink=True)
+        except FOREIGN_ERRORS:
+            return None  # whoever opens the key says what is wrong with it
+        if isinstance(link, h5py.ExternalLink):
+            return _Leaving(
+                "/".join([*done, part]),
+                str(link.filename),
+                "/".join([str(link.path).strip("/"), *todo[::-1]]),
+            )
+        if isinstance(link, h5py.SoftLink):
+            n_soft += 1
+            if n_soft > _MOST_LINKS:
+                return None
+            if str(link.path).startswith("/"):
+                done = []
+            todo += [step for step in str(link.path).split("/") if step not in ("", ".")][::-1]
+        else:
+            done.append(part)
+    return None
+
+
+def why_not_written(path: str, link: _Leaving) -> ReadOnlyError:
+    """Return the error for writing through an external link."""
+    return ReadOnlyError(
+        f"'{path}:{link.at}' is an external link to '{link.file_name}:{link.key}', and nothing is written through links to other "
+        f"files: name that file itself"
+    )
+
+
+def why_read_only(described: DatasetDescription) -> str:
+    """Return why a dataset cannot be written whose voxels are stored elsewhere, "" for others."""
+    kinds = {"virtual": "a virtual dataset", "external": "a dataset with external storage"}
+    if described.layout not in kinds:
+        return ""
+    return f"it is {kinds[described.layout]}, whose voxels are in other files or datasets: write into those themselves"
+
+
+def _companion(path: str, name: str, others: OtherFiles, shown: str) -> str:
+    """Return the path of a file that another file names, by the rule of this module."""
+    if name in ("", "."):
+        return path
+    folders = _folders(path)
+    given = Path(name)
+    places = [Path(os.path.normpath(f / given)) for f in folders]
+    if given.is_absolute() and not given.exists():
+        # As HDF5 does: a folder that was moved keeps its files together.
+        places = [f / given.name for f in folders]
+    inside = [p for p, f in zip(places, folders, strict=True) if p.is_relative_to(f)]
+    if not inside and given.is_absolute():
+        inside = [p for p in places if any(p.resolve().is_relative_to(f.resolve()) for f in folders)]
+    if not inside and not others.external_files:
+        raise StorageError(
+            f"{shown}, which is outside of the folder {str(folders[0])!r}: pass external_files=True to open_source to read it, if you "
+            f"trust who made {path!r}"
+        )
+    wanted = inside or places
+    return str(next((p for p in wanted if p.exists()), wanted[0]))
+
+
+def _folders(path: str) -> list[Path]:
+    """Return where the companions of a file are: through a link to the file, beside the link or beside the file."""
+    return list(dict.fromkeys([Path(path).absolute().parent, Path(path).resolve().parent]))
+
+
+@dataclass(frozen=True)
+class Companions:
+    """The other files and datasets whose voxels a dataset shows.
+
+    Attributes
+    ----------
+    identities
+        Of what is shown.
+    folder
+        Where HDF5 has to look for external storage, None if the names say it.
+    files
+        The paths of other files.
+    """
+
+    identities: frozenset[Identity] = frozenset()
+    folder: str | None = None
+    files: tuple[str, ...] = ()
+
+
+def companions(dataset: h5py.Dataset, described: DatasetDescription, others: OtherFiles) -> Companions:
+    """Find all that an open dataset shows of other files, or of other datasets in its own.
+
+    Raises
+    ------
+    StorageError
+        If something is missing (with `missing_files="error"`), shorter than it must be, or outside of the folder
+        (without `external_files`).
+    """
+    if described.layout == "virtual":
+        return _VirtualParts(others).of(dataset, described)
+    if described.layout == "external":
+        return _external_storage(dataset, described, others)
+    return Companions()
+
+
+def _external_storage(dataset: h5py.Dataset, described: DatasetDescription, others: OtherFiles) -> Companions:
+    created = dataset.id.get_create_plist()
+    left = described.stored_dtype.itemsize
+    for extent in described.shape:
+        left *= extent
+    paths, folders = [], set()
+    for n in range(created.get_external_count()):
+        raw, offset, size = created.get_external(n)
+        name = raw.decode("utf-8", "surrogateescape") if isinstance(raw, bytes) else str(raw)
+        shown = f"{described.name!r} keeps its voxels in {name!r}"
+        path = _companion(described.path, name, others, shown)
+        if not Path(path).exists() and others.external_files and Path(name).exists():
+            path = str(Path(name).absolute())  # where HDF5 itself looks
+        needed = offset + min(left, size)
+        found = Path(path).stat().st_size if Path(path).is_file() else -1
+        if found < needed:
+            what = "there is no such file" if found < 0 else f"of {needed} bytes it has {found}"
+            raise StorageError(f"{shown}, and {what} at {path!r}")
+        left -= min(left, size)
+        paths.append(path)
+        if not Path(name).is_absolute():
+            near = (*_folders(described.path), Path.cwd())
+            folders.add(next(str(f) for f in near if os.path.normpath(f / name) == path))
+    if len(folders) > 1:
+        raise StorageError(
+            f"{described.name!r} keeps its voxels in files of several folders: {', '.join(sorted(folders))}"
+        )
+    tokens = frozenset(("file", *file_key(path), None) for path in paths)
+    return Companions(tokens, next(iter(folders), None), tuple(paths))
+
+
+class _Reach(NamedTuple):
+    """How far what is shown of a part goes: its end, or that it is all of so many voxels."""
+
+    end: tuple[int, ...] | None
+    n_shown: int
+
+    def exceeds(self, shape: tuple[int, ...]) -> bool:
+        """Whether more is shown than a dataset of this shape has."""
+        if self.end is None:
+            return 0 < self.n_shown < h5py.h5s.UNLIMITED and math.prod(shape) < self.n_shown
+        return any(n > extent for n, extent in zip(self.end, shape, strict=False))
+
+
+class _VirtualParts:
+    """The parts of a virtual dataset, and of those that are virtual themselves."""
+
+    def __init__(self, others: OtherFiles) -> None:
+        self._others = others
+        self._identities: set[Identity] = set()
+        self._seen: set[Identity] = set()
+        self._files: set[str] = set()
+        self._missing: list[str] = []
+        self._gaps: list[str] = []
+
+    def of(self, dataset: h5py.Dataset, described: DatasetDescription) -> Companions:
+        if described.file is not None:
+            self._seen.add(("file", *described.file, described.address))
+        self._add(dataset, described)
+        if self._missing and self._others.missing_files == "error":
+            listed = "; ".join(self._missing[:_SHOWN]) + ("; and more" if len(self._missing) > _SHOWN else "")
+            raise StorageError(
+                f"{described.name!r} is a virtual dataset, and {len(self._missing)} of its parts cannot be read: {listed}. Bring "
+                f"them back, or pass missing_files='fill' to open_source to read their voxels as {described.fill_value!r}"
+            )
+        if self._gaps:
+            warnings.warn(
+                f"{described.name!r} shows numbered files, and between those that are there are missing: "
+                f"{', '.join(self._gaps[:_SHOWN])}{' and more' if len(self._gaps) > _SHOWN else ''}; it ends before them, or "
+                f"reads as {described.fill_value!r} there",
+                BioimagePyWarning,
+                stacklevel=6,
+            )
+        return Companions(frozenset(self._identities), None, tuple(sorted(self._files)))
+
+    def _add(self, dataset: h5py.Dataset, described: DatasetDescription) -> None:
+        with hdf5_errors(f"asking {described.name!r} for its parts failed"):
+            maps = dataset.virtual_sources()
+            parts: dict[tuple[str, str], list[_Reach]] = {}
+            for m in maps:
+                parts.setdefault((m.file_name, m.dset_name), []).append(_reach(m))
+        for (file_name, key), reach in parts.items():
+            for name, inner in self._numbered(described, file_name, key):
+                shown = f"part '{name}:{inner}'"
+                path = _companion(described.path, name, self._others, f"{described.name!r} shows {shown}")
+                try:
+                    self._add_part(dataset, described, path, inner, [] if "%b" in file_name + key else reach)
+                except BioimagePyError as error:
+                    self._missing.append(f"{shown} ({error})")
+
+    def _add_part(
+        self,
+        dataset: h5py.Dataset,
+        described: DatasetDescription,
+        path: str,
+        key: str,
+        reach: list[_Reach],
+    ) -> None:
+        path, inner = follow(path, key, self._others)
+        if path == described.path:
+            # Perhaps in memory, or open in another mode.
+            self._look(dataset.file, path, inner or "", reach)
+            return
+        self._files.add(path)
+        with reading(path) as file:
+            self._look(file, path, inner or "", reach)
+
+    def _look(self, file: h5py.File, path: str, key: str, reach: list[_Reach]) -> None:
+        try:
+            part = file[key.encode("utf-8", "surrogateescape") or b"/"]
+        except FOREIGN_ERRORS:
+            raise SourceNotFoundError(f"{path!r} has no {key!r}") from None
+        if not isinstance(part, h5py.Dataset):
+            raise SourceNotFoundError(f"{key!r} in {path!r} is not a dataset")
+        described = describe(part, attributes=False, path=path)
+        token = (
+            ("file", *file_key(path), described.address)
+            if described.file
+            else ("hdf5 object", path, described.address)
+        )
+        if any(r.exceeds(described.shape) for r in reach):
+            raise StorageError(f"its shape {described.shape} is smaller than what is shown of it")
+        self._identities.add(token)
+        if described.layout == "virtual" and token not in self._seen:
+            self._seen.add(token)
+            self._add(part, described)
+
+    def _numbered(self, described: DatasetDescription, name: str, key: str) -> Iterator[tuple[str, str]]:
+        """Yield file and key of a part; of one whose name counts with `%b`, those that are there."""
+        if "%b" not in name and "%b" not in key:
+            yield name.replace("%%", "%"), key.replace("%%", "%")
+            return
+        if "%b" not in name:
+            # Datasets of one file that are numbered: those that exist are what the layout shows.
+            number = 0
+            while self._there(described, name, key.replace("%b", str(number))):
+                yield name, key.replace("%b", str(number))
+                number += 1
+            return
+        found = sorted(
+            _numbers_of(_companion(described.path, name, self._others, f"{described.name!r} shows {name!r}"))
+        )
+        self._gaps += [name.replace("%b", str(n)) for n in range(max(found, default=0) + 1) if n not in found]
+        for n in found:
+            yield name.replace("%b", str(n)), key.replace("%b", str(n))
+
+    def _there(self, described: DatasetDescription, name: str, key: str) -> bool:
+        path = _companion(described.path, name, self._others, f"{described.name!r} shows {name!r}")
+        with reading(path) as file:
+            return key in file
+
+
+def _reach(part: Any) -> _Reach:
+    """Return what a mapping shows of its part."""
+    try:
+        n_shown = int(part.vspace.get_select_npoints())
+        if part.src_space.get_select_type() == h5py.h5s.SEL_ALL:
+            return _Reach(None, n_shown)
+        return _Reach(tuple(int(n) + 1 for n in part.src_space.get_select_bounds()[1]), n_shown)
+    except FOREIGN_ERRORS:
+        return _Reach(None, 0)  # it has no end
+
+
+def _numbers_of(pattern: str) -> set[int]:
+    place = Path(pattern)
+    expected = re.compile(re.escape(place.name).replace("%b", "(0|[1-9][0-9]*)"))
+    if not place.parent.is_dir():
+        return set()
+    with os.scandir(place.parent) as entries:
+        return {int(found[1]) for entry in entries if (found := expected.fullmatch(entry.name))}
+
+
+def open_dataset(file: h5py.File, key: str, folder: str | None) -> Any:
+    """Return the object at a key of an open file, with external storage looked for in a folder."""
+    name = key.encode("utf-8", "surrogateescape")
+    if folder is None:
+        return file[name]
+    access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+    access.set_efile_prefix(os.fsencode(folder))
+    return h5py.Dataset(h5py.h5d.open(file.id, name, access))

@@ -1,0 +1,237 @@
+"""Making new datasets: in a new file or beside others, complete or not at all."""
+
+from __future__ import annotations
+
+import math
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from bioimage_py.errors import (
+    InvalidArgumentError,
+    OutputExistsError,
+    ReadOnlyError,
+    SourceNotFoundError,
+    UnsupportedFormatError,
+)
+from bioimage_py.sources.array_spec import ArraySpec, Codec
+from bioimage_py.sources.hdf5.attributes import write_metadata
+from bioimage_py.sources.hdf5.dataset import describe, list_datasets, object_address
+from bioimage_py.sources.hdf5.errors import hdf5_errors
+from bioimage_py.sources.hdf5.files import OpenForWriting, open_for_writing, reading
+from bioimage_py.sources.hdf5.links import leaving_link, why_not_written
+from bioimage_py.sources.hdf5.live import Hdf5LiveSource
+from bioimage_py.storage import UnfinishedFile, check_writable
+
+__all__ = ["check_dataset", "create_dataset"]
+
+_GZIP_LEVEL = 1
+_MOST_CHUNK_BYTES = 2**32 - 1
+_CODECS = ("none", "gzip", "zlib", "lzf")
+
+
+def create_dataset(
+    path: str, key: str, spec: ArraySpec, *, overwrite: bool, unfinished: bool = False
+) -> Hdf5LiveSource:
+    """Make a dataset and return it opened for writing; see `hdf5.create`.
+
+    With `unfinished` a new file gets its name by the source's `finish`. One that is there keeps its name, for all else in it.
+    """
+    options = _storage_options(spec, f"{path}:{key}")
+    place, named_later = path, None
+    is_new = _is_new(path)
+    if is_new and unfinished:
+        named_later = UnfinishedFile(path, replaces=False)
+        named_later.make_free()
+        place = named_later.partial
+    with _adding(path):
+        writer = open_for_writing(place, "x" if is_new else "r+", shown=path)
+    try:
+        source = _add(writer, path, key, spec, options, overwrite=overwrite)
+    except BaseException:
+        writer.let_go()
+        if is_new:
+            Path(place).unlink(missing_ok=True)
+        raise
+    source.unfinished = named_later
+    return source
+
+
+def check_dataset(path: str, key: str, spec: ArraySpec, *, overwrite: bool) -> None:
+    """Raise what `create_dataset` would raise before it makes anything."""
+    _storage_options(spec, f"{path}:{key}")
+    if _is_new(path):
+        check_writable(path)
+        return
+    if not os.access(path, os.W_OK):
+        raise ReadOnlyError(f"{path!r} cannot be written: check its permissions, or choose another path")
+    with _adding(path), reading(path) as file, hdf5_errors(f"looking into '{path}:{key}' failed"):
+        _replaced_address(file, path, key, overwrite=overwrite)
+
+
+def _is_new(path: str) -> bool:
+    """Whether a file is not there yet; raises where its folder is not there either."""
+    if Path(path).exists():
+        return False
+    if os.path.lexists(path):
+        raise OutputExistsError(f"{path!r} is a link to nothing: remove it, or choose another path")
+    if not Path(path).parent.is_dir():
+        raise SourceNotFoundError(
+            f"cannot make {path!r}: there is no folder {str(Path(path).parent)!r}; make it first"
+        )
+    return True
+
+
+@contextmanager
+def _adding(path: str) -> Iterator[None]:
+    try:
+        yield
+    except UnsupportedFormatError as error:
+        raise OutputExistsError(
+            f"{path!r} is there already and is not an HDF5 file, so nothing can be added to it; remove it or choose "
+            f"another path ({error})"
+        ) from error
+
+
+def _add(
+    writer: OpenForWriting, path: str, key: str, spec: ArraySpec, options: dict[str, Any], *, overwrite: bool
+) -> Hdf5LiveSource:
+    file = writer.file
+    with hdf5_errors(f"making '{path}:{key}' failed"):
+        replaced = _replaced_address(file, path, key, overwrite=overwrite)
+        if replaced is not None and writer.is_written(replaced):
+            raise InvalidArgumentError(
+                f"'{path}:{key}' is open for writing in this process; close it before replacing it"
+            )
+        # Made under another name first: a failure on the way leaves the old dataset as it was.
+        name = key if replaced is None else f"{key}.{uuid.uuid4().hex}"
+        first_new = _first_missing(file, name)
+        try:
+            dataset = file.create_dataset(name, **options)
+            write_metadata(dataset, spec.metadata)
+            if replaced is not None:
+                del file[key]
+                file.move(name, key)
+                writer.forget(replaced)
+            file.flush()
+            dataset = file[key]
+            return Hdf5LiveSource(
+                dataset, describe(dataset), writer=writer, path=path, key=key, encode_cut_chunks=True
+            )
+        except BaseException:
+            if first_new in file:
+                del file[first_new]
+            raise
+
+
+def _replaced_address(file: h5py.File, path: str, key: str, *, overwrite: bool) -> int | None:
+    """Return the object address of the dataset that is in the way and may be replaced, None where nothing is."""
+    if (link := leaving_link(file, key)) is not None:
+        raise why_not_written(path, link)
+    parts = key.split("/")
+    for n in range(1, len(parts)):
+        parent = "/".join(parts[:n])
+        if parent in file and not isinstance(file[parent], h5py.Group):
+            raise InvalidArgumentError(
+                f"cannot make {key!r} in {path!r}: {parent!r} is a dataset, not a group"
+            )
+    link = file.get(key, getlink=True, default=None)
+    if link is None:
+        return None
+    there = file.get(key)
+    if there is None:
+        raise OutputExistsError(
+            f"{key!r} in {path!r} is a link to {link.path!r}, and nothing is there: choose another key"
+        )
+    if isinstance(there, h5py.Group):
+        below = len(list_datasets(there))
+        raise OutputExistsError(
+            f"{key!r} in {path!r} is a group with {below} arrays below it, which is never replaced; choose another key"
+        )
+    if not overwrite:
+        raise OutputExistsError(
+            f"{path!r} has a dataset {key!r} already, of shape {there.shape} and dtype {there.dtype}; "
+            f"pass overwrite=True to replace it, or write into it with open_source({path!r}, {key!r}, mode='r+')"
+        )
+    return object_address(there)
+
+
+def _first_missing(file: h5py.File, key: str) -> str:
+    """Return the topmost group or dataset on the way to a key that is not there yet."""
+    parts = key.split("/")
+    ways = ("/".join(parts[: n + 1]) for n in range(len(parts)))
+    return next((way for way in ways if way not in file), key)
+
+
+def _storage_options(spec: ArraySpec, name: str) -> dict[str, Any]:
+    """Return the arguments of `create_dataset`, after checking that HDF5 can hold what is asked for."""
+    if spec.shards is not None:
+        raise InvalidArgumentError(
+            f"HDF5 has no shards, got shards={spec.shards} for {name!r}; leave them out"
+        )
+    _check_dtype(spec.dtype, name)
+    codec = spec.codec or Codec("gzip")
+    options: dict[str, Any] = {
+        "shape": spec.shape,
+        "dtype": spec.dtype,
+        **_codec_options(codec, spec.dtype, name),
+    }
+    if spec.fill_value is not None:
+        options["fillvalue"] = np.asarray(spec.fill_value).astype(spec.dtype)[()]
+    if not spec.shape or 0 in spec.shape:
+        return {k: v for k, v in options.items() if k in ("shape", "dtype", "fillvalue")}
+    chunks = spec.chunks
+    if chunks is None and ("compression" in options or "fletcher32" in options):
+        chunks = tuple(64 if axis >= len(spec.shape) - 3 else 1 for axis in range(len(spec.shape)))
+    if chunks is not None:
+        options["chunks"] = tuple(min(int(c), n) for c, n in zip(chunks, spec.shape, strict=True))
+        n_bytes = math.prod(options["chunks"]) * spec.dtype.itemsize
+        if n_bytes > _MOST_CHUNK_BYTES:
+            raise InvalidArgumentError(
+                f"a chunk of HDF5 holds less than 4 GiB, but {chunks} of {spec.dtype} has more"
+            )
+    return options
+
+
+def _check_dtype(dtype: np.dtype[Any], name: str) -> None:
+    if dtype.kind not in "biufc":
+        raise UnsupportedFormatError(
+            f"HDF5 cannot hold dtype {dtype} for {name!r}: voxels are booleans, integers, floats or complex numbers"
+        )
+    try:
+        h5py.h5t.py_create(dtype, logical=True)
+    except TypeError as error:
+        raise UnsupportedFormatError(f"HDF5 cannot hold dtype {dtype} for {name!r}: {error}") from error
+
+
+def _codec_options(codec: Codec, dtype: np.dtype[Any], name: str) -> dict[str, Any]:
+    options = dict(codec.options)
+    shuffle = options.pop("shuffle", dtype.kind in "iu" and dtype.itemsize > 1)
+    checksum = {"fletcher32": True} if options.pop("fletcher32", False) else {}
+    if options or shuffle not in (True, False, "shuffle", "noshuffle"):
+        given = ", ".join(f"{k}={v!r}" for k, v in codec.options.items())
+        raise InvalidArgumentError(
+            f"for HDF5 a codec has the options shuffle and fletcher32, True or False, only; got {given}"
+        )
+    shuffle = shuffle in (True, "shuffle")
+    if codec.name == "none":
+        return checksum
+    if codec.name == "lzf":
+        if codec.level is not None:
+            raise InvalidArgumentError(f"codec 'lzf' has no level, got {codec.level}")
+        return {"compression": "lzf", "shuffle": shuffle, **checksum}
+    if codec.name in ("gzip", "zlib"):
+        level = _GZIP_LEVEL if codec.level is None else codec.level
+        if not 0 <= level <= 9:
+            raise InvalidArgumentError(f"the level of codec {codec.name!r} is 0 to 9, got {level}")
+        return {"compression": "gzip", "compression_opts": level, "shuffle": shuffle, **checksum}
+    raise InvalidArgumentError(
+        f"HDF5 cannot write codec {codec.name!r} for {name!r}: other programs could not read it; choose one of "
+        f"{', '.join(_CODECS)}"
+    )

@@ -1,0 +1,137 @@
+"""The `attributes.json` of N5: reading nodes, and describing arrays to be made.
+
+N5 names axes fastest first, so everything that has one entry per axis is turned around on its way in and out.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, UnsupportedFormatError
+from bioimage_py.metadata import ImageMetadata
+from bioimage_py.sources.array_spec import ArraySpec, Codec
+from bioimage_py.sources.n5.conventions import attributes_of, metadata_from
+from bioimage_py.sources.stores import Node, first_dataset
+from bioimage_py.sources.zarr import blosc_choice, checked_codec, checked_grid, checked_level
+from bioimage_py.storage import StoreFolder, check_json
+
+__all__ = ["DTYPES", "array_metadata", "image_metadata", "read_node", "tensorstore_metadata"]
+
+_log = logging.getLogger(__name__)
+DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64")
+_CODECS = ("none", "gzip", "zstd", "blosc", "bz2", "lz4")
+_ARRAY_FIELDS = ("dimensions", "blockSize", "dataType", "compression", "compressionType")
+
+
+def read_node(folder: StoreFolder) -> Node | None:
+    """Return the group or array in a folder, or None; every local folder with folders in it counts as a group."""
+    found = folder.read_json("attributes.json")
+    if found is not None and "dimensions" in found and "dataType" in found:
+        dimensions = found["dimensions"]
+        known = isinstance(dimensions, list) and all(isinstance(n, int) for n in dimensions)
+        # The version of N5 stands beside them where an array is the whole container.
+        attributes = {name: value for name, value in found.items() if name not in {*_ARRAY_FIELDS, "n5"}}
+        return Node(
+            folder, found, attributes, tuple(dimensions[::-1]) if known else (), str(found["dataType"])
+        )
+    if found is not None:
+        return Node(folder, None, found, first=first_dataset(found))
+    if folder.is_local and folder.folders():
+        return Node(folder, None)
+    return None
+
+
+_BLOSC_FIELDS = ("type", "cname", "clevel", "shuffle", "blocksize")
+
+
+def tensorstore_metadata(node: Node) -> dict[str, Any]:
+    """Return what TensorStore needs to decode an array, without attributes that could break its parsing."""
+    array = dict(node.array or {})
+    found = {name: array[name] for name in _ARRAY_FIELDS if name in array}
+    if "compression" not in found:  # N5 before version 1.0
+        found["compression"] = {"type": found.get("compressionType", "raw")}
+    found.pop("compressionType", None)
+    check_json(found, node.folder.path)
+    compression = found["compression"]
+    if isinstance(compression, Mapping) and compression.get("type") == "blosc":
+        # z5py adds how many threads it has; decoding needs none of that, and TensorStore refuses what it does not know.
+        found["compression"] = {k: v for k, v in compression.items() if k in _BLOSC_FIELDS}
+    return found
+
+
+def image_metadata(node: Node) -> ImageMetadata:
+    """Return axes, voxel size, units and attributes, from any of the ways in which N5 writers say them."""
+    above = []
+    folder = node.folder
+    for _ in range(3):
+        parent = folder.parent()
+        if parent is None:
+            break
+        folder = parent
+        try:
+            found = folder.read_json("attributes.json")
+        except OSError as error:
+            # The folders around an array need not be readable, nor be N5 at all.
+            _log.debug("no N5 attributes from %s: %s", folder.path, error)
+            break
+        if found is not None:
+            above.append(found)
+    return metadata_from(node.attributes, above, node.folder.path, len(node.shape))
+
+
+def array_metadata(spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the metadata of a new array as TensorStore takes it, and its attributes.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        For a dtype that N5 cannot hold.
+    InvalidArgumentError
+        For chunks, shards, a fill value or a codec that N5 cannot have.
+    """
+    if spec.dtype.name not in DTYPES:
+        raise UnsupportedFormatError(f"N5 cannot hold {spec.dtype}; it can hold {', '.join(DTYPES)}")
+    if spec.shards is not None:
+        raise InvalidArgumentError(f"N5 has no shards (got {spec.shards}): use Zarr with zarr_format=3")
+    if spec.fill_value is not None and spec.fill_value != 0:
+        raise InvalidArgumentError(f"N5 has no fill value but 0 (got {spec.fill_value!r}): use Zarr")
+    chunks = checked_grid(spec.chunks or tuple(max(1, n) for n in spec.shape), spec.shape, "chunks")
+    metadata = {
+        "dimensions": list(spec.shape[::-1]),
+        "blockSize": list(chunks[::-1]),
+        "dataType": spec.dtype.name,
+        "compression": _compression(spec),
+    }
+    attributes = attributes_of(spec.metadata)
+    clash = sorted(set(attributes) & {*_ARRAY_FIELDS, "n5"})
+    for name in clash:
+        del attributes[name]
+    if clash:
+        warnings.warn(
+            f"attributes {', '.join(clash)} of the input are not written: N5 keeps its own values under these names",
+            BioimagePyWarning,
+            stacklevel=4,
+        )
+    return metadata, attributes
+
+
+def _compression(spec: ArraySpec) -> dict[str, Any]:
+    codec = checked_codec(spec.codec or Codec("gzip", 1), _CODECS, "N5")
+    if codec.name == "none":
+        return {"type": "raw"}
+    if codec.name == "blosc":
+        cname, level, shuffle = blosc_choice(codec, spec.dtype)
+        shuffles = ("noshuffle", "shuffle", "bitshuffle")
+        return {
+            "type": "blosc",
+            "cname": cname,
+            "clevel": level,
+            "shuffle": shuffles.index(shuffle),
+            "blocksize": 0,
+        }
+    if codec.name == "bz2":
+        return {"type": "bzip2", "blockSize": checked_level(codec)}
+    return {"type": codec.name, "level": checked_level(codec)}

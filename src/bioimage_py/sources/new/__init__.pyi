@@ -1,0 +1,13 @@
+from .creating import (
+    PlannedOutput as PlannedOutput,
+    checked_fill as checked_fill,
+    checked_new_dtype as checked_new_dtype,
+    checked_overwrite as checked_overwrite,
+    create_output as create_output,
+    finish_images as finish_images,
+    plan_output as plan_output,
+    wanted_order as wanted_order,
+    writable_kind as writable_kind,
+)
+from .grids import checked_extents as checked_extents
+from .kept_encoding import kept_codec as kept_codec

@@ -1,0 +1,100 @@
+"""Chunks and shards of a new array: what is given, what the input has where that is sensible, or good defaults."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.geometry import default_chunks, sensible_chunks
+from bioimage_py.metadata import ImageMetadata
+from bioimage_py.sources.base import Source
+
+__all__ = ["checked_extents", "new_grids"]
+
+_CHUNKED = ("zarr", "n5", "precomputed", "hdf5")
+
+
+def new_grids(
+    kind: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    chunks: Sequence[int] | None,
+    shards: Sequence[int] | None,
+    like: Source | None,
+    metadata: ImageMetadata,
+    zarr_format: int,
+) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+    """Return chunks and shards of a new array of a family, None where there are none.
+
+    Parameters
+    ----------
+    kind
+        The storage family.
+    shape, dtype
+        Of the array.
+    chunks, shards
+        As the user gave them.
+    like
+        A source of this shape to follow, or None.
+    metadata
+        For the names of axes.
+    zarr_format
+        2 or 3.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If what is given does not fit the shape, each other, or the family.
+    """
+    if kind not in _CHUNKED:
+        if chunks is not None or shards is not None:
+            raise InvalidArgumentError(
+                f"{kind} files have no chunks or shards; leave out chunks= and shards="
+            )
+        return None, None
+    grid = None if chunks is None else checked_extents("chunks", chunks, least=1, ndim=len(shape))
+    shard_grid = None if shards is None else checked_extents("shards", shards, least=1, ndim=len(shape))
+    if grid is None:
+        old = None if like is None else like.chunks
+        # Small chunks are no burden where shards hold them, so they are kept together.
+        sharded = kind == "zarr" and zarr_format == 3 and like is not None and like.shards is not None
+        keep = old is not None and (sharded or sensible_chunks(old, shape, dtype.itemsize, metadata.axes))
+        grid = old if keep and old is not None else default_chunks(shape, dtype.itemsize, metadata.axes)
+        if shard_grid is not None and not _divides(grid, shard_grid):
+            grid = tuple(_nearest_divisor(s, c) for c, s in zip(grid, shard_grid, strict=True))
+    if shard_grid is None and chunks is None and like is not None and grid == like.chunks:
+        shard_grid = like.shards if kind == "zarr" and zarr_format == 3 else None
+    if shard_grid is not None and not _divides(grid, shard_grid):
+        raise InvalidArgumentError(
+            f"shards {shard_grid} must be a multiple of the chunks {grid} on every axis"
+        )
+    return grid, shard_grid
+
+
+def _nearest_divisor(shard: int, chunk: int) -> int:
+    """Return the extent of a chunk that divides a shard's and is, as a ratio, nearest to the one wished for."""
+    small = [n for n in range(1, math.isqrt(shard) + 1) if shard % n == 0]
+    divisors = {*small, *(shard // n for n in small)}
+    return min(divisors, key=lambda n: (max(n / chunk, chunk / n), n))
+
+
+def _divides(chunks: tuple[int, ...], shards: tuple[int, ...]) -> bool:
+    return all(s % c == 0 for c, s in zip(chunks, shards, strict=True))
+
+
+def checked_extents(what: str, given: Any, *, least: int, ndim: int | None = None) -> tuple[int, ...]:
+    """Return what was given as ints, one per axis and none below `least`, or raise InvalidArgumentError."""
+    try:
+        extents = tuple(given)
+        fine = all(not isinstance(n, bool) and int(n) == n and least <= n < 2**63 for n in extents)
+    except (TypeError, ValueError):
+        fine = False
+    if not fine:
+        raise InvalidArgumentError(f"{what} must be one integer of at least {least} per axis, got {given!r}")
+    if ndim is not None and len(extents) != ndim:
+        raise InvalidArgumentError(f"{what} {extents} has {len(extents)} axes, but the array has {ndim}")
+    return tuple(int(n) for n in extents)

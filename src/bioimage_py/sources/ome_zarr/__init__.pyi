@@ -1,0 +1,27 @@
+from .adding import GrowingImage as GrowingImage
+from .check import check_ome_zarr as check_ome_zarr
+from .contrast import set_contrast_limits as set_contrast_limits
+from .creating import create_ome_zarr as create_ome_zarr
+from .image_group import FULL_SIZE as FULL_SIZE, ImageGroup as ImageGroup
+from .listing import (
+    OmeZarrImage as OmeZarrImage,
+    image_keys as image_keys,
+    list_ome_zarr as list_ome_zarr,
+    ome_zarr_group as ome_zarr_group,
+    paired_arrays as paired_arrays,
+    read_image as read_image,
+)
+from .making import (
+    check_mirror as check_mirror,
+    make_mirror as make_mirror,
+    mirror_ome_zarr as mirror_ome_zarr,
+)
+from .mirror import Mirror as Mirror, MirroredLevel as MirroredLevel, extents_for as extents_for
+from .stored_labels import labels_beside as labels_beside
+from .tree import OmeZarrTree as OmeZarrTree, read_tree as read_tree
+from .writing import (
+    check_image as check_image,
+    levels_for_labels as levels_for_labels,
+    make_image as make_image,
+    steps_between as steps_between,
+)

@@ -1,0 +1,79 @@
+"""Where an OME-Zarr image is made: the names of groups and arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bioimage_py.errors import InvalidArgumentError
+
+__all__ = ["FULL_SIZE", "ImageGroup"]
+
+FULL_SIZE = "0"
+"""Key of the full-size array of an image that is made here."""
+_SUFFIX = ".ome.zarr"
+
+
+@dataclass(frozen=True)
+class ImageGroup:
+    """Where a new OME-Zarr image is to be.
+
+    Attributes
+    ----------
+    path
+        Folder or URL of the container.
+    key
+        None for the image itself, `"labels/cells"` for a label image in it.
+    """
+
+    path: str
+    key: str | None = None
+
+    @classmethod
+    def at(cls, path: str, key: str | None) -> ImageGroup | None:
+        """Return the group that a path and a key mean, or None if they mean a plain array.
+
+        What is below `labels/` belongs to an image whatever the container is called, if there is one in it.
+        """
+        named = path.lower().rstrip("/").endswith(_SUFFIX)
+        if key is None:
+            return cls(path) if named else None
+        parts = key.strip("/").split("/")
+        of_labels = len(parts) == 2 and parts[0] == "labels"
+        return cls(path, key) if of_labels and (named or _is_image(path)) else None
+
+    @classmethod
+    def for_copy(cls, path: str, key: str | None) -> ImageGroup | None:
+        """Return the group that a whole OME-Zarr becomes at a path: a Zarr of any name, or a label image; None for other places."""
+        if key is None and path.lower().rstrip("/").endswith(".zarr"):
+            return cls(path)
+        return cls.at(path, key)
+
+    @property
+    def name(self) -> str:
+        """What the image is called: the name of the container, or of the labels."""
+        last = (self.key or self.path.rstrip("/")).rpartition("/")[2]
+        name = last if self.key or not last.lower().endswith(_SUFFIX) else last[: -len(_SUFFIX)]
+        return name or last
+
+    def level_key(self, path: str) -> str:
+        """Return the key of a level in the container."""
+        return path if self.key is None else f"{self.key}/{path}"
+
+    def check_dtype(self, dtype: np.dtype[Any]) -> None:
+        """Raise InvalidArgumentError for labels that are no integers."""
+        if self.key is not None and dtype.kind not in "iub":
+            raise InvalidArgumentError(
+                f"labels are integers, and {self.path}/{self.key} would hold {dtype}: cast it, or choose a key outside of 'labels'"
+            )
+
+
+def _is_image(path: str) -> bool:
+    if not path.lower().rstrip("/").endswith(".zarr"):
+        return False
+    from bioimage_py.sources.stores import first_dataset, group_attributes
+    from bioimage_py.storage import StoreFolder
+
+    return first_dataset(group_attributes(StoreFolder.at(path))) is not None

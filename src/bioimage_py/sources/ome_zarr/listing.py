@@ -1,0 +1,240 @@
+"""What is in an OME-Zarr: its images, their levels and their labels."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bioimage_py.errors import SourceNotFoundError, StorageError
+from bioimage_py.metadata import NgffImage, images_of, label_names
+from bioimage_py.sources.location import locate
+from bioimage_py.sources.ome_zarr.versions import version_of
+from bioimage_py.sources.stores import Node, group_attributes, images_below, level_paths
+from bioimage_py.sources.zarr import read_node
+from bioimage_py.storage import StoreFolder
+
+__all__ = [
+    "OmeZarrImage",
+    "image_keys",
+    "joined_key",
+    "list_ome_zarr",
+    "ome_zarr_group",
+    "paired_arrays",
+    "read_image",
+]
+
+
+@dataclass(frozen=True)
+class OmeZarrImage:
+    """An image, or label image, of an OME-Zarr.
+
+    Attributes
+    ----------
+    path
+        Of the container.
+    key
+        Of the image's group in it; empty for the container itself.
+    version
+        Of OME-NGFF, as the group says, or `""`.
+    levels
+        Keys of the arrays in the container, full size first. Each opens as `open_source(path, key)`.
+    attributes
+        Of the group, as stored.
+    labels
+        The label images in it.
+    options
+        How a URL is reached.
+    shapes
+        Of the levels.
+    dtype
+        Of the levels, such as `"uint16"`.
+    """
+
+    path: str
+    key: str
+    version: str
+    levels: tuple[str, ...]
+    attributes: Mapping[str, Any]
+    labels: tuple[OmeZarrImage, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    shapes: tuple[tuple[int, ...], ...] = ()
+    dtype: str = ""
+
+
+def list_ome_zarr(path: str | os.PathLike[str], key: str | None = None, **options: Any) -> list[OmeZarrImage]:
+    """Return the images at a path: one, all of a multi-image container, or the fields of all wells of a plate.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If there is no OME-Zarr image.
+    StorageError
+        If the metadata of an image name levels or labels that are not there, or do not fit the arrays.
+    """
+    location = locate(path, key)
+    root = StoreFolder.at(location.path, options)
+    top = read_node(root.child(location.key))
+    if top is None or top.array is not None:
+        raise SourceNotFoundError(f"there is no OME-Zarr group at {location.path}{_in_words(location.key)}")
+    keys = image_keys(top, location.key)
+    if not keys:
+        raise SourceNotFoundError(
+            f"the group {location.path}{_in_words(location.key)} is no OME-Zarr: its attributes have no multiscales, plate, well "
+            "or bioformats2raw.layout"
+        )
+    return [read_image(root, name) for name in keys]
+
+
+def ome_zarr_group(path: str | os.PathLike[str], key: str | None = None, **options: Any) -> Node | None:
+    """Return the group at a path if it is an OME-Zarr image or lists some; None if there is none, or something else.
+
+    An array of an image is none, nor is what lies in a zip file.
+    """
+    location = locate(path, key)
+    if location.family is not None and location.family.kind != "zarr":
+        return None
+    root = StoreFolder.at(location.path, options)
+    if root.is_local and not os.path.isdir(root.path):  # noqa: PTH112 - links and odd names count as for the system
+        return None
+    node = read_node(root.child(location.key))
+    if node is None or node.array is not None or not (node.first or node.images):
+        return None
+    return node
+
+
+def image_keys(top: Node, key: str | None) -> list[str]:
+    """Return the keys, in the container, of the images that a group is or lists; `key` is that of the group."""
+    return [joined_key(key, name) for name in _images(top)]
+
+
+def _images(top: Node) -> Iterator[str]:
+    if top.first is not None:
+        yield ""
+    else:
+        yield from images_below(top, read_node)
+
+
+def read_image(root: StoreFolder, key: str) -> OmeZarrImage:
+    """Return the image of a key, with its labels.
+
+    Raises
+    ------
+    StorageError
+        If its metadata name what is not there, or do not fit the arrays.
+    """
+    return _described(root, key, with_labels=True)
+
+
+def _described(root: StoreFolder, key: str, *, with_labels: bool) -> OmeZarrImage:
+    folder = root.child(key)
+    attributes = group_attributes(folder)
+    levels = list(dict.fromkeys(joined_key(key, path) for path in level_paths(attributes)))
+    nodes = _level_nodes(root, levels, folder.path)
+    for image in images_of(attributes):
+        _check_levels(image, {d.path: nodes[joined_key(key, d.path)] for d in image.datasets}, folder.path)
+    names = label_names(group_attributes(folder.child("labels"))) if with_labels else []
+    return OmeZarrImage(
+        path=root.path,
+        key=key,
+        version=version_of(attributes),
+        levels=tuple(levels),
+        attributes=attributes,
+        labels=tuple(
+            _described(root, joined_key(key, f"labels/{name}"), with_labels=False) for name in names
+        ),
+        options=root.options,
+        shapes=tuple(nodes[level].shape for level in levels),
+        dtype=nodes[levels[0]].dtype,
+    )
+
+
+def _level_nodes(root: StoreFolder, levels: list[str], name: str) -> dict[str, Node]:
+    if not levels:
+        raise StorageError(
+            f"{name} is listed as an image, but its metadata name no levels, or it is not there"
+        )
+    nodes = {level: read_node(root.child(level)) for level in levels}
+    found = {level: node for level, node in nodes.items() if node is not None and node.array is not None}
+    missing = [level for level in levels if level not in found]
+    if missing:
+        raise StorageError(
+            f"the metadata of {name} name the levels {', '.join(levels)}, but there is no array {', '.join(missing)}"
+            f"{'; there is ' + ', '.join(found) if found else ''}"
+        )
+    return found
+
+
+def _check_levels(image: NgffImage, nodes: Mapping[str, Node], name: str) -> None:
+    """Raise StorageError unless the levels of an image are of one kind, and of that which its metadata say."""
+    ndims = {path: len(node.shape) for path, node in nodes.items()}
+    if len(set(ndims.values())) > 1:
+        raise StorageError(f"the levels of {name} have different numbers of axes: {ndims}")
+    dtypes = {path: node.dtype for path, node in nodes.items()}
+    if len(set(dtypes.values())) > 1:
+        raise StorageError(f"the levels of {name} have different dtypes: {dtypes}")
+    ndim = next(iter(ndims.values()))
+    if image.axes is not None and len(image.axes) != ndim:
+        raise StorageError(
+            f"the metadata of {name} name {len(image.axes)} axes ({', '.join(image.axes)}), but its levels have {ndim}"
+        )
+    for dataset in image.datasets:
+        for what, values in (("scale", dataset.scale), ("translation", dataset.translation)):
+            if values is not None and len(values) != ndim:
+                raise StorageError(
+                    f"the metadata of {name} say the {what} {list(values)} of level {dataset.path!r}, which has {ndim} axes"
+                )
+    shapes = [(path, node.shape) for path, node in nodes.items()]
+    for (path, shape), (after, smaller) in itertools.pairwise(shapes):
+        if any(b > a for a, b in zip(shape, smaller, strict=True)):
+            raise StorageError(
+                f"the levels of {name} do not go from large to small: {path!r} has shape {shape}, and {after!r} after it {smaller}"
+            )
+
+
+def paired_arrays(
+    a: str | os.PathLike[str], b: str | os.PathLike[str]
+) -> Iterator[tuple[str, tuple[str, str] | None, tuple[str, str] | None]]:
+    """Yield the arrays that two OME-Zarrs name, those at the same place of both together: images, their levels, and their labels.
+
+    Yields
+    ------
+    str, (str, str) or None, (str, str) or None
+        What it is called for people, and path and key of the array in each; None where it has none at that place.
+    """
+    first, second = _named_arrays(a), _named_arrays(b)
+    if len({image for image, *_ in first}) == len({image for image, *_ in second}) == 1:
+        first, second = ({("", *name[1:]): place for name, place in one.items()} for one in (first, second))
+    for name in dict.fromkeys((*first, *second)):
+        one, other = first.get(name), second.get(name)
+        shown = one or other
+        assert shown is not None
+        yield shown[1], one, other
+
+
+def _named_arrays(path: str | os.PathLike[str]) -> dict[tuple[str, str, int], tuple[str, str]]:
+    """Return path and key of the arrays that an OME-Zarr names, there or not, by image, label and number of the level."""
+    location = locate(path)
+    root = StoreFolder.at(location.path)
+    top = read_node(root.child(location.key))
+    found = {}
+    for key in () if top is None else image_keys(top, location.key):
+        image = key.removeprefix(location.key or "").strip("/")
+        labels = label_names(group_attributes(root.child(joined_key(key, "labels"))))
+        for label in ("", *labels):
+            group = joined_key(key, f"labels/{label}") if label else key
+            levels = dict.fromkeys(level_paths(group_attributes(root.child(group)))) or {"0": None}
+            for n, level in enumerate(levels):
+                found[image, label, n] = (location.path, joined_key(group, level))
+    return found
+
+
+def joined_key(key: str | None, name: str) -> str:
+    """Return the key of a name below a key."""
+    return "/".join(part for part in (key or "", name.strip("/")) if part)
+
+
+def _in_words(key: str | None) -> str:
+    return f":{key}" if key else ""

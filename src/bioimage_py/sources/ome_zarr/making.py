@@ -1,0 +1,240 @@
+"""Making the groups and arrays of a whole OME-Zarr: all of them or none, and nothing in place of what is not their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from typing import Any, Self
+
+from bioimage_py.errors import InvalidArgumentError, OutputExistsError
+from bioimage_py.metadata import label_names
+from bioimage_py.sources import zarr
+from bioimage_py.sources.base import Source
+from bioimage_py.sources.ome_zarr.image_group import ImageGroup
+from bioimage_py.sources.ome_zarr.listing import OmeZarrImage, joined_key
+from bioimage_py.sources.ome_zarr.mirror import Mirror, MirroredLevel
+from bioimage_py.sources.ome_zarr.tree import GROUP_FILES, read_tree
+from bioimage_py.sources.ome_zarr.writing import register_label, write_attributes
+from bioimage_py.sources.opening import open_source
+from bioimage_py.sources.stores import (
+    aside_of_the_dead,
+    check_room,
+    group_attributes,
+    is_abandoned,
+    level_paths,
+    make_array,
+    removable_array,
+    remove_array,
+    room_for_array,
+    update_consolidated,
+)
+from bioimage_py.sources.zarr import group_files, read_node
+from bioimage_py.storage import StoreFolder
+
+__all__ = ["check_mirror", "make_mirror", "mirror_ome_zarr"]
+
+
+def make_mirror(mirror: Mirror, levels: Sequence[MirroredLevel], *, overwrite: bool) -> None:
+    """Make all groups and arrays; what was there comes back, and what was made goes, if that fails.
+
+    Raises
+    ------
+    OutputExistsError
+        If something is there that may not, or must not, be replaced; nothing is touched then.
+    StorageError
+        If it cannot be written.
+    """
+    root = StoreFolder.at(mirror.group.path)
+    folder = root.inside(mirror.group.key)
+    attributes = mirror.attributes()
+    old = _check_room(mirror, levels, attributes, overwrite=overwrite)
+    rules = zarr.store_rules(mirror.zarr_format)
+    with ExitStack() as rooms:
+        for level in levels:
+            room = rooms.enter_context(room_for_array(root, level.key, overwrite, rules))
+            own = level.attributes
+            make_array(
+                level.making, room, overwrite=overwrite, attributes=own if mirror.zarr_format == 3 else None
+            )
+            if mirror.zarr_format == 2 and own:
+                room.write_json(".zattrs", own)
+        undo = rooms.enter_context(_Kept())
+        for key, said in attributes.items():
+            place = folder.inside(key)
+            undo.keep(place)
+            for name, content in group_files(mirror.zarr_format).items():
+                if place.read(name) is None:
+                    place.write_json(name, content)
+            write_attributes(place, _with_old_labels(key, said, place), mirror.zarr_format, fresh=True)
+        for name, data in mirror.tree.files.items():
+            undo.keep_file(folder, name)
+            folder.inside(name.rpartition("/")[0]).write(name.rpartition("/")[2], data)
+        if mirror.group.key is not None:
+            undo.keep(root.inside("labels"))
+            register_label(root.inside("labels"), mirror.group.name, mirror.zarr_format)
+    for array in old:
+        remove_array(array)
+    groups = {key: folder.child(key) for key in attributes}
+    arrays = [root.child(level.key) for level in levels]
+    update_consolidated(
+        [*groups.values(), *arrays, *old], [groups[key] for key in mirror.tree.consolidated if key in groups]
+    )
+
+
+def check_mirror(mirror: Mirror, levels: Sequence[MirroredLevel], *, overwrite: bool) -> None:
+    """Raise what `make_mirror` would raise before it makes anything."""
+    _check_room(mirror, levels, mirror.attributes(), overwrite=overwrite)
+    root, rules = StoreFolder.at(mirror.group.path), zarr.store_rules(mirror.zarr_format)
+    for level in levels:
+        check_room(root, level.key, overwrite, rules)
+
+
+def _check_room(
+    mirror: Mirror, levels: Sequence[MirroredLevel], attributes: Mapping[str, Any], *, overwrite: bool
+) -> list[StoreFolder]:
+    """Return the arrays of what is there that have no successor, after checking that all of it may be replaced."""
+    root = StoreFolder.at(mirror.group.path)
+    folder = root.inside(mirror.group.key)
+    if folder.is_local and not os.path.lexists(folder.path):
+        return []
+    there = read_node(folder) is not None or bool(folder.entries_if_local())
+    if there and not overwrite and not is_abandoned(folder):
+        raise OutputExistsError(
+            f"{folder.path} is there already: give overwrite=True to replace it, or choose another path"
+        )
+    new = {level.key.removeprefix(mirror.group.key or "").strip("/") for level in levels}
+    old = []
+    for key in attributes:
+        place = folder.inside(key)
+        listed = [joined_key(key, path) for path in level_paths(group_attributes(place))]
+        old += [path for path in listed if path not in new]
+    if old and not folder.is_local:
+        raise OutputExistsError(
+            f"{folder.path} has levels that cannot be removed from here ({', '.join(old)}): remove it first"
+        )
+    strange = list(_strange(folder, attributes, {*new, *old, *mirror.tree.files}))
+    if strange:
+        raise OutputExistsError(
+            f"{folder.path} also holds {', '.join(strange[:5])}{', …' if len(strange) > 5 else ''}, which {mirror.tree.name} has "
+            "not: choose another path, or remove it yourself"
+        )
+    rules = zarr.store_rules(mirror.zarr_format)
+    found = [removable_array(folder, key, rules) for key in dict.fromkeys(old)]
+    return [array for array in found if array is not None]
+
+
+def mirror_ome_zarr(
+    image: OmeZarrImage,
+    path: str | os.PathLike[str],
+    *,
+    zarr_format: int | None = None,
+    overwrite: bool = False,
+    **new_array: Any,
+) -> list[tuple[Source, Source]]:
+    """Make an OME-Zarr with all levels and labels of an image, empty, and return which array is to be copied into which.
+
+    Arrays have the chunks, shards and fill values of the input, and metadata stay word for word but for what the version of
+    OME-NGFF changes. Levels whose encodings agree can then be copied without decoding. `copy` does all of it at once.
+
+    Parameters
+    ----------
+    image
+        From `list_ome_zarr`.
+    path
+        Of the new container, ending in `.zarr`.
+    zarr_format
+        3 for OME-Zarr 0.5, 2 for 0.4. Default: that of the input.
+    overwrite
+        Whether an image that is there is replaced.
+    **new_array
+        As for `create_output`: chunks, shards, codec.
+    """
+    group = ImageGroup.for_copy(os.fspath(path), None)
+    if group is None:
+        raise InvalidArgumentError(f"{path} is not a place for an OME-Zarr: give a path that ends in .zarr")
+    mirror = Mirror.plan(read_tree(image.path, image.key or None, **image.options), group, zarr_format)
+
+    def opened(key: str) -> Source:
+        return open_source(image.path, key, **image.options)
+
+    keys = list(mirror.arrays())
+    sources = [opened(level) for _, _, level, _ in keys]
+    full = {level: source for (_, _, level, _), source in zip(keys, sources, strict=True)}
+    levels = [
+        mirror.level(source, full[of.levels[0]], (level, key), new_array)
+        for (of, _, level, key), source in zip(keys, sources, strict=True)
+    ]
+    make_mirror(mirror, levels, overwrite=overwrite)
+    made = [zarr.open_path(group.path, level.key, "r+") for level in levels]
+    return list(zip(sources, made, strict=True))
+
+
+class _Kept:
+    """Metadata files of groups as they were, for the case that making the new ones fails."""
+
+    def __init__(self) -> None:
+        self._files: list[tuple[StoreFolder, str, bytes | None]] = []
+        self._new: list[str] = []
+
+    def keep(self, group: StoreFolder) -> None:
+        if group.is_local and not os.path.lexists(group.path):
+            self._new.append(group.path)
+        for name in ("zarr.json", ".zgroup", ".zattrs", ".zmetadata"):
+            self._files.append((group, name, group.read(name)))
+
+    def keep_file(self, folder: StoreFolder, key: str) -> None:
+        above, _, name = key.rpartition("/")
+        place = folder.child(above)
+        self._files.append((place, name, place.read(name)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            return
+        for folder, name, data in reversed(self._files):
+            if data is None:
+                folder.delete(name)
+            else:
+                folder.write(name, data)
+        for path in reversed(self._new):
+            with suppress(OSError):
+                os.rmdir(path)  # noqa: PTH106 - and nothing that somebody else has put there
+
+
+def _with_old_labels(key: str, said: dict[str, Any], place: StoreFolder) -> dict[str, Any]:
+    """Return the list of labels with those that are there and stay."""
+    if key.rpartition("/")[2] != "labels":
+        return said
+    names = label_names(said)
+    stay = [name for name in label_names(group_attributes(place)) if name not in names]
+    if not stay:
+        return said
+    if isinstance(said.get("ome"), Mapping):
+        return {**said, "ome": {**said["ome"], "labels": [*names, *stay]}}
+    return {**said, "labels": [*names, *stay]}
+
+
+def _strange(folder: StoreFolder, groups: Mapping[str, Any], known: set[str]) -> list[str]:
+    """Return what is in the groups of an OME-Zarr that is to be replaced, and is no part of it."""
+    if not folder.is_local:
+        return []
+    around = {"/".join(key.split("/")[:n]) for key in known for n in range(1, key.count("/") + 1)}
+    found = []
+    for group in groups:
+        labels = group.rpartition("/")[2] == "labels"
+        stay = label_names(group_attributes(folder.child(group))) if labels else ["labels"]
+        for entry in folder.child(group).entries():
+            key = joined_key(group, entry.name)
+            aside = aside_of_the_dead(entry.name)
+            if (
+                key not in groups
+                and key not in known
+                and key not in around
+                and entry.name not in {*GROUP_FILES, *stay}
+                and (aside is None or joined_key(group, aside) not in known)
+            ):
+                found.append(key)
+    return found

@@ -1,0 +1,528 @@
+"""Neuroglancer precomputed volumes, on disk and behind URLs, through TensorStore; axes are (c,) z, y, x."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import itertools
+import json
+import lzma
+import re
+import warnings
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import tensorstore as ts
+
+from bioimage_py.chunks import AnyArray
+from bioimage_py.errors import (
+    BioimagePyWarning,
+    InvalidArgumentError,
+    ReadOnlyError,
+    SourceNotFoundError,
+    StorageError,
+    UnsupportedFormatError,
+)
+from bioimage_py.geometry import Box
+from bioimage_py.metadata import ImageMetadata, to_attributes
+from bioimage_py.sources.array_spec import ArraySpec, Codec
+from bioimage_py.sources.base import Source, SourceSpec, StoredSize
+from bioimage_py.sources.chunked import ChunkedFileSource
+from bioimage_py.sources.identity import leaves
+from bioimage_py.sources.new import checked_extents
+from bioimage_py.sources.precomputed.metadata import OWN_ENTRY, metadata_of, place_of, warn_of_lost
+from bioimage_py.sources.stores import (
+    Node,
+    StoredArray,
+    StoreRules,
+    TensorStoreSource,
+    check_room,
+    make_array,
+    open_store,
+    room_for_array,
+    try_out,
+)
+from bioimage_py.sources.zarr import checked_grid
+from bioimage_py.storage import (
+    ENGINE_ERRORS,
+    URL_OPTIONS,
+    StoreFolder,
+    check_json,
+    file_identity,
+    names_like,
+    plain_message,
+    reads_metadata,
+    unused_chunks,
+)
+
+__all__ = ["create", "following", "list_arrays", "list_coarser", "open_path", "open_spec"]
+
+_TITLE = "precomputed"
+_COMPRESSED: dict[str, Callable[[bytes], bytes | bytearray]] = {
+    ".gz": gzip.decompress,
+    ".br": imagecodecs.brotli_decode,
+    ".zstd": imagecodecs.zstd_decode,
+    ".bz2": bz2.decompress,
+    ".xz": lzma.decompress,
+}
+"""What cloud-volume puts behind the names of files that it compresses, and how they are read."""
+_CHUNK_NAME = re.compile("_".join([r"(-?\d+)-(-?\d+)"] * 3))
+_CHUNK_FILE = re.compile(
+    rf"({_CHUNK_NAME.pattern}|[0-9a-f]+\.(shard|index|data))({'|'.join(map(re.escape, _COMPRESSED))})?"
+)
+_LOOKED_AT = 16
+_DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
+_SCALE = "s0"
+_OWN_FILES = re.compile(
+    rf"info|{_SCALE}|\d+(\.\d+)?(_\d+(\.\d+)?)*|.*\.__lock|.*\.[0-9a-f]{32}\.partial|\.DS_Store"
+)
+
+
+def _read_node(folder: StoreFolder) -> Node | None:
+    info = folder.read_json("info")
+    if info is None or not isinstance(info.get("scales"), list) or not info["scales"]:
+        return None
+    scale = info["scales"][0]
+    _check_scale(scale, f"{folder.path}/info")
+    return Node(folder, info, shape=_shape(info, scale), dtype=str(info.get("data_type")))
+
+
+def _shape(info: Mapping[str, Any], scale: Mapping[str, Any]) -> tuple[int, ...]:
+    channels = info.get("num_channels", 1)
+    return (*((channels,) if channels != 1 else ()), *scale["size"][::-1])
+
+
+_RULES = StoreRules(_TITLE, _read_node, _OWN_FILES)
+
+
+def _one_channel(store: Any) -> Any:
+    return store[:, :, :, store.domain.origin[3]].T.translate_to[0, 0, 0]
+
+
+def _channels(store: Any) -> Any:
+    return store.T.translate_to[0, 0, 0, 0]
+
+
+@reads_metadata
+def open_path(path: str, key: str | None, mode: str, **options: Any) -> Source:
+    """Open the full-size scale of the volume at a path or URL, or the scale that a key names."""
+    root = StoreFolder.at(path, options)
+    info = root.read_json("info")
+    if info is None:
+        raise SourceNotFoundError(f"there is no {_TITLE} volume at {root.path}: it has no file 'info'")
+    check_json({name: value for name, value in info.items() if name != OWN_ENTRY}, f"{root.path}/info")
+    index = _scale_index(root, info, key)
+    scale = info["scales"][index]
+    place = _place(root, str(scale.get("key")), mode)
+    stored = StoredArray(
+        kind="precomputed",
+        path=root.path,
+        key=key,
+        mode=mode,
+        format="precomputed",
+        codec="" if scale.get("encoding", "raw") == "raw" else str(scale["encoding"]),
+        metadata=metadata_of(info, scale, len(_shape(info, scale)), root.path),
+        options=root.options,
+        folder=place.path if root.is_local else None,
+        view=_one_channel if info.get("num_channels", 1) == 1 else _channels,
+    )
+    spec = {
+        "driver": "neuroglancer_precomputed",
+        "kvstore": root.spec(),
+        "scale_index": index,
+        "recheck_cached_data": True,
+        # cloud-volume takes a chunk that is not stored for an error, unless told otherwise.
+        "store_data_equal_to_fill_value": True,
+    }
+    try:
+        source = PrecomputedSource(open_store(spec, mode), stored)
+    except (ValueError, NotImplementedError) as error:
+        raise UnsupportedFormatError(
+            f"{root.path} is stored in a way that cannot be read: {plain_message(error)}"
+        ) from error
+    names = ChunkNames.of(source, scale)
+    if stored.folder is None or not names.compressed_in(stored.folder, sharded="sharding" in scale):
+        return source
+    if mode != "r":
+        raise ReadOnlyError(
+            f"{stored.folder} holds chunks that are compressed as files (such as .gz), which are read only here"
+        )
+    alone = {**info, "scales": [{**scale, "key": _SCALE}]}
+    return CompressedFilesSource(source, names, stored.folder, alone)
+
+
+def _place(root: StoreFolder, key: str, mode: str) -> StoreFolder:
+    """Return the folder of a scale. It may be beside the volume by the format, for reading: then a warning names it."""
+    above = len(key) - len(key.removeprefix("../"))
+    if mode != "r":
+        root.check_writable(key)
+    elif above and (around := root.parent()) is not None:
+        place = around.child(key[above:])
+        warnings.warn(
+            f"{root.path}/info names the scale {key!r}, which is outside of the volume: it is read from {place.path}",
+            BioimagePyWarning,
+            stacklevel=4,
+        )
+        return place
+    return root.child(key)
+
+
+class PrecomputedSource(TensorStoreSource):
+    """One scale of a precomputed volume."""
+
+    stores_fill = True
+
+    @property
+    def described(self) -> tuple[str, Codec | None]:
+        """Type of the volume, and the codec of its chunks where that keeps all voxels and is more than none."""
+        spec = self._raw.spec().to_json()
+        scale = spec["scale_metadata"]
+        codec = None
+        if scale["encoding"] == "compressed_segmentation":
+            block_size = scale["compressed_segmentation_block_size"][::-1]
+            codec = Codec("compressed_segmentation", options={"block_size": block_size})
+        elif scale["encoding"] == "png":
+            codec = Codec("png", scale.get("png_level"))
+        return spec["multiscale_metadata"]["type"], codec
+
+    def identities(self) -> frozenset[tuple[Any, ...]]:
+        """Return the folder of the volume and the scale in it, whether or not a key named the scale."""
+        scale = self._raw.spec().to_json()["scale_metadata"]["key"]
+        return frozenset({file_identity(self.path, scale)})
+
+    def mark_place(self) -> StoreFolder | None:
+        """Return the folder of the volume, whose file `info` says what its scales are."""
+        place = super().mark_place()
+        return None if place is None else StoreFolder.at(self.path, self._stored.options)
+
+    def stored_size(self) -> StoredSize | None:
+        """Return bytes and files of the scale and of the info file; None for a URL."""
+        chunks = super().stored_size()
+        if chunks is None:
+            return None
+        return StoredSize(chunks.n_bytes + Path(self.path, "info").stat().st_size, chunks.n_files + 1)
+
+
+@dataclass(frozen=True)
+class ChunkNames:
+    """The names of the chunk files of a scale; tuples are x, y, z.
+
+    Attributes
+    ----------
+    offset, size
+        Of the scale in voxels.
+    chunk
+        Extent of a chunk.
+    """
+
+    offset: tuple[int, ...]
+    size: tuple[int, ...]
+    chunk: tuple[int, ...]
+
+    @classmethod
+    def of(cls, source: TensorStoreSource, scale: Mapping[str, Any]) -> ChunkNames:
+        """Return those of a scale that has been opened."""
+        offset = scale.get("voxel_offset", (0, 0, 0))
+        return cls(tuple(offset), source.shape[:-4:-1], (source.chunks or source.shape)[:-4:-1])
+
+    def name(self, box: Box) -> str:
+        """Return the name of the chunk whose voxels, (c,) z, y, x from 0 on, are in a box."""
+        begin, end = box.begin[:-4:-1], box.end[:-4:-1]
+        return "_".join(f"{b + o}-{e + o}" for b, e, o in zip(begin, end, self.offset, strict=True))
+
+    def has(self, name: str) -> bool:
+        """Whether a chunk has this name."""
+        found = _CHUNK_NAME.fullmatch(name)
+        if found is None:
+            return False
+        begin = [int(n) - o for n, o in zip(found.groups()[0:6:2], self.offset, strict=True)]
+        end = [int(n) - o for n, o in zip(found.groups()[1:6:2], self.offset, strict=True)]
+        each = zip(begin, end, self.chunk, self.size, strict=True)
+        return all(b % c == 0 and e == min(b + c, n) for b, e, c, n in each)
+
+    def compressed_in(self, folder: str, *, sharded: bool) -> bool:
+        """Return whether chunks are compressed as files of their own in a folder, which names with an ending tell.
+
+        Raises
+        ------
+        StorageError
+            If there are files that look like chunks, or shards, and none has a name of this scale.
+        """
+        names = list(itertools.islice(names_like(_CHUNK_FILE, folder), _LOOKED_AT))
+        if sharded:
+            fitting = [name for name in names if name.endswith(".shard")]
+            example = "0.shard"
+        else:
+            fitting = [name for name in names if self.has(name.rpartition(".")[0] or name)]
+            example = self.name(Box((0, 0, 0), tuple(map(min, self.chunk, self.size))[::-1]))
+        if names and not fitting:
+            raise unused_chunks(folder, names, example)
+        return not sharded and any("." in name for name in fitting)
+
+
+class CompressedFilesSource(ChunkedFileSource):
+    """A scale of a local volume whose chunk files are compressed as a whole, as cloud-volume writes them: `0-64_0-64_0-64.gz`."""
+
+    kind = "precomputed"
+    format = "precomputed"
+
+    def __init__(
+        self,
+        twin: PrecomputedSource,
+        names: ChunkNames,
+        folder: str,
+        info: Mapping[str, Any],
+        threads: int = 1,
+        cache_bytes: int = 2**26,
+    ) -> None:
+        super().__init__(threads=threads, cache_bytes=cache_bytes)
+        assert twin.chunks is not None
+        self.path, self.key, self.codec = twin.path, twin.key, twin.codec
+        self.shape, self.dtype, self.chunks, self.fill_value = (
+            twin.shape,
+            twin.dtype,
+            twin.chunks,
+            twin.fill_value,
+        )
+        self._twin, self._names, self._info = twin, names, info
+        self._folder = Path(folder).absolute()
+
+    def identities(self) -> frozenset[tuple[Any, ...]]:
+        """Return the folder of the volume and the scale in it."""
+        return self._twin.identities()
+
+    def stored_size(self) -> StoredSize | None:
+        """Return bytes and files of the scale and of the info file."""
+        return self._twin.stored_size()
+
+    def check_present(self) -> None:
+        """Raise StorageError if the info file has gone."""
+        self._twin.check_present()
+
+    @property
+    def described(self) -> tuple[str, Codec | None]:
+        """As of a `PrecomputedSource`."""
+        return self._twin.described
+
+    @property
+    def metadata(self) -> ImageMetadata:
+        """Axes, voxel size, units and attributes."""
+        return self._twin.metadata
+
+    def for_run(self, threads: int, cache_bytes: int) -> Source:
+        """Return a twin that decodes with `threads` threads and keeps `cache_bytes` of decoded chunks."""
+        folder = str(self._folder)
+        return CompressedFilesSource(self._twin, self._names, folder, self._info, threads, cache_bytes)
+
+    def _decode_chunk(self, position: tuple[int, ...], box: Box) -> AnyArray | None:
+        del position
+        name = self._names.name(box)
+        data = self._stored(name)
+        if data is None:
+            return None
+        if not self.codec:
+            if len(data) != box.size * self.dtype.itemsize:
+                raise StorageError(
+                    f"{self._folder / name} holds {len(data)} bytes where {box.size * self.dtype.itemsize} are expected"
+                )
+            voxels = np.frombuffer(data, self.dtype.newbyteorder("<"))
+            return voxels.astype(self.dtype, copy=False).reshape(box.shape)
+        return self._decoded_by_tensorstore(name, data, box)
+
+    def _stored(self, name: str) -> bytes | None:
+        """Return a chunk, decompressed; None where it is not stored."""
+        found = [ending for ending in ("", *_COMPRESSED) if (self._folder / (name + ending)).exists()]
+        if not found:
+            return None
+        if len(found) > 1:
+            files = " and ".join(name + ending for ending in found)
+            raise StorageError(f"{self._folder} holds {files}, and which of them is the chunk is not known")
+        path = self._folder / (name + found[0])
+        try:
+            data = path.read_bytes()
+            return bytes(_COMPRESSED[found[0]](data)) if found[0] else data
+        except (OSError, ValueError, RuntimeError, EOFError, zlib.error, lzma.LZMAError) as error:
+            raise StorageError(f"{path} cannot be read: {error}") from error
+
+    def _decoded_by_tensorstore(self, name: str, data: bytes, box: Box) -> AnyArray:
+        try:
+            context = ts.Context({"memory_key_value_store": {}})
+            store = ts.KvStore.open({"driver": "memory"}, context=context).result()
+            store.write("info", json.dumps(self._info)).result()
+            store.write(f"{_SCALE}/{name}", data).result()
+            spec = {"driver": "neuroglancer_precomputed", "kvstore": {"driver": "memory"}}
+            opened = ts.open(spec, open=True, read=True, context=context).result()
+            view = _one_channel(opened) if len(box.shape) == 3 else _channels(opened)
+            return view[box.slices].read(order="C").result()  # type: ignore[no-any-return]
+        except ENGINE_ERRORS as error:
+            raise StorageError(f"{self._folder / name} cannot be decoded: {plain_message(error)}") from error
+
+
+def _check_scale(scale: Any, place: str) -> None:
+    """Raise StorageError for a scale without what every scale has."""
+    if not isinstance(scale, Mapping) or not isinstance(scale.get("key"), str):
+        raise StorageError(f"{place} lists a scale without a key: {str(scale)[:200]}")
+    for name, kinds in (("size", int), ("resolution", (int, float)), ("voxel_offset", int)):
+        value = scale.get(name, [0, 0, 0] if name == "voxel_offset" else None)
+        if not isinstance(value, list) or len(value) != 3 or not all(isinstance(n, kinds) for n in value):
+            raise StorageError(
+                f"{place}: {name} of scale {scale['key']!r} must be three numbers, got {str(value)[:200]}"
+            )
+
+
+def _scale_index(root: StoreFolder, info: Mapping[str, Any], key: str | None) -> int:
+    scales = info.get("scales")
+    if not isinstance(scales, list) or not scales:
+        raise StorageError(f"{root.path}/info lists no scales, so there is no volume to read")
+    for scale in scales:
+        _check_scale(scale, f"{root.path}/info")
+    keys = [str(scale.get("key")) for scale in scales]
+    if key is None:
+        return 0
+    if key not in keys:
+        raise SourceNotFoundError(
+            f"there is no scale {key!r} in {root.path}: there is {', '.join(keys[:20])}"
+        )
+    return keys.index(key)
+
+
+def open_spec(spec: SourceSpec) -> Source:
+    """Reopen from plain JSON."""
+    options = {name: spec[name] for name in URL_OPTIONS if name in spec}
+    return open_path(spec["path"], spec.get("key"), spec.get("mode", "r"), **options)
+
+
+@reads_metadata
+def list_arrays(path: str, **options: Any) -> list[str]:
+    """Return the keys of the scales of a volume, full size first."""
+    root = StoreFolder.at(path, options)
+    info = root.read_json("info")
+    if info is None:
+        raise SourceNotFoundError(f"there is no {_TITLE} volume at {root.path}: it has no file 'info'")
+    _scale_index(root, info, None)
+    return [str(scale["key"]) for scale in info["scales"]]
+
+
+def list_coarser(spec: SourceSpec) -> list[SourceSpec]:
+    """Return the specs of the scales that follow one in a volume."""
+    options = {name: spec[name] for name in URL_OPTIONS if name in spec}
+    keys = list_arrays(spec["path"], **options)
+    first = keys.index(spec["key"]) if spec.get("key") in keys else 0
+    return [{**spec, "key": key} for key in keys[first + 1 :]]
+
+
+def following(spec: ArraySpec, like: Source) -> ArraySpec:
+    """Return what a new volume looks like that takes the voxels of a source: of the same type and encoding, if it is one."""
+    found = [leaf for leaf in leaves(like) if isinstance(leaf, (PrecomputedSource, CompressedFilesSource))]
+    if not found or any(leaf.dtype != spec.dtype or leaf.described != found[0].described for leaf in found):
+        return spec
+    kind, codec = found[0].described
+    return replace(spec, labels=kind == "segmentation", codec=spec.codec or codec)
+
+
+def check_create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> None:
+    """Raise what `create` would raise before it makes anything."""
+    _making(key, spec)
+    check_room(StoreFolder.at(path), None, overwrite, _RULES)
+
+
+def _making(key: str | None, spec: ArraySpec) -> dict[str, Any]:
+    """Return a new volume as TensorStore takes it, which is tried."""
+    if key:
+        raise InvalidArgumentError(f"a {_TITLE} volume holds one image: leave out the key (got {key!r})")
+    making = _description(spec)
+    try_out(making)
+    return making
+
+
+def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> Source:
+    """Make a new volume of one scale and open it for writing; a chunk holds all channels.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        For a dtype or a number of axes that precomputed cannot hold.
+    InvalidArgumentError
+        For chunks, shards, a fill value or a codec that it cannot have, or a place inside another volume.
+    OutputExistsError
+        If something is there that may not, or must not, be replaced.
+    ReadOnlyError, StorageError
+        If the place cannot be written.
+    """
+    making = _making(key, spec)
+    root = StoreFolder.at(path)
+    with room_for_array(root, None, overwrite, _RULES) as folder:
+        make_array(making, folder, overwrite=overwrite)
+        attributes = to_attributes(spec.metadata)
+        if attributes:
+            folder.write_json("info", {**(folder.read_json("info") or {}), OWN_ENTRY: attributes})
+        warn_of_lost(spec.metadata, path)
+        return open_path(path, None, "r+")
+
+
+def _description(spec: ArraySpec) -> dict[str, Any]:
+    """Return a new volume as TensorStore takes it."""
+    if spec.dtype.name not in _DTYPES:
+        raise UnsupportedFormatError(f"{_TITLE} cannot hold {spec.dtype}; it can hold {', '.join(_DTYPES)}")
+    if len(spec.shape) not in (3, 4):
+        raise UnsupportedFormatError(
+            f"{_TITLE} holds arrays of 3 axes (z, y, x) or 4 (c, z, y, x), not shape {spec.shape}"
+        )
+    if len(spec.shape) == 4 and spec.shape[0] == 1:
+        raise UnsupportedFormatError(
+            f"{_TITLE} shows one channel as an array of 3 axes (z, y, x), not of shape {spec.shape}: leave the first axis out, "
+            "with SelectSource(source, 0, axis=0)"
+        )
+    if spec.shards is not None:
+        raise InvalidArgumentError(
+            f"shards cannot be given for {_TITLE} (got {spec.shards}): use Zarr with zarr_format=3"
+        )
+    if spec.fill_value is not None and spec.fill_value != 0:
+        raise InvalidArgumentError(f"{_TITLE} has no fill value but 0 (got {spec.fill_value!r}): use Zarr")
+    chunks = checked_grid(spec.chunks or tuple(min(64, max(1, n)) for n in spec.shape), spec.shape, "chunks")
+    labels = spec.dtype == np.uint64 if spec.labels is None else spec.labels
+    return {
+        "driver": "neuroglancer_precomputed",
+        "multiscale_metadata": {
+            "type": "segmentation" if labels else "image",
+            "data_type": spec.dtype.name,
+            "num_channels": spec.shape[0] if len(spec.shape) == 4 else 1,
+        },
+        "scale_metadata": {
+            "key": _SCALE,
+            "size": list(spec.shape[:-4:-1]),
+            "chunk_size": list(chunks[:-4:-1]),
+            **place_of(spec.metadata),
+            **_encoding(spec),
+        },
+    }
+
+
+def _encoding(spec: ArraySpec) -> dict[str, Any]:
+    codec = spec.codec or Codec("none")
+    known = ("block_size",) if codec.name == "compressed_segmentation" else ()
+    unknown = [name for name in codec.options if name not in known]
+    if unknown:
+        raise InvalidArgumentError(f"codec {codec.name!r} of {_TITLE} has no option {', '.join(unknown)}")
+    if codec.name == "none":
+        return {"encoding": "raw"}
+    if codec.name == "jpeg":
+        quality = {} if codec.level is None else {"jpeg_quality": codec.level}
+        return {"encoding": "jpeg", **quality}
+    if codec.name == "png":
+        return {"encoding": "png", **({} if codec.level is None else {"png_level": codec.level})}
+    if codec.name == "compressed_segmentation" and codec.level is None:
+        given = codec.options.get("block_size", (8, 8, 8))
+        block_size = checked_extents("block_size", given, least=1, ndim=3)
+        return {
+            "encoding": "compressed_segmentation",
+            "compressed_segmentation_block_size": list(block_size[::-1]),
+        }
+    raise InvalidArgumentError(
+        f"{_TITLE} does not have the codec {codec.name!r}; choose none, compressed_segmentation, png, or jpeg, which changes voxels"
+    )

@@ -1,0 +1,286 @@
+"""NumPy's .npy files: one uncompressed array, read and written by region."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import shutil
+import warnings
+from dataclasses import fields
+from io import BytesIO
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any, cast
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+from bioimage_py.chunks import AnyArray
+from bioimage_py.errors import (
+    BioimagePyWarning,
+    InvalidArgumentError,
+    OutputExistsError,
+    ReadOnlyError,
+    SourceNotFoundError,
+    StorageError,
+    UnsupportedFormatError,
+)
+from bioimage_py.geometry import Box
+from bioimage_py.metadata import ImageMetadata
+from bioimage_py.sources.array_spec import ArraySpec
+from bioimage_py.sources.base import Source, SourceSpec
+from bioimage_py.sources.raw.raw_file import CompressedVoxels, RawFileSource, RawLayout, RawVoxels
+from bioimage_py.sources.raw.single_file import check_single_array, open_file
+from bioimage_py.storage import (
+    COMPRESSED_SUFFIXES,
+    FileBytes,
+    UnfinishedFile,
+    check_writable,
+    file_error,
+    first_bytes,
+    folder_above,
+)
+
+__all__ = ["NpySource", "create", "open_path", "open_spec"]
+
+_HEADER_LIMIT = 64 * 1024
+_FILL_BYTES = 8 * 2**20
+
+
+class NpySource(RawFileSource):
+    """A .npy file, in C or Fortran order; writable by the threads of one process in mode `"r+"`.
+
+    One that is compressed as a whole (gzip, bzip2, xz) is decompressed once, at the first read, into a temporary file without a
+    name (in `TMPDIR`), and cannot be written.
+    """
+
+    kind = "npy"
+    format = "npy"
+
+    def __init__(self, path: str, mode: str, voxels: RawVoxels | CompressedVoxels) -> None:
+        super().__init__(path, mode, voxels)
+        self.writable = mode == "r+"
+        self.codec = voxels.compression if isinstance(voxels, CompressedVoxels) else ""
+        self.fill_value = None
+
+    def _write(self, box: Box, values: AnyArray) -> None:
+        assert isinstance(self._voxels, RawVoxels)
+        self._voxels.write(box, values)
+
+
+def open_path(path: str, key: str | None = None, mode: str = "r", **options: Any) -> Source:
+    """Open a .npy file; only its header is read.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        If it is no .npy file, or its dtype is not numeric.
+    StorageError
+        If it is empty or shorter than its header says.
+    """
+    check_single_array(
+        ".npy", path, key, mode, writable=not path.lower().endswith(COMPRESSED_SUFFIXES), options=options
+    )
+    file = open_file(path, mode)
+    head, compression = first_bytes(file, path, _HEADER_LIMIT)
+    layout = _layout(path, head)
+    if compression:
+        return NpySource(path, "r", CompressedVoxels(path, compression, layout))
+    return NpySource(path, mode, RawVoxels(file, layout))
+
+
+def open_spec(spec: SourceSpec) -> Source:
+    """Reopen a file from its spec."""
+    return open_path(spec["path"], mode=spec.get("mode", "r"))
+
+
+def _open_unfinished(path: str, unfinished: UnfinishedFile) -> NpySource:
+    """Open a file that is being made for writing."""
+    file = open_file(unfinished.partial, "r+")
+    unfinished.lock(file.number)
+    layout = _layout(path, file.read(0, min(_HEADER_LIMIT, file.size)))
+    source = NpySource(path, "r+", RawVoxels(file, layout))
+    source.unfinished = unfinished
+    return source
+
+
+def _layout(path: str, head: bytes) -> RawLayout:
+    if not head.startswith(npy_format.MAGIC_PREFIX):
+        raise UnsupportedFormatError(f"{path!r} is not a .npy file: it begins with {head[:6]!r}")
+    version = tuple(head[6:8])
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        raise UnsupportedFormatError(
+            f"{path!r} is .npy version {version}; versions 1.0, 2.0 and 3.0 can be read"
+        )
+    # Version 3 differs from 2 only in how field names of structured dtypes are spelled, and those are refused.
+    read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+    stream = BytesIO(head)
+    stream.seek(8)
+    try:
+        shape, fortran, dtype = read_header(stream, max_header_size=_HEADER_LIMIT)
+    except (ValueError, EOFError, SyntaxError, TypeError, TokenError, OverflowError) as error:
+        raise StorageError(f"the header of {path!r} cannot be read: {str(error)[:200]}") from error
+    if any(not 0 <= n < 2**63 for n in shape):
+        raise StorageError(f"the header of {path!r} is damaged: it says shape {shape}")
+    _check_dtype(path, dtype)
+    return RawLayout(stream.tell(), tuple(int(n) for n in shape), dtype, "F" if fortran else "C")
+
+
+def _check_dtype(path: str, dtype: np.dtype[Any]) -> None:
+    if dtype.kind not in "biufc" or dtype.subdtype is not None:
+        raise UnsupportedFormatError(
+            f"{path!r} has dtype {dtype}, but voxels are bool, integers, floats or complex numbers"
+        )
+
+
+def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> Source:
+    """Make a new .npy file in C order and open it for writing; its voxels take up no disk space until written.
+
+    Raises
+    ------
+    InvalidArgumentError
+        For chunks, shards, a codec or a key: a .npy file has none.
+    OutputExistsError
+        If something is there, unless it is a file and `overwrite` is True.
+    SourceNotFoundError
+        If the folder is not there.
+    ReadOnlyError
+        If the folder may not be written.
+    """
+    unfinished = _begun(path, key, spec, overwrite)
+    unfinished.finish()
+    return open_path(path, mode="r+")
+
+
+def create_unfinished(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> Source:
+    """Make a new file as `create` does, which gets its name, and replaces another, by the source's `finish`."""
+    return _open_unfinished(path, _begun(path, key, spec, overwrite))
+
+
+def _begun(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> UnfinishedFile:
+    dtype = _checked_dtype(path, key, spec)
+    _check_free(Path(path), overwrite)
+    _check_disk(path, spec)
+    _warn_of_lost(path, spec.metadata)
+    unfinished = UnfinishedFile(path, replaces=overwrite)
+    unfinished.make_free()
+    try:
+        _make(unfinished.partial, dtype, spec)
+    except FileExistsError as error:
+        raise _exists(Path(path)) from error
+    except PermissionError as error:
+        raise ReadOnlyError(f"cannot make {path!r}: its folder may not be written") from error
+    except StorageError:
+        raise
+    except OSError as error:
+        if error.errno == errno.EROFS:
+            raise ReadOnlyError(f"cannot make {path!r}: its file system is read-only") from error
+        raise file_error(error, f"making {path!r}") from error
+    return unfinished
+
+
+def check_create(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> None:
+    """Raise what `create` would raise before it makes anything, and StorageError where the disk is too small for the file."""
+    _checked_dtype(path, key, spec)
+    _check_free(Path(path), overwrite)
+    check_writable(path)
+    _check_disk(path, spec)
+
+
+def _check_disk(path: str, spec: ArraySpec) -> None:
+    needed = np.dtype(spec.dtype).itemsize * math.prod(spec.shape)
+    free = shutil.disk_usage(folder_above(path)).free
+    if needed > free:
+        full = f"no space left for {path!r}: it takes {needed:,} bytes, and {free:,} are free. Make room, or write somewhere else"
+        raise StorageError(full) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _checked_dtype(path: str, key: str | None, spec: ArraySpec) -> np.dtype[Any]:
+    check_single_array(".npy", path, key, "r+", writable=True, options={})
+    for name in ("chunks", "shards"):
+        if getattr(spec, name) is not None:
+            raise InvalidArgumentError(
+                f"a .npy file has no {name}, got {name}={getattr(spec, name)} for {path!r}: leave it out, or write .zarr"
+            )
+    if spec.codec is not None and (spec.codec.name != "none" or spec.codec.options):
+        wanted = "+".join([spec.codec.name, *spec.codec.options])
+        raise InvalidArgumentError(
+            f"a .npy file has neither compression nor checksums, got codec {wanted!r}: use .zarr for {path!r}"
+        )
+    dtype = np.dtype(spec.dtype)
+    _check_dtype(path, dtype)
+    return dtype
+
+
+def _check_free(place: Path, overwrite: bool) -> None:
+    if not place.parent.is_dir():
+        raise SourceNotFoundError(
+            f"cannot make {str(place)!r}: there is no folder {str(place.parent)!r}; make it first"
+        )
+    if not os.path.lexists(place):
+        return
+    if not overwrite:
+        raise _exists(place)
+    if not _is_npy(place):
+        raise OutputExistsError(
+            f"{str(place)!r} is not a .npy file, so overwrite=True does not replace it: remove it first"
+        )
+
+
+def _is_npy(place: Path) -> bool:
+    """Whether there is a .npy file, or an empty one, as a process that was killed leaves behind."""
+    if not place.is_file():
+        return False
+    try:
+        with place.open("rb") as file:
+            head = file.read(len(npy_format.MAGIC_PREFIX))
+    except OSError as error:
+        raise file_error(error, f"looking into {str(place)!r}, which is to be replaced,") from error
+    return head in (b"", npy_format.MAGIC_PREFIX)
+
+
+def _exists(place: Path) -> OutputExistsError:
+    return OutputExistsError(
+        f"{str(place)!r} exists already: pass overwrite=True to replace it, or write into it with "
+        f"open_source({str(place)!r}, mode='r+')"
+    )
+
+
+def _make(made: str, dtype: np.dtype[Any], spec: ArraySpec) -> None:
+    """Write header and length."""
+    file = FileBytes(os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), repr(made))
+    try:
+        header = BytesIO()
+        described = cast("str", npy_format.dtype_to_descr(dtype))
+        npy_format.write_array_header_1_0(
+            header, {"shape": spec.shape, "fortran_order": False, "descr": described}
+        )
+        layout = RawLayout(header.tell(), spec.shape, dtype)
+        file.write(0, header.getbuffer())
+        os.truncate(file.number, layout.offset + layout.nbytes)
+        if spec.fill_value is not None and layout.nbytes:
+            _fill(file, layout, spec.fill_value)
+    except BaseException:
+        Path(made).unlink(missing_ok=True)
+        raise
+
+
+def _fill(file: FileBytes, layout: RawLayout, fill_value: Any) -> None:
+    value = np.asarray(fill_value).astype(layout.dtype)
+    if not any(value.tobytes()):
+        return
+    piece = memoryview(np.full(max(1, _FILL_BYTES // layout.dtype.itemsize), value).tobytes())
+    end = layout.offset + layout.nbytes
+    for at in range(layout.offset, end, len(piece)):
+        file.write(at, piece[: end - at])
+
+
+def _warn_of_lost(path: str, metadata: ImageMetadata) -> None:
+    lost = [field.name for field in fields(metadata) if getattr(metadata, field.name)]
+    if lost:
+        warnings.warn(
+            f"a .npy file stores voxels only: {', '.join(lost)} of the input will not be in {path!r}",
+            BioimagePyWarning,
+            stacklevel=4,
+        )

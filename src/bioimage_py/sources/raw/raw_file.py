@@ -1,0 +1,212 @@
+"""Voxels that lie one after another in a file, uncompressed: what .npy, MRC and NIfTI have in common."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+import threading
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from bioimage_py.chunks import AnyArray, ArrayInFile, read_region, write_region
+from bioimage_py.errors import StorageError
+from bioimage_py.geometry import Box
+from bioimage_py.sources.casting import cast_values
+from bioimage_py.sources.raw.single_file import SingleFileSource
+from bioimage_py.storage import DAMAGED, FileBytes, damaged, decompressing, file_error
+
+__all__ = ["CompressedVoxels", "RawFileSource", "RawLayout", "RawVoxels", "Voxels"]
+
+_PIECE = 2**20
+
+
+class RawLayout(NamedTuple):
+    """Where voxels lie in a file, and in which order."""
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    order: Literal["C", "F"] = "C"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that all voxels take up."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+class RawVoxels:
+    """Reads and writes regions of voxels that lie contiguously in a file.
+
+    It uses positioned reads and writes, not a memory map: pages of a map count as memory of the process, a map of a file
+    that shrinks kills the process, and a full disk under a map does so too.
+
+    Parameters
+    ----------
+    file
+        The open file.
+    layout
+        Where the voxels lie.
+
+    Raises
+    ------
+    StorageError
+        If the file is shorter than the layout needs.
+    """
+
+    def __init__(self, file: FileBytes, layout: RawLayout) -> None:
+        expected = layout.offset + layout.nbytes
+        if file.size < expected:
+            raise StorageError(
+                f"{file.name} is truncated: voxels of shape {layout.shape} and dtype {layout.dtype} need "
+                f"{expected} bytes with the header, the file has {file.size}; copy or download it again"
+            )
+        self.name = file.name
+        self.layout = layout
+        self._file: FileBytes | None = file
+        # The arithmetic is that of C order; a file in Fortran order is one in C order with the axes reversed.
+        stored = layout.shape if layout.order == "C" else layout.shape[::-1]
+        self._stored = ArrayInFile(layout.offset, stored, layout.dtype)
+
+    def close(self) -> None:
+        """Let go of the file, which is closed when no thread is reading or writing any more; safe to call twice."""
+        self._file = None
+
+    def read(self, box: Box) -> AnyArray:
+        """Return the voxels of a box that lies in the array, in the stored dtype."""
+        file = self._opened()
+        turned = self.layout.order == "F"
+        if turned:
+            box = Box(box.begin[::-1], box.end[::-1])
+        out: AnyArray = np.empty(box.shape, self.layout.dtype)
+        read_region(file, self._stored, box, out)
+        return out.T if turned else out
+
+    def write(self, box: Box, values: AnyArray) -> None:
+        """Write `values`, of the shape of the box, cast to the stored dtype.
+
+        Voxels between the rows of the box are never read and written back, so threads may write disjoint boxes.
+        """
+        file = self._opened()
+        if self.layout.order == "F":
+            box, values = Box(box.begin[::-1], box.end[::-1]), values.T
+        stored = cast_values(values, self.layout.dtype)
+        write_region(file, self._stored, box, np.ascontiguousarray(stored))
+
+    def _opened(self) -> FileBytes:
+        file = self._file
+        if file is None:
+            raise StorageError(f"{self.name} was closed; open it again to go on")
+        return file
+
+
+class CompressedVoxels:
+    """Voxels that are decompressed once, at the first read, into a temporary file without a name (in `TMPDIR`).
+
+    Parameters
+    ----------
+    path
+        The compressed file, which cannot be entered in the middle.
+    compression
+        As `compression_of` names it.
+    layout
+        Where the voxels are in it, decompressed.
+    """
+
+    def __init__(self, path: str, compression: str, layout: RawLayout) -> None:
+        self.layout = layout
+        self._path = path
+        self.compression = compression
+        # By the time of the first read the process may work in another folder.
+        self._place = os.path.abspath(path)  # noqa: PTH100 - follows no links
+        self._lock = threading.Lock()
+        self._voxels: RawVoxels | None = None
+        self._closed = False
+
+    def read(self, box: Box) -> AnyArray:
+        """Return the voxels in a box, as they are stored."""
+        with self._lock:
+            if self._closed:
+                raise StorageError(f"{self._path!r} was closed; open it again to go on")
+            if self._voxels is None:
+                self._voxels = self._decompressed()
+            voxels = self._voxels
+        return voxels.read(box)
+
+    def close(self) -> None:
+        """Drop the temporary file."""
+        with self._lock:
+            self._closed = True
+            if self._voxels is not None:
+                self._voxels.close()
+
+    def _decompressed(self) -> RawVoxels:
+        """Decompress the file into one without a name, and open that."""
+        path, needed = self._path, self.layout.offset + self.layout.nbytes
+        found = 0
+        with tempfile.TemporaryFile(prefix="bioimage-py-") as unpacked:
+            try:
+                with decompressing(self._place, self.compression) as stream:
+                    # What follows the voxels is read for the checksum at the end, and not kept.
+                    while piece := stream.read(_PIECE):
+                        if found < needed:
+                            _store(unpacked, piece[: needed - found], path)
+                        found += len(piece)
+            except DAMAGED as error:
+                raise damaged(path, error, f" after {found} of {needed} bytes") from error
+            except StorageError:
+                raise
+            except OSError as error:
+                if error.errno is None:
+                    raise damaged(path, error, f" after {found} of {needed} bytes") from error
+                raise file_error(error, f"reading {path!r}") from error
+            unpacked.flush()
+            return RawVoxels(FileBytes(os.dup(unpacked.fileno()), f"{path!r} (decompressed)"), self.layout)
+
+
+def _store(unpacked: Any, piece: bytes, path: str) -> None:
+    try:
+        unpacked.write(piece)
+    except OSError as error:
+        folder = tempfile.gettempdir()
+        raise file_error(
+            error, f"decompressing {path!r} into a temporary file in {folder!r} (TMPDIR)"
+        ) from error
+
+
+class Voxels(Protocol):
+    """Voxels of a known layout, read by region."""
+
+    layout: RawLayout
+
+    def read(self, box: Box) -> AnyArray:
+        """Return the voxels in a box."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+class RawFileSource(SingleFileSource):
+    """A file that holds one array of uncompressed voxels in one piece.
+
+    Attributes
+    ----------
+    storage_order
+        `"C"` where the last axis varies fastest in the file, `"F"` where the first one does.
+    """
+
+    def __init__(self, path: str, mode: str, voxels: Voxels) -> None:
+        self.path = path
+        self.mode = mode
+        self.shape = voxels.layout.shape
+        self.dtype = voxels.layout.dtype
+        self.storage_order: Literal["C", "F"] = voxels.layout.order
+        self._voxels = voxels
+
+    def _read(self, box: Box) -> AnyArray:
+        return self._voxels.read(box)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._voxels.close()

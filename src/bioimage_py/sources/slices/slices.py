@@ -1,0 +1,316 @@
+"""Opening one slice of a stack: a page of a TIFF, or a PNG or JPEG picture."""
+
+from __future__ import annotations
+
+import math
+import threading
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from operator import add
+from typing import Any, Protocol
+
+import imagecodecs
+import numpy as np
+import tifffile
+
+from bioimage_py.chunks import AnyArray
+from bioimage_py.errors import BioimagePyWarning, StorageError, UnsupportedFormatError
+from bioimage_py.geometry import Box
+from bioimage_py.metadata import ImageMetadata
+from bioimage_py.sources.base import FileSource, Source, StoredSize
+from bioimage_py.sources.chunked import ChunkedFileSource
+from bioimage_py.sources.location import family_by_content
+from bioimage_py.sources.tiff import (
+    FirstPage,
+    ParsedTiff,
+    Reading,
+    TiffSource,
+    TiffTexts,
+    check_extent,
+    check_jpeg_end,
+    check_set,
+    companion_set,
+    first_page,
+    in_one_piece,
+    layout_of,
+    opened_tiff,
+    parse_tiff,
+    settled_segments,
+)
+from bioimage_py.storage import OpenFiles, file_identity
+
+__all__ = ["PictureSource", "SliceOpener", "ome_set", "slice_opener"]
+
+
+class SliceOpener(Protocol):
+    """Opens slices of one kind, cheaply where they are alike."""
+
+    def open(self, path: str) -> FileSource:
+        """Open a slice; its shape and dtype are known then, its voxels are not read."""
+        ...
+
+
+def slice_opener(path: str, files: OpenFiles, missing_planes: str) -> SliceOpener:
+    """Return what opens slices like this one; raises UnsupportedFormatError if it is neither TIFF, PNG nor JPEG."""
+    found = family_by_content(path)
+    if found is None or found.kind not in ("tiff", "stack"):
+        size = files.get(path).size
+        what = "is empty" if size == 0 else f"is no TIFF, PNG or JPEG ({size} bytes)"
+        raise UnsupportedFormatError(
+            f"slice {path!r} {what}; give a pattern that matches the image files only"
+        )
+    return TiffSlices(files, missing_planes) if found.kind == "tiff" else Pictures(files)
+
+
+class TiffSlices:
+    """TIFF slices: tifffile is asked once for each distinct way to encode a page.
+
+    Parameters
+    ----------
+    files
+        The descriptors that all slices share.
+    missing_planes
+        As of `sources.tiff.open_path`.
+    """
+
+    def __init__(self, files: OpenFiles, missing_planes: str) -> None:
+        self._reading = Reading(1, 0, files)
+        self._missing_planes = missing_planes
+        self._files = files
+        self._lock = threading.Lock()
+        self._like: dict[object, ParsedTiff | None] = {}
+        self._white_is_zero: bool | None = None
+
+    def open(self, path: str) -> TiffSource:
+        """Open a slice: its page, or all its pages as a volume if it has several."""
+        return TiffSource(path, self._parse(path), missing_planes=self._missing_planes, reading=self._reading)
+
+    def _parse(self, path: str) -> ParsedTiff:
+        file = self._files.get(path)
+        page = first_page(file)
+        if page is None:
+            return _parse_slice(path) or parse_tiff(path, None, None, 0, alone=True)
+        with self._lock:
+            if page.signature not in self._like:
+                self._like[page.signature] = _parse_slice(path)
+                self._compare(self._like[page.signature], path)
+            like = self._like[page.signature]
+        if like is None or (like.layout.raw_offsets is not None and like.layout.coding.stored is None):
+            return parse_tiff(path, None, None, 0, alone=True)
+        return _moved(like, page, path, file.size)
+
+    def _compare(self, parsed: ParsedTiff | None, path: str) -> None:
+        white = None if parsed is None else parsed.layout.coding.white_is_zero
+        if None not in (white, self._white_is_zero) and white != self._white_is_zero:
+            warnings.warn(
+                f"in {path!r} 0 is {'white' if white else 'black'}, in slices before it is not (PhotometricInterpretation); values are "
+                "read as they are stored",
+                BioimagePyWarning,
+                stacklevel=2,
+            )
+        self._white_is_zero = white
+
+
+def ome_set(path: str, *, fill: bool) -> frozenset[str]:
+    """Return the names of the files of the set that an OME-TIFF, or its companion file, describes; none if it stands for itself, or is no OME-TIFF.
+
+    Raises
+    ------
+    StorageError
+        If the companion file is not there, and the slices are not to be read as they are (`fill`).
+    """
+    if not path.lower().endswith((".tif", ".tiff", ".btf", ".tf2", ".tf8")):
+        return frozenset()
+    with opened_tiff(path, alone=True) as opened:
+        ome = opened.ome
+    if ome is None:
+        return frozenset()
+    ome = companion_set(ome, path)
+    check_set(ome, (), path, fill=fill)
+    names = ome.names()
+    return frozenset(names.values()) if len(names) > 1 else frozenset()
+
+
+def _parse_slice(path: str) -> ParsedTiff | None:
+    """Parse the one page of a slice; None if the slice is a volume."""
+    with opened_tiff(path, alone=True) as opened:
+        file, ome = opened.file, opened.ome
+        page = file.pages.first
+        if file.pages.is_multipage or (not file.is_ome and [s.size for s in file.series] != [page.size]):
+            return None
+        # One page of a set of OME-TIFFs is a series of its own here, whose description still holds.
+        kinds = {"ome": file.is_ome, "imagej": file.is_imagej, "shaped": file.is_shaped}
+        kind = next((name for name, found in kinds.items() if found), "uniform")
+        series = tifffile.TiffPageSeries([page], page.shape, page.dtype, page.axes, kind=kind)
+        layout = replace(layout_of(series, path, opened.reader), paths=(path,))
+        check_extent(layout)
+        image = None if ome is None else ome.image_index(series, 0)
+        texts = TiffTexts.of(file, series, 0, None if ome is None else ome.xml, image)
+        return ParsedTiff(layout, texts, 0, 0, 1, bool(file.is_bigtiff))
+
+
+def _moved(like: ParsedTiff, page: FirstPage, path: str, size: int) -> ParsedTiff:
+    """Return the structure of a slice that differs from another one only in where its voxels are."""
+    layout = like.layout
+    stored = layout.coding.stored
+    wanted = math.prod(layout.coding.grid)
+    offsets = np.array([page.offsets[:wanted]], np.int64)
+    byte_counts = np.array([page.byte_counts[:wanted]], np.int64)
+    as_stated = all(page.offsets) and all(page.byte_counts)
+    if not as_stated or (stored is not None and not np.array_equal(byte_counts[0], stored)):
+        ends = np.array([size], np.int64)
+        offsets, byte_counts = settled_segments(offsets, byte_counts, layout.coding, {}, ends, path)
+    raw = None
+    if (
+        layout.raw_offsets is not None
+        and stored is not None
+        and np.array_equal(byte_counts[0], stored)
+        and in_one_piece(offsets, byte_counts)
+    ):
+        raw = offsets[:, 0]
+    moved = replace(
+        layout,
+        paths=(path,),
+        raw_offsets=raw,
+        offsets=offsets,
+        byte_counts=byte_counts,
+        jpeg_tables={} if page.jpeg_tables is None else {0: page.jpeg_tables},
+    )
+    voxels = math.prod(layout.shape) * layout.coding.file_dtype.itemsize
+    end = max(map(add, page.offsets, page.byte_counts)) if raw is None else page.offsets[0] + voxels
+    if end > size:
+        check_extent(moved)
+    return like._replace(layout=moved)
+
+
+class Pictures:
+    """PNG and JPEG slices: the first of its kind is decoded to see its shape, the others only compared with it.
+
+    Parameters
+    ----------
+    files
+        The descriptors that all slices share.
+    """
+
+    def __init__(self, files: OpenFiles) -> None:
+        self._files = files
+        self._lock = threading.Lock()
+        self._like: dict[object, tuple[tuple[int, ...], np.dtype[Any]]] = {}
+
+    def open(self, path: str) -> PictureSource:
+        """Open a picture."""
+        signature = _picture_signature(path, self._files)
+        with self._lock:
+            if signature not in self._like:
+                decoded = _decode_picture(path, self._files)
+                self._like[signature] = decoded.shape, decoded.dtype
+            shape, dtype = self._like[signature]
+        return PictureSource(path, shape, dtype, self._files)
+
+
+class PictureSource(ChunkedFileSource):
+    """A PNG or JPEG picture as an array `(y, x)` or `(y, x, c)`.
+
+    Parameters
+    ----------
+    path
+        The file.
+    shape, dtype
+        Of the decoded picture.
+    files
+        Where its descriptor is kept.
+    threads, cache_bytes
+        As of every source that decodes.
+    """
+
+    kind = "stack"
+    chunks: tuple[int, ...]
+
+    def __init__(
+        self,
+        path: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        files: OpenFiles,
+        *,
+        threads: int = 1,
+        cache_bytes: int = 64 * 2**20,
+    ) -> None:
+        super().__init__(threads=threads, cache_bytes=cache_bytes)
+        self.path = path
+        self.shape = shape
+        self.dtype = dtype
+        self.chunks = shape
+        self._files: OpenFiles | None = files
+        self.format = "png" if path.lower().endswith("png") else "jpeg"
+        self.codec = self.format
+
+    @property
+    def metadata(self) -> ImageMetadata:
+        """The names of the axes, and the colours of three channels."""
+        found = ImageMetadata(axes=("y", "x", "c")[: len(self.shape)])
+        return found.as_rgb(self.dtype) if self.shape[2:] == (3,) else found
+
+    def _decode_chunk(self, position: tuple[int, ...], box: Box) -> AnyArray:
+        del position, box
+        if self._files is None:
+            raise StorageError(f"{self.name} is closed; open it again to read")
+        decoded = _decode_picture(self.path, self._files)
+        if decoded.shape != self.shape or decoded.dtype != self.dtype:
+            raise StorageError(
+                f"{self.name} has changed: expected shape {self.shape} and dtype {self.dtype}, "
+                f"found {decoded.shape} and {decoded.dtype}"
+            )
+        return decoded
+
+    def identities(self) -> frozenset[tuple[Any, ...]]:
+        """Return the file."""
+        return frozenset({file_identity(self.path)})
+
+    def stored_size(self) -> StoredSize:
+        """Return the size of the file."""
+        return StoredSize((self._files or OpenFiles()).get(self.path).size, 1)
+
+    def for_run(self, threads: int, cache_bytes: int) -> Source:
+        """Return a twin that shares the open file."""
+        files = self._files or OpenFiles()
+        return PictureSource(
+            self.path, self.shape, self.dtype, files, threads=threads, cache_bytes=cache_bytes
+        )
+
+    def close(self) -> None:
+        """Let go of the file."""
+        super().close()
+        self._files = None
+
+
+def _decode_picture(path: str, files: OpenFiles) -> AnyArray:
+    file = files.get(path)
+    data = file.read(0, file.size)
+    decode: Callable[[bytes], AnyArray] = (
+        imagecodecs.png_decode if data.startswith(b"\x89PNG") else imagecodecs.jpeg_decode
+    )
+    try:
+        if decode is imagecodecs.jpeg_decode:
+            check_jpeg_end(data)
+        return decode(data)
+    except (RuntimeError, ValueError, TypeError, ImportError) as error:
+        raise StorageError(f"picture {path!r} ({file.size} bytes) cannot be decoded: {error}") from error
+
+
+def _picture_signature(path: str, files: OpenFiles) -> object:
+    """Return what decides shape and dtype of a picture: extents, samples and bits from its header."""
+    file = files.get(path)
+    head = file.read(0, min(file.size, 2**16))
+    if head.startswith(b"\x89PNG"):
+        return head[16:29], b"tRNS" in head.partition(b"IDAT")[0]
+    if not head.startswith(b"\xff\xd8"):
+        raise UnsupportedFormatError(f"slice {path!r} is neither PNG nor JPEG ({file.size} bytes)")
+    at = 2
+    while at + 4 <= len(head) and head[at] == 0xFF:
+        marker, length = head[at + 1], int.from_bytes(head[at + 2 : at + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return marker, head[at + 4 : at + 10]
+        at += 2 + length
+    return path

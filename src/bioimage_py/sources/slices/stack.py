@@ -1,0 +1,388 @@
+"""A folder of slices as one volume, and single PNG and JPEG pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from bioimage_py.chunks import AnyArray
+from bioimage_py.errors import (
+    BioimagePyError,
+    BioimagePyWarning,
+    InvalidArgumentError,
+    ReadOnlyError,
+    SourceNotFoundError,
+    StorageError,
+)
+from bioimage_py.geometry import Box
+from bioimage_py.metadata import ImageMetadata
+from bioimage_py.sources import tiff
+from bioimage_py.sources.base import FileSource, Source, SourceSpec, StoredSize
+from bioimage_py.sources.chunked import ChunkedFileSource
+from bioimage_py.sources.slices.listing import Arrangement, arrange, is_preview, list_slices
+from bioimage_py.sources.slices.slices import Pictures, PictureSource, SliceOpener, ome_set, slice_opener
+from bioimage_py.storage import OpenFiles, file_identity, stamp_of_files
+
+__all__ = ["StackSource", "open_path", "open_spec"]
+
+_CHECK_ALL = 2000
+"""Up to so many slices, every header is compared when the stack is opened; of longer stacks, some."""
+_CHECK_SOME = 64
+_WHOLE_SLICE = 4 * 2**20
+"""Slices up to so many bytes are decoded whole; larger ones by their own tiles or strips."""
+_BAND = 2**20
+_SLICES_KNOWN = 1024
+_FILES_OPEN = 32
+
+
+def open_path(path: str, key: str | None = None, mode: str = "r", *, missing_planes: str = "error") -> Source:
+    """Open the slices in a folder that match a pattern as one volume, or one PNG or JPEG picture.
+
+    Parameters
+    ----------
+    path
+        A folder, or a picture.
+    key
+        A pattern such as `"*.tif"`; none for a picture.
+    mode
+        `"r"`; slices cannot be written.
+    missing_planes
+        What to do with slices that are missing according to the numbers in the names: `"error"`, or `"fill"` to read them
+        as 0. A number that is left out along an axis is a warning only.
+
+    Returns
+    -------
+    Source
+        The slices stacked along a new first axis, in the order of their numbers (`s2` before `s10`), or along the axes
+        t, c and z as far as the names state them (`C0_Z3`). Slices that are volumes themselves, such as multi-page
+        TIFFs, are stacked the same way. A folder that is one set of OME-TIFFs is the series that the set says it is.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If there is no such folder, nothing matches, or slices are missing.
+    InvalidArgumentError
+        If two slices have one number, or if slices differ in shape or dtype. All are compared when there are at most 2000; of more, the first, the
+        last and 62 between, and the others when they are read.
+    UnsupportedFormatError, StorageError
+        If a slice is no image, or damaged.
+    """
+    return _open(path, key, mode, None, missing_planes)
+
+
+def open_spec(spec: SourceSpec) -> Source:
+    """Reopen a stack from its spec; raises StorageError if its folder holds other slices than then."""
+    return _open(
+        spec["path"],
+        spec.get("key"),
+        spec.get("mode", "r"),
+        spec.get("slices"),
+        spec.get("missing_planes", "error"),
+    )
+
+
+def _open(path: str, key: str | None, mode: str, known: Sequence[Any] | None, missing_planes: str) -> Source:
+    if mode != "r":
+        raise ReadOnlyError(
+            f"slices in {path!r} can only be read; open them with mode='r' and copy them to write"
+        )
+    if missing_planes not in ("error", "fill"):
+        raise InvalidArgumentError(f"missing_planes must be 'error' or 'fill', got {missing_planes!r}")
+    if key is None:
+        return _open_picture(path)
+    names = list_slices(path, key)
+    files = OpenFiles(_FILES_OPEN)
+    opener = slice_opener(os.path.join(path, names[0]), files, missing_planes)  # noqa: PTH118
+    names = _without_previews(path, names, opener)
+    if known is not None and list(known) != _fingerprint(names):
+        raise StorageError(
+            f"folder {path!r} has changed: there were {known[0]} slices that match {key!r} when it was opened first, "
+            f"now there are {len(names)}, or they have other names"
+        )
+    if _is_one_set(path, key, names, missing_planes):
+        return tiff.open_path(os.path.join(path, names[0]), missing_planes=missing_planes)  # noqa: PTH118
+    try:
+        arranged = arrange(names, fill=missing_planes == "fill")
+    except BioimagePyError as error:
+        raise type(error)(f"folder {path!r}: {error}") from error
+    slices = _Slices(path, names, arranged, opener)
+    if known is None:
+        slices.compare()
+        for remark in arranged.remarks:
+            warnings.warn(f"folder {path!r}: {remark}", BioimagePyWarning, stacklevel=4)
+    return StackSource(path, key, slices, missing_planes=missing_planes)
+
+
+def _without_previews(folder: str, names: list[str], opener: SliceOpener) -> list[str]:
+    """Return the names without files called preview or overview that have another shape than the slices."""
+    slices = [name for name in names if not is_preview(name)]
+    if not slices or len(slices) == len(names):
+        return names
+    first = opener.open(os.path.join(folder, slices[0]))  # noqa: PTH118
+
+    def is_slice(name: str) -> bool:
+        try:
+            found = opener.open(os.path.join(folder, name))  # noqa: PTH118
+        except BioimagePyError:  # of another kind
+            return False
+        return found.shape == first.shape and found.dtype == first.dtype
+
+    return [name for name in names if not is_preview(name) or is_slice(name)]
+
+
+def _is_one_set(folder: str, pattern: str, names: Sequence[str], missing_planes: str) -> bool:
+    """Whether files are the one set of OME-TIFFs that the first of them describes; False where they are a part of it.
+
+    Raises
+    ------
+    SourceNotFoundError, StorageError
+        If files of the set, or its companion file, are gone.
+    InvalidArgumentError
+        If there are others beside the set.
+    """
+    described = ome_set(os.path.join(folder, names[0]), fill=missing_planes == "fill")  # noqa: PTH118
+    found = described & set(names)
+    if not found:
+        return False
+    gone = sorted(n for n in described if not os.path.exists(os.path.join(folder, n)))  # noqa: PTH110, PTH118
+    if gone and missing_planes != "fill":
+        raise SourceNotFoundError(
+            f"{names[0]!r} in folder {folder!r} describes a set of {len(described)} OME-TIFFs, of which {len(gone)} are gone, such as "
+            f"{gone[0]!r}: bring them back, or open the folder with missing_planes='fill' to read them as 0"
+        )
+    if len(found) < len(names):
+        other = next(n for n in names if n not in described)
+        raise InvalidArgumentError(
+            f"{pattern!r} matches a set of {len(described)} OME-TIFFs in folder {folder!r} and others, such as {other!r}: open the set by "
+            f"one of its files, for example open_source({os.path.join(folder, names[0])!r}), or give a pattern that "  # noqa: PTH118
+            "matches what belongs together"
+        )
+    return found | set(gone) == described
+
+
+def _open_picture(path: str) -> PictureSource:
+    if os.path.isdir(path):  # noqa: PTH112
+        raise InvalidArgumentError(f"{path!r} is a folder: give a pattern for its slices, such as '*.tif'")
+    opener = slice_opener(path, OpenFiles(1), "error")
+    if not isinstance(opener, Pictures):
+        raise InvalidArgumentError(f"{path!r} is a TIFF, not a PNG or JPEG: rename it to end in .tif")
+    return opener.open(path)
+
+
+def _fingerprint(names: Sequence[str]) -> list[Any]:
+    digest = hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape"))
+    return [len(names), digest.hexdigest()[:16]]
+
+
+class _Slices:
+    """The slices of a stack, opened when they are wanted; shared by the twins of a source.
+
+    Parameters
+    ----------
+    folder, names
+        Where they are.
+    arranged
+        Which slice is where in the stack.
+    opener
+        What opens one.
+    """
+
+    def __init__(self, folder: str, names: Sequence[str], arranged: Arrangement, opener: SliceOpener) -> None:
+        self.folder = folder
+        self.names = names
+        self.arranged = arranged
+        self._opener = opener
+        self._lock = threading.Lock()
+        self._known: OrderedDict[str, FileSource] = OrderedDict()
+        self.first = opener.open(self.path(names[0]))
+
+    def path(self, name: str) -> str:
+        return os.path.join(self.folder, name)  # noqa: PTH118 - ten times faster, for each slice
+
+    def at(self, position: Sequence[int]) -> FileSource | None:
+        """Return the slice at a position in the stack; None if there is none and it is filled."""
+        number = 0
+        for index, extent in zip(position, self.arranged.shape, strict=False):
+            number = number * extent + index
+        name = self.arranged.names[number]
+        return None if name is None else self.get(name)
+
+    def get(self, name: str) -> FileSource:
+        """Return a slice; raises InvalidArgumentError if it is not like the first one."""
+        with self._lock:
+            found = self._known.get(name)
+            if found is not None:
+                self._known.move_to_end(name)
+                return found
+        found = self._opener.open(self.path(name))
+        if found.shape != self.first.shape or found.dtype != self.first.dtype:
+            raise InvalidArgumentError(
+                f"slices must have one shape and dtype, but {self.first.path!r} has shape {self.first.shape} and dtype "
+                f"{self.first.dtype}, and {found.path!r} has shape {found.shape} and dtype {found.dtype}; "
+                "give a pattern that leaves out what does not belong to the stack"
+            )
+        with self._lock:
+            self._known[name] = found
+            while len(self._known) > _SLICES_KNOWN:
+                self._known.popitem(last=False)
+        return found
+
+    def compare(self) -> None:
+        """Compare the headers of all slices, or of some if there are very many."""
+        n = len(self.names)
+        chosen: Sequence[int] = range(n)
+        if n > _CHECK_ALL:
+            chosen = sorted({i * (n - 1) // (_CHECK_SOME - 1) for i in range(_CHECK_SOME)})
+        with ThreadPoolExecutor(min(8, len(chosen)), thread_name_prefix="bioimage-slices") as pool:
+            for _ in pool.map(self.get, [self.names[n] for n in chosen]):
+                pass
+
+
+class StackSource(ChunkedFileSource):
+    """Slices in the files of a folder, stacked along new first axes.
+
+    Parameters
+    ----------
+    folder, pattern
+        As the user gave them.
+    slices
+        The slices.
+    missing_planes
+        See `open_path`.
+    threads, cache_bytes
+        As of every source that decodes.
+    """
+
+    kind = "stack"
+
+    def __init__(
+        self,
+        folder: str,
+        pattern: str,
+        slices: _Slices,
+        *,
+        missing_planes: str = "error",
+        threads: int = 1,
+        cache_bytes: int = 64 * 2**20,
+    ) -> None:
+        super().__init__(threads=threads, cache_bytes=cache_bytes)
+        first, outer = slices.first, slices.arranged.shape
+        self.path = folder
+        self.key = pattern
+        self.shape = (*outer, *first.shape)
+        self.dtype = first.dtype
+        self.chunks = (*(1 for _ in outer), *_slice_chunks(first))
+        self.format = f"stack of {first.format} slices"
+        self.codec = first.codec
+        self._missing_planes = missing_planes
+        self._slices: _Slices | None = slices
+
+    @cached_property
+    def metadata(self) -> ImageMetadata:
+        """Axes and voxel size of the first slice, and of new first axes, the distances along which are not known."""
+        slices = self._slices or _closed(self)
+        inner = slices.first.metadata
+        axes = list(inner.axes or ())
+        for name in reversed(slices.arranged.axes):
+            # What the names and the slices both state, such as channels of RGB slices, is not taken for another thing.
+            others = ("z", "t", "i", "j", "k") if name is None else (name, "i", "j", "k")
+            taken = {*axes, *(n for n in slices.arranged.axes if n != name)}
+            axes.insert(0, next((n for n in others if n not in taken), "stack"))
+        new = self.ndim - len(slices.first.shape)
+        outer = inner.with_axes_selected((*(None for _ in range(new)), *range(len(slices.first.shape))))
+        return ImageMetadata(
+            axes=tuple(axes) if inner.axes else None,
+            voxel_size=outer.voxel_size,
+            units=outer.units,
+            channel_names=inner.channel_names,
+            channel_colors=inner.channel_colors if "c" in (inner.axes or ()) else None,
+            contrast_limits=inner.contrast_limits if "c" in (inner.axes or ()) else None,
+        ).fitting(self.ndim)
+
+    def _spec_options(self) -> Mapping[str, Any]:
+        options: dict[str, Any] = {"slices": _fingerprint((self._slices or _closed(self)).names)}
+        if self._missing_planes != "error":
+            options["missing_planes"] = self._missing_planes
+        return options
+
+    def identities(self) -> frozenset[tuple[Any, ...]]:
+        """Return the folder and the pattern."""
+        return frozenset({file_identity(self.path, f"slices {self.key}")})
+
+    def files(self) -> list[str]:
+        """Return the paths of all slices."""
+        slices = self._slices or _closed(self)
+        return [slices.path(name) for name in slices.names]
+
+    def stored_stamp(self) -> str | None:
+        """Return what tells sizes and times of all slices."""
+        return stamp_of_files(self.files())
+
+    def stored_size(self) -> StoredSize:
+        """Return the size of all slices."""
+        slices = self._slices or _closed(self)
+        n_bytes = sum(os.stat(slices.path(name)).st_size for name in slices.names)  # noqa: PTH116
+        return StoredSize(n_bytes, len(slices.names))
+
+    def for_run(self, threads: int, cache_bytes: int) -> Source:
+        """Return a twin that shares what is known of the slices."""
+        slices = self._slices or _closed(self)
+        return StackSource(
+            self.path,
+            str(self.key),
+            slices,
+            missing_planes=self._missing_planes,
+            threads=threads,
+            cache_bytes=cache_bytes,
+        )
+
+    def _decode_chunk(self, position: tuple[int, ...], box: Box) -> AnyArray | None:
+        slices = self._slices or _closed(self)
+        found, outer = slices.at(position), len(slices.arranged.shape)
+        return (
+            None if found is None else found.read(Box(box.begin[outer:], box.end[outer:])).reshape(box.shape)
+        )
+
+    def _decode_into(self, position: tuple[int, ...], box: Box, target: AnyArray) -> None:
+        slices = self._slices or _closed(self)
+        found, outer = slices.at(position), len(slices.arranged.shape)
+        plane = target[(0,) * outer]
+        if found is None:
+            plane[...] = self._fill()
+            return
+        buffer = plane if found.fills_buffers and plane.flags.c_contiguous else None
+        voxels = found.read(Box(box.begin[outer:], box.end[outer:]), buffer)
+        if buffer is None or not np.may_share_memory(voxels, buffer):
+            plane[...] = voxels
+
+    def close(self) -> None:
+        """Let go of the slices; twins go on reading."""
+        super().close()
+        self._slices = None
+
+
+def _closed(source: StackSource) -> _Slices:
+    raise StorageError(f"{source.name} is closed; open it again to read")
+
+
+def _slice_chunks(first: FileSource) -> tuple[int, ...]:
+    """Return what of a slice is decoded at once: all of it, its own chunks, or a band of about a mebibyte."""
+    if first.nbytes <= _WHOLE_SLICE:
+        return tuple(max(1, n) for n in first.shape)
+    if first.chunks is not None:
+        return first.chunks
+    band: list[int] = []
+    for n in reversed(first.shape):
+        held = math.prod(band) * first.dtype.itemsize
+        band.append(max(1, min(n, _BAND // held)))
+    return tuple(reversed(band))

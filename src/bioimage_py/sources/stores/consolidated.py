@@ -1,0 +1,170 @@
+"""Consolidated metadata of Zarr groups: what a group repeats of everything below it, kept right when that changes.
+
+Readers believe it without looking further, so what it does not list is not there, and what it lists wrongly is read wrongly.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bioimage_py.storage import StoreFolder
+
+__all__ = ["has_consolidated", "update_consolidated"]
+
+_log = logging.getLogger(__name__)
+_V2 = ".zmetadata"
+_V2_FILES = (".zgroup", ".zarray", ".zattrs")
+_V3_FIELD = "consolidated_metadata"
+_GAPS = 2
+"""Local folders without metadata that may lie between a group and what it repeats."""
+
+
+@dataclass
+class _Group:
+    """A group with the file that holds its consolidated metadata, and what changed below it, by key; no index where it has none.
+
+    `index` is that file in version 2, and the field of `zarr.json` in version 3, whose other content is `document`.
+    """
+
+    folder: StoreFolder
+    document: Mapping[str, Any] | None
+    index: Mapping[str, Any] | None
+    changed: dict[str, StoreFolder] = field(default_factory=dict)
+    targets: set[str] = field(default_factory=set)
+
+    @classmethod
+    def read(cls, folder: StoreFolder) -> _Group | None:
+        try:
+            document = folder.read_json("zarr.json")
+            if document is not None:
+                index = document.get(_V3_FIELD)
+                found = isinstance(index, Mapping) and isinstance(index.get("metadata"), Mapping)
+                return (
+                    cls(folder, document, index if found else None)
+                    if document.get("node_type") == "group"
+                    else None
+                )
+            if folder.read(".zgroup") is None:
+                return None
+            index = folder.read_json(_V2)
+        except OSError as error:
+            # Folders around an array need not be readable, nor be Zarr at all.
+            _log.debug("no consolidated metadata from %s: %s", folder.path, error)
+            return None
+        return cls(
+            folder, None, index if index is not None and isinstance(index.get("metadata"), Mapping) else None
+        )
+
+    def begin(self) -> None:
+        """Give it an index, where it has none."""
+        if self.index is None and self.document is None:
+            self.index = {"zarr_consolidated_format": 1, "metadata": {}}
+        elif self.index is None:
+            self.index = _inline({})
+
+    def write(self) -> None:
+        assert self.index is not None
+        entries = dict(self.index["metadata"])
+        for key, place in self.changed.items():
+            (self._change_v2 if self.document is None else self._change_v3)(entries, key, place)
+        if entries == self.index["metadata"] and entries:
+            return
+        # Readers put the tree together from neighbours in this order.
+        index = {**self.index, "metadata": {key: entries[key] for key in sorted(entries, key=_depth_first)}}
+        if self.document is None:
+            self.folder.write_json(_V2, index)
+        else:
+            self.folder.write_json("zarr.json", {**self.document, _V3_FIELD: index})
+
+    def _change_v2(self, entries: dict[str, Any], key: str, place: StoreFolder) -> None:
+        stored = {name: found for name in _V2_FILES if (found := place.read_json(name)) is not None}
+        if ".zgroup" not in stored and (".zarray" in stored or key in self.targets):
+            _remove_below(entries, key)
+        for name in _V2_FILES:
+            entries.pop(f"{key}/{name}".lstrip("/"), None)
+        entries.update({f"{key}/{name}".lstrip("/"): found for name, found in stored.items()})
+
+    def _change_v3(self, entries: dict[str, Any], key: str, place: StoreFolder) -> None:
+        if not key:
+            return
+        stored = place.read_json("zarr.json")
+        is_group = stored is not None and stored.get("node_type") == "group"
+        if not is_group and (stored is not None or key in self.targets):
+            _remove_below(entries, key)
+        if stored is not None:
+            entries[key] = {**stored, _V3_FIELD: _inline({})} if is_group else stored
+
+
+def has_consolidated(folder: StoreFolder) -> bool:
+    """Whether a group has consolidated metadata."""
+    found = _Group.read(folder)
+    return found is not None and found.index is not None
+
+
+def update_consolidated(changed: Iterable[StoreFolder], begin: Iterable[StoreFolder] = ()) -> None:
+    """Bring the consolidated metadata of all groups around groups and arrays up to date, where there is some.
+
+    Parameters
+    ----------
+    changed
+        Whose metadata were written, or which were removed.
+    begin
+        Groups that shall have consolidated metadata.
+
+    Raises
+    ------
+    ReadOnlyError, StorageError
+        If it cannot be written.
+    """
+    groups: dict[str, _Group | None] = {}
+
+    def group_at(folder: StoreFolder) -> _Group | None:
+        # The folder around a relative path is an absolute one: both names of a group have to lead to one entry.
+        place = folder.spec()["path"] if folder.is_local else folder.path
+        if place not in groups:
+            groups[place] = _Group.read(folder)
+        return groups[place]
+
+    for folder in begin:
+        if (group := group_at(folder)) is not None:
+            group.begin()
+            group.changed[""] = folder
+    for target in changed:
+        # Names from a group down to the target: "", "a", "image/a", …, and the folders that are passed on the way.
+        passed: list[StoreFolder] = []
+        place: StoreFolder | None = target
+        gaps = 0
+        while place is not None and gaps <= (_GAPS if place.is_local else 0):
+            passed.append(place)
+            group = group_at(place)
+            if group is not None and group.index is not None:
+                keys = _keys(passed)
+                group.targets.add(keys[0])
+                group.changed.update(zip(keys, passed, strict=True))
+            gaps = 0 if group is not None or place is target else gaps + 1
+            place = place.parent()
+    for group in groups.values():
+        if group is not None and group.index is not None and group.changed:
+            group.write()
+
+
+def _keys(passed: list[StoreFolder]) -> list[str]:
+    """Return the keys of folders, from the innermost to the group itself, below that group."""
+    names = [folder.name for folder in passed[:-1]][::-1]
+    return ["/".join(names[:n]) for n in reversed(range(len(passed)))]
+
+
+def _inline(entries: Mapping[str, Any]) -> dict[str, Any]:
+    return {"kind": "inline", "must_understand": False, "metadata": entries}
+
+
+def _remove_below(entries: dict[str, Any], key: str) -> None:
+    for name in [name for name in entries if name == key or name.startswith(f"{key}/")]:
+        del entries[name]
+
+
+def _depth_first(key: str) -> tuple[int, str]:
+    return key.count("/"), key

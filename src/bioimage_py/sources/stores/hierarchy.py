@@ -1,0 +1,235 @@
+"""Finding the one array that a path and a key mean, in containers of groups and arrays."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bioimage_py.errors import AmbiguousSourceError, SourceNotFoundError
+from bioimage_py.sources.stores.multiscales import level_paths
+from bioimage_py.storage import StoreFolder, natural_key
+
+__all__ = ["Node", "arrays_below", "find_array", "images_below", "several_arrays"]
+
+_MOST_LISTED = 20
+_MOST_FOLDERS = 20_000
+
+
+@dataclass(frozen=True)
+class Node:
+    """A group or an array as its metadata files describe it.
+
+    Attributes
+    ----------
+    folder
+        Where it is.
+    array
+        Metadata of the array as stored, or None for a group.
+    attributes
+        The user's attributes.
+    shape, dtype
+        Of an array, slowest axis first, for messages.
+    listing
+        Keys of the arrays below a group, where it says so itself (consolidated metadata), or None.
+    first
+        Key of the array that a group means when none is named, such as the full-size level of an OME-Zarr image.
+    images
+        Keys of the groups that a group lists: images of a container, wells of a plate, fields of a well, labels.
+    """
+
+    folder: StoreFolder
+    array: Mapping[str, Any] | None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    shape: tuple[int, ...] = ()
+    dtype: str = ""
+    listing: tuple[str, ...] | None = None
+    first: str | None = None
+    images: tuple[str, ...] = ()
+
+
+ReadNode = Callable[[StoreFolder], Node | None]
+
+
+def find_array(
+    root: StoreFolder, key: str | None, read_node: ReadNode, title: str
+) -> tuple[str | None, Node]:
+    """Return the key and the node of the array that a path and a key mean.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If nothing is there, with what there is instead.
+    AmbiguousSourceError
+        If there are several arrays, or several images, and none of them is named.
+    """
+    node = read_node(root.child(key))
+    if node is None:
+        raise SourceNotFoundError(_missing(root, key, read_node, title))
+    if node.array is not None:
+        return key, node
+    if node.first is not None:
+        first = _join(key, node.first)
+        found = read_node(root.child(first))
+        if found is not None and found.array is not None:
+            return first, found
+        raise SourceNotFoundError(
+            f"the metadata of {_name(root, key)} name {node.first!r} as the full-size array of the image, but there is no array "
+            f"of that name{_instead(root, node, read_node)}"
+        )
+    images = list(itertools.islice(images_below(node, read_node), _MOST_LISTED + 1))
+    if len(images) == 1:
+        return find_array(root, _join(key, images[0]), read_node, title)
+    if images:
+        raise _several_images(root, [_join(key, name) or "" for name in images], read_node)
+    arrays = [(_join(key, name), found) for name, found in arrays_below(node, read_node)]
+    if not arrays:
+        raise SourceNotFoundError(f"there is no {title} array in {_name(root, key)}")
+    if len(arrays) > 1:
+        scales = _scale_levels([name for name, _ in arrays])
+        if not scales:
+            raise several_arrays(root.path, [(name or "", found) for name, found in arrays])
+        return next((name, found) for name, found in arrays if name == scales[0])
+    return arrays[0]
+
+
+def arrays_below(node: Node, read_node: ReadNode) -> Iterator[tuple[str, Node]]:
+    """Yield key and node of every array below a group, in natural order; `""` is the node itself, if it is an array."""
+    if node.array is not None:
+        yield "", node
+        return
+    if node.listing is not None:
+        for key in node.listing:
+            found = read_node(node.folder.child(key))
+            if found is not None and found.array is not None:
+                yield key, found
+        return
+    seen = 0
+    waiting = [""]
+    while waiting and seen < _MOST_FOLDERS:
+        key = waiting.pop()
+        below = []
+        for entry in sorted(node.folder.child(key).folders(), key=lambda e: natural_key(e.name)):
+            if entry.name.startswith("."):
+                continue
+            seen += 1
+            inner = f"{key}/{entry.name}" if key else entry.name
+            found = read_node(node.folder.child(inner))
+            if found is None:
+                continue
+            if found.array is not None:
+                yield inner, found
+            else:
+                below.append(inner)
+        waiting.extend(reversed(below))
+
+
+def images_below(node: Node, read_node: ReadNode) -> Iterator[str]:
+    """Yield the keys of the image groups that a group lists, whatever is between: the fields of all wells of a plate."""
+    for name in node.images:
+        found = read_node(node.folder.child(name))
+        if found is None:
+            continue
+        if found.array is not None or found.first is not None:
+            yield name
+        for inner in () if found.array is not None else images_below(found, read_node):
+            yield f"{name}/{inner}"
+
+
+def _several_images(root: StoreFolder, keys: list[str], read_node: ReadNode) -> AmbiguousSourceError:
+    """Return the error that lists images to choose from by the keys of their groups."""
+    lines = []
+    for key in keys[:_MOST_LISTED]:
+        found = read_node(root.child(key))
+        full = None if found is None or found.first is None else read_node(root.child(f"{key}/{found.first}"))
+        lines.append(f"  {key}" + ("" if full is None else f"  shape {full.shape}, {full.dtype}"))
+    count = str(len(keys))
+    if len(keys) > _MOST_LISTED:
+        count = f"more than {_MOST_LISTED}"
+        lines.append("  …")
+    listed = "\n".join(lines)
+    return AmbiguousSourceError(
+        f"{root.path} holds {count} images: name one with its key, for example open_source({root.path!r}, {keys[0]!r}). "
+        f"There are\n{listed}"
+    )
+
+
+def several_arrays(path: str, arrays: list[tuple[str, Node]]) -> AmbiguousSourceError:
+    """Return the error that lists arrays to choose from, and how to choose one."""
+    arrays = sorted(arrays, key=lambda item: natural_key(item[0]))
+    lines = [f"  {key}  shape {node.shape}, {node.dtype}" for key, node in arrays[:_MOST_LISTED]]
+    if len(arrays) > _MOST_LISTED:
+        lines.append(f"  … and {len(arrays) - _MOST_LISTED} more")
+    listed = "\n".join(lines)
+    return AmbiguousSourceError(
+        f"{path} holds {len(arrays)} arrays: name one with its key, for example "
+        f"open_source({path!r}, {arrays[0][0]!r}). There are\n{listed}"
+    )
+
+
+def _missing(root: StoreFolder, key: str | None, read_node: ReadNode, title: str) -> str:
+    top = read_node(root)
+    if key is None:
+        return f"there is no {title} array or group at {root.path}"
+    if top is None:
+        return f"there is no {title} container at {root.path}, in which to look for {key!r}"
+    if top.array is not None:
+        return f"there is no {key!r} in {root.path}: it is an array itself, so leave out the key"
+    around = _array_around(root, key, read_node)
+    if around is not None:
+        return f"there is no {key!r} in {root.path}: {around!r} is an array itself, so leave out the rest of the key"
+    return (
+        f"there is no {key!r} in {root.path}{_promised(root, key, read_node)}{_instead(root, top, read_node)}"
+    )
+
+
+def _promised(root: StoreFolder, key: str, read_node: ReadNode) -> str:
+    """Return words for a level that the metadata of its group name although it is not there."""
+    parts = key.split("/")
+    for n in range(len(parts)):
+        above = "/".join(parts[:n])
+        node = read_node(root.child(above or None))
+        if node is not None and "/".join(parts[n:]) in level_paths(node.attributes):
+            return ", although the metadata of its image name it as a level"
+    return ""
+
+
+def _array_around(root: StoreFolder, key: str, read_node: ReadNode) -> str | None:
+    parts = key.split("/")
+    for n in range(1, len(parts)):
+        inner = "/".join(parts[:n])
+        node = read_node(root.child(inner))
+        if node is not None and node.array is not None:
+            return inner
+    return None
+
+
+def _instead(root: StoreFolder, top: Node, read_node: ReadNode) -> str:
+    there = list(itertools.islice(images_below(top, read_node), _MOST_LISTED + 1))
+    if not there and top.listing is None and not root.is_local:
+        return ""
+    if not there:
+        there = list(itertools.islice((key for key, _ in arrays_below(top, read_node)), _MOST_LISTED + 1))
+    if not there:
+        return ", and no array at all"
+    more = ", …" if len(there) > _MOST_LISTED else ""
+    return f": there is {', '.join(there[:_MOST_LISTED])}{more}"
+
+
+def _scale_levels(keys: list[str | None]) -> list[str]:
+    """Return the keys in order if they are the levels s0, s1, … of one image in one group; else nothing."""
+    names = [(key or "").rpartition("/") for key in keys]
+    if len({group for group, _, _ in names}) != 1:
+        return []
+    if sorted(last for _, _, last in names) != sorted(f"s{n}" for n in range(len(names))):
+        return []
+    return sorted((key or "" for key in keys), key=natural_key)
+
+
+def _join(key: str | None, name: str) -> str | None:
+    return "/".join(part for part in (key or "", name) if part) or None
+
+
+def _name(root: StoreFolder, key: str | None) -> str:
+    return f"{root.path}:{key}" if key else root.path

@@ -1,0 +1,419 @@
+"""Making room for a new array in a container: never over anything unasked, and nothing left behind on failure."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tensorstore as ts
+
+from bioimage_py.errors import (
+    BioimagePyError,
+    InvalidArgumentError,
+    OutputExistsError,
+    ReadOnlyError,
+    StorageError,
+)
+from bioimage_py.sources.stores.hierarchy import Node, arrays_below
+from bioimage_py.sources.stores.unfinished import MARK_FOLDER, is_abandoned, mark_new, read_mark, remove_marks
+from bioimage_py.storage import StoreFolder, check_writable, storage_error, store_context
+
+__all__ = [
+    "StoreRules",
+    "aside_of_the_dead",
+    "check_room",
+    "make_array",
+    "removable_array",
+    "remove_array",
+    "room_for_array",
+    "try_out",
+]
+
+_ASIDE = re.compile(r"\.(.+)\.replaced-(\d+)", re.ASCII | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class StoreRules:
+    """What a family of stores has in its folders.
+
+    Attributes
+    ----------
+    title
+        Name of the family for people.
+    read_node
+        Reads the group or array in a folder.
+    own_entry
+        Matches the names that an array of the family has in its folder, and nothing else.
+    group_files
+        The files of an empty group, by name; none where there are no groups.
+    """
+
+    title: str
+    read_node: Callable[[StoreFolder], Node | None]
+    own_entry: re.Pattern[str]
+    group_files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def try_out(spec: Mapping[str, Any]) -> None:
+    """Let TensorStore make an array in memory, so that what it refuses is known before anything is touched.
+
+    Raises
+    ------
+    InvalidArgumentError
+        With TensorStore's reason.
+    """
+    try:
+        context = ts.Context({"memory_key_value_store": {}}, parent=store_context(1, 0))
+        ts.open({**spec, "kvstore": {"driver": "memory"}}, create=True, context=context).result()
+    except (ValueError, NotImplementedError, OverflowError, RuntimeError) as error:
+        raise InvalidArgumentError(
+            f"such an array cannot be made: {storage_error(error, 'refused')}"
+        ) from error
+
+
+def make_array(
+    spec: Mapping[str, Any],
+    folder: StoreFolder,
+    *,
+    overwrite: bool,
+    attributes: Mapping[str, Any] | None = None,
+) -> None:
+    """Let TensorStore make an array in a folder that `room_for_array` gave.
+
+    Parameters
+    ----------
+    spec
+        As TensorStore takes it, without `kvstore`.
+    folder
+        Where.
+    overwrite
+        Whether an array behind a URL is removed first, with all objects below it. What is not an array stays.
+    attributes
+        Of an array of Zarr v3.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written there.
+    """
+    # TensorStore reads units in their attribute, and refuses or drops those of other kinds.
+    later = attributes is not None and ("dimension_units" in attributes or not _in_64_bits(attributes))
+    if attributes and not later:
+        spec = {**spec, "metadata": {**spec["metadata"], "attributes": attributes}}
+    mark_new(folder)
+    try:
+        ts.open(
+            {**spec, "kvstore": folder.spec()},
+            create=True,
+            delete_existing=overwrite and not folder.is_local and any(map(folder.read, _ARRAY_MARKERS)),
+            context=store_context(1, 0),
+        ).result()
+    except (ValueError, NotImplementedError, RuntimeError) as error:
+        raise storage_error(error, f"{folder.path} cannot be made", writing=True) from error
+    if later:
+        folder.write_json("zarr.json", {**(folder.read_json("zarr.json") or {}), "attributes": attributes})
+
+
+def _in_64_bits(value: Any) -> bool:
+    """Whether TensorStore takes all integers in a JSON value; JSON itself sets no limit."""
+    if isinstance(value, Mapping):
+        return all(map(_in_64_bits, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_in_64_bits, value))
+    return not isinstance(value, int) or -(2**63) <= value < 2**64
+
+
+@contextlib.contextmanager
+def room_for_array(
+    root: StoreFolder, key: str | None, overwrite: bool, rules: StoreRules
+) -> Iterator[StoreFolder]:
+    """Give a free folder for a new array, in groups that are made if need be.
+
+    An array that is replaced is kept until the block is left without an error, and comes back otherwise; then folders
+    and files made here are removed again.
+
+    Raises
+    ------
+    OutputExistsError
+        If something is there that may not, or must not, be replaced.
+    InvalidArgumentError
+        If the place is inside another array.
+    ReadOnlyError
+        If nothing can be written there.
+    """
+    target = root.inside(key)
+    made = _Made()
+    with _making(target):
+        groups = _checked_groups(root, key, overwrite, rules)
+        with _set_aside(target, overwrite):
+            try:
+                for group in groups:
+                    made.group(group, rules)
+                made.folder(target)
+                yield target
+            except BaseException:
+                made.undo()
+                raise
+
+
+def check_room(root: StoreFolder, key: str | None, overwrite: bool, rules: StoreRules) -> None:
+    """Raise what `room_for_array` would raise; nothing is made."""
+    target = root.inside(key)
+    with _making(target):
+        _checked_groups(root, key, overwrite, rules)
+        if target.is_local:
+            check_writable(target.path)
+
+
+def _checked_groups(
+    root: StoreFolder, key: str | None, overwrite: bool, rules: StoreRules
+) -> list[StoreFolder]:
+    """Return the groups to make on the way to a new array, after checking that there may be one."""
+    if root.read_only:
+        raise ReadOnlyError(f"{root.path} cannot be written: http only reads. Write to a folder or to s3://")
+    target = root.inside(key)
+    target.check_bucket()
+    groups = _groups_to_make(root, key, rules)
+    _check_free(target, overwrite, rules)
+    return groups
+
+
+@contextlib.contextmanager
+def _making(target: StoreFolder) -> Iterator[None]:
+    """Raise what the system says of a place as an error of ours."""
+    try:
+        yield
+    except PermissionError as error:
+        if isinstance(error, ReadOnlyError):
+            raise
+        raise ReadOnlyError(
+            f"{target.path} cannot be made: {error.strerror}: {error.filename}. Check the permissions of that folder"
+        ) from error
+    except OSError as error:
+        if isinstance(error, BioimagePyError):
+            raise
+        failure = ReadOnlyError if error.errno == 30 else StorageError
+        raise failure(f"{target.path} cannot be made: {error.strerror}: {error.filename}") from error
+
+
+def _groups_to_make(root: StoreFolder, key: str | None, rules: StoreRules) -> list[StoreFolder]:
+    """Return the folders from the container down to the new array that are no groups yet."""
+    parts = key.split("/") if key else []
+    above: list[StoreFolder] = [root.inside("/".join(parts[:n])) for n in range(len(parts))]
+    outside: list[StoreFolder] = []
+    folder = root.parent()
+    while folder is not None and len(outside) < 3:
+        outside.append(folder)
+        folder = folder.parent()
+    missing = []
+    for folder in (*outside, *above):
+        node = rules.read_node(folder)
+        if node is not None and node.array is not None:
+            raise InvalidArgumentError(f"{root.child(key).path} would be inside the array {folder.path}")
+        if folder not in above:
+            continue
+        if node is None and folder.entries_if_local():
+            raise OutputExistsError(
+                f"{folder.path} is there already and is no {rules.title} group: choose another path"
+            )
+        if not any(folder.read(name) is not None for name in _GROUP_MARKERS):
+            missing.append(folder)
+        elif not any(folder.read(name) is not None for name in rules.group_files):
+            raise InvalidArgumentError(
+                f"{folder.path} is a group of another version of {rules.title}: give the zarr_format that it has, choose another "
+                "path, or delete it first"
+            )
+    return missing
+
+
+_GROUP_MARKERS = ("zarr.json", ".zgroup", "attributes.json")
+_ARRAY_MARKERS = ("zarr.json", ".zarray", "attributes.json", "info")
+
+
+def _check_free(target: StoreFolder, overwrite: bool, rules: StoreRules) -> None:
+    node = rules.read_node(target)
+    if node is not None and node.array is not None:
+        if not overwrite and not is_abandoned(target):
+            raise OutputExistsError(
+                f"{target.path} is there already{_unfinished(target)}: give overwrite=True to replace it, or open it with "
+                f"open_source({target.path!r}, mode='r+') to write into it"
+            )
+        _check_own(target, rules)
+        return
+    if not target.is_local and node is not None:
+        # Making an array over it would remove all objects below.
+        raise OutputExistsError(
+            f"{target.path} is a group: give a key for the new array, or another path. A group is never replaced"
+        )
+    if target.is_local and not os.path.lexists(target.path):
+        return
+    if target.is_local and not Path(target.path).is_dir():
+        raise OutputExistsError(f"{target.path} is a file and not a {rules.title} array: choose another path")
+    # A process that was killed can have left a mark without an array.
+    entries = [entry.name for entry in target.entries_if_local() if entry.name != MARK_FOLDER]
+    inside = (
+        [] if node is None or not target.is_local else [k for k, _ in arrays_below(node, rules.read_node)]
+    )
+    if inside:
+        raise OutputExistsError(
+            f"{target.path} is a group that holds {len(inside)} array(s), such as {inside[0]!r}: give a key for the new "
+            "array, or another path. A group is never replaced"
+        )
+    if entries and not (overwrite and set(entries) <= set(_GROUP_MARKERS) | {".zattrs", ".zmetadata"}):
+        raise OutputExistsError(
+            f"{target.path} is a folder that is no {rules.title} array (it holds {', '.join(entries[:5])}): choose another "
+            "path, or remove it yourself"
+        )
+
+
+def _check_own(target: StoreFolder, rules: StoreRules) -> None:
+    objects = target.objects()
+    there = (
+        {entry.name for entry in target.entries()}
+        if objects is None
+        else {name.partition("/")[0] for name in objects.names("")}
+    )
+    strange = sorted(name for name in there - {MARK_FOLDER} if not rules.own_entry.fullmatch(name))
+    if strange:
+        raise OutputExistsError(
+            f"{target.path} is not replaced: it also holds {', '.join(strange[:5])}, which no {rules.title} array has. "
+            "Remove it yourself, or choose another path"
+        )
+
+
+def removable_array(root: StoreFolder, key: str, rules: StoreRules) -> StoreFolder | None:
+    """Return the folder of an array that metadata name and that is to be removed; None if nothing is there.
+
+    Nothing else is ever removed because of a name in metadata.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the name leads out of the container, by itself or by a link.
+    OutputExistsError
+        If something is there that is not an array, or holds more than one.
+    """
+    target = root.inside(key)
+    if target.path == root.path or (target.is_local and not os.path.lexists(target.path)):
+        return None
+    node = rules.read_node(target)
+    if node is None and not target.is_local:
+        return None
+    real = os.path.join(os.path.realpath(root.path), key)  # noqa: PTH118 - a text stays a text
+    if node is None or node.array is None or (target.is_local and os.path.realpath(target.path) != real):
+        raise OutputExistsError(
+            f"the metadata of {root.path} name {key!r}, which is not a {rules.title} array, or a link to one: nothing is removed. Remove it yourself, or "
+            "choose another path"
+        )
+    _check_own(target, rules)
+    return target
+
+
+def remove_array(target: StoreFolder) -> None:
+    """Remove a local array that `removable_array` gave, with all in its folder."""
+    try:
+        shutil.rmtree(target.path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError(f"{target.path} cannot be removed: {error.strerror}: {error.filename}") from error
+
+
+def _unfinished(target: StoreFolder) -> str:
+    return ", and not finished," if target.is_local and read_mark(target.path) is not None else ""
+
+
+@contextlib.contextmanager
+def _set_aside(target: StoreFolder, overwrite: bool) -> Iterator[None]:
+    """Keep what is to be replaced until its successor is there."""
+    # A link stays a link: what it leads to is replaced.
+    place = Path(target.path).resolve() if target.is_local else None
+    if place is None or not target.entries_if_local():
+        yield
+        if place is not None and overwrite:
+            _remove_asides_of_the_dead(place)
+        return
+    aside = place.with_name(f".{place.name}.replaced-{os.getpid()}")
+    _remove_asides_of_the_dead(place)
+    place.rename(aside)
+    try:
+        place.mkdir()
+        yield
+    except BaseException:
+        shutil.rmtree(place)
+        aside.rename(place)
+        raise
+    shutil.rmtree(aside)
+
+
+def _remove_asides_of_the_dead(place: Path) -> None:
+    """Remove what processes had set aside which were then killed: they were to replace it, and now it is replaced."""
+    for aside in place.parent.glob(f".{glob.escape(place.name)}.replaced-*"):
+        if aside_of_the_dead(aside.name) == place.name and aside.is_dir() and not aside.is_symlink():
+            shutil.rmtree(aside)
+
+
+def aside_of_the_dead(name: str) -> str | None:
+    """Return the name of an array that a killed process had set aside under a name; None if the name is not of that form."""
+    found = _ASIDE.fullmatch(name)
+    return None if found is None or _runs(int(found[2])) else found[1]
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+class _Made:
+    """The folders and files that were made, in order."""
+
+    def __init__(self) -> None:
+        self._folders: list[Path] = []
+        self._files: list[tuple[StoreFolder, str]] = []
+
+    def folder(self, folder: StoreFolder) -> None:
+        if not folder.is_local:
+            return
+        place = Path(folder.path)
+        missing = []
+        while not place.exists():
+            missing.append(place)
+            place = place.parent
+        for place in reversed(missing):
+            try:
+                place.mkdir()
+            except FileExistsError:
+                continue  # somebody else made it in between: it is not ours to remove
+            self._folders.append(place)
+
+    def group(self, folder: StoreFolder, rules: StoreRules) -> None:
+        self.folder(folder)
+        for name, content in rules.group_files.items():
+            folder.write_json(name, content)
+            self._files.append((folder, name))
+
+    def undo(self) -> None:
+        """Remove what was made, as far as nobody else has put something beside it."""
+        for folder, name in reversed(self._files):
+            folder.delete(name)
+        for n, place in enumerate(reversed(self._folders)):
+            if n == 0 and self._folders:
+                # The new array's own folder holds what the store made of it before it failed.
+                remove_marks(place)
+                for entry in place.iterdir() if place.exists() else ():
+                    if entry.is_file():
+                        entry.unlink()
+            with contextlib.suppress(OSError):
+                place.rmdir()

@@ -1,0 +1,258 @@
+"""Copies that an object store makes by itself, so that the bytes do not come through this machine: S3, through obstore."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, NamedTuple
+
+from bioimage_py.errors import StorageError, UnsupportedFormatError
+from bioimage_py.sources.base import FileSource, Source
+from bioimage_py.sources.stores.tensorstore_array import folder_of
+from bioimage_py.storage import ObjectFolder, StorePlace, UnknownLogin, apart, asking, find_login
+
+__all__ = ["NOT_INSTALLED", "NO_STORE_COPY", "ObjectState", "StoreCopier", "place_of", "why_fetched"]
+
+NO_STORE_COPY = "BIOIMAGE_PY_NO_STORE_COPY"
+"""The environment variable that has objects fetched and put, also where the store could copy them."""
+NOT_INSTALLED = "obstore is not installed"
+"""The reason that a user can do something about by installing an extra."""
+_RETRIES = {"max_retries": 4, "retry_timeout": timedelta(seconds=20)}
+# A store answers when it is done, and that takes its time with an object of some gigabytes.
+_TIMEOUT = timedelta(minutes=2)
+
+
+class ObjectState(NamedTuple):
+    """What a store says of an object without giving its bytes.
+
+    Attributes
+    ----------
+    size
+        Bytes.
+    e_tag
+        What differs for other bytes, None where the store has no such thing.
+    written
+        When it was stored, in whole seconds.
+    """
+
+    size: int
+    e_tag: str | None
+    written: datetime
+
+
+def place_of(source: Source) -> StorePlace | None:
+    """Return where in an object store a source is; None for all else."""
+    if not isinstance(source, FileSource) or not source.path.startswith(("s3://", "gs://")):
+        return None
+    return folder_of(source, source.to_spec()).place
+
+
+def why_fetched(source: StorePlace, output: StorePlace) -> str | None:
+    """Return why a store cannot copy objects from one place to another by itself, in words that follow "because"; None if it can."""
+    why = _kept_apart(source, output)
+    if why is None and os.environ.get(NO_STORE_COPY, "0") not in ("", "0"):
+        why = f"{NO_STORE_COPY} is set"
+    if why is None:
+        login = find_login(output.credentials)
+        why = login.why if isinstance(login, UnknownLogin) else None
+    if why is None and not _is_installed():
+        why = NOT_INSTALLED
+    return why
+
+
+def _kept_apart(source: StorePlace, output: StorePlace) -> str | None:
+    """Return what of two places themselves keeps a store from copying between them."""
+    if source.scheme != "s3" or output.scheme != "s3":
+        return "a store is asked for copies of its own at s3:// only"
+    for what in ("endpoint", "bucket", "region", "credentials"):
+        ours, theirs = getattr(source, what), getattr(output, what)
+        if ours != theirs:
+            return f"their {what} is not the same ({ours or 'unsaid'} and {theirs or 'unsaid'})"
+    if output.region is None:
+        return f"nobody said the region of bucket {output.bucket!r} (region=, or AWS_REGION)"
+    odd = [b for b in (source.begin, output.begin) if b and {"", ".", ".."} & set(b.rstrip("/").split("/"))]
+    return f"obstore takes no names like {odd[0]!r}" if odd else None
+
+
+def _is_installed() -> bool:
+    try:
+        import obstore  # noqa: F401 - only whether it is there
+    except ImportError:
+        return False
+    return True
+
+
+class StoreCopier:
+    """Has a store copy objects from one folder to another by itself, from any number of threads.
+
+    Parameters
+    ----------
+    source, output
+        The folders.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        If it cannot; the message says why.
+    """
+
+    def __init__(self, source: ObjectFolder, output: ObjectFolder) -> None:
+        ours, theirs = source.place, output.place
+        why = (
+            "one side is in no object store" if ours is None or theirs is None else why_fetched(ours, theirs)
+        )
+        if why is not None or ours is None or theirs is None:
+            raise UnsupportedFormatError(f"objects are fetched and put, because {why}")
+        self._source, self._output = source, output
+        self._begin, self._new_begin = ours.begin, theirs.begin
+        self._store = _opened(theirs)
+
+    def listed(self, states: dict[str, ObjectState], begin: str) -> list[str]:
+        """Return the names of the source's objects that begin with a text, and put their states, if told, into `states`."""
+        return self._listed(self._source, self._begin, states, begin)
+
+    def listed_copies(self, states: dict[str, ObjectState], begin: str) -> list[str]:
+        """Do the same for the output."""
+        return self._listed(self._output, self._new_begin, states, begin)
+
+    def look(self, key: str) -> ObjectState | None:
+        """Return the state of an object of the source; None if there is none.
+
+        Raises
+        ------
+        StorageError
+            If the store cannot be asked.
+        """
+        return self._state(self._begin + key, self._source.path(key))
+
+    def copy(self, key: str, new_key: str) -> None:
+        """Store an object of the source under a name in the output.
+
+        Raises
+        ------
+        StorageError
+            If the store does not copy it, or it was removed.
+        """
+        import obstore
+
+        path = self._source.path(key)
+        try:
+            with asking(self._output.folder):
+                apart(partial(obstore.copy, self._store, self._begin + key, self._new_begin + new_key))
+        except _errors() as error:
+            if self.look(key) is None:
+                raise StorageError(f"{path} was removed while it was copied") from error
+            raise _failed(error, f"the store did not copy {path} to {self._output.path(new_key)}") from error
+
+    def check(self, key: str, seen: ObjectState, new_key: str, made: ObjectState | None = None) -> None:
+        """Check that a copy is one of the bytes that were seen; another is removed again.
+
+        Parameters
+        ----------
+        key
+            Of the object.
+        seen
+            Its state when it was looked at.
+        new_key
+            Of the copy.
+        made
+            The state of the copy; None to ask for it.
+
+        Raises
+        ------
+        StorageError
+            If the object was written since it was seen, or the copy is not whole.
+        """
+        if made is None or not _same_bytes(made, seen):
+            try:
+                self._check_closely(key, seen, new_key)
+            except StorageError:
+                self._output.remove(new_key)
+                raise
+
+    def _check_closely(self, key: str, seen: ObjectState, new_key: str) -> None:
+        made = self._state(self._new_begin + new_key, self._output.path(new_key))
+        if made is not None and _same_bytes(made, seen):
+            return
+        # Objects that were uploaded in parts, or are encrypted with keys of their own, have another tag than their copies.
+        if self.look(key) != seen:
+            raise StorageError(f"{self._source.path(key)} was written while it was copied")
+        if made is None or made.size != seen.size:
+            found = "nothing" if made is None else f"{made.size} bytes"
+            raise StorageError(
+                f"{self._output.path(new_key)} holds {found} after {seen.size} bytes were copied"
+            )
+
+    def _listed(
+        self, folder: ObjectFolder, place: str, states: dict[str, ObjectState], begin: str
+    ) -> list[str]:
+        import obstore
+
+        # obstore lists what is below a name, and not what begins with a part of one.
+        if not (place + begin).endswith("/"):
+            return folder.names(begin)
+        names = []
+        try:
+            with asking(folder.folder):
+                listed = apart(
+                    lambda: [found for some in obstore.list(self._store, place + begin) for found in some]
+                )
+            for found in listed:
+                names.append(name := found["path"].removeprefix(place))
+                states[name] = _state_of(found)
+        except _errors() as error:
+            raise _failed(error, f"{folder.path(begin)}* cannot be listed") from error
+        return names
+
+    def _state(self, name: str, path: str) -> ObjectState | None:
+        import obstore
+
+        try:
+            with asking(path):
+                return _state_of(apart(lambda: obstore.head(self._store, name)))
+        except FileNotFoundError:
+            return None
+        except _errors() as error:
+            raise _failed(error, f"{path} cannot be looked at") from error
+
+
+def _state_of(found: Any) -> ObjectState:
+    # A list says when in parts of a second, and the answer for one object does not.
+    return ObjectState(found["size"], found["e_tag"], found["last_modified"].replace(microsecond=0))
+
+
+def _same_bytes(made: ObjectState, seen: ObjectState) -> bool:
+    return made.e_tag is not None and made[:2] == seen[:2]
+
+
+def _opened(place: StorePlace) -> Any:
+    from obstore.store import S3Store
+
+    login = find_login(place.credentials)
+    assert not isinstance(login, UnknownLogin)
+    maker = "amazonaws.com.cn" if str(place.region).startswith("cn-") else "amazonaws.com"
+    # All is said here: obstore reads more of the environment than TensorStore does.
+    endpoint = place.endpoint or f"https://s3.{place.region}.{maker}"
+    return S3Store(
+        place.bucket,
+        endpoint=endpoint,
+        region=place.region or "",
+        skip_signature=login.anonymous,
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": endpoint.startswith("http://"), "timeout": _TIMEOUT},
+        retry_config=_RETRIES,
+        **({} if login.provider is None else {"credential_provider": login.provider}),
+    )
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    from obstore.exceptions import BaseError
+
+    return (BaseError, OSError, ValueError)
+
+
+def _failed(error: Exception, what: str) -> StorageError:
+    # What follows is the library's own view of its request, many lines of it.
+    text = str(error).partition("\n\nDebug source")[0].strip()
+    return StorageError(f"{what}: {text}. With {NO_STORE_COPY}=1 objects are fetched and put instead")

@@ -1,0 +1,383 @@
+"""Arrays read and written through TensorStore: what Zarr, N5 and precomputed have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import os
+import resource
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+
+from bioimage_py.chunks import AnyArray
+from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, StorageError
+from bioimage_py.geometry import Box
+from bioimage_py.metadata import ImageMetadata
+from bioimage_py.sources.base import FileSource, Source, StoredSize
+from bioimage_py.sources.casting import cast_values
+from bioimage_py.sources.chunked import parts_of
+from bioimage_py.sources.stores.unfinished import MARK_FOLDER
+from bioimage_py.sources.stores.write_pieces import IN_HAND_BYTES, pieces_of
+from bioimage_py.storage import (
+    ENGINE_ERRORS,
+    URL_OPTIONS,
+    StoreFolder,
+    asking,
+    awaited,
+    file_identity,
+    file_stamp,
+    files_below,
+    remove_leftovers,
+    storage_error,
+    store_context,
+)
+
+__all__ = ["StoredArray", "TensorStoreSource", "folder_of", "metadata_stamp", "open_store", "stored_size_of"]
+
+_METADATA_FILES = ("zarr.json", ".zarray", "attributes.json", "info")
+_OPEN_THREADS = min(4, os.cpu_count() or 1)
+
+
+def _memory_at_most() -> int:
+    """Return the bytes of memory of this machine, or what this process may take of them."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return machine if allowed == resource.RLIM_INFINITY else min(machine, allowed)
+
+
+def _as_it_is(store: Any) -> Any:
+    return store
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """What a family knows about one of its arrays, beyond what TensorStore tells.
+
+    Attributes
+    ----------
+    kind, path, key, mode
+        As in `FileSource`.
+    format, codec
+        For people, as in `Source`.
+    metadata
+        Axes, voxel size and attributes.
+    options
+        What the spec must hold besides, to reopen it.
+    folder
+        The local folder that holds its files, or None.
+    view
+        Gives TensorStore's array the axis order of this package.
+    renamed
+        What is taken for the metadata's word on the names of chunks, because the chunk files have other names.
+    """
+
+    kind: str
+    path: str
+    key: str | None
+    mode: str
+    format: str
+    codec: str = ""
+    metadata: ImageMetadata = field(default_factory=ImageMetadata)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    folder: str | None = None
+    view: Callable[[Any], Any] = _as_it_is
+    renamed: Mapping[str, Any] = field(default_factory=dict)
+
+
+def open_store(spec: dict[str, Any], mode: str, **how: Any) -> Any:
+    """Open an array through TensorStore, with a modest number of threads and no cache; its own errors pass."""
+    how.setdefault("context", store_context(_OPEN_THREADS, 0))
+    return ts.open(ts.Spec(spec), read=True, write=mode != "r", open=True, **how).result()
+
+
+class TensorStoreSource(FileSource):
+    """An array in a chunked store, decoded and encoded by TensorStore's threads.
+
+    Attributes
+    ----------
+    names_fill_value
+        Whether its metadata say what chunks that are not stored read as.
+    """
+
+    concurrent_writes = True
+
+    def __init__(self, store: Any, stored: StoredArray) -> None:
+        self._stored = stored
+        self._raw = store
+        # The process may work in another folder later on.
+        self._folder = None if stored.folder is None else os.path.abspath(stored.folder)  # noqa: PTH100
+        self._store = view = stored.view(store)
+        self.kind, self.path, self.key, self.mode = stored.kind, stored.path, stored.key, stored.mode
+        self.format, self.codec = stored.format, stored.codec
+        self.writable = stored.mode == "r+"
+        self.shape = tuple(int(n) for n in view.shape)
+        self.dtype = np.dtype(view.dtype.numpy_dtype)
+        self._whole = Box.whole(self.shape)
+        self.fills_buffers = self.dtype.kind in "biufc" and self.ndim > 0
+        self.chunks, self.shards = _grids(view, self.shape)
+        self._check_chunk(self.chunks)
+        fill = view.fill_value
+        self.names_fill_value = fill is not None
+        self.fill_value = self.dtype.type(0) if fill is None else np.asarray(fill, self.dtype)[()]
+
+    def _check_chunk(self, chunks: tuple[int, ...] | None) -> None:
+        """Raise StorageError for chunks that fit no memory, for which TensorStore would end the process."""
+        extents = chunks or ()
+        if self.kind != "zarr":  # which alone stores chunks with their whole extent
+            extents = tuple(map(min, extents, self.shape))
+        n_bytes = math.prod(extents) * self.dtype.itemsize
+        if n_bytes > (most := _memory_at_most()):
+            raise StorageError(
+                f"{self.name} has chunks of shape {chunks}, of which one takes {n_bytes:.3g} bytes of memory, and this process can "
+                f"have {most:.3g}: its metadata are wrong, or it takes a larger machine"
+            )
+
+    @property
+    def engine(self) -> str:
+        """What decodes and encodes its chunks."""
+        return "tensorstore"
+
+    @property
+    def metadata(self) -> ImageMetadata:
+        """Axes, voxel size, units and attributes."""
+        return self._stored.metadata
+
+    @property
+    def renamed(self) -> Mapping[str, Any]:
+        """What is taken for the metadata's word on the names of chunks, see `StoredArray`."""
+        return self._stored.renamed
+
+    @property
+    def kvstore(self) -> Any:
+        """TensorStore's key-value store at the place of the array, open."""
+        return self._raw.kvstore
+
+    def _read(self, box: Box) -> AnyArray:
+        if math.prod(box.shape) * self.dtype.itemsize > IN_HAND_BYTES and self.fills_buffers:
+            return self._read_into(box, np.empty(box.shape, self.dtype))
+        store = self._store if box == self._whole else self._store[box.slices]
+        try:
+            return awaited(lambda: store.read(order="C"), self.path)  # type: ignore[no-any-return]
+        except ENGINE_ERRORS as error:
+            found = self._read_apart(box)
+            if found is None:
+                raise storage_error(error, f"{self.name}: cannot read the region {box.text}") from error
+            return found
+
+    def _read_into(self, box: Box, buffer: AnyArray) -> AnyArray:
+        target = ts.array(buffer, copy=False, write=True).translate_to[box.begin]
+        try:
+            for piece in pieces_of(self, self.chunks or box.shape, box):
+                awaited(partial(_copy, self._store, target, piece), self.path)
+        except ENGINE_ERRORS as error:
+            found = self._read_apart(box)
+            if found is None:
+                raise storage_error(error, f"{self.name}: cannot read the region {box.text}") from error
+            buffer[...] = found
+        return buffer
+
+    def _read_apart(self, box: Box) -> AnyArray | None:
+        """Return the voxels in a box that TensorStore could not read, None if nobody can: others decode more kinds of streams."""
+        if self._folder is None:
+            return None
+        from bioimage_py.sources.stores.unusual_chunks import UnusualChunks
+
+        chunks = UnusualChunks.of(self)
+        if chunks is None:
+            return None
+        found = np.empty(box.shape, self.dtype)
+        for part in parts_of(box, chunks.shape, self.shape):
+            try:
+                values: AnyArray | None = self._store[part.chunk.slices].read(order="C").result()
+            except ENGINE_ERRORS:
+                values = chunks.read(part.position)
+            if values is None:
+                return None
+            found[part.target] = values[part.source]
+        return found
+
+    def _write(self, box: Box, values: AnyArray) -> None:
+        try:
+            # Encoding from the caller's memory is safe since we wait for the commit. But TensorStore (0.1.86) compares strided
+            # memory of 4 axes or more wrongly with the fill value, and does not store chunks that it takes for equal: up to a
+            # third of random writes lost one. None of 70,000 with up to 3 axes did, and none with any number of axes when
+            # the voxels are copied first.
+            for piece in pieces_of(self, self.write_unit or box.shape, box):
+                part = values[piece.relative_to(box.begin).view]
+                awaited(
+                    partial(
+                        self._store[piece.slices].write,
+                        cast_values(part, self.dtype),
+                        can_reference_source_data_indefinitely=self._raw.rank <= 3,
+                    ),
+                    self.path,
+                )
+        except ENGINE_ERRORS as error:
+            raise storage_error(
+                error, f"{self.name}: cannot write the region {box.text}", writing=True
+            ) from error
+
+    def write_from(self, box: Box, source: TensorStoreSource) -> None:
+        """Write the voxels of another array's same box, without this process's memory between the two.
+
+        Raises
+        ------
+        ReadOnlyError
+            If this array is not writable.
+        StorageError
+            If reading or writing fails; which of the two is not known.
+        """
+        if not self.writable:
+            raise ReadOnlyError(f"{self.name} is read-only; open it with mode='r+' to write into it")
+        if box.is_empty():
+            return
+        try:
+            with asking(source.path):
+                awaited(partial(_copy, source._store, self._store, box), self.path)
+        except ENGINE_ERRORS as error:
+            raise storage_error(
+                error, f"{source.name}: cannot copy the region {box.text} into {self.name}", writing=True
+            ) from error
+
+    def check_present(self) -> None:
+        """Raise StorageError if the metadata has gone: chunks that went with it would read as the fill value."""
+        folder = self._folder
+        if folder is None:
+            return
+        # Precomputed has one description above the folders of its scales.
+        places = [f"{folder}/{name}" for name in _METADATA_FILES] + [f"{os.path.dirname(folder)}/info"]  # noqa: PTH120
+        if not any(map(os.path.exists, places)):
+            raise StorageError(f"{self.name} is not there any more: {folder!r} holds no metadata of an array")
+
+    def identities(self) -> frozenset[tuple[Any, ...]]:
+        """Return the folder of the array, whatever path or link leads to it."""
+        return frozenset({file_identity(self.path, self.key, key_is_folder=True)})
+
+    def for_run(self, threads: int, cache_bytes: int) -> Source:
+        """Return a twin that decodes with `threads` threads and keeps `cache_bytes` of decoded chunks."""
+        return self.reopened(threads, cache_bytes)
+
+    def reopened(self, threads: int, cache_bytes: int) -> TensorStoreSource:
+        """Return a twin as `for_run` does, that TensorStore decodes and encodes."""
+        # Without its own context: what that says about threads and cache would win over the run's.
+        spec = self._raw.spec(open=True, assume_metadata=True, retain_context=False, recheck_cached="open")
+        try:
+            store = ts.open(
+                spec,
+                read=True,
+                write=self.writable,
+                context=store_context(threads, cache_bytes, patient=True),
+            ).result()
+        except ENGINE_ERRORS as error:
+            raise storage_error(error, f"{self.name} cannot be reopened for the run") from error
+        return type(self)(store, self._stored)
+
+    def plain(self) -> TensorStoreSource:
+        """Return the same array without what a subclass adds."""
+        return TensorStoreSource(self._raw, self._stored)
+
+    def mark_place(self) -> StoreFolder | None:
+        """Return the folder of the array, local or behind a URL that can be written."""
+        if self._folder is not None:
+            return StoreFolder(self._folder)
+        place = self.path.startswith(("s3://", "gs://"))
+        return StoreFolder.at(self.path, self._stored.options).child(self.key) if place else None
+
+    def stored_stamp(self) -> str | None:
+        """Return time and size of the metadata, or their hash behind a URL."""
+        if self.path.startswith("memory:"):
+            return None
+        place = self.mark_place()
+        return metadata_stamp(
+            folder_of(self, {**self._stored.options, "path": self.path, "key": self.key})
+            if place is None
+            else place
+        )
+
+    def remove_leftovers(self) -> int:
+        """Remove the half-written chunks and shards of killed writers; none stay behind a URL."""
+        return 0 if self._folder is None else remove_leftovers(self._folder)
+
+    def stored_size(self) -> StoredSize | None:
+        """Return bytes and files below the array's folder; None for a URL."""
+        return None if self._folder is None else stored_size_of(self._folder)
+
+    def to_spec(self) -> dict[str, Any]:
+        """Return family, path, key, mode and how a URL is reached; never credentials."""
+        if self.path.startswith("memory:"):
+            raise InvalidArgumentError(
+                f"{self.name} is held in memory and has no spec: it can be used in local runs only"
+            )
+        return super().to_spec()
+
+    def _spec_options(self) -> Mapping[str, Any]:
+        return self._stored.options
+
+    def read_only(self) -> TensorStoreSource:
+        """Return a twin that cannot be written."""
+        return type(self)(self._raw, replace(self._stored, mode="r"))
+
+
+def _copy(store: Any, target: Any, box: Box) -> Any:
+    return target[box.slices].write(store[box.slices])
+
+
+def _grids(store: Any, shape: tuple[int, ...]) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+    """Return chunks and shards; shards are None where every chunk has a file of its own."""
+    layout = store.chunk_layout
+    chunks = tuple(
+        int(c) if c else max(1, n) for c, n in zip(layout.read_chunk.shape or shape, shape, strict=True)
+    )
+    outer = tuple(
+        int(c) if c else max(1, n) for c, n in zip(layout.write_chunk.shape or shape, shape, strict=True)
+    )
+    if outer == chunks:
+        return chunks, None
+    # A precomputed shard can end with the volume in the middle of a chunk, which is then its last one.
+    return chunks, tuple(-(-s // c) * c for s, c in zip(outer, chunks, strict=True))
+
+
+def folder_of(source: Source, spec: Mapping[str, Any]) -> StoreFolder:
+    """Return the folder of an array that a spec leads to; behind a URL it is reached as the source itself reaches it."""
+    options = {name: spec[name] for name in URL_OPTIONS if name in spec}
+    folder = StoreFolder.at(spec["path"], options).child(spec.get("key"))
+    if folder.is_local or not isinstance(source, TensorStoreSource):
+        return folder
+    return replace(folder, opened=source.kvstore)
+
+
+def metadata_stamp(folder: StoreFolder) -> str | None:
+    """Return time and size of the metadata of an array, their hash behind a URL; None where there are none."""
+    for name in _METADATA_FILES:
+        if folder.is_local:
+            found = file_stamp(f"{folder.path}/{name}")
+        else:
+            data = folder.read(name)
+            found = (
+                None
+                if data is None
+                else f"{len(data)} bytes with the hash {hashlib.sha256(data).hexdigest()[:16]}"
+            )
+        if found is not None:
+            return f"{name} of {found}"
+    return None
+
+
+def stored_size_of(folder: str) -> StoredSize:
+    """Return the bytes and the number of the files below a folder, but for marks of a copy that is under way."""
+    n_bytes = n_files = 0
+    for entry in files_below(folder):
+        if f"/{MARK_FOLDER}/" in entry.path:
+            continue
+        with contextlib.suppress(
+            FileNotFoundError
+        ):  # another process may remove its temporary files while we count
+            n_bytes += entry.stat().st_size
+            n_files += 1
+    return StoredSize(n_bytes, n_files)

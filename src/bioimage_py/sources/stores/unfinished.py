@@ -1,0 +1,280 @@
+"""Marks in a stored array that is not whole yet, or that a run writes into; other readers pass them by.
+
+They are files in a folder of their own in the folder of the array, as no reader of Zarr, N5 or precomputed looks for chunks there:
+
+    .bioimage-py/unfinished.json    in an array that a copy makes, from before its metadata until its last block; local arrays only
+    .bioimage-py/run-<token>.json   in the outputs of a run that keeps a run folder, until its end: the array is the one it was
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bioimage_py.geometry import Blocking, IdSet
+from bioimage_py.sources.identity import leaves
+from bioimage_py.storage import is_alive, remove_leftovers, this_process
+
+if TYPE_CHECKING:
+    from bioimage_py.sources.base import Source
+    from bioimage_py.storage import StoreFolder
+
+__all__ = [
+    "MARK_FOLDER",
+    "NewMarks",
+    "forget_runs_into",
+    "holds_metadata_only",
+    "is_abandoned",
+    "mark_new",
+    "marking_new",
+    "read_mark",
+    "read_run_mark",
+    "remove_marks",
+    "remove_run_mark",
+    "settle_mark",
+    "unfinished_text",
+    "write_run_mark",
+]
+
+_log = logging.getLogger(__name__)
+MARK_FOLDER = ".bioimage-py"
+_NEW = "unfinished.json"
+_METADATA_FILES = frozenset(
+    {
+        "zarr.json",
+        ".zarray",
+        ".zattrs",
+        ".zgroup",
+        ".zmetadata",
+        "attributes.json",
+        "info",
+        "METADATA.ome.xml",
+    }
+)
+
+
+class NewMarks:
+    """The marks of the arrays that one call makes."""
+
+    def __init__(self) -> None:
+        self._content = {**this_process(), "grid": None, "missing": None}
+        self._folders: list[str] = []
+
+    def add(self, folder: str, blocking: Blocking | None = None, block_ids: IdSet | None = None) -> None:
+        """Mark an array, or say which of its blocks are missing: without that, all of what is to be written."""
+        self._folders.append(folder)
+        if blocking is None or block_ids is None:
+            _write(folder, self._content)
+        else:
+            _renew(folder, {**self._content, "grid": _grid(blocking), "missing": block_ids.to_json()})
+
+    def describe(self, blocking: Blocking, block_ids: IdSet) -> None:
+        """Say which blocks of the only array are missing, if there is one that is marked."""
+        for folder in self._folders[:1]:
+            self.add(folder, blocking, block_ids)
+
+    def remove(self) -> None:
+        """Take all of them away: the arrays are whole."""
+        for folder in dict.fromkeys(self._folders):
+            _remove(folder, _NEW)
+
+
+_marking: ContextVar[NewMarks | None] = ContextVar("bioimage_py_new_marks", default=None)
+
+
+@contextlib.contextmanager
+def marking_new() -> Iterator[NewMarks]:
+    """Mark the arrays that are made within the block."""
+    marks = NewMarks()
+    token = _marking.set(marks)
+    try:
+        yield marks
+    finally:
+        _marking.reset(token)
+
+
+def mark_new(folder: StoreFolder) -> None:
+    """Mark an array whose metadata are about to be written, if its maker wants that."""
+    marks = _marking.get()
+    if marks is not None and folder.is_local:
+        marks.add(folder.path)
+
+
+def read_mark(folder: str) -> dict[str, Any] | None:
+    """Return what the mark of an unfinished array in a local folder says; None where it has none."""
+    return _read(Path(folder, MARK_FOLDER, _NEW))
+
+
+def unfinished_text(source: Source) -> str:
+    """Return what is missing of a local array that a copy has not finished, and what to do; empty for others."""
+    for leaf in leaves(source):
+        place = leaf.mark_place()
+        mark = None if place is None or not place.is_local else read_mark(place.path)
+        if mark is None or place is None:
+            continue
+        text = "not finished"
+        if mark.get("ended"):
+            text += f", {len(IdSet.from_json(mark['missing'])):,} blocks are missing"
+        elif is_alive(mark):
+            return f"{text}; process {mark['pid']} is writing it"
+        folders = [str(run.get("run_folder")) for _, run in _run_marks(place.path)]
+        there = [folder for folder in folders if os.path.exists(folder)]  # noqa: PTH110
+        how = f"finish it with bioimage-py resume {there[0]}" if there else "copy again with overwrite"
+        return f"{text}; {how}"
+    return ""
+
+
+def settle_mark(folder: str, blocking: Blocking, done: IdSet) -> None:
+    """Take the blocks that are done off the mark of an unfinished array, and the mark away with the last of them."""
+    mark = read_mark(folder)
+    if mark is None:
+        return
+    every = IdSet.from_range(blocking.n_blocks)
+    known = mark.get("missing") is not None and mark.get("grid") == _grid(blocking)
+    missing = (IdSet.from_json(mark["missing"]) if known else every) - done
+    if not missing:
+        _remove(folder, _NEW)
+        if mark.get("pid") != os.getpid():
+            remove_leftovers(folder)  # of the call that was killed, or failed
+    elif known:
+        _renew(folder, {**mark, "missing": missing.to_json(), "ended": True})
+
+
+def is_abandoned(folder: StoreFolder) -> bool:
+    """Whether a local folder holds nothing but empty arrays whose makers have died: whoever makes them anew loses nothing."""
+    return folder.is_local and holds_metadata_only(folder.path, marks_of_the_dead=True)
+
+
+def holds_metadata_only(folder: str, *, marks_of_the_dead: bool = False) -> bool:
+    """Whether there are no chunks below a folder.
+
+    Parameters
+    ----------
+    folder
+        Its path.
+    marks_of_the_dead
+        Whether there must also be marks of unfinished arrays, and all of them of processes that have died.
+    """
+    marked = False
+    for above, _, names in os.walk(folder):
+        if os.path.basename(above) == MARK_FOLDER:  # noqa: PTH119 - a text stays a text
+            for name in names if marks_of_the_dead else ():
+                mark = _read(Path(above, name)) or {}
+                if is_alive(mark) is not False:
+                    return False
+                marked |= name == _NEW
+        elif not _METADATA_FILES.issuperset(names):
+            return False
+    return marked or not marks_of_the_dead
+
+
+def write_run_mark(place: StoreFolder, token: str, run_folder: str) -> None:
+    """Mark an array as an output of a run; marks of runs that never came to have a folder go."""
+    if place.is_local:
+        for name, mark in _run_marks(place.path):
+            if is_alive(mark) is False and not os.path.exists(str(mark.get("run_folder"))):  # noqa: PTH110
+                _remove(place.path, name)
+    place.child(MARK_FOLDER).write_json(_run(token), {**this_process(), "run_folder": run_folder})
+
+
+def read_run_mark(place: StoreFolder, token: str) -> dict[str, Any] | None:
+    """Return the mark of a run in one of its outputs; None where the array has another in its place, or is gone."""
+    return place.child(MARK_FOLDER).read_json(_run(token))
+
+
+def remove_run_mark(place: StoreFolder, token: str) -> None:
+    """Take the mark of a run away."""
+    if place.is_local:
+        _remove(place.path, _run(token))
+    else:
+        place.child(MARK_FOLDER).delete(_run(token))
+
+
+def forget_runs_into(output: Source) -> None:
+    """Make earlier runs into an array unresumable: all of it is written anew."""
+    for leaf in leaves(output):
+        place = leaf.mark_place()
+        if place is not None:
+            _forget_runs(place)
+
+
+def _forget_runs(place: StoreFolder) -> None:
+    if place.is_local:
+        for name, _ in _run_marks(place.path):
+            _remove(place.path, name)
+        return
+    from bioimage_py.storage import remove_objects
+
+    remove_objects(place.child(MARK_FOLDER))
+
+
+def _run_marks(folder: str) -> list[tuple[str, dict[str, Any]]]:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        names = [path.name for path in Path(folder, MARK_FOLDER).iterdir()]
+        found = ((name, _read(Path(folder, MARK_FOLDER, name))) for name in sorted(names) if name != _NEW)
+        return [(name, mark) for name, mark in found if mark is not None]
+    return []
+
+
+def _run(token: str) -> str:
+    return f"run-{token}.json"
+
+
+def _grid(blocking: Blocking) -> dict[str, Any]:
+    box = blocking.roi
+    return {
+        "shape": list(blocking.shape),
+        "block_shape": list(blocking.block_shape),
+        "roi": [list(box.begin), list(box.end)],
+    }
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Return what is in a mark: nothing, if its writer died over it."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write(folder: str, content: Mapping[str, Any]) -> None:
+    place = Path(folder, MARK_FOLDER)
+    place.mkdir(exist_ok=True)
+    new = place / f".{_NEW}.{os.getpid()}"
+    try:
+        new.write_text(json.dumps(content))
+        new.replace(place / _NEW)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def _renew(folder: str, content: Mapping[str, Any]) -> None:
+    """Write a mark that is there anew: one that could not be, on a full disk, still says that the array is not finished."""
+    try:
+        _write(folder, content)
+    except OSError as error:
+        _log.info("the mark in %s is not up to date: %s", folder, error)
+
+
+def _remove(folder: str, name: str) -> None:
+    place = Path(folder, MARK_FOLDER)
+    with contextlib.suppress(FileNotFoundError):
+        (place / name).unlink()
+    with contextlib.suppress(OSError):
+        place.rmdir()  # and nothing that others have put there
+
+
+def remove_marks(folder: Path) -> None:
+    """Remove all marks of an array that could not be made."""
+    shutil.rmtree(folder / MARK_FOLDER, ignore_errors=True)

@@ -1,0 +1,343 @@
+"""TIFF files: structure by tifffile, bytes by `pread`, decoding by imagecodecs outside any lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from bioimage_py.chunks import AnyArray, ArrayInFile, copy_rows, read_region
+from bioimage_py.errors import (
+    InvalidArgumentError,
+    ReadOnlyError,
+    StorageError,
+    UnsupportedFormatError,
+)
+from bioimage_py.geometry import Box
+from bioimage_py.metadata import ImageMetadata
+from bioimage_py.sources.base import Source, SourceSpec, StoredSize
+from bioimage_py.sources.chunked import ChunkedFileSource
+from bioimage_py.sources.tiff.metadata import metadata_of
+from bioimage_py.sources.tiff.parsing import ParsedTiff, parse_tiff, series_titles
+from bioimage_py.storage import FileBytes, OpenFiles, file_identity, file_stamp, is_url, stamp_of_files
+
+__all__ = ["Reading", "TiffSource", "list_arrays", "list_coarser", "open_path", "open_spec"]
+
+_WASTE = 64 * 2**10
+"""Bytes between segments that are read along rather than making another call."""
+
+
+def open_path(
+    path: str,
+    key: str | None = None,
+    mode: str = "r",
+    *,
+    series: int | str | None = None,
+    level: int = 0,
+    missing_planes: str = "error",
+) -> TiffSource:
+    """Open a series of a TIFF for reading; no voxel is read.
+
+    Parameters
+    ----------
+    path
+        The file.
+    key, series
+        Which series, by number or name, where there are several. Pages that are marked as smaller copies or masks of
+        others do not count, nor do smaller images called thumbnail, label, macro, overview or preview.
+    mode
+        `"r"`; a TIFF cannot be written.
+    level
+        Which level of a pyramid; 0 is the full resolution.
+    missing_planes
+        What to do with planes that the file's metadata speak of but that are not stored: `"error"`, or `"fill"` to
+        read them as the fill value. With `"fill"` the pages of a TIFF whose companion file is not there are read as they are.
+
+    Raises
+    ------
+    SourceNotFoundError, AmbiguousSourceError, StorageError, UnsupportedFormatError
+        See `parse_tiff`.
+    ReadOnlyError
+        For any other mode.
+    """
+    if is_url(path):
+        raise UnsupportedFormatError(
+            f"TIFF over the network is not supported: copy {path!r} to a local file first"
+        )
+    if mode != "r":
+        raise ReadOnlyError(f"TIFF {path!r} can only be read; open it with mode='r' and copy it to write")
+    if missing_planes not in ("error", "fill"):
+        raise InvalidArgumentError(f"missing_planes must be 'error' or 'fill', got {missing_planes!r}")
+    parsed = parse_tiff(path, key, series, level, fill=missing_planes == "fill")
+    return TiffSource(path, parsed, missing_planes=missing_planes)
+
+
+def list_coarser(spec: SourceSpec) -> list[SourceSpec]:
+    """Return the specs of the levels below one in the pyramid of a series."""
+    level = spec.get("level", 0)
+    fill = spec.get("missing_planes") == "fill"
+    n_levels = parse_tiff(spec["path"], spec.get("key"), None, level, fill=fill).n_levels
+    return [{**spec, "level": n} for n in range(level + 1, n_levels)]
+
+
+def open_spec(spec: SourceSpec) -> TiffSource:
+    """Reopen a source from its spec."""
+    return open_path(
+        spec["path"],
+        spec.get("key"),
+        spec.get("mode", "r"),
+        level=spec.get("level", 0),
+        missing_planes=spec.get("missing_planes", "error"),
+    )
+
+
+def list_arrays(path: str) -> list[str]:
+    """Return number, name, shape and dtype of each series in a TIFF."""
+    return series_titles(path)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a source or its twin reads.
+
+    Attributes
+    ----------
+    threads
+        Decoding threads.
+    cache_bytes
+        Decoded bytes to keep.
+    files
+        FileBytess shared with others, or None for its own.
+    """
+
+    threads: int = 1
+    cache_bytes: int = 64 * 2**20
+    files: OpenFiles | None = None
+
+
+class TiffSource(ChunkedFileSource):
+    """One series of a TIFF, in native byte order.
+
+    Where voxels are not encoded `chunks` is None and a region is read straight from the file. Otherwise a chunk is a
+    tile, or some strips together.
+
+    Parameters
+    ----------
+    path
+        The file, as the user named it.
+    parsed
+        Its structure.
+    missing_planes
+        See `open_path`.
+    reading
+        Threads, cache and descriptors; twins share descriptors.
+    """
+
+    kind = "tiff"
+
+    def __init__(
+        self, path: str, parsed: ParsedTiff, *, missing_planes: str = "error", reading: Reading | None = None
+    ) -> None:
+        reading = reading or Reading()
+        super().__init__(threads=reading.threads, cache_bytes=reading.cache_bytes)
+        layout = parsed.layout
+        self.path = path
+        self.key = str(parsed.series) if parsed.n_series > 1 else None
+        self.shape = layout.shape
+        self.dtype = layout.dtype
+        self.chunks = layout.chunks  # type: ignore[assignment]  # None for raw, which never asks for chunks
+        self.format = {"ome": "ome-tiff", "imagej": "imagej tiff"}.get(
+            layout.kind, "bigtiff" if parsed.big else "tiff"
+        )
+        self.codec = layout.coding.codec
+        missing = layout.has_missing
+        self.fill_value = layout.coding.fill if missing else None
+        self._layout = layout
+        self._parsed = parsed
+        self._missing_planes = missing_planes
+        self._files: OpenFiles | None = reading.files or OpenFiles()
+        if missing:
+            self._check_planes()
+
+    @cached_property
+    def metadata(self) -> ImageMetadata:
+        """Axes, voxel size, units and channels from OME-XML, ImageJ's description or the resolution tags."""
+        return metadata_of(self._parsed.texts, self._layout.axes, self.shape, self.dtype, self.name)
+
+    def _check_planes(self) -> None:
+        layout = self._layout
+        if self._missing_planes == "fill":
+            return
+        missing = np.flatnonzero(~layout.offsets.any(axis=1))
+        if len(missing):
+            absent = ", ".join(self._parsed.absent[:5]) + (" …" if len(self._parsed.absent) > 5 else "")
+            reason = f"it refers to {absent}" if absent else "files of the series may be missing"
+            raise StorageError(
+                f"{len(missing)} of {len(layout.offsets)} planes of {self.name} are not stored (the first is "
+                f"{self._plane(int(missing[0]))}): {reason}. If they were never recorded, "
+                f"open it with missing_planes='fill' to read them as {layout.coding.fill}"
+            )
+
+    def _plane(self, page: int) -> tuple[int, ...]:
+        return tuple(int(i) for i in np.unravel_index(page, self.shape[: self._layout.split] or (1,)))
+
+    def _spec_options(self) -> Mapping[str, Any]:
+        options: dict[str, Any] = {}
+        if self._parsed.level:
+            options["level"] = self._parsed.level
+        if self._missing_planes != "error":
+            options["missing_planes"] = self._missing_planes
+        return options
+
+    def identities(self) -> frozenset[tuple[Any, ...]]:
+        """Return the file, the series and the level; for a series in several files, one token for each."""
+        token = f"series {self._parsed.series} level {self._parsed.level}"
+        paths = {self.path, *self._layout.paths}
+        return frozenset(file_identity(path, token) for path in paths)
+
+    def stored_stamp(self) -> str | None:
+        """Return size and time of the file, or of all files of the series."""
+        paths = self._layout.paths
+        return file_stamp(self.path) if len(paths) < 2 else stamp_of_files(paths)
+
+    def stored_size(self) -> StoredSize:
+        """Return the size of the file, or files, of which the series may be only a part."""
+        paths = self._layout.paths
+        return StoredSize(sum(self._descriptor(n).size for n in range(len(paths))), len(paths))
+
+    def for_run(self, threads: int, cache_bytes: int) -> Source:
+        """Return a twin that shares the parsed structure and the open file."""
+        reading = Reading(threads, cache_bytes, self._files)
+        return TiffSource(self.path, self._parsed, missing_planes=self._missing_planes, reading=reading)
+
+    def close(self) -> None:
+        """Let go of the file; twins go on reading."""
+        super().close()
+        self._files = None
+
+    def _descriptor(self, number: int) -> FileBytes:
+        files = self._files
+        if files is None:
+            raise StorageError(f"{self.name} is closed; open it again to read")
+        return files.get(self._layout.paths[number])
+
+    def _file_of(self, page: int) -> FileBytes:
+        files = self._layout.page_file
+        return self._descriptor(0 if files is None else int(files[page]))
+
+    def _gathered(self, box: Box, buffer: AnyArray | None) -> AnyArray:
+        raw = self._layout.raw_offsets is not None
+        return self._read_raw(box, buffer) if raw else super()._gathered(box, buffer)
+
+    def _read_raw(self, box: Box, buffer: AnyArray | None) -> AnyArray:
+        layout = self._layout
+        assert layout.raw_offsets is not None
+        stored = layout.coding.file_dtype
+        out = np.empty(box.shape, stored) if buffer is None else buffer.view(stored)
+        if len(layout.raw_offsets) == 1:
+            in_file = ArrayInFile(int(layout.raw_offsets[0]), self.shape, stored)
+            read_region(self._descriptor(0), in_file, box, out)
+        else:
+            split = layout.split
+            inner = Box(box.begin[split:], box.end[split:])
+            for place, page in self._pages_in(box):
+                in_file = ArrayInFile(int(layout.raw_offsets[page]), self.shape[split:], stored)
+                read_region(self._file_of(page), in_file, inner, out[place])
+        return out if stored == self.dtype else out.byteswap(inplace=True).view(self.dtype)
+
+    def _pages_in(self, box: Box) -> Iterator[tuple[tuple[int, ...], int]]:
+        """Yield the place in the box and the number of each page that the box touches."""
+        split = self._layout.split
+        for place in product(*map(range, box.shape[:split])):
+            at = tuple(b + p for b, p in zip(box.begin, place, strict=False))
+            yield place, self._page_number(at)
+
+    def _page_number(self, at: tuple[int, ...]) -> int:
+        number = 0
+        for index, extent in zip(at, self.shape, strict=False):
+            number = number * extent + index
+        return number
+
+    def _decode_chunk(self, position: tuple[int, ...], box: Box) -> AnyArray | None:
+        return self._decoded_in(position, box, None)
+
+    def _decode_into(self, position: tuple[int, ...], box: Box, target: AnyArray) -> None:
+        chunk = self._decoded_in(position, box, target)
+        if chunk is None:
+            target[...] = self._fill()
+        elif chunk is not target:
+            copy_rows(target, chunk)
+
+    def _decoded_in(self, position: tuple[int, ...], box: Box, target: AnyArray | None) -> AnyArray | None:
+        """Return a chunk; the target where there is one and the chunk is put together of several segments."""
+        layout, coding = self._layout, self._layout.coding
+        page = self._page_number(position[: layout.split])
+        at, extent = [0] * 5, [1, 1, 1, 1, coding.shape[4]]
+        for axis, cell, n in zip(
+            layout.page_axes, position[layout.split :], box.shape[layout.split :], strict=True
+        ):
+            if axis is not None:
+                at[axis], extent[axis] = cell, n
+        sample, depth, rows, columns = at[0], at[1], at[2] * coding.group[0], at[3] * coding.group[1]
+        _, n_depth, n_rows, n_columns = coding.grid
+        parts = [
+            (((sample * n_depth + depth) * n_rows + row) * n_columns + column, row - rows, column - columns)
+            for row in range(rows, min(n_rows, rows + coding.group[0]))
+            for column in range(columns, min(n_columns, columns + coding.group[1]))
+        ]
+        encoded = self._encoded(page, [segment for segment, _, _ in parts])
+        if not encoded:
+            return None
+        shape = (extent[1], extent[2], extent[3], extent[4])
+        if len(parts) == 1:
+            return self._decode(page, parts[0][0], encoded[parts[0][0]], shape).reshape(box.shape)
+        found = np.empty(box.shape, self.dtype) if target is None else target
+        # Only axes of extent 1 come and go, so it is the same memory.
+        chunk = found.reshape(shape)
+        if len(encoded) < len(parts):
+            chunk[...] = coding.fill
+        for segment, row, column in parts:
+            if segment in encoded:
+                part = chunk[:, row * coding.segment[1] :, column * coding.segment[2] :]
+                part = part[:, : coding.segment[1], : coding.segment[2]]
+                part[...] = self._decode(page, segment, encoded[segment], part.shape)
+        return found
+
+    def _encoded(self, page: int, segments: list[int]) -> dict[int, bytes | memoryview]:
+        """Return the bytes of the segments that are stored, in one read where they stand close together."""
+        layout = self._layout
+        places = {s: (int(layout.offsets[page, s]), int(layout.byte_counts[page, s])) for s in segments}
+        places = {s: (o, n) for s, (o, n) in places.items() if o > 0}
+        if not places:
+            return {}
+        file = self._file_of(page)
+        first = min(o for o, _ in places.values())
+        last = max(o + n for o, n in places.values())
+        if len(places) > 1 and last - first <= sum(n for _, n in places.values()) + _WASTE:
+            view = memoryview(file.read(first, last - first))
+            return {s: view[o - first : o - first + n] for s, (o, n) in places.items()}
+        return {s: file.read(o, n) for s, (o, n) in places.items()}
+
+    def _decode(self, page: int, segment: int, data: bytes | memoryview, shape: tuple[int, ...]) -> AnyArray:
+        layout = self._layout
+        coding = layout.other_codings.get(page, layout.coding) if layout.other_codings else layout.coding
+        arguments = coding.arguments
+        if page in layout.jpeg_tables:
+            arguments = {**arguments, "jpegtables": layout.jpeg_tables[page]}
+        try:
+            decoded, _, _ = coding.decode(data, segment, **arguments)
+            assert decoded is not None
+            if layout.transform is not None:
+                decoded = layout.transform(decoded)
+            cut = decoded[tuple(slice(0, n) for n in shape)].reshape(shape)
+        except Exception as error:  # damaged bytes make decoders raise anything, MemoryError too
+            offset, count = int(layout.offsets[page, segment]), int(layout.byte_counts[page, segment])
+            raise StorageError(
+                f"{self.name} is corrupt: segment {segment} of plane {self._plane(page)} ({count} bytes at byte {offset}, "
+                f"{coding.codec or 'not compressed'}) cannot be decoded: {error or type(error).__name__}"
+            ) from error
+        return cut.astype(self.dtype, copy=False)

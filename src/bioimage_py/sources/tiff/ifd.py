@@ -1,0 +1,252 @@
+"""The tags of a TIFF's pages in some tens of microseconds each: enough to see which pages are decoded alike.
+
+tifffile takes over a millisecond for a file, with the interpreter lock held. A folder of slices is thousands of files with
+the same tags but for where their voxels are; so only the tags that decide how a page is decoded are compared, and tifffile
+is asked once for each distinct set of them. Of the further pages of one file tifffile reads only where they are, and takes
+them to be encoded like the first; the same comparison finds those that are not.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from bioimage_py.storage import FileBytes, OpenFiles
+
+__all__ = ["FirstPage", "PageChain", "PageReader", "first_page", "walk_chain"]
+
+_HEAD, _PAGE = 4096, 512
+"""Bytes that are read at once of a file, and of a page."""
+_SIZES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+}
+_INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+_DECIDE = frozenset(
+    {256, 257, 258, 259, 262, 266, 277, 278, 284, 292, 293, 317, 320, 322, 323, 338, 339, *range(512, 522), 529, 530, 531, 532}
+    | {28672, 32997, 32998, 33421, 33422, 34892, 42113, 50674, 65007, 65008, 65009}
+)  # fmt: skip
+"""Tags on which decoding depends: extents, samples, compression and its options, bit order, predictor, tiles, colour, fill value."""
+_IN_ITSELF = frozenset({6, 7, 33007, 34892})
+"""Compressions (JPEG) of which the segments say how they are decoded, so that no slice stands for another."""
+_COUNTED = frozenset({33628, 33629, 33630, 33631, 34361, 34412})
+"""Tags of MetaMorph, FluoView and LSM, which hold many planes in one page."""
+_OFFSETS, _COUNTS, _JPEG_TABLES, _DESCRIPTION = (273, 324), (279, 325), 347, 270
+_ROLES = frozenset({254, 255})
+"""NewSubfileType and SubfileType: whether a page is an image, a smaller copy of one, or its mask."""
+_WANTED = _DECIDE | _COUNTED | _ROLES | {*_OFFSETS, *_COUNTS, _JPEG_TABLES, _DESCRIPTION}
+
+
+class FirstPage(NamedTuple):
+    """A page of a file.
+
+    Attributes
+    ----------
+    signature
+        Equal for pages that are decoded in the same way.
+    offsets, byte_counts
+        Per segment.
+    jpeg_tables
+        Tables that the segments share, or None.
+    role
+        NewSubfileType: 1 for a smaller copy of another page, 4 for a mask of another page.
+    """
+
+    signature: tuple[object, ...]
+    offsets: tuple[int, ...]
+    byte_counts: tuple[int, ...]
+    jpeg_tables: bytes | None
+    role: int = 0
+
+
+class PageChain(NamedTuple):
+    """Where the pages of a file are.
+
+    Attributes
+    ----------
+    offsets
+        Of the pages, in the order of the file, each once.
+    end
+        Where the pointer behind the last page is.
+    following
+        What that pointer says: 0 in a file that is whole; the place of a page before in a list that loops; else where
+        another page should be, behind the end of the file.
+    pointer_size
+        Bytes of the pointer.
+    """
+
+    offsets: list[int]
+    end: int
+    following: int
+    pointer_size: int
+
+    @property
+    def loops(self) -> bool:
+        """Whether the list leads back to one of its own pages."""
+        return self.following in self.offsets
+
+
+def first_page(file: FileBytes) -> FirstPage | None:
+    """Read the first page's tags; None if the file is anything out of the ordinary, for tifffile to judge."""
+    try:
+        return _page(_Tags(file), alone=True)
+    except (struct.error, KeyError, IndexError, ValueError):
+        return None
+
+
+class PageReader:
+    """Reads tags of any pages of any files, of each page once."""
+
+    def __init__(self) -> None:
+        self._files = OpenFiles()
+        self._heads: dict[str, _Tags] = {}
+        self._known: dict[tuple[str, int], FirstPage | None] = {}
+
+    def get(self, path: str, offset: int) -> FirstPage | None:
+        """Read the tags of the page at an offset; None if it is out of the ordinary. The signature is that of the page alone."""
+        if (path, offset) not in self._known:
+            try:
+                head = self._heads.get(path) or self._heads.setdefault(path, _Tags(self._files.get(path)))
+                head.read_page(offset)
+                self._known[path, offset] = _page(head, alone=False)
+            except (struct.error, KeyError, IndexError, ValueError):
+                self._known[path, offset] = None
+        return self._known[path, offset]
+
+
+def walk_chain(file: FileBytes) -> PageChain | None:
+    """Follow the list of pages to its end, reading each page's length and pointer only; None if it has no first page."""
+    try:
+        tags = _Tags(file)
+    except (struct.error, KeyError, IndexError, ValueError):
+        return None
+    seen = {tags.start: 0}
+    while tags.following and tags.following not in seen:
+        here = tags.following
+        try:
+            tags.move_to(here)
+        except (struct.error, KeyError):
+            break
+        seen[here] = len(seen)
+    return PageChain(list(seen), tags.end, tags.following, tags.pointer_size)
+
+
+def _page(tags: _Tags, *, alone: bool) -> FirstPage | None:
+    signature: list[object] = [tags.order]
+    if alone:
+        # A page that leads to itself is one page, and not like one that leads to another.
+        signature += [tags.big, tags.following > 0, tags.following == tags.start]
+    numbers: dict[int, tuple[int, ...]] = {}
+    jpeg_tables, in_itself = None, False
+    for code, kind, count, value in tags:
+        if code in _DECIDE:
+            signature.append((code, kind, value))
+            in_itself |= code == 259 and struct.unpack_from(tags.order + "H", value)[0] in _IN_ITSELF
+        elif code in _COUNTED:
+            signature.append((code, count))
+        elif code == _DESCRIPTION:
+            signature += [_described_pages(value)] if alone else []
+        elif code == _JPEG_TABLES:
+            jpeg_tables = value
+        else:
+            numbers[code] = struct.unpack(f"{tags.order}{count}{_INTEGERS[kind]}", value)
+    offsets = numbers.get(273, numbers.get(324))
+    counts = numbers.get(279, numbers.get(325))
+    if not offsets or counts is None or len(offsets) != len(counts) or (in_itself and alone):
+        return None
+    signature.append((len(offsets), jpeg_tables is not None))
+    if in_itself and offsets[0] > 0:
+        signature.append(tags.bytes_at(offsets[0] + 6, 4))  # JFIF, which tells the colours
+    (role,) = numbers.get(254, (0,))
+    (old_role,) = numbers.get(255, (0,))
+    return FirstPage(tuple(signature), offsets, counts, jpeg_tables, role or {2: 1, 3: 2}.get(old_role, 0))
+
+
+class _Tags:
+    """The wanted tags of a page, the first one until another is read, as (code, kind, count, bytes of the value).
+
+    Raises
+    ------
+    struct.error, KeyError
+        If the file is not as it should be.
+    """
+
+    def __init__(self, file: FileBytes) -> None:
+        self._file = file
+        self._head = head = file.read(0, min(_HEAD, file.size))
+        self._head_at = 0
+        self.order = {b"II": "<", b"MM": ">"}[head[:2]]
+        self.big = {42: False, 43: True}[struct.unpack_from(self.order + "H", head, 2)[0]]
+        self._offset = self.order + ("Q" if self.big else "I")
+        self._entry, self._inline = (20, 8) if self.big else (12, 4)
+        self.pointer_size = self._inline
+        self.start: int = struct.unpack_from(self._offset, head, self._inline)[0]
+        self._read_table(self.start)
+
+    def read_page(self, offset: int) -> None:
+        """Turn to another page of the file."""
+        self._head, self._head_at = (
+            self._file.read(offset, max(0, min(_PAGE, self._file.size - offset))),
+            offset,
+        )
+        self._read_table(offset)
+
+    def _read_table(self, page: int) -> None:
+        size = self.move_to(page)
+        self._table = self.bytes_at(page + size, self._n * self._entry)
+
+    def move_to(self, page: int) -> int:
+        """Read how many tags a page has and what follows it; return the bytes of the former."""
+        size = 8 if self.big else 2
+        n = struct.unpack(self.order + ("Q" if self.big else "H"), self.bytes_at(page, size))[0]
+        if n > 4096:
+            raise KeyError(n)
+        end = page + size + n * self._entry
+        following = struct.unpack(self._offset, self.bytes_at(end, self.pointer_size))[0]
+        self._n, self.end, self.following = n, end, int(following)
+        return size
+
+    def bytes_at(self, offset: int, count: int) -> bytes:
+        """Read a part of the file; raises KeyError if it ends before."""
+        here = offset - self._head_at
+        if here >= 0 and here + count <= len(self._head):
+            return self._head[here : here + count]
+        if offset + count > self._file.size:
+            raise KeyError(offset)
+        return self._file.read(offset, count)
+
+    def __iter__(self) -> Iterator[tuple[int, int, int, bytes]]:
+        table, header = self._table, struct.Struct(self._offset.replace(self.order, self.order + "HH"))
+        for place in range(0, self._n * self._entry, self._entry):
+            code, kind, count = header.unpack_from(table, place)
+            if code not in _WANTED:
+                continue
+            size = count * _SIZES[kind]
+            at = place + self._entry - self._inline
+            if size > self._inline:
+                yield code, kind, count, self.bytes_at(struct.unpack_from(self._offset, table, at)[0], size)
+            else:
+                yield code, kind, count, table[at : at + size]
+
+
+def _described_pages(description: bytes) -> object:
+    """Return what in a description can make more of the page than one image: ImageJ's count, tifffile's shape."""
+    if description.startswith(b"ImageJ="):
+        return tuple(re.findall(rb"(?:images|slices|frames|channels)=\d+", description))
+    return description if description.startswith(b'{"shape"') else None

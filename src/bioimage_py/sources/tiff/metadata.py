@@ -1,0 +1,386 @@
+"""What a TIFF says about its axes: OME-XML, ImageJ's description, tags of microscopes, or resolution tags, in this order."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from bioimage_py.metadata import ImageMetadata, channel_count, unit_ratio, without_nonsense
+from bioimage_py.sources.tiff.ome import ome_image
+
+__all__ = ["TiffTexts", "axis_names", "metadata_of"]
+
+_PRINTER_DPI = (72, 96, 100, 150, 200, 300, 400, 600, 1200, 2400)
+"""Resolutions that programs write when they know nothing; no microscope has them."""
+_LONGEST = 256 * 2**10
+_LARGEST_OF_A_MICROSCOPE = 100.0
+"""Micrometres of a voxel, above which an inch or a centimetre beside a unit is what a program wrote that did not know better."""
+
+
+@dataclass(frozen=True)
+class TiffTexts:
+    """What a file says, as it stands in the file, to be parsed when somebody asks.
+
+    Attributes
+    ----------
+    description
+        ImageDescription of the first page of the series.
+    ome_xml
+        OME-XML of the file, or None.
+    image_index
+        Which of its images the series is, or None.
+    described
+        ImageJ's or tifffile's key-value pairs.
+    tagged
+        Size, as number and unit, per axis, that tags of a microscope's software say.
+    pixels_per_unit
+        X and Y resolution of the full-resolution page; 0 where there is none.
+    resolution_unit
+        1 none, 2 inch, 3 centimetre.
+    coarser
+        By how much a voxel of the pyramid level is larger, along y and x.
+    rgb
+        Whether the samples of a pixel are red, green and blue.
+    """
+
+    description: str = ""
+    ome_xml: str | None = None
+    image_index: int | None = None
+    described: Mapping[str, Any] = field(default_factory=dict)
+    tagged: Mapping[str, tuple[float, str | None]] = field(default_factory=dict)
+    pixels_per_unit: tuple[float, float] = (0.0, 0.0)
+    resolution_unit: int = 1
+    coarser: tuple[float, float] = (1.0, 1.0)
+    rgb: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        file: tifffile.TiffFile,
+        series: tifffile.TiffPageSeries,
+        level: int,
+        ome_xml: str | None,
+        image_index: int | None,
+    ) -> TiffTexts:
+        """Take the texts from an open file."""
+        page = series.keyframe
+        described: Mapping[str, Any] = {}
+        if series.kind == "imagej":
+            described = file.imagej_metadata or {}
+        elif series.kind == "shaped":
+            described = _json_object(page.shaped_description)
+        scaled = series.levels[level].keyframe
+        return cls(
+            description=page.description or "",
+            ome_xml=ome_xml if series.kind in ("ome", "mmstack") else None,
+            image_index=image_index,
+            described={
+                k: v
+                for k, v in described.items()
+                if isinstance(v, (str, int, float, list, tuple, np.ndarray))
+            },
+            tagged=_tagged_sizes(file, series),
+            pixels_per_unit=(_ratio(page, "XResolution"), _ratio(page, "YResolution")),
+            resolution_unit=int(page.resolutionunit),
+            coarser=(
+                page.imagelength / max(1, scaled.imagelength),
+                page.imagewidth / max(1, scaled.imagewidth),
+            ),
+            rgb=page.photometric in (2, 6) and page.samplesperpixel >= 3,
+        )
+
+
+def _json_object(text: str | None) -> Mapping[str, Any]:
+    try:
+        found = json.loads(text or "")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def axis_names(letters: str) -> tuple[str, ...]:
+    """Return one unique name per axis from tifffile's letters.
+
+    Samples are the channels where there are no others; the pages of a stack that does not say what they are, are taken
+    for slices.
+
+    Examples
+    --------
+    >>> axis_names("IYX"), axis_names("YXS"), axis_names("TZCYXS"), axis_names("QQYX")
+    (('z', 'y', 'x'), ('y', 'x', 'c'), ('t', 'z', 'c', 'y', 'x', 's'), ('q', 'q1', 'y', 'x'))
+    """
+    unknown = [letter for letter in letters.partition("Y")[0] if letter in "IQ"]
+    names: list[str] = []
+    for letter in letters:
+        name = letter.lower()
+        if letter == "S" and "C" not in letters:
+            name = "c"
+        elif [letter] == unknown and "Z" not in letters and {"Y", "X"} <= set(letters):
+            name = "z"
+        same = sum(1 for other in names if other.rstrip("0123456789") == name)
+        names.append(f"{name}{same}" if same else name)
+    return tuple(names)
+
+
+def metadata_of(
+    texts: TiffTexts, letters: str, shape: tuple[int, ...], dtype: np.dtype[Any], name: str
+) -> ImageMetadata:
+    """Return axes, voxel size, units and channels; what is malformed counts as not there.
+
+    Parameters
+    ----------
+    texts
+        Of the file.
+    letters
+        tifffile's letters for the axes.
+    shape, dtype
+        Of the image.
+    name
+        What it is called in the warning about sizes and units that are nonsense.
+    """
+    axes = axis_names(letters)
+    said = _Said()
+    if texts.ome_xml is not None and texts.image_index is not None:
+        said = _from_ome(texts.ome_xml, texts.image_index)
+    elif texts.described:
+        said = _from_description(texts)
+    sizes = said.sizes or dict(texts.tagged) or _from_resolution(texts)
+    for axis, factor in zip("yx", texts.coarser, strict=True):
+        if axis in sizes:
+            sizes[axis] = (sizes[axis][0] * factor, sizes[axis][1])
+    known = any(axis in sizes for axis in axes)
+    attributes = {}
+    if texts.description and len(texts.description) <= _LONGEST:
+        attributes["tiff_description"] = texts.description
+    origin = tuple(said.origin.get(axis, 0.0) for axis in axes)
+    found = ImageMetadata(
+        axes=axes,
+        voxel_size=tuple(sizes.get(axis, (1.0, None))[0] for axis in axes) if known else None,
+        units=tuple(sizes.get(axis, (1.0, None))[1] for axis in axes) if known else None,
+        origin=origin if known and any(origin) else None,
+        channel_names=said.channel_names,
+        channel_colors=said.channel_colors,
+        contrast_limits=said.contrast_limits,
+        attributes=attributes,
+    )
+    known_channels = without_nonsense(found, len(letters), name).for_channels(channel_count(axes, shape))
+    rgb = texts.rgb and _samples_are_channels(letters, axes, shape)
+    return known_channels.as_rgb(dtype) if rgb else known_channels
+
+
+def _samples_are_channels(letters: str, axes: tuple[str, ...], shape: tuple[int, ...]) -> bool:
+    place = letters.find("S")
+    return place >= 0 and axes[place] == "c" and shape[place] == 3
+
+
+@dataclass
+class _Said:
+    """What one of the ways to describe a TIFF says: size and unit by axis, as written, and the channels."""
+
+    sizes: dict[str, tuple[float, str | None]] = field(default_factory=dict)
+    origin: dict[str, float] = field(default_factory=dict)
+    channel_names: tuple[str, ...] | None = None
+    channel_colors: tuple[str, ...] | None = None
+    contrast_limits: tuple[tuple[float, float], ...] | None = None
+
+
+def _from_ome(xml: str, index: int) -> _Said:
+    image = ome_image(xml, index)
+    if image is None:
+        return _Said()
+    return _Said(dict(image.sizes), dict(image.origin), image.channel_names, image.channel_colors)
+
+
+def _from_description(texts: TiffTexts) -> _Said:
+    """Read ImageJ's key-value pairs."""
+    described = texts.described
+    units = _units(described)
+    said = _Said(channel_colors=_lut_colors(described.get("LUTs")), contrast_limits=_ranges(described))
+    if units:
+        for axis, per_unit in zip("xy", texts.pixels_per_unit, strict=True):
+            if per_unit > 0:
+                said.sizes[axis] = (_in_unit(per_unit, texts.resolution_unit, units[axis]), units[axis])
+    elif texts.resolution_unit in (2, 3):
+        said.sizes = _from_resolution(texts)
+    spacing = _number(described.get("spacing"))
+    if spacing is not None and units:
+        # ImageJ writes a negative distance for stacks whose slices are in reverse.
+        said.sizes["z"] = (abs(spacing), units["z"])
+    for axis in "xyz":
+        # ImageJ has the place of its zero in voxels.
+        zero = _number(described.get(f"{axis}origin"))
+        if zero and axis in said.sizes:
+            said.origin[axis] = -zero * said.sizes[axis][0]
+    step, rate = _number(described.get("finterval")), _number(described.get("fps"))
+    if step:
+        said.sizes["t"] = (step, str(described.get("tunit", "s")))
+    elif rate and rate > 0:
+        said.sizes["t"] = (1 / rate, "s")
+    return said
+
+
+def _units(described: Mapping[str, Any]) -> dict[str, str]:
+    """Return ImageJ's unit per axis; that of x goes for those that have none of their own."""
+    unit = described.get("unit")
+    if not isinstance(unit, str) or not unit.strip():
+        return {}
+    own = {axis: described.get(f"{axis}unit") for axis in "yz"}
+    return {"x": unit} | {axis: u if isinstance(u, str) and u.strip() else unit for axis, u in own.items()}
+
+
+def _in_unit(per_unit: float, resolution_unit: int, unit: str) -> float:
+    """Return a voxel's size in a unit from voxels per inch, per centimetre, or per the unit itself."""
+    tag = {2: "inch", 3: "centimeter"}.get(resolution_unit)
+    ratio = unit_ratio(tag, unit)
+    if (
+        ratio is None
+        or ratio == 1
+        or (unit_ratio(tag, "micrometer") or 0) / per_unit > _LARGEST_OF_A_MICROSCOPE
+    ):
+        return 1 / per_unit
+    return ratio / per_unit
+
+
+def _tagged_sizes(
+    file: tifffile.TiffFile, series: tifffile.TiffPageSeries
+) -> dict[str, tuple[float, str | None]]:
+    """Return the sizes that tags of LSM, STK, SVS, FluoView and Micro-Manager say; nothing where they are damaged."""
+    readers = {"lsm": _lsm, "stk": _stk, "svs": _svs, "fluoview": _fluoview, "mmstack": _micromanager}
+    reader = readers.get(series.kind)
+    if reader is None:
+        return {}
+    try:
+        sizes = reader(file, series)
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError):  # damaged tags
+        return {}
+    return {
+        axis: (float(size), unit) for axis, (size, unit) in sizes.items() if math.isfinite(size) and size > 0
+    }
+
+
+def _lsm(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> dict[str, tuple[float, str | None]]:
+    tag = file.lsm_metadata or {}
+    sizes: dict[str, tuple[float, str | None]] = {
+        axis: (tag[f"VoxelSize{axis.upper()}"] * 1e6, "micrometer") for axis in "xyz"
+    }
+    main = file.pages.first
+    for axis, extent in (
+        ("x", main.imagewidth / series.keyframe.imagewidth),
+        ("y", main.imagelength / series.keyframe.imagelength),
+    ):
+        sizes[axis] = (sizes[axis][0] * extent, "micrometer")  # its thumbnails are smaller
+    sizes["t"] = (tag.get("TimeIntervall", 0.0), "second")
+    return sizes
+
+
+def _stk(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> dict[str, tuple[float, str | None]]:
+    tag = file.stk_metadata or {}
+    sizes: dict[str, tuple[float, str | None]] = {}
+    unit = tag.get("CalibrationUnits")
+    if tag.get("SpatialCalibration") and isinstance(unit, str):
+        for axis in "xy":
+            value = tag.get(f"{axis.upper()}Calibration")
+            if value is not None:
+                sizes[axis] = (_fraction(value), unit)
+    # MetaMorph has the distance of planes in micrometres.
+    steps = np.abs(np.asarray(tag.get("ZDistance", ()), float).ravel()[:-1])
+    if series.axes.startswith("Z") and len(steps) and np.allclose(steps, steps[0]):
+        sizes["z"] = (float(steps[0]), "micrometer")
+    return sizes
+
+
+def _svs(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> dict[str, tuple[float, str | None]]:
+    first = file.pages.first
+    said = re.search(r"\bMPP\s*=\s*([0-9.eE+-]+)", first.description)
+    if said is None or series.keyframe.index != first.index:
+        return {}
+    return dict.fromkeys("yx", (float(said.group(1)), "micrometer"))
+
+
+def _fluoview(
+    file: tifffile.TiffFile, series: tifffile.TiffPageSeries
+) -> dict[str, tuple[float, str | None]]:
+    del series
+    found = (file.fluoview_metadata or {}).get("Dimensions", ())
+    return {
+        str(d[0]).strip().lower(): (float(d[3]), str(d[4]))
+        for d in found
+        if str(d[0]).strip().lower() in "xyzt"
+    }
+
+
+def _micromanager(
+    file: tifffile.TiffFile, series: tifffile.TiffPageSeries
+) -> dict[str, tuple[float, str | None]]:
+    del series
+    summary = (file.micromanager_metadata or {}).get("Summary", {})
+    sizes: dict[str, tuple[float, str | None]] = {
+        axis: (float(summary.get(name) or 0), "micrometer")
+        for axis, name in (("x", "PixelSize_um"), ("y", "PixelSize_um"), ("z", "z-step_um"))
+    }
+    sizes["t"] = (float(summary.get("Interval_ms") or 0) / 1000, "second")
+    return sizes
+
+
+def _fraction(value: Any) -> float:
+    """Return a number that may be a pair of numerator and denominator."""
+    return value[0] / value[1] if isinstance(value, (tuple, list, np.ndarray)) else float(value)
+
+
+def _lut_colors(luts: Any) -> tuple[str, ...] | None:
+    """Return the colour of the highest value of ImageJ's tables, three rows of 256 values each."""
+    if not isinstance(luts, (list, tuple, np.ndarray)) or len(luts) == 0:
+        return None
+    # tifffile gives the table itself where there is only one.
+    tables = [luts] if isinstance(luts, np.ndarray) else [np.asarray(table) for table in luts]
+    if not all(table.shape == (3, 256) and table.dtype == np.uint8 for table in tables):
+        return None
+    return tuple(bytes(table[:, -1].tolist()).hex().upper() for table in tables)
+
+
+def _ranges(described: Mapping[str, Any]) -> tuple[tuple[float, float], ...] | None:
+    """Return the display ranges of the channels, or that of a single one."""
+    ranges = described.get("Ranges")
+    values = (
+        list(ranges) if isinstance(ranges, (list, tuple)) else [described.get("min"), described.get("max")]
+    )
+    numbers = [number for value in values if (number := _number(value)) is not None and math.isfinite(number)]
+    if not numbers or len(numbers) != len(values) or len(numbers) % 2:
+        return None
+    pairs = tuple(zip(numbers[::2], numbers[1::2], strict=True))
+    return pairs if all(low < high for low, high in pairs) else None
+
+
+def _from_resolution(texts: TiffTexts) -> dict[str, tuple[float, str | None]]:
+    """Read voxels per inch or centimetre, unless they are what printers have."""
+    micrometers = {2: 25400.0, 3: 10000.0}.get(texts.resolution_unit)
+    if micrometers is None:
+        return {}
+    sizes: dict[str, tuple[float, str | None]] = {}
+    for axis, per_unit in zip("xy", texts.pixels_per_unit, strict=True):
+        dpi = per_unit * 25400 / micrometers
+        if per_unit > 1 and not any(math.isclose(dpi, usual, rel_tol=2e-3) for usual in _PRINTER_DPI):
+            sizes[axis] = (micrometers / per_unit, "micrometer")
+    return sizes if len(sizes) == 2 else {}
+
+
+def _ratio(page: tifffile.TiffPage, tag: str) -> float:
+    value = page.tags.valueof(tag, default=(0, 1))
+    try:
+        return float(value[0]) / float(value[1])
+    except (TypeError, ValueError, IndexError, ZeroDivisionError):
+        return 0.0
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,274 @@
+"""The OME-XML of a TIFF: which files belong together, which of its images a series is, and what it says of that image."""
+
+from __future__ import annotations
+
+import ntpath
+import os
+import posixpath
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import tifffile
+
+from bioimage_py.errors import StorageError
+from bioimage_py.metadata import SPACE_UNITS, normalise_unit, unit_ratio
+
+__all__ = ["OmeImage", "OmeSet", "companion_set", "ome_image", "ome_set"]
+
+_LONGEST_COMPANION = 256 * 2**20
+_MOST_PLANES = 2**24
+"""More planes than any set of files has; larger numbers come from damaged texts."""
+
+
+@dataclass(frozen=True)
+class OmeSet:
+    """The files that an OME-XML speaks of.
+
+    Attributes
+    ----------
+    xml
+        The text, of the companion file where the TIFF refers to one.
+    changed
+        Whether it differs from the text in the TIFF.
+    root
+        The text parsed; None if it is not XML.
+    absent
+        Names of files that it lists and that are not there, as it has them, with the reason in brackets.
+    """
+
+    xml: str
+    changed: bool = False
+    root: ET.Element | None = None
+    absent: tuple[str, ...] = ()
+
+    def names(self) -> dict[str, str]:
+        """Return the name of the file of each identifier of one."""
+        found = {}
+        for uuid in () if self.root is None else self.root.iter():
+            if _tag(uuid) == "UUID" and uuid.get("FileName"):
+                found[(uuid.text or "").strip()] = str(uuid.get("FileName"))
+        return found
+
+    def image_index(self, series: tifffile.TiffPageSeries, number: int) -> int | None:
+        """Return which of its images the series of a number is: the one that lists its first plane, or has its name."""
+        page = next((page for page in series if page is not None), None) if len(series) else None
+        best: tuple[tuple[bool, bool, int], int] | None = None
+        for n, image in enumerate(_children(self.root, "Image")):
+            holds = page is not None and _holds(image, page.parent.filehandle.name, page.index)
+            score = holds, (image.get("Name") or "") == series.name, -abs(n - number)
+            if best is None or score > best[0]:
+                best = score, n
+        return None if best is None else best[1]
+
+
+def ome_set(xml: str, path: str, *, alone: bool = False) -> OmeSet:
+    """Find the files that an OME-XML speaks of, beside a TIFF; none if it is to be read `alone`.
+
+    A text that only refers to a companion file is replaced by it. A name that leads out of the TIFF's folder is only read
+    where a file of that name is beside it.
+
+    Raises
+    ------
+    StorageError
+        If the text speaks of more planes than there can be.
+    """
+    root = _parsed(xml)
+    if root is None or alone:
+        return OmeSet(xml, root=root)
+    folder, own = os.path.split(os.path.realpath(path))
+    changed, absent = False, []
+    whole = companion_set(OmeSet(xml, root=root), path)
+    if whole.absent:
+        return whole
+    if whole.root is not None and whole.root is not root:
+        # The root's identifier is that of the file in which the text is taken to be.
+        whole.root.attrib.pop("UUID", None)
+        if "UUID" in root.attrib:
+            whole.root.set("UUID", root.attrib["UUID"])
+        xml, root, changed = whole.xml, whole.root, True
+    _check_planes(root, path)
+    seen = {}
+    for uuid in root.iter():
+        if _tag(uuid) != "UUID" or uuid.get("FileName") is None:
+            continue
+        name = str(uuid.get("FileName"))
+        if name.lower() == own.lower() or (uuid.text is not None and uuid.text == root.get("UUID")):
+            continue
+        if name not in seen:
+            seen[name] = _beside(folder, name)
+        found, _ = seen[name]
+        if found != name:
+            # An empty name is a folder, which cannot be opened: its planes are missing.
+            uuid.set("FileName", found or "")
+            changed = True
+    absent += [f"{name} ({why})" for name, (found, why) in seen.items() if found is None]
+    return OmeSet(ET.tostring(root, encoding="unicode") if changed else xml, changed, root, tuple(absent))
+
+
+def companion_set(ome: OmeSet, path: str) -> OmeSet:
+    """Return what the companion file says to which the text of a TIFF refers; the text itself where it refers to none, or that is absent."""
+    refers = next(_children(ome.root, "BinaryOnly"), None)
+    if refers is None:
+        return ome
+    folder = os.path.dirname(os.path.realpath(path))  # noqa: PTH120
+    name = refers.get("MetadataFile") or "(no name)"
+    found, why = _beside(folder, name)
+    text = None if found is None else _companion_text(os.path.join(folder, found))  # noqa: PTH118
+    companion = None if text is None else _parsed(text)
+    if text is None or companion is None:
+        return OmeSet(ome.xml, root=ome.root, absent=(f"{name} ({why or 'has no OME-XML'})",))
+    return OmeSet(text, root=companion)
+
+
+def _parsed(xml: str) -> ET.Element | None:
+    try:
+        return ET.fromstring(xml)  # noqa: S314 - expat itself refuses entities that explode
+    except (ET.ParseError, ValueError):
+        return None
+
+
+def _beside(folder: str, name: str) -> tuple[str | None, str]:
+    """Return the path of a file that a text names, relative to the folder, or None and why it is not read."""
+    plain = posixpath.normpath(name.replace("\\", "/"))
+    outside = plain.startswith(("/", "../")) or plain in ("", ".", "..") or bool(ntpath.splitdrive(name)[0])
+    relative = posixpath.basename(plain) if outside else plain
+    place = os.path.join(folder, relative)  # noqa: PTH118
+    if relative not in ("", ".", "..") and "\0" not in relative and os.path.isfile(place):  # noqa: PTH113
+        return relative, ""
+    if outside:
+        return None, "outside of the folder, and no file of that name is in it"
+    return None, "not a regular file" if os.path.lexists(place) else "not there"
+
+
+def _companion_text(path: str) -> str | None:
+    """Return the OME-XML in a companion file, which is a text or another TIFF."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            data = file.read(_LONGEST_COMPANION)
+        if data[:2] in (b"II", b"MM"):
+            with tifffile.TiffFile(path) as other:
+                text: str | None = other.ome_metadata
+                return text
+        root = ET.fromstring(data)  # noqa: S314 - as above; the text says its own encoding
+    except (OSError, ValueError, ET.ParseError):
+        return None
+    return ET.tostring(root, encoding="unicode")
+
+
+def _check_planes(root: ET.Element, path: str) -> None:
+    for element in root.iter():
+        kind = _tag(element)
+        if kind == "Pixels":
+            sizes = [_count(element, f"Size{axis}") for axis in "CZT"]
+            n_planes = sizes[0] * sizes[1] * sizes[2]
+        elif kind == "TiffData":
+            n_planes = max(
+                _count(element, name)
+                for name in ("IFD", "PlaneCount", "NumPlanes", "FirstC", "FirstZ", "FirstT")
+            )
+        else:
+            continue
+        if n_planes > _MOST_PLANES:
+            raise StorageError(f"TIFF {path!r} is damaged: its OME-XML speaks of {n_planes} planes")
+
+
+def _count(element: ET.Element, name: str) -> int:
+    try:
+        return abs(int(element.get(name, "1")))
+    except ValueError:
+        return 1
+
+
+def _tag(element: ET.Element) -> str:
+    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
+
+
+def _children(element: ET.Element | None, tag: str) -> Iterator[ET.Element]:
+    return (child for child in (() if element is None else element) if _tag(child) == tag)
+
+
+def _holds(image: ET.Element, file_name: str, page: int) -> bool:
+    for pixels in _children(image, "Pixels"):
+        for data in _children(pixels, "TiffData"):
+            uuid = next(_children(data, "UUID"), None)
+            named = None if uuid is None else uuid.get("FileName")
+            if named and posixpath.basename(named).lower() != file_name.lower():
+                continue
+            first = _count(data, "IFD") if "IFD" in data.attrib else 0
+            said = data.get("PlaneCount", data.get("NumPlanes"))
+            n_planes = _count(data, "PlaneCount") if said else (1 if "IFD" in data.attrib else _MOST_PLANES)
+            if first <= page < first + n_planes:
+                return True
+    return False
+
+
+@dataclass(frozen=True)
+class OmeImage:
+    """What OME-XML says of one image: size, unit and place by axis, as written, and the channels."""
+
+    sizes: dict[str, tuple[float, str | None]]
+    origin: dict[str, float]
+    channel_names: tuple[str, ...] | None
+    channel_colors: tuple[str, ...] | None
+
+
+def ome_image(xml: str, index: int) -> OmeImage | None:
+    """Read what a text says of the image of a number; None if it says nothing of one."""
+    images = list(_children(_parsed(xml), "Image"))
+    pixels = next(_children(images[index], "Pixels"), None) if 0 <= index < len(images) else None
+    if pixels is None:
+        return None
+    sizes: dict[str, tuple[float, str | None]] = {}
+    for axis in "zyx":
+        size = _number(pixels.get(f"PhysicalSize{axis.upper()}"))
+        if size is not None:
+            sizes[axis] = (size, pixels.get(f"PhysicalSize{axis.upper()}Unit", "µm"))
+    step = _number(pixels.get("TimeIncrement"))
+    if step is not None:
+        sizes["t"] = (step, pixels.get("TimeIncrementUnit", "s"))
+    channels = list(_children(pixels, "Channel"))
+    names = [e.get("Name") for e in channels]
+    colors = [_color(e.get("Color")) for e in channels]
+    return OmeImage(
+        sizes,
+        _place(pixels, sizes),
+        tuple(name for name in names if name) if names and all(names) else None,
+        tuple(color for color in colors if color) if colors and all(colors) else None,
+    )
+
+
+def _place(pixels: ET.Element, sizes: dict[str, tuple[float, str | None]]) -> dict[str, float]:
+    """Return where the first plane is, in the units of the voxel size, on the axes for which both are known."""
+    first = next(
+        (p for p in _children(pixels, "Plane") if all(p.get(f"The{axis}", "0") == "0" for axis in "CZT")),
+        None,
+    )
+    place = {}
+    for axis, (_, unit) in sizes.items():
+        said = None if first is None or axis == "t" else first.get(f"Position{axis.upper()}")
+        value = _number(said)
+        if first is None or value is None:
+            continue
+        # Without a unit, as texts from before 2015 have it, it is that of the size; "reference frame" is no unit.
+        own = first.get(f"Position{axis.upper()}Unit", unit)
+        ratio = unit_ratio(own, unit) if normalise_unit(own) in SPACE_UNITS else None
+        if ratio is not None:
+            place[axis] = value * ratio
+    return place
+
+
+def _color(text: str | None) -> str | None:
+    """Return the red, green and blue of a signed 32-bit number whose bytes are red, green, blue and alpha."""
+    try:
+        return None if text is None else f"{int(text) & 0xFFFFFFFF:08X}"[:6]
+    except ValueError:
+        return None
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,436 @@
+"""Opening a TIFF with tifffile once: choosing the series, and seeing whether the file is whole."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import os
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import numpy as np
+import tifffile
+
+from bioimage_py.errors import (
+    AmbiguousSourceError,
+    BioimagePyError,
+    BioimagePyWarning,
+    InvalidArgumentError,
+    SourceNotFoundError,
+    StorageError,
+    UnsupportedFormatError,
+)
+from bioimage_py.sources.tiff.ifd import PageChain, PageReader, walk_chain
+from bioimage_py.sources.tiff.layout import TiffLayout, check_extents, layout_of
+from bioimage_py.sources.tiff.metadata import TiffTexts
+from bioimage_py.sources.tiff.ome import OmeSet, ome_set
+from bioimage_py.storage import FileBytes
+
+__all__ = [
+    "OpenTiff",
+    "ParsedTiff",
+    "check_extent",
+    "check_set",
+    "opened_tiff",
+    "parse_tiff",
+    "series_titles",
+]
+
+_SIDE_IMAGES = frozenset(
+    f"{name}{suffix}"
+    for name in ("thumbnail", "label", "macro", "overview", "preview")
+    for suffix in ("", " image")
+)
+"""Names of images that accompany another one; they do not make a file ambiguous."""
+_SIDE_ROLES = 0b101
+"""NewSubfileType: a page is a smaller copy of another one, or its mask."""
+_NOT_NEWS = re.compile(
+    "circular reference|corrupted tag list of page|invalid page offset|zeroed|failed to read|missing .*frames|index out of range|"
+    "Strip(Offsets|ByteCounts) count|ByteCounts tag|estimating ByteCounts|NDTiff.index|Datetime"
+)
+"""What tifffile says of things that are repaired here, or that are errors of ours."""
+
+
+class OpenTiff(NamedTuple):
+    """A TIFF that tifffile has open, what reads tags of its pages, its list of pages, and the files that its OME-XML speaks of."""
+
+    file: tifffile.TiffFile
+    reader: PageReader
+    chain: PageChain | None
+    ome: OmeSet | None
+
+
+class ParsedTiff(NamedTuple):
+    """A series of a TIFF: where its voxels are, what it says about itself, and how it was chosen."""
+
+    layout: TiffLayout
+    texts: TiffTexts
+    series: int
+    level: int
+    n_series: int
+    big: bool
+    n_levels: int = 1
+    absent: tuple[str, ...] = ()
+
+
+def parse_tiff(
+    path: str,
+    key: str | None,
+    series: int | str | None,
+    level: int,
+    *,
+    alone: bool = False,
+    fill: bool = False,
+) -> ParsedTiff:
+    """Read the structure of a TIFF and choose a series and a pyramid level in it.
+
+    With `alone`, other files of its set of OME-TIFFs are left out. With `fill`, a file whose set is not there is read as it is.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If there is no file, series or level like that.
+    AmbiguousSourceError
+        If there are several series and none is chosen.
+    StorageError
+        If the file is truncated, or its set of OME-TIFFs is not there.
+    UnsupportedFormatError
+        If it is not a TIFF or has an encoding that cannot be decoded.
+    """
+    with opened_tiff(path, alone=alone) as opened:
+        file, ome = opened.file, opened.ome
+        found = _all_series(file, opened.reader)
+        check_set(ome, found, path, fill=fill)
+        _check_promised(file, found, path)
+        index = _choose(found, path, key, series)
+        if not 0 <= level < len(found[index].levels):
+            raise SourceNotFoundError(
+                f"series {index} of {path!r} has {len(found[index].levels)} pyramid levels, numbered from 0; "
+                f"there is no level {level}"
+            )
+        chosen = found[index].levels[level]
+        try:
+            layout = layout_of(chosen, os.path.abspath(path), opened.reader)  # noqa: PTH100 - follows no links
+        except UnsupportedFormatError as error:
+            raise UnsupportedFormatError(f"TIFF {path!r} cannot be read: {error}") from error
+        _check_folder(layout, path)
+        if any(
+            coding.white_is_zero != layout.coding.white_is_zero for coding in layout.other_codings.values()
+        ):
+            warnings.warn(
+                f"TIFF {path!r}: in some pages 0 is white, in others black (PhotometricInterpretation); values are read as they are stored",
+                BioimagePyWarning,
+                stacklevel=4,
+            )
+        image = None if ome is None else ome.image_index(found[index], index)
+        texts = TiffTexts.of(file, found[index], level, None if ome is None else ome.xml, image)
+        _check_chain(opened.chain, layout, path)
+        check_extent(layout)
+        n_levels = len(found[index].levels)
+        absent = () if ome is None else ome.absent
+        return ParsedTiff(layout, texts, index, level, len(found), bool(file.is_bigtiff), n_levels, absent)
+
+
+def series_titles(path: str) -> list[str]:
+    """Return number, name, shape and dtype of each series in a file."""
+    with opened_tiff(path) as opened:
+        return [_title(n, s) for n, s in enumerate(_all_series(opened.file, opened.reader))]
+
+
+@contextmanager
+def opened_tiff(path: str, *, alone: bool = False) -> Iterator[OpenTiff]:
+    """Open a TIFF with tifffile; what tifffile raises, which can be anything, and what it logs become ours.
+
+    With `alone`, other files of its set of OME-TIFFs are not opened.
+
+    A list of pages that leads back to one of its own pages ends there for tifffile, which would not always end itself.
+    """
+    _check_size(path)
+    said: list[str] = []
+    token = _LOGGED.set(said)
+    try:
+        with _judged(path), ExitStack() as stack:
+            chain = walk_chain(FileBytes.open(path))
+            source: Any = path
+            if chain is not None and chain.loops:
+                source = stack.enter_context(_EndedChain(os.path.realpath(path), chain))
+            file = stack.enter_context(tifffile.TiffFile(source, _multifile=not alone))
+            xml = file.ome_metadata if file.is_ome else None
+            ome = None if xml is None else ome_set(xml, path, alone=alone)
+            if ome is not None and ome.changed:
+                file = stack.enter_context(tifffile.TiffFile(source, omexml=ome.xml))
+            yield OpenTiff(file, PageReader(), chain, ome)
+    finally:
+        _LOGGED.reset(token)
+    if chain is not None and chain.loops:
+        warnings.warn(
+            f"TIFF {path!r} is damaged: its list of pages is a loop, after page {len(chain.offsets) - 1} comes page "
+            f"{chain.offsets.index(chain.following)} again; each of its {len(chain.offsets)} pages is read once",
+            BioimagePyWarning,
+            stacklevel=3,
+        )
+    news = list(dict.fromkeys(text for text in said if not _NOT_NEWS.search(text)))
+    if news:
+        more = f" (and {len(news) - 3} more)" if len(news) > 3 else ""
+        warnings.warn(
+            f"TIFF {path!r} is unusual or damaged; tifffile says: {'; '.join(news[:3])}{more}",
+            BioimagePyWarning,
+            stacklevel=3,
+        )
+
+
+_LOGGED: ContextVar[list[str] | None] = ContextVar("bioimage_py_tifffile_says", default=None)
+
+
+def _kept(record: logging.LogRecord) -> bool:
+    """Keep what tifffile logs while a file is opened here from the user's stderr, to be told in a warning."""
+    said = _LOGGED.get()
+    if said is None:
+        return True
+    if record.levelno >= logging.WARNING:
+        said.append(re.sub(r"^<tifffile\.[^>]*>\s*", "", record.getMessage()).strip())
+    return False
+
+
+logging.getLogger("tifffile").addFilter(_kept)
+
+
+class _EndedChain(io.FileIO):
+    """A file whose list of pages ends where it would lead back; all else is read as it is.
+
+    Parameters
+    ----------
+    path
+        The file.
+    chain
+        Its list of pages.
+    """
+
+    def __init__(self, path: str, chain: PageChain) -> None:
+        super().__init__(path, "rb")
+        self._begin, self._end = chain.end, chain.end + chain.pointer_size
+
+    def readinto(self, buffer: Any) -> int:
+        at = self.tell()
+        n = super().readinto(buffer) or 0
+        first, last = max(at, self._begin), min(at + n, self._end)
+        if first < last:
+            memoryview(buffer).cast("B")[first - at : last - at] = bytes(last - first)
+        return n
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        count = os.fstat(self.fileno()).st_size - self.tell() if size is None or size < 0 else size
+        data = bytearray(max(0, count))
+        return bytes(data[: self.readinto(data)])
+
+
+@contextmanager
+def _judged(path: str) -> Iterator[None]:
+    try:
+        yield
+    except BioimagePyError:
+        raise
+    except OSError as error:
+        raise StorageError(f"TIFF {path!r} cannot be read: {error}") from error
+    except MemoryError as error:
+        raise StorageError(
+            f"TIFF {path!r} cannot be read: its tags speak of more than the memory holds; it may be damaged"
+        ) from error
+    except Exception as error:
+        raise UnsupportedFormatError(
+            f"{path!r} is named like a TIFF but cannot be read as one ({type(error).__name__}: {error}); it may be "
+            "damaged, or something else"
+        ) from error
+
+
+def _check_size(path: str) -> None:
+    try:
+        size = os.stat(path).st_size  # noqa: PTH116 - one call, and a folder is not worth its own message
+    except FileNotFoundError as error:
+        raise SourceNotFoundError(f"there is no file {path!r}") from error
+    except OSError as error:
+        raise StorageError(f"file {path!r} cannot be reached: {error}") from error
+    if size < 8:
+        raise StorageError(
+            f"TIFF {path!r} is truncated: expected a header of 8 bytes, found {size} bytes in the whole file"
+        )
+
+
+def _title(number: int, series: tifffile.TiffPageSeries) -> str:
+    name = f" {series.name!r}" if series.name else ""
+    return f"{number}{name} {tuple(series.shape)} {series.dtype}"
+
+
+def _all_series(file: tifffile.TiffFile, reader: PageReader) -> list[tifffile.TiffPageSeries]:
+    """Return tifffile's series, but pages that are alike in one, however each is encoded, and masks of pages apart."""
+    try:
+        found = list(file.series)
+    except RuntimeError as error:  # pages that are not like the first one
+        if file.is_ome or file.is_imagej or file.is_shaped or file.is_lsm or file.is_mmstack:
+            raise UnsupportedFormatError(
+                f"TIFF {file.filename!r} has pages of one series that differ in how they are cut into strips or tiles, "
+                f"which is not supported ({error})"
+            ) from error
+        found = []
+    if not found:
+        pages = [file.pages.get(n) for n in range(len(file.pages))]
+    elif found[0].kind not in ("uniform", "generic") or any(len(s.levels) > 1 for s in found):
+        return found
+    else:
+        pages = [page for series in found for page in series if page is not None]
+    if len(pages) < 2 or any(page.is_subifd for page in pages):
+        return found
+    pages.sort(key=lambda page: page.index)
+    name = file.filehandle.path
+    read = [None if page.offset <= 0 else reader.get(name, page.offset) for page in pages]
+    roles = [0 if one is None else one.role & _SIDE_ROLES for one in read]
+    odd = [one is not None and read[0] is not None and one.signature != read[0].signature for one in read]
+    if len(found) == 1 and not any(roles) and not any(odd):
+        return found
+    pages = [page.aspage() if differs else page for page, differs in zip(pages, odd, strict=True)]
+    groups: dict[tuple[object, ...], list[Any]] = {}
+    for page, role in zip(pages, roles, strict=True):
+        first = page.keyframe
+        colour = max(1, int(first.photometric))  # white is 0, or black is 0
+        cut = first.rowsperstrip, first.tilewidth, first.tilelength, first.tiledepth
+        groups.setdefault((role, first.shaped, first.dtype, colour, cut), []).append(page)
+    series: list[tifffile.TiffPageSeries] = []
+    for group in groups.values():
+        first = group[0].keyframe
+        shape, axes = (
+            ((len(group), *first.shape), "I" + first.axes) if len(group) > 1 else (first.shape, first.axes)
+        )
+        series.append(
+            tifffile.TiffPageSeries(group, shape, first.dtype, axes, kind="uniform", index=len(series))
+        )
+    return series
+
+
+def _is_side_image(series: tifffile.TiffPageSeries, found: Sequence[tifffile.TiffPageSeries]) -> bool:
+    """Whether a series is a smaller copy of another one, its mask, or a picture of the slide or its label."""
+    if series.keyframe.subfiletype & _SIDE_ROLES:
+        return True
+    largest = max(s.keyframe.imagewidth * s.keyframe.imagelength for s in found)
+    if series.kind in ("ndpi", "avs") and series.name.strip().lower() == "map":
+        return True
+    smaller = series.keyframe.imagewidth * series.keyframe.imagelength < largest
+    return smaller and series.name.strip().lower() in _SIDE_IMAGES
+
+
+def _choose(
+    found: Sequence[tifffile.TiffPageSeries], path: str, key: str | None, series: int | str | None
+) -> int:
+    if not found:
+        raise UnsupportedFormatError(f"TIFF {path!r} holds no image")
+    if key is not None and series is not None and str(series) != key:
+        raise InvalidArgumentError(f"key {key!r} and series={series!r} name two series of {path!r}; give one")
+    wanted = series if series is not None else key
+    listed = "; ".join(_title(n, s) for n, s in enumerate(found))
+    if wanted is None:
+        if len(found) == 1:
+            return 0
+        main = [n for n, s in enumerate(found) if not _is_side_image(s, found)]
+        if len(main) != 1:
+            for one in found:
+                check_extents(one, path)
+            raise AmbiguousSourceError(
+                f"TIFF {path!r} holds {len(found)} series; choose one with key= or series=, by number or name: {listed}"
+            )
+        return main[0]
+    named = [n for n, s in enumerate(found) if s.name and s.name == wanted]
+    if len(named) == 1:
+        return named[0]
+    if str(wanted).isdecimal() and int(wanted) < len(found):
+        return int(wanted)
+    raise SourceNotFoundError(f"TIFF {path!r} has no series {wanted!r}; it has: {listed}")
+
+
+def check_set(ome: OmeSet | None, found: Sequence[tifffile.TiffPageSeries], path: str, *, fill: bool) -> None:
+    """See whether the files are there of which the file is a part, where it cannot be read without.
+
+    Raises
+    ------
+    StorageError
+        If they are not, and it is not to be read as it is (`fill`).
+    """
+    if ome is None or not ome.absent or (found and found[0].kind in ("ome", "mmstack")):
+        return
+    names = ", ".join(ome.absent[:5]) + (f" and {len(ome.absent) - 5} more" if len(ome.absent) > 5 else "")
+    said = f"TIFF {path!r} is part of a set of files, and its OME-XML refers to {names}"
+    if not fill:
+        raise StorageError(
+            f"{said}: put them beside it, or open it with missing_planes='fill' to read the pages of this file as they are"
+        )
+    warnings.warn(f"{said}: the pages of this file are read as they are", BioimagePyWarning, stacklevel=5)
+
+
+def _check_folder(layout: TiffLayout, path: str) -> None:
+    """See that the files of a series, which other texts than OME-XML name too, are in the folder of the first."""
+    folder = os.path.dirname(os.path.realpath(path))  # noqa: PTH120
+    for other in layout.paths if len(layout.paths) > 1 and layout.kind != "ome" else ():
+        if os.path.commonpath([folder, os.path.realpath(other)]) != folder:
+            raise StorageError(
+                f"TIFF {path!r} refers to {other!r}, which is outside of its folder and is not read: put it beside it"
+            )
+
+
+def _check_promised(file: tifffile.TiffFile, found: Sequence[tifffile.TiffPageSeries], path: str) -> None:
+    """See whether the file holds what its description speaks of; tifffile settles for what is there."""
+    if not found:
+        return
+    first = found[0]
+    if file.is_shaped and first.kind == "shaped":
+        for series, described in zip(found, file.shaped_metadata or (), strict=False):
+            promised = tuple(described.get("shape", series.shape))
+            if math.prod(promised) != math.prod(series.shape):
+                raise StorageError(
+                    f"TIFF {path!r} is truncated: its description speaks of shape {promised}, "
+                    f"its pages hold {tuple(series.shape)}"
+                )
+    elif file.is_imagej and first.kind not in ("imagej", "ome"):
+        described = file.imagej_metadata or {}
+        images, page = int(described.get("images", 1)), file.pages.first
+        expected = int(page.dataoffsets[0]) + images * page.nbytes
+        if images > len(file.pages) and page.is_contiguous and expected > file.filehandle.size:
+            raise StorageError(
+                f"TIFF {path!r} is truncated: {images} images of {page.nbytes} bytes need {expected} bytes, "
+                f"found {file.filehandle.size}"
+            )
+
+
+def _check_chain(chain: PageChain | None, layout: TiffLayout, path: str) -> None:
+    """See whether the list of pages ends where it says that it ends."""
+    one_piece = layout.raw_offsets is not None and len(layout.raw_offsets) == 1
+    if one_piece and layout.kind in ("imagej", "shaped", "stk", "lsm"):
+        return  # all voxels are where the first page says, whatever the other pages are
+    if chain is not None and chain.following and not chain.loops:
+        raise StorageError(
+            f"TIFF {path!r} is truncated: after {len(chain.offsets)} pages it points to another one at byte "
+            f"{chain.following}, but the file has {os.stat(path).st_size} bytes"  # noqa: PTH116
+        )
+
+
+def check_extent(layout: TiffLayout) -> None:
+    """Raise StorageError unless every segment lies inside its file."""
+    if layout.raw_offsets is not None:
+        in_one_piece = layout.shape if len(layout.raw_offsets) == 1 else layout.shape[layout.split :]
+        ends = layout.raw_offsets + math.prod(in_one_piece) * layout.coding.file_dtype.itemsize
+    elif layout.offsets.size:
+        ends = np.where(layout.byte_counts > 0, layout.offsets + layout.byte_counts, 0).max(axis=1)
+    else:
+        return
+    files = layout.page_file if layout.page_file is not None else np.zeros(len(ends), np.int32)
+    for number, path in enumerate(layout.paths):
+        mine = np.flatnonzero(files == number)
+        worst = int(mine[np.argmax(ends[mine])])
+        found = os.stat(path).st_size  # noqa: PTH116
+        if ends[worst] > found:
+            raise StorageError(
+                f"TIFF {path!r} is truncated: page {worst} ends at byte {ends[worst]}, found {found} bytes. "
+                "Copy it again from where it came from"
+            )

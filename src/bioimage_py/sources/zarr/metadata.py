@@ -1,0 +1,289 @@
+"""The metadata files of Zarr v2 and v3: reading nodes, and describing arrays and groups to be made."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+
+from bioimage_py.errors import InvalidArgumentError, UnsupportedFormatError
+from bioimage_py.metadata import (
+    ImageMetadata,
+    from_attributes,
+    normalise_unit,
+    to_attributes,
+    unit_symbol,
+    with_resolution,
+)
+from bioimage_py.sources.array_spec import ArraySpec
+from bioimage_py.sources.stores import Node, first_dataset, group_attributes, image_paths, with_multiscales
+from bioimage_py.sources.zarr.codecs import compressor_v2, compressors_v3
+from bioimage_py.storage import StoreFolder
+
+__all__ = [
+    "array_metadata",
+    "group_files",
+    "image_metadata",
+    "read_node",
+    "zarr_format_of",
+]
+
+_log = logging.getLogger(__name__)
+_KINDS = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8), "c": (8, 16)}
+
+
+def read_node(folder: StoreFolder) -> Node | None:
+    """Return the group or array in a folder, or None; a local folder without metadata counts as a group."""
+    v3 = folder.read_json("zarr.json")
+    if v3 is not None:
+        attributes = _mapping(v3.get("attributes"))
+        if v3.get("node_type") == "array":
+            return _array(folder, v3, attributes, v3.get("data_type"))
+        consolidated = _mapping(_mapping(v3.get("consolidated_metadata")).get("metadata"))
+        keys = tuple(k for k, v in consolidated.items() if _mapping(v).get("node_type") == "array")
+        return _group(folder, attributes, keys if consolidated else None)
+    array = folder.read_json(".zarray")
+    if array is not None:
+        return _array(folder, array, folder.read_json(".zattrs") or {}, array.get("dtype"))
+    if folder.read_json(".zgroup") is not None:
+        listed = {} if folder.is_local else folder.read_json(".zmetadata") or {}
+        consolidated = _mapping(listed.get("metadata"))
+        keys = tuple(k.removesuffix(".zarray").rstrip("/") for k in consolidated if k.endswith(".zarray"))
+        return _group(folder, folder.read_json(".zattrs") or {}, keys if consolidated else None)
+    if folder.is_local and folder.folders():
+        return Node(folder, None)
+    return None
+
+
+def _array(folder: StoreFolder, array: dict[str, Any], attributes: Mapping[str, Any], dtype: Any) -> Node:
+    shape = array.get("shape")
+    extents = tuple(n for n in shape if isinstance(n, int)) if isinstance(shape, list) else ()
+    return Node(folder, array, attributes, extents, _dtype_text(dtype))
+
+
+def _dtype_text(dtype: Any) -> str:
+    if isinstance(dtype, Mapping):
+        return str(dtype.get("name"))
+    try:
+        return str(np.dtype(dtype).name)
+    except TypeError:
+        return str(dtype)
+
+
+def _group(folder: StoreFolder, attributes: Mapping[str, Any], keys: tuple[str, ...] | None) -> Node:
+    # What consolidated metadata lists may be older than the files: on a local disk the files themselves are asked.
+    first = first_dataset(attributes)
+    return Node(
+        folder,
+        None,
+        attributes,
+        listing=None if folder.is_local else keys,
+        first=first,
+        images=() if first is not None else image_paths(folder, attributes),
+    )
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def zarr_format_of(node: Node) -> int:
+    """Return 2 or 3."""
+    return 3 if node.array is not None and node.array.get("zarr_format") == 3 else 2
+
+
+def image_metadata(node: Node) -> ImageMetadata:
+    """Return axes, voxel size and attributes of an array, from itself and from the OME-Zarr image it belongs to.
+
+    What is malformed is left out: metadata never keeps an array from being opened.
+    """
+    ndim = len(node.shape)
+    attributes = dict(node.attributes)
+    names = (node.array or {}).get("dimension_names") or attributes.pop("_ARRAY_DIMENSIONS", None)
+    known = _from_dimension_units(attributes.get("dimension_units"), ndim)
+    if known is not None:
+        del attributes["dimension_units"]
+    metadata = from_attributes(attributes, ndim, node.folder.path)
+    if known is not None and metadata.voxel_size is None:
+        metadata = replace(metadata, voxel_size=known[0], units=known[1])
+    if metadata.axes is None and isinstance(names, list) and all(isinstance(n, str) for n in names):
+        metadata = replace(metadata, axes=tuple(names)).fitting(ndim)
+    folder, path = node.folder, ""
+    for _ in range(3):
+        above = folder.parent()
+        if above is None:
+            break
+        path = "/".join(part for part in (folder.path.rstrip("/").rpartition("/")[2], path) if part)
+        folder = above
+        found = with_multiscales(metadata, _attributes_above(folder), path, node.shape, node.folder.path)
+        if found is not None:
+            return found
+    return with_resolution(metadata, ndim)
+
+
+_QUANTITY = re.compile(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)?\s*(\D*?)\s*")
+
+
+def _from_dimension_units(stored: Any, ndim: int) -> tuple[tuple[float, ...], tuple[str | None, ...]] | None:
+    """Return voxel size and units that TensorStore and Neuroglancer keep in an attribute: one of `"4 nm"`, `[4, "nm"]`, None per axis."""
+    if not isinstance(stored, list) or len(stored) != ndim or not any(stored):
+        return None
+    sizes, units = [], []
+    for each in stored:
+        size, unit = each if isinstance(each, list) and len(each) == 2 else (1.0, each or "")
+        if isinstance(size, (int, float)) and isinstance(unit, str):
+            found = _QUANTITY.fullmatch(unit)
+            name = None if found is None else normalise_unit(found[2])
+            if found is not None and (name is not None or not found[2]):
+                try:
+                    sizes.append(float(size) * float(found[1] or 1))
+                except (ValueError, OverflowError):
+                    return None
+                units.append(name)
+                continue
+        return None
+    fine = all(math.isfinite(size) and size > 0 for size in sizes)
+    return (tuple(sizes), tuple(units)) if fine else None
+
+
+def _dimension_units(metadata: ImageMetadata) -> list[str | None] | None:
+    """Return what `_from_dimension_units` reads, in symbols that Neuroglancer knows; None where nothing is to be said."""
+    if metadata.voxel_size is None or metadata.units is None:
+        return None
+    found: list[str | None] = []
+    for size, unit in zip(metadata.voxel_size, metadata.units, strict=True):
+        if unit is None or normalise_unit(unit) != unit or not (0 < size < math.inf):
+            found.append(None)
+            continue
+        symbol, factor = unit_symbol(unit)
+        found.append(f"{size * factor:.15g} {symbol}")
+    return found if any(found) else None
+
+
+def _attributes_above(folder: StoreFolder) -> Mapping[str, Any]:
+    try:
+        return group_attributes(folder)
+    except OSError as error:
+        # The folders around an array need not be readable, nor be Zarr at all.
+        _log.debug("no OME-Zarr metadata from %s: %s", folder.path, error)
+        return {}
+
+
+def group_files(zarr_format: int) -> dict[str, dict[str, Any]]:
+    """Return the files of an empty group."""
+    if zarr_format == 3:
+        return {"zarr.json": {"zarr_format": 3, "node_type": "group", "attributes": {}}}
+    return {".zgroup": {"zarr_format": 2}}
+
+
+_ORDERS: dict[str, Literal["<", ">"]] = {"little": "<", "big": ">"}
+
+
+def array_metadata(spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the metadata of a new array as TensorStore takes it, and its attributes.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        For a dtype that Zarr cannot hold.
+    InvalidArgumentError
+        For chunks, shards or a codec that Zarr cannot have.
+    """
+    dtype = spec.dtype
+    if dtype.itemsize not in _KINDS.get(dtype.kind, ()):
+        can = "bool, int8 to int64, uint8 to uint64, float16, float32, float64, complex64, complex128"
+        raise UnsupportedFormatError(f"Zarr cannot hold {dtype} here; it can hold {can}")
+    if spec.zarr_format not in (2, 3):
+        raise InvalidArgumentError(f"zarr_format must be 2 or 3, got {spec.zarr_format!r}")
+    chunks = checked_grid(spec.chunks or tuple(max(1, n) for n in spec.shape), spec.shape, "chunks")
+    attributes = to_attributes(spec.metadata)
+    quantities = _dimension_units(spec.metadata)
+    if quantities is not None:
+        attributes.setdefault("dimension_units", quantities)
+    fill = _fill_value(spec.fill_value, dtype)
+    if spec.zarr_format == 3:
+        return _metadata_v3(spec, chunks, fill), attributes
+    if spec.shards is not None:
+        raise InvalidArgumentError(f"Zarr v2 has no shards (got {spec.shards}): use zarr_format=3")
+    if spec.metadata.axes is not None:
+        attributes["_ARRAY_DIMENSIONS"] = list(spec.metadata.axes)
+        if spec.fill_value is None or (spec.fill_value == 0 and not np.signbit(spec.fill_value)):
+            # xarray masks voxels that equal the fill value, and makes floats of integers for that; null reads as 0 too.
+            fill = None
+    metadata = {
+        "zarr_format": 2,
+        "shape": list(spec.shape),
+        "chunks": list(chunks),
+        "dtype": dtype.newbyteorder(_ORDERS[spec.byte_order]).str,
+        "compressor": compressor_v2(spec.codec, dtype),
+        "fill_value": fill,
+        "filters": None,
+        "order": "C",
+        "dimension_separator": "/",
+    }
+    return metadata, attributes
+
+
+def _metadata_v3(spec: ArraySpec, chunks: tuple[int, ...], fill: Any) -> dict[str, Any]:
+    dtype = spec.dtype
+    little = {"name": "bytes", "configuration": {"endian": "little"}}
+    ordered = {"name": "bytes", "configuration": {"endian": spec.byte_order}}
+    codecs = [ordered if dtype.itemsize > 1 else {"name": "bytes"}, *compressors_v3(spec.codec, dtype)]
+    outer = chunks
+    if spec.shards is not None:
+        outer = checked_grid(spec.shards, spec.shape, "shards")
+        if any(s % c for s, c in zip(outer, chunks, strict=True)):
+            raise InvalidArgumentError(f"shards {outer} must be a multiple of chunks {chunks} on every axis")
+        sharding = {
+            "chunk_shape": list(chunks),
+            "codecs": codecs,
+            "index_codecs": [little, {"name": "crc32c"}],
+            "index_location": "end",
+        }
+        codecs = [{"name": "sharding_indexed", "configuration": sharding}]
+    metadata: dict[str, Any] = {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(spec.shape),
+        "data_type": dtype.name,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(outer)}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "codecs": codecs,
+        "fill_value": fill,
+    }
+    if spec.metadata.axes is not None:
+        metadata["dimension_names"] = list(spec.metadata.axes)
+    return metadata
+
+
+def checked_grid(grid: tuple[int, ...], shape: tuple[int, ...], what: str) -> tuple[int, ...]:
+    """Return chunks or shards as ints, or raise InvalidArgumentError that says what is wrong with them."""
+    if len(grid) != len(shape) or any(int(c) != c or c < 1 for c in grid):
+        raise InvalidArgumentError(
+            f"{what} must be one positive integer per axis, got {tuple(grid)} for shape {shape}"
+        )
+    return tuple(int(c) for c in grid)
+
+
+def _fill_value(value: Any, dtype: np.dtype[Any]) -> Any:
+    """Return a fill value as Zarr's JSON writes it."""
+    try:
+        exact = dtype.type(0 if value is None else value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidArgumentError(f"fill_value {value!r} is no {dtype}: {error}") from error
+    if dtype.kind in "biu" and value is not None and exact != value:
+        raise InvalidArgumentError(f"fill_value {value!r} cannot be held by {dtype}")
+    if dtype.kind == "c":
+        return [_float_json(float(exact.real)), _float_json(float(exact.imag))]
+    return _float_json(float(exact)) if dtype.kind == "f" else exact.item()
+
+
+def _float_json(value: float) -> Any:
+    if math.isnan(value):
+        return "NaN"
+    return ("Infinity" if value > 0 else "-Infinity") if math.isinf(value) else value

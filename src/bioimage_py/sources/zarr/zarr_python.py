@@ -1,0 +1,201 @@
+"""Zarr arrays that TensorStore cannot open, read and written through zarr-python."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from bioimage_py.chunks import AnyArray
+from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, SourceNotFoundError, StorageError
+from bioimage_py.geometry import Box
+from bioimage_py.metadata import ImageMetadata, from_attributes
+from bioimage_py.sources.base import FileSource, SourceSpec, StoredSize
+from bioimage_py.sources.casting import cast_values
+from bioimage_py.sources.stores import StoredArray, metadata_stamp, stored_size_of
+from bioimage_py.sources.zarr.encoding import check_names_in_zip
+from bioimage_py.storage import (
+    Identity,
+    StoreFolder,
+    file_identity,
+    natural_key,
+    plain_message,
+    remove_leftovers,
+)
+
+__all__ = ["ZarrPythonSource", "open_folder", "open_zip", "wrap"]
+
+_METADATA_FILES = ("zarr.json", ".zgroup", ".zarray")
+
+
+class ZarrPythonSource(FileSource):
+    """An array decoded and encoded by zarr-python, of any codec, dtype and store that it knows."""
+
+    kind = "zarr"
+    engine = "zarr-python"
+
+    def __init__(self, array: Any, stored: StoredArray, *, live: bool = False) -> None:
+        self.array = array
+        self._stored = stored
+        self._live = live
+        self.path, self.key, self.mode = stored.path, stored.key, stored.mode
+        self.format = f"{stored.format} (zarr-python)"
+        self.codec = stored.codec
+        self.shape = tuple(int(n) for n in array.shape)
+        self.dtype = np.dtype(array.dtype).newbyteorder("=")
+        self.chunks = tuple(max(1, int(n)) for n in array.chunks)
+        self.shards = None if array.shards is None else tuple(int(n) for n in array.shards)
+        self.writable = stored.mode == "r+"
+        self.concurrent_writes = not live
+        self.fill_value = array.fill_value
+
+    @property
+    def metadata(self) -> ImageMetadata:
+        """Axes, voxel size, units and attributes."""
+        return self._stored.metadata
+
+    def _read(self, box: Box) -> AnyArray:
+        try:
+            found = np.asarray(self.array[box.slices or ...])
+        except Exception as error:  # codecs raise whatever they like
+            raise StorageError(
+                f"{self.name}: cannot read the region {box.text}: {type(error).__name__}: {plain_message(error)}"
+            ) from error
+        return found.astype(self.dtype, copy=False).reshape(box.shape)
+
+    def _write(self, box: Box, values: AnyArray) -> None:
+        cast = cast_values(values, self.dtype)
+        try:
+            self.array[box.slices or ...] = cast
+        except PermissionError as error:
+            raise ReadOnlyError(f"{self.name}: cannot write the region {box.text}: {error}") from error
+        except Exception as error:  # codecs raise whatever they like
+            raise StorageError(
+                f"{self.name}: cannot write the region {box.text}: {type(error).__name__}: {plain_message(error)}"
+            ) from error
+
+    def close(self) -> None:
+        """Close a zip file that was opened for this source; a live store stays its user's."""
+        if not self._live and isinstance(self.array.store, zarr.storage.ZipStore):
+            self.array.store.close()
+
+    def identities(self) -> frozenset[Identity]:
+        """Return the folder or file of the array, or the live store that holds it."""
+        if not self._live:
+            return frozenset(
+                {file_identity(self.path, self.key, key_is_folder=self._stored.folder is not None)}
+            )
+        store = self.array.store
+        held = getattr(store, "_store_dict", store)
+        tokens: set[Identity] = {("zarr store", id(held), self.array.path)}
+        protocols = getattr(getattr(store, "fs", None), "protocol", ())
+        if protocols:
+            protocol = protocols if isinstance(protocols, str) else protocols[0]
+            place = store.path if protocol in ("file", "local") else f"{protocol}://{store.path}"
+            tokens.add(file_identity(place, self.array.path, key_is_folder=True))
+        return frozenset(tokens)
+
+    def mark_place(self) -> StoreFolder | None:
+        """Return the folder of the array; None for other stores."""
+        return None if self._stored.folder is None else StoreFolder(self._stored.folder)
+
+    def stored_stamp(self) -> str | None:
+        """Return what changes when the array, or the zip file that holds it, is replaced."""
+        return (
+            super().stored_stamp()
+            if self._stored.folder is None
+            else metadata_stamp(StoreFolder(self._stored.folder))
+        )
+
+    def remove_leftovers(self) -> int:
+        """Remove the half-written chunks and shards of killed writers from the array's folder."""
+        return 0 if self._stored.folder is None else remove_leftovers(self._stored.folder)
+
+    def stored_size(self) -> StoredSize | None:
+        """Return bytes and files below the array's folder; None for other stores."""
+        return None if self._stored.folder is None else stored_size_of(self._stored.folder)
+
+    def to_spec(self) -> SourceSpec:
+        """Return family, path, key and mode; raises InvalidArgumentError for a store that is held in memory."""
+        if self._live:
+            raise InvalidArgumentError(
+                f"{self.name} is a live handle that another process could not open: it can be used in local runs only"
+            )
+        return super().to_spec()
+
+    def _spec_options(self) -> Mapping[str, Any]:
+        return self._stored.options
+
+
+def open_folder(folder: StoreFolder, stored: StoredArray) -> ZarrPythonSource:
+    """Open an array in a folder or behind a URL; zarr-python's errors pass."""
+    if not folder.is_local:
+        raise NotImplementedError("it is asked for arrays in local folders only")
+    array = zarr.open_array(folder.path, mode=stored.mode)
+    return ZarrPythonSource(array, stored)
+
+
+def open_zip(path: str, key: str | None, mode: str) -> ZarrPythonSource:
+    """Open an array in a zip file of Zarr, read-only."""
+    if mode != "r":
+        raise ReadOnlyError(f"{path} is a zip file, in which no chunk can be replaced; open it with mode='r'")
+    try:
+        with zipfile.ZipFile(path) as opened:
+            files = opened.namelist()
+        inside = "/".join(filter(None, (_outer_folder(files), key)))
+        store = zarr.storage.ZipStore(Path(path), mode="r")
+        array = zarr.open(store, path=inside, mode="r")
+        names = []
+        if not isinstance(array, zarr.Array):
+            with warnings.catch_warnings(action="ignore"):  # about files in it that are none of Zarr's
+                members = list(array.members(max_depth=None))
+            names = [name for name, member in members if isinstance(member, zarr.Array)]
+    except (FileNotFoundError, KeyError) as error:
+        raise SourceNotFoundError(f"there is no Zarr array {key or ''!r} in {path}: {error}") from error
+    except Exception as error:  # a damaged file makes both libraries raise whatever they like
+        raise StorageError(f"{path} cannot be read as a zip file of Zarr: {plain_message(error)}") from error
+    if len(names) == 1:
+        return open_zip(path, f"{key}/{names[0]}" if key else names[0], mode)
+    if not isinstance(array, zarr.Array):
+        there = f"there are {', '.join(sorted(names, key=natural_key))}" if names else "there is none in it"
+        raise SourceNotFoundError(f"{path}: name an array with its key; {there}")
+    top = f"{inside}/" if inside else ""
+    check_names_in_zip(
+        array.metadata.to_dict(),
+        f"{path}:{key}" if key else path,
+        (n.removeprefix(top) for n in files if n.startswith(top)),
+    )
+    return ZarrPythonSource(array, _describe(array, path, key, "r"))
+
+
+def _outer_folder(names: list[str]) -> str:
+    """Return the folder in a zip file that holds all of its Zarr; empty where that is at the top."""
+    found = [name.rpartition("/")[0] for name in names if name.rpartition("/")[2] in _METADATA_FILES]
+    found = [folder for folder in found if not folder.startswith("__MACOSX")]
+    top = min(found, key=len, default="")
+    return top if all(f"{folder}/".startswith(f"{top}/") for folder in found) else ""
+
+
+def wrap(array: Any) -> ZarrPythonSource:
+    """Wrap a live array of any store."""
+    stored = _describe(array, str(array.store_path), None, "r" if array.read_only else "r+")
+    return ZarrPythonSource(array, stored, live=True)
+
+
+def _describe(array: Any, path: str, key: str | None, mode: str) -> StoredArray:
+    version = array.metadata.zarr_format
+    codecs = [*array.filters, *array.compressors]
+    return StoredArray(
+        kind="zarr",
+        path=path,
+        key=key,
+        mode=mode,
+        format=f"zarr v{version}",
+        codec=" ".join(type(codec).__name__.lower() for codec in codecs),
+        metadata=from_attributes(dict(array.attrs), array.ndim),
+    )

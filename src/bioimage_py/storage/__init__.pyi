@@ -1,0 +1,77 @@
+from .chunk_keys import (
+    ChunkKeys as ChunkKeys,
+    keys_in_use as keys_in_use,
+    names_like as names_like,
+    unused_chunks as unused_chunks,
+)
+from .compressed import (
+    COMPRESSED_SUFFIXES as COMPRESSED_SUFFIXES,
+    DAMAGED as DAMAGED,
+    damaged as damaged,
+    decompressing as decompressing,
+    first_bytes as first_bytes,
+    without_compression as without_compression,
+)
+from .crash_safety import (
+    files_below as files_below,
+    remove_leftovers as remove_leftovers,
+    sync_file_system as sync_file_system,
+)
+from .file_bytes import FileBytes as FileBytes, OpenFiles as OpenFiles, file_error as file_error
+from .kvstore import (
+    MOST_JSON as MOST_JSON,
+    URL_OPTIONS as URL_OPTIONS,
+    StoreFolder as StoreFolder,
+    folders_beginning as folders_beginning,
+    remove_objects as remove_objects,
+    store_context as store_context,
+)
+from .names import (
+    _LONGEST as _LONGEST,
+    absolute_path as absolute_path,
+    check_key as check_key,
+    check_writable as check_writable,
+    folder_above as folder_above,
+    inner_name as inner_name,
+    is_url as is_url,
+    local_text as local_text,
+    looks_like_pattern as looks_like_pattern,
+    natural_key as natural_key,
+    path_text as path_text,
+    url_decoded as url_decoded,
+)
+from .new_files import FileFolder as FileFolder, NewFile as NewFile, UnfinishedFile as UnfinishedFile
+from .object_folder import (
+    NewObject as NewObject,
+    ObjectBytes as ObjectBytes,
+    ObjectFolder as ObjectFolder,
+    OpenObject as OpenObject,
+)
+from .process_identity import is_alive as is_alive, this_process as this_process
+from .read_ahead import ReadAhead as ReadAhead, SlowReads as SlowReads
+from .store_errors import (
+    ENGINE_ERRORS as ENGINE_ERRORS,
+    apart as apart,
+    asking as asking,
+    awaited as awaited,
+    begin_anew as begin_anew,
+    check_json as check_json,
+    give_up_waiting as give_up_waiting,
+    plain_message as plain_message,
+    reads_metadata as reads_metadata,
+    storage_error as storage_error,
+)
+from .store_place import (
+    S3Login as S3Login,
+    StorePlace as StorePlace,
+    UnknownLogin as UnknownLogin,
+    find_login as find_login,
+)
+from .stored_bytes import MOST_READ as MOST_READ, SMALL as SMALL, Piece as Piece, StoredBytes as StoredBytes
+from .stored_identity import (
+    Identity as Identity,
+    file_identity as file_identity,
+    file_stamp as file_stamp,
+    meet as meet,
+    stamp_of_files as stamp_of_files,
+)

@@ -1,0 +1,529 @@
+"""Folders of a store, on a local disk or behind a URL: reading their metadata files, and TensorStore's name for them."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import functools
+import itertools
+import json
+import netrc
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import tensorstore as ts
+
+from bioimage_py.errors import (
+    BioimagePyError,
+    InvalidArgumentError,
+    ReadOnlyError,
+    SourceNotFoundError,
+    StorageError,
+)
+from bioimage_py.storage.names import inner_name, is_url, url_decoded, url_text
+from bioimage_py.storage.new_files import FileFolder
+from bioimage_py.storage.object_folder import ObjectFolder
+from bioimage_py.storage.store_errors import ENGINE_ERRORS, server_answered, storage_error
+from bioimage_py.storage.store_place import StorePlace, usual_credentials
+
+__all__ = ["URL_OPTIONS", "StoreFolder", "folders_beginning", "remove_objects", "store_context"]
+
+_MOST_SEEN = 20_000
+"""Files and folders of an array that are looked at for links, the outer ones first."""
+
+MOST_JSON = 2**26
+"""Bytes of a metadata file that are read; larger ones are something else, or would take all memory."""
+
+_SCHEMES = ("http", "https", "s3", "gs", "memory", "file")
+
+URL_OPTIONS = ("endpoint", "region", "anonymous")
+"""What a URL needs to be reached, beyond itself; credentials are not among them."""
+
+# TensorStore's own 32 tries take many minutes to say that a server is gone. These take some four seconds where a person
+# waits for an array to open, and a quarter of a minute in a run, for each of the few requests that are made before the
+# server is given up (see `store_errors`).
+_RETRIES = {"max_retries": 4, "initial_delay": "300ms", "max_delay": "2s"}
+
+_PATIENT_RETRIES = {"max_retries": 4, "initial_delay": "1s", "max_delay": "8s"}
+
+# A request that transfers nothing for so long is tried again: by itself TensorStore waits for the system to close the connection.
+for _name, _value in (("TIME_SECONDS", "30"), ("LIMIT_BYTES", "1")):
+    os.environ.setdefault(f"TENSORSTORE_CURL_LOW_SPEED_{_name}", _value)
+
+# Arrays at memory:// URLs live as long as the process: every context has to lead to the same ones.
+_MEMORY = ts.Context({"memory_key_value_store": {}})
+
+
+def store_context(threads: int, cache_bytes: int, *, patient: bool = False) -> ts.Context:
+    """Return the limits under which a store is read and written.
+
+    Parameters
+    ----------
+    threads
+        For decoding and encoding.
+    cache_bytes
+        Decoded chunks to keep.
+    patient
+        Whether a server that does not answer is asked for longer than a person waits.
+    """
+    retries = _PATIENT_RETRIES if patient else _RETRIES
+    return ts.Context(
+        {
+            "data_copy_concurrency": {"limit": max(1, threads)},
+            "file_io_concurrency": {"limit": max(4, 2 * threads)},
+            "cache_pool": {"total_bytes_limit": cache_bytes},
+            "file_io_sync": False,
+            "file_io_locking": {"mode": "none"},
+            "http_request_retries": retries,
+            "s3_request_retries": retries,
+            "gcs_request_retries": retries,
+        },
+        parent=_MEMORY,
+    )
+
+
+@functools.cache
+def _metadata_context() -> ts.Context:
+    return store_context(1, 0)
+
+
+def _plain_path(path: str) -> str:
+    """Return an absolute path without '..', which TensorStore refuses, going through links as the system does."""
+    plain = str(Path(path).resolve() if ".." in Path(path).parts else Path(path).absolute())
+    _check_text(plain)
+    return plain
+
+
+def _below(path: str, top: str) -> bool:
+    """Whether a path leads to a folder, given without links, or to something in it."""
+    real = os.path.realpath(path)
+    return real == top or real.startswith(top.rstrip("/") + "/")
+
+
+def _check_text(path: str) -> None:
+    """Raise InvalidArgumentError for a local path that TensorStore cannot take."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgumentError(
+            f"the path {path!r} is not UTF-8, which this format needs: rename it"
+        ) from error
+    if "\\" in path:
+        raise InvalidArgumentError(
+            f"the path {path!r} holds a backslash, which would be taken for '/': rename it"
+        )
+
+
+@dataclass(frozen=True)
+class StoreFolder:
+    """A folder that holds an array, a group, or nothing yet.
+
+    Attributes
+    ----------
+    path
+        Local path or URL, without credentials.
+    options
+        How a URL is reached: `endpoint`, `region`, `anonymous`. They go into specs, so they hold no secrets.
+    credentials
+        `(user, password)` that stood in an http URL, kept in this process only.
+    opened
+        TensorStore's key-value store at the place, where it is open already; with the credentials that opened it.
+    """
+
+    path: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    credentials: tuple[str, str] | None = field(default=None, repr=False, compare=False)
+    opened: Any = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def at(cls, path: str, options: Mapping[str, Any] | None = None) -> StoreFolder:
+        """Return the folder at a path or URL as a user wrote it.
+
+        Raises
+        ------
+        InvalidArgumentError
+            For a scheme or an option that is not known, an S3 or GCS URL with credentials in it, or a path that TensorStore would
+            take for another one.
+        """
+        options = {name: value for name, value in (options or {}).items() if value is not None}
+        unknown = sorted(set(options) - set(URL_OPTIONS))
+        if not is_url(path):
+            unknown = sorted(options)
+        if unknown:
+            raise InvalidArgumentError(
+                f"{path!r} has no option {', '.join(f'{name}=' for name in unknown)} to open it with; URLs of chunked stores take "
+                f"{', '.join(f'{name}=' for name in URL_OPTIONS)}, and local ones none"
+            )
+        if not is_url(path):
+            _check_text(path)
+            return cls(path)
+        path = url_text(path)
+        parts = urlsplit(path)
+        if not {".", ".."}.isdisjoint(url_decoded(parts.path).split("/")):
+            raise InvalidArgumentError(f"the URL {path!r} has '.' or '..' in it: write it without")
+        scheme = parts.scheme.lower()
+        if scheme not in _SCHEMES:
+            raise InvalidArgumentError(
+                f"URLs can be {', '.join(s + '://' for s in _SCHEMES)}; got {scheme}://"
+            )
+        if scheme == "file":
+            return cls(unquote(parts.path))
+        user, at, host = parts.netloc.rpartition("@")
+        if at and scheme not in ("http", "https"):
+            raise InvalidArgumentError(
+                f"{scheme}:// URLs must not hold credentials: set them in the environment (AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or GOOGLE_APPLICATION_CREDENTIALS)"
+            )
+        name, _, password = user.partition(":")
+        clean = urlunsplit((scheme, host, parts.path.rstrip("/"), parts.query, ""))
+        return cls(clean, options, (unquote(name), unquote(password)) if at else None)
+
+    @property
+    def name(self) -> str:
+        """The last part of the path, as a key has it."""
+        return (
+            Path(_plain_path(self.path)).name
+            if self.is_local
+            else url_decoded(urlsplit(self.path).path.rpartition("/")[2])
+        )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the folder is on a file system of this machine."""
+        return not is_url(self.path)
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing can ever be written here, as behind http."""
+        return self.path.startswith(("http://", "https://"))
+
+    def child(self, key: str | None) -> StoreFolder:
+        """Return the folder of a key below this one, or this one for no key.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If that is not a name in here, see `inner_name`: keys come from metadata too.
+        """
+        if not key:
+            return self
+        key = inner_name(key, self.path)
+        if self.is_local:
+            return StoreFolder(str(Path(self.path, key)))
+        parts = urlsplit(self.path)
+        # A '%' in a name stays one where the URL is decoded.
+        path = f"{parts.path}/{key.replace('%', '%25').replace('#', '%23').replace('?', '%3F')}"
+        return StoreFolder(urlunsplit(parts._replace(path=path)), self.options, self.credentials)
+
+    def inside(self, key: str | None) -> StoreFolder:
+        """Return the folder of a key as `child` does, for writing or removing: links that lead out of this one are not followed.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If a link on the way to it leads out of this folder.
+        """
+        place = self.child(key)
+        if self.is_local and place is not self and not _below(place.path, os.path.realpath(self.path)):
+            raise InvalidArgumentError(
+                f"{place.path!r} leads to {os.path.realpath(place.path)!r} by a link, which is outside of {self.path!r}: nothing is written "
+                "or removed there. Name that place itself"
+            )
+        return place
+
+    def link_out(self, key: str | None) -> str | None:
+        """Return a link in the array of a key that leads out of this folder, as far as looking takes no time; None if there is none."""
+        if not self.is_local:
+            return None
+        top = os.path.realpath(self.path)
+        place = self.child(key).path
+        if key and not _below(place, top):
+            return place
+        waiting, seen = [place], 0
+        while waiting and seen < _MOST_SEEN:
+            with contextlib.suppress(OSError), os.scandir(waiting.pop(0)) as entries:
+                for entry in itertools.islice(entries, _MOST_SEEN - seen):
+                    seen += 1
+                    if entry.is_symlink() and not _below(entry.path, top):
+                        return entry.path
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+        return None
+
+    def check_writable(self, key: str | None) -> None:
+        """Raise ReadOnlyError if the array of a key cannot be written, or writing it could go through a link out of this folder."""
+        if self.read_only:
+            raise ReadOnlyError(f"{self.path} cannot be opened for writing: http only reads")
+        link = self.link_out(key)
+        if link is not None:
+            raise ReadOnlyError(
+                f"{self.child(key).path!r} cannot be opened for writing: {link!r} is a link to {os.path.realpath(link)!r}, outside of "
+                f"{self.path!r}. Copy the array to another path, and write there"
+            )
+
+    def parent(self) -> StoreFolder | None:
+        """Return the folder around this one, or None at the top."""
+        if self.is_local:
+            place = Path(_plain_path(self.path))
+            return StoreFolder(str(place.parent)) if place.parent != place else None
+        parts = urlsplit(self.path)
+        above, _, last = parts.path.rpartition("/")
+        if not last:
+            return None
+        return StoreFolder(urlunsplit(parts._replace(path=above)), self.options, self.credentials)
+
+    def spec(self) -> dict[str, Any]:
+        """Return TensorStore's JSON for this folder."""
+        if self.is_local:
+            return {"driver": "file", "path": _plain_path(self.path) + "/"}
+        parts = urlsplit(self.path)
+        path = url_decoded(parts.path).strip("/")
+        path = path + "/" if path else ""
+        if parts.scheme == "memory":
+            return {"driver": "memory", "path": "/".join(p for p in (parts.netloc, path) if p)}
+        if parts.scheme == "gs":
+            return {"driver": "gcs", "bucket": parts.netloc, "path": path}
+        if parts.scheme == "s3":
+            return {"driver": "s3", "bucket": parts.netloc, "path": path, **self._s3_options()}
+        base = urlunsplit((parts.scheme, parts.netloc, "/", parts.query, ""))
+        return {"driver": "http", "base_url": base, "path": path, **self._http_headers()}
+
+    def _s3_options(self) -> dict[str, Any]:
+        endpoint = (
+            self.options.get("endpoint")
+            or os.environ.get("AWS_ENDPOINT_URL_S3")
+            or os.environ.get("AWS_ENDPOINT_URL")
+        )
+        region = (
+            self.options.get("region") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        )
+        found: dict[str, Any] = {}
+        if endpoint:
+            found["endpoint"] = endpoint
+            # Other makers' stores take any region, but TensorStore would ask a non-AWS endpoint for it in vain.
+            region = region or "us-east-1"
+        if region:
+            found["aws_region"] = region
+        credentials = {"type": "anonymous"} if self.options.get("anonymous") else usual_credentials()
+        if credentials is not None:
+            found["aws_credentials"] = credentials
+        return found
+
+    def _http_headers(self) -> dict[str, Any]:
+        found = self.credentials
+        if found is None:
+            with contextlib.suppress(FileNotFoundError, netrc.NetrcParseError):
+                entry = netrc.netrc(os.environ.get("NETRC")).hosts.get(urlsplit(self.path).hostname or "")
+                found = (entry[0], entry[2]) if entry else None
+        if found is None:
+            return {}
+        token = base64.b64encode(":".join(found).encode()).decode()
+        return {"headers": [f"Authorization: Basic {token}"]}
+
+    @property
+    def place(self) -> StorePlace | None:
+        """Where in an object store this is, None on a disk, on a web server and in memory."""
+        if self.opened is not None:
+            return ObjectFolder(self.opened, self.path, lists=True).place
+        return StorePlace.of_spec(self.spec())
+
+    def check_bucket(self) -> None:
+        """Raise SourceNotFoundError if this is in a bucket that does not exist.
+
+        TensorStore would try for ever to write into one: it takes the server's answer for a competing writer.
+        """
+        if not self.path.startswith(("s3://", "gs://")):
+            return
+        name = "does-this-bucket-exist"
+        try:
+            self._kvstore().list(ts.KvStore.KeyRange(name, name + "\0")).result()
+        except ENGINE_ERRORS as error:
+            if "NOT_FOUND" in str(error):
+                raise SourceNotFoundError(
+                    f"{self.path}: there is no bucket of that name; create it first"
+                ) from error
+            raise storage_error(error, f"{self.path} cannot be reached") from error
+
+    def read(self, name: str, most: int = -2) -> bytes | None:
+        """Return the bytes of a file in this folder, or None if there is none; of a local one no more than one above `most`.
+
+        Raises
+        ------
+        StorageError
+            If the place cannot be reached or read.
+        """
+        if self.is_local:
+            try:
+                with Path(self.path, name).open("rb") as file:
+                    return file.read(most + 1)
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return None
+            except PermissionError as error:
+                raise StorageError(
+                    f"{self.path}/{name} cannot be read: {error.strerror}. Check its permissions"
+                ) from error
+            except OSError as error:
+                raise StorageError(f"{self.path}/{name} cannot be read: {error}") from error
+        try:
+            found = self._kvstore().read(name).result()
+        except ENGINE_ERRORS as error:
+            raise storage_error(error, f"{self.path}/{name} cannot be read") from error
+        server_answered(self.path)
+        return bytes(found.value) if found.state == "value" else None
+
+    def has(self, name: str) -> bool:
+        """Whether there is an object of a name behind a URL; True where the store does not say."""
+        try:
+            # A request for no byte would be HEAD, which simple servers answer wrongly.
+            return bool(self._kvstore().read(name, byte_range=slice(0, 1)).result().state == "value")
+        except ENGINE_ERRORS:
+            return True
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file in this folder, which is made if need be; who reads it meanwhile sees the old one or the new one."""
+        try:
+            if self.is_local:
+                # Whole or not at all, and never through a link: others may be reading it.
+                Path(self.path).mkdir(parents=True, exist_ok=True)
+                FileFolder(self.path).write(name, data)
+            else:
+                self._kvstore().write(name, data).result()
+        except BioimagePyError:
+            raise
+        except PermissionError as error:
+            raise ReadOnlyError(
+                f"{self.path}/{name} cannot be written: {error.strerror}. Check the permissions of the folder"
+            ) from error
+        except ENGINE_ERRORS as error:
+            raise storage_error(error, f"{self.path}/{name} cannot be written", writing=True) from error
+
+    def delete(self, name: str) -> None:
+        """Delete one file of this folder."""
+        if self.is_local:
+            Path(self.path, name).unlink(missing_ok=True)
+        else:
+            self._kvstore().delete_range(ts.KvStore.KeyRange(name, name + "\0")).result()
+
+    def objects(self) -> ObjectFolder | None:
+        """Return access to the objects here, and None for a local folder."""
+        if self.is_local:
+            return None
+        return ObjectFolder(self._kvstore(), self.path, lists=not self.read_only)
+
+    def _kvstore(self) -> Any:
+        if self.opened is not None:
+            return self.opened
+        return ts.KvStore.open(self.spec(), context=_metadata_context()).result()
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """Return a JSON object stored in this folder, or None if there is none.
+
+        Raises
+        ------
+        StorageError
+            If the file holds something else.
+        """
+        data = self.read(name, MOST_JSON)
+        if data is None:
+            return None
+        if len(data) > MOST_JSON:
+            raise StorageError(
+                f"{self.path}/{name} has more than {MOST_JSON} bytes, which is too many for metadata"
+            )
+        try:
+            found = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            what = "is nested too deep" if isinstance(error, RecursionError) else f"is no JSON: {error}"
+            raise StorageError(f"{self.path}/{name} {what}") from error
+        if not isinstance(found, dict):
+            raise StorageError(f"{self.path}/{name} is a JSON {type(found).__name__}, and not an object")
+        return found
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write a JSON object into this folder."""
+        self.write(name, json.dumps(value, indent=2).encode())
+
+    def folders(self) -> list[os.DirEntry[str]]:
+        """Return the folders in a local folder, sorted by name; links to one are among them, but for those that lead around it."""
+        here = os.path.realpath(self.path) + "/"
+        found = []
+        for entry in self.entries():
+            with contextlib.suppress(OSError):  # a link to itself
+                if entry.is_dir() and not (
+                    entry.is_symlink() and here.startswith(os.path.realpath(entry.path) + "/")
+                ):
+                    found.append(entry)
+        return found
+
+    def entries_if_local(self) -> list[os.DirEntry[str]]:
+        """Return what is in a local folder, and nothing for a URL."""
+        return self.entries() if self.is_local else []
+
+    def entries(self) -> list[os.DirEntry[str]]:
+        """Return what is in a local folder, sorted by name; nothing if it is not there.
+
+        Raises
+        ------
+        SourceNotFoundError
+            For a URL: object stores list every chunk, which can be billions.
+        """
+        if not self.is_local:
+            raise SourceNotFoundError(
+                f"the arrays at {self.path} cannot be listed: give the key of one, such as key='0'"
+            )
+        try:
+            with os.scandir(self.path) as found:
+                return sorted(found, key=lambda entry: entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except PermissionError as error:
+            raise StorageError(f"folder {self.path} cannot be listed: {error.strerror}") from error
+
+
+def folders_beginning(folder: StoreFolder) -> list[str]:
+    """Return the URLs of the folders beside this one whose names begin with its name, sorted.
+
+    Parameters
+    ----------
+    folder
+        Behind a URL that names more than a bucket. It need not be there.
+
+    Raises
+    ------
+    StorageError
+        If the store cannot be reached, or does not list its objects.
+    """
+    above = folder.parent()
+    assert above is not None
+    name = folder.path.rpartition("/")[2]
+    after = name[:-1] + chr(ord(name[-1]) + 1)
+    try:
+        found = _store(above).list(ts.KvStore.KeyRange(name, after)).result()
+    except ENGINE_ERRORS as error:
+        raise storage_error(error, f"{folder.path}* cannot be listed") from error
+    names = {key.decode("utf-8", "replace").partition("/")[0] for key in found}
+    return sorted(f"{above.path.rstrip('/')}/{name}" for name in names)
+
+
+def remove_objects(folder: StoreFolder) -> None:
+    """Remove all objects below a URL; it is no error if there are none.
+
+    Raises
+    ------
+    ReadOnlyError
+        If they may not be removed.
+    StorageError
+        If the store cannot be reached.
+    """
+    try:
+        _store(folder).delete_range(ts.KvStore.KeyRange()).result()
+    except ENGINE_ERRORS as error:
+        raise storage_error(error, f"{folder.path} cannot be removed", writing=True) from error
+
+
+def _store(folder: StoreFolder) -> Any:
+    return ts.KvStore.open(folder.spec(), context=store_context(1, 0)).result()

@@ -1,0 +1,201 @@
+"""Names of files, keys in containers, and URLs: which are allowed, and how they are read."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from bioimage_py.errors import (
+    InvalidArgumentError,
+    ReadOnlyError,
+    SourceNotFoundError,
+    UnsupportedFormatError,
+)
+
+__all__ = [
+    "absolute_path",
+    "check_key",
+    "check_writable",
+    "folder_above",
+    "inner_name",
+    "is_url",
+    "local_text",
+    "looks_like_pattern",
+    "natural_key",
+    "path_text",
+    "url_decoded",
+    "url_text",
+]
+
+_URL = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
+
+_WITH_QUERY = ("http", "https", "file")
+
+_LONGEST = 255
+"""Bytes in the name of one file or folder, on all file systems that are common."""
+
+
+def absolute_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path from the root on; links and '..' stay as they are.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If it is relative, and the working directory was removed.
+    """
+    try:
+        return Path(path).absolute()
+    except FileNotFoundError as error:
+        raise SourceNotFoundError(
+            f"the working directory was removed, so the relative path {os.fspath(path)!r} leads nowhere: give an absolute path, "
+            "or change to another directory"
+        ) from error
+
+
+def folder_above(path: str | os.PathLike[str]) -> Path:
+    """Return the nearest folder above a path that is there."""
+    above = absolute_path(path).parent
+    while not above.is_dir() and above != above.parent:
+        above = above.parent
+    return above
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise ReadOnlyError if nothing can be made at a path that is not there, or replaced at one that is."""
+    above = folder_above(path)
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise ReadOnlyError(
+            f"{os.fspath(path)!r} cannot be made: the folder {str(above)!r} cannot be written. Check its permissions, or "
+            "write somewhere else"
+        )
+
+
+def is_url(path: str) -> bool:
+    """Whether a path is a URL; `file://` counts as one."""
+    return bool(_URL.match(path))
+
+
+def looks_like_pattern(text: str) -> bool:
+    """Whether a text holds glob characters."""
+    return any(c in text for c in "*?[")
+
+
+def path_text(path: object) -> str:
+    """Return a path as a text; raise InvalidArgumentError for what is none, is empty, holds a null character or a name too long."""
+    text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise InvalidArgumentError(f"a path is a text that is not empty, got {text!r}")
+    if is_url(text):
+        try:
+            urlsplit(text)
+        except ValueError as error:
+            raise InvalidArgumentError(f"{text[:200]!r} is not a valid URL: {error}") from error
+    return text
+
+
+def check_key(key: object) -> None:
+    """Raise InvalidArgumentError unless a key is None or a text that can name an array."""
+    if key is not None and (not isinstance(key, str) or "\0" in key or not _is_unicode(key)):
+        raise InvalidArgumentError(f"key must be the name of an array in its container, got {key!r}")
+
+
+def inner_name(name: object, container: str, *, folders: bool = True) -> str:
+    """Return the name of something in a container, slashes around it taken off; the one rule for keys and names in metadata.
+
+    Parameters
+    ----------
+    name
+        As a user or a file says it: names of groups and of an array, with slashes between.
+    container
+        In what, for messages.
+    folders
+        Whether each group is a folder of its own, as in Zarr and N5.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If it leads out of the container, or cannot be the name of a folder.
+
+    Examples
+    --------
+    >>> inner_name("/volumes/raw/", "a.n5")
+    'volumes/raw'
+    """
+    parts = name.strip("/").split("/") if isinstance(name, str) else []
+    if ".." in parts:
+        raise InvalidArgumentError(
+            f"the name {name!r} leads out of {container!r}: names in a container hold no '..'"
+        )
+    why = None
+    if not isinstance(name, str):
+        why = "it is not a text"
+    elif "." in parts or ("" in parts and len(parts) > 1):
+        why = "one of its parts is '.' or empty"
+    elif "\0" in name or not _is_unicode(name):
+        why = "it holds a null character or is not Unicode"
+    elif folders and "\\" in name:
+        why = "it holds a backslash, which some libraries take for '/'"
+    elif folders and any(len(part.encode()) > _LONGEST for part in parts):
+        why = f"a part of it is longer than {_LONGEST} bytes"
+    if why is not None:
+        shown = repr(name) if len(repr(name)) <= _LONGEST else f"{repr(name)[:60]}…"
+        raise InvalidArgumentError(f"{container!r} cannot hold anything named {shown}: {why}")
+    return "/".join(parts)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def url_decoded(text: str) -> str:
+    """Return a part of a URL with %41 written as A; as it is where what would come out is not UTF-8, so that it is no other's name."""
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        return text
+
+
+def url_text(url: str) -> str:
+    """Return a URL with '#' and '?' of names written as %23 and %3F: object stores have no queries, and names may hold both."""
+    if url.partition("://")[0].lower() in _WITH_QUERY:
+        return url
+    return url.replace("#", "%23").replace("?", "%3F")
+
+
+def local_text(path: str) -> str:
+    """Return a path with `file://` taken off and `~` expanded; of other URLs what `url_text` says.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        For a `file://` URL that names another host.
+    """
+    if path.lower().startswith("file://"):
+        host, slash, rest = path[len("file://") :].partition("/")
+        if host not in ("", "localhost") or not slash:
+            raise UnsupportedFormatError(
+                f"{path!r} names the host {host!r}: write file:///folder/name with three slashes, or mount that host"
+            )
+        return unquote("/" + rest)
+    if is_url(path):
+        return url_text(path)
+    return os.path.expanduser(path)  # noqa: PTH111 - keeps '//' and trailing text of keys as they are
+
+
+def natural_key(name: str) -> tuple[object, ...]:
+    """Return a sort key that counts numbers as numbers, so that `s2` comes before `s10`.
+
+    Examples
+    --------
+    >>> sorted(["s10.tif", "s2.tif", "S1.tif"], key=natural_key)
+    ['S1.tif', 's2.tif', 's10.tif']
+    """
+    parts = re.split(r"([0-9]+)", name.lower())
+    # The name, which tells equal keys apart, must never meet a number of a longer one: "img" and "img1".
+    return tuple(int(part) if n % 2 else part for n, part in enumerate(parts)), name

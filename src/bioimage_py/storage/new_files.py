@@ -1,0 +1,358 @@
+"""Files that appear under their name only when they are whole: a temporary name, then a rename."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import itertools
+import os
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from bioimage_py.errors import BioimagePyError, OutputExistsError, ReadOnlyError, StorageError
+from bioimage_py.geometry import Box
+from bioimage_py.storage.chunk_keys import ChunkKeys
+from bioimage_py.storage.file_bytes import file_error
+from bioimage_py.storage.stored_bytes import MOST_READ, SMALL, Piece, StoredBytes
+
+__all__ = ["FileFolder", "NewFile", "UnfinishedFile"]
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_ONE_PIECE = 2**20
+_TOGETHER = 2**18
+_MANY_PIECES = 512
+_DISK_BLOCK = 4096
+_LONGEST_NAME = 255
+# What a kernel or a file system answers that cannot copy between these two files by itself.
+_CANNOT_COPY = (
+    errno.EXDEV,
+    errno.EINVAL,
+    errno.ENOSYS,
+    errno.EOPNOTSUPP,
+    errno.EPERM,
+    errno.ETXTBSY,
+    errno.EBADF,
+)
+
+
+class FileFolder:
+    """A folder below which files are written whole or not at all.
+
+    Parameters
+    ----------
+    folder
+        Its path; it has to be there, folders below it are made as they are needed.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self._token = os.urandom(8).hex()
+        self._numbers = itertools.count()
+
+    def path(self, key: str) -> str:
+        """Return the path of a file below the folder."""
+        return f"{self.folder}/{key}"
+
+    def new(self, key: str) -> NewFile:
+        """Return a file to be written in a `with` block; it takes its name at the end of the block."""
+        path = self.path(key)
+        return NewFile(self.folder, path, self._partial(path))
+
+    def candidates(self, keys: ChunkKeys, cells: Box) -> Iterator[tuple[int, ...]]:
+        """Yield the positions in a box of a grid at which there may be a file; see `ChunkKeys.candidates`."""
+        return keys.candidates(self.folder, cells)
+
+    def _partial(self, path: str) -> str:
+        # A name that `crash_safety.remove_leftovers` knows; the process is in it because a fork copies the token.
+        return f"{path}.{self._token}{os.getpid() & 0xFFFFFFFF:08x}{next(self._numbers) & 0xFFFFFFFF:08x}.partial"
+
+    def write(self, key: str, *pieces: Piece) -> int:
+        """Write a file that holds pieces one after the other; return how many bytes that were."""
+        if len(pieces) == 1 and isinstance(pieces[0], StoredBytes) and pieces[0].in_memory:
+            data = pieces[0].read()
+            if self.write_small(key, data):
+                return len(data)
+        with self.new(key) as new:
+            for piece in pieces:
+                new.append(piece)
+        return new.size
+
+    def write_small(self, key: str, data: bytes | memoryview) -> bool:
+        """Do what `write` does with as few steps as possible, where its folder is there and all goes well; else return False."""
+        path = f"{self.folder}/{key}"
+        partial = self._partial(path)
+        try:
+            number = os.open(partial, _NEW, 0o666)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise _writing_error(error, path) from error
+        whole = False
+        try:
+            try:
+                whole = os.write(number, data) == len(data)
+            finally:
+                os.close(number)
+            if whole:
+                os.replace(partial, path)  # noqa: PTH105 - called for each chunk
+        except BaseException as failure:
+            _drop(partial)
+            if isinstance(failure, OSError):
+                raise _writing_error(failure, path) from failure
+            raise
+        if not whole:
+            _drop(partial)
+        return whole
+
+    def remove(self, key: str) -> bool:
+        """Remove a file; return whether there was one."""
+        try:
+            os.unlink(self.path(key))  # noqa: PTH108 - called for each chunk
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise _writing_error(error, self.path(key)) from error
+        return True
+
+
+class NewFile:
+    """A file that is being written under a temporary name.
+
+    Attributes
+    ----------
+    size
+        Bytes appended so far.
+    """
+
+    def __init__(self, folder: str, path: str, partial: str) -> None:
+        self._folder, self._path, self._partial = folder, path, partial
+        self._number = -1
+        self._waiting: list[bytes | memoryview] = []
+        self._n_waiting = 0
+        self._abandoned = False
+        self.size = 0
+
+    def __enter__(self) -> Self:
+        try:
+            try:
+                self._number = os.open(self._partial, _NEW, 0o666)
+            except FileNotFoundError:
+                self._make_folders()
+                self._number = os.open(self._partial, _NEW, 0o666)
+        except OSError as error:
+            raise _writing_error(error, self._path) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        whole = kind is None and not self._abandoned
+        try:
+            try:
+                if whole:
+                    self._write_waiting()
+            finally:
+                os.close(self._number)
+            if whole:
+                os.replace(self._partial, self._path)  # noqa: PTH105 - called for each chunk
+        except BaseException as failure:
+            _drop(self._partial)
+            if isinstance(failure, OSError):
+                raise _writing_error(failure, self._path) from failure
+            raise
+        if not whole:
+            _drop(self._partial)
+
+    def append(self, piece: Piece) -> None:
+        """Write bytes behind what is there; bytes of a file are copied by the system where it can.
+
+        Raises
+        ------
+        StorageError
+            If a file that bytes are copied from ends before, or was written since it was opened.
+        """
+        if isinstance(piece, StoredBytes):
+            shares = (piece.offset | self.size) % _DISK_BLOCK == 0
+            if not piece.in_memory and piece.length > (SMALL if shares else MOST_READ):
+                self._write_waiting()
+                self._copy(piece, shares)
+                self.size += piece.length
+                return
+            data = piece.read()
+            piece.check_unchanged()
+            piece = data
+        self._waiting.append(piece)
+        self._n_waiting += len(piece)
+        self.size += len(piece)
+        if self._n_waiting >= _TOGETHER or len(self._waiting) >= _MANY_PIECES:
+            self._write_waiting()
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        """Replace bytes that were appended before."""
+        self._write_waiting()
+        try:
+            while data:
+                n = os.pwrite(self._number, data, offset)
+                data, offset = data[n:], offset + n
+        except OSError as error:
+            raise _writing_error(error, self._path) from error
+
+    def abandon(self) -> None:
+        """Drop the file at the end of the block, as if there had been an error."""
+        self._abandoned = True
+
+    def _make_folders(self) -> None:
+        if not os.path.isdir(self._folder):  # noqa: PTH112 - a text stays a text
+            # Making it anew would leave chunks without their metadata.
+            raise StorageError(
+                f"writing {self._path!r} failed: the folder {self._folder!r} is not there any more"
+            )
+        os.makedirs(os.path.dirname(self._path), exist_ok=True)  # noqa: PTH103, PTH120 - a text stays a text
+
+    def _write_waiting(self) -> None:
+        waiting, self._waiting, self._n_waiting = self._waiting, [], 0
+        if not waiting:
+            return
+        try:
+            n = os.writev(self._number, waiting) if len(waiting) > 1 else os.write(self._number, waiting[0])
+            if n < sum(map(len, waiting)):
+                left = memoryview(b"".join(waiting))[n:]
+                while left:
+                    left = left[os.write(self._number, left) :]
+        except OSError as error:
+            raise _writing_error(error, self._path) from error
+
+    def _copy(self, piece: StoredBytes, shares: bool) -> None:
+        try:
+            self._copy_bytes(piece, shares)
+        except OSError as error:
+            raise _writing_error(error, self._path) from error
+        piece.check_unchanged()
+
+    def _copy_bytes(self, piece: StoredBytes, shares: bool) -> None:
+        done = 0
+        if shares and hasattr(os, "copy_file_range"):
+            # File systems that can share blocks between files do it here; for others it takes as long as reading and writing.
+            try:
+                while done < piece.length:
+                    n = os.copy_file_range(
+                        piece.file.number, self._number, piece.length - done, piece.offset + done
+                    )
+                    if n == 0:
+                        break
+                    done += n
+            except OSError as error:
+                if error.errno not in _CANNOT_COPY:
+                    raise
+        while done < piece.length:
+            data = memoryview(piece.file.read(piece.offset + done, min(_ONE_PIECE, piece.length - done)))
+            done += len(data)
+            while data:
+                data = data[os.write(self._number, data) :]
+
+
+class UnfinishedFile:
+    """A file that a run writes into for long, under a temporary name beside its own, which it gets when the run has ended.
+
+    The temporary name is always the same, so runs that were killed leave one file, which the next run into it removes.
+
+    Parameters
+    ----------
+    path
+        The file's own name.
+    replaces
+        Whether a file that has this name is replaced in the end.
+    """
+
+    def __init__(self, path: str, *, replaces: bool) -> None:
+        # A process may work in another folder by the time it ends.
+        self.path = os.path.abspath(path)  # noqa: PTH100 - follows no links
+        self._replaces = replaces
+        folder, name = os.path.split(self.path)
+        temporary = f".{name}.partial"
+        if len(os.fsencode(temporary)) > _LONGEST_NAME:
+            temporary = f".{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}.partial"
+        self.partial = os.path.join(folder, temporary)  # noqa: PTH118 - a text stays a text
+
+    def make_free(self) -> None:
+        """Remove what a run that was killed left under the temporary name.
+
+        Raises
+        ------
+        OutputExistsError
+            If a run goes on writing there.
+        """
+        try:
+            number = os.open(self.partial, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _writing_error(error, self.path) from error
+        try:
+            self.lock(number)
+            os.unlink(self.partial)  # noqa: PTH108 - a text stays a text
+        finally:
+            os.close(number)
+
+    def lock(self, number: int) -> None:
+        """Keep others from the open file until it is closed; raises OutputExistsError if another run does."""
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputExistsError(
+                f"{self.path!r} is being written by another run: wait for it, or choose another name"
+            ) from None
+        except OSError as error:
+            if error.errno not in _CANNOT_COPY:  # a file system without locks
+                raise _writing_error(error, self.path) from error
+
+    def finish(self) -> None:
+        """Give the file its name.
+
+        Raises
+        ------
+        OutputExistsError
+            If there is one of that name by now, and it is not to be replaced.
+        """
+        try:
+            if self._replaces or not self._named_by_link():
+                os.replace(self.partial, self.path)  # noqa: PTH105 - a text stays a text
+        except OSError as error:
+            raise _writing_error(error, self.path) from error
+
+    def _named_by_link(self) -> bool:
+        """Give the file its name unless there is one; return False where the file system cannot."""
+        try:
+            os.link(self.partial, self.path, follow_symlinks=False)  # noqa: PTH - a text stays a text
+        except FileExistsError:
+            raise OutputExistsError(
+                f"{self.path!r} was made by somebody else meanwhile; this run's output is {self.partial!r}"
+            ) from None
+        except OSError as error:
+            if error.errno not in _CANNOT_COPY:
+                raise
+            return False
+        os.unlink(self.partial)  # noqa: PTH108 - a text stays a text
+        return True
+
+    def drop(self) -> None:
+        """Remove the file, if it has not got its name."""
+        _drop(self.partial)
+
+
+def _drop(partial: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(partial)  # noqa: PTH108 - a text stays a text
+
+
+def _writing_error(error: OSError, path: str) -> BioimagePyError:
+    if isinstance(error, BioimagePyError):
+        return error
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return ReadOnlyError(
+            f"{path!r} cannot be written: {error.strerror}. Check the permissions of the folder"
+        )
+    return file_error(error, f"writing {path!r}")

@@ -1,0 +1,282 @@
+"""The objects of an array in a store behind a URL, as its chunk files would be in a folder: read, listed, put in place."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import tensorstore as ts
+
+from bioimage_py.errors import StorageError
+from bioimage_py.geometry import Box
+from bioimage_py.storage.chunk_keys import ChunkKeys
+from bioimage_py.storage.store_errors import ENGINE_ERRORS, awaited, storage_error
+from bioimage_py.storage.store_place import StorePlace
+from bioimage_py.storage.stored_bytes import Piece, StoredBytes
+
+__all__ = ["NewObject", "ObjectBytes", "ObjectFolder", "OpenObject", "StoredObject"]
+
+# A listing has to save so many requests before it is worth one.
+_WORTH = 4
+
+
+class StoredObject(NamedTuple):
+    """Bytes of an object, and what differs when it is stored anew."""
+
+    data: bytes
+    generation: bytes
+
+
+class ObjectFolder:
+    """The objects whose names begin with the place of an array, from any number of threads.
+
+    Parameters
+    ----------
+    store
+        TensorStore's key-value store at the place.
+    folder
+        The place as a URL, for messages.
+    lists
+        Whether the store can be asked for names; a web server cannot.
+    """
+
+    def __init__(self, store: Any, folder: str, *, lists: bool) -> None:
+        self.folder = folder
+        self._store = store
+        self._lists = lists
+
+    @property
+    def place(self) -> StorePlace | None:
+        """Where in an object store they are, as TensorStore reaches it; None on a web server and in memory."""
+        return StorePlace.of_spec(self._store.spec(retain_context=True).to_json())
+
+    def path(self, key: str) -> str:
+        """Return the URL of an object."""
+        return f"{self.folder}/{key}"
+
+    def read(self, key: str, begin: int | None = None, end: int | None = None) -> StoredObject | None:
+        """Return an object, or its bytes from `begin` to `end`; None if there is none.
+
+        A negative `begin` counts from the end.
+
+        Raises
+        ------
+        StorageError
+            If the store cannot be reached, or the object does not have these bytes.
+        """
+        part = None if begin is None else slice(begin, end)
+        try:
+            found = awaited(lambda: self._store.read(key, byte_range=part), self.folder)
+        except ENGINE_ERRORS as error:
+            raise storage_error(error, f"{self.path(key)} cannot be read") from error
+        if found.state != "value":
+            return None
+        data = bytes(found.value)
+        if begin is not None and end is not None and len(data) != end - begin:
+            raise StorageError(f"{self.path(key)} ends before byte {end}: it was cut")
+        return StoredObject(data, bytes(found.stamp.generation))
+
+    def new(self, key: str) -> NewObject:
+        """Return an object to be written in a `with` block; it is there at the end of the block."""
+        return NewObject(self, key)
+
+    def write(self, key: str, *pieces: Piece) -> int:
+        """Write an object that holds pieces one after the other; return how many bytes that were.
+
+        Raises
+        ------
+        ReadOnlyError
+            If it may not be written.
+        StorageError
+            If the store fails, or bytes that a piece stands for cannot be read.
+        """
+        data = b"".join(_bytes_of(piece) for piece in pieces)
+        try:
+            awaited(lambda: self._store.write(key, data), self.folder)
+        except ENGINE_ERRORS as error:
+            raise storage_error(error, f"{self.path(key)} cannot be written", writing=True) from error
+        return len(data)
+
+    def remove(self, key: str) -> bool:
+        """Remove an object; stores do not say whether there was one."""
+        try:
+            awaited(lambda: self._store.write(key, None), self.folder)
+        except ENGINE_ERRORS as error:
+            raise storage_error(error, f"{self.path(key)} cannot be removed", writing=True) from error
+        return True
+
+    def candidates(
+        self, keys: ChunkKeys, cells: Box, names: Callable[[str], list[str]] | None = None
+    ) -> Iterator[tuple[int, ...]]:
+        """Yield the positions in a box of the grid at which there may be an object.
+
+        Names are listed by the longest beginnings that they share, where that takes fewer requests than asking for each.
+
+        Parameters
+        ----------
+        keys
+            What the objects are called.
+        cells
+            The box.
+        names
+            Lists the names with a beginning; the default is `names` of this folder.
+
+        Raises
+        ------
+        StorageError
+            If the store does not list its objects.
+        """
+        if cells.is_empty():
+            return
+        axes = tuple(range(len(keys.grid)))
+        order = axes[::-1] if keys.fastest_first else axes
+        n_named = _named_axes(keys, cells, order)
+        if n_named is None or not self._lists:
+            yield from itertools.product(*map(range, *cells))
+            return
+        for numbers in itertools.product(*(range(cells.begin[a], cells.end[a]) for a in order[:n_named])):
+            begin = keys.separator.join([*([keys.prefix] if keys.prefix else []), *map(str, numbers), ""])
+            found = (keys.position(name) for name in (names or self.names)(begin))
+            yield from sorted(at for at in found if at is not None and _inside(at, cells))
+
+    def names(self, begin: str) -> list[str]:
+        """Return the names of all objects that begin with a text; raises StorageError if they cannot be listed."""
+        names = ts.KvStore.KeyRange(begin, begin[:-1] + chr(ord(begin[-1]) + 1)) if begin else None
+        try:
+            found = awaited(lambda: self._store.list(names), self.folder)
+            return [name.decode("utf-8", "replace") for name in found]
+        except ENGINE_ERRORS as error:
+            raise storage_error(error, f"{self.path(begin)}* cannot be listed") from error
+
+
+class NewObject:
+    """An object that is being put together in memory: a store takes it whole, or not at all.
+
+    Attributes
+    ----------
+    size
+        Bytes appended so far.
+    """
+
+    def __init__(self, folder: ObjectFolder, key: str) -> None:
+        self._folder, self._key = folder, key
+        self._data = bytearray()
+        self._abandoned = False
+        self.size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None and not self._abandoned:
+            self._folder.write(self._key, bytes(self._data))
+
+    def append(self, piece: Piece) -> None:
+        """Put bytes behind what is there; raises StorageError if a file that they are in ends before, or was written."""
+        self._data += _bytes_of(piece)
+        self.size = len(self._data)
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        """Replace bytes that were appended before."""
+        self._data[offset : offset + len(data)] = data
+
+    def abandon(self) -> None:
+        """Drop it at the end of the block, as if there had been an error."""
+        self._abandoned = True
+
+
+def _bytes_of(piece: Piece) -> bytes | memoryview:
+    if not isinstance(piece, StoredBytes):
+        return piece
+    data = piece.read()
+    piece.check_unchanged()
+    return data
+
+
+def _named_axes(keys: ChunkKeys, cells: Box, order: tuple[int, ...]) -> int | None:
+    """Return how many numbers of a name to spell out in each listing; None where listing is not worth it."""
+    n_lists = 1
+    for n_named, axis in enumerate(order):
+        if all(_WORTH * (cells.end[a] - cells.begin[a]) >= keys.grid[a] for a in order[n_named:]):
+            return n_named if _WORTH * n_lists <= cells.size else None
+        n_lists *= cells.end[axis] - cells.begin[axis]
+    return None
+
+
+def _inside(position: tuple[int, ...], cells: Box) -> bool:
+    return all(b <= p < e for b, p, e in zip(cells.begin, position, cells.end, strict=True))
+
+
+# A request costs the same for a few bytes more, and headers follow each other; so many are kept.
+_AT_LEAST = 64
+
+
+class OpenObject:
+    """An object of which runs of bytes are fetched; the last short one is kept.
+
+    Parameters
+    ----------
+    objects
+        What holds it.
+    key
+        What it is called there.
+    generation
+        What differs when it is stored anew, None to take that of the first run.
+    """
+
+    def __init__(self, objects: ObjectFolder, key: str, generation: bytes | None = None) -> None:
+        self._objects, self._key, self._generation = objects, key, generation
+        self._run = 0, b""
+
+    def read(self, begin: int, end: int, last: int) -> bytes:
+        """Return the bytes from `begin` to `end`; if that is few, more are fetched, up to `last`.
+
+        Raises
+        ------
+        StorageError
+            If the store cannot be reached, or the object was cut, removed or written since the first run.
+        """
+        at, data = self._run
+        if at <= begin and end <= at + len(data):
+            return data[begin - at : end - at]
+        found = self._objects.read(self._key, begin, max(end, min(begin + _AT_LEAST, last)))
+        if found is None or self._generation not in (None, found.generation):
+            raise StorageError(f"{self._objects.path(self._key)} was written while it was read")
+        self._generation = found.generation
+        if len(found.data) <= _AT_LEAST:
+            self._run = begin, found.data
+        return found.data[: end - begin]
+
+
+class ObjectBytes(StoredBytes):
+    """Bytes `offset` to `offset + length` of an object."""
+
+    __slots__ = ("_object",)
+
+    def __init__(self, object: OpenObject, offset: int, length: int) -> None:
+        super().__init__(None, offset, length)
+        self._object = object
+
+    def read(self) -> bytes:
+        """Fetch all bytes; they are not kept."""
+        return self._fetched(0, self.length)
+
+    def at(self, begin: int, count: int) -> bytes:
+        """Fetch up to `count` bytes from `begin` on, fewer where they end; a negative begin counts from the end."""
+        if begin < 0:
+            begin = max(0, begin + self.length)
+        return self._fetched(begin, min(begin + count, self.length))
+
+    def part(self, begin: int, end: int) -> ObjectBytes:
+        """Return the bytes from `begin` to `end`, not fetched yet; a negative end counts from the end."""
+        end = max(begin, end + self.length) if end < 0 else end
+        return ObjectBytes(self._object, self.offset + begin, end - begin)
+
+    def _fetched(self, begin: int, end: int) -> bytes:
+        if end <= begin:
+            return b""
+        return self._object.read(self.offset + begin, self.offset + end, self.offset + self.length)

@@ -1,0 +1,5 @@
+"""Wrappers that compute voxels on another grid: resizing, affine transformation, reduction by windows, projection."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,260 @@
+"""A source seen through an affine transformation of coordinates."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bioimage_py.chunks import AnyArray
+from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
+from bioimage_py.geometry import Box
+from bioimage_py.metadata import ImageMetadata
+from bioimage_py.sources import Source
+from bioimage_py.wrapper.arguments import checked_number, checked_whole, holds
+from bioimage_py.wrapper.base import WrapperSource
+from bioimage_py.wrapper.registration import register_wrapper
+from bioimage_py.wrapper.resampling.scaled_metadata import rescaled
+from bioimage_py.wrapper.resampling.splines import prefilter
+from bioimage_py.wrapper.rounding import rounded
+from bioimage_py.wrapper.tiling import OVERLAP_BYTES, largest_part, parts_of
+
+__all__ = ["AffineSource"]
+
+_CELL_VOXELS = 2**18
+"""Input voxels around which a part is not cut any more."""
+
+
+@register_wrapper("affine")
+class AffineSource(WrapperSource):
+    """The source resampled so that voxel `o` shows what is at `matrix @ (o, 1)` of the input.
+
+    It is what `scipy.ndimage.affine_transform(whole, matrix, output_shape=shape, order=order, cval=fill_value)` gives, but
+    each region reads only the part of the input that it shows, and every voxel comes out the same, bit by bit, whatever
+    region it is read with.
+
+    Parameters
+    ----------
+    source
+        Source, array, handle or path.
+    matrix
+        From voxels of the result to voxels of the input (the inverse of where things move), in homogeneous coordinates:
+        n × (n + 1) or (n + 1) × (n + 1) for n axes, slowest axis first. n × n is taken for no translation.
+    shape
+        Shape of the result, n extents. Default: that of the source.
+    order
+        Of the spline, 0 to 5. 0 takes the nearest voxel, never makes up a value and is exact for every dtype, so it is
+        for labels; 1 is linear.
+    fill_value
+        What voxels become whose coordinate is beyond the centre of an outermost voxel of the input, by however little.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the matrix has another shape or is not finite, its last row is not 0, …, 0, 1, `shape` does not have n extents,
+        `order` is none of 0 to 5, or the dtype cannot hold `fill_value`.
+    MissingDependencyError
+        When a region is read with an order from 1 on, and SciPy is not installed.
+
+    Notes
+    -----
+    The dtype is the source's; orders from 1 on are computed in float64 and rounded as in `ResizedSource`, and so is the
+    prefilter of orders 2 to 5 cut. Metadata keep voxel size and origin where the axes are only scaled and moved; where they
+    mix, the voxel size is that along the new axes if all have one unit, and the origin is dropped.
+
+    Examples
+    --------
+    >>> image = np.arange(12, dtype="uint8").reshape(3, 4)
+    >>> AffineSource(image, [[1, 0, 1], [0, 1, -1]], order=0, fill_value=99)[...].tolist()
+    [[99, 4, 5, 6], [99, 8, 9, 10], [99, 99, 99, 99]]
+    >>> AffineSource(image, [[0, 1, 0], [1, 0, 0]], shape=(4, 3), order=0)[1].tolist()
+    [1, 5, 9]
+    """
+
+    def __init__(
+        self, source: Any, matrix: Any, shape: Any = None, order: int = 1, fill_value: Any = 0
+    ) -> None:
+        degree = checked_whole(order, "order")
+        if degree > 5:
+            raise InvalidArgumentError(f"order must be 0 to 5, got {degree}")
+        fill = checked_number(fill_value, "fill_value")
+        super().__init__(source)
+        with self.closing_on_error():
+            self.matrix = _checked_matrix(matrix, self.ndim)
+            extents = self.shape if shape is None else tuple(shape)
+            if len(extents) != self.ndim:
+                raise InvalidArgumentError(
+                    f"shape must have {self.ndim} extents, as the source has axes, got {shape!r}"
+                )
+            self.shape = tuple(checked_whole(n, f"shape of axis {d}") for d, n in enumerate(extents))
+            if not holds(self.dtype, fill):
+                raise InvalidArgumentError(
+                    f"fill_value {fill!r} does not fit the dtype {self.dtype} of the source"
+                )
+        self.order = degree
+        self.fill_value = fill
+        if self.chunks is not None:
+            self.chunks = tuple(min(c, max(1, n)) for c, n in zip(self.chunks, self.shape, strict=True))
+        steps = np.abs(self.matrix[:, :-1]).max(axis=0, initial=1.0)
+        edge = _CELL_VOXELS ** (1 / max(1, self.ndim))
+        self._cell = tuple(max(1, int(edge / step)) for step in steps)
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the matrix as n rows, the shape, the order and the fill value."""
+        return {
+            "matrix": [[float(value) for value in row] for row in self.matrix],
+            "shape": self.shape,
+            "order": self.order,
+            "fill_value": self.fill_value,
+        }
+
+    @property
+    def metadata(self) -> ImageMetadata:
+        """Metadata of the input, as far as they hold for the new axes."""
+        metadata = self.inputs[0].metadata.fitting(self.ndim)
+        linear, moved = self.matrix[:, :-1], self.matrix[:, -1]
+        scales = np.diagonal(linear)
+        if np.array_equal(linear, np.diag(scales)) and bool((scales > 0).all()):
+            return rescaled(metadata, scales.tolist(), moved.tolist())
+        sizes: tuple[float, ...] | None = None
+        if metadata.voxel_size is not None and len(set(metadata.units or ())) <= 1:
+            along = np.sqrt(((linear * np.array(metadata.voxel_size)[:, None]) ** 2).sum(axis=0)).tolist()
+            sizes = tuple(along) if all(size > 0 for size in along) else None
+        units = None if sizes is None else metadata.units
+        turned = metadata.with_channels_selected(None)
+        return replace(turned, voxel_size=sizes, units=units, origin=None, orientations=None)
+
+    def for_run(self, threads: int, cache_bytes: int) -> Source:
+        """Return a twin on a tuned input, which keeps what neighbouring regions share of its chunks."""
+        return super().for_run(threads, max(cache_bytes, OVERLAP_BYTES))
+
+    def kept_bytes(self) -> int:
+        """Return what the input keeps, and the chunks that neighbouring regions share."""
+        return super().kept_bytes() + OVERLAP_BYTES
+
+    def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        """Yield the widest region that any region of this shape needs of the input."""
+        yield self._widest(largest_part(shape, self._cell, lambda part: self._held(part.shape)))
+
+    def scratch_bytes(self, shape: tuple[int, ...]) -> int:
+        """Return what one part holds, and what the input holds meanwhile."""
+        part = largest_part(shape, self._cell, lambda part: self._held(part.shape))
+        return self._held(part) + self.inputs[0].scratch_bytes(self._widest(part))
+
+    def _widest(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        steps = np.abs(self.matrix[:, :-1]) @ np.maximum(0, np.array(shape, np.float64) - 1)
+        return tuple(
+            min(extent, int(step) + 2 * self._reach() + 3)
+            for step, extent in zip(steps, self.inputs[0].shape, strict=True)
+        )
+
+    def _held(self, shape: tuple[int, ...]) -> int:
+        """Return what computing a region holds: its input as it is and as floats, twice while it is filtered, and positions."""
+        read = math.prod(self._widest(shape))
+        wide = 0 if self.order == 0 else 8 if self.order == 1 else 16
+        return read * (wide + self.dtype.itemsize) + math.prod(shape) * 8 * (2 * self.ndim + 4)
+
+    def _reach(self) -> int:
+        return 0 if self.order == 0 else len(prefilter(self.order)) // 2 + self.order // 2
+
+    def _read(self, box: Box) -> AnyArray:
+        out = np.full(box.shape, self.fill_value, self.dtype)
+        for part in parts_of(box, self._cell, lambda part: self._held(part.shape)):
+            region = self._region(part)
+            if region is not None:
+                sample = self._nearest if self.order == 0 else self._interpolated
+                sample(part, region, out[part.relative_to(box.begin).view])
+        return out
+
+    def _region(self, box: Box) -> Box | None:
+        """Return what a region of the result needs of the input, or None if it lies outside altogether."""
+        reach = self._reach()
+        begin, end = [], []
+        for row, extent in zip(self.matrix, self.inputs[0].shape, strict=True):
+            # Rounding is monotone: no coordinate passes those of these two corners, to the last bit.
+            ends = list(zip(row[:-1], box.begin, box.end, strict=True))
+            low = _position(row[-1], [(m, b if m >= 0 else e - 1) for m, b, e in ends])
+            high = _position(row[-1], [(m, e - 1 if m >= 0 else b) for m, b, e in ends])
+            if high < 0 or low > extent - 1:
+                return None
+            begin.append(max(0, math.floor(max(low, 0)) - reach))
+            end.append(min(extent, math.floor(min(high, extent - 1)) + reach + 2))
+        return Box(tuple(begin), tuple(end))
+
+    def _coordinates(self, box: Box) -> list[npt.NDArray[np.float64]]:
+        """Return the position in the input per axis, in arrays that broadcast to the region's shape."""
+        places = np.ogrid[box.slices] if box.ndim else ()
+        return [
+            np.asarray(_position(row[-1], list(zip(row[:-1], places, strict=True))), dtype=np.float64)
+            for row in self.matrix
+        ]
+
+    def _nearest(self, box: Box, region: Box, out: AnyArray) -> None:
+        flat: Any = 0
+        inside: Any = True
+        for x, extent, begin, n in zip(
+            self._coordinates(box), self.inputs[0].shape, region.begin, region.shape, strict=True
+        ):
+            here = (x >= 0) & (x <= extent - 1)
+            flat = flat * n + np.where(here, np.floor(x + 0.5) - begin, 0).astype(np.int64)
+            inside = inside & here
+        values = self.read_input(region).reshape(-1).take(flat)
+        np.copyto(out, values, where=inside)
+
+    def _interpolated(self, box: Box, region: Box, out: AnyArray) -> None:
+        ndimage = _ndimage()
+        wide = np.complex128 if self.dtype.kind == "c" else np.float64
+        block = self.read_input(region).astype(wide)
+        fir = prefilter(self.order)
+        for axis in range(self.ndim if len(fir) > 1 else 0):
+            block = ndimage.correlate1d(block, fir, axis=axis, mode="mirror")
+        # Whole voxels are taken off without rounding, so the position does not depend on the region.
+        local = [x - begin for x, begin in zip(self._coordinates(box), region.begin, strict=True)]
+        at = np.stack([np.broadcast_to(x, box.shape) for x in local])
+        values = ndimage.map_coordinates(
+            block, at, order=self.order, mode="constant", cval=self.fill_value, prefilter=False
+        )
+        out[...] = rounded(values, self.dtype)
+
+
+def _position(shift: Any, terms: list[tuple[Any, Any]]) -> Any:
+    """Return the coordinate along one axis, summed in one order for single voxels and whole regions alike."""
+    total = shift
+    for factor, place in terms:
+        if factor != 0:
+            total = total + factor * place
+    return total
+
+
+def _ndimage() -> Any:
+    try:
+        return importlib.import_module("scipy.ndimage")
+    except ImportError as error:
+        raise MissingDependencyError(
+            "AffineSource needs SciPy for order 1 and above: 'pip install scipy', or use order=0"
+        ) from error
+
+
+def _checked_matrix(matrix: Any, ndim: int) -> npt.NDArray[np.float64]:
+    try:
+        found = np.array(matrix, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgumentError(f"matrix must be rows of numbers, got {matrix!r}") from error
+    if found.shape == (ndim, ndim):
+        found = np.hstack([found, np.zeros((ndim, 1))])
+    if found.shape not in ((ndim, ndim + 1), (ndim + 1, ndim + 1)):
+        raise InvalidArgumentError(
+            f"matrix must be {ndim} × {ndim + 1} or {ndim + 1} × {ndim + 1} for a source of {ndim} axes, got shape {found.shape}"
+        )
+    if not np.isfinite(found).all():
+        raise InvalidArgumentError(f"matrix must be finite, got {found.tolist()}")
+    if len(found) > ndim and found[-1].tolist() != [0.0] * ndim + [1.0]:
+        raise InvalidArgumentError(
+            f"the last row of a homogeneous matrix must be 0, …, 0, 1, got {found[-1].tolist()}"
+        )
+    return found[:ndim]

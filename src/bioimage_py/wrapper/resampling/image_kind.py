@@ -1,0 +1,78 @@
+"""Whether voxels are labels or an image, and which way of making them fewer fits."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
+from bioimage_py.sources import FileSource, Source, leaves
+
+__all__ = ["KINDS", "chosen_method", "looks_like_labels", "warn_if_labels_are_mixed"]
+
+KINDS = ("labels", "image")
+
+_FOLDERS = {"labels", "label"}
+
+
+def looks_like_labels(source: Source) -> bool:
+    """Whether the voxels of a source are taken for labels: names of objects, not intensities.
+
+    Floats and complex numbers never are. Of the others are labels: booleans; integers of 32 or 64 bits; and smaller ones
+    whose metadata have the `image-label` of OME-Zarr, or that lie in a group, or in a file, called `labels` or `label`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bioimage_py.sources import as_source
+    >>> [looks_like_labels(as_source(np.zeros(3, dtype))) for dtype in ("uint8", "uint16", "uint32", "bool", "float32")]
+    [False, False, True, True, False]
+    """
+    if source.dtype.kind not in "biu":
+        return False
+    if source.dtype.kind == "b" or source.dtype.itemsize >= 4:
+        return True
+    attributes = source.metadata.attributes
+    ome = attributes.get("ome")
+    if "image-label" in attributes or (isinstance(ome, Mapping) and "image-label" in ome):
+        return True
+    return any(_FOLDERS & set(_names(leaf)) for leaf in leaves(source))
+
+
+def _names(source: Source) -> list[str]:
+    """Return the names of the groups that an array is in, and of its file without the ending; not of folders around it."""
+    if not isinstance(source, FileSource):
+        return []
+    return [
+        part.lower() for part in (PurePosixPath(source.path).stem, *PurePosixPath(source.key or "").parts)
+    ]
+
+
+def chosen_method(source: Source, kind: str | None) -> str:
+    """Return `"mode"` for labels and `"mean"` for images, of the kind said, or found by `looks_like_labels`.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If `kind` is not known.
+    """
+    if kind is not None and kind not in KINDS:
+        raise InvalidArgumentError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    labels = looks_like_labels(source) if kind is None else kind == "labels"
+    return "mode" if labels else "mean"
+
+
+def warn_if_labels_are_mixed(source: Source, kind: str | None, how: str) -> None:
+    """Issue a BioimagePyWarning where labels are to be averaged, which makes up labels that no voxel had.
+
+    Booleans are left out: of them a mean is what most voxels are.
+    """
+    if source.dtype.kind != "b" and chosen_method(source, kind) == "mode":
+        why = "" if kind == "labels" else f" look like labels ({source.dtype} voxels)"
+        warnings.warn(
+            f"{how} mixes the numbers of labels: {source.name}{why or ' are labels'}. "
+            "Use method='mode', or say kind='image' if it is an image",
+            BioimagePyWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,5 @@
+"""Wrappers that choose, order and join voxels without changing them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,153 @@
+"""Single channels, time points or planes of a source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bioimage_py.chunks import AnyArray
+from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.geometry import Box
+from bioimage_py.metadata import ImageMetadata
+from bioimage_py.wrapper.base import WrapperSource
+from bioimage_py.wrapper.registration import register_wrapper
+from bioimage_py.wrapper.shape.axes import axis_number
+
+__all__ = ["SelectSource"]
+
+
+@register_wrapper("select")
+class SelectSource(WrapperSource):
+    """Chosen positions along one axis, such as channels or time points, as `numpy.take(source, index, axis)` does.
+
+    Parameters
+    ----------
+    source
+        Source, array, handle or path.
+    index
+        A position, which drops the axis; or a list of positions in any order, which keeps it. Negative ones count from the
+        end. Along the axis "c" a channel's name stands for its position.
+    axis
+        Number of the axis or, where the metadata name them, its name. Default: `"c"`.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If there is no such axis, position or channel, or the list is empty.
+
+    Notes
+    -----
+    A selection along the axis of another one that keeps it reads the first source directly. Only the chosen planes are read.
+
+    Examples
+    --------
+    >>> image = np.arange(12).reshape(3, 2, 2)
+    >>> SelectSource(image, 1, axis=0)[...].tolist(), SelectSource(image, [2, 0], axis=0)[:, 0, 0].tolist()
+    ([[4, 5], [6, 7]], [8, 0])
+    """
+
+    axis: int
+    index: tuple[int, ...]
+    drops: bool
+
+    def __init__(self, source: Any, index: Any, axis: int | str = "c") -> None:
+        super().__init__(source)
+        with self.closing_on_error():
+            self.axis = axis_number(axis, self.inputs[0])
+            self.drops = isinstance(index, str) or np.ndim(index) == 0
+            chosen = [index] if self.drops else list(index)
+            if not chosen:
+                raise InvalidArgumentError("index must name at least one position, got an empty list")
+            self.index = tuple(self._position(one) for one in chosen)
+        inner = self.inputs[0]
+        if type(inner) is SelectSource and inner.axis == self.axis and not inner.drops:
+            self.index = tuple(inner.index[position] for position in self.index)
+            self.inputs = inner.inputs
+        first = self.inputs[0]
+        kept = self._kept()
+        self.shape = tuple(len(self.index) if axis == self.axis else first.shape[axis] for axis in kept)
+        if first.chunks is not None:
+            self.chunks = tuple(1 if axis == self.axis else first.chunks[axis] for axis in kept)
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the positions and the axis, as numbers."""
+        return {"index": self.index[0] if self.drops else list(self.index), "axis": self.axis}
+
+    @property
+    def metadata(self) -> ImageMetadata:
+        """Metadata of the input, with what is known of the channels chosen; places along the axis are kept if evenly spaced."""
+        metadata = self.inputs[0].metadata.fitting(self.inputs[0].ndim)
+        if metadata.axes is not None and metadata.axes[self.axis] == "c":
+            metadata = metadata.for_channels(self.inputs[0].shape[self.axis])
+            metadata = metadata.with_channels_selected(None if self.drops else self.index)
+        if not self.drops and metadata.voxel_size is not None:
+            metadata = self._spaced(metadata)
+        return metadata.with_axes_selected(self._kept())
+
+    def _spaced(self, metadata: ImageMetadata) -> ImageMetadata:
+        begin = [0] * self.inputs[0].ndim
+        begin[self.axis] = self.index[0]
+        sizes, units = list(metadata.voxel_size or ()), metadata.units
+        steps = set(np.diff(self.index).tolist())
+        if len(steps) == 1 and min(steps) > 0:
+            sizes[self.axis] *= steps.pop()
+        elif steps:
+            sizes[self.axis] = 1.0
+            if units is not None:
+                units = (*units[: self.axis], None, *units[self.axis + 1 :])
+        return replace(metadata.shifted(begin), voxel_size=tuple(sizes), units=units)
+
+    def _kept(self) -> tuple[int, ...]:
+        return tuple(axis for axis in range(self.inputs[0].ndim) if axis != self.axis or not self.drops)
+
+    def _position(self, given: Any) -> int:
+        source = self.inputs[0]
+        extent = source.shape[self.axis]
+        if isinstance(given, str):
+            metadata = source.metadata
+            along_channels = metadata.axes is not None and metadata.axes[self.axis] == "c"
+            names = (metadata.channel_names or ()) if along_channels else ()
+            if given not in names:
+                raise InvalidArgumentError(
+                    f"{source.name} has no channel {given!r} along axis {self.axis}; its channels are {', '.join(names) or 'not named'}"
+                )
+            return names.index(given)
+        if isinstance(given, (bool, np.bool_)) or not isinstance(given, (int, np.integer)):
+            raise InvalidArgumentError(f"index must be integers or names of channels, got {given!r}")
+        if not -extent <= given < extent:
+            raise InvalidArgumentError(
+                f"index {given} is out of bounds for axis {self.axis} with {extent} voxels"
+            )
+        return int(given) % extent
+
+    def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        """Yield the shape, with one plane where the axis is dropped."""
+        yield (*shape[: self.axis], 1, *shape[self.axis :]) if self.drops else shape
+
+    def _read(self, box: Box) -> AnyArray:
+        if self.drops:
+            return self._plane(box, self.index[0]).reshape(box.shape)
+        wanted = self.index[box.begin[self.axis] : box.end[self.axis]]
+        first, last = min(wanted), max(wanted)
+        if list(wanted) == list(range(first, last + 1)):
+            return self._planes(box, first, last + 1)
+        out = np.empty(box.shape, self.dtype)
+        for n, position in enumerate(wanted):
+            out[(slice(None),) * self.axis + (slice(n, n + 1),)] = self._planes(box, position, position + 1)
+        return out
+
+    def _plane(self, box: Box, position: int) -> AnyArray:
+        return self.read_input(
+            Box(
+                (*box.begin[: self.axis], position, *box.begin[self.axis :]),
+                (*box.end[: self.axis], position + 1, *box.end[self.axis :]),
+            )
+        )
+
+    def _planes(self, box: Box, first: int, last: int) -> AnyArray:
+        begin, end = list(box.begin), list(box.end)
+        begin[self.axis], end[self.axis] = first, last
+        return self.read_input(Box(tuple(begin), tuple(end)))

@@ -1,0 +1,5 @@
+"""Wrappers that change the values of voxels, each voxel by itself."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,5 @@
+from .cast import CastSource as CastSource, RescaleSource as RescaleSource
+from .label_lookup import LabelLookupSource as LabelLookupSource
+from .normalize import NormalizeSource as NormalizeSource
+from .percentiles import PercentileNormalizeSource as PercentileNormalizeSource
+from .threshold import ThresholdSource as ThresholdSource
