@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from collections import Counter
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,7 +19,58 @@ HEAVY = (
     "neuroglancer", "tornado", "bioio", "obstore",
 )  # fmt: skip
 LONGEST_MODULE = 600
+MOST_MODULES = 15
+MOST_PRIVATE_IMPORTS_OF_TESTS = 30
 EMPTY_NAMES = {"util", "utils", "common", "helper", "helpers", "manager", "misc"}
+
+
+def _name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT / "src").with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imports(path: Path) -> list[tuple[str, str]]:
+    """Return from which module of the package a file imports which names, also in functions; not those for the type checker."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    return [
+        (f"{node.module}.{alias.name}", "")
+        if f"{node.module}.{alias.name}" in PACKAGE_OF
+        else (node.module, alias.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module and id(node) not in for_types
+        for alias in node.names
+        if node.module.split(".")[0] == "bioimage_py"
+    ]
+
+
+def _dependencies() -> dict[str, set[str]]:
+    """Return which module imports from which one, with doors looked through."""
+    behind = {
+        (_name_of(door), alias.name): f"{_name_of(door)}.{node.module}"
+        for door in (ROOT / "src" / "bioimage_py").rglob("__init__.pyi")
+        for node in ast.parse(door.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    return {
+        module: {behind.get(one, one[0]) for one in imported if one[0] in PACKAGE_OF} - {module}
+        for module, imported in IMPORTS.items()
+    }
+
+
+PACKAGE_OF = {
+    _name_of(module): _name_of(module)
+    if module.name == "__init__.py"
+    else _name_of(module.parent / "__init__.py")
+    for module in MODULES
+}
+IMPORTS = {_name_of(module): _imports(module) for module in MODULES}
 
 
 def run_python(code: str) -> str:
@@ -59,6 +112,46 @@ def test_module_is_one_concept_with_a_telling_name(module: Path) -> None:
     assert lines <= LONGEST_MODULE
     assert EMPTY_NAMES.isdisjoint(module.stem.split("_"))
     assert EMPTY_NAMES.isdisjoint(module.parent.name.split("_"))
+
+
+def test_no_folder_has_too_many_modules() -> None:
+    folders = Counter(str(module.parent.relative_to(ROOT)) for module in MODULES)
+    assert {folder: n for folder, n in folders.items() if n > MOST_MODULES} == {}
+
+
+def test_rooms_are_entered_by_their_doors() -> None:
+    """A module is imported inside its own package, and in those below it; everybody else imports from the package."""
+    broken = [
+        f"{module} imports {name} from {found}"
+        for module, imported in IMPORTS.items()
+        for found, name in imported
+        if found in PACKAGE_OF
+        and PACKAGE_OF[found] != found
+        and PACKAGE_OF[found] != "bioimage_py"
+        and not f"{PACKAGE_OF[module]}.".startswith(f"{PACKAGE_OF[found]}.")
+    ]
+    assert broken == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    reached = {module: set(found) for module, found in _dependencies().items()}
+    for _ in reached:
+        grown = {module: found.union(*(reached[one] for one in found)) for module, found in reached.items()}
+        if grown == reached:
+            break
+        reached = grown
+    assert [module for module, found in reached.items() if module in found] == []
+
+
+def test_tests_open_few_private_modules() -> None:
+    """Tests of behaviour go through the doors, so that what is private can move."""
+    private = [
+        f"{path.relative_to(ROOT)}: {found}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for found, name in _imports(path)
+        if found in PACKAGE_OF and PACKAGE_OF[found] not in (found, "bioimage_py")
+    ]
+    assert len(private) <= MOST_PRIVATE_IMPORTS_OF_TESTS, "\n".join(private)
 
 
 def test_types_are_shipped() -> None:

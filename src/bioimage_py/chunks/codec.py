@@ -14,8 +14,6 @@ from bioimage_py.chunks.filters import BLOSC_COMPRESSORS
 from bioimage_py.chunks.payload_check import blosc_lengths, crc32c_bytes
 from bioimage_py.chunks.scratch import Scratch
 
-__all__ = ["ChunkCodec"]
-
 _codecs: Any = imagecodecs  # its stubs ask for bytes, but any buffer is taken
 _COMPRESSORS = ("zstd", "gzip", "zlib", "blosc")
 _SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2, 0: 0, 1: 1, 2: 2}

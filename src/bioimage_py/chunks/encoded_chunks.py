@@ -11,8 +11,6 @@ from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.storage import ChunkKeys, FileBytes, FileFolder, ObjectFolder, Piece, StoredBytes, file_error
 
-__all__ = ["ChunkFiles", "ChunkObjects", "EncodedReader", "EncodedWriter", "FilePlace"]
-
 
 class FilePlace(NamedTuple):
     """Where an encoded chunk is: a file, and which of its bytes."""

@@ -19,8 +19,6 @@ from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.storage import NewFile, NewObject, ObjectBytes, OpenObject, Piece, StoredBytes
 
-__all__ = ["NewShard", "Shard", "ShardedChunks", "ShardedObjects", "number_in", "read_shard"]
-
 _MISSING = 2**64 - 1
 _Table = npt.NDArray[np.uint64]
 

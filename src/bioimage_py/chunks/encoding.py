@@ -16,18 +16,6 @@ if TYPE_CHECKING:
     from bioimage_py.storage import ObjectFolder
 
 
-__all__ = [
-    "AnyArray",
-    "ChunkEncoding",
-    "CodecStep",
-    "ShardIndexEncoding",
-    "StoredChunks",
-    "UnknownEncoding",
-    "byte_order_of",
-    "codec_step",
-    "fill_bytes",
-]
-
 CodecStep = tuple[Any, ...]
 """A codec by name, with the parameters without which its output cannot be decoded."""
 

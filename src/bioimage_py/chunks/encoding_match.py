@@ -10,8 +10,6 @@ import numpy as np
 
 from bioimage_py.chunks.encoding import ChunkEncoding, CodecStep, UnknownEncoding
 
-__all__ = ["EncodingMatch", "compare_encodings"]
-
 _CHECKSUMS = (("crc32c",), ("fletcher32",))
 _DEFLATES = (("gzip",), ("zlib",))
 _SHUFFLES = {0: "noshuffle", 1: "shuffle", 2: "bitshuffle"}

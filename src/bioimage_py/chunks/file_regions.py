@@ -17,8 +17,6 @@ from bioimage_py.chunks.encoding import AnyArray
 from bioimage_py.geometry import Box
 from bioimage_py.storage import FileBytes
 
-__all__ = ["ArrayInFile", "read_region", "write_region"]
-
 _CALL_COSTS = 16 * 2**10
 """Bytes that are copied in the time of one more call, as measured: 3 µs."""
 _MAX_DETOUR = 4 * 2**20

@@ -15,8 +15,6 @@ import numpy as np
 from bioimage_py.chunks.encoding import AnyArray
 from bioimage_py.errors import StorageError
 
-__all__ = ["Filter", "FilterPipeline", "codec_text", "encode_gzip", "gzip_level_to_encode"]
-
 _DEFLATE, _SHUFFLE, _FLETCHER32, _SZIP, _NBIT, _SCALEOFFSET = 1, 2, 3, 4, 5, 6
 _BZIP2, _LZF, _BLOSC, _LZ4, _BITSHUFFLE, _ZSTD = 307, 32000, 32001, 32004, 32008, 32015
 _NAMES = {

@@ -14,8 +14,6 @@ from bioimage_py.chunks.payload_check import PayloadCheck, crc32c_bytes, inflate
 from bioimage_py.errors import StorageError
 from bioimage_py.storage import Piece, StoredBytes
 
-__all__ = ["ChunkFrames", "n5_header", "read_n5_header"]
-
 _codecs: Any = imagecodecs  # its stubs ask for bytes, but any buffer is taken
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _ZLIB_HEADER = b"\x78\x9c"

@@ -14,8 +14,6 @@ from bioimage_py.chunks.filters import Filter, FilterPipeline
 from bioimage_py.errors import StorageError
 from bioimage_py.storage import StoredBytes
 
-__all__ = ["PayloadCheck", "blosc_lengths", "crc32c_bytes", "inflated", "why_all_bytes"]
-
 _ZSTD_MAGIC = 0xFD2FB528
 _SKIPPABLE = range(0x184D2A50, 0x184D2A60)
 _LENGTH_KNOWN = ("zstd", "gzip", "zlib", "blosc")

@@ -6,8 +6,6 @@ import numpy as np
 
 from bioimage_py.chunks.encoding import AnyArray
 
-__all__ = ["copy_rows"]
-
 _LONGEST_BYTES = 512
 
 

@@ -10,8 +10,6 @@ import numpy as np
 
 from bioimage_py.chunks.encoding import AnyArray
 
-__all__ = ["Scratch"]
-
 
 class Scratch(threading.local):
     """Memory of the calling thread, which it uses for one chunk after the other.

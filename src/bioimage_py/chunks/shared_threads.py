@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
-__all__ = ["SharedThreads"]
-
 _T = TypeVar("_T")
 
 

@@ -24,8 +24,6 @@ from bioimage_py.cli.failure import (
 )
 from bioimage_py.cli.parser import build_parser
 
-__all__ = ["main"]
-
 _DEBUG = "BIOIMAGE_PY_DEBUG"
 
 

@@ -18,8 +18,6 @@ from bioimage_py.cli.text import one_line
 from bioimage_py.cli.wording import in_options
 from bioimage_py.errors import BioimagePyWarning
 
-__all__ = ["Console", "abandon_stdout", "plain", "printable"]
-
 # What moves the cursor, sets colours or titles, or turns the direction of letters: names and attributes may hold it.
 _ACTIVE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _PLAIN_ASCII = str.maketrans({"\u00d7": "x", "µ": "u", "Å": "A", "…": "...", "·": "|"})

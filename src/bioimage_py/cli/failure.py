@@ -22,8 +22,6 @@ from bioimage_py.errors import (
     StorageError,
 )
 
-__all__ = ["EXIT_CODES", "PROGRAM", "Failure", "Terminated", "UnfinishedError", "UsageError", "failure_of"]
-
 PROGRAM = "bioimage-py"
 
 OK, DIFFERENT, BAD_INPUT, UNFINISHED, ENVIRONMENT = 0, 1, 2, 3, 4

@@ -23,8 +23,6 @@ from bioimage_py.cli.options import (
 )
 from bioimage_py.cli.verbs import ABOUT, EXAMPLES, EXITS, PATHS, VERBS
 
-__all__ = ["Parser", "build_parser"]
-
 _WRONG_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
 
 

@@ -12,8 +12,6 @@ from bioimage_py.cli.text import duration, rate, shortened
 if TYPE_CHECKING:
     from bioimage_py.runner import Progress
 
-__all__ = ["ProgressLine", "progress_text"]
-
 
 class ProgressLine:
     """Receives the progress of a run and keeps one line on a terminal up to date.

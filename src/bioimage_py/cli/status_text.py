@@ -15,8 +15,6 @@ from bioimage_py.cli.wording import in_options
 from bioimage_py.planning import format_bytes
 from bioimage_py.runner.run import FirstError, RunStatus
 
-__all__ = ["blocks_text", "progress_of", "state_text", "status_json", "status_lines"]
-
 _LABEL_WIDTH = 12
 _MOST_RUNS = 5
 _ERROR_WIDTH = 400

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["duration", "one_line", "rate", "shape_text", "shortened", "voxel_size_text"]
-
 CROSS = " × "
 _SYMBOLS = {
     "angstrom": "Å",

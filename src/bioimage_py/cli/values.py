@@ -10,23 +10,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-__all__ = [
-    "available_cores",
-    "block_ids",
-    "codec",
-    "count",
-    "for_axes",
-    "ids_text",
-    "indices",
-    "number",
-    "pair",
-    "position",
-    "seconds",
-    "shape",
-    "sizes",
-    "workers",
-]
-
 Runs = tuple[tuple[int, int], ...]
 """Half-open runs of block ids; kept free of numpy so that `--help` stays quick."""
 

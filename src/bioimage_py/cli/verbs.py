@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 from bioimage_py.cli.failure import EXIT_CODES
 
-__all__ = ["ABOUT", "EXAMPLES", "EXITS", "PATHS", "SIZES", "VERBS", "Verb"]
-
 PATHS = """\
 how to name an image:
   stack.tif             a file: TIFF, MRC, NIfTI, HDF5, NumPy .npy, PNG or JPEG slices

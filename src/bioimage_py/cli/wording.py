@@ -6,8 +6,6 @@ import ast
 import re
 import shlex
 
-__all__ = ["in_options", "without_finishing"]
-
 _OPTIONS = {
     "axes": "--axes",
     "block_ids": "--block-ids",

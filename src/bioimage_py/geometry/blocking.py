@@ -9,8 +9,6 @@ from typing import NamedTuple
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry.box import Box
 
-__all__ = ["Block", "BlockWithHalo", "Blocking", "to_roi"]
-
 
 class Block(Box):
     """One block of a blocking: `begin`, `end` and `shape` in voxels."""

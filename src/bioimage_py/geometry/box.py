@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-__all__ = ["Box"]
-
 
 class Box(NamedTuple):
     """A half-open region of an array: voxels `begin[d] <= i < end[d]` on each axis d.

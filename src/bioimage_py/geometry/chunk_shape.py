@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["default_chunks", "sensible_chunks"]
-
 _LEAST, _MOST = 2**18, 2**20
 _EDGE = 64
 

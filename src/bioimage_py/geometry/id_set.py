@@ -16,8 +16,6 @@ from bioimage_py.errors import InvalidArgumentError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["IdSet", "IdSetBuilder"]
-
 _MANY = 1000
 _LIMIT = 2**63 - 1
 """The most ids that a set can have: `len` gives no more."""

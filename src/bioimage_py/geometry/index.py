@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 from bioimage_py.errors import InvalidIndexError
 from bioimage_py.geometry.box import Box
 
-__all__ = ["BasicIndex", "basic_index"]
-
 
 class BasicIndex(NamedTuple):
     """An index in normal form: the box to read, and how to drop the axes indexed by an integer."""

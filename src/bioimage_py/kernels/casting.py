@@ -11,8 +11,6 @@ from bioimage_py.errors import CastingError, InvalidArgumentError
 from bioimage_py.kernels.exact_values import differing
 from bioimage_py.sources import cast_values
 
-__all__ = ["Casting", "can_hold", "cast", "check_casting"]
-
 Casting = Literal["unsafe", "same_kind", "safe", "check"]
 
 

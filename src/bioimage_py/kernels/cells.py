@@ -10,8 +10,6 @@ import numpy.typing as npt
 
 from bioimage_py.geometry import Box
 
-__all__ = ["boxes_of", "cells_all", "cells_any", "cells_of", "cells_under"]
-
 Flags = npt.NDArray[np.bool_]
 
 

@@ -17,8 +17,6 @@ from bioimage_py.kernels.exact_values import differing
 from bioimage_py.kernels.stored_parts import StoredParts
 from bioimage_py.sources import Source
 
-__all__ = ["CompareKernel", "Difference"]
-
 
 @dataclass(frozen=True)
 class Difference:

@@ -20,8 +20,6 @@ from bioimage_py.kernels.stored_parts import StoredParts
 from bioimage_py.sources import Source, cast_values
 from bioimage_py.sources.zarr import ZarrFilesSource
 
-__all__ = ["CopyKernel"]
-
 
 @dataclass(frozen=True)
 class CopyKernel:

@@ -28,8 +28,6 @@ from bioimage_py.sources import encoding_of
 from bioimage_py.sources.stores import ObjectState, StoreCopier, place_of, why_fetched
 from bioimage_py.storage import ObjectBytes, ObjectFolder, OpenObject, StoredBytes
 
-__all__ = ["CopyObjectsKernel", "store_copies"]
-
 # What is copied takes no memory here, so that only the store limits how many are asked for at once.
 _AT_ONCE = 16
 _Position = tuple[int, ...]

@@ -9,8 +9,6 @@ import numpy.typing as npt
 
 from bioimage_py.chunks import AnyArray
 
-__all__ = ["differing"]
-
 
 def differing(a: AnyArray, b: AnyArray) -> npt.NDArray[np.bool_]:
     """Return where two arrays of one shape hold different numbers, whatever their dtypes; NaN equals NaN.

@@ -14,8 +14,6 @@ from bioimage_py.kernels.moving import MovingKernel, slabs
 from bioimage_py.kernels.parallel import side_by_side
 from bioimage_py.kernels.small_files import SmallFiles
 
-__all__ = ["MoveKernel"]
-
 
 class MoveKernel(MovingKernel):
     """Moves chunks into an output without shards; the input's may be files, inside shards, or in an HDF5 file."""

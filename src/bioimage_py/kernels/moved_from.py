@@ -9,8 +9,6 @@ from bioimage_py.sources import DescribedSource, Source, stored_chunks
 from bioimage_py.wrapper import WrapperSource
 from bioimage_py.wrapper.shape import RoiSource
 
-__all__ = ["MovingOrigin", "encoding_to_move", "moving_origin"]
-
 
 class MovingOrigin(NamedTuple):
     """A stored array, and where in it a source begins; None where the source is the array itself."""

@@ -26,8 +26,6 @@ from bioimage_py.kernels.stage_timer import Meter, Tally
 from bioimage_py.sources import Source, encoded_reader, encoded_writer, encoding_of
 from bioimage_py.storage import MOST_READ, Piece, StoredBytes
 
-__all__ = ["MoveCounts", "MoveOptions", "MovingKernel", "Pieces", "slabs"]
-
 Pieces = tuple[Piece, ...]
 _MOST_CELLS = 4096
 # A server takes its time for each chunk, so that many are asked for at once, as long as they take little memory.

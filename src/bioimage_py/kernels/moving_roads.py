@@ -13,8 +13,6 @@ from bioimage_py.kernels.moving import MoveOptions, MovingKernel
 from bioimage_py.kernels.pack_shards import PackKernel
 from bioimage_py.sources import encoding_of
 
-__all__ = ["kernel_for_road", "moving_kernel"]
-
 
 def kernel_for_road(
     fallback: CopyKernel, road: str, *, verify_encoded: bool, output_is_new: bool

@@ -15,8 +15,6 @@ from bioimage_py.kernels.moving import MoveOptions, MovingKernel, Pieces, slabs
 from bioimage_py.kernels.parallel import side_by_side
 from bioimage_py.storage import NewFile, NewObject
 
-__all__ = ["PackKernel"]
-
 _Position = tuple[int, ...]
 
 

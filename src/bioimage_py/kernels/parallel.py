@@ -9,8 +9,6 @@ from typing import TypeVar
 
 from bioimage_py.storage import give_up_waiting
 
-__all__ = ["side_by_side"]
-
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 

@@ -19,8 +19,6 @@ from bioimage_py.sources import Source
 from bioimage_py.sources.stores import piece_shape
 from bioimage_py.wrapper.resampling import reduce_windows
 
-__all__ = ["PyramidKernel", "mover_for"]
-
 
 @dataclass(frozen=True)
 class PyramidKernel:

@@ -11,9 +11,6 @@ from bioimage_py.chunks import AnyArray, Scratch
 from bioimage_py.geometry import Box
 from bioimage_py.sources import Source
 
-__all__ = ["ReadBuffers"]
-
-
 _MOST_KEPT = 2**26
 """Memory of larger blocks is given back after each: threads would hold it while they do without."""
 

@@ -10,8 +10,6 @@ from bioimage_py.errors import BioimagePyError
 from bioimage_py.kernels.stage_timer import Tally
 from bioimage_py.storage import SMALL, FileFolder, StoredBytes
 
-__all__ = ["SmallFiles"]
-
 
 class SmallFiles:
     """Moves small files from one folder into another, where all goes well.

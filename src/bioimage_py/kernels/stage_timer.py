@@ -12,8 +12,6 @@ from bioimage_py.chunks import AnyArray
 from bioimage_py.geometry import Box
 from bioimage_py.sources import READ, Source
 
-__all__ = ["STAGES", "Meter", "Tally"]
-
 STAGES = ("reading", "computing", "writing", "moving_in", "moving_out")
 """What a thread spends its time with, in the order in which a voxel meets it."""
 

@@ -12,8 +12,6 @@ from bioimage_py.kernels.stage_timer import Meter
 from bioimage_py.sources import Source
 from bioimage_py.sources.stores import TensorStoreSource
 
-__all__ = ["StoreToStore"]
-
 _APART_EVERY = 32
 
 

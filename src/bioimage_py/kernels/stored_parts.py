@@ -14,8 +14,6 @@ from bioimage_py.kernels.cells import cells_of
 from bioimage_py.kernels.moved_from import moving_origin
 from bioimage_py.sources import Source, stored_files
 
-__all__ = ["StoredParts"]
-
 _MOST_CELLS = 2**16
 
 

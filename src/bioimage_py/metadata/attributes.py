@@ -17,8 +17,6 @@ from bioimage_py.metadata.overrides import spatial_axes
 from bioimage_py.metadata.sanity import without_nonsense
 from bioimage_py.metadata.units import normalise_unit
 
-__all__ = ["from_attributes", "plain_value", "to_attributes", "with_resolution", "without_nan"]
-
 _OWN = (
     "axes", "voxel_size", "units", "origin", "channel_names", "channel_colors", "contrast_limits", "orientations",
 )  # fmt: skip

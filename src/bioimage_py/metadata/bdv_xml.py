@@ -9,8 +9,6 @@ from xml.etree import ElementTree as ET
 
 from bioimage_py.metadata.model import ImageMetadata
 
-__all__ = ["BdvView", "bdv_metadata", "bdv_view"]
-
 _HDF5 = re.compile(r"/?t\d+/s(?P<setup>\d+)/(?P<level>\d+)/cells")
 _N5 = re.compile(r"/?setup(?P<setup>\d+)/timepoint\d+/s(?P<level>\d+)")
 _MOST_BYTES = 64 * 2**20

@@ -7,10 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bioimage_py.metadata.units import normalise_unit
-
-__all__ = ["ImageMetadata", "normalise_unit"]
-
 
 @dataclass(frozen=True)
 class ImageMetadata:

@@ -13,19 +13,6 @@ from bioimage_py.metadata.attributes import without_nan
 from bioimage_py.metadata.model import ImageMetadata
 from bioimage_py.metadata.units import SPACE_UNITS, TIME_UNITS
 
-__all__ = [
-    "PROVISIONAL",
-    "RESERVED",
-    "VERSIONS",
-    "Level",
-    "at_level",
-    "axes_for_ngff",
-    "axis_type",
-    "channel_count",
-    "image_attributes",
-    "ngff_order",
-]
-
 VERSIONS: Mapping[int, str] = {2: "0.4", 3: "0.5"}
 """The version of OME-NGFF that goes with each version of Zarr."""
 PROVISIONAL = "provisional"

@@ -11,19 +11,6 @@ from typing import Any, TypeGuard
 from bioimage_py.metadata.model import ImageMetadata
 from bioimage_py.metadata.ome_ngff import PROVISIONAL, RESERVED, channel_count
 
-__all__ = [
-    "NgffDataset",
-    "NgffImage",
-    "images_of",
-    "is_collection",
-    "label_names",
-    "ome_of",
-    "own_attributes",
-    "series_of",
-    "well_paths",
-    "with_channels",
-]
-
 _COLOR = re.compile(r"#?([0-9a-fA-F]{6})([0-9a-fA-F]{2})?")
 
 

@@ -11,8 +11,6 @@ from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.metadata.model import ImageMetadata
 from bioimage_py.metadata.units import SPACE_UNITS, TIME_UNITS, normalise_unit
 
-__all__ = ["overridden", "spatial_axes"]
-
 _SPACE = ("z", "y", "x")
 
 

@@ -12,8 +12,6 @@ from bioimage_py.errors import BioimagePyWarning
 from bioimage_py.metadata.model import ImageMetadata
 from bioimage_py.metadata.units import normalise_unit
 
-__all__ = ["without_nonsense"]
-
 
 def without_nonsense(metadata: ImageMetadata, ndim: int, name: str) -> ImageMetadata:
     """Return metadata as a file gives them with units by their common names, and what is nonsense left out.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["SPACE_UNITS", "TIME_UNITS", "normalise_unit", "unit_ratio", "unit_symbol"]
-
 _PREFIXES = (
     "yocto", "zepto", "atto", "femto", "pico", "nano", "micro", "milli", "centi", "deci", "", "hecto", "kilo", "mega",
     "giga", "tera", "peta", "exa", "zetta", "yotta",

@@ -9,8 +9,6 @@ from urllib.parse import urlsplit
 from bioimage_py.sources import Location
 from bioimage_py.storage import absolute_path, is_url, url_decoded
 
-__all__ = ["first_missing", "place_parts"]
-
 
 def first_missing(location: Location) -> Path | None:
     """Return the topmost folder on the way to an array that is not there yet; None if all are, or behind a URL."""

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator
 from bioimage_py.operations.bench_stages import StageRate
 from bioimage_py.planning import CopyPlan, format_bytes
 
-__all__ = ["bottleneck", "copy_rate", "hints_for"]
-
 _MOVING = ("read", "write")
 _GROWS = 1.3
 """Gain with all workers over one from which on more workers are worth a try."""

@@ -19,8 +19,6 @@ from bioimage_py.sources import Source, encoded_reader
 from bioimage_py.sources.slices import StackSource
 from bioimage_py.storage import files_below
 
-__all__ = ["ReadSample", "WriteSample", "choose_read_sample", "choose_write_sample"]
-
 _LEAST_READ = 2**20
 """Bytes of voxels that are read at a time at least: a copy reads no smaller blocks either."""
 _MOST_FILES = 10_000

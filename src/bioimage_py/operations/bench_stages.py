@@ -17,8 +17,6 @@ from bioimage_py.runner import run_twin
 from bioimage_py.sources import Source
 from bioimage_py.storage import FileBytes, FileFolder, file_error, files_below
 
-__all__ = ["StageRate", "decoding", "encoding", "reading", "writing"]
-
 _PIECE = 2**22
 _Item = TypeVar("_Item")
 

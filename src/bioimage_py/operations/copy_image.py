@@ -51,8 +51,6 @@ from bioimage_py.sources.ome_zarr import (
 from bioimage_py.sources.stores import NewMarks, marking_new
 from bioimage_py.storage import StoreFolder
 
-__all__ = ["ImageCopy", "find_image_copy"]
-
 _LAYOUT = ("chunks", "shards", "codec", "zarr_format", "fill_value")
 _RUN = ("job_type", "job_config", "num_workers", "block_ids", "resume_from", "memory_limit")
 

@@ -17,8 +17,6 @@ from bioimage_py.sources.ome_zarr import ImageGroup, OmeZarrTree, ome_zarr_group
 from bioimage_py.sources.stores import Node, group_attributes, level_paths
 from bioimage_py.sources.zarr import read_node
 
-__all__ = ["check_present", "is_image_copy", "warn_of_rest", "what_is_copied"]
-
 _FOR_ONE_ARRAY = ("mask", "dtype", "axes", "voxel_size", "units")
 """What can be said of one array, and not of levels that were made from each other, nor of labels."""
 _MOST_NAMED = 10

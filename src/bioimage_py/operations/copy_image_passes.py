@@ -18,8 +18,6 @@ from bioimage_py.runner.run import RunFolder
 from bioimage_py.runner.work import CopyWork, DeferredWork, TemporaryPlace, TwoPassWork, WorkShelf
 from bioimage_py.sources import FileSource
 
-__all__ = ["FirstPass", "ImagePasses"]
-
 
 @dataclass(frozen=True)
 class FirstPass:

@@ -18,8 +18,6 @@ from bioimage_py.sources.stores import holds_metadata_only, update_consolidated
 from bioimage_py.sources.zarr import encoding_from_metadata, read_node
 from bioimage_py.storage import StoreFolder, StorePlace, file_identity, is_url
 
-__all__ = ["NewLevelTarget", "begun_target", "check_apart", "discard", "is_there", "opened_pairs"]
-
 
 class NewLevelTarget(Target):
     """An array of an OME-Zarr that is made with all others of it."""

@@ -11,8 +11,6 @@ from bioimage_py.sources import FileSource, Source, as_source, with_metadata
 from bioimage_py.sources.new import wanted_order
 from bioimage_py.wrapper.shape import TransposeSource
 
-__all__ = ["find_input"]
-
 
 def find_input(input: Any, mask: Any, output: Any, said: Mapping[str, Any]) -> tuple[Source, Source | None]:
     """Return the input and the mask of a copy as sources.

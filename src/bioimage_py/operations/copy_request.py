@@ -30,8 +30,6 @@ from bioimage_py.sources import Source
 from bioimage_py.sources.stores import NOT_INSTALLED, place_of, unfinished_text, why_fetched
 from bioimage_py.storage import StorePlace
 
-__all__ = ["CopyRequest", "check_portable", "check_progress", "checked_runner", "warn_of_unfinished"]
-
 _STORE_COPY_HINT = (
     "with obstore the store would copy the chunks by itself: pip install 'bioimage-py[objects]'"
 )

@@ -33,8 +33,6 @@ from bioimage_py.sources.new import PlannedOutput, checked_fill, checked_new_dty
 from bioimage_py.sources.stores import holds_metadata_only, place_of
 from bioimage_py.storage import Identity, StoreFolder, StorePlace, file_identity, is_url, meet
 
-__all__ = ["SingleTarget", "Target", "find_target"]
-
 
 class Target(ABC):
     """The output of a copy before anything is made or touched.

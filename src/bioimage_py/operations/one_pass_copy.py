@@ -18,8 +18,6 @@ from bioimage_py.runner.run import RunAccount, account_of_run, settle_outputs
 from bioimage_py.runner.work import CopyWork
 from bioimage_py.sources import Source, leaves
 
-__all__ = ["OnePassCopy"]
-
 _log = logging.getLogger(__name__)
 
 

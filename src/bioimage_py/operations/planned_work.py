@@ -6,8 +6,6 @@ from bioimage_py.kernels import CopyKernel, kernel_for_road
 from bioimage_py.planning import CopyPlan
 from bioimage_py.runner.work import CopyWork
 
-__all__ = ["planned_work"]
-
 
 def planned_work(
     kernel: CopyKernel, planned: CopyPlan, *, verify_encoded: bool, output_is_new: bool

@@ -27,8 +27,6 @@ from bioimage_py.runner import Runner, check_num_workers, get_runner
 from bioimage_py.sources import Source
 from bioimage_py.wrapper.resampling import KINDS, check_method, chosen_method, warn_if_labels_are_mixed
 
-__all__ = ["PyramidRequest"]
-
 
 @dataclass(frozen=True)
 class PyramidRequest:

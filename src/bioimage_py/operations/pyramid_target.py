@@ -15,8 +15,6 @@ from bioimage_py.sources import Codec, Source, as_source
 from bioimage_py.sources.ome_zarr import GrowingImage, levels_for_labels, steps_between
 from bioimage_py.storage import StoreFolder
 
-__all__ = ["AddedLevels", "NewPyramid", "PyramidTarget"]
-
 
 class PyramidTarget(Protocol):
     """The image that the levels belong to."""

@@ -25,17 +25,6 @@ from bioimage_py.storage import absolute_path, folder_above, is_alive, is_url, t
 if TYPE_CHECKING:
     from bioimage_py.operations.copy_target import Target
 
-__all__ = [
-    "begun_place",
-    "kept_where_needed",
-    "make_temporary_store",
-    "make_temporary_stores",
-    "remove_abandoned_stores",
-    "room_beside",
-    "room_beside_path",
-    "temporary_array",
-]
-
 _MAKER = "bioimage_py temporary store"
 _UNIQUE = "XXXXXXXX"
 _IN_MEMORY = "the output is held in memory: there is no place beside it"

@@ -23,8 +23,6 @@ from bioimage_py.runner.run import RunFolder
 from bioimage_py.runner.work import CopyWork, TemporaryPlace, TwoPassWork, close_temporary_store
 from bioimage_py.sources import FileSource, Source
 
-__all__ = ["TwoPassCopy"]
-
 
 @dataclass(frozen=True)
 class TwoPassCopy:

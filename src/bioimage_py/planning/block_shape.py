@@ -13,8 +13,6 @@ from collections.abc import Callable, Sequence
 
 from bioimage_py.planning.layout import ArrayLayout
 
-__all__ = ["choose_block_shape", "pieces", "read_amplification", "widened"]
-
 PREFERRED_BYTES = 2**24
 """Voxels of a block where nothing else decides: large enough that Python's part is small, small enough to share."""
 

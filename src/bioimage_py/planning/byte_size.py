@@ -9,8 +9,6 @@ from pathlib import Path
 
 from bioimage_py.errors import InvalidArgumentError
 
-__all__ = ["available_memory", "default_memory_limit", "format_bytes", "parse_bytes"]
-
 _UNITS = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgtp", start=1):
     _UNITS.update({_letter: 1024**_power, f"{_letter}ib": 1024**_power, f"{_letter}b": 1000**_power})

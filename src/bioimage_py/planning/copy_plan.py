@@ -17,8 +17,6 @@ from bioimage_py.planning.memory import MemoryModel
 from bioimage_py.planning.plan_words import array_words, at_most_files, counted, grid_words, times
 from bioimage_py.planning.two_pass import TwoPasses
 
-__all__ = ["CopyPlan", "PlanOptions", "plan_copy"]
-
 DEFAULT_BLOCK_BUDGET = 2**30
 """Memory of one block where no limit is given: a constant, so that every machine plans the same blocks."""
 

@@ -9,8 +9,6 @@ from bioimage_py.chunks import ChunkEncoding, EncodingMatch, UnknownEncoding, co
 from bioimage_py.planning.layout import ArrayLayout
 from bioimage_py.sources import Codec
 
-__all__ = ["choose_road", "copy_hints"]
-
 MANY_FILES = 100_000
 
 

@@ -10,8 +10,6 @@ from bioimage_py.planning.copy_plan import PlanOptions
 from bioimage_py.planning.image_plan import ImagePlan, PlannedArray
 from bioimage_py.planning.passes import RoomBeside, in_one_or_two_passes
 
-__all__ = ["image_in_passes"]
-
 
 def image_in_passes(
     plan: ImagePlan, asked: Sequence[PlanOptions], casting: str, room: RoomBeside

@@ -16,8 +16,6 @@ from bioimage_py.planning.copy_plan import CopyPlan
 from bioimage_py.planning.memory import MemoryModel
 from bioimage_py.planning.plan_words import at_most_files, times
 
-__all__ = ["ImagePlan", "PlannedArray"]
-
 _MOST_LISTED = 20
 
 

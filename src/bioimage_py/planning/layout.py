@@ -11,8 +11,6 @@ import numpy as np
 
 from bioimage_py.sources import ArraySpec, Source
 
-__all__ = ["ArrayLayout"]
-
 
 def _nothing(shape: tuple[int, ...]) -> int:
     del shape

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from bioimage_py.planning.layout import ArrayLayout
 from bioimage_py.sources.stores import IN_HAND_BYTES
 
-__all__ = ["COMPARED_AT_ONCE", "MemoryModel"]
-
 COMPARED_AT_ONCE = 2**15
 """Voxels that a comparison holds its intermediate results of."""
 _COMPARING = 24

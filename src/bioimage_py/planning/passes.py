@@ -14,8 +14,6 @@ from bioimage_py.planning.hints import copy_hints
 from bioimage_py.planning.memory import MemoryModel
 from bioimage_py.planning.two_pass import PassOptions, TwoPasses, plan_two_passes
 
-__all__ = ["RoomBeside", "in_one_or_two_passes", "reads_through_cache"]
-
 MOST_READS_OF_ONE_PASS = 2.0
 """A pass that decodes chunks more often on average is worth a second one, which writes everything once more and reads it again.
 

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from bioimage_py.planning.byte_size import format_bytes
 from bioimage_py.planning.layout import ArrayLayout
 
-__all__ = ["array_words", "at_most_files", "counted", "grid_words", "times"]
-
 
 def times(extents: Sequence[int]) -> str:
     """Return extents as people write them.

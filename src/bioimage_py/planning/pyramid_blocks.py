@@ -17,8 +17,6 @@ from bioimage_py.planning.memory import MemoryModel
 from bioimage_py.planning.pyramid_levels import PyramidLevel
 from bioimage_py.sources.stores import WRITTEN_BYTES
 
-__all__ = ["PartLayout", "PyramidPart", "choose_part"]
-
 _PREFERRED_BYTES = 2**26
 """Above this, blocks get too few to share; below, they are larger the more levels they make."""
 _TILE_BYTES = 2**24

@@ -12,8 +12,6 @@ from bioimage_py.metadata import axis_type
 from bioimage_py.wrapper import checked_whole
 from bioimage_py.wrapper.resampling import checked_factors
 
-__all__ = ["PyramidLevel", "choose_levels"]
-
 _ISOTROPIC = math.sqrt(2)
 """Voxels whose sides differ by no more than this count as cubes: halving one side would not make them rounder."""
 

@@ -16,8 +16,6 @@ from bioimage_py.planning.plan_words import counted, times
 from bioimage_py.planning.pyramid_blocks import PartLayout, PyramidPart, choose_part
 from bioimage_py.planning.pyramid_levels import PyramidLevel
 
-__all__ = ["PyramidPlan", "plan_pyramid"]
-
 
 @dataclass(frozen=True)
 class PyramidPlan:

@@ -22,8 +22,6 @@ from bioimage_py.planning.layout import ArrayLayout
 from bioimage_py.planning.memory import MemoryModel
 from bioimage_py.planning.plan_words import times
 
-__all__ = ["TEMPORARY_CODEC", "PassOptions", "TwoPasses", "plan_two_passes"]
-
 TEMPORARY_CODEC = {"name": "blosc", "cname": "lz4", "level": 1, "shuffle": "shuffle"}
 """Of the temporary store: faster than most disks on either way, and half of the bytes of most images."""
 

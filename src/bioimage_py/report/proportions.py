@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 from bioimage_py.metadata import SPACE_UNITS, ImageMetadata
 
-__all__ = ["METERS", "Proportions", "ScaleBar", "drawn_sizes", "scale_bar"]
-
 _LARGEST_VOXEL = 8
 """Pixels to which the finest voxels are enlarged at most."""
 METERS = {

@@ -9,8 +9,6 @@ from typing import Any
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.sources import Source
 
-__all__ = ["Choice", "ShownAxes", "shown_axes"]
-
 _SPACE = ("z", "y", "x")
 _TIME = ("t", "time")
 _CHANNEL = ("c", "channel", "channels")

@@ -10,9 +10,6 @@ from bioimage_py.errors import CastingError
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.run import AttemptFiles, RunFolder, read_block_logs, read_value_log
 
-__all__ = ["Account", "BlockError", "read_account", "read_values"]
-
-
 _MOST_APART = 100
 """Failures of an attempt that are told apart; where there are more, the others are taken together."""
 

@@ -17,9 +17,6 @@ from bioimage_py.runner.journal import Journal, Progress
 from bioimage_py.runner.run import RunFolder
 from bioimage_py.runner.work import BlockFunctionWork, ItemFunctionWork, Work
 
-__all__ = ["Resources", "Runner", "check_num_workers", "raise_failures", "results_in"]
-
-
 MOST_WORKERS = 10_000
 
 

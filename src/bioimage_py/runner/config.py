@@ -12,8 +12,6 @@ import numpy as np
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.planning import parse_bytes
 
-__all__ = ["RunnerConfig"]
-
 
 @dataclass(frozen=True)
 class RunnerConfig:

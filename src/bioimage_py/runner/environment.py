@@ -9,8 +9,6 @@ from pathlib import Path
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
 
-__all__ = ["check_environment", "describe_environment", "extend_import_path", "import_path"]
-
 _LIBRARIES = ("bioimage-py", "numpy", "tensorstore", "zarr", "h5py", "tifffile", "imagecodecs", "cloudpickle")
 
 

@@ -9,8 +9,6 @@ from bioimage_py.runner.account import Account, read_account
 from bioimage_py.runner.run import RunFolder, read_block_logs, valued_blocks
 from bioimage_py.runner.work import PortableWork
 
-__all__ = ["read_finished"]
-
 
 def read_finished(folder: RunFolder, work: PortableWork, *, errors: bool = True) -> Account:
     """Read how far the run is; a block counts as done only if its value can be had, in a run that returns values.

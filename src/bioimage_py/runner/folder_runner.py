@@ -46,8 +46,6 @@ from bioimage_py.runner.work import (
     ready_blocks,
 )
 
-__all__ = ["FolderRunner", "Watch", "WorkerError"]
-
 _PROGRESS = 0.9
 """A round that leaves at most this share of what was missing before it does not count against `retries`."""
 

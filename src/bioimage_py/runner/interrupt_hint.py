@@ -10,8 +10,6 @@ from bioimage_py.runner.finished import read_finished
 from bioimage_py.runner.run import RunFolder
 from bioimage_py.runner.work import PortableWork, asked_of
 
-__all__ = ["explained_interrupt"]
-
 
 @contextlib.contextmanager
 def explained_interrupt(

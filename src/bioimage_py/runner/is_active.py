@@ -15,8 +15,6 @@ from bioimage_py.runner.slurm import (
     has_ended,
 )
 
-__all__ = ["in_hand"]
-
 _PATIENCE = 10.0
 """Seconds that Slurm gets to answer: somebody looks at a screen."""
 

@@ -17,8 +17,6 @@ from bioimage_py.runner.worker_threads import without_frames
 if TYPE_CHECKING:
     from bioimage_py.runner.run import RunAccount
 
-__all__ = ["BlockJournal", "Journal", "Progress", "ProgressTicker"]
-
 
 @dataclass(frozen=True)
 class Progress:

@@ -8,8 +8,6 @@ from bioimage_py.runner.account import Account
 from bioimage_py.runner.work import PortableWork
 from bioimage_py.sources import leaves
 
-__all__ = ["remove_leftovers"]
-
 _log = logging.getLogger(__name__)
 
 

@@ -55,8 +55,6 @@ from bioimage_py.runner.worker_threads import Crew
 from bioimage_py.sources import leaves
 from bioimage_py.storage import begin_anew
 
-__all__ = ["LocalRunner"]
-
 
 class LocalRunner(Runner):
     """Runs blocks on threads of this process.

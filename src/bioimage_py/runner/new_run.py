@@ -13,8 +13,6 @@ from bioimage_py.runner.environment import describe_environment, import_path
 from bioimage_py.runner.run import RunFolder, default_root, mark_outputs, unmark_outputs
 from bioimage_py.runner.work import PortableWork, fingerprint_of, has_functions, store_work, with_functions_of
 
-__all__ = ["new_run_folder", "take_given_functions"]
-
 
 def new_run_folder(
     work: PortableWork,

@@ -23,8 +23,6 @@ from bioimage_py.runner.work import (
 from bioimage_py.sources import from_spec
 from bioimage_py.sources.new import finish_images
 
-__all__ = ["finish_run"]
-
 
 def finish_run(
     runner: FolderRunner | LocalRunner,

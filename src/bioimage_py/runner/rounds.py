@@ -10,8 +10,6 @@ from bioimage_py.geometry import IdSet
 from bioimage_py.runner.account import Account
 from bioimage_py.runner.work import PortableWork
 
-__all__ = ["FIRST_NEEDS", "TaskEnd", "first_tasks", "needs_after", "next_tasks", "raised_blocks"]
-
 _MOST_ALONE = 1000
 
 FIRST_NEEDS = {"memory": 1.0, "time": 1.0}

@@ -13,8 +13,6 @@ from bioimage_py.runner.local import LocalRunner
 from bioimage_py.runner.slurm import SlurmRunner
 from bioimage_py.runner.subprocess_runner import SubprocessRunner
 
-__all__ = ["JOB_TYPES", "get_runner", "restored_runner"]
-
 JOB_TYPES: dict[str, type[Runner]] = {
     "local": LocalRunner,
     "subprocess": SubprocessRunner,

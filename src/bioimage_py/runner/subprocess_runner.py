@@ -20,8 +20,6 @@ from bioimage_py.runner.journal import Journal
 from bioimage_py.runner.rounds import TaskEnd
 from bioimage_py.runner.run import RunFolder, end_of_log
 
-__all__ = ["SubprocessRunner"]
-
 _GRACE = 0.7
 """Seconds that a worker gets to finish its block when it is told to stop."""
 

@@ -20,8 +20,6 @@ from bioimage_py.runner.worker_threads import Crew
 if TYPE_CHECKING:
     from bioimage_py.runner.work import PortableWork
 
-__all__ = ["FINISHED", "STOPPED", "close_sources", "run_task", "settling"]
-
 FINISHED, STOPPED = "finished", "stopped"
 
 _LOOK = 0.2

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 
 from bioimage_py.sources import Source, leaves
 
-__all__ = ["run_twin"]
-
 
 @contextlib.contextmanager
 def run_twin(source: Source, threads: int, cache_bytes: int = 0) -> Iterator[Source]:

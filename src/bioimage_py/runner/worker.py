@@ -22,8 +22,6 @@ import threading
 from bioimage_py.errors import BioimagePyError
 from bioimage_py.runner.task import FINISHED, STOPPED, run_task
 
-__all__ = ["EXIT_REFUSED", "EXIT_STOPPED", "main"]
-
 EXIT_STOPPED, EXIT_REFUSED, EXIT_USAGE = 75, 70, 2
 _PATIENCE = 1.0
 """Seconds that threads and processes of the user's function, and what is called at exit, get to end."""

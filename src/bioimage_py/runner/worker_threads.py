@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from bioimage_py.runner.journal import BlockJournal
     from bioimage_py.runner.work import Work
 
-__all__ = ["Crew", "is_ctrl_c", "without_frames"]
-
 _WORTH_SHARING = 0.002
 """Seconds of work below which a thread takes more groups at a time."""
 

@@ -26,8 +26,6 @@ from bioimage_py.sources.casting import cast_values
 from bioimage_py.sources.identity import identities_below
 from bioimage_py.storage import Identity
 
-__all__ = ["ArrayLikeSource", "DaskSource", "XarraySource", "checked_dtype", "metadata_of"]
-
 
 class ArrayLikeSource(Source):
     """Any object with shape, dtype and numpy's basic indexing.

@@ -11,8 +11,6 @@ import numpy as np
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.metadata import ImageMetadata
 
-__all__ = ["CODECS", "ArraySpec", "Codec"]
-
 CODECS = (
     "none",
     "zstd",

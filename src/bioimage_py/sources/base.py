@@ -25,8 +25,6 @@ from bioimage_py.storage import file_stamp, sync_file_system
 if TYPE_CHECKING:
     from bioimage_py.storage import StoreFolder, UnfinishedFile
 
-__all__ = ["READ", "FileSource", "Source", "SourceSpec", "StoredSize"]
-
 _NOTEBOOK = "bioimage_py.report.preview.notebook"
 """Whose `source_html` shows a source; named by a string, because it is above the sources."""
 

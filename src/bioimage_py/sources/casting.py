@@ -8,9 +8,6 @@ import numpy as np
 
 from bioimage_py.chunks import AnyArray
 
-__all__ = ["cast_values"]
-
-
 _LEAST, _BEYOND = -(2.0**63), 2.0**63
 
 

@@ -19,15 +19,6 @@ from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import Source
 from bioimage_py.storage import ChunkKeys, FileFolder
 
-__all__ = [
-    "encoded_reader",
-    "encoded_writer",
-    "encoding_of",
-    "planned_encoding",
-    "stored_chunks",
-    "stored_files",
-]
-
 _FAMILIES = {
     "zarr": "bioimage_py.sources.zarr.encoding",
     "n5": "bioimage_py.sources.n5.encoding",

@@ -16,8 +16,6 @@ from bioimage_py.chunks import AnyArray, SharedThreads, copy_rows
 from bioimage_py.geometry import Box
 from bioimage_py.sources.base import FileSource
 
-__all__ = ["ChunkPart", "ChunkedFileSource", "DecodedChunks", "chunk_at", "parts_of"]
-
 
 class DecodedChunks:
     """A bounded cache of decoded chunks; a chunk that two threads want at once is decoded by one of them.

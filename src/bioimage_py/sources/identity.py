@@ -16,8 +16,6 @@ from bioimage_py.storage import Identity, file_identity, meet
 if TYPE_CHECKING:
     from bioimage_py.sources.base import Source
 
-__all__ = ["identities_below", "is_file_of", "leaves", "same_voxels"]
-
 
 def is_file_of(path: str, source: Source) -> bool:
     """Whether a local path is, under any name, a file that a source reads from."""

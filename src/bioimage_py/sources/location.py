@@ -30,8 +30,6 @@ from bioimage_py.storage import (
     without_compression,
 )
 
-__all__ = ["Location", "family_by_content", "family_by_suffix", "locate", "may_be_zarr"]
-
 _CONTAINER_SUFFIXES = tuple(s for f in FAMILIES if f.container for s in f.suffixes)
 
 _COMPRESSED = (*COMPRESSED_SUFFIXES, ".zst", ".zip")

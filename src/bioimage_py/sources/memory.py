@@ -24,8 +24,6 @@ from bioimage_py.sources.base import Source
 from bioimage_py.sources.casting import cast_values
 from bioimage_py.storage import Identity, file_identity
 
-__all__ = ["ArrayLikeSource", "DaskSource", "NumpySource", "XarraySource", "from_handle"]
-
 _EXACT_WORK = 100_000
 """How many candidates numpy may try to find an overlap of two views before it is assumed (about a millisecond)."""
 

@@ -13,8 +13,6 @@ from bioimage_py.sources.base import Source, SourceSpec, StoredSize
 if TYPE_CHECKING:
     from bioimage_py.storage import StoreFolder
 
-__all__ = ["DescribedSource", "open_spec", "with_metadata"]
-
 
 class DescribedSource(Source):
     """Another source with other metadata; everything else is that source's.

@@ -25,8 +25,6 @@ from bioimage_py.sources.registry import FAMILIES, family, family_module
 from bioimage_py.sources.slices import image_suffixes_in
 from bioimage_py.storage import check_key, is_url, local_text, looks_like_pattern, path_text
 
-__all__ = ["as_source", "coarser_levels", "from_spec", "open_source"]
-
 _MOST_AXES = 64
 
 

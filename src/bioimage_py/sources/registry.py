@@ -21,8 +21,6 @@ from types import ModuleType
 
 from bioimage_py.errors import InvalidArgumentError, UnsupportedFormatError
 
-__all__ = ["FAMILIES", "Family", "family", "family_module"]
-
 
 @dataclass(frozen=True)
 class Family:

@@ -29,8 +29,6 @@ from bioimage_py.storage import Identity, file_identity, is_url
 if TYPE_CHECKING:
     from bioio import BioImage
 
-__all__ = ["VendorSource", "list_arrays", "open_path", "open_spec"]
-
 _AXES = ("t", "c", "z", "y", "x")
 _PLUGINS = {
     ".czi": "bioio-czi",

@@ -13,8 +13,6 @@ from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.storage.file_bytes import file_error
 
-__all__ = ["ChunkKeys", "keys_in_use", "names_like", "unused_chunks"]
-
 _LIKE_A_CHUNK = re.compile(r"(c[./]?)?\d+([./]\d+)*(\.(gz|br|zstd?|bz2|xz|lz4|blosc|bin|raw|dat))?")
 _MOST_NAMES, _MOST_ENTRIES = 64, 4096
 

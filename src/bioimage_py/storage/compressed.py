@@ -11,16 +11,6 @@ from typing import IO, Any
 from bioimage_py.errors import StorageError
 from bioimage_py.storage.file_bytes import FileBytes
 
-__all__ = [
-    "COMPRESSED_SUFFIXES",
-    "DAMAGED",
-    "compression_of",
-    "damaged",
-    "decompressing",
-    "first_bytes",
-    "without_compression",
-]
-
 COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz")
 """Endings of what can be decompressed here."""
 DAMAGED = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-__all__ = ["files_below", "remove_leftovers", "sync_file_system"]
-
 _LEFTOVER = re.compile(r"(_[0-9a-f]{1,16}\.__lock|\.[0-9a-f]{32}\.partial)\Z")
 """How TensorStore, which does not pad its number, and zarr-python call a file that is being written and not yet renamed."""
 

@@ -10,8 +10,6 @@ from collections import OrderedDict
 
 from bioimage_py.errors import ReadOnlyError, SourceNotFoundError, StorageError
 
-__all__ = ["FileBytes", "OpenFiles", "file_error"]
-
 _PER_CALL = 2**30  # Linux moves at most 2 GiB - 4 KiB in one call
 
 

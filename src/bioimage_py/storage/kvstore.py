@@ -30,8 +30,6 @@ from bioimage_py.storage.object_folder import ObjectFolder
 from bioimage_py.storage.store_errors import ENGINE_ERRORS, server_answered, storage_error
 from bioimage_py.storage.store_place import StorePlace, usual_credentials
 
-__all__ = ["URL_OPTIONS", "StoreFolder", "folders_beginning", "remove_objects", "store_context"]
-
 _MOST_SEEN = 20_000
 """Files and folders of an array that are looked at for links, the outer ones first."""
 

@@ -14,21 +14,6 @@ from bioimage_py.errors import (
     UnsupportedFormatError,
 )
 
-__all__ = [
-    "absolute_path",
-    "check_key",
-    "check_writable",
-    "folder_above",
-    "inner_name",
-    "is_url",
-    "local_text",
-    "looks_like_pattern",
-    "natural_key",
-    "path_text",
-    "url_decoded",
-    "url_text",
-]
-
 _URL = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
 
 _WITH_QUERY = ("http", "https", "file")

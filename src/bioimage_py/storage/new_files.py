@@ -18,8 +18,6 @@ from bioimage_py.storage.chunk_keys import ChunkKeys
 from bioimage_py.storage.file_bytes import file_error
 from bioimage_py.storage.stored_bytes import MOST_READ, SMALL, Piece, StoredBytes
 
-__all__ = ["FileFolder", "NewFile", "UnfinishedFile"]
-
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _ONE_PIECE = 2**20
 _TOGETHER = 2**18

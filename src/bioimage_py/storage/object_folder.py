@@ -16,8 +16,6 @@ from bioimage_py.storage.store_errors import ENGINE_ERRORS, awaited, storage_err
 from bioimage_py.storage.store_place import StorePlace
 from bioimage_py.storage.stored_bytes import Piece, StoredBytes
 
-__all__ = ["NewObject", "ObjectBytes", "ObjectFolder", "OpenObject", "StoredObject"]
-
 # A listing has to save so many requests before it is worth one.
 _WORTH = 4
 

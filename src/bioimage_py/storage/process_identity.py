@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["is_alive", "this_process"]
-
 
 def this_process() -> dict[str, Any]:
     """Return what `is_alive` knows this process by."""

@@ -7,8 +7,6 @@ import os
 from collections import deque
 from collections.abc import Iterable
 
-__all__ = ["ReadAhead", "SlowReads"]
-
 _FILES_AHEAD = 4
 _SLOW_READS = 3
 _WAIT_SECONDS, _BYTES_PER_SECOND = 5e-4, 1e9

@@ -13,20 +13,6 @@ from urllib.parse import urlsplit
 
 from bioimage_py.errors import BioimagePyError, ReadOnlyError, StorageError
 
-__all__ = [
-    "ENGINE_ERRORS",
-    "apart",
-    "asking",
-    "awaited",
-    "begin_anew",
-    "check_json",
-    "give_up_waiting",
-    "plain_message",
-    "reads_metadata",
-    "server_answered",
-    "storage_error",
-]
-
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _LONGEST = 600

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["S3Login", "StorePlace", "UnknownLogin", "find_login", "usual_credentials"]
-
 _SCHEMES = {"s3": "s3", "gcs": "gs"}
 
 

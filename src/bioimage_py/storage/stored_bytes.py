@@ -7,8 +7,6 @@ import os
 from bioimage_py.errors import StorageError
 from bioimage_py.storage.file_bytes import FileBytes, file_error
 
-__all__ = ["MOST_READ", "SMALL", "Piece", "StoredBytes"]
-
 SMALL = 2**16
 """Up to so many bytes are read at once, because asking the system twice takes longer."""
 MOST_READ = 2**22

@@ -14,8 +14,6 @@ from urllib.parse import urlsplit
 
 from bioimage_py.storage.names import is_url, url_decoded
 
-__all__ = ["Identity", "file_identity", "file_stamp", "meet", "stamp_of_files"]
-
 Identity = tuple[Any, ...]
 
 

@@ -11,8 +11,6 @@ import numpy.typing as npt
 
 from bioimage_py.errors import InvalidArgumentError
 
-__all__ = ["checked_dtype", "checked_extents", "checked_number", "checked_whole", "holds"]
-
 
 def checked_dtype(dtype: npt.DTypeLike, kinds: str = "biufc") -> np.dtype[Any]:
     """Return a dtype of one of these kinds in native byte order, or raise InvalidArgumentError."""

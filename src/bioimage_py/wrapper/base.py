@@ -19,8 +19,6 @@ from bioimage_py.sources import Source, SourceSpec, as_source
 from bioimage_py.wrapper.parameters import write_parameter
 from bioimage_py.wrapper.registration import describe_class
 
-__all__ = ["WrapperSource"]
-
 
 class WrapperSource(Source):
     """A read-only source that transforms others when it is read; nothing is computed or kept before.

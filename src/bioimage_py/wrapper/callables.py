@@ -16,8 +16,6 @@ import numpy as np
 
 from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
 
-__all__ = ["import_named", "importable_name", "pickle_by_value", "unpickle", "write_callable"]
-
 
 def write_callable(function: Callable[..., Any]) -> dict[str, str]:
     """Return a function as JSON: `{"$function": "numpy.greater"}`, `{"$function": "module:name"}` or `{"$pickle": …}`.

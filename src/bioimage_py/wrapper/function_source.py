@@ -16,8 +16,6 @@ from bioimage_py.sources import cast_values
 from bioimage_py.wrapper.arguments import checked_dtype
 from bioimage_py.wrapper.base import WrapperSource
 
-__all__ = ["FunctionSource"]
-
 
 class FunctionSource(WrapperSource):
     """Base of the wrappers that call a user's function.

@@ -11,8 +11,6 @@ from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
 from bioimage_py.wrapper.callables import import_named, unpickle, write_callable
 
-__all__ = ["read_parameter", "write_parameter"]
-
 
 def write_parameter(value: Any) -> Any:
     """Return a parameter as plain JSON; what JSON has no word for becomes a dict with one key that begins with `$`.

@@ -12,8 +12,6 @@ from bioimage_py.wrapper.callables import importable_name, pickle_by_value, unpi
 if TYPE_CHECKING:
     from bioimage_py.wrapper.base import WrapperSource
 
-__all__ = ["describe_class", "find_class", "register_wrapper"]
-
 _OWN = "bioimage_py.wrapper."
 _W = TypeVar("_W", bound="type[WrapperSource]")
 _CLASSES: dict[str, type[WrapperSource]] = {}

@@ -8,8 +8,6 @@ import numpy as np
 
 from bioimage_py.chunks import AnyArray
 
-__all__ = ["rounded"]
-
 
 def rounded(values: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
     """Return numbers in another dtype, each as near to what it was as the dtype allows.

@@ -13,8 +13,6 @@ from bioimage_py.wrapper.arguments import checked_extents
 from bioimage_py.wrapper.function_source import FunctionSource
 from bioimage_py.wrapper.registration import register_wrapper
 
-__all__ = ["SimpleTransformationSource", "SimpleTransformationWithHaloSource"]
-
 
 @register_wrapper("simple_transformation")
 class SimpleTransformationSource(FunctionSource):

@@ -17,8 +17,6 @@ from bioimage_py.wrapper.registration import find_class
 if TYPE_CHECKING:
     from bioimage_py.wrapper.base import WrapperSource
 
-__all__ = ["open_spec"]
-
 
 def open_spec(spec: SourceSpec) -> WrapperSource:
     """Return the wrapper that `to_spec` described, on inputs that it opens, and closes with itself.

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 
 from bioimage_py.geometry import Box
 
-__all__ = ["OVERLAP_BYTES", "READ_BYTES", "largest_part", "parts_of"]
-
 READ_BYTES = 2**25
 """Bytes that a wrapper which reads more than it returns holds at once, where the chunks of its input allow."""
 

@@ -17,8 +17,6 @@ from bioimage_py.wrapper.arguments import checked_whole
 from bioimage_py.wrapper.function_source import FunctionSource
 from bioimage_py.wrapper.registration import register_wrapper
 
-__all__ = ["MultiTransformationSource", "TransformationSource"]
-
 
 @register_wrapper("transformation")
 class TransformationSource(FunctionSource):

@@ -11,8 +11,6 @@ from bioimage_py.cli.options import describe, open_input
 from bioimage_py.cli.values import for_axes
 from bioimage_py.cli.wording import in_options
 
-__all__ = ["run_bench"]
-
 
 def run_bench(args: argparse.Namespace, console: Console) -> int:
     """Measure, and print the rates with what follows from them."""

@@ -15,8 +15,6 @@ from bioimage_py.errors import InvalidArgumentError, SourceNotFoundError
 from bioimage_py.runner import FolderRunner, LocalRunner, restored_runner
 from bioimage_py.runner.run import RunStatus, StatusReader
 
-__all__ = ["run_cancel"]
-
 _PATIENCE = 10.0
 """Seconds that a run gets to stop."""
 

@@ -20,8 +20,6 @@ from bioimage_py.runner.slurm import (
     write_slurm_config,
 )
 
-__all__ = ["run_config"]
-
 _PROGRAM = f"{PROGRAM} config"
 
 

@@ -34,8 +34,6 @@ from bioimage_py.planning import format_bytes
 from bioimage_py.sources import Source, open_source, with_metadata
 from bioimage_py.sources.ome_zarr import read_tree
 
-__all__ = ["run_copy", "run_plan"]
-
 
 def run_copy(args: argparse.Namespace, console: Console) -> int:
     """Copy, say what was written, and compare if asked; returns the exit code."""

@@ -9,8 +9,6 @@ from bioimage_py.cli.failure import PROGRAM
 from bioimage_py.cli.options import OPENING
 from bioimage_py.cli.values import ids_text
 
-__all__ = ["finish_command"]
-
 _KEPT = ("key", "pattern", *OPENING, "output_key", "mask", "casting", "memory_limit")
 """Options that say what is copied and how the blocks are numbered; those of a new output's layout are left out."""
 

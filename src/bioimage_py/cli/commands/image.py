@@ -20,8 +20,6 @@ from bioimage_py.sources.ome_zarr import OmeZarrImage, image_keys, ome_zarr_grou
 from bioimage_py.sources.stores import Node
 from bioimage_py.storage import StoreFolder
 
-__all__ = ["copied_whole", "image_entry", "image_json", "image_lines", "image_path", "list_images"]
-
 _LAYOUT = ("dtype", "axes", "voxel_size", "units")
 _MOST_LISTED = 50
 

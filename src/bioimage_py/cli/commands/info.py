@@ -18,8 +18,6 @@ from bioimage_py.sources import Source, family_by_content, family_module, locate
 from bioimage_py.sources.stores import unfinished_text
 from bioimage_py.storage import is_url
 
-__all__ = ["run_info"]
-
 _MOST_ATTRIBUTES = 12
 _ATTRIBUTE_WIDTH = 100
 _LABEL_WIDTH = 12

@@ -10,8 +10,6 @@ from bioimage_py.cli.failure import OK
 from bioimage_py.cli.options import open_given
 from bioimage_py.report.preview import Picture, preview
 
-__all__ = ["described_picture", "run_preview"]
-
 
 def run_preview(args: argparse.Namespace, console: Console) -> int:
     """Make a picture and say where it is."""

@@ -19,8 +19,6 @@ from bioimage_py.geometry import IdSet
 from bioimage_py.planning import format_bytes
 from bioimage_py.sources import Source
 
-__all__ = ["run_pyramid", "run_pyramid_plan"]
-
 
 def run_pyramid(args: argparse.Namespace, console: Console) -> int:
     """Make all levels and say what was written; returns the exit code."""

@@ -15,8 +15,6 @@ from bioimage_py.geometry import IdSet
 from bioimage_py.planning import format_bytes
 from bioimage_py.runner.run import RunFolder, RunStatus, read_status, remove_remains
 
-__all__ = ["run_resume"]
-
 
 def run_resume(args: argparse.Namespace, console: Console) -> int:
     """Finish a run and say what was done."""

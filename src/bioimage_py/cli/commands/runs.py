@@ -17,8 +17,6 @@ from bioimage_py.cli.text import duration
 from bioimage_py.errors import BioimagePyError, BioimagePyWarning, SourceNotFoundError
 from bioimage_py.runner.run import RunFolder, RunStatus, StatusReader, find_runs
 
-__all__ = ["run_runs"]
-
 _TITLES = ("run", "age", "backend", "blocks done", "state")
 
 

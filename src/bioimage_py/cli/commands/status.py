@@ -15,8 +15,6 @@ from bioimage_py.cli.status_text import progress_of, status_json, status_lines
 from bioimage_py.errors import StorageError
 from bioimage_py.runner.run import RunFolder, RunStatus, StatusReader
 
-__all__ = ["run_status"]
-
 _CLUSTER_INTERVAL = 5.0
 _REMOVAL = 2.0
 """Seconds that removing the folder of a finished run may take."""

@@ -15,8 +15,6 @@ from bioimage_py.cli.text import duration
 from bioimage_py.cli.values import available_cores
 from bioimage_py.sources import Source
 
-__all__ = ["compare", "run_verify"]
-
 
 def run_verify(args: argparse.Namespace, console: Console) -> int:
     """Compare two images and return 0 if they are equal, 1 if not."""

@@ -11,8 +11,6 @@ from bioimage_py.cli.options import open_given, opening
 from bioimage_py.report.view import view
 from bioimage_py.sources import open_source
 
-__all__ = ["run_view"]
-
 
 def run_view(args: argparse.Namespace, console: Console) -> int:
     """Serve images, print their address, and return when the user has seen enough."""

@@ -8,18 +8,6 @@ from typing import Any
 from bioimage_py.cli.failure import UsageError
 from bioimage_py.sources import Source, open_source
 
-__all__ = [
-    "OPENING",
-    "describe",
-    "image_at",
-    "keyed_path",
-    "open_existing_output",
-    "open_given",
-    "open_input",
-    "opening",
-    "output_path",
-]
-
 OPENING = ("series", "level", "reader", "missing_planes", "external_files", "missing_files")
 """Options of `open_source` that only some families take; the others refuse them."""
 

@@ -7,16 +7,6 @@ from typing import Any
 
 from bioimage_py.cli import values
 
-__all__ = [
-    "add_copy_options",
-    "add_grid",
-    "add_key",
-    "add_layout_options",
-    "add_memory",
-    "add_opening",
-    "add_said",
-]
-
 
 def add_copy_options(parser: argparse.ArgumentParser) -> None:
     """Add input, output, and all options but those of where it runs."""

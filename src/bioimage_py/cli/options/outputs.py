@@ -12,8 +12,6 @@ from bioimage_py.cli.values import for_axes
 from bioimage_py.planning import CopyPlan, ImagePlan
 from bioimage_py.sources import Source
 
-__all__ = ["check_output_options", "layout_options", "plan_output_of", "prepared_output"]
-
 _LAYOUT = ("chunks", "shards", "codec", "zarr_format", "fill_value", "dtype", "axes", "voxel_size", "units")
 
 

@@ -7,8 +7,6 @@ import argparse
 from bioimage_py.cli import values
 from bioimage_py.cli.options.copy import add_opening, add_said
 
-__all__ = ["add_preview_options"]
-
 
 def add_preview_options(parser: argparse.ArgumentParser) -> None:
     """Add the source, the output, and how the picture is to look."""

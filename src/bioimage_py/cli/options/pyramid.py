@@ -10,8 +10,6 @@ from bioimage_py.cli import values
 from bioimage_py.cli.failure import PROGRAM, UsageError
 from bioimage_py.cli.options.copy import add_layout_options, add_opening
 
-__all__ = ["add_level_options", "add_pyramid_options", "check_level_options"]
-
 _METHODS = ("auto", "mean", "median", "mode", "min", "max", "stride")
 _LEVELS = ("levels", "scale_factors", "method", "kind")
 

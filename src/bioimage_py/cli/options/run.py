@@ -9,8 +9,6 @@ from bioimage_py.cli import values
 from bioimage_py.cli.failure import PROGRAM, UsageError
 from bioimage_py.cli.options.copy import add_memory
 
-__all__ = ["JOB_TYPES", "add_run_options", "run_options", "worker_count"]
-
 JOB_TYPES = ("local", "subprocess", "slurm", "dask")
 TASKS_AT_ONCE = 16
 """On other computers, where nothing is said: how many cores are there to be had is not known here."""

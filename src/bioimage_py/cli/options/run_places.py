@@ -12,8 +12,6 @@ from bioimage_py.runner.run import RunFolder, RunStatus, StatusReader
 from bioimage_py.runner.slurm import SlurmConfig
 from bioimage_py.storage import absolute_path
 
-__all__ = ["look_at", "named_run", "shown_path", "usual_places"]
-
 
 def usual_places() -> list[Path]:
     """Return the folders in which runs are looked for: the working directory, and the one that is configured."""

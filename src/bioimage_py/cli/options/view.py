@@ -7,8 +7,6 @@ import argparse
 from bioimage_py.cli import values
 from bioimage_py.cli.options.copy import add_opening, add_said
 
-__all__ = ["add_view_options"]
-
 
 def add_view_options(parser: argparse.ArgumentParser) -> None:
     """Add the sources, and how they are served."""

@@ -9,8 +9,6 @@ import numpy as np
 
 from bioimage_py.chunks import AnyArray
 
-__all__ = ["CHANNEL_COLORS", "blended", "channel_limits", "label_colors", "rgb_colors"]
-
 CHANNEL_COLORS = ("FF00FF", "00FF00", "00B4FF", "FFC800", "FF3C3C", "8C78FF")
 """Colours of several channels that have none; magenta and green first, which nearly everybody can tell apart."""
 _GRAY = "FFFFFF"

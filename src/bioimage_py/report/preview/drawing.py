@@ -23,8 +23,6 @@ from bioimage_py.report.proportions import scale_bar
 from bioimage_py.report.shown_axes import ShownAxes
 from bioimage_py.sources import Source
 
-__all__ = ["drawn"]
-
 _LONGEST_NAME = 40
 
 

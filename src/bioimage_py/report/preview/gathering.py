@@ -9,8 +9,6 @@ import numpy as np
 
 from bioimage_py.chunks import AnyArray
 
-__all__ = ["Gathering", "gathering"]
-
 Span = tuple[int, int]
 
 

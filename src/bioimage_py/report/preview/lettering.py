@@ -8,8 +8,6 @@ from typing import Any
 
 from PIL import ImageDraw, ImageFont
 
-__all__ = ["Lettering"]
-
 _DRAWN = {"µ": "u", "μ": "u", "Å": "A", "\u212b": "A"}
 _SPELLED = {
     "×": "x",

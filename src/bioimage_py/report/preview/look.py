@@ -12,8 +12,6 @@ import numpy as np
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.wrapper.resampling import KINDS
 
-__all__ = ["Look", "checked_look"]
-
 _PROJECTIONS = ("max", "mean")
 _SIZES = (64, 4096)
 

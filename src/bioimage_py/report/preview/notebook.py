@@ -12,8 +12,6 @@ from bioimage_py.planning import format_bytes
 from bioimage_py.sources import FileSource, NumpySource, Source, leaves
 from bioimage_py.storage import is_url
 
-__all__ = ["source_html"]
-
 _READ_LIMIT = 64 * 2**20
 _SIZE = 256
 _LONGEST = 120

@@ -10,8 +10,6 @@ from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.sources import FileSource, Source, is_file_of, leaves
 from bioimage_py.storage import is_url
 
-__all__ = ["check_not_an_input"]
-
 
 def check_not_an_input(path: str, source: Source) -> None:
     """Raise InvalidArgumentError if a picture at a path would replace an input, or become a part of one."""

@@ -12,8 +12,6 @@ from bioimage_py.chunks import AnyArray
 from bioimage_py.report.preview.lettering import Lettering
 from bioimage_py.report.proportions import ScaleBar
 
-__all__ = ["Panel", "compose"]
-
 _MARGIN = 10
 _GAP = 14
 _TICK = 5

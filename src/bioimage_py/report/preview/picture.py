@@ -15,8 +15,6 @@ from bioimage_py.report.preview.page import Panel
 from bioimage_py.report.proportions import ScaleBar
 from bioimage_py.storage import FileFolder, is_url, path_text
 
-__all__ = ["Picture", "check_free", "picture_format"]
-
 
 @dataclass(frozen=True, eq=False)
 class Picture:

@@ -16,8 +16,6 @@ from bioimage_py.planning import format_bytes
 from bioimage_py.report.preview.gathering import gathering
 from bioimage_py.sources import Source
 
-__all__ = ["Plane"]
-
 _PIECE = 8 * 2**20
 """Bytes that are read at once, where the store's chunks allow it."""
 _LARGEST_CHUNK = 512 * 2**20

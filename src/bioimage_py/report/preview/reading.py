@@ -18,8 +18,6 @@ from bioimage_py.report.shown_axes import ShownAxes
 from bioimage_py.sources import DescribedSource, Source, coarser_levels
 from bioimage_py.wrapper.resampling import looks_like_labels
 
-__all__ = ["ReadPanel", "ReadPanels", "read_panels"]
-
 
 class ReadPanel(NamedTuple):
     """A plane that was read: the axes that go down, across, and into it, and its values by rows, columns and channels."""

@@ -17,8 +17,6 @@ from bioimage_py.report.preview.reading import read_panels
 from bioimage_py.report.shown_axes import Choice, shown_axes
 from bioimage_py.sources import Source, as_source
 
-__all__ = ["picture_of", "preview"]
-
 
 def preview(
     source: Any,

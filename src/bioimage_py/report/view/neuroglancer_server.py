@@ -16,8 +16,6 @@ from tornado.web import RequestHandler
 from bioimage_py.errors import InvalidArgumentError, StorageError
 from bioimage_py.report.view.served_image import ServedImage
 
-__all__ = ["NeuroglancerServer"]
-
 LOOPBACK = "127.0.0.1"
 _log = logging.getLogger(__name__)
 

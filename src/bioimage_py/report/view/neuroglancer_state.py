@@ -9,8 +9,6 @@ from bioimage_py.metadata import ImageMetadata
 from bioimage_py.report.proportions import METERS
 from bioimage_py.report.view.viewed_layers import ViewedLayer
 
-__all__ = ["SECONDS", "viewer_state"]
-
 SECONDS: Mapping[str, float] = {
     "nanosecond": 1e-9, "microsecond": 1e-6, "millisecond": 1e-3, "second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0,
 }  # fmt: skip

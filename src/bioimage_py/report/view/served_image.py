@@ -17,8 +17,6 @@ from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata, Level, image_attributes
 from bioimage_py.sources import Source
 
-__all__ = ["ServedImage", "served_dtype"]
-
 _CHUNK_BYTES = 2**17, 2**22
 """A stored chunk between these sizes is sent as it is; smaller ones are too many requests, larger ones too long a wait."""
 _VOXELS = 2**18

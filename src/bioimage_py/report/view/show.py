@@ -18,8 +18,6 @@ from bioimage_py.sources.ome_zarr import labels_beside
 if TYPE_CHECKING:
     from bioimage_py.report.view.neuroglancer_server import NeuroglancerServer
 
-__all__ = ["View", "view"]
-
 
 class View:
     """Images that are being served to a browser, until it is closed.

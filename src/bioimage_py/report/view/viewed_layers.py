@@ -20,8 +20,6 @@ from bioimage_py.sources import FileSource, Source
 from bioimage_py.wrapper.resampling import looks_like_labels
 from bioimage_py.wrapper.shape import SelectSource, TransposeSource
 
-__all__ = ["ViewedLayer", "viewed_layers"]
-
 _CHANNEL = ("c", "channel", "channels", "s")
 _MOST_SHOWN = 4
 _SAMPLE_EDGE = 128

@@ -10,8 +10,6 @@ from bioimage_py.metadata import ImageMetadata, Level
 from bioimage_py.sources import DescribedSource, Source, coarser_levels
 from bioimage_py.wrapper.resampling import ReducedSource
 
-__all__ = ["viewed_levels"]
-
 _MOST_READ = 64
 """Voxels that are read at most for one voxel of a level that is not stored."""
 _SMALL = 128

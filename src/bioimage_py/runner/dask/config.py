@@ -11,8 +11,6 @@ from urllib.parse import urlsplit
 from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
 from bioimage_py.runner.config import RunnerConfig
 
-__all__ = ["DaskConfig", "distributed_library"]
-
 
 def distributed_library() -> Any:
     """Return the module `distributed`, imported when it is first needed.

@@ -12,8 +12,6 @@ from bioimage_py.runner.dask.config import DaskConfig, distributed_library, shar
 from bioimage_py.runner.dask.local import LocalHost, LocalHostError
 from bioimage_py.runner.run import RunFolder
 
-__all__ = ["Connection", "UnreachableError"]
-
 _DEFAULT_PORT = 8786
 
 

@@ -15,8 +15,6 @@ import sys
 from bioimage_py.runner.dask.config import distributed_library
 from bioimage_py.runner.dask.local import security_from
 
-__all__ = ["main"]
-
 
 def main() -> int:
     """Host a cluster until the input ends; return the exit code."""

@@ -13,8 +13,6 @@ from typing import Any
 
 from bioimage_py.runner.dask.config import distributed_library
 
-__all__ = ["LocalHost", "LocalHostError", "security_from"]
-
 _PATIENCE = 5.0
 """Seconds that workers get to go home after a run."""
 

@@ -20,8 +20,6 @@ from bioimage_py.runner.rounds import TaskEnd
 from bioimage_py.runner.run import RunFolder, interrupt_driver
 from bioimage_py.storage import is_alive
 
-__all__ = ["DaskRunner"]
-
 _GRACE = 0.8
 """Seconds that blocks in hand get to finish after Ctrl-C, so that the user has an answer within one."""
 

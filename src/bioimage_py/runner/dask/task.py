@@ -14,8 +14,6 @@ from bioimage_py.runner import task as tasks
 from bioimage_py.runner.dask.config import distributed_library
 from bioimage_py.runner.run import RunFolder
 
-__all__ = ["run_dask_task"]
-
 _log = logging.getLogger(__name__)
 
 _LOOK = 0.1

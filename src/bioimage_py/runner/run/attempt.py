@@ -18,8 +18,6 @@ from bioimage_py.runner.run.run_folder import RunFolder
 from bioimage_py.runner.run.value_log import ValueLog
 from bioimage_py.runner.worker_threads import without_frames
 
-__all__ = ["AttemptJournal"]
-
 _MOST_SHOWN = 20
 """Failures of an attempt that are recorded with their traceback."""
 _LONGEST = 20_000

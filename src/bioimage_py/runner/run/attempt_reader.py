@@ -17,8 +17,6 @@ from bioimage_py.errors import StorageError
 from bioimage_py.runner.run.block_log import BlockLogReader, Ids
 from bioimage_py.runner.run.run_folder import AttemptFiles, RunFolder
 
-__all__ = ["AttemptReader", "RecordedError"]
-
 _FAILED_BLOCKS = re.compile(rb'^\{"blocks":(\[(?:\[\d+,\d+\],?)+\]),.*\}$')
 _PROC = Path("/proc")
 _INTERRUPTIONS = ("KeyboardInterrupt", "RunInterrupted", "Terminated")

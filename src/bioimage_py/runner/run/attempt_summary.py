@@ -13,8 +13,6 @@ from bioimage_py.runner.run.attempt_reader import AttemptReader
 from bioimage_py.runner.run.block_log import Ids
 from bioimage_py.runner.run.description import without_credentials
 
-__all__ = ["FirstError", "first_errors", "rates", "task_states"]
-
 _WINDOW = 300.0
 """Seconds before the last sign of life that the rate is taken over."""
 _MOST_ERRORS = 5

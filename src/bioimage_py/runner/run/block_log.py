@@ -9,9 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner.run.block_records import MIX, RECORD, BlockLog
-
-__all__ = ["BlockLog", "BlockLogReader", "Ids", "merged", "read_block_logs"]
+from bioimage_py.runner.run.block_records import MIX, RECORD
 
 Ids = npt.NDArray[np.int64]
 

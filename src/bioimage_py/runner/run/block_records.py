@@ -13,8 +13,6 @@ from pathlib import Path
 
 from bioimage_py.geometry import IdSet
 
-__all__ = ["MIX", "RECORD", "BlockLog"]
-
 RECORD = struct.Struct("<QII")
 _MASK = 2**64 - 1
 MIX = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)

@@ -9,8 +9,6 @@ from typing import Any
 from bioimage_py.errors import StorageError
 from bioimage_py.runner.run.run_folder import RunFolder
 
-__all__ = ["handle_text", "n_tasks_of", "what_is_run", "without_credentials"]
-
 _USER_PART = re.compile(r"([a-z][a-z0-9+.-]*://)[^/\s'\"]*@", re.IGNORECASE)
 _QUERY_PART = re.compile(r"([a-z][a-z0-9+.-]*://[^\s'\"?]*)\?[^\s'\"]*", re.IGNORECASE)
 

@@ -17,9 +17,6 @@ from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
 from bioimage_py.runner.run.run_folder import RunFolder
 from bioimage_py.storage import is_alive, this_process
 
-__all__ = ["driving", "interrupt_driver"]
-
-
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 """What file systems answer that are mounted without locks, as Lustre and NFS can be."""
 _held: set[tuple[int, int]] = set()

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from bioimage_py.runner.run.run_folder import RunFolder
     from bioimage_py.storage import StoreFolder
 
-__all__ = ["check_outputs", "finish_outputs", "mark_outputs", "settle_outputs", "unmark_outputs"]
-
 
 def mark_outputs(work: Any, run_folder: str) -> dict[str, Any]:
     """Mark the outputs of a new run and return, as JSON, what `check_outputs` knows them by."""

@@ -12,8 +12,6 @@ from typing import Any
 
 from bioimage_py.errors import InvalidArgumentError, StorageError
 
-__all__ = ["read_json", "read_own", "refuse_strangers", "write_json", "write_whole"]
-
 _CHECKED = re.compile(rb'\{"check":"([0-9a-f]{8})",?')
 
 

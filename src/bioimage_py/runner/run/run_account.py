@@ -11,8 +11,6 @@ from bioimage_py.kernels import STAGES, Tally
 from bioimage_py.planning import format_bytes
 from bioimage_py.runner.work import encoded_sizes, tally_of
 
-__all__ = ["RunAccount", "account_of_attempts", "account_of_run", "log_account"]
-
 _log = logging.getLogger(__name__)
 
 _WORDS = {"moving_in": "reading chunks", "moving_out": "storing chunks"}

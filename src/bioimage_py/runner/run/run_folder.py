@@ -35,8 +35,6 @@ from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, SourceNo
 from bioimage_py.runner.run.own_files import read_json, read_own, refuse_strangers, write_json, write_whole
 from bioimage_py.storage import is_alive, this_process
 
-__all__ = ["AttemptFiles", "RunFolder", "default_root", "end_of_log", "remove_remains"]
-
 FORMAT = 2
 _PREFIX = "bioimage-run-"
 _LOG_LINES, _LOG_BYTES = 5, 4096

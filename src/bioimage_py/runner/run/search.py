@@ -10,8 +10,6 @@ from pathlib import Path
 from bioimage_py.errors import BioimagePyError, BioimagePyWarning, SourceNotFoundError, StorageError
 from bioimage_py.runner.run.run_folder import RunFolder
 
-__all__ = ["find_runs"]
-
 
 def find_runs(roots: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Return the run folders directly in some folders, or those folders themselves, the oldest first.

@@ -17,8 +17,6 @@ from bioimage_py.runner.run.description import handle_text, n_tasks_of, what_is_
 from bioimage_py.runner.run.run_folder import RunFolder
 from bioimage_py.storage import is_alive
 
-__all__ = ["FirstError", "RunStatus", "StatusReader", "read_status"]
-
 
 @dataclass(frozen=True)
 class RunStatus:

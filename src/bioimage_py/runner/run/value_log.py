@@ -18,8 +18,6 @@ from bioimage_py.errors import NotPortableError
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.run.own_files import read_own
 
-__all__ = ["ValueLog", "read_value_log", "valued_blocks"]
-
 _HEAD = struct.Struct("<QQI")
 
 

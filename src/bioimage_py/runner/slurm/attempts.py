@@ -6,8 +6,6 @@ from bioimage_py.errors import StorageError
 from bioimage_py.runner.run import RunFolder
 from bioimage_py.runner.task import FINISHED
 
-__all__ = ["RoundAttempts"]
-
 
 class RoundAttempts:
     """Follows the attempts of one round.

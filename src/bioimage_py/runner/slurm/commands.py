@@ -26,8 +26,6 @@ from bioimage_py.runner.slurm.rows import (
     parse_submitted,
 )
 
-__all__ = ["Slurm", "SlurmRefusalError", "SlurmSilenceError"]
-
 _log = logging.getLogger(__name__)
 
 _SILENT = re.compile(

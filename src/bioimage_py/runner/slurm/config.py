@@ -13,8 +13,6 @@ from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.runner.config import RunnerConfig
 from bioimage_py.runner.slurm.quantities import mebibytes, minutes
 
-__all__ = ["SlurmConfig"]
-
 _NAMES = ("partition", "account", "qos", "constraint", "reservation")
 _SHELLS = ("sh", "bash", "dash", "ash", "ksh", "zsh")
 _OURS = {

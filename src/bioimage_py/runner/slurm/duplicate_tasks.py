@@ -10,8 +10,6 @@ from bioimage_py.runner.slurm.commands import Slurm, SlurmRefusalError, SlurmSil
 from bioimage_py.runner.slurm.jobs import ArrayJob
 from bioimage_py.runner.slurm.states import has_ended
 
-__all__ = ["end_doubles"]
-
 _log = logging.getLogger(__name__)
 
 _PATIENCE = 40.0

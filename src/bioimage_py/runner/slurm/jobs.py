@@ -13,8 +13,6 @@ from typing import Any, Self
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.run import RunFolder
 
-__all__ = ["ArrayJob", "RoundJobs", "next_array"]
-
 
 @dataclass
 class ArrayJob:

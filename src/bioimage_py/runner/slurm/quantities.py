@@ -8,8 +8,6 @@ import re
 
 from bioimage_py.errors import InvalidArgumentError
 
-__all__ = ["array_indices", "mebibytes", "minutes", "minutes_text"]
-
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<parts>\d+(?::\d+){0,2})")
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(?:I?B)?)?", re.IGNORECASE)
 _MEBIBYTES = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0**2}

@@ -20,8 +20,6 @@ from bioimage_py.runner.slurm.states import Evidence, end_of, has_ended, hopeles
 from bioimage_py.runner.slurm.submitter import Submitter
 from bioimage_py.runner.slurm.vanished import Vanished
 
-__all__ = ["SlurmRound"]
-
 _log = logging.getLogger(__name__)
 
 _FIRST_INTERVAL = 0.2

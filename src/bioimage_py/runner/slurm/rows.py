@@ -7,19 +7,6 @@ from dataclasses import dataclass
 
 from bioimage_py.runner.slurm.quantities import array_indices, minutes
 
-__all__ = [
-    "EXIT_FIELDS",
-    "HISTORY_FIELDS",
-    "QUEUE_FIELDS",
-    "Limits",
-    "Row",
-    "parse_exits",
-    "parse_history",
-    "parse_limits",
-    "parse_queue",
-    "parse_submitted",
-]
-
 QUEUE_FIELDS = "%F|%K|%T|%r|%N|%j"
 EXIT_FIELDS = "ArrayJobID:20|,ArrayTaskID:20|,exit_code:20|,NodeList:200|,Name:120"
 HISTORY_FIELDS = "JobID,JobName,State,ExitCode,NodeList"

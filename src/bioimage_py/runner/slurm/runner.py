@@ -25,8 +25,6 @@ from bioimage_py.runner.slurm.round import SlurmRound
 from bioimage_py.runner.slurm.submission import asked_of, script
 from bioimage_py.runner.slurm.submitter import number_unnumbered
 
-__all__ = ["SlurmRunner"]
-
 
 class SlurmRunner(FolderRunner):
     """Runs blocks as the tasks of Slurm job arrays.

@@ -14,8 +14,6 @@ from typing import Any
 from bioimage_py.errors import InvalidArgumentError, ReadOnlyError
 from bioimage_py.runner.slurm.config import SlurmConfig
 
-__all__ = ["check_names", "config_file_path", "read_slurm_table", "write_slurm_config"]
-
 _TABLE = "slurm"
 
 

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from bioimage_py.runner.rounds import TaskEnd
 from bioimage_py.runner.slurm.rows import Row
 
-__all__ = ["LOST", "Evidence", "end_of", "has_ended", "hopeless"]
-
 LOST = "LOST"
 """The state of a task that Slurm does not know any more; the word is ours."""
 

@@ -15,8 +15,6 @@ from bioimage_py.runner.slurm.jobs import ArrayJob
 from bioimage_py.runner.slurm.quantities import mebibytes, minutes, minutes_text
 from bioimage_py.runner.slurm.rows import Limits
 
-__all__ = ["advice", "asked_of", "is_full", "options", "script", "script_arguments"]
-
 _SCRIPT = """\
 {shebang}
 # Written by bioimage-py. Everything that differs between runs comes as an argument, so that no shell ever reads it as code.

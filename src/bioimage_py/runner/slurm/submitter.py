@@ -13,8 +13,6 @@ from bioimage_py.runner.slurm.config import SlurmConfig
 from bioimage_py.runner.slurm.jobs import ArrayJob, RoundJobs, next_array
 from bioimage_py.runner.slurm.submission import advice, is_full, options, script_arguments
 
-__all__ = ["Submitter", "number_unnumbered"]
-
 _log = logging.getLogger(__name__)
 
 _PATIENCE = 5.0

@@ -10,8 +10,6 @@ from bioimage_py.runner.slurm.jobs import ArrayJob
 from bioimage_py.runner.slurm.rows import Row
 from bioimage_py.runner.slurm.states import LOST, has_ended
 
-__all__ = ["Vanished"]
-
 _SOON = 1.0
 _ACCOUNTING_LAG = 8.0
 """Seconds that the accounting may lag behind the controller; up to 5 were seen."""

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from bioimage_py.runner.journal import BlockJournal
     from bioimage_py.sources import Source
 
-__all__ = ["CompositeWork", "NumberedWork", "ready_blocks"]
-
 
 class NumberedWork(PortableWork, Protocol):
     """Work whose blocks are numbered from 0 on, and its groups too; there are no more groups than blocks."""

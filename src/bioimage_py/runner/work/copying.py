@@ -12,8 +12,6 @@ from bioimage_py.runner.journal import BlockJournal
 from bioimage_py.runner.work.work import BlockGroups
 from bioimage_py.sources import Source
 
-__all__ = ["CopyWork"]
-
 
 @dataclass(frozen=True)
 class CopyWork:

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 if TYPE_CHECKING:
     from bioimage_py.kernels import Tally
 
-__all__ = ["counted_anew", "counting", "tally_of"]
-
 AnyWork = TypeVar("AnyWork")
 
 

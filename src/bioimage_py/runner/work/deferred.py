@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from bioimage_py.sources import Source
     from bioimage_py.storage import StoreFolder
 
-__all__ = ["MOST_OPEN", "DeferredWork", "WorkShelf"]
-
 MOST_OPEN = 32
 """How many works of a run a process holds open: more than it has threads, for these go through them in order."""
 

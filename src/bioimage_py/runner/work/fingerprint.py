@@ -14,8 +14,6 @@ from bioimage_py.runner.work.functions import BlockFunctionWork
 from bioimage_py.runner.work.pyramid import PyramidWork
 from bioimage_py.sources import Source, leaves
 
-__all__ = ["check_fingerprint", "fingerprint_of"]
-
 
 def fingerprint_of(work: Any) -> dict[str, Any]:
     """Return everything of a call that must not change: sources as they are stored now, and parameters."""

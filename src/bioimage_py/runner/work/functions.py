@@ -13,13 +13,10 @@ import numpy as np
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Blocking, Box, IdSet, basic_index, check_block_shape
 from bioimage_py.runner.journal import BlockJournal
-from bioimage_py.runner.work.given_ids import ids_from, ids_in_order
-from bioimage_py.runner.work.items import ItemFunctionWork
+from bioimage_py.runner.work.given_ids import ids_in_order
 from bioimage_py.runner.work.work import BlockGroups
 from bioimage_py.runner.worker_threads import is_ctrl_c
 from bioimage_py.sources import Source, as_source
-
-__all__ = ["BlockFunctionWork", "ItemFunctionWork", "ids_from"]
 
 _DEFAULT_BUDGET = 2**27
 

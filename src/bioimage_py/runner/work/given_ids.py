@@ -8,8 +8,6 @@ from numbers import Integral
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import IdSet
 
-__all__ = ["ids_from", "ids_in_order"]
-
 
 def ids_in_order(ids: Iterable[int] | None, n: int | None, name: str) -> tuple[IdSet, tuple[int, ...] | None]:
     """Return the ids as a set, and as they were given where that is another order or repeats some; raises as `ids_from`."""

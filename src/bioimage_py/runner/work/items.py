@@ -13,8 +13,6 @@ from bioimage_py.runner.worker_threads import is_ctrl_c
 if TYPE_CHECKING:
     from bioimage_py.runner.journal import BlockJournal
 
-__all__ = ["ItemFunctionWork"]
-
 
 class ItemFunctionWork:
     """`function(item_id)` for each item.

@@ -9,8 +9,6 @@ from typing import Any
 from bioimage_py.errors import MissingDependencyError, NotPortableError, StorageError
 from bioimage_py.runner.run import RunFolder
 
-__all__ = ["load_function", "store_function"]
-
 
 def store_function(function: Any, folder: RunFolder) -> str:
     """Write a function into the run folder and return the checksum of its pickle.

@@ -20,13 +20,10 @@ from bioimage_py.runner.work.functions import BlockFunctionWork
 from bioimage_py.runner.work.items import ItemFunctionWork
 from bioimage_py.runner.work.pickled_function import store_function
 from bioimage_py.runner.work.pyramid import PyramidWork
-from bioimage_py.runner.work.reopening import load_work
 from bioimage_py.runner.work.two_passes import TwoPassWork
 from bioimage_py.runner.work.work import PortableWork
 from bioimage_py.sources import Source, SourceSpec
 from bioimage_py.storage import is_url
-
-__all__ = ["has_functions", "load_work", "store_work", "with_functions_of"]
 
 
 def store_work(work: PortableWork, folder: RunFolder) -> dict[str, Any]:

@@ -9,8 +9,6 @@ from bioimage_py.kernels import PyramidKernel, Tally
 from bioimage_py.runner.journal import BlockJournal
 from bioimage_py.sources import Source
 
-__all__ = ["PyramidWork"]
-
 
 @dataclass(frozen=True)
 class PyramidWork:

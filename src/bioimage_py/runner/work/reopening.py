@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from bioimage_py.runner.work.work import PortableWork
     from bioimage_py.storage import StoreFolder
 
-__all__ = ["load_work"]
-
 
 def load_work(stored: dict[str, Any], folder: RunFolder, threads: int, cache_bytes: int) -> PortableWork:
     """Make the work again from what `store_work` returned; inputs are opened for reading only."""

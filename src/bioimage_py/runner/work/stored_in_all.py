@@ -9,8 +9,6 @@ from bioimage_py.planning import ArrayLayout
 from bioimage_py.runner.work.copying import CopyWork
 from bioimage_py.sources import Source
 
-__all__ = ["encoded_sizes"]
-
 _MOST_FILES = 2000
 """Files that are asked for their size at the end of a run; on a network disk each takes a millisecond."""
 

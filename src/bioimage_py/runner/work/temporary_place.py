@@ -14,8 +14,6 @@ from typing import Any
 from bioimage_py.errors import BioimagePyWarning
 from bioimage_py.storage import is_url
 
-__all__ = ["TEMPORARY_MARK", "TemporaryPlace"]
-
 TEMPORARY_MARK = ".rechunk-"
 """In the name of every temporary store: nothing else is removed as one."""
 

@@ -19,15 +19,6 @@ if TYPE_CHECKING:
     from bioimage_py.runner.work.composite import NumberedWork
     from bioimage_py.runner.work.copying import CopyWork
 
-__all__ = [
-    "TwoPassWork",
-    "asked_of",
-    "begun_ids",
-    "close_temporary_store",
-    "ended_without_folder",
-    "place_of_run",
-]
-
 
 @dataclass(frozen=True)
 class TwoPassWork(CompositeWork):

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from bioimage_py.runner.journal import BlockJournal
     from bioimage_py.sources import Source
 
-__all__ = ["BlockGroups", "PortableWork", "Work"]
-
 
 class Work(Protocol):
     """The blocks of one run and what to do with them."""

@@ -27,20 +27,9 @@ from bioimage_py.sources.hdf5.errors import hdf5_errors
 from bioimage_py.sources.hdf5.files import open_for_writing, reading
 from bioimage_py.sources.hdf5.links import OtherFiles, follow, leaving_link, why_not_written, why_read_only
 from bioimage_py.sources.hdf5.live import Hdf5LiveSource
-from bioimage_py.sources.hdf5.read import Hdf5RegionSource, Hdf5Source, stored_source
+from bioimage_py.sources.hdf5.read import stored_source
 from bioimage_py.sources.hdf5.write import check_dataset, create_dataset
 from bioimage_py.storage import Identity, is_url
-
-__all__ = [
-    "Hdf5LiveSource",
-    "Hdf5RegionSource",
-    "Hdf5Source",
-    "create",
-    "from_handle",
-    "list_arrays",
-    "open_path",
-    "open_spec",
-]
 
 
 def open_path(

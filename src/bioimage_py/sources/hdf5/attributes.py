@@ -24,8 +24,6 @@ from bioimage_py.metadata import (
 )
 from bioimage_py.sources.hdf5.errors import FOREIGN_ERRORS, hdf5_words
 
-__all__ = ["read_metadata", "write_metadata"]
-
 _AS_JSON = "bioimage_py_json"
 _ELEMENT_SIZE = "element_size_um"
 _AXISTAGS = "axistags"

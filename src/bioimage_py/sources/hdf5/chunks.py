@@ -9,8 +9,6 @@ from bioimage_py.sources.hdf5.index import ChunkPlace, DatasetOnDisk, Placement
 from bioimage_py.sources.hdf5.read import Hdf5Source
 from bioimage_py.storage import StoredBytes
 
-__all__ = ["Hdf5Chunks"]
-
 
 class Hdf5Chunks(EncodedReader):
     """The chunks of a dataset that is open for reading.

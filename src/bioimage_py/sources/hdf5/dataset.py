@@ -22,8 +22,6 @@ from bioimage_py.sources.hdf5.attributes import read_metadata
 from bioimage_py.sources.hdf5.errors import FOREIGN_ERRORS, hdf5_errors, hdf5_words
 from bioimage_py.sources.hdf5.files import FileKey, file_key
 
-__all__ = ["DatasetDescription", "dataset_key", "describe", "find_dataset", "list_datasets", "object_address"]
-
 _LAYOUTS = {
     h5py.h5d.COMPACT: "compact",
     h5py.h5d.CONTIGUOUS: "contiguous",

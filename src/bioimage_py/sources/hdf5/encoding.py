@@ -19,8 +19,6 @@ from bioimage_py.sources.base import Source
 from bioimage_py.sources.hdf5.dataset import DatasetDescription
 from bioimage_py.sources.hdf5.read import Hdf5Source
 
-__all__ = ["planned_encoding", "stored_chunks"]
-
 _TWINS = {1: "zlib", 3: "fletcher32", 307: "bz2", 32001: "blosc", 32015: "zstd"}
 _SHUFFLE = 2
 

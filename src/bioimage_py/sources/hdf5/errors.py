@@ -15,8 +15,6 @@ from bioimage_py.errors import (
     UnsupportedFormatError,
 )
 
-__all__ = ["FOREIGN_ERRORS", "hdf5_errors", "hdf5_words", "opening_error"]
-
 FOREIGN_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
 """What h5py raises where HDF5 fails, depending on the call."""
 

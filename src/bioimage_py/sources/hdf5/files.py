@@ -24,8 +24,6 @@ from bioimage_py.errors import StorageError, UnsupportedFormatError
 from bioimage_py.sources.hdf5.errors import FOREIGN_ERRORS, hdf5_errors, opening_error
 from bioimage_py.storage import file_error
 
-__all__ = ["FileKey", "OpenForWriting", "RoomAhead", "file_key", "open_for_writing", "reading", "writer_of"]
-
 FileKey = tuple[int, int]
 _WAIT_FOR_READERS = 60.0
 _DRIVERS_WITH_DESCRIPTOR = ("sec2",)

@@ -20,8 +20,6 @@ from bioimage_py.sources.hdf5.files import file_key, reading, writer_of
 from bioimage_py.sources.hdf5.links import Companions, open_dataset
 from bioimage_py.storage import FileBytes
 
-__all__ = ["ChunkIndex", "ChunkPlace", "DatasetOnDisk", "Placement"]
-
 
 @dataclass(frozen=True)
 class ChunkPlace:

@@ -31,18 +31,6 @@ from bioimage_py.sources.hdf5.errors import FOREIGN_ERRORS, hdf5_errors
 from bioimage_py.sources.hdf5.files import file_key, reading
 from bioimage_py.storage import Identity
 
-__all__ = [
-    "HERE_ONLY",
-    "Companions",
-    "OtherFiles",
-    "companions",
-    "follow",
-    "leaving_link",
-    "open_dataset",
-    "why_not_written",
-    "why_read_only",
-]
-
 _MOST_LINKS = 50
 _SHOWN = 5
 

@@ -22,8 +22,6 @@ from bioimage_py.sources.hdf5.files import OpenForWriting, RoomAhead
 from bioimage_py.sources.hdf5.links import OtherFiles, companions, why_read_only
 from bioimage_py.sources.hdf5.plugins import need_filters
 
-__all__ = ["Hdf5LiveSource"]
-
 _MOST_HELD = 2**25
 _AS_GIVEN = OtherFiles(external_files=True)
 """Whoever gives an open handle has chosen its files."""

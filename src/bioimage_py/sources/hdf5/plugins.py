@@ -10,8 +10,6 @@ import h5py
 from bioimage_py.errors import UnsupportedFormatError
 from bioimage_py.sources.hdf5.dataset import DatasetDescription
 
-__all__ = ["need_filters"]
-
 _log = logging.getLogger(__name__)
 
 

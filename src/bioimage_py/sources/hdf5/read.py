@@ -21,8 +21,6 @@ from bioimage_py.sources.hdf5.index import ChunkPlace, DatasetOnDisk, Placement
 from bioimage_py.sources.hdf5.links import HERE_ONLY, OtherFiles, companions
 from bioimage_py.sources.hdf5.plugins import need_filters
 
-__all__ = ["Hdf5RegionSource", "Hdf5Source", "stored_source"]
-
 
 class _StoredDataset(FileSource):
     """What the sources of datasets on disk have in common: the description, and reading through HDF5."""

@@ -29,8 +29,6 @@ from bioimage_py.sources.hdf5.links import leaving_link, why_not_written
 from bioimage_py.sources.hdf5.live import Hdf5LiveSource
 from bioimage_py.storage import UnfinishedFile, check_writable
 
-__all__ = ["check_dataset", "create_dataset"]
-
 _GZIP_LEVEL = 1
 _MOST_CHUNK_BYTES = 2**32 - 1
 _CODECS = ("none", "gzip", "zlib", "lzf")

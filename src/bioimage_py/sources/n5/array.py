@@ -32,8 +32,6 @@ from bioimage_py.storage import (
     reads_metadata,
 )
 
-__all__ = ["create", "from_handle", "list_arrays", "list_coarser", "open_path", "open_spec"]
-
 _TITLE = "N5"
 _LEVEL = re.compile(r"(.*/)?s(\d+)")
 _OWN_ENTRY = re.compile(r"attributes\.json|\d+|.*\.__lock|.*\.[0-9a-f]{32}\.partial|\.DS_Store")

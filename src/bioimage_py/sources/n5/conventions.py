@@ -27,8 +27,6 @@ from bioimage_py.metadata import (
 )
 from bioimage_py.storage import is_url
 
-__all__ = ["attributes_of", "metadata_from"]
-
 _LEVEL = re.compile(r"s(\d+)")
 _SAID = ("transform", "pixelResolution", "resolution", "downsamplingFactors", "offset")
 

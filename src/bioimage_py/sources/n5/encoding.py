@@ -15,8 +15,6 @@ from bioimage_py.sources.n5.metadata import DTYPES, array_metadata, read_node, t
 from bioimage_py.sources.stores import folder_of
 from bioimage_py.storage import ChunkKeys
 
-__all__ = ["planned_encoding", "stored_chunks"]
-
 
 def stored_chunks(source: Source) -> StoredChunks:
     """Return where and how the chunks of an opened array are stored; UnsupportedFormatError if that is not known."""

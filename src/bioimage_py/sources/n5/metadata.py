@@ -18,8 +18,6 @@ from bioimage_py.sources.stores import Node, first_dataset
 from bioimage_py.sources.zarr import blosc_choice, checked_codec, checked_grid, checked_level
 from bioimage_py.storage import StoreFolder, check_json
 
-__all__ = ["DTYPES", "array_metadata", "image_metadata", "read_node", "tensorstore_metadata"]
-
 _log = logging.getLogger(__name__)
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64")
 _CODECS = ("none", "gzip", "zstd", "blosc", "bz2", "lz4")

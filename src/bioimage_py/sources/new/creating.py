@@ -25,18 +25,6 @@ from bioimage_py.sources.ome_zarr import FULL_SIZE, ImageGroup
 from bioimage_py.sources.opening import as_source
 from bioimage_py.sources.registry import FAMILIES, family, family_module
 
-__all__ = [
-    "PlannedOutput",
-    "checked_fill",
-    "checked_new_dtype",
-    "checked_overwrite",
-    "create_output",
-    "finish_images",
-    "plan_output",
-    "wanted_order",
-    "writable_kind",
-]
-
 _WHOLE = (".zip", ".gz")
 _FILLED_WITH_ZERO = ("n5", "precomputed")
 

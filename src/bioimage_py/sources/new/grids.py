@@ -13,8 +13,6 @@ from bioimage_py.geometry import default_chunks, sensible_chunks
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import Source
 
-__all__ = ["checked_extents", "new_grids"]
-
 _CHUNKED = ("zarr", "n5", "precomputed", "hdf5")
 
 

@@ -10,8 +10,6 @@ from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.chunk_access import planned_encoding
 from bioimage_py.sources.zarr import BLOSC_NAMES
 
-__all__ = ["keeping", "kept_codec"]
-
 
 def keeping(
     encoding: ChunkEncoding | UnknownEncoding | None, kind: str, spec: ArraySpec, *, grid: bool, codec: bool

@@ -27,8 +27,6 @@ from bioimage_py.sources.stores import (
 from bioimage_py.sources.zarr import read_node, zarr_format_of
 from bioimage_py.storage import URL_OPTIONS, StoreFolder
 
-__all__ = ["GrowingImage"]
-
 _LAST_NUMBER = re.compile(r"\d+(?=\D*$)")
 _NOT_OF_A_LEVEL = ("attributes", "consolidated_metadata")
 

@@ -11,8 +11,6 @@ from bioimage_py.sources.location import locate
 from bioimage_py.sources.stores import group_attributes
 from bioimage_py.storage import StoreFolder
 
-__all__ = ["check_ome_zarr"]
-
 
 def check_ome_zarr(path: str | os.PathLike[str], key: str | None = None) -> str:
     """Return what an OME-Zarr group is by the specification (`"Image"`, `"ImageLabel"`, `"HCS"`, …), after checking it whole.

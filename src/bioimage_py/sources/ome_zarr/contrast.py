@@ -16,8 +16,6 @@ from bioimage_py.sources.ome_zarr.writing import write_attributes
 from bioimage_py.sources.stores import group_attributes, update_consolidated
 from bioimage_py.storage import URL_OPTIONS, StoreFolder
 
-__all__ = ["set_contrast_limits"]
-
 _PERCENTILES = (0.1, 99.8)
 _SAMPLE = 2**22
 """How many voxels of a channel are read at most."""

@@ -13,8 +13,6 @@ from bioimage_py.sources.base import Source
 from bioimage_py.sources.new import plan_output
 from bioimage_py.sources.opening import as_source
 
-__all__ = ["create_ome_zarr"]
-
 
 def create_ome_zarr(
     path: str | os.PathLike[str],

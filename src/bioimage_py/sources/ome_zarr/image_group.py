@@ -9,8 +9,6 @@ import numpy as np
 
 from bioimage_py.errors import InvalidArgumentError
 
-__all__ = ["FULL_SIZE", "ImageGroup"]
-
 FULL_SIZE = "0"
 """Key of the full-size array of an image that is made here."""
 _SUFFIX = ".ome.zarr"

@@ -16,16 +16,6 @@ from bioimage_py.sources.stores import Node, group_attributes, images_below, lev
 from bioimage_py.sources.zarr import read_node
 from bioimage_py.storage import StoreFolder
 
-__all__ = [
-    "OmeZarrImage",
-    "image_keys",
-    "joined_key",
-    "list_ome_zarr",
-    "ome_zarr_group",
-    "paired_arrays",
-    "read_image",
-]
-
 
 @dataclass(frozen=True)
 class OmeZarrImage:

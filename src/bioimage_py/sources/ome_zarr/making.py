@@ -32,8 +32,6 @@ from bioimage_py.sources.stores import (
 from bioimage_py.sources.zarr import group_files, read_node
 from bioimage_py.storage import StoreFolder
 
-__all__ = ["check_mirror", "make_mirror", "mirror_ome_zarr"]
-
 
 def make_mirror(mirror: Mirror, levels: Sequence[MirroredLevel], *, overwrite: bool) -> None:
     """Make all groups and arrays; what was there comes back, and what was made goes, if that fails.

@@ -19,8 +19,6 @@ from bioimage_py.sources.ome_zarr.versions import in_version
 from bioimage_py.sources.ome_zarr.writing import NewLevel, described_level
 from bioimage_py.sources.zarr import format_around, read_node, zarr_format_of
 
-__all__ = ["Mirror", "MirroredLevel", "extents_for"]
-
 
 @dataclass(frozen=True)
 class MirroredLevel:

@@ -8,8 +8,6 @@ from bioimage_py.sources.ome_zarr.listing import list_ome_zarr
 from bioimage_py.sources.opening import open_source
 from bioimage_py.storage import URL_OPTIONS
 
-__all__ = ["labels_beside"]
-
 
 def labels_beside(source: FileSource) -> list[Source]:
     """Open the full-size arrays of the labels in the OME-Zarr image that an array is a level of; none where there are none.

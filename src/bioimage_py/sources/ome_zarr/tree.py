@@ -15,8 +15,6 @@ from bioimage_py.sources.stores import Node, group_attributes, has_consolidated
 from bioimage_py.sources.zarr import read_node
 from bioimage_py.storage import StoreFolder
 
-__all__ = ["GROUP_FILES", "OmeZarrTree", "read_tree"]
-
 GROUP_FILES = frozenset({"zarr.json", ".zgroup", ".zattrs", ".zmetadata", ".DS_Store"})
 _OME_XML = "OME/METADATA.ome.xml"
 

@@ -7,8 +7,6 @@ from typing import Any
 
 from bioimage_py.metadata import VERSIONS, ome_of
 
-__all__ = ["in_version", "version_of"]
-
 _NAMES = (
     "multiscales", "omero", "image-label", "labels", "plate", "well", "bioformats2raw.layout", "series",
 )  # fmt: skip

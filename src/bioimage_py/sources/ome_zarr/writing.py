@@ -42,18 +42,6 @@ from bioimage_py.sources.stores import (
 from bioimage_py.sources.zarr import array_metadata, image_metadata, read_node
 from bioimage_py.storage import StoreFolder
 
-__all__ = [
-    "NewLevel",
-    "described_level",
-    "level_spec",
-    "levels_for_labels",
-    "make_arrays",
-    "make_image",
-    "register_label",
-    "steps_between",
-    "write_attributes",
-]
-
 _log = logging.getLogger(__name__)
 _GROUP_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata", ".DS_Store")
 

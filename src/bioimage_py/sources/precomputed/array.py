@@ -60,8 +60,6 @@ from bioimage_py.storage import (
     unused_chunks,
 )
 
-__all__ = ["create", "following", "list_arrays", "list_coarser", "open_path", "open_spec"]
-
 _TITLE = "precomputed"
 _COMPRESSED: dict[str, Callable[[bytes], bytes | bytearray]] = {
     ".gz": gzip.decompress,

@@ -10,8 +10,6 @@ from typing import Any
 from bioimage_py.errors import BioimagePyWarning
 from bioimage_py.metadata import ImageMetadata, from_attributes, without_nonsense
 
-__all__ = ["OWN_ENTRY", "metadata_of", "place_of", "warn_of_lost"]
-
 OWN_ENTRY = "bioimage_py"
 """The entry of the info file that holds what neuroglancer has no words for."""
 _NANOMETERS = {

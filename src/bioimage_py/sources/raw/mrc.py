@@ -18,8 +18,6 @@ from bioimage_py.sources.raw.raw_file import CompressedVoxels, RawFileSource, Ra
 from bioimage_py.sources.raw.single_file import check_single_array, open_file
 from bioimage_py.storage import first_bytes, without_compression
 
-__all__ = ["MrcSource", "open_path", "open_spec"]
-
 _HEADER_BYTES = 1024
 _STACK_SUFFIXES = (".st", ".mrcs", ".ali")
 _IMOD_STAMP = 1146047817

@@ -25,8 +25,6 @@ from bioimage_py.sources.raw.single_file import (
 )
 from bioimage_py.storage import first_bytes
 
-__all__ = ["NiftiSource", "open_path", "open_spec"]
-
 _AXES = ("x", "y", "z", "t", "u", "v", "w")
 _HEAD = 544
 _WAYS = {

@@ -42,8 +42,6 @@ from bioimage_py.storage import (
     folder_above,
 )
 
-__all__ = ["NpySource", "create", "open_path", "open_spec"]
-
 _HEADER_LIMIT = 64 * 1024
 _FILL_BYTES = 8 * 2**20
 

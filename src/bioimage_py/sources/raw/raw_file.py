@@ -17,8 +17,6 @@ from bioimage_py.sources.casting import cast_values
 from bioimage_py.sources.raw.single_file import SingleFileSource
 from bioimage_py.storage import DAMAGED, FileBytes, damaged, decompressing, file_error
 
-__all__ = ["CompressedVoxels", "RawFileSource", "RawLayout", "RawVoxels", "Voxels"]
-
 _PIECE = 2**20
 
 

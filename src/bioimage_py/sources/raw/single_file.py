@@ -10,8 +10,6 @@ from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, StorageError
 from bioimage_py.sources.base import FileSource, StoredSize
 from bioimage_py.storage import FileBytes, Identity, file_identity, is_url
 
-__all__ = ["SingleFileSource", "check_single_array", "open_file"]
-
 
 class SingleFileSource(FileSource):
     """A source that is one local file and holds one array."""

@@ -16,8 +16,6 @@ from typing import NamedTuple
 
 from bioimage_py.errors import InvalidArgumentError, SourceNotFoundError, StorageError
 
-__all__ = ["Arrangement", "arrange", "image_suffixes_in", "is_preview", "list_slices"]
-
 _IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 _THUMBNAIL = re.compile(r"(?<![a-z])thumb(nail)?s?(?![a-z])", re.IGNORECASE)
 _PREVIEW = re.compile(r"(?<![a-z])(preview|overview)(?![a-z])", re.IGNORECASE)

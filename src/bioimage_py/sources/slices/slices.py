@@ -40,8 +40,6 @@ from bioimage_py.sources.tiff import (
 )
 from bioimage_py.storage import OpenFiles, file_identity
 
-__all__ = ["PictureSource", "SliceOpener", "ome_set", "slice_opener"]
-
 
 class SliceOpener(Protocol):
     """Opens slices of one kind, cheaply where they are alike."""

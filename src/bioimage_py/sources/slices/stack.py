@@ -33,8 +33,6 @@ from bioimage_py.sources.slices.listing import Arrangement, arrange, is_preview,
 from bioimage_py.sources.slices.slices import Pictures, PictureSource, SliceOpener, ome_set, slice_opener
 from bioimage_py.storage import OpenFiles, file_identity, stamp_of_files
 
-__all__ = ["StackSource", "open_path", "open_spec"]
-
 _CHECK_ALL = 2000
 """Up to so many slices, every header is compared when the stack is opened; of longer stacks, some."""
 _CHECK_SOME = 64

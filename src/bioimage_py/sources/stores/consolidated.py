@@ -12,8 +12,6 @@ from typing import Any
 
 from bioimage_py.storage import StoreFolder
 
-__all__ = ["has_consolidated", "update_consolidated"]
-
 _log = logging.getLogger(__name__)
 _V2 = ".zmetadata"
 _V2_FILES = (".zgroup", ".zarray", ".zattrs")

@@ -11,8 +11,6 @@ from bioimage_py.errors import AmbiguousSourceError, SourceNotFoundError
 from bioimage_py.sources.stores.multiscales import level_paths
 from bioimage_py.storage import StoreFolder, natural_key
 
-__all__ = ["Node", "arrays_below", "find_array", "images_below", "several_arrays"]
-
 _MOST_LISTED = 20
 _MOST_FOLDERS = 20_000
 

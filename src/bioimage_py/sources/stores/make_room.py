@@ -25,17 +25,6 @@ from bioimage_py.sources.stores.hierarchy import Node, arrays_below
 from bioimage_py.sources.stores.unfinished import MARK_FOLDER, is_abandoned, mark_new, read_mark, remove_marks
 from bioimage_py.storage import StoreFolder, check_writable, storage_error, store_context
 
-__all__ = [
-    "StoreRules",
-    "aside_of_the_dead",
-    "check_room",
-    "make_array",
-    "removable_array",
-    "remove_array",
-    "room_for_array",
-    "try_out",
-]
-
 _ASIDE = re.compile(r"\.(.+)\.replaced-(\d+)", re.ASCII | re.DOTALL)
 
 

@@ -26,15 +26,6 @@ from bioimage_py.metadata import (
 if TYPE_CHECKING:
     from bioimage_py.storage import StoreFolder
 
-__all__ = [
-    "coarser_paths",
-    "first_dataset",
-    "group_attributes",
-    "image_paths",
-    "level_paths",
-    "with_multiscales",
-]
-
 
 def first_dataset(attributes: Mapping[str, Any]) -> str | None:
     """Return the path of the full-size array of an OME-Zarr image group, or None if the group is none."""

@@ -9,8 +9,6 @@ from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.sources.base import Source
 from bioimage_py.storage import URL_OPTIONS
 
-__all__ = ["options_of"]
-
 
 def options_of(source: Source) -> Mapping[str, Any] | None:
     """Return how the URL of a source is reached; None for a live handle, which knows that by itself."""

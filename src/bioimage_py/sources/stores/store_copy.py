@@ -12,8 +12,6 @@ from bioimage_py.sources.base import FileSource, Source
 from bioimage_py.sources.stores.tensorstore_array import folder_of
 from bioimage_py.storage import ObjectFolder, StorePlace, UnknownLogin, apart, asking, find_login
 
-__all__ = ["NOT_INSTALLED", "NO_STORE_COPY", "ObjectState", "StoreCopier", "place_of", "why_fetched"]
-
 NO_STORE_COPY = "BIOIMAGE_PY_NO_STORE_COPY"
 """The environment variable that has objects fetched and put, also where the store could copy them."""
 NOT_INSTALLED = "obstore is not installed"

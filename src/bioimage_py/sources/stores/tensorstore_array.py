@@ -38,8 +38,6 @@ from bioimage_py.storage import (
     store_context,
 )
 
-__all__ = ["StoredArray", "TensorStoreSource", "folder_of", "metadata_stamp", "open_store", "stored_size_of"]
-
 _METADATA_FILES = ("zarr.json", ".zarray", "attributes.json", "info")
 _OPEN_THREADS = min(4, os.cpu_count() or 1)
 

@@ -11,8 +11,6 @@ from bioimage_py.sources.base import Source, SourceSpec
 from bioimage_py.sources.stores.tensorstore_array import StoredArray, TensorStoreSource
 from bioimage_py.storage import StoreFolder, file_identity, plain_message, store_context
 
-__all__ = ["from_tensorstore", "open_tensorstore_spec"]
-
 
 class TensorStoreHandleSource(TensorStoreSource):
     """What a user opened with TensorStore, cut or transposed as the user did it; the first voxel is at 0."""

@@ -26,23 +26,6 @@ if TYPE_CHECKING:
     from bioimage_py.sources.base import Source
     from bioimage_py.storage import StoreFolder
 
-__all__ = [
-    "MARK_FOLDER",
-    "NewMarks",
-    "forget_runs_into",
-    "holds_metadata_only",
-    "is_abandoned",
-    "mark_new",
-    "marking_new",
-    "read_mark",
-    "read_run_mark",
-    "remove_marks",
-    "remove_run_mark",
-    "settle_mark",
-    "unfinished_text",
-    "write_run_mark",
-]
-
 _log = logging.getLogger(__name__)
 MARK_FOLDER = ".bioimage-py"
 _NEW = "unfinished.json"

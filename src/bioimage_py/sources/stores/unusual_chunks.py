@@ -23,8 +23,6 @@ from bioimage_py.sources.base import Source
 from bioimage_py.sources.chunk_access import encoded_reader, encoding_of
 from bioimage_py.storage import StoredBytes
 
-__all__ = ["UnusualChunks"]
-
 _codecs: Any = imagecodecs  # its stubs ask for bytes, but any buffer is taken
 
 

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from bioimage_py.geometry import Blocking, Box
 from bioimage_py.sources.base import Source
 
-__all__ = ["IN_HAND_BYTES", "WRITTEN_BYTES", "piece_shape", "pieces_of"]
-
 WRITTEN_BYTES = 2**24
 """What is written at a time where much else is held: enough for all threads of an engine."""
 

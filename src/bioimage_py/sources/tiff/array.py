@@ -25,8 +25,6 @@ from bioimage_py.sources.tiff.metadata import metadata_of
 from bioimage_py.sources.tiff.parsing import ParsedTiff, parse_tiff, series_titles
 from bioimage_py.storage import FileBytes, OpenFiles, file_identity, file_stamp, is_url, stamp_of_files
 
-__all__ = ["Reading", "TiffSource", "list_arrays", "list_coarser", "open_path", "open_spec"]
-
 _WASTE = 64 * 2**10
 """Bytes between segments that are read along rather than making another call."""
 

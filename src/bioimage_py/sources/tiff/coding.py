@@ -15,8 +15,6 @@ import tifffile
 from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import UnsupportedFormatError
 
-__all__ = ["PageCoding", "check_jpeg_end"]
-
 _NAMES = {"adobe_deflate": "deflate", "none": ""}
 _GROUP_STRIPS, _GROUP_TILES = (256 * 2**10, 2**20), (16 * 2**10, 64 * 2**10)
 """Segments smaller than the first number of bytes are decoded in groups of about the second."""

@@ -15,8 +15,6 @@ from typing import NamedTuple
 
 from bioimage_py.storage import FileBytes, OpenFiles
 
-__all__ = ["FirstPage", "PageChain", "PageReader", "first_page", "walk_chain"]
-
 _HEAD, _PAGE = 4096, 512
 """Bytes that are read at once of a file, and of a page."""
 _SIZES = {

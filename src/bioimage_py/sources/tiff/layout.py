@@ -18,8 +18,6 @@ from bioimage_py.geometry import Box
 from bioimage_py.sources.tiff.coding import PageCoding
 from bioimage_py.sources.tiff.ifd import FirstPage, PageReader
 
-__all__ = ["TiffLayout", "check_extents", "in_one_piece", "layout_of", "settled_segments"]
-
 _OWN_PAGES = frozenset({"lsm", "stk", "ndtiff", "mmstack", "fluoview", "eer"})
 """Kinds of files whose pages are not what their tags say, so that tifffile's word for them stands."""
 

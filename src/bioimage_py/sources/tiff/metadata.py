@@ -15,8 +15,6 @@ import tifffile
 from bioimage_py.metadata import ImageMetadata, channel_count, unit_ratio, without_nonsense
 from bioimage_py.sources.tiff.ome import ome_image
 
-__all__ = ["TiffTexts", "axis_names", "metadata_of"]
-
 _PRINTER_DPI = (72, 96, 100, 150, 200, 300, 400, 600, 1200, 2400)
 """Resolutions that programs write when they know nothing; no microscope has them."""
 _LONGEST = 256 * 2**10

@@ -15,8 +15,6 @@ import tifffile
 from bioimage_py.errors import StorageError
 from bioimage_py.metadata import SPACE_UNITS, normalise_unit, unit_ratio
 
-__all__ = ["OmeImage", "OmeSet", "companion_set", "ome_image", "ome_set"]
-
 _LONGEST_COMPANION = 256 * 2**20
 _MOST_PLANES = 2**24
 """More planes than any set of files has; larger numbers come from damaged texts."""

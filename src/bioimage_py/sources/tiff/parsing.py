@@ -31,16 +31,6 @@ from bioimage_py.sources.tiff.metadata import TiffTexts
 from bioimage_py.sources.tiff.ome import OmeSet, ome_set
 from bioimage_py.storage import FileBytes
 
-__all__ = [
-    "OpenTiff",
-    "ParsedTiff",
-    "check_extent",
-    "check_set",
-    "opened_tiff",
-    "parse_tiff",
-    "series_titles",
-]
-
 _SIDE_IMAGES = frozenset(
     f"{name}{suffix}"
     for name in ("thumbnail", "label", "macro", "overview", "preview")

@@ -50,18 +50,6 @@ from bioimage_py.sources.zarr.metadata import (
 )
 from bioimage_py.storage import URL_OPTIONS, StoreFolder, check_json, plain_message, reads_metadata
 
-__all__ = [
-    "create",
-    "format_around",
-    "from_handle",
-    "list_arrays",
-    "list_coarser",
-    "open_path",
-    "open_spec",
-    "probe_url",
-    "store_rules",
-]
-
 _log = logging.getLogger(__name__)
 _TITLE = "Zarr"
 _MOST_EXTENT = 2**62 - 1

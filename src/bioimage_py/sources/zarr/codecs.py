@@ -10,16 +10,6 @@ import numpy as np
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.sources.array_spec import Codec
 
-__all__ = [
-    "BLOSC_NAMES",
-    "blosc_choice",
-    "checked_codec",
-    "checked_level",
-    "codec_text",
-    "compressor_v2",
-    "compressors_v3",
-]
-
 V2_CODECS = ("none", "zstd", "gzip", "zlib", "bz2", "blosc", "lz4")
 V3_CODECS = ("none", "zstd", "gzip", "blosc", "lz4")
 _SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")

@@ -26,14 +26,6 @@ from bioimage_py.sources.stores import Node, TensorStoreSource, folder_of
 from bioimage_py.sources.zarr.metadata import array_metadata, read_node
 from bioimage_py.storage import ChunkKeys, StoreFolder, keys_in_use
 
-__all__ = [
-    "check_names_in_zip",
-    "encoding_from_metadata",
-    "names_in_use",
-    "planned_encoding",
-    "stored_chunks",
-]
-
 _log = logging.getLogger(__name__)
 
 _DTYPES = (

@@ -36,8 +36,6 @@ from bioimage_py.storage import FileFolder, ReadAhead, SlowReads
 if TYPE_CHECKING:
     from bioimage_py.storage import StoreFolder
 
-__all__ = ["LEAST_BYTES", "ZarrFilesSource", "ZarrSource"]
-
 LEAST_BYTES = 2**18
 """Of a chunk, decoded: TensorStore takes fewer steps for each, which count for more than the codec in smaller ones.
 

@@ -25,14 +25,6 @@ from bioimage_py.sources.stores import Node, first_dataset, group_attributes, im
 from bioimage_py.sources.zarr.codecs import compressor_v2, compressors_v3
 from bioimage_py.storage import StoreFolder
 
-__all__ = [
-    "array_metadata",
-    "group_files",
-    "image_metadata",
-    "read_node",
-    "zarr_format_of",
-]
-
 _log = logging.getLogger(__name__)
 _KINDS = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8), "c": (8, 16)}
 

@@ -28,8 +28,6 @@ from bioimage_py.storage import (
     remove_leftovers,
 )
 
-__all__ = ["ZarrPythonSource", "open_folder", "open_zip", "wrap"]
-
 _METADATA_FILES = ("zarr.json", ".zgroup", ".zarray")
 
 

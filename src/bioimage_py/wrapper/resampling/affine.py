@@ -24,8 +24,6 @@ from bioimage_py.wrapper.resampling.splines import prefilter
 from bioimage_py.wrapper.rounding import rounded
 from bioimage_py.wrapper.tiling import OVERLAP_BYTES, largest_part, parts_of
 
-__all__ = ["AffineSource"]
-
 _CELL_VOXELS = 2**18
 """Input voxels around which a part is not cut any more."""
 

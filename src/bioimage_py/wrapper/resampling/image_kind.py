@@ -9,8 +9,6 @@ from pathlib import PurePosixPath
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
 from bioimage_py.sources import FileSource, Source, leaves
 
-__all__ = ["KINDS", "chosen_method", "looks_like_labels", "warn_if_labels_are_mixed"]
-
 KINDS = ("labels", "image")
 
 _FOLDERS = {"labels", "label"}

@@ -17,8 +17,6 @@ from bioimage_py.wrapper.registration import register_wrapper
 from bioimage_py.wrapper.shape import axis_number
 from bioimage_py.wrapper.tiling import READ_BYTES, largest_part, parts_of
 
-__all__ = ["ProjectionSource"]
-
 _METHODS = ("max", "min", "mean", "sum")
 
 

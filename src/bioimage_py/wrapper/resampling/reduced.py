@@ -19,8 +19,6 @@ from bioimage_py.wrapper.resampling.scaled_metadata import rescaled
 from bioimage_py.wrapper.resampling.window_reduction import check_method, reduce_windows
 from bioimage_py.wrapper.tiling import largest_part, parts_of
 
-__all__ = ["ReducedSource", "checked_factors"]
-
 
 @register_wrapper("reduced")
 class ReducedSource(WrapperSource):

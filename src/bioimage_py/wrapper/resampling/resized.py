@@ -22,8 +22,6 @@ from bioimage_py.wrapper.resampling.splines import AxisWeights, axis_weights, ga
 from bioimage_py.wrapper.rounding import rounded
 from bioimage_py.wrapper.tiling import OVERLAP_BYTES, largest_part, parts_of
 
-__all__ = ["ResizedSource"]
-
 _SLAB_BYTES = 2**20
 
 

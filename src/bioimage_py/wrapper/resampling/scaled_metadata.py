@@ -7,8 +7,6 @@ from dataclasses import replace
 
 from bioimage_py.metadata import ImageMetadata
 
-__all__ = ["rescaled"]
-
 
 def rescaled(metadata: ImageMetadata, factors: Sequence[float], offset: Sequence[float]) -> ImageMetadata:
     """Return the metadata of an array whose voxels are `factors` times as large.

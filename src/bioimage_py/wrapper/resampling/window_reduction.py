@@ -16,8 +16,6 @@ import numpy as np
 from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import InvalidArgumentError
 
-__all__ = ["METHODS", "check_method", "reduce_windows"]
-
 METHODS = ("mean", "median", "mode", "min", "max", "stride")
 
 _IN_CACHE = 2**20

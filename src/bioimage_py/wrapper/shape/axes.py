@@ -16,8 +16,6 @@ from bioimage_py.sources import Source
 from bioimage_py.wrapper.base import WrapperSource
 from bioimage_py.wrapper.registration import register_wrapper
 
-__all__ = ["FlipSource", "TransposeSource", "axis_number"]
-
 
 @register_wrapper("transpose")
 class TransposeSource(WrapperSource):

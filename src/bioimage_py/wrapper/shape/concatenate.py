@@ -21,8 +21,6 @@ from bioimage_py.wrapper.base import WrapperSource
 from bioimage_py.wrapper.registration import register_wrapper
 from bioimage_py.wrapper.shape.axes import axis_number
 
-__all__ = ["ConcatenateSource"]
-
 
 @register_wrapper("concatenate")
 class ConcatenateSource(WrapperSource):

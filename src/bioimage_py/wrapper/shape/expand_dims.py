@@ -15,8 +15,6 @@ from bioimage_py.metadata import ImageMetadata
 from bioimage_py.wrapper.base import WrapperSource
 from bioimage_py.wrapper.registration import register_wrapper
 
-__all__ = ["ExpandDimsSource"]
-
 
 @register_wrapper("expand_dims")
 class ExpandDimsSource(WrapperSource):

@@ -16,8 +16,6 @@ from bioimage_py.wrapper.arguments import checked_number, checked_whole, holds
 from bioimage_py.wrapper.base import WrapperSource
 from bioimage_py.wrapper.registration import register_wrapper
 
-__all__ = ["PadSource"]
-
 _MODES = ("constant", "edge", "reflect", "symmetric")
 
 

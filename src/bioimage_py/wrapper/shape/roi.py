@@ -12,8 +12,6 @@ from bioimage_py.metadata import ImageMetadata
 from bioimage_py.wrapper.base import WrapperSource
 from bioimage_py.wrapper.registration import register_wrapper
 
-__all__ = ["RoiSource"]
-
 
 @register_wrapper("roi")
 class RoiSource(WrapperSource):

@@ -16,8 +16,6 @@ from bioimage_py.wrapper.base import WrapperSource
 from bioimage_py.wrapper.registration import register_wrapper
 from bioimage_py.wrapper.rounding import rounded
 
-__all__ = ["CastSource", "RescaleSource"]
-
 
 @register_wrapper("cast")
 class CastSource(WrapperSource):

@@ -15,8 +15,6 @@ from bioimage_py.wrapper.arguments import checked_dtype, checked_number, holds
 from bioimage_py.wrapper.base import WrapperSource
 from bioimage_py.wrapper.registration import register_wrapper
 
-__all__ = ["LabelLookupSource"]
-
 
 @register_wrapper("label_lookup")
 class LabelLookupSource(WrapperSource):

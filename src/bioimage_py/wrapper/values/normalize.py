@@ -17,8 +17,6 @@ from bioimage_py.wrapper.arguments import checked_dtype, checked_number
 from bioimage_py.wrapper.base import WrapperSource
 from bioimage_py.wrapper.registration import register_wrapper
 
-__all__ = ["NormalizeSource"]
-
 _SCAN_BYTES = 32 * 2**20
 
 

@@ -19,8 +19,6 @@ from bioimage_py.wrapper.registration import register_wrapper
 from bioimage_py.wrapper.tiling import READ_BYTES
 from bioimage_py.wrapper.values.cast import RescaleSource, checked_range
 
-__all__ = ["PercentileNormalizeSource"]
-
 _SAMPLE = 2**22
 
 

@@ -15,8 +15,6 @@ from bioimage_py.wrapper.arguments import checked_number
 from bioimage_py.wrapper.function_source import FunctionSource
 from bioimage_py.wrapper.registration import register_wrapper
 
-__all__ = ["ThresholdSource"]
-
 
 @register_wrapper("threshold")
 class ThresholdSource(FunctionSource):
