@@ -122,7 +122,7 @@ def test_the_submitter_is_killed_and_the_jobs_go_on(submit: Begin, lab: SlurmLab
     made.resume(orphans=True)
 
 
-@pytest.mark.parametrize("away", [3, pytest.param(60, marks=pytest.mark.slow)], ids=["a moment", "a minute"])
+@pytest.mark.parametrize("away", [3, 20], ids=["a moment", "for longer"])
 def test_the_controller_is_away(submit: Begin, lab: SlurmLab, away: float) -> None:
     made = submit()
     made.bad_moment(0.5)
