@@ -98,6 +98,16 @@ def test_public_names_are_pinned() -> None:
     assert sorted(bioimage_py.__all__) == sorted(PUBLIC)
 
 
+@pytest.mark.parametrize("name", sorted(set(PUBLIC) - {"__version__"}))
+def test_public_names_have_docstrings(name: str) -> None:
+    """What others override or inherit may go without; what stands in the class itself may not."""
+    found = getattr(bioimage_py, name)
+    assert found.__doc__
+    if inspect.isclass(found) and "NamedTuple" not in str(found.__bases__):
+        methods = [m for n, m in vars(found).items() if not n.startswith("_") and inspect.isfunction(m)]
+        assert [m.__name__ for m in methods if not inspect.getdoc(getattr(found, m.__name__))] == []
+
+
 def test_copy_has_the_signature_of_the_contract() -> None:
     got = parameters(bioimage_py.copy)
     assert [(p.name, p.default) for p in got[: len(CONTRACT_COPY)]] == CONTRACT_COPY
