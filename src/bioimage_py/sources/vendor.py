@@ -93,26 +93,7 @@ class VendorSource(SingleFileSource):
 def open_path(
     path: str, key: str | None = None, mode: str = "r", *, reader: str | None = None
 ) -> VendorSource:
-    """Open a scene of a vendor's file for reading.
-
-    Parameters
-    ----------
-    path
-        The file.
-    key
-        Name of the scene, or its number. It may be left out where there is only one.
-    mode
-        `"r"`.
-    reader
-        The plugin that reads it, such as `"bioio_czi"`. Default: the one that bioio chooses.
-
-    Raises
-    ------
-    MissingDependencyError
-        If bioio, or the plugin that reads this file, is not installed; the message names both.
-    AmbiguousSourceError
-        If there are several scenes and none is named.
-    """
+    """Open a scene of a vendor's file for reading."""
     if mode != "r":
         raise ReadOnlyError(
             f"files of microscope vendors can only be read: open {path!r} with mode='r', and copy it to change it"

@@ -40,36 +40,7 @@ def open_path(
     external_files: bool = False,
     missing_files: str = "error",
 ) -> FileSource:
-    """Open a dataset; with mode `"r"` the file is not held open through HDF5, with `"r+"` until the source is closed.
-
-    Parameters
-    ----------
-    path
-        The file.
-    key
-        Name of the dataset, or of a group with one dataset below it. None: the only dataset in the file.
-    mode
-        `"r"` or `"r+"`.
-    external_files
-        Whether files are read that the file names (by external links, external storage or virtual datasets) and that lie outside
-        of its folder. Those beside it and below are read anyway.
-    missing_files
-        What is done where files or datasets are gone that a virtual dataset shows: `"error"`, or `"fill"` to read their voxels as
-        its fill value.
-
-    Raises
-    ------
-    SourceNotFoundError
-        If there is no such file or dataset.
-    AmbiguousSourceError
-        If several datasets are meant.
-    UnsupportedFormatError
-        If the file is no HDF5 file, or the dataset holds no voxels.
-    StorageError
-        If the file is truncated, locked or not readable, or so is a file that it names.
-    ReadOnlyError
-        With mode `"r+"`, if the voxels are in another file.
-    """
+    """Open a dataset; with mode `"r"` the file is not held open through HDF5, with `"r+"` until the source is closed."""
     _check_local(path)
     others = OtherFiles(external_files, missing_files)
     if mode == "r":
@@ -130,15 +101,6 @@ def from_handle(handle: Any) -> FileSource | None:
 
     A dataset in a file that is open for reading is read by its path, and outlives the handle. One that is open for
     writing, or in memory, is read and written through the handle, so voxels are as the handle sees them.
-
-    Raises
-    ------
-    StorageError
-        If the handle is closed.
-    AmbiguousSourceError
-        If a group holds several datasets.
-    SourceNotFoundError
-        If it holds none.
     """
     if not isinstance(handle, (h5py.Dataset, h5py.Group)):
         return None
@@ -188,28 +150,7 @@ def check_create(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -
 
 
 def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> FileSource:
-    """Make a new dataset, opened for writing; the file and groups on the way are made where they are not there.
-
-    Parameters
-    ----------
-    path
-        The file.
-    key
-        Name of the dataset; default `"data"`.
-    spec
-        What it shall look like.
-    overwrite
-        Whether a dataset of this name may be replaced. All else in the file stays.
-
-    Raises
-    ------
-    OutputExistsError
-        If there is a dataset of this name and `overwrite` is false, or a group.
-    InvalidArgumentError
-        For shards, and codecs that HDF5 cannot hold.
-    UnsupportedFormatError
-        For a dtype that HDF5 cannot hold, and files that are not HDF5.
-    """
+    """Make a new dataset, opened for writing; the file and groups on the way are made where they are not there."""
     _check_local(path)
     return create_dataset(_shown(path), _new_key(key), spec, overwrite=overwrite)
 

@@ -11,18 +11,7 @@ from bioimage_py.storage import StoredBytes
 
 
 class Hdf5Chunks(EncodedReader):
-    """The chunks of a dataset that is open for reading.
-
-    Parameters
-    ----------
-    source
-        The dataset.
-
-    Raises
-    ------
-    UnsupportedFormatError
-        If it is not one whose bytes can be read.
-    """
+    """The chunks of a dataset that is open for reading."""
 
     def __init__(self, source: Source) -> None:
         if not isinstance(source, Hdf5Source):

@@ -34,37 +34,19 @@ _LISTED = 20
 
 @dataclass(frozen=True)
 class DatasetDescription:
-    """A dataset as its file describes it, without an open file.
+    """A dataset as its file describes it, without an open file."""
 
-    Attributes
-    ----------
-    path
-        The file that holds it, which for external links is not the one that was opened.
-    key
-        Its name in that file.
-    file
-        Device and inode of the file, or None for a file that is not one on disk.
-    address
-        Address of the dataset's header in the file: equal for all links to it.
-    stored_dtype, dtype
-        The dtype as stored, and in native byte order.
-    layout
-        `"chunked"`, `"contiguous"`, `"compact"`, `"virtual"` or `"external"`.
-    plain_bytes
-        Whether numpy and HDF5 mean the same by the stored bytes of a voxel.
-    """
-
-    path: str
-    key: str
-    file: FileKey | None
-    address: int
+    path: str  # the file that holds it, which for external links is not the one that was opened
+    key: str  # Its name in that file
+    file: FileKey | None  # device and inode of the file, or None for a file that is not one on disk
+    address: int  # address of the dataset's header in the file: equal for all links to it
     shape: tuple[int, ...]
-    stored_dtype: np.dtype[Any]
-    layout: str
+    stored_dtype: np.dtype[Any]  # the dtype as stored, and in native byte order
+    layout: str  # "chunked", "contiguous", "compact", "virtual" or "external"
     chunks: tuple[int, ...] | None
     filters: tuple[Filter, ...]
     fill_value: Any
-    plain_bytes: bool
+    plain_bytes: bool  # whether numpy and HDF5 mean the same by the stored bytes of a voxel
     metadata: ImageMetadata
 
     @property
@@ -119,22 +101,7 @@ def object_address(dataset: h5py.HLObject) -> int:
 def describe(
     dataset: h5py.Dataset, *, attributes: bool = True, path: str | None = None
 ) -> DatasetDescription:
-    """Read all that is to be known about an open dataset.
-
-    Parameters
-    ----------
-    dataset
-        The dataset.
-    attributes
-        Whether to read its attributes too, which takes longer than all else; otherwise `metadata` says nothing.
-    path
-        Its file. Default: what HDF5 says, which is the name that the file had when it was opened.
-
-    Raises
-    ------
-    UnsupportedFormatError
-        If its elements are not voxels: strings, references, records.
-    """
+    """Read all that is to be known about an open dataset."""
     file = dataset.file
     path, key = os.path.abspath(path or file.filename), dataset_key(dataset)  # noqa: PTH100 - symlinks stay
     with hdf5_errors(f"reading the description of '{path}:{key}' failed"):
@@ -233,15 +200,7 @@ def _has_voxels(dataset: h5py.Dataset) -> bool:
 
 
 def find_dataset(file: h5py.Group, path: str, key: str | None) -> h5py.Dataset:
-    """Return the dataset at a key; for a group or no key, the only one below it.
-
-    Raises
-    ------
-    SourceNotFoundError
-        If the key leads to nothing, or there is no dataset; the message lists what there is.
-    AmbiguousSourceError
-        If there are several; the message lists them.
-    """
+    """Return the dataset at a key; for a group or no key, the only one below it."""
     item: Any = file
     if key:
         try:

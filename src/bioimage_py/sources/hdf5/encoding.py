@@ -24,13 +24,7 @@ _SHUFFLE = 2
 
 
 def stored_chunks(source: Source) -> StoredChunks:
-    """Return how the chunks of a dataset that is open for reading are stored.
-
-    Raises
-    ------
-    UnsupportedFormatError
-        If it has none, or its bytes cannot be read without HDF5.
-    """
+    """Return how the chunks of a dataset that is open for reading are stored."""
     if not isinstance(source, Hdf5Source):
         raise UnsupportedFormatError(f"{source.name} has no chunks in an HDF5 file that is open for reading")
     described = source.described

@@ -41,11 +41,6 @@ class RoomAhead:
     HDF5 that finds the disk full keeps what it could not write, cannot be closed, and takes the process down when that ends. So the
     space for each write, and for the metadata that follows from it, is allocated first: a disk that is full is found
     before HDF5 has begun. File systems that cannot allocate ahead (ZFS, btrfs with compression, some network disks) are left as they are.
-
-    Parameters
-    ----------
-    file
-        The open file.
     """
 
     def __init__(self, file: h5py.File) -> None:
@@ -57,11 +52,6 @@ class RoomAhead:
         """Make sure that so many bytes can be added; for the holder of h5py's lock, until they are.
 
         With `later` HDF5 may write them at any time until the next `flush`.
-
-        Raises
-        ------
-        StorageError
-            If the disk, or the quota, is full.
         """
         if not self._possible:
             return
@@ -108,15 +98,7 @@ class RoomAhead:
 
 
 class OpenForWriting:
-    """A file that this process writes into, shared by all sources in it; the last one to let go closes it.
-
-    Attributes
-    ----------
-    file
-        The h5py file, open for reading and writing.
-    number
-        Differs between any two times that a file is open for writing.
-    """
+    """A file that this process writes into, shared by all sources in it; the last one to let go closes it."""
 
     def __init__(self, path: str, file: h5py.File) -> None:
         self.path = path
@@ -197,17 +179,7 @@ def _key_or_none(path: str) -> FileKey | None:
 
 @contextmanager
 def reading(path: str) -> Iterator[h5py.File]:
-    """Give the file, open for the duration of the block only, or the handle that is writing into it.
-
-    Raises
-    ------
-    SourceNotFoundError
-        If there is no such file.
-    UnsupportedFormatError
-        If it is no HDF5 file.
-    StorageError
-        If it is truncated, locked, or cannot be read.
-    """
+    """Give the file, open for the duration of the block only, or the handle that is writing into it."""
     with _changed:
         key = _key_or_none(path)
         writer = None if key is None else _writers.get(key)
@@ -233,17 +205,7 @@ def reading(path: str) -> Iterator[h5py.File]:
 
 
 def open_for_writing(path: str, mode: str = "r+", *, shown: str | None = None) -> OpenForWriting:
-    """Open a file for writing, or share the handle that has it open; `let_go` ends it.
-
-    Parameters
-    ----------
-    path
-        The file.
-    mode
-        `"r+"` for a file that is there, `"x"` for a new one.
-    shown
-        What it is called in messages. Default: its path.
-    """
+    """Open a file for writing, or share the handle that has it open; `let_go` ends it."""
     with _changed:
         key = _key_or_none(path)
         if key is not None:

@@ -52,17 +52,7 @@ class ChunkIndex:
 
 
 def collect_index(dataset: h5py.Dataset, described: DatasetDescription, base: int) -> ChunkIndex:
-    """Ask HDF5 once where all chunks of a dataset are.
-
-    Parameters
-    ----------
-    dataset
-        The open dataset.
-    described
-        Its description.
-    base
-        What has to be added to the offsets that HDF5 gives.
-    """
+    """Ask HDF5 once where all chunks of a dataset are."""
     assert described.chunks is not None
     corners, places, masks = array("q"), array("q"), array("Q")
 
@@ -99,24 +89,12 @@ def _strides(grid: tuple[int, ...]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Placement:
-    """The bytes of a dataset as they lay in the file at one time.
+    """The bytes of a dataset as they lay in the file at one time."""
 
-    Attributes
-    ----------
-    file
-        Where to read.
-    stamp
-        Differs when the bytes may have moved since.
-    chunks
-        The chunk index of a chunked dataset.
-    offset
-        The beginning of a contiguous dataset, None where nothing was ever written.
-    """
-
-    file: FileBytes
-    stamp: tuple[Any, ...]
-    chunks: ChunkIndex | None = None
-    offset: int | None = None
+    file: FileBytes  # where to read
+    stamp: tuple[Any, ...]  # differs when the bytes may have moved since
+    chunks: ChunkIndex | None = None  # the chunk index of a chunked dataset
+    offset: int | None = None  # the beginning of a contiguous dataset, None where nothing was ever written
 
 
 class DatasetOnDisk:
@@ -135,11 +113,6 @@ class DatasetOnDisk:
         """Return where the bytes are, or None while voxels can only be had through HDF5.
 
         That is while this process may have voxels of the dataset that are not in the file yet.
-
-        Raises
-        ------
-        StorageError
-            If the dataset is gone or was replaced since it was opened.
         """
         placed = self._placed
         stamp = None if placed is None else self._stamp(placed.file)

@@ -66,15 +66,7 @@ class _Leaving(NamedTuple):
 
 
 def follow(path: str, key: str | None, others: OtherFiles = HERE_ONLY) -> tuple[str, str | None]:
-    """Return the file and the key in it that a key leads to, external links followed.
-
-    Raises
-    ------
-    SourceNotFoundError
-        If an external link leads to a file that is not there.
-    StorageError
-        If one leads out of the folder of its file and `external_files` is False, or links go round in a circle.
-    """
+    """Return the file and the key in it that a key leads to, external links followed."""
     for _ in range(_MOST_LINKS):
         if not key:
             return path, key
@@ -169,32 +161,15 @@ def _folders(path: str) -> list[Path]:
 
 @dataclass(frozen=True)
 class Companions:
-    """The other files and datasets whose voxels a dataset shows.
+    """The other files and datasets whose voxels a dataset shows."""
 
-    Attributes
-    ----------
-    identities
-        Of what is shown.
-    folder
-        Where HDF5 has to look for external storage, None if the names say it.
-    files
-        The paths of other files.
-    """
-
-    identities: frozenset[Identity] = frozenset()
-    folder: str | None = None
-    files: tuple[str, ...] = ()
+    identities: frozenset[Identity] = frozenset()  # of what is shown
+    folder: str | None = None  # where HDF5 has to look for external storage, None if the names say it
+    files: tuple[str, ...] = ()  # the paths of other files
 
 
 def companions(dataset: h5py.Dataset, described: DatasetDescription, others: OtherFiles) -> Companions:
-    """Find all that an open dataset shows of other files, or of other datasets in its own.
-
-    Raises
-    ------
-    StorageError
-        If something is missing (with `missing_files="error"`), shorter than it must be, or outside of the folder
-        (without `external_files`).
-    """
+    """Find all that an open dataset shows of other files, or of other datasets in its own."""
     if described.layout == "virtual":
         return _VirtualParts(others).of(dataset, described)
     if described.layout == "external":

@@ -28,22 +28,7 @@ _AS_GIVEN = OtherFiles(external_files=True)
 
 
 class Hdf5LiveSource(FileSource):
-    """A dataset read and written through h5py, one call at a time; whole gzip chunks are encoded outside its lock.
-
-    Parameters
-    ----------
-    dataset
-        The open dataset.
-    described
-        Its description.
-    writer
-        The file's shared handle, of which closing the source lets go. None: the handle is the user's, and stays open.
-    path, key
-        How the user calls it; default: as the file does.
-    encode_cut_chunks
-        Whether chunks at the far faces may be encoded here too. HDF5 does not tell whether a dataset has the option to
-        leave those unfiltered, so this is for datasets that we made.
-    """
+    """A dataset read and written through h5py, one call at a time; whole gzip chunks are encoded outside its lock."""
 
     kind = "hdf5"
     format = "hdf5"

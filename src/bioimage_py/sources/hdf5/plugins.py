@@ -14,13 +14,7 @@ _log = logging.getLogger(__name__)
 
 
 def need_filters(described: DatasetDescription) -> None:
-    """Make HDF5 know the filters of a dataset, with hdf5plugin where it is installed.
-
-    Raises
-    ------
-    UnsupportedFormatError
-        If a filter stays unknown; the message says what to install.
-    """
+    """Make HDF5 know the filters of a dataset, with hdf5plugin where it is installed."""
     missing = _missing(described)
     if missing:
         try:

@@ -200,17 +200,7 @@ def stored_source(
     key: str | None,
     others: OtherFiles = HERE_ONLY,
 ) -> FileSource:
-    """Return the source for a dataset on disk.
-
-    Parameters
-    ----------
-    dataset, described
-        The dataset, while it is open.
-    path, key
-        How the user calls it; they may lead to it by a link.
-    others
-        What may be read of other files.
-    """
+    """Return the source for a dataset on disk."""
     kind = Hdf5Source if described.layout == "chunked" else Hdf5RegionSource
     on_disk = DatasetOnDisk(described, companions(dataset, described, others))
     return kind(on_disk, path, key or described.key, others)

@@ -46,15 +46,7 @@ class MrcSource(RawFileSource):
 
 
 def open_path(path: str, key: str | None = None, mode: str = "r", **options: Any) -> Source:
-    """Open an MRC file for reading; only its header is read.
-
-    Raises
-    ------
-    UnsupportedFormatError
-        If it is not an MRC file, or has packed or complex-integer voxels.
-    StorageError
-        If it is empty or shorter than its header says.
-    """
+    """Open an MRC file for reading; only its header is read."""
     check_single_array("MRC", path, key, mode, writable=False, options=options)
     file = open_file(path, mode)
     head, compression = first_bytes(file, path, _HEADER_BYTES)

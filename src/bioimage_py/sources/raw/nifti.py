@@ -45,11 +45,6 @@ class NiftiSource(SingleFileSource):
 
     A compressed file cannot be entered in the middle: at the first read it is decompressed once into a temporary
     file without a name (in `TMPDIR`), which vanishes with the source.
-
-    Attributes
-    ----------
-    storage_order
-        `"F"`: the first axis varies fastest in the file.
     """
 
     kind = "nifti"
@@ -91,15 +86,7 @@ class NiftiSource(SingleFileSource):
 
 
 def open_path(path: str, key: str | None = None, mode: str = "r", **options: Any) -> Source:
-    """Open a NIfTI file for reading; only its header is read.
-
-    Raises
-    ------
-    UnsupportedFormatError
-        If it is no NIfTI file, or its voxels are colours.
-    StorageError
-        If it is empty, shorter than its header says (a compressed file tells so at the first read only), or damaged.
-    """
+    """Open a NIfTI file for reading; only its header is read."""
     check_single_array("NIfTI", path, key, mode, writable=False, options=options)
     head, compression = first_bytes(open_file(path, "r"), path, _HEAD)
     header = _header(path, head)

@@ -68,15 +68,7 @@ class NpySource(RawFileSource):
 
 
 def open_path(path: str, key: str | None = None, mode: str = "r", **options: Any) -> Source:
-    """Open a .npy file; only its header is read.
-
-    Raises
-    ------
-    UnsupportedFormatError
-        If it is no .npy file, or its dtype is not numeric.
-    StorageError
-        If it is empty or shorter than its header says.
-    """
+    """Open a .npy file; only its header is read."""
     check_single_array(
         ".npy", path, key, mode, writable=not path.lower().endswith(COMPRESSED_SUFFIXES), options=options
     )
@@ -133,19 +125,7 @@ def _check_dtype(path: str, dtype: np.dtype[Any]) -> None:
 
 
 def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> Source:
-    """Make a new .npy file in C order and open it for writing; its voxels take up no disk space until written.
-
-    Raises
-    ------
-    InvalidArgumentError
-        For chunks, shards, a codec or a key: a .npy file has none.
-    OutputExistsError
-        If something is there, unless it is a file and `overwrite` is True.
-    SourceNotFoundError
-        If the folder is not there.
-    ReadOnlyError
-        If the folder may not be written.
-    """
+    """Make a new .npy file in C order and open it for writing; its voxels take up no disk space until written."""
     unfinished = _begun(path, key, spec, overwrite)
     unfinished.finish()
     return open_path(path, mode="r+")

@@ -39,18 +39,6 @@ class RawVoxels:
 
     It uses positioned reads and writes, not a memory map: pages of a map count as memory of the process, a map of a file
     that shrinks kills the process, and a full disk under a map does so too.
-
-    Parameters
-    ----------
-    file
-        The open file.
-    layout
-        Where the voxels lie.
-
-    Raises
-    ------
-    StorageError
-        If the file is shorter than the layout needs.
     """
 
     def __init__(self, file: FileBytes, layout: RawLayout) -> None:
@@ -100,17 +88,7 @@ class RawVoxels:
 
 
 class CompressedVoxels:
-    """Voxels that are decompressed once, at the first read, into a temporary file without a name (in `TMPDIR`).
-
-    Parameters
-    ----------
-    path
-        The compressed file, which cannot be entered in the middle.
-    compression
-        As `compression_of` names it.
-    layout
-        Where the voxels are in it, decompressed.
-    """
+    """Voxels that are decompressed once, at the first read, into a temporary file without a name (in `TMPDIR`)."""
 
     def __init__(self, path: str, compression: str, layout: RawLayout) -> None:
         self.layout = layout
@@ -186,13 +164,7 @@ class Voxels(Protocol):
 
 
 class RawFileSource(SingleFileSource):
-    """A file that holds one array of uncompressed voxels in one piece.
-
-    Attributes
-    ----------
-    storage_order
-        `"C"` where the last axis varies fastest in the file, `"F"` where the first one does.
-    """
+    """A file that holds one array of uncompressed voxels in one piece."""
 
     def __init__(self, path: str, mode: str, voxels: Voxels) -> None:
         self.path = path

@@ -29,15 +29,7 @@ class SingleFileSource(FileSource):
 def check_single_array(
     title: str, path: str, key: str | None, mode: str, *, writable: bool, options: Mapping[str, Any]
 ) -> None:
-    """Refuse what a local file with one array has not: keys, URLs, options, and writing where it is not supported.
-
-    Raises
-    ------
-    InvalidArgumentError
-        For a key, a URL or an option.
-    ReadOnlyError
-        For mode `"r+"` where `writable` is False.
-    """
+    """Refuse what a local file with one array has not: keys, URLs, options, and writing where it is not supported."""
     if is_url(path):
         raise InvalidArgumentError(
             f"{title} files are read from local folders only, not from {path!r}: download it first"
@@ -56,17 +48,7 @@ def check_single_array(
 
 
 def open_file(path: str, mode: str) -> FileBytes:
-    """Open a local file for reading, in mode `"r+"` for writing too.
-
-    Raises
-    ------
-    SourceNotFoundError
-        If there is no such file.
-    ReadOnlyError
-        If it may not be written and `mode` is `"r+"`.
-    StorageError
-        If it is empty, a folder, or cannot be opened.
-    """
+    """Open a local file for reading, in mode `"r+"` for writing too."""
     file = FileBytes.open(path, mode)
     if file.size == 0:
         raise StorageError(f"{path!r} is not an image: the file is empty (0 bytes)")

@@ -39,24 +39,13 @@ _ORDER = ("t", "c", "z")
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Slices on a grid.
+    """Slices on a grid."""
 
-    Attributes
-    ----------
-    names
-        Of the files, in C order of the grid; None where there is none and the slice is filled.
-    shape
-        Of the grid.
-    axes
-        What the names say each axis of the grid is; None where they do not.
-    remarks
-        What a user should be told, as sentences without a full stop.
-    """
-
+    # of the files, in C order of the grid; None where there is none and the slice is filled
     names: Sequence[str | None]
-    shape: tuple[int, ...]
-    axes: tuple[str | None, ...]
-    remarks: Sequence[str] = field(default=())
+    shape: tuple[int, ...]  # of the grid
+    axes: tuple[str | None, ...]  # what the names say each axis of the grid is; None where they do not
+    remarks: Sequence[str] = field(default=())  # what a user should be told, as sentences without a full stop
 
 
 def list_slices(folder: str, pattern: str) -> list[str]:
@@ -64,14 +53,6 @@ def list_slices(folder: str, pattern: str) -> list[str]:
 
     Upper and lower case count as equal and folders below are not searched. Files whose name begins with a dot are left
     out as in a shell, and so are thumbnails, unless the pattern asks for them or there is nothing else.
-
-    Raises
-    ------
-    SourceNotFoundError
-        If there is no such folder, or nothing in it matches (the message says what is there instead), or if a match
-        is a link to nothing.
-    StorageError
-        If the folder or a match cannot be read, such as a named pipe.
     """
     try:
         with os.scandir(folder) as found:
@@ -232,13 +213,7 @@ def _taken_apart(stem: str, pattern: re.Pattern[str], unsigned: set[str], *, cou
 
 @lru_cache(4096)
 def _word(text: str) -> str:
-    """Return the word at the end of a text that may say what the number behind it is, in lower case.
-
-    Examples
-    --------
-    >>> _word("img_channel"), _word("scan_Z-"), _word("sampleT"), _word("cut"), _word("_")
-    ('channel', 'z', 't', 'cut', '')
-    """
+    """Return the word at the end of a text that may say what the number behind it is, in lower case."""
     found = re.search(r"([A-Za-z]+)[\s_=#.-]*$", text)
     if found is None:
         return ""
@@ -249,22 +224,7 @@ def _word(text: str) -> str:
 
 
 def arrange(names: Sequence[str], *, fill: bool = False) -> Arrangement:
-    """Arrange slices, given in natural order, along the axes that their names state, or one after the other.
-
-    Parameters
-    ----------
-    names
-        Of the files.
-    fill
-        Whether slices that are missing are to be filled: combinations of numbers, and numbers that are left out.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If two names state the same place.
-    SourceNotFoundError
-        If combinations of numbers are missing and `fill` is not set.
-    """
+    """Arrange slices, given in natural order, along the axes that their names state, or one after the other."""
     parsed = _parse(names)
     _check_duplicates(names, parsed)
     columns = _Columns(parsed)
@@ -340,13 +300,7 @@ class _Columns:
         return {axis: found[axis] for axis in _ORDER if axis in found}
 
     def axes(self) -> dict[str, int]:
-        """Return the column of each axis; nothing where names state no axes.
-
-        Raises
-        ------
-        InvalidArgumentError
-            If there are several files for one place along the axes.
-        """
+        """Return the column of each axis; nothing where names state no axes."""
         found = self.stated()
         alone = [axis for axis, column in found.items() if self.tell_apart([column])]
         if len(alone) > 1 and len(self._table) > 2:

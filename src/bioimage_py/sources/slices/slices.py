@@ -62,15 +62,7 @@ def slice_opener(path: str, files: OpenFiles, missing_planes: str) -> SliceOpene
 
 
 class TiffSlices:
-    """TIFF slices: tifffile is asked once for each distinct way to encode a page.
-
-    Parameters
-    ----------
-    files
-        The descriptors that all slices share.
-    missing_planes
-        As of `sources.tiff.open_path`.
-    """
+    """TIFF slices: tifffile is asked once for each distinct way to encode a page."""
 
     def __init__(self, files: OpenFiles, missing_planes: str) -> None:
         self._reading = Reading(1, 0, files)
@@ -111,13 +103,7 @@ class TiffSlices:
 
 
 def ome_set(path: str, *, fill: bool) -> frozenset[str]:
-    """Return the names of the files of the set that an OME-TIFF, or its companion file, describes; none if it stands for itself, or is no OME-TIFF.
-
-    Raises
-    ------
-    StorageError
-        If the companion file is not there, and the slices are not to be read as they are (`fill`).
-    """
+    """Return the names of the files of the set that an OME-TIFF, or its companion file, describes; none if it stands for itself, or is no OME-TIFF."""
     if not path.lower().endswith((".tif", ".tiff", ".btf", ".tf2", ".tf8")):
         return frozenset()
     with opened_tiff(path, alone=True) as opened:
@@ -183,13 +169,7 @@ def _moved(like: ParsedTiff, page: FirstPage, path: str, size: int) -> ParsedTif
 
 
 class Pictures:
-    """PNG and JPEG slices: the first of its kind is decoded to see its shape, the others only compared with it.
-
-    Parameters
-    ----------
-    files
-        The descriptors that all slices share.
-    """
+    """PNG and JPEG slices: the first of its kind is decoded to see its shape, the others only compared with it."""
 
     def __init__(self, files: OpenFiles) -> None:
         self._files = files
@@ -208,19 +188,7 @@ class Pictures:
 
 
 class PictureSource(ChunkedFileSource):
-    """A PNG or JPEG picture as an array `(y, x)` or `(y, x, c)`.
-
-    Parameters
-    ----------
-    path
-        The file.
-    shape, dtype
-        Of the decoded picture.
-    files
-        Where its descriptor is kept.
-    threads, cache_bytes
-        As of every source that decodes.
-    """
+    """A PNG or JPEG picture as an array `(y, x)` or `(y, x, c)`."""
 
     kind = "stack"
     chunks: tuple[int, ...]

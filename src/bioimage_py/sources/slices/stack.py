@@ -44,37 +44,7 @@ _FILES_OPEN = 32
 
 
 def open_path(path: str, key: str | None = None, mode: str = "r", *, missing_planes: str = "error") -> Source:
-    """Open the slices in a folder that match a pattern as one volume, or one PNG or JPEG picture.
-
-    Parameters
-    ----------
-    path
-        A folder, or a picture.
-    key
-        A pattern such as `"*.tif"`; none for a picture.
-    mode
-        `"r"`; slices cannot be written.
-    missing_planes
-        What to do with slices that are missing according to the numbers in the names: `"error"`, or `"fill"` to read them
-        as 0. A number that is left out along an axis is a warning only.
-
-    Returns
-    -------
-    Source
-        The slices stacked along a new first axis, in the order of their numbers (`s2` before `s10`), or along the axes
-        t, c and z as far as the names state them (`C0_Z3`). Slices that are volumes themselves, such as multi-page
-        TIFFs, are stacked the same way. A folder that is one set of OME-TIFFs is the series that the set says it is.
-
-    Raises
-    ------
-    SourceNotFoundError
-        If there is no such folder, nothing matches, or slices are missing.
-    InvalidArgumentError
-        If two slices have one number, or if slices differ in shape or dtype. All are compared when there are at most 2000; of more, the first, the
-        last and 62 between, and the others when they are read.
-    UnsupportedFormatError, StorageError
-        If a slice is no image, or damaged.
-    """
+    """Open the slices in a folder that match a pattern as one volume, or one PNG or JPEG picture."""
     return _open(path, key, mode, None, missing_planes)
 
 
@@ -139,15 +109,7 @@ def _without_previews(folder: str, names: list[str], opener: SliceOpener) -> lis
 
 
 def _is_one_set(folder: str, pattern: str, names: Sequence[str], missing_planes: str) -> bool:
-    """Whether files are the one set of OME-TIFFs that the first of them describes; False where they are a part of it.
-
-    Raises
-    ------
-    SourceNotFoundError, StorageError
-        If files of the set, or its companion file, are gone.
-    InvalidArgumentError
-        If there are others beside the set.
-    """
+    """Whether files are the one set of OME-TIFFs that the first of them describes; False where they are a part of it."""
     described = ome_set(os.path.join(folder, names[0]), fill=missing_planes == "fill")  # noqa: PTH118
     found = described & set(names)
     if not found:
@@ -183,17 +145,7 @@ def _fingerprint(names: Sequence[str]) -> list[Any]:
 
 
 class _Slices:
-    """The slices of a stack, opened when they are wanted; shared by the twins of a source.
-
-    Parameters
-    ----------
-    folder, names
-        Where they are.
-    arranged
-        Which slice is where in the stack.
-    opener
-        What opens one.
-    """
+    """The slices of a stack, opened when they are wanted; shared by the twins of a source."""
 
     def __init__(self, folder: str, names: Sequence[str], arranged: Arrangement, opener: SliceOpener) -> None:
         self.folder = folder
@@ -247,19 +199,7 @@ class _Slices:
 
 
 class StackSource(ChunkedFileSource):
-    """Slices in the files of a folder, stacked along new first axes.
-
-    Parameters
-    ----------
-    folder, pattern
-        As the user gave them.
-    slices
-        The slices.
-    missing_planes
-        See `open_path`.
-    threads, cache_bytes
-        As of every source that decodes.
-    """
+    """Slices in the files of a folder, stacked along new first axes."""
 
     kind = "stack"
 

@@ -38,30 +38,7 @@ def open_path(
     level: int = 0,
     missing_planes: str = "error",
 ) -> TiffSource:
-    """Open a series of a TIFF for reading; no voxel is read.
-
-    Parameters
-    ----------
-    path
-        The file.
-    key, series
-        Which series, by number or name, where there are several. Pages that are marked as smaller copies or masks of
-        others do not count, nor do smaller images called thumbnail, label, macro, overview or preview.
-    mode
-        `"r"`; a TIFF cannot be written.
-    level
-        Which level of a pyramid; 0 is the full resolution.
-    missing_planes
-        What to do with planes that the file's metadata speak of but that are not stored: `"error"`, or `"fill"` to
-        read them as the fill value. With `"fill"` the pages of a TIFF whose companion file is not there are read as they are.
-
-    Raises
-    ------
-    SourceNotFoundError, AmbiguousSourceError, StorageError, UnsupportedFormatError
-        See `parse_tiff`.
-    ReadOnlyError
-        For any other mode.
-    """
+    """Open a series of a TIFF for reading; no voxel is read."""
     if is_url(path):
         raise UnsupportedFormatError(
             f"TIFF over the network is not supported: copy {path!r} to a local file first"
@@ -100,21 +77,11 @@ def list_arrays(path: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a source or its twin reads.
+    """How a source or its twin reads."""
 
-    Attributes
-    ----------
-    threads
-        Decoding threads.
-    cache_bytes
-        Decoded bytes to keep.
-    files
-        FileBytess shared with others, or None for its own.
-    """
-
-    threads: int = 1
-    cache_bytes: int = 64 * 2**20
-    files: OpenFiles | None = None
+    threads: int = 1  # decoding threads
+    cache_bytes: int = 64 * 2**20  # decoded bytes to keep
+    files: OpenFiles | None = None  # fileBytess shared with others, or None for its own
 
 
 class TiffSource(ChunkedFileSource):
@@ -122,17 +89,6 @@ class TiffSource(ChunkedFileSource):
 
     Where voxels are not encoded `chunks` is None and a region is read straight from the file. Otherwise a chunk is a
     tile, or some strips together.
-
-    Parameters
-    ----------
-    path
-        The file, as the user named it.
-    parsed
-        Its structure.
-    missing_planes
-        See `open_path`.
-    reading
-        Threads, cache and descriptors; twins share descriptors.
     """
 
     kind = "tiff"

@@ -40,47 +40,22 @@ Decode = Callable[..., tuple[AnyArray | None, Any, Any]]
 
 @dataclass(frozen=True)
 class PageCoding:
-    """How one page is cut into segments (tiles or strips) and how a segment is decoded.
+    """How one page is cut into segments (tiles or strips) and how a segment is decoded."""
 
-    Attributes
-    ----------
-    shape
-        Extent of a page as (separate samples, depth, length, width, contiguous samples).
-    segment
-        Extent of a segment as (depth, length, width), not cut at the page.
-    grid
-        Segments per page as (separate samples, depth, length, width).
-    group
-        Segments that are decoded together, as (length, width).
-    decode
-        tifffile's function from encoded bytes and segment number to voxels.
-    arguments
-        Keyword arguments of `decode` that all pages share.
-    dtype
-        dtype of decoded voxels, in native byte order.
-    file_dtype
-        dtype as stored, for pages that are not encoded.
-    fill
-        What a missing segment reads as.
-    codec
-        Compression and predictor, for people.
-    stored
-        Bytes of each segment of a page where nothing is compressed and each segment has a place, else None.
-    white_is_zero
-        Whether the values are to be shown inverted; they are read as they are stored.
-    """
-
+    # extent of a page as (separate samples, depth, length, width, contiguous samples)
     shape: tuple[int, int, int, int, int]
-    segment: tuple[int, int, int]
-    grid: tuple[int, int, int, int]
-    group: tuple[int, int]
-    decode: Decode
-    arguments: dict[str, Any]
-    dtype: np.dtype[Any]
-    file_dtype: np.dtype[Any]
-    fill: Any
-    codec: str
+    segment: tuple[int, int, int]  # extent of a segment as (depth, length, width), not cut at the page
+    grid: tuple[int, int, int, int]  # segments per page as (separate samples, depth, length, width)
+    group: tuple[int, int]  # segments that are decoded together, as (length, width)
+    decode: Decode  # tifffile's function from encoded bytes and segment number to voxels
+    arguments: dict[str, Any]  # keyword arguments of decode that all pages share
+    dtype: np.dtype[Any]  # dtype of decoded voxels, in native byte order
+    file_dtype: np.dtype[Any]  # dtype as stored, for pages that are not encoded
+    fill: Any  # what a missing segment reads as
+    codec: str  # compression and predictor, for people
+    # Bytes of each segment of a page where nothing is compressed and each segment has a place, else None
     stored: npt.NDArray[np.int64] | None = None
+    # whether the values are to be shown inverted; they are read as they are stored
     white_is_zero: bool = False
 
     @property

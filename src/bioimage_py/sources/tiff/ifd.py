@@ -52,47 +52,23 @@ _WANTED = _DECIDE | _COUNTED | _ROLES | {*_OFFSETS, *_COUNTS, _JPEG_TABLES, _DES
 
 
 class FirstPage(NamedTuple):
-    """A page of a file.
+    """A page of a file."""
 
-    Attributes
-    ----------
-    signature
-        Equal for pages that are decoded in the same way.
-    offsets, byte_counts
-        Per segment.
-    jpeg_tables
-        Tables that the segments share, or None.
-    role
-        NewSubfileType: 1 for a smaller copy of another page, 4 for a mask of another page.
-    """
-
-    signature: tuple[object, ...]
-    offsets: tuple[int, ...]
+    signature: tuple[object, ...]  # equal for pages that are decoded in the same way
+    offsets: tuple[int, ...]  # per segment
     byte_counts: tuple[int, ...]
-    jpeg_tables: bytes | None
-    role: int = 0
+    jpeg_tables: bytes | None  # tables that the segments share, or None
+    role: int = 0  # NewSubfileType: 1 for a smaller copy of another page, 4 for a mask of another page
 
 
 class PageChain(NamedTuple):
-    """Where the pages of a file are.
+    """Where the pages of a file are."""
 
-    Attributes
-    ----------
-    offsets
-        Of the pages, in the order of the file, each once.
-    end
-        Where the pointer behind the last page is.
-    following
-        What that pointer says: 0 in a file that is whole; the place of a page before in a list that loops; else where
-        another page should be, behind the end of the file.
-    pointer_size
-        Bytes of the pointer.
-    """
-
-    offsets: list[int]
-    end: int
+    offsets: list[int]  # of the pages, in the order of the file, each once
+    end: int  # where the pointer behind the last page is
+    # what that pointer says: 0 in a file that is whole; the place of a page before in a list that loops; else where another page should be, behind the end of the file
     following: int
-    pointer_size: int
+    pointer_size: int  # Bytes of the pointer
 
     @property
     def loops(self) -> bool:
@@ -177,13 +153,7 @@ def _page(tags: _Tags, *, alone: bool) -> FirstPage | None:
 
 
 class _Tags:
-    """The wanted tags of a page, the first one until another is read, as (code, kind, count, bytes of the value).
-
-    Raises
-    ------
-    struct.error, KeyError
-        If the file is not as it should be.
-    """
+    """The wanted tags of a page, the first one until another is read, as (code, kind, count, bytes of the value)."""
 
     def __init__(self, file: FileBytes) -> None:
         self._file = file

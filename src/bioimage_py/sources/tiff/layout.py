@@ -24,50 +24,25 @@ _OWN_PAGES = frozenset({"lsm", "stk", "ndtiff", "mmstack", "fluoview", "eer"})
 
 @dataclass(frozen=True)
 class TiffLayout:
-    """A series of pages as one array.
+    """A series of pages as one array."""
 
-    Attributes
-    ----------
-    shape, dtype, axes
-        Of the series; `axes` are tifffile's letters.
-    kind
-        What wrote the file, as far as tifffile can tell: `"ome"`, `"imagej"`, `"shaped"`, `"uniform"`, …
-    coding
-        How a page is encoded.
-    split
-        How many leading axes number the pages; the others are axes of a page.
-    page_axes
-        For each axis after `split`, its axis in `coding.shape`, or None where it has one voxel.
-    paths
-        The files that hold the pages.
-    page_file
-        For each page its file; None if there is one file.
-    raw_offsets
-        Where each page's voxels are if nothing is encoded, else None. One entry: all pages, one after the other.
-    offsets, byte_counts
-        Per page and segment, otherwise; 0 where a segment is missing.
-    jpeg_tables
-        Tables of pages that have them.
-    transform
-        What is applied to decoded voxels, or None.
-    other_codings
-        How pages are encoded that are not encoded like the first, by their number.
-    """
-
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # of the series; axes are tifffile's letters
     dtype: np.dtype[Any]
     axes: str
-    kind: str
-    coding: PageCoding
-    split: int
+    kind: str  # what wrote the file, as far as tifffile can tell: "ome", "imagej", "shaped", "uniform", …
+    coding: PageCoding  # how a page is encoded
+    split: int  # how many leading axes number the pages; the others are axes of a page
+    # for each axis after split, its axis in coding.shape, or None where it has one voxel
     page_axes: tuple[int | None, ...]
-    paths: tuple[str, ...]
-    page_file: npt.NDArray[np.int32] | None
+    paths: tuple[str, ...]  # the files that hold the pages
+    page_file: npt.NDArray[np.int32] | None  # for each page its file; None if there is one file
+    # where each page's voxels are if nothing is encoded, else None. One entry: all pages, one after the other
     raw_offsets: npt.NDArray[np.int64] | None
-    offsets: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64]  # per page and segment, otherwise; 0 where a segment is missing
     byte_counts: npt.NDArray[np.int64]
-    jpeg_tables: dict[int, bytes]
-    transform: Callable[[AnyArray], AnyArray] | None
+    jpeg_tables: dict[int, bytes]  # tables of pages that have them
+    transform: Callable[[AnyArray], AnyArray] | None  # what is applied to decoded voxels, or None
+    # how pages are encoded that are not encoded like the first, by their number
     other_codings: Mapping[int, PageCoding] = field(default_factory=dict)
 
     @property
@@ -97,15 +72,7 @@ def check_extents(series: tifffile.TiffPageSeries, path: str) -> None:
 
 
 def layout_of(series: tifffile.TiffPageSeries, path: str, reader: PageReader) -> TiffLayout:
-    """Return where the voxels of a series are.
-
-    Raises
-    ------
-    StorageError
-        If pages are missing from the file.
-    UnsupportedFormatError
-        If the pages cannot be decoded.
-    """
+    """Return where the voxels of a series are."""
     check_extents(series, path)
     coding = PageCoding.of(series.keyframe)
     shape = tuple(int(n) for n in series.shape)
@@ -300,22 +267,6 @@ def settled_segments(
     """Return where segments are, with lengths that the file does not state, or states wrongly, put right where they are certain.
 
     A segment is missing, and reads as the fill value, only if both its offset and its length are 0.
-
-    Parameters
-    ----------
-    offsets, byte_counts
-        Per page and segment, as the tags have them.
-    coding, other_codings
-        How pages are encoded, and those that differ.
-    ends
-        Size of each page's file, or of the one file.
-    path
-        The file, for messages.
-
-    Raises
-    ------
-    StorageError
-        If a segment has a length and no place.
     """
     lost = (offsets == 0) & (byte_counts > 0)
     if lost.any():

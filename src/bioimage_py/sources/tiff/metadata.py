@@ -24,39 +24,20 @@ _LARGEST_OF_A_MICROSCOPE = 100.0
 
 @dataclass(frozen=True)
 class TiffTexts:
-    """What a file says, as it stands in the file, to be parsed when somebody asks.
+    """What a file says, as it stands in the file, to be parsed when somebody asks."""
 
-    Attributes
-    ----------
-    description
-        ImageDescription of the first page of the series.
-    ome_xml
-        OME-XML of the file, or None.
-    image_index
-        Which of its images the series is, or None.
-    described
-        ImageJ's or tifffile's key-value pairs.
-    tagged
-        Size, as number and unit, per axis, that tags of a microscope's software say.
-    pixels_per_unit
-        X and Y resolution of the full-resolution page; 0 where there is none.
-    resolution_unit
-        1 none, 2 inch, 3 centimetre.
-    coarser
-        By how much a voxel of the pyramid level is larger, along y and x.
-    rgb
-        Whether the samples of a pixel are red, green and blue.
-    """
-
-    description: str = ""
-    ome_xml: str | None = None
-    image_index: int | None = None
-    described: Mapping[str, Any] = field(default_factory=dict)
+    description: str = ""  # ImageDescription of the first page of the series
+    ome_xml: str | None = None  # OME-XML of the file, or None
+    image_index: int | None = None  # which of its images the series is, or None
+    described: Mapping[str, Any] = field(default_factory=dict)  # ImageJ's or tifffile's key-value pairs
+    # size, as number and unit, per axis, that tags of a microscope's software say
     tagged: Mapping[str, tuple[float, str | None]] = field(default_factory=dict)
+    # X and Y resolution of the full-resolution page; 0 where there is none
     pixels_per_unit: tuple[float, float] = (0.0, 0.0)
-    resolution_unit: int = 1
+    resolution_unit: int = 1  # 1 none, 2 inch, 3 centimetre
+    # By how much a voxel of the pyramid level is larger, along y and x
     coarser: tuple[float, float] = (1.0, 1.0)
-    rgb: bool = False
+    rgb: bool = False  # whether the samples of a pixel are red, green and blue
 
     @classmethod
     def of(
@@ -108,11 +89,6 @@ def axis_names(letters: str) -> tuple[str, ...]:
 
     Samples are the channels where there are no others; the pages of a stack that does not say what they are, are taken
     for slices.
-
-    Examples
-    --------
-    >>> axis_names("IYX"), axis_names("YXS"), axis_names("TZCYXS"), axis_names("QQYX")
-    (('z', 'y', 'x'), ('y', 'x', 'c'), ('t', 'z', 'c', 'y', 'x', 's'), ('q', 'q1', 'y', 'x'))
     """
     unknown = [letter for letter in letters.partition("Y")[0] if letter in "IQ"]
     names: list[str] = []
@@ -130,19 +106,7 @@ def axis_names(letters: str) -> tuple[str, ...]:
 def metadata_of(
     texts: TiffTexts, letters: str, shape: tuple[int, ...], dtype: np.dtype[Any], name: str
 ) -> ImageMetadata:
-    """Return axes, voxel size, units and channels; what is malformed counts as not there.
-
-    Parameters
-    ----------
-    texts
-        Of the file.
-    letters
-        tifffile's letters for the axes.
-    shape, dtype
-        Of the image.
-    name
-        What it is called in the warning about sizes and units that are nonsense.
-    """
+    """Return axes, voxel size, units and channels; what is malformed counts as not there."""
     axes = axis_names(letters)
     said = _Said()
     if texts.ome_xml is not None and texts.image_index is not None:

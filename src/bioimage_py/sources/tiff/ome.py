@@ -22,23 +22,12 @@ _MOST_PLANES = 2**24
 
 @dataclass(frozen=True)
 class OmeSet:
-    """The files that an OME-XML speaks of.
+    """The files that an OME-XML speaks of."""
 
-    Attributes
-    ----------
-    xml
-        The text, of the companion file where the TIFF refers to one.
-    changed
-        Whether it differs from the text in the TIFF.
-    root
-        The text parsed; None if it is not XML.
-    absent
-        Names of files that it lists and that are not there, as it has them, with the reason in brackets.
-    """
-
-    xml: str
-    changed: bool = False
-    root: ET.Element | None = None
+    xml: str  # the text, of the companion file where the TIFF refers to one
+    changed: bool = False  # whether it differs from the text in the TIFF
+    root: ET.Element | None = None  # the text parsed; None if it is not XML
+    # names of files that it lists and that are not there, as it has them, with the reason in brackets
     absent: tuple[str, ...] = ()
 
     def names(self) -> dict[str, str]:
@@ -66,11 +55,6 @@ def ome_set(xml: str, path: str, *, alone: bool = False) -> OmeSet:
 
     A text that only refers to a companion file is replaced by it. A name that leads out of the TIFF's folder is only read
     where a file of that name is beside it.
-
-    Raises
-    ------
-    StorageError
-        If the text speaks of more planes than there can be.
     """
     root = _parsed(xml)
     if root is None or alone:

@@ -80,17 +80,6 @@ def parse_tiff(
     """Read the structure of a TIFF and choose a series and a pyramid level in it.
 
     With `alone`, other files of its set of OME-TIFFs are left out. With `fill`, a file whose set is not there is read as it is.
-
-    Raises
-    ------
-    SourceNotFoundError
-        If there is no file, series or level like that.
-    AmbiguousSourceError
-        If there are several series and none is chosen.
-    StorageError
-        If the file is truncated, or its set of OME-TIFFs is not there.
-    UnsupportedFormatError
-        If it is not a TIFF or has an encoding that cannot be decoded.
     """
     with opened_tiff(path, alone=alone) as opened:
         file, ome = opened.file, opened.ome
@@ -191,15 +180,7 @@ logging.getLogger("tifffile").addFilter(_kept)
 
 
 class _EndedChain(io.FileIO):
-    """A file whose list of pages ends where it would lead back; all else is read as it is.
-
-    Parameters
-    ----------
-    path
-        The file.
-    chain
-        Its list of pages.
-    """
+    """A file whose list of pages ends where it would lead back; all else is read as it is."""
 
     def __init__(self, path: str, chain: PageChain) -> None:
         super().__init__(path, "rb")
@@ -341,13 +322,7 @@ def _choose(
 
 
 def check_set(ome: OmeSet | None, found: Sequence[tifffile.TiffPageSeries], path: str, *, fill: bool) -> None:
-    """See whether the files are there of which the file is a part, where it cannot be read without.
-
-    Raises
-    ------
-    StorageError
-        If they are not, and it is not to be read as it is (`fill`).
-    """
+    """See whether the files are there of which the file is a part, where it cannot be read without."""
     if ome is None or not ome.absent or (found and found[0].kind in ("ome", "mmstack")):
         return
     names = ", ".join(ome.absent[:5]) + (f" and {len(ome.absent) - 5} more" if len(ome.absent) > 5 else "")
