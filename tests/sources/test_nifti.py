@@ -21,7 +21,7 @@ from bioimage_py.errors import (
 )
 from bioimage_py.geometry import Box
 from bioimage_py.sources import Source, open_source
-from bioimage_py.sources.raw import raw_file
+from bioimage_py.sources.raw import voxels
 
 from .contract import SourceContract, textured
 
@@ -165,9 +165,9 @@ def test_a_compressed_file_is_decompressed_once_and_leaves_nothing(
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     array = textured((30, 40, 50), "int16")
-    opened, decompressing = [], raw_file.decompressing
+    opened, decompressing = [], voxels.decompressing
     path = save(tmp_path / "a.nii.gz", array)
-    monkeypatch.setattr(raw_file, "decompressing", lambda *args: opened.append(args) or decompressing(*args))
+    monkeypatch.setattr(voxels, "decompressing", lambda *args: opened.append(args) or decompressing(*args))
     with open_source(path) as source:
         assert not opened
         for z in range(50):

@@ -22,7 +22,7 @@ from bioimage_py.storage import ChunkKeys, FileFolder
 _FAMILIES = {
     "zarr": "bioimage_py.sources.zarr.encoding",
     "n5": "bioimage_py.sources.n5.encoding",
-    "hdf5": "bioimage_py.sources.hdf5.encoding",
+    "hdf5": "bioimage_py.sources.hdf5.read",
 }
 
 

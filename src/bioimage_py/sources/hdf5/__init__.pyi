@@ -7,7 +7,10 @@ from .array import (
     open_path as open_path,
     open_spec as open_spec,
 )
-from .chunks import Hdf5Chunks as Hdf5Chunks
-from .index import DatasetOnDisk as DatasetOnDisk
-from .live import Hdf5LiveSource as Hdf5LiveSource
-from .read import Hdf5RegionSource as Hdf5RegionSource, Hdf5Source as Hdf5Source
+from .read import (
+    DatasetOnDisk as DatasetOnDisk,
+    Hdf5Chunks as Hdf5Chunks,
+    Hdf5RegionSource as Hdf5RegionSource,
+    Hdf5Source as Hdf5Source,
+)
+from .write import Hdf5LiveSource as Hdf5LiveSource

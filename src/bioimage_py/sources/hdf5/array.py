@@ -23,12 +23,10 @@ from bioimage_py.sources.hdf5.dataset import (
     find_dataset,
     list_datasets,
 )
-from bioimage_py.sources.hdf5.errors import hdf5_errors
-from bioimage_py.sources.hdf5.files import open_for_writing, reading
+from bioimage_py.sources.hdf5.files import hdf5_errors, open_for_writing, reading
 from bioimage_py.sources.hdf5.links import OtherFiles, follow, leaving_link, why_not_written, why_read_only
-from bioimage_py.sources.hdf5.live import Hdf5LiveSource
 from bioimage_py.sources.hdf5.read import stored_source
-from bioimage_py.sources.hdf5.write import check_dataset, create_dataset
+from bioimage_py.sources.hdf5.write import Hdf5LiveSource, check_dataset, create_dataset
 from bioimage_py.storage import Identity, is_url
 
 

@@ -22,7 +22,7 @@ from bioimage_py.metadata import (
     with_resolution,
     without_nonsense,
 )
-from bioimage_py.sources.hdf5.errors import FOREIGN_ERRORS, hdf5_words
+from bioimage_py.sources.hdf5.files import FOREIGN_ERRORS, hdf5_words
 
 _AS_JSON = "bioimage_py_json"
 _ELEMENT_SIZE = "element_size_um"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import logging
 import math
 import os
 from dataclasses import dataclass
@@ -19,8 +21,7 @@ from bioimage_py.errors import (
 )
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.hdf5.attributes import read_metadata
-from bioimage_py.sources.hdf5.errors import FOREIGN_ERRORS, hdf5_errors, hdf5_words
-from bioimage_py.sources.hdf5.files import FileKey, file_key
+from bioimage_py.sources.hdf5.files import FOREIGN_ERRORS, FileKey, file_key, hdf5_errors, hdf5_words
 
 _LAYOUTS = {
     h5py.h5d.COMPACT: "compact",
@@ -28,7 +29,9 @@ _LAYOUTS = {
     h5py.h5d.CHUNKED: "chunked",
     h5py.h5d.VIRTUAL: "virtual",
 }
+
 _DRIVERS_OF_ONE_FILE = ("sec2", "stdio")
+
 _LISTED = 20
 
 
@@ -231,3 +234,30 @@ def _listing(datasets: list[h5py.Dataset]) -> str:
     if len(datasets) > _LISTED:
         lines.append("  and more")
     return "\n".join(lines)
+
+
+_log = logging.getLogger(__name__)
+
+
+def need_filters(described: DatasetDescription) -> None:
+    """Make HDF5 know the filters of a dataset, with hdf5plugin where it is installed."""
+    missing = _missing(described)
+    if missing:
+        try:
+            importlib.import_module("hdf5plugin")
+        except ImportError:
+            _log.debug("hdf5plugin is not installed")
+        missing = _missing(described)
+    if missing:
+        raise UnsupportedFormatError(
+            f"{described.name!r} is encoded with {', '.join(missing)}, which this HDF5 library does not know; "
+            "'pip install hdf5plugin' adds many filters"
+        )
+
+
+def _missing(described: DatasetDescription) -> list[str]:
+    return [
+        f"{used.text} (filter {used.number})"
+        for used in described.filters
+        if not h5py.h5z.filter_avail(used.number)
+    ]

@@ -27,8 +27,7 @@ from bioimage_py.errors import (
     StorageError,
 )
 from bioimage_py.sources.hdf5.dataset import DatasetDescription, describe
-from bioimage_py.sources.hdf5.errors import FOREIGN_ERRORS, hdf5_errors
-from bioimage_py.sources.hdf5.files import file_key, reading
+from bioimage_py.sources.hdf5.files import FOREIGN_ERRORS, file_key, hdf5_errors, reading
 from bioimage_py.storage import Identity
 
 _MOST_LINKS = 50

@@ -14,8 +14,14 @@ import numpy as np
 from bioimage_py.errors import BioimagePyWarning, StorageError, UnsupportedFormatError
 from bioimage_py.metadata import ImageMetadata, without_nonsense
 from bioimage_py.sources.base import Source, SourceSpec
-from bioimage_py.sources.raw.raw_file import CompressedVoxels, RawFileSource, RawLayout, RawVoxels
-from bioimage_py.sources.raw.single_file import check_single_array, open_file
+from bioimage_py.sources.raw.voxels import (
+    CompressedVoxels,
+    RawFileSource,
+    RawLayout,
+    RawVoxels,
+    check_single_array,
+    open_file,
+)
 from bioimage_py.storage import first_bytes, without_compression
 
 _HEADER_BYTES = 1024

@@ -17,8 +17,10 @@ from bioimage_py.errors import BioimagePyWarning, StorageError, UnsupportedForma
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata, without_nonsense
 from bioimage_py.sources.base import Source, SourceSpec
-from bioimage_py.sources.raw.raw_file import CompressedVoxels, RawLayout, RawVoxels
-from bioimage_py.sources.raw.single_file import (
+from bioimage_py.sources.raw.voxels import (
+    CompressedVoxels,
+    RawLayout,
+    RawVoxels,
     SingleFileSource,
     check_single_array,
     open_file,

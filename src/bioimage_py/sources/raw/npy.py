@@ -30,8 +30,14 @@ from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import Source, SourceSpec
-from bioimage_py.sources.raw.raw_file import CompressedVoxels, RawFileSource, RawLayout, RawVoxels
-from bioimage_py.sources.raw.single_file import check_single_array, open_file
+from bioimage_py.sources.raw.voxels import (
+    CompressedVoxels,
+    RawFileSource,
+    RawLayout,
+    RawVoxels,
+    check_single_array,
+    open_file,
+)
 from bioimage_py.storage import (
     COMPRESSED_SUFFIXES,
     FileBytes,

@@ -29,7 +29,7 @@ from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources import tiff
 from bioimage_py.sources.base import FileSource, Source, SourceSpec, StoredSize
 from bioimage_py.sources.chunked import ChunkedFileSource
-from bioimage_py.sources.slices.listing import Arrangement, arrange, is_preview, list_slices
+from bioimage_py.sources.slices.names import Arrangement, arrange, is_preview, list_slices
 from bioimage_py.sources.slices.slices import Pictures, PictureSource, SliceOpener, ome_set, slice_opener
 from bioimage_py.storage import OpenFiles, file_identity, stamp_of_files
 
