@@ -18,21 +18,20 @@ import tifffile
 
 import bioimage_py as bp
 import bioimage_py.bench
-from bioimage_py.errors import InvalidArgumentError, StorageError
-from bioimage_py.operations import (
+from bioimage_py.bench import (
+    BenchResult,
     StageRate,
-    bottleneck,
     choose_read_sample,
     choose_write_sample,
-    copy_rate,
     decoding,
     encoding,
-    hints_for,
     reading,
     writing,
 )
+from bioimage_py.errors import InvalidArgumentError, StorageError
 from bioimage_py.wrapper.shape import RoiSource
 from bioimage_py.wrapper.values import ThresholdSource
+from tests.report.images import counted_reads
 from tests.waiting import PATIENCE, eventually
 
 IMAGE = np.random.default_rng(0).integers(0, 99, (24, 48, 40)).astype("uint16")
@@ -135,13 +134,12 @@ def test_stages_count_bytes_exactly(tmp_path: Path) -> None:
     stored = sum(p.stat().st_size for p in (tmp_path / "a.zarr" / "c").rglob("*") if p.is_file())
     sample = choose_read_sample(source, 10 * IMAGE.nbytes)
     for workers in (1, 3):
-        read = reading(sample, 2, workers, LONG)
+        read = reading(source, sample, workers, LONG)
         assert read is not None
         assert (read.voxel_bytes, read.stored_bytes) == (IMAGE.nbytes, stored)
         assert decoding(source, sample, workers, LONG).voxel_bytes == IMAGE.nbytes
     output = bp.create_output(tmp_path / "b.zarr", like=source, chunks=source.chunks, codec="gzip")
-    voxels = choose_write_sample(source, output, sample, 10 * IMAGE.nbytes)
-    assert voxels.own
+    voxels = choose_write_sample(source, output, [], 10 * IMAGE.nbytes)
     assert encoding(output, voxels, 2, LONG).voxel_bytes == IMAGE.nbytes
     np.testing.assert_array_equal(bp.open_source(tmp_path / "b.zarr")[...], IMAGE)
     wrote = writing(tmp_path / "again", tmp_path / "b.zarr", IMAGE.nbytes, 2, LONG)
@@ -153,24 +151,28 @@ def test_stages_count_bytes_exactly(tmp_path: Path) -> None:
 def test_the_sample_is_from_all_over_and_no_larger_than_asked_for(tmp_path: Path) -> None:
     big = bp.create_output(tmp_path / "big.zarr", shape=(640, 640, 640), dtype="uint8", chunks=(64, 64, 64))
     sample = choose_read_sample(big, 2**23)
-    assert sum(box.size for box in sample.boxes) <= 2**23
-    assert len({box.begin[0] for box in sample.boxes}) > 2
-    assert all(b % 64 == 0 for box in sample.boxes for b in box.begin)
-    assert sample.places is None, "nothing is stored there"
+    assert sum(box.size for box, _ in sample) <= 2**23
+    assert len({box.begin[0] for box, _ in sample}) > 2
+    assert all(b % 64 == 0 for box, _ in sample for b in box.begin)
+    assert {places for _, places in sample} == {None}, "nothing is stored there"
     big[64:128, :, :] = 1
     (tmp_path / "n").mkdir()
     whole = choose_read_sample(big, big.nbytes)
-    assert {(box.begin[0], box.end[0]) for box in whole.boxes} == {(64, 128)}
+    assert {(box.begin[0], box.end[0]) for box, _ in whole} == {(64, 128)}
 
 
-def test_pages_are_not_decoded_again_and_again_for_deep_chunks(tmp_path: Path) -> None:
+def test_pages_are_not_decoded_again_and_again_for_deep_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["bioimage_py.bench"], "_LEAST_READ", 1)
     source = bp.open_source(tiff(tmp_path))
     output = bp.create_output(tmp_path / "o.zarr", shape=IMAGE.shape, dtype="uint16", chunks=(24, 4, 4))
-    sample = choose_read_sample(source, 2**14)
-    voxels = choose_write_sample(source, output, sample, 2**10)
-    assert not voxels.own
-    assert all(values.shape == box.shape for box, values in voxels.items)
-    assert np.isin(voxels.items[0][1], IMAGE).all()
+    pages = [box for box, _ in choose_read_sample(source, 2**14)]
+    with counted_reads() as reads:
+        voxels = choose_write_sample(source, output, pages, 2**10)
+    assert [box for _, box in reads] == pages[:1]
+    assert [(box.shape, values.shape) for box, values in voxels] == [((24, 4, 4), (24, 4, 4))]
+    assert np.isin(voxels[0][1], IMAGE).all()
 
 
 @pytest.mark.parametrize("wrap", [lambda s: ThresholdSource(s, 50), lambda s: RoiSource(s, np.s_[8:, 3:, :])])
@@ -194,7 +196,7 @@ def test_background_is_not_stored() -> None:
         ({"input": np.zeros((0, 3))}, "nothing to measure"),
         ({"sample": "much"}, "sample must be a positive number"),
         ({"num_workers": 0}, "num_workers"),
-        ({"output": "not/there"}, "Give as output a folder that is there"),
+        ({"output": "not/there"}, "Give as output a folder that exists"),
         ({"codec": "nonsense"}, "nonsense"),
         ({"chunks": (4, 4, 4)}, "chunks"),
     ],
@@ -261,23 +263,24 @@ TWO = [("read", 1, 100.0, 10**6), ("read", 2, 200.0, 10**6), ("decode", 1, 50.0,
 
 
 def test_what_follows_from_rates(tmp_path: Path) -> None:
-    found = rates(*TWO)
-    assert bottleneck(found, "recode") == "encode"
-    assert bottleneck(found, "verbatim") == "write"
-    assert copy_rate(found, "recode") == pytest.approx(1e6 / (1 / 200 + 1 / 100 + 1 / 50 + 1 / 90))
-    assert copy_rate(found, "repack") == pytest.approx(1e6 / (1 / 200 + 1 / 90))
     source = made(tmp_path, "a.zarr", chunks=(8, 16, 16), codec="gzip")
-    recoded, moved = (
-        bp.plan(source, tmp_path / "b.zarr", codec="zstd:1"),
-        bp.plan(source, tmp_path / "b.zarr"),
-    )
-    hints = hints_for(found, recoded, "gzip:5")
-    assert hints[0] == "2 workers encode hardly faster than one: more of them do not help"
-    assert "a lighter codec than gzip:5" in hints[1]
-    assert hints[2] == recoded.reason
-    assert "larger chunks, or shards" in hints_for(found, moved, "gzip:5")[1]
-    slow = rates(*[row if row[0] != "decode" else (row[0], row[1], 5.0 * row[1], None) for row in TWO])
-    assert "2 workers decode 2.0 times as fast as one" in hints_for(slow, recoded, "")[0]
+    recoded = bp.plan(source, tmp_path / "b.zarr", codec="zstd:1")
+    moved = bp.plan(source, tmp_path / "b.zarr")
     bigger = bp.plan(source, tmp_path / "b.zarr", chunks=(24, 48, 40), shards=(24, 48, 40))
-    far = rates(("read", 2, 1.0, 10**6), ("write", 2, 2.0, 10**6))
-    assert hints_for(far, bigger, "")[-1] == bigger.reason or "read from" in hints_for(far, bigger, "")[-1]
+
+    def result(plan: Any, *given: tuple[str, int, float, int | None], codec: str = "gzip:5") -> BenchResult:
+        return BenchResult("a", plan, rates(*given), ".", codec, False)
+
+    encoded, copied = result(recoded, *TWO), result(moved, *TWO)
+    assert encoded.bottleneck == "encode"
+    assert copied.bottleneck == "write"
+    assert encoded.bytes_per_second == pytest.approx(1e6 / (1 / 200 + 1 / 100 + 1 / 50 + 1 / 90))
+    assert copied.bytes_per_second == pytest.approx(1e6 / (1 / 200 + 1 / 90))
+    assert encoded.hints[0] == "2 workers encode hardly faster than one: more of them do not help"
+    assert "a lighter codec than gzip:5" in encoded.hints[1]
+    assert encoded.hints[2] == recoded.reason
+    assert "larger chunks, or shards" in copied.hints[1]
+    slow = [row if row[0] != "decode" else (row[0], row[1], 5.0 * row[1], None) for row in TWO]
+    assert "2 workers decode 2.0 times as fast as one" in result(recoded, *slow, codec="").hints[0]
+    far = result(bigger, ("read", 2, 1.0, 10**6), ("write", 2, 2.0, 10**6), codec="")
+    assert far.hints[-1] == bigger.reason or "read from" in far.hints[-1]

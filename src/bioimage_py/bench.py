@@ -1,40 +1,65 @@
-"""`bench`: how fast an array can be read, decoded, encoded and written here, and which of these is the bottleneck."""
+"""`bench`: how fast an array can be read, decoded, encoded and written here, and which of these limits a copy."""
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from bioimage_py.chunks import AnyArray, FilePlace
 from bioimage_py.copy import plan
-from bioimage_py.errors import InvalidArgumentError
-from bioimage_py.operations import (
-    StageRate,
-    bottleneck,
-    choose_read_sample,
-    choose_write_sample,
-    copy_rate,
-    decoding,
-    encoding,
-    find_target,
-    hints_for,
-    reading,
-    writing,
-)
+from bioimage_py.errors import InvalidArgumentError, StorageError, UnsupportedFormatError
+from bioimage_py.geometry import Blocking, Box
+from bioimage_py.kernels import moving_origin
+from bioimage_py.operations import find_target
 from bioimage_py.planning import CopyPlan, default_memory_limit, format_bytes, parse_bytes
 from bioimage_py.runner import check_num_workers, run_twin
-from bioimage_py.sources import Codec, Source, as_source
-
-__all__ = ["BenchResult", "bench"]
+from bioimage_py.sources import Codec, Source, as_source, encoded_reader
+from bioimage_py.sources.slices import StackSource
+from bioimage_py.storage import FileBytes, FileFolder, file_error, files_below
 
 _SECONDS = 1.2
 """About how long each of the eight measurements may take."""
+_LEAST_READ = 2**20
+"""Bytes of voxels that are read at a time at least: a copy reads no smaller blocks either."""
+_PIECE = 2**22
+_MOST_FILES = 10_000
+_SMALL_FILE = 2**17
+_GAIN = 1.3
+"""How much faster all workers must be than one for more of them to be worth a try."""
 _ING = {"read": "reading", "decode": "decoding", "encode": "encoding", "write": "writing"}
+ReadSample = list[tuple[Box, list[FilePlace] | None]]
+"""Boxes of whole chunks, each with the places of its stored bytes; None where these are unknown, as behind a URL."""
+WriteSample = list[tuple[Box, AnyArray]]
+
+
+@dataclass(frozen=True)
+class StageRate:
+    """One measurement: bytes of voxels, and the same bytes as stored (None if unknown), that went through a stage."""
+
+    stage: str
+    workers: int
+    voxel_bytes: int
+    stored_bytes: int | None
+    seconds: float
+
+    @property
+    def bytes_per_second(self) -> float:
+        """Bytes of voxels per second."""
+        return self.voxel_bytes / max(self.seconds, 1e-9)
 
 
 @dataclass(frozen=True)
@@ -44,17 +69,17 @@ class BenchResult:
     Attributes
     ----------
     name
-        What was read.
+        The array that was read.
     plan
         The copy that was measured in parts.
     rates
-        The measurements, of one worker and of all.
+        The measurements, with one worker and with all.
     folder
-        Where was written.
+        The folder that was written to.
     codec
-        How what was written was encoded.
+        How the written chunks were encoded.
     read_with_decode
-        Whether reading could not be measured apart, so that decoding includes it.
+        Whether reading could not be measured separately, so that decoding includes it.
     """
 
     name: str
@@ -71,18 +96,18 @@ class BenchResult:
 
     @property
     def bottleneck(self) -> str:
-        """The stage, of those that the plan's road needs, that is the slowest with all workers."""
-        return bottleneck(self.rates, self.plan.road)
+        """The slowest stage, with all workers, of those that the plan's road needs."""
+        return min(self._needed(), key=lambda rate: rate.bytes_per_second).stage
 
     @property
     def bytes_per_second(self) -> float:
-        """What such a copy can reach with all workers, in bytes of voxels: they go through the stages one after the other."""
-        return copy_rate(self.rates, self.plan.road)
+        """What such a copy can reach with all workers, in bytes of voxels: they pass the stages one after the other."""
+        return 1 / sum(1 / rate.bytes_per_second for rate in self._needed())
 
     @property
     def hints(self) -> tuple[str, ...]:
-        """What would help."""
-        return hints_for(self.rates, self.plan, self.codec)
+        """What would make the copy faster."""
+        return tuple(self._hints())
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain JSON values."""
@@ -96,17 +121,7 @@ class BenchResult:
             "codec": self.codec,
             "num_workers": self.num_workers,
             "read_with_decode": self.read_with_decode,
-            "rates": [
-                {
-                    "stage": rate.stage,
-                    "workers": rate.workers,
-                    "mb_per_second": rate.bytes_per_second / 1e6,
-                    "voxel_bytes": rate.voxel_bytes,
-                    "stored_bytes": rate.stored_bytes,
-                    "seconds": rate.seconds,
-                }
-                for rate in self.rates
-            ],
+            "rates": [{**asdict(rate), "mb_per_second": rate.bytes_per_second / 1e6} for rate in self.rates],
             "bottleneck": self.bottleneck,
             "mb_per_second": self.bytes_per_second / 1e6,
             "hints": list(self.hints),
@@ -114,32 +129,60 @@ class BenchResult:
 
     def __str__(self) -> str:
         counts = sorted({rate.workers for rate in self.rates})
-        lines = [
-            f"MB/s of voxels of {self.name}",
-            f"{'':8}" + "".join(f"{_workers(n):>14}" for n in counts),
-        ]
+        columns = [f"{n} worker{'' if n == 1 else 's'}" for n in counts]
+        lines = [f"MB/s of voxels of {self.name}", " " * 8 + "".join(f"{column:>14}" for column in columns)]
         for stage in _ING:
-            row = {rate.workers: rate for rate in self.rates if rate.stage == stage}
-            cells = "".join(
-                f"{row[n].bytes_per_second / 1e6:14,.0f}" if n in row else f"{'-':>14}" for n in counts
-            )
-            lines.append(f"{stage:8}{cells}{self._remark(stage, row.get(counts[-1]))}")
+            row = {rate.workers: rate.bytes_per_second / 1e6 for rate in self.rates if rate.stage == stage}
+            cells = "".join(f"{row[n]:14,.0f}" if n in row else f"{'-':>14}" for n in counts)
+            lines.append(f"{stage:8}{cells}{self._remark(stage)}")
         lines.append(
-            f"road of a copy: {self.plan.road}, about {self.bytes_per_second / 1e6:,.0f} MB/s with {_workers(counts[-1])}; "
+            f"road of a copy: {self.plan.road}, about {self.bytes_per_second / 1e6:,.0f} MB/s with {columns[-1]}; "
             f"the bottleneck is {_ING[self.bottleneck]}"
         )
         return "\n".join([*lines, *(f"hint: {hint}" for hint in self.hints)])
 
-    def _remark(self, stage: str, rate: StageRate | None) -> str:
+    def _remark(self, stage: str) -> str:
+        rate = next((r for r in self.rates if (r.stage, r.workers) == (stage, self.num_workers)), None)
         if rate is None:
-            return "  " + (
-                "not to be had apart from decoding"
-                if stage == "read"
-                else "nothing but the fill value is stored"
+            read = stage == "read"
+            return (
+                f"  {'not measured apart from decoding' if read else 'nothing but the fill value is stored'}"
             )
         if rate.stored_bytes is None:
             return "  reading included" if stage == "decode" and self.read_with_decode else ""
-        return f"  {rate.stored_bytes / max(rate.seconds, 1e-9) / 1e6:,.0f} MB/s of {format_bytes(rate.stored_bytes)} stored"
+        per_second = rate.stored_bytes / max(rate.seconds, 1e-9) / 1e6
+        return f"  {per_second:,.0f} MB/s of {format_bytes(rate.stored_bytes)} stored"
+
+    def _needed(self) -> list[StageRate]:
+        last = [rate for rate in self.rates if rate.workers == self.num_workers]
+        moving = [rate for rate in last if rate.stage in ("read", "write")]
+        # Where neither could be measured nothing is stored but background.
+        return moving if moving and self.plan.road != "recode" else last
+
+    def _hints(self) -> Iterator[str]:
+        stage = self.bottleneck
+        rows = sorted((rate for rate in self.rates if rate.stage == stage), key=lambda rate: rate.workers)
+        first, last = rows[0], rows[-1]
+        gain = last.bytes_per_second / first.bytes_per_second
+        grows = last.workers > first.workers and gain >= _GAIN
+        if grows:
+            yield f"{last.workers} workers {stage} {gain:.1f} times as fast as one: more cores, or nodes, help"
+        elif last.workers > first.workers:
+            yield f"{last.workers} workers {stage} hardly faster than one: more of them do not help"
+        if stage == "encode":
+            yield f"a lighter codec than {self.codec or 'that'} encodes faster, such as zstd:1 or blosc with lz4"
+        if stage in ("encode", "decode"):
+            yield self.plan.reason
+            return
+        output, per_chunk = self.plan.output, float("inf")
+        if last.stored_bytes is not None and output.chunks is not None and last.voxel_bytes:
+            n_bytes = math.prod(output.chunks) * output.dtype.itemsize
+            per_chunk = n_bytes * last.stored_bytes / last.voxel_bytes
+        if per_chunk < _SMALL_FILE and output.shards is None:
+            yield f"a chunk takes {format_bytes(per_chunk)} stored: larger chunks, or shards, make fewer and larger files"
+        elif not grows:
+            place = "read from" if stage == "read" else "written to"
+            yield f"the place that is {place} is the limit: a faster one, or a codec that makes fewer bytes, helps"
 
 
 def bench(
@@ -154,8 +197,8 @@ def bench(
 ) -> BenchResult:
     """Measure on a sample of an array how fast it can be read, decoded, encoded and written here.
 
-    It takes about ten seconds, and longer where single chunks are large. Stored bytes are read after the system was asked to
-    forget them; on file systems that do not forget, and for what others hold in memory, that measures memory and not the disk.
+    It takes about ten seconds, and longer where single chunks are large. The system is asked to forget the stored bytes
+    before they are read; on file systems that do not, and for files cached elsewhere, memory is measured and not the disk.
 
     Parameters
     ----------
@@ -173,7 +216,7 @@ def bench(
     Raises
     ------
     InvalidArgumentError
-        If the folder is not there or cannot be written, the array is empty, or the arguments do not fit together.
+        If the folder is missing or not writable, the array is empty, or the arguments do not fit together.
 
     Examples
     --------
@@ -182,7 +225,8 @@ def bench(
     >>> result.bottleneck in ("decode", "encode", "write")
     True
     """
-    workers = _cores() if num_workers is None else num_workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = cores if num_workers is None else num_workers
     check_num_workers(workers)
     n_bytes = parse_bytes(sample, "sample")
     with ExitStack() as stack:
@@ -211,31 +255,29 @@ def bench(
 
 
 def _measured(
-    source: Source, folder: Path, layout: Mapping[str, Any], n_bytes: int, workers: int
+    source: Source, folder: Path, layout: dict[str, Any], n_bytes: int, workers: int
 ) -> tuple[list[StageRate], str]:
     counts = sorted({1, workers})
-    found = choose_read_sample(source, n_bytes)
-    rates = [reading(found, source.dtype.itemsize, n, _SECONDS) for n in counts]
-    rates += [decoding(source, found, n, _SECONDS) for n in counts]
+    sample = choose_read_sample(source, n_bytes)
+    rates = [reading(source, sample, n) for n in counts] + [decoding(source, sample, n) for n in counts]
     with _new_array(source, str(folder / "array.zarr"), layout) as output:
         with run_twin(source, workers, n_bytes) as twin:
-            voxels = choose_write_sample(twin, output, found, n_bytes // 2)
+            voxels = choose_write_sample(twin, output, [box for box, _ in sample], n_bytes // 2)
         codec = output.codec
         # Its files are written again below, without encoding.
         n_written = encoding(output, voxels, workers, 2 * _SECONDS).voxel_bytes
     # An array in memory, of a name that no other process or thread has.
     with _new_array(source, f"memory://{folder.name}/array.zarr", layout) as output:
-        rates += [encoding(output, voxels, n, _SECONDS) for n in counts]
+        rates += [encoding(output, voxels, n) for n in counts]
     with _new_array(source, f"memory://{folder.name}/array.zarr", layout):
         pass  # made anew without chunks, it takes no memory
-    for n in counts:
-        rates.append(writing(folder / f"written-{n}", folder / "array.zarr", n_written, n, _SECONDS))
+    rates += [writing(folder / f"written-{n}", folder / "array.zarr", n_written, n) for n in counts]
     return [rate for rate in rates if rate is not None], codec
 
 
 @contextmanager
-def _new_array(source: Source, path: str, layout: Mapping[str, Any]) -> Iterator[Source]:
-    _, output = find_target(path, source, dict(layout), keep_values=False).open(overwrite=True, resume=False)
+def _new_array(source: Source, path: str, layout: dict[str, Any]) -> Iterator[Source]:
+    _, output = find_target(path, source, layout, keep_values=False).open(overwrite=True, resume=False)
     with output:
         yield output
 
@@ -247,7 +289,7 @@ def _scratch_folder(parent: Path) -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix=".bioimage-bench-", dir=parent.expanduser()))
     except OSError as error:
         raise InvalidArgumentError(
-            f"nothing can be written into the folder {str(parent)!r}: {error.strerror}. Give as output a folder that is there, "
+            f"cannot write into the folder {str(parent)!r}: {error.strerror}. Give as output a folder that exists, "
             "on the file system that a copy would write to"
         ) from error
     try:
@@ -256,9 +298,192 @@ def _scratch_folder(parent: Path) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def choose_read_sample(source: Source, n_bytes: int) -> ReadSample:
+    """Choose boxes of whole chunks, evenly from all over an array, of that many bytes of voxels and at least one."""
+    boxes = _spread(source, source.chunks or (1,) * source.ndim, n_bytes)
+    nowhere: ReadSample = [(box, None) for box in boxes]
+    origin = moving_origin(source)
+    path = "" if origin is None or origin.offset is not None else str(getattr(origin.source, "path", ""))
+    if origin is None or not path or "://" in path:
+        return nowhere
+    try:
+        reader = encoded_reader(origin.source)
+    except UnsupportedFormatError:
+        return _shares(_files(origin.source, path), boxes, source.size) or nowhere
+    assert source.chunks is not None
+    found: ReadSample = []
+    for box in boxes:
+        cells = (range(b // c, -(-e // c)) for b, e, c in zip(box.begin, box.end, source.chunks, strict=True))
+        places = [place for at in itertools.product(*cells) if (place := reader.file_of(at)) is not None]
+        if places:  # where nothing is stored, nothing is read: boxes of background would tell nothing
+            found.append((box, places))
+    return found or nowhere
 
 
-def _workers(n: int) -> str:
-    return f"{n} worker{'' if n == 1 else 's'}"
+def _files(source: Source, path: str) -> list[str]:
+    """Return the files that hold an array, or the first of very many."""
+    if isinstance(source, StackSource):
+        return source.files()[:_MOST_FILES]
+    if Path(path).is_dir():
+        return sorted(entry.path for entry in itertools.islice(files_below(path), _MOST_FILES))
+    return [path]
+
+
+def _shares(files: Sequence[str], boxes: Sequence[Box], n_voxels: int) -> ReadSample:
+    """Return for each box as large a part of the files as it is of the array."""
+    found: ReadSample = []
+    for n, box in enumerate(boxes if files else ()):
+        share = box.size / n_voxels * len(files)
+        count = max(1, min(len(files), round(share)))
+        first = n * (len(files) - count) // max(1, len(boxes) - 1)
+        places = []
+        for path in files[first : first + count]:
+            try:
+                size = Path(path).stat().st_size
+            except OSError as error:
+                raise StorageError(f"{path!r} cannot be read: {error.strerror}") from error
+            length = min(size, math.ceil(size * share / count))
+            places.append(FilePlace(path, (size - length) * n // max(1, len(boxes) - 1), length))
+        found.append((box, places))
+    return found
+
+
+def choose_write_sample(source: Source, output: Source, read: Sequence[Box], n_bytes: int) -> WriteSample:
+    """Choose whole write units of an output, of that many bytes and at least one, with voxels for them.
+
+    Where reading the voxels of these boxes would decode far more than is written, they come from the boxes to `read`.
+    """
+    boxes = _spread(output, output.write_unit or tuple(read[0].shape), n_bytes)
+    chunks = source.chunks or (1,) * source.ndim
+    to_decode = sum(box.snap(chunks, source.shape).size for box in boxes) * source.dtype.itemsize
+    if to_decode <= 4 * n_bytes:
+        return [(box, source.read(box)) for box in boxes]
+    taken: list[AnyArray] = []
+    for box in read:
+        taken.append(source.read(box).ravel())
+        if sum(one.nbytes for one in taken) >= n_bytes:
+            break
+    voxels = np.concatenate(taken)
+    step = max(1, voxels.size // len(boxes))
+    shifted = (np.roll(voxels, -step * n)[: box.size] for n, box in enumerate(boxes))
+    return [(box, np.resize(values, box.shape)) for box, values in zip(boxes, shifted, strict=True)]
+
+
+def _spread(array: Source, unit: tuple[int, ...], n_bytes: int) -> list[Box]:
+    """Return boxes of whole units, not too small and evenly from all over the array, of that many bytes."""
+    shape = [min(u, max(1, n)) for u, n in zip(unit, array.shape, strict=True)]
+    for axis in reversed(range(len(shape))):
+        times = -(-_LEAST_READ // array.dtype.itemsize // max(1, math.prod(shape)))
+        if times <= 1:
+            break
+        shape[axis] = min(max(1, array.shape[axis]), shape[axis] * times)
+    blocking = Blocking(array.shape, tuple(shape))
+    n = max(1, min(blocking.n_blocks, n_bytes // (math.prod(shape) * array.dtype.itemsize)))
+    # From the middle of each part: at the faces there is background more often than elsewhere.
+    return [blocking[(2 * i + 1) * blocking.n_blocks // (2 * n)] for i in range(n)]
+
+
+def reading(source: Source, sample: ReadSample, workers: int, seconds: float = _SECONDS) -> StageRate | None:
+    """Measure how fast stored bytes come from their files; None where these are unknown."""
+    items = []
+    for box, places in sample:
+        if places is None:
+            return None
+        for place in places if hasattr(os, "posix_fadvise") else ():
+            file = FileBytes.open(
+                place.path
+            )  # the system is asked to forget it, so that the disk is measured
+            os.posix_fadvise(file.number, place.offset, place.length, os.POSIX_FADV_DONTNEED)
+        stored = sum(place.length for place in places)
+        items.append((box.size * source.dtype.itemsize, stored, (places,)))
+
+    def read(places: Sequence[FilePlace]) -> None:
+        for place in places:
+            file = FileBytes.open(place.path)
+            for begin in range(0, place.length, _PIECE):
+                file.read(place.offset + begin, min(_PIECE, place.length - begin))
+
+    return _timed("read", items, read, workers, seconds)
+
+
+def decoding(source: Source, sample: ReadSample, workers: int, seconds: float = _SECONDS) -> StageRate:
+    """Measure how fast boxes are read and decoded; what `reading` has read before, the system still holds."""
+    items = [(box.size * source.dtype.itemsize, None, (box,)) for box, _ in sample]
+    with run_twin(source, workers) as twin:
+        return _timed("decode", items, twin.read, workers, seconds)
+
+
+def encoding(output: Source, sample: WriteSample, workers: int, seconds: float = _SECONDS) -> StageRate:
+    """Measure how fast voxels are encoded into an output that is held in memory."""
+    items = [(box.size * output.dtype.itemsize, None, (box, values)) for box, values in sample]
+    with run_twin(output, workers) as twin:
+        rate = _timed("encode", items, twin.write, workers, seconds)
+        twin.flush()
+    return rate
+
+
+def writing(
+    folder: Path, written: Path, n_bytes: int, workers: int, seconds: float = _SECONDS
+) -> StageRate | None:
+    """Measure how fast the files of an array of `n_bytes` get to the disk again; None if it has none but metadata."""
+    paths = [Path(entry.path) for entry in files_below(str(written)) if entry.name != "zarr.json"]
+    files = [path.read_bytes() for path in paths]
+    if not files:
+        return None
+    folder.mkdir()
+    new = FileFolder(str(folder))
+
+    def write(key: str, data: bytes) -> None:
+        new.write(key, data)
+        number = os.open(new.path(key), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(number)
+        except OSError as error:
+            raise file_error(error, f"writing {new.path(key)!r}") from error
+        finally:
+            os.close(number)
+
+    share = n_bytes / max(1, sum(map(len, files)))
+    items = [(share * len(data), len(data), (str(n), data)) for n, data in enumerate(files)]
+    return _timed("write", items, write, workers, seconds)
+
+
+def _timed(
+    stage: str,
+    items: Iterable[tuple[float, int | None, tuple[Any, ...]]],
+    work: Callable[..., object],
+    workers: int,
+    seconds: float,
+) -> StageRate:
+    """Work on threads through items (bytes of voxels, stored bytes, arguments), one at least, until time is up."""
+    waiting, stop = deque(items), threading.Event()
+    done: list[tuple[float, int | None]] = []
+    began = time.perf_counter()
+
+    def run() -> None:
+        try:
+            while not stop.is_set():
+                try:
+                    voxel_bytes, stored_bytes, arguments = waiting.popleft()
+                except IndexError:
+                    return
+                work(*arguments)
+                done.append((voxel_bytes, stored_bytes))
+                if time.perf_counter() - began > seconds:
+                    return
+        except BaseException:
+            stop.set()
+            raise
+
+    with ThreadPoolExecutor(workers, "bioimage-bench") as pool:
+        running = [pool.submit(run) for _ in range(workers)]
+        try:
+            for thread in running:
+                thread.result()
+        finally:
+            stop.set()  # after Ctrl-C too: what they write is removed next
+    took = time.perf_counter() - began
+    if not done:
+        raise StorageError("nothing could be measured: the sample is empty")
+    stored = [n for _, n in done if n is not None]
+    return StageRate(stage, workers, round(sum(n for n, _ in done)), sum(stored) if stored else None, took)

@@ -39,7 +39,7 @@ def test_one_document(call: Call, zarr: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--output", "nowhere"], "a folder that is there"),
+        (["--output", "nowhere"], "a folder that exists"),
         (["--sample", "much"], "positive number of bytes"),
         (["--workers", "0"], "number of 1 or more"),
         (["--verify"], "is not understood"),

@@ -1,12 +1,3 @@
-from .bench_hints import bottleneck as bottleneck, copy_rate as copy_rate, hints_for as hints_for
-from .bench_sample import choose_read_sample as choose_read_sample, choose_write_sample as choose_write_sample
-from .bench_stages import (
-    StageRate as StageRate,
-    decoding as decoding,
-    encoding as encoding,
-    reading as reading,
-    writing as writing,
-)
 from .copy_image import ImageCopy as ImageCopy, find_image_copy as find_image_copy
 from .copy_image_input import is_image_copy as is_image_copy
 from .copy_request import CopyRequest as CopyRequest, check_progress as check_progress
