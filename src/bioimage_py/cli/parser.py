@@ -12,8 +12,7 @@ from bioimage_py.cli import values
 from bioimage_py.cli.failure import PROGRAM, UsageError
 from bioimage_py.cli.options import (
     add_copy_options,
-    add_grid,
-    add_level_options,
+    add_fields,
     add_memory,
     add_opening,
     add_preview_options,
@@ -22,6 +21,7 @@ from bioimage_py.cli.options import (
     add_view_options,
 )
 from bioimage_py.cli.verbs import ABOUT, EXAMPLES, EXITS, PATHS, VERBS
+from bioimage_py.operations import NewArray
 
 _WRONG_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
 
@@ -102,13 +102,11 @@ def _add_info(parser: Parser) -> None:
 
 def _add_plan(parser: Parser) -> None:
     add_copy_options(parser)
-    _add_pyramid_to_copy(parser)
     add_run_options(parser)
 
 
 def _add_copy(parser: Parser) -> None:
     add_copy_options(parser)
-    _add_pyramid_to_copy(parser)
     add_run_options(parser)
     after = parser.add_argument_group("before and after")
     after.add_argument(
@@ -118,14 +116,6 @@ def _add_copy(parser: Parser) -> None:
         "--verify", action="store_true", help="compare input and output voxel by voxel afterwards"
     )
     _add_quiet(parser)
-
-
-def _add_pyramid_to_copy(parser: Parser) -> None:
-    levels = parser.add_argument_group("smaller levels too")
-    levels.add_argument(
-        "--pyramid", action="store_true", help="make an OME-Zarr with all its levels, as 'bioimage-py pyramid' does"
-    )  # fmt: skip
-    add_level_options(levels)
 
 
 def _add_pyramid(parser: Parser) -> None:
@@ -165,7 +155,7 @@ def _add_bench(parser: Parser) -> None:
         help="threads, beside a measurement with one (default: all cores, here %(default)s)",
     )  # fmt: skip
     group = parser.add_argument_group("layout of what is written")
-    add_grid(group)
+    add_fields(group, NewArray, "chunks", "shards", "codec")
 
 
 def _add_runs(parser: Parser) -> None:

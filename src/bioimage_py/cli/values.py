@@ -84,6 +84,31 @@ def ids_text(runs: Iterable[tuple[int, int]]) -> str:
     return ",".join(str(begin) if end == begin + 1 else f"{begin}-{end - 1}" for begin, end in runs)
 
 
+def scale_factors(text: str) -> list[int | tuple[int, ...]]:
+    """Read one factor per level: `2,2,4`, or `1x2x2,2x2x2` where axes differ.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        For anything else.
+
+    Examples
+    --------
+    >>> scale_factors("1x2x2,2")
+    [(1, 2, 2), 2]
+    """
+    found: list[int | tuple[int, ...]] = []
+    for part in text.split(","):
+        numbers = re.split(r"[xX×]", part.strip())
+        if not all(number.strip().isdecimal() for number in numbers):
+            raise argparse.ArgumentTypeError(
+                f"give one factor per level, such as 2,2,2 or 1x2x2,2x2x2, not {text!r}"
+            )
+        factors = tuple(map(int, numbers))
+        found.append(factors if len(factors) > 1 else factors[0])
+    return found
+
+
 def sizes(text: str) -> float | tuple[float, ...]:
     """Read `2,0.5,0.5`, or one number for every axis of space.
 

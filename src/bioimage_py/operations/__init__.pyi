@@ -7,6 +7,13 @@ from .copy_target import (
     find_target as find_target,
 )
 from .one_pass_copy import OnePassCopy as OnePassCopy
+from .options import (
+    CopyOptions as CopyOptions,
+    InputMetadata as InputMetadata,
+    NewArray as NewArray,
+    PyramidOptions as PyramidOptions,
+    RunOptions as RunOptions,
+)
 from .pyramid_request import PyramidRequest as PyramidRequest
 from .temporary_store import room_beside_path as room_beside_path
 from .two_pass_copy import TwoPassCopy as TwoPassCopy

@@ -22,6 +22,7 @@ from bioimage_py.operations.copy_image_target import (
     opened_pairs,
 )
 from bioimage_py.operations.copy_request import CopyRequest, checked_runner, warn_of_unfinished
+from bioimage_py.operations.options import CopyOptions
 from bioimage_py.operations.planned_work import planned_work
 from bioimage_py.operations.temporary_store import kept_where_needed, room_beside_path
 from bioimage_py.planning import CopyPlan, ImagePlan, PlannedArray, PlanOptions, image_in_passes
@@ -249,7 +250,7 @@ def find_image_copy(input: Any, output: Any, said: Mapping[str, Any]) -> ImageCo
     StorageError
         If the metadata of an image name what is not there, or do not fit its arrays.
     """
-    if not is_image_copy(input, output, said):
+    if not is_image_copy(input, output, CopyOptions(**said)):
         return None
     runner, limit = checked_runner(*(said[name] for name in _RUN))
     tree, place = read_tree(input), locate(output)

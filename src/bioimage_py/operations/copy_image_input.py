@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from bioimage_py.errors import BioimagePyWarning, StorageError
 from bioimage_py.metadata import label_names
+from bioimage_py.operations.options import CopyOptions
 from bioimage_py.sources import locate
 from bioimage_py.sources.new import writable_kind
 from bioimage_py.sources.ome_zarr import ImageGroup, OmeZarrTree, ome_zarr_group
@@ -22,7 +23,7 @@ _FOR_ONE_ARRAY = ("mask", "dtype", "axes", "voxel_size", "units")
 _MOST_NAMED = 10
 
 
-def is_image_copy(input: Any, output: Any, said: Mapping[str, Any]) -> bool:
+def is_image_copy(input: Any, output: Any, said: CopyOptions) -> bool:
     """Whether an OME-Zarr is to be copied whole; a BioimagePyWarning says what is left out where something forbids it.
 
     Parameters
@@ -43,8 +44,8 @@ def is_image_copy(input: Any, output: Any, said: Mapping[str, Any]) -> bool:
         if node.first is not None:
             _warn_of_levels(node, f"{output} takes the full-size array only")
         return False
-    given = [name for name in _FOR_ONE_ARRAY if said.get(name) is not None]
-    if "dtype" in given and _is_dtype_of(node, said["dtype"]):
+    given = [name for name in _FOR_ONE_ARRAY if getattr(said, name) is not None]
+    if "dtype" in given and _is_dtype_of(node, said.dtype):
         given.remove("dtype")
     if given:
         _warn_of_levels(node, f"{'=, '.join(given)}= can be applied to the full-size array only")

@@ -3,58 +3,63 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from bioimage_py.cli.failure import PROGRAM
-from bioimage_py.cli.options import OPENING
+from bioimage_py.cli.failure import PROGRAM, UnfinishedError
+from bioimage_py.cli.options import OPENING, given_values
 from bioimage_py.cli.values import ids_text
+from bioimage_py.errors import RunInterrupted, RunnerError
+from bioimage_py.geometry import IdSet
+from bioimage_py.operations import CopyOptions, InputMetadata, NewArray
 
-_KEPT = ("key", "pattern", *OPENING, "output_key", "mask", "casting", "memory_limit")
-"""Options that say what is copied and how the blocks are numbered; those of a new output's layout are left out."""
+_PLACES = ("key", "pattern", *OPENING, "output_key")
 
 
-def finish_command(
-    args: argparse.Namespace,
-    missing: Sequence[tuple[int, int]],
-    run_folder: str | None = None,
-    *,
-    whole: bool = False,
-) -> list[str]:
-    """Return a command line that copies the missing blocks into the output that is there now.
+@contextlib.contextmanager
+def telling_how_to_finish(rest: Callable[[IdSet], list[str]] | None = None) -> Iterator[None]:
+    """Raise UnfinishedError for a run that stops early, with the command that resumes it.
 
     Parameters
     ----------
-    args
-        The arguments of the copy that did not finish.
-    missing
-        Half-open runs of blocks; empty for all blocks.
-    run_folder
-        Where the run is written down, if it is: then it is finished from there.
-    whole
-        Whether an OME-Zarr was copied with all that is in it.
+    rest
+        Gives the command for the blocks that are missing, where no run folder is left. Default: there is none.
     """
-    if run_folder is not None:
-        return [PROGRAM, "resume", run_folder]
-    # An OME-Zarr that is copied whole has many arrays: the blocks are written into those that are there.
+    try:
+        yield
+    except (RunnerError, RunInterrupted) as error:
+        done = IdSet.from_ids(error.done_block_ids).runs if isinstance(error, RunInterrupted) else None
+        left = IdSet.from_ids(error.failed_block_ids)
+        command = None
+        if error.tmp_folder is not None:
+            command = [PROGRAM, "resume", error.tmp_folder] if left or done is not None else None
+        elif rest is not None and (left or done is not None):
+            command = rest(left)
+        raise UnfinishedError(error, done, left.runs, command) from error
+
+
+def copy_command(args: argparse.Namespace, missing: IdSet, *, whole: bool) -> list[str]:
+    """Return a command line that copies the missing blocks into the output that is there now; all of them if none is named.
+
+    Options of a new output are left out. An OME-Zarr that is copied whole has many arrays: blocks are written into those that are there.
+    """
     words = [PROGRAM, "copy", *([] if whole else ["--into-existing"])]
     if missing:
-        words += _option("block_ids", ids_text(missing))
-    for name in _KEPT:
-        if getattr(args, name) is not None:
-            words += _option(name, getattr(args, name))
-    if args.block_shape is not None:
-        words += _option("block_shape", ",".join(map(str, args.block_shape)))
-    if args.verify_encoded:
-        words.append("--verify-encoded")
-    if args.workers is not None:
-        words += _option("workers", str(args.workers))
+        words += _option("block_ids", ids_text(missing.runs))
+    said = {name: getattr(args, name) for name in (*_PLACES, "workers")} | given_values(args, CopyOptions)
+    for name in ("block_ids", *given_values(args, NewArray, InputMetadata)):
+        said.pop(name, None)
+    for name, value in said.items():
+        if value is not None:
+            words += _option(name, value)
     places = [args.input, args.output]
     return [*words, *(["--"] if any(place.startswith("-") for place in places) else []), *places]
 
 
-def _option(name: str, value: str | int) -> list[str]:
+def _option(name: str, value: Any) -> list[str]:
     option = f"--{name.replace('_', '-')}"
     if value is True:
         return [option]
-    value = str(value)
+    value = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
     return [f"{option}={value}"] if value.startswith("-") else [option, value]

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from bioimage_py.cli.commands.verify import compare
 from bioimage_py.cli.console import Console
-from bioimage_py.cli.failure import DIFFERENT, OK
-from bioimage_py.cli.options import describe, image_at, keyed_path, opening, output_path
-from bioimage_py.cli.progress import ProgressLine
-from bioimage_py.cli.text import duration, rate, shape_text
+from bioimage_py.cli.options import given_values, image_at, keyed_path, opening, output_path
+from bioimage_py.cli.text import shape_text
 from bioimage_py.errors import BioimagePyError
-from bioimage_py.planning import format_bytes
-from bioimage_py.sources import Source, locate, open_source
-from bioimage_py.sources.ome_zarr import OmeZarrImage, image_keys, ome_zarr_group, read_image, read_tree
+from bioimage_py.operations import CopyOptions, is_image_copy
+from bioimage_py.sources import locate, open_source
+from bioimage_py.sources.ome_zarr import OmeZarrImage, OmeZarrTree, image_keys, ome_zarr_group, read_image
 from bioimage_py.sources.stores import Node
 from bioimage_py.storage import StoreFolder
 
-_LAYOUT = ("dtype", "axes", "voxel_size", "units")
 _MOST_LISTED = 50
 
 
@@ -31,68 +27,26 @@ def image_path(args: argparse.Namespace) -> str | None:
     """
     if args.pattern is not None or args.into_existing or opening(args):
         return None
-    from bioimage_py.operations import is_image_copy
-
     path = image_at(args.input, args.key)
-    if path is None:
-        return None
-    said = {name: getattr(args, name) for name in ("mask", *_LAYOUT)}
-    return path if is_image_copy(path, output_path(args), said) else None
+    options = CopyOptions(**given_values(args, CopyOptions))
+    return path if path is not None and is_image_copy(path, output_path(args), options) else None
 
 
-def copied_whole(
-    path: str, args: argparse.Namespace, console: Console, copied: Callable[[str, ProgressLine], Source]
-) -> int:
-    """Copy an OME-Zarr whole, say what was written, and compare all arrays if asked; returns the exit code."""
-    started = time.perf_counter()
-    with ProgressLine("copying", console) as progress, copied(path, progress) as written:
-        seconds = time.perf_counter() - started
-        n_bytes = 0 if progress.last is None else progress.last.bytes_done
-        tree, out = read_tree(path), output_path(args)
-        console.remark(
-            f"copied {_summed_up(tree.images)} from {tree.name} to {out} ({written.format}): "
-            f"{format_bytes(n_bytes)} in {duration(seconds)}, {rate(n_bytes, seconds)}"
-        )
-        account = progress.tell_account()
-        document: dict[str, Any] = {
-            "command": "copy",
-            "input": {"path": tree.root.path, "key": tree.key or None, "images": len(tree.images)},
-            "output": describe(written),
-            "arrays": sum(len(image.levels) for image in tree.with_labels()),
-            "blocks": None if progress.last is None else progress.last.blocks_done,
-            "bytes": n_bytes,
-            "seconds": seconds,
-            "mb_per_second": n_bytes / seconds / 1e6 if seconds > 0 else None,
-            "account": account,
-        }
-    code = OK
-    if args.verify:
-        document["verify"] = [
-            result
-            for image in tree.with_labels()
-            for result in _verified(image, tree.key, out, args, console)
-        ]
-        equal = all(result["equal"] for result in document["verify"])
-        if equal:
-            console.remark(f"verified: all {document['arrays']:,} arrays are equal")
-        code = OK if equal else DIFFERENT
-    console.document(document)
-    return code
-
-
-def _verified(
-    image: OmeZarrImage, below: str, out: str, args: argparse.Namespace, console: Console
+def verified_arrays(
+    tree: OmeZarrTree, out: str, args: argparse.Namespace, console: Console
 ) -> Iterator[dict[str, Any]]:
-    for level in image.levels:
-        key = level.removeprefix(below).strip("/")
-        with open_source(image.path, level) as source, open_source(keyed_path(out, key)) as written:
-            result = compare(source, written, args, console)
-        if not result.equal:
-            console.line(f"{key}: {result}")
-        yield {"key": key, **result.to_json()}
+    """Yield for each array of an OME-Zarr its key and how its copy compares; print those that differ."""
+    for image in tree.with_labels():
+        for level in image.levels:
+            key = level.removeprefix(tree.key).strip("/")
+            with open_source(image.path, level) as source, open_source(keyed_path(out, key)) as written:
+                result = compare(source, written, args, console)
+            if not result.equal:
+                console.line(f"{key}: {result}")
+            yield {"key": key, **result.to_json()}
 
 
-def _summed_up(images: tuple[OmeZarrImage, ...]) -> str:
+def summed_up(images: tuple[OmeZarrImage, ...]) -> str:
     """Return how much there is in words, such as `"1 image with 3 levels and 1 label image"`."""
     levels = sum(len(image.levels) for image in images)
     labels = sum(len(image.labels) for image in images)

@@ -1,5 +1,6 @@
 from .arrays import (
     OPENING as OPENING,
+    add_opening as add_opening,
     describe as describe,
     image_at as image_at,
     keyed_path as keyed_path,
@@ -7,25 +8,21 @@ from .arrays import (
     open_input as open_input,
     opening as opening,
     output_path as output_path,
+    prepared_output as prepared_output,
 )
 from .copy import (
     add_copy_options as add_copy_options,
-    add_grid as add_grid,
     add_memory as add_memory,
-    add_opening as add_opening,
-)
-from .outputs import (
-    check_output_options as check_output_options,
-    layout_options as layout_options,
-    plan_output_of as plan_output_of,
-    prepared_output as prepared_output,
-)
-from .preview import add_preview_options as add_preview_options
-from .pyramid import (
-    add_level_options as add_level_options,
     add_pyramid_options as add_pyramid_options,
-    check_level_options as check_level_options,
+    arguments as arguments,
+    check_copy_options as check_copy_options,
 )
+from .derived import (
+    add_fields as add_fields,
+    given_options as given_options,
+    given_values as given_values,
+)
+from .pictures import add_preview_options as add_preview_options, add_view_options as add_view_options
 from .run import (
     JOB_TYPES as JOB_TYPES,
     TASKS_AT_ONCE as TASKS_AT_ONCE,
@@ -38,4 +35,3 @@ from .run_places import (
     shown_path as shown_path,
     usual_places as usual_places,
 )
-from .view import add_view_options as add_view_options

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
+from bioimage_py.cli import values
 from bioimage_py.cli.failure import UsageError
-from bioimage_py.sources import Source, open_source
+
+if TYPE_CHECKING:
+    from bioimage_py.sources import Source
 
 OPENING = ("series", "level", "reader", "missing_planes", "external_files", "missing_files")
 """Options of `open_source` that only some families take; the others refuse them."""
@@ -19,6 +23,8 @@ def open_input(args: argparse.Namespace) -> Source:
 
 def open_given(path: str, args: argparse.Namespace, suffix: str = "", **said: Any) -> Source:
     """Open an image as the options of `add_opening` say, read-only."""
+    from bioimage_py.sources import open_source
+
     pattern = getattr(args, f"pattern{suffix}")
     key = getattr(args, f"key{suffix}") if pattern is None else pattern
     return open_source(path, key, **said, **opening(args, suffix))
@@ -30,9 +36,13 @@ def opening(args: argparse.Namespace, suffix: str = "") -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def open_existing_output(args: argparse.Namespace) -> Source:
-    """Open the array that is written into."""
-    return open_source(args.output, args.output_key, mode="r+")
+def prepared_output(args: argparse.Namespace, opened: ExitStack) -> Source | str:
+    """Return the output as `copy` takes it: the array that is there, or the path of a new one."""
+    if args.into_existing:
+        from bioimage_py.sources import open_source
+
+        return opened.enter_context(open_source(args.output, args.output_key, mode="r+"))
+    return output_path(args)
 
 
 def output_path(args: argparse.Namespace) -> str:
@@ -82,3 +92,53 @@ def describe(source: Source) -> dict[str, Any]:
         "chunks": source.chunks,
         "shards": source.shards,
     }
+
+
+def add_opening(group: Any, suffix: str = "", of: str = "of the input") -> None:
+    """Add the options that say which array of an input is meant, and how it is opened.
+
+    Parameters
+    ----------
+    group
+        Of options.
+    suffix
+        Added to their names, where there are several inputs.
+    of
+        Words that say which input.
+    """
+    which = group.add_mutually_exclusive_group()
+    add_key(which, f"--key{suffix}", f"key{suffix.replace('-', '_')}", f"the array inside the container {of}")
+    which.add_argument(
+        f"--pattern{suffix}",
+        metavar="GLOB",
+        help=f"which files {of}, a folder, are the slices, such as '*.tif'",
+    )
+    group.add_argument(
+        f"--series{suffix}", metavar="N|NAME", help="TIFF: the series, or image of an OME-TIFF"
+    )
+    group.add_argument(
+        f"--level{suffix}",
+        type=values.count,
+        metavar="N",
+        help="TIFF: the level of a pyramid, 0 at full size",
+    )
+    group.add_argument(
+        f"--reader{suffix}", metavar="NAME", help="vendors' files: the bioio plugin, such as bioio_czi"
+    )
+    group.add_argument(
+        f"--missing-planes{suffix}", choices=("error", "fill"),
+        help="TIFF, slices: refuse what is missing (the default), or read it as 0",
+    )  # fmt: skip
+    group.add_argument(
+        f"--external-files{suffix}", action="store_true", default=None,
+        help="HDF5: follow links to files that are not beside it",
+    )  # fmt: skip
+    group.add_argument(
+        f"--missing-files{suffix}", choices=("error", "fill"),
+        help="HDF5: refuse a virtual dataset whose files are gone (the default), or read them as fill value",
+    )  # fmt: skip
+
+
+def add_key(group: Any, option: str, dest: str, help: str) -> None:
+    """Add an option that names an array in a container."""
+    group.add_argument(option, dest=dest, metavar="KEY", help=help)

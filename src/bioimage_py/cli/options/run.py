@@ -7,7 +7,8 @@ from typing import Any
 
 from bioimage_py.cli import values
 from bioimage_py.cli.failure import PROGRAM, UsageError
-from bioimage_py.cli.options.copy import add_memory
+from bioimage_py.cli.options.derived import add_fields
+from bioimage_py.operations import RunOptions
 
 JOB_TYPES = ("local", "subprocess", "slurm", "dask")
 TASKS_AT_ONCE = 16
@@ -31,7 +32,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help=f"threads, processes or tasks at once (default: all cores, here {values.available_cores()}; on a cluster "
         f"{TASKS_AT_ONCE})",
     )  # fmt: skip
-    add_memory(where)
+    add_fields(where, RunOptions, "memory_limit")
     _add_folder_options(parser.add_argument_group("to finish it later, and in other processes"))
     slurm = parser.add_argument_group(
         "on Slurm", "as sbatch takes them; defaults come from 'bioimage-py config show'"

@@ -1,0 +1,130 @@
+"""The options of `copy`, `pyramid` and their plans as values, from which the options of the command line are derived."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bioimage_py.option import option
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from bioimage_py.runner import Progress, RunnerConfig
+    from bioimage_py.sources import Codec
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run goes over its blocks, and where."""
+
+    block_shape: Sequence[int] | None = option(
+        "work in blocks of this size (default: planned)", metavar="SIZE", read="shape"
+    )
+    casting: str = option(
+        "when the output has another data type: 'unsafe' casts and warns (the default), 'check' stops at the "
+        "first voxel that would change, 'same_kind' and 'safe' refuse as numpy defines them",
+        default="unsafe",
+        choices=("unsafe", "same_kind", "safe", "check"),
+    )
+    verify_encoded: bool = option(
+        "decode each chunk that is moved without decoding once, and fail on one that is corrupt",
+        default=False,
+    )
+    memory_limit: int | str | None = option(
+        "stay below this, such as 512MiB or 2GiB (default: 2 GiB or half of the free memory, whichever is less)",
+        metavar="SIZE",
+    )
+    job_type: str = "local"
+    job_config: RunnerConfig | None = None
+    num_workers: int = 1
+    resume_from: str | os.PathLike[str] | None = None
+    progress: Callable[[Progress], None] | None = None
+
+
+@dataclass(frozen=True)
+class NewArray:
+    """How a new array looks; None for what the input or the format decides."""
+
+    chunks: Sequence[int] | None = option(
+        "size of a chunk (default: chosen to suit)", metavar="SIZE", read="shape"
+    )
+    shards: Sequence[int] | None = option(
+        "size of a shard, a file that holds many chunks (zarr 3 only; default: none)",
+        metavar="SIZE",
+        read="shape",
+    )
+    codec: str | Mapping[str, Any] | Codec | None = option(
+        "compression, such as zstd:3, gzip:6, blosc:5+crc32c or none; or JSON with its options",
+        metavar="NAME[:LEVEL][+crc32c]",
+        read="codec",
+    )
+    zarr_format: int | None = option(
+        "version of the Zarr format (default: that of the group around it, else 3; for a whole OME-Zarr, that of the input)",
+        read="count",
+        choices=(2, 3),
+    )
+    dtype: npt.DTypeLike | None = option(
+        "data type, such as uint8 or float32 (default: the input's)", metavar="TYPE"
+    )
+    fill_value: float | None = option(
+        "what voxels are that are never written, because --mask or --block-ids leaves them out (default: 0)",
+        metavar="NUMBER",
+        read="number",
+    )
+    overwrite: bool = option("delete it and write it anew", default=False)
+
+
+@dataclass(frozen=True)
+class InputMetadata:
+    """What the input does not say of itself, or says wrongly."""
+
+    axes: Sequence[str] | None = option(
+        "names of its axes, slowest first, such as zyx or czyx", metavar="NAMES"
+    )
+    voxel_size: float | Sequence[float] | None = option(
+        "size of a voxel, such as 2,0.5,0.5 or one number", metavar="SIZE", read="sizes"
+    )
+    units: str | Sequence[str | None] | None = option(
+        "unit of the voxel size, such as um or nm", metavar="UNIT"
+    )
+
+
+@dataclass(frozen=True)
+class CopyOptions(RunOptions, NewArray, InputMetadata):
+    """The options of `copy` and `plan`."""
+
+    mask: Any = option(
+        "copy only the voxels where this image, of the input's shape, is not zero", metavar="PATH"
+    )
+    block_ids: Sequence[int] | None = option(
+        "copy only these blocks, such as 0-99,120, or @FILE to read the numbers from a file; "
+        "they are counted as 'plan' with the same options does",
+        metavar="IDS",
+        read="block_ids",
+    )
+
+
+@dataclass(frozen=True)
+class PyramidOptions(RunOptions, NewArray, InputMetadata):
+    """The options of `pyramid` and `pyramid_plan`."""
+
+    levels: int | None = option(
+        "how many levels, the full-size one included (default: until the volume fits one chunk)",
+        metavar="N",
+        read="workers",
+    )
+    scale_factors: Sequence[int | Sequence[int]] | None = option(
+        "of each level below the first, relative to the one before: 2,2 for all axes of space, or per axis "
+        "1x2x2,2x2x2 (default: 2, and 1 on axes whose voxels are long already)",
+        metavar="FACTORS",
+        read="scale_factors",
+    )
+    method: str = option(
+        "how voxels become one (default: mode for labels, mean for images)",
+        default="auto",
+        choices=("auto", "mean", "median", "mode", "min", "max", "stride"),
+    )
+    kind: str | None = option("what it is, where that is not seen", choices=("labels", "image"))
