@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from bioimage_py.cli import VERBS, available_cores, build_parser, seconds
-from bioimage_py.cli.options import JOB_TYPES, TASKS_AT_ONCE, run_options
-from bioimage_py.runner import JOB_TYPES as BACKENDS
+from bioimage_py.cli.options import TASKS_AT_ONCE, run_options
 from bioimage_py.sources import open_source
 from tests.cli.conftest import Call, Image
 
@@ -23,10 +22,6 @@ def _no_config(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def options(*words: str) -> Any:
     return run_options(build_parser(dict.fromkeys(VERBS, lambda *_: 0)).parse(["copy", "a", "b", *words]))
-
-
-def test_every_backend_can_be_asked_for() -> None:
-    assert set(JOB_TYPES) == set(BACKENDS)
 
 
 def test_how_much_at_once_where_nothing_is_said() -> None:

@@ -33,7 +33,6 @@ from bioimage_py.storage import StorePlace
 _STORE_COPY_HINT = (
     "with obstore the store would copy the chunks by itself: pip install 'bioimage-py[objects]'"
 )
-_DISTRIBUTED = ("subprocess", "slurm", "dask")
 
 
 def check_progress(progress: object) -> None:
@@ -118,14 +117,14 @@ class CopyRequest:
         said: Mapping[str, Any],
     ) -> CopyRequest:
         """Take the arguments of `copy`, or raise InvalidArgumentError that says what is wrong with them."""
-        if output is None and job_type in _DISTRIBUTED:
+        runner, limit = checked_runner(
+            job_type, job_config, num_workers, block_ids, resume_from, memory_limit
+        )
+        if output is None and not runner.in_process:
             raise InvalidArgumentError(
                 f"job_type {job_type!r} needs a writable, file-backed output such as a Zarr or N5 path: other processes cannot "
                 "write into an array of this one"
             )
-        runner, limit = checked_runner(
-            job_type, job_config, num_workers, block_ids, resume_from, memory_limit
-        )
         source, masked = find_input(input, mask, output, said)
         if source is not output:
             warn_of_unfinished(source)

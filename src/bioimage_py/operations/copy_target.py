@@ -17,6 +17,7 @@ from bioimage_py.kernels import encoding_to_move, moving_origin
 from bioimage_py.metadata import Level
 from bioimage_py.operations.array_place import first_missing, place_parts
 from bioimage_py.planning import ArrayLayout
+from bioimage_py.runner import find_backend
 from bioimage_py.sources import (
     Codec,
     FileSource,
@@ -353,7 +354,8 @@ def _check_shared(shared: bool, layout: ArrayLayout, job_type: str) -> None:
             if "hdf5" in layout.format
             else f"{layout.format} takes one writing process"
         )
-        needs = "a resumable run" if job_type == "local" else f"job_type {job_type!r}"
+        here = find_backend(job_type).runner_class.in_process
+        needs = "a resumable run" if here else f"job_type {job_type!r}"
         raise InvalidArgumentError(
             f"{needs} needs an output that several processes can write, such as Zarr or N5: output {layout.name} "
             f"cannot be, {why}"

@@ -1,4 +1,11 @@
 from .account import read_account as read_account, read_values as read_values
+from .backends import (
+    Backend as Backend,
+    all_backends as all_backends,
+    find_backend as find_backend,
+    get_runner as get_runner,
+    restored_runner as restored_runner,
+)
 from .base import (
     Resources as Resources,
     Runner as Runner,
@@ -10,13 +17,11 @@ from .dask.config import DaskConfig as DaskConfig
 from .dask.runner import DaskRunner as DaskRunner
 from .environment import describe_environment as describe_environment
 from .folder_runner import FolderRunner as FolderRunner, Watch as Watch
-from .is_active import in_hand as in_hand
 from .journal import BlockJournal as BlockJournal, Journal as Journal, Progress as Progress
 from .local import LocalRunner as LocalRunner
 from .new_run import new_run_folder as new_run_folder
 from .resuming import finish_run as finish_run
 from .rounds import FIRST_NEEDS as FIRST_NEEDS, TaskEnd as TaskEnd
-from .selection import JOB_TYPES as JOB_TYPES, get_runner as get_runner, restored_runner as restored_runner
 from .slurm.config import SlurmConfig as SlurmConfig
 from .slurm.runner import SlurmRunner as SlurmRunner
 from .slurm.settings import config_file_path as config_file_path, write_slurm_config as write_slurm_config

@@ -14,8 +14,8 @@ from bioimage_py.errors import CastingError, InvalidArgumentError, RunnerError
 from bioimage_py.geometry import Box, IdSet
 from bioimage_py.runner.config import RunnerConfig
 from bioimage_py.runner.journal import Journal, Progress
-from bioimage_py.runner.run import RunFolder
-from bioimage_py.runner.work import BlockFunctionWork, ItemFunctionWork, Work
+from bioimage_py.runner.run import RunFolder, interrupt_driver
+from bioimage_py.runner.work import BlockFunctionWork, ItemFunctionWork, PortableWork, Work
 
 MOST_WORKERS = 10_000
 
@@ -50,9 +50,12 @@ class Runner(ABC):
     in_process = True
 
     def __init__(self, config: RunnerConfig | None = None) -> None:
-        if config is not None and not isinstance(config, RunnerConfig):
-            raise InvalidArgumentError(f"job_config must be a RunnerConfig, got {type(config).__name__}")
-        self.config = config or RunnerConfig()
+        kind = self.config_type
+        if type(config) is RunnerConfig and kind is not RunnerConfig:
+            config = kind.load(**config.given())
+        if config is not None and not isinstance(config, kind):
+            raise InvalidArgumentError(f"job_config must be a {kind.__name__}, got {type(config).__name__}")
+        self.config = config or kind.load()
 
     @abstractmethod
     def execute(
@@ -82,6 +85,47 @@ class Runner(ABC):
         resume_from
             The run folder to go on with.
         """
+
+    @abstractmethod
+    def drive(
+        self,
+        folder: RunFolder,
+        work: PortableWork,
+        num_workers: int,
+        *,
+        progress: Callable[[Progress], None] | None = None,
+        resumes: bool = False,
+    ) -> Journal:
+        """Run what is missing of a run that keeps a folder, and return the journal of all of it.
+
+        Parameters
+        ----------
+        folder, work, num_workers, progress
+            The run, and as in `execute`.
+        resumes
+            Whether the work is that of a call which goes on with the run: it may have another function than the run was begun with.
+        """
+
+    def is_active(self, folder: RunFolder) -> bool:
+        """Whether tasks of a run wait or run, though nobody waits for them.
+
+        Raises
+        ------
+        RunnerError
+            If that is not known, as what the backend asks does not answer.
+        """
+        del folder
+        return False
+
+    def cancel(self, folder: RunFolder) -> str:
+        """Stop what runs for this folder and return a sentence about it; the folder stays, so that it can be resumed.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If nothing runs, or it cannot be stopped from here.
+        """
+        return interrupt_driver(folder)
 
     def run(
         self,

@@ -6,6 +6,7 @@ import math
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
@@ -97,6 +98,16 @@ class RunnerConfig:
         """Whether a local run keeps a run folder, if it can."""
         return self.resumable or self.tmp_root is not None
 
-    def given(self) -> dict[str, object]:
+    @classmethod
+    def load(cls, **overrides: Any) -> Self:
+        """Return the user's defaults, where the backend has any, with other values for the fields named."""
+        return cls(**overrides)
+
+    @property
+    def on_other_machines(self) -> bool:
+        """Whether tasks run where it is not known how many cores there are."""
+        return False
+
+    def given(self) -> dict[str, Any]:
         """Return the fields that differ from their defaults."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}

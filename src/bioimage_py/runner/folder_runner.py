@@ -35,7 +35,6 @@ from bioimage_py.runner.run import (
     check_outputs,
     driving,
     finish_outputs,
-    interrupt_driver,
     settle_outputs,
 )
 from bioimage_py.runner.work import (
@@ -118,19 +117,13 @@ class FolderRunner(Runner):
         """Wait for the round that `open_round` found, or run it again where its tasks end with us; return how each task ended."""
         return self.run_round(folder, number, n_tasks, num_workers, watch)
 
-    def farewell(self, folder: RunFolder) -> str:
+    def is_active(self, folder: RunFolder) -> bool:
+        """Whether there is an open round."""
+        return self.open_round(folder) is not None
+
+    def interrupt_hint(self, folder: RunFolder) -> str:
         """Return what a user who pressed Ctrl-C is told about going on."""
         return f"To finish: bioimage_py.resume({str(folder.path)!r})"
-
-    def cancel(self, folder: RunFolder) -> str:
-        """Stop what runs for this folder and return a sentence about it; the folder stays, so that it can be resumed.
-
-        Raises
-        ------
-        InvalidArgumentError
-            If nothing runs, or it cannot be stopped from here.
-        """
-        return interrupt_driver(folder)
 
     def execute(
         self,
@@ -172,16 +165,8 @@ class FolderRunner(Runner):
         progress: Callable[[Progress], None] | None = None,
         resumes: bool = False,
     ) -> Journal:
-        """Run what is missing of a run, in as many rounds as that takes, and return the journal of all of it.
-
-        Parameters
-        ----------
-        folder, work, num_workers, progress
-            The run, and as in `execute`.
-        resumes
-            Whether the work is that of a call which goes on with the run: it may have another function than the run was begun with.
-        """
-        with self.ready(), explained_interrupt(folder, work, self.farewell):
+        """Run what is missing of a run, in as many rounds as that takes, and return the journal of all of it."""
+        with self.ready(), explained_interrupt(folder, work, self.interrupt_hint):
             watch = Watch(folder, len(work.block_ids), folder.read_run()["bytes"], progress)
             with driving(folder):
                 if resumes:

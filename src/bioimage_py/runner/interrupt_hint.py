@@ -13,7 +13,7 @@ from bioimage_py.runner.work import PortableWork, asked_of
 
 @contextlib.contextmanager
 def explained_interrupt(
-    folder: RunFolder, work: PortableWork, farewell: Callable[[RunFolder], str]
+    folder: RunFolder, work: PortableWork, hint: Callable[[RunFolder], str]
 ) -> Iterator[None]:
     """Turn a KeyboardInterrupt into a RunInterrupted that lists what is done, and what a missing folder causes into a RunnerError.
 
@@ -21,7 +21,7 @@ def explained_interrupt(
     ----------
     folder, work
         The run.
-    farewell
+    hint
         Gives the sentence about going on.
     """
     try:
@@ -34,7 +34,7 @@ def explained_interrupt(
         finished = read_finished(folder, work, errors=False).done & work.block_ids
         every, done = (asked_of(work, ids) for ids in (work.block_ids, finished))
         raise RunInterrupted(
-            f"interrupted: {len(done)} of {len(every)} blocks are done and stay written. {farewell(folder)}",
+            f"interrupted: {len(done)} of {len(every)} blocks are done and stay written. {hint(folder)}",
             done,
             every - done,
             folder.path,

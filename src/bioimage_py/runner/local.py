@@ -34,7 +34,6 @@ from bioimage_py.runner.run import (
     check_outputs,
     driving,
     finish_outputs,
-    interrupt_driver,
     settle_outputs,
 )
 from bioimage_py.runner.task import settling
@@ -141,15 +140,7 @@ class LocalRunner(Runner):
         progress: Callable[[Progress], None] | None = None,
         resumes: bool = False,
     ) -> Journal:
-        """Run what is missing of a run that keeps a folder, and return the journal of all of it.
-
-        Parameters
-        ----------
-        folder, work, num_workers, progress
-            The run, and as in `execute`.
-        resumes
-            Whether the work is that of a call which goes on with the run: it may have another function than the run was begun with.
-        """
+        """Run what is missing of a run that keeps a folder, and return the journal of all of it."""
         how = f"To finish: bioimage_py.resume({str(folder.path)!r})"
         with explained_interrupt(folder, work, lambda _: how):
             run = folder.read_run()
@@ -208,10 +199,6 @@ class LocalRunner(Runner):
                 "resume_from is for distributed runs, and for local ones with tmp_root= in their RunnerConfig: they keep a run "
                 f"folder. {error}. For a local run without one give block_ids=error.failed_block_ids"
             ) from error
-
-    def cancel(self, folder: RunFolder) -> str:
-        """Press Ctrl-C for the process that runs it; return a sentence about it."""
-        return interrupt_driver(folder)
 
     def _new_folder(self, work: Work, threads: int, resources: Resources, n_bytes: int) -> RunFolder | None:
         """Return a new run folder, None if none is asked for or nobody else could go on with the run."""

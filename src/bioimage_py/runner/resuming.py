@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bioimage_py.runner.base import check_num_workers, raise_failures, results_in
+from bioimage_py.runner.base import Runner, check_num_workers, raise_failures, results_in
 from bioimage_py.runner.environment import extend_import_path
-from bioimage_py.runner.folder_runner import FolderRunner
 from bioimage_py.runner.journal import Progress
-from bioimage_py.runner.local import LocalRunner
 from bioimage_py.runner.run import RunFolder, check_outputs, driving, log_account
 from bioimage_py.runner.work import (
     TwoPassWork,
@@ -25,7 +23,7 @@ from bioimage_py.sources.new import finish_images
 
 
 def finish_run(
-    runner: FolderRunner | LocalRunner,
+    runner: Runner,
     folder: RunFolder,
     num_workers: int | None,
     progress: Callable[[Progress], None] | None,

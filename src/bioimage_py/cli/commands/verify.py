@@ -13,6 +13,7 @@ from bioimage_py.cli.options import image_at, open_given, opening
 from bioimage_py.cli.progress import ProgressLine
 from bioimage_py.cli.text import duration
 from bioimage_py.cli.values import available_cores
+from bioimage_py.runner import find_backend
 from bioimage_py.sources import Source
 
 
@@ -44,7 +45,7 @@ def compare(a: Source | str, b: Source | str, args: argparse.Namespace, console:
     """Return the result of comparing two sources, or two OME-Zarrs at their paths, in threads of this process, with a progress line."""
     from bioimage_py.verify import verify
 
-    here = getattr(args, "job_type", "local") == "local"
+    here = find_backend(getattr(args, "job_type", "local")).runner_class.in_process
     threads = args.workers if here and args.workers is not None else available_cores()
     with ProgressLine("comparing", console) as progress:
         return verify(a, b, num_workers=threads, memory_limit=args.memory_limit, progress=progress)

@@ -24,7 +24,6 @@ from .derived import (
 )
 from .pictures import add_preview_options as add_preview_options, add_view_options as add_view_options
 from .run import (
-    JOB_TYPES as JOB_TYPES,
     TASKS_AT_ONCE as TASKS_AT_ONCE,
     add_run_options as add_run_options,
     run_options as run_options,

@@ -9,8 +9,8 @@ from bioimage_py.cli import values
 from bioimage_py.cli.failure import PROGRAM, UsageError
 from bioimage_py.cli.options.derived import add_fields
 from bioimage_py.operations import RunOptions
+from bioimage_py.runner import all_backends
 
-JOB_TYPES = ("local", "subprocess", "slurm", "dask")
 TASKS_AT_ONCE = 16
 """On other computers, where nothing is said: how many cores are there to be had is not known here."""
 
@@ -23,7 +23,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of where and how a copy runs."""
     where = parser.add_argument_group("where it runs")
     where.add_argument(
-        "--job-type", choices=JOB_TYPES, default="local",
+        "--job-type", choices=tuple(all_backends()), default="local",
         help="'local': threads of this process (the default); 'subprocess': processes of this computer; 'slurm': jobs on a "
         "Slurm cluster; 'dask': tasks on a Dask cluster",
     )  # fmt: skip

@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 
 from bioimage_py.errors import BioimagePyError, BioimagePyWarning, SourceNotFoundError
-from bioimage_py.runner import in_hand
+from bioimage_py.runner import restored_runner
 from bioimage_py.runner.run import RunFolder, RunStatus, StatusReader
 from bioimage_py.runner.slurm import SlurmConfig
 from bioimage_py.storage import absolute_path
@@ -63,7 +63,8 @@ def look_at(reader: StatusReader, folder: RunFolder) -> RunStatus:
     if status.state != "unfinished" or not status.rounds:
         return status
     try:
-        held = in_hand(folder)
+        run = folder.read_run()
+        held = restored_runner(run["job_type"], run["config"]).is_active(folder)
     except BioimagePyError as error:
         warnings.warn(f"whether its tasks still run is not known: {error}", BioimagePyWarning, stacklevel=2)
         return status

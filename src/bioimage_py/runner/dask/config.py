@@ -78,7 +78,12 @@ class DaskConfig(RunnerConfig):
                 "python_executable is for workers that are started here: those of a cluster have their own Python. Leave it out"
             )
 
-    def given(self) -> dict[str, object]:
+    @property
+    def on_other_machines(self) -> bool:
+        """Whether tasks run where it is not known how many cores there are."""
+        return self.client is not None or self.address is not None
+
+    def given(self) -> dict[str, Any]:
         """Return the fields that differ from their defaults; a client as the address of its scheduler.
 
         A client of a cluster on this machine is left out: that cluster ends with its process, and whoever resumes the run

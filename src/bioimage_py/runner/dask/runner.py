@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
+from bioimage_py.errors import BioimagePyWarning
 from bioimage_py.runner.config import RunnerConfig
 from bioimage_py.runner.dask.config import DaskConfig, distributed_library
 from bioimage_py.runner.dask.connection import Connection, UnreachableError
@@ -57,11 +57,7 @@ class DaskRunner(FolderRunner):
     config: DaskConfig
 
     def __init__(self, config: RunnerConfig | None = None) -> None:
-        if type(config) is RunnerConfig:
-            config = DaskConfig(**config.given())  # type: ignore[arg-type] # the fields of its base
-        super().__init__(config or DaskConfig())
-        if not isinstance(self.config, DaskConfig):
-            raise InvalidArgumentError(f"job_config must be a DaskConfig, got {type(config).__name__}")
+        super().__init__(config)
         self._here = threading.local()
 
     def run_round(
@@ -80,9 +76,9 @@ class DaskRunner(FolderRunner):
             timeout *= folder.read_round(number)["needs"]["time"]
         return _Round(client, folder, number, timeout).run(n_tasks, at_once, watch)
 
-    def farewell(self, folder: RunFolder) -> str:
+    def interrupt_hint(self, folder: RunFolder) -> str:
         """Return what a user who pressed Ctrl-C is told about going on."""
-        return f"Its tasks on the cluster are cancelled. {super().farewell(folder)}"
+        return f"Its tasks on the cluster are cancelled. {super().interrupt_hint(folder)}"
 
     def cancel(self, folder: RunFolder) -> str:
         """Stop the process that waits for the run, or from another machine its tasks at the scheduler.

@@ -169,6 +169,11 @@ class SlurmConfig(RunnerConfig):
         left = max(memory - _OVERHEAD, memory // 2)
         return None if not memory or left >= 2048 else left * 2**20
 
+    @property
+    def on_other_machines(self) -> bool:
+        """Whether tasks run where it is not known how many cores there are."""
+        return True
+
     def given(self) -> dict[str, Any]:
         """Return the fields that differ from their defaults."""
         given = super().given()

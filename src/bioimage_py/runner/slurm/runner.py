@@ -12,7 +12,6 @@ from typing import Any
 from bioimage_py.errors import InvalidArgumentError, RunnerError
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.account import read_account
-from bioimage_py.runner.config import RunnerConfig
 from bioimage_py.runner.folder_runner import FolderRunner, Watch
 from bioimage_py.runner.journal import Progress
 from bioimage_py.runner.resuming import finish_run
@@ -22,8 +21,12 @@ from bioimage_py.runner.slurm.commands import Slurm, SlurmRefusalError, SlurmSil
 from bioimage_py.runner.slurm.config import SlurmConfig
 from bioimage_py.runner.slurm.jobs import RoundJobs
 from bioimage_py.runner.slurm.round import SlurmRound
+from bioimage_py.runner.slurm.states import has_ended
 from bioimage_py.runner.slurm.submission import asked_of, script
 from bioimage_py.runner.slurm.submitter import number_unnumbered
+
+_PATIENCE = 10.0
+"""Seconds that Slurm gets to answer somebody who looks at a screen."""
 
 
 class SlurmRunner(FolderRunner):
@@ -41,13 +44,6 @@ class SlurmRunner(FolderRunner):
     job_type = "slurm"
     config_type = SlurmConfig
     config: SlurmConfig
-
-    def __init__(self, config: RunnerConfig | None = None) -> None:
-        super().__init__(config)
-        if config is None:
-            self.config = SlurmConfig.load()
-        elif not isinstance(config, SlurmConfig):
-            self.config = SlurmConfig.load(**config.given())
 
     @contextlib.contextmanager
     def ready(self) -> Iterator[None]:
@@ -89,6 +85,21 @@ class SlurmRunner(FolderRunner):
         jobs = RoundJobs.read(folder, number) if number >= 0 else None
         return number if jobs is not None and jobs.jobs and not jobs.ended else None
 
+    def is_active(self, folder: RunFolder) -> bool:
+        """Whether Slurm still has tasks of the run."""
+        number = self.open_round(folder)
+        jobs = None if number is None else RoundJobs.read(folder, number)
+        if jobs is None or not jobs.numbers():
+            return False
+        Slurm.check_present()
+        try:
+            rows = Slurm(timeout=_PATIENCE).queue(jobs=jobs.numbers())
+        except SlurmSilenceError as error:
+            raise RunnerError(
+                f"Slurm does not say what became of its jobs: {error}", (), folder.path
+            ) from error
+        return any(not has_ended(row) for row in rows)
+
     def await_round(
         self, folder: RunFolder, number: int, n_tasks: int, num_workers: int, watch: Watch
     ) -> list[TaskEnd]:
@@ -105,7 +116,7 @@ class SlurmRunner(FolderRunner):
     def _gave_up(self, folder: RunFolder, error: SlurmSilenceError) -> RunnerError:
         asked_for = IdSet.from_json(folder.read_run()["work"]["block_ids"])
         missing = asked_for - read_account(folder, errors=False).done
-        return RunnerError(f"{error}. {self.farewell(folder)}", missing, folder.path)
+        return RunnerError(f"{error}. {self.interrupt_hint(folder)}", missing, folder.path)
 
     def reattach(
         self,
@@ -174,7 +185,7 @@ class SlurmRunner(FolderRunner):
             raise RunnerError(f"the jobs are not cancelled: {error}", (), folder.path) from error
         return f"cancelled Slurm {_named(jobs.numbers())}; what is done stays written"
 
-    def farewell(self, folder: RunFolder) -> str:
+    def interrupt_hint(self, folder: RunFolder) -> str:
         """Return what a user who leaves is told: how to wait for the jobs, and how to cancel them."""
         finish = f"bioimage_py.resume({str(folder.path)!r})"
         number = self.open_round(folder)

@@ -1,0 +1,139 @@
+"""The backends by name: one row for each, and entry points for those of other packages."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
+
+if TYPE_CHECKING:  # naming a backend imports nothing of it
+    from bioimage_py.runner.base import Runner
+    from bioimage_py.runner.config import RunnerConfig
+
+_GROUP = "bioimage_py.backends"
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Where blocks can be processed, before anything of it is imported.
+
+    Attributes
+    ----------
+    name
+        Its `job_type`.
+    runner
+        Its `Runner`, as `"module:Class"`.
+    about
+        What it is, in a few words.
+    config
+        The config dataclass of that runner, where it can be imported without it.
+    options
+        What there is to say about its options in the help of the command.
+    """
+
+    name: str
+    runner: str
+    about: str = ""
+    config: str = ""
+    options: str = ""
+
+    @property
+    def runner_class(self) -> type[Runner]:
+        """The class of its runners.
+
+        Raises
+        ------
+        MissingDependencyError
+            If it cannot be imported, or is not a runner of that job type.
+        """
+        found: type[Runner] = self._load(self.runner)
+        if getattr(found, "job_type", None) != self.name:
+            raise MissingDependencyError(
+                f"the backend {self.name!r} cannot be used: {self.runner} is not a Runner with job_type = {self.name!r}"
+            )
+        return found
+
+    @property
+    def config_class(self) -> type[RunnerConfig]:
+        """The dataclass of its settings."""
+        if not self.config:
+            return self.runner_class.config_type
+        found: type[RunnerConfig] = self._load(self.config)
+        return found
+
+    def _load(self, place: str) -> Any:
+        module, _, name = place.partition(":")
+        try:
+            return getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise MissingDependencyError(
+                f"the backend {self.name!r} cannot be imported from {place}: {error}"
+            ) from error
+
+
+_RUNNER = "bioimage_py.runner"
+_BUILT_IN = {
+    row.name: row
+    for row in (
+        Backend("local", f"{_RUNNER}.local:LocalRunner", "threads of this process", f"{_RUNNER}.config:RunnerConfig"),
+        Backend("subprocess", f"{_RUNNER}.subprocess_runner:SubprocessRunner", "processes of this computer", f"{_RUNNER}.config:RunnerConfig"),
+        Backend("slurm", f"{_RUNNER}.slurm:SlurmRunner", "jobs on a Slurm cluster", f"{_RUNNER}.slurm:SlurmConfig", "as sbatch takes them; defaults come from 'bioimage-py config show'"),
+        Backend("dask", f"{_RUNNER}.dask:DaskRunner", "tasks on a Dask cluster", f"{_RUNNER}.dask:DaskConfig"),
+    )
+}  # fmt: skip
+
+
+@functools.cache
+def all_backends() -> Mapping[str, Backend]:
+    """Return all backends by name: those of this package, then those that entry points of the group `bioimage_py.backends` name."""
+    from importlib.metadata import entry_points
+
+    others = {
+        point.name: Backend(point.name, point.value, f"from {point.dist.name}" if point.dist else "")
+        for point in entry_points(group=_GROUP)
+    }
+    return {**_BUILT_IN, **{name: row for name, row in others.items() if name not in _BUILT_IN}}
+
+
+def find_backend(job_type: str) -> Backend:
+    """Return the backend of that name, or raise InvalidArgumentError that lists all names."""
+    # Entry points are looked for only where the name is not one of ours: that takes a while.
+    found = (_BUILT_IN.get(job_type) or all_backends().get(job_type)) if isinstance(job_type, str) else None
+    if found is None:
+        known = ", ".join(map(repr, all_backends()))
+        raise InvalidArgumentError(f"job_type must be one of {known}, got {job_type!r}")
+    return found
+
+
+def get_runner(job_type: str, config: RunnerConfig | None = None) -> Runner:
+    """Return the backend of that name.
+
+    Parameters
+    ----------
+    job_type
+        `"local"`: threads of this process; `"subprocess"`: worker processes on this machine; `"slurm"`: job arrays; `"dask"`: a Dask
+        cluster; or the name of a backend that another package adds.
+    config
+        Its settings.
+
+    Raises
+    ------
+    InvalidArgumentError
+        For an unknown name; the message lists those that are known.
+
+    Examples
+    --------
+    >>> get_runner("local").map(lambda item: item**2, 4)
+    [0, 1, 4, 9]
+    """
+    return find_backend(job_type).runner_class(config)
+
+
+def restored_runner(job_type: str, given: Mapping[str, Any]) -> Runner:
+    """Return the backend that a run folder names, with the settings that it was given."""
+    runner = find_backend(job_type).runner_class
+    return runner(runner.config_type(**given))
