@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, strategies as st
 
-from bioimage_py.geometry import Box
+from bioimage_py.geometry import Box, default_chunks
 
 SHAPE = (5, 6, 4)
 
@@ -74,3 +74,9 @@ def test_a_box_with_no_axes_holds_one_voxel() -> None:
     box = Box.whole(())
     assert (box.shape, box.size, box.ndim, box.is_empty()) == ((), 1, 0, False)
     assert box.contains(box.intersect(box))
+
+
+def test_default_chunks_are_near_to_cubes() -> None:
+    assert default_chunks((300, 2048, 2048), 2) == (64, 64, 64)
+    assert default_chunks((10, 2, 300, 2048, 2048), 1) == (1, 1, 64, 64, 64)
+    assert default_chunks((4096, 4096), 1) == (512, 512)

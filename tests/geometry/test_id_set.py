@@ -120,3 +120,11 @@ def test_it_prints_well() -> None:
     assert repr(IdSet.from_ids([1, 2, 3, 9])) == "IdSet(1…3, 9)"
     assert repr(IdSet.from_ids(range(0, 100, 2))) == "IdSet(50 ids in 50 runs, 0 … 98)"
     assert repr(IdSet()) == "IdSet()"
+
+
+def test_parts_are_neighbours_of_nearly_equal_size() -> None:
+    assert [repr(part) for part in IdSet.from_range(10).split(3)] == [
+        "IdSet(0…3)",
+        "IdSet(4…6)",
+        "IdSet(7…9)",
+    ]

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from bioimage_py.metadata import ImageMetadata, normalise_unit
+from bioimage_py.metadata import ImageMetadata, bdv_view, normalise_unit, with_resolution
 
 IMAGE = ImageMetadata(
     axes=("z", "y", "x"),
@@ -56,3 +56,22 @@ def test_what_does_not_fit_the_axes_is_dropped() -> None:
     for sizes in ((0.0, 1.0), (math.nan, 1.0), (-1.0, 1.0)):
         assert ImageMetadata(voxel_size=sizes).fitting(2).voxel_size is None
     assert ImageMetadata(axes=("x", "x")).fitting(2).axes is None
+
+
+def test_a_mirror_image_turns_its_orientation() -> None:
+    image = ImageMetadata(orientations=(None, {"type": "anatomical", "value": "left-to-right"}))
+    assert image.with_axes_flipped([1]).orientations == (
+        None,
+        {"type": "anatomical", "value": "right-to-left"},
+    )
+
+
+def test_resolution_and_offset_of_funlib_are_a_voxel_size() -> None:
+    said = ImageMetadata(attributes={"resolution": [40, 4, 4], "offset": [400, 8, 16]})
+    found = with_resolution(said, 3)
+    assert (found.voxel_size, found.origin) == ((40.0, 4.0, 4.0), (400.0, 8.0, 16.0))
+
+
+def test_views_of_bigdataviewer_are_named_by_their_keys() -> None:
+    assert bdv_view("t00000/s01/2/cells") == (1, 2)
+    assert bdv_view("volumes/raw") is None

@@ -14,6 +14,8 @@ from bioimage_py.metadata import (
     ImageMetadata,
     normalise_unit,
     overridden,
+    unit_ratio,
+    unit_symbol,
     without_nonsense,
 )
 
@@ -116,3 +118,12 @@ def test_channels_are_followed() -> None:
     ):
         assert nothing == ImageMetadata()
     assert image.for_channels(2) == image
+
+
+def test_symbols_and_ratios_of_units() -> None:
+    assert [unit_symbol(u) for u in ("micrometer", "angstrom", "centimeter")] == [
+        ("um", 1),
+        ("nm", 0.1),
+        ("mm", 10),
+    ]
+    assert [unit_ratio(*u) for u in (("mm", "micron"), ("inch", "cm"), ("s", "nm"))] == [1000, 2.54, None]

@@ -11,6 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.planning import ArrayLayout, PlanOptions, pieces, plan_copy, read_amplification
+from bioimage_py.planning.block_shape import widened
 
 
 def layout(shape, chunks, shards=None, dtype="uint16", name="a"):
@@ -154,3 +155,8 @@ def test_a_wrapper_that_reads_more_than_it_returns_keeps_the_limit():
         <= 2**30
     )
     assert plan.input.scratch((8, 8, 8)) == 0  # the plan does not keep the source
+
+
+def test_blocks_that_hold_no_memory_are_widened_along_the_last_axes() -> None:
+    assert widened((64, 64, 2048), (4000, 4000, 4000), (64, 64, 64)) == (64, 256, 4032)
+    assert widened((64, 64, 1024), (512, 1024, 1024), (64, 64, 64)) == (64, 64, 1024)

@@ -20,15 +20,7 @@ _SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2, 0: 0, 1: 1, 2: 2}
 
 
 class ChunkCodec:
-    """The codecs of an array whose chunks are in C order: none or one that compresses, then a crc32c or none.
-
-    Attributes
-    ----------
-    shape, dtype
-        Of a whole chunk as it is stored; the dtype says the byte order too.
-    encodes
-        Whether it can encode too, as the metadata ask for.
-    """
+    """Codecs of chunks in C order: at most one that compresses, then at most a crc32c. `encodes` if it can encode as the metadata ask."""
 
     def __init__(self, encoding: ChunkEncoding) -> None:
         self.shape = encoding.chunks
@@ -43,7 +35,7 @@ class ChunkCodec:
 
     @classmethod
     def of(cls, encoding: ChunkEncoding) -> ChunkCodec | None:
-        """Return it for an encoding; None for one of other codecs, another order of the axes, or a header of its own."""
+        """Return None for other codecs, another order of axes, or a header around each chunk."""
         names = [step[0] for step in encoding.codecs]
         if names[-1:] == ["crc32c"]:
             names.pop()
@@ -52,14 +44,7 @@ class ChunkCodec:
         return cls(encoding) if known and c_order and encoding.wrapping == "bare" else None
 
     def decode(self, data: AnyArray, target: AnyArray) -> bool:
-        """Decode a chunk into contiguous memory of its shape and dtype.
-
-        Returns
-        -------
-        bool
-            False where the bytes are not one plain stream that holds just the chunk: they may be corrupt, or only unusual, and the
-            memory holds anything.
-        """
+        """Decode into contiguous memory; False where the bytes are not one plain stream of just this chunk: corrupt, or only unusual."""
         if self._checksum:
             data, stored = data[:-4], data[-4:].tobytes()
             if crc32c_bytes(data) != stored:
@@ -93,7 +78,7 @@ class ChunkCodec:
         return len(found) == n_bytes and tail == struct.pack(">I", _codecs.deflate_adler32(out))
 
     def encode(self, chunk: AnyArray, scratch: Scratch) -> AnyArray:
-        """Return what is stored for a whole chunk, contiguous and of the stored dtype; it stays until the thread encodes the next one."""
+        """Return what is stored for a whole contiguous chunk; it stays until the thread encodes the next one."""
         data = chunk.reshape(-1).view(np.uint8)
         if not (self._name or self._checksum):
             return data
@@ -115,7 +100,7 @@ class ChunkCodec:
 def _encoder_options(
     name: str, settings: Mapping[str, Any], itemsize: int
 ) -> tuple[Any, dict[str, Any]] | None:
-    """Return the encoder of a codec and its options; None where it cannot encode as the settings ask for."""
+    """Return an encoder and its options; None where it cannot encode as the settings ask."""
     level = settings.get("level")
     if not name:
         return None, {}

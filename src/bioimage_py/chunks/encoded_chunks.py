@@ -21,71 +21,46 @@ class FilePlace(NamedTuple):
 
 
 class EncodedReader(ABC):
-    """Encoded chunks by their position, from any number of threads.
+    """Encoded chunks by grid position, from any thread; `remote` where each takes a request."""
 
-    Attributes
-    ----------
-    remote
-        Whether each chunk takes a request.
-    """
-
-    remote: bool = False
+    remote: bool = False  # whether each chunk takes a request
 
     @abstractmethod
     def piece(self, position: tuple[int, ...]) -> StoredBytes | None:
-        """Return the bytes of a chunk, not yet read; None where it is not stored.
-
-        Raises
-        ------
-        StorageError
-            If they cannot be read, or a file's table of them is corrupt.
-        """
+        """Return the bytes of a chunk, not yet read; None where it is not stored."""
 
     @abstractmethod
-    def path(self, position: tuple[int, ...]) -> str:
-        """Return the file that holds the chunk, if it is stored."""
+    def path(self, position: tuple[int, ...]) -> str: ...
 
     def candidates(self, cells: Box) -> Iterable[tuple[int, ...]]:
-        """Yield the positions in a box of the grid at which there may be a chunk; each of them once."""
+        """Yield, once each, the positions in a box of the grid at which there may be a chunk."""
         return itertools.product(*map(range, *cells))
 
     def movable(self, position: tuple[int, ...]) -> bool:
-        """Whether a chunk was encoded in the way of its array; HDF5 may have skipped filters for one."""
+        """Whether a chunk is encoded as its array says; HDF5 may have skipped filters for one."""
         del position
         return True
 
     def read(self, position: tuple[int, ...]) -> bytes | None:
-        """Return the bytes of a chunk, None where it is not stored."""
         piece = self.piece(position)
         return None if piece is None else piece.read()
 
     def file_of(self, position: tuple[int, ...]) -> FilePlace | None:
-        """Return where a chunk is, None where it is not stored."""
         piece = self.piece(position)
         return None if piece is None else FilePlace(self.path(position), piece.offset, piece.length)
 
 
 class ChunkFiles(EncodedReader):
-    """Chunks that are files of their own, or whole shards.
-
-    Parameters
-    ----------
-    folder
-        The array's folder.
-    keys
-        What the files are called.
-    """
+    """Chunks, or whole shards, that are files."""
 
     def __init__(self, folder: str, keys: ChunkKeys) -> None:
         self.folder = folder
         self.keys = keys
 
     def path(self, position: tuple[int, ...]) -> str:
-        """Return the path of the file at a position."""
         return f"{self.folder}/{self.keys.key(position)}"
 
     def piece(self, position: tuple[int, ...]) -> StoredBytes | None:
-        """Open the file at a position; None if there is none."""
         path = self.path(position)
         try:
             return StoredBytes.of_file(path)
@@ -97,20 +72,11 @@ class ChunkFiles(EncodedReader):
             raise file_error(error, f"opening {path!r}") from error
 
     def candidates(self, cells: Box) -> Iterable[tuple[int, ...]]:
-        """Yield the positions at which there may be a file, without asking for each where folders can be listed."""
         return self.keys.candidates(self.folder, cells)
 
 
 class ChunkObjects(EncodedReader):
-    """Chunks, or whole shards, that are objects in a store behind a URL; each is read whole by one request.
-
-    Parameters
-    ----------
-    objects
-        What holds them.
-    keys
-        What they are called.
-    """
+    """Chunks, or whole shards, that are objects behind a URL; each is read whole by one request."""
 
     remote = True
 
@@ -119,29 +85,18 @@ class ChunkObjects(EncodedReader):
         self.keys = keys
 
     def path(self, position: tuple[int, ...]) -> str:
-        """Return the URL of the object at a position."""
         return self.objects.path(self.keys.key(position))
 
     def piece(self, position: tuple[int, ...]) -> StoredBytes | None:
-        """Return the bytes of the object at a position, in memory; None if there is none."""
         found = self.objects.read(self.keys.key(position))
         return None if found is None else StoredBytes(None, 0, len(found.data), found.data)
 
     def candidates(self, cells: Box) -> Iterable[tuple[int, ...]]:
-        """Yield the positions at which there may be an object, listed where that is cheaper than asking for each."""
         return self.objects.candidates(self.keys, cells)
 
 
 class EncodedWriter:
-    """Puts encoded chunks, or whole shards, in their place: each appears whole, under its name, or not at all.
-
-    Parameters
-    ----------
-    files
-        The array's folder, which has to be there, or its place in a store behind a URL.
-    keys
-        What the files are called.
-    """
+    """Puts encoded chunks, or whole shards, in their place: each appears whole, under its name, or not at all."""
 
     def __init__(self, files: FileFolder | ObjectFolder, keys: ChunkKeys) -> None:
         self.keys = keys
@@ -149,29 +104,17 @@ class EncodedWriter:
 
     @property
     def remote(self) -> bool:
-        """Whether each file takes a request."""
         return isinstance(self.files, ObjectFolder)
 
     def write(self, position: tuple[int, ...], *pieces: Piece) -> int:
-        """Store a chunk that is made of pieces; return its bytes.
-
-        Raises
-        ------
-        ReadOnlyError
-            If the folder may not be written.
-        StorageError
-            If the disk is full or fails, or bytes that a piece stands for cannot be read.
-        """
         return self.files.write(self.keys.key(position), *pieces)
 
     def write_file_from(self, position: tuple[int, ...], path: str, offset: int, length: int) -> int:
-        """Store a chunk whose bytes are in another file; blocks of the disk are shared where it can share them."""
+        """Store a chunk whose bytes are in another file; disk blocks are shared where the file system can."""
         return self.write(position, StoredBytes(FileBytes.open(path), offset, length))
 
     def remove(self, position: tuple[int, ...]) -> bool:
-        """Remove a chunk; return whether there was one, as far as the store says."""
         return self.files.remove(self.keys.key(position))
 
     def candidates(self, cells: Box) -> Iterable[tuple[int, ...]]:
-        """Yield the positions in a box of the grid at which there may be a file already."""
         return self.files.candidates(self.keys, cells)

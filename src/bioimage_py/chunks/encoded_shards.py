@@ -24,25 +24,18 @@ _Table = npt.NDArray[np.uint64]
 
 
 class Shard(NamedTuple):
-    """An open shard: its bytes, and begin and length of each of its chunks, in C order."""
+    """An open shard; its table has begin and length of each chunk, in C order."""
 
     stored: StoredBytes
     table: _Table
 
     def piece(self, number: int) -> StoredBytes | None:
-        """Return the bytes of a chunk by its number in the shard, None where it is not stored."""
         offset, length = map(int, self.table[number])
         return None if offset == _MISSING else self.stored.part(offset, offset + length)
 
 
 def read_shard(stored: StoredBytes, n_chunks: int, index: ShardIndexEncoding) -> Shard:
-    """Read and check the table of a shard.
-
-    Raises
-    ------
-    StorageError
-        If the shard is cut, or the table's checksum is wrong or the table leads out of the file.
-    """
+    """Read and check the table of a shard; StorageError if the shard was cut or the table is corrupt."""
     n_bytes = _table_bytes(n_chunks, index)
     if stored.length < n_bytes:
         raise StorageError(
@@ -55,7 +48,7 @@ def read_shard(stored: StoredBytes, n_chunks: int, index: ShardIndexEncoding) ->
 
 
 def _check_inside(table: _Table, length: int, n_bytes: int, *, at_start: bool) -> None:
-    """Raise StorageError if a table of so many bytes leads out of a shard of a length, or into the table itself."""
+    """Raise StorageError if a table of so many bytes leads out of a shard, or into itself."""
     present = table[(table != _MISSING).any(axis=1)]
     low, high = (n_bytes, length) if at_start else (0, length - n_bytes)
     begins, lengths = present[:, 0], present[:, 1]
@@ -84,17 +77,7 @@ def _numbers(index: ShardIndexEncoding) -> np.dtype[Any]:
 
 
 class NewShard:
-    """A shard that is being written: chunks in any order, then the table.
-
-    Parameters
-    ----------
-    file
-        The new file, open.
-    n_chunks
-        How many chunks a shard has.
-    index
-        How the table is stored.
-    """
+    """A shard that is being written: chunks in any order, then the table."""
 
     def __init__(self, file: NewFile | NewObject, n_chunks: int, index: ShardIndexEncoding) -> None:
         self._file = file
@@ -104,14 +87,12 @@ class NewShard:
             file.append(bytes(16 * n_chunks + 4 * index.checksum))
 
     def append(self, number: int, pieces: Iterable[Piece]) -> None:
-        """Store a chunk, made of pieces, under its number in the shard."""
         begin = self._file.size
         for piece in pieces:
             self._file.append(piece)
         self._table[number] = begin, self._file.size - begin
 
     def finish(self) -> None:
-        """Write the table."""
         data = self._table.astype(_numbers(self._index)).tobytes()
         if self._index.checksum:
             data += google_crc32c.value(data).to_bytes(4, "little")
@@ -122,17 +103,7 @@ class NewShard:
 
 
 class ShardedChunks(EncodedReader):
-    """Chunks inside the shards of an array; a few shards are kept open.
-
-    Parameters
-    ----------
-    shards
-        The shard files.
-    encoding
-        Of the array; it has shards.
-    max_open
-        How many shards to keep.
-    """
+    """Chunks inside the shards of an array; a few shards are kept open."""
 
     def __init__(self, shards: ChunkFiles | ChunkObjects, encoding: ChunkEncoding, max_open: int = 8) -> None:
         assert encoding.shards is not None
@@ -145,11 +116,9 @@ class ShardedChunks(EncodedReader):
         self._lock = threading.Lock()
 
     def path(self, position: tuple[int, ...]) -> str:
-        """Return the path of the shard that holds a chunk."""
         return self.shards.path(self._divided(position)[0])
 
     def piece(self, position: tuple[int, ...]) -> StoredBytes | None:
-        """Return the bytes of a chunk; None if it, or its shard, is not stored."""
         at, inside = self._divided(position)
         shard = self.shard(at)
         return None if shard is None else shard.piece(number_in(self.per_shard, inside))
@@ -174,7 +143,6 @@ class ShardedChunks(EncodedReader):
             self._open.pop(position, None)
 
     def candidates(self, cells: Box) -> Iterable[tuple[int, ...]]:
-        """Yield the positions of chunks in the shards that there may be."""
         if cells.is_empty():
             return
         outer = cells.snap(self.per_shard, cells.end)
@@ -206,7 +174,6 @@ class ShardedObjects(ShardedChunks):
         self._tables: OrderedDict[tuple[int, ...], _KnownTable | None] = OrderedDict()
 
     def piece(self, position: tuple[int, ...]) -> StoredBytes | None:
-        """Return the bytes of a chunk, in memory; None if it, or its shard, is not stored."""
         at, inside = self._divided(position)
         number = number_in(self.per_shard, inside)
         with self._lock:
@@ -224,13 +191,7 @@ class ShardedObjects(ShardedChunks):
         return StoredBytes(None, 0, length, found.data)
 
     def stored_in(self, at: tuple[int, ...], length: int) -> list[tuple[tuple[int, ...], ObjectBytes]]:
-        """Return the chunks in a shard of so many bytes, by its position and theirs; its table alone is fetched so far.
-
-        Raises
-        ------
-        StorageError
-            If the table is corrupt, or leads out of the shard.
-        """
+        """Return the chunks in a shard of so many bytes, with their positions; only its table is fetched, and checked."""
         n_bytes = _table_bytes(math.prod(self.per_shard), self._index)
         if length < n_bytes:
             raise StorageError(f"it has {length} bytes, but its index alone has {n_bytes}")
@@ -265,7 +226,7 @@ class ShardedObjects(ShardedChunks):
 
 
 class _KnownTable(NamedTuple):
-    """The table of a shard, and what differs when the shard is stored anew."""
+    """The table of a shard; `generation` changes when the shard is stored anew."""
 
     table: _Table
     generation: bytes

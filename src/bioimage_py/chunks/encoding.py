@@ -25,77 +25,37 @@ _SELF_DESCRIBING = ("zstd", "gzip", "zlib", "bz2", "blosc", "lz4")
 
 @dataclass(frozen=True)
 class ShardIndexEncoding:
-    """The table of a shard that says where its chunks are.
+    """How the table of a shard, which says where its chunks are, is stored."""
 
-    Attributes
-    ----------
-    location
-        `"end"` or `"start"` of the shard.
-    byte_order
-        `"little"` or `"big"`.
-    checksum
-        Whether a crc32c follows the table.
-    """
-
-    location: str = "end"
-    byte_order: str = "little"
-    checksum: bool = True
+    location: str = "end"  # `"end"` or `"start"` of the shard
+    byte_order: str = "little"  # `"little"` or `"big"`
+    checksum: bool = True  # whether a crc32c follows the table
 
 
 @dataclass(frozen=True)
 class ChunkEncoding:
-    """How the voxels of a chunk become the bytes that are stored for it.
+    """How the voxels of a chunk become the bytes that are stored for it."""
 
-    Attributes
-    ----------
-    format
-        For people, such as `"zarr v3"`.
-    shape
-        Of the array in voxels, slowest axis first.
-    dtype
-        Name of the dtype, such as `"uint16"`.
-    byte_order
-        `"little"` or `"big"`; empty where a voxel is one byte.
-    chunks, shards
-        Extent of a chunk, and of a file of many chunks where there are such.
-    index
-        How the table of a shard is stored.
-    axis_order
-        The axes as they follow in memory, slowest first, without those of which a chunk has one voxel only.
-    codecs
-        What is applied to the voxels, in the order of writing.
-    settings
-        For each codec what decoding does not need, such as its level: sorted names and values.
-    fill
-        The bytes, little-endian, of the voxel that a chunk which is not stored is full of.
-    edge
-        `"padded"` where chunks at the far faces are stored with their whole extent, `"truncated"` where they need not be.
-    wrapping
-        `"n5"` where a header precedes what the codecs give, else `"bare"`.
-    """
-
-    format: str
-    shape: tuple[int, ...]
-    dtype: str
-    byte_order: str
-    chunks: tuple[int, ...]
+    format: str  # for people, such as `"zarr v3"`
+    shape: tuple[int, ...]  # of the array in voxels, slowest axis first
+    dtype: str  # name of the dtype, such as `"uint16"`
+    byte_order: str  # `"little"` or `"big"`; empty where a voxel is one byte
+    chunks: tuple[int, ...]  # extent of a chunk, and of a file of many chunks where there are such
     shards: tuple[int, ...] | None = None
     index: ShardIndexEncoding | None = None
-    axis_order: tuple[int, ...] = ()
-    codecs: tuple[CodecStep, ...] = ()
-    settings: tuple[CodecStep, ...] = ()
-    fill: bytes = b""
-    edge: str = "padded"
-    wrapping: str = "bare"
+    axis_order: tuple[int, ...] = ()  # in memory, slowest first; without axes on which a chunk has one voxel
+    codecs: tuple[CodecStep, ...] = ()  # what is applied to the voxels, in the order of writing
+    settings: tuple[CodecStep, ...] = ()  # per codec: sorted names and values that decoding does not need
+    fill: bytes = b""  # little-endian bytes of the voxels of chunks that are not stored
+    edge: str = "padded"  # or `"truncated"`: chunks at the far faces need not have their whole extent
+    wrapping: str = "bare"  # `"n5"` where a header precedes what the codecs give, else `"bare"`
 
     @property
     def itemsize(self) -> int:
-        """Bytes of a voxel."""
         return np.dtype(self.dtype).itemsize
 
     @property
     def chunk_bytes(self) -> int:
-        """Bytes of a whole chunk, decoded."""
         n = self.itemsize
         for extent in self.chunks:
             n *= extent
@@ -103,44 +63,28 @@ class ChunkEncoding:
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """Number of chunks per axis."""
         return tuple(-(-n // c) for n, c in zip(self.shape, self.chunks, strict=True))
 
 
 @dataclass(frozen=True)
 class UnknownEncoding:
-    """The answer for a source whose chunks cannot be moved, and the reason in words that follow "because"."""
+    """Chunks that cannot be moved; `why` follows "because"."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class StoredChunks:
-    """Where the encoded chunks of an array are, and how they are encoded.
-
-    Attributes
-    ----------
-    encoding
-        How.
-    place
-        The local folder that holds the chunk files, or the HDF5 file; None behind a URL.
-    keys
-        What the files are called; None where all chunks are in one file.
-    objects
-        What holds the chunks behind a URL.
-    """
+    """Where the encoded chunks of an array are, and how they are encoded."""
 
     encoding: ChunkEncoding
-    place: str | None
-    keys: ChunkKeys | None = None
-    objects: ObjectFolder | None = None
+    place: str | None  # the local folder that holds the chunk files, or the HDF5 file; None behind a URL
+    keys: ChunkKeys | None = None  # what the files are called; None where all chunks are in one file
+    objects: ObjectFolder | None = None  # what holds the chunks behind a URL
 
 
 def codec_step(name: str, options: Mapping[str, Any]) -> tuple[CodecStep, CodecStep]:
-    """Return a codec as it is compared, and what of it decoding does not need.
-
-    Codecs that are not known here are compared with all their options.
-    """
+    """Return a codec as it is compared, and its settings that decoding does not need; unknown codecs are compared with all options."""
     if name in _SELF_DESCRIBING:
         settings = tuple(sorted((k, v) for k, v in options.items() if isinstance(v, (int, str)) or v is None))
         return (name,), (name, *settings)

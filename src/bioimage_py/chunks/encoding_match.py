@@ -18,45 +18,20 @@ _Steps = tuple[str, ...]
 
 @dataclass(frozen=True)
 class EncodingMatch:
-    """What can be done with the encoded chunks of one array so that another one can hold them.
+    """How encoded chunks of one array can become those of another."""
 
-    Attributes
-    ----------
-    kind
-        `"payload"`: they are the same bytes. `"header"`: the same behind another header or checksum. `"different"`: they
-        have to be decoded and encoded anew.
-    road
-        `"verbatim"`, `"repack"` where shards have to be made or opened, or `"recode"`.
-    why
-        What stands against the next better kind and road, in the words of the plan.
-    unwrap, wrap
-        What is taken off each chunk, outermost first, and what is put around it, innermost first.
-    recoded
-        Which chunks have to be recoded all the same, if there are such: words of the plan.
-    recodes_missing
-        Whether chunks that are not stored read otherwise in the other array, so they have to be written there.
-    settings
-        What the chunks keep of the first array though the metadata of the second say otherwise, such as a level.
-    whole_files
-        Whether a file, or an object, of the second array is one of the first as it is: nothing is taken off or put on, no
-        shard opened or made.
-    carried
-        How objects get from one object store to another place, or the same: words of the plan; empty elsewhere.
-    hint
-        What would carry them better; empty if nothing would.
-    """
-
+    # The same bytes; the same behind another header or checksum; or to be decoded and encoded anew.
     kind: Literal["payload", "header", "different"]
-    road: Literal["verbatim", "repack", "recode"]
-    why: tuple[str, ...] = ()
-    unwrap: _Steps = ()
-    wrap: _Steps = ()
-    recoded: tuple[str, ...] = ()
-    recodes_missing: bool = False
-    settings: tuple[str, ...] = ()
-    whole_files: bool = False
-    carried: str = ""
-    hint: str = ""
+    road: Literal["verbatim", "repack", "recode"]  # repack: shards have to be made or opened
+    why: tuple[str, ...] = ()  # why a better kind and road are not possible, in words of the plan
+    unwrap: _Steps = ()  # what is taken off each chunk, outermost first
+    wrap: _Steps = ()  # what is put around it, innermost first
+    recoded: tuple[str, ...] = ()  # which chunks have to be recoded all the same: words of the plan
+    recodes_missing: bool = False  # chunks that are not stored would read otherwise, so they are written
+    settings: tuple[str, ...] = ()  # what chunks keep though the metadata of the second array say otherwise
+    whole_files: bool = False  # a file, or object, of the second array is one of the first as it is
+    carried: str = ""  # how objects get from one store to another place: words of the plan
+    hint: str = ""  # what would carry them better
 
     def __str__(self) -> str:
         what = {
@@ -74,15 +49,7 @@ def compare_encodings(
     output: ChunkEncoding | UnknownEncoding,
     offset: tuple[int, ...] | None = None,
 ) -> EncodingMatch:
-    """Compare how two arrays encode their chunks.
-
-    Parameters
-    ----------
-    input, output
-        The encodings.
-    offset
-        Where the output's first voxel is in the input, where the output is a region of it; the shapes may then differ.
-    """
+    """Compare how two arrays encode their chunks; with `offset`, the output is a region of the input that begins there."""
     for known in (input, output):
         if isinstance(known, UnknownEncoding):
             return EncodingMatch("different", "recode", (known.why,))
@@ -155,7 +122,7 @@ def _files(a: ChunkEncoding, b: ChunkEncoding, offset: tuple[int, ...] | None) -
 def _peeled(
     input: tuple[CodecStep, ...], output: tuple[CodecStep, ...]
 ) -> tuple[tuple[CodecStep, ...], _Steps, tuple[CodecStep, ...], _Steps]:
-    """Take off the outermost codecs that can be changed without encoding anew; return what is left, and what is off."""
+    """Take off the outermost codecs that can change without encoding anew; return what is left, and what is off, of both."""
     a, b, off, on = list(input), list(output), list[str](), list[str]()
     while a != b and a and a[-1] in _CHECKSUMS:
         off.append(a.pop()[0])

@@ -32,7 +32,6 @@ class ArrayInFile(NamedTuple):
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Bytes from one voxel to the next, per axis."""
         found, step = [], self.dtype.itemsize
         for extent in reversed(self.shape):
             found.append(step)
@@ -41,17 +40,7 @@ class ArrayInFile(NamedTuple):
 
 
 def read_region(file: FileBytes, stored: ArrayInFile, box: Box, out: AnyArray) -> None:
-    """Fill `out` with the voxels of a box; raises StorageError if the file ends before.
-
-    Parameters
-    ----------
-    file, stored
-        The array.
-    box
-        The region, not empty.
-    out
-        C-contiguous, of shape `box.shape` and the stored dtype.
-    """
+    """Fill `out`, C-contiguous and of the stored dtype, with the voxels of a box that is not empty."""
     strides, itemsize = stored.strides, stored.dtype.itemsize
     split = _best_split(box.shape, strides, itemsize)
     inner, inner_strides = box.shape[split:], strides[split:]
@@ -72,17 +61,7 @@ def read_region(file: FileBytes, stored: ArrayInFile, box: Box, out: AnyArray) -
 
 
 def write_region(file: FileBytes, stored: ArrayInFile, box: Box, values: AnyArray) -> None:
-    """Write the voxels of a box, and no byte between them, so threads may write disjoint boxes.
-
-    Parameters
-    ----------
-    file, stored
-        The array.
-    box
-        The region, not empty.
-    values
-        C-contiguous, of shape `box.shape` and the stored dtype.
-    """
+    """Write C-contiguous voxels of a box, and no byte between them, so that threads may write disjoint boxes."""
     strides, itemsize = stored.strides, stored.dtype.itemsize
     split = _dense_from(box.shape, strides, itemsize)
     run = math.prod(box.shape[split:]) * itemsize

@@ -59,20 +59,7 @@ def codec_text(filters: tuple[Filter, ...]) -> str:
 
 
 class FilterPipeline:
-    """The filters of a dataset, ready to decode its chunks.
-
-    Parameters
-    ----------
-    filters
-        In the order in which they were applied on writing.
-    chunk_bytes
-        Bytes of a whole decoded chunk.
-
-    Attributes
-    ----------
-    decodable
-        Whether all filters are known here.
-    """
+    """The filters of a dataset, in the order of writing; `decodable` if all are known here."""
 
     def __init__(self, filters: tuple[Filter, ...], chunk_bytes: int) -> None:
         self.filters = filters
@@ -81,24 +68,10 @@ class FilterPipeline:
 
     @property
     def compresses(self) -> bool:
-        """Whether there is any filter."""
         return bool(self.filters)
 
     def decode(self, stored: Bytes, mask: int) -> Bytes:
-        """Return a whole decoded chunk.
-
-        Parameters
-        ----------
-        stored
-            The chunk's bytes in the file.
-        mask
-            Bit i is set where filter i was skipped for this chunk.
-
-        Raises
-        ------
-        StorageError
-            If a checksum is wrong or a decoder fails; the caller says which chunk it is.
-        """
+        """Return a whole decoded chunk; bit i of `mask` is set where filter i was skipped for it."""
         data = stored
         sizes = self._sizes_before(mask)
         for i in reversed(range(len(self.filters))):
@@ -267,7 +240,7 @@ def gzip_level_to_encode(filters: tuple[Filter, ...]) -> int | None:
 
 
 def encode_gzip(chunk: AnyArray, level: int, *, shuffled: bool) -> bytes:
-    """Return a whole chunk as HDF5's gzip filter stores it, with the shuffle filter before it or without."""
+    """Return a whole chunk as HDF5's gzip filter stores it, shuffled before or not."""
     data = np.ascontiguousarray(chunk).reshape(-1).view(np.uint8)
     item = chunk.dtype.itemsize
     if shuffled and item > 1:

@@ -20,17 +20,7 @@ _ZLIB_HEADER = b"\x78\x9c"
 
 
 class ChunkFrames:
-    """Checks the stored chunks of one array and turns them into those of another.
-
-    Parameters
-    ----------
-    input, output
-        The encodings.
-    match
-        What `compare_encodings` says of them; not `"different"`.
-    sums
-        As in `PayloadCheck`.
-    """
+    """Checks the stored chunks of one array and gives them the headers and checksums of another, as a match says."""
 
     def __init__(
         self, input: ChunkEncoding, output: ChunkEncoding, match: EncodingMatch, *, sums: bool = True
@@ -46,7 +36,7 @@ class ChunkFrames:
 
     @property
     def leaves_chunks(self) -> bool:
-        """Whether all chunks that are whole are stored in the other array as they are."""
+        """Whether chunks that are whole are stored in the other array as they are."""
         plain = self._input.wrapping == self._output.wrapping == "bare"
         return plain and not self._steps and not self._wraps
 
@@ -57,18 +47,7 @@ class ChunkFrames:
     def moved(self, stored: StoredBytes) -> tuple[tuple[Piece, ...] | None, bool]:
         """Return what the other array stores for a chunk, and whether the chunk was found to be whole.
 
-        Returns
-        -------
-        pieces
-            To be stored one after the other; None where the chunk cannot be moved as it is.
-        whole
-            False where only decoding the chunk can tell.
-
-        Raises
-        ------
-        StorageError
-            If the chunk is cut, its header or checksum is wrong, or its file was written meanwhile; the caller says which
-            one it is.
+        None: it cannot be moved as it is. False: only decoding can tell. StorageError: it is cut, corrupt or was written meanwhile.
         """
         body, decoded_bytes = stored, self._chunk_bytes
         if self._input.wrapping == "n5":
@@ -122,18 +101,12 @@ class ChunkFrames:
 
 
 def n5_header(extents: tuple[int, ...]) -> bytes:
-    """Return what precedes a chunk of these extents (slowest axis first) in N5."""
+    """Return the header of an N5 chunk of these extents, slowest axis first."""
     return struct.pack(f">HH{len(extents)}I", 0, len(extents), *extents[::-1])
 
 
 def read_n5_header(stored: StoredBytes) -> tuple[int, ...] | None:
-    """Return the extents of an N5 chunk, slowest axis first; None for a chunk of variable length or of objects.
-
-    Raises
-    ------
-    StorageError
-        If it is too short for a header.
-    """
+    """Return the extents of an N5 chunk, slowest axis first; None for a chunk of variable length or of objects."""
     head = stored.at(0, 4)
     if len(head) < 4:
         raise StorageError(f"it has {len(head)} bytes, which is too few for the header of an N5 chunk")
@@ -147,7 +120,7 @@ def read_n5_header(stored: StoredBytes) -> tuple[int, ...] | None:
 
 
 def _raw_deflate(data: memoryview, kind: str, decoded_bytes: int) -> tuple[memoryview, bytes] | None:
-    """Return the deflate stream in a gzip or zlib stream, and what it decodes to; None if it is of several streams."""
+    """Return the deflate stream in a gzip or zlib stream, and what it decodes to; None for several streams."""
     if kind == "gzip":
         begin = _end_of_gzip_header(data)
         (told,) = struct.unpack("<I", data[-4:])

@@ -25,21 +25,9 @@ _codecs: Any = imagecodecs  # its stubs ask for bytes, but any buffer is taken
 
 
 class PayloadCheck:
-    """Checks chunks of one encoding.
+    """Checks chunks by their length, header and checksum; `by_few_bytes` if only a few bytes of each are looked at.
 
-    Parameters
-    ----------
-    codecs
-        What was applied to the voxels, in the order of writing.
-    inflate
-        Whether to inflate zlib streams, which say nothing of their length; not needed if they are inflated anyway.
-    sums
-        Whether to compute a crc32c, which takes all bytes; who reads the chunk does it again.
-
-    Attributes
-    ----------
-    by_few_bytes
-        Whether the length of a chunk and a few bytes of it are all that is looked at.
+    `inflate=False` leaves out zlib streams, which do not say their length; `sums=False` leaves out crc32c, which takes all bytes.
     """
 
     def __init__(self, codecs: tuple[CodecStep, ...], *, inflate: bool = True, sums: bool = True) -> None:
@@ -54,18 +42,9 @@ class PayloadCheck:
         self.by_few_bytes = few and (not self._checksums or (not sums and self._checksums == ["crc32c"]))
 
     def check(self, stored: StoredBytes, decoded_bytes: int) -> Finding:
-        """Check a chunk that shall have so many bytes when it is decoded.
+        """Check a chunk that decodes to so many bytes; StorageError if it is cut or corrupt.
 
-        Returns
-        -------
-        Finding
-            `"whole"`; `"untold"` where only decoding the chunk can tell; `"odd"` where it is cut, or has more parts than it
-            needs, so that it should be encoded anew if it can be decoded.
-
-        Raises
-        ------
-        StorageError
-            If it is cut, or its header or checksum is wrong; the caller says which chunk it is.
+        `"untold"`: only decoding can tell. `"odd"`: it is cut or more than one stream; encode it anew if it can be decoded.
         """
         for name in self._checksums:
             stored = _without_checksum(name, stored, self._sums)
@@ -91,20 +70,19 @@ class PayloadCheck:
 
 
 def why_all_bytes(codecs: tuple[CodecStep, ...]) -> str | None:
-    """Return why chunks of these codecs are checked by all of their bytes, in words that follow "because"; None if by a few."""
+    """Return why chunks of these codecs are checked by all their bytes (follows "because"); None if a few are enough."""
     if PayloadCheck(codecs, sums=False).by_few_bytes:
         return None
     return f"only all bytes of a chunk of {' and '.join(str(step[0]) for step in codecs)} tell whether it is whole"
 
 
 def blosc_lengths(header: bytes) -> tuple[int, int]:
-    """Return how many bytes a blosc stream has decoded, and encoded, by what its first 16 bytes say."""
+    """Return the decoded and the encoded length that the first 16 bytes of a blosc stream say."""
     decoded, _, encoded = struct.unpack_from("<III", header, 4)
     return decoded, encoded
 
 
 def crc32c_bytes(data: bytes | AnyArray) -> bytes:
-    """Return the crc32c of data as Zarr stores it."""
     return struct.pack("<I", google_crc32c.value(data))
 
 
@@ -122,7 +100,7 @@ def _without_checksum(name: str, stored: StoredBytes, sums: bool) -> StoredBytes
 
 
 def inflated(data: bytes | memoryview, kind: str, decoded_bytes: int) -> bytes:
-    """Return what is in a gzip or zlib stream; raises StorageError if its checksum or length is wrong."""
+    """Return what is in a gzip or zlib stream; StorageError if its checksum or length is wrong."""
     decode = _codecs.deflate_decode if kind == "zlib" else _codecs.gzip_decode
     try:
         found = cast("bytes", decode(data, out=decoded_bytes))
@@ -155,7 +133,7 @@ def _check_bz2(data: bytes, decoded_bytes: int) -> Finding:
 
 
 def _check_blosc(stored: StoredBytes, decoded_bytes: int) -> bool:
-    """Return whether nothing follows the stream."""
+    """Whether nothing follows the stream."""
     header = stored.at(0, 16)
     if len(header) < 16:
         raise StorageError(f"it has {len(header)} bytes, which is too few for blosc")

@@ -10,10 +10,7 @@ _LONGEST_BYTES = 512
 
 
 def copy_rows(target: AnyArray, values: AnyArray) -> None:
-    """Do what `target[...] = values` does, in half the time where rows of the same dtype have up to 512 bytes.
-
-    As one item of so many bytes a row is moved at once; numpy begins anew for each row of numbers.
-    """
+    """Do `target[...] = values`, in half the time where rows have up to 512 bytes: each is moved as one item."""
     if target.dtype == values.dtype and target.shape == values.shape and target.ndim > 1:
         n_bytes = target.shape[-1] * target.itemsize
         whole = target.strides[-1] == values.strides[-1] == target.itemsize

@@ -12,10 +12,7 @@ from bioimage_py.chunks.encoding import AnyArray
 
 
 class Scratch(threading.local):
-    """Memory of the calling thread, which it uses for one chunk after the other.
-
-    New memory costs a thread more than it seems: the system empties each page of it at the first touch.
-    """
+    """Memory that a thread uses for one chunk after the other: the system zeroes new memory page by page at first touch."""
 
     def __init__(self) -> None:
         self._memory: dict[str, AnyArray] = {}
@@ -28,5 +25,4 @@ class Scratch(threading.local):
         return found[:n_bytes]
 
     def array(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> AnyArray:
-        """Return an array in C order, in memory as `bytes` gives it."""
         return self.bytes(name, math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)

@@ -12,10 +12,7 @@ _T = TypeVar("_T")
 
 
 class _AtWork(threading.local):
-    """How many threads of this process are at work, and whether the calling one is counted already.
-
-    There is one count for all, because readers and writers have the same processors.
-    """
+    """How many threads of this process are at work, readers and writers alike, and whether the calling one is counted."""
 
     lock = threading.Lock()
     threads = 0
@@ -33,13 +30,9 @@ _AT_WORK = _AtWork()
 
 
 class SharedThreads:
-    """Lets callers do many like things each in its own thread, and in others too while fewer than `threads` are at work.
+    """Lets callers do many like things, each in its own thread, with the help of others while fewer than `threads` are at work.
 
-    Parameters
-    ----------
-    threads
-        How many shall be at work at once in this process, the callers among them, whoever called them. More callers than that work
-        all the same, each by itself.
+    The limit is that of the process. More callers than that work all the same, each by itself.
     """
 
     def __init__(self, threads: int) -> None:
@@ -48,10 +41,7 @@ class SharedThreads:
         self._pool: ThreadPoolExecutor | None = None
 
     def run(self, function: Callable[[_T], object], things: Iterable[_T]) -> None:
-        """Call a function with each thing, in any order and in several threads; return when all calls have ended.
-
-        After an error no further call begins; the first one is raised when those under way have ended.
-        """
+        """Call a function with each thing, in any order and in several threads; the first error is raised when all calls have ended."""
         waiting = deque(things)
         if len(waiting) == 1:
             function(waiting.pop())

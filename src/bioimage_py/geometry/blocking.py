@@ -118,13 +118,7 @@ class Blocking:
         return f"Blocking(shape={self.shape}, block_shape={self.block_shape}, n_blocks={self.n_blocks})"
 
     def position(self, block_id: int) -> tuple[int, ...]:
-        """Return the grid position of a block.
-
-        Raises
-        ------
-        InvalidArgumentError
-            If there is no block of this number.
-        """
+        """Return the grid position of a block."""
         if not 0 <= block_id < self.n_blocks:
             raise InvalidArgumentError(f"block id {block_id} is not in 0 … {self.n_blocks - 1}")
         return tuple(block_id // s % n for s, n in zip(self._strides, self.grid_shape, strict=True))

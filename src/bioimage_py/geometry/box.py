@@ -7,16 +7,7 @@ from typing import Any, NamedTuple
 
 
 class Box(NamedTuple):
-    """A half-open region of an array: voxels `begin[d] <= i < end[d]` on each axis d.
-
-    Examples
-    --------
-    >>> box = Box((0, 4), (2, 10))
-    >>> box.shape, box.size
-    ((2, 6), 12)
-    >>> box.intersect(Box((1, 0), (5, 6)))
-    Box(begin=(1, 4), end=(2, 6))
-    """
+    """A half-open region of an array: voxels `begin[d] <= i < end[d]` on each axis d."""
 
     begin: tuple[int, ...]
     end: tuple[int, ...]
@@ -28,7 +19,6 @@ class Box(NamedTuple):
 
     @property
     def ndim(self) -> int:
-        """Number of axes."""
         return len(self.begin)
 
     @property
@@ -43,12 +33,10 @@ class Box(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Number of voxels."""
         return math.prod(self.shape)
 
     @property
     def slices(self) -> tuple[slice, ...]:
-        """The box as an index of a numpy array."""
         return tuple(slice(b, e) for b, e in zip(self.begin, self.end, strict=True))
 
     @property
@@ -57,7 +45,6 @@ class Box(NamedTuple):
         return (*self.slices, ...)
 
     def is_empty(self) -> bool:
-        """Whether the box holds no voxel."""
         return any(e <= b for b, e in zip(self.begin, self.end, strict=True))
 
     def intersect(self, other: Box) -> Box:

@@ -13,25 +13,8 @@ def default_chunks(
 ) -> tuple[int, ...]:
     """Return chunks of 0.25 to 1 MiB, as near to cubes as the shape allows.
 
-    Parameters
-    ----------
-    shape
-        Shape of the array in voxels.
-    itemsize
-        Bytes of a voxel.
-    axes
-        Names of the axes; all but "x", "y" and "z" get an extent of 1, because viewers show one channel and one time
-        point at once. Without names the last three axes are taken for space. A last axis of at most 4 samples (RGB)
-        is kept whole.
-
-    Examples
-    --------
-    >>> default_chunks((300, 2048, 2048), 2)
-    (64, 64, 64)
-    >>> default_chunks((10, 2, 300, 2048, 2048), 1)
-    (1, 1, 64, 64, 64)
-    >>> default_chunks((4096, 4096), 1)
-    (512, 512)
+    Axes other than x, y and z have extent 1: viewers show one channel and time point at once. Without names the last three
+    axes are space, but a last axis of at most 4 samples (RGB) is kept whole.
     """
     spatial = _spatial(shape, axes)
     chunks = [min(max(1, n), _EDGE) if d in spatial else 1 for d, n in enumerate(shape)]
@@ -65,10 +48,9 @@ def _spatial(shape: tuple[int, ...], axes: tuple[str, ...] | None) -> list[int]:
 def sensible_chunks(
     chunks: tuple[int, ...], shape: tuple[int, ...], itemsize: int, axes: tuple[str, ...] | None = None
 ) -> bool:
-    """Whether an input's chunks are worth keeping in a new array.
+    """Whether an input's chunks are worth keeping: 32 KiB to 8 MiB, or the whole array, and no thin slab.
 
-    They are when a chunk has 32 KiB to 8 MiB (or is the whole array) and is no thin slab: on each spatial axis it has
-    at least 16 voxels or the whole extent.
+    On each spatial axis a chunk must have 16 voxels or the whole extent.
     """
     whole = all(c >= n for c, n in zip(chunks, shape, strict=True))
     n_bytes = math.prod(min(c, n) for c, n in zip(chunks, shape, strict=True)) * itemsize

@@ -26,14 +26,6 @@ class IdSet(Sequence[int]):
 
     It is a sequence (sorted, indexable, with a length), so it can stand wherever a list of block ids is read, and it
     compares equal to a list or tuple with the same sorted ids.
-
-    Examples
-    --------
-    >>> ids = IdSet.from_ids([7, 3, 4, 5, 3])
-    >>> ids.runs, len(ids), ids[-1], 4 in ids
-    (((3, 6), (7, 8)), 4, 7, True)
-    >>> len(IdSet.from_range(10**9) - ids)
-    999999996
     """
 
     __slots__ = ("_begins", "_offsets", "runs")
@@ -66,13 +58,7 @@ class IdSet(Sequence[int]):
 
     @classmethod
     def from_ids(cls, ids: Iterable[int]) -> IdSet:
-        """Return the set of the ids given, in any order, repeated or not.
-
-        Raises
-        ------
-        InvalidArgumentError
-            For what is not a non-negative 64-bit integer.
-        """
+        """Return the set of ids in any order, repeated or not; InvalidArgumentError for what is not a non-negative 64-bit integer."""
         if isinstance(ids, IdSet):
             return ids
         if isinstance(ids, range) and ids.step == 1:
@@ -108,13 +94,7 @@ class IdSet(Sequence[int]):
         return cls(zip(starts.tolist(), stops.tolist(), strict=True))
 
     def split(self, n_parts: int) -> list[IdSet]:
-        """Return the set cut into at most `n_parts` neighbouring parts of nearly equal size, none of them empty.
-
-        Examples
-        --------
-        >>> IdSet.from_range(10).split(3)
-        [IdSet(0…3), IdSet(4…6), IdSet(7…9)]
-        """
+        """Return the set cut into at most `n_parts` neighbouring parts of nearly equal size, none of them empty."""
         n_parts = min(n_parts, len(self))
         sizes = [len(self) // n_parts + (n < len(self) % n_parts) for n in range(n_parts)] if n_parts else []
         parts, runs = [], list(reversed(self.runs))
@@ -132,11 +112,9 @@ class IdSet(Sequence[int]):
 
     @classmethod
     def from_json(cls, runs: Iterable[Sequence[int]]) -> IdSet:
-        """Return the set written by `to_json`."""
         return cls((int(run[0]), int(run[1])) for run in runs)
 
     def to_json(self) -> list[list[int]]:
-        """Return the runs as plain lists `[begin, end]`, end excluded."""
         return [[b, e] for b, e in self.runs]
 
     def __len__(self) -> int:
@@ -239,5 +217,4 @@ class IdSetBuilder:
         self._by_end[end] = begin
 
     def build(self) -> IdSet:
-        """Return what was collected."""
         return IdSet(self._by_begin.items())

@@ -27,25 +27,7 @@ class BasicIndex(NamedTuple):
 
 
 def basic_index(index: Any, shape: tuple[int, ...]) -> BasicIndex:
-    """Normalise a numpy basic index: int, slice with step 1, Ellipsis, or a tuple of them.
-
-    Parameters
-    ----------
-    index
-        What stood between the brackets.
-    shape
-        Shape of the array that is indexed.
-
-    Raises
-    ------
-    InvalidIndexError
-        For an integer out of bounds, too many indices, a step other than 1, or advanced indexing.
-
-    Examples
-    --------
-    >>> basic_index((3, slice(-2, None)), (5, 6, 7)).box
-    Box(begin=(3, 4, 0), end=(4, 6, 7))
-    """
+    """Normalise a numpy basic index: int, slice with step 1, Ellipsis, or a tuple of them."""
     items = list(index) if isinstance(index, tuple) else [index]
     ellipses = [i for i, item in enumerate(items) if item is Ellipsis]
     if len(ellipses) > 1:

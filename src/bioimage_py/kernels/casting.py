@@ -38,24 +38,12 @@ def can_hold(source: np.dtype[Any], target: np.dtype[Any]) -> bool:
 
 
 def _precision(dtype: np.dtype[Any]) -> int:
-    """Return how many bits the integers have that a floating point dtype holds without rounding."""
+    """Return how many bits the integers have that a float dtype holds without rounding."""
     return int(np.finfo(dtype).nmant) + 1
 
 
 def cast(values: AnyArray, target: np.dtype[Any], casting: str, origin: tuple[int, ...]) -> AnyArray:
-    """Return the values in the target dtype as `cast_values` does; the array itself where nothing changes.
-
-    Parameters
-    ----------
-    values
-        Voxels of a block.
-    target
-        The output's dtype.
-    casting
-        With `"check"`, a voxel that would change raises CastingError; otherwise voxels are cast as they are.
-    origin
-        Where the block begins, for the message.
-    """
+    """As `cast_values`; the array itself where nothing changes. With `"check"`, a voxel that would change is an error."""
     if values.dtype == target:
         return values
     result = cast_values(values, target)

@@ -14,7 +14,6 @@ Flags = npt.NDArray[np.bool_]
 
 
 def cells_of(box: Box, grid: tuple[int, ...]) -> Box:
-    """Return the cells of a grid that a box touches."""
     return Box(
         tuple(b // g for b, g in zip(box.begin, grid, strict=True)),
         tuple(-(-e // g) for e, g in zip(box.end, grid, strict=True)),
@@ -22,17 +21,17 @@ def cells_of(box: Box, grid: tuple[int, ...]) -> Box:
 
 
 def cells_any(voxels: Flags, box: Box, grid: tuple[int, ...]) -> Flags:
-    """Return, for each cell that the box touches, whether a voxel of it is set in the box."""
+    """Return which cells that the box touches have a voxel set in it."""
     return _reduced(np.logical_or, voxels, box, grid)
 
 
 def cells_all(voxels: Flags, box: Box, grid: tuple[int, ...]) -> Flags:
-    """Return, for each cell that the box touches, whether all its voxels are set that are in the box."""
+    """Return which cells that the box touches have all their voxels in it set."""
     return _reduced(np.logical_and, voxels, box, grid)
 
 
 def cells_under(parts: Iterable[Box], box: Box, grid: tuple[int, ...]) -> Flags:
-    """Return, for each cell that the box touches, whether one of these boxes touches it in the box."""
+    """Return which cells that the box touches are touched in it by one of these boxes."""
     cells = cells_of(box, grid)
     found = np.zeros(cells.shape, bool)
     for part in parts:

@@ -35,7 +35,6 @@ class CompareKernel:
     b: Source
 
     def compare(self, box: Box) -> Difference | None:
-        """Return what differs in a box, or None."""
         found = [one for area in self._stored_areas(box) if (one := self._compare(area)) is not None]
         if not found:
             return None
@@ -61,7 +60,7 @@ class CompareKernel:
         return Difference(count, where, (a[first].item(), b[first].item()))
 
     def _stored_areas(self, box: Box) -> Iterator[Box]:
-        """Yield boxes that together hold all that one of the sources stores; all of the box where that is not known."""
+        """Yield boxes that hold all that one of the sources stores; all of the box where that is not known."""
         stored = [] if self._parts is None else [parts.within(box, most=True) for parts in self._parts]
         if not stored or any(boxes is None for boxes in stored):
             yield box

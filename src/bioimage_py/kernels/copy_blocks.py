@@ -27,33 +27,22 @@ class CopyKernel:
 
     Of the input, only chunks are read that are stored and that the mask touches; of the mask, only chunks that are
     stored.
-
-    Attributes
-    ----------
-    input, output, mask
-        The sources; voxels are copied where the mask is non-zero, everywhere without one.
-    casting
-        See `cast`.
-    meter
-        Where its threads count what they do.
-    output_is_new
-        Whether nothing was ever stored in the boxes that are copied, so that what equals the fill value need not be.
     """
 
-    input: Source
+    input: Source  # voxels are copied where the mask is non-zero, everywhere without one
     output: Source
     mask: Source | None = None
     casting: str = "unsafe"
     meter: Meter = field(default_factory=Meter, compare=False, repr=False)
-    output_is_new: bool = False
+    output_is_new: bool = (
+        False  # nothing is stored where it writes, so what equals the fill value need not be
+    )
     _buffers: ReadBuffers = field(default_factory=ReadBuffers, compare=False, repr=False)
 
     def counted_by(self, meter: Meter) -> CopyKernel:
-        """Return the same kernel with another meter."""
         return replace(self, meter=meter)
 
     def tally(self) -> Tally:
-        """Return what was done so far, and how long it took."""
         return self.meter.total()
 
     def copy_box(self, box: Box) -> int:
@@ -64,20 +53,17 @@ class CopyKernel:
         return 0 if selected is not None and not selected.any() else self.copy_selected(box, selected)
 
     def copy_parts(self, unit: Box, parts: Sequence[Box]) -> int:
-        """Copy several boxes that lie in one write unit, and write the unit once; return the bytes written.
-
-        The parts' own voxels alone are read from the input, and only where the mask is set.
-        """
+        """Copy boxes that lie in one write unit, and write it once; only they are read, and only where the mask is set."""
         with self.meter.mine.rest("computing"):
             return self._copy_parts(unit, parts)
 
     def copy_selected(self, box: Box, selected: AnyArray | None) -> int:
-        """Copy the voxels of a box of whole write units that are selected, all if None; return the bytes written."""
+        """Copy the selected voxels, all if None, of a box of whole write units; return the bytes written."""
         with self.meter.mine.rest("computing"):
             return self._copy_selected(box, selected)
 
     def leaves_out(self, box: Box) -> bool:
-        """Whether the mask is known to be set nowhere in a box, because it stores no chunk there; no voxel is looked at."""
+        """Whether the mask stores no chunk in a box, and so is set nowhere in it; no voxel is read."""
         stored = self._stored_mask
         if stored is None or stored.fill_value != 0:
             return False
@@ -85,7 +71,6 @@ class CopyKernel:
             return stored.within(box) == []
 
     def selected(self, box: Box) -> AnyArray | None:
-        """Return where the mask is set in a box; None without a mask."""
         if self.mask is None:
             return None
         with self.meter.mine.rest("computing"):

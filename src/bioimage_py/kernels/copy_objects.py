@@ -186,7 +186,7 @@ class CopyObjectsKernel(MovingKernel):
 
 
 def store_copies(fallback: CopyKernel, options: MoveOptions) -> bool:
-    """Whether a store can copy the objects of an input into the output of a copy by itself."""
+    """Whether an object store can copy the objects of the input into the output by itself."""
     source = fallback.input if options.source is None else options.source
     place, into = place_of(source), place_of(fallback.output)
     if place is None or into is None or why_fetched(place, into) is not None:

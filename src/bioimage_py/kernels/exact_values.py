@@ -11,13 +11,7 @@ from bioimage_py.chunks import AnyArray
 
 
 def differing(a: AnyArray, b: AnyArray) -> npt.NDArray[np.bool_]:
-    """Return where two arrays of one shape hold different numbers, whatever their dtypes; NaN equals NaN.
-
-    Examples
-    --------
-    >>> differing(np.array([2**53, 2**53 + 1]), np.array([2.0**53, 2.0**53])).tolist()
-    [False, True]
-    """
+    """Return where two arrays of one shape hold different numbers, whatever their dtypes; NaN equals NaN."""
     with np.errstate(all="ignore"):
         differs = np.asarray(a != b)
         for whole, other in ((a, b), (b, a)):

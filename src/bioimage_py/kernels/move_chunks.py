@@ -42,7 +42,6 @@ class MoveKernel(MovingKernel):
     def _move_all(
         self, positions: Iterable[tuple[int, ...]]
     ) -> Iterator[tuple[tuple[int, ...], int | bool | None]]:
-        """Yield for each position what `_move_chunk` returns."""
         if self._small is None:
             for position, done in side_by_side(self._move_chunk, positions, self._pool, self._at_once):
                 self._count(done)

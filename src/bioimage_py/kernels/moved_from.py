@@ -11,14 +11,14 @@ from bioimage_py.wrapper.shape import RoiSource
 
 
 class MovingOrigin(NamedTuple):
-    """A stored array, and where in it a source begins; None where the source is the array itself."""
+    """A stored array, and where in it a source begins; None for the array itself."""
 
     source: Source
     offset: tuple[int, ...] | None
 
 
 def moving_origin(source: Source) -> MovingOrigin | None:
-    """Return the stored array whose encoded chunks hold the voxels of a source; None if its voxels are computed."""
+    """Return the stored array whose encoded chunks hold the voxels of a source; None if they are computed."""
     if isinstance(source, DescribedSource):
         return moving_origin(source.inputs[0])
     if isinstance(source, RoiSource):

@@ -35,25 +35,14 @@ _BYTES_AT_ONCE = 2**25
 
 @dataclass(frozen=True)
 class MoveOptions:
-    """How encoded chunks are moved.
+    """How encoded chunks are moved."""
 
-    Attributes
-    ----------
-    verify_encoded
-        Whether each chunk that is moved is decoded once, to fail on a corrupt one. Otherwise its length, its headers and
-        the checksums of its store are checked.
-    output_is_new
-        Whether the output is known to hold no chunk yet in the boxes that are copied, so that none has to be removed.
-    source
-        The stored array that the input is a region of; None where it is the input itself.
-    offset
-        Where the input's first voxel is in `source`, whole chunks.
-    """
-
-    verify_encoded: bool = False
-    output_is_new: bool = False
-    source: Source | None = None
-    offset: tuple[int, ...] | None = None
+    verify_encoded: bool = (
+        False  # decode each chunk that is moved; else check its length, headers and checksums
+    )
+    output_is_new: bool = False  # no chunk is stored where it writes, so none has to be removed
+    source: Source | None = None  # the stored array that the input is a region of; None for itself
+    offset: tuple[int, ...] | None = None  # where the input begins in `source`, whole chunks
 
 
 class MoveCounts(NamedTuple):
@@ -67,20 +56,7 @@ class MoveCounts(NamedTuple):
 class MovingKernel(ABC):
     """Copies blocks by moving encoded chunks; called like a `CopyKernel`, from many threads at once.
 
-    Chunks that cannot be moved as they are, one by one, are copied by the `CopyKernel` that is given. Chunks that the
-    input does not store are not stored in the output.
-
-    Parameters
-    ----------
-    fallback
-        Input, output and mask of the copy, and how blocks are copied that cannot be moved.
-    options
-        How to move.
-
-    Raises
-    ------
-    UnsupportedFormatError
-        If chunks of this input cannot be moved into this output; the message says why.
+    Chunks that cannot be moved are copied by `fallback`; those that the input does not store are not stored in the output.
     """
 
     def __init__(self, fallback: CopyKernel, options: MoveOptions | None = None) -> None:
@@ -117,32 +93,26 @@ class MovingKernel(ABC):
 
     @property
     def input(self) -> Source:
-        """What is copied from."""
         return self.fallback.input
 
     @property
     def output(self) -> Source:
-        """What is written."""
         return self.fallback.output
 
     @property
     def mask(self) -> Source | None:
-        """Where voxels are copied; None for everywhere."""
         return self.fallback.mask
 
     @property
     def casting(self) -> str:
-        """The rule for voxels that do not fit, of which there are none here."""
         return self.fallback.casting
 
     @property
     def counts(self) -> MoveCounts:
-        """What was done so far."""
         done = self.tally()
         return MoveCounts(done.chunks_moved, done.chunks_recoded, done.encoded_out)
 
     def counted_by(self, meter: Meter) -> Self:
-        """Return the same kernel with another meter."""
         twin = copy.copy(self)
         twin.fallback = self.fallback.counted_by(meter)
         twin.unmasked = replace(twin.fallback, mask=None)
@@ -150,21 +120,13 @@ class MovingKernel(ABC):
 
     @property
     def meter(self) -> Meter:
-        """Where its threads count what they do."""
         return self.fallback.meter
 
     def tally(self) -> Tally:
-        """Return what was done so far, and how long it took."""
         return self.fallback.tally()
 
     def copy_box(self, box: Box) -> int:
-        """Copy one box of whole write units; return the bytes of its voxels.
-
-        Raises
-        ------
-        StorageError
-            If a chunk is corrupt, cut or written meanwhile, or the output cannot be written; it names the chunk.
-        """
+        """Copy one box of whole write units; return the bytes of its voxels. A StorageError names the chunk."""
         if self.fallback.leaves_out(box):
             return 0
         selected = self.fallback.selected(box)
@@ -187,7 +149,6 @@ class MovingKernel(ABC):
     def units_of(
         self, blocks: Sequence[Box], write_unit: tuple[int, ...]
     ) -> Iterator[tuple[Box, list[tuple[int, Box]]]]:
-        """Yield the write units that blocks lie in, as `CopyKernel` does."""
         return self.fallback.units_of(blocks, write_unit)
 
     @abstractmethod
@@ -206,11 +167,9 @@ class MovingKernel(ABC):
 
     @property
     def _tally(self) -> Tally:
-        """What the calling thread has counted."""
         return self.fallback.meter.mine
 
     def _voxels(self, cell: tuple[int, ...], grid: tuple[int, ...]) -> Box:
-        """Return the voxels of a cell of a grid, cut at the output."""
         begin = tuple(at * g for at, g in zip(cell, grid, strict=True))
         end = tuple(b + g for b, g in zip(begin, grid, strict=True))
         return Box(begin, end).intersect(Box.whole(self._made.shape))
@@ -259,7 +218,6 @@ class MovingKernel(ABC):
         return tuple(p + s for p, s in zip(position, self._shift, strict=True))
 
     def _refused(self, position: tuple[int, ...], error: StorageError) -> StorageError:
-        """Return the error that names the chunk."""
         at = self._at(position)
         return StorageError(
             f"chunk {at} of {self._source_name} cannot be copied ({self._reader.path(at)}): {error}"

@@ -17,17 +17,7 @@ from bioimage_py.sources import encoding_of
 def kernel_for_road(
     fallback: CopyKernel, road: str, *, verify_encoded: bool, output_is_new: bool
 ) -> CopyKernel | MovingKernel:
-    """Return the kernel of a copy that goes a road: the one given for `"recode"`, else one that moves encoded chunks.
-
-    Parameters
-    ----------
-    fallback
-        The copy.
-    road
-        As in the plan.
-    verify_encoded, output_is_new
-        As in `MoveOptions`.
-    """
+    """Return the kernel of a copy that goes a road: the one given for `"recode"`, else one that moves encoded chunks."""
     origin = None if road == "recode" else moving_origin(fallback.input)
     if origin is None:
         return replace(fallback, output_is_new=output_is_new)
@@ -36,20 +26,7 @@ def kernel_for_road(
 
 
 def moving_kernel(fallback: CopyKernel, options: MoveOptions | None = None) -> MovingKernel:
-    """Return the kernel that moves encoded chunks from the input of a copy into its output.
-
-    Parameters
-    ----------
-    fallback
-        The copy; what cannot be moved is copied by it.
-    options
-        How to move.
-
-    Raises
-    ------
-    UnsupportedFormatError
-        If chunks of this input cannot be moved into this output; the message says why.
-    """
+    """Return the kernel that moves encoded chunks; UnsupportedFormatError says why they cannot be moved."""
     if store_copies(fallback, options or MoveOptions()):
         return CopyObjectsKernel(fallback, options)
     # A source does not say that it has shards of one chunk each, but they are stored as shards.

@@ -16,10 +16,9 @@ _R = TypeVar("_R")
 def side_by_side(
     function: Callable[[_T], _R], things: Iterable[_T], pool: ThreadPoolExecutor | None, at_once: int
 ) -> Iterator[_R]:
-    """Yield what a function returns for each thing, in their order, with no more than `at_once` calls under way.
+    """Yield what a function returns for each thing, in order, with at most `at_once` calls under way; without a pool, lazily.
 
-    Without a pool each call is made when its result is asked for. After an error no further call begins; those under way
-    are waited for.
+    After an error no further call begins; those under way are waited for.
     """
     if pool is None:
         yield from map(function, things)

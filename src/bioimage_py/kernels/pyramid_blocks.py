@@ -22,35 +22,17 @@ from bioimage_py.wrapper.resampling import reduce_windows
 
 @dataclass(frozen=True)
 class PyramidKernel:
-    """Makes levels from what it reads: each is the reduction of the one before as that is stored.
+    """Makes levels from what it reads: each is the reduction of the one before as that is stored."""
 
-    Attributes
-    ----------
-    input
-        What is read: the input of the pyramid, or a level of it.
-    outputs
-        The levels that are written, largest first.
-    steps
-        For each of them, how many voxels of the one before become one, per axis; of the first, how many voxels of the input.
-    method
-        See `reduce_windows`.
-    tile_shape
-        In which pieces a block is read.
-    casting
-        See `cast`.
-    mover
-        Moves the encoded chunks of the input into the first level, where both encode them alike; None where they are encoded anew.
-    own_meter
-        Where its threads count what they do, if not where the mover's do.
-    """
-
-    input: Source
-    outputs: tuple[Source, ...]
-    steps: tuple[tuple[int, ...], ...]
+    input: Source  # of the pyramid, or a level of it
+    outputs: tuple[Source, ...]  # the levels that are written, largest first
+    steps: tuple[
+        tuple[int, ...], ...
+    ]  # per output: how many voxels of the one before (or the input) become one
     method: str
-    tile_shape: tuple[int, ...]
+    tile_shape: tuple[int, ...]  # in which pieces a block is read
     casting: str = "unsafe"
-    mover: MovingKernel | None = None
+    mover: MovingKernel | None = None  # moves encoded chunks into the first level, where both encode alike
     own_meter: Meter = field(default_factory=Meter, compare=False, repr=False)
     _buffers: ReadBuffers = field(default_factory=ReadBuffers, compare=False, repr=False)
 
@@ -60,12 +42,10 @@ class PyramidKernel:
         return self.own_meter if self.mover is None else self.mover.fallback.meter
 
     def counted_anew(self) -> PyramidKernel:
-        """Return the same kernel with nothing counted yet."""
         mover = None if self.mover is None else self.mover.counted_by(Meter())
         return replace(self, mover=mover, own_meter=Meter())
 
     def tally(self) -> Tally:
-        """Return what was done so far, and how long it took."""
         return self.meter.total()
 
     @property
@@ -74,10 +54,7 @@ class PyramidKernel:
         return all(factor == 1 for factor in self.steps[0])
 
     def make_box(self, box: Box) -> int:
-        """Make the part of each level that a box of the input gives; return the bytes written.
-
-        The box holds whole write units of each level, as far as the level goes.
-        """
+        """Make the part of each level that a box of the input, whole write units of each level, gives; return the bytes written."""
         with self.meter.mine.rest("computing"):
             return self._make_box(box)
 
@@ -112,10 +89,7 @@ class PyramidKernel:
         yield from Blocking(self.input.shape, self.tile_shape, roi=box)
 
     def _copied(self, tile: Box) -> tuple[AnyArray, int]:
-        """Return the voxels of a tile as they are stored, and the bytes that writing them took.
-
-        The voxels are gone when the thread takes the next tile.
-        """
+        """Return the voxels of a tile as they are stored, until the thread takes the next tile, and the bytes written."""
         buffer = self._buffers.for_read(self.input, tile)
         if self.mover is not None:
             written = self.mover.copy_box(tile)
@@ -134,15 +108,7 @@ class PyramidKernel:
 def mover_for(
     input: Source, output: Source, road: str, *, verify_encoded: bool, output_is_new: bool
 ) -> MovingKernel | None:
-    """Return what moves the encoded chunks of the input into the full-size level, None on the road `"recode"`.
-
-    Parameters
-    ----------
-    input, output
-        What is read, and the full-size level.
-    road, verify_encoded, output_is_new
-        As for `kernel_for_road`.
-    """
+    """Return what moves encoded chunks into the full-size level, None on the road `"recode"`."""
     kernel = kernel_for_road(
         CopyKernel(input, output), road, verify_encoded=verify_encoded, output_is_new=output_is_new
     )

@@ -22,11 +22,11 @@ class ReadBuffers:
         self._own = Scratch()
 
     def for_read(self, source: Source, box: Box) -> AnyArray | None:
-        """Return memory to read a box of a source into, None where the source makes no use of it."""
+        """Return memory to read a box of a source into; None where the source does not use it."""
         return self.of(box.shape, source.dtype) if source.fills_buffers else None
 
     def of(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> AnyArray:
-        """Return memory of this shape and dtype, in C order, with whatever is in it; unless it is large, the thread's last one is the same."""
+        """Return uninitialised memory in C order; unless it is large, it is the thread's last one again."""
         if math.prod(shape) * dtype.itemsize > _MOST_KEPT:
             return np.empty(shape, dtype)
         return self._own.array("block", shape, dtype)

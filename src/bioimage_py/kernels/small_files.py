@@ -12,17 +12,7 @@ from bioimage_py.storage import SMALL, FileFolder, StoredBytes
 
 
 class SmallFiles:
-    """Moves small files from one folder into another, where all goes well.
-
-    Parameters
-    ----------
-    reader, files
-        The folders.
-    writer
-        What names the files of the output.
-    frames
-        What checks chunks, and leaves them as they are.
-    """
+    """Moves small chunk files that stay as they are, where all goes well."""
 
     def __init__(
         self, reader: ChunkFiles, writer: EncodedWriter, files: FileFolder, frames: ChunkFrames
@@ -35,7 +25,7 @@ class SmallFiles:
 
     @classmethod
     def of(cls, reader: EncodedReader, writer: EncodedWriter, frames: ChunkFrames) -> SmallFiles | None:
-        """Return it for chunks that are files on both sides and stay as they are, else None."""
+        """Return None unless chunks are files on both sides and stay as they are."""
         if not isinstance(reader, ChunkFiles) or not isinstance(writer.files, FileFolder):
             return None
         return cls(reader, writer, writer.files, frames) if frames.leaves_chunks else None
@@ -43,7 +33,7 @@ class SmallFiles:
     def move(self, position: tuple[int, ...], new_position: tuple[int, ...], tally: Tally) -> int | None:
         """Move the file of a chunk; return its bytes.
 
-        None where there is none, it is large, or anything is wrong with it: nothing was done then, and the ordinary way says what it is.
+        None where it is missing, large or anything is wrong with it: nothing was done, and the ordinary way says what it is.
         """
         if not self._worth_it:
             return None
@@ -69,7 +59,7 @@ class SmallFiles:
 
 
 def _first_bytes(path: str) -> bytes:
-    """Return all bytes of a small file, and one more than such has of a larger one."""
+    """Return all bytes of a small file, and one more than such a file has of a larger one."""
     number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(number, SMALL + 1)

@@ -18,47 +18,25 @@ STAGES = ("reading", "computing", "writing", "moving_in", "moving_out")
 
 @dataclass(slots=True)
 class Tally:
-    """What was done so far, and the seconds that threads spent in each stage.
+    """What was done so far, and the seconds that threads spent in each stage."""
 
-    Attributes
-    ----------
-    bytes_in, bytes_out
-        Bytes of voxels taken from the input and put into the output, decoded; of chunks that were moved, what they decode to.
-    encoded_in, encoded_out
-        Bytes of the chunks that were moved, as they are stored on either side, whichever way they went.
-    chunks_moved, chunks_recoded
-        Chunks of the output that were moved as they are, and that were encoded.
-    chunks_by_store
-        Those moved that an object store copied by itself: their bytes did not come through this machine.
-    reading
-        Seconds in which voxels, also those of a mask, were fetched and decoded.
-    computing
-        Seconds of wrappers, casts and masks.
-    writing
-        Seconds in which voxels were encoded and stored.
-    moving_in
-        Seconds in which encoded chunks were looked up, read and checked.
-    moving_out
-        Seconds in which they were stored; where the system, or an object store, copies by itself, that they were looked up
-        and read is in here too.
-    """
-
+    # Decoded bytes read and written; of chunks that were moved, what they decode to.
     bytes_in: int = 0
     bytes_out: int = 0
+    # Bytes of the chunks that were moved, as they are stored on either side.
     encoded_in: int = 0
     encoded_out: int = 0
     chunks_moved: int = 0
     chunks_recoded: int = 0
-    chunks_by_store: int = 0
-    reading: float = 0.0
-    computing: float = 0.0
-    writing: float = 0.0
-    moving_in: float = 0.0
-    moving_out: float = 0.0
+    chunks_by_store: int = 0  # of those moved: copied by an object store itself
+    reading: float = 0.0  # seconds: voxels, also of a mask, are fetched and decoded
+    computing: float = 0.0  # wrappers, casts and masks
+    writing: float = 0.0  # voxels are encoded and stored
+    moving_in: float = 0.0  # encoded chunks are looked up, read and checked
+    moving_out: float = 0.0  # they are stored; where the system or a store copies by itself, read too
 
     @property
     def busy(self) -> float:
-        """Seconds of all stages together."""
         return self.reading + self.computing + self.writing + self.moving_in + self.moving_out
 
     def __add__(self, other: Tally) -> Tally:
@@ -70,7 +48,6 @@ class Tally:
         return Rest(self, stage)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain JSON values."""
         return asdict(self)
 
     @classmethod
@@ -109,7 +86,6 @@ class Meter:
 
     @property
     def mine(self) -> Tally:
-        """The tally of the calling thread."""
         try:
             return self._own.tally  # type: ignore[no-any-return]
         except AttributeError:
@@ -118,21 +94,20 @@ class Meter:
             return tally
 
     def read(self, source: Source, box: Box, buffer: AnyArray | None = None) -> AnyArray:
-        """Return the voxels of a source in a box; the time that its stores take counts as reading."""
+        """Read a box; the time that its stores take counts as reading."""
         seconds = READ.seconds
         values = source.read(box) if buffer is None else source.read(box, buffer)
         self.mine.reading += READ.seconds - seconds
         return values
 
     def read_in(self, source: Source, box: Box, buffer: AnyArray | None = None) -> AnyArray:
-        """Do the same for an input, whose bytes count too: those that are read of stores, also for a wrapper above them."""
+        """Read a box of an input, whose bytes count too, also where a wrapper reads them of stores."""
         n_bytes = READ.n_bytes
         values = self.read(source, box, buffer)
         self.mine.bytes_in += READ.n_bytes - n_bytes
         return values
 
     def write(self, output: Source, box: Box, values: AnyArray) -> int:
-        """Write voxels of a box; return their bytes."""
         began = perf_counter()
         output.write(box, values)
         self.mine.writing += perf_counter() - began
@@ -149,5 +124,5 @@ class Meter:
         return n_bytes
 
     def total(self) -> Tally:
-        """Return the sum over all threads; of those at work, what they have counted so far."""
+        """Return the sum over all threads, those at work included."""
         return sum(list(self._all), Tally())

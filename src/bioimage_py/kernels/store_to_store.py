@@ -18,8 +18,7 @@ _APART_EVERY = 32
 class StoreToStore:
     """Copies boxes so that each chunk is encoded while its voxels are still in the processor's cache.
 
-    Nobody can tell how long reading took in such a copy, and how long writing. So each thread takes a part of one box of many
-    apart, the first among them, and divides its time as that part's.
+    Such a copy does not tell reading from writing: each thread does a part of one box of many in two steps, and divides its time alike.
     """
 
     def __init__(self, input: TensorStoreSource, output: TensorStoreSource) -> None:
@@ -28,7 +27,7 @@ class StoreToStore:
 
     @classmethod
     def of(cls, input: Source, output: Source) -> StoreToStore | None:
-        """Return it for two arrays with the same chunks and dtype, None where voxels have to go by this process's memory."""
+        """Return None unless chunks and dtype are the same; then voxels go through this process's memory."""
         if not isinstance(input, TensorStoreSource) or not isinstance(output, TensorStoreSource):
             return None
         same = input.chunks == output.chunks and input.dtype == output.dtype
@@ -38,17 +37,7 @@ class StoreToStore:
         return cls(input, output)
 
     def copy(self, box: Box, meter: Meter, apart: Callable[[Box], int]) -> int:
-        """Copy a box of whole chunks; return the bytes written.
-
-        Parameters
-        ----------
-        box
-            The region of both.
-        meter
-            Where it is counted.
-        apart
-            Reads a box and writes it, through the same meter.
-        """
+        """Copy a box of whole chunks; `apart` reads a box and writes it, through the same meter."""
         own = self._own
         if own.left:
             own.left -= 1
@@ -87,7 +76,7 @@ class StoreToStore:
 
 
 class _Own(threading.local):
-    """Of a thread: the part of the time that was spent reading, and how many boxes until that is measured again."""
+    """Of a thread: the share of time spent reading, and for how many boxes it holds."""
 
     reading = 0.5
     left = 0

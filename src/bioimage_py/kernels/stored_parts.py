@@ -18,17 +18,7 @@ _MOST_CELLS = 2**16
 
 
 class StoredParts:
-    """The chunks, or shards, of a source that are there; all other voxels read as its fill value.
-
-    Parameters
-    ----------
-    files
-        The chunks or shards of the array that is stored.
-    encoding
-        How it is stored.
-    offset
-        Where in it the source begins.
-    """
+    """The chunks, or shards, that a source stores; all other voxels are `fill_value`. The source begins at `offset` in the array."""
 
     def __init__(
         self, files: ChunkFiles | ChunkObjects, encoding: ChunkEncoding, offset: tuple[int, ...]
@@ -42,7 +32,7 @@ class StoredParts:
 
     @classmethod
     def of(cls, source: Source) -> StoredParts | None:
-        """Return what is known of a source, None where its chunks have no names to go by."""
+        """Return None where chunks have no names to go by."""
         origin = moving_origin(source)
         if origin is None or not origin.source.ndim:
             return None
@@ -52,15 +42,7 @@ class StoredParts:
         return cls(*found, origin.offset or (0,) * source.ndim)
 
     def within(self, box: Box, *, most: bool = False) -> list[Box] | None:
-        """Return the parts of a box of the source that are stored; None where that is not known.
-
-        Parameters
-        ----------
-        box
-            In coordinates of the source.
-        most
-            Whether they are wanted where they are most of the box too, or one chunk; else None is returned.
-        """
+        """Return the stored parts of a box; None where that is not known and, unless `most`, where they are most of it."""
         cells = cells_of(box.shift(self._offset), self._extents)
         if cells.size > _MOST_CELLS or (cells.size <= 1 and not most):
             return None

@@ -25,20 +25,9 @@ _COLOR = re.compile("[0-9A-F]{6}")
 
 
 def to_attributes(metadata: ImageMetadata, *, numbers_as_text: bool = True) -> dict[str, Any]:
-    """Return plain JSON attributes: the source's own, and axes, voxel_size, units, origin where they are known.
+    """Return the attributes of the source, and axes, voxel_size, units, origin where known, as JSON values.
 
-    Parameters
-    ----------
-    metadata
-        What to write.
-    numbers_as_text
-        Whether NaN and infinities, for which JSON has no word, become `"NaN"`, `"Infinity"` and `"-Infinity"`, as in
-        Zarr's fill values, with a BioimagePyWarning. Readers of JSON that is not plain refuse all of it.
-
-    Warns
-    -----
-    BioimagePyWarning
-        If the source has attributes of its own under one of our names, which stay.
+    The source's own attributes with our names stay, with a warning. `numbers_as_text`: see `without_nan`.
     """
     attributes = without_nan(metadata.attributes) if numbers_as_text else dict(metadata.attributes)
     kept = []
@@ -59,7 +48,7 @@ def to_attributes(metadata: ImageMetadata, *, numbers_as_text: bool = True) -> d
 
 
 def without_nan(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return attributes with NaN and infinities as text, and a BioimagePyWarning that names those that have some."""
+    """Return attributes with NaN and infinities as text, as in Zarr's fill values, with a warning: JSON has no such numbers."""
     as_text = [name for name, value in attributes.items() if not _is_finite(value)]
     if not as_text:
         return dict(attributes)
@@ -108,19 +97,7 @@ def _finite(value: Any) -> Any:
 
 
 def plain_value(value: Any) -> Any:
-    """Return a value of an attribute in the types that JSON has; numpy's numbers and arrays become Python's.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If it, or something in it, is none of None, bool, int, float, str, and lists and dicts of them.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> plain_value({"gain": np.float32(2), "offsets": (np.arange(3),)})
-    {'gain': 2.0, 'offsets': [[0, 1, 2]]}
-    """
+    """Return a value in the types of JSON; InvalidArgumentError if there is none for it."""
     if isinstance(value, (np.generic, np.ndarray)):
         value = value.tolist()
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -136,17 +113,7 @@ def plain_value(value: Any) -> Any:
 
 
 def from_attributes(attributes: Mapping[str, Any], ndim: int, name: str = "") -> ImageMetadata:
-    """Read what `to_attributes` wrote; everything else, malformed entries included, stays an attribute.
-
-    Parameters
-    ----------
-    attributes
-        As stored.
-    ndim
-        Axes of the array.
-    name
-        What the array is called in the warning about sizes and units that are nonsense.
-    """
+    """Read what `to_attributes` wrote; all else, malformed entries included, stays an attribute. `name` is for warnings."""
     left = dict(attributes)
     found: dict[str, Any] = {}
     for key in _OWN:
@@ -178,15 +145,8 @@ def _for_space(value: Any, axes: Sequence[str] | None, ndim: int) -> tuple[Any, 
 def with_resolution(metadata: ImageMetadata, ndim: int) -> ImageMetadata:
     """Return metadata with the voxel size that CREMI, daisy and funlib write: `resolution` and `offset`, slowest axis first.
 
-    They have one entry per axis, or one per axis of space, and stay attributes as well, for these programs. A voxel size that is known
-    otherwise stays; funlib has `offset` beside `voxel_size`, too.
-
-    Examples
-    --------
-    >>> said = ImageMetadata(attributes={"resolution": [40, 4, 4], "offset": [400, 8, 16]})
-    >>> found = with_resolution(said, 3)
-    >>> found.voxel_size, found.origin
-    ((40.0, 4.0, 4.0), (400.0, 8.0, 16.0))
+    These have one entry per axis, or per axis of space, and stay attributes too. A voxel size known otherwise stays; funlib
+    has `offset` beside `voxel_size` too.
     """
     said = metadata.attributes
     space = spatial_axes(metadata.axes, ndim)

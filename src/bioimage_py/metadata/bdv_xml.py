@@ -22,28 +22,15 @@ class BdvView(NamedTuple):
 
 
 def bdv_view(key: str) -> BdvView | None:
-    """Return what the name of an array says, or None if it is none of BigDataViewer's.
-
-    Examples
-    --------
-    >>> bdv_view("t00000/s01/2/cells"), bdv_view("volumes/raw")
-    (BdvView(setup=1, level=2), None)
-    """
+    """Return which setup and level the name of an array says, as in `t00000/s01/2/cells`; None for other names."""
     found = _HDF5.fullmatch(key) or _N5.fullmatch(key)
     return None if found is None else BdvView(int(found["setup"]), int(found["level"]))
 
 
 def bdv_metadata(container: str, setup: int, factors: tuple[float, ...] | None) -> ImageMetadata | None:
-    """Return voxel size, unit and place of a view, along z, y and x, or None where there is no XML file that says them.
+    """Return voxel size, unit and place of a view along z, y, x from the XML file beside a container; None without one.
 
-    Parameters
-    ----------
-    container
-        Path of the HDF5 file or N5 folder; the XML file has its name, with the ending `.xml`.
-    setup
-        Number of the view setup.
-    factors
-        By how much the voxels of the level are larger, along z, y and x; None for the full-size level.
+    `factors`: by how much voxels of the level are larger; None for full size.
     """
     path = Path(container).with_suffix(".xml")
     try:

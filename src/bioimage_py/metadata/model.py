@@ -57,13 +57,7 @@ class ImageMetadata:
         )
 
     def with_channels_selected(self, kept: Sequence[int] | None) -> ImageMetadata:
-        """Return the metadata of an array of the channels `kept`, in that order; None drops what is known of channels.
-
-        Examples
-        --------
-        >>> ImageMetadata(channel_names=("dna", "actin")).with_channels_selected([1]).channel_names
-        ('actin',)
-        """
+        """Return the metadata of an array of the channels `kept`, in that order; None drops what is known of channels."""
 
         def pick(values: tuple[Any, ...] | None) -> Any:
             if values is None or kept is None or any(not 0 <= n < len(values) for n in kept):
@@ -103,14 +97,7 @@ class ImageMetadata:
         )
 
     def with_axes_flipped(self, flipped: Collection[int]) -> ImageMetadata:
-        """Return the metadata of the mirror image along some axes: it lies where the image was.
-
-        Examples
-        --------
-        >>> image = ImageMetadata(orientations=(None, {"type": "anatomical", "value": "left-to-right"}))
-        >>> image.with_axes_flipped([1]).orientations
-        (None, {'type': 'anatomical', 'value': 'right-to-left'})
-        """
+        """Return the metadata of the mirror image along some axes: it lies where the image was."""
         if self.orientations is None:
             return self
         each = enumerate(self.orientations)

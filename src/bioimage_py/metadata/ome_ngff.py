@@ -40,21 +40,11 @@ _COLORS = ("FFFFFF",), ("00FF00", "FF00FF"), ("FF0000", "00FF00", "0000FF"), (
 
 @dataclass(frozen=True)
 class Level:
-    """One array of a multiscale image.
+    """One array of a multiscale image."""
 
-    Attributes
-    ----------
-    path
-        Its key below the group.
-    factors
-        By how much its voxels are larger than those of the full-size array, per axis.
-    offset
-        Where the centre of its first voxel is, in voxels of the full-size array. None: voxels are made of whole windows,
-        so that it is `(factor - 1) / 2`.
-    """
-
-    path: str
-    factors: tuple[float, ...]
+    path: str  # its key below the group
+    factors: tuple[float, ...]  # how much larger its voxels are than those of the full-size array
+    # Centre of its first voxel, in voxels of the full-size array. None: of whole windows, `(factor - 1) / 2`.
     offset: tuple[float, ...] | None = None
 
 
@@ -64,13 +54,7 @@ def axis_type(name: str) -> str | None:
 
 
 def ngff_order(axes: Sequence[str]) -> tuple[int, ...] | None:
-    """Return the order that axes have in OME-NGFF, as positions, or None if it is theirs: time, channels, then z, y, x.
-
-    Examples
-    --------
-    >>> ngff_order(("x", "y", "z", "t")), ngff_order(("c", "z", "y", "x"))
-    ((3, 2, 1, 0), None)
-    """
+    """Return the positions of axes in the order of OME-NGFF: time, channels, then z, y, x; None if they have it."""
     order = tuple(
         sorted(range(len(axes)), key=lambda n: (_ORDER[axis_type(axes[n])], _place_in_space(axes[n])))
     )
@@ -82,13 +66,9 @@ def _place_in_space(axis: str) -> int:
 
 
 def axes_for_ngff(axes: Sequence[str] | None, ndim: int, name: str) -> tuple[str, ...]:
-    """Return the names of axes as OME-NGFF has them; axes without names are taken for the last ones of t, c, z, y, x.
+    """Return axis names as OME-NGFF has them; unnamed axes are the last ones of t, c, z, y, x.
 
-    Raises
-    ------
-    InvalidArgumentError
-        If OME-NGFF cannot describe such an array: it has 2 to 5 axes, of which two or three are of space, one may be time and
-        one something else, in this order backwards.
+    Raises InvalidArgumentError if it cannot describe such an array.
     """
     if axes is None:
         if 2 <= ndim <= 5:
@@ -133,22 +113,9 @@ def image_attributes(
     name: str,
     labels_of: str | None = None,
 ) -> dict[str, Any]:
-    """Return the attributes of an OME-Zarr image group.
+    """Return the attributes of an OME-Zarr image group; `axes` are as `axes_for_ngff` returned them.
 
-    Parameters
-    ----------
-    metadata
-        Of the full-size array; its axes are as `axes_for_ngff` returned them.
-    shape, dtype
-        Of the full-size array.
-    levels
-        The arrays, full size first.
-    version
-        `"0.4"` or `"0.5"`.
-    name
-        What the image is called.
-    labels_of
-        Makes it a label image: the relative path of the image whose objects are labelled.
+    With `labels_of`, the relative path of an image, it is a label image of it.
     """
     axes = metadata.axes
     assert axes is not None
@@ -215,7 +182,7 @@ def _says_how_channels_look(metadata: ImageMetadata) -> bool:
 
 
 def _omero(metadata: ImageMetadata, count: int, dtype: np.dtype[Any]) -> dict[str, Any]:
-    """Return how channels are shown. The specification wants colours and limits, so those that nobody gave are made up."""
+    """Return how channels are shown; colours and limits that nobody gave are made up, as the specification wants them."""
     old = _old_omero(metadata, count)
     palette = next((some for some in _COLORS if len(some) >= count), _COLORS[-1])
     low, high = (0.0, 1.0) if dtype.kind == "f" else _range(dtype)

@@ -16,52 +16,31 @@ _COLOR = re.compile(r"#?([0-9a-fA-F]{6})([0-9a-fA-F]{2})?")
 
 @dataclass(frozen=True)
 class NgffDataset:
-    """One level of an image as a group describes it.
+    """One level of an image as a group describes it."""
 
-    Attributes
-    ----------
-    path
-        Its key below the group.
-    scale, translation
-        Of this level, the image's own transformations included; None where nothing, or nothing usable, is said.
-    problems
-        What is said of it and cannot be: for people.
-    """
-
-    path: str
+    path: str  # its key below the group
+    # The image's own transformations included; None where nothing usable is said.
     scale: tuple[float, ...] | None
     translation: tuple[float, ...] | None
-    problems: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()  # what is said of it and cannot be
 
 
 @dataclass(frozen=True)
 class NgffImage:
-    """One entry of `multiscales`.
+    """One entry of `multiscales`."""
 
-    Attributes
-    ----------
-    name
-        What it is called; may be empty.
-    axes, units
-        Names and units of the axes as they are written; None where they are not, or not usable.
-    datasets
-        The levels, full size first.
-    orientations
-        Which way axes go in a body (RFC-4), as they are written.
-    """
-
-    name: str
+    name: str  # may be empty
+    # As they are written; None where they are not usable.
     axes: tuple[str, ...] | None
     units: tuple[str | None, ...] | None
-    datasets: tuple[NgffDataset, ...]
-    orientations: tuple[Mapping[str, Any] | None, ...] | None = None
+    datasets: tuple[NgffDataset, ...]  # the levels, full size first
+    orientations: tuple[Mapping[str, Any] | None, ...] | None = None  # of RFC-4, as they are written
 
     def dataset(self, path: str) -> NgffDataset | None:
-        """Return the level of a path, or None."""
         return next((found for found in self.datasets if found.path == path), None)
 
     def metadata_of(self, dataset: NgffDataset, known: ImageMetadata) -> ImageMetadata:
-        """Return what is known of an array with what this image says of it in its place; nothing is checked."""
+        """Return metadata with what this image says of the array in their place; nothing is checked."""
         origin = dataset.translation
         return replace(
             known,
@@ -114,7 +93,6 @@ def series_of(attributes: Mapping[str, Any]) -> list[str]:
 
 
 def label_names(attributes: Mapping[str, Any]) -> list[str]:
-    """Return the names that a group `labels` lists."""
     found = ome_of(attributes).get("labels")
     return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 

@@ -22,32 +22,9 @@ def overridden(
     voxel_size: float | Sequence[float] | None = None,
     units: str | Sequence[str | None] | None = None,
 ) -> ImageMetadata:
-    """Return metadata in which what a user says stands for what was known.
+    """Return metadata with what a user says in place of what was known.
 
-    Parameters
-    ----------
-    metadata
-        What is known.
-    ndim
-        Axes of the array.
-    axes
-        One name per axis, slowest first: `"zyx"` or `("z", "y", "x")`.
-    voxel_size
-        In `units`: one number for all axes of space, one per axis of space, or one per axis of the array.
-    units
-        One unit for all axes of space, one per axis of space, or one (or None) per axis of the array, in any common
-        spelling.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If there is not one value per axis, a size is not a positive number, a unit is not known, or an axis is named twice.
-
-    Examples
-    --------
-    >>> said = overridden(ImageMetadata(axes=("c", "y", "x")), 3, voxel_size=0.5, units="um")
-    >>> said.voxel_size, said.units
-    ((1.0, 0.5, 0.5), (None, 'micrometer', 'micrometer'))
+    `voxel_size` and `units` are one value for all axes of space, one per axis of space, or one per axis, in any common spelling.
     """
     known = metadata.fitting(ndim)
     if axes is not None:
@@ -63,7 +40,7 @@ def overridden(
 
 
 def spatial_axes(axes: Sequence[str] | None, ndim: int) -> tuple[int, ...]:
-    """Return which axes are of space: those called x, y and z, or the last three where that tells nothing."""
+    """Return the axes called x, y and z, or the last three where names tell nothing."""
     found = tuple(n for n, name in enumerate(axes or ()) if name.lower() in _SPACE)
     return found or tuple(range(max(0, ndim - 3), ndim))
 

@@ -14,25 +14,9 @@ from bioimage_py.metadata.units import normalise_unit
 
 
 def without_nonsense(metadata: ImageMetadata, ndim: int, name: str) -> ImageMetadata:
-    """Return metadata as a file gives them with units by their common names, and what is nonsense left out.
+    """Return metadata with common names of units, without sizes and units that make no sense; one warning names them.
 
-    An axis whose size is zero, negative or not finite has none, and no unit; a unit that is not known is none. One
-    BioimagePyWarning names them all. Fields that do not have `ndim` entries are dropped.
-
-    Parameters
-    ----------
-    metadata
-        Sizes and units as the file has them.
-    ndim
-        Axes of the array.
-    name
-        What the array is called in the warning.
-
-    Examples
-    --------
-    >>> raw = ImageMetadata(voxel_size=(2.0, 0.5), units=("µm", "microns"))
-    >>> without_nonsense(raw, 2, "a.tif").units
-    ('micrometer', 'micrometer')
+    An axis whose size is not positive and finite has none, and no unit. Fields that do not have `ndim` entries are dropped.
     """
     fitted = _of_length(metadata, ndim)
     axes = fitted.axes or tuple(f"axis {n}" for n in range(ndim))

@@ -53,14 +53,9 @@ _NAME_OF = _by_spelling()
 
 
 def normalise_unit(unit: str | None) -> str | None:
-    """Return the name that OME-NGFF uses for a unit (`"µm"` → `"micrometer"`), or None if it is none of space or time.
+    """Return the name that OME-NGFF uses for a unit (`"µm"` → `"micrometer"`); None if it is not of space or time.
 
     Capitals are not told apart: images are measured in millimeters and not in megameters.
-
-    Examples
-    --------
-    >>> normalise_unit("µm"), normalise_unit("pixel")
-    ('micrometer', None)
     """
     return None if not unit else _NAME_OF.get(unit.strip().strip(".").lower())
 
@@ -83,18 +78,7 @@ _NOT_METRIC = {
 
 
 def unit_symbol(unit: str) -> tuple[str, float]:
-    """Return the symbol of a unit that viewers know, of the next smaller one where it has none, and how many of these it is.
-
-    Parameters
-    ----------
-    unit
-        A name of OME-NGFF.
-
-    Examples
-    --------
-    >>> unit_symbol("micrometer"), unit_symbol("angstrom"), unit_symbol("centimeter")
-    (('um', 1.0), ('nm', 0.1), ('mm', 10.0))
-    """
+    """Return the symbol of a unit for viewers, of the next smaller one where it has none, and how many of these it is."""
     if unit in _NOT_METRIC:
         return _NOT_METRIC[unit]
     base = next(name for name in _SYMBOLS if unit.endswith(name))
@@ -104,13 +88,7 @@ def unit_symbol(unit: str) -> tuple[str, float]:
 
 
 def unit_ratio(unit: str | None, other: str | None) -> float | None:
-    """Return how many of another unit one of a unit is, in any spelling; None unless both are of space or both of time.
-
-    Examples
-    --------
-    >>> unit_ratio("mm", "micron"), unit_ratio("inch", "cm"), unit_ratio("s", "nm")
-    (1000.0, 2.54, None)
-    """
+    """Return how many of another unit one of a unit is, in any spelling; None unless both are of space or of time."""
     first, second = normalise_unit(unit), normalise_unit(other)
     if first is None or second is None or (first in SPACE_UNITS) != (second in SPACE_UNITS):
         return None

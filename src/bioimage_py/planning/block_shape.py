@@ -22,13 +22,7 @@ _MOST_UNITS = 4096
 
 
 def pieces(extent: int, block: int, chunk: int) -> int:
-    """Return into how many pieces blocks and chunks cut an axis of `extent` voxels.
-
-    Examples
-    --------
-    >>> pieces(100, 50, 20)
-    6
-    """
+    """Return into how many pieces blocks and chunks cut an axis of `extent` voxels."""
     if extent <= 0:
         return 0
     blocks, chunks = -(-extent // block), -(-extent // chunk)
@@ -54,16 +48,9 @@ def choose_block_shape(
     block_bytes: Callable[[tuple[int, ...]], int],
     budget: int,
 ) -> tuple[int, ...]:
-    """Return the block shape for a copy: whole write units of the output, chosen by the input's chunks.
+    """Return whole write units of the output, chosen by the input's chunks, that fit the budget.
 
-    Parameters
-    ----------
-    input_layout, output_layout
-        How both sides store their voxels; equal shapes.
-    block_bytes
-        The memory that one block in flight needs, for a block shape.
-    budget
-        The memory that one block may take. A single write unit may pass it: nothing smaller is safe.
+    A single write unit may pass the budget: nothing smaller is safe.
     """
     shape = output_layout.shape
     options = _options(shape, output_layout.write_unit, input_layout.chunks)
@@ -83,15 +70,7 @@ def choose_block_shape(
 def widened(block: tuple[int, ...], shape: tuple[int, ...], unit: tuple[int, ...]) -> tuple[int, ...]:
     """Return a multiple of a block shape for copies that hold no block in memory, so that there are not too many blocks.
 
-    Blocks of many chunks cost little where most of them are empty: one look into a folder tells about all of them. The last
-    axes grow first, which are the names of files in one folder.
-
-    Examples
-    --------
-    >>> widened((64, 64, 2048), (4000, 4000, 4000), (64, 64, 64))
-    (64, 256, 4032)
-    >>> widened((64, 64, 1024), (512, 1024, 1024), (64, 64, 64))
-    (64, 64, 1024)
+    The last axes grow first: they name the files of one folder, and one listing tells about all of them.
     """
     found = list(block)
 

@@ -16,18 +16,7 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)\s*", re.IGNORECASE)
 
 
 def parse_bytes(size: int | str, name: str = "memory_limit") -> int:
-    """Return a positive number of bytes from `536870912`, `"512MiB"`, `"2 GB"` or `"1.5G"` (K, M, G, T alone are binary).
-
-    Raises
-    ------
-    InvalidArgumentError
-        If it is none, or not positive.
-
-    Examples
-    --------
-    >>> parse_bytes("512MiB"), parse_bytes("2 GB")
-    (536870912, 2000000000)
-    """
+    """Return a positive number of bytes from `536870912`, `"512MiB"`, `"2 GB"` or `"1.5G"` (K, M, G, T alone are binary)."""
     n_bytes: float = -1
     if isinstance(size, str):
         match = _SIZE.fullmatch(size)
@@ -43,13 +32,7 @@ def parse_bytes(size: int | str, name: str = "memory_limit") -> int:
 
 
 def format_bytes(n_bytes: float) -> str:
-    """Return a size for people, in binary units.
-
-    Examples
-    --------
-    >>> format_bytes(268435456), format_bytes(1000)
-    ('256 MiB', '1000 B')
-    """
+    """Return a size for people, in binary units."""
     size = float(n_bytes)
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if size < 1024:

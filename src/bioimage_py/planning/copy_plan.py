@@ -23,33 +23,15 @@ DEFAULT_BLOCK_BUDGET = 2**30
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """What a caller may decide about a copy.
+    """What a caller may decide about a copy."""
 
-    Attributes
-    ----------
-    block_shape
-        The processing blocks, or None to have them planned.
-    memory_limit
-        Bytes, or None for the default, which never changes the block shape.
-    num_workers
-        Threads.
-    block_ids
-        The blocks to process, or None for all.
-    direct
-        Whether the whole array may be copied at once.
-    match
-        How the encoded chunks of both sides match; None where that was not looked at.
-    compares
-        Whether the second array is read as well, to be compared with the first one.
-    """
-
-    block_shape: tuple[int, ...] | None = None
-    memory_limit: int | None = None
+    block_shape: tuple[int, ...] | None = None  # None: they are planned
+    memory_limit: int | None = None  # None: the default, which never changes the block shape
     num_workers: int = 1
-    block_ids: IdSet | None = None
-    direct: bool = False
-    match: EncodingMatch | None = None
-    compares: bool = False
+    block_ids: IdSet | None = None  # None: all
+    direct: bool = False  # whether the whole array may be copied at once
+    match: EncodingMatch | None = None  # of the encoded chunks of both sides, if it was looked at
+    compares: bool = False  # the second array is read too, and compared
 
 
 @dataclass(frozen=True)
@@ -193,13 +175,7 @@ def plan_copy(
     mask_layout: ArrayLayout | None,
     options: PlanOptions,
 ) -> CopyPlan:
-    """Decide how to copy, from metadata alone.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If shapes differ, the block shape cuts chunks, a block id is out of range, or one block passes the limit.
-    """
+    """Decide how to copy, from metadata alone; InvalidArgumentError if such a copy is not possible."""
     _check_shapes(input_layout, output_layout, mask_layout)
     threads = options.num_workers
     memory = MemoryModel(input_layout, output_layout, mask_layout, threads, options.compares)
@@ -261,7 +237,7 @@ def plan_copy(
 
 
 def checked_blocks(block_shape: tuple[int, ...], output_layout: ArrayLayout) -> tuple[int, ...]:
-    """Return a user's block shape, or raise if it cuts the output's chunks: two writers would meet in one."""
+    """Return a user's block shape; an error if it cuts the output's chunks: two writers would meet in one."""
     block = check_block_shape(block_shape, output_layout.shape)
     chunks = output_layout.chunks
     if chunks is not None:

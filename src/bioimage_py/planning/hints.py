@@ -55,24 +55,9 @@ def choose_road(
     codec: Codec | None,
     is_new: bool,
 ) -> EncodingMatch:
-    """Return how the chunks of two arrays match, and the road that a copy takes.
+    """Return how the chunks of two arrays match; `"recode"` also where they would keep a setting that is not the one asked for.
 
-    Parameters
-    ----------
-    input, output
-        How they encode their chunks.
-    offset
-        Where the input begins in the array that stores it, in voxels, where it is a region of one.
-    codec
-        The codec that the user asked for, None where nobody did.
-    is_new
-        Whether the output is made by this copy. One that was there has the settings that its owner chose.
-
-    Returns
-    -------
-    EncodingMatch
-        Of the road `"recode"` also where the chunks could be moved, but would keep a level, or another setting, that is
-        not the one asked for.
+    `codec` is what the user asked for. An output that is not new has the settings that its owner chose.
     """
     match = compare_encodings(input, output, offset)
     if match.road == "recode" or not match.settings:

@@ -14,19 +14,7 @@ from bioimage_py.planning.passes import RoomBeside, in_one_or_two_passes
 def image_in_passes(
     plan: ImagePlan, asked: Sequence[PlanOptions], casting: str, room: RoomBeside
 ) -> ImagePlan:
-    """Return the plan with those arrays in two passes for which one would read too much; blocks and their numbers stay the same.
-
-    Parameters
-    ----------
-    plan
-        With all arrays in one pass.
-    asked
-        For each array, what its plan was made from.
-    casting
-        As for `copy`.
-    room
-        Where the temporary store of all of them can be.
-    """
+    """Return the plan with those arrays in two passes for which one would read too much; blocks and their numbers stay the same."""
     arrays: list[PlannedArray] = []
     through_store = 0
     for number, (array, options) in enumerate(zip(plan.arrays, asked, strict=True)):

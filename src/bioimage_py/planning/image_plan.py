@@ -21,18 +21,10 @@ _MOST_LISTED = 20
 
 @dataclass(frozen=True)
 class PlannedArray:
-    """The copy of one array of an image.
+    """The copy of one array of an image."""
 
-    Attributes
-    ----------
-    key
-        Of the array, below the group that is copied.
-    plan
-        Its plan. Its blocks have its own numbers.
-    """
-
-    key: str
-    plan: CopyPlan
+    key: str  # of the array, below the group that is copied
+    plan: CopyPlan  # its blocks have its own numbers
 
 
 @dataclass(frozen=True)
@@ -75,13 +67,7 @@ class ImagePlan:
         threads: int,
         left_out: Sequence[str] = (),
     ) -> ImagePlan:
-        """Put plans of arrays together.
-
-        Raises
-        ------
-        InvalidArgumentError
-            If a block id is out of range.
-        """
+        """Put plans of arrays together; InvalidArgumentError if a block id is out of range."""
         whole = cls(*names, what, tuple(arrays), IdSet(), threads, tuple(left_out))
         every = IdSet.from_range(whole.n_blocks)
         if block_ids is not None and block_ids - every:

@@ -19,29 +19,9 @@ def _nothing(shape: tuple[int, ...]) -> int:
 
 @dataclass(frozen=True)
 class ArrayLayout:
-    """How one side of a copy stores its voxels.
+    """How one side of a copy stores its voxels."""
 
-    Attributes
-    ----------
-    name, format, codec, engine
-        For people.
-    shape, dtype
-        Of the array.
-    chunks, shards
-        The store's unit of encoding, and its file of many chunks, or None.
-    storage_order
-        `"C"` where the last axis is contiguous in the store, `"F"` where the first one is.
-    scratch
-        From the shape of a region to the most bytes that reading it holds besides its voxels, see `Source.scratch_bytes`.
-    chunk_bytes
-        Of the largest chunk that is decoded to read anything; None for that of `chunks`.
-    kept_bytes
-        What is kept during a run whatever its cache.
-    in_memory
-        Whether the voxels are in this process's memory already, so that reading costs none.
-    """
-
-    name: str
+    name: str  # like format, codec and engine for people
     format: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -49,15 +29,15 @@ class ArrayLayout:
     shards: tuple[int, ...] | None = None
     codec: str = ""
     engine: str = ""
-    storage_order: str = "C"
+    storage_order: str = "C"  # "F": the first axis is contiguous in the store
+    # See `Source.scratch_bytes`.
     scratch: Callable[[tuple[int, ...]], int] = field(default=_nothing, compare=False, repr=False)
-    chunk_bytes: int | None = None
-    kept_bytes: int = 0
-    in_memory: bool = False
+    chunk_bytes: int | None = None  # of the largest chunk decoded to read anything; None: that of `chunks`
+    kept_bytes: int = 0  # kept during a run whatever its cache
+    in_memory: bool = False  # in this process's memory already, so that reading costs none
 
     @classmethod
     def of(cls, source: Source) -> ArrayLayout:
-        """Describe a source."""
         return cls(
             name=source.name,
             format=source.format,
@@ -76,14 +56,13 @@ class ArrayLayout:
 
     @classmethod
     def of_spec(cls, name: str, kind: str, spec: ArraySpec) -> ArrayLayout:
-        """Describe an array that does not exist yet."""
         if kind == "zarr":
             kind = f"zarr v{spec.zarr_format}"
         codec = "" if spec.codec is None else spec.codec.name
         return cls(name, kind, spec.shape, spec.dtype, spec.chunks, spec.shards, codec)
 
     def alone(self) -> ArrayLayout:
-        """Return the description without what leads to the source, so that who keeps it does not keep that."""
+        """Return the layout without the reference to its source."""
         return replace(self, scratch=_nothing)
 
     @property
@@ -100,22 +79,18 @@ class ArrayLayout:
 
     @property
     def itemsize(self) -> int:
-        """Bytes of a voxel."""
         return self.dtype.itemsize
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all voxels."""
         return math.prod(self.shape) * self.itemsize
 
     @property
     def write_unit(self) -> tuple[int, ...]:
-        """The shard if there is one, else the chunk, else one voxel."""
         return self.shards or self.chunks or (1,) * len(self.shape)
 
     @property
     def n_units(self) -> int:
-        """Number of write units."""
         return math.prod(-(-n // u) for n, u in zip(self.shape, self.write_unit, strict=True))
 
     @property

@@ -21,26 +21,15 @@ _COMPARING = 24
 
 @dataclass(frozen=True)
 class MemoryModel:
-    """The bytes that a copy holds.
-
-    Attributes
-    ----------
-    input_layout, output_layout, mask_layout
-        The sources.
-    threads
-        Threads that decode and encode at once.
-    compares
-        Whether both sides are read and compared, and nothing is written.
-    """
+    """The bytes that a copy holds."""
 
     input_layout: ArrayLayout
     output_layout: ArrayLayout
     mask_layout: ArrayLayout | None
-    threads: int
-    compares: bool = False
+    threads: int  # threads that decode and encode at once
+    compares: bool = False  # both sides are read and compared, and nothing is written
 
     def block(self, block_shape: tuple[int, ...]) -> int:
-        """Return the bytes of one block in flight."""
         voxels = self._voxels(block_shape)
         a, b = self.input_layout, self.output_layout
         held = 0 if a.in_memory else a.itemsize * voxels

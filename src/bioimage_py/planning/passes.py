@@ -28,27 +28,13 @@ _STORED = frozenset({
 
 @dataclass(frozen=True)
 class RoomBeside:
-    """Where a temporary store can be.
+    """Where a temporary store can be."""
 
-    Attributes
-    ----------
-    place
-        Its path or URL, as far as it is known beforehand; None where there is no place for it.
-    free_bytes
-        What the file system has left; None where there is no end to it, as behind a URL.
-    why_not
-        Why there is no place.
-    options
-        How a URL is reached.
-    promised_bytes
-        What others of the same run could take of the free bytes.
-    """
-
-    place: str | None
-    free_bytes: int | None = 0
-    why_not: str = ""
+    place: str | None  # path or URL, as far as it is known beforehand; None: there is none
+    free_bytes: int | None = 0  # None: no limit, as behind a URL
+    why_not: str = ""  # why there is no place
     options: Mapping[str, Any] = field(default_factory=dict)
-    promised_bytes: int = 0
+    promised_bytes: int = 0  # what others of the same run could take of the free bytes
 
     def without(self, needed: int) -> str:
         """Return why a temporary store and an output of so many bytes have no room; nothing where they have."""
@@ -64,19 +50,7 @@ class RoomBeside:
 
 
 def in_one_or_two_passes(plan: CopyPlan, options: PlanOptions, casting: str, room: RoomBeside) -> CopyPlan:
-    """Return the plan as it is, or in two passes over a temporary store; blocks and their numbers stay the same.
-
-    Parameters
-    ----------
-    plan
-        In one pass.
-    options
-        What it was made from.
-    casting
-        As for `copy`. What is checked is cast last, so that each voxel that would change is found.
-    room
-        Where the temporary store can be.
-    """
+    """Return the plan as it is, or in two passes over a temporary store; blocks and their numbers stay the same."""
     reads = reads_through_cache(plan, plan.block_shape)
     if plan.input.dtype.name not in _STORED or plan.output.dtype.name not in _STORED:
         return plan
@@ -113,8 +87,8 @@ def in_one_or_two_passes(plan: CopyPlan, options: PlanOptions, casting: str, roo
 def reads_through_cache(plan: CopyPlan, block_shape: tuple[int, ...]) -> float:
     """Return how often an input chunk is decoded on average, if the cache keeps what the next blocks read again.
 
-    Blocks go in C order. On an axis where they cut chunks, a chunk is needed again when the next row of blocks begins; it is
-    still there if the cache holds what one row reads.
+    Blocks go in C order. Where they cut chunks, a chunk is needed again by the next row of blocks; it is still there if the
+    cache holds what one row reads.
     """
     chunks, shape = plan.input.chunks, plan.input.shape
     if chunks is None:

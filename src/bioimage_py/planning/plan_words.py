@@ -9,24 +9,12 @@ from bioimage_py.planning.layout import ArrayLayout
 
 
 def times(extents: Sequence[int]) -> str:
-    """Return extents as people write them.
-
-    Examples
-    --------
-    >>> times((64, 128)), times(())
-    ('64×128', '1')
-    """
+    """Return extents as people write them."""
     return "×".join(map(str, extents)) or "1"
 
 
 def counted(n: int, thing: str) -> str:
-    """Return a number of things.
-
-    Examples
-    --------
-    >>> counted(1, "block"), counted(1200, "block")
-    ('1 block', '1,200 blocks')
-    """
+    """Return a number of things."""
     return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
 
 
@@ -36,14 +24,12 @@ def at_most_files(n: int) -> str:
 
 
 def grid_words(layout: ArrayLayout) -> str:
-    """Return the chunks of an array, and its shards."""
     if layout.chunks is None:
         return "none"
     return times(layout.chunks) + (f" in shards of {times(layout.shards)}" if layout.shards else "")
 
 
 def array_words(layout: ArrayLayout) -> str:
-    """Return what an array is called, what it holds, and how it is stored."""
     text = (
         f"{layout.name}: {times(layout.shape)} {layout.dtype}, {format_bytes(layout.nbytes)}, {layout.format}"
     )

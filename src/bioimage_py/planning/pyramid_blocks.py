@@ -27,37 +27,18 @@ _REDUCING_BYTES = 2**24
 
 @dataclass(frozen=True)
 class PyramidPart:
-    """Levels that are made from one read of the input, or of a level that is there.
+    """Levels that are made from one read of the input, or of a level that is there."""
 
-    Attributes
-    ----------
-    reads
-        The level that is read, None for the input.
-    levels
-        The levels that are written.
-    shape
-        Of what is read.
-    block_shape
-        Voxels of what is read that one worker turns into voxels of all these levels.
-    tile_shape
-        Voxels of what is read that are in memory at a time.
-    block_bytes
-        Memory of one block in flight.
-    read_amplification
-        How often a chunk of what is read is decoded on average.
-    """
-
-    reads: int | None
+    reads: int | None  # the level that is read, None for the input
     levels: tuple[PyramidLevel, ...]
-    shape: tuple[int, ...]
-    block_shape: tuple[int, ...]
-    tile_shape: tuple[int, ...]
-    block_bytes: int
-    read_amplification: float
+    shape: tuple[int, ...]  # of what is read
+    block_shape: tuple[int, ...]  # voxels of what is read that one worker turns into voxels of these levels
+    tile_shape: tuple[int, ...]  # voxels of what is read that are in memory at a time
+    block_bytes: int  # memory of one block in flight
+    read_amplification: float  # how often a chunk of what is read is decoded on average
 
     @property
     def blocking(self) -> Blocking:
-        """The grid of blocks."""
         return Blocking(self.shape, self.block_shape)
 
     @property
@@ -68,23 +49,11 @@ class PyramidPart:
 
 @dataclass(frozen=True)
 class PartLayout:
-    """What a part reads, what is left to be made, and how it is stored.
-
-    Attributes
-    ----------
-    source
-        What is read.
-    output
-        How levels are stored; its shape is that of what is read.
-    levels
-        The levels that are not made yet, largest first.
-    threads
-        Threads that decode and encode at once.
-    """
+    """What a part reads, what is left to be made, and how it is stored."""
 
     source: ArrayLayout
-    output: ArrayLayout
-    levels: tuple[PyramidLevel, ...]
+    output: ArrayLayout  # how levels are stored; its shape is that of what is read
+    levels: tuple[PyramidLevel, ...]  # the levels that are not made yet, largest first
     threads: int
 
     @property
@@ -93,7 +62,6 @@ class PartLayout:
         return all(f == 1 for f in self.levels[0].step)
 
     def base(self) -> int:
-        """Return the bytes that decoding and encoding threads hold."""
         return MemoryModel(self.source, self.output, None, self.threads).base()
 
     def scale(self, count: int) -> tuple[int, ...]:
@@ -158,18 +126,9 @@ def _divisors(extent: int, grid: int) -> Iterator[int]:
 def choose_part(
     layout: PartLayout, reads: int | None, budget: int, block_shape: tuple[int, ...] | None
 ) -> PyramidPart:
-    """Return the part that makes the next levels: as many as blocks of a sensible size hold whole write units of.
+    """Return the part that makes the next levels: as many as a block of a sensible size holds whole write units of.
 
-    Parameters
-    ----------
-    layout
-        What is read and what is left to be made.
-    reads
-        The level that is read, None for the input.
-    budget
-        The memory that one block may take; a single write unit may pass it, as nothing smaller is safe.
-    block_shape
-        The block that the user asked for, or None to have it chosen.
+    A single write unit may pass the budget: nothing smaller is safe.
     """
     if block_shape is not None:
         return _part(layout, reads, _levels_in(layout, block_shape), block_shape)

@@ -18,28 +18,15 @@ _ISOTROPIC = math.sqrt(2)
 
 @dataclass(frozen=True)
 class PyramidLevel:
-    """One level of a pyramid.
+    """One level of a pyramid."""
 
-    Attributes
-    ----------
-    number
-        0 for full size.
-    shape
-        Of its array.
-    step
-        How many voxels of the level before become one of its own, per axis.
-    factors
-        The same from full size on.
-    """
-
-    number: int
+    number: int  # 0 for full size
     shape: tuple[int, ...]
-    step: tuple[int, ...]
-    factors: tuple[int, ...]
+    step: tuple[int, ...]  # how many voxels of the level before become one of its own, per axis
+    factors: tuple[int, ...]  # the same from full size on
 
     @classmethod
     def full_size(cls, shape: Sequence[int]) -> PyramidLevel:
-        """Return the level that the others are made from."""
         ones = (1,) * len(shape)
         return cls(0, tuple(shape), ones, ones)
 
@@ -62,32 +49,10 @@ def choose_levels(
     levels: Any = None,
     scale_factors: Any = None,
 ) -> tuple[PyramidLevel, ...]:
-    """Return the levels of a pyramid, full size first.
+    """Return the levels of a pyramid, full size first; channels and time are never reduced.
 
-    Parameters
-    ----------
-    shape, chunks
-        Of the full-size array.
-    axes
-        Names of its axes; channels and time are never reduced.
-    voxel_size
-        Per axis; None counts as equal on all.
-    levels
-        How many, the full-size one included. None: until the volume fits one chunk.
-    scale_factors
-        For each level below the first, how many voxels of the level before become one: one integer for all axes of space, or one
-        per axis. None: axes are halved while their voxels are not longer than others by more than the square root of two.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If there is no such pyramid.
-
-    Examples
-    --------
-    >>> found = choose_levels((60, 512, 512), (64, 64, 64), "zyx", (2, 0.5, 0.5))
-    >>> [level.step for level in found], found[-1].shape
-    ([(1, 1, 1), (1, 2, 2), (1, 2, 2), (2, 2, 2)], (30, 64, 64))
+    Without `levels`, until the volume fits one chunk. `scale_factors` has an entry for each level below the first: an integer
+    for all axes of space, or one per axis. Without it, axes are halved whose voxels are at most sqrt(2) times the shortest.
     """
     count = None if levels is None else checked_whole(levels, "levels", 1)
     space = [axis_type(axis) == "space" for axis in axes]

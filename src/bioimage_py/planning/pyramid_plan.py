@@ -137,32 +137,7 @@ def plan_pyramid(
     block_shape: tuple[int, ...] | None = None,
     in_place: bool = False,
 ) -> PyramidPlan:
-    """Decide how a pyramid is made. Pure: nothing is opened, read or made, and the same arguments give the same plan.
-
-    Parameters
-    ----------
-    input_layout
-        The input; with `in_place`, the full-size level that is there.
-    output_layout
-        How the full-size level is stored; the others are stored alike.
-    levels
-        All levels, full size first.
-    method
-        How voxels are reduced, for the text.
-    num_workers
-        Threads.
-    memory_limit
-        Bytes, or None for the default, which never changes the block shape.
-    block_shape
-        The blocks in which the input is read, or None to have them planned.
-    in_place
-        Whether the full-size level is there already.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If the block shape cuts write units, or one block passes the limit.
-    """
+    """Decide how a pyramid is made; with `in_place`, the full-size level exists already. The same arguments give the same plan."""
     if block_shape is not None:
         block_shape = _checked_blocks(block_shape, output_layout)
     allowed = default_memory_limit() if memory_limit is None else memory_limit

@@ -39,80 +39,40 @@ _MOST_CANDIDATES = 20_000
 
 @dataclass(frozen=True)
 class PassOptions:
-    """What the two passes have to keep to.
+    """What the two passes have to keep to."""
 
-    Attributes
-    ----------
-    block_shape
-        The blocks of the second pass: those of the copy.
-    block_ids
-        Which of them are to be written.
-    dtype
-        Of the voxels in the temporary store.
-    memory_limit
-        In bytes.
-    budget
-        Memory that one block may take where the limit leaves more.
-    threads
-        Blocks at a time at most.
-    """
-
-    block_shape: tuple[int, ...]
-    block_ids: IdSet
-    dtype: np.dtype[Any]
+    block_shape: tuple[int, ...]  # the blocks of the second pass: those of the copy
+    block_ids: IdSet  # which of them are to be written
+    dtype: np.dtype[Any]  # of the voxels in the temporary store
     memory_limit: int
-    budget: int
-    threads: int
+    budget: int  # memory that one block may take where the limit leaves more
+    threads: int  # blocks at a time at most
 
 
 @dataclass(frozen=True)
 class TwoPasses:
-    """What goes through a temporary store, and how.
+    """What goes through a temporary store, and how."""
 
-    Attributes
-    ----------
-    shape, chunks, shards, dtype
-        Of the temporary store.
-    block_shape, n_blocks, block_ids
-        Of the first pass.
-    in_flight
-        Blocks at a time, in either pass.
-    peak_memory
-        In bytes, of the pass that holds more.
-    held
-        Of each pass: what it holds whatever its blocks, and for each block in flight, in bytes.
-    n_bytes, n_files
-        The most that the temporary store takes up: decoded bytes, and files.
-    first_reads, second_reads
-        How often a chunk of the input, and then one of the temporary store, is decoded on average.
-    one_pass_reads
-        How often a chunk of the input would be decoded in one pass.
-    place
-        Path or URL of the temporary store, with a place-holder for what makes it unique.
-    options
-        How a URL is reached.
-    """
-
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # of the temporary store
     chunks: tuple[int, ...]
     shards: tuple[int, ...] | None
     dtype: np.dtype[Any]
-    block_shape: tuple[int, ...]
+    block_shape: tuple[int, ...]  # of the first pass
     n_blocks: int
     block_ids: IdSet
-    in_flight: int
-    peak_memory: int
-    held: tuple[tuple[int, int], ...]
-    n_bytes: int
+    in_flight: int  # blocks at a time, in either pass
+    peak_memory: int  # of the pass that holds more
+    held: tuple[tuple[int, int], ...]  # bytes per pass: whatever its blocks, and per block in flight
+    n_bytes: int  # the most that the temporary store takes up, decoded
     n_files: int
+    # How often a chunk is decoded on average: of the input, of the temporary store, of the input in one pass.
     first_reads: float
     second_reads: float
     one_pass_reads: float
-    place: str = ""
+    place: str = ""  # path or URL of the temporary store, with a place-holder for what makes it unique
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain JSON values."""
         return {
             "place": self.place,
             "chunks": list(self.chunks),
@@ -127,7 +87,6 @@ class TwoPasses:
         }
 
     def texts(self) -> list[tuple[str, str]]:
-        """Return the lines of a plan that explain it, each with its label."""
         files = "1 file" if self.n_files == 1 else f"{self.n_files:,} files"
         why = (
             f"2, because one would decode each chunk of the input {self.one_pass_reads:.3g} times on average: the first reads "
@@ -149,17 +108,7 @@ def plan_two_passes(
     options: PassOptions,
     one_pass_reads: float,
 ) -> TwoPasses | None:
-    """Return the two passes that read least under the memory limit, None if there are none that read little enough.
-
-    Parameters
-    ----------
-    input_layout, output_layout, mask_layout
-        The sources; the input has chunks.
-    options
-        What they have to keep to.
-    one_pass_reads
-        How often a chunk of the input would be decoded in one pass.
-    """
+    """Return the two passes that read least under the memory limit; None if none reads little enough."""
     search = _Search(input_layout, output_layout, mask_layout, options)
     best: TwoPasses | None = None
     best_score = math.inf
@@ -290,7 +239,7 @@ class _Search:
 def _axis_candidates(n: int, chunk: int, second: int) -> list[tuple[int, int]]:
     """Return extents to try on an axis of n voxels: of blocks of the first pass, and of chunks of the temporary store.
 
-    Chunks divide the blocks of the first pass, which write them; so no two of these meet in one.
+    The chunks divide these blocks, so that no two of them meet in one.
     """
     whole = -(-n // chunk) * chunk
     extents = {whole}

@@ -19,45 +19,21 @@ _MOST_NAMES, _MOST_ENTRIES = 64, 4096
 
 @dataclass(frozen=True)
 class ChunkKeys:
-    """The names of the files of a grid.
+    """What the files of a grid are called, such as `c/1/2`."""
 
-    Attributes
-    ----------
-    prefix
-        What every key begins with: `"c"` in the default of Zarr v3.
-    separator
-        `"/"` or `"."`.
-    fastest_first
-        Whether the last axis comes first, as in N5.
-    grid
-        Number of files per axis.
-
-    Examples
-    --------
-    >>> ChunkKeys("c", "/", False, (2, 3)).key((1, 2))
-    'c/1/2'
-    >>> ChunkKeys("", "/", True, (2, 3)).key((1, 2))
-    '2/1'
-    """
-
-    prefix: str
-    separator: str
-    fastest_first: bool
-    grid: tuple[int, ...]
+    prefix: str  # what every key begins with: `"c"` in the default of Zarr v3
+    separator: str  # `"/"` or `"."`
+    fastest_first: bool  # whether the last axis comes first, as in N5
+    grid: tuple[int, ...]  # number of files per axis
 
     def key(self, position: tuple[int, ...]) -> str:
-        """Return the key of the file at a grid position."""
         named = self.separator.join(map(str, position[::-1] if self.fastest_first else position))
         if not self.prefix:
             return named or "0"
         return f"{self.prefix}{self.separator}{named}" if named else self.prefix
 
     def position(self, key: str) -> tuple[int, ...] | None:
-        """Return the grid position of the file of a key; None for a key that is not of this grid.
-
-        >>> ChunkKeys("c", "/", False, (2, 3)).position("c/1/2")
-        (1, 2)
-        """
+        """Return the grid position of a file; None for a key that is not of this grid."""
         parts = key.split(self.separator)
         if self.prefix:
             if parts[0] != self.prefix:
@@ -73,12 +49,7 @@ class ChunkKeys:
     def candidates(self, folder: str, cells: Box) -> Iterator[tuple[int, ...]]:
         """Yield the positions in a box of the grid at which there may be a file, in the order of their keys.
 
-        Where the names allow, folders are listed, so that a grid in which few files exist is not asked for each one.
-
-        Raises
-        ------
-        StorageError
-            If a folder cannot be listed.
+        Folders are listed where the names allow it, so that a grid with few files is not asked for each one.
         """
         if self.separator != "/" or not self.grid or cells.is_empty():
             yield from itertools.product(*map(range, *cells))
@@ -142,25 +113,10 @@ def keys_in_use(
     is_there: Callable[[str], bool] | None = None,
     names: Iterable[str] | None = None,
 ) -> ChunkKeys:
-    """Return what the files of an array are called: as its metadata say, or in another way in which all are that a short look finds.
+    """Return what the files of an array are called: as its metadata say, or else the one of `others` that fits all names found.
 
-    Parameters
-    ----------
-    keys
-        What the metadata say.
-    others
-        What else writers call them.
-    folder
-        Of the array, None behind a URL.
-    is_there
-        Behind a URL, whether there is an object of a name; a few are asked for.
-    names
-        Of all files of the array, where it is in a zip file of the name `folder`.
-
-    Raises
-    ------
-    StorageError
-        If there are files that look like chunks, and none is called in a way that is known.
+    Behind a URL (`folder` is None) `is_there` is asked for a few objects; `names` are those of all files in a zip file. Raises
+    StorageError if there are files that look like chunks and no known naming fits them.
     """
     if 0 in keys.grid:
         return keys
@@ -189,7 +145,7 @@ def keys_in_use(
 
 
 def unused_chunks(folder: str, found: Sequence[str], expected: str) -> StorageError:
-    """Return the error for files that look like chunks, of which the metadata name none."""
+    """Return the error for files that look like chunks but are not named as the metadata say."""
     some = ", ".join(sorted(found)[:3])
     return StorageError(
         f"{folder} holds files that look like chunks ({some}), but none is called as its metadata say (such as {expected}), so that "

@@ -23,18 +23,16 @@ _FORMATS: tuple[tuple[bytes, str, Any], ...] = (
 
 
 def compression_of(head: bytes) -> str:
-    """Return the name of the compression that the first bytes of a file tell, "" for none."""
     return next((name for magic, name, _ in _FORMATS if head.startswith(magic)), "")
 
 
 def without_compression(path: str) -> str:
-    """Return a path without the ending that says that the file is compressed."""
+    """Return a path without `.gz`, `.bz2` or `.xz` at its end."""
     ending = next((s for s in COMPRESSED_SUFFIXES if path.lower().endswith(s)), "")
     return path.removesuffix(path[len(path) - len(ending) :])
 
 
 def decompressing(path: str, compression: str) -> IO[bytes]:
-    """Return a stream of the decompressed bytes of a file."""
     opened: IO[bytes] = next(opener for _, name, opener in _FORMATS if name == compression)(path)
     return opened
 
@@ -53,5 +51,4 @@ def first_bytes(file: FileBytes, path: str, count: int) -> tuple[bytes, str]:
 
 
 def damaged(path: str, error: Exception, where: str = "") -> StorageError:
-    """Return the error for a compressed file that cannot be decompressed."""
     return StorageError(f"{path!r} is damaged or truncated{where}: {error}; copy or download it again")

@@ -26,7 +26,7 @@ def remove_leftovers(folder: str) -> int:
 
 
 def files_below(folder: str) -> Iterator[os.DirEntry[str]]:
-    """Yield the files in a folder and below; links to folders are not followed, and what goes meanwhile is left out."""
+    """Yield the files in a folder and below; links to folders are not followed, and files that vanish are skipped."""
     waiting = [folder]
     while waiting:
         with contextlib.suppress(FileNotFoundError), os.scandir(waiting.pop()) as entries:
@@ -38,13 +38,7 @@ def files_below(folder: str) -> Iterator[os.DirEntry[str]]:
 
 
 def sync_file_system(path: str) -> None:
-    """Force everything that was written to the file system of a path to its disk, folders and renames included.
-
-    Raises
-    ------
-    OSError
-        If the disk could not take it.
-    """
+    """Force everything written to the file system of a path to its disk, folders and renames included."""
     sync = _syncfs()
     if sync is None:
         os.sync()
@@ -60,7 +54,6 @@ def sync_file_system(path: str) -> None:
 
 @cache
 def _syncfs() -> Any:
-    """Return the C library's `syncfs`, None on systems without it."""
     function = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
     if function is not None:
         function.argtypes, function.restype = [ctypes.c_int], ctypes.c_int

@@ -14,28 +14,9 @@ _PER_CALL = 2**30  # Linux moves at most 2 GiB - 4 KiB in one call
 
 
 class FileBytes:
-    """An open file; closed when the last one that holds it lets go of it.
+    """An open file, closed when its last holder lets go of it; `stamp` changes when the file is written or replaced.
 
-    There is no `close`: a number that is closed while another thread is about to use it may by then belong to another
-    file, which would be read, or written, in its place.
-
-    Parameters
-    ----------
-    number
-        An open file descriptor, which now belongs to this object.
-    name
-        What the file is called in messages.
-    found
-        What `os.fstat` says of it, if it was asked already.
-
-    Attributes
-    ----------
-    number
-        The descriptor.
-    size
-        Bytes in the file when it was opened.
-    stamp
-        Differs, but for chance, between two files, and before and after a file was written.
+    There is no `close`: a descriptor that is closed while another thread is about to use it may by then belong to another file.
     """
 
     def __init__(self, number: int, name: str, found: os.stat_result | None = None) -> None:
@@ -47,17 +28,7 @@ class FileBytes:
 
     @classmethod
     def open(cls, path: str, mode: str = "r") -> FileBytes:
-        """Open a file that is there, for reading, or in mode `"r+"` for writing too.
-
-        Raises
-        ------
-        SourceNotFoundError
-            If it is not there.
-        ReadOnlyError
-            If it may not be written and `mode` is `"r+"`.
-        StorageError
-            If it cannot be opened.
-        """
+        """Open an existing file for reading, or in mode `"r+"` for writing too."""
         try:
             # Opening a named pipe would wait for somebody who writes into it.
             flags = os.O_CLOEXEC | os.O_NONBLOCK
@@ -93,7 +64,6 @@ class FileBytes:
         return bytes(buffer)
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill a buffer of bytes; raises StorageError if the file ends before."""
         done = 0
         while done < len(buffer):
             try:
@@ -109,7 +79,6 @@ class FileBytes:
             done += n
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Write all of `data`; raises StorageError if the disk is full or fails."""
         done = 0
         while done < len(data):
             try:
@@ -119,13 +88,7 @@ class FileBytes:
 
 
 class OpenFiles:
-    """Files by path, at most `max_open` kept open; one in use by a thread stays open until it is done.
-
-    Parameters
-    ----------
-    max_open
-        How many to keep.
-    """
+    """Files by path, at most `max_open` kept open; one in use by a thread stays open until it is done."""
 
     def __init__(self, max_open: int = 8) -> None:
         self.max_open = max_open
@@ -134,14 +97,7 @@ class OpenFiles:
         self._stamps: dict[str, int] = {}
 
     def get(self, path: str) -> FileBytes:
-        """Return a file, opening it if need be.
-
-        Raises
-        ------
-        StorageError
-            If it was opened before and has changed since: what is known of its structure is of the past. Else as
-            `FileBytes.open`.
-        """
+        """Return a file, opened if need be; StorageError if it has changed since it was opened first."""
         with self._lock:
             found = self._open.get(path)
             if found is not None:
@@ -160,7 +116,6 @@ class OpenFiles:
 
 
 def file_error(error: OSError, doing: str) -> StorageError:
-    """Return the StorageError that says what failed, and what to do where that is known."""
     hints = {
         errno.ENOSPC: "no space left on the disk; make room or choose another folder",
         errno.EDQUOT: "no space left in the quota; make room or choose another folder",

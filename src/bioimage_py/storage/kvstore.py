@@ -57,17 +57,7 @@ _MEMORY = ts.Context({"memory_key_value_store": {}})
 
 
 def store_context(threads: int, cache_bytes: int, *, patient: bool = False) -> ts.Context:
-    """Return the limits under which a store is read and written.
-
-    Parameters
-    ----------
-    threads
-        For decoding and encoding.
-    cache_bytes
-        Decoded chunks to keep.
-    patient
-        Whether a server that does not answer is asked for longer than a person waits.
-    """
+    """Return TensorStore's limits; with `patient`, a server that does not answer is asked for longer than a person waits."""
     retries = _PATIENT_RETRIES if patient else _RETRIES
     return ts.Context(
         {
@@ -118,35 +108,19 @@ def _check_text(path: str) -> None:
 
 @dataclass(frozen=True)
 class StoreFolder:
-    """A folder that holds an array, a group, or nothing yet.
+    """A folder that holds an array, a group, or nothing yet."""
 
-    Attributes
-    ----------
-    path
-        Local path or URL, without credentials.
-    options
-        How a URL is reached: `endpoint`, `region`, `anonymous`. They go into specs, so they hold no secrets.
-    credentials
-        `(user, password)` that stood in an http URL, kept in this process only.
-    opened
-        TensorStore's key-value store at the place, where it is open already; with the credentials that opened it.
-    """
-
-    path: str
+    path: str  # local path or URL, without credentials
+    # They go into specs, so they hold no secrets.
     options: Mapping[str, Any] = field(default_factory=dict)
+    # User and password of an http URL, kept in this process only.
     credentials: tuple[str, str] | None = field(default=None, repr=False, compare=False)
+    # TensorStore's key-value store, where it is open already, with the credentials that opened it.
     opened: Any = field(default=None, repr=False, compare=False)
 
     @classmethod
     def at(cls, path: str, options: Mapping[str, Any] | None = None) -> StoreFolder:
-        """Return the folder at a path or URL as a user wrote it.
-
-        Raises
-        ------
-        InvalidArgumentError
-            For a scheme or an option that is not known, an S3 or GCS URL with credentials in it, or a path that TensorStore would
-            take for another one.
-        """
+        """Return the folder at a path or URL as a user wrote it; InvalidArgumentError for what it cannot be."""
         options = {name: value for name, value in (options or {}).items() if value is not None}
         unknown = sorted(set(options) - set(URL_OPTIONS))
         if not is_url(path):
@@ -182,7 +156,6 @@ class StoreFolder:
 
     @property
     def name(self) -> str:
-        """The last part of the path, as a key has it."""
         return (
             Path(_plain_path(self.path)).name
             if self.is_local
@@ -191,7 +164,6 @@ class StoreFolder:
 
     @property
     def is_local(self) -> bool:
-        """Whether the folder is on a file system of this machine."""
         return not is_url(self.path)
 
     @property
@@ -200,13 +172,7 @@ class StoreFolder:
         return self.path.startswith(("http://", "https://"))
 
     def child(self, key: str | None) -> StoreFolder:
-        """Return the folder of a key below this one, or this one for no key.
-
-        Raises
-        ------
-        InvalidArgumentError
-            If that is not a name in here, see `inner_name`: keys come from metadata too.
-        """
+        """Return the folder of a key below this one; keys come from metadata too, so they are checked (see `inner_name`)."""
         if not key:
             return self
         key = inner_name(key, self.path)
@@ -218,13 +184,7 @@ class StoreFolder:
         return StoreFolder(urlunsplit(parts._replace(path=path)), self.options, self.credentials)
 
     def inside(self, key: str | None) -> StoreFolder:
-        """Return the folder of a key as `child` does, for writing or removing: links that lead out of this one are not followed.
-
-        Raises
-        ------
-        InvalidArgumentError
-            If a link on the way to it leads out of this folder.
-        """
+        """As `child`, for writing or removing: a link on the way that leads out of this folder is an error."""
         place = self.child(key)
         if self.is_local and place is not self and not _below(place.path, os.path.realpath(self.path)):
             raise InvalidArgumentError(
@@ -234,7 +194,7 @@ class StoreFolder:
         return place
 
     def link_out(self, key: str | None) -> str | None:
-        """Return a link in the array of a key that leads out of this folder, as far as looking takes no time; None if there is none."""
+        """Return a link in the array of a key that leads out of this folder; None if a look at the outer entries finds none."""
         if not self.is_local:
             return None
         top = os.path.realpath(self.path)
@@ -264,7 +224,6 @@ class StoreFolder:
             )
 
     def parent(self) -> StoreFolder | None:
-        """Return the folder around this one, or None at the top."""
         if self.is_local:
             place = Path(_plain_path(self.path))
             return StoreFolder(str(place.parent)) if place.parent != place else None
@@ -275,7 +234,6 @@ class StoreFolder:
         return StoreFolder(urlunsplit(parts._replace(path=above)), self.options, self.credentials)
 
     def spec(self) -> dict[str, Any]:
-        """Return TensorStore's JSON for this folder."""
         if self.is_local:
             return {"driver": "file", "path": _plain_path(self.path) + "/"}
         parts = urlsplit(self.path)
@@ -347,13 +305,7 @@ class StoreFolder:
             raise storage_error(error, f"{self.path} cannot be reached") from error
 
     def read(self, name: str, most: int = -2) -> bytes | None:
-        """Return the bytes of a file in this folder, or None if there is none; of a local one no more than one above `most`.
-
-        Raises
-        ------
-        StorageError
-            If the place cannot be reached or read.
-        """
+        """Return the bytes of a file, None if there is none; of a local one at most one more than `most`."""
         if self.is_local:
             try:
                 with Path(self.path, name).open("rb") as file:
@@ -382,7 +334,7 @@ class StoreFolder:
             return True
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file in this folder, which is made if need be; who reads it meanwhile sees the old one or the new one."""
+        """Write a file, and the folder if need be; readers see the old file or the new one, never a part."""
         try:
             if self.is_local:
                 # Whole or not at all, and never through a link: others may be reading it.
@@ -400,14 +352,12 @@ class StoreFolder:
             raise storage_error(error, f"{self.path}/{name} cannot be written", writing=True) from error
 
     def delete(self, name: str) -> None:
-        """Delete one file of this folder."""
         if self.is_local:
             Path(self.path, name).unlink(missing_ok=True)
         else:
             self._kvstore().delete_range(ts.KvStore.KeyRange(name, name + "\0")).result()
 
     def objects(self) -> ObjectFolder | None:
-        """Return access to the objects here, and None for a local folder."""
         if self.is_local:
             return None
         return ObjectFolder(self._kvstore(), self.path, lists=not self.read_only)
@@ -418,13 +368,6 @@ class StoreFolder:
         return ts.KvStore.open(self.spec(), context=_metadata_context()).result()
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """Return a JSON object stored in this folder, or None if there is none.
-
-        Raises
-        ------
-        StorageError
-            If the file holds something else.
-        """
         data = self.read(name, MOST_JSON)
         if data is None:
             return None
@@ -442,11 +385,10 @@ class StoreFolder:
         return found
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
-        """Write a JSON object into this folder."""
         self.write(name, json.dumps(value, indent=2).encode())
 
     def folders(self) -> list[os.DirEntry[str]]:
-        """Return the folders in a local folder, sorted by name; links to one are among them, but for those that lead around it."""
+        """Return the folders in a local folder, sorted by name; of links, those that do not lead to a folder around it."""
         here = os.path.realpath(self.path) + "/"
         found = []
         for entry in self.entries():
@@ -458,17 +400,10 @@ class StoreFolder:
         return found
 
     def entries_if_local(self) -> list[os.DirEntry[str]]:
-        """Return what is in a local folder, and nothing for a URL."""
         return self.entries() if self.is_local else []
 
     def entries(self) -> list[os.DirEntry[str]]:
-        """Return what is in a local folder, sorted by name; nothing if it is not there.
-
-        Raises
-        ------
-        SourceNotFoundError
-            For a URL: object stores list every chunk, which can be billions.
-        """
+        """Return what is in a local folder, sorted by name. A URL is refused: object stores would list every chunk."""
         if not self.is_local:
             raise SourceNotFoundError(
                 f"the arrays at {self.path} cannot be listed: give the key of one, such as key='0'"
@@ -483,18 +418,7 @@ class StoreFolder:
 
 
 def folders_beginning(folder: StoreFolder) -> list[str]:
-    """Return the URLs of the folders beside this one whose names begin with its name, sorted.
-
-    Parameters
-    ----------
-    folder
-        Behind a URL that names more than a bucket. It need not be there.
-
-    Raises
-    ------
-    StorageError
-        If the store cannot be reached, or does not list its objects.
-    """
+    """Return the URLs, sorted, of the folders beside this one whose names begin with its name."""
     above = folder.parent()
     assert above is not None
     name = folder.path.rpartition("/")[2]
@@ -508,15 +432,7 @@ def folders_beginning(folder: StoreFolder) -> list[str]:
 
 
 def remove_objects(folder: StoreFolder) -> None:
-    """Remove all objects below a URL; it is no error if there are none.
-
-    Raises
-    ------
-    ReadOnlyError
-        If they may not be removed.
-    StorageError
-        If the store cannot be reached.
-    """
+    """Remove all objects below a URL; it is no error if there are none."""
     try:
         _store(folder).delete_range(ts.KvStore.KeyRange()).result()
     except ENGINE_ERRORS as error:

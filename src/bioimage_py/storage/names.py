@@ -23,13 +23,7 @@ _LONGEST = 255
 
 
 def absolute_path(path: str | os.PathLike[str]) -> Path:
-    """Return a path from the root on; links and '..' stay as they are.
-
-    Raises
-    ------
-    SourceNotFoundError
-        If it is relative, and the working directory was removed.
-    """
+    """As `Path.absolute`, with an error that says so where the working directory was removed."""
     try:
         return Path(path).absolute()
     except FileNotFoundError as error:
@@ -40,7 +34,7 @@ def absolute_path(path: str | os.PathLike[str]) -> Path:
 
 
 def folder_above(path: str | os.PathLike[str]) -> Path:
-    """Return the nearest folder above a path that is there."""
+    """Return the nearest existing folder above a path."""
     above = absolute_path(path).parent
     while not above.is_dir() and above != above.parent:
         above = above.parent
@@ -48,7 +42,7 @@ def folder_above(path: str | os.PathLike[str]) -> Path:
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise ReadOnlyError if nothing can be made at a path that is not there, or replaced at one that is."""
+    """Raise ReadOnlyError if nothing can be made, or replaced, at a path."""
     above = folder_above(path)
     if not os.access(above, os.W_OK | os.X_OK):
         raise ReadOnlyError(
@@ -63,12 +57,11 @@ def is_url(path: str) -> bool:
 
 
 def looks_like_pattern(text: str) -> bool:
-    """Whether a text holds glob characters."""
     return any(c in text for c in "*?[")
 
 
 def path_text(path: object) -> str:
-    """Return a path as a text; raise InvalidArgumentError for what is none, is empty, holds a null character or a name too long."""
+    """Return a path as text; InvalidArgumentError for what is not a path."""
     text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
     if not isinstance(text, str) or not text or "\0" in text:
         raise InvalidArgumentError(f"a path is a text that is not empty, got {text!r}")
@@ -87,26 +80,9 @@ def check_key(key: object) -> None:
 
 
 def inner_name(name: object, container: str, *, folders: bool = True) -> str:
-    """Return the name of something in a container, slashes around it taken off; the one rule for keys and names in metadata.
+    """Return a name in a container without slashes around it: the one rule for keys and for names in metadata.
 
-    Parameters
-    ----------
-    name
-        As a user or a file says it: names of groups and of an array, with slashes between.
-    container
-        In what, for messages.
-    folders
-        Whether each group is a folder of its own, as in Zarr and N5.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If it leads out of the container, or cannot be the name of a folder.
-
-    Examples
-    --------
-    >>> inner_name("/volumes/raw/", "a.n5")
-    'volumes/raw'
+    Raises InvalidArgumentError if it leads out of the container or, with `folders` (Zarr, N5), cannot name a folder.
     """
     parts = name.strip("/").split("/") if isinstance(name, str) else []
     if ".." in parts:
@@ -139,7 +115,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def url_decoded(text: str) -> str:
-    """Return a part of a URL with %41 written as A; as it is where what would come out is not UTF-8, so that it is no other's name."""
+    """Decode `%41` to `A` in a part of a URL; what would not be UTF-8 stays, so that it is not another's name."""
     try:
         return unquote(text, errors="strict")
     except UnicodeDecodeError:
@@ -147,20 +123,14 @@ def url_decoded(text: str) -> str:
 
 
 def url_text(url: str) -> str:
-    """Return a URL with '#' and '?' of names written as %23 and %3F: object stores have no queries, and names may hold both."""
+    """Escape '#' and '?' in the URL of an object store: these have no queries, and names may hold both."""
     if url.partition("://")[0].lower() in _WITH_QUERY:
         return url
     return url.replace("#", "%23").replace("?", "%3F")
 
 
 def local_text(path: str) -> str:
-    """Return a path with `file://` taken off and `~` expanded; of other URLs what `url_text` says.
-
-    Raises
-    ------
-    UnsupportedFormatError
-        For a `file://` URL that names another host.
-    """
+    """Strip `file://` and expand `~` in a path; URLs go through `url_text`."""
     if path.lower().startswith("file://"):
         host, slash, rest = path[len("file://") :].partition("/")
         if host not in ("", "localhost") or not slash:
@@ -174,13 +144,7 @@ def local_text(path: str) -> str:
 
 
 def natural_key(name: str) -> tuple[object, ...]:
-    """Return a sort key that counts numbers as numbers, so that `s2` comes before `s10`.
-
-    Examples
-    --------
-    >>> sorted(["s10.tif", "s2.tif", "S1.tif"], key=natural_key)
-    ['S1.tif', 's2.tif', 's10.tif']
-    """
+    """Return a sort key that counts numbers as numbers, so that `s2` comes before `s10`."""
     parts = re.split(r"([0-9]+)", name.lower())
     # The name, which tells equal keys apart, must never meet a number of a longer one: "img" and "img1".
     return tuple(int(part) if n % 2 else part for n, part in enumerate(parts)), name

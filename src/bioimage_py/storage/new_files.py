@@ -37,13 +37,7 @@ _CANNOT_COPY = (
 
 
 class FileFolder:
-    """A folder below which files are written whole or not at all.
-
-    Parameters
-    ----------
-    folder
-        Its path; it has to be there, folders below it are made as they are needed.
-    """
+    """A folder below which files appear whole or not at all. It must exist; folders below it are made as needed."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
@@ -51,16 +45,14 @@ class FileFolder:
         self._numbers = itertools.count()
 
     def path(self, key: str) -> str:
-        """Return the path of a file below the folder."""
         return f"{self.folder}/{key}"
 
     def new(self, key: str) -> NewFile:
-        """Return a file to be written in a `with` block; it takes its name at the end of the block."""
+        """Return a file for a `with` block; it gets its name at the end of the block."""
         path = self.path(key)
         return NewFile(self.folder, path, self._partial(path))
 
     def candidates(self, keys: ChunkKeys, cells: Box) -> Iterator[tuple[int, ...]]:
-        """Yield the positions in a box of a grid at which there may be a file; see `ChunkKeys.candidates`."""
         return keys.candidates(self.folder, cells)
 
     def _partial(self, path: str) -> str:
@@ -68,7 +60,7 @@ class FileFolder:
         return f"{path}.{self._token}{os.getpid() & 0xFFFFFFFF:08x}{next(self._numbers) & 0xFFFFFFFF:08x}.partial"
 
     def write(self, key: str, *pieces: Piece) -> int:
-        """Write a file that holds pieces one after the other; return how many bytes that were."""
+        """Write a file that holds the pieces one after the other; return its bytes."""
         if len(pieces) == 1 and isinstance(pieces[0], StoredBytes) and pieces[0].in_memory:
             data = pieces[0].read()
             if self.write_small(key, data):
@@ -79,7 +71,7 @@ class FileFolder:
         return new.size
 
     def write_small(self, key: str, data: bytes | memoryview) -> bool:
-        """Do what `write` does with as few steps as possible, where its folder is there and all goes well; else return False."""
+        """As `write`, in as few steps as possible; False where its folder is missing or not all bytes were taken."""
         path = f"{self.folder}/{key}"
         partial = self._partial(path)
         try:
@@ -106,7 +98,6 @@ class FileFolder:
         return whole
 
     def remove(self, key: str) -> bool:
-        """Remove a file; return whether there was one."""
         try:
             os.unlink(self.path(key))  # noqa: PTH108 - called for each chunk
         except (FileNotFoundError, NotADirectoryError):
@@ -117,13 +108,7 @@ class FileFolder:
 
 
 class NewFile:
-    """A file that is being written under a temporary name.
-
-    Attributes
-    ----------
-    size
-        Bytes appended so far.
-    """
+    """A file that is written under a temporary name; `size` is what was appended so far."""
 
     def __init__(self, folder: str, path: str, partial: str) -> None:
         self._folder, self._path, self._partial = folder, path, partial
@@ -165,13 +150,7 @@ class NewFile:
             _drop(self._partial)
 
     def append(self, piece: Piece) -> None:
-        """Write bytes behind what is there; bytes of a file are copied by the system where it can.
-
-        Raises
-        ------
-        StorageError
-            If a file that bytes are copied from ends before, or was written since it was opened.
-        """
+        """Append bytes; those of another file are copied by the system where it can, and must not change meanwhile."""
         if isinstance(piece, StoredBytes):
             shares = (piece.offset | self.size) % _DISK_BLOCK == 0
             if not piece.in_memory and piece.length > (SMALL if shares else MOST_READ):
@@ -189,7 +168,6 @@ class NewFile:
             self._write_waiting()
 
     def write_at(self, offset: int, data: bytes) -> None:
-        """Replace bytes that were appended before."""
         self._write_waiting()
         try:
             while data:
@@ -199,7 +177,7 @@ class NewFile:
             raise _writing_error(error, self._path) from error
 
     def abandon(self) -> None:
-        """Drop the file at the end of the block, as if there had been an error."""
+        """Drop the file at the end of the block, as after an error."""
         self._abandoned = True
 
     def _make_folders(self) -> None:
@@ -253,16 +231,9 @@ class NewFile:
 
 
 class UnfinishedFile:
-    """A file that a run writes into for long, under a temporary name beside its own, which it gets when the run has ended.
+    """A file that a run writes for long under a temporary name beside its own, and renames at its end.
 
-    The temporary name is always the same, so runs that were killed leave one file, which the next run into it removes.
-
-    Parameters
-    ----------
-    path
-        The file's own name.
-    replaces
-        Whether a file that has this name is replaced in the end.
+    The temporary name is always the same, so killed runs leave one file at most, which the next run removes.
     """
 
     def __init__(self, path: str, *, replaces: bool) -> None:
@@ -276,13 +247,7 @@ class UnfinishedFile:
         self.partial = os.path.join(folder, temporary)  # noqa: PTH118 - a text stays a text
 
     def make_free(self) -> None:
-        """Remove what a run that was killed left under the temporary name.
-
-        Raises
-        ------
-        OutputExistsError
-            If a run goes on writing there.
-        """
+        """Remove what a killed run left under the temporary name; OutputExistsError if another run still writes it."""
         try:
             number = os.open(self.partial, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -296,7 +261,7 @@ class UnfinishedFile:
             os.close(number)
 
     def lock(self, number: int) -> None:
-        """Keep others from the open file until it is closed; raises OutputExistsError if another run does."""
+        """Lock the open file until it is closed; OutputExistsError if another run has locked it."""
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -308,13 +273,7 @@ class UnfinishedFile:
                 raise _writing_error(error, self.path) from error
 
     def finish(self) -> None:
-        """Give the file its name.
-
-        Raises
-        ------
-        OutputExistsError
-            If there is one of that name by now, and it is not to be replaced.
-        """
+        """Give the file its name; OutputExistsError if one has appeared that must not be replaced."""
         try:
             if self._replaces or not self._named_by_link():
                 os.replace(self.partial, self.path)  # noqa: PTH105 - a text stays a text
@@ -322,7 +281,7 @@ class UnfinishedFile:
             raise _writing_error(error, self.path) from error
 
     def _named_by_link(self) -> bool:
-        """Give the file its name unless there is one; return False where the file system cannot."""
+        """Give the file its name unless it is taken; False where the file system cannot do that."""
         try:
             os.link(self.partial, self.path, follow_symlinks=False)  # noqa: PTH - a text stays a text
         except FileExistsError:
@@ -337,7 +296,6 @@ class UnfinishedFile:
         return True
 
     def drop(self) -> None:
-        """Remove the file, if it has not got its name."""
         _drop(self.partial)
 
 

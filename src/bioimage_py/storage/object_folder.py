@@ -21,24 +21,14 @@ _WORTH = 4
 
 
 class StoredObject(NamedTuple):
-    """Bytes of an object, and what differs when it is stored anew."""
+    """Bytes of an object; `generation` changes when it is stored anew."""
 
     data: bytes
     generation: bytes
 
 
 class ObjectFolder:
-    """The objects whose names begin with the place of an array, from any number of threads.
-
-    Parameters
-    ----------
-    store
-        TensorStore's key-value store at the place.
-    folder
-        The place as a URL, for messages.
-    lists
-        Whether the store can be asked for names; a web server cannot.
-    """
+    """The objects below the place of an array, from any thread; `lists` if the store can list names (a web server cannot)."""
 
     def __init__(self, store: Any, folder: str, *, lists: bool) -> None:
         self.folder = folder
@@ -47,23 +37,14 @@ class ObjectFolder:
 
     @property
     def place(self) -> StorePlace | None:
-        """Where in an object store they are, as TensorStore reaches it; None on a web server and in memory."""
+        """Where in an object store they are; None on a web server and in memory."""
         return StorePlace.of_spec(self._store.spec(retain_context=True).to_json())
 
     def path(self, key: str) -> str:
-        """Return the URL of an object."""
         return f"{self.folder}/{key}"
 
     def read(self, key: str, begin: int | None = None, end: int | None = None) -> StoredObject | None:
-        """Return an object, or its bytes from `begin` to `end`; None if there is none.
-
-        A negative `begin` counts from the end.
-
-        Raises
-        ------
-        StorageError
-            If the store cannot be reached, or the object does not have these bytes.
-        """
+        """Return an object or a range of its bytes, None if there is none; a negative `begin` counts from the end."""
         part = None if begin is None else slice(begin, end)
         try:
             found = awaited(lambda: self._store.read(key, byte_range=part), self.folder)
@@ -77,19 +58,10 @@ class ObjectFolder:
         return StoredObject(data, bytes(found.stamp.generation))
 
     def new(self, key: str) -> NewObject:
-        """Return an object to be written in a `with` block; it is there at the end of the block."""
         return NewObject(self, key)
 
     def write(self, key: str, *pieces: Piece) -> int:
-        """Write an object that holds pieces one after the other; return how many bytes that were.
-
-        Raises
-        ------
-        ReadOnlyError
-            If it may not be written.
-        StorageError
-            If the store fails, or bytes that a piece stands for cannot be read.
-        """
+        """Write an object made of pieces; return its bytes."""
         data = b"".join(_bytes_of(piece) for piece in pieces)
         try:
             awaited(lambda: self._store.write(key, data), self.folder)
@@ -110,21 +82,7 @@ class ObjectFolder:
     ) -> Iterator[tuple[int, ...]]:
         """Yield the positions in a box of the grid at which there may be an object.
 
-        Names are listed by the longest beginnings that they share, where that takes fewer requests than asking for each.
-
-        Parameters
-        ----------
-        keys
-            What the objects are called.
-        cells
-            The box.
-        names
-            Lists the names with a beginning; the default is `names` of this folder.
-
-        Raises
-        ------
-        StorageError
-            If the store does not list its objects.
+        Names are listed by their longest shared prefixes where that takes fewer requests than asking for each.
         """
         if cells.is_empty():
             return
@@ -150,13 +108,7 @@ class ObjectFolder:
 
 
 class NewObject:
-    """An object that is being put together in memory: a store takes it whole, or not at all.
-
-    Attributes
-    ----------
-    size
-        Bytes appended so far.
-    """
+    """An object that is put together in memory: a store takes it whole or not at all."""
 
     def __init__(self, folder: ObjectFolder, key: str) -> None:
         self._folder, self._key = folder, key
@@ -174,16 +126,14 @@ class NewObject:
             self._folder.write(self._key, bytes(self._data))
 
     def append(self, piece: Piece) -> None:
-        """Put bytes behind what is there; raises StorageError if a file that they are in ends before, or was written."""
+        """Append bytes; those of a file must not change meanwhile."""
         self._data += _bytes_of(piece)
         self.size = len(self._data)
 
     def write_at(self, offset: int, data: bytes) -> None:
-        """Replace bytes that were appended before."""
         self._data[offset : offset + len(data)] = data
 
     def abandon(self) -> None:
-        """Drop it at the end of the block, as if there had been an error."""
         self._abandoned = True
 
 
@@ -214,30 +164,14 @@ _AT_LEAST = 64
 
 
 class OpenObject:
-    """An object of which runs of bytes are fetched; the last short one is kept.
-
-    Parameters
-    ----------
-    objects
-        What holds it.
-    key
-        What it is called there.
-    generation
-        What differs when it is stored anew, None to take that of the first run.
-    """
+    """Fetches ranges of an object, keeps the last short one, and fails if the object is stored anew meanwhile."""
 
     def __init__(self, objects: ObjectFolder, key: str, generation: bytes | None = None) -> None:
         self._objects, self._key, self._generation = objects, key, generation
         self._run = 0, b""
 
     def read(self, begin: int, end: int, last: int) -> bytes:
-        """Return the bytes from `begin` to `end`; if that is few, more are fetched, up to `last`.
-
-        Raises
-        ------
-        StorageError
-            If the store cannot be reached, or the object was cut, removed or written since the first run.
-        """
+        """Return a range of bytes; a short one is fetched with what follows, up to `last`."""
         at, data = self._run
         if at <= begin and end <= at + len(data):
             return data[begin - at : end - at]
@@ -251,8 +185,6 @@ class OpenObject:
 
 
 class ObjectBytes(StoredBytes):
-    """Bytes `offset` to `offset + length` of an object."""
-
     __slots__ = ("_object",)
 
     def __init__(self, object: OpenObject, offset: int, length: int) -> None:
@@ -264,13 +196,11 @@ class ObjectBytes(StoredBytes):
         return self._fetched(0, self.length)
 
     def at(self, begin: int, count: int) -> bytes:
-        """Fetch up to `count` bytes from `begin` on, fewer where they end; a negative begin counts from the end."""
         if begin < 0:
             begin = max(0, begin + self.length)
         return self._fetched(begin, min(begin + count, self.length))
 
     def part(self, begin: int, end: int) -> ObjectBytes:
-        """Return the bytes from `begin` to `end`, not fetched yet; a negative end counts from the end."""
         end = max(begin, end + self.length) if end < 0 else end
         return ObjectBytes(self._object, self.offset + begin, end - begin)
 

@@ -11,12 +11,12 @@ from typing import Any
 
 
 def this_process() -> dict[str, Any]:
-    """Return what `is_alive` knows this process by."""
+    """Return what `is_alive` recognises this process by."""
     return {"host": platform.node(), "pid": os.getpid(), "born": _birth(os.getpid()), "began": time.time()}
 
 
 def is_alive(process: Mapping[str, Any]) -> bool | None:
-    """Whether a process that `this_process` described is still there; None if it was on another machine, so nobody knows."""
+    """Whether a process described by `this_process` still runs; None if it was on another machine."""
     if process.get("host") != platform.node():
         return None
     try:
@@ -34,13 +34,13 @@ def is_alive(process: Mapping[str, Any]) -> bool | None:
 
 
 def _birth(pid: int) -> int | None:
-    """Return when a process began, in the kernel's ticks since boot, so that a number used again is not taken for it."""
+    """Return when a process began, in clock ticks since boot: a reused pid has another."""
     fields = _fields(pid)
     return None if fields is None else int(fields[19])
 
 
 def _fields(pid: int) -> list[str] | None:
-    """Return what the kernel says of a process, from its state on."""
+    """Return the fields of /proc/PID/stat from the state on; None where there is no /proc."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

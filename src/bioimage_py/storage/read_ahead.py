@@ -13,13 +13,7 @@ _WAIT_SECONDS, _BYTES_PER_SECOND = 5e-4, 1e9
 
 
 class SlowReads:
-    """Finds out whether files come from somewhere slower than memory.
-
-    Attributes
-    ----------
-    found
-        Whether they do; once it is so it stays so, because what was announced comes fast.
-    """
+    """Finds out whether files come from a disk or server slower than memory; once `found`, it stays so."""
 
     def __init__(self) -> None:
         self.found = False
@@ -27,7 +21,6 @@ class SlowReads:
         self._n_slow = 0 if hasattr(os, "posix_fadvise") else -(2**63)
 
     def took(self, seconds: float, n_bytes: int) -> None:
-        """Note how long one file took."""
         if not self.found and seconds > _WAIT_SECONDS + n_bytes / _BYTES_PER_SECOND:
             # One may have waited for a thread.
             self._n_slow += 1
@@ -35,15 +28,7 @@ class SlowReads:
 
 
 class ReadAhead:
-    """Files that will be read, in this order, by threads that call `step` before each.
-
-    Parameters
-    ----------
-    paths
-        Of the files, which need not be there.
-    slow
-        Whether to do anything at all.
-    """
+    """Tells the system which files will be read next, in this order, where reads are slow; threads call `step` before each."""
 
     def __init__(self, paths: Iterable[str], slow: SlowReads) -> None:
         self._waiting = deque(paths) if slow.found else deque[str]()
@@ -51,7 +36,6 @@ class ReadAhead:
             self.step()
 
     def step(self) -> None:
-        """Announce one more file."""
         try:
             path = self._waiting.popleft()
         except IndexError:

@@ -59,12 +59,12 @@ _servers: dict[str, _Server] = {}
 
 
 def begin_anew() -> None:
-    """Forget which servers failed: a run begins, and its user may have mended what was wrong."""
+    """Forget which servers failed: a run begins, and its user may have repaired what was wrong."""
     _servers.clear()
 
 
 def server_answered(place: str) -> None:
-    """Take note that the server of a URL does answer, as whoever opens an array finds out."""
+    """Note that the server of a URL answers."""
     server = _server_of(place)
     if server is not None:
         server.answered()
@@ -80,13 +80,7 @@ def _server_of(place: str) -> _Server | None:
 
 @contextmanager
 def asking(place: str) -> Iterator[None]:
-    """Count what becomes of a request to the server of a URL; nothing is counted for other places.
-
-    Raises
-    ------
-    StorageError
-        At once where the server has failed several times in a row.
-    """
+    """Count failures of the server of a URL; StorageError at once where it has failed several times in a row."""
     server = _server_of(place)
     if server is None:
         yield
@@ -102,22 +96,7 @@ def asking(place: str) -> Iterator[None]:
 
 
 def awaited(request: Callable[[], Any], place: str) -> Any:
-    """Return what a request of TensorStore gives that a function issues; what it raises passes.
-
-    Behind a URL it is waited for in steps, so that a run that is interrupted does not wait for its last try.
-
-    Parameters
-    ----------
-    request
-        Returns the future.
-    place
-        Path or URL of the array.
-
-    Raises
-    ------
-    StorageError
-        As `asking`, or after `give_up_waiting`.
-    """
+    """Return the result of a TensorStore request; behind a URL it is waited for in steps, which Ctrl-C can end."""
     if _server_of(place) is None:
         return request().result()
     with asking(place):
@@ -153,7 +132,7 @@ def give_up_waiting() -> None:
 
 
 def apart(call: Callable[[], Any]) -> Any:
-    """Return what a call returns that does not heed Ctrl-C by itself: the main thread waits for another that makes it."""
+    """Make a call that ignores Ctrl-C in another thread, while the main thread waits for it."""
     if threading.current_thread() is not threading.main_thread():
         return call()
     done: list[Any] = []
@@ -181,7 +160,7 @@ def plain_message(error: BaseException) -> str:
 
 
 def reads_metadata(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Have a function of a path raise a StorageError that names the path, for what malformed metadata make Python raise."""
+    """Turn what malformed metadata make Python raise into a StorageError that names the path, the first argument."""
 
     @functools.wraps(function)
     def named(*args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -196,17 +175,7 @@ def reads_metadata(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 def check_json(value: Any, place: str, name: str = "") -> None:
-    """Raise StorageError for integers beyond 64 bits and texts that are no Unicode, which TensorStore does not take.
-
-    Parameters
-    ----------
-    value
-        Of the metadata, and what is in it.
-    place
-        What holds it.
-    name
-        Of the entry.
-    """
+    """Raise StorageError for integers beyond 64 bits and text that is not Unicode: TensorStore takes neither."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             check_json(key, place, name)
@@ -226,7 +195,7 @@ def check_json(value: Any, place: str, name: str = "") -> None:
 
 
 def storage_error(error: BaseException, what: str, *, writing: bool = False) -> StorageError | ReadOnlyError:
-    """Return the error that tells a user what TensorStore's exception means; `what` is what could not be done."""
+    """Return the error that explains TensorStore's exception; `what` says what could not be done."""
     text = plain_message(error)
     if writing and re.search(r"PERMISSION_DENIED|Permission denied|Read-only file system", text):
         return ReadOnlyError(f"{what}: {text}. Check the permissions of the place that is named")

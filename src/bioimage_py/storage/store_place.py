@@ -15,34 +15,18 @@ _SCHEMES = {"s3": "s3", "gcs": "gs"}
 
 @dataclass(frozen=True)
 class StorePlace:
-    """The beginning that the names of some objects share, in a bucket of an object store.
+    """The prefix that the names of some objects share, in a bucket of an object store."""
 
-    Attributes
-    ----------
-    scheme
-        `"s3"` or `"gs"`.
-    bucket
-        Its name.
-    begin
-        What the names begin with; ends with a slash unless it is empty.
-    endpoint
-        URL of the server, None for the maker's own.
-    region
-        Of the bucket, None where nobody said it.
-    credentials
-        How whoever reads and writes here proves who it is, in TensorStore's words: `"default"`, `"anonymous"`, or another.
-    """
-
-    scheme: str
+    scheme: str  # `"s3"` or `"gs"`
     bucket: str
-    begin: str
-    endpoint: str | None = None
+    begin: str  # of the names; ends with a slash unless it is empty
+    endpoint: str | None = None  # URL of the server, None: the maker's own
     region: str | None = None
-    credentials: str = "default"
+    credentials: str = "default"  # or `"anonymous"`, or another of TensorStore's words
 
     @classmethod
     def of_spec(cls, spec: Mapping[str, Any]) -> StorePlace | None:
-        """Return the place that TensorStore's JSON of a key-value store means; None if that is no object store."""
+        """Return the place that TensorStore's JSON of a key-value store names; None for other stores."""
         scheme = _SCHEMES.get(spec.get("driver", ""))
         if scheme is None:
             return None
@@ -61,31 +45,24 @@ class StorePlace:
 
 @dataclass(frozen=True)
 class S3Login:
-    """How to prove to S3 who is asking.
+    """How to prove to S3 who is asking."""
 
-    Attributes
-    ----------
-    anonymous
-        Whether requests are not signed.
-    provider
-        Returns the keys, as obstore wants them; None where obstore finds them itself: it asks the machine that it runs on.
-    """
-
-    anonymous: bool = False
+    anonymous: bool = False  # whether requests are not signed
+    # Returns the keys for obstore; None: it asks the machine that it runs on.
     provider: Callable[[], Any] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
 class UnknownLogin:
-    """The answer where only TensorStore can log in, and the reason in words that follow "because"."""
+    """Only TensorStore can log in; `why` follows "because"."""
 
     why: str
 
 
 def usual_credentials() -> dict[str, str] | None:
-    """Return where TensorStore is to look for credentials, as its specs have it; None for all places that it knows.
+    """Return where TensorStore looks for credentials, as its spec has it; None for all places.
 
-    It looks into the place where they are: for each that it tries in vain, it writes lines to stderr.
+    Only the place that has some is named: for each that it tries in vain it writes lines to stderr.
     """
     found = os.environ
     if found.get("AWS_ACCESS_KEY_ID") and found.get("AWS_SECRET_ACCESS_KEY"):
@@ -99,13 +76,7 @@ def usual_credentials() -> dict[str, str] | None:
 
 
 def find_login(credentials: str) -> S3Login | UnknownLogin:
-    """Return how to log in to S3 as TensorStore does: with the keys in the environment, or what the machine itself has.
-
-    Parameters
-    ----------
-    credentials
-        As in `StorePlace`.
-    """
+    """Return how to log in to S3 as TensorStore does: with keys from the environment, or what the machine has."""
     if credentials == "anonymous":
         return S3Login(anonymous=True)
     if credentials != "default":
@@ -137,7 +108,7 @@ def _profile_files() -> list[Path]:
 
 
 def _machine_may_know() -> bool:
-    """Whether the machine is one of Amazon's, or a container there, that hands out credentials; if not, there are none."""
+    """Whether this is a machine, or a container, of Amazon's that hands out credentials."""
     found = os.environ
     named = (
         "AWS_WEB_IDENTITY_TOKEN_FILE",

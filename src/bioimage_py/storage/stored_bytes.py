@@ -14,17 +14,7 @@ MOST_READ = 2**22
 
 
 class StoredBytes:
-    """Bytes `offset` to `offset + length` of a file.
-
-    Parameters
-    ----------
-    file
-        The open file, None for bytes that are in memory.
-    offset, length
-        Where in it, in bytes. The default is all of it.
-    data
-        The bytes, if they have been read.
-    """
+    """A range of bytes in an open file, or in memory: what an encoded chunk is until it is decoded."""
 
     __slots__ = ("_data", "_file", "length", "offset")
 
@@ -42,15 +32,7 @@ class StoredBytes:
 
     @classmethod
     def of_file(cls, path: str) -> StoredBytes:
-        """Return all bytes of a file; a small one is read and closed at once.
-
-        Raises
-        ------
-        FileNotFoundError, NotADirectoryError
-            If there is none.
-        StorageError
-            If it cannot be read.
-        """
+        """Return all bytes of a file; a small one is read and closed at once. FileNotFoundError passes."""
         number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             found = os.fstat(number)
@@ -68,23 +50,20 @@ class StoredBytes:
 
     @property
     def file(self) -> FileBytes:
-        """The open file; not for bytes that are in memory."""
         assert self._file is not None
         return self._file
 
     @property
     def in_memory(self) -> bool:
-        """Whether reading them costs nothing more."""
         return self._data is not None
 
     def read(self) -> bytes:
-        """Return all bytes; raises StorageError if the file ends before."""
         if self._data is None:
             self._data = self.file.read(self.offset, self.length)
         return self._data
 
     def at(self, begin: int, count: int) -> bytes:
-        """Return up to `count` bytes from `begin` on, fewer where they end; a negative begin counts from the end."""
+        """Return up to `count` bytes from `begin` on; a negative begin counts from the end."""
         if begin < 0:
             begin = max(0, begin + self.length)
         data = self._data

@@ -20,14 +20,7 @@ Identity = tuple[Any, ...]
 def file_identity(path: str, key: str | None = None, *, key_is_folder: bool = False) -> Identity:
     """Return a token that is equal for every path that leads to one stored array.
 
-    Parameters
-    ----------
-    path
-        File, folder or URL.
-    key
-        Name of the array in the container.
-    key_is_folder
-        Whether the key is a folder below the path, as in Zarr and N5; then the folder's own identity is taken.
+    With `key_is_folder` (Zarr, N5) the key is a folder below the path, and the token is that folder's.
     """
     if is_url(path):
         parts = urlsplit(path)
@@ -44,7 +37,7 @@ def file_identity(path: str, key: str | None = None, *, key_is_folder: bool = Fa
 
 
 def meet(ours: Iterable[Identity], theirs: Iterable[Identity]) -> bool:
-    """Whether two sets of tokens share an array, or one names a whole file of which the other names a part."""
+    """Whether two sets of tokens share an array, or one names a whole file and the other a part of it."""
     one, other = frozenset(ours), frozenset(theirs)
     if one & other:
         return True
@@ -56,7 +49,6 @@ def meet(ours: Iterable[Identity], theirs: Iterable[Identity]) -> bool:
 
 
 def file_stamp(path: str) -> str | None:
-    """Return size and time of a local file as text; None if there is no such file."""
     try:
         found = os.stat(path)  # noqa: PTH116 - for each of many slices
     except (OSError, ValueError):
@@ -70,7 +62,6 @@ def file_stamp(path: str) -> str | None:
 
 
 def stamp_of_files(paths: Iterable[str]) -> str:
-    """Return one text for names, sizes and times of many files."""
     digest, n = hashlib.sha256(), 0
     for n, path in enumerate(paths, 1):  # noqa: B007 - how many
         digest.update(f"{posixpath.basename(path)}\0{file_stamp(path)}\0".encode("utf-8", "surrogateescape"))
