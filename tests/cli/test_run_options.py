@@ -36,7 +36,7 @@ def test_a_plain_copy_keeps_no_run_folder_and_a_resumable_one_does(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert options()["job_config"].tmp_root is None
-    assert options("--resumable")["job_config"].tmp_root == str(tmp_path)
+    assert options("--resumable")["job_config"].asks_for_folder
     assert options("--run-folders", "runs")["job_config"].tmp_root == "runs"
 
 

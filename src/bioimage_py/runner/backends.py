@@ -26,19 +26,22 @@ class Backend:
     name
         Its `job_type`.
     runner
-        Its `Runner`, as `"module:Class"`.
+        Its subclass of `Runner`, as `"module:Class"`.
     about
         What it is, in a few words.
     config
         The config dataclass of that runner, where it can be imported without it.
+    prefix
+        What goes before the names of its settings in options of the command.
     options
-        What there is to say about its options in the help of the command.
+        What the help of the command says about these options.
     """
 
     name: str
     runner: str
     about: str = ""
     config: str = ""
+    prefix: str = ""
     options: str = ""
 
     @property
@@ -75,14 +78,14 @@ class Backend:
             ) from error
 
 
-_RUNNER = "bioimage_py.runner"
+_HERE = "bioimage_py.runner"
 _BUILT_IN = {
     row.name: row
     for row in (
-        Backend("local", f"{_RUNNER}.local:LocalRunner", "threads of this process", f"{_RUNNER}.config:RunnerConfig"),
-        Backend("subprocess", f"{_RUNNER}.subprocess_runner:SubprocessRunner", "processes of this computer", f"{_RUNNER}.config:RunnerConfig"),
-        Backend("slurm", f"{_RUNNER}.slurm:SlurmRunner", "jobs on a Slurm cluster", f"{_RUNNER}.slurm:SlurmConfig", "as sbatch takes them; defaults come from 'bioimage-py config show'"),
-        Backend("dask", f"{_RUNNER}.dask:DaskRunner", "tasks on a Dask cluster", f"{_RUNNER}.dask:DaskConfig"),
+        Backend("local", f"{_HERE}.local:LocalRunner", "threads of this process", f"{_HERE}.config:RunnerConfig"),
+        Backend("subprocess", f"{_HERE}.subprocess_runner:SubprocessRunner", "processes of this computer", f"{_HERE}.config:RunnerConfig"),
+        Backend("slurm", f"{_HERE}.slurm:SlurmRunner", "jobs on a Slurm cluster", f"{_HERE}.slurm:SlurmConfig", options="as sbatch takes them; defaults come from 'bioimage-py config show'"),
+        Backend("dask", f"{_HERE}.dask:DaskRunner", "tasks on a Dask cluster", f"{_HERE}.dask:DaskConfig", prefix="dask_"),
     )
 }  # fmt: skip
 
@@ -93,7 +96,9 @@ def all_backends() -> Mapping[str, Backend]:
     from importlib.metadata import entry_points
 
     others = {
-        point.name: Backend(point.name, point.value, f"from {point.dist.name}" if point.dist else "")
+        point.name: Backend(
+            point.name, point.value, f"from {point.dist.name}" if point.dist else "", prefix=f"{point.name}_"
+        )
         for point in entry_points(group=_GROUP)
     }
     return {**_BUILT_IN, **{name: row for name, row in others.items() if name not in _BUILT_IN}}

@@ -8,9 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-
 from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.option import option
 from bioimage_py.planning import parse_bytes
 
 
@@ -35,8 +34,8 @@ class RunnerConfig:
         Bytes that a run may hold in each process, or a text such as `"512MiB"`. Default: 2 GiB or half of the free
         memory, whichever is less.
     retries
-        How often blocks that are missing after a round of tasks are tried again by themselves, where that can help; rounds
-        that got a tenth of what was missing done are not counted. 0: never.
+        How often blocks that are missing after a round of tasks are tried again, where that can help; rounds that got a
+        tenth of what was missing done are not counted. 0: never.
     keep_run_folder
         Whether the run folder stays after success.
     durable
@@ -55,35 +54,53 @@ class RunnerConfig:
     """
 
     poll_interval: float = 1.0
-    tmp_root: str | Path | None = None
+    tmp_root: str | Path | None = option(
+        "where run folders are made; all workers must see it (default: the working directory)",
+        metavar="DIR",
+        spelled="--run-folders",
+    )
     python_executable: str | None = None
-    tasks_per_worker: int = 4
-    task_timeout: float | None = None
+    tasks_per_worker: int = option(
+        "tasks to cut the work into, per worker (default: 4): more balance better, fewer start sooner",
+        default=4,
+        metavar="N",
+        read="workers",
+    )
+    task_timeout: float | None = option(
+        "stop a task that takes longer, such as 90s, 15min or 2h (default: no limit)",
+        metavar="TIME",
+        read="seconds",
+    )
     memory_limit: int | str | None = None
-    retries: int = 2
-    keep_run_folder: bool = False
-    durable: bool = False
-    threads_per_worker: int = 1
-    resumable: bool = False
+    retries: int = option(
+        "how often missing blocks are tried again (default: 2)", default=2, metavar="N", read="count"
+    )
+    keep_run_folder: bool = option("keep it also when all is done", default=False)
+    durable: bool = option(
+        "force finished blocks to the disk, so that they survive a crash of the computer too; slower",
+        default=False,
+    )
+    threads_per_worker: int = option(
+        "threads of each process (default: 1)", default=1, metavar="N", read="workers"
+    )
+    resumable: bool = option(
+        "keep a run folder, so that the copy can be finished even if this process is killed; other job types than "
+        "'local' always do",
+        default=False,
+    )
 
     def __post_init__(self) -> None:
-        for name in ("poll_interval", "task_timeout"):
-            value = getattr(self, name)
-            if value is None and name == "task_timeout":
-                continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-                raise InvalidArgumentError(f"{name} must be a positive number of seconds, got {value!r}")
+        check_seconds("poll_interval", self.poll_interval)
+        check_seconds("task_timeout", self.task_timeout, optional=True)
         for name, least in (("tasks_per_worker", 1), ("threads_per_worker", 1), ("retries", 0)):
+            check_count(name, getattr(self, name), least)
+        for name, kind in (("tmp_root", (str, os.PathLike)), ("python_executable", str)):
             value = getattr(self, name)
-            if type(value) is not int or value < least:
-                raise InvalidArgumentError(f"{name} must be an integer of at least {least}, got {value!r}")
-        for name in ("tmp_root", "python_executable"):
-            value = getattr(self, name)
-            right = isinstance(value, (str, os.PathLike) if name == "tmp_root" else str)
-            if value is not None and (not right or not os.fspath(value)):
+            if value is not None and (not isinstance(value, kind) or not os.fspath(value)):
                 raise InvalidArgumentError(f"{name} must be a path, got {value!r}")
         for name in ("keep_run_folder", "durable", "resumable"):
-            if not isinstance(getattr(self, name), (bool, np.bool_)):
+            # numpy's are such too, and are not imported for this: the command line reads the fields of this class for its help.
+            if type(getattr(self, name)).__name__ not in ("bool", "bool_"):
                 raise InvalidArgumentError(f"{name} must be True or False, got {getattr(self, name)!r}")
         if self.memory_limit is not None:
             parse_bytes(self.memory_limit)
@@ -98,16 +115,30 @@ class RunnerConfig:
         """Whether a local run keeps a run folder, if it can."""
         return self.resumable or self.tmp_root is not None
 
+    @property
+    def on_other_machines(self) -> bool:
+        """Whether tasks run where the number of cores is not known here."""
+        return False
+
     @classmethod
     def load(cls, **overrides: Any) -> Self:
         """Return the user's defaults, where the backend has any, with other values for the fields named."""
         return cls(**overrides)
 
-    @property
-    def on_other_machines(self) -> bool:
-        """Whether tasks run where it is not known how many cores there are."""
-        return False
-
     def given(self) -> dict[str, Any]:
         """Return the fields that differ from their defaults."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+
+
+def check_seconds(name: str, value: object, *, optional: bool = False) -> None:
+    """Raise InvalidArgumentError unless it is a positive number of seconds."""
+    if optional and value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise InvalidArgumentError(f"{name} must be a positive number of seconds, got {value!r}")
+
+
+def check_count(name: str, value: object, least: int = 1) -> None:
+    """Raise InvalidArgumentError unless it is an integer that is not too small."""
+    if type(value) is not int or value < least:
+        raise InvalidArgumentError(f"{name} must be an integer of at least {least}, got {value!r}")

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
+from bioimage_py.option import option
 from bioimage_py.runner.config import RunnerConfig
 
 
@@ -57,7 +58,9 @@ class DaskConfig(RunnerConfig):
     """
 
     client: Any = None
-    address: str | None = None
+    address: str | None = option(
+        "the scheduler, such as tcp://host:8786 (default: a cluster on this computer)", metavar="URL"
+    )
     connect_timeout: float = 10.0
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.option import option
 from bioimage_py.runner.config import RunnerConfig
 from bioimage_py.runner.slurm.quantities import mebibytes, minutes
 
@@ -95,14 +96,14 @@ class SlurmConfig(RunnerConfig):
     poll_interval: float = 5.0
     tasks_per_worker: int = 2
     threads_per_worker: int = 0
-    partition: str | None = None
-    time: str | int | dt.timedelta | None = None
-    mem: str | int | None = None
-    cpus_per_task: int = 1
-    gpus: str | int | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
+    partition: str | None = option("where to run", metavar="NAME")
+    time: str | int | dt.timedelta | None = option("limit for one task, such as 2:00:00", metavar="TIME")
+    mem: str | int | None = option("memory of one task, such as 4G", metavar="SIZE")
+    cpus_per_task: int = option("cores of one task", default=1, metavar="N", read="workers")
+    gpus: str | int | None = option("GPUs of one task", metavar="N")
+    account: str | None = option("who is charged", metavar="NAME")
+    qos: str | None = option("quality of service", metavar="NAME")
+    constraint: str | None = option("what the nodes must have", metavar="FEATURES")
     reservation: str | None = None
     nodelist: str | Sequence[str] | None = None
     exclude: str | Sequence[str] | None = None
@@ -129,8 +130,8 @@ class SlurmConfig(RunnerConfig):
             _check_text(name, value)
         self._set("setup", _texts("setup", self.setup, lines=True))
         self._set("extra", _texts("extra", self.extra))
-        for option in self.extra:
-            _check_option(option)
+        for given in self.extra:
+            _check_option(given)
         _check_shebang(self.shebang)
         if isinstance(self.time, dt.time):  # what an unquoted 01:30:00 is in TOML
             self._set("time", self.time.isoformat("seconds"))

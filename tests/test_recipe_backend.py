@@ -1,0 +1,113 @@
+"""The recipe "Adding a backend" of CONTRIBUTING.md, followed by a distribution outside of this package."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bioimage_py as bp
+from bioimage_py.sources import open_source
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A folder with the distribution `toy-backend` in it, as pip would install it."""
+    recipe = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Adding a backend")[2]
+    code = re.search(r"```python\n(.*?)```", recipe, re.DOTALL)
+    line = re.search(r'```toml\n\[project.entry-points."(.*?)"\]\n(.*?)```', recipe, re.DOTALL)
+    assert code is not None
+    assert line is not None
+    about = tmp_path / "site" / "toy_backend-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-backend\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(f"[{line[1]}]\n{line[2]}".replace('"', ""))
+    (tmp_path / "site" / "toy_backend.py").write_text(code[1])
+    bp.copy(np.arange(4096).reshape(16, 16, 16), tmp_path / "in.zarr", chunks=(8, 8, 8))
+    return tmp_path / "site"
+
+
+def python(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(ROOT / "src")])}
+    return subprocess.run(
+        [sys.executable, *words],
+        cwd=site.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def logs(site: Path) -> list[str]:
+    return [log.read_text().strip() for log in sorted(site.parent.glob("bioimage-run-*/logs/*"))]
+
+
+def is_copied(site: Path) -> bool:
+    with open_source(site.parent / "in.zarr") as a, open_source(site.parent / "out.zarr") as b:
+        return np.array_equal(a[...], b[...])
+
+
+def test_a_copy_runs_on_a_backend_of_another_distribution(site: Path) -> None:
+    code = (
+        "import bioimage_py as bp, toy_backend as toy\n"
+        "config = toy.ToyConfig(label='hello', tasks_per_worker=2, keep_run_folder=True)\n"
+        "bp.copy('in.zarr', 'out.zarr', job_type='toy', job_config=config, block_shape=(8, 8, 8))\n"
+    )
+    done = python(site, "-c", code)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert is_copied(site)
+    assert logs(site) == ["hello", "hello"]
+
+
+def test_what_is_missing_is_done_on_that_backend_too(site: Path) -> None:
+    code = (
+        "import bioimage_py as bp\n"
+        "from bioimage_py.runner import RunnerConfig\n"
+        "def double(item):\n"
+        "    if not open('in.zarr/ready'): pass\n"
+        "    return 2 * item\n"
+        "try:\n"
+        "    bp.get_runner('toy', RunnerConfig(retries=0)).map(double, 3)\n"
+        "except bp.RunnerError as error:\n"
+        "    open('in.zarr/ready', 'w').close()\n"
+        "    print(len(error.failed_block_ids), bp.resume(error.tmp_folder))\n"
+    )
+    done = python(site, "-c", code)
+    assert (done.stdout, done.stderr) == ("3 [0, 2, 4]\n", "")
+
+
+def test_the_command_has_the_backend_and_its_options(site: Path) -> None:
+    words = ["copy", "in.zarr", "out.zarr", "--job-type", "toy", "--workers", "1", "--tasks-per-worker", "3"]
+    done = python(site, "-m", "bioimage_py", *words, "--toy-label", "hi", "--keep-run-folder", "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert is_copied(site)
+    assert set(logs(site)) == {"hi"}
+    shown = python(site, "-m", "bioimage_py", "copy", "--help").stdout
+    assert "'toy': from toy-backend" in " ".join(shown.split())
+    assert "--toy-label WORD" in shown
+    refused = python(site, "-m", "bioimage_py", "copy", "in.zarr", "b.zarr", "--toy-label", "hi")
+    assert (refused.returncode, "--toy-label needs --job-type toy" in refused.stderr) == (2, True)
+
+
+def test_a_backend_that_cannot_be_imported_costs_nobody_else_a_copy(site: Path) -> None:
+    (site / "toy_backend.py").write_text("import no_such_library\n")
+    done = python(site, "-m", "bioimage_py", "copy", "in.zarr", "out.zarr", "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert is_copied(site)
+    failed = python(site, "-m", "bioimage_py", "copy", "in.zarr", "b.zarr", "--job-type", "toy")
+    assert failed.returncode != 0
+    assert "the backend 'toy' cannot be imported from toy_backend:ToyRunner" in failed.stderr
+    assert "no_such_library" in failed.stderr
+
+
+def test_a_name_that_nobody_has_is_refused_with_those_that_there_are(site: Path) -> None:
+    done = python(site, "-c", "import bioimage_py as bp; bp.get_runner('tyo')")
+    assert "job_type must be one of 'local', 'subprocess', 'slurm', 'dask', 'toy', got 'tyo'" in done.stderr
