@@ -31,7 +31,7 @@ from bioimage_py.errors import (
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources import ArraySpec, Codec, Source, as_source, from_spec, open_source
-from bioimage_py.sources.hdf5 import DatasetOnDisk, array as hdf5
+from bioimage_py.sources.hdf5 import array as hdf5, read as hdf5_read
 from tests.sources.contract import SourceContract, WritableSourceContract, textured
 
 CHUNKS = (3, 4, 5)
@@ -80,7 +80,7 @@ class Hdf5Contract(SourceContract):
         self, source: Source, expected: np.ndarray, no_library: Callable[[], None]
     ) -> None:
         if not self.raw:
-            assert not source.described.bytes_readable
+            assert not source.on_disk.described.bytes_readable
             return
         no_library()
         np.testing.assert_array_equal(source[...], expected)
@@ -632,8 +632,8 @@ def test_links_lead_to_one_array(tmp_path: Path) -> None:
 def test_twins_share_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = open_source(store(tmp_path / "a.h5", np.arange(90), chunks=(10,)))
     found: list[int] = []
-    locate = DatasetOnDisk._locate
-    monkeypatch.setattr(DatasetOnDisk, "_locate", lambda self: found.append(1) or locate(self))
+    locate = hdf5_read.DatasetOnDisk._locate
+    monkeypatch.setattr(hdf5_read.DatasetOnDisk, "_locate", lambda self: found.append(1) or locate(self))
     twins = [source.for_run(2, 0), source.for_run(1, 10**6), source]
     barrier = threading.Barrier(3)
 

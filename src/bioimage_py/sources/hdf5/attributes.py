@@ -65,11 +65,9 @@ def _from_bdv(dataset: h5py.Dataset, metadata: ImageMetadata, name: str) -> Imag
         return metadata
     factors = tuple(float(factor) for factor in listed[view.level][::-1])
     found = bdv_metadata(str(dataset.file.filename), view.setup, factors)
-    return (
-        metadata
-        if found is None
-        else without_nonsense(replace(found, attributes=metadata.attributes), 3, name)
-    )
+    if found is None:
+        return metadata
+    return without_nonsense(replace(found, attributes=metadata.attributes), 3, name)
 
 
 def write_metadata(dataset: h5py.Dataset, metadata: ImageMetadata) -> None:

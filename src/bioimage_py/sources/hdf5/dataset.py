@@ -31,20 +31,20 @@ _LAYOUTS = {
 }
 
 _DRIVERS_OF_ONE_FILE = ("sec2", "stdio")
-
 _LISTED = 20
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class DatasetDescription:
     """A dataset as its file describes it, without an open file."""
 
-    path: str  # the file that holds it, which for external links is not the one that was opened
-    key: str  # Its name in that file
-    file: FileKey | None  # device and inode of the file, or None for a file that is not one on disk
-    address: int  # address of the dataset's header in the file: equal for all links to it
+    path: str  # of the file that holds it, which for external links is not the one that was opened
+    key: str
+    file: FileKey | None  # None where it is not a file on disk
+    address: int  # of the dataset's header in the file: equal for all links to it
     shape: tuple[int, ...]
-    stored_dtype: np.dtype[Any]  # the dtype as stored, and in native byte order
+    stored_dtype: np.dtype[Any]
     layout: str  # "chunked", "contiguous", "compact", "virtual" or "external"
     chunks: tuple[int, ...] | None
     filters: tuple[Filter, ...]
@@ -62,6 +62,11 @@ class DatasetDescription:
         """The dtype in native byte order."""
         native: np.dtype[Any] = self.stored_dtype.newbyteorder("=")
         return native
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """How many chunks there are per axis."""
+        return tuple(-(-n // c) for n, c in zip(self.shape, self.chunks or self.shape, strict=True))
 
     @property
     def codec(self) -> str:
@@ -104,7 +109,11 @@ def object_address(dataset: h5py.HLObject) -> int:
 def describe(
     dataset: h5py.Dataset, *, attributes: bool = True, path: str | None = None
 ) -> DatasetDescription:
-    """Read all that is to be known about an open dataset."""
+    """Read all that is to be known about an open dataset.
+
+    Its attributes take longer than all else; without `attributes` its metadata are empty. Give the `path` of its file where that
+    may have changed since HDF5 opened it.
+    """
     file = dataset.file
     path, key = os.path.abspath(path or file.filename), dataset_key(dataset)  # noqa: PTH100 - symlinks stay
     with hdf5_errors(f"reading the description of '{path}:{key}' failed"):
@@ -141,14 +150,14 @@ def _voxel_dtype(dataset: h5py.Dataset, name: str) -> np.dtype[Any]:
     except TypeError as error:
         raise UnsupportedFormatError(f"{name!r} has a type that numpy cannot hold: {error}") from error
     if dtype.kind not in "biufc":
-        what = h5py.check_string_dtype(dtype) and "strings"
-        what = (
-            what
-            or (h5py.check_ref_dtype(dtype) and "references")
-            or (h5py.check_vlen_dtype(dtype) and "lists")
+        checks = (
+            (h5py.check_string_dtype, "strings"),
+            (h5py.check_ref_dtype, "references"),
+            (h5py.check_vlen_dtype, "lists"),
         )
+        what = next((kind for check, kind in checks if check(dtype)), "records")
         raise UnsupportedFormatError(
-            f"{name!r} holds {what or 'records'} ({dtype}), not voxels: integers, floats, complex numbers or booleans"
+            f"{name!r} holds {what} ({dtype}), not voxels: integers, floats, complex numbers or booleans"
         )
     plain: np.dtype[Any] = np.dtype(dtype.str)
     return plain
@@ -234,9 +243,6 @@ def _listing(datasets: list[h5py.Dataset]) -> str:
     if len(datasets) > _LISTED:
         lines.append("  and more")
     return "\n".join(lines)
-
-
-_log = logging.getLogger(__name__)
 
 
 def need_filters(described: DatasetDescription) -> None:

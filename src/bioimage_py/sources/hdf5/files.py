@@ -30,22 +30,64 @@ from bioimage_py.errors import (
 from bioimage_py.storage import file_error
 
 FileKey = tuple[int, int]
-
 _WAIT_FOR_READERS = 60.0
-
 _DRIVERS_WITH_DESCRIPTOR = ("sec2",)
-
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
 _FOR_METADATA = 2**17
-
 _AHEAD = 2**24
-
 _numbers = itertools.count()
-
 _changed = threading.Condition()
-
 _reading: Counter[FileKey] = Counter()
+
+
+FOREIGN_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
+"""What h5py raises where HDF5 fails, depending on the call."""
+
+
+def hdf5_words(error: BaseException) -> str:
+    """Return HDF5's own text of an error."""
+    return str(error.args[-1]) if isinstance(error, KeyError) and error.args else str(error)
+
+
+@contextmanager
+def hdf5_errors(doing: str) -> Iterator[None]:
+    """Turn errors of h5py inside the block into StorageError that begins with what was being done."""
+    try:
+        yield
+    except BioimagePyError:
+        raise
+    except FOREIGN_ERRORS as error:
+        raise StorageError(f"{doing}: {hdf5_words(error)}") from error
+
+
+def opening_error(path: str, mode: str, error: BaseException) -> BioimagePyError:  # noqa: PLR0911 - one per cause
+    """Return the error for a file that h5py could not open."""
+    words = hdf5_words(error)
+    if isinstance(error, OSError) and error.errno == errno.EROFS and mode != "r":
+        return ReadOnlyError(f"{path!r} cannot be written: its file system is read-only")
+    if isinstance(error, FileNotFoundError) or not Path(path).exists():
+        return SourceNotFoundError(f"there is no file {path!r}")
+    if Path(path).is_dir():
+        return UnsupportedFormatError(f"{path!r} is a folder, not an HDF5 file")
+    if "signature not found" in words:
+        return UnsupportedFormatError(f"{path!r} is not an HDF5 file, or its beginning is damaged: {words}")
+    if "truncated file" in words:
+        return StorageError(f"{path!r} is truncated: {words}. Copy it again from where it came from")
+    if isinstance(error, PermissionError):
+        if mode == "r":
+            return StorageError(f"no permission to read {path!r}: {words}")
+        return ReadOnlyError(f"no permission to write into {path!r}: {words}")
+    if "already open" in words:
+        return StorageError(
+            f"{path!r} cannot be opened for writing while an h5py handle in this process has it open for reading: "
+            f"close that handle first ({words})"
+        )
+    if isinstance(error, BlockingIOError) or "unable to lock file" in words:
+        other = "writing" if mode == "r" else "reading or writing"
+        return StorageError(
+            f"{path!r} is locked: another process has it open for {other}. Wait until it is closed there ({words})"
+        )
+    return StorageError(f"{path!r} cannot be opened as HDF5 with mode {mode!r}: {words}")
 
 
 class RoomAhead:
@@ -59,7 +101,7 @@ class RoomAhead:
     def __init__(self, file: h5py.File) -> None:
         self._file = file
         self._possible = file.driver in _DRIVERS_WITH_DESCRIPTOR
-        self._owed = 0
+        self.owed = 0  # bytes that HDF5 may hold in memory
 
     def take(self, n_bytes: int, *, later: bool = False) -> None:
         """Make sure that so many bytes can be added; for the holder of h5py's lock, until they are.
@@ -69,19 +111,19 @@ class RoomAhead:
         if not self._possible:
             return
         full = self._allocate(n_bytes, _AHEAD) and self._allocate(n_bytes, 0)
-        if full and self._owed:
+        if full and self.owed:
             # What HDF5 holds may be stored already, and is then counted twice.
             self.flush()
             full = self._allocate(n_bytes, 0)
         if full:
             raise file_error(full, f"writing {self._file.filename!r}") from full
         if later:
-            self._owed += n_bytes
+            self.owed += n_bytes
 
     def _allocate(self, n_bytes: int, ahead: int) -> OSError | None:
         """Allocate what is needed and so much ahead; return the error where the disk is full."""
         number, size = self._descriptor(), int(self._file.id.get_filesize())
-        needed = self._owed + n_bytes + _FOR_METADATA
+        needed = self.owed + n_bytes + _FOR_METADATA
         if os.fstat(number).st_size >= size + needed:
             return None
         try:
@@ -92,15 +134,10 @@ class RoomAhead:
             self._possible = False
         return None
 
-    @property
-    def owed(self) -> int:
-        """Bytes that HDF5 may hold in memory."""
-        return self._owed
-
     def flush(self) -> None:
         """Hand all that HDF5 holds to the system, and give back what was allocated ahead; for the holder of h5py's lock."""
         self._file.flush()
-        self._owed = 0
+        self.owed = 0
         if self._possible:
             size, number = int(self._file.id.get_filesize()), self._descriptor()
             if os.fstat(number).st_size > size:
@@ -271,53 +308,3 @@ def _opened(path: str, mode: str) -> h5py.File:
         return h5py.File(path, mode)
     except FOREIGN_ERRORS as error:
         raise opening_error(path, mode, error) from error
-
-
-FOREIGN_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
-"""What h5py raises where HDF5 fails, depending on the call."""
-
-
-def hdf5_words(error: BaseException) -> str:
-    """Return HDF5's own text of an error."""
-    return str(error.args[-1]) if isinstance(error, KeyError) and error.args else str(error)
-
-
-@contextmanager
-def hdf5_errors(doing: str) -> Iterator[None]:
-    """Turn errors of h5py inside the block into StorageError that begins with what was being done."""
-    try:
-        yield
-    except BioimagePyError:
-        raise
-    except FOREIGN_ERRORS as error:
-        raise StorageError(f"{doing}: {hdf5_words(error)}") from error
-
-
-def opening_error(path: str, mode: str, error: BaseException) -> BioimagePyError:  # noqa: PLR0911 - one per cause
-    """Return the error for a file that h5py could not open."""
-    words = hdf5_words(error)
-    if isinstance(error, OSError) and error.errno == errno.EROFS and mode != "r":
-        return ReadOnlyError(f"{path!r} cannot be written: its file system is read-only")
-    if isinstance(error, FileNotFoundError) or not Path(path).exists():
-        return SourceNotFoundError(f"there is no file {path!r}")
-    if Path(path).is_dir():
-        return UnsupportedFormatError(f"{path!r} is a folder, not an HDF5 file")
-    if "signature not found" in words:
-        return UnsupportedFormatError(f"{path!r} is not an HDF5 file, or its beginning is damaged: {words}")
-    if "truncated file" in words:
-        return StorageError(f"{path!r} is truncated: {words}. Copy it again from where it came from")
-    if isinstance(error, PermissionError):
-        if mode == "r":
-            return StorageError(f"no permission to read {path!r}: {words}")
-        return ReadOnlyError(f"no permission to write into {path!r}: {words}")
-    if "already open for read-only" in words or "already open" in words:
-        return StorageError(
-            f"{path!r} cannot be opened for writing while an h5py handle in this process has it open for reading: "
-            f"close that handle first ({words})"
-        )
-    if isinstance(error, BlockingIOError) or "unable to lock file" in words:
-        other = "writing" if mode == "r" else "reading or writing"
-        return StorageError(
-            f"{path!r} is locked: another process has it open for {other}. Wait until it is closed there ({words})"
-        )
-    return StorageError(f"{path!r} cannot be opened as HDF5 with mode {mode!r}: {words}")

@@ -7,6 +7,7 @@ such a name: the user has named another file as the output.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
@@ -98,18 +99,16 @@ def leaving_link(file: h5py.File, key: str) -> _Leaving | None:
         except FOREIGN_ERRORS:
             return None  # whoever opens the key says what is wrong with it
         if isinstance(link, h5py.ExternalLink):
-            return _Leaving(
-                "/".join([*done, part]),
-                str(link.filename),
-                "/".join([str(link.path).strip("/"), *todo[::-1]]),
-            )
+            behind = "/".join([str(link.path).strip("/"), *todo[::-1]])
+            return _Leaving("/".join([*done, part]), str(link.filename), behind)
         if isinstance(link, h5py.SoftLink):
             n_soft += 1
+            target = str(link.path)
             if n_soft > _MOST_LINKS:
                 return None
-            if str(link.path).startswith("/"):
+            if target.startswith("/"):
                 done = []
-            todo += [step for step in str(link.path).split("/") if step not in ("", ".")][::-1]
+            todo += [step for step in target.split("/") if step not in ("", ".")][::-1]
         else:
             done.append(part)
     return None
@@ -178,9 +177,7 @@ def companions(dataset: h5py.Dataset, described: DatasetDescription, others: Oth
 
 def _external_storage(dataset: h5py.Dataset, described: DatasetDescription, others: OtherFiles) -> Companions:
     created = dataset.id.get_create_plist()
-    left = described.stored_dtype.itemsize
-    for extent in described.shape:
-        left *= extent
+    left = math.prod(described.shape) * described.stored_dtype.itemsize
     paths, folders = [], set()
     for n in range(created.get_external_count()):
         raw, offset, size = created.get_external(n)
@@ -253,9 +250,8 @@ class _VirtualParts:
 
     def _add(self, dataset: h5py.Dataset, described: DatasetDescription) -> None:
         with hdf5_errors(f"asking {described.name!r} for its parts failed"):
-            maps = dataset.virtual_sources()
             parts: dict[tuple[str, str], list[_Reach]] = {}
-            for m in maps:
+            for m in dataset.virtual_sources():
                 parts.setdefault((m.file_name, m.dset_name), []).append(_reach(m))
         for (file_name, key), reach in parts.items():
             for name, inner in self._numbered(described, file_name, key):
@@ -267,21 +263,16 @@ class _VirtualParts:
                     self._missing.append(f"{shown} ({error})")
 
     def _add_part(
-        self,
-        dataset: h5py.Dataset,
-        described: DatasetDescription,
-        path: str,
-        key: str,
-        reach: list[_Reach],
+        self, dataset: h5py.Dataset, described: DatasetDescription, path: str, key: str, reach: list[_Reach]
     ) -> None:
         path, inner = follow(path, key, self._others)
         if path == described.path:
             # Perhaps in memory, or open in another mode.
             self._look(dataset.file, path, inner or "", reach)
-            return
-        self._files.add(path)
-        with reading(path) as file:
-            self._look(file, path, inner or "", reach)
+        else:
+            self._files.add(path)
+            with reading(path) as file:
+                self._look(file, path, inner or "", reach)
 
     def _look(self, file: h5py.File, path: str, key: str, reach: list[_Reach]) -> None:
         try:
@@ -291,11 +282,7 @@ class _VirtualParts:
         if not isinstance(part, h5py.Dataset):
             raise SourceNotFoundError(f"{key!r} in {path!r} is not a dataset")
         described = describe(part, attributes=False, path=path)
-        token = (
-            ("file", *file_key(path), described.address)
-            if described.file
-            else ("hdf5 object", path, described.address)
-        )
+        token = (*(("file", *file_key(path)) if described.file else ("hdf5 object", path)), described.address)
         if any(r.exceeds(described.shape) for r in reach):
             raise StorageError(f"its shape {described.shape} is smaller than what is shown of it")
         self._identities.add(token)
@@ -308,24 +295,19 @@ class _VirtualParts:
         if "%b" not in name and "%b" not in key:
             yield name.replace("%%", "%"), key.replace("%%", "%")
             return
+        found_at = _companion(described.path, name, self._others, f"{described.name!r} shows {name!r}")
         if "%b" not in name:
             # Datasets of one file that are numbered: those that exist are what the layout shows.
-            number = 0
-            while self._there(described, name, key.replace("%b", str(number))):
-                yield name, key.replace("%b", str(number))
-                number += 1
-            return
-        found = sorted(
-            _numbers_of(_companion(described.path, name, self._others, f"{described.name!r} shows {name!r}"))
-        )
-        self._gaps += [name.replace("%b", str(n)) for n in range(max(found, default=0) + 1) if n not in found]
-        for n in found:
+            with reading(found_at) as file:
+                numbers = list(
+                    itertools.takewhile(lambda n: key.replace("%b", str(n)) in file, itertools.count())
+                )
+        else:
+            numbers = sorted(_numbers_of(found_at))
+            last = max(numbers, default=0)
+            self._gaps += [name.replace("%b", str(n)) for n in range(last + 1) if n not in numbers]
+        for n in numbers:
             yield name.replace("%b", str(n)), key.replace("%b", str(n))
-
-    def _there(self, described: DatasetDescription, name: str, key: str) -> bool:
-        path = _companion(described.path, name, self._others, f"{described.name!r} shows {name!r}")
-        with reading(path) as file:
-            return key in file
 
 
 def _reach(part: Any) -> _Reach:

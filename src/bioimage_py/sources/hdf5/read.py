@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from array import array
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -42,11 +42,14 @@ from bioimage_py.sources.hdf5.files import (
     writer_of,
 )
 from bioimage_py.sources.hdf5.links import HERE_ONLY, Companions, OtherFiles, companions, open_dataset
-from bioimage_py.storage import FileBytes, StoredBytes
+from bioimage_py.storage import FileBytes, Identity, StoredBytes
+
+_TWINS = {1: "zlib", 3: "fletcher32", 307: "bz2", 32001: "blosc", 32015: "zstd"}
+"""Codecs by the number of the filter that is the same."""
+_SHUFFLE = 2
 
 
-@dataclass(frozen=True)
-class ChunkPlace:
+class ChunkPlace(NamedTuple):
     """Where one chunk is stored, and which filters were skipped for it (bit i for filter i)."""
 
     offset: int
@@ -57,68 +60,46 @@ class ChunkPlace:
 class ChunkIndex:
     """The places of all chunks that were ever written, sorted by their number in the grid: 28 bytes each."""
 
-    def __init__(self, numbers: AnyArray, offsets: AnyArray, sizes: AnyArray, masks: AnyArray) -> None:
+    def __init__(self, dataset: h5py.Dataset, described: DatasetDescription, base: int) -> None:
+        corners, places, masks = array("q"), array("q"), array("Q")
+
+        def note(info: Any) -> None:
+            corners.extend(info.chunk_offset)
+            places.extend((info.byte_offset, info.size))
+            masks.append(info.filter_mask)
+
+        if dataset.size and hasattr(dataset.id, "chunk_iter"):
+            dataset.id.chunk_iter(note)
+        elif dataset.size:
+            for i in range(dataset.id.get_num_chunks()):
+                note(dataset.id.get_chunk_info(i))
+        self._grid = described.grid
+        strides = [math.prod(self._grid[axis + 1 :]) for axis in range(len(self._grid))]
+        positions = np.array(corners, np.int64).reshape(-1, len(strides)) // np.array(described.chunks)
+        numbers = positions @ np.array(strides, np.int64)
         order = np.argsort(numbers, kind="stable")
         self._numbers = numbers[order]
-        self._offsets = offsets[order]
-        self._sizes = sizes[order]
-        self._masks = masks[order]
+        self._places = np.array(places, np.int64).reshape(-1, 2)[order] + (base, 0)
+        self._masks = np.array(masks).astype(np.uint32)[order]
 
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def find(self, number: int) -> ChunkPlace | None:
-        """Return the place of a chunk by its number in C order, None where it was never written."""
+    def find(self, position: tuple[int, ...]) -> ChunkPlace | None:
+        """Return the place of a chunk, None where it was never written."""
+        number = number_in(self._grid, position)
         at = int(self._numbers.searchsorted(number))
         if at == len(self._numbers) or self._numbers[at] != number:
             return None
-        return ChunkPlace(int(self._offsets[at]), int(self._sizes[at]), int(self._masks[at]))
-
-
-def collect_index(dataset: h5py.Dataset, described: DatasetDescription, base: int) -> ChunkIndex:
-    """Ask HDF5 once where all chunks of a dataset are."""
-    assert described.chunks is not None
-    corners, places, masks = array("q"), array("q"), array("Q")
-
-    def note(info: Any) -> None:
-        corners.extend(info.chunk_offset)
-        places.append(info.byte_offset)
-        places.append(info.size)
-        masks.append(info.filter_mask)
-
-    if dataset.size:
-        if hasattr(dataset.id, "chunk_iter"):
-            dataset.id.chunk_iter(note)
-        else:
-            for i in range(dataset.id.get_num_chunks()):
-                note(dataset.id.get_chunk_info(i))
-    grid = tuple(-(-n // c) for n, c in zip(described.shape, described.chunks, strict=True))
-    positions = np.array(corners, np.int64).reshape(-1, len(grid)) // np.array(described.chunks)
-    offset_and_size = np.array(places, np.int64).reshape(-1, 2)
-    return ChunkIndex(
-        positions @ np.array(_strides(grid), np.int64),
-        offset_and_size[:, 0] + base,
-        offset_and_size[:, 1],
-        np.array(masks).astype(np.uint32),
-    )
-
-
-def _strides(grid: tuple[int, ...]) -> tuple[int, ...]:
-    strides, step = [], 1
-    for extent in reversed(grid):
-        strides.append(step)
-        step *= extent
-    return tuple(reversed(strides))
+        offset, n_bytes = self._places[at].tolist()
+        return ChunkPlace(offset, n_bytes, int(self._masks[at]))
 
 
 @dataclass(frozen=True)
 class Placement:
     """The bytes of a dataset as they lay in the file at one time."""
 
-    file: FileBytes  # where to read
+    file: FileBytes
     stamp: tuple[Any, ...]  # differs when the bytes may have moved since
-    chunks: ChunkIndex | None = None  # the chunk index of a chunked dataset
-    offset: int | None = None  # the beginning of a contiguous dataset, None where nothing was ever written
+    chunks: ChunkIndex | None = None  # of a chunked dataset
+    offset: int | None = None  # of a contiguous dataset, None where nothing was ever written
 
 
 class DatasetOnDisk:
@@ -130,7 +111,7 @@ class DatasetOnDisk:
     def __init__(self, described: DatasetDescription, companions: Companions | None = None) -> None:
         self.described = described
         self.companions = companions or Companions()
-        self._placed: Placement | None = None
+        self.latest: Placement | None = None  # what `current` returned last
         self._lock = threading.Lock()
 
     def current(self) -> Placement | None:
@@ -138,22 +119,17 @@ class DatasetOnDisk:
 
         That is while this process may have voxels of the dataset that are not in the file yet.
         """
-        placed = self._placed
+        placed = self.latest
         stamp = None if placed is None else self._stamp(placed.file)
         if placed is not None and placed.stamp == stamp:
             return placed
         if placed is not None and stamp is None:
             return None
         with self._lock:
-            placed = self._placed
+            placed = self.latest
             if placed is None or placed.stamp != self._stamp(placed.file):
-                placed = self._placed = self._locate()
+                placed = self.latest = self._locate()
             return placed
-
-    @property
-    def latest(self) -> Placement | None:
-        """What `current` returned last, without asking again."""
-        return self._placed
 
     def _stamp(self, file: FileBytes) -> tuple[Any, ...] | None:
         """Return what stays equal while nothing is written into the dataset, None while a source of ours writes it."""
@@ -179,14 +155,11 @@ class DatasetOnDisk:
             if not described.bytes_readable:
                 return Placement(bytes_of_file, stamp)
             with hdf5_errors(f"reading the chunk index of {described.name!r} failed"):
-                base = _missing_base(file)
+                for_chunks, for_contiguous = _missing_base(file)
                 if described.layout == "chunked":
-                    chunks = collect_index(dataset, described, base[0])
-                    return Placement(bytes_of_file, stamp, chunks=chunks)
+                    return Placement(bytes_of_file, stamp, ChunkIndex(dataset, described, for_chunks))
                 offset = dataset.id.get_offset()
-                return Placement(
-                    bytes_of_file, stamp, offset=None if offset is None else int(offset) + base[1]
-                )
+                return Placement(bytes_of_file, stamp, None, offset and offset + for_contiguous)
 
     def reopen(self, file: h5py.File) -> h5py.Dataset:
         """Return the dataset in its opened file; raises StorageError if it is not the one that was described."""
@@ -196,14 +169,13 @@ class DatasetOnDisk:
             raise StorageError(
                 f"{self.described.name!r} is not there any more: {hdf5_words(error)}"
             ) from error
-        # Asked for every region that is read through HDF5.
-        if not isinstance(dataset, h5py.Dataset) or not describe(
-            dataset, attributes=False, path=self.described.path
-        ).is_still(self.described):
-            raise StorageError(
-                f"{self.described.name!r} was replaced or resized since it was opened: open it again"
-            )
-        return dataset
+        if isinstance(dataset, h5py.Dataset):
+            now = describe(dataset, attributes=False, path=self.described.path)
+            if now.is_still(self.described):
+                return dataset
+        raise StorageError(
+            f"{self.described.name!r} was replaced or resized since it was opened: open it again"
+        )
 
 
 def _missing_base(file: h5py.File) -> tuple[int, int]:
@@ -228,31 +200,30 @@ def _counts_user_block() -> tuple[bool, bool]:
         shift = image.find(b"\x89HDF\r\n\x1a\n")
         at_chunk = image.find(voxels.tobytes()) + 1024 - shift
         at_contiguous = image.find(voxels[::-1].tobytes()) + 1024 - shift
-        return (
-            chunked.id.get_chunk_info(0).byte_offset == at_chunk,
-            contiguous.id.get_offset() == at_contiguous,
-        )
+        chunk_place = chunked.id.get_chunk_info(0).byte_offset
+        return chunk_place == at_chunk, contiguous.id.get_offset() == at_contiguous
 
 
 class _StoredDataset(FileSource):
-    """What the sources of datasets on disk have in common: the description, and reading through HDF5."""
+    """A dataset on disk: its description, and reading it through HDF5."""
 
     kind = "hdf5"
     format = "hdf5"
-    _on_disk: DatasetOnDisk | None
 
-    def _describe(self, on_disk: DatasetOnDisk, path: str, key: str, others: OtherFiles) -> None:
-        self._others = others
+    def _set_up(self, on_disk: DatasetOnDisk, path: str, key: str, others: OtherFiles) -> None:
         described = on_disk.described
         self.path, self.key = path, key
         self.shape, self.dtype = described.shape, described.dtype
         self.codec, self.fill_value = described.codec, described.fill_value
-        self._on_disk = on_disk
+        self._others = others
+        self._on_disk: DatasetOnDisk | None = on_disk
 
     @property
-    def described(self) -> DatasetDescription:
-        """The dataset as the file describes it."""
-        return self._opened().described
+    def on_disk(self) -> DatasetOnDisk:
+        """The dataset in its file; raises StorageError when the source is closed."""
+        if self._on_disk is None:
+            raise StorageError(f"{self.name} is closed; open it again to read from it")
+        return self._on_disk
 
     def _spec_options(self) -> dict[str, Any]:
         return self._others.spec()
@@ -260,49 +231,38 @@ class _StoredDataset(FileSource):
     @property
     def metadata(self) -> ImageMetadata:
         """What the dataset's attributes say."""
-        return self.described.metadata
+        return self.on_disk.described.metadata
 
-    def identities(self) -> frozenset[tuple[Any, ...]]:
+    def identities(self) -> frozenset[Identity]:
         """Return the file and the dataset's address in it, and those of the files and datasets that it shows."""
-        described = self.described
+        described = self.on_disk.described
         assert described.file is not None
-        return (
-            frozenset({("file", *described.file, described.address)}) | self._opened().companions.identities
-        )
+        return self.on_disk.companions.identities | {("file", *described.file, described.address)}
 
     def check_present(self) -> None:
         """Raise StorageError if a file of which the dataset shows voxels has gone: HDF5 would read its fill value."""
-        on_disk = self._on_disk
-        if on_disk is not None and self._others.missing_files == "error":
-            for path in on_disk.companions.files:
-                if not os.path.isfile(path):  # noqa: PTH113 - a text stays a text
-                    raise StorageError(
-                        f"{path!r}, of which {self.name!r} shows voxels, is not there any more"
-                    )
+        checked = self._on_disk is not None and self._others.missing_files == "error"
+        for path in self.on_disk.companions.files if checked else ():
+            if not os.path.isfile(path):  # noqa: PTH113 - a text stays a text
+                raise StorageError(f"{path!r}, of which {self.name!r} shows voxels, is not there any more")
 
     def stored_size(self) -> StoredSize | None:
         """Return the bytes that HDF5 has allocated; None for voxels that are in other files."""
-        described = self.described
+        described = self.on_disk.described
         if described.layout in ("virtual", "external"):
             return None
         with reading(described.path) as file, hdf5_errors(f"asking for the size of {self.name!r} failed"):
-            return StoredSize(int(self._opened().reopen(file).id.get_storage_size()), 1)
+            return StoredSize(int(self.on_disk.reopen(file).id.get_storage_size()), 1)
 
     def close(self) -> None:
         """Let go of the file; reading afterwards is an error."""
         super().close()
         self._on_disk = None
 
-    def _opened(self) -> DatasetOnDisk:
-        if self._on_disk is None:
-            raise StorageError(f"{self.name} is closed; open it again to read from it")
-        return self._on_disk
-
     def _read_through_hdf5(self, box: Box) -> AnyArray:
-        on_disk = self._opened()
-        need_filters(on_disk.described)
-        with reading(on_disk.described.path) as file:
-            dataset = on_disk.reopen(file)
+        need_filters(self.on_disk.described)
+        with reading(self.on_disk.described.path) as file:
+            dataset = self.on_disk.reopen(file)
             with hdf5_errors(f"reading {box} of {self.name!r} failed"):
                 return np.asarray(dataset[box.slices]).astype(self.dtype, copy=False)
 
@@ -321,24 +281,18 @@ class Hdf5Source(_StoredDataset, ChunkedFileSource):
         cache_bytes: int = 64 * 2**20,
     ) -> None:
         ChunkedFileSource.__init__(self, threads=threads, cache_bytes=cache_bytes)
-        self._describe(on_disk, path, key, others)
-        chunks = on_disk.described.chunks
-        assert chunks is not None
-        self.chunks = chunks
-        grid = [-(-n // c) for n, c in zip(self.shape, chunks, strict=True)]
-        self._strides = [int(np.prod(grid[axis + 1 :], dtype=np.int64)) for axis in range(len(grid))]
+        self._set_up(on_disk, path, key, others)
+        assert on_disk.described.chunks is not None
+        self.chunks = on_disk.described.chunks
         self._cached_of: Placement | None = None
 
     def for_run(self, threads: int, cache_bytes: int) -> Hdf5Source:
         """Return a twin that shares the chunk index."""
-        assert self.key is not None
-        return Hdf5Source(
-            self._opened(), self.path, self.key, self._others, threads=threads, cache_bytes=cache_bytes
-        )
+        place = self.on_disk, self.path, str(self.key), self._others
+        return Hdf5Source(*place, threads=threads, cache_bytes=cache_bytes)
 
     def _gathered(self, box: Box, buffer: AnyArray | None) -> AnyArray:
-        on_disk = self._opened()
-        placed = on_disk.current()
+        placed = self.on_disk.current()
         if placed is None:
             return self._read_through_hdf5(box)
         if placed is not self._cached_of:
@@ -346,60 +300,56 @@ class Hdf5Source(_StoredDataset, ChunkedFileSource):
             self._decoded = DecodedChunks(self._decoded.max_bytes)
             self._cached_of = placed
         whole_chunks = box.snap(self.chunks, self.shape) == box
-        if not on_disk.described.bytes_readable and (whole_chunks or not self._decoded.max_bytes):
+        if not self.on_disk.described.bytes_readable and (whole_chunks or not self._decoded.max_bytes):
             return self._read_through_hdf5(box)
         return super()._gathered(box, buffer)
 
     def _decode_chunk(self, position: tuple[int, ...], box: Box) -> AnyArray | None:
-        on_disk = self._opened()
-        placed = on_disk.latest
+        described, placed = self.on_disk.described, self.on_disk.latest
         if placed is None or placed.chunks is None:
             return self._read_through_hdf5(box)
-        place = placed.chunks.find(sum(p * s for p, s in zip(position, self._strides, strict=True)))
+        place = placed.chunks.find(position)
         if place is None:
             return None
-        pipeline = on_disk.described.pipeline
-        cut = box.shape != self.chunks
-        if cut and pipeline.compresses and not place.mask and place.n_bytes == pipeline.chunk_bytes:
-            # Perhaps written with the option not to filter chunks at the far faces: the file says so to HDF5 only.
+        if not place.mask and _perhaps_unfiltered(described, position, place):
             return self._read_through_hdf5(box)
-        return self._decoded_voxels(on_disk.described, placed, place, position)[
-            tuple(slice(n) for n in box.shape)
-        ]
-
-    def _decoded_voxels(
-        self, described: DatasetDescription, placed: Placement, place: ChunkPlace, position: tuple[int, ...]
-    ) -> AnyArray:
         try:
-            stored = placed.file.read(place.offset, place.n_bytes)
-            data = described.pipeline.decode(stored, place.mask)
+            data = described.pipeline.decode(placed.file.read(place.offset, place.n_bytes), place.mask)
         except StorageError as error:
             raise StorageError(
                 f"chunk {position} of {self.name!r} cannot be read ({place.n_bytes} bytes at {place.offset} of the "
                 f"file): {error}"
             ) from error
-        return _as_native(np.frombuffer(data, described.stored_dtype).reshape(self.chunks))
+        whole = _as_native(np.frombuffer(data, described.stored_dtype).reshape(self.chunks))
+        return whole[tuple(slice(n) for n in box.shape)]
+
+
+def _perhaps_unfiltered(described: DatasetDescription, position: tuple[int, ...], place: ChunkPlace) -> bool:
+    """Whether a chunk may be written with the option not to filter chunks at the far faces: only HDF5 knows."""
+    if not described.pipeline.compresses or place.n_bytes != described.pipeline.chunk_bytes:
+        return False
+    return any(
+        (p + 1) * c > n for p, c, n in zip(position, described.chunks or (), described.shape, strict=True)
+    )
 
 
 class Hdf5RegionSource(_StoredDataset):
     """A dataset without chunks in an HDF5 file, for reading: contiguous, compact, external or virtual."""
 
     def __init__(self, on_disk: DatasetOnDisk, path: str, key: str, others: OtherFiles) -> None:
-        self._describe(on_disk, path, key, others)
+        self._set_up(on_disk, path, key, others)
 
     def _read(self, box: Box) -> AnyArray:
-        on_disk = self._opened()
-        described = on_disk.described
-        placed = on_disk.current() if described.bytes_readable else None
+        described = self.on_disk.described
+        placed = self.on_disk.current() if described.bytes_readable else None
         if placed is None:
             return self._read_through_hdf5(box)
         if placed.offset is None:
             return np.full(box.shape, self.fill_value, self.dtype)
         voxels = np.empty(box.shape, described.stored_dtype)
         try:
-            read_region(
-                placed.file, ArrayInFile(placed.offset, self.shape, described.stored_dtype), box, voxels
-            )
+            in_file = ArrayInFile(placed.offset, self.shape, described.stored_dtype)
+            read_region(placed.file, in_file, box, voxels)
         except StorageError as error:
             raise StorageError(f"{box} of {self.name!r} cannot be read: {error}") from error
         return _as_native(voxels)
@@ -426,18 +376,10 @@ def _as_native(voxels: AnyArray) -> AnyArray:
 
 
 class Hdf5Chunks(EncodedReader):
-    """The chunks of a dataset that is open for reading."""
+    """The encoded chunks of a dataset that is open for reading, without HDF5's lock."""
 
     def __init__(self, source: Source) -> None:
-        if not isinstance(source, Hdf5Source):
-            raise UnsupportedFormatError(
-                f"{source.name} has no chunks in an HDF5 file that is open for reading"
-            )
-        self._on_disk = DatasetOnDisk(source.described)
-        described = source.described
-        assert described.chunks is not None
-        self._grid = tuple(-(-n // c) for n, c in zip(described.shape, described.chunks, strict=True))
-        self._last = tuple(n // c for n, c in zip(described.shape, described.chunks, strict=True))
+        self._on_disk = _chunked(source).on_disk
         self._placed: Placement | None = None
 
     def path(self, position: tuple[int, ...]) -> str:
@@ -453,31 +395,28 @@ class Hdf5Chunks(EncodedReader):
     def movable(self, position: tuple[int, ...]) -> bool:
         """Whether all filters were applied to a chunk."""
         _, place = self._find(position)
-        pipeline = self._on_disk.described.pipeline
-        if place is None or not pipeline.compresses:
+        described = self._on_disk.described
+        if place is None or not described.pipeline.compresses:
             return True
-        cut = any(p >= last for p, last in zip(position, self._last, strict=True))
-        # Perhaps written with the option not to filter chunks at the far faces: the file says so to HDF5 only.
-        return not place.mask and not (cut and place.n_bytes == pipeline.chunk_bytes)
+        return not place.mask and not _perhaps_unfiltered(described, position, place)
 
     def _find(self, position: tuple[int, ...]) -> tuple[Placement, ChunkPlace | None]:
         placed = self._on_disk.current()
         if placed is None or placed.chunks is None or self._placed not in (None, placed):
             raise StorageError(f"{self._on_disk.described.name!r} is, or was, written while it is copied")
         self._placed = placed
-        return placed, placed.chunks.find(number_in(self._grid, position))
+        return placed, placed.chunks.find(position)
 
 
-_TWINS = {1: "zlib", 3: "fletcher32", 307: "bz2", 32001: "blosc", 32015: "zstd"}
-
-_SHUFFLE = 2
+def _chunked(source: Source) -> Hdf5Source:
+    if not isinstance(source, Hdf5Source):
+        raise UnsupportedFormatError(f"{source.name} has no chunks in an HDF5 file that is open for reading")
+    return source
 
 
 def stored_chunks(source: Source) -> StoredChunks:
     """Return how the chunks of a dataset that is open for reading are stored."""
-    if not isinstance(source, Hdf5Source):
-        raise UnsupportedFormatError(f"{source.name} has no chunks in an HDF5 file that is open for reading")
-    described = source.described
+    described = _chunked(source).on_disk.described
     if not described.bytes_readable or described.dtype.kind == "b":
         # Any byte but 0 is true in HDF5, which other formats do not promise.
         raise UnsupportedFormatError(f"the chunks of {source.name} have to be read through HDF5")
@@ -507,11 +446,9 @@ def _encoding(described: DatasetDescription) -> ChunkEncoding:
 
 
 def _step(used: Filter) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    options: Mapping[str, Any] = {}
     if used.number == _SHUFFLE:
         return codec_step("shuffle", {"elementsize": used.values[0]})
-    if used.number in (1, 307, 32015) and used.values:
-        options = {"level": used.values[0]}
     if used.number in _TWINS:
-        return codec_step(_TWINS[used.number], options)
+        has_level = used.number in (1, 307, 32015) and bool(used.values)
+        return codec_step(_TWINS[used.number], {"level": used.values[0]} if has_level else {})
     return codec_step(f"hdf5 {used.text.partition(':')[0]}", {"values": list(used.values)})

@@ -45,10 +45,12 @@ from bioimage_py.sources.hdf5.links import (
     why_not_written,
     why_read_only,
 )
-from bioimage_py.storage import UnfinishedFile, check_writable
+from bioimage_py.storage import Identity, UnfinishedFile, check_writable
 
+_GZIP_LEVEL = 1
+_MOST_CHUNK_BYTES = 2**32 - 1
+_CODECS = ("none", "gzip", "zlib", "lzf")
 _MOST_HELD = 2**25
-
 _AS_GIVEN = OtherFiles(external_files=True)
 """Whoever gives an open handle has chosen its files."""
 
@@ -102,11 +104,11 @@ class Hdf5LiveSource(FileSource):
             )
         return super().to_spec()
 
-    def identities(self) -> frozenset[tuple[Any, ...]]:
+    def identities(self) -> frozenset[Identity]:
         """Return the file and the dataset's address in it, and those of what it shows."""
         file = self._described.file
         where = ("file", *file) if file is not None else ("hdf5 handle", self._file_number)
-        return frozenset({(*where, self._described.address)}) | self._companions.identities
+        return self._companions.identities | {(*where, self._described.address)}
 
     def stored_size(self) -> StoredSize | None:
         """Return the bytes that HDF5 has allocated."""
@@ -156,12 +158,11 @@ class Hdf5LiveSource(FileSource):
                 self._assign(dataset, box, cast)
                 return
             grid = Blocking(self.shape, self.chunks)
-            for number in grid.ids_in(box):
-                chunk_box = grid.block(number)
+            for chunk_box in map(grid.block, grid.ids_in(box)):
                 part_box = chunk_box.intersect(box)
                 part = cast[part_box.relative_to(box.begin).slices]
                 if part_box == chunk_box and (self._encode_cut_chunks or part.shape == self.chunks):
-                    encoded = self._encode(part, self._gzip_level)
+                    encoded = self._encode(part, self.chunks, self._gzip_level)
                     with phil:
                         self._room.take(len(encoded))
                         dataset.id.write_direct_chunk(chunk_box.begin, encoded)
@@ -182,21 +183,12 @@ class Hdf5LiveSource(FileSource):
             if self._room.owed > _MOST_HELD:
                 self._room.flush()
 
-    def _encode(self, part: AnyArray, level: int) -> bytes:
-        assert self.chunks is not None
-        if part.shape != self.chunks:
-            whole = np.full(self.chunks, self.fill_value, part.dtype)
+    def _encode(self, part: AnyArray, chunks: tuple[int, ...], level: int) -> bytes:
+        if part.shape != chunks:
+            whole = np.full(chunks, self.fill_value, part.dtype)
             whole[tuple(slice(n) for n in part.shape)] = part
             part = whole
-        shuffled = len(self._described.filters) > 1
-        return encode_gzip(part, level, shuffled=shuffled)
-
-
-_GZIP_LEVEL = 1
-
-_MOST_CHUNK_BYTES = 2**32 - 1
-
-_CODECS = ("none", "gzip", "zlib", "lzf")
+        return encode_gzip(part, level, shuffled=len(self._described.filters) > 1)
 
 
 def create_dataset(
@@ -339,18 +331,15 @@ def _storage_options(spec: ArraySpec, name: str) -> dict[str, Any]:
             f"HDF5 has no shards, got shards={spec.shards} for {name!r}; leave them out"
         )
     _check_dtype(spec.dtype, name)
-    codec = spec.codec or Codec("gzip")
-    options: dict[str, Any] = {
-        "shape": spec.shape,
-        "dtype": spec.dtype,
-        **_codec_options(codec, spec.dtype, name),
-    }
+    encoded = _codec_options(spec.codec or Codec("gzip"), spec.dtype, name)
+    options: dict[str, Any] = {"shape": spec.shape, "dtype": spec.dtype}
     if spec.fill_value is not None:
         options["fillvalue"] = np.asarray(spec.fill_value).astype(spec.dtype)[()]
     if not spec.shape or 0 in spec.shape:
-        return {k: v for k, v in options.items() if k in ("shape", "dtype", "fillvalue")}
+        return options
+    options |= encoded
     chunks = spec.chunks
-    if chunks is None and ("compression" in options or "fletcher32" in options):
+    if chunks is None and encoded:
         chunks = tuple(64 if axis >= len(spec.shape) - 3 else 1 for axis in range(len(spec.shape)))
     if chunks is not None:
         options["chunks"] = tuple(min(int(c), n) for c, n in zip(chunks, spec.shape, strict=True))

@@ -48,8 +48,8 @@ class Arrangement:
     remarks: Sequence[str] = field(default=())  # what a user should be told, as sentences without a full stop
 
 
-def list_slices(folder: str, pattern: str) -> list[str]:
-    """Return the names of the files in a folder that match a pattern, in natural order.
+def list_slices(folder: str, pattern: str) -> dict[str, Name]:
+    """Return the names of the files in a folder that match a pattern, taken apart, in natural order.
 
     Upper and lower case count as equal and folders below are not searched. Files whose name begins with a dot are left
     out as in a shell, and so are thumbnails, unless the pattern asks for them or there is nothing else.
@@ -64,8 +64,9 @@ def list_slices(folder: str, pattern: str) -> list[str]:
             f"folder {folder!r} may not be read: {error.strerror}; ask its owner for access"
         ) from error
     names, visible = [], []
+    expected = re.compile(fnmatch.translate(pattern.lower()))
     for entry in entries:
-        matches = fnmatch.fnmatchcase(entry.name.lower(), pattern.lower())
+        matches = expected.match(entry.name.lower()) is not None
         if _is_file(entry, folder, matches=matches):
             visible.append(entry.name)
             if matches:
@@ -76,8 +77,7 @@ def list_slices(folder: str, pattern: str) -> list[str]:
         endings = Counter(os.path.splitext(n)[1] or "(none)" for n in visible)  # noqa: PTH122
         there = ", ".join(f"{n} x {ending}" for ending, n in endings.most_common(6)) or "no files"
         raise SourceNotFoundError(f"no file in folder {folder!r} matches {pattern!r}; there are: {there}")
-    parsed = _parse(names)
-    return sorted(names, key=lambda name: (parsed[name].key, name))
+    return dict(sorted(take_apart(names).items(), key=lambda item: (item[1].key, item[0])))
 
 
 def _is_file(entry: os.DirEntry[str], folder: str, *, matches: bool) -> bool:
@@ -131,7 +131,7 @@ class _Number(NamedTuple):
     dated: bool
 
 
-class _Name(NamedTuple):
+class Name(NamedTuple):
     """A name as texts and numbers in turn, beginning and ending with a text."""
 
     texts: tuple[str, ...]
@@ -145,7 +145,7 @@ class _Name(NamedTuple):
         return tuple(x for pair in itertools.zip_longest(texts, values) for x in pair)[:-1]
 
 
-def _parse(names: Sequence[str]) -> dict[str, _Name]:
+def take_apart(names: Sequence[str]) -> dict[str, Name]:
     """Return names taken apart; whether "1.25" is one number or two, and "-2" has a sign, is decided from all of them together."""
     stems = {name: _SUFFIX.sub("", name) for name in names}
     # Where none of them has what is to be told, which is so in most folders, nobody looks at each number for it.
@@ -175,7 +175,7 @@ def _generic(text: str) -> str:
     return re.sub(r"[-+]?[0-9]+", "0", text.lower())
 
 
-def _taken_apart(stem: str, pattern: re.Pattern[str], unsigned: set[str], *, counted: bool) -> _Name:
+def _taken_apart(stem: str, pattern: re.Pattern[str], unsigned: set[str], *, counted: bool) -> Name:
     texts: list[str] = []
     numbers: list[_Number] = []
     at = 0
@@ -208,7 +208,7 @@ def _taken_apart(stem: str, pattern: re.Pattern[str], unsigned: set[str], *, cou
             texts.append(text)
             numbers.append(_Number(word, stem[b:e], number, dated))
             at = e
-    return _Name((*texts, stem[at:]), tuple(numbers))
+    return Name((*texts, stem[at:]), tuple(numbers))
 
 
 @lru_cache(4096)
@@ -223,10 +223,13 @@ def _word(text: str) -> str:
     return word.lower()
 
 
-def arrange(names: Sequence[str], *, fill: bool = False) -> Arrangement:
-    """Arrange slices, given in natural order, along the axes that their names state, or one after the other."""
-    parsed = _parse(names)
-    _check_duplicates(names, parsed)
+def arrange(parsed: Mapping[str, Name], *, fill: bool = False) -> Arrangement:
+    """Arrange slices, given in natural order, along the axes that their names state, or one after the other.
+
+    With `fill`, slices that are missing are filled: combinations of numbers, and numbers that are left out.
+    """
+    names = list(parsed)
+    _check_duplicates(parsed)
     columns = _Columns(parsed)
     odd = columns.odd_one
     if odd is not None:
@@ -257,10 +260,9 @@ def arrange(names: Sequence[str], *, fill: bool = False) -> Arrangement:
     return Arrangement(names, (len(names),), (None,), tuple(remarks))
 
 
-def _check_duplicates(names: Sequence[str], parsed: Mapping[str, _Name]) -> None:
+def _check_duplicates(parsed: Mapping[str, Name]) -> None:
     seen: dict[object, str] = {}
-    for name in names:
-        found = parsed[name]
+    for name, found in parsed.items():
         place = found.texts, tuple(number.value for number in found.numbers)
         other = seen.setdefault(place, name)
         if found.numbers and other != name:
@@ -272,7 +274,7 @@ def _check_duplicates(names: Sequence[str], parsed: Mapping[str, _Name]) -> None
 class _Columns:
     """The numbers of all names, as a table of which the numbers at one place are a column."""
 
-    def __init__(self, parsed: Mapping[str, _Name]) -> None:
+    def __init__(self, parsed: Mapping[str, Name]) -> None:
         counts = Counter(len(found.numbers) for found in parsed.values())
         usual = counts.most_common(1)[0][0]
         self.alike = {name: found for name, found in parsed.items() if len(found.numbers) == usual}

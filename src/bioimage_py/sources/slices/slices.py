@@ -137,21 +137,17 @@ def _parse_slice(path: str) -> ParsedTiff | None:
 def _moved(like: ParsedTiff, page: FirstPage, path: str, size: int) -> ParsedTiff:
     """Return the structure of a slice that differs from another one only in where its voxels are."""
     layout = like.layout
-    stored = layout.coding.stored
+    stored = None if layout.coding.stored is None else tuple(layout.coding.stored.tolist())
     wanted = math.prod(layout.coding.grid)
     offsets = np.array([page.offsets[:wanted]], np.int64)
     byte_counts = np.array([page.byte_counts[:wanted]], np.int64)
-    as_stated = all(page.offsets) and all(page.byte_counts)
-    if not as_stated or (stored is not None and not np.array_equal(byte_counts[0], stored)):
+    as_stored = page.byte_counts[:wanted] == stored
+    if not (all(page.offsets) and all(page.byte_counts)) or (stored is not None and not as_stored):
         ends = np.array([size], np.int64)
         offsets, byte_counts = settled_segments(offsets, byte_counts, layout.coding, {}, ends, path)
+        as_stored = tuple(byte_counts[0].tolist()) == stored
     raw = None
-    if (
-        layout.raw_offsets is not None
-        and stored is not None
-        and np.array_equal(byte_counts[0], stored)
-        and in_one_piece(offsets, byte_counts)
-    ):
+    if layout.raw_offsets is not None and as_stored and in_one_piece(offsets, byte_counts):
         raw = offsets[:, 0]
     moved = replace(
         layout,

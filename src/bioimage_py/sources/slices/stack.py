@@ -29,7 +29,7 @@ from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources import tiff
 from bioimage_py.sources.base import FileSource, Source, SourceSpec, StoredSize
 from bioimage_py.sources.chunked import ChunkedFileSource
-from bioimage_py.sources.slices.names import Arrangement, arrange, is_preview, list_slices
+from bioimage_py.sources.slices.names import Arrangement, arrange, is_preview, list_slices, take_apart
 from bioimage_py.sources.slices.slices import Pictures, PictureSource, SliceOpener, ome_set, slice_opener
 from bioimage_py.storage import OpenFiles, file_identity, stamp_of_files
 
@@ -68,7 +68,8 @@ def _open(path: str, key: str | None, mode: str, known: Sequence[Any] | None, mi
         raise InvalidArgumentError(f"missing_planes must be 'error' or 'fill', got {missing_planes!r}")
     if key is None:
         return _open_picture(path)
-    names = list_slices(path, key)
+    parsed = list_slices(path, key)
+    names = list(parsed)
     files = OpenFiles(_FILES_OPEN)
     opener = slice_opener(os.path.join(path, names[0]), files, missing_planes)  # noqa: PTH118
     names = _without_previews(path, names, opener)
@@ -80,7 +81,9 @@ def _open(path: str, key: str | None, mode: str, known: Sequence[Any] | None, mi
     if _is_one_set(path, key, names, missing_planes):
         return tiff.open_path(os.path.join(path, names[0]), missing_planes=missing_planes)  # noqa: PTH118
     try:
-        arranged = arrange(names, fill=missing_planes == "fill")
+        arranged = arrange(
+            parsed if len(names) == len(parsed) else take_apart(names), fill=missing_planes == "fill"
+        )
     except BioimagePyError as error:
         raise type(error)(f"folder {path!r}: {error}") from error
     slices = _Slices(path, names, arranged, opener)

@@ -51,6 +51,9 @@ _ROLES = frozenset({254, 255})
 _WANTED = _DECIDE | _COUNTED | _ROLES | {*_OFFSETS, *_COUNTS, _JPEG_TABLES, _DESCRIPTION}
 
 
+_UNUSUAL = (struct.error, KeyError, IndexError, ValueError)
+
+
 class FirstPage(NamedTuple):
     """A page of a file."""
 
@@ -62,13 +65,16 @@ class FirstPage(NamedTuple):
 
 
 class PageChain(NamedTuple):
-    """Where the pages of a file are."""
+    """Where the pages of a file are, each once, and what the pointer behind the last one says.
 
-    offsets: list[int]  # of the pages, in the order of the file, each once
+    That is 0 in a file that is whole; the place of a page before in a list that loops; else where another page should be, behind
+    the end of the file.
+    """
+
+    offsets: list[int]
     end: int  # where the pointer behind the last page is
-    # what that pointer says: 0 in a file that is whole; the place of a page before in a list that loops; else where another page should be, behind the end of the file
-    following: int
-    pointer_size: int  # Bytes of the pointer
+    following: int  # what it says
+    pointer_size: int
 
     @property
     def loops(self) -> bool:
@@ -80,44 +86,71 @@ def first_page(file: FileBytes) -> FirstPage | None:
     """Read the first page's tags; None if the file is anything out of the ordinary, for tifffile to judge."""
     try:
         return _page(_Tags(file), alone=True)
-    except (struct.error, KeyError, IndexError, ValueError):
+    except _UNUSUAL:
         return None
 
 
 class PageReader:
-    """Reads tags of any pages of any files, of each page once."""
+    """Reads tags of any pages of any files."""
 
     def __init__(self) -> None:
         self._files = OpenFiles()
         self._heads: dict[str, _Tags] = {}
-        self._known: dict[tuple[str, int], FirstPage | None] = {}
+        self._known: dict[tuple[str, int], tuple[object, int] | None] = {}
+        self._like: dict[str, tuple[bytes, list[slice], tuple[object, int]]] = {}
 
     def get(self, path: str, offset: int) -> FirstPage | None:
         """Read the tags of the page at an offset; None if it is out of the ordinary. The signature is that of the page alone."""
+        try:
+            return _page(self._tags(path, offset), alone=False)
+        except _UNUSUAL:
+            return None
+
+    def look(self, path: str, offset: int) -> tuple[object, int] | None:
+        """Return signature and role of the page at an offset, read once."""
         if (path, offset) not in self._known:
             try:
-                head = self._heads.get(path) or self._heads.setdefault(path, _Tags(self._files.get(path)))
-                head.read_page(offset)
-                self._known[path, offset] = _page(head, alone=False)
-            except (struct.error, KeyError, IndexError, ValueError):
+                self._known[path, offset] = self._look(path, offset)
+            except _UNUSUAL:
                 self._known[path, offset] = None
         return self._known[path, offset]
 
+    def _look(self, path: str, offset: int) -> tuple[object, int] | None:
+        tags = self._tags(path, offset)
+        table = tags.table()
+        if path in self._like:
+            # Most pages of a file have the same tags, but for where their segments are.
+            like, parts, known = self._like[path]
+            if len(table) == len(like) and all(table[part] == like[part] for part in parts):
+                return known
+        page = _page(tags, alone=False)
+        if page is None:
+            return None
+        decisive = tags.decisive()
+        if decisive is not None and path not in self._like:
+            self._like[path] = table, decisive, (page.signature, page.role)
+        return page.signature, page.role
+
+    def _tags(self, path: str, offset: int) -> _Tags:
+        tags = self._heads.get(path) or self._heads.setdefault(path, _Tags(self._files.get(path)))
+        tags.move_to(offset)
+        return tags
+
 
 def walk_chain(file: FileBytes) -> PageChain | None:
-    """Follow the list of pages to its end, reading each page's length and pointer only; None if it has no first page."""
+    """Follow the list of pages to its end; None if there is no first page."""
     try:
         tags = _Tags(file)
-    except (struct.error, KeyError, IndexError, ValueError):
+    except _UNUSUAL:
         return None
-    seen = {tags.start: 0}
+    seen = {tags.start: None}
     while tags.following and tags.following not in seen:
         here = tags.following
         try:
             tags.move_to(here)
-        except (struct.error, KeyError):
+        except _UNUSUAL:
             break
-        seen[here] = len(seen)
+        seen[here] = None
     return PageChain(list(seen), tags.end, tags.following, tags.pointer_size)
 
 
@@ -128,10 +161,11 @@ def _page(tags: _Tags, *, alone: bool) -> FirstPage | None:
         signature += [tags.big, tags.following > 0, tags.following == tags.start]
     numbers: dict[int, tuple[int, ...]] = {}
     jpeg_tables, in_itself = None, False
-    for code, kind, count, value in tags:
+    for code, kind, count, value in tags.wanted():
         if code in _DECIDE:
             signature.append((code, kind, value))
-            in_itself |= code == 259 and struct.unpack_from(tags.order + "H", value)[0] in _IN_ITSELF
+            if code == 259:
+                in_itself = tags.value_of(value) in _IN_ITSELF
         elif code in _COUNTED:
             signature.append((code, count))
         elif code == _DESCRIPTION:
@@ -153,7 +187,7 @@ def _page(tags: _Tags, *, alone: bool) -> FirstPage | None:
 
 
 class _Tags:
-    """The wanted tags of a page, the first one until another is read, as (code, kind, count, bytes of the value)."""
+    """The tags of a page, the first one until another is moved to; raises one of `_UNUSUAL` if the file is not as it should be."""
 
     def __init__(self, file: FileBytes) -> None:
         self._file = file
@@ -161,34 +195,28 @@ class _Tags:
         self._head_at = 0
         self.order = {b"II": "<", b"MM": ">"}[head[:2]]
         self.big = {42: False, 43: True}[struct.unpack_from(self.order + "H", head, 2)[0]]
-        self._offset = self.order + ("Q" if self.big else "I")
-        self._entry, self._inline = (20, 8) if self.big else (12, 4)
-        self.pointer_size = self._inline
-        self.start: int = struct.unpack_from(self._offset, head, self._inline)[0]
-        self._read_table(self.start)
+        count, pointer, self.pointer_size = ("Q", "Q", 8) if self.big else ("H", "I", 4)
+        self._count = struct.Struct(self.order + count)
+        self._pointer = struct.Struct(self.order + pointer)
+        self._entry = struct.Struct(f"{self.order}HH{pointer}{self.pointer_size}s")
+        self.start: int = self._pointer.unpack_from(head, self.pointer_size)[0]
+        self.move_to(self.start)
 
-    def read_page(self, offset: int) -> None:
-        """Turn to another page of the file."""
-        self._head, self._head_at = (
-            self._file.read(offset, max(0, min(_PAGE, self._file.size - offset))),
-            offset,
-        )
-        self._read_table(offset)
-
-    def _read_table(self, page: int) -> None:
-        size = self.move_to(page)
-        self._table = self.bytes_at(page + size, self._n * self._entry)
-
-    def move_to(self, page: int) -> int:
-        """Read how many tags a page has and what follows it; return the bytes of the former."""
-        size = 8 if self.big else 2
-        n = struct.unpack(self.order + ("Q" if self.big else "H"), self.bytes_at(page, size))[0]
+    def move_to(self, page: int) -> None:
+        """Turn to the page at an offset, and see what follows it."""
+        here = page - self._head_at
+        if page >= self._file.size:
+            raise KeyError(page)
+        if here < 0 or here + _PAGE > len(self._head):
+            self._head_at, here = page, 0
+            self._head = self._file.read(page, min(_PAGE, self._file.size - page))
+        (n,) = self._count.unpack_from(self._head, here)
         if n > 4096:
             raise KeyError(n)
-        end = page + size + n * self._entry
-        following = struct.unpack(self._offset, self.bytes_at(end, self.pointer_size))[0]
-        self._n, self.end, self.following = n, end, int(following)
-        return size
+        self._table, size = page + self._count.size, n * self._entry.size
+        end = self._table + size
+        following = self._pointer.unpack(self.bytes_at(end, self.pointer_size))[0]
+        self._table_size, self.end, self.following = size, end, int(following)
 
     def bytes_at(self, offset: int, count: int) -> bytes:
         """Read a part of the file; raises KeyError if it ends before."""
@@ -199,18 +227,37 @@ class _Tags:
             raise KeyError(offset)
         return self._file.read(offset, count)
 
-    def __iter__(self) -> Iterator[tuple[int, int, int, bytes]]:
-        table, header = self._table, struct.Struct(self._offset.replace(self.order, self.order + "HH"))
-        for place in range(0, self._n * self._entry, self._entry):
-            code, kind, count = header.unpack_from(table, place)
+    def table(self) -> bytes:
+        """Return the page's list of tags as it is in the file."""
+        return self.bytes_at(self._table, self._table_size)
+
+    def decisive(self) -> list[slice] | None:
+        """Return which parts of the table decide how the page is decoded; None if other bytes of the file do so too."""
+        parts = []
+        for place, (code, kind, count, inline) in enumerate(self._entry.iter_unpack(self.table())):
+            if code == _JPEG_TABLES or (code == 259 and self.value_of(inline) in _IN_ITSELF):
+                return None
+            decides = code in _WANTED and code not in (*_OFFSETS, *_COUNTS, _DESCRIPTION)
+            if decides and count * _SIZES[kind] > self.pointer_size:
+                return None
+            at = place * self._entry.size
+            parts.append(slice(at, at + (self._entry.size if decides else 2)))
+        return parts
+
+    def value_of(self, inline: bytes) -> int:
+        """Return a value of two bytes."""
+        return int(struct.unpack_from(self.order + "H", inline)[0])
+
+    def wanted(self) -> Iterator[tuple[int, int, int, bytes]]:
+        """Yield code, kind, count and bytes of the value of each tag that is wanted."""
+        for code, kind, count, inline in self._entry.iter_unpack(self.table()):
             if code not in _WANTED:
                 continue
             size = count * _SIZES[kind]
-            at = place + self._entry - self._inline
-            if size > self._inline:
-                yield code, kind, count, self.bytes_at(struct.unpack_from(self._offset, table, at)[0], size)
+            if size <= self.pointer_size:
+                yield code, kind, count, inline[:size]
             else:
-                yield code, kind, count, table[at : at + size]
+                yield code, kind, count, self.bytes_at(self._pointer.unpack(inline)[0], size)
 
 
 def _described_pages(description: bytes) -> object:

@@ -147,16 +147,18 @@ def _other_codings(
     """Return how pages are encoded whose tags differ from those of the first one, by which tifffile would decode them."""
     if series.kind in _OWN_PAGES:
         return {}
-    first = reader.get(series.keyframe.parent.filehandle.path, series.keyframe.offset)
+    first = reader.look(series.keyframe.parent.filehandle.path, series.keyframe.offset)
     codings: dict[tuple[object, ...], PageCoding] = {}
     others = {}
     for n, page in enumerate(pages):
         if page is None or page is series.keyframe or page.offset <= 0:
             continue
         name = page.parent.filehandle.path
-        found = reader.get(name, page.offset)
-        if found is None or first is None or found.signature == first.signature:
+        looks = reader.look(name, page.offset)
+        if looks is None or first is None or looks[0] == first[0]:
             continue
+        found = reader.get(name, page.offset)
+        assert found is not None
         if found.signature not in codings:
             codings[found.signature] = _coding_at(name, page.offset)
         mine = codings[found.signature]
@@ -225,8 +227,9 @@ def _raw_pages(
 
 def in_one_piece(offsets: npt.NDArray[np.int64], byte_counts: npt.NDArray[np.int64]) -> bool:
     """Whether each page is stored, and its segments stand one after the other; an offset of 0 says "not stored"."""
-    joined = offsets[:, :-1] + byte_counts[:, :-1] == offsets[:, 1:]
-    return bool(joined.all()) and bool((offsets[:, 0] > 0).all())
+    if offsets.shape[1] > 1 and not (offsets[:, :-1] + byte_counts[:, :-1] == offsets[:, 1:]).all():
+        return False
+    return bool((offsets[:, 0] > 0).all())
 
 
 def _segment_table(

@@ -258,26 +258,27 @@ def _all_series(file: tifffile.TiffFile, reader: PageReader) -> list[tifffile.Ti
         return found
     pages.sort(key=lambda page: page.index)
     name = file.filehandle.path
-    read = [None if page.offset <= 0 else reader.get(name, page.offset) for page in pages]
-    roles = [0 if one is None else one.role & _SIDE_ROLES for one in read]
-    odd = [one is not None and read[0] is not None and one.signature != read[0].signature for one in read]
+    looks = [None if page.offset <= 0 else reader.look(name, page.offset) for page in pages]
+    first = looks[0]
+    roles = [0 if one is None else one[1] & _SIDE_ROLES for one in looks]
+    odd = [one is not None and first is not None and one[0] != first[0] for one in looks]
     if len(found) == 1 and not any(roles) and not any(odd):
         return found
     pages = [page.aspage() if differs else page for page, differs in zip(pages, odd, strict=True)]
     groups: dict[tuple[object, ...], list[Any]] = {}
     for page, role in zip(pages, roles, strict=True):
-        first = page.keyframe
-        colour = max(1, int(first.photometric))  # white is 0, or black is 0
-        cut = first.rowsperstrip, first.tilewidth, first.tilelength, first.tiledepth
-        groups.setdefault((role, first.shaped, first.dtype, colour, cut), []).append(page)
+        frame = page.keyframe
+        colour = max(1, int(frame.photometric))  # white is 0, or black is 0
+        cut = frame.rowsperstrip, frame.tilewidth, frame.tilelength, frame.tiledepth
+        groups.setdefault((role, frame.shaped, frame.dtype, colour, cut), []).append(page)
     series: list[tifffile.TiffPageSeries] = []
     for group in groups.values():
-        first = group[0].keyframe
-        shape, axes = (
-            ((len(group), *first.shape), "I" + first.axes) if len(group) > 1 else (first.shape, first.axes)
-        )
+        frame = group[0].keyframe
+        shape, axes = frame.shape, frame.axes
+        if len(group) > 1:
+            shape, axes = (len(group), *shape), "I" + axes
         series.append(
-            tifffile.TiffPageSeries(group, shape, first.dtype, axes, kind="uniform", index=len(series))
+            tifffile.TiffPageSeries(group, shape, frame.dtype, axes, kind="uniform", index=len(series))
         )
     return series
 
