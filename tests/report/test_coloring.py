@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, strategies as st
 
-from bioimage_py.report.preview import blended, channel_limits, label_colors, rgb_colors
+from bioimage_py.report import blended, label_colors, percentile_limits, rgb_colors
 
 
 @given(st.integers(0, 2**64 - 2000))
@@ -22,10 +22,10 @@ def test_only_the_background_is_dark(label: int) -> None:
 
 def test_limits_are_percentiles_over_all_panels() -> None:
     panels = [np.arange(50.0).reshape(5, 10, 1), np.arange(50.0, 101.0).reshape(3, 17, 1)]
-    assert channel_limits(panels, 0, (10, 90)) == (10, 90)
+    assert percentile_limits(panels, 0, (10, 90)) == (10, 90)
     panels[0][0, 0] = np.nan
     panels[1][0, 0] = np.inf
-    assert channel_limits(panels, 0, (0, 100)) == (1, 100)
+    assert percentile_limits(panels, 0, (0, 100)) == (1, 100)
 
 
 def test_channels_that_meet_add_up_to_white_at_most() -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 import bioimage_py as bp
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.report.preview import preview as preview_module
+from bioimage_py.report.preview import show as preview_module
 from bioimage_py.sources import Source, as_source
 from bioimage_py.wrapper.values import ThresholdSource
 from tests.report.images import counted_reads, described, pyramid

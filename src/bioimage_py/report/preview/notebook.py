@@ -14,7 +14,8 @@ from bioimage_py.storage import is_url
 
 _READ_LIMIT = 64 * 2**20
 _SIZE = 256
-_LONGEST = 120
+_LONGEST = 480
+_BY_HAND = "bioimage_py.preview(source) makes one"
 
 
 def source_html(source: Source) -> str:
@@ -24,7 +25,7 @@ def source_html(source: Source) -> str:
     nobody knows, all that lies below must be as small. Elsewhere the reason stands below the table.
     """
     try:
-        rows = [(name, text) for name, text in _rows(source)]
+        rows = list(_rows(source))
     except Exception as error:  # noqa: BLE001 - a notebook must show something; the reason is shown
         rows = [("source", type(source).__name__), ("not known", _reason(error))]
     try:
@@ -56,10 +57,9 @@ def _rows(source: Source) -> Iterator[tuple[str, str]]:
         yield "voxel size", " × ".join(f"{size:g} {unit or ''}".strip() for size, unit in sizes)
     if metadata.channel_names:
         yield "channels", ", ".join(metadata.channel_names)
-    if source.chunks is not None:
-        yield "chunks", " × ".join(map(str, source.chunks))
-    if source.shards is not None:
-        yield "shards", " × ".join(map(str, source.shards))
+    for name in ("chunks", "shards"):
+        if (extents := getattr(source, name)) is not None:
+            yield name, " × ".join(map(str, extents))
     if source.codec:
         yield "codec", source.codec
     yield "size", f"{format_bytes(source.nbytes)} uncompressed"
@@ -68,9 +68,8 @@ def _rows(source: Source) -> Iterator[tuple[str, str]]:
 def _picture(source: Source) -> tuple[str, list[str]]:
     """Return the picture as HTML, and what is to be remarked on it."""
     _check_cheap(source)
-    from bioimage_py.report.preview.look import Look
-    from bioimage_py.report.preview.show import picture_of
-    from bioimage_py.report.shown_axes import Choice
+    from bioimage_py.report.axes import Choice
+    from bioimage_py.report.preview.show import Look, picture_of
 
     with warnings.catch_warnings(record=True) as issued:
         warnings.simplefilter("always")
@@ -99,14 +98,9 @@ def _check_cheap(source: Source) -> None:
         )
 
 
-_BY_HAND = "bioimage_py.preview(source) makes one"
-
-
 def _reason(error: object) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 4 * _LONGEST else f"{text[: 4 * _LONGEST]}…"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _escaped(text: str) -> str:
-    shown = text if len(text) <= 4 * _LONGEST else f"{text[: 4 * _LONGEST]}…"
-    return html.escape(shown, quote=True)
+    return html.escape(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…", quote=True)

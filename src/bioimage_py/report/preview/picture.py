@@ -77,34 +77,24 @@ class Picture:
         return self.encoded()
 
 
-def picture_format(output: str | os.PathLike[str]) -> tuple[str, str]:
-    """Return the path and the name of the format that its ending chooses.
+_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "PDF")
+"""What people take pictures in; Pillow knows many more endings, also such that hold no picture."""
 
-    Raises
-    ------
-    InvalidArgumentError
-        If there is no ending, or one of no format of pictures that Pillow can write.
-    """
+
+def picture_format(output: str | os.PathLike[str]) -> tuple[str, str]:
+    """Return the path and the name of the format that its ending chooses; raise InvalidArgumentError if it chooses none."""
     path = os.path.expanduser(path_text(output))  # noqa: PTH111 - a text stays a text
     if is_url(path):
         raise InvalidArgumentError(f"a picture is written into a local file, and {path!r} is a URL")
     ending = Path(path).suffix.lower()
     Image.init()
-    known = {
-        e: name
-        for e, name in Image.registered_extensions().items()
-        if name in _FORMATS and name in Image.SAVE
-    }
+    known = {e: n for e, n in Image.registered_extensions().items() if n in _FORMATS and n in Image.SAVE}
     if ending not in known:
         said = f"the ending {ending!r}" if ending else "no ending"
         raise InvalidArgumentError(
             f"{path!r} has {said}, which names no format of pictures: choose one of {', '.join(sorted(known))}"
         )
     return path, known[ending]
-
-
-_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "PDF")
-"""What people take pictures in; Pillow knows many more endings, also such that hold no picture."""
 
 
 def check_free(path: str, *, overwrite: bool) -> None:

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,6 @@ from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
 from bioimage_py.planning import format_bytes
-from bioimage_py.report.preview.gathering import gathering
 from bioimage_py.sources import Source
 
 _PIECE = 8 * 2**20
@@ -22,40 +22,22 @@ _LARGEST_CHUNK = 512 * 2**20
 _ALL_VOXELS = 256 * 2**20
 """Up to so many bytes, every voxel counts; of larger planes, one per pixel is taken."""
 
+Span = tuple[int, int]
+
 
 @dataclass(frozen=True)
 class Plane:
-    """What is to be read, and into how many pixels.
-
-    Attributes
-    ----------
-    source
-        The array, or a level of it.
-    rows, columns
-        The axes that become the height and the width of the pixels.
-    at
-        For all other axes the index, but for those of `channel_axis` and `depth`.
-    channel_axis
-        The axis of the channels, or None.
-    channels
-        Which of them.
-    depth
-        The axis that is projected, or None.
-    size
-        Height and width to be had, where the array has so many voxels.
-    how
-        `"mean"` or `"max"` of the voxels of a pixel, or `"nearest"`, the one in its middle, which makes up no value.
-    """
+    """What is to be read, and into how many pixels."""
 
     source: Source
-    rows: int
+    rows: int  # the axis that becomes the height of the pixels
     columns: int
-    at: Mapping[int, int]
+    at: Mapping[int, int]  # the index of all other axes
     channel_axis: int | None
     channels: tuple[int, ...]
-    depth: int | None
-    size: tuple[int, int]
-    how: str
+    depth: int | None  # the axis that is projected
+    size: Span  # height and width to be had, where the array has so many voxels
+    how: str  # "mean" or "max" of the voxels of a pixel, or "nearest", the one in its middle, which makes up no value
 
     @property
     def n_bytes(self) -> int:
@@ -63,30 +45,34 @@ class Plane:
         return self._touched(self._way())
 
     def read(self) -> AnyArray:
-        """Return the pixels as an array of rows, columns and channels; floats, but for labels, which keep their dtype.
-
-        Floats that stand for no value are NaN.
-
-        Raises
-        ------
-        InvalidArgumentError
-            If a single chunk is larger than what is ever held at once.
-        """
-        self._check_chunk()
+        """Return the pixels as an array of rows, columns and channels: floats, NaN where there is no value; labels as they are."""
+        chunks = self.source.chunks
+        n_bytes = 0 if chunks is None else math.prod(chunks) * self.source.dtype.itemsize
+        if min(n_bytes, self.source.nbytes) > _LARGEST_CHUNK:
+            n_bytes = min(n_bytes, self.source.nbytes)
+            raise InvalidArgumentError(
+                f"a chunk of {self.source.name} is {format_bytes(n_bytes)} large, and a picture is made with "
+                f"{format_bytes(_LARGEST_CHUNK)} at most: copy it into smaller chunks first"
+            )
         way = self._way()
         shape = self._pixels(way)
-        extents = self._n(self.rows), self._n(self.columns)
-        gathered = gathering(way, shape, len(self.channels), self.source.dtype, extents)
+        pixels: _Pixels
+        if way in ("mean", "max"):
+            kind = _Means if way == "mean" else _Maxima
+            pixels = kind((*shape, len(self.channels)), self._extents())
+        else:
+            dtype = self.source.dtype.newbyteorder("=") if way == "nearest" else np.dtype(np.float64)
+            pixels = _Voxels((*shape, len(self.channels)), self._extents(), dtype)
         for rows, columns, depth in itertools.product(
             self._pieces(self.rows, shape[0], way),
             self._pieces(self.columns, shape[1], way),
             self._depth_pieces(),
         ):
-            gathered.add(self._voxels(rows, columns, depth, way, shape), rows, columns)
-        return gathered.result()
+            pixels.add(self._voxels(rows, columns, depth), rows, columns)
+        return pixels.result()
 
-    def _n(self, axis: int | None) -> int:
-        return 1 if axis is None else self.source.shape[axis]
+    def _extents(self) -> Span:
+        return self.source.shape[self.rows], self.source.shape[self.columns]
 
     def _way(self) -> str:
         """Return how voxels become pixels: of a plane that takes long, one voxel each."""
@@ -94,12 +80,13 @@ class Plane:
             return "sample"
         return self.how
 
-    def _pixels(self, way: str) -> tuple[int, int]:
+    def _pixels(self, way: str) -> Span:
         """Return height and width as they are gathered: what is averaged is left a little finer, to be shrunk evenly."""
-        extents = self._n(self.rows), self._n(self.columns)
-        if way in ("mean", "max"):
-            return tuple(-(-n // max(1, n // p)) for n, p in zip(extents, self.size, strict=True))  # type: ignore[return-value]
-        return min(extents[0], self.size[0]), min(extents[1], self.size[1])
+        height, width = (
+            -(-n // max(1, n // p)) if way in ("mean", "max") else min(n, p)
+            for n, p in zip(self._extents(), self.size, strict=True)
+        )
+        return height, width
 
     def _chunk(self, axis: int) -> int:
         chunks = self.source.chunks
@@ -122,87 +109,145 @@ class Plane:
                 n_voxels *= chunk
         return n_voxels * self.source.dtype.itemsize
 
-    def _check_chunk(self) -> None:
-        chunks = self.source.chunks
-        n_bytes = 0 if chunks is None else math.prod(chunks) * self.source.dtype.itemsize
-        n_bytes = min(n_bytes, self.source.nbytes)
-        if n_bytes > _LARGEST_CHUNK:
-            raise InvalidArgumentError(
-                f"a chunk of {self.source.name} is {format_bytes(n_bytes)} large, and a picture is made with "
-                f"{format_bytes(_LARGEST_CHUNK)} at most: copy it into smaller chunks first"
-            )
-
-    def _pieces(self, axis: int, n_pixels: int, way: str) -> Iterator[tuple[int, int]]:
+    def _pieces(self, axis: int, n_pixels: int, way: str) -> Iterator[Span]:
         """Yield begins and ends along an axis: whole chunks, as many as are read at once, and only those that are needed."""
-        extent = self._n(axis)
-        length = self._piece_length(axis)
+        extent, chunk, length = self.source.shape[axis], self._chunk(axis), self._piece_length(axis)
         if way not in ("sample", "nearest"):
             yield from ((begin, min(begin + length, extent)) for begin in range(0, extent, length))
             return
-        chunk = self._chunk(axis)
         one_run = self.source.chunks is None and axis == self.columns
         if extent > n_pixels * chunk and not one_run:
             length = chunk  # pixels are further apart than chunks: those between are not read
-        middles = _middles(extent, n_pixels)
-        for _, group in itertools.groupby(middles, key=lambda index: index // length):
+        for _, group in itertools.groupby(_middles(extent, n_pixels), key=lambda index: index // length):
             taken = list(group)
             yield taken[0], taken[-1] + 1
 
     def _piece_length(self, axis: int) -> int:
         """Return how many voxels along rows or columns are read at once: a row of chunks, then as many rows as fit."""
-        itemsize = self.source.dtype.itemsize * self._channel_extent()
+        itemsize = self.source.dtype.itemsize * (max(self.channels) - min(self.channels) + 1)
         itemsize *= 1 if self.depth is None else self._chunk(self.depth)
-        least = itemsize * self._chunk(self.rows)
-        width = _fitting(self._n(self.columns), self._chunk(self.columns), _PIECE // least)
-        if axis == self.columns:
-            return width
-        return _fitting(self._n(self.rows), self._chunk(self.rows), _PIECE // (itemsize * width))
 
-    def _depth_pieces(self) -> Iterator[tuple[int, int]]:
+        def fitting(axis: int, voxels: int) -> int:
+            chunk = self._chunk(axis)
+            return min(self.source.shape[axis], chunk * max(1, voxels // chunk))
+
+        width = fitting(self.columns, _PIECE // (itemsize * self._chunk(self.rows)))
+        return width if axis == self.columns else fitting(self.rows, _PIECE // (itemsize * width))
+
+    def _depth_pieces(self) -> Iterator[Span]:
         if self.depth is None:
             yield 0, 1
             return
-        extent, chunk = self._n(self.depth), self._chunk(self.depth)
+        extent, chunk = self.source.shape[self.depth], self._chunk(self.depth)
         yield from ((begin, min(begin + chunk, extent)) for begin in range(0, extent, chunk))
 
-    def _channel_extent(self) -> int:
-        return max(self.channels) - min(self.channels) + 1
-
-    def _voxels(
-        self,
-        rows: tuple[int, int],
-        columns: tuple[int, int],
-        depth: tuple[int, int],
-        way: str,
-        shape: tuple[int, int],
-    ) -> AnyArray:
-        """Read a piece, with its axes in the order rows, columns, depth, channels; only the middles where those are wanted."""
-        begin = [self.at.get(axis, 0) for axis in range(self.source.ndim)]
-        end = [index + 1 for index in begin]
-        for axis, span in ((self.rows, rows), (self.columns, columns), (self.depth, depth)):
-            if axis is not None:
-                begin[axis], end[axis] = span
+    def _voxels(self, rows: Span, columns: Span, depth: Span) -> AnyArray:
+        """Read a piece, with its axes in the order rows, columns, depth, channels."""
+        spans = {axis: (index, index + 1) for axis, index in self.at.items()}
+        spans |= {self.rows: rows, self.columns: columns}
+        order = [self.rows, self.columns]
+        if self.depth is not None:
+            spans[self.depth] = depth
+            order.append(self.depth)
+        first = min(self.channels)
         if self.channel_axis is not None:
-            begin[self.channel_axis], end[self.channel_axis] = min(self.channels), max(self.channels) + 1
-        voxels = self.source.read(Box(tuple(begin), tuple(end)))
-        order = [
-            axis for axis in (self.rows, self.columns, self.depth, self.channel_axis) if axis is not None
-        ]
+            spans[self.channel_axis] = first, max(self.channels) + 1
+            order.append(self.channel_axis)
+        begin, end = zip(*(spans.get(axis, (0, 1)) for axis in range(self.source.ndim)), strict=True)
+        voxels = self.source.read(Box(begin, end))
         rest = [axis for axis in range(self.source.ndim) if axis not in order]
         piece = voxels.transpose([*order, *rest]).reshape([voxels.shape[axis] for axis in order])
         piece = piece if self.depth is not None else piece[:, :, None]
         if self.channel_axis is None:
-            piece = piece[..., None]
-        else:
-            piece = piece[..., [c - min(self.channels) for c in self.channels]]
-        if way in ("sample", "nearest"):
-            for axis, span, pixels, extent in (
-                (0, rows, shape[0], self._n(self.rows)),
-                (1, columns, shape[1], self._n(self.columns)),
-            ):
-                inside = [index - span[0] for index in _middles(extent, pixels) if span[0] <= index < span[1]]
-                piece = np.take(piece, inside, axis=axis)
-        return piece
+            return piece[..., None]
+        return piece[..., [channel - first for channel in self.channels]]
+
+
+class _Pixels:
+    """Gathers pieces of rows, columns, depth and channels into pixels of rows, columns and channels."""
+
+    def __init__(self, shape: tuple[int, int, int], extents: Span) -> None:
+        self.shape = shape
+        self.extents = extents
+
+    def add(self, piece: AnyArray, rows: Span, columns: Span) -> None:
+        """Take in the voxels between two rows and two columns of the plane."""
+        raise NotImplementedError
+
+    def result(self) -> AnyArray:
+        """Return the pixels; where there was no number, NaN."""
+        raise NotImplementedError
+
+    def _combined(
+        self, combine: np.ufunc, values: AnyArray, rows: Span, columns: Span
+    ) -> tuple[tuple[slice, ...], AnyArray]:
+        """Return which pixels voxels belong to, and the voxels of each pixel combined."""
+        at = []
+        for axis, span in enumerate((rows, columns)):
+            pixel_of = np.arange(*span) * self.shape[axis] // self.extents[axis]
+            begins = np.flatnonzero(np.diff(pixel_of, prepend=pixel_of[0] - 1))
+            values = combine.reduceat(values, begins, axis=axis)
+            at.append(slice(int(pixel_of[0]), int(pixel_of[-1]) + 1))
+        return tuple(at), values
+
+
+class _Means(_Pixels):
+    def __init__(self, shape: tuple[int, int, int], extents: Span) -> None:
+        super().__init__(shape, extents)
+        self._sums, self._counts = np.zeros(shape), np.zeros(shape)
+
+    def add(self, piece: AnyArray, rows: Span, columns: Span) -> None:
+        values = _as_float(piece)
+        numbers = np.isfinite(values)
+        with np.errstate(over="ignore"):
+            for target, added in ((self._sums, np.where(numbers, values, 0)), (self._counts, numbers)):
+                along_depth = added.sum(axis=2, dtype=np.float64)
+                at, combined = self._combined(np.add, along_depth, rows, columns)
+                target[at] += combined
+
+    def result(self) -> AnyArray:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return self._sums / self._counts
+
+
+class _Maxima(_Pixels):
+    def __init__(self, shape: tuple[int, int, int], extents: Span) -> None:
+        super().__init__(shape, extents)
+        self._most = np.full(shape, -np.inf)
+
+    def add(self, piece: AnyArray, rows: Span, columns: Span) -> None:
+        values = _as_float(piece)
+        deepest = np.where(np.isnan(values), -np.inf, values).max(axis=2)
+        at, combined = self._combined(np.maximum, deepest, rows, columns)
+        self._most[at] = np.maximum(self._most[at], combined)
+
+    def result(self) -> AnyArray:
+        return np.where(np.isneginf(self._most), np.nan, self._most)
+
+
+class _Voxels(_Pixels):
+    """Takes the voxels in the middle of the pixels. Of several in depth, the greatest."""
+
+    def __init__(self, shape: tuple[int, int, int], extents: Span, dtype: np.dtype[Any]) -> None:
+        super().__init__(shape, extents)
+        self._pixels = np.zeros(shape, dtype)
+        self._seen = np.zeros(shape[:2], bool)
+
+    def add(self, piece: AnyArray, rows: Span, columns: Span) -> None:
+        at = []
+        for axis, (begin, end) in enumerate((rows, columns)):
+            middles = enumerate(_middles(self.extents[axis], self.shape[axis]))
+            inside = [(n, middle - begin) for n, middle in middles if begin <= middle < end]
+            piece = np.take(piece, [middle for _, middle in inside], axis=axis)
+            at.append(slice(inside[0][0], inside[-1][0] + 1))
+        values = _as_float(piece) if self._pixels.dtype.kind == "f" else piece
+        deepest, pixels = values.max(axis=2), self._pixels[tuple(at)]
+        seen = self._seen[tuple(at)][..., None]
+        self._pixels[tuple(at)] = np.where(seen, np.maximum(pixels, deepest), deepest)
+        self._seen[tuple(at)] = True
+
+    def result(self) -> AnyArray:
+        return self._pixels
 
 
 def _middles(extent: int, pixels: int) -> list[int]:
@@ -210,6 +255,9 @@ def _middles(extent: int, pixels: int) -> list[int]:
     return [(2 * n + 1) * extent // (2 * pixels) for n in range(pixels)]
 
 
-def _fitting(extent: int, chunk: int, voxels: int) -> int:
-    """Return whole chunks, as many as hold so many voxels, one at least."""
-    return min(extent, chunk * max(1, voxels // chunk))
+def _as_float(piece: AnyArray) -> AnyArray:
+    """Return numbers that can be summed; of complex ones the magnitude."""
+    if piece.dtype.kind == "c":
+        piece = np.abs(piece)
+    wide = piece.dtype.kind in "iu" and piece.dtype.itemsize > 2
+    return piece.astype(np.float64 if wide or piece.dtype.itemsize > 4 else np.float32)

@@ -11,16 +11,18 @@ from typing import NamedTuple
 from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
 from bioimage_py.planning import format_bytes
-from bioimage_py.report.preview.look import Look
+from bioimage_py.report.axes import ShownAxes, open_levels
 from bioimage_py.report.preview.plane import Plane
 from bioimage_py.report.proportions import Proportions, drawn_sizes, index_in_level
-from bioimage_py.report.shown_axes import ShownAxes
-from bioimage_py.sources import DescribedSource, Source, coarser_levels
+from bioimage_py.sources import Source
 from bioimage_py.wrapper.resampling import looks_like_labels
+
+View = tuple[int, int, int | None]
+"""The axes of a panel that go down, across, and into it."""
 
 
 class ReadPanel(NamedTuple):
-    """A plane that was read: the axes that go down, across, and into it, and its values by rows, columns and channels."""
+    """A panel's axes that go down, across, and into it, and its values by rows, columns and channels."""
 
     down: int
     across: int
@@ -30,82 +32,70 @@ class ReadPanel(NamedTuple):
 
 @dataclass(frozen=True)
 class ReadPanels:
-    """All that was read for a picture.
-
-    Attributes
-    ----------
-    panels
-        The main one first.
-    proportions
-        How large the axes are drawn.
-    are_labels
-        Whether the values are labels.
-    level
-        Name of the array that was read.
-    n_bytes
-        How many bytes were decoded.
-    left_out
-        Axes along which a side view would have looked, had it not been too much to read.
-    """
+    """All that was read for a picture, the main panel first."""
 
     panels: tuple[ReadPanel, ...]
     proportions: Proportions
     are_labels: bool
-    level: str
-    n_bytes: int
-    left_out: tuple[int, ...]
+    level: str  # name of the array that was read
+    n_bytes: int  # how many bytes were decoded
+    left_out: tuple[int, ...]  # axes along which a side view would have been too much to read
 
 
-def read_panels(source: Source, shown: ShownAxes, look: Look, read_limit: int) -> ReadPanels:
-    """Read what a picture shows.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If the main panel alone would exceed the limit; for the mean of labels.
-    """
-    are_labels = not shown.is_rgb and (
-        looks_like_labels(source) if look.kind is None else look.kind == "labels"
-    )
-    _check_labels(source, are_labels, look)
-    if look.projection is not None and len(shown.space) == 2:
-        raise InvalidArgumentError(
-            f"{source.name} has two axes of space, so there is none to project along: leave out projection="
-        )
-    proportions = drawn_sizes(source.shape, shown.space, source.metadata, look.size)
-    views = _views(source, shown, look.projection)
-    how = "nearest" if are_labels else look.projection or "mean"
-    with ExitStack() as opened:
-        level = _good_enough(source, shown, views, proportions, opened)
-        planes = [
-            _plane(level, source, shown, view, proportions, how=how, projected=look.projection is not None)
-            for view in views
-        ]
-        kept = _within(planes, read_limit, source)
-        left_out = tuple(into for n, (_, _, into) in enumerate(views) if n not in kept and into is not None)
-        if left_out:
-            _warn_of(left_out, planes, source, shown, read_limit)
-        read = tuple(ReadPanel(*views[n], planes[n].read()) for n in kept)
-        n_bytes = sum(planes[n].n_bytes for n in kept)
-        return ReadPanels(read, proportions, are_labels, level.name, n_bytes, left_out)
-
-
-def _check_labels(source: Source, are_labels: bool, look: Look) -> None:
+def read_panels(
+    source: Source, shown: ShownAxes, kind: str | None, projection: str | None, size: int, read_limit: int
+) -> ReadPanels:
+    """Read what a picture shows; raise InvalidArgumentError if even the main panel exceeds the limit, or for means of labels."""
+    are_labels = not shown.is_rgb and (looks_like_labels(source) if kind is None else kind == "labels")
     if are_labels and source.dtype.kind not in "biu":
         raise InvalidArgumentError(
             f"labels are integers, and {source.name} holds {source.dtype}: leave out kind="
         )
-    if are_labels and look.projection == "mean":
+    if are_labels and projection == "mean":
         raise InvalidArgumentError(
             f"the mean of labels means nothing, and {source.name} is taken for labels ({source.dtype} voxels): "
             "use projection='max', or say kind='image' if it is an image"
         )
+    if projection is not None and len(shown.space) == 2:
+        raise InvalidArgumentError(
+            f"{source.name} has two axes of space, so there is none to project along: leave out projection="
+        )
+    proportions = drawn_sizes(source.shape, shown.space, source.metadata, size)
+    views = _views(source, shown, projection)
+    with ExitStack() as opened:
+        level = _good_enough(source, shown, views, proportions, opened)
+        planes = [
+            Plane(
+                source=level,
+                rows=down,
+                columns=across,
+                at=index_in_level(shown.at, source.shape, level.shape),
+                channel_axis=shown.channel_axis,
+                channels=shown.channels,
+                depth=None if projection is None else into,
+                size=(proportions.pixels[down], proportions.pixels[across]),
+                how="nearest" if are_labels else projection or "mean",
+            )
+            for down, across, into in views
+        ]
+        costs = [plane.n_bytes for plane in planes]
+        kept = _within(costs, read_limit, source)
+        left_out = tuple(into for n, (_, _, into) in enumerate(views) if n not in kept and into is not None)
+        if left_out:
+            names = " and ".join(shown.names[axis] for axis in left_out)
+            warnings.warn(
+                f"{source.name} is shown without its view along {names}: all views would take {format_bytes(sum(costs))} of "
+                f"decoded chunks, more than the read_limit of {format_bytes(read_limit)}",
+                BioimagePyWarning,
+                stacklevel=5,
+            )
+        read = tuple(ReadPanel(*views[n], planes[n].read()) for n in kept)
+        return ReadPanels(read, proportions, are_labels, level.name, sum(costs[n] for n in kept), left_out)
 
 
-def _views(source: Source, shown: ShownAxes, projection: str | None) -> list[tuple[int, int, int | None]]:
-    """Return for each panel the axes that go down, across and into it."""
+def _views(source: Source, shown: ShownAxes, projection: str | None) -> list[View]:
     if len(shown.space) == 2:
-        return [(shown.space[0], shown.space[1], None)]
+        return [(*shown.space, None)]
     z, y, x = shown.space
     if projection is not None or source.shape[z] == 1:
         return [(y, x, z)]
@@ -113,80 +103,29 @@ def _views(source: Source, shown: ShownAxes, projection: str | None) -> list[tup
 
 
 def _good_enough(
-    source: Source,
-    shown: ShownAxes,
-    views: Sequence[tuple[int, int, int | None]],
-    proportions: Proportions,
-    opened: ExitStack,
+    source: Source, shown: ShownAxes, views: Sequence[View], sizes: Proportions, opened: ExitStack
 ) -> Source:
     """Return the coarsest level that has a voxel for each pixel, or as many as the full size has."""
-    stored = source
-    while isinstance(stored, DescribedSource):
-        stored = stored.inputs[0]
-    levels = coarser_levels(stored)
-    for level in levels:
-        opened.enter_context(level)
-    axes = {axis for down, across, _ in views for axis in (down, across)}
-    others = [axis for axis in range(source.ndim) if axis not in shown.space]
-    for level in reversed(levels):
-        whole = all(level.shape[axis] == source.shape[axis] for axis in others)
-        if whole and all(
-            level.shape[axis] >= min(proportions.pixels[axis], source.shape[axis]) for axis in axes
-        ):
+    least = {axis: n for axis, n in enumerate(source.shape) if axis not in shown.space}
+    for axis in {axis for view in views for axis in view[:2]}:
+        least[axis] = min(sizes.pixels[axis], source.shape[axis])
+    for level in reversed(open_levels(source, opened)):
+        whole = all(level.shape[axis] == n for axis, n in least.items() if axis not in shown.space)
+        if whole and all(level.shape[axis] >= n for axis, n in least.items()):
             return level
     return source
 
 
-def _plane(
-    level: Source,
-    source: Source,
-    shown: ShownAxes,
-    view: tuple[int, int, int | None],
-    proportions: Proportions,
-    *,
-    how: str,
-    projected: bool,
-) -> Plane:
-    down, across, into = view
-    at = index_in_level(shown.at, source.shape, level.shape)
-    return Plane(
-        source=level,
-        rows=down,
-        columns=across,
-        at=at,
-        channel_axis=shown.channel_axis,
-        channels=shown.channels,
-        depth=into if projected else None,
-        size=(proportions.pixels[down], proportions.pixels[across]),
-        how=how,
-    )
-
-
-def _within(planes: Sequence[Plane], read_limit: int, source: Source) -> list[int]:
-    """Return the panels that can be read below the limit: the main one, and of the others as many as go."""
-    main = planes[0].n_bytes
-    if main > read_limit:
+def _within(costs: Sequence[int], read_limit: int, source: Source) -> list[int]:
+    """Return the panels that can be read below the limit: the main one, and of the others as many as fit."""
+    if costs[0] > read_limit:
         raise InvalidArgumentError(
-            f"a picture of {source.name} would take {format_bytes(main)} of decoded chunks, more than the read_limit of "
-            f"{format_bytes(read_limit)}: allow more with read_limit=, show less of it (RoiSource), or give it levels that are "
-            "coarser"
+            f"a picture of {source.name} would take {format_bytes(costs[0])} of decoded chunks, more than the read_limit of "
+            f"{format_bytes(read_limit)}: allow more with read_limit=, show less of it (RoiSource), or give it coarser levels"
         )
-    kept, total = [0], main
-    for n in sorted(range(1, len(planes)), key=lambda n: planes[n].n_bytes):
-        total += planes[n].n_bytes
+    kept, total = [0], costs[0]
+    for n in sorted(range(1, len(costs)), key=lambda n: costs[n]):
+        total += costs[n]
         if total <= read_limit:
             kept.append(n)
     return sorted(kept)
-
-
-def _warn_of(
-    left_out: Sequence[int], planes: Sequence[Plane], source: Source, shown: ShownAxes, read_limit: int
-) -> None:
-    needed = format_bytes(sum(plane.n_bytes for plane in planes))
-    names = " and ".join(shown.names[axis] for axis in left_out)
-    warnings.warn(
-        f"{source.name} is shown without its view along {names}: all views would take {needed} of decoded chunks, more than the "
-        f"read_limit of {format_bytes(read_limit)}",
-        BioimagePyWarning,
-        stacklevel=6,
-    )

@@ -14,27 +14,14 @@ import neuroglancer.viewer_base
 from tornado.web import RequestHandler
 
 from bioimage_py.errors import InvalidArgumentError, StorageError
-from bioimage_py.report.view.served_image import ServedImage
+from bioimage_py.report.view.layers import ServedImage
 
 LOOPBACK = "127.0.0.1"
 _log = logging.getLogger(__name__)
 
 
 class NeuroglancerServer:
-    """Serves a viewer and its images to this computer only; addresses hold a random token that others cannot guess.
-
-    Parameters
-    ----------
-    images
-        What is served.
-    port
-        Of the server; 0 takes one that is free.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If the port is in use, or may not be used.
-    """
+    """Serves a viewer and its images to this computer only; addresses hold a random token that others cannot guess."""
 
     def __init__(self, images: Sequence[ServedImage], port: int) -> None:
         self._viewer = _Viewer(allow_credentials=False)
@@ -98,22 +85,20 @@ class _ImageHandler(RequestHandler):  # type: ignore[misc] # the library has no 
 
     async def get(self, number: str, path: str) -> None:
         """Send one file of an image; reading is done on other threads."""
-        image = self._images[int(number)] if int(number) < len(self._images) else None
-        content = None
-        if image is not None:
+        content, status = None, 404
+        if int(number) < len(self._images):
+            image = self._images[int(number)]
             loop = asyncio.get_running_loop()
             try:
                 content = await loop.run_in_executor(self._server.executor, image.answer, path)
             except (StorageError, OSError) as error:
                 _log.warning("%s of %s cannot be shown: %s", path, image.name, error)
-                self.set_status(500)
-                self.finish(str(error))
-                return
-        _log.debug("%s %s/%s", 404 if content is None else 200, number, path)
-        if content is None:
-            self.set_status(404)
-            self.finish()
-            return
-        self.set_header("Content-Type", "application/octet-stream")
-        self.set_header("Cache-Control", "no-store")
+                content, status = str(error).encode(), 500
+            else:
+                status = 404 if content is None else 200
+        _log.debug("%s %s/%s", status, number, path)
+        self.set_status(status)
+        if status == 200:
+            self.set_header("Content-Type", "application/octet-stream")
+            self.set_header("Cache-Control", "no-store")
         self.finish(content)

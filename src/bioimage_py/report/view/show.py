@@ -10,13 +10,22 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
-from bioimage_py.report.view.neuroglancer_state import viewer_state
-from bioimage_py.report.view.viewed_layers import ViewedLayer, viewed_layers
-from bioimage_py.sources import DescribedSource, FileSource, Source, as_source
+from bioimage_py.metadata import ImageMetadata, unit_ratio
+from bioimage_py.report.axes import stored_source
+from bioimage_py.report.view.layers import ViewedLayer, viewed_layers
+from bioimage_py.sources import FileSource, Source, as_source
 from bioimage_py.sources.ome_zarr import labels_beside
 
 if TYPE_CHECKING:
     from bioimage_py.report.view.neuroglancer_server import NeuroglancerServer
+
+_PANEL_PIXELS = 400
+_SHADER = """#uicontrol invlerp contrast
+#uicontrol vec3 color color(default="#{color}")
+void main() {{
+  emitRGB(color * contrast());
+}}
+"""
 
 
 class View:
@@ -110,14 +119,19 @@ def view(
     given = [*((one, None) for one in sources), *((one, True) for one in labels)]
     if not given:
         raise InvalidArgumentError("view needs at least one source to show")
-    server_class = _server_class()
+    try:
+        from bioimage_py.report.view.neuroglancer_server import NeuroglancerServer
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"viewing needs Neuroglancer's Python package ({error}): install it with pip install 'bioimage-py[view]'"
+        ) from error
     with ExitStack() as opening:
         found: list[ViewedLayer] = []
         for one, are_labels in given:
             found += _layers(one, are_labels, found, opening)
-        server = server_class([layer.image for layer in found], port)
+        server = NeuroglancerServer([layer.image for layer in found], port)
         opened = opening.pop_all()
-    state = viewer_state(found, server.image_urls)
+    state = _viewer_state(found, server.image_urls)
     server.show(state)
     shown = View(server, [layer["name"] for layer in state["layers"]], opened)
     if open_browser:
@@ -134,22 +148,77 @@ def _layers(
     threads = os.cpu_count() or 1
     like = below[0].image.metadata if below else None
     found = viewed_layers(source, are_labels, like=like, threads=threads, opened=opened)
-    stored = source
-    while isinstance(stored, DescribedSource):
-        stored = stored.inputs[0]
-    if isinstance(stored, FileSource):
-        for label in labels_beside(stored):
-            opened.enter_context(label)
-            metadata = found[0].image.metadata if like is None else like
-            found += viewed_layers(label, True, like=metadata, threads=threads, opened=opened)
+    stored = stored_source(source)
+    for label in labels_beside(stored) if isinstance(stored, FileSource) else ():
+        opened.enter_context(label)
+        first = [*below, *found][0].image.metadata
+        found += viewed_layers(label, True, like=first, threads=threads, opened=opened)
     return found
 
 
-def _server_class() -> type[NeuroglancerServer]:
-    try:
-        from bioimage_py.report.view.neuroglancer_server import NeuroglancerServer
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"viewing needs Neuroglancer's Python package ({error}): install it with pip install 'bioimage-py[view]'"
-        ) from error
-    return NeuroglancerServer
+def _viewer_state(layers: Sequence[ViewedLayer], urls: Sequence[str]) -> dict[str, Any]:
+    """Return what Neuroglancer shows at first, as its JSON has it: the whole image, with the lowest layer first."""
+    first = layers[0].image
+    axes = first.metadata.axes or ()
+    space = [axis for axis in ("x", "y", "z") if axis in axes]
+    shown = [*space, *(axis for axis in axes if axis not in space)]
+    dimensions = {axis: _scale(first.metadata, axes.index(axis)) for axis in shown}
+    whole = dict(zip(axes, first.levels[0].shape, strict=True))
+    finest = dimensions[space[0]][0]
+    longest = max(whole[axis] * dimensions[axis][0] / finest for axis in space)
+    return {
+        "dimensions": dimensions,
+        "displayDimensions": space,
+        "position": [_middle(first.metadata, axes.index(axis), whole[axis]) for axis in shown],
+        "crossSectionScale": longest / _PANEL_PIXELS,
+        "projectionScale": 1.6 * longest,
+        "layers": [
+            {"name": name, "source": f"zarr2://{url}", "visible": layer.shown, **_appearance(layer)}
+            for layer, name, url in zip(layers, _distinct(layers), urls, strict=True)
+        ],
+        "layout": "4panel" if len(space) == 3 and whole["z"] > 1 else "xy",
+        "showScaleBar": True,
+        "showAxisLines": False,
+    }
+
+
+def _appearance(layer: ViewedLayer) -> dict[str, Any]:
+    if layer.are_labels:
+        return {"type": "segmentation", "selectedAlpha": 0.4, "notSelectedAlpha": 0.4}
+    return {
+        "type": "image",
+        "blend": "additive",
+        "opacity": 1,
+        "shader": _SHADER.format(color=layer.color.lower()),
+        "shaderControls": {"contrast": {"range": list(layer.limits)}},
+    }
+
+
+def _scale(metadata: ImageMetadata, axis: int) -> list[Any]:
+    """Return the extent of a voxel in metres or seconds, with that unit, or without where it has none."""
+    size = metadata.voxel_size[axis] if metadata.voxel_size else 1.0
+    unit = metadata.units[axis] if metadata.units else None
+    for base, symbol in (("meter", "m"), ("second", "s")):
+        if (ratio := unit_ratio(unit, base)) is not None:
+            return [size * ratio, symbol]
+    return [size, ""]
+
+
+def _middle(metadata: ImageMetadata, axis: int, extent: int) -> float:
+    """Return the middle of an axis of space and the beginning of others, in voxels from the zero of the coordinates."""
+    size = metadata.voxel_size[axis] if metadata.voxel_size else 1.0
+    begin = metadata.origin[axis] / size if metadata.origin else 0.0
+    in_space = (metadata.axes or ())[axis] in "zyx"
+    return begin + (extent // 2 if in_space else 0) + 0.5
+
+
+def _distinct(layers: Sequence[ViewedLayer]) -> list[str]:
+    """Return the layers' names, numbered where they are equal."""
+    found: list[str] = []
+    for layer in layers:
+        number, distinct = 1, layer.image.name
+        while distinct in found:
+            number += 1
+            distinct = f"{layer.image.name} ({number})"
+        found.append(distinct)
+    return found
