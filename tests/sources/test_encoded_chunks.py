@@ -19,10 +19,12 @@ from bioimage_py.sources import (
     encoded_reader,
     encoded_writer,
     encoding_of,
+    family_of,
     open_source,
     planned_encoding,
 )
-from bioimage_py.sources.new import create_output, kept_codec
+from bioimage_py.sources.new import create_output
+from bioimage_py.sources.zarr import kept_codec
 from bioimage_py.storage import FileFolder, StoredBytes, remove_leftovers
 from tests.kernels.stored import Storing, make, store
 from tests.sources.contract import textured
@@ -150,8 +152,8 @@ def test_the_codec_that_keeps_chunks(tmp_path: Path, kind: str, codec: str, zarr
     source: Source = store(tmp_path / "a", Storing(kind, codec), textured(SHAPE, "uint16"))
     stored = encoding_of(source)
     assert isinstance(stored, ChunkEncoding)
-    kept = kept_codec(stored, "zarr", zarr_format)
+    kept = kept_codec(stored, zarr_format)
     assert kept is not None
     spec = ArraySpec(SHAPE, np.dtype("uint16"), (4, 5, 6), codec=kept, zarr_format=zarr_format)
-    found = compare_encodings(stored, planned_encoding("zarr", spec))
+    found = compare_encodings(stored, planned_encoding(family_of("zarr"), spec))
     assert (found.road, found.settings) == ("verbatim", ())

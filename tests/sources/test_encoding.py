@@ -18,7 +18,15 @@ from hypothesis import given, strategies as st
 from bioimage_py.chunks import ChunkEncoding, ShardIndexEncoding, UnknownEncoding, compare_encodings
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
-from bioimage_py.sources import ArraySpec, Codec, as_source, encoding_of, open_source, planned_encoding
+from bioimage_py.sources import (
+    ArraySpec,
+    Codec,
+    as_source,
+    encoding_of,
+    family_of,
+    open_source,
+    planned_encoding,
+)
 from bioimage_py.sources.new import create_output
 from bioimage_py.sources.zarr import encoding_from_metadata
 from bioimage_py.storage import ChunkKeys
@@ -178,9 +186,9 @@ def test_a_planned_array_is_encoded_as_it_will_be(tmp_path: Path, name: str, cod
         tmp_path / name, shape=(9, 11), dtype="uint16", chunks=(4, 5), codec=codec, fill_value=0
     )
     spec = ArraySpec((9, 11), np.dtype("uint16"), (4, 5), codec=Codec.parse(codec), fill_value=0)
-    assert planned_encoding(name[2:], spec) == known(made)
-    assert isinstance(planned_encoding("hdf5", spec), UnknownEncoding)
-    assert isinstance(planned_encoding("npy", spec), UnknownEncoding)
+    assert planned_encoding(family_of(name[2:]), spec) == known(made)
+    assert isinstance(planned_encoding(family_of("hdf5"), spec), UnknownEncoding)
+    assert isinstance(planned_encoding(family_of("npy"), spec), UnknownEncoding)
 
 
 DIFFERENT: dict[str, tuple[dict[str, Any], str]] = {

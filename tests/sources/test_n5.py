@@ -23,9 +23,10 @@ from bioimage_py.errors import (
     UnsupportedFormatError,
 )
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources import ArraySpec, Codec, Source, as_source, open_source
-from bioimage_py.sources.n5 import create, list_arrays
+from bioimage_py.sources import ArraySpec, Codec, Source, as_source, family_of, open_source
 from tests.sources.contract import WritableSourceContract, textured
+
+create, list_arrays = family_of("n5").create, family_of("n5").list_arrays
 
 
 def spec_of(shape: tuple[int, ...], dtype: Any = "uint16", **how: Any) -> ArraySpec:

@@ -21,7 +21,7 @@ from bioimage_py.errors import (
 )
 from bioimage_py.sources import as_source, family_by_suffix, from_spec, locate, open_source
 from bioimage_py.sources.new import create_output
-from bioimage_py.storage import stored_identity as file_identity
+from bioimage_py.storage import file_identity
 
 
 @pytest.mark.parametrize(

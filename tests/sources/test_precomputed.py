@@ -26,10 +26,11 @@ from bioimage_py.errors import (
     UnsupportedFormatError,
 )
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources import ArraySpec, Codec, Source, as_source, from_spec, open_source
-from bioimage_py.sources.precomputed import create, list_arrays
+from bioimage_py.sources import ArraySpec, Codec, Source, as_source, family_of, from_spec, open_source
 from bioimage_py.wrapper.shape import RoiSource
 from tests.sources.contract import WritableSourceContract, textured
+
+create, list_arrays = family_of("precomputed").create, family_of("precomputed").list_arrays
 
 OFFSET = [5, -3, 100]  # x, y, z
 

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from bioimage_py.errors import UnsupportedFormatError
-from bioimage_py.sources import ArraySpec, as_source, open_source
+from bioimage_py.sources import ArraySpec, as_source, family_of, open_source
 from bioimage_py.sources.stores import NOT_INSTALLED, StoreCopier, place_of, why_fetched
-from bioimage_py.sources.zarr import array as zarr
 from bioimage_py.storage import StoreFolder, StorePlace
+
+zarr = family_of("zarr")
 
 PLACE = StorePlace("s3", "lab", "a/b.zarr/", None, "eu-west-1")
 

@@ -23,14 +23,13 @@ from bioimage_py.errors import (
     StorageError,
 )
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources import ArraySpec, Source, from_spec, open_source
-from bioimage_py.sources.n5 import array as n5
+from bioimage_py.sources import ArraySpec, Source, family_of, from_spec, open_source
 from bioimage_py.sources.ome_zarr import list_ome_zarr
-from bioimage_py.sources.precomputed import array as precomputed
-from bioimage_py.sources.zarr import array as zarr
 from tests.conftest import PASSWORD
 from tests.sources.contract import SourceContract, textured
 from tests.sources.ome_trees import chunks_in, image_with_labels
+
+n5, precomputed, zarr = family_of("n5"), family_of("precomputed"), family_of("zarr")
 
 EXPECTED = textured((7, 10, 13), "uint16")
 
@@ -90,12 +89,12 @@ class TestHttp(SourceContract):
 
 def test_other_formats_over_http(web: tuple[str, Path]) -> None:
     url, folder = web
-    for family, name, key in (
+    for store, name, key in (
         (n5, "a.n5", "raw"),
         (precomputed, "a.precomputed", None),
         (zarr, "v2.zarr", "raw"),
     ):
-        family.create(str(folder / name), key, spec_of(), overwrite=True)[...] = EXPECTED
+        store.create(str(folder / name), key, spec_of(), overwrite=True)[...] = EXPECTED
         np.testing.assert_array_equal(open_source(f"{url}/{name}", key)[2:5, 3:], EXPECTED[2:5, 3:])
 
 

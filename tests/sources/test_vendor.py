@@ -20,7 +20,7 @@ from bioimage_py.errors import (
     StorageError,
     UnsupportedFormatError,
 )
-from bioimage_py.sources import Source, family_module
+from bioimage_py.sources import Source, family_of
 from tests.sources.contract import SourceContract, textured
 
 pytestmark = pytest.mark.filterwarnings(
@@ -146,7 +146,7 @@ def test_nothing_but_metadata_is_read_to_open_it(tmp_path: Path, monkeypatch: py
 
 def test_scenes_are_keys(tmp_path: Path) -> None:
     path = str(write_czi(tmp_path / "a.czi", textured((1, 1, 1, 8, 9), "uint8")))
-    (name,) = family_module("vendor", "list_arrays").list_arrays(path)
+    (name,) = family_of("vendor").list_arrays(path)
     for key in (None, name, "0"):
         assert bp.open_source(path, key).shape == (1, 1, 1, 8, 9)
     with pytest.raises(SourceNotFoundError, match=f"no scene 'other'.*{name}"):

@@ -29,10 +29,11 @@ from bioimage_py.errors import (
 )
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources import ArraySpec, Codec, Source, as_source, from_spec, open_source
-from bioimage_py.sources.zarr import create, list_arrays
+from bioimage_py.sources import ArraySpec, Codec, Source, as_source, family_of, from_spec, open_source
 from bioimage_py.storage import storage_error, store_context
 from tests.sources.contract import WritableSourceContract, textured
+
+create, list_arrays = family_of("zarr").create, family_of("zarr").list_arrays
 
 
 def make_with_zarr(array: np.ndarray, path: Path, **how: Any) -> zarr.Array:
@@ -951,7 +952,7 @@ class TestCreating:
         def fails(*args: Any) -> None:
             raise StorageError("no")
 
-        monkeypatch.setattr("bioimage_py.sources.zarr.array.open_path", fails)
+        monkeypatch.setattr("bioimage_py.sources.zarr.ZarrFamily.open_path", fails)
         for key, overwrite in (("old", True), ("deep/down/new", False)):
             with pytest.raises(StorageError, match="no"):
                 create(path, key, spec_of((4, 5)), overwrite=overwrite)

@@ -13,7 +13,7 @@ from bioimage_py.errors import BioimagePyWarning, StorageError
 from bioimage_py.metadata import label_names
 from bioimage_py.operations.options import CopyOptions
 from bioimage_py.sources import locate
-from bioimage_py.sources.new import writable_kind
+from bioimage_py.sources.new import writable_family
 from bioimage_py.sources.ome_zarr import ImageGroup, OmeZarrTree, ome_zarr_group
 from bioimage_py.sources.stores import Node, group_attributes, level_paths
 from bioimage_py.sources.zarr import read_node
@@ -40,7 +40,7 @@ def is_image_copy(input: Any, output: Any, said: CopyOptions) -> bool:
     if node is None:
         return False
     if ImageGroup.for_copy(place.path, place.key) is None:
-        writable_kind(place)  # an error that is no later than the warning
+        writable_family(place)  # an error that is no later than the warning
         if node.first is not None:
             _warn_of_levels(node, f"{output} takes the full-size array only")
         return False

@@ -27,7 +27,9 @@ class NewLevelTarget(Target):
         self._in_memory = group.path.startswith("memory:")
         self._codec = None if codec is None else Codec.parse(codec)
         self.level = level
-        self.layout = ArrayLayout.of_spec(f"{group.path}:{level.key}", "zarr", level.spec)
+        self.layout = ArrayLayout.of_spec(
+            f"{group.path}:{level.key}", f"zarr v{level.spec.zarr_format}", level.spec
+        )
 
     def encoding(self) -> ChunkEncoding | UnknownEncoding:
         """Return how it will encode its chunks."""

@@ -23,7 +23,7 @@ from bioimage_py.sources import (
     FileSource,
     Source,
     as_source,
-    family_module,
+    family_entry,
     is_file_of,
     leaves,
     open_source,
@@ -32,7 +32,7 @@ from bioimage_py.sources import (
 )
 from bioimage_py.sources.new import PlannedOutput, checked_fill, checked_new_dtype, plan_output
 from bioimage_py.sources.stores import holds_metadata_only, place_of
-from bioimage_py.storage import Identity, StoreFolder, StorePlace, file_identity, is_url, meet
+from bioimage_py.storage import StoreFolder, StorePlace, is_url, meet
 
 
 class Target(ABC):
@@ -216,13 +216,13 @@ class NewPathTarget(SingleTarget):
         self._codec = None if codec is None else Codec.parse(codec)
         self._made: Path | None = None
         self._sink: Source | None = None
-        self.layout = ArrayLayout.of_spec(planned.name, planned.kind, planned.spec)
+        self.layout = ArrayLayout.of_spec(planned.name, planned.family.format_of(planned.spec), planned.spec)
 
     def encoding(self) -> ChunkEncoding | UnknownEncoding:
         """Return how it will encode its chunks."""
         if self._planned.location.path.startswith("memory:"):
             return UnknownEncoding("chunks that are held in memory are not moved")
-        return planned_encoding(self._planned.kind, self._planned.spec)
+        return planned_encoding(self._planned.family, self._planned.spec)
 
     @property
     def path(self) -> str:
@@ -280,14 +280,11 @@ class NewPathTarget(SingleTarget):
             return
         if holds_metadata_only(str(self._made)):
             shutil.rmtree(self._made)
-            if self._planned.kind == "zarr":
-                from bioimage_py.sources.stores import update_consolidated
-
-                update_consolidated([StoreFolder(str(self._made))])
+            self._planned.family.removed(StoreFolder(str(self._made)))
 
     def check_shared(self, job_type: str) -> None:
         """Refuse files that take one writer."""
-        _check_shared(self._planned.kind in ("zarr", "n5", "precomputed"), self.layout, job_type)
+        _check_shared(self._planned.family.several_writers, self.layout, job_type)
 
     def check_apart(self, source: Source) -> None:
         """Refuse a path that is the input, lies in the input's folder, or has the input in it."""
@@ -305,25 +302,16 @@ class NewPathTarget(SingleTarget):
         below = stored[len(image) :]
         return stored[: len(image)] == image and below[:1] not in ((), ("labels",))
 
-    def _identities(self) -> frozenset[Identity]:
-        """Return the identities of what is at its place already."""
-        path, key, _ = self._planned.location
-        module = family_module(self._planned.kind, "create")
-        if hasattr(module, "identities_at"):
-            found: frozenset[Identity] = module.identities_at(path, key)
-            return found
-        return frozenset({file_identity(path, key), file_identity(path, key, key_is_folder=True)})
-
     def _check(self, source: Source, role: str) -> None:
         path, key, _ = self._planned.location
         target, shown = place_parts(path, key), self._planned.name
-        ours = self._identities()
+        ours = self._planned.family.identities_at(path, key)
         for leaf in leaves(source):
             if meet(ours, leaf.identities()) or (key is None and not is_url(path) and is_file_of(path, leaf)):
                 raise _same(leaf, shown, role)
             if not isinstance(leaf, FileSource):
                 continue
-            stored = place_parts(leaf.path, None if leaf.kind == "stack" else leaf.key)
+            stored = place_parts(leaf.path, None if family_entry(leaf.kind).patterns else leaf.key)
             if stored == target:
                 raise _same(leaf, shown, role)
             if self._replaces(stored):
@@ -349,16 +337,11 @@ def _same(leaf: Source, shown: str, role: str) -> InvalidArgumentError:
 
 def _check_shared(shared: bool, layout: ArrayLayout, job_type: str) -> None:
     if not shared:
-        why = (
-            "an HDF5 file takes one writer"
-            if "hdf5" in layout.format
-            else f"{layout.format} takes one writing process"
-        )
         here = find_backend(job_type).runner_class.in_process
         needs = "a resumable run" if here else f"job_type {job_type!r}"
         raise InvalidArgumentError(
             f"{needs} needs an output that several processes can write, such as Zarr or N5: output {layout.name} "
-            f"cannot be, {why}"
+            f"cannot be, {layout.format} takes one writing process"
         )
 
 

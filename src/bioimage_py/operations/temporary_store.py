@@ -19,7 +19,7 @@ from bioimage_py.planning import TEMPORARY_CODEC, RoomBeside, TwoPasses
 from bioimage_py.runner import Runner
 from bioimage_py.runner.run import RunFolder, default_root, find_runs
 from bioimage_py.runner.work import TEMPORARY_MARK, TemporaryPlace, ended_without_folder, place_of_run
-from bioimage_py.sources import ArraySpec, Codec, FileSource, family_module, open_source
+from bioimage_py.sources import ArraySpec, Codec, FileSource, family_of, open_source
 from bioimage_py.storage import absolute_path, folder_above, is_alive, is_url, this_process
 
 if TYPE_CHECKING:
@@ -204,9 +204,7 @@ def _make(passes: TwoPasses, place: TemporaryPlace, key: str | None, metadata: I
         codec=Codec.parse(TEMPORARY_CODEC),
         metadata=metadata,
     )
-    made = family_module("zarr", "create").create(
-        place.path, key, spec, overwrite=False, listed=False, **place.options
-    )
+    made = family_of("zarr").create(place.path, key, spec, how={"listed": False}, **place.options)
     assert isinstance(made, FileSource)
     return made
 

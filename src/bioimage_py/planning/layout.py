@@ -55,11 +55,9 @@ class ArrayLayout:
         )
 
     @classmethod
-    def of_spec(cls, name: str, kind: str, spec: ArraySpec) -> ArrayLayout:
-        if kind == "zarr":
-            kind = f"zarr v{spec.zarr_format}"
+    def of_spec(cls, name: str, format: str, spec: ArraySpec) -> ArrayLayout:
         codec = "" if spec.codec is None else spec.codec.name
-        return cls(name, kind, spec.shape, spec.dtype, spec.chunks, spec.shards, codec)
+        return cls(name, format, spec.shape, spec.dtype, spec.chunks, spec.shards, codec)
 
     def alone(self) -> ArrayLayout:
         """Return the layout without the reference to its source."""

@@ -15,6 +15,7 @@ from .chunk_access import (
     stored_chunks as stored_chunks,
     stored_files as stored_files,
 )
+from .family import Family as Family
 from .identity import is_file_of as is_file_of, leaves as leaves, same_voxels as same_voxels
 from .location import (
     Location as Location,
@@ -24,12 +25,17 @@ from .location import (
     may_be_zarr as may_be_zarr,
 )
 from .memory import NumpySource as NumpySource
-from .metadata_override import DescribedSource as DescribedSource, with_metadata as with_metadata
+from .metadata_override import DescribedSource as DescribedSource
 from .new.creating import create_output as create_output
 from .opening import (
     as_source as as_source,
     coarser_levels as coarser_levels,
-    from_spec as from_spec,
     open_source as open_source,
+    with_metadata as with_metadata,
 )
-from .registry import family_module as family_module
+from .registry import (
+    FamilyEntry as FamilyEntry,
+    family_entry as family_entry,
+    family_of as family_of,
+    from_spec as from_spec,
+)

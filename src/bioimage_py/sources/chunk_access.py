@@ -2,45 +2,33 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import cast
-
 from bioimage_py.chunks import (
     ChunkEncoding,
     ChunkFiles,
     ChunkObjects,
     EncodedReader,
     EncodedWriter,
+    ShardedChunks,
+    ShardedObjects,
     StoredChunks,
     UnknownEncoding,
 )
 from bioimage_py.errors import UnsupportedFormatError
 from bioimage_py.sources.array_spec import ArraySpec
-from bioimage_py.sources.base import Source
+from bioimage_py.sources.base import FileSource, Source
+from bioimage_py.sources.family import Family
+from bioimage_py.sources.registry import family_of
 from bioimage_py.storage import ChunkKeys, FileFolder
-
-_FAMILIES = {
-    "zarr": "bioimage_py.sources.zarr.encoding",
-    "n5": "bioimage_py.sources.n5.encoding",
-    "hdf5": "bioimage_py.sources.hdf5.read",
-}
 
 
 def stored_chunks(source: Source) -> StoredChunks | UnknownEncoding:
-    """Return where and how a source stores its chunks, from its metadata as it is stored now.
-
-    Raises
-    ------
-    StorageError
-        If the metadata cannot be read.
-    """
-    kind = getattr(source, "kind", None)
-    if kind not in _FAMILIES:
+    """Return where and how a source stores its chunks, from its metadata as it is stored now; StorageError if they cannot be read."""
+    if not isinstance(source, FileSource):
         return UnknownEncoding(
             f"the voxels of {source.format} are not stored as encoded chunks that can be moved"
         )
     try:
-        return cast("StoredChunks", importlib.import_module(_FAMILIES[kind]).stored_chunks(source))
+        return family_of(source.kind).stored_chunks(source)
     except UnsupportedFormatError as error:
         return UnknownEncoding(str(error))
     except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -54,20 +42,10 @@ def encoding_of(source: Source) -> ChunkEncoding | UnknownEncoding:
     return found if isinstance(found, UnknownEncoding) else found.encoding
 
 
-def planned_encoding(kind: str, spec: ArraySpec) -> ChunkEncoding | UnknownEncoding:
-    """Return how an array that does not exist yet will encode its chunks.
-
-    Parameters
-    ----------
-    kind
-        Its storage family, as in the registry.
-    spec
-        What it shall look like.
-    """
-    if kind not in _FAMILIES:
-        return UnknownEncoding(f"{kind} files are not written as encoded chunks")
+def planned_encoding(family: Family, spec: ArraySpec) -> ChunkEncoding | UnknownEncoding:
+    """Return how an array of a family that does not exist yet will encode its chunks."""
     try:
-        return cast("ChunkEncoding", importlib.import_module(_FAMILIES[kind]).planned_encoding(spec))
+        return family.planned_encoding(spec)
     except UnsupportedFormatError as error:
         return UnknownEncoding(str(error))
 
@@ -82,14 +60,11 @@ def encoded_reader(source: Source) -> EncodedReader:
     """
     stored = _stored(source)
     if stored.keys is None:
-        from bioimage_py.sources.hdf5 import Hdf5Chunks
-
-        return Hdf5Chunks(source)
+        assert isinstance(source, FileSource)
+        return family_of(source.kind).encoded_reader(source)
     files = _files(stored, stored.keys)
     if stored.encoding.shards is None:
         return files
-    from bioimage_py.chunks import ShardedChunks, ShardedObjects
-
     if isinstance(files, ChunkObjects):
         return ShardedObjects(files, stored.encoding)
     return ShardedChunks(files, stored.encoding)

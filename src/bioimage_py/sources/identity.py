@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bioimage_py.errors import BioimagePyError
-from bioimage_py.sources.registry import FAMILIES, family_module
+from bioimage_py.sources.registry import families
 from bioimage_py.storage import Identity, file_identity, meet
 
 if TYPE_CHECKING:
@@ -164,12 +164,12 @@ def _fields(held: Any) -> Iterator[Any]:
 def _identities(held: Any) -> frozenset[Identity] | None:
     """Return the identities of an array that is known here, None for anything else."""
     package = type(held).__module__.partition(".")[0]
-    for family in FAMILIES:
-        if package in family.handles and package not in ("dask", "xarray"):
+    for family in families():
+        if package in family.handles:
             if not (hasattr(held, "dtype") and hasattr(held, "shape")):
                 break
             try:
-                source = family_module(family.kind, "from_handle").from_handle(held)
+                source = family.load().from_handle(held)
             except BioimagePyError:
                 break  # what cannot be read here can be no output either
             if source is not None:

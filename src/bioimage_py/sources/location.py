@@ -6,6 +6,7 @@ import difflib
 import itertools
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ from bioimage_py.errors import (
     SourceNotFoundError,
     UnsupportedFormatError,
 )
-from bioimage_py.sources.registry import FAMILIES, Family
+from bioimage_py.sources.registry import OWN_FAMILIES, FamilyEntry, families, family_entry
 from bioimage_py.storage import (
     _LONGEST,
     COMPRESSED_SUFFIXES,
@@ -30,8 +31,6 @@ from bioimage_py.storage import (
     without_compression,
 )
 
-_CONTAINER_SUFFIXES = tuple(s for f in FAMILIES if f.container for s in f.suffixes)
-
 _COMPRESSED = (*COMPRESSED_SUFFIXES, ".zst", ".zip")
 
 _HEAD = 1024
@@ -42,7 +41,7 @@ class Location(NamedTuple):
 
     path: str
     key: str | None
-    family: Family | None
+    family: FamilyEntry | None
 
 
 def locate(path: str | os.PathLike[str], key: str | None = None) -> Location:
@@ -58,7 +57,9 @@ def locate(path: str | os.PathLike[str], key: str | None = None) -> Location:
     """
     check_key(key)
     text = local_text(path_text(path))
-    container, inner = _split_container(text)
+    container, inner = _split_container(text, OWN_FAMILIES)
+    if inner is None and family_by_suffix(container) not in OWN_FAMILIES:
+        container, inner = _split_container(text, families())
     if is_url(container):
         inner = None if inner is None else url_decoded(inner)
     else:
@@ -73,9 +74,7 @@ def locate(path: str | os.PathLike[str], key: str | None = None) -> Location:
         raise InvalidArgumentError(
             f"{text!r} has '..' after {container!r}, which ends as a container of arrays: write {os.path.normpath(text)!r} if that is meant"
         )
-    joined = (
-        inner_name("/".join(parts), container, folders=family is not None and bool(family.markers)) or None
-    )
+    joined = inner_name("/".join(parts), container, folders=family is not None and family.in_folders) or None
     return Location(container, joined, family)
 
 
@@ -89,10 +88,12 @@ def _check_length(path: str) -> None:
             )
 
 
-def _split_container(text: str) -> tuple[str, str | None]:
+def _split_container(text: str, known: Iterable[FamilyEntry]) -> tuple[str, str | None]:
+    """Return a path as that of a container of one of the families, and the key in it, None if there is none."""
     if not is_url(text) and os.path.isfile(text):  # noqa: PTH113 - a file is no array in a folder above it
         return text, None
-    for suffix in _CONTAINER_SUFFIXES:
+    suffixes = tuple(suffix for found in known if found.container for suffix in found.suffixes)
+    for suffix in suffixes:
         match = re.match(rf"^(.*?{re.escape(suffix)}):(?!//)(.*)$", text, re.IGNORECASE | re.DOTALL)
         if match and not os.path.lexists(text):
             return match[1], match[2]
@@ -104,7 +105,7 @@ def _split_container(text: str) -> tuple[str, str | None]:
     parts = text.rstrip("/").split("/")
     for n in range(1, len(parts)):
         head = "/".join(parts[:n])
-        if parts[n - 1].lower().endswith(_CONTAINER_SUFFIXES) and _is_container(head):
+        if parts[n - 1].lower().endswith(suffixes) and _is_container(head):
             return head, "/".join(parts[n:])
     return (text.rstrip("/") if len(text) > 1 else text), None
 
@@ -120,7 +121,7 @@ def _is_container(path: str) -> bool:
     found = family_by_suffix(path)
     if found is None or is_url(path) or not os.path.lexists(path):
         return True
-    in_folders = bool(found.markers) and not path.lower().endswith(".zip")
+    in_folders = found.in_folders and not path.lower().endswith(".zip")
     return Path(path).is_dir() if in_folders else Path(path).is_file()
 
 
@@ -128,21 +129,21 @@ def may_be_zarr(path: str | os.PathLike[str]) -> bool:
     """Whether a path, by its ending or for want of one, could lead to a Zarr; nothing is opened."""
     place = locate(path)
     if place.family is not None:
-        return place.family.kind == "zarr"
+        return place.family is family_entry("zarr")
     return is_url(place.path) or os.path.isdir(place.path)  # noqa: PTH112 - links and odd names count as for the system
 
 
-def family_by_suffix(path: str) -> Family | None:
+def family_by_suffix(path: str) -> FamilyEntry | None:
     """Return the family that a path's ending names, or None."""
     lowered = (urlsplit(path).path if is_url(path) else path).lower().rstrip("/")
     unpacked = without_compression(lowered)
-    for found in FAMILIES:
+    for found in families():
         if (unpacked if found.zipped else lowered).endswith(found.suffixes) and found.suffixes:
             return found
     return None
 
 
-def family_by_content(path: str) -> Family | None:
+def family_by_content(path: str) -> FamilyEntry | None:
     """Return the family whose marker file or leading bytes are found at a local path, or None.
 
     Raises
@@ -156,7 +157,7 @@ def family_by_content(path: str) -> Family | None:
     if not place.exists():
         raise SourceNotFoundError(_not_there(place))
     if place.is_dir():
-        return next((f for f in FAMILIES if any((place / m).is_file() for m in f.markers)), None)
+        return next((f for f in families() if any((place / m).is_file() for m in f.markers)), None)
     file = FileBytes.open(path)
     if not file.size:
         return None
@@ -164,7 +165,7 @@ def family_by_content(path: str) -> Family | None:
     return next(
         (
             f
-            for f in FAMILIES
+            for f in families()
             if (f.zipped or not compression) and any(head[o : o + len(b)] == b for o, b in f.magic)
         ),
         None,
@@ -190,7 +191,7 @@ def _not_there(place: Path) -> str:
 def unsupported(path: str) -> UnsupportedFormatError:
     """Return the error for a path that no family recognises."""
     if path.lower().endswith(_COMPRESSED):
-        zipped = ", ".join(f"{f.title} ({' '.join(COMPRESSED_SUFFIXES)})" for f in FAMILIES if f.zipped)
+        zipped = ", ".join(f"{f.title} ({' '.join(COMPRESSED_SUFFIXES)})" for f in families() if f.zipped)
         return UnsupportedFormatError(
             f"{path!r} is compressed as a whole, which is supported for {zipped} only: decompress it first, for example with gunzip, "
             "bunzip2, unxz, unzstd or unzip"
@@ -204,7 +205,7 @@ def unsupported(path: str) -> UnsupportedFormatError:
             f"folder {path!r} holds neither an array nor slices, but {there or 'nothing'}: name a file or a folder in it, or give a "
             "pattern for slices, such as '*.tif'"
         )
-    known = ", ".join(f"{f.title} ({' '.join(f.suffixes)})" for f in FAMILIES if f.suffixes)
+    known = ", ".join(f"{f.title} ({' '.join(f.suffixes)})" for f in families() if f.suffixes)
     return UnsupportedFormatError(
         f"{path!r} is not in a format that can be read: neither its ending nor its content is known. Known: {known}"
     )

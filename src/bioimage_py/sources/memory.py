@@ -22,6 +22,7 @@ from bioimage_py.sources.array_like import (
 )
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.casting import cast_values
+from bioimage_py.sources.family import Family
 from bioimage_py.storage import Identity, file_identity
 
 _EXACT_WORK = 100_000
@@ -144,35 +145,36 @@ def _extent(array: AnyArray) -> tuple[int, int]:
     return address + sum(min(0, r) for r in reach), address + sum(max(0, r) for r in reach) + array.itemsize
 
 
-def from_handle(obj: Any) -> Source | None:
-    """Wrap numpy, dask and xarray arrays and whatever is like them; None for what has no shape, dtype or indexing.
+class MemoryFamily(Family):
+    """Arrays in memory, and whatever else has a shape, a dtype and numpy's indexing: dask and xarray arrays, for example."""
 
-    Raises
-    ------
-    InvalidArgumentError
-        For a masked array, a single number, or an unknown shape.
-    UnsupportedFormatError
-        For a dtype that is not numeric.
-    """
-    if isinstance(obj, np.ndarray):
-        return NumpySource(obj)
-    if isinstance(obj, np.generic):
-        raise InvalidArgumentError(
-            f"{obj!r} is a single number: give numpy.asarray({obj!r}) for an array with no axes"
+    def from_handle(self, handle: Any) -> Source | None:
+        """Wrap an array; None for what has no shape, dtype or indexing.
+
+        Raises InvalidArgumentError for a masked array, a single number, or an unknown shape, and UnsupportedFormatError for a
+        dtype that is not numeric.
+        """
+        if isinstance(handle, np.ndarray):
+            return NumpySource(handle)
+        if isinstance(handle, np.generic):
+            raise InvalidArgumentError(
+                f"{handle!r} is a single number: give numpy.asarray({handle!r}) for an array with no axes"
+            )
+        package = type(handle).__module__.partition(".")[0]
+        if package == "xarray" and hasattr(handle, "data_vars"):
+            raise AmbiguousSourceError(
+                f"an xarray.Dataset holds several arrays: give one of them, such as dataset[name], name being one of "
+                f"{', '.join(map(repr, handle.data_vars)) or 'none'}"
+            )
+        if package == "xarray" and hasattr(handle, "variable"):
+            return _from_xarray(handle)
+        if not all(hasattr(handle, name) for name in ("shape", "dtype", "__getitem__")):
+            return None
+        return (
+            DaskSource(handle)
+            if package == "dask" and hasattr(handle, "compute")
+            else ArrayLikeSource(handle)
         )
-    package = type(obj).__module__.partition(".")[0]
-    if package == "xarray" and hasattr(obj, "data_vars"):
-        raise AmbiguousSourceError(
-            f"an xarray.Dataset holds several arrays: give one of them, such as dataset[name], name being one of "
-            f"{', '.join(map(repr, obj.data_vars)) or 'none'}"
-        )
-    if package == "xarray" and hasattr(obj, "variable"):
-        return _from_xarray(obj)
-    if not all(hasattr(obj, name) for name in ("shape", "dtype", "__getitem__")):
-        return None
-    if package == "dask" and hasattr(obj, "compute"):
-        return DaskSource(obj)
-    return ArrayLikeSource(obj)
 
 
 def _from_xarray(array: Any) -> Source:

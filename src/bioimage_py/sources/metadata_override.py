@@ -1,14 +1,16 @@
-"""A source of which a user knows better what its axes and voxel sizes are than its file."""
+"""Override a source's axes, voxel size and units."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bioimage_py.chunks import AnyArray
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata, overridden, plain_value
 from bioimage_py.sources.base import Source, SourceSpec, StoredSize
+from bioimage_py.sources.family import Family
+from bioimage_py.sources.registry import from_spec
 
 if TYPE_CHECKING:
     from bioimage_py.storage import StoreFolder
@@ -113,45 +115,7 @@ class DescribedSource(Source):
             self.inputs[0].close()
 
 
-def with_metadata(
-    source: Any,
-    *,
-    axes: Sequence[str] | None = None,
-    voxel_size: float | Sequence[float] | None = None,
-    units: str | Sequence[str | None] | None = None,
-) -> Source:
-    """Return a source with other axes, voxel size or units than its file says; voxels and store stay the same.
-
-    Parameters
-    ----------
-    source
-        Source, array, handle or path.
-    axes
-        One name per axis, slowest first: `"zyx"` or `("z", "y", "x")`.
-    voxel_size
-        One number for all axes of space, one per axis of space, or one per axis.
-    units
-        One unit for all axes of space, one per axis of space, or one per axis, such as `"um"`.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If there is not one value per axis, a size is not a positive number, a unit is not known, or an axis is named twice.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> image = with_metadata(np.zeros((5, 6, 7), "uint8"), axes="zyx", voxel_size=(2, 0.5, 0.5), units="um")
-    >>> image.metadata.voxel_size, image.metadata.units[0]
-    ((2.0, 0.5, 0.5), 'micrometer')
-    """
-    from bioimage_py.sources.opening import as_source
-
-    found = as_source(source)
-    return described(found, axes=axes, voxel_size=voxel_size, units=units, owned=found is not source)
-
-
-def described(source: Source, *, owned: bool, **said: Any) -> Source:
+def override_metadata(source: Source, *, owned: bool, **said: Any) -> Source:
     """Return the source itself where nothing is said, else one with other metadata; it is closed if that fails."""
     given = {name: value for name, value in said.items() if value is not None}
     if not given:
@@ -164,11 +128,11 @@ def described(source: Source, *, owned: bool, **said: Any) -> Source:
         raise
 
 
-def open_spec(spec: SourceSpec) -> Source:
-    """Reopen from plain JSON."""
-    from bioimage_py.sources.opening import from_spec
+class OverrideFamily(Family):
+    """Arrays with other metadata, in specs."""
 
-    inner = dict(spec["input"])
-    if "mode" in inner:
-        inner["mode"] = spec.get("mode", "r")
-    return described(from_spec(inner), owned=True, **spec["said"])
+    def open_spec(self, spec: SourceSpec) -> Source:
+        inner = dict(spec["input"])
+        if "mode" in inner:
+            inner["mode"] = spec.get("mode", "r")
+        return override_metadata(from_spec(inner), owned=True, **spec["said"])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from bioimage_py.errors import (
     BioimagePyError,
@@ -18,12 +17,12 @@ from bioimage_py.errors import (
     StorageError,
     UnsupportedFormatError,
 )
-from bioimage_py.sources.base import FileSource, Source, SourceSpec
+from bioimage_py.sources.base import FileSource, Source
 from bioimage_py.sources.location import Location, family_by_content, locate, unsupported
-from bioimage_py.sources.metadata_override import described
-from bioimage_py.sources.registry import FAMILIES, family, family_module
+from bioimage_py.sources.metadata_override import override_metadata
+from bioimage_py.sources.registry import FamilyEntry, families, family_entry, family_of, from_spec
 from bioimage_py.sources.slices import image_suffixes_in
-from bioimage_py.storage import check_key, is_url, local_text, looks_like_pattern, path_text
+from bioimage_py.storage import StoreFolder, check_key, is_url, local_text, looks_like_pattern, path_text
 
 _MOST_AXES = 64
 
@@ -53,12 +52,12 @@ def as_source(obj: Any) -> Source:
     if isinstance(obj, (str, os.PathLike)):
         return open_source(obj)
     package = type(obj).__module__.partition(".")[0]
-    for found in FAMILIES:
+    for found in families():
         if package in found.handles:
-            source = family_module(found.kind, "from_handle").from_handle(obj)
+            source = found.load().from_handle(obj)
             if source is not None:
                 return _of_few_axes(source)
-    source = family_module("memory", "from_handle").from_handle(obj)
+    source = family_of("memory").from_handle(obj)
     if source is None:
         raise InvalidArgumentError(
             f"cannot read voxels from {type(obj).__name__} {str(obj)[:80]!r}: give an array, a path, or an object with "
@@ -115,15 +114,51 @@ def open_source(
     text = local_text(path_text(path))
     try:
         location = _stack_location(text, key) or locate(text, key)
-        kind = _kind(location, options)
+        found = _family_at(location, options)
     except BioimagePyError:
         raise
     except OSError as error:
         raise StorageError(f"cannot look at {text[:200]!r}: {error.strerror}") from error
-    open_path = family_module(kind, "open_path").open_path
-    _check_options(kind, open_path, options)
-    source = _of_few_axes(open_path(location.path, location.key, mode, **options))
-    return described(source, owned=True, axes=axes, voxel_size=voxel_size, units=units)
+    opened = found.load()
+    _check_options(found.title, opened.open_path, options)
+    source = _of_few_axes(opened.open_path(location.path, location.key, mode, **options))
+    return override_metadata(source, owned=True, axes=axes, voxel_size=voxel_size, units=units)
+
+
+def with_metadata(
+    source: Any,
+    *,
+    axes: Sequence[str] | None = None,
+    voxel_size: float | Sequence[float] | None = None,
+    units: str | Sequence[str | None] | None = None,
+) -> Source:
+    """Return a source with other axes, voxel size or units than its file says; voxels and store stay the same.
+
+    Parameters
+    ----------
+    source
+        Source, array, handle or path.
+    axes
+        One name per axis, slowest first: `"zyx"` or `("z", "y", "x")`.
+    voxel_size
+        One number for all axes of space, one per axis of space, or one per axis.
+    units
+        One unit for all axes of space, one per axis of space, or one per axis, such as `"um"`.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If there is not one value per axis, a size is not a positive number, a unit is not known, or an axis is named twice.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = with_metadata(np.zeros((5, 6, 7), "uint8"), axes="zyx", voxel_size=(2, 0.5, 0.5), units="um")
+    >>> image.metadata.voxel_size, image.metadata.units[0]
+    ((2.0, 0.5, 0.5), 'micrometer')
+    """
+    found = as_source(source)
+    return override_metadata(found, axes=axes, voxel_size=voxel_size, units=units, owned=found is not source)
 
 
 def _of_few_axes(source: Source) -> Source:
@@ -134,63 +169,53 @@ def _of_few_axes(source: Source) -> Source:
     return source
 
 
-def _check_options(kind: str, open_path: Callable[..., Any], options: Mapping[str, Any]) -> None:
+def _check_options(title: str, open_path: Callable[..., Any], options: Mapping[str, Any]) -> None:
     """Raise for an option that a family does not have; families that check their own take any."""
     parameters = list(inspect.signature(open_path).parameters.values())[3:]
     known = [p.name for p in parameters]
     unknown = [name for name in options if name not in known]
     if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
         takes = f"it takes {', '.join(f'{name}=' for name in known)}" if known else "it takes none"
-        raise InvalidArgumentError(
-            f"{family(kind).title} has no option {unknown[0]}= to open it with; {takes}"
-        )
+        raise InvalidArgumentError(f"{title} has no option {unknown[0]}= to open it with; {takes}")
 
 
-def _kind(location: Location, options: Mapping[str, Any]) -> str:
-    """Name the family of a path or URL, looking into it where that is needed."""
-    kind = location.family.kind if location.family else None
-    if not is_url(location.path):
-        kind = _checked_kind(location)
-    return kind or cast("str", family_module("zarr", "probe_url").probe_url(location.path, **options))
+def _family_at(location: Location, options: Mapping[str, Any]) -> FamilyEntry:
+    """Name the family of a path or URL: by its content if it is local, else by its ending."""
+    if is_url(location.path):
+        return location.family or _family_behind_url(location.path, options)
+    if location.family is not None and location.family.patterns and looks_like_pattern(location.key or ""):
+        return location.family
+    found = family_by_content(location.path) or location.family
+    if found is None:
+        raise unsupported(location.path)
+    return found
 
 
-def _checked_kind(location: Location) -> str:
-    """Name the family of a local path: by content, and by its ending where the content says nothing."""
-    if (
-        location.family is not None
-        and location.family.kind == "stack"
-        and looks_like_pattern(location.key or "")
-    ):
-        return "stack"
-    by_content = family_by_content(location.path)
-    if by_content is not None:
-        return by_content.kind
-    if location.family is not None:
-        return location.family.kind
-    raise unsupported(location.path)
+def _family_behind_url(url: str, options: Mapping[str, Any]) -> FamilyEntry:
+    """Ask a URL without a known ending for the metadata files of each family."""
+    folder = StoreFolder.at(url, options)
+    for found in families():
+        if any(folder.read(name) is not None for name in found.markers):
+            return found
+    asked = ", ".join(name for found in families() for name in found.markers)
+    raise SourceNotFoundError(
+        f"there is no Zarr, N5 or precomputed array at {folder.path}: none of {asked} is there"
+    )
 
 
 def _stack_location(path: str, key: str | None) -> Location | None:
     """Recognise a folder of slices: by a pattern, or by holding images of one kind only."""
-    stack = next(f for f in FAMILIES if f.kind == "stack")
     if is_url(path):
         return None
-    place = Path(path)
-    if (
-        key is not None
-        and looks_like_pattern(key)
-        and (place.is_dir() or not place.exists())
-        and not _names_an_array(place, key)
-    ):
+    stack, place, pattern = family_entry("stack"), Path(path), None
+    if key is not None and looks_like_pattern(key) and (place.is_dir() or not place.exists()):
+        pattern = None if _names_an_array(place, key) else key
+    elif key is None and not place.exists() and looks_like_pattern(place.name) and locate(path).key is None:
+        place, pattern = place.parent, place.name
+    if pattern is not None:
         if not place.is_dir():
-            raise SourceNotFoundError(f"there is no folder {path!r} to look for {key!r} in")
-        return Location(str(place), key, stack)
-    if key is None and not place.exists() and looks_like_pattern(place.name) and locate(path).key is None:
-        if not place.parent.is_dir():
-            raise SourceNotFoundError(
-                f"there is no folder {str(place.parent)!r} to look for {place.name!r} in"
-            )
-        return Location(str(place.parent), place.name, stack)
+            raise SourceNotFoundError(f"there is no folder {str(place)!r} to look for {pattern!r} in")
+        return Location(str(place), pattern, stack)
     if (
         key is None
         and place.is_dir()
@@ -214,26 +239,6 @@ def _names_an_array(place: Path, key: str) -> bool:
     return found is not None or (place / key.strip("/")).is_dir()
 
 
-def from_spec(spec: Mapping[str, Any]) -> Source:
-    """Reopen a source from the plain JSON that its `to_spec` returned, in any process that sees the same files.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If the spec names no known family.
-    SourceNotFoundError
-        If what it leads to is gone.
-    """
-    if not isinstance(spec, Mapping) or "kind" not in spec:
-        raise InvalidArgumentError(f"a source spec is a dict with 'kind', got {spec!r}")
-    kind = spec["kind"]
-    module = family_module(kind, "open_spec")
-    try:
-        return cast("Source", module.open_spec(cast("SourceSpec", dict(spec))))
-    except KeyError as error:
-        raise InvalidArgumentError(f"the source spec {spec!r} is incomplete: it has no {error}") from error
-
-
 def coarser_levels(source: Source) -> list[Source]:
     """Open the levels that are coarser than a stored array, finest first; none where there are none.
 
@@ -242,13 +247,13 @@ def coarser_levels(source: Source) -> list[Source]:
     """
     if not isinstance(source, FileSource):
         return []
-    module = importlib.import_module(family(source.kind).module)
-    if not hasattr(module, "list_coarser"):
+    try:
+        spec = source.to_spec()
+    except InvalidArgumentError:  # a live handle, or voxels in memory
         return []
-    spec = source.to_spec()
     found: list[Source] = []
     try:
-        for coarser in module.list_coarser({**spec, "mode": "r"}):
+        for coarser in family_of(source.kind).list_coarser({**spec, "mode": "r"}):
             level = _opened(coarser, source)
             if level is not None:
                 found.append(level)

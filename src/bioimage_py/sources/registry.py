@@ -1,49 +1,53 @@
-"""The lazy list of storage families: adding a format means one module and one line here.
+"""The storage families: a line each, in strings only, so that naming a format loads nothing of it.
 
-A family's module is imported when a path, a handle or a spec leads to it. It may define
-
-- `open_path(path, key, mode, **options) -> Source`: open what is stored there;
-- `open_spec(spec) -> Source`: reopen from plain JSON (default: `open_path` with the spec's entries);
-- `from_handle(handle) -> Source | None`: wrap a live object of the library in `handles`, None if it is none of ours;
-- `create(path, key, spec, overwrite) -> Source`: make a new array (`ArraySpec`), opened for writing;
-- `create_unfinished(path, key, spec, overwrite) -> Source`: the same, in a file that gets its name by the source's `finish`;
-- `identities_at(path, key) -> frozenset`: of what is at a place that an output shall have, where its folder or file does not tell;
-- `list_arrays(path) -> list[str]`: keys of the arrays in a container;
-- `list_coarser(spec) -> list[SourceSpec]`: the smaller copies that are stored beside an array, finest first.
+Other distributions add a family by an entry point of the group `bioimage_py.sources` that leads to a `FamilyEntry`.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import ModuleType
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
 
-from bioimage_py.errors import InvalidArgumentError, UnsupportedFormatError
+from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, UnsupportedFormatError
+
+if TYPE_CHECKING:
+    from bioimage_py.sources.base import Source
+    from bioimage_py.sources.family import Family
+
+GROUP = "bioimage_py.sources"
 
 
 @dataclass(frozen=True)
-class Family:
-    """One storage family, in strings only.
+class FamilyEntry:
+    """What tells a storage family from the others, and where it is implemented.
 
     Attributes
     ----------
     kind
         Its name in specs.
-    module
-        Where it is implemented.
+    implementation
+        Its `Family`, as `"package.module:Class"`; imported when a path, a handle or a spec leads to it.
+    title
+        Its name for people.
     suffixes
         Lower-case path endings that name it.
     magic
         (offset, bytes) of which one must stand in the first 1 KiB of its files.
     markers
         File names of which one stands in its folders.
+    metadata_files
+        Further names of files in its folders that hold no voxels.
     container
         Whether one path can hold several arrays, chosen by a key.
     handles
         Top-level packages whose live objects it wraps.
-    title
-        Its name for people.
+    patterns
+        Whether a key of it is a pattern of file names.
     writes
         Whether new arrays can be created.
     zipped
@@ -51,76 +55,129 @@ class Family:
     """
 
     kind: str
-    module: str
+    implementation: str
     title: str
     suffixes: tuple[str, ...] = ()
     magic: tuple[tuple[int, bytes], ...] = ()
     markers: tuple[str, ...] = ()
+    metadata_files: tuple[str, ...] = ()
     container: bool = False
     handles: tuple[str, ...] = ()
+    patterns: bool = False
     writes: bool = False
     zipped: bool = False
 
+    @property
+    def in_folders(self) -> bool:
+        """Whether its arrays are folders, not files."""
+        return bool(self.markers)
+
+    def load(self) -> Family:
+        """Import the family."""
+        return _loaded(self)
+
 
 _S = "bioimage_py.sources."
-FAMILIES = (
-    Family(
-        "zarr", _S + "zarr", "Zarr v2 and v3", (".zarr", ".zarr.zip"), (), ("zarr.json", ".zarray", ".zgroup"),
-        container=True, handles=("zarr", "tensorstore"), writes=True,
+OWN_FAMILIES = (
+    FamilyEntry(
+        "zarr", _S + "zarr:ZarrFamily", "Zarr v2 and v3", (".zarr", ".zarr.zip"), markers=("zarr.json", ".zarray", ".zgroup"),
+        metadata_files=(".zattrs", ".zmetadata", "METADATA.ome.xml"), container=True, handles=("zarr", "tensorstore"), writes=True,
     ),
-    Family("n5", _S + "n5", "N5", (".n5",), (), ("attributes.json",), container=True, handles=("z5py",), writes=True),
-    Family(
-        "precomputed", _S + "precomputed", "neuroglancer precomputed", (".precomputed",), (), ("info",), writes=True
+    FamilyEntry("n5", _S + "n5:N5Family", "N5", (".n5",), markers=("attributes.json",), container=True, handles=("z5py",), writes=True),
+    FamilyEntry(
+        "precomputed", _S + "precomputed:PrecomputedFamily", "neuroglancer precomputed", (".precomputed",), markers=("info",), writes=True
     ),
-    Family(
-        "hdf5", _S + "hdf5", "HDF5", (".h5", ".hdf5", ".hdf", ".he5"), ((0, b"\x89HDF\r\n\x1a\n"),),
+    FamilyEntry(
+        "hdf5", _S + "hdf5:Hdf5Family", "HDF5", (".h5", ".hdf5", ".hdf", ".he5"), ((0, b"\x89HDF\r\n\x1a\n"),),
         container=True, handles=("h5py",), writes=True,
     ),
-    Family(
+    FamilyEntry(
         "tiff", _S + "tiff", "TIFF", (".tif", ".tiff", ".btf", ".tf8", ".tf2"),
         ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")),
     ),
-    Family(
+    FamilyEntry(
         "stack", _S + "slices", "folder of slices", (".png", ".jpg", ".jpeg"),
-        ((0, b"\x89PNG\r\n\x1a\n"), (0, b"\xff\xd8\xff")),
+        ((0, b"\x89PNG\r\n\x1a\n"), (0, b"\xff\xd8\xff")), patterns=True,
     ),
-    Family("mrc", _S + "raw.mrc", "MRC", (".mrc", ".rec", ".map", ".st", ".ali", ".mrcs"), ((208, b"MAP "), (208, b"MAP\0")), zipped=True),
-    Family("nifti", _S + "raw.nifti", "NIfTI", (".nii",), ((344, b"n+1\0"), (4, b"n+2\0")), zipped=True),
-    Family("npy", _S + "raw.npy", "NumPy .npy", (".npy",), ((0, b"\x93NUMPY"),), writes=True, zipped=True),
-    Family(
+    FamilyEntry("mrc", _S + "raw.mrc", "MRC", (".mrc", ".rec", ".map", ".st", ".ali", ".mrcs"), ((208, b"MAP "), (208, b"MAP\0")), zipped=True),
+    FamilyEntry("nifti", _S + "raw.nifti", "NIfTI", (".nii",), ((344, b"n+1\0"), (4, b"n+2\0")), zipped=True),
+    FamilyEntry("npy", _S + "raw.npy", "NumPy .npy", (".npy",), ((0, b"\x93NUMPY"),), writes=True, zipped=True),
+    FamilyEntry(
         "vendor", _S + "vendor", "microscope vendors' files, through bioio",
         (".czi", ".lif", ".nd2", ".dv", ".r3d", ".sldy", ".oib", ".oif", ".vsi"),
         ((0, b"ZISRAWFILE"), (0, b"\xda\xce\xbe\x0a")), container=True,
     ),
-    Family("wrapper", "bioimage_py.wrapper.spec", "wrapper"),
-    Family("described", _S + "metadata_override", "array with other metadata"),
-    Family("memory", _S + "memory", "array in memory", handles=("numpy", "dask", "xarray")),
+    FamilyEntry("wrapper", "bioimage_py.wrapper.spec:WrapperFamily", "wrapper"),
+    FamilyEntry("described", _S + "metadata_override:OverrideFamily", "array with other metadata"),
+    FamilyEntry("memory", _S + "memory:MemoryFamily", "array in memory", handles=("numpy",)),
 )  # fmt: skip
-_BY_KIND: Mapping[str, Family] = {f.kind: f for f in FAMILIES}
 
 
-def family(kind: str) -> Family:
-    """Return the family of a spec's kind; raises UnsupportedFormatError that lists them."""
-    try:
-        return _BY_KIND[kind]
-    except (KeyError, TypeError):
-        raise UnsupportedFormatError(
-            f"no storage family is called {kind!r}; there are {', '.join(_BY_KIND)}"
-        ) from None
+def families() -> Iterator[FamilyEntry]:
+    """Yield the families of this package, then those of other distributions, which are looked for when they are asked for."""
+    yield from OWN_FAMILIES
+    yield from _installed_families()
 
 
-def family_module(kind: str, needs: str) -> ModuleType:
-    """Import the module of a family, which must define the function `needs`.
+def family_entry(kind: str) -> FamilyEntry:
+    """Return the entry of a spec's kind; raises UnsupportedFormatError that lists them."""
+    for found in families():
+        if found.kind == kind:
+            return found
+    known = ", ".join(found.kind for found in families())
+    raise UnsupportedFormatError(f"no storage family is called {kind!r}; there are {known}")
+
+
+def family_of(kind: str) -> Family:
+    """Import the family of a spec's kind; raises UnsupportedFormatError that lists them."""
+    return family_entry(kind).load()
+
+
+def from_spec(spec: Mapping[str, Any]) -> Source:
+    """Reopen a source from the plain JSON that its `to_spec` returned, in any process that sees the same files.
 
     Raises
     ------
     InvalidArgumentError
-        If the family cannot do that, such as creating a TIFF.
+        If the spec names no known family.
+    SourceNotFoundError
+        If what it leads to is gone.
     """
-    found = family(kind)
-    module = importlib.import_module(found.module)
-    if not hasattr(module, needs):
-        can = ", ".join(f.title for f in FAMILIES if f.writes)
-        hint = f"; formats that can be written: {can}" if needs == "create" else ""
-        raise InvalidArgumentError(f"{found.title} does not support {needs!r} here{hint}")
-    return module
+    if not isinstance(spec, Mapping) or "kind" not in spec:
+        raise InvalidArgumentError(f"a source spec is a dict with 'kind', got {spec!r}")
+    found = family_of(spec["kind"])
+    try:
+        return found.open_spec(dict(spec))
+    except KeyError as error:
+        raise InvalidArgumentError(f"the source spec {spec!r} is incomplete: it has no {error}") from error
+
+
+@functools.cache
+def _loaded(entry: FamilyEntry) -> Family:
+    module, _, name = entry.implementation.partition(":")
+    if not name:
+        from bioimage_py.sources.family import ModuleFamily
+
+        return ModuleFamily(entry, importlib.import_module(module))
+    found: Family = getattr(importlib.import_module(module), name)(entry)
+    return found
+
+
+@functools.cache
+def _installed_families() -> tuple[FamilyEntry, ...]:
+    found = []
+    for point in entry_points(group=GROUP):
+        try:
+            entry = point.load()
+        except Exception as error:  # noqa: BLE001 - another distribution must not keep other formats from being opened
+            entry = error
+        if isinstance(entry, FamilyEntry):
+            found.append(entry)
+        else:
+            place = f"{point.value!r} of {point.dist.name if point.dist else 'an unknown distribution'}"
+            warnings.warn(
+                f"the format {point.name!r} is left out: the entry point {place} leads to {entry!r}, not to a FamilyEntry",
+                BioimagePyWarning,
+                stacklevel=2,
+            )
+    return tuple(found)

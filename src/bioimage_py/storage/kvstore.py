@@ -171,6 +171,12 @@ class StoreFolder:
         """Whether nothing can ever be written here, as behind http."""
         return self.path.startswith(("http://", "https://"))
 
+    @classmethod
+    def of_spec(cls, spec: Mapping[str, Any]) -> StoreFolder:
+        """Return the folder of the array that the spec of a source leads to."""
+        options = {name: spec[name] for name in URL_OPTIONS if name in spec}
+        return cls.at(spec["path"], options).child(spec.get("key"))
+
     def child(self, key: str | None) -> StoreFolder:
         """Return the folder of a key below this one; keys come from metadata too, so they are checked (see `inner_name`)."""
         if not key:

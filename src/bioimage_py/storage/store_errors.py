@@ -169,7 +169,8 @@ def reads_metadata(function: Callable[_P, _R]) -> Callable[_P, _R]:
         except BioimagePyError:
             raise
         except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
-            raise StorageError(f"the metadata of {args[0]} are malformed: {plain_message(error)}") from error
+            path = next((given for given in args if isinstance(given, str)), args[0])
+            raise StorageError(f"the metadata of {path} are malformed: {plain_message(error)}") from error
 
     return named
 

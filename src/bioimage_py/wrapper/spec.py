@@ -10,12 +10,19 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from bioimage_py.errors import InvalidArgumentError
-from bioimage_py.sources import SourceSpec, from_spec
+from bioimage_py.sources import Family, Source, SourceSpec, from_spec
 from bioimage_py.wrapper.parameters import read_parameter
 from bioimage_py.wrapper.registration import find_class
 
 if TYPE_CHECKING:
     from bioimage_py.wrapper.base import WrapperSource
+
+
+class WrapperFamily(Family):
+    """Wrappers, in specs."""
+
+    def open_spec(self, spec: SourceSpec) -> Source:
+        return open_spec(spec)
 
 
 def open_spec(spec: SourceSpec) -> WrapperSource:

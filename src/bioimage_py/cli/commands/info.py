@@ -14,7 +14,7 @@ from bioimage_py.cli.options import open_given
 from bioimage_py.cli.text import shape_text, shortened, voxel_size_text
 from bioimage_py.errors import AmbiguousSourceError, BioimagePyError
 from bioimage_py.planning import format_bytes
-from bioimage_py.sources import Source, family_by_content, family_module, locate, open_source
+from bioimage_py.sources import Source, family_by_content, locate, open_source
 from bioimage_py.sources.stores import unfinished_text
 from bioimage_py.storage import is_url
 
@@ -147,7 +147,7 @@ def _list_container(args: argparse.Namespace, console: Console, error: Ambiguous
     if found is None or not found.container:
         raise error
     prefix = f"{place.key.strip('/')}/" if place.key else ""
-    keys = family_module(found.kind, "list_arrays").list_arrays(place.path)
+    keys = found.load().list_arrays(place.path)
     arrays = [_listed(place.path, key) for key in keys if key.strip("/").startswith(prefix)]
     if not arrays:
         raise error

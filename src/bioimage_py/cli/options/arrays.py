@@ -66,7 +66,7 @@ def keyed_path(path: str, key: str | None) -> str:
     if place.family is None or not place.family.container:
         msg = f"--output-key {key!r} needs an output that can hold several arrays (.zarr, .n5, .h5), not {path!r}"
         raise UsageError(msg, "bioimage-py copy")
-    separator = ":" if place.family.kind == "hdf5" else "/"
+    separator = "/" if place.family.in_folders else ":"
     return f"{place.path}{separator}{place.key}"
 
 

@@ -155,7 +155,6 @@ def _output(source: Source) -> SourceSpec:
         raise NotPortableError(
             f"output {source.name} is {source.format}, which several processes cannot write at once: distributed runs need a "
             "chunked output such as Zarr or N5"
-            + (" (HDF5 files take one writer)" if "hdf5" in source.format.lower() else "")
         )
     return {**_spec(source), "mode": "r+"}
 

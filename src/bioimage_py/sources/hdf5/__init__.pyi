@@ -9,3 +9,4 @@ from .array import (
     open_spec as open_spec,
 )
 from .read import Hdf5Chunks as Hdf5Chunks
+from .family import Hdf5Family as Hdf5Family

@@ -9,9 +9,8 @@ import numpy as np
 
 from bioimage_py.chunks import ChunkEncoding, StoredChunks, codec_step, fill_bytes
 from bioimage_py.errors import UnsupportedFormatError
-from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import Source
-from bioimage_py.sources.n5.metadata import DTYPES, array_metadata, read_node, tensorstore_metadata
+from bioimage_py.sources.n5.metadata import DTYPES, read_node, tensorstore_metadata
 from bioimage_py.sources.stores import folder_of
 from bioimage_py.storage import ChunkKeys
 
@@ -22,21 +21,21 @@ def stored_chunks(source: Source) -> StoredChunks:
     node = read_node(folder)
     if node is None or node.array is None:
         raise UnsupportedFormatError(f"the chunks of {source.name} are not files of their own")
-    encoding = _encoding(tensorstore_metadata(node))
+    encoding = encoding_of(tensorstore_metadata(node))
     return StoredChunks(
         encoding,
         folder.path if folder.is_local else None,
-        ChunkKeys("", "/", fastest_first=True, grid=encoding.grid),
+        chunk_keys(encoding.grid),
         folder.objects(),
     )
 
 
-def planned_encoding(spec: ArraySpec) -> ChunkEncoding:
-    """Return the encoding of an array that `create` would make; UnsupportedFormatError if that is not known."""
-    return _encoding(array_metadata(spec)[0])
+def chunk_keys(grid: tuple[int, ...]) -> ChunkKeys:
+    return ChunkKeys("", "/", fastest_first=True, grid=grid)
 
 
-def _encoding(array: Mapping[str, Any]) -> ChunkEncoding:
+def encoding_of(array: Mapping[str, Any]) -> ChunkEncoding:
+    """Return what the metadata of an array say about its chunks; UnsupportedFormatError if that is not known."""
     if array["dataType"] not in DTYPES or not array["dimensions"]:
         raise UnsupportedFormatError(f"an N5 array of {array['dataType']} with these axes is not known here")
     dtype = np.dtype(array["dataType"])

@@ -7,7 +7,6 @@ from .creating import (
     finish_images as finish_images,
     plan_output as plan_output,
     wanted_order as wanted_order,
-    writable_kind as writable_kind,
+    writable_family as writable_family,
 )
 from .grids import checked_extents as checked_extents
-from .kept_encoding import kept_codec as kept_codec

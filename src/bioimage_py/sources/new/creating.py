@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,34 +18,24 @@ from bioimage_py.sources.array_like import checked_dtype
 from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.base import FileSource, Source
 from bioimage_py.sources.casting import cast_values
+from bioimage_py.sources.family import Family
 from bioimage_py.sources.location import Location, locate
 from bioimage_py.sources.new.grids import checked_extents, new_grids
-from bioimage_py.sources.new.kept_encoding import keeping
 from bioimage_py.sources.ome_zarr import FULL_SIZE, ImageGroup
 from bioimage_py.sources.opening import as_source
-from bioimage_py.sources.registry import FAMILIES, family, family_module
+from bioimage_py.sources.registry import FamilyEntry, families, family_of
 
 _WHOLE = (".zip", ".gz")
-_FILLED_WITH_ZERO = ("n5", "precomputed")
 
 
 class PlannedOutput(NamedTuple):
     """A new array before it exists: where, in which family, and how it shall look.
 
-    Attributes
-    ----------
-    location
-        Path, key and family.
-    kind
-        The family's name.
-    spec
-        How the array looks.
-    image_key
-        For the full-size array of a new OME-Zarr image: key of the image's group, `""` for the container itself. Else None.
+    `image_key` is that of the group of a new OME-Zarr image whose full-size array it is, `""` for the container itself; else None.
     """
 
     location: Location
-    kind: str
+    family: Family
     spec: ArraySpec
     image_key: str | None = None
 
@@ -58,8 +48,7 @@ class PlannedOutput(NamedTuple):
         """Raise what `create`, or `create_levels`, would raise before it makes anything."""
         replaces = checked_overwrite(overwrite)
         if self.image_key is None:
-            module = family_module(self.kind, "check_create")
-            module.check_create(self.location.path, self.location.key, self.spec, overwrite=replaces)
+            self.family.check_create(self.location.path, self.location.key, self.spec, replaces)
             return
         from bioimage_py.sources.ome_zarr import check_image
 
@@ -72,12 +61,8 @@ class PlannedOutput(NamedTuple):
         """
         if self.image_key is not None:
             return self.create_levels((), overwrite=overwrite)[0]
-        module = family_module(self.kind, "create")
-        make = getattr(module, "create_unfinished", module.create) if unfinished else module.create
-        return cast(
-            "Source",
-            make(self.location.path, self.location.key, self.spec, overwrite=checked_overwrite(overwrite)),
-        )
+        make = self.family.create_unfinished if unfinished else self.family.create
+        return make(self.location.path, self.location.key, self.spec, checked_overwrite(overwrite))
 
     def create_levels(self, coarser: Sequence[Level], *, overwrite: bool) -> list[Source]:
         """Make an OME-Zarr image of the full-size array and of coarser ones, and return all opened for writing."""
@@ -87,23 +72,14 @@ class PlannedOutput(NamedTuple):
 
     def _image(self, coarser: Sequence[Level]) -> tuple[ImageGroup, ArraySpec, list[Level]]:
         group = ImageGroup(self.location.path, self.image_key or None)
-        full = Level(FULL_SIZE, (1.0,) * len(self.spec.shape))
-        return group, self.spec, [full, *coarser]
+        return group, self.spec, [Level(FULL_SIZE, (1.0,) * len(self.spec.shape)), *coarser]
 
 
 def finish_images(written: Iterable[Source]) -> None:
-    """Write into the metadata of OME-Zarr images what their voxels tell: contrast limits, where nobody has chosen any.
-
-    Parameters
-    ----------
-    written
-        The arrays of one image; others are left as they are.
-    """
-    stored = [one for one in written if isinstance(one, FileSource) and one.kind == "zarr" and one.key]
+    """Complete the metadata of the image that some arrays are of, such as its contrast limits, where nobody has chosen any."""
+    stored = [one for one in written if isinstance(one, FileSource) and one.key]
     if stored:
-        from bioimage_py.sources.ome_zarr import set_contrast_limits
-
-        set_contrast_limits(stored)
+        family_of(stored[0].kind).finish_image(stored)
 
 
 def checked_overwrite(overwrite: Any) -> bool:
@@ -229,7 +205,7 @@ def plan_output(
     that they need not be decoded.
     """
     location = locate(path, key)
-    kind = writable_kind(location)
+    found = writable_family(location).load()
     if zarr_format not in (None, 2, 3):
         raise InvalidArgumentError(f"zarr_format must be 2 or 3, got {zarr_format!r}")
     if like is None and (shape is None or dtype is None):
@@ -245,19 +221,17 @@ def plan_output(
     if attributes:
         metadata = replace(metadata, attributes={**metadata.attributes, **plain_value(attributes)})
     metadata = overridden(metadata, len(full), axes=axes, voxel_size=voxel_size, units=units)
-    image_key = None
-    if kind == "zarr":
-        location, image_key = _in_image(location, voxel)
-        if zarr_format is None:
-            zarr_format = family_module(kind, "format_around").format_around(location.path, location.key)
-    zarr_format = zarr_format or 3
-    if image_key is not None:
+    image = found.image_group(location.path, location.key)
+    if image is not None:
+        image.check_dtype(voxel)
+        location = location._replace(key=image.level_key(FULL_SIZE))
         metadata = replace(metadata, axes=axes_for_ngff(metadata.axes, len(full), location.path))
-    grid, shard_grid = new_grids(kind, full, voxel, chunks, shards, kept, metadata, zarr_format)
-    if fill_value is None and kept is not None and kind not in _FILLED_WITH_ZERO:
+    zarr_format = zarr_format or found.format_around(location.path, location.key) or 3
+    grid, shard_grid = new_grids(found, full, voxel, chunks, shards, kept, metadata, zarr_format)
+    if fill_value is not None:
+        fill_value = checked_fill(fill_value, voxel, found)
+    elif kept is not None and not found.only_zero_fill:
         fill_value = _castable(kept.fill_value, voxel)
-    elif fill_value is not None:
-        fill_value = checked_fill(fill_value, voxel, kind)
     spec = ArraySpec(
         shape=full,
         dtype=voxel,
@@ -268,10 +242,11 @@ def plan_output(
         fill_value=fill_value,
         metadata=metadata,
     )
-    if kind == "precomputed" and like is not None:
-        spec = family_module(kind, "following").following(spec, like)
-    spec = keeping(encoding, kind, spec, grid=chunks is None, codec=codec is None)
-    return PlannedOutput(location, kind, spec, image_key)
+    if like is not None:
+        spec = found.following(spec, like)
+    if isinstance(encoding, ChunkEncoding):
+        spec = found.keeping(spec, encoding, grid=chunks is None, codec=codec is None)
+    return PlannedOutput(location, found, spec, None if image is None else image.key or "")
 
 
 def wanted_order(path: str | os.PathLike[str], source: Source) -> tuple[int, ...] | None:
@@ -281,22 +256,14 @@ def wanted_order(path: str | os.PathLike[str], source: Source) -> tuple[int, ...
     """
     location = locate(path)
     axes = source.metadata.fitting(source.ndim).axes
-    ordered = location.family is not None and location.family.kind == "precomputed"
-    if axes is None or not (ordered or ImageGroup.at(location.path, location.key) is not None):
+    if axes is None or location.family is None or not location.family.writes:
         return None
-    return ngff_order(axes)
+    found = location.family.load()
+    ordered = found.time_first or found.image_group(location.path, location.key) is not None
+    return ngff_order(axes) if ordered else None
 
 
-def _in_image(location: Location, dtype: np.dtype[Any]) -> tuple[Location, str | None]:
-    """Return where the full-size array is, and the key of the group, if the place is one of an OME-Zarr image."""
-    group = ImageGroup.at(location.path, location.key)
-    if group is None:
-        return location, None
-    group.check_dtype(dtype)
-    return location._replace(key=group.level_key(FULL_SIZE)), group.key or ""
-
-
-def writable_kind(location: Location) -> str:
+def writable_family(location: Location) -> FamilyEntry:
     """Return the family that an output at a place will have; raises UnsupportedFormatError where it cannot be written."""
     found = location.family
     if location.path.lower().endswith(_WHOLE):
@@ -307,7 +274,7 @@ def writable_kind(location: Location) -> str:
     if found is None or not found.writes:
         can = ", ".join(
             f"{f.title} ({' '.join(s for s in f.suffixes if not s.endswith(_WHOLE))})"
-            for f in FAMILIES
+            for f in families()
             if f.writes
         )
         what = (
@@ -316,7 +283,7 @@ def writable_kind(location: Location) -> str:
             else f"ends as {found.title}, which cannot be written"
         )
         raise UnsupportedFormatError(f"output {location.path!r} {what}; formats that can be written: {can}")
-    return found.kind
+    return found
 
 
 def checked_new_dtype(dtype: Any) -> np.dtype[Any]:
@@ -331,7 +298,7 @@ def checked_new_dtype(dtype: Any) -> np.dtype[Any]:
     return found.newbyteorder("=") if found.byteorder == ">" else found
 
 
-def checked_fill(value: Any, dtype: np.dtype[Any], kind: str = "memory") -> Any:
+def checked_fill(value: Any, dtype: np.dtype[Any], store: Family | None = None) -> Any:
     """Return a fill value that was given in the dtype, or raise InvalidArgumentError if it, or the store, cannot have it."""
     given = np.asarray(value)
     if given.ndim != 0 or (given.dtype.kind not in "biufc" and not isinstance(value, int)):
@@ -346,9 +313,9 @@ def checked_fill(value: Any, dtype: np.dtype[Any], kind: str = "memory") -> Any:
         raise InvalidArgumentError(
             f"fill_value {value!r} cannot be held by {dtype}: give a number that it has, or another dtype"
         )
-    if kind in _FILLED_WITH_ZERO and became != 0:
+    if store is not None and store.only_zero_fill and became != 0:
         raise InvalidArgumentError(
-            f"{family(kind).title} has no fill value but 0 (got {value!r}): leave fill_value out, or use Zarr"
+            f"{store.title} has no fill value but 0 (got {value!r}): leave fill_value out, or use Zarr"
         )
     return became[()]
 

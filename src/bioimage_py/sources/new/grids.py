@@ -12,12 +12,11 @@ from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import default_chunks, sensible_chunks
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import Source
-
-_CHUNKED = ("zarr", "n5", "precomputed", "hdf5")
+from bioimage_py.sources.family import Family
 
 
 def new_grids(
-    kind: str,
+    family: Family,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
     chunks: Sequence[int] | None,
@@ -26,46 +25,30 @@ def new_grids(
     metadata: ImageMetadata,
     zarr_format: int,
 ) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
-    """Return chunks and shards of a new array of a family, None where there are none.
+    """Return chunks and shards of a new array of a family, None where there are none; `like` is a source of this shape to follow.
 
-    Parameters
-    ----------
-    kind
-        The storage family.
-    shape, dtype
-        Of the array.
-    chunks, shards
-        As the user gave them.
-    like
-        A source of this shape to follow, or None.
-    metadata
-        For the names of axes.
-    zarr_format
-        2 or 3.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If what is given does not fit the shape, each other, or the family.
+    Raises InvalidArgumentError if what is given does not fit the shape, each other, or the family.
     """
-    if kind not in _CHUNKED:
+    if not family.chunked:
         if chunks is not None or shards is not None:
             raise InvalidArgumentError(
-                f"{kind} files have no chunks or shards; leave out chunks= and shards="
+                f"{family.entry.kind} files have no chunks or shards; leave out chunks= and shards="
             )
         return None, None
     grid = None if chunks is None else checked_extents("chunks", chunks, least=1, ndim=len(shape))
     shard_grid = None if shards is None else checked_extents("shards", shards, least=1, ndim=len(shape))
+    old_shards = like.shards if like is not None and family.has_shards(zarr_format) else None
     if grid is None:
         old = None if like is None else like.chunks
         # Small chunks are no burden where shards hold them, so they are kept together.
-        sharded = kind == "zarr" and zarr_format == 3 and like is not None and like.shards is not None
-        keep = old is not None and (sharded or sensible_chunks(old, shape, dtype.itemsize, metadata.axes))
+        keep = old_shards is not None or (
+            old is not None and sensible_chunks(old, shape, dtype.itemsize, metadata.axes)
+        )
         grid = old if keep and old is not None else default_chunks(shape, dtype.itemsize, metadata.axes)
         if shard_grid is not None and not _divides(grid, shard_grid):
             grid = tuple(_nearest_divisor(s, c) for c, s in zip(grid, shard_grid, strict=True))
     if shard_grid is None and chunks is None and like is not None and grid == like.chunks:
-        shard_grid = like.shards if kind == "zarr" and zarr_format == 3 else None
+        shard_grid = old_shards
     if shard_grid is not None and not _divides(grid, shard_grid):
         raise InvalidArgumentError(
             f"shards {shard_grid} must be a multiple of the chunks {grid} on every axis"

@@ -11,20 +11,19 @@ from typing import Any
 
 from bioimage_py.errors import InvalidArgumentError, OutputExistsError
 from bioimage_py.metadata import Level, NgffDataset, images_of, ome_of
-from bioimage_py.sources import zarr
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import FileSource, Source
 from bioimage_py.sources.new import checked_overwrite
 from bioimage_py.sources.ome_zarr.writing import NewLevel, described_level, level_spec, write_attributes
+from bioimage_py.sources.registry import family_of
 from bioimage_py.sources.stores import (
     group_attributes,
-    make_array,
     removable_array,
     remove_array,
     room_for_array,
     update_consolidated,
 )
-from bioimage_py.sources.zarr import read_node, zarr_format_of
+from bioimage_py.sources.zarr import make_zarr_array, read_node, store_rules, zarr_format_of
 from bioimage_py.storage import URL_OPTIONS, StoreFolder
 
 _LAST_NUMBER = re.compile(r"\d+(?=\D*$)")
@@ -102,7 +101,7 @@ class GrowingImage:
 
     def opened(self, levels: Sequence[Level]) -> list[Source]:
         """Return levels that have been added, opened for writing."""
-        return [zarr.open_path(self.root.path, self._key_of(level.path), "r+", **self._options()) for level in levels]  # fmt: skip
+        return [family_of("zarr").open_path(self.root.path, self._key_of(level.path), "r+", **self.root.options) for level in levels]  # fmt: skip
 
     def check_free(self, new: Sequence[str], *, overwrite: bool) -> None:
         """Raise what `add` would raise before it makes or removes anything."""
@@ -146,14 +145,12 @@ class GrowingImage:
         for array in old:
             remove_array(array)
         update_consolidated([self._group, *old])
-        rules = zarr.store_rules(zarr_format)
+        rules = store_rules(zarr_format)
         with ExitStack() as rooms:
             for path, described, own in making:
                 # A crash can leave arrays that the image does not name yet.
                 room = rooms.enter_context(room_for_array(self.root, self._key_of(path), overwrite, rules))
-                make_array(described, room, overwrite=overwrite, attributes=own if zarr_format == 3 else None)
-                if zarr_format == 2 and own:
-                    room.write_json(".zattrs", own)
+                make_zarr_array(described, own, room, overwrite=overwrite)
         self._write(levels)
         update_consolidated([self._group, *(self._group.child(level.path) for level in levels)])
         return self.opened(levels)
@@ -169,7 +166,7 @@ class GrowingImage:
 
     def _removable(self) -> list[StoreFolder]:
         """Return the arrays of the smaller levels, after checking that the full-size one is none of them, nor in one, nor around one."""
-        rules = zarr.store_rules(3)
+        rules = store_rules(3)
         for path in self.others:
             if not path or f"{self.full}/".startswith(f"{path}/") or f"{path}/".startswith(f"{self.full}/"):
                 raise InvalidArgumentError(
@@ -195,9 +192,6 @@ class GrowingImage:
 
     def _key_of(self, path: str) -> str:
         return path if self.key is None else f"{self.key}/{path}"
-
-    def _options(self) -> dict[str, Any]:
-        return dict(self.root.options)
 
     def _spec(self, zarr_format: int) -> ArraySpec:
         source = self.source

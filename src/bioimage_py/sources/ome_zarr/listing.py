@@ -12,6 +12,7 @@ from bioimage_py.errors import SourceNotFoundError, StorageError
 from bioimage_py.metadata import NgffImage, images_of, label_names
 from bioimage_py.sources.location import locate
 from bioimage_py.sources.ome_zarr.versions import version_of
+from bioimage_py.sources.registry import family_entry
 from bioimage_py.sources.stores import Node, group_attributes, images_below, level_paths
 from bioimage_py.sources.zarr import read_node
 from bioimage_py.storage import StoreFolder
@@ -84,7 +85,7 @@ def ome_zarr_group(path: str | os.PathLike[str], key: str | None = None, **optio
     An array of an image is none, nor is what lies in a zip file.
     """
     location = locate(path, key)
-    if location.family is not None and location.family.kind != "zarr":
+    if location.family is not None and location.family != family_entry("zarr"):
         return None
     root = StoreFolder.at(location.path, options)
     if root.is_local and not os.path.isdir(root.path):  # noqa: PTH112 - links and odd names count as for the system

@@ -9,7 +9,6 @@ from typing import Any, Self
 
 from bioimage_py.errors import InvalidArgumentError, OutputExistsError
 from bioimage_py.metadata import label_names
-from bioimage_py.sources import zarr
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.ome_zarr.image_group import ImageGroup
 from bioimage_py.sources.ome_zarr.listing import OmeZarrImage, joined_key
@@ -17,19 +16,19 @@ from bioimage_py.sources.ome_zarr.mirror import Mirror, MirroredLevel
 from bioimage_py.sources.ome_zarr.tree import GROUP_FILES, read_tree
 from bioimage_py.sources.ome_zarr.writing import register_label, write_attributes
 from bioimage_py.sources.opening import open_source
+from bioimage_py.sources.registry import family_of
 from bioimage_py.sources.stores import (
     aside_of_the_dead,
     check_room,
     group_attributes,
     is_abandoned,
     level_paths,
-    make_array,
     removable_array,
     remove_array,
     room_for_array,
     update_consolidated,
 )
-from bioimage_py.sources.zarr import group_files, read_node
+from bioimage_py.sources.zarr import group_files, make_zarr_array, read_node, store_rules
 from bioimage_py.storage import StoreFolder
 
 
@@ -47,16 +46,11 @@ def make_mirror(mirror: Mirror, levels: Sequence[MirroredLevel], *, overwrite: b
     folder = root.inside(mirror.group.key)
     attributes = mirror.attributes()
     old = _check_room(mirror, levels, attributes, overwrite=overwrite)
-    rules = zarr.store_rules(mirror.zarr_format)
+    rules = store_rules(mirror.zarr_format)
     with ExitStack() as rooms:
         for level in levels:
             room = rooms.enter_context(room_for_array(root, level.key, overwrite, rules))
-            own = level.attributes
-            make_array(
-                level.making, room, overwrite=overwrite, attributes=own if mirror.zarr_format == 3 else None
-            )
-            if mirror.zarr_format == 2 and own:
-                room.write_json(".zattrs", own)
+            make_zarr_array(level.making, level.attributes, room, overwrite=overwrite)
         undo = rooms.enter_context(_Kept())
         for key, said in attributes.items():
             place = folder.inside(key)
@@ -83,7 +77,7 @@ def make_mirror(mirror: Mirror, levels: Sequence[MirroredLevel], *, overwrite: b
 def check_mirror(mirror: Mirror, levels: Sequence[MirroredLevel], *, overwrite: bool) -> None:
     """Raise what `make_mirror` would raise before it makes anything."""
     _check_room(mirror, levels, mirror.attributes(), overwrite=overwrite)
-    root, rules = StoreFolder.at(mirror.group.path), zarr.store_rules(mirror.zarr_format)
+    root, rules = StoreFolder.at(mirror.group.path), store_rules(mirror.zarr_format)
     for level in levels:
         check_room(root, level.key, overwrite, rules)
 
@@ -117,7 +111,7 @@ def _check_room(
             f"{folder.path} also holds {', '.join(strange[:5])}{', …' if len(strange) > 5 else ''}, which {mirror.tree.name} has "
             "not: choose another path, or remove it yourself"
         )
-    rules = zarr.store_rules(mirror.zarr_format)
+    rules = store_rules(mirror.zarr_format)
     found = [removable_array(folder, key, rules) for key in dict.fromkeys(old)]
     return [array for array in found if array is not None]
 
@@ -164,7 +158,7 @@ def mirror_ome_zarr(
         for (of, _, level, key), source in zip(keys, sources, strict=True)
     ]
     make_mirror(mirror, levels, overwrite=overwrite)
-    made = [zarr.open_path(group.path, level.key, "r+") for level in levels]
+    made = [family_of("zarr").open_path(group.path, level.key, "r+") for level in levels]
     return list(zip(sources, made, strict=True))
 
 

@@ -17,7 +17,8 @@ from bioimage_py.sources.ome_zarr.listing import OmeZarrImage, joined_key
 from bioimage_py.sources.ome_zarr.tree import OmeZarrTree
 from bioimage_py.sources.ome_zarr.versions import in_version
 from bioimage_py.sources.ome_zarr.writing import NewLevel, described_level
-from bioimage_py.sources.zarr import format_around, read_node, zarr_format_of
+from bioimage_py.sources.registry import family_of
+from bioimage_py.sources.zarr import read_node, zarr_format_of
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Mirror:
         stored = _format_of(tree)
         wanted = zarr_format
         if wanted is None and group.key is not None:
-            wanted = format_around(group.path, group.key)
+            wanted = family_of("zarr").format_around(group.path, group.key)
         if wanted is None:
             wanted = stored
         if wanted not in VERSIONS:

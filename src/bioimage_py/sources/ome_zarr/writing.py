@@ -21,10 +21,10 @@ from bioimage_py.metadata import (
     label_names,
     ome_of,
 )
-from bioimage_py.sources import zarr
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.ome_zarr.image_group import FULL_SIZE, ImageGroup
+from bioimage_py.sources.registry import family_of
 from bioimage_py.sources.stores import (
     Node,
     aside_of_the_dead,
@@ -32,14 +32,20 @@ from bioimage_py.sources.stores import (
     group_attributes,
     is_abandoned,
     level_paths,
-    make_array,
     removable_array,
     remove_array,
     room_for_array,
     try_out,
     update_consolidated,
 )
-from bioimage_py.sources.zarr import array_metadata, image_metadata, read_node
+from bioimage_py.sources.zarr import (
+    described_array,
+    image_metadata,
+    make_zarr_array,
+    read_node,
+    store_rules,
+    tensorstore_spec,
+)
 from bioimage_py.storage import StoreFolder
 
 _log = logging.getLogger(__name__)
@@ -221,27 +227,25 @@ def make_arrays(
     making = [(level.path, *described_level(level)) for level in arrays]
     made = [level.path for level in arrays]
     there, old = _replaced_levels(folder, overwrite, made)
-    rules = zarr.store_rules(zarr_format)
+    rules = store_rules(zarr_format)
     with ExitStack() as rooms:
         for path, described, own in making:
             room = rooms.enter_context(room_for_array(root, group.level_key(path), overwrite, rules))
-            make_array(described, room, overwrite=overwrite, attributes=own if zarr_format == 3 else None)
-            if zarr_format == 2 and own:
-                room.write_json(".zattrs", own)
+            make_zarr_array(described, own, room, overwrite=overwrite)
         if group.key is not None:
             register_label(root.inside("labels"), group.name, zarr_format)
         write_attributes(folder, attributes, zarr_format, fresh=bool(there))
         update_consolidated([folder, *(root.child(group.level_key(path)) for path in made), *old])
     for level in old:
         remove_array(level)
-    return [zarr.open_path(group.path, group.level_key(path), "r+") for path in made]
+    return [family_of("zarr").open_path(group.path, group.level_key(path), "r+") for path in made]
 
 
 def check_image(group: ImageGroup, spec: ArraySpec, levels: Sequence[Level], *, overwrite: bool) -> None:
     """Raise what `make_image` would raise before it makes anything."""
     root = StoreFolder.at(group.path)
     _replaced_levels(root.inside(group.key), overwrite, [level.path for level in levels])
-    rules = zarr.store_rules(spec.zarr_format)
+    rules = store_rules(spec.zarr_format)
     for level in levels:
         described_level(NewLevel(level.path, level_spec(spec, level)))
         check_room(root, group.level_key(level.path), overwrite, rules)
@@ -250,19 +254,16 @@ def check_image(group: ImageGroup, spec: ArraySpec, levels: Sequence[Level], *, 
 def described_level(level: NewLevel) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return an array as TensorStore takes it, and its attributes: what the group says is not said twice."""
     spec = level.spec
-    driver = "zarr3" if spec.zarr_format == 3 else "zarr"
     if level.stored is not None:
+        making = tensorstore_spec(level.stored)
         try:
-            making = {"driver": driver, "metadata": dict(level.stored)}
             try_out(making)
         except InvalidArgumentError as error:
             _log.debug("%s is encoded anew: %s", level.path, error)
         else:
             return making, dict(level.attributes)
-    metadata, attributes = array_metadata(replace(spec, metadata=ImageMetadata(axes=spec.metadata.axes)))
+    making, attributes = described_array(replace(spec, metadata=ImageMetadata(axes=spec.metadata.axes)))
     attributes.pop("axes", None)
-    making = {"driver": driver, "metadata": metadata}
-    try_out(making)
     return making, {**attributes, **level.attributes}
 
 
@@ -292,7 +293,7 @@ def _replaced_levels(
             f"{folder.path} also holds {', '.join(strange[:5])}, which is no level of an OME-Zarr image: choose another path, or "
             "remove it yourself"
         )
-    rules = zarr.store_rules(3)
+    rules = store_rules(3)
     found = [removable_array(folder, path, rules) for path in dict.fromkeys(levels) if path not in new]
     return levels, [level for level in found if level is not None]
 

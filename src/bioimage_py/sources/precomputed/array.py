@@ -39,12 +39,11 @@ from bioimage_py.sources.precomputed.metadata import OWN_ENTRY, metadata_of, pla
 from bioimage_py.sources.stores import (
     Node,
     StoredArray,
+    StoreFamily,
     StoreRules,
     TensorStoreSource,
-    check_room,
     make_array,
     open_store,
-    room_for_array,
     try_out,
 )
 from bioimage_py.sources.zarr import checked_grid
@@ -106,52 +105,113 @@ def _channels(store: Any) -> Any:
     return store.T.translate_to[0, 0, 0, 0]
 
 
-@reads_metadata
-def open_path(path: str, key: str | None, mode: str, **options: Any) -> Source:
-    """Open the full-size scale of the volume at a path or URL, or the scale that a key names."""
-    root = StoreFolder.at(path, options)
+class PrecomputedFamily(StoreFamily):
+    """Neuroglancer precomputed: a volume holds one image of several scales; a chunk holds all channels."""
+
+    only_zero_fill = True
+    time_first = True
+
+    @reads_metadata
+    def open_path(self, path: str, key: str | None, mode: str, **options: Any) -> Source:
+        """Open the full-size scale of the volume at a path or URL, or the scale that a key names."""
+        root = StoreFolder.at(path, options)
+        info = _info(root)
+        check_json({name: value for name, value in info.items() if name != OWN_ENTRY}, f"{root.path}/info")
+        index = _scale_index(root, info, key)
+        scale = info["scales"][index]
+        place = _place(root, str(scale.get("key")), mode)
+        stored = StoredArray(
+            kind="precomputed",
+            path=root.path,
+            key=key,
+            mode=mode,
+            format="precomputed",
+            codec="" if scale.get("encoding", "raw") == "raw" else str(scale["encoding"]),
+            metadata=metadata_of(info, scale, len(_shape(info, scale)), root.path),
+            options=root.options,
+            folder=place.path if root.is_local else None,
+            view=_one_channel if info.get("num_channels", 1) == 1 else _channels,
+        )
+        spec = {
+            "driver": "neuroglancer_precomputed",
+            "kvstore": root.spec(),
+            "scale_index": index,
+            "recheck_cached_data": True,
+            # cloud-volume takes a chunk that is not stored for an error, unless told otherwise.
+            "store_data_equal_to_fill_value": True,
+        }
+        try:
+            source = PrecomputedSource(open_store(spec, mode), stored)
+        except (ValueError, NotImplementedError) as error:
+            raise UnsupportedFormatError(
+                f"{root.path} is stored in a way that cannot be read: {plain_message(error)}"
+            ) from error
+        names = ChunkNames.of(source, scale)
+        if stored.folder is None or not names.compressed_in(stored.folder, sharded="sharding" in scale):
+            return source
+        if mode != "r":
+            raise ReadOnlyError(
+                f"{stored.folder} holds chunks that are compressed as files (such as .gz), which are read only here"
+            )
+        alone = {**info, "scales": [{**scale, "key": _SCALE}]}
+        return CompressedFilesSource(source, names, stored.folder, alone)
+
+    @reads_metadata
+    def list_arrays(self, path: str, **options: Any) -> list[str]:
+        """Return the keys of the scales of a volume, full size first."""
+        root = StoreFolder.at(path, options)
+        info = _info(root)
+        _scale_index(root, info, None)
+        return [str(scale["key"]) for scale in info["scales"]]
+
+    def list_coarser(self, spec: SourceSpec) -> list[SourceSpec]:
+        """Return the specs of the scales that follow one in a volume."""
+        options = {name: spec[name] for name in URL_OPTIONS if name in spec}
+        keys: list[str] = self.list_arrays(spec["path"], **options)
+        first = keys.index(spec["key"]) if spec.get("key") in keys else 0
+        return [{**spec, "key": key} for key in keys[first + 1 :]]
+
+    def following(self, spec: ArraySpec, like: Source) -> ArraySpec:
+        """Return a new volume of the same type and encoding as one whose voxels it takes."""
+        found = [one for one in leaves(like) if isinstance(one, (PrecomputedSource, CompressedFilesSource))]
+        if not found or any(
+            leaf.dtype != spec.dtype or leaf.described != found[0].described for leaf in found
+        ):
+            return spec
+        kind, codec = found[0].described
+        return replace(spec, labels=kind == "segmentation", codec=spec.codec or codec)
+
+    def rules(self, zarr_format: int) -> StoreRules:
+        del zarr_format
+        return _RULES
+
+    def making(self, key: str | None, spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
+        if key:
+            raise InvalidArgumentError(f"a {_TITLE} volume holds one image: leave out the key (got {key!r})")
+        making = _description(spec)
+        try_out(making)
+        return making, to_attributes(spec.metadata)
+
+    def make(
+        self, making: dict[str, Any], attributes: Mapping[str, Any], folder: StoreFolder, *, overwrite: bool
+    ) -> None:
+        make_array(making, folder, overwrite=overwrite)
+        if attributes:
+            folder.write_json("info", {**(folder.read_json("info") or {}), OWN_ENTRY: attributes})
+
+    def create(
+        self, path: str, key: str | None, spec: ArraySpec, overwrite: bool = False, *args: Any, **options: Any
+    ) -> Source:
+        made = super().create(path, key, spec, overwrite, *args, **options)
+        warn_of_lost(spec.metadata, path)
+        return made
+
+
+def _info(root: StoreFolder) -> dict[str, Any]:
     info = root.read_json("info")
     if info is None:
         raise SourceNotFoundError(f"there is no {_TITLE} volume at {root.path}: it has no file 'info'")
-    check_json({name: value for name, value in info.items() if name != OWN_ENTRY}, f"{root.path}/info")
-    index = _scale_index(root, info, key)
-    scale = info["scales"][index]
-    place = _place(root, str(scale.get("key")), mode)
-    stored = StoredArray(
-        kind="precomputed",
-        path=root.path,
-        key=key,
-        mode=mode,
-        format="precomputed",
-        codec="" if scale.get("encoding", "raw") == "raw" else str(scale["encoding"]),
-        metadata=metadata_of(info, scale, len(_shape(info, scale)), root.path),
-        options=root.options,
-        folder=place.path if root.is_local else None,
-        view=_one_channel if info.get("num_channels", 1) == 1 else _channels,
-    )
-    spec = {
-        "driver": "neuroglancer_precomputed",
-        "kvstore": root.spec(),
-        "scale_index": index,
-        "recheck_cached_data": True,
-        # cloud-volume takes a chunk that is not stored for an error, unless told otherwise.
-        "store_data_equal_to_fill_value": True,
-    }
-    try:
-        source = PrecomputedSource(open_store(spec, mode), stored)
-    except (ValueError, NotImplementedError) as error:
-        raise UnsupportedFormatError(
-            f"{root.path} is stored in a way that cannot be read: {plain_message(error)}"
-        ) from error
-    names = ChunkNames.of(source, scale)
-    if stored.folder is None or not names.compressed_in(stored.folder, sharded="sharding" in scale):
-        return source
-    if mode != "r":
-        raise ReadOnlyError(
-            f"{stored.folder} holds chunks that are compressed as files (such as .gz), which are read only here"
-        )
-    alone = {**info, "scales": [{**scale, "key": _SCALE}]}
-    return CompressedFilesSource(source, names, stored.folder, alone)
+    return info
 
 
 def _place(root: StoreFolder, key: str, mode: str) -> StoreFolder:
@@ -387,80 +447,6 @@ def _scale_index(root: StoreFolder, info: Mapping[str, Any], key: str | None) ->
             f"there is no scale {key!r} in {root.path}: there is {', '.join(keys[:20])}"
         )
     return keys.index(key)
-
-
-def open_spec(spec: SourceSpec) -> Source:
-    """Reopen from plain JSON."""
-    options = {name: spec[name] for name in URL_OPTIONS if name in spec}
-    return open_path(spec["path"], spec.get("key"), spec.get("mode", "r"), **options)
-
-
-@reads_metadata
-def list_arrays(path: str, **options: Any) -> list[str]:
-    """Return the keys of the scales of a volume, full size first."""
-    root = StoreFolder.at(path, options)
-    info = root.read_json("info")
-    if info is None:
-        raise SourceNotFoundError(f"there is no {_TITLE} volume at {root.path}: it has no file 'info'")
-    _scale_index(root, info, None)
-    return [str(scale["key"]) for scale in info["scales"]]
-
-
-def list_coarser(spec: SourceSpec) -> list[SourceSpec]:
-    """Return the specs of the scales that follow one in a volume."""
-    options = {name: spec[name] for name in URL_OPTIONS if name in spec}
-    keys = list_arrays(spec["path"], **options)
-    first = keys.index(spec["key"]) if spec.get("key") in keys else 0
-    return [{**spec, "key": key} for key in keys[first + 1 :]]
-
-
-def following(spec: ArraySpec, like: Source) -> ArraySpec:
-    """Return what a new volume looks like that takes the voxels of a source: of the same type and encoding, if it is one."""
-    found = [leaf for leaf in leaves(like) if isinstance(leaf, (PrecomputedSource, CompressedFilesSource))]
-    if not found or any(leaf.dtype != spec.dtype or leaf.described != found[0].described for leaf in found):
-        return spec
-    kind, codec = found[0].described
-    return replace(spec, labels=kind == "segmentation", codec=spec.codec or codec)
-
-
-def check_create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> None:
-    """Raise what `create` would raise before it makes anything."""
-    _making(key, spec)
-    check_room(StoreFolder.at(path), None, overwrite, _RULES)
-
-
-def _making(key: str | None, spec: ArraySpec) -> dict[str, Any]:
-    """Return a new volume as TensorStore takes it, which is tried."""
-    if key:
-        raise InvalidArgumentError(f"a {_TITLE} volume holds one image: leave out the key (got {key!r})")
-    making = _description(spec)
-    try_out(making)
-    return making
-
-
-def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> Source:
-    """Make a new volume of one scale and open it for writing; a chunk holds all channels.
-
-    Raises
-    ------
-    UnsupportedFormatError
-        For a dtype or a number of axes that precomputed cannot hold.
-    InvalidArgumentError
-        For chunks, shards, a fill value or a codec that it cannot have, or a place inside another volume.
-    OutputExistsError
-        If something is there that may not, or must not, be replaced.
-    ReadOnlyError, StorageError
-        If the place cannot be written.
-    """
-    making = _making(key, spec)
-    root = StoreFolder.at(path)
-    with room_for_array(root, None, overwrite, _RULES) as folder:
-        make_array(making, folder, overwrite=overwrite)
-        attributes = to_attributes(spec.metadata)
-        if attributes:
-            folder.write_json("info", {**(folder.read_json("info") or {}), OWN_ENTRY: attributes})
-        warn_of_lost(spec.metadata, path)
-        return open_path(path, None, "r+")
 
 
 def _description(spec: ArraySpec) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 from .consolidated import has_consolidated as has_consolidated, update_consolidated as update_consolidated
+from .family import StoreFamily as StoreFamily
 from .hierarchy import (
     Node as Node,
     arrays_below as arrays_below,

@@ -73,6 +73,8 @@ class StoredArray:
         Gives TensorStore's array the axis order of this package.
     renamed
         What is taken for the metadata's word on the names of chunks, because the chunk files have other names.
+    whole_chunks
+        Whether chunks at the far faces are stored with their whole extent.
     """
 
     kind: str
@@ -86,6 +88,7 @@ class StoredArray:
     folder: str | None = None
     view: Callable[[Any], Any] = _as_it_is
     renamed: Mapping[str, Any] = field(default_factory=dict)
+    whole_chunks: bool = False
 
 
 def open_store(spec: dict[str, Any], mode: str, **how: Any) -> Any:
@@ -127,7 +130,7 @@ class TensorStoreSource(FileSource):
     def _check_chunk(self, chunks: tuple[int, ...] | None) -> None:
         """Raise StorageError for chunks that fit no memory, for which TensorStore would end the process."""
         extents = chunks or ()
-        if self.kind != "zarr":  # which alone stores chunks with their whole extent
+        if not self._stored.whole_chunks:
             extents = tuple(map(min, extents, self.shape))
         n_bytes = math.prod(extents) * self.dtype.itemsize
         if n_bytes > (most := _memory_at_most()):

@@ -74,6 +74,7 @@ def from_tensorstore(store: Any) -> TensorStoreSource:
         format=f"tensorstore {spec.get('driver')}",
         folder=folder,
         view=_from_zero,
+        whole_chunks=True,
     )
     return TensorStoreHandleSource(store, stored)
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.sources.identity import leaves
+from bioimage_py.sources.registry import families
 from bioimage_py.storage import is_alive, remove_leftovers, this_process
 
 if TYPE_CHECKING:
@@ -29,18 +30,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 MARK_FOLDER = ".bioimage-py"
 _NEW = "unfinished.json"
-_METADATA_FILES = frozenset(
-    {
-        "zarr.json",
-        ".zarray",
-        ".zattrs",
-        ".zgroup",
-        ".zmetadata",
-        "attributes.json",
-        "info",
-        "METADATA.ome.xml",
-    }
-)
 
 
 class NewMarks:
@@ -145,6 +134,7 @@ def holds_metadata_only(folder: str, *, marks_of_the_dead: bool = False) -> bool
     marks_of_the_dead
         Whether there must also be marks of unfinished arrays, and all of them of processes that have died.
     """
+    metadata_files = {name for one in families() for name in (*one.markers, *one.metadata_files)}
     marked = False
     for above, _, names in os.walk(folder):
         if os.path.basename(above) == MARK_FOLDER:  # noqa: PTH119 - a text stays a text
@@ -153,7 +143,7 @@ def holds_metadata_only(folder: str, *, marks_of_the_dead: bool = False) -> bool
                 if is_alive(mark) is not False:
                     return False
                 marked |= name == _NEW
-        elif not _METADATA_FILES.issuperset(names):
+        elif not metadata_files.issuperset(names):
             return False
     return marked or not marks_of_the_dead
 

@@ -1,30 +1,24 @@
-from .array import (
-    check_create as check_create,
-    create as create,
-    format_around as format_around,
-    from_handle as from_handle,
-    group_path as group_path,
-    list_arrays as list_arrays,
-    list_coarser as list_coarser,
-    open_path as open_path,
-    open_spec as open_spec,
-    probe_url as probe_url,
-    store_rules as store_rules,
-)
+from .array import ZarrFamily as ZarrFamily, group_path as group_path
 from .codecs import (
     BLOSC_NAMES as BLOSC_NAMES,
     blosc_choice as blosc_choice,
     checked_codec as checked_codec,
     checked_level as checked_level,
     codec_text as codec_text,
+    keeping as keeping,
+    kept_codec as kept_codec,
 )
 from .encoding import encoding_from_metadata as encoding_from_metadata
 from .files import ZarrFilesSource as ZarrFilesSource
 from .metadata import (
     array_metadata as array_metadata,
     checked_grid as checked_grid,
+    described_array as described_array,
     group_files as group_files,
     image_metadata as image_metadata,
+    make_zarr_array as make_zarr_array,
     read_node as read_node,
+    store_rules as store_rules,
+    tensorstore_spec as tensorstore_spec,
     zarr_format_of as zarr_format_of,
 )

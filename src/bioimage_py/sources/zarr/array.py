@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import tensorstore as ts
 
+from bioimage_py.chunks import ChunkEncoding, StoredChunks
 from bioimage_py.errors import (
     BioimagePyWarning,
     SourceNotFoundError,
@@ -20,54 +20,153 @@ from bioimage_py.errors import (
     UnsupportedFormatError,
 )
 from bioimage_py.sources.array_spec import ArraySpec
-from bioimage_py.sources.base import Source, SourceSpec
+from bioimage_py.sources.base import FileSource, Source, SourceSpec
+from bioimage_py.sources.ome_zarr import ImageGroup
 from bioimage_py.sources.stores import (
     Node,
     StoredArray,
+    StoreFamily,
     StoreRules,
-    arrays_below,
-    check_room,
     coarser_paths,
     find_array,
     from_tensorstore,
-    make_array,
     open_store,
     open_tensorstore_spec,
-    room_for_array,
     several_arrays,
-    try_out,
     update_consolidated,
 )
-from bioimage_py.sources.zarr.codecs import codec_text
-from bioimage_py.sources.zarr.encoding import names_in_use
+from bioimage_py.sources.zarr.codecs import codec_text, keeping
+from bioimage_py.sources.zarr.encoding import names_in_use, planned_encoding, stored_chunks
 from bioimage_py.sources.zarr.files import ZarrSource
 from bioimage_py.sources.zarr.metadata import (
-    array_metadata,
-    group_files,
+    TITLE,
+    described_array,
     image_metadata,
+    make_zarr_array,
     read_node,
+    store_rules,
     zarr_format_of,
 )
-from bioimage_py.storage import URL_OPTIONS, StoreFolder, check_json, plain_message, reads_metadata
+from bioimage_py.storage import StoreFolder, check_json, plain_message, reads_metadata
 
 _log = logging.getLogger(__name__)
-_TITLE = "Zarr"
 _MOST_EXTENT = 2**62 - 1
-_OWN_ENTRY = re.compile(
-    r"zarr\.json|\.z(array|attrs|group)|c|c[./]\d+([./]\d+)*|\d+([./]\d+)*|.*\.__lock|.*\.[0-9a-f]{32}\.partial|\.DS_Store"
-)
 
 
-@reads_metadata
-def open_path(path: str, key: str | None, mode: str, **options: Any) -> Source:
-    """Open the array at a path or URL; see `hierarchy.find_array` for what a group without a key means."""
-    if Path(path).is_file():
-        from bioimage_py.sources.zarr.zarr_python import open_zip
+class ZarrFamily(StoreFamily):
+    """Zarr: also the format of OME-Zarr images, and of what TensorStore opens."""
 
-        return open_zip(path, key, mode)
-    root = StoreFolder.at(path, options)
-    found_key, node = find_array(root, key, read_node, _TITLE)
-    return _open_node(root, found_key, node, mode)
+    @reads_metadata
+    def open_path(self, path: str, key: str | None, mode: str, **options: Any) -> Source:
+        """Open the array at a path or URL; see `find_array` for what a group without a key means."""
+        if Path(path).is_file():
+            from bioimage_py.sources.zarr.zarr_python import open_zip
+
+            return open_zip(path, key, mode)
+        root = StoreFolder.at(path, options)
+        found_key, node = find_array(root, key, read_node, TITLE)
+        return _open_node(root, found_key, node, mode)
+
+    def open_spec(self, spec: SourceSpec) -> Source:
+        return open_tensorstore_spec(spec) if "tensorstore" in spec else super().open_spec(spec)
+
+    def from_handle(self, handle: Any) -> Source | None:
+        """Wrap a live `zarr.Array`, `zarr.Group` with one array, or `tensorstore.TensorStore`."""
+        if isinstance(handle, ts.TensorStore):
+            return from_tensorstore(handle)
+        import zarr
+
+        if isinstance(handle, zarr.Group):
+            if isinstance(handle.store, zarr.storage.LocalStore):
+                path, key = str(handle.store.root), handle.path or None
+                source: Source = self.open_path(path, key, _mode_of(path, key, read_only=handle.read_only))
+                return source
+            handle = _only_array(handle)
+        if not isinstance(handle, zarr.Array):
+            return None
+        from bioimage_py.sources.zarr.zarr_python import wrap
+
+        if isinstance(handle.store, zarr.storage.LocalStore):
+            path, key = str(handle.store.root), handle.path or None
+            mode = _mode_of(path, key, read_only=handle.read_only)
+            node = read_node(StoreFolder(path).child(key))
+            if node is not None and node.array is not None:
+                return _open_node(StoreFolder(path), key, node, mode)
+        return wrap(handle)
+
+    def list_coarser(self, spec: SourceSpec) -> list[SourceSpec]:
+        """Return the specs of the levels below an array in its OME-Zarr image."""
+        parts = (spec.get("key") or "").split("/")
+        if "tensorstore" in spec or parts == [""] or Path(spec["path"]).is_file():
+            return []
+        root = StoreFolder.of_spec({**spec, "key": None})
+        # A level may lie in groups of its own below the image.
+        for n in reversed(range(len(parts))):
+            group = "/".join(parts[:n])
+            paths = coarser_paths(root.child(group or None), "/".join(parts[n:]))
+            if paths:
+                return [{**spec, "key": f"{group}/{path}" if group else path} for path in paths]
+        return []
+
+    def stored_chunks(self, source: FileSource) -> StoredChunks:
+        return stored_chunks(source)
+
+    def planned_encoding(self, spec: ArraySpec) -> ChunkEncoding:
+        return planned_encoding(spec)
+
+    def rules(self, zarr_format: int) -> StoreRules:
+        return store_rules(zarr_format)
+
+    def making(self, key: str | None, spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
+        del key
+        return described_array(spec)
+
+    def make(
+        self,
+        making: dict[str, Any],
+        attributes: Mapping[str, Any],
+        folder: StoreFolder,
+        *,
+        overwrite: bool,
+        listed: bool = True,
+    ) -> None:
+        """Make the array; with `listed`, consolidated metadata of groups around it list it."""
+        make_zarr_array(making, attributes, folder, overwrite=overwrite)
+        if listed:
+            update_consolidated([folder])
+
+    def format_of(self, spec: ArraySpec) -> str:
+        return f"zarr v{spec.zarr_format}"
+
+    def has_shards(self, zarr_format: int) -> bool:
+        return zarr_format == 3
+
+    def format_around(self, path: str, key: str | None, **options: Any) -> int | None:
+        """Return 2 or 3, the version of the innermost group that a new array is put into; None where there is none yet."""
+        root, parts = StoreFolder.at(path, options), (key or "").split("/")
+        for n in reversed(range(len(parts) if key else 0)):
+            group = root.child("/".join(parts[:n]))
+            if group.read("zarr.json") is not None:
+                return 3
+            # Some writers leave out the .zgroup.
+            if any(group.read(name) is not None for name in (".zgroup", ".zattrs")):
+                return 2
+        return None
+
+    def image_group(self, path: str, key: str | None) -> ImageGroup | None:
+        return ImageGroup.at(path, key)
+
+    def keeping(self, spec: ArraySpec, encoding: ChunkEncoding, *, grid: bool, codec: bool) -> ArraySpec:
+        return keeping(self, spec, encoding, spec.zarr_format, grid=grid, codec=codec)
+
+    def finish_image(self, arrays: Sequence[FileSource]) -> None:
+        """Write the contrast limits that the voxels tell, where nobody has chosen any."""
+        from bioimage_py.sources.ome_zarr import set_contrast_limits
+
+        set_contrast_limits(arrays)
+
+    def removed(self, folder: StoreFolder) -> None:
+        update_consolidated([folder])
 
 
 def _open_node(root: StoreFolder, key: str | None, node: Node, mode: str) -> Source:
@@ -139,52 +238,20 @@ def _open_with_zarr_python(stored: StoredArray, node: Node, reason: Exception) -
 
 
 def _stored(root: StoreFolder, key: str | None, node: Node, mode: str) -> StoredArray:
-    array = node.array or {}
+    array, zarr_format = node.array or {}, zarr_format_of(node)
+    steps = (array.get("codecs"),) if zarr_format == 3 else (array.get("filters"), array.get("compressor"))
     return StoredArray(
         kind="zarr",
         path=root.path,
         key=key,
         mode=mode,
-        format=f"zarr v{zarr_format_of(node)}",
-        codec=" ".join(filter(None, (codec_text(array.get(name)) for name in ("filters", "compressor"))))
-        if zarr_format_of(node) == 2
-        else codec_text(array.get("codecs")),
+        format=f"zarr v{zarr_format}",
+        codec=" ".join(filter(None, map(codec_text, steps))),
         metadata=image_metadata(node),
         options=root.options,
         folder=node.folder.path if root.is_local else None,
+        whole_chunks=True,
     )
-
-
-def open_spec(spec: SourceSpec) -> Source:
-    """Reopen from plain JSON."""
-    if "tensorstore" in spec:
-        return open_tensorstore_spec(spec)
-    options = {name: spec[name] for name in URL_OPTIONS if name in spec}
-    return open_path(spec["path"], spec.get("key"), spec.get("mode", "r"), **options)
-
-
-def from_handle(handle: Any) -> Source | None:
-    """Wrap a live `zarr.Array`, `zarr.Group` with one array, or `tensorstore.TensorStore`."""
-    if isinstance(handle, ts.TensorStore):
-        return from_tensorstore(handle)
-    import zarr
-
-    if isinstance(handle, zarr.Group):
-        if isinstance(handle.store, zarr.storage.LocalStore):
-            path, key = str(handle.store.root), handle.path or None
-            return open_path(path, key, _mode_of(path, key, read_only=handle.read_only))
-        handle = _only_array(handle)
-    if not isinstance(handle, zarr.Array):
-        return None
-    from bioimage_py.sources.zarr.zarr_python import wrap
-
-    if isinstance(handle.store, zarr.storage.LocalStore):
-        path, key = str(handle.store.root), handle.path or None
-        mode = _mode_of(path, key, read_only=handle.read_only)
-        node = read_node(StoreFolder(path).child(key))
-        if node is not None and node.array is not None:
-            return _open_node(StoreFolder(path), key, node, mode)
-    return wrap(handle)
 
 
 def group_path(handle: Any) -> str | None:
@@ -212,122 +279,3 @@ def _only_array(group: Any) -> Any:
         ]
         raise several_arrays(str(group.store_path), nodes)
     return arrays[0][1]
-
-
-@reads_metadata
-def list_arrays(path: str, **options: Any) -> list[str]:
-    """Return the keys of the arrays in a container, in natural order; `""` if the path is an array itself."""
-    root = StoreFolder.at(path, options)
-    node = read_node(root)
-    if node is None:
-        raise SourceNotFoundError(f"there is no {_TITLE} array or group at {root.path}")
-    return [key for key, _ in arrays_below(node, read_node)]
-
-
-def list_coarser(spec: SourceSpec) -> list[SourceSpec]:
-    """Return the specs of the levels below an array in its OME-Zarr image, finest first."""
-    parts = (spec.get("key") or "").split("/")
-    if "tensorstore" in spec or parts == [""] or Path(spec["path"]).is_file():
-        return []
-    options = {name: spec[name] for name in URL_OPTIONS if name in spec}
-    root = StoreFolder.at(spec["path"], options)
-    # A level may lie in groups of its own below the image.
-    for n in reversed(range(len(parts))):
-        group = "/".join(parts[:n])
-        paths = coarser_paths(root.child(group or None), "/".join(parts[n:]))
-        if paths:
-            return [{**spec, "key": f"{group}/{path}" if group else path} for path in paths]
-    return []
-
-
-def probe_url(url: str, **options: Any) -> str:
-    """Return the storage family of a URL without a known ending, by asking for the metadata files of each.
-
-    Raises
-    ------
-    SourceNotFoundError
-        If none is there.
-    """
-    folder = StoreFolder.at(url, options)
-    markers = (
-        ("zarr", "zarr.json"),
-        ("zarr", ".zarray"),
-        ("zarr", ".zgroup"),
-        ("n5", "attributes.json"),
-        ("precomputed", "info"),
-    )
-    for kind, name in markers:
-        if folder.read(name) is not None:
-            return kind
-    asked = ", ".join(name for _, name in markers)
-    raise SourceNotFoundError(
-        f"there is no Zarr, N5 or precomputed array at {folder.path}: none of {asked} is there"
-    )
-
-
-def format_around(path: str, key: str | None, **options: Any) -> int | None:
-    """Return 2 or 3, the version of the innermost group that a new array of a key is put into; None where there is none yet."""
-    root, parts = StoreFolder.at(path, options), (key or "").split("/")
-    for n in reversed(range(len(parts) if key else 0)):
-        group = root.child("/".join(parts[:n]))
-        if group.read("zarr.json") is not None:
-            return 3
-        # Some writers leave out the .zgroup.
-        if any(group.read(name) is not None for name in (".zgroup", ".zattrs")):
-            return 2
-    return None
-
-
-def store_rules(zarr_format: int) -> StoreRules:
-    """Return what the arrays and groups of a version of Zarr have in their folders."""
-    return StoreRules(_TITLE, read_node, _OWN_ENTRY, group_files(zarr_format))
-
-
-def check_create(path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> None:
-    """Raise what `create` would raise before it makes anything."""
-    _making(spec)
-    check_room(StoreFolder.at(path), key, overwrite, store_rules(spec.zarr_format))
-
-
-def _making(spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return a new array as TensorStore takes it, which is tried, and its attributes."""
-    metadata, attributes = array_metadata(spec)
-    making = {"driver": "zarr3" if spec.zarr_format == 3 else "zarr", "metadata": metadata}
-    try_out(making)
-    return making, attributes
-
-
-def create(
-    path: str,
-    key: str | None,
-    spec: ArraySpec,
-    overwrite: bool = False,
-    *,
-    listed: bool = True,
-    **options: Any,
-) -> Source:
-    """Make a new array, and the groups around it, and open it for writing; options say how a URL is reached.
-
-    With `listed`, consolidated metadata of groups around it list it.
-
-    Raises
-    ------
-    UnsupportedFormatError
-        For a dtype that Zarr cannot hold.
-    InvalidArgumentError
-        For chunks, shards or a codec that Zarr cannot have, or a place inside another array.
-    OutputExistsError
-        If something is there that may not, or must not, be replaced.
-    ReadOnlyError, StorageError
-        If the place cannot be written.
-    """
-    making, attributes = _making(spec)
-    root = StoreFolder.at(path, options)
-    with room_for_array(root, key, overwrite, store_rules(spec.zarr_format)) as folder:
-        own = attributes if spec.zarr_format == 3 else None
-        make_array(making, folder, overwrite=overwrite, attributes=own)
-        if spec.zarr_format == 2 and attributes:
-            folder.write_json(".zattrs", attributes)
-        if listed:
-            update_consolidated([folder])
-        return open_path(path, key, "r+", **options)

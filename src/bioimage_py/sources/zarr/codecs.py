@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from bioimage_py.errors import InvalidArgumentError
-from bioimage_py.sources.array_spec import Codec
+from bioimage_py.chunks import ChunkEncoding, compare_encodings
+from bioimage_py.errors import InvalidArgumentError, UnsupportedFormatError
+from bioimage_py.sources.array_spec import ArraySpec, Codec
+from bioimage_py.sources.family import Family
 
 V2_CODECS = ("none", "zstd", "gzip", "zlib", "bz2", "blosc", "lz4")
 V3_CODECS = ("none", "zstd", "gzip", "blosc", "lz4")
@@ -154,3 +157,76 @@ def _step_text(step: Mapping[str, Any]) -> str:
         return f"blosc {details.get('cname', '')}:{details.get('clevel', '')} {shuffle}".rstrip()
     level = details.get("level", details.get("clevel"))
     return name if level is None else f"{name}:{level}"
+
+
+def keeping(
+    family: Family, spec: ArraySpec, encoding: ChunkEncoding, version: int, *, grid: bool, codec: bool
+) -> ArraySpec:
+    """Return a new Zarr or N5 array that holds chunks of an encoding as they are; unchanged if it cannot. `version` as for `kept_codec`."""
+    if encoding.dtype != spec.dtype.name:
+        return spec
+    wanted = spec
+    if grid and (
+        spec.shards is None or all(s % c == 0 for c, s in zip(encoding.chunks, spec.shards, strict=True))
+    ):
+        wanted = replace(wanted, chunks=encoding.chunks)
+    if codec:
+        kept = kept_codec(encoding, version)
+        # HDF5 files are uncompressed more often by habit than by choice.
+        if kept is None or (kept.name == "none" and encoding.format == "hdf5"):
+            return spec
+        wanted = replace(wanted, codec=kept)
+    if version > 1 and encoding.byte_order:
+        wanted = replace(wanted, byte_order=encoding.byte_order)
+    try:
+        made = family.planned_encoding(wanted)
+    except UnsupportedFormatError:
+        return spec
+    # A region of the array has another shape, and begins where the planner looks whether that fits.
+    match = compare_encodings(replace(encoding, shape=made.shape), made)
+    return spec if match.road == "recode" else wanted
+
+
+def kept_codec(encoding: ChunkEncoding, version: int) -> Codec | None:
+    """Return the codec with which a new array can hold these chunks as they are, or behind another header; None if there is none.
+
+    The version is 2 or 3, that of Zarr, or 1 for N5. Whether chunks can then be moved depends on byte order and grid too.
+    """
+    pairs = [
+        (step[0], dict(settings[1:]))
+        for step, settings in zip(encoding.codecs, encoding.settings, strict=True)
+        if step[0] not in ("crc32c", "fletcher32")
+    ]
+    crc32c = {} if version < 3 or len(pairs) == len(encoding.codecs) else {"crc32c": True}
+    if not pairs:
+        return Codec("none", options=crc32c)
+    if len(pairs) > 1:
+        return None
+    name, settings = pairs[0]
+    if name == "zlib" and version != 2:
+        name = "gzip"
+    if name == "blosc":
+        return _kept_blosc(settings, crc32c)
+    if name in ("gzip", "zlib", "zstd") or (name == "bz2" and version < 3):
+        checksum = {"checksum": True} if settings.get("checksum") and version == 3 else {}
+        level = _kept_level(settings, "blockSize" if "blockSize" in settings else "level")
+        return Codec(name, level, {**checksum, **crc32c})
+    return None
+
+
+def _kept_blosc(settings: Mapping[str, Any], crc32c: Mapping[str, Any]) -> Codec | None:
+    # Snappy is read, but not written.
+    if settings.get("cname") not in BLOSC_NAMES:
+        return None
+    options = {"cname": settings["cname"], **crc32c}
+    shuffle = settings.get("shuffle")
+    shuffle = _SHUFFLES[int(shuffle)] if shuffle in (0, 1, 2) else shuffle
+    if shuffle in _SHUFFLES:
+        options["shuffle"] = shuffle
+    return Codec("blosc", _kept_level(settings, "clevel"), options)
+
+
+def _kept_level(settings: Mapping[str, Any], name: str) -> int | None:
+    """Return the level, None where it is a default that has no number everywhere."""
+    level = settings.get(name)
+    return level if isinstance(level, int) and level >= 0 else None

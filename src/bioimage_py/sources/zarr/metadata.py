@@ -21,11 +21,24 @@ from bioimage_py.metadata import (
     with_resolution,
 )
 from bioimage_py.sources.array_spec import ArraySpec
-from bioimage_py.sources.stores import Node, first_dataset, group_attributes, image_paths, with_multiscales
+from bioimage_py.sources.stores import (
+    Node,
+    StoreRules,
+    first_dataset,
+    group_attributes,
+    image_paths,
+    make_array,
+    try_out,
+    with_multiscales,
+)
 from bioimage_py.sources.zarr.codecs import compressor_v2, compressors_v3
 from bioimage_py.storage import StoreFolder
 
 _log = logging.getLogger(__name__)
+TITLE = "Zarr"
+_OWN_ENTRY = re.compile(
+    r"zarr\.json|\.z(array|attrs|group)|c|c[./]\d+([./]\d+)*|\d+([./]\d+)*|.*\.__lock|.*\.[0-9a-f]{32}\.partial|\.DS_Store"
+)
 _KINDS = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8), "c": (8, 16)}
 
 
@@ -171,6 +184,33 @@ def group_files(zarr_format: int) -> dict[str, dict[str, Any]]:
     if zarr_format == 3:
         return {"zarr.json": {"zarr_format": 3, "node_type": "group", "attributes": {}}}
     return {".zgroup": {"zarr_format": 2}}
+
+
+def store_rules(zarr_format: int) -> StoreRules:
+    """Return what the arrays and groups of a version of Zarr have in their folders."""
+    return StoreRules(TITLE, read_node, _OWN_ENTRY, group_files(zarr_format))
+
+
+def described_array(spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a new array as TensorStore takes it, which is tried, and its attributes; raises as `array_metadata` does."""
+    metadata, attributes = array_metadata(spec)
+    making = tensorstore_spec(metadata)
+    try_out(making)
+    return making, attributes
+
+
+def tensorstore_spec(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {"driver": "zarr3" if metadata.get("zarr_format") == 3 else "zarr", "metadata": dict(metadata)}
+
+
+def make_zarr_array(
+    making: Mapping[str, Any], attributes: Mapping[str, Any], folder: StoreFolder, *, overwrite: bool
+) -> None:
+    """Make an array with its attributes in a folder that `room_for_array` gave."""
+    v3 = making["driver"] == "zarr3"
+    make_array(making, folder, overwrite=overwrite, attributes=attributes if v3 else None)
+    if attributes and not v3:
+        folder.write_json(".zattrs", attributes)
 
 
 _ORDERS: dict[str, Literal["<", ">"]] = {"little": "<", "big": ">"}

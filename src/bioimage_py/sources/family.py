@@ -1,0 +1,171 @@
+"""What a storage family answers for its format, so that nobody else has to know it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from bioimage_py.chunks import ChunkEncoding, EncodedReader, StoredChunks
+from bioimage_py.errors import InvalidArgumentError, UnsupportedFormatError
+from bioimage_py.sources.array_spec import ArraySpec
+from bioimage_py.sources.base import FileSource, Source, SourceSpec
+from bioimage_py.sources.registry import FamilyEntry, families
+from bioimage_py.storage import Identity, StoreFolder, file_identity
+
+if TYPE_CHECKING:
+    from bioimage_py.sources.ome_zarr import ImageGroup
+
+
+class Family:
+    """The answers of a format that is only read, by its path. A subclass says what is otherwise.
+
+    Attributes
+    ----------
+    entry
+        Its line in the registry.
+    chunked
+        Whether its arrays are stored in chunks.
+    several_writers
+        Whether several processes may write different chunks of a new array at once.
+    only_zero_fill
+        Whether voxels that were never written read as 0, and can read as nothing else.
+    time_first
+        Whether new arrays want their axes in the order time, channel, z, y, x.
+    """
+
+    chunked = False
+    several_writers = False
+    only_zero_fill = False
+    time_first = False
+
+    def __init__(self, entry: FamilyEntry) -> None:
+        self.entry = entry
+
+    @property
+    def title(self) -> str:
+        """Its name for people."""
+        return self.entry.title
+
+    # Reading
+
+    def open_path(self, path: str, key: str | None, mode: str, *args: Any, **options: Any) -> Source:
+        """Open what is stored at a path or URL. Subclasses name their options, as keywords after `mode`."""
+        del path, key, mode, args, options
+        self._refuse("being opened by a path")
+
+    def open_spec(self, spec: SourceSpec) -> Source:
+        """Reopen a source from plain JSON; what is in it besides path, key and mode are options of `open_path`."""
+        options = {name: value for name, value in spec.items() if name not in ("kind", "path", "key", "mode")}
+        return self.open_path(spec["path"], spec.get("key"), spec.get("mode", "r"), **options)
+
+    def from_handle(self, handle: Any) -> Source | None:
+        """Wrap a live object of a library in `entry.handles`; None if it is not one of the family's."""
+        del handle
+        return None
+
+    def list_arrays(self, path: str, **options: Any) -> list[str]:
+        """Return the keys of the arrays in a container."""
+        del path, options
+        self._refuse("listing arrays")
+
+    def list_coarser(self, spec: SourceSpec) -> list[SourceSpec]:
+        """Return the specs of the smaller copies that are stored beside an array, finest first."""
+        del spec
+        return []
+
+    # Encoded chunks
+
+    def stored_chunks(self, source: FileSource) -> StoredChunks:
+        """Return where and how a source stores its chunks; UnsupportedFormatError if that is not known."""
+        raise UnsupportedFormatError(
+            f"the voxels of {source.format} are not stored as encoded chunks that can be moved"
+        )
+
+    def encoded_reader(self, source: FileSource) -> EncodedReader:
+        """Return access to encoded chunks that are not files or objects of their own."""
+        raise UnsupportedFormatError(f"the chunks of {source.name} are not files of their own")
+
+    def planned_encoding(self, spec: ArraySpec) -> ChunkEncoding:
+        """Return how a new array will encode its chunks; UnsupportedFormatError if that is not known."""
+        del spec
+        raise UnsupportedFormatError(f"{self.entry.kind} files are not written as encoded chunks")
+
+    # New arrays
+
+    def check_create(self, path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> None:
+        """Raise what `create` would raise before it makes anything."""
+        del path, key, spec, overwrite
+        self._refuse("new arrays")
+
+    def create(
+        self, path: str, key: str | None, spec: ArraySpec, overwrite: bool = False, *args: Any, **options: Any
+    ) -> Source:
+        """Make a new array, opened for writing."""
+        del path, key, spec, overwrite, args, options
+        self._refuse("new arrays")
+
+    def create_unfinished(
+        self, path: str, key: str | None, spec: ArraySpec, overwrite: bool = False
+    ) -> Source:
+        """Make a new array as `create` does, if possible in a file that gets its name by the source's `finish`."""
+        return self.create(path, key, spec, overwrite)
+
+    def format_of(self, spec: ArraySpec) -> str:
+        """Return what the `format` of a new array will be."""
+        del spec
+        return self.entry.kind
+
+    def has_shards(self, zarr_format: int) -> bool:
+        """Whether new arrays can have shards."""
+        del zarr_format
+        return False
+
+    def format_around(self, path: str, key: str | None) -> int | None:
+        """Return the version of Zarr that a place asks for; None if it leaves the choice."""
+        del path, key
+        return None
+
+    def image_group(self, path: str, key: str | None) -> ImageGroup | None:
+        """Return the OME-Zarr image that a new array at this place is the full-size level of."""
+        del path, key
+        return None
+
+    def following(self, spec: ArraySpec, like: Source) -> ArraySpec:
+        """Return a new array with what only this format can keep of the source that it is made like."""
+        del like
+        return spec
+
+    def keeping(self, spec: ArraySpec, encoding: ChunkEncoding, *, grid: bool, codec: bool) -> ArraySpec:
+        """Return a new array that holds chunks of an encoding as they are, if it can.
+
+        `grid` and `codec` say whether its chunks, and its codec, may be changed for that.
+        """
+        del encoding, grid, codec
+        return spec
+
+    def identities_at(self, path: str, key: str | None) -> frozenset[Identity]:
+        """Return the identities of what a new array at this place would replace."""
+        return frozenset({file_identity(path, key), file_identity(path, key, key_is_folder=True)})
+
+    def finish_image(self, arrays: Sequence[FileSource]) -> None:
+        """Complete the metadata of an image, all of whose arrays have been written."""
+
+    def removed(self, folder: StoreFolder) -> None:
+        """Bring up to date what lists the arrays of a folder that has been removed."""
+
+    def _refuse(self, what: str) -> NoReturn:
+        can = ", ".join(found.title for found in families() if found.writes)
+        hint = f"; formats that can be written: {can}" if what == "new arrays" else ""
+        raise InvalidArgumentError(f"{self.title} does not support {what}{hint}")
+
+
+class ModuleFamily(Family):
+    """A family whose answers are functions of a module."""
+
+    def __init__(self, entry: FamilyEntry, module: ModuleType) -> None:
+        super().__init__(entry)
+        names = ("open_path", "open_spec", "from_handle", "list_arrays", "list_coarser", "check_create")
+        for name in (*names, "create", "create_unfinished", "identities_at"):
+            if hasattr(module, name):
+                setattr(self, name, getattr(module, name))

@@ -1,0 +1,76 @@
+"""What Zarr, N5 and precomputed answer alike: arrays in folders or behind URLs that TensorStore reads and writes."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from bioimage_py.errors import SourceNotFoundError
+from bioimage_py.sources.array_spec import ArraySpec
+from bioimage_py.sources.base import Source
+from bioimage_py.sources.family import Family
+from bioimage_py.sources.stores.hierarchy import arrays_below
+from bioimage_py.sources.stores.make_room import StoreRules, check_room, make_array, room_for_array
+from bioimage_py.storage import StoreFolder, reads_metadata
+
+
+class StoreFamily(Family):
+    """A family of stores. A subclass opens arrays, and says what is in the folders of the family and how a new array is made."""
+
+    chunked = True
+    several_writers = True
+
+    @abstractmethod
+    def rules(self, zarr_format: int) -> StoreRules:
+        """Return what arrays and groups have in their folders."""
+
+    @abstractmethod
+    def making(self, key: str | None, spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return a new array as TensorStore takes it, after trying that, and its attributes.
+
+        Raises UnsupportedFormatError for a dtype that the family cannot hold, and InvalidArgumentError for chunks, shards, a fill
+        value, a key or a codec that it cannot have.
+        """
+
+    def make(
+        self, making: dict[str, Any], attributes: Mapping[str, Any], folder: StoreFolder, *, overwrite: bool
+    ) -> None:
+        """Make the array in a folder that is free."""
+        del attributes
+        make_array(making, folder, overwrite=overwrite)
+
+    @reads_metadata
+    def list_arrays(self, path: str, **options: Any) -> list[str]:
+        """Return the keys of the arrays in a container, in natural order; `""` if the path is an array itself."""
+        root, rules = StoreFolder.at(path, options), self.rules(3)
+        node = rules.read_node(root)
+        if node is None:
+            raise SourceNotFoundError(f"there is no {rules.title} array or group at {root.path}")
+        return [key for key, _ in arrays_below(node, rules.read_node)]
+
+    def check_create(self, path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> None:
+        self.making(key, spec)
+        check_room(StoreFolder.at(path), key, overwrite, self.rules(spec.zarr_format))
+
+    def create(
+        self,
+        path: str,
+        key: str | None,
+        spec: ArraySpec,
+        overwrite: bool = False,
+        *args: Any,
+        how: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Source:
+        """Make a new array, and the groups around it, and open it for writing; options say how a URL is reached.
+
+        `how` goes to `make`. Besides what `making` raises there are OutputExistsError if something is there that may not, or must
+        not, be replaced, InvalidArgumentError for a place inside another array, and ReadOnlyError and StorageError.
+        """
+        del args
+        making, attributes = self.making(key, spec)
+        root = StoreFolder.at(path, options)
+        with room_for_array(root, key, overwrite, self.rules(spec.zarr_format)) as folder:
+            self.make(making, attributes, folder, overwrite=overwrite, **(how or {}))
+            return self.open_path(path, key, "r+", **options)
