@@ -17,11 +17,7 @@ from .copy import (
     arguments as arguments,
     check_copy_options as check_copy_options,
 )
-from .derived import (
-    add_fields as add_fields,
-    given_options as given_options,
-    given_values as given_values,
-)
+from .derived import add_fields as add_fields, given_options as given_options, given_values as given_values
 from .pictures import add_preview_options as add_preview_options, add_view_options as add_view_options
 from .run import (
     TASKS_AT_ONCE as TASKS_AT_ONCE,
