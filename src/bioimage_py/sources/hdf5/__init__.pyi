@@ -8,5 +8,5 @@ from .array import (
     open_path as open_path,
     open_spec as open_spec,
 )
-from .read import Hdf5Chunks as Hdf5Chunks
 from .family import Hdf5Family as Hdf5Family
+from .read import Hdf5Chunks as Hdf5Chunks
