@@ -10,7 +10,7 @@ import pytest
 import bioimage_py as bp
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
-from bioimage_py.kernels import CopyKernel, MoveKernel, MoveOptions, SmallFiles, small_files
+from bioimage_py.kernels import CopyKernel, MoveKernel, MoveOptions, SmallFiles, move_chunks
 from bioimage_py.sources import Source
 
 
@@ -56,12 +56,12 @@ def test_small_files_are_moved_and_counted(tmp_path: Path, moved: list[int | Non
 def test_after_a_large_file_no_other_is_tried(
     tmp_path: Path, moved: list[int | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bioimage_py.kernels.small_files.SMALL", 20)
+    monkeypatch.setattr("bioimage_py.kernels.move_chunks.SMALL", 20)
     source, sink = pair(tmp_path)
     opened: list[str] = []
-    first_bytes = small_files._first_bytes
+    first_bytes = move_chunks._first_bytes
     monkeypatch.setattr(
-        "bioimage_py.kernels.small_files._first_bytes", lambda path: opened.append(path) or first_bytes(path)
+        "bioimage_py.kernels.move_chunks._first_bytes", lambda path: opened.append(path) or first_bytes(path)
     )
     MoveKernel(CopyKernel(source, sink)).copy_box(Box((0, 0), (16, 16)))
     assert (moved, len(opened)) == ([None] * 8, 1)
@@ -73,7 +73,7 @@ def test_a_read_that_ends_early_is_not_taken_for_the_file(
 ) -> None:
     source, sink = pair(tmp_path)
     monkeypatch.setattr(
-        "bioimage_py.kernels.small_files._first_bytes", lambda path: Path(path).read_bytes()[:-1]
+        "bioimage_py.kernels.move_chunks._first_bytes", lambda path: Path(path).read_bytes()[:-1]
     )
     MoveKernel(CopyKernel(source, sink)).copy_box(Box((0, 0), (16, 16)))
     assert moved == [None] * 8

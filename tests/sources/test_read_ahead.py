@@ -11,7 +11,7 @@ import pytest
 from bioimage_py.geometry import Box
 from bioimage_py.sources import open_source
 from bioimage_py.sources.zarr import ZarrFilesSource, files as zarr_files
-from bioimage_py.storage import ReadAhead, SlowReads, read_ahead
+from bioimage_py.storage import ReadAhead, SlowReads, file_bytes
 from tests.kernels.stored import Storing, store
 from tests.sources.contract import textured
 
@@ -94,7 +94,7 @@ def test_systems_that_cannot_be_told_are_not(tmp_path: Path, monkeypatch: pytest
 
 def test_chunks_of_a_zarr(tmp_path: Path, announced: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zarr_files, "LEAST_BYTES", 1)
-    monkeypatch.setattr(read_ahead, "_WAIT_SECONDS", -1.0)  # so that every read is a slow one
+    monkeypatch.setattr(file_bytes, "_WAIT_SECONDS", -1.0)  # so that every read is a slow one
     array = textured((4, 40), "uint16")
     store(tmp_path / "a", Storing("v3", "zstd", (4, 4)), array)
     source = open_source(tmp_path / "a").for_run(1, 0)

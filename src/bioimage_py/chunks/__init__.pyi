@@ -40,6 +40,5 @@ from .payload_check import (
     crc32c_bytes as crc32c_bytes,
     why_all_bytes as why_all_bytes,
 )
-from .row_copy import copy_rows as copy_rows
-from .scratch import Scratch as Scratch
+from .scratch import Scratch as Scratch, copy_rows as copy_rows
 from .shared_threads import SharedThreads as SharedThreads

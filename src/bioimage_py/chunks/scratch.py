@@ -1,4 +1,4 @@
-"""Memory that a thread uses again and again."""
+"""Memory that a thread uses again and again, and copying chunks in and out of it."""
 
 from __future__ import annotations
 
@@ -26,3 +26,17 @@ class Scratch(threading.local):
 
     def array(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> AnyArray:
         return self.bytes(name, math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
+
+
+_LONGEST_BYTES = 512
+
+
+def copy_rows(target: AnyArray, values: AnyArray) -> None:
+    """Do `target[...] = values`, in half the time where rows have up to 512 bytes: each is moved as one item."""
+    if target.dtype == values.dtype and target.shape == values.shape and target.ndim > 1:
+        n_bytes = target.shape[-1] * target.itemsize
+        whole = target.strides[-1] == values.strides[-1] == target.itemsize
+        if whole and target.itemsize < n_bytes <= _LONGEST_BYTES:
+            row = np.dtype((np.void, n_bytes))
+            target, values = target.view(row), values.view(row)
+    target[...] = values

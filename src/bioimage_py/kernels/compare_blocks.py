@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from bioimage_py.geometry import Blocking, Box
+from bioimage_py.kernels.casting import differing
 from bioimage_py.kernels.cells import boxes_of, cells_under
-from bioimage_py.kernels.exact_values import differing
 from bioimage_py.kernels.stored_parts import StoredParts
 from bioimage_py.sources import Source
 

@@ -22,8 +22,7 @@ from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.kernels.cells import cells_of
 from bioimage_py.kernels.copy_blocks import CopyKernel
-from bioimage_py.kernels.moving import MoveOptions, MovingKernel, slabs
-from bioimage_py.kernels.parallel import side_by_side
+from bioimage_py.kernels.moving import MoveOptions, MovingKernel, side_by_side, slabs
 from bioimage_py.sources import encoding_of
 from bioimage_py.sources.stores import ObjectState, StoreCopier, place_of, why_fetched
 from bioimage_py.storage import ObjectBytes, ObjectFolder, OpenObject, StoredBytes

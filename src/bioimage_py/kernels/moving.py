@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 from bioimage_py.chunks import (
     ChunkEncoding,
@@ -24,12 +25,15 @@ from bioimage_py.kernels.cells import boxes_of, cells_all, cells_any, cells_of
 from bioimage_py.kernels.copy_blocks import CopyKernel
 from bioimage_py.kernels.stage_timer import Meter, Tally
 from bioimage_py.sources import Source, encoded_reader, encoded_writer, encoding_of
-from bioimage_py.storage import MOST_READ, Piece, StoredBytes
+from bioimage_py.storage import MOST_READ, Piece, StoredBytes, give_up_waiting
 
 Pieces = tuple[Piece, ...]
+
 _MOST_CELLS = 4096
+
 # A server takes its time for each chunk, so that many are asked for at once, as long as they take little memory.
 _MOST_AT_ONCE = 16
+
 _BYTES_AT_ONCE = 2**25
 
 
@@ -247,3 +251,33 @@ def slabs(cells: Box, weight: int = 1) -> Iterator[Box]:
             yield from slabs(Box(lower, cells.end), weight)
             return
     yield cells
+
+
+_T = TypeVar("_T")
+
+_R = TypeVar("_R")
+
+
+def side_by_side(
+    function: Callable[[_T], _R], things: Iterable[_T], pool: ThreadPoolExecutor | None, at_once: int
+) -> Iterator[_R]:
+    """Yield what a function returns for each thing, in order, with at most `at_once` calls under way; without a pool, lazily.
+
+    After an error no further call begins; those under way are waited for.
+    """
+    if pool is None:
+        yield from map(function, things)
+        return
+    waiting: deque[Future[_R]] = deque()
+    try:
+        for thing in things:
+            waiting.append(pool.submit(function, thing))
+            if len(waiting) >= at_once:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except KeyboardInterrupt:
+        give_up_waiting()
+        raise
+    finally:
+        wait([future for future in waiting if not future.cancel()])

@@ -8,9 +8,9 @@ from bioimage_py.chunks import ChunkEncoding
 from bioimage_py.kernels.copy_blocks import CopyKernel
 from bioimage_py.kernels.copy_objects import CopyObjectsKernel, store_copies
 from bioimage_py.kernels.move_chunks import MoveKernel
-from bioimage_py.kernels.moved_from import moving_origin
 from bioimage_py.kernels.moving import MoveOptions, MovingKernel
 from bioimage_py.kernels.pack_shards import PackKernel
+from bioimage_py.kernels.stored_parts import moving_origin
 from bioimage_py.sources import encoding_of
 
 

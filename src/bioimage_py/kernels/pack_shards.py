@@ -11,8 +11,7 @@ from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.kernels.cells import cells_of
 from bioimage_py.kernels.copy_blocks import CopyKernel
-from bioimage_py.kernels.moving import MoveOptions, MovingKernel, Pieces, slabs
-from bioimage_py.kernels.parallel import side_by_side
+from bioimage_py.kernels.moving import MoveOptions, MovingKernel, Pieces, side_by_side, slabs
 from bioimage_py.storage import NewFile, NewObject
 
 _Position = tuple[int, ...]

@@ -10,10 +10,9 @@ import numpy as np
 from bioimage_py.chunks import AnyArray
 from bioimage_py.geometry import Blocking, Box
 from bioimage_py.kernels.casting import cast
-from bioimage_py.kernels.copy_blocks import CopyKernel
+from bioimage_py.kernels.copy_blocks import CopyKernel, ReadBuffers
 from bioimage_py.kernels.moving import MovingKernel
 from bioimage_py.kernels.moving_roads import kernel_for_road
-from bioimage_py.kernels.read_buffers import ReadBuffers
 from bioimage_py.kernels.stage_timer import Meter, Tally
 from bioimage_py.sources import Source
 from bioimage_py.sources.stores import piece_shape

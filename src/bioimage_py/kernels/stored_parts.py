@@ -1,18 +1,19 @@
-"""Which parts of a source are stored at all, found from the names of its chunks, without reading a voxel."""
+"""Whose chunks a source shows, and which of them are stored, found from their names without reading a voxel."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from bioimage_py.chunks import ChunkEncoding, ChunkFiles, ChunkObjects
+from bioimage_py.chunks import ChunkEncoding, ChunkFiles, ChunkObjects, UnknownEncoding
 from bioimage_py.geometry import Box
 from bioimage_py.kernels.cells import cells_of
-from bioimage_py.kernels.moved_from import moving_origin
-from bioimage_py.sources import Source, stored_files
+from bioimage_py.sources import DescribedSource, Source, stored_chunks, stored_files
+from bioimage_py.wrapper import WrapperSource
+from bioimage_py.wrapper.shape import RoiSource
 
 _MOST_CELLS = 2**16
 
@@ -58,3 +59,30 @@ class StoredParts:
         begin = tuple(a * e - o for a, e, o in zip(at, self._extents, self._offset, strict=True))
         end = tuple(b + e for b, e in zip(begin, self._extents, strict=True))
         return Box(tuple(max(0, b) for b in begin), end)
+
+
+class MovingOrigin(NamedTuple):
+    """A stored array, and where in it a source begins; None for the array itself."""
+
+    source: Source
+    offset: tuple[int, ...] | None
+
+
+def moving_origin(source: Source) -> MovingOrigin | None:
+    """Return the stored array whose encoded chunks hold the voxels of a source; None if they are computed."""
+    if isinstance(source, DescribedSource):
+        return moving_origin(source.inputs[0])
+    if isinstance(source, RoiSource):
+        inner = source.inputs[0]
+        if len(source.kept) != inner.ndim or isinstance(inner, WrapperSource):
+            return None
+        return MovingOrigin(inner, source.box.begin)
+    return None if isinstance(source, WrapperSource) else MovingOrigin(source, None)
+
+
+def encoding_to_move(source: Source) -> ChunkEncoding | UnknownEncoding:
+    """Return how a stored array encodes its chunks, or why they cannot be moved."""
+    if str(getattr(source, "path", "")).startswith("memory:"):
+        return UnknownEncoding("chunks that are held in memory are not moved")
+    found = stored_chunks(source)
+    return found if isinstance(found, UnknownEncoding) else found.encoding

@@ -30,8 +30,7 @@ from .ome_ngff_reading import (
     well_paths as well_paths,
     with_channels as with_channels,
 )
-from .overrides import overridden as overridden
-from .sanity import without_nonsense as without_nonsense
+from .overrides import overridden as overridden, without_nonsense as without_nonsense
 from .units import (
     SPACE_UNITS as SPACE_UNITS,
     TIME_UNITS as TIME_UNITS,

@@ -13,8 +13,7 @@ import numpy as np
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
 from bioimage_py.metadata.model import ImageMetadata
-from bioimage_py.metadata.overrides import spatial_axes
-from bioimage_py.metadata.sanity import without_nonsense
+from bioimage_py.metadata.overrides import spatial_axes, without_nonsense
 from bioimage_py.metadata.units import normalise_unit
 
 _OWN = (

@@ -13,11 +13,14 @@ from .copy_plan import (
     CopyPlan as CopyPlan,
     PlanOptions as PlanOptions,
     checked_blocks as checked_blocks,
+    choose_road as choose_road,
     plan_copy as plan_copy,
 )
-from .hints import choose_road as choose_road
-from .image_passes import image_in_passes as image_in_passes
-from .image_plan import ImagePlan as ImagePlan, PlannedArray as PlannedArray
+from .image_plan import (
+    ImagePlan as ImagePlan,
+    PlannedArray as PlannedArray,
+    image_in_passes as image_in_passes,
+)
 from .layout import ArrayLayout as ArrayLayout
 from .memory import COMPARED_AT_ONCE as COMPARED_AT_ONCE, MemoryModel as MemoryModel
 from .passes import (

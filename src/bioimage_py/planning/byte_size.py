@@ -1,17 +1,21 @@
-"""Sizes in bytes: as users write them, as people read them, and how much memory there is."""
+"""Sizes and numbers as users write them and as plans print them, and how much memory there is."""
 
 from __future__ import annotations
 
 import math
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.planning.layout import ArrayLayout
 
 _UNITS = {"": 1, "b": 1}
+
 for _power, _letter in enumerate("kmgtp", start=1):
     _UNITS.update({_letter: 1024**_power, f"{_letter}ib": 1024**_power, f"{_letter}b": 1000**_power})
+
 _SIZE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)\s*", re.IGNORECASE)
 
 
@@ -77,3 +81,35 @@ def _number_in(path: str) -> int | None:
         return int(Path(path).read_text())
     except (OSError, ValueError):
         return None
+
+
+def times(extents: Sequence[int]) -> str:
+    """Return extents as people write them."""
+    return "×".join(map(str, extents)) or "1"
+
+
+def counted(n: int, thing: str) -> str:
+    """Return a number of things."""
+    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
+
+
+def at_most_files(n: int) -> str:
+    """Return a number of files that is the most there can be."""
+    return counted(n, "file") if n < 2 else f"at most {n:,} files"
+
+
+def grid_words(layout: ArrayLayout) -> str:
+    if layout.chunks is None:
+        return "none"
+    return times(layout.chunks) + (f" in shards of {times(layout.shards)}" if layout.shards else "")
+
+
+def array_words(layout: ArrayLayout) -> str:
+    text = (
+        f"{layout.name}: {times(layout.shape)} {layout.dtype}, {format_bytes(layout.nbytes)}, {layout.format}"
+    )
+    if layout.chunks is not None:
+        text += f", chunks {grid_words(layout)}"
+    if layout.codec:
+        text += f", {layout.codec}"
+    return text + (f" (through {layout.engine})" if layout.engine else "")

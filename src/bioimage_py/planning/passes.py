@@ -9,8 +9,7 @@ from typing import Any
 
 from bioimage_py.planning.block_shape import choose_block_shape, pieces
 from bioimage_py.planning.byte_size import format_bytes
-from bioimage_py.planning.copy_plan import DEFAULT_BLOCK_BUDGET, CopyPlan, PlanOptions
-from bioimage_py.planning.hints import copy_hints
+from bioimage_py.planning.copy_plan import DEFAULT_BLOCK_BUDGET, CopyPlan, PlanOptions, copy_hints
 from bioimage_py.planning.memory import MemoryModel
 from bioimage_py.planning.two_pass import PassOptions, TwoPasses, plan_two_passes
 

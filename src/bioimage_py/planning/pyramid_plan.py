@@ -1,20 +1,25 @@
-"""Everything decided before a pyramid is made."""
+"""Everything decided before a pyramid is made: which levels a block makes on its way, and how large it is.
+
+A block of 256³ voxels in chunks of 64³ is 128³ voxels, whole chunks, of the next level, and 64³ of the one after: all three
+can be written from one read. What is left to make then is made by another part, which reads the last of these levels.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from bioimage_py.errors import InvalidArgumentError
-from bioimage_py.geometry import check_block_shape
-from bioimage_py.planning.byte_size import default_memory_limit, format_bytes
+from bioimage_py.geometry import Blocking, check_block_shape
+from bioimage_py.planning.block_shape import choose_block_shape, read_amplification
+from bioimage_py.planning.byte_size import counted, default_memory_limit, format_bytes, times
 from bioimage_py.planning.copy_plan import DEFAULT_BLOCK_BUDGET
 from bioimage_py.planning.layout import ArrayLayout
-from bioimage_py.planning.plan_words import counted, times
-from bioimage_py.planning.pyramid_blocks import PartLayout, PyramidPart, choose_part
+from bioimage_py.planning.memory import MemoryModel
 from bioimage_py.planning.pyramid_levels import PyramidLevel
+from bioimage_py.sources.stores import WRITTEN_BYTES
 
 
 @dataclass(frozen=True)
@@ -204,3 +209,171 @@ def _part_text(part: PyramidPart) -> str:
 def _grid(layout: ArrayLayout) -> str:
     shards = f" in shards of {times(layout.shards)}" if layout.shards else ""
     return f"chunks {times(layout.chunks or layout.shape)}{shards}"
+
+
+_PREFERRED_BYTES = 2**26
+"""Above this, blocks get too few to share; below, they are larger the more levels they make."""
+
+_TILE_BYTES = 2**24
+"""Voxels in memory at a time: pieces about as large as the blocks of a copy."""
+
+_REDUCING_BYTES = 2**24
+"""What reducing holds besides its input and its result, which is done in small pieces."""
+
+
+@dataclass(frozen=True)
+class PyramidPart:
+    """Levels that are made from one read of the input, or of a level that is there."""
+
+    reads: int | None  # the level that is read, None for the input
+    levels: tuple[PyramidLevel, ...]
+    shape: tuple[int, ...]  # of what is read
+    block_shape: tuple[int, ...]  # voxels of what is read that one worker turns into voxels of these levels
+    tile_shape: tuple[int, ...]  # voxels of what is read that are in memory at a time
+    block_bytes: int  # memory of one block in flight
+    read_amplification: float  # how often a chunk of what is read is decoded on average
+
+    @property
+    def blocking(self) -> Blocking:
+        return Blocking(self.shape, self.block_shape)
+
+    @property
+    def steps(self) -> tuple[tuple[int, ...], ...]:
+        """For each level that is written, how many voxels of the one before, or of what is read, become one."""
+        return tuple(level.step for level in self.levels)
+
+
+@dataclass(frozen=True)
+class PartLayout:
+    """What a part reads, what is left to be made, and how it is stored."""
+
+    source: ArrayLayout
+    output: ArrayLayout  # how levels are stored; its shape is that of what is read
+    levels: tuple[PyramidLevel, ...]  # the levels that are not made yet, largest first
+    threads: int
+
+    @property
+    def copies(self) -> bool:
+        """Whether the first level has the voxels that are read."""
+        return all(f == 1 for f in self.levels[0].step)
+
+    def base(self) -> int:
+        return MemoryModel(self.source, self.output, None, self.threads).base()
+
+    def scale(self, count: int) -> tuple[int, ...]:
+        """Return by how much the last of so many levels is smaller than what is read."""
+        return tuple(math.prod(fs) for fs in zip(*(level.step for level in self.levels[:count]), strict=True))
+
+    def unit(self, count: int) -> tuple[int, ...]:
+        """Return the voxels of what is read that are one write unit of the last of so many levels."""
+        return tuple(u * f for u, f in zip(self.output.write_unit, self.scale(count), strict=True))
+
+    def held(self, count: int, block: tuple[int, ...], tile: tuple[int, ...]) -> int:
+        """Return the bytes of one block in flight that makes so many levels, tile by tile, level by level."""
+        a, b = self.source, self.output
+        made = [self._voxels(block, self.scale(n)) * b.itemsize for n in range(1 + self.copies, count + 1)]
+        tile_voxels = self._voxels(tile, (1,) * len(tile))
+        read = (0 if a.in_memory else a.itemsize) + (b.itemsize if a.dtype != b.dtype else 0)
+        held = tile_voxels * read + sum(made[:1])
+        held += a.scratch(tuple(min(t, max(1, n)) for t, n in zip(tile, a.shape, strict=True)))
+        if self.copies:
+            held += self._encoding(tile_voxels * b.itemsize)
+        for n, n_bytes in enumerate(made):
+            held = max(held, n_bytes + sum(made[n + 1 : n + 2]) + self._encoding(n_bytes))
+        return held + (_REDUCING_BYTES if made else 0)
+
+    def _encoding(self, n_bytes: int) -> int:
+        """Return the bytes that wait for the disk while a level is written, a few write units at a time."""
+        unit = math.prod(self.output.write_unit) * self.output.itemsize
+        # From four axes on, TensorStore is given a copy to encode from (see `TensorStoreSource`).
+        return min(n_bytes, max(unit, WRITTEN_BYTES)) * (1 if len(self.output.shape) < 4 else 2)
+
+    def tile(self, count: int, block: tuple[int, ...]) -> tuple[int, ...]:
+        """Return in which pieces a block is read: whole write units, whole windows, and no chunk more often than needed."""
+        grid = self.unit(1) if self.copies else self.levels[0].step
+        if self.copies and count > 1:
+            grid = tuple(map(math.lcm, grid, self.levels[1].step))
+        whole = read_amplification(self.source.shape, block, self.source.chunks)
+        tile = block
+        for axis in range(len(block)):
+            for extent in _divisors(block[axis], grid[axis]):
+                if self._voxels(tile, (1,) * len(tile)) * self.output.itemsize <= _TILE_BYTES:
+                    return tile
+                smaller = (*tile[:axis], extent, *tile[axis + 1 :])
+                if read_amplification(self.source.shape, smaller, self.source.chunks) <= whole + 1e-9:
+                    tile = smaller
+        return tile
+
+    def _voxels(self, box: tuple[int, ...], scale: tuple[int, ...]) -> int:
+        extents = zip(box, self.source.shape, scale, strict=True)
+        return math.prod(-(-min(b, max(1, n)) // f) for b, n, f in extents)
+
+
+def _divisors(extent: int, grid: int) -> Iterator[int]:
+    """Yield the multiples of the grid that divide an extent which is one, largest first, without the extent itself."""
+    if extent % grid:
+        return
+    cells = extent // grid
+    for n in range(2, cells + 1):
+        if cells % n == 0:
+            yield cells // n * grid
+
+
+def choose_part(
+    layout: PartLayout, reads: int | None, budget: int, block_shape: tuple[int, ...] | None
+) -> PyramidPart:
+    """Return the part that makes the next levels: as many as a block of a sensible size holds whole write units of.
+
+    A single write unit may pass the budget: nothing smaller is safe.
+    """
+    if block_shape is not None:
+        return _part(layout, reads, _levels_in(layout, block_shape), block_shape)
+    best, best_score = None, math.inf
+    for count in range(1, len(layout.levels) + 1):
+        grid = replace(layout.output, chunks=layout.unit(count), shards=None)
+        block = choose_block_shape(
+            layout.source,
+            grid,
+            lambda box, count=count: layout.held(count, box, layout.tile(count, box)),  # type: ignore[misc]
+            budget,
+        )
+        part = _part(layout, reads, _levels_in(layout, block), block)
+        if best is not None and part.block_bytes > budget:
+            continue
+        score = _score(layout, part)
+        if score < best_score:
+            best, best_score = part, score
+    assert best is not None
+    return best
+
+
+def _levels_in(layout: PartLayout, block: tuple[int, ...]) -> int:
+    """Return how many of the next levels a block holds whole write units of."""
+    for count in range(len(layout.levels), 1, -1):
+        fits = zip(block, layout.unit(count), layout.source.shape, strict=True)
+        if all(b % u == 0 or b >= n for b, u, n in fits):
+            return count
+    return 1
+
+
+def _part(layout: PartLayout, reads: int | None, count: int, block: tuple[int, ...]) -> PyramidPart:
+    tile = layout.tile(count, block)
+    return PyramidPart(
+        reads=reads,
+        levels=layout.levels[:count],
+        shape=layout.source.shape,
+        block_shape=block,
+        tile_shape=tile,
+        block_bytes=layout.held(count, block, tile),
+        read_amplification=read_amplification(layout.source.shape, block, layout.source.chunks),
+    )
+
+
+def _score(layout: PartLayout, part: PyramidPart) -> float:
+    """Return how often voxels are decoded, what is read again for the rest included; large blocks count against."""
+    score = part.read_amplification
+    if len(part.levels) < len(layout.levels):
+        score += 1 / math.prod(layout.scale(len(part.levels)))
+    inside = (min(b, max(1, n)) for b, n in zip(part.block_shape, part.shape, strict=True))
+    n_bytes = math.prod(inside) * layout.output.itemsize
+    return score + 0.05 * max(0.0, math.log2(n_bytes / _PREFERRED_BYTES))

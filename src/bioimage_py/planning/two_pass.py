@@ -17,10 +17,9 @@ import numpy as np
 
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.planning.block_shape import pieces, read_amplification
-from bioimage_py.planning.byte_size import format_bytes
+from bioimage_py.planning.byte_size import format_bytes, times
 from bioimage_py.planning.layout import ArrayLayout
 from bioimage_py.planning.memory import MemoryModel
-from bioimage_py.planning.plan_words import times
 
 TEMPORARY_CODEC = {"name": "blosc", "cname": "lz4", "level": 1, "shuffle": "shuffle"}
 """Of the temporary store: faster than most disks on either way, and half of the bytes of most images."""

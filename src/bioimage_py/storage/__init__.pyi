@@ -14,10 +14,22 @@ from .compressed import (
 )
 from .crash_safety import (
     files_below as files_below,
+    is_alive as is_alive,
     remove_leftovers as remove_leftovers,
     sync_file_system as sync_file_system,
+    this_process as this_process,
 )
-from .file_bytes import FileBytes as FileBytes, OpenFiles as OpenFiles, file_error as file_error
+from .file_bytes import (
+    MOST_READ as MOST_READ,
+    SMALL as SMALL,
+    FileBytes as FileBytes,
+    OpenFiles as OpenFiles,
+    Piece as Piece,
+    ReadAhead as ReadAhead,
+    SlowReads as SlowReads,
+    StoredBytes as StoredBytes,
+    file_error as file_error,
+)
 from .kvstore import (
     MOST_JSON as MOST_JSON,
     URL_OPTIONS as URL_OPTIONS,
@@ -47,8 +59,6 @@ from .object_folder import (
     ObjectFolder as ObjectFolder,
     OpenObject as OpenObject,
 )
-from .process_identity import is_alive as is_alive, this_process as this_process
-from .read_ahead import ReadAhead as ReadAhead, SlowReads as SlowReads
 from .store_errors import (
     ENGINE_ERRORS as ENGINE_ERRORS,
     apart as apart,
@@ -67,7 +77,6 @@ from .store_place import (
     UnknownLogin as UnknownLogin,
     find_login as find_login,
 )
-from .stored_bytes import MOST_READ as MOST_READ, SMALL as SMALL, Piece as Piece, StoredBytes as StoredBytes
 from .stored_identity import (
     Identity as Identity,
     file_identity as file_identity,

@@ -15,8 +15,7 @@ from typing import Self
 from bioimage_py.errors import BioimagePyError, OutputExistsError, ReadOnlyError, StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.storage.chunk_keys import ChunkKeys
-from bioimage_py.storage.file_bytes import file_error
-from bioimage_py.storage.stored_bytes import MOST_READ, SMALL, Piece, StoredBytes
+from bioimage_py.storage.file_bytes import MOST_READ, SMALL, Piece, StoredBytes, file_error
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _ONE_PIECE = 2**20

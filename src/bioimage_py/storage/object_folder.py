@@ -12,9 +12,9 @@ import tensorstore as ts
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.storage.chunk_keys import ChunkKeys
+from bioimage_py.storage.file_bytes import Piece, StoredBytes
 from bioimage_py.storage.store_errors import ENGINE_ERRORS, awaited, storage_error
 from bioimage_py.storage.store_place import StorePlace
-from bioimage_py.storage.stored_bytes import Piece, StoredBytes
 
 # A listing has to save so many requests before it is worth one.
 _WORTH = 4
