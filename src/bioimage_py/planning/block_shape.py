@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from bioimage_py.planning.layout import ArrayLayout
+from bioimage_py.planning.layout import ArrayLayout, n_cells
 
 PREFERRED_BYTES = 2**24
 """Voxels of a block where nothing else decides: large enough that Python's part is small, small enough to share."""
@@ -73,20 +73,20 @@ def widened(block: tuple[int, ...], shape: tuple[int, ...], unit: tuple[int, ...
     The last axes grow first: they name the files of one folder, and one listing tells about all of them.
     """
     found = list(block)
-
-    def count(grid: Sequence[int], per: Sequence[int]) -> int:
-        return math.prod(-(-n // p) for n, p in zip(grid, per, strict=True))
-
     for axis in reversed(range(len(shape))):
         whole = -(-shape[axis] // unit[axis]) * unit[axis]
-        while found[axis] < whole and count(shape, found) > _MANY_BLOCKS and count(found, unit) < _MOST_UNITS:
+        while (
+            found[axis] < whole
+            and n_cells(shape, found) > _MANY_BLOCKS
+            and n_cells(found, unit) < _MOST_UNITS
+        ):
             found[axis] = min(2 * found[axis], whole)
     return tuple(found)
 
 
 def _score(block: tuple[int, ...], input_layout: ArrayLayout, output_layout: ArrayLayout) -> float:
     shape = output_layout.shape
-    inside = tuple(min(b, max(1, n)) for b, n in zip(block, shape, strict=True))
+    inside = output_layout.inside(block)
     n_bytes = math.prod(inside) * max(input_layout.itemsize, output_layout.itemsize)
     score = read_amplification(shape, block, input_layout.chunks)
     score += 0.02 * abs(math.log2(n_bytes / PREFERRED_BYTES))

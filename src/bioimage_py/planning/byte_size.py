@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bioimage_py.errors import InvalidArgumentError
-from bioimage_py.planning.layout import ArrayLayout
 
 _UNITS = {"": 1, "b": 1}
 
@@ -48,11 +47,11 @@ def format_bytes(n_bytes: float) -> str:
 def available_memory() -> int:
     """Return the bytes that this process could still use: the machine's free memory, or its control group's."""
     free = _meminfo_available()
-    for limit_file, used_file in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    for names in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
     ):
-        limit, used = _number_in(limit_file), _number_in(used_file)
+        limit, used = (_number_in(f"/sys/fs/cgroup/{name}") for name in names)
         if limit is not None and used is not None:
             free = min(free, max(0, limit - used))
     return free
@@ -83,13 +82,12 @@ def _number_in(path: str) -> int | None:
         return None
 
 
-def times(extents: Sequence[int]) -> str:
-    """Return extents as people write them."""
-    return "×".join(map(str, extents)) or "1"
+def times(extents: Sequence[int] | None) -> str:
+    """Return extents as people write them: `64×128`."""
+    return "none" if extents is None else "×".join(map(str, extents)) or "1"
 
 
 def counted(n: int, thing: str) -> str:
-    """Return a number of things."""
     return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
 
 
@@ -98,18 +96,10 @@ def at_most_files(n: int) -> str:
     return counted(n, "file") if n < 2 else f"at most {n:,} files"
 
 
-def grid_words(layout: ArrayLayout) -> str:
-    if layout.chunks is None:
-        return "none"
-    return times(layout.chunks) + (f" in shards of {times(layout.shards)}" if layout.shards else "")
+def memory_text(peak: int, limit: int) -> str:
+    return f"{format_bytes(peak)} at most, of {format_bytes(limit)} allowed"
 
 
-def array_words(layout: ArrayLayout) -> str:
-    text = (
-        f"{layout.name}: {times(layout.shape)} {layout.dtype}, {format_bytes(layout.nbytes)}, {layout.format}"
-    )
-    if layout.chunks is not None:
-        text += f", chunks {grid_words(layout)}"
-    if layout.codec:
-        text += f", {layout.codec}"
-    return text + (f" (through {layout.engine})" if layout.engine else "")
+def plan_text(rows: Iterable[tuple[str, str]]) -> str:
+    """Return the rows of a plan, each a label and its text."""
+    return "\n".join(f"{label + ':' if label else '':9}{text}" for label, text in rows)

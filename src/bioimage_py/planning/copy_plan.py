@@ -11,15 +11,15 @@ from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Blocking, IdSet, check_block_shape
 from bioimage_py.planning.block_shape import choose_block_shape, read_amplification, widened
 from bioimage_py.planning.byte_size import (
-    array_words,
     at_most_files,
     counted,
     default_memory_limit,
     format_bytes,
-    grid_words,
+    memory_text,
+    plan_text,
     times,
 )
-from bioimage_py.planning.layout import ArrayLayout
+from bioimage_py.planning.layout import ArrayLayout, n_cells
 from bioimage_py.planning.memory import MemoryModel
 from bioimage_py.planning.two_pass import TwoPasses
 from bioimage_py.sources import Codec
@@ -43,68 +43,29 @@ class PlanOptions:
 
 @dataclass(frozen=True)
 class CopyPlan:
-    """What a copy would do; `str(plan)` explains it.
-
-    Attributes
-    ----------
-    input, output, mask
-        Layouts of the sources; mask is None where there is none.
-    road
-        How voxels travel: `"verbatim"` moves encoded chunks, `"repack"` moves them into shards or out of them, `"recode"`
-        decodes, casts or masks where asked, and encodes.
-    reason
-        Why this road, and not a faster one.
-    block_shape
-        The processing blocks in voxels, whole chunks of the output.
-    group_shape
-        Blocks inside one such box go to one worker: it holds whole write units.
-    n_blocks
-        Blocks in the numbering of this call, from 0 in C order.
-    block_ids
-        Those to be processed.
-    direct
-        Whether the whole array is copied at once.
-    in_flight
-        Blocks, or groups of blocks, processed at the same time.
-    threads
-        Threads that decode and encode inside the libraries.
-    cache_bytes
-        Decoded input chunks kept between blocks, in bytes.
-    memory_limit, peak_memory
-        In bytes; what the sources and the interpreter take up anyway is not counted.
-    bytes_in, bytes_out
-        Voxels to be read and written, in bytes, decoded.
-    n_files
-        The most files that will be written, metadata not counted.
-    read_amplification
-        How often an input chunk is decoded on average.
-    hints
-        What would make this copy better.
-    passes
-        Through which temporary store the voxels go in two passes; None where they go in one.
-    """
+    """What a copy would do; `str(plan)` explains it."""
 
     input: ArrayLayout
     output: ArrayLayout
     mask: ArrayLayout | None
-    road: str
-    reason: str
-    block_shape: tuple[int, ...]
-    group_shape: tuple[int, ...]
-    n_blocks: int
-    block_ids: IdSet
-    direct: bool
-    in_flight: int
-    threads: int
-    cache_bytes: int
-    memory_limit: int
+    road: str  # `"verbatim"`, `"repack"` or `"recode"`
+    reason: str  # why this road, and not a faster one
+    block_shape: tuple[int, ...]  # the processing blocks in voxels, whole chunks of the output
+    group_shape: tuple[int, ...]  # blocks inside one such box go to one worker: it holds whole write units
+    n_blocks: int  # blocks in the numbering of this call, from 0 in C order
+    block_ids: IdSet  # those to be processed
+    direct: bool  # whether the whole array is copied at once
+    in_flight: int  # blocks, or groups of blocks, processed at the same time
+    threads: int  # threads that decode and encode inside the libraries
+    cache_bytes: int  # decoded input chunks kept between blocks, in bytes
+    memory_limit: int  # in bytes; what the sources and the interpreter take up anyway is not counted
     peak_memory: int
-    bytes_in: int
+    bytes_in: int  # voxels to be read and written, in bytes, decoded
     bytes_out: int
-    n_files: int
-    read_amplification: float
-    hints: tuple[str, ...] = ()
-    passes: TwoPasses | None = None
+    n_files: int  # the most files that will be written, metadata not counted
+    read_amplification: float  # how often an input chunk is decoded on average
+    hints: tuple[str, ...] = ()  # what would make this copy better
+    passes: TwoPasses | None = None  # None: voxels go in one
 
     @property
     def blocking(self) -> Blocking:
@@ -120,44 +81,42 @@ class CopyPlan:
                 "bytes_in", "bytes_out", "n_files", "read_amplification",
             )
         }  # fmt: skip
-        plain["block_shape"] = list(self.block_shape)
-        plain["group_shape"] = list(self.group_shape)
-        plain["block_ids"] = self.block_ids.to_json()
-        plain["hints"] = list(self.hints)
-        plain["passes"] = 1 if self.passes is None else 2
-        plain["temporary_store"] = None if self.passes is None else self.passes.to_json()
-        for name in ("input", "output", "mask"):
-            layout: ArrayLayout | None = getattr(self, name)
-            plain[name] = None if layout is None else _layout_json(layout)
-        return plain
+        return {
+            **plain,
+            "block_shape": list(self.block_shape),
+            "group_shape": list(self.group_shape),
+            "block_ids": self.block_ids.to_json(),
+            "hints": list(self.hints),
+            "passes": 1 if self.passes is None else 2,
+            "temporary_store": None if self.passes is None else self.passes.to_json(),
+            "input": self.input.to_json(),
+            "output": self.output.to_json(),
+            "mask": None if self.mask is None else self.mask.to_json(),
+        }
 
     def __str__(self) -> str:
-        lines = [
-            ("input", array_words(self.input)),
-            ("output", array_words(self.output)),
-            *([("mask", array_words(self.mask))] if self.mask is not None else []),
-            ("road", f"{self.road}: {self.reason}"),
-            ("blocks", self._blocks_text()),
-            *([] if self.passes is None else self.passes.texts()),
-            (
-                "reads",
-                f"{format_bytes(self.bytes_in)}{self._repeats_text()}",
-            ),
-            (
-                "writes",
-                f"{format_bytes(self.bytes_out)} before compression, in {at_most_files(self.n_files)}",
-            ),
-            (
-                "memory",
-                f"{format_bytes(self.peak_memory)} at most, of {format_bytes(self.memory_limit)} allowed",
-            ),
-            (
-                "workers",
-                f"{counted(max(1, min(self.in_flight, len(self.block_ids))), 'block')} at a time; {counted(self.threads, 'thread')} for decoding and encoding",
-            ),
-            *(("hint", hint) for hint in self.hints),
-        ]
-        return "\n".join(f"{label + ':':9}{text}" for label, text in lines)
+        at_once = counted(max(1, min(self.in_flight, len(self.block_ids))), "block")
+        return plan_text(
+            [
+                ("input", str(self.input)),
+                ("output", str(self.output)),
+                *([] if self.mask is None else [("mask", str(self.mask))]),
+                ("road", f"{self.road}: {self.reason}"),
+                ("blocks", self._blocks_text()),
+                *([] if self.passes is None else self.passes.texts()),
+                ("reads", f"{format_bytes(self.bytes_in)}{self._repeats_text()}"),
+                (
+                    "writes",
+                    f"{format_bytes(self.bytes_out)} before compression, in {at_most_files(self.n_files)}",
+                ),
+                ("memory", memory_text(self.peak_memory, self.memory_limit)),
+                (
+                    "workers",
+                    f"{at_once} at a time; {counted(self.threads, 'thread')} for decoding and encoding",
+                ),
+                *(("hint", hint) for hint in self.hints),
+            ]
+        )
 
     def _repeats_text(self) -> str:
         if self.input.chunks is None:
@@ -243,18 +202,19 @@ def plan_copy(
     )
 
 
-def checked_blocks(block_shape: tuple[int, ...], output_layout: ArrayLayout) -> tuple[int, ...]:
-    """Return a user's block shape; an error if it cuts the output's chunks: two writers would meet in one."""
+def checked_blocks(
+    block_shape: tuple[int, ...], output_layout: ArrayLayout, *, whole_shards: bool = False
+) -> tuple[int, ...]:
+    """Return a user's block shape; an error if it cuts the output's chunks, or shards: two writers would meet in one."""
     block = check_block_shape(block_shape, output_layout.shape)
-    chunks = output_layout.chunks
-    if chunks is not None:
-        for b, c, n in zip(block, chunks, output_layout.shape, strict=True):
-            if b % c and b < n:
-                near = tuple(max(1, round(x / y)) * y for x, y in zip(block, chunks, strict=True))
-                raise InvalidArgumentError(
-                    f"block_shape {block} is not a multiple of the output's chunks {chunks}: blocks would cut chunks. "
-                    f"Use whole chunks, for example {near}, or leave block_shape out"
-                )
+    shards = output_layout.shards if whole_shards else None
+    unit, what = shards or output_layout.chunks, "shards" if shards else "chunks"
+    if unit and any(b % u and b < n for b, u, n in zip(block, unit, output_layout.shape, strict=True)):
+        near = tuple(max(1, round(b / u)) * u for b, u in zip(block, unit, strict=True))
+        raise InvalidArgumentError(
+            f"block_shape {block} is not a multiple of the output's {what} {unit}: blocks would cut {what}. Use whole {what}, for "
+            f"example {near}, or leave block_shape out"
+        )
     return block
 
 
@@ -297,7 +257,7 @@ def _reason(a: ArrayLayout, b: ArrayLayout, mask: ArrayLayout | None, match: Enc
     if a.chunks is None:
         why.append(f"the input ({a.format}) is not stored in chunks")
     elif a.chunks != b.chunks or a.shards != b.shards:
-        why.append(f"the chunk grid changes from {grid_words(a)} to {grid_words(b)}")
+        why.append(f"the chunk grid changes from {a.grid_text} to {b.grid_text}")
     if a.dtype != b.dtype:
         why.append(f"dtype changes from {a.dtype} to {b.dtype}")
     if not why and match is not None:
@@ -305,19 +265,6 @@ def _reason(a: ArrayLayout, b: ArrayLayout, mask: ArrayLayout | None, match: Enc
     if mask is not None:
         why.append("a mask is applied")
     return "voxels are decoded and encoded anew" + (", because " + " and ".join(why) if why else "")
-
-
-def _layout_json(layout: ArrayLayout) -> dict[str, Any]:
-    return {
-        "name": layout.name,
-        "format": layout.format,
-        "shape": list(layout.shape),
-        "dtype": layout.dtype.str,
-        "chunks": None if layout.chunks is None else list(layout.chunks),
-        "shards": None if layout.shards is None else list(layout.shards),
-        "codec": layout.codec,
-        "engine": layout.engine,
-    }
 
 
 MANY_FILES = 100_000
@@ -332,7 +279,7 @@ def copy_hints(output_layout: ArrayLayout, amplification: float, limit: int | No
         and output_layout.chunks is not None
     ):
         shards = _suggested_shards(output_layout)
-        files = math.prod(-(-n // s) for n, s in zip(output_layout.shape, shards, strict=True))
+        files = n_cells(output_layout.shape, shards)
         hints.append(
             f"{output_layout.n_files:,} files are many for most file systems; Zarr v3 with "
             f"shards={shards} would make {files:,}"

@@ -11,7 +11,7 @@ from typing import Any
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import IdSet
-from bioimage_py.planning.byte_size import at_most_files, format_bytes, times
+from bioimage_py.planning.byte_size import at_most_files, counted, format_bytes, memory_text, plan_text, times
 from bioimage_py.planning.copy_plan import CopyPlan, PlanOptions
 from bioimage_py.planning.memory import MemoryModel
 from bioimage_py.planning.passes import RoomBeside, in_one_or_two_passes
@@ -32,30 +32,16 @@ class ImagePlan:
     """What copying an OME-Zarr whole would do; `str(plan)` explains it.
 
     Blocks are numbered through all arrays: image by image, of each the levels, full size first, then those of its labels.
-
-    Attributes
-    ----------
-    input, output
-        Names of both.
-    what
-        What is copied, in words.
-    arrays
-        The plans of all arrays.
-    block_ids
-        The blocks to be processed.
-    threads
-        Threads that decode and encode inside the libraries, and blocks at the same time where memory allows.
-    left_out
-        What is in the input and will not be in the output.
     """
 
     input: str
     output: str
-    what: str
-    arrays: tuple[PlannedArray, ...]
-    block_ids: IdSet
+    what: str  # what is copied, in words
+    arrays: tuple[PlannedArray, ...]  # the plans of all arrays
+    block_ids: IdSet  # the blocks to be processed
+    # Threads that decode and encode inside the libraries, and blocks at the same time where memory allows
     threads: int
-    left_out: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()  # what is in the input and will not be in the output
 
     @classmethod
     def of(
@@ -152,11 +138,8 @@ class ImagePlan:
         return [array.plan for array in self.arrays]
 
     def _share(self, total: int) -> int:
-        return (
-            total
-            if len(self.block_ids) == self.n_blocks
-            else -(-total * len(self.block_ids) // self.n_blocks)
-        )
+        asked = len(self.block_ids)
+        return total if asked == self.n_blocks else -(-total * asked // self.n_blocks)
 
     def array_of(self, block_id: int) -> str:
         """Return the key of the array that a block is of."""
@@ -185,32 +168,30 @@ class ImagePlan:
         }
 
     def __str__(self) -> str:
-        lines = [
-            ("input", f"{self.input}: {self.what}"),
-            ("output", f"{self.output}: {self.arrays[0].plan.output.format}"),
-            *(("array", self._array_text(n)) for n in range(min(len(self.arrays), _MOST_LISTED))),
-            *self._rest(),
-            *(("road", reason) for reason in dict.fromkeys(f"{p.road}: {p.reason}" for p in self._plans[:_MOST_LISTED])),
-            ("blocks", self._blocks_text()),
-            *self._passes_texts(),
-            ("reads", format_bytes(self.bytes_in)),
-            ("writes", f"{format_bytes(self.bytes_out)} before compression, in at most {self.n_files:,} files"),
-            (
-                "memory",
-                f"{format_bytes(self.peak_memory)} at most, of {format_bytes(self.memory_limit)} allowed",
-            ),
-            ("workers", f"{self.in_flight:,} block(s) at a time; {self.threads:,} thread(s) for decoding and encoding"),
-            *([("without", ", ".join(self.left_out))] if self.left_out else []),
-            *(("hint", hint) for hint in self.hints),
-        ]  # fmt: skip
-        return "\n".join(f"{label + ':' if label else '':9}{text}" for label, text in lines)
+        roads = dict.fromkeys(f"{plan.road}: {plan.reason}" for plan in self._plans[:_MOST_LISTED])
+        return plan_text(
+            [
+                ("input", f"{self.input}: {self.what}"),
+                ("output", f"{self.output}: {self.arrays[0].plan.output.format}"),
+                *(("array", self._array_text(n)) for n in range(min(len(self.arrays), _MOST_LISTED))),
+                *self._rest(),
+                *(("road", road) for road in roads),
+                ("blocks", self._blocks_text()),
+                *self._passes_texts(),
+                ("reads", format_bytes(self.bytes_in)),
+                ("writes", f"{format_bytes(self.bytes_out)} before compression, in {at_most_files(self.n_files)}"),
+                ("memory", memory_text(self.peak_memory, self.memory_limit)),
+                ("workers", f"{counted(self.in_flight, 'block')} at a time; {counted(self.threads, 'thread')} for decoding and encoding"),
+                *([("without", ", ".join(self.left_out))] if self.left_out else []),
+                *(("hint", hint) for hint in self.hints),
+            ]
+        )  # fmt: skip
 
     def _array_text(self, n: int) -> str:
         array, first = self.arrays[n], self.offsets[n]
         width = max(len(one.key) for one in self.arrays[:_MOST_LISTED])
         layout = array.plan.output
-        grid = "" if layout.chunks is None else f", chunks {times(layout.chunks)}"
-        grid += f" in shards of {times(layout.shards)}" if layout.shards else ""
+        grid = "" if layout.chunks is None else f", chunks {layout.grid_text}"
         numbers = (
             f"blocks {first:,} to {first + array.plan.n_blocks - 1:,}" if array.plan.n_blocks else "no blocks"
         )
@@ -228,7 +209,7 @@ class ImagePlan:
         return [("", f"… and {len(left):,} more arrays ({roads})")]
 
     def _blocks_text(self) -> str:
-        text = f"{self.n_blocks:,} in {len(self.arrays):,} array(s)"
+        text = f"{self.n_blocks:,} in {counted(len(self.arrays), 'array')}"
         if len(self.block_ids) != self.n_blocks:
             text += f", {len(self.block_ids):,} of them asked for"
         return text

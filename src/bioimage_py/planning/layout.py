@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from bioimage_py.planning.byte_size import format_bytes, times
 from bioimage_py.sources import ArraySpec, Source
+
+
+def n_cells(shape: Sequence[int], grid: Sequence[int]) -> int:
+    """Return how many cells of a grid cover a shape."""
+    return math.prod(-(-n // g) for n, g in zip(shape, grid, strict=True))
 
 
 def _nothing(shape: tuple[int, ...]) -> int:
@@ -70,10 +76,11 @@ class ArrayLayout:
             return self.chunk_bytes
         if self.chunks is None:
             return 0
-        return (
-            math.prod(map(min, zip(self.chunks, (max(1, n) for n in self.shape), strict=True)))
-            * self.itemsize
-        )
+        return math.prod(self.inside(self.chunks)) * self.itemsize
+
+    def inside(self, extents: tuple[int, ...]) -> tuple[int, ...]:
+        """Return extents cut at the array, and at least 1."""
+        return tuple(min(e, max(1, n)) for e, n in zip(extents, self.shape, strict=True))
 
     @property
     def itemsize(self) -> int:
@@ -89,9 +96,33 @@ class ArrayLayout:
 
     @property
     def n_units(self) -> int:
-        return math.prod(-(-n // u) for n, u in zip(self.shape, self.write_unit, strict=True))
+        return n_cells(self.shape, self.write_unit)
 
     @property
     def n_files(self) -> int:
         """The most files that writing all of the array makes, metadata not counted."""
         return self.n_units if self.chunks is not None and not self.format.startswith("hdf5") else 1
+
+    @property
+    def grid_text(self) -> str:
+        return times(self.chunks) + (f" in shards of {times(self.shards)}" if self.shards else "")
+
+    def __str__(self) -> str:
+        text = f"{self.name}: {times(self.shape)} {self.dtype}, {format_bytes(self.nbytes)}, {self.format}"
+        if self.chunks is not None:
+            text += f", chunks {self.grid_text}"
+        if self.codec:
+            text += f", {self.codec}"
+        return text + (f" (through {self.engine})" if self.engine else "")
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "format": self.format,
+            "shape": list(self.shape),
+            "dtype": self.dtype.str,
+            "chunks": None if self.chunks is None else list(self.chunks),
+            "shards": None if self.shards is None else list(self.shards),
+            "codec": self.codec,
+            "engine": self.engine,
+        }

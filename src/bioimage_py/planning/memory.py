@@ -30,16 +30,13 @@ class MemoryModel:
     compares: bool = False  # both sides are read and compared, and nothing is written
 
     def block(self, block_shape: tuple[int, ...]) -> int:
-        voxels = self._voxels(block_shape)
         a, b = self.input_layout, self.output_layout
+        inside = b.inside(block_shape)
+        voxels = math.prod(inside)
         held = 0 if a.in_memory else a.itemsize * voxels
         if self.compares:
             held += (0 if b.in_memory else b.itemsize * voxels) + _COMPARING * min(voxels, COMPARED_AT_ONCE)
-            one_side = (
-                layout.scratch(self._inside(block_shape)) + self._waiting(layout, voxels) for layout in (a, b)
-            )
-            return held + max(one_side)
-        inside = self._inside(block_shape)
+            return held + max(side.scratch(inside) + self._waiting(side, voxels) for side in (a, b))
         mask = 0 if self.mask_layout is None else self.mask_layout.scratch(inside)
         held += max(a.scratch(inside), mask)
         waiting = self._waiting(a, voxels)
@@ -55,21 +52,13 @@ class MemoryModel:
 
     def base(self) -> int:
         """Return the bytes that the decoding and encoding threads hold, whatever the block shape."""
-        total = 0
-        for layout in (self.input_layout, self.output_layout):
-            total += 2 * self.threads * layout.decoded_chunk + layout.kept_bytes
-        return total
+        sides = (self.input_layout, self.output_layout)
+        return sum(2 * self.threads * side.decoded_chunk + side.kept_bytes for side in sides)
 
     @staticmethod
     def _waiting(layout: ArrayLayout, voxels: int) -> int:
         """Return the bytes of encoded chunks that wait to be decoded or stored."""
         if layout.in_memory or layout.chunks is None:
             return 0
-        unit = math.prod(map(min, zip(layout.write_unit, (max(1, n) for n in layout.shape), strict=True)))
+        unit = math.prod(layout.inside(layout.write_unit))
         return layout.itemsize * min(voxels, max(unit, IN_HAND_BYTES // layout.itemsize))
-
-    def _inside(self, box: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(min(b, max(1, n)) for b, n in zip(box, self.output_layout.shape, strict=True))
-
-    def _voxels(self, box: tuple[int, ...]) -> int:
-        return math.prod(self._inside(box))

@@ -92,15 +92,10 @@ def reads_through_cache(plan: CopyPlan, block_shape: tuple[int, ...]) -> float:
     chunks, shape = plan.input.chunks, plan.input.shape
     if chunks is None:
         return 1.0
-    reads, held = (
-        1.0,
-        plan.input.itemsize
-        * math.prod(
-            min(-(-n // c) * c, _touched(b, c)) for n, b, c in zip(shape, block_shape, chunks, strict=True)
-        ),
-    )
-    for n, b, c in reversed(list(zip(shape, block_shape, chunks, strict=True))):
-        whole, part = -(-n // c) * c, min(-(-n // c) * c, _touched(b, c))
+    axes = [(n, b, c, -(-n // c) * c) for n, b, c in zip(shape, block_shape, chunks, strict=True)]
+    parts = [min(whole, _touched(b, c)) for _, b, c, whole in axes]
+    reads, held = 1.0, plan.input.itemsize * math.prod(parts)
+    for (n, b, c, whole), part in zip(reversed(axes), reversed(parts), strict=True):
         # The threads of a run are in as many blocks at once, of this row or of the next.
         if n > 0 and held * (1 + plan.in_flight) > plan.cache_bytes:
             reads *= pieces(n, b, c) / -(-n // c)

@@ -12,11 +12,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bioimage_py.errors import InvalidArgumentError
-from bioimage_py.geometry import Blocking, check_block_shape
+from bioimage_py.geometry import Blocking
 from bioimage_py.planning.block_shape import choose_block_shape, read_amplification
-from bioimage_py.planning.byte_size import counted, default_memory_limit, format_bytes, times
-from bioimage_py.planning.copy_plan import DEFAULT_BLOCK_BUDGET
-from bioimage_py.planning.layout import ArrayLayout
+from bioimage_py.planning.byte_size import (
+    at_most_files,
+    counted,
+    default_memory_limit,
+    format_bytes,
+    memory_text,
+    plan_text,
+    times,
+)
+from bioimage_py.planning.copy_plan import DEFAULT_BLOCK_BUDGET, checked_blocks
+from bioimage_py.planning.layout import ArrayLayout, n_cells
 from bioimage_py.planning.memory import MemoryModel
 from bioimage_py.planning.pyramid_levels import PyramidLevel
 from bioimage_py.sources.stores import WRITTEN_BYTES
@@ -24,37 +32,18 @@ from bioimage_py.sources.stores import WRITTEN_BYTES
 
 @dataclass(frozen=True)
 class PyramidPlan:
-    """What making a pyramid would do; `str(plan)` explains it.
+    """What making a pyramid would do; `str(plan)` explains it."""
 
-    Attributes
-    ----------
-    input, output
-        Layouts of the input and of the full-size level.
-    method
-        How voxels are reduced.
-    levels
-        All levels, full size first.
-    parts
-        What is read once and turned into one or more levels, one part after the other.
-    in_flight
-        Blocks processed at the same time.
-    threads
-        Threads that decode and encode inside the libraries.
-    cache_bytes
-        Decoded input chunks kept between blocks, in bytes.
-    memory_limit, peak_memory
-        In bytes; what the sources and the interpreter take up anyway is not counted.
-    """
-
-    input: ArrayLayout
+    input: ArrayLayout  # layouts of the input and of the full-size level
     output: ArrayLayout
-    method: str
-    levels: tuple[PyramidLevel, ...]
+    method: str  # how voxels are reduced
+    levels: tuple[PyramidLevel, ...]  # all levels, full size first
+    # What is read once and turned into one or more levels, one part after the other
     parts: tuple[PyramidPart, ...]
-    in_flight: int
-    threads: int
-    cache_bytes: int
-    memory_limit: int
+    in_flight: int  # blocks processed at the same time
+    threads: int  # threads that decode and encode inside the libraries
+    cache_bytes: int  # decoded input chunks kept between blocks, in bytes
+    memory_limit: int  # in bytes; what the sources and the interpreter take up anyway is not counted
     peak_memory: int
 
     @property
@@ -111,18 +100,20 @@ class PyramidPlan:
         return plain
 
     def __str__(self) -> str:
-        dtype = self.output.dtype
-        lines = [
-            ("input", f"{self.input.name}: {times(self.input.shape)} {self.input.dtype}, {self.input.format}"),
-            ("output", f"{self.output.name}: {counted(len(self.levels), 'level')}, {dtype}, {self.output.format}, {_grid(self.output)}"),
-            *((f"level {level.number}", self._level_text(level)) for level in self.levels),
-            *((f"part {n}", _part_text(part)) for n, part in enumerate(self.parts, 1)),
-            ("reads", format_bytes(self.bytes_in)),
-            ("writes", f"{format_bytes(self.bytes_out)} before compression, in at most {self.n_files:,} files"),
-            ("memory", f"{format_bytes(self.peak_memory)} at most, of {format_bytes(self.memory_limit)} allowed"),
-            ("workers", f"{counted(self.in_flight, 'block')} at a time; {counted(self.threads, 'thread')} for decoding and encoding"),
-        ]  # fmt: skip
-        return "\n".join(f"{label + ':':9}{text}" for label, text in lines)
+        a, b = self.input, self.output
+        grid = b.grid_text if b.chunks else times(b.shape)
+        return plan_text(
+            [
+                ("input", f"{a.name}: {times(a.shape)} {a.dtype}, {a.format}"),
+                ("output", f"{b.name}: {counted(len(self.levels), 'level')}, {b.dtype}, {b.format}, chunks {grid}"),
+                *((f"level {level.number}", self._level_text(level)) for level in self.levels),
+                *((f"part {n}", str(part)) for n, part in enumerate(self.parts, 1)),
+                ("reads", format_bytes(self.bytes_in)),
+                ("writes", f"{format_bytes(self.bytes_out)} before compression, in {at_most_files(self.n_files)}"),
+                ("memory", memory_text(self.peak_memory, self.memory_limit)),
+                ("workers", f"{counted(self.in_flight, 'block')} at a time; {counted(self.threads, 'thread')} for decoding and encoding"),
+            ]
+        )  # fmt: skip
 
     def _level_text(self, level: PyramidLevel) -> str:
         text = f"{times(level.shape)} voxels"
@@ -144,7 +135,7 @@ def plan_pyramid(
 ) -> PyramidPlan:
     """Decide how a pyramid is made; with `in_place`, the full-size level exists already. The same arguments give the same plan."""
     if block_shape is not None:
-        block_shape = _checked_blocks(block_shape, output_layout)
+        block_shape = checked_blocks(block_shape, output_layout, whole_shards=True)
     allowed = default_memory_limit() if memory_limit is None else memory_limit
     parts: list[PyramidPart] = []
     left, reads = tuple(levels[1:] if in_place else levels), 0 if in_place else None
@@ -182,35 +173,6 @@ def plan_pyramid(
     )
 
 
-def _checked_blocks(block_shape: tuple[int, ...], output_layout: ArrayLayout) -> tuple[int, ...]:
-    block = check_block_shape(block_shape, output_layout.shape)
-    unit, what = output_layout.write_unit, "shards" if output_layout.shards else "chunks"
-    if any(b % u and b < n for b, u, n in zip(block, unit, output_layout.shape, strict=True)):
-        near = tuple(max(1, round(b / u)) * u for b, u in zip(block, unit, strict=True))
-        raise InvalidArgumentError(
-            f"block_shape {block} is not a multiple of the output's {what} {unit}: blocks would cut {what}. Use whole {what}, for "
-            f"example {near}, or leave block_shape out"
-        )
-    return block
-
-
-def _part_text(part: PyramidPart) -> str:
-    read = "the input" if part.reads is None else f"level {part.reads}"
-    first, last = part.levels[0].number, part.levels[-1].number
-    written = f"level {first}" if first == last else f"levels {first} to {last}"
-    text = f"reads {read}, writes {written}: {counted(part.blocking.n_blocks, 'block')} of {times(part.block_shape)} voxels"
-    if part.tile_shape != part.block_shape:
-        text += f", each in pieces of {times(part.tile_shape)}"
-    if part.read_amplification > 1.01:
-        text += f"; each chunk decoded {part.read_amplification:.3g} times on average"
-    return text
-
-
-def _grid(layout: ArrayLayout) -> str:
-    shards = f" in shards of {times(layout.shards)}" if layout.shards else ""
-    return f"chunks {times(layout.chunks or layout.shape)}{shards}"
-
-
 _PREFERRED_BYTES = 2**26
 """Above this, blocks get too few to share; below, they are larger the more levels they make."""
 
@@ -241,6 +203,17 @@ class PyramidPart:
     def steps(self) -> tuple[tuple[int, ...], ...]:
         """For each level that is written, how many voxels of the one before, or of what is read, become one."""
         return tuple(level.step for level in self.levels)
+
+    def __str__(self) -> str:
+        read = "the input" if self.reads is None else f"level {self.reads}"
+        first, last = self.levels[0].number, self.levels[-1].number
+        written = f"level {first}" if first == last else f"levels {first} to {last}"
+        text = f"reads {read}, writes {written}: {counted(self.blocking.n_blocks, 'block')} of {times(self.block_shape)} voxels"
+        if self.tile_shape != self.block_shape:
+            text += f", each in pieces of {times(self.tile_shape)}"
+        if self.read_amplification > 1.01:
+            text += f"; each chunk decoded {self.read_amplification:.3g} times on average"
+        return text
 
 
 @dataclass(frozen=True)
@@ -275,7 +248,7 @@ class PartLayout:
         tile_voxels = self._voxels(tile, (1,) * len(tile))
         read = (0 if a.in_memory else a.itemsize) + (b.itemsize if a.dtype != b.dtype else 0)
         held = tile_voxels * read + sum(made[:1])
-        held += a.scratch(tuple(min(t, max(1, n)) for t, n in zip(tile, a.shape, strict=True)))
+        held += a.scratch(a.inside(tile))
         if self.copies:
             held += self._encoding(tile_voxels * b.itemsize)
         for n, n_bytes in enumerate(made):
@@ -305,8 +278,7 @@ class PartLayout:
         return tile
 
     def _voxels(self, box: tuple[int, ...], scale: tuple[int, ...]) -> int:
-        extents = zip(box, self.source.shape, scale, strict=True)
-        return math.prod(-(-min(b, max(1, n)) // f) for b, n, f in extents)
+        return n_cells(self.source.inside(box), scale)
 
 
 def _divisors(extent: int, grid: int) -> Iterator[int]:
@@ -374,6 +346,5 @@ def _score(layout: PartLayout, part: PyramidPart) -> float:
     score = part.read_amplification
     if len(part.levels) < len(layout.levels):
         score += 1 / math.prod(layout.scale(len(part.levels)))
-    inside = (min(b, max(1, n)) for b, n in zip(part.block_shape, part.shape, strict=True))
-    n_bytes = math.prod(inside) * layout.output.itemsize
+    n_bytes = math.prod(layout.source.inside(part.block_shape)) * layout.output.itemsize
     return score + 0.05 * max(0.0, math.log2(n_bytes / _PREFERRED_BYTES))

@@ -17,8 +17,8 @@ import numpy as np
 
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.planning.block_shape import pieces, read_amplification
-from bioimage_py.planning.byte_size import format_bytes, times
-from bioimage_py.planning.layout import ArrayLayout
+from bioimage_py.planning.byte_size import counted, format_bytes, times
+from bioimage_py.planning.layout import ArrayLayout, n_cells
 from bioimage_py.planning.memory import MemoryModel
 
 TEMPORARY_CODEC = {"name": "blosc", "cname": "lz4", "level": 1, "shuffle": "shuffle"}
@@ -86,7 +86,6 @@ class TwoPasses:
         }
 
     def texts(self) -> list[tuple[str, str]]:
-        files = "1 file" if self.n_files == 1 else f"{self.n_files:,} files"
         why = (
             f"2, because one would decode each chunk of the input {self.one_pass_reads:.3g} times on average: the first reads "
             f"{len(self.block_ids):,} blocks of {times(self.block_shape)} voxels into a temporary store, the second writes the "
@@ -94,7 +93,7 @@ class TwoPasses:
         )
         shards = f" in shards of {times(self.shards)}" if self.shards else ""
         store = (
-            f"{self.place}: at most {format_bytes(self.n_bytes)} before compression, in at most {files}, chunks "
+            f"{self.place}: at most {format_bytes(self.n_bytes)} before compression, in at most {counted(self.n_files, 'file')}, chunks "
             f"{times(self.chunks)}{shards}; removed at the end"
         )
         return [("passes", why), ("temp", store)]
@@ -109,15 +108,8 @@ def plan_two_passes(
 ) -> TwoPasses | None:
     """Return the two passes that read least under the memory limit; None if none reads little enough."""
     search = _Search(input_layout, output_layout, mask_layout, options)
-    best: TwoPasses | None = None
-    best_score = math.inf
-    for blocks, chunks in search.candidates():
-        found = search.judged(blocks, chunks)
-        if found is None:
-            continue
-        score = search.score(found)
-        if score < best_score:
-            best, best_score = found, score
+    judged = (search.judged(blocks, chunks) for blocks, chunks in search.candidates())
+    best = min((found for found in judged if found is not None), key=search.score, default=None)
     if best is None:
         return None
     best = search.numbered(best)
@@ -127,31 +119,29 @@ def plan_two_passes(
     return replace(best, one_pass_reads=one_pass_reads * wanted / share if share else one_pass_reads)
 
 
+@dataclass(frozen=True)
 class _Search:
     """Candidates for the first pass, and what they cost."""
 
-    def __init__(
-        self,
-        input_layout: ArrayLayout,
-        output_layout: ArrayLayout,
-        mask_layout: ArrayLayout | None,
-        options: PassOptions,
-    ) -> None:
-        self._input, self._output, self._mask, self._options = (
-            input_layout,
-            output_layout,
-            mask_layout,
-            options,
-        )
-        self._shape = output_layout.shape
-        self.n_blocks = Blocking(self._shape, options.block_shape).n_blocks
+    input: ArrayLayout
+    output: ArrayLayout
+    mask: ArrayLayout | None
+    options: PassOptions
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return self.output.shape
+
+    @property
+    def n_blocks(self) -> int:
+        return n_cells(self._shape, self.options.block_shape)
 
     def candidates(self) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
         """Yield blocks of the first pass with chunks of the temporary store, before these are cut to a good size."""
-        assert self._input.chunks is not None
+        assert self.input.chunks is not None
         axes = [
             _axis_candidates(n, c, b)
-            for n, c, b in zip(self._shape, self._input.chunks, self._options.block_shape, strict=True)
+            for n, c, b in zip(self._shape, self.input.chunks, self.options.block_shape, strict=True)
         ]
         while math.prod(map(len, axes)) > _MOST_CANDIDATES:
             widest = max(axes, key=len)
@@ -161,21 +151,21 @@ class _Search:
 
     def judged(self, blocks: tuple[int, ...], chunks: tuple[int, ...]) -> TwoPasses | None:
         """Return what such passes would be, None if they read too much or do not fit."""
-        o = self._options
-        first = read_amplification(self._shape, blocks, self._input.chunks)
+        o = self.options
+        first = read_amplification(self._shape, blocks, self.input.chunks)
         second = read_amplification(self._shape, o.block_shape, chunks)
         if max(first, second) > MOST_READS:
             return None
         chunks = _cut(chunks, o.dtype.itemsize)
-        n_chunks = _count(self._shape, chunks)
+        n_chunks = n_cells(self._shape, chunks)
         shards = None
         if n_chunks > _MOST_FILES:
             shards = tuple(-(-b // c) * c for b, c in zip(blocks, chunks, strict=True))
         between = ArrayLayout("temporary store", "zarr v3", self._shape, o.dtype, chunks, shards)
-        n_blocks = _count(self._shape, blocks)
+        n_blocks = n_cells(self._shape, blocks)
         costs = [
-            (MemoryModel(self._input, between, self._mask, o.threads), blocks, n_blocks),
-            (MemoryModel(between, self._output, self._mask, o.threads), o.block_shape, self.n_blocks),
+            (MemoryModel(self.input, between, self.mask, o.threads), blocks, n_blocks),
+            (MemoryModel(between, self.output, self.mask, o.threads), o.block_shape, self.n_blocks),
         ]
         held = tuple((model.base(), model.block(block)) for model, block, _ in costs)
         in_flight = min(
@@ -207,20 +197,17 @@ class _Search:
     def score(self, found: TwoPasses) -> float:
         """Return what passes cost: reads, then chunks far from a good size, and blocks that leave threads without work."""
         n_bytes = math.prod(found.chunks) * found.dtype.itemsize
-        inside = math.prod(min(b, max(1, n)) for b, n in zip(found.block_shape, self._shape, strict=True))
+        inside = math.prod(self.output.inside(found.block_shape))
         score = found.first_reads + found.second_reads + 0.02 * abs(math.log2(n_bytes / _CHUNK_BYTES))
         score += 0.005 * abs(math.log2(inside * found.dtype.itemsize / (8 * _CHUNK_BYTES)))
-        return score + 0.1 * (1 - found.in_flight / self._options.threads)
+        return score + 0.1 * (1 - found.in_flight / self.options.threads)
 
     def numbered(self, found: TwoPasses) -> TwoPasses:
         """Return the passes with the blocks of the first that the second needs."""
-        ids = self._options.block_ids
+        ids = self.options.block_ids
         if len(ids) == self.n_blocks:
             return replace(found, block_ids=IdSet.from_range(found.n_blocks))
-        first, second = (
-            Blocking(self._shape, found.block_shape),
-            Blocking(self._shape, self._options.block_shape),
-        )
+        first, second = (Blocking(self._shape, b) for b in (found.block_shape, self.options.block_shape))
         needed = IdSet.from_ids(
             number
             for number in range(first.n_blocks)
@@ -264,10 +251,6 @@ def _cut(chunks: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
         axis = next(a for a, c in enumerate(cut) if c > 1)
         cut[axis] //= next((p for p in range(2, math.isqrt(cut[axis]) + 1) if cut[axis] % p == 0), cut[axis])
     return tuple(cut)
-
-
-def _count(shape: tuple[int, ...], cells: tuple[int, ...]) -> int:
-    return math.prod(-(-n // c) for n, c in zip(shape, cells, strict=True))
 
 
 def _often(times: float) -> str:
