@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import threading
 from abc import abstractmethod
@@ -14,7 +15,7 @@ import numpy as np
 
 from bioimage_py.chunks import AnyArray, SharedThreads, copy_rows
 from bioimage_py.geometry import Box
-from bioimage_py.sources.base import FileSource
+from bioimage_py.sources.base import FileSource, Source
 
 
 class DecodedChunks:
@@ -133,6 +134,12 @@ class ChunkedFileSource(FileSource):
     def __init__(self, *, threads: int = 1, cache_bytes: int = 64 * 2**20) -> None:
         self._threads = SharedThreads(threads)
         self._decoded = DecodedChunks(cache_bytes)
+
+    def for_run(self, threads: int, cache_bytes: int) -> Source:
+        """Return a twin that shares what is open and known of the file."""
+        twin = copy.copy(self)
+        ChunkedFileSource.__init__(twin, threads=threads, cache_bytes=cache_bytes)
+        return twin
 
     @abstractmethod
     def _decode_chunk(self, position: tuple[int, ...], box: Box) -> AnyArray | None:

@@ -270,26 +270,12 @@ class _StoredDataset(FileSource):
 class Hdf5Source(_StoredDataset, ChunkedFileSource):
     """A chunked dataset in an HDF5 file, for reading."""
 
-    def __init__(
-        self,
-        on_disk: DatasetOnDisk,
-        path: str,
-        key: str,
-        others: OtherFiles,
-        *,
-        threads: int = 1,
-        cache_bytes: int = 64 * 2**20,
-    ) -> None:
-        ChunkedFileSource.__init__(self, threads=threads, cache_bytes=cache_bytes)
+    def __init__(self, on_disk: DatasetOnDisk, path: str, key: str, others: OtherFiles) -> None:
+        super().__init__()
         self._set_up(on_disk, path, key, others)
         assert on_disk.described.chunks is not None
         self.chunks = on_disk.described.chunks
         self._cached_of: Placement | None = None
-
-    def for_run(self, threads: int, cache_bytes: int) -> Hdf5Source:
-        """Return a twin that shares the chunk index."""
-        place = self.on_disk, self.path, str(self.key), self._others
-        return Hdf5Source(*place, threads=threads, cache_bytes=cache_bytes)
 
     def _gathered(self, box: Box, buffer: AnyArray | None) -> AnyArray:
         placed = self.on_disk.current()

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import threading
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from operator import add
-from typing import Any, Protocol
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -18,13 +17,12 @@ from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import BioimagePyWarning, StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources.base import FileSource, Source, StoredSize
+from bioimage_py.sources.base import StoredSize
 from bioimage_py.sources.chunked import ChunkedFileSource
 from bioimage_py.sources.location import family_by_content
 from bioimage_py.sources.tiff import (
     FirstPage,
     ParsedTiff,
-    Reading,
     TiffSource,
     TiffTexts,
     check_extent,
@@ -41,15 +39,7 @@ from bioimage_py.sources.tiff import (
 from bioimage_py.storage import OpenFiles, file_identity
 
 
-class SliceOpener(Protocol):
-    """Opens slices of one kind, cheaply where they are alike."""
-
-    def open(self, path: str) -> FileSource:
-        """Open a slice; its shape and dtype are known then, its voxels are not read."""
-        ...
-
-
-def slice_opener(path: str, files: OpenFiles, missing_planes: str) -> SliceOpener:
+def slice_opener(path: str, files: OpenFiles, missing_planes: str) -> TiffSlices | Pictures:
     """Return what opens slices like this one; raises UnsupportedFormatError if it is neither TIFF, PNG nor JPEG."""
     found = family_by_content(path)
     if found is None or found.kind not in ("tiff", "stack"):
@@ -65,7 +55,6 @@ class TiffSlices:
     """TIFF slices: tifffile is asked once for each distinct way to encode a page."""
 
     def __init__(self, files: OpenFiles, missing_planes: str) -> None:
-        self._reading = Reading(1, 0, files)
         self._missing_planes = missing_planes
         self._files = files
         self._lock = threading.Lock()
@@ -74,7 +63,8 @@ class TiffSlices:
 
     def open(self, path: str) -> TiffSource:
         """Open a slice: its page, or all its pages as a volume if it has several."""
-        return TiffSource(path, self._parse(path), missing_planes=self._missing_planes, reading=self._reading)
+        parsed = self._parse(path)
+        return TiffSource(path, parsed, missing_planes=self._missing_planes, cache_bytes=0, files=self._files)
 
     def _parse(self, path: str) -> ParsedTiff:
         file = self._files.get(path)
@@ -129,9 +119,7 @@ def _parse_slice(path: str) -> ParsedTiff | None:
         series = tifffile.TiffPageSeries([page], page.shape, page.dtype, page.axes, kind=kind)
         layout = replace(layout_of(series, path, opened.reader), paths=(path,))
         check_extent(layout)
-        image = None if ome is None else ome.image_index(series, 0)
-        texts = TiffTexts.of(file, series, 0, None if ome is None else ome.xml, image)
-        return ParsedTiff(layout, texts, 0, 0, 1, bool(file.is_bigtiff))
+        return ParsedTiff(layout, TiffTexts.of(file, series, 0, ome, 0), 0, 0, 1, bool(file.is_bigtiff))
 
 
 def _moved(like: ParsedTiff, page: FirstPage, path: str, size: int) -> ParsedTiff:
@@ -189,17 +177,8 @@ class PictureSource(ChunkedFileSource):
     kind = "stack"
     chunks: tuple[int, ...]
 
-    def __init__(
-        self,
-        path: str,
-        shape: tuple[int, ...],
-        dtype: np.dtype[Any],
-        files: OpenFiles,
-        *,
-        threads: int = 1,
-        cache_bytes: int = 64 * 2**20,
-    ) -> None:
-        super().__init__(threads=threads, cache_bytes=cache_bytes)
+    def __init__(self, path: str, shape: tuple[int, ...], dtype: np.dtype[Any], files: OpenFiles) -> None:
+        super().__init__()
         self.path = path
         self.shape = shape
         self.dtype = dtype
@@ -234,13 +213,6 @@ class PictureSource(ChunkedFileSource):
         """Return the size of the file."""
         return StoredSize((self._files or OpenFiles()).get(self.path).size, 1)
 
-    def for_run(self, threads: int, cache_bytes: int) -> Source:
-        """Return a twin that shares the open file."""
-        files = self._files or OpenFiles()
-        return PictureSource(
-            self.path, self.shape, self.dtype, files, threads=threads, cache_bytes=cache_bytes
-        )
-
     def close(self) -> None:
         """Let go of the file."""
         super().close()
@@ -250,13 +222,11 @@ class PictureSource(ChunkedFileSource):
 def _decode_picture(path: str, files: OpenFiles) -> AnyArray:
     file = files.get(path)
     data = file.read(0, file.size)
-    decode: Callable[[bytes], AnyArray] = (
-        imagecodecs.png_decode if data.startswith(b"\x89PNG") else imagecodecs.jpeg_decode
-    )
     try:
-        if decode is imagecodecs.jpeg_decode:
-            check_jpeg_end(data)
-        return decode(data)
+        if data.startswith(b"\x89PNG"):
+            return imagecodecs.png_decode(data)
+        check_jpeg_end(data)
+        return imagecodecs.jpeg_decode(data)
     except (RuntimeError, ValueError, TypeError, ImportError) as error:
         raise StorageError(f"picture {path!r} ({file.size} bytes) cannot be decoded: {error}") from error
 

@@ -30,7 +30,7 @@ from bioimage_py.sources import tiff
 from bioimage_py.sources.base import FileSource, Source, SourceSpec, StoredSize
 from bioimage_py.sources.chunked import ChunkedFileSource
 from bioimage_py.sources.slices.names import Arrangement, arrange, is_preview, list_slices, take_apart
-from bioimage_py.sources.slices.slices import Pictures, PictureSource, SliceOpener, ome_set, slice_opener
+from bioimage_py.sources.slices.slices import Pictures, PictureSource, TiffSlices, ome_set, slice_opener
 from bioimage_py.storage import OpenFiles, file_identity, stamp_of_files
 
 _CHECK_ALL = 2000
@@ -94,7 +94,7 @@ def _open(path: str, key: str | None, mode: str, known: Sequence[Any] | None, mi
     return StackSource(path, key, slices, missing_planes=missing_planes)
 
 
-def _without_previews(folder: str, names: list[str], opener: SliceOpener) -> list[str]:
+def _without_previews(folder: str, names: list[str], opener: TiffSlices | Pictures) -> list[str]:
     """Return the names without files called preview or overview that have another shape than the slices."""
     slices = [name for name in names if not is_preview(name)]
     if not slices or len(slices) == len(names):
@@ -150,7 +150,9 @@ def _fingerprint(names: Sequence[str]) -> list[Any]:
 class _Slices:
     """The slices of a stack, opened when they are wanted; shared by the twins of a source."""
 
-    def __init__(self, folder: str, names: Sequence[str], arranged: Arrangement, opener: SliceOpener) -> None:
+    def __init__(
+        self, folder: str, names: Sequence[str], arranged: Arrangement, opener: TiffSlices | Pictures
+    ) -> None:
         self.folder = folder
         self.names = names
         self.arranged = arranged
@@ -206,17 +208,8 @@ class StackSource(ChunkedFileSource):
 
     kind = "stack"
 
-    def __init__(
-        self,
-        folder: str,
-        pattern: str,
-        slices: _Slices,
-        *,
-        missing_planes: str = "error",
-        threads: int = 1,
-        cache_bytes: int = 64 * 2**20,
-    ) -> None:
-        super().__init__(threads=threads, cache_bytes=cache_bytes)
+    def __init__(self, folder: str, pattern: str, slices: _Slices, *, missing_planes: str = "error") -> None:
+        super().__init__()
         first, outer = slices.first, slices.arranged.shape
         self.path = folder
         self.key = pattern
@@ -226,12 +219,12 @@ class StackSource(ChunkedFileSource):
         self.format = f"stack of {first.format} slices"
         self.codec = first.codec
         self._missing_planes = missing_planes
-        self._slices: _Slices | None = slices
+        self._opened: _Slices | None = slices
 
     @cached_property
     def metadata(self) -> ImageMetadata:
         """Axes and voxel size of the first slice, and of new first axes, the distances along which are not known."""
-        slices = self._slices or _closed(self)
+        slices = self._slices
         inner = slices.first.metadata
         axes = list(inner.axes or ())
         for name in reversed(slices.arranged.axes):
@@ -251,10 +244,12 @@ class StackSource(ChunkedFileSource):
         ).fitting(self.ndim)
 
     def _spec_options(self) -> Mapping[str, Any]:
-        options: dict[str, Any] = {"slices": _fingerprint((self._slices or _closed(self)).names)}
-        if self._missing_planes != "error":
-            options["missing_planes"] = self._missing_planes
-        return options
+        options: dict[str, Any] = {"slices": _fingerprint(self._slices.names)}
+        return (
+            options
+            if self._missing_planes == "error"
+            else {**options, "missing_planes": self._missing_planes}
+        )
 
     def identities(self) -> frozenset[tuple[Any, ...]]:
         """Return the folder and the pattern."""
@@ -262,8 +257,7 @@ class StackSource(ChunkedFileSource):
 
     def files(self) -> list[str]:
         """Return the paths of all slices."""
-        slices = self._slices or _closed(self)
-        return [slices.path(name) for name in slices.names]
+        return [self._slices.path(name) for name in self._slices.names]
 
     def stored_stamp(self) -> str | None:
         """Return what tells sizes and times of all slices."""
@@ -271,49 +265,39 @@ class StackSource(ChunkedFileSource):
 
     def stored_size(self) -> StoredSize:
         """Return the size of all slices."""
-        slices = self._slices or _closed(self)
-        n_bytes = sum(os.stat(slices.path(name)).st_size for name in slices.names)  # noqa: PTH116
-        return StoredSize(n_bytes, len(slices.names))
+        files = self.files()
+        return StoredSize(sum(os.stat(path).st_size for path in files), len(files))  # noqa: PTH116
 
-    def for_run(self, threads: int, cache_bytes: int) -> Source:
-        """Return a twin that shares what is known of the slices."""
-        slices = self._slices or _closed(self)
-        return StackSource(
-            self.path,
-            str(self.key),
-            slices,
-            missing_planes=self._missing_planes,
-            threads=threads,
-            cache_bytes=cache_bytes,
-        )
+    def _slice_at(self, position: tuple[int, ...], box: Box) -> tuple[FileSource | None, Box]:
+        """Return the slice at a position in the grid, and the box in it."""
+        outer = len(self._slices.arranged.shape)
+        return self._slices.at(position), Box(box.begin[outer:], box.end[outer:])
 
     def _decode_chunk(self, position: tuple[int, ...], box: Box) -> AnyArray | None:
-        slices = self._slices or _closed(self)
-        found, outer = slices.at(position), len(slices.arranged.shape)
-        return (
-            None if found is None else found.read(Box(box.begin[outer:], box.end[outer:])).reshape(box.shape)
-        )
+        found, inner = self._slice_at(position, box)
+        return None if found is None else found.read(inner).reshape(box.shape)
 
     def _decode_into(self, position: tuple[int, ...], box: Box, target: AnyArray) -> None:
-        slices = self._slices or _closed(self)
-        found, outer = slices.at(position), len(slices.arranged.shape)
-        plane = target[(0,) * outer]
+        found, inner = self._slice_at(position, box)
+        plane = target[(0,) * (self.ndim - len(inner.begin))]
         if found is None:
             plane[...] = self._fill()
             return
         buffer = plane if found.fills_buffers and plane.flags.c_contiguous else None
-        voxels = found.read(Box(box.begin[outer:], box.end[outer:]), buffer)
+        voxels = found.read(inner, buffer)
         if buffer is None or not np.may_share_memory(voxels, buffer):
             plane[...] = voxels
 
     def close(self) -> None:
         """Let go of the slices; twins go on reading."""
         super().close()
-        self._slices = None
+        self._opened = None
 
-
-def _closed(source: StackSource) -> _Slices:
-    raise StorageError(f"{source.name} is closed; open it again to read")
+    @property
+    def _slices(self) -> _Slices:
+        if self._opened is None:
+            raise StorageError(f"{self.name} is closed; open it again to read")
+        return self._opened
 
 
 def _slice_chunks(first: FileSource) -> tuple[int, ...]:

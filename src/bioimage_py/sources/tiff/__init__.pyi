@@ -1,5 +1,4 @@
 from .array import (
-    Reading as Reading,
     TiffSource as TiffSource,
     list_arrays as list_arrays,
     list_coarser as list_coarser,

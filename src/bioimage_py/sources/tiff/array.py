@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -19,7 +18,7 @@ from bioimage_py.errors import (
 )
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources.base import Source, SourceSpec, StoredSize
+from bioimage_py.sources.base import SourceSpec, StoredSize
 from bioimage_py.sources.chunked import ChunkedFileSource
 from bioimage_py.sources.tiff.metadata import metadata_of
 from bioimage_py.sources.tiff.parsing import ParsedTiff, parse_tiff, series_titles
@@ -75,15 +74,6 @@ def list_arrays(path: str) -> list[str]:
     return series_titles(path)
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How a source or its twin reads."""
-
-    threads: int = 1  # decoding threads
-    cache_bytes: int = 64 * 2**20  # decoded bytes to keep
-    files: OpenFiles | None = None  # fileBytess shared with others, or None for its own
-
-
 class TiffSource(ChunkedFileSource):
     """One series of a TIFF, in native byte order.
 
@@ -94,27 +84,31 @@ class TiffSource(ChunkedFileSource):
     kind = "tiff"
 
     def __init__(
-        self, path: str, parsed: ParsedTiff, *, missing_planes: str = "error", reading: Reading | None = None
+        self,
+        path: str,
+        parsed: ParsedTiff,
+        *,
+        missing_planes: str = "error",
+        cache_bytes: int = 64 * 2**20,
+        files: OpenFiles | None = None,
     ) -> None:
-        reading = reading or Reading()
-        super().__init__(threads=reading.threads, cache_bytes=reading.cache_bytes)
+        super().__init__(cache_bytes=cache_bytes)
         layout = parsed.layout
         self.path = path
         self.key = str(parsed.series) if parsed.n_series > 1 else None
         self.shape = layout.shape
         self.dtype = layout.dtype
         self.chunks = layout.chunks  # type: ignore[assignment]  # None for raw, which never asks for chunks
-        self.format = {"ome": "ome-tiff", "imagej": "imagej tiff"}.get(
-            layout.kind, "bigtiff" if parsed.big else "tiff"
-        )
+        plain = "bigtiff" if parsed.big else "tiff"
+        self.format = {"ome": "ome-tiff", "imagej": "imagej tiff"}.get(layout.kind, plain)
         self.codec = layout.coding.codec
         missing = layout.has_missing
         self.fill_value = layout.coding.fill if missing else None
         self._layout = layout
         self._parsed = parsed
         self._missing_planes = missing_planes
-        self._files: OpenFiles | None = reading.files or OpenFiles()
-        if missing:
+        self._files: OpenFiles | None = files or OpenFiles()  # slices share them
+        if missing and missing_planes == "error":
             self._check_planes()
 
     @cached_property
@@ -124,8 +118,6 @@ class TiffSource(ChunkedFileSource):
 
     def _check_planes(self) -> None:
         layout = self._layout
-        if self._missing_planes == "fill":
-            return
         missing = np.flatnonzero(~layout.offsets.any(axis=1))
         if len(missing):
             absent = ", ".join(self._parsed.absent[:5]) + (" …" if len(self._parsed.absent) > 5 else "")
@@ -140,12 +132,12 @@ class TiffSource(ChunkedFileSource):
         return tuple(int(i) for i in np.unravel_index(page, self.shape[: self._layout.split] or (1,)))
 
     def _spec_options(self) -> Mapping[str, Any]:
-        options: dict[str, Any] = {}
-        if self._parsed.level:
-            options["level"] = self._parsed.level
-        if self._missing_planes != "error":
-            options["missing_planes"] = self._missing_planes
-        return options
+        options: dict[str, Any] = {"level": self._parsed.level} if self._parsed.level else {}
+        return (
+            options
+            if self._missing_planes == "error"
+            else {**options, "missing_planes": self._missing_planes}
+        )
 
     def identities(self) -> frozenset[tuple[Any, ...]]:
         """Return the file, the series and the level; for a series in several files, one token for each."""
@@ -162,11 +154,6 @@ class TiffSource(ChunkedFileSource):
         """Return the size of the file, or files, of which the series may be only a part."""
         paths = self._layout.paths
         return StoredSize(sum(self._descriptor(n).size for n in range(len(paths))), len(paths))
-
-    def for_run(self, threads: int, cache_bytes: int) -> Source:
-        """Return a twin that shares the parsed structure and the open file."""
-        reading = Reading(threads, cache_bytes, self._files)
-        return TiffSource(self.path, self._parsed, missing_planes=self._missing_planes, reading=reading)
 
     def close(self) -> None:
         """Let go of the file; twins go on reading."""
@@ -205,12 +192,10 @@ class TiffSource(ChunkedFileSource):
 
     def _pages_in(self, box: Box) -> Iterator[tuple[tuple[int, ...], int]]:
         """Yield the place in the box and the number of each page that the box touches."""
-        split = self._layout.split
-        for place in product(*map(range, box.shape[:split])):
-            at = tuple(b + p for b, p in zip(box.begin, place, strict=False))
-            yield place, self._page_number(at)
+        for place in product(*map(range, box.shape[: self._layout.split])):
+            yield place, self._page_number([b + p for b, p in zip(box.begin, place, strict=False)])
 
-    def _page_number(self, at: tuple[int, ...]) -> int:
+    def _page_number(self, at: Sequence[int]) -> int:
         number = 0
         for index, extent in zip(at, self.shape, strict=False):
             number = number * extent + index

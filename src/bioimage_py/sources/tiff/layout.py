@@ -21,6 +21,9 @@ from bioimage_py.sources.tiff.ifd import FirstPage, PageReader
 _OWN_PAGES = frozenset({"lsm", "stk", "ndtiff", "mmstack", "fluoview", "eer"})
 """Kinds of files whose pages are not what their tags say, so that tifffile's word for them stands."""
 
+PageAxes = tuple[int | None, ...]
+"""Axes of a page as `PageCoding.shape` has them, None for one of one voxel."""
+
 
 @dataclass(frozen=True)
 class TiffLayout:
@@ -32,18 +35,19 @@ class TiffLayout:
     kind: str  # what wrote the file, as far as tifffile can tell: "ome", "imagej", "shaped", "uniform", …
     coding: PageCoding  # how a page is encoded
     split: int  # how many leading axes number the pages; the others are axes of a page
-    # for each axis after split, its axis in coding.shape, or None where it has one voxel
-    page_axes: tuple[int | None, ...]
+    page_axes: PageAxes  # of the axes behind the split
     paths: tuple[str, ...]  # the files that hold the pages
     page_file: npt.NDArray[np.int32] | None  # for each page its file; None if there is one file
-    # where each page's voxels are if nothing is encoded, else None. One entry: all pages, one after the other
-    raw_offsets: npt.NDArray[np.int64] | None
+    raw_offsets: (
+        npt.NDArray[np.int64] | None
+    )  # of pages that are not encoded; one entry: of all, one after the other
     offsets: npt.NDArray[np.int64]  # per page and segment, otherwise; 0 where a segment is missing
     byte_counts: npt.NDArray[np.int64]
     jpeg_tables: dict[int, bytes]  # tables of pages that have them
     transform: Callable[[AnyArray], AnyArray] | None  # what is applied to decoded voxels, or None
-    # how pages are encoded that are not encoded like the first, by their number
-    other_codings: Mapping[int, PageCoding] = field(default_factory=dict)
+    other_codings: Mapping[int, PageCoding] = field(
+        default_factory=dict
+    )  # of pages not encoded like the first
 
     @property
     def chunks(self) -> tuple[int, ...] | None:
@@ -79,10 +83,8 @@ def layout_of(series: tifffile.TiffPageSeries, path: str, reader: PageReader) ->
     axes = series.axes
     if min(shape, default=0) < 0 or math.prod(shape) * coding.dtype.itemsize > 2**63 - 1:
         raise StorageError(f"TIFF {path!r} is damaged: it speaks of shape {shape}, which no array has")
-    found: tuple[int, tuple[int | None, ...]] | None = (0, (None,) * len(shape))
     has_voxels = Box.whole(shape).size > 0
-    if has_voxels:
-        found = _page_axes(shape, coding.shape)
+    found = _page_axes(shape, coding.shape) if has_voxels else (0, (None,) * len(shape))
     if found is None:  # the metadata describe pages of another shape: fall back to the pages as they are
         page = series.keyframe
         shape, axes = (len(series), *(int(n) for n in page.shape)), "I" + page.axes
@@ -155,10 +157,10 @@ def _other_codings(
             continue
         name = page.parent.filehandle.path
         looks = reader.look(name, page.offset)
-        if looks is None or first is None or looks[0] == first[0]:
+        alike = looks is None or first is None or looks[0] == first[0]
+        found = None if alike else reader.get(name, page.offset)
+        if found is None:
             continue
-        found = reader.get(name, page.offset)
-        assert found is not None
         if found.signature not in codings:
             codings[found.signature] = _coding_at(name, page.offset)
         mine = codings[found.signature]
@@ -179,15 +181,11 @@ def _coding_at(path: str, offset: int) -> PageCoding:
         return PageCoding.of(tifffile.TiffPage(file, 0))
 
 
-def _page_axes(shape: tuple[int, ...], page: tuple[int, ...]) -> tuple[int, tuple[int | None, ...]] | None:
+def _page_axes(shape: tuple[int, ...], page: tuple[int, ...]) -> tuple[int, PageAxes] | None:
     """Match the trailing axes of a series to the axes of a page; None if they do not fit."""
-    size, split = 1, len(shape)
-    while size != math.prod(page) or split == len(shape):
-        if split == 0:
-            break
-        split -= 1
-        size *= shape[split]
-    if size != math.prod(page):
+    splits = reversed(range(len(shape)))
+    split = next((n for n in splits if math.prod(shape[n:]) == math.prod(page)), None)
+    if split is None:
         return None
     matched: list[int | None] = []
     left = [axis for axis, n in enumerate(page) if n != 1]
@@ -203,17 +201,11 @@ def _page_axes(shape: tuple[int, ...], page: tuple[int, ...]) -> tuple[int, tupl
 
 def _raw_offset(series: tifffile.TiffPageSeries) -> int | None:
     """Return where the voxels begin if all of them stand one after the other, not encoded."""
-    page = series.keyframe
-    if (
-        series.transform is not None
-        or series.is_multifile
-        or not page.is_final
-        or not math.prod(series.shape)
-    ):
+    decoded = series.transform is not None or not series.keyframe.is_final
+    if decoded or series.is_multifile or not math.prod(series.shape):
         return None
-    offset = series.dataoffset
     # tifffile returns 0, which is the file's header, for pages that are not stored.
-    return int(offset) if offset else None
+    return int(series.dataoffset or 0) or None
 
 
 def _raw_pages(

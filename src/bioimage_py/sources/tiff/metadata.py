@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 
 from bioimage_py.metadata import ImageMetadata, channel_count, unit_ratio, without_nonsense
-from bioimage_py.sources.tiff.ome import ome_image
+from bioimage_py.sources.tiff.ome import Described, OmeSet, Sizes, number_in, ome_image
 
 _PRINTER_DPI = (72, 96, 100, 150, 200, 300, 400, 600, 1200, 2400)
 """Resolutions that programs write when they know nothing; no microscope has them."""
@@ -30,13 +30,10 @@ class TiffTexts:
     ome_xml: str | None = None  # OME-XML of the file, or None
     image_index: int | None = None  # which of its images the series is, or None
     described: Mapping[str, Any] = field(default_factory=dict)  # ImageJ's or tifffile's key-value pairs
-    # size, as number and unit, per axis, that tags of a microscope's software say
-    tagged: Mapping[str, tuple[float, str | None]] = field(default_factory=dict)
-    # X and Y resolution of the full-resolution page; 0 where there is none
-    pixels_per_unit: tuple[float, float] = (0.0, 0.0)
+    tagged: Sizes = field(default_factory=dict)  # what tags of a microscope's software say
+    pixels_per_unit: tuple[float, float] = (0.0, 0.0)  # X and Y, of the full resolution; 0 where not known
     resolution_unit: int = 1  # 1 none, 2 inch, 3 centimetre
-    # By how much a voxel of the pyramid level is larger, along y and x
-    coarser: tuple[float, float] = (1.0, 1.0)
+    coarser: tuple[float, float] = (1.0, 1.0)  # how much larger voxels of the level are, along y and x
     rgb: bool = False  # whether the samples of a pixel are red, green and blue
 
     @classmethod
@@ -45,8 +42,8 @@ class TiffTexts:
         file: tifffile.TiffFile,
         series: tifffile.TiffPageSeries,
         level: int,
-        ome_xml: str | None,
-        image_index: int | None,
+        ome: OmeSet | None,
+        number: int,
     ) -> TiffTexts:
         """Take the texts from an open file."""
         page = series.keyframe
@@ -56,15 +53,12 @@ class TiffTexts:
         elif series.kind == "shaped":
             described = _json_object(page.shaped_description)
         scaled = series.levels[level].keyframe
+        plain = (str, int, float, list, tuple, np.ndarray)
         return cls(
             description=page.description or "",
-            ome_xml=ome_xml if series.kind in ("ome", "mmstack") else None,
-            image_index=image_index,
-            described={
-                k: v
-                for k, v in described.items()
-                if isinstance(v, (str, int, float, list, tuple, np.ndarray))
-            },
+            ome_xml=ome.xml if ome is not None and series.kind in ("ome", "mmstack") else None,
+            image_index=None if ome is None else ome.image_index(series, number),
+            described={k: v for k, v in described.items() if isinstance(v, plain)},
             tagged=_tagged_sizes(file, series),
             pixels_per_unit=(_ratio(page, "XResolution"), _ratio(page, "YResolution")),
             resolution_unit=int(page.resolutionunit),
@@ -108,9 +102,9 @@ def metadata_of(
 ) -> ImageMetadata:
     """Return axes, voxel size, units and channels; what is malformed counts as not there."""
     axes = axis_names(letters)
-    said = _Said()
+    said = Described()
     if texts.ome_xml is not None and texts.image_index is not None:
-        said = _from_ome(texts.ome_xml, texts.image_index)
+        said = ome_image(texts.ome_xml, texts.image_index)
     elif texts.described:
         said = _from_description(texts)
     sizes = said.sizes or dict(texts.tagged) or _from_resolution(texts)
@@ -142,45 +136,27 @@ def _samples_are_channels(letters: str, axes: tuple[str, ...], shape: tuple[int,
     return place >= 0 and axes[place] == "c" and shape[place] == 3
 
 
-@dataclass
-class _Said:
-    """What one of the ways to describe a TIFF says: size and unit by axis, as written, and the channels."""
-
-    sizes: dict[str, tuple[float, str | None]] = field(default_factory=dict)
-    origin: dict[str, float] = field(default_factory=dict)
-    channel_names: tuple[str, ...] | None = None
-    channel_colors: tuple[str, ...] | None = None
-    contrast_limits: tuple[tuple[float, float], ...] | None = None
-
-
-def _from_ome(xml: str, index: int) -> _Said:
-    image = ome_image(xml, index)
-    if image is None:
-        return _Said()
-    return _Said(dict(image.sizes), dict(image.origin), image.channel_names, image.channel_colors)
-
-
-def _from_description(texts: TiffTexts) -> _Said:
+def _from_description(texts: TiffTexts) -> Described:
     """Read ImageJ's key-value pairs."""
     described = texts.described
     units = _units(described)
-    said = _Said(channel_colors=_lut_colors(described.get("LUTs")), contrast_limits=_ranges(described))
+    said = Described(channel_colors=_lut_colors(described.get("LUTs")), contrast_limits=_ranges(described))
     if units:
         for axis, per_unit in zip("xy", texts.pixels_per_unit, strict=True):
             if per_unit > 0:
                 said.sizes[axis] = (_in_unit(per_unit, texts.resolution_unit, units[axis]), units[axis])
     elif texts.resolution_unit in (2, 3):
         said.sizes = _from_resolution(texts)
-    spacing = _number(described.get("spacing"))
+    spacing = number_in(described.get("spacing"))
     if spacing is not None and units:
         # ImageJ writes a negative distance for stacks whose slices are in reverse.
         said.sizes["z"] = (abs(spacing), units["z"])
     for axis in "xyz":
         # ImageJ has the place of its zero in voxels.
-        zero = _number(described.get(f"{axis}origin"))
+        zero = number_in(described.get(f"{axis}origin"))
         if zero and axis in said.sizes:
             said.origin[axis] = -zero * said.sizes[axis][0]
-    step, rate = _number(described.get("finterval")), _number(described.get("fps"))
+    step, rate = number_in(described.get("finterval")), number_in(described.get("fps"))
     if step:
         said.sizes["t"] = (step, str(described.get("tunit", "s")))
     elif rate and rate > 0:
@@ -201,18 +177,13 @@ def _in_unit(per_unit: float, resolution_unit: int, unit: str) -> float:
     """Return a voxel's size in a unit from voxels per inch, per centimetre, or per the unit itself."""
     tag = {2: "inch", 3: "centimeter"}.get(resolution_unit)
     ratio = unit_ratio(tag, unit)
-    if (
-        ratio is None
-        or ratio == 1
-        or (unit_ratio(tag, "micrometer") or 0) / per_unit > _LARGEST_OF_A_MICROSCOPE
-    ):
+    micrometers = (unit_ratio(tag, "micrometer") or 0) / per_unit
+    if ratio is None or ratio == 1 or micrometers > _LARGEST_OF_A_MICROSCOPE:
         return 1 / per_unit
     return ratio / per_unit
 
 
-def _tagged_sizes(
-    file: tifffile.TiffFile, series: tifffile.TiffPageSeries
-) -> dict[str, tuple[float, str | None]]:
+def _tagged_sizes(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Sizes:
     """Return the sizes that tags of LSM, STK, SVS, FluoView and Micro-Manager say; nothing where they are damaged."""
     readers = {"lsm": _lsm, "stk": _stk, "svs": _svs, "fluoview": _fluoview, "mmstack": _micromanager}
     reader = readers.get(series.kind)
@@ -222,29 +193,20 @@ def _tagged_sizes(
         sizes = reader(file, series)
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError):  # damaged tags
         return {}
-    return {
-        axis: (float(size), unit) for axis, (size, unit) in sizes.items() if math.isfinite(size) and size > 0
-    }
+    return {axis: (float(n), unit) for axis, (n, unit) in sizes.items() if math.isfinite(n) and n > 0}
 
 
-def _lsm(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> dict[str, tuple[float, str | None]]:
-    tag = file.lsm_metadata or {}
-    sizes: dict[str, tuple[float, str | None]] = {
-        axis: (tag[f"VoxelSize{axis.upper()}"] * 1e6, "micrometer") for axis in "xyz"
-    }
-    main = file.pages.first
-    for axis, extent in (
-        ("x", main.imagewidth / series.keyframe.imagewidth),
-        ("y", main.imagelength / series.keyframe.imagelength),
-    ):
-        sizes[axis] = (sizes[axis][0] * extent, "micrometer")  # its thumbnails are smaller
-    sizes["t"] = (tag.get("TimeIntervall", 0.0), "second")
-    return sizes
+def _lsm(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Sizes:
+    tag, main, page = file.lsm_metadata or {}, file.pages.first, series.keyframe
+    # Its thumbnails are smaller.
+    larger = {"x": main.imagewidth / page.imagewidth, "y": main.imagelength / page.imagelength, "z": 1}
+    sizes: Sizes = {a: (tag[f"VoxelSize{a.upper()}"] * 1e6 * n, "micrometer") for a, n in larger.items()}
+    return {**sizes, "t": (tag.get("TimeIntervall", 0.0), "second")}
 
 
-def _stk(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> dict[str, tuple[float, str | None]]:
+def _stk(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Sizes:
     tag = file.stk_metadata or {}
-    sizes: dict[str, tuple[float, str | None]] = {}
+    sizes: Sizes = {}
     unit = tag.get("CalibrationUnits")
     if tag.get("SpatialCalibration") and isinstance(unit, str):
         for axis in "xy":
@@ -258,7 +220,7 @@ def _stk(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> dict[str, 
     return sizes
 
 
-def _svs(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> dict[str, tuple[float, str | None]]:
+def _svs(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Sizes:
     first = file.pages.first
     said = re.search(r"\bMPP\s*=\s*([0-9.eE+-]+)", first.description)
     if said is None or series.keyframe.index != first.index:
@@ -266,29 +228,19 @@ def _svs(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> dict[str, 
     return dict.fromkeys("yx", (float(said.group(1)), "micrometer"))
 
 
-def _fluoview(
-    file: tifffile.TiffFile, series: tifffile.TiffPageSeries
-) -> dict[str, tuple[float, str | None]]:
+def _fluoview(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Sizes:
     del series
     found = (file.fluoview_metadata or {}).get("Dimensions", ())
-    return {
-        str(d[0]).strip().lower(): (float(d[3]), str(d[4]))
-        for d in found
-        if str(d[0]).strip().lower() in "xyzt"
-    }
+    named = {str(d[0]).strip().lower(): (float(d[3]), str(d[4])) for d in found}
+    return {axis: size for axis, size in named.items() if axis in "xyzt"}
 
 
-def _micromanager(
-    file: tifffile.TiffFile, series: tifffile.TiffPageSeries
-) -> dict[str, tuple[float, str | None]]:
+def _micromanager(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Sizes:
     del series
     summary = (file.micromanager_metadata or {}).get("Summary", {})
-    sizes: dict[str, tuple[float, str | None]] = {
-        axis: (float(summary.get(name) or 0), "micrometer")
-        for axis, name in (("x", "PixelSize_um"), ("y", "PixelSize_um"), ("z", "z-step_um"))
-    }
-    sizes["t"] = (float(summary.get("Interval_ms") or 0) / 1000, "second")
-    return sizes
+    names = {"x": "PixelSize_um", "y": "PixelSize_um", "z": "z-step_um"}
+    sizes: Sizes = {axis: (float(summary.get(name) or 0), "micrometer") for axis, name in names.items()}
+    return {**sizes, "t": (float(summary.get("Interval_ms") or 0) / 1000, "second")}
 
 
 def _fraction(value: Any) -> float:
@@ -310,22 +262,20 @@ def _lut_colors(luts: Any) -> tuple[str, ...] | None:
 def _ranges(described: Mapping[str, Any]) -> tuple[tuple[float, float], ...] | None:
     """Return the display ranges of the channels, or that of a single one."""
     ranges = described.get("Ranges")
-    values = (
-        list(ranges) if isinstance(ranges, (list, tuple)) else [described.get("min"), described.get("max")]
-    )
-    numbers = [number for value in values if (number := _number(value)) is not None and math.isfinite(number)]
+    values = ranges if isinstance(ranges, (list, tuple)) else (described.get("min"), described.get("max"))
+    numbers = [n for value in values if (n := number_in(value)) is not None and math.isfinite(n)]
     if not numbers or len(numbers) != len(values) or len(numbers) % 2:
         return None
     pairs = tuple(zip(numbers[::2], numbers[1::2], strict=True))
     return pairs if all(low < high for low, high in pairs) else None
 
 
-def _from_resolution(texts: TiffTexts) -> dict[str, tuple[float, str | None]]:
+def _from_resolution(texts: TiffTexts) -> Sizes:
     """Read voxels per inch or centimetre, unless they are what printers have."""
     micrometers = {2: 25400.0, 3: 10000.0}.get(texts.resolution_unit)
     if micrometers is None:
         return {}
-    sizes: dict[str, tuple[float, str | None]] = {}
+    sizes: Sizes = {}
     for axis, per_unit in zip("xy", texts.pixels_per_unit, strict=True):
         dpi = per_unit * 25400 / micrometers
         if per_unit > 1 and not any(math.isclose(dpi, usual, rel_tol=2e-3) for usual in _PRINTER_DPI):
@@ -339,10 +289,3 @@ def _ratio(page: tifffile.TiffPage, tag: str) -> float:
         return float(value[0]) / float(value[1])
     except (TypeError, ValueError, IndexError, ZeroDivisionError):
         return 0.0
-
-
-def _number(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None

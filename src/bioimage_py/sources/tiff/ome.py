@@ -6,7 +6,7 @@ import ntpath
 import os
 import posixpath
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -27,8 +27,9 @@ class OmeSet:
     xml: str  # the text, of the companion file where the TIFF refers to one
     changed: bool = False  # whether it differs from the text in the TIFF
     root: ET.Element | None = None  # the text parsed; None if it is not XML
-    # names of files that it lists and that are not there, as it has them, with the reason in brackets
-    absent: tuple[str, ...] = ()
+    absent: tuple[
+        str, ...
+    ] = ()  # names of files that it lists and that are not there, with the reason in brackets
 
     def names(self) -> dict[str, str]:
         """Return the name of the file of each identifier of one."""
@@ -186,34 +187,39 @@ def _holds(image: ET.Element, file_name: str, page: int) -> bool:
     return False
 
 
-@dataclass(frozen=True)
-class OmeImage:
-    """What OME-XML says of one image: size, unit and place by axis, as written, and the channels."""
-
-    sizes: dict[str, tuple[float, str | None]]
-    origin: dict[str, float]
-    channel_names: tuple[str, ...] | None
-    channel_colors: tuple[str, ...] | None
+Sizes = dict[str, tuple[float, str | None]]
+"""Size of a voxel and its unit, by axis, as written."""
 
 
-def ome_image(xml: str, index: int) -> OmeImage | None:
-    """Read what a text says of the image of a number; None if it says nothing of one."""
+@dataclass
+class Described:
+    """What one of the ways to describe a TIFF says of an image."""
+
+    sizes: Sizes = field(default_factory=dict)
+    origin: dict[str, float] = field(default_factory=dict)
+    channel_names: tuple[str, ...] | None = None
+    channel_colors: tuple[str, ...] | None = None
+    contrast_limits: tuple[tuple[float, float], ...] | None = None
+
+
+def ome_image(xml: str, index: int) -> Described:
+    """Read what a text says of the image of a number."""
     images = list(_children(_parsed(xml), "Image"))
     pixels = next(_children(images[index], "Pixels"), None) if 0 <= index < len(images) else None
     if pixels is None:
-        return None
-    sizes: dict[str, tuple[float, str | None]] = {}
+        return Described()
+    sizes: Sizes = {}
     for axis in "zyx":
-        size = _number(pixels.get(f"PhysicalSize{axis.upper()}"))
+        size = number_in(pixels.get(f"PhysicalSize{axis.upper()}"))
         if size is not None:
             sizes[axis] = (size, pixels.get(f"PhysicalSize{axis.upper()}Unit", "µm"))
-    step = _number(pixels.get("TimeIncrement"))
+    step = number_in(pixels.get("TimeIncrement"))
     if step is not None:
         sizes["t"] = (step, pixels.get("TimeIncrementUnit", "s"))
     channels = list(_children(pixels, "Channel"))
     names = [e.get("Name") for e in channels]
     colors = [_color(e.get("Color")) for e in channels]
-    return OmeImage(
+    return Described(
         sizes,
         _place(pixels, sizes),
         tuple(name for name in names if name) if names and all(names) else None,
@@ -221,22 +227,19 @@ def ome_image(xml: str, index: int) -> OmeImage | None:
     )
 
 
-def _place(pixels: ET.Element, sizes: dict[str, tuple[float, str | None]]) -> dict[str, float]:
+def _place(pixels: ET.Element, sizes: Sizes) -> dict[str, float]:
     """Return where the first plane is, in the units of the voxel size, on the axes for which both are known."""
-    first = next(
-        (p for p in _children(pixels, "Plane") if all(p.get(f"The{axis}", "0") == "0" for axis in "CZT")),
-        None,
-    )
-    place = {}
+    planes = _children(pixels, "Plane")
+    first = next((p for p in planes if all(p.get(f"The{axis}", "0") == "0" for axis in "CZT")), None)
+    if first is None:
+        return {}
+    place: dict[str, float] = {}
     for axis, (_, unit) in sizes.items():
-        said = None if first is None or axis == "t" else first.get(f"Position{axis.upper()}")
-        value = _number(said)
-        if first is None or value is None:
-            continue
+        value = None if axis == "t" else number_in(first.get(f"Position{axis.upper()}"))
         # Without a unit, as texts from before 2015 have it, it is that of the size; "reference frame" is no unit.
         own = first.get(f"Position{axis.upper()}Unit", unit)
         ratio = unit_ratio(own, unit) if normalise_unit(own) in SPACE_UNITS else None
-        if ratio is not None:
+        if value is not None and ratio is not None:
             place[axis] = value * ratio
     return place
 
@@ -249,7 +252,8 @@ def _color(text: str | None) -> str | None:
         return None
 
 
-def _number(value: Any) -> float | None:
+def number_in(value: Any) -> float | None:
+    """Return a value as a number, None if it is not one."""
     try:
         return float(value)
     except (TypeError, ValueError):

@@ -87,32 +87,27 @@ def parse_tiff(
         check_set(ome, found, path, fill=fill)
         _check_promised(file, found, path)
         index = _choose(found, path, key, series)
-        if not 0 <= level < len(found[index].levels):
+        levels = found[index].levels
+        if not 0 <= level < len(levels):
             raise SourceNotFoundError(
-                f"series {index} of {path!r} has {len(found[index].levels)} pyramid levels, numbered from 0; "
-                f"there is no level {level}"
+                f"series {index} of {path!r} has {len(levels)} pyramid levels, numbered from 0; there is no level {level}"
             )
-        chosen = found[index].levels[level]
         try:
-            layout = layout_of(chosen, os.path.abspath(path), opened.reader)  # noqa: PTH100 - follows no links
+            layout = layout_of(levels[level], os.path.abspath(path), opened.reader)  # noqa: PTH100 - follows no links
         except UnsupportedFormatError as error:
             raise UnsupportedFormatError(f"TIFF {path!r} cannot be read: {error}") from error
         _check_folder(layout, path)
-        if any(
-            coding.white_is_zero != layout.coding.white_is_zero for coding in layout.other_codings.values()
-        ):
+        if len({c.white_is_zero for c in (layout.coding, *layout.other_codings.values())}) > 1:
             warnings.warn(
                 f"TIFF {path!r}: in some pages 0 is white, in others black (PhotometricInterpretation); values are read as they are stored",
                 BioimagePyWarning,
                 stacklevel=4,
             )
-        image = None if ome is None else ome.image_index(found[index], index)
-        texts = TiffTexts.of(file, found[index], level, None if ome is None else ome.xml, image)
+        texts = TiffTexts.of(file, found[index], level, ome, index)
         _check_chain(opened.chain, layout, path)
         check_extent(layout)
-        n_levels = len(found[index].levels)
         absent = () if ome is None else ome.absent
-        return ParsedTiff(layout, texts, index, level, len(found), bool(file.is_bigtiff), n_levels, absent)
+        return ParsedTiff(layout, texts, index, level, len(found), bool(file.is_bigtiff), len(levels), absent)
 
 
 def series_titles(path: str) -> list[str]:
