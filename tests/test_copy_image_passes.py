@@ -139,7 +139,7 @@ def test_all_arrays_share_what_the_disk_has_left(
     image: Path, place: Path, monkeypatch: pytest.MonkeyPatch, room: int, expected: int
 ) -> None:
     usage = type("Usage", (), {"free": room})
-    monkeypatch.setattr("bioimage_py.operations.temporary_store.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("bioimage_py.operations.two_passes.shutil.disk_usage", lambda _: usage)
     plan = planned(image, place / "a.ome.zarr", **HOW)
     assert plan.bytes_out == 671_744
     assert in_two_passes(plan) == ["0", "labels/cells/0"][:expected]
@@ -228,7 +228,7 @@ def test_a_run_that_fails_in_the_second_pass_does_not_do_the_first_again(
         bp.resume(folder)
     else:
         # How much room there is by now does not matter.
-        monkeypatch.setattr("bioimage_py.operations.temporary_store.os.access", lambda *_: False)
+        monkeypatch.setattr("bioimage_py.operations.two_passes.os.access", lambda *_: False)
         bp.copy(image, out, **said, resume_from=folder)
     logs = [read_block_logs([a.blocks]) for a in RunFolder.open(folder).attempts() if a.blocks.exists()]
     assert sum(map(len, logs)) == n + m, "a block that was recorded was done again"

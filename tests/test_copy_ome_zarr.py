@@ -391,7 +391,7 @@ def test_what_is_no_image_is_named_once(tmp_path: Path) -> None:
         bp.copy(path, tmp_path / "out.ome.zarr")
     assert len(told) == 1
     assert told[0].filename == __file__
-    assert "README.txt, tables, A/1/0/transforms in it are no images, and are left out" in str(
+    assert "README.txt, tables, A/1/0/transforms in it are not images, and are left out" in str(
         told[0].message
     )
     assert "it lists A/3, and nothing is there" in str(told[0].message)
@@ -626,18 +626,18 @@ def test_a_block_that_fails_is_named_with_its_array(tmp_path: Path) -> None:
 
 
 def test_many_images_are_not_held_open_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bioimage_py.operations import planned_work
+    from bioimage_py.operations import array_copy
     from bioimage_py.runner.work import MOST_OPEN
 
     path, copied = tmp_path / "plate.ome.zarr", tmp_path / "out.ome.zarr"
     plate(path, wells=MOST_OPEN, fields=2)
-    opened, kernels = [], planned_work.kernel_for_road
+    opened, kernels = [], array_copy.kernel_for_road
 
     def counted(*args: Any, **options: Any) -> Any:
         opened.append(args[0].output.name)
         return kernels(*args, **options)
 
-    monkeypatch.setattr(planned_work, "kernel_for_road", counted)
+    monkeypatch.setattr(array_copy, "kernel_for_road", counted)
     seen: list[Any] = []
     bp.copy(path, copied, num_workers=2, progress=seen.append)
     assert chunks_in(copied) == chunks_in(path)
@@ -741,11 +741,11 @@ def test_on_dask(tmp_path: Path) -> None:
 def test_an_input_that_goes_away_is_not_taken_for_empty(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bioimage_py.operations import planned_work
+    from bioimage_py.operations import array_copy
 
     path = tmp_path / "in.ome.zarr"
     image_with_labels(path)
-    moved = planned_work.kernel_for_road
+    moved = array_copy.kernel_for_road
 
     def gone(kernel: Any, *args: Any, **options: Any) -> Any:
         found = moved(kernel, *args, **options)
@@ -753,7 +753,7 @@ def test_an_input_that_goes_away_is_not_taken_for_empty(
             shutil.rmtree(path / "2")
         return found
 
-    monkeypatch.setattr(planned_work, "kernel_for_road", gone)
+    monkeypatch.setattr(array_copy, "kernel_for_road", gone)
     with pytest.raises(StorageError, match=r"in\.ome\.zarr:2 is not there any more"):
         bp.copy(path, tmp_path / "out.ome.zarr")
 

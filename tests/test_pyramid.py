@@ -492,9 +492,9 @@ def test_bad_input_is_one_clear_error(nothing_written: Path, options: Any, messa
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ("a.zarr", "is no place for a pyramid: give a path that ends in .ome.zarr"),
-        ("a.ome.zarr/raw", "is no place for a pyramid"),
-        ("a.h5", "is no place for a pyramid"),
+        ("a.zarr", "is not a place for a pyramid: give a path that ends in .ome.zarr"),
+        ("a.ome.zarr/raw", "is not a place for a pyramid"),
+        ("a.h5", "is not a place for a pyramid"),
     ],
 )
 def test_other_places_are_refused(nothing_written: Path, output: str, message: str) -> None:

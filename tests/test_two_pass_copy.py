@@ -403,7 +403,7 @@ def test_the_dry_run_says_so(place: Path, pages: str, capsys: pytest.CaptureFixt
 
 
 def test_a_place_that_cannot_be_written_is_no_room(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bioimage_py.operations.temporary_store.os.access", lambda *_: False)
+    monkeypatch.setattr("bioimage_py.operations.two_passes.os.access", lambda *_: False)
     room = room_beside_path(str(place / "a.zarr"), {})
     assert room.place is None
     assert "nothing can be written" in room.why_not

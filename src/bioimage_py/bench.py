@@ -24,7 +24,7 @@ from bioimage_py.copy import plan
 from bioimage_py.errors import InvalidArgumentError, StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Blocking, Box
 from bioimage_py.kernels import moving_origin
-from bioimage_py.operations import find_target
+from bioimage_py.operations import NewArray, find_target
 from bioimage_py.planning import CopyPlan, default_memory_limit, format_bytes, parse_bytes
 from bioimage_py.runner import check_num_workers, run_twin
 from bioimage_py.sources import Codec, Source, as_source, encoded_reader
@@ -277,7 +277,8 @@ def _measured(
 
 @contextmanager
 def _new_array(source: Source, path: str, layout: dict[str, Any]) -> Iterator[Source]:
-    _, output = find_target(path, source, layout, keep_values=False).open(overwrite=True, resume=False)
+    target = find_target(path, source, NewArray(**layout), keep_values=False)
+    _, output = target.open(overwrite=True, resume=False)
     with output:
         yield output
 

@@ -8,22 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from bioimage_py.errors import InvalidArgumentError, MissingDependencyError, RunInterrupted, RunnerError
 from bioimage_py.kernels import Casting
-from bioimage_py.operations import (
-    CopyRequest,
-    OnePassCopy,
-    SingleTarget,
-    TwoPassCopy,
-    check_progress,
-    find_target,
-)
+from bioimage_py.operations import ArrayCopy, CopyOptions, finishing
 from bioimage_py.planning import CopyPlan, ImagePlan
 from bioimage_py.runner import Progress, RunnerConfig
 from bioimage_py.runner.run import log_account
 from bioimage_py.sources import Codec, may_be_zarr
-from bioimage_py.sources.new import finish_images
-from bioimage_py.sources.stores import forget_runs_into, marking_new
+from bioimage_py.sources.stores import marking_new
 
 if TYPE_CHECKING:
     from bioimage_py.operations import ImageCopy
@@ -133,58 +124,7 @@ def copy(
     >>> bool((copy(image) == image).all())
     True
     """
-    check_progress(progress)
-    said = {
-        "block_shape": block_shape,
-        "job_type": job_type,
-        "job_config": job_config,
-        "num_workers": num_workers,
-        "mask": mask,
-        "block_ids": block_ids,
-        "resume_from": resume_from,
-        "casting": casting,
-        "memory_limit": memory_limit,
-        "verify_encoded": verify_encoded,
-        "overwrite": overwrite,
-        "dtype": dtype,
-        "chunks": chunks,
-        "shards": shards,
-        "codec": codec,
-        "zarr_format": zarr_format,
-        "fill_value": fill_value,
-        "axes": axes,
-        "voxel_size": voxel_size,
-        "units": units,
-    }
-    whole = _whole(input, output, said)
-    if whole is not None:
-        return whole.run(overwrite=overwrite, progress=progress)
-    request, target = _request(input, output, said)
-    planned = request.plan(target, casting)
-    with marking_new() as marks:
-        result, sink = target.open(overwrite=overwrite, resume=request.resume_from is not None)
-    marks.describe(planned.blocking, planned.block_ids)
-    replaces = resume_from is None and (target.is_new or (mask is None and block_ids is None))
-    if replaces and not target.is_new:
-        forget_runs_into(sink)
-    try:
-        # A run that is resumed goes in as many passes as it was begun in.
-        copying = TwoPassCopy.begin(request, planned, casting, sink.name, replaces=replaces) or OnePassCopy(
-            request, planned, casting, output_is_new=target.is_new
-        )
-        journal = copying.run(sink, progress)
-    except (RunnerError, RunInterrupted):
-        target.finish()
-        raise
-    except (InvalidArgumentError, MissingDependencyError):
-        # The backend refused the run: the same call, put right, is not to find an output in its way.
-        target.discard()
-        raise
-    target.finish()
-    finish_images([sink])
-    marks.remove()
-    log_account(journal.account)
-    return result
+    return copy_as(input, output, CopyOptions.of(locals()))
 
 
 def plan(
@@ -215,12 +155,7 @@ def plan(
 ) -> CopyPlan | ImagePlan:
     """Return what `copy` would do with the same arguments; nothing is written and no voxel is read.
 
-    Parameters
-    ----------
-    input, output, block_shape, job_type, job_config, num_workers, mask, block_ids, resume_from, memory_limit
-        As for `copy`.
-    verify_encoded, overwrite, dtype, chunks, shards, codec, zarr_format, fill_value, axes, voxel_size, units, progress
-        As for `copy`.
+    All arguments are those of `copy`.
 
     Returns
     -------
@@ -239,75 +174,34 @@ def plan(
     >>> plan(np.zeros((64, 64, 64), "uint8"), block_shape=(32, 32, 32)).n_blocks
     8
     """
-    del progress
-    said = {
-        "block_shape": block_shape,
-        "job_type": job_type,
-        "job_config": job_config,
-        "num_workers": num_workers,
-        "mask": mask,
-        "block_ids": block_ids,
-        "resume_from": resume_from,
-        "casting": casting,
-        "memory_limit": memory_limit,
-        "verify_encoded": verify_encoded,
-        "overwrite": overwrite,
-        "dtype": dtype,
-        "chunks": chunks,
-        "shards": shards,
-        "codec": codec,
-        "zarr_format": zarr_format,
-        "fill_value": fill_value,
-        "axes": axes,
-        "voxel_size": voxel_size,
-        "units": units,
-    }
-    whole = _whole(input, output, said)
-    if whole is not None:
-        whole.check_free(overwrite=overwrite)
-        return whole.plan
-    request, target = _request(input, output, said)
-    if request.resume_from is None:
-        target.check_free(overwrite=overwrite)
-    return request.plan(target, casting, quiet=True)
+    job = _planned(input, output, CopyOptions.of(locals()), quiet=True)
+    job.check_free()
+    return job.plan
 
 
-def _whole(input: Any, output: Any, said: Mapping[str, Any]) -> ImageCopy | None:
-    """Return the copy of a whole OME-Zarr; None if one array is meant."""
+def copy_as(input: Any, output: Any, options: CopyOptions) -> Any:
+    """Copy as the options say, see `copy`."""
+    job = _planned(input, output, options)
+    with marking_new() as marks:
+        job.open(marks)
+    with finishing(job):
+        journal = job.run()
+    marks.remove()
+    log_account(journal.account)
+    return job.result()
+
+
+def _planned(input: Any, output: Any, options: CopyOptions, *, quiet: bool = False) -> ArrayCopy | ImageCopy:
+    """Return what is copied into what, checked and planned: one array, or an OME-Zarr whole."""
     if type(input).__module__.startswith("zarr."):
         from bioimage_py.sources.zarr import group_path
 
         input = group_path(input) or input
     paths = isinstance(input, (str, os.PathLike)) and isinstance(output, (str, os.PathLike))
-    if not paths or not may_be_zarr(input):
-        return None
-    # It needs the libraries of Zarr, which most other copies can do without.
-    from bioimage_py.operations import find_image_copy
+    if paths and may_be_zarr(input):
+        # It needs the libraries of Zarr, which most other copies can do without.
+        from bioimage_py.operations import ImageCopy, is_image_copy
 
-    return find_image_copy(input, output, said)
-
-
-def _request(input: Any, output: Any, said: Mapping[str, Any]) -> tuple[CopyRequest, SingleTarget]:
-    """Return the copy of one array, checked, and what it is copied into; nothing is made."""
-    request = CopyRequest.check(
-        input,
-        output,
-        said["mask"],
-        said["block_shape"],
-        said["job_type"],
-        said["job_config"],
-        said["num_workers"],
-        said["block_ids"],
-        said["resume_from"],
-        said["memory_limit"],
-        said["verify_encoded"],
-        {name: said[name] for name in ("axes", "voxel_size", "units")},
-    )
-    new_array = {
-        name: said[name] for name in ("dtype", "chunks", "shards", "codec", "zarr_format", "fill_value")
-    }
-    keep_values = said["mask"] is not None or said["block_ids"] is not None
-    target = find_target(output, request.source, new_array, keep_values=keep_values)
-    same_mask = said["mask"] is output and not isinstance(output, (str, os.PathLike))
-    request.check_apart(target, same_mask=same_mask)
-    return request, target
+        if is_image_copy(input, output, options):
+            return ImageCopy(input, output, options)
+    return ArrayCopy(input, output, options, quiet=quiet)

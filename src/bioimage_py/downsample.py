@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bioimage_py.copy import copy
+from bioimage_py.copy import copy_as
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.kernels import Casting
+from bioimage_py.operations import CopyOptions
 from bioimage_py.runner import Progress, RunnerConfig
 from bioimage_py.sources import Codec, Source, as_source, with_metadata
 from bioimage_py.wrapper.resampling import (
@@ -121,38 +123,17 @@ def downsample(
     >>> downsample(image, 2).tolist(), downsample(image, (1, 3), method="mean").tolist()
     ([[2, 9]], [[2], [5]])
     """
+    options = CopyOptions.of(locals())
     with ExitStack() as opened:
         source = _opened(input, opened)
-        said = {"axes": axes, "voxel_size": voxel_size, "units": units}
-        if any(value is not None for value in said.values()):
-            source = with_metadata(source, **said)  # type: ignore[arg-type]
+        if options.said:
+            source = with_metadata(source, **options.said)
         smaller = _smaller(source, scale_factor, (order, anti_aliasing), method, kind)
         if mask is not None and (full := _opened(mask, opened)).shape == source.shape != smaller.shape:
             mask = ReducedSource(
                 ThresholdSource(full, 0, np.not_equal), _factors(scale_factor, source), "max"
             )
-        return copy(
-            smaller,
-            output,
-            block_shape=block_shape,
-            job_type=job_type,
-            job_config=job_config,
-            num_workers=num_workers,
-            mask=mask,
-            block_ids=block_ids,
-            resume_from=resume_from,
-            casting=casting,
-            memory_limit=memory_limit,
-            verify_encoded=verify_encoded,
-            overwrite=overwrite,
-            dtype=dtype,
-            chunks=chunks,
-            shards=shards,
-            codec=codec,
-            zarr_format=zarr_format,
-            fill_value=fill_value,
-            progress=progress,
-        )
+        return copy_as(smaller, output, replace(options, mask=mask, axes=None, voxel_size=None, units=None))
 
 
 def _opened(given: Any, opened: ExitStack) -> Source:
@@ -176,7 +157,8 @@ def _smaller(
     factors = _factors(scale_factor, source)
     order, anti_aliasing = interpolation
     if method is None:
-        resized = ResizedSource(source, _ceiling(source.shape, factors), order, anti_aliasing)
+        shape = tuple(-(-n // f) for n, f in zip(source.shape, factors, strict=True))
+        resized = ResizedSource(source, shape, order, anti_aliasing)
         if resized.order or resized.anti_aliasing:
             warn_if_labels_are_mixed(source, kind, "anti_aliasing" if anti_aliasing else f"order={order}")
         return resized
@@ -196,7 +178,3 @@ def _factors(scale_factor: Any, source: Source) -> tuple[int, ...]:
         axes = source.metadata.fitting(source.ndim).axes or (None,) * source.ndim
         scale_factor = tuple(1 if axis in ("c", "t") else scale_factor for axis in axes)
     return checked_factors(scale_factor, source.shape)
-
-
-def _ceiling(shape: tuple[int, ...], factors: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(-(-n // f) for n, f in zip(shape, factors, strict=True))

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 import numpy.typing as npt
 
-from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
-from bioimage_py.geometry import IdSet
-from bioimage_py.kernels import Casting, PyramidKernel, mover_for
-from bioimage_py.operations import PyramidRequest, check_progress
+from bioimage_py.kernels import Casting
+from bioimage_py.operations import PyramidJob, PyramidOptions, finishing
 from bioimage_py.planning import PyramidPlan
-from bioimage_py.runner import Journal, Progress, Resources, RunnerConfig, raise_failures, run_twin
-from bioimage_py.runner.run import RunAccount, log_account
-from bioimage_py.runner.work import CompositeWork, PyramidWork
+from bioimage_py.runner import Progress, RunnerConfig
+from bioimage_py.runner.run import log_account
 from bioimage_py.sources import Codec, Source
-from bioimage_py.sources.new import finish_images
 from bioimage_py.sources.stores import marking_new
 
 __all__ = ["pyramid", "pyramid_plan"]
@@ -126,42 +120,14 @@ def pyramid(
     >>> [(level.shape, level.metadata.voxel_size) for level in made]
     [((16, 128, 128), (2.0, 0.5, 0.5)), ((16, 64, 64), (2.0, 1.0, 1.0)), ((16, 32, 32), (2.0, 2.0, 2.0))]
     """
-    check_progress(progress)
-    request = PyramidRequest.check(
-        input,
-        output,
-        {"levels": levels, "scale_factors": scale_factors, "method": method, "kind": kind},
-        {
-            "block_shape": block_shape,
-            "job_type": job_type,
-            "job_config": job_config,
-            "num_workers": num_workers,
-            "resume_from": resume_from,
-            "casting": casting,
-            "memory_limit": memory_limit,
-            "verify_encoded": verify_encoded,
-        },
-        {
-            "dtype": dtype,
-            "chunks": chunks,
-            "shards": shards,
-            "codec": codec,
-            "zarr_format": zarr_format,
-            "fill_value": fill_value,
-        },
-        {"axes": axes, "voxel_size": voxel_size, "units": units},
-    )
+    job = PyramidJob(input, output, PyramidOptions.of(locals()))
     with marking_new() as marks:
-        made = request.target.open(request.coarser(), overwrite=overwrite, resume=resume_from is not None)
-    try:
-        _execute(request, made, progress)
-    except (InvalidArgumentError, MissingDependencyError):
-        # The backend refused the run: the same call, put right, is not to find an output in its way.
-        request.target.discard()
-        raise
-    finish_images(made)
+        job.open(marks)
+    with finishing(job):
+        journal = job.run()
     marks.remove()
-    return made
+    log_account(journal.account)
+    return job.result()
 
 
 def pyramid_plan(
@@ -208,84 +174,6 @@ def pyramid_plan(
     >>> [level.shape for level in found.levels]
     [(256, 256, 256), (128, 128, 128), (64, 64, 64)]
     """
-    request = PyramidRequest.check(
-        input,
-        output,
-        {"levels": levels, "scale_factors": scale_factors, "method": method, "kind": kind},
-        {
-            "block_shape": block_shape,
-            "job_type": job_type,
-            "job_config": job_config,
-            "num_workers": num_workers,
-            "resume_from": None,
-            "casting": casting,
-            "memory_limit": memory_limit,
-            "verify_encoded": False,
-        },
-        {
-            "dtype": dtype,
-            "chunks": chunks,
-            "shards": shards,
-            "codec": codec,
-            "zarr_format": zarr_format,
-            "fill_value": fill_value,
-        },
-        {"axes": axes, "voxel_size": voxel_size, "units": units},
-        quiet=True,
-    )
-    request.target.check_free(request.coarser(), overwrite=overwrite)
-    return request.plan
-
-
-def _execute(
-    request: PyramidRequest, made: Sequence[Source], progress: Callable[[Progress], None] | None
-) -> None:
-    planned = request.plan
-    if not planned.n_blocks:
-        if progress is not None:
-            progress(replace(Journal(0).progress(), account=RunAccount()))
-        return
-    with ExitStack() as stack:
-        source = request.source
-        if request.runner.in_process:
-            source = stack.enter_context(run_twin(source, planned.threads, planned.cache_bytes))
-            made = [stack.enter_context(run_twin(level, planned.threads)) for level in made]
-        work = _work(request, source, made)
-        journal = request.runner.execute(
-            work,
-            planned.in_flight if request.runner.in_process else request.num_workers,
-            resources=Resources(planned.in_flight, planned.cache_bytes),
-            n_bytes=planned.bytes_out,
-            progress=progress,
-            resume_from=request.resume_from,
-        )
-    log_account(journal.account)
-    if journal.has_failures:
-        raise_failures(journal, work.block_ids, f"pyramid of {request.source.name}")
-
-
-def _work(request: PyramidRequest, source: Source, made: Sequence[Source]) -> CompositeWork:
-    parts = []
-    for part in request.plan.parts:
-        outputs = tuple(made[level.number] for level in part.levels)
-        mover = None
-        if part.reads is None:
-            mover = mover_for(
-                source,
-                outputs[0],
-                request.road,
-                verify_encoded=request.verify_encoded,
-                output_is_new=request.resume_from is None,
-            )
-        kernel = PyramidKernel(
-            source if part.reads is None else made[part.reads],
-            outputs,
-            part.steps,
-            request.method,
-            part.tile_shape,
-            request.casting,
-            mover,
-        )
-        blocking = part.blocking
-        parts.append(PyramidWork(kernel, blocking, IdSet.from_range(blocking.n_blocks)))
-    return CompositeWork(tuple(parts), tuple((n,) for n in range(len(parts))))
+    job = PyramidJob(input, output, PyramidOptions.of(locals()), quiet=True)
+    job.check_free()
+    return job.plan

@@ -13,13 +13,12 @@ from typing import Any
 from bioimage_py.errors import InvalidArgumentError, SourceNotFoundError
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.kernels import CompareKernel, Difference
-from bioimage_py.operations import check_progress
-from bioimage_py.planning import ArrayLayout, CopyPlan, PlanOptions, parse_bytes, plan_copy
+from bioimage_py.operations import RunOptions
+from bioimage_py.planning import ArrayLayout, CopyPlan, PlanOptions, plan_copy
 from bioimage_py.runner import (
     BlockJournal,
     LocalRunner,
     Progress,
-    check_num_workers,
     raise_failures,
     run_twin,
 )
@@ -149,21 +148,19 @@ def verify(
     >>> result.equal, result.different, result.first_difference
     (False, 1, (2, 3))
     """
-    check_num_workers(num_workers)
-    check_progress(progress)
-    options = (num_workers, memory_limit, progress)
+    options = RunOptions(num_workers=num_workers, memory_limit=memory_limit, progress=progress)
     if all(isinstance(one, (str, os.PathLike)) and may_be_zarr(one) for one in (a, b)):
         # It needs the libraries of Zarr, which other comparisons can do without.
         from bioimage_py.sources.ome_zarr import ome_zarr_group, paired_arrays
 
         if ome_zarr_group(a) is not None and ome_zarr_group(b) is not None:
             return _verify_all(paired_arrays(a, b), options)
-    return _verify_one(as_source(a), as_source(b), *options)
+    return _verify_one(as_source(a), as_source(b), options)
 
 
 def _verify_all(
     pairs: Iterable[tuple[str, tuple[str, str] | None, tuple[str, str] | None]],
-    options: tuple[int, int | str | None, Callable[[Progress], None] | None],
+    options: RunOptions,
 ) -> VerifyResult:
     """Compare the arrays of two OME-Zarrs one after the other, so that each has the whole of the memory limit."""
     results: list[VerifyResult] = []
@@ -179,7 +176,7 @@ def _verify_all(
             elif first.shape != _turned_like(first, second).shape:
                 differing.append((key, f"has shape {first.shape} and {second.shape}"))
             else:
-                results.append(_verify_one(first, second, *options))
+                results.append(_verify_one(first, second, options))
                 if not results[-1].equal:
                     differing.append((key, str(results[-1])))
     shown = next((result for result in results if not result.equal), None)
@@ -214,28 +211,26 @@ def _turned_like(first: Source, second: Source) -> Source:
     return TransposeSource(second, [own.index(axis) for axis in axes])
 
 
-def _verify_one(
-    first: Source,
-    second: Source,
-    num_workers: int,
-    memory_limit: int | str | None,
-    progress: Callable[[Progress], None] | None,
-) -> VerifyResult:
+def _verify_one(first: Source, second: Source, options: RunOptions) -> VerifyResult:
     second = _turned_like(first, second)
     if first.shape != second.shape:
         raise InvalidArgumentError(
             f"cannot compare voxel by voxel: {first.name} has shape {first.shape}, {second.name} has {second.shape}"
         )
-    limit = None if memory_limit is None else parse_bytes(memory_limit)
     # Shards are read chunk by chunk.
     layouts = ArrayLayout.of(first), replace(ArrayLayout.of(second), shards=None)
-    planned = _planned(layouts, PlanOptions(memory_limit=limit, num_workers=num_workers, compares=True))
+    planned = _planned(
+        layouts,
+        PlanOptions(memory_limit=options.memory_bytes, num_workers=options.num_workers, compares=True),
+    )
     with (
         run_twin(first, planned.threads, planned.cache_bytes) as one,
         run_twin(second, planned.threads) as other,
     ):
         work = _VerifyWork(CompareKernel(one, other), planned.blocking)
-        journal = LocalRunner().execute(work, planned.in_flight, n_bytes=planned.bytes_in, progress=progress)
+        journal = LocalRunner().execute(
+            work, planned.in_flight, n_bytes=planned.bytes_in, progress=options.progress
+        )
     if journal.has_failures:
         raise_failures(journal, work.block_ids, f"comparison of {first.name} and {second.name}")
     return VerifyResult(

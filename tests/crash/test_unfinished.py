@@ -293,8 +293,8 @@ def test_what_a_dead_process_only_began_is_made_anew(tmp_path: Path, output: str
     import os, sys
     import numpy as np
     import bioimage_py as bp
-    import bioimage_py.operations.one_pass_copy as one
-    one.OnePassCopy.run = lambda *_: os._exit(9)
+    from bioimage_py.operations import Job
+    Job.run = lambda *_: os._exit(9)
     bp.copy(np.ones((8, 8, 8), "uint16"), sys.argv[1])
     """
     ended = subprocess.run([sys.executable, "-c", "if True:" + code, str(tmp_path / output)], check=False)

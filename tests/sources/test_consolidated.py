@@ -152,7 +152,7 @@ def test_what_is_taken_back_is_not_listed(
     def refuse(*_: Any, **__: Any) -> None:
         raise InvalidArgumentError("the backend refused the run")
 
-    monkeypatch.setattr("bioimage_py.operations.one_pass_copy.OnePassCopy.run", refuse)
+    monkeypatch.setattr("bioimage_py.operations.Job.run", refuse)
     with pytest.raises(InvalidArgumentError, match="the backend refused"):
         bp.copy(np.ones((4, 4), "u1"), path / "new")
     assert listed(path) == before

@@ -1,12 +1,6 @@
-from .copy_image import ImageCopy as ImageCopy, find_image_copy as find_image_copy
-from .copy_image_input import is_image_copy as is_image_copy
-from .copy_request import CopyRequest as CopyRequest, check_progress as check_progress
-from .copy_target import (
-    NewPathTarget as NewPathTarget,
-    SingleTarget as SingleTarget,
-    find_target as find_target,
-)
-from .one_pass_copy import OnePassCopy as OnePassCopy
+from .array_copy import ArrayCopy as ArrayCopy
+from .image_copy import ImageCopy as ImageCopy, is_image_copy as is_image_copy
+from .job import Job as Job, finishing as finishing
 from .options import (
     CopyOptions as CopyOptions,
     InputMetadata as InputMetadata,
@@ -14,6 +8,6 @@ from .options import (
     PyramidOptions as PyramidOptions,
     RunOptions as RunOptions,
 )
-from .pyramid_request import PyramidRequest as PyramidRequest
-from .temporary_store import room_beside_path as room_beside_path
-from .two_pass_copy import TwoPassCopy as TwoPassCopy
+from .pyramid_job import PyramidJob as PyramidJob
+from .target import NewPathTarget as NewPathTarget, find_target as find_target
+from .two_passes import room_beside_path as room_beside_path

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
 
+from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.option import option
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from bioimage_py.runner import Progress, RunnerConfig
+    from bioimage_py.geometry import IdSet
+    from bioimage_py.runner import Progress, Runner, RunnerConfig
     from bioimage_py.sources import Codec
 
 
@@ -40,8 +43,61 @@ class RunOptions:
     job_type: str = "local"
     job_config: RunnerConfig | None = None
     num_workers: int = 1
+    block_ids: Sequence[int] | None = None
     resume_from: str | os.PathLike[str] | None = None
     progress: Callable[[Progress], None] | None = None
+
+    def __post_init__(self) -> None:
+        from bioimage_py.runner import check_num_workers
+
+        check_num_workers(self.num_workers)
+        # Found at the first call it would cost a run.
+        if self.progress is not None and not callable(self.progress):
+            raise InvalidArgumentError(
+                f"progress must be a function that takes a Progress, got {type(self.progress).__name__} {self.progress!r}"
+            )
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any]) -> Self:
+        """Return the options that are among the arguments of a function."""
+        return cls(**{one.name: arguments[one.name] for one in fields(cls) if one.name in arguments})
+
+    @cached_property
+    def runner(self) -> Runner:
+        """The backend; raises InvalidArgumentError if it cannot do what is asked for."""
+        from bioimage_py.runner import get_runner
+
+        runner = get_runner(self.job_type, self.job_config)
+        runner.check_resume(self.resume_from, self.block_ids)
+        return runner
+
+    @cached_property
+    def memory_bytes(self) -> int | None:
+        from bioimage_py.planning import parse_bytes
+
+        given = self.memory_limit
+        return self.runner.config.memory_limit_bytes if given is None else parse_bytes(given)
+
+    @cached_property
+    def ids(self) -> IdSet | None:
+        from bioimage_py.runner.work import ids_from
+
+        return None if self.block_ids is None else ids_from(self.block_ids, None, "block_ids")
+
+    @property
+    def folder(self) -> str | None:
+        """The run folder to resume from."""
+        return None if self.resume_from is None else os.fspath(self.resume_from)
+
+    @property
+    def threads(self) -> int:
+        """Of each process."""
+        return self.num_workers if self.runner.in_process else self.runner.config.threads_per_worker
+
+    @property
+    def in_other_processes(self) -> bool:
+        """Whether other processes write the output, at once or when the run is resumed."""
+        return not self.runner.in_process or bool(self.runner.config.resumable)
 
 
 @dataclass(frozen=True)
@@ -76,6 +132,12 @@ class NewArray:
     )
     overwrite: bool = option("delete it and write it anew", default=False)
 
+    @property
+    def layout(self) -> dict[str, Any]:
+        """What is said of the new array, as `create_output` takes it."""
+        said = {name: getattr(self, name) for name in _names(NewArray) if name != "overwrite"}
+        return {name: value for name, value in said.items() if value is not None}
+
 
 @dataclass(frozen=True)
 class InputMetadata:
@@ -90,6 +152,16 @@ class InputMetadata:
     units: str | Sequence[str | None] | None = option(
         "unit of the voxel size, such as um or nm", metavar="UNIT"
     )
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What is said of the input, as `with_metadata` takes it."""
+        said = {name: getattr(self, name) for name in _names(InputMetadata)}
+        return {name: value for name, value in said.items() if value is not None}
+
+
+def _names(owner: type) -> list[str]:
+    return [one.name for one in fields(owner)]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,340 @@
+"""The copy of one array: its plan, and its run in one pass or two."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+from bioimage_py.chunks import ChunkEncoding, EncodingMatch, UnknownEncoding, why_all_bytes
+from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, RunInterrupted
+from bioimage_py.geometry import Box, IdSet, check_block_shape
+from bioimage_py.kernels import (
+    CopyKernel,
+    can_hold,
+    check_casting,
+    encoding_to_move,
+    kernel_for_road,
+    moving_origin,
+)
+from bioimage_py.operations.job import Job, warn_caller
+from bioimage_py.operations.options import CopyOptions, InputMetadata, RunOptions
+from bioimage_py.operations.target import Target, find_target
+from bioimage_py.operations.two_passes import TwoPassRun, room_beside
+from bioimage_py.planning import (
+    ArrayLayout,
+    CopyPlan,
+    PlanOptions,
+    choose_road,
+    in_one_or_two_passes,
+    plan_copy,
+)
+from bioimage_py.runner import Journal, Resources, Runner
+from bioimage_py.runner.run import account_of_run, settle_outputs
+from bioimage_py.runner.work import CopyWork, TwoPassWork, begun_ids
+from bioimage_py.sources import FileSource, Source, as_source, leaves, with_metadata
+from bioimage_py.sources.new import finish_images, wanted_order
+from bioimage_py.sources.stores import (
+    NOT_INSTALLED,
+    NewMarks,
+    forget_runs_into,
+    place_of,
+    unfinished_text,
+    why_fetched,
+)
+from bioimage_py.storage import StorePlace
+from bioimage_py.wrapper.shape import TransposeSource
+
+_log = logging.getLogger(__name__)
+_STORE_COPY_HINT = (
+    "with obstore the store would copy the chunks by itself: pip install 'bioimage-py[objects]'"
+)
+
+
+class ArrayCopy(Job):
+    """The copy of one array into another."""
+
+    options: CopyOptions
+    plan: CopyPlan
+
+    def __init__(self, input: Any, output: Any, options: CopyOptions, *, quiet: bool = False) -> None:
+        """Check and plan the copy; with `quiet`, do not warn of values that the output cannot hold."""
+        runner = options.runner
+        if output is None and not runner.in_process:
+            raise InvalidArgumentError(
+                f"job_type {options.job_type!r} needs a writable, file-backed output such as a Zarr or N5 path: other processes "
+                "cannot write into an array of this one"
+            )
+        options.memory_bytes  # noqa: B018 - refused before anything is opened
+        self.options = options
+        self.source, self.mask = find_input(input, options.mask, output, options)
+        if self.source is not output:
+            warn_of_unfinished(self.source)
+        block = options.block_shape
+        block = None if block is None else check_block_shape(block, self.source.shape)  # type: ignore[arg-type]
+        some_only = options.mask is not None or options.block_ids is not None
+        self.target = find_target(output, self.source, options, keep_values=some_only)
+        self._check_apart(output)
+        if not quiet:
+            warn_of_casting(self.source, self.target.layout, options.casting)
+        self.plan = self._planned(block)
+        self._is_fresh = self.target.is_new and options.folder is None
+        self._replaces = options.folder is None and (self.target.is_new or not some_only)
+
+    def _check_apart(self, output: Any) -> None:
+        """Refuse a target that leads to what the input or the mask reads.
+
+        The very array that is written may be the mask: each block reads its part before it writes there.
+        """
+        self.target.check_apart(self.source)
+        if self.options.in_other_processes:
+            self.target.check_shared(self.options.runner.job_type)
+            for source in (self.source, self.mask):
+                if source is not None:
+                    check_portable(source, self.options.runner)
+        same = self.options.mask is output and not isinstance(output, (str, os.PathLike))
+        if self.mask is not None and not same:
+            self.target.check_apart(self.mask, "mask")
+
+    def _planned(self, block_shape: tuple[int, ...] | None) -> CopyPlan:
+        options = self.options
+        asked = plan_options(self.source, self.target, options, block_shape)
+        plan = plan_array(self.source, self.target, asked, options, self.mask)
+        if options.folder is not None:
+            # Of a run that was begun with some blocks, only those are missing.
+            plan = replace(plan, block_ids=plan.block_ids & begun_ids(options.folder))
+        return in_one_or_two_passes(plan, asked, options.casting, room_beside(self.target))
+
+    def check_free(self) -> None:
+        if self.options.folder is None:
+            self.target.check_free(overwrite=self.options.overwrite)
+
+    def open(self, marks: NewMarks) -> None:
+        resume = self.options.folder is not None
+        self._result, self._sink = self.target.open(overwrite=self.options.overwrite, resume=resume)
+        marks.describe(self.plan.blocking, self.plan.block_ids)
+        if self._replaces and not self.target.is_new:
+            forget_runs_into(self._sink)
+
+    def result(self) -> Any:
+        return self._result
+
+    def finish(self, *, complete: bool) -> None:
+        self.target.finish()
+        if complete:
+            finish_images([self._sink])
+
+    def discard(self) -> None:
+        self.target.discard()
+
+    def name(self, journal: Journal, passes: TwoPassRun | None) -> str:
+        del journal, passes
+        return f"copy of {self.source.name} into {self._sink.name}"
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.plan.block_ids or 0 in self._sink.shape
+
+    def passes(self, resources: Resources) -> TwoPassRun | None:
+        arrays = [(None, self.plan)]
+        return TwoPassRun.begin(arrays, self._sink.name, self.options, resources, replaces=self._replaces)
+
+    def work(
+        self, opened: ExitStack, passes: TwoPassRun | None, resources: Resources
+    ) -> CopyWork | TwoPassWork:
+        """Return the copy as work; in two passes, what is masked out goes through neither."""
+        source = self.for_run(self.source, opened, resources.cache_bytes)
+        sink = self.for_run(self._sink, opened)
+        mask = None if self.mask is None else self.for_run(self.mask, opened)
+        plan, options = self.plan, self.options
+        if passes is None:
+            kernel = CopyKernel(source, sink, mask, options.casting)
+            return planned_work(kernel, plan, options, output_is_new=self._is_fresh)
+        store = passes.array(0)
+        writer: Source = store
+        reader: Source = store
+        if options.runner.in_process:
+            # No run twins: the store is gone when a run that keeps a folder has ended.
+            writer, reader = (store.for_run(plan.threads, size) for size in (0, resources.cache_bytes))
+        first = passes.first[0]
+        into = CopyWork(
+            CopyKernel(source, writer, mask, options.casting),
+            first.blocking,
+            first.blocking.block_shape,
+            first.block_ids,
+        )
+        from_it = CopyWork(
+            CopyKernel(reader, sink, mask, options.casting), plan.blocking, plan.group_shape, plan.block_ids
+        )
+        return TwoPassWork.of([from_it], {0: into}, passes.place)
+
+    def execute(self, work: Any, resources: Resources, n_bytes: int) -> Journal:
+        if not self.plan.direct:
+            return super().execute(work, resources, n_bytes)
+        # What an attempt at once has counted has come to nothing.
+        return self._copied_at_once(work) or super().execute(work.counted_anew(), resources, n_bytes)
+
+    def _copied_at_once(self, work: CopyWork) -> Journal | None:
+        """Copy the whole array in one go; None if that failed, so that going block by block tells which blocks do."""
+        plan, progress = self.plan, self.options.progress
+        journal = Journal(plan.n_blocks, plan.bytes_out)
+        try:
+            written = work.kernel.copy_box(Box.whole(work.kernel.output.shape))
+            for leaf in leaves(work.kernel.output):
+                leaf.flush()
+        except KeyboardInterrupt as error:
+            raise RunInterrupted(
+                f"interrupted: none of {plan.n_blocks} blocks is done. Call again to copy them",
+                IdSet(),
+                plan.block_ids,
+            ) from error
+        except BaseException as error:  # noqa: BLE001 - the blocks will meet it again, and their run reports it
+            _log.info("copying the whole array at once failed (%s); going block by block", error)
+            return None
+        journal.done(plan.block_ids, written)
+        journal.account = account_of_run(work, journal.seconds, 1)
+        try:
+            if progress is not None:
+                progress(journal.progress())
+        finally:
+            settle_outputs(work, plan.block_ids)
+        return journal
+
+
+def find_input(input: Any, mask: Any, output: Any, metadata: InputMetadata) -> tuple[Source, Source | None]:
+    """Return the input and the mask of a copy as sources: as their user describes them, with their axes in the order of the output."""
+    source = as_source(input)
+    masked = None if mask is None else as_source(mask)
+    said, to_path = metadata.said, isinstance(output, (str, os.PathLike))
+    if said and not to_path:
+        raise InvalidArgumentError(
+            f"{', '.join(said)} can be given for a new output only: an array that is there keeps its metadata"
+        )
+    if said:
+        source = with_metadata(source, **said)
+    order = None
+    if to_path:
+        order = wanted_order(output, source)
+    elif isinstance(output, FileSource):
+        # The rest of an unfinished copy goes into the array that the first part has made.
+        order = wanted_order(output.path, source)
+        if order is not None and not _is_turned(source, order, output):
+            order = None
+    if order is None:
+        return source, masked
+    # Readers of these formats expect time, channels and space in this order.
+    return TransposeSource(source, order), None if masked is None else TransposeSource(masked, order)
+
+
+def _is_turned(source: Source, order: tuple[int, ...], output: Source) -> bool:
+    """Whether an array that is there has the axes of the input in another order, by their names, or by its shape."""
+    if output.shape != tuple(source.shape[n] for n in order):
+        return False
+    axes = source.metadata.axes or ()
+    named = output.metadata.axes
+    return output.shape != source.shape or (named is not None and named == tuple(axes[n] for n in order))
+
+
+def check_portable(source: Source, runner: Runner) -> None:
+    """Raise InvalidArgumentError if other processes cannot read what a run reads."""
+    try:
+        source.to_spec()
+    except InvalidArgumentError as error:
+        if not runner.in_process:
+            raise
+        raise InvalidArgumentError(
+            f"a resumable run needs an input that other processes can open: {error}"
+        ) from error
+
+
+def warn_of_unfinished(source: Source) -> None:
+    """Warn of an input that a copy has not finished."""
+    if unfinished := unfinished_text(source):
+        warn_caller(BioimagePyWarning(f"the input {source.name} is {unfinished}"))
+
+
+def warn_of_casting(source: Source, target: ArrayLayout, casting: str) -> None:
+    """Warn where the dtype of an output cannot hold the values of the input."""
+    if casting == "unsafe" and not can_hold(source.dtype, target.dtype):
+        warn_caller(
+            BioimagePyWarning(
+                f"{source.dtype} voxels are cast to {target.dtype}, which cannot hold all their values; "
+                "casting='check' stops at the first voxel that would change",
+            )
+        )
+
+
+def plan_options(
+    source: Source,
+    target: Target,
+    options: CopyOptions,
+    block_shape: tuple[int, ...] | None,
+    *,
+    alone: bool = True,
+) -> PlanOptions:
+    """Return what the plan of one array is made from; where it is not alone in its run, blocks are numbered through all arrays."""
+    config = options.runner.config
+    at_once = (
+        alone
+        and options.runner.in_process
+        and not config.asks_for_folder
+        and not config.durable
+        and options.num_workers == 1
+        and all(one is None for one in (options.folder, block_shape, options.mask, options.ids))
+    )
+    return PlanOptions(
+        block_shape=block_shape,
+        memory_limit=options.memory_bytes,
+        num_workers=options.threads,
+        block_ids=options.ids if alone else None,
+        direct=at_once,
+        match=_match(source, target, verify_encoded=bool(options.verify_encoded)),
+    )
+
+
+def plan_array(
+    source: Source, target: Target, asked: PlanOptions, options: RunOptions, mask: Source | None = None
+) -> CopyPlan:
+    """Plan the copy of one array, in one pass."""
+    check_casting(options.casting, source.dtype, target.layout.dtype)
+    layout = None if mask is None else ArrayLayout.of(mask)
+    return plan_copy(ArrayLayout.of(source), target.layout, layout, asked)
+
+
+def planned_work(kernel: CopyKernel, plan: CopyPlan, options: RunOptions, *, output_is_new: bool) -> CopyWork:
+    """Return the copy of one array as work for a backend, on the road that is planned."""
+    on_road = kernel_for_road(
+        kernel, plan.road, verify_encoded=bool(options.verify_encoded), output_is_new=output_is_new
+    )
+    return CopyWork(on_road, plan.blocking, plan.group_shape, plan.block_ids)
+
+
+def _match(source: Source, target: Target, *, verify_encoded: bool) -> EncodingMatch | None:
+    """Return how the chunks of both sides match, None where the input's voxels are not stored as they are."""
+    origin = moving_origin(source)
+    if origin is None:
+        return None
+    stored = encoding_to_move(origin.source)
+    match = choose_road(stored, target.encoding(), origin.offset, codec=target.codec, is_new=target.is_new)
+    if match.road == "recode" or isinstance(stored, UnknownEncoding):
+        return match
+    place, into = place_of(origin.source), target.place
+    if place is None or into is None:
+        return match
+    return _carried(match, stored, (place, into), verify_encoded)
+
+
+def _carried(
+    match: EncodingMatch, stored: ChunkEncoding, places: tuple[StorePlace, StorePlace], verify_encoded: bool
+) -> EncodingMatch:
+    """Return a match that says how chunks get from one place in an object store to another, and what would be faster."""
+    why = why_fetched(*places) if match.whole_files else "they do not stay objects of their own"
+    if why in (None, NOT_INSTALLED) and not verify_encoded:
+        why = why_all_bytes(stored.codecs) or why
+    if why is not None:
+        hint = _STORE_COPY_HINT if why == NOT_INSTALLED else ""
+        return replace(match, carried=f"they are fetched and put, because {why}", hint=hint)
+    how = "fetched and decoded" if verify_encoded else "checked by its length and header"
+    return replace(match, carried=f"the store copies them by itself, after each was {how}")

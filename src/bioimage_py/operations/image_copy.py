@@ -1,0 +1,390 @@
+"""The copy of a whole OME-Zarr: all levels and labels of an image, or of all images of a container, in one run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from bioimage_py.chunks import ChunkEncoding, UnknownEncoding
+from bioimage_py.errors import (
+    BioimagePyWarning,
+    InvalidArgumentError,
+    SourceNotFoundError,
+    StorageError,
+    UnsupportedFormatError,
+)
+from bioimage_py.geometry import IdSet, check_block_shape
+from bioimage_py.kernels import CopyKernel
+from bioimage_py.metadata import label_names
+from bioimage_py.operations.array_copy import plan_array, plan_options, planned_work, warn_of_unfinished
+from bioimage_py.operations.job import Job, warn_caller
+from bioimage_py.operations.options import CopyOptions
+from bioimage_py.operations.target import (
+    ExistingTarget,
+    Target,
+    discard_folder,
+    first_missing,
+    place_parts,
+)
+from bioimage_py.operations.two_passes import TwoPassRun, room_beside_path
+from bioimage_py.planning import ArrayLayout, CopyPlan, ImagePlan, PlannedArray, PlanOptions, image_in_passes
+from bioimage_py.runner import Journal, Resources
+from bioimage_py.runner.work import (
+    CompositeWork,
+    CopyWork,
+    DeferredWork,
+    TwoPassWork,
+    WorkShelf,
+    begun_ids,
+)
+from bioimage_py.sources import Codec, Location, Source, family_of, locate, open_source
+from bioimage_py.sources.new import checked_overwrite, writable_family
+from bioimage_py.sources.ome_zarr import (
+    ImageGroup,
+    Mirror,
+    MirroredLevel,
+    OmeZarrTree,
+    check_mirror,
+    extents_for,
+    make_mirror,
+    ome_zarr_group,
+    read_tree,
+)
+from bioimage_py.sources.stores import NewMarks, Node, group_attributes, level_paths
+from bioimage_py.sources.zarr import encoding_from_metadata, read_node
+from bioimage_py.storage import StoreFolder, StorePlace, file_identity, is_url
+
+_LAYOUT = ("chunks", "shards", "codec", "zarr_format", "fill_value")
+_FOR_ONE_ARRAY = ("mask", "dtype", "axes", "voxel_size", "units")
+"""What can be said of one array, and not of levels that were made from each other, nor of labels."""
+_MOST_NAMED = 10
+
+
+class ImageCopy(Job):
+    """The copy of a whole OME-Zarr: the copies of all its arrays as one run."""
+
+    options: CopyOptions
+    plan: ImagePlan
+
+    def __init__(self, input: Any, output: Any, options: CopyOptions) -> None:
+        options.memory_bytes  # noqa: B018 - refused before anything is read
+        self.options = options
+        tree, place = read_tree(input), locate(output)
+        group = ImageGroup.for_copy(place.path, place.key)
+        assert group is not None
+        _check_apart(tree, group)
+        given = {name: value for name, value in options.layout.items() if name in _LAYOUT}
+        is_there = read_node(StoreFolder.at(group.path).child(group.key)) is not None
+        begun = options.block_ids is not None and not options.overwrite and is_there
+        if begun and given:
+            raise InvalidArgumentError(
+                f"{', '.join(given)} can be given for a new output only; {group.path} is there already, and block_ids are written "
+                "into it"
+            )
+        if options.block_ids is not None and not begun:
+            given.setdefault(
+                "fill_value", 0
+            )  # what voxels are that no block writes, as in a copy of one array
+        self.mirror = Mirror.plan(tree, group, given.pop("zarr_format", None))
+        self._input = locate(input).path
+        self._keys = [(source_key, key) for _, _, source_key, key in self.mirror.arrays()]
+        self._levels: list[MirroredLevel] = []
+        self.plan = self._planned(given, begun=begun)
+        self._is_fresh = bool(self._levels) and options.folder is None
+        self._made: Any = None
+
+    def _planned(self, given: Mapping[str, Any], *, begun: bool) -> ImagePlan:
+        options, group, tree = self.options, self.mirror.group, self.mirror.tree
+        arrays: list[PlannedArray] = []
+        asked: list[PlanOptions] = []
+        for key, source, full, target in self._opened_pairs(given, begun=begun):
+            warn_of_unfinished(source)
+            if not options.runner.in_process:
+                source.to_spec()
+            shape = options.block_shape
+            if shape is not None:
+                shape = check_block_shape(extents_for(source, full, shape, "block_shape"), source.shape)
+            asked.append(plan_options(source, target, options, shape, alone=False))
+            arrays.append(PlannedArray(key, plan_array(source, target, asked[-1], options)))
+            if isinstance(target, NewLevelTarget):
+                self._levels.append(target.level)
+        ids = options.ids
+        if options.folder is not None:
+            ids = begun_ids(options.folder) & IdSet.from_range(sum(array.plan.n_blocks for array in arrays))
+        shown = f"{group.path}/{group.key}" if group.key else group.path
+        names, what = (tree.name, shown), _what_is_copied(tree)
+        plan = ImagePlan.of(names, what, arrays, ids, options.threads, tree.left_out)
+        if options.folder is not None:
+            return plan
+        return image_in_passes(plan, asked, options.casting, room_beside_path(group.path, {}))
+
+    def _opened_pairs(
+        self, given: Mapping[str, Any], *, begun: bool
+    ) -> Iterator[tuple[str, Source, Source, Target]]:
+        """Yield for each array its key in the new container, itself, the full-size one of its image, and what it is copied into."""
+        group = self.mirror.group
+        full: Source | None = None
+        for image, _, source_key, key in self.mirror.arrays():
+            source = open_source(self._input, source_key)
+            if full is None or source_key == image.levels[0]:
+                full = source
+            if begun:
+                yield key, source, full, _begun_target(group, key, source)
+            else:
+                level = self.mirror.level(source, full, (source_key, key), given)
+                yield key, source, full, NewLevelTarget(group, level, given.get("codec"))
+
+    def check_free(self) -> None:
+        if self._is_fresh:
+            check_mirror(self.mirror, self._levels, overwrite=checked_overwrite(self.options.overwrite))
+
+    def open(self, marks: NewMarks) -> None:
+        replace_old = checked_overwrite(self.options.overwrite)
+        if not self._is_fresh:
+            return
+        group = self.mirror.group
+        self._made = first_missing(Location(group.path, group.key, None))
+        make_mirror(self.mirror, self._levels, overwrite=replace_old)
+        plan, offsets = self.plan, self.plan.offsets
+        for place, array, first in zip(self._places(), plan.arrays, offsets, strict=False):
+            asked = plan.block_ids & IdSet([(first, first + array.plan.n_blocks)])
+            if place.is_local:
+                missing = IdSet((begin - first, end - first) for begin, end in asked.runs)
+                marks.add(place.path, array.plan.blocking, missing)
+        _warn_of_rest(self.mirror.tree)
+
+    def _places(self) -> list[StoreFolder]:
+        root = StoreFolder.at(self.mirror.group.path)
+        return [root.child(key) for _, key in self._keys]
+
+    def result(self) -> Source:
+        """Return the full-size array of the first image."""
+        return open_source(self.mirror.group.path, self._keys[0][1], mode="r+")
+
+    def discard(self) -> None:
+        discard_folder(self._made, family_of("zarr"))
+
+    def name(self, journal: Journal, passes: TwoPassRun | None) -> str:
+        where = ""
+        if journal.first_error is not None:
+            block_id, n_blocks = journal.first_error[0], self.plan.n_blocks
+            in_first = passes is not None and block_id >= n_blocks
+            key = (
+                passes.key_of(block_id - n_blocks)
+                if passes is not None and in_first
+                else self.plan.array_of(block_id)
+            )
+            where = f" (the first failure is in {key})"
+        return f"copy of {self.plan.input} into {self.plan.output}{where}"
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.plan.block_ids
+
+    def passes(self, resources: Resources) -> TwoPassRun | None:
+        arrays = [(array.key, array.plan) for array in self.plan.arrays]
+        return TwoPassRun.begin(arrays, self.plan.output, self.options, resources, replaces=self._is_fresh)
+
+    def work(self, opened: ExitStack, passes: TwoPassRun | None, resources: Resources) -> CompositeWork:
+        """Return the copies of all arrays as one work; an array is opened when its first block is due."""
+        del opened
+        shelf = WorkShelf()
+        parts = []
+        for n, (array, place) in enumerate(zip(self.plan.arrays, self._places(), strict=True)):
+            plan, every = array.plan, IdSet.from_range(array.plan.n_blocks)
+            through = passes if passes is not None and n in passes.first else None
+            opening = partial(self._opened, n, plan, resources, through)
+            parts.append(DeferredWork(plan.blocking, plan.group_shape, every, opening, shelf, place))
+        asked = self.plan.block_ids
+        if passes is None:
+            work = CompositeWork(tuple(parts), (tuple(range(len(parts))),))
+            return work if len(asked) == work.n_blocks else work.narrowed(asked)
+        filling = {
+            n: DeferredWork(
+                one.blocking,
+                one.blocking.block_shape,
+                one.block_ids,
+                partial(self._opened_first, n, resources, passes),
+                shelf,
+            )
+            for n, one in passes.first.items()
+        }
+        both = TwoPassWork.of(parts, filling, passes.place)
+        return both.narrowed(asked | (both.block_ids - both.asked(both.block_ids)))
+
+    def _opened(
+        self, number: int, plan: CopyPlan, resources: Resources, passes: TwoPassRun | None
+    ) -> CopyWork:
+        source_key, key = self._keys[number]
+        sink = open_source(self.mirror.group.path, key, mode="r+")
+        if passes is None:
+            kernel = self._kernel(open_source(self._input, source_key), sink, resources)
+            return planned_work(kernel, plan, self.options, output_is_new=self._is_fresh)
+        kernel = self._kernel(passes.array(number), sink, resources)
+        return CopyWork(kernel, plan.blocking, plan.group_shape, plan.block_ids)
+
+    def _opened_first(self, number: int, resources: Resources, passes: TwoPassRun) -> CopyWork:
+        """Return the copy of an array into the temporary store."""
+        source = open_source(self._input, self._keys[number][0])
+        one = passes.first[number]
+        kernel = self._kernel(source, passes.array(number), resources)
+        return CopyWork(kernel, one.blocking, one.blocking.block_shape, one.block_ids)
+
+    def _kernel(self, source: Source, sink: Source, resources: Resources) -> CopyKernel:
+        if self.options.runner.in_process:
+            source = source.for_run(self.plan.threads, resources.cache_bytes)
+            sink = sink.for_run(self.plan.threads, 0)
+        return CopyKernel(source, sink, None, self.options.casting)
+
+    def execute(self, work: Any, resources: Resources, n_bytes: int) -> Journal:
+        journal = super().execute(work, resources, n_bytes)
+        _check_present(self.mirror.tree)
+        return journal
+
+
+class NewLevelTarget(Target):
+    """An array of an OME-Zarr that is made with all others of it; every backend can write it."""
+
+    def __init__(self, group: ImageGroup, level: MirroredLevel, codec: Any = None) -> None:
+        self._root = group.path
+        self.codec = None if codec is None else Codec.parse(codec)
+        self.level = level
+        self.layout = ArrayLayout.of_spec(
+            f"{group.path}:{level.key}", f"zarr v{level.spec.zarr_format}", level.spec
+        )
+
+    def encoding(self) -> ChunkEncoding | UnknownEncoding:
+        if self._root.startswith("memory:"):
+            return UnknownEncoding("chunks that are held in memory are not moved")
+        metadata = {"zarr_format": self.level.spec.zarr_format, **self.level.making["metadata"]}
+        try:
+            return encoding_from_metadata(metadata, self.level.spec.fill_value)
+        except UnsupportedFormatError as error:
+            return UnknownEncoding(str(error))
+
+    @property
+    def place(self) -> StorePlace | None:
+        return StoreFolder.at(self._root).child(self.level.key).place if is_url(self._root) else None
+
+
+def is_image_copy(input: Any, output: Any, options: CopyOptions) -> bool:
+    """Whether an OME-Zarr is copied whole: both are paths, and nothing is asked for that is for one array only.
+
+    A BioimagePyWarning says what is left out where something forbids it.
+    """
+    if not isinstance(input, (str, os.PathLike)) or not isinstance(output, (str, os.PathLike)):
+        return False
+    place = locate(output)
+    node = ome_zarr_group(input)
+    if node is None:
+        return False
+    if ImageGroup.for_copy(place.path, place.key) is None:
+        writable_family(place)  # an error that is no later than the warning
+        if node.first is not None:
+            _warn_of_levels(node, f"{output} takes the full-size array only")
+        return False
+    given = [name for name in _FOR_ONE_ARRAY if getattr(options, name) is not None]
+    if "dtype" in given and _is_dtype_of(node, options.dtype):
+        given.remove("dtype")
+    if given:
+        _warn_of_levels(node, f"{'=, '.join(given)}= can be applied to the full-size array only")
+    return not given
+
+
+def _is_dtype_of(node: Node, dtype: Any) -> bool:
+    full = None if node.first is None else read_node(node.folder.child(node.first))
+    try:
+        return full is not None and np.dtype(dtype).name == full.dtype
+    except TypeError:
+        return False  # what is not a dtype is refused where the output is planned
+
+
+def _warn_of_levels(node: Node, why: str) -> None:
+    levels = level_paths(node.attributes)[1:]
+    labels = label_names(group_attributes(node.folder.child("labels")))
+    rest = [f"level(s) {', '.join(levels)}"] if levels else []
+    rest += [f"labels {', '.join(labels)}"] if labels else []
+    if rest:
+        warn_caller(
+            BioimagePyWarning(
+                f"{why}: {' and '.join(rest)} of {node.folder.path} are left out. "
+                "Make levels again with pyramid(), and copy labels by themselves"
+            )
+        )
+
+
+def _warn_of_rest(tree: OmeZarrTree) -> None:
+    """Warn once of all that is in an OME-Zarr, or listed there, and is not part of an image."""
+    said = []
+    if tree.left_out:
+        said.append(
+            f"{_named(tree.left_out)} in it are not images, and are left out: copy them by other means"
+        )
+    if tree.missing:
+        said.append(f"it lists {_named(tree.missing)}, and nothing is there")
+    if said:
+        warn_caller(BioimagePyWarning(f"{tree.name}: {'; '.join(said)}"))
+
+
+def _named(keys: Sequence[str]) -> str:
+    more = f" and {len(keys) - _MOST_NAMED} more" if len(keys) > _MOST_NAMED else ""
+    return ", ".join(keys[:_MOST_NAMED]) + more
+
+
+def _what_is_copied(tree: OmeZarrTree) -> str:
+    """Return what is in an OME-Zarr in words, such as `"1 image, 3 levels, 1 label image"`."""
+    levels = sum(len(image.levels) for image in tree.images)
+    labels = sum(len(image.labels) for image in tree.images)
+    kind = "" if tree.kind == "image" else f"{tree.kind} with "
+    counts = [(len(tree.images), "image"), (levels, "level"), (labels, "label image")]
+    said = ", ".join(f"{n:,} {what}{'' if n == 1 else 's'}" for n, what in counts if n)
+    return f"{kind}{said}"
+
+
+def _check_present(tree: OmeZarrTree) -> None:
+    """Raise StorageError if an array has gone meanwhile: its chunks would have been taken for empty ones."""
+    if tree.root.is_local:
+        for image in tree.with_labels():
+            for level in image.levels:
+                if read_node(tree.root.child(level)) is None:
+                    raise StorageError(f"{tree.root.path}:{level} is not there any more")
+
+
+def _begun_target(group: ImageGroup, key: str, source: Source) -> Target:
+    """Return the array of a copy that was begun, for the rest of its blocks; raise InvalidArgumentError if it is not like the input's."""
+    try:
+        sink = open_source(group.path, key, mode="r+")
+    except SourceNotFoundError as error:
+        raise InvalidArgumentError(
+            f"block_ids are written into the copy that is there, but {group.path} has no array {key!r}: {error}"
+        ) from error
+    if (sink.shape, sink.dtype) != (source.shape, source.dtype):
+        raise InvalidArgumentError(
+            f"block_ids are written into the copy that is there, but {sink.name} has shape {sink.shape} and dtype {sink.dtype}, and "
+            f"{source.name} has {source.shape} and {source.dtype}: choose another path, or give overwrite=True"
+        )
+    return ExistingTarget(sink)
+
+
+def _check_apart(tree: OmeZarrTree, group: ImageGroup) -> None:
+    """Raise InvalidArgumentError if one of the two is the other, or lies in it."""
+    shown = f"{group.path}{'/' + group.key if group.key else ''}"
+    stored, target = place_parts(tree.root.path, tree.key), place_parts(group.path, group.key)
+    ours = file_identity(group.path, group.key, key_is_folder=True)
+    if stored == target or ours == file_identity(tree.root.path, tree.key, key_is_folder=True):
+        raise InvalidArgumentError(
+            f"copy needs 'output' to differ from 'input': {shown!r} and {tree.name!r} are the same OME-Zarr"
+        )
+    if target[: len(stored)] == stored:
+        raise InvalidArgumentError(
+            f"output {shown!r} lies inside the input {tree.name!r}; choose a place beside it"
+        )
+    if stored[: len(target)] == target:
+        raise InvalidArgumentError(
+            f"input {tree.name!r} lies inside the output {shown!r}; choose another place"
+        )

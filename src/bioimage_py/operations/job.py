@@ -1,0 +1,146 @@
+"""What a verb does: planned, opened, run and finished, in this order."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+from bioimage_py.errors import (
+    BioimagePyWarning,
+    InvalidArgumentError,
+    MissingDependencyError,
+    RunInterrupted,
+    RunnerError,
+)
+from bioimage_py.operations.options import RunOptions
+from bioimage_py.operations.two_passes import TwoPassRun
+from bioimage_py.planning import CopyPlan, ImagePlan, PyramidPlan
+from bioimage_py.runner import Journal, Resources, raise_failures, run_twin
+from bioimage_py.runner.run import RunAccount
+from bioimage_py.runner.work import asked_of, close_temporary_store
+from bioimage_py.sources import Source
+from bioimage_py.sources.stores import NewMarks
+
+
+class Job(ABC):
+    """A copy of one array, of a whole OME-Zarr, or a pyramid, checked and planned; nothing is made yet."""
+
+    options: RunOptions
+    plan: CopyPlan | ImagePlan | PyramidPlan
+
+    @abstractmethod
+    def check_free(self) -> None:
+        """Raise what `open` would raise before it makes anything."""
+
+    @abstractmethod
+    def open(self, marks: NewMarks) -> None:
+        """Make the outputs, or open them; say in the marks of new ones which of their blocks are missing."""
+
+    @abstractmethod
+    def work(self, opened: ExitStack, passes: TwoPassRun | None, resources: Resources) -> Any:
+        """Return the work; what is opened for it is closed with the stack."""
+
+    @abstractmethod
+    def name(self, journal: Journal, passes: TwoPassRun | None) -> str:
+        """Return what was run, for the message of a run that failed."""
+
+    @abstractmethod
+    def result(self) -> Any:
+        """Return what the caller of the verb gets."""
+
+    @property
+    @abstractmethod
+    def is_empty(self) -> bool:
+        """Whether there is nothing to run."""
+
+    def passes(self, resources: Resources) -> TwoPassRun | None:
+        """Return the temporary store that the run goes through, made or found again; None for one pass."""
+        del resources
+        return None
+
+    def finish(self, *, complete: bool) -> None:
+        """Finish the outputs after the run, which may have left blocks out."""
+        del complete
+
+    @abstractmethod
+    def discard(self) -> None:
+        """Remove what `open` has made, as long as nothing was written into it."""
+
+    def run(self) -> Journal:
+        """Run what was opened.
+
+        Raises
+        ------
+        RunnerError
+            If blocks failed; `failed_block_ids` are those that are not done.
+        """
+        options, resources = self.options, Resources(self.plan.in_flight, self.plan.cache_bytes)
+        if self.is_empty:
+            journal = Journal(0)
+            journal.account = RunAccount()
+            if options.progress is not None:
+                options.progress(journal.progress())
+            return journal
+        with ExitStack() as kept:
+            passes = self.passes(resources)
+            n_bytes, kept_too = self.plan.bytes_out, ""
+            if passes is not None:
+                resources, kept_too = passes.resources, passes.place.path
+                kept.enter_context(passes.kept_where_needed(options))
+                # What each pass writes counts: the second begins in the middle of the progress.
+                n_bytes += passes.n_bytes
+            with ExitStack() as opened:
+                work = self.work(opened, passes, resources)
+                journal = self.execute(work, resources, n_bytes)
+            if journal.has_failures:
+                asked = asked_of(work, work.block_ids)
+                raise_failures(journal, asked, self.name(journal, passes), kept_too=kept_too)
+            if journal.folder is None:
+                close_temporary_store(work)
+        return journal
+
+    def execute(self, work: Any, resources: Resources, n_bytes: int) -> Journal:
+        """Run the work on the backend."""
+        options = self.options
+        return options.runner.execute(
+            work,
+            resources.threads if options.runner.in_process else options.num_workers,
+            resources=resources,
+            n_bytes=n_bytes,
+            progress=options.progress,
+            resume_from=options.folder,
+        )
+
+    def for_run(self, source: Source, opened: ExitStack, cache_bytes: int = 0) -> Source:
+        """Return a source as the run uses it: tuned, where that is in this process."""
+        if not self.options.runner.in_process:
+            return source
+        return opened.enter_context(run_twin(source, self.plan.threads, cache_bytes))
+
+
+@contextlib.contextmanager
+def finishing(job: Job) -> Iterator[None]:
+    """Finish a job after its run, also after one that failed; discard it if the backend refused the run."""
+    try:
+        yield
+    except (RunnerError, RunInterrupted):
+        job.finish(complete=False)
+        raise
+    except (InvalidArgumentError, MissingDependencyError):
+        # The same call, put right, is not to find an output in its way.
+        job.discard()
+        raise
+    job.finish(complete=True)
+
+
+def warn_caller(warning: BioimagePyWarning) -> None:
+    """Warn in the name of whoever has called the package."""
+    frame, level = sys._getframe(1), 2  # noqa: SLF001 - there is no other way to it
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("bioimage_py."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(warning, stacklevel=level)

@@ -1,0 +1,304 @@
+"""Making a pyramid: its plan, its run, and the image that the levels belong to."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.geometry import IdSet, check_block_shape
+from bioimage_py.kernels import PyramidKernel, check_casting, encoding_to_move, mover_for, moving_origin
+from bioimage_py.metadata import Level, axes_for_ngff
+from bioimage_py.operations.array_copy import check_portable, find_input, warn_of_casting
+from bioimage_py.operations.job import Job
+from bioimage_py.operations.options import PyramidOptions
+from bioimage_py.operations.target import NewPathTarget, find_target
+from bioimage_py.operations.two_passes import TwoPassRun
+from bioimage_py.planning import ArrayLayout, PyramidPlan, choose_levels, choose_road, plan_pyramid
+from bioimage_py.runner import Journal, Resources
+from bioimage_py.runner.work import CompositeWork, PyramidWork
+from bioimage_py.sources import Source, as_source
+from bioimage_py.sources.new import finish_images
+from bioimage_py.sources.ome_zarr import GrowingImage, levels_for_labels, steps_between
+from bioimage_py.sources.stores import NewMarks
+from bioimage_py.storage import StoreFolder
+from bioimage_py.wrapper.resampling import KINDS, check_method, chosen_method, warn_if_labels_are_mixed
+
+
+class PyramidJob(Job):
+    """A pyramid to be made."""
+
+    options: PyramidOptions
+    plan: PyramidPlan
+
+    def __init__(self, input: Any, output: Any, options: PyramidOptions, *, quiet: bool = False) -> None:
+        """Check and plan; with `quiet`, do not warn of values that the output cannot hold, nor of labels that are averaged."""
+        options.memory_bytes  # noqa: B018 - refused before anything is opened
+        self.options = options
+        self.target: _Image
+        if output is None:
+            self.target = added = _AddedLevels(input, options)
+            self.source = added.source
+        else:
+            self.source, _ = find_input(input, None, output, options)
+            self.target = _NewImage(output, self.source, options)
+        if options.in_other_processes:
+            check_portable(self.source, options.runner)
+        self.target.check(self.source, options.runner.job_type if options.in_other_processes else None)
+        layout = self.target.layout
+        check_casting(options.casting, self.source.dtype, layout.dtype)
+        if not quiet:
+            warn_of_casting(self.source, layout, options.casting)
+        self._method = self._chosen_method(quiet=quiet)
+        self.plan = self._planned()
+        self._road = self._chosen_road()
+
+    def _planned(self) -> PyramidPlan:
+        options, target, layout = self.options, self.target, self.target.layout
+        count, factors, block = options.levels, options.scale_factors, options.block_shape
+        like_image = target.steps_of_image() if factors is None else None
+        if like_image is not None and count in (None, *range(1, len(like_image) + 2)):
+            factors = like_image if count is None else like_image[: count - 1]
+        levels = choose_levels(
+            layout.shape,
+            layout.chunks or layout.shape,
+            target.axes,
+            target.voxel_size,
+            levels=count,
+            scale_factors=factors,
+        )
+        return plan_pyramid(
+            ArrayLayout.of(self.source),
+            layout,
+            levels,
+            self._method,
+            num_workers=options.threads,
+            memory_limit=options.memory_bytes,
+            block_shape=None if block is None else check_block_shape(block, self.source.shape),  # type: ignore[arg-type]
+            in_place=target.in_place,
+        )
+
+    def _chosen_method(self, *, quiet: bool) -> str:
+        """Return how voxels are reduced; labels are recognised by the input, and by where they go."""
+        method, kind = self.options.method, self.options.kind
+        if kind is not None and kind not in KINDS:
+            raise InvalidArgumentError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+        if kind is None and self.target.is_labels:
+            kind = "labels"
+        found = chosen_method(self.source, kind) if method == "auto" else method
+        check_method(found, self.target.layout.dtype)
+        if found in ("mean", "median") and not quiet:
+            warn_if_labels_are_mixed(self.source, kind, f"method={found!r}")
+        return str(found)
+
+    def _coarser(self) -> list[Level]:
+        """Return the levels below the full-size one as OME-Zarr describes them."""
+        stride = self._method == "stride"
+        return [
+            Level(
+                self.target.path_of(level.number),
+                tuple(map(float, level.factors)),
+                (0.0,) * len(level.factors) if stride else None,
+            )
+            for level in self.plan.levels[1:]
+        ]
+
+    def check_free(self) -> None:
+        self.target.check_free(self._coarser(), overwrite=self.options.overwrite)
+
+    def open(self, marks: NewMarks) -> None:
+        del marks  # all of the levels are missing, which is what they say
+        resume = self.options.folder is not None
+        self._made = self.target.open(self._coarser(), overwrite=self.options.overwrite, resume=resume)
+
+    def result(self) -> list[Source]:
+        return self._made
+
+    def finish(self, *, complete: bool) -> None:
+        if complete:
+            finish_images(self._made)
+
+    def discard(self) -> None:
+        self.target.discard()
+
+    def name(self, journal: Journal, passes: TwoPassRun | None) -> str:
+        del journal, passes
+        return f"pyramid of {self.source.name}"
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.plan.n_blocks
+
+    def work(self, opened: ExitStack, passes: TwoPassRun | None, resources: Resources) -> CompositeWork:
+        del passes
+        source = self.for_run(self.source, opened, resources.cache_bytes)
+        made = [self.for_run(level, opened) for level in self._made]
+        parts = []
+        for part in self.plan.parts:
+            outputs = tuple(made[level.number] for level in part.levels)
+            mover = None
+            if part.reads is None:
+                mover = mover_for(
+                    source,
+                    outputs[0],
+                    self._road,
+                    verify_encoded=bool(self.options.verify_encoded),
+                    output_is_new=self.options.folder is None,
+                )
+            kernel = PyramidKernel(
+                source if part.reads is None else made[part.reads],
+                outputs,
+                part.steps,
+                self._method,
+                part.tile_shape,
+                self.options.casting,
+                mover,
+            )
+            parts.append(PyramidWork(kernel, part.blocking, IdSet.from_range(part.blocking.n_blocks)))
+        return CompositeWork(tuple(parts), tuple((n,) for n in range(len(parts))))
+
+    def _chosen_road(self) -> str:
+        """Return how the full-size level travels: as encoded chunks where both sides encode them alike."""
+        origin, target = moving_origin(self.source), self.target
+        if origin is None or not isinstance(target, _NewImage):
+            return "recode"
+        stored, made = encoding_to_move(origin.source), target.array
+        return choose_road(stored, made.encoding(), origin.offset, codec=made.codec, is_new=True).road
+
+
+class _Image(ABC):
+    """The image that the levels belong to, before anything is made."""
+
+    layout: ArrayLayout
+    """Of the full-size level."""
+    axes: tuple[str, ...]
+    voxel_size: tuple[float, ...] | None
+    in_place: bool
+    """Whether the full-size level is there already, and stays as it is."""
+    is_labels: bool
+
+    @abstractmethod
+    def steps_of_image(self) -> list[tuple[int, ...]] | None:
+        """Return how labels are reduced to have the levels of their image; None for other images, and where they cannot have them."""
+
+    @abstractmethod
+    def path_of(self, number: int) -> str:
+        """Return the path of a level in the image."""
+
+    @abstractmethod
+    def check(self, source: Source, job_type: str | None) -> None:
+        """Raise InvalidArgumentError if levels could touch what the source reads; with a job type, if its processes cannot write them."""
+
+    @abstractmethod
+    def check_free(self, coarser: Sequence[Level], *, overwrite: bool) -> None:
+        """Raise what `open` would raise before it makes anything."""
+
+    @abstractmethod
+    def open(self, coarser: Sequence[Level], *, overwrite: bool, resume: bool) -> list[Source]:
+        """Make the levels, and return all opened, full size first."""
+
+    @abstractmethod
+    def discard(self) -> None:
+        """Remove what `open` made, if nothing was written into it."""
+
+    def _steps_from(self, image: StoreFolder) -> list[tuple[int, ...]] | None:
+        """Return the steps on through the levels of an image that has a level of this shape."""
+        levels = levels_for_labels(image, self.axes)
+        first = next((n for n, (found, _) in enumerate(levels) if found == self.layout.shape), None)
+        return None if first is None else steps_between(levels[first:])
+
+
+class _NewImage(_Image):
+    in_place = False
+
+    def __init__(self, output: Any, source: Source, options: PyramidOptions) -> None:
+        if not isinstance(output, (str, os.PathLike)):
+            raise InvalidArgumentError(
+                f"a pyramid is written to a path that ends in .ome.zarr, got {type(output).__name__}"
+            )
+        target = find_target(output, source, options, keep_values=False)
+        assert isinstance(target, NewPathTarget)
+        planned = target.planned
+        if planned.image_key is None:
+            raise InvalidArgumentError(
+                f"output {planned.name!r} is not a place for a pyramid: give a path that ends in .ome.zarr, such as 'out.ome.zarr', "
+                "or the labels in one, 'out.ome.zarr/labels/cells'"
+            )
+        self.array = target
+        self.layout = target.layout
+        self.axes = planned.spec.metadata.axes or ()
+        self.voxel_size = planned.spec.metadata.voxel_size
+        self.is_labels = planned.image_key.startswith("labels/")
+
+    def steps_of_image(self) -> list[tuple[int, ...]] | None:
+        return self._steps_from(StoreFolder.at(self.array.path)) if self.is_labels else None
+
+    def path_of(self, number: int) -> str:
+        return str(number)
+
+    def check(self, source: Source, job_type: str | None) -> None:
+        self.array.check_apart(source)
+        if job_type is not None:
+            self.array.check_shared(job_type)
+            source.to_spec()
+
+    def check_free(self, coarser: Sequence[Level], *, overwrite: bool) -> None:
+        self.array.check_free(coarser, overwrite=overwrite)
+
+    def open(self, coarser: Sequence[Level], *, overwrite: bool, resume: bool) -> list[Source]:
+        return self.array.open_levels(coarser, overwrite=overwrite, resume=resume)
+
+    def discard(self) -> None:
+        self.array.discard()
+
+
+class _AddedLevels(_Image):
+    """An image that is there and gets smaller levels, which are written beside the one that is read."""
+
+    in_place = True
+
+    def __init__(self, input: Any, options: PyramidOptions) -> None:
+        given = [name for name in (*options.layout, *options.said) if name != "zarr_format"]
+        if given:
+            raise InvalidArgumentError(
+                f"{', '.join(given)} can be given for a new output only: without an output levels are added to the image that is "
+                "there, and are stored as its full-size level"
+            )
+        self.source = as_source(input)
+        self._image = GrowingImage.around(self.source)
+        self._added: list[Level] = []
+        self.layout = ArrayLayout.of(self.source)
+        metadata = self.source.metadata
+        self.axes = axes_for_ngff(metadata.axes, self.source.ndim, self.source.name)
+        self.voxel_size = metadata.voxel_size
+        self.is_labels = "image-label" in metadata.attributes or "labels" in (self._image.key or "").split(
+            "/"
+        )
+
+    def steps_of_image(self) -> list[tuple[int, ...]] | None:
+        above, _, labels = (self._image.key or "").rpartition("/")[0].rpartition("/")
+        return self._steps_from(self._image.root.child(above or None)) if labels == "labels" else None
+
+    def path_of(self, number: int) -> str:
+        return self._image.path_of(number)
+
+    def check(self, source: Source, job_type: str | None) -> None:
+        if job_type is not None:
+            source.to_spec()
+
+    def check_free(self, coarser: Sequence[Level], *, overwrite: bool) -> None:
+        self._image.check_free([level.path for level in coarser], overwrite=overwrite)
+
+    def open(self, coarser: Sequence[Level], *, overwrite: bool, resume: bool) -> list[Source]:
+        if resume:
+            return [self.source, *self._image.opened(coarser)]
+        made = self._image.add(coarser, overwrite=overwrite)
+        self._added = list(coarser)
+        return [self.source, *made]
+
+    def discard(self) -> None:
+        if self._added:
+            self._image.remove(self._added)

@@ -1,0 +1,311 @@
+"""What a copy writes into: an array that is there, a path that is not yet, or a new numpy array."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from bioimage_py.chunks import ChunkEncoding, UnknownEncoding
+from bioimage_py.errors import InvalidArgumentError, ReadOnlyError
+from bioimage_py.kernels import encoding_to_move, moving_origin
+from bioimage_py.metadata import Level
+from bioimage_py.operations.options import NewArray
+from bioimage_py.planning import ArrayLayout
+from bioimage_py.runner import find_backend
+from bioimage_py.sources import (
+    Codec,
+    Family,
+    FileSource,
+    Location,
+    Source,
+    as_source,
+    family_entry,
+    is_file_of,
+    leaves,
+    open_source,
+    planned_encoding,
+    same_voxels,
+)
+from bioimage_py.sources.new import PlannedOutput, checked_fill, checked_new_dtype, plan_output
+from bioimage_py.sources.stores import holds_metadata_only, place_of
+from bioimage_py.storage import (
+    StoreFolder,
+    StorePlace,
+    absolute_path,
+    is_url,
+    meet,
+    url_decoded,
+)
+
+
+class Target:
+    """The output of a copy before anything is made or touched."""
+
+    layout: ArrayLayout
+    """How it stores, or will store, its voxels."""
+    path: str | None = None
+    """Of the file, folder or container that is written; None in memory."""
+    codec: Codec | None = None
+    """What the caller asked for."""
+    is_new = True
+    """Whether the copy makes it."""
+
+    def encoding(self) -> ChunkEncoding | UnknownEncoding:
+        """Return how chunks are, or will be, encoded, or why encoded chunks cannot be moved here."""
+        return UnknownEncoding("the output is held in memory")
+
+    @property
+    def place(self) -> StorePlace | None:
+        """Where in an object store it is, or will be; None for all else."""
+        return StoreFolder.at(self.path).place if self.path is not None and is_url(self.path) else None
+
+    @property
+    def url_options(self) -> Mapping[str, Any] | None:
+        """How a URL is reached, for others beside it; None where that is not known."""
+        return {}
+
+    def check_shared(self, job_type: str) -> None:
+        """Raise InvalidArgumentError if several processes cannot write here."""
+
+    def check_apart(self, source: Source, role: str = "input") -> None:
+        """Raise InvalidArgumentError if writing here could touch what an input or mask reads, ReadOnlyError if it cannot be."""
+
+    def check_free(self, *, overwrite: bool) -> None:
+        """Raise what `open` would raise before it makes anything."""
+
+    def open(self, *, overwrite: bool, resume: bool) -> tuple[Any, Source]:
+        """Return what the caller gets back, and the source to write into."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Give what `open` made its name at the end of a run, also of one that failed: its user goes on with it."""
+
+    def discard(self) -> None:
+        """Remove what `open` made, if nothing was written into it: nothing stays of a copy that could not begin."""
+
+
+class ExistingTarget(Target):
+    """An array, a handle or a source that the caller gave: returned as it is."""
+
+    is_new = False
+
+    def __init__(self, given: Any) -> None:
+        self._given = given
+        self._sink = as_source(given)
+        self.path = self._sink.path if isinstance(self._sink, FileSource) else None
+        self.layout = ArrayLayout.of(self._sink)
+
+    def encoding(self) -> ChunkEncoding | UnknownEncoding:
+        return encoding_to_move(self._sink)
+
+    @property
+    def place(self) -> StorePlace | None:
+        return place_of(self._sink)
+
+    @property
+    def url_options(self) -> Mapping[str, Any] | None:
+        if self.path is None or not is_url(self.path):
+            return {}
+        from bioimage_py.sources.stores import options_of
+
+        return options_of(self._sink)
+
+    def open(self, *, overwrite: bool, resume: bool) -> tuple[Any, Source]:
+        del overwrite, resume
+        return self._given, self._sink
+
+    def check_shared(self, job_type: str) -> None:
+        _check_shared(self._sink.concurrent_writes, self.layout, job_type)
+        self._sink.to_spec()
+
+    def check_apart(self, source: Source, role: str = "input") -> None:
+        # Of a mask, blocks written early would change it for later ones.
+        if same_voxels(source, self._sink):
+            raise InvalidArgumentError(
+                f"copy needs 'output' to differ from {role!r}: {source.name} and {self._sink.name} lead to the same voxels"
+            )
+        if not self._sink.writable:
+            why = self._sink.read_only_because
+            raise ReadOnlyError(
+                f"output {self._sink.name} is read-only; "
+                + (why or "open it for writing, for example with open_source(path, mode='r+')")
+            )
+
+
+class NewArrayTarget(Target):
+    """A numpy array to be allocated."""
+
+    def __init__(self, source: Source, new: NewArray, *, keep_values: bool) -> None:
+        dtype = source.dtype if new.dtype is None else checked_new_dtype(new.dtype)
+        self._zeros = keep_values
+        self._fill = None if new.fill_value is None else checked_fill(new.fill_value, dtype)
+        self.layout = ArrayLayout("new array", "numpy", source.shape, dtype, in_memory=True)
+
+    def open(self, *, overwrite: bool, resume: bool) -> tuple[Any, Source]:
+        del overwrite, resume
+        array = (np.zeros if self._zeros else np.empty)(self.layout.shape, self.layout.dtype)
+        if self._zeros and self._fill is not None and self._fill != 0:
+            array[...] = self._fill
+        return array, as_source(array)
+
+    def check_shared(self, job_type: str) -> None:
+        _check_shared(False, self.layout, job_type)
+
+
+class NewPathTarget(Target):
+    """A stored array to be made."""
+
+    path: str
+
+    def __init__(self, planned: PlannedOutput, codec: Any = None) -> None:
+        self.planned = planned
+        self.path = planned.location.path
+        self.codec = None if codec is None else Codec.parse(codec)
+        self.layout = ArrayLayout.of_spec(planned.name, planned.family.format_of(planned.spec), planned.spec)
+        self._made: Path | None = None
+        self._sink: Source | None = None
+
+    def encoding(self) -> ChunkEncoding | UnknownEncoding:
+        if self.path.startswith("memory:"):
+            return UnknownEncoding("chunks that are held in memory are not moved")
+        return planned_encoding(self.planned.family, self.planned.spec)
+
+    def open(self, *, overwrite: bool, resume: bool) -> tuple[Any, Source]:
+        if resume:
+            sink = open_source(self.path, self.planned.location.key, mode="r+")
+        else:
+            before = first_missing(self.planned.location)
+            sink = self.planned.create(overwrite=overwrite, unfinished=True)
+            self._made = before
+        self._sink = sink
+        return sink, sink
+
+    def open_levels(self, coarser: Sequence[Level], *, overwrite: bool, resume: bool) -> list[Source]:
+        """Make it as the full-size array of an OME-Zarr image, and coarser levels, and return all opened."""
+        path, key, *_ = self.planned.location
+        if resume:
+            above = (key or "").rpartition("/")[0]
+            keys = [key, *(f"{above}/{level.path}".lstrip("/") for level in coarser)]
+            return [open_source(path, level_key, mode="r+") for level_key in keys]
+        before = first_missing(self.planned.location)
+        levels = self.planned.create_levels(coarser, overwrite=overwrite)
+        self._made = before
+        return levels
+
+    def finish(self) -> None:
+        if isinstance(self._sink, FileSource):
+            self._sink.finish()
+
+    def check_free(self, coarser: Sequence[Level] = (), *, overwrite: bool) -> None:
+        self.planned.check(coarser, overwrite=overwrite)
+
+    def discard(self) -> None:
+        if isinstance(self._sink, FileSource) and self._sink.unfinished is not None:
+            self._sink.abandon()
+        discard_folder(self._made, self.planned.family)
+
+    def check_shared(self, job_type: str) -> None:
+        _check_shared(self.planned.family.several_writers, self.layout, job_type)
+
+    def check_apart(self, source: Source, role: str = "input") -> None:
+        path, key, _ = self.planned.location
+        target, shown = place_parts(path, key), self.planned.name
+        ours = self.planned.family.identities_at(path, key)
+        for leaf in leaves(source):
+            stored = None
+            if isinstance(leaf, FileSource):
+                stored = place_parts(leaf.path, None if family_entry(leaf.kind).patterns else leaf.key)
+            same_file = key is None and not is_url(path) and is_file_of(path, leaf)
+            if meet(ours, leaf.identities()) or same_file or stored == target:
+                raise InvalidArgumentError(
+                    f"copy needs 'output' to differ from {role!r}: {shown!r} and {leaf.name!r} are the same array"
+                )
+            if stored is None:
+                continue
+            if self._replaces(stored):
+                raise InvalidArgumentError(
+                    f"{role} {leaf.name!r} is a level of the image {path!r} that the output replaces: choose another path"
+                )
+            if target[: len(stored)] == stored:
+                raise InvalidArgumentError(
+                    f"output {shown!r} lies inside the {role} {leaf.name!r}; choose a place beside it"
+                )
+            if stored[: len(target)] == target:
+                raise InvalidArgumentError(
+                    f"{role} {leaf.name!r} lies inside the output {shown!r}; choose another place, or name an array in it, "
+                    f"for example {path.rstrip('/') + '/copy'!r}"
+                )
+
+    def _replaces(self, stored: tuple[str, ...]) -> bool:
+        """Whether an array is in the image that is made anew, all its levels with it; its labels stay."""
+        if self.planned.image_key is None:
+            return False
+        image = place_parts(self.path, self.planned.image_key)
+        below = stored[len(image) :]
+        return stored[: len(image)] == image and below[:1] not in ((), ("labels",))
+
+
+def find_target(output: Any, source: Source, new: NewArray, *, keep_values: bool) -> Target:
+    """Return the target that an output, as `copy` takes it, stands for; nothing is made.
+
+    With `keep_values` there are voxels that are not copied: in a new output they have the fill value that was given, else 0.
+    """
+    if output is None:
+        return NewArrayTarget(source, new, keep_values=keep_values)
+    if isinstance(output, (str, os.PathLike)):
+        origin = moving_origin(source)
+        encoding = None if origin is None else encoding_to_move(origin.source)
+        layout = {"fill_value": 0, **new.layout} if keep_values else new.layout
+        return NewPathTarget(plan_output(output, like=source, encoding=encoding, **layout), new.codec)
+    given = [name for name in new.layout if name != "zarr_format"]
+    if given:
+        raise InvalidArgumentError(
+            f"{', '.join(given)} can be given for a new output only; this output exists already"
+        )
+    return ExistingTarget(output)
+
+
+def _check_shared(shared: bool, layout: ArrayLayout, job_type: str) -> None:
+    if not shared:
+        here = find_backend(job_type).runner_class.in_process
+        needs = "a resumable run" if here else f"job_type {job_type!r}"
+        raise InvalidArgumentError(
+            f"{needs} needs an output that several processes can write, such as Zarr or N5: output {layout.name} "
+            f"cannot be, {layout.format} takes one writing process"
+        )
+
+
+def first_missing(location: Location) -> Path | None:
+    """Return the topmost folder on the way to an array that is not there yet; None if all are, or behind a URL."""
+    if is_url(location.path):
+        return None
+    found = None
+    place = absolute_path(Path(location.path, (location.key or "").strip("/")))
+    while not place.exists() and place != place.parent:
+        found, place = place, place.parent
+    return found
+
+
+def discard_folder(made: Path | None, family: Family) -> None:
+    """Remove a folder that was made for a copy that could not begin, as long as it holds metadata only."""
+    if made is not None and made.is_dir() and holds_metadata_only(str(made)):
+        shutil.rmtree(made)
+        family.removed(StoreFolder(str(made)))
+
+
+def place_parts(path: str, key: str | None) -> tuple[str, ...]:
+    """Return where an array is, part by part from the root, links followed."""
+    if is_url(path):
+        url = urlsplit(path)
+        inside = posixpath.normpath(
+            posixpath.join("/", url_decoded(url.path).lstrip("/"), (key or "").strip("/"))
+        )
+        return (url.scheme.lower(), url.netloc.lower(), *PurePosixPath(inside).parts)
+    return ("file", "", *absolute_path(Path(path, (key or "").strip("/"))).resolve().parts)

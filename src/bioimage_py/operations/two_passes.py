@@ -1,0 +1,247 @@
+"""A run in two passes, into a temporary store and from there into the outputs: where the store is, who needs it, whose was left behind."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import glob
+import math
+import os
+import shutil
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from bioimage_py.errors import BioimagePyError, InvalidArgumentError, RunnerError, SourceNotFoundError
+from bioimage_py.geometry import Blocking, IdSet
+from bioimage_py.metadata import ImageMetadata
+from bioimage_py.operations.options import RunOptions
+from bioimage_py.operations.target import Target
+from bioimage_py.planning import TEMPORARY_CODEC, CopyPlan, RoomBeside, TwoPasses
+from bioimage_py.runner import Resources, Runner
+from bioimage_py.runner.run import RunFolder, default_root, find_runs
+from bioimage_py.runner.work import TEMPORARY_MARK, TemporaryPlace, ended_without_folder, place_of_run
+from bioimage_py.sources import ArraySpec, Codec, FileSource, family_of, open_source
+from bioimage_py.storage import absolute_path, folder_above, is_alive, is_url, this_process
+
+_MAKER = "bioimage_py temporary store"
+_UNIQUE = "XXXXXXXX"
+_IN_MEMORY = "the output is held in memory: there is no place beside it"
+
+
+@dataclass(frozen=True)
+class FirstPass:
+    """How one array comes into the temporary store: under which key, and in which blocks."""
+
+    key: str | None
+    blocking: Blocking
+    block_ids: IdSet
+
+
+@dataclass(frozen=True)
+class TwoPassRun:
+    """A run in two passes, with a temporary store that is there."""
+
+    place: TemporaryPlace
+    first: Mapping[int, FirstPass]
+    """The first passes, by the numbers of their arrays in the plan; an array without one goes in one pass."""
+    resources: Resources
+
+    @classmethod
+    def begin(
+        cls, arrays: Iterable[tuple[str | None, CopyPlan]], output: str, options: RunOptions, resources: Resources, *,
+        replaces: bool,
+    ) -> Self | None:  # fmt: skip
+        """Make the temporary store, or find that of the run to resume; None if all arrays go in one pass.
+
+        Parameters
+        ----------
+        arrays
+            The plans, each with the key of its array: None for one that is the whole output.
+        output
+            Name of what is written.
+        options
+            How the run goes. One that is resumed goes in as many passes as it was begun in, however much room there is by now.
+        resources
+            For each worker.
+        replaces
+            Whether all of the output is written anew, so that no earlier run into it can be finished any more.
+        """
+        if options.folder is not None:
+            return cls._begun(RunFolder.open(options.folder))
+        planned = {n: (key, plan.passes) for n, (key, plan) in enumerate(arrays) if plan.passes is not None}
+        if not planned:
+            return None
+        passes = dict(planned.values())
+        _remove_abandoned(next(iter(passes.values())), output, replaces=replaces)
+        keeps_folder = not options.runner.in_process or options.runner.config.asks_for_folder
+        place = _make_store(passes, {**this_process(), "output": output, "resumable": keeps_folder})
+        first = {
+            n: FirstPass(key, Blocking(one.shape, one.block_shape), one.block_ids)
+            for n, (key, one) in planned.items()
+        }
+        return cls(place, first, resources)
+
+    @classmethod
+    def _begun(cls, folder: RunFolder) -> Self | None:
+        run = folder.read_run()
+        work = run["work"]
+        place = place_of_run(work)
+        if place is None:
+            return None
+        if ended_without_folder(folder, work):
+            raise InvalidArgumentError(
+                f"the run {str(folder.path)!r} has done all its blocks: remove the folder, or call bioimage_py.resume on it"
+            )
+        first = {
+            n: FirstPass(
+                part["outputs"][0].get("key"),
+                Blocking(tuple(part["shape"]), tuple(part["block_shape"])),
+                IdSet.from_json(part["block_ids"]),
+            )
+            for n, part in zip(work["waves"][-1], work["parts"][work["n_asked"] :], strict=True)
+        }
+        return cls(place, first, Resources(run["threads"], run["cache_bytes"]))
+
+    @property
+    def n_bytes(self) -> int:
+        """How much goes into the temporary store."""
+        return sum(
+            math.ceil(self.array(n).nbytes * len(one.block_ids) / max(1, one.blocking.n_blocks))
+            for n, one in self.first.items()
+        )
+
+    def array(self, number: int) -> FileSource:
+        """Return the array of the temporary store that one of the plan goes through, opened for writing."""
+        found = open_source(self.place.path, self.first[number].key, mode="r+", **self.place.options)
+        assert isinstance(found, FileSource)
+        return found
+
+    def key_of(self, block_id: int) -> str | None:
+        """Return the key of the array that a block of the first passes is of, these numbered through from 0."""
+        for one in self.first.values():
+            if block_id < one.blocking.n_blocks:
+                return one.key
+            block_id -= one.blocking.n_blocks
+        raise IndexError(f"the first passes have no block with {block_id} behind their last")
+
+    @contextlib.contextmanager
+    def kept_where_needed(self, options: RunOptions) -> Iterator[None]:
+        """Remove the temporary store after an error, unless a run folder is left from which the run can be finished."""
+        try:
+            yield
+        except BaseException as error:
+            has_folder = isinstance(error, RunnerError) and error.tmp_folder is not None
+            if options.folder is None and not has_folder and not _is_needed(self.place, options.runner):
+                self.place.remove()
+                if isinstance(error, KeyboardInterrupt):
+                    # Threads that it has found in mid-block may write for a moment yet.
+                    atexit.register(self.place.remove)
+            raise
+
+
+def room_beside(target: Target) -> RoomBeside:
+    """Return where a temporary store can be: in the folder that the output is in, or behind the same URL, which all workers see."""
+    if target.path is None:
+        return RoomBeside(None, why_not=_IN_MEMORY)
+    options = target.url_options
+    if options is None:
+        return RoomBeside(
+            None, why_not="the output is a live handle on a URL: how others reach that is not known"
+        )
+    return room_beside_path(target.path, options)
+
+
+def room_beside_path(path: str, options: Mapping[str, Any]) -> RoomBeside:
+    """Return where a temporary store can be beside a path, or a URL that is reached with these options."""
+    if path.startswith("memory:"):
+        return RoomBeside(None, why_not=_IN_MEMORY)
+    if is_url(path):
+        parts = urlsplit(path)
+        inside = parts.path.rstrip("/")
+        if not inside:
+            return RoomBeside(None, why_not=f"the output takes all of {path}: there is no place beside it")
+        place = urlunsplit((parts.scheme, parts.netloc, f"{inside}{TEMPORARY_MARK}{_UNIQUE}", "", ""))
+        return RoomBeside(place, None, options=options)
+    output = absolute_path(path)
+    above = folder_above(output)
+    if not os.access(above, os.W_OK | os.X_OK):
+        return RoomBeside(None, why_not=f"nothing can be written into {str(above)!r}")
+    try:
+        free = shutil.disk_usage(above).free
+    except OSError as error:
+        return RoomBeside(
+            None, why_not=f"the file system of {str(above)!r} does not say what is free ({error.strerror})"
+        )
+    return RoomBeside(f"{output}{TEMPORARY_MARK}{_UNIQUE}", free)
+
+
+def _make_store(passes: Mapping[str | None, TwoPasses], maker: Mapping[str, Any]) -> TemporaryPlace:
+    """Make the temporary store, for all arrays or for none: one array, or a group of those with keys."""
+    from bioimage_py.storage import StoreFolder
+
+    one = next(iter(passes.values()))
+    place = TemporaryPlace(one.place.removesuffix(_UNIQUE) + os.urandom(4).hex(), one.options)
+    if None in passes:
+        _make_array(one, place, None, {_MAKER: maker})
+        return place
+    group = {"zarr_format": 3, "node_type": "group", "attributes": {_MAKER: maker}}
+    try:
+        StoreFolder.at(place.path, place.options).write_json("zarr.json", group)
+        for key, one in passes.items():
+            _make_array(one, place, key, {})
+    except BaseException:
+        place.remove()
+        raise
+    return place
+
+
+def _make_array(
+    passes: TwoPasses, place: TemporaryPlace, key: str | None, attributes: Mapping[str, Any]
+) -> None:
+    spec = ArraySpec(
+        shape=passes.shape,
+        dtype=passes.dtype,
+        chunks=passes.chunks,
+        shards=passes.shards,
+        codec=Codec.parse(TEMPORARY_CODEC),
+        metadata=ImageMetadata(attributes=dict(attributes)),
+    )
+    family_of("zarr").create(place.path, key, spec, how={"listed": False}, **place.options)
+
+
+def _remove_abandoned(passes: TwoPasses, output: str, *, replaces: bool) -> None:
+    """Remove stores beside an output whose makers were killed, where no run folder can be left to finish their runs."""
+    for place in _places_beside(passes):
+        with contextlib.suppress(BioimagePyError):  # what cannot be read is not known to be ours
+            attributes = (place.metadata() or {}).get("attributes")
+            maker = attributes.get(_MAKER) if isinstance(attributes, dict) else None
+            if not isinstance(maker, dict) or is_alive(maker) is not False:
+                continue
+            if not maker["resumable"] or (replaces and maker.get("output") == output):
+                place.remove()
+
+
+def _places_beside(passes: TwoPasses) -> list[TemporaryPlace]:
+    beginning = passes.place.removesuffix(_UNIQUE)
+    if not is_url(beginning):
+        pattern = Path(beginning)
+        found = sorted(pattern.parent.glob(f"{glob.escape(pattern.name)}*"))
+        return [TemporaryPlace(str(path)) for path in found]
+    from bioimage_py.storage import StoreFolder, folders_beginning
+
+    urls = folders_beginning(StoreFolder.at(beginning, passes.options))
+    return [TemporaryPlace(url, passes.options) for url in urls]
+
+
+def _is_needed(place: TemporaryPlace, runner: Runner) -> bool:
+    """Whether a run folder is left whose run goes through a temporary store."""
+    with contextlib.suppress(SourceNotFoundError), warnings.catch_warnings(action="ignore"):
+        for found in find_runs([default_root(runner.config.tmp_root)]):
+            with contextlib.suppress(BioimagePyError):  # a run folder that cannot be read is not this run's
+                if place_of_run(RunFolder.open(found).read_run()["work"]) == place:
+                    return True
+    return False
