@@ -20,8 +20,6 @@ from bioimage_py.kernels.cells import boxes_of, cells_any, cells_of, cells_under
 from bioimage_py.kernels.stage_timer import Meter, Tally
 from bioimage_py.kernels.stored_parts import StoredParts
 from bioimage_py.sources import Source, cast_values
-from bioimage_py.sources.stores import TensorStoreSource
-from bioimage_py.sources.zarr import ZarrFilesSource
 
 _MOST_KEPT = 2**26
 """Memory of larger blocks is given back after each: threads would hold it while they do without."""
@@ -122,9 +120,9 @@ class CopyKernel:
         through = self._store_to_store
         return self._copy_apart(box) if through is None else through.copy(box, self.meter, self._copy_apart)
 
-    def _copy_chunks(self, box: Box, source: ZarrFilesSource) -> int:
+    def _copy_chunks(self, box: Box, source: Source) -> int:
         ahead, written = source.ahead(box), 0
-        for chunk in Blocking(source.shape, source.chunks, roi=box):
+        for chunk in Blocking(source.shape, source.chunks or box.shape, roi=box):
             ahead.step()
             written += self._copy_apart(chunk)
         return written
@@ -235,12 +233,11 @@ class CopyKernel:
         return None if self._stored_input is None else self._stored_input.within(box)
 
     @cached_property
-    def _chunked_input(self) -> ZarrFilesSource | None:
+    def _chunked_input(self) -> Source | None:
         """The input where each chunk can be encoded, in few steps, while its voxels are still in the processor's cache."""
         a, b = self.input, self.output
-        if not isinstance(a, ZarrFilesSource) or not isinstance(b, ZarrFilesSource):
-            return None
-        return a if a.chunks == b.chunks and b.shards is None else None
+        apart = a.codes_chunks and b.codes_chunks and b.shards is None
+        return a if apart and a.chunks == b.chunks else None
 
     @cached_property
     def _store_to_store(self) -> StoreToStore | None:
@@ -286,20 +283,15 @@ class StoreToStore:
     Such a copy does not tell reading from writing: each thread does a part of one box of many in two steps, and divides its time alike.
     """
 
-    def __init__(self, input: TensorStoreSource, output: TensorStoreSource) -> None:
-        self._input, self._output = input, output
+    def __init__(self, input: Source, output: Source, write: Callable[[Box], None]) -> None:
+        self._input, self._output, self._write = input, output, write
         self._own = _Own()
 
     @classmethod
     def of(cls, input: Source, output: Source) -> StoreToStore | None:
         """Return None unless chunks and dtype are the same; then voxels go through this process's memory."""
-        if not isinstance(input, TensorStoreSource) or not isinstance(output, TensorStoreSource):
-            return None
-        same = input.chunks == output.chunks and input.dtype == output.dtype
-        # Measured: other chunks gain nothing. What is said of 4 axes in `TensorStoreSource` is not known to be otherwise here.
-        if not same or output.chunks is None or output.shards is not None or not 0 < output.ndim <= 3:
-            return None
-        return cls(input, output)
+        write = output.writer_from(input)
+        return None if write is None else cls(input, output, write)
 
     def copy(self, box: Box, meter: Meter, apart: Callable[[Box], int]) -> int:
         """Copy a box of whole chunks; `apart` reads a box and writes it, through the same meter."""
@@ -319,7 +311,7 @@ class StoreToStore:
     def _through(self, box: Box, meter: Meter, apart: Callable[[Box], int]) -> int:
         began = perf_counter()
         try:
-            self._output.write_from(box, self._input)
+            self._write(box)
         except StorageError:
             return apart(box)  # says which of the two it was
         mine, seconds = meter.mine, perf_counter() - began

@@ -7,7 +7,7 @@ import math
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Self
@@ -20,7 +20,7 @@ from bioimage_py.errors import InvalidArgumentError, ReadOnlyError
 from bioimage_py.geometry import Box, basic_index
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.casting import cast_values
-from bioimage_py.storage import file_stamp, sync_file_system
+from bioimage_py.storage import ReadAhead, SlowReads, file_stamp, sync_file_system
 
 if TYPE_CHECKING:
     from bioimage_py.storage import StoreFolder, UnfinishedFile
@@ -76,6 +76,8 @@ class Source(ABC):
         Why it cannot be written in any mode, where that has a reason of its own.
     fills_buffers
         Whether reading makes use of a buffer that it is given.
+    codes_chunks
+        Whether whole chunks are decoded and encoded in few steps, so that a copy does best to go chunk by chunk.
     """
 
     shape: tuple[int, ...]
@@ -92,6 +94,7 @@ class Source(ABC):
     reads_others: bool = False
     read_only_because: str = ""
     fills_buffers: bool = False
+    codes_chunks: bool = False
 
     @property
     def ndim(self) -> int:
@@ -257,6 +260,16 @@ class Source(ABC):
         """
         del threads, cache_bytes
         return self
+
+    def writer_from(self, source: Source) -> Callable[[Box], None] | None:
+        """Return what writes the voxels of another source's same box without this process's memory between the two, or None."""
+        del source
+        return None
+
+    def ahead(self, box: Box) -> ReadAhead:
+        """Return what announces the chunks of a box that are about to be read, each by a call of its own."""
+        del box
+        return ReadAhead((), SlowReads())
 
     def scratch_bytes(self, shape: tuple[int, ...]) -> int:
         """Return the most bytes that reading a region of this shape holds besides its voxels, chunks that are decoded apart."""

@@ -74,6 +74,11 @@ class Family:
         del spec
         return []
 
+    def folder_of(self, spec: SourceSpec) -> StoreFolder | None:
+        """Return the folder that marks can be put into of the array that a spec leads to, without opening it; None if there is none."""
+        del spec
+        return None
+
     # Encoded chunks
 
     def stored_chunks(self, source: FileSource) -> StoredChunks:

@@ -37,6 +37,7 @@ from .kvstore import (
     folders_beginning as folders_beginning,
     remove_objects as remove_objects,
     store_context as store_context,
+    url_options as url_options,
 )
 from .names import (
     _LONGEST as _LONGEST,

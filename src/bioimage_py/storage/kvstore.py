@@ -41,6 +41,12 @@ _SCHEMES = ("http", "https", "s3", "gs", "memory", "file")
 URL_OPTIONS = ("endpoint", "region", "anonymous")
 """What a URL needs to be reached, beyond itself; credentials are not among them."""
 
+
+def url_options(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the spec of a source says of how its URL is reached."""
+    return {name: spec[name] for name in URL_OPTIONS if name in spec}
+
+
 # TensorStore's own 32 tries take many minutes to say that a server is gone. These take some four seconds where a person
 # waits for an array to open, and a quarter of a minute in a run, for each of the few requests that are made before the
 # server is given up (see `store_errors`).
@@ -174,8 +180,7 @@ class StoreFolder:
     @classmethod
     def of_spec(cls, spec: Mapping[str, Any]) -> StoreFolder:
         """Return the folder of the array that the spec of a source leads to."""
-        options = {name: spec[name] for name in URL_OPTIONS if name in spec}
-        return cls.at(spec["path"], options).child(spec.get("key"))
+        return cls.at(spec["path"], url_options(spec)).child(spec.get("key"))
 
     def child(self, key: str | None) -> StoreFolder:
         """Return the folder of a key below this one; keys come from metadata too, so they are checked (see `inner_name`)."""

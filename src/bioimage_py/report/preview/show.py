@@ -30,7 +30,7 @@ from bioimage_py.report.preview.page import Panel, compose
 from bioimage_py.report.preview.picture import Picture, check_free, picture_format
 from bioimage_py.report.preview.reading import ReadPanels, read_panels
 from bioimage_py.report.proportions import scale_bar
-from bioimage_py.sources import FileSource, Source, as_source, is_file_of, leaves
+from bioimage_py.sources import FileSource, Source, as_source, family_entry, is_file_of, leaves
 from bioimage_py.storage import is_url
 from bioimage_py.wrapper.resampling import KINDS
 
@@ -178,7 +178,7 @@ def _is_within(path: str, source: FileSource) -> bool:
     if same or not place.is_dir():
         return same
     parent, folder = output.parent.resolve(), place.resolve()
-    if source.kind == "stack":  # the folder of slices may be one that people work in
+    if family_entry(source.kind).patterns:  # the folder of slices may be one that people work in
         return parent == folder and fnmatch(output.name, source.key or "*")
     return parent.is_relative_to(folder)
 

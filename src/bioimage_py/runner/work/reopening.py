@@ -113,12 +113,9 @@ def _load_parts(
 
 def _place(spec: dict[str, Any]) -> StoreFolder | None:
     """Return the folder of an output of a whole OME-Zarr."""
-    if spec.get("kind") != "zarr" or "path" not in spec:
-        return None
-    from bioimage_py.storage import URL_OPTIONS, StoreFolder
+    from bioimage_py.sources import family_of
 
-    options = {name: spec[name] for name in URL_OPTIONS if name in spec}
-    return StoreFolder.at(spec["path"], options).child(spec.get("key"))
+    return family_of(spec["kind"]).folder_of(spec)
 
 
 def _blocking(stored: dict[str, Any]) -> Blocking:

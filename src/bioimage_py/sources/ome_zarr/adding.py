@@ -24,7 +24,7 @@ from bioimage_py.sources.stores import (
     update_consolidated,
 )
 from bioimage_py.sources.zarr import make_zarr_array, read_node, store_rules, zarr_format_of
-from bioimage_py.storage import URL_OPTIONS, StoreFolder
+from bioimage_py.storage import StoreFolder, url_options
 
 _LAST_NUMBER = re.compile(r"\d+(?=\D*$)")
 _NOT_OF_A_LEVEL = ("attributes", "consolidated_metadata")
@@ -68,7 +68,7 @@ class GrowingImage:
         """
         if isinstance(source, FileSource) and source.kind == "zarr":
             spec = source.to_spec()
-            root = StoreFolder.at(source.path, {name: spec[name] for name in URL_OPTIONS if name in spec})
+            root = StoreFolder.at(source.path, url_options(spec))
             parts = (source.key or "").split("/")
             for n in range(len(parts)):
                 key, path = "/".join(parts[:n]) or None, "/".join(parts[n:])

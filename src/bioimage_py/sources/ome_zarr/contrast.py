@@ -14,7 +14,7 @@ from bioimage_py.metadata import PROVISIONAL, ome_of
 from bioimage_py.sources.base import FileSource, Source
 from bioimage_py.sources.ome_zarr.writing import write_attributes
 from bioimage_py.sources.stores import group_attributes, update_consolidated
-from bioimage_py.storage import URL_OPTIONS, StoreFolder
+from bioimage_py.storage import StoreFolder, url_options
 
 _PERCENTILES = (0.1, 99.8)
 _SAMPLE = 2**22
@@ -33,7 +33,7 @@ def set_contrast_limits(levels: Sequence[FileSource]) -> None:
     """
     level = min(levels, key=lambda one: one.size)
     spec = level.to_spec()
-    root = StoreFolder.at(level.path, {name: spec[name] for name in URL_OPTIONS if name in spec})
+    root = StoreFolder.at(level.path, url_options(spec))
     group = root.child((level.key or "").rpartition("/")[0] or None)
     attributes = copy.deepcopy(dict(group_attributes(group)))
     omero = ome_of(attributes).get("omero")

@@ -6,7 +6,7 @@ from bioimage_py.errors import SourceNotFoundError
 from bioimage_py.sources.base import FileSource, Source
 from bioimage_py.sources.ome_zarr.listing import list_ome_zarr
 from bioimage_py.sources.opening import open_source
-from bioimage_py.storage import URL_OPTIONS
+from bioimage_py.storage import url_options
 
 
 def labels_beside(source: FileSource) -> list[Source]:
@@ -17,7 +17,7 @@ def labels_beside(source: FileSource) -> list[Source]:
     if source.kind != "zarr" or not source.key or "labels" in source.key.split("/"):
         return []
     spec = source.to_spec()
-    options = {name: spec[name] for name in URL_OPTIONS if name in spec}
+    options = url_options(spec)
     group = source.key.rpartition("/")[0] or None
     try:
         images = list_ome_zarr(source.path, group, **options)

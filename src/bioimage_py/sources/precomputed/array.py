@@ -49,7 +49,6 @@ from bioimage_py.sources.stores import (
 from bioimage_py.sources.zarr import checked_grid
 from bioimage_py.storage import (
     ENGINE_ERRORS,
-    URL_OPTIONS,
     StoreFolder,
     check_json,
     file_identity,
@@ -57,6 +56,7 @@ from bioimage_py.storage import (
     plain_message,
     reads_metadata,
     unused_chunks,
+    url_options,
 )
 
 _TITLE = "precomputed"
@@ -166,7 +166,7 @@ class PrecomputedFamily(StoreFamily):
 
     def list_coarser(self, spec: SourceSpec) -> list[SourceSpec]:
         """Return the specs of the scales that follow one in a volume."""
-        options = {name: spec[name] for name in URL_OPTIONS if name in spec}
+        options = url_options(spec)
         keys: list[str] = self.list_arrays(spec["path"], **options)
         first = keys.index(spec["key"]) if spec.get("key") in keys else 0
         return [{**spec, "key": key} for key in keys[first + 1 :]]

@@ -8,7 +8,7 @@ from typing import Any
 
 from bioimage_py.errors import SourceNotFoundError
 from bioimage_py.sources.array_spec import ArraySpec
-from bioimage_py.sources.base import Source
+from bioimage_py.sources.base import Source, SourceSpec
 from bioimage_py.sources.family import Family
 from bioimage_py.sources.stores.hierarchy import arrays_below
 from bioimage_py.sources.stores.make_room import StoreRules, check_room, make_array, room_for_array
@@ -48,6 +48,9 @@ class StoreFamily(Family):
         if node is None:
             raise SourceNotFoundError(f"there is no {rules.title} array or group at {root.path}")
         return [key for key, _ in arrays_below(node, rules.read_node)]
+
+    def folder_of(self, spec: SourceSpec) -> StoreFolder | None:
+        return StoreFolder.of_spec(spec) if "path" in spec else None
 
     def check_create(self, path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> None:
         self.making(key, spec)

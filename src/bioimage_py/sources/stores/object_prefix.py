@@ -7,7 +7,7 @@ from typing import Any
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.sources.base import Source
-from bioimage_py.storage import URL_OPTIONS
+from bioimage_py.storage import url_options
 
 
 def options_of(source: Source) -> Mapping[str, Any] | None:
@@ -16,4 +16,4 @@ def options_of(source: Source) -> Mapping[str, Any] | None:
         spec = source.to_spec()
     except InvalidArgumentError:
         return None
-    return None if "tensorstore" in spec else {name: spec[name] for name in URL_OPTIONS if name in spec}
+    return None if "tensorstore" in spec else url_options(spec)

@@ -83,6 +83,7 @@ class ZarrFilesSource(ChunkedFileSource):
     """
 
     concurrent_writes = True
+    codes_chunks = True
 
     def __init__(
         self,
@@ -186,7 +187,6 @@ class ZarrFilesSource(ChunkedFileSource):
             target[...] = self.fill_value
 
     def ahead(self, box: Box) -> ReadAhead:
-        """Return what announces the chunks of a box that are about to be read, each by a call of its own."""
         return self._announced(parts_of(box, self.chunks, self.shape))
 
     def _announced(self, parts: Iterable[ChunkPart]) -> ReadAhead:
