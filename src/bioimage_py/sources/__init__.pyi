@@ -15,6 +15,7 @@ from .chunk_access import (
     stored_chunks as stored_chunks,
     stored_files as stored_files,
 )
+from .chunked import ChunkedFileSource as ChunkedFileSource
 from .family import Family as Family
 from .identity import is_file_of as is_file_of, leaves as leaves, same_voxels as same_voxels
 from .location import (

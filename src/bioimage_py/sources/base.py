@@ -20,7 +20,7 @@ from bioimage_py.errors import InvalidArgumentError, ReadOnlyError
 from bioimage_py.geometry import Box, basic_index
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.casting import cast_values
-from bioimage_py.storage import ReadAhead, SlowReads, file_stamp, sync_file_system
+from bioimage_py.storage import ReadAhead, SlowReads, file_identity, file_stamp, sync_file_system
 
 if TYPE_CHECKING:
     from bioimage_py.storage import StoreFolder, UnfinishedFile
@@ -368,6 +368,10 @@ class FileSource(Source):
 
     def _spec_options(self) -> Mapping[str, Any]:
         return {}
+
+    def identities(self) -> frozenset[tuple[Any, ...]]:
+        """Return the file or folder, whatever path or link leads to it."""
+        return frozenset({file_identity(self.path, self.key)})
 
     def stored_stamp(self) -> str | None:
         """Return size and time of the file."""

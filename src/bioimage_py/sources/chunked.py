@@ -16,6 +16,8 @@ import numpy as np
 from bioimage_py.chunks import AnyArray, SharedThreads, copy_rows
 from bioimage_py.geometry import Box
 from bioimage_py.sources.base import FileSource, Source
+from bioimage_py.sources.base import FileSource
+from bioimage_py.sources.casting import cast_values
 
 
 class DecodedChunks:
@@ -119,7 +121,7 @@ def parts_of(box: Box, chunks: tuple[int, ...], shape: tuple[int, ...]) -> Itera
 class ChunkedFileSource(FileSource):
     """A file whose chunks are decoded one by one, by us, outside any lock.
 
-    A subclass sets `chunks` and implements `_decode_chunk`. Chunks that a region covers only in part are kept in a
+    A subclass sets `chunks` and implements `_decode_chunk`, and `_encode_chunk` if it can be written. Chunks that a region covers only in part are kept in a
     cache (`cache_bytes`), because the neighbouring region will want the rest; whole ones are not.
 
     Attributes
@@ -144,6 +146,21 @@ class ChunkedFileSource(FileSource):
     @abstractmethod
     def _decode_chunk(self, position: tuple[int, ...], box: Box) -> AnyArray | None:
         """Return the chunk at a grid position, of shape `box.shape` (cut at the array), or None where all is fill."""
+
+    def _encode_chunk(self, position: tuple[int, ...], box: Box, values: AnyArray) -> None:
+        """Store the voxels of a chunk, of shape `box.shape` (cut at the array) and this dtype, where a source can be written."""
+        del position
+        super()._write(box, values)
+
+    def _write(self, box: Box, values: AnyArray) -> None:
+        for part in parts_of(box, self.chunks, self.shape):
+            chunk = cast_values(values[part.target], self.dtype)
+            if not part.whole:
+                old = self._decode_chunk(part.position, part.chunk)
+                whole = self._filled(part.chunk.shape) if old is None else np.array(old)
+                whole[part.source] = chunk
+                chunk = whole
+            self._encode_chunk(part.position, part.chunk, chunk)
 
     def _read(self, box: Box) -> AnyArray:
         return self._gathered(box, None)
