@@ -16,7 +16,6 @@ import numpy as np
 from bioimage_py.chunks import AnyArray, SharedThreads, copy_rows
 from bioimage_py.geometry import Box
 from bioimage_py.sources.base import FileSource, Source
-from bioimage_py.sources.base import FileSource
 from bioimage_py.sources.casting import cast_values
 
 
