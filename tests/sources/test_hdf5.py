@@ -30,8 +30,8 @@ from bioimage_py.errors import (
 )
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources import ArraySpec, Codec, Source, as_source, from_spec, open_source
-from bioimage_py.sources.hdf5 import array as hdf5, read as hdf5_read
+from bioimage_py.sources import ArraySpec, Codec, Source, as_source, family_of, from_spec, open_source
+from bioimage_py.sources.hdf5 import read as hdf5_read
 from tests.sources.contract import SourceContract, WritableSourceContract, textured
 
 CHUNKS = (3, 4, 5)
@@ -355,7 +355,7 @@ class LiveContract(WritableSourceContract):
         return open_source(store(folder / "a.h5", array, chunks=CHUNKS))
 
     def make_empty(self, shape: tuple[int, ...], dtype: Any, folder: Path) -> Source:
-        return hdf5.create(
+        return family_of("hdf5").create(
             str(folder / "b.h5"), "x/y", ArraySpec(shape, dtype, CHUNKS, codec=self.codec), False
         )
 
@@ -389,7 +389,9 @@ class TestCreatedLzf(LiveContract):
 
 class TestCreatedContiguous(LiveContract):
     def make_empty(self, shape: tuple[int, ...], dtype: Any, folder: Path) -> Source:
-        return hdf5.create(str(folder / "b.h5"), None, ArraySpec(shape, dtype, codec=Codec("none")), False)
+        return family_of("hdf5").create(
+            str(folder / "b.h5"), None, ArraySpec(shape, dtype, codec=Codec("none")), False
+        )
 
 
 class TestReopenedForWriting(LiveContract):
@@ -519,7 +521,7 @@ def test_reading_and_writing_the_same_file(tmp_path: Path, no_library: Callable[
     store(path, array, "szip", chunks=(4, 8, 8), scaleoffset=0)
     before = open_source(path, "in")
     assert before[1, 2, 3] == array[1, 2, 3]
-    with hdf5.create(
+    with family_of("hdf5").create(
         str(path), "out", ArraySpec((12, 20, 20), np.dtype("uint16"), (4, 8, 8)), False
     ) as output:
         during = open_source(path, "in")
@@ -561,7 +563,7 @@ def test_a_reader_notices_that_its_dataset_was_replaced(tmp_path: Path) -> None:
     path = store(tmp_path / "a.h5", np.arange(90), "x", chunks=(10,), compression="gzip")
     reader = open_source(path, "x")
     assert reader[50] == 50
-    hdf5.create(str(path), "x", ArraySpec((50,), np.dtype("uint8"), (10,)), True).close()
+    family_of("hdf5").create(str(path), "x", ArraySpec((50,), np.dtype("uint8"), (10,)), True).close()
     with pytest.raises(StorageError, match="replaced"):
         reader[20]
     with h5py.File(path, "a") as file:
@@ -599,7 +601,7 @@ def test_attributes_are_read_once_and_not_for_every_region(
 
 def test_a_writer_that_nobody_closes_lets_go_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
-    output = hdf5.create(str(path), None, ArraySpec((4,), np.dtype("uint8"), (2,)), False)
+    output = family_of("hdf5").create(str(path), None, ArraySpec((4,), np.dtype("uint8"), (2,)), False)
     output[...] = 3
     del output
     with h5py.File(path, "r+") as file:
@@ -626,7 +628,7 @@ def test_links_lead_to_one_array(tmp_path: Path) -> None:
         assert other.identities() == source.identities()
         np.testing.assert_array_equal(other[...], np.arange(9))
     assert open_source(path, "y").identities() != source.identities()
-    assert sorted(hdf5.list_arrays(str(path))) in (["hard", "y"], ["x", "y"])
+    assert sorted(family_of("hdf5").list_arrays(str(path))) in (["hard", "y"], ["x", "y"])
 
 
 def test_twins_share_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -771,11 +773,11 @@ def test_bad_files(tmp_path: Path) -> None:
                 open_source(tmp_path / name, mode=mode)
     for mode in ("r", "r+"):
         with pytest.raises(SourceNotFoundError):
-            hdf5.open_path(str(tmp_path / "gone.h5"), None, mode)
+            family_of("hdf5").open_path(str(tmp_path / "gone.h5"), None, mode)
         with pytest.raises(UnsupportedFormatError, match="folder"):
-            hdf5.open_path(str(tmp_path), None, mode)
+            family_of("hdf5").open_path(str(tmp_path), None, mode)
     with pytest.raises(UnsupportedFormatError, match="download"):
-        hdf5.open_path("https://example.org/a.h5", None, "r")
+        family_of("hdf5").open_path("https://example.org/a.h5", None, "r")
     with pytest.raises(InvalidArgumentError, match="series"):
         open_source(path, series=3)
 
@@ -871,7 +873,7 @@ def spec(shape: tuple[int, ...] = (6, 7), dtype: Any = "uint16", **more: Any) ->
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2), (5,), (2, 3, 4, 5, 3, 2)])
 def test_every_shape_and_dtype(tmp_path: Path, shape: tuple[int, ...], dtype: str) -> None:
     array = textured(shape, dtype)
-    with hdf5.create(str(tmp_path / "a.h5"), None, spec(shape, dtype), False) as made:
+    with family_of("hdf5").create(str(tmp_path / "a.h5"), None, spec(shape, dtype), False) as made:
         made[...] = array
         assert made.key == "data"
     with h5py.File(tmp_path / "a.h5") as file:
@@ -882,7 +884,7 @@ def test_every_shape_and_dtype(tmp_path: Path, shape: tuple[int, ...], dtype: st
 
 @pytest.mark.parametrize("fill", [7, 0, None])
 def test_fill_value(tmp_path: Path, fill: Any) -> None:
-    with hdf5.create(str(tmp_path / "a.h5"), "x", spec(fill_value=fill), False) as made:
+    with family_of("hdf5").create(str(tmp_path / "a.h5"), "x", spec(fill_value=fill), False) as made:
         made[5, 6] = 1
         made[4:6, 4:7] = 2  # a whole chunk at the corner: HDF5 stores it whole, the rest of it is fill value
     with h5py.File(tmp_path / "a.h5", "r+") as file:
@@ -904,7 +906,7 @@ def test_fill_value(tmp_path: Path, fill: Any) -> None:
 )
 def test_codecs(tmp_path: Path, codec: Any, text: str) -> None:
     array = textured((6, 7), "uint16")
-    with hdf5.create(str(tmp_path / "a.h5"), "x", spec(codec=Codec.parse(codec)), False) as made:
+    with family_of("hdf5").create(str(tmp_path / "a.h5"), "x", spec(codec=Codec.parse(codec)), False) as made:
         assert made.codec == text
         made[...] = array
     with h5py.File(tmp_path / "a.h5") as file:
@@ -923,39 +925,39 @@ def test_what_hdf5_cannot_hold_is_refused_before_anything_is_made(tmp_path: Path
         spec((2**20, 2**20), chunks=(2**16, 2**16)),
     ):
         with pytest.raises(InvalidArgumentError):
-            hdf5.create(path, "x", bad, False)
+            family_of("hdf5").create(path, "x", bad, False)
     for dtype in ("U3", "O", "M8[s]", [("a", "i4")]):
         with pytest.raises(UnsupportedFormatError, match="cannot hold dtype"):
-            hdf5.create(path, "x", spec(dtype=dtype), False)
+            family_of("hdf5").create(path, "x", spec(dtype=dtype), False)
     with pytest.raises(SourceNotFoundError, match="no folder"):
-        hdf5.create(str(tmp_path / "no" / "a.h5"), "x", spec(), False)
+        family_of("hdf5").create(str(tmp_path / "no" / "a.h5"), "x", spec(), False)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_there_is_not_touched_unless_asked(tmp_path: Path) -> None:
     path = store(tmp_path / "a.h5", np.arange(9), "g/x")
     with pytest.raises(OutputExistsError, match=r"overwrite=True.*mode='r\+'"):
-        hdf5.create(str(path), "g/x", spec(), False)
+        family_of("hdf5").create(str(path), "g/x", spec(), False)
     for overwrite in (False, True):
         with pytest.raises(OutputExistsError, match="group"):
-            hdf5.create(str(path), "g", spec(), overwrite)
+            family_of("hdf5").create(str(path), "g", spec(), overwrite)
         with pytest.raises(InvalidArgumentError, match="'g/x' is a dataset"):
-            hdf5.create(str(path), "g/x/y", spec(), overwrite)
-    hdf5.create(str(path), "/g/y", spec(), False).close()
+            family_of("hdf5").create(str(path), "g/x/y", spec(), overwrite)
+    family_of("hdf5").create(str(path), "/g/y", spec(), False).close()
     with open_source(path, "g/x", mode="r+") as source:
         with pytest.raises(InvalidArgumentError, match="open for writing"):
-            hdf5.create(str(path), "g/x", spec(), True)
+            family_of("hdf5").create(str(path), "g/x", spec(), True)
         np.testing.assert_array_equal(source[...], np.arange(9))
     np.testing.assert_array_equal(open_source(path, "g/x")[...], np.arange(9))
-    with hdf5.create(str(path), "g/x", spec(), True) as made:
+    with family_of("hdf5").create(str(path), "g/x", spec(), True) as made:
         made[...] = 5
-    assert sorted(hdf5.list_arrays(str(path))) == ["g/x", "g/y"]
+    assert sorted(family_of("hdf5").list_arrays(str(path))) == ["g/x", "g/y"]
     assert open_source(path, "g/x").shape == (6, 7)
     text = tmp_path / "text.h5"
     text.write_text("mine")
     for overwrite in (False, True):
         with pytest.raises(OutputExistsError, match="not an HDF5 file"):
-            hdf5.create(str(text), "x", spec(), overwrite)
+            family_of("hdf5").create(str(text), "x", spec(), overwrite)
     assert text.read_text() == "mine"
 
 
@@ -965,14 +967,14 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("bioimage_py.sources.hdf5.write.write_metadata", fail)
     with pytest.raises(StorageError, match="No space left"):
-        hdf5.create(str(tmp_path / "new.h5"), "a/b", spec(), False)
+        family_of("hdf5").create(str(tmp_path / "new.h5"), "a/b", spec(), False)
     assert not (tmp_path / "new.h5").exists()
     path = store(tmp_path / "a.h5", np.arange(9), "g/x")
     for key in ("g/h/y", "new/y", "y"):
         with pytest.raises(StorageError, match="No space left"):
-            hdf5.create(str(path), key, spec(), False)
+            family_of("hdf5").create(str(path), key, spec(), False)
     with pytest.raises(StorageError, match="No space left"):
-        hdf5.create(str(path), "g/x", spec(), True)
+        family_of("hdf5").create(str(path), "g/x", spec(), True)
     with h5py.File(path) as file:
         assert list(file) == ["g"]
         assert list(file["g"]) == ["x"]
@@ -983,7 +985,7 @@ def test_a_write_that_fails_is_a_storage_error(tmp_path: Path, monkeypatch: pyte
     def fail(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    with hdf5.create(str(tmp_path / "a.h5"), "x", spec(codec=Codec("none")), False) as made:
+    with family_of("hdf5").create(str(tmp_path / "a.h5"), "x", spec(codec=Codec("none")), False) as made:
         monkeypatch.setattr(h5py.Dataset, "__setitem__", fail)
         with pytest.raises(StorageError, match=r"a\.h5:x' failed: .*No space left"):
             made[...] = 1
@@ -1019,7 +1021,9 @@ def test_metadata_comes_back(tmp_path: Path) -> None:
         },
     )
     json.dumps(dict(metadata.attributes))
-    with hdf5.create(str(tmp_path / "a.h5"), "x", spec((2, 3, 4, 5), metadata=metadata), False) as made:
+    with family_of("hdf5").create(
+        str(tmp_path / "a.h5"), "x", spec((2, 3, 4, 5), metadata=metadata), False
+    ) as made:
         assert made.metadata == metadata
     assert open_source(tmp_path / "a.h5").metadata == metadata
     with h5py.File(tmp_path / "a.h5") as file:
@@ -1064,14 +1068,14 @@ def test_metadata_of_others(tmp_path: Path) -> None:
 
 def test_unsafe_casts_are_quiet_and_numpys(tmp_path: Path) -> None:
     values = np.array([[1e20, -1.5, 300.7, 3.2]])
-    with hdf5.create(str(tmp_path / "a.h5"), "x", spec((1, 4), "uint8"), False) as made:
+    with family_of("hdf5").create(str(tmp_path / "a.h5"), "x", spec((1, 4), "uint8"), False) as made:
         made.write(Box((0, 0), (1, 4)), np.where(np.arange(4) == 0, np.nan, values))
         assert made[0, 1:].tolist() == values[0, 1:].astype("uint8").tolist()
 
 
 def test_writers_in_many_threads_share_chunks(tmp_path: Path) -> None:
     array = textured((30, 40), "uint16")
-    with hdf5.create(str(tmp_path / "a.h5"), "x", spec((30, 40), chunks=(8, 16)), False) as made:
+    with family_of("hdf5").create(str(tmp_path / "a.h5"), "x", spec((30, 40), chunks=(8, 16)), False) as made:
 
         def write(row: int) -> None:
             made[row] = array[row]

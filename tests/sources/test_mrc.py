@@ -206,7 +206,7 @@ def test_a_file_that_is_cut_says_what_is_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"garbage", bytes(5000), bytes(range(256)) * 20, b"\xff" * 3000])
 def test_garbage_is_no_mrc(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.mrc").write_bytes(content)
-    with pytest.raises(UnsupportedFormatError, match="no MRC file"):
+    with pytest.raises(UnsupportedFormatError, match="not an MRC file"):
         open_source(tmp_path / "a.mrc")
 
 

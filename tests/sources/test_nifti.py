@@ -232,7 +232,7 @@ def test_a_file_that_is_cut_says_what_is_missing(tmp_path: Path) -> None:
 )
 def test_garbage_is_no_nifti(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.nii").write_bytes(content)
-    with pytest.raises((UnsupportedFormatError, StorageError), match=r"no single-file NIfTI|damaged"):
+    with pytest.raises((UnsupportedFormatError, StorageError), match=r"not a single-file NIfTI|damaged"):
         open_source(tmp_path / "a.nii")
 
 

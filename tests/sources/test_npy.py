@@ -24,12 +24,14 @@ from bioimage_py.errors import (
 )
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources import ArraySpec, Codec, Source, as_source, from_spec, open_source
+from bioimage_py.sources import ArraySpec, Codec, Source, as_source, family_of, from_spec, open_source
 from bioimage_py.sources.new import create_output
-from bioimage_py.sources.raw import RawLayout, RawVoxels, npy
+from bioimage_py.sources.raw import RawLayout, RawVoxels
 from bioimage_py.storage import FileBytes
 
 from .contract import SourceContract, WritableSourceContract, textured
+
+NPY = family_of("npy")
 
 
 class NpyContract(WritableSourceContract):
@@ -38,7 +40,7 @@ class NpyContract(WritableSourceContract):
         return open_source(folder / "a.npy")
 
     def make_empty(self, shape: tuple[int, ...], dtype: Any, folder: Path) -> Source:
-        return npy.create(str(folder / "new.npy"), None, ArraySpec(shape, dtype), False)
+        return NPY.create(str(folder / "new.npy"), None, ArraySpec(shape, dtype), False)
 
 
 class TestNpy(NpyContract):
@@ -117,7 +119,7 @@ def test_reads_small_blocks_of_a_large_file_with_few_calls_and_little_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "large.npy"
-    npy.create(str(path), None, ArraySpec((200, 400, 1000), np.dtype("u1")), False).close()
+    NPY.create(str(path), None, ArraySpec((200, 400, 1000), np.dtype("u1")), False).close()
     source, calls, read = open_source(path), [], os.preadv
 
     def counted(descriptor: int, buffers: Any, offset: int) -> int:
@@ -244,19 +246,19 @@ class TestCreate:
         return ArraySpec(**{"shape": (4, 5), "dtype": np.dtype("u2"), **fields})
 
     def test_numpy_reads_what_was_written(self, tmp_path: Path) -> None:
-        with npy.create(str(tmp_path / "a.npy"), None, self.spec(dtype=np.dtype(">f4")), False) as made:
+        with NPY.create(str(tmp_path / "a.npy"), None, self.spec(dtype=np.dtype(">f4")), False) as made:
             made[1:3] = 7
         again = np.load(tmp_path / "a.npy")
         assert again.dtype == np.dtype(">f4")
         assert again.sum() == 70
 
     def test_takes_no_space_before_it_is_written(self, tmp_path: Path) -> None:
-        with npy.create(str(tmp_path / "a.npy"), None, self.spec(shape=(1000, 1000, 1000)), False) as made:
+        with NPY.create(str(tmp_path / "a.npy"), None, self.spec(shape=(1000, 1000, 1000)), False) as made:
             assert made.nbytes == 2 * 10**9
             assert (tmp_path / "a.npy").stat().st_blocks * 512 < 10**6
 
     def test_fill_value(self, tmp_path: Path) -> None:
-        with npy.create(
+        with NPY.create(
             str(tmp_path / "a.npy"), None, self.spec(shape=(3000, 2000), fill_value=9), False
         ) as made:
             assert (made[...] == 9).all()
@@ -265,25 +267,25 @@ class TestCreate:
         np.save(tmp_path / "a.npy", np.ones(3))
         before = (tmp_path / "a.npy").read_bytes()
         with pytest.raises(OutputExistsError, match=r"overwrite=True.*mode='r\+'"):
-            npy.create(str(tmp_path / "a.npy"), None, self.spec(), False)
+            NPY.create(str(tmp_path / "a.npy"), None, self.spec(), False)
         assert (tmp_path / "a.npy").read_bytes() == before
 
     def test_overwrite_replaces_a_file_only(self, tmp_path: Path) -> None:
         np.save(tmp_path / "a.npy", np.ones(3))
-        with npy.create(str(tmp_path / "a.npy"), None, self.spec(), True) as made:
+        with NPY.create(str(tmp_path / "a.npy"), None, self.spec(), True) as made:
             assert made.shape == (4, 5)
         (tmp_path / "b.npy").mkdir()
         with pytest.raises(OutputExistsError, match="remove it first"):
-            npy.create(str(tmp_path / "b.npy"), None, self.spec(), True)
+            NPY.create(str(tmp_path / "b.npy"), None, self.spec(), True)
         assert sorted(p.name for p in tmp_path.iterdir()) == ["a.npy", "b.npy"]
 
     def test_overwrite_leaves_alone_what_is_only_called_npy(self, tmp_path: Path) -> None:
         (tmp_path / "notes.npy").write_text("precious")
         with pytest.raises(OutputExistsError, match=r"is not a \.npy file"):
-            npy.create(str(tmp_path / "notes.npy"), None, self.spec(), True)
+            NPY.create(str(tmp_path / "notes.npy"), None, self.spec(), True)
         assert (tmp_path / "notes.npy").read_text() == "precious"
         (tmp_path / "empty.npy").touch()
-        with npy.create(str(tmp_path / "empty.npy"), None, self.spec(), True) as made:
+        with NPY.create(str(tmp_path / "empty.npy"), None, self.spec(), True) as made:
             assert made.shape == (4, 5)
 
     def test_a_failure_leaves_what_was_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,13 +298,13 @@ class TestCreate:
         monkeypatch.setattr(os, "truncate", full)
         for name, overwrite in (("a.npy", True), ("b.npy", False)):
             with pytest.raises(StorageError, match="no space left"):
-                npy.create(str(tmp_path / name), None, self.spec(), overwrite)
+                NPY.create(str(tmp_path / name), None, self.spec(), overwrite)
         assert [p.name for p in tmp_path.iterdir()] == ["a.npy"]
         assert (tmp_path / "a.npy").read_bytes() == before
 
     def test_a_missing_folder_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(SourceNotFoundError, match="nowhere"):
-            npy.create(str(tmp_path / "nowhere" / "a.npy"), None, self.spec(), False)
+            NPY.create(str(tmp_path / "nowhere" / "a.npy"), None, self.spec(), False)
 
     def test_a_folder_that_may_not_be_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(*_: object) -> None:
@@ -310,26 +312,26 @@ class TestCreate:
 
         monkeypatch.setattr(os, "open", refuse)
         with pytest.raises(ReadOnlyError, match=r"Permission denied|may not be written"):
-            npy.create(str(tmp_path / "a.npy"), None, self.spec(), False)
+            NPY.create(str(tmp_path / "a.npy"), None, self.spec(), False)
 
     @pytest.mark.parametrize(
         "fields", [{"chunks": (2, 5)}, {"shards": (4, 5)}, {"codec": Codec("gzip")}, {"dtype": np.dtype("O")}]
     )
     def test_what_npy_cannot_hold_is_refused(self, tmp_path: Path, fields: Any) -> None:
         with pytest.raises(InvalidArgumentError):
-            npy.create(str(tmp_path / "a.npy"), None, self.spec(**fields), False)
+            NPY.create(str(tmp_path / "a.npy"), None, self.spec(**fields), False)
         with pytest.raises(InvalidArgumentError):
-            npy.create(str(tmp_path / "a.npy"), "key", self.spec(), False)
+            NPY.create(str(tmp_path / "a.npy"), "key", self.spec(), False)
         assert not list(tmp_path.iterdir())
 
     def test_lost_metadata_is_told(self, tmp_path: Path) -> None:
         spec = self.spec(metadata=ImageMetadata(voxel_size=(1.0, 2.0)))
         with pytest.warns(BioimagePyWarning, match="voxel_size"):
-            npy.create(str(tmp_path / "a.npy"), None, spec, False).close()
+            NPY.create(str(tmp_path / "a.npy"), None, spec, False).close()
 
 
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = npy.create(str(tmp_path / "a.npy"), None, ArraySpec((4,), np.dtype("u1")), False)
+    source = NPY.create(str(tmp_path / "a.npy"), None, ArraySpec((4,), np.dtype("u1")), False)
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -345,13 +347,13 @@ def test_writes_that_come_piecemeal_are_finished(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(os, "pwrite", lambda fd, data, at: write(fd, data[:3], at))
     monkeypatch.setattr(os, "preadv", lambda fd, into, at: read(fd, [into[0][:5]], at))
     expected = textured((6, 7), "u2")
-    with npy.create(str(tmp_path / "a.npy"), None, ArraySpec((6, 7), np.dtype("u2")), False) as source:
+    with NPY.create(str(tmp_path / "a.npy"), None, ArraySpec((6, 7), np.dtype("u2")), False) as source:
         source[...] = expected
         np.testing.assert_array_equal(source[...], expected)
 
 
 def test_neighbours_written_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
-    source = npy.create(str(tmp_path / "a.npy"), None, ArraySpec((50, 64), np.dtype("u1")), False)
+    source = NPY.create(str(tmp_path / "a.npy"), None, ArraySpec((50, 64), np.dtype("u1")), False)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: source.write(Box((0, n), (50, n + 1)), np.full((50, 1), n)), range(64)))
     np.testing.assert_array_equal(source[...], np.broadcast_to(np.arange(64), (50, 64)))
@@ -373,9 +375,9 @@ def test_read_only_mode_and_files_that_may_not_be_written(
 
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(ReadOnlyError, match=r"Permission denied|may not be written"):
-        npy.open_path(str(tmp_path / "a.npy"), mode="r+")
+        NPY.open_path(str(tmp_path / "a.npy"), mode="r+")
     with pytest.raises(StorageError, match="permission denied"):
-        npy.open_path(str(tmp_path / "a.npy"))
+        NPY.open_path(str(tmp_path / "a.npy"))
 
 
 def test_a_file_written_by_python_2(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from bioimage_py.errors import (
     UnsupportedFormatError,
 )
 from bioimage_py.geometry import Box
-from bioimage_py.sources import Source, from_spec, open_source
-from bioimage_py.sources.tiff import TiffSource, axis_names, list_arrays
+from bioimage_py.sources import Source, family_of, from_spec, open_source
+from bioimage_py.sources.tiff import TiffSource, axis_names
 from tests.sources.contract import SourceContract, textured
 
 
@@ -335,7 +335,10 @@ class TestSeries:
             AmbiguousSourceError, match=r"0 'raw' \(3, 20, 30\) uint16; 1 'mask' \(40, 50\) uint8"
         ):
             open_source(path)
-        assert list_arrays(str(path)) == ["0 'raw' (3, 20, 30) uint16", "1 'mask' (40, 50) uint8"]
+        assert family_of("tiff").list_arrays(str(path)) == [
+            "0 'raw' (3, 20, 30) uint16",
+            "1 'mask' (40, 50) uint8",
+        ]
 
     @pytest.mark.parametrize("choice", [{"key": "1"}, {"key": "mask"}, {"series": 1}, {"series": "mask"}])
     def test_chosen_by_number_or_name(self, path: Path, choice: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from bioimage_py.errors import (
     StorageError,
     UnsupportedFormatError,
 )
-from bioimage_py.sources.tiff import list_arrays
+from bioimage_py.sources import family_of
 from tests.sources.contract import textured
 
 
@@ -401,7 +401,7 @@ class TestRoles:
         for n in range(n_images):
             rewrite(path, 2 * n + 1, NewSubfileType=subfiletype)
         np.testing.assert_array_equal(read(path).reshape(array.shape), array)
-        assert len(list_arrays(str(path))) == 2
+        assert len(family_of("tiff").list_arrays(str(path))) == 2
         np.testing.assert_array_equal(read(path, key="1").reshape(-1, *side.shape)[0], side)
 
     def test_a_bilevel_mask(self, tmp_path: Path) -> None:

@@ -75,11 +75,9 @@ def test_samples_of_any_plugin_are_channels(tmp_path: Path) -> None:
     pytest.importorskip("bioio_tifffile", reason="bioio-tifffile is not installed")
     import tifffile
 
-    from bioimage_py.sources import vendor
-
     array = textured((2, 4, 8, 9, 3), "uint8")
     tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", metadata={"axes": "CZYXS"})
-    with vendor.open_path(str(tmp_path / "a.tif"), reader="bioio_tifffile") as source:
+    with family_of("vendor").open_path(str(tmp_path / "a.tif"), reader="bioio_tifffile") as source:
         np.testing.assert_array_equal(source[0], np.moveaxis(array, -1, 1).reshape(6, 4, 8, 9))
 
 
@@ -158,16 +156,14 @@ def test_several_scenes_must_be_chosen_from(tmp_path: Path, monkeypatch: pytest.
     pytest.importorskip("bioio_tifffile", reason="bioio-tifffile is not installed")
     import tifffile
 
-    from bioimage_py.sources import vendor
-
     path, arrays = tmp_path / "two.tif", [textured((2, 8, 9), "uint8", seed) for seed in (1, 2)]
     with tifffile.TiffWriter(path) as file:
         for array in arrays:
             file.write(array, photometric="minisblack", metadata={"axes": "ZYX"})
     with pytest.raises(AmbiguousSourceError, match="2 scenes"):
-        vendor.open_path(str(path), reader="bioio_tifffile")
+        family_of("vendor").open_path(str(path), reader="bioio_tifffile")
     for n, array in enumerate(arrays):
-        with vendor.open_path(str(path), str(n), reader="bioio-tifffile") as source:
+        with family_of("vendor").open_path(str(path), str(n), reader="bioio-tifffile") as source:
             np.testing.assert_array_equal(source[0, 0], array)
             with bp.from_spec(source.to_spec()) as again:
                 np.testing.assert_array_equal(again[0, 0], array)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bioimage_py.chunks import ChunkEncoding, EncodedReader, StoredChunks
@@ -163,14 +162,3 @@ class Family:
         can = ", ".join(found.title for found in families() if found.writes)
         hint = f"; formats that can be written: {can}" if what == "new arrays" else ""
         raise InvalidArgumentError(f"{self.title} does not support {what}{hint}")
-
-
-class ModuleFamily(Family):
-    """A family whose answers are functions of a module."""
-
-    def __init__(self, entry: FamilyEntry, module: ModuleType) -> None:
-        super().__init__(entry)
-        names = ("open_path", "open_spec", "from_handle", "list_arrays", "list_coarser", "check_create")
-        for name in (*names, "create", "create_unfinished", "identities_at"):
-            if hasattr(module, name):
-                setattr(self, name, getattr(module, name))

@@ -92,18 +92,18 @@ OWN_FAMILIES = (
         container=True, handles=("h5py",), writes=True,
     ),
     FamilyEntry(
-        "tiff", _S + "tiff", "TIFF", (".tif", ".tiff", ".btf", ".tf8", ".tf2"),
+        "tiff", _S + "tiff:TiffFamily", "TIFF", (".tif", ".tiff", ".btf", ".tf8", ".tf2"),
         ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")),
     ),
     FamilyEntry(
-        "stack", _S + "slices", "folder of slices", (".png", ".jpg", ".jpeg"),
+        "stack", _S + "slices:StackFamily", "folder of slices", (".png", ".jpg", ".jpeg"),
         ((0, b"\x89PNG\r\n\x1a\n"), (0, b"\xff\xd8\xff")), patterns=True,
     ),
-    FamilyEntry("mrc", _S + "raw.mrc", "MRC", (".mrc", ".rec", ".map", ".st", ".ali", ".mrcs"), ((208, b"MAP "), (208, b"MAP\0")), zipped=True),
-    FamilyEntry("nifti", _S + "raw.nifti", "NIfTI", (".nii",), ((344, b"n+1\0"), (4, b"n+2\0")), zipped=True),
-    FamilyEntry("npy", _S + "raw.npy", "NumPy .npy", (".npy",), ((0, b"\x93NUMPY"),), writes=True, zipped=True),
+    FamilyEntry("mrc", _S + "raw.mrc:MrcFamily", "MRC", (".mrc", ".rec", ".map", ".st", ".ali", ".mrcs"), ((208, b"MAP "), (208, b"MAP\0")), zipped=True),
+    FamilyEntry("nifti", _S + "raw.nifti:NiftiFamily", "NIfTI", (".nii",), ((344, b"n+1\0"), (4, b"n+2\0")), zipped=True),
+    FamilyEntry("npy", _S + "raw.npy:NpyFamily", "NumPy .npy", (".npy",), ((0, b"\x93NUMPY"),), writes=True, zipped=True),
     FamilyEntry(
-        "vendor", _S + "vendor", "microscope vendors' files, through bioio",
+        "vendor", _S + "vendor:VendorFamily", "microscope vendors' files, through bioio",
         (".czi", ".lif", ".nd2", ".dv", ".r3d", ".sldy", ".oib", ".oif", ".vsi"),
         ((0, b"ZISRAWFILE"), (0, b"\xda\xce\xbe\x0a")), container=True,
     ),
@@ -155,10 +155,6 @@ def from_spec(spec: Mapping[str, Any]) -> Source:
 @functools.cache
 def _loaded(entry: FamilyEntry) -> Family:
     module, _, name = entry.implementation.partition(":")
-    if not name:
-        from bioimage_py.sources.family import ModuleFamily
-
-        return ModuleFamily(entry, importlib.import_module(module))
     found: Family = getattr(importlib.import_module(module), name)(entry)
     return found
 

@@ -22,7 +22,7 @@ from bioimage_py.errors import (
 )
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata, without_nonsense
-from bioimage_py.sources.base import SourceSpec
+from bioimage_py.sources.family import Family
 from bioimage_py.sources.raw import SingleFileSource, open_file
 from bioimage_py.storage import Identity, file_identity, is_url
 
@@ -86,36 +86,32 @@ class VendorSource(SingleFileSource):
         return {} if self._reader is None else {"reader": self._reader}
 
     def identities(self) -> frozenset[Identity]:
-        """Return the identity of the scene in the file."""
         return frozenset({file_identity(self.path, self.key)})
 
 
-def open_path(
-    path: str, key: str | None = None, mode: str = "r", *, reader: str | None = None
-) -> VendorSource:
-    """Open a scene of a vendor's file for reading."""
-    if mode != "r":
-        raise ReadOnlyError(
-            f"files of microscope vendors can only be read: open {path!r} with mode='r', and copy it to change it"
-        )
-    image = _opened(path, reader)
-    scene = _scene(image, path, key)
-    image.set_scene(scene)
-    if _is_czi(image) and "S" in image.dims.order:
-        # bioio-czi 3.0 reads the first sample for each, unless the samples, which CZI calls A, are one chunk.
-        image = type(image)(path, reader=type(image.reader), chunk_dims=["Y", "X", "S", "A"])
+class VendorFamily(Family):
+    """Files of microscope vendors, with each scene an array; read only."""
+
+    def open_path(
+        self, path: str, key: str | None = None, mode: str = "r", *, reader: str | None = None
+    ) -> VendorSource:
+        """Open a scene, by name or number where there are several, with the plugin `reader` or that which bioio chooses."""
+        if mode != "r":
+            raise ReadOnlyError(
+                f"files of microscope vendors can only be read: open {path!r} with mode='r', and copy it to change it"
+            )
+        image = _opened(path, reader)
+        scene = _scene(image, path, key)
         image.set_scene(scene)
-    return VendorSource(path, scene, image, reader)
+        if _is_czi(image) and "S" in image.dims.order:
+            # bioio-czi 3.0 reads the first sample for each, unless the samples, which CZI calls A, are one chunk.
+            image = type(image)(path, reader=type(image.reader), chunk_dims=["Y", "X", "S", "A"])
+            image.set_scene(scene)
+        return VendorSource(path, scene, image, reader)
 
-
-def open_spec(spec: SourceSpec) -> VendorSource:
-    """Reopen a scene from its spec."""
-    return open_path(spec["path"], spec.get("key"), spec.get("mode", "r"), reader=spec.get("reader"))
-
-
-def list_arrays(path: str) -> list[str]:
-    """Return the names of the scenes in a file."""
-    return [str(scene) for scene in _opened(path, None).scenes]
+    def list_arrays(self, path: str, **options: Any) -> list[str]:
+        del options
+        return [str(scene) for scene in _opened(path, None).scenes]
 
 
 def _opened(path: str, reader: str | None) -> BioImage:
@@ -152,7 +148,7 @@ def _reader_class(name: str) -> Any:
         )
     found = getattr(importlib.import_module(module), "Reader", None)
     if found is None:
-        raise InvalidArgumentError(f"{name!r} is no plugin of bioio: it has no class Reader")
+        raise InvalidArgumentError(f"{name!r} is not a plugin of bioio: it has no class Reader")
     return found
 
 

@@ -183,7 +183,6 @@ class OpenForWriting:
                 self._versions[address] += 1
 
     def flush(self) -> None:
-        """Hand all that HDF5 holds to the system."""
         with phil:
             self.room.flush()
 

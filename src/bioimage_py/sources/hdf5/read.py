@@ -29,7 +29,6 @@ from bioimage_py.chunks import (
 from bioimage_py.errors import StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import FileSource, Source, StoredSize
 from bioimage_py.sources.chunked import ChunkedFileSource, DecodedChunks
 from bioimage_py.sources.hdf5.dataset import DatasetDescription, describe, need_filters
@@ -234,7 +233,6 @@ class _StoredDataset(FileSource):
         return self.on_disk.described.metadata
 
     def identities(self) -> frozenset[Identity]:
-        """Return the file and the dataset's address in it, and those of the files and datasets that it shows."""
         described = self.on_disk.described
         assert described.file is not None
         return self.on_disk.companions.identities | {("file", *described.file, described.address)}
@@ -247,7 +245,6 @@ class _StoredDataset(FileSource):
                 raise StorageError(f"{path!r}, of which {self.name!r} shows voxels, is not there any more")
 
     def stored_size(self) -> StoredSize | None:
-        """Return the bytes that HDF5 has allocated; None for voxels that are in other files."""
         described = self.on_disk.described
         if described.layout in ("virtual", "external"):
             return None
@@ -255,7 +252,6 @@ class _StoredDataset(FileSource):
             return StoredSize(int(self.on_disk.reopen(file).id.get_storage_size()), 1)
 
     def close(self) -> None:
-        """Let go of the file; reading afterwards is an error."""
         super().close()
         self._on_disk = None
 
@@ -369,12 +365,10 @@ class Hdf5Chunks(EncodedReader):
         self._placed: Placement | None = None
 
     def path(self, position: tuple[int, ...]) -> str:
-        """Return the path of the file."""
         del position
         return self._on_disk.described.path
 
     def piece(self, position: tuple[int, ...]) -> StoredBytes | None:
-        """Return the bytes of a chunk; None if it was never written."""
         placed, place = self._find(position)
         return None if place is None else StoredBytes(placed.file, place.offset, place.n_bytes)
 
@@ -407,11 +401,6 @@ def stored_chunks(source: Source) -> StoredChunks:
         # Any byte but 0 is true in HDF5, which other formats do not promise.
         raise UnsupportedFormatError(f"the chunks of {source.name} have to be read through HDF5")
     return StoredChunks(_encoding(described), described.path)
-
-
-def planned_encoding(spec: ArraySpec) -> ChunkEncoding:
-    """Raise: chunks are written into HDF5 files by HDF5 only."""
-    raise UnsupportedFormatError(f"chunks of {spec.shape} voxels are written into HDF5 files by HDF5 only")
 
 
 def _encoding(described: DatasetDescription) -> ChunkEncoding:

@@ -96,7 +96,6 @@ class Hdf5LiveSource(FileSource):
         return self._described.metadata
 
     def to_spec(self) -> SourceSpec:
-        """Return family, path, key and mode; InvalidArgumentError for files in memory and the like."""
         if self._described.file is None or not self._described.key:
             raise InvalidArgumentError(
                 f"{self.name} is not in an HDF5 file on disk that another process could open: it can be used in local "
@@ -105,25 +104,21 @@ class Hdf5LiveSource(FileSource):
         return super().to_spec()
 
     def identities(self) -> frozenset[Identity]:
-        """Return the file and the dataset's address in it, and those of what it shows."""
         file = self._described.file
         where = ("file", *file) if file is not None else ("hdf5 handle", self._file_number)
         return self._companions.identities | {(*where, self._described.address)}
 
     def stored_size(self) -> StoredSize | None:
-        """Return the bytes that HDF5 has allocated."""
         with hdf5_errors(f"asking for the size of {self.name!r} failed"):
             return StoredSize(int(self._opened().id.get_storage_size()), 1)
 
     def flush(self) -> None:
-        """Hand to the operating system what HDF5 keeps in its buffers."""
         if self.writable:
             with hdf5_errors(f"writing what is left to {self.name!r} failed"), phil:
                 self._opened()
                 self._room.flush()
 
     def close(self) -> None:
-        """Flush, and close the file if it was opened by us and nobody else uses it."""
         with self._closing:
             dataset, self._dataset = self._dataset, None
             writer, self._writer = self._writer, None

@@ -13,7 +13,8 @@ import numpy as np
 
 from bioimage_py.errors import BioimagePyWarning, StorageError, UnsupportedFormatError
 from bioimage_py.metadata import ImageMetadata, without_nonsense
-from bioimage_py.sources.base import Source, SourceSpec
+from bioimage_py.sources.base import Source
+from bioimage_py.sources.family import Family
 from bioimage_py.sources.raw.voxels import (
     CompressedVoxels,
     RawFileSource,
@@ -51,22 +52,19 @@ class MrcSource(RawFileSource):
         return self._metadata
 
 
-def open_path(path: str, key: str | None = None, mode: str = "r", **options: Any) -> Source:
-    """Open an MRC file for reading; only its header is read."""
-    check_single_array("MRC", path, key, mode, writable=False, options=options)
-    file = open_file(path, mode)
-    head, compression = first_bytes(file, path, _HEADER_BYTES)
-    header = _header(path, head, sys.maxsize if compression else file.size)
-    layout = _layout(path, header)
-    if layout.dtype == np.int8 and _imod_says_unsigned(header):
-        layout = layout._replace(dtype=np.dtype(np.uint8))
-    voxels = CompressedVoxels(path, compression, layout) if compression else RawVoxels(file, layout)
-    return MrcSource(path, voxels, header)
+class MrcFamily(Family):
+    """MRC, read only."""
 
-
-def open_spec(spec: SourceSpec) -> Source:
-    """Reopen a file from its spec."""
-    return open_path(spec["path"], mode=spec.get("mode", "r"))
+    def open_path(self, path: str, key: str | None = None, mode: str = "r", **options: Any) -> Source:
+        check_single_array(self.title, path, key, mode, writable=False, options=options)
+        file = open_file(path, mode)
+        head, compression = first_bytes(file, path, _HEADER_BYTES)
+        header = _header(path, head, sys.maxsize if compression else file.size)
+        layout = _layout(path, header)
+        if layout.dtype == np.int8 and _imod_says_unsigned(header):
+            layout = layout._replace(dtype=np.dtype(np.uint8))
+        voxels = CompressedVoxels(path, compression, layout) if compression else RawVoxels(file, layout)
+        return MrcSource(path, voxels, header)
 
 
 def _header(path: str, head: bytes, file_bytes: int) -> Any:
@@ -77,7 +75,7 @@ def _header(path: str, head: bytes, file_bytes: int) -> Any:
                 f"{path!r} is truncated: an MRC header has {_HEADER_BYTES} bytes, found {len(head)}"
             )
         raise UnsupportedFormatError(
-            f"{path!r} is no MRC file: it has {len(head)} bytes, less than the header"
+            f"{path!r} is not an MRC file: it has {len(head)} bytes, less than the header"
         )
     stamped = _stamped_order(head)
     for order in ("<", ">") if stamped is None else (stamped, "<>".replace(stamped, "")):
@@ -95,7 +93,7 @@ def _header(path: str, head: bytes, file_bytes: int) -> Any:
                 )
             return header
     raise UnsupportedFormatError(
-        f"{path!r} is no MRC file: its header has no sensible shape, mode and axes"
+        f"{path!r} is not an MRC file: its header has no sensible shape, mode and axes"
         + ("" if marked else " and does not say 'MAP ' at byte 208")
     )
 

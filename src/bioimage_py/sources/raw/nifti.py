@@ -16,7 +16,8 @@ from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import BioimagePyWarning, StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata, without_nonsense
-from bioimage_py.sources.base import Source, SourceSpec
+from bioimage_py.sources.base import Source
+from bioimage_py.sources.family import Family
 from bioimage_py.sources.raw.voxels import (
     CompressedVoxels,
     RawLayout,
@@ -83,41 +84,37 @@ class NiftiSource(SingleFileSource):
         return scaled
 
     def close(self) -> None:
-        """Close the file, and drop the temporary one."""
         self._voxels.close()
 
 
-def open_path(path: str, key: str | None = None, mode: str = "r", **options: Any) -> Source:
-    """Open a NIfTI file for reading; only its header is read."""
-    check_single_array("NIfTI", path, key, mode, writable=False, options=options)
-    head, compression = first_bytes(open_file(path, "r"), path, _HEAD)
-    header = _header(path, head)
-    try:
-        shape = tuple(int(n) for n in header.get_data_shape())
-        dtype = header.get_data_dtype()
-        offset = int(header.get_data_offset())
-        scaling = header.get_slope_inter()
-    except (HeaderDataError, ValueError, KeyError) as error:
-        raise StorageError(f"the header of {path!r} contradicts itself: {error}") from error
-    if dtype.kind not in "biufc":
-        raise UnsupportedFormatError(
-            f"{path!r} has voxels of dtype {dtype}, such as colours, which cannot be read; bool, integers, floats and "
-            "complex can"
-        )
-    if (
-        any(n < 0 for n in shape)
-        or not all(s is None or math.isfinite(s) for s in scaling)
-        or offset < header.template_dtype.itemsize
-    ):
-        raise StorageError(
-            f"the header of {path!r} contradicts itself: shape {shape}, scaling {scaling}, voxels from byte {offset} on"
-        )
-    return NiftiSource(path, header, RawLayout(offset, shape, dtype, "F"), compression)
+class NiftiFamily(Family):
+    """NIfTI, read only."""
 
-
-def open_spec(spec: SourceSpec) -> Source:
-    """Reopen a file from its spec."""
-    return open_path(spec["path"], mode=spec.get("mode", "r"))
+    def open_path(self, path: str, key: str | None = None, mode: str = "r", **options: Any) -> Source:
+        check_single_array(self.title, path, key, mode, writable=False, options=options)
+        head, compression = first_bytes(open_file(path, "r"), path, _HEAD)
+        header = _header(path, head)
+        try:
+            shape = tuple(int(n) for n in header.get_data_shape())
+            dtype = header.get_data_dtype()
+            offset = int(header.get_data_offset())
+            scaling = header.get_slope_inter()
+        except (HeaderDataError, ValueError, KeyError) as error:
+            raise StorageError(f"the header of {path!r} contradicts itself: {error}") from error
+        if dtype.kind not in "biufc":
+            raise UnsupportedFormatError(
+                f"{path!r} has voxels of dtype {dtype}, such as colours, which cannot be read; bool, integers, floats and "
+                "complex can"
+            )
+        if (
+            any(n < 0 for n in shape)
+            or not all(s is None or math.isfinite(s) for s in scaling)
+            or offset < header.template_dtype.itemsize
+        ):
+            raise StorageError(
+                f"the header of {path!r} contradicts itself: shape {shape}, scaling {scaling}, voxels from byte {offset} on"
+            )
+        return NiftiSource(path, header, RawLayout(offset, shape, dtype, "F"), compression)
 
 
 def _header(path: str, head: bytes) -> Any:
@@ -133,7 +130,7 @@ def _header(path: str, head: bytes) -> Any:
         except (HeaderDataError, ValueError) as error:
             raise StorageError(f"the header of {path!r} cannot be read: {error}") from error
     raise UnsupportedFormatError(
-        f"{path!r} is no single-file NIfTI: its header does not say 'n+1' or 'n+2'; pairs of .hdr and .img are converted "
+        f"{path!r} is not a single-file NIfTI: its header does not say 'n+1' or 'n+2'; pairs of .hdr and .img are converted "
         "with nibabel.save(nibabel.load('x.hdr'), 'x.nii')"
     )
 

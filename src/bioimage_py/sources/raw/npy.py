@@ -29,7 +29,8 @@ from bioimage_py.errors import (
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.array_spec import ArraySpec
-from bioimage_py.sources.base import Source, SourceSpec
+from bioimage_py.sources.base import Source
+from bioimage_py.sources.family import Family
 from bioimage_py.sources.raw.voxels import (
     CompressedVoxels,
     RawFileSource,
@@ -73,22 +74,37 @@ class NpySource(RawFileSource):
         self._voxels.write(box, values)
 
 
-def open_path(path: str, key: str | None = None, mode: str = "r", **options: Any) -> Source:
-    """Open a .npy file; only its header is read."""
-    check_single_array(
-        ".npy", path, key, mode, writable=not path.lower().endswith(COMPRESSED_SUFFIXES), options=options
-    )
-    file = open_file(path, mode)
-    head, compression = first_bytes(file, path, _HEADER_LIMIT)
-    layout = _layout(path, head)
-    if compression:
-        return NpySource(path, "r", CompressedVoxels(path, compression, layout))
-    return NpySource(path, mode, RawVoxels(file, layout))
+class NpyFamily(Family):
+    """NumPy's .npy, read and written."""
 
+    def open_path(self, path: str, key: str | None = None, mode: str = "r", **options: Any) -> Source:
+        zipped = path.lower().endswith(COMPRESSED_SUFFIXES)
+        check_single_array(".npy", path, key, mode, writable=not zipped, options=options)
+        file = open_file(path, mode)
+        head, compression = first_bytes(file, path, _HEADER_LIMIT)
+        layout = _layout(path, head)
+        if compression:
+            return NpySource(path, "r", CompressedVoxels(path, compression, layout))
+        return NpySource(path, mode, RawVoxels(file, layout))
 
-def open_spec(spec: SourceSpec) -> Source:
-    """Reopen a file from its spec."""
-    return open_path(spec["path"], mode=spec.get("mode", "r"))
+    def create(
+        self, path: str, key: str | None, spec: ArraySpec, overwrite: bool = False, *args: Any, **options: Any
+    ) -> Source:
+        """Make a new file in C order; its voxels take up no disk space until written."""
+        del args, options
+        _begun(path, key, spec, overwrite).finish()
+        return self.open_path(path, mode="r+")
+
+    def create_unfinished(
+        self, path: str, key: str | None, spec: ArraySpec, overwrite: bool = False
+    ) -> Source:
+        return _open_unfinished(path, _begun(path, key, spec, overwrite))
+
+    def check_create(self, path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> None:
+        _checked_dtype(path, key, spec)
+        _check_free(Path(path), overwrite)
+        check_writable(path)
+        _check_disk(path, spec)
 
 
 def _open_unfinished(path: str, unfinished: UnfinishedFile) -> NpySource:
@@ -130,18 +146,6 @@ def _check_dtype(path: str, dtype: np.dtype[Any]) -> None:
         )
 
 
-def create(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> Source:
-    """Make a new .npy file in C order and open it for writing; its voxels take up no disk space until written."""
-    unfinished = _begun(path, key, spec, overwrite)
-    unfinished.finish()
-    return open_path(path, mode="r+")
-
-
-def create_unfinished(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> Source:
-    """Make a new file as `create` does, which gets its name, and replaces another, by the source's `finish`."""
-    return _open_unfinished(path, _begun(path, key, spec, overwrite))
-
-
 def _begun(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> UnfinishedFile:
     dtype = _checked_dtype(path, key, spec)
     _check_free(Path(path), overwrite)
@@ -162,14 +166,6 @@ def _begun(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> Unfi
             raise ReadOnlyError(f"cannot make {path!r}: its file system is read-only") from error
         raise file_error(error, f"making {path!r}") from error
     return unfinished
-
-
-def check_create(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> None:
-    """Raise what `create` would raise before it makes anything, and StorageError where the disk is too small for the file."""
-    _checked_dtype(path, key, spec)
-    _check_free(Path(path), overwrite)
-    check_writable(path)
-    _check_disk(path, spec)
 
 
 def _check_disk(path: str, spec: ArraySpec) -> None:

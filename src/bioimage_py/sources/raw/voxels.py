@@ -32,11 +32,9 @@ class SingleFileSource(FileSource):
     """A source that is one local file and holds one array."""
 
     def identities(self) -> frozenset[Identity]:
-        """Return the identity of the file."""
         return frozenset({file_identity(self.path)})
 
     def stored_size(self) -> StoredSize | None:
-        """Return the size of the file."""
         try:
             return StoredSize(os.stat(self.path).st_size, 1)  # noqa: PTH116 - the path is text as the user gave it
         except OSError:
@@ -112,7 +110,6 @@ class RawVoxels:
         self._stored = ArrayInFile(layout.offset, stored, layout.dtype)
 
     def close(self) -> None:
-        """Let go of the file, which is closed when no thread is reading or writing any more; safe to call twice."""
         self._file = None
 
     def read(self, box: Box) -> AnyArray:
@@ -167,7 +164,6 @@ class CompressedVoxels:
         return voxels.read(box)
 
     def close(self) -> None:
-        """Drop the temporary file."""
         with self._lock:
             self._closed = True
             if self._voxels is not None:
@@ -234,5 +230,4 @@ class RawFileSource(SingleFileSource):
         return self._voxels.read(box)
 
     def close(self) -> None:
-        """Close the file."""
         self._voxels.close()

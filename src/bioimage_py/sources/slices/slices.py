@@ -206,15 +206,12 @@ class PictureSource(ChunkedFileSource):
         return decoded
 
     def identities(self) -> frozenset[tuple[Any, ...]]:
-        """Return the file."""
         return frozenset({file_identity(self.path)})
 
     def stored_size(self) -> StoredSize:
-        """Return the size of the file."""
         return StoredSize((self._files or OpenFiles()).get(self.path).size, 1)
 
     def close(self) -> None:
-        """Let go of the file."""
         super().close()
         self._files = None
 

@@ -26,9 +26,10 @@ from bioimage_py.errors import (
 )
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources import tiff
 from bioimage_py.sources.base import FileSource, Source, SourceSpec, StoredSize
 from bioimage_py.sources.chunked import ChunkedFileSource
+from bioimage_py.sources.family import Family
+from bioimage_py.sources.registry import family_of
 from bioimage_py.sources.slices.names import Arrangement, arrange, is_preview, list_slices, take_apart
 from bioimage_py.sources.slices.slices import Pictures, PictureSource, TiffSlices, ome_set, slice_opener
 from bioimage_py.storage import OpenFiles, file_identity, stamp_of_files
@@ -43,20 +44,28 @@ _SLICES_KNOWN = 1024
 _FILES_OPEN = 32
 
 
-def open_path(path: str, key: str | None = None, mode: str = "r", *, missing_planes: str = "error") -> Source:
-    """Open the slices in a folder that match a pattern as one volume, or one PNG or JPEG picture."""
-    return _open(path, key, mode, None, missing_planes)
+class StackFamily(Family):
+    """Folders of slices, one file each, and single PNG and JPEG pictures; read only."""
 
+    def open_path(
+        self, path: str, key: str | None = None, mode: str = "r", *, missing_planes: str = "error"
+    ) -> Source:
+        """Open the slices in a folder that match a pattern as one volume, or one picture.
 
-def open_spec(spec: SourceSpec) -> Source:
-    """Reopen a stack from its spec; raises StorageError if its folder holds other slices than then."""
-    return _open(
-        spec["path"],
-        spec.get("key"),
-        spec.get("mode", "r"),
-        spec.get("slices"),
-        spec.get("missing_planes", "error"),
-    )
+        The slices are stacked along a new first axis, in the order of their numbers (`s2` before `s10`), or along the axes
+        t, c and z as far as the names state them (`C0_Z3`). Slices that are volumes themselves, such as multi-page
+        TIFFs, are stacked the same way. A folder that is one set of OME-TIFFs is the series that the set says it is.
+
+        With `missing_planes="fill"`, slices that are missing according to the numbers in the names read as 0. A number that is left
+        out along an axis is a warning only. All slices are compared when there are at most 2000; of more, the first, the last
+        and 62 between, and the others when they are read.
+        """
+        return _open(path, key, mode, None, missing_planes)
+
+    def open_spec(self, spec: SourceSpec) -> Source:
+        """Reopen a stack; raises StorageError if its folder holds other slices than then."""
+        missing = spec.get("missing_planes", "error")
+        return _open(spec["path"], spec.get("key"), spec.get("mode", "r"), spec.get("slices"), missing)
 
 
 def _open(path: str, key: str | None, mode: str, known: Sequence[Any] | None, missing_planes: str) -> Source:
@@ -79,7 +88,8 @@ def _open(path: str, key: str | None, mode: str, known: Sequence[Any] | None, mi
             f"now there are {len(names)}, or they have other names"
         )
     if _is_one_set(path, key, names, missing_planes):
-        return tiff.open_path(os.path.join(path, names[0]), missing_planes=missing_planes)  # noqa: PTH118
+        first = os.path.join(path, names[0])  # noqa: PTH118
+        return family_of("tiff").open_path(first, None, "r", missing_planes=missing_planes)
     try:
         arranged = arrange(
             parsed if len(names) == len(parsed) else take_apart(names), fill=missing_planes == "fill"
@@ -252,19 +262,15 @@ class StackSource(ChunkedFileSource):
         )
 
     def identities(self) -> frozenset[tuple[Any, ...]]:
-        """Return the folder and the pattern."""
         return frozenset({file_identity(self.path, f"slices {self.key}")})
 
     def files(self) -> list[str]:
-        """Return the paths of all slices."""
         return [self._slices.path(name) for name in self._slices.names]
 
     def stored_stamp(self) -> str | None:
-        """Return what tells sizes and times of all slices."""
         return stamp_of_files(self.files())
 
     def stored_size(self) -> StoredSize:
-        """Return the size of all slices."""
         files = self.files()
         return StoredSize(sum(os.stat(path).st_size for path in files), len(files))  # noqa: PTH116
 
@@ -289,7 +295,6 @@ class StackSource(ChunkedFileSource):
             plane[...] = voxels
 
     def close(self) -> None:
-        """Let go of the slices; twins go on reading."""
         super().close()
         self._opened = None
 

@@ -1,9 +1,6 @@
 from .array import (
+    TiffFamily as TiffFamily,
     TiffSource as TiffSource,
-    list_arrays as list_arrays,
-    list_coarser as list_coarser,
-    open_path as open_path,
-    open_spec as open_spec,
 )
 from .coding import check_jpeg_end as check_jpeg_end
 from .ifd import FirstPage as FirstPage, first_page as first_page

@@ -20,6 +20,7 @@ from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import SourceSpec, StoredSize
 from bioimage_py.sources.chunked import ChunkedFileSource
+from bioimage_py.sources.family import Family
 from bioimage_py.sources.tiff.metadata import metadata_of
 from bioimage_py.sources.tiff.parsing import ParsedTiff, parse_tiff, series_titles
 from bioimage_py.storage import FileBytes, OpenFiles, file_identity, file_stamp, is_url, stamp_of_files
@@ -28,50 +29,45 @@ _WASTE = 64 * 2**10
 """Bytes between segments that are read along rather than making another call."""
 
 
-def open_path(
-    path: str,
-    key: str | None = None,
-    mode: str = "r",
-    *,
-    series: int | str | None = None,
-    level: int = 0,
-    missing_planes: str = "error",
-) -> TiffSource:
-    """Open a series of a TIFF for reading; no voxel is read."""
-    if is_url(path):
-        raise UnsupportedFormatError(
-            f"TIFF over the network is not supported: copy {path!r} to a local file first"
-        )
-    if mode != "r":
-        raise ReadOnlyError(f"TIFF {path!r} can only be read; open it with mode='r' and copy it to write")
-    if missing_planes not in ("error", "fill"):
-        raise InvalidArgumentError(f"missing_planes must be 'error' or 'fill', got {missing_planes!r}")
-    parsed = parse_tiff(path, key, series, level, fill=missing_planes == "fill")
-    return TiffSource(path, parsed, missing_planes=missing_planes)
+class TiffFamily(Family):
+    """TIFF, with each series that it holds an array; read only."""
 
+    def open_path(
+        self,
+        path: str,
+        key: str | None = None,
+        mode: str = "r",
+        *,
+        series: int | str | None = None,
+        level: int = 0,
+        missing_planes: str = "error",
+    ) -> TiffSource:
+        """Open a series of a TIFF, by number or name where there are several, at a level of its pyramid; no voxel is read.
 
-def list_coarser(spec: SourceSpec) -> list[SourceSpec]:
-    """Return the specs of the levels below one in the pyramid of a series."""
-    level = spec.get("level", 0)
-    fill = spec.get("missing_planes") == "fill"
-    n_levels = parse_tiff(spec["path"], spec.get("key"), None, level, fill=fill).n_levels
-    return [{**spec, "level": n} for n in range(level + 1, n_levels)]
+        Pages that are marked as smaller copies or masks of others do not count, nor do smaller images called thumbnail, label,
+        macro, overview or preview. With `missing_planes="fill"` planes that are not stored read as the fill value, and the pages
+        of a TIFF whose companion file is not there are read as they are.
+        """
+        if is_url(path):
+            raise UnsupportedFormatError(
+                f"TIFF over the network is not supported: copy {path!r} to a local file first"
+            )
+        if mode != "r":
+            raise ReadOnlyError(f"TIFF {path!r} can only be read; open it with mode='r' and copy it to write")
+        if missing_planes not in ("error", "fill"):
+            raise InvalidArgumentError(f"missing_planes must be 'error' or 'fill', got {missing_planes!r}")
+        parsed = parse_tiff(path, key, series, level, fill=missing_planes == "fill")
+        return TiffSource(path, parsed, missing_planes=missing_planes)
 
+    def list_coarser(self, spec: SourceSpec) -> list[SourceSpec]:
+        level, fill = spec.get("level", 0), spec.get("missing_planes") == "fill"
+        n_levels = parse_tiff(spec["path"], spec.get("key"), None, level, fill=fill).n_levels
+        return [{**spec, "level": n} for n in range(level + 1, n_levels)]
 
-def open_spec(spec: SourceSpec) -> TiffSource:
-    """Reopen a source from its spec."""
-    return open_path(
-        spec["path"],
-        spec.get("key"),
-        spec.get("mode", "r"),
-        level=spec.get("level", 0),
-        missing_planes=spec.get("missing_planes", "error"),
-    )
-
-
-def list_arrays(path: str) -> list[str]:
-    """Return number, name, shape and dtype of each series in a TIFF."""
-    return series_titles(path)
+    def list_arrays(self, path: str, **options: Any) -> list[str]:
+        """Return number, name, shape and dtype of each series in a TIFF."""
+        del options
+        return series_titles(path)
 
 
 class TiffSource(ChunkedFileSource):
@@ -140,23 +136,19 @@ class TiffSource(ChunkedFileSource):
         )
 
     def identities(self) -> frozenset[tuple[Any, ...]]:
-        """Return the file, the series and the level; for a series in several files, one token for each."""
         token = f"series {self._parsed.series} level {self._parsed.level}"
         paths = {self.path, *self._layout.paths}
         return frozenset(file_identity(path, token) for path in paths)
 
     def stored_stamp(self) -> str | None:
-        """Return size and time of the file, or of all files of the series."""
         paths = self._layout.paths
         return file_stamp(self.path) if len(paths) < 2 else stamp_of_files(paths)
 
     def stored_size(self) -> StoredSize:
-        """Return the size of the file, or files, of which the series may be only a part."""
         paths = self._layout.paths
         return StoredSize(sum(self._descriptor(n).size for n in range(len(paths))), len(paths))
 
     def close(self) -> None:
-        """Let go of the file; twins go on reading."""
         super().close()
         self._files = None
 
