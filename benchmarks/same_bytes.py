@@ -58,7 +58,8 @@ for line in sys.stdin:
     source = job["source"] if job["key"] is None else bp.open_source(job["source"], job["key"])
     try:
         if job["how"] == "wrapper":
-            from bioimage_py.wrapper import CastSource, FlipSource
+            from bioimage_py.wrapper.values import CastSource
+            from bioimage_py.wrapper.shape import FlipSource
             source = FlipSource(CastSource(source, "float32"), axes=[0])
         if job["how"] == "pyramid":
             bp.pyramid(source, job["out"], **options)

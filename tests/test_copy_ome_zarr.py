@@ -218,7 +218,7 @@ def test_groups_that_are_no_images_are_named(tmp_path: Path) -> None:
     group = zarr.open_group(tmp_path / "group.zarr", mode="w")
     for name in ("a", "b"):
         group.create_array(name, data=np.ones((4, 4), "u1"))
-    with pytest.raises(AmbiguousSourceError, match="holds 2 arrays: name one"):
+    with pytest.raises(AmbiguousSourceError, match=r"holds 2 arrays:(.|\n)*Name one, for example with"):
         bp.copy(tmp_path / "group.zarr", tmp_path / "out.zarr")
     assert bp.copy(tmp_path / "group.zarr/b", tmp_path / "out.zarr").key is None
 

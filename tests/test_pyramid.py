@@ -293,7 +293,9 @@ def test_levels_are_added_to_an_image_that_is_there(tmp_path: Path, zarr_format:
     again = [bp.open_source(out, str(n)).metadata for n in range(4)]
     assert [level.origin for level in again] == [level.metadata.origin for level in whole]
     assert all(level.attributes["sample"] == "leaf" for level in again)
-    with pytest.raises(OutputExistsError, match="has 3 smaller levels already: give overwrite=True"):
+    with pytest.raises(
+        OutputExistsError, match=r"has 3 smaller levels already\. To make them anew, give overwrite=True"
+    ):
         bp.pyramid(out)
     assert len(bp.pyramid(out, overwrite=True, levels=2, method="stride")) == 2
     assert not (out / "2").exists()

@@ -6,14 +6,18 @@ work without importing anything from here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "AmbiguousSourceError",
     "BioimagePyError",
     "BioimagePyWarning",
+    "Call",
     "CastingError",
+    "Hint",
     "InvalidArgumentError",
     "InvalidIndexError",
     "MissingDependencyError",
@@ -28,12 +32,113 @@ __all__ = [
 ]
 
 
-class BioimagePyError(Exception):
-    """Base of every error that the package raises itself."""
+@dataclass(frozen=True)
+class Call:
+    """A call that a hint proposes, as data; `str` gives it as Python.
+
+    Parameters
+    ----------
+    verb
+        Name of a function of the package, or `""` where `options` are for the call that failed.
+    arguments
+        What it takes by position.
+    options
+        What it takes by name. The value `...` stands for any.
+
+    Examples
+    --------
+    >>> str(Call("resume", ("/runs/1",)))
+    "bioimage_py.resume('/runs/1')"
+    >>> str(Call(options={"chunks": (64, 64), "shards": ...}))
+    'chunks=(64, 64) and shards'
+    """
+
+    verb: str = ""
+    arguments: tuple[Any, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __str__(self) -> str:
+        options = [name if value is ... else f"{name}={value!r}" for name, value in self.options.items()]
+        if not self.verb:
+            return " and ".join(options)
+        return f"bioimage_py.{self.verb}({', '.join([*map(repr, self.arguments), *options])})"
 
 
-class BioimagePyWarning(UserWarning):
-    """Base of every warning that the package issues itself."""
+@dataclass(frozen=True)
+class Hint:
+    """What to do next about an error or a warning; `str` gives it in the words of Python.
+
+    Parameters
+    ----------
+    text
+        A clause that begins in lower case, with `{}` where the call is named.
+    call
+        What is called, if anything.
+    """
+
+    text: str
+    call: Call | None = None
+
+    @classmethod
+    def of(cls, text: str, verb: str = "", /, *arguments: Any, **options: Any) -> Hint:
+        """Return a hint with a call.
+
+        Examples
+        --------
+        >>> str(Hint.of("to replace it, give {}", overwrite=True))
+        'to replace it, give overwrite=True'
+        """
+        return cls(text, Call(verb, arguments, options))
+
+    def told(self, written: Callable[[Call], str]) -> str:
+        """Return the hint with its call as a function writes it."""
+        return self.text if self.call is None else self.text.replace("{}", written(self.call), 1)
+
+    def __str__(self) -> str:
+        return self.told(str)
+
+
+class _Hinted(BaseException):
+    """An exception whose text ends with hints.
+
+    `message` is the text without them.
+    """
+
+    def __init__(self, *args: Any, hints: Iterable[Hint] = ()) -> None:
+        super().__init__(*args)
+        self.hints = tuple(hints)
+
+    @property
+    def message(self) -> str:
+        """What happened, without hints."""
+        return super().__str__()
+
+    def told(self, written: Callable[[Call], str]) -> str:
+        """Return the message with its hints, their calls as a function writes them."""
+        if not self.hints:
+            return self.message
+        said = "; ".join(hint.told(written) for hint in self.hints)
+        apart = "\n" if "\n" in self.message else ". "
+        return f"{self.message}{apart}{said[0].upper()}{said[1:]}"
+
+    def __str__(self) -> str:
+        return self.told(str)
+
+
+class BioimagePyError(_Hinted, Exception):
+    """Base of every error that the package raises itself.
+
+    Attributes
+    ----------
+    hints
+        What to do next, as data; the text of the error ends with them.
+    message
+        The text without the hints.
+    """
+
+
+class BioimagePyWarning(_Hinted, UserWarning):
+    """Base of every warning that the package issues itself; it has hints as an error has."""
 
 
 class InvalidArgumentError(BioimagePyError, ValueError):
@@ -94,17 +199,22 @@ class RunnerError(BioimagePyError, RuntimeError):
     """
 
     def __init__(
-        self, message: str, failed_block_ids: Sequence[int] = (), tmp_folder: str | Path | None = None
+        self,
+        message: str,
+        failed_block_ids: Sequence[int] = (),
+        tmp_folder: str | Path | None = None,
+        *,
+        hints: Iterable[Hint] = (),
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, hints=hints)
         self.failed_block_ids = failed_block_ids
         self.tmp_folder = None if tmp_folder is None else str(tmp_folder)
 
 
-class RunInterrupted(KeyboardInterrupt):
+class RunInterrupted(_Hinted, KeyboardInterrupt):
     """Ctrl-C during a run; the message says what is done, `done_block_ids` and `failed_block_ids` list it.
 
-    `tmp_folder` is the run folder that was kept, or None for a run without one.
+    `tmp_folder` is the run folder that was kept, or None for a run without one; `hints` say how to go on.
     """
 
     def __init__(
@@ -113,8 +223,10 @@ class RunInterrupted(KeyboardInterrupt):
         done_block_ids: Sequence[int] = (),
         failed_block_ids: Sequence[int] = (),
         tmp_folder: str | Path | None = None,
+        *,
+        hints: Iterable[Hint] = (),
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, hints=hints)
         self.done_block_ids = done_block_ids
         self.failed_block_ids = failed_block_ids
         self.tmp_folder = None if tmp_folder is None else str(tmp_folder)

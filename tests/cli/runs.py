@@ -90,4 +90,4 @@ def long_copy(
 
 
 def _has_recorded(runs: Path) -> bool:
-    return any(log.stat().st_size for log in runs.glob("*/attempts/*.blocks"))
+    return any(log.stat().st_size for log in runs.glob("[!.]*/attempts/*.blocks"))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bioimage_py import errors
-from bioimage_py.cli import EXIT_CODES, Terminated, UnfinishedError, UsageError, failure_of
+from bioimage_py.cli import EXIT_CODES, Terminated, UnfinishedError, UsageError, as_command, failure_of
 
 
 @pytest.mark.parametrize(
@@ -47,15 +47,46 @@ def test_each_kind_of_error_has_its_exit_code(error: BaseException, code: int) -
 def test_every_error_of_the_package_has_a_meaningful_exit_code() -> None:
     for name in errors.__all__:
         kind: Any = getattr(errors, name)
-        if issubclass(kind, Warning):
+        if not issubclass(kind, BaseException) or issubclass(kind, Warning):
             continue
         assert failure_of(kind("what failed")).exit_code in (2, 3, 4, 130), name
 
 
-def test_an_output_that_exists_is_answered_with_the_two_options() -> None:
-    advice = " ".join(failure_of(errors.OutputExistsError("it exists")).advice)
-    assert "--overwrite" in advice
-    assert "--into-existing" in advice
+def test_hints_are_told_as_options_and_commands() -> None:
+    error = errors.OutputExistsError(
+        "out.zarr is there already",
+        hints=[
+            errors.Hint.of("to replace it, give {}", overwrite=True),
+            errors.Hint.of("to write into it, use {}", "open_source", "out.zarr", mode="r+"),
+        ],
+    )
+    failure = failure_of(error)
+    assert failure.message == "out.zarr is there already"
+    assert failure.advice == ("to replace it, give --overwrite", "to write into it, use --into-existing")
+    assert str(error) == (
+        "out.zarr is there already. To replace it, give overwrite=True; to write into it, use "
+        "bioimage_py.open_source('out.zarr', mode='r+')"
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "python", "command"),
+    [
+        (errors.Call("resume", ("/my runs/1",)), "bioimage_py.resume('/my runs/1')", "bioimage-py resume '/my runs/1'"),
+        (errors.Call("open_source", ("a b.n5", "raw")), "bioimage_py.open_source('a b.n5', 'raw')", "--key raw"),
+        (errors.Call("open_source", ("slices", "*.tif")), "bioimage_py.open_source('slices', '*.tif')", "--key '*.tif'"),
+        (errors.Call(options={"overwrite": True}), "overwrite=True", "--overwrite"),
+        (errors.Call(options={"shards": (64, 128)}), "shards=(64, 128)", "--shards 64,128"),
+        (errors.Call(options={"chunks": ..., "shards": ...}), "chunks and shards", "--chunks and --shards"),
+        (errors.Call(options={"num_workers": 2}), "num_workers=2", "--workers 2"),
+        (errors.Call(options={"tmp_root": ...}), "tmp_root", "--run-folders"),
+        (errors.Call(options={"fill_value": -1}), "fill_value=-1", "--fill-value=-1"),
+        (errors.Call(options={"missing_planes": "fill"}), "missing_planes='fill'", "--missing-planes fill"),
+    ],
+)  # fmt: skip
+def test_a_call_in_python_and_in_a_shell(call: errors.Call, python: str, command: str) -> None:
+    assert str(call) == python
+    assert as_command(call) == command
 
 
 def test_a_full_disk_is_recognised_behind_the_error_of_the_package() -> None:
@@ -89,12 +120,15 @@ def test_an_interrupt_that_a_library_turned_into_another_error_is_one() -> None:
 
 
 def test_jobs_that_go_on_are_told_with_how_to_wait_for_them_and_how_to_stop_them() -> None:
-    said = (
-        "interrupted: 0 of 3 blocks are done and stay written. Slurm job 7 goes on without this process. To wait for the "
-        "rest: bioimage_py.resume('/my runs/1'). To stop it: bioimage-py cancel '/my runs/1', or scancel 7"
-    )
-    cause = errors.RunInterrupted(said, [], [0, 1, 2], "/my runs/1")
-    failure = failure_of(UnfinishedError(cause, (), ((0, 3),), ["bioimage-py", "resume", "/my runs/1"]))
+    folder = "/my runs/1"
+    hints = [
+        errors.Hint("Slurm job 7 goes on without this process"),
+        errors.Hint.of("to wait for the rest: {}", "resume", folder),
+        errors.Hint("to stop it: bioimage-py cancel '/my runs/1', or scancel 7"),
+    ]
+    said = "interrupted: 0 of 3 blocks are done and stay written"
+    cause = errors.RunInterrupted(said, [], [0, 1, 2], folder, hints=hints)
+    failure = failure_of(UnfinishedError(cause, (), ((0, 3),), ["bioimage-py", "resume", folder]))
     assert failure.message == "no block is done yet"
     assert failure.advice == (
         "Slurm job 7 goes on without this process",
@@ -103,15 +137,9 @@ def test_jobs_that_go_on_are_told_with_how_to_wait_for_them_and_how_to_stop_them
     )
 
 
-def test_what_a_backend_says_of_its_tasks_comes_before_the_command_that_finishes() -> None:
-    said = (
-        "interrupted: 1 of 3 blocks are done and stay written. Its tasks on the cluster are cancelled. To finish: "
-        "bioimage_py.resume('/runs/1')"
-    )
-    cause = errors.RunInterrupted(said, [0], [1, 2], "/runs/1")
-    failure = failure_of(UnfinishedError(cause, ((0, 1),), ((1, 3),), ["bioimage-py", "resume", "/runs/1"]))
+def test_a_run_without_a_folder_is_told_the_command_and_not_the_call_that_finishes_it() -> None:
+    hints = [errors.Hint("to finish, call again with block_ids=error.failed_block_ids")]
+    cause = errors.RunInterrupted("interrupted", [0], [1, 2], hints=hints)
+    failure = failure_of(UnfinishedError(cause, ((0, 1),), ((1, 3),), ["bioimage-py", "copy", "a b", "c"]))
     assert failure.message == "1 of 3 blocks is done and stays written"
-    assert failure.advice == (
-        "Its tasks on the cluster are cancelled",
-        "to finish it: bioimage-py resume /runs/1",
-    )
+    assert failure.advice == ("to copy the rest: bioimage-py copy 'a b' c",)

@@ -29,7 +29,7 @@ def test_a_whole_image_is_copied_and_compared(call: Call, image_group: Path, tmp
     assert chunks_in(out) == chunks_in(image_group)
     outcome = call("copy", image_group, out)
     assert outcome.code == 2
-    assert "is there already: give --overwrite to replace it" in outcome.err
+    assert "to replace it, give --overwrite" in outcome.err
     document = call("copy", image_group, out, "--overwrite", "--json", "--verify").document
     assert (document["arrays"], document["blocks"], len(document["verify"])) == (6, 6, 6)
     assert document["account"]["chunks_moved"] == len(chunks_in(image_group))
@@ -58,7 +58,7 @@ def test_the_dry_run_tells_all_levels(call: Call, image_group: Path, tmp_path: P
 def test_level_0_alone(call: Call, image_group: Path, tmp_path: Path) -> None:
     outcome = call("copy", image_group, tmp_path / "out.ome.zarr", "--dtype", "float32")
     assert outcome.code == 0
-    assert "--dtype can be applied to the full-size array only: level(s) 1, 2 and labels cells" in outcome.err
+    assert "dtype can be applied to the full-size array only: level(s) 1, 2 and labels cells" in outcome.err
     assert list_ome_zarr(tmp_path / "out.ome.zarr")[0].levels == ("0",)
 
 

@@ -54,7 +54,7 @@ def test_wrong_words_say_what_is_right(call: Call, npy: Path, tmp_path: Path) ->
         (("-o", tmp_path / "a.png", "--contrast", "5"), "100,4000"),
         (("-o", tmp_path / "a.png", "--time", "0"), "leave out --time"),
         (("-o", tmp_path / "a.png", "--size", "9"), "from 64 to 4096"),
-        (("-o", tmp_path / "a.png", "--read-limit", "1KiB"), "--read-limit of 1 KiB"),
+        (("-o", tmp_path / "a.png", "--read-limit", "1KiB"), "read_limit of 1 KiB"),
     ):
         outcome = call("preview", npy, *words)
         assert (outcome.code, outcome.out) == (2, ""), words
@@ -67,7 +67,7 @@ def test_a_file_that_is_there_is_replaced_only_if_asked(call: Call, npy: Path, t
     place.write_bytes(b"mine")
     outcome = call("preview", npy, "-o", place)
     assert outcome.code == 2
-    assert "--overwrite to replace it" in outcome.err
+    assert "to replace it, give --overwrite" in outcome.err
     assert place.read_bytes() == b"mine"
     assert call("preview", npy, "-o", place, "--overwrite").code == 0
     assert place.read_bytes().startswith(b"\x89PNG")

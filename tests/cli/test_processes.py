@@ -145,17 +145,19 @@ def test_what_ctrl_c_left_out_is_what_the_told_command_copies(many_blocks: Path,
 
 @pytest.mark.parametrize("job_type", ["local", "subprocess"])
 def test_sigterm_ends_as_ctrl_c_does_and_the_told_command_finishes(job_type: str, tmp_path: Path) -> None:
-    with long_copy(tmp_path, "--job-type", job_type) as (process, folder):
+    root = tmp_path / "Dr. Smith's 3. Versuch"
+    root.mkdir()
+    with long_copy(root, "--job-type", job_type) as (process, folder):
         process.send_signal(signal.SIGTERM)
         stdout, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stdout) == (143, "")
     said, told = stderr.splitlines()
     assert said.startswith("bioimage-py: ended by SIGTERM: ")
-    assert told == f"  to finish it: bioimage-py resume {folder}"
+    assert told == f"  to finish: bioimage-py resume {shlex.quote(str(folder))}"
     eventually(lambda: not workers_of(folder))
-    subprocess.run([*COMMAND, "resume", folder, "--quiet"], check=True)
+    subprocess.run([*COMMAND, *shlex.split(told.partition(": bioimage-py ")[2]), "--quiet"], check=True)
     assert not folder.exists()
-    with open_source(tmp_path / "many.zarr") as a, open_source(tmp_path / "copied.zarr") as b:
+    with open_source(root / "many.zarr") as a, open_source(root / "copied.zarr") as b:
         assert np.array_equal(a[...], b[...])
 
 

@@ -59,7 +59,7 @@ def test_copy_makes_one_too(call: Call, zarr: Path, tmp_path: Path) -> None:
         (["plan", "--pyramid", "--into-existing"], "leave out --into-existing"),
         (["pyramid", "--scale-factors", "2,a"], "give one factor per level, such as 2,2,2"),
         (["pyramid", "--levels", "0"], "--levels: give a number of 1 or more"),
-        (["pyramid", "--levels", "30"], "--levels 30 is too many"),
+        (["pyramid", "--levels", "30"], "levels=30 is too many"),
         (["pyramid", "--method", "average"], "--method: invalid choice"),
         (["pyramid", "--scale-factors", "0"], "must be 1 or more, got 0"),
     ],

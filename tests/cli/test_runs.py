@@ -123,7 +123,7 @@ def test_resume_does_what_is_missing_and_nothing_twice(
     again = call("resume", run.folder)
     assert again.code == 3
     assert "1 of 8 blocks failed, all others are done" in again.err
-    assert f"once the cause is gone, finish it with: bioimage-py resume {run.folder}" in again.err
+    assert f"to finish: bioimage-py resume {run.folder}" in again.err
     error = call("resume", run.folder, "--json", "--workers", 2).document["error"]
     assert error["failed_block_ids"] == [[5, 6]]
     assert error["run_folder"] == str(run.folder)
@@ -244,7 +244,7 @@ def test_results_for_a_program_are_not_thrown_away(call: Call, zarr: Path, tmp_p
     assert f"a function over {zarr}" in call("status", folder).out
     refused = call("resume", folder)
     assert refused.code == 2
-    assert f"finish it there with resume('{folder}')" in refused.err
+    assert f"finish it there, with bioimage_py.resume('{folder}')" in refused.err
     assert folder.exists()
 
 

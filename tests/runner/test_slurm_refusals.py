@@ -61,7 +61,7 @@ def test_setup_lines_that_fail_are_in_the_message(slurm: SlurmLab, slurm_config:
 
 
 def test_a_run_folder_that_the_nodes_do_not_see(slurm: SlurmLab, slurm_config: Configure) -> None:
-    with pytest.raises(RunnerError, match="tmp_root= must be a folder on a disk that all nodes share"):
+    with pytest.raises(RunnerError, match="run folders must be on a disk that all nodes share"):
         SlurmRunner(slurm_config(tmp_root=slurm.hidden)).map(abs, 2)
 
 

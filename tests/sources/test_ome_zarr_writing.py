@@ -215,7 +215,9 @@ def test_nothing_that_is_not_its_own_is_removed(tmp_path: Path, zarr_format: int
     create_ome_zarr(
         path, shape=(8, 8), dtype="u1", levels=[(2, 2)], zarr_format=zarr_format, attributes={"old": 1}
     )
-    with pytest.raises(OutputExistsError, match="is an OME-Zarr image already: give overwrite=True"):
+    with pytest.raises(
+        OutputExistsError, match=r"is an OME-Zarr image already\. To replace it, give overwrite=True"
+    ):
         create_output(path, shape=(4, 4), dtype="u2", zarr_format=zarr_format)
     (path / "notes").mkdir()
     (path / "notes/mine.txt").write_text("keep")

@@ -5,10 +5,10 @@ from .failure import (
     Terminated as Terminated,
     UnfinishedError as UnfinishedError,
     UsageError as UsageError,
+    as_command as as_command,
     failure_of as failure_of,
 )
 from .parser import build_parser as build_parser
 from .progress import ProgressLine as ProgressLine, progress_text as progress_text
 from .values import available_cores as available_cores, seconds as seconds
 from .verbs import VERBS as VERBS
-from .wording import in_options as in_options

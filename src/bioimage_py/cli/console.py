@@ -13,9 +13,8 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
-from bioimage_py.cli.failure import INTERRUPTED, PROGRAM, TERMINATED, Failure
+from bioimage_py.cli.failure import INTERRUPTED, PROGRAM, TERMINATED, Failure, as_command
 from bioimage_py.cli.text import one_line
-from bioimage_py.cli.wording import in_options
 from bioimage_py.errors import BioimagePyWarning
 
 # What moves the cursor, sets colours or titles, or turns the direction of letters: names and attributes may hold it.
@@ -88,7 +87,7 @@ class Console:
 
     def _show_warning(self, message: Warning | str, *_: Any, **__: Any) -> None:
         """Take what `warnings.showwarning` takes; where in the code a warning arose is of no use here."""
-        text = in_options(one_line(str(message)))
+        text = one_line(message.told(as_command) if isinstance(message, BioimagePyWarning) else str(message))
         self.warnings.append(text)
         if not self.json:
             _to_stderr(f"{PROGRAM}: warning: {text}")

@@ -1,21 +1,19 @@
-"""From an exception to what the user sees: one line, a hint, and an exit code that scripts can use."""
+"""What a user is told about an error: message, advice, exit code, and what a script reads of it."""
 
 from __future__ import annotations
 
 import errno
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bioimage_py.cli.wording import in_options, without_finishing
 from bioimage_py.errors import (
-    AmbiguousSourceError,
     BioimagePyError,
+    Call,
     CastingError,
+    Hint,
     MissingDependencyError,
-    OutputExistsError,
     ReadOnlyError,
     RunInterrupted,
     RunnerError,
@@ -29,18 +27,18 @@ INTERNAL, INTERRUPTED, PIPE_CLOSED, TERMINATED = 70, 130, 141, 143
 EXIT_CODES: Mapping[int, str] = {
     OK: "done; for verify: equal",
     DIFFERENT: "the two images differ (verify, copy --verify)",
-    BAD_INPUT: "wrong usage or input: an option, a path that is not there, an output that exists",
+    BAD_INPUT: "wrong usage or input: an option, a missing path, an output that already exists",
     UNFINISHED: "some blocks could not be copied or compared; the message says how to finish a copy",
     ENVIRONMENT: "the storage or the computer failed: disk full, no permission, a corrupt file, no memory",
-    INTERNAL: "an error inside bioimage-py; please report it",
+    INTERNAL: "an internal error of bioimage-py; please report it",
     INTERRUPTED: "stopped with Ctrl-C",
-    PIPE_CLOSED: "whoever read the output, such as 'head', went away",
-    TERMINATED: "told to end (SIGTERM), as batch systems and 'kill' do",
+    PIPE_CLOSED: "the program that read the output, such as 'head', has exited",
+    TERMINATED: "terminated by SIGTERM, as batch systems and 'kill' do",
 }
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_STAY = "stay written. "
-_INTERNAL_ADVICE = "this is a fault of bioimage-py, not yours: please report it with the text above"
+_REPORT = "this is a bug in bioimage-py: please report it with the text above"
+_OTHER_NAMES = {"num_workers": "workers", "tmp_root": "run-folders"}
 
 
 class Terminated(KeyboardInterrupt):
@@ -50,12 +48,7 @@ class Terminated(KeyboardInterrupt):
 class UsageError(Exception):
     """A command line that makes no sense, found by the parser or before anything is opened.
 
-    Parameters
-    ----------
-    message
-        What is wrong with it.
-    program
-        The command with its verb, whose `--help` says more.
+    `program` is the command with its verb, whose `--help` says more.
     """
 
     def __init__(self, message: str, program: str = PROGRAM) -> None:
@@ -63,52 +56,22 @@ class UsageError(Exception):
         self.program = program
 
 
+@dataclass(eq=False)
 class UnfinishedError(Exception):
     """A copy that stopped before its last block, raised from the cause, with the command that finishes it.
 
-    Parameters
-    ----------
-    cause
-        Why it stopped.
-    done
-        Half-open runs of the blocks that are done, or None where that is not known.
-    left
-        Half-open runs of the blocks that are not done.
-    command
-        The command that does the rest, as a list of arguments, or None where there is none.
+    Blocks are half-open runs of their numbers; `done` is None where that is not known, `command` where there is none.
     """
 
-    def __init__(
-        self,
-        cause: RunnerError | KeyboardInterrupt,
-        done: Sequence[tuple[int, int]] | None,
-        left: Sequence[tuple[int, int]],
-        command: Sequence[str] | None,
-    ) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
-        self.done = done
-        self.left = left
-        self.command = command
+    cause: RunnerError | RunInterrupted
+    done: Sequence[tuple[int, int]] | None
+    left: Sequence[tuple[int, int]]
+    command: Sequence[str] | None
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What is told about an error.
-
-    Attributes
-    ----------
-    kind
-        Name of the exception's class.
-    message
-        What went wrong.
-    exit_code
-        One of `EXIT_CODES`.
-    advice
-        Lines that say what to do next.
-    details
-        Further entries of the JSON document.
-    """
+    """What is told about an error; `details` are further entries of the JSON document."""
 
     kind: str
     message: str
@@ -127,6 +90,36 @@ class Failure:
         }
 
 
+def as_command(call: Call) -> str:
+    """Write the call of a hint for a shell: as a command, or as options to add to the one that failed.
+
+    Examples
+    --------
+    >>> as_command(Call("resume", ("/my runs/1",))), as_command(Call(options={"chunks": (64, 64)}))
+    ("bioimage-py resume '/my runs/1'", '--chunks 64,64')
+    """
+    arguments, options = call.arguments, dict(call.options)
+    if call.verb == "open_source":  # the commands open what they are given: what differs are options
+        if options.pop("mode", "r") == "r+":
+            return "--into-existing"
+        arguments, options = (), {**dict(zip(("key",), arguments[1:], strict=False)), **options}
+    written = [_option(name, value) for name, value in options.items()]
+    if not call.verb or call.verb == "open_source":
+        return " and ".join(map(shlex.join, written))
+    words = [PROGRAM, call.verb, *(word for option in written for word in option)]
+    return shlex.join(
+        [*words, *(["--"] if any(str(a).startswith("-") for a in arguments) else []), *map(str, arguments)]
+    )
+
+
+def _option(name: str, value: Any) -> list[str]:
+    option = f"--{_OTHER_NAMES.get(name, name).replace('_', '-')}"
+    if value is ... or value is True:
+        return [option]
+    text = ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+    return [f"{option}={text}"] if text.startswith("-") else [option, text]
+
+
 def failure_of(error: BaseException) -> Failure:
     """Return what to tell about an exception; one that is not foreseen is an internal error."""
     kind = type(error).__name__
@@ -134,41 +127,35 @@ def failure_of(error: BaseException) -> Failure:
         return _unfinished(error)
     if isinstance(error, UsageError):
         return Failure(kind, str(error), BAD_INPUT, (f"'{error.program} --help' shows how it is used",))
-    if isinstance(error, RunnerError):
-        return Failure(kind, in_options(str(error)), UNFINISHED)
     if isinstance(error, (BioimagePyError, OSError, MemoryError)):
-        code = _code_of(error)
-        message = in_options(str(error))
-        return Failure(kind, message or kind, code, _hint(error, message))
+        message = error.message if isinstance(error, BioimagePyError) else str(error)
+        return Failure(kind, message or kind, _code_of(error), _advice(error))
     interruption = _interruption(error)
     if interruption is not None:
         return Failure("KeyboardInterrupt", "stopped before it was done", interruption)
-    return Failure(kind, f"internal error: {kind}: {error}", INTERNAL, (_INTERNAL_ADVICE,))
+    return Failure(kind, f"internal error: {kind}: {error}", INTERNAL, (_REPORT,))
 
 
 def _code_of(error: BaseException) -> int:
+    if isinstance(error, RunnerError):
+        return UNFINISHED
     if isinstance(error, (StorageError, ReadOnlyError, MissingDependencyError)):
         return ENVIRONMENT
     if isinstance(error, (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)):
         return BAD_INPUT
-    if isinstance(error, (ValueError, LookupError)):
-        return BAD_INPUT
-    return ENVIRONMENT
+    return BAD_INPUT if isinstance(error, (ValueError, LookupError)) else ENVIRONMENT
 
 
-def _hint(error: BaseException, message: str) -> tuple[str, ...]:
-    """Return what to do next, where the message does not say so already."""
-    if isinstance(error, OutputExistsError) and "--overwrite" not in message:
-        return (
-            "--overwrite deletes what is there and writes it anew; --into-existing writes into the array that is there",
-        )
-    if isinstance(error, AmbiguousSourceError) and "--key" not in message:
-        return (f"choose one with --key, or by its path; '{PROGRAM} info' on the path lists what is in it",)
+def _advice(error: BaseException) -> tuple[str, ...]:
+    hints = error.hints if isinstance(error, (BioimagePyError, RunInterrupted)) else ()
     if isinstance(error, MemoryError):
-        return ("--memory-limit 512MiB, or fewer --workers, needs less memory",)
-    if _errno_of(error) in _FULL:
-        return ("make room on the disk, or write somewhere else, then run it again",)
-    return ()
+        hints = (
+            Hint.of("give less memory, for example {}", memory_limit="512MiB"),
+            Hint.of("or give fewer {}", num_workers=...),
+        )
+    elif not hints and _errno_of(error) in _FULL:
+        hints = (Hint("make room on the disk, or write somewhere else, then run it again"),)
+    return tuple(hint.told(as_command) for hint in hints)
 
 
 def _errno_of(error: BaseException | None) -> int | None:
@@ -197,43 +184,34 @@ def _interruption(error: BaseException | None) -> int | None:
 
 
 def _unfinished(error: UnfinishedError) -> Failure:
-    cause = error.cause
-    interrupted = isinstance(cause, KeyboardInterrupt)
+    cause, kind = error.cause, type(error.cause).__name__
+    hints, folder = cause.hints, cause.tmp_folder
+    command = None if isinstance(cause.__cause__, CastingError) else error.command
     details: dict[str, Any] = {"failed_block_ids": [list(run) for run in error.left]}
-    advice = []
-    folder = cause.tmp_folder if isinstance(cause, (RunnerError, RunInterrupted)) else None
     if folder is not None:
         details["run_folder"] = folder
-    if isinstance(cause, RunInterrupted) and error.done is not None:
+    if error.done is not None:
         details["done_block_ids"] = [list(run) for run in error.done]
-    if isinstance(cause.__cause__, CastingError):
-        advice.append(
-            "choose a --dtype that holds these values, or leave out --casting check to cast them all the same"
-        )
-    elif error.command is not None:
-        details["finish_command"] = list(error.command)
-        rest = "copy the rest" if folder is None else "finish it"
-        again = f"to {rest}" if interrupted else f"once the cause is gone, {rest} with"
-        advice.append(f"{again}: {shlex.join(error.command)}")
-    text = str(cause) if error.command is None else without_finishing(str(cause))
-    message = in_options(text)
-    if interrupted and error.done is not None:
-        message = _what_is_done(error.done, error.left)
-        # What a backend has to say about its jobs; where they go on, waiting for them is the same command.
-        said = "" if folder is None else text.partition(_STAY)[2]
-        lines = [re.sub("^To ", "to ", line) for line in in_options(said).rstrip(".").split(". ") if line]
-        if any(f"{PROGRAM} resume" in line for line in lines):
-            advice = lines
-            message = message if error.done else "no block is done yet"
-        else:
-            advice = [*lines, *advice]
-    code = (_interruption(cause) or INTERRUPTED) if interrupted else UNFINISHED
-    return Failure(type(cause).__name__, message, code, tuple(advice), details)
+    if command is not None:
+        details["finish_command"] = list(command)
+        if folder is None and isinstance(cause, RunInterrupted):
+            hints = ()  # they say how to call the library again
+        if not any(hint.call and hint.call.verb == "resume" for hint in hints):
+            hints = (*hints, Hint("to copy the rest: {}", Call("resume")))
+
+    def written(call: Call) -> str:
+        return shlex.join(command) if command is not None and call.verb == "resume" else as_command(call)
+
+    advice = tuple(hint.told(written) for hint in hints)
+    if isinstance(cause, RunnerError):
+        return Failure(kind, cause.message, UNFINISHED, advice, details)
+    message = "stopped before it was done" if error.done is None else _what_is_done(error.done, error.left)
+    return Failure(kind, message, _interruption(cause) or INTERRUPTED, advice, details)
 
 
 def _what_is_done(done: Sequence[tuple[int, int]], left: Sequence[tuple[int, int]]) -> str:
     n_done, n_left = (sum(end - begin for begin, end in runs) for runs in (done, left))
     if not n_done:
-        return "stopped before the first block was done"
+        return "no block is done yet"
     verbs = ("is", "stays") if n_done == 1 else ("are", "stay")
     return f"{n_done:,} of {n_done + n_left:,} blocks {verbs[0]} done and {verbs[1]} written"

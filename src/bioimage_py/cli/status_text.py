@@ -11,7 +11,6 @@ from bioimage_py.cli.failure import PROGRAM
 from bioimage_py.cli.options import shown_path
 from bioimage_py.cli.text import duration, rate, shortened
 from bioimage_py.cli.values import ids_text
-from bioimage_py.cli.wording import in_options
 from bioimage_py.planning import format_bytes
 from bioimage_py.runner.run import FirstError, RunStatus
 
@@ -61,7 +60,7 @@ def _labelled(status: RunStatus) -> Iterator[tuple[str, str]]:
 def _errors(status: RunStatus) -> Iterator[tuple[str, str]]:
     label = "errors"
     for error in status.errors:
-        yield label, shortened(f"{_where(error)}: {error.type}: {in_options(error.text)}", _ERROR_WIDTH)
+        yield label, shortened(f"{_where(error)}: {error.type}: {error.text}", _ERROR_WIDTH)
         label = ""
 
 

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.errors import Hint, InvalidArgumentError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -38,7 +38,8 @@ class IdSet(Sequence[int]):
                 raise InvalidArgumentError(f"ids must not be negative, got {begin}")
             if end > _LIMIT:
                 raise InvalidArgumentError(
-                    f"ids must be below 2**63, got {end - 1}: a run cannot have that many blocks. Give a larger block_shape"
+                    f"ids must be below 2**63, got {end - 1}: a run cannot have that many blocks",
+                    hints=[Hint.of("give a larger {}", block_shape=...)],
                 )
             if joined and begin <= joined[-1][1]:
                 joined[-1] = (joined[-1][0], max(end, joined[-1][1]))

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bioimage_py.chunks import AnyArray
-from bioimage_py.errors import CastingError, InvalidArgumentError
+from bioimage_py.errors import CastingError, Hint, InvalidArgumentError
 from bioimage_py.sources import cast_values
 
 Casting = Literal["unsafe", "same_kind", "safe", "check"]
@@ -20,8 +20,11 @@ def check_casting(casting: str, source: np.dtype[Any], target: np.dtype[Any]) ->
         raise InvalidArgumentError(f"casting must be one of {', '.join(get_args(Casting))}, got {casting!r}")
     if casting in ("safe", "same_kind") and not np.can_cast(source, target, casting=casting):  # type: ignore[arg-type]
         raise CastingError(
-            f"casting={casting!r} does not allow {source} → {target}; choose an output dtype that holds the input's values, "
-            "or casting='check' to allow it as long as no voxel changes"
+            f"casting {casting!r} does not allow {source} → {target}",
+            hints=[
+                Hint.of("give a {} that holds the input's values", dtype=...),
+                Hint.of("or, to allow it as long as no voxel changes, give {}", casting="check"),
+            ],
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.errors import Hint, InvalidArgumentError
 from bioimage_py.metadata.attributes import without_nan
 from bioimage_py.metadata.model import ImageMetadata
 from bioimage_py.metadata.units import SPACE_UNITS, TIME_UNITS
@@ -85,7 +85,11 @@ def axes_for_ngff(axes: Sequence[str] | None, ndim: int, name: str) -> tuple[str
     if not fits:
         raise InvalidArgumentError(
             f"{name}: OME-Zarr cannot describe the axes {', '.join(axes)}: it has two or three of x, y, z, and may have t, and c "
-            "or one other. Name them with axes=, such as axes='czyx', or select or project one of them"
+            "or one other",
+            hints=[
+                Hint.of("if these names are wrong, give others, such as {}", axes="czyx"),
+                Hint("or select or project one of the axes"),
+            ],
         )
     # That space is z, y, x is a recommendation: an image that is there may have it otherwise.
     if [_ORDER[kind] for kind in types] != sorted(_ORDER[kind] for kind in types):

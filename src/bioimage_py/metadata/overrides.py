@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
+from bioimage_py.errors import BioimagePyWarning, Hint, InvalidArgumentError
 from bioimage_py.metadata.model import ImageMetadata
 from bioimage_py.metadata.units import SPACE_UNITS, TIME_UNITS, normalise_unit
 
@@ -121,8 +121,10 @@ def without_nonsense(metadata: ImageMetadata, ndim: int, name: str) -> ImageMeta
         origin = None
     if problems:
         warnings.warn(
-            f"{name}: {', '.join(problems)} makes no sense and is ignored: give the right one with voxel_size= and units=",
-            BioimagePyWarning,
+            BioimagePyWarning(
+                f"{name}: {', '.join(problems)} makes no sense and is ignored",
+                hints=[Hint.of("give the right one with {}", voxel_size=..., units=...)],
+            ),
             stacklevel=3,
         )
     return replace(fitted, voxel_size=sizes, units=units, origin=origin).fitting(ndim)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from bioimage_py.chunks import ChunkEncoding, EncodingMatch, UnknownEncoding, why_all_bytes
-from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, RunInterrupted
+from bioimage_py.errors import BioimagePyWarning, Hint, InvalidArgumentError, RunInterrupted
 from bioimage_py.geometry import Box, IdSet, check_block_shape
 from bioimage_py.kernels import (
     CopyKernel,
@@ -186,9 +186,10 @@ class ArrayCopy(Job):
                 leaf.flush()
         except KeyboardInterrupt as error:
             raise RunInterrupted(
-                f"interrupted: none of {plan.n_blocks} blocks is done. Call again to copy them",
+                f"interrupted: none of {plan.n_blocks} blocks is done",
                 IdSet(),
                 plan.block_ids,
+                hints=[Hint("call again to copy them")],
             ) from error
         except BaseException as error:  # noqa: BLE001 - the blocks will meet it again, and their run reports it
             _log.info("copying the whole array at once failed (%s); going block by block", error)
@@ -260,8 +261,8 @@ def warn_of_casting(source: Source, target: ArrayLayout, casting: str) -> None:
     if casting == "unsafe" and not can_hold(source.dtype, target.dtype):
         warn_caller(
             BioimagePyWarning(
-                f"{source.dtype} voxels are cast to {target.dtype}, which cannot hold all their values; "
-                "casting='check' stops at the first voxel that would change",
+                f"{source.dtype} voxels are cast to {target.dtype}, which cannot hold all their values",
+                hints=[Hint.of("to stop at the first voxel that would change, give {}", casting="check")],
             )
         )
 

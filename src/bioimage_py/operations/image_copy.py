@@ -13,6 +13,7 @@ import numpy as np
 from bioimage_py.chunks import ChunkEncoding, UnknownEncoding
 from bioimage_py.errors import (
     BioimagePyWarning,
+    Hint,
     InvalidArgumentError,
     SourceNotFoundError,
     StorageError,
@@ -292,7 +293,7 @@ def is_image_copy(input: Any, output: Any, options: CopyOptions) -> bool:
     if "dtype" in given and _is_dtype_of(node, options.dtype):
         given.remove("dtype")
     if given:
-        _warn_of_levels(node, f"{'=, '.join(given)}= can be applied to the full-size array only")
+        _warn_of_levels(node, f"{', '.join(given)} can be applied to the full-size array only")
     return not given
 
 
@@ -361,12 +362,13 @@ def _begun_target(group: ImageGroup, key: str, source: Source) -> Target:
         sink = open_source(group.path, key, mode="r+")
     except SourceNotFoundError as error:
         raise InvalidArgumentError(
-            f"block_ids are written into the copy that is there, but {group.path} has no array {key!r}: {error}"
+            f"block_ids are written into the copy that is there, but {group.path} has no array {key!r}: {error.message}"
         ) from error
     if (sink.shape, sink.dtype) != (source.shape, source.dtype):
         raise InvalidArgumentError(
             f"block_ids are written into the copy that is there, but {sink.name} has shape {sink.shape} and dtype {sink.dtype}, and "
-            f"{source.name} has {source.shape} and {source.dtype}: choose another path, or give overwrite=True"
+            f"{source.name} has {source.shape} and {source.dtype}",
+            hints=[Hint("choose another path"), Hint.of("or, to replace it, give {}", overwrite=True)],
         )
     return ExistingTarget(sink)
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from bioimage_py.chunks import ChunkEncoding, UnknownEncoding
-from bioimage_py.errors import InvalidArgumentError, ReadOnlyError
+from bioimage_py.errors import Hint, InvalidArgumentError, ReadOnlyError
 from bioimage_py.kernels import encoding_to_move, moving_origin
 from bioimage_py.metadata import Level
 from bioimage_py.operations.options import NewArray
@@ -134,8 +134,10 @@ class ExistingTarget(Target):
         if not self._sink.writable:
             why = self._sink.read_only_because
             raise ReadOnlyError(
-                f"output {self._sink.name} is read-only; "
-                + (why or "open it for writing, for example with open_source(path, mode='r+')")
+                f"output {self._sink.name} is read-only" + (f"; {why}" if why else ""),
+                hints=[]
+                if why
+                else [Hint("open it for writing, for example with open_source(path, mode='r+')")],
             )
 
 

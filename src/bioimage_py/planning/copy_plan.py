@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bioimage_py.chunks import ChunkEncoding, EncodingMatch, UnknownEncoding, compare_encodings
-from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.errors import Hint, InvalidArgumentError
 from bioimage_py.geometry import Blocking, IdSet, check_block_shape
 from bioimage_py.planning.block_shape import choose_block_shape, read_amplification, widened
 from bioimage_py.planning.byte_size import (
@@ -165,12 +165,18 @@ def plan_copy(
     if limit is not None and peak > limit:
         raise InvalidArgumentError(
             f"memory_limit {format_bytes(limit)} is too small: one block of {times(in_hand)} voxels needs "
-            f"{format_bytes(peak)}. Give a larger limit"
+            f"{format_bytes(peak)}",
+            hints=[Hint.of("give a larger {}", memory_limit=...)]
             + (
-                ""
+                []
                 if options.compares
-                else f", or an output with smaller {'shards' if output_layout.shards else 'chunks'}"
-            )
+                else [
+                    Hint.of(
+                        "or give the output smaller {}",
+                        **{"shards" if output_layout.shards else "chunks": ...},
+                    )
+                ]
+            ),
         )
     whole = memory.base() + memory.block(output_layout.shape)
     direct = options.direct and whole <= allowed and len(ids) == blocking.n_blocks
@@ -212,8 +218,11 @@ def checked_blocks(
     if unit and any(b % u and b < n for b, u, n in zip(block, unit, output_layout.shape, strict=True)):
         near = tuple(max(1, round(b / u)) * u for b, u in zip(block, unit, strict=True))
         raise InvalidArgumentError(
-            f"block_shape {block} is not a multiple of the output's {what} {unit}: blocks would cut {what}. Use whole {what}, for "
-            f"example {near}, or leave block_shape out"
+            f"block_shape {block} is not a multiple of the output's {what} {unit}: blocks would cut {what}",
+            hints=[
+                Hint.of(f"use whole {what}, for example {{}}", block_shape=near),
+                Hint.of("or leave out {}", block_shape=...),
+            ],
         )
     return block
 
@@ -282,12 +291,12 @@ def copy_hints(output_layout: ArrayLayout, amplification: float, limit: int | No
         files = n_cells(output_layout.shape, shards)
         hints.append(
             f"{output_layout.n_files:,} files are many for most file systems; Zarr v3 with "
-            f"shards={shards} would make {files:,}"
+            f"shards of {times(shards)} would make {files:,}"
         )
     if amplification > 1.5:
-        raise_it = "a larger memory_limit or " if limit is not None else ""
+        raise_it = "a larger memory limit or " if limit is not None else ""
         hints.append(
-            f"each input chunk is decoded {amplification:.2g} times; {raise_it}a larger block_shape would help"
+            f"each input chunk is decoded {amplification:.2g} times; {raise_it}larger blocks would help"
         )
     return tuple(hints)
 

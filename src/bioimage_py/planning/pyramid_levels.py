@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.errors import Hint, InvalidArgumentError
 from bioimage_py.metadata import axis_type
 from bioimage_py.wrapper import checked_whole
 from bioimage_py.wrapper.resampling import checked_factors
@@ -66,8 +66,8 @@ def choose_levels(
         step = _step_towards_cubes(found[-1], size, space)
         if step is None:
             raise InvalidArgumentError(
-                f"levels={count} is too many for the shape {shape}: after {len(found)} there is nothing left to halve. "
-                f"Give at most {len(found)}, or leave it out"
+                f"levels={count} is too many for the shape {shape}: after {len(found)} there is nothing left to halve",
+                hints=[Hint.of("give at most {}", levels=len(found)), Hint("or leave it out")],
             )
         found.append(found[-1].reduced(step))
     return tuple(found)
@@ -100,7 +100,8 @@ def _listed(scale_factors: Any, count: int | None) -> list[Any]:
     if count is not None and count != len(scale_factors) + 1:
         raise InvalidArgumentError(
             f"{len(scale_factors)} scale_factors make {len(scale_factors) + 1} levels, the full-size one included, but "
-            f"levels={count}: leave one of them out"
+            f"levels={count}",
+            hints=[Hint.of("leave out {}", levels=...), Hint.of("or leave out {}", scale_factors=...)],
         )
     return list(scale_factors)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.errors import Hint, InvalidArgumentError
 from bioimage_py.geometry import Blocking
 from bioimage_py.planning.block_shape import choose_block_shape, read_amplification
 from bioimage_py.planning.byte_size import (
@@ -155,7 +155,13 @@ def plan_pyramid(
     if memory_limit is not None and peak > memory_limit:
         raise InvalidArgumentError(
             f"memory_limit {format_bytes(memory_limit)} is too small: one block of {times(parts[0].block_shape)} voxels needs "
-            f"{format_bytes(peak)}. Give a larger limit, or smaller {'shards' if output_layout.shards else 'chunks'}"
+            f"{format_bytes(peak)}",
+            hints=[
+                Hint.of("give a larger {}", memory_limit=...),
+                Hint.of(
+                    "or give the output smaller {}", **{"shards" if output_layout.shards else "chunks": ...}
+                ),
+            ],
         )
     repeats = bool(parts) and parts[0].read_amplification > 1.01
     cache = max(0, min(allowed // 4, allowed - peak)) if repeats else 0

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.errors import Hint, InvalidArgumentError
 from bioimage_py.sources import DescribedSource, Source, coarser_levels
 
 _TIME = ("t", "time")
@@ -52,8 +52,8 @@ def shown_axes(source: Source, choice: Choice) -> ShownAxes:
     listed = f" (its axes are {', '.join(names)})" if names else ""
     if len(space) < 2:
         raise InvalidArgumentError(
-            f"a picture shows two axes of space or more, and {source.name} has {len(space)}{listed}; "
-            "if its axes are others, say so with axes="
+            f"a picture shows two axes of space or more, and {source.name} has {len(space)}{listed}",
+            hints=[Hint.of("if its axes are others, name them with {}", axes=...)],
         )
     if not source.size:
         raise InvalidArgumentError(f"there is nothing to show: {source.name} holds no voxel")
@@ -63,11 +63,16 @@ def shown_axes(source: Source, choice: Choice) -> ShownAxes:
         at[axis] = _inside(index, source.shape[axis], f"position {index!r} along {names[axis]}", source)
     if choice.time is not None:
         if time is None:
-            raise InvalidArgumentError(f"{source.name} has no axis of time{listed}: leave out time=")
+            raise InvalidArgumentError(
+                f"{source.name} has no axis of time{listed}", hints=[Hint.of("leave out {}", time=...)]
+            )
         at[time] = _inside(choice.time, source.shape[time], f"time={choice.time!r}", source)
     if channel is None:
         if choice.channels is not None:
-            raise InvalidArgumentError(f"{source.name} has no axis of channels{listed}: leave out channels=")
+            raise InvalidArgumentError(
+                f"{source.name} has no axis of channels{listed}",
+                hints=[Hint.of("leave out {}", channels=...)],
+            )
         return ShownAxes(names, space, at, None, (0,), 1, False)
     n_channels, is_rgb = source.shape[channel], False
     if choice.channels is None:

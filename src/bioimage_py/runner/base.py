@@ -10,11 +10,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from bioimage_py.errors import CastingError, InvalidArgumentError, RunnerError
+from bioimage_py.errors import BioimagePyError, CastingError, Hint, InvalidArgumentError, RunnerError
 from bioimage_py.geometry import Box, IdSet
 from bioimage_py.runner.config import RunnerConfig
 from bioimage_py.runner.journal import Journal, Progress
-from bioimage_py.runner.run import RunFolder, interrupt_driver
+from bioimage_py.runner.run import RunFolder, finish_hint, interrupt_driver
 from bioimage_py.runner.work import BlockFunctionWork, ItemFunctionWork, PortableWork, Work
 
 MOST_WORKERS = 10_000
@@ -284,10 +284,19 @@ def raise_failures(journal: Journal, block_ids: IdSet, name: str, *, kept_too: s
     failed = block_ids - journal.done_ids()
     assert journal.first_error is not None
     block_id, error = journal.first_error
-    text = str(error) or type(error).__name__
-    kept = "" if journal.folder is None else f". To finish: bioimage_py.resume({str(journal.folder)!r})"
-    if kept and kept_too:
-        kept += f"; the temporary store {kept_too!r} is kept for that"
+    said, hints = (
+        (error.message, list(error.hints)) if isinstance(error, BioimagePyError) else (str(error), [])
+    )
+    text = said or type(error).__name__
+    if isinstance(error, CastingError):
+        hints = [
+            Hint.of("give a {} that holds these values", dtype=...),
+            Hint.of("or, to cast them all the same, leave out {}", casting="check"),
+        ]
+    elif journal.folder is not None:
+        hints.append(finish_hint(journal.folder))
+        if kept_too:
+            hints.append(Hint(f"the temporary store {kept_too!r} is kept for that"))
     # In two passes the first one's blocks are not the caller's.
     where = f"block {block_id}" if block_id in block_ids else "the first of two passes"
     if isinstance(error, CastingError):
@@ -296,7 +305,5 @@ def raise_failures(journal: Journal, block_ids: IdSet, name: str, *, kept_too: s
         others = ", all others are done" if len(failed) < len(block_ids) else ""
         what = f"{len(failed)} of {len(block_ids)} blocks failed{others}. First error, in"
     raise RunnerError(
-        f"{name}: {what} {where}: {type(error).__name__}: {text}{kept}",
-        failed,
-        journal.folder,
+        f"{name}: {what} {where}: {type(error).__name__}: {text}", failed, journal.folder, hints=hints
     ) from error

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bioimage_py import errors as package_errors
+from bioimage_py.errors import Hint
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.account import Account, BlockError, read_values
 from bioimage_py.runner.base import Resources, Runner
@@ -34,6 +35,7 @@ from bioimage_py.runner.run import (
     account_of_attempts,
     check_outputs,
     driving,
+    finish_hint,
     finish_outputs,
     settle_outputs,
 )
@@ -121,9 +123,9 @@ class FolderRunner(Runner):
         """Whether there is an open round."""
         return self.open_round(folder) is not None
 
-    def interrupt_hint(self, folder: RunFolder) -> str:
+    def interrupt_hints(self, folder: RunFolder) -> list[Hint]:
         """Return what a user who pressed Ctrl-C is told about going on."""
-        return f"To finish: bioimage_py.resume({str(folder.path)!r})"
+        return [finish_hint(folder.path)]
 
     def execute(
         self,
@@ -166,7 +168,7 @@ class FolderRunner(Runner):
         resumes: bool = False,
     ) -> Journal:
         """Run what is missing of a run, in as many rounds as that takes, and return the journal of all of it."""
-        with self.ready(), explained_interrupt(folder, work, self.interrupt_hint):
+        with self.ready(), explained_interrupt(folder, work, self.interrupt_hints):
             watch = Watch(folder, len(work.block_ids), folder.read_run()["bytes"], progress)
             with driving(folder):
                 if resumes:

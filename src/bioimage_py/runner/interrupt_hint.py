@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from bioimage_py.errors import RunInterrupted, RunnerError
+from bioimage_py.errors import Hint, RunInterrupted, RunnerError
 from bioimage_py.runner.finished import read_finished
 from bioimage_py.runner.run import RunFolder
 from bioimage_py.runner.work import PortableWork, asked_of
@@ -13,7 +13,7 @@ from bioimage_py.runner.work import PortableWork, asked_of
 
 @contextlib.contextmanager
 def explained_interrupt(
-    folder: RunFolder, work: PortableWork, hint: Callable[[RunFolder], str]
+    folder: RunFolder, work: PortableWork, hints: Callable[[RunFolder], Iterable[Hint]]
 ) -> Iterator[None]:
     """Turn a KeyboardInterrupt into a RunInterrupted that lists what is done, and what a missing folder causes into a RunnerError.
 
@@ -21,8 +21,8 @@ def explained_interrupt(
     ----------
     folder, work
         The run.
-    hint
-        Gives the sentence about going on.
+    hints
+        Says how to go on.
     """
     try:
         yield
@@ -34,10 +34,11 @@ def explained_interrupt(
         finished = read_finished(folder, work, errors=False).done & work.block_ids
         every, done = (asked_of(work, ids) for ids in (work.block_ids, finished))
         raise RunInterrupted(
-            f"interrupted: {len(done)} of {len(every)} blocks are done and stay written. {hint(folder)}",
+            f"interrupted: {len(done)} of {len(every)} blocks are done and stay written",
             done,
             every - done,
             folder.path,
+            hints=hints(folder),
         ) from error
     except OSError as error:
         if folder.exists():
@@ -45,6 +46,7 @@ def explained_interrupt(
         every = asked_of(work, work.block_ids)
         raise RunnerError(
             f"the run folder {str(folder.path)!r} was removed while it was needed, so which of {len(every)} blocks are done is not "
-            "known: copy again, with overwrite=True where the output is there",
+            "known",
             every,
+            hints=[Hint.of("copy again; where the output is there, with {}", overwrite=True)],
         ) from error

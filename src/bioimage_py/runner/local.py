@@ -10,6 +10,7 @@ from typing import Any
 from bioimage_py.errors import (
     BioimagePyError,
     BioimagePyWarning,
+    Hint,
     InvalidArgumentError,
     MissingDependencyError,
     NotPortableError,
@@ -33,6 +34,7 @@ from bioimage_py.runner.run import (
     account_of_run,
     check_outputs,
     driving,
+    finish_hint,
     finish_outputs,
     settle_outputs,
 )
@@ -113,9 +115,14 @@ class LocalRunner(Runner):
             return self.drive(kept, work, num_workers, progress=progress)
         journal = Journal(len(work.block_ids), n_bytes)
         how = (
-            "Its parts wait for each other, so it is begun anew: a run with tmp_root= in its RunnerConfig can be resumed"
+            Hint.of(
+                "its parts wait for each other, so it starts anew; a run with {} can be resumed",
+                resumable=True,
+            )
             if isinstance(work, CompositeWork) and not isinstance(work, TwoPassWork)
-            else "Call again with block_ids=error.failed_block_ids and the same block shape and output to finish"
+            else Hint(
+                "to finish, call again with block_ids=error.failed_block_ids and the same block shape and output"
+            )
         )
         threads = _threads(work, num_workers)
         ticker = ProgressTicker(journal, progress)
@@ -141,8 +148,8 @@ class LocalRunner(Runner):
         resumes: bool = False,
     ) -> Journal:
         """Run what is missing of a run that keeps a folder, and return the journal of all of it."""
-        how = f"To finish: bioimage_py.resume({str(folder.path)!r})"
-        with explained_interrupt(folder, work, lambda _: how):
+        how = finish_hint(folder.path)
+        with explained_interrupt(folder, work, lambda _: [how]):
             run = folder.read_run()
             with driving(folder):
                 if resumes:
@@ -169,9 +176,10 @@ class LocalRunner(Runner):
                         done = read_finished(folder, work, errors=False).done
                         every, left = (asked_of(work, ids) for ids in (work.block_ids, work.block_ids - done))
                         raise RunnerError(
-                            f"{len(left)} of {len(every)} blocks are not known to be done: {error}. {how}",
+                            f"{len(left)} of {len(every)} blocks are not known to be done: {error.message}",
                             left,
                             folder.path,
+                            hints=[*error.hints, how],
                         ) from error
                 attempts = folder.attempts()
                 journal.account = account_of_attempts(work, map(folder.read_state, attempts))
@@ -197,7 +205,8 @@ class LocalRunner(Runner):
         except BioimagePyError as error:
             raise InvalidArgumentError(
                 "resume_from is for distributed runs, and for local ones with tmp_root= in their RunnerConfig: they keep a run "
-                f"folder. {error}. For a local run without one give block_ids=error.failed_block_ids"
+                f"folder. {error.message}",
+                hints=[Hint("for a local run without one, give block_ids=error.failed_block_ids")],
             ) from error
 
     def _new_folder(self, work: Work, threads: int, resources: Resources, n_bytes: int) -> RunFolder | None:
@@ -263,7 +272,7 @@ def _run(
     records: BlockJournal,
     threads: int,
     tick: Callable[[], None],
-    how_to_finish: str,
+    how_to_finish: Hint,
 ) -> None:
     """Process all groups on threads; on Ctrl-C raise RunInterrupted with what is done."""
     wave = ready_blocks(work, work.block_ids)
@@ -281,8 +290,9 @@ def _run(
             asked_of(work, ids) for ids in (journal.done_ids(), work.block_ids - journal.done_ids())
         )
         raise RunInterrupted(
-            f"interrupted: {len(done)} of {len(done) + len(left)} blocks are done and stay written. {how_to_finish}",
+            f"interrupted: {len(done)} of {len(done) + len(left)} blocks are done and stay written",
             done,
             IdSet(left.runs),
             journal.folder,
+            hints=[how_to_finish],
         ) from error

@@ -12,6 +12,7 @@ from typing import Any
 from bioimage_py.errors import (
     BioimagePyError,
     BioimagePyWarning,
+    Hint,
     InvalidArgumentError,
     SourceNotFoundError,
     StorageError,
@@ -227,8 +228,8 @@ def _stack_location(path: str, key: str | None) -> Location | None:
             return Location(str(place), f"*{suffixes[0]}", stack)
         if suffixes:
             raise InvalidArgumentError(
-                f"folder {path!r} holds images of several kinds ({', '.join(suffixes)}): "
-                f"give a pattern, for example open_source({path!r}, '*{suffixes[0]}')"
+                f"folder {path!r} holds images of several kinds ({', '.join(suffixes)})",
+                hints=[Hint.of("give a pattern, for example {}", "open_source", path, f"*{suffixes[0]}")],
             )
     return None
 

@@ -13,6 +13,7 @@ from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import (
     AmbiguousSourceError,
     BioimagePyError,
+    Hint,
     InvalidArgumentError,
     MissingDependencyError,
     ReadOnlyError,
@@ -166,8 +167,8 @@ def _scene(image: BioImage, path: str, key: str | None) -> str:
         if len(scenes) == 1:
             return scenes[0]
         raise AmbiguousSourceError(
-            f"{path} holds {len(scenes)} scenes: name one with its key, for example open_source({path!r}, {scenes[0]!r}). There are "
-            f"{', '.join(scenes)}"
+            f"{path} holds {len(scenes)} scenes: {', '.join(scenes)}",
+            hints=[Hint.of("name one, for example with {}", "open_source", path, scenes[0])],
         )
     if key in scenes:
         return key

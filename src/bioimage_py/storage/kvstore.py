@@ -19,6 +19,7 @@ import tensorstore as ts
 
 from bioimage_py.errors import (
     BioimagePyError,
+    Hint,
     InvalidArgumentError,
     ReadOnlyError,
     SourceNotFoundError,
@@ -417,7 +418,8 @@ class StoreFolder:
         """Return what is in a local folder, sorted by name. A URL is refused: object stores would list every chunk."""
         if not self.is_local:
             raise SourceNotFoundError(
-                f"the arrays at {self.path} cannot be listed: give the key of one, such as key='0'"
+                f"the arrays at {self.path} cannot be listed",
+                hints=[Hint.of("give the key of one, such as {}", key="0")],
             )
         try:
             with os.scandir(self.path) as found:

@@ -9,7 +9,6 @@ from bioimage_py.cli.console import Console
 from bioimage_py.cli.failure import OK
 from bioimage_py.cli.options import describe, open_input
 from bioimage_py.cli.values import for_axes
-from bioimage_py.cli.wording import in_options
 
 
 def run_bench(args: argparse.Namespace, console: Console) -> int:
@@ -27,6 +26,6 @@ def run_bench(args: argparse.Namespace, console: Console) -> int:
             shards=for_axes(args.shards, source.ndim),
             codec=args.codec,
         )
-        console.line(in_options(str(result)))
+        console.line(str(result))
         console.document({"command": "bench", "input": describe(source), **result.to_json()})
     return OK

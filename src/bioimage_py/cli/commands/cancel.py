@@ -10,7 +10,6 @@ from bioimage_py.cli.console import Console
 from bioimage_py.cli.failure import OK, PROGRAM
 from bioimage_py.cli.options import named_run, shown_path
 from bioimage_py.cli.status_text import blocks_text, status_json
-from bioimage_py.cli.wording import in_options
 from bioimage_py.errors import InvalidArgumentError, SourceNotFoundError
 from bioimage_py.runner import restored_runner
 from bioimage_py.runner.run import RunStatus, StatusReader
@@ -29,7 +28,7 @@ def run_cancel(args: argparse.Namespace, console: Console) -> int:
             f"the run {shown_path(folder.path)} is finished: there is nothing to cancel"
         )
     runner = restored_runner(run["job_type"], run["config"])
-    said = in_options(runner.cancel(folder))
+    said = runner.cancel(folder)
     console.remark(said)
     status = _stopped(reader)
     if status is None:

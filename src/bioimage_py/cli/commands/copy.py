@@ -23,7 +23,6 @@ from bioimage_py.cli.options import (
 )
 from bioimage_py.cli.progress import ProgressLine
 from bioimage_py.cli.text import duration, rate, shape_text
-from bioimage_py.cli.wording import in_options
 from bioimage_py.operations import CopyOptions
 from bioimage_py.planning import format_bytes
 from bioimage_py.sources import Source, with_metadata
@@ -102,7 +101,7 @@ def run_plan(args: argparse.Namespace, console: Console) -> int:
     with ExitStack() as stack:
         source, output, options = _call(args, stack)
         found = plan(source, output, **options)
-    console.line(in_options(str(found)))
+    console.line(str(found))
     console.document({"command": "plan", **found.to_json()})
     return OK
 

@@ -18,13 +18,17 @@ _PLACES = ("key", "pattern", *OPENING, "output_key")
 
 
 @contextlib.contextmanager
-def telling_how_to_finish(rest: Callable[[IdSet], list[str]] | None = None) -> Iterator[None]:
+def telling_how_to_finish(
+    rest: Callable[[IdSet], list[str]] | None = None, resume: list[str] | None = None
+) -> Iterator[None]:
     """Raise UnfinishedError for a run that stops early, with the command that resumes it.
 
     Parameters
     ----------
     rest
         Gives the command for the blocks that are missing, where no run folder is left. Default: there is none.
+    resume
+        The command that goes on with the run folder. Default: the one that names it.
     """
     try:
         yield
@@ -33,9 +37,11 @@ def telling_how_to_finish(rest: Callable[[IdSet], list[str]] | None = None) -> I
         left = IdSet.from_ids(error.failed_block_ids)
         command = None
         if error.tmp_folder is not None:
-            command = [PROGRAM, "resume", error.tmp_folder] if left or done is not None else None
-        elif rest is not None and (left or done is not None):
+            command = resume or [PROGRAM, "resume", error.tmp_folder]
+        elif rest is not None:
             command = rest(left)
+        if not left and done is None:
+            command = None
         raise UnfinishedError(error, done, left.runs, command) from error
 
 

@@ -13,7 +13,6 @@ from bioimage_py.cli.failure import OK
 from bioimage_py.cli.options import arguments, describe, keyed_path, open_input
 from bioimage_py.cli.progress import ProgressLine
 from bioimage_py.cli.text import duration, rate, shape_text
-from bioimage_py.cli.wording import in_options
 from bioimage_py.operations import PyramidOptions
 from bioimage_py.planning import format_bytes
 from bioimage_py.sources import Source
@@ -61,7 +60,7 @@ def run_pyramid_plan(args: argparse.Namespace, console: Console) -> int:
         source, output, options = _call(args, stack)
         options.pop("verify_encoded", None)
         found = pyramid_plan(source, output, **options)
-    console.line(in_options(str(found)))
+    console.line(str(found))
     console.document({"command": "pyramid --dry-run", **found.to_json()})
     return OK
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import argparse
 import time
 
+from bioimage_py.cli.commands.finish import telling_how_to_finish
 from bioimage_py.cli.console import Console
-from bioimage_py.cli.failure import OK, PROGRAM, UnfinishedError
+from bioimage_py.cli.failure import OK, PROGRAM
 from bioimage_py.cli.options import named_run, shown_path
 from bioimage_py.cli.progress import ProgressLine
 from bioimage_py.cli.text import duration, rate
-from bioimage_py.errors import InvalidArgumentError, RunInterrupted, RunnerError
-from bioimage_py.geometry import IdSet
+from bioimage_py.errors import Call, InvalidArgumentError
 from bioimage_py.planning import format_bytes
 from bioimage_py.runner.run import RunFolder, RunStatus, read_status, remove_remains
 
 
 def run_resume(args: argparse.Namespace, console: Console) -> int:
     """Finish a run and say what was done."""
+    from bioimage_py.resume import resume
+
     if remove_remains(args.folder):
         console.remark("nothing was missing: the run had finished, and the rest of its folder is removed now")
         console.document({"command": "resume", "run_folder": args.folder, "blocks": 0})
@@ -29,8 +31,11 @@ def run_resume(args: argparse.Namespace, console: Console) -> int:
     started = time.perf_counter()
     # A local run counts the bytes of this process only.
     bytes_before = before.bytes_done
-    with ProgressLine(verb, console, before=(before.blocks_done, bytes_before)) as progress:
-        _resume(folder, args, progress)
+    again = [PROGRAM, "resume", shown_path(folder.path)]
+    again += [] if args.workers is None else ["--workers", str(args.workers)]
+    progress = ProgressLine(verb, console, before=(before.blocks_done, bytes_before))
+    with progress, telling_how_to_finish(resume=again):
+        resume(folder.path, num_workers=args.workers, progress=progress)
     seconds = time.perf_counter() - started
     n_blocks = before.blocks_total - before.blocks_done
     n_bytes = 0 if progress.last is None else max(0, progress.last.bytes_done - bytes_before)
@@ -67,22 +72,6 @@ def _check_no_results(folder: RunFolder) -> None:
     """Refuse a run whose results a program waits for: they would be lost here, with the run folder."""
     if folder.read_run()["work"].get("keep_results"):
         raise InvalidArgumentError(
-            "this run returns results to the Python program that began it, which a command has no use for: finish it "
-            f"there with resume({str(folder.path)!r})"
+            "this run returns results to the Python program that began it, and a command would lose them: finish it there, "
+            f"with {Call('resume', (str(folder.path),))}"
         )
-
-
-def _resume(folder: RunFolder, args: argparse.Namespace, progress: ProgressLine) -> None:
-    from bioimage_py.resume import resume
-
-    command = [PROGRAM, "resume", shown_path(folder.path)]
-    if args.workers is not None:
-        command += ["--workers", str(args.workers)]
-    try:
-        resume(folder.path, num_workers=args.workers, progress=progress)
-    except RunnerError as error:
-        failed = IdSet.from_ids(error.failed_block_ids)
-        raise UnfinishedError(error, None, failed.runs, command) from error
-    except RunInterrupted as error:
-        done, left = IdSet.from_ids(error.done_block_ids), IdSet.from_ids(error.failed_block_ids)
-        raise UnfinishedError(error, done.runs, left.runs, command) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from bioimage_py.chunks import AnyArray
-from bioimage_py.errors import InvalidArgumentError, OutputExistsError, SourceNotFoundError
+from bioimage_py.errors import Hint, InvalidArgumentError, OutputExistsError, SourceNotFoundError
 from bioimage_py.report.preview.page import Panel
 from bioimage_py.report.proportions import ScaleBar
 from bioimage_py.storage import FileFolder, is_url, path_text
@@ -106,7 +106,8 @@ def check_free(path: str, *, overwrite: bool) -> None:
         )
     if os.path.lexists(path) and not overwrite:
         raise OutputExistsError(
-            f"{path!r} is there already: give another name, or overwrite=True to replace it"
+            f"{path!r} is there already",
+            hints=[Hint("give another name"), Hint.of("or, to replace it, give {}", overwrite=True)],
         )
     if not place.parent.is_dir():
         raise SourceNotFoundError(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from bioimage_py.chunks import AnyArray
-from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
+from bioimage_py.errors import BioimagePyWarning, Hint, InvalidArgumentError
 from bioimage_py.planning import format_bytes
 from bioimage_py.report.axes import ShownAxes, open_levels
 from bioimage_py.report.preview.plane import Plane
@@ -49,16 +49,21 @@ def read_panels(
     are_labels = not shown.is_rgb and (looks_like_labels(source) if kind is None else kind == "labels")
     if are_labels and source.dtype.kind not in "biu":
         raise InvalidArgumentError(
-            f"labels are integers, and {source.name} holds {source.dtype}: leave out kind="
+            f"labels are integers, and {source.name} holds {source.dtype}",
+            hints=[Hint.of("leave out {}", kind=...)],
         )
     if are_labels and projection == "mean":
         raise InvalidArgumentError(
-            f"the mean of labels means nothing, and {source.name} is taken for labels ({source.dtype} voxels): "
-            "use projection='max', or say kind='image' if it is an image"
+            f"the mean of labels means nothing, and {source.name} is taken for labels ({source.dtype} voxels)",
+            hints=[
+                Hint.of("give {}", projection="max"),
+                Hint.of("or, if it is an image, give {}", kind="image"),
+            ],
         )
     if projection is not None and len(shown.space) == 2:
         raise InvalidArgumentError(
-            f"{source.name} has two axes of space, so there is none to project along: leave out projection="
+            f"{source.name} has two axes of space, so there is none to project along",
+            hints=[Hint.of("leave out {}", projection=...)],
         )
     proportions = drawn_sizes(source.shape, shown.space, source.metadata, size)
     views = _views(source, shown, projection)
@@ -121,7 +126,12 @@ def _within(costs: Sequence[int], read_limit: int, source: Source) -> list[int]:
     if costs[0] > read_limit:
         raise InvalidArgumentError(
             f"a picture of {source.name} would take {format_bytes(costs[0])} of decoded chunks, more than the read_limit of "
-            f"{format_bytes(read_limit)}: allow more with read_limit=, show less of it (RoiSource), or give it coarser levels"
+            f"{format_bytes(read_limit)}",
+            hints=[
+                Hint.of("allow more with {}", read_limit=...),
+                Hint("show less of it (RoiSource)"),
+                Hint("or give it coarser levels"),
+            ],
         )
     kept, total = [0], costs[0]
     for n in sorted(range(1, len(costs)), key=lambda n: costs[n]):

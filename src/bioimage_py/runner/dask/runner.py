@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from bioimage_py.errors import BioimagePyWarning
+from bioimage_py.errors import BioimagePyWarning, Hint
 from bioimage_py.runner.config import RunnerConfig
 from bioimage_py.runner.dask.config import DaskConfig, distributed_library
 from bioimage_py.runner.dask.connection import Connection, UnreachableError
@@ -76,9 +76,8 @@ class DaskRunner(FolderRunner):
             timeout *= folder.read_round(number)["needs"]["time"]
         return _Round(client, folder, number, timeout).run(n_tasks, at_once, watch)
 
-    def interrupt_hint(self, folder: RunFolder) -> str:
-        """Return what a user who pressed Ctrl-C is told about going on."""
-        return f"Its tasks on the cluster are cancelled. {super().interrupt_hint(folder)}"
+    def interrupt_hints(self, folder: RunFolder) -> list[Hint]:
+        return [Hint("its tasks on the cluster are cancelled"), *super().interrupt_hints(folder)]
 
     def cancel(self, folder: RunFolder) -> str:
         """Stop the process that waits for the run, or from another machine its tasks at the scheduler.

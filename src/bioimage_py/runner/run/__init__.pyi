@@ -23,6 +23,7 @@ from .run_folder import (
     RunFolder as RunFolder,
     default_root as default_root,
     end_of_log as end_of_log,
+    finish_hint as finish_hint,
     remove_remains as remove_remains,
 )
 from .search import find_runs as find_runs

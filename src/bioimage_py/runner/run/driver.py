@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
-from bioimage_py.runner.run.run_folder import RunFolder
+from bioimage_py.runner.run.run_folder import RunFolder, finish_hint
 from bioimage_py.storage import is_alive, this_process
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
@@ -106,8 +106,8 @@ def interrupt_driver(folder: RunFolder) -> str:
     alive = False if driver is None else is_alive(driver)
     if driver is None or alive is False:
         raise InvalidArgumentError(
-            f"nothing runs for {str(folder.path)!r}: there is nothing to cancel. To finish it: "
-            f"bioimage_py.resume({str(folder.path)!r})"
+            f"nothing runs for {str(folder.path)!r}: there is nothing to cancel",
+            hints=[finish_hint(folder.path)],
         )
     if alive is None:
         raise InvalidArgumentError(

@@ -31,7 +31,13 @@ import warnings
 from pathlib import Path
 from typing import IO, Any
 
-from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, SourceNotFoundError, StorageError
+from bioimage_py.errors import (
+    BioimagePyWarning,
+    Hint,
+    InvalidArgumentError,
+    SourceNotFoundError,
+    StorageError,
+)
 from bioimage_py.runner.run.own_files import read_json, read_own, refuse_strangers, write_json, write_whole
 from bioimage_py.storage import is_alive, this_process
 
@@ -51,8 +57,14 @@ def default_root(tmp_root: str | os.PathLike[str] | None) -> Path:
         return Path.cwd()
     except FileNotFoundError as error:
         raise InvalidArgumentError(
-            "the working directory was removed, so no run folder can be made in it: give tmp_root= another folder, or change to one"
+            "the working directory was removed, so no run folder can be made in it",
+            hints=[Hint.of("name another folder with {}", tmp_root=...), Hint("or change to another folder")],
         ) from error
+
+
+def finish_hint(path: str | os.PathLike[str]) -> Hint:
+    """Return what finishes the run whose folder is there."""
+    return Hint.of("to finish: {}", "resume", os.fspath(path))
 
 
 class AttemptFiles:
@@ -105,8 +117,12 @@ class RunFolder:
 
             shutil.rmtree(path, ignore_errors=True)  # half made, if at all
             raise InvalidArgumentError(
-                f"no run folder can be made in {str(root)!r}: {error.strerror}. Give tmp_root= a folder that you can write, "
-                "and that all workers see"
+                f"no run folder can be made in {str(root)!r}: {error.strerror}",
+                hints=[
+                    Hint.of(
+                        "name a folder that you can write, and that all workers see, with {}", tmp_root=...
+                    )
+                ],
             ) from error
         return cls(path.resolve())
 
@@ -141,8 +157,13 @@ class RunFolder:
         except (OSError, RuntimeError, ValueError) as error:
             said = getattr(error, "strerror", None) or error
             raise SourceNotFoundError(
-                f"there is no run folder {str(given)!r} ({said}). If it is on another machine's disk, give "
-                "tmp_root= a folder that all machines share"
+                f"there is no run folder {str(given)!r} ({said})",
+                hints=[
+                    Hint.of(
+                        "if it is on another machine's disk, name a folder that all machines share with {}",
+                        tmp_root=...,
+                    )
+                ],
             ) from error
         if not stat.S_ISDIR(found.st_mode):
             raise InvalidArgumentError(f"{str(place)!r} is no run folder: it is a file")

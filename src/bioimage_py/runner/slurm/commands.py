@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from bioimage_py.errors import MissingDependencyError
+from bioimage_py.errors import Hint, MissingDependencyError
 from bioimage_py.runner.slurm.quantities import mebibytes
 from bioimage_py.runner.slurm.rows import (
     EXIT_FIELDS,
@@ -80,8 +80,11 @@ class Slurm:
         for command in ("sbatch", "squeue", "scancel", "scontrol"):
             if shutil.which(command) is None:
                 raise MissingDependencyError(
-                    f"job_type 'slurm' needs Slurm's commands, and {command!r} is not on PATH: run this where jobs are "
-                    "submitted, such as a login node, or take job_type='subprocess'"
+                    f"job_type 'slurm' needs Slurm's commands, and {command!r} is not on PATH",
+                    hints=[
+                        Hint("run this where jobs are submitted, such as a login node"),
+                        Hint.of("or, to run on this machine, give {}", job_type="subprocess"),
+                    ],
                 )
 
     def submit(self, options: Sequence[str], script: str, arguments: Sequence[str]) -> str:

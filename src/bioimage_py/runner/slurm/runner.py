@@ -9,14 +9,14 @@ import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bioimage_py.errors import InvalidArgumentError, RunnerError
+from bioimage_py.errors import Hint, InvalidArgumentError, RunnerError
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.account import read_account
 from bioimage_py.runner.folder_runner import FolderRunner, Watch
 from bioimage_py.runner.journal import Progress
 from bioimage_py.runner.resuming import finish_run
 from bioimage_py.runner.rounds import TaskEnd
-from bioimage_py.runner.run import RunFolder, unmark_outputs
+from bioimage_py.runner.run import RunFolder, finish_hint, unmark_outputs
 from bioimage_py.runner.slurm.commands import Slurm, SlurmRefusalError, SlurmSilenceError
 from bioimage_py.runner.slurm.config import SlurmConfig
 from bioimage_py.runner.slurm.jobs import RoundJobs
@@ -116,7 +116,7 @@ class SlurmRunner(FolderRunner):
     def _gave_up(self, folder: RunFolder, error: SlurmSilenceError) -> RunnerError:
         asked_for = IdSet.from_json(folder.read_run()["work"]["block_ids"])
         missing = asked_for - read_account(folder, errors=False).done
-        return RunnerError(f"{error}. {self.interrupt_hint(folder)}", missing, folder.path)
+        return RunnerError(str(error), missing, folder.path, hints=self.interrupt_hints(folder))
 
     def reattach(
         self,
@@ -153,7 +153,8 @@ class SlurmRunner(FolderRunner):
         job_type = folder.read_run()["job_type"]
         if job_type != self.job_type:
             raise InvalidArgumentError(
-                f"{str(folder.path)!r} is a run of job_type {job_type!r}, not 'slurm': bioimage_py.resume finishes it"
+                f"{str(folder.path)!r} is a run of job_type {job_type!r}, not 'slurm'",
+                hints=[finish_hint(folder.path)],
             )
         return finish_run(self, folder, num_workers, progress)
 
@@ -172,8 +173,8 @@ class SlurmRunner(FolderRunner):
         jobs = None if number is None else RoundJobs.read(folder, number)
         if jobs is None:
             raise InvalidArgumentError(
-                f"nothing runs for {str(folder.path)!r}: there is nothing to cancel. To finish it: "
-                f"bioimage_py.resume({str(folder.path)!r})"
+                f"nothing runs for {str(folder.path)!r}: there is nothing to cancel",
+                hints=[finish_hint(folder.path)],
             )
         jobs.cancelled = True
         jobs.write()
@@ -185,21 +186,23 @@ class SlurmRunner(FolderRunner):
             raise RunnerError(f"the jobs are not cancelled: {error}", (), folder.path) from error
         return f"cancelled Slurm {_named(jobs.numbers())}; what is done stays written"
 
-    def interrupt_hint(self, folder: RunFolder) -> str:
+    def interrupt_hints(self, folder: RunFolder) -> list[Hint]:
         """Return what a user who leaves is told: how to wait for the jobs, and how to cancel them."""
-        finish = f"bioimage_py.resume({str(folder.path)!r})"
         number = self.open_round(folder)
         jobs = None if number is None else RoundJobs.read(folder, number)
         if jobs is None:
-            return f"To finish: {finish}"
+            return [finish_hint(folder.path)]
         with contextlib.suppress(SlurmSilenceError):  # the command that cancels looks for it again
             number_unnumbered(Slurm(timeout=5), jobs)
         numbers = jobs.numbers()
         stop = f"bioimage-py cancel {shlex.quote(str(folder.path))}"
         if numbers:
             stop += f", or scancel {' '.join(numbers)}"
-        goes = f"Slurm {_named(numbers)} go{'es' if len(numbers) == 1 else ''} on without this process"
-        return f"{goes}. To wait for the rest: {finish}. To stop it: {stop}"
+        return [
+            Hint(f"Slurm {_named(numbers)} go{'es' if len(numbers) == 1 else ''} on without this process"),
+            Hint.of("to wait for the rest: {}", "resume", str(folder.path)),
+            Hint(f"to stop it: {stop}"),
+        ]
 
 
 def _named(numbers: list[str]) -> str:

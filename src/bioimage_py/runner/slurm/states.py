@@ -132,7 +132,7 @@ def _verdict(row: Row, evidence: Evidence) -> tuple[str, str]:
 def _killed(number: int, evidence: Evidence) -> tuple[str, str]:
     if number == _NO_LOG:
         return "error", (
-            "its node could not write the log in the run folder: tmp_root= must be a folder on a disk that all nodes share, and "
+            "its node could not write the log in the run folder: run folders must be on a disk that all nodes share, and "
             "with room"
         )
     if _STARVED.search(evidence.log):
@@ -145,7 +145,7 @@ def _silent_success(evidence: Evidence) -> tuple[str, str]:
     if evidence.began:
         return "lost", "Slurm says that it completed, its journal does not"
     return "lost", (
-        "Slurm says that it completed, and it left nothing in the run folder: is tmp_root= on a disk that the nodes share? "
+        "Slurm says that it completed, and it left nothing in the run folder: is that on a disk that all nodes share? "
         "If it is, and slow, give a longer latency_wait="
     )
 

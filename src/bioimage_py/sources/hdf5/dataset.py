@@ -14,11 +14,7 @@ import h5py
 import numpy as np
 
 from bioimage_py.chunks import Filter, FilterPipeline, codec_text
-from bioimage_py.errors import (
-    AmbiguousSourceError,
-    SourceNotFoundError,
-    UnsupportedFormatError,
-)
+from bioimage_py.errors import AmbiguousSourceError, Hint, SourceNotFoundError, UnsupportedFormatError
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.hdf5.attributes import read_metadata
 from bioimage_py.sources.hdf5.files import FOREIGN_ERRORS, FileKey, file_key, hdf5_errors, hdf5_words
@@ -232,8 +228,8 @@ def find_dataset(file: h5py.Group, path: str, key: str | None) -> h5py.Dataset:
     if len(below) > 1:
         example = dataset_key(below[0])
         raise AmbiguousSourceError(
-            f"{where} holds {len(below)} arrays; say which, for example open_source({path!r}, {example!r}):\n"
-            f"{_listing(below)}"
+            f"{where} holds {len(below)} arrays:\n{_listing(below)}",
+            hints=[Hint.of("name one, for example with {}", "open_source", path, example)],
         )
     return below[0]
 

@@ -22,6 +22,7 @@ import h5py
 from bioimage_py.errors import (
     BioimagePyError,
     BioimagePyWarning,
+    Hint,
     InvalidArgumentError,
     ReadOnlyError,
     SourceNotFoundError,
@@ -145,8 +146,8 @@ def _companion(path: str, name: str, others: OtherFiles, shown: str) -> str:
         inside = [p for p in places if any(p.resolve().is_relative_to(f.resolve()) for f in folders)]
     if not inside and not others.external_files:
         raise StorageError(
-            f"{shown}, which is outside of the folder {str(folders[0])!r}: pass external_files=True to open_source to read it, if you "
-            f"trust who made {path!r}"
+            f"{shown}, which is outside of the folder {str(folders[0])!r}",
+            hints=[Hint.of(f"if you trust who made {path!r}, open it with {{}}", external_files=True)],
         )
     wanted = inside or places
     return str(next((p for p in wanted if p.exists()), wanted[0]))
@@ -235,8 +236,14 @@ class _VirtualParts:
         if self._missing and self._others.missing_files == "error":
             listed = "; ".join(self._missing[:_SHOWN]) + ("; and more" if len(self._missing) > _SHOWN else "")
             raise StorageError(
-                f"{described.name!r} is a virtual dataset, and {len(self._missing)} of its parts cannot be read: {listed}. Bring "
-                f"them back, or pass missing_files='fill' to open_source to read their voxels as {described.fill_value!r}"
+                f"{described.name!r} is a virtual dataset, and {len(self._missing)} of its parts cannot be read: {listed}",
+                hints=[
+                    Hint("bring them back"),
+                    Hint.of(
+                        f"or, to read their voxels as {described.fill_value!r}, open it with {{}}",
+                        missing_files="fill",
+                    ),
+                ],
             )
         if self._gaps:
             warnings.warn(

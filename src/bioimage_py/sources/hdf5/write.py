@@ -17,6 +17,7 @@ from h5py._objects import phil
 
 from bioimage_py.chunks import AnyArray, encode_gzip, gzip_level_to_encode
 from bioimage_py.errors import (
+    Hint,
     InvalidArgumentError,
     OutputExistsError,
     ReadOnlyError,
@@ -306,8 +307,11 @@ def _replaced_address(file: h5py.File, path: str, key: str, *, overwrite: bool) 
         )
     if not overwrite:
         raise OutputExistsError(
-            f"{path!r} has a dataset {key!r} already, of shape {there.shape} and dtype {there.dtype}; "
-            f"pass overwrite=True to replace it, or write into it with open_source({path!r}, {key!r}, mode='r+')"
+            f"{path!r} has a dataset {key!r} already, of shape {there.shape} and dtype {there.dtype}",
+            hints=[
+                Hint.of("to replace it, give {}", overwrite=True),
+                Hint.of("to write into it, use {}", "open_source", path, key, mode="r+"),
+            ],
         )
     return object_address(there)
 

@@ -93,7 +93,7 @@ def array_metadata(spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
     if spec.dtype.name not in DTYPES:
         raise UnsupportedFormatError(f"N5 cannot hold {spec.dtype}; it can hold {', '.join(DTYPES)}")
     if spec.shards is not None:
-        raise InvalidArgumentError(f"N5 has no shards (got {spec.shards}): use Zarr with zarr_format=3")
+        raise InvalidArgumentError(f"N5 has no shards (got {spec.shards}): use Zarr v3")
     if spec.fill_value is not None and spec.fill_value != 0:
         raise InvalidArgumentError(f"N5 has no fill value but 0 (got {spec.fill_value!r}): use Zarr")
     chunks = checked_grid(spec.chunks or tuple(max(1, n) for n in spec.shape), spec.shape, "chunks")

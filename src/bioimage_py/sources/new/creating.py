@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bioimage_py.chunks import ChunkEncoding, UnknownEncoding
-from bioimage_py.errors import InvalidArgumentError, UnsupportedFormatError
+from bioimage_py.errors import Hint, InvalidArgumentError, UnsupportedFormatError
 from bioimage_py.metadata import ImageMetadata, Level, axes_for_ngff, ngff_order, overridden, plain_value
 from bioimage_py.sources.array_like import checked_dtype
 from bioimage_py.sources.array_spec import ArraySpec, Codec
@@ -315,7 +315,8 @@ def checked_fill(value: Any, dtype: np.dtype[Any], store: Family | None = None) 
         )
     if store is not None and store.only_zero_fill and became != 0:
         raise InvalidArgumentError(
-            f"{store.title} has no fill value but 0 (got {value!r}): leave fill_value out, or use Zarr"
+            f"{store.title} has no fill value but 0 (got {value!r})",
+            hints=[Hint.of("leave out {}", fill_value=...), Hint("or use Zarr")],
         )
     return became[()]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.errors import Hint, InvalidArgumentError
 from bioimage_py.geometry import default_chunks, sensible_chunks
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import Source
@@ -32,7 +32,8 @@ def new_grids(
     if not family.chunked:
         if chunks is not None or shards is not None:
             raise InvalidArgumentError(
-                f"{family.entry.kind} files have no chunks or shards; leave out chunks= and shards="
+                f"{family.entry.kind} files have no chunks or shards",
+                hints=[Hint.of("leave out {}", chunks=..., shards=...)],
             )
         return None, None
     grid = None if chunks is None else checked_extents("chunks", chunks, least=1, ndim=len(shape))

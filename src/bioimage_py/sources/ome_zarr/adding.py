@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from bioimage_py.errors import InvalidArgumentError, OutputExistsError
+from bioimage_py.errors import Hint, InvalidArgumentError, OutputExistsError
 from bioimage_py.metadata import Level, NgffDataset, images_of, ome_of
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import FileSource, Source
@@ -108,8 +108,11 @@ class GrowingImage:
         overwrite = checked_overwrite(overwrite)
         if self.others and not overwrite:
             raise OutputExistsError(
-                f"{self._group.path} has {len(self.others)} smaller levels already: give overwrite=True to make them anew; the "
-                "full-size one stays as it is"
+                f"{self._group.path} has {len(self.others)} smaller levels already",
+                hints=[
+                    Hint.of("to make them anew, give {}", overwrite=True),
+                    Hint("the full-size one stays as it is"),
+                ],
             )
         if self.others and not self.root.is_local:
             raise OutputExistsError(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, Self
 
-from bioimage_py.errors import InvalidArgumentError, OutputExistsError
+from bioimage_py.errors import Hint, InvalidArgumentError, OutputExistsError
 from bioimage_py.metadata import label_names
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.ome_zarr.image_group import ImageGroup
@@ -93,7 +93,8 @@ def _check_room(
     there = read_node(folder) is not None or bool(folder.entries_if_local())
     if there and not overwrite and not is_abandoned(folder):
         raise OutputExistsError(
-            f"{folder.path} is there already: give overwrite=True to replace it, or choose another path"
+            f"{folder.path} is there already",
+            hints=[Hint.of("to replace it, give {}", overwrite=True), Hint("or choose another path")],
         )
     new = {level.key.removeprefix(mirror.group.key or "").strip("/") for level in levels}
     old = []

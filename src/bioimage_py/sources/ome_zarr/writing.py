@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, OutputExistsError
+from bioimage_py.errors import BioimagePyWarning, Hint, InvalidArgumentError, OutputExistsError
 from bioimage_py.metadata import (
     RESERVED,
     VERSIONS,
@@ -274,7 +274,8 @@ def _replaced_levels(
     levels = level_paths(group_attributes(folder))
     if levels and not overwrite and not is_abandoned(folder):
         raise OutputExistsError(
-            f"{folder.path} is an OME-Zarr image already: give overwrite=True to replace it, or choose another path"
+            f"{folder.path} is an OME-Zarr image already",
+            hints=[Hint.of("to replace it, give {}", overwrite=True), Hint("or choose another path")],
         )
     if not folder.is_local:
         stale = [path for path in levels if path != FULL_SIZE]

@@ -463,9 +463,7 @@ def _description(spec: ArraySpec) -> dict[str, Any]:
             "with SelectSource(source, 0, axis=0)"
         )
     if spec.shards is not None:
-        raise InvalidArgumentError(
-            f"shards cannot be given for {_TITLE} (got {spec.shards}): use Zarr with zarr_format=3"
-        )
+        raise InvalidArgumentError(f"shards cannot be given for {_TITLE} (got {spec.shards}): use Zarr v3")
     if spec.fill_value is not None and spec.fill_value != 0:
         raise InvalidArgumentError(f"{_TITLE} has no fill value but 0 (got {spec.fill_value!r}): use Zarr")
     chunks = checked_grid(spec.chunks or tuple(min(64, max(1, n)) for n in spec.shape), spec.shape, "chunks")

@@ -19,6 +19,7 @@ from numpy.lib import format as npy_format
 from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import (
     BioimagePyWarning,
+    Hint,
     InvalidArgumentError,
     OutputExistsError,
     ReadOnlyError,
@@ -204,7 +205,7 @@ def _check_free(place: Path, overwrite: bool) -> None:
         raise _exists(place)
     if not _is_npy(place):
         raise OutputExistsError(
-            f"{str(place)!r} is not a .npy file, so overwrite=True does not replace it: remove it first"
+            f"{str(place)!r} is not a .npy file, so it is never replaced: remove it first"
         )
 
 
@@ -222,8 +223,11 @@ def _is_npy(place: Path) -> bool:
 
 def _exists(place: Path) -> OutputExistsError:
     return OutputExistsError(
-        f"{str(place)!r} exists already: pass overwrite=True to replace it, or write into it with "
-        f"open_source({str(place)!r}, mode='r+')"
+        f"{str(place)!r} is there already",
+        hints=[
+            Hint.of("to replace it, give {}", overwrite=True),
+            Hint.of("to write into it, use {}", "open_source", str(place), mode="r+"),
+        ],
     )
 
 

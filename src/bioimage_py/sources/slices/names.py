@@ -9,12 +9,18 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
-from bioimage_py.errors import InvalidArgumentError, SourceNotFoundError, StorageError
+from bioimage_py.errors import (
+    BioimagePyWarning,
+    Hint,
+    InvalidArgumentError,
+    SourceNotFoundError,
+    StorageError,
+)
 
 _IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 _THUMBNAIL = re.compile(r"(?<![a-z])thumb(nail)?s?(?![a-z])", re.IGNORECASE)
@@ -45,7 +51,7 @@ class Arrangement:
     names: Sequence[str | None]
     shape: tuple[int, ...]  # of the grid
     axes: tuple[str | None, ...]  # what the names say each axis of the grid is; None where they do not
-    remarks: Sequence[str] = field(default=())  # what a user should be told, as sentences without a full stop
+    remarks: Sequence[BioimagePyWarning] = ()  # what a user should be told
 
 
 def list_slices(folder: str, pattern: str) -> dict[str, Name]:
@@ -254,8 +260,11 @@ def arrange(parsed: Mapping[str, Name], *, fill: bool = False) -> Arrangement:
     elif len(varying) > 1 and math.prod(len(set(columns.values(c))) for c in varying) == len(names):
         first = columns.example(varying[0])
         remarks.append(
-            f"the names of the slices hold {len(varying)} numbers, of which no axis is known; all slices are stacked in the order of "
-            f"their numbers. If they are several images, choose one with a pattern such as {first!r}"
+            BioimagePyWarning(
+                f"the names of the slices hold {len(varying)} numbers, of which no axis is known; all slices are stacked in the order "
+                "of their numbers",
+                hints=[Hint(f"if they are several images, choose one with a pattern such as {first!r}")],
+            )
         )
     return Arrangement(names, (len(names),), (None,), tuple(remarks))
 
@@ -378,8 +387,12 @@ def _on_grid(columns: _Columns, axes: Mapping[str, int], *, fill: bool) -> Arran
         more = f"; … ({len(missing)} in all)" if len(missing) > _MOST_LISTED else ""
         raise SourceNotFoundError(
             f"the names of {len(by_place)} slices, such as {columns.names[0]!r}, state the axes {', '.join(axes)}, and some are missing: "
-            f"{listed}{more}. Bring them back, choose a part with a pattern, or open the folder with missing_planes='fill' to "
-            "read them as 0"
+            f"{listed}{more}",
+            hints=[
+                Hint("bring them back"),
+                Hint("choose a part with a pattern"),
+                Hint.of("or, to read them as 0, open the folder with {}", missing_planes="fill"),
+            ],
         )
     shape = tuple(len(values) for values in numbers)
     return Arrangement([by_place.get(place) for place in grid], shape, tuple(a or None for a in axes), tuple(remarks))  # fmt: skip
@@ -409,14 +422,17 @@ def _gaps(values: Sequence[int | Fraction]) -> list[int | Fraction]:
     ]  # fmt: skip
 
 
-def _gap_remark(columns: _Columns, column: int, gaps: Sequence[int | Fraction], axis: str) -> str:
+def _gap_remark(
+    columns: _Columns, column: int, gaps: Sequence[int | Fraction], axis: str
+) -> BioimagePyWarning:
     listed = ", ".join(str(_shown(v)) for v in gaps[:_MOST_LISTED])
     more = f", … ({len(gaps)} in all)" if len(gaps) > _MOST_LISTED else ""
     along = f" along {axis}" if axis else ""
     shown = sorted(columns.values(column))
-    return (
+    return BioimagePyWarning(
         f"between slices {_shown(shown[0])} and {_shown(shown[-1])}{along}, such as {columns.names[0]!r}, number {listed}{more} is "
-        "missing; the others are stacked without a gap. Open the folder with missing_planes='fill' to read them as 0"
+        "missing; the others are stacked without a gap",
+        hints=[Hint.of("to read them as 0, open the folder with {}", missing_planes="fill")],
     )
 
 

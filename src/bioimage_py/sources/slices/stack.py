@@ -19,6 +19,7 @@ from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import (
     BioimagePyError,
     BioimagePyWarning,
+    Hint,
     InvalidArgumentError,
     ReadOnlyError,
     SourceNotFoundError,
@@ -95,12 +96,14 @@ def _open(path: str, key: str | None, mode: str, known: Sequence[Any] | None, mi
             parsed if len(names) == len(parsed) else take_apart(names), fill=missing_planes == "fill"
         )
     except BioimagePyError as error:
-        raise type(error)(f"folder {path!r}: {error}") from error
+        raise type(error)(f"folder {path!r}: {error.message}", hints=error.hints) from error
     slices = _Slices(path, names, arranged, opener)
     if known is None:
         slices.compare()
         for remark in arranged.remarks:
-            warnings.warn(f"folder {path!r}: {remark}", BioimagePyWarning, stacklevel=4)
+            warnings.warn(
+                BioimagePyWarning(f"folder {path!r}: {remark.message}", hints=remark.hints), stacklevel=4
+            )
     return StackSource(path, key, slices, missing_planes=missing_planes)
 
 
@@ -131,14 +134,17 @@ def _is_one_set(folder: str, pattern: str, names: Sequence[str], missing_planes:
     if gone and missing_planes != "fill":
         raise SourceNotFoundError(
             f"{names[0]!r} in folder {folder!r} describes a set of {len(described)} OME-TIFFs, of which {len(gone)} are gone, such as "
-            f"{gone[0]!r}: bring them back, or open the folder with missing_planes='fill' to read them as 0"
+            f"{gone[0]!r}",
+            hints=[
+                Hint("bring them back"),
+                Hint.of("or, to read them as 0, open the folder with {}", missing_planes="fill"),
+            ],
         )
     if len(found) < len(names):
         other = next(n for n in names if n not in described)
         raise InvalidArgumentError(
             f"{pattern!r} matches a set of {len(described)} OME-TIFFs in folder {folder!r} and others, such as {other!r}: open the set by "
-            f"one of its files, for example open_source({os.path.join(folder, names[0])!r}), or give a pattern that "  # noqa: PTH118
-            "matches what belongs together"
+            f"one of its files, such as {os.path.join(folder, names[0])!r}, or give a pattern that matches what belongs together"  # noqa: PTH118
         )
     return found | set(gone) == described
 

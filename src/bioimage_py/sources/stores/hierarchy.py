@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bioimage_py.errors import AmbiguousSourceError, SourceNotFoundError
+from bioimage_py.errors import AmbiguousSourceError, Hint, SourceNotFoundError
 from bioimage_py.sources.stores.multiscales import level_paths
 from bioimage_py.storage import StoreFolder, natural_key
 
@@ -148,8 +148,8 @@ def _several_images(root: StoreFolder, keys: list[str], read_node: ReadNode) -> 
         lines.append("  …")
     listed = "\n".join(lines)
     return AmbiguousSourceError(
-        f"{root.path} holds {count} images: name one with its key, for example open_source({root.path!r}, {keys[0]!r}). "
-        f"There are\n{listed}"
+        f"{root.path} holds {count} images:\n{listed}",
+        hints=[Hint.of("name one, for example with {}", "open_source", root.path, keys[0])],
     )
 
 
@@ -161,8 +161,8 @@ def several_arrays(path: str, arrays: list[tuple[str, Node]]) -> AmbiguousSource
         lines.append(f"  … and {len(arrays) - _MOST_LISTED} more")
     listed = "\n".join(lines)
     return AmbiguousSourceError(
-        f"{path} holds {len(arrays)} arrays: name one with its key, for example "
-        f"open_source({path!r}, {arrays[0][0]!r}). There are\n{listed}"
+        f"{path} holds {len(arrays)} arrays:\n{listed}",
+        hints=[Hint.of("name one, for example with {}", "open_source", path, arrays[0][0])],
     )
 
 

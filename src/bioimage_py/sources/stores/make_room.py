@@ -16,6 +16,7 @@ import tensorstore as ts
 
 from bioimage_py.errors import (
     BioimagePyError,
+    Hint,
     InvalidArgumentError,
     OutputExistsError,
     ReadOnlyError,
@@ -216,8 +217,12 @@ def _groups_to_make(root: StoreFolder, key: str | None, rules: StoreRules) -> li
             missing.append(folder)
         elif not any(folder.read(name) is not None for name in rules.group_files):
             raise InvalidArgumentError(
-                f"{folder.path} is a group of another version of {rules.title}: give the zarr_format that it has, choose another "
-                "path, or delete it first"
+                f"{folder.path} is a group of another version of {rules.title}",
+                hints=[
+                    Hint.of("give the {} that it has", zarr_format=...),
+                    Hint("choose another path"),
+                    Hint("or delete it first"),
+                ],
             )
     return missing
 
@@ -231,8 +236,11 @@ def _check_free(target: StoreFolder, overwrite: bool, rules: StoreRules) -> None
     if node is not None and node.array is not None:
         if not overwrite and not is_abandoned(target):
             raise OutputExistsError(
-                f"{target.path} is there already{_unfinished(target)}: give overwrite=True to replace it, or open it with "
-                f"open_source({target.path!r}, mode='r+') to write into it"
+                f"{target.path} is there already{_unfinished(target)}",
+                hints=[
+                    Hint.of("to replace it, give {}", overwrite=True),
+                    Hint.of("to write into it, use {}", "open_source", target.path, mode="r+"),
+                ],
             )
         _check_own(target, rules)
         return

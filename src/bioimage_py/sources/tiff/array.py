@@ -10,12 +10,7 @@ from typing import Any
 import numpy as np
 
 from bioimage_py.chunks import AnyArray, ArrayInFile, copy_rows, read_region
-from bioimage_py.errors import (
-    InvalidArgumentError,
-    ReadOnlyError,
-    StorageError,
-    UnsupportedFormatError,
-)
+from bioimage_py.errors import Hint, InvalidArgumentError, ReadOnlyError, StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import SourceSpec, StoredSize
@@ -120,8 +115,13 @@ class TiffSource(ChunkedFileSource):
             reason = f"it refers to {absent}" if absent else "files of the series may be missing"
             raise StorageError(
                 f"{len(missing)} of {len(layout.offsets)} planes of {self.name} are not stored (the first is "
-                f"{self._plane(int(missing[0]))}): {reason}. If they were never recorded, "
-                f"open it with missing_planes='fill' to read them as {layout.coding.fill}"
+                f"{self._plane(int(missing[0]))}): {reason}",
+                hints=[
+                    Hint.of(
+                        f"if they were never recorded, read them as {layout.coding.fill} with {{}}",
+                        missing_planes="fill",
+                    )
+                ],
             )
 
     def _plane(self, page: int) -> tuple[int, ...]:

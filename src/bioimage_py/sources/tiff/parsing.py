@@ -20,6 +20,7 @@ from bioimage_py.errors import (
     AmbiguousSourceError,
     BioimagePyError,
     BioimagePyWarning,
+    Hint,
     InvalidArgumentError,
     SourceNotFoundError,
     StorageError,
@@ -306,7 +307,8 @@ def _choose(
             for one in found:
                 check_extents(one, path)
             raise AmbiguousSourceError(
-                f"TIFF {path!r} holds {len(found)} series; choose one with key= or series=, by number or name: {listed}"
+                f"TIFF {path!r} holds {len(found)} series: {listed}",
+                hints=[Hint.of("choose one by number or name, with {}", series=...)],
             )
         return main[0]
     named = [n for n, s in enumerate(found) if s.name and s.name == wanted]
@@ -325,7 +327,13 @@ def check_set(ome: OmeSet | None, found: Sequence[tifffile.TiffPageSeries], path
     said = f"TIFF {path!r} is part of a set of files, and its OME-XML refers to {names}"
     if not fill:
         raise StorageError(
-            f"{said}: put them beside it, or open it with missing_planes='fill' to read the pages of this file as they are"
+            said,
+            hints=[
+                Hint("put them beside it"),
+                Hint.of(
+                    "or, to read the pages of this file as they are, open it with {}", missing_planes="fill"
+                ),
+            ],
         )
     warnings.warn(f"{said}: the pages of this file are read as they are", BioimagePyWarning, stacklevel=5)
 

@@ -92,9 +92,7 @@ def checked_codec(codec: Codec, known: tuple[str, ...], store: str) -> Codec:
             f"{store} does not have the codec {codec.name!r}; choose one of {', '.join(known)}"
         )
     if codec.options.get("crc32c"):
-        raise InvalidArgumentError(
-            f"{store} has no crc32c behind its chunks: leave it out, or make Zarr with zarr_format=3"
-        )
+        raise InvalidArgumentError(f"{store} has no crc32c behind its chunks: leave it out, or use Zarr v3")
     if codec.name == "lz4":
         return Codec("blosc", codec.level, {"shuffle": "shuffle", **codec.options, "cname": "lz4"})
     if codec.name != "blosc" and codec.options:

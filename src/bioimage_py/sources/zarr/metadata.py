@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bioimage_py.errors import InvalidArgumentError, UnsupportedFormatError
+from bioimage_py.errors import Hint, InvalidArgumentError, UnsupportedFormatError
 from bioimage_py.metadata import (
     ImageMetadata,
     from_attributes,
@@ -241,7 +241,9 @@ def array_metadata(spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
     if spec.zarr_format == 3:
         return _metadata_v3(spec, chunks, fill), attributes
     if spec.shards is not None:
-        raise InvalidArgumentError(f"Zarr v2 has no shards (got {spec.shards}): use zarr_format=3")
+        raise InvalidArgumentError(
+            f"Zarr v2 has no shards (got {spec.shards})", hints=[Hint.of("give {}", zarr_format=3)]
+        )
     if spec.metadata.axes is not None:
         attributes["_ARRAY_DIMENSIONS"] = list(spec.metadata.axes)
         if spec.fill_value is None or (spec.fill_value == 0 and not np.signbit(spec.fill_value)):

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
+from bioimage_py.errors import BioimagePyWarning, Hint, InvalidArgumentError
 from bioimage_py.sources import FileSource, Source, leaves
 
 KINDS = ("labels", "image")
@@ -69,8 +69,12 @@ def warn_if_labels_are_mixed(source: Source, kind: str | None, how: str) -> None
     if source.dtype.kind != "b" and chosen_method(source, kind) == "mode":
         why = "" if kind == "labels" else f" look like labels ({source.dtype} voxels)"
         warnings.warn(
-            f"{how} mixes the numbers of labels: {source.name}{why or ' are labels'}. "
-            "Use method='mode', or say kind='image' if it is an image",
-            BioimagePyWarning,
+            BioimagePyWarning(
+                f"{how} mixes the numbers of labels: {source.name}{why or ' are labels'}",
+                hints=[
+                    Hint.of("use {}", method="mode"),
+                    Hint.of("or, if it is an image, give {}", kind="image"),
+                ],
+            ),
             stacklevel=4,
         )
