@@ -48,7 +48,7 @@ def test_wrong_words_say_what_is_right(call: Call, npy: Path, tmp_path: Path) ->
     for words, message in (
         ((), "-o/--output"),
         (("-o", tmp_path / "a.doc"), "'.doc'"),
-        (("-o", tmp_path / "a.png", "--position", "99,0,0"), "from 0 to 39"),
+        (("-o", tmp_path / "a.png", "--position", "99,0,0"), "0 to 39"),
         (("-o", tmp_path / "a.png", "--position", "here"), "0,2"),
         (("-o", tmp_path / "a.png", "--position", "z=here"), "z=64"),
         (("-o", tmp_path / "a.png", "--contrast", "5"), "100,4000"),

@@ -67,7 +67,7 @@ def choose_levels(
         if step is None:
             raise InvalidArgumentError(
                 f"levels={count} is too many for the shape {shape}: after {len(found)} there is nothing left to halve",
-                hints=[Hint.of("give at most {}", levels=len(found)), Hint("or leave it out")],
+                hints=[Hint.of("give {} at most", levels=len(found)), Hint("or leave it out")],
             )
         found.append(found[-1].reduced(step))
     return tuple(found)
