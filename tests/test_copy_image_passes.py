@@ -18,8 +18,8 @@ import bioimage_py as bp
 from bioimage_py.errors import RunInterrupted, RunnerError
 from bioimage_py.geometry import IdSet
 from bioimage_py.planning import ImagePlan
-from bioimage_py.runner import RunnerConfig, read_account
-from bioimage_py.runner.run import RunFolder, read_block_logs, what_is_run
+from bioimage_py.runner import RunnerConfig
+from bioimage_py.runner.run import RunFolder, read_block_logs, read_recorded, what_is_run
 from bioimage_py.sources.stores import TensorStoreSource
 from tests.sources import ome_groups
 from tests.sources.ome_trees import files_in
@@ -218,7 +218,7 @@ def test_a_run_that_fails_in_the_second_pass_does_not_do_the_first_again(
     kept = temporary(place)
     assert f"the temporary store {str(kept)!r} is kept for that" in str(caught.value)
     first, offset = IdSet.from_range(n + m, n), plan.offsets[3]
-    done = read_account(RunFolder.open(folder), errors=False).done
+    done = read_recorded(RunFolder.open(folder), errors=False).done
     assert done & first == first
     assert set(caught.value.failed_block_ids) == set(IdSet.from_range(n) - done)
     assert {offset <= block < plan.offsets[4] for block in caught.value.failed_block_ids} == {True}

@@ -19,8 +19,8 @@ import bioimage_py as bp
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, RunnerError
 from bioimage_py.geometry import Box, IdSet
 from bioimage_py.operations import room_beside_path
-from bioimage_py.runner import RunnerConfig, read_account
-from bioimage_py.runner.run import RunFolder, read_block_logs
+from bioimage_py.runner import RunnerConfig
+from bioimage_py.runner.run import RunFolder, read_block_logs, read_recorded
 from bioimage_py.runner.work import TemporaryPlace
 from bioimage_py.storage import this_process
 from bioimage_py.wrapper import SimpleTransformationSource
@@ -240,7 +240,7 @@ class Started:
 
     def done(self) -> IdSet:
         folders = [] if self.runs is None else list(self.runs.glob("*/run.json"))
-        return read_account(RunFolder.open(folders[0].parent), errors=False).done if folders else IdSet()
+        return read_recorded(RunFolder.open(folders[0].parent), errors=False).done if folders else IdSet()
 
     def wait_until(self, true: Any) -> None:
         eventually(lambda: self.process.poll() is not None or true(), pause=0.005)

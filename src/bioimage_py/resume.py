@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from bioimage_py.runner import Progress, finish_run, restored_runner
+from bioimage_py.runner import Progress, restored_runner
 from bioimage_py.runner.run import RunFolder, remove_remains
 
 __all__ = ["resume"]
@@ -48,4 +48,4 @@ def resume(
     folder = RunFolder.open(run_folder)
     run = folder.read_run()
     runner = restored_runner(run["job_type"], run["config"])
-    return finish_run(runner, folder, num_workers, progress)
+    return runner.resume(folder, num_workers, progress)

@@ -22,6 +22,7 @@ from bioimage_py.runner import (
     raise_failures,
     run_twin,
 )
+from bioimage_py.runner.work import Work
 from bioimage_py.sources import Source, as_source, may_be_zarr, open_source
 from bioimage_py.wrapper.shape import TransposeSource
 
@@ -255,21 +256,16 @@ def _planned(layouts: tuple[ArrayLayout, ArrayLayout], options: PlanOptions) -> 
 
 
 @dataclass
-class _VerifyWork:
+class _VerifyWork(Work):
     kernel: CompareKernel
     blocking: Blocking
     found: Difference | None = None
+    outputs = ()
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def block_ids(self) -> IdSet:
         return IdSet.from_range(self.blocking.n_blocks)
-
-    def group_ids(self) -> IdSet:
-        return self.block_ids
-
-    def blocks_in(self, group_id: int) -> tuple[int, ...]:
-        return (group_id,)
 
     def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
         block = self.blocking[blocks[0]]

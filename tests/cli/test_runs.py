@@ -191,8 +191,8 @@ def test_what_is_no_run_is_said_in_one_line(
         return outcome.err
 
     assert "'bioimage-py runs' lists" in said(tmp_path / "nowhere")
-    assert "is no run folder: it holds no run.json" in said(zarr)
-    assert "is no run folder" in said(npy)
+    assert "is not a run folder: it holds no run.json" in said(zarr)
+    assert "is not a run folder" in said(npy)
     assert "required: RUN" in call(verb).err
     stopped.chmod(0o777)
     assert "can be written by others (mode 0777)" in said(stopped)

@@ -16,8 +16,7 @@ import psutil
 
 import bioimage_py as bp
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner import read_account
-from bioimage_py.runner.run import RunFolder
+from bioimage_py.runner.run import RunFolder, read_recorded
 from tests.crash.program import BLOCK, GRID, MOST, N_BLOCKS
 from tests.waiting import PATIENCE, eventually
 
@@ -129,7 +128,7 @@ class Round:
 
     def done(self) -> IdSet:
         """The blocks in the journals."""
-        return read_account(RunFolder.open(self.folder), errors=False).done
+        return read_recorded(RunFolder.open(self.folder), errors=False).done
 
     def workers(self) -> list[psutil.Process]:
         """The worker processes of this round, whoever their parent is now."""

@@ -21,8 +21,8 @@ import pytest
 import bioimage_py as bp
 from bioimage_py.errors import BioimagePyError, StorageError
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner import RunnerConfig, read_account, read_values
-from bioimage_py.runner.run import AttemptJournal, RunFolder
+from bioimage_py.runner import RunnerConfig
+from bioimage_py.runner.run import AttemptJournal, RunFolder, read_recorded, read_values
 from tests.crash.rounds import Reference, Round
 
 INSIDE = "BIOIMAGE_PY_TEST_IN_NAMESPACE"
@@ -152,7 +152,7 @@ def test_records_that_find_no_room_are_not_there_at_all(disk: SmallDisk) -> None
     with pytest.raises(StorageError, match=r"\.json cannot be written: No space left on device"):
         journal.end("finished")
     assert len(expected) > 10
-    assert list(read_account(folder).done) == expected
+    assert list(read_recorded(folder).done) == expected
     assert [len(v) for v in read_values(folder, IdSet.from_range(10**6)).values()] == [1, *expected[1:]]
 
 

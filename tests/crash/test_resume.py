@@ -12,8 +12,8 @@ import bioimage_py as bp
 from bioimage_py.errors import RunInterrupted, RunnerError
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.kernels import CopyKernel
-from bioimage_py.runner import LocalRunner, RunnerConfig, SubprocessRunner, TaskEnd, read_account
-from bioimage_py.runner.run import AttemptJournal, RunFolder
+from bioimage_py.runner import LocalRunner, RunnerConfig, SubprocessRunner, TaskEnd
+from bioimage_py.runner.run import AttemptJournal, RunFolder, read_recorded
 from bioimage_py.runner.work import CopyWork
 from bioimage_py.sources import Source, open_source
 from tests.counting import CountingSource
@@ -123,7 +123,7 @@ def test_blocks_in_random_order_take_less_than_20_bytes_each(tmp_path: Path) -> 
             for block in order.permutation(np.arange(*part.runs[0])).tolist():
                 journal.done((block,))
     assert size_of(folder) < 20 * n  # 20 MB for a million
-    assert read_account(folder).done == everything
+    assert read_recorded(folder).done == everything
 
 
 def test_a_billion_neighbours_take_less_than_a_megabyte(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_billion_neighbours_take_less_than_a_megabyte(tmp_path: Path) -> None:
         with AttemptJournal(folder, 0, task) as journal:
             journal.done(range(*part.runs[0]))
     assert size_of(folder) < 1e6
-    done = read_account(folder).done
+    done = read_recorded(folder).done
     assert done == IdSet.from_range(parts[99].runs[-1][1])
     missing = everything - done
     folder.write_round(

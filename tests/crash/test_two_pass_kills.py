@@ -12,8 +12,7 @@ import pytest
 
 import bioimage_py as bp
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner import read_account
-from bioimage_py.runner.run import RunFolder, read_block_logs
+from bioimage_py.runner.run import RunFolder, read_block_logs, read_recorded
 from tests.crash.rounds import files_in
 from tests.waiting import eventually
 
@@ -36,7 +35,7 @@ bp.copy(
 
 def done_in(runs: Path) -> IdSet:
     folders = list(runs.glob("*/run.json"))
-    return read_account(RunFolder.open(folders[0].parent), errors=False).done if folders else IdSet()
+    return read_recorded(RunFolder.open(folders[0].parent), errors=False).done if folders else IdSet()
 
 
 @pytest.mark.parametrize("job_type", ["local", "subprocess"])

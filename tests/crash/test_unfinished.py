@@ -405,7 +405,7 @@ def run_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, f
 @pytest.mark.parametrize(
     ("where", "function"),
     [
-        ("bioimage_py.runner.local", "finish_outputs"),
+        ("bioimage_py.runner.base", "finish_outputs"),
         ("bioimage_py.runner.run.output_marks", "remove_run_mark"),
         ("bioimage_py.runner.run.run_folder.RunFolder", "remove"),
     ],

@@ -17,7 +17,7 @@ from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Blocking, Box, IdSet
 from bioimage_py.kernels import CopyKernel
 from bioimage_py.runner import Journal, Runner, get_runner
-from bioimage_py.runner.work import CompositeWork, CopyWork, ready_blocks
+from bioimage_py.runner.work import CompositeWork, CopyWork
 from bioimage_py.sources import NumpySource, Source, as_source, open_source
 from bioimage_py.sources.new import create_output
 from bioimage_py.wrapper import SimpleTransformationSource
@@ -66,10 +66,10 @@ def test_blocks_that_are_ready_are_those_of_the_first_open_wave(tmp_path: Path) 
     image(tmp_path)
     work = chain(tmp_path, tmp_path / "in.zarr")
     assert work.offsets == (0, 6, 12)
-    assert ready_blocks(work, work.block_ids) == range_of(6, 12)
-    assert ready_blocks(work, IdSet.from_ids([0, 3, 7])) == [7]
-    assert ready_blocks(work, IdSet.from_ids([0, 3])) == [0, 3]
-    assert ready_blocks(work, IdSet()) == []
+    assert work.ready(work.block_ids) == range_of(6, 12)
+    assert work.ready(IdSet.from_ids([0, 3, 7])) == [7]
+    assert work.ready(IdSet.from_ids([0, 3])) == [0, 3]
+    assert work.ready(IdSet()) == []
 
 
 def range_of(begin: int, end: int) -> IdSet:

@@ -16,6 +16,7 @@ from bioimage_py.errors import RunnerError
 from bioimage_py.kernels import STAGES, Meter, Tally
 from bioimage_py.runner import RunnerConfig
 from bioimage_py.runner.run import RunAccount, account_of_attempts
+from bioimage_py.runner.work import CompositeWork
 from bioimage_py.wrapper import SimpleTransformationSource
 from bioimage_py.wrapper.values import ThresholdSource
 from tests.runner.test_subprocess import stored
@@ -236,7 +237,7 @@ def test_nothing_to_do(last: LastProgress) -> None:
 def test_a_function_of_the_user_does_not_count(source: bp.Source, last: LastProgress) -> None:
     runner = bp.get_runner("local")
     assert runner.map(lambda item: item, 3) == [0, 1, 2]
-    assert account_of_attempts(None, [{"began": 1.0, "seen": 2.0, "threads": 1}]) is None
+    assert account_of_attempts(CompositeWork((), ()), [{"began": 1.0, "seen": 2.0, "threads": 1}]) is None
 
 
 def test_the_log_has_it_on_one_line(source: bp.Source, caplog: pytest.LogCaptureFixture) -> None:
@@ -253,7 +254,7 @@ def state(began: float, seen: float, threads: int, **counts: float) -> dict[str,
 
 def test_attempts_are_summed_and_the_clock_is_not() -> None:
     account = account_of_attempts(
-        None,
+        CompositeWork((), ()),
         [
             state(100, 110, 2, reading=12.0, bytes_out=600, bytes_in=500, chunks_recoded=3),
             state(105, 115, 1, reading=1.0, writing=5.0, bytes_out=400, bytes_in=300, chunks_recoded=2),
@@ -339,12 +340,8 @@ def test_a_pyramid_is_the_sum_of_its_parts(
 
 
 def test_parts_that_do_not_count() -> None:
-    from bioimage_py.runner.work import CompositeWork, counted_anew, counting
-
     nothing = CompositeWork((), ())
-    assert counted_anew(nothing).tally() is None
-    assert counting(nothing) is None
-    assert counting(object()) is None
+    assert nothing.counted_anew().tally() is None
 
 
 def test_a_whole_ome_zarr_is_the_sum_of_its_arrays(

@@ -16,7 +16,6 @@ import pytest
 
 from bioimage_py.errors import BioimagePyWarning, SourceNotFoundError, StorageError
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner import read_account
 from bioimage_py.runner.run import (
     AttemptJournal,
     BlockLog,
@@ -26,6 +25,7 @@ from bioimage_py.runner.run import (
     find_runs,
     merged,
     read_block_logs,
+    read_recorded,
     read_status,
     without_credentials,
 )
@@ -97,9 +97,9 @@ def test_a_further_look_sees_what_was_appended_and_agrees_with_the_account(folde
             a.done(ids[n : n + 7])
             b.done(ids[n + 3 : n + 9])
             b.failed(ids[n + 8 : n + 10], ValueError("no"))
-            assert reader.look().blocks_done == len(read_account(folder).done)
+            assert reader.look().blocks_done == len(read_recorded(folder).done)
     status = reader.look()
-    account = read_account(folder)
+    account = read_recorded(folder)
     assert status.blocks_done == 90
     assert status.blocks_failed == sum(len(error.block_ids) for error in account.errors) == 10
     assert [IdSet(error.runs) for error in status.errors] == [error.block_ids for error in account.errors[:5]]
@@ -169,7 +169,7 @@ def test_who_waits_and_what_runs(folder: RunFolder) -> None:
     state = {"began": time.time(), "host": platform.node(), "pid": dead_pid(), "bytes": 0, "reason": None}
     folder.write_state(next(a for a in folder.attempts() if a.task == 0), state)
     assert read_status(folder).tasks == {"waiting": 2, "finished": 1, "died": 1}
-    assert read_status(folder, in_hand=True).state == "running"
+    assert read_status(folder, is_active=True).state == "running"
     running.end("stopped")
 
 

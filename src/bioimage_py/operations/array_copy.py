@@ -32,7 +32,7 @@ from bioimage_py.planning import (
     plan_copy,
 )
 from bioimage_py.runner import Journal, Resources, Runner
-from bioimage_py.runner.run import account_of_run, settle_outputs
+from bioimage_py.runner.run import account_of_run
 from bioimage_py.runner.work import CopyWork, TwoPassWork, begun_ids
 from bioimage_py.sources import FileSource, Source, as_source, leaves, with_metadata
 from bioimage_py.sources.new import finish_images, wanted_order
@@ -199,8 +199,13 @@ class ArrayCopy(Job):
         try:
             if progress is not None:
                 progress(journal.progress())
+        except KeyboardInterrupt as error:
+            n = plan.n_blocks
+            raise RunInterrupted(
+                f"interrupted: {n} of {n} blocks are done and stay written", plan.block_ids, IdSet()
+            ) from error
         finally:
-            settle_outputs(work, plan.block_ids)
+            work.settle_marks(plan.block_ids)
         return journal
 
 

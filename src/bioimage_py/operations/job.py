@@ -22,7 +22,6 @@ from bioimage_py.operations.two_passes import TwoPassRun
 from bioimage_py.planning import CopyPlan, ImagePlan, PyramidPlan
 from bioimage_py.runner import Journal, Resources, raise_failures, run_twin
 from bioimage_py.runner.run import RunAccount
-from bioimage_py.runner.work import asked_of, close_temporary_store
 from bioimage_py.sources import Source
 from bioimage_py.sources.stores import NewMarks
 
@@ -98,10 +97,10 @@ class Job(ABC):
                 work = self.work(opened, passes, resources)
                 journal = self.execute(work, resources, n_bytes)
             if journal.has_failures:
-                asked = asked_of(work, work.block_ids)
+                asked = work.asked(work.block_ids)
                 raise_failures(journal, asked, self.name(journal, passes), kept_too=kept_too)
             if journal.folder is None:
-                close_temporary_store(work)
+                work.close()
         return journal
 
     def execute(self, work: Any, resources: Resources, n_bytes: int) -> Journal:

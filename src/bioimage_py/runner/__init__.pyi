@@ -1,4 +1,3 @@
-from .account import read_account as read_account, read_values as read_values
 from .backends import (
     Backend as Backend,
     all_backends as all_backends,
@@ -6,26 +5,19 @@ from .backends import (
     get_runner as get_runner,
     restored_runner as restored_runner,
 )
-from .base import (
-    Resources as Resources,
-    Runner as Runner,
-    check_num_workers as check_num_workers,
-    raise_failures as raise_failures,
-)
-from .config import RunnerConfig as RunnerConfig
+from .base import Runner as Runner, check_num_workers as check_num_workers, raise_failures as raise_failures
+from .config import Resources as Resources, RunnerConfig as RunnerConfig
 from .dask.config import DaskConfig as DaskConfig
 from .dask.runner import DaskRunner as DaskRunner
 from .environment import describe_environment as describe_environment
 from .folder_runner import FolderRunner as FolderRunner, Watch as Watch
 from .journal import BlockJournal as BlockJournal, Journal as Journal, Progress as Progress
-from .local import LocalRunner as LocalRunner
-from .new_run import new_run_folder as new_run_folder
-from .resuming import finish_run as finish_run
+from .kept_run import new_run_folder as new_run_folder
+from .local import LocalRunner as LocalRunner, run_twin as run_twin
 from .rounds import FIRST_NEEDS as FIRST_NEEDS, TaskEnd as TaskEnd
 from .slurm.config import SlurmConfig as SlurmConfig
 from .slurm.runner import SlurmRunner as SlurmRunner
 from .slurm.settings import config_file_path as config_file_path, write_slurm_config as write_slurm_config
 from .subprocess_runner import SubprocessRunner as SubprocessRunner
-from .twins import run_twin as run_twin
 from .work.given_ids import ids_from as ids_from
-from .work.work import BlockGroups as BlockGroups, Work as Work
+from .work.work import Work as Work

@@ -5,35 +5,42 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 
 import numpy as np
 
 from bioimage_py.errors import BioimagePyError, CastingError, Hint, InvalidArgumentError, RunnerError
 from bioimage_py.geometry import Box, IdSet
-from bioimage_py.runner.config import RunnerConfig
+from bioimage_py.runner.config import Resources, RunnerConfig
+from bioimage_py.runner.environment import extend_import_path
 from bioimage_py.runner.journal import Journal, Progress
-from bioimage_py.runner.run import RunFolder, finish_hint, interrupt_driver
-from bioimage_py.runner.work import BlockFunctionWork, ItemFunctionWork, PortableWork, Work
+from bioimage_py.runner.kept_run import (
+    check_same_run,
+    explained_interrupt,
+    new_run_folder,
+    remove_leftovers,
+    take_given_functions,
+)
+from bioimage_py.runner.run import (
+    RunFolder,
+    driving,
+    finish_hint,
+    finish_outputs,
+    interrupt_driver,
+    log_account,
+)
+from bioimage_py.runner.work import (
+    BlockFunctionWork,
+    ItemFunctionWork,
+    Work,
+    ended_without_folder,
+    load_work,
+    place_of_run,
+)
+from bioimage_py.sources.new import finish_images
 
 MOST_WORKERS = 10_000
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What one worker process may use.
-
-    Attributes
-    ----------
-    threads
-        Blocks at once, and threads that decode and encode.
-    cache_bytes
-        Bytes of decoded input chunks to keep between blocks.
-    """
-
-    threads: int = 1
-    cache_bytes: int = 0
 
 
 class Runner(ABC):
@@ -57,7 +64,10 @@ class Runner(ABC):
             raise InvalidArgumentError(f"job_config must be a {kind.__name__}, got {type(config).__name__}")
         self.config = config or kind.load()
 
-    @abstractmethod
+    def ready(self) -> AbstractContextManager[None]:
+        """Hold what the backend needs for a run, within another such hold too; raises before anything is made."""
+        return nullcontext()
+
     def execute(
         self,
         work: Work,
@@ -68,7 +78,7 @@ class Runner(ABC):
         progress: Callable[[Progress], None] | None = None,
         resume_from: str | None = None,
     ) -> Journal:
-        """Process all groups of the work and return the journal.
+        """Process all groups of the work and return the journal; failures are in it, not raised.
 
         Parameters
         ----------
@@ -84,13 +94,28 @@ class Runner(ABC):
             Called with the progress now and then.
         resume_from
             The run folder to go on with.
-        """
 
-    @abstractmethod
+        Raises
+        ------
+        InvalidArgumentError
+            If a source exists in this process only, or the run folder to resume is of another call.
+        RunInterrupted
+            On Ctrl-C, within a second; it lists what is done.
+        """
+        with self.ready():
+            if resume_from is None:
+                folder = new_run_folder(
+                    work, self.job_type, self.config, num_workers, resources or Resources(), n_bytes
+                )
+            else:
+                folder = RunFolder.open(resume_from)
+                check_same_run(folder, folder.read_run(), work)
+            return self.drive(folder, work, num_workers, progress=progress, resumes=resume_from is not None)
+
     def drive(
         self,
         folder: RunFolder,
-        work: PortableWork,
+        work: Work,
         num_workers: int,
         *,
         progress: Callable[[Progress], None] | None = None,
@@ -105,6 +130,70 @@ class Runner(ABC):
         resumes
             Whether the work is that of a call which goes on with the run: it may have another function than the run was begun with.
         """
+        with self.ready(), explained_interrupt(folder, work, self.interrupt_hints), driving(folder):
+            if resumes:
+                take_given_functions(folder, work)
+            journal = self.process(folder, work, num_workers, progress)
+            work.settle_marks(journal.done_ids())
+            if not journal.has_failures:
+                finish_outputs(folder)
+                remove_leftovers(folder, work)
+                work.close()
+                if not self.config.keep_run_folder:
+                    folder.remove()
+        return journal
+
+    @abstractmethod
+    def process(
+        self,
+        folder: RunFolder,
+        work: Work,
+        num_workers: int,
+        progress: Callable[[Progress], None] | None,
+    ) -> Journal:
+        """Process what is missing of a run, report the last progress, and return the journal of all of it."""
+
+    def resume(
+        self,
+        folder: RunFolder,
+        num_workers: int | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> list[Any] | None:
+        """Make the work of a run again and finish it; return all results where it returns any.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If a source is not stored any more as it was; the message says what differs.
+        RunnerError
+            If blocks failed; the folder stays.
+        """
+        if num_workers is not None:
+            check_num_workers(num_workers)
+        run = folder.read_run()
+        temporary = place_of_run(run["work"])
+        if temporary is not None and ended_without_folder(folder, run["work"]):
+            with driving(folder):
+                temporary.remove()
+                folder.remove()
+            return None
+        workers = num_workers or run["num_workers"]
+        # Where other processes do the work, this one only looks.
+        threads, cache_bytes = (workers, run["cache_bytes"]) if self.in_process else (1, 0)
+        extend_import_path(run.get("import_path", ()))
+        work = load_work(run["work"], folder, threads, cache_bytes)
+        check_same_run(folder, run, work)
+        journal = self.drive(folder, work, workers, progress=progress)
+        log_account(journal.account)
+        if journal.has_failures:
+            name = f"resumed run {folder.path.name}"
+            raise_failures(journal, work.asked(work.block_ids), name, kept_too=work.kept_besides)
+        finish_images(work.image())
+        return _results_in(work.order or work.block_ids, journal) if work.keep_results else None
+
+    def interrupt_hints(self, folder: RunFolder) -> list[Hint]:
+        """Return what a user who pressed Ctrl-C is told about going on."""
+        return [finish_hint(folder.path)]
 
     def is_active(self, folder: RunFolder) -> bool:
         """Whether tasks of a run wait or run, though nobody waits for them.
@@ -243,17 +332,17 @@ class Runner(ABC):
         journal = self.execute(work, num_workers, resume_from=resume_from)
         if journal.has_failures:
             raise_failures(journal, work.block_ids, name)
-        return results_in(order or work.block_ids, journal) if has_return_val else None
+        return _results_in(order or work.block_ids, journal) if has_return_val else None
 
     def check_resume(
         self, resume_from: str | os.PathLike[str] | None, block_ids: Iterable[int] | None
     ) -> None:
-        """Raise InvalidArgumentError if a run folder to go on with is given, and ids besides."""
+        """Raise InvalidArgumentError if a run folder to go on with is given, and ids too."""
         if resume_from is not None and block_ids is not None:
             raise InvalidArgumentError("give block_ids or resume_from, not both")
 
 
-def results_in(order: Iterable[int], journal: Journal) -> list[Any]:
+def _results_in(order: Iterable[int], journal: Journal) -> list[Any]:
     """Return what a function returned for each of some ids."""
     return [journal.results[i] for i in order]
 
@@ -268,18 +357,9 @@ def check_num_workers(num_workers: int) -> None:
 
 
 def raise_failures(journal: Journal, block_ids: IdSet, name: str, *, kept_too: str = "") -> NoReturn:
-    """Raise RunnerError with exactly the blocks that are not done and the text of the first error.
+    """Raise RunnerError with exactly those of the caller's blocks that are not done, and the text of the first error.
 
-    Parameters
-    ----------
-    journal
-        Of the run.
-    block_ids
-        The blocks that the caller has asked for.
-    name
-        What was run.
-    kept_too
-        Where the run keeps more than a run folder, so that it can be finished: the path.
+    `kept_too` is the path of what is kept besides a run folder, so that the run can be finished.
     """
     failed = block_ids - journal.done_ids()
     assert journal.first_error is not None

@@ -142,3 +142,19 @@ def check_count(name: str, value: object, least: int = 1) -> None:
     """Raise InvalidArgumentError unless it is an integer that is not too small."""
     if type(value) is not int or value < least:
         raise InvalidArgumentError(f"{name} must be an integer of at least {least}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one worker process may use.
+
+    Attributes
+    ----------
+    threads
+        Blocks at once, and threads that decode and encode.
+    cache_bytes
+        Bytes of decoded input chunks to keep between blocks.
+    """
+
+    threads: int = 1
+    cache_bytes: int = 0

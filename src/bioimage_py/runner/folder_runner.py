@@ -6,46 +6,24 @@ import itertools
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
 
 from bioimage_py import errors as package_errors
-from bioimage_py.errors import Hint
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner.account import Account, BlockError, read_values
-from bioimage_py.runner.base import Resources, Runner
-from bioimage_py.runner.finished import read_finished
-from bioimage_py.runner.interrupt_hint import explained_interrupt
+from bioimage_py.runner.base import Runner
 from bioimage_py.runner.journal import Journal, Progress
-from bioimage_py.runner.leftovers import remove_leftovers
-from bioimage_py.runner.new_run import new_run_folder, take_given_functions
-from bioimage_py.runner.rounds import (
-    FIRST_NEEDS,
-    TaskEnd,
-    first_tasks,
-    needs_after,
-    next_tasks,
-    raised_blocks,
-)
+from bioimage_py.runner.rounds import FIRST_NEEDS, TaskEnd, first_tasks, needs_after, next_tasks
 from bioimage_py.runner.run import (
+    BlockError,
+    Recorded,
     RunAccount,
     RunFolder,
     StatusReader,
     account_of_attempts,
-    check_outputs,
-    driving,
-    finish_hint,
-    finish_outputs,
-    settle_outputs,
+    read_recorded,
+    read_values,
 )
-from bioimage_py.runner.work import (
-    PortableWork,
-    check_fingerprint,
-    close_temporary_store,
-    fingerprint_of,
-    ready_blocks,
-)
+from bioimage_py.runner.work import Work
 
 _PROGRESS = 0.9
 """A round that leaves at most this share of what was missing before it does not count against `retries`."""
@@ -95,10 +73,6 @@ class FolderRunner(Runner):
 
     in_process = False
 
-    def ready(self) -> AbstractContextManager[None]:
-        """Hold what the backend needs for a run, within another such hold too; raises before anything is made."""
-        return nullcontext()
-
     @abstractmethod
     def run_round(
         self, folder: RunFolder, number: int, n_tasks: int, num_workers: int, watch: Watch
@@ -123,80 +97,32 @@ class FolderRunner(Runner):
         """Whether there is an open round."""
         return self.open_round(folder) is not None
 
-    def interrupt_hints(self, folder: RunFolder) -> list[Hint]:
-        """Return what a user who pressed Ctrl-C is told about going on."""
-        return [finish_hint(folder.path)]
-
-    def execute(
-        self,
-        work: Any,
-        num_workers: int,
-        *,
-        resources: Resources | None = None,
-        n_bytes: int = 0,
-        progress: Callable[[Progress], None] | None = None,
-        resume_from: str | None = None,
-    ) -> Journal:
-        """Process the work in other processes; failures are in the journal, not raised.
-
-        Raises
-        ------
-        InvalidArgumentError
-            If a source exists in this process only, or the run folder to resume is of another call.
-        RunInterrupted
-            On Ctrl-C; the run folder is kept.
-        """
-        with self.ready():
-            if resume_from is None:
-                folder = new_run_folder(
-                    work, self.job_type, self.config, num_workers, resources or Resources(), n_bytes
-                )
-            else:
-                folder = RunFolder.open(resume_from)
-                run = folder.read_run()
-                check_fingerprint(run["work"], fingerprint_of(work))
-                check_outputs(folder, run)
-            return self.drive(folder, work, num_workers, progress=progress, resumes=resume_from is not None)
-
-    def drive(
+    def process(
         self,
         folder: RunFolder,
-        work: PortableWork,
+        work: Work,
         num_workers: int,
-        *,
-        progress: Callable[[Progress], None] | None = None,
-        resumes: bool = False,
+        progress: Callable[[Progress], None] | None,
     ) -> Journal:
-        """Run what is missing of a run, in as many rounds as that takes, and return the journal of all of it."""
-        with self.ready(), explained_interrupt(folder, work, self.interrupt_hints):
-            watch = Watch(folder, len(work.block_ids), folder.read_run()["bytes"], progress)
-            with driving(folder):
-                if resumes:
-                    take_given_functions(folder, work)
-                account, ends = self._rounds(folder, work, num_workers, watch)
-                journal = self._journal(folder, work, account, ends)
-                journal.account = account_of_attempts(work, (state for _, state in account.states))
-                watch.look(last=True, account=journal.account)
-                settle_outputs(work, account.done)
-                if not journal.has_failures:
-                    finish_outputs(folder)
-                    remove_leftovers(work, account)
-                    close_temporary_store(work)
-                    if not self.config.keep_run_folder:
-                        folder.remove()
+        """Process what is missing in as many rounds as that takes."""
+        watch = Watch(folder, len(work.block_ids), folder.read_run()["bytes"], progress)
+        recorded, ends = self._rounds(folder, work, num_workers, watch)
+        journal = _journal(folder, work, recorded, ends)
+        journal.account = account_of_attempts(work, recorded.states)
+        watch.look(last=True, account=journal.account)
         return journal
 
     def _rounds(
-        self, folder: RunFolder, work: PortableWork, num_workers: int, watch: Watch
-    ) -> tuple[Account, list[TaskEnd]]:
+        self, folder: RunFolder, work: Work, num_workers: int, watch: Watch
+    ) -> tuple[Recorded, list[TaskEnd]]:
         n_tasks = num_workers * self.config.tasks_per_worker
         needs = folder.read_round(folder.n_rounds() - 1)["needs"] if folder.n_rounds() else FIRST_NEEDS
         ends: list[TaskEnd] = []
         raised_before = IdSet()
         number = self.open_round(folder)
-        account = read_finished(folder, work)
+        recorded = read_recorded(folder, with_values=work.keep_results)
         if number is None:
-            todo = ready_blocks(work, work.block_ids - account.done)
+            todo = work.ready(work.block_ids - recorded.done)
             tasks = first_tasks(work, todo, n_tasks)
         else:
             begun = folder.read_round(number)
@@ -213,8 +139,8 @@ class FolderRunner(Runner):
             else:
                 ends = self.await_round(folder, number, len(tasks), num_workers, watch)
             ended, number = folder.round_is_over(number), None
-            account = read_finished(folder, work)
-            todo = ready_blocks(work, work.block_ids - account.done)
+            recorded = read_recorded(folder, with_values=work.keep_results)
+            todo = work.ready(work.block_ids - recorded.done)
             if todo and not todo & wave:
                 wave, attempt, missing, raised_before = todo, 0, len(todo), IdSet()
                 tasks = first_tasks(work, todo, n_tasks)
@@ -226,49 +152,48 @@ class FolderRunner(Runner):
             over = ours and (not self.config.retries or attempt > self.config.retries)
             if ended or over or all(end.kind in ("error", "cancelled") for end in ends):
                 break
-            raised = raised_blocks(account)
+            raised = recorded.raised
             # An exception that came twice will come again: those blocks are reported, not tried a third time.
-            tasks = next_tasks(work, todo - (raised & raised_before), account, ends, tasks, n_tasks)
+            tasks = next_tasks(work, todo - (raised & raised_before), recorded, ends, tasks, n_tasks)
             raised_before = raised
             needs = needs_after(needs, ends)
-        return account, ends
+        return recorded, ends
 
-    def _journal(
-        self, folder: RunFolder, work: PortableWork, account: Account, ends: Sequence[TaskEnd]
-    ) -> Journal:
-        journal = Journal(len(work.block_ids), 0, folder=folder.path)
-        journal.merge(account.done & work.block_ids, read_values(folder, work.block_ids))
-        missing = work.block_ids - account.done
-        # What kept tasks from beginning comes before what earlier rounds, or runs, met in their blocks.
-        refused = [end for end in ends if end.kind == "error"]
-        if missing and refused:
-            journal.failed(itertools.islice(missing, 1), WorkerError(_said_by(refused)))
-        for block_ids, error in _last_errors(account, missing):
-            journal.failed(block_ids, _exception(error.type, error.text, error.traceback))
-        if missing and not journal.has_failures:
-            said = [end for end in ends if end.kind != "finished"]
-            journal.failed(
-                itertools.islice(missing, 1), WorkerError(_said_by(said) or "workers ended without a word")
-            )
-        return journal
+
+def _journal(folder: RunFolder, work: Work, recorded: Recorded, ends: Sequence[TaskEnd]) -> Journal:
+    journal = Journal(len(work.block_ids), 0, folder=folder.path)
+    journal.merge(recorded.done & work.block_ids, read_values(folder, work.block_ids))
+    missing = work.block_ids - recorded.done
+    # What kept tasks from beginning comes before what earlier rounds, or runs, met in their blocks.
+    refused = [end for end in ends if end.kind == "error"]
+    if missing and refused:
+        journal.failed(itertools.islice(missing, 1), WorkerError(_said_by(refused)))
+    for block_ids, error in _last_errors(recorded, missing):
+        journal.failed(block_ids, _exception(error.type, error.text, error.traceback))
+    if missing and not journal.has_failures:
+        said = [end for end in ends if end.kind != "finished"]
+        journal.failed(
+            itertools.islice(missing, 1), WorkerError(_said_by(said) or "workers exited without reporting")
+        )
+    return journal
 
 
 def _said_by(ends: Sequence[TaskEnd]) -> str:
     return "; ".join(f"task {end.task}: {end.kind}{': ' + end.text if end.text else ''}" for end in ends[:3])
 
 
-def _last_errors(account: Account, missing: IdSet) -> list[tuple[list[int], BlockError]]:
+def _last_errors(recorded: Recorded, missing: IdSet) -> list[tuple[list[int], BlockError]]:
     """Return what each missing block failed with when it was tried last, in the order of the failures."""
     failed = [
         # Which of the two is quicker; and a damaged record can claim any number of blocks.
         [i for i in error.block_ids if i in missing]
         if len(error.block_ids) <= len(missing)
         else list(error.block_ids & missing)
-        for error in account.errors
+        for error in recorded.errors
     ]
     last = {block_id: n for n, block_ids in enumerate(failed) for block_id in block_ids}
     found = []
-    for n, (block_ids, error) in enumerate(zip(failed, account.errors, strict=True)):
+    for n, (block_ids, error) in enumerate(zip(failed, recorded.errors, strict=True)):
         latest = [block_id for block_id in block_ids if last[block_id] == n]
         if latest:
             found.append((latest, error))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from bioimage_py.errors import (
@@ -14,46 +15,26 @@ from bioimage_py.errors import (
     InvalidArgumentError,
     MissingDependencyError,
     NotPortableError,
-    RunInterrupted,
     RunnerError,
     StorageError,
 )
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner.account import read_values
-from bioimage_py.runner.base import Resources, Runner
-from bioimage_py.runner.finished import read_finished
-from bioimage_py.runner.interrupt_hint import explained_interrupt
+from bioimage_py.runner.base import Runner
+from bioimage_py.runner.config import Resources
 from bioimage_py.runner.journal import BlockJournal, Journal, Progress, ProgressTicker
-from bioimage_py.runner.leftovers import remove_leftovers
-from bioimage_py.runner.new_run import new_run_folder, take_given_functions
+from bioimage_py.runner.kept_run import interrupted, new_run_folder
 from bioimage_py.runner.rounds import FIRST_NEEDS
 from bioimage_py.runner.run import (
     AttemptJournal,
     RunFolder,
     account_of_attempts,
     account_of_run,
-    check_outputs,
-    driving,
-    finish_hint,
-    finish_outputs,
-    settle_outputs,
+    read_recorded,
+    read_values,
 )
-from bioimage_py.runner.task import settling
-from bioimage_py.runner.work import (
-    CompositeWork,
-    PortableWork,
-    TwoPassWork,
-    Work,
-    asked_of,
-    check_fingerprint,
-    close_temporary_store,
-    counted_anew,
-    counting,
-    fingerprint_of,
-    ready_blocks,
-)
-from bioimage_py.runner.worker_threads import Crew
-from bioimage_py.sources import leaves
+from bioimage_py.runner.work import Work
+from bioimage_py.runner.worker_threads import WorkerThreads
+from bioimage_py.sources import Source, leaves
 from bioimage_py.storage import begin_anew
 
 
@@ -85,7 +66,7 @@ class LocalRunner(Runner):
 
     def execute(
         self,
-        work: Any,
+        work: Work,
         num_workers: int,
         *,
         resources: Resources | None = None,
@@ -93,104 +74,71 @@ class LocalRunner(Runner):
         progress: Callable[[Progress], None] | None = None,
         resume_from: str | None = None,
     ) -> Journal:
-        """Process all groups of the work; failures are in the journal, not raised.
-
-        Raises
-        ------
-        InvalidArgumentError
-            If the run folder to resume is of another call.
-        RunInterrupted
-            On Ctrl-C, within a second; it lists what is done.
-        """
+        """Process all groups of the work, without a run folder where none is asked for; as in `Runner`."""
         self.check_resume(resume_from, None)
         begin_anew()
         if resume_from is not None:
-            folder = RunFolder.open(resume_from)
-            run = folder.read_run()
-            check_fingerprint(run["work"], fingerprint_of(work))
-            check_outputs(folder, run)
-            return self.drive(folder, work, num_workers, progress=progress, resumes=True)
+            return super().execute(work, num_workers, progress=progress, resume_from=resume_from)
         kept = self._new_folder(work, num_workers, resources or Resources(num_workers), n_bytes)
         if kept is not None:
             return self.drive(kept, work, num_workers, progress=progress)
         journal = Journal(len(work.block_ids), n_bytes)
-        how = (
-            Hint.of(
-                "its parts wait for each other, so it starts anew; a run with {} can be resumed",
-                resumable=True,
-            )
-            if isinstance(work, CompositeWork) and not isinstance(work, TwoPassWork)
-            else Hint(
-                "to finish, call again with block_ids=error.failed_block_ids and the same block shape and output"
-            )
-        )
-        threads = _threads(work, num_workers)
-        ticker = ProgressTicker(journal, progress)
+        ticker, threads = ProgressTicker(journal, progress), _threads(work, num_workers)
         try:
-            _run(work, journal, journal, threads, ticker.tick, how)
-            _flush(work, journal)
-            if self.config.durable and hasattr(work, "outputs"):
-                settling(work)()
+            _process_waves(work, journal, journal, threads, ticker.tick)
+            try:
+                work.flush()
+            except BioimagePyError as error:
+                journal.lose(error)
+            if self.config.durable:
+                work.settling()()
             journal.account = account_of_run(work, journal.seconds, threads)
             ticker.tick(last=True)
+        except KeyboardInterrupt as error:
+            # Also one within the last call of the user's progress function, which is the only call in a short run.
+            raise interrupted(work, journal.done_ids(), [work.how_to_finish]) from error
         finally:
             # Last of all: whoever dies within the user's progress function has not finished.
-            settle_outputs(work, journal.done_ids())
+            work.settle_marks(journal.done_ids())
         return journal
 
-    def drive(
+    def process(
         self,
         folder: RunFolder,
-        work: PortableWork,
+        work: Work,
         num_workers: int,
-        *,
-        progress: Callable[[Progress], None] | None = None,
-        resumes: bool = False,
+        progress: Callable[[Progress], None] | None,
     ) -> Journal:
-        """Run what is missing of a run that keeps a folder, and return the journal of all of it."""
-        how = finish_hint(folder.path)
-        with explained_interrupt(folder, work, lambda _: [how]):
-            run = folder.read_run()
-            with driving(folder):
-                if resumes:
-                    take_given_functions(folder, work)
-                account = read_finished(folder, work)
-                journal = Journal(len(work.block_ids), run["bytes"], folder=folder.path)
-                done = account.done & work.block_ids
-                journal.merge(done, read_values(folder, done))
-                journal.done((), account.n_bytes)
-                missing = counted_anew(work.narrowed(work.block_ids - done))
-                ticker = ProgressTicker(journal, progress)
-                if missing.block_ids:
-                    number = folder.n_rounds()
-                    content = {"todo": missing.block_ids.to_json(), "tasks": [missing.group_ids().to_json()]}
-                    folder.write_round(number, {**content, "needs": FIRST_NEEDS})
-                    settle = settling(work) if self.config.durable or run["durable"] else None
-                    threads = _threads(missing, num_workers)
-                    try:
-                        with AttemptJournal(
-                            folder, number, 0, settle=settle, counted=counting(missing), threads=threads
-                        ) as attempt:
-                            _run(missing, journal, _Both(attempt, journal), threads, ticker.tick, how)
-                    except StorageError as error:
-                        done = read_finished(folder, work, errors=False).done
-                        every, left = (asked_of(work, ids) for ids in (work.block_ids, work.block_ids - done))
-                        raise RunnerError(
-                            f"{len(left)} of {len(every)} blocks are not known to be done: {error.message}",
-                            left,
-                            folder.path,
-                            hints=[*error.hints, how],
-                        ) from error
-                attempts = folder.attempts()
-                journal.account = account_of_attempts(work, map(folder.read_state, attempts))
-                ticker.tick(last=True)
-                remove_leftovers(work, account)
-                settle_outputs(work, journal.done_ids())
-                if not journal.has_failures:
-                    finish_outputs(folder)
-                    close_temporary_store(work)
-                    if not self.config.keep_run_folder:
-                        folder.remove()
+        run, before = folder.read_run(), read_recorded(folder, with_values=work.keep_results)
+        journal = Journal(len(work.block_ids), run["bytes"], folder=folder.path)
+        done = before.done & work.block_ids
+        journal.merge(done, read_values(folder, done))
+        journal.done((), before.n_bytes)
+        missing = work.narrowed(work.block_ids - done).counted_anew()
+        ticker = ProgressTicker(journal, progress)
+        if missing.block_ids:
+            number = folder.n_rounds()
+            content = {"todo": missing.block_ids.to_json(), "tasks": [missing.group_ids().to_json()]}
+            folder.write_round(number, {**content, "needs": FIRST_NEEDS})
+            settle = work.settling() if self.config.durable or run["durable"] else None
+            threads = _threads(missing, num_workers)
+            try:
+                with AttemptJournal(
+                    folder, number, 0, settle=settle, tally=missing.tally, threads=threads
+                ) as attempt:
+                    _process_waves(missing, journal, _Both(attempt, journal), threads, ticker.tick)
+            except StorageError as error:
+                done = read_recorded(folder, errors=False, with_values=work.keep_results).done
+                every, left = work.asked(work.block_ids), work.asked(work.block_ids - done)
+                raise RunnerError(
+                    f"{len(left)} of {len(every)} blocks are not known to be done: {error.message}",
+                    left,
+                    folder.path,
+                    hints=[*error.hints, *self.interrupt_hints(folder)],
+                ) from error
+        states = map(folder.read_state, folder.attempts())
+        journal.account = account_of_attempts(work, states)
+        ticker.tick(last=True)
         return journal
 
     def check_resume(
@@ -214,7 +162,7 @@ class LocalRunner(Runner):
         if not self.config.asks_for_folder:
             return None
         try:
-            return new_run_folder(work, self.job_type, self.config, threads, resources, n_bytes)  # type: ignore[arg-type]
+            return new_run_folder(work, self.job_type, self.config, threads, resources, n_bytes)
         except (NotPortableError, MissingDependencyError) as error:
             if self.config.resumable:
                 raise InvalidArgumentError(f"the run cannot be resumable: {error}") from error
@@ -252,47 +200,41 @@ def _threads(work: Work, num_workers: int) -> int:
     return max(1, min(num_workers, len(work.group_ids())))
 
 
-def _flush(work: Work, journal: Journal) -> None:
-    """Have all that libraries keep in memory written: only then are the blocks done."""
-    if isinstance(work, CompositeWork) and not isinstance(work, TwoPassWork):
-        return  # whole images, whose stores keep nothing back: they would all be opened for this
-    if not hasattr(work, "outputs"):
-        return  # nothing is known to be written
-    try:
-        for source in work.outputs:
-            for leaf in leaves(source):
-                leaf.flush()
-    except BioimagePyError as error:
-        journal.lose(error)
-
-
-def _run(
-    work: Work,
-    journal: Journal,
-    records: BlockJournal,
-    threads: int,
-    tick: Callable[[], None],
-    how_to_finish: Hint,
+def _process_waves(
+    work: Work, journal: Journal, records: BlockJournal, threads: int, tick: Callable[[], None]
 ) -> None:
-    """Process all groups on threads; on Ctrl-C raise RunInterrupted with what is done."""
-    wave = ready_blocks(work, work.block_ids)
+    """Process all groups on threads, wave after wave."""
+    wave = work.ready(work.block_ids)
+    while wave:
+        begun = work if wave == work.block_ids else work.narrowed(wave)
+        WorkerThreads(begun, begun.group_ids(), records).run(_threads(begun, threads), tick)
+        # A wave that was not done entirely keeps the next from beginning.
+        ready = work.ready(work.block_ids - journal.done_ids())
+        wave = ready - wave if not ready & wave else IdSet()
+
+
+@contextlib.contextmanager
+def run_twin(source: Source, threads: int, cache_bytes: int = 0) -> Iterator[Source]:
+    """Give a twin of a source that is tuned for a run, as by `Source.for_run`, and close it afterwards; the source stays as it is."""
+    _check_present(source)
+    twin = source.for_run(threads, cache_bytes)
     try:
-        while wave:
-            begun = work.narrowed(wave) if isinstance(work, CompositeWork) else work
-            Crew(begun, begun.group_ids(), records).run(_threads(begun, threads), tick)
-            if begun is work:
-                break
-            # A wave that was not done entirely keeps the next from beginning.
-            ready = ready_blocks(work, work.block_ids - journal.done_ids())
-            wave = ready - wave if not ready & wave else IdSet()
-    except KeyboardInterrupt as error:
-        done, left = (
-            asked_of(work, ids) for ids in (journal.done_ids(), work.block_ids - journal.done_ids())
-        )
-        raise RunInterrupted(
-            f"interrupted: {len(done)} of {len(done) + len(left)} blocks are done and stay written",
-            done,
-            IdSet(left.runs),
-            journal.folder,
-            hints=[how_to_finish],
-        ) from error
+        yield twin
+        _check_present(source)
+    except KeyboardInterrupt:
+        # Threads that are in the middle of a block go on using it; it is closed when they have let go of it.
+        raise
+    except BaseException:
+        _close(twin, source)
+        raise
+    _close(twin, source)
+
+
+def _check_present(source: Source) -> None:
+    for leaf in leaves(source):
+        leaf.check_present()
+
+
+def _close(twin: Source, source: Source) -> None:
+    if twin is not source:
+        twin.close()

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner.account import Account
-from bioimage_py.runner.work import PortableWork
+from bioimage_py.runner.run import Recorded
+from bioimage_py.runner.work import Work
 
 _MOST_ALONE = 1000
 
@@ -36,29 +36,29 @@ class TaskEnd:
     text: str = ""
 
 
-def first_tasks(work: PortableWork, todo: IdSet, n_tasks: int) -> list[IdSet]:
+def first_tasks(work: Work, todo: IdSet, n_tasks: int) -> list[IdSet]:
     """Return the groups of each task: neighbours together, nearly equal in number, none empty."""
     return work.narrowed(todo).group_ids().split(n_tasks)
 
 
 def next_tasks(
-    work: PortableWork,
+    work: Work,
     todo: IdSet,
-    account: Account,
+    recorded: Recorded,
     ends: Sequence[TaskEnd],
     tasks: Sequence[IdSet],
     n_tasks: int,
 ) -> list[IdSet]:
     """Return the groups of each task of the next round.
 
-    What was cancelled is left out: somebody did not want it. Groups whose blocks raised, and the first open group of each task that was killed, which is the one that may have
-    killed it, are tried alone, so that they take no others with them.
+    What was cancelled is left out: somebody did not want it. Groups whose blocks raised, and the first open group of each task
+    that was killed, which is the one that may have killed it, are tried alone, so that they take no others with them.
     """
     groups = work.narrowed(todo).group_ids()
     for end in ends:
         if end.kind == "cancelled":
             groups = groups - tasks[end.task]
-    raised = raised_blocks(account)
+    raised = recorded.raised
     suspects = work.narrowed(raised & todo).group_ids() if raised else IdSet()
     for end in ends:
         if end.kind not in ("finished", "stopped", "cancelled"):
@@ -71,11 +71,6 @@ def next_tasks(
         else suspects.split(_MOST_ALONE)
     )
     return alone + (groups - suspects).split(n_tasks)
-
-
-def raised_blocks(account: Account) -> IdSet:
-    """Return the blocks whose last attempts raised."""
-    return IdSet([run for error in account.errors for run in error.block_ids.runs])
 
 
 def needs_after(needs: Mapping[str, float], ends: Sequence[TaskEnd]) -> dict[str, float]:

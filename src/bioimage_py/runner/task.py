@@ -1,6 +1,6 @@
 """Running one task of a run folder in this process: what every distributed backend's worker does.
 
-A worker imports what its task needs and no more; see `reopening`.
+A worker imports what its task needs and no more.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.environment import check_environment, extend_import_path
 from bioimage_py.runner.run import AttemptJournal, RunFolder
-from bioimage_py.runner.work import counted_anew, counting, load_work
-from bioimage_py.runner.worker_threads import Crew
+from bioimage_py.runner.work import load_work
+from bioimage_py.runner.worker_threads import WorkerThreads
 
 if TYPE_CHECKING:
-    from bioimage_py.runner.work import PortableWork
+    from bioimage_py.runner.work import Work
 
 FINISHED, STOPPED = "finished", "stopped"
 
@@ -49,20 +49,20 @@ def run_task(path: str, round_number: int, task: int, stop: threading.Event | No
     todo = IdSet.from_json(content["todo"])
     groups = IdSet.from_json(content["tasks"][task])
     # Its sources are shared by all tasks of this process; what is counted is not.
-    mine = counted_anew(work.narrowed(todo - _done_before(folder, round_number, task)))
+    mine = work.narrowed(todo - _done_before(folder, round_number, task)).counted_anew()
     groups = groups & mine.group_ids()
     stopping = stop or threading.Event()
     with AttemptJournal(
         folder,
         round_number,
         task,
-        settle=settling(work) if run["durable"] else None,
-        counted=counting(mine),
+        settle=work.settling() if run["durable"] else None,
+        tally=mine.tally,
         threads=run["threads"],
     ) as journal:
-        crew = Crew(mine, groups, journal, stopping)
-        follow = _following(folder, round_number, crew.over)
-        crew.run(run["threads"], follow)
+        threads = WorkerThreads(mine, groups, journal, stopping)
+        follow = _following(folder, round_number, threads.over)
+        threads.run(run["threads"], follow)
         follow()
         reason = STOPPED if stopping.is_set() else FINISHED
         journal.end(reason)
@@ -100,21 +100,6 @@ def _done_before(folder: RunFolder, round_number: int, task: int) -> IdSet:
     return read_block_logs([attempt.blocks for attempt in before])
 
 
-def settling(work: PortableWork) -> Callable[[], None]:
-    """Return what forces the outputs of the work to the disk."""
-    if not work.outputs:
-        return lambda: None
-    from bioimage_py.sources import leaves
-
-    outputs = [leaf for source in work.outputs for leaf in leaves(source)]
-
-    def settle() -> None:
-        for output in outputs:
-            output.force_to_disk()
-
-    return settle
-
-
 def close_sources() -> None:
     """Let go of the sources that tasks of this process have opened."""
     with _opening:
@@ -124,13 +109,13 @@ def close_sources() -> None:
 _opening = threading.Lock()
 
 
-def _opened(path: str, round_number: int) -> tuple[dict[str, Any], PortableWork]:
+def _opened(path: str, round_number: int) -> tuple[dict[str, Any], Work]:
     with _opening:
         return _open_work(path, round_number)
 
 
 @lru_cache(maxsize=2)
-def _open_work(path: str, round_number: int) -> tuple[dict[str, Any], PortableWork]:
+def _open_work(path: str, round_number: int) -> tuple[dict[str, Any], Work]:
     """Open the sources of a run once per process and round; its tasks share them.
 
     A worker may outlive a run that failed. What it opened for an earlier round may have been replaced since.

@@ -34,7 +34,7 @@ def _nothing() -> None:
     """Do nothing between two groups."""
 
 
-class Crew:
+class WorkerThreads:
     """Threads that process groups of blocks, and the groups that none of them has taken yet.
 
     Parameters
@@ -46,7 +46,7 @@ class Crew:
     journal
         Where blocks are recorded.
     stop
-        When set, no further group is begun. Who gives it does not end the crew with Ctrl-C: a KeyboardInterrupt is then an
+        When set, no further group is begun. Who gives it does not end them with Ctrl-C: a KeyboardInterrupt is then an
         exception of the work like any other.
 
     Attributes

@@ -68,4 +68,4 @@ def look_at(reader: StatusReader, folder: RunFolder) -> RunStatus:
     except BioimagePyError as error:
         warnings.warn(f"whether its tasks still run is not known: {error}", BioimagePyWarning, stacklevel=2)
         return status
-    return reader.look(in_hand=True) if held else status
+    return reader.look(is_active=True) if held else status

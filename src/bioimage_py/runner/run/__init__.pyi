@@ -1,5 +1,4 @@
 from .attempt import AttemptJournal as AttemptJournal
-from .attempt_summary import FirstError as FirstError
 from .block_log import BlockLogReader as BlockLogReader, merged as merged, read_block_logs as read_block_logs
 from .block_records import BlockLog as BlockLog
 from .description import what_is_run as what_is_run, without_credentials as without_credentials
@@ -8,10 +7,16 @@ from .output_marks import (
     check_outputs as check_outputs,
     finish_outputs as finish_outputs,
     mark_outputs as mark_outputs,
-    settle_outputs as settle_outputs,
     unmark_outputs as unmark_outputs,
 )
 from .own_files import read_json as read_json, write_json as write_json
+from .pickled_function import load_function as load_function, store_function as store_function
+from .recorded import (
+    BlockError as BlockError,
+    Recorded as Recorded,
+    read_recorded as read_recorded,
+    read_values as read_values,
+)
 from .run_account import (
     RunAccount as RunAccount,
     account_of_attempts as account_of_attempts,
@@ -23,9 +28,14 @@ from .run_folder import (
     RunFolder as RunFolder,
     default_root as default_root,
     end_of_log as end_of_log,
+    find_runs as find_runs,
     finish_hint as finish_hint,
     remove_remains as remove_remains,
 )
-from .search import find_runs as find_runs
-from .status import RunStatus as RunStatus, StatusReader as StatusReader, read_status as read_status
+from .status import (
+    FirstError as FirstError,
+    RunStatus as RunStatus,
+    StatusReader as StatusReader,
+    read_status as read_status,
+)
 from .value_log import ValueLog as ValueLog, read_value_log as read_value_log, valued_blocks as valued_blocks

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import IdSet
@@ -17,31 +17,25 @@ from bioimage_py.runner.run.block_records import BlockLog
 from bioimage_py.runner.run.run_folder import RunFolder
 from bioimage_py.runner.run.value_log import ValueLog
 from bioimage_py.runner.worker_threads import without_frames
+from bioimage_py.storage import this_process
+
+if TYPE_CHECKING:
+    from bioimage_py.kernels import Tally
 
 _MOST_SHOWN = 20
 """Failures of an attempt that are recorded with their traceback."""
 _LONGEST = 20_000
 """Characters of a message, and of a traceback."""
 _EVERY = 1.0
-"""Seconds between two looks that others may take at how many bytes are written, and between two forced writes."""
+"""Seconds between two times that the state is written, and between two forced writes."""
 
 
 class AttemptJournal:
-    """Records blocks in the run folder, where they outlive this process.
+    """Records blocks in the run folder, where they outlive this process; every method raises StorageError where it cannot.
 
-    Parameters
-    ----------
-    folder
-        The run folder.
-    round_number, task
-        What is attempted.
-    settle
-        Forces the outputs to the disk. With it, finished blocks are recorded about once a second, after their voxels
-        are on the disk, and the records are forced there as well; without it, each is recorded at once.
-    counted
-        Returns the tally of what was done so far, as plain JSON.
-    threads
-        How many threads are at it.
+    `settle` forces the outputs to the disk. With it, finished blocks are recorded about once a second, after their voxels
+    are on the disk, and the records are forced there as well; without it, each is recorded at once. `tally` returns what was
+    done so far, `threads` is how many are at it.
     """
 
     def __init__(
@@ -51,7 +45,7 @@ class AttemptJournal:
         task: int,
         *,
         settle: Callable[[], None] | None = None,
-        counted: Callable[[], dict[str, Any]] | None = None,
+        tally: Callable[[], Tally | None] = lambda: None,
         threads: int = 1,
     ) -> None:
         self._folder = folder
@@ -63,14 +57,14 @@ class AttemptJournal:
         self._n_errors = 0
         self._lock = threading.Lock()
         self._state: dict[str, Any] = {
-            "began": time.time(),
-            "host": os.environ.get("SLURMD_NODENAME") or os.uname().nodename,
-            "pid": os.getpid(),
+            **this_process(),
             "bytes": 0,
             "reason": None,
             "threads": threads,
         }
-        self._counted = counted
+        if "SLURMD_NODENAME" in os.environ:
+            self._state["host"] = os.environ["SLURMD_NODENAME"]
+        self._tally = tally
         self._settling = 0.0
         with self._writing(self._files.blocks):
             self._blocks = BlockLog(self._files.blocks, durable=settle is not None)
@@ -79,13 +73,7 @@ class AttemptJournal:
         self._show()
 
     def done(self, block_ids: Iterable[int], n_bytes: int = 0) -> None:
-        """Record blocks whose output is in the store.
-
-        Raises
-        ------
-        StorageError
-            If they cannot be recorded, here and in the methods below.
-        """
+        """Record blocks whose output is in the store."""
         with self._lock:
             if self._ended:
                 return  # a thread that outlived an interrupted run: the block will be done again
@@ -180,9 +168,8 @@ class AttemptJournal:
     def _show(self) -> None:
         self._shown = time.monotonic()
         self._state["seen"] = time.time()
-        if self._counted is not None:
-            tally = self._counted()
+        tally = self._tally()
+        if tally is not None:
             # To force voxels to the disk is the end of writing them.
-            tally["writing"] += self._settling
-            self._state["tally"] = tally
+            self._state["tally"] = {**tally.to_json(), "writing": tally.writing + self._settling}
         self._folder.write_state(self._files, self._state)

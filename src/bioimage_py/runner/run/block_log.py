@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,7 @@ def _checks(records: npt.NDArray[Any], first: int = 0) -> npt.NDArray[np.uint64]
 
 
 class BlockLogReader:
-    """Reads one log again and again, each time only what was appended since.
-
-    Parameters
-    ----------
-    path
-        The file.
-    """
+    """Reads one log again and again, each time only what was appended since."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -70,10 +65,13 @@ def merged(begins: Ids, ends: Ids) -> tuple[Ids, Ids]:
     return first[np.concatenate(([0], cuts + 1))], last[np.concatenate((cuts, [last.size - 1]))]
 
 
-def read_block_logs(paths: list[Path]) -> IdSet:
-    """Return the blocks recorded in any of the logs; each is read up to its first record that does not check."""
-    runs = [BlockLogReader(path).more() for path in paths]
+def as_ids(runs: Sequence[tuple[Ids, Ids]]) -> IdSet:
+    """Return begins and ends of runs, such as several logs give, as one set."""
     if not runs:
         return IdSet()
-    begins, ends = merged(np.concatenate([b for b, _ in runs]), np.concatenate([e for _, e in runs]))
-    return IdSet(zip(begins.tolist(), ends.tolist(), strict=True))
+    return IdSet.from_arrays(np.concatenate([b for b, _ in runs]), np.concatenate([e for _, e in runs]))
+
+
+def read_block_logs(paths: Iterable[Path]) -> IdSet:
+    """Return the blocks recorded in any of the logs; each is read up to its first record that does not check."""
+    return as_ids([BlockLogReader(path).more() for path in paths])

@@ -26,15 +26,7 @@ def _check(begin: int, count: int, index: int) -> int:
 
 
 class BlockLog:
-    """Writes one log; one writer per file.
-
-    Parameters
-    ----------
-    path
-        The file, which must not exist yet.
-    durable
-        Whether each record is forced to the disk, so that it survives a crash of the machine.
-    """
+    """Writes one log, a file that must not exist yet; with `durable` each record survives a crash of the machine."""
 
     def __init__(self, path: Path, *, durable: bool = False) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -44,10 +36,7 @@ class BlockLog:
     def add(self, ids: IdSet) -> None:
         """Append the ids; when this returns they are out of this process's hands.
 
-        Raises
-        ------
-        OSError
-            If the record cannot be written; the file then ends with the record before it.
+        Raises OSError if the record cannot be written; the file then ends with the record before it.
         """
         pieces: list[bytes] = []
         for run_begin, end in ids.runs:
@@ -70,5 +59,4 @@ class BlockLog:
         self._written += len(pieces)
 
     def close(self) -> None:
-        """Close the file."""
         os.close(self._file)

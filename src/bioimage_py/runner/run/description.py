@@ -17,7 +17,7 @@ def what_is_run(work: Mapping[str, Any]) -> str:
     """Return what is done with what, such as `"copy a.zarr to b.zarr"`, from the plan in a run folder."""
     if work["kind"] == "map":
         return "a function over items"
-    if work["kind"] == "composite":
+    if "parts" in work:
         first, *others = work["parts"]
         if work.get("temporary") is not None:
             return _in_two_passes(work["parts"], work["n_asked"])
@@ -50,13 +50,7 @@ def _place(spec: Mapping[str, Any]) -> str:
 
 
 def without_credentials(text: str) -> str:
-    """Return a text with user names, passwords and signatures taken out of the URLs in it.
-
-    Examples
-    --------
-    >>> without_credentials("no answer from https://me:secret@host/a.zarr?signature=abc")
-    'no answer from https://host/a.zarr'
-    """
+    """Return a text with user names, passwords and signatures taken out of the URLs in it."""
     return _QUERY_PART.sub(r"\1", _USER_PART.sub(r"\1", text))
 
 
@@ -72,23 +66,3 @@ def handle_text(folder: RunFolder, number: int) -> str:
     if isinstance(jobs, list) and jobs:
         return f"job{'s' if len(jobs) > 1 else ''} {', '.join(map(str, jobs))}"
     return without_credentials(f"at {address}") if isinstance(address, str) else ""
-
-
-def n_tasks_of(folder: RunFolder, number: int) -> int:
-    """Return how many tasks a round has.
-
-    The file is not parsed: where blocks are missing here and there among a million, that would take longer than all the
-    rest of a look at the run. Tasks are lists of runs, and only between two of them does `]],[[` stand.
-
-    Raises
-    ------
-    StorageError
-        If the round cannot be read.
-    """
-    path = folder.script(number).with_suffix(".json")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise StorageError(f"{path} cannot be read: {error}") from error
-    tasks = content[content.find(b'"tasks":[') + 9 :]
-    return 0 if tasks.startswith(b"]") else tasks.count(b"]],[[") + 1

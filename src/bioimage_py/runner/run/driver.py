@@ -25,13 +25,7 @@ _held_lock = threading.Lock()
 
 @contextlib.contextmanager
 def driving(folder: RunFolder) -> Iterator[None]:
-    """Be the one process, and the one thread of it, that waits for a run.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If another does already, or has just finished the run.
-    """
+    """Be the one process, and the one thread of it, that waits for a run; raises InvalidArgumentError if another is, or was just now."""
     with _locked(folder):
         _check_alone(folder)
         folder.write_driver(this_process())
@@ -48,7 +42,7 @@ def _locked(folder: RunFolder) -> Iterator[None]:
     Such a lock does not keep out other threads, and is lost when one of them closes the file: they must not open it.
     """
     found = folder.path.stat()
-    place = (found.st_dev, found.st_ino)
+    place = found.st_dev, found.st_ino
     with _held_lock:
         if place in _held:
             raise _driven(folder, f"process {os.getpid()}, in another thread of it")
@@ -95,13 +89,7 @@ def _driven(folder: RunFolder, who: str) -> InvalidArgumentError:
 
 
 def interrupt_driver(folder: RunFolder) -> str:
-    """Press Ctrl-C for the process that waits for a run, which stops its workers; return a sentence about it.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If there is none on this machine.
-    """
+    """Press Ctrl-C for the process that waits for a run, which stops its workers; return a sentence about it."""
     driver = folder.read_driver()
     alive = False if driver is None else is_alive(driver)
     if driver is None or alive is False:

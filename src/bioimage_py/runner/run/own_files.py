@@ -22,15 +22,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return what `write_json` wrote, or an object that somebody wrote by hand, without a checksum.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be read, or is damaged.
-    InvalidArgumentError
-        As `read_own`.
-    """
+    """Return what `write_json` wrote, or an object that somebody wrote by hand, without a checksum; raises as `read_own`."""
     data = read_own(path)
     check = _CHECKED.match(data)
     if check and int(check[1], 16) != zlib.crc32(data[check.end() :]):
@@ -40,7 +32,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise StorageError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
-        raise StorageError(f"{path} cannot be read: it holds no JSON object")
+        raise StorageError(f"{path} cannot be read: it is not a JSON object")
     content.pop("check", None)
     return content
 
@@ -64,13 +56,7 @@ def read_own(path: Path) -> bytes:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written.
-    """
+    """Write a file that appears whole or not at all."""
     beside = path.with_name(f".{path.name}.{os.getpid()}{os.urandom(4).hex()}")
     try:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -91,7 +77,7 @@ def refuse_strangers(path: Path, found: os.stat_result) -> None:
     """Raise InvalidArgumentError if somebody else could have put there what is at a path: `found` is what stat says of it."""
     if stat.S_ISLNK(found.st_mode):
         raise InvalidArgumentError(
-            f"{str(path)!r} is a link, and run folders have none: what it leads to could make you run another's code"
+            f"{str(path)!r} is a link, which run folders do not have: what it leads to could make you run another's code"
         )
     if found.st_uid != os.geteuid():
         raise InvalidArgumentError(

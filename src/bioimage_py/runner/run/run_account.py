@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bioimage_py.kernels import STAGES, Tally
 from bioimage_py.planning import format_bytes
-from bioimage_py.runner.work import encoded_sizes, tally_of
+
+if TYPE_CHECKING:
+    from bioimage_py.runner.work import Work
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +82,6 @@ class RunAccount:
         return max(shares, key=shares.__getitem__) if shares else None
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain JSON values."""
         rate = self.bytes_per_second
         return {
             "bytes_in": self.bytes_in,
@@ -102,55 +103,40 @@ class RunAccount:
         rate = self.bytes_per_second
         by_store = f" ({self.chunks_by_store:,} by the store itself)" if self.chunks_by_store else ""
         did = [
-            f"{_chunks(self.chunks_moved)} moved{by_store}, {self.chunks_recoded:,} recoded",
+            f"{self.chunks_moved:,} chunk{'' if self.chunks_moved == 1 else 's'} moved{by_store}, {self.chunks_recoded:,} recoded",
             f"{_sizes(self.bytes_in, self.encoded_in)} in",
             f"{_sizes(self.bytes_out, self.encoded_out)} out",
             *([] if rate is None else [f"{rate / 1e9:.2g} GB/s"]),
         ]
-        shares = self.shares
-        if self.limit is None:
+        limit = self.limit
+        if limit is None:
             return ", ".join(did)
-        parts = [f"{_word(n)} {100 * part:.0f} %" for n, part in shares.items() if part >= _LEAST_SHOWN]
-        return f"{', '.join(did)}\ntime of workers: {', '.join(parts)}; {_limit(self.limit)}"
+        shares = self.shares.items()
+        parts = [f"{_WORDS.get(n, n)} {100 * part:.0f} %" for n, part in shares if part >= _LEAST_SHOWN]
+        most = "most of it without work" if limit == _IDLE else f"the limit was {_WORDS.get(limit, limit)}"
+        return f"{', '.join(did)}\ntime of workers: {', '.join(parts)}; {most}"
 
 
 def log_account(account: RunAccount | None) -> None:
-    """Tell whoever listens to the log of this package what a run did."""
+    """Log what a run did."""
     if account is not None:
         _log.info("%s", str(account).replace("\n", "; "))
-
-
-def _chunks(count: int) -> str:
-    return f"{count:,} chunk{'' if count == 1 else 's'}"
 
 
 def _sizes(decoded: int, encoded: int | None) -> str:
     return format_bytes(decoded) + ("" if encoded is None else f" ({format_bytes(encoded)} encoded)")
 
 
-def _word(stage: str) -> str:
-    return _WORDS.get(stage, stage)
-
-
-def _limit(stage: str) -> str:
-    return "most of it without work" if stage == _IDLE else f"the limit was {_word(stage)}"
-
-
-def account_of_run(work: Any, seconds: float, n_threads: int) -> RunAccount | None:
+def account_of_run(work: Work, seconds: float, n_threads: int) -> RunAccount | None:
     """Return the account of work that was done by threads of this process; None for work that does not count."""
-    tally = tally_of(work)
+    tally = work.tally()
     return None if tally is None else _account(work, tally, seconds, seconds * n_threads)
 
 
-def account_of_attempts(work: Any, states: Iterable[Mapping[str, Any]]) -> RunAccount | None:
-    """Return the account of work that attempts have done, from what they said of themselves last.
+def account_of_attempts(work: Work, states: Iterable[Mapping[str, Any]]) -> RunAccount | None:
+    """Return the account of work that attempts have done, from what they said of themselves last, as `AttemptJournal` writes it.
 
-    Parameters
-    ----------
-    work
-        All of it.
-    states
-        Of all attempts, as `AttemptJournal` writes them. One that was killed has said what it did until its last second.
+    One that was killed has said what it did until its last second.
     """
     total, worker_seconds = Tally(), 0.0
     spans: list[tuple[float, float]] = []
@@ -167,7 +153,7 @@ def account_of_attempts(work: Any, states: Iterable[Mapping[str, Any]]) -> RunAc
 
 
 def _covered(spans: list[tuple[float, float]]) -> float:
-    """Return how many seconds lie in at least one of the spans."""
+    """Return how many seconds are in at least one of the spans."""
     seconds, reached = 0.0, float("-inf")
     for begin, end in sorted(spans):
         seconds += max(0.0, end - max(begin, reached))
@@ -175,13 +161,13 @@ def _covered(spans: list[tuple[float, float]]) -> float:
     return seconds
 
 
-def _account(work: Any, tally: Tally, seconds: float, worker_seconds: float) -> RunAccount:
+def _account(work: Work, tally: Tally, seconds: float, worker_seconds: float) -> RunAccount:
     return RunAccount(
         seconds,
         worker_seconds,
         tally.bytes_in,
         tally.bytes_out,
-        *encoded_sizes(work, tally),
+        *work.encoded_sizes(tally),
         tally.chunks_moved,
         tally.chunks_recoded,
         {name: getattr(tally, name) for name in STAGES},

@@ -1,6 +1,6 @@
 """The folder that holds a run: its plan, its journals, its errors and its logs.
 
-Every path inside a run folder is built here and nowhere else. A folder is made with mode 0700; JSON files appear whole or
+Paths inside a run folder are built in this package and nowhere else. A folder is made with mode 0700; JSON files appear whole or
 not at all (written beside and renamed); what is appended to carries checksums. Journals are per attempt of a task: two
 attempts that are alive at once, because a node was only believed dead, never write into one file. What could make this user
 run another's code is read only if it is this user's own and nobody else can write into it.
@@ -28,24 +28,24 @@ import os
 import stat
 import time
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
 
 from bioimage_py.errors import (
+    BioimagePyError,
     BioimagePyWarning,
     Hint,
     InvalidArgumentError,
     SourceNotFoundError,
     StorageError,
 )
-from bioimage_py.runner.run.own_files import read_json, read_own, refuse_strangers, write_json, write_whole
+from bioimage_py.runner.run.own_files import read_json, refuse_strangers, write_json, write_whole
 from bioimage_py.storage import is_alive, this_process
 
 FORMAT = 2
 _PREFIX = "bioimage-run-"
 _LOG_LINES, _LOG_BYTES = 5, 4096
-
-
 _PARTIAL = ".partial"
 
 
@@ -79,12 +79,10 @@ class AttemptFiles:
 
     @property
     def round(self) -> int:
-        """Number of the round."""
         return int(self.stem.split("-")[0])
 
     @property
     def task(self) -> int:
-        """Number of the task in its round."""
         return int(self.stem.split("-")[1])
 
 
@@ -96,13 +94,7 @@ class RunFolder:
 
     @classmethod
     def make(cls, root: Path) -> RunFolder:
-        """Make a run folder below `root` that nobody finds until `appear`; what killed processes had begun of theirs goes.
-
-        Raises
-        ------
-        InvalidArgumentError
-            If `root` is no folder that can be written.
-        """
+        """Make a run folder below `root` that nobody finds until `appear`; what killed processes had begun of theirs goes."""
         name = f"{_PREFIX}{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}"
         maker = this_process()
         path = root / f".{name}.{maker['host']}.{maker['pid']}.{maker['born']}{_PARTIAL}"
@@ -140,12 +132,8 @@ class RunFolder:
     def open(cls, path: str | os.PathLike[str]) -> RunFolder:
         """Open a run folder that is there, if it is safe to trust.
 
-        Raises
-        ------
-        SourceNotFoundError
-            If there is none.
-        InvalidArgumentError
-            If it belongs to another user, others can write into it, or it is no run folder.
+        Raises SourceNotFoundError if there is none, and InvalidArgumentError if it belongs to another user, others can write
+        into it, or it is not a run folder.
         """
         if not isinstance(path, (str, os.PathLike)):
             raise InvalidArgumentError(f"a run folder is named by its path, got {path!r}")
@@ -166,11 +154,11 @@ class RunFolder:
                 ],
             ) from error
         if not stat.S_ISDIR(found.st_mode):
-            raise InvalidArgumentError(f"{str(place)!r} is no run folder: it is a file")
+            raise InvalidArgumentError(f"{str(place)!r} is not a run folder: it is a file")
         # First of all: nobody but its owner may look into a run folder.
         refuse_strangers(place, found)
         if not (place / "run.json").is_file():
-            raise InvalidArgumentError(f"{str(place)!r} is no run folder: it holds no run.json")
+            raise InvalidArgumentError(f"{str(place)!r} is not a run folder: it holds no run.json")
         for name in ("run.json", "rounds", "attempts", "logs", "function.pkl"):
             try:
                 refuse_strangers(place / name, os.lstat(place / name))
@@ -202,14 +190,10 @@ class RunFolder:
                         stacklevel=4,
                     )
                     return
-                time.sleep(
-                    wait
-                )  # such an attempt has just made a file, or a log is still open on another machine
+                # Such an attempt has just made a file, or a log is still open on another machine.
+                time.sleep(wait)
             else:
                 return
-
-    def __repr__(self) -> str:
-        return f"RunFolder({str(self.path)!r})"
 
     def exists(self) -> bool:
         """Whether the run still has its folder."""
@@ -222,15 +206,7 @@ class RunFolder:
         write_json(self.path / "run.json", {"format": FORMAT, **run})
 
     def read_run(self) -> dict[str, Any]:
-        """Return what was called.
-
-        Raises
-        ------
-        StorageError
-            If it cannot be read.
-        InvalidArgumentError
-            If a newer version of the package wrote it.
-        """
+        """Return what was called; raises InvalidArgumentError if another version of the package wrote it."""
         run = read_json(self.path / "run.json")
         if run.get("format") != FORMAT:
             raise InvalidArgumentError(
@@ -247,24 +223,9 @@ class RunFolder:
         path = self.path / "finished.json"
         return read_json(path)["stamps"] if path.exists() else None
 
-    def function_file(self, check: str) -> Path:
-        """Where the user's function with this checksum is: one that a resumed run was given has a name of its own."""
-        given_later = self.path / f"function-{check[:16]}.pkl"
-        return given_later if given_later.exists() else self.path / "function.pkl"
-
-    def write_function(self, pickled: bytes, check: str) -> None:
-        """Write the user's function; one that is there stays, as workers may still be about to read it."""
-        first = self.path / "function.pkl"
-        write_whole(self.path / f"function-{check[:16]}.pkl" if first.exists() else first, pickled)
-
-    def read_function(self, check: str) -> bytes:
-        """Return the user's function as it was pickled; raises as `read_own` does."""
-        return read_own(self.function_file(check))
-
     # -- who waits for it
 
     def write_driver(self, driver: dict[str, Any]) -> None:
-        """Write which process waits for the run at present."""
         write_json(self.path / "driver.json", driver)
 
     def open_lock(self) -> IO[bytes]:
@@ -283,49 +244,62 @@ class RunFolder:
         return {"born": None, **driver} if known else None
 
     def clear_driver(self) -> None:
-        """Say that nobody waits any more."""
         (self.path / "driver.json").unlink(missing_ok=True)
 
     # -- rounds of tasks
 
     def n_rounds(self) -> int:
-        """Return how many rounds were written."""
-        return sum(1 for path in (self.path / "rounds").iterdir() if _is_round(path.name))
+        names = (path.name for path in (self.path / "rounds").iterdir())
+        return sum(
+            name.endswith(".json") and not name.endswith(".handle.json") and name[0] != "." for name in names
+        )
 
     def write_round(self, number: int, content: dict[str, Any]) -> None:
-        """Write the tasks of a round."""
-        write_json(self.path / "rounds" / f"{number:05d}.json", content)
+        write_json(self._round(number), content)
 
     def read_round(self, number: int) -> dict[str, Any]:
-        """Return the tasks of a round."""
-        return read_json(self.path / "rounds" / f"{number:05d}.json")
+        return read_json(self._round(number))
+
+    def n_tasks(self, number: int) -> int:
+        """Return how many tasks a round has.
+
+        The file is not parsed: where blocks are missing here and there among a million, that would take longer than all the
+        rest of a look at the run. Tasks are lists of runs, and only between two of them does `]],[[` stand.
+        """
+        path = self._round(number)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise StorageError(f"{path} cannot be read: {error}") from error
+        tasks = content[content.find(b'"tasks":[') + 9 :]
+        return 0 if tasks.startswith(b"]") else tasks.count(b"]],[[") + 1
 
     def write_handle(self, number: int, handle: dict[str, Any]) -> None:
         """Write what the backend calls a round's tasks."""
-        write_json(self.path / "rounds" / f"{number:05d}.handle.json", handle)
+        write_json(self._round(number, ".handle.json"), handle)
 
     def read_handle(self, number: int) -> dict[str, Any] | None:
         """Return what the backend calls a round's tasks, None if they were never submitted."""
-        path = self.path / "rounds" / f"{number:05d}.handle.json"
+        path = self._round(number, ".handle.json")
         return read_json(path) if path.exists() else None
 
     def end_round(self, number: int) -> None:
         """Tell all tasks of a round to begin no further block."""
-        write_whole(self._over(number), b"")
+        write_whole(self._round(number, ".over"), b"")
 
     def round_is_over(self, number: int) -> bool:
         """Whether a task of the round has met what ends the whole run."""
-        return self._over(number).exists()
-
-    def _over(self, number: int) -> Path:
-        return self.path / "rounds" / f"{number:05d}.over"
+        return self._round(number, ".over").exists()
 
     def script(self, number: int) -> Path:
-        """Where a batch script of a round is."""
-        return self.path / "rounds" / f"{number:05d}.sh"
+        """Return where a batch script of a round is."""
+        return self._round(number, ".sh")
+
+    def _round(self, number: int, ending: str = ".json") -> Path:
+        return self.path / "rounds" / f"{number:05d}{ending}"
 
     def log(self, number: int, task: int | str) -> Path:
-        """Where a task's output is; `task` may be a scheduler's placeholder."""
+        """Return where a task's output is; `task` may be a scheduler's placeholder."""
         name = f"{task:05d}" if isinstance(task, int) else task
         return self.path / "logs" / f"{number:05d}-{name}.out"
 
@@ -346,7 +320,6 @@ class RunFolder:
         return found if round_number is None else [a for a in found if a.round == round_number]
 
     def write_state(self, attempt: AttemptFiles, state: dict[str, Any]) -> None:
-        """Write when an attempt began, how far it is, and why it ended."""
         write_json(attempt.state, state)
 
     def read_state(self, attempt: AttemptFiles) -> dict[str, Any]:
@@ -355,6 +328,45 @@ class RunFolder:
             return read_json(attempt.state)
         except StorageError:
             return {"host": None, "pid": None, "bytes": 0, "reason": None}
+
+
+def find_runs(roots: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Return the run folders directly in some folders, or those folders themselves, the oldest first.
+
+    Those that cannot be trusted, because they are another user's or others can write into them, are left out with a
+    warning that says so. Raises SourceNotFoundError if a root is not a folder, StorageError if it cannot be listed.
+    """
+    found: dict[Path, None] = {}
+    for root in roots:
+        for path in _candidates(Path(root).expanduser()):
+            try:
+                found[RunFolder.open(path).path] = None
+            except SourceNotFoundError:
+                continue  # it has been removed since it was listed, as it is when its run ends
+            except BioimagePyError as error:
+                warnings.warn(f"left out: {error}", BioimagePyWarning, stacklevel=2)
+    return sorted(found, key=lambda path: (path.name, path))
+
+
+def _candidates(root: Path) -> list[Path]:
+    if _looks_like_one(root):
+        return [root]
+    try:
+        with os.scandir(root) as entries:
+            # Hidden ones are about to be made.
+            folders = [root / entry.name for entry in entries if entry.is_dir() and entry.name[0] != "."]
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise SourceNotFoundError(f"there is no folder {str(root)!r} ({error.strerror})") from error
+    except OSError as error:
+        raise StorageError(f"{str(root)!r} cannot be listed: {error.strerror}") from error
+    return [folder for folder in folders if _looks_like_one(folder)]
+
+
+def _looks_like_one(folder: Path) -> bool:
+    try:
+        return (folder / "run.json").is_file() and (folder / "attempts").is_dir()
+    except PermissionError:
+        return False  # closed to us: if it is a run's, it is another user's
 
 
 def end_of_log(path: Path) -> str:
@@ -392,13 +404,7 @@ def _remove_partial(root: Path) -> None:
 
 
 def remove_remains(path: str | os.PathLike[str]) -> bool:
-    """Remove what is left of the folder of a run that has finished and died while it removed it; return whether that was it.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If others could have written into it.
-    """
+    """Remove what is left of the folder of a run that has finished and died while it removed it; return whether that was it."""
     try:
         folder = Path(path).expanduser()
         found = folder.lstat()
@@ -420,7 +426,3 @@ def _remove_tree(folder: Path) -> None:
         if entry.name != "finished.json":
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
     shutil.rmtree(folder)
-
-
-def _is_round(name: str) -> bool:
-    return name.endswith(".json") and not name.endswith(".handle.json") and not name.startswith(".")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,35 @@ from typing import Any
 import numpy as np
 
 from bioimage_py.errors import SourceNotFoundError, StorageError
-from bioimage_py.runner.run.attempt_reader import AttemptReader
-from bioimage_py.runner.run.attempt_summary import FirstError, first_errors, rates, task_states
 from bioimage_py.runner.run.block_log import Ids, merged
-from bioimage_py.runner.run.description import handle_text, n_tasks_of, what_is_run
+from bioimage_py.runner.run.description import handle_text, what_is_run, without_credentials
+from bioimage_py.runner.run.recorded import AttemptReader
 from bioimage_py.runner.run.run_folder import RunFolder
 from bioimage_py.storage import is_alive
+
+_WINDOW = 300.0
+"""Seconds before the last sign of life that the rate is taken over."""
+_MOST_ERRORS = 5
+
+
+@dataclass(frozen=True)
+class FirstError:
+    """A failure, for people.
+
+    Attributes
+    ----------
+    runs
+        Half-open runs of the blocks that failed with it and are still missing; none for a task that could not go on.
+    task
+        Number of the task in its round.
+    type, text
+        Name of the exception's class, and its message.
+    """
+
+    runs: tuple[tuple[int, int], ...]
+    task: int
+    type: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -27,7 +52,7 @@ class RunStatus:
     path, job_type, what, created, num_workers
         Its folder, its backend, what is done with what, when it began in seconds since 1970, tasks at once.
     working
-        Whether its tasks may be running: somebody waits for it, or its backend has it in hand.
+        Whether its tasks may be running: somebody waits for it, or its backend is at it.
     blocks_total, blocks_done, blocks_failed
         Blocks of the run; those that some attempt finished, each counted once; those that raised and are not done.
     bytes_total, bytes_done
@@ -42,7 +67,7 @@ class RunStatus:
         Rounds of tasks so far.
     tasks
         Number of the last round's tasks in each state: `"waiting"`, `"running"`, `"finished"`, `"stopped"`, `"error"`
-        (it could not go on) or `"died"` (it ended without a word).
+        (it could not go on) or `"died"` (it ended without reporting).
     errors
         The first failures.
     driver
@@ -84,18 +109,7 @@ class RunStatus:
 
 
 class StatusReader:
-    """Looks at a run again and again; a look costs what was appended since the one before.
-
-    Parameters
-    ----------
-    folder
-        The run folder.
-
-    Raises
-    ------
-    StorageError
-        If its plan cannot be read.
-    """
+    """Looks at a run again and again; a look costs what was appended since the one before."""
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
@@ -111,30 +125,23 @@ class StatusReader:
         self._done: tuple[Ids, Ids] = (np.empty(0, np.int64), np.empty(0, np.int64))
         self._round_sizes: dict[int, int] = {}
 
-    def look(self, *, in_hand: bool = False) -> RunStatus:
+    def look(self, *, is_active: bool = False) -> RunStatus:
         """Return how far the run is now.
 
-        Parameters
-        ----------
-        in_hand
-            Whether the backend says that tasks may be running though nobody waits for them.
-
-        Raises
-        ------
-        SourceNotFoundError
-            If the folder is not there any more, as when its run has ended well.
+        `is_active` says that the backend has tasks of it though nobody waits for them. Raises SourceNotFoundError if the folder
+        is not there any more, as when its run has ended well.
         """
         try:
-            return self._look(in_hand)
+            return self._look(is_active)
         except (FileNotFoundError, StorageError) as error:
-            if (self._folder.path / "run.json").exists():
+            if self._folder.exists():
                 raise
             raise SourceNotFoundError(f"the run folder {str(self._folder.path)!r} was removed") from error
 
-    def _look(self, in_hand: bool) -> RunStatus:
+    def _look(self, is_active: bool) -> RunStatus:
         driver = _read_driver(self._folder)
         alive = None if driver is None else is_alive(driver)
-        working = in_hand or (driver is not None and alive is not False)
+        working = is_active or (driver is not None and alive is not False)
         number = self._folder.n_rounds() - 1
         n_tasks = self._n_tasks(number)
         self._read_attempts()
@@ -143,7 +150,7 @@ class StatusReader:
         recorded = sum(attempt.n_blocks for attempt in attempts)
         n_bytes = sum(attempt.n_bytes for attempt in attempts)
         latest = [attempt for attempt in attempts if attempt.files.round == number]
-        speed = rates(latest, working)
+        speed = _rates(latest, working)
         return RunStatus(
             self._folder.path,
             self._job_type,
@@ -161,8 +168,8 @@ class StatusReader:
             (self._blocks_total - done) / speed[0] if working and speed[0] else None,
             max((attempt.last_sign for attempt in attempts), default=None),
             number + 1,
-            task_states(latest, n_tasks, working),
-            tuple(first_errors(attempts, self._done, number if done < self._blocks_total else -1)),
+            _task_states(latest, n_tasks, working),
+            tuple(_first_errors(attempts, self._done, number if done < self._blocks_total else -1)),
             driver,
             alive,
             handle_text(self._folder, number),
@@ -189,19 +196,13 @@ class StatusReader:
 
     def _n_tasks(self, number: int) -> int:
         if number >= 0 and number not in self._round_sizes:
-            self._round_sizes[number] = n_tasks_of(self._folder, number)
+            self._round_sizes[number] = self._folder.n_tasks(number)
         return self._round_sizes.get(number, 0)
 
 
-def read_status(folder: RunFolder, *, in_hand: bool = False) -> RunStatus:
-    """Return how far a run is, from its folder alone.
-
-    Parameters
-    ----------
-    folder, in_hand
-        As for `StatusReader`.
-    """
-    return StatusReader(folder).look(in_hand=in_hand)
+def read_status(folder: RunFolder, *, is_active: bool = False) -> RunStatus:
+    """Return how far a run is now; as `StatusReader(folder).look()`."""
+    return StatusReader(folder).look(is_active=is_active)
 
 
 def _count(runs: tuple[Ids, Ids]) -> int:
@@ -214,3 +215,82 @@ def _read_driver(folder: RunFolder) -> dict[str, Any] | None:
     except StorageError:
         return None  # it went between two looks at it
     return driver if driver is not None and {"host", "pid", "born", "began"} <= driver.keys() else None
+
+
+def _rates(attempts: Sequence[AttemptReader], working: bool) -> tuple[float | None, float | None]:
+    """Return blocks and bytes per second, as if each attempt had gone steadily."""
+    active = [attempt for attempt in attempts if attempt.n_blocks]
+    if not active:
+        return None, None
+    now = time.time() if working else max(attempt.last_sign for attempt in active)
+    first = max(min(attempt.began for attempt in active), now - _WINDOW)
+    blocks = n_bytes = 0.0
+    for attempt in active:
+        began, end = attempt.began, now if attempt.reason is None else attempt.last_sign
+        share = max(0.0, min(end, now) - max(began, first)) / max(end - began, 1e-3)
+        blocks += attempt.n_blocks * min(share, 1.0)
+        n_bytes += attempt.n_bytes * min(share, 1.0)
+    seconds = max(now - first, 1e-3)
+    return blocks / seconds, n_bytes / seconds
+
+
+def _task_states(attempts: Sequence[AttemptReader], n_tasks: int, working: bool) -> dict[str, int]:
+    """Return how many tasks of a round are in each state, from all attempts at them."""
+    states: dict[int, str] = {}
+    for attempt in attempts:
+        state = _attempt_state(attempt, working)
+        if states.get(attempt.files.task) not in ("finished", "running") or state == "finished":
+            states[attempt.files.task] = state
+    counted = Counter(states.values())
+    counted["waiting"] = max(0, n_tasks - len(states))
+    order = ("waiting", "running", "finished", "stopped", "error", "died")
+    return {state: counted[state] for state in order if counted[state]}
+
+
+def _attempt_state(attempt: AttemptReader, working: bool) -> str:
+    if attempt.reason in ("finished", "stopped"):
+        return str(attempt.reason)
+    if attempt.reason is not None:
+        return "error"
+    # A worker that has lost whoever waited for it still ends its task.
+    there = attempt.process_there()
+    return "running" if there or (working and there is None) else "died"
+
+
+def _first_errors(
+    attempts: Iterable[AttemptReader], done: tuple[Ids, Ids], latest: int
+) -> Iterator[FirstError]:
+    """Yield failures of blocks that are missing, and why tasks of the latest round could not go on; none twice."""
+    found = 0
+    shown: set[tuple[tuple[int, int], ...]] = set()
+    for attempt in attempts:
+        if (
+            attempt.files.round == latest
+            and attempt.reason not in (None, "finished", "stopped")
+            and found < _MOST_ERRORS
+        ):
+            kind, _, text = str(attempt.reason).partition(": ")
+            yield FirstError((), attempt.files.task, kind, without_credentials(text))
+            found += 1
+        for error in attempt.errors:
+            if found == _MOST_ERRORS:
+                return
+            left = tuple(part for run in error.runs for part in _without(run, done))
+            said = error.read() if left and left not in shown else None
+            if said is not None:
+                shown.add(left)
+                yield FirstError(left, attempt.files.task, said[0], without_credentials(said[1]))
+                found += 1
+
+
+def _without(run: tuple[int, int], done: tuple[Ids, Ids]) -> Iterator[tuple[int, int]]:
+    """Yield what is left of a run of blocks without those that are done."""
+    begin, end = run
+    first = int(np.searchsorted(done[1], begin, "right"))
+    last = int(np.searchsorted(done[0], end, "left"))
+    for n in range(first, last):
+        if done[0][n] > begin:
+            yield begin, int(done[0][n])
+        begin = int(done[1][n])
+    if begin < end:
+        yield begin, end

@@ -31,12 +31,8 @@ class ValueLog:
     def add(self, block_id: int, value: Any) -> None:
         """Append a value; it is out of this process's hands when this returns.
 
-        Raises
-        ------
-        NotPortableError
-            If it cannot be pickled.
-        OSError
-            If it cannot be written; the file then ends with the record before it.
+        Raises NotPortableError if it cannot be pickled, OSError if it cannot be written; the file then ends with the record
+        before it.
         """
         payload = _pickled(value)
         numbers = struct.pack("<QQ", block_id, len(payload))
@@ -55,22 +51,11 @@ class ValueLog:
         os.fdatasync(self._file)
 
     def close(self) -> None:
-        """Close the file."""
         os.close(self._file)
 
 
 def read_value_log(path: Path) -> dict[int, Any]:
-    """Return the values by block id, up to the first record that does not check.
-
-    Raises
-    ------
-    StorageError
-        If the log cannot be read.
-    InvalidArgumentError
-        If it is not this user's own, or others can write into it.
-    NotPortableError
-        If a value cannot be restored in this process.
-    """
+    """Return the values by block id, up to the first record that does not check; raises as `read_own`, and NotPortableError."""
     return {block_id: _restored(block_id, payload) for block_id, payload in _payloads(path)}
 
 

@@ -11,12 +11,10 @@ from typing import Any
 
 from bioimage_py.errors import Hint, InvalidArgumentError, RunnerError
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner.account import read_account
 from bioimage_py.runner.folder_runner import FolderRunner, Watch
 from bioimage_py.runner.journal import Progress
-from bioimage_py.runner.resuming import finish_run
 from bioimage_py.runner.rounds import TaskEnd
-from bioimage_py.runner.run import RunFolder, finish_hint, unmark_outputs
+from bioimage_py.runner.run import RunFolder, finish_hint, read_recorded, unmark_outputs
 from bioimage_py.runner.slurm.commands import Slurm, SlurmRefusalError, SlurmSilenceError
 from bioimage_py.runner.slurm.config import SlurmConfig
 from bioimage_py.runner.slurm.jobs import RoundJobs
@@ -115,7 +113,7 @@ class SlurmRunner(FolderRunner):
 
     def _gave_up(self, folder: RunFolder, error: SlurmSilenceError) -> RunnerError:
         asked_for = IdSet.from_json(folder.read_run()["work"]["block_ids"])
-        missing = asked_for - read_account(folder, errors=False).done
+        missing = asked_for - read_recorded(folder, errors=False).done
         return RunnerError(str(error), missing, folder.path, hints=self.interrupt_hints(folder))
 
     def reattach(
@@ -156,7 +154,7 @@ class SlurmRunner(FolderRunner):
                 f"{str(folder.path)!r} is a run of job_type {job_type!r}, not 'slurm'",
                 hints=[finish_hint(folder.path)],
             )
-        return finish_run(self, folder, num_workers, progress)
+        return self.resume(folder, num_workers, progress)
 
     def cancel(self, folder: RunFolder) -> str:
         """Cancel the jobs of a run and return a sentence about it; the folder stays, so that the run can be resumed.

@@ -4,47 +4,40 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Self
 
+from bioimage_py.errors import Hint
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner.work.counts import counted_anew, tally_of
-from bioimage_py.runner.work.work import PortableWork, Work
+from bioimage_py.runner.work.block_work import BlockWork
+from bioimage_py.runner.work.deferred import load_parts
+from bioimage_py.runner.work.work import Work
 
 if TYPE_CHECKING:
     from bioimage_py.kernels import Tally
     from bioimage_py.runner.journal import BlockJournal
+    from bioimage_py.runner.run import RunFolder
     from bioimage_py.sources import Source
-
-
-class NumberedWork(PortableWork, Protocol):
-    """Work whose blocks are numbered from 0 on, and its groups too; there are no more groups than blocks."""
-
-    @property
-    def n_blocks(self) -> int:
-        """How many numbers the blocks have, whether or not all of them are to be processed."""
-        ...
+    from bioimage_py.storage import StoreFolder
 
 
 @dataclass(frozen=True)
-class CompositeWork:
+class CompositeWork(Work):
     """Several works as one, done wave after wave.
 
-    Blocks and groups of a part have its own numbers, plus how many blocks the parts before it have.
-
-    Attributes
-    ----------
-    parts
-        The works.
-    waves
-        Which parts are done at the same time, by their place in `parts`; each is in one wave. A wave begins when the one before
-        it is done entirely, and not at all where some block of that failed.
+    Blocks and groups of a part have its own numbers, plus how many blocks the parts before it have: a part has no more groups
+    than blocks. `waves` says which parts are done at the same time, by their place in `parts`; each is in one wave. A wave
+    begins when the one before it is done entirely, and not at all where some block of that failed.
     """
 
-    parts: tuple[NumberedWork, ...]
+    parts: tuple[BlockWork, ...]
     waves: tuple[tuple[int, ...], ...]
+    kind = "composite"
+    how_to_finish = Hint.of(
+        "its parts wait for each other, so it starts anew; a run with {} can be resumed", resumable=True
+    )
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
@@ -53,44 +46,40 @@ class CompositeWork:
 
     @property
     def n_blocks(self) -> int:
-        """How many numbers the blocks have."""
         return self.offsets[-1]
 
     @cached_property
     def block_ids(self) -> IdSet:
-        """The blocks of all parts that are to be processed."""
         return self._joined(part.block_ids for part in self.parts)
 
     @property
     def outputs(self) -> tuple[Source, ...]:
-        """The sources that are written."""
         return tuple(output for part in self.parts for output in part.outputs)
 
+    @property
+    def asked_parts(self) -> tuple[BlockWork, ...]:
+        """The parts that the caller asked for."""
+        return self.parts
+
     def group_ids(self) -> IdSet:
-        """Return the numbers of the groups of all parts."""
         return self._joined(part.group_ids() for part in self.parts)
 
     def blocks_in(self, group_id: int) -> tuple[int, ...]:
-        """Return the blocks to process of one group."""
         part, offset = self._part_of(group_id)
         return tuple(block_id + offset for block_id in part.blocks_in(group_id - offset))
 
-    def narrowed(self, block_ids: IdSet) -> CompositeWork:
-        """Return the same work on fewer blocks."""
+    def narrowed(self, block_ids: IdSet) -> Self:
         parts = tuple(part.narrowed(ids) for part, ids in zip(self.parts, self.split(block_ids), strict=True))
         return replace(self, parts=parts)
 
-    def counted_anew(self) -> CompositeWork:
-        """Return the same work with nothing counted yet."""
-        return replace(self, parts=tuple(counted_anew(part) for part in self.parts))
+    def counted_anew(self) -> Self:
+        return replace(self, parts=tuple(part.counted_anew() for part in self.parts))
 
     def tally(self) -> Tally | None:
-        """Return what all parts have done so far, and how long it took; None where none of them counts."""
-        counted = [tally for tally in map(tally_of, self.parts) if tally is not None]
+        counted = [tally for part in self.parts if (tally := part.tally()) is not None]
         return sum(counted[1:], counted[0]) if counted else None
 
     def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
-        """Process one group by the part it belongs to."""
         part, offset = self._part_of(blocks[0])
         part.process(tuple(block_id - offset for block_id in blocks), _Shifted(journal, offset))
 
@@ -98,25 +87,58 @@ class CompositeWork:
         """Return which of the blocks each part has, in the numbering of the part."""
         found: list[list[tuple[int, int]]] = [[] for _ in self.parts]
         for begin, end in block_ids.runs:
-            first, last = self._place_of(begin), self._place_of(end - 1)
-            for place in range(first, last + 1):
+            for place in range(self._place_of(begin), self._place_of(end - 1) + 1):
                 offset = self.offsets[place]
-                inside = (max(begin, offset) - offset, min(end, self.offsets[place + 1]) - offset)
-                found[place].append(inside)
+                found[place].append((max(begin, offset) - offset, min(end, self.offsets[place + 1]) - offset))
         return [IdSet(runs) for runs in found]
 
     def ready(self, missing: IdSet) -> IdSet:
         """Return those of the missing blocks whose wave has begun."""
         by_part = self.split(missing)
         for wave in self.waves:
-            runs = [
+            found = IdSet(
                 (begin + self.offsets[place], end + self.offsets[place])
                 for place in wave
                 for begin, end in by_part[place].runs
-            ]
-            if runs:
-                return IdSet(runs)
+            )
+            if found:
+                return found
         return IdSet()
+
+    def to_json(self, folder: RunFolder) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "parts": [part.to_json(folder) for part in self.parts],
+            "waves": [list(wave) for wave in self.waves],
+            "block_ids": self.block_ids.to_json(),
+        }
+
+    @classmethod
+    def from_json(
+        cls, stored: dict[str, Any], folder: RunFolder, threads: int, cache_bytes: int, **more: Any
+    ) -> Self:
+        parts = load_parts(stored["parts"], folder, threads, cache_bytes)
+        return cls(parts, tuple(map(tuple, stored["waves"])), **more)
+
+    def fingerprint(self) -> dict[str, Any]:
+        parts = {f"part {n}": part.fingerprint() for n, part in enumerate(self.parts)}
+        return {**super().fingerprint(), "waves": [list(wave) for wave in self.waves], **parts}
+
+    def flush(self) -> None:
+        for part in self.parts:
+            part.flush()
+
+    def image(self) -> tuple[Source, ...]:
+        """Return the levels of a pyramid; an OME-Zarr that is copied whole has its metadata from the input."""
+        return tuple(output for part in self.parts if part.shares_image for output in part.outputs)
+
+    def marked_places(self) -> Iterator[StoreFolder]:
+        for part in self.asked_parts:
+            yield from part.marked_places()
+
+    def settle_marks(self, done: IdSet) -> None:
+        for part, ids in zip(self.asked_parts, self.split(done), strict=False):
+            part.settle_marks(ids)
 
     def _joined(self, of_parts: Iterable[IdSet]) -> IdSet:
         return IdSet(
@@ -129,14 +151,9 @@ class CompositeWork:
         # Of parts without blocks the last one is found, whose end is beyond the number.
         return bisect_right(self.offsets, number) - 1
 
-    def _part_of(self, number: int) -> tuple[NumberedWork, int]:
+    def _part_of(self, number: int) -> tuple[BlockWork, int]:
         place = self._place_of(number)
         return self.parts[place], self.offsets[place]
-
-
-def ready_blocks(work: Work, missing: IdSet) -> IdSet:
-    """Return those of the blocks that are not done which do not wait for others."""
-    return work.ready(missing) if isinstance(work, CompositeWork) else missing
 
 
 class _Shifted:

@@ -3,74 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from bioimage_py.errors import CastingError
 from bioimage_py.geometry import Blocking, IdSet
-from bioimage_py.kernels import CopyKernel, Meter, MovingKernel, Tally
-from bioimage_py.runner.journal import BlockJournal
-from bioimage_py.runner.work.work import BlockGroups
-from bioimage_py.sources import Source
+from bioimage_py.kernels import CopyKernel, Meter, MovingKernel, Tally, kernel_for_road
+from bioimage_py.runner.work.block_work import BlockWork, stored_blocks
+from bioimage_py.runner.work.stored_sources import input_fingerprint, opened_sources, output_fingerprint
+
+if TYPE_CHECKING:
+    from bioimage_py.runner.journal import BlockJournal
+    from bioimage_py.runner.run import RunFolder
+    from bioimage_py.sources import Source
+
+_MOST_FILES = 2000
+"""Files that are asked for their size at the end of a run; on a network disk each takes a millisecond."""
 
 
 @dataclass(frozen=True)
-class CopyWork:
-    """Copies blocks; those that share a shard are one group, and the shard is written once.
-
-    Attributes
-    ----------
-    kernel
-        What is done with a block.
-    blocking
-        The blocks.
-    group_shape
-        Extent of a group in voxels, whole write units.
-    block_ids
-        The blocks to process.
-    """
+class CopyWork(BlockWork):
+    """Copies blocks; those that share a shard are one group, and the shard is written once."""
 
     kernel: CopyKernel | MovingKernel
     blocking: Blocking
     group_shape: tuple[int, ...]
     block_ids: IdSet
-
-    @property
-    def n_blocks(self) -> int:
-        """How many blocks the whole array has."""
-        return self.blocking.n_blocks
+    kind = "copy"
 
     @property
     def outputs(self) -> tuple[Source]:
-        """The source that is written."""
         return (self.kernel.output,)
-
-    def group_ids(self) -> IdSet:
-        """Return the numbers of the groups of blocks that share write units."""
-        return self._groups.group_ids(self.block_ids)
-
-    def blocks_in(self, group_id: int) -> tuple[int, ...]:
-        """Return the blocks of one group."""
-        return self._groups.blocks_in(group_id, self.block_ids)
-
-    def narrowed(self, block_ids: IdSet) -> CopyWork:
-        """Return the same copy of fewer blocks."""
-        return replace(self, block_ids=block_ids)
-
-    def counted_anew(self) -> CopyWork:
-        """Return the same copy with nothing counted yet."""
-        return self.counted_by(Meter())
-
-    def counted_by(self, meter: Meter) -> CopyWork:
-        """Return the same copy with another meter."""
-        return replace(self, kernel=self.kernel.counted_by(meter))
-
-    def tally(self) -> Tally:
-        """Return what was done so far, and how long it took."""
-        return self.kernel.tally()
-
-    @cached_property
-    def _groups(self) -> BlockGroups:
-        return BlockGroups(self.blocking, self.group_shape)
 
     def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
         """Copy the blocks of one group and record them; a write unit that fails takes only its own blocks with it."""
@@ -90,3 +52,86 @@ class CopyWork:
                 journal.failed(sorted(lost), error)
                 failed |= lost
         journal.done([i for i in blocks if i not in failed], written)
+
+    def counted_anew(self) -> CopyWork:
+        return self.counted_by(Meter())
+
+    def counted_by(self, meter: Meter) -> CopyWork:
+        return replace(self, kernel=self.kernel.counted_by(meter))
+
+    def tally(self) -> Tally:
+        return self.kernel.tally()
+
+    def encoded_sizes(self, tally: Tally) -> tuple[int | None, int | None]:
+        """Besides those of chunks that were moved: an array that was read, or written, once and as a whole tells its own size."""
+        if tally.chunks_moved and not tally.chunks_recoded:
+            return super().encoded_sizes(tally)
+        source, output = self.kernel.input, self.kernel.output
+        once = tally.bytes_in == source.nbytes and _keeps_chunks_whole(source, self.blocking.block_shape)
+        return (
+            _stored_size(source) if once else None,
+            # What takes one writer only may keep back what it has written until it is closed.
+            _stored_size(output) if tally.bytes_out == output.nbytes and output.concurrent_writes else None,
+        )
+
+    def to_json(self, folder: RunFolder) -> dict[str, Any]:
+        kernel = self.kernel
+        moving = None if isinstance(kernel, CopyKernel) else moving_json(kernel)
+        return self._to_json([kernel.input], kernel.mask, casting=kernel.casting, moving=moving)
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any], folder: RunFolder, threads: int, cache_bytes: int) -> CopyWork:
+        (source,), (output,), mask = opened_sources(stored, threads, cache_bytes)
+        kernel, moving = CopyKernel(source, output, mask, stored["casting"]), stored["moving"]
+        on_road = kernel if moving is None else kernel_for_road(kernel, **moving)
+        return cls(on_road, *stored_blocks(stored))
+
+    def fingerprint(self) -> dict[str, Any]:
+        kernel = self.kernel
+        return {
+            **super().fingerprint(),
+            "input": input_fingerprint(kernel.input),
+            "output": output_fingerprint(kernel.output),
+            "casting": kernel.casting,
+            "mask": input_fingerprint(kernel.mask),
+        }
+
+    def image(self) -> tuple[Source]:
+        return self.outputs
+
+    def settle_marks(self, done: IdSet) -> None:
+        from bioimage_py.sources.stores import settle_mark
+
+        for place in self.marked_places():
+            if place.is_local:
+                settle_mark(place.path, self.blocking, done)
+
+
+def moving_json(kernel: MovingKernel) -> dict[str, Any]:
+    """Return how encoded chunks are moved, as arguments of `kernel_for_road` and `mover_for`."""
+    options = kernel.options
+    return {
+        "road": kernel.match.road,
+        "verify_encoded": options.verify_encoded,
+        "output_is_new": options.output_is_new,
+    }
+
+
+def _keeps_chunks_whole(source: Source, block_shape: tuple[int, ...]) -> bool:
+    """Whether no chunk lies in two blocks, and would be decoded for each of them."""
+    if source.chunks is None:
+        return True
+    sides = zip(block_shape, source.chunks, source.shape, strict=True)
+    return all(b % c == 0 or b >= n for b, c, n in sides)
+
+
+def _stored_size(source: Source) -> int | None:
+    from bioimage_py.planning import ArrayLayout  # not for workers
+
+    if ArrayLayout.of(source).n_files > _MOST_FILES:
+        return None
+    try:
+        found = source.stored_size()
+    except OSError:
+        return None  # what cannot be asked for is not known; a store that fails is reported by the run
+    return None if found is None else found.n_bytes

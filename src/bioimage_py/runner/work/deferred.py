@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 from bioimage_py.kernels import Meter, Tally
-from bioimage_py.runner.work.work import BlockGroups
+from bioimage_py.runner.work.block_work import BlockWork, stored_blocks
+from bioimage_py.runner.work.work import load_work
+from bioimage_py.sources import family_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bioimage_py.geometry import Blocking, IdSet
     from bioimage_py.runner.journal import BlockJournal
+    from bioimage_py.runner.run import RunFolder
     from bioimage_py.runner.work.copying import CopyWork
     from bioimage_py.sources import Source
     from bioimage_py.storage import StoreFolder
@@ -56,25 +59,11 @@ class _Slot:
 
 
 @dataclass(frozen=True)
-class DeferredWork:
+class DeferredWork(BlockWork):
     """The copy of one array that is opened when it is needed.
 
-    Attributes
-    ----------
-    blocking
-        The blocks.
-    group_shape
-        Extent of a group in voxels, whole write units.
-    block_ids
-        The blocks to process.
-    open
-        Opens the sources and returns the work.
-    shelf
-        Where it is kept, and for how long.
-    place
-        The folder of the array that is written, for marks that are put there.
-    meter
-        Where is counted what is done, however often it is opened.
+    `open` opens the sources and returns the work, which is kept on the `shelf`. `place` is the folder of the array that is
+    written, for marks; `meter` is where is counted what is done, however often it is opened.
     """
 
     blocking: Blocking
@@ -86,39 +75,53 @@ class DeferredWork:
     meter: Meter = field(default_factory=Meter, compare=False, repr=False)
 
     @property
-    def n_blocks(self) -> int:
-        """How many blocks there are."""
-        return self.blocking.n_blocks
-
-    @property
     def outputs(self) -> Sequence[Source]:
         """The sources that are written, opened for whoever asks."""
         return self.open().outputs
 
-    def group_ids(self) -> IdSet:
-        """Return the numbers of the groups of blocks that share write units."""
-        return self._groups.group_ids(self.block_ids)
-
-    def blocks_in(self, group_id: int) -> tuple[int, ...]:
-        """Return the blocks of one group."""
-        return self._groups.blocks_in(group_id, self.block_ids)
-
-    def narrowed(self, block_ids: IdSet) -> DeferredWork:
-        """Return the same work on fewer blocks."""
-        return replace(self, block_ids=block_ids)
-
     def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
-        """Process one group."""
         self.shelf.get(self.open, self.meter).process(blocks, journal)
 
     def counted_anew(self) -> DeferredWork:
-        """Return the same work with nothing counted yet."""
         return replace(self, meter=Meter())
 
     def tally(self) -> Tally:
-        """Return what was done so far, and how long it took."""
         return self.meter.total()
 
-    @cached_property
-    def _groups(self) -> BlockGroups:
-        return BlockGroups(self.blocking, self.group_shape)
+    def to_json(self, folder: RunFolder) -> dict[str, Any]:
+        return {**self.open().to_json(folder), "block_ids": self.block_ids.to_json()}
+
+    def fingerprint(self) -> dict[str, Any]:
+        return self.open().fingerprint()
+
+    def flush(self) -> None:
+        """Do nothing: the stores of whole images keep nothing back, and would all be opened for this."""
+
+    def marked_places(self) -> Iterator[StoreFolder]:
+        if self.place is not None:
+            yield self.place
+
+    def settle_marks(self, done: IdSet) -> None:
+        from bioimage_py.sources.stores import settle_mark
+
+        if self.place is not None and self.place.is_local:
+            settle_mark(self.place.path, self.blocking, done)
+
+
+def load_parts(
+    stored: list[dict[str, Any]], folder: RunFolder, threads: int, cache_bytes: int
+) -> tuple[BlockWork, ...]:
+    """Make the parts of a run again: where they are many, each when its first block is due."""
+    opening = [partial(load_work, part, folder, threads, cache_bytes) for part in stored]
+    if len(stored) <= MOST_OPEN or any(part["kind"] != "copy" for part in stored):
+        return tuple(cast("BlockWork", opens()) for opens in opening)
+    shelf = WorkShelf()
+    return tuple(
+        DeferredWork(
+            *stored_blocks(part),
+            cast("Callable[[], CopyWork]", opens),
+            shelf,
+            family_of(part["outputs"][0]["kind"]).folder_of(part["outputs"][0]),
+        )
+        for part, opens in zip(stored, opening, strict=True)
+    )

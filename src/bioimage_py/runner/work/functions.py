@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Blocking, Box, IdSet, basic_index, check_block_shape
-from bioimage_py.runner.journal import BlockJournal
+from bioimage_py.runner.run import load_function, store_function
+from bioimage_py.runner.work.block_work import BlockWork, stored_blocks
 from bioimage_py.runner.work.given_ids import ids_in_order
-from bioimage_py.runner.work.work import BlockGroups
-from bioimage_py.runner.worker_threads import is_ctrl_c
-from bioimage_py.sources import Source, as_source
+from bioimage_py.runner.work.items import process_singly, stored_order
+from bioimage_py.runner.work.stored_sources import input_fingerprint, opened_sources, output_fingerprint
+from bioimage_py.sources import Source, as_source, leaves
+
+if TYPE_CHECKING:
+    from bioimage_py.runner.journal import BlockJournal
+    from bioimage_py.runner.run import RunFolder
 
 _DEFAULT_BUDGET = 2**27
 
 
 @dataclass(frozen=True)
-class BlockFunctionWork:
+class BlockFunctionWork(BlockWork):
     """`function(block, inputs, outputs, mask)` for each block."""
 
     function: Callable[..., Any]
@@ -35,6 +39,7 @@ class BlockFunctionWork:
     block_ids: IdSet
     keep_results: bool
     order: tuple[int, ...] | None = None
+    kind = "function"
 
     @classmethod
     def prepare(
@@ -74,46 +79,49 @@ class BlockFunctionWork:
         extents = _halo(halo, shape)
         return cls(function, read, written, masked, blocking, group, extents, ids, keep_results, order)
 
-    def group_ids(self) -> IdSet:
-        """Return the numbers of the groups of blocks that share write units."""
-        return self._groups.group_ids(self.block_ids)
-
-    def blocks_in(self, group_id: int) -> tuple[int, ...]:
-        """Return the blocks of one group."""
-        return self._groups.blocks_in(group_id, self.block_ids)
-
-    def narrowed(self, block_ids: IdSet) -> Self:
-        """Return the same work on fewer blocks."""
-        return replace(self, block_ids=block_ids)
-
-    @cached_property
-    def _groups(self) -> BlockGroups:
-        return BlockGroups(self.blocking, self.group_shape)
-
     def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
-        """Call the function for each block of the group; one that fails does not stop the others."""
-        for block_id in blocks:
-            block = (
-                self.blocking[block_id]
-                if self.halo is None
-                else self.blocking.block_with_halo(block_id, self.halo)
-            )
-            try:
-                result = self.function(block, self.inputs, self.outputs, self.mask)
-                if self.keep_results:
-                    journal.done_with(block_id, result)
-            except BaseException as error:
-                if is_ctrl_c(error):
-                    raise
-                journal.failed((block_id,), error)
-                continue
-            if not self.keep_results:
-                journal.done((block_id,))
+        process_singly(self._call, blocks, journal, keep_results=self.keep_results)
+
+    def _call(self, block_id: int) -> Any:
+        blocking, halo = self.blocking, self.halo
+        block = blocking[block_id] if halo is None else blocking.block_with_halo(block_id, halo)
+        return self.function(block, self.inputs, self.outputs, self.mask)
+
+    def to_json(self, folder: RunFolder) -> dict[str, Any]:
+        return self._to_json(
+            self.inputs,
+            self.mask,
+            function_check=store_function(self.function, folder),
+            halo=None if self.halo is None else list(self.halo),
+            keep_results=self.keep_results,
+            order=None if self.order is None else list(self.order),
+        )
+
+    @classmethod
+    def from_json(
+        cls, stored: dict[str, Any], folder: RunFolder, threads: int, cache_bytes: int
+    ) -> BlockFunctionWork:
+        inputs, outputs, mask = opened_sources(stored, threads, cache_bytes)
+        blocking, group_shape, ids = stored_blocks(stored)
+        halo = None if stored["halo"] is None else tuple(stored["halo"])
+        function = load_function(stored["function_check"], folder)
+        keep, order = stored["keep_results"], stored_order(stored)
+        return cls(function, inputs, outputs, mask, blocking, group_shape, halo, ids, keep, order)
+
+    def fingerprint(self) -> dict[str, Any]:
+        written = {
+            identity for output in self.outputs for leaf in leaves(output) for identity in leaf.identities()
+        }
+        return {
+            **super().fingerprint(),
+            **{f"input {n}": input_fingerprint(source, written) for n, source in enumerate(self.inputs)},
+            **{f"output {n}": output_fingerprint(source) for n, source in enumerate(self.outputs)},
+            "mask": input_fingerprint(self.mask, written),
+            "halo": None if self.halo is None else list(self.halo),
+        }
 
 
 def _sources(given: Any, what: str) -> list[Source]:
-    if isinstance(given, (list, tuple)):
-        return [as_source(item) for item in given]
     if hasattr(given, "dtype") or isinstance(given, str):
         raise InvalidArgumentError(
             f"{what} must be a list of arrays, sources or paths, got one {type(given).__name__}"

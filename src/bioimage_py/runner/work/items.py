@@ -1,4 +1,4 @@
-"""A user's function over items as work for a backend; no array is needed for that, so numpy is not imported."""
+"""A user's function over items as work for a backend; it needs no array, so numpy is not imported."""
 
 from __future__ import annotations
 
@@ -7,27 +7,22 @@ from typing import TYPE_CHECKING, Any, Self
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import IdSet
+from bioimage_py.runner.run import load_function, store_function
 from bioimage_py.runner.work.given_ids import ids_in_order
+from bioimage_py.runner.work.work import Work
 from bioimage_py.runner.worker_threads import is_ctrl_c
 
 if TYPE_CHECKING:
     from bioimage_py.runner.journal import BlockJournal
+    from bioimage_py.runner.run import RunFolder
 
 
-class ItemFunctionWork:
-    """`function(item_id)` for each item.
+class ItemFunctionWork(Work):
+    """`function(item_id)` for each item."""
 
-    Parameters
-    ----------
-    function
-        What is called.
-    block_ids
-        The items.
-    keep_results
-        Whether what it returns is recorded.
-    order
-        The items as they were given, where that is not in ascending order, each once.
-    """
+    kind = "map"
+    block_ids: IdSet
+    outputs = ()
 
     def __init__(
         self,
@@ -40,11 +35,6 @@ class ItemFunctionWork:
         self.block_ids = block_ids
         self.keep_results = keep_results
         self.order = order
-
-    @property
-    def outputs(self) -> tuple[()]:
-        """What is written: nothing that is known."""
-        return ()
 
     @classmethod
     def prepare(
@@ -65,29 +55,49 @@ class ItemFunctionWork:
         ids, order = ids_in_order(item_ids, n_items, "item_ids")
         return cls(function, ids, keep_results, order)
 
-    def group_ids(self) -> IdSet:
-        """Return the items: each is a group."""
-        return self.block_ids
-
-    def blocks_in(self, group_id: int) -> tuple[int, ...]:
-        """Return the item."""
-        return (group_id,)
-
     def narrowed(self, block_ids: IdSet) -> Self:
-        """Return the same work on fewer items."""
         return type(self)(self.function, block_ids, self.keep_results, self.order)
 
     def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
-        """Call the function for the item."""
-        for item in blocks:
-            try:
-                result = self.function(item)
-                if self.keep_results:
-                    journal.done_with(item, result)
-            except BaseException as error:
-                if is_ctrl_c(error):
-                    raise
-                journal.failed((item,), error)
-                continue
-            if not self.keep_results:
-                journal.done((item,))
+        process_singly(self.function, blocks, journal, keep_results=self.keep_results)
+
+    def to_json(self, folder: RunFolder) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "function_check": store_function(self.function, folder),
+            "keep_results": self.keep_results,
+            "order": None if self.order is None else list(self.order),
+            "block_ids": self.block_ids.to_json(),
+        }
+
+    @classmethod
+    def from_json(
+        cls, stored: dict[str, Any], folder: RunFolder, threads: int, cache_bytes: int
+    ) -> ItemFunctionWork:
+        function = load_function(stored["function_check"], folder)
+        return cls(
+            function, IdSet.from_json(stored["block_ids"]), stored["keep_results"], stored_order(stored)
+        )
+
+
+def process_singly(
+    call: Callable[[int], Any], ids: Iterable[int], journal: BlockJournal, *, keep_results: bool
+) -> None:
+    """Call a function of the user for each id and record it; one that fails does not stop the others."""
+    for one in ids:
+        try:
+            result = call(one)
+            if keep_results:
+                journal.done_with(one, result)
+        except BaseException as error:
+            if is_ctrl_c(error):
+                raise
+            journal.failed((one,), error)
+            continue
+        if not keep_results:
+            journal.done((one,))
+
+
+def stored_order(stored: dict[str, Any]) -> tuple[int, ...] | None:
+    """Return the order of stored work."""
+    return None if stored["order"] is None else tuple(stored["order"])

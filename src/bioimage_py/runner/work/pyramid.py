@@ -3,62 +3,96 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from bioimage_py.geometry import Blocking, IdSet
-from bioimage_py.kernels import PyramidKernel, Tally
-from bioimage_py.runner.journal import BlockJournal
-from bioimage_py.sources import Source
+from bioimage_py.kernels import PyramidKernel, Tally, mover_for
+from bioimage_py.runner.work.block_work import BlockWork, stored_blocks
+from bioimage_py.runner.work.copying import moving_json
+from bioimage_py.runner.work.stored_sources import input_fingerprint, opened_sources, output_fingerprint
+
+if TYPE_CHECKING:
+    from bioimage_py.runner.journal import BlockJournal
+    from bioimage_py.runner.run import RunFolder
+    from bioimage_py.sources import Source
 
 
 @dataclass(frozen=True)
-class PyramidWork:
-    """Makes levels of a pyramid from what is read; blocks hold whole write units of each, so that no two meet in one.
-
-    Attributes
-    ----------
-    kernel
-        What is done with a block.
-    blocking
-        The blocks of what is read.
-    block_ids
-        The blocks to process.
-    """
+class PyramidWork(BlockWork):
+    """Makes levels of a pyramid from what is read; blocks hold whole write units of each, so that no two meet in one."""
 
     kernel: PyramidKernel
     blocking: Blocking
     block_ids: IdSet
+    kind = "pyramid"
+    shares_image = True
 
     @property
-    def n_blocks(self) -> int:
-        """How many blocks what is read has."""
-        return self.blocking.n_blocks
+    def group_shape(self) -> tuple[int, ...]:
+        return self.blocking.block_shape
 
     @property
     def outputs(self) -> tuple[Source, ...]:
-        """The levels that are written."""
         return self.kernel.outputs
 
-    def group_ids(self) -> IdSet:
-        """Return the numbers of the groups: each block is one."""
-        return self.block_ids
-
-    def blocks_in(self, group_id: int) -> tuple[int, ...]:
-        """Return the block."""
-        return (group_id,)
-
-    def narrowed(self, block_ids: IdSet) -> PyramidWork:
-        """Return the same work on fewer blocks."""
-        return replace(self, block_ids=block_ids)
+    def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
+        for block_id in blocks:
+            journal.done((block_id,), self.kernel.make_box(self.blocking[block_id]))
 
     def counted_anew(self) -> PyramidWork:
-        """Return the same work with nothing counted yet."""
         return replace(self, kernel=self.kernel.counted_anew())
 
     def tally(self) -> Tally:
-        """Return what was done so far, and how long it took."""
         return self.kernel.tally()
 
-    def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
-        """Make one block and record it."""
-        for block_id in blocks:
-            journal.done((block_id,), self.kernel.make_box(self.blocking[block_id]))
+    def to_json(self, folder: RunFolder) -> dict[str, Any]:
+        kernel = self.kernel
+        return self._to_json(
+            [kernel.input],
+            None,
+            steps=[list(step) for step in kernel.steps],
+            method=kernel.method,
+            tile_shape=list(kernel.tile_shape),
+            casting=kernel.casting,
+            moving=None if kernel.mover is None else moving_json(kernel.mover),
+        )
+
+    @classmethod
+    def from_json(
+        cls, stored: dict[str, Any], folder: RunFolder, threads: int, cache_bytes: int
+    ) -> PyramidWork:
+        (source,), outputs, _ = opened_sources(stored, threads, cache_bytes)
+        kernel = PyramidKernel(
+            source,
+            tuple(outputs),
+            tuple(map(tuple, stored["steps"])),
+            stored["method"],
+            tuple(stored["tile_shape"]),
+            stored["casting"],
+            None if stored["moving"] is None else mover_for(source, outputs[0], **stored["moving"]),
+        )
+        blocking, _, ids = stored_blocks(stored)
+        return cls(kernel, blocking, ids)
+
+    def fingerprint(self) -> dict[str, Any]:
+        kernel = self.kernel
+        return {
+            **super().fingerprint(),
+            "input": input_fingerprint(kernel.input),
+            **{f"output {n}": output_fingerprint(output) for n, output in enumerate(kernel.outputs)},
+            "steps": [list(step) for step in kernel.steps],
+            "method": kernel.method,
+            "casting": kernel.casting,
+        }
+
+    def image(self) -> tuple[Source, ...]:
+        return self.outputs
+
+    def settle_marks(self, done: IdSet) -> None:
+        """Take the marks away when all is done: blocks of what is read are not blocks of the levels."""
+        from bioimage_py.sources.stores import settle_mark
+
+        if not self.block_ids - done:
+            for place in self.marked_places():
+                if place.is_local:
+                    settle_mark(place.path, self.blocking, self.block_ids)

@@ -24,35 +24,22 @@ _WAITS = (0.1, 0.4, None)
 
 @dataclass(frozen=True)
 class TemporaryPlace:
-    """Where a temporary store is.
-
-    Attributes
-    ----------
-    path
-        Its folder or URL.
-    options
-        How a URL is reached, as in `StoreFolder`; no secrets.
-    """
+    """Where a temporary store is: its folder or URL, and how a URL is reached, as in `StoreFolder`, without secrets."""
 
     path: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> TemporaryPlace:
-        """Return the place that `to_json` gave."""
         return cls(stored["path"], stored["options"])
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain JSON values."""
         return {"path": self.path, "options": dict(self.options)}
 
     def metadata(self) -> dict[str, Any] | None:
         """Return what the array or group at the place says of itself, None where the store is not there.
 
-        Raises
-        ------
-        StorageError
-            If the place cannot be reached, or holds something else.
+        Raises StorageError if the place cannot be reached, or holds something else.
         """
         # It needs TensorStore, which what asks for no temporary store can do without.
         from bioimage_py.storage import StoreFolder
@@ -60,21 +47,15 @@ class TemporaryPlace:
         return StoreFolder.at(self.path, self.options).read_json(_METADATA)
 
     def exists(self) -> bool:
-        """Whether the temporary store is there, or its metadata at least.
-
-        Raises
-        ------
-        StorageError
-            If the place cannot be reached.
-        """
+        """Whether the temporary store is there, or its metadata at least; raises StorageError if its place cannot be reached."""
         if is_url(self.path):
             return self.metadata() is not None
         return Path(self.path, _METADATA).exists()
 
     def remove(self) -> None:
-        """Remove the temporary store, if it is there; what cannot be removed is said in a warning."""
+        """Remove the temporary store, if it is there; warns of what cannot be removed."""
         if TEMPORARY_MARK not in os.path.basename(self.path):  # noqa: PTH119 - a text stays a text
-            raise ValueError(f"{self.path!r} is no temporary store")
+            raise ValueError(f"{self.path!r} is not a temporary store")
         for wait in _WAITS:
             try:
                 self._remove_once()

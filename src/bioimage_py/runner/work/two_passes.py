@@ -2,123 +2,104 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from bioimage_py.errors import InvalidArgumentError, StorageError
 from bioimage_py.geometry import Blocking, IdSet
-from bioimage_py.runner.account import read_account
+from bioimage_py.runner.run import RunFolder, read_recorded
+from bioimage_py.runner.work.block_work import BlockWork
 from bioimage_py.runner.work.composite import CompositeWork
 from bioimage_py.runner.work.temporary_place import TemporaryPlace
+from bioimage_py.runner.work.work import Work
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from bioimage_py.kernels import Tally
-    from bioimage_py.runner.run import RunFolder
-    from bioimage_py.runner.work.composite import NumberedWork
-    from bioimage_py.runner.work.copying import CopyWork
+    from bioimage_py.sources import Source
 
 
 @dataclass(frozen=True)
 class TwoPassWork(CompositeWork):
     """Copies into the outputs, whose blocks have the numbers that the caller knows, after copies into a temporary store.
 
-    Attributes
-    ----------
-    parts, waves
-        The copies that the caller asked for, then those that fill the temporary store; these are in a wave before those that
-        read it.
-    temporary
-        Where the temporary store is, which is removed when all is done.
-    n_asked
-        How many parts are what the caller asked for.
+    The first `n_asked` parts are the copies that the caller asked for; the others fill the temporary store, in a wave before
+    those that read it. The store is removed when all is done.
     """
 
     temporary: TemporaryPlace
     n_asked: int = 1
+    kind = "two passes"
+    how_to_finish = Work.how_to_finish
 
     @classmethod
     def of(
-        cls, asked: Sequence[NumberedWork], filling: Mapping[int, NumberedWork], temporary: TemporaryPlace
+        cls, asked: Sequence[BlockWork], filling: Mapping[int, BlockWork], temporary: TemporaryPlace
     ) -> TwoPassWork:
-        """Put both passes together.
-
-        Parameters
-        ----------
-        asked
-            The copies that the caller asked for.
-        filling
-            For those that read the temporary store, by their places in `asked`: what fills it for them.
-        temporary
-            Where the temporary store is.
-        """
+        """Put both passes together; `filling` has, by their places in `asked`, what fills the store for those that read it."""
         n = len(asked)
         first = [place for place in range(n) if place not in filling]
         waves = ((*first, *range(n, n + len(filling))), tuple(filling))
         return cls((*asked, *filling.values()), waves, temporary, n)
 
-    def narrowed(self, block_ids: IdSet) -> TwoPassWork:
-        """Return the same work on fewer blocks."""
-        return cast("TwoPassWork", super().narrowed(block_ids))
+    @property
+    def asked_parts(self) -> tuple[BlockWork, ...]:
+        return self.parts[: self.n_asked]
 
     def asked(self, block_ids: IdSet) -> IdSet:
-        """Return those of the blocks that the caller has numbers for."""
         return block_ids & IdSet.from_range(self.offsets[self.n_asked])
 
-    def tally(self) -> Tally:
+    def tally(self) -> Tally | None:
         """Return what was done so far: what came from the inputs and went into the outputs, and the time of both passes."""
-        counted = [cast("CopyWork", part).tally() for part in self.parts]
-        total = sum(counted[1:], counted[0])
+        total, counted = super().tally(), [part.tally() for part in self.parts]
         # What fills the temporary store is not for the caller, and what is read from there was counted before.
         second = self.waves[-1]
-        bytes_in = sum(tally.bytes_in for n, tally in enumerate(counted) if n not in second)
-        bytes_out = sum(tally.bytes_out for tally in counted[: self.n_asked])
-        return replace(total, bytes_in=bytes_in, bytes_out=bytes_out)
+        bytes_in = sum(tally.bytes_in for n, tally in enumerate(counted) if tally and n not in second)
+        bytes_out = sum(tally.bytes_out for tally in counted[: self.n_asked] if tally)
+        return None if total is None else replace(total, bytes_in=bytes_in, bytes_out=bytes_out)
 
+    def to_json(self, folder: RunFolder) -> dict[str, Any]:
+        more = {"temporary": self.temporary.to_json(), "n_asked": self.n_asked}
+        return {**super().to_json(folder), **more}
 
-def asked_of(work: Any, block_ids: IdSet) -> IdSet:
-    """Return those of the blocks that the caller has numbers for: in two passes those of the outputs."""
-    return work.asked(block_ids) if isinstance(work, TwoPassWork) else block_ids
+    @classmethod
+    def from_json(
+        cls, stored: dict[str, Any], folder: RunFolder, threads: int, cache_bytes: int, **more: Any
+    ) -> Self:
+        more |= {"temporary": place_of_run(stored), "n_asked": stored["n_asked"]}
+        return super().from_json(stored, folder, threads, cache_bytes, **more)
 
+    def image(self) -> tuple[Source, ...]:
+        return tuple(self.parts[0].image()) if self.n_asked == 1 else ()
 
-def begun_ids(path: str) -> IdSet:
-    """Return which blocks the caller of the run in a folder has asked for."""
-    # What makes folders is not needed by workers.
-    from bioimage_py.runner.run import RunFolder
+    @property
+    def kept_besides(self) -> str:
+        return self.temporary.path
 
-    stored = RunFolder.open(path).read_run()["work"]
-    ids = IdSet.from_json(stored["block_ids"])
-    if stored.get("temporary") is None:
-        return ids
-    asked = sum(
-        Blocking(tuple(part["shape"]), tuple(part["block_shape"])).n_blocks
-        for part in stored["parts"][: stored["n_asked"]]
-    )
-    return ids & IdSet.from_range(asked)
-
-
-def close_temporary_store(work: Any) -> None:
-    """Remove the temporary store of a run that has succeeded, if it has one.
-
-    Raises
-    ------
-    StorageError
-        If it is not there any more: its voxels would have been read as the fill value.
-    """
-    if not isinstance(work, TwoPassWork):
-        return
-    if not work.temporary.exists():
-        raise StorageError(
-            f"the temporary store {work.temporary.path!r} has gone while it was read: voxels written since are wrong. Copy again"
-        )
-    work.temporary.remove()
+    def close(self) -> None:
+        """Remove the temporary store; raises StorageError if it has gone: its voxels were read as the fill value."""
+        if not self.temporary.exists():
+            raise StorageError(
+                f"the temporary store {self.temporary.path!r} has gone while it was read: voxels written since are wrong. Copy again"
+            )
+        self.temporary.remove()
 
 
 def place_of_run(stored: Mapping[str, Any]) -> TemporaryPlace | None:
     """Return where the temporary store of a stored work is; None if it has none."""
     found = stored.get("temporary")
     return None if found is None else TemporaryPlace.from_json(found)
+
+
+def begun_ids(path: str) -> IdSet:
+    """Return which blocks the caller of the run in a folder has asked for."""
+    stored = RunFolder.open(path).read_run()["work"]
+    ids = IdSet.from_json(stored["block_ids"])
+    if place_of_run(stored) is None:
+        return ids
+    asked = stored["parts"][: stored["n_asked"]]
+    sizes = (Blocking(tuple(part["shape"]), tuple(part["block_shape"])).n_blocks for part in asked)
+    return ids & IdSet.from_range(sum(sizes))
 
 
 def ended_without_folder(folder: RunFolder, stored: Mapping[str, Any]) -> bool:
@@ -134,7 +115,7 @@ def ended_without_folder(folder: RunFolder, stored: Mapping[str, Any]) -> bool:
     temporary = place_of_run(stored)
     if temporary is None or temporary.exists():
         return False
-    if not IdSet.from_json(stored["block_ids"]) - read_account(folder, errors=False).done:
+    if not IdSet.from_json(stored["block_ids"]) - read_recorded(folder, errors=False).done:
         return True
     raise InvalidArgumentError(
         f"this run cannot be continued: its temporary store {temporary.path!r} is gone. Copy again, and remove {str(folder.path)!r}"

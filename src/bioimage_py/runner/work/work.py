@@ -1,95 +1,195 @@
-"""What a backend executes: blocks in groups, each group given whole to one worker."""
+"""What a backend executes: blocks in groups, each group given whole to one worker.
+
+Workers of functions over items import this module, and neither numpy nor a storage library: twenty workers that start at
+once share the processors, and to import numpy alone takes longer than many a task.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import numpy as np
-
-from bioimage_py.geometry import Blocking, IdSet
+from bioimage_py.errors import Hint, InvalidArgumentError, NotPortableError
+from bioimage_py.geometry import IdSet
 
 if TYPE_CHECKING:
+    from bioimage_py.kernels import Tally
     from bioimage_py.runner.journal import BlockJournal
+    from bioimage_py.runner.run import RunFolder
     from bioimage_py.sources import Source
+    from bioimage_py.storage import StoreFolder
+
+_KINDS = {
+    "copy": "CopyWork",
+    "pyramid": "PyramidWork",
+    "function": "BlockFunctionWork",
+    "map": "ItemFunctionWork",
+    "composite": "CompositeWork",
+    "two passes": "TwoPassWork",
+}
+"""The kinds of work that other processes can do, as they are named in run folders; each is imported when there is such work."""
 
 
-class Work(Protocol):
-    """The blocks of one run and what to do with them."""
+class Work(ABC):
+    """The blocks of one run and what to do with them.
 
-    @property
-    def block_ids(self) -> IdSet:
-        """The blocks to process."""
-        ...
+    What is defined here holds for work of this process whose blocks are done singly, in any order, and are not counted.
+    """
+
+    kind: ClassVar[str] = ""
+    keep_results: bool = False
+    """Whether what a function returns is recorded."""
+    order: tuple[int, ...] | None = None
+    """The blocks as they were given, where that is not in ascending order, each once."""
+    shares_image: ClassVar[bool] = False
+    """Whether the outputs of several such works, done as one run, are levels of one image."""
+
+    how_to_finish: ClassVar[Hint] = Hint(
+        "to finish, call again with block_ids=error.failed_block_ids and the same block shape and output"
+    )
+    """What to do about blocks that are missing, where there is no run folder."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def block_ids(self) -> IdSet:
+            """The blocks to process."""
+
+        @property
+        def outputs(self) -> Sequence[Source]:
+            """The sources that are written, as far as they are known."""
+
+    @abstractmethod
+    def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
+        """Process one group and record each of its blocks, or raise and record none: then all of them have failed."""
 
     def group_ids(self) -> IdSet:
-        """Return the numbers of the groups that hold them."""
-        ...
+        """Return the numbers of the groups that hold the blocks."""
+        return self.block_ids
 
     def blocks_in(self, group_id: int) -> tuple[int, ...]:
         """Return the blocks to process of one group; over all groups, every id of `block_ids` exactly once."""
-        ...
-
-    def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
-        """Process one group and record each of its blocks, or raise and record none: then all of them have failed."""
-        ...
-
-
-class PortableWork(Work, Protocol):
-    """Work that can be given to other processes, and cut down to what is missing."""
-
-    @property
-    def outputs(self) -> Sequence[Source]:
-        """The sources that are written."""
-        ...
+        return (group_id,)
 
     def narrowed(self, block_ids: IdSet) -> Self:
         """Return the same work on fewer blocks."""
-        ...
+        raise NotImplementedError
+
+    def ready(self, missing: IdSet) -> IdSet:
+        """Return those of the missing blocks that do not wait for others."""
+        return missing
+
+    def asked(self, block_ids: IdSet) -> IdSet:
+        """Return those of the blocks that the caller has numbers for: in two passes those of the outputs."""
+        return block_ids
+
+    # -- what was done
+
+    def counted_anew(self) -> Self:
+        """Return the same work with nothing counted yet."""
+        return self
+
+    def tally(self) -> Tally | None:
+        """Return what was done so far, and how long it took; None where nothing is counted."""
+        return None
+
+    def encoded_sizes(self, tally: Tally) -> tuple[int | None, int | None]:
+        """Return the encoded bytes that a run has read, and written; None for what is not known without a walk over many files."""
+        moved = tally.chunks_moved and not tally.chunks_recoded
+        return (tally.encoded_in, tally.encoded_out) if moved else (None, None)
+
+    # -- other processes
+
+    def to_json(self, folder: RunFolder) -> dict[str, Any]:
+        """Return the work as plain JSON, from which `from_json` makes it again; a user's function goes into the folder.
+
+        Raises
+        ------
+        NotPortableError
+            If an input, an output, the mask or the function exists in this process only.
+        """
+        raise NotPortableError(f"{type(self).__name__} can be run locally only")
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any], folder: RunFolder, threads: int, cache_bytes: int) -> Work:
+        """Make the work again; inputs are opened for reading only."""
+        raise NotImplementedError
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return everything of a call that must not change: sources as they are stored now, and parameters."""
+        return {"kind": type(self).__name__}
+
+    def check_fingerprint(self, then: dict[str, Any]) -> None:
+        """Raise InvalidArgumentError if this is not the work that was begun, or not on the same data; the message says what differs."""
+        differences = list(_differences(then, self.fingerprint(), ""))
+        if differences:
+            raise InvalidArgumentError(
+                "this run cannot be continued, because it is not the one that was begun: "
+                + "; ".join(differences[:5])
+                + ". Copy again, or put back what was there, with its times"
+            )
+
+    # -- the outputs
+
+    def output_leaves(self) -> list[Source]:
+        """Return what is written, without wrappers around it."""
+        if not self.outputs:
+            return []
+        from bioimage_py.sources import leaves
+
+        return [leaf for source in self.outputs for leaf in leaves(source)]
+
+    def flush(self) -> None:
+        """Have all that libraries keep in memory written."""
+        for leaf in self.output_leaves():
+            leaf.flush()
+
+    def settling(self) -> Callable[[], None]:
+        """Return what forces the outputs to the disk."""
+        outputs = self.output_leaves()
+
+        def settle() -> None:
+            for output in outputs:
+                output.force_to_disk()
+
+        return settle
+
+    def image(self) -> Sequence[Source]:
+        """Return the levels of the one new image that is written, whose metadata depend on the voxels."""
+        return ()
+
+    def marked_places(self) -> Iterator[StoreFolder]:
+        """Yield the folders of the arrays that are written for the caller, which marks are put into."""
+        for leaf in self.output_leaves():
+            place = leaf.mark_place()
+            if place is not None:
+                yield place
+
+    def settle_marks(self, done: IdSet) -> None:  # noqa: B027 - nothing to do for most works
+        """Take the blocks that are done off the marks of unfinished outputs, and the marks away with the last of them."""
+
+    # -- the end
+
+    @property
+    def kept_besides(self) -> str:
+        """Path of what is kept besides the run folder until the run is finished."""
+        return ""
+
+    def close(self) -> None:  # noqa: B027 - nothing to do for most works
+        """Remove what only the run has needed, when all is done."""
 
 
-class BlockGroups:
-    """Partitions blocks so that those which share a write unit of the output stay together.
+def load_work(stored: dict[str, Any], folder: RunFolder, threads: int, cache_bytes: int) -> Work:
+    """Make the work again, in the process that does it, from what its `to_json` returned."""
+    kind: type[Work] = getattr(import_module(__package__), _KINDS[stored["kind"]])
+    return kind.from_json(stored, folder, threads, cache_bytes)
 
-    Parameters
-    ----------
-    blocking
-        The blocks.
-    group_shape
-        Extent of a group in voxels; a multiple of the block shape on each axis, or the whole axis.
-    """
 
-    def __init__(self, blocking: Blocking, group_shape: tuple[int, ...]) -> None:
-        self.blocking = blocking
-        self.single = tuple(group_shape) == blocking.block_shape
-        self._grid = Blocking(blocking.shape, group_shape, roi=blocking.roi)
-
-    def group_ids(self, block_ids: IdSet) -> IdSet:
-        """Return the groups that hold these blocks."""
-        if self.single:
-            return block_ids
-        if len(block_ids) == self.blocking.n_blocks:
-            return IdSet.from_range(self._grid.n_blocks)
-        ids = np.concatenate(
-            [np.arange(b, e, dtype=np.int64) for b, e in block_ids.runs] or [np.empty(0, np.int64)]
-        )
-        groups = np.zeros_like(ids)
-        for axis, positions in enumerate(np.unravel_index(ids, self.blocking.grid_shape) if ids.size else ()):
-            groups = groups * self._grid.grid_shape[axis] + self._cells(axis)[positions]
-        return IdSet.from_ids(np.unique(groups).tolist())
-
-    def _cells(self, axis: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Return the group's place on an axis for each block's."""
-        first = self.blocking.roi.begin[axis]
-        block, group = self.blocking.block_shape[axis], self._grid.block_shape[axis]
-        positions = np.arange(self.blocking.grid_shape[axis], dtype=np.int64) + first // block
-        return positions * block // group - first // group
-
-    def blocks_in(self, group_id: int, block_ids: IdSet) -> tuple[int, ...]:
-        """Return those of `block_ids` that are in a group, in ascending order."""
-        if self.single:
-            return (group_id,)
-        inside = self.blocking.ids_in(self._grid[group_id])
-        if len(block_ids) == self.blocking.n_blocks:
-            return tuple(inside)
-        return tuple(i for i in inside if i in block_ids)
+def _differences(then: Any, now: Any, where: str) -> Iterator[str]:
+    if isinstance(then, dict) and isinstance(now, dict):
+        for key in sorted({*then, *now}):
+            yield from _differences(then.get(key), now.get(key), f"{where} {key}".strip())
+    elif then != now:
+        yield f"{where} was {then} and is {now}"

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from pathlib import Path
 from typing import Any
 
 from bioimage_py.errors import MissingDependencyError, NotPortableError, StorageError
-from bioimage_py.runner.run import RunFolder
+from bioimage_py.runner.run.own_files import read_own, write_whole
+from bioimage_py.runner.run.run_folder import RunFolder
+
+_FIRST = "function.pkl"
 
 
 def store_function(function: Any, folder: RunFolder) -> str:
@@ -34,7 +38,9 @@ def store_function(function: Any, folder: RunFolder) -> str:
             "needs inside of it, or hand it over as files"
         ) from error
     check = hashlib.sha256(pickled).hexdigest()
-    folder.write_function(pickled, check)
+    # One that is there stays, as workers may still be about to read it.
+    first = folder.path / _FIRST
+    write_whole(_given_later(folder, check) if first.exists() else first, pickled)
     return check
 
 
@@ -48,11 +54,12 @@ def load_function(check: str, folder: RunFolder) -> Any:
     NotPortableError
         If what it needs is not in this process.
     """
-    pickled = folder.read_function(check)
+    path = _given_later(folder, check)
+    if not path.exists():
+        path = folder.path / _FIRST
+    pickled = read_own(path)
     if hashlib.sha256(pickled).hexdigest() != check:
-        raise StorageError(
-            f"{folder.function_file(check)} is not as the run wrote it: it is damaged, or another's"
-        )
+        raise StorageError(f"{path} is not as the run wrote it: it is damaged, or another's")
     # It is this user's own, nobody else can write into it, and it is what the run's plan says: all of that was checked.
     try:
         return pickle.loads(pickled)  # noqa: S301
@@ -61,3 +68,8 @@ def load_function(check: str, folder: RunFolder) -> Any:
             f"the function of the run cannot be restored here: {type(error).__name__}: {error}. Its modules must be installed for the "
             "workers, or be in a folder that they see too, under a name that no installed module has"
         ) from error
+
+
+def _given_later(folder: RunFolder, check: str) -> Path:
+    """Return where a function is that a run was given when it was resumed."""
+    return folder.path / f"function-{check[:16]}.pkl"

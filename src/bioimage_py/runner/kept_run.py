@@ -1,0 +1,155 @@
+"""A run that keeps a folder: its beginning, what is checked when it goes on, its interruption, its leftovers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from bioimage_py.errors import Hint, RunInterrupted, RunnerError
+from bioimage_py.geometry import IdSet
+from bioimage_py.runner.config import Resources, RunnerConfig
+from bioimage_py.runner.environment import describe_environment, import_path
+from bioimage_py.runner.run import (
+    RunFolder,
+    check_outputs,
+    default_root,
+    mark_outputs,
+    read_recorded,
+    unmark_outputs,
+)
+from bioimage_py.runner.work import Work
+
+_log = logging.getLogger(__name__)
+_FUNCTIONS = ("function_check", "$pickle")
+"""Where stored work holds a function of the user, which its fingerprint knows nothing of."""
+
+
+def new_run_folder(
+    work: Work, job_type: str, config: RunnerConfig, num_workers: int, resources: Resources, n_bytes: int
+) -> RunFolder:
+    """Make a run folder that holds all that another process needs to do the work, before anything is processed.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If a source exists in this process only, or the folder cannot be made.
+    StorageError
+        If there is no room for it; nothing is left then.
+    """
+    folder, outputs = RunFolder.make(default_root(config.tmp_root)), dict[str, Any]()
+    try:
+        stored = {**work.to_json(folder), "fingerprint": work.fingerprint()}
+        # Before the run can be found: what is found can be resumed.
+        outputs = mark_outputs(work, str(folder.lasting_path))
+        folder.write_run(
+            {
+                "created": time.time(),
+                "job_type": job_type,
+                "num_workers": num_workers,
+                "threads": resources.threads,
+                "cache_bytes": resources.cache_bytes,
+                "durable": config.durable,
+                "bytes": n_bytes,
+                "environment": describe_environment(),
+                "import_path": import_path(),
+                "config": json.loads(json.dumps(config.given(), default=str)),
+                "work": stored,
+                "outputs": outputs,
+            }
+        )
+        folder.appear()
+    except BaseException:
+        if outputs:
+            unmark_outputs({"outputs": outputs})
+        shutil.rmtree(folder.path)
+        raise
+    return folder
+
+
+def check_same_run(folder: RunFolder, run: Mapping[str, Any], work: Work) -> None:
+    """Raise InvalidArgumentError unless this is the work that was begun, on the data and into the outputs that it was begun with."""
+    work.check_fingerprint(run["work"]["fingerprint"])
+    check_outputs(folder, run)
+
+
+def take_given_functions(folder: RunFolder, work: Work) -> None:
+    """Let a run that is resumed go on with the functions that were given now; all else of it stays as it was begun."""
+    run = folder.read_run()
+    if _has_functions(run["work"]):
+        renewed = _with_functions_of(run["work"], work.to_json(folder))
+        folder.write_run({**run, "work": renewed, "import_path": import_path()})
+
+
+def _has_functions(stored: Any) -> bool:
+    if isinstance(stored, Mapping):
+        return any(key in _FUNCTIONS or _has_functions(value) for key, value in stored.items())
+    return isinstance(stored, list) and any(map(_has_functions, stored))
+
+
+def _with_functions_of(stored: Any, given: Any) -> Any:
+    """Return stored work with the functions of another that is the same otherwise."""
+    if isinstance(stored, Mapping) and isinstance(given, Mapping):
+        return {
+            key: given[key]
+            if key in _FUNCTIONS and key in given
+            else _with_functions_of(value, given.get(key))
+            for key, value in stored.items()
+        }
+    if isinstance(stored, list) and isinstance(given, list) and len(stored) == len(given):
+        return [_with_functions_of(*pair) for pair in zip(stored, given, strict=True)]
+    return stored
+
+
+@contextlib.contextmanager
+def explained_interrupt(
+    folder: RunFolder, work: Work, hints: Callable[[RunFolder], Iterable[Hint]]
+) -> Iterator[None]:
+    """Turn a KeyboardInterrupt into a RunInterrupted that lists what is done, and what a missing folder causes into a RunnerError."""
+    try:
+        yield
+    except RunInterrupted:
+        raise
+    except KeyboardInterrupt as error:
+        if not folder.exists():
+            raise  # it was removed after the last block
+        done = read_recorded(folder, errors=False, with_values=work.keep_results).done
+        raise interrupted(work, done, hints(folder), folder) from error
+    except OSError as error:
+        if folder.exists():
+            raise
+        every = work.asked(work.block_ids)
+        raise RunnerError(
+            f"the run folder {str(folder.path)!r} was removed while it was needed, so which of {len(every)} blocks are done is not "
+            "known",
+            every,
+            hints=[Hint.of("copy again; where the output is there, with {}", overwrite=True)],
+        ) from error
+
+
+def interrupted(
+    work: Work, done: IdSet, hints: Iterable[Hint], folder: RunFolder | None = None
+) -> RunInterrupted:
+    """Return what Ctrl-C becomes: it lists what is done, and says how to go on."""
+    every, written = work.asked(work.block_ids), work.asked(done & work.block_ids)
+    return RunInterrupted(
+        f"interrupted: {len(written)} of {len(every)} blocks are done and stay written",
+        written,
+        every - written,
+        None if folder is None else folder.path,
+        hints=hints,
+    )
+
+
+def remove_leftovers(folder: RunFolder, work: Work) -> None:
+    """Remove half-written files from the outputs of a run, if one of its attempts never came to its end."""
+    if all(folder.read_state(attempt)["reason"] is not None for attempt in folder.attempts()):
+        return
+    for leaf in work.output_leaves():
+        removed = leaf.remove_leftovers()
+        if removed:
+            _log.info("removed %d half-written files of killed writers from %s", removed, leaf.name)
