@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import zarr
 
+import bioimage_py as bp
+from bioimage_py.errors import RunInterrupted
 from tests.waiting import PATIENCE
 
 PROGRAM = """
@@ -73,3 +76,20 @@ def test_ctrl_c_ends_soon_and_tells_what_is_done(tmp_path: Path, workers: int, s
     for n in left:
         assert (stored[n] == 0).all() or (stored[n] == expected[n]).all()
     assert not list(out.rglob("*__lock"))
+
+
+@pytest.mark.parametrize("how", [{}, {"block_shape": (8, 32)}, {"block_shape": (8, 32), "num_workers": 2}])
+@pytest.mark.parametrize("folder", [False, True])
+def test_ctrl_c_in_the_last_call_of_progress(tmp_path: Path, how: dict[str, Any], folder: bool) -> None:
+    """A short run has no other call."""
+
+    def pressed(progress: bp.Progress) -> None:
+        if progress.blocks_done == progress.blocks_total:
+            raise KeyboardInterrupt
+
+    image = bp.copy(np.arange(1024).reshape(32, 32), tmp_path / "in.zarr", chunks=(8, 32))
+    config = bp.RunnerConfig(tmp_root=tmp_path / "runs" if folder else None)
+    with pytest.raises(RunInterrupted, match=r"(?P<n>[0-9]+) of (?P=n) blocks are done") as caught:
+        bp.copy(image, tmp_path / "out.zarr", job_config=config, progress=pressed, **how)
+    assert not caught.value.failed_block_ids
+    np.testing.assert_array_equal(bp.open_source(tmp_path / "out.zarr")[...], image[...])
