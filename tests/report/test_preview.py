@@ -287,7 +287,7 @@ def test_small_images_are_enlarged_no_more_than_is_good() -> None:
             np.zeros((5, 5, 5)),
             {"position": (5, 0, 0)},
             InvalidArgumentError,
-            "position 5 along z.*0 to 4",
+            "position 5 along z.*from 0 to 4",
         ),
         (np.zeros((5, 5, 5)), {"position": (0, -1, 0)}, InvalidArgumentError, "position -1 along y"),
         (np.zeros((5, 5, 5)), {"position": (0, 0)}, InvalidArgumentError, "one index per axis shown"),
