@@ -42,9 +42,9 @@ def test_ways_to_give_a_region(roi: Any, index: Any) -> None:
         (1.5, "integers, slices"),
         ("a", "integers, slices"),
         ((..., ...), "one Ellipsis"),
-        (Box((0, 0), (1, 1)), "no region"),
-        (Box((0, 0, 0), (3, 10, 13)), "no region"),
-        (Box((-1, 0, 0), (3, 10, 12)), "no region"),
+        (Box((0, 0), (1, 1)), "not a region"),
+        (Box((0, 0, 0), (3, 10, 13)), "not a region"),
+        (Box((-1, 0, 0), (3, 10, 12)), "not a region"),
     ],
 )
 def test_refuses_what_is_no_region(roi: Any, says: str) -> None:

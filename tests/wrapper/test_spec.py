@@ -192,7 +192,7 @@ def test_functions_that_cannot_be_pickled(file: Source) -> None:
         ({"inputs": None}, "needs 'inputs'"),
         ({"parameters": [1]}, "needs 'inputs'"),
         ({"parameters": {"nonsense": 1}}, r"does not take the parameters \['nonsense'\]"),
-        ({"parameters": {"threshold": {"$nonsense": 1}}}, "is no parameter"),
+        ({"parameters": {"threshold": {"$nonsense": 1}}}, "is not a parameter"),
         (
             {"parameters": {"threshold": 1, "operator": {"$function": "numpy.nonsense"}}},
             "no function 'nonsense'",
@@ -203,7 +203,7 @@ def test_functions_that_cannot_be_pickled(file: Source) -> None:
         ),
         ({"parameters": {"threshold": 1, "operator": {"$pickle": "bm90IGE="}}}, "cannot be restored"),
         ({"parameters": {"threshold": 1, "operator": {"$pickle": "§"}}}, "cannot be restored"),
-        ({"parameters": {"threshold": {"$complex": 3}}}, "is no parameter"),
+        ({"parameters": {"threshold": {"$complex": 3}}}, "is not a parameter"),
     ],
 )
 def test_malformed_specs(file: Source, change: dict[str, Any], says: str) -> None:

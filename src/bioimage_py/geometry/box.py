@@ -70,6 +70,17 @@ class Box(NamedTuple):
         """Return the box in coordinates that start at `origin`."""
         return self.shift(tuple(-o for o in origin))
 
+    def with_axis(self, axis: int, begin: int, end: int) -> Box:
+        """Return the box with other ends along an axis."""
+        return Box(
+            (*self.begin[:axis], begin, *self.begin[axis + 1 :]),
+            (*self.end[:axis], end, *self.end[axis + 1 :]),
+        )
+
+    def with_new_axis(self, axis: int, begin: int, end: int) -> Box:
+        """Return the box with one more axis, which becomes number `axis`."""
+        return Box((*self.begin[:axis], begin, *self.begin[axis:]), (*self.end[:axis], end, *self.end[axis:]))
+
     def grow(self, halo: tuple[int, ...], within: tuple[int, ...]) -> Box:
         """Return the box with `halo` voxels added on both sides, cut at an array of shape `within`."""
         return Box(

@@ -167,5 +167,7 @@ def _inside(index: Any, extent: int, what: str, source: Source) -> int:
     """Return an index as an int, or raise InvalidArgumentError if it is not an integer or outside."""
     whole = hasattr(index, "__index__") and not isinstance(index, bool)
     if not whole or not 0 <= int(index) < extent:
-        raise InvalidArgumentError(f"{what} is outside of {source.name}: valid indices are from 0 to {extent - 1}")
+        raise InvalidArgumentError(
+            f"{what} is outside of {source.name}: valid indices are from 0 to {extent - 1}"
+        )
     return int(index)

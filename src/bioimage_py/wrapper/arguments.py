@@ -1,14 +1,17 @@
-"""Checks of what users pass to wrappers; each says what was given and what is expected."""
+"""Checks of what users pass to wrappers, and numbers as a dtype holds them."""
 
 from __future__ import annotations
 
 import math
 import operator
+import os
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import InvalidArgumentError
 
 
@@ -59,14 +62,33 @@ def checked_number(value: Any, what: str) -> Any:
     return value
 
 
-def holds(dtype: np.dtype[Any], value: complex) -> bool:
-    """Whether a dtype can hold a number; floats may round it, but not to infinity.
+def checked_range(value: Any, what: str) -> tuple[float, float]:
+    """Return two finite real numbers, or raise InvalidArgumentError that names them as `what`."""
+    if not isinstance(value, (list, tuple, np.ndarray)) or len(value) != 2:
+        raise InvalidArgumentError(f"{what} must be two numbers (low, high), got {value!r}")
+    low, high = (checked_number(one, what) for one in value)
+    if any(isinstance(one, complex) or not math.isfinite(one) for one in (low, high)):
+        raise InvalidArgumentError(f"{what} must be two finite real numbers, got {value!r}")
+    return low, high
 
-    Examples
-    --------
-    >>> holds(np.dtype("uint8"), 255), holds(np.dtype("uint8"), -1), holds(np.dtype("int8"), 0.5)
-    (True, False, False)
-    """
+
+def checked_sources(sources: Any, cls: type) -> tuple[Any, ...]:
+    """Return a list of sources as a tuple, or raise InvalidArgumentError if it is a single one, or not iterable."""
+    one = isinstance(sources, (str, os.PathLike)) or hasattr(sources, "shape")
+    if one or not isinstance(sources, Iterable):
+        raise InvalidArgumentError(f"{cls.__name__} takes a list of sources, got {type(sources).__name__}")
+    return tuple(sources)
+
+
+def checked_order(order: Any) -> int:
+    """Return the order of a spline, 0 to 5, or raise InvalidArgumentError."""
+    if (degree := checked_whole(order, "order")) > 5:
+        raise InvalidArgumentError(f"order must be 0 to 5, got {degree}")
+    return degree
+
+
+def holds(dtype: np.dtype[Any], value: complex) -> bool:
+    """Whether a dtype can hold a number; floats may round it, but not to infinity."""
     kind: str = dtype.kind
     if isinstance(value, complex):
         return kind == "c"
@@ -76,3 +98,42 @@ def holds(dtype: np.dtype[Any], value: complex) -> bool:
         info = np.iinfo(dtype)
         return math.isfinite(value) and int(value) == value and info.min <= value <= info.max
     return not math.isfinite(value) or abs(value) <= float(np.finfo(dtype).max)
+
+
+def rounded(values: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
+    """Return numbers in another dtype, each as near to what it was as the dtype allows.
+
+    Integers are rounded half to even and kept inside the dtype's range, NaN becomes 0; booleans are true above one
+    half; of complex numbers only the real part goes into a real dtype; floats beyond the range become infinite.
+    """
+    if values.dtype == dtype:
+        return values
+    if values.dtype.kind == "c" and dtype.kind != "c":
+        values = values.real
+    if dtype.kind == "b":
+        return np.asarray(values > 0.5)
+    if dtype.kind in "iu":
+        return _clipped(values, dtype) if values.dtype.kind in "biu" else _whole(values, dtype)
+    with np.errstate(over="ignore"):
+        return values.astype(dtype)
+
+
+def _clipped(values: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
+    if np.can_cast(values.dtype, dtype, "safe"):
+        return values.astype(dtype)
+    given, wanted = np.iinfo(values.dtype), np.iinfo(dtype)
+    low, high = max(given.min, wanted.min), min(given.max, wanted.max)
+    return np.clip(values, low, high).astype(dtype)
+
+
+def _whole(values: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
+    info = np.iinfo(dtype)
+    low, high = float(info.min), float(info.max)
+    whole = np.nan_to_num(np.rint(values, dtype=np.float64), copy=False, nan=0.0)
+    if int(high) == info.max:
+        return np.clip(whole, low, high, out=whole).astype(dtype)
+    # 64-bit: the greatest integer is no float, and the nearest float is out of range.
+    above = whole >= high
+    result = np.clip(whole, low, np.nextafter(high, 0), out=whole).astype(dtype)
+    result[above] = info.max
+    return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,8 +17,7 @@ from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources import Source, SourceSpec, as_source
-from bioimage_py.wrapper.parameters import write_parameter
-from bioimage_py.wrapper.registration import describe_class
+from bioimage_py.wrapper.spec import describe_class, write_parameter
 
 
 class WrapperSource(Source):
@@ -25,8 +25,9 @@ class WrapperSource(Source):
 
     A subclass calls `super().__init__(*inputs)`, changes `shape`, `dtype` and `chunks` where they are not those of the
     first input, and implements `_read`. To take part in distributed runs it is registered (`register_wrapper`) and
-    returns its keyword arguments from `parameters`. Anything it reads goes through `self.inputs` (or `read_input`), so
-    that `for_run` can exchange them; attributes are not changed after construction, as many threads read at once.
+    keeps the arguments of its constructor as attributes (or overrides `parameters`). Anything it reads goes through
+    `self.inputs` (or `read_input`), so that `for_run` can exchange them; attributes are not changed after construction, as
+    many threads read at once.
 
     Parameters
     ----------
@@ -92,9 +93,13 @@ class WrapperSource(Source):
     def parameters(self) -> dict[str, Any]:
         """Return the keyword arguments, besides the inputs, from which the wrapper can be built again.
 
-        Numbers, strings, slices, dtypes, functions, and lists, tuples and dicts of them can travel.
+        These are the constructor's arguments that are attributes of the same name, unless overridden. Numbers, strings,
+        slices, dtypes, functions, and lists, tuples and dicts of them can travel.
         """
-        return {}
+        arguments = list(inspect.signature(type(self).__init__).parameters.values())[2:]
+        named = (one.name for one in arguments if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY))
+        kept = {name: getattr(self, name) for name in named if hasattr(self, name)}
+        return {name: value for name, value in kept.items() if not isinstance(value, (Source, np.ndarray))}
 
     @property
     def name(self) -> str:
@@ -107,13 +112,25 @@ class WrapperSource(Source):
         metadata = self.inputs[0].metadata.fitting(self.ndim)
         return metadata if self.keeps_values else replace(metadata, contrast_limits=None)
 
+    def _take_axes(self, origins: Sequence[int | None]) -> None:
+        """Set shape and chunks by the axes of the input that become axes here; None for a new axis of one voxel."""
+        first = self.inputs[0]
+        self.shape = tuple(1 if axis is None else first.shape[axis] for axis in origins)
+        if first.chunks is not None:
+            self.chunks = tuple(1 if axis is None else first.chunks[axis] for axis in origins)
+
+    def _refuse_complex(self, what: str) -> None:
+        """Raise InvalidArgumentError if the first input is complex, which has no order."""
+        if self.inputs[0].dtype.kind == "c":
+            source = self.inputs[0]
+            raise InvalidArgumentError(f"{source.name} is {source.dtype}: complex voxels have no {what}")
+
     def read_input(self, box: Box, position: int = 0) -> AnyArray:
         """Return the voxels of one input in a box, in native byte order; treat the array as read-only."""
         source = self.inputs[position]
         return np.asarray(source.read(box), dtype=source.dtype.newbyteorder("="))
 
     def identities(self) -> frozenset[tuple[Any, ...]]:
-        """Return the tokens of every stored array that reading leads to."""
         return frozenset().union(*(source.identities() for source in self.inputs))
 
     def for_run(self, threads: int, cache_bytes: int) -> Source:
@@ -144,18 +161,15 @@ class WrapperSource(Source):
                 yield (math.prod(shape),) + (1,) * (source.ndim - 1)
 
     def scratch_bytes(self, shape: tuple[int, ...]) -> int:
-        """Return the bytes of what is read of all inputs, what they hold meanwhile, and what computing holds."""
         held = self.working_bytes * math.prod(shape)
         for source, part in zip(self.inputs, self.read_shapes(shape), strict=True):
             held += math.prod(part) * source.dtype.itemsize + source.scratch_bytes(part)
         return held
 
     def chunk_bytes(self) -> int:
-        """Return the bytes of the largest chunk among those of the inputs."""
         return max(source.chunk_bytes() for source in self.inputs)
 
     def kept_bytes(self) -> int:
-        """Return what the inputs keep."""
         return sum(source.kept_bytes() for source in self.inputs)
 
     def to_spec(self) -> SourceSpec:

@@ -15,21 +15,17 @@ from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources import Source
-from bioimage_py.wrapper.arguments import checked_number, checked_whole, holds
-from bioimage_py.wrapper.base import WrapperSource
-from bioimage_py.wrapper.registration import register_wrapper
-from bioimage_py.wrapper.resampling.scaled_metadata import rescaled
+from bioimage_py.wrapper.arguments import checked_extents, checked_number, checked_order, holds, rounded
 from bioimage_py.wrapper.resampling.splines import prefilter
-from bioimage_py.wrapper.rounding import rounded
-from bioimage_py.wrapper.tiling import OVERLAP_BYTES, largest_part, parts_of
+from bioimage_py.wrapper.spec import register_wrapper
+from bioimage_py.wrapper.tiling import OVERLAP_BYTES, PartedSource, parts_of
 
 _CELL_VOXELS = 2**18
 """Input voxels around which a part is not cut any more."""
 
 
 @register_wrapper("affine")
-class AffineSource(WrapperSource):
+class AffineSource(PartedSource):
     """The source resampled so that voxel `o` shows what is at `matrix @ (o, 1)` of the input.
 
     It is what `scipy.ndimage.affine_transform(whole, matrix, output_shape=shape, order=order, cval=fill_value)` gives, but
@@ -74,12 +70,12 @@ class AffineSource(WrapperSource):
     [1, 5, 9]
     """
 
+    _overlap_bytes = OVERLAP_BYTES
+
     def __init__(
         self, source: Any, matrix: Any, shape: Any = None, order: int = 1, fill_value: Any = 0
     ) -> None:
-        degree = checked_whole(order, "order")
-        if degree > 5:
-            raise InvalidArgumentError(f"order must be 0 to 5, got {degree}")
+        degree = checked_order(order)
         fill = checked_number(fill_value, "fill_value")
         super().__init__(source)
         with self.closing_on_error():
@@ -89,7 +85,7 @@ class AffineSource(WrapperSource):
                 raise InvalidArgumentError(
                     f"shape must have {self.ndim} extents, as the source has axes, got {shape!r}"
                 )
-            self.shape = tuple(checked_whole(n, f"shape of axis {d}") for d, n in enumerate(extents))
+            self.shape = checked_extents(extents, self.ndim, "shape")
             if not holds(self.dtype, fill):
                 raise InvalidArgumentError(
                     f"fill_value {fill!r} does not fit the dtype {self.dtype} of the source"
@@ -103,22 +99,15 @@ class AffineSource(WrapperSource):
         self._cell = tuple(max(1, int(edge / step)) for step in steps)
 
     def parameters(self) -> dict[str, Any]:
-        """Return the matrix as n rows, the shape, the order and the fill value."""
-        return {
-            "matrix": [[float(value) for value in row] for row in self.matrix],
-            "shape": self.shape,
-            "order": self.order,
-            "fill_value": self.fill_value,
-        }
+        return {"matrix": self.matrix.tolist(), **super().parameters()}
 
     @property
     def metadata(self) -> ImageMetadata:
-        """Metadata of the input, as far as they hold for the new axes."""
-        metadata = self.inputs[0].metadata.fitting(self.ndim)
         linear, moved = self.matrix[:, :-1], self.matrix[:, -1]
         scales = np.diagonal(linear)
         if np.array_equal(linear, np.diag(scales)) and bool((scales > 0).all()):
-            return rescaled(metadata, scales.tolist(), moved.tolist())
+            return self._rescaled(scales.tolist(), moved.tolist())
+        metadata = self.inputs[0].metadata.fitting(self.ndim)
         sizes: tuple[float, ...] | None = None
         if metadata.voxel_size is not None and len(set(metadata.units or ())) <= 1:
             along = np.sqrt(((linear * np.array(metadata.voxel_size)[:, None]) ** 2).sum(axis=0)).tolist()
@@ -127,45 +116,31 @@ class AffineSource(WrapperSource):
         turned = metadata.with_channels_selected(None)
         return replace(turned, voxel_size=sizes, units=units, origin=None, orientations=None)
 
-    def for_run(self, threads: int, cache_bytes: int) -> Source:
-        """Return a twin on a tuned input, which keeps what neighbouring regions share of its chunks."""
-        return super().for_run(threads, max(cache_bytes, OVERLAP_BYTES))
-
-    def kept_bytes(self) -> int:
-        """Return what the input keeps, and the chunks that neighbouring regions share."""
-        return super().kept_bytes() + OVERLAP_BYTES
-
     def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-        """Yield the widest region that any region of this shape needs of the input."""
-        yield self._widest(largest_part(shape, self._cell, lambda part: self._held(part.shape)))
-
-    def scratch_bytes(self, shape: tuple[int, ...]) -> int:
-        """Return what one part holds, and what the input holds meanwhile."""
-        part = largest_part(shape, self._cell, lambda part: self._held(part.shape))
-        return self._held(part) + self.inputs[0].scratch_bytes(self._widest(part))
+        yield self._widest(self._largest_part(shape))
 
     def _widest(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the widest region that any region of this shape needs of the input."""
         steps = np.abs(self.matrix[:, :-1]) @ np.maximum(0, np.array(shape, np.float64) - 1)
         return tuple(
             min(extent, int(step) + 2 * self._reach() + 3)
             for step, extent in zip(steps, self.inputs[0].shape, strict=True)
         )
 
-    def _held(self, shape: tuple[int, ...]) -> int:
-        """Return what computing a region holds: its input as it is and as floats, twice while it is filtered, and positions."""
-        read = math.prod(self._widest(shape))
+    def _held(self, part: Box) -> int:
+        """Return what computing a part holds: its input as it is and as floats, twice while it is filtered, and positions."""
+        read = math.prod(self._widest(part.shape))
         wide = 0 if self.order == 0 else 8 if self.order == 1 else 16
-        return read * (wide + self.dtype.itemsize) + math.prod(shape) * 8 * (2 * self.ndim + 4)
+        return read * (wide + self.dtype.itemsize) + part.size * 8 * (2 * self.ndim + 4)
 
     def _reach(self) -> int:
         return 0 if self.order == 0 else len(prefilter(self.order)) // 2 + self.order // 2
 
     def _read(self, box: Box) -> AnyArray:
         out = np.full(box.shape, self.fill_value, self.dtype)
-        for part in parts_of(box, self._cell, lambda part: self._held(part.shape)):
-            region = self._region(part)
-            if region is not None:
-                sample = self._nearest if self.order == 0 else self._interpolated
+        sample = self._nearest if self.order == 0 else self._interpolated
+        for part in parts_of(box, self._cell, self._held):
+            if (region := self._region(part)) is not None:
                 sample(part, region, out[part.relative_to(box.begin).view])
         return out
 

@@ -12,16 +12,15 @@ from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.wrapper.base import WrapperSource
-from bioimage_py.wrapper.registration import register_wrapper
 from bioimage_py.wrapper.shape import axis_number
-from bioimage_py.wrapper.tiling import READ_BYTES, largest_part, parts_of
+from bioimage_py.wrapper.spec import register_wrapper
+from bioimage_py.wrapper.tiling import READ_BYTES, PartedSource
 
 _METHODS = ("max", "min", "mean", "sum")
 
 
 @register_wrapper("projection")
-class ProjectionSource(WrapperSource):
+class ProjectionSource(PartedSource):
     """The maximum, minimum, mean or sum along an axis, which is dropped, as numpy's methods of these names give it.
 
     Parameters
@@ -70,17 +69,13 @@ class ProjectionSource(WrapperSource):
             self.dtype = self._wide
         elif method == "mean" and self.dtype.kind in "biu":
             self.dtype = np.dtype("float64")
-        self.shape = (*self.shape[: self.axis], *self.shape[self.axis + 1 :])
-        if self.chunks is not None:
-            self.chunks = (*self.chunks[: self.axis], *self.chunks[self.axis + 1 :])
-
-    def parameters(self) -> dict[str, Any]:
-        """Return the axis, as a number, and the method."""
-        return {"axis": self.axis, "method": self.method}
+        chunks = self.inputs[0].chunks
+        self._thick = 1 if chunks is None else chunks[self.axis]
+        self._take_axes([axis for axis in range(self.ndim) if axis != self.axis])
+        self._cell = self.chunks
 
     @property
     def metadata(self) -> ImageMetadata:
-        """Metadata of the input, without the axis."""
         source = self.inputs[0]
         metadata = source.metadata.fitting(source.ndim)
         if metadata.axes is not None and metadata.axes[self.axis] == "c":
@@ -88,60 +83,41 @@ class ProjectionSource(WrapperSource):
         return metadata.with_axes_selected([axis for axis in range(source.ndim) if axis != self.axis])
 
     def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-        """Yield the thickest slab that is read at once for one part of a region."""
-        thick = self._thickness()
-        part = Box.whole(largest_part(shape, self.chunks, self._slab_bytes))
-        thick = min(thick * self._repeats(part, thick), self.inputs[0].shape[self.axis])
-        yield (*part.shape[: self.axis], thick, *part.shape[self.axis :])
+        part = Box.whole(self._largest_part(shape))
+        thick = min(self._read_at_once(part), self.inputs[0].shape[self.axis])
+        yield part.with_new_axis(self.axis, 0, thick).shape
 
     def scratch_bytes(self, shape: tuple[int, ...]) -> int:
-        """Return the bytes of a slab, of what it is added in, and what the input holds meanwhile."""
         (slab,) = self.read_shapes(shape)
+        read = math.prod(slab) * self.inputs[0].dtype.itemsize + self.inputs[0].scratch_bytes(slab)
         added = self._wide.itemsize * math.prod(slab) if self._wide.kind in "fc" else 0
         plane = math.prod(slab) // max(1, slab[self.axis])
-        return super().scratch_bytes(shape) + added + 2 * plane * self._wide.itemsize
+        return read + added + 2 * plane * self._wide.itemsize
 
-    def _read(self, box: Box) -> AnyArray:
-        thick = self._thickness()
-        out = np.empty(box.shape, self.dtype)
-        for part in parts_of(box, self.chunks, self._slab_bytes):
-            out[part.relative_to(box.begin).view] = self._part(part, thick)
-        return out
+    def _held(self, part: Box) -> int:
+        return part.size * self._thick * self.inputs[0].dtype.itemsize
 
-    def _thickness(self) -> int:
-        chunks = self.inputs[0].chunks
-        return 1 if chunks is None else chunks[self.axis]
+    def _read_at_once(self, part: Box) -> int:
+        """Return how many planes are read at once: as many as a chunk is thick, or times that."""
+        return self._thick * max(1, READ_BYTES // max(1, self._held(part)))
 
-    def _slab_bytes(self, part: Box) -> int:
-        return part.size * self._thickness() * self.inputs[0].dtype.itemsize
-
-    def _repeats(self, part: Box, thick: int) -> int:
-        """Return how many times the thickness of a chunk is read at once."""
-        return max(1, READ_BYTES // max(1, part.size * self.inputs[0].dtype.itemsize * thick))
-
-    def _part(self, box: Box, thick: int) -> AnyArray:
+    def _part(self, part: Box) -> AnyArray:
         total: AnyArray | None = None
+        extent, thick = self.inputs[0].shape[self.axis], self._read_at_once(part)
         with np.errstate(all="ignore"):
-            for slab in self._slabs(box, thick):
+            for begin in range(0, extent, thick):
+                slab = part.with_new_axis(self.axis, begin, min(extent, begin + thick))
                 for plane in self._planes(self.read_input(slab)):
                     total = np.array(plane) if total is None else self._combine(total, plane, out=total)
             assert total is not None
-            return total / self.inputs[0].shape[self.axis] if self.method == "mean" else total
+            mean = total / extent if self.method == "mean" else total
+        return mean.astype(self.dtype, copy=False)
 
     def _planes(self, slab: AnyArray) -> Iterable[AnyArray]:
         """Return the slab as one plane, or, where the order of adding matters, as its planes in their order."""
         if self._wide.kind in "fc" and self._combine is np.add:
             return np.moveaxis(slab, self.axis, 0).astype(self._wide)
         return [self._combine.reduce(slab, axis=self.axis, dtype=self._wide)]
-
-    def _slabs(self, box: Box, thick: int) -> Iterator[Box]:
-        extent = self.inputs[0].shape[self.axis]
-        thick *= self._repeats(box, thick)
-        for begin in range(0, extent, thick):
-            yield Box(
-                (*box.begin[: self.axis], begin, *box.begin[self.axis :]),
-                (*box.end[: self.axis], min(extent, begin + thick), *box.end[self.axis :]),
-            )
 
 
 def _wide(dtype: np.dtype[Any]) -> np.dtype[Any]:

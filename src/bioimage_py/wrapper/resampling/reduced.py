@@ -13,15 +13,13 @@ from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.wrapper.arguments import checked_whole
-from bioimage_py.wrapper.base import WrapperSource
-from bioimage_py.wrapper.registration import register_wrapper
-from bioimage_py.wrapper.resampling.scaled_metadata import rescaled
 from bioimage_py.wrapper.resampling.window_reduction import check_method, reduce_windows
-from bioimage_py.wrapper.tiling import largest_part, parts_of
+from bioimage_py.wrapper.spec import register_wrapper
+from bioimage_py.wrapper.tiling import PartedSource
 
 
 @register_wrapper("reduced")
-class ReducedSource(WrapperSource):
+class ReducedSource(PartedSource):
     """The source cut into windows of `factors` voxels, each reduced to one voxel; windows at the end may be cut.
 
     The shape is the ceiling of the division. A window that the array's end cuts is reduced over the voxels that it has.
@@ -62,7 +60,9 @@ class ReducedSource(WrapperSource):
     method: str
 
     def __init__(self, source: Any, factors: Any, method: str = "mean") -> None:
-        inner = source if type(source) is ReducedSource and _composes(source.method, method) else None
+        # Reducing twice in these ways is reducing once by the product of the factors.
+        composes = type(source) is ReducedSource and source.method == method in ("min", "max", "stride")
+        inner = source if composes else None
         super().__init__(source if inner is None else inner.inputs[0])
         with self.closing_on_error():
             check_method(method, self.dtype)
@@ -72,64 +72,34 @@ class ReducedSource(WrapperSource):
         self.method = method
         old, chunks = self.shape, self.chunks
         self.shape = tuple(-(-n // f) for n, f in zip(old, self.factors, strict=True))
-        self._cell: tuple[int, ...] | None = None
         if chunks is not None:
             # Windows that fill whole chunks; as many of them as make a chunk's extent are a grid that cuts no chunk too.
             self._cell = tuple(c // math.gcd(c, f) for c, f in zip(chunks, self.factors, strict=True))
             self.chunks = tuple(min(c, max(1, n)) for c, n in zip(chunks, self.shape, strict=True))
 
-    def parameters(self) -> dict[str, Any]:
-        """Return the factors and the method."""
-        return {"factors": self.factors, "method": self.method}
-
     @property
     def metadata(self) -> ImageMetadata:
-        """Metadata of the input, with voxel size and origin of the windows."""
-        metadata = self.inputs[0].metadata.fitting(self.ndim)
-        offset = [0.0 if self.method == "stride" else (f - 1) / 2 for f in self.factors]
-        return rescaled(metadata, self.factors, offset)
+        return self._rescaled(
+            self.factors, [0.0 if self.method == "stride" else (f - 1) / 2 for f in self.factors]
+        )
 
     def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-        """Yield the windows of the largest part that is read at once."""
-        part = largest_part(shape, self._cell, self._bytes_for)
-        whole = self.inputs[0].shape
+        part, whole = self._largest_part(shape), self.inputs[0].shape
         yield tuple(min(n * f, most) for n, f, most in zip(part, self.factors, whole, strict=True))
 
-    def scratch_bytes(self, shape: tuple[int, ...]) -> int:
-        """Return the bytes of the windows of one part, those that reducing them takes, and what the input holds meanwhile."""
-        part = largest_part(shape, self._cell, self._bytes_for)
-        (windows,) = self.read_shapes(shape)
-        return self._bytes_for(Box.whole(part)) + self.inputs[0].scratch_bytes(windows)
-
-    def _read(self, box: Box) -> AnyArray:
-        parts = list(parts_of(box, self._cell, self._bytes_for))
-        if len(parts) == 1:
-            return self._part(box)
-        out = np.empty(box.shape, self.dtype)
-        for part in parts:
-            out[part.relative_to(box.begin).slices] = self._part(part)
-        return out
-
-    def _bytes_for(self, box: Box) -> int:
-        """Return the most that reducing a region holds: its input as read and as what is sorted or added, and what is counted."""
+    def _held(self, part: Box) -> int:
+        """Return the most that reducing a part holds: its input as read and as what is sorted or added, and what is counted."""
         if self.method == "mean":
             copies, counted = (5 if self.dtype.kind in "fc" or self.dtype.itemsize == 8 else 3), 40
         else:
             copies, counted = {"stride": (1, 0), "min": (2, 0), "max": (2, 0)}.get(self.method, (4, 16))
-        return box.size * (math.prod(self.factors) * self.dtype.itemsize * copies + counted)
+        return part.size * (math.prod(self.factors) * self.dtype.itemsize * copies + counted)
 
-    def _part(self, box: Box) -> AnyArray:
+    def _part(self, part: Box) -> AnyArray:
         whole = self.inputs[0].shape
-        region = Box(
-            tuple(b * f for b, f in zip(box.begin, self.factors, strict=True)),
-            tuple(min(e * f, n) for e, f, n in zip(box.end, self.factors, whole, strict=True)),
-        )
-        return reduce_windows(self.read_input(region), self.factors, self.method)
-
-
-def _composes(first: str, second: str) -> bool:
-    """Whether reducing twice is reducing once by the product of the factors."""
-    return first == second and first in ("min", "max", "stride")
+        begin = tuple(b * f for b, f in zip(part.begin, self.factors, strict=True))
+        end = tuple(min(e * f, n) for e, f, n in zip(part.end, self.factors, whole, strict=True))
+        return reduce_windows(self.read_input(Box(begin, end)), self.factors, self.method)
 
 
 def checked_factors(factors: Any, shape: tuple[int, ...]) -> tuple[int, ...]:

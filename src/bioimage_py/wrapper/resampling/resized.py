@@ -13,20 +13,16 @@ from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources import Source
-from bioimage_py.wrapper.arguments import checked_whole
-from bioimage_py.wrapper.base import WrapperSource
-from bioimage_py.wrapper.registration import register_wrapper
-from bioimage_py.wrapper.resampling.scaled_metadata import rescaled
+from bioimage_py.wrapper.arguments import checked_order, checked_whole, rounded
 from bioimage_py.wrapper.resampling.splines import AxisWeights, axis_weights, gaussian, nearest, prefilter
-from bioimage_py.wrapper.rounding import rounded
-from bioimage_py.wrapper.tiling import OVERLAP_BYTES, largest_part, parts_of
+from bioimage_py.wrapper.spec import register_wrapper
+from bioimage_py.wrapper.tiling import OVERLAP_BYTES, PartedSource
 
 _SLAB_BYTES = 2**20
 
 
 @register_wrapper("resized")
-class ResizedSource(WrapperSource):
+class ResizedSource(PartedSource):
     """The source resampled to another shape over the same field of view, as `skimage.transform.resize` does it.
 
     The outer faces of both arrays coincide: the centre of voxel `o` lies at `(o + 0.5) * old / new - 0.5` of the input,
@@ -73,9 +69,7 @@ class ResizedSource(WrapperSource):
     """
 
     def __init__(self, source: Any, shape: Any, order: int = 0, anti_aliasing: bool = False) -> None:
-        degree = checked_whole(order, "order")
-        if degree > 5:
-            raise InvalidArgumentError(f"order must be 0 to 5, got {degree}")
+        degree = checked_order(order)
         if not isinstance(anti_aliasing, (bool, np.bool_)):
             raise InvalidArgumentError(f"anti_aliasing must be True or False, got {anti_aliasing!r}")
         super().__init__(source)
@@ -91,7 +85,7 @@ class ResizedSource(WrapperSource):
         # Where an axis shrinks most, the least is left to do for the others.
         self._changed.sort(key=lambda axis: pairs[axis][1] / max(1, pairs[axis][0]))
         self._exact = self.order == 0 and not any(self._sigma)
-        self._cell: tuple[int, ...] | None = None
+        self._overlap_bytes = 0 if self._exact else OVERLAP_BYTES
         if self.chunks is not None:
             # What a chunk of the input becomes; where that is less than a chunk, blocks of the result are larger.
             self._cell = tuple(
@@ -102,27 +96,12 @@ class ResizedSource(WrapperSource):
                 for c, cell, n in zip(self.chunks, self._cell, self.shape, strict=True)
             )
 
-    def parameters(self) -> dict[str, Any]:
-        """Return the shape, the order, and whether to smooth first."""
-        return {"shape": self.shape, "order": self.order, "anti_aliasing": self.anti_aliasing}
-
     @property
     def metadata(self) -> ImageMetadata:
-        """Metadata of the input, with voxel size and origin of the new grid."""
         factors = [a / b if b else 1.0 for a, b in self._extents]
-        metadata = self.inputs[0].metadata.fitting(self.ndim)
-        return rescaled(metadata, factors, [(factor - 1) / 2 for factor in factors])
-
-    def for_run(self, threads: int, cache_bytes: int) -> Source:
-        """Return a twin on a tuned input, which keeps what neighbouring regions share of its chunks."""
-        return super().for_run(threads, max(cache_bytes, 0 if self._exact else OVERLAP_BYTES))
-
-    def kept_bytes(self) -> int:
-        """Return what the input keeps, and the chunks that neighbouring regions share."""
-        return super().kept_bytes() + (0 if self._exact else OVERLAP_BYTES)
+        return self._rescaled(factors, [(factor - 1) / 2 for factor in factors])
 
     def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-        """Yield what the largest part that is read at once needs of the input, with the voxels around it."""
         part = self._largest_part(shape)
         yield tuple(
             min(n, old) if old == new else min(old, -(-n * old // new) + 1 + self._reach(axis))
@@ -130,7 +109,6 @@ class ResizedSource(WrapperSource):
         )
 
     def scratch_bytes(self, shape: tuple[int, ...]) -> int:
-        """Return the bytes of one part's input, of the floats that it is computed in, and what the input holds meanwhile."""
         (region,) = self.read_shapes(shape)
         held = math.prod(region) * self.dtype.itemsize + self.inputs[0].scratch_bytes(region)
         if not self._changed or 0 in self.shape:
@@ -147,9 +125,7 @@ class ResizedSource(WrapperSource):
         return held + max(8, self.dtype.itemsize) * max(*pairs, 3 * sizes[-1]) + 4 * _SLAB_BYTES
 
     def _largest_part(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        if not self._changed or 0 in self.shape:
-            return shape
-        return largest_part(shape, self._cell, self._bytes_for)
+        return super()._largest_part(shape) if self._changed and 0 not in self.shape else shape
 
     def _reach(self, axis: int) -> int:
         """Return how many voxels around a region are read along an axis that changes, on both sides together."""
@@ -158,33 +134,22 @@ class ResizedSource(WrapperSource):
         return self.order + len(prefilter(self.order)) + len(gaussian(self._sigma[axis]))
 
     def _read(self, box: Box) -> AnyArray:
-        if not self._changed:
-            return self.read_input(box)
-        parts = list(parts_of(box, self._cell, self._bytes_for))
-        if len(parts) == 1:
-            return self._part(box)
-        out = np.empty(box.shape, self.dtype)
-        for part in parts:
-            out[part.relative_to(box.begin).slices] = self._part(part)
-        return out
+        return super()._read(box) if self._changed else self.read_input(box)
 
-    def _bytes_for(self, box: Box) -> int:
-        """Return about what computing a region holds: its input, and floats before and after an axis."""
-        region = Box(*zip(*(self._span(axis, box) for axis in range(self.ndim)), strict=True)).size
-        shrunk = min(self._extents[axis][1] / self._extents[axis][0] for axis in self._changed)
-        work = (
-            0 if self._exact else 2 * max(8, self.dtype.itemsize) * max(region * min(1.0, shrunk), box.size)
+    def _held(self, part: Box) -> int:
+        """Return about what computing a part holds: its input, and floats before and after an axis."""
+        spans = (
+            (b * old // new, -(-e * old // new))
+            for b, e, (old, new) in zip(part.begin, part.end, self._extents, strict=True)
         )
+        region = math.prod(end - begin for begin, end in spans)
+        shrunk = min(1.0, *(self._extents[axis][1] / self._extents[axis][0] for axis in self._changed))
+        work = 0 if self._exact else 2 * max(8, self.dtype.itemsize) * max(region * shrunk, part.size)
         return int(region * self.inputs[0].dtype.itemsize + work)
 
-    def _span(self, axis: int, box: Box) -> tuple[int, int]:
-        """Return between which voxels of the input the centres of a region lie, without what is needed around."""
-        old, new = self._extents[axis]
-        return box.begin[axis] * old // new, -(-box.end[axis] * old // new)
-
-    def _part(self, box: Box) -> AnyArray:
-        picks: dict[int, AnyArray | AxisWeights] = {axis: self._weights(axis, box) for axis in self._changed}
-        begin, end = list(box.begin), list(box.end)
+    def _part(self, part: Box) -> AnyArray:
+        picks: dict[int, AnyArray | AxisWeights] = {axis: self._weights(axis, part) for axis in self._changed}
+        begin, end = list(part.begin), list(part.end)
         for axis, pick in picks.items():
             index = pick.taps if isinstance(pick, AxisWeights) else pick
             begin[axis], end[axis] = int(index.min()), int(index.max()) + 1

@@ -1,4 +1,4 @@
-"""Axes of a source in another order or direction."""
+"""Axes of a source in another order or direction, and axes added to it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources import Source
 from bioimage_py.wrapper.base import WrapperSource
-from bioimage_py.wrapper.registration import register_wrapper
+from bioimage_py.wrapper.spec import register_wrapper
 
 
 @register_wrapper("transpose")
@@ -57,21 +57,13 @@ class TransposeSource(WrapperSource):
             if sorted(order) != list(range(self.ndim)):
                 raise InvalidArgumentError(f"axes must name each of the {self.ndim} axes once, got {axes!r}")
         self.axes = order if inner is None else tuple(inner.axes[axis] for axis in order)
-        shape, chunks = self.shape, self.chunks
-        self.shape = tuple(shape[axis] for axis in self.axes)
-        self.chunks = None if chunks is None else tuple(chunks[axis] for axis in self.axes)
-
-    def parameters(self) -> dict[str, Any]:
-        """Return the order of the input's axes, as numbers."""
-        return {"axes": self.axes}
+        self._take_axes(self.axes)
 
     @property
     def metadata(self) -> ImageMetadata:
-        """Metadata of the input, axis by axis."""
         return super().metadata.with_axes_selected(self.axes)
 
     def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-        """Yield the shape with its axes in the order of the input."""
         yield tuple(n for _, n in sorted(zip(self.axes, shape, strict=True)))
 
     def _read(self, box: Box) -> AnyArray:
@@ -121,13 +113,8 @@ class FlipSource(WrapperSource):
                 raise InvalidArgumentError(f"axis {axis!r} names an axis twice")
         self.axis = tuple(sorted(set(axes) ^ set(() if inner is None else inner.axis)))
 
-    def parameters(self) -> dict[str, Any]:
-        """Return the axes that are mirrored, as numbers."""
-        return {"axis": self.axis}
-
     @property
     def metadata(self) -> ImageMetadata:
-        """Metadata of the input, with its channels in the order that they are in now."""
         metadata, axes = super().metadata.with_axes_flipped(self.axis), super().metadata.axes or ()
         if "c" in axes and axes.index("c") in self.axis:
             count = self.shape[axes.index("c")]
@@ -142,30 +129,89 @@ class FlipSource(WrapperSource):
         return np.flip(self.read_input(Box(tuple(begin), tuple(end))), self.axis)
 
 
-def axis_number(axis: Any, source: Source) -> int:
-    """Return the number of an axis of a source, given as a number (also from the end) or as its name.
+@register_wrapper("expand_dims")
+class ExpandDimsSource(WrapperSource):
+    """The source with axes of one voxel inserted, as `numpy.expand_dims(source, axis)` does.
+
+    Parameters
+    ----------
+    source
+        Source, array, handle or path.
+    axis
+        Position of the new axis among the axes of the result, or a tuple of positions; negative ones count from the end.
 
     Raises
     ------
     InvalidArgumentError
-        If there is none such.
+        If a position is out of bounds, repeated, or not an integer.
+
+    Examples
+    --------
+    >>> image = np.zeros((3, 4), "uint8")
+    >>> ExpandDimsSource(image, 0).shape, ExpandDimsSource(image, (0, -1)).shape
+    ((1, 3, 4), (1, 3, 4, 1))
     """
+
+    def __init__(self, source: Any, axis: int | tuple[int, ...]) -> None:
+        super().__init__(source)
+        with self.closing_on_error():
+            self.axis = _new_axes(axis, self.ndim)
+        old = iter(range(self.ndim))
+        self._origins = tuple(
+            None if n in self.axis else next(old) for n in range(self.ndim + len(self.axis))
+        )
+        self._take_axes(self._origins)
+
+    @property
+    def metadata(self) -> ImageMetadata:
+        source = self.inputs[0]
+        return source.metadata.fitting(source.ndim).with_axes_selected(self._origins).fitting(self.ndim)
+
+    def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        yield tuple(n for n, origin in zip(shape, self._origins, strict=True) if origin is not None)
+
+    def _read(self, box: Box) -> AnyArray:
+        old = [n for n, origin in enumerate(self._origins) if origin is not None]
+        inner = Box(tuple(box.begin[n] for n in old), tuple(box.end[n] for n in old))
+        return self.read_input(inner).reshape(box.shape)
+
+
+def axis_number(axis: Any, source: Source) -> int:
+    """Return the number of an axis of a source, given as a number (also from the end) or as its name."""
     if isinstance(axis, str):
         names = source.metadata.axes
         if names is None or len(names) != source.ndim or axis not in names:
-            known = (
-                "it has no names of axes; use a number"
-                if names is None
-                else f"its axes are {', '.join(names)}"
-            )
+            unnamed = "it has no names of axes; use a number"
+            known = unnamed if names is None else f"its axes are {', '.join(names)}"
             raise InvalidArgumentError(f"{source.name} has no axis {axis!r}: {known}")
         return names.index(axis)
-    try:
-        number = None if isinstance(axis, (bool, np.bool_)) else operator.index(axis)
-    except TypeError:
-        number = None
+    number = _integer(axis)
     if number is None:
         raise InvalidArgumentError(f"an axis must be a number or a name, got {axis!r}")
-    if not -source.ndim <= number < source.ndim:
-        raise InvalidArgumentError(f"axis {number} is out of bounds for {source.ndim} axes")
-    return number % source.ndim
+    return _in_bounds(number, source.ndim, f"{source.ndim} axes")
+
+
+def _new_axes(axis: Any, ndim: int) -> tuple[int, ...]:
+    given = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
+    total = ndim + len(given)
+    axes = []
+    for number in map(_integer, given):
+        if number is None:
+            raise InvalidArgumentError(f"axis must be an integer or a tuple of integers, got {axis!r}")
+        axes.append(_in_bounds(number, total, f"a result of {total} axes"))
+    if len(set(axes)) != len(axes):
+        raise InvalidArgumentError(f"axis {axis!r} names an axis of the result twice")
+    return tuple(sorted(axes))
+
+
+def _integer(value: Any) -> int | None:
+    try:
+        return None if isinstance(value, (bool, np.bool_)) else operator.index(value)
+    except TypeError:
+        return None
+
+
+def _in_bounds(number: int, ndim: int, what: str) -> int:
+    if not -ndim <= number < ndim:
+        raise InvalidArgumentError(f"axis {number} is out of bounds for {what}")
+    return number % ndim

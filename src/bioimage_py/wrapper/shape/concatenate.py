@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from typing import Any, Self
@@ -17,9 +16,10 @@ from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources import Source
+from bioimage_py.wrapper.arguments import checked_sources
 from bioimage_py.wrapper.base import WrapperSource
-from bioimage_py.wrapper.registration import register_wrapper
 from bioimage_py.wrapper.shape.axes import axis_number
+from bioimage_py.wrapper.spec import register_wrapper
 
 
 @register_wrapper("concatenate")
@@ -55,12 +55,7 @@ class ConcatenateSource(WrapperSource):
     axis: int
 
     def __init__(self, sources: Sequence[Any], axis: int | str = 0) -> None:
-        one = isinstance(sources, (str, os.PathLike)) or hasattr(sources, "shape")
-        if one or not isinstance(sources, Iterable):
-            raise InvalidArgumentError(
-                f"ConcatenateSource takes a list of sources, got {type(sources).__name__}"
-            )
-        super().__init__(*sources)
+        super().__init__(*checked_sources(sources, type(self)))
         with self.closing_on_error():
             self.axis = axis_number(axis, self.inputs[0])
             self.inputs = tuple(part for source in self.inputs for part in self._parts(source))
@@ -71,16 +66,10 @@ class ConcatenateSource(WrapperSource):
 
     @classmethod
     def from_parameters(cls, inputs: Sequence[Source], parameters: Mapping[str, Any]) -> Self:
-        """Return the wrapper with these inputs as its `sources`."""
         return cls(inputs, **parameters)
-
-    def parameters(self) -> dict[str, Any]:
-        """Return the axis, as a number."""
-        return {"axis": self.axis}
 
     @property
     def name(self) -> str:
-        """The class, the name of the first source, and how many more there are."""
         more = f" and {len(self.inputs) - 1} more" if len(self.inputs) > 1 else ""
         return f"{type(self).__name__}({self.inputs[0].name}{more})"
 
@@ -99,18 +88,20 @@ class ConcatenateSource(WrapperSource):
         )
 
     def _parts(self, source: Source) -> tuple[Source, ...]:
-        if isinstance(source, ConcatenateSource) and source.axis == self.axis:
-            return source.inputs
-        return (source,)
+        joined = isinstance(source, ConcatenateSource) and source.axis == self.axis
+        return source.inputs if joined else (source,)  # type: ignore[attr-defined] # it is a ConcatenateSource
 
     def _check_shapes(self) -> None:
-        def across(source: Source) -> tuple[int, ...]:
-            return tuple(n for axis, n in enumerate(source.shape) if axis != self.axis)
-
+        first = self.inputs[0]
         for source in self.inputs:
-            if source.ndim != self.ndim or across(source) != across(self.inputs[0]):
+            fits = source.ndim == self.ndim and all(
+                n == m
+                for axis, (n, m) in enumerate(zip(source.shape, first.shape, strict=True))
+                if axis != self.axis
+            )
+            if not fits:
                 raise InvalidArgumentError(
-                    f"the sources must have one shape but along axis {self.axis}: {self.inputs[0].name} has {self.inputs[0].shape}, "
+                    f"the sources must have one shape but along axis {self.axis}: {first.name} has {first.shape}, "
                     f"{source.name} has {source.shape}"
                 )
 
@@ -128,7 +119,6 @@ class ConcatenateSource(WrapperSource):
         return common
 
     def scratch_bytes(self, shape: tuple[int, ...]) -> int:
-        """Return the bytes of the parts that are joined, and the most that one of the sources holds."""
         itemsize = max(source.dtype.itemsize for source in self.inputs)
         parts = zip(self.inputs, self.read_shapes(shape), strict=True)
         return math.prod(shape) * itemsize + max(source.scratch_bytes(part) for source, part in parts)
@@ -143,10 +133,8 @@ class ConcatenateSource(WrapperSource):
     def _from(self, position: int, box: Box) -> AnyArray:
         """Return what one source has of a region."""
         start = self._ends[position - 1] if position else 0
-        begin, end = list(box.begin), list(box.end)
-        begin[self.axis] = max(0, begin[self.axis] - start)
-        end[self.axis] = min(self._ends[position], end[self.axis]) - start
-        part = Box(tuple(begin), tuple(end))
+        begin, end = max(start, box.begin[self.axis]), min(self._ends[position], box.end[self.axis])
+        part = box.with_axis(self.axis, begin - start, end - start)
         return np.empty(part.shape, self.dtype) if part.is_empty() else self.read_input(part, position)
 
 

@@ -14,7 +14,7 @@ from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.wrapper.arguments import checked_number, checked_whole, holds
 from bioimage_py.wrapper.base import WrapperSource
-from bioimage_py.wrapper.registration import register_wrapper
+from bioimage_py.wrapper.spec import register_wrapper
 
 _MODES = ("constant", "edge", "reflect", "symmetric")
 
@@ -67,8 +67,11 @@ class PadSource(WrapperSource):
                 raise InvalidArgumentError(
                     f"constant_value {value!r} does not fit the dtype {self.dtype} of the source"
                 )
-            if mode != "constant":
-                self._refuse_empty_axes(mode)
+            for axis, (extent, widths) in enumerate(zip(self.shape, self.pad_width, strict=True)):
+                if mode != "constant" and extent == 0 and any(widths):
+                    raise InvalidArgumentError(
+                        f"axis {axis} of {self.inputs[0].name} has no voxels to pad with in mode {mode!r}; use 'constant'"
+                    )
         self.mode = mode
         self.constant_value = value
         self._inner = Box.whole(self.shape).shift(tuple(before for before, _ in self.pad_width))
@@ -76,28 +79,15 @@ class PadSource(WrapperSource):
             before + n + after for n, (before, after) in zip(self.shape, self.pad_width, strict=True)
         )
 
-    def parameters(self) -> dict[str, Any]:
-        """Return the widths as pairs, the mode and the constant."""
-        return {"pad_width": self.pad_width, "mode": self.mode, "constant_value": self.constant_value}
-
     @property
     def metadata(self) -> ImageMetadata:
-        """Metadata of the input, with the origin of the padded array; what is known of channels is lost where they are padded."""
         metadata = self.inputs[0].metadata.fitting(self.ndim)
         axes = metadata.axes or ()
         if "c" in axes and any(self.pad_width[axes.index("c")]):
             metadata = metadata.with_channels_selected(None)
         return metadata.shifted(tuple(-before for before, _ in self.pad_width))
 
-    def _refuse_empty_axes(self, mode: str) -> None:
-        for axis, (extent, widths) in enumerate(zip(self.shape, self.pad_width, strict=True)):
-            if extent == 0 and any(widths):
-                raise InvalidArgumentError(
-                    f"axis {axis} of {self.inputs[0].name} has no voxels to pad with in mode {mode!r}; use 'constant'"
-                )
-
     def scratch_bytes(self, shape: tuple[int, ...]) -> int:
-        """Return the bytes of what is read, of what is repeated of it, and what the input holds meanwhile."""
         repeated = 0 if self.mode == "constant" else math.prod(shape) * self.dtype.itemsize
         return super().scratch_bytes(shape) + repeated
 

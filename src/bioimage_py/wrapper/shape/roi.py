@@ -10,7 +10,7 @@ from bioimage_py.errors import InvalidArgumentError, InvalidIndexError
 from bioimage_py.geometry import BlockWithHalo, Box, basic_index
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.wrapper.base import WrapperSource
-from bioimage_py.wrapper.registration import register_wrapper
+from bioimage_py.wrapper.spec import register_wrapper
 
 
 @register_wrapper("roi")
@@ -36,7 +36,7 @@ class RoiSource(WrapperSource):
     Raises
     ------
     InvalidArgumentError
-        If `roi` has more entries than the source has axes, leaves the array, or is nothing of the above.
+        If `roi` has more entries than the source has axes, leaves the array, or is of another type.
 
     Notes
     -----
@@ -65,17 +65,14 @@ class RoiSource(WrapperSource):
             box, kept = outer.in_input(box), tuple(outer.kept[axis] for axis in kept)
         self.box = box
         self.kept = kept
+        self._take_axes(kept)
         self.shape = tuple(box.shape[axis] for axis in kept)
-        chunks = self.inputs[0].chunks
-        self.chunks = None if chunks is None else tuple(chunks[axis] for axis in kept)
 
     def parameters(self) -> dict[str, Any]:
-        """Return the region in voxels of the input, one slice or integer per axis."""
         return {"roi": tuple(s if axis in self.kept else s.start for axis, s in enumerate(self.box.slices))}
 
     @property
     def metadata(self) -> ImageMetadata:
-        """Metadata of the input, with the region's origin and axes, and what is known of its channels."""
         metadata = self.inputs[0].metadata.fitting(self.inputs[0].ndim)
         if metadata.axes is not None and "c" in metadata.axes:
             axis = metadata.axes.index("c")
@@ -92,7 +89,6 @@ class RoiSource(WrapperSource):
         return Box(tuple(begin), tuple(end))
 
     def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-        """Yield the shape, with one voxel along the axes dropped."""
         extents = dict(zip(self.kept, shape, strict=True))
         yield tuple(extents.get(axis, 1) for axis in range(self.inputs[0].ndim))
 
@@ -105,8 +101,10 @@ def _selection(roi: Any, shape: tuple[int, ...]) -> tuple[Box, tuple[int, ...]]:
     if isinstance(roi, BlockWithHalo):
         roi = roi.outer_block
     if isinstance(roi, Box):
-        if roi.ndim != len(shape) or not _inside(roi, shape):
-            raise InvalidArgumentError(f"the roi {tuple(roi)} is no region of an array of shape {shape}")
+        if roi.ndim != len(shape) or any(
+            not 0 <= b <= e <= n for b, e, n in zip(roi.begin, roi.end, shape, strict=True)
+        ):
+            raise InvalidArgumentError(f"the roi {tuple(roi)} is not a region of an array of shape {shape}")
         return Box(roi.begin, roi.end), tuple(range(len(shape)))
     try:
         selected = basic_index(roi, shape)
@@ -128,7 +126,3 @@ def _selection(roi: Any, shape: tuple[int, ...]) -> tuple[Box, tuple[int, ...]]:
             )
     kept = tuple(axis for axis, item in enumerate(items) if isinstance(item, slice))
     return selected.box, kept
-
-
-def _inside(box: Box, shape: tuple[int, ...]) -> bool:
-    return all(0 <= b <= e <= n for b, e, n in zip(box.begin, box.end, shape, strict=True))

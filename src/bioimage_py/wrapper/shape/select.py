@@ -13,8 +13,8 @@ from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.wrapper.base import WrapperSource
-from bioimage_py.wrapper.registration import register_wrapper
 from bioimage_py.wrapper.shape.axes import axis_number
+from bioimage_py.wrapper.spec import register_wrapper
 
 
 @register_wrapper("select")
@@ -64,19 +64,15 @@ class SelectSource(WrapperSource):
         if type(inner) is SelectSource and inner.axis == self.axis and not inner.drops:
             self.index = tuple(inner.index[position] for position in self.index)
             self.inputs = inner.inputs
-        first = self.inputs[0]
-        kept = self._kept()
-        self.shape = tuple(len(self.index) if axis == self.axis else first.shape[axis] for axis in kept)
-        if first.chunks is not None:
-            self.chunks = tuple(1 if axis == self.axis else first.chunks[axis] for axis in kept)
+        self._take_axes([None if axis == self.axis else axis for axis in self._kept()])
+        if not self.drops:
+            self.shape = (*self.shape[: self.axis], len(self.index), *self.shape[self.axis + 1 :])
 
     def parameters(self) -> dict[str, Any]:
-        """Return the positions and the axis, as numbers."""
         return {"index": self.index[0] if self.drops else list(self.index), "axis": self.axis}
 
     @property
     def metadata(self) -> ImageMetadata:
-        """Metadata of the input, with what is known of the channels chosen; places along the axis are kept if evenly spaced."""
         metadata = self.inputs[0].metadata.fitting(self.inputs[0].ndim)
         if metadata.axes is not None and metadata.axes[self.axis] == "c":
             metadata = metadata.for_channels(self.inputs[0].shape[self.axis])
@@ -86,6 +82,7 @@ class SelectSource(WrapperSource):
         return metadata.with_axes_selected(self._kept())
 
     def _spaced(self, metadata: ImageMetadata) -> ImageMetadata:
+        """Return metadata whose places along the axis are kept if they are evenly spaced."""
         begin = [0] * self.inputs[0].ndim
         begin[self.axis] = self.index[0]
         sizes, units = list(metadata.voxel_size or ()), metadata.units
@@ -122,30 +119,18 @@ class SelectSource(WrapperSource):
         return int(given) % extent
 
     def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-        """Yield the shape, with one plane where the axis is dropped."""
         yield (*shape[: self.axis], 1, *shape[self.axis :]) if self.drops else shape
 
     def _read(self, box: Box) -> AnyArray:
         if self.drops:
-            return self._plane(box, self.index[0]).reshape(box.shape)
+            plane = box.with_new_axis(self.axis, self.index[0], self.index[0] + 1)
+            return self.read_input(plane).reshape(box.shape)
         wanted = self.index[box.begin[self.axis] : box.end[self.axis]]
         first, last = min(wanted), max(wanted)
         if list(wanted) == list(range(first, last + 1)):
-            return self._planes(box, first, last + 1)
+            return self.read_input(box.with_axis(self.axis, first, last + 1))
         out = np.empty(box.shape, self.dtype)
         for n, position in enumerate(wanted):
-            out[(slice(None),) * self.axis + (slice(n, n + 1),)] = self._planes(box, position, position + 1)
+            here = (slice(None),) * self.axis + (slice(n, n + 1),)
+            out[here] = self.read_input(box.with_axis(self.axis, position, position + 1))
         return out
-
-    def _plane(self, box: Box, position: int) -> AnyArray:
-        return self.read_input(
-            Box(
-                (*box.begin[: self.axis], position, *box.begin[self.axis :]),
-                (*box.end[: self.axis], position + 1, *box.end[self.axis :]),
-            )
-        )
-
-    def _planes(self, box: Box, first: int, last: int) -> AnyArray:
-        begin, end = list(box.begin), list(box.end)
-        begin[self.axis], end[self.axis] = first, last
-        return self.read_input(Box(tuple(begin), tuple(end)))

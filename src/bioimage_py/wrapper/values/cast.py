@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,9 @@ import numpy.typing as npt
 from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
-from bioimage_py.wrapper.arguments import checked_dtype, checked_number, holds
+from bioimage_py.wrapper.arguments import checked_dtype, checked_range, holds, rounded
 from bioimage_py.wrapper.base import WrapperSource
-from bioimage_py.wrapper.registration import register_wrapper
-from bioimage_py.wrapper.rounding import rounded
+from bioimage_py.wrapper.spec import register_wrapper
 
 
 @register_wrapper("cast")
@@ -34,7 +32,7 @@ class CastSource(WrapperSource):
     Raises
     ------
     InvalidArgumentError
-        If `dtype` is none of these.
+        If `dtype` is another one.
 
     Examples
     --------
@@ -48,10 +46,6 @@ class CastSource(WrapperSource):
         wanted = checked_dtype(dtype)
         super().__init__(source)
         self.dtype = wanted
-
-    def parameters(self) -> dict[str, Any]:
-        """Return the dtype."""
-        return {"dtype": self.dtype}
 
     def _read(self, box: Box) -> AnyArray:
         return rounded(self.read_input(box), self.dtype)
@@ -110,10 +104,7 @@ class RescaleSource(WrapperSource):
             raise InvalidArgumentError(f"in_range must have an extent, got {in_range!r}")
         super().__init__(source)
         with self.closing_on_error():
-            if self.dtype.kind == "c":
-                raise InvalidArgumentError(
-                    f"{self.inputs[0].name} is {self.dtype}: complex voxels have no range"
-                )
+            self._refuse_complex("range")
             self.dtype = given or self.dtype
             ends = _whole_range(self.dtype) if out_range is None else checked_range(out_range, "out_range")
             if not all(holds(self.dtype, end) for end in ends):
@@ -121,15 +112,6 @@ class RescaleSource(WrapperSource):
         self.in_range = (low, high)
         self.out_range = ends
         self.clip = bool(clip)
-
-    def parameters(self) -> dict[str, Any]:
-        """Return both ranges, the dtype, and whether to clip."""
-        return {
-            "in_range": self.in_range,
-            "out_range": self.out_range,
-            "dtype": self.dtype,
-            "clip": self.clip,
-        }
 
     def _read(self, box: Box) -> AnyArray:
         (a, b), (c, d) = self.in_range, self.out_range
@@ -139,16 +121,6 @@ class RescaleSource(WrapperSource):
                 np.clip(part, 0, 1, out=part)
             # Both ends come out exactly, however far they are apart.
             return rounded(part * d + (1 - part) * c, self.dtype)
-
-
-def checked_range(value: Any, what: str) -> tuple[float, float]:
-    """Return two finite real numbers, or raise InvalidArgumentError that names them as `what`."""
-    if not isinstance(value, (list, tuple, np.ndarray)) or len(value) != 2:
-        raise InvalidArgumentError(f"{what} must be two numbers (low, high), got {value!r}")
-    low, high = (checked_number(one, what) for one in value)
-    if any(isinstance(one, complex) or not math.isfinite(one) for one in (low, high)):
-        raise InvalidArgumentError(f"{what} must be two finite real numbers, got {value!r}")
-    return low, high
 
 
 def _whole_range(dtype: np.dtype[Any]) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
 from bioimage_py.wrapper.arguments import checked_dtype, checked_number, holds
 from bioimage_py.wrapper.base import WrapperSource
-from bioimage_py.wrapper.registration import register_wrapper
+from bioimage_py.wrapper.spec import register_wrapper
 
 
 @register_wrapper("label_lookup")
@@ -35,7 +35,7 @@ class LabelLookupSource(WrapperSource):
     Raises
     ------
     InvalidArgumentError
-        If the source is not integers, the table has a label twice, labels that are no integers or values that are no real
+        If the source is not integers, the table has a label twice, labels that are not integers or values that are not real
         numbers, or the dtype cannot hold the values, the default, or (without one) the labels that stay.
 
     Notes
@@ -78,12 +78,7 @@ class LabelLookupSource(WrapperSource):
         self._dense = self._dense_table()
 
     def parameters(self) -> dict[str, Any]:
-        """Return the table as labels and values, the default and the dtype."""
-        return {
-            "table": (self._labels.tolist(), self._values.tolist()),
-            "default": self.default,
-            "dtype": self.dtype,
-        }
+        return {"table": (self._labels.tolist(), self._values.tolist()), **super().parameters()}
 
     def _result_dtype(
         self, wanted: np.dtype[Any] | None, values: AnyArray, default: float | None
@@ -125,10 +120,8 @@ class LabelLookupSource(WrapperSource):
         return self._searched(block) if self._dense is None else self._dense.take(block)
 
     def _searched(self, block: AnyArray) -> AnyArray:
-        if self.default is None:
-            out = block.astype(self.dtype)
-        else:
-            out = np.full(block.shape, self.default, self.dtype)
+        kept = self.default is None
+        out = block.astype(self.dtype) if kept else np.full(block.shape, self.default, self.dtype)
         if not self._labels.size:
             return out
         at = np.searchsorted(self._labels, block)
@@ -146,12 +139,8 @@ def _checked_table(table: Any) -> tuple[AnyArray, AnyArray]:
             "table must be a dict {label: value}, or a pair of equally long sequences (labels, values)"
         )
     labels, values = _numbers(table[0]), _numbers(table[1])
-    if (
-        labels.dtype.kind not in "biu"
-        or values.dtype.kind not in "biuf"
-        or labels.ndim != 1
-        or values.ndim != 1
-    ):
+    kinds = labels.dtype.kind in "biu" and values.dtype.kind in "biuf"
+    if not kinds or labels.ndim != 1 or values.ndim != 1:
         raise InvalidArgumentError(
             f"labels must be integers and values real numbers, got {labels.dtype} and {values.dtype}"
         )

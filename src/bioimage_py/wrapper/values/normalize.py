@@ -1,9 +1,11 @@
-"""A source brought into the range from 0 to 1."""
+"""A source brought into the range from 0 to 1, by its least and greatest value or by percentiles."""
 
 from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,13 @@ from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Blocking, Box
 from bioimage_py.sources import Source
-from bioimage_py.wrapper.arguments import checked_dtype, checked_number
+from bioimage_py.wrapper.arguments import checked_dtype, checked_number, checked_range
 from bioimage_py.wrapper.base import WrapperSource
-from bioimage_py.wrapper.registration import register_wrapper
+from bioimage_py.wrapper.spec import register_wrapper
+from bioimage_py.wrapper.values.cast import RescaleSource
 
-_SCAN_BYTES = 32 * 2**20
+_SCAN_BYTES = 2**25
+_SAMPLE = 2**22
 
 
 @register_wrapper("normalize")
@@ -43,12 +47,12 @@ class NormalizeSource(WrapperSource):
     Raises
     ------
     InvalidArgumentError
-        If the source is complex, `min` or `max` is no finite number, `min` is above `max`, or `dtype` is no float.
+        If the source is complex, `min` or `max` is not a finite number, `min` is above `max`, or `dtype` is not a float.
 
     Notes
     -----
-    Where `min` equals `max` everything becomes 0, but 1 what is above them if clipped. NaN stays NaN. It is computed in float64, and in float32 where that is
-    exact enough for the source's dtype.
+    Where `min` equals `max` everything becomes 0, and what is above them 1 if clipped. NaN stays NaN. It is computed in
+    float64, and in float32 where that is exact enough for the source's dtype.
 
     Examples
     --------
@@ -77,23 +81,20 @@ class NormalizeSource(WrapperSource):
         result_dtype = checked_dtype(dtype, "f")
         super().__init__(source)
         with self.closing_on_error():
-            if self.dtype.kind == "c":
-                raise InvalidArgumentError(
-                    f"{self.inputs[0].name} is {self.dtype}: complex voxels have no min and max"
-                )
+            self._refuse_complex("min and max")
         self.dtype = result_dtype
         self.clip = bool(clip)
-        self._bounds = _Bounds(self.inputs[0], low, high)
+        given = None if low is None or high is None else (low, high)
+        self._range = FoundOnce(given, partial(_range, self.inputs[0], low, high))
 
     @property
     def range(self) -> tuple[float, float]:
         """The values that become 0 and 1; found by reading the whole source once if they were not given."""
-        return self._bounds.get()
+        return self._range.get()
 
     def parameters(self) -> dict[str, Any]:
-        """Return min and max, found now if need be so that no worker repeats it, the dtype and whether to clip."""
-        low, high = self.range
-        return {"min": low, "max": high, "dtype": self.dtype, "clip": self.clip}
+        low, high = self.range  # found now if need be, so that no worker repeats it
+        return {"min": low, "max": high, **super().parameters()}
 
     def _read(self, box: Box) -> AnyArray:
         low, high = self.range
@@ -112,56 +113,162 @@ class NormalizeSource(WrapperSource):
             return scaled.astype(self.dtype, copy=False)
 
 
-class _Bounds:
-    """Least and greatest value of a source, found once, whichever thread asks first."""
+@register_wrapper("percentile_normalize")
+class PercentileNormalizeSource(WrapperSource):
+    """The voxels scaled so that two percentiles of the whole source become 0 and 1.
 
-    def __init__(self, source: Source, low: float | None, high: float | None) -> None:
-        self._source = source
-        self._low = low
-        self._high = high
-        self._found: tuple[float, float] | None = None if low is None or high is None else (low, high)
+    The limits are found once, by going through the whole source on the first read (or `to_spec`, or `limits`), and are the
+    same for every region. Given as `limits` they are fixed from the start, so that several volumes are treated alike.
+
+    Parameters
+    ----------
+    source
+        Source, array, handle or path, of real numbers.
+    lower, upper
+        The percentiles, 0 to 100.
+    limits
+        `(low, high)`: the values that become 0 and 1, instead of percentiles.
+    dtype
+        dtype of the result: float16, float32 or float64.
+    clip
+        Whether voxels beyond the limits become 0 and 1.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the source is complex, the percentiles are not in order between 0 and 100, `limits` is not two finite numbers,
+        or `dtype` is not a float.
+
+    Notes
+    -----
+    Percentiles are values that occur (`numpy.percentile(..., method="inverted_cdf")`), exact for booleans and integers of 8
+    and 16 bits, which are counted; of others about 4 million voxels are taken, evenly spaced over the whole source, and
+    NaN and infinities left out. Where both limits are one value, voxels above it become 1 and all others 0.
+
+    Examples
+    --------
+    >>> image = np.arange(101, dtype="uint8")
+    >>> source = PercentileNormalizeSource(image, 10, 90)
+    >>> source.limits, source[50:52].tolist()
+    ((10, 90), [0.5, 0.512499988079071])
+    """
+
+    keeps_values = False
+    working_bytes = 32
+
+    def __init__(
+        self,
+        source: Any,
+        lower: float = 1.0,
+        upper: float = 99.8,
+        *,
+        limits: Any = None,
+        dtype: npt.DTypeLike = "float32",
+        clip: bool = True,
+    ) -> None:
+        wanted = checked_dtype(dtype, "f")
+        low, high = checked_range((lower, upper), "percentiles")
+        if not 0 <= low < high <= 100:
+            raise InvalidArgumentError(
+                f"percentiles must be 0 <= lower < upper <= 100, got {lower!r} and {upper!r}"
+            )
+        super().__init__(source)
+        with self.closing_on_error():
+            self._refuse_complex("percentiles")
+            given = None if limits is None else checked_range(limits, "limits")
+        self.lower, self.upper = low, high
+        self._limits = FoundOnce(given, partial(_percentiles, self.inputs[0], low, high))
+        self.dtype = wanted
+        self.clip = bool(clip)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The values that become 0 and 1; found by reading the whole source once if they were not given."""
+        return self._limits.get()
+
+    def _read(self, box: Box) -> AnyArray:
+        low, high = self.limits
+        if low == high:
+            block = self.read_input(box)
+            above = np.where(np.isnan(block), block, block > low) if block.dtype.kind == "f" else block > low
+            return above.astype(self.dtype)
+        return RescaleSource(self.inputs[0], (low, high), (0, 1), self.dtype, self.clip).read(box)
+
+
+class FoundOnce:
+    """Two limits, given or found by reading a source once, whichever thread asks first."""
+
+    def __init__(self, given: tuple[float, float] | None, find: Callable[[], tuple[float, float]]) -> None:
+        self._found = given
+        self._find = find
         self._lock = threading.Lock()
 
     def get(self) -> tuple[float, float]:
         if self._found is None:
             with self._lock:
                 if self._found is None:
-                    self._found = self._combined(*_extremes(self._source))
+                    self._found = self._find()
         return self._found
 
-    def _combined(self, least: float, greatest: float) -> tuple[float, float]:
-        if self._low is not None:
-            return self._low, max(self._low, greatest)
-        return (least, greatest) if self._high is None else (min(least, self._high), self._high)
+
+def _range(source: Source, low: float | None, high: float | None) -> tuple[float, float]:
+    """Return the least and the greatest finite value, 0 and 0 where there is none, but for the one that is given."""
+    ends: list[float] = []
+    for block in _blocks(source):
+        values = block
+        if not (np.isfinite(values.min()) and np.isfinite(values.max())):
+            values = values[np.isfinite(values)]
+        if values.size:
+            ends = [min([*ends, values.min().item()]), max([*ends, values.max().item()])]
+    least, greatest = ends or (0, 0)
+    if low is not None:
+        return low, max(low, greatest)
+    return (least, greatest) if high is None else (min(least, high), high)
 
 
-def _extremes(source: Source) -> tuple[float, float]:
-    """Return the least and the greatest finite value, 0 and 0 where there is none."""
-    least: float | None = None
-    greatest: float | None = None
-    if source.size:
-        for block in Blocking(source.shape, _scan_shape(source)):
-            values = np.asarray(source.read(block))
-            low, high = values.min(), values.max()
-            if not (np.isfinite(low) and np.isfinite(high)):
-                values = values[np.isfinite(values)]
-                if not values.size:
-                    continue
-                low, high = values.min(), values.max()
-            least = low.item() if least is None else min(least, low.item())
-            greatest = high.item() if greatest is None else max(greatest, high.item())
-    return (0, 0) if least is None or greatest is None else (least, greatest)
+def _percentiles(source: Source, lower: float, upper: float) -> tuple[float, float]:
+    values, counts = _histogram(source)
+    if not values.size:
+        return 0, 1
+    ranks = np.cumsum(counts)
+    # The first value that at least this share of all voxels do not pass.
+    wanted = (max(1, math.ceil(int(ranks[-1]) * percentile / 100)) for percentile in (lower, upper))
+    low, high = (values[int(np.searchsorted(ranks, rank))].item() for rank in wanted)
+    return low, high
 
 
-def _scan_shape(source: Source) -> tuple[int, ...]:
-    """Return whole chunks, as many along the last axes as a few megabytes hold."""
-    chunks = source.chunks or (1,) * source.ndim
-    shape = [min(c, n) for c, n in zip(chunks, source.shape, strict=True)]
+def _histogram(source: Source) -> tuple[AnyArray, AnyArray]:
+    """Return values in ascending order and how often each occurs."""
+    dtype = source.dtype.newbyteorder("=")
+    if dtype.itemsize <= 2 and dtype.kind in "biu":
+        offset = np.iinfo(dtype).min if dtype.kind == "i" else 0
+        counts = np.zeros(2 ** (8 * dtype.itemsize), np.int64)
+        for block in _blocks(source):
+            counts += np.bincount(block.ravel().astype(np.int64) - offset, minlength=counts.size)
+        present = np.flatnonzero(counts)
+        return (present + offset).astype(dtype), counts[present]
+    step, at = max(1, source.size // _SAMPLE), 0
+    taken = [np.empty(0, dtype)]
+    for block in _blocks(source):
+        taken.append(block.ravel()[at % step :: step])
+        at -= block.size
+    sample = np.concatenate(taken)
+    if dtype.kind == "f":
+        sample = sample[np.isfinite(sample)]
+    values, counts = np.unique(sample, return_counts=True)
+    return values, counts
+
+
+def _blocks(source: Source) -> Iterator[AnyArray]:
+    """Yield a whole source in blocks of whole chunks, as many along the last axes as a few megabytes hold."""
+    if not source.size:
+        return
+    shape = [min(c, n) for c, n in zip(source.chunks or (1,) * source.ndim, source.shape, strict=True)]
     for axis in reversed(range(source.ndim)):
         times = _SCAN_BYTES // (math.prod(shape) * source.dtype.itemsize)
-        if times > 1:
-            shape[axis] = min(shape[axis] * times, source.shape[axis])
-    return tuple(shape)
+        shape[axis] = min(shape[axis] * max(1, times), source.shape[axis])
+    for block in Blocking(source.shape, tuple(shape)):
+        yield np.asarray(source.read(block), source.dtype.newbyteorder("="))
 
 
 def _working_dtype(source: np.dtype[Any], result: np.dtype[Any], low: float, high: float) -> np.dtype[Any]:

@@ -12,8 +12,8 @@ from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
 from bioimage_py.wrapper.arguments import checked_number
-from bioimage_py.wrapper.function_source import FunctionSource
-from bioimage_py.wrapper.registration import register_wrapper
+from bioimage_py.wrapper.functions import FunctionSource
+from bioimage_py.wrapper.spec import register_wrapper
 
 
 @register_wrapper("threshold")
@@ -34,7 +34,7 @@ class ThresholdSource(FunctionSource):
     Raises
     ------
     InvalidArgumentError
-        If `threshold` is no number or NaN, or `operator` cannot be called or does not return booleans.
+        If `threshold` is not a number or NaN, or `operator` cannot be called or does not return booleans.
 
     Examples
     --------
@@ -44,8 +44,6 @@ class ThresholdSource(FunctionSource):
     >>> ThresholdSource(image, 7, operator=np.less_equal)[0].tolist()
     [True, True]
     """
-
-    keeps_values = False
 
     def __init__(
         self, source: Any, threshold: float, operator: Callable[[Any, Any], Any] = np.greater
@@ -63,10 +61,6 @@ class ThresholdSource(FunctionSource):
         with self.closing_on_error():
             self._compared(Box.whole((1,) * self.ndim), np.zeros((1,) * self.ndim, self.dtype))
         self.dtype = np.dtype(bool)
-
-    def parameters(self) -> dict[str, Any]:
-        """Return the threshold and the operator."""
-        return {"threshold": self.threshold, "operator": self.operator}
 
     def _read(self, box: Box) -> AnyArray:
         untouched = isinstance(self.operator, np.ufunc)
