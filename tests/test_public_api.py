@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import pytest
 
 import bioimage_py
+from bioimage_py.operations import CopyOptions, PyramidOptions
 
 PUBLIC = [
     "BenchResult",
@@ -121,6 +123,30 @@ def test_what_copy_adds_is_optional() -> None:
     assert ours["casting"] == "unsafe"
     assert ours["overwrite"] is False
     assert {"memory_limit", "chunks", "shards", "codec", "zarr_format"} <= set(ours)
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "without"),
+    [
+        (bioimage_py.copy, CopyOptions, set()),
+        (bioimage_py.plan, CopyOptions, set()),
+        (bioimage_py.downsample, CopyOptions, set()),
+        (bioimage_py.pyramid, PyramidOptions, {"block_ids"}),
+        (
+            bioimage_py.pyramid_plan,
+            PyramidOptions,
+            {"block_ids", "resume_from", "verify_encoded", "progress"},
+        ),
+    ],
+)
+def test_every_option_is_a_keyword_with_the_same_default(
+    function: object, options: type, without: set[str]
+) -> None:
+    keywords = {p.name: p.default for p in parameters(function) if p.kind is p.KEYWORD_ONLY}
+    expected = {one.name: one.default for one in dataclasses.fields(options) if one.name not in without}
+    assert {name: keywords.get(name, ...) for name in expected} == expected
+    more = {"order", "anti_aliasing", "method", "kind"} if function is bioimage_py.downsample else set()
+    assert set(keywords) - set(expected) == more
 
 
 @pytest.mark.parametrize(

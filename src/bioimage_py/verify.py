@@ -160,8 +160,7 @@ def verify(
 
 
 def _verify_all(
-    pairs: Iterable[tuple[str, tuple[str, str] | None, tuple[str, str] | None]],
-    options: RunOptions,
+    pairs: Iterable[tuple[str, tuple[str, str] | None, tuple[str, str] | None]], options: RunOptions
 ) -> VerifyResult:
     """Compare the arrays of two OME-Zarrs one after the other, so that each has the whole of the memory limit."""
     results: list[VerifyResult] = []
@@ -169,8 +168,7 @@ def _verify_all(
     count = 0
     for count, (key, *places) in enumerate(pairs, 1):  # noqa: B007 - it is how many there are
         with ExitStack() as stack:
-            found = [_opened(place, stack) for place in places]
-            first, second = found
+            first, second = (_opened(place, stack) for place in places)
             if first is None or second is None:
                 where = "both" if first is second else "the first" if first is None else "the second"
                 differing.append((key, f"is not in {where}"))
@@ -180,12 +178,12 @@ def _verify_all(
                 results.append(_verify_one(first, second, options))
                 if not results[-1].equal:
                     differing.append((key, str(results[-1])))
-    shown = next((result for result in results if not result.equal), None)
-    return VerifyResult(
+    unequal = next((result for result in results if not result.equal), None)
+    shown = unequal or next(iter(results), VerifyResult(True, 0, None, None, 0, (), ("", "")))
+    return replace(
+        shown,
         equal=not differing,
         different=sum(result.different for result in results),
-        first_difference=None if shown is None else shown.first_difference,
-        first_values=None if shown is None else shown.first_values,
         compared=sum(result.compared for result in results),
         shape=results[0].shape if results else (),
         dtypes=results[0].dtypes if results else ("", ""),
@@ -196,10 +194,8 @@ def _verify_all(
 
 def _opened(place: tuple[str, str] | None, stack: ExitStack) -> Source | None:
     """Return an array of an OME-Zarr; None if it is not there, although its group may name it."""
-    if place is None:
-        return None
     try:
-        return stack.enter_context(open_source(*place))
+        return None if place is None else stack.enter_context(open_source(*place))
     except SourceNotFoundError:
         return None
 
@@ -220,10 +216,8 @@ def _verify_one(first: Source, second: Source, options: RunOptions) -> VerifyRes
         )
     # Shards are read chunk by chunk.
     layouts = ArrayLayout.of(first), replace(ArrayLayout.of(second), shards=None)
-    planned = _planned(
-        layouts,
-        PlanOptions(memory_limit=options.memory_bytes, num_workers=options.num_workers, compares=True),
-    )
+    asked = PlanOptions(memory_limit=options.memory_bytes, num_workers=options.num_workers, compares=True)
+    planned = _planned(layouts, asked)
     with (
         run_twin(first, planned.threads, planned.cache_bytes) as one,
         run_twin(second, planned.threads) as other,
@@ -234,25 +228,26 @@ def _verify_one(first: Source, second: Source, options: RunOptions) -> VerifyRes
         )
     if journal.has_failures:
         raise_failures(journal, work.block_ids, f"comparison of {first.name} and {second.name}")
+    found = work.found
     return VerifyResult(
-        equal=work.found is None,
-        different=0 if work.found is None else work.found.count,
-        first_difference=None if work.found is None else work.found.first,
-        first_values=None if work.found is None else work.found.values,
+        equal=found is None,
+        different=0 if found is None else found.count,
+        first_difference=None if found is None else found.first,
+        first_values=None if found is None else found.values,
         compared=first.size,
         shape=first.shape,
         dtypes=(str(first.dtype), str(second.dtype)),
     )
 
 
-def _planned(layouts: tuple[ArrayLayout, ArrayLayout], options: PlanOptions) -> CopyPlan:
+def _planned(layouts: tuple[ArrayLayout, ArrayLayout], asked: PlanOptions) -> CopyPlan:
     """Return the plan of a comparison with as many threads as the memory limit allows."""
     try:
-        return plan_copy(*layouts, None, options)
+        return plan_copy(*layouts, None, asked)
     except InvalidArgumentError:
-        if options.num_workers == 1:
+        if asked.num_workers == 1:
             raise
-    return _planned(layouts, replace(options, num_workers=options.num_workers // 2))
+    return _planned(layouts, replace(asked, num_workers=asked.num_workers // 2))
 
 
 @dataclass
@@ -272,16 +267,10 @@ class _VerifyWork(Work):
         difference = self.kernel.compare(block)
         if difference is not None:
             with self._lock:
-                self._merge(difference)
+                found = [difference] if self.found is None else [self.found, difference]
+                first = min(found, key=lambda one: one.first)
+                self.found = Difference(sum(one.count for one in found), first.first, first.values)
         journal.done(blocks, block.size * self.kernel.a.dtype.itemsize)
-
-    def _merge(self, new: Difference) -> None:
-        old = self.found
-        if old is None:
-            self.found = new
-            return
-        first = min(old, new, key=lambda d: d.first)
-        self.found = Difference(old.count + new.count, first.first, first.values)
 
 
 def _plain(value: Any) -> Any:

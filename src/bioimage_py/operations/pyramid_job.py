@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -15,13 +14,13 @@ from bioimage_py.metadata import Level, axes_for_ngff
 from bioimage_py.operations.array_copy import check_portable, find_input, warn_of_casting
 from bioimage_py.operations.job import Job
 from bioimage_py.operations.options import PyramidOptions
-from bioimage_py.operations.target import NewPathTarget, find_target
+from bioimage_py.operations.target import NewPathTarget, Target, first_missing
 from bioimage_py.operations.two_passes import TwoPassRun
 from bioimage_py.planning import ArrayLayout, PyramidPlan, choose_levels, choose_road, plan_pyramid
 from bioimage_py.runner import Journal, Resources
 from bioimage_py.runner.work import CompositeWork, PyramidWork
-from bioimage_py.sources import Source, as_source
-from bioimage_py.sources.new import finish_images
+from bioimage_py.sources import Source, as_source, open_source
+from bioimage_py.sources.new import PlannedOutput, finish_images
 from bioimage_py.sources.ome_zarr import GrowingImage, levels_for_labels, steps_between
 from bioimage_py.sources.stores import NewMarks
 from bioimage_py.storage import StoreFolder
@@ -38,16 +37,22 @@ class PyramidJob(Job):
         """Check and plan; with `quiet`, do not warn of values that the output cannot hold, nor of labels that are averaged."""
         options.memory_bytes  # noqa: B018 - refused before anything is opened
         self.options = options
-        self.target: _Image
+        self.target: _NewImage | _AddedLevels
         if output is None:
             self.target = added = _AddedLevels(input, options)
             self.source = added.source
         else:
             self.source, _ = find_input(input, None, output, options)
-            self.target = _NewImage(output, self.source, options)
+            if not isinstance(output, (str, os.PathLike)):
+                raise InvalidArgumentError(
+                    f"a pyramid is written to a path that ends in .ome.zarr, got {type(output).__name__}"
+                )
+            self.target = _NewImage.plan(output, self.source, options)
         if options.in_other_processes:
             check_portable(self.source, options.runner)
-        self.target.check(self.source, options.runner.job_type if options.in_other_processes else None)
+        self.target.check_apart(self.source)
+        if options.in_other_processes:
+            self.target.check_shared(options.runner.job_type)
         layout = self.target.layout
         check_casting(options.casting, self.source.dtype, layout.dtype)
         if not quiet:
@@ -107,12 +112,12 @@ class PyramidJob(Job):
         ]
 
     def check_free(self) -> None:
-        self.target.check_free(self._coarser(), overwrite=self.options.overwrite)
+        self.target.check_free_for(self._coarser(), overwrite=self.options.overwrite)
 
     def open(self, marks: NewMarks) -> None:
         del marks  # all of the levels are missing, which is what they say
         resume = self.options.folder is not None
-        self._made = self.target.open(self._coarser(), overwrite=self.options.overwrite, resume=resume)
+        self._made = self.target.open_levels(self._coarser(), overwrite=self.options.overwrite, resume=resume)
 
     def result(self) -> list[Source]:
         return self._made
@@ -165,98 +170,64 @@ class PyramidJob(Job):
         origin, target = moving_origin(self.source), self.target
         if origin is None or not isinstance(target, _NewImage):
             return "recode"
-        stored, made = encoding_to_move(origin.source), target.array
-        return choose_road(stored, made.encoding(), origin.offset, codec=made.codec, is_new=True).road
+        stored, codec = encoding_to_move(origin.source), target.codec
+        return choose_road(stored, target.encoding(), origin.offset, codec=codec, is_new=True).road
 
 
-class _Image(ABC):
-    """The image that the levels belong to, before anything is made."""
-
-    layout: ArrayLayout
-    """Of the full-size level."""
-    axes: tuple[str, ...]
-    voxel_size: tuple[float, ...] | None
-    in_place: bool
-    """Whether the full-size level is there already, and stays as it is."""
-    is_labels: bool
-
-    @abstractmethod
-    def steps_of_image(self) -> list[tuple[int, ...]] | None:
-        """Return how labels are reduced to have the levels of their image; None for other images, and where they cannot have them."""
-
-    @abstractmethod
-    def path_of(self, number: int) -> str:
-        """Return the path of a level in the image."""
-
-    @abstractmethod
-    def check(self, source: Source, job_type: str | None) -> None:
-        """Raise InvalidArgumentError if levels could touch what the source reads; with a job type, if its processes cannot write them."""
-
-    @abstractmethod
-    def check_free(self, coarser: Sequence[Level], *, overwrite: bool) -> None:
-        """Raise what `open` would raise before it makes anything."""
-
-    @abstractmethod
-    def open(self, coarser: Sequence[Level], *, overwrite: bool, resume: bool) -> list[Source]:
-        """Make the levels, and return all opened, full size first."""
-
-    @abstractmethod
-    def discard(self) -> None:
-        """Remove what `open` made, if nothing was written into it."""
-
-    def _steps_from(self, image: StoreFolder) -> list[tuple[int, ...]] | None:
-        """Return the steps on through the levels of an image that has a level of this shape."""
-        levels = levels_for_labels(image, self.axes)
-        first = next((n for n, (found, _) in enumerate(levels) if found == self.layout.shape), None)
-        return None if first is None else steps_between(levels[first:])
+def _steps_from(
+    image: StoreFolder, axes: Sequence[str], shape: tuple[int, ...]
+) -> list[tuple[int, ...]] | None:
+    """Return how labels are reduced to have the levels of their image, from the one of their shape on; None if there is none."""
+    levels = levels_for_labels(image, axes)
+    first = next((n for n, (found, _) in enumerate(levels) if found == shape), None)
+    return None if first is None else steps_between(levels[first:])
 
 
-class _NewImage(_Image):
+class _NewImage(NewPathTarget):
+    """An image that is made with all its levels."""
+
     in_place = False
 
-    def __init__(self, output: Any, source: Source, options: PyramidOptions) -> None:
-        if not isinstance(output, (str, os.PathLike)):
-            raise InvalidArgumentError(
-                f"a pyramid is written to a path that ends in .ome.zarr, got {type(output).__name__}"
-            )
-        target = find_target(output, source, options, keep_values=False)
-        assert isinstance(target, NewPathTarget)
-        planned = target.planned
+    def __init__(self, planned: PlannedOutput, codec: Any = None) -> None:
+        super().__init__(planned, codec)
         if planned.image_key is None:
             raise InvalidArgumentError(
                 f"output {planned.name!r} is not a place for a pyramid: give a path that ends in .ome.zarr, such as 'out.ome.zarr', "
                 "or the labels in one, 'out.ome.zarr/labels/cells'"
             )
-        self.array = target
-        self.layout = target.layout
         self.axes = planned.spec.metadata.axes or ()
         self.voxel_size = planned.spec.metadata.voxel_size
         self.is_labels = planned.image_key.startswith("labels/")
 
     def steps_of_image(self) -> list[tuple[int, ...]] | None:
-        return self._steps_from(StoreFolder.at(self.array.path)) if self.is_labels else None
+        """Return how labels are reduced to have the levels of their image; None for other images, and where they cannot have them."""
+        return (
+            _steps_from(StoreFolder.at(self.path), self.axes, self.layout.shape) if self.is_labels else None
+        )
 
     def path_of(self, number: int) -> str:
+        """Return the path of a level in the image."""
         return str(number)
 
-    def check(self, source: Source, job_type: str | None) -> None:
-        self.array.check_apart(source)
-        if job_type is not None:
-            self.array.check_shared(job_type)
-            source.to_spec()
+    def check_free_for(self, coarser: Sequence[Level], *, overwrite: bool) -> None:
+        """Raise what `open_levels` would raise before it makes anything."""
+        self.planned.check(coarser, overwrite=overwrite)
 
-    def check_free(self, coarser: Sequence[Level], *, overwrite: bool) -> None:
-        self.array.check_free(coarser, overwrite=overwrite)
+    def open_levels(self, coarser: Sequence[Level], *, overwrite: bool, resume: bool) -> list[Source]:
+        """Make the levels, or open them, and return all, full size first."""
+        path, key, *_ = self.planned.location
+        if resume:
+            above = (key or "").rpartition("/")[0]
+            keys = [key, *(f"{above}/{level.path}".lstrip("/") for level in coarser)]
+            return [open_source(path, level_key, mode="r+") for level_key in keys]
+        before = first_missing(self.planned.location)
+        levels = self.planned.create_levels(coarser, overwrite=overwrite)
+        self.made = before
+        return levels
 
-    def open(self, coarser: Sequence[Level], *, overwrite: bool, resume: bool) -> list[Source]:
-        return self.array.open_levels(coarser, overwrite=overwrite, resume=resume)
 
-    def discard(self) -> None:
-        self.array.discard()
-
-
-class _AddedLevels(_Image):
-    """An image that is there and gets smaller levels, which are written beside the one that is read."""
+class _AddedLevels(Target):
+    """An image that is there and gets smaller levels, which are written beside the full-size one that is read."""
 
     in_place = True
 
@@ -280,19 +251,17 @@ class _AddedLevels(_Image):
 
     def steps_of_image(self) -> list[tuple[int, ...]] | None:
         above, _, labels = (self._image.key or "").rpartition("/")[0].rpartition("/")
-        return self._steps_from(self._image.root.child(above or None)) if labels == "labels" else None
+        if labels != "labels":
+            return None
+        return _steps_from(self._image.root.child(above or None), self.axes, self.layout.shape)
 
     def path_of(self, number: int) -> str:
         return self._image.path_of(number)
 
-    def check(self, source: Source, job_type: str | None) -> None:
-        if job_type is not None:
-            source.to_spec()
-
-    def check_free(self, coarser: Sequence[Level], *, overwrite: bool) -> None:
+    def check_free_for(self, coarser: Sequence[Level], *, overwrite: bool) -> None:
         self._image.check_free([level.path for level in coarser], overwrite=overwrite)
 
-    def open(self, coarser: Sequence[Level], *, overwrite: bool, resume: bool) -> list[Source]:
+    def open_levels(self, coarser: Sequence[Level], *, overwrite: bool, resume: bool) -> list[Source]:
         if resume:
             return [self.source, *self._image.opened(coarser)]
         made = self._image.add(coarser, overwrite=overwrite)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import posixpath
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -15,7 +15,6 @@ import numpy as np
 from bioimage_py.chunks import ChunkEncoding, UnknownEncoding
 from bioimage_py.errors import Hint, InvalidArgumentError, ReadOnlyError
 from bioimage_py.kernels import encoding_to_move, moving_origin
-from bioimage_py.metadata import Level
 from bioimage_py.operations.options import NewArray
 from bioimage_py.planning import ArrayLayout
 from bioimage_py.runner import find_backend
@@ -171,8 +170,17 @@ class NewPathTarget(Target):
         self.path = planned.location.path
         self.codec = None if codec is None else Codec.parse(codec)
         self.layout = ArrayLayout.of_spec(planned.name, planned.family.format_of(planned.spec), planned.spec)
-        self._made: Path | None = None
+        self.made: Path | None = None
+        """The topmost folder that `open` has made."""
         self._sink: Source | None = None
+
+    @classmethod
+    def plan(cls, output: Any, source: Source, new: NewArray, *, keep_values: bool = False) -> Self:
+        """Return the array that is to be made at a path, like the input where nothing else is said."""
+        origin = moving_origin(source)
+        encoding = None if origin is None else encoding_to_move(origin.source)
+        layout = {"fill_value": 0, **new.layout} if keep_values else new.layout
+        return cls(plan_output(output, like=source, encoding=encoding, **layout), new.codec)
 
     def encoding(self) -> ChunkEncoding | UnknownEncoding:
         if self.path.startswith("memory:"):
@@ -185,33 +193,21 @@ class NewPathTarget(Target):
         else:
             before = first_missing(self.planned.location)
             sink = self.planned.create(overwrite=overwrite, unfinished=True)
-            self._made = before
+            self.made = before
         self._sink = sink
         return sink, sink
-
-    def open_levels(self, coarser: Sequence[Level], *, overwrite: bool, resume: bool) -> list[Source]:
-        """Make it as the full-size array of an OME-Zarr image, and coarser levels, and return all opened."""
-        path, key, *_ = self.planned.location
-        if resume:
-            above = (key or "").rpartition("/")[0]
-            keys = [key, *(f"{above}/{level.path}".lstrip("/") for level in coarser)]
-            return [open_source(path, level_key, mode="r+") for level_key in keys]
-        before = first_missing(self.planned.location)
-        levels = self.planned.create_levels(coarser, overwrite=overwrite)
-        self._made = before
-        return levels
 
     def finish(self) -> None:
         if isinstance(self._sink, FileSource):
             self._sink.finish()
 
-    def check_free(self, coarser: Sequence[Level] = (), *, overwrite: bool) -> None:
-        self.planned.check(coarser, overwrite=overwrite)
+    def check_free(self, *, overwrite: bool) -> None:
+        self.planned.check((), overwrite=overwrite)
 
     def discard(self) -> None:
         if isinstance(self._sink, FileSource) and self._sink.unfinished is not None:
             self._sink.abandon()
-        discard_folder(self._made, self.planned.family)
+        discard_folder(self.made, self.planned.family)
 
     def check_shared(self, job_type: str) -> None:
         _check_shared(self.planned.family.several_writers, self.layout, job_type)
@@ -262,10 +258,7 @@ def find_target(output: Any, source: Source, new: NewArray, *, keep_values: bool
     if output is None:
         return NewArrayTarget(source, new, keep_values=keep_values)
     if isinstance(output, (str, os.PathLike)):
-        origin = moving_origin(source)
-        encoding = None if origin is None else encoding_to_move(origin.source)
-        layout = {"fill_value": 0, **new.layout} if keep_values else new.layout
-        return NewPathTarget(plan_output(output, like=source, encoding=encoding, **layout), new.codec)
+        return NewPathTarget.plan(output, source, new, keep_values=keep_values)
     given = [name for name in new.layout if name != "zarr_format"]
     if given:
         raise InvalidArgumentError(

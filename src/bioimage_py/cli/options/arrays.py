@@ -12,7 +12,25 @@ from bioimage_py.cli.failure import UsageError
 if TYPE_CHECKING:
     from bioimage_py.sources import Source
 
-OPENING = ("series", "level", "reader", "missing_planes", "external_files", "missing_files")
+_OPENING: dict[str, dict[str, Any]] = {
+    "series": {"metavar": "N|NAME", "help": "TIFF: the series, or image of an OME-TIFF"},
+    "level": {"type": values.count, "metavar": "N", "help": "TIFF: the level of a pyramid, 0 at full size"},
+    "reader": {"metavar": "NAME", "help": "vendors' files: the bioio plugin, such as bioio_czi"},
+    "missing_planes": {
+        "choices": ("error", "fill"),
+        "help": "TIFF, slices: refuse what is missing (the default), or read it as 0",
+    },
+    "external_files": {
+        "action": "store_true",
+        "default": None,
+        "help": "HDF5: follow links to files that are not beside it",
+    },
+    "missing_files": {
+        "choices": ("error", "fill"),
+        "help": "HDF5: refuse a virtual dataset whose files are gone (the default), or read them as fill value",
+    },
+}
+OPENING = tuple(_OPENING)
 """Options of `open_source` that only some families take; the others refuse them."""
 
 
@@ -95,17 +113,7 @@ def describe(source: Source) -> dict[str, Any]:
 
 
 def add_opening(group: Any, suffix: str = "", of: str = "of the input") -> None:
-    """Add the options that say which array of an input is meant, and how it is opened.
-
-    Parameters
-    ----------
-    group
-        Of options.
-    suffix
-        Added to their names, where there are several inputs.
-    of
-        Words that say which input.
-    """
+    """Add the options that say which array of an input is meant, and how it is opened; with several inputs, each has its suffix."""
     which = group.add_mutually_exclusive_group()
     add_key(which, f"--key{suffix}", f"key{suffix.replace('-', '_')}", f"the array inside the container {of}")
     which.add_argument(
@@ -113,30 +121,8 @@ def add_opening(group: Any, suffix: str = "", of: str = "of the input") -> None:
         metavar="GLOB",
         help=f"which files {of}, a folder, are the slices, such as '*.tif'",
     )
-    group.add_argument(
-        f"--series{suffix}", metavar="N|NAME", help="TIFF: the series, or image of an OME-TIFF"
-    )
-    group.add_argument(
-        f"--level{suffix}",
-        type=values.count,
-        metavar="N",
-        help="TIFF: the level of a pyramid, 0 at full size",
-    )
-    group.add_argument(
-        f"--reader{suffix}", metavar="NAME", help="vendors' files: the bioio plugin, such as bioio_czi"
-    )
-    group.add_argument(
-        f"--missing-planes{suffix}", choices=("error", "fill"),
-        help="TIFF, slices: refuse what is missing (the default), or read it as 0",
-    )  # fmt: skip
-    group.add_argument(
-        f"--external-files{suffix}", action="store_true", default=None,
-        help="HDF5: follow links to files that are not beside it",
-    )  # fmt: skip
-    group.add_argument(
-        f"--missing-files{suffix}", choices=("error", "fill"),
-        help="HDF5: refuse a virtual dataset whose files are gone (the default), or read them as fill value",
-    )  # fmt: skip
+    for name, how in _OPENING.items():
+        group.add_argument(f"--{name.replace('_', '-')}{suffix}", **how)
 
 
 def add_key(group: Any, option: str, dest: str, help: str) -> None:
