@@ -42,7 +42,7 @@ def test_one_document(call: Call, zarr: Path, tmp_path: Path) -> None:
         (["--output", "nowhere"], "a folder that exists"),
         (["--sample", "much"], "positive number of bytes"),
         (["--workers", "0"], "number of 1 or more"),
-        (["--verify"], "is not understood"),
+        (["--verify"], "unexpected: '--verify'"),
     ],
 )
 def test_bad_input(words: list[str], message: str, call: Call, zarr: Path) -> None:

@@ -6,10 +6,8 @@ import json
 
 import pytest
 
-from bioimage_py.cli import EXIT_CODES, command
+from bioimage_py.cli import EXIT_CODES, VERBS
 from tests.cli.conftest import Call
-
-VERBS = ("cancel", "config", "copy", "info", "plan", "pyramid", "resume", "runs", "status", "verify")
 
 
 def test_the_bare_command_prints_help_and_fails(call: Call) -> None:
@@ -43,15 +41,15 @@ def test_help_explains_exit_codes_and_shows_examples(words: list[str], call: Cal
         (["stat", "x"], "did you mean status?"),
         (["status", "x", "--wacth"], "did you mean --watch?"),
         (["copy"], "required: INPUT, OUTPUT"),
-        (["copy", "a", "b", "--chunk", "3"], "'--chunk' '3' is not understood"),
-        (["copy", "-in.tif", "out.zarr", "x"], "goes after '--'"),
+        (["copy", "a", "b", "--chunk", "3"], "unexpected: '--chunk' '3'; did you mean --chunks?"),
+        (["copy", "-in.tif", "out.zarr", "x"], "put '--' before a name"),
         (["copy", "a", "b", "--chunks", "3,a"], "--chunks: give one positive number per axis"),
         (["copy", "a", "b", "--block-ids", "9-1"], "--block-ids: the range 9-1 runs backwards"),
         (["copy", "a", "b", "--workers", "0"], "--workers: give a number of 1 or more"),
         (["copy", "a", "b", "--zarr-format", "4"], "--zarr-format: invalid choice"),
         (["copy", "a", "b", "--key", "k", "--pattern", "*.tif"], "not allowed with"),
         (["copy", "a", "b", "--overwrite", "--into-existing"], "not allowed with"),
-        (["plan", "a", "b", "--verify"], "'--verify' is not understood"),
+        (["plan", "a", "b", "--verify"], "unexpected: '--verify'"),
     ],
 )
 def test_wrong_usage_is_one_line_and_a_hint(words: list[str], message: str, call: Call) -> None:
@@ -84,7 +82,7 @@ def test_an_unforeseen_error_is_reported_with_its_traceback(
     def broken(*_: object) -> int:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setitem(command._VERBS, "info", broken)
+    monkeypatch.setattr("bioimage_py.cli.commands.run_info", broken)
     outcome = call("info", "a.tif")
     assert outcome.code == 70
     assert "Traceback" in outcome.err
@@ -109,5 +107,5 @@ def test_ctrl_c_outside_a_run(call: Call, monkeypatch: pytest.MonkeyPatch) -> No
     def interrupted(*_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(command._VERBS, "info", interrupted)
+    monkeypatch.setattr("bioimage_py.cli.commands.run_info", interrupted)
     assert call("info", "a.tif") == (130, "", "bioimage-py: interrupted: stopped before it was done\n")

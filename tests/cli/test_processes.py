@@ -205,7 +205,7 @@ def test_a_run_is_watched_to_its_end_in_lines(tmp_path: Path) -> None:
     *looks, last = watched.stdout.splitlines()
     assert looks[0].startswith("running · ")
     assert "of 8,192 (" in looks[0]
-    assert last == f"the run has ended and its folder {folder} is gone, as it is when all blocks are done"
+    assert last == f"the run has ended, and its folder {folder} is removed, as it is when all blocks are done"
 
 
 def test_a_run_whose_process_is_killed_is_seen_to_have_stopped(tmp_path: Path) -> None:
@@ -238,8 +238,8 @@ def test_a_run_is_watched_in_place_and_ctrl_c_ends_only_the_watching(tmp_path: P
         assert process.poll() is None
     lines = drawn.decode().split("\r\n")
     assert lines[0].startswith("run:        ")
-    assert "Ctrl-C ends the looking, not the run" in lines
-    assert max(len(line) for line in lines[: lines.index("Ctrl-C ends the looking, not the run")]) == 59
+    assert "Ctrl-C stops watching, not the run" in lines
+    assert max(len(line) for line in lines[: lines.index("Ctrl-C stops watching, not the run")]) == 59
     assert drawn.count(b"\x1b[J") >= 2
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bioimage_py.cli import VERBS, available_cores, build_parser, seconds
+from bioimage_py.cli import available_cores, build_parser, seconds
 from bioimage_py.cli.options import TASKS_AT_ONCE, run_options
 from bioimage_py.sources import open_source
 from tests.cli.conftest import Call, Image
@@ -21,7 +21,7 @@ def _no_config(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def options(*words: str) -> Any:
-    return run_options(build_parser(dict.fromkeys(VERBS, lambda *_: 0)).parse(["copy", "a", "b", *words]))
+    return run_options(build_parser().parse(["copy", "a", "b", *words]))
 
 
 def test_how_much_at_once_where_nothing_is_said() -> None:

@@ -53,7 +53,7 @@ def test_jobs_go_on_after_ctrl_c_and_are_cancelled_and_finished(
     assert status["state"] == "running"
     assert status["driver"] is None
     assert status["handle"].startswith("job ")
-    assert "nobody waits for it at present, 'resume' does" in call("status", folder).out
+    assert "no process waits for it: 'resume' does" in call("status", folder).out
     cancelled = call("cancel", folder)
     assert cancelled.code == 0
     assert cancelled.out.startswith("cancelled Slurm job ")

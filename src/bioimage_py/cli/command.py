@@ -1,8 +1,7 @@
-"""`main`: from the words of a command line to an exit code."""
+"""`main`: from the arguments of a command line to an exit code."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from bioimage_py.cli import commands
 from bioimage_py.cli.console import Console, abandon_stdout
 from bioimage_py.cli.failure import (
     BAD_INPUT,
@@ -23,17 +23,18 @@ from bioimage_py.cli.failure import (
     failure_of,
 )
 from bioimage_py.cli.parser import build_parser
+from bioimage_py.cli.verbs import VERBS
 
 _DEBUG = "BIOIMAGE_PY_DEBUG"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Carry out a command line and return its exit code; nothing is raised.
+    """Run a command line and return its exit code; nothing is raised.
 
     Parameters
     ----------
     argv
-        The words after the program's name. Default: those of this process, which is then ended at once after Ctrl-C or
+        The arguments after the program's name. Default: those of this process, which then exits at once after Ctrl-C or
         SIGTERM: threads inside a storage library cannot be stopped, and Python's orderly exit would crash on them.
 
     Examples
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fill_closed_streams() -> None:
-    """Let streams that the caller closed (`>&-`) lead nowhere, so that no file which is opened later takes their number."""
+    """Point streams that the caller closed (`>&-`) at nothing, so that no file opened later takes their number."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - stays open
@@ -76,7 +77,7 @@ def _run(words: list[str]) -> int:
     console = Console(as_json="--json" in options, quiet="--quiet" in options)
     debug = "--debug" in options or os.environ.get(_DEBUG, "") not in ("", "0")
     try:
-        parser = build_parser(_VERBS)
+        parser = build_parser()
         args = parser.parse(words)
         if args.version:
             print(PROGRAM, _version())
@@ -85,116 +86,20 @@ def _run(words: list[str]) -> int:
             parser.print_help()
             return BAD_INPUT
         with console.showing_warnings():
-            return int(args.run(args, console))
+            return int(getattr(commands, f"run_{args.verb}")(args, console))
     except SystemExit as stop:  # argparse leaves this way after --help
         return OK if stop.code is None else int(stop.code)
     except BrokenPipeError:
         raise
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - every error becomes a message and an exit code
         if signal.getsignal(signal.SIGTERM) is _terminate:
-            signal.signal(
-                signal.SIGTERM, signal.SIG_IGN
-            )  # the end has begun: it must not cut the message short
+            # The end has begun: another one must not cut the message short.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         failure = failure_of(error)
         if debug or failure.exit_code == INTERNAL:
             console.trace(error)
-        console.failure(failure, next((word for word in options if word in _VERBS), None))
+        console.failure(failure, next((word for word in options if word in VERBS), None))
         return failure.exit_code
-
-
-def _copy(args: argparse.Namespace, console: Console) -> int:
-    from bioimage_py.cli.commands import run_copy
-
-    return run_copy(args, console)
-
-
-def _plan(args: argparse.Namespace, console: Console) -> int:
-    from bioimage_py.cli.commands import run_plan
-
-    return run_plan(args, console)
-
-
-def _pyramid(args: argparse.Namespace, console: Console) -> int:
-    from bioimage_py.cli.commands import run_pyramid
-
-    return run_pyramid(args, console)
-
-
-def _info(args: argparse.Namespace, console: Console) -> int:
-    from bioimage_py.cli.commands import run_info
-
-    return run_info(args, console)
-
-
-def _preview(args: argparse.Namespace, console: Console) -> int:
-    from bioimage_py.cli.commands import run_preview
-
-    return run_preview(args, console)
-
-
-def _view(args: argparse.Namespace, console: Console) -> int:
-    from bioimage_py.cli.commands import run_view
-
-    return run_view(args, console)
-
-
-def _verify(args: argparse.Namespace, console: Console) -> int:
-    from bioimage_py.cli.commands import run_verify
-
-    return run_verify(args, console)
-
-
-def _bench(args: argparse.Namespace, console: Console) -> int:
-    from bioimage_py.cli.commands import run_bench
-
-    return run_bench(args, console)
-
-
-def _runs(args: argparse.Namespace, console: Console) -> int:
-    from bioimage_py.cli.commands import run_runs
-
-    return run_runs(args, console)
-
-
-def _status(args: argparse.Namespace, console: Console) -> int:
-    from bioimage_py.cli.commands import run_status
-
-    return run_status(args, console)
-
-
-def _resume(args: argparse.Namespace, console: Console) -> int:
-    from bioimage_py.cli.commands import run_resume
-
-    return run_resume(args, console)
-
-
-def _cancel(args: argparse.Namespace, console: Console) -> int:
-    from bioimage_py.cli.commands import run_cancel
-
-    return run_cancel(args, console)
-
-
-def _config(args: argparse.Namespace, console: Console) -> int:
-    from bioimage_py.cli.commands import run_config
-
-    return run_config(args, console)
-
-
-_VERBS = {
-    "info": _info,
-    "preview": _preview,
-    "view": _view,
-    "plan": _plan,
-    "copy": _copy,
-    "pyramid": _pyramid,
-    "verify": _verify,
-    "bench": _bench,
-    "runs": _runs,
-    "status": _status,
-    "resume": _resume,
-    "cancel": _cancel,
-    "config": _config,
-}
 
 
 def _version() -> str:

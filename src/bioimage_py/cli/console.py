@@ -23,22 +23,12 @@ _PLAIN_ASCII = str.maketrans({"\u00d7": "x", "µ": "u", "Å": "A", "…": "...",
 
 
 class Console:
-    """The two streams of one call of the command.
-
-    Attributes
-    ----------
-    json
-        Whether stdout carries exactly one JSON document and stderr stays silent.
-    quiet
-        Whether only errors, warnings and what was asked for are printed.
-    warnings
-        The warnings issued so far, for the JSON document.
-    """
+    """The two streams of one call of the command."""
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
-        self.json = as_json
-        self.quiet = quiet
-        self.warnings: list[str] = []
+        self.json = as_json  # stdout carries exactly one JSON document, and stderr nothing
+        self.quiet = quiet  # only errors, warnings and what was asked for are printed
+        self.warnings: list[str] = []  # for the JSON document
 
     def line(self, text: str = "") -> None:
         """Print lines of the result, for people; nothing in JSON mode."""
@@ -58,7 +48,7 @@ class Console:
             try:
                 _to_stdout(json.dumps(plain(document), indent=2, allow_nan=False))
             except OSError:
-                self.json = False  # what is to be said of it goes to the other stream
+                self.json = False  # the error goes to the other stream
                 raise
 
     def failure(self, failure: Failure, verb: str | None) -> None:
@@ -74,7 +64,7 @@ class Console:
             _to_stderr(f"  {text}")
 
     def trace(self, error: BaseException) -> None:
-        """Print a traceback on stderr, also in JSON mode: it is for whoever looks for a bug."""
+        """Print a traceback on stderr, also in JSON mode: it is for debugging."""
         _to_stderr("".join(traceback.format_exception(error)).rstrip())
 
     @contextlib.contextmanager
@@ -86,7 +76,6 @@ class Console:
             yield
 
     def _show_warning(self, message: Warning | str, *_: Any, **__: Any) -> None:
-        """Take what `warnings.showwarning` takes; where in the code a warning arose is of no use here."""
         text = one_line(message.told(as_command) if isinstance(message, BioimagePyWarning) else str(message))
         self.warnings.append(text)
         if not self.json:
@@ -94,7 +83,7 @@ class Console:
 
 
 def printable(text: str, stream: IO[str]) -> str:
-    """Return a text that a stream can take and that does nothing to a terminal: plain letters for our signs, escapes for the rest."""
+    """Return a text that a stream can encode and that does not control a terminal: plain letters for our signs, escapes for the rest."""
     text = _ACTIVE.sub(lambda found: ascii(found[0])[1:-1], text)
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
@@ -109,7 +98,7 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
-        return value if math.isfinite(value) else _non_finite(value)
+        return value if math.isfinite(value) else json.dumps(value)
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -117,12 +106,6 @@ def plain(value: Any) -> Any:
     if callable(getattr(value, "tolist", None)):
         return plain(value.tolist())
     return str(value)
-
-
-def _non_finite(value: float) -> str:
-    if math.isnan(value):
-        return "NaN"
-    return "Infinity" if value > 0 else "-Infinity"
 
 
 def _to_stderr(text: str) -> None:
@@ -135,13 +118,13 @@ def _to_stdout(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        # What is left in the buffer would fail again at the end.
+        # What is left in the buffer would fail again at exit.
         abandon_stdout()
         raise OSError(error.errno, f"standard output cannot be written: {error.strerror}") from error
 
 
 def abandon_stdout() -> None:
-    """Point stdout at nothing, so that the interpreter's last flush does not fail as well."""
+    """Point stdout at nothing, so that the interpreter's last flush does not fail too."""
     try:
         number = sys.stdout.fileno()
     except OSError:  # a stream in memory

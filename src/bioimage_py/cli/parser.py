@@ -1,11 +1,11 @@
-"""The words of the command line: verbs and options, and what was probably meant by those that are none."""
+"""The parser of the command line: its verbs and options, and what was probably meant by others."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from bioimage_py.cli import values
@@ -20,84 +20,82 @@ from bioimage_py.cli.options import (
     add_run_options,
     add_view_options,
 )
-from bioimage_py.cli.verbs import ABOUT, EXAMPLES, EXITS, PATHS, VERBS
+from bioimage_py.cli.verbs import ABOUT, EXAMPLES, VERBS
 from bioimage_py.operations import NewArray
 
 _WRONG_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser that raises `UsageError`, takes no abbreviations, and keeps the layout of its texts.
-
-    Attributes
-    ----------
-    options
-        For each verb the options that it takes, to guess what was meant.
-    """
+    """An argparse parser that raises `UsageError`, takes no abbreviations, and keeps the layout of its texts."""
 
     def __init__(self, **options: Any) -> None:
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **options)
-        self.options: dict[str, list[str]] = {}
+        self.options: dict[str, list[str]] = {}  # of each verb, to guess what was meant
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
-        """Parse, and say for words that are left over which verb they were given to."""
+        """Parse all arguments; one that is left over is an error of its verb."""
         parsed, left = self.parse_known_args(words)
         if left:
             listed = " ".join(repr(word) for word in left)
             program = f"{PROGRAM} {parsed.verb}" if parsed.verb else PROGRAM
-            raise UsageError(f"{listed} is not understood; {self._advice(parsed.verb, left[0])}", program)
+            raise UsageError(f"unexpected: {listed}{self._advice(parsed.verb, left[0])}", program)
         return parsed
 
     def _advice(self, verb: str | None, word: str) -> str:
-        if word.startswith("--") and verb in self.options:
-            near = difflib.get_close_matches(word.partition("=")[0], self.options[verb], 1)
-            if near:
-                return f"did you mean {near[0]}?"
-        return (
-            "a name that begins with a dash goes after '--'" if word.startswith("-") else "it is one too many"
+        near = (
+            _near(word.partition("=")[0], self.options.get(verb or "", ())) if word.startswith("--") else ""
         )
+        return near or ("; put '--' before a name that begins with a dash" if word.startswith("-") else "")
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of exiting, so that `--json` gets its document."""
         wrong = _WRONG_CHOICE.search(message)
         if wrong:
-            near = difflib.get_close_matches(wrong[1], re.findall(r"'([^']*)'", wrong[2]), 1)
-            message += f"; did you mean {near[0]}?" if near else ""
+            message += _near(wrong[1], re.findall(r"'([^']*)'", wrong[2]))
         raise UsageError(message, self.prog)
 
 
-def build_parser(run: dict[str, Callable[..., int]]) -> Parser:
-    """Return the parser of the whole command.
+def _near(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, known, 1)
+    return f"; did you mean {near[0]}?" if near else ""
 
-    Parameters
-    ----------
-    run
-        For each verb the function that carries it out; it is set as `run` on the parsed arguments.
-    """
-    parser = Parser(prog=PROGRAM, description=ABOUT, epilog=f"{EXAMPLES}\n\n{PATHS}\n\n{EXITS}")
+
+def build_parser() -> Parser:
+    """Return the parser of the whole command."""
+    parser = Parser(prog=PROGRAM, description=ABOUT, epilog=EXAMPLES)
     parser.add_argument("--version", action="store_true", help="show the version and exit")
     verbs = parser.add_subparsers(title="verbs", dest="verb", metavar="VERB")
-    for name, add_options in _ADDED.items():
-        text = VERBS[name]
-        epilog = "\n\n".join((text.examples, *text.notes, EXITS))
-        verb = verbs.add_parser(name, help=text.summary, description=text.about, epilog=epilog)
-        verb.set_defaults(run=run[name])
-        add_options(verb)
-        _add_machine_options(verb)
+    for name, text in VERBS.items():
+        verb = verbs.add_parser(name, help=text.summary, description=text.about, epilog=text.epilog)
+        _OPTIONS[name](verb)
+        if name in ("copy", "pyramid", "verify", "resume", "cancel"):
+            _flag(verb, "--quiet", "print only warnings and errors")
+        _flag(verb, "--json", "print one JSON document, also for errors, and nothing else")
+        _flag(verb, "--debug", "show the Python traceback of an error")
         parser.options[name] = [option for action in verb._actions for option in action.option_strings]  # noqa: SLF001
     return parser
+
+
+def _flag(group: Any, option: str, help: str) -> None:
+    group.add_argument(option, action="store_true", help=help)
+
+
+def _workers(group: Any, help: str) -> None:
+    group.add_argument(
+        "--workers", type=values.workers, default=values.available_cores(), metavar="N",
+        help=f"{help} (default: all cores, here %(default)s)",
+    )  # fmt: skip
 
 
 def _add_info(parser: Parser) -> None:
     parser.add_argument("path", metavar="PATH", help="the image")
     add_opening(parser.add_argument_group("which array"))
     parser.add_argument(
-        "--picture", metavar="FILE", help="make a picture of it too, as 'bioimage-py preview' does"
+        "--picture", metavar="FILE", help="also make a picture of it, as 'bioimage-py preview' does"
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="with --picture: replace a picture that is there"
-    )
+    _flag(parser, "--overwrite", "with --picture: replace an existing picture")
 
 
 def _add_plan(parser: Parser) -> None:
@@ -106,25 +104,16 @@ def _add_plan(parser: Parser) -> None:
 
 
 def _add_copy(parser: Parser) -> None:
-    add_copy_options(parser)
-    add_run_options(parser)
+    _add_plan(parser)
     after = parser.add_argument_group("before and after")
-    after.add_argument(
-        "--dry-run", action="store_true", help="only show what would be done, as 'bioimage-py plan' does"
-    )
-    after.add_argument(
-        "--verify", action="store_true", help="compare input and output voxel by voxel afterwards"
-    )
-    _add_quiet(parser)
+    _flag(after, "--dry-run", "only show what would be done, as 'bioimage-py plan' does")
+    _flag(after, "--verify", "compare input and output voxel by voxel afterwards")
 
 
 def _add_pyramid(parser: Parser) -> None:
     add_pyramid_options(parser)
     add_run_options(parser)
-    parser.add_argument(
-        "--dry-run", action="store_true", help="only show what would be done; nothing is written"
-    )
-    _add_quiet(parser)
+    _flag(parser, "--dry-run", "only show what would be done; nothing is written")
 
 
 def _add_verify(parser: Parser) -> None:
@@ -132,13 +121,9 @@ def _add_verify(parser: Parser) -> None:
     parser.add_argument("b", metavar="B", help="the other image")
     add_opening(parser.add_argument_group("which array of A"), "-a", "A")
     add_opening(parser.add_argument_group("which array of B"), "-b", "B")
-    group = parser.add_argument_group("how much of the computer is used")
-    group.add_argument(
-        "--workers", type=values.workers, default=values.available_cores(), metavar="N",
-        help="threads (default: all cores, here %(default)s)",
-    )  # fmt: skip
+    group = parser.add_argument_group("resources")
+    _workers(group, "threads")
     add_memory(group)
-    _add_quiet(parser)
 
 
 def _add_bench(parser: Parser) -> None:
@@ -150,24 +135,23 @@ def _add_bench(parser: Parser) -> None:
     parser.add_argument(
         "--sample", default="256MiB", metavar="SIZE", help="voxels to measure with (default: 256MiB)"
     )
-    parser.add_argument(
-        "--workers", type=values.workers, default=values.available_cores(), metavar="N",
-        help="threads, beside a measurement with one (default: all cores, here %(default)s)",
-    )  # fmt: skip
-    group = parser.add_argument_group("layout of what is written")
-    add_fields(group, NewArray, "chunks", "shards", "codec")
+    _workers(parser, "threads, measured in addition to a single one")
+    add_fields(parser.add_argument_group("layout of what is written"), NewArray, "chunks", "shards", "codec")
 
 
 def _add_runs(parser: Parser) -> None:
     parser.add_argument("folders", nargs="*", metavar="FOLDER", help="where to look")
 
 
+def _add_run(parser: Parser) -> None:
+    parser.add_argument("folder", metavar="RUN", help="the run folder")
+
+
 def _add_status(parser: Parser) -> None:
     _add_run(parser)
-    parser.add_argument("--watch", action="store_true", help="look again and again, until the run ends")
+    _flag(parser, "--watch", "show the status until the run ends")
     parser.add_argument(
-        "--interval", type=values.seconds, default=2.0, metavar="TIME",
-        help="with --watch: time between two looks (default: 2s)",
+        "--interval", type=values.seconds, default=2.0, metavar="TIME", help="with --watch: time between updates (default: 2s)"
     )  # fmt: skip
 
 
@@ -175,42 +159,23 @@ def _add_resume(parser: Parser) -> None:
     _add_run(parser)
     parser.add_argument(
         "--workers", type=values.workers, metavar="N",
-        help="threads, processes or tasks at once (default: as the run was begun)",
+        help="threads, processes or tasks at once (default: as the run was started)",
     )  # fmt: skip
-    _add_quiet(parser)
-
-
-def _add_cancel(parser: Parser) -> None:
-    _add_run(parser)
-    _add_quiet(parser)
 
 
 def _add_config(parser: Parser) -> None:
     parser.add_argument(
         "action", nargs="?", default="show", metavar="show|set", help="what to do (default: show)"
     )
-    parser.add_argument("settings", nargs="*", metavar="KEY VALUE", help="with set: what, and to what")
     parser.add_argument(
-        "--unset", action="append", default=[], metavar="KEY", help="with set: forget this setting; can be given again"
+        "settings", nargs="*", metavar="KEY VALUE", help="with set: names and values of settings"
+    )
+    parser.add_argument(
+        "--unset", action="append", default=[], metavar="KEY", help="with set: remove this setting; can be repeated"
     )  # fmt: skip
 
 
-def _add_run(parser: Parser) -> None:
-    parser.add_argument("folder", metavar="RUN", help="the run folder")
-
-
-def _add_quiet(parser: Parser) -> None:
-    parser.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")
-
-
-def _add_machine_options(parser: Parser) -> None:
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON document, for errors too, and nothing else"
-    )
-    parser.add_argument("--debug", action="store_true", help="show the Python traceback of an error")
-
-
-_ADDED: dict[str, Callable[[Parser], None]] = {
+_OPTIONS: Mapping[str, Callable[[Parser], None]] = {
     "info": _add_info,
     "preview": add_preview_options,
     "view": add_view_options,
@@ -222,6 +187,6 @@ _ADDED: dict[str, Callable[[Parser], None]] = {
     "runs": _add_runs,
     "status": _add_status,
     "resume": _add_resume,
-    "cancel": _add_cancel,
+    "cancel": _add_run,
     "config": _add_config,
 }

@@ -14,21 +14,11 @@ if TYPE_CHECKING:
 
 
 class ProgressLine:
-    """Receives the progress of a run and keeps one line on a terminal up to date.
+    """Receives the progress of a run, and keeps one line on a terminal up to date until its context ends.
 
-    The last progress is kept whether or not a line is drawn. Used as a context manager, it clears its line at the
-    end, so what is printed next begins on a clean one.
-
-    Parameters
-    ----------
-    verb
-        What is being done, such as `"copying"`.
-    console
-        Nothing is drawn when it is quiet or writes JSON.
-    stream
-        Where to draw; nothing is drawn if it is not a terminal. Default: stderr.
-    before
-        Blocks and bytes that were done when it began: speed and time left are those of the rest.
+    The last progress is kept whether or not a line is drawn: nothing is where the console is quiet or writes JSON, or the stream
+    (default: stderr) is not a terminal. `before` is how many blocks and bytes were done at the start: speed and time left are
+    those of the rest.
     """
 
     def __init__(
@@ -43,20 +33,19 @@ class ProgressLine:
         self._drawn = 0
 
     def __call__(self, progress: Progress) -> None:
-        """Take note of a progress and redraw the line."""
         self.last = progress
         if self._draws:
             self._draw(progress_text(self._verb, progress, self._before))
 
     @property
     def bytes_out(self) -> int | None:
-        """Bytes of voxels put into the output; not counted is what went into a temporary store. None before any progress."""
+        """Bytes of voxels written to the output, without those in a temporary store; None before any progress."""
         if self.last is None:
             return None
         return self.last.bytes_done if self.last.account is None else self.last.account.bytes_out
 
     def tell_account(self) -> dict[str, Any] | None:
-        """Print what the run did and what it spent its time with, for people; return it for a JSON document."""
+        """Print what the run did and how it spent its time; return it for the JSON document."""
         account = None if self.last is None else self.last.account
         if account is None:
             return None
@@ -68,10 +57,6 @@ class ProgressLine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        """Remove the line from the terminal."""
         if self._drawn:
             self._stream.write("\r" + " " * self._drawn + "\r")
             self._stream.flush()
@@ -92,7 +77,7 @@ class ProgressLine:
 
 
 def progress_text(verb: str, progress: Progress, before: tuple[int, int] = (0, 0)) -> str:
-    """Return a progress as one line for people; `before` is what was done when it began, blocks and bytes."""
+    """Return a progress as one line; `before` is how many blocks and bytes were done at the start."""
     done, total = progress.blocks_done, progress.blocks_total
     new = done - before[0]
     share = 100 * done // total if total else 100

@@ -17,6 +17,10 @@ from bioimage_py.runner.run import FirstError, RunStatus
 _LABEL_WIDTH = 12
 _MOST_RUNS = 5
 _ERROR_WIDTH = 400
+_REPORTED = (
+    "job_type", "what", "created", "state", "num_workers", "blocks_total", "blocks_done", "blocks_failed", "bytes_total",
+    "bytes_done", "blocks_per_second", "bytes_per_second", "seconds_left", "last_sign", "rounds", "tasks", "handle",
+)  # fmt: skip
 
 
 def status_lines(status: RunStatus) -> list[str]:
@@ -28,14 +32,10 @@ def _labelled(status: RunStatus) -> Iterator[tuple[str, str]]:
     yield "run", shown_path(status.path)
     yield "work", status.what
     yield "backend", status.job_type + (f" ({status.handle})" if status.handle else "")
-    yield "begun", f"{_clock(status.created)}, {duration(max(0.0, time.time() - status.created))} ago"
+    yield "started", f"{_clock(status.created)}, {duration(max(0.0, time.time() - status.created))} ago"
     yield "state", state_text(status) + _attendance(status)
-    yield (
-        "blocks",
-        blocks_text(status)
-        + " done"
-        + (f", {status.blocks_failed:,} failed" if status.blocks_failed else ""),
-    )
+    failed = f", {status.blocks_failed:,} failed" if status.blocks_failed else ""
+    yield "blocks", f"{blocks_text(status)} done{failed}"
     if status.bytes_total or status.bytes_done:
         whole = f" of {format_bytes(status.bytes_total)}" if status.bytes_total else ""
         yield "written", format_bytes(status.bytes_done) + whole
@@ -45,10 +45,8 @@ def _labelled(status: RunStatus) -> Iterator[tuple[str, str]]:
             speed = f"{rate(status.bytes_per_second, 1)}, {speed}"
         yield "speed", speed
     if status.working:
-        yield (
-            "time left",
-            "not known yet" if status.seconds_left is None else f"about {duration(status.seconds_left)}",
-        )
+        left = status.seconds_left
+        yield "time left", "not known yet" if left is None else f"about {duration(left)}"
     if status.rounds:
         counts = ", ".join(f"{count:,} {_task_word(state, status)}" for state, count in status.tasks.items())
         yield "tasks", counts + (f" (round {status.rounds})" if status.rounds > 1 else "")
@@ -73,14 +71,12 @@ def _where(error: FirstError) -> str:
 
 
 def state_text(status: RunStatus) -> str:
-    """Return in a word or two what became of a run."""
     if status.state == "unfinished" and status.blocks_failed:
         return f"stopped, {status.blocks_failed:,} failed"
     return {"running": "running", "finished": "finished", "unfinished": "stopped"}[status.state]
 
 
 def blocks_text(status: RunStatus) -> str:
-    """Return how many blocks are done of how many."""
     share = 100 * status.blocks_done // status.blocks_total if status.blocks_total else 100
     return f"{status.blocks_done:,} of {status.blocks_total:,} ({share} %)"
 
@@ -99,50 +95,30 @@ def progress_of(status: RunStatus) -> str:
 
 def status_json(status: RunStatus) -> dict[str, Any]:
     """Return a status as a JSON document has it."""
+    driver = status.driver
     return {
         "run_folder": str(status.path),
-        "job_type": status.job_type,
-        "what": status.what,
-        "created": status.created,
-        "state": status.state,
-        "num_workers": status.num_workers,
-        "blocks_total": status.blocks_total,
-        "blocks_done": status.blocks_done,
-        "blocks_failed": status.blocks_failed,
-        "bytes_total": status.bytes_total,
-        "bytes_done": status.bytes_done,
-        "blocks_per_second": status.blocks_per_second,
-        "bytes_per_second": status.bytes_per_second,
-        "seconds_left": status.seconds_left,
-        "last_sign": status.last_sign,
-        "rounds": status.rounds,
-        "tasks": status.tasks,
+        **{name: getattr(status, name) for name in _REPORTED},
         "errors": [
             {"block_ids": error.runs, "task": error.task, "type": error.type, "text": error.text}
             for error in status.errors
         ],
-        "driver": None if status.driver is None else {
-            "host": status.driver["host"],
-            "pid": status.driver["pid"],
-            "began": status.driver["began"],
-            "alive": status.driver_alive,
-        },
-        "handle": status.handle,
-    }  # fmt: skip
+        "driver": driver
+        and {**{name: driver[name] for name in ("host", "pid", "began")}, "alive": status.driver_alive},
+    }
 
 
 def _attendance(status: RunStatus) -> str:
-    """Return who waits for a run that is running."""
     if not status.working:
         return ""
     if status.driver is None or status.driver_alive is False:
-        return "; nobody waits for it at present, 'resume' does"
+        return "; no process waits for it: 'resume' does"
     where = f"process {status.driver['pid']} on {status.driver['host']}"
-    return f"; {where} waits for it" + ("" if status.driver_alive else ", if it is still there")
+    return f"; {where} waits for it" + ("" if status.driver_alive else ", if it still exists")
 
 
 def _task_word(state: str, status: RunStatus) -> str:
-    return "not begun" if state == "waiting" and not status.working else state
+    return "not started" if state == "waiting" and not status.working else state
 
 
 def _per_second(number: float) -> str:

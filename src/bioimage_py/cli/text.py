@@ -18,20 +18,14 @@ _SYMBOLS = {
 
 
 def rate(n_bytes: float, seconds: float) -> str:
-    """Return a speed in MB/s, millions of bytes per second; dashes where no time has passed."""
+    """Return a speed in MB/s (10⁶ bytes per second); dashes where no time has passed."""
     if seconds <= 0:
         return "-- MB/s"
     return f"{_three_digits(n_bytes / seconds / 1e6)} MB/s"
 
 
 def duration(seconds: float) -> str:
-    """Return a duration in its two largest units.
-
-    Examples
-    --------
-    >>> duration(0.034), duration(75), duration(7265), duration(200000)
-    ('0.03 s', '1 min 15 s', '2 h 1 min', '2 d 7 h')
-    """
+    """Return a duration in its two largest units, such as `2 h 1 min`."""
     if seconds < 9.95:
         return f"{seconds:.2f} s" if seconds < 0.995 else f"{seconds:.1f} s"
     whole = round(seconds)
@@ -45,12 +39,11 @@ def duration(seconds: float) -> str:
 
 
 def shape_text(shape: Sequence[int]) -> str:
-    """Return extents with a cross between them; a 0-d shape is a single value."""
     return CROSS.join(str(n) for n in shape) if shape else "a single value (no axes)"
 
 
 def voxel_size_text(size: Sequence[float], units: Sequence[str | None] | None) -> str:
-    """Return the voxel size with its units, which are said once where all axes share them."""
+    """Return the voxel size with its units, or with the one that all axes share."""
     numbers = [f"{extent:.6g}" for extent in size]
     symbols = [_SYMBOLS.get(unit or "", unit or "") for unit in units or ("",) * len(numbers)]
     if not any(symbols):

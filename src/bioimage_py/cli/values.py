@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
+from argparse import ArgumentTypeError
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,10 @@ _RANGE = re.compile(r"^(\d+)(?:\s*-\s*(\d+))?$")
 
 
 def shape(text: str) -> tuple[int, ...]:
-    """Read `64,64,64`, `64x64x64`, or one number that stands for every axis.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        For anything but positive integers.
-    """
+    """Read `64,64,64`, `64x64x64`, or one number that stands for every axis."""
     parts = [part.strip() for part in re.split(r"[,xX\u00d7]", text)]
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise argparse.ArgumentTypeError(
+        raise ArgumentTypeError(
             f"give one positive number per axis, such as 64,64,64 or 64x64x64, or one number for all axes, "
             f"not {text!r}"
         )
@@ -37,39 +31,27 @@ def shape(text: str) -> tuple[int, ...]:
 
 def for_axes(extents: tuple[int, ...] | None, ndim: int) -> tuple[int, ...] | None:
     """Return a shape as typed with a single number repeated for every axis of an array."""
-    if extents is None or len(extents) != 1:
-        return extents
-    return extents * ndim
+    return extents * ndim if extents is not None and len(extents) == 1 else extents
 
 
 def block_ids(text: str) -> Runs:
-    """Read block numbers as ranges, `0-99,120`, both ends included; `@FILE` reads them from a text file.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        For text that is no list of ranges, a range that runs backwards, or a file that cannot be read.
-    """
+    """Read block numbers as ranges, `0-99,120`, both ends included; `@FILE` reads them from a text file."""
     if text.startswith("@"):
         try:
             text = ",".join(Path(text[1:]).read_text(encoding="utf-8").split())
         except (OSError, UnicodeDecodeError) as error:
-            raise argparse.ArgumentTypeError(
-                f"cannot read block numbers from {text[1:]!r}: {error}"
-            ) from None
+            raise ArgumentTypeError(f"cannot read block numbers from {text[1:]!r}: {error}") from None
     runs = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         match = _RANGE.match(part)
         if match is None:
-            raise argparse.ArgumentTypeError(
-                f"give block numbers and ranges such as 0-99,120, not {part[:80]!r}"
-            )
+            raise ArgumentTypeError(f"give block numbers and ranges such as 0-99,120, not {part[:80]!r}")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
-            raise argparse.ArgumentTypeError(f"the range {part} runs backwards; write {last}-{first}")
+            raise ArgumentTypeError(f"the range {part} runs backwards; write {last}-{first}")
         runs.append((first, last + 1))
     if not runs:
-        raise argparse.ArgumentTypeError("no block numbers given; write them as in 0-99,120")
+        raise ArgumentTypeError("no block numbers given; write them as in 0-99,120")
     return tuple(runs)
 
 
@@ -85,100 +67,57 @@ def ids_text(runs: Iterable[tuple[int, int]]) -> str:
 
 
 def scale_factors(text: str) -> list[int | tuple[int, ...]]:
-    """Read one factor per level: `2,2,4`, or `1x2x2,2x2x2` where axes differ.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        For anything else.
-
-    Examples
-    --------
-    >>> scale_factors("1x2x2,2")
-    [(1, 2, 2), 2]
-    """
+    """Read one factor per level: `2,2,4`, or `1x2x2,2x2x2` where axes differ."""
     found: list[int | tuple[int, ...]] = []
     for part in text.split(","):
         numbers = re.split(r"[xX×]", part.strip())
         if not all(number.strip().isdecimal() for number in numbers):
-            raise argparse.ArgumentTypeError(
-                f"give one factor per level, such as 2,2,2 or 1x2x2,2x2x2, not {text!r}"
-            )
+            raise ArgumentTypeError(f"give one factor per level, such as 2,2,2 or 1x2x2,2x2x2, not {text!r}")
         factors = tuple(map(int, numbers))
         found.append(factors if len(factors) > 1 else factors[0])
     return found
 
 
 def sizes(text: str) -> float | tuple[float, ...]:
-    """Read `2,0.5,0.5`, or one number for every axis of space.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        For anything but positive numbers.
-    """
+    """Read `2,0.5,0.5`, or one number for every axis of space."""
     try:
         found = tuple(float(part) for part in text.split(","))
     except ValueError:
         found = (-1.0,)
     if not all(0 < size < float("inf") for size in found):
-        raise argparse.ArgumentTypeError(f"give positive numbers, such as 2,0.5,0.5 or 0.5, not {text!r}")
+        raise ArgumentTypeError(f"give positive numbers, such as 2,0.5,0.5 or 0.5, not {text!r}")
     return found if len(found) > 1 else found[0]
 
 
 def indices(text: str) -> tuple[int, ...]:
-    """Read `0,2`: indices from 0 on.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        For anything else.
-    """
+    """Read `0,2`: indices from 0 on."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() for part in parts):
-        raise argparse.ArgumentTypeError(f"give numbers from 0 on, such as 0,2, not {text!r}")
+        raise ArgumentTypeError(f"give numbers from 0 on, such as 0,2, not {text!r}")
     return tuple(int(part) for part in parts)
 
 
 def position(text: str) -> tuple[int, ...] | dict[str, int]:
-    """Read a position as indices, `64,256,256`, or by the names of axes, `z=64,x=256`.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        For anything else.
-    """
+    """Read a position as indices, `64,256,256`, or by the names of axes, `z=64,x=256`."""
     if "=" not in text:
         return indices(text)
     pairs = [part.partition("=") for part in text.split(",")]
     if not all(name.strip() and index.strip().isdecimal() for name, _, index in pairs):
-        raise argparse.ArgumentTypeError(f"give an index for each axis, such as z=64,x=256, not {text!r}")
+        raise ArgumentTypeError(f"give an index for each axis, such as z=64,x=256, not {text!r}")
     return {name.strip(): int(index) for name, _, index in pairs}
 
 
 def pair(text: str) -> tuple[float, float]:
-    """Read two numbers, `100,4000`.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        For anything else.
-    """
+    """Read two numbers, `100,4000`."""
     try:
         low, high = (float(part) for part in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"give two numbers, such as 100,4000, not {text!r}") from None
+        raise ArgumentTypeError(f"give two numbers, such as 100,4000, not {text!r}") from None
     return low, high
 
 
 def number(text: str) -> int | float:
-    """Read a number: `-1`, `0.5`, `nan`, `inf`.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        For anything else.
-    """
+    """Read a number: `-1`, `0.5`, `nan`, `inf`."""
     try:
         return int(text)
     except ValueError:
@@ -186,69 +125,40 @@ def number(text: str) -> int | float:
     try:
         return float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"give a number, such as 0, -1 or nan, not {text!r}") from None
+        raise ArgumentTypeError(f"give a number, such as 0, -1 or nan, not {text!r}") from None
 
 
 def codec(text: str) -> str | dict[str, Any]:
-    """Read a codec as a name with a level, `zstd:3`, or as JSON with its options.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        For text that begins as JSON but is not a JSON object. Names are checked by the library.
-    """
+    """Read a codec as a name with a level, `zstd:3`, or as JSON with its options."""
     if not text.lstrip().startswith("{"):
         return text
     try:
         options = json.loads(text)
     except json.JSONDecodeError as error:
-        raise argparse.ArgumentTypeError(f"this is not valid JSON: {error}") from None
+        raise ArgumentTypeError(f"this is not valid JSON: {error}") from None
     return dict(options)
 
 
 def workers(text: str) -> int:
-    """Read a count of at least 1.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        For anything else.
-    """
+    """Read a count of at least 1."""
     if not (text.strip().isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"give a number of 1 or more, not {text!r}")
+        raise ArgumentTypeError(f"give a number of 1 or more, not {text!r}")
     return int(text)
 
 
 def count(text: str) -> int:
-    """Read a count of at least 0.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        For anything else.
-    """
+    """Read a count of at least 0."""
     if not text.strip().isdecimal():
-        raise argparse.ArgumentTypeError(f"give a number of 0 or more, not {text!r}")
+        raise ArgumentTypeError(f"give a number of 0 or more, not {text!r}")
     return int(text)
 
 
 def seconds(text: str) -> float:
-    """Read a duration as seconds, `90`, or with its unit, `15min`.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        For anything else, and for nothing at all.
-
-    Examples
-    --------
-    >>> seconds("90"), seconds("1.5h")
-    (90.0, 5400.0)
-    """
+    """Read a duration as seconds, `90`, or with its unit, `15min`."""
     match = _DURATION.match(text.strip())
     unit = _SECONDS.get(match[2].lower()) if match else None
     if match is None or unit is None or float(match[1]) == 0:
-        raise argparse.ArgumentTypeError(f"give a time such as 90s, 15min or 2h, not {text!r}")
+        raise ArgumentTypeError(f"give a time such as 90s, 15min or 2h, not {text!r}")
     return float(match[1]) * unit
 
 

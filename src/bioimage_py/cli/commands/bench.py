@@ -12,7 +12,6 @@ from bioimage_py.cli.values import for_axes
 
 
 def run_bench(args: argparse.Namespace, console: Console) -> int:
-    """Measure, and print the rates with what follows from them."""
     from bioimage_py.bench import bench
 
     with ExitStack() as stack:

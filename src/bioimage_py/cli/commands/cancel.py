@@ -19,7 +19,6 @@ _PATIENCE = 10.0
 
 
 def run_cancel(args: argparse.Namespace, console: Console) -> int:
-    """Stop a run, and wait a little until it has stopped."""
     folder = named_run(args.folder)
     run = folder.read_run()
     reader = StatusReader(folder)
@@ -32,14 +31,13 @@ def run_cancel(args: argparse.Namespace, console: Console) -> int:
     console.remark(said)
     status = _stopped(reader)
     if status is None:
-        console.remark("the run has ended and its folder is gone, as it is when all blocks are done")
-        console.document(
-            {"command": "cancel", "run_folder": str(folder.path), "said": said, "state": "removed"}
-        )
+        console.remark("the run has ended, and its folder is removed, as it is when all blocks are done")
+        removed = {"run_folder": str(folder.path), "said": said, "state": "removed"}
+        console.document({"command": "cancel", **removed})
         return OK
     if status.state == "running" and status.driver is not None:
         console.line(
-            f"it has not stopped yet: process {status.driver['pid']} on {status.driver['host']} is still there"
+            f"it has not stopped yet: process {status.driver['pid']} on {status.driver['host']} still runs"
         )
     else:
         finish = shlex.join([PROGRAM, "resume", shown_path(folder.path)])
@@ -49,7 +47,7 @@ def run_cancel(args: argparse.Namespace, console: Console) -> int:
 
 
 def _stopped(reader: StatusReader) -> RunStatus | None:
-    """Return how far the run is when it has stopped, or when waiting has been in vain; None if its folder is gone."""
+    """Return the status when the run has stopped, or does not stop in time; None if its folder is gone."""
     end = time.monotonic() + _PATIENCE
     try:
         while True:

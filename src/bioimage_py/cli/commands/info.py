@@ -10,7 +10,7 @@ from typing import Any
 from bioimage_py.cli.commands.image import image_entry, image_json, image_lines, list_images
 from bioimage_py.cli.console import Console, plain
 from bioimage_py.cli.failure import OK
-from bioimage_py.cli.options import open_given
+from bioimage_py.cli.options import describe, open_given
 from bioimage_py.cli.text import shape_text, shortened, voxel_size_text
 from bioimage_py.errors import AmbiguousSourceError, BioimagePyError
 from bioimage_py.planning import format_bytes
@@ -24,7 +24,6 @@ _LABEL_WIDTH = 12
 
 
 def run_info(args: argparse.Namespace, console: Console) -> int:
-    """Print what is known about the image at a path, or list the arrays of a container."""
     if list_images(args, console):
         return OK
     try:
@@ -38,7 +37,7 @@ def run_info(args: argparse.Namespace, console: Console) -> int:
         picture = _picture(source, args)
         image = image_entry(args.path, args.key)
         for label, text in (*_lines(source), *image_lines(image)):
-            console.line(f"{label + ':':{_LABEL_WIDTH}}{text}" if label else f"{'':{_LABEL_WIDTH}}{text}")
+            console.line(f"{label + ':' if label else '':{_LABEL_WIDTH}}{text}")
         if console.json:
             console.document({"command": "info", **_as_json(source), **image_json(image), **picture})
         if picture:
@@ -47,7 +46,6 @@ def run_info(args: argparse.Namespace, console: Console) -> int:
 
 
 def _picture(source: Source, args: argparse.Namespace) -> dict[str, Any]:
-    """Make the picture that was asked for, and return what is known of it; nothing where none was."""
     if args.picture is None:
         return {}
     from bioimage_py.cli.commands.preview import described_picture
@@ -57,14 +55,14 @@ def _picture(source: Source, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _lines(source: Source) -> Iterator[tuple[str, str]]:
-    """Yield label and text, the size on disk last because counting files can take a while."""
+    """Yield label and text; the size on disk comes last, as counting files can take a while."""
     metadata = source.metadata
     yield "image", source.name
-    missing = unfinished_text(source)
-    if missing:
+    if missing := unfinished_text(source):
         yield "state", missing
     yield "format", source.format
-    yield "shape", _shape(source)
+    axes = f"  (axes {', '.join(metadata.axes)})" if metadata.axes else ""
+    yield "shape", shape_text(source.shape) + axes
     yield "data type", source.dtype.name + (" (big-endian)" if source.dtype.byteorder == ">" else "")
     if metadata.voxel_size is not None:
         yield "voxel size", voxel_size_text(metadata.voxel_size, metadata.units)
@@ -72,10 +70,11 @@ def _lines(source: Source) -> Iterator[tuple[str, str]]:
         yield "origin", voxel_size_text(metadata.origin, metadata.units)
     if metadata.channel_names:
         yield "channels", shortened(", ".join(metadata.channel_names), _ATTRIBUTE_WIDTH)
-    if source.chunks is not None:
-        yield "chunks", _grid(source, source.chunks)
-    if source.shards is not None:
-        yield "shards", _grid(source, source.shards)
+    for label, unit in (("chunks", source.chunks), ("shards", source.shards)):
+        if unit is not None:
+            count = math.prod(-(-n // u) for n, u in zip(source.shape, unit, strict=True))
+            size = format_bytes(math.prod(unit) * source.dtype.itemsize)
+            yield label, f"{shape_text(unit)}  ({size} each before compression, {count:,} in all)"
     if source.codec:
         yield "codec", source.codec
     if source.fill_value is not None:
@@ -85,23 +84,9 @@ def _lines(source: Source) -> Iterator[tuple[str, str]]:
     stored = source.stored_size()
     if stored is not None:
         files = "1 file" if stored.n_files == 1 else f"{stored.n_files:,} files"
-        share = (
-            f" ({100 * stored.n_bytes / source.nbytes:.3g} % of the uncompressed size)"
-            if source.nbytes
-            else ""
-        )
-        yield "stored", f"{format_bytes(stored.n_bytes)} in {files}{share}"
-
-
-def _shape(source: Source) -> str:
-    axes = source.metadata.axes
-    return shape_text(source.shape) + (f"  (axes {', '.join(axes)})" if axes else "")
-
-
-def _grid(source: Source, unit: tuple[int, ...]) -> str:
-    count = math.prod(-(-n // u) for n, u in zip(source.shape, unit, strict=True))
-    n_bytes = math.prod(unit) * source.dtype.itemsize
-    return f"{shape_text(unit)}  ({format_bytes(n_bytes)} each before compression, {count:,} in all)"
+        share = 100 * stored.n_bytes / source.nbytes if source.nbytes else 0
+        of = f" ({share:.3g} % of the uncompressed size)" if source.nbytes else ""
+        yield "stored", f"{format_bytes(stored.n_bytes)} in {files}{of}"
 
 
 def _attributes(attributes: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -116,23 +101,14 @@ def _attributes(attributes: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _as_json(source: Source) -> dict[str, Any]:
     metadata, stored = source.metadata, source.stored_size()
     return {
-        "path": getattr(source, "path", source.name),
+        **describe(source),
         "unfinished": unfinished_text(source) or None,
-        "key": getattr(source, "key", None),
-        "format": source.format,
-        "shape": source.shape,
-        "dtype": source.dtype.name,
         "byte_order": "big" if source.dtype.byteorder == ">" else "little",
-        "axes": metadata.axes,
-        "voxel_size": metadata.voxel_size,
-        "units": metadata.units,
-        "origin": metadata.origin,
-        "channel_names": metadata.channel_names,
-        "chunks": source.chunks,
-        "shards": source.shards,
-        "codec": source.codec,
-        "fill_value": source.fill_value,
-        "writable": source.writable,
+        **{
+            name: getattr(metadata, name)
+            for name in ("axes", "voxel_size", "units", "origin", "channel_names")
+        },
+        **{name: getattr(source, name) for name in ("codec", "fill_value", "writable")},
         "n_bytes": source.nbytes,
         "stored_bytes": None if stored is None else stored.n_bytes,
         "stored_files": None if stored is None else stored.n_files,
@@ -177,11 +153,7 @@ def _listed(path: str, key: str) -> dict[str, Any]:
 def _listed_text(entry: Mapping[str, Any]) -> str:
     if "error" in entry:
         return f"cannot be opened: {shortened(entry['error'], _ATTRIBUTE_WIDTH)}"
-    text = f"{shape_text(entry['shape'])}  {entry['dtype']}"
-    if entry["chunks"] is not None:
-        text += f"  chunks {shape_text(entry['chunks'])}"
-    if entry["shards"] is not None:
-        text += f"  shards {shape_text(entry['shards'])}"
-    if entry["unfinished"]:
-        text += f"  {entry['unfinished']}"
-    return text
+    grids = [f"{name} {shape_text(entry[name])}" for name in ("chunks", "shards") if entry[name] is not None]
+    return "  ".join(
+        [shape_text(entry["shape"]), entry["dtype"], *grids, *filter(None, [entry["unfinished"]])]
+    )

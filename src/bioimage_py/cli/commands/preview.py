@@ -10,24 +10,18 @@ from bioimage_py.cli.failure import OK
 from bioimage_py.cli.options import open_given
 from bioimage_py.report.preview import Picture, preview
 
+_LOOK = (
+    "position", "projection", "time", "channels", "kind", "contrast", "percentiles", "size", "read_limit", "overwrite"
+)  # fmt: skip
+
 
 def run_preview(args: argparse.Namespace, console: Console) -> int:
-    """Make a picture and say where it is."""
     said = {name: getattr(args, name) for name in ("axes", "voxel_size", "units")}
     with open_given(args.path, args, **said) as source:
         picture = preview(
             source,
             args.output,
-            position=args.position,
-            projection=args.projection,
-            time=args.time,
-            channels=args.channels,
-            kind=args.kind,
-            contrast=args.contrast,
-            percentiles=args.percentiles,
-            size=args.size,
-            read_limit=args.read_limit,
-            overwrite=args.overwrite,
+            **{name: getattr(args, name) for name in _LOOK},
         )
     height, width = picture.pixels.shape[:2]
     console.line(f"{picture.path}  ({width} × {height} pixels, from {picture.level})")
@@ -36,7 +30,6 @@ def run_preview(args: argparse.Namespace, console: Console) -> int:
 
 
 def described_picture(picture: Picture) -> dict[str, Any]:
-    """Return what is known of a picture, as plain JSON."""
     bar = picture.scale_bar
     return {
         "picture": picture.path,
@@ -47,10 +40,7 @@ def described_picture(picture: Picture) -> dict[str, Any]:
         "scale_bar": None if bar is None else {"pixels": bar.pixels, "text": bar.text},
         "panels": [
             {
-                "title": panel.title,
-                "axes": panel.axes,
-                "left": panel.left,
-                "top": panel.top,
+                **{name: getattr(panel, name) for name in ("title", "axes", "left", "top")},
                 "width": panel.size[1],
                 "height": panel.size[0],
             }

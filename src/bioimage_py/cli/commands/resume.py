@@ -17,11 +17,10 @@ from bioimage_py.runner.run import RunFolder, RunStatus, read_status, remove_rem
 
 
 def run_resume(args: argparse.Namespace, console: Console) -> int:
-    """Finish a run and say what was done."""
     from bioimage_py.resume import resume
 
     if remove_remains(args.folder):
-        console.remark("nothing was missing: the run had finished, and the rest of its folder is removed now")
+        console.remark("nothing was missing: the run had finished; the rest of its folder has been removed")
         console.document({"command": "resume", "run_folder": args.folder, "blocks": 0})
         return OK
     folder = named_run(args.folder)

@@ -21,7 +21,6 @@ _TITLES = ("run", "age", "backend", "blocks done", "state")
 
 
 def run_runs(args: argparse.Namespace, console: Console) -> int:
-    """List the runs in some folders."""
     places = [Path(folder) for folder in args.folders] or usual_places()
     found: list[RunStatus] = []
     for path in find_runs(places):
@@ -29,7 +28,7 @@ def run_runs(args: argparse.Namespace, console: Console) -> int:
             folder = RunFolder.open(path)
             found.append(look_at(StatusReader(folder), folder))
         except SourceNotFoundError:
-            continue  # it ended while the others were looked at
+            continue  # it ended meanwhile
         except BioimagePyError as error:
             warnings.warn(f"left out: {error}", BioimagePyWarning, stacklevel=2)
     if found:

@@ -21,7 +21,6 @@ _REMOVAL = 2.0
 
 
 def run_status(args: argparse.Namespace, console: Console) -> int:
-    """Print how far a run is; with `--watch` until it ends, and then return what became of it."""
     folder = named_run(args.folder)
     if args.watch:
         return _watch(folder, args.interval, console)
@@ -50,21 +49,15 @@ def _watch(folder: RunFolder, interval: float, console: Console) -> int:
         raise
     except KeyboardInterrupt:
         screen.leave()
-        console.line("the run goes on; only the looking has ended")
+        console.line("stopped watching; the run goes on")
         console.document({"command": "status", **_last_words(last)})
         return OK
     if status is None:
         console.line(
-            f"the run has ended and its folder {folder.path} is gone, as it is when all blocks are done"
+            f"the run has ended, and its folder {folder.path} is removed, as it is when all blocks are done"
         )
-        console.document(
-            {
-                "command": "status",
-                "run_folder": str(folder.path),
-                "state": "removed",
-                "last_look": _last_words(last),
-            }
-        )
+        removed = {"run_folder": str(folder.path), "state": "removed", "last_look": _last_words(last)}
+        console.document({"command": "status", **removed})
         return OK
     screen.leave()
     console.document({"command": "status", **status_json(status)})
@@ -85,7 +78,7 @@ def _next_look(reader: StatusReader, folder: RunFolder, last: RunStatus | None) 
 
 
 def _is_removed(folder: RunFolder) -> bool:
-    """Whether the folder is gone, or is going: it takes a moment."""
+    """Whether the folder is gone; removing it takes a moment."""
     end = time.monotonic() + _REMOVAL
     while folder.path.exists() and time.monotonic() < end:
         time.sleep(0.05)
@@ -97,7 +90,7 @@ def _last_words(last: RunStatus | None) -> dict[str, Any]:
 
 
 class _Screen:
-    """Shows one look after the other: in place on a terminal, as a line each elsewhere."""
+    """Shows each status: in place on a terminal, as a line elsewhere."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -118,14 +111,14 @@ class _Screen:
         # A line that wraps, or one below the edge, could not be drawn over.
         width, height = (columns or 80) - 1, rows or 24
         lines = [line if len(line) <= width else line[: width - 1] + "…" for line in status_lines(status)]
-        lines = [*lines[: max(1, height - 2)], "Ctrl-C ends the looking, not the run"]
+        lines = [*lines[: max(1, height - 2)], "Ctrl-C stops watching, not the run"]
         back = f"\x1b[{self._height}A\x1b[J" if self._height else ""
         sys.stdout.write(back + "".join(f"{printable(line, sys.stdout)}\n" for line in lines))
         sys.stdout.flush()
         self._height = len(lines)
 
     def leave(self) -> None:
-        """Leave the last look behind, whole."""
+        """Leave the last status on the screen, all of it."""
         if self._last is None or self._console.json:
             return
         if self._in_place and self._height:
