@@ -24,7 +24,7 @@ def test_without_a_file_the_defaults_are_shown(call: Call, file: Path) -> None:
     for words in (["config"], ["config", "show"]):
         outcome = call(*words)
         assert (outcome.code, outcome.err) == (0, "")
-        assert outcome.out.startswith(f"file: {file} (not there yet)\n")
+        assert outcome.out.startswith(f"file: {file} (does not exist yet)\n")
         assert "\n    partition           -\n" in outcome.out
     document = call("config", "show", "--json").document
     assert (document["file"], document["exists"], document["from_file"]) == (str(file), False, [])
@@ -101,7 +101,7 @@ def test_a_file_that_cannot_be_understood(call: Call, file: Path) -> None:
     for words in (["config"], ["config", "set", "qos", "high"]):
         outcome = call(*words)
         assert outcome.code == 2
-        assert f"the configuration file '{file}' is no valid TOML" in outcome.err
+        assert f"the configuration file '{file}' is not valid TOML" in outcome.err
     assert file.read_text() == "[slurm\n"
 
 

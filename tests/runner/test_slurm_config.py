@@ -136,12 +136,12 @@ def test_writing_keeps_the_rest_of_the_file() -> None:
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        ("[slurm\n", "is no valid TOML"),
+        ("[slurm\n", "is not valid TOML"),
         ("slurm = 3\n", "must be a table"),
         ("[slurm]\npartitoin = 'x'\n", "has no setting 'partitoin': did you mean 'partition'"),
         ("[slurm]\nzzzzzz = 'x'\n", "has no setting 'zzzzzz': it has poll_interval"),
         ("[slurm]\nmem = [1]\n", r"config\.toml.: mem must be MiB"),
-        ("\udcff", "is no valid TOML"),
+        ("\udcff", "is not valid TOML"),
     ],
 )
 def test_a_bad_file_is_one_clear_error_and_stays(content: str, text: str) -> None:
@@ -152,7 +152,7 @@ def test_a_bad_file_is_one_clear_error_and_stays(content: str, text: str) -> Non
         SlurmRunner()
     before = path.read_bytes()
     if "no setting" not in text and "MiB" not in text:
-        with pytest.raises(InvalidArgumentError, match=r"no valid TOML|must be a table|cannot be read"):
+        with pytest.raises(InvalidArgumentError, match=r"not valid TOML|must be a table|cannot be read"):
             write_slurm_config(partition="x")
     assert path.read_bytes() == before
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,14 @@ from bioimage_py.geometry import IdSet
 from bioimage_py.runner import Watch
 from bioimage_py.runner.run import RunFolder
 from bioimage_py.runner.slurm import (
+    EXITS,
+    HISTORY,
     LOST,
+    QUEUE,
     ArrayJob,
     Evidence,
     Limits,
+    Place,
     RoundJobs,
     Row,
     SlurmConfig,
@@ -27,11 +32,8 @@ from bioimage_py.runner.slurm import (
     is_full,
     mebibytes,
     minutes,
+    minutes_text,
     next_array,
-    parse_exits,
-    parse_history,
-    parse_limits,
-    parse_queue,
     parse_submitted,
 )
 
@@ -47,7 +49,7 @@ def test_queue() -> None:
 16|N/A|PENDING|PartitionTimeLimit||wrap
 slurm_load_jobs warning
 """
-    rows = parse_queue(text)
+    rows = QUEUE.rows(text)
     assert rows[0] == Row("14", 0, "RUNNING", NAME, "", "bpnode1")
     assert rows[1].reason == "NonZeroExitCode"
     assert [(r.index, r.state) for r in rows[2:5]] == [(2, "PENDING"), (3, "PENDING"), (4, "PENDING")]
@@ -66,12 +68,12 @@ def test_exits() -> None:
             wide("14", "N/A", "1", "", "wrap"),
         ]
     )
-    assert parse_exits(text) == {
-        ("23", 0, NAME): (0, 0),
-        ("23", 1, NAME): (3, 0),
-        ("23", 2, NAME): (0, 9),
-        ("7", 0, NAME): (15, 53),
-        ("8", 0, NAME): (0, 53),
+    assert {row.place: row.exit for row in EXITS.rows(text)} == {
+        Place("23", 0, NAME): (0, 0),
+        Place("23", 1, NAME): (3, 0),
+        Place("23", 2, NAME): (0, 9),
+        Place("7", 0, NAME): (15, 53),
+        Place("8", 0, NAME): (0, 53),
     }
 
 
@@ -83,7 +85,7 @@ def test_history() -> None:
 14|{NAME}|PENDING|0:0|None assigned
 14_0.batch|batch|COMPLETED|0:0|bpnode1
 """
-    rows = parse_history(text)
+    rows = HISTORY.rows(text)
     assert rows[0] == Row("14", 0, "COMPLETED", NAME, "", "bpnode1", (0, 0))
     assert rows[1] == Row("14", 1, "CANCELLED", NAME, "by 1000", "bpnode2", (0, 15))
     assert [(r.index, r.nodes) for r in rows[2:]] == [(2, ""), (3, "")]
@@ -91,10 +93,10 @@ def test_history() -> None:
 
 def test_limits_and_numbers() -> None:
     text = "PartitionName=short Default=NO DefaultTime=00:01:00 MaxTime=1-00:00:00 State=UP"
-    assert parse_limits(text) == Limits(1440, 1)
-    assert parse_limits("PartitionName=main DefaultTime=NONE MaxTime=UNLIMITED") == Limits()
+    assert Limits.parse(text) == Limits(1440, 1)
+    assert Limits.parse("PartitionName=main DefaultTime=NONE MaxTime=UNLIMITED") == Limits()
     assert parse_submitted("hello from the wrapper\n12;cluster\n") == "12"
-    with pytest.raises(ValueError, match="no job number"):
+    with pytest.raises(RuntimeError, match="no job number"):
         parse_submitted("")
 
 
@@ -110,6 +112,8 @@ def test_limits_and_numbers() -> None:
         ("2-12:30", 3630),
         ("1-0:0:1", 1441),
         ("UNLIMITED", None),
+        ("infinite", None),
+        (dt.timedelta(minutes=2, seconds=1), 3),
         (7, 7),
     ],
 )
@@ -117,10 +121,18 @@ def test_minutes(text: str | int, value: int | None) -> None:
     assert minutes(text) == value
 
 
+def test_minutes_as_slurm_shows_them() -> None:
+    assert (minutes_text(90), minutes_text(3600)) == ("01:30:00", "2-12:00:00")
+
+
+def test_indices_of_an_array() -> None:
+    assert array_indices("[0-3,7,10-14:2%4]") == [0, 1, 2, 3, 7, 10, 12, 14]
+
+
 @pytest.mark.parametrize("text", ["", "1:2:3:4", "1-", "-5", "1.5", "0", "1-2:3:4:5", "5 minutes"])
 def test_minutes_that_are_none(text: str) -> None:
-    with pytest.raises(InvalidArgumentError, match="limit must be minutes"):
-        minutes(text, "limit")
+    with pytest.raises(InvalidArgumentError, match="time must be minutes"):
+        minutes(text)
 
 
 @pytest.mark.parametrize(

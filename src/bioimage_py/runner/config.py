@@ -130,12 +130,15 @@ class RunnerConfig:
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
 
 
-def check_seconds(name: str, value: object, *, optional: bool = False) -> None:
-    """Raise InvalidArgumentError unless it is a positive number of seconds."""
+def check_seconds(name: str, value: object, *, optional: bool = False, zero: bool = False) -> None:
+    """Raise InvalidArgumentError unless it is a positive number of seconds, or None or 0 where they are allowed."""
     if optional and value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise InvalidArgumentError(f"{name} must be a positive number of seconds, got {value!r}")
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 <= value < math.inf or (value == 0 and not zero):  # type: ignore[operator]
+        raise InvalidArgumentError(
+            f"{name} must be a {'' if zero else 'positive '}number of seconds, got {value!r}"
+        )
 
 
 def check_count(name: str, value: object, least: int = 1) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
@@ -16,7 +15,8 @@ from bioimage_py.runner.slurm import (
     SlurmConfig,
     check_names,
     config_file_path,
-    read_slurm_table,
+    is_ignored,
+    read_table,
     write_slurm_config,
 )
 
@@ -38,12 +38,11 @@ def run_config(args: argparse.Namespace, console: Console) -> int:
 
 
 def _show(console: Console) -> int:
-    path, there = config_file_path(), config_file_path().is_file()
-    ignored = os.environ.get("BIOIMAGE_PY_NO_CONFIG", "0") not in ("", "0")
-    from_file = read_slurm_table()
+    path, there, ignored = config_file_path(), config_file_path().is_file(), is_ignored()
+    from_file = read_table(SlurmConfig)
     config = SlurmConfig.load()
     in_force = {f.name: getattr(config, f.name) for f in fields(config)}
-    remark = "" if there else " (not there yet)"
+    remark = "" if there else " (does not exist yet)"
     remark = " (ignored: BIOIMAGE_PY_NO_CONFIG is set)" if ignored else remark
     console.line(f"file: {path}{remark}")
     console.line("for runs on Slurm ('*': from the file; all others: defaults):")
@@ -75,7 +74,7 @@ def _shown(value: object) -> str:
 
 def _set(args: argparse.Namespace, console: Console) -> int:
     changes = _pairs(args.settings)
-    check_names({**changes, **dict.fromkeys(args.unset)}, "the configuration")
+    check_names([*changes, *args.unset], SlurmConfig, "the configuration")
     both = [name for name in args.unset if name in changes]
     if both:
         raise UsageError(f"{both[0]} cannot be set and unset at once", _PROGRAM)

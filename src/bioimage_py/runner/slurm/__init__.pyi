@@ -1,31 +1,28 @@
-from .commands import (
-    Slurm as Slurm,
-    SlurmRefusalError as SlurmRefusalError,
-    SlurmSilenceError as SlurmSilenceError,
-)
-from .config import SlurmConfig as SlurmConfig
+from .commands import Limits as Limits, Slurm as Slurm, parse_submitted as parse_submitted
+from .config import SlurmConfig as SlurmConfig, write_slurm_config as write_slurm_config
 from .jobs import ArrayJob as ArrayJob, RoundJobs as RoundJobs, next_array as next_array
-from .quantities import array_indices as array_indices, mebibytes as mebibytes, minutes as minutes
-from .round import SlurmRound as SlurmRound
-from .rows import (
-    Limits as Limits,
-    Row as Row,
-    parse_exits as parse_exits,
-    parse_history as parse_history,
-    parse_limits as parse_limits,
-    parse_queue as parse_queue,
-    parse_submitted as parse_submitted,
+from .quantities import (
+    array_indices as array_indices,
+    mebibytes as mebibytes,
+    minutes as minutes,
+    minutes_text as minutes_text,
 )
+from .round import SlurmRound as SlurmRound
 from .runner import SlurmRunner as SlurmRunner
 from .settings import (
     check_names as check_names,
     config_file_path as config_file_path,
-    read_slurm_table as read_slurm_table,
-    write_slurm_config as write_slurm_config,
+    is_ignored as is_ignored,
+    read_table as read_table,
 )
 from .states import (
+    EXITS as EXITS,
+    HISTORY as HISTORY,
     LOST as LOST,
+    QUEUE as QUEUE,
     Evidence as Evidence,
+    Place as Place,
+    Row as Row,
     end_of as end_of,
     has_ended as has_ended,
     hopeless as hopeless,

@@ -1,32 +1,18 @@
-"""Slurm's commands, run with patience: what they print is parsed in `slurm_rows`."""
+"""Slurm's commands, run with patience, and what they say."""
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bioimage_py.errors import Hint, MissingDependencyError
-from bioimage_py.runner.slurm.quantities import mebibytes
-from bioimage_py.runner.slurm.rows import (
-    EXIT_FIELDS,
-    HISTORY_FIELDS,
-    QUEUE_FIELDS,
-    Limits,
-    Row,
-    parse_exits,
-    parse_history,
-    parse_limits,
-    parse_queue,
-    parse_submitted,
-)
-
-_log = logging.getLogger(__name__)
+from bioimage_py.runner.slurm.quantities import mebibytes, minutes
+from bioimage_py.runner.slurm.states import EXITS, HISTORY, QUEUE, Place, Row
 
 _SILENT = re.compile(
     r"unable to contact slurm controller|socket timed out|zero bytes were transmitted|connection (?:refused|reset|timed out)"
@@ -51,32 +37,46 @@ class SlurmRefusalError(RuntimeError):
     """Slurm answered that it will not; the message is what it said."""
 
 
+@dataclass(frozen=True)
+class Limits:
+    """Minutes that a partition allows and assumes, None for no limit."""
+
+    max_minutes: int | None = None
+    default_minutes: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Limits:
+        """Return what `scontrol -o show partition` says."""
+        words = dict(re.findall(r"(\w+)=(\S+)", text))
+        said = [words.get(key, "NONE") for key in ("MaxTime", "DefaultTime")]
+        return cls(*(None if time == "NONE" else minutes(time) for time in said))
+
+
 @dataclass
 class _Reply:
     code: int
     out: str
     said: str
 
+    def check(self) -> None:
+        """Raise SlurmSilenceError or SlurmRefusalError if the command failed."""
+        if self.code:
+            raise (SlurmSilenceError if _SILENT.search(self.said) else SlurmRefusalError)(self.said)
+
 
 @dataclass
 class Slurm:
-    """The commands of the Slurm that this machine belongs to.
-
-    Attributes
-    ----------
-    idle
-        Called about ten times a second while a command runs: one to a dead controller takes many seconds.
-    timeout
-        Seconds after which a command is taken for silent.
-    """
+    """The commands of the Slurm that this machine belongs to; they raise SlurmSilenceError where there is no answer."""
 
     idle: Callable[[], None] = lambda: None
+    """Called about ten times a second while a command runs: one to a dead controller takes many seconds."""
     timeout: float = 60.0
+    """Seconds after which a command is taken for silent."""
     _accounting: bool | None = None
 
     @staticmethod
     def check_present() -> None:
-        """Raise MissingDependencyError where Slurm's commands are not there."""
+        """Raise MissingDependencyError where Slurm's commands are missing."""
         for command in ("sbatch", "squeue", "scancel", "scontrol"):
             if shutil.which(command) is None:
                 raise MissingDependencyError(
@@ -88,80 +88,46 @@ class Slurm:
                 )
 
     def submit(self, options: Sequence[str], script: str, arguments: Sequence[str]) -> str:
-        """Submit a batch script and return the job's number.
-
-        Raises
-        ------
-        SlurmSilenceError
-            If there was no answer; there may be a job all the same.
-        SlurmRefusalError
-            If it was refused.
-        """
+        """Submit a batch script and return the job's number; after a silence there may be a job all the same."""
         reply = self._call(["sbatch", "--parsable", *options, script, *arguments], keep=True)
-        if reply.code == 0:
-            try:
-                return parse_submitted(reply.out)
-            except ValueError as error:
-                raise SlurmSilenceError(str(error)) from error
-        self._raise_if_silent(reply)
-        raise SlurmRefusalError(reply.said)
+        reply.check()
+        return parse_submitted(reply.out)
 
     def queue(self, *, jobs: Iterable[str] = (), name: str = "") -> list[Row]:
-        """Return what the controller knows of tasks that wait, run, or have ended a short while ago.
+        """Return what the controller knows of tasks that wait, run, or have ended a short while ago."""
+        rows = []
+        for chosen in _chosen(jobs, name):
+            reply = self._call([*QUEUE.command, *chosen])
+            if reply.code and "Invalid job id" not in reply.said:
+                raise SlurmSilenceError(reply.said)
+            rows += QUEUE.rows(reply.out)
+        return rows
 
-        Raises
-        ------
-        SlurmSilenceError
-            If there was no answer.
-        """
-        return [row for chosen in _chosen(jobs, name) for row in self._queue(chosen)]
-
-    def _queue(self, chosen: Sequence[str]) -> list[Row]:
-        reply = self._call(["squeue", "-h", "-r", "-t", "all", "-o", QUEUE_FIELDS, *chosen])
-        if reply.code and "Invalid job id" not in reply.said:
-            raise SlurmSilenceError(reply.said)
-        return parse_queue(reply.out)
-
-    def exits(self, jobs: Iterable[str]) -> dict[tuple[str, int, str], tuple[int, int]]:
-        """Return exit code and signal of tasks that ended a short while ago, by job, index and name."""
-        found = {}
-        for chosen in _chosen(jobs, ""):
-            reply = self._call(["squeue", "-h", "-r", "-t", "all", "-O", EXIT_FIELDS, *chosen])
-            if reply.code == 0:
-                found.update(parse_exits(reply.out))
-        return found
+    def exits(self, jobs: Iterable[str]) -> dict[Place, tuple[int, int]]:
+        """Return exit code and signal of tasks that ended a short while ago."""
+        replies = [self._call([*EXITS.command, *chosen]) for chosen in _chosen(jobs)]
+        rows = [row for reply in replies if reply.code == 0 for row in EXITS.rows(reply.out)]
+        return {row.place: row.exit for row in rows if row.exit is not None}
 
     def history(self, *, jobs: Iterable[str] = (), name: str = "") -> list[Row]:
         """Return what the accounting knows, which lags by some seconds; nothing where there is none, or no answer."""
         if self._accounting is None:
             self._accounting = shutil.which("sacct") is not None
-        if not self._accounting:
-            return []
-        rows = []
-        for chosen in _chosen(jobs, name):
-            span = ["-S", "now-30days"] if name else []
-            reply = self._call(["sacct", "-n", "-P", "-X", "-o", HISTORY_FIELDS, *span, *chosen])
+        rows: list[Row] = []
+        for chosen in _chosen(jobs, name) if self._accounting else ():
+            reply = self._call([*HISTORY.command, *(["-S", "now-30days"] if name else []), *chosen])
             if reply.code and "storage is disabled" in reply.said:
                 self._accounting = False
                 return []
-            rows += parse_history(reply.out)
+            rows += HISTORY.rows(reply.out)
         return rows
 
     def cancel(self, jobs: Iterable[str]) -> None:
-        """Cancel jobs; those that have ended are left as they are.
-
-        Raises
-        ------
-        SlurmSilenceError
-            If there was no answer.
-        SlurmRefusalError
-            If it was refused.
-        """
-        for chosen in _chosen(jobs, ""):
-            reply = self._call(["scancel", "--quiet", *chosen[1].split(",")])
-            if reply.code and "Invalid job id" not in reply.said:
-                self._raise_if_silent(reply)
-                raise SlurmRefusalError(reply.said)
+        """Cancel jobs; those that have ended are left as they are."""
+        for _, numbers in _chosen(jobs):
+            reply = self._call(["scancel", "--quiet", *numbers.split(",")])
+            if "Invalid job id" not in reply.said:
+                reply.check()
 
     def set_throttle(self, job: str, tasks: int) -> bool:
         """Change how many tasks of an array run at once; return whether Slurm did."""
@@ -169,22 +135,21 @@ class Slurm:
 
     def max_array_size(self) -> int:
         """Return how many tasks an array may have; 1000, Slurm's default, where the controller does not say."""
-        found = re.search(
-            r"^MaxArraySize\s*=\s*(\d+)", self._call(["scontrol", "show", "config"]).out, re.MULTILINE
-        )
+        said = self._call(["scontrol", "show", "config"]).out
+        found = re.search(r"^MaxArraySize\s*=\s*(\d+)", said, re.MULTILINE)
         return max(1, int(found[1]) - 1) if found else 1000
 
     def limits(self, partition: str | None) -> Limits:
-        """Return what a partition allows; of the default one where none is named, nothing where Slurm does not say."""
+        """Return what a partition, or the default one, allows; nothing where Slurm does not say."""
         reply = self._call(["scontrol", "-o", "show", "partition", *([partition] if partition else [])])
         for line in reply.out.splitlines():
             if partition or " Default=YES " in line:
-                return parse_limits(line)
+                return Limits.parse(line)
         return Limits()
 
     def memory_had(self, jobs: Iterable[str]) -> int | None:
         """Return the MiB that tasks of these jobs had; None where Slurm does not know any more."""
-        for chosen in _chosen(jobs, ""):
+        for chosen in _chosen(jobs):
             reply = self._call(["squeue", "-h", "-t", "all", "-O", "tres-alloc:200", *chosen])
             found = re.findall(r"\bmem=([\d.]+[KMGT])", reply.out)
             if found:
@@ -195,10 +160,6 @@ class Slurm:
         """Whether this user has any job that waits or runs."""
         reply = self._call(["squeue", "-h", "-o", "%A", f"--user={os.geteuid()}"])
         return reply.code == 0 and bool(reply.out.strip())
-
-    def _raise_if_silent(self, reply: _Reply) -> None:
-        if _SILENT.search(reply.said):
-            raise SlurmSilenceError(reply.said)
 
     def _call(self, words: Sequence[str], *, keep: bool = False) -> _Reply:
         """Run a command; with `keep` it gets to its end also when this process is interrupted."""
@@ -221,7 +182,7 @@ class Slurm:
                 while True:
                     try:
                         out, said = process.communicate(timeout=0.1)
-                        return _Reply(process.returncode, out, _cleaned(said))
+                        return _Reply(process.returncode, out, _without_prefixes(said))
                     except subprocess.TimeoutExpired:
                         if time.monotonic() > end:
                             raise SlurmSilenceError(
@@ -229,19 +190,23 @@ class Slurm:
                             ) from None
                     self.idle()
             finally:
-                _end(process, _GRACE if keep else 0.0)
+                # A submission that is given up gets some seconds: its name tells what came of it.
+                try:
+                    process.wait(_GRACE if keep else 0.0)
+                except subprocess.TimeoutExpired:
+                    process.kill()
 
 
-def _end(process: subprocess.Popen[str], grace: float) -> None:
-    """End a command that was given up; a submission that is on its way gets some seconds, its name tells what came of it."""
-    try:
-        process.wait(grace)
-    except subprocess.TimeoutExpired:
-        process.kill()
+def parse_submitted(text: str) -> str:
+    """Return the job's number from what `sbatch --parsable` printed, after lines of a site's own wrapper perhaps."""
+    found: list[str] = re.findall(r"^(\d+)(?:;\S*)?\s*$", text, re.MULTILINE)
+    if not found:
+        raise SlurmSilenceError(f"sbatch printed no job number: {text!r}")
+    return found[-1]
 
 
 def _environment(command: str) -> dict[str, str]:
-    """Return what a command is to see: not what a surrounding job, or a taste in formats, would change in the answers.
+    """Return what a command is to see: not what a surrounding job, or a user's own formats, would change in the answers.
 
     What `sbatch` sees becomes the job's environment, so nothing is added there.
     """
@@ -250,18 +215,16 @@ def _environment(command: str) -> dict[str, str]:
     return environment if command == "sbatch" else {**environment, "SLURM_BITSTR_LEN": "0"}
 
 
-def _cleaned(said: str) -> str:
-    """Return an error's text without the prefixes of its lines."""
+def _without_prefixes(said: str) -> str:
     lines = [re.sub(r"^\w+: (?:error|fatal): ", "", line.strip()) for line in said.splitlines()]
     return "; ".join(line for line in lines if line)
 
 
-def _chosen(jobs: Iterable[str], name: str) -> list[list[str]]:
-    """Return the options that choose jobs, by number, a few hundred to a command, or by name."""
+def _chosen(jobs: Iterable[str], name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the option that chooses jobs by name, or by number, a few hundred to a command."""
     if name:
-        return [["--name", name]]
+        yield "--name", name
+        return
     numbers = list(jobs)
-    return [
-        ["--jobs", ",".join(numbers[first : first + _ARGUMENTS])]
-        for first in range(0, len(numbers), _ARGUMENTS)
-    ]
+    for first in range(0, len(numbers), _ARGUMENTS):
+        yield "--jobs", ",".join(numbers[first : first + _ARGUMENTS])

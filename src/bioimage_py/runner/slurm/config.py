@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.option import option
-from bioimage_py.runner.config import RunnerConfig
+from bioimage_py.runner.config import RunnerConfig, check_count, check_seconds
 from bioimage_py.runner.slurm.quantities import mebibytes, minutes
+from bioimage_py.runner.slurm.settings import check_names, read_table, write_table
 
-_NAMES = ("partition", "account", "qos", "constraint", "reservation")
 _SHELLS = ("sh", "bash", "dash", "ash", "ksh", "zsh")
 _OURS = {
     "--array": "the runner numbers its tasks with it",
@@ -29,7 +29,7 @@ _OURS = {
     "--requeue": "the runner submits lost tasks again itself",
     "--signal": "give signal_lead",
     "--test-only": "nothing would run",
-    "--wait": "the runner waits itself",
+    "--wait": "the runner waits",
     "--wrap": "the runner has a script of its own",
 }
 _OUR_LETTERS = {"-a": "--array", "-D": "--chdir", "-M": "--clusters", "-e": "--error", "-J": "--job-name"} | {
@@ -47,8 +47,8 @@ class SlurmConfig(RunnerConfig):
     Parameters
     ----------
     poll_interval
-        Seconds between questions to Slurm about a run that has been on its way for a while. Finished tasks are seen in the
-        run folder, sooner.
+        Seconds between questions to Slurm, once a run has been going for a while. Finished tasks are seen in the run folder,
+        sooner.
     tmp_root
         Folder for run folders; on a disk that the nodes share.
     python_executable
@@ -80,7 +80,7 @@ class SlurmConfig(RunnerConfig):
     latency_wait
         Seconds to wait for what a task wrote to become visible here, before the task counts as lost.
     controller_timeout
-        Seconds to wait for a Slurm controller that does not answer. Default: 60 before the first job, then for ever.
+        Seconds to wait for a Slurm controller that does not answer. Default: 60 before the first job, then without limit.
 
     Raises
     ------
@@ -120,7 +120,7 @@ class SlurmConfig(RunnerConfig):
         if self.threads_per_worker == 0:
             self._set("threads_per_worker", self.cpus_per_task)
         super().__post_init__()
-        for name in _NAMES:
+        for name in ("partition", "account", "qos", "constraint", "reservation"):
             _check_text(name, getattr(self, name))
         for name in ("nodelist", "exclude"):
             value = getattr(self, name)
@@ -142,24 +142,19 @@ class SlurmConfig(RunnerConfig):
         if self.mem is not None:
             mebibytes(self.mem)
 
-    def _set(self, name: str, value: object) -> None:
-        object.__setattr__(self, name, value)  # the dataclass is frozen for everyone else
-
     def _check_numbers(self) -> None:
-        for name, least in (("cpus_per_task", 1), ("max_array_size", 1)):
-            value = getattr(self, name)
-            if (value is not None or name == "cpus_per_task") and (type(value) is not int or value < least):
-                raise InvalidArgumentError(f"{name} must be an integer of at least {least}, got {value!r}")
+        check_count("cpus_per_task", self.cpus_per_task)
+        if self.max_array_size is not None:
+            check_count("max_array_size", self.max_array_size)
         for name in ("signal_lead", "latency_wait", "controller_timeout"):
-            value = getattr(self, name)
-            if value is None and name == "controller_timeout":
-                continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-                raise InvalidArgumentError(f"{name} must be a number of seconds, got {value!r}")
+            check_seconds(name, getattr(self, name), optional=name == "controller_timeout", zero=True)
         if isinstance(self.gpus, str):
             _check_text("gpus", self.gpus)
         elif self.gpus is not None and (type(self.gpus) is not int or self.gpus < 0):
             raise InvalidArgumentError(f"gpus must be a number or a text such as 'a100:1', got {self.gpus!r}")
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)  # the dataclass is frozen for everyone else
 
     @property
     def memory_limit_bytes(self) -> int | None:
@@ -172,7 +167,7 @@ class SlurmConfig(RunnerConfig):
 
     @property
     def on_other_machines(self) -> bool:
-        """Whether tasks run where it is not known how many cores there are."""
+        """Whether tasks run where the number of cores is not known here."""
         return True
 
     def given(self) -> dict[str, Any]:
@@ -194,12 +189,30 @@ class SlurmConfig(RunnerConfig):
         Raises
         ------
         InvalidArgumentError
-            If the file cannot be understood, or a field or value is none; the message says where and what is near.
+            If the file cannot be read, or a setting in it does not exist or has a wrong value; the message says where.
         """
-        from bioimage_py.runner.slurm.settings import check_names, read_slurm_table
+        check_names(overrides, cls, "SlurmConfig")
+        return cls(**{**read_table(cls), **overrides})
 
-        check_names(overrides, "SlurmConfig")
-        return cls(**{**read_slurm_table(), **overrides})
+
+def write_slurm_config(**settings: Any) -> Path:
+    """Write defaults into the user's configuration file, keep the rest of it, and return where it is.
+
+    Parameters
+    ----------
+    **settings
+        Fields of `SlurmConfig`; None removes one from the file.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If there is no such field, a value is wrong, or the file is not valid TOML; it stays as it is then.
+    ReadOnlyError
+        If it cannot be written.
+    """
+    check_names(settings, SlurmConfig, "SlurmConfig")
+    SlurmConfig(**{name: value for name, value in settings.items() if value is not None})
+    return write_table(settings)
 
 
 def _check_text(name: str, value: object) -> None:

@@ -12,34 +12,24 @@ from typing import Any, Self
 
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.run import RunFolder
+from bioimage_py.runner.slurm.states import Place
 
 
 @dataclass
 class ArrayJob:
-    """One job array: some tasks of a round.
-
-    Attributes
-    ----------
-    name
-        What it is called in Slurm, and nothing else is: a job is found by it when its number was never written.
-    tasks
-        The tasks in it.
-    offset
-        What to add to an index of the array to have the number of its task.
-    throttle
-        Tasks that may run at once.
-    intended
-        When it was about to be submitted, in seconds of the clock.
-    number
-        Slurm's number, None until it is known.
-    """
+    """One job array: some tasks of a round."""
 
     name: str
+    """What it is called in Slurm, and nothing else is: a job is found by it when its number was never written."""
     tasks: IdSet
     offset: int
+    """What to add to an index of the array to have the number of its task."""
     throttle: int
+    """Tasks that may run at once."""
     intended: float
+    """When it was about to be submitted, in seconds of the clock."""
     number: str | None = None
+    """Slurm's number, None until it is known."""
 
     @property
     def array(self) -> str:
@@ -49,6 +39,10 @@ class ArrayJob:
             for b, e in self.tasks.runs
         ]
         return f"{','.join(spans)}%{self.throttle}"
+
+    def place(self, task: int) -> Place:
+        """Where a task of it is in Slurm."""
+        return Place(self.number or "", task - self.offset, self.name)
 
     def log(self, folder: RunFolder, number: int, index: int | None = None) -> Path:
         """Where the log of a task is; without an index, Slurm's pattern for all of them stands for it."""
@@ -66,22 +60,10 @@ class ArrayJob:
 
 
 def next_array(waiting: Sequence[int], most: int, limit: int) -> tuple[IdSet, int]:
-    """Return the tasks of the next array and its offset.
+    """Return the tasks of the next array, and its offset.
 
-    Parameters
-    ----------
-    waiting
-        Numbers of the tasks that are not submitted, in ascending order; at least one.
-    most
-        Indices that an array may have: 0 to `most - 1`.
-    limit
-        Tasks that may be submitted at once.
-
-    Examples
-    --------
-    >>> tasks, offset = next_array([3, 4, 9, 10, 11], most=10, limit=1000)
-    >>> list(tasks), offset
-    ([3, 4, 9], 0)
+    `waiting` are the tasks that are not submitted, in ascending order; an array may have the indices 0 to `most - 1`, and
+    `limit` tasks may be submitted at once.
     """
     offset = waiting[0] // most * most
     inside = [task for task in waiting[: min(most, limit)] if task < offset + most]
@@ -90,28 +72,17 @@ def next_array(waiting: Sequence[int], most: int, limit: int) -> tuple[IdSet, in
 
 @dataclass
 class RoundJobs:
-    """The arrays of one round, as the run folder keeps them.
-
-    Attributes
-    ----------
-    folder, number
-        The run folder, and which round.
-    jobs
-        The arrays, in the order of their submission.
-    asked
-        Minutes and MiB that each task was given, where known.
-    ended
-        Whether it is known how all tasks ended.
-    cancelled
-        Whether the user cancelled the round: nothing more is submitted.
-    """
+    """The arrays of one round, in the order of their submission, as the run folder keeps them."""
 
     folder: RunFolder
     number: int
     jobs: list[ArrayJob] = field(default_factory=list)
     asked: dict[str, int | None] = field(default_factory=dict)
+    """Minutes and MiB that each task was given, where known."""
     ended: bool = False
+    """Whether it is known how all tasks ended."""
     cancelled: bool = False
+    """Whether the user cancelled the round: nothing more is submitted."""
 
     @classmethod
     def read(cls, folder: RunFolder, number: int) -> Self | None:
@@ -122,6 +93,13 @@ class RoundJobs:
         known = stored["round"]
         jobs = [ArrayJob.from_json(job) for job in known["arrays"]]
         return cls(folder, number, jobs, known["asked"], known["ended"], known["cancelled"])
+
+    @classmethod
+    def open(cls, folder: RunFolder) -> Self | None:
+        """Return the last round if its jobs may still be there."""
+        number = folder.n_rounds() - 1
+        jobs = cls.read(folder, number) if number >= 0 else None
+        return jobs if jobs is not None and jobs.jobs and not jobs.ended else None
 
     def write(self) -> None:
         """Write it into the run folder; a cancellation that another process wrote there stays."""

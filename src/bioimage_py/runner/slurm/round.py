@@ -5,20 +5,20 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
+from bioimage_py.errors import StorageError
 from bioimage_py.runner.folder_runner import Watch
 from bioimage_py.runner.rounds import TaskEnd
-from bioimage_py.runner.run import end_of_log
-from bioimage_py.runner.slurm.attempts import RoundAttempts
+from bioimage_py.runner.run import RunFolder, end_of_log
 from bioimage_py.runner.slurm.commands import Slurm, SlurmRefusalError, SlurmSilenceError
 from bioimage_py.runner.slurm.config import SlurmConfig
-from bioimage_py.runner.slurm.duplicate_tasks import end_doubles
 from bioimage_py.runner.slurm.jobs import ArrayJob, RoundJobs
-from bioimage_py.runner.slurm.rows import Row
-from bioimage_py.runner.slurm.states import Evidence, end_of, has_ended, hopeless
-from bioimage_py.runner.slurm.submitter import Submitter
+from bioimage_py.runner.slurm.states import Evidence, Place, Row, end_of, has_ended, hopeless
+from bioimage_py.runner.slurm.submission import Submitter
 from bioimage_py.runner.slurm.vanished import Vanished
+from bioimage_py.runner.task import FINISHED
 
 _log = logging.getLogger(__name__)
 
@@ -28,24 +28,43 @@ _AGAIN = ("node failure", "lost")
 """Ends that say nothing against the task: it goes to another node at once, while others of its round still run."""
 _FIRST_PATIENCE = 60.0
 """Seconds that a controller gets to take the first job of a round."""
+_LAST_PATIENCE = 40.0
+"""Seconds that duplicate tasks get to end; Slurm kills what does not after 30 by default."""
+
+
+class RoundAttempts:
+    """What the attempts of a round say of themselves, read again and again while the round runs."""
+
+    def __init__(self, folder: RunFolder, number: int) -> None:
+        self.finished: set[int] = set()  # tasks that some attempt tried to its end
+        self.began: set[int] = set()
+        self.stopped: set[int] = set()  # tasks of which some attempt says that it ended before
+        self._folder, self._number = folder, number
+        self._settled: set[str] = set()
+        self._stamps: dict[str, tuple[int, int]] = {}
+
+    def look(self) -> None:
+        """Read what is new."""
+        for attempt in self._folder.attempts(round_number=self._number):
+            if attempt.stem in self._settled or attempt.task in self.finished:
+                continue
+            self.began.add(attempt.task)
+            try:
+                found = attempt.state.stat()
+                stamp = (found.st_ino, found.st_mtime_ns)  # the clock of a disk may tick slowly
+                if self._stamps.get(attempt.stem) == stamp:
+                    continue
+                reason = self._folder.read_state(attempt).get("reason")
+            except (OSError, StorageError):
+                continue  # it is being replaced on a disk that does so in two steps: the next look finds it
+            self._stamps[attempt.stem] = stamp
+            if reason is not None:
+                self._settled.add(attempt.stem)
+                (self.finished if reason == FINISHED else self.stopped).add(attempt.task)
 
 
 class SlurmRound:
-    """Submits the tasks of a round and waits for them.
-
-    Parameters
-    ----------
-    slurm
-        The commands.
-    jobs
-        The arrays of the round that were submitted before, if any.
-    n_tasks, num_workers
-        Tasks of the round, and how many may run at once.
-    config
-        Settings.
-    watch
-        Who is shown the progress.
-    """
+    """Submits the tasks of a round that were not submitted before, and waits for all of them."""
 
     def __init__(
         self,
@@ -75,12 +94,8 @@ class SlurmRound:
     def run(self) -> list[TaskEnd]:
         """Return how each task of the round ended, in the order of their numbers.
 
-        Raises
-        ------
-        SlurmRefusalError
-            If Slurm will not run anything of it.
-        SlurmSilenceError
-            If it has not answered for longer than `controller_timeout`.
+        Raises SlurmRefusalError if Slurm will not run anything of it, and SlurmSilenceError if it has not answered for longer
+        than `controller_timeout`.
         """
         self._slurm.idle = self._look
         for job in self._jobs.jobs:
@@ -95,9 +110,9 @@ class SlurmRound:
             if len(self._ends) < self._n_tasks:
                 time.sleep(self._pause())
         self._slurm.idle = lambda: None
-        doubles = [(self._home[task], task) for task in self._tries if task in self._home]
-        if doubles:
-            end_doubles(self._slurm, doubles)
+        duplicates = {self._home[task].place(task) for task in self._tries if task in self._home}
+        if duplicates:
+            end_duplicates(self._slurm, duplicates)
         self._jobs.ended = True
         self._jobs.write()
         return [self._ends[task] for task in range(self._n_tasks)]
@@ -146,20 +161,13 @@ class SlurmRound:
 
     def _look(self) -> None:
         self._watch.look()
-        before = len(self._attempts.reasons)
+        before = len(self._attempts.stopped)
         self._attempts.look()
         for task in self._attempts.finished:
             if task not in self._ends:
                 self._ends[task] = TaskEnd(task, "finished")
-        if len(self._attempts.reasons) > before:
+        if len(self._attempts.stopped) > before:
             self._hurry()
-
-    def _evidence(self, task: int, job: ArrayJob) -> Evidence:
-        began = task in self._attempts.began
-        return Evidence(began, self._attempts.reasons.get(task), self._log_of(job, task))
-
-    def _log_of(self, job: ArrayJob, task: int) -> str:
-        return end_of_log(job.log(self._jobs.folder, self._jobs.number, task - job.offset))
 
     # -- asking Slurm
 
@@ -178,18 +186,17 @@ class SlurmRound:
             self._silence(error)
         else:
             self._heard()
-            known = {(row.job, row.index, row.name): row for row in rows}
-            self._judge(self._open(), known)
+            self._judge(self._open(), {row.place: row for row in rows})
             self._submitter.widen(self._open())
         self._next = time.monotonic() + self._interval
 
-    def _judge(self, current: Mapping[int, ArrayJob], known: Mapping[tuple[str, int, str], Row]) -> None:
+    def _judge(self, current: Mapping[int, ArrayJob], known: Mapping[Place, Row]) -> None:
         over: dict[int, Row] = {}
-        jobs_known = {(number, name) for number, _, name in known}
+        jobs_known = {(place.job, place.name) for place in known}
         for task, job in current.items():
-            row = known.get((job.number or "", task - job.offset, job.name))
+            row = known.get(job.place(task))
             if row is None:
-                self._vanished.missed(task, siblings=(job.number or "", job.name) in jobs_known)
+                self._vanished.missed(task, siblings=(job.number, job.name) in jobs_known)
                 continue
             stuck = hopeless(row)
             if stuck:
@@ -212,12 +219,12 @@ class SlurmRound:
         ]
         exits = self._slurm.exits(dict.fromkeys(over[task].job for task in unclear)) if unclear else {}
         for task, row in over.items():
-            job = self._home[task]
-            code = row.exit or exits.get((row.job, row.index, row.name))
-            told = Row(row.job, row.index, row.state, row.name, row.reason, row.nodes, code)
-            end = end_of(task, told, self._evidence(task, job))
+            job, began = self._home[task], task in self._attempts.began
+            log = end_of_log(job.log(self._jobs.folder, self._jobs.number, row.index))
+            told = replace(row, exit=row.exit or exits.get(row.place))
+            end = end_of(task, told, Evidence(began, log))
             # What a node wrote may take a while to be seen here, so that only what has an ending of its own is certain.
-            certain = task in self._attempts.began or end.kind in ("cancelled", "error")
+            certain = began or end.kind in ("cancelled", "error")
             if (end.kind == "lost" or not certain) and not self._vanished.patience_over(task):
                 continue
             self._end(end)
@@ -278,3 +285,23 @@ class SlurmRound:
         if self._silent_since is not None:
             _log.warning("Slurm answers again after %.0f s", time.monotonic() - self._silent_since)
         self._silent_since = None
+
+
+def end_duplicates(slurm: Slurm, places: Collection[Place]) -> None:
+    """Cancel tasks that another attempt has done, and wait for their end, so that nothing is written after the run's end."""
+    numbers = dict.fromkeys(place.job for place in places)
+    end = time.monotonic() + _LAST_PATIENCE
+    told = False
+    try:
+        while time.monotonic() < end:
+            rows = [row for row in slurm.queue(jobs=numbers) if row.place in places and not has_ended(row)]
+            if not rows:
+                return
+            alive = [f"{row.job}_{row.index}" for row in rows]
+            if not told:
+                slurm.cancel(alive)
+                told = True
+            time.sleep(0.2)
+        _log.warning("tasks %s were cancelled, as another attempt has done them, and have not ended", alive)
+    except (SlurmSilenceError, SlurmRefusalError) as error:
+        _log.warning("tasks that another attempt has done may still run: %s", error)

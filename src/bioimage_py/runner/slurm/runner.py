@@ -20,8 +20,7 @@ from bioimage_py.runner.slurm.config import SlurmConfig
 from bioimage_py.runner.slurm.jobs import RoundJobs
 from bioimage_py.runner.slurm.round import SlurmRound
 from bioimage_py.runner.slurm.states import has_ended
-from bioimage_py.runner.slurm.submission import asked_of, script
-from bioimage_py.runner.slurm.submitter import number_unnumbered
+from bioimage_py.runner.slurm.submission import asked_of, number_unnumbered, script
 
 _PATIENCE = 10.0
 """Seconds that Slurm gets to answer somebody who looks at a screen."""
@@ -79,14 +78,12 @@ class SlurmRunner(FolderRunner):
 
     def open_round(self, folder: RunFolder) -> int | None:
         """Return the number of the last round if its jobs may still be there, else None."""
-        number = folder.n_rounds() - 1
-        jobs = RoundJobs.read(folder, number) if number >= 0 else None
-        return number if jobs is not None and jobs.jobs and not jobs.ended else None
+        jobs = RoundJobs.open(folder)
+        return None if jobs is None else jobs.number
 
     def is_active(self, folder: RunFolder) -> bool:
         """Whether Slurm still has tasks of the run."""
-        number = self.open_round(folder)
-        jobs = None if number is None else RoundJobs.read(folder, number)
+        jobs = RoundJobs.open(folder)
         if jobs is None or not jobs.numbers():
             return False
         Slurm.check_present()
@@ -167,8 +164,7 @@ class SlurmRunner(FolderRunner):
             If Slurm does not answer, or refuses.
         """
         Slurm.check_present()
-        number = self.open_round(folder)
-        jobs = None if number is None else RoundJobs.read(folder, number)
+        jobs = RoundJobs.open(folder)
         if jobs is None:
             raise InvalidArgumentError(
                 f"nothing runs for {str(folder.path)!r}: there is nothing to cancel",
@@ -186,8 +182,7 @@ class SlurmRunner(FolderRunner):
 
     def interrupt_hints(self, folder: RunFolder) -> list[Hint]:
         """Return what a user who leaves is told: how to wait for the jobs, and how to cancel them."""
-        number = self.open_round(folder)
-        jobs = None if number is None else RoundJobs.read(folder, number)
+        jobs = RoundJobs.open(folder)
         if jobs is None:
             return [finish_hint(folder.path)]
         with contextlib.suppress(SlurmSilenceError):  # the command that cancels looks for it again

@@ -1,4 +1,4 @@
-"""The user's defaults for Slurm, in the table `[slurm]` of a TOML file."""
+"""The user's configuration file: defaults in the table `[slurm]` of a TOML file."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import contextlib
 import os
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from bioimage_py.errors import InvalidArgumentError, ReadOnlyError
-from bioimage_py.runner.slurm.config import SlurmConfig
 
 _TABLE = "slurm"
 
@@ -26,56 +25,82 @@ def config_file_path() -> Path:
     if named:
         return Path(named).expanduser()
     home = os.environ.get("XDG_CONFIG_HOME", "")
-    # A relative path there is to be ignored, says the specification.
+    # The specification says to ignore a relative path there.
     base = Path(home) if Path(home).is_absolute() else Path("~/.config").expanduser()
     return base / "bioimage-py" / "config.toml"
 
 
-def read_slurm_table() -> dict[str, Any]:
-    """Return the user's defaults; empty where there are none, or `BIOIMAGE_PY_NO_CONFIG` is set.
+def is_ignored() -> bool:
+    """Whether the user's configuration file is not to be read."""
+    return os.environ.get("BIOIMAGE_PY_NO_CONFIG", "0") not in ("", "0")
 
-    Raises
-    ------
-    InvalidArgumentError
-        If the file cannot be read or a value in it is wrong.
-    """
+
+def read_table(kind: type[Any]) -> dict[str, Any]:
+    """Return the user's defaults for the fields of a config dataclass, checked; empty where there are none, or they are ignored."""
     import tomllib
 
-    if os.environ.get("BIOIMAGE_PY_NO_CONFIG", "0") not in ("", "0"):
+    if is_ignored():
         return {}
     path = config_file_path()
+    where = f"the configuration file {str(path)!r}"
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         if os.environ.get("BIOIMAGE_PY_CONFIG"):
             raise InvalidArgumentError(
-                f"BIOIMAGE_PY_CONFIG names {str(path)!r}, which is not there"
+                f"BIOIMAGE_PY_CONFIG names {str(path)!r}, which does not exist"
             ) from None
         return {}
     except OSError as error:
-        raise InvalidArgumentError(
-            f"the configuration file {str(path)!r} cannot be read: {error.strerror}"
-        ) from error
+        raise InvalidArgumentError(f"{where} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise InvalidArgumentError(
-            f"the configuration file {str(path)!r} is no valid TOML: {error}"
-        ) from error
-    table = content.get(_TABLE, {})
-    if not isinstance(table, dict):
-        raise InvalidArgumentError(f"[{_TABLE}] in {str(path)!r} must be a table, got {table!r}")
-    check_names(table, f"[{_TABLE}] in {str(path)!r}")
+        raise InvalidArgumentError(f"{where} is not valid TOML: {error}") from error
+    table = _checked_table(content.get(_TABLE, {}), path)
+    check_names(table, kind, f"[{_TABLE}] in {str(path)!r}")
     try:
-        SlurmConfig(**table)
+        kind(**table)
     except InvalidArgumentError as error:
         raise InvalidArgumentError(f"[{_TABLE}] in {str(path)!r}: {error}") from error
     return table
 
 
-def check_names(given: Mapping[str, Any], where: str) -> None:
-    """Raise InvalidArgumentError for a name that is no field of `SlurmConfig`; the message has the nearest one."""
+def write_table(settings: Mapping[str, Any]) -> Path:
+    """Write defaults into the user's configuration file, None to remove one; the rest of the file stays as it is."""
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    path = config_file_path()
+    where = f"the configuration file {str(path)!r}"
+    try:
+        text = path.read_bytes().decode()
+    except (FileNotFoundError, NotADirectoryError):
+        text = ""
+    except (OSError, ValueError) as error:
+        raise InvalidArgumentError(f"{where} cannot be read: {error}") from error
+    try:
+        document = tomlkit.parse(text)
+    except TOMLKitError as error:
+        raise InvalidArgumentError(f"{where} is not valid TOML: {error}") from error
+    table = _checked_table(document.setdefault(_TABLE, tomlkit.table()), path)
+    for name, value in settings.items():
+        if value is None:
+            table.pop(name, None)
+        elif isinstance(value, (list, tuple)):
+            table[name] = [str(item) for item in value]
+        else:
+            table[name] = value if isinstance(value, (bool, int, float)) else str(value)
+    try:
+        _replace(path.resolve(), tomlkit.dumps(document))
+    except OSError as error:
+        raise ReadOnlyError(f"{where} cannot be written: {error.strerror}") from error
+    return path
+
+
+def check_names(given: Iterable[str], kind: type[Any], where: str) -> None:
+    """Raise InvalidArgumentError for a name that is not a field of a config dataclass; the message has the nearest one."""
     import difflib
 
-    known = [f.name for f in fields(SlurmConfig)]
+    known = [f.name for f in fields(kind)]
     for name in given:
         if name not in known:
             near = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
@@ -83,75 +108,25 @@ def check_names(given: Mapping[str, Any], where: str) -> None:
             raise InvalidArgumentError(f"{where} has no setting {name!r}: {hint}")
 
 
-def write_slurm_config(**settings: Any) -> Path:
-    """Write defaults into the user's configuration file, keep the rest of it, and return where it is.
-
-    Parameters
-    ----------
-    **settings
-        Fields of `SlurmConfig`; None takes one away.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If a field or value is none, or the file that is there is no valid TOML; it stays as it is then.
-    ReadOnlyError
-        If it cannot be written.
-    """
-    import tomlkit
-    from tomlkit.exceptions import TOMLKitError
-
-    check_names(settings, "SlurmConfig")
-    SlurmConfig(**{name: value for name, value in settings.items() if value is not None})
-    path = config_file_path()
-    try:
-        text = path.read_bytes().decode()
-    except (FileNotFoundError, NotADirectoryError):
-        text = ""
-    except (OSError, ValueError) as error:
-        raise InvalidArgumentError(f"the configuration file {str(path)!r} cannot be read: {error}") from error
-    try:
-        document = tomlkit.parse(text)
-    except TOMLKitError as error:
-        raise InvalidArgumentError(
-            f"the configuration file {str(path)!r} is no valid TOML: {error}"
-        ) from error
-    table = document.setdefault(_TABLE, tomlkit.table())
+def _checked_table(table: Any, path: Path) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise InvalidArgumentError(f"[{_TABLE}] in {str(path)!r} must be a table, got {table!r}")
-    for name, value in settings.items():
-        if value is None:
-            table.pop(name, None)
-        else:
-            table[name] = _plain(value)
-    _replace(path, tomlkit.dumps(document))
-    return path
+    return table
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [str(item) for item in value]
-    return value if isinstance(value, (bool, int, float)) else str(value)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Put a new content in place at once, behind links, with the mode that the old one had."""
-    target = path.resolve()
-    name = None
+def _replace(target: Path, text: str) -> None:
+    """Replace the content of a file at once, and keep its mode."""
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o600
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o600
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         with os.fdopen(descriptor, "wb") as file:
             file.write(text.encode())
             os.fchmod(file.fileno(), mode)
             file.flush()
             os.fsync(file.fileno())
         Path(name).replace(target)
-    except OSError as error:
-        if name is not None:
-            with contextlib.suppress(FileNotFoundError):
-                Path(name).unlink()
-        raise ReadOnlyError(
-            f"the configuration file {str(path)!r} cannot be written: {error.strerror}"
-        ) from error
+    except OSError:
+        with contextlib.suppress(FileNotFoundError):
+            Path(name).unlink()
+        raise

@@ -1,40 +1,32 @@
-"""From what Slurm, the run folder and the log say of a task to how it ended; nothing here runs a command."""
+"""What Slurm says of a task, and from that, the run folder and the log: how it ended. Nothing here runs a command."""
 
 from __future__ import annotations
 
 import re
 import signal
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bioimage_py.runner.rounds import TaskEnd
-from bioimage_py.runner.slurm.rows import Row
+from bioimage_py.runner.slurm.quantities import array_indices
 
 LOST = "LOST"
 """The state of a task that Slurm does not know any more; the word is ours."""
 
-_ENDED = (
-    "BOOT_FAIL",
-    "CANCELLED",
-    "COMPLETED",
-    "DEADLINE",
-    "FAILED",
-    "LAUNCH_FAILED",
-    "NODE_FAIL",
-    "OUT_OF_MEMORY",
-    "PREEMPTED",
-    "RECONFIG_FAIL",
-    "REVOKED",
-    "TIMEOUT",
-)
-_PLAIN = {
+_LACK_OF_MEMORY = ("out of memory", "it needed more memory than it had")
+_ENDED: dict[str, tuple[str, str] | None] = {
     "BOOT_FAIL": ("node failure", "its node did not start"),
+    "CANCELLED": ("cancelled", "it was cancelled"),
+    "COMPLETED": None,  # exit code and log say more
     "DEADLINE": ("timeout", "it missed its deadline"),
+    "FAILED": None,
     "LAUNCH_FAILED": ("node failure", "its node could not start it"),
     LOST: ("lost", "Slurm does not know it any more, and it has not finished"),
     "NODE_FAIL": ("node failure", "its node failed"),
-    "OUT_OF_MEMORY": ("out of memory", "it needed more memory than it had"),
+    "OUT_OF_MEMORY": _LACK_OF_MEMORY,
     "PREEMPTED": ("node failure", "a job with a higher priority took its place"),
     "RECONFIG_FAIL": ("node failure", "its node could not be configured"),
+    "REVOKED": ("cancelled", "it was cancelled"),
     "TIMEOUT": ("timeout", "it ran into its time limit"),
 }
 _NEVER = {
@@ -57,27 +49,99 @@ _NEVER = {
 }
 _NO_LOG = 53
 """What Slurm gives as the signal of a task whose output file it could not open."""
-_STARVED = re.compile(r"oom[-_ ]kill|out[- ]of[- ]memory|exceeded (?:job |step )?memory limit", re.IGNORECASE)
-_NO_PYTHON = (126, 127)
+_OOM = re.compile(r"oom[-_ ]kill|out[- ]of[- ]memory|exceeded (?:job |step )?memory limit", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a task is in Slurm; numbers are used again, names of jobs are not."""
+
+    job: str
+    index: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """What Slurm says about one task of an array."""
+
+    job: str  # number of the array
+    index: int
+    state: str  # in Slurm's words, such as RUNNING
+    name: str  # of the job
+    reason: str = ""  # why it is in that state, in one word
+    nodes: str = ""
+    exit: tuple[int, int] | None = None  # exit code and signal, where known
+
+    @property
+    def place(self) -> Place:
+        """Where the task is."""
+        return Place(self.job, self.index, self.name)
+
+
+class Listing(NamedTuple):
+    """A command that lists tasks, and the columns that it prints between bars."""
+
+    command: tuple[str, ...]
+    columns: tuple[str, ...]
+
+    def rows(self, text: str) -> list[Row]:
+        """Return a row for each task in what was printed: none for steps and jobs that are not arrays, several for a range of indices."""
+        rows = []
+        for line in text.splitlines():
+            values = [value.strip() for value in line.split("|", len(self.columns) - 1)]
+            if len(values) != len(self.columns):
+                continue
+            found = dict.fromkeys(("state", "reason", "exit"), "") | dict(
+                zip(self.columns, values, strict=True)
+            )
+            job, _, indices = found["job"].partition("_")
+            state, _, reason = found["state"].partition(" ")
+            reason = found["reason"] or reason
+            reason = "" if reason.strip("()") in ("None", "null") else reason
+            nodes = "" if found["nodes"] == "None assigned" else found["nodes"]
+            rows += [
+                Row(job, index, state, found["name"], reason, nodes, _exit(found["exit"]))
+                for index in _indices(found.get("index", indices))
+            ]
+        return rows
+
+
+_SQUEUE = ("squeue", "-h", "-r", "-t", "all")
+QUEUE = Listing(
+    (*_SQUEUE, "-o", "%F|%K|%T|%r|%N|%j"), ("job", "index", "state", "reason", "nodes", "name")
+)  # of the controller: tasks that wait, run, or have ended a short while ago
+EXITS = Listing(
+    (*_SQUEUE, "-O", "ArrayJobID:20|,ArrayTaskID:20|,exit_code:20|,NodeList:200|,Name:120"),
+    ("job", "index", "exit", "nodes", "name"),
+)
+HISTORY = Listing(
+    ("sacct", "-n", "-P", "-X", "-o", "JobID,JobName,State,ExitCode,NodeList"),
+    ("job", "name", "state", "exit", "nodes"),
+)  # of the accounting, which lags by some seconds
+
+
+def _indices(text: str) -> list[int]:
+    try:
+        return array_indices(text)
+    except ValueError:
+        return []  # no task of an array: N/A
+
+
+def _exit(text: str) -> tuple[int, int] | None:
+    code, separator, number = text.partition(":")
+    try:
+        return (int(code), int(number)) if separator else (int(code) >> 8, int(code) & 0x7F)
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the run folder tells of a task.
+    """What the run folder tells of a task."""
 
-    Attributes
-    ----------
-    began
-        Whether an attempt at it has written its first line.
-    reason
-        Why its last attempt ended, in the attempt's own words.
-    log
-        The last lines of its log.
-    """
-
-    began: bool = False
-    reason: str | None = None
-    log: str = ""
+    began: bool = False  # whether an attempt has written its first line
+    log: str = ""  # its last lines
 
 
 def has_ended(row: Row) -> bool:
@@ -86,86 +150,61 @@ def has_ended(row: Row) -> bool:
 
 
 def hopeless(row: Row) -> str:
-    """Return why a task that waits will wait for ever, empty if it will not."""
+    """Return why a pending task will never run, empty if it may."""
     if row.state != "PENDING" or row.reason not in _NEVER:
         return ""
     return f"Slurm keeps it waiting for {row.reason}: {_NEVER[row.reason]}"
 
 
 def end_of(task: int, row: Row, evidence: Evidence) -> TaskEnd:
-    """Return how a task ended that Slurm says is over and whose journal does not say that it finished.
-
-    Parameters
-    ----------
-    task
-        Number of the task.
-    row
-        What Slurm says.
-    evidence
-        What the run folder says.
-    """
+    """Return how a task ended that Slurm says is over and whose journal does not say that it finished."""
     where = f" on {row.nodes}" if row.nodes else ""
-    call = f"Slurm job {row.job}_{row.index}{where}"
-    kind, text = _verdict(row, evidence)
-    tail = f". Its log ends: {evidence.log}" if evidence.log and kind != "cancelled" else ""
-    return TaskEnd(task, kind, f"{call}: {text}{tail}")
+    kind, text = _ENDED[row.state] or _judged(row, evidence)
+    if kind == "cancelled" and row.reason.startswith("by "):
+        text += f" {row.reason}"
+    log = f". Its log ends: {evidence.log}" if evidence.log and kind != "cancelled" else ""
+    return TaskEnd(task, kind, f"Slurm job {row.job}_{row.index}{where}: {text}{log}")
 
 
-def _verdict(row: Row, evidence: Evidence) -> tuple[str, str]:
-    if row.state in _PLAIN:
-        return _PLAIN[row.state]
-    if row.state in ("CANCELLED", "REVOKED"):
-        by = f" {row.reason}" if row.reason.startswith("by ") else ""
-        return "cancelled", f"it was cancelled{by}"
+def _judged(row: Row, evidence: Evidence) -> tuple[str, str]:
+    """Judge a task by its exit code and its log."""
     code, number = row.exit or (0, 0)
     if code > 128 and not number:
         code, number = 0, code - 128
-    if number:
-        return _killed(number, evidence)
-    if row.state == "COMPLETED" and not code:
-        return _silent_success(evidence)
-    if _STARVED.search(evidence.log) and code > 1:
-        return _PLAIN["OUT_OF_MEMORY"]
-    return _exited(code, evidence)
-
-
-def _killed(number: int, evidence: Evidence) -> tuple[str, str]:
     if number == _NO_LOG:
         return "error", (
             "its node could not write the log in the run folder: run folders must be on a disk that all nodes share, and "
             "with room"
         )
-    if _STARVED.search(evidence.log):
-        return _PLAIN["OUT_OF_MEMORY"]
-    hint = ", perhaps for lack of memory" if number == signal.SIGKILL else ""
-    return "killed", f"its worker was killed by {_signal_name(number)}{hint}"
+    if row.state == "COMPLETED" and not code and not number:
+        return "lost", "Slurm says that it completed, " + (
+            "its journal does not"
+            if evidence.began
+            else "and it left nothing in the run folder: is that on a disk that all nodes share? If it is, and slow, give a longer "
+            "latency_wait="
+        )
+    if _OOM.search(evidence.log) and (number or code > 1):
+        return _LACK_OF_MEMORY
+    if number:
+        hint = ", perhaps for lack of memory" if number == signal.SIGKILL else ""
+        return "killed", f"its worker was killed by {_signal_name(number)}{hint}"
+    return _exited(code, began=evidence.began)
 
 
-def _silent_success(evidence: Evidence) -> tuple[str, str]:
-    if evidence.began:
-        return "lost", "Slurm says that it completed, its journal does not"
-    return "lost", (
-        "Slurm says that it completed, and it left nothing in the run folder: is that on a disk that all nodes share? "
-        "If it is, and slow, give a longer latency_wait="
-    )
-
-
-def _exited(code: int, evidence: Evidence) -> tuple[str, str]:
+def _exited(code: int, *, began: bool) -> tuple[str, str]:
     # The package must not have imported a module that is to be run as the main one.
     from bioimage_py.runner.worker import EXIT_REFUSED, EXIT_STOPPED
 
-    if code == EXIT_STOPPED:
+    no_python = "its node could not start Python: python_executable= must be one that the nodes have, and setup= what it needs"
+    known = {
         # Cancelling and preemption have states of their own; this is the warning ahead of the time limit.
-        return "timeout", "it was about to run into its time limit, and stopped between two blocks"
-    if code == EXIT_REFUSED:
-        return "error", "its worker could not begin"
-    if code in _NO_PYTHON:
-        return "error", (
-            "its node could not start Python: python_executable= must be one that the nodes have, and setup= what it needs"
-        )
-    if evidence.began:
-        return "lost", f"its worker ended with exit code {code}"
-    return "error", f"its worker ended with exit code {code} before it could begin"
+        EXIT_STOPPED: ("timeout", "it was about to run into its time limit, and stopped between two blocks"),
+        EXIT_REFUSED: ("error", "its worker could not begin"),
+        126: ("error", no_python),
+        127: ("error", no_python),
+    }
+    text = f"its worker ended with exit code {code}"
+    return known.get(code) or (("lost", text) if began else ("error", f"{text} before it could begin"))
 
 
 def _signal_name(number: int) -> str:

@@ -7,8 +7,7 @@ from collections.abc import Collection, Mapping
 
 from bioimage_py.runner.slurm.commands import Slurm
 from bioimage_py.runner.slurm.jobs import ArrayJob
-from bioimage_py.runner.slurm.rows import Row
-from bioimage_py.runner.slurm.states import LOST, has_ended
+from bioimage_py.runner.slurm.states import LOST, Place, Row, has_ended
 
 _SOON = 1.0
 _ACCOUNTING_LAG = 8.0
@@ -17,33 +16,20 @@ _ACCOUNTING_INTERVAL = 2.0
 
 
 class Vanished:
-    """Remembers when each task was seen, and finds out what became of one that is not listed.
-
-    Parameters
-    ----------
-    slurm
-        The commands.
-    latency_wait
-        Seconds to wait for what a task wrote to become visible here.
-
-    Attributes
-    ----------
-    seen
-        What the controller last said of each task that was not over then.
-    """
+    """Remembers when each task was seen, and finds out what became of one that is not listed."""
 
     def __init__(self, slurm: Slurm, latency_wait: float) -> None:
-        self.seen: dict[int, Row] = {}
+        self.seen: dict[int, Row] = {}  # what the controller last said of each task that was not over then
         self._slurm = slurm
         self._latency_wait = latency_wait
         self._missing: dict[int, float] = {}
         self._siblings: dict[int, bool] = {}
         self._over: dict[int, float] = {}
-        self._history: dict[tuple[str, int, str], Row] = {}
+        self._history: dict[Place, Row] = {}
         self._next_history = 0.0
 
     def saw(self, task: int, row: Row) -> None:
-        """Record that a task waits or runs, or is about to be over: then it has ended already, and only its node is cleaned up."""
+        """Record that a task waits or runs; one that is COMPLETING has ended, and only its node is cleaned up."""
         if row.state != "COMPLETING":
             self.seen[task] = row
         self._missing.pop(task, None)
@@ -65,28 +51,17 @@ class Vanished:
         return now - self._over.setdefault(task, now) >= self._latency_wait
 
     def found(self, tasks: Mapping[int, ArrayJob], began: Collection[int]) -> dict[int, Row]:
-        """Return how those of these tasks ended that are missing, as far as that is certain by now.
-
-        Parameters
-        ----------
-        tasks
-            Tasks with the array that each is in.
-        began
-            Tasks of which something ran.
-        """
+        """Return how those of these tasks ended that are missing, as far as that is certain; of those in `began` something ran."""
         missing = {task: job for task, job in tasks.items() if task in self._missing}
-        if not missing:
-            return {}
-        self._read_history(missing)
-        ends = {}
-        for task, job in missing.items():
-            row = self._verdict(task, job, began)
-            if row is not None:
-                ends[task] = row
-        return ends
+        now = time.monotonic()
+        if missing and now >= self._next_history:
+            self._next_history = now + _ACCOUNTING_INTERVAL
+            numbers = dict.fromkeys(job.number for job in missing.values() if job.number is not None)
+            self._history |= {row.place: row for row in self._slurm.history(jobs=numbers)}
+        ends = {task: self._end_of(task, job.place(task), began) for task, job in missing.items()}
+        return {task: row for task, row in ends.items() if row is not None}
 
-    def _verdict(self, task: int, job: ArrayJob, began: Collection[int]) -> Row | None:
-        place = (job.number or "", task - job.offset, job.name)
+    def _end_of(self, task: int, place: Place, began: Collection[int]) -> Row | None:
         recorded = self._history.get(place)
         if recorded is not None and has_ended(recorded):
             return recorded
@@ -95,16 +70,7 @@ class Vanished:
         # A task of an array that is cancelled while it waits leaves no trace, but its siblings do.
         cancelled = self._siblings[task] and task not in began
         if cancelled and before is not None and before.state == "PENDING" and age > _SOON:
-            return Row(*place[:2], "CANCELLED", job.name)
+            return Row(place.job, place.index, "CANCELLED", place.name)
         if age < max(_ACCOUNTING_LAG, self._latency_wait):
             return None
-        return Row(*place[:2], "CANCELLED" if cancelled and before is None else LOST, job.name)
-
-    def _read_history(self, missing: Mapping[int, ArrayJob]) -> None:
-        now = time.monotonic()
-        if now < self._next_history:
-            return
-        self._next_history = now + _ACCOUNTING_INTERVAL
-        numbers = dict.fromkeys(job.number for job in missing.values() if job.number is not None)
-        for row in self._slurm.history(jobs=numbers):
-            self._history[row.job, row.index, row.name] = row
+        return Row(place.job, place.index, "CANCELLED" if cancelled and before is None else LOST, place.name)
