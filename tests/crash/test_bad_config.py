@@ -134,8 +134,8 @@ def test_pythons_that_cannot_be_workers(tmp_path: Path, bare_python: str) -> Non
     for python, expected in (
         (str(missing), "cannot be started: No such file or directory"),
         (str(tmp_path), "cannot be started: Permission denied"),
-        (shutil.which("true"), "is no Python"),
-        (shutil.which("echo"), "is no Python"),
+        (shutil.which("true"), "is not a Python interpreter"),
+        (shutil.which("echo"), "is not a Python interpreter"),
         (shutil.which("false"), "exit code 1"),
         (bare_python, "ModuleNotFoundError: No module named 'bioimage_py'"),
     ):

@@ -21,6 +21,7 @@ import bioimage_py as bp
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, MissingDependencyError, RunnerError
 from bioimage_py.runner import RunnerConfig
 from bioimage_py.runner.dask import DaskConfig, DaskRunner, run_dask_task
+from bioimage_py.runner.run import RunFolder
 from bioimage_py.wrapper import SimpleTransformationSource
 from tests.runner.contract import RunnerContract
 from tests.runner.dask_lab import ROOT, DaskLab
@@ -361,7 +362,7 @@ def test_cancelled_tasks_are_not_tried_again(slow: Slow, config: DaskConfig, cli
         if how == "from another machine":
             driver = json.loads((folder / "driver.json").read_text())
             (folder / "driver.json").write_text(json.dumps({**driver, "host": "elsewhere"}))
-            said.append(DaskRunner().cancel(bp.runner.run_folder.RunFolder.open(folder)))
+            said.append(DaskRunner().cancel(RunFolder.open(folder)))
             return
         (key, *_) = [key for keys in client.processing().values() for key in keys]
         client.cancel([distributed.Future(key, client)], force=True)

@@ -61,7 +61,8 @@ class Runner(ABC):
         if type(config) is RunnerConfig and kind is not RunnerConfig:
             config = kind.load(**config.given())
         if config is not None and not isinstance(config, kind):
-            raise InvalidArgumentError(f"job_config must be a {kind.__name__}, got {type(config).__name__}")
+            names = " or ".join(dict.fromkeys((kind.__name__, RunnerConfig.__name__)))
+            raise InvalidArgumentError(f"job_config must be a {names}, got {type(config).__name__}")
         self.config = config or kind.load()
 
     def ready(self) -> AbstractContextManager[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,15 @@ class TaskEnd:
     task: int
     kind: str
     text: str = ""
+
+
+def killed_by(number: int) -> str:
+    """Return a sentence about a worker that a signal killed."""
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    return f"its worker was killed by {name}{', perhaps for lack of memory' if name == 'SIGKILL' else ''}"
 
 
 def first_tasks(work: Work, todo: IdSet, n_tasks: int) -> list[IdSet]:

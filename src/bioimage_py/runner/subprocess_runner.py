@@ -17,7 +17,7 @@ from typing import IO, Any
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.runner.folder_runner import FolderRunner, Watch
 from bioimage_py.runner.journal import Journal
-from bioimage_py.runner.rounds import TaskEnd
+from bioimage_py.runner.rounds import TaskEnd, killed_by
 from bioimage_py.runner.run import RunFolder, end_of_log
 
 _GRACE = 0.7
@@ -44,7 +44,7 @@ class SubprocessRunner(FolderRunner):
     job_type = "subprocess"
 
     def execute(self, work: Any, num_workers: int, **options: Any) -> Journal:
-        """Process the work in worker processes, if the Python that is asked for can be one; nothing is made otherwise."""
+        """Process the work in worker processes; nothing is made if the Python that is asked for cannot be one."""
         if self.config.python_executable is not None:
             _check_python(self.config.python_executable)
         return super().execute(work, num_workers, **options)
@@ -53,9 +53,8 @@ class SubprocessRunner(FolderRunner):
         self, folder: RunFolder, number: int, n_tasks: int, num_workers: int, watch: Watch
     ) -> list[TaskEnd]:
         """Hand the tasks to workers, one after the other, and return how each ended."""
-        pool = _Pool(
-            folder, number, self.config.python_executable or sys.executable, self.config.task_timeout
-        )
+        python = self.config.python_executable or sys.executable
+        pool = _Pool(folder, number, python, self.config.task_timeout)
         try:
             return pool.run(deque(range(n_tasks)), min(num_workers, n_tasks), watch)
         finally:
@@ -79,7 +78,7 @@ def _check_python(python: str) -> None:
         )
     except subprocess.TimeoutExpired as error:
         raise InvalidArgumentError(
-            f"the worker's Python {python!r} said nothing within {_PATIENCE} s. {advice}"
+            f"the worker's Python {python!r} did not answer within {_PATIENCE} s. {advice}"
         ) from error
     except OSError as error:
         raise InvalidArgumentError(
@@ -92,7 +91,7 @@ def _check_python(python: str) -> None:
             f"{advice}"
         )
     if done.stdout.decode(errors="replace").strip() != answer:
-        raise InvalidArgumentError(f"{python!r} is no Python. {advice}")
+        raise InvalidArgumentError(f"{python!r} is not a Python interpreter. {advice}")
 
 
 class _Worker:
@@ -105,7 +104,7 @@ class _Worker:
         slot: int,
         python: str,
         answers: queue.Queue[tuple[_Worker, str]],
-    ):
+    ) -> None:
         self.task: int | None = None
         self.deadline = float("inf")
         self.timed_out = False
@@ -133,7 +132,7 @@ class _Worker:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             answers.put((self, line))
-        answers.put((self, ""))
+        answers.put((self, ""))  # it has ended
 
     def give(self, task: int, timeout: float | None) -> None:
         assert self.process.stdin is not None
@@ -165,17 +164,12 @@ class _Worker:
                 except BrokenPipeError:
                     continue  # a line that it did not live to read
 
-    def obituary(self) -> tuple[str, str]:
+    def describe_end(self) -> tuple[str, str]:
         code = self.process.wait()
         if self.timed_out:
             return "timeout", _TOO_LONG
         if code < 0:
-            try:
-                name = signal.Signals(-code).name
-            except ValueError:
-                name = f"signal {-code}"
-            hint = ", perhaps for lack of memory" if name == "SIGKILL" else ""
-            return "killed", f"its worker was killed by {name}{hint}"
+            return "killed", killed_by(-code)
         said = end_of_log(self._log_file)
         return "lost", f"its worker ended with exit code {code}" + (f". Its log ends: {said}" if said else "")
 
@@ -190,7 +184,7 @@ class _Pool:
         ends: list[TaskEnd] = []
         n_tasks = len(waiting)
         for slot in range(num_workers):
-            self._hire(slot, waiting)
+            self._start(slot, waiting)
         while len(ends) < n_tasks:
             watch.look()
             self._enforce_deadlines()
@@ -211,14 +205,14 @@ class _Pool:
                         worker.give(waiting.popleft(), self._timeout)
                     continue
             else:
-                ends.append(TaskEnd(worker.task, *worker.obituary()))
+                ends.append(TaskEnd(worker.task, *worker.describe_end()))
                 worker.task = None
             # It has gone, or is about to: another one takes its place.
             if waiting:
-                self._hire(len(self._workers), waiting)
+                self._start(len(self._workers), waiting)
         return ends
 
-    def _hire(self, slot: int, waiting: deque[int]) -> None:
+    def _start(self, slot: int, waiting: deque[int]) -> None:
         worker = _Worker(self._folder, self._number, slot, self._python, self._answers)
         self._workers.append(worker)
         worker.give(waiting.popleft(), self._timeout)

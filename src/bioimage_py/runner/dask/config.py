@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import math
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
 from bioimage_py.option import option
-from bioimage_py.runner.config import RunnerConfig
+from bioimage_py.runner.config import RunnerConfig, check_seconds
 
 
 def distributed_library() -> Any:
-    """Return the module `distributed`, imported when it is first needed.
-
-    Raises
-    ------
-    MissingDependencyError
-        If it is not installed.
-    """
+    """Return the module `distributed`, or raise MissingDependencyError."""
     try:
         return importlib.import_module("distributed")
     except ImportError as error:
@@ -54,7 +47,7 @@ class DaskConfig(RunnerConfig):
     Raises
     ------
     InvalidArgumentError
-        For a value out of range, a client that is none, or both a client and an address.
+        For a value out of range, something else than a client, or both a client and an address.
     """
 
     client: Any = None
@@ -65,25 +58,21 @@ class DaskConfig(RunnerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        timeout = self.connect_timeout
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < math.inf:
-            raise InvalidArgumentError(
-                f"connect_timeout must be a positive number of seconds, got {timeout!r}"
-            )
+        check_seconds("connect_timeout", self.connect_timeout)
         if self.client is not None and self.address is not None:
             raise InvalidArgumentError("give client or address, not both: a client knows its scheduler")
         if self.client is not None:
             _check_client(self.client)
         if self.address is not None:
             _check_address(self.address)
-        if self.python_executable is not None and (self.client is not None or self.address is not None):
+        if self.python_executable is not None and self.on_other_machines:
             raise InvalidArgumentError(
                 "python_executable is for workers that are started here: those of a cluster have their own Python. Leave it out"
             )
 
     @property
     def on_other_machines(self) -> bool:
-        """Whether tasks run where it is not known how many cores there are."""
+        """Whether tasks run where the number of cores is not known here."""
         return self.client is not None or self.address is not None
 
     def given(self) -> dict[str, Any]:

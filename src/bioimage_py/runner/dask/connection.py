@@ -20,20 +20,7 @@ class UnreachableError(Exception):
 
 
 class Connection:
-    """The client of one run: the user's own, one that is made for an address, or one of workers started here.
-
-    Parameters
-    ----------
-    config
-        Where the scheduler is.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If there is an address and nobody answers, or a client that is closed.
-    MissingDependencyError
-        If `distributed` is not installed.
-    """
+    """The client of one run: the user's own, one that is made for an address, or one of workers started here."""
 
     def __init__(self, config: DaskConfig) -> None:
         self._config = config
@@ -48,25 +35,10 @@ class Connection:
         except UnreachableError as error:
             raise InvalidArgumentError(str(error)) from error
 
-    @property
-    def is_local(self) -> bool:
-        """Whether the workers are started here for this run."""
-        return self._config.client is None and self._config.address is None
-
     def client(self, folder: RunFolder, number: int, n_workers: int) -> Any:
-        """Return a client that is connected, after a loss of the connection as well.
+        """Return a client that is connected, after a loss of the connection as well, or raise UnreachableError.
 
-        Parameters
-        ----------
-        folder, number
-            The run and its round, in whose log workers that are started here write.
-        n_workers
-            How many of them there are at most.
-
-        Raises
-        ------
-        UnreachableError
-            If there is no scheduler.
+        Workers that are started here, `n_workers` at most, write into the log of the round.
         """
         if self._config.client is not None:
             self._await_user_client()
@@ -80,7 +52,7 @@ class Connection:
 
     def shareable_address(self) -> str | None:
         """Return where other processes reach the scheduler, if they can."""
-        if self.is_local or self._client is None:
+        if self._client is None or not self._config.on_other_machines:
             return None
         return self._config.address or shareable_address(self._client)
 
@@ -101,12 +73,12 @@ class Connection:
         if self._host is not None and not self._host.alive:
             self._host.close(at_once=True)
             self._host = None
-        try:
-            if self._host is None:
-                log = folder.log(number, "dask-workers")
+        if self._host is None:
+            log = folder.log(number, "dask-workers")
+            try:
                 self._host = LocalHost(n_workers, self._config.python_executable, log)
-        except LocalHostError as error:
-            raise UnreachableError(str(error)) from error
+            except LocalHostError as error:
+                raise UnreachableError(str(error)) from error
         return _connected(self._host.address, self._config.connect_timeout, self._host.security)
 
     def _await_user_client(self) -> None:

@@ -1,9 +1,17 @@
-"""A Dask cluster on this machine for the length of one run."""
+"""A Dask cluster on this machine for the length of one run, hosted by a process: `python -m bioimage_py.runner.dask.local SCRATCH`.
+
+That process reads one line of JSON (number of workers, certificate and key), writes the address of its scheduler as one line, and ends
+when its input does: so it never outlives the process that started it. Then it removes the folder SCRATCH with its temporary
+files. Its workers are children of this module, hence a user's script needs no guard around its main part.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +22,7 @@ from typing import Any
 from bioimage_py.runner.dask.config import distributed_library
 
 _PATIENCE = 5.0
-"""Seconds that workers get to go home after a run."""
+"""Seconds that workers get to end after a run."""
 
 
 class LocalHostError(Exception):
@@ -22,35 +30,30 @@ class LocalHostError(Exception):
 
 
 class LocalHost:
-    """Worker processes with a scheduler of their own, hosted by a process that ends when this one does.
+    """Worker processes with a scheduler of their own, which print into a log.
 
     What they say to each other is encrypted where the package `cryptography` is installed: a scheduler runs whatever it
     is told, and others may be logged in on this machine.
-
-    Parameters
-    ----------
-    n_workers
-        Number of worker processes.
-    python
-        Their interpreter; None for this one.
-    log
-        File for what they print.
     """
 
     def __init__(self, n_workers: int, python: str | None, log: Path) -> None:
         interpreter = python or sys.executable
         secret = _new_secret()
         self._scratch = tempfile.TemporaryDirectory(prefix="bioimage-dask-", ignore_cleanup_errors=True)
+        try:
+            here = str(Path.cwd())
+        except FileNotFoundError:  # it was removed: no worker would start there
+            here = self._scratch.name
         with log.open("ab") as file:
             try:
                 self._process = subprocess.Popen(  # noqa: S603 - our own module
-                    [interpreter, "-P", "-m", "bioimage_py.runner.dask.host", self._scratch.name],
+                    [interpreter, "-P", "-m", "bioimage_py.runner.dask.local", self._scratch.name],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=file,
                     text=True,
                     start_new_session=True,
-                    cwd=_directory(self._scratch.name),
+                    cwd=here,
                 )
             except OSError as error:
                 self._scratch.cleanup()
@@ -64,18 +67,15 @@ class LocalHost:
             raise
         if not self.address:
             self.close(at_once=True)
-            said = log.read_text(errors="replace").strip().splitlines()
-            raise LocalHostError(
-                f"the Dask workers on this machine did not start: {said[-1] if said else 'they said nothing'}"
-            )
-        self.security = security_from(secret)
+            said = log.read_text(errors="replace").strip().splitlines() or ["they said nothing"]
+            raise LocalHostError(f"the Dask workers on this machine did not start: {said[-1]}")
+        self.security = _security_from(secret)
 
     def _begin(self, n_workers: int, secret: dict[str, str] | None) -> str:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        order = {"workers": n_workers, "secret": secret}
         try:
-            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.write(json.dumps({"workers": n_workers, "secret": secret}) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             return ""
@@ -83,7 +83,7 @@ class LocalHost:
 
     @property
     def alive(self) -> bool:
-        """Whether the scheduler's process is there."""
+        """Whether the scheduler's process is running."""
         return self._process.poll() is None
 
     def close(self, *, at_once: bool = False) -> None:
@@ -95,30 +95,15 @@ class LocalHost:
             except BrokenPipeError:
                 continue  # it has died: there is nobody to tell
         try:
-            self._process.wait(0 if at_once else _PATIENCE)
+            well = self._process.wait(0 if at_once else _PATIENCE) == 0
         except subprocess.TimeoutExpired:
-            self._kill()
-        else:
-            if self._process.returncode != 0:
-                self._kill()
-        self._scratch.cleanup()
-
-    def _kill(self) -> None:
-        try:
+            well = False
+        if not well:
             # Its session is a group of its own: the scheduler, the workers, and nobody else.
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return  # all of them have ended
-        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-
-
-def _directory(scratch: str) -> str:
-    """Return the working directory; where it was removed, so that no worker would start there, the scratch folder."""
-    try:
-        return str(Path.cwd())
-    except FileNotFoundError:
-        return scratch
+        self._scratch.cleanup()
 
 
 def _new_secret() -> dict[str, str] | None:
@@ -130,10 +115,48 @@ def _new_secret() -> dict[str, str] | None:
     return {"certificate": made.tls_ca_file, "key": made.tls_client_key}
 
 
-def security_from(secret: dict[str, str] | None) -> Any:
+def _security_from(secret: dict[str, str] | None) -> Any:
     """Return Dask's settings for connections that only holders of the key can make; None for plain ones."""
     if secret is None:
         return None
     roles = {f"tls_{role}_key": secret["key"] for role in ("client", "scheduler", "worker")}
     roles |= {f"tls_{role}_cert": secret["certificate"] for role in ("client", "scheduler", "worker")}
     return distributed_library().Security(require_encryption=True, tls_ca_file=secret["certificate"], **roles)
+
+
+def _host(scratch: str) -> int:
+    """Host a cluster until the input ends; return the exit code."""
+    try:
+        order = sys.stdin.readline()
+        if order:
+            _serve(json.loads(order), scratch)
+    except BrokenPipeError:
+        return 1  # whoever started this has died meanwhile
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return 0
+
+
+def _serve(wanted: dict[str, Any], scratch: str) -> None:
+    library = distributed_library()
+    # The scheduler has a folder too, for which LocalCluster takes no argument.
+    importlib.import_module("dask").config.set({"temporary-directory": scratch})
+    with library.LocalCluster(
+        n_workers=wanted["workers"],
+        threads_per_worker=1,
+        processes=True,
+        # The plan keeps to its own limit; Dask would otherwise kill workers at a share of the machine's memory.
+        memory_limit=0,
+        # Any free port, and nothing to look at: two runs on one machine do not get in each other's way.
+        dashboard_address="127.0.0.1:0",
+        scheduler_kwargs={"dashboard": False},
+        local_directory=scratch,
+        security=_security_from(wanted["secret"]),
+    ) as cluster:
+        sys.stdout.write(f"{cluster.scheduler_address}\n")
+        sys.stdout.flush()
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    sys.exit(_host(sys.argv[1]))

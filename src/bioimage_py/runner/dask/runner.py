@@ -80,13 +80,7 @@ class DaskRunner(FolderRunner):
         return [Hint("its tasks on the cluster are cancelled"), *super().interrupt_hints(folder)]
 
     def cancel(self, folder: RunFolder) -> str:
-        """Stop the process that waits for the run, or from another machine its tasks at the scheduler.
-
-        Raises
-        ------
-        InvalidArgumentError
-            If nothing runs, or the scheduler cannot be reached from here.
-        """
+        """Stop the process that waits for the run, or from another machine its tasks at the scheduler."""
         driver = folder.read_driver()
         handle = folder.read_handle(folder.n_rounds() - 1) if folder.n_rounds() else None
         if driver is None or is_alive(driver) is not None or handle is None or handle["address"] is None:
@@ -169,20 +163,10 @@ class _Round:
             )
 
     def _submit(self, task: int) -> None:
-        what = {
-            "path": str(self._folder.path),
-            "number": self._number,
-            "task": task,
-            "timeout": self._timeout,
-        }
-        future = self._client.submit(
-            eval,
-            _CALL,
-            what,
-            key=_key(self._folder, self._number, task),
-            pure=False,
-            retries=0,
-        )
+        path = str(self._folder.path)
+        what = {"path": path, "number": self._number, "task": task, "timeout": self._timeout}
+        key = _key(self._folder, self._number, task)
+        future = self._client.submit(eval, _CALL, what, key=key, pure=False, retries=0)
         self._running[task] = future
         future.add_done_callback(lambda _: self._answers.put(task))
 
@@ -197,9 +181,8 @@ class _Round:
         if status == "error":
             raised = future.exception()
             kind = "killed" if type(raised).__name__ == "KilledWorker" else "error"
-            hint = ""
-            if isinstance(raised, ImportError):
-                hint = ". The workers need bioimage-py in their own Python"
+            missing = isinstance(raised, ImportError)
+            hint = ". The workers need bioimage-py in their own Python" if missing else ""
             return TaskEnd(task, kind, f"{type(raised).__name__}: {raised}{hint}")
         return self._end_without_answer(task, future)
 

@@ -27,24 +27,14 @@ _IDLE = 60.0
 
 
 def run_dask_task(path: str, number: int, task: int, timeout: float | None) -> tuple[str, str]:
-    """Process one task and return how it ended and what there is to say about it, as in a `TaskEnd`.
+    """Process one task of a round and return how it ended and what there is to say about it, as in a `TaskEnd`.
 
     Dask cannot end what runs in a thread. The blocks are therefore processed in a thread of their own, and this one
     watches it: when the scheduler does not want the task any more (cancelled, its client gone), when the worker is about to
     close, or when time is up, it ends after the block in hand. A block that outlasts its time by far is given up, so
     that others get the worker; it may still come to its end, and is then recorded like any other.
-
-    Parameters
-    ----------
-    path
-        The run folder.
-    number, task
-        The round, and the task in it.
-    timeout
-        Seconds that it may take, or None.
     """
     worker = distributed_library().get_worker()
-    place = f"Dask worker {worker.address}"
     key = worker.get_current_task()
     attempt = _Attempt(path, number, task, several=worker.state.nthreads > 1)
     end = time.monotonic() + (timeout or float("inf"))
@@ -54,16 +44,14 @@ def run_dask_task(path: str, number: int, task: int, timeout: float | None) -> t
             timed_out = True
             attempt.stop.set()
             if time.monotonic() > end + _GRACE:
-                return (
-                    "timeout",
-                    f"it took longer than task_timeout on {place}, and its block in hand goes on there",
-                )
+                text = f"it took longer than task_timeout on Dask worker {worker.address}, and its block in hand goes on there"
+                return "timeout", text
         elif not _is_wanted(worker, key):
             attempt.stop.set()
     kind, text = attempt.answer
     if timed_out and kind == tasks.STOPPED:
         return "timeout", "it took longer than task_timeout"
-    return kind, f"{text} (on {place})" if text else ""
+    return kind, f"{text} (on Dask worker {worker.address})" if text else ""
 
 
 def _is_wanted(worker: Any, key: Any) -> bool:
@@ -77,29 +65,27 @@ class _Attempt:
 
     def __init__(self, path: str, number: int, task: int, *, several: bool) -> None:
         self.stop = threading.Event()
-        self.answer = ("lost", "it ended without a word")
-        self._what = (path, number, task)
-        self._several = several
-        self._thread = threading.Thread(target=self._work, name=f"bioimage-task-{number}-{task}", daemon=True)
+        self.answer = ("lost", "it ended without an answer")
+        self._thread = threading.Thread(
+            target=self._work, args=(path, number, task, several), name=f"bioimage-task-{number}-{task}", daemon=True
+        )  # fmt: skip
         self._thread.start()
 
     def ended(self, wait: float) -> bool:
         self._thread.join(wait)
         return not self._thread.is_alive()
 
-    def _work(self) -> None:
-        path, number, task = self._what
+    def _work(self, path: str, number: int, task: int, several: bool) -> None:
         try:
             before = _ended_before(RunFolder.open(path), number, task)
             if before is not None:
                 self.answer = before
                 return
-            with _held.for_task(several=self._several):
+            with _held.for_task(several=several):
                 self.answer = (tasks.run_task(path, number, task, self.stop), "")
-        except BioimagePyError as error:
-            self.answer = ("error", f"{type(error).__name__}: {error}")
         except BaseException as error:  # noqa: BLE001 - told to the submitter, with its traceback in the worker's log
-            _log.exception("task %d of round %d of %s", task, number, path)
+            if not isinstance(error, BioimagePyError):
+                _log.exception("task %d of round %d of %s", task, number, path)
             self.answer = ("error", f"{type(error).__name__}: {error}")
 
 
@@ -148,17 +134,14 @@ class _Held:
             with self._lock:
                 self._users -= 1
                 if not self._users:
-                    self._rest()
+                    if self._limits is not None:
+                        self._limits.restore_original_limits()
+                        self._limits = None
+                    self._timer = threading.Timer(_IDLE, self._close_sources)
+                    self._timer.daemon = True
+                    self._timer.start()
 
-    def _rest(self) -> None:
-        if self._limits is not None:
-            self._limits.restore_original_limits()
-            self._limits = None
-        self._timer = threading.Timer(_IDLE, self._let_go)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def _let_go(self) -> None:
+    def _close_sources(self) -> None:
         with self._lock:
             if not self._users:
                 tasks.close_sources()

@@ -1,4 +1,4 @@
-"""Slurm's commands, run with patience, and what they say."""
+"""Slurm's commands, and what they answer, if they do."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _SILENT = re.compile(
 _STALE = re.compile(r"SLURM_(?!CONF$|CLUSTERS$|JWT$)|SLURMD_")
 _NOISE = re.compile(rf"(?:SQUEUE|SACCT|SCONTROL)_|{_STALE.pattern}")
 _GRACE = 10.0
-"""Seconds that a submission gets to its end when this process is interrupted."""
+"""Seconds that a submission may still take when this process is interrupted."""
 
 _ARGUMENTS = 400
 """Numbers of jobs to name in one command."""
 
 
 class SlurmSilenceError(RuntimeError):
-    """Slurm did not answer; whether it heard is unknown."""
+    """Slurm did not answer; whether it did what was asked is unknown."""
 
 
 class SlurmRefusalError(RuntimeError):
-    """Slurm answered that it will not; the message is what it said."""
+    """Slurm refused; the message is what it said."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Slurm:
     idle: Callable[[], None] = lambda: None
     """Called about ten times a second while a command runs: one to a dead controller takes many seconds."""
     timeout: float = 60.0
-    """Seconds after which a command is taken for silent."""
+    """Seconds that a command may take."""
     _accounting: bool | None = None
 
     @staticmethod
@@ -162,7 +162,7 @@ class Slurm:
         return reply.code == 0 and bool(reply.out.strip())
 
     def _call(self, words: Sequence[str], *, keep: bool = False) -> _Reply:
-        """Run a command; with `keep` it gets to its end also when this process is interrupted."""
+        """Run a command; with `keep` it gets some seconds to end when this process is interrupted."""
         try:
             process = subprocess.Popen(  # noqa: S603 - Slurm's commands, with words that no shell sees
                 list(words),

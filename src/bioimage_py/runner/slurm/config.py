@@ -37,7 +37,7 @@ _OUR_LETTERS = {"-a": "--array", "-D": "--chdir", "-M": "--clusters", "-e": "--e
     "-W": "--wait",
 }
 _OVERHEAD = 512
-"""MiB of a task's memory that are Python's and the libraries', not voxels."""
+"""MiB of a task's memory that Python and the libraries take."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One round on Slurm: arrays are submitted as there is room for them, and watched until every task's end is known."""
+"""One round on Slurm: arrays are submitted as there is room for them, until it is known how every task ended."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 _FIRST_INTERVAL = 0.2
 _GROWTH = 1.3
 _AGAIN = ("node failure", "lost")
-"""Ends that say nothing against the task: it goes to another node at once, while others of its round still run."""
+"""Ends that are not the fault of the task: it is submitted again at once, while others of its round still run."""
 _FIRST_PATIENCE = 60.0
 """Seconds that a controller gets to take the first job of a round."""
 _LAST_PATIENCE = 40.0
@@ -67,13 +67,7 @@ class SlurmRound:
     """Submits the tasks of a round that were not submitted before, and waits for all of them."""
 
     def __init__(
-        self,
-        slurm: Slurm,
-        jobs: RoundJobs,
-        n_tasks: int,
-        num_workers: int,
-        config: SlurmConfig,
-        watch: Watch,
+        self, slurm: Slurm, jobs: RoundJobs, n_tasks: int, num_workers: int, config: SlurmConfig, watch: Watch
     ) -> None:
         self._slurm, self._jobs, self._config, self._watch = slurm, jobs, config, watch
         self._n_tasks = n_tasks
@@ -172,7 +166,7 @@ class SlurmRound:
     # -- asking Slurm
 
     def _hurry(self) -> None:
-        """Something happened: Slurm will have more to say soon."""
+        """Ask Slurm again soon, as something happened."""
         self._interval = _FIRST_INTERVAL
         self._next = min(self._next, time.monotonic() + _FIRST_INTERVAL)
 
@@ -241,7 +235,7 @@ class SlurmRound:
 
     def _close(self, end: TaskEnd) -> None:
         if end.kind == "cancelled" and self._reattached:
-            # What was cancelled before this process came is what its user now wants to be finished.
+            # Its user cancelled it before, and now wants it finished.
             before = self._was_cancelled or end.task not in self._vanished.seen
             end = TaskEnd(end.task, "stopped", end.text) if before else end
         self._ends[end.task] = end

@@ -1,4 +1,4 @@
-"""The Slurm backend: tasks are jobs of an array, and nobody has to stay for them."""
+"""The Slurm backend: tasks are jobs of an array, which go on without the process that submitted them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class SlurmRunner(FolderRunner):
 
     @contextlib.contextmanager
     def ready(self) -> Iterator[None]:
-        """Raise MissingDependencyError where Slurm's commands are not there, before anything is made."""
+        """Raise MissingDependencyError where Slurm's commands are missing, before anything is made."""
         Slurm.check_present()
         yield
 
@@ -60,14 +60,14 @@ class SlurmRunner(FolderRunner):
         except (SlurmRefusalError, InvalidArgumentError) as error:
             if number > 0:
                 return [TaskEnd(task, "error", str(error)) for task in range(n_tasks)]
-            # Nothing ran, and the same call will be made again with other settings: there is nothing to keep.
+            # Nothing ran, and the same call will be made again with other settings: nothing of it is kept.
             unmark_outputs(folder.read_run())
             shutil.rmtree(folder.path)
             if isinstance(error, InvalidArgumentError):
                 raise
             raise InvalidArgumentError(str(error)) from error
         except SlurmSilenceError as error:
-            raise self._gave_up(folder, error) from error
+            raise self._silence_error(folder, error) from error
 
     def _asked(self, slurm: Slurm, folder: RunFolder, number: int) -> dict[str, int | None]:
         needs = folder.read_round(number)["needs"]
@@ -106,9 +106,9 @@ class SlurmRunner(FolderRunner):
         except SlurmRefusalError as error:
             return [TaskEnd(task, "error", str(error)) for task in range(n_tasks)]
         except SlurmSilenceError as error:
-            raise self._gave_up(folder, error) from error
+            raise self._silence_error(folder, error) from error
 
-    def _gave_up(self, folder: RunFolder, error: SlurmSilenceError) -> RunnerError:
+    def _silence_error(self, folder: RunFolder, error: SlurmSilenceError) -> RunnerError:
         asked_for = IdSet.from_json(folder.read_run()["work"]["block_ids"])
         missing = asked_for - read_recorded(folder, errors=False).done
         return RunnerError(str(error), missing, folder.path, hints=self.interrupt_hints(folder))
@@ -154,15 +154,7 @@ class SlurmRunner(FolderRunner):
         return self.resume(folder, num_workers, progress)
 
     def cancel(self, folder: RunFolder) -> str:
-        """Cancel the jobs of a run and return a sentence about it; the folder stays, so that the run can be resumed.
-
-        Raises
-        ------
-        InvalidArgumentError
-            If it has no jobs that may still be there.
-        RunnerError
-            If Slurm does not answer, or refuses.
-        """
+        """Cancel the jobs of a run and return a sentence about it; the folder stays, so that the run can be resumed."""
         Slurm.check_present()
         jobs = RoundJobs.open(folder)
         if jobs is None:
@@ -181,11 +173,11 @@ class SlurmRunner(FolderRunner):
         return f"cancelled Slurm {_named(jobs.numbers())}; what is done stays written"
 
     def interrupt_hints(self, folder: RunFolder) -> list[Hint]:
-        """Return what a user who leaves is told: how to wait for the jobs, and how to cancel them."""
+        """Return how to wait for the jobs, and how to cancel them."""
         jobs = RoundJobs.open(folder)
         if jobs is None:
             return [finish_hint(folder.path)]
-        with contextlib.suppress(SlurmSilenceError):  # the command that cancels looks for it again
+        with contextlib.suppress(SlurmSilenceError):  # the command that cancels asks again
             number_unnumbered(Slurm(timeout=5), jobs)
         numbers = jobs.numbers()
         stop = f"bioimage-py cancel {shlex.quote(str(folder.path))}"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import signal
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bioimage_py.runner.rounds import TaskEnd
+from bioimage_py.runner.rounds import TaskEnd, killed_by
 from bioimage_py.runner.slurm.quantities import array_indices
 
 LOST = "LOST"
@@ -186,8 +185,7 @@ def _judged(row: Row, evidence: Evidence) -> tuple[str, str]:
     if _OOM.search(evidence.log) and (number or code > 1):
         return _LACK_OF_MEMORY
     if number:
-        hint = ", perhaps for lack of memory" if number == signal.SIGKILL else ""
-        return "killed", f"its worker was killed by {_signal_name(number)}{hint}"
+        return "killed", killed_by(number)
     return _exited(code, began=evidence.began)
 
 
@@ -205,10 +203,3 @@ def _exited(code: int, *, began: bool) -> tuple[str, str]:
     }
     text = f"its worker ended with exit code {code}"
     return known.get(code) or (("lost", text) if began else ("error", f"{text} before it could begin"))
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

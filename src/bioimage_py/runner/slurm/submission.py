@@ -22,10 +22,10 @@ from bioimage_py.runner.slurm.quantities import mebibytes, minutes, minutes_text
 _log = logging.getLogger(__name__)
 
 _PATIENCE = 5.0
-"""Seconds after which a submission that got no answer, and that Slurm does not know by its name, has not happened."""
+"""Seconds after which a submission without an answer, whose name Slurm does not know, has not happened."""
 _FULL_INTERVAL = 5.0
 _FALLBACK = 4096
-"""MiB that a task is taken to have had where nobody knows."""
+"""MiB that a task had, where that is not known."""
 
 _SCRIPT = """\
 {shebang}
@@ -188,7 +188,7 @@ class Submitter:
         self._said_full = False
 
     def put_back(self, task: int) -> None:
-        """Take a task to submit it again."""
+        """Submit a task again."""
         bisect.insort(self.waiting, task)
 
     def submit(self, current: Mapping[int, ArrayJob], taken: Callable[[ArrayJob], None]) -> None:

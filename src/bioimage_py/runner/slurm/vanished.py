@@ -1,4 +1,4 @@
-"""Tasks that Slurm's controller does not list any more: no news is no failure, so they are looked for with patience."""
+"""Tasks that Slurm's controller does not list any more, which does not mean that they failed."""
 
 from __future__ import annotations
 
