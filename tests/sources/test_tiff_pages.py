@@ -20,6 +20,7 @@ from bioimage_py.errors import (
     UnsupportedFormatError,
 )
 from bioimage_py.sources import family_of
+from tests.pairwise import pairwise
 from tests.sources.contract import textured
 
 
@@ -54,22 +55,14 @@ def as_folder(path: Path, array: np.ndarray) -> Path:
     return folder
 
 
-@pytest.fixture(params=["file", "folder"])
-def both(request: pytest.FixtureRequest) -> Any:
+def both(path: Path, array: np.ndarray, error: str | None = None) -> None:
     """Read a damaged file alone, and as a slice between two that are whole: the same must come of it."""
-
-    def check(path: Path, array: np.ndarray, error: str | None = None) -> None:
-        if request.param == "file":
-            where, expected = path, array
-        else:
-            where, expected = as_folder(path, array), np.stack([array] * 3)
+    for where, expected in ((path, array), (as_folder(path, array), np.stack([array] * 3))):
         if error is None:
             np.testing.assert_array_equal(read(where), expected)
         else:
             with pytest.raises(StorageError, match=error):
                 read(where)
-
-    return check
 
 
 class TestLengths:
@@ -93,7 +86,7 @@ class TestLengths:
             {"compression": "deflate", "predictor": 2, "tile": (16, 16)},
         ],
     )
-    def test_none_stated(self, options: dict[str, Any], both: Any, tmp_path: Path) -> None:
+    def test_none_stated(self, options: dict[str, Any], tmp_path: Path) -> None:
         array = textured((20, 40), "uint8")
         path = self.write(tmp_path, array, **options)
         expected = tifffile.imread(path)
@@ -107,7 +100,7 @@ class TestLengths:
         "options", [{}, {"rowsperstrip": 4}, {"compression": "deflate", "rowsperstrip": 4}]
     )
     @pytest.mark.parametrize("lost", ["StripByteCounts", "RowsPerStrip"])
-    def test_no_tag(self, options: dict[str, Any], lost: str, both: Any, tmp_path: Path) -> None:
+    def test_no_tag(self, options: dict[str, Any], lost: str, tmp_path: Path) -> None:
         array = textured((20, 40), "uint16")
         path = self.write(tmp_path, array, **options)
         if lost == "RowsPerStrip" and options:
@@ -116,9 +109,7 @@ class TestLengths:
         both(path, array)
 
     @pytest.mark.parametrize("short", [1, 3, 40])
-    def test_the_last_one_is_short_and_its_bytes_are_there(
-        self, short: int, both: Any, tmp_path: Path
-    ) -> None:
+    def test_the_last_one_is_short_and_its_bytes_are_there(self, short: int, tmp_path: Path) -> None:
         array = textured((20, 40), "uint16")
         path = self.write(tmp_path, array, rowsperstrip=8)
         with tifffile.TiffFile(path) as file:
@@ -126,7 +117,7 @@ class TestLengths:
         rewrite(path, StripByteCounts=(*counts[:-1], counts[-1] - short))
         both(path, array)
 
-    def test_one_is_short_and_the_next_begins_there(self, both: Any, tmp_path: Path) -> None:
+    def test_one_is_short_and_the_next_begins_there(self, tmp_path: Path) -> None:
         path = self.write(tmp_path, textured((20, 40), "uint8"), rowsperstrip=8)
         with tifffile.TiffFile(path) as file:
             offsets, counts = file.pages.first.dataoffsets, file.pages.first.databytecounts
@@ -137,12 +128,12 @@ class TestLengths:
         )
         both(path, np.zeros(0), "corrupt")
 
-    def test_the_file_ends_before(self, both: Any, tmp_path: Path) -> None:
+    def test_the_file_ends_before(self, tmp_path: Path) -> None:
         path = self.write(tmp_path, textured((20, 40), "uint8"), rowsperstrip=8)
         path.write_bytes(path.read_bytes()[:-1])
         both(path, np.zeros(0), "truncated")
 
-    def test_a_length_without_a_place(self, both: Any, tmp_path: Path) -> None:
+    def test_a_length_without_a_place(self, tmp_path: Path) -> None:
         path = self.write(tmp_path, textured((20, 40), "uint8"), rowsperstrip=8, compression="zstd")
         with tifffile.TiffFile(path) as file:
             offsets = file.pages.first.dataoffsets
@@ -158,7 +149,7 @@ class TestLengths:
         array[8:16] = 0
         np.testing.assert_array_equal(read(path), array)
 
-    def test_too_few_strips(self, both: Any, tmp_path: Path) -> None:
+    def test_too_few_strips(self, tmp_path: Path) -> None:
         path = self.write(tmp_path, textured((20, 40), "uint8"), rowsperstrip=8, compression="zstd")
         rewrite(path, RowsPerStrip=4)
         both(path, np.zeros(0), "3 strips or tiles, its shape needs 5")
@@ -167,13 +158,16 @@ class TestLengths:
 class TestTruncatedSegments:
     """Streams that end early, which some decoders fill up."""
 
-    @pytest.mark.parametrize("kept", [0.1, 0.5, 0.95])
     @pytest.mark.parametrize(
-        "compression", ["jpeg", "jpegxr", "jpeg2000", "webp", "png", "lzw", "deflate", "packbits"]
+        ("kept", "compression", "options"),
+        pairwise(
+            [0.1, 0.5, 0.95],
+            ["jpeg", "jpegxr", "jpeg2000", "webp", "png", "lzw", "deflate", "packbits"],
+            [{}, {"tile": (64, 64)}],
+        ),
     )
-    @pytest.mark.parametrize("options", [{}, {"tile": (64, 64)}])
     def test_is_an_error(
-        self, compression: str, options: dict[str, Any], kept: float, both: Any, tmp_path: Path
+        self, compression: str, options: dict[str, Any], kept: float, tmp_path: Path
     ) -> None:
         array = textured((96, 128, 3), "uint8")
         for name in ("whole.tif", "a.tif"):
@@ -199,9 +193,7 @@ class TestTruncatedSegments:
             ("tiff_ccitt", {}),
         ],
     )
-    def test_fax(
-        self, compression: str, tags: dict[int, int], kept: float, both: Any, tmp_path: Path
-    ) -> None:
+    def test_fax(self, compression: str, tags: dict[int, int], kept: float, tmp_path: Path) -> None:
         from PIL import Image
 
         array = textured((96, 128), "uint8") > 100
@@ -387,9 +379,9 @@ class TestLoops:
 class TestRoles:
     """Pages that are smaller copies or masks of others."""
 
-    @pytest.mark.parametrize("subfiletype", [1, 4, 5])
-    @pytest.mark.parametrize("same", [True, False])
-    @pytest.mark.parametrize("n_images", [1, 2, 9])
+    @pytest.mark.parametrize(
+        ("subfiletype", "same", "n_images"), pairwise([1, 4, 5], [True, False], [1, 2, 9])
+    )
     def test_are_no_planes(self, subfiletype: int, same: bool, n_images: int, tmp_path: Path) -> None:
         array = textured((n_images, 20, 30), "uint8")
         path = tmp_path / "a.tif"
