@@ -30,15 +30,8 @@ from bioimage_py.storage import Identity
 class ArrayLikeSource(Source):
     """Any object with shape, dtype and numpy's basic indexing.
 
-    Nothing is known about such an object, so it is used by one thread at a time and what it returns is checked. It is
+    A `chunks` attribute that is a tuple of integers is taken as its chunk shape. Nothing else is known about such an object, so it is used by one thread at a time and what it returns is checked. It is
     writable if it has `__setitem__` and does not say otherwise (`read_only`, `readonly`, or `flags.writeable`).
-
-    Parameters
-    ----------
-    array
-        The object. A `chunks` attribute that is a tuple of integers, one per axis, is taken as its chunk shape.
-    metadata
-        What is known of its axes.
     """
 
     format = "array-like"
@@ -56,16 +49,13 @@ class ArrayLikeSource(Source):
 
     @property
     def name(self) -> str:
-        """Type and shape of the object."""
         return f"{self._what} of shape {self.shape}"
 
     @property
     def metadata(self) -> ImageMetadata:
-        """What was given with the object."""
         return self._metadata
 
     def identities(self) -> frozenset[Identity]:
-        """Return the object itself."""
         return frozenset({("object", id(self.array))})
 
     def _chunk_hint(self) -> tuple[int, ...] | None:
@@ -140,7 +130,6 @@ class DaskSource(ArrayLikeSource):
         return False
 
     def identities(self) -> frozenset[Identity]:
-        """Return the array itself, and the stored arrays that its graph holds."""
         return super().identities() | identities_below(self.array)
 
     def _fetch(self, slices: tuple[slice, ...]) -> Any:
@@ -162,7 +151,6 @@ class XarraySource(ArrayLikeSource):
         return False
 
     def identities(self) -> frozenset[Identity]:
-        """Return the array itself, and the stored array that it is loaded from."""
         return super().identities() | identities_below(self.array.variable._data)  # noqa: SLF001 - `.data` would load it
 
     def _fetch(self, slices: tuple[slice, ...]) -> Any:

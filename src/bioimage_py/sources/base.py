@@ -298,13 +298,7 @@ class Source(ABC):
         """Hand to the operating system whatever `write` left in buffers of a library."""
 
     def force_to_disk(self) -> None:
-        """Return when everything that was written survives a crash of the machine, as far as its disk keeps its word.
-
-        Raises
-        ------
-        OSError
-            If the disk could not take it.
-        """
+        """Return when everything that was written survives a crash of the machine, as far as its disk keeps its word."""
         self.flush()
 
     def remove_leftovers(self) -> int:
@@ -399,15 +393,7 @@ class FileSource(Source):
 
 
 class _ReadClock(threading.local):
-    """Of the calling thread.
-
-    Attributes
-    ----------
-    seconds
-        Spent in `Source.read`, of sources that read no other ones.
-    n_bytes
-        Of the voxels that were read, decoded.
-    """
+    """Of the calling thread."""
 
     seconds = 0.0
     n_bytes = 0

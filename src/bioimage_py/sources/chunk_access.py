@@ -51,13 +51,7 @@ def planned_encoding(family: Family, spec: ArraySpec) -> ChunkEncoding | Unknown
 
 
 def encoded_reader(source: Source) -> EncodedReader:
-    """Return access to the encoded chunks of a source.
-
-    Raises
-    ------
-    UnsupportedFormatError
-        If they cannot be had; the message says why.
-    """
+    """Return access to the encoded chunks of a source."""
     stored = _stored(source)
     if stored.keys is None:
         assert isinstance(source, FileSource)
@@ -71,13 +65,7 @@ def encoded_reader(source: Source) -> EncodedReader:
 
 
 def encoded_writer(source: Source) -> EncodedWriter:
-    """Return what puts whole files into the folder of a source: its chunks, or its shards if it has such.
-
-    Raises
-    ------
-    UnsupportedFormatError
-        If it is not stored as files or objects; the message says why.
-    """
+    """Return what puts whole files into the folder of a source: its chunks, or its shards if it has such."""
     stored = _stored(source)
     if stored.keys is None:
         raise UnsupportedFormatError(f"chunks are written into {source.format} files by its library only")

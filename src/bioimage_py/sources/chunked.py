@@ -20,13 +20,7 @@ from bioimage_py.sources.casting import cast_values
 
 
 class DecodedChunks:
-    """A bounded cache of decoded chunks; a chunk that two threads want at once is decoded by one of them.
-
-    Parameters
-    ----------
-    max_bytes
-        Decoded bytes to keep, least recently used out first. Chunks being decoded come on top.
-    """
+    """A bounded cache of decoded chunks; a chunk that two threads want at once is decoded by one of them."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -122,14 +116,9 @@ class ChunkedFileSource(FileSource):
 
     A subclass sets `chunks` and implements `_decode_chunk`, and `_encode_chunk` if it can be written. Chunks that a region covers only in part are kept in a
     cache (`cache_bytes`), because the neighbouring region will want the rest; whole ones are not.
-
-    Attributes
-    ----------
-    chunks
-        Shape of the grid's cells; cells at the far faces are cut at the array.
     """
 
-    chunks: tuple[int, ...]
+    chunks: tuple[int, ...]  # shape of the grid's cells; cells at the far faces are cut at the array
     fills_buffers = True
 
     def __init__(self, *, threads: int = 1, cache_bytes: int = 64 * 2**20) -> None:
@@ -137,7 +126,6 @@ class ChunkedFileSource(FileSource):
         self._decoded = DecodedChunks(cache_bytes)
 
     def for_run(self, threads: int, cache_bytes: int) -> Source:
-        """Return a twin that shares what is open and known of the file."""
         twin = copy.copy(self)
         ChunkedFileSource.__init__(twin, threads=threads, cache_bytes=cache_bytes)
         return twin
@@ -214,5 +202,4 @@ class ChunkedFileSource(FileSource):
         return 0 if self.fill_value is None else self.fill_value
 
     def close(self) -> None:
-        """Stop the decoding threads; a subclass closes its file and calls this."""
         self._threads.close()

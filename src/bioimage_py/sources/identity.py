@@ -41,16 +41,6 @@ def same_voxels(a: Source, b: Source) -> bool:
     Stored arrays are compared by their identities. Arrays in memory, and memory maps of one file, are compared by the
     bytes that they cover, so two disjoint views of one array are not the same; where telling exactly would take long,
     overlapping extents count as the same.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from bioimage_py.sources import as_source
-    >>> array = np.zeros((10, 4))
-    >>> same_voxels(as_source(array[:6]), as_source(array[4:]))
-    True
-    >>> same_voxels(as_source(array[:5]), as_source(array[5:]))
-    False
     """
     others = list(leaves(b))
     return any(_overlap(one, other) for one in leaves(a) for other in others)

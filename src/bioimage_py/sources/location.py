@@ -49,11 +49,6 @@ def locate(path: str | os.PathLike[str], key: str | None = None) -> Location:
 
     A key given separately is joined to one in the path. The file system is only asked whether a path is there; where it is
     not, a file on the way to it is asked whether it is a container, so that `"file.nwb:/raw"` is found as well.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If the key leads out of the container, or cannot be a name in it.
     """
     check_key(key)
     text = local_text(path_text(path))
@@ -144,15 +139,7 @@ def family_by_suffix(path: str) -> FamilyEntry | None:
 
 
 def family_by_content(path: str) -> FamilyEntry | None:
-    """Return the family whose marker file or leading bytes are found at a local path, or None.
-
-    Raises
-    ------
-    SourceNotFoundError
-        If nothing is there.
-    StorageError
-        If it cannot be read, or is neither a file nor a folder.
-    """
+    """Return the family whose marker file or leading bytes are found at a local path, or None."""
     place = Path(path)
     if not place.exists():
         raise SourceNotFoundError(_not_there(place))

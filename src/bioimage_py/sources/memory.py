@@ -30,15 +30,7 @@ _EXACT_WORK = 100_000
 
 
 class NumpySource(Source):
-    """A numpy array: any strides, byte order or memory map; writable if the array is.
-
-    Parameters
-    ----------
-    array
-        Read and written in place, never copied.
-    metadata
-        What is known of its axes.
-    """
+    """A numpy array: any strides, byte order or memory map; writable if the array is."""
 
     format = "numpy"
 
@@ -57,7 +49,6 @@ class NumpySource(Source):
 
     @property
     def metadata(self) -> ImageMetadata:
-        """What was given with the array."""
         return self._metadata
 
     def _read(self, box: Box) -> AnyArray:
@@ -68,7 +59,6 @@ class NumpySource(Source):
         self.array[_index(box)] = cast_values(values, self.array.dtype)
 
     def identities(self) -> frozenset[Identity]:
-        """Return the owner of the memory, and the file behind a memory map."""
         owner, mapped = _owner_and_map(self.array)
         tokens: set[Identity] = {("memory", id(owner))}
         if isinstance(mapped, np.memmap) and mapped.filename is not None:

@@ -17,22 +17,7 @@ if TYPE_CHECKING:
 
 
 class DescribedSource(Source):
-    """Another source with other metadata; everything else is that source's.
-
-    Parameters
-    ----------
-    source
-        Read, and written if it is writable.
-    said
-        What a user says: `axes`, `voxel_size`, `units`, as `overridden` takes them.
-    owned
-        Whether closing this closes the source.
-
-    Attributes
-    ----------
-    inputs
-        The source.
-    """
+    """Another source with other metadata; everything else is that source's."""
 
     kind = "described"
     reads_others = True
@@ -52,12 +37,10 @@ class DescribedSource(Source):
 
     @property
     def metadata(self) -> ImageMetadata:
-        """Metadata of the source, with what the user said in their place."""
         return self._metadata
 
     @property
     def name(self) -> str:
-        """What the source is called."""
         return self.inputs[0].name
 
     def _read(self, box: Box) -> AnyArray:
@@ -67,50 +50,39 @@ class DescribedSource(Source):
         self.inputs[0].write(box, values)
 
     def to_spec(self) -> SourceSpec:
-        """Return the source's spec and what was said."""
         inner = self.inputs[0].to_spec()
         mode = {"mode": inner["mode"]} if "mode" in inner else {}
         return {"kind": self.kind, "input": inner, **mode, "said": self._said}
 
     def identities(self) -> frozenset[tuple[Any, ...]]:
-        """Return those of the source."""
         return self.inputs[0].identities()
 
     def for_run(self, threads: int, cache_bytes: int) -> Source:
-        """Return the source's twin, as runs ask for no metadata; where the source is its own twin, so is this."""
         twin = self.inputs[0].for_run(threads, cache_bytes)
         return self if twin is self.inputs[0] else twin
 
     def stored_size(self) -> StoredSize | None:
-        """Return that of the source."""
         return self.inputs[0].stored_size()
 
     def mark_place(self) -> StoreFolder | None:
-        """Return that of the source."""
         return self.inputs[0].mark_place()
 
     def stored_stamp(self) -> str | None:
-        """Return that of the source."""
         return self.inputs[0].stored_stamp()
 
     def check_present(self) -> None:
-        """Raise StorageError if what is stored has gone away."""
         self.inputs[0].check_present()
 
     def flush(self) -> None:
-        """Hand to the operating system what the source has in buffers."""
         self.inputs[0].flush()
 
     def force_to_disk(self) -> None:
-        """Return when everything that was written survives a crash of the machine."""
         self.inputs[0].force_to_disk()
 
     def remove_leftovers(self) -> int:
-        """Remove the half-written files that killed writers left in the store."""
         return self.inputs[0].remove_leftovers()
 
     def close(self) -> None:
-        """Close the source, if it was opened for this."""
         if self._owned:
             self.inputs[0].close()
 

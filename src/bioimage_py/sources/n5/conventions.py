@@ -39,18 +39,8 @@ def metadata_from(
 ) -> ImageMetadata:
     """Return axes, voxel size, units and attributes of an array, slowest axis first.
 
-    What is malformed stays a plain attribute: metadata never keeps an array from being opened.
-
-    Parameters
-    ----------
-    attributes
-        Of the array.
-    above
-        Of the groups around it, the nearest first; what they say of voxels holds for it too.
-    folder
-        Of the array; its last part tells which level it is.
-    ndim
-        Axes of the array.
+    `above` are the attributes of the groups around it, the nearest first. What is malformed stays a plain attribute: metadata never
+    keeps an array from being opened.
     """
     left = dict(attributes)
     transformed = _from_transform(left.get("transform"), ndim, _turned(left.get("axes"), ndim))
@@ -165,13 +155,7 @@ def _factors(
 
 
 def attributes_of(metadata: ImageMetadata) -> dict[str, Any]:
-    """Return the attributes of an array, in our words and in those of n5-viewer, COSEM and neuroglancer.
-
-    Warns
-    -----
-    BioimagePyWarning
-        If attributes of the input are called as one of theirs and mean something else: they get another name.
-    """
+    """Return the attributes of an array, in our words and in those of n5-viewer, COSEM and neuroglancer."""
     said = dict(metadata.attributes)
     spelled = said.get("units")
     listed = [spelled] if isinstance(spelled, str) else _turned(spelled, len(metadata.units or ())) or []

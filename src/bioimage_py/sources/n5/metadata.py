@@ -81,15 +81,7 @@ def image_metadata(node: Node) -> ImageMetadata:
 
 
 def array_metadata(spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the metadata of a new array as TensorStore takes it, and its attributes.
-
-    Raises
-    ------
-    UnsupportedFormatError
-        For a dtype that N5 cannot hold.
-    InvalidArgumentError
-        For chunks, shards, a fill value or a codec that N5 cannot have.
-    """
+    """Return the metadata of a new array as TensorStore takes it, and its attributes."""
     if spec.dtype.name not in DTYPES:
         raise UnsupportedFormatError(f"N5 cannot hold {spec.dtype}; it can hold {', '.join(DTYPES)}")
     if spec.shards is not None:

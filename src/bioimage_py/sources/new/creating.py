@@ -41,7 +41,6 @@ class PlannedOutput(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Path, and key where there is one."""
         return self.location.path if not self.location.key else f"{self.location.path}:{self.location.key}"
 
     def check(self, coarser: Sequence[Level] = (), *, overwrite: bool) -> None:

@@ -32,40 +32,18 @@ _NOT_OF_A_LEVEL = ("attributes", "consolidated_metadata")
 
 @dataclass(frozen=True)
 class GrowingImage:
-    """An OME-Zarr image whose full-size level is there.
-
-    Attributes
-    ----------
-    root
-        The container.
-    key
-        Of the image's group in it, None for the container itself.
-    full
-        Path of the full-size level below the group.
-    source
-        The full-size level, opened for reading.
-    attributes
-        Of the group, as they are now.
-    number
-        Which of the group's `multiscales` it is.
-    """
+    """An OME-Zarr image whose full-size level is there."""
 
     root: StoreFolder
-    key: str | None
-    full: str
-    source: FileSource
-    attributes: Mapping[str, Any]
-    number: int
+    key: str | None  # of the image's group in the container, None for the container itself
+    full: str  # path of the full-size level below the group
+    source: FileSource  # the full-size level, opened for reading
+    attributes: Mapping[str, Any]  # of the group, as they are now
+    number: int  # which of the group's `multiscales` it is
 
     @classmethod
     def around(cls, source: Source) -> GrowingImage:
-        """Return the image that an array is the full-size level of.
-
-        Raises
-        ------
-        InvalidArgumentError
-            If it is none.
-        """
+        """Return the image that an array is the full-size level of."""
         if isinstance(source, FileSource) and source.kind == "zarr":
             spec = source.to_spec()
             root = StoreFolder.at(source.path, url_options(spec))
@@ -122,13 +100,7 @@ class GrowingImage:
         self._removable()
 
     def add(self, levels: Sequence[Level], *, overwrite: bool) -> list[Source]:
-        """Make the arrays of levels, name them in the image, and return them opened for writing.
-
-        Raises
-        ------
-        OutputExistsError
-            If levels are there and `overwrite` is False, or something is in the place of a new one.
-        """
+        """Make the arrays of levels, name them in the image, and return them opened for writing."""
         self.check_free([level.path for level in levels], overwrite=overwrite)
         old = self._removable()
         node = read_node(self._group.child(self.full))

@@ -25,11 +25,6 @@ def set_contrast_limits(levels: Sequence[FileSource]) -> None:
     """Write the contrast limits of an image whose voxels have been written, where it has provisional ones.
 
     The sample does not depend on how the voxels were written, so that the metadata are the same after every run.
-
-    Parameters
-    ----------
-    levels
-        Its arrays, in any order; those of a plain group of Zarr are left as they are.
     """
     level = min(levels, key=lambda one: one.size)
     spec = level.to_spec()

@@ -16,18 +16,10 @@ _SUFFIX = ".ome.zarr"
 
 @dataclass(frozen=True)
 class ImageGroup:
-    """Where a new OME-Zarr image is to be.
+    """Where a new OME-Zarr image is to be."""
 
-    Attributes
-    ----------
-    path
-        Folder or URL of the container.
-    key
-        None for the image itself, `"labels/cells"` for a label image in it.
-    """
-
-    path: str
-    key: str | None = None
+    path: str  # folder or URL of the container
+    key: str | None = None  # None for the image itself, `"labels/cells"` for a label image in it
 
     @classmethod
     def at(cls, path: str, key: str | None) -> ImageGroup | None:
@@ -51,7 +43,6 @@ class ImageGroup:
 
     @property
     def name(self) -> str:
-        """What the image is called: the name of the container, or of the labels."""
         last = (self.key or self.path.rstrip("/")).rpartition("/")[2]
         name = last if self.key or not last.lower().endswith(_SUFFIX) else last[: -len(_SUFFIX)]
         return name or last

@@ -109,13 +109,7 @@ def _images(top: Node) -> Iterator[str]:
 
 
 def read_image(root: StoreFolder, key: str) -> OmeZarrImage:
-    """Return the image of a key, with its labels.
-
-    Raises
-    ------
-    StorageError
-        If its metadata name what is not there, or do not fit the arrays.
-    """
+    """Return the image of a key, with its labels."""
     return _described(root, key, with_labels=True)
 
 
@@ -188,13 +182,7 @@ def _check_levels(image: NgffImage, nodes: Mapping[str, Node], name: str) -> Non
 def paired_arrays(
     a: str | os.PathLike[str], b: str | os.PathLike[str]
 ) -> Iterator[tuple[str, tuple[str, str] | None, tuple[str, str] | None]]:
-    """Yield the arrays that two OME-Zarrs name, those at the same place of both together: images, their levels, and their labels.
-
-    Yields
-    ------
-    str, (str, str) or None, (str, str) or None
-        What it is called for people, and path and key of the array in each; None where it has none at that place.
-    """
+    """Yield the arrays that two OME-Zarrs name, those at the same place of both together: images, their levels, and their labels."""
     first, second = _named_arrays(a), _named_arrays(b)
     if len({image for image, *_ in first}) == len({image for image, *_ in second}) == 1:
         first, second = ({("", *name[1:]): place for name, place in one.items()} for one in (first, second))

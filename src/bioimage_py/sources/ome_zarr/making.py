@@ -33,15 +33,7 @@ from bioimage_py.storage import StoreFolder
 
 
 def make_mirror(mirror: Mirror, levels: Sequence[MirroredLevel], *, overwrite: bool) -> None:
-    """Make all groups and arrays; what was there comes back, and what was made goes, if that fails.
-
-    Raises
-    ------
-    OutputExistsError
-        If something is there that may not, or must not, be replaced; nothing is touched then.
-    StorageError
-        If it cannot be written.
-    """
+    """Make all groups and arrays; what was there comes back, and what was made goes, if that fails."""
     root = StoreFolder.at(mirror.group.path)
     folder = root.inside(mirror.group.key)
     attributes = mirror.attributes()

@@ -23,53 +23,25 @@ from bioimage_py.sources.zarr import read_node, zarr_format_of
 
 @dataclass(frozen=True)
 class MirroredLevel:
-    """An array of the new OME-Zarr.
+    """An array of the new OME-Zarr."""
 
-    Attributes
-    ----------
-    key
-        In its container.
-    spec
-        How it looks.
-    making
-        How TensorStore makes it.
-    attributes
-        Its own, beyond what the group says.
-    """
-
-    key: str
+    key: str  # in its container
     spec: ArraySpec
-    making: dict[str, Any]
-    attributes: dict[str, Any]
+    making: dict[str, Any]  # how TensorStore makes it
+    attributes: dict[str, Any]  # its own, beyond what the group says
 
 
 @dataclass(frozen=True)
 class Mirror:
-    """A new OME-Zarr before it exists.
+    """A new OME-Zarr before it exists."""
 
-    Attributes
-    ----------
-    tree
-        What it is like.
-    group
-        Where it will be.
-    zarr_format
-        3 for OME-Zarr 0.5, 2 for 0.4.
-    """
-
-    tree: OmeZarrTree
+    tree: OmeZarrTree  # what it is like
     group: ImageGroup
-    zarr_format: int
+    zarr_format: int  # 3 for OME-Zarr 0.5, 2 for 0.4
 
     @classmethod
     def plan(cls, tree: OmeZarrTree, group: ImageGroup, zarr_format: int | None) -> Mirror:
-        """Return what will be made; nothing is touched.
-
-        Raises
-        ------
-        InvalidArgumentError
-            If it would have to say something that its version of OME-NGFF has no words for, or cannot be a label image.
-        """
+        """Return what will be made; nothing is touched."""
         stored = _format_of(tree)
         wanted = zarr_format
         if wanted is None and group.key is not None:
@@ -109,17 +81,8 @@ class Mirror:
     ) -> MirroredLevel:
         """Return how an array is made that is like one of the input, unless the user or the version of Zarr wants it otherwise.
 
-        Parameters
-        ----------
-        source
-            The array, opened.
-        full
-            The full-size array of its image.
-        keys
-            Of the array, and of the new one in its container.
-        given
-            `chunks`, `shards` and `codec`, None or missing for those of the input. Extents are one per axis of the image;
-            labels take those of their axes.
+        `full` is the full-size array of its image, `keys` are those of the array and of the new one, and `given` has `chunks`, `shards`
+        and `codec`, one extent per axis of the image.
         """
         self.group.check_dtype(source.dtype)
         said = _for_axes_of(source, full, given)
@@ -194,13 +157,7 @@ def _for_axes_of(source: Source, full: Source, given: Mapping[str, Any]) -> dict
 
 
 def extents_for(source: Source, full: Source, extents: Any, what: str) -> Any:
-    """Return extents given per axis of an image as those of an array of it: of labels without channels, for example.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If the array has an axis that the image has not.
-    """
+    """Return extents given per axis of an image as those of an array of it: of labels without channels, for example."""
     own, axes = source.metadata.axes, full.metadata.axes
     values = tuple(extents)
     if source.ndim == full.ndim or len(values) != full.ndim:

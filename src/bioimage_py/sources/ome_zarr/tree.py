@@ -21,41 +21,21 @@ _OME_XML = "OME/METADATA.ome.xml"
 
 @dataclass(frozen=True)
 class OmeZarrTree:
-    """An OME-Zarr image, or a group of images, with all that goes with it.
-
-    Attributes
-    ----------
-    root, key
-        The container, and the group in it; no key for the container itself.
-    kind
-        `"image"`, `"plate"`, `"well"`, `"labels"` or `"container"`.
-    images
-        Its images, in the order that it lists them.
-    groups
-        Attributes of all groups on the way to the arrays, as stored, by their keys below the group; `""` is the group.
-    files
-        What is in it besides and belongs to the format: by the key of its group, name and content.
-    left_out
-        What is in it besides and is no part of an image, as far as that can be listed.
-    missing
-        Images and wells that it lists, and that are not there.
-    consolidated
-        Keys of its groups that have consolidated metadata.
-    """
+    """An OME-Zarr image, or a group of images, with all that goes with it."""
 
     root: StoreFolder
-    key: str
-    kind: str
-    images: tuple[OmeZarrImage, ...]
+    key: str  # of the group in the container, empty for the container itself
+    kind: str  # `"image"`, `"plate"`, `"well"`, `"labels"` or `"container"`
+    images: tuple[OmeZarrImage, ...]  # in the order that it lists them
+    # Attributes of all groups on the way to the arrays, as stored, by their keys below the group; `""` is the group.
     groups: Mapping[str, Mapping[str, Any]]
-    files: Mapping[str, bytes] = field(default_factory=dict)
-    left_out: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    consolidated: tuple[str, ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)  # what else belongs to the format, by key
+    left_out: tuple[str, ...] = ()  # what is no part of an image, as far as that can be listed
+    missing: tuple[str, ...] = ()  # images and wells that it lists, and that are not there
+    consolidated: tuple[str, ...] = ()  # keys of its groups that have consolidated metadata
 
     @property
     def name(self) -> str:
-        """Path, and key where there is one."""
         return f"{self.root.path}:{self.key}" if self.key else self.root.path
 
     @property
@@ -75,15 +55,7 @@ class OmeZarrTree:
 
 
 def read_tree(path: str | os.PathLike[str], key: str | None = None, **options: Any) -> OmeZarrTree:
-    """Read all metadata of an OME-Zarr image or group of images.
-
-    Raises
-    ------
-    SourceNotFoundError
-        If there is none, or a group lists images of which none is there.
-    StorageError
-        If the metadata of an image name what is not there, or do not fit its arrays.
-    """
+    """Read all metadata of an OME-Zarr image or group of images."""
     location = locate(path, key)
     root = StoreFolder.at(location.path, options)
     top = read_node(root.child(location.key))

@@ -54,24 +54,12 @@ _GROUP_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata", ".DS_Store")
 
 @dataclass(frozen=True)
 class NewLevel:
-    """One array of an image to be made.
+    """One array of an image to be made."""
 
-    Attributes
-    ----------
-    path
-        Its key below the image's group.
-    spec
-        How it looks.
-    stored
-        Metadata of an array of the same version of Zarr that it shall be stored as, or None.
-    attributes
-        Of the array, beyond what the group says.
-    """
-
-    path: str
+    path: str  # its key below the image's group
     spec: ArraySpec
-    stored: Mapping[str, Any] | None = None
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    stored: Mapping[str, Any] | None = None  # metadata that it shall be stored with, where Zarr can
+    attributes: Mapping[str, Any] = field(default_factory=dict)  # of the array, beyond what the group says
 
 
 def level_spec(spec: ArraySpec, level: Level) -> ArraySpec:
@@ -85,23 +73,8 @@ def make_image(
 ) -> list[Source]:
     """Make the arrays of an image and its metadata, and open the arrays for writing, full size first.
 
-    Parameters
-    ----------
-    group
-        Where.
-    spec
-        Of the full-size array; its metadata has axes as `axes_for_ngff` returns them.
-    levels
-        The arrays, full size first.
-    overwrite
-        Whether an image that is there is replaced. Its labels stay; nothing that is no level of it is ever removed.
-
-    Raises
-    ------
-    OutputExistsError
-        If an image is there and must not be replaced, or something else is.
-    InvalidArgumentError
-        For chunks, shards or codecs that Zarr cannot have.
+    The metadata have axes as `axes_for_ngff` returns them. An image that is replaced keeps its labels; nothing that is not a level of it
+    is ever removed.
     """
     metadata = spec.metadata
     if group.key is not None:
@@ -169,15 +142,7 @@ def steps_between(
 ) -> list[tuple[int, ...]] | None:
     """Return by how much each level is smaller than the one before, None where no whole windows of voxels give such shapes.
 
-    Parameters
-    ----------
-    levels
-        Shape and scale of each; the scale decides where several windows would give a shape.
-
-    Examples
-    --------
-    >>> steps_between([((24, 255, 16), None), ((24, 128, 4), None)]), steps_between([((16,), (1.0,)), ((4,), (5.0,))])
-    ([(1, 2, 4)], [(5,)])
+    Levels are shape and scale; the scale decides where several windows would give a shape.
     """
     steps = []
     for (larger, fine), (smaller, coarse) in itertools.pairwise(levels):

@@ -249,17 +249,14 @@ class PrecomputedSource(TensorStoreSource):
         return spec["multiscale_metadata"]["type"], codec
 
     def identities(self) -> frozenset[tuple[Any, ...]]:
-        """Return the folder of the volume and the scale in it, whether or not a key named the scale."""
         scale = self._raw.spec().to_json()["scale_metadata"]["key"]
         return frozenset({file_identity(self.path, scale)})
 
     def mark_place(self) -> StoreFolder | None:
-        """Return the folder of the volume, whose file `info` says what its scales are."""
         place = super().mark_place()
         return None if place is None else StoreFolder.at(self.path, self._stored.options)
 
     def stored_size(self) -> StoredSize | None:
-        """Return bytes and files of the scale and of the info file; None for a URL."""
         chunks = super().stored_size()
         if chunks is None:
             return None
@@ -268,15 +265,7 @@ class PrecomputedSource(TensorStoreSource):
 
 @dataclass(frozen=True)
 class ChunkNames:
-    """The names of the chunk files of a scale; tuples are x, y, z.
-
-    Attributes
-    ----------
-    offset, size
-        Of the scale in voxels.
-    chunk
-        Extent of a chunk.
-    """
+    """The names of the chunk files of a scale: its offset and size, and the extent of a chunk, in x, y, z."""
 
     offset: tuple[int, ...]
     size: tuple[int, ...]
@@ -289,7 +278,6 @@ class ChunkNames:
         return cls(tuple(offset), source.shape[:-4:-1], (source.chunks or source.shape)[:-4:-1])
 
     def name(self, box: Box) -> str:
-        """Return the name of the chunk whose voxels, (c,) z, y, x from 0 on, are in a box."""
         begin, end = box.begin[:-4:-1], box.end[:-4:-1]
         return "_".join(f"{b + o}-{e + o}" for b, e, o in zip(begin, end, self.offset, strict=True))
 
@@ -304,13 +292,7 @@ class ChunkNames:
         return all(b % c == 0 and e == min(b + c, n) for b, e, c, n in each)
 
     def compressed_in(self, folder: str, *, sharded: bool) -> bool:
-        """Return whether chunks are compressed as files of their own in a folder, which names with an ending tell.
-
-        Raises
-        ------
-        StorageError
-            If there are files that look like chunks, or shards, and none has a name of this scale.
-        """
+        """Return whether chunks are compressed as files of their own in a folder, which names with an ending tell."""
         names = list(itertools.islice(names_like(_CHUNK_FILE, folder), _LOOKED_AT))
         if sharded:
             fitting = [name for name in names if name.endswith(".shard")]
@@ -351,15 +333,12 @@ class CompressedFilesSource(ChunkedFileSource):
         self._folder = Path(folder).absolute()
 
     def identities(self) -> frozenset[tuple[Any, ...]]:
-        """Return the folder of the volume and the scale in it."""
         return self._twin.identities()
 
     def stored_size(self) -> StoredSize | None:
-        """Return bytes and files of the scale and of the info file."""
         return self._twin.stored_size()
 
     def check_present(self) -> None:
-        """Raise StorageError if the info file has gone."""
         self._twin.check_present()
 
     @property
@@ -369,11 +348,9 @@ class CompressedFilesSource(ChunkedFileSource):
 
     @property
     def metadata(self) -> ImageMetadata:
-        """Axes, voxel size, units and attributes."""
         return self._twin.metadata
 
     def for_run(self, threads: int, cache_bytes: int) -> Source:
-        """Return a twin that decodes with `threads` threads and keeps `cache_bytes` of decoded chunks."""
         folder = str(self._folder)
         return CompressedFilesSource(self._twin, self._names, folder, self._info, threads, cache_bytes)
 

@@ -103,20 +103,7 @@ def has_consolidated(folder: StoreFolder) -> bool:
 
 
 def update_consolidated(changed: Iterable[StoreFolder], begin: Iterable[StoreFolder] = ()) -> None:
-    """Bring the consolidated metadata of all groups around groups and arrays up to date, where there is some.
-
-    Parameters
-    ----------
-    changed
-        Whose metadata were written, or which were removed.
-    begin
-        Groups that shall have consolidated metadata.
-
-    Raises
-    ------
-    ReadOnlyError, StorageError
-        If it cannot be written.
-    """
+    """Bring the consolidated metadata of all groups around what changed up to date, where there is some, or shall begin to be some."""
     groups: dict[str, _Group | None] = {}
 
     def group_at(folder: StoreFolder) -> _Group | None:

@@ -17,34 +17,18 @@ _MOST_FOLDERS = 20_000
 
 @dataclass(frozen=True)
 class Node:
-    """A group or an array as its metadata files describe it.
-
-    Attributes
-    ----------
-    folder
-        Where it is.
-    array
-        Metadata of the array as stored, or None for a group.
-    attributes
-        The user's attributes.
-    shape, dtype
-        Of an array, slowest axis first, for messages.
-    listing
-        Keys of the arrays below a group, where it says so itself (consolidated metadata), or None.
-    first
-        Key of the array that a group means when none is named, such as the full-size level of an OME-Zarr image.
-    images
-        Keys of the groups that a group lists: images of a container, wells of a plate, fields of a well, labels.
-    """
+    """A group or an array as its metadata files describe it."""
 
     folder: StoreFolder
-    array: Mapping[str, Any] | None
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    shape: tuple[int, ...] = ()
+    array: Mapping[str, Any] | None  # its metadata as stored; None for a group
+    attributes: Mapping[str, Any] = field(default_factory=dict)  # the user's
+    shape: tuple[int, ...] = ()  # of an array, slowest axis first, as the dtype for messages
     dtype: str = ""
-    listing: tuple[str, ...] | None = None
-    first: str | None = None
-    images: tuple[str, ...] = ()
+    listing: tuple[str, ...] | None = None  # arrays below a group, where consolidated metadata list them
+    first: str | None = None  # the array that a group means when none is named, such as its full-size level
+    images: tuple[
+        str, ...
+    ] = ()  # groups that a group lists: images, wells of a plate, fields of a well, labels
 
 
 ReadNode = Callable[[StoreFolder], Node | None]
@@ -53,15 +37,7 @@ ReadNode = Callable[[StoreFolder], Node | None]
 def find_array(
     root: StoreFolder, key: str | None, read_node: ReadNode, title: str
 ) -> tuple[str | None, Node]:
-    """Return the key and the node of the array that a path and a key mean.
-
-    Raises
-    ------
-    SourceNotFoundError
-        If nothing is there, with what there is instead.
-    AmbiguousSourceError
-        If there are several arrays, or several images, and none of them is named.
-    """
+    """Return the key and the node of the array that a path and a key mean."""
     node = read_node(root.child(key))
     if node is None:
         raise SourceNotFoundError(_missing(root, key, read_node, title))

@@ -31,34 +31,16 @@ _ASIDE = re.compile(r"\.(.+)\.replaced-(\d+)", re.ASCII | re.DOTALL)
 
 @dataclass(frozen=True)
 class StoreRules:
-    """What a family of stores has in its folders.
-
-    Attributes
-    ----------
-    title
-        Name of the family for people.
-    read_node
-        Reads the group or array in a folder.
-    own_entry
-        Matches the names that an array of the family has in its folder, and nothing else.
-    group_files
-        The files of an empty group, by name; none where there are no groups.
-    """
+    """What a family of stores has in its folders."""
 
     title: str
     read_node: Callable[[StoreFolder], Node | None]
-    own_entry: re.Pattern[str]
-    group_files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    own_entry: re.Pattern[str]  # matches the names that an array has in its folder, and nothing else
+    group_files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of an empty group, by name
 
 
 def try_out(spec: Mapping[str, Any]) -> None:
-    """Let TensorStore make an array in memory, so that what it refuses is known before anything is touched.
-
-    Raises
-    ------
-    InvalidArgumentError
-        With TensorStore's reason.
-    """
+    """Let TensorStore make an array in memory, so that what it refuses is known before anything is touched."""
     try:
         context = ts.Context({"memory_key_value_store": {}}, parent=store_context(1, 0))
         ts.open({**spec, "kvstore": {"driver": "memory"}}, create=True, context=context).result()
@@ -75,23 +57,9 @@ def make_array(
     overwrite: bool,
     attributes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Let TensorStore make an array in a folder that `room_for_array` gave.
+    """Let TensorStore make an array in a folder that `room_for_array` gave; `attributes` are those of an array of Zarr v3.
 
-    Parameters
-    ----------
-    spec
-        As TensorStore takes it, without `kvstore`.
-    folder
-        Where.
-    overwrite
-        Whether an array behind a URL is removed first, with all objects below it. What is not an array stays.
-    attributes
-        Of an array of Zarr v3.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written there.
+    With `overwrite` an array behind a URL is removed first, with all objects below it. What is not an array stays.
     """
     # TensorStore reads units in their attribute, and refuses or drops those of other kinds.
     later = attributes is not None and ("dimension_units" in attributes or not _in_64_bits(attributes))
@@ -128,15 +96,6 @@ def room_for_array(
 
     An array that is replaced is kept until the block is left without an error, and comes back otherwise; then folders
     and files made here are removed again.
-
-    Raises
-    ------
-    OutputExistsError
-        If something is there that may not, or must not, be replaced.
-    InvalidArgumentError
-        If the place is inside another array.
-    ReadOnlyError
-        If nothing can be written there.
     """
     target = root.inside(key)
     made = _Made()
@@ -289,13 +248,6 @@ def removable_array(root: StoreFolder, key: str, rules: StoreRules) -> StoreFold
     """Return the folder of an array that metadata name and that is to be removed; None if nothing is there.
 
     Nothing else is ever removed because of a name in metadata.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If the name leads out of the container, by itself or by a link.
-    OutputExistsError
-        If something is there that is not an array, or holds more than one.
     """
     target = root.inside(key)
     if target.path == root.path or (target.is_local and not os.path.lexists(target.path)):

@@ -52,19 +52,6 @@ def with_multiscales(
     """Return the metadata with what a group's attributes say about its array `path`, or None if they say nothing.
 
     What does not fit the array is left out, with one BioimagePyWarning that names both sides.
-
-    Parameters
-    ----------
-    metadata
-        What the array says itself.
-    attributes
-        Of the group.
-    path
-        Key of the array below the group.
-    shape
-        Of the array.
-    name
-        What the array is called in warnings.
     """
     for image in images_of(attributes):
         dataset = image.dataset(path)

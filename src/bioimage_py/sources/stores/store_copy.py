@@ -22,21 +22,11 @@ _TIMEOUT = timedelta(minutes=2)
 
 
 class ObjectState(NamedTuple):
-    """What a store says of an object without giving its bytes.
-
-    Attributes
-    ----------
-    size
-        Bytes.
-    e_tag
-        What differs for other bytes, None where the store has no such thing.
-    written
-        When it was stored, in whole seconds.
-    """
+    """What a store says of an object without giving its bytes."""
 
     size: int
-    e_tag: str | None
-    written: datetime
+    e_tag: str | None  # differs for other bytes; None where the store has no such thing
+    written: datetime  # in whole seconds
 
 
 def place_of(source: Source) -> StorePlace | None:
@@ -82,18 +72,7 @@ def _is_installed() -> bool:
 
 
 class StoreCopier:
-    """Has a store copy objects from one folder to another by itself, from any number of threads.
-
-    Parameters
-    ----------
-    source, output
-        The folders.
-
-    Raises
-    ------
-    UnsupportedFormatError
-        If it cannot; the message says why.
-    """
+    """Has a store copy objects from one folder to another by itself, from any number of threads."""
 
     def __init__(self, source: ObjectFolder, output: ObjectFolder) -> None:
         ours, theirs = source.place, output.place
@@ -115,23 +94,11 @@ class StoreCopier:
         return self._listed(self._output, self._new_begin, states, begin)
 
     def look(self, key: str) -> ObjectState | None:
-        """Return the state of an object of the source; None if there is none.
-
-        Raises
-        ------
-        StorageError
-            If the store cannot be asked.
-        """
+        """Return the state of an object of the source; None if there is none."""
         return self._state(self._begin + key, self._source.path(key))
 
     def copy(self, key: str, new_key: str) -> None:
-        """Store an object of the source under a name in the output.
-
-        Raises
-        ------
-        StorageError
-            If the store does not copy it, or it was removed.
-        """
+        """Store an object of the source under a name in the output."""
         import obstore
 
         path = self._source.path(key)
@@ -144,24 +111,7 @@ class StoreCopier:
             raise _failed(error, f"the store did not copy {path} to {self._output.path(new_key)}") from error
 
     def check(self, key: str, seen: ObjectState, new_key: str, made: ObjectState | None = None) -> None:
-        """Check that a copy is one of the bytes that were seen; another is removed again.
-
-        Parameters
-        ----------
-        key
-            Of the object.
-        seen
-            Its state when it was looked at.
-        new_key
-            Of the copy.
-        made
-            The state of the copy; None to ask for it.
-
-        Raises
-        ------
-        StorageError
-            If the object was written since it was seen, or the copy is not whole.
-        """
+        """Check that a copy is one of the bytes that were seen; another is removed again, with a StorageError. Without `made` the store is asked."""
         if made is None or not _same_bytes(made, seen):
             try:
                 self._check_closely(key, seen, new_key)

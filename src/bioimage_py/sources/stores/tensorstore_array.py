@@ -55,27 +55,7 @@ def _as_it_is(store: Any) -> Any:
 
 @dataclass(frozen=True)
 class StoredArray:
-    """What a family knows about one of its arrays, beyond what TensorStore tells.
-
-    Attributes
-    ----------
-    kind, path, key, mode
-        As in `FileSource`.
-    format, codec
-        For people, as in `Source`.
-    metadata
-        Axes, voxel size and attributes.
-    options
-        What the spec must hold besides, to reopen it.
-    folder
-        The local folder that holds its files, or None.
-    view
-        Gives TensorStore's array the axis order of this package.
-    renamed
-        What is taken for the metadata's word on the names of chunks, because the chunk files have other names.
-    whole_chunks
-        Whether chunks at the far faces are stored with their whole extent.
-    """
+    """What a family knows about one of its arrays, beyond what TensorStore tells."""
 
     kind: str
     path: str
@@ -84,11 +64,11 @@ class StoredArray:
     format: str
     codec: str = ""
     metadata: ImageMetadata = field(default_factory=ImageMetadata)
-    options: Mapping[str, Any] = field(default_factory=dict)
-    folder: str | None = None
-    view: Callable[[Any], Any] = _as_it_is
-    renamed: Mapping[str, Any] = field(default_factory=dict)
-    whole_chunks: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)  # what the spec must hold besides
+    folder: str | None = None  # the local folder that holds its files
+    view: Callable[[Any], Any] = _as_it_is  # gives TensorStore's array the axis order of this package
+    renamed: Mapping[str, Any] = field(default_factory=dict)  # replaces what its metadata say of chunk names
+    whole_chunks: bool = False  # whether chunks at the far faces are stored with their whole extent
 
 
 def open_store(spec: dict[str, Any], mode: str, **how: Any) -> Any:
@@ -98,13 +78,7 @@ def open_store(spec: dict[str, Any], mode: str, **how: Any) -> Any:
 
 
 class TensorStoreSource(FileSource):
-    """An array in a chunked store, decoded and encoded by TensorStore's threads.
-
-    Attributes
-    ----------
-    names_fill_value
-        Whether its metadata say what chunks that are not stored read as.
-    """
+    """An array in a chunked store, decoded and encoded by TensorStore's threads."""
 
     concurrent_writes = True
 
@@ -146,7 +120,6 @@ class TensorStoreSource(FileSource):
 
     @property
     def metadata(self) -> ImageMetadata:
-        """Axes, voxel size, units and attributes."""
         return self._stored.metadata
 
     @property
@@ -232,15 +205,7 @@ class TensorStoreSource(FileSource):
         return partial(self.write_from, source=source)
 
     def write_from(self, box: Box, source: TensorStoreSource) -> None:
-        """Write the voxels of another array's same box, without this process's memory between the two.
-
-        Raises
-        ------
-        ReadOnlyError
-            If this array is not writable.
-        StorageError
-            If reading or writing fails; which of the two is not known.
-        """
+        """Write the voxels of another array's same box, without this process's memory between the two."""
         if not self.writable:
             raise ReadOnlyError(f"{self.name} is read-only; open it with mode='r+' to write into it")
         if box.is_empty():
@@ -254,7 +219,6 @@ class TensorStoreSource(FileSource):
             ) from error
 
     def check_present(self) -> None:
-        """Raise StorageError if the metadata has gone: chunks that went with it would read as the fill value."""
         folder = self._folder
         if folder is None:
             return
@@ -264,11 +228,9 @@ class TensorStoreSource(FileSource):
             raise StorageError(f"{self.name} is not there any more: {folder!r} holds no metadata of an array")
 
     def identities(self) -> frozenset[tuple[Any, ...]]:
-        """Return the folder of the array, whatever path or link leads to it."""
         return frozenset({file_identity(self.path, self.key, key_is_folder=True)})
 
     def for_run(self, threads: int, cache_bytes: int) -> Source:
-        """Return a twin that decodes with `threads` threads and keeps `cache_bytes` of decoded chunks."""
         return self.reopened(threads, cache_bytes)
 
     def reopened(self, threads: int, cache_bytes: int) -> TensorStoreSource:
@@ -291,14 +253,12 @@ class TensorStoreSource(FileSource):
         return TensorStoreSource(self._raw, self._stored)
 
     def mark_place(self) -> StoreFolder | None:
-        """Return the folder of the array, local or behind a URL that can be written."""
         if self._folder is not None:
             return StoreFolder(self._folder)
         place = self.path.startswith(("s3://", "gs://"))
         return StoreFolder.at(self.path, self._stored.options).child(self.key) if place else None
 
     def stored_stamp(self) -> str | None:
-        """Return time and size of the metadata, or their hash behind a URL."""
         if self.path.startswith("memory:"):
             return None
         place = self.mark_place()
@@ -309,15 +269,12 @@ class TensorStoreSource(FileSource):
         )
 
     def remove_leftovers(self) -> int:
-        """Remove the half-written chunks and shards of killed writers; none stay behind a URL."""
         return 0 if self._folder is None else remove_leftovers(self._folder)
 
     def stored_size(self) -> StoredSize | None:
-        """Return bytes and files below the array's folder; None for a URL."""
         return None if self._folder is None else stored_size_of(self._folder)
 
     def to_spec(self) -> dict[str, Any]:
-        """Return family, path, key, mode and how a URL is reached; never credentials."""
         if self.path.startswith("memory:"):
             raise InvalidArgumentError(
                 f"{self.name} is held in memory and has no spec: it can be used in local runs only"

@@ -29,13 +29,11 @@ class TensorStoreHandleSource(TensorStoreSource):
         return found
 
     def for_run(self, threads: int, cache_bytes: int) -> Source:
-        """Return a twin for arrays stored in files or behind URLs; others, as in memory, cannot be opened again."""
         kvstore = self._plain_spec().get("kvstore")
         again = isinstance(kvstore, dict) and kvstore.get("driver") in ("file", "s3", "gcs", "http")
         return super().for_run(threads, cache_bytes) if again else self
 
     def to_spec(self) -> SourceSpec:
-        """Return TensorStore's own spec; raises InvalidArgumentError where that cannot be used elsewhere."""
         spec = self._plain_spec()
         kvstore = spec.get("kvstore")
         if not isinstance(kvstore, dict) or kvstore.get("driver") in (None, "memory") or "headers" in kvstore:
@@ -45,13 +43,11 @@ class TensorStoreHandleSource(TensorStoreSource):
         return {"kind": "zarr", "mode": self.mode, "tensorstore": spec}
 
     def identities(self) -> frozenset[tuple[Any, ...]]:
-        """Return the folder of the array where it is in one, else where TensorStore says it is."""
         if self._stored.folder is not None:
             return frozenset({file_identity(self._stored.folder)})
         return frozenset({("tensorstore", str(self._plain_spec().get("kvstore") or id(self._raw)))})
 
     def mark_place(self) -> StoreFolder | None:
-        """Return the folder of the array; None behind a URL, which only the handle knows how to reach."""
         return super().mark_place() if self._stored.folder is not None else None
 
 

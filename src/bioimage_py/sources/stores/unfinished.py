@@ -125,15 +125,7 @@ def is_abandoned(folder: StoreFolder) -> bool:
 
 
 def holds_metadata_only(folder: str, *, marks_of_the_dead: bool = False) -> bool:
-    """Whether there are no chunks below a folder.
-
-    Parameters
-    ----------
-    folder
-        Its path.
-    marks_of_the_dead
-        Whether there must also be marks of unfinished arrays, and all of them of processes that have died.
-    """
+    """Whether there are no chunks below a folder, and if that is asked, marks of unfinished arrays of processes that have all died."""
     metadata_files = {name for one in families() for name in (*one.markers, *one.metadata_files)}
     marked = False
     for above, _, names in os.walk(folder):

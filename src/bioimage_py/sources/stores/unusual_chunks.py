@@ -27,13 +27,7 @@ _codecs: Any = imagecodecs  # its stubs ask for bytes, but any buffer is taken
 
 
 class UnusualChunks:
-    """The chunks of a local array, decoded with more patience; each is read once, as it is asked for.
-
-    Attributes
-    ----------
-    shape
-        Of a chunk.
-    """
+    """The chunks of a local array, decoded with more patience; each is read once, as it is asked for."""
 
     def __init__(self, reader: EncodedReader, encoding: ChunkEncoding) -> None:
         self._reader, self._encoding = reader, encoding

@@ -18,19 +18,7 @@ IN_HAND_BYTES = 2**26
 def piece_shape(
     unit: tuple[int, ...], itemsize: int, box: Box, n_bytes: int = WRITTEN_BYTES
 ) -> tuple[int, ...]:
-    """Return the extents, whole units, of pieces of a box that hold about so many bytes.
-
-    Parameters
-    ----------
-    unit
-        What is read or written as a whole.
-    itemsize
-        Bytes of a voxel.
-    box
-        The region.
-    n_bytes
-        Of a piece; one unit may be more.
-    """
+    """Return the extents, whole units, of pieces of a box that hold about so many bytes; one unit may be more."""
     piece = [-(-n // u) * u for n, u in zip(box.shape, unit, strict=True)]
     for axis, u in enumerate(unit):
         over = math.prod(piece) * itemsize / n_bytes

@@ -28,13 +28,7 @@ def default_codec(dtype: np.dtype[Any], **options: Any) -> Codec:
 
 
 def compressor_v2(codec: Codec | None, dtype: np.dtype[Any]) -> dict[str, Any] | None:
-    """Return the `compressor` of Zarr v2 metadata, None for uncompressed.
-
-    Raises
-    ------
-    InvalidArgumentError
-        For a codec, a level or an option that Zarr v2 does not have.
-    """
+    """Return the `compressor` of Zarr v2 metadata, None for uncompressed."""
     codec = checked_codec(codec or default_codec(dtype), V2_CODECS, "Zarr v2")
     if codec.name == "none":
         return None
@@ -51,13 +45,7 @@ def compressor_v2(codec: Codec | None, dtype: np.dtype[Any]) -> dict[str, Any] |
 
 
 def compressors_v3(codec: Codec | None, dtype: np.dtype[Any]) -> list[dict[str, Any]]:
-    """Return the bytes-to-bytes codecs of Zarr v3 metadata.
-
-    Raises
-    ------
-    InvalidArgumentError
-        For a codec, a level or an option that Zarr v3 does not have.
-    """
+    """Return the bytes-to-bytes codecs of Zarr v3 metadata."""
     # Without a checksum most flipped bits read as other voxels; it takes 1 % of the time of encoding and writing.
     codec = codec or default_codec(dtype, crc32c=True)
     options = dict(codec.options)

@@ -51,13 +51,7 @@ def stored_chunks(source: Source) -> StoredChunks:
 
 
 def names_in_use(node: Node) -> Mapping[str, Any]:
-    """Return what has to stand in the metadata of an array for the chunk files that are there; nothing where it does.
-
-    Raises
-    ------
-    StorageError
-        As `keys_in_use` does.
-    """
+    """Return what has to stand in the metadata of an array for the chunk files that are there; nothing where it does."""
     folder = node.folder
     return _names_in_use(
         node.array or {},
@@ -69,17 +63,7 @@ def names_in_use(node: Node) -> Mapping[str, Any]:
 
 
 def check_names_in_zip(array: Mapping[str, Any], where: str, names: Iterable[str]) -> None:
-    """Raise StorageError for an array in a zip file whose chunk files are not called as its metadata say.
-
-    Parameters
-    ----------
-    array
-        Metadata of the array as stored.
-    where
-        What the message calls it.
-    names
-        Of all its files.
-    """
+    """Raise StorageError for an array in a zip file whose chunk files are not called as its metadata say."""
     renamed = _names_in_use(array, where, lambda keys, others: keys_in_use(keys, others, where, names=names))
     if renamed:
         raise StorageError(
@@ -139,20 +123,7 @@ def planned_encoding(spec: ArraySpec) -> ChunkEncoding:
 
 
 def encoding_from_metadata(array: Mapping[str, Any], fill_value: Any) -> ChunkEncoding:
-    """Return what the metadata of an array say about its chunks.
-
-    Parameters
-    ----------
-    array
-        Content of `.zarray`, or of `zarr.json`.
-    fill_value
-        What missing voxels read as; None for 0.
-
-    Raises
-    ------
-    UnsupportedFormatError
-        For what cannot be described here, such as shards in shards.
-    """
+    """Return what the metadata of an array say about its chunks."""
     return (_from_v3 if array.get("zarr_format") == 3 else _from_v2)(array, fill_value)
 
 

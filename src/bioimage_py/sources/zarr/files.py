@@ -47,7 +47,6 @@ class ZarrSource(TensorStoreSource):
     """A Zarr array whose chunks are encoded in one way, whether in a run or not; decoded by TensorStore until a run begins."""
 
     def for_run(self, threads: int, cache_bytes: int) -> Source:
-        """Return a twin that decodes with `threads` threads and keeps `cache_bytes` of decoded chunks."""
         return _twin_for_run(self, threads, cache_bytes)
 
     @property
@@ -71,15 +70,6 @@ class ZarrFilesSource(ChunkedFileSource):
 
     Whatever is unusual is left to TensorStore, which knows what it is or says what is wrong with it: chunks that are no plain
     stream, parts of chunks that are written, files that cannot be read.
-
-    Parameters
-    ----------
-    twin
-        The array, as TensorStore has opened it for the run.
-    files, encoding, codec
-        Where its chunks or shards are, and how they are encoded.
-    threads, cache_bytes
-        See `for_run`.
     """
 
     concurrent_writes = True
@@ -137,39 +127,30 @@ class ZarrFilesSource(ChunkedFileSource):
 
     @property
     def metadata(self) -> ImageMetadata:
-        """Axes, voxel size, units and attributes."""
         return self._twin.metadata
 
     def identities(self) -> frozenset[tuple[Any, ...]]:
-        """Return the folder of the array, whatever path or link leads to it."""
         return self._twin.identities()
 
     def to_spec(self) -> SourceSpec:
-        """Return family, path, key and mode."""
         return self._twin.to_spec()
 
     def mark_place(self) -> StoreFolder | None:
-        """Return the folder of the array."""
         return self._twin.mark_place()
 
     def stored_stamp(self) -> str | None:
-        """Return what changes when the array is made anew."""
         return self._twin.stored_stamp()
 
     def check_present(self) -> None:
-        """Raise StorageError if the metadata has gone: chunks that went with it would read as the fill value."""
         self._twin.check_present()
 
     def remove_leftovers(self) -> int:
-        """Remove the half-written chunks and shards of killed writers."""
         return self._twin.remove_leftovers()
 
     def stored_size(self) -> StoredSize | None:
-        """Return bytes and files below the array's folder."""
         return self._twin.stored_size()
 
     def for_run(self, threads: int, cache_bytes: int) -> Source:
-        """Return another twin."""
         return _twin_for_run(self._twin, threads, cache_bytes)
 
     def _read(self, box: Box) -> AnyArray:

@@ -217,15 +217,7 @@ _ORDERS: dict[str, Literal["<", ">"]] = {"little": "<", "big": ">"}
 
 
 def array_metadata(spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the metadata of a new array as TensorStore takes it, and its attributes.
-
-    Raises
-    ------
-    UnsupportedFormatError
-        For a dtype that Zarr cannot hold.
-    InvalidArgumentError
-        For chunks, shards or a codec that Zarr cannot have.
-    """
+    """Return the metadata of a new array as TensorStore takes it, and its attributes."""
     dtype = spec.dtype
     if dtype.itemsize not in _KINDS.get(dtype.kind, ()):
         can = "bool, int8 to int64, uint8 to uint64, float16, float32, float64, complex64, complex128"

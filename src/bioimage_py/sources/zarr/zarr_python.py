@@ -54,7 +54,6 @@ class ZarrPythonSource(FileSource):
 
     @property
     def metadata(self) -> ImageMetadata:
-        """Axes, voxel size, units and attributes."""
         return self._stored.metadata
 
     def _read(self, box: Box) -> AnyArray:
@@ -78,12 +77,10 @@ class ZarrPythonSource(FileSource):
             ) from error
 
     def close(self) -> None:
-        """Close a zip file that was opened for this source; a live store stays its user's."""
         if not self._live and isinstance(self.array.store, zarr.storage.ZipStore):
             self.array.store.close()
 
     def identities(self) -> frozenset[Identity]:
-        """Return the folder or file of the array, or the live store that holds it."""
         if not self._live:
             return frozenset(
                 {file_identity(self.path, self.key, key_is_folder=self._stored.folder is not None)}
@@ -99,11 +96,9 @@ class ZarrPythonSource(FileSource):
         return frozenset(tokens)
 
     def mark_place(self) -> StoreFolder | None:
-        """Return the folder of the array; None for other stores."""
         return None if self._stored.folder is None else StoreFolder(self._stored.folder)
 
     def stored_stamp(self) -> str | None:
-        """Return what changes when the array, or the zip file that holds it, is replaced."""
         return (
             super().stored_stamp()
             if self._stored.folder is None
@@ -111,15 +106,12 @@ class ZarrPythonSource(FileSource):
         )
 
     def remove_leftovers(self) -> int:
-        """Remove the half-written chunks and shards of killed writers from the array's folder."""
         return 0 if self._stored.folder is None else remove_leftovers(self._stored.folder)
 
     def stored_size(self) -> StoredSize | None:
-        """Return bytes and files below the array's folder; None for other stores."""
         return None if self._stored.folder is None else stored_size_of(self._stored.folder)
 
     def to_spec(self) -> SourceSpec:
-        """Return family, path, key and mode; raises InvalidArgumentError for a store that is held in memory."""
         if self._live:
             raise InvalidArgumentError(
                 f"{self.name} is a live handle that another process could not open: it can be used in local runs only"
