@@ -11,7 +11,7 @@ import numpy as np
 from bioimage_py.chunks import ChunkEncoding, ChunkFiles, ChunkObjects, UnknownEncoding
 from bioimage_py.geometry import Box
 from bioimage_py.kernels.cells import cells_of
-from bioimage_py.sources import DescribedSource, Source, stored_chunks, stored_files
+from bioimage_py.sources import OverriddenSource, Source, stored_chunks, stored_files
 from bioimage_py.wrapper import WrapperSource
 from bioimage_py.wrapper.shape import RoiSource
 
@@ -70,7 +70,7 @@ class MovingOrigin(NamedTuple):
 
 def moving_origin(source: Source) -> MovingOrigin | None:
     """Return the stored array whose encoded chunks hold the voxels of a source; None if they are computed."""
-    if isinstance(source, DescribedSource):
+    if isinstance(source, OverriddenSource):
         return moving_origin(source.inputs[0])
     if isinstance(source, RoiSource):
         inner = source.inputs[0]

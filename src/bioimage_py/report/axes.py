@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bioimage_py.errors import Hint, InvalidArgumentError
-from bioimage_py.sources import DescribedSource, Source, coarser_levels
+from bioimage_py.sources import OverriddenSource, Source, coarser_levels
 
 _TIME = ("t", "time")
 _CHANNEL = ("c", "channel", "channels")
@@ -122,7 +122,7 @@ def is_color(source: Source, axis: int) -> bool:
 
 def stored_source(source: Source) -> Source:
     """Return the source whose metadata a user has overridden, or the source itself."""
-    while isinstance(source, DescribedSource):
+    while isinstance(source, OverriddenSource):
         source = source.inputs[0]
     return source
 

@@ -26,7 +26,7 @@ from .location import (
     may_be_zarr as may_be_zarr,
 )
 from .memory import NumpySource as NumpySource
-from .metadata_override import DescribedSource as DescribedSource
+from .metadata_override import OverriddenSource as OverriddenSource
 from .new.creating import create_output as create_output
 from .opening import (
     as_source as as_source,

@@ -392,6 +392,40 @@ class FileSource(Source):
             unfinished.drop()
 
 
+class StandIn(Source):
+    """A source in place of another one, `stands_for`, which answers what is asked of the stored array."""
+
+    stands_for: Source
+
+    @property
+    def metadata(self) -> ImageMetadata:
+        return self.stands_for.metadata
+
+    def identities(self) -> frozenset[tuple[Any, ...]]:
+        return self.stands_for.identities()
+
+    def stored_size(self) -> StoredSize | None:
+        return self.stands_for.stored_size()
+
+    def mark_place(self) -> StoreFolder | None:
+        return self.stands_for.mark_place()
+
+    def stored_stamp(self) -> str | None:
+        return self.stands_for.stored_stamp()
+
+    def check_present(self) -> None:
+        self.stands_for.check_present()
+
+    def flush(self) -> None:
+        self.stands_for.flush()
+
+    def force_to_disk(self) -> None:
+        self.stands_for.force_to_disk()
+
+    def remove_leftovers(self) -> int:
+        return self.stands_for.remove_leftovers()
+
+
 class _ReadClock(threading.local):
     """Of the calling thread."""
 

@@ -11,11 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from bioimage_py.errors import (
-    InvalidArgumentError,
-    SourceNotFoundError,
-    UnsupportedFormatError,
-)
+from bioimage_py.errors import InvalidArgumentError, SourceNotFoundError, UnsupportedFormatError
 from bioimage_py.sources.registry import OWN_FAMILIES, FamilyEntry, families, family_entry
 from bioimage_py.storage import (
     _LONGEST,

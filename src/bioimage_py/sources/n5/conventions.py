@@ -32,10 +32,7 @@ _SAID = ("transform", "pixelResolution", "resolution", "downsamplingFactors", "o
 
 
 def metadata_from(
-    attributes: Mapping[str, Any],
-    above: Sequence[Mapping[str, Any]],
-    folder: str,
-    ndim: int,
+    attributes: Mapping[str, Any], above: Sequence[Mapping[str, Any]], folder: str, ndim: int
 ) -> ImageMetadata:
     """Return axes, voxel size, units and attributes of an array, slowest axis first.
 

@@ -23,10 +23,7 @@ def stored_chunks(source: Source) -> StoredChunks:
         raise UnsupportedFormatError(f"the chunks of {source.name} are not files of their own")
     encoding = encoding_of(tensorstore_metadata(node))
     return StoredChunks(
-        encoding,
-        folder.path if folder.is_local else None,
-        chunk_keys(encoding.grid),
-        folder.objects(),
+        encoding, folder.path if folder.is_local else None, chunk_keys(encoding.grid), folder.objects()
     )
 
 

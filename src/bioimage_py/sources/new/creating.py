@@ -161,23 +161,9 @@ def create_output(
     >>> out.chunks, out.dtype
     ((64, 64, 64), dtype('uint16'))
     """
-    planned = plan_output(
-        path,
-        like=None if like is None else as_source(like),
-        shape=shape,
-        dtype=dtype,
-        chunks=chunks,
-        shards=shards,
-        codec=codec,
-        zarr_format=zarr_format,
-        fill_value=fill_value,
-        attributes=attributes,
-        key=key,
-        axes=axes,
-        voxel_size=voxel_size,
-        units=units,
-    )
-    return planned.create(overwrite=overwrite)
+    given = {name: value for name, value in locals().items() if name not in ("path", "like", "overwrite")}
+    source = None if like is None else as_source(like)
+    return plan_output(path, like=source, **given).create(overwrite=overwrite)
 
 
 def plan_output(

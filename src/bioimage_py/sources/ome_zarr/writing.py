@@ -179,11 +179,7 @@ def _placed_as_the_image(found: Node, spec: ArraySpec) -> ImageMetadata:
 
 
 def make_arrays(
-    group: ImageGroup,
-    arrays: Sequence[NewLevel],
-    attributes: Mapping[str, Any],
-    *,
-    overwrite: bool,
+    group: ImageGroup, arrays: Sequence[NewLevel], attributes: Mapping[str, Any], *, overwrite: bool
 ) -> list[Source]:
     """Make arrays in a group whose attributes are given, as `make_image` does."""
     zarr_format = arrays[0].spec.zarr_format

@@ -29,9 +29,9 @@ from bioimage_py.errors import (
     UnsupportedFormatError,
 )
 from bioimage_py.geometry import Box
-from bioimage_py.metadata import ImageMetadata, to_attributes
+from bioimage_py.metadata import to_attributes
 from bioimage_py.sources.array_spec import ArraySpec, Codec
-from bioimage_py.sources.base import Source, SourceSpec, StoredSize
+from bioimage_py.sources.base import Source, SourceSpec, StandIn, StoredSize
 from bioimage_py.sources.chunked import ChunkedFileSource
 from bioimage_py.sources.identity import leaves
 from bioimage_py.sources.new import checked_extents
@@ -305,22 +305,18 @@ class ChunkNames:
         return not sharded and any("." in name for name in fitting)
 
 
-class CompressedFilesSource(ChunkedFileSource):
+class CompressedFilesSource(StandIn, ChunkedFileSource):
     """A scale of a local volume whose chunk files are compressed as a whole, as cloud-volume writes them: `0-64_0-64_0-64.gz`."""
 
     kind = "precomputed"
     format = "precomputed"
 
+    stands_for: PrecomputedSource
+
     def __init__(
-        self,
-        twin: PrecomputedSource,
-        names: ChunkNames,
-        folder: str,
-        info: Mapping[str, Any],
-        threads: int = 1,
-        cache_bytes: int = 2**26,
+        self, twin: PrecomputedSource, names: ChunkNames, folder: str, info: Mapping[str, Any]
     ) -> None:
-        super().__init__(threads=threads, cache_bytes=cache_bytes)
+        super().__init__()
         assert twin.chunks is not None
         self.path, self.key, self.codec = twin.path, twin.key, twin.codec
         self.shape, self.dtype, self.chunks, self.fill_value = (
@@ -329,30 +325,12 @@ class CompressedFilesSource(ChunkedFileSource):
             twin.chunks,
             twin.fill_value,
         )
-        self._twin, self._names, self._info = twin, names, info
+        self.stands_for, self._names, self._info = twin, names, info
         self._folder = Path(folder).absolute()
-
-    def identities(self) -> frozenset[tuple[Any, ...]]:
-        return self._twin.identities()
-
-    def stored_size(self) -> StoredSize | None:
-        return self._twin.stored_size()
-
-    def check_present(self) -> None:
-        self._twin.check_present()
 
     @property
     def described(self) -> tuple[str, Codec | None]:
-        """As of a `PrecomputedSource`."""
-        return self._twin.described
-
-    @property
-    def metadata(self) -> ImageMetadata:
-        return self._twin.metadata
-
-    def for_run(self, threads: int, cache_bytes: int) -> Source:
-        folder = str(self._folder)
-        return CompressedFilesSource(self._twin, self._names, folder, self._info, threads, cache_bytes)
+        return self.stands_for.described
 
     def _decode_chunk(self, position: tuple[int, ...], box: Box) -> AnyArray | None:
         del position

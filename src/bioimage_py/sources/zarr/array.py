@@ -13,12 +13,7 @@ from typing import Any
 import tensorstore as ts
 
 from bioimage_py.chunks import ChunkEncoding, StoredChunks
-from bioimage_py.errors import (
-    BioimagePyWarning,
-    SourceNotFoundError,
-    StorageError,
-    UnsupportedFormatError,
-)
+from bioimage_py.errors import BioimagePyWarning, SourceNotFoundError, StorageError, UnsupportedFormatError
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import FileSource, Source, SourceSpec
 from bioimage_py.sources.ome_zarr import ImageGroup

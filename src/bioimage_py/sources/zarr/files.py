@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable
 from functools import cached_property
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -25,16 +25,12 @@ from bioimage_py.chunks import (
 )
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
-from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources.base import Source, SourceSpec, StoredSize
+from bioimage_py.sources.base import Source, SourceSpec, StandIn
 from bioimage_py.sources.casting import cast_values
 from bioimage_py.sources.chunk_access import stored_files
 from bioimage_py.sources.chunked import ChunkedFileSource, ChunkPart, chunk_at, parts_of
 from bioimage_py.sources.stores import TensorStoreSource
 from bioimage_py.storage import FileFolder, ReadAhead, SlowReads
-
-if TYPE_CHECKING:
-    from bioimage_py.storage import StoreFolder
 
 LEAST_BYTES = 2**18
 """Of a chunk, decoded: TensorStore takes fewer steps for each, which count for more than the codec in smaller ones.
@@ -65,7 +61,7 @@ class ZarrSource(TensorStoreSource):
         return ZarrFilesSource.of(self.plain(), 1, 0)
 
 
-class ZarrFilesSource(ChunkedFileSource):
+class ZarrFilesSource(StandIn, ChunkedFileSource):
     """A Zarr array in a local folder whose chunks are decoded into the memory where they are wanted, and encoded in memory that is kept.
 
     Whatever is unusual is left to TensorStore, which knows what it is or says what is wrong with it: chunks that are no plain
@@ -74,6 +70,7 @@ class ZarrFilesSource(ChunkedFileSource):
 
     concurrent_writes = True
     codes_chunks = True
+    stands_for: TensorStoreSource
 
     def __init__(
         self,
@@ -89,7 +86,7 @@ class ZarrFilesSource(ChunkedFileSource):
         self.format, self.codec, self.writable = twin.format, twin.codec, twin.writable
         self.shape, self.dtype, self.fill_value = twin.shape, twin.dtype, twin.fill_value
         self.chunks, self.shards = encoding.chunks, encoding.shards
-        self._twin, self._files, self._encoding, self._codec = twin, files, encoding, codec
+        self.stands_for, self._files, self._encoding, self._codec = twin, files, encoding, codec
         self._reader: EncodedReader = files if encoding.shards is None else ShardedChunks(files, encoding)
         self._folder = FileFolder(files.folder)
         self._scratch = Scratch()
@@ -125,39 +122,17 @@ class ZarrFilesSource(ChunkedFileSource):
             return None
         return cls(twin, files, encoding, codec, threads, cache_bytes)
 
-    @property
-    def metadata(self) -> ImageMetadata:
-        return self._twin.metadata
-
-    def identities(self) -> frozenset[tuple[Any, ...]]:
-        return self._twin.identities()
-
     def to_spec(self) -> SourceSpec:
-        return self._twin.to_spec()
-
-    def mark_place(self) -> StoreFolder | None:
-        return self._twin.mark_place()
-
-    def stored_stamp(self) -> str | None:
-        return self._twin.stored_stamp()
-
-    def check_present(self) -> None:
-        self._twin.check_present()
-
-    def remove_leftovers(self) -> int:
-        return self._twin.remove_leftovers()
-
-    def stored_size(self) -> StoredSize | None:
-        return self._twin.stored_size()
+        return self.stands_for.to_spec()
 
     def for_run(self, threads: int, cache_bytes: int) -> Source:
-        return _twin_for_run(self._twin, threads, cache_bytes)
+        return _twin_for_run(self.stands_for, threads, cache_bytes)
 
     def _read(self, box: Box) -> AnyArray:
-        return super()._read(box) if self._reads else self._twin.read(box)
+        return super()._read(box) if self._reads else self.stands_for.read(box)
 
     def _read_into(self, box: Box, buffer: AnyArray) -> AnyArray:
-        return super()._read_into(box, buffer) if self._reads else self._twin.read(box, buffer)
+        return super()._read_into(box, buffer) if self._reads else self.stands_for.read(box, buffer)
 
     def _decode_chunk(self, position: tuple[int, ...], box: Box) -> AnyArray | None:
         chunk = np.empty(box.shape, self.dtype)
@@ -199,7 +174,7 @@ class ZarrFilesSource(ChunkedFileSource):
         except StorageError as error:
             if isinstance(error.__cause__, IsADirectoryError):
                 raise  # TensorStore takes a folder for a chunk that is not stored
-            target[...] = self._twin.read(box)  # says what is wrong, if it is still so
+            target[...] = self.stands_for.read(box)  # says what is wrong, if it is still so
             return True
         if data is None:
             return False
@@ -211,7 +186,7 @@ class ZarrFilesSource(ChunkedFileSource):
             if done:
                 copy_rows(target, chunk[tuple(map(slice, box.shape))])
         if not done:
-            target[...] = self._twin.read(box)
+            target[...] = self.stands_for.read(box)
         return True
 
     def _encoded_chunk(self, position: tuple[int, ...]) -> AnyArray | None:
@@ -233,7 +208,7 @@ class ZarrFilesSource(ChunkedFileSource):
         store = self._write_chunk if self.shards is None else self._write_shard
         position = chunk_at(box, units, self.shape)
         if not self._encodes or (position is None and box.snap(units, self.shape) != box):
-            self._twin.write(box, values)
+            self.stands_for.write(box, values)
         elif position is not None:
             store(position, values)
         else:
