@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 import bioimage_py as bp
 from bioimage_py.geometry import Box
-from bioimage_py.sources.stores import piece_shape, pieces_of, write_pieces
+from bioimage_py.sources.stores import piece_shape, pieces_of, tensorstore_array
 
 
 @given(data=st.data())
@@ -26,9 +26,9 @@ def test_pieces_are_whole_units_and_tile_the_box(data: st.DataObject) -> None:
     box = Box(begin, end)
     source = bp.as_source(np.empty(shape, "uint16"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(write_pieces, "IN_HAND_BYTES", data.draw(st.integers(2, 400)))
+        patch.setattr(tensorstore_array, "IN_HAND_BYTES", data.draw(st.integers(2, 400)))
         pieces = list(pieces_of(source, unit, box))
-        limit = write_pieces.IN_HAND_BYTES
+        limit = tensorstore_array.IN_HAND_BYTES
     seen = np.zeros(shape, int)
     for piece in pieces:
         seen[piece.slices] += 1
@@ -54,7 +54,7 @@ def test_large_boxes_keep_their_voxels(
     one = (1,) * len(lead)
     if "shards" in options:
         options = {"shards": (*one, *options["shards"])}
-    monkeypatch.setattr(write_pieces, "IN_HAND_BYTES", 700)
+    monkeypatch.setattr(tensorstore_array, "IN_HAND_BYTES", 700)
     chunks = (*one, 4, 8, 8)
     source = bp.create_output(
         tmp_path / "a.zarr", shape=values.shape, dtype="uint16", chunks=chunks, **options

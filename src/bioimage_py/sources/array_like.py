@@ -188,7 +188,6 @@ def checked_dtype(dtype: Any, what: str) -> np.dtype[Any]:
 
 
 _LOCKS: WeakValueDictionary[int, Any] = WeakValueDictionary()
-
 _LOCKS_LOCK = threading.Lock()
 
 

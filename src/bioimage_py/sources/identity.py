@@ -60,9 +60,7 @@ def _no_answer(_: Source) -> None:
 
 
 _MOST_OBJECTS = 200_000
-
 _DEPTH = 12
-
 _LEAVES = (bool, int, float, complex, bytes, type, types.ModuleType, types.BuiltinFunctionType, type(None))
 
 

@@ -28,7 +28,6 @@ from bioimage_py.storage import (
 )
 
 _COMPRESSED = (*COMPRESSED_SUFFIXES, ".zst", ".zip")
-
 _HEAD = 1024
 
 

@@ -11,8 +11,15 @@ from bioimage_py.chunks import ChunkEncoding, StoredChunks
 from bioimage_py.errors import UnsupportedFormatError
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import FileSource, Source, SourceSpec
-from bioimage_py.sources.n5.encoding import chunk_keys, encoding_of, stored_chunks
-from bioimage_py.sources.n5.metadata import array_metadata, image_metadata, read_node, tensorstore_metadata
+from bioimage_py.sources.n5.metadata import (
+    array_metadata,
+    chunk_keys,
+    encoding_of,
+    image_metadata,
+    read_node,
+    stored_chunks,
+    tensorstore_metadata,
+)
 from bioimage_py.sources.registry import family_of
 from bioimage_py.sources.stores import (
     StoredArray,

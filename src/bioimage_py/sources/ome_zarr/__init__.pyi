@@ -1,11 +1,11 @@
 from .adding import GrowingImage as GrowingImage
-from .check import check_ome_zarr as check_ome_zarr
 from .contrast import set_contrast_limits as set_contrast_limits
-from .creating import create_ome_zarr as create_ome_zarr
 from .image_group import FULL_SIZE as FULL_SIZE, ImageGroup as ImageGroup
 from .listing import (
     OmeZarrImage as OmeZarrImage,
+    check_ome_zarr as check_ome_zarr,
     image_keys as image_keys,
+    labels_beside as labels_beside,
     list_ome_zarr as list_ome_zarr,
     ome_zarr_group as ome_zarr_group,
     paired_arrays as paired_arrays,
@@ -13,11 +13,11 @@ from .listing import (
 )
 from .making import (
     check_mirror as check_mirror,
+    create_ome_zarr as create_ome_zarr,
     make_mirror as make_mirror,
     mirror_ome_zarr as mirror_ome_zarr,
 )
 from .mirror import Mirror as Mirror, MirroredLevel as MirroredLevel, extents_for as extents_for
-from .stored_labels import labels_beside as labels_beside
 from .tree import OmeZarrTree as OmeZarrTree, read_tree as read_tree
 from .writing import (
     check_image as check_image,

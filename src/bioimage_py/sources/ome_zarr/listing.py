@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import itertools
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from bioimage_py.errors import SourceNotFoundError, StorageError
-from bioimage_py.metadata import NgffImage, images_of, label_names
+from bioimage_py.errors import MissingDependencyError, SourceNotFoundError, StorageError
+from bioimage_py.metadata import VERSIONS, NgffImage, images_of, label_names, ome_of
+from bioimage_py.sources.base import FileSource, Source
 from bioimage_py.sources.location import locate
-from bioimage_py.sources.ome_zarr.versions import version_of
+from bioimage_py.sources.opening import open_source
 from bioimage_py.sources.registry import family_entry
 from bioimage_py.sources.stores import Node, group_attributes, images_below, level_paths
 from bioimage_py.sources.zarr import read_node
-from bioimage_py.storage import StoreFolder
+from bioimage_py.storage import StoreFolder, url_options
 
 
 @dataclass(frozen=True)
@@ -217,3 +219,109 @@ def joined_key(key: str | None, name: str) -> str:
 
 def _in_words(key: str | None) -> str:
     return f":{key}" if key else ""
+
+
+_NAMES = (
+    "multiscales", "omero", "image-label", "labels", "plate", "well", "bioformats2raw.layout", "series",
+)  # fmt: skip
+"""What the specification has in the attributes of a group; 0.5 puts it below `ome`."""
+
+_VERSIONED = ("image-label", "plate", "well")
+"""What says its own version in 0.4, as each entry of `multiscales` does."""
+
+
+def version_of(attributes: Mapping[str, Any]) -> str:
+    """Return the version of OME-NGFF that a group says, or `""`."""
+    ome = ome_of(attributes)
+    entries = ome.get("multiscales")
+    holders = [ome, *(ome.get(name) for name in _VERSIONED), *(entries if isinstance(entries, list) else ())]
+    return next(
+        (str(holder["version"]) for holder in holders if isinstance(holder, Mapping) and "version" in holder),
+        "",
+    )
+
+
+def in_version(attributes: Mapping[str, Any], version: str) -> dict[str, Any]:
+    """Return the attributes of a group as version 0.4 or 0.5 writes them; those of a group that says nothing of it stay."""
+    inside = isinstance(attributes.get("ome"), Mapping)
+    ome = {name: value for name, value in ome_of(attributes).items() if name != "version"}
+    if inside:
+        others = {name: value for name, value in attributes.items() if name != "ome"}
+    else:
+        others = {name: value for name, value in ome.items() if name not in _NAMES}
+        ome = {name: value for name, value in ome.items() if name in _NAMES}
+    if not ome and not inside:
+        return others
+    within = version if version == VERSIONS[2] else None
+    if isinstance(ome.get("multiscales"), list):
+        ome["multiscales"] = [_versioned(entry, within) for entry in ome["multiscales"]]
+    for name in _VERSIONED:
+        if name in ome:
+            # Plates say it in both versions.
+            ome[name] = _versioned(ome[name], version if name == "plate" else within)
+    return {**others, **ome} if within else {**others, "ome": {"version": version, **ome}}
+
+
+def _versioned(entry: Any, version: str | None) -> Any:
+    if not isinstance(entry, Mapping):
+        return entry
+    rest = {name: value for name, value in entry.items() if name != "version"}
+    return rest if version is None else {**rest, "version": version}
+
+
+def labels_beside(source: FileSource) -> list[Source]:
+    """Open the full-size arrays of the labels in the OME-Zarr image that an array is a level of; none where there are none.
+
+    They are opened for reading, and closed by whoever asked.
+    """
+    if source.kind != "zarr" or not source.key or "labels" in source.key.split("/"):
+        return []
+    spec = source.to_spec()
+    options = url_options(spec)
+    group = source.key.rpartition("/")[0] or None
+    try:
+        images = list_ome_zarr(source.path, group, **options)
+    except SourceNotFoundError:
+        return []
+    found: list[Source] = []
+    for image in images:
+        if source.key in image.levels:
+            found += [open_source(source.path, label.levels[0], **options) for label in image.labels]
+    return found
+
+
+def check_ome_zarr(path: str | os.PathLike[str], key: str | None = None) -> str:
+    """Return what an OME-Zarr group is by the specification (`"Image"`, `"ImageLabel"`, `"HCS"`, …), after checking it whole.
+
+    Parameters
+    ----------
+    path
+        Local path of the container.
+    key
+        Of a group in it. Default: the container itself.
+
+    Raises
+    ------
+    MissingDependencyError
+        If ome-zarr-models is not installed (extra `ome`).
+    StorageError
+        If the group is not valid, with what is wrong.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about features of Zarr that arrays elsewhere have
+            import ome_zarr_models
+            import zarr
+    except ImportError as error:
+        raise MissingDependencyError(
+            "checking OME-Zarr needs ome-zarr-models: pip install 'bioimage-py[ome]'"
+        ) from error
+    location = locate(path, key)
+    folder = StoreFolder.at(location.path).child(location.key)
+    version: Literal["0.4", "0.5"] = "0.5" if "ome" in group_attributes(folder) else "0.4"
+    try:
+        group = zarr.open_group(folder.path, mode="r", zarr_format=3 if version == "0.5" else 2)
+        found = ome_zarr_models.open_ome_zarr(group, version=version)
+    except (RuntimeError, ValueError, FileNotFoundError) as error:
+        raise StorageError(f"{folder.path} is no valid OME-Zarr {version}: {error}") from error
+    return type(found).__name__

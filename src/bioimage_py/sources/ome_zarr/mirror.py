@@ -13,9 +13,8 @@ from bioimage_py.sources.base import Source
 from bioimage_py.sources.chunk_access import encoding_of
 from bioimage_py.sources.new import plan_output
 from bioimage_py.sources.ome_zarr.image_group import ImageGroup
-from bioimage_py.sources.ome_zarr.listing import OmeZarrImage, joined_key
+from bioimage_py.sources.ome_zarr.listing import OmeZarrImage, in_version, joined_key
 from bioimage_py.sources.ome_zarr.tree import OmeZarrTree
-from bioimage_py.sources.ome_zarr.versions import in_version
 from bioimage_py.sources.ome_zarr.writing import NewLevel, described_level
 from bioimage_py.sources.registry import family_of
 from bioimage_py.sources.zarr import read_node, zarr_format_of

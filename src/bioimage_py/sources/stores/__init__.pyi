@@ -25,7 +25,6 @@ from .multiscales import (
     level_paths as level_paths,
     with_multiscales as with_multiscales,
 )
-from .object_prefix import options_of as options_of
 from .store_copy import (
     NOT_INSTALLED as NOT_INSTALLED,
     ObjectState as ObjectState,
@@ -34,11 +33,16 @@ from .store_copy import (
     why_fetched as why_fetched,
 )
 from .tensorstore_array import (
+    IN_HAND_BYTES as IN_HAND_BYTES,
+    WRITTEN_BYTES as WRITTEN_BYTES,
     StoredArray as StoredArray,
     TensorStoreSource as TensorStoreSource,
     folder_of as folder_of,
     metadata_stamp as metadata_stamp,
     open_store as open_store,
+    options_of as options_of,
+    piece_shape as piece_shape,
+    pieces_of as pieces_of,
     stored_size_of as stored_size_of,
 )
 from .tensorstore_handle import (
@@ -58,10 +62,4 @@ from .unfinished import (
     settle_mark as settle_mark,
     unfinished_text as unfinished_text,
     write_run_mark as write_run_mark,
-)
-from .write_pieces import (
-    IN_HAND_BYTES as IN_HAND_BYTES,
-    WRITTEN_BYTES as WRITTEN_BYTES,
-    piece_shape as piece_shape,
-    pieces_of as pieces_of,
 )

@@ -7,7 +7,7 @@ import hashlib
 import math
 import os
 import resource
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -17,13 +17,12 @@ import tensorstore as ts
 
 from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, StorageError
-from bioimage_py.geometry import Box
+from bioimage_py.geometry import Blocking, Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import FileSource, Source, StoredSize
 from bioimage_py.sources.casting import cast_values
 from bioimage_py.sources.chunked import parts_of
 from bioimage_py.sources.stores.unfinished import MARK_FOLDER
-from bioimage_py.sources.stores.write_pieces import IN_HAND_BYTES, pieces_of
 from bioimage_py.storage import (
     ENGINE_ERRORS,
     StoreFolder,
@@ -346,3 +345,40 @@ def stored_size_of(folder: str) -> StoredSize:
             n_bytes += entry.stat().st_size
             n_files += 1
     return StoredSize(n_bytes, n_files)
+
+
+def options_of(source: Source) -> Mapping[str, Any] | None:
+    """Return how the URL of a source is reached; None for a live handle, which knows that by itself."""
+    try:
+        spec = source.to_spec()
+    except InvalidArgumentError:
+        return None
+    return None if "tensorstore" in spec else url_options(spec)
+
+
+WRITTEN_BYTES = 2**24
+"""What is written at a time where much else is held: enough for all threads of an engine."""
+
+IN_HAND_BYTES = 2**26
+"""What an engine is given at a time: enough for the threads of a large machine, and little beside the blocks that are worth it."""
+
+
+def piece_shape(
+    unit: tuple[int, ...], itemsize: int, box: Box, n_bytes: int = WRITTEN_BYTES
+) -> tuple[int, ...]:
+    """Return the extents, whole units, of pieces of a box that hold about so many bytes; one unit may be more."""
+    piece = [-(-n // u) * u for n, u in zip(box.shape, unit, strict=True)]
+    for axis, u in enumerate(unit):
+        over = math.prod(piece) * itemsize / n_bytes
+        if over > 1:
+            piece[axis] = max(u, int(piece[axis] / over) // u * u)
+    return tuple(piece)
+
+
+def pieces_of(source: Source, unit: tuple[int, ...], box: Box) -> Iterator[Box]:
+    """Yield the pieces, on the grid of the units, in which a box of a source is in an engine's hands."""
+    if math.prod(box.shape) * source.dtype.itemsize <= IN_HAND_BYTES:
+        yield box
+        return
+    piece = piece_shape(unit, source.dtype.itemsize, box, IN_HAND_BYTES)
+    yield from Blocking(source.shape, piece, roi=box)
