@@ -8,13 +8,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, Self
 
-<<<<<<< HEAD
 from bioimage_py.errors import Hint, InvalidArgumentError, OutputExistsError
-from bioimage_py.metadata import label_names
-=======
-from bioimage_py.errors import InvalidArgumentError, OutputExistsError
 from bioimage_py.metadata import Level, label_names
->>>>>>> 97b2ee9 (Merge small modules of the chunked stores into the concepts they belong to)
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.new import plan_output
 from bioimage_py.sources.ome_zarr.image_group import ImageGroup
