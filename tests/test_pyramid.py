@@ -346,13 +346,16 @@ def test_what_a_crash_left_is_replaced_and_another_image_is_not(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({}, "is no full-size level of an OME-Zarr image"), ({"chunks": (4, 4, 4)}, "for a new output only")],
+    [
+        ({}, "is not the full-size level of an OME-Zarr image"),
+        ({"chunks": (4, 4, 4)}, "for a new output only"),
+    ],
 )
 def test_only_an_ome_zarr_grows(stored: Path, options: Any, message: str) -> None:
     before = files(stored.parent)
     with pytest.raises(InvalidArgumentError, match=message):
         bp.pyramid(stored, **options)
-    with pytest.raises(InvalidArgumentError, match="is no full-size level"):
+    with pytest.raises(InvalidArgumentError, match="is not the full-size level"):
         bp.pyramid(np.zeros((4, 4)))
     assert files(stored.parent) == before
 

@@ -133,7 +133,7 @@ def test_listing_tells_levels_labels_and_version(tmp_path: Path, version: str) -
     with pytest.raises(SourceNotFoundError, match="no OME-Zarr group"):
         list_ome_zarr(path, "0")
     group(tmp_path / "plain.zarr", version, {})
-    with pytest.raises(SourceNotFoundError, match="is no OME-Zarr"):
+    with pytest.raises(SourceNotFoundError, match="is not an OME-Zarr"):
         list_ome_zarr(tmp_path / "plain.zarr")
 
 

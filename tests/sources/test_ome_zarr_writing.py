@@ -203,9 +203,9 @@ def test_other_keys_are_plain_arrays(tmp_path: Path) -> None:
     made = create_output(path, key="tables/raw", shape=(3, 4), dtype="u1")
     assert made.key == "tables/raw"
     assert list(attributes_of(path, 3)) == []
-    with pytest.raises(InvalidArgumentError, match="is no place for an OME-Zarr image"):
+    with pytest.raises(InvalidArgumentError, match="is not a place for an OME-Zarr image"):
         create_ome_zarr(path, key="tables/raw", shape=(3, 4), dtype="u1")
-    with pytest.raises(InvalidArgumentError, match="is no place for an OME-Zarr image"):
+    with pytest.raises(InvalidArgumentError, match="is not a place for an OME-Zarr image"):
         create_ome_zarr(tmp_path / "a.zarr", shape=(3, 4), dtype="u1")
 
 
@@ -328,7 +328,7 @@ def test_the_check_for_users_says_what_is_wrong(tmp_path: Path) -> None:
         create_ome_zarr(path / "labels/cells", shape=(8, 8), dtype="u1", zarr_format=zarr_format)
         assert (check_ome_zarr(path), check_ome_zarr(path, "labels/cells")) == ("Image", "ImageLabel")
     create_output(tmp_path / "a.zarr", key="0", shape=(8, 8), dtype="u1")
-    with pytest.raises(StorageError, match=r"a\.zarr is no valid OME-Zarr 0\.4"):
+    with pytest.raises(StorageError, match=r"a\.zarr is not a valid OME-Zarr 0\.4"):
         check_ome_zarr(tmp_path / "a.zarr")
 
 

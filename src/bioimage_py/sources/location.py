@@ -80,7 +80,7 @@ def _check_length(path: str) -> None:
 
 def _split_container(text: str, known: Iterable[FamilyEntry]) -> tuple[str, str | None]:
     """Return a path as that of a container of one of the families, and the key in it, None if there is none."""
-    if not is_url(text) and os.path.isfile(text):  # noqa: PTH113 - a file is no array in a folder above it
+    if not is_url(text) and os.path.isfile(text):  # noqa: PTH113 - a file is not an array in a folder above it
         return text, None
     suffixes = tuple(suffix for found in known if found.container for suffix in found.suffixes)
     for suffix in suffixes:

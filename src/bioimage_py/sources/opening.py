@@ -243,7 +243,7 @@ def _names_an_array(place: Path, key: str) -> bool:
 def coarser_levels(source: Source) -> list[Source]:
     """Open the levels that are coarser than a stored array, finest first; none where there are none.
 
-    They are opened for reading, and closed by whoever asked. A level that cannot be opened, or that is no smaller copy of the
+    They are opened for reading, and closed by whoever asked. A level that cannot be opened, or that is not a smaller copy of the
     array, is left out with a BioimagePyWarning.
     """
     if not isinstance(source, FileSource):
@@ -278,7 +278,7 @@ def _opened(spec: dict[str, object], source: Source) -> Source | None:
         return level
     level.close()
     _warn(
-        f"{level.name} is left out: with shape {level.shape} and dtype {level.dtype} it is no smaller copy of {source.name} "
+        f"{level.name} is left out: with shape {level.shape} and dtype {level.dtype} it is not a smaller copy of {source.name} "
         f"of shape {source.shape} and dtype {source.dtype}"
     )
     return None

@@ -92,7 +92,7 @@ class N5Family(StoreFamily):
             return None
         container = handle.file._handle  # noqa: SLF001 - z5py says the path and the mode nowhere else
         key = handle.name.strip("/") or None
-        # z5py's own default is to write, so what may not be written is no error yet.
+        # z5py's own default is to write, so what may not be written is not an error yet.
         may = container.mode().can_write() and StoreFolder.at(container.path()).link_out(key) is None
         opened = family_of("zarr") if handle.is_zarr else self
         return opened.open_path(container.path(), key, "r+" if may else "r")

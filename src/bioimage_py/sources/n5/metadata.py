@@ -19,7 +19,7 @@ from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.n5.conventions import attributes_of, metadata_from
 from bioimage_py.sources.stores import Node, first_dataset, folder_of
-from bioimage_py.sources.zarr import blosc_choice, checked_codec, checked_grid, checked_level
+from bioimage_py.sources.zarr import blosc_fields, checked_codec, checked_grid, checked_level
 from bioimage_py.storage import ChunkKeys, StoreFolder, check_json
 
 _log = logging.getLogger(__name__)
@@ -118,15 +118,7 @@ def _compression(spec: ArraySpec) -> dict[str, Any]:
     if codec.name == "none":
         return {"type": "raw"}
     if codec.name == "blosc":
-        cname, level, shuffle = blosc_choice(codec, spec.dtype)
-        shuffles = ("noshuffle", "shuffle", "bitshuffle")
-        return {
-            "type": "blosc",
-            "cname": cname,
-            "clevel": level,
-            "shuffle": shuffles.index(shuffle),
-            "blocksize": 0,
-        }
+        return {"type": "blosc", **blosc_fields(codec, spec.dtype)}
     if codec.name == "bz2":
         return {"type": "bzip2", "blockSize": checked_level(codec)}
     return {"type": codec.name, "level": checked_level(codec)}

@@ -82,7 +82,7 @@ def finish_images(written: Iterable[Source]) -> None:
 
 
 def checked_overwrite(overwrite: Any) -> bool:
-    """Return it, or raise InvalidArgumentError if it is no truth value."""
+    """Return it, or raise InvalidArgumentError unless it is True or False."""
     if not isinstance(overwrite, (bool, np.bool_)):
         # What is not empty counts as true, "no" as well, and what is removed is gone.
         raise InvalidArgumentError(f"overwrite must be True or False, got {overwrite!r}")

@@ -62,7 +62,7 @@ class GrowingImage:
                             f"{paths[0]!r}"
                         )
         raise InvalidArgumentError(
-            f"{source.name} is no full-size level of an OME-Zarr image, to which levels could be added: give an output, such as "
+            f"{source.name} is not the full-size level of an OME-Zarr image, to which levels could be added: give an output, such as "
             "'out.ome.zarr'"
         )
 

@@ -75,7 +75,7 @@ def list_ome_zarr(path: str | os.PathLike[str], key: str | None = None, **option
     keys = image_keys(top, location.key)
     if not keys:
         raise SourceNotFoundError(
-            f"the group {location.path}{_in_words(location.key)} is no OME-Zarr: its attributes have no multiscales, plate, well "
+            f"the group {location.path}{_in_words(location.key)} is not an OME-Zarr: its attributes have no multiscales, plate, well "
             "or bioformats2raw.layout"
         )
     return [read_image(root, name) for name in keys]
@@ -323,5 +323,5 @@ def check_ome_zarr(path: str | os.PathLike[str], key: str | None = None) -> str:
         group = zarr.open_group(folder.path, mode="r", zarr_format=3 if version == "0.5" else 2)
         found = ome_zarr_models.open_ome_zarr(group, version=version)
     except (RuntimeError, ValueError, FileNotFoundError) as error:
-        raise StorageError(f"{folder.path} is no valid OME-Zarr {version}: {error}") from error
+        raise StorageError(f"{folder.path} is not a valid OME-Zarr {version}: {error}") from error
     return type(found).__name__

@@ -103,8 +103,8 @@ def _check_room(
     strange = list(_strange(folder, attributes, {*new, *old, *mirror.tree.files}))
     if strange:
         raise OutputExistsError(
-            f"{folder.path} also holds {', '.join(strange[:5])}{', …' if len(strange) > 5 else ''}, which {mirror.tree.name} has "
-            "not: choose another path, or remove it yourself"
+            f"{folder.path} also holds {', '.join(strange[:5])}{', …' if len(strange) > 5 else ''}, which {mirror.tree.name} does "
+            "not have: choose another path, or remove it yourself"
         )
     rules = store_rules(mirror.zarr_format)
     found = [removable_array(folder, key, rules) for key in dict.fromkeys(old)]
@@ -205,7 +205,7 @@ def _with_old_labels(key: str, said: dict[str, Any], place: StoreFolder) -> dict
 
 
 def _strange(folder: StoreFolder, groups: Mapping[str, Any], known: set[str]) -> list[str]:
-    """Return what is in the groups of an OME-Zarr that is to be replaced, and is no part of it."""
+    """Return what is in the groups of an OME-Zarr that is to be replaced, and is not part of it."""
     if not folder.is_local:
         return []
     around = {"/".join(key.split("/")[:n]) for key in known for n in range(1, key.count("/") + 1)}
@@ -276,7 +276,7 @@ def create_ome_zarr(
     planned = plan_output(path, like=None if like is None else as_source(like), **new_array)
     if planned.image_key is None:
         raise InvalidArgumentError(
-            f"{planned.name!r} is no place for an OME-Zarr image: give a path that ends in .ome.zarr, or the key labels/… in one"
+            f"{planned.name!r} is not a place for an OME-Zarr image: give a path that ends in .ome.zarr, or the key labels/… in one"
         )
     coarser = [_level(n, given, len(planned.spec.shape)) for n, given in enumerate(levels, 1)]
     return planned.create_levels(coarser, overwrite=overwrite)

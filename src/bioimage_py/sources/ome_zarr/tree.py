@@ -30,7 +30,7 @@ class OmeZarrTree:
     # Attributes of all groups on the way to the arrays, as stored, by their keys below the group; `""` is the group.
     groups: Mapping[str, Mapping[str, Any]]
     files: Mapping[str, bytes] = field(default_factory=dict)  # what else belongs to the format, by key
-    left_out: tuple[str, ...] = ()  # what is no part of an image, as far as that can be listed
+    left_out: tuple[str, ...] = ()  # what is not part of an image, as far as that can be listed
     missing: tuple[str, ...] = ()  # images and wells that it lists, and that are not there
     consolidated: tuple[str, ...] = ()  # keys of its groups that have consolidated metadata
 

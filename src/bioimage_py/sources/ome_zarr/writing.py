@@ -252,7 +252,7 @@ def _replaced_levels(
     ]
     if strange and read_node(folder) is not None:
         raise OutputExistsError(
-            f"{folder.path} also holds {', '.join(strange[:5])}, which is no level of an OME-Zarr image: choose another path, or "
+            f"{folder.path} also holds {', '.join(strange[:5])}, which is not a level of an OME-Zarr image: choose another path, or "
             "remove it yourself"
         )
     rules = store_rules(3)
@@ -276,7 +276,7 @@ def register_label(labels: StoreFolder, name: str, zarr_format: int) -> None:
 def write_attributes(
     folder: StoreFolder, attributes: Mapping[str, Any], zarr_format: int, *, fresh: bool
 ) -> None:
-    """Write attributes of a group; those that are there and are no image's stay, unless the image is a fresh one.
+    """Write attributes of a group; those that are there and are not an image's stay, unless the image is a fresh one.
 
     Who calls it updates the consolidated metadata.
     """

@@ -153,7 +153,7 @@ def _making(target: StoreFolder) -> Iterator[None]:
 
 
 def _groups_to_make(root: StoreFolder, key: str | None, rules: StoreRules) -> list[StoreFolder]:
-    """Return the folders from the container down to the new array that are no groups yet."""
+    """Return the folders from the container down to the new array that are not groups yet."""
     parts = key.split("/") if key else []
     above: list[StoreFolder] = [root.inside("/".join(parts[:n])) for n in range(len(parts))]
     outside: list[StoreFolder] = []
@@ -170,7 +170,7 @@ def _groups_to_make(root: StoreFolder, key: str | None, rules: StoreRules) -> li
             continue
         if node is None and folder.entries_if_local():
             raise OutputExistsError(
-                f"{folder.path} is there already and is no {rules.title} group: choose another path"
+                f"{folder.path} is there already and is not a {rules.title} group: choose another path"
             )
         if not any(folder.read(name) is not None for name in _GROUP_MARKERS):
             missing.append(folder)
@@ -224,7 +224,7 @@ def _check_free(target: StoreFolder, overwrite: bool, rules: StoreRules) -> None
         )
     if entries and not (overwrite and set(entries) <= set(_GROUP_MARKERS) | {".zattrs", ".zmetadata"}):
         raise OutputExistsError(
-            f"{target.path} is a folder that is no {rules.title} array (it holds {', '.join(entries[:5])}): choose another "
+            f"{target.path} is a folder that is not a {rules.title} array (it holds {', '.join(entries[:5])}): choose another "
             "path, or remove it yourself"
         )
 

@@ -43,7 +43,7 @@ class UnusualChunks:
             return None
 
     def read(self, position: tuple[int, ...]) -> AnyArray | None:
-        """Return the voxels of a chunk, None where it is not stored or is no sequence of whole streams."""
+        """Return the voxels of a chunk, None where it is not stored or is not a sequence of whole streams."""
         encoding = self._encoding
         try:
             data = self._reader.read(position)

@@ -1,7 +1,7 @@
 from .array import ZarrFamily as ZarrFamily, group_path as group_path
 from .codecs import (
     BLOSC_NAMES as BLOSC_NAMES,
-    blosc_choice as blosc_choice,
+    blosc_fields as blosc_fields,
     checked_codec as checked_codec,
     checked_level as checked_level,
     codec_text as codec_text,

@@ -259,7 +259,7 @@ def group_path(handle: Any) -> str | None:
 
 
 def _mode_of(path: str, key: str | None, *, read_only: bool) -> str:
-    """Return how a handle's array is opened: zarr's own default is to write, so what may not be written is no error yet."""
+    """Return how a handle's array is opened: zarr's own default is to write, so what may not be written is not an error yet."""
     return "r" if read_only or StoreFolder.at(path).link_out(key) is not None else "r+"
 
 

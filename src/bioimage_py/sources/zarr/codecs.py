@@ -33,14 +33,7 @@ def compressor_v2(codec: Codec | None, dtype: np.dtype[Any]) -> dict[str, Any] |
     if codec.name == "none":
         return None
     if codec.name == "blosc":
-        cname, level, shuffle = blosc_choice(codec, dtype)
-        return {
-            "id": "blosc",
-            "cname": cname,
-            "clevel": level,
-            "shuffle": _SHUFFLES.index(shuffle),
-            "blocksize": 0,
-        }
+        return {"id": "blosc", **blosc_fields(codec, dtype)}
     return {"id": codec.name, "level": checked_level(codec)}
 
 
@@ -54,14 +47,20 @@ def compressors_v3(codec: Codec | None, dtype: np.dtype[Any]) -> list[dict[str, 
     codec = checked_codec(Codec(codec.name, codec.level, options), V3_CODECS, "Zarr v3")
     if codec.name == "none":
         return crc32c
+    configuration: dict[str, Any]
     if codec.name == "blosc":
         cname, level, shuffle = blosc_choice(codec, dtype)
-        configuration: dict[str, Any] = {"cname": cname, "clevel": level, "shuffle": shuffle, "blocksize": 0}
-        configuration["typesize"] = dtype.itemsize
-    elif codec.name == "zstd":
-        configuration = {"level": checked_level(codec), "checksum": checksum}
+        configuration = {
+            "cname": cname,
+            "clevel": level,
+            "shuffle": shuffle,
+            "blocksize": 0,
+            "typesize": dtype.itemsize,
+        }
     else:
         configuration = {"level": checked_level(codec)}
+        if codec.name == "zstd":
+            configuration["checksum"] = checksum
     return [{"name": codec.name, "configuration": configuration}, *crc32c]
 
 
@@ -111,6 +110,12 @@ def blosc_choice(codec: Codec, dtype: np.dtype[Any]) -> tuple[str, int, str]:
     if shuffle not in _SHUFFLES:
         raise InvalidArgumentError(f"blosc has no shuffle {shuffle!r}; choose one of {', '.join(_SHUFFLES)}")
     return cname, checked_level(codec), shuffle
+
+
+def blosc_fields(codec: Codec, dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Return blosc's choices as Zarr v2 and N5 write them."""
+    cname, level, shuffle = blosc_choice(codec, dtype)
+    return {"cname": cname, "clevel": level, "shuffle": _SHUFFLES.index(shuffle), "blocksize": 0}
 
 
 def checked_level(codec: Codec) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -37,7 +38,6 @@ _TWINS = ("zstd", "gzip", "zlib", "bz2", "blosc", "lz4", "shuffle", "crc32c", "f
 
 
 def stored_chunks(source: Source) -> StoredChunks:
-    """Return where and how the chunks of an opened array are stored; UnsupportedFormatError if that is not known."""
     folder = _folder(source)
     node = read_node(folder)
     if node is None or node.array is None:
@@ -53,12 +53,9 @@ def stored_chunks(source: Source) -> StoredChunks:
 def names_in_use(node: Node) -> Mapping[str, Any]:
     """Return what has to stand in the metadata of an array for the chunk files that are there; nothing where it does."""
     folder = node.folder
+    place, has = (folder.path, None) if folder.is_local else (None, folder.has)
     return _names_in_use(
-        node.array or {},
-        folder.path,
-        lambda keys, others: keys_in_use(
-            keys, others, folder.path if folder.is_local else None, None if folder.is_local else folder.has
-        ),
+        node.array or {}, folder.path, lambda keys, others: keys_in_use(keys, others, place, has)
     )
 
 
@@ -78,14 +75,12 @@ def _names_in_use(
     try:
         encoding = encoding_from_metadata(array, None)
         keys = _keys(array, encoding)
+        said: list[dict[str, Any]] = [{"dimension_separator": separator} for separator in "/."]
         if array.get("zarr_format") == 3:
-            said: list[dict[str, Any]] = [
+            said = [
                 {"chunk_key_encoding": {"name": name, "configuration": {"separator": separator}}}
-                for name in ("default", "v2")
-                for separator in "/."
+                for name, separator in itertools.product(("default", "v2"), "/.")
             ]
-        else:
-            said = [{"dimension_separator": separator} for separator in "/."]
         others = {_keys({**array, **each}, encoding): each for each in said}
         # With one axis both separators give the same names.
         last, name = encoding.grid, keys.key(encoding.grid)
@@ -111,7 +106,7 @@ def _folder_of_handle(source: Source, spec: Mapping[str, Any]) -> StoreFolder:
     shown = spec.get("transform", {})
     whole = "output" not in shown and not any(shown.get("input_inclusive_min", ()))
     if spec.get("driver") not in ("zarr", "zarr3") or not isinstance(store, Mapping) or not whole:
-        raise UnsupportedFormatError(f"{source.name} is a TensorStore that is cut, turned or no Zarr")
+        raise UnsupportedFormatError(f"{source.name} is a TensorStore that is cut or turned, or not of Zarr")
     if store.get("driver") != "file" or spec.get("path"):
         raise UnsupportedFormatError(f"{source.name} is a TensorStore that is not in a local folder")
     return StoreFolder(str(store["path"]).rstrip("/"))
@@ -131,13 +126,13 @@ def _from_v2(array: Mapping[str, Any], fill_value: Any) -> ChunkEncoding:
     try:
         dtype = np.dtype(array["dtype"])
     except TypeError as error:
-        raise UnsupportedFormatError(f"its dtype {array['dtype']!r} is no number") from error
+        raise UnsupportedFormatError(f"its dtype {array['dtype']!r} is not a number") from error
     _check_dtype(dtype.name)
     chunks = _extents(array["chunks"])
     axes = tuple(range(len(chunks)))
     steps = [*(array.get("filters") or ()), *filter(None, [array.get("compressor")])]
     codecs, settings = _described(
-        (str(step["id"]), {name: value for name, value in step.items() if name != "id"}) for step in steps
+        (str(step["id"]), {k: v for k, v in step.items() if k != "id"}) for step in steps
     )
     return ChunkEncoding(
         format="zarr v2",
@@ -239,12 +234,8 @@ def _described(
     steps: Iterable[tuple[str, Mapping[str, Any]]],
 ) -> tuple[tuple[CodecStep, ...], tuple[CodecStep, ...]]:
     """Return codecs as they are compared, and what decoding does not need; what does nothing is left out."""
-    found = [
-        codec_step(
-            name.removeprefix("numcodecs.") if name.removeprefix("numcodecs.") in _TWINS else name, options
-        )
-        for name, options in steps
-    ]
+    plain = ((name, name.removeprefix("numcodecs."), options) for name, options in steps)
+    found = [codec_step(short if short in _TWINS else name, options) for name, short, options in plain]
     kept = [pair for pair in found if pair[0] != ("shuffle", 1)]
     return tuple(step for step, _ in kept), tuple(settings for _, settings in kept)
 
@@ -255,11 +246,10 @@ def _keys(array: Mapping[str, Any], encoding: ChunkEncoding) -> ChunkKeys:
     if array.get("zarr_format") != 3:
         return ChunkKeys("", array.get("dimension_separator") or ".", fastest_first=False, grid=grid)
     name, options = _named(array["chunk_key_encoding"])
-    if name == "default":
-        return ChunkKeys("c", options.get("separator", "/"), fastest_first=False, grid=grid)
-    if name == "v2":
-        return ChunkKeys("", options.get("separator", "."), fastest_first=False, grid=grid)
-    raise UnsupportedFormatError(f"its chunk keys are of the kind {name!r}")
+    if name not in ("default", "v2"):
+        raise UnsupportedFormatError(f"its chunk keys are of the kind {name!r}")
+    prefix, separator = ("c", "/") if name == "default" else ("", ".")
+    return ChunkKeys(prefix, options.get("separator", separator), fastest_first=False, grid=grid)
 
 
 def _with_extent(order: tuple[int, ...], chunks: tuple[int, ...]) -> tuple[int, ...]:

@@ -64,7 +64,7 @@ class ZarrSource(TensorStoreSource):
 class ZarrFilesSource(StandIn, ChunkedFileSource):
     """A Zarr array in a local folder whose chunks are decoded into the memory where they are wanted, and encoded in memory that is kept.
 
-    Whatever is unusual is left to TensorStore, which knows what it is or says what is wrong with it: chunks that are no plain
+    Whatever is unusual is left to TensorStore, which knows what it is or says what is wrong with it: chunks that are not a plain
     stream, parts of chunks that are written, files that cannot be read.
     """
 

@@ -98,7 +98,6 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def zarr_format_of(node: Node) -> int:
-    """Return 2 or 3."""
     return 3 if node.array is not None and node.array.get("zarr_format") == 3 else 2
 
 
@@ -217,7 +216,7 @@ _ORDERS: dict[str, Literal["<", ">"]] = {"little": "<", "big": ">"}
 
 
 def array_metadata(spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the metadata of a new array as TensorStore takes it, and its attributes."""
+    """Return the metadata of a new array as TensorStore takes it, and its attributes; raises for what Zarr cannot have."""
     dtype = spec.dtype
     if dtype.itemsize not in _KINDS.get(dtype.kind, ()):
         can = "bool, int8 to int64, uint8 to uint64, float16, float32, float64, complex64, complex128"
@@ -301,7 +300,7 @@ def _fill_value(value: Any, dtype: np.dtype[Any]) -> Any:
     try:
         exact = dtype.type(0 if value is None else value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidArgumentError(f"fill_value {value!r} is no {dtype}: {error}") from error
+        raise InvalidArgumentError(f"fill_value {value!r} is not a {dtype}: {error}") from error
     if dtype.kind in "biu" and value is not None and exact != value:
         raise InvalidArgumentError(f"fill_value {value!r} cannot be held by {dtype}")
     if dtype.kind == "c":

@@ -60,9 +60,7 @@ class ZarrPythonSource(FileSource):
         try:
             found = np.asarray(self.array[box.slices or ...])
         except Exception as error:  # codecs raise whatever they like
-            raise StorageError(
-                f"{self.name}: cannot read the region {box.text}: {type(error).__name__}: {plain_message(error)}"
-            ) from error
+            raise self._failed("read", box, error) from error
         return found.astype(self.dtype, copy=False).reshape(box.shape)
 
     def _write(self, box: Box, values: AnyArray) -> None:
@@ -72,9 +70,11 @@ class ZarrPythonSource(FileSource):
         except PermissionError as error:
             raise ReadOnlyError(f"{self.name}: cannot write the region {box.text}: {error}") from error
         except Exception as error:  # codecs raise whatever they like
-            raise StorageError(
-                f"{self.name}: cannot write the region {box.text}: {type(error).__name__}: {plain_message(error)}"
-            ) from error
+            raise self._failed("write", box, error) from error
+
+    def _failed(self, what: str, box: Box, error: Exception) -> StorageError:
+        why = f"{type(error).__name__}: {plain_message(error)}"
+        return StorageError(f"{self.name}: cannot {what} the region {box.text}: {why}")
 
     def close(self) -> None:
         if not self._live and isinstance(self.array.store, zarr.storage.ZipStore):
