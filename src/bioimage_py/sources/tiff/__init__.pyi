@@ -1,7 +1,4 @@
-from .array import (
-    TiffFamily as TiffFamily,
-    TiffSource as TiffSource,
-)
+from .array import TiffFamily as TiffFamily, TiffSource as TiffSource
 from .coding import check_jpeg_end as check_jpeg_end
 from .ifd import FirstPage as FirstPage, first_page as first_page
 from .layout import in_one_piece as in_one_piece, layout_of as layout_of, settled_segments as settled_segments
