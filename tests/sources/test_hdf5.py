@@ -871,10 +871,12 @@ def spec(shape: tuple[int, ...] = (6, 7), dtype: Any = "uint16", **more: Any) ->
 
 @pytest.mark.parametrize(
     ("dtype", "shape"),
-    zip(
-        ["bool", "int8", ">u2", "uint64", "float16", "float64", "complex64", "bool", ">u2", "complex64"],
-        [(), (0,), (3, 0, 2), (5,), (2, 3, 4, 5, 3, 2)] * 2,
-        strict=True,
+    list(
+        zip(
+            ["bool", "int8", ">u2", "uint64", "float16", "float64", "complex64", "bool", ">u2", "complex64"],
+            [(), (0,), (3, 0, 2), (5,), (2, 3, 4, 5, 3, 2)] * 2,
+            strict=True,
+        )
     ),
 )
 def test_every_shape_and_dtype(tmp_path: Path, shape: tuple[int, ...], dtype: str) -> None:
