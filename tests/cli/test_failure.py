@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import errno
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bioimage_py import errors
-from bioimage_py.cli import EXIT_CODES, Terminated, UnfinishedError, UsageError, as_command, failure_of
+from bioimage_py.cli import (
+    EXIT_CODES,
+    Terminated,
+    UnfinishedError,
+    UsageError,
+    as_command,
+    build_parser,
+    failure_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -143,3 +153,14 @@ def test_a_run_without_a_folder_is_told_the_command_and_not_the_call_that_finish
     failure = failure_of(UnfinishedError(cause, ((0, 1),), ((1, 3),), ["bioimage-py", "copy", "a b", "c"]))
     assert failure.message == "1 of 3 blocks is done and stays written"
     assert failure.advice == ("to copy the rest: bioimage-py copy 'a b' c",)
+
+
+def test_every_option_that_a_hint_of_the_package_names_is_one_of_the_command() -> None:
+    known = {option for options in build_parser().options.values() for option in options}
+    named = set()
+    for path in Path(str(errors.__file__)).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Hint.of" and len(node.args) == 1:
+                named |= {keyword.arg for keyword in node.keywords if keyword.arg is not None}
+    assert {"overwrite", "tmp_root", "memory_limit"} < named
+    assert not {name for name in named if as_command(errors.Call(options={name: ...})) not in known}

@@ -119,8 +119,8 @@ def _add_pyramid(parser: Parser) -> None:
 def _add_verify(parser: Parser) -> None:
     parser.add_argument("a", metavar="A", help="one image")
     parser.add_argument("b", metavar="B", help="the other image")
-    add_opening(parser.add_argument_group("which array of A"), "-a", "A")
-    add_opening(parser.add_argument_group("which array of B"), "-b", "B")
+    add_opening(parser.add_argument_group("which array of A"), "-a", " A")
+    add_opening(parser.add_argument_group("which array of B"), "-b", " B")
     group = parser.add_argument_group("resources")
     _workers(group, "threads")
     add_memory(group)

@@ -24,16 +24,16 @@ class RunOptions:
     """How a run goes over its blocks, and where."""
 
     block_shape: Sequence[int] | None = option(
-        "work in blocks of this size (default: planned)", metavar="SIZE", read="shape"
+        "process blocks of this shape (default: planned)", metavar="SIZE", read="shape"
     )
     casting: str = option(
-        "when the output has another data type: 'unsafe' casts and warns (the default), 'check' stops at the "
-        "first voxel that would change, 'same_kind' and 'safe' refuse as numpy defines them",
+        "rule for an output of another data type: 'unsafe' casts and warns (the default), 'check' stops at the "
+        "first voxel that would change, 'same_kind' and 'safe' refuse as numpy does",
         default="unsafe",
         choices=("unsafe", "same_kind", "safe", "check"),
     )
     verify_encoded: bool = option(
-        "decode each chunk that is moved without decoding once, and fail on one that is corrupt",
+        "also decode the chunks that are moved as they are, and fail on corrupt ones",
         default=False,
     )
     memory_limit: int | str | None = option(
@@ -105,10 +105,10 @@ class NewArray:
     """How a new array looks; None for what the input or the format decides."""
 
     chunks: Sequence[int] | None = option(
-        "size of a chunk (default: chosen to suit)", metavar="SIZE", read="shape"
+        "shape of a chunk (default: chosen automatically)", metavar="SIZE", read="shape"
     )
     shards: Sequence[int] | None = option(
-        "size of a shard, a file that holds many chunks (zarr 3 only; default: none)",
+        "shape of a shard, a file that holds many chunks (Zarr v3 only; default: none)",
         metavar="SIZE",
         read="shape",
     )
@@ -126,11 +126,11 @@ class NewArray:
         "data type, such as uint8 or float32 (default: the input's)", metavar="TYPE"
     )
     fill_value: float | None = option(
-        "what voxels are that are never written, because --mask or --block-ids leaves them out (default: 0)",
+        "value of voxels that are never written because --mask or --block-ids leaves them out (default: 0)",
         metavar="NUMBER",
         read="number",
     )
-    overwrite: bool = option("delete it and write it anew", default=False)
+    overwrite: bool = option("delete it and write a new one", default=False)
 
     @property
     def layout(self) -> dict[str, Any]:
@@ -144,10 +144,10 @@ class InputMetadata:
     """What the input does not say of itself, or says wrongly."""
 
     axes: Sequence[str] | None = option(
-        "names of its axes, slowest first, such as zyx or czyx", metavar="NAMES"
+        "names of the axes, slowest first, such as zyx or czyx", metavar="NAMES"
     )
     voxel_size: float | Sequence[float] | None = option(
-        "size of a voxel, such as 2,0.5,0.5 or one number", metavar="SIZE", read="sizes"
+        "size of a voxel, such as 2,0.5,0.5, or one number", metavar="SIZE", read="sizes"
     )
     units: str | Sequence[str | None] | None = option(
         "unit of the voxel size, such as um or nm", metavar="UNIT"
@@ -173,7 +173,7 @@ class CopyOptions(RunOptions, NewArray, InputMetadata):
     )
     block_ids: Sequence[int] | None = option(
         "copy only these blocks, such as 0-99,120, or @FILE to read the numbers from a file; "
-        "they are counted as 'plan' with the same options does",
+        "they are numbered as by 'plan' with the same options",
         metavar="IDS",
         read="block_ids",
     )
@@ -184,19 +184,21 @@ class PyramidOptions(RunOptions, NewArray, InputMetadata):
     """The options of `pyramid` and `pyramid_plan`."""
 
     levels: int | None = option(
-        "how many levels, the full-size one included (default: until the volume fits one chunk)",
+        "number of levels, including full size (default: until the volume fits one chunk)",
         metavar="N",
         read="workers",
     )
     scale_factors: Sequence[int | Sequence[int]] | None = option(
-        "of each level below the first, relative to the one before: 2,2 for all axes of space, or per axis "
-        "1x2x2,2x2x2 (default: 2, and 1 on axes whose voxels are long already)",
+        "factors from each level to the next: 2,2 for all spatial axes, or per axis "
+        "1x2x2,2x2x2 (default: 2, but 1 along axes whose voxels are already long)",
         metavar="FACTORS",
         read="scale_factors",
     )
     method: str = option(
-        "how voxels become one (default: mode for labels, mean for images)",
+        "how voxels are reduced to one (default: mode for labels, mean for images)",
         default="auto",
         choices=("auto", "mean", "median", "mode", "min", "max", "stride"),
     )
-    kind: str | None = option("what it is, where that is not seen", choices=("labels", "image"))
+    kind: str | None = option(
+        "what the image shows (default: by its data type and name)", choices=("labels", "image")
+    )

@@ -83,7 +83,7 @@ _BUILT_IN = {
     row.name: row
     for row in (
         Backend("local", f"{_HERE}.local:LocalRunner", "threads of this process", f"{_HERE}.config:RunnerConfig"),
-        Backend("subprocess", f"{_HERE}.subprocess_runner:SubprocessRunner", "processes of this computer", f"{_HERE}.config:RunnerConfig"),
+        Backend("subprocess", f"{_HERE}.subprocess_runner:SubprocessRunner", "processes on this computer", f"{_HERE}.config:RunnerConfig"),
         Backend("slurm", f"{_HERE}.slurm:SlurmRunner", "jobs on a Slurm cluster", f"{_HERE}.slurm:SlurmConfig", options="as sbatch takes them; defaults come from 'bioimage-py config show'"),
         Backend("dask", f"{_HERE}.dask:DaskRunner", "tasks on a Dask cluster", f"{_HERE}.dask:DaskConfig", prefix="dask_"),
     )

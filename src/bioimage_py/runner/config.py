@@ -55,13 +55,13 @@ class RunnerConfig:
 
     poll_interval: float = 1.0
     tmp_root: str | Path | None = option(
-        "where run folders are made; all workers must see it (default: the working directory)",
+        "where run folders are made; all workers need access (default: the working directory)",
         metavar="DIR",
         spelled="--run-folders",
     )
     python_executable: str | None = None
     tasks_per_worker: int = option(
-        "tasks to cut the work into, per worker (default: 4): more balance better, fewer start sooner",
+        "tasks per worker (default: 4): more of them balance better, fewer start sooner",
         default=4,
         metavar="N",
         read="workers",
@@ -73,19 +73,19 @@ class RunnerConfig:
     )
     memory_limit: int | str | None = None
     retries: int = option(
-        "how often missing blocks are tried again (default: 2)", default=2, metavar="N", read="count"
+        "how often missing blocks are retried (default: 2)", default=2, metavar="N", read="count"
     )
-    keep_run_folder: bool = option("keep it also when all is done", default=False)
+    keep_run_folder: bool = option("keep the run folder even when all blocks are done", default=False)
     durable: bool = option(
-        "force finished blocks to the disk, so that they survive a crash of the computer too; slower",
+        "sync finished blocks to disk, so that they survive a crash of the computer; slower",
         default=False,
     )
     threads_per_worker: int = option(
         "threads of each process (default: 1)", default=1, metavar="N", read="workers"
     )
     resumable: bool = option(
-        "keep a run folder, so that the copy can be finished even if this process is killed; other job types than "
-        "'local' always do",
+        "keep a run folder, so that the copy can be finished even if this process is killed; always on with job "
+        "types other than 'local'",
         default=False,
     )
 

@@ -112,17 +112,27 @@ def describe(source: Source) -> dict[str, Any]:
     }
 
 
-def add_opening(group: Any, suffix: str = "", of: str = "of the input") -> None:
-    """Add the options that say which array of an input is meant, and how it is opened; with several inputs, each has its suffix."""
+def add_opening(group: Any, suffix: str = "", of: str = "") -> None:
+    """Add the options that say which array of an input is meant, and how it is opened.
+
+    Where there are several inputs, `suffix` is added to their names, and `of` names the input in the help.
+    """
     which = group.add_mutually_exclusive_group()
-    add_key(which, f"--key{suffix}", f"key{suffix.replace('-', '_')}", f"the array inside the container {of}")
+    add_key(which, f"--key{suffix}", f"key{suffix.replace('-', '_')}", f"the array in the container{of}")
     which.add_argument(
-        f"--pattern{suffix}",
-        metavar="GLOB",
-        help=f"which files {of}, a folder, are the slices, such as '*.tif'",
-    )
-    for name, how in _OPENING.items():
-        group.add_argument(f"--{name.replace('_', '-')}{suffix}", **how)
+        f"--pattern{suffix}", metavar="GLOB", help=f"the files of the folder{of} that are the slices, such as '*.tif'"
+    )  # fmt: skip
+    missing = {"choices": ("error", "fill")}
+    for name, help, how in (
+        ("series", "TIFF: the series, or the image of an OME-TIFF", {"metavar": "N|NAME"}),
+        ("level", "TIFF: the level of a pyramid, 0 at full size", {"metavar": "N", "type": values.count}),
+        ("reader", "vendor formats: the bioio plugin, such as bioio_czi", {"metavar": "NAME"}),
+        ("missing-planes", "TIFF, slices: refuse missing planes (the default), or read them as 0", missing),
+        ("external-files", "HDF5: follow links to files in other folders", {"action": "store_true", "default": None}),
+        ("missing-files", "HDF5: refuse a virtual dataset with missing files (the default), or read them as the fill value", missing),
+    ):  # fmt: skip
+        options: dict[str, Any] = how
+        group.add_argument(f"--{name}{suffix}", help=help, **options)
 
 
 def add_key(group: Any, option: str, dest: str, help: str) -> None:

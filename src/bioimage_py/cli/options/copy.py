@@ -22,19 +22,19 @@ def add_copy_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", metavar="OUTPUT", help="where to write")
     places = parser.add_argument_group("which array")
     add_opening(places)
-    add_key(places, "--output-key", "output_key", "name of the array inside the output container")
-    there = parser.add_argument_group("if the output is there already").add_mutually_exclusive_group()
+    add_key(places, "--output-key", "output_key", "name of the array in the output container")
+    there = parser.add_argument_group("if the output exists").add_mutually_exclusive_group()
     add_fields(there, NewArray, "overwrite")
     there.add_argument(
-        "--into-existing", action="store_true", help="write into the array that is there; it keeps its layout"
+        "--into-existing", action="store_true", help="write into the existing array, which keeps its layout"
     )
     _add_layout_options(parser)
     work = parser.add_argument_group("what is copied, and how")
     add_fields(work, CopyOptions)
     add_fields(work, RunOptions, without=("memory_limit",))
-    levels = parser.add_argument_group("smaller levels too")
+    levels = parser.add_argument_group("downsampled levels")
     levels.add_argument(
-        "--pyramid", action="store_true", help="make an OME-Zarr with all its levels, as 'bioimage-py pyramid' does"
+        "--pyramid", action="store_true", help="make an OME-Zarr with all levels, as 'bioimage-py pyramid' does"
     )  # fmt: skip
     add_fields(levels, PyramidOptions)
 
@@ -50,7 +50,7 @@ def add_pyramid_options(parser: argparse.ArgumentParser) -> None:
     )
     add_opening(parser.add_argument_group("which array"))
     add_fields(parser.add_argument_group("the levels"), PyramidOptions)
-    add_fields(parser.add_argument_group("if the output is there already"), NewArray, "overwrite")
+    add_fields(parser.add_argument_group("if the output exists"), NewArray, "overwrite")
     _add_layout_options(parser)
     add_fields(parser.add_argument_group("how it is made"), RunOptions, without=("memory_limit",))
 
@@ -62,7 +62,7 @@ def _add_layout_options(parser: argparse.ArgumentParser) -> None:
 
 def add_metadata_options(parser: argparse.ArgumentParser) -> None:
     """Add the options for metadata that an input does not have."""
-    add_fields(parser.add_argument_group("what the input does not say, or says wrongly"), InputMetadata)
+    add_fields(parser.add_argument_group("metadata that the input lacks or has wrong"), InputMetadata)
 
 
 def add_memory(group: Any) -> None:
@@ -92,7 +92,7 @@ def check_copy_options(args: argparse.Namespace) -> None:
     given = given_options(args, NewArray) + given_options(args, InputMetadata)
     if args.into_existing and given:
         raise UsageError(
-            f"--into-existing keeps the layout of the array that is there: leave out {' and '.join(given)}",
+            f"--into-existing keeps the layout of the existing array: leave out {' and '.join(given)}",
             program,
         )
 

@@ -33,7 +33,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         f"{TASKS_AT_ONCE})",
     )  # fmt: skip
     add_fields(where, RunOptions, "memory_limit")
-    add_fields(parser.add_argument_group("to finish it later, and in other processes"), RunnerConfig)
+    add_fields(parser.add_argument_group("run folders and worker processes"), RunnerConfig)
     for backend in all_backends().values():
         title = f"with --job-type {backend.name}"
         try:

@@ -96,14 +96,14 @@ class SlurmConfig(RunnerConfig):
     poll_interval: float = 5.0
     tasks_per_worker: int = 2
     threads_per_worker: int = 0
-    partition: str | None = option("where to run", metavar="NAME")
+    partition: str | None = option("partition to run in", metavar="NAME")
     time: str | int | dt.timedelta | None = option("limit for one task, such as 2:00:00", metavar="TIME")
     mem: str | int | None = option("memory of one task, such as 4G", metavar="SIZE")
     cpus_per_task: int = option("cores of one task", default=1, metavar="N", read="workers")
     gpus: str | int | None = option("GPUs of one task", metavar="N")
-    account: str | None = option("who is charged", metavar="NAME")
+    account: str | None = option("account to charge", metavar="NAME")
     qos: str | None = option("quality of service", metavar="NAME")
-    constraint: str | None = option("what the nodes must have", metavar="FEATURES")
+    constraint: str | None = option("features that nodes must have", metavar="FEATURES")
     reservation: str | None = None
     nodelist: str | Sequence[str] | None = None
     exclude: str | Sequence[str] | None = None
