@@ -23,7 +23,7 @@ def test_a_whole_image_is_copied_and_compared(call: Call, image_group: Path, tmp
     outcome = call("copy", image_group, out, "--verify", "--workers", 2)
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.startswith(
-        f"copied 1 image with 3 levels and 1 label image from {image_group} to {out} (zarr v3): "
+        f"copied 1 image, 3 levels, 1 label image from {image_group} to {out} (zarr v3): "
     )
     assert outcome.out.endswith("verified: all 6 arrays are equal\n")
     assert chunks_in(out) == chunks_in(image_group)

@@ -1,5 +1,9 @@
 from .array_copy import ArrayCopy as ArrayCopy
-from .image_copy import ImageCopy as ImageCopy, is_image_copy as is_image_copy
+from .image_copy import (
+    ImageCopy as ImageCopy,
+    is_image_copy as is_image_copy,
+    what_is_copied as what_is_copied,
+)
 from .job import Job as Job, finishing as finishing
 from .options import (
     CopyOptions as CopyOptions,

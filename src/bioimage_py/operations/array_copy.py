@@ -100,8 +100,7 @@ class ArrayCopy(Job):
 
     def _planned(self, block_shape: tuple[int, ...] | None) -> CopyPlan:
         options = self.options
-        asked = plan_options(self.source, self.target, options, block_shape)
-        plan = plan_array(self.source, self.target, asked, options, self.mask)
+        plan, asked = plan_array(self.source, self.target, options, block_shape, self.mask)
         if options.folder is not None:
             # Of a run that was begun with some blocks, only those are missing.
             plan = replace(plan, block_ids=plan.block_ids & begun_ids(options.folder))
@@ -158,17 +157,10 @@ class ArrayCopy(Job):
         if options.runner.in_process:
             # No run twins: the store is gone when a run that keeps a folder has ended.
             writer, reader = (store.for_run(plan.threads, size) for size in (0, resources.cache_bytes))
-        first = passes.first[0]
-        into = CopyWork(
-            CopyKernel(source, writer, mask, options.casting),
-            first.blocking,
-            first.blocking.block_shape,
-            first.block_ids,
-        )
-        from_it = CopyWork(
-            CopyKernel(reader, sink, mask, options.casting), plan.blocking, plan.group_shape, plan.block_ids
-        )
-        return TwoPassWork.of([from_it], {0: into}, passes.place)
+        into = CopyWork(CopyKernel(source, writer, mask, options.casting), *passes.first[0].blocks)
+        kernel = CopyKernel(reader, sink, mask, options.casting)
+        out_of = CopyWork(kernel, plan.blocking, plan.group_shape, plan.block_ids)
+        return TwoPassWork.of([out_of], {0: into}, passes.place)
 
     def execute(self, work: Any, resources: Resources, n_bytes: int) -> Journal:
         if not self.plan.direct:
@@ -272,15 +264,20 @@ def warn_of_casting(source: Source, target: ArrayLayout, casting: str) -> None:
         )
 
 
-def plan_options(
+def plan_array(
     source: Source,
     target: Target,
     options: CopyOptions,
     block_shape: tuple[int, ...] | None,
+    mask: Source | None = None,
     *,
     alone: bool = True,
-) -> PlanOptions:
-    """Return what the plan of one array is made from; where it is not alone in its run, blocks are numbered through all arrays."""
+) -> tuple[CopyPlan, PlanOptions]:
+    """Plan the copy of one array in one pass; return also what was asked of the plan.
+
+    Where it is not alone in its run, blocks are numbered through all arrays.
+    """
+    check_casting(options.casting, source.dtype, target.layout.dtype)
     config = options.runner.config
     at_once = (
         alone
@@ -288,9 +285,9 @@ def plan_options(
         and not config.asks_for_folder
         and not config.durable
         and options.num_workers == 1
-        and all(one is None for one in (options.folder, block_shape, options.mask, options.ids))
+        and all(one is None for one in (options.folder, block_shape, mask, options.ids))
     )
-    return PlanOptions(
+    asked = PlanOptions(
         block_shape=block_shape,
         memory_limit=options.memory_bytes,
         num_workers=options.threads,
@@ -298,15 +295,8 @@ def plan_options(
         direct=at_once,
         match=_match(source, target, verify_encoded=bool(options.verify_encoded)),
     )
-
-
-def plan_array(
-    source: Source, target: Target, asked: PlanOptions, options: RunOptions, mask: Source | None = None
-) -> CopyPlan:
-    """Plan the copy of one array, in one pass."""
-    check_casting(options.casting, source.dtype, target.layout.dtype)
     layout = None if mask is None else ArrayLayout.of(mask)
-    return plan_copy(ArrayLayout.of(source), target.layout, layout, asked)
+    return plan_copy(ArrayLayout.of(source), target.layout, layout, asked), asked
 
 
 def planned_work(kernel: CopyKernel, plan: CopyPlan, options: RunOptions, *, output_is_new: bool) -> CopyWork:

@@ -22,7 +22,7 @@ from bioimage_py.errors import (
 from bioimage_py.geometry import IdSet, check_block_shape
 from bioimage_py.kernels import CopyKernel
 from bioimage_py.metadata import label_names
-from bioimage_py.operations.array_copy import plan_array, plan_options, planned_work, warn_of_unfinished
+from bioimage_py.operations.array_copy import plan_array, planned_work, warn_of_unfinished
 from bioimage_py.operations.job import Job, warn_caller
 from bioimage_py.operations.options import CopyOptions
 from bioimage_py.operations.target import (
@@ -88,9 +88,8 @@ class ImageCopy(Job):
                 "into it"
             )
         if options.block_ids is not None and not begun:
-            given.setdefault(
-                "fill_value", 0
-            )  # what voxels are that no block writes, as in a copy of one array
+            # What voxels are that no block writes, as in a copy of one array.
+            given.setdefault("fill_value", 0)
         self.mirror = Mirror.plan(tree, group, given.pop("zarr_format", None))
         self._input = locate(input).path
         self._keys = [(source_key, key) for _, _, source_key, key in self.mirror.arrays()]
@@ -110,19 +109,20 @@ class ImageCopy(Job):
             shape = options.block_shape
             if shape is not None:
                 shape = check_block_shape(extents_for(source, full, shape, "block_shape"), source.shape)
-            asked.append(plan_options(source, target, options, shape, alone=False))
-            arrays.append(PlannedArray(key, plan_array(source, target, asked[-1], options)))
+            plan, wanted = plan_array(source, target, options, shape, alone=False)
+            asked.append(wanted)
+            arrays.append(PlannedArray(key, plan))
             if isinstance(target, NewLevelTarget):
                 self._levels.append(target.level)
         ids = options.ids
         if options.folder is not None:
             ids = begun_ids(options.folder) & IdSet.from_range(sum(array.plan.n_blocks for array in arrays))
         shown = f"{group.path}/{group.key}" if group.key else group.path
-        names, what = (tree.name, shown), _what_is_copied(tree)
-        plan = ImagePlan.of(names, what, arrays, ids, options.threads, tree.left_out)
+        names, what = (tree.name, shown), what_is_copied(tree)
+        whole = ImagePlan.of(names, what, arrays, ids, options.threads, tree.left_out)
         if options.folder is not None:
-            return plan
-        return image_in_passes(plan, asked, options.casting, room_beside_path(group.path, {}))
+            return whole
+        return image_in_passes(whole, asked, options.casting, room_beside_path(group.path, {}))
 
     def _opened_pairs(
         self, given: Mapping[str, Any], *, begun: bool
@@ -171,17 +171,15 @@ class ImageCopy(Job):
         discard_folder(self._made, family_of("zarr"))
 
     def name(self, journal: Journal, passes: TwoPassRun | None) -> str:
-        where = ""
-        if journal.first_error is not None:
-            block_id, n_blocks = journal.first_error[0], self.plan.n_blocks
-            in_first = passes is not None and block_id >= n_blocks
-            key = (
-                passes.key_of(block_id - n_blocks)
-                if passes is not None and in_first
-                else self.plan.array_of(block_id)
-            )
-            where = f" (the first failure is in {key})"
-        return f"copy of {self.plan.input} into {self.plan.output}{where}"
+        name = f"copy of {self.plan.input} into {self.plan.output}"
+        if journal.first_error is None:
+            return name
+        block_id, n_blocks = journal.first_error[0], self.plan.n_blocks
+        if passes is not None and block_id >= n_blocks:
+            key = passes.key_of(block_id - n_blocks)
+        else:
+            key = self.plan.array_of(block_id)
+        return f"{name} (the first failure is in {key})"
 
     @property
     def is_empty(self) -> bool:
@@ -206,13 +204,7 @@ class ImageCopy(Job):
             work = CompositeWork(tuple(parts), (tuple(range(len(parts))),))
             return work if len(asked) == work.n_blocks else work.narrowed(asked)
         filling = {
-            n: DeferredWork(
-                one.blocking,
-                one.blocking.block_shape,
-                one.block_ids,
-                partial(self._opened_first, n, resources, passes),
-                shelf,
-            )
+            n: DeferredWork(*one.blocks, partial(self._opened_first, n, resources, passes), shelf)
             for n, one in passes.first.items()
         }
         both = TwoPassWork.of(parts, filling, passes.place)
@@ -232,9 +224,8 @@ class ImageCopy(Job):
     def _opened_first(self, number: int, resources: Resources, passes: TwoPassRun) -> CopyWork:
         """Return the copy of an array into the temporary store."""
         source = open_source(self._input, self._keys[number][0])
-        one = passes.first[number]
         kernel = self._kernel(source, passes.array(number), resources)
-        return CopyWork(kernel, one.blocking, one.blocking.block_shape, one.block_ids)
+        return CopyWork(kernel, *passes.first[number].blocks)
 
     def _kernel(self, source: Source, sink: Source, resources: Resources) -> CopyKernel:
         if self.options.runner.in_process:
@@ -337,14 +328,13 @@ def _named(keys: Sequence[str]) -> str:
     return ", ".join(keys[:_MOST_NAMED]) + more
 
 
-def _what_is_copied(tree: OmeZarrTree) -> str:
+def what_is_copied(tree: OmeZarrTree) -> str:
     """Return what is in an OME-Zarr in words, such as `"1 image, 3 levels, 1 label image"`."""
     levels = sum(len(image.levels) for image in tree.images)
     labels = sum(len(image.labels) for image in tree.images)
     kind = "" if tree.kind == "image" else f"{tree.kind} with "
     counts = [(len(tree.images), "image"), (levels, "level"), (labels, "label image")]
-    said = ", ".join(f"{n:,} {what}{'' if n == 1 else 's'}" for n, what in counts if n)
-    return f"{kind}{said}"
+    return kind + ", ".join(f"{n:,} {what}{'' if n == 1 else 's'}" for n, what in counts if n)
 
 
 def _check_present(tree: OmeZarrTree) -> None:

@@ -40,6 +40,11 @@ class FirstPass:
     blocking: Blocking
     block_ids: IdSet
 
+    @property
+    def blocks(self) -> tuple[Blocking, tuple[int, ...], IdSet]:
+        """Blocking, shape of the groups and blocks, as a work takes them."""
+        return self.blocking, self.blocking.block_shape, self.block_ids
+
 
 @dataclass(frozen=True)
 class TwoPassRun:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from bioimage_py.cli.commands.finish import copy_command, telling_how_to_finish
-from bioimage_py.cli.commands.image import image_path, summed_up, verified_arrays
+from bioimage_py.cli.commands.image import image_path, verified_arrays
 from bioimage_py.cli.commands.pyramid import run_pyramid, run_pyramid_plan
 from bioimage_py.cli.commands.verify import compare
 from bioimage_py.cli.console import Console
@@ -23,7 +23,7 @@ from bioimage_py.cli.options import (
 )
 from bioimage_py.cli.progress import ProgressLine
 from bioimage_py.cli.text import duration, rate, shape_text
-from bioimage_py.operations import CopyOptions
+from bioimage_py.operations import CopyOptions, what_is_copied
 from bioimage_py.planning import format_bytes
 from bioimage_py.sources import Source, with_metadata
 from bioimage_py.sources.ome_zarr import read_tree
@@ -48,31 +48,27 @@ def run_copy(args: argparse.Namespace, console: Console) -> int:
             with telling_how_to_finish(lambda left: copy_command(args, left, whole=isinstance(source, str))):
                 written = stack.enter_context(copy(source, output, **options, progress=progress))
             seconds = time.perf_counter() - started
-        document: dict[str, Any]
+        last = progress.last
         if isinstance(source, str):
             tree = read_tree(source)
-            what, name, out = summed_up(tree.images), tree.name, output_path(args)
-            n_bytes = 0 if progress.last is None else progress.last.bytes_done
-            document = {
-                "input": {"path": tree.root.path, "key": tree.key or None, "images": len(tree.images)}
-            }
-            document["arrays"] = sum(len(image.levels) for image in tree.with_labels())
+            what, name, out = what_is_copied(tree), tree.name, output_path(args)
+            n_bytes = 0 if last is None else last.bytes_done
+            arrays = sum(len(image.levels) for image in tree.with_labels())
+            images = {"path": tree.root.path, "key": tree.key or None, "images": len(tree.images)}
+            read = {"input": images, "arrays": arrays}
         else:
-            what, name, out = (
-                f"{shape_text(source.shape)} {_types(source, written)}",
-                source.name,
-                written.name,
-            )
+            what, name, out = _what(source, written), source.name, written.name
             n_bytes = written.nbytes if progress.bytes_out is None else progress.bytes_out
-            document = {"input": describe(source)}
+            read = {"input": describe(source)}
         console.remark(
             f"copied {what} from {name} to {out} ({written.format}): {format_bytes(n_bytes)} in {duration(seconds)}, "
             f"{rate(n_bytes, seconds)}"
         )
-        document |= {
+        document: dict[str, Any] = {
             "command": "copy",
+            **read,
             "output": describe(written),
-            "blocks": None if progress.last is None else progress.last.blocks_done,
+            "blocks": None if last is None else last.blocks_done,
             "bytes": n_bytes,
             "seconds": seconds,
             "mb_per_second": n_bytes / seconds / 1e6 if seconds > 0 else None,
@@ -82,7 +78,7 @@ def run_copy(args: argparse.Namespace, console: Console) -> int:
             document["verify"] = list(verified_arrays(tree, out, args, console))
             equal = all(result["equal"] for result in document["verify"])
             if equal:
-                console.remark(f"verified: all {document['arrays']:,} arrays are equal")
+                console.remark(f"verified: all {arrays:,} arrays are equal")
         elif args.verify:
             result = compare(with_metadata(source, axes=options.get("axes")), written, args, console)
             (console.remark if result.equal else console.line)(f"verified: {result}")
@@ -117,6 +113,6 @@ def _call(args: argparse.Namespace, stack: ExitStack) -> tuple[Source | str, Sou
     return source, prepared_output(args, stack), options
 
 
-def _types(source: Source, written: Source) -> str:
-    same = source.dtype.name == written.dtype.name
-    return source.dtype.name if same else f"{source.dtype.name} as {written.dtype.name}"
+def _what(source: Source, written: Source) -> str:
+    cast = "" if source.dtype.name == written.dtype.name else f" as {written.dtype.name}"
+    return f"{shape_text(source.shape)} {source.dtype.name}{cast}"

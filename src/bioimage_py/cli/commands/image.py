@@ -46,14 +46,6 @@ def verified_arrays(
             yield {"key": key, **result.to_json()}
 
 
-def summed_up(images: tuple[OmeZarrImage, ...]) -> str:
-    """Return how much there is in words, such as `"1 image with 3 levels and 1 label image"`."""
-    levels = sum(len(image.levels) for image in images)
-    labels = sum(len(image.labels) for image in images)
-    text = f"{_counted(len(images), 'image')} with {_counted(levels, 'level')}"
-    return text + (f" and {_counted(labels, 'label image')}" if labels else "")
-
-
 def _counted(n: int, thing: str) -> str:
     return f"{n:,} {thing}{'' if n == 1 else 's'}"
 
