@@ -260,7 +260,7 @@ def test_ctrl_c_leaves_nothing(
         if list(place.glob("*.rechunk-*/0/c/*")):
             raise KeyboardInterrupt
 
-    with pytest.raises(RunInterrupted, match="Call again with block_ids"):
+    with pytest.raises(RunInterrupted, match="call again with block_ids"):
         bp.copy(image, place / "a.ome.zarr", **HOW, progress=pressed)
     assert left_in(place) == ["a.ome.zarr"]
 

@@ -387,7 +387,7 @@ def test_ctrl_c(tmp_path: Path, place: Path, image: np.ndarray, keeps_folder: bo
         np.testing.assert_array_equal(bp.open_source(place / "a.zarr")[...], image)
         assert left_in(place) == ["a.zarr", "runs"]
     else:
-        assert "Call again with block_ids=error.failed_block_ids" in " ".join(words)
+        assert "call again with block_ids=error.failed_block_ids" in " ".join(words)
         assert left_in(place) == ["a.zarr"]
 
 
