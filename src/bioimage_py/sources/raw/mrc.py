@@ -15,14 +15,7 @@ from bioimage_py.errors import BioimagePyWarning, StorageError, UnsupportedForma
 from bioimage_py.metadata import ImageMetadata, without_nonsense
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.family import Family
-from bioimage_py.sources.raw.voxels import (
-    CompressedVoxels,
-    RawFileSource,
-    RawLayout,
-    RawVoxels,
-    check_single_array,
-    open_file,
-)
+from bioimage_py.sources.raw.voxels import RawFileSource, RawLayout, check_single_array, open_file, voxels_in
 from bioimage_py.storage import first_bytes, without_compression
 
 _HEADER_BYTES = 1024
@@ -34,22 +27,13 @@ _ORDERS = {"<": "little-endian", ">": "big-endian"}
 class MrcSource(RawFileSource):
     """An MRC file, with the axes in the order in which they are stored.
 
-    Voxels of mode 0 are signed bytes, but unsigned ones in files in which IMOD says so. The shape is mrcfile's: (y, x) for one image, (z, y, x) for a volume or a stack of images, (n, z, y, x) for a stack of
-    volumes. Axes of a map whose columns are not along x are named by what they are.
+    Voxels of mode 0 are signed bytes, but unsigned ones in files in which IMOD says so. The shape is mrcfile's: (y, x) for one
+    image, (z, y, x) for a volume or a stack of images, (n, z, y, x) for a stack of volumes. Axes of a map whose columns are not
+    along x are named by what they are. The metadata have the labels and the space group under the attribute `"mrc"`.
     """
 
     kind = "mrc"
     format = "mrc"
-
-    def __init__(self, path: str, voxels: RawVoxels | CompressedVoxels, header: Any) -> None:
-        super().__init__(path, "r", voxels)
-        self.codec = voxels.compression if isinstance(voxels, CompressedVoxels) else ""
-        self._metadata = _metadata(header, self.ndim, path)
-
-    @property
-    def metadata(self) -> ImageMetadata:
-        """Axes, voxel size in ångström, origin, and the labels and space group under the attribute `"mrc"`."""
-        return self._metadata
 
 
 class MrcFamily(Family):
@@ -63,8 +47,8 @@ class MrcFamily(Family):
         layout = _layout(path, header)
         if layout.dtype == np.int8 and _imod_says_unsigned(header):
             layout = layout._replace(dtype=np.dtype(np.uint8))
-        voxels = CompressedVoxels(path, compression, layout) if compression else RawVoxels(file, layout)
-        return MrcSource(path, voxels, header)
+        metadata = _metadata(header, len(layout.shape), path)
+        return MrcSource(path, "r", voxels_in(path, file, layout, compression), metadata)
 
 
 def _header(path: str, head: bytes, file_bytes: int) -> Any:

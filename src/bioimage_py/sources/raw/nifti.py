@@ -20,71 +20,48 @@ from bioimage_py.sources.base import Source
 from bioimage_py.sources.family import Family
 from bioimage_py.sources.raw.voxels import (
     CompressedVoxels,
+    RawFileSource,
     RawLayout,
     RawVoxels,
-    SingleFileSource,
     check_single_array,
     open_file,
+    voxels_in,
 )
 from bioimage_py.storage import first_bytes
 
 _AXES = ("x", "y", "z", "t", "u", "v", "w")
 _HEAD = 544
-_WAYS = {
-    "R": "left-to-right",
-    "L": "right-to-left",
-    "A": "posterior-to-anterior",
-    "P": "anterior-to-posterior",
-    "S": "inferior-to-superior",
-    "I": "superior-to-inferior",
-}
+_WAYS = {"R": "left-to-right", "L": "right-to-left", "A": "posterior-to-anterior", "P": "anterior-to-posterior"} | {
+    "S": "inferior-to-superior", "I": "superior-to-inferior",
+}  # fmt: skip
 
 
-class NiftiSource(SingleFileSource):
+class NiftiSource(RawFileSource):
     """A NIfTI-1 or NIfTI-2 file, with nibabel's axes (x, y, z, t, …) and nibabel's values.
 
     `source[...]` equals `numpy.asanyarray(nibabel.load(path).dataobj)` in shape, dtype and values. The first axis varies
     fastest in the file, so regions that are thin along the last axes are the cheap ones.
 
-    A compressed file cannot be entered in the middle: at the first read it is decompressed once into a temporary
-    file without a name (in `TMPDIR`), which vanishes with the source.
+    The metadata have the affine and the description under the attribute `"nifti"`.
     """
 
     kind = "nifti"
     format = "nifti"
-    storage_order = "F"
 
-    def __init__(self, path: str, header: Any, layout: RawLayout, compression: str) -> None:
-        self.path = path
-        self.shape = layout.shape
-        self.codec = compression
+    def __init__(self, path: str, header: Any, voxels: RawVoxels | CompressedVoxels) -> None:
+        layout = voxels.layout
+        super().__init__(path, "r", voxels, _metadata(header, len(layout.shape), path))
         slope, inter = header.get_slope_inter()
-        self._scaling = (
-            np.asanyarray(1.0 if slope is None else slope),
-            np.asanyarray(0.0 if inter is None else inter),
-        )
+        self._slope = np.asanyarray(1.0 if slope is None else slope)
+        self._inter = np.asanyarray(0.0 if inter is None else inter)
         self.dtype = self._scale(np.zeros((1,) * len(layout.shape), layout.dtype)).dtype
-        self._metadata = _metadata(header, len(layout.shape), path)
-        self._voxels: RawVoxels | CompressedVoxels
-        if compression:
-            self._voxels = CompressedVoxels(path, compression, layout)
-        else:
-            self._voxels = RawVoxels(open_file(path, "r"), layout)
-
-    @property
-    def metadata(self) -> ImageMetadata:
-        """Axes, voxel size and units; the affine and description under the attribute `"nifti"`."""
-        return self._metadata
 
     def _read(self, box: Box) -> AnyArray:
         return self._scale(self._voxels.read(box))
 
     def _scale(self, stored: AnyArray) -> AnyArray:
-        scaled: AnyArray = apply_read_scaling(stored, *self._scaling)
+        scaled: AnyArray = apply_read_scaling(stored, self._slope, self._inter)
         return scaled
-
-    def close(self) -> None:
-        self._voxels.close()
 
 
 class NiftiFamily(Family):
@@ -92,7 +69,8 @@ class NiftiFamily(Family):
 
     def open_path(self, path: str, key: str | None = None, mode: str = "r", **options: Any) -> Source:
         check_single_array(self.title, path, key, mode, writable=False, options=options)
-        head, compression = first_bytes(open_file(path, "r"), path, _HEAD)
+        file = open_file(path, "r")
+        head, compression = first_bytes(file, path, _HEAD)
         header = _header(path, head)
         try:
             shape = tuple(int(n) for n in header.get_data_shape())
@@ -114,7 +92,8 @@ class NiftiFamily(Family):
             raise StorageError(
                 f"the header of {path!r} contradicts itself: shape {shape}, scaling {scaling}, voxels from byte {offset} on"
             )
-        return NiftiSource(path, header, RawLayout(offset, shape, dtype, "F"), compression)
+        layout = RawLayout(offset, shape, dtype, "F")
+        return NiftiSource(path, header, voxels_in(path, file, layout, compression))
 
 
 def _header(path: str, head: bytes) -> Any:

@@ -39,6 +39,7 @@ from bioimage_py.sources.raw.voxels import (
     RawVoxels,
     check_single_array,
     open_file,
+    voxels_in,
 )
 from bioimage_py.storage import (
     COMPRESSED_SUFFIXES,
@@ -57,8 +58,7 @@ _FILL_BYTES = 8 * 2**20
 class NpySource(RawFileSource):
     """A .npy file, in C or Fortran order; writable by the threads of one process in mode `"r+"`.
 
-    One that is compressed as a whole (gzip, bzip2, xz) is decompressed once, at the first read, into a temporary file without a
-    name (in `TMPDIR`), and cannot be written.
+    One that is compressed as a whole cannot be written.
     """
 
     kind = "npy"
@@ -67,8 +67,6 @@ class NpySource(RawFileSource):
     def __init__(self, path: str, mode: str, voxels: RawVoxels | CompressedVoxels) -> None:
         super().__init__(path, mode, voxels)
         self.writable = mode == "r+"
-        self.codec = voxels.compression if isinstance(voxels, CompressedVoxels) else ""
-        self.fill_value = None
 
     def _write(self, box: Box, values: AnyArray) -> None:
         assert isinstance(self._voxels, RawVoxels)
@@ -84,9 +82,7 @@ class NpyFamily(Family):
         file = open_file(path, mode)
         head, compression = first_bytes(file, path, _HEADER_LIMIT)
         layout = _layout(path, head)
-        if compression:
-            return NpySource(path, "r", CompressedVoxels(path, compression, layout))
-        return NpySource(path, mode, RawVoxels(file, layout))
+        return NpySource(path, "r" if compression else mode, voxels_in(path, file, layout, compression))
 
     def create(
         self, path: str, key: str | None, spec: ArraySpec, overwrite: bool = False, *args: Any, **options: Any

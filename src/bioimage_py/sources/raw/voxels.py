@@ -7,13 +7,14 @@ import os
 import tempfile
 import threading
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from bioimage_py.chunks import AnyArray, ArrayInFile, read_region, write_region
 from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, StorageError
 from bioimage_py.geometry import Box
+from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import FileSource, StoredSize
 from bioimage_py.sources.casting import cast_values
 from bioimage_py.storage import (
@@ -26,6 +27,8 @@ from bioimage_py.storage import (
     file_identity,
     is_url,
 )
+
+_PIECE = 2**20
 
 
 class SingleFileSource(FileSource):
@@ -71,9 +74,6 @@ def open_file(path: str, mode: str) -> FileBytes:
     return file
 
 
-_PIECE = 2**20
-
-
 class RawLayout(NamedTuple):
     """Where voxels lie in a file, and in which order."""
 
@@ -103,7 +103,7 @@ class RawVoxels:
                 f"{expected} bytes with the header, the file has {file.size}; copy or download it again"
             )
         self.name = file.name
-        self.layout = layout
+        self.layout, self.compression = layout, ""
         self._file: FileBytes | None = file
         # The arithmetic is that of C order; a file in Fortran order is one in C order with the axes reversed.
         stored = layout.shape if layout.order == "C" else layout.shape[::-1]
@@ -203,28 +203,36 @@ def _store(unpacked: Any, piece: bytes, path: str) -> None:
         ) from error
 
 
-class Voxels(Protocol):
-    """Voxels of a known layout, read by region."""
-
-    layout: RawLayout
-
-    def read(self, box: Box) -> AnyArray:
-        """Return the voxels in a box."""
-
-    def close(self) -> None:
-        """Let go of the file."""
+def voxels_in(
+    path: str, file: FileBytes, layout: RawLayout, compression: str
+) -> RawVoxels | CompressedVoxels:
+    """Return the voxels of an open file, of which its first bytes have told how it is compressed."""
+    return CompressedVoxels(path, compression, layout) if compression else RawVoxels(file, layout)
 
 
 class RawFileSource(SingleFileSource):
-    """A file that holds one array of uncompressed voxels in one piece."""
+    """A file that holds one array of uncompressed voxels in one piece.
 
-    def __init__(self, path: str, mode: str, voxels: Voxels) -> None:
-        self.path = path
-        self.mode = mode
-        self.shape = voxels.layout.shape
-        self.dtype = voxels.layout.dtype
+    A file that is compressed as a whole cannot be entered in the middle: at the first read it is decompressed once into a temporary
+    file without a name (in `TMPDIR`), which vanishes with the source.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        mode: str,
+        voxels: RawVoxels | CompressedVoxels,
+        metadata: ImageMetadata | None = None,
+    ) -> None:
+        self.path, self.mode, self.codec = path, mode, voxels.compression
+        self.shape, self.dtype = voxels.layout.shape, voxels.layout.dtype
         self.storage_order: Literal["C", "F"] = voxels.layout.order
         self._voxels = voxels
+        self._metadata = metadata or ImageMetadata()
+
+    @property
+    def metadata(self) -> ImageMetadata:
+        return self._metadata
 
     def _read(self, box: Box) -> AnyArray:
         return self._voxels.read(box)
