@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.report import drawn_sizes, index_in_level, scale_bar
+from bioimage_py.report.preview import drawn_sizes, index_in_level, scale_bar
 
 UNITS = {"km": 1e3, "m": 1, "mm": 1e-3, "µm": 1e-6, "nm": 1e-9, "pm": 1e-12, "Å": 1e-10}
 

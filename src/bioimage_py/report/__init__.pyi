@@ -4,4 +4,5 @@ from .appearance import (
     percentile_limits as percentile_limits,
     rgb_colors as rgb_colors,
 )
-from .proportions import drawn_sizes as drawn_sizes, index_in_level as index_in_level, scale_bar as scale_bar
+from .preview.page import drawn_sizes as drawn_sizes, scale_bar as scale_bar
+from .preview.show import index_in_level as index_in_level

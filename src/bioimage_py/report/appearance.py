@@ -45,7 +45,7 @@ def channel_looks(source: Source, shown: ShownAxes) -> list[ChannelLook]:
 
 
 def _is_chosen(limits: Limits | None, dtype: np.dtype) -> bool:
-    """Whether contrast limits are somebody's choice: programs write the whole range of a wide dtype where nobody chose."""
+    """Whether contrast limits were chosen: programs write the whole range of a wide dtype by default."""
     if limits is None or limits[0] >= limits[1]:
         return False
     wide = dtype.kind in "iu" and dtype.itemsize > 1
@@ -102,7 +102,7 @@ def _label_color(label: int) -> tuple[int, ...]:
 
 
 def _share(values: AnyArray, limits: Limits) -> AnyArray:
-    """Return values as numbers from 0 to 1; NaN is 0, and where there is no contrast, all but 0 is half."""
+    """Return values as numbers from 0 to 1; NaN is 0, and without contrast, all but 0 is half."""
     low, high = limits
     known = np.where(np.isnan(values), low, values)
     if low >= high:

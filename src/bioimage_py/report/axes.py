@@ -102,7 +102,7 @@ def axis_names(source: Source) -> tuple[str, ...]:
 
 
 def channel_axis(source: Source, names: Sequence[str]) -> int | None:
-    """Return which axis holds the channels: that of samples where they are colours or there is no other."""
+    """Return which axis holds the channels: that of samples if they are colours or no other exists."""
     lowered = [name.lower() for name in names]
     channel = next((n for n, name in enumerate(lowered) if name in _CHANNEL), None)
     samples = lowered.index(_SAMPLES) if _SAMPLES in lowered else None

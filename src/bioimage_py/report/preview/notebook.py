@@ -19,10 +19,10 @@ _BY_HAND = "bioimage_py.preview(source) makes one"
 
 
 def source_html(source: Source) -> str:
-    """Return HTML with a table and, where that costs little, a picture; nothing is raised, nothing of size is read.
+    """Return HTML with a table and, where that costs little, a picture; it never raises and never reads much.
 
     There is a picture where it takes at most 64 MiB of decoded voxels from memory or local files. Of wrappers, whose costs
-    nobody knows, all that lies below must be as small. Elsewhere the reason stands below the table.
+    are not known, all inputs must be as small. Otherwise the reason is given below the table.
     """
     try:
         rows = list(_rows(source))
@@ -66,7 +66,7 @@ def _rows(source: Source) -> Iterator[tuple[str, str]]:
 
 
 def _picture(source: Source) -> tuple[str, list[str]]:
-    """Return the picture as HTML, and what is to be remarked on it."""
+    """Return the picture as HTML, and remarks on it."""
     _check_cheap(source)
     from bioimage_py.report.axes import Choice
     from bioimage_py.report.preview.show import Look, picture_of
@@ -80,7 +80,7 @@ def _picture(source: Source) -> tuple[str, list[str]]:
 
 
 def _check_cheap(source: Source) -> None:
-    """Raise where nobody knows how long reading a few voxels takes, or where it takes all of them."""
+    """Raise if reading a few voxels may take long, or may take reading all of them."""
     below = list(leaves(source))
     computed = getattr(source, "kind", None) != "described" and below != [source]
     n_bytes = sum(leaf.nbytes for leaf in below)

@@ -1,18 +1,24 @@
-"""The page: panels in a grid, each with its title and the names of its axes, and below them the scale bar and the channels."""
+"""Pictures: panels in a grid in the proportion of the object, with titles, a scale bar and the channels; and their files."""
 
 from __future__ import annotations
 
+import io
+import math
+import os
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from bioimage_py.chunks import AnyArray
-from bioimage_py.report.proportions import ScaleBar
+from bioimage_py.errors import Hint, InvalidArgumentError, OutputExistsError, SourceNotFoundError
+from bioimage_py.metadata import ImageMetadata, unit_ratio
+from bioimage_py.storage import FileFolder, is_url, path_text
 
 _MARGIN = 10
 _GAP = 14
@@ -22,6 +28,13 @@ _BAR_HEIGHT = 5
 _MARK_GAP = 6
 _FRAME = "#909090"
 _FAINT = "#505050"
+_SPELLED = {"×": "x", "\u2013": "-", "\u2014": "-"}
+_LARGEST_VOXEL = 8
+"""Pixels to which the finest voxels are enlarged at most."""
+_SHOWN = (("km", 1e3), ("m", 1.0), ("mm", 1e-3), ("µm", 1e-6), ("nm", 1e-9), ("pm", 1e-12))
+_BAR = 1 / 3
+_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "PDF")
+"""Formats for pictures; Pillow knows many more endings, also of formats that hold no picture."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +51,160 @@ class Panel:
     smooth: bool = True  # whether pixels are interpolated where they are enlarged; labels are not
     left: int = 0  # where it lies on the page, once it is composed
     top: int = 0
+
+
+class ScaleBar(NamedTuple):
+    """A bar of a round length: how long it is drawn, and what is written beside it."""
+
+    pixels: int
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture of an image. In a notebook it shows itself.
+
+    Attributes
+    ----------
+    pixels
+        Height × width × 3 bytes: red, green, blue.
+    panels
+        Its panels, the main one first: title, names of the axes, position and size.
+    scale_bar
+        Its length in pixels and its text; None where the voxel size is not known.
+    level
+        Name of the array that was read: the image itself, or a coarser level.
+    read_bytes
+        How many bytes of decoded chunks it took.
+    path
+        Where it was written, or None.
+    """
+
+    pixels: AnyArray
+    panels: tuple[Panel, ...]
+    scale_bar: ScaleBar | None
+    level: str
+    read_bytes: int
+    path: str | None = None
+
+    def __repr__(self) -> str:
+        height, width = self.pixels.shape[:2]
+        titles = ", ".join(panel.title for panel in self.panels if panel.title)
+        return f"<Picture {width}×{height} of {self.level}{': ' + titles if titles else ''}>"
+
+    def encoded(self, format: str = "PNG") -> bytes:
+        """Return the bytes of a file in a format that Pillow writes, such as `"PNG"` or `"JPEG"`."""
+        file = io.BytesIO()
+        options = {"quality": 92} if format == "JPEG" else {"optimize": True} if format == "PNG" else {}
+        Image.fromarray(self.pixels).save(file, format, **options)
+        return file.getvalue()
+
+    def save(self, output: str | os.PathLike[str], *, overwrite: bool = False) -> str:
+        """Write the picture, whole or not at all, and return its path; the ending chooses the format.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the ending is not that of a picture format.
+        OutputExistsError
+            If a file exists that may not be replaced.
+        SourceNotFoundError
+            If the folder does not exist.
+        """
+        path, format = picture_format(output)
+        check_free(path, overwrite=overwrite)
+        place = Path(path)
+        FileFolder(str(place.parent)).write(place.name, self.encoded(format))
+        return path
+
+    def _repr_png_(self) -> bytes:
+        return self.encoded()
+
+
+def picture_format(output: str | os.PathLike[str]) -> tuple[str, str]:
+    """Return the path and the name of the format that its ending chooses; raise InvalidArgumentError if it chooses none."""
+    path = os.path.expanduser(path_text(output))  # noqa: PTH111 - a text stays a text
+    if is_url(path):
+        raise InvalidArgumentError(f"a picture is written into a local file, and {path!r} is a URL")
+    ending = Path(path).suffix.lower()
+    Image.init()
+    known = {e: n for e, n in Image.registered_extensions().items() if n in _FORMATS and n in Image.SAVE}
+    if ending not in known:
+        said = f"the ending {ending!r}" if ending else "no ending"
+        raise InvalidArgumentError(
+            f"{path!r} has {said}, which is not that of a picture format: choose one of {', '.join(sorted(known))}"
+        )
+    return path, known[ending]
+
+
+def check_free(path: str, *, overwrite: bool) -> None:
+    """Raise if a picture cannot be put at a path, before anything is read."""
+    place = Path(path)
+    if place.is_dir():
+        raise OutputExistsError(
+            f"{path!r} is a folder: give the name of a file, such as {str(place / 'preview.png')!r}"
+        )
+    if os.path.lexists(path) and not overwrite:
+        raise OutputExistsError(
+            f"{path!r} already exists",
+            hints=[Hint("give another name"), Hint.of("or, to replace it, give {}", overwrite=True)],
+        )
+    if not place.parent.is_dir():
+        raise SourceNotFoundError(
+            f"there is no folder {str(place.parent)!r} to write {place.name!r} into: make it first"
+        )
+
+
+class Proportions(NamedTuple):
+    """How axes are drawn: the extent of each in pixels, how large a pixel is, and the unit that all of them have."""
+
+    pixels: dict[int, int]
+    meters_per_pixel: float | None
+    unit: str | None = None
+
+
+def drawn_sizes(
+    shape: Sequence[int], axes: Sequence[int], metadata: ImageMetadata, longest: int
+) -> Proportions:
+    """Return how many pixels each axis takes, the longest one at most `longest`.
+
+    Axes keep the proportion of their voxel sizes, units included. Where a voxel size is not known, voxels are cubes.
+    """
+    known = metadata.fitting(len(shape))
+    units = {axis: known.units[axis] if known.units else None for axis in axes}
+    size = {axis: known.voxel_size[axis] if known.voxel_size else 1.0 for axis in axes}
+    factors = [unit_ratio(unit, "meter") for unit in units.values()]
+    in_meters = known.voxel_size is not None and None not in factors
+    if in_meters:
+        size = {axis: size[axis] * (factor or 1.0) for axis, factor in zip(axes, factors, strict=True)}
+    per_length = min(
+        longest / max(shape[axis] * size[axis] for axis in axes), _LARGEST_VOXEL / min(size.values())
+    )
+    pixels = {axis: max(1, round(shape[axis] * size[axis] * per_length)) for axis in axes}
+    unit = units[axes[0]] if len(set(units.values())) == 1 else None
+    return Proportions(pixels, 1 / per_length if in_meters else None, unit)
+
+
+def scale_bar(meters_per_pixel: float | None, widest: int, unit: str | None = None) -> ScaleBar | None:
+    """Return the longest bar of 1, 2 or 5 times a power of ten that takes a third of `widest` pixels at most.
+
+    Its length is in a unit of SI, or in Å where that is the `unit` of the image and the bar is shorter than 10 nm. There is
+    none where the size of a pixel is not known, or where it would be shorter than a few pixels.
+    """
+    if meters_per_pixel is None:
+        return None
+    most = meters_per_pixel * widest * _BAR
+    power = math.floor(math.log10(most))
+    # A limit that is itself a round length must not be missed by the last bit.
+    digit = max(d for d in (1, 2, 5, 10) if d * 10.0**power <= most * (1 + 1e-9) or d == 1)
+    length = digit * 10.0**power
+    pixels = round(length / meters_per_pixel)
+    if pixels < 4:
+        return None
+    if unit == "angstrom" and length < 0.99e-8:
+        return ScaleBar(pixels, f"{length / 1e-10:g} Å")
+    symbol, factor = next((one for one in _SHOWN if length >= one[1] * (1 - 1e-9)), _SHOWN[-1])
+    return ScaleBar(pixels, f"{length / factor:g} {symbol}")
 
 
 def compose(
@@ -64,7 +231,7 @@ def compose(
 
 
 def _placed(panels: Sequence[Panel], letters: Lettering) -> tuple[list[Panel], tuple[int, int]]:
-    """Put panels into a grid whose columns and rows are as wide and high as what stands in them needs."""
+    """Put panels into a grid whose columns and rows are as wide and high as their panels need."""
     side = max(letters.width(panel.axes[0]) for panel in panels) + _NAME_GAP
     above = letters.line if any(panel.title for panel in panels) else 0
     below = letters.line + _TICK
@@ -202,12 +369,9 @@ def _drawable(font: Any, letter: str) -> str:
     if letter in _SPELLED:
         return _SPELLED[letter]
     base = unicodedata.normalize("NFKD", letter)[:1]
-    # What the font lacks, it draws as the box that stands for all such.
+    # The font draws one and the same box for every letter that it lacks.
     for one in (letter, base):
         if one == " " or bytes(font.getmask(one)) != bytes(font.getmask("\u4e2d")):
             return one
     name = unicodedata.name(base, "")
     return name.split()[-1].lower() if name.startswith("GREEK SMALL") else "?"
-
-
-_SPELLED = {"×": "x", "\u2013": "-", "\u2014": "-"}

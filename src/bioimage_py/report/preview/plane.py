@@ -36,8 +36,8 @@ class Plane:
     channel_axis: int | None
     channels: tuple[int, ...]
     depth: int | None  # the axis that is projected
-    size: Span  # height and width to be had, where the array has so many voxels
-    how: str  # "mean" or "max" of the voxels of a pixel, or "nearest", the one in its middle, which makes up no value
+    size: Span  # height and width to reach, where the array has so many voxels
+    how: str  # "mean" or "max" of the voxels of a pixel, or "nearest", the one in its middle
 
     @property
     def n_bytes(self) -> int:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bioimage_py.chunks import AnyArray
-from bioimage_py.errors import InvalidArgumentError
-from bioimage_py.planning import parse_bytes
+from bioimage_py.errors import BioimagePyWarning, Hint, InvalidArgumentError
+from bioimage_py.planning import format_bytes, parse_bytes
 from bioimage_py.report.appearance import (
     PERCENTILES,
     ChannelLook,
@@ -25,18 +26,27 @@ from bioimage_py.report.appearance import (
     percentile_limits,
     rgb_colors,
 )
-from bioimage_py.report.axes import Choice, ShownAxes, shown_axes
-from bioimage_py.report.preview.page import Panel, compose
-from bioimage_py.report.preview.picture import Picture, check_free, picture_format
-from bioimage_py.report.preview.reading import ReadPanels, read_panels
-from bioimage_py.report.proportions import scale_bar
+from bioimage_py.report.axes import Choice, ShownAxes, open_levels, shown_axes
+from bioimage_py.report.preview.page import (
+    Panel,
+    Picture,
+    Proportions,
+    check_free,
+    compose,
+    drawn_sizes,
+    picture_format,
+    scale_bar,
+)
+from bioimage_py.report.preview.plane import Plane
 from bioimage_py.sources import FileSource, Source, as_source, family_entry, is_file_of, leaves
 from bioimage_py.storage import is_url
-from bioimage_py.wrapper.resampling import KINDS
+from bioimage_py.wrapper.resampling import KINDS, looks_like_labels
 
 _PROJECTIONS = ("max", "mean")
 _SIZES = (64, 4096)
 _LONGEST_NAME = 40
+_View = tuple[int, int, int | None]
+"""The axes of a panel that go down, across, and into it."""
 
 
 @dataclass(frozen=True)
@@ -110,17 +120,17 @@ def preview(
     channels
         One channel or several. Default: all, of more than six the first six; three or four bytes that end an array are colours.
     kind
-        `"labels"` or `"image"`. Default: as `downsample` tells them apart.
+        `"labels"` or `"image"`. Default: decided as in `downsample`.
     contrast
-        The values that become black and full colour. Default: what the metadata say of a channel, else percentiles.
+        The values that become black and full colour. Default: those in the metadata, else percentiles.
     percentiles
-        The two percentiles of what is shown that are used where contrast is not known.
+        The percentiles of what is shown that are used where no contrast is known.
     size
         Pixels of the longest edge of the panels, 64 to 4096.
     read_limit
         Bytes of decoded chunks that may be read for it. Side views that would exceed it are left out, with a warning.
     overwrite
-        Whether a file that is there is replaced. An input never is.
+        Whether an existing file is replaced. Inputs never are.
 
     Returns
     -------
@@ -130,10 +140,10 @@ def preview(
     Raises
     ------
     InvalidArgumentError
-        If there are fewer than two axes of space, or no voxels; if a position, time or channel is outside; for a format of
-        pictures that is not known; if even one panel would exceed `read_limit`; for the mean of labels.
+        If there are fewer than two axes of space, or no voxels; if a position, time or channel is outside; for an
+        unknown picture format; if even one panel would exceed `read_limit`; for the mean of labels.
     OutputExistsError
-        If the file is there and `overwrite` is not said.
+        If the file exists and `overwrite` is not given.
 
     Examples
     --------
@@ -173,7 +183,7 @@ def _is_within(path: str, source: FileSource) -> bool:
     output, place = Path(path), Path(source.path)
     try:
         same = os.path.lexists(path) and output.samefile(place)
-    except OSError:  # a link that leads nowhere is no input
+    except OSError:  # a broken link is not an input
         same = False
     if same or not place.is_dir():
         return same
@@ -186,7 +196,7 @@ def _is_within(path: str, source: FileSource) -> bool:
 def picture_of(source: Source, choice: Choice, look: Look, read_limit: int) -> Picture:
     """Return a picture of a source."""
     shown = shown_axes(source, choice)
-    read = read_panels(source, shown, look.kind, look.projection, look.size, read_limit)
+    read = _read_panels(source, shown, look, read_limit)
     looks = channel_looks(source, shown)
     sizes, main = read.proportions, read.panels[0]
     panels = []
@@ -219,8 +229,127 @@ def picture_of(source: Source, choice: Choice, look: Look, read_limit: int) -> P
     return Picture(pixels, tuple(placed), bar, read.level, read.n_bytes)
 
 
+class _ReadPanel(NamedTuple):
+    """A panel's axes that go down, across, and into it, and its values by rows, columns and channels."""
+
+    down: int
+    across: int
+    into: int | None
+    values: AnyArray
+
+
+@dataclass(frozen=True)
+class _ReadPanels:
+    """All that was read for a picture, the main panel first."""
+
+    panels: tuple[_ReadPanel, ...]
+    proportions: Proportions
+    are_labels: bool
+    level: str  # name of the array that was read
+    n_bytes: int  # how many bytes were decoded
+    left_out: tuple[int, ...]  # axes along which a side view would have been too much to read
+
+
+def _read_panels(source: Source, shown: ShownAxes, look: Look, read_limit: int) -> _ReadPanels:
+    """Read what a picture shows; raise InvalidArgumentError if even the main panel exceeds the limit, or for means of labels."""
+    are_labels = look.kind == "labels" if look.kind is not None else looks_like_labels(source)
+    are_labels, projection = are_labels and not shown.is_rgb, look.projection
+    if are_labels and source.dtype.kind not in "biu":
+        raise InvalidArgumentError(
+            f"labels are integers, and {source.name} holds {source.dtype}",
+            hints=[Hint.of("leave out {}", kind=...)],
+        )
+    if are_labels and projection == "mean":
+        raise InvalidArgumentError(
+            f"the mean of labels means nothing, and {source.name} is taken for labels ({source.dtype} voxels)",
+            hints=[
+                Hint.of("give {}", projection="max"),
+                Hint.of("or, if it is an image, give {}", kind="image"),
+            ],
+        )
+    if projection is not None and len(shown.space) == 2:
+        raise InvalidArgumentError(
+            f"{source.name} has two axes of space, so there is none to project along",
+            hints=[Hint.of("leave out {}", projection=...)],
+        )
+    proportions = drawn_sizes(source.shape, shown.space, source.metadata, look.size)
+    views = _views(source, shown, projection)
+    with ExitStack() as opened:
+        level = _good_enough(source, shown, views, proportions, opened)
+        planes = [
+            Plane(
+                source=level,
+                rows=down,
+                columns=across,
+                at=index_in_level(shown.at, source.shape, level.shape),
+                channel_axis=shown.channel_axis,
+                channels=shown.channels,
+                depth=None if projection is None else into,
+                size=(proportions.pixels[down], proportions.pixels[across]),
+                how="nearest" if are_labels else projection or "mean",
+            )
+            for down, across, into in views
+        ]
+        costs = [plane.n_bytes for plane in planes]
+        kept = _within(costs, read_limit, source)
+        left_out = tuple(into for n, (_, _, into) in enumerate(views) if n not in kept and into is not None)
+        if left_out:
+            names = " and ".join(shown.names[axis] for axis in left_out)
+            warnings.warn(
+                f"{source.name} is shown without its view along {names}: all views would take {format_bytes(sum(costs))} of "
+                f"decoded chunks, more than the read_limit of {format_bytes(read_limit)}",
+                BioimagePyWarning,
+                stacklevel=4,
+            )
+        read = tuple(_ReadPanel(*views[n], planes[n].read()) for n in kept)
+        return _ReadPanels(read, proportions, are_labels, level.name, sum(costs[n] for n in kept), left_out)
+
+
+def _views(source: Source, shown: ShownAxes, projection: str | None) -> list[_View]:
+    if len(shown.space) == 2:
+        return [(*shown.space, None)]
+    z, y, x = shown.space
+    if projection is not None or source.shape[z] == 1:
+        return [(y, x, z)]
+    return [(y, x, z), (y, z, x), (z, x, y)]
+
+
+def _good_enough(
+    source: Source, shown: ShownAxes, views: Sequence[_View], sizes: Proportions, opened: ExitStack
+) -> Source:
+    """Return the coarsest level that has a voxel for each pixel, or as many as the full size has."""
+    least = {axis: n for axis, n in enumerate(source.shape) if axis not in shown.space}
+    for axis in {axis for view in views for axis in view[:2]}:
+        least[axis] = min(sizes.pixels[axis], source.shape[axis])
+    for level in reversed(open_levels(source, opened)):
+        whole = all(level.shape[axis] == n for axis, n in least.items() if axis not in shown.space)
+        if whole and all(level.shape[axis] >= n for axis, n in least.items()):
+            return level
+    return source
+
+
+def _within(costs: Sequence[int], read_limit: int, source: Source) -> list[int]:
+    """Return the panels that can be read below the limit: the main one, and of the others as many as fit."""
+    if costs[0] > read_limit:
+        raise InvalidArgumentError(
+            f"a picture of {source.name} would take {format_bytes(costs[0])} of decoded chunks, more than the read_limit of "
+            f"{format_bytes(read_limit)}",
+            hints=[
+                Hint.of("allow more with {}", read_limit=...),
+                Hint("show less of it (RoiSource)"),
+                Hint("or give it coarser levels"),
+            ],
+        )
+    kept, total = [0], costs[0]
+    for n in sorted(range(1, len(costs)), key=lambda n: costs[n]):
+        total += costs[n]
+        if total <= read_limit:
+            kept.append(n)
+    return sorted(kept)
+
+
 def _colors(
-    source: Source, shown: ShownAxes, looks: Sequence[ChannelLook], look: Look, read: ReadPanels
+    source: Source, shown: ShownAxes, looks: Sequence[ChannelLook], look: Look, read: _ReadPanels
 ) -> list[AnyArray]:
     """Return red, green and blue bytes of each panel."""
     values = [panel.values for panel in read.panels]
@@ -243,7 +372,7 @@ def _colors(
     return [blended(one, limits, colors) for one in values]
 
 
-def _notes(source: Source, shown: ShownAxes, read: ReadPanels) -> list[str]:
+def _notes(source: Source, shown: ShownAxes, read: _ReadPanels) -> list[str]:
     """Return what is not shown: other indices of axes such as time, more channels, side views."""
     notes = [
         f"{shown.names[axis]} = {index}"
@@ -254,3 +383,11 @@ def _notes(source: Source, shown: ShownAxes, read: ReadPanels) -> list[str]:
         names = ", ".join(map(str, shown.channels))
         notes.append(f"{shown.names[shown.channel_axis]} = {names} of {shown.n_channels}")
     return notes + [f"too much to read: the view along {shown.names[axis]}" for axis in read.left_out]
+
+
+def index_in_level(at: Mapping[int, int], full: Sequence[int], level: Sequence[int]) -> dict[int, int]:
+    """Return the indices of a coarser level that lie where indices of the full array do."""
+    return {
+        axis: min(level[axis] - 1, (2 * index + 1) * level[axis] // (2 * full[axis]))
+        for axis, index in at.items()
+    }

@@ -80,7 +80,7 @@ def viewed_layers(
 
 
 def _shown(source: Source) -> ShownAxes:
-    """Return the part that each axis plays; raise InvalidArgumentError where a viewer has no place for one."""
+    """Return the part that each axis plays; raise InvalidArgumentError if a viewer cannot show them."""
     named = source.metadata.fitting(source.ndim).axes is not None
     if not named:
         axes_for_ngff(None, source.ndim, source.name)
@@ -110,7 +110,7 @@ def _served_dtype(source: Source, *, are_labels: bool) -> np.dtype[Any]:
 
 
 def _placed(metadata: ImageMetadata, like: ImageMetadata | None) -> ImageMetadata:
-    """Return the metadata of an image, which lies where the first one lies if it has no voxel size."""
+    """Return the metadata of an image, placed like the first one if it has no voxel size."""
     if like is None or like.axes is None or metadata.voxel_size is not None or like.voxel_size is None:
         return metadata
     at = [like.axes.index(axis) if axis in like.axes else None for axis in metadata.axes or ()]
@@ -173,7 +173,7 @@ def _levels(
     twins = [level.for_run(threads, _CACHE_BYTES) for level in (source, *coarser)]
     found = list(zip(twins, places, strict=True))
     if not coarser:
-        # Of labels every so-manieth voxel, of others the mean.
+        # Labels are sampled, other voxels averaged.
         method, offset = ("stride", (0.0,) * source.ndim) if are_labels else ("mean", None)
         for factors in _made_factors(source.shape, metadata):
             place = Level("", tuple(float(f) for f in factors), offset)
@@ -182,7 +182,7 @@ def _levels(
 
 
 def _place(full: Source, level: Source) -> Level:
-    """Return how a stored level lies in the full size: as both say it, else as their shapes tell."""
+    """Return how a stored level lies in the full size: by the voxel sizes of both, else by their shapes."""
     size, own = full.metadata.voxel_size, level.metadata.voxel_size
     if size is None or own is None:
         return Level("", tuple(float(round(n / m)) for n, m in zip(full.shape, level.shape, strict=True)))

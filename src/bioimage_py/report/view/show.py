@@ -107,8 +107,8 @@ def view(
     MissingDependencyError
         If `neuroglancer` is not installed.
     InvalidArgumentError
-        If there is nothing to show, an array has fewer than two or more than five axes or axes that a viewer has no place for,
-        labels are no integers, or the port is in use.
+        If there is nothing to show, an array has fewer than two or more than five axes or axes that a viewer cannot show,
+        labels are not integers, or the port is in use.
     SourceNotFoundError
         If a path leads to nothing.
     """
