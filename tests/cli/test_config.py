@@ -72,7 +72,7 @@ def test_a_setting_is_forgotten_and_the_rest_of_the_file_stays(call: Call, file:
     ("words", "message"),
     [
         (["shwo"], "give 'show' or 'set', not 'shwo'"),
-        (["show", "partition"], "'show' takes nothing more, got 'partition'"),
+        (["show", "partition"], "'show' takes no arguments, got 'partition'"),
         (["set"], "nothing to set: give KEY VALUE"),
         (["set", "partition"], "'partition' has no value"),
         (["set", "partion", "cpu"], "did you mean 'partition'?"),
@@ -81,7 +81,7 @@ def test_a_setting_is_forgotten_and_the_rest_of_the_file_stays(call: Call, file:
         (["set", "mem", "lots"], "mem must be"),
         (["set", "retries", "some"], "retries must be a whole number, got 'some'"),
         (["set", "durable", "perhaps"], "durable must be yes or no"),
-        (["set", "extra", "[1"], "extra must be a JSON list of texts"),
+        (["set", "extra", "[1"], "extra must be a JSON list of strings"),
         (["set", "extra", "[1]"], "extra must be a list of texts"),
         (["set", "--unst", "mem"], "did you mean --unset?"),
     ],

@@ -71,7 +71,7 @@ def test_a_run_is_found_by_its_name_in_the_folder_that_is_configured(
     config.write_text("[slurm]\npartion = 'x'\n")
     outcome = call("runs")
     assert (outcome.code, outcome.out) == (0, f"no runs in {elsewhere}\n")
-    assert "warning: the folder that is configured for runs is not known" in outcome.err
+    assert "warning: cannot tell which folder is configured for runs" in outcome.err
 
 
 def test_no_runs(call: Call, tmp_path: Path) -> None:

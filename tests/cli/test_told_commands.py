@@ -82,3 +82,5 @@ def test_what_is_told_of_a_container_opens_one_of_its_arrays(
     np.testing.assert_array_equal(opened[...], image[:4])
     words = call("copy", box, tmp_path / "out.zarr").err.splitlines()[-1].partition(" with ")[2]
     assert call("copy", box, tmp_path / "out.zarr", *shlex.split(words)).code == 0
+    words = call("info", box).out.splitlines()[-1].partition(" example ")[2]
+    assert "shape: " in call("info", box, *shlex.split(words)).out

@@ -103,7 +103,7 @@ def as_command(call: Call) -> str:
         if options.pop("mode", "r") == "r+":
             return "--into-existing"
         arguments, options = (), {**dict(zip(("key",), arguments[1:], strict=False)), **options}
-    written = [_option(name, value) for name, value in options.items()]
+    written = [as_option(name, value) for name, value in options.items()]
     if not call.verb or call.verb == "open_source":
         return " and ".join(map(shlex.join, written))
     words = [PROGRAM, call.verb, *(word for option in written for word in option)]
@@ -112,7 +112,8 @@ def as_command(call: Call) -> str:
     )
 
 
-def _option(name: str, value: Any) -> list[str]:
+def as_option(name: str, value: Any) -> list[str]:
+    """Return the words that give an option a value; the value `...` stands for any."""
     option = f"--{_OTHER_NAMES.get(name, name).replace('_', '-')}"
     if value is ... or value is True:
         return [option]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from bioimage_py.cli.failure import PROGRAM
+from bioimage_py.cli.failure import as_command
 from bioimage_py.cli.options import shown_path
 from bioimage_py.cli.text import duration, rate, shortened
 from bioimage_py.cli.values import ids_text
+from bioimage_py.errors import Call
 from bioimage_py.planning import format_bytes
 from bioimage_py.runner.run import FirstError, RunStatus
 
@@ -52,7 +52,7 @@ def _labelled(status: RunStatus) -> Iterator[tuple[str, str]]:
         yield "tasks", counts + (f" (round {status.rounds})" if status.rounds > 1 else "")
     yield from _errors(status)
     if status.state == "unfinished":
-        yield "to finish", shlex.join([PROGRAM, "resume", shown_path(status.path)])
+        yield "to finish", as_command(Call("resume", (shown_path(status.path),)))
 
 
 def _errors(status: RunStatus) -> Iterator[tuple[str, str]]:

@@ -93,7 +93,7 @@ def indices(text: str) -> tuple[int, ...]:
     """Read `0,2`: indices from 0 on."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() for part in parts):
-        raise ArgumentTypeError(f"give numbers from 0 on, such as 0,2, not {text!r}")
+        raise ArgumentTypeError(f"give indices from 0, such as 0,2, not {text!r}")
     return tuple(int(part) for part in parts)
 
 

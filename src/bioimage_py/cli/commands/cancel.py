@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import time
 
 from bioimage_py.cli.console import Console
-from bioimage_py.cli.failure import OK, PROGRAM
+from bioimage_py.cli.failure import OK, as_command
 from bioimage_py.cli.options import named_run, shown_path
 from bioimage_py.cli.status_text import blocks_text, status_json
-from bioimage_py.errors import InvalidArgumentError, SourceNotFoundError
+from bioimage_py.errors import Call, InvalidArgumentError, SourceNotFoundError
 from bioimage_py.runner import restored_runner
 from bioimage_py.runner.run import RunStatus, StatusReader
 
@@ -40,7 +39,7 @@ def run_cancel(args: argparse.Namespace, console: Console) -> int:
             f"it has not stopped yet: process {status.driver['pid']} on {status.driver['host']} still runs"
         )
     else:
-        finish = shlex.join([PROGRAM, "resume", shown_path(folder.path)])
+        finish = as_command(Call("resume", (shown_path(folder.path),)))
         console.remark(f"{blocks_text(status)} blocks are done; to do the rest: {finish}")
     console.document({"command": "cancel", "said": said, **status_json(status)})
     return OK

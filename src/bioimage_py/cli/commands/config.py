@@ -29,7 +29,7 @@ def run_config(args: argparse.Namespace, console: Console) -> int:
         if args.settings or args.unset:
             given = args.settings[0] if args.settings else "--unset"
             raise UsageError(
-                f"'show' takes nothing more, got {given!r}; to set something: {_PROGRAM} set", _PROGRAM
+                f"'show' takes no arguments, got {given!r}; to set something: {_PROGRAM} set", _PROGRAM
             )
         return _show(console)
     if args.action == "set":
@@ -121,5 +121,5 @@ def _typed(name: str, text: str, kind: str) -> Any:
     except (ValueError, KeyError, argparse.ArgumentTypeError) as error:
         meant = {"b": "yes or no", "i": "a whole number", "f": "a number of seconds, or a time such as 15min"}
         raise UsageError(
-            f"{name} must be {meant.get(kind[0], 'a JSON list of texts')}, got {text!r}", _PROGRAM
+            f"{name} must be {meant.get(kind[0], 'a JSON list of strings')}, got {text!r}", _PROGRAM
         ) from error

@@ -39,7 +39,7 @@ def run_copy(args: argparse.Namespace, console: Console) -> int:
     if args.dry_run:
         return run_plan(args, console)
     if args.verify and (args.mask is not None or args.block_ids is not None):
-        msg = "--verify compares whole images: it does not go together with --mask or --block-ids"
+        msg = "--verify compares whole images: it cannot be combined with --mask or --block-ids"
         raise UsageError(msg, f"{PROGRAM} copy")
     with ExitStack() as stack:
         source, output, options = _call(args, stack)

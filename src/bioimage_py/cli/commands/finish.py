@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
 
-from bioimage_py.cli.failure import PROGRAM, UnfinishedError
+from bioimage_py.cli.failure import PROGRAM, UnfinishedError, as_option
 from bioimage_py.cli.options import OPENING, given_values
 from bioimage_py.cli.values import ids_text
 from bioimage_py.errors import RunInterrupted, RunnerError
@@ -52,20 +51,12 @@ def copy_command(args: argparse.Namespace, missing: IdSet, *, whole: bool) -> li
     """
     words = [PROGRAM, "copy", *([] if whole else ["--into-existing"])]
     if missing:
-        words += _option("block_ids", ids_text(missing.runs))
+        words += as_option("block_ids", ids_text(missing.runs))
     said = {name: getattr(args, name) for name in (*_PLACES, "workers")} | given_values(args, CopyOptions)
     for name in ("block_ids", *given_values(args, NewArray, InputMetadata)):
         said.pop(name, None)
     for name, value in said.items():
         if value is not None:
-            words += _option(name, value)
+            words += as_option(name, value)
     places = [args.input, args.output]
     return [*words, *(["--"] if any(place.startswith("-") for place in places) else []), *places]
-
-
-def _option(name: str, value: Any) -> list[str]:
-    option = f"--{name.replace('_', '-')}"
-    if value is True:
-        return [option]
-    value = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-    return [f"{option}={value}"] if value.startswith("-") else [option, value]

@@ -8,9 +8,10 @@ from typing import Any
 
 from bioimage_py.cli.commands.verify import compare
 from bioimage_py.cli.console import Console
+from bioimage_py.cli.failure import as_command
 from bioimage_py.cli.options import given_values, image_at, keyed_path, opening, output_path
 from bioimage_py.cli.text import shape_text
-from bioimage_py.errors import BioimagePyError
+from bioimage_py.errors import BioimagePyError, Call
 from bioimage_py.operations import CopyOptions, is_image_copy
 from bioimage_py.sources import locate, open_source
 from bioimage_py.sources.ome_zarr import OmeZarrImage, OmeZarrTree, image_keys, ome_zarr_group, read_image
@@ -90,7 +91,7 @@ def list_images(args: argparse.Namespace, console: Console) -> bool:
         console.line(f"  {entry['key']:{width}}  {_entry_text(entry)}")
     if len(entries) > _MOST_LISTED:
         console.line(f"  … and {len(entries) - _MOST_LISTED:,} more; --json lists them all")
-    console.line("Choose one with --key, for example --key " + entries[0]["key"])
+    console.line(f"Choose one with --key, for example {as_command(Call(options={'key': entries[0]['key']}))}")
     console.document({"command": "info", "path": node.folder.path, "format": "OME-Zarr", "images": entries})
     return True
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from bioimage_py.cli.commands.image import image_entry, image_json, image_lines, list_images
 from bioimage_py.cli.console import Console, plain
-from bioimage_py.cli.failure import OK
+from bioimage_py.cli.failure import OK, as_command
 from bioimage_py.cli.options import describe, open_given
 from bioimage_py.cli.text import shape_text, shortened, voxel_size_text
-from bioimage_py.errors import AmbiguousSourceError, BioimagePyError
+from bioimage_py.errors import AmbiguousSourceError, BioimagePyError, Call
 from bioimage_py.planning import format_bytes
 from bioimage_py.sources import Source, family_by_content, locate, open_source
 from bioimage_py.sources.stores import unfinished_text
@@ -131,7 +131,7 @@ def _list_container(args: argparse.Namespace, console: Console, error: Ambiguous
     console.line(f"{place.path} holds {len(arrays)} arrays ({found.title}):")
     for entry in arrays:
         console.line(f"  {entry['key']:{width}}  {_listed_text(entry)}")
-    console.line("Choose one with --key, for example --key " + arrays[0]["key"])
+    console.line(f"Choose one with --key, for example {as_command(Call(options={'key': arrays[0]['key']}))}")
     console.document({"command": "info", "path": place.path, "format": found.title, "arrays": arrays})
 
 

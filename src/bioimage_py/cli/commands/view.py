@@ -18,8 +18,8 @@ def run_view(args: argparse.Namespace, console: Console) -> int:
     given += opening(args)
     if given and len(args.paths) > 1:
         raise UsageError(
-            f"--{given[0].replace('_', '-')} is for one SOURCE, and {len(args.paths)} are given: write arrays into the paths, such as "
-            "data.n5/raw, or show them one by one",
+            f"--{given[0].replace('_', '-')} applies to a single SOURCE, but {len(args.paths)} are given: name arrays in the paths, such as "
+            "data.n5/raw, or view them one at a time",
             f"{PROGRAM} view",
         )
     said = {name: getattr(args, name) for name in ("axes", "voxel_size", "units")}
@@ -29,7 +29,7 @@ def run_view(args: argparse.Namespace, console: Console) -> int:
         shown = view(*sources, labels=labels, port=args.port, open_browser=not args.no_browser)
         try:
             console.line(f"{', '.join(shown.layers)}")
-            console.line(f"seen at {shown.url} until Ctrl-C")
+            console.line(f"shown at {shown.url}; press Ctrl-C to end")
             console.document({"command": "view", "url": shown.url, "layers": shown.layers})
             shown.wait()
         except Terminated:

@@ -20,7 +20,7 @@ def usual_places() -> list[Path]:
         configured = SlurmConfig.load().tmp_root
     except BioimagePyError as error:
         warnings.warn(
-            f"the folder that is configured for runs is not known: {error}", BioimagePyWarning, stacklevel=2
+            f"cannot tell which folder is configured for runs: {error}", BioimagePyWarning, stacklevel=2
         )
         return places
     if configured is not None:
@@ -46,7 +46,7 @@ def named_run(name: str) -> RunFolder:
     if not path.exists():
         raise SourceNotFoundError(
             f"there is no run folder {name!r}: it is removed when all blocks are done. 'bioimage-py runs' lists those that "
-            "are here"
+            "exist"
         )
     return RunFolder.open(path)
 
@@ -66,6 +66,8 @@ def look_at(reader: StatusReader, folder: RunFolder) -> RunStatus:
         run = folder.read_run()
         held = restored_runner(run["job_type"], run["config"]).is_active(folder)
     except BioimagePyError as error:
-        warnings.warn(f"whether its tasks still run is not known: {error}", BioimagePyWarning, stacklevel=2)
+        warnings.warn(
+            f"cannot tell whether its tasks are still running: {error}", BioimagePyWarning, stacklevel=2
+        )
         return status
     return reader.look(is_active=True) if held else status
