@@ -6,6 +6,7 @@ python benchmarks/same_bytes.py OLD/src NEW/src --copies 200 --seed 0
 from __future__ import annotations
 
 import argparse
+import gzip
 import hashlib
 import json
 import os
@@ -48,6 +49,7 @@ OUTPUTS = (
     "pyramid",
     "downsample",
 )
+GZIP = b"\x1f\x8b\x08"
 CHILD = """
 import json, sys, warnings
 import bioimage_py as bp
@@ -58,9 +60,7 @@ for line in sys.stdin:
     source = job["source"] if job["key"] is None else bp.open_source(job["source"], job["key"])
     try:
         if job["how"] == "wrapper":
-            from bioimage_py.wrapper.values import CastSource
-            from bioimage_py.wrapper.shape import FlipSource
-            source = FlipSource(CastSource(source, "float32"), axes=[0])
+            source = bp.wrapper.FlipSource(bp.wrapper.CastSource(source, "float32"), 0)
         if job["how"] == "pyramid":
             bp.pyramid(source, job["out"], **options)
         elif job["how"] == "downsample":
@@ -69,7 +69,7 @@ for line in sys.stdin:
             bp.copy(source, job["out"], **options)
         said = "done"
     except Exception as error:
-        said = type(error).__name__
+        said = " ".join([type(error).__name__, *str(error).split()])
     print(json.dumps(said), flush=True)
 """
 
@@ -135,7 +135,9 @@ def drawn_copy(draw: random.Random) -> tuple[str, str, dict[str, Any], tuple[int
     elif to in ("zarr3", "zarr2", "n5", "hdf5", "ome-zarr") and draw.random() < 0.6:
         options["chunks"] = draw.choice(([16, 16, 16], [1, 32, 32], [32, 8, 64]))
     if to in ("zarr3", "zarr2", "shards") and draw.random() < 0.4:
-        options["codec"] = draw.choice(("zstd:1", "gzip:2", "blosc", "none"))
+        options["codec"] = draw.choice(
+            ("zstd:1", "blosc", "none") if to == "shards" else ("zstd:1", "gzip:2", "blosc", "none")
+        )
     if draw.random() < 0.2 and to not in ("pyramid", "downsample"):
         options["dtype"] = draw.choice(("float32", "uint8"))
     if draw.random() < 0.25:
@@ -145,13 +147,14 @@ def drawn_copy(draw: random.Random) -> tuple[str, str, dict[str, Any], tuple[int
 
 def digest(path: Path) -> dict[str, str]:
     """Return a hash of each file below a path."""
-    if path.is_file():
-        return {"": hashlib.sha256(path.read_bytes()).hexdigest()}
-    return {
-        str(p.relative_to(path)): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in sorted(path.rglob("*"))
-        if p.is_file()
-    }
+    files = [path] if path.is_file() else [p for p in sorted(path.rglob("*")) if p.is_file()]
+    return {str(p.relative_to(path)): hashlib.sha256(inflated(p.read_bytes())).hexdigest() for p in files}
+
+
+def inflated(data: bytes) -> bytes:
+    """Return the bytes of a file, those of a gzip stream decoded: TensorStore's zlib does not find the same matches each time."""
+    begin = data.find(GZIP, 0, 64)
+    return data if begin < 0 else data[:begin] + gzip.decompress(data[begin:])
 
 
 def main() -> int:
