@@ -126,7 +126,7 @@ def test_what_nobody_else_could_open_keeps_no_folder_and_says_so(
     with pytest.warns(BioimagePyWarning, match=r"no run folder is kept.*held in memory"):
         np.testing.assert_array_equal(bp.copy(image, job_config=config), image)
     stored(tmp_path, "in.zarr", image, chunks=(4, 4))
-    with pytest.warns(BioimagePyWarning, match="no run folder is kept.*HDF5"):
+    with pytest.warns(BioimagePyWarning, match="no run folder is kept.*hdf5"):
         bp.copy(tmp_path / "in.zarr", tmp_path / "out.h5", job_config=config)
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
 

@@ -14,7 +14,7 @@ from bioimage_py.errors import BioimagePyError, CastingError, Hint, InvalidArgum
 from bioimage_py.geometry import Box, IdSet
 from bioimage_py.runner.config import Resources, RunnerConfig
 from bioimage_py.runner.environment import extend_import_path
-from bioimage_py.runner.journal import Journal, Progress
+from bioimage_py.runner.journal import Journal, Report
 from bioimage_py.runner.kept_run import (
     check_same_run,
     explained_interrupt,
@@ -76,32 +76,14 @@ class Runner(ABC):
         *,
         resources: Resources | None = None,
         n_bytes: int = 0,
-        progress: Callable[[Progress], None] | None = None,
+        progress: Report | None = None,
         resume_from: str | None = None,
     ) -> Journal:
         """Process all groups of the work and return the journal; failures are in it, not raised.
 
-        Parameters
-        ----------
-        work
-            Blocks, and what is done with them.
-        num_workers
-            Threads, or tasks at once.
-        resources
-            What one worker process may use; local runs are tuned by their caller.
-        n_bytes
-            What will be written at most, for the progress.
-        progress
-            Called with the progress now and then.
-        resume_from
-            The run folder to go on with.
-
-        Raises
-        ------
-        InvalidArgumentError
-            If a source exists in this process only, or the run folder to resume is of another call.
-        RunInterrupted
-            On Ctrl-C, within a second; it lists what is done.
+        `resources` are those of one worker process (local runs are tuned by their caller), `n_bytes` is what will be written at
+        most, `resume_from` the run folder to go on with. Raises InvalidArgumentError if a source exists in this process only, or
+        the folder is of another call; RunInterrupted, which lists what is done, within a second of Ctrl-C.
         """
         with self.ready():
             if resume_from is None:
@@ -119,17 +101,12 @@ class Runner(ABC):
         work: Work,
         num_workers: int,
         *,
-        progress: Callable[[Progress], None] | None = None,
+        progress: Report | None = None,
         resumes: bool = False,
     ) -> Journal:
         """Run what is missing of a run that keeps a folder, and return the journal of all of it.
 
-        Parameters
-        ----------
-        folder, work, num_workers, progress
-            The run, and as in `execute`.
-        resumes
-            Whether the work is that of a call which goes on with the run: it may have another function than the run was begun with.
+        `resumes` says that the work is that of a call which goes on with the run: it may have another function than the run had.
         """
         with self.ready(), explained_interrupt(folder, work, self.interrupt_hints), driving(folder):
             if resumes:
@@ -145,29 +122,18 @@ class Runner(ABC):
         return journal
 
     @abstractmethod
-    def process(
-        self,
-        folder: RunFolder,
-        work: Work,
-        num_workers: int,
-        progress: Callable[[Progress], None] | None,
-    ) -> Journal:
+    def process(self, folder: RunFolder, work: Work, num_workers: int, report: Report | None) -> Journal:
         """Process what is missing of a run, report the last progress, and return the journal of all of it."""
 
     def resume(
         self,
         folder: RunFolder,
         num_workers: int | None = None,
-        progress: Callable[[Progress], None] | None = None,
+        progress: Report | None = None,
     ) -> list[Any] | None:
         """Make the work of a run again and finish it; return all results where it returns any.
 
-        Raises
-        ------
-        InvalidArgumentError
-            If a source is not stored any more as it was; the message says what differs.
-        RunnerError
-            If blocks failed; the folder stays.
+        Raises InvalidArgumentError if a source is not stored any more as it was, RunnerError if blocks failed; the folder stays.
         """
         if num_workers is not None:
             check_num_workers(num_workers)
@@ -190,30 +156,21 @@ class Runner(ABC):
             name = f"resumed run {folder.path.name}"
             raise_failures(journal, work.asked(work.block_ids), name, kept_too=work.kept_besides)
         finish_images(work.image())
-        return _results_in(work.order or work.block_ids, journal) if work.keep_results else None
+        return [journal.results[i] for i in work.order or work.block_ids] if work.keep_results else None
 
     def interrupt_hints(self, folder: RunFolder) -> list[Hint]:
         """Return what a user who pressed Ctrl-C is told about going on."""
         return [finish_hint(folder.path)]
 
     def is_active(self, folder: RunFolder) -> bool:
-        """Whether tasks of a run wait or run, though nobody waits for them.
-
-        Raises
-        ------
-        RunnerError
-            If that is not known, as what the backend asks does not answer.
-        """
+        """Whether tasks of a run wait or run, though nobody waits for them; raises RunnerError if that is not known."""
         del folder
         return False
 
     def cancel(self, folder: RunFolder) -> str:
         """Stop what runs for this folder and return a sentence about it; the folder stays, so that it can be resumed.
 
-        Raises
-        ------
-        InvalidArgumentError
-            If nothing runs, or it cannot be stopped from here.
+        Raises InvalidArgumentError if nothing runs, or it cannot be stopped from here.
         """
         return interrupt_driver(folder)
 
@@ -278,17 +235,10 @@ class Runner(ABC):
         check_num_workers(num_workers)
         self.check_resume(resume_from, block_ids)
         work = BlockFunctionWork.prepare(
-            function,
-            inputs,
-            outputs,
-            mask,
-            block_shape=block_shape,
-            halo=halo,
-            roi=roi,
-            block_ids=block_ids,
-            keep_results=has_return_val,
-        )
-        return self._finish(work, num_workers, has_return_val, name or "run", resume_from)
+            function, inputs, outputs, mask,
+            block_shape=block_shape, halo=halo, roi=roi, block_ids=block_ids, keep_results=has_return_val,
+        )  # fmt: skip
+        return self._results(work, num_workers, name or "run", resume_from)
 
     def map(
         self,
@@ -316,24 +266,17 @@ class Runner(ABC):
         check_num_workers(num_workers)
         self.check_resume(resume_from, item_ids)
         work = ItemFunctionWork.prepare(function, n_items, item_ids, keep_results=has_return_val)
-        return self._finish(work, num_workers, has_return_val, name or "map", resume_from)
+        return self._results(work, num_workers, name or "map", resume_from)
 
-    def _finish(
-        self,
-        work: BlockFunctionWork | ItemFunctionWork,
-        num_workers: int,
-        has_return_val: bool,
-        name: str,
-        resume_from: str | None,
-    ) -> list[Any] | None:
-        order = work.order
+    def _results(self, work: Work, num_workers: int, name: str, resume_from: str | None) -> list[Any] | None:
+        order: Iterable[int] | None = work.order
         if resume_from is not None:
             begun = RunFolder.open(resume_from).read_run()["work"]
             work, order = work.narrowed(IdSet.from_json(begun["block_ids"])), begun.get("order")
         journal = self.execute(work, num_workers, resume_from=resume_from)
         if journal.has_failures:
             raise_failures(journal, work.block_ids, name)
-        return _results_in(order or work.block_ids, journal) if has_return_val else None
+        return [journal.results[i] for i in order or work.block_ids] if work.keep_results else None
 
     def check_resume(
         self, resume_from: str | os.PathLike[str] | None, block_ids: Iterable[int] | None
@@ -341,11 +284,6 @@ class Runner(ABC):
         """Raise InvalidArgumentError if a run folder to go on with is given, and ids too."""
         if resume_from is not None and block_ids is not None:
             raise InvalidArgumentError("give block_ids or resume_from, not both")
-
-
-def _results_in(order: Iterable[int], journal: Journal) -> list[Any]:
-    """Return what a function returned for each of some ids."""
-    return [journal.results[i] for i in order]
 
 
 def check_num_workers(num_workers: int) -> None:

@@ -18,13 +18,7 @@ def describe_environment() -> dict[str, str]:
 
 
 def check_environment(submitted: Mapping[str, str]) -> None:
-    """Compare this process with the one that submitted the run.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If a major version differs (of Python: a minor one), or a library is missing here.
-    """
+    """Raise InvalidArgumentError if a major version (of Python: a minor one) is not that of the process that submitted the run."""
     here = _versions(name for name in submitted if name != "python")
     for name, version in submitted.items():
         mine = here.get(name)
@@ -50,7 +44,7 @@ def check_environment(submitted: Mapping[str, str]) -> None:
 
 def import_path() -> list[str]:
     """Return where this process imports modules from besides what is installed: the folder of the user's script, for one."""
-    import sysconfig  # workers need it not
+    import sysconfig  # not for workers
 
     installed = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     found = []
@@ -71,7 +65,6 @@ def extend_import_path(places: Iterable[str]) -> None:
 
 
 def _versions(names: Iterable[str]) -> dict[str, str]:
-    """Return the versions of Python and of those of these libraries that are installed."""
     listed = _listed_versions()
     found = {"python": sys.version.split()[0]}
     for name in names:
@@ -104,7 +97,6 @@ def _listed_versions() -> dict[str, str]:
 
 
 def _described_version(name: str) -> str | None:
-    """Return the version that a library's metadata give, None if it is not installed."""
     from importlib import metadata
 
     try:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bioimage_py import errors as package_errors
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.base import Runner
-from bioimage_py.runner.journal import Journal, Progress
+from bioimage_py.runner.journal import Journal, Progress, Report
 from bioimage_py.runner.rounds import FIRST_NEEDS, TaskEnd, first_tasks, needs_after, next_tasks
 from bioimage_py.runner.run import (
     BlockError,
@@ -40,7 +40,7 @@ class Watch:
     folder: RunFolder
     total: int
     n_bytes: int
-    report: Callable[[Progress], None] | None
+    report: Report | None
     _began: float = field(default_factory=time.monotonic)
     _next: float = 0.0
     _reader: StatusReader | None = None
@@ -55,17 +55,8 @@ class Watch:
         status = self._reader.look()
         # A look costs what was appended since the last one, and yet a twentieth of the time at most.
         self._next = time.monotonic() + max(0.5, 20 * (time.monotonic() - now))
-        self.report(
-            Progress(
-                status.blocks_done,
-                self.total,
-                status.bytes_done,
-                self.n_bytes,
-                now - self._began,
-                status.blocks_failed,
-                account,
-            )
-        )
+        blocks, n_bytes = (status.blocks_done, self.total), (status.bytes_done, self.n_bytes)
+        self.report(Progress(*blocks, *n_bytes, now - self._began, status.blocks_failed, account))
 
 
 class FolderRunner(Runner):
@@ -94,18 +85,11 @@ class FolderRunner(Runner):
         return self.run_round(folder, number, n_tasks, num_workers, watch)
 
     def is_active(self, folder: RunFolder) -> bool:
-        """Whether there is an open round."""
         return self.open_round(folder) is not None
 
-    def process(
-        self,
-        folder: RunFolder,
-        work: Work,
-        num_workers: int,
-        progress: Callable[[Progress], None] | None,
-    ) -> Journal:
+    def process(self, folder: RunFolder, work: Work, num_workers: int, report: Report | None) -> Journal:
         """Process what is missing in as many rounds as that takes."""
-        watch = Watch(folder, len(work.block_ids), folder.read_run()["bytes"], progress)
+        watch = Watch(folder, len(work.block_ids), folder.read_run()["bytes"], report)
         recorded, ends = self._rounds(folder, work, num_workers, watch)
         journal = _journal(folder, work, recorded, ends)
         journal.account = account_of_attempts(work, recorded.states)

@@ -46,6 +46,10 @@ class Progress:
     account: RunAccount | None = None
 
 
+Report = Callable[[Progress], None]
+"""A function of the user that is called with the progress now and then."""
+
+
 class BlockJournal(Protocol):
     """Where work records its blocks, whichever process it runs in."""
 
@@ -85,7 +89,6 @@ class Journal:
         self._began = time.perf_counter()
 
     def done(self, block_ids: Iterable[int], n_bytes: int = 0) -> None:
-        """Record blocks whose output is in the store."""
         self._arrived.append((tuple(block_ids), n_bytes))
         if len(self._arrived) >= _FOLD_AT and self._lock.acquire(blocking=False):
             try:
@@ -94,7 +97,6 @@ class Journal:
                 self._lock.release()
 
     def done_with(self, block_id: int, result: Any) -> None:
-        """Record a block and what its function returned."""
         self.results[block_id] = result
         self.done((block_id,))
 
@@ -107,7 +109,7 @@ class Journal:
             self._bytes += n_bytes
 
     def failed(self, block_ids: Iterable[int], error: BaseException) -> None:
-        """Record blocks that are not done, and why; what ended the run is the first error, whichever came before."""
+        """As in `BlockJournal`; what ended the run is the first error, whichever came before."""
         ids = tuple(block_ids)
         without_frames(error)
         with self._lock:
@@ -125,12 +127,10 @@ class Journal:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the run began."""
         return time.perf_counter() - self._began
 
     @property
     def has_failures(self) -> bool:
-        """Whether a block failed."""
         return self._n_failed > 0
 
     def merge(self, done: IdSet, results: Mapping[int, Any]) -> None:
@@ -141,39 +141,27 @@ class Journal:
             self.results.update(results)
 
     def done_ids(self) -> IdSet:
-        """Return the blocks that are done."""
         with self._lock:
             self._fold()
             return self._done.build()
 
     def progress(self) -> Progress:
-        """Return how far the run is."""
         with self._lock:
             self._fold()
-            return Progress(
-                len(self._done),
-                self.blocks_total,
-                self._bytes,
-                self.bytes_total,
-                self.seconds,
-                self._n_failed,
-                self.account,
-            )
+            done, total = (len(self._done), self._bytes), (self.blocks_total, self.bytes_total)
+            return Progress(done[0], total[0], done[1], total[1], self.seconds, self._n_failed, self.account)
 
 
 class ProgressTicker:
     """Calls a user's function with the progress, at most every `interval` seconds, from one thread at a time."""
 
-    def __init__(
-        self, journal: Journal, report: Callable[[Progress], None] | None, interval: float = 0.2
-    ) -> None:
+    def __init__(self, journal: Journal, report: Report | None, interval: float = 0.2) -> None:
         self._journal = journal
         self._report = report
         self._interval = interval
         self._next = time.perf_counter() + interval
 
     def tick(self, *, last: bool = False) -> None:
-        """Report if it is time, or at the end."""
         if self._report is None:
             return
         now = time.perf_counter()

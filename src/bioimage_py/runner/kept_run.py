@@ -32,15 +32,7 @@ _FUNCTIONS = ("function_check", "$pickle")
 def new_run_folder(
     work: Work, job_type: str, config: RunnerConfig, num_workers: int, resources: Resources, n_bytes: int
 ) -> RunFolder:
-    """Make a run folder that holds all that another process needs to do the work, before anything is processed.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If a source exists in this process only, or the folder cannot be made.
-    StorageError
-        If there is no room for it; nothing is left then.
-    """
+    """Make a run folder that holds all that another process needs to do the work; after an error nothing of it is left."""
     folder, outputs = RunFolder.make(default_root(config.tmp_root)), dict[str, Any]()
     try:
         stored = {**work.to_json(folder), "fingerprint": work.fingerprint()}

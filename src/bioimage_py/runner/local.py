@@ -21,7 +21,7 @@ from bioimage_py.errors import (
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.base import Runner
 from bioimage_py.runner.config import Resources
-from bioimage_py.runner.journal import BlockJournal, Journal, Progress, ProgressTicker
+from bioimage_py.runner.journal import BlockJournal, Journal, ProgressTicker, Report
 from bioimage_py.runner.kept_run import interrupted, new_run_folder
 from bioimage_py.runner.rounds import FIRST_NEEDS
 from bioimage_py.runner.run import (
@@ -71,7 +71,7 @@ class LocalRunner(Runner):
         *,
         resources: Resources | None = None,
         n_bytes: int = 0,
-        progress: Callable[[Progress], None] | None = None,
+        progress: Report | None = None,
         resume_from: str | None = None,
     ) -> Journal:
         """Process all groups of the work, without a run folder where none is asked for; as in `Runner`."""
@@ -102,20 +102,14 @@ class LocalRunner(Runner):
             work.settle_marks(journal.done_ids())
         return journal
 
-    def process(
-        self,
-        folder: RunFolder,
-        work: Work,
-        num_workers: int,
-        progress: Callable[[Progress], None] | None,
-    ) -> Journal:
+    def process(self, folder: RunFolder, work: Work, num_workers: int, report: Report | None) -> Journal:
         run, before = folder.read_run(), read_recorded(folder, with_values=work.keep_results)
         journal = Journal(len(work.block_ids), run["bytes"], folder=folder.path)
         done = before.done & work.block_ids
         journal.merge(done, read_values(folder, done))
         journal.done((), before.n_bytes)
         missing = work.narrowed(work.block_ids - done).counted_anew()
-        ticker = ProgressTicker(journal, progress)
+        ticker = ProgressTicker(journal, report)
         if missing.block_ids:
             number = folder.n_rounds()
             content = {"todo": missing.block_ids.to_json(), "tasks": [missing.group_ids().to_json()]}
@@ -158,7 +152,7 @@ class LocalRunner(Runner):
             ) from error
 
     def _new_folder(self, work: Work, threads: int, resources: Resources, n_bytes: int) -> RunFolder | None:
-        """Return a new run folder, None if none is asked for or nobody else could go on with the run."""
+        """Return a new run folder, None if none is asked for, or no other process could go on with the run."""
         if not self.config.asks_for_folder:
             return None
         try:
@@ -196,7 +190,6 @@ class _Both:
 
 
 def _threads(work: Work, num_workers: int) -> int:
-    """Return how many threads there is work for."""
     return max(1, min(num_workers, len(work.group_ids())))
 
 

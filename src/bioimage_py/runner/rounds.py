@@ -19,17 +19,10 @@ FIRST_NEEDS = {"memory": 1.0, "time": 1.0}
 
 @dataclass(frozen=True)
 class TaskEnd:
-    """How a task of a round ended, as its backend saw it.
+    """How a task of a round ended, as its backend saw it, with a text for people.
 
-    Attributes
-    ----------
-    task
-        Number of the task.
-    kind
-        `"finished"` (all blocks tried), `"stopped"`, `"error"` (it could not begin), `"killed"`, `"timeout"`, `"out of memory"`,
-        `"node failure"`, `"cancelled"` or `"lost"`.
-    text
-        What there is to say about it, for people.
+    The kind is `"finished"` (all blocks tried), `"stopped"`, `"error"` (it could not begin), `"killed"`, `"timeout"`,
+    `"out of memory"`, `"node failure"`, `"cancelled"` or `"lost"`.
     """
 
     task: int

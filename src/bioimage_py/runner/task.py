@@ -27,21 +27,9 @@ _LOOK = 0.2
 
 
 def run_task(path: str, round_number: int, task: int, stop: threading.Event | None = None) -> str:
-    """Process the groups of one task, record each block, and return why it ended: all tried, or told to stop.
+    """Process the groups of one task, record each block, and return why it ended: all tried, or told to stop by `stop`.
 
-    Parameters
-    ----------
-    path
-        The run folder.
-    round_number, task
-        Which task.
-    stop
-        When set, no further group is begun.
-
-    Raises
-    ------
-    BioimagePyError
-        If the run folder cannot be trusted, a source cannot be opened, or this Python does not fit.
+    Raises BioimagePyError if the run folder cannot be trusted, a source cannot be opened, or this Python does not fit.
     """
     folder = RunFolder.open(path)
     run, work = _opened(str(folder.path), round_number)
@@ -95,7 +83,7 @@ def _done_before(folder: RunFolder, round_number: int, task: int) -> IdSet:
     before = [a for a in folder.attempts(round_number=round_number) if a.task == task and a.blocks.exists()]
     if not before:
         return IdSet()
-    from bioimage_py.runner.run import read_block_logs
+    from bioimage_py.runner.run import read_block_logs  # it needs numpy
 
     return read_block_logs([attempt.blocks for attempt in before])
 

@@ -1,8 +1,8 @@
 """The process that runs tasks: `python -m bioimage_py.runner.worker -- FOLDER ROUND TASK`.
 
-With `--serve -- FOLDER` it reads lines `ROUND TASK` and answers each with a line of JSON, until its input
-ends: the subprocess backend keeps its workers that way. SIGTERM, SIGUSR1 and the end of its input, which is the end of its
-submitter, let it finish the block in hand.
+With `--serve -- FOLDER` it reads lines `ROUND TASK` and answers each with a line of JSON, until its input ends: the subprocess
+backend keeps its workers that way. SIGTERM, SIGUSR1 and the end of its input, which is the end of its submitter, let it finish
+the block in hand.
 
 Exit codes: 0 all blocks tried (failures are in the journal), 75 stopped before the end, 70 the task could not begin, 2 for
 other arguments than these.

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bioimage_py.errors import CastingError
 
@@ -30,29 +30,15 @@ _GRACE = 0.6
 """Seconds that blocks in hand get to finish after Ctrl-C, so that the user has an answer within one."""
 
 
-def _nothing() -> None:
-    """Do nothing between two groups."""
+def _nothing() -> None: ...
 
 
 class WorkerThreads:
     """Threads that process groups of blocks, and the groups that none of them has taken yet.
 
-    Parameters
-    ----------
-    work
-        What is done with a group.
-    groups
-        The groups to process.
-    journal
-        Where blocks are recorded.
-    stop
-        When set, no further group is begun. Who gives it does not end them with Ctrl-C: a KeyboardInterrupt is then an
-        exception of the work like any other.
-
-    Attributes
-    ----------
-    over
-        Set when no further group is begun because one has met what ends the run, or by whoever else knows that it is to end.
+    When `stop` is set, no further group is begun. Who gives it does not end them with Ctrl-C: a KeyboardInterrupt is then an
+    exception of the work like any other. `over` is set when no further group is begun because one has met what ends the run, or
+    by whoever else knows that it is to end.
     """
 
     def __init__(
@@ -170,11 +156,10 @@ def _await(ended: list[threading.Event], seconds: float) -> None:
         event.wait(max(0.0, end - time.monotonic()))
 
 
-def _limit_nested_pools(num_threads: int) -> AbstractContextManager[Any]:
+def _limit_nested_pools(num_threads: int) -> AbstractContextManager[object]:
     """Keep numerical libraries from starting a pool in each of our threads."""
     if num_threads == 1:
         return nullcontext()
     from threadpoolctl import threadpool_limits
 
-    limited: AbstractContextManager[Any] = threadpool_limits(limits=1)
-    return limited
+    return threadpool_limits(limits=1)  # type: ignore[no-any-return]

@@ -15,15 +15,7 @@ _FIRST = "function.pkl"
 
 
 def store_function(function: Any, folder: RunFolder) -> str:
-    """Write a function into the run folder and return the checksum of its pickle.
-
-    Raises
-    ------
-    MissingDependencyError
-        Without cloudpickle.
-    NotPortableError
-        If the function, or what it holds, cannot be pickled.
-    """
+    """Write a function into the run folder and return the checksum of its pickle."""
     try:
         import cloudpickle
     except ImportError as error:
@@ -45,15 +37,7 @@ def store_function(function: Any, folder: RunFolder) -> str:
 
 
 def load_function(check: str, folder: RunFolder) -> Any:
-    """Return the function whose checksum this is; what is pickled by name needs no cloudpickle.
-
-    Raises
-    ------
-    StorageError
-        If it is not what the run wrote.
-    NotPortableError
-        If what it needs is not in this process.
-    """
+    """Return the function whose checksum this is; raises StorageError if it is not what the run wrote."""
     path = _given_later(folder, check)
     if not path.exists():
         path = folder.path / _FIRST

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,18 +48,8 @@ class RecordedError:
 class AttemptReader:
     """Reads what one attempt left in the run folder, again and again, each time only what was appended since.
 
-    Attributes
-    ----------
-    n_blocks
-        Blocks that it recorded as finished, in all looks.
-    errors
-        The first of its failures.
-    error_runs
-        Half-open runs of the blocks of all its failures.
-    state
-        What it said of itself last.
-    last_sign
-        When its files were last written, in seconds since 1970.
+    `n_blocks` are those that it recorded as finished in all looks, `errors` the first of its failures, `error_runs` the blocks of
+    all its failures, `state` what it said of itself last, `last_sign` when its files were last written.
     """
 
     def __init__(self, folder: RunFolder, files: AttemptFiles) -> None:
@@ -76,12 +66,10 @@ class AttemptReader:
 
     @property
     def began(self) -> float:
-        """When it began, in seconds since 1970."""
         return float(self.state.get("began", self.last_sign))
 
     @property
     def n_bytes(self) -> int:
-        """Bytes that it said it has written, decoded."""
         return int(self.state.get("bytes", 0))
 
     @property
@@ -140,25 +128,14 @@ class BlockError:
 
 @dataclass(frozen=True)
 class Recorded:
-    """How far a run is.
-
-    Attributes
-    ----------
-    done
-        Blocks that some attempt finished.
-    errors
-        Failures of blocks that no attempt finished, in the order of the attempts.
-    states
-        What each attempt said of itself last.
-    """
+    """How far a run is: blocks that some attempt finished, failures of others, and what each attempt said of itself last."""
 
     done: IdSet
-    errors: list[BlockError] = field(default_factory=list)
-    states: list[dict[str, Any]] = field(default_factory=list)
+    errors: list[BlockError]
+    states: list[dict[str, Any]]
 
     @property
     def n_bytes(self) -> int:
-        """Bytes written by all attempts, decoded."""
         return sum(int(state.get("bytes", 0)) for state in self.states)
 
     @property

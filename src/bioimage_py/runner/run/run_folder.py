@@ -1,9 +1,9 @@
 """The folder that holds a run: its plan, its journals, its errors and its logs.
 
-Paths inside a run folder are built in this package and nowhere else. A folder is made with mode 0700; JSON files appear whole or
-not at all (written beside and renamed); what is appended to carries checksums. Journals are per attempt of a task: two
-attempts that are alive at once, because a node was only believed dead, never write into one file. What could make this user
-run another's code is read only if it is this user's own and nobody else can write into it.
+Paths inside a run folder are built in this package and nowhere else. A folder is made with mode 0700; JSON files appear whole
+or not at all; what is appended to carries checksums. Journals are per attempt of a task: two attempts that are alive at once,
+because a node was only believed dead, never write into one file. What could make this user run another's code is read only if
+it is this user's own and nobody else can write into it.
 
     run.json                         what was called, and its fingerprint
     function.pkl                     the user's function, where there is one
@@ -47,6 +47,8 @@ FORMAT = 2
 _PREFIX = "bioimage-run-"
 _LOG_LINES, _LOG_BYTES = 5, 4096
 _PARTIAL = ".partial"
+_WRITABLE = "name a folder that you can write, and that all workers see, with {}"
+_SHARED = "if it is on another machine's disk, name a folder that all machines share with {}"
 
 
 def default_root(tmp_root: str | os.PathLike[str] | None) -> Path:
@@ -77,13 +79,7 @@ class AttemptFiles:
         self.errors = folder / f"{stem}.errors"
         self.state = folder / f"{stem}.json"
 
-    @property
-    def round(self) -> int:
-        return int(self.stem.split("-")[0])
-
-    @property
-    def task(self) -> int:
-        return int(self.stem.split("-")[1])
+        self.round, self.task = map(int, stem.split("-")[:2])
 
 
 class RunFolder:
@@ -110,17 +106,13 @@ class RunFolder:
             shutil.rmtree(path, ignore_errors=True)  # half made, if at all
             raise InvalidArgumentError(
                 f"no run folder can be made in {str(root)!r}: {error.strerror}",
-                hints=[
-                    Hint.of(
-                        "name a folder that you can write, and that all workers see, with {}", tmp_root=...
-                    )
-                ],
+                hints=[Hint.of(_WRITABLE, tmp_root=...)],
             ) from error
         return cls(path.resolve())
 
     @property
     def lasting_path(self) -> Path:
-        """Where the folder is as soon as it has appeared."""
+        """Where the folder is once it has appeared."""
         name = self.path.name
         return self.path.with_name(name[1:].partition(".")[0]) if name.endswith(_PARTIAL) else self.path
 
@@ -146,12 +138,7 @@ class RunFolder:
             said = getattr(error, "strerror", None) or error
             raise SourceNotFoundError(
                 f"there is no run folder {str(given)!r} ({said})",
-                hints=[
-                    Hint.of(
-                        "if it is on another machine's disk, name a folder that all machines share with {}",
-                        tmp_root=...,
-                    )
-                ],
+                hints=[Hint.of(_SHARED, tmp_root=...)],
             ) from error
         if not stat.S_ISDIR(found.st_mode):
             raise InvalidArgumentError(f"{str(place)!r} is not a run folder: it is a file")
@@ -196,7 +183,6 @@ class RunFolder:
                 return
 
     def exists(self) -> bool:
-        """Whether the run still has its folder."""
         return (self.path / "run.json").exists()
 
     # -- the plan
@@ -215,11 +201,10 @@ class RunFolder:
         return run
 
     def write_finished(self, stamps: list[str | None]) -> None:
-        """Write that all is done, and what each output is known by from now on."""
+        """Write that all is done, and what each output is known by from then on."""
         write_json(self.path / "finished.json", {"stamps": stamps})
 
     def read_finished(self) -> list[str | None] | None:
-        """Return what `write_finished` wrote; None if something is missing yet."""
         path = self.path / "finished.json"
         return read_json(path)["stamps"] if path.exists() else None
 
@@ -230,9 +215,8 @@ class RunFolder:
 
     def open_lock(self) -> IO[bytes]:
         """Open the file that the process which waits for the run holds a lock on."""
-        return os.fdopen(
-            os.open(self.path / "driver.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "rb+"
-        )
+        number = os.open(self.path / "driver.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return os.fdopen(number, "rb+")
 
     def read_driver(self) -> dict[str, Any] | None:
         """Return which process waits for the run, or did when it died; None if none does, or that cannot be read."""
@@ -241,7 +225,7 @@ class RunFolder:
         except StorageError:
             return None
         known = isinstance(driver.get("host"), str) and isinstance(driver.get("pid"), int)
-        return {"born": None, **driver} if known else None
+        return {"born": None, "began": 0.0, **driver} if known else None
 
     def clear_driver(self) -> None:
         (self.path / "driver.json").unlink(missing_ok=True)
@@ -275,7 +259,6 @@ class RunFolder:
         return 0 if tasks.startswith(b"]") else tasks.count(b"]],[[") + 1
 
     def write_handle(self, number: int, handle: dict[str, Any]) -> None:
-        """Write what the backend calls a round's tasks."""
         write_json(self._round(number, ".handle.json"), handle)
 
     def read_handle(self, number: int) -> dict[str, Any] | None:
@@ -284,7 +267,7 @@ class RunFolder:
         return read_json(path) if path.exists() else None
 
     def end_round(self, number: int) -> None:
-        """Tell all tasks of a round to begin no further block."""
+        """Tell all tasks of a round not to begin a further block."""
         write_whole(self._round(number, ".over"), b"")
 
     def round_is_over(self, number: int) -> bool:
@@ -313,17 +296,15 @@ class RunFolder:
     def attempts(self, *, round_number: int | None = None) -> list[AttemptFiles]:
         """Return the attempts that have begun, of one round or of all."""
         folder = self.path / "attempts"
-        stems = sorted(
-            path.stem for path in folder.iterdir() if path.suffix == ".json" and path.name[0] != "."
-        )
-        found = [AttemptFiles(folder, stem) for stem in stems]
+        stems = (path.stem for path in folder.iterdir() if path.suffix == ".json" and path.name[0] != ".")
+        found = [AttemptFiles(folder, stem) for stem in sorted(stems)]
         return found if round_number is None else [a for a in found if a.round == round_number]
 
     def write_state(self, attempt: AttemptFiles, state: dict[str, Any]) -> None:
         write_json(attempt.state, state)
 
     def read_state(self, attempt: AttemptFiles) -> dict[str, Any]:
-        """Return what `write_state` wrote last, or what is known of an attempt whose last words cannot be read: nothing."""
+        """Return what `write_state` wrote last; nothing is known of an attempt where that cannot be read."""
         try:
             return read_json(attempt.state)
         except StorageError:
@@ -382,7 +363,7 @@ def end_of_log(path: Path) -> str:
 
 
 def _remove_partial(root: Path) -> None:
-    """Remove what processes of this machine began of run folders and then died, and what is left of those of runs that have finished."""
+    """Remove run folders that processes of this machine had begun when they died, and what is left of finished ones."""
     import shutil  # not for workers
 
     for path in root.glob(f".{_PREFIX}*{_PARTIAL}"):
@@ -397,9 +378,8 @@ def _remove_partial(root: Path) -> None:
         if known["pid"] and is_alive(known) is False:
             shutil.rmtree(path, ignore_errors=True)
     for path in root.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(
-            InvalidArgumentError, OSError
-        ):  # another user's, or just being removed by another process
+        # Another user's, or just being removed by another process.
+        with contextlib.suppress(InvalidArgumentError, OSError):
             remove_remains(path)
 
 

@@ -25,19 +25,10 @@ _MOST_ERRORS = 5
 
 @dataclass(frozen=True)
 class FirstError:
-    """A failure, for people.
-
-    Attributes
-    ----------
-    runs
-        Half-open runs of the blocks that failed with it and are still missing; none for a task that could not go on.
-    task
-        Number of the task in its round.
-    type, text
-        Name of the exception's class, and its message.
-    """
+    """A failure, for people: the name of the exception's class, and its message."""
 
     runs: tuple[tuple[int, int], ...]
+    """Half-open runs of the blocks that failed with it and are still missing; none for a task that could not go on."""
     task: int
     type: str
     text: str
@@ -47,35 +38,10 @@ class FirstError:
 class RunStatus:
     """How far a run is.
 
-    Attributes
-    ----------
-    path, job_type, what, created, num_workers
-        Its folder, its backend, what is done with what, when it began in seconds since 1970, tasks at once.
-    working
-        Whether its tasks may be running: somebody waits for it, or its backend is at it.
-    blocks_total, blocks_done, blocks_failed
-        Blocks of the run; those that some attempt finished, each counted once; those that raised and are not done.
-    bytes_total, bytes_done
-        Bytes to write at most, and those that the attempts say they have written, decoded.
-    blocks_per_second, bytes_per_second
-        Over the last minutes of the last round; None before its first block.
-    seconds_left
-        At that rate; None where nothing runs.
-    last_sign
-        When something was last written by an attempt, in seconds since 1970; None before the first.
-    rounds
-        Rounds of tasks so far.
-    tasks
-        Number of the last round's tasks in each state: `"waiting"`, `"running"`, `"finished"`, `"stopped"`, `"error"`
-        (it could not go on) or `"died"` (it ended without reporting).
-    errors
-        The first failures.
-    driver
-        Host, process and beginning of who waits for the run, where anybody does.
-    driver_alive
-        Whether that process is there; None where it is on another machine.
-    handle
-        What the backend calls the last round, such as a job's number.
+    Blocks that two attempts finished count once; failed are those that raised and are not done. Bytes are decoded, the total is
+    what will be written at most; rates are those of the last minutes of the last round. `tasks` has the number of the last
+    round's tasks in each state: `"waiting"`, `"running"`, `"finished"`, `"stopped"`, `"error"` (it could not go on) or `"died"`
+    (it ended without reporting). `driver` is the process that waits for the run, `handle` what the backend calls the last round.
     """
 
     path: Path
@@ -84,6 +50,7 @@ class RunStatus:
     created: float
     num_workers: int
     working: bool
+    """Whether its tasks may be running: somebody waits for it, or its backend is at it."""
     blocks_total: int
     blocks_done: int = 0
     blocks_failed: int = 0
@@ -98,11 +65,11 @@ class RunStatus:
     errors: Sequence[FirstError] = ()
     driver: Mapping[str, Any] | None = None
     driver_alive: bool | None = None
+    """None where it is on another machine."""
     handle: str = ""
 
     @property
     def state(self) -> str:
-        """`"running"`, `"finished"` or `"unfinished"`."""
         if self.working:
             return "running"
         return "finished" if self.blocks_done >= self.blocks_total else "unfinished"
@@ -139,7 +106,7 @@ class StatusReader:
             raise SourceNotFoundError(f"the run folder {str(self._folder.path)!r} was removed") from error
 
     def _look(self, is_active: bool) -> RunStatus:
-        driver = _read_driver(self._folder)
+        driver = self._folder.read_driver()
         alive = None if driver is None else is_alive(driver)
         working = is_active or (driver is not None and alive is not False)
         number = self._folder.n_rounds() - 1
@@ -207,14 +174,6 @@ def read_status(folder: RunFolder, *, is_active: bool = False) -> RunStatus:
 
 def _count(runs: tuple[Ids, Ids]) -> int:
     return int((runs[1] - runs[0]).sum())
-
-
-def _read_driver(folder: RunFolder) -> dict[str, Any] | None:
-    try:
-        driver = folder.read_driver()
-    except StorageError:
-        return None  # it went between two looks at it
-    return driver if driver is not None and {"host", "pid", "born", "began"} <= driver.keys() else None
 
 
 def _rates(attempts: Sequence[AttemptReader], working: bool) -> tuple[float | None, float | None]:

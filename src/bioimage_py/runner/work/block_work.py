@@ -93,6 +93,13 @@ class BlockWork(Work):
     def fingerprint(self) -> dict[str, Any]:
         return {**super().fingerprint(), **self._blocks(whole_too=True)}
 
+    def settle_marks(self, done: IdSet) -> None:
+        from bioimage_py.sources.stores import settle_mark  # not for workers
+
+        for place in self.marked_places():
+            if place.is_local:
+                settle_mark(place.path, self.blocking, done)
+
     def _to_json(self, inputs: Iterable[Source], mask: Source | None, **more: Any) -> dict[str, Any]:
         return {
             "kind": self.kind,

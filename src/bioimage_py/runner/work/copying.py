@@ -99,13 +99,6 @@ class CopyWork(BlockWork):
     def image(self) -> tuple[Source]:
         return self.outputs
 
-    def settle_marks(self, done: IdSet) -> None:
-        from bioimage_py.sources.stores import settle_mark
-
-        for place in self.marked_places():
-            if place.is_local:
-                settle_mark(place.path, self.blocking, done)
-
 
 def moving_json(kernel: MovingKernel) -> dict[str, Any]:
     """Return how encoded chunks are moved, as arguments of `kernel_for_road` and `mover_for`."""

@@ -101,12 +101,6 @@ class DeferredWork(BlockWork):
         if self.place is not None:
             yield self.place
 
-    def settle_marks(self, done: IdSet) -> None:
-        from bioimage_py.sources.stores import settle_mark
-
-        if self.place is not None and self.place.is_local:
-            settle_mark(self.place.path, self.blocking, done)
-
 
 def load_parts(
     stored: list[dict[str, Any]], folder: RunFolder, threads: int, cache_bytes: int

@@ -63,18 +63,16 @@ class BlockFunctionWork(BlockWork):
             raise InvalidArgumentError("run needs at least one input: it gives the shape of the domain")
         masked = None if mask is None else as_source(mask)
         shape = _domain(read, written, masked)
-        grids = [_trailing(o.write_unit, len(shape)) for o in written]
+        # An output may have leading axes of its own.
+        grids = [o.write_unit[o.ndim - len(shape) :] for o in written if o.write_unit is not None]
         blocks = (
             _planned(shape, read, grids) if block_shape is None else check_block_shape(block_shape, shape)  # type: ignore[arg-type]
         )
-        box = _roi_box(roi, shape)
+        box = roi if roi is None or isinstance(roi, Box) else basic_index(roi, shape).box
         blocking = Blocking(shape, blocks, roi=box)
         group = blocks
         for grid in grids:
-            if grid is not None:
-                group = tuple(
-                    g if g >= n else math.lcm(g, u) for g, u, n in zip(group, grid, shape, strict=True)
-                )
+            group = tuple(g if g >= n else math.lcm(g, u) for g, u, n in zip(group, grid, shape, strict=True))
         ids, order = ids_in_order(block_ids, blocking.n_blocks, "block_ids")
         extents = _halo(halo, shape)
         return cls(function, read, written, masked, blocking, group, extents, ids, keep_results, order)
@@ -86,6 +84,9 @@ class BlockFunctionWork(BlockWork):
         blocking, halo = self.blocking, self.halo
         block = blocking[block_id] if halo is None else blocking.block_with_halo(block_id, halo)
         return self.function(block, self.inputs, self.outputs, self.mask)
+
+    def settle_marks(self, done: IdSet) -> None:
+        """Leave marks as they are: what a function has written is not known."""
 
     def to_json(self, folder: RunFolder) -> dict[str, Any]:
         return self._to_json(
@@ -148,32 +149,17 @@ def _domain(inputs: list[Source], outputs: list[Source], mask: Source | None) ->
     return shape
 
 
-def _trailing(grid: tuple[int, ...] | None, ndim: int) -> tuple[int, ...] | None:
-    return None if grid is None else grid[len(grid) - ndim :]
-
-
-def _planned(
-    shape: tuple[int, ...], inputs: list[Source], grids: list[tuple[int, ...] | None]
-) -> tuple[int, ...]:
+def _planned(shape: tuple[int, ...], inputs: list[Source], grids: list[tuple[int, ...]]) -> tuple[int, ...]:
     # Workers, which find the blocks planned, do without.
     from bioimage_py.planning import ArrayLayout, MemoryModel, choose_block_shape
 
-    unit = (1,) * len(shape)
-    for grid in grids:
-        if grid is not None:
-            unit = tuple(map(math.lcm, unit, grid))
+    unit = tuple(map(math.lcm, (1,) * len(shape), *grids))
     first = ArrayLayout.of(inputs[0])
     target = ArrayLayout(
         "outputs", "", shape, first.dtype, unit if any(u > 1 for u in unit) else first.chunks
     )
     memory = MemoryModel(first, target, None, 1)
     return choose_block_shape(first, target, memory.block, _DEFAULT_BUDGET)
-
-
-def _roi_box(roi: Box | tuple[slice, ...] | None, shape: tuple[int, ...]) -> Box | None:
-    if roi is None or isinstance(roi, Box):
-        return roi
-    return basic_index(roi, shape).box
 
 
 def _halo(halo: int | Iterable[int] | None, shape: tuple[int, ...]) -> tuple[int, ...] | None:

@@ -21,13 +21,7 @@ def ids_in_order(ids: Iterable[int] | None, n: int | None, name: str) -> tuple[I
 
 
 def ids_from(ids: Iterable[int] | None, n: int | None, name: str) -> IdSet:
-    """Return the ids as a set, all of `0 … n-1` for None.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If an id is no integer or out of range.
-    """
+    """Return the ids as a set, all of `0 … n-1` for None; raises InvalidArgumentError for what is not an integer or out of range."""
     if ids is None:
         return IdSet.from_range(n or 0)
     if isinstance(ids, (IdSet, range)):

@@ -90,9 +90,5 @@ class PyramidWork(BlockWork):
 
     def settle_marks(self, done: IdSet) -> None:
         """Take the marks away when all is done: blocks of what is read are not blocks of the levels."""
-        from bioimage_py.sources.stores import settle_mark
-
         if not self.block_ids - done:
-            for place in self.marked_places():
-                if place.is_local:
-                    settle_mark(place.path, self.blocking, self.block_ids)
+            super().settle_marks(self.block_ids)

@@ -37,11 +37,7 @@ class TemporaryPlace:
         return {"path": self.path, "options": dict(self.options)}
 
     def metadata(self) -> dict[str, Any] | None:
-        """Return what the array or group at the place says of itself, None where the store is not there.
-
-        Raises StorageError if the place cannot be reached, or holds something else.
-        """
-        # It needs TensorStore, which what asks for no temporary store can do without.
+        """Return what the array or group at the place says of itself, None where the store is not there."""
         from bioimage_py.storage import StoreFolder
 
         return StoreFolder.at(self.path, self.options).read_json(_METADATA)

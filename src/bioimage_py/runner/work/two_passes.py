@@ -105,12 +105,7 @@ def begun_ids(path: str) -> IdSet:
 def ended_without_folder(folder: RunFolder, stored: Mapping[str, Any]) -> bool:
     """Whether a stored run has done all and died while it removed its temporary store, or before it removed its run folder.
 
-    Raises
-    ------
-    InvalidArgumentError
-        If the temporary store is gone and blocks are missing.
-    StorageError
-        If the place of the temporary store cannot be reached.
+    Raises InvalidArgumentError if the temporary store is gone and blocks are missing.
     """
     temporary = place_of_run(stored)
     if temporary is None or temporary.exists():

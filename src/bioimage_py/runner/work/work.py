@@ -105,10 +105,7 @@ class Work(ABC):
     def to_json(self, folder: RunFolder) -> dict[str, Any]:
         """Return the work as plain JSON, from which `from_json` makes it again; a user's function goes into the folder.
 
-        Raises
-        ------
-        NotPortableError
-            If an input, an output, the mask or the function exists in this process only.
+        Raises NotPortableError if an input, an output, the mask or the function exists in this process only.
         """
         raise NotPortableError(f"{type(self).__name__} can be run locally only")
 
