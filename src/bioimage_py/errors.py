@@ -1,15 +1,14 @@
 """Every exception and warning that the package raises.
 
 Each class is also the builtin that a caller would expect, so `except ValueError` and `except FileNotFoundError`
-work without importing anything from here.
+work without importing anything from here. Every worker imports this module, which needs little for that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = [
     "AmbiguousSourceError",
@@ -32,8 +31,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """A call that a hint proposes, as data; `str` gives it as Python.
 
     Parameters
@@ -55,7 +53,7 @@ class Call:
 
     verb: str = ""
     arguments: tuple[Any, ...] = ()
-    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    options: Mapping[str, Any] = {}
 
     def __str__(self) -> str:
         options = [name if value is ... else f"{name}={value!r}" for name, value in self.options.items()]
@@ -64,8 +62,7 @@ class Call:
         return f"bioimage_py.{self.verb}({', '.join([*map(repr, self.arguments), *options])})"
 
 
-@dataclass(frozen=True)
-class Hint:
+class Hint(NamedTuple):
     """What to do next about an error or a warning; `str` gives it in the words of Python.
 
     Parameters
