@@ -60,7 +60,7 @@ def import_path() -> list[str]:
 
 
 def extend_import_path(places: Iterable[str]) -> None:
-    """Import from these places too, after all others: a module of the user shadows none that is installed."""
+    """Import from these places too, after all others: a module of the user does not hide an installed one."""
     sys.path.extend(place for place in places if place not in sys.path)
 
 

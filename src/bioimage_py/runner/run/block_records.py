@@ -7,11 +7,11 @@ it, does not pass its checksum and is never trusted.
 
 from __future__ import annotations
 
-import os
 import struct
 from pathlib import Path
 
 from bioimage_py.geometry import IdSet
+from bioimage_py.runner.run.own_files import AppendedFile
 
 RECORD = struct.Struct("<QII")
 _MASK = 2**64 - 1
@@ -25,19 +25,16 @@ def _check(begin: int, count: int, index: int) -> int:
     return ((mixed ^ (mixed >> 29)) * MIX[0] & _MASK) >> 32
 
 
-class BlockLog:
-    """Writes one log, a file that must not exist yet; with `durable` each record survives a crash of the machine."""
+class BlockLog(AppendedFile):
+    """Writes one log; with `durable` each record survives a crash of the machine."""
 
     def __init__(self, path: Path, *, durable: bool = False) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        super().__init__(path)
         self._durable = durable
         self._written = 0
 
     def add(self, ids: IdSet) -> None:
-        """Append the ids; when this returns they are out of this process's hands.
-
-        Raises OSError if the record cannot be written; the file then ends with the record before it.
-        """
+        """Append the ids."""
         pieces: list[bytes] = []
         for run_begin, end in ids.runs:
             begin = run_begin
@@ -46,17 +43,5 @@ class BlockLog:
                 index = self._written + len(pieces)
                 pieces.append(RECORD.pack(begin, count, _check(begin, count, index)))
                 begin += count
-        data = b"".join(pieces)
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(self._file, view) :]
-            if self._durable:
-                os.fdatasync(self._file)
-        except OSError:
-            os.ftruncate(self._file, self._written * RECORD.size)
-            raise
+        self.append(b"".join(pieces), durable=self._durable)
         self._written += len(pieces)
-
-    def close(self) -> None:
-        os.close(self._file)

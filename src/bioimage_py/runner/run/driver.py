@@ -76,7 +76,7 @@ def _check_alone(folder: RunFolder) -> None:
             raise _driven(folder, f"process {before['pid']} on {before['host']}")
         if alive is None:
             warnings.warn(
-                f"process {before['pid']} on {before['host']} may still wait for this run: two that do cost time, but no voxel",
+                f"process {before['pid']} on {before['host']} may still be waiting for this run: two processes that do cost time, but no voxels",
                 BioimagePyWarning,
                 stacklevel=6,
             )

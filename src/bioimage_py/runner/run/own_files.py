@@ -38,15 +38,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_own(path: Path) -> bytes:
-    """Return what is in a file of a run folder, if it is this user's own.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be read.
-    InvalidArgumentError
-        If it is not this user's own, or others can write into it.
-    """
+    """Return what is in a file of a run folder, or raise InvalidArgumentError if it is not this user's own."""
     try:
         with path.open("rb") as file:
             refuse_strangers(path, os.fstat(file.fileno()))
@@ -71,6 +63,37 @@ def write_whole(path: Path, content: bytes) -> None:
             raise
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error.strerror}") from error
+
+
+class AppendedFile:
+    """A new file that one writer appends to."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._end = 0
+
+    def append(self, data: bytes, *, durable: bool = False) -> None:
+        """Append a record; when this returns it is out of this process's hands, and if durable survives a crash of the machine.
+
+        Raises OSError if it cannot be written; the file then ends with the record before it.
+        """
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._file, view) :]
+            if durable:
+                os.fdatasync(self._file)
+        except OSError:
+            os.ftruncate(self._file, self._end)
+            raise
+        self._end += len(data)
+
+    def force_to_disk(self) -> None:
+        """Return when what was appended survives a crash of the machine."""
+        os.fdatasync(self._file)
+
+    def close(self) -> None:
+        os.close(self._file)
 
 
 def refuse_strangers(path: Path, found: os.stat_result) -> None:

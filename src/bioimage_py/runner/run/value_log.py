@@ -6,7 +6,6 @@ record is never trusted.
 
 from __future__ import annotations
 
-import os
 import pickle
 import struct
 import zlib
@@ -16,42 +15,19 @@ from typing import Any
 
 from bioimage_py.errors import NotPortableError
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner.run.own_files import read_own
+from bioimage_py.runner.run.own_files import AppendedFile, read_own
 
 _HEAD = struct.Struct("<QQI")
 
 
-class ValueLog:
-    """Writes one log; one writer per file."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._end = 0
+class ValueLog(AppendedFile):
+    """Writes one log."""
 
     def add(self, block_id: int, value: Any) -> None:
-        """Append a value; it is out of this process's hands when this returns.
-
-        Raises NotPortableError if it cannot be pickled, OSError if it cannot be written; the file then ends with the record
-        before it.
-        """
+        """Append a value, or raise NotPortableError if it cannot be pickled."""
         payload = _pickled(value)
         numbers = struct.pack("<QQ", block_id, len(payload))
-        data = numbers + struct.pack("<I", zlib.crc32(payload, zlib.crc32(numbers))) + payload
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[os.write(self._file, view) :]
-        except OSError:
-            os.ftruncate(self._file, self._end)
-            raise
-        self._end += len(data)
-
-    def force_to_disk(self) -> None:
-        """Return when what was added survives a crash of the machine."""
-        os.fdatasync(self._file)
-
-    def close(self) -> None:
-        os.close(self._file)
+        self.append(numbers + struct.pack("<I", zlib.crc32(payload, zlib.crc32(numbers))) + payload)
 
 
 def read_value_log(path: Path) -> dict[int, Any]:
