@@ -69,7 +69,7 @@ for line in sys.stdin:
             bp.copy(source, job["out"], **options)
         said = "done"
     except Exception as error:
-        said = " ".join([type(error).__name__, *str(error).split()])
+        said = type(error).__name__
     print(json.dumps(said), flush=True)
 """
 
