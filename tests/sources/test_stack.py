@@ -259,7 +259,7 @@ class TestBadStacks:
         with pytest.raises((StorageError, UnsupportedFormatError), match=r"s9\.png"):
             open_source(folder, "s*")
         (folder / "a.txt").write_text("no image")
-        with pytest.raises(UnsupportedFormatError, match=r"a\.txt' is no TIFF, PNG or JPEG"):
+        with pytest.raises(UnsupportedFormatError, match=r"a\.txt' is not a TIFF, PNG or JPEG"):
             open_source(folder, "*")
         (folder / "a.txt").write_text("")
         with pytest.raises(UnsupportedFormatError, match=r"a\.txt' is empty"):

@@ -549,5 +549,5 @@ def test_a_page_that_states_no_extent_is_damaged_and_not_empty(
         place = data.index(struct.pack("<HH", tag, tiff.pages.first.tags[tag].dtype))
     data[place + 2 : place + 4] = b"\xff\xff"
     path.write_bytes(data)
-    with pytest.raises(StorageError, match=rf"page 0 states no .*tag {tag}"):
+    with pytest.raises(StorageError, match=rf"page 0 has no .*tag {tag}"):
         open_source(path)

@@ -47,7 +47,8 @@ _PLUGINS = {
 class VendorSource(SingleFileSource):
     """One scene of a file that a plugin of bioio reads, always with the axes t, c, z, y, x.
 
-    The samples of colour pixels are channels: those of the first channel, then those of the next one. Planes are read when they are asked for, as far as the plugin can; from several threads at once.
+    The samples of colour pixels are channels: those of the first channel, then those of the next one. If the plugin can do so, planes
+    are read when they are asked for.
     """
 
     kind = "vendor"
@@ -72,12 +73,12 @@ class VendorSource(SingleFileSource):
 
     @property
     def metadata(self) -> ImageMetadata:
-        """Axes, voxel size, units and names of channels, as far as the plugin tells them."""
+        """Axes, voxel size, units and names of channels, as far as the plugin knows them."""
         return self._metadata
 
     def _read(self, box: Box) -> AnyArray:
         try:
-            # Threads are those of the caller: each read is computed on its own.
+            # The caller has threads of its own.
             found = self._voxels[box.slices].compute(scheduler="synchronous")
         except Exception as error:  # plugins raise what their libraries raise
             raise _as_storage_error(error, self.path) from error
@@ -178,7 +179,7 @@ def _scene(image: BioImage, path: str, key: str | None) -> str:
 
 
 def _samples(image: BioImage, path: str) -> int:
-    """Return how many samples a pixel has; raises UnsupportedFormatError where an axis would be dropped."""
+    """Return how many samples a pixel has; raises UnsupportedFormatError if an axis would be dropped."""
     # Tiles of a mosaic are an axis of the image unless the plugin can put them together.
     stored = dict(zip(image.reader.dims.order, image.reader.dims.shape, strict=True))
     stored.pop("M", None)
@@ -204,7 +205,7 @@ def _metadata(image: BioImage, shape: tuple[int, ...], name: str, n_samples: int
     said = ImageMetadata(
         axes=_AXES,
         voxel_size=(step or 1.0, 1.0, *(s or 1.0 for s in space)) if known or step else None,
-        # bioio's sizes are in micrometres, whatever the file has them in.
+        # bioio's sizes are always in micrometres.
         units=("second" if step else None, None, *("micrometer" if s else None for s in space)),
         channel_names=tuple(str(n) for n in names) if names and len(names) == shape[1] else None,
         channel_colors=_sample_colors(image, shape[1], n_samples),

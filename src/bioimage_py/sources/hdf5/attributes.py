@@ -31,12 +31,12 @@ _SPATIAL = ("z", "y", "x")
 _MICROMETERS = {
     "angstrom": 1e-4, "nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4, "meter": 1e6,
 }  # fmt: skip
-# What HDF5's dimension scales keep about themselves; it would be wrong in any other file.
+# Attributes of HDF5's dimension scales, which are valid in their own file only.
 _HDF5_OWN = ("CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "_Netcdf4Dimid", "_Netcdf4Coordinates")
 
 
 def read_metadata(dataset: h5py.Dataset, ndim: int) -> ImageMetadata:
-    """Return what the attributes of a dataset say; those that have no plain JSON value are left out."""
+    """Return the metadata in the attributes of a dataset; attributes without a plain JSON value are left out."""
     found = _plain_attributes(dataset.attrs)
     name = f"{dataset.file.filename}:{dataset.name}"
     axes, sizes = _pop_axistags(found, ndim)
@@ -102,7 +102,7 @@ def _write(dataset: h5py.Dataset, name: str, value: Any) -> None:
 
 
 def _stored_value(value: Any) -> Any:
-    """Return a value that HDF5 stores natively and gives back equal, or None where JSON text must stand for it."""
+    """Return a value that HDF5 stores natively and returns unchanged, None if it has to be stored as JSON text."""
     if isinstance(value, str):
         return value if _is_plain_text(value) else None
     if isinstance(value, (bool, float)):
@@ -138,7 +138,7 @@ def _plain_attributes(attrs: h5py.AttributeManager) -> dict[str, Any]:
 
 
 def _get(attrs: h5py.AttributeManager, name: str) -> Any:
-    """Return an attribute, None where there is none or numpy has no type for it: that is no reason not to read voxels."""
+    """Return an attribute, None if there is none or numpy has no type for it: the voxels can still be read."""
     try:
         return attrs.get(name)
     except FOREIGN_ERRORS:
@@ -180,7 +180,7 @@ def _pop_axistags(
         return None, None
     del attributes[_AXISTAGS]
     sizes = [tag.get("resolution") for tag in entries]
-    # 0 is how vigra says that it does not know.
+    # vigra writes 0 for an unknown resolution.
     known = any(_is_number(size) and size != 0 for size in sizes)
     return keys, tuple(float(s) if _is_number(s) and s != 0 else 1.0 for s in sizes) if known else None
 
@@ -190,7 +190,7 @@ def _is_number(value: Any) -> TypeGuard[float]:
 
 
 def _spatial_axes(axes: Sequence[str] | None, ndim: int) -> dict[str, int] | None:
-    """Return which axes are z, y and x, as far as there are such, or None where that cannot be told."""
+    """Return the indices of the axes z, y and x that exist, None if they are not known."""
     if axes is None:
         return {name: n for n, name in enumerate(_SPATIAL[-ndim:])} if ndim in (2, 3) else None
     lowered = [name.lower() for name in axes]
@@ -214,7 +214,7 @@ def _sizes_in_micrometers(metadata: ImageMetadata) -> list[float] | None:
 
 
 def _with_element_size(metadata: ImageMetadata, ndim: int, name: str) -> ImageMetadata:
-    """Take `element_size_um` into the model where it says something new, or what the model says already."""
+    """Move `element_size_um` into the voxel size if there is none; drop it if it agrees with the voxel size."""
     sizes = metadata.attributes.get(_ELEMENT_SIZE)
     spatial = _spatial_axes(metadata.axes, ndim)
     if not isinstance(sizes, list) or len(sizes) != 3 or not all(map(_is_number, sizes)) or spatial is None:

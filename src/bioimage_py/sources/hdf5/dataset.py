@@ -1,4 +1,4 @@
-"""What a dataset is: shape, dtype, chunks, filters, where HDF5 keeps it, and whether its bytes can be read as they are."""
+"""The description of a dataset: shape, dtype, chunks, filters, where it is, and whether its bytes can be read without HDF5."""
 
 from __future__ import annotations
 
@@ -50,7 +50,6 @@ class DatasetDescription:
 
     @property
     def name(self) -> str:
-        """Path and key."""
         return f"{self.path}:{self.key}"
 
     @property
@@ -61,12 +60,10 @@ class DatasetDescription:
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """How many chunks there are per axis."""
         return tuple(-(-n // c) for n, c in zip(self.shape, self.chunks or self.shape, strict=True))
 
     @property
     def codec(self) -> str:
-        """How chunks are encoded, for people."""
         return codec_text(self.filters)
 
     @cached_property
@@ -91,7 +88,7 @@ class DatasetDescription:
 
 
 def dataset_key(dataset: h5py.HLObject) -> str:
-    """Return the name of an object in its file, `""` where it has none."""
+    """Return the name of an object in its file, `""` if it has none."""
     name = dataset.name or ""
     # h5py returns what is not UTF-8 as bytes.
     return (name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name)).strip("/")
@@ -105,7 +102,7 @@ def object_address(dataset: h5py.HLObject) -> int:
 def describe(
     dataset: h5py.Dataset, *, attributes: bool = True, path: str | None = None
 ) -> DatasetDescription:
-    """Read all that is to be known about an open dataset.
+    """Read the description of an open dataset.
 
     Its attributes take longer than all else; without `attributes` its metadata are empty. Give the `path` of its file where that
     may have changed since HDF5 opened it.
@@ -175,7 +172,7 @@ def _filters(created: h5py.h5p.PropDCID) -> tuple[Filter, ...]:
 
 
 def _file_on_disk(file: h5py.File, path: str) -> FileKey | None:
-    """Return the identity of the file behind a handle, None where it is in memory or not (any more) at its path."""
+    """Return the identity of the file behind a handle, None if it is in memory or no longer at its path."""
     if file.driver not in _DRIVERS_OF_ONE_FILE:
         return None
     try:
@@ -186,7 +183,7 @@ def _file_on_disk(file: h5py.File, path: str) -> FileKey | None:
 
 
 def list_datasets(group: h5py.Group, limit: int | None = None) -> list[h5py.Dataset]:
-    """Return the datasets below a group that can be read as voxels, each once however many links lead to it."""
+    """Return the datasets below a group that hold voxels, each once even if several links lead to it."""
     found: list[h5py.Dataset] = []
 
     def visit(name: str, item: h5py.HLObject) -> bool | None:
@@ -242,7 +239,7 @@ def _listing(datasets: list[h5py.Dataset]) -> str:
 
 
 def need_filters(described: DatasetDescription) -> None:
-    """Make HDF5 know the filters of a dataset, with hdf5plugin where it is installed."""
+    """Load the filters of a dataset into HDF5, from hdf5plugin if it is installed."""
     missing = _missing(described)
     if missing:
         try:

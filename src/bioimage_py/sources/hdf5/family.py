@@ -1,4 +1,4 @@
-"""HDF5: chunks read raw and decoded outside HDF5's lock where the filters allow; written through h5py."""
+"""The HDF5 family: opens, lists and makes datasets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from bioimage_py.storage import Identity, is_url
 
 
 class Hdf5Family(Family):
-    """HDF5: chunks are read by us where the filters allow, and written through h5py, by one process."""
+    """HDF5: chunks are decoded outside of HDF5's lock if their filters allow it, and written through h5py by one process."""
 
     chunked = True
 
@@ -68,7 +68,7 @@ class Hdf5Family(Family):
             raise
 
     def list_arrays(self, path: str, **options: Any) -> list[str]:
-        """Return the names of all datasets of numbers in a file, each once however many links lead to it."""
+        """Return the names of all datasets of numbers in a file, each once even if several links lead to it."""
         del options
         _check_local(path)
         with reading(path) as file:

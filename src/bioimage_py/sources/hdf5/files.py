@@ -1,4 +1,4 @@
-"""Which HDF5 files this process has open: briefly for reading, shared while one is open for writing.
+"""The HDF5 files that this process has open: briefly for reading, shared while one is open for writing.
 
 HDF5 lets a process open a file twice only with compatible modes. So nothing is held open for reading between reads,
 and everything in a file that is open for writing goes through that one handle.
@@ -41,7 +41,7 @@ _reading: Counter[FileKey] = Counter()
 
 
 FOREIGN_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
-"""What h5py raises where HDF5 fails, depending on the call."""
+"""What h5py raises when HDF5 fails, depending on the call."""
 
 
 def hdf5_words(error: BaseException) -> str:
@@ -61,7 +61,6 @@ def hdf5_errors(doing: str) -> Iterator[None]:
 
 
 def opening_error(path: str, mode: str, error: BaseException) -> BioimagePyError:  # noqa: PLR0911 - one per cause
-    """Return the error for a file that h5py could not open."""
     words = hdf5_words(error)
     if isinstance(error, OSError) and error.errno == errno.EROFS and mode != "r":
         return ReadOnlyError(f"{path!r} cannot be written: its file system is read-only")
@@ -91,11 +90,11 @@ def opening_error(path: str, mode: str, error: BaseException) -> BioimagePyError
 
 
 class RoomAhead:
-    """Disk space that a file which is being written has before HDF5 needs it.
+    """Allocates disk space for a file that is being written before HDF5 needs it.
 
-    HDF5 that finds the disk full keeps what it could not write, cannot be closed, and takes the process down when that ends. So the
-    space for each write, and for the metadata that follows from it, is allocated first: a disk that is full is found
-    before HDF5 has begun. File systems that cannot allocate ahead (ZFS, btrfs with compression, some network disks) are left as they are.
+    When HDF5 finds the disk full it keeps what it could not write, cannot be closed, and crashes the process at exit. So the
+    space for each write, and for the metadata that it changes, is allocated first: a full disk is found before HDF5 begins.
+    File systems that cannot allocate ahead (ZFS, btrfs with compression, some network disks) are used without this.
     """
 
     def __init__(self, file: h5py.File) -> None:
@@ -104,7 +103,7 @@ class RoomAhead:
         self.owed = 0  # bytes that HDF5 may hold in memory
 
     def take(self, n_bytes: int, *, later: bool = False) -> None:
-        """Make sure that so many bytes can be added; for the holder of h5py's lock, until they are.
+        """Make sure that so many bytes can be added; the caller holds h5py's lock until they are.
 
         With `later` HDF5 may write them at any time until the next `flush`.
         """
@@ -112,7 +111,7 @@ class RoomAhead:
             return
         full = self._allocate(n_bytes, _AHEAD) and self._allocate(n_bytes, 0)
         if full and self.owed:
-            # What HDF5 holds may be stored already, and is then counted twice.
+            # What HDF5 holds may be stored already and be counted twice.
             self.flush()
             full = self._allocate(n_bytes, 0)
         if full:
@@ -121,7 +120,7 @@ class RoomAhead:
             self.owed += n_bytes
 
     def _allocate(self, n_bytes: int, ahead: int) -> OSError | None:
-        """Allocate what is needed and so much ahead; return the error where the disk is full."""
+        """Allocate what is needed and some bytes ahead; return the error if the disk is full."""
         number, size = self._descriptor(), int(self._file.id.get_filesize())
         needed = self.owed + n_bytes + _FOR_METADATA
         if os.fstat(number).st_size >= size + needed:
@@ -135,7 +134,7 @@ class RoomAhead:
         return None
 
     def flush(self) -> None:
-        """Hand all that HDF5 holds to the system, and give back what was allocated ahead; for the holder of h5py's lock."""
+        """Hand all that HDF5 holds to the system, and release what was allocated ahead; the caller holds h5py's lock."""
         self._file.flush()
         self.owed = 0
         if self._possible:
@@ -168,12 +167,12 @@ class OpenForWriting:
         return self._versions[address]
 
     def begin_writing(self, address: int) -> None:
-        """Count a source that writes the dataset."""
+        """Count one more source that writes the dataset."""
         with _changed:
             self._written[address] += 1
 
     def end_writing(self, address: int) -> None:
-        """Flush, and count a source less that writes the dataset."""
+        """Flush, and count one source less that writes the dataset."""
         try:
             with hdf5_errors(f"writing what is left to {self.path!r} failed"):
                 self.flush()
@@ -192,7 +191,7 @@ class OpenForWriting:
             self._versions[address] += 1
 
     def let_go(self) -> None:
-        """Say that a user is done; the last one closes the file."""
+        """End one use; the last one closes the file."""
         with _changed:
             self._users -= 1
             if self._users:
@@ -204,7 +203,7 @@ class OpenForWriting:
                 self.file.close()
 
 
-# Weak, so that a source that nobody closes and nobody holds any more does not keep its file locked.
+# Weak references, so that a source that is dropped without being closed does not keep its file locked.
 _writers: weakref.WeakValueDictionary[FileKey, OpenForWriting] = weakref.WeakValueDictionary()
 
 
@@ -228,7 +227,7 @@ def _key_or_none(path: str) -> FileKey | None:
 
 @contextmanager
 def reading(path: str) -> Iterator[h5py.File]:
-    """Give the file, open for the duration of the block only, or the handle that is writing into it."""
+    """Open a file for the duration of the block, or give the handle that is writing into it."""
     with _changed:
         key = _key_or_none(path)
         writer = None if key is None else _writers.get(key)
@@ -298,10 +297,10 @@ def _check_room_for_new(path: str) -> None:
 def _opened(path: str, mode: str) -> h5py.File:
     place = Path(path)
     if place.exists() and not (place.is_file() or place.is_dir()):
-        # HDF5 would wait for somebody who writes into a named pipe.
+        # HDF5 would wait for a writer of a named pipe.
         raise StorageError(f"{path!r} is not a file, but a named pipe or a device")
     if mode == "r+" and place.is_file() and not place.stat().st_size:
-        # HDF5 would turn it into an HDF5 file without asking.
+        # HDF5 would turn it into an HDF5 file.
         raise UnsupportedFormatError(f"{path!r} is not an HDF5 file: it is empty")
     try:
         return h5py.File(path, mode)

@@ -38,7 +38,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class OtherFiles:
-    """What may be read of the files that a file names, see `hdf5.open_path`."""
+    """Which of the files that a file names may be read, see `Hdf5Family.open_path`."""
 
     external_files: bool = False
     missing_files: str = "error"
@@ -59,7 +59,7 @@ HERE_ONLY = OtherFiles()
 
 
 class _Leaving(NamedTuple):
-    """An external link on the way to a key: its name, what it says, and what of the key comes behind it."""
+    """An external link on the path to a key: where it is, its target file, and the rest of the key in that file."""
 
     at: str
     file_name: str
@@ -86,7 +86,7 @@ def follow(path: str, key: str | None, others: OtherFiles = HERE_ONLY) -> tuple[
 
 
 def leaving_link(file: h5py.File, key: str) -> _Leaving | None:
-    """Return the first external link on the way to a key, soft links followed; None if the way stays in the file."""
+    """Return the first external link on the path to a key, soft links followed; None if the path stays in the file."""
     todo = [part for part in key.split("/") if part][::-1]
     done: list[str] = []
     n_soft = 0
@@ -116,7 +116,6 @@ def leaving_link(file: h5py.File, key: str) -> _Leaving | None:
 
 
 def why_not_written(path: str, link: _Leaving) -> ReadOnlyError:
-    """Return the error for writing through an external link."""
     return ReadOnlyError(
         f"'{path}:{link.at}' is an external link to '{link.file_name}:{link.key}', and nothing is written through links to other "
         f"files: name that file itself"
@@ -124,7 +123,7 @@ def why_not_written(path: str, link: _Leaving) -> ReadOnlyError:
 
 
 def why_read_only(described: DatasetDescription) -> str:
-    """Return why a dataset cannot be written whose voxels are stored elsewhere, "" for others."""
+    """Return why a dataset cannot be written, "" if its voxels are its own."""
     kinds = {"virtual": "a virtual dataset", "external": "a dataset with external storage"}
     if described.layout not in kinds:
         return ""
@@ -154,7 +153,7 @@ def _companion(path: str, name: str, others: OtherFiles, shown: str) -> str:
 
 
 def _folders(path: str) -> list[Path]:
-    """Return where the companions of a file are: through a link to the file, beside the link or beside the file."""
+    """Return the folders in which the companions of a file are: that of the file, and that of a link to it."""
     return list(dict.fromkeys([Path(path).absolute().parent, Path(path).resolve().parent]))
 
 
@@ -206,7 +205,7 @@ def _external_storage(dataset: h5py.Dataset, described: DatasetDescription, othe
 
 
 class _Reach(NamedTuple):
-    """How far what is shown of a part goes: its end, or that it is all of so many voxels."""
+    """The extent of what is shown of a part: its end, or None for all of its voxels."""
 
     end: tuple[int, ...] | None
     n_shown: int
@@ -274,7 +273,7 @@ class _VirtualParts:
     ) -> None:
         path, inner = follow(path, key, self._others)
         if path == described.path:
-            # Perhaps in memory, or open in another mode.
+            # It may be in memory, or open in another mode.
             self._look(dataset.file, path, inner or "", reach)
         else:
             self._files.add(path)
@@ -298,7 +297,7 @@ class _VirtualParts:
             self._add(part, described)
 
     def _numbered(self, described: DatasetDescription, name: str, key: str) -> Iterator[tuple[str, str]]:
-        """Yield file and key of a part; of one whose name counts with `%b`, those that are there."""
+        """Yield file and key of a part; for a name with the counter `%b`, those that exist."""
         if "%b" not in name and "%b" not in key:
             yield name.replace("%%", "%"), key.replace("%%", "%")
             return

@@ -102,7 +102,7 @@ class Placement:
 
 
 class DatasetOnDisk:
-    """Finds the bytes of a dataset, and finds them again when the file has been written since.
+    """Finds the bytes of a dataset, and finds them again when the file has been written.
 
     Twins of a source share one, so the index is collected once.
     """
@@ -114,9 +114,9 @@ class DatasetOnDisk:
         self._lock = threading.Lock()
 
     def current(self) -> Placement | None:
-        """Return where the bytes are, or None while voxels can only be had through HDF5.
+        """Return where the bytes are, or None while voxels can be read through HDF5 only.
 
-        That is while this process may have voxels of the dataset that are not in the file yet.
+        That is while this process may hold voxels that are not in the file yet.
         """
         placed = self.latest
         stamp = None if placed is None else self._stamp(placed.file)
@@ -178,7 +178,7 @@ class DatasetOnDisk:
 
 
 def _missing_base(file: h5py.File) -> tuple[int, int]:
-    """Return what HDF5's offsets of chunks and of contiguous datasets lack to be positions in the file."""
+    """Return what has to be added to HDF5's offsets of chunks, and of contiguous datasets, to get positions in the file."""
     user_block = int(file.id.get_create_plist().get_userblock())
     if not user_block:
         return (0, 0)
@@ -188,7 +188,7 @@ def _missing_base(file: h5py.File) -> tuple[int, int]:
 
 @cache
 def _counts_user_block() -> tuple[bool, bool]:
-    """Try out whether this version of HDF5 counts a user block in the offsets of chunks, and of contiguous datasets."""
+    """Test whether this version of HDF5 counts a user block in the offsets of chunks, and of contiguous datasets."""
     voxels = np.frombuffer(b"where is this in the file?".ljust(64), np.uint8)
     with h5py.File("probe", "w", driver="core", backing_store=False, userblock_size=1024) as file:
         chunked = file.create_dataset("chunked", data=voxels, chunks=(64,))
@@ -229,7 +229,6 @@ class _StoredDataset(FileSource):
 
     @property
     def metadata(self) -> ImageMetadata:
-        """What the dataset's attributes say."""
         return self.on_disk.described.metadata
 
     def identities(self) -> frozenset[Identity]:
@@ -278,7 +277,7 @@ class Hdf5Source(_StoredDataset, ChunkedFileSource):
         if placed is None:
             return self._read_through_hdf5(box)
         if placed is not self._cached_of:
-            # The file was written since: what was decoded before may be of the past.
+            # The file was written: chunks that were decoded before may be outdated.
             self._decoded = DecodedChunks(self._decoded.max_bytes)
             self._cached_of = placed
         whole_chunks = box.snap(self.chunks, self.shape) == box
@@ -344,7 +343,6 @@ def stored_source(
     key: str | None,
     others: OtherFiles = HERE_ONLY,
 ) -> FileSource:
-    """Return the source for a dataset on disk."""
     kind = Hdf5Source if described.layout == "chunked" else Hdf5RegionSource
     on_disk = DatasetOnDisk(described, companions(dataset, described, others))
     return kind(on_disk, path, key or described.key, others)

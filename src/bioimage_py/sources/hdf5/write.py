@@ -53,7 +53,7 @@ _MOST_CHUNK_BYTES = 2**32 - 1
 _CODECS = ("none", "gzip", "zlib", "lzf")
 _MOST_HELD = 2**25
 _AS_GIVEN = OtherFiles(external_files=True)
-"""Whoever gives an open handle has chosen its files."""
+"""An open handle was given: its user has chosen the files."""
 
 
 class Hdf5LiveSource(FileSource):
@@ -93,7 +93,6 @@ class Hdf5LiveSource(FileSource):
 
     @property
     def metadata(self) -> ImageMetadata:
-        """What the dataset's attributes said when it was opened."""
         return self._described.metadata
 
     def to_spec(self) -> SourceSpec:
@@ -173,7 +172,7 @@ class Hdf5LiveSource(FileSource):
         else:
             n_bytes = 0 if dataset.id.get_offset() else self.size
         with phil:
-            # What does not compress may grow by a little.
+            # Data that does not compress may grow slightly.
             self._room.take(n_bytes * self._described.stored_dtype.itemsize * 33 // 32, later=True)
             dataset[box.slices] = values
             if self._room.owed > _MOST_HELD:
@@ -190,7 +189,7 @@ class Hdf5LiveSource(FileSource):
 def create_dataset(
     path: str, key: str, spec: ArraySpec, *, overwrite: bool, unfinished: bool = False
 ) -> Hdf5LiveSource:
-    """Make a dataset and return it opened for writing; see `hdf5.create`.
+    """Make a dataset and return it opened for writing.
 
     With `unfinished` a new file gets its name by the source's `finish`. One that is there keeps its name, for all else in it.
     """
@@ -227,7 +226,7 @@ def check_dataset(path: str, key: str, spec: ArraySpec, *, overwrite: bool) -> N
 
 
 def _is_new(path: str) -> bool:
-    """Whether a file is not there yet; raises where its folder is not there either."""
+    """Whether a file does not exist yet; raises if its folder does not exist either."""
     if Path(path).exists():
         return False
     if os.path.lexists(path):
@@ -245,7 +244,7 @@ def _adding(path: str) -> Iterator[None]:
         yield
     except UnsupportedFormatError as error:
         raise OutputExistsError(
-            f"{path!r} is there already and is not an HDF5 file, so nothing can be added to it; remove it or choose "
+            f"{path!r} already exists and is not an HDF5 file, so nothing can be added to it; remove it or choose "
             f"another path ({error})"
         ) from error
 
@@ -260,7 +259,7 @@ def _add(
             raise InvalidArgumentError(
                 f"'{path}:{key}' is open for writing in this process; close it before replacing it"
             )
-        # Made under another name first: a failure on the way leaves the old dataset as it was.
+        # Made under another name first, so that a failure leaves the old dataset unchanged.
         name = key if replaced is None else f"{key}.{uuid.uuid4().hex}"
         first_new = _first_missing(file, name)
         try:
@@ -282,7 +281,7 @@ def _add(
 
 
 def _replaced_address(file: h5py.File, path: str, key: str, *, overwrite: bool) -> int | None:
-    """Return the object address of the dataset that is in the way and may be replaced, None where nothing is."""
+    """Return the object address of an existing dataset that may be replaced, None if there is none."""
     if (link := leaving_link(file, key)) is not None:
         raise why_not_written(path, link)
     parts = key.split("/")
@@ -317,7 +316,7 @@ def _replaced_address(file: h5py.File, path: str, key: str, *, overwrite: bool) 
 
 
 def _first_missing(file: h5py.File, key: str) -> str:
-    """Return the topmost group or dataset on the way to a key that is not there yet."""
+    """Return the topmost group or dataset on the path to a key that does not exist yet."""
     parts = key.split("/")
     ways = ("/".join(parts[: n + 1]) for n in range(len(parts)))
     return next((way for way in ways if way not in file), key)

@@ -63,7 +63,7 @@ def _header(path: str, head: bytes, file_bytes: int) -> Any:
         )
     stamped = _stamped_order(head)
     for order in ("<", ">") if stamped is None else (stamped, "<>".replace(stamped, "")):
-        # An array without axes, as mrcfile has it: its fields keep the byte order, which tells that of the voxels.
+        # An array without axes, as in mrcfile: its fields keep the byte order, which is that of the voxels.
         header = (
             np.frombuffer(head, mrcfile.dtypes.HEADER_DTYPE.newbyteorder(order)).reshape(()).view(np.recarray)
         )
@@ -83,7 +83,7 @@ def _header(path: str, head: bytes, file_bytes: int) -> Any:
 
 
 def _stamped_order(head: bytes) -> str | None:
-    """Return the byte order that the machine stamp says, None where old programs left it out."""
+    """Return the byte order in the machine stamp, None if it is missing, as in files of old programs."""
     try:
         return str(mrcfile.utils.byte_order_from_machine_stamp(head[212:216]))
     except ValueError:
@@ -141,7 +141,7 @@ def _metadata(header: Any, ndim: int, path: str) -> ImageMetadata:
     if sorted(order) != [0, 1, 2]:
         order = [2, 1, 0]
     names = ["xyz"[axis] for axis in order]
-    # A cell of no extent is how the format says that the voxel size is not known.
+    # In this format a cell of size 0 means that the voxel size is not known.
     known = any(float(header.cella[name]) != 0 for name in "xyz")
     sizes = [_voxel_size(header, name) for name in names]
     units: list[str | None] = ["angstrom"] * 3

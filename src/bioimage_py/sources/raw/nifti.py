@@ -133,7 +133,7 @@ def _metadata(header: Any, ndim: int, name: str) -> ImageMetadata:
         own["description"] = description
     found = ImageMetadata(
         axes=_AXES[:ndim],
-        # Axes beyond space carry 0 where nobody measured them; that must not discard the sizes that are known.
+        # Axes beyond space are 0 if they were not measured; that must not discard the known sizes.
         voxel_size=tuple(_exact(z) if z > 0 or axis < 3 else 1.0 for axis, z in enumerate(zooms)),
         units=tuple(units) if any(units) else None,
         origin=_origin(affine, zooms, ndim),
@@ -164,7 +164,7 @@ def _is_turned(affine: AnyArray) -> bool:
 
 
 def _orientations(affine: AnyArray, ndim: int) -> tuple[Mapping[str, Any] | None, ...] | None:
-    """Return which way the axes go in the body, to the nearest; NIfTI's space goes to the right, to the front and up."""
+    """Return the nearest anatomical direction of each axis; NIfTI's space goes to the right, to the front and up."""
     if not np.isfinite(affine).all():
         return None
     codes = nibabel.aff2axcodes(affine)
@@ -179,7 +179,7 @@ def _exact(size: float) -> float:
 
 
 def _origin(affine: AnyArray, zooms: Sequence[float], ndim: int) -> tuple[float, ...] | None:
-    """Return the place of the first voxel where the axes of the image are those of the space; a turned image has none."""
+    """Return the position of the first voxel; None for an image that is rotated in space."""
     if ndim < 3 or not np.allclose(affine[:3, :3], np.diag(zooms[:3]), rtol=1e-5, atol=0):
         return None
     place = (*(_exact(float(n)) for n in affine[:3, 3]), *(0.0 for _ in range(ndim - 3)))

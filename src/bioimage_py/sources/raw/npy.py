@@ -122,7 +122,7 @@ def _layout(path: str, head: bytes) -> RawLayout:
         raise UnsupportedFormatError(
             f"{path!r} is .npy version {version}; versions 1.0, 2.0 and 3.0 can be read"
         )
-    # Version 3 differs from 2 only in how field names of structured dtypes are spelled, and those are refused.
+    # Version 3 differs from 2 only in the encoding of field names of structured dtypes, which are refused.
     read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
     stream = BytesIO(head)
     stream.seek(8)
@@ -206,7 +206,7 @@ def _check_free(place: Path, overwrite: bool) -> None:
 
 
 def _is_npy(place: Path) -> bool:
-    """Whether there is a .npy file, or an empty one, as a process that was killed leaves behind."""
+    """Whether there is a .npy file, or an empty one as left by a killed process."""
     if not place.is_file():
         return False
     try:
@@ -228,7 +228,6 @@ def _exists(place: Path) -> OutputExistsError:
 
 
 def _make(made: str, dtype: np.dtype[Any], spec: ArraySpec) -> None:
-    """Write header and length."""
     file = FileBytes(os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), repr(made))
     try:
         header = BytesIO()

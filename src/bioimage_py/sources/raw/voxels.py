@@ -47,7 +47,7 @@ class SingleFileSource(FileSource):
 def check_single_array(
     title: str, path: str, key: str | None, mode: str, *, writable: bool, options: Mapping[str, Any]
 ) -> None:
-    """Refuse what a local file with one array has not: keys, URLs, options, and writing where it is not supported."""
+    """Refuse what a local file with one array does not have: keys, URLs, options, and writing if it is not supported."""
     if is_url(path):
         raise InvalidArgumentError(
             f"{title} files are read from local folders only, not from {path!r}: download it first"
@@ -84,7 +84,6 @@ class RawLayout(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes that all voxels take up."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
@@ -105,7 +104,7 @@ class RawVoxels:
         self.name = file.name
         self.layout, self.compression = layout, ""
         self._file: FileBytes | None = file
-        # The arithmetic is that of C order; a file in Fortran order is one in C order with the axes reversed.
+        # A file in Fortran order is read as one in C order with the axes reversed.
         stored = layout.shape if layout.order == "C" else layout.shape[::-1]
         self._stored = ArrayInFile(layout.offset, stored, layout.dtype)
 
@@ -147,14 +146,13 @@ class CompressedVoxels:
         self.layout = layout
         self._path = path
         self.compression = compression
-        # By the time of the first read the process may work in another folder.
+        # The working directory may be another one at the first read.
         self._place = os.path.abspath(path)  # noqa: PTH100 - follows no links
         self._lock = threading.Lock()
         self._voxels: RawVoxels | None = None
         self._closed = False
 
     def read(self, box: Box) -> AnyArray:
-        """Return the voxels in a box, as they are stored."""
         with self._lock:
             if self._closed:
                 raise StorageError(f"{self._path!r} was closed; open it again to go on")
@@ -176,7 +174,7 @@ class CompressedVoxels:
         with tempfile.TemporaryFile(prefix="bioimage-py-") as unpacked:
             try:
                 with decompressing(self._place, self.compression) as stream:
-                    # What follows the voxels is read for the checksum at the end, and not kept.
+                    # What follows the voxels is read for the checksum at the end, and dropped.
                     while piece := stream.read(_PIECE):
                         if found < needed:
                             _store(unpacked, piece[: needed - found], path)
@@ -206,7 +204,7 @@ def _store(unpacked: Any, piece: bytes, path: str) -> None:
 def voxels_in(
     path: str, file: FileBytes, layout: RawLayout, compression: str
 ) -> RawVoxels | CompressedVoxels:
-    """Return the voxels of an open file, of which its first bytes have told how it is compressed."""
+    """Return the voxels of an open file, compressed or not."""
     return CompressedVoxels(path, compression, layout) if compression else RawVoxels(file, layout)
 
 

@@ -1,4 +1,4 @@
-"""Which files of a folder are slices, in which order, and along which axes their names put them."""
+"""The slices in a folder: their order, and the axes that their names state."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Arrangement:
     # of the files, in C order of the grid; None where there is none and the slice is filled
     names: Sequence[str | None]
     shape: tuple[int, ...]  # of the grid
-    axes: tuple[str | None, ...]  # what the names say each axis of the grid is; None where they do not
+    axes: tuple[str | None, ...]  # of the grid, as the names state them, else None
     remarks: Sequence[BioimagePyWarning] = ()  # what a user should be told
 
 
@@ -67,7 +67,7 @@ def list_slices(folder: str, pattern: str) -> dict[str, Name]:
         raise SourceNotFoundError(f"there is no folder {folder!r} to look for {pattern!r} in") from error
     except PermissionError as error:
         raise StorageError(
-            f"folder {folder!r} may not be read: {error.strerror}; ask its owner for access"
+            f"folder {folder!r} cannot be read: {error.strerror}; ask its owner for access"
         ) from error
     names, visible = [], []
     expected = re.compile(fnmatch.translate(pattern.lower()))
@@ -124,7 +124,7 @@ def image_suffixes_in(folder: str) -> list[str]:
 
 
 def is_preview(name: str) -> bool:
-    """Whether a file is called a preview, which is not a slice if its shape is another."""
+    """Whether a file is named as a preview, which is not a slice if its shape differs."""
     return bool(_PREVIEW.search(name))
 
 
@@ -152,9 +152,9 @@ class Name(NamedTuple):
 
 
 def take_apart(names: Sequence[str]) -> dict[str, Name]:
-    """Return names taken apart; whether "1.25" is one number or two, and "-2" has a sign, is decided from all of them together."""
+    """Return names taken apart; all of them together decide whether "1.25" is one number or two, and whether "-2" has a sign."""
     stems = {name: _SUFFIX.sub("", name) for name in names}
-    # Where none of them has what is to be told, which is so in most folders, nobody looks at each number for it.
+    # Most folders have no such names, and then the single numbers are not looked at.
     together = "/".join(stems.values())
     signed_exponent = re.search(r"[0-9]e[-+][0-9]{1,3}(?![0-9a-z])", together, re.IGNORECASE)
     exponent = "(e[-+]?[0-9]{1,3}(?![0-9a-z]))?" if signed_exponent else "()"
@@ -166,7 +166,7 @@ def take_apart(names: Sequence[str]) -> dict[str, Name]:
         if len(parts := re.split("[.,]", found[2])) == 2
         for part in parts[1:]
     }
-    # 1.9 and 1.10 are counted, 1.5 and 1.25 are measured: nobody writes the 0 of 1.10 beside a 1.9.
+    # 1.9 and 1.10 are counters, 1.5 and 1.25 are measured: 1.10 would be written 1.1 otherwise.
     counted = len({len(f) for f in fractions}) > 1 and any(re.match(r"[1-9][0-9]*0$", f) for f in fractions)
     unsigned = {
         _generic(stem[: found.start()])
@@ -209,7 +209,7 @@ def _taken_apart(stem: str, pattern: re.Pattern[str], unsigned: set[str], *, cou
             runs = [(first + m.start(), first + m.end(), int(m[0])) for m in inner]
         for b, e, number in runs:
             text = stem[at:b]
-            # The T of a time of day, 20240105T101200, states no axis.
+            # The T before a time of day, 20240105T101200, does not state an axis.
             word = "" if text == "T" and numbers and numbers[-1].dated else _word(text)
             texts.append(text)
             numbers.append(_Number(word, stem[b:e], number, dated))
@@ -219,7 +219,7 @@ def _taken_apart(stem: str, pattern: re.Pattern[str], unsigned: set[str], *, cou
 
 @lru_cache(4096)
 def _word(text: str) -> str:
-    """Return the word at the end of a text that may say what the number behind it is, in lower case."""
+    """Return the word at the end of a text, in lower case, which may name the number behind it."""
     found = re.search(r"([A-Za-z]+)[\s_=#.-]*$", text)
     if found is None:
         return ""
@@ -281,7 +281,7 @@ def _check_duplicates(parsed: Mapping[str, Name]) -> None:
 
 
 class _Columns:
-    """The numbers of all names, as a table of which the numbers at one place are a column."""
+    """The numbers in all names as a table: a row per name, a column per place in it."""
 
     def __init__(self, parsed: Mapping[str, Name]) -> None:
         counts = Counter(len(found.numbers) for found in parsed.values())
@@ -311,20 +311,20 @@ class _Columns:
         return {axis: found[axis] for axis in _ORDER if axis in found}
 
     def axes(self) -> dict[str, int]:
-        """Return the column of each axis; nothing where names state no axes."""
+        """Return the column of each axis; nothing if the names do not state axes."""
         found = self.stated()
         alone = [axis for axis, column in found.items() if self.tell_apart([column])]
         if len(alone) > 1 and len(self._table) > 2:
-            # Each slice has its own z and its own time: they count the same, and are not a grid.
+            # Each slice has its own z and its own time: both count slices and do not make a grid.
             return {alone[-1]: found[alone[-1]]}
         if not found or self.tell_apart(found.values()):
             return found
         rest = [c for c in self.varying if c not in found.values()]
         if "z" not in found:
-            # The number that says nothing of itself, in "t00_000", is that of the slice.
+            # A number without a word, as in "t00_000", is that of the slice.
             for column in reversed(rest):
                 if self._words[column] not in _PLACES and self.tell_apart([*found.values(), column]):
-                    # One that runs on from one time to the next numbers the files, and nothing else.
+                    # A number that goes on from one time to the next numbers the files.
                     return {} if self.tell_apart([column]) else {**found, "z": column}
         stated = " and ".join(found)
         if not rest:
@@ -399,7 +399,7 @@ def _on_grid(columns: _Columns, axes: Mapping[str, int], *, fill: bool) -> Arran
 
 
 def _gaps(values: Sequence[int | Fraction]) -> list[int | Fraction]:
-    """Return the numbers that are left out between the first and the last, as far as there is a step; not of numbers that are scattered."""
+    """Return the numbers that are missing between the first and the last, if they have a regular step."""
     steps = [b - a for a, b in itertools.pairwise(values)]
     if len(set(steps)) < 2:
         return []

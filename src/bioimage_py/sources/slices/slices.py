@@ -44,7 +44,7 @@ def slice_opener(path: str, files: OpenFiles, missing_planes: str) -> TiffSlices
     found = family_by_content(path)
     if found is None or found.kind not in ("tiff", "stack"):
         size = files.get(path).size
-        what = "is empty" if size == 0 else f"is no TIFF, PNG or JPEG ({size} bytes)"
+        what = "is empty" if size == 0 else f"is not a TIFF, PNG or JPEG file ({size} bytes)"
         raise UnsupportedFormatError(
             f"slice {path!r} {what}; give a pattern that matches the image files only"
         )
@@ -93,7 +93,7 @@ class TiffSlices:
 
 
 def ome_set(path: str, *, fill: bool) -> frozenset[str]:
-    """Return the names of the files of the set that an OME-TIFF, or its companion file, describes; none if it stands for itself, or is no OME-TIFF."""
+    """Return the names of the files of the set that an OME-TIFF, or its companion file, describes; none if it is not part of a set."""
     if not path.lower().endswith((".tif", ".tiff", ".btf", ".tf2", ".tf8")):
         return frozenset()
     with opened_tiff(path, alone=True) as opened:
@@ -113,7 +113,7 @@ def _parse_slice(path: str) -> ParsedTiff | None:
         page = file.pages.first
         if file.pages.is_multipage or (not file.is_ome and [s.size for s in file.series] != [page.size]):
             return None
-        # One page of a set of OME-TIFFs is a series of its own here, whose description still holds.
+        # A page of a set of OME-TIFFs is a series of its own here; the description of the set still applies.
         kinds = {"ome": file.is_ome, "imagej": file.is_imagej, "shaped": file.is_shaped}
         kind = next((name for name, found in kinds.items() if found), "uniform")
         series = tifffile.TiffPageSeries([page], page.shape, page.dtype, page.axes, kind=kind)
@@ -123,7 +123,7 @@ def _parse_slice(path: str) -> ParsedTiff | None:
 
 
 def _moved(like: ParsedTiff, page: FirstPage, path: str, size: int) -> ParsedTiff:
-    """Return the structure of a slice that differs from another one only in where its voxels are."""
+    """Return the structure of a slice that differs from another one only in the place of its voxels."""
     layout = like.layout
     stored = None if layout.coding.stored is None else tuple(layout.coding.stored.tolist())
     wanted = math.prod(layout.coding.grid)
@@ -153,7 +153,7 @@ def _moved(like: ParsedTiff, page: FirstPage, path: str, size: int) -> ParsedTif
 
 
 class Pictures:
-    """PNG and JPEG slices: the first of its kind is decoded to see its shape, the others only compared with it."""
+    """PNG and JPEG slices: the first one is decoded to learn its shape, the headers of others are compared with it."""
 
     def __init__(self, files: OpenFiles) -> None:
         self._files = files
@@ -161,7 +161,6 @@ class Pictures:
         self._like: dict[object, tuple[tuple[int, ...], np.dtype[Any]]] = {}
 
     def open(self, path: str) -> PictureSource:
-        """Open a picture."""
         signature = _picture_signature(path, self._files)
         with self._lock:
             if signature not in self._like:
@@ -189,7 +188,6 @@ class PictureSource(ChunkedFileSource):
 
     @property
     def metadata(self) -> ImageMetadata:
-        """The names of the axes, and the colours of three channels."""
         found = ImageMetadata(axes=("y", "x", "c")[: len(self.shape)])
         return found.as_rgb(self.dtype) if self.shape[2:] == (3,) else found
 

@@ -36,7 +36,7 @@ from bioimage_py.sources.slices.slices import Pictures, PictureSource, TiffSlice
 from bioimage_py.storage import OpenFiles, file_identity, stamp_of_files
 
 _CHECK_ALL = 2000
-"""Up to so many slices, every header is compared when the stack is opened; of longer stacks, some."""
+"""Of up to so many slices all headers are compared when the stack is opened, of more some."""
 _CHECK_SOME = 64
 _WHOLE_SLICE = 4 * 2**20
 """Slices up to so many bytes are decoded whole; larger ones by their own tiles or strips."""
@@ -108,7 +108,7 @@ def _open(path: str, key: str | None, mode: str, known: Sequence[Any] | None, mi
 
 
 def _without_previews(folder: str, names: list[str], opener: TiffSlices | Pictures) -> list[str]:
-    """Return the names without files called preview or overview that have another shape than the slices."""
+    """Return the names without files named preview or overview whose shape differs from that of the slices."""
     slices = [name for name in names if not is_preview(name)]
     if not slices or len(slices) == len(names):
         return names
@@ -125,7 +125,7 @@ def _without_previews(folder: str, names: list[str], opener: TiffSlices | Pictur
 
 
 def _is_one_set(folder: str, pattern: str, names: Sequence[str], missing_planes: str) -> bool:
-    """Whether files are the one set of OME-TIFFs that the first of them describes; False where they are a part of it."""
+    """Whether files are the whole set of OME-TIFFs that the first of them describes; False if they are a part of it."""
     described = ome_set(os.path.join(folder, names[0]), fill=missing_planes == "fill")  # noqa: PTH118
     found = described & set(names)
     if not found:
@@ -244,7 +244,7 @@ class StackSource(ChunkedFileSource):
         inner = slices.first.metadata
         axes = list(inner.axes or ())
         for name in reversed(slices.arranged.axes):
-            # What the names and the slices both state, such as channels of RGB slices, is not taken for another thing.
+            # An axis that names and slices both state, such as the channels of RGB slices, is not used twice.
             others = ("z", "t", "i", "j", "k") if name is None else (name, "i", "j", "k")
             taken = {*axes, *(n for n in slices.arranged.axes if n != name)}
             axes.insert(0, next((n for n in others if n not in taken), "stack"))
@@ -312,7 +312,7 @@ class StackSource(ChunkedFileSource):
 
 
 def _slice_chunks(first: FileSource) -> tuple[int, ...]:
-    """Return what of a slice is decoded at once: all of it, its own chunks, or a band of about a mebibyte."""
+    """Return which part of a slice is decoded at once: all of it, its own chunks, or a band of about a mebibyte."""
     if first.nbytes <= _WHOLE_SLICE:
         return tuple(max(1, n) for n in first.shape)
     if first.chunks is not None:

@@ -21,11 +21,11 @@ from bioimage_py.sources.tiff.parsing import ParsedTiff, parse_tiff, series_titl
 from bioimage_py.storage import FileBytes, OpenFiles, file_identity, file_stamp, is_url, stamp_of_files
 
 _WASTE = 64 * 2**10
-"""Bytes between segments that are read along rather than making another call."""
+"""Bytes between segments that are read and dropped rather than making another call."""
 
 
 class TiffFamily(Family):
-    """TIFF, with each series that it holds an array; read only."""
+    """TIFF: each series is an array; read only."""
 
     def open_path(
         self,
@@ -204,7 +204,7 @@ class TiffSource(ChunkedFileSource):
             copy_rows(target, chunk)
 
     def _decoded_in(self, position: tuple[int, ...], box: Box, target: AnyArray | None) -> AnyArray | None:
-        """Return a chunk; the target where there is one and the chunk is put together of several segments."""
+        """Return a chunk, in the target if there is one and the chunk has several segments."""
         layout, coding = self._layout, self._layout.coding
         page = self._page_number(position[: layout.split])
         at, extent = [0] * 5, [1, 1, 1, 1, coding.shape[4]]
@@ -227,7 +227,7 @@ class TiffSource(ChunkedFileSource):
         if len(parts) == 1:
             return self._decode(page, parts[0][0], encoded[parts[0][0]], shape).reshape(box.shape)
         found = np.empty(box.shape, self.dtype) if target is None else target
-        # Only axes of extent 1 come and go, so it is the same memory.
+        # Only axes of extent 1 are added or removed, so it is the same memory.
         chunk = found.reshape(shape)
         if len(encoded) < len(parts):
             chunk[...] = coding.fill
@@ -239,7 +239,7 @@ class TiffSource(ChunkedFileSource):
         return found
 
     def _encoded(self, page: int, segments: list[int]) -> dict[int, bytes | memoryview]:
-        """Return the bytes of the segments that are stored, in one read where they stand close together."""
+        """Return the bytes of the segments that are stored, in one read if they are close together."""
         layout = self._layout
         places = {s: (int(layout.offsets[page, s]), int(layout.byte_counts[page, s])) for s in segments}
         places = {s: (o, n) for s, (o, n) in places.items() if o > 0}

@@ -33,7 +33,7 @@ _BEHIND = (
     _packed(_BLACK * 5),
     _packed("1" + _BLACK * 5 + "0" * 7),
 )
-"""What is put behind a CCITT stream to see whether its decoder looks there."""
+"""Bytes that are appended to a CCITT stream to see whether its decoder reads beyond its end."""
 
 Decode = Callable[..., tuple[AnyArray | None, Any, Any]]
 
@@ -52,7 +52,7 @@ class PageCoding:
     dtype: np.dtype[Any]  # dtype of decoded voxels, in native byte order
     file_dtype: np.dtype[Any]  # dtype as stored, for pages that are not encoded
     fill: Any  # what a missing segment reads as
-    codec: str  # compression and predictor, for people
+    codec: str  # compression and predictor, as text
     # Bytes of each segment of a page where nothing is compressed and each segment has a place, else None
     stored: npt.NDArray[np.int64] | None = None
     # whether the values are to be shown inverted; they are read as they are stored

@@ -71,7 +71,7 @@ def check_extents(series: tifffile.TiffPageSeries, path: str) -> None:
     for number, name in ((256, "width"), (257, "length")):
         if number not in series.keyframe.tags:
             raise StorageError(
-                f"TIFF {path!r} is damaged: page {series.keyframe.index} states no {name} (tag {number})"
+                f"TIFF {path!r} is damaged: page {series.keyframe.index} has no {name} (tag {number})"
             )
 
 
@@ -82,7 +82,7 @@ def layout_of(series: tifffile.TiffPageSeries, path: str, reader: PageReader) ->
     shape = tuple(int(n) for n in series.shape)
     axes = series.axes
     if min(shape, default=0) < 0 or math.prod(shape) * coding.dtype.itemsize > 2**63 - 1:
-        raise StorageError(f"TIFF {path!r} is damaged: it speaks of shape {shape}, which no array has")
+        raise StorageError(f"TIFF {path!r} is damaged: it gives shape {shape}, which no array has")
     has_voxels = Box.whole(shape).size > 0
     found = _page_axes(shape, coding.shape) if has_voxels else (0, (None,) * len(shape))
     if found is None:  # the metadata describe pages of another shape: fall back to the pages as they are
@@ -103,7 +103,7 @@ def layout_of(series: tifffile.TiffPageSeries, path: str, reader: PageReader) ->
         pages = []
     elif has_voxels and len(pages) != n_pages:
         raise StorageError(
-            f"TIFF {path!r} is truncated or its metadata are wrong: they speak of {n_pages} pages for shape {shape}, "
+            f"TIFF {path!r} is truncated or its metadata are wrong: they give {n_pages} pages for shape {shape}, "
             f"the file has {len(pages)}"
         )
     offsets, byte_counts = _segment_table(pages, others, math.prod(coding.grid), series.keyframe)

@@ -152,7 +152,7 @@ def _from_description(texts: TiffTexts) -> Described:
         # ImageJ writes a negative distance for stacks whose slices are in reverse.
         said.sizes["z"] = (abs(spacing), units["z"])
     for axis in "xyz":
-        # ImageJ has the place of its zero in voxels.
+        # ImageJ gives the origin in voxels.
         zero = number_in(described.get(f"{axis}origin"))
         if zero and axis in said.sizes:
             said.origin[axis] = -zero * said.sizes[axis][0]

@@ -22,7 +22,7 @@ _MOST_PLANES = 2**24
 
 @dataclass(frozen=True)
 class OmeSet:
-    """The files that an OME-XML speaks of."""
+    """The files that an OME-XML refers to."""
 
     xml: str  # the text, of the companion file where the TIFF refers to one
     changed: bool = False  # whether it differs from the text in the TIFF
@@ -52,7 +52,7 @@ class OmeSet:
 
 
 def ome_set(xml: str, path: str, *, alone: bool = False) -> OmeSet:
-    """Find the files that an OME-XML speaks of, beside a TIFF; none if it is to be read `alone`.
+    """Find the files next to a TIFF that its OME-XML refers to; none if the TIFF is to be read `alone`.
 
     A text that only refers to a companion file is replaced by it. A name that leads out of the TIFF's folder is only read
     where a file of that name is beside it.
@@ -113,7 +113,7 @@ def _parsed(xml: str) -> ET.Element | None:
 
 
 def _beside(folder: str, name: str) -> tuple[str | None, str]:
-    """Return the path of a file that a text names, relative to the folder, or None and why it is not read."""
+    """Return the path of a file that a text names, relative to the folder, or None and the reason why it is not read."""
     plain = posixpath.normpath(name.replace("\\", "/"))
     outside = plain.startswith(("/", "../")) or plain in ("", ".", "..") or bool(ntpath.splitdrive(name)[0])
     relative = posixpath.basename(plain) if outside else plain
@@ -154,7 +154,7 @@ def _check_planes(root: ET.Element, path: str) -> None:
         else:
             continue
         if n_planes > _MOST_PLANES:
-            raise StorageError(f"TIFF {path!r} is damaged: its OME-XML speaks of {n_planes} planes")
+            raise StorageError(f"TIFF {path!r} is damaged: its OME-XML lists {n_planes} planes")
 
 
 def _count(element: ET.Element, name: str) -> int:
@@ -236,7 +236,7 @@ def _place(pixels: ET.Element, sizes: Sizes) -> dict[str, float]:
     place: dict[str, float] = {}
     for axis, (_, unit) in sizes.items():
         value = None if axis == "t" else number_in(first.get(f"Position{axis.upper()}"))
-        # Without a unit, as texts from before 2015 have it, it is that of the size; "reference frame" is no unit.
+        # Without a unit, as texts from before 2015 have it, it is that of the size; "reference frame" is not a unit.
         own = first.get(f"Position{axis.upper()}Unit", unit)
         ratio = unit_ratio(own, unit) if normalise_unit(own) in SPACE_UNITS else None
         if value is not None and ratio is not None:

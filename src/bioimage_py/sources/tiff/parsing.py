@@ -1,4 +1,4 @@
-"""Opening a TIFF with tifffile once: choosing the series, and seeing whether the file is whole."""
+"""Opening a TIFF with tifffile once: choosing the series, and checking that the file is complete."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ _SIDE_IMAGES = frozenset(
     for name in ("thumbnail", "label", "macro", "overview", "preview")
     for suffix in ("", " image")
 )
-"""Names of images that accompany another one; they do not make a file ambiguous."""
+"""Names of images that accompany another one and do not make a file ambiguous."""
 _SIDE_ROLES = 0b101
 """NewSubfileType: a page is a smaller copy of another one, or its mask."""
 _NOT_NEWS = re.compile(
     "circular reference|corrupted tag list of page|invalid page offset|zeroed|failed to read|missing .*frames|index out of range|"
     "Strip(Offsets|ByteCounts) count|ByteCounts tag|estimating ByteCounts|NDTiff.index|Datetime"
 )
-"""What tifffile says of things that are repaired here, or that are errors of ours."""
+"""What tifffile logs about things that are repaired here, or that are errors here."""
 
 
 class OpenTiff(NamedTuple):
-    """A TIFF that tifffile has open, what reads tags of its pages, its list of pages, and the files that its OME-XML speaks of."""
+    """A TIFF that tifffile has open, what reads tags of its pages, its list of pages, and the files that its OME-XML refers to."""
 
     file: tifffile.TiffFile
     reader: PageReader
@@ -119,11 +119,11 @@ def series_titles(path: str) -> list[str]:
 
 @contextmanager
 def opened_tiff(path: str, *, alone: bool = False) -> Iterator[OpenTiff]:
-    """Open a TIFF with tifffile; what tifffile raises, which can be anything, and what it logs become ours.
+    """Open a TIFF with tifffile; what tifffile raises, which can be anything, and what it logs become errors and warnings of this package.
 
     With `alone`, other files of its set of OME-TIFFs are not opened.
 
-    A list of pages that leads back to one of its own pages ends there for tifffile, which would not always end itself.
+    A list of pages that leads back to one of its own pages is ended there for tifffile, which may not stop by itself.
     """
     _check_size(path)
     said: list[str] = []
@@ -163,7 +163,7 @@ _LOGGED: ContextVar[list[str] | None] = ContextVar("bioimage_py_tifffile_says", 
 
 
 def _kept(record: logging.LogRecord) -> bool:
-    """Keep what tifffile logs while a file is opened here from the user's stderr, to be told in a warning."""
+    """Keep what tifffile logs while a file is opened here off stderr; it becomes a warning."""
     said = _LOGGED.get()
     if said is None:
         return True
@@ -206,7 +206,7 @@ def _judged(path: str) -> Iterator[None]:
         raise StorageError(f"TIFF {path!r} cannot be read: {error}") from error
     except MemoryError as error:
         raise StorageError(
-            f"TIFF {path!r} cannot be read: its tags speak of more than the memory holds; it may be damaged"
+            f"TIFF {path!r} cannot be read: its tags describe more than fits into memory; it may be damaged"
         ) from error
     except Exception as error:
         raise UnsupportedFormatError(
@@ -234,7 +234,7 @@ def _title(number: int, series: tifffile.TiffPageSeries) -> str:
 
 
 def _all_series(file: tifffile.TiffFile, reader: PageReader) -> list[tifffile.TiffPageSeries]:
-    """Return tifffile's series, but pages that are alike in one, however each is encoded, and masks of pages apart."""
+    """Return tifffile's series, but with all pages of one shape in one series, however they are encoded, and masks in another."""
     try:
         found = list(file.series)
     except RuntimeError as error:  # pages that are not like the first one
@@ -320,7 +320,7 @@ def _choose(
 
 
 def check_set(ome: OmeSet | None, found: Sequence[tifffile.TiffPageSeries], path: str, *, fill: bool) -> None:
-    """See whether the files are there of which the file is a part, where it cannot be read without."""
+    """Raise StorageError if the file is part of a set that is not there, unless it is to be read as it is (`fill`)."""
     if ome is None or not ome.absent or (found and found[0].kind in ("ome", "mmstack")):
         return
     names = ", ".join(ome.absent[:5]) + (f" and {len(ome.absent) - 5} more" if len(ome.absent) > 5 else "")
@@ -339,7 +339,7 @@ def check_set(ome: OmeSet | None, found: Sequence[tifffile.TiffPageSeries], path
 
 
 def _check_folder(layout: TiffLayout, path: str) -> None:
-    """See that the files of a series, which other texts than OME-XML name too, are in the folder of the first."""
+    """Raise StorageError if a file of a series is outside of the folder of the first; other texts than OME-XML name files too."""
     folder = os.path.dirname(os.path.realpath(path))  # noqa: PTH120
     for other in layout.paths if len(layout.paths) > 1 and layout.kind != "ome" else ():
         if os.path.commonpath([folder, os.path.realpath(other)]) != folder:
@@ -349,7 +349,7 @@ def _check_folder(layout: TiffLayout, path: str) -> None:
 
 
 def _check_promised(file: tifffile.TiffFile, found: Sequence[tifffile.TiffPageSeries], path: str) -> None:
-    """See whether the file holds what its description speaks of; tifffile settles for what is there."""
+    """Raise StorageError if the file holds less than its description says; tifffile reads what is there."""
     if not found:
         return
     first = found[0]
@@ -358,7 +358,7 @@ def _check_promised(file: tifffile.TiffFile, found: Sequence[tifffile.TiffPageSe
             promised = tuple(described.get("shape", series.shape))
             if math.prod(promised) != math.prod(series.shape):
                 raise StorageError(
-                    f"TIFF {path!r} is truncated: its description speaks of shape {promised}, "
+                    f"TIFF {path!r} is truncated: its description gives shape {promised}, "
                     f"its pages hold {tuple(series.shape)}"
                 )
     elif file.is_imagej and first.kind not in ("imagej", "ome"):
@@ -373,7 +373,7 @@ def _check_promised(file: tifffile.TiffFile, found: Sequence[tifffile.TiffPageSe
 
 
 def _check_chain(chain: PageChain | None, layout: TiffLayout, path: str) -> None:
-    """See whether the list of pages ends where it says that it ends."""
+    """Raise StorageError if the list of pages goes on behind the end of the file."""
     one_piece = layout.raw_offsets is not None and len(layout.raw_offsets) == 1
     if one_piece and layout.kind in ("imagej", "shaped", "stk", "lsm"):
         return  # all voxels are where the first page says, whatever the other pages are
