@@ -33,11 +33,13 @@ from .filters import (
     encode_gzip as encode_gzip,
     gzip_level_to_encode as gzip_level_to_encode,
 )
-from .frames import ChunkFrames as ChunkFrames, n5_header as n5_header, read_n5_header as read_n5_header
-from .payload_check import (
+from .frames import (
+    ChunkFrames as ChunkFrames,
     PayloadCheck as PayloadCheck,
     blosc_lengths as blosc_lengths,
     crc32c_bytes as crc32c_bytes,
+    n5_header as n5_header,
+    read_n5_header as read_n5_header,
     why_all_bytes as why_all_bytes,
 )
 from .scratch import Scratch as Scratch, copy_rows as copy_rows

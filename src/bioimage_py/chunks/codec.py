@@ -9,14 +9,12 @@ from typing import Any
 import imagecodecs
 import numpy as np
 
-from bioimage_py.chunks.encoding import AnyArray, ChunkEncoding
+from bioimage_py.chunks.encoding import BLOSC_SHUFFLES, AnyArray, ChunkEncoding, traits_of
 from bioimage_py.chunks.filters import BLOSC_COMPRESSORS
-from bioimage_py.chunks.payload_check import blosc_lengths, crc32c_bytes
+from bioimage_py.chunks.frames import blosc_lengths, crc32c_bytes
 from bioimage_py.chunks.scratch import Scratch
 
 _codecs: Any = imagecodecs  # its stubs ask for bytes, but any buffer is taken
-_COMPRESSORS = ("zstd", "gzip", "zlib", "blosc")
-_SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2, 0: 0, 1: 1, 2: 2}
 
 
 class ChunkCodec:
@@ -39,7 +37,7 @@ class ChunkCodec:
         names = [step[0] for step in encoding.codecs]
         if names[-1:] == ["crc32c"]:
             names.pop()
-        known = len(names) <= 1 and all(name in _COMPRESSORS for name in names)
+        known = len(names) <= 1 and all(traits_of((name,)).tells_length for name in names)
         c_order = tuple(sorted(encoding.axis_order)) == encoding.axis_order
         return cls(encoding) if known and c_order and encoding.wrapping == "bare" else None
 
@@ -119,13 +117,15 @@ def _blosc_options(settings: Mapping[str, Any], itemsize: int) -> tuple[Any, dic
     level, shuffle = settings.get("clevel"), settings.get("shuffle")
     if shuffle == -1:  # of v2: the codec chooses
         shuffle = 2 if itemsize == 1 else 1
-    known = isinstance(level, int) and 0 <= level <= 9 and shuffle in _SHUFFLES
+    if shuffle in BLOSC_SHUFFLES:
+        shuffle = BLOSC_SHUFFLES.index(shuffle)
+    known = isinstance(level, int) and 0 <= level <= 9 and shuffle in (0, 1, 2)
     if not known or settings.get("cname") not in BLOSC_COMPRESSORS:
         return None
     options = {
         "level": level,
         "compressor": settings["cname"],
-        "shuffle": _SHUFFLES[shuffle],
+        "shuffle": shuffle,
         "typesize": settings.get("typesize") or itemsize,
         "blocksize": settings.get("blocksize") or 0,
         "numthreads": 1,

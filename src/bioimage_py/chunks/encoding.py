@@ -19,8 +19,40 @@ if TYPE_CHECKING:
 CodecStep = tuple[Any, ...]
 """A codec by name, with the parameters without which its output cannot be decoded."""
 
-# What these write says itself how to decode it, so only their names matter.
-_SELF_DESCRIBING = ("zstd", "gzip", "zlib", "bz2", "blosc", "lz4")
+
+@dataclass(frozen=True)
+class CodecTraits:
+    """What a codec of Zarr is like; one that is not known here is like none of these."""
+
+    self_describing: bool = False  # what it writes says itself how to decode it, so only its name matters
+    tells_length: bool = False  # what it writes says, or shows, what it decodes to; it is decoded here too
+    few_bytes: bool = False  # and a few bytes are enough to see that
+    keeps_length: bool = False
+    deflates: bool = False  # a deflate stream behind a header and before a checksum
+    sums: bool = False  # a checksum of 4 bytes behind what it is given
+
+
+CODECS = {
+    "zstd": CodecTraits(self_describing=True, tells_length=True),
+    "gzip": CodecTraits(self_describing=True, tells_length=True, few_bytes=True, deflates=True),
+    "zlib": CodecTraits(self_describing=True, tells_length=True, deflates=True),
+    "blosc": CodecTraits(self_describing=True, tells_length=True, few_bytes=True),
+    "bz2": CodecTraits(self_describing=True),
+    "lz4": CodecTraits(self_describing=True),
+    "shuffle": CodecTraits(keeps_length=True),
+    "crc32c": CodecTraits(sums=True),
+    "fletcher32": CodecTraits(sums=True),
+}
+"""Codecs that turn bytes into bytes, by the names that they have in all versions of Zarr."""
+BLOSC_SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")
+
+
+_UNKNOWN = CodecTraits()
+
+
+def traits_of(step: CodecStep) -> CodecTraits:
+    # What has options that are not known here may be anything.
+    return CODECS.get(step[0], _UNKNOWN) if len(step) == 1 or step[0] == "shuffle" else _UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -85,7 +117,7 @@ class StoredChunks:
 
 def codec_step(name: str, options: Mapping[str, Any]) -> tuple[CodecStep, CodecStep]:
     """Return a codec as it is compared, and its settings that decoding does not need; unknown codecs are compared with all options."""
-    if name in _SELF_DESCRIBING:
+    if CODECS.get(name, _UNKNOWN).self_describing:
         settings = tuple(sorted((k, v) for k, v in options.items() if isinstance(v, (int, str)) or v is None))
         return (name,), (name, *settings)
     if name == "shuffle":

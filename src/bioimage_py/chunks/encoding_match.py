@@ -8,11 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bioimage_py.chunks.encoding import ChunkEncoding, CodecStep, UnknownEncoding
+from bioimage_py.chunks.encoding import BLOSC_SHUFFLES, ChunkEncoding, CodecStep, UnknownEncoding, traits_of
 
-_CHECKSUMS = (("crc32c",), ("fletcher32",))
-_DEFLATES = (("gzip",), ("zlib",))
-_SHUFFLES = {0: "noshuffle", 1: "shuffle", 2: "bitshuffle"}
 _Steps = tuple[str, ...]
 
 
@@ -124,13 +121,13 @@ def _peeled(
 ) -> tuple[tuple[CodecStep, ...], _Steps, tuple[CodecStep, ...], _Steps]:
     """Take off the outermost codecs that can change without encoding anew; return what is left, and what is off, of both."""
     a, b, off, on = list(input), list(output), list[str](), list[str]()
-    while a != b and a and a[-1] in _CHECKSUMS:
+    while a != b and a and traits_of(a[-1]).sums:
         off.append(a.pop()[0])
     while a != b and b and b[-1] == ("crc32c",):
         on.insert(0, b.pop()[0])
     # A new header needs the length of what is inside, which is only known behind codecs that keep it.
-    known = all(step[0] == "shuffle" for step in a[:-1])
-    if known and a and b and a[:-1] == b[:-1] and a != b and a[-1] in _DEFLATES and b[-1] in _DEFLATES:
+    known = a and b and a[:-1] == b[:-1] and all(traits_of(step).keeps_length for step in a[:-1])
+    if known and a != b and traits_of(a[-1]).deflates and traits_of(b[-1]).deflates:
         off.append(a.pop()[0])
         on.insert(0, b.pop()[0])
     return tuple(a), tuple(off), tuple(b), tuple(on)
@@ -157,7 +154,8 @@ def _normal(settings: CodecStep) -> dict[str, Any]:
     if "clevel" in found:
         found["level"] = found.pop("clevel")
     if settings[0] == "blosc":
-        found["shuffle"] = _SHUFFLES.get(found.get("shuffle", ""), found.get("shuffle"))
+        shuffle = found.get("shuffle")
+        found["shuffle"] = BLOSC_SHUFFLES[shuffle] if shuffle in (0, 1, 2) else shuffle
     return found
 
 

@@ -6,7 +6,7 @@ A filter is known here by its registered number. Datasets with any other filter 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, cast
 
 import imagecodecs
@@ -15,13 +15,8 @@ import numpy as np
 from bioimage_py.chunks.encoding import AnyArray
 from bioimage_py.errors import StorageError
 
-_DEFLATE, _SHUFFLE, _FLETCHER32, _SZIP, _NBIT, _SCALEOFFSET = 1, 2, 3, 4, 5, 6
+_DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
 _BZIP2, _LZF, _BLOSC, _LZ4, _BITSHUFFLE, _ZSTD = 307, 32000, 32001, 32004, 32008, 32015
-_NAMES = {
-    _DEFLATE: "gzip", _SHUFFLE: "shuffle", _FLETCHER32: "fletcher32", _SZIP: "szip", _NBIT: "nbit",
-    _SCALEOFFSET: "scaleoffset", _BZIP2: "bzip2", _LZF: "lzf", _BLOSC: "blosc", _LZ4: "lz4",
-    _BITSHUFFLE: "bitshuffle", _ZSTD: "zstd", 32026: "blosc2", 32013: "zfp", 32017: "sz",
-}  # fmt: skip
 BLOSC_COMPRESSORS = ("blosclz", "lz4", "lz4hc", "snappy", "zlib", "zstd")
 _BITSHUFFLE_CODECS = {0: "", 2: "lz4", 3: "zstd"}
 
@@ -40,7 +35,11 @@ class Filter(NamedTuple):
     @property
     def text(self) -> str:
         """The filter for people, such as `"gzip:4"`."""
-        name = _NAMES.get(self.number) or self.name or f"filter {self.number}"
+        name = (
+            (_KNOWN[self.number].name if self.number in _KNOWN else "")
+            or self.name
+            or f"filter {self.number}"
+        )
         if self.number in (_DEFLATE, _BZIP2, _ZSTD) and self.values:
             return f"{name}:{self.values[0]}"
         if self.number == _BLOSC and len(self.values) >= 7 and self.values[6] < len(BLOSC_COMPRESSORS):
@@ -65,6 +64,7 @@ class FilterPipeline:
         self.filters = filters
         self.chunk_bytes = chunk_bytes
         self.decodable = all(_is_decodable(f) for f in filters)
+        self._decoders = [_KNOWN[f.number].decode if f.number in _KNOWN else None for f in filters]
 
     @property
     def compresses(self) -> bool:
@@ -77,9 +77,10 @@ class FilterPipeline:
         for i in reversed(range(len(self.filters))):
             if mask >> i & 1:
                 continue
-            used = self.filters[i]
+            used, decode = self.filters[i], self._decoders[i]
+            assert decode is not None
             try:
-                data = _DECODERS[used.number](data, used.values, sizes[i])
+                data = decode(data, used.values, sizes[i])
             except (RuntimeError, ValueError, struct.error) as error:
                 raise StorageError(
                     f"{used.text} cannot decode it: {error or type(error).__name__}"
@@ -105,7 +106,7 @@ def _is_decodable(used: Filter) -> bool:
         return len(used.values) >= 5 and used.values[2] > 0 and used.values[4] in _BITSHUFFLE_CODECS
     if used.number == _SHUFFLE:
         return len(used.values) >= 1 and used.values[0] > 0
-    return used.number in _DECODERS
+    return used.number in _KNOWN and _KNOWN[used.number].decode is not None
 
 
 def _inflate(data: Bytes, values: tuple[int, ...], size: int | None) -> Bytes:
@@ -147,34 +148,27 @@ def _from_lzf(data: Bytes, values: tuple[int, ...], size: int | None) -> Bytes:
     return cast("Bytes", _codecs.lzf_decode(data, out=known))
 
 
-def _from_blosc(data: Bytes, values: tuple[int, ...], size: int | None) -> Bytes:
-    del values, size
-    return cast("Bytes", _codecs.blosc_decode(data, numthreads=1))
-
-
 def _from_lz4(data: Bytes, values: tuple[int, ...], size: int | None) -> Bytes:
     """Undo LZ4 blocks behind the header of HDF5's filter: total size and block size, big-endian."""
     del values
     total, block = struct.unpack_from(">QI", data)
     if size is not None and total != size:
         raise ValueError(f"its header says {total} bytes where {size} are expected")
-    return _lz4_blocks(memoryview(data)[12:], total, block, stored_if_equal=True)
-
-
-def _lz4_blocks(data: memoryview, total: int, block: int, *, stored_if_equal: bool) -> bytearray:
     if not block:
         raise ValueError("its header says blocks of 0 bytes")
-    out = bytearray()
-    at = 0
-    while len(out) < total:
-        raw = min(block, total - len(out))
+    blocks = _packed_blocks(memoryview(data), 12, total, block)
+    return b"".join(body if len(body) == raw else _codecs.lz4_decode(body, out=raw) for body, raw in blocks)
+
+
+def _packed_blocks(data: memoryview, at: int, total: int, block: int) -> Iterator[tuple[memoryview, int]]:
+    """Yield blocks, each behind its length, and what each decodes to."""
+    for begin in range(0, total, block):
         (packed,) = struct.unpack_from(">I", data, at)
         body = data[at + 4 : at + 4 + packed]
         at += 4 + packed
         if len(body) != packed or not packed:
             raise ValueError("it ends too early")
-        out += body if stored_if_equal and packed == raw else _codecs.lz4_decode(body, out=raw)
-    return out
+        yield body, min(block, total - begin)
 
 
 def _from_bitshuffle(data: Bytes, values: tuple[int, ...], size: int | None) -> Bytes:
@@ -185,7 +179,7 @@ def _from_bitshuffle(data: Bytes, values: tuple[int, ...], size: int | None) -> 
     total, block_bytes = struct.unpack_from(">QI", data)
     if size is not None and total != size:
         raise ValueError(f"its header says {total} bytes where {size} are expected")
-    shuffled = _bitshuffled_blocks(memoryview(data)[12:], total, block_bytes, item, codec)
+    shuffled = _bitshuffled_blocks(memoryview(data), total, block_bytes, item, codec)
     return cast(
         "Bytes", _codecs.bitshuffle_decode(bytes(shuffled), itemsize=item, blocksize=block_bytes // item)
     )
@@ -195,42 +189,37 @@ def _bitshuffled_blocks(data: memoryview, total: int, block: int, item: int, cod
     """Decompress block by block; the last one is cut to 8 items, and what is left over is stored as it is."""
     if block < 8 * item:
         raise ValueError(f"its header says blocks of {block} bytes")
-    out = bytearray()
-    in_blocks = total // (8 * item) * (8 * item)
-    at = 0
-    while len(out) < in_blocks:
-        raw = min(block, in_blocks - len(out))
-        (packed,) = struct.unpack_from(">I", data, at)
-        body = data[at + 4 : at + 4 + packed]
-        at += 4 + packed
-        if len(body) != packed or not packed:
-            raise ValueError("it ends too early")
-        out += (_codecs.lz4_decode if codec == 2 else _codecs.zstd_decode)(body, out=raw)
-    out += data[at : at + total - in_blocks]
-    return out
+    decode = _codecs.lz4_decode if codec == 2 else _codecs.zstd_decode
+    in_blocks, out, at = total // (8 * item) * (8 * item), bytearray(), 12
+    for body, raw in _packed_blocks(data, at, in_blocks, block):
+        out += decode(body, out=raw)
+        at += 4 + len(body)
+    return out + data[at : at + total - in_blocks]
 
 
-def _from_zstd(data: Bytes, values: tuple[int, ...], size: int | None) -> Bytes:
-    del values
-    return cast("Bytes", _codecs.zstd_decode(data, out=size))
+class _Known(NamedTuple):
+    name: str
+    decode: Callable[[Bytes, tuple[int, ...], int | None], Bytes] | None = None
 
 
-def _from_bzip2(data: Bytes, values: tuple[int, ...], size: int | None) -> Bytes:
-    del values
-    return cast("Bytes", _codecs.bz2_decode(data, out=size))
-
-
-_DECODERS: dict[int, Callable[[Bytes, tuple[int, ...], int | None], Bytes]] = {
-    _DEFLATE: _inflate,
-    _SHUFFLE: _unshuffle,
-    _FLETCHER32: _check_fletcher32,
-    _LZF: _from_lzf,
-    _BLOSC: _from_blosc,
-    _LZ4: _from_lz4,
-    _BITSHUFFLE: _from_bitshuffle,
-    _ZSTD: _from_zstd,
-    _BZIP2: _from_bzip2,
+_KNOWN = {
+    _DEFLATE: _Known("gzip", _inflate),
+    _SHUFFLE: _Known("shuffle", _unshuffle),
+    _FLETCHER32: _Known("fletcher32", _check_fletcher32),
+    _BZIP2: _Known("bzip2", lambda data, _, size: cast("Bytes", _codecs.bz2_decode(data, out=size))),
+    _LZF: _Known("lzf", _from_lzf),
+    _BLOSC: _Known("blosc", lambda data, *_: cast("Bytes", _codecs.blosc_decode(data, numthreads=1))),
+    _LZ4: _Known("lz4", _from_lz4),
+    _BITSHUFFLE: _Known("bitshuffle", _from_bitshuffle),
+    _ZSTD: _Known("zstd", lambda data, _, size: cast("Bytes", _codecs.zstd_decode(data, out=size))),
+    4: _Known("szip"),
+    5: _Known("nbit"),
+    6: _Known("scaleoffset"),
+    32013: _Known("zfp"),
+    32017: _Known("sz"),
+    32026: _Known("blosc2"),
 }
+"""Filters by their registered numbers, those without a decoder for their names only."""
 
 
 def gzip_level_to_encode(filters: tuple[Filter, ...]) -> int | None:

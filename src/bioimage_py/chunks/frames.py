@@ -1,22 +1,202 @@
-"""Taking headers and checksums off an encoded chunk and putting others on, without encoding it anew."""
+"""Whether an encoded chunk is whole, by its own header, length and checksum; and giving it others without encoding it anew."""
 
 from __future__ import annotations
 
+import bz2
 import math
 import struct
-from typing import Any
+from typing import Any, Literal, cast
 
+import google_crc32c
 import imagecodecs
 
-from bioimage_py.chunks.encoding import ChunkEncoding
+from bioimage_py.chunks.encoding import AnyArray, ChunkEncoding, CodecStep, traits_of
 from bioimage_py.chunks.encoding_match import EncodingMatch
-from bioimage_py.chunks.payload_check import PayloadCheck, crc32c_bytes, inflated
+from bioimage_py.chunks.filters import Filter, FilterPipeline
 from bioimage_py.errors import StorageError
 from bioimage_py.storage import Piece, StoredBytes
 
 _codecs: Any = imagecodecs  # its stubs ask for bytes, but any buffer is taken
+
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+
 _ZLIB_HEADER = b"\x78\x9c"
+
+_ZSTD_MAGIC = 0xFD2FB528
+
+_SKIPPABLE = range(0x184D2A50, 0x184D2A60)
+
+Finding = Literal["whole", "untold", "odd"]
+
+
+class PayloadCheck:
+    """Checks chunks by their length, header and checksum; `by_few_bytes` if only a few bytes of each are looked at.
+
+    `inflate=False` leaves out zlib streams, which do not say their length; `sums=False` leaves out crc32c, which takes all bytes.
+    """
+
+    def __init__(self, codecs: tuple[CodecStep, ...], *, inflate: bool = True, sums: bool = True) -> None:
+        steps = list(codecs)
+        self._checksums: list[str] = []
+        while steps and traits_of(steps[-1]).sums:
+            self._checksums.append(steps.pop()[0])
+        last = steps.pop() if steps and not traits_of(steps[-1]).keeps_length else None
+        self._last = "" if last is None else last[0]
+        self._inflate, self._sums, self._inner = inflate, sums, bool(steps)
+        known = all(traits_of(step).keeps_length for step in steps)
+        self._tells_length = known and (last is None or traits_of(last).tells_length)
+        few = self._tells_length and (last is None or traits_of(last).few_bytes)
+        self.by_few_bytes = few and (not self._checksums or (not sums and self._checksums == ["crc32c"]))
+
+    def check(self, stored: StoredBytes, decoded_bytes: int) -> Finding:
+        """Check a chunk that decodes to so many bytes; StorageError if it is cut or corrupt.
+
+        `"untold"`: only decoding can tell. `"odd"`: it is cut or more than one stream; encode it anew if it can be decoded.
+        """
+        for name in self._checksums:
+            stored = _without_checksum(name, stored, self._sums)
+        if self._last == "bz2" and not self._inner:
+            return _check_bz2(stored.read(), decoded_bytes)
+        if not self._tells_length:
+            return "untold"
+        if self._last == "zstd":
+            return _check_zstd(stored, decoded_bytes)
+        whole = True
+        if self._last == "blosc":
+            whole = _check_blosc(stored, decoded_bytes)
+        elif self._last == "gzip":
+            whole = _check_gzip(stored, decoded_bytes)
+        elif self._last == "zlib":
+            if self._inflate:
+                decoded = inflated(stored.read(), "zlib", decoded_bytes)
+                # Otherwise something follows the stream.
+                whole = stored.at(-4, 4) == struct.pack(">I", _codecs.deflate_adler32(decoded))
+        elif stored.length != decoded_bytes:
+            raise StorageError(f"it has {stored.length} bytes where {decoded_bytes} are expected")
+        return "whole" if whole else "odd"
+
+
+def why_all_bytes(codecs: tuple[CodecStep, ...]) -> str | None:
+    """Return why chunks of these codecs are checked by all their bytes (follows "because"); None if a few are enough."""
+    if PayloadCheck(codecs, sums=False).by_few_bytes:
+        return None
+    return f"only all bytes of a chunk of {' and '.join(str(step[0]) for step in codecs)} tell whether it is whole"
+
+
+def blosc_lengths(header: bytes) -> tuple[int, int]:
+    """Return the decoded and the encoded length that the first 16 bytes of a blosc stream say."""
+    decoded, _, encoded = struct.unpack_from("<III", header, 4)
+    return decoded, encoded
+
+
+def crc32c_bytes(data: bytes | AnyArray) -> bytes:
+    return struct.pack("<I", google_crc32c.value(data))
+
+
+def _without_checksum(name: str, stored: StoredBytes, sums: bool) -> StoredBytes:
+    if stored.length < 4:
+        raise StorageError(f"it has {stored.length} bytes, which is too few for a checksum")
+    if name == "crc32c" and not sums:
+        return stored.part(0, -4)
+    data = stored.read()
+    if name == "fletcher32":
+        FilterPipeline((Filter(3, ()),), len(data) - 4).decode(data, 0)
+    elif crc32c_bytes(data[:-4]) != data[-4:]:
+        raise StorageError(f"its crc32c is {crc32c_bytes(data[:-4]).hex()}, but {data[-4:].hex()} was stored")
+    return stored.part(0, -4)
+
+
+def inflated(data: bytes | memoryview, kind: str, decoded_bytes: int) -> bytes:
+    """Return what is in a gzip or zlib stream; StorageError if its checksum or length is wrong."""
+    decode = _codecs.deflate_decode if kind == "zlib" else _codecs.gzip_decode
+    try:
+        found = cast("bytes", decode(data, out=decoded_bytes))
+    except (RuntimeError, ValueError) as error:
+        raise StorageError(f"{kind} cannot decode it: {error}") from error
+    if len(found) != decoded_bytes:
+        raise StorageError(f"it holds {len(found)} bytes where {decoded_bytes} are expected")
+    return found
+
+
+def _check_gzip(stored: StoredBytes, decoded_bytes: int) -> bool:
+    if stored.at(0, 3) != b"\x1f\x8b\x08" or stored.length < 18:
+        raise StorageError("it is no gzip stream")
+    (found,) = struct.unpack("<I", stored.at(-4, 4))
+    # Otherwise it is cut, something follows it, or it has several members, of which this is the length of the last.
+    return bool(found == decoded_bytes & 0xFFFFFFFF)
+
+
+def _check_bz2(data: bytes, decoded_bytes: int) -> Finding:
+    stream = bz2.BZ2Decompressor()
+    try:
+        decoded = stream.decompress(data, decoded_bytes + 1)
+    except (OSError, ValueError) as error:
+        raise StorageError(f"bz2 cannot decode it: {error}") from error
+    if stream.eof and stream.unused_data:
+        return "odd"
+    if not stream.eof or len(decoded) != decoded_bytes:
+        raise StorageError(f"it does not hold just the {decoded_bytes} bytes that are expected")
+    return "whole"
+
+
+def _check_blosc(stored: StoredBytes, decoded_bytes: int) -> bool:
+    """Whether nothing follows the stream."""
+    header = stored.at(0, 16)
+    if len(header) < 16:
+        raise StorageError(f"it has {len(header)} bytes, which is too few for blosc")
+    decoded, encoded = blosc_lengths(header)
+    if encoded > stored.length:
+        raise StorageError(f"it has {stored.length} bytes, but its blosc header says {encoded}")
+    if decoded != decoded_bytes:
+        raise StorageError(
+            f"its blosc header says {decoded} bytes decoded where {decoded_bytes} are expected"
+        )
+    return encoded == stored.length
+
+
+def _check_zstd(stored: StoredBytes, decoded_bytes: int) -> Finding:
+    """Follow frames and their blocks to the end; not all readers go on behind the first frame."""
+    at, total, told, frames = 0, 0, True, 0
+    while at < stored.length:
+        head = stored.at(at, 18)
+        magic = int.from_bytes(head[:4], "little")
+        if magic != _ZSTD_MAGIC or len(head) < 6:
+            if magic in _SKIPPABLE and len(head) >= 8:
+                at += 8 + int.from_bytes(head[4:8], "little")
+                frames += 1
+                continue
+            raise StorageError(f"there is no zstd frame at byte {at} of it")
+        frames += 1
+        flags = head[4]
+        single, checksum = flags >> 5 & 1, flags >> 2 & 1
+        begin = 6 - single + (0, 1, 2, 4)[flags & 3]
+        n_size = (single, 2, 4, 8)[flags >> 6]
+        told = told and n_size > 0
+        total += int.from_bytes(head[begin : begin + n_size], "little") + (256 if n_size == 2 else 0)
+        at = _end_of_blocks(stored, at + begin + n_size, head[begin + n_size :]) + 4 * checksum
+    if at != stored.length:
+        raise StorageError(f"it ends at byte {stored.length}, but its zstd frames at {at}")
+    if told and total != decoded_bytes:
+        raise StorageError(f"its zstd frames say {total} bytes decoded where {decoded_bytes} are expected")
+    if frames != 1:
+        return "odd"
+    return "whole" if told else "untold"
+
+
+def _end_of_blocks(stored: StoredBytes, at: int, head: bytes) -> int:
+    """Follow blocks from a place whose first bytes are known already; return where the last one ends."""
+    while True:
+        head = head[:3] if len(head) >= 3 else stored.at(at, 3)
+        if len(head) < 3:
+            raise StorageError(f"it ends at byte {stored.length}, in the middle of a zstd frame")
+        block = int.from_bytes(head, "little")
+        kind = block >> 1 & 3
+        if kind == 3:
+            raise StorageError(f"there is no zstd block at byte {at} of it")
+        at += 3 + (1 if kind == 1 else block >> 3)
+        if block & 1:
+            return at
+        head = b""
 
 
 class ChunkFrames:
