@@ -15,15 +15,13 @@ from bioimage_py.chunks import (
     PayloadCheck,
     ShardedObjects,
     UnknownEncoding,
-    compare_encodings,
     why_all_bytes,
 )
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.kernels.cells import cells_of
 from bioimage_py.kernels.copy_blocks import CopyKernel
-from bioimage_py.kernels.moving import MoveOptions, MovingKernel, side_by_side, slabs
-from bioimage_py.sources import encoding_of
+from bioimage_py.kernels.moving import BothSides, MoveOptions, MovingKernel, side_by_side, slabs
 from bioimage_py.sources.stores import ObjectState, StoreCopier, place_of, why_fetched
 from bioimage_py.storage import ObjectBytes, ObjectFolder, OpenObject, StoredBytes
 
@@ -50,8 +48,10 @@ class CopyObjectsKernel(MovingKernel):
     decoded too, and then all codecs will do. An object with a chunk that has to be recoded is recoded as a whole.
     """
 
-    def __init__(self, fallback: CopyKernel, options: MoveOptions | None = None) -> None:
-        super().__init__(fallback, options)
+    def __init__(
+        self, fallback: CopyKernel, options: MoveOptions | None = None, sides: BothSides | None = None
+    ) -> None:
+        super().__init__(fallback, options, sides)
         reader, files = self._reader, self._writer.files
         self._shards = reader if isinstance(reader, ShardedObjects) else None
         objects = reader.shards if isinstance(reader, ShardedObjects) else reader
@@ -184,15 +184,11 @@ class CopyObjectsKernel(MovingKernel):
         return [(at, part) for at, part in inside if all(p < n for p, n in zip(at, grid, strict=True))]
 
 
-def store_copies(fallback: CopyKernel, options: MoveOptions) -> bool:
+def store_copies(fallback: CopyKernel, options: MoveOptions, sides: BothSides) -> bool:
     """Whether an object store can copy the objects of the input into the output by itself."""
-    source = fallback.input if options.source is None else options.source
-    place, into = place_of(source), place_of(fallback.output)
+    place, into = place_of(sides.source), place_of(fallback.output)
     if place is None or into is None or why_fetched(place, into) is not None:
         return False
-    stored = encoding_of(source)
-    if isinstance(stored, UnknownEncoding) or not (
-        options.verify_encoded or why_all_bytes(stored.codecs) is None
-    ):
+    if isinstance(sides.stored, UnknownEncoding) or not sides.match.whole_files:
         return False
-    return compare_encodings(stored, encoding_of(fallback.output), options.offset).whole_files
+    return options.verify_encoded or why_all_bytes(sides.stored.encoding.codecs) is None

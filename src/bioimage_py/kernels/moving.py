@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, Self, TypeVar
 
 from bioimage_py.chunks import (
-    ChunkEncoding,
     ChunkFiles,
     ChunkFrames,
     EncodedReader,
     EncodedWriter,
+    EncodingMatch,
+    StoredChunks,
     UnknownEncoding,
     compare_encodings,
 )
@@ -24,7 +25,7 @@ from bioimage_py.geometry import Box
 from bioimage_py.kernels.cells import boxes_of, cells_all, cells_any, cells_of
 from bioimage_py.kernels.copy_blocks import CopyKernel
 from bioimage_py.kernels.stage_timer import Meter, Tally
-from bioimage_py.sources import Source, encoded_reader, encoded_writer, encoding_of
+from bioimage_py.sources import Source, encoded_reader, encoded_writer, stored_chunks
 from bioimage_py.storage import MOST_READ, Piece, StoredBytes, give_up_waiting
 
 Pieces = tuple[Piece, ...]
@@ -57,36 +58,53 @@ class MoveCounts(NamedTuple):
     n_bytes: int = 0
 
 
+class BothSides(NamedTuple):
+    """How both sides of a copy store their chunks, as their metadata say now, and how these match."""
+
+    source: Source
+    stored: StoredChunks | UnknownEncoding
+    made: StoredChunks | UnknownEncoding
+    match: EncodingMatch
+
+    @classmethod
+    def of(cls, fallback: CopyKernel, options: MoveOptions) -> BothSides:
+        source = fallback.input if options.source is None else options.source
+        stored, made = stored_chunks(source), stored_chunks(fallback.output)
+        a, b = (one if isinstance(one, UnknownEncoding) else one.encoding for one in (stored, made))
+        return cls(source, stored, made, compare_encodings(a, b, options.offset))
+
+
 class MovingKernel(ABC):
     """Copies blocks by moving encoded chunks; called like a `CopyKernel`, from many threads at once.
 
     Chunks that cannot be moved are copied by `fallback`; those that the input does not store are not stored in the output.
     """
 
-    def __init__(self, fallback: CopyKernel, options: MoveOptions | None = None) -> None:
+    def __init__(
+        self, fallback: CopyKernel, options: MoveOptions | None = None, sides: BothSides | None = None
+    ) -> None:
         self.options = options = options or MoveOptions()
         self.fallback = fallback
-        source = fallback.input if options.source is None else options.source
-        stored, made = encoding_of(source), encoding_of(fallback.output)
-        self.match = compare_encodings(stored, made, options.offset)
+        sides = sides or BothSides.of(fallback, options)
+        source, self.match = sides.source, sides.match
         if (
-            isinstance(stored, UnknownEncoding)
-            or isinstance(made, UnknownEncoding)
+            isinstance(sides.stored, UnknownEncoding)
+            or isinstance(sides.made, UnknownEncoding)
             or self.match.road == "recode"
         ):
             raise UnsupportedFormatError(
                 f"chunks of {source.name} cannot be moved into {fallback.output.name}: {'; '.join(self.match.why)}"
             )
-        self._stored: ChunkEncoding = stored
-        self._made: ChunkEncoding = made
+        self._stored = stored = sides.stored.encoding
+        self._made = made = sides.made.encoding
         self._frames = ChunkFrames(stored, made, self.match)
         self._shift = tuple(
             o // c for o, c in zip(options.offset or (0,) * len(made.chunks), made.chunks, strict=True)
         )
         self._shifted = any(self._shift)
         self._source_name = source.name
-        self._reader: EncodedReader = encoded_reader(source)
-        self._writer: EncodedWriter = encoded_writer(fallback.output)
+        self._reader: EncodedReader = encoded_reader(source, sides.stored)
+        self._writer: EncodedWriter = encoded_writer(fallback.output, sides.made)
         # Whole files can share their blocks on the disk with the copy; all else is read anyway, so it is read once.
         self._reads_first = self.match.road == "repack" or not isinstance(self._reader, ChunkFiles)
         # What copies boxes of which it is known that the mask is set everywhere.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bioimage_py.chunks import ChunkEncoding
+from bioimage_py.chunks import StoredChunks
 from bioimage_py.kernels.copy_blocks import CopyKernel
 from bioimage_py.kernels.copy_objects import CopyObjectsKernel, store_copies
 from bioimage_py.kernels.move_chunks import MoveKernel
-from bioimage_py.kernels.moving import MoveOptions, MovingKernel
+from bioimage_py.kernels.moving import BothSides, MoveOptions, MovingKernel
 from bioimage_py.kernels.pack_shards import PackKernel
 from bioimage_py.kernels.stored_parts import moving_origin
-from bioimage_py.sources import encoding_of
 
 
 def kernel_for_road(
@@ -27,9 +26,10 @@ def kernel_for_road(
 
 def moving_kernel(fallback: CopyKernel, options: MoveOptions | None = None) -> MovingKernel:
     """Return the kernel that moves encoded chunks; UnsupportedFormatError says why they cannot be moved."""
-    if store_copies(fallback, options or MoveOptions()):
-        return CopyObjectsKernel(fallback, options)
+    options = options or MoveOptions()
+    sides = BothSides.of(fallback, options)
+    if store_copies(fallback, options, sides):
+        return CopyObjectsKernel(fallback, options, sides)
     # A source does not say that it has shards of one chunk each, but they are stored as shards.
-    made = encoding_of(fallback.output)
-    packs = isinstance(made, ChunkEncoding) and made.shards is not None
-    return (PackKernel if packs else MoveKernel)(fallback, options)
+    packs = isinstance(sides.made, StoredChunks) and sides.made.encoding.shards is not None
+    return (PackKernel if packs else MoveKernel)(fallback, options, sides)

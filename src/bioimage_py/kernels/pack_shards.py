@@ -11,7 +11,7 @@ from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.kernels.cells import cells_of
 from bioimage_py.kernels.copy_blocks import CopyKernel
-from bioimage_py.kernels.moving import MoveOptions, MovingKernel, Pieces, side_by_side, slabs
+from bioimage_py.kernels.moving import BothSides, MoveOptions, MovingKernel, Pieces, side_by_side, slabs
 from bioimage_py.storage import NewFile, NewObject
 
 _Position = tuple[int, ...]
@@ -24,8 +24,10 @@ class PackKernel(MovingKernel):
     shards with the same kind of index, their files are moved.
     """
 
-    def __init__(self, fallback: CopyKernel, options: MoveOptions | None = None) -> None:
-        super().__init__(fallback, options)
+    def __init__(
+        self, fallback: CopyKernel, options: MoveOptions | None = None, sides: BothSides | None = None
+    ) -> None:
+        super().__init__(fallback, options, sides)
         assert self._made.shards is not None
         assert self._made.index is not None
         self._shards, self._index = self._made.shards, self._made.index

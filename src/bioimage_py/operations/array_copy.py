@@ -112,8 +112,8 @@ class ArrayCopy(Job):
 
     def open(self, marks: NewMarks) -> None:
         resume = self.options.folder is not None
-        self._result, self._sink = self.target.open(overwrite=self.options.overwrite, resume=resume)
         marks.describe(self.plan.blocking, self.plan.block_ids)
+        self._result, self._sink = self.target.open(overwrite=self.options.overwrite, resume=resume)
         if self._replaces and not self.target.is_new:
             forget_runs_into(self._sink)
 

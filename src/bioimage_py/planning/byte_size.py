@@ -51,7 +51,8 @@ def available_memory() -> int:
         ("memory.max", "memory.current"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
     ):
-        limit, used = (_number_in(f"/sys/fs/cgroup/{name}") for name in names)
+        limit = _number_in(f"/sys/fs/cgroup/{names[0]}")
+        used = None if limit is None else _number_in(f"/sys/fs/cgroup/{names[1]}")
         if limit is not None and used is not None:
             free = min(free, max(0, limit - used))
     return free

@@ -50,9 +50,9 @@ def planned_encoding(family: Family, spec: ArraySpec) -> ChunkEncoding | Unknown
         return UnknownEncoding(str(error))
 
 
-def encoded_reader(source: Source) -> EncodedReader:
-    """Return access to the encoded chunks of a source."""
-    stored = _stored(source)
+def encoded_reader(source: Source, found: StoredChunks | UnknownEncoding | None = None) -> EncodedReader:
+    """Return access to the encoded chunks of a source, from what `stored_chunks` has found if that was asked already."""
+    stored = _stored(source, found)
     if stored.keys is None:
         assert isinstance(source, FileSource)
         return family_of(source.kind).encoded_reader(source)
@@ -64,9 +64,9 @@ def encoded_reader(source: Source) -> EncodedReader:
     return ShardedChunks(files, stored.encoding)
 
 
-def encoded_writer(source: Source) -> EncodedWriter:
-    """Return what puts whole files into the folder of a source: its chunks, or its shards if it has such."""
-    stored = _stored(source)
+def encoded_writer(source: Source, found: StoredChunks | UnknownEncoding | None = None) -> EncodedWriter:
+    """Return what puts whole files into the folder of a source: its chunks, or its shards; `found` as above."""
+    stored = _stored(source, found)
     if stored.keys is None:
         raise UnsupportedFormatError(f"chunks are written into {source.format} files by its library only")
     if stored.objects is not None:
@@ -90,8 +90,8 @@ def _files(stored: StoredChunks, keys: ChunkKeys) -> ChunkFiles | ChunkObjects:
     return ChunkFiles(stored.place, keys)
 
 
-def _stored(source: Source) -> StoredChunks:
-    stored = stored_chunks(source)
+def _stored(source: Source, found: StoredChunks | UnknownEncoding | None) -> StoredChunks:
+    stored = stored_chunks(source) if found is None else found
     if isinstance(stored, UnknownEncoding):
         raise UnsupportedFormatError(stored.why)
     return stored

@@ -83,7 +83,7 @@ def _split_container(text: str, known: Iterable[FamilyEntry]) -> tuple[str, str 
     if not is_url(text) and os.path.isfile(text):  # noqa: PTH113 - a file is not an array in a folder above it
         return text, None
     suffixes = tuple(suffix for found in known if found.container for suffix in found.suffixes)
-    for suffix in suffixes:
+    for suffix in suffixes if ":" in text else ():
         match = re.match(rf"^(.*?{re.escape(suffix)}):(?!//)(.*)$", text, re.IGNORECASE | re.DOTALL)
         if match and not os.path.lexists(text):
             return match[1], match[2]

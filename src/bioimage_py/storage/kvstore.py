@@ -9,7 +9,7 @@ import itertools
 import json
 import netrc
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -402,14 +402,13 @@ class StoreFolder:
     def folders(self) -> list[os.DirEntry[str]]:
         """Return the folders in a local folder, sorted by name; of links, those that do not lead to a folder around it."""
         here = os.path.realpath(self.path) + "/"
-        found = []
-        for entry in self.entries():
-            with contextlib.suppress(OSError):  # a link to itself
-                if entry.is_dir() and not (
-                    entry.is_symlink() and here.startswith(os.path.realpath(entry.path) + "/")
-                ):
-                    found.append(entry)
-        return found
+        return [entry for entry in self.entries() if _is_folder(entry, here)]
+
+    def has_folders(self) -> bool:
+        """Whether there are any `folders`, as far as it has to be listed to tell."""
+        here = os.path.realpath(self.path) + "/"
+        with self._listing() as found:
+            return any(_is_folder(entry, here) for entry in found)
 
     def entries_if_local(self) -> list[os.DirEntry[str]]:
         return self.entries() if self.is_local else []
@@ -421,13 +420,28 @@ class StoreFolder:
                 f"the arrays at {self.path} cannot be listed",
                 hints=[Hint.of("give the key of one, such as {}", key="0")],
             )
+        with self._listing() as found:
+            return sorted(found, key=lambda entry: entry.name)
+
+    @contextlib.contextmanager
+    def _listing(self) -> Iterator[Iterator[os.DirEntry[str]]]:
         try:
-            with os.scandir(self.path) as found:
-                return sorted(found, key=lambda entry: entry.name)
+            listing = os.scandir(self.path)
         except (FileNotFoundError, NotADirectoryError):
-            return []
+            yield iter(())
+            return
         except PermissionError as error:
             raise StorageError(f"folder {self.path} cannot be listed: {error.strerror}") from error
+        with listing:
+            yield listing
+
+
+def _is_folder(entry: os.DirEntry[str], here: str) -> bool:
+    with contextlib.suppress(OSError):  # a link to itself
+        return entry.is_dir() and not (
+            entry.is_symlink() and here.startswith(os.path.realpath(entry.path) + "/")
+        )
+    return False
 
 
 def folders_beginning(folder: StoreFolder) -> list[str]:

@@ -177,22 +177,23 @@ def reads_metadata(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 def check_json(value: Any, place: str, name: str = "") -> None:
     """Raise StorageError for integers beyond 64 bits and text that is not Unicode: TensorStore takes neither."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            check_json(key, place, name)
-            check_json(item, place, f"{name}.{key}" if name else str(key))
+    what = ""
+    # Most values are none of these: the cheap questions come first.
+    if isinstance(value, str):
+        if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+            what = f"{value[:80]!a}, which is not Unicode"
+    elif isinstance(value, int):
+        if not -(2**63) <= value < 2**64:
+            what = f"an integer of {value.bit_length()} bits, and 64 is the limit"
     elif isinstance(value, (list, tuple)):
         for item in value:
             check_json(item, place, name)
-    elif isinstance(value, int) and not -(2**63) <= value < 2**64:
-        many = f"an integer of {value.bit_length()} bits"
-        raise StorageError(
-            f"the metadata of {place} are malformed: {name[:80]!r} holds {many}, and 64 is the limit"
-        )
-    elif isinstance(value, str) and not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
-        raise StorageError(
-            f"the metadata of {place} are malformed: {name[:80]!r} holds {value[:80]!a}, which is not Unicode"
-        )
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            check_json(key, place, name)
+            check_json(item, place, f"{name}.{key}" if name else str(key))
+    if what:
+        raise StorageError(f"the metadata of {place} are malformed: {name[:80]!r} holds {what}")
 
 
 def storage_error(error: BaseException, what: str, *, writing: bool = False) -> StorageError | ReadOnlyError:

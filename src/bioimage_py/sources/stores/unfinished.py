@@ -48,9 +48,8 @@ class NewMarks:
             _renew(folder, {**self._content, "grid": _grid(blocking), "missing": block_ids.to_json()})
 
     def describe(self, blocking: Blocking, block_ids: IdSet) -> None:
-        """Say which blocks of the only array are missing, if there is one that is marked."""
-        for folder in self._folders[:1]:
-            self.add(folder, blocking, block_ids)
+        """Say which blocks of the array that is to be made are missing."""
+        self._content.update(grid=_grid(blocking), missing=block_ids.to_json())
 
     def remove(self) -> None:
         """Take all of them away: the arrays are whole."""
