@@ -25,7 +25,7 @@ from bioimage_py.sources import (
 )
 from bioimage_py.sources.new import create_output
 from bioimage_py.sources.zarr import kept_codec
-from bioimage_py.storage import FileFolder, StoredBytes, remove_leftovers
+from bioimage_py.storage import FileBytes, FileFolder, StoredBytes, remove_leftovers
 from tests.kernels.stored import Storing, make, store
 from tests.sources.contract import textured
 
@@ -63,7 +63,8 @@ def test_writing_by_position(tmp_path: Path, how: Storing) -> None:
     assert data is not None
     assert place is not None
     assert writer.write((0, 1, 0), data[:10], data[10:]) == len(data)
-    assert writer.write_file_from((1, 1, 1), *place) == place.length
+    stored = StoredBytes(FileBytes.open(place.path), place.offset, place.length)
+    assert writer.write((1, 1, 1), stored) == place.length
     expected = np.zeros_like(array)
     for box in ((slice(0, 4), slice(5, 10), slice(0, 6)), (slice(4, 8), slice(5, 10), slice(6, 12))):
         expected[box] = array[box]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
-from bioimage_py.storage import ChunkKeys, FileBytes, FileFolder, ObjectFolder, Piece, StoredBytes, file_error
+from bioimage_py.storage import ChunkKeys, FileFolder, ObjectFolder, Piece, StoredBytes, file_error
 
 
 class FilePlace(NamedTuple):
@@ -108,10 +108,6 @@ class EncodedWriter:
 
     def write(self, position: tuple[int, ...], *pieces: Piece) -> int:
         return self.files.write(self.keys.key(position), *pieces)
-
-    def write_file_from(self, position: tuple[int, ...], path: str, offset: int, length: int) -> int:
-        """Store a chunk whose bytes are in another file; disk blocks are shared where the file system can."""
-        return self.write(position, StoredBytes(FileBytes.open(path), offset, length))
 
     def remove(self, position: tuple[int, ...]) -> bool:
         return self.files.remove(self.keys.key(position))

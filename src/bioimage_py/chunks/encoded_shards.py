@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import threading
-from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -17,7 +15,7 @@ from bioimage_py.chunks.encoded_chunks import ChunkFiles, ChunkObjects, EncodedR
 from bioimage_py.chunks.encoding import ChunkEncoding, ShardIndexEncoding
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
-from bioimage_py.storage import NewFile, NewObject, ObjectBytes, OpenObject, Piece, StoredBytes
+from bioimage_py.storage import NewFile, NewObject, ObjectBytes, OpenObject, Piece, Recent, StoredBytes
 
 _MISSING = 2**64 - 1
 _Table = npt.NDArray[np.uint64]
@@ -111,9 +109,7 @@ class ShardedChunks(EncodedReader):
         self.shards = shards
         self.per_shard = tuple(s // c for s, c in zip(encoding.shards, encoding.chunks, strict=True))
         self._index = encoding.index
-        self._max_open = max_open
-        self._open: OrderedDict[tuple[int, ...], Shard | None] = OrderedDict()
-        self._lock = threading.Lock()
+        self._open = Recent[tuple[int, ...], Shard | None](max_open)
 
     def path(self, position: tuple[int, ...]) -> str:
         return self.shards.path(self._divided(position)[0])
@@ -125,22 +121,15 @@ class ShardedChunks(EncodedReader):
 
     def shard(self, position: tuple[int, ...]) -> Shard | None:
         """Open a shard by its position in the grid of shards; None if it is not stored."""
-        with self._lock:
-            if position in self._open:
-                self._open.move_to_end(position)
-                return self._open[position]
+        return self._open.get(position, self._opened)
+
+    def _opened(self, position: tuple[int, ...]) -> Shard | None:
         stored = self.shards.piece(position)
-        found = None if stored is None else read_shard(stored, math.prod(self.per_shard), self._index)
-        with self._lock:
-            self._open[position] = found
-            while len(self._open) > self._max_open:
-                self._open.popitem(last=False)
-        return found
+        return None if stored is None else read_shard(stored, math.prod(self.per_shard), self._index)
 
     def forget(self, position: tuple[int, ...]) -> None:
         """Close a shard that will not be needed again."""
-        with self._lock:
-            self._open.pop(position, None)
+        self._open.forget(position)
 
     def candidates(self, cells: Box) -> Iterable[tuple[int, ...]]:
         if cells.is_empty():
@@ -171,16 +160,15 @@ class ShardedObjects(ShardedChunks):
     def __init__(self, shards: ChunkObjects, encoding: ChunkEncoding, max_open: int = 8) -> None:
         super().__init__(shards, encoding, max_open)
         self._objects, self._keys = shards.objects, shards.keys
-        self._tables: OrderedDict[tuple[int, ...], _KnownTable | None] = OrderedDict()
+        self._tables = Recent[tuple[int, ...], _KnownTable | None](max_open)
 
     def piece(self, position: tuple[int, ...]) -> StoredBytes | None:
         at, inside = self._divided(position)
         number = number_in(self.per_shard, inside)
-        with self._lock:
-            opened = self._open.get(at)
+        opened = self._open.if_kept(at)
         if opened is not None:
             return opened.piece(number)
-        known = self._table(at)
+        known = self._tables.get(at, self._fetched_table)
         if known is None or int(known.table[number, 0]) == _MISSING:
             return None
         begin, length = map(int, known.table[number])
@@ -195,7 +183,7 @@ class ShardedObjects(ShardedChunks):
         n_bytes = _table_bytes(math.prod(self.per_shard), self._index)
         if length < n_bytes:
             raise StorageError(f"it has {length} bytes, but its index alone has {n_bytes}")
-        known = self._table(at)
+        known = self._tables.get(at, self._fetched_table)
         if known is None:
             return []
         _check_inside(known.table, length, n_bytes, at_start=self._index.location == "start")
@@ -206,23 +194,14 @@ class ShardedObjects(ShardedChunks):
         runs = [ObjectBytes(OpenObject(self._objects, key, known.generation), *run) for run in found]
         return list(zip(positions, runs, strict=True))
 
-    def _table(self, at: tuple[int, ...]) -> _KnownTable | None:
-        with self._lock:
-            if at in self._tables:
-                self._tables.move_to_end(at)
-                return self._tables[at]
+    def _fetched_table(self, at: tuple[int, ...]) -> _KnownTable | None:
         n_chunks = math.prod(self.per_shard)
         n_bytes = _table_bytes(n_chunks, self._index)
         begin, end = (0, n_bytes) if self._index.location == "start" else (-n_bytes, None)
         found = self._objects.read(self._keys.key(at), begin, end)
-        known = None
-        if found is not None:
-            known = _KnownTable(_checked_table(found.data, n_chunks, self._index), found.generation)
-        with self._lock:
-            self._tables[at] = known
-            while len(self._tables) > self._max_open:
-                self._tables.popitem(last=False)
-        return known
+        if found is None:
+            return None
+        return _KnownTable(_checked_table(found.data, n_chunks, self._index), found.generation)
 
 
 class _KnownTable(NamedTuple):

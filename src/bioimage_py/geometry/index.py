@@ -20,11 +20,6 @@ class BasicIndex(NamedTuple):
         """Shape of what numpy would return for the index."""
         return tuple(n for n, s in zip(self.box.shape, self.squeeze, strict=False) if isinstance(s, slice))
 
-    @property
-    def is_scalar(self) -> bool:
-        """Whether every axis is indexed by an integer and there is no Ellipsis, so numpy returns a scalar."""
-        return all(isinstance(s, int) for s in self.squeeze)
-
 
 def basic_index(index: Any, shape: tuple[int, ...]) -> BasicIndex:
     """Normalise a numpy basic index: int, slice with step 1, Ellipsis, or a tuple of them."""

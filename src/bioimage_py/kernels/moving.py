@@ -85,6 +85,12 @@ class MovingKernel(ABC):
     ) -> None:
         self.options = options = options or MoveOptions()
         self.fallback = fallback
+        self.input, self.output, self.mask, self.casting = (
+            fallback.input,
+            fallback.output,
+            fallback.mask,
+            fallback.casting,
+        )
         sides = sides or BothSides.of(fallback, options)
         source, self.match = sides.source, sides.match
         if (
@@ -112,22 +118,6 @@ class MovingKernel(ABC):
         waits = self._reader.remote or self._writer.remote
         self._at_once = max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // stored.chunk_bytes)) if waits else 1
         self._pool = ThreadPoolExecutor(self._at_once) if self._at_once > 1 else None
-
-    @property
-    def input(self) -> Source:
-        return self.fallback.input
-
-    @property
-    def output(self) -> Source:
-        return self.fallback.output
-
-    @property
-    def mask(self) -> Source | None:
-        return self.fallback.mask
-
-    @property
-    def casting(self) -> str:
-        return self.fallback.casting
 
     @property
     def counts(self) -> MoveCounts:

@@ -11,7 +11,6 @@ from .ome_ngff import (
     RESERVED as RESERVED,
     VERSIONS as VERSIONS,
     Level as Level,
-    at_level as at_level,
     axes_for_ngff as axes_for_ngff,
     axis_type as axis_type,
     channel_count as channel_count,

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
-from bioimage_py.metadata.model import ImageMetadata
+from bioimage_py.metadata.model import PER_CHANNEL, ImageMetadata
 from bioimage_py.metadata.overrides import spatial_axes, without_nonsense
 from bioimage_py.metadata.units import normalise_unit
 
 _OWN = (
     "axes", "voxel_size", "units", "origin", "channel_names", "channel_colors", "contrast_limits", "orientations",
 )  # fmt: skip
-_PER_CHANNEL = ("channel_names", "channel_colors", "contrast_limits")
 _COLOR = re.compile("[0-9A-F]{6}")
 
 
@@ -117,7 +116,7 @@ def from_attributes(attributes: Mapping[str, Any], ndim: int, name: str = "") ->
     found: dict[str, Any] = {}
     for key in _OWN:
         value = left.get(key)
-        if isinstance(value, list) and (key in _PER_CHANNEL or len(value) == ndim):
+        if isinstance(value, list) and (key in PER_CHANNEL or len(value) == ndim):
             parsed = _parse(key, value)
             if parsed is not None:
                 found[key] = parsed

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+_PER_AXIS = {"axes": "", "voxel_size": 1.0, "units": None, "origin": 0.0, "orientations": None}
+"""Fields with an entry per axis, and what it is for a new axis."""
+PER_CHANNEL = ("channel_names", "channel_colors", "contrast_limits")
 
 
 @dataclass(frozen=True)
@@ -47,14 +51,14 @@ class ImageMetadata:
 
     def with_axes_selected(self, kept: Sequence[int | None]) -> ImageMetadata:
         """Return the metadata of an array whose axes are `kept`, None standing for a new axis, which has no name."""
-        return replace(
-            self,
-            axes=None if self.axes is None or None in kept else _take(self.axes, kept, ""),
-            voxel_size=None if self.voxel_size is None else _take(self.voxel_size, kept, 1.0),
-            units=None if self.units is None else _take(self.units, kept, None),
-            origin=None if self.origin is None else _take(self.origin, kept, 0.0),
-            orientations=None if self.orientations is None else _take(self.orientations, kept, None),
-        )
+        found: dict[str, Any] = {
+            name: tuple(missing if axis is None else values[axis] for axis in kept)
+            for name, missing in _PER_AXIS.items()
+            if (values := getattr(self, name)) is not None
+        }
+        if None in kept:
+            found["axes"] = None
+        return replace(self, **found)
 
     def with_channels_selected(self, kept: Sequence[int] | None) -> ImageMetadata:
         """Return the metadata of an array of the channels `kept`, in that order; None drops what is known of channels."""
@@ -64,12 +68,8 @@ class ImageMetadata:
                 return None
             return tuple(values[n] for n in kept)
 
-        return replace(
-            self,
-            channel_names=pick(self.channel_names),
-            channel_colors=pick(self.channel_colors),
-            contrast_limits=pick(self.contrast_limits),
-        )
+        found: dict[str, Any] = {name: pick(getattr(self, name)) for name in PER_CHANNEL}
+        return replace(self, **found)
 
     def as_rgb(self, dtype: Any) -> ImageMetadata:
         """Return the metadata of an image whose three channels are red, green and blue, where it does not say otherwise.
@@ -85,16 +85,15 @@ class ImageMetadata:
 
     def for_channels(self, count: int) -> ImageMetadata:
         """Return the metadata without what is said of channels by a number of entries that is not `count`."""
+        return self._of_length(PER_CHANNEL, count)
 
-        def keep(values: tuple[Any, ...] | None) -> Any:
-            return values if values is not None and len(values) == count else None
+    def for_axes(self, ndim: int) -> ImageMetadata:
+        """Return the metadata without what is said of axes by a number of entries that is not `ndim`."""
+        return self._of_length(_PER_AXIS, ndim)
 
-        return replace(
-            self,
-            channel_names=keep(self.channel_names),
-            channel_colors=keep(self.channel_colors),
-            contrast_limits=keep(self.contrast_limits),
-        )
+    def _of_length(self, names: Iterable[str], count: int) -> ImageMetadata:
+        wrong: dict[str, Any] = {name: None for name in names if len(getattr(self, name) or ()) != count}
+        return replace(self, **wrong)
 
     def with_axes_flipped(self, flipped: Collection[int]) -> ImageMetadata:
         """Return the metadata of the mirror image along some axes: it lies where the image was."""
@@ -115,30 +114,14 @@ class ImageMetadata:
 
     def fitting(self, ndim: int) -> ImageMetadata:
         """Return the metadata with every per-axis field that does not have `ndim` entries, or is nonsense, dropped."""
-
-        def keep(values: tuple[Any, ...] | None) -> Any:
-            return values if values is not None and len(values) == ndim else None
-
-        size = keep(self.voxel_size)
-        if size is not None and not all(math.isfinite(s) and s > 0 for s in size):
-            size = None
-        axes = keep(self.axes)
-        if axes is not None and len(set(axes)) != len(axes):
-            axes = None
-        return replace(
-            self,
-            axes=axes,
-            voxel_size=size,
-            units=keep(self.units),
-            origin=keep(self.origin),
-            orientations=keep(self.orientations),
-        )
+        found = self.for_axes(ndim)
+        if found.voxel_size is not None and not all(math.isfinite(s) and s > 0 for s in found.voxel_size):
+            found = replace(found, voxel_size=None)
+        if found.axes is not None and len(set(found.axes)) != len(found.axes):
+            found = replace(found, axes=None)
+        return found
 
 
 def _mirrored(orientation: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     first, to, last = str((orientation or {}).get("value", "")).partition("-to-")
     return {**orientation, "value": f"{last}{to}{first}"} if orientation is not None and to else None
-
-
-def _take(values: Sequence[Any], kept: Sequence[int | None], missing: Any) -> tuple[Any, ...]:
-    return tuple(missing if axis is None else values[axis] for axis in kept)

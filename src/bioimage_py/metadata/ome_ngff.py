@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -230,12 +230,3 @@ def _old_omero(metadata: ImageMetadata, count: int) -> dict[str, Any]:
     ):
         return empty
     return {**dict(old or {}), "channels": [dict(channel) for channel in channels]}
-
-
-def at_level(metadata: ImageMetadata, level: Level) -> ImageMetadata:
-    """Return the metadata of one level of an image, from those of its full-size array."""
-    if metadata.voxel_size is None:
-        return metadata
-    steps = {step["type"]: step[step["type"]] for step in _transformations(metadata, level)}
-    place = steps.get("translation")
-    return replace(metadata, voxel_size=tuple(steps["scale"]), origin=None if place is None else tuple(place))

@@ -109,7 +109,7 @@ def without_nonsense(metadata: ImageMetadata, ndim: int, name: str) -> ImageMeta
 
     An axis whose size is not positive and finite has none, and no unit. Fields that do not have `ndim` entries are dropped.
     """
-    fitted = _of_length(metadata, ndim)
+    fitted = metadata.for_axes(ndim)
     axes = fitted.axes or tuple(f"axis {n}" for n in range(ndim))
     sizes, wrong_sizes = _sizes(fitted.voxel_size, axes)
     units, wrong_units = _units(fitted.units, axes, wrong_sizes)
@@ -128,20 +128,6 @@ def without_nonsense(metadata: ImageMetadata, ndim: int, name: str) -> ImageMeta
             stacklevel=3,
         )
     return replace(fitted, voxel_size=sizes, units=units, origin=origin).fitting(ndim)
-
-
-def _of_length(metadata: ImageMetadata, ndim: int) -> ImageMetadata:
-    def keep(values: tuple[Any, ...] | None) -> Any:
-        return values if values is not None and len(values) == ndim else None
-
-    return replace(
-        metadata,
-        axes=keep(metadata.axes),
-        voxel_size=keep(metadata.voxel_size),
-        units=keep(metadata.units),
-        origin=keep(metadata.origin),
-        orientations=keep(metadata.orientations),
-    )
 
 
 def _sizes(

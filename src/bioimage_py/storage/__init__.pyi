@@ -26,6 +26,7 @@ from .file_bytes import (
     OpenFiles as OpenFiles,
     Piece as Piece,
     ReadAhead as ReadAhead,
+    Recent as Recent,
     SlowReads as SlowReads,
     StoredBytes as StoredBytes,
     file_error as file_error,

@@ -8,10 +8,13 @@ import os
 import stat
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
 
 from bioimage_py.errors import ReadOnlyError, SourceNotFoundError, StorageError
 
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 _PER_CALL = 2**30  # Linux moves at most 2 GiB - 4 KiB in one call
 
 
@@ -89,31 +92,53 @@ class FileBytes:
                 raise file_error(error, f"writing {self.name}") from error
 
 
+class Recent(Generic[_K, _V]):
+    """The values used last, at most `most` of them."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[_K, _V] = OrderedDict()
+
+    def get(self, key: _K, make: Callable[[_K], _V]) -> _V:
+        """Return a value, made if it is not kept; several threads may make it at once."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        value = make(key)
+        with self._lock:
+            self._kept[key] = value
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        return value
+
+    def if_kept(self, key: _K) -> _V | None:
+        with self._lock:
+            return self._kept.get(key)
+
+    def forget(self, key: _K) -> None:
+        with self._lock:
+            self._kept.pop(key, None)
+
+
 class OpenFiles:
     """Files by path, at most `max_open` kept open; one in use by a thread stays open until it is done."""
 
     def __init__(self, max_open: int = 8) -> None:
-        self.max_open = max_open
-        self._lock = threading.Lock()
-        self._open: OrderedDict[str, FileBytes] = OrderedDict()
+        self._kept = Recent[str, FileBytes](max_open)
         self._stamps: dict[str, int] = {}
 
     def get(self, path: str) -> FileBytes:
         """Return a file, opened if need be; StorageError if it has changed since it was opened first."""
-        with self._lock:
-            found = self._open.get(path)
-            if found is not None:
-                self._open.move_to_end(path)
-                return found
+        return self._kept.get(path, self._opened)
+
+    def _opened(self, path: str) -> FileBytes:
         opened = FileBytes.open(path)
-        with self._lock:
-            if self._stamps.setdefault(path, opened.stamp) != opened.stamp:
-                raise StorageError(
-                    f"{opened.name} was replaced or written since it was opened first: open its source again"
-                )
-            self._open[path] = opened
-            while len(self._open) > self.max_open:
-                self._open.popitem(last=False)
+        if self._stamps.setdefault(path, opened.stamp) != opened.stamp:
+            raise StorageError(
+                f"{opened.name} was replaced or written since it was opened first: open its source again"
+            )
         return opened
 
 
