@@ -264,7 +264,7 @@ def test_a_corrupt_chunk_is_found_by_verifying(place: str, tmp_path: Path, how: 
             lambda data: data[:4] + b"\xf1" + data[5:],
             "its blosc header says 241 bytes decoded where 240",
         ),
-        (Storing("v3", "gzip"), lambda data: b"no" + data[2:], "it is no gzip stream"),
+        (Storing("v3", "gzip"), lambda data: b"no" + data[2:], "it is not a gzip stream"),
         (Storing("v3", "gzip"), lambda data: data[:-3], ""),
         (
             SHARDED,

@@ -123,8 +123,8 @@ def check(path: Path) -> None:
     [
         (b"[" * 100_000, "nested too deep"),
         (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "nested too deep"),
-        (b'{"a":', "is no JSON"),
-        (b"\0\xff", "is no JSON"),
+        (b'{"a":', "is not JSON"),
+        (b"\0\xff", "is not JSON"),
         (b"[]", "JSON list"),
         (b'{"a":"' + b"x" * MOST_JSON + b'"}', "too many for metadata"),
     ],

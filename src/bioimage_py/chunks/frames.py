@@ -26,7 +26,7 @@ _ZSTD_MAGIC = 0xFD2FB528
 
 _SKIPPABLE = range(0x184D2A50, 0x184D2A60)
 
-Finding = Literal["whole", "untold", "odd"]
+Finding = Literal["whole", "unknown", "odd"]
 
 
 class PayloadCheck:
@@ -51,14 +51,14 @@ class PayloadCheck:
     def check(self, stored: StoredBytes, decoded_bytes: int) -> Finding:
         """Check a chunk that decodes to so many bytes; StorageError if it is cut or corrupt.
 
-        `"untold"`: only decoding can tell. `"odd"`: it is cut or more than one stream; encode it anew if it can be decoded.
+        `"unknown"`: only decoding can tell. `"odd"`: it is cut or more than one stream; encode it anew if it can be decoded.
         """
         for name in self._checksums:
             stored = _without_checksum(name, stored, self._sums)
         if self._last == "bz2" and not self._inner:
             return _check_bz2(stored.read(), decoded_bytes)
         if not self._tells_length:
-            return "untold"
+            return "unknown"
         if self._last == "zstd":
             return _check_zstd(stored, decoded_bytes)
         whole = True
@@ -120,7 +120,7 @@ def inflated(data: bytes | memoryview, kind: str, decoded_bytes: int) -> bytes:
 
 def _check_gzip(stored: StoredBytes, decoded_bytes: int) -> bool:
     if stored.at(0, 3) != b"\x1f\x8b\x08" or stored.length < 18:
-        raise StorageError("it is no gzip stream")
+        raise StorageError("it is not a gzip stream")
     (found,) = struct.unpack("<I", stored.at(-4, 4))
     # Otherwise it is cut, something follows it, or it has several members, of which this is the length of the last.
     return bool(found == decoded_bytes & 0xFFFFFFFF)
@@ -180,7 +180,7 @@ def _check_zstd(stored: StoredBytes, decoded_bytes: int) -> Finding:
         raise StorageError(f"its zstd frames say {total} bytes decoded where {decoded_bytes} are expected")
     if frames != 1:
         return "odd"
-    return "whole" if told else "untold"
+    return "whole" if told else "unknown"
 
 
 def _end_of_blocks(stored: StoredBytes, at: int, head: bytes) -> int:
@@ -318,7 +318,7 @@ def _raw_deflate(data: memoryview, kind: str, decoded_bytes: int) -> tuple[memor
 
 def _end_of_gzip_header(stream: memoryview) -> int:
     if stream[:3].tobytes() != b"\x1f\x8b\x08" or len(stream) < 18:
-        raise StorageError("it is no gzip stream")
+        raise StorageError("it is not a gzip stream")
     flags, at = stream[3], 10
     # Few streams have a name or a comment, which has to be looked for.
     data = bytes(stream) if flags & 24 else stream[:18].tobytes()

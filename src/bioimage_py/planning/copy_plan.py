@@ -158,25 +158,17 @@ def plan_copy(
     blocking = Blocking(output_layout.shape, block)
     ids = _selected(options.block_ids, blocking.n_blocks)
     allowed = default_memory_limit() if limit is None else limit
-    in_hand = held if group == block else output_layout.write_unit
-    per_block = max(1, memory.block(in_hand))
+    at_once = held if group == block else output_layout.write_unit
+    per_block = max(1, memory.block(at_once))
     in_flight = max(1, min(threads, blocking.n_blocks, (allowed - memory.base()) // per_block))
     peak = memory.base() + in_flight * per_block
     if limit is not None and peak > limit:
+        unit = "shards" if output_layout.shards else "chunks"
+        smaller = Hint.of("or give the output smaller {}", **{unit: ...})
         raise InvalidArgumentError(
-            f"memory_limit {format_bytes(limit)} is too small: one block of {times(in_hand)} voxels needs "
+            f"memory_limit {format_bytes(limit)} is too small: one block of {times(at_once)} voxels needs "
             f"{format_bytes(peak)}",
-            hints=[Hint.of("give a larger {}", memory_limit=...)]
-            + (
-                []
-                if options.compares
-                else [
-                    Hint.of(
-                        "or give the output smaller {}",
-                        **{"shards" if output_layout.shards else "chunks": ...},
-                    )
-                ]
-            ),
+            hints=[Hint.of("give a larger {}", memory_limit=...), *(() if options.compares else [smaller])],
         )
     whole = memory.base() + memory.block(output_layout.shape)
     direct = options.direct and whole <= allowed and len(ids) == blocking.n_blocks

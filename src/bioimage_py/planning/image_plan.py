@@ -245,8 +245,8 @@ def _held(plan: CopyPlan) -> tuple[tuple[int, int], ...]:
     if plan.passes is not None:
         return plan.passes.held
     memory = MemoryModel(plan.input, plan.output, plan.mask, plan.threads)
-    in_hand = plan.block_shape if plan.block_shape == plan.group_shape else plan.output.write_unit
-    return ((memory.base(), memory.block(in_hand)),)
+    at_once = plan.block_shape if plan.block_shape == plan.group_shape else plan.output.write_unit
+    return ((memory.base(), memory.block(at_once)),)
 
 
 def _most_in_flight(plan: CopyPlan) -> int:

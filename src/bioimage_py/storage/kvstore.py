@@ -28,7 +28,7 @@ from bioimage_py.errors import (
 from bioimage_py.storage.names import inner_name, is_url, url_decoded, url_text
 from bioimage_py.storage.new_files import FileFolder
 from bioimage_py.storage.object_folder import ObjectFolder
-from bioimage_py.storage.store_errors import ENGINE_ERRORS, server_answered, storage_error
+from bioimage_py.storage.store_errors import ENGINE_ERRORS, server_answered, storage_error, storage_errors
 from bioimage_py.storage.store_place import StorePlace, usual_credentials
 
 _MOST_SEEN = 20_000
@@ -118,8 +118,7 @@ class StoreFolder:
     """A folder that holds an array, a group, or nothing yet."""
 
     path: str  # local path or URL, without credentials
-    # They go into specs, so they hold no secrets.
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)  # they go into specs, so they hold no secrets
     # User and password of an http URL, kept in this process only.
     credentials: tuple[str, str] | None = field(default=None, repr=False, compare=False)
     # TensorStore's key-value store, where it is open already, with the credentials that opened it.
@@ -261,14 +260,9 @@ class StoreFolder:
         return {"driver": "http", "base_url": base, "path": path, **self._http_headers()}
 
     def _s3_options(self) -> dict[str, Any]:
-        endpoint = (
-            self.options.get("endpoint")
-            or os.environ.get("AWS_ENDPOINT_URL_S3")
-            or os.environ.get("AWS_ENDPOINT_URL")
-        )
-        region = (
-            self.options.get("region") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-        )
+        said = os.environ.get
+        endpoint = self.options.get("endpoint") or said("AWS_ENDPOINT_URL_S3") or said("AWS_ENDPOINT_URL")
+        region = self.options.get("region") or said("AWS_REGION") or said("AWS_DEFAULT_REGION")
         found: dict[str, Any] = {}
         if endpoint:
             found["endpoint"] = endpoint
@@ -302,13 +296,13 @@ class StoreFolder:
     def check_bucket(self) -> None:
         """Raise SourceNotFoundError if this is in a bucket that does not exist.
 
-        TensorStore would try for ever to write into one: it takes the server's answer for a competing writer.
+        TensorStore would go on trying to write into one: it takes the server's answer for a competing writer.
         """
         if not self.path.startswith(("s3://", "gs://")):
             return
         name = "does-this-bucket-exist"
         try:
-            self._kvstore().list(ts.KvStore.KeyRange(name, name + "\0")).result()
+            self._kvstore().list(_key(name)).result()
         except ENGINE_ERRORS as error:
             if "NOT_FOUND" in str(error):
                 raise SourceNotFoundError(
@@ -324,16 +318,15 @@ class StoreFolder:
                     return file.read(most + 1)
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return None
-            except PermissionError as error:
-                raise StorageError(
-                    f"{self.path}/{name} cannot be read: {error.strerror}. Check its permissions"
-                ) from error
             except OSError as error:
-                raise StorageError(f"{self.path}/{name} cannot be read: {error}") from error
-        try:
+                why = (
+                    f"{error.strerror}. Check its permissions"
+                    if isinstance(error, PermissionError)
+                    else error
+                )
+                raise StorageError(f"{self.path}/{name} cannot be read: {why}") from error
+        with storage_errors(f"{self.path}/{name} cannot be read"):
             found = self._kvstore().read(name).result()
-        except ENGINE_ERRORS as error:
-            raise storage_error(error, f"{self.path}/{name} cannot be read") from error
         server_answered(self.path)
         return bytes(found.value) if found.state == "value" else None
 
@@ -367,7 +360,7 @@ class StoreFolder:
         if self.is_local:
             Path(self.path, name).unlink(missing_ok=True)
         else:
-            self._kvstore().delete_range(ts.KvStore.KeyRange(name, name + "\0")).result()
+            self._kvstore().delete_range(_key(name)).result()
 
     def objects(self) -> ObjectFolder | None:
         if self.is_local:
@@ -390,7 +383,7 @@ class StoreFolder:
         try:
             found = json.loads(data)
         except (ValueError, RecursionError) as error:
-            what = "is nested too deep" if isinstance(error, RecursionError) else f"is no JSON: {error}"
+            what = "is nested too deep" if isinstance(error, RecursionError) else f"is not JSON: {error}"
             raise StorageError(f"{self.path}/{name} {what}") from error
         if not isinstance(found, dict):
             raise StorageError(f"{self.path}/{name} is a JSON {type(found).__name__}, and not an object")
@@ -436,6 +429,10 @@ class StoreFolder:
             yield listing
 
 
+def _key(name: str) -> Any:
+    return ts.KvStore.KeyRange(name, name + "\0")
+
+
 def _is_folder(entry: os.DirEntry[str], here: str) -> bool:
     with contextlib.suppress(OSError):  # a link to itself
         return entry.is_dir() and not (
@@ -447,24 +444,14 @@ def _is_folder(entry: os.DirEntry[str], here: str) -> bool:
 def folders_beginning(folder: StoreFolder) -> list[str]:
     """Return the URLs, sorted, of the folders beside this one whose names begin with its name."""
     above = folder.parent()
-    assert above is not None
-    name = folder.path.rpartition("/")[2]
-    after = name[:-1] + chr(ord(name[-1]) + 1)
-    try:
-        found = _store(above).list(ts.KvStore.KeyRange(name, after)).result()
-    except ENGINE_ERRORS as error:
-        raise storage_error(error, f"{folder.path}* cannot be listed") from error
-    names = {key.decode("utf-8", "replace").partition("/")[0] for key in found}
-    return sorted(f"{above.path.rstrip('/')}/{name}" for name in names)
+    objects = None if above is None else above.objects()
+    assert objects is not None
+    names = {key.partition("/")[0] for key in objects.names(folder.path.rpartition("/")[2])}
+    return sorted(f"{objects.folder.rstrip('/')}/{name}" for name in names)
 
 
 def remove_objects(folder: StoreFolder) -> None:
     """Remove all objects below a URL; it is no error if there are none."""
-    try:
-        _store(folder).delete_range(ts.KvStore.KeyRange()).result()
-    except ENGINE_ERRORS as error:
-        raise storage_error(error, f"{folder.path} cannot be removed", writing=True) from error
-
-
-def _store(folder: StoreFolder) -> Any:
-    return ts.KvStore.open(folder.spec(), context=store_context(1, 0)).result()
+    objects = folder.objects()
+    assert objects is not None
+    objects.remove_all()

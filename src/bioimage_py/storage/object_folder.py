@@ -13,7 +13,7 @@ from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.storage.chunk_keys import ChunkKeys
 from bioimage_py.storage.file_bytes import Piece, StoredBytes
-from bioimage_py.storage.store_errors import ENGINE_ERRORS, awaited, storage_error
+from bioimage_py.storage.store_errors import awaited, storage_errors
 from bioimage_py.storage.store_place import StorePlace
 
 # A listing has to save so many requests before it is worth one.
@@ -46,10 +46,8 @@ class ObjectFolder:
     def read(self, key: str, begin: int | None = None, end: int | None = None) -> StoredObject | None:
         """Return an object or a range of its bytes, None if there is none; a negative `begin` counts from the end."""
         part = None if begin is None else slice(begin, end)
-        try:
+        with storage_errors(f"{self.path(key)} cannot be read"):
             found = awaited(lambda: self._store.read(key, byte_range=part), self.folder)
-        except ENGINE_ERRORS as error:
-            raise storage_error(error, f"{self.path(key)} cannot be read") from error
         if found.state != "value":
             return None
         data = bytes(found.value)
@@ -63,19 +61,19 @@ class ObjectFolder:
     def write(self, key: str, *pieces: Piece) -> int:
         """Write an object made of pieces; return its bytes."""
         data = b"".join(_bytes_of(piece) for piece in pieces)
-        try:
+        with storage_errors(f"{self.path(key)} cannot be written", writing=True):
             awaited(lambda: self._store.write(key, data), self.folder)
-        except ENGINE_ERRORS as error:
-            raise storage_error(error, f"{self.path(key)} cannot be written", writing=True) from error
         return len(data)
 
     def remove(self, key: str) -> bool:
         """Remove an object; stores do not say whether there was one."""
-        try:
+        with storage_errors(f"{self.path(key)} cannot be removed", writing=True):
             awaited(lambda: self._store.write(key, None), self.folder)
-        except ENGINE_ERRORS as error:
-            raise storage_error(error, f"{self.path(key)} cannot be removed", writing=True) from error
         return True
+
+    def remove_all(self) -> None:
+        with storage_errors(f"{self.folder} cannot be removed", writing=True):
+            self._store.delete_range(ts.KvStore.KeyRange()).result()
 
     def candidates(
         self, keys: ChunkKeys, cells: Box, names: Callable[[str], list[str]] | None = None
@@ -100,11 +98,9 @@ class ObjectFolder:
     def names(self, begin: str) -> list[str]:
         """Return the names of all objects that begin with a text; raises StorageError if they cannot be listed."""
         names = ts.KvStore.KeyRange(begin, begin[:-1] + chr(ord(begin[-1]) + 1)) if begin else None
-        try:
+        with storage_errors(f"{self.path(begin)}* cannot be listed"):
             found = awaited(lambda: self._store.list(names), self.folder)
             return [name.decode("utf-8", "replace") for name in found]
-        except ENGINE_ERRORS as error:
-            raise storage_error(error, f"{self.path(begin)}* cannot be listed") from error
 
 
 class NewObject:

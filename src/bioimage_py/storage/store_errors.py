@@ -1,4 +1,4 @@
-"""Asking a store through TensorStore: Ctrl-C is answered, a server that is gone is not asked for ever, exceptions are told."""
+"""Requests through TensorStore: Ctrl-C ends them, a server that is gone is given up, exceptions become ours."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ENGINE_ERRORS = (ValueError, NotImplementedError, OSError)
 """What TensorStore raises where a store fails, or a request is one that it does not know."""
 
 _POLL = 0.1
-"""Seconds after which whoever waits for a store looks whether the process goes on."""
+"""Seconds between two looks, while a request is waited for, whether the user has pressed Ctrl-C."""
 _MOST_FAILURES = 3
 """Requests to a server that fail in a row, each after all its tries, before further ones fail at once."""
 _PAUSE = 30.0
@@ -204,3 +204,12 @@ def storage_error(error: BaseException, what: str, *, writing: bool = False) -> 
     if re.search(r"No space left|Disk quota|RESOURCE_EXHAUSTED", text):
         return StorageError(f"{what}: {text}. The disk is full: free some space and run again")
     return StorageError(f"{what}: {text}")
+
+
+@contextmanager
+def storage_errors(what: str, *, writing: bool = False) -> Iterator[None]:
+    """Raise `storage_error` for what TensorStore raises within the block."""
+    try:
+        yield
+    except ENGINE_ERRORS as error:
+        raise storage_error(error, what, writing=writing) from error
