@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -94,14 +93,8 @@ class CopyObjectsKernel(MovingKernel):
             tally.chunks_moved += len(each.chunks)
             tally.chunks_by_store += len(each.chunks)
         stored = {each.position for each in found}
-        if self.match.recodes_missing:
-            for position in itertools.product(*map(range, *cells)):
-                if position not in stored:
-                    self._recode(self._voxels(position, self._unit))
-        elif not self.options.output_is_new:
-            for position in there:
-                if position not in stored:
-                    self._writer.remove(position)
+        if not self._recode_missing(cells, stored, self._unit):
+            self._remove_old(there, stored)
 
     def _copy_objects(self, cells: Box, objects: list[_Object]) -> list[_Position]:
         """Have objects copied and check the copies; return where the output may have objects, unless there is no need to know."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -32,14 +31,8 @@ class MoveKernel(MovingKernel):
             stored.add(position)
             if isinstance(done, bool):
                 self._recode(self._voxels(position, self._made.chunks), [position])
-        if self.match.recodes_missing:
-            for position in itertools.product(*map(range, *cells)):
-                if position not in stored:
-                    self._recode(self._voxels(position, self._made.chunks))
-        elif not self.options.output_is_new:
-            for position in list(self._writer.candidates(cells)):
-                if position not in stored:
-                    self._writer.remove(position)
+        if not self._recode_missing(cells, stored, self._made.chunks):
+            self._remove_old(self._writer.candidates(cells), stored)
 
     def _move_all(
         self, positions: Iterable[tuple[int, ...]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -234,6 +235,19 @@ class MovingKernel(ABC):
         return StorageError(
             f"chunk {at} of {self._source_name} cannot be copied ({self._reader.path(at)}): {error}"
         )
+
+    def _recode_missing(self, cells: Box, stored: set[tuple[int, ...]], grid: tuple[int, ...]) -> bool:
+        """Write what the input does not store, if that would read otherwise in the output; return whether it would."""
+        for position in itertools.product(*map(range, *cells)) if self.match.recodes_missing else ():
+            if position not in stored:
+                self._recode(self._voxels(position, grid))
+        return self.match.recodes_missing
+
+    def _remove_old(self, candidates: Iterable[tuple[int, ...]], stored: set[tuple[int, ...]]) -> None:
+        """Remove what the output had where the input stores nothing."""
+        for position in () if self.options.output_is_new else list(candidates):
+            if position not in stored:
+                self._writer.remove(position)
 
     def _recode(self, box: Box, positions: Iterable[tuple[int, ...]] = ()) -> None:
         """Copy a box by decoding it; where that fails, the error names which of the chunks at these positions it is."""

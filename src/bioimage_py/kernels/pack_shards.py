@@ -52,10 +52,7 @@ class PackKernel(MovingKernel):
             # Where a chunk is missing, the output has to say so by its voxels.
             chunks.update({at: [] for at in itertools.product(*map(range, *shards)) if at not in chunks})
         stored = {shard for shard, positions in chunks.items() if self._move_shard(shard, positions)}
-        if not self.options.output_is_new:
-            for shard in list(self._writer.candidates(shards)):
-                if shard not in stored:
-                    self._writer.remove(shard)
+        self._remove_old(self._writer.candidates(shards), stored)
 
     def _move_shard(self, shard: _Position, positions: list[_Position]) -> bool:
         """Store one shard; return whether there is one now."""

@@ -108,8 +108,7 @@ class ImageMetadata:
             return self
         origin = self.origin or (0.0,) * len(self.voxel_size)
         return replace(
-            self,
-            origin=tuple(o + n * s for o, n, s in zip(origin, offset, self.voxel_size, strict=True)),
+            self, origin=tuple(o + n * s for o, n, s in zip(origin, offset, self.voxel_size, strict=True))
         )
 
     def fitting(self, ndim: int) -> ImageMetadata:

@@ -166,11 +166,7 @@ class StoredBytes:
     __slots__ = ("_data", "_file", "length", "offset")
 
     def __init__(
-        self,
-        file: FileBytes | None,
-        offset: int = 0,
-        length: int | None = None,
-        data: bytes | None = None,
+        self, file: FileBytes | None, offset: int = 0, length: int | None = None, data: bytes | None = None
     ) -> None:
         self._file = file
         self.offset = offset

@@ -182,7 +182,9 @@ class NewFile:
     def _make_folders(self) -> None:
         if not os.path.isdir(self._folder):  # noqa: PTH112 - a text stays a text
             # Making it anew would leave chunks without their metadata.
-            raise StorageError(f"writing {self._path!r} failed: the folder {self._folder!r} is not there any more")
+            raise StorageError(
+                f"writing {self._path!r} failed: the folder {self._folder!r} is not there any more"
+            )
         os.makedirs(os.path.dirname(self._path), exist_ok=True)  # noqa: PTH103, PTH120 - a text stays a text
 
     def _write_waiting(self) -> None:
