@@ -9,8 +9,12 @@ import operator
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from bioimage_py.errors import Hint, InvalidArgumentError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 _MANY = 1000
 _LIMIT = 2**63 - 1
@@ -73,6 +77,22 @@ class IdSet(Sequence[int]):
         begins = numbers[np.concatenate(([0], cuts))]
         ends = numbers[np.concatenate((cuts - 1, [numbers.size - 1]))] + 1
         return cls(zip(begins.tolist(), ends.tolist(), strict=True))
+
+    @classmethod
+    def from_arrays(cls, begins: npt.ArrayLike, ends: npt.ArrayLike) -> IdSet:
+        """Return the set of half-open runs given as two integer arrays, in any order, overlapping or not."""
+        import numpy as np
+
+        first, last = np.asarray(begins, np.int64), np.asarray(ends, np.int64)
+        kept = last > first
+        order = np.argsort(first[kept], kind="stable")
+        first, last = first[kept][order], np.maximum.accumulate(last[kept][order])
+        if not first.size:
+            return cls()
+        cuts = np.flatnonzero(first[1:] > last[:-1])
+        starts = first[np.concatenate(([0], cuts + 1))]
+        stops = last[np.concatenate((cuts, [first.size - 1]))]
+        return cls(zip(starts.tolist(), stops.tolist(), strict=True))
 
     def split(self, n_parts: int) -> list[IdSet]:
         """Return the set cut into at most `n_parts` neighbouring parts of nearly equal size, none of them empty."""
