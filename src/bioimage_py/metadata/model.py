@@ -93,7 +93,7 @@ class ImageMetadata:
 
     def _of_length(self, names: Iterable[str], count: int) -> ImageMetadata:
         wrong: dict[str, Any] = {name: None for name in names if len(getattr(self, name) or ()) != count}
-        return replace(self, **wrong)
+        return replace(self, **wrong) if wrong else self
 
     def with_axes_flipped(self, flipped: Collection[int]) -> ImageMetadata:
         """Return the metadata of the mirror image along some axes: it lies where the image was."""

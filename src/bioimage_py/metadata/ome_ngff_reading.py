@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
@@ -88,13 +89,16 @@ def is_collection(attributes: Mapping[str, Any]) -> bool:
 
 def series_of(attributes: Mapping[str, Any]) -> list[str]:
     """Return the paths of the images that the group `OME` of a bioformats2raw container lists."""
-    found = ome_of(attributes).get("series")
-    return [path for path in found if isinstance(path, str)] if isinstance(found, list) else []
+    return _texts(attributes, "series")
 
 
 def label_names(attributes: Mapping[str, Any]) -> list[str]:
-    found = ome_of(attributes).get("labels")
-    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
+    return _texts(attributes, "labels")
+
+
+def _texts(attributes: Mapping[str, Any], name: str) -> list[str]:
+    found = ome_of(attributes).get(name)
+    return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
 
 
 def well_paths(attributes: Mapping[str, Any]) -> list[str]:
@@ -187,10 +191,10 @@ class _Placed:
         if before is not None and len(before) != len(values):
             self.problems.append(f"{kind} {values} has another length than {list(before)}")
         elif kind == "scale":
-            self.scale = _product(self.scale, values)
-            self.origin = None if self.origin is None else _product(self.origin, values)
+            self.scale = _combined(operator.mul, self.scale, values)
+            self.origin = None if self.origin is None else _combined(operator.mul, self.origin, values)
         else:
-            self.origin = _sum(self.origin, values)
+            self.origin = _combined(operator.add, self.origin, values)
 
     def _add_matrix(self, kind: str, rows: Any) -> None:
         if not isinstance(rows, list) or not rows or not all(isinstance(row, list) for row in rows):
@@ -211,26 +215,26 @@ class _Placed:
         scale, origin = [1.0] * size, [0.0] * size
         for step in steps if isinstance(steps, list) else ():
             inner = step.get("transformation", step) if isinstance(step, Mapping) else {}
-            into, out = (self._numbers_of(step, *names) for names in (("inputAxes", "input_axes", "input"), ("outputAxes", "output_axes", "output")))  # fmt: skip
+            into, out = (
+                self._numbers_of(step, f"{side}Axes", f"{side}_axes", side) for side in ("input", "output")
+            )
             one = _Placed(self.problems, tuple(self.axes[n] for n in into))
             one.add(inner)
             if into != out:
                 self.problems.append("a transformation byDimension changes the order of the axes")
                 return
-            for n, axis in enumerate(into):
-                scale[axis] = one.scale[n] if one.scale is not None and len(one.scale) == len(into) else 1.0
-                origin[axis] = (
-                    one.origin[n] if one.origin is not None and len(one.origin) == len(into) else 0.0
-                )
+            for values, found in ((scale, one.scale), (origin, one.origin)):
+                if found is not None and len(found) == len(into):
+                    for axis, value in zip(into, found, strict=True):
+                        values[axis] = value
         self._add("scale", scale)
         if any(origin):
             self._add("translation", origin)
 
     def _numbers_of(self, step: Any, *names: str) -> list[int]:
         """Return which axes a part is about: written as numbers, or as names."""
-        said = (
-            next((step[name] for name in names if name in step), None) if isinstance(step, Mapping) else None
-        )
+        known = step if isinstance(step, Mapping) else {}
+        said = next((known[name] for name in names if name in known), None)
         listed = said if isinstance(said, list) else []
         found = [self.axes.index(axis) if axis in self.axes else axis for axis in listed]
         return [n for n in found if isinstance(n, int) and 0 <= n < len(self.axes)]
@@ -240,12 +244,10 @@ def _keeps_axes(order: Any) -> bool:
     return isinstance(order, list) and order == list(range(len(order)))
 
 
-def _product(a: tuple[float, ...] | None, b: Sequence[float]) -> tuple[float, ...]:
-    return tuple(map(float, b)) if a is None else tuple(x * y for x, y in zip(a, b, strict=True))
-
-
-def _sum(a: tuple[float, ...] | None, b: Sequence[float]) -> tuple[float, ...]:
-    return tuple(map(float, b)) if a is None else tuple(x + y for x, y in zip(a, b, strict=True))
+def _combined(
+    operation: Callable[[float, float], float], a: tuple[float, ...] | None, b: Sequence[float]
+) -> tuple[float, ...]:
+    return tuple(map(float, b)) if a is None else tuple(map(operation, a, b))
 
 
 def _axes_of(image: Mapping[str, Any]) -> Any:

@@ -81,21 +81,20 @@ def find_login(credentials: str) -> S3Login | UnknownLogin:
         return S3Login(anonymous=True)
     if credentials != "default":
         return UnknownLogin(f"credentials of the kind {credentials!r} are not known to obstore")
-    found = os.environ
-    access_key, secret_key = found.get("AWS_ACCESS_KEY_ID"), found.get("AWS_SECRET_ACCESS_KEY")
-    if access_key and secret_key:
-        keys = {
-            "access_key_id": access_key,
-            "secret_access_key": secret_key,
-            "token": found.get("AWS_SESSION_TOKEN") or None,
-        }
-        return S3Login(provider=lambda: {**keys, "expires_at": None})
-    # Releases of TensorStore differ in whether they read these, and a key of somebody else would be worse than none.
-    if _has_profiles():
+    # Releases of TensorStore differ in what else they read, and a key of somebody else would be worse than none.
+    kind = (usual_credentials() or {}).get("type")
+    if kind == "profile":
         return UnknownLogin(
             "AWS profiles are not read for that: it takes AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
-    return S3Login(anonymous=not _machine_may_know())
+    if kind != "environment":
+        return S3Login(anonymous=kind == "anonymous")
+    keys = {
+        "access_key_id": os.environ["AWS_ACCESS_KEY_ID"],
+        "secret_access_key": os.environ["AWS_SECRET_ACCESS_KEY"],
+        "token": os.environ.get("AWS_SESSION_TOKEN") or None,
+    }
+    return S3Login(provider=lambda: {**keys, "expires_at": None})
 
 
 def _has_profiles() -> bool:
