@@ -14,6 +14,8 @@ from .encoded_shards import (
     number_in as number_in,
 )
 from .encoding import (
+    BLOSC_SHUFFLES as BLOSC_SHUFFLES,
+    CODECS as CODECS,
     AnyArray as AnyArray,
     ChunkEncoding as ChunkEncoding,
     CodecStep as CodecStep,

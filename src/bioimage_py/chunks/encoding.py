@@ -45,8 +45,6 @@ CODECS = {
 }
 """Codecs that turn bytes into bytes, by the names that they have in all versions of Zarr."""
 BLOSC_SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")
-
-
 _UNKNOWN = CodecTraits()
 
 
@@ -59,8 +57,8 @@ def traits_of(step: CodecStep) -> CodecTraits:
 class ShardIndexEncoding:
     """How the table of a shard, which says where its chunks are, is stored."""
 
-    location: str = "end"  # `"end"` or `"start"` of the shard
-    byte_order: str = "little"  # `"little"` or `"big"`
+    location: str = "end"  # or `"start"` of the shard
+    byte_order: str = "little"  # or `"big"`
     checksum: bool = True  # whether a crc32c follows the table
 
 

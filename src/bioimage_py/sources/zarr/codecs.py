@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from bioimage_py.chunks import ChunkEncoding, compare_encodings
+from bioimage_py.chunks import BLOSC_SHUFFLES, ChunkEncoding, compare_encodings
 from bioimage_py.errors import InvalidArgumentError, UnsupportedFormatError
 from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.family import Family
 
 V2_CODECS = ("none", "zstd", "gzip", "zlib", "bz2", "blosc", "lz4")
 V3_CODECS = ("none", "zstd", "gzip", "blosc", "lz4")
-_SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")
 BLOSC_NAMES = ("blosclz", "lz4", "lz4hc", "zlib", "zstd")
 _LEVELS = {"zstd": (-131072, 22), "gzip": (0, 9), "zlib": (0, 9), "bz2": (1, 9), "blosc": (0, 9)}
 _DEFAULT_LEVEL = {"zstd": 1, "gzip": 5, "zlib": 5, "bz2": 5, "blosc": 1}
@@ -99,7 +98,7 @@ def blosc_choice(codec: Codec, dtype: np.dtype[Any]) -> tuple[str, int, str]:
     cname = codec.options.get("cname", "zstd")
     shuffle = codec.options.get("shuffle", "bitshuffle" if dtype.kind in "biu" else "shuffle")
     if shuffle in (0, 1, 2):
-        shuffle = _SHUFFLES[int(shuffle)]
+        shuffle = BLOSC_SHUFFLES[int(shuffle)]
     if cname == "snappy":
         raise InvalidArgumentError(
             "blosc with snappy can be read, but is not written: most other programs cannot read it. "
@@ -107,15 +106,17 @@ def blosc_choice(codec: Codec, dtype: np.dtype[Any]) -> tuple[str, int, str]:
         )
     if cname not in BLOSC_NAMES:
         raise InvalidArgumentError(f"blosc has no cname {cname!r}; choose one of {', '.join(BLOSC_NAMES)}")
-    if shuffle not in _SHUFFLES:
-        raise InvalidArgumentError(f"blosc has no shuffle {shuffle!r}; choose one of {', '.join(_SHUFFLES)}")
+    if shuffle not in BLOSC_SHUFFLES:
+        raise InvalidArgumentError(
+            f"blosc has no shuffle {shuffle!r}; choose one of {', '.join(BLOSC_SHUFFLES)}"
+        )
     return cname, checked_level(codec), shuffle
 
 
 def blosc_fields(codec: Codec, dtype: np.dtype[Any]) -> dict[str, Any]:
     """Return blosc's choices as Zarr v2 and N5 write them."""
     cname, level, shuffle = blosc_choice(codec, dtype)
-    return {"cname": cname, "clevel": level, "shuffle": _SHUFFLES.index(shuffle), "blocksize": 0}
+    return {"cname": cname, "clevel": level, "shuffle": BLOSC_SHUFFLES.index(shuffle), "blocksize": 0}
 
 
 def checked_level(codec: Codec) -> int:
@@ -144,7 +145,7 @@ def _step_text(step: Mapping[str, Any]) -> str:
         return "big-endian" if details.get("endian") == "big" else ""
     if name == "blosc":
         shuffle = details.get("shuffle", "")
-        shuffle = _SHUFFLES[int(shuffle)] if shuffle in (0, 1, 2) else shuffle
+        shuffle = BLOSC_SHUFFLES[int(shuffle)] if shuffle in (0, 1, 2) else shuffle
         return f"blosc {details.get('cname', '')}:{details.get('clevel', '')} {shuffle}".rstrip()
     level = details.get("level", details.get("clevel"))
     return name if level is None else f"{name}:{level}"
@@ -211,8 +212,8 @@ def _kept_blosc(settings: Mapping[str, Any], crc32c: Mapping[str, Any]) -> Codec
         return None
     options = {"cname": settings["cname"], **crc32c}
     shuffle = settings.get("shuffle")
-    shuffle = _SHUFFLES[int(shuffle)] if shuffle in (0, 1, 2) else shuffle
-    if shuffle in _SHUFFLES:
+    shuffle = BLOSC_SHUFFLES[int(shuffle)] if shuffle in (0, 1, 2) else shuffle
+    if shuffle in BLOSC_SHUFFLES:
         options["shuffle"] = shuffle
     return Codec("blosc", _kept_level(settings, "clevel"), options)
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from bioimage_py.chunks import (
+    CODECS,
     ChunkEncoding,
     CodecStep,
     ShardIndexEncoding,
@@ -33,8 +34,6 @@ _DTYPES = (
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
     "float16", "float32", "float64", "complex64", "complex128",
 )  # fmt: skip
-# Codecs of numcodecs that turn bytes into bytes, so that v2's and v3's are the same thing.
-_TWINS = ("zstd", "gzip", "zlib", "bz2", "blosc", "lz4", "shuffle", "crc32c", "fletcher32")
 
 
 def stored_chunks(source: Source) -> StoredChunks:
@@ -235,7 +234,7 @@ def _described(
 ) -> tuple[tuple[CodecStep, ...], tuple[CodecStep, ...]]:
     """Return codecs as they are compared, and what decoding does not need; what does nothing is left out."""
     plain = ((name, name.removeprefix("numcodecs."), options) for name, options in steps)
-    found = [codec_step(short if short in _TWINS else name, options) for name, short, options in plain]
+    found = [codec_step(short if short in CODECS else name, options) for name, short, options in plain]
     kept = [pair for pair in found if pair[0] != ("shuffle", 1)]
     return tuple(step for step, _ in kept), tuple(settings for _, settings in kept)
 
