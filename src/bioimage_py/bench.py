@@ -28,7 +28,6 @@ from bioimage_py.operations import NewArray, find_target
 from bioimage_py.planning import CopyPlan, default_memory_limit, format_bytes, parse_bytes
 from bioimage_py.runner import check_num_workers, run_twin
 from bioimage_py.sources import Codec, Source, as_source, encoded_reader
-from bioimage_py.sources.slices import StackSource
 from bioimage_py.storage import FileBytes, FileFolder, file_error, files_below
 
 _SECONDS = 1.2
@@ -238,7 +237,7 @@ def bench(
                 f"{source.name} has shape {source.shape}: there is nothing to measure. Give an image with voxels"
             )
         folder = stack.enter_context(_scratch_folder(Path(output)))
-        layout = {"dtype": None, "chunks": chunks, "shards": shards, "codec": codec, "zarr_format": 3}
+        layout = NewArray(chunks=chunks, shards=shards, codec=codec, zarr_format=3)
         planned = plan(
             source,
             folder / "array.zarr",
@@ -255,7 +254,7 @@ def bench(
 
 
 def _measured(
-    source: Source, folder: Path, layout: dict[str, Any], n_bytes: int, workers: int
+    source: Source, folder: Path, layout: NewArray, n_bytes: int, workers: int
 ) -> tuple[list[StageRate], str]:
     counts = sorted({1, workers})
     sample = choose_read_sample(source, n_bytes)
@@ -269,18 +268,15 @@ def _measured(
     # An array in memory, of a name that no other process or thread has.
     with _new_array(source, f"memory://{folder.name}/array.zarr", layout) as output:
         rates += [encoding(output, voxels, n) for n in counts]
-    with _new_array(source, f"memory://{folder.name}/array.zarr", layout):
-        pass  # made anew without chunks, it takes no memory
+    _new_array(
+        source, f"memory://{folder.name}/array.zarr", layout
+    ).close()  # without chunks, it takes no memory
     rates += [writing(folder / f"written-{n}", folder / "array.zarr", n_written, n) for n in counts]
     return [rate for rate in rates if rate is not None], codec
 
 
-@contextmanager
-def _new_array(source: Source, path: str, layout: dict[str, Any]) -> Iterator[Source]:
-    target = find_target(path, source, NewArray(**layout), keep_values=False)
-    _, output = target.open(overwrite=True, resume=False)
-    with output:
-        yield output
+def _new_array(source: Source, path: str, layout: NewArray) -> Source:
+    return find_target(path, source, layout, keep_values=False).open(overwrite=True, resume=False)[1]
 
 
 @contextmanager
@@ -323,8 +319,8 @@ def choose_read_sample(source: Source, n_bytes: int) -> ReadSample:
 
 def _files(source: Source, path: str) -> list[str]:
     """Return the files that hold an array, or the first of very many."""
-    if isinstance(source, StackSource):
-        return source.files()[:_MOST_FILES]
+    if hasattr(source, "files"):  # a folder of slices
+        return list(source.files())[:_MOST_FILES]
     if Path(path).is_dir():
         return sorted(entry.path for entry in itertools.islice(files_below(path), _MOST_FILES))
     return [path]

@@ -206,7 +206,7 @@ def test_concatenate_promotes_without_rounding() -> None:
         (lambda: ConcatenateSource(IMAGE), "takes a list of sources, got ndarray"),
         (lambda: ConcatenateSource("a.npy"), "takes a list of sources, got str"),
         (lambda: ConcatenateSource([IMAGE, IMAGE[0]]), r"\(3, 10, 12\).*\(10, 12\)"),
-        (lambda: ConcatenateSource([IMAGE, IMAGE[:, 1:]]), r"but along axis 0: .*\(3, 9, 12\)"),
+        (lambda: ConcatenateSource([IMAGE, IMAGE[:, 1:]]), r"except along axis 0: .*\(3, 9, 12\)"),
         (lambda: ProjectionSource(IMAGE, 0, "median"), "one of max, min, mean, sum, got 'median'"),
         (lambda: ProjectionSource(IMAGE[:0], 0), "no voxels to project"),
         (lambda: ProjectionSource(IMAGE.astype("complex64"), 0), "no max"),

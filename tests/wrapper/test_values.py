@@ -230,7 +230,7 @@ def test_dtype_of_a_lookup(table: Any, options: Any, dtype: str) -> None:
         (lambda: LabelLookupSource(np.zeros(3), {}), "float64: labels are integers"),
         (lambda: LabelLookupSource(np.zeros(3, int), [1, 2, 3]), "table must be a dict"),
         (lambda: LabelLookupSource(np.zeros(3, int), ([1], [2, 3])), "equally long"),
-        (lambda: LabelLookupSource(np.zeros(3, int), ([1, 1], [2, 3])), "1 is there again"),
+        (lambda: LabelLookupSource(np.zeros(3, int), ([1, 1], [2, 3])), "1 is repeated"),
         (lambda: LabelLookupSource(np.zeros(3, int), {0.5: 2}), "labels must be integers"),
         (lambda: LabelLookupSource(np.zeros(3, int), {1: "a"}), "values real numbers"),
         (

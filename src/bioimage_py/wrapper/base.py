@@ -39,9 +39,9 @@ class WrapperSource(Source):
     inputs
         The sources that are read.
     owned
-        Those of them that were opened here, and that `close` closes. A `Source` that was handed over stays open.
+        Those of them that were opened here, and that `close` closes. A `Source` that was passed in stays open.
     keeps_values
-        Whether voxels have the values of the first input, so that limits of contrast go with them; a class attribute.
+        Whether voxels have the values of the first input, so that its contrast limits hold; a class attribute.
     working_bytes
         Bytes for each voxel of the result that computing it holds, besides what is read and returned; a class attribute that
         plans count memory by.
@@ -49,7 +49,7 @@ class WrapperSource(Source):
     Raises
     ------
     InvalidArgumentError
-        If no input is given, or one is nothing that can be read.
+        If no input is given, or one cannot be read.
 
     Examples
     --------

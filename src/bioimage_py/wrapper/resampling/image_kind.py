@@ -15,17 +15,10 @@ _FOLDERS = {"labels", "label"}
 
 
 def looks_like_labels(source: Source) -> bool:
-    """Whether the voxels of a source are taken for labels: names of objects, not intensities.
+    """Whether the voxels of a source are labels: numbers of objects, not intensities.
 
-    Floats and complex numbers never are. Of the others are labels: booleans; integers of 32 or 64 bits; and smaller ones
-    whose metadata have the `image-label` of OME-Zarr, or that lie in a group, or in a file, called `labels` or `label`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from bioimage_py.sources import as_source
-    >>> [looks_like_labels(as_source(np.zeros(3, dtype))) for dtype in ("uint8", "uint16", "uint32", "bool", "float32")]
-    [False, False, True, True, False]
+    These are labels: booleans; integers of 32 or 64 bits; and smaller ones whose metadata have the `image-label` of OME-Zarr,
+    or that are in a group, or in a file, called `labels` or `label`. Floats and complex numbers never are.
     """
     if source.dtype.kind not in "biu":
         return False
@@ -48,13 +41,7 @@ def _names(source: Source) -> list[str]:
 
 
 def chosen_method(source: Source, kind: str | None) -> str:
-    """Return `"mode"` for labels and `"mean"` for images, of the kind said, or found by `looks_like_labels`.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If `kind` is not known.
-    """
+    """Return `"mode"` for labels and `"mean"` for images, of the given kind or found by `looks_like_labels`."""
     if kind is not None and kind not in KINDS:
         raise InvalidArgumentError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     labels = looks_like_labels(source) if kind is None else kind == "labels"
@@ -62,9 +49,9 @@ def chosen_method(source: Source, kind: str | None) -> str:
 
 
 def warn_if_labels_are_mixed(source: Source, kind: str | None, how: str) -> None:
-    """Issue a BioimagePyWarning where labels are to be averaged, which makes up labels that no voxel had.
+    """Issue a BioimagePyWarning if labels are to be averaged, which invents labels.
 
-    Booleans are left out: of them a mean is what most voxels are.
+    Not for booleans, whose mean is what most voxels are.
     """
     if source.dtype.kind != "b" and chosen_method(source, kind) == "mode":
         why = "" if kind == "labels" else f" look like labels ({source.dtype} voxels)"

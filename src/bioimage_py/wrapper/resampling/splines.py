@@ -43,16 +43,8 @@ class AxisWeights(NamedTuple):
 def axis_weights(begin: int, end: int, extents: tuple[int, int], order: int, sigma: float) -> AxisWeights:
     """Return how the new voxels `begin` to `end` of an axis are made of the old ones.
 
-    Parameters
-    ----------
-    begin, end
-        New voxels.
-    extents
-        Extent of the axis before and after. The outer faces of both arrays coincide.
-    order
-        Of the spline, 0 to 5; 0 takes the nearest voxel.
-    sigma
-        Standard deviation of a Gaussian that is applied before, in old voxels; 0 for none.
+    The extents are those before and after; the outer faces of both arrays coincide. A Gaussian of `sigma` old voxels is
+    applied before, none for 0. Order 0 takes the nearest voxel.
     """
     old, new = extents
     # Integers: the position of a new centre is (numerator / 2·new) old voxels, and whole voxels are exact.

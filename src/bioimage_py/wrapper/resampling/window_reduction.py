@@ -35,24 +35,11 @@ def check_method(method: str, dtype: np.dtype[Any]) -> None:
 
 
 def reduce_windows(block: AnyArray, window: Sequence[int], method: str) -> AnyArray:
-    """Return one voxel per window, in the block's dtype; windows that the block's end cuts use the voxels that are there.
+    """Return one voxel per window, in the block's dtype, which is native; windows that the end cuts use the voxels they have.
 
-    Parameters
-    ----------
-    block
-        The voxels, in native byte order; the first window begins at the first one.
-    window
-        Extent of a window per axis.
-    method
-        `"mean"`: of integers exact and rounded half to even; of floats, summed in float64; of booleans, true where more
-        than half are. `"median"`: of an even count the mean of the two in the middle, rounded likewise. `"mode"`: the
-        most frequent value, the smallest of several. `"min"`, `"max"`. `"stride"`: the window's first voxel.
-
-    Examples
-    --------
-    >>> image = np.array([[1, 1, 7], [2, 4, 9]], "uint8")
-    >>> [reduce_windows(image, (2, 2), method).tolist() for method in ("mean", "mode", "max")]
-    [[[2, 8]], [[1, 7]], [[4, 9]]]
+    `"mean"`: of integers exact and rounded half to even; of floats, summed in float64; of booleans, true where more than half
+    are. `"median"`: of an even count the mean of the two in the middle, rounded likewise. `"mode"`: the most frequent value,
+    the smallest of several. `"min"`, `"max"`. `"stride"`: the window's first voxel.
     """
     if method == "stride" or all(size == 1 for size in window):
         return block[tuple(slice(None, None, size) for size in window)]

@@ -91,8 +91,8 @@ class FlipSource(WrapperSource):
 
     Notes
     -----
-    Flips of a flipped source are put together. The metadata stay as they are: the mirror image lies where the image was;
-    names of channels go with their channels, and orientations in a body are turned round.
+    Flips of a flipped source are combined. The metadata stay as they are: the mirror image lies where the image was;
+    channel names stay with their channels, and anatomical orientations are reversed.
 
     Examples
     --------

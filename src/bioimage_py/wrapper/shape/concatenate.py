@@ -29,7 +29,7 @@ class ConcatenateSource(WrapperSource):
     Parameters
     ----------
     sources
-        Sources, arrays, handles or paths; at least one. All have one shape but along the axis.
+        Sources, arrays, handles or paths; at least one. All have the same shape except along the axis.
     axis
         Number of the axis or, where the metadata of the first source name it, its name.
 
@@ -40,8 +40,8 @@ class ConcatenateSource(WrapperSource):
 
     Notes
     -----
-    The dtype is the one that numpy promotes to. Chunks are those of the first source, metadata too; names of channels are put
-    together. Sources joined along the same axis before are read directly. A region reads only the sources that it meets.
+    The dtype is the one that numpy promotes to. Chunks are those of the first source, metadata too; channel names are
+    joined. Sources joined along the same axis before are read directly. A region reads only the sources that it meets.
 
     For files with one axis less, wrap each in `ExpandDimsSource` first.
 
@@ -58,7 +58,7 @@ class ConcatenateSource(WrapperSource):
         super().__init__(*checked_sources(sources, type(self)))
         with self.closing_on_error():
             self.axis = axis_number(axis, self.inputs[0])
-            self.inputs = tuple(part for source in self.inputs for part in self._parts(source))
+            self.inputs = tuple(part for source in self.inputs for part in self._joined_in(source))
             self._check_shapes()
             self.dtype = self._common_dtype()
         self._ends = tuple(accumulate(source.shape[self.axis] for source in self.inputs))
@@ -87,21 +87,20 @@ class ConcatenateSource(WrapperSource):
             contrast_limits=_joined([some.contrast_limits for some in each]),
         )
 
-    def _parts(self, source: Source) -> tuple[Source, ...]:
-        joined = isinstance(source, ConcatenateSource) and source.axis == self.axis
-        return source.inputs if joined else (source,)  # type: ignore[attr-defined] # it is a ConcatenateSource
+    def _joined_in(self, source: Source) -> tuple[Source, ...]:
+        if isinstance(source, ConcatenateSource) and source.axis == self.axis:
+            return source.inputs
+        return (source,)
 
     def _check_shapes(self) -> None:
+        def across(source: Source) -> tuple[Any, ...]:
+            return source.ndim, source.shape[: self.axis], source.shape[self.axis + 1 :]
+
         first = self.inputs[0]
         for source in self.inputs:
-            fits = source.ndim == self.ndim and all(
-                n == m
-                for axis, (n, m) in enumerate(zip(source.shape, first.shape, strict=True))
-                if axis != self.axis
-            )
-            if not fits:
+            if across(source) != across(first):
                 raise InvalidArgumentError(
-                    f"the sources must have one shape but along axis {self.axis}: {first.name} has {first.shape}, "
+                    f"the sources must have the same shape except along axis {self.axis}: {first.name} has {first.shape}, "
                     f"{source.name} has {source.shape}"
                 )
 

@@ -129,22 +129,19 @@ def _origins(position: npt.NDArray[np.intp], extent: int, mode: str) -> npt.NDAr
 
 def _checked_width(pad_width: Any, shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
     if not isinstance(pad_width, (list, tuple)) and np.ndim(pad_width) == 0:
-        width = checked_whole(pad_width, "pad_width")
-        return ((width, width),) * len(shape)
+        pad_width = (checked_whole(pad_width, "pad_width"),) * len(shape)
     if len(pad_width) != len(shape):
         raise InvalidArgumentError(
             f"pad_width must be one integer, or one entry per axis: got {len(pad_width)} entries for {len(shape)} axes: "
             f"{pad_width!r}"
         )
-    return tuple(_checked_pair(entry, axis) for axis, entry in enumerate(pad_width))
-
-
-def _checked_pair(entry: Any, axis: int) -> tuple[int, int]:
-    if not isinstance(entry, (list, tuple, np.ndarray)):
-        entry = (entry, entry)
-    if len(entry) != 2:
-        raise InvalidArgumentError(
-            f"pad_width of axis {axis} must be an integer or a pair (before, after), got {entry!r}"
-        )
-    before, after = (checked_whole(n, f"pad_width of axis {axis}") for n in entry)
-    return before, after
+    pairs = []
+    for axis, entry in enumerate(pad_width):
+        pair = entry if isinstance(entry, (list, tuple, np.ndarray)) else (entry, entry)
+        if len(pair) != 2:
+            raise InvalidArgumentError(
+                f"pad_width of axis {axis} must be an integer or a pair (before, after), got {pair!r}"
+            )
+        before, after = (checked_whole(n, f"pad_width of axis {axis}") for n in pair)
+        pairs.append((before, after))
+    return tuple(pairs)

@@ -27,7 +27,7 @@ class LabelLookupSource(WrapperSource):
     table
         `{label: value}`, or a pair of sequences `(labels, values)`. Values are integers, floats or booleans.
     default
-        What labels become that are not in the table. Default: they stay as they are.
+        The value of labels that are not in the table. Default: they stay as they are.
     dtype
         dtype of the result. Default: that of the source where it holds all values; otherwise numpy's for the values (and for
         labels that stay).
@@ -147,7 +147,7 @@ def _checked_table(table: Any) -> tuple[AnyArray, AnyArray]:
     unique, first = np.unique(labels, return_index=True)
     if unique.size != labels.size:
         again = labels[np.setdiff1d(np.arange(labels.size), first)]
-        raise InvalidArgumentError(f"each label can be in the table once, but {again[0]} is there again")
+        raise InvalidArgumentError(f"each label can be in the table once, but {again[0]} is repeated")
     return unique, values[first]
 
 
