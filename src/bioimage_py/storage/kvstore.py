@@ -244,6 +244,13 @@ class StoreFolder:
             return None
         return StoreFolder(urlunsplit(parts._replace(path=above)), self.options, self.credentials)
 
+    def parents(self, most: int) -> Iterator[StoreFolder]:
+        """Yield the folders around this one, the nearest first, at most so many."""
+        folder = self.parent()
+        while folder is not None and most:
+            yield folder
+            folder, most = folder.parent(), most - 1
+
     def spec(self) -> dict[str, Any]:
         if self.is_local:
             return {"driver": "file", "path": _plain_path(self.path) + "/"}

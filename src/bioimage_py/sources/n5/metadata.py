@@ -68,12 +68,7 @@ def tensorstore_metadata(node: Node) -> dict[str, Any]:
 def image_metadata(node: Node) -> ImageMetadata:
     """Return axes, voxel size, units and attributes, from any of the ways in which N5 writers say them."""
     above = []
-    folder = node.folder
-    for _ in range(3):
-        parent = folder.parent()
-        if parent is None:
-            break
-        folder = parent
+    for folder in node.folder.parents(3):
         try:
             found = folder.read_json("attributes.json")
         except OSError as error:

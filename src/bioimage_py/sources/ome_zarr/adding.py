@@ -14,17 +14,22 @@ from bioimage_py.metadata import Level, NgffDataset, images_of, ome_of
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import FileSource, Source
 from bioimage_py.sources.new import checked_overwrite
-from bioimage_py.sources.ome_zarr.writing import NewLevel, described_level, level_spec, write_attributes
+from bioimage_py.sources.ome_zarr.writing import (
+    NewLevel,
+    described_level,
+    level_spec,
+    make_in_rooms,
+    write_attributes,
+)
 from bioimage_py.sources.registry import family_of
 from bioimage_py.sources.stores import (
     group_attributes,
     removable_array,
     remove_array,
-    room_for_array,
     update_consolidated,
 )
-from bioimage_py.sources.zarr import make_zarr_array, read_node, store_rules, zarr_format_of
-from bioimage_py.storage import StoreFolder, url_options
+from bioimage_py.sources.zarr import read_node, store_rules, zarr_format_of
+from bioimage_py.storage import StoreFolder
 
 _LAST_NUMBER = re.compile(r"\d+(?=\D*$)")
 _NOT_OF_A_LEVEL = ("attributes", "consolidated_metadata")
@@ -45,8 +50,7 @@ class GrowingImage:
     def around(cls, source: Source) -> GrowingImage:
         """Return the image that an array is the full-size level of."""
         if isinstance(source, FileSource) and source.kind == "zarr":
-            spec = source.to_spec()
-            root = StoreFolder.at(source.path, url_options(spec))
+            root = StoreFolder.of_spec({**source.to_spec(), "key": None})
             parts = (source.key or "").split("/")
             for n in range(len(parts)):
                 key, path = "/".join(parts[:n]) or None, "/".join(parts[n:])
@@ -79,7 +83,8 @@ class GrowingImage:
 
     def opened(self, levels: Sequence[Level]) -> list[Source]:
         """Return levels that have been added, opened for writing."""
-        return [family_of("zarr").open_path(self.root.path, self._key_of(level.path), "r+", **self.root.options) for level in levels]  # fmt: skip
+        zarr, options = family_of("zarr"), self.root.options
+        return [zarr.open_path(self.root.path, self._key_of(one.path), "r+", **options) for one in levels]
 
     def check_free(self, new: Sequence[str], *, overwrite: bool) -> None:
         """Raise what `add` would raise before it makes or removes anything."""
@@ -108,24 +113,30 @@ class GrowingImage:
         assert node.array is not None
         stored = {name: value for name, value in node.array.items() if name not in _NOT_OF_A_LEVEL}
         zarr_format = zarr_format_of(node)
-        spec = self._spec(zarr_format)
+        source = self.source
+        spec = ArraySpec(
+            source.shape,
+            source.dtype,
+            source.chunks,
+            source.shards,
+            None,
+            zarr_format,
+            source.fill_value,
+            metadata=source.metadata,
+        )
         names = node.attributes.get("_ARRAY_DIMENSIONS")
         own_names = {} if names is None else {"_ARRAY_DIMENSIONS": names}
         making = []
         for level in levels:
             smaller = level_spec(spec, level)
             wanted = NewLevel(level.path, smaller, {**stored, "shape": list(smaller.shape)}, own_names)
-            making.append((level.path, *described_level(wanted)))
+            making.append((self._key_of(level.path), *described_level(wanted)))
         self._write([])
         for array in old:
             remove_array(array)
         update_consolidated([self._group, *old])
-        rules = store_rules(zarr_format)
-        with ExitStack() as rooms:
-            for path, described, own in making:
-                # A crash can leave arrays that the image does not name yet.
-                room = rooms.enter_context(room_for_array(self.root, self._key_of(path), overwrite, rules))
-                make_zarr_array(described, own, room, overwrite=overwrite)
+        with ExitStack() as rooms:  # a crash can leave arrays that the image does not name yet
+            make_in_rooms(rooms, self.root, making, overwrite=overwrite)
         self._write(levels)
         update_consolidated([self._group, *(self._group.child(level.path) for level in levels)])
         return self.opened(levels)
@@ -167,19 +178,6 @@ class GrowingImage:
 
     def _key_of(self, path: str) -> str:
         return path if self.key is None else f"{self.key}/{path}"
-
-    def _spec(self, zarr_format: int) -> ArraySpec:
-        source = self.source
-        return ArraySpec(
-            shape=source.shape,
-            dtype=source.dtype,
-            chunks=source.chunks,
-            shards=source.shards,
-            codec=None,
-            zarr_format=zarr_format,
-            fill_value=source.fill_value,
-            metadata=source.metadata,
-        )
 
     def _write(self, levels: Sequence[Level]) -> None:
         """Write the group's attributes with the full-size level and these."""

@@ -15,8 +15,8 @@ from bioimage_py.sources.new import plan_output
 from bioimage_py.sources.ome_zarr.image_group import ImageGroup
 from bioimage_py.sources.ome_zarr.listing import OmeZarrImage, joined_key
 from bioimage_py.sources.ome_zarr.mirror import Mirror, MirroredLevel
-from bioimage_py.sources.ome_zarr.tree import GROUP_FILES, read_tree
-from bioimage_py.sources.ome_zarr.writing import register_label, write_attributes
+from bioimage_py.sources.ome_zarr.tree import read_tree
+from bioimage_py.sources.ome_zarr.writing import GROUP_FILES, make_in_rooms, register_label, write_attributes
 from bioimage_py.sources.opening import as_source, open_source
 from bioimage_py.sources.registry import family_of
 from bioimage_py.sources.stores import (
@@ -27,10 +27,9 @@ from bioimage_py.sources.stores import (
     level_paths,
     removable_array,
     remove_array,
-    room_for_array,
     update_consolidated,
 )
-from bioimage_py.sources.zarr import group_files, make_zarr_array, read_node, store_rules
+from bioimage_py.sources.zarr import group_files, read_node, store_rules
 from bioimage_py.storage import StoreFolder
 
 
@@ -40,11 +39,9 @@ def make_mirror(mirror: Mirror, levels: Sequence[MirroredLevel], *, overwrite: b
     folder = root.inside(mirror.group.key)
     attributes = mirror.attributes()
     old = _check_room(mirror, levels, attributes, overwrite=overwrite)
-    rules = store_rules(mirror.zarr_format)
     with ExitStack() as rooms:
-        for level in levels:
-            room = rooms.enter_context(room_for_array(root, level.key, overwrite, rules))
-            make_zarr_array(level.making, level.attributes, room, overwrite=overwrite)
+        new = ((level.key, level.making, level.attributes) for level in levels)
+        make_in_rooms(rooms, root, new, overwrite=overwrite)
         undo = rooms.enter_context(_Kept())
         for key, said in attributes.items():
             place = folder.inside(key)

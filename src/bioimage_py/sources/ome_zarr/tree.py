@@ -11,11 +11,11 @@ from bioimage_py.errors import SourceNotFoundError
 from bioimage_py.metadata import is_collection, ome_of, well_paths
 from bioimage_py.sources.location import locate
 from bioimage_py.sources.ome_zarr.listing import OmeZarrImage, image_keys, joined_key, read_image
+from bioimage_py.sources.ome_zarr.writing import GROUP_FILES
 from bioimage_py.sources.stores import Node, group_attributes, has_consolidated
 from bioimage_py.sources.zarr import read_node
 from bioimage_py.storage import StoreFolder
 
-GROUP_FILES = frozenset({"zarr.json", ".zgroup", ".zattrs", ".zmetadata", ".DS_Store"})
 _OME_XML = "OME/METADATA.ome.xml"
 
 

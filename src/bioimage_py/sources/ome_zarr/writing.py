@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -49,7 +49,7 @@ from bioimage_py.sources.zarr import (
 from bioimage_py.storage import StoreFolder
 
 _log = logging.getLogger(__name__)
-_GROUP_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata", ".DS_Store")
+GROUP_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata", ".DS_Store")
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,36 @@ def make_image(
         name=group.name,
         labels_of=None if group.key is None else "../../",
     )
-    arrays = [NewLevel(level.path, level_spec(spec, level)) for level in levels]
-    return make_arrays(group, arrays, attributes, overwrite=overwrite)
+    root, paths = StoreFolder.at(group.path), [level.path for level in levels]
+    folder = root.inside(group.key)
+    making = [
+        (group.level_key(level.path), *described_level(NewLevel(level.path, level_spec(spec, level))))
+        for level in levels
+    ]
+    there, old = _replaced_levels(folder, overwrite, paths)
+    with ExitStack() as rooms:
+        make_in_rooms(rooms, root, making, overwrite=overwrite)
+        if group.key is not None:
+            register_label(root.inside("labels"), group.name, spec.zarr_format)
+        write_attributes(folder, attributes, spec.zarr_format, fresh=bool(there))
+        update_consolidated([folder, *(root.child(key) for key, *_ in making), *old])
+    for level in old:
+        remove_array(level)
+    return [family_of("zarr").open_path(group.path, key, "r+") for key, *_ in making]
+
+
+def make_in_rooms(
+    rooms: ExitStack,
+    root: StoreFolder,
+    making: Iterable[tuple[str, Mapping[str, Any], Mapping[str, Any]]],
+    *,
+    overwrite: bool,
+) -> None:
+    """Make arrays by their keys, as TensorStore takes them, with attributes; they go again if the stack ends with an error."""
+    for key, described, attributes in making:
+        rules = store_rules(3 if described["driver"] == "zarr3" else 2)
+        room = rooms.enter_context(room_for_array(root, key, overwrite, rules))
+        make_zarr_array(described, attributes, room, overwrite=overwrite)
 
 
 def _warn_of_other_levels(
@@ -103,16 +131,13 @@ def _warn_of_other_levels(
 ) -> None:
     if not wanted or list(shapes) == list(wanted):
         return
-    said = (
-        f"has {len(wanted)}"
-        if len(shapes) != len(wanted)
-        else f"has the shapes {', '.join(map(str, wanted))}"
-    )
+    same = len(shapes) == len(wanted)
+    said = f"has the shapes {', '.join(map(str, wanted))}" if same else f"has {len(wanted)}"
     warnings.warn(
         f"{group.path}/{group.key} gets {len(shapes)} level(s) of shape {', '.join(map(str, shapes))}, but the image {said}, and "
         "OME-Zarr wants the same for its labels: some viewers will not show them",
         BioimagePyWarning,
-        stacklevel=5,
+        stacklevel=4,
     )
 
 
@@ -169,37 +194,8 @@ def _placed_as_the_image(found: Node, spec: ArraySpec) -> ImageMetadata:
     if len(kept) != len(own) or tuple(full.shape[n] for n in kept) != spec.shape:
         return spec.metadata
     placed = image.with_axes_selected(kept)
-    return replace(
-        spec.metadata,
-        voxel_size=placed.voxel_size,
-        units=placed.units,
-        origin=placed.origin,
-        orientations=placed.orientations,
-    )
-
-
-def make_arrays(
-    group: ImageGroup, arrays: Sequence[NewLevel], attributes: Mapping[str, Any], *, overwrite: bool
-) -> list[Source]:
-    """Make arrays in a group whose attributes are given, as `make_image` does."""
-    zarr_format = arrays[0].spec.zarr_format
-    root = StoreFolder.at(group.path)
-    folder = root.inside(group.key)
-    making = [(level.path, *described_level(level)) for level in arrays]
-    made = [level.path for level in arrays]
-    there, old = _replaced_levels(folder, overwrite, made)
-    rules = store_rules(zarr_format)
-    with ExitStack() as rooms:
-        for path, described, own in making:
-            room = rooms.enter_context(room_for_array(root, group.level_key(path), overwrite, rules))
-            make_zarr_array(described, own, room, overwrite=overwrite)
-        if group.key is not None:
-            register_label(root.inside("labels"), group.name, zarr_format)
-        write_attributes(folder, attributes, zarr_format, fresh=bool(there))
-        update_consolidated([folder, *(root.child(group.level_key(path)) for path in made), *old])
-    for level in old:
-        remove_array(level)
-    return [family_of("zarr").open_path(group.path, group.level_key(path), "r+") for path in made]
+    said = ("voxel_size", "units", "origin", "orientations")
+    return replace(spec.metadata, **{name: getattr(placed, name) for name in said})
 
 
 def check_image(group: ImageGroup, spec: ArraySpec, levels: Sequence[Level], *, overwrite: bool) -> None:
@@ -246,10 +242,9 @@ def _replaced_levels(
             )
         return levels, []
     # A crash can leave the new arrays without their metadata: whether those may be replaced is checked one by one.
-    known = {path.split("/")[0] for path in (*levels, *new)} | {"labels", *_GROUP_FILES}
-    strange = [
-        name for name in (e.name for e in folder.entries()) if not {name, aside_of_the_dead(name)} & known
-    ]
+    known = {path.split("/")[0] for path in (*levels, *new)} | {"labels", *GROUP_FILES}
+    names = [entry.name for entry in folder.entries()]
+    strange = [name for name in names if not {name, aside_of_the_dead(name)} & known]
     if strange and read_node(folder) is not None:
         raise OutputExistsError(
             f"{folder.path} also holds {', '.join(strange[:5])}, which is not a level of an OME-Zarr image: choose another path, or "

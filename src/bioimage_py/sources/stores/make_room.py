@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import os
 import re
@@ -65,7 +66,6 @@ def make_array(
     later = attributes is not None and ("dimension_units" in attributes or not _in_64_bits(attributes))
     if attributes and not later:
         spec = {**spec, "metadata": {**spec["metadata"], "attributes": attributes}}
-    mark_new(folder)
     try:
         ts.open(
             {**spec, "kvstore": folder.spec()},
@@ -106,6 +106,7 @@ def room_for_array(
                 for group in groups:
                     made.group(group, rules)
                 made.folder(target)
+                mark_new(target)
                 yield target
             except BaseException:
                 made.undo()
@@ -139,30 +140,21 @@ def _making(target: StoreFolder) -> Iterator[None]:
     """Raise what the system says of a place as an error of ours."""
     try:
         yield
-    except PermissionError as error:
-        if isinstance(error, ReadOnlyError):
-            raise
-        raise ReadOnlyError(
-            f"{target.path} cannot be made: {error.strerror}: {error.filename}. Check the permissions of that folder"
-        ) from error
     except OSError as error:
         if isinstance(error, BioimagePyError):
             raise
-        failure = ReadOnlyError if error.errno == 30 else StorageError
-        raise failure(f"{target.path} cannot be made: {error.strerror}: {error.filename}") from error
+        denied = isinstance(error, PermissionError)
+        failure = ReadOnlyError if denied or error.errno == errno.EROFS else StorageError
+        hint = ". Check the permissions of that folder" if denied else ""
+        raise failure(f"{target.path} cannot be made: {error.strerror}: {error.filename}{hint}") from error
 
 
 def _groups_to_make(root: StoreFolder, key: str | None, rules: StoreRules) -> list[StoreFolder]:
     """Return the folders from the container down to the new array that are not groups yet."""
     parts = key.split("/") if key else []
-    above: list[StoreFolder] = [root.inside("/".join(parts[:n])) for n in range(len(parts))]
-    outside: list[StoreFolder] = []
-    folder = root.parent()
-    while folder is not None and len(outside) < 3:
-        outside.append(folder)
-        folder = folder.parent()
+    above = [root.inside("/".join(parts[:n])) for n in range(len(parts))]
     missing = []
-    for folder in (*outside, *above):
+    for folder in (*root.parents(3), *above):
         node = rules.read_node(folder)
         if node is not None and node.array is not None:
             raise InvalidArgumentError(f"{root.child(key).path} would be inside the array {folder.path}")
@@ -194,8 +186,9 @@ def _check_free(target: StoreFolder, overwrite: bool, rules: StoreRules) -> None
     node = rules.read_node(target)
     if node is not None and node.array is not None:
         if not overwrite and not is_abandoned(target):
+            unfinished = target.is_local and read_mark(target.path) is not None
             raise OutputExistsError(
-                f"{target.path} is there already{_unfinished(target)}",
+                f"{target.path} is there already{', and not finished,' if unfinished else ''}",
                 hints=[
                     Hint.of("to replace it, give {}", overwrite=True),
                     Hint.of("to write into it, use {}", "open_source", target.path, mode="r+"),
@@ -214,9 +207,7 @@ def _check_free(target: StoreFolder, overwrite: bool, rules: StoreRules) -> None
         raise OutputExistsError(f"{target.path} is a file and not a {rules.title} array: choose another path")
     # A process that was killed can have left a mark without an array.
     entries = [entry.name for entry in target.entries_if_local() if entry.name != MARK_FOLDER]
-    inside = (
-        [] if node is None or not target.is_local else [k for k, _ in arrays_below(node, rules.read_node)]
-    )
+    inside = [] if node is None else [key for key, _ in arrays_below(node, rules.read_node)]
     if inside:
         raise OutputExistsError(
             f"{target.path} is a group that holds {len(inside)} array(s), such as {inside[0]!r}: give a key for the new "
@@ -231,12 +222,9 @@ def _check_free(target: StoreFolder, overwrite: bool, rules: StoreRules) -> None
 
 def _check_own(target: StoreFolder, rules: StoreRules) -> None:
     objects = target.objects()
-    there = (
-        {entry.name for entry in target.entries()}
-        if objects is None
-        else {name.partition("/")[0] for name in objects.names("")}
-    )
-    strange = sorted(name for name in there - {MARK_FOLDER} if not rules.own_entry.fullmatch(name))
+    names = [e.name for e in target.entries()] if objects is None else objects.names("")
+    there = {name.partition("/")[0] for name in names} - {MARK_FOLDER}
+    strange = sorted(name for name in there if not rules.own_entry.fullmatch(name))
     if strange:
         raise OutputExistsError(
             f"{target.path} is not replaced: it also holds {', '.join(strange[:5])}, which no {rules.title} array has. "
@@ -273,10 +261,6 @@ def remove_array(target: StoreFolder) -> None:
         return
     except OSError as error:
         raise StorageError(f"{target.path} cannot be removed: {error.strerror}: {error.filename}") from error
-
-
-def _unfinished(target: StoreFolder) -> str:
-    return ", and not finished," if target.is_local and read_mark(target.path) is not None else ""
 
 
 @contextlib.contextmanager
@@ -357,12 +341,12 @@ class _Made:
         """Remove what was made, as far as nobody else has put something beside it."""
         for folder, name in reversed(self._files):
             folder.delete(name)
-        for n, place in enumerate(reversed(self._folders)):
-            if n == 0 and self._folders:
-                # The new array's own folder holds what the store made of it before it failed.
-                remove_marks(place)
-                for entry in place.iterdir() if place.exists() else ():
-                    if entry.is_file():
-                        entry.unlink()
+        # The new array's own folder holds what the store made of it before it failed.
+        for own in self._folders[-1:]:
+            remove_marks(own)
+            for entry in own.iterdir() if own.exists() else ():
+                if entry.is_file():
+                    entry.unlink()
+        for place in reversed(self._folders):
             with contextlib.suppress(OSError):
                 place.rmdir()

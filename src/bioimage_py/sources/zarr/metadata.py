@@ -117,13 +117,9 @@ def image_metadata(node: Node) -> ImageMetadata:
         metadata = replace(metadata, voxel_size=known[0], units=known[1])
     if metadata.axes is None and isinstance(names, list) and all(isinstance(n, str) for n in names):
         metadata = replace(metadata, axes=tuple(names)).fitting(ndim)
-    folder, path = node.folder, ""
-    for _ in range(3):
-        above = folder.parent()
-        if above is None:
-            break
-        path = "/".join(part for part in (folder.path.rstrip("/").rpartition("/")[2], path) if part)
-        folder = above
+    path, name = "", node.folder.name
+    for folder in node.folder.parents(3):
+        path, name = f"{name}/{path}".strip("/"), folder.name
         found = with_multiscales(metadata, _attributes_above(folder), path, node.shape, node.folder.path)
         if found is not None:
             return found
