@@ -170,7 +170,7 @@ POLICY = (
     ("state", "code", "evidence", "kind", "text"),
     [
         ("COMPLETED", (0, 0), BEGAN, "lost", "its journal does not"),
-        ("COMPLETED", (0, 0), Evidence(), "lost", "tmp_root= on a disk that the nodes share"),
+        ("COMPLETED", (0, 0), Evidence(), "lost", "is that on a disk that all nodes share"),
         ("FAILED", (75, 0), BEGAN, "timeout", "stopped between two blocks"),
         (
             "FAILED",
@@ -182,7 +182,7 @@ POLICY = (
         ("FAILED", (127, 0), Evidence(), "error", "could not start Python"),
         ("FAILED", (126, 0), Evidence(), "error", "could not start Python"),
         ("FAILED", (0, 53), Evidence(), "error", "could not write the log"),
-        ("FAILED", (15, 53), Evidence(), "error", "tmp_root="),
+        ("FAILED", (15, 53), Evidence(), "error", "on a disk that all nodes share"),
         ("FAILED", (0, 9), BEGAN, "killed", "SIGKILL, perhaps for lack of memory"),
         ("FAILED", (137, 0), BEGAN, "killed", "SIGKILL"),
         (
