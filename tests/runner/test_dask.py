@@ -368,7 +368,7 @@ def test_cancelled_tasks_are_not_tried_again(slow: Slow, config: DaskConfig, cli
         client.cancel([distributed.Future(key, client)], force=True)
 
     canceller = slow.meanwhile(cancel)
-    with pytest.raises(RunnerError, match="cancelled: somebody cancelled it at the scheduler") as caught:
+    with pytest.raises(RunnerError, match="cancelled: it was cancelled at the scheduler") as caught:
         slow.run(DaskConfig(address=config.address, tmp_root=slow.runs, retries=2))
     canceller.join()
     folder = Path(str(caught.value.tmp_folder))

@@ -19,40 +19,18 @@ _GROUP = "bioimage_py.backends"
 
 @dataclass(frozen=True)
 class Backend:
-    """Where blocks can be processed, before anything of it is imported.
+    """Where blocks can be processed, before anything of it is imported."""
 
-    Attributes
-    ----------
-    name
-        Its `job_type`.
-    runner
-        Its subclass of `Runner`, as `"module:Class"`.
-    about
-        What it is, in a few words.
-    config
-        The config dataclass of that runner, where it can be imported without it.
-    prefix
-        What goes before the names of its settings in options of the command.
-    options
-        What the help of the command says about these options.
-    """
-
-    name: str
-    runner: str
-    about: str = ""
-    config: str = ""
-    prefix: str = ""
-    options: str = ""
+    name: str  # its job_type
+    runner: str  # its subclass of Runner, as "module:Class"
+    about: str = ""  # what it is, in a few words
+    config: str = ""  # the config dataclass of that runner, where it can be imported without it
+    prefix: str = ""  # what goes before the names of its settings in options of the command
+    options: str = ""  # what the help of the command says about these options
 
     @property
     def runner_class(self) -> type[Runner]:
-        """The class of its runners.
-
-        Raises
-        ------
-        MissingDependencyError
-            If it cannot be imported, or is not a runner of that job type.
-        """
+        """The class of its runners; raises MissingDependencyError if it cannot be imported, or is not one of that job type."""
         found: type[Runner] = self._load(self.runner)
         if getattr(found, "job_type", None) != self.name:
             raise MissingDependencyError(
@@ -72,20 +50,25 @@ class Backend:
         module, _, name = place.partition(":")
         try:
             return getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
+        except Exception as error:
             raise MissingDependencyError(
                 f"the backend {self.name!r} cannot be imported from {place}: {error}"
             ) from error
 
 
-_HERE = "bioimage_py.runner"
+_PLAIN = "bioimage_py.runner:RunnerConfig"
 _BUILT_IN = {
     row.name: row
     for row in (
-        Backend("local", f"{_HERE}.local:LocalRunner", "threads of this process", f"{_HERE}.config:RunnerConfig"),
-        Backend("subprocess", f"{_HERE}.subprocess_runner:SubprocessRunner", "processes on this computer", f"{_HERE}.config:RunnerConfig"),
-        Backend("slurm", f"{_HERE}.slurm:SlurmRunner", "jobs on a Slurm cluster", f"{_HERE}.slurm:SlurmConfig", options="as sbatch takes them; defaults come from 'bioimage-py config show'"),
-        Backend("dask", f"{_HERE}.dask:DaskRunner", "tasks on a Dask cluster", f"{_HERE}.dask:DaskConfig", prefix="dask_"),
+        Backend("local", "bioimage_py.runner:LocalRunner", "threads of this process", _PLAIN),
+        Backend("subprocess", "bioimage_py.runner:SubprocessRunner", "processes on this computer", _PLAIN),
+        Backend(
+            "slurm", "bioimage_py.runner.slurm:SlurmRunner", "jobs on a Slurm cluster", "bioimage_py.runner.slurm:SlurmConfig",
+            options="as sbatch takes them; defaults come from 'bioimage-py config show'",
+        ),
+        Backend(
+            "dask", "bioimage_py.runner.dask:DaskRunner", "tasks on a Dask cluster", "bioimage_py.runner.dask:DaskConfig", "dask_",
+        ),
     )
 }  # fmt: skip
 

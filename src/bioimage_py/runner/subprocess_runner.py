@@ -95,7 +95,7 @@ def _check_python(python: str) -> None:
 
 
 class _Worker:
-    """One worker process and the task that it has in hand."""
+    """One worker process and the task that it works on."""
 
     def __init__(
         self,
@@ -138,11 +138,9 @@ class _Worker:
         assert self.process.stdin is not None
         self.task = task
         self.deadline = float("inf") if timeout is None else time.monotonic() + timeout
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it has died: the end of its answers tells
             self.process.stdin.write(f"{self.number} {task}\n")
             self.process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it has died: the reader sees the end of its answers and the task is accounted for there
 
     def stop(self) -> None:
         if self.process.poll() is None:
@@ -158,11 +156,9 @@ class _Worker:
         self.process.wait()
         self._reader.join()
         for pipe in (self.process.stdin, self.process.stdout, self._log):
-            if pipe is not None:
-                try:
-                    pipe.close()
-                except BrokenPipeError:
-                    continue  # a line that it did not live to read
+            assert pipe is not None
+            with contextlib.suppress(BrokenPipeError):  # a line that it did not live to read
+                pipe.close()
 
     def describe_end(self) -> tuple[str, str]:
         code = self.process.wait()
@@ -207,7 +203,7 @@ class _Pool:
             else:
                 ends.append(TaskEnd(worker.task, *worker.describe_end()))
                 worker.task = None
-            # It has gone, or is about to: another one takes its place.
+            # It has ended, or is about to: another one takes its place.
             if waiting:
                 self._start(len(self._workers), waiting)
         return ends
@@ -234,10 +230,8 @@ class _Pool:
         for worker in self._workers:
             assert worker.process.stdin is not None
             if worker.task is None:
-                try:
+                with contextlib.suppress(BrokenPipeError):  # it has died already
                     worker.process.stdin.close()
-                except BrokenPipeError:
-                    continue  # it has died already
         for worker in self._workers:
             try:
                 worker.process.wait(max(0.0, end - time.monotonic()) if busy else None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -108,18 +108,28 @@ def _pairs(words: Sequence[str]) -> dict[str, str]:
 
 def _typed(name: str, text: str, kind: str) -> Any:
     """Return a value of the type that the setting has; what it may be is for the configuration to check."""
+    read, meant = next(how for start, how in _READ.items() if kind.startswith(start))
     try:
-        if kind.startswith("str |") or kind == "str":
-            return text
-        if kind.startswith("Sequence"):
-            return json.loads(text) if text.lstrip().startswith("[") else [text]
-        if kind.startswith("bool"):
-            return {"yes": True, "true": True, "no": False, "false": False}[text.lower()]
-        if kind.startswith("float"):
-            return values.seconds(text) if text[-1:].isalpha() else float(text)
-        return int(text) if kind in ("int", "int | None") else text
+        return read(text)
     except (ValueError, KeyError, argparse.ArgumentTypeError) as error:
-        meant = {"b": "yes or no", "i": "a whole number", "f": "a number of seconds, or a time such as 15min"}
-        raise UsageError(
-            f"{name} must be {meant.get(kind[0], 'a JSON list of strings')}, got {text!r}", _PROGRAM
-        ) from error
+        raise UsageError(f"{name} must be {meant}, got {text!r}", _PROGRAM) from error
+
+
+_READ: dict[str, tuple[Callable[[str], Any], str]] = {
+    "str": (str, "a string"),
+    "int | str": (str, "a string"),
+    "int": (int, "a whole number"),
+    "float": (
+        lambda text: values.seconds(text) if text[-1:].isalpha() else float(text),
+        "a number of seconds, or a time such as 15min",
+    ),
+    "bool": (
+        lambda text: {"yes": True, "true": True, "no": False, "false": False}[text.lower()],
+        "yes or no",
+    ),
+    "Sequence": (
+        lambda text: json.loads(text) if text.lstrip().startswith("[") else [text],
+        "a JSON list of strings",
+    ),
+}
+"""How the text of a setting is read, and what it must be, by the beginning of its type."""

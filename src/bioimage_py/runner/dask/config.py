@@ -72,7 +72,6 @@ class DaskConfig(RunnerConfig):
 
     @property
     def on_other_machines(self) -> bool:
-        """Whether tasks run where the number of cores is not known here."""
         return self.client is not None or self.address is not None
 
     def given(self) -> dict[str, Any]:

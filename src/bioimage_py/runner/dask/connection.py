@@ -1,4 +1,4 @@
-"""How a run on Dask reaches its scheduler, and reaches it again."""
+"""The connection of a run to its Dask scheduler."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Connection:
         return self._config.address or shareable_address(self._client)
 
     def close(self, *, at_once: bool = False) -> None:
-        """Let go of what was made for this run; `at_once` where workers may be in the middle of something."""
+        """Close what was made for this run; `at_once` where workers may be in the middle of something."""
         if self._config.client is None:
             self._close_client()
         if self._host is not None:
@@ -104,7 +104,7 @@ def _connected(address: str, timeout: float, security: Any = None) -> Any:
 
 
 def _check_listening(address: str, timeout: float) -> None:
-    """Ask whether somebody listens: a Dask client that finds nobody leaves threads behind."""
+    """Raise UnreachableError if nobody listens: a Dask client that finds nobody leaves threads behind."""
     parts = urlsplit(address if "://" in address else f"tcp://{address}")
     if parts.scheme not in ("tcp", "tls", "ws", "wss"):
         return

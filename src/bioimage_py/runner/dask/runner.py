@@ -33,7 +33,7 @@ _CALL = (
 missing, or made for another Python) ends the worker's connection instead of the task."""
 
 _ALONE = 60.0
-"""Seconds without an answer after which somebody should know that there are no workers."""
+"""Seconds without an answer after which a cluster without workers is worth a warning."""
 
 _LOST = "the connection to the Dask scheduler was lost"
 
@@ -63,7 +63,6 @@ class DaskRunner(FolderRunner):
     def run_round(
         self, folder: RunFolder, number: int, n_tasks: int, num_workers: int, watch: Watch
     ) -> list[TaskEnd]:
-        """Submit the tasks, so many at once, and return how each ended."""
         connection: Connection = self._here.connection
         at_once = min(num_workers, n_tasks)
         try:
@@ -91,7 +90,7 @@ class DaskRunner(FolderRunner):
         try:
             client = connection.client(folder, number, 0)
             known = {_key(folder, number, task) for task in range(handle["tasks"])}
-            # One is enough: the process that waits then takes back the others.
+            # One is enough: the process that waits then cancels the others.
             present = known & {key for keys in client.processing().values() for key in keys} or known
             make = distributed_library().Future
             client.cancel([make(key, client) for key in present], force=True)
@@ -101,7 +100,7 @@ class DaskRunner(FolderRunner):
 
     @contextlib.contextmanager
     def ready(self) -> Iterator[None]:
-        """Hold one connection for all rounds of a run; made first of all, so that nothing is made if there is none."""
+        """Hold one connection for all rounds of a run; nothing is made where there is none."""
         if getattr(self._here, "connection", None) is not None:
             yield
             return
@@ -144,7 +143,7 @@ class _Round:
                 end = self._end_of(task, self._running.pop(task))
                 ends.append(end)
                 if end.kind == "cancelled":
-                    # Somebody does not want this run: what has not begun is not begun.
+                    # The user does not want this run: nothing more is submitted.
                     return ends + self._all(waiting, "cancelled", end.text)
         finally:
             self._abandon()
@@ -181,8 +180,7 @@ class _Round:
         if status == "error":
             raised = future.exception()
             kind = "killed" if type(raised).__name__ == "KilledWorker" else "error"
-            missing = isinstance(raised, ImportError)
-            hint = ". The workers need bioimage-py in their own Python" if missing else ""
+            hint = ". The workers need bioimage-py in their own Python" * isinstance(raised, ImportError)
             return TaskEnd(task, kind, f"{type(raised).__name__}: {raised}{hint}")
         return self._end_without_answer(task, future)
 
@@ -197,16 +195,16 @@ class _Round:
             reason = getattr(error, "reason", None)
         except TimeoutError:
             reason = "lost"
-        # Without a reason it was a person: the library names all of its own.
+        # The library gives reasons of its own; without one it was a person.
         if self._client.status != "running" or reason not in (None, "unknown"):
             return TaskEnd(task, "lost", _LOST)
-        return TaskEnd(task, "cancelled", "somebody cancelled it at the scheduler")
+        return TaskEnd(task, "cancelled", "it was cancelled at the scheduler")
 
     def _all(self, waiting: deque[int], kind: str, text: str) -> list[TaskEnd]:
         return [TaskEnd(task, kind, text) for task in (*self._running, *waiting)]
 
     def _abandon(self) -> None:
-        """Take back the tasks that have not ended, and give the blocks in hand a moment."""
+        """Cancel the tasks that have not ended, and wait a moment for the blocks in hand."""
         if not self._running or self._client.status != "running":
             return
         self._client.cancel(list(self._running.values()), force=True)

@@ -1,4 +1,4 @@
-"""What a Dask worker does for us: one task of a run folder, told to stop when nobody wants it any more."""
+"""What a Dask worker evaluates: one task of a run folder, stopped when nobody wants it any more."""
 
 from __future__ import annotations
 

@@ -167,11 +167,9 @@ class SlurmConfig(RunnerConfig):
 
     @property
     def on_other_machines(self) -> bool:
-        """Whether tasks run where the number of cores is not known here."""
         return True
 
     def given(self) -> dict[str, Any]:
-        """Return the fields that differ from their defaults."""
         given = super().given()
         if self.threads_per_worker == self.cpus_per_task:
             del given["threads_per_worker"]

@@ -41,7 +41,6 @@ class ArrayJob:
         return f"{','.join(spans)}%{self.throttle}"
 
     def place(self, task: int) -> Place:
-        """Where a task of it is in Slurm."""
         return Place(self.number or "", task - self.offset, self.name)
 
     def log(self, folder: RunFolder, number: int, index: int | None = None) -> Path:
@@ -50,12 +49,10 @@ class ArrayJob:
         return folder.log(number, f"{self.offset:05d}+{part}" if self.offset else part)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain JSON."""
         return {**vars(self), "tasks": self.tasks.to_json()}
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> Self:
-        """Make it again from what `to_json` returned."""
         return cls(**{**stored, "tasks": IdSet.from_json(stored["tasks"])})
 
 

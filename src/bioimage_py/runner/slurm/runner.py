@@ -44,14 +44,12 @@ class SlurmRunner(FolderRunner):
 
     @contextlib.contextmanager
     def ready(self) -> Iterator[None]:
-        """Raise MissingDependencyError where Slurm's commands are missing, before anything is made."""
         Slurm.check_present()
         yield
 
     def run_round(
         self, folder: RunFolder, number: int, n_tasks: int, num_workers: int, watch: Watch
     ) -> list[TaskEnd]:
-        """Submit the tasks of a round, wait for them, and return how each ended."""
         slurm = Slurm()
         try:
             jobs = RoundJobs(folder, number, asked=self._asked(slurm, folder, number))
@@ -77,12 +75,10 @@ class SlurmRunner(FolderRunner):
         return asked_of(self.config, needs, limits, known)
 
     def open_round(self, folder: RunFolder) -> int | None:
-        """Return the number of the last round if its jobs may still be there, else None."""
         jobs = RoundJobs.open(folder)
         return None if jobs is None else jobs.number
 
     def is_active(self, folder: RunFolder) -> bool:
-        """Whether Slurm still has tasks of the run."""
         jobs = RoundJobs.open(folder)
         if jobs is None or not jobs.numbers():
             return False
@@ -154,7 +150,6 @@ class SlurmRunner(FolderRunner):
         return self.resume(folder, num_workers, progress)
 
     def cancel(self, folder: RunFolder) -> str:
-        """Cancel the jobs of a run and return a sentence about it; the folder stays, so that the run can be resumed."""
         Slurm.check_present()
         jobs = RoundJobs.open(folder)
         if jobs is None:
@@ -173,7 +168,6 @@ class SlurmRunner(FolderRunner):
         return f"cancelled Slurm {_named(jobs.numbers())}; what is done stays written"
 
     def interrupt_hints(self, folder: RunFolder) -> list[Hint]:
-        """Return how to wait for the jobs, and how to cancel them."""
         jobs = RoundJobs.open(folder)
         if jobs is None:
             return [finish_hint(folder.path)]
@@ -191,7 +185,6 @@ class SlurmRunner(FolderRunner):
 
 
 def _named(numbers: list[str]) -> str:
-    """Return jobs by their numbers, for people."""
     if not numbers:
         return "jobs"
     return f"job{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}"

@@ -74,7 +74,6 @@ class Row:
 
     @property
     def place(self) -> Place:
-        """Where the task is."""
         return Place(self.job, self.index, self.name)
 
 

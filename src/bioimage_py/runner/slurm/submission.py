@@ -188,7 +188,6 @@ class Submitter:
         self._said_full = False
 
     def put_back(self, task: int) -> None:
-        """Submit a task again."""
         bisect.insort(self.waiting, task)
 
     def submit(self, current: Mapping[int, ArrayJob], taken: Callable[[ArrayJob], None]) -> None:
