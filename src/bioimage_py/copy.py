@@ -48,72 +48,72 @@ def copy(
     units: str | Sequence[str | None] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Any:
-    """Copy an array into another, one block at a time; or an OME-Zarr whole, all its arrays in one run.
+    """Copy an array block by block, or a whole OME-Zarr with all its arrays in one run.
 
     Parameters
     ----------
     input
-        An array, a handle, a path or URL, or any `Source`, wrappers included: shape and dtype are taken from it. The path of an
-        OME-Zarr image, of a container of images, a plate or a well is copied whole where the output is the path of a Zarr container:
-        all images, levels and labels with their metadata. Where `mask`, another `dtype`, `axes`, `voxel_size` or `units` are
-        given, or the output is a key in a container or of another format, that is the full-size array alone, with a warning.
+        An array, a handle, a path or URL, or any `Source`, wrappers included. The path of an OME-Zarr (an image, a container of
+        images, a plate or a well) is copied whole into the path of a Zarr container: all images, levels and labels, with their
+        metadata. With `mask`, another `dtype`, `axes`, `voxel_size` or `units`, or an output that is a key in a container or of
+        another format, only the full-size array is copied, with a warning.
     output
-        The array to write into. Its dtype governs: voxels are cast as numpy assignment does. A path makes a new
-        array with the input's shape, dtype, axes and attributes (see `create_output`). Omitted: a numpy array is
-        allocated.
+        The array to write into; voxels are cast to its dtype as numpy assignment does. A path makes a new array with the shape,
+        dtype, axes and attributes of the input, see `create_output`. Default: a new numpy array.
     block_shape
-        Extent of a processing block in voxels; whole chunks of the output. Default: planned from both sides.
+        Shape of a block in voxels, a multiple of the chunks of the output. Default: planned from the layouts of both sides.
     job_type
-        `"local"`: threads of this process; `"subprocess"`: worker processes on this machine.
+        Where blocks are copied: `"local"` (threads of this process), `"subprocess"` (worker processes on this machine), `"slurm"`
+        or `"dask"`.
     job_config
         Settings of the backend.
     num_workers
-        Threads, or worker processes.
+        Threads, worker processes, or tasks at once.
     mask
-        A source of the input's shape. Only voxels where it is non-zero are copied; all others keep their value.
-        Blocks with none are neither read nor written.
+        A source of the input's shape. Only voxels where it is not zero are copied, all others keep their value; blocks
+        without any are neither read nor written.
     block_ids
-        Process only these blocks, numbered from 0 in C order in the blocking of this call. In an OME-Zarr that is copied whole
-        they are numbered through all arrays, as the plan lists them: image by image, of each the levels, full size first,
-        then those of its labels. They are written into a copy that is there already.
+        Copy only these blocks, numbered from 0 in C order in the blocking of this call. In a whole OME-Zarr the numbers run
+        through all arrays as the plan lists them: image by image, the levels from full size down, then those of its labels; the
+        blocks are written into a copy that exists already.
     resume_from
-        Run folder of a failed run: its missing blocks are copied, and nothing else.
+        Run folder of a run that failed: only its missing blocks are copied.
     casting
-        `"unsafe"` casts whatever comes, with one warning where the dtypes cannot hold each other's values;
-        `"same_kind"` and `"safe"` refuse such dtypes as numpy does; `"check"` raises at the first voxel that would change.
+        `"unsafe"` casts all voxels, with a warning if the output's dtype cannot hold all values of the input's; `"same_kind"` and
+        `"safe"` refuse such dtypes as numpy does; `"check"` raises an error at the first voxel that would change.
     memory_limit
-        Bytes that the copy may hold, or a text such as `"512MiB"`. Default: 2 GiB or half of the free memory,
-        whichever is less.
+        Most bytes that the copy may hold, or a text such as `"512MiB"`. Default: the smaller of 2 GiB and half of the free memory.
     verify_encoded
-        Where encoded chunks are moved without decoding them (the plan says so): whether each is decoded once, to fail on
-        one that is corrupt. Without it, lengths, headers and the checksums of the store are checked.
+        Whether chunks that are moved without decoding (see the plan) are each decoded once, to find corrupt ones. Otherwise
+        only lengths, headers and the checksums of the store are checked.
     overwrite
-        Whether an array that is there already at the output path is replaced.
+        Whether to replace an array that exists at the output path.
     dtype, chunks, shards, codec, zarr_format
-        How a new stored output looks, see `create_output` (a new numpy array takes `dtype` only); in an OME-Zarr that is copied whole, all arrays of it. Chunks and codec that are not given are those of the input where
-        the output can have them, so that encoded chunks are moved and need not be decoded. The format is 3, and that of the input for a whole OME-Zarr.
+        Layout of a new output, or of all arrays of a new OME-Zarr, see `create_output`; a new numpy array takes `dtype` only.
+        Default: chunks and codec of the input where the output can have them, so that encoded chunks can be moved; Zarr format
+        3, and that of the input for a whole OME-Zarr.
     fill_value
-        What voxels of a new output read as that are never written, a number that its dtype holds: those that `mask` or `block_ids` leaves
-        out. Default: 0 for these; without a mask and `block_ids` all voxels are written, and the new array keeps the input's fill value.
+        Value of the voxels that `mask` or `block_ids` leave out of a new output. Default: 0. Without `mask` and `block_ids`
+        all voxels are written, and the new array has the fill value of the input.
     axes, voxel_size, units
-        What the input's own metadata say wrongly or not at all, for a new output: names of the axes, such as `"zyx"`, size of a
-        voxel, and its unit, such as `"um"`; see `with_metadata`. An OME-Zarr gets its axes in the order of the
-        standard: time, channels, space.
+        Names of the axes, such as `"zyx"`, size of a voxel and its unit, such as `"um"`, where the metadata of the input lack
+        them or are wrong; for a new output only, see `with_metadata`. An OME-Zarr gets its axes in the order of the standard:
+        time, channels, space.
     progress
         Called with a `Progress` a few times a second and at the end.
 
     Returns
     -------
     array
-        The very object given as `output`, or the array or `Source` that was made; of a whole OME-Zarr, the full-size array of
-        its first image.
+        The object given as `output`, or the array or `Source` that was made; for a whole OME-Zarr, the full-size array of its
+        first image.
 
     Raises
     ------
     InvalidArgumentError
-        If the arguments do not fit together; nothing has been written then.
+        If the arguments do not fit together; nothing has been written.
     OutputExistsError
-        If the output path is there and `overwrite` is False.
+        If the output path exists and `overwrite` is False.
     RunnerError
         If blocks failed; `failed_block_ids` lists them, all others are written.
 
@@ -160,13 +160,12 @@ def plan(
     Returns
     -------
     CopyPlan or ImagePlan
-        Road, blocks, bytes, files, peak memory, read amplification; it prints well. For an OME-Zarr that is copied whole it has all
-        that of each array.
+        Road, blocks, bytes, files, peak memory and read amplification, of each array for a whole OME-Zarr; `print` explains it.
 
     Raises
     ------
     BioimagePyError
-        Whatever `copy` would raise before it writes anything: an output that is there, or cannot be written.
+        What `copy` would raise before it writes: for an output that exists, or cannot be written.
 
     Examples
     --------
@@ -192,14 +191,14 @@ def copy_as(input: Any, output: Any, options: CopyOptions) -> Any:
 
 
 def _planned(input: Any, output: Any, options: CopyOptions, *, quiet: bool = False) -> ArrayCopy | ImageCopy:
-    """Return what is copied into what, checked and planned: one array, or an OME-Zarr whole."""
+    """Check and plan the copy: of one array, or of a whole OME-Zarr."""
     if type(input).__module__.startswith("zarr."):
         from bioimage_py.sources.zarr import group_path
 
         input = group_path(input) or input
     paths = isinstance(input, (str, os.PathLike)) and isinstance(output, (str, os.PathLike))
     if paths and may_be_zarr(input):
-        # It needs the libraries of Zarr, which most other copies can do without.
+        # Needs the libraries of Zarr, which other copies do without.
         from bioimage_py.operations import ImageCopy, is_image_copy
 
         if is_image_copy(input, output, options):

@@ -61,61 +61,58 @@ def downsample(
     units: str | Sequence[str | None] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Any:
-    """Make an array smaller by whole factors, one block at a time.
+    """Reduce an array by whole factors, block by block.
 
-    Its shape is the ceiling of the division. Without `method` the array is interpolated by `order` and `anti_aliasing`, as
-    by `ResizedSource`; the default takes the nearest voxel and so makes up no label. With `method` each voxel is what that
-    makes of a window of `scale_factor` voxels, as by `ReducedSource`.
+    The new shape is the ceiling of the division. Without `method` the array is interpolated as `order` and `anti_aliasing` say,
+    see `ResizedSource`; the default takes the nearest voxel, so that no label is invented. With `method` each voxel is computed
+    from a window of `scale_factor` voxels, see `ReducedSource`.
 
     Parameters
     ----------
     input
         An array, a handle, a path or URL, or any `Source`, wrappers included.
     scale_factor
-        How many voxels become one: one integer per axis, or one for all. One for all leaves the axes that the metadata
-        call "c" or "t" as they are.
+        How many voxels become one: an integer per axis, or one for all axes but those that the metadata call "c" or "t".
     output
-        As for `copy`, of the smaller shape: an array to write into, or a path to make a new one at. Omitted: a numpy array is
-        allocated.
+        As for `copy`, of the smaller shape. Default: a new numpy array.
     order
-        Of the interpolation, 0 to 5: nearest voxel, linear, …, without `method`.
+        Of the interpolation, 0 to 5: nearest voxel, linear, …; without `method`.
     anti_aliasing
         Whether to smooth by a Gaussian of `(factor - 1) / 2` voxels standard deviation before interpolating.
     block_shape
-        Extent of a processing block in voxels of the output; whole chunks of it.
-    job_type, job_config, num_workers, block_ids, resume_from
-        As for `copy`.
+        Shape of a block in voxels of the output, a multiple of its chunks.
     mask
-        A source of the output's shape: only voxels where it is non-zero are written. Or of the input's shape: those are
-        written whose window holds a non-zero voxel.
+        A source of the output's shape: only voxels where it is not zero are written. Or of the input's shape: voxels are
+        written if it is not zero somewhere in their window.
     method
         `"mean"`, `"median"`, `"mode"`, `"min"`, `"max"`, `"stride"`, or `"auto"`: mode for labels, mean for images.
     kind
-        `"labels"` or `"image"`. Default: see `bioimage_py.wrapper.resampling.image_kind.looks_like_labels`: booleans, integers of 32
-        or 64 bits, and what the metadata or the name of its group say is labels.
+        `"labels"` or `"image"`. Default: labels are booleans, integers of 32 or 64 bits, and what the metadata or the name of
+        its group say.
     axes, voxel_size, units
-        Of the input, where its own metadata are wrong or silent; see `with_metadata`.
-    casting, memory_limit, verify_encoded, overwrite, dtype, chunks, shards, codec, zarr_format, fill_value, progress
+        Of the input, where its metadata lack them or are wrong; see `with_metadata`.
+    job_type, job_config, num_workers, block_ids, resume_from, casting, memory_limit, verify_encoded, overwrite
+        As for `copy`.
+    dtype, chunks, shards, codec, zarr_format, fill_value, progress
         As for `copy`.
 
     Returns
     -------
     array
-        The very object given as `output`, or the array or `Source` that was made. Of a new one, voxel size and origin are
-        those of the larger voxels.
+        The object given as `output`, or the array or `Source` that was made, with the voxel size and origin of the larger voxels.
 
     Raises
     ------
     InvalidArgumentError
-        If a factor is below 1 or larger than its axis, there is not one per axis, `order` or `anti_aliasing` is given together
-        with `method`, or the arguments do not fit together; nothing has been written then.
+        If a factor is below 1 or larger than its axis, their number is wrong, `order` or `anti_aliasing` is given together with
+        `method`, or the arguments do not fit together; nothing has been written.
     RunnerError
         If blocks failed; `failed_block_ids` lists them, all others are written.
 
     Warns
     -----
     BioimagePyWarning
-        If labels are averaged: by mean, median, an order from 1 on or anti-aliasing.
+        If labels are averaged: by mean, median, an order of 1 or more, or anti-aliasing.
 
     Examples
     --------

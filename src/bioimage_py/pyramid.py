@@ -47,10 +47,10 @@ def pyramid(
     units: str | Sequence[str | None] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> list[Source]:
-    """Write an image as an OME-Zarr with smaller and smaller levels of it, reading the input once.
+    """Write an image as an OME-Zarr with smaller and smaller levels, reading the input once.
 
-    Each level is the reduction of the one before as that is stored, so that the result does not depend on blocks, workers or
-    backend. A block of the input makes its part of as many levels as it holds whole chunks or shards of; what is left is made
+    Each level is computed from the level before as it is stored, so that the result does not depend on blocks, workers or
+    backend. A block of the input yields its part of as many levels as it holds whole chunks or shards of; the rest is computed
     from the last of these levels.
 
     Parameters
@@ -58,32 +58,30 @@ def pyramid(
     input
         An array, a handle, a path or URL, or any `Source`, wrappers included.
     output
-        Path of the new image, `"out.ome.zarr"`, or `"out.ome.zarr/labels/cells"` for a label image in one. Omitted: the input is an
-        OME-Zarr image, and levels are added to it; its full-size one stays as it is.
+        Path of the new image, such as `"out.ome.zarr"`, or `"out.ome.zarr/labels/cells"` for a label image in one. Default: levels
+        are added to the input, an OME-Zarr image; its full-size level stays as it is.
     levels
-        How many levels, the full-size one included. Default: until the volume fits one chunk; labels in an OME-Zarr get the levels
+        Number of levels, the full-size one included. Default: until the volume fits one chunk; labels in an OME-Zarr get the levels
         of their image.
     scale_factors
-        For each level below the full-size one, how many voxels of the level before become one: one integer for all axes of
-        space, or one per axis, as in `[(1, 2, 2), (2, 2, 2)]`. Default: 2 on the axes whose voxels are shortest, up to the square
-        root of two longer included, so that anisotropic voxels become cubes. Channels and time are never reduced.
+        For each level below the full-size one, how many voxels of the level before become one: an integer for all axes of
+        space, or one per axis, as in `[(1, 2, 2), (2, 2, 2)]`. Default: 2 on the axes whose voxels are shortest, or longer by up
+        to the square root of two, so that anisotropic voxels become cubes. Channels and time are never reduced.
     method
         `"mean"`, `"median"`, `"mode"`, `"min"`, `"max"`, `"stride"`, as for `downsample`, or `"auto"`: mode for labels, mean for
         images.
     kind
-        `"labels"` or `"image"`, for `"auto"`. Default: what the input looks like; what is written below `labels/` is labels.
+        `"labels"` or `"image"`, for `"auto"`. Default: judged by the input; everything written below `labels/` is labels.
     block_shape
-        Extent of a processing block in voxels of the input; whole chunks, or shards, of the output. Default: planned.
-    job_type, job_config, num_workers, resume_from
-        As for `copy`.
-    casting, memory_limit, verify_encoded
+        Shape of a block in voxels of the input, a multiple of the chunks or shards of the output. Default: planned.
+    job_type, job_config, num_workers, resume_from, casting, memory_limit, verify_encoded
         As for `copy`.
     overwrite
-        Whether an image that is there already is replaced; without an output, whether its smaller levels are.
+        Whether to replace an image that exists; without an output, its smaller levels.
     dtype, chunks, shards, codec, zarr_format, fill_value
-        How the levels look, see `create_output`. `zarr_format=2` makes an OME-Zarr 0.4, 3 a 0.5.
+        Layout of the levels, see `create_output`. `zarr_format=2` makes an OME-Zarr 0.4, 3 a 0.5.
     axes, voxel_size, units
-        Of the input, where its own metadata are wrong or silent; see `with_metadata`.
+        Of the input, where its metadata lack them or are wrong; see `with_metadata`.
     progress
         Called with a `Progress` a few times a second and at the end.
 
@@ -95,9 +93,9 @@ def pyramid(
     Raises
     ------
     InvalidArgumentError
-        If the arguments do not fit together, or there is no such pyramid; nothing has been written then.
+        If the arguments do not fit together, or such a pyramid is not possible; nothing has been written.
     OutputExistsError
-        If the image, or without an output a smaller level of it, is there and `overwrite` is False.
+        If the image, or without an output one of its smaller levels, exists and `overwrite` is False.
     RunnerError
         If blocks failed; `failed_block_ids` lists them, and those that waited for them.
 
@@ -108,7 +106,7 @@ def pyramid(
 
     Notes
     -----
-    There is no `mask` and there are no `block_ids`: a level that is not made from the whole of the one before it is wrong.
+    `mask` and `block_ids` are not offered: a level that is computed from a part of the level before is wrong.
 
     Examples
     --------
@@ -160,12 +158,12 @@ def pyramid_plan(
     Returns
     -------
     PyramidPlan
-        Levels, blocks, what is read for what, memory; it prints well.
+        Levels, blocks, what is read for which level, memory; `print` explains it.
 
     Raises
     ------
     BioimagePyError
-        Whatever `pyramid` would raise before it writes anything.
+        What `pyramid` would raise before it writes.
 
     Examples
     --------

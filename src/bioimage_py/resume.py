@@ -18,28 +18,28 @@ def resume(
     num_workers: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> list[Any] | None:
-    """Run what is missing of a run, and nothing that is done.
+    """Finish a run: do what is missing, and nothing that is done.
 
     Parameters
     ----------
     run_folder
         The folder that a failed or interrupted run left: `error.tmp_folder`.
     num_workers
-        Tasks at once. Default: as the run was called.
+        Tasks at once. Default: as in the call that began the run.
     progress
-        Called with a `Progress` now and then and at the end.
+        Called with a `Progress` from time to time and at the end.
 
     Returns
     -------
     list or None
-        All results in the order of the block ids, where the run returns any.
+        All results in the order of the block ids, if the run returns any.
 
     Raises
     ------
     SourceNotFoundError
-        If there is no such folder.
+        If the folder does not exist.
     InvalidArgumentError
-        If it is not the user's own, or a source is not stored any more as it was; the message says what differs.
+        If it belongs to another user, or a source has changed since; the message says what differs.
     RunnerError
         If blocks failed again; the folder stays.
     """

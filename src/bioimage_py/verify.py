@@ -33,28 +33,25 @@ _MOST_NAMED = 10
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """The outcome of a comparison; `str(result)` says it in words, and it is true where the voxels are equal.
+    """The result of a comparison: true if all voxels are equal; `str(result)` explains it.
 
     Attributes
     ----------
     equal
         Whether every voxel has the same value in both; NaN equals NaN.
     different
-        How many voxels differ.
-    first_difference
-        Index of the first voxel that differs, in C order, or None.
-    first_values
-        The two values there, or None.
+        Number of voxels that differ.
+    first_difference, first_values
+        Index of the first voxel that differs, in C order, and its two values; None if all are equal.
     compared
-        How many voxels were compared.
-    shape
-        Shape of both arrays.
-    dtypes
-        Their dtypes; voxels are compared by value, so these may differ.
+        Number of voxels compared.
+    shape, dtypes
+        Shape of both arrays and dtype of each; voxels are compared by value, so dtypes may differ. For two whole OME-Zarrs, those
+        of the first array.
     arrays
-        How many arrays were compared, 1 unless two OME-Zarrs were compared whole. Shape and dtypes are then those of the first one.
+        Number of arrays compared, 1 unless two OME-Zarrs were compared whole.
     differing
-        Of two OME-Zarrs, which arrays differ: the key of each and what differs, in words.
+        Of two whole OME-Zarrs: the key of each array that differs, and how it differs.
     """
 
     equal: bool
@@ -113,19 +110,19 @@ def verify(
     memory_limit: int | str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> VerifyResult:
-    """Compare two arrays voxel for voxel, block by block; or two OME-Zarrs whole, all their arrays.
+    """Compare two arrays voxel by voxel, block by block; or all arrays of two whole OME-Zarrs.
 
     Parameters
     ----------
     a, b
-        Arrays, handles, paths or sources of one shape; formats, chunks and dtypes may differ. Axes that both name are compared by
-        name: those of a NIfTI are x, y, z, and z, y, x in an OME-Zarr that it was copied into. Where both are paths of an OME-Zarr
-        image, container, plate or well, all that `copy` would copy is compared: all images, their levels and labels. One that is in
-        one of them only differs. A key, or a level, is one array.
+        Arrays, handles, paths or sources of one shape; formats, chunks and dtypes may differ. Axes that both name are matched by
+        name, for example those of a NIfTI (x, y, z) and of an OME-Zarr copy of it (z, y, x). If both are paths of an OME-Zarr image,
+        container, plate or well, everything that `copy` would copy is compared: all images, levels and labels; one that only
+        one of them has counts as different. A key, or the path of a level, is one array.
     num_workers
         Threads.
     memory_limit
-        Bytes that the comparison may hold, or a text such as `"512MiB"`.
+        Most bytes that the comparison may hold, or a text such as `"512MiB"`.
     progress
         Called with a `Progress` a few times a second and at the end.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import glob
-import math
 import os
 import shutil
 import warnings
@@ -34,11 +33,12 @@ _IN_MEMORY = "the output is held in memory: there is no place beside it"
 
 @dataclass(frozen=True)
 class FirstPass:
-    """How one array comes into the temporary store: under which key, and in which blocks."""
+    """How one array comes into the temporary store: under which key, in which blocks, and how many bytes these are."""
 
     key: str | None
     blocking: Blocking
     block_ids: IdSet
+    n_bytes: int
 
     @property
     def blocks(self) -> tuple[Blocking, tuple[int, ...], IdSet]:
@@ -85,7 +85,7 @@ class TwoPassRun:
         keeps_folder = not options.runner.in_process or options.runner.config.asks_for_folder
         place = _make_store(passes, {**this_process(), "output": output, "resumable": keeps_folder})
         first = {
-            n: FirstPass(key, Blocking(one.shape, one.block_shape), one.block_ids)
+            n: FirstPass(key, Blocking(one.shape, one.block_shape), one.block_ids, one.n_bytes)
             for n, (key, one) in planned.items()
         }
         return cls(place, first, resources)
@@ -101,29 +101,25 @@ class TwoPassRun:
             raise InvalidArgumentError(
                 f"the run {str(folder.path)!r} has done all its blocks: remove the folder, or call bioimage_py.resume on it"
             )
-        first = {
-            n: FirstPass(
+        first = {}
+        for n, part in zip(work["waves"][-1], work["parts"][work["n_asked"] :], strict=True):
+            key, blocking = (
                 part["outputs"][0].get("key"),
                 Blocking(tuple(part["shape"]), tuple(part["block_shape"])),
-                IdSet.from_json(part["block_ids"]),
             )
-            for n, part in zip(work["waves"][-1], work["parts"][work["n_asked"] :], strict=True)
-        }
+            ids = IdSet.from_json(part["block_ids"])
+            n_bytes = _array_at(place, key).nbytes * len(ids) // max(1, blocking.n_blocks)
+            first[n] = FirstPass(key, blocking, ids, n_bytes)
         return cls(place, first, Resources(run["threads"], run["cache_bytes"]))
 
     @property
     def n_bytes(self) -> int:
         """How much goes into the temporary store."""
-        return sum(
-            math.ceil(self.array(n).nbytes * len(one.block_ids) / max(1, one.blocking.n_blocks))
-            for n, one in self.first.items()
-        )
+        return sum(one.n_bytes for one in self.first.values())
 
     def array(self, number: int) -> FileSource:
         """Return the array of the temporary store that one of the plan goes through, opened for writing."""
-        found = open_source(self.place.path, self.first[number].key, mode="r+", **self.place.options)
-        assert isinstance(found, FileSource)
-        return found
+        return _array_at(self.place, self.first[number].key)
 
     def key_of(self, block_id: int) -> str | None:
         """Return the key of the array that a block of the first passes is of, these numbered through from 0."""
@@ -146,6 +142,12 @@ class TwoPassRun:
                     # Threads that it has found in mid-block may write for a moment yet.
                     atexit.register(self.place.remove)
             raise
+
+
+def _array_at(place: TemporaryPlace, key: str | None) -> FileSource:
+    found = open_source(place.path, key, mode="r+", **place.options)
+    assert isinstance(found, FileSource)
+    return found
 
 
 def room_beside(target: Target) -> RoomBeside:
