@@ -67,7 +67,6 @@ class ArrayCopy(Job):
                 f"job_type {options.job_type!r} needs a writable, file-backed output such as a Zarr or N5 path: other processes "
                 "cannot write into an array of this one"
             )
-        options.memory_bytes  # noqa: B018 - refused before anything is opened
         self.options = options
         self.source, self.mask = find_input(input, options.mask, output, options)
         if self.source is not output:

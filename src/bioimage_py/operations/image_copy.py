@@ -28,6 +28,7 @@ from bioimage_py.operations.options import CopyOptions
 from bioimage_py.operations.target import (
     ExistingTarget,
     Target,
+    check_outside,
     discard_folder,
     first_missing,
     place_parts,
@@ -73,8 +74,7 @@ class ImageCopy(Job):
     plan: ImagePlan
 
     def __init__(self, input: Any, output: Any, options: CopyOptions) -> None:
-        options.memory_bytes  # noqa: B018 - refused before anything is read
-        self.options = options
+        self.options, self._in_process = options, options.runner.in_process
         tree, place = read_tree(input), locate(output)
         group = ImageGroup.for_copy(place.path, place.key)
         assert group is not None
@@ -104,7 +104,7 @@ class ImageCopy(Job):
         asked: list[PlanOptions] = []
         for key, source, full, target in self._opened_pairs(given, begun=begun):
             warn_of_unfinished(source)
-            if not options.runner.in_process:
+            if not self._in_process:
                 source.to_spec()
             shape = options.block_shape
             if shape is not None:
@@ -228,7 +228,7 @@ class ImageCopy(Job):
         return CopyWork(kernel, *passes.first[number].blocks)
 
     def _kernel(self, source: Source, sink: Source, resources: Resources) -> CopyKernel:
-        if self.options.runner.in_process:
+        if self._in_process:
             source = source.for_run(self.plan.threads, resources.cache_bytes)
             sink = sink.for_run(self.plan.threads, 0)
         return CopyKernel(source, sink, None, self.options.casting)
@@ -372,11 +372,4 @@ def _check_apart(tree: OmeZarrTree, group: ImageGroup) -> None:
         raise InvalidArgumentError(
             f"copy needs 'output' to differ from 'input': {shown!r} and {tree.name!r} are the same OME-Zarr"
         )
-    if target[: len(stored)] == stored:
-        raise InvalidArgumentError(
-            f"output {shown!r} lies inside the input {tree.name!r}; choose a place beside it"
-        )
-    if stored[: len(target)] == target:
-        raise InvalidArgumentError(
-            f"input {tree.name!r} lies inside the output {shown!r}; choose another place"
-        )
+    check_outside(target, stored, shown, f"input {tree.name!r}")

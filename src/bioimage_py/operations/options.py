@@ -48,9 +48,12 @@ class RunOptions:
     progress: Callable[[Progress], None] | None = None
 
     def __post_init__(self) -> None:
+        from bioimage_py.planning import parse_bytes
         from bioimage_py.runner import check_num_workers
 
         check_num_workers(self.num_workers)
+        if self.memory_limit is not None:
+            parse_bytes(self.memory_limit)
         # Found at the first call it would cost a run.
         if self.progress is not None and not callable(self.progress):
             raise InvalidArgumentError(
@@ -71,7 +74,7 @@ class RunOptions:
         runner.check_resume(self.resume_from, self.block_ids)
         return runner
 
-    @cached_property
+    @property
     def memory_bytes(self) -> int | None:
         from bioimage_py.planning import parse_bytes
 

@@ -35,8 +35,7 @@ class PyramidJob(Job):
 
     def __init__(self, input: Any, output: Any, options: PyramidOptions, *, quiet: bool = False) -> None:
         """Check and plan; with `quiet`, do not warn of values that the output cannot hold, nor of labels that are averaged."""
-        options.memory_bytes  # noqa: B018 - refused before anything is opened
-        self.options = options
+        self.options, runner = options, options.runner
         self.target: _NewImage | _AddedLevels
         if output is None:
             self.target = added = _AddedLevels(input, options)
@@ -49,10 +48,10 @@ class PyramidJob(Job):
                 )
             self.target = _NewImage.plan(output, self.source, options)
         if options.in_other_processes:
-            check_portable(self.source, options.runner)
+            check_portable(self.source, runner)
         self.target.check_apart(self.source)
         if options.in_other_processes:
-            self.target.check_shared(options.runner.job_type)
+            self.target.check_shared(runner.job_type)
         layout = self.target.layout
         check_casting(options.casting, self.source.dtype, layout.dtype)
         if not quiet:

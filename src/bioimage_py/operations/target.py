@@ -231,15 +231,8 @@ class NewPathTarget(Target):
                 raise InvalidArgumentError(
                     f"{role} {leaf.name!r} is a level of the image {path!r} that the output replaces: choose another path"
                 )
-            if target[: len(stored)] == stored:
-                raise InvalidArgumentError(
-                    f"output {shown!r} lies inside the {role} {leaf.name!r}; choose a place beside it"
-                )
-            if stored[: len(target)] == target:
-                raise InvalidArgumentError(
-                    f"{role} {leaf.name!r} lies inside the output {shown!r}; choose another place, or name an array in it, "
-                    f"for example {path.rstrip('/') + '/copy'!r}"
-                )
+            more = f", or name an array in it, for example {path.rstrip('/') + '/copy'!r}"
+            check_outside(target, stored, shown, f"{role} {leaf.name!r}", more)
 
     def _replaces(self, stored: tuple[str, ...]) -> bool:
         """Whether an array is in the image that is made anew, all its levels with it; its labels stay."""
@@ -293,6 +286,16 @@ def discard_folder(made: Path | None, family: Family) -> None:
     if made is not None and made.is_dir() and holds_metadata_only(str(made)):
         shutil.rmtree(made)
         family.removed(StoreFolder(str(made)))
+
+
+def check_outside(
+    target: tuple[str, ...], stored: tuple[str, ...], shown: str, other: str, more: str = ""
+) -> None:
+    """Raise InvalidArgumentError if an output lies inside an input or mask, or that in it."""
+    if target[: len(stored)] == stored:
+        raise InvalidArgumentError(f"output {shown!r} lies inside the {other}; choose a place beside it")
+    if stored[: len(target)] == target:
+        raise InvalidArgumentError(f"{other} lies inside the output {shown!r}; choose another place{more}")
 
 
 def place_parts(path: str, key: str | None) -> tuple[str, ...]:
