@@ -26,7 +26,7 @@ from data import prepare
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE / ".cache"
-START = "import bioimage_py.runner.work.reopening, bioimage_py.sources.zarr.array"
+START = "import bioimage_py.runner.work.copying, bioimage_py.sources.zarr.array"
 PLAIN = "import bioimage_py"
 
 COPY = """

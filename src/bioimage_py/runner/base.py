@@ -82,7 +82,7 @@ class Runner(ABC):
         """Process all groups of the work and return the journal; failures are in it, not raised.
 
         `resources` are those of one worker process (local runs are tuned by their caller), `n_bytes` is what will be written at
-        most, `resume_from` the run folder to go on with. Raises InvalidArgumentError if a source exists in this process only, or
+        most, `resume_from` the folder of the run to resume. Raises InvalidArgumentError if a source exists in this process only, or
         the folder is of another call; RunInterrupted, which lists what is done, within a second of Ctrl-C.
         """
         with self.ready():
@@ -106,7 +106,7 @@ class Runner(ABC):
     ) -> Journal:
         """Run what is missing of a run that keeps a folder, and return the journal of all of it.
 
-        `resumes` says that the work is that of a call which goes on with the run: it may have another function than the run had.
+        `resumes` says that the work is of a call that resumes the run: it may have another function than the run had.
         """
         with self.ready(), explained_interrupt(folder, work, self.interrupt_hints), driving(folder):
             if resumes:
@@ -154,7 +154,7 @@ class Runner(ABC):
         log_account(journal.account)
         if journal.has_failures:
             name = f"resumed run {folder.path.name}"
-            raise_failures(journal, work.asked(work.block_ids), name, kept_too=work.kept_besides)
+            raise_failures(journal, work.asked(work.block_ids), name, kept_too=work.also_kept)
         finish_images(work.image())
         return [journal.results[i] for i in work.order or work.block_ids] if work.keep_results else None
 
@@ -163,7 +163,7 @@ class Runner(ABC):
         return [finish_hint(folder.path)]
 
     def is_active(self, folder: RunFolder) -> bool:
-        """Whether tasks of a run wait or run, though nobody waits for them; raises RunnerError if that is not known."""
+        """Whether tasks of a run wait or run without a process that waits for them; raises RunnerError if that is unknown."""
         del folder
         return False
 
@@ -281,7 +281,7 @@ class Runner(ABC):
     def check_resume(
         self, resume_from: str | os.PathLike[str] | None, block_ids: Iterable[int] | None
     ) -> None:
-        """Raise InvalidArgumentError if a run folder to go on with is given, and ids too."""
+        """Raise InvalidArgumentError if both a run folder and ids are given."""
         if resume_from is not None and block_ids is not None:
             raise InvalidArgumentError("give block_ids or resume_from, not both")
 
@@ -298,7 +298,7 @@ def check_num_workers(num_workers: int) -> None:
 def raise_failures(journal: Journal, block_ids: IdSet, name: str, *, kept_too: str = "") -> NoReturn:
     """Raise RunnerError with exactly those of the caller's blocks that are not done, and the text of the first error.
 
-    `kept_too` is the path of what is kept besides a run folder, so that the run can be finished.
+    `kept_too` is the path of what else is kept, so that the run can be finished.
     """
     failed = block_ids - journal.done_ids()
     assert journal.first_error is not None

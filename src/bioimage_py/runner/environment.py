@@ -43,7 +43,7 @@ def check_environment(submitted: Mapping[str, str]) -> None:
 
 
 def import_path() -> list[str]:
-    """Return where this process imports modules from besides what is installed: the folder of the user's script, for one."""
+    """Return from where this process imports modules that are not installed, such as the folder of the user's script."""
     import sysconfig  # not for workers
 
     installed = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}

@@ -130,7 +130,7 @@ class FolderRunner(Runner):
                 tasks = first_tasks(work, todo, n_tasks)
                 continue
             # Workers that come and go, as with preemption and short time limits, get the run done in the end.
-            # What was left of a round that somebody else began, who died perhaps together with its tasks, is no try of this call.
+            # A round that another process submitted, which may have died together with its tasks, does not count as a try.
             attempt += ours and len(todo) > missing * _PROGRESS
             missing = len(todo)
             over = ours and (not self.config.retries or attempt > self.config.retries)

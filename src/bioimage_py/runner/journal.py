@@ -1,4 +1,4 @@
-"""What is done, what failed and why, as a run goes on."""
+"""What is done, what failed and why, during a run."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Journal:
         self.done((block_id,))
 
     def _fold(self) -> None:
-        """Take in what has arrived; for the holder of the lock."""
+        """Count what has arrived; the caller holds the lock."""
         for _ in range(len(self._arrived)):
             block_ids, n_bytes = self._arrived.popleft()
             for block_id in block_ids:

@@ -1,4 +1,4 @@
-"""A run that keeps a folder: its beginning, what is checked when it goes on, its interruption, its leftovers."""
+"""A run that keeps a folder: how it is begun, checked when it is resumed, interrupted, and cleaned up after."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ def new_run_folder(
 
 
 def check_same_run(folder: RunFolder, run: Mapping[str, Any], work: Work) -> None:
-    """Raise InvalidArgumentError unless this is the work that was begun, on the data and into the outputs that it was begun with."""
+    """Raise InvalidArgumentError unless work, data and outputs are those that the run was begun with."""
     work.check_fingerprint(run["work"]["fingerprint"])
     check_outputs(folder, run)
 
 
 def take_given_functions(folder: RunFolder, work: Work) -> None:
-    """Let a run that is resumed go on with the functions that were given now; all else of it stays as it was begun."""
+    """Replace the functions of a run that is resumed by those that are given now; everything else stays as it was."""
     run = folder.read_run()
     if _has_functions(run["work"]):
         renewed = _with_functions_of(run["work"], work.to_json(folder))
@@ -126,7 +126,7 @@ def explained_interrupt(
 def interrupted(
     work: Work, done: IdSet, hints: Iterable[Hint], folder: RunFolder | None = None
 ) -> RunInterrupted:
-    """Return what Ctrl-C becomes: it lists what is done, and says how to go on."""
+    """Return the exception for Ctrl-C, which lists what is done and says how to resume."""
     every, written = work.asked(work.block_ids), work.asked(done & work.block_ids)
     return RunInterrupted(
         f"interrupted: {len(written)} of {len(every)} blocks are done and stay written",

@@ -138,7 +138,7 @@ class LocalRunner(Runner):
     def check_resume(
         self, resume_from: str | os.PathLike[str] | None, block_ids: Iterable[int] | None
     ) -> None:
-        """Raise InvalidArgumentError if there is no such run folder, or ids are given besides."""
+        """Raise InvalidArgumentError if there is no such run folder, or ids are given too."""
         super().check_resume(resume_from, block_ids)
         if resume_from is None:
             return
@@ -152,7 +152,7 @@ class LocalRunner(Runner):
             ) from error
 
     def _new_folder(self, work: Work, threads: int, resources: Resources, n_bytes: int) -> RunFolder | None:
-        """Return a new run folder, None if none is asked for, or no other process could go on with the run."""
+        """Return a new run folder; None if none is asked for, or no other process could resume the run."""
         if not self.config.asks_for_folder:
             return None
         try:

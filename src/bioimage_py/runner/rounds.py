@@ -54,7 +54,7 @@ def next_tasks(
 ) -> list[IdSet]:
     """Return the groups of each task of the next round.
 
-    What was cancelled is left out: somebody did not want it. Groups whose blocks raised, and the first open group of each task
+    What was cancelled is left out: it is not wanted. Groups whose blocks raised, and the first open group of each task
     that was killed, which is the one that may have killed it, are tried alone, so that they take no others with them.
     """
     groups = work.narrowed(todo).group_ids()

@@ -79,7 +79,7 @@ def _following(folder: RunFolder, round_number: int, over: threading.Event) -> C
 
 
 def _done_before(folder: RunFolder, round_number: int, task: int) -> IdSet:
-    """Return the blocks of a task that was cut off and is begun again in its round: it goes on where it was."""
+    """Return the blocks that an earlier attempt at this task, which was cut off, has done."""
     before = [a for a in folder.attempts(round_number=round_number) if a.task == task and a.blocks.exists()]
     if not before:
         return IdSet()

@@ -63,14 +63,14 @@ def _serve(folder: str, stop: threading.Event) -> int:
         try:
             os.write(answers, json.dumps({"task": task, "kind": kind, "text": text}).encode() + b"\n")
         except BrokenPipeError:
-            break  # nobody is there to be told: the journal says what is done
+            break  # the submitter is gone: the journal says what is done
         if stop.is_set():
             break
     return EXIT_STOPPED if stop.is_set() else 0
 
 
 def _listen(orders: int, lines: queue.SimpleQueue[bytes], stop: threading.Event) -> None:
-    """Hand over what the submitter says. When it is gone nobody waits for the rest of a task, and a resume may have begun it."""
+    """Read what the submitter says. When it is gone, the rest of a task is not wanted, and a resume may have begun it."""
     # Unbuffered: a thread that waits in sys.stdin holds a lock that the end of the interpreter needs.
     with open(orders, "rb", buffering=0, closefd=False) as file:
         for line in file:
@@ -116,7 +116,7 @@ def _part_from_worker() -> None:
 
 
 def _leave(code: int) -> None:
-    """End the process, soon also where a thread or a process that the user's function left would keep it for ever."""
+    """End the process soon, also where the user's function left a thread or a process that would keep it alive."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     late = threading.Timer(_PATIENCE, os._exit, (code,))

@@ -21,7 +21,7 @@ _WORTH_SHARING = 0.002
 """Seconds of work below which a thread takes more groups at a time."""
 
 _MOMENT = 0.2
-"""Seconds that threads get to notice that nobody waits for servers any more."""
+"""Seconds that threads get to notice that they are not to wait for servers any more."""
 
 _LAST_MOMENT = 5.0
 """Seconds that such threads get at the end of the process, of which they hardly ever need the first."""
@@ -36,9 +36,8 @@ def _nothing() -> None: ...
 class WorkerThreads:
     """Threads that process groups of blocks, and the groups that none of them has taken yet.
 
-    When `stop` is set, no further group is begun. Who gives it does not end them with Ctrl-C: a KeyboardInterrupt is then an
-    exception of the work like any other. `over` is set when no further group is begun because one has met what ends the run, or
-    by whoever else knows that it is to end.
+    When `stop` is set, no further group is begun; with it, a KeyboardInterrupt is an exception of the work like any other.
+    `over` is set, here or by the caller, when no further group is begun because the run is to end.
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class WorkerThreads:
             most = min(64, 2 * most) if time.perf_counter() - began < _WORTH_SHARING else max(1, most // 2)
 
     def _drain_on_threads(self, num_threads: int, tick: Callable[[], None]) -> None:
-        # Not their `join`: a Ctrl-C within that has Python 3.11 take a thread that goes on for one that has ended.
+        # Not `join`: after a Ctrl-C within it, Python 3.11 takes a running thread for one that has ended.
         ended = [threading.Event() for _ in range(num_threads)]
         for n, event in enumerate(ended):
             name = f"bioimage-worker-{n}"

@@ -35,7 +35,7 @@ class AttemptJournal:
 
     `settle` forces the outputs to the disk. With it, finished blocks are recorded about once a second, after their voxels
     are on the disk, and the records are forced there as well; without it, each is recorded at once. `tally` returns what was
-    done so far, `threads` is how many are at it.
+    done so far, `threads` is how many work on it.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class AttemptJournal:
             self._record((block_id,))
 
     def failed(self, block_ids: Iterable[int], error: BaseException) -> None:
-        """Record blocks that are not done, and why; where it was raised of the first ones only, as nobody reads more."""
+        """Record blocks that are not done, and why; with a traceback for the first ones only."""
         import traceback  # most workers never need it
 
         without_frames(error)

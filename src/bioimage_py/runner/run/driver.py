@@ -1,4 +1,4 @@
-"""The process that waits for a run: known by its host, its number and its time of birth, and asked to stop by a signal."""
+"""The process that waits for a run: identified by host, number and time of birth, and stopped by a signal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _held_lock = threading.Lock()
 
 @contextlib.contextmanager
 def driving(folder: RunFolder) -> Iterator[None]:
-    """Be the one process, and the one thread of it, that waits for a run; raises InvalidArgumentError if another is, or was just now."""
+    """Make this the only process and thread that waits for a run; raises InvalidArgumentError if another does, or just did."""
     with _locked(folder):
         _check_alone(folder)
         folder.write_driver(this_process())
@@ -89,7 +89,7 @@ def _driven(folder: RunFolder, who: str) -> InvalidArgumentError:
 
 
 def interrupt_driver(folder: RunFolder) -> str:
-    """Press Ctrl-C for the process that waits for a run, which stops its workers; return a sentence about it."""
+    """Interrupt the process that waits for a run, which stops its workers; return a sentence about it."""
     driver = folder.read_driver()
     alive = False if driver is None else is_alive(driver)
     if driver is None or alive is False:
@@ -102,7 +102,7 @@ def interrupt_driver(folder: RunFolder) -> str:
             f"the run {str(folder.path)!r} is run by process {driver['pid']} on {driver['host']}, which cannot be stopped from "
             f"{platform.node()}: call this there"
         )
-    # A job in the background of a script does not heed Ctrl-C.
+    # A background job of a script ignores SIGINT.
     os.kill(driver["pid"], signal.SIGTERM if _ignores(driver["pid"], signal.SIGINT) else signal.SIGINT)
     return f"told process {driver['pid']} to stop; what is done stays written"
 

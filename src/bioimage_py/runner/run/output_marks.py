@@ -1,4 +1,4 @@
-"""What the outputs of a run are known by: that each is the array it was.
+"""How it is known that the outputs of a run are still the arrays that it began to write.
 
 Each output holds a mark with the token of the run; once the run has succeeded, the folder holds stamps of their metadata.
 """

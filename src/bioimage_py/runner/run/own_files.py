@@ -1,4 +1,4 @@
-"""Files that are whole or not there, that notice damage, and that are read only if nobody else can have written them."""
+"""Files of a run folder: written as a whole, with checksums, and read only if no other user can have written them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return what `write_json` wrote, or an object that somebody wrote by hand, without a checksum; raises as `read_own`."""
+    """Return what `write_json` wrote, or an object without a checksum, as written by hand; raises as `read_own`."""
     data = read_own(path)
     check = _CHECKED.match(data)
     if check and int(check[1], 16) != zlib.crc32(data[check.end() :]):
@@ -97,7 +97,7 @@ class AppendedFile:
 
 
 def refuse_strangers(path: Path, found: os.stat_result) -> None:
-    """Raise InvalidArgumentError if somebody else could have put there what is at a path: `found` is what stat says of it."""
+    """Raise InvalidArgumentError if another user could have written what is at a path; `found` is its `os.stat_result`."""
     if stat.S_ISLNK(found.st_mode):
         raise InvalidArgumentError(
             f"{str(path)!r} is a link, which run folders do not have: what it leads to could make you run another's code"

@@ -44,7 +44,7 @@ def load_function(check: str, folder: RunFolder) -> Any:
     pickled = read_own(path)
     if hashlib.sha256(pickled).hexdigest() != check:
         raise StorageError(f"{path} is not as the run wrote it: it is damaged, or another's")
-    # It is this user's own, nobody else can write into it, and it is what the run's plan says: all of that was checked.
+    # Checked: it is this user's own, no other user can write into it, and it is what the run's plan names.
     try:
         return pickle.loads(pickled)  # noqa: S301
     except Exception as error:  # whatever the modules raise that it needs

@@ -74,7 +74,7 @@ class AttemptReader:
 
     @property
     def reason(self) -> str | None:
-        """Why it ended: `"finished"`, `"stopped"` or an error; None while it runs, and for ever if it could not say so."""
+        """Why it ended: `"finished"`, `"stopped"` or an error; None while it runs, and also if it was killed."""
         found = self.state.get("reason")
         if found is None:
             return None

@@ -30,7 +30,7 @@ class RunAccount:
     Attributes
     ----------
     seconds
-        In which at least one worker was at it, by the clock; neither queues nor the time between two attempts count.
+        By the clock, while at least one worker ran; neither queues nor the time between two attempts count.
     worker_seconds
         Seconds that all workers were there, summed.
     bytes_in, bytes_out

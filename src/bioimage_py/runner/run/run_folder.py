@@ -3,7 +3,7 @@
 Paths inside a run folder are built in this package and nowhere else. A folder is made with mode 0700; JSON files appear whole
 or not at all; what is appended to carries checksums. Journals are per attempt of a task: two attempts that are alive at once,
 because a node was only believed dead, never write into one file. What could make this user run another's code is read only if
-it is this user's own and nobody else can write into it.
+it is this user's own and no other user can write into it.
 
     run.json                         what was called, and its fingerprint
     function.pkl                     the user's function, where there is one
@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 import time
 import warnings
@@ -47,6 +48,7 @@ FORMAT = 2
 _PREFIX = "bioimage-run-"
 _LOG_LINES, _LOG_BYTES = 5, 4096
 _PARTIAL = ".partial"
+_HALF_MADE = rf"\.{_PREFIX}[^.]+\.(?P<host>.*)\.(?P<pid>\d+)\.(?P<born>\d+|None)\{_PARTIAL}"
 _WRITABLE = "name a folder that you can write, and that all workers see, with {}"
 _SHARED = "if it is on another machine's disk, name a folder that all machines share with {}"
 
@@ -90,7 +92,7 @@ class RunFolder:
 
     @classmethod
     def make(cls, root: Path) -> RunFolder:
-        """Make a run folder below `root` that nobody finds until `appear`; what killed processes had begun of theirs goes."""
+        """Make a run folder below `root` that is hidden until `appear`; remove those that killed processes had begun."""
         name = f"{_PREFIX}{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}"
         maker = this_process()
         path = root / f".{name}.{maker['host']}.{maker['pid']}.{maker['born']}{_PARTIAL}"
@@ -142,7 +144,7 @@ class RunFolder:
             ) from error
         if not stat.S_ISDIR(found.st_mode):
             raise InvalidArgumentError(f"{str(place)!r} is not a run folder: it is a file")
-        # First of all: nobody but its owner may look into a run folder.
+        # First of all: only its owner may look into a run folder.
         refuse_strangers(place, found)
         if not (place / "run.json").is_file():
             raise InvalidArgumentError(f"{str(place)!r} is not a run folder: it holds no run.json")
@@ -201,7 +203,7 @@ class RunFolder:
         return run
 
     def write_finished(self, stamps: list[str | None]) -> None:
-        """Write that all is done, and what each output is known by from then on."""
+        """Write that all is done, and by what each output is recognised from then on."""
         write_json(self.path / "finished.json", {"stamps": stamps})
 
     def read_finished(self) -> list[str | None] | None:
@@ -367,15 +369,11 @@ def _remove_partial(root: Path) -> None:
     import shutil  # not for workers
 
     for path in root.glob(f".{_PREFIX}*{_PARTIAL}"):
-        maker, _, born = path.name.removesuffix(_PARTIAL).rpartition(".")
-        maker, _, pid = maker.rpartition(".")
-        host = maker.partition(".")[2].partition(".")[2]
-        known = {
-            "host": host,
-            "pid": int(pid) if pid.isdecimal() else 0,
-            "born": int(born) if born.isdecimal() else None,
-        }
-        if known["pid"] and is_alive(known) is False:
+        made = re.fullmatch(_HALF_MADE, path.name)
+        if made is None:
+            continue
+        born = None if made["born"] == "None" else int(made["born"])
+        if is_alive({"host": made["host"], "pid": int(made["pid"]), "born": born}) is False:
             shutil.rmtree(path, ignore_errors=True)
     for path in root.glob(f"{_PREFIX}*"):
         # Another user's, or just being removed by another process.

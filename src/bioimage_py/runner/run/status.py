@@ -28,7 +28,7 @@ class FirstError:
     """A failure, for people: the name of the exception's class, and its message."""
 
     runs: tuple[tuple[int, int], ...]
-    """Half-open runs of the blocks that failed with it and are still missing; none for a task that could not go on."""
+    """Half-open runs of the blocks that failed with it and are still missing; none for a task that failed as a whole."""
     task: int
     type: str
     text: str
@@ -40,7 +40,7 @@ class RunStatus:
 
     Blocks that two attempts finished count once; failed are those that raised and are not done. Bytes are decoded, the total is
     what will be written at most; rates are those of the last minutes of the last round. `tasks` has the number of the last
-    round's tasks in each state: `"waiting"`, `"running"`, `"finished"`, `"stopped"`, `"error"` (it could not go on) or `"died"`
+    round's tasks in each state: `"waiting"`, `"running"`, `"finished"`, `"stopped"`, `"error"` (it failed as a whole) or `"died"`
     (it ended without reporting). `driver` is the process that waits for the run, `handle` what the backend calls the last round.
     """
 
@@ -50,7 +50,7 @@ class RunStatus:
     created: float
     num_workers: int
     working: bool
-    """Whether its tasks may be running: somebody waits for it, or its backend is at it."""
+    """Whether its tasks may be running: a process waits for it, or its backend still has tasks."""
     blocks_total: int
     blocks_done: int = 0
     blocks_failed: int = 0
@@ -95,7 +95,7 @@ class StatusReader:
     def look(self, *, is_active: bool = False) -> RunStatus:
         """Return how far the run is now.
 
-        `is_active` says that the backend has tasks of it though nobody waits for them. Raises SourceNotFoundError if the folder
+        `is_active` says that the backend has tasks of it without a process that waits for them. Raises SourceNotFoundError if the folder
         is not there any more, as when its run has ended well.
         """
         try:
@@ -219,7 +219,7 @@ def _attempt_state(attempt: AttemptReader, working: bool) -> str:
 def _first_errors(
     attempts: Iterable[AttemptReader], done: tuple[Ids, Ids], latest: int
 ) -> Iterator[FirstError]:
-    """Yield failures of blocks that are missing, and why tasks of the latest round could not go on; none twice."""
+    """Yield failures of blocks that are missing, and why tasks of the latest round failed as a whole; none twice."""
     found = 0
     shown: set[tuple[tuple[int, int], ...]] = set()
     for attempt in attempts:

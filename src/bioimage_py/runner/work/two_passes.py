@@ -73,14 +73,14 @@ class TwoPassWork(CompositeWork):
         return tuple(self.parts[0].image()) if self.n_asked == 1 else ()
 
     @property
-    def kept_besides(self) -> str:
+    def also_kept(self) -> str:
         return self.temporary.path
 
     def close(self) -> None:
-        """Remove the temporary store; raises StorageError if it has gone: its voxels were read as the fill value."""
+        """Remove the temporary store; raises StorageError if it is gone: its voxels were read as the fill value."""
         if not self.temporary.exists():
             raise StorageError(
-                f"the temporary store {self.temporary.path!r} has gone while it was read: voxels written since are wrong. Copy again"
+                f"the temporary store {self.temporary.path!r} was removed while it was read: voxels written since are wrong. Copy again"
             )
         self.temporary.remove()
 

@@ -35,7 +35,7 @@ _KINDS = {
 class Work(ABC):
     """The blocks of one run and what to do with them.
 
-    What is defined here holds for work of this process whose blocks are done singly, in any order, and are not counted.
+    By default blocks are done singly, in any order, in this process only, and are not counted.
     """
 
     kind: ClassVar[str] = ""
@@ -119,7 +119,7 @@ class Work(ABC):
         return {"kind": type(self).__name__}
 
     def check_fingerprint(self, then: dict[str, Any]) -> None:
-        """Raise InvalidArgumentError if this is not the work that was begun, or not on the same data; the message says what differs."""
+        """Raise InvalidArgumentError if this is not the work that was begun, or the data have changed; the message says what differs."""
         differences = list(_differences(then, self.fingerprint(), ""))
         if differences:
             raise InvalidArgumentError(
@@ -170,8 +170,8 @@ class Work(ABC):
     # -- the end
 
     @property
-    def kept_besides(self) -> str:
-        """Path of what is kept besides the run folder until the run is finished."""
+    def also_kept(self) -> str:
+        """Path of what else is kept until the run is finished."""
         return ""
 
     def close(self) -> None:  # noqa: B027 - nothing to do for most works
