@@ -126,10 +126,7 @@ class Runner(ABC):
         """Process what is missing of a run, report the last progress, and return the journal of all of it."""
 
     def resume(
-        self,
-        folder: RunFolder,
-        num_workers: int | None = None,
-        progress: Report | None = None,
+        self, folder: RunFolder, num_workers: int | None = None, progress: Report | None = None
     ) -> list[Any] | None:
         """Make the work of a run again and finish it; return all results where it returns any.
 

@@ -45,12 +45,7 @@ def first_tasks(work: Work, todo: IdSet, n_tasks: int) -> list[IdSet]:
 
 
 def next_tasks(
-    work: Work,
-    todo: IdSet,
-    recorded: Recorded,
-    ends: Sequence[TaskEnd],
-    tasks: Sequence[IdSet],
-    n_tasks: int,
+    work: Work, todo: IdSet, recorded: Recorded, ends: Sequence[TaskEnd], tasks: Sequence[IdSet], n_tasks: int
 ) -> list[IdSet]:
     """Return the groups of each task of the next round.
 

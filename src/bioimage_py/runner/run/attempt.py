@@ -56,12 +56,7 @@ class AttemptJournal:
         self._ended = False
         self._n_errors = 0
         self._lock = threading.Lock()
-        self._state: dict[str, Any] = {
-            **this_process(),
-            "bytes": 0,
-            "reason": None,
-            "threads": threads,
-        }
+        self._state: dict[str, Any] = {**this_process(), "bytes": 0, "reason": None, "threads": threads}
         if "SLURMD_NODENAME" in os.environ:
             self._state["host"] = os.environ["SLURMD_NODENAME"]
         self._tally = tally

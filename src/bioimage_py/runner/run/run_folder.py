@@ -139,8 +139,7 @@ class RunFolder:
         except (OSError, RuntimeError, ValueError) as error:
             said = getattr(error, "strerror", None) or error
             raise SourceNotFoundError(
-                f"there is no run folder {str(given)!r} ({said})",
-                hints=[Hint.of(_SHARED, tmp_root=...)],
+                f"there is no run folder {str(given)!r} ({said})", hints=[Hint.of(_SHARED, tmp_root=...)]
             ) from error
         if not stat.S_ISDIR(found.st_mode):
             raise InvalidArgumentError(f"{str(place)!r} is not a run folder: it is a file")
