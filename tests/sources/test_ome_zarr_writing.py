@@ -22,9 +22,8 @@ from bioimage_py.errors import (
 from bioimage_py.metadata import ImageMetadata, Level
 from bioimage_py.sources import NumpySource, Source, open_source, with_metadata
 from bioimage_py.sources.new import create_output, wanted_order
-from bioimage_py.sources.ome_zarr import create_ome_zarr, list_ome_zarr, mirror_ome_zarr
+from bioimage_py.sources.ome_zarr import create_ome_zarr, list_ome_zarr
 from bioimage_py.wrapper.shape import TransposeSource
-from tests.sources import ome_groups
 from tests.sources.contract import textured
 
 FORMATS = pytest.mark.parametrize("zarr_format", [2, 3])
@@ -279,43 +278,6 @@ def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(OSError, match="no"):
         create_ome_zarr(tmp_path / "out.ome.zarr", shape=(8, 8), dtype="u1", levels=[(2, 2)])
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("old", [2, 3])
-@pytest.mark.parametrize("new", [2, 3])
-def test_an_empty_one_of_the_same_kind(tmp_path: Path, old: int, new: int) -> None:
-    path, copied = tmp_path / "in.ome.zarr", tmp_path / "out.ome.zarr"
-    look = [{"label": "dna", "color": "0000FF", "window": {"min": 0, "max": 255, "start": 5, "end": 9}}]
-    ome_groups.image(path, VERSIONS[old], omero={"channels": look})
-    ome_groups.group(path / "labels", VERSIONS[old], {"labels": ["cells"]})
-    ome_groups.image(
-        path / "labels/cells", VERSIONS[old], value=7, **{"image-label": {"source": {"image": "../../"}}}
-    )
-    (image,) = list_ome_zarr(path)
-    pairs = mirror_ome_zarr(image, copied, zarr_format=new)
-    assert [out.key for _, out in pairs] == ["0", "1", "labels/cells/0", "labels/cells/1"]
-    for source, out in pairs:
-        bp.copy(source, out)
-        assert (out.chunks, out.fill_value) == (source.chunks, source.fill_value)
-        assert old != new or out.codec == source.codec
-    np.testing.assert_array_equal(open_source(copied, "labels/cells/1")[...], 8)
-    assert open_source(copied, "1").metadata == open_source(path, "1").metadata
-    (again,) = list_ome_zarr(copied)
-    assert (again.version, len(again.labels)) == (VERSIONS[new], 1)
-    for key in ("", "labels/cells"):
-        assert check_models(copied / key, new) == ("ImageLabel" if key else "Image")
-        check_schema(copied / key, new, "image")
-    if old == new:
-        assert attributes_of(copied, new) == attributes_of(path, old)
-
-
-def test_chunks_of_a_mirror_can_be_chosen(tmp_path: Path) -> None:
-    ome_groups.image(tmp_path / "in.ome.zarr")
-    (image,) = list_ome_zarr(tmp_path / "in.ome.zarr")
-    pairs = mirror_ome_zarr(
-        image, tmp_path / "out.ome.zarr", chunks=(4, 4, 4), shards=(4, 8, 8), codec="gzip:5"
-    )
-    assert {(out.chunks, out.shards, out.codec) for _, out in pairs} == {((4, 4, 4), (4, 8, 8), "gzip:5")}
 
 
 def test_the_check_for_users_says_what_is_wrong(tmp_path: Path) -> None:

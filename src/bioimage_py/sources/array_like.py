@@ -159,7 +159,6 @@ class XarraySource(ArrayLikeSource):
 
 
 def checked_shape(shape: Any, what: str) -> tuple[int, ...]:
-    """Return a shape as plain integers, or raise InvalidArgumentError (dask does not always know its own)."""
     try:
         extents = tuple(shape)
         if all(int(n) == n and n >= 0 for n in extents):
@@ -173,7 +172,6 @@ def checked_shape(shape: Any, what: str) -> tuple[int, ...]:
 
 
 def checked_dtype(dtype: Any, what: str) -> np.dtype[Any]:
-    """Return a numpy dtype that voxels can have, or raise UnsupportedFormatError."""
     try:
         found: np.dtype[Any] = np.dtype(dtype)
     except TypeError as error:

@@ -37,7 +37,6 @@ def stored_chunks(source: Source) -> StoredChunks | UnknownEncoding:
 
 
 def encoding_of(source: Source) -> ChunkEncoding | UnknownEncoding:
-    """Return how a source encodes its chunks, or why that is not known; see `stored_chunks`."""
     found = stored_chunks(source)
     return found if isinstance(found, UnknownEncoding) else found.encoding
 

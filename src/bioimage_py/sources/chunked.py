@@ -156,7 +156,6 @@ class ChunkedFileSource(FileSource):
         return self._gathered(box, buffer)
 
     def _gathered(self, box: Box, buffer: AnyArray | None) -> AnyArray:
-        """Return the voxels in a box, in the buffer if there is one."""
         position = chunk_at(box, self.chunks, self.shape)
         if position is None:
             out = np.empty(box.shape, self.dtype) if buffer is None else buffer

@@ -95,7 +95,6 @@ def identities_below(*objects: Any) -> frozenset[Identity]:
 
 
 def _of_path(text: str | bytes) -> set[Identity]:
-    """Return the identity of the file or folder that a text names, if it does."""
     try:
         os.stat(text)  # noqa: PTH116 - any text
     except (OSError, ValueError):
@@ -104,7 +103,6 @@ def _of_path(text: str | bytes) -> set[Identity]:
 
 
 def _parts(held: Any) -> Iterator[Any]:
-    """Yield what an object holds."""
     graph = getattr(held, "__dask_graph__", None)
     if graph is not None and not isinstance(held, type):
         yield from _of_graph(graph())

@@ -69,7 +69,6 @@ def locate(path: str | os.PathLike[str], key: str | None = None) -> Location:
 
 
 def _check_length(path: str) -> None:
-    """Raise InvalidArgumentError for a local path with a name that no file system takes."""
     for part in path.split("/"):
         if len(os.fsencode(part)) > _LONGEST:
             raise InvalidArgumentError(
@@ -124,7 +123,6 @@ def may_be_zarr(path: str | os.PathLike[str]) -> bool:
 
 
 def family_by_suffix(path: str) -> FamilyEntry | None:
-    """Return the family that a path's ending names, or None."""
     lowered = (urlsplit(path).path if is_url(path) else path).lower().rstrip("/")
     unpacked = without_compression(lowered)
     for found in families():
@@ -171,7 +169,6 @@ def _not_there(place: Path) -> str:
 
 
 def unsupported(path: str) -> UnsupportedFormatError:
-    """Return the error for a path that no family recognises."""
     if path.lower().endswith(_COMPRESSED):
         zipped = ", ".join(f"{f.title} ({' '.join(COMPRESSED_SUFFIXES)})" for f in families() if f.zipped)
         return UnsupportedFormatError(

@@ -127,7 +127,6 @@ def _place_in_file(array: AnyArray) -> tuple[tuple[int, int], int, int] | None:
 
 
 def _extent(array: AnyArray) -> tuple[int, int]:
-    """Return the addresses of the first byte and behind the last byte."""
     address = int(array.ctypes.data)
     if not array.size:
         return address, address

@@ -42,8 +42,6 @@ _RULES = StoreRules(_TITLE, read_node, _OWN_ENTRY, {"attributes.json": _VERSION}
 
 
 class N5Family(StoreFamily):
-    """N5, with z5py for live handles."""
-
     only_zero_fill = True
 
     @reads_metadata

@@ -196,7 +196,6 @@ def attributes_of(metadata: ImageMetadata) -> dict[str, Any]:
 
 
 def _names_of_others(said: Mapping[str, Any], metadata: ImageMetadata) -> list[str]:
-    """Return the attributes of the input that N5's readers would take for something else."""
     found = [name for name in ("axes", "units") if name in said]
     if metadata.voxel_size is None:
         return found
@@ -235,7 +234,6 @@ def _first(places: Sequence[Mapping[str, Any]], name: str, ndim: int) -> tuple[s
 
 
 def _turned(values: Any, ndim: int) -> list[Any] | None:
-    """Return names fastest first as names slowest first, with None for those that are empty."""
     fits = isinstance(values, list) and len(values) == ndim
     if not fits or not all(value is None or isinstance(value, str) for value in values):
         return None

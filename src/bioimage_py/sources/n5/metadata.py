@@ -66,7 +66,6 @@ def tensorstore_metadata(node: Node) -> dict[str, Any]:
 
 
 def image_metadata(node: Node) -> ImageMetadata:
-    """Return axes, voxel size, units and attributes, from any of the ways in which N5 writers say them."""
     above = []
     for folder in node.folder.parents(3):
         try:

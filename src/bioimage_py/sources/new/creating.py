@@ -64,7 +64,6 @@ class PlannedOutput(NamedTuple):
         return make(self.location.path, self.location.key, self.spec, checked_overwrite(overwrite))
 
     def create_levels(self, coarser: Sequence[Level], *, overwrite: bool) -> list[Source]:
-        """Make an OME-Zarr image of the full-size array and of coarser ones, and return all opened for writing."""
         from bioimage_py.sources.ome_zarr import make_image
 
         return make_image(*self._image(coarser), overwrite=checked_overwrite(overwrite))
@@ -82,7 +81,6 @@ def finish_images(written: Iterable[Source]) -> None:
 
 
 def checked_overwrite(overwrite: Any) -> bool:
-    """Return it, or raise InvalidArgumentError unless it is True or False."""
     if not isinstance(overwrite, (bool, np.bool_)):
         # What is not empty counts as true, "no" as well, and what is removed is gone.
         raise InvalidArgumentError(f"overwrite must be True or False, got {overwrite!r}")

@@ -15,7 +15,6 @@ from .making import (
     check_mirror as check_mirror,
     create_ome_zarr as create_ome_zarr,
     make_mirror as make_mirror,
-    mirror_ome_zarr as mirror_ome_zarr,
 )
 from .mirror import Mirror as Mirror, MirroredLevel as MirroredLevel, extents_for as extents_for
 from .tree import OmeZarrTree as OmeZarrTree, read_tree as read_tree

@@ -82,7 +82,6 @@ class GrowingImage:
         return _LAST_NUMBER.sub(str(number), self.full, count=1)
 
     def opened(self, levels: Sequence[Level]) -> list[Source]:
-        """Return levels that have been added, opened for writing."""
         zarr, options = family_of("zarr"), self.root.options
         return [zarr.open_path(self.root.path, self._key_of(one.path), "r+", **options) for one in levels]
 
@@ -180,7 +179,6 @@ class GrowingImage:
         return path if self.key is None else f"{self.key}/{path}"
 
     def _write(self, levels: Sequence[Level]) -> None:
-        """Write the group's attributes with the full-size level and these."""
         changed = copy.deepcopy(dict(self.attributes))
         image = self._images(changed)[self.number]
         full = image["datasets"][0]

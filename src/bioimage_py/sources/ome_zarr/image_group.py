@@ -48,11 +48,9 @@ class ImageGroup:
         return name or last
 
     def level_key(self, path: str) -> str:
-        """Return the key of a level in the container."""
         return path if self.key is None else f"{self.key}/{path}"
 
     def check_dtype(self, dtype: np.dtype[Any]) -> None:
-        """Raise InvalidArgumentError for labels that are not integers."""
         if self.key is not None and dtype.kind not in "iub":
             raise InvalidArgumentError(
                 f"labels are integers, and {self.path}/{self.key} would hold {dtype}: cast it, or choose a key outside of 'labels'"

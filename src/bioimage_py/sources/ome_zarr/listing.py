@@ -111,7 +111,6 @@ def _images(top: Node) -> Iterator[str]:
 
 
 def read_image(root: StoreFolder, key: str) -> OmeZarrImage:
-    """Return the image of a key, with its labels."""
     return _described(root, key, with_labels=True)
 
 
@@ -213,7 +212,6 @@ def _named_arrays(path: str | os.PathLike[str]) -> dict[tuple[str, str, int], tu
 
 
 def joined_key(key: str | None, name: str) -> str:
-    """Return the key of a name below a key."""
     return "/".join(part for part in (key or "", name.strip("/")) if part)
 
 
@@ -231,7 +229,6 @@ _VERSIONED = ("image-label", "plate", "well")
 
 
 def version_of(attributes: Mapping[str, Any]) -> str:
-    """Return the version of OME-NGFF that a group says, or `""`."""
     ome = ome_of(attributes)
     entries = ome.get("multiscales")
     holders = [ome, *(ome.get(name) for name in _VERSIONED), *(entries if isinstance(entries, list) else ())]

@@ -12,13 +12,10 @@ from bioimage_py.errors import Hint, InvalidArgumentError, OutputExistsError
 from bioimage_py.metadata import Level, label_names
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.new import plan_output
-from bioimage_py.sources.ome_zarr.image_group import ImageGroup
-from bioimage_py.sources.ome_zarr.listing import OmeZarrImage, joined_key
+from bioimage_py.sources.ome_zarr.listing import joined_key
 from bioimage_py.sources.ome_zarr.mirror import Mirror, MirroredLevel
-from bioimage_py.sources.ome_zarr.tree import read_tree
 from bioimage_py.sources.ome_zarr.writing import GROUP_FILES, make_in_rooms, register_label, write_attributes
-from bioimage_py.sources.opening import as_source, open_source
-from bioimage_py.sources.registry import family_of
+from bioimage_py.sources.opening import as_source
 from bioimage_py.sources.stores import (
     aside_of_the_dead,
     check_room,
@@ -108,52 +105,6 @@ def _check_room(
     return [array for array in found if array is not None]
 
 
-def mirror_ome_zarr(
-    image: OmeZarrImage,
-    path: str | os.PathLike[str],
-    *,
-    zarr_format: int | None = None,
-    overwrite: bool = False,
-    **new_array: Any,
-) -> list[tuple[Source, Source]]:
-    """Make an OME-Zarr with all levels and labels of an image, empty, and return which array is to be copied into which.
-
-    Arrays have the chunks, shards and fill values of the input, and metadata stay word for word but for what the version of
-    OME-NGFF changes. Levels whose encodings agree can then be copied without decoding. `copy` does all of it at once.
-
-    Parameters
-    ----------
-    image
-        From `list_ome_zarr`.
-    path
-        Of the new container, ending in `.zarr`.
-    zarr_format
-        3 for OME-Zarr 0.5, 2 for 0.4. Default: that of the input.
-    overwrite
-        Whether an image that is there is replaced.
-    **new_array
-        As for `create_output`: chunks, shards, codec.
-    """
-    group = ImageGroup.for_copy(os.fspath(path), None)
-    if group is None:
-        raise InvalidArgumentError(f"{path} is not a place for an OME-Zarr: give a path that ends in .zarr")
-    mirror = Mirror.plan(read_tree(image.path, image.key or None, **image.options), group, zarr_format)
-
-    def opened(key: str) -> Source:
-        return open_source(image.path, key, **image.options)
-
-    keys = list(mirror.arrays())
-    sources = [opened(level) for _, _, level, _ in keys]
-    full = {level: source for (_, _, level, _), source in zip(keys, sources, strict=True)}
-    levels = [
-        mirror.level(source, full[of.levels[0]], (level, key), new_array)
-        for (of, _, level, key), source in zip(keys, sources, strict=True)
-    ]
-    make_mirror(mirror, levels, overwrite=overwrite)
-    made = [family_of("zarr").open_path(group.path, level.key, "r+") for level in levels]
-    return list(zip(sources, made, strict=True))
-
-
 class _Kept:
     """Metadata files of groups as they were, for the case that making the new ones fails."""
 
@@ -189,7 +140,6 @@ class _Kept:
 
 
 def _with_old_labels(key: str, said: dict[str, Any], place: StoreFolder) -> dict[str, Any]:
-    """Return the list of labels with those that are there and stay."""
     if key.rpartition("/")[2] != "labels":
         return said
     names = label_names(said)

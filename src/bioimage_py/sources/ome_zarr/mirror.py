@@ -22,8 +22,6 @@ from bioimage_py.sources.zarr import read_node, zarr_format_of
 
 @dataclass(frozen=True)
 class MirroredLevel:
-    """An array of the new OME-Zarr."""
-
     key: str  # in its container
     spec: ArraySpec
     making: dict[str, Any]  # how TensorStore makes it
@@ -32,8 +30,6 @@ class MirroredLevel:
 
 @dataclass(frozen=True)
 class Mirror:
-    """A new OME-Zarr before it exists."""
-
     tree: OmeZarrTree  # what it is like
     group: ImageGroup
     zarr_format: int  # 3 for OME-Zarr 0.5, 2 for 0.4

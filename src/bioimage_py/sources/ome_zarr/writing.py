@@ -63,7 +63,6 @@ class NewLevel:
 
 
 def level_spec(spec: ArraySpec, level: Level) -> ArraySpec:
-    """Return how the array of a level looks: as the full-size one, with fewer voxels."""
     shape = tuple(-int(-n // factor) for n, factor in zip(spec.shape, level.factors, strict=True))
     return replace(spec, shape=shape)
 

@@ -112,7 +112,6 @@ def images_below(node: Node, read_node: ReadNode) -> Iterator[str]:
 
 
 def _several_images(root: StoreFolder, keys: list[str], read_node: ReadNode) -> AmbiguousSourceError:
-    """Return the error that lists images to choose from by the keys of their groups."""
     lines = []
     for key in keys[:_MOST_LISTED]:
         found = read_node(root.child(key))
@@ -130,7 +129,6 @@ def _several_images(root: StoreFolder, keys: list[str], read_node: ReadNode) -> 
 
 
 def several_arrays(path: str, arrays: list[tuple[str, Node]]) -> AmbiguousSourceError:
-    """Return the error that lists arrays to choose from, and how to choose one."""
     arrays = sorted(arrays, key=lambda item: natural_key(item[0]))
     lines = [f"  {key}  shape {node.shape}, {node.dtype}" for key, node in arrays[:_MOST_LISTED]]
     if len(arrays) > _MOST_LISTED:

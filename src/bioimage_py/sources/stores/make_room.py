@@ -32,8 +32,6 @@ _ASIDE = re.compile(r"\.(.+)\.replaced-(\d+)", re.ASCII | re.DOTALL)
 
 @dataclass(frozen=True)
 class StoreRules:
-    """What a family of stores has in its folders."""
-
     title: str
     read_node: Callable[[StoreFolder], Node | None]
     own_entry: re.Pattern[str]  # matches the names that an array has in its folder, and nothing else
@@ -254,7 +252,6 @@ def removable_array(root: StoreFolder, key: str, rules: StoreRules) -> StoreFold
 
 
 def remove_array(target: StoreFolder) -> None:
-    """Remove a local array that `removable_array` gave, with all in its folder."""
     try:
         shutil.rmtree(target.path)
     except FileNotFoundError:
@@ -310,8 +307,6 @@ def _runs(process: int) -> bool:
 
 
 class _Made:
-    """The folders and files that were made, in order."""
-
     def __init__(self) -> None:
         self._folders: list[Path] = []
         self._files: list[tuple[StoreFolder, str]] = []

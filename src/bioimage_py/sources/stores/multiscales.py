@@ -33,7 +33,6 @@ def first_dataset(attributes: Mapping[str, Any]) -> str | None:
 
 
 def level_paths(attributes: Mapping[str, Any]) -> list[str]:
-    """Return the paths of the arrays that a group names, of all its images, full size first."""
     return [dataset.path for image in images_of(attributes) for dataset in image.datasets]
 
 
@@ -109,7 +108,6 @@ def _numbered(folder: StoreFolder) -> Iterator[str]:
 
 
 def group_attributes(folder: StoreFolder) -> Mapping[str, Any]:
-    """Return the attributes of a Zarr group of either version, empty where there is none."""
     v3 = folder.read_json("zarr.json")
     if v3 is None:
         return folder.read_json(".zattrs") or {}

@@ -30,7 +30,6 @@ class ObjectState(NamedTuple):
 
 
 def place_of(source: Source) -> StorePlace | None:
-    """Return where in an object store a source is; None for all else."""
     if not isinstance(source, FileSource) or not source.path.startswith(("s3://", "gs://")):
         return None
     return folder_of(source, source.to_spec()).place
@@ -94,7 +93,6 @@ class StoreCopier:
         return self._listed(self._output, self._new_begin, states, begin)
 
     def look(self, key: str) -> ObjectState | None:
-        """Return the state of an object of the source; None if there is none."""
         return self._state(self._begin + key, self._source.path(key))
 
     def copy(self, key: str, new_key: str) -> None:

@@ -42,7 +42,6 @@ _OPEN_THREADS = min(4, os.cpu_count() or 1)
 
 
 def _memory_at_most() -> int:
-    """Return the bytes of memory of this machine, or what this process may take of them."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
     return machine if allowed == resource.RLIM_INFINITY else min(machine, allowed)
@@ -114,7 +113,6 @@ class TensorStoreSource(FileSource):
 
     @property
     def engine(self) -> str:
-        """What decodes and encodes its chunks."""
         return "tensorstore"
 
     @property
@@ -128,7 +126,6 @@ class TensorStoreSource(FileSource):
 
     @property
     def kvstore(self) -> Any:
-        """TensorStore's key-value store at the place of the array, open."""
         return self._raw.kvstore
 
     def _read(self, box: Box) -> AnyArray:
@@ -284,7 +281,6 @@ class TensorStoreSource(FileSource):
         return self._stored.options
 
     def read_only(self) -> TensorStoreSource:
-        """Return a twin that cannot be written."""
         return type(self)(self._raw, replace(self._stored, mode="r"))
 
 

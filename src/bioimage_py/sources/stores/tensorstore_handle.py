@@ -52,7 +52,6 @@ class TensorStoreHandleSource(TensorStoreSource):
 
 
 def from_tensorstore(store: Any) -> TensorStoreSource:
-    """Wrap a live handle, writable if it is."""
     if not store.readable:
         raise InvalidArgumentError("a TensorStore that cannot be read (mode 'w') cannot be a source")
     if store.dtype.numpy_dtype.kind not in "biufc":
@@ -76,7 +75,6 @@ def from_tensorstore(store: Any) -> TensorStoreSource:
 
 
 def _url(store: Any) -> str:
-    """Return the URL of the store, empty where it has none."""
     if store.kvstore is None:
         return ""
     try:
@@ -92,7 +90,6 @@ def _from_zero(store: Any) -> Any:
 
 
 def open_tensorstore_spec(spec: SourceSpec) -> TensorStoreSource:
-    """Reopen what `TensorStoreHandleSource.to_spec` returned."""
     try:
         store = ts.open(
             ts.Spec(spec["tensorstore"]),

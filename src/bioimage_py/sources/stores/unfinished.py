@@ -33,14 +33,11 @@ _NEW = "unfinished.json"
 
 
 class NewMarks:
-    """The marks of the arrays that one call makes."""
-
     def __init__(self) -> None:
         self._content = {**this_process(), "grid": None, "missing": None}
         self._folders: list[str] = []
 
     def add(self, folder: str, blocking: Blocking | None = None, block_ids: IdSet | None = None) -> None:
-        """Mark an array, or say which of its blocks are missing: without that, all of what is to be written."""
         self._folders.append(folder)
         if blocking is None or block_ids is None:
             _write(folder, self._content)
@@ -48,11 +45,9 @@ class NewMarks:
             _renew(folder, {**self._content, "grid": _grid(blocking), "missing": block_ids.to_json()})
 
     def describe(self, blocking: Blocking, block_ids: IdSet) -> None:
-        """Say which blocks of the array that is to be made are missing."""
         self._content.update(grid=_grid(blocking), missing=block_ids.to_json())
 
     def remove(self) -> None:
-        """Take all of them away: the arrays are whole."""
         for folder in dict.fromkeys(self._folders):
             _remove(folder, _NEW)
 
@@ -62,7 +57,6 @@ _marking: ContextVar[NewMarks | None] = ContextVar("bioimage_py_new_marks", defa
 
 @contextlib.contextmanager
 def marking_new() -> Iterator[NewMarks]:
-    """Mark the arrays that are made within the block."""
     marks = NewMarks()
     token = _marking.set(marks)
     try:
@@ -79,7 +73,6 @@ def mark_new(folder: StoreFolder) -> None:
 
 
 def read_mark(folder: str) -> dict[str, Any] | None:
-    """Return what the mark of an unfinished array in a local folder says; None where it has none."""
     return _read(Path(folder, MARK_FOLDER, _NEW))
 
 
@@ -154,7 +147,6 @@ def read_run_mark(place: StoreFolder, token: str) -> dict[str, Any] | None:
 
 
 def remove_run_mark(place: StoreFolder, token: str) -> None:
-    """Take the mark of a run away."""
     if place.is_local:
         _remove(place.path, _run(token))
     else:

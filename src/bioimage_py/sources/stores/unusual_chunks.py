@@ -35,7 +35,6 @@ class UnusualChunks:
 
     @classmethod
     def of(cls, source: Source) -> UnusualChunks | None:
-        """Return those of a source, None if it is not known how they are encoded."""
         try:
             encoding = encoding_of(source)
             return cls(encoded_reader(source), encoding) if isinstance(encoding, ChunkEncoding) else None

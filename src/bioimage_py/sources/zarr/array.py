@@ -49,8 +49,6 @@ _MOST_EXTENT = 2**62 - 1
 
 
 class ZarrFamily(StoreFamily):
-    """Zarr: also the format of OME-Zarr images, and of what TensorStore opens."""
-
     @reads_metadata
     def open_path(self, path: str, key: str | None, mode: str, **options: Any) -> Source:
         """Open the array at a path or URL; see `find_array` for what a group without a key means."""
@@ -155,7 +153,6 @@ class ZarrFamily(StoreFamily):
         return keeping(self, spec, encoding, spec.zarr_format, grid=grid, codec=codec)
 
     def finish_image(self, arrays: Sequence[FileSource]) -> None:
-        """Write the contrast limits that the voxels tell, where nobody has chosen any."""
         from bioimage_py.sources.ome_zarr import set_contrast_limits
 
         set_contrast_limits(arrays)

@@ -27,7 +27,6 @@ def default_codec(dtype: np.dtype[Any], **options: Any) -> Codec:
 
 
 def compressor_v2(codec: Codec | None, dtype: np.dtype[Any]) -> dict[str, Any] | None:
-    """Return the `compressor` of Zarr v2 metadata, None for uncompressed."""
     codec = checked_codec(codec or default_codec(dtype), V2_CODECS, "Zarr v2")
     if codec.name == "none":
         return None
@@ -37,7 +36,6 @@ def compressor_v2(codec: Codec | None, dtype: np.dtype[Any]) -> dict[str, Any] |
 
 
 def compressors_v3(codec: Codec | None, dtype: np.dtype[Any]) -> list[dict[str, Any]]:
-    """Return the bytes-to-bytes codecs of Zarr v3 metadata."""
     # Without a checksum most flipped bits read as other voxels; it takes 1 % of the time of encoding and writing.
     codec = codec or default_codec(dtype, crc32c=True)
     options = dict(codec.options)
@@ -114,13 +112,11 @@ def blosc_choice(codec: Codec, dtype: np.dtype[Any]) -> tuple[str, int, str]:
 
 
 def blosc_fields(codec: Codec, dtype: np.dtype[Any]) -> dict[str, Any]:
-    """Return blosc's choices as Zarr v2 and N5 write them."""
     cname, level, shuffle = blosc_choice(codec, dtype)
     return {"cname": cname, "clevel": level, "shuffle": BLOSC_SHUFFLES.index(shuffle), "blocksize": 0}
 
 
 def checked_level(codec: Codec) -> int:
-    """Return the level, or the default of the codec; InvalidArgumentError if the codec does not have it."""
     level = _DEFAULT_LEVEL[codec.name] if codec.level is None else codec.level
     low, high = _LEVELS[codec.name]
     if not low <= level <= high:
@@ -219,6 +215,5 @@ def _kept_blosc(settings: Mapping[str, Any], crc32c: Mapping[str, Any]) -> Codec
 
 
 def _kept_level(settings: Mapping[str, Any], name: str) -> int | None:
-    """Return the level, None where it is a default that has no number everywhere."""
     level = settings.get(name)
     return level if isinstance(level, int) and level >= 0 else None

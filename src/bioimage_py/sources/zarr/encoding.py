@@ -112,12 +112,10 @@ def _folder_of_handle(source: Source, spec: Mapping[str, Any]) -> StoreFolder:
 
 
 def planned_encoding(spec: ArraySpec) -> ChunkEncoding:
-    """Return the encoding of an array that `create` would make; UnsupportedFormatError if that is not known."""
     return encoding_from_metadata(array_metadata(spec)[0], spec.fill_value)
 
 
 def encoding_from_metadata(array: Mapping[str, Any], fill_value: Any) -> ChunkEncoding:
-    """Return what the metadata of an array say about its chunks."""
     return (_from_v3 if array.get("zarr_format") == 3 else _from_v2)(array, fill_value)
 
 
@@ -148,8 +146,6 @@ def _from_v2(array: Mapping[str, Any], fill_value: Any) -> ChunkEncoding:
 
 @dataclass
 class _Chain:
-    """What a codec list of Zarr v3 comes to."""
-
     chunks: tuple[int, ...]
     order: tuple[int, ...]
     byte_order: str = ""

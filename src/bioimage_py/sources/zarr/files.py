@@ -47,7 +47,6 @@ class ZarrSource(TensorStoreSource):
 
     @property
     def engine(self) -> str:
-        """What encodes its chunks, and in a run decodes them."""
         return "tensorstore" if self._folder is None or self._writer is None else "imagecodecs"
 
     def _write(self, box: Box, values: AnyArray) -> None:

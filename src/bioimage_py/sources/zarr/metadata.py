@@ -175,14 +175,12 @@ def _attributes_above(folder: StoreFolder) -> Mapping[str, Any]:
 
 
 def group_files(zarr_format: int) -> dict[str, dict[str, Any]]:
-    """Return the files of an empty group."""
     if zarr_format == 3:
         return {"zarr.json": {"zarr_format": 3, "node_type": "group", "attributes": {}}}
     return {".zgroup": {"zarr_format": 2}}
 
 
 def store_rules(zarr_format: int) -> StoreRules:
-    """Return what the arrays and groups of a version of Zarr have in their folders."""
     return StoreRules(TITLE, read_node, _OWN_ENTRY, group_files(zarr_format))
 
 
@@ -292,7 +290,6 @@ def checked_grid(grid: tuple[int, ...], shape: tuple[int, ...], what: str) -> tu
 
 
 def _fill_value(value: Any, dtype: np.dtype[Any]) -> Any:
-    """Return a fill value as Zarr's JSON writes it."""
     try:
         exact = dtype.type(0 if value is None else value)
     except (TypeError, ValueError, OverflowError) as error:

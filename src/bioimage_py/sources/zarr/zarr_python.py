@@ -131,7 +131,6 @@ def open_folder(folder: StoreFolder, stored: StoredArray) -> ZarrPythonSource:
 
 
 def open_zip(path: str, key: str | None, mode: str) -> ZarrPythonSource:
-    """Open an array in a zip file of Zarr, read-only."""
     if mode != "r":
         raise ReadOnlyError(f"{path} is a zip file, in which no chunk can be replaced; open it with mode='r'")
     try:
@@ -172,7 +171,6 @@ def _outer_folder(names: list[str]) -> str:
 
 
 def wrap(array: Any) -> ZarrPythonSource:
-    """Wrap a live array of any store."""
     stored = _describe(array, str(array.store_path), None, "r" if array.read_only else "r+")
     return ZarrPythonSource(array, stored, live=True)
 
