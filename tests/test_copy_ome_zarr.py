@@ -156,10 +156,10 @@ def test_what_is_asked_for_goes_for_every_level(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "name"),
     [
-        ({"dtype": "uint32"}, "dtype="),
-        ({"mask": np.ones((2, 6, 40, 48), "u1"), "voxel_size": 2}, "mask=, voxel_size="),
-        ({"axes": "czyx"}, "axes="),
-        ({"units": "nm"}, "units="),
+        ({"dtype": "uint32"}, "dtype"),
+        ({"mask": np.ones((2, 6, 40, 48), "u1"), "voxel_size": 2}, "mask, voxel_size"),
+        ({"axes": "czyx"}, "axes"),
+        ({"units": "nm"}, "units"),
     ],
 )
 def test_level_0_alone_where_the_others_would_not_fit(tmp_path: Path, options: Any, name: str) -> None:
@@ -403,7 +403,7 @@ def test_nothing_is_touched_where_it_is_refused(tmp_path: Path) -> None:
     plate(copied)
     before = files_in(tmp_path)
     refused: list[tuple[Any, Any, dict[str, Any], str]] = [
-        (path, copied, {}, "is there already: give overwrite=True"),
+        (path, copied, {}, "is there already. To replace it, give overwrite=True"),
         (path, copied, {"overwrite": True}, "also holds A, which"),
         (path, copied, {"overwrite": "yes"}, "overwrite must be True or False"),
         (path, path, {}, "are the same OME-Zarr"),
