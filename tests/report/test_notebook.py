@@ -15,7 +15,6 @@ from PIL import Image
 import bioimage_py as bp
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.report.preview import show as preview_module
 from bioimage_py.sources import Source, as_source
 from bioimage_py.wrapper.values import ThresholdSource
 from tests.report.images import counted_reads, described, pyramid
@@ -100,7 +99,7 @@ def test_without_the_library_for_drawing_the_table_comes_alone(monkeypatch: pyte
     def missing(*_: object) -> None:
         raise ImportError("No module named 'PIL'")
 
-    monkeypatch.setattr(preview_module, "picture_of", missing)
+    monkeypatch.setattr("bioimage_py.report.preview.show.picture_of", missing)
     text, picture = shown(as_source(np.zeros((30, 30))))
     assert "30 × 30" in text
     assert "PIL" in text

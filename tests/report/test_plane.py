@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
-from bioimage_py.report.preview import Plane, plane as plane_module
+from bioimage_py.report.preview import Plane
 from bioimage_py.sources import Source
 from tests.counting import CountingSource
 
@@ -50,7 +50,7 @@ def test_pixels_do_not_depend_on_how_it_is_read(
     source = CountingSource(volume, chunks=chunks)
     asked = plane(source, size, how, depth=0 if projected else None, at={} if projected else {0: 1})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plane_module, "_PIECE", piece)
+        patch.setattr("bioimage_py.report.preview.plane._PIECE", piece)
         got = asked.read()[..., 0]
     flat = (volume.mean(axis=0) if how == "mean" else volume.max(axis=0)) if projected else volume[1]
     if how == "nearest":

@@ -20,7 +20,6 @@ from bioimage_py.errors import (
     SourceNotFoundError,
     UnsupportedFormatError,
 )
-from bioimage_py.report.preview import plane as plane_module
 from bioimage_py.sources.new import create_output
 from bioimage_py.wrapper.shape import RoiSource
 from tests.report.images import bright_box, counted_reads, described, inside, pyramid
@@ -231,7 +230,7 @@ def test_views_that_are_too_much_are_left_out_and_said(tmp_path: Path) -> None:
 
 
 def test_a_plane_that_takes_long_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plane_module, "_ALL_VOXELS", 1000)
+    monkeypatch.setattr("bioimage_py.report.preview.plane._ALL_VOXELS", 1000)
     image = np.arange(400 * 400, dtype="float32").reshape(400, 400)
     pixels = inside(bp.preview(image, size=100, contrast=(0, 160_000)))
     assert pixels[50, 50, 0] == pytest.approx(255 * (202 * 400 + 202) / 160_000, abs=1)

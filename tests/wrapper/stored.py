@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources import Source, open_source
-from bioimage_py.wrapper import WrapperSource, register_wrapper
+from bioimage_py.wrapper import WrapperSource, register_wrapper, spec, tiling
 from tests.sources.contract import textured
 
+written, parts = spec, tiling
+"""The modules of specs and of parts, whose insides some tests look at."""
 DTYPES = ("bool", "uint8", "int16", ">u2", "int64", "float16", "float32", ">f8")
 
 

@@ -13,10 +13,9 @@ from scipy import ndimage
 
 from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
 from bioimage_py.geometry import Box
-from bioimage_py.wrapper import tiling
 from bioimage_py.wrapper.resampling import AffineSource
 from tests.sources.contract import textured
-from tests.wrapper.stored import ZYX, ChunkedSource, arrays, check_reads
+from tests.wrapper.stored import ZYX, ChunkedSource, arrays, check_reads, parts
 
 several = settings(max_examples=80, deadline=None)
 # Halves, thirds and whole numbers: coordinates on voxels, on faces between them, and on the border.
@@ -75,7 +74,7 @@ def test_parts_leave_no_seams(order: int, monkeypatch: pytest.MonkeyPatch) -> No
     array = textured((90, 80), "uint8")
     matrix = [[0.8, -0.6, 20], [0.6, 0.8, -10]]
     whole = AffineSource(array, matrix, (200, 90), order)[...]
-    monkeypatch.setattr(tiling.parts_of, "__defaults__", (30000,))
+    monkeypatch.setattr(parts.parts_of, "__defaults__", (30000,))
     monkeypatch.setattr("bioimage_py.wrapper.resampling.affine._CELL_VOXELS", 400)
     source = AffineSource(ChunkedSource(array), matrix, (200, 90), order)
     np.testing.assert_array_equal(source[...], whole)

@@ -12,7 +12,6 @@ from hypothesis import given, settings, strategies as st
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.wrapper import tiling
 from bioimage_py.wrapper.resampling import ProjectionSource
 from bioimage_py.wrapper.shape import (
     ConcatenateSource,
@@ -22,7 +21,7 @@ from bioimage_py.wrapper.shape import (
     TransposeSource,
 )
 from tests.sources.contract import textured
-from tests.wrapper.stored import DTYPES, ZYX, ChunkedSource, arrays, check_reads, saved
+from tests.wrapper.stored import DTYPES, ZYX, ChunkedSource, arrays, check_reads, parts, saved
 
 several = settings(max_examples=60, deadline=None)
 IMAGE = np.arange(3 * 10 * 12, dtype="uint16").reshape(3, 10, 12)
@@ -109,7 +108,7 @@ def test_projection(data: st.DataObject, array: np.ndarray, method: str) -> None
 def test_projection_reads_slab_by_slab(monkeypatch: pytest.MonkeyPatch) -> None:
     array = textured((40, 30, 20), "uint8")
     monkeypatch.setattr("bioimage_py.wrapper.resampling.project.READ_BYTES", 2000)
-    monkeypatch.setattr(tiling.parts_of, "__defaults__", (2000,))
+    monkeypatch.setattr(parts.parts_of, "__defaults__", (2000,))
     source = ChunkedSource(array, (4, 10, 10))
     np.testing.assert_array_equal(ProjectionSource(source, 0)[...], array.max(axis=0))
     assert max(read.size for read in source.reads) <= 2000

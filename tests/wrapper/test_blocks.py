@@ -18,7 +18,6 @@ from bioimage_py.wrapper import (
     SimpleTransformationSource,
     SimpleTransformationWithHaloSource,
     TransformationSource,
-    tiling,
 )
 from bioimage_py.wrapper.resampling import AffineSource, ProjectionSource, ReducedSource, ResizedSource
 from bioimage_py.wrapper.shape import (
@@ -89,11 +88,11 @@ def test_blocks_put_together_are_the_whole(make: Any, data: st.DataObject) -> No
     whole = source[...]
     out = np.empty(source.shape, source.dtype)
     blocking = Blocking(source.shape, data.draw(st.tuples(*(st.integers(1, n) for n in source.shape))))
-    before = tiling.parts_of.__defaults__
-    tiling.parts_of.__defaults__ = (data.draw(st.integers(50, 5000)),)
+    before = stored.parts.parts_of.__defaults__
+    stored.parts.parts_of.__defaults__ = (data.draw(st.integers(50, 5000)),)
     try:
         for block in blocking:
             out[block.slices] = source.read(block)
     finally:
-        tiling.parts_of.__defaults__ = before
+        stored.parts.parts_of.__defaults__ = before
     np.testing.assert_array_equal(out, whole)

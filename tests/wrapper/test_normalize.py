@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bioimage_py.errors import InvalidArgumentError, StorageError
-from bioimage_py.wrapper.values import NormalizeSource, normalize
+from bioimage_py.wrapper.values import NormalizeSource
 from tests.wrapper.stored import ChunkedSource
 
 
@@ -76,7 +76,7 @@ def test_tiny_and_fractional_bounds_do_not_warn() -> None:
 
 def test_the_range_is_found_once_whichever_thread_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     array = np.random.default_rng(0).normal(size=(20, 30, 40)).astype("float32")
-    monkeypatch.setattr(normalize, "_SCAN_BYTES", 40 * 30 * 4 * 3)
+    monkeypatch.setattr("bioimage_py.wrapper.values.normalize._SCAN_BYTES", 40 * 30 * 4 * 3)
     source = ChunkedSource(array, (2, 10, 10))
     normalised = NormalizeSource(source)
     expected = ((array.astype("float64") - array.min()) / (float(array.max()) - array.min())).astype(
@@ -94,7 +94,7 @@ def test_the_range_is_found_once_whichever_thread_asks(monkeypatch: pytest.Monke
     scanned = [box for box in source.reads if box.shape != (1, 30, 40)]
     assert sum(box.size for box in scanned) == array.size
     assert len(scanned) > 5
-    assert all(box.size * 4 <= normalize._SCAN_BYTES for box in scanned)
+    assert all(box.size * 4 <= 40 * 30 * 4 * 3 for box in scanned)
     assert normalised.for_run(2, 0).range == normalised.range
     assert sum(box.shape != (1, 30, 40) for box in source.reads) == len(scanned)
 

@@ -15,11 +15,10 @@ from hypothesis import given, settings, strategies as st
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
-from bioimage_py.wrapper import tiling
 from bioimage_py.wrapper.resampling import ReducedSource
 from bioimage_py.wrapper.resampling.window_reduction import _exchanges
 from tests.sources.contract import textured
-from tests.wrapper.stored import ZYX, ChunkedSource, arrays, boxes, check_reads
+from tests.wrapper.stored import ZYX, ChunkedSource, arrays, boxes, check_reads, parts
 
 several = settings(max_examples=100, deadline=None)
 WHOLE = ("bool", "uint8", "int8", "int16", ">u2", "uint32", "int64", "uint64")
@@ -142,7 +141,7 @@ def test_parts_leave_no_seams_and_cut_no_chunk(
 ) -> None:
     array = np.random.default_rng(1).integers(0, 9, (24, 37, 41)).astype("uint8")
     whole = ReducedSource(array, (2, 3, 5), method)[...]
-    monkeypatch.setattr(tiling.parts_of, "__defaults__", (3000,))
+    monkeypatch.setattr(parts.parts_of, "__defaults__", (3000,))
     source = ReducedSource(ChunkedSource(array, chunks), (2, 3, 5), method)
     np.testing.assert_array_equal(source[...], whole)
     reads = source.inputs[0].reads
@@ -209,7 +208,7 @@ def test_parts_tile_a_box(data: st.DataObject, shape: list[int], limit: int) -> 
     box = data.draw(boxes(tuple(shape)).filter(lambda box: not box.is_empty()))
     grid = data.draw(st.none() | st.tuples(*(st.integers(1, 9) for _ in shape)))
     seen = np.zeros(shape, int)
-    for part in tiling.parts_of(box, grid, lambda part: part.size, limit):
+    for part in parts.parts_of(box, grid, lambda part: part.size, limit):
         seen[part.slices] += 1
         whole = math.prod(grid) if grid else 1
         assert part.size <= max(limit, whole)

@@ -11,10 +11,9 @@ from skimage.transform import resize
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
-from bioimage_py.wrapper import tiling
 from bioimage_py.wrapper.resampling import AffineSource, ResizedSource, nearest
 from tests.sources.contract import textured
-from tests.wrapper.stored import DTYPES, ZYX, ChunkedSource, arrays, check_reads
+from tests.wrapper.stored import DTYPES, ZYX, ChunkedSource, arrays, check_reads, parts
 
 several = settings(max_examples=80, deadline=None)
 
@@ -78,7 +77,7 @@ def test_nearest_is_that_of_scikit_image(old: int, new: int) -> None:
 def test_parts_leave_no_seams(order: int, chunks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     array = textured((20, 30, 25), "uint8")
     whole = ResizedSource(array, (31, 13, 40), order, True)[...]
-    monkeypatch.setattr(tiling.parts_of, "__defaults__", (4000,))
+    monkeypatch.setattr(parts.parts_of, "__defaults__", (4000,))
     source = ResizedSource(ChunkedSource(array, chunks), (31, 13, 40), order, True)
     np.testing.assert_array_equal(source[...], whole)
     assert len(source.inputs[0].reads) > 5
@@ -118,9 +117,9 @@ def test_chunks_that_neighbours_share_are_kept_during_a_run() -> None:
     eye = [[1, 0, 0], [0, 1, 0]]
     for wrapper, kept in (
         (ResizedSource(source, (20, 20)), 5),
-        (ResizedSource(source, (20, 20), 1), tiling.OVERLAP_BYTES),
-        (ResizedSource(source, (20, 20), 0, True), tiling.OVERLAP_BYTES),
-        (AffineSource(source, eye), tiling.OVERLAP_BYTES),
+        (ResizedSource(source, (20, 20), 1), parts.OVERLAP_BYTES),
+        (ResizedSource(source, (20, 20), 0, True), parts.OVERLAP_BYTES),
+        (AffineSource(source, eye), parts.OVERLAP_BYTES),
     ):
         assert wrapper.for_run(3, 5).inputs[0].tuned == (3, kept)
     assert ResizedSource(source, (20, 20), 1).for_run(3, 2**40).inputs[0].tuned == (3, 2**40)

@@ -11,11 +11,12 @@ from hypothesis import given, settings, strategies as st
 
 from bioimage_py.geometry import Box
 from bioimage_py.sources import Source
-from bioimage_py.wrapper import SimpleTransformationWithHaloSource, largest_part, parts_of
+from bioimage_py.wrapper import SimpleTransformationWithHaloSource
 from bioimage_py.wrapper.resampling import AffineSource, ProjectionSource, ReducedSource, ResizedSource
 from bioimage_py.wrapper.shape import ConcatenateSource, PadSource, RoiSource, TransposeSource
 from bioimage_py.wrapper.values import CastSource, LabelLookupSource, NormalizeSource, RescaleSource
 from tests.counting import CountingSource
+from tests.wrapper.stored import parts
 from tests.wrapper.test_contract_more import CASES
 
 TURNED = ((1, 0.1, 0, 0), (-0.1, 1, 0, 0), (0, 0, 1, 0))
@@ -102,7 +103,7 @@ def test_the_largest_part_is_one_that_is_cut(data: Any):
     shape = data.draw(st.tuples(*[st.integers(1, 40)] * 3))
     grid = data.draw(st.none() | st.tuples(*[st.integers(1, 9)] * 3))
     limit = data.draw(st.integers(1, 4000))
-    sizes = [part.size for part in parts_of(Box.whole(shape), grid, lambda part: part.size, limit)]
-    largest = Box.whole(largest_part(shape, grid, lambda part: part.size, limit)).size
+    sizes = [part.size for part in parts.parts_of(Box.whole(shape), grid, lambda part: part.size, limit)]
+    largest = Box.whole(parts.largest_part(shape, grid, lambda part: part.size, limit)).size
     over = [size for size in sizes if size > limit]
     assert largest == max(over) if over else largest <= limit

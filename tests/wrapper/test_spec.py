@@ -19,9 +19,7 @@ from bioimage_py.wrapper import (
     SimpleTransformationWithHaloSource,
     TransformationSource,
     WrapperSource,
-    read_parameter,
     register_wrapper,
-    write_parameter,
 )
 from bioimage_py.wrapper.shape import ExpandDimsSource, PadSource, RoiSource
 from bioimage_py.wrapper.values import NormalizeSource, ThresholdSource
@@ -228,13 +226,15 @@ def test_inputs_that_are_gone(file: Source, tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_parameters_round_trip(value: Any) -> None:
-    again = read_parameter(json.loads(json.dumps(write_parameter(value), allow_nan=False)))
+    again = stored.written.read_parameter(
+        json.loads(json.dumps(stored.written.write_parameter(value), allow_nan=False))
+    )
     assert again == value
     assert type(again) is type(value)
 
 
 def test_numpy_numbers_become_pythons() -> None:
-    assert write_parameter({"a": np.float32(0.5), "b": np.int64(3), "c": np.True_}) == {
+    assert stored.written.write_parameter({"a": np.float32(0.5), "b": np.int64(3), "c": np.True_}) == {
         "a": 0.5,
         "b": 3,
         "c": True,
@@ -244,7 +244,7 @@ def test_numpy_numbers_become_pythons() -> None:
 @pytest.mark.parametrize("value", [np.zeros(3), object(), {1: 2}, {"$a": 1}, {1, 2}, b"bytes"])
 def test_parameters_that_cannot_travel(value: Any) -> None:
     with pytest.raises(InvalidArgumentError):
-        write_parameter(value)
+        stored.written.write_parameter(value)
 
 
 def test_a_user_wrapper_with_unwritable_parameters_says_so(file: Source) -> None:

@@ -19,12 +19,7 @@ from .shape.concatenate import ConcatenateSource as ConcatenateSource
 from .shape.pad import PadSource as PadSource
 from .shape.roi import RoiSource as RoiSource
 from .shape.select import SelectSource as SelectSource
-from .spec import (
-    read_parameter as read_parameter,
-    register_wrapper as register_wrapper,
-    write_parameter as write_parameter,
-)
-from .tiling import largest_part as largest_part, parts_of as parts_of
+from .spec import register_wrapper as register_wrapper
 from .values.cast import CastSource as CastSource, RescaleSource as RescaleSource
 from .values.label_lookup import LabelLookupSource as LabelLookupSource
 from .values.normalize import (
