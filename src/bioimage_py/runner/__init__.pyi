@@ -19,5 +19,5 @@ from .slurm.config import SlurmConfig as SlurmConfig, write_slurm_config as writ
 from .slurm.runner import SlurmRunner as SlurmRunner
 from .slurm.settings import config_file_path as config_file_path
 from .subprocess_runner import SubprocessRunner as SubprocessRunner
-from .work.given_ids import ids_from as ids_from
+from .work.items import ids_from as ids_from
 from .work.work import Work as Work

@@ -1,7 +1,6 @@
 from .attempt import AttemptJournal as AttemptJournal
 from .block_log import BlockLogReader as BlockLogReader, merged as merged, read_block_logs as read_block_logs
 from .block_records import BlockLog as BlockLog
-from .description import what_is_run as what_is_run, without_credentials as without_credentials
 from .driver import driving as driving, interrupt_driver as interrupt_driver
 from .output_marks import (
     check_outputs as check_outputs,
@@ -37,5 +36,7 @@ from .status import (
     RunStatus as RunStatus,
     StatusReader as StatusReader,
     read_status as read_status,
+    what_is_run as what_is_run,
+    without_credentials as without_credentials,
 )
 from .value_log import ValueLog as ValueLog, read_value_log as read_value_log, valued_blocks as valued_blocks

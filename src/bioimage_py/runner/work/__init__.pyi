@@ -3,8 +3,7 @@ from .composite import CompositeWork as CompositeWork
 from .copying import CopyWork as CopyWork
 from .deferred import MOST_OPEN as MOST_OPEN, DeferredWork as DeferredWork, WorkShelf as WorkShelf
 from .functions import BlockFunctionWork as BlockFunctionWork
-from .given_ids import ids_from as ids_from
-from .items import ItemFunctionWork as ItemFunctionWork
+from .items import ItemFunctionWork as ItemFunctionWork, ids_from as ids_from
 from .pyramid import PyramidWork as PyramidWork
 from .temporary_place import TEMPORARY_MARK as TEMPORARY_MARK, TemporaryPlace as TemporaryPlace
 from .two_passes import (

@@ -13,8 +13,7 @@ from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Blocking, Box, IdSet, basic_index, check_block_shape
 from bioimage_py.runner.run import load_function, store_function
 from bioimage_py.runner.work.block_work import BlockWork, stored_blocks
-from bioimage_py.runner.work.given_ids import ids_in_order
-from bioimage_py.runner.work.items import process_singly, stored_order
+from bioimage_py.runner.work.items import ids_in_order, process_singly, stored_order
 from bioimage_py.runner.work.stored_sources import input_fingerprint, opened_sources, output_fingerprint
 from bioimage_py.sources import Source, as_source, leaves
 
