@@ -190,7 +190,7 @@ def _verify_all(
 
 
 def _opened(place: tuple[str, str] | None, stack: ExitStack) -> Source | None:
-    """Return an array of an OME-Zarr; None if it is not there, although its group may name it."""
+    """Open an array of an OME-Zarr; None if it does not exist, although its group may list it."""
     try:
         return None if place is None else stack.enter_context(open_source(*place))
     except SourceNotFoundError:

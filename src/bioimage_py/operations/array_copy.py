@@ -83,9 +83,9 @@ class ArrayCopy(Job):
         self._replaces = options.folder is None and (self.target.is_new or not some_only)
 
     def _check_apart(self, output: Any) -> None:
-        """Refuse a target that leads to what the input or the mask reads.
+        """Refuse a target that overlaps with the input or the mask.
 
-        The very array that is written may be the mask: each block reads its part before it writes there.
+        The output itself may be the mask: each block reads its part before it is written.
         """
         self.target.check_apart(self.source)
         if self.options.in_other_processes:
@@ -101,7 +101,7 @@ class ArrayCopy(Job):
         options = self.options
         plan, asked = plan_array(self.source, self.target, options, block_shape, self.mask)
         if options.folder is not None:
-            # Of a run that was begun with some blocks, only those are missing.
+            # A run that was begun with some blocks lacks only these.
             plan = replace(plan, block_ids=plan.block_ids & begun_ids(options.folder))
         return in_one_or_two_passes(plan, asked, options.casting, room_beside(self.target))
 
@@ -142,7 +142,7 @@ class ArrayCopy(Job):
     def work(
         self, opened: ExitStack, passes: TwoPassRun | None, resources: Resources
     ) -> CopyWork | TwoPassWork:
-        """Return the copy as work; in two passes, what is masked out goes through neither."""
+        """Return the copy as work; in two passes, masked voxels are skipped in both."""
         source = self.for_run(self.source, opened, resources.cache_bytes)
         sink = self.for_run(self._sink, opened)
         mask = None if self.mask is None else self.for_run(self.mask, opened)
@@ -154,7 +154,7 @@ class ArrayCopy(Job):
         writer: Source = store
         reader: Source = store
         if options.runner.in_process:
-            # No run twins: the store is gone when a run that keeps a folder has ended.
+            # No run twins: after a run that keeps a folder the store is gone.
             writer, reader = (store.for_run(plan.threads, size) for size in (0, resources.cache_bytes))
         into = CopyWork(CopyKernel(source, writer, mask, options.casting), *passes.first[0].blocks)
         kernel = CopyKernel(reader, sink, mask, options.casting)
@@ -164,11 +164,11 @@ class ArrayCopy(Job):
     def execute(self, work: Any, resources: Resources, n_bytes: int) -> Journal:
         if not self.plan.direct:
             return super().execute(work, resources, n_bytes)
-        # What an attempt at once has counted has come to nothing.
+        # What a failed attempt has counted does not count.
         return self._copied_at_once(work) or super().execute(work.counted_anew(), resources, n_bytes)
 
     def _copied_at_once(self, work: CopyWork) -> Journal | None:
-        """Copy the whole array in one go; None if that failed, so that going block by block tells which blocks do."""
+        """Copy the whole array at once; None if that failed: block by block, it is known which blocks fail."""
         plan, progress = self.plan, self.options.progress
         journal = Journal(plan.n_blocks, plan.bytes_out)
         try:
@@ -201,13 +201,13 @@ class ArrayCopy(Job):
 
 
 def find_input(input: Any, mask: Any, output: Any, metadata: InputMetadata) -> tuple[Source, Source | None]:
-    """Return the input and the mask of a copy as sources: as their user describes them, with their axes in the order of the output."""
+    """Return input and mask as sources, with the metadata that the user gives and the order of axes that the output needs."""
     source = as_source(input)
     masked = None if mask is None else as_source(mask)
     said, to_path = metadata.said, isinstance(output, (str, os.PathLike))
     if said and not to_path:
         raise InvalidArgumentError(
-            f"{', '.join(said)} can be given for a new output only: an array that is there keeps its metadata"
+            f"{', '.join(said)} can be given for a new output only: an existing array keeps its metadata"
         )
     if said:
         source = with_metadata(source, **said)
@@ -226,7 +226,7 @@ def find_input(input: Any, mask: Any, output: Any, metadata: InputMetadata) -> t
 
 
 def _is_turned(source: Source, order: tuple[int, ...], output: Source) -> bool:
-    """Whether an array that is there has the axes of the input in another order, by their names, or by its shape."""
+    """Whether an existing array has the axes of the input in this order, by its shape and the names of its axes."""
     if output.shape != tuple(source.shape[n] for n in order):
         return False
     axes = source.metadata.axes or ()
@@ -235,7 +235,7 @@ def _is_turned(source: Source, order: tuple[int, ...], output: Source) -> bool:
 
 
 def check_portable(source: Source, runner: Runner) -> None:
-    """Raise InvalidArgumentError if other processes cannot read what a run reads."""
+    """Raise InvalidArgumentError if other processes cannot open a source."""
     try:
         source.to_spec()
     except InvalidArgumentError as error:
@@ -247,13 +247,13 @@ def check_portable(source: Source, runner: Runner) -> None:
 
 
 def warn_of_unfinished(source: Source) -> None:
-    """Warn of an input that a copy has not finished."""
+    """Warn if the input is the output of an unfinished copy."""
     if unfinished := unfinished_text(source):
         warn_caller(BioimagePyWarning(f"the input {source.name} is {unfinished}"))
 
 
 def warn_of_casting(source: Source, target: ArrayLayout, casting: str) -> None:
-    """Warn where the dtype of an output cannot hold the values of the input."""
+    """Warn if the dtype of the output cannot hold all values of the input."""
     if casting == "unsafe" and not can_hold(source.dtype, target.dtype):
         warn_caller(
             BioimagePyWarning(
@@ -272,9 +272,9 @@ def plan_array(
     *,
     alone: bool = True,
 ) -> tuple[CopyPlan, PlanOptions]:
-    """Plan the copy of one array in one pass; return also what was asked of the plan.
+    """Plan the copy of one array in one pass; return the plan and the options it was made from.
 
-    Where it is not alone in its run, blocks are numbered through all arrays.
+    `alone` is False if the run has other arrays: block ids then are those of the run.
     """
     check_casting(options.casting, source.dtype, target.layout.dtype)
     config = options.runner.config
@@ -299,7 +299,7 @@ def plan_array(
 
 
 def planned_work(kernel: CopyKernel, plan: CopyPlan, options: RunOptions, *, output_is_new: bool) -> CopyWork:
-    """Return the copy of one array as work for a backend, on the road that is planned."""
+    """Return the copy of one array as work, on the planned road."""
     on_road = kernel_for_road(
         kernel, plan.road, verify_encoded=bool(options.verify_encoded), output_is_new=output_is_new
     )
@@ -307,7 +307,7 @@ def planned_work(kernel: CopyKernel, plan: CopyPlan, options: RunOptions, *, out
 
 
 def _match(source: Source, target: Target, *, verify_encoded: bool) -> EncodingMatch | None:
-    """Return how the chunks of both sides match, None where the input's voxels are not stored as they are."""
+    """Return how the chunks of both sides match; None if the input does not give stored voxels unchanged."""
     origin = moving_origin(source)
     if origin is None:
         return None
@@ -324,7 +324,7 @@ def _match(source: Source, target: Target, *, verify_encoded: bool) -> EncodingM
 def _carried(
     match: EncodingMatch, stored: ChunkEncoding, places: tuple[StorePlace, StorePlace], verify_encoded: bool
 ) -> EncodingMatch:
-    """Return a match that says how chunks get from one place in an object store to another, and what would be faster."""
+    """Return the match with how chunks are moved between places in object stores, and what would be faster."""
     why = why_fetched(*places) if match.whole_files else "they do not stay objects of their own"
     if why in (None, NOT_INSTALLED) and not verify_encoded:
         why = why_all_bytes(stored.codecs) or why

@@ -63,7 +63,7 @@ from bioimage_py.storage import StoreFolder, StorePlace, file_identity, is_url
 
 _LAYOUT = ("chunks", "shards", "codec", "zarr_format", "fill_value")
 _FOR_ONE_ARRAY = ("mask", "dtype", "axes", "voxel_size", "units")
-"""What can be said of one array, and not of levels that were made from each other, nor of labels."""
+"""Options that cannot be applied to levels and labels."""
 _MOST_NAMED = 10
 
 
@@ -88,7 +88,7 @@ class ImageCopy(Job):
                 "into it"
             )
         if options.block_ids is not None and not begun:
-            # What voxels are that no block writes, as in a copy of one array.
+            # For voxels that no block writes, as in a copy of one array.
             given.setdefault("fill_value", 0)
         self.mirror = Mirror.plan(tree, group, given.pop("zarr_format", None))
         self._input = locate(input).path
@@ -127,7 +127,7 @@ class ImageCopy(Job):
     def _opened_pairs(
         self, given: Mapping[str, Any], *, begun: bool
     ) -> Iterator[tuple[str, Source, Source, Target]]:
-        """Yield for each array its key in the new container, itself, the full-size one of its image, and what it is copied into."""
+        """Yield for each array: its key in the new container, the array, the full-size array of its image, the target."""
         group = self.mirror.group
         full: Source | None = None
         for image, _, source_key, key in self.mirror.arrays():
@@ -240,7 +240,7 @@ class ImageCopy(Job):
 
 
 class NewLevelTarget(Target):
-    """An array of an OME-Zarr that is made with all others of it; every backend can write it."""
+    """An array of a new OME-Zarr; every backend can write it."""
 
     def __init__(self, group: ImageGroup, level: MirroredLevel, codec: Any = None) -> None:
         self._root = group.path
@@ -265,9 +265,9 @@ class NewLevelTarget(Target):
 
 
 def is_image_copy(input: Any, output: Any, options: CopyOptions) -> bool:
-    """Whether an OME-Zarr is copied whole: both are paths, and nothing is asked for that is for one array only.
+    """Whether a whole OME-Zarr is copied: both are paths, and no option is given that only fits one array.
 
-    A BioimagePyWarning says what is left out where something forbids it.
+    If such an option is given, a BioimagePyWarning says what is left out.
     """
     if not isinstance(input, (str, os.PathLike)) or not isinstance(output, (str, os.PathLike)):
         return False
@@ -276,7 +276,7 @@ def is_image_copy(input: Any, output: Any, options: CopyOptions) -> bool:
     if node is None:
         return False
     if ImageGroup.for_copy(place.path, place.key) is None:
-        writable_family(place)  # an error that is no later than the warning
+        writable_family(place)  # an error comes before the warning
         if node.first is not None:
             _warn_of_levels(node, f"{output} takes the full-size array only")
         return False
@@ -293,7 +293,7 @@ def _is_dtype_of(node: Node, dtype: Any) -> bool:
     try:
         return full is not None and np.dtype(dtype).name == full.dtype
     except TypeError:
-        return False  # what is not a dtype is refused where the output is planned
+        return False  # refused when the output is planned
 
 
 def _warn_of_levels(node: Node, why: str) -> None:
@@ -311,7 +311,7 @@ def _warn_of_levels(node: Node, why: str) -> None:
 
 
 def _warn_of_rest(tree: OmeZarrTree) -> None:
-    """Warn once of all that is in an OME-Zarr, or listed there, and is not part of an image."""
+    """Warn of what an OME-Zarr contains or lists that is not part of an image."""
     said = []
     if tree.left_out:
         said.append(
@@ -338,7 +338,7 @@ def what_is_copied(tree: OmeZarrTree) -> str:
 
 
 def _check_present(tree: OmeZarrTree) -> None:
-    """Raise StorageError if an array has gone meanwhile: its chunks would have been taken for empty ones."""
+    """Raise StorageError if an array has been removed meanwhile: its chunks were then read as empty."""
     if tree.root.is_local:
         for image in tree.with_labels():
             for level in image.levels:
@@ -347,7 +347,7 @@ def _check_present(tree: OmeZarrTree) -> None:
 
 
 def _begun_target(group: ImageGroup, key: str, source: Source) -> Target:
-    """Return the array of a copy that was begun, for the rest of its blocks; raise InvalidArgumentError if it is not like the input's."""
+    """Return the array of an unfinished copy for the rest of its blocks; raise InvalidArgumentError if it does not fit the input."""
     try:
         sink = open_source(group.path, key, mode="r+")
     except SourceNotFoundError as error:
@@ -364,7 +364,7 @@ def _begun_target(group: ImageGroup, key: str, source: Source) -> Target:
 
 
 def _check_apart(tree: OmeZarrTree, group: ImageGroup) -> None:
-    """Raise InvalidArgumentError if one of the two is the other, or lies in it."""
+    """Raise InvalidArgumentError if input and output are the same, or one lies inside the other."""
     shown = f"{group.path}{'/' + group.key if group.key else ''}"
     stored, target = place_parts(tree.root.path, tree.key), place_parts(group.path, group.key)
     ours = file_identity(group.path, group.key, key_is_folder=True)

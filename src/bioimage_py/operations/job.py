@@ -38,11 +38,11 @@ class Job(ABC):
 
     @abstractmethod
     def open(self, marks: NewMarks) -> None:
-        """Make the outputs, or open them; say in the marks of new ones which of their blocks are missing."""
+        """Make the outputs, or open existing ones; note the missing blocks of new ones in their marks."""
 
     @abstractmethod
     def work(self, opened: ExitStack, passes: TwoPassRun | None, resources: Resources) -> Any:
-        """Return the work; what is opened for it is closed with the stack."""
+        """Return the work; sources opened for it are closed with the stack."""
 
     @abstractmethod
     def name(self, journal: Journal, passes: TwoPassRun | None) -> str:
@@ -58,17 +58,17 @@ class Job(ABC):
         """Whether there is nothing to run."""
 
     def passes(self, resources: Resources) -> TwoPassRun | None:
-        """Return the temporary store that the run goes through, made or found again; None for one pass."""
+        """Make or reopen the temporary store of a run in two passes; None for one pass."""
         del resources
         return None
 
     def finish(self, *, complete: bool) -> None:
-        """Finish the outputs after the run, which may have left blocks out."""
+        """Finish the outputs after the run; `complete` is False if blocks are missing."""
         del complete
 
     @abstractmethod
     def discard(self) -> None:
-        """Remove what `open` has made, as long as nothing was written into it."""
+        """Remove what `open` made, unless something was written into it."""
 
     def run(self) -> Journal:
         """Run what was opened.
@@ -91,7 +91,7 @@ class Job(ABC):
             if passes is not None:
                 resources, kept_too = passes.resources, passes.place.path
                 kept.enter_context(passes.kept_where_needed(options))
-                # What each pass writes counts: the second begins in the middle of the progress.
+                # The progress counts what both passes write.
                 n_bytes += passes.n_bytes
             with ExitStack() as opened:
                 work = self.work(opened, passes, resources)
@@ -116,7 +116,7 @@ class Job(ABC):
         )
 
     def for_run(self, source: Source, opened: ExitStack, cache_bytes: int = 0) -> Source:
-        """Return a source as the run uses it: tuned, where that is in this process."""
+        """Return a source tuned for the run, if it runs in this process."""
         if not self.options.runner.in_process:
             return source
         return opened.enter_context(run_twin(source, self.plan.threads, cache_bytes))
@@ -131,14 +131,14 @@ def finishing(job: Job) -> Iterator[None]:
         job.finish(complete=False)
         raise
     except (InvalidArgumentError, MissingDependencyError):
-        # The same call, put right, is not to find an output in its way.
+        # The corrected call must not find an output in its way.
         job.discard()
         raise
     job.finish(complete=True)
 
 
 def warn_caller(warning: BioimagePyWarning) -> None:
-    """Warn in the name of whoever has called the package."""
+    """Issue a warning that points at the code which called the package."""
     frame, level = sys._getframe(1), 2  # noqa: SLF001 - there is no other way to it
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("bioimage_py."):
         frame, level = frame.f_back, level + 1

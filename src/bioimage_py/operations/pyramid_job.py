@@ -34,7 +34,7 @@ class PyramidJob(Job):
     plan: PyramidPlan
 
     def __init__(self, input: Any, output: Any, options: PyramidOptions, *, quiet: bool = False) -> None:
-        """Check and plan; with `quiet`, do not warn of values that the output cannot hold, nor of labels that are averaged."""
+        """Check and plan; with `quiet`, without warnings."""
         self.options, runner = options, options.runner
         self.target: _NewImage | _AddedLevels
         if output is None:
@@ -86,7 +86,7 @@ class PyramidJob(Job):
         )
 
     def _chosen_method(self, *, quiet: bool) -> str:
-        """Return how voxels are reduced; labels are recognised by the input, and by where they go."""
+        """Return how voxels are reduced; labels are recognised by the input, and by the place of the output."""
         method, kind = self.options.method, self.options.kind
         if kind is not None and kind not in KINDS:
             raise InvalidArgumentError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
@@ -114,7 +114,7 @@ class PyramidJob(Job):
         self.target.check_free_for(self._coarser(), overwrite=self.options.overwrite)
 
     def open(self, marks: NewMarks) -> None:
-        del marks  # all of the levels are missing, which is what they say
+        del marks  # all blocks are missing, as marks say by default
         resume = self.options.folder is not None
         self._made = self.target.open_levels(self._coarser(), overwrite=self.options.overwrite, resume=resume)
 
@@ -165,7 +165,7 @@ class PyramidJob(Job):
         return CompositeWork(tuple(parts), tuple((n,) for n in range(len(parts))))
 
     def _chosen_road(self) -> str:
-        """Return how the full-size level travels: as encoded chunks where both sides encode them alike."""
+        """Return the road of the full-size level: encoded chunks are moved if both sides encode them alike."""
         origin, target = moving_origin(self.source), self.target
         if origin is None or not isinstance(target, _NewImage):
             return "recode"
@@ -226,7 +226,7 @@ class _NewImage(NewPathTarget):
 
 
 class _AddedLevels(Target):
-    """An image that is there and gets smaller levels, which are written beside the full-size one that is read."""
+    """An existing image to which smaller levels are added, beside the full-size one that is read."""
 
     in_place = True
 

@@ -1,4 +1,4 @@
-"""What a copy writes into: an array that is there, a path that is not yet, or a new numpy array."""
+"""What a copy writes into: an existing array, a path at which one is made, or a new numpy array."""
 
 from __future__ import annotations
 
@@ -50,48 +50,48 @@ class Target:
     layout: ArrayLayout
     """How it stores, or will store, its voxels."""
     path: str | None = None
-    """Of the file, folder or container that is written; None in memory."""
+    """Of the file, folder or container that is written; None for an array in memory."""
     codec: Codec | None = None
     """What the caller asked for."""
     is_new = True
     """Whether the copy makes it."""
 
     def encoding(self) -> ChunkEncoding | UnknownEncoding:
-        """Return how chunks are, or will be, encoded, or why encoded chunks cannot be moved here."""
+        """Return how its chunks are or will be encoded, or why encoded chunks cannot be moved into it."""
         return UnknownEncoding("the output is held in memory")
 
     @property
     def place(self) -> StorePlace | None:
-        """Where in an object store it is, or will be; None for all else."""
+        """Its place in an object store; None if it is not in one."""
         return StoreFolder.at(self.path).place if self.path is not None and is_url(self.path) else None
 
     @property
     def url_options(self) -> Mapping[str, Any] | None:
-        """How a URL is reached, for others beside it; None where that is not known."""
+        """Options for opening URLs beside this one; None if they are not known."""
         return {}
 
     def check_shared(self, job_type: str) -> None:
         """Raise InvalidArgumentError if several processes cannot write here."""
 
     def check_apart(self, source: Source, role: str = "input") -> None:
-        """Raise InvalidArgumentError if writing here could touch what an input or mask reads, ReadOnlyError if it cannot be."""
+        """Raise InvalidArgumentError if writing could change what an input or mask reads, ReadOnlyError if it is not writable."""
 
     def check_free(self, *, overwrite: bool) -> None:
         """Raise what `open` would raise before it makes anything."""
 
     def open(self, *, overwrite: bool, resume: bool) -> tuple[Any, Source]:
-        """Return what the caller gets back, and the source to write into."""
+        """Return what the caller gets, and the source to write into."""
         raise NotImplementedError
 
     def finish(self) -> None:
-        """Give what `open` made its name at the end of a run, also of one that failed: its user goes on with it."""
+        """Give a new file its final name after the run, also if blocks failed: the user goes on with it."""
 
     def discard(self) -> None:
-        """Remove what `open` made, if nothing was written into it: nothing stays of a copy that could not begin."""
+        """Remove what `open` made, unless something was written into it."""
 
 
 class ExistingTarget(Target):
-    """An array, a handle or a source that the caller gave: returned as it is."""
+    """An array, a handle or a source given by the caller, who gets the same object back."""
 
     is_new = False
 
@@ -125,7 +125,7 @@ class ExistingTarget(Target):
         self._sink.to_spec()
 
     def check_apart(self, source: Source, role: str = "input") -> None:
-        # Of a mask, blocks written early would change it for later ones.
+        # Blocks that are written early would change a mask for later blocks.
         if same_voxels(source, self._sink):
             raise InvalidArgumentError(
                 f"copy needs 'output' to differ from {role!r}: {source.name} and {self._sink.name} lead to the same voxels"
@@ -176,7 +176,7 @@ class NewPathTarget(Target):
 
     @classmethod
     def plan(cls, output: Any, source: Source, new: NewArray, *, keep_values: bool = False) -> Self:
-        """Return the array that is to be made at a path, like the input where nothing else is said."""
+        """Plan an array at a path, like the input except for what the options say."""
         origin = moving_origin(source)
         encoding = None if origin is None else encoding_to_move(origin.source)
         layout = {"fill_value": 0, **new.layout} if keep_values else new.layout
@@ -235,7 +235,7 @@ class NewPathTarget(Target):
             check_outside(target, stored, shown, f"{role} {leaf.name!r}", more)
 
     def _replaces(self, stored: tuple[str, ...]) -> bool:
-        """Whether an array is in the image that is made anew, all its levels with it; its labels stay."""
+        """Whether an array is a level of the image that is replaced; labels of an image are kept."""
         if self.planned.image_key is None:
             return False
         image = place_parts(self.path, self.planned.image_key)
@@ -244,9 +244,9 @@ class NewPathTarget(Target):
 
 
 def find_target(output: Any, source: Source, new: NewArray, *, keep_values: bool) -> Target:
-    """Return the target that an output, as `copy` takes it, stands for; nothing is made.
+    """Return the target for an output of `copy`; nothing is made.
 
-    With `keep_values` there are voxels that are not copied: in a new output they have the fill value that was given, else 0.
+    With `keep_values` some voxels are not copied: in a new output they get the fill value, by default 0.
     """
     if output is None:
         return NewArrayTarget(source, new, keep_values=keep_values)
@@ -271,7 +271,7 @@ def _check_shared(shared: bool, layout: ArrayLayout, job_type: str) -> None:
 
 
 def first_missing(location: Location) -> Path | None:
-    """Return the topmost folder on the way to an array that is not there yet; None if all are, or behind a URL."""
+    """Return the topmost missing folder on the path of an array; None if there is none, or for a URL."""
     if is_url(location.path):
         return None
     found = None
@@ -282,7 +282,7 @@ def first_missing(location: Location) -> Path | None:
 
 
 def discard_folder(made: Path | None, family: Family) -> None:
-    """Remove a folder that was made for a copy that could not begin, as long as it holds metadata only."""
+    """Remove a folder that was made for a copy that could not begin, if it holds only metadata."""
     if made is not None and made.is_dir() and holds_metadata_only(str(made)):
         shutil.rmtree(made)
         family.removed(StoreFolder(str(made)))
@@ -291,7 +291,7 @@ def discard_folder(made: Path | None, family: Family) -> None:
 def check_outside(
     target: tuple[str, ...], stored: tuple[str, ...], shown: str, other: str, more: str = ""
 ) -> None:
-    """Raise InvalidArgumentError if an output lies inside an input or mask, or that in it."""
+    """Raise InvalidArgumentError if an output lies inside an input or mask, or the other way round."""
     if target[: len(stored)] == stored:
         raise InvalidArgumentError(f"output {shown!r} lies inside the {other}; choose a place beside it")
     if stored[: len(target)] == target:
@@ -299,7 +299,7 @@ def check_outside(
 
 
 def place_parts(path: str, key: str | None) -> tuple[str, ...]:
-    """Return where an array is, part by part from the root, links followed."""
+    """Return the parts of the path of an array from the root, with links resolved."""
     if is_url(path):
         url = urlsplit(path)
         inside = posixpath.normpath(

@@ -1,4 +1,4 @@
-"""A run in two passes, into a temporary store and from there into the outputs: where the store is, who needs it, whose was left behind."""
+"""A run in two passes, into a temporary store and from it into the outputs: making, keeping and removing the store."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _IN_MEMORY = "the output is held in memory: there is no place beside it"
 
 @dataclass(frozen=True)
 class FirstPass:
-    """How one array comes into the temporary store: under which key, in which blocks, and how many bytes these are."""
+    """The copy of one array into the temporary store: key, blocks, and the size of these in bytes."""
 
     key: str | None
     blocking: Blocking
@@ -48,11 +48,11 @@ class FirstPass:
 
 @dataclass(frozen=True)
 class TwoPassRun:
-    """A run in two passes, with a temporary store that is there."""
+    """A run in two passes whose temporary store exists."""
 
     place: TemporaryPlace
     first: Mapping[int, FirstPass]
-    """The first passes, by the numbers of their arrays in the plan; an array without one goes in one pass."""
+    """The first pass of each array that has two, by the number of the array in the plan."""
     resources: Resources
 
     @classmethod
@@ -60,20 +60,20 @@ class TwoPassRun:
         cls, arrays: Iterable[tuple[str | None, CopyPlan]], output: str, options: RunOptions, resources: Resources, *,
         replaces: bool,
     ) -> Self | None:  # fmt: skip
-        """Make the temporary store, or find that of the run to resume; None if all arrays go in one pass.
+        """Make the temporary store, or find the one of the run to resume; None if all arrays are copied in one pass.
 
         Parameters
         ----------
         arrays
-            The plans, each with the key of its array: None for one that is the whole output.
+            The plan of each array with its key, None for an array that is the whole output.
         output
-            Name of what is written.
+            Name of the output.
         options
-            How the run goes. One that is resumed goes in as many passes as it was begun in, however much room there is by now.
+            How it is run. A resumed run keeps its number of passes, whatever space is free now.
         resources
             For each worker.
         replaces
-            Whether all of the output is written anew, so that no earlier run into it can be finished any more.
+            Whether the whole output is rewritten, so that earlier runs into it cannot be finished any more.
         """
         if options.folder is not None:
             return cls._begun(RunFolder.open(options.folder))
@@ -114,15 +114,15 @@ class TwoPassRun:
 
     @property
     def n_bytes(self) -> int:
-        """How much goes into the temporary store."""
+        """Bytes that are written into the temporary store."""
         return sum(one.n_bytes for one in self.first.values())
 
     def array(self, number: int) -> FileSource:
-        """Return the array of the temporary store that one of the plan goes through, opened for writing."""
+        """Open the array of the temporary store for an array of the plan, for writing."""
         return _array_at(self.place, self.first[number].key)
 
     def key_of(self, block_id: int) -> str | None:
-        """Return the key of the array that a block of the first passes is of, these numbered through from 0."""
+        """Return the key of the array of a block of the first passes, whose blocks are numbered from 0 through all arrays."""
         for one in self.first.values():
             if block_id < one.blocking.n_blocks:
                 return one.key
@@ -139,7 +139,7 @@ class TwoPassRun:
             if options.folder is None and not has_folder and not _is_needed(self.place, options.runner):
                 self.place.remove()
                 if isinstance(error, KeyboardInterrupt):
-                    # Threads that it has found in mid-block may write for a moment yet.
+                    # Threads that were interrupted within a block may still write for a moment.
                     atexit.register(self.place.remove)
             raise
 
@@ -151,7 +151,7 @@ def _array_at(place: TemporaryPlace, key: str | None) -> FileSource:
 
 
 def room_beside(target: Target) -> RoomBeside:
-    """Return where a temporary store can be: in the folder that the output is in, or behind the same URL, which all workers see."""
+    """Return where a temporary store can be: beside the output, where all workers can reach it."""
     if target.path is None:
         return RoomBeside(None, why_not=_IN_MEMORY)
     options = target.url_options
@@ -163,7 +163,7 @@ def room_beside(target: Target) -> RoomBeside:
 
 
 def room_beside_path(path: str, options: Mapping[str, Any]) -> RoomBeside:
-    """Return where a temporary store can be beside a path, or a URL that is reached with these options."""
+    """Return where a temporary store can be beside a path, or a URL that is opened with these options."""
     if path.startswith("memory:"):
         return RoomBeside(None, why_not=_IN_MEMORY)
     if is_url(path):
@@ -187,7 +187,7 @@ def room_beside_path(path: str, options: Mapping[str, Any]) -> RoomBeside:
 
 
 def _make_store(passes: Mapping[str | None, TwoPasses], maker: Mapping[str, Any]) -> TemporaryPlace:
-    """Make the temporary store, for all arrays or for none: one array, or a group of those with keys."""
+    """Make the temporary store: one array, or a group of several; if one cannot be made, none stays."""
     from bioimage_py.storage import StoreFolder
 
     one = next(iter(passes.values()))
@@ -221,9 +221,9 @@ def _make_array(
 
 
 def _remove_abandoned(passes: TwoPasses, output: str, *, replaces: bool) -> None:
-    """Remove stores beside an output whose makers were killed, where no run folder can be left to finish their runs."""
+    """Remove temporary stores beside an output whose processes were killed and whose runs cannot be finished."""
     for place in _places_beside(passes):
-        with contextlib.suppress(BioimagePyError):  # what cannot be read is not known to be ours
+        with contextlib.suppress(BioimagePyError):  # not known to be ours
             attributes = (place.metadata() or {}).get("attributes")
             maker = attributes.get(_MAKER) if isinstance(attributes, dict) else None
             if not isinstance(maker, dict) or is_alive(maker) is not False:
@@ -245,7 +245,7 @@ def _places_beside(passes: TwoPasses) -> list[TemporaryPlace]:
 
 
 def _is_needed(place: TemporaryPlace, runner: Runner) -> bool:
-    """Whether a run folder is left whose run goes through a temporary store."""
+    """Whether the run of a remaining run folder uses a temporary store."""
     with contextlib.suppress(SourceNotFoundError), warnings.catch_warnings(action="ignore"):
         for found in find_runs([default_root(runner.config.tmp_root)]):
             with contextlib.suppress(BioimagePyError):  # a run folder that cannot be read is not this run's

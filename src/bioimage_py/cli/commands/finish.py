@@ -20,7 +20,7 @@ _PLACES = ("key", "pattern", *OPENING, "output_key")
 def telling_how_to_finish(
     rest: Callable[[IdSet], list[str]] | None = None, resume: list[str] | None = None
 ) -> Iterator[None]:
-    """Raise UnfinishedError for a run that stops early, with the command that resumes it.
+    """Raise UnfinishedError for a run that stops early, with the command that finishes it.
 
     Parameters
     ----------
@@ -45,9 +45,9 @@ def telling_how_to_finish(
 
 
 def copy_command(args: argparse.Namespace, missing: IdSet, *, whole: bool) -> list[str]:
-    """Return a command line that copies the missing blocks into the output that is there now; all of them if none is named.
+    """Return the command that copies the missing blocks, or all if none is named, into the existing output.
 
-    Options of a new output are left out. An OME-Zarr that is copied whole has many arrays: blocks are written into those that are there.
+    Options of a new output are left out. In a whole OME-Zarr, blocks are always written into the existing arrays.
     """
     words = [PROGRAM, "copy", *([] if whole else ["--into-existing"])]
     if missing:

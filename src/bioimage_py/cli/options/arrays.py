@@ -55,7 +55,7 @@ def opening(args: argparse.Namespace, suffix: str = "") -> dict[str, Any]:
 
 
 def prepared_output(args: argparse.Namespace, opened: ExitStack) -> Source | str:
-    """Return the output as `copy` takes it: the array that is there, or the path of a new one."""
+    """Return the output as `copy` takes it: an existing array, or the path of a new one."""
     if args.into_existing:
         from bioimage_py.sources import open_source
 
