@@ -175,8 +175,9 @@ def _verify_all(
                 results.append(_verify_one(first, second, options))
                 if not results[-1].equal:
                     differing.append((key, str(results[-1])))
-    unequal = next((result for result in results if not result.equal), None)
-    shown = unequal or next(iter(results), VerifyResult(True, 0, None, None, 0, (), ("", "")))
+    # The first that differs; a result is false where it does.
+    nothing = VerifyResult(True, 0, None, None, 0, (), ("", ""))
+    shown = min(results, key=lambda result: result.equal, default=nothing)
     return replace(
         shown,
         equal=not differing,
