@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from bioimage_py.chunks import ChunkEncoding, StoredChunks
-from bioimage_py.errors import UnsupportedFormatError
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import FileSource, Source, SourceSpec
 from bioimage_py.sources.n5.metadata import (
@@ -28,11 +27,10 @@ from bioimage_py.sources.stores import (
     TensorStoreSource,
     find_array,
     make_array,
-    open_store,
     try_out,
 )
 from bioimage_py.sources.zarr import codec_text, keeping
-from bioimage_py.storage import StoreFolder, keys_in_use, plain_message, reads_metadata
+from bioimage_py.storage import StoreFolder, keys_in_use, reads_metadata
 
 _TITLE = "N5"
 _VERSION = {"n5": "4.0.0"}
@@ -65,18 +63,8 @@ class N5Family(StoreFamily):
             folder=node.folder.path if root.is_local else None,
             view=_slowest_first,
         )
-        spec = {
-            "driver": "n5",
-            "kvstore": node.folder.spec(),
-            "metadata": metadata,
-            "recheck_cached_data": True,
-        }
-        try:
-            source = TensorStoreSource(open_store(spec, mode, assume_metadata=True), stored)
-        except (ValueError, NotImplementedError) as error:
-            raise UnsupportedFormatError(
-                f"{node.folder.path} is stored in a way that cannot be read: {plain_message(error)}"
-            ) from error
+        spec = {"driver": "n5", "kvstore": node.folder.spec(), "metadata": metadata}
+        source = self.opened(TensorStoreSource, spec, stored, node.folder.path, assume_metadata=True)
         if stored.folder is not None:
             grid = tuple(-(-n // c) for n, c in zip(source.shape, source.chunks or (), strict=True))
             keys_in_use(chunk_keys(grid), (), stored.folder)

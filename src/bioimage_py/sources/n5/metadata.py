@@ -18,8 +18,9 @@ from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.n5.conventions import attributes_of, metadata_from
+from bioimage_py.sources.new import checked_extents
 from bioimage_py.sources.stores import Node, first_dataset, folder_of
-from bioimage_py.sources.zarr import blosc_fields, checked_codec, checked_grid, checked_level
+from bioimage_py.sources.zarr import blosc_fields, checked_codec, checked_level
 from bioimage_py.storage import ChunkKeys, StoreFolder, check_json
 
 _log = logging.getLogger(__name__)
@@ -87,7 +88,9 @@ def array_metadata(spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
         raise InvalidArgumentError(f"N5 has no shards (got {spec.shards}): use Zarr v3")
     if spec.fill_value is not None and spec.fill_value != 0:
         raise InvalidArgumentError(f"N5 has no fill value but 0 (got {spec.fill_value!r}): use Zarr")
-    chunks = checked_grid(spec.chunks or tuple(max(1, n) for n in spec.shape), spec.shape, "chunks")
+    chunks = checked_extents(
+        "chunks", spec.chunks or tuple(max(1, n) for n in spec.shape), least=1, ndim=len(spec.shape)
+    )
     metadata = {
         "dimensions": list(spec.shape[::-1]),
         "blockSize": list(chunks[::-1]),

@@ -43,10 +43,8 @@ from bioimage_py.sources.stores import (
     StoreRules,
     TensorStoreSource,
     make_array,
-    open_store,
     try_out,
 )
-from bioimage_py.sources.zarr import checked_grid
 from bioimage_py.storage import (
     ENGINE_ERRORS,
     StoreFolder,
@@ -136,16 +134,10 @@ class PrecomputedFamily(StoreFamily):
             "driver": "neuroglancer_precomputed",
             "kvstore": root.spec(),
             "scale_index": index,
-            "recheck_cached_data": True,
             # cloud-volume takes a chunk that is not stored for an error, unless told otherwise.
             "store_data_equal_to_fill_value": True,
         }
-        try:
-            source = PrecomputedSource(open_store(spec, mode), stored)
-        except (ValueError, NotImplementedError) as error:
-            raise UnsupportedFormatError(
-                f"{root.path} is stored in a way that cannot be read: {plain_message(error)}"
-            ) from error
+        source = self.opened(PrecomputedSource, spec, stored, root.path)
         names = ChunkNames.of(source, scale)
         if stored.folder is None or not names.compressed_in(stored.folder, sharded="sharding" in scale):
             return source
@@ -166,8 +158,7 @@ class PrecomputedFamily(StoreFamily):
 
     def list_coarser(self, spec: SourceSpec) -> list[SourceSpec]:
         """Return the specs of the scales that follow one in a volume."""
-        options = url_options(spec)
-        keys: list[str] = self.list_arrays(spec["path"], **options)
+        keys: list[str] = self.list_arrays(spec["path"], **url_options(spec))
         first = keys.index(spec["key"]) if spec.get("key") in keys else 0
         return [{**spec, "key": key} for key in keys[first + 1 :]]
 
@@ -421,7 +412,9 @@ def _description(spec: ArraySpec) -> dict[str, Any]:
         raise InvalidArgumentError(f"shards cannot be given for {_TITLE} (got {spec.shards}): use Zarr v3")
     if spec.fill_value is not None and spec.fill_value != 0:
         raise InvalidArgumentError(f"{_TITLE} has no fill value but 0 (got {spec.fill_value!r}): use Zarr")
-    chunks = checked_grid(spec.chunks or tuple(min(64, max(1, n)) for n in spec.shape), spec.shape, "chunks")
+    chunks = checked_extents(
+        "chunks", spec.chunks or tuple(min(64, max(1, n)) for n in spec.shape), least=1, ndim=len(spec.shape)
+    )
     labels = spec.dtype == np.uint64 if spec.labels is None else spec.labels
     return {
         "driver": "neuroglancer_precomputed",

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
-from bioimage_py.errors import SourceNotFoundError
+from bioimage_py.errors import SourceNotFoundError, UnsupportedFormatError
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import Source, SourceSpec
 from bioimage_py.sources.family import Family
 from bioimage_py.sources.stores.hierarchy import arrays_below
 from bioimage_py.sources.stores.make_room import StoreRules, check_room, make_array, room_for_array
-from bioimage_py.storage import StoreFolder, reads_metadata
+from bioimage_py.sources.stores.tensorstore_array import StoredArray, TensorStoreSource, open_store
+from bioimage_py.storage import StoreFolder, plain_message, reads_metadata
+
+_S = TypeVar("_S", bound=TensorStoreSource)
 
 
 class StoreFamily(Family):
@@ -39,6 +42,15 @@ class StoreFamily(Family):
         """Make the array in a folder that is free."""
         del attributes
         make_array(making, folder, overwrite=overwrite)
+
+    def opened(self, cls: type[_S], spec: dict[str, Any], stored: StoredArray, name: str, **how: Any) -> _S:
+        """Open an array through TensorStore; UnsupportedFormatError if that does not know how it is stored."""
+        try:
+            return cls(open_store({**spec, "recheck_cached_data": True}, stored.mode, **how), stored)
+        except (ValueError, NotImplementedError) as error:
+            raise UnsupportedFormatError(
+                f"{name} is stored in a way that cannot be read: {plain_message(error)}"
+            ) from error
 
     @reads_metadata
     def list_arrays(self, path: str, **options: Any) -> list[str]:

@@ -148,33 +148,15 @@ def _missing(root: StoreFolder, key: str | None, read_node: ReadNode, title: str
         return f"there is no {title} container at {root.path}, in which to look for {key!r}"
     if top.array is not None:
         return f"there is no {key!r} in {root.path}: it is an array itself, so leave out the key"
-    around = _array_around(root, key, read_node)
-    if around is not None:
-        return f"there is no {key!r} in {root.path}: {around!r} is an array itself, so leave out the rest of the key"
-    return (
-        f"there is no {key!r} in {root.path}{_promised(root, key, read_node)}{_instead(root, top, read_node)}"
-    )
-
-
-def _promised(root: StoreFolder, key: str, read_node: ReadNode) -> str:
-    """Return words for a level that the metadata of its group name although it is not there."""
-    parts = key.split("/")
+    promised, parts = "", key.split("/")
     for n in range(len(parts)):
-        above = "/".join(parts[:n])
-        node = read_node(root.child(above or None))
-        if node is not None and "/".join(parts[n:]) in level_paths(node.attributes):
-            return ", although the metadata of its image name it as a level"
-    return ""
-
-
-def _array_around(root: StoreFolder, key: str, read_node: ReadNode) -> str | None:
-    parts = key.split("/")
-    for n in range(1, len(parts)):
-        inner = "/".join(parts[:n])
-        node = read_node(root.child(inner))
+        around, below = "/".join(parts[:n]), "/".join(parts[n:])
+        node = read_node(root.child(around))
         if node is not None and node.array is not None:
-            return inner
-    return None
+            return f"there is no {key!r} in {root.path}: {around!r} is an array itself, so leave out the rest of the key"
+        if node is not None and below in level_paths(node.attributes):
+            promised = ", although the metadata of its image name it as a level"
+    return f"there is no {key!r} in {root.path}{promised}{_instead(root, top, read_node)}"
 
 
 def _instead(root: StoreFolder, top: Node, read_node: ReadNode) -> str:

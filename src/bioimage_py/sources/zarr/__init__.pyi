@@ -12,7 +12,6 @@ from .encoding import encoding_from_metadata as encoding_from_metadata
 from .files import ZarrFilesSource as ZarrFilesSource
 from .metadata import (
     array_metadata as array_metadata,
-    checked_grid as checked_grid,
     described_array as described_array,
     group_files as group_files,
     image_metadata as image_metadata,

@@ -69,23 +69,22 @@ class ZarrFamily(StoreFamily):
             return from_tensorstore(handle)
         import zarr
 
-        if isinstance(handle, zarr.Group):
-            if isinstance(handle.store, zarr.storage.LocalStore):
-                path, key = str(handle.store.root), handle.path or None
-                source: Source = self.open_path(path, key, _mode_of(path, key, read_only=handle.read_only))
-                return source
-            handle = _only_array(handle)
-        if not isinstance(handle, zarr.Array):
+        if not isinstance(handle, (zarr.Group, zarr.Array)):
             return None
-        from bioimage_py.sources.zarr.zarr_python import wrap
-
         if isinstance(handle.store, zarr.storage.LocalStore):
             path, key = str(handle.store.root), handle.path or None
-            mode = _mode_of(path, key, read_only=handle.read_only)
+            # zarr's own default is to write, so what may not be written is not an error yet.
+            closed = handle.read_only or StoreFolder.at(path).link_out(key) is not None
+            mode = "r" if closed else "r+"
+            if isinstance(handle, zarr.Group):
+                source: Source = self.open_path(path, key, mode)
+                return source
             node = read_node(StoreFolder(path).child(key))
             if node is not None and node.array is not None:
                 return _open_node(StoreFolder(path), key, node, mode)
-        return wrap(handle)
+        from bioimage_py.sources.zarr.zarr_python import wrap
+
+        return wrap(_only_array(handle) if isinstance(handle, zarr.Group) else handle)
 
     def list_coarser(self, spec: SourceSpec) -> list[SourceSpec]:
         """Return the specs of the levels below an array in its OME-Zarr image."""
@@ -253,11 +252,6 @@ def group_path(handle: Any) -> str | None:
     if not isinstance(handle, zarr.Group) or not isinstance(handle.store, zarr.storage.LocalStore):
         return None
     return f"{handle.store.root}/{handle.path}".rstrip("/")
-
-
-def _mode_of(path: str, key: str | None, *, read_only: bool) -> str:
-    """Return how a handle's array is opened: zarr's own default is to write, so what may not be written is not an error yet."""
-    return "r" if read_only or StoreFolder.at(path).link_out(key) is not None else "r+"
 
 
 def _only_array(group: Any) -> Any:

@@ -21,6 +21,7 @@ from bioimage_py.metadata import (
     with_resolution,
 )
 from bioimage_py.sources.array_spec import ArraySpec
+from bioimage_py.sources.new import checked_extents
 from bioimage_py.sources.stores import (
     Node,
     StoreRules,
@@ -217,7 +218,9 @@ def array_metadata(spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
         raise UnsupportedFormatError(f"Zarr cannot hold {dtype} here; it can hold {can}")
     if spec.zarr_format not in (2, 3):
         raise InvalidArgumentError(f"zarr_format must be 2 or 3, got {spec.zarr_format!r}")
-    chunks = checked_grid(spec.chunks or tuple(max(1, n) for n in spec.shape), spec.shape, "chunks")
+    chunks = checked_extents(
+        "chunks", spec.chunks or tuple(max(1, n) for n in spec.shape), least=1, ndim=len(spec.shape)
+    )
     attributes = to_attributes(spec.metadata)
     quantities = _dimension_units(spec.metadata)
     if quantities is not None:
@@ -255,7 +258,7 @@ def _metadata_v3(spec: ArraySpec, chunks: tuple[int, ...], fill: Any) -> dict[st
     codecs = [ordered if dtype.itemsize > 1 else {"name": "bytes"}, *compressors_v3(spec.codec, dtype)]
     outer = chunks
     if spec.shards is not None:
-        outer = checked_grid(spec.shards, spec.shape, "shards")
+        outer = checked_extents("shards", spec.shards, least=1, ndim=len(spec.shape))
         if any(s % c for s, c in zip(outer, chunks, strict=True)):
             raise InvalidArgumentError(f"shards {outer} must be a multiple of chunks {chunks} on every axis")
         sharding = {
@@ -278,15 +281,6 @@ def _metadata_v3(spec: ArraySpec, chunks: tuple[int, ...], fill: Any) -> dict[st
     if spec.metadata.axes is not None:
         metadata["dimension_names"] = list(spec.metadata.axes)
     return metadata
-
-
-def checked_grid(grid: tuple[int, ...], shape: tuple[int, ...], what: str) -> tuple[int, ...]:
-    """Return chunks or shards as ints, or raise InvalidArgumentError that says what is wrong with them."""
-    if len(grid) != len(shape) or any(int(c) != c or c < 1 for c in grid):
-        raise InvalidArgumentError(
-            f"{what} must be one positive integer per axis, got {tuple(grid)} for shape {shape}"
-        )
-    return tuple(int(c) for c in grid)
 
 
 def _fill_value(value: Any, dtype: np.dtype[Any]) -> Any:
