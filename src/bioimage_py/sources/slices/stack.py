@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from bioimage_py.chunks import AnyArray
+from bioimage_py.chunks import AnyArray, number_in
 from bioimage_py.errors import (
     BioimagePyError,
     BioimagePyWarning,
@@ -180,12 +180,10 @@ class _Slices:
     def path(self, name: str) -> str:
         return os.path.join(self.folder, name)  # noqa: PTH118 - ten times faster, for each slice
 
-    def at(self, position: Sequence[int]) -> FileSource | None:
+    def at(self, position: tuple[int, ...]) -> FileSource | None:
         """Return the slice at a position in the stack; None if there is none and it is filled."""
-        number = 0
-        for index, extent in zip(position, self.arranged.shape, strict=False):
-            number = number * extent + index
-        name = self.arranged.names[number]
+        outer = self.arranged.shape
+        name = self.arranged.names[number_in(outer, position[: len(outer)])]
         return None if name is None else self.get(name)
 
     def get(self, name: str) -> FileSource:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from itertools import product
 from typing import Any
 
 import numpy as np
 
-from bioimage_py.chunks import AnyArray, ArrayInFile, copy_rows, read_region
+from bioimage_py.chunks import AnyArray, ArrayInFile, copy_rows, number_in, read_region
 from bioimage_py.errors import Hint, InvalidArgumentError, ReadOnlyError, StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
@@ -185,13 +185,10 @@ class TiffSource(ChunkedFileSource):
     def _pages_in(self, box: Box) -> Iterator[tuple[tuple[int, ...], int]]:
         """Yield the place in the box and the number of each page that the box touches."""
         for place in product(*map(range, box.shape[: self._layout.split])):
-            yield place, self._page_number([b + p for b, p in zip(box.begin, place, strict=False)])
+            yield place, self._page_number(tuple(b + p for b, p in zip(box.begin, place, strict=False)))
 
-    def _page_number(self, at: Sequence[int]) -> int:
-        number = 0
-        for index, extent in zip(at, self.shape, strict=False):
-            number = number * extent + index
-        return number
+    def _page_number(self, at: tuple[int, ...]) -> int:
+        return number_in(self.shape[: self._layout.split], at)
 
     def _decode_chunk(self, position: tuple[int, ...], box: Box) -> AnyArray | None:
         return self._decoded_in(position, box, None)

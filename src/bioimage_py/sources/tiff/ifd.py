@@ -97,7 +97,7 @@ class PageReader:
         self._files = OpenFiles()
         self._heads: dict[str, _Tags] = {}
         self._known: dict[tuple[str, int], tuple[object, int] | None] = {}
-        self._like: dict[str, tuple[bytes, list[slice], tuple[object, int]]] = {}
+        self._like: dict[str, tuple[int, int, tuple[object, int]]] = {}
 
     def get(self, path: str, offset: int) -> FirstPage | None:
         """Read the tags of the page at an offset; None if it is out of the ordinary. The signature is that of the page alone."""
@@ -117,18 +117,18 @@ class PageReader:
 
     def _look(self, path: str, offset: int) -> tuple[object, int] | None:
         tags = self._tags(path, offset)
-        table = tags.table()
+        table = int.from_bytes(tags.table(), "little")
         if path in self._like:
             # Most pages of a file have the same tags, but for where their segments are.
-            like, parts, known = self._like[path]
-            if len(table) == len(like) and all(table[part] == like[part] for part in parts):
+            like, mask, known = self._like[path]
+            if (table ^ like) & mask == 0:
                 return known
         page = _page(tags, alone=False)
         if page is None:
             return None
-        decisive = tags.decisive()
-        if decisive is not None and path not in self._like:
-            self._like[path] = table, decisive, (page.signature, page.role)
+        mask = tags.decisive()
+        if mask and path not in self._like:
+            self._like[path] = table, mask, (page.signature, page.role)
         return page.signature, page.role
 
     def _tags(self, path: str, offset: int) -> _Tags:
@@ -231,18 +231,18 @@ class _Tags:
         """Return the page's list of tags as it is in the file."""
         return self.bytes_at(self._table, self._table_size)
 
-    def decisive(self) -> list[slice] | None:
-        """Return which parts of the table decide how the page is decoded; None if other bytes of the file do so too."""
-        parts = []
-        for place, (code, kind, count, inline) in enumerate(self._entry.iter_unpack(self.table())):
+    def decisive(self) -> int:
+        """Return a mask of the bits of the table that decide how the page is decoded; 0 if other bytes of the file do so too."""
+        mask = b""
+        for code, kind, count, inline in self._entry.iter_unpack(self.table()):
             if code == _JPEG_TABLES or (code == 259 and self.value_of(inline) in _IN_ITSELF):
-                return None
+                return 0
             decides = code in _WANTED and code not in (*_OFFSETS, *_COUNTS, _DESCRIPTION)
             if decides and count * _SIZES[kind] > self.pointer_size:
-                return None
-            at = place * self._entry.size
-            parts.append(slice(at, at + (self._entry.size if decides else 2)))
-        return parts
+                return 0
+            mask += b"\xff" * self._entry.size if decides else b"\xff\xff" + bytes(self._entry.size - 2)
+        # All bits beyond the table decide too: a page with more tags is another one.
+        return int.from_bytes(mask, "little") | -1 << 8 * len(mask)
 
     def value_of(self, inline: bytes) -> int:
         """Return a value of two bytes."""
