@@ -27,7 +27,7 @@ from bioimage_py.kernels import moving_origin
 from bioimage_py.operations import NewArray, find_target
 from bioimage_py.planning import CopyPlan, default_memory_limit, format_bytes, parse_bytes
 from bioimage_py.runner import check_num_workers, run_twin
-from bioimage_py.sources import Codec, Source, as_source, encoded_reader
+from bioimage_py.sources import Codec, FileSource, Source, as_source, encoded_reader
 from bioimage_py.storage import FileBytes, FileFolder, file_error, files_below
 
 _SECONDS = 1.2
@@ -319,8 +319,9 @@ def choose_read_sample(source: Source, n_bytes: int) -> ReadSample:
 
 def _files(source: Source, path: str) -> list[str]:
     """Return the files that hold an array, or the first of very many."""
-    if hasattr(source, "files"):  # a folder of slices
-        return list(source.files())[:_MOST_FILES]
+    known = source.files() if isinstance(source, FileSource) else None
+    if known is not None:
+        return known[:_MOST_FILES]
     if Path(path).is_dir():
         return sorted(entry.path for entry in itertools.islice(files_below(path), _MOST_FILES))
     return [path]

@@ -1,2 +1,2 @@
 from .names import image_suffixes_in as image_suffixes_in
-from .stack import StackFamily as StackFamily, StackSource as StackSource
+from .stack import StackFamily as StackFamily
