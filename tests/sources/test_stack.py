@@ -370,7 +370,7 @@ class TestCost:
     def test_what_is_out_of_the_ordinary_is_left_to_tifffile(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        monkeypatch.setattr("bioimage_py.sources.slices.slices.first_page", lambda file: None)
+        monkeypatch.setattr("bioimage_py.sources.tiff.alike.first_page", lambda file: None)
         array = textured((5, 20, 30), "uint16")
         folder = write_slices(array, tmp_path, compression="deflate")
         with open_source(folder, "*.tif") as source:

@@ -24,15 +24,18 @@ from bioimage_py.errors import (
     ReadOnlyError,
     SourceNotFoundError,
     StorageError,
+    UnsupportedFormatError,
 )
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import FileSource, Source, SourceSpec, StoredSize
 from bioimage_py.sources.chunked import ChunkedFileSource
 from bioimage_py.sources.family import Family
+from bioimage_py.sources.location import family_by_content
 from bioimage_py.sources.registry import family_of
 from bioimage_py.sources.slices.names import Arrangement, arrange, is_preview, list_slices, take_apart
-from bioimage_py.sources.slices.slices import Pictures, PictureSource, TiffSlices, ome_set, slice_opener
+from bioimage_py.sources.slices.pictures import Pictures, PictureSource
+from bioimage_py.sources.tiff import TiffSlices, set_names
 from bioimage_py.storage import OpenFiles, file_identity, stamp_of_files
 
 _CHECK_ALL = 2000
@@ -81,7 +84,7 @@ def _open(path: str, key: str | None, mode: str, known: Sequence[Any] | None, mi
     parsed = list_slices(path, key)
     names = list(parsed)
     files = OpenFiles(_FILES_OPEN)
-    opener = slice_opener(os.path.join(path, names[0]), files, missing_planes)  # noqa: PTH118
+    opener = _slice_opener(os.path.join(path, names[0]), files, missing_planes)  # noqa: PTH118
     names = _without_previews(path, names, opener)
     if known is not None and list(known) != _fingerprint(names):
         raise StorageError(
@@ -107,6 +110,18 @@ def _open(path: str, key: str | None, mode: str, known: Sequence[Any] | None, mi
     return StackSource(path, key, slices, missing_planes=missing_planes)
 
 
+def _slice_opener(path: str, files: OpenFiles, missing_planes: str) -> TiffSlices | Pictures:
+    """Return what opens slices like this one; raises UnsupportedFormatError if it is neither TIFF, PNG nor JPEG."""
+    found = family_by_content(path)
+    if found is None or found.kind not in ("tiff", "stack"):
+        size = files.get(path).size
+        what = "is empty" if size == 0 else f"is not a TIFF, PNG or JPEG file ({size} bytes)"
+        raise UnsupportedFormatError(
+            f"slice {path!r} {what}; give a pattern that matches the image files only"
+        )
+    return TiffSlices(files, missing_planes) if found.kind == "tiff" else Pictures(files)
+
+
 def _without_previews(folder: str, names: list[str], opener: TiffSlices | Pictures) -> list[str]:
     """Return the names without files named preview or overview whose shape differs from that of the slices."""
     slices = [name for name in names if not is_preview(name)]
@@ -126,7 +141,7 @@ def _without_previews(folder: str, names: list[str], opener: TiffSlices | Pictur
 
 def _is_one_set(folder: str, pattern: str, names: Sequence[str], missing_planes: str) -> bool:
     """Whether files are the whole set of OME-TIFFs that the first of them describes; False if they are a part of it."""
-    described = ome_set(os.path.join(folder, names[0]), fill=missing_planes == "fill")  # noqa: PTH118
+    described = set_names(os.path.join(folder, names[0]), fill=missing_planes == "fill")  # noqa: PTH118
     found = described & set(names)
     if not found:
         return False
@@ -152,7 +167,7 @@ def _is_one_set(folder: str, pattern: str, names: Sequence[str], missing_planes:
 def _open_picture(path: str) -> PictureSource:
     if os.path.isdir(path):  # noqa: PTH112
         raise InvalidArgumentError(f"{path!r} is a folder: give a pattern for its slices, such as '*.tif'")
-    opener = slice_opener(path, OpenFiles(1), "error")
+    opener = _slice_opener(path, OpenFiles(1), "error")
     if not isinstance(opener, Pictures):
         raise InvalidArgumentError(f"{path!r} is a TIFF, not a PNG or JPEG: rename it to end in .tif")
     return opener.open(path)
