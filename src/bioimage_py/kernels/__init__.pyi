@@ -17,7 +17,6 @@ from .copy_blocks import CopyKernel as CopyKernel, ReadBuffers as ReadBuffers, S
 from .copy_objects import CopyObjectsKernel as CopyObjectsKernel
 from .move_chunks import MoveKernel as MoveKernel, SmallFiles as SmallFiles
 from .moving import (
-    MoveCounts as MoveCounts,
     MoveOptions as MoveOptions,
     MovingKernel as MovingKernel,
     side_by_side as side_by_side,

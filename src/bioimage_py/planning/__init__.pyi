@@ -12,7 +12,6 @@ from .byte_size import (
 from .copy_plan import (
     CopyPlan as CopyPlan,
     PlanOptions as PlanOptions,
-    checked_blocks as checked_blocks,
     choose_road as choose_road,
     plan_copy as plan_copy,
 )
@@ -29,6 +28,6 @@ from .passes import (
     in_one_or_two_passes as in_one_or_two_passes,
     reads_through_cache as reads_through_cache,
 )
-from .pyramid_levels import PyramidLevel as PyramidLevel, choose_levels as choose_levels
+from .pyramid_levels import choose_levels as choose_levels
 from .pyramid_plan import PyramidPlan as PyramidPlan, plan_pyramid as plan_pyramid
 from .two_pass import TEMPORARY_CODEC as TEMPORARY_CODEC, TwoPasses as TwoPasses

@@ -33,7 +33,6 @@ from .file_bytes import (
 )
 from .kvstore import (
     MOST_JSON as MOST_JSON,
-    URL_OPTIONS as URL_OPTIONS,
     StoreFolder as StoreFolder,
     folders_beginning as folders_beginning,
     remove_objects as remove_objects,
