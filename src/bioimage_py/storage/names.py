@@ -53,7 +53,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 
 def is_url(path: str) -> bool:
     """Whether a path is a URL; `file://` counts as one."""
-    return bool(_URL.match(path))
+    return "://" in path and bool(_URL.match(path))
 
 
 def looks_like_pattern(text: str) -> bool:
