@@ -209,7 +209,7 @@ class _StoredDataset(FileSource):
     kind = "hdf5"
     format = "hdf5"
 
-    def _set_up(self, on_disk: DatasetOnDisk, path: str, key: str, others: OtherFiles) -> None:
+    def __init__(self, on_disk: DatasetOnDisk, path: str, key: str, others: OtherFiles) -> None:
         described = on_disk.described
         self.path, self.key = path, key
         self.shape, self.dtype = described.shape, described.dtype
@@ -266,8 +266,8 @@ class Hdf5Source(_StoredDataset, ChunkedFileSource):
     """A chunked dataset in an HDF5 file, for reading."""
 
     def __init__(self, on_disk: DatasetOnDisk, path: str, key: str, others: OtherFiles) -> None:
-        super().__init__()
-        self._set_up(on_disk, path, key, others)
+        ChunkedFileSource.__init__(self)
+        _StoredDataset.__init__(self, on_disk, path, key, others)
         assert on_disk.described.chunks is not None
         self.chunks = on_disk.described.chunks
         self._cached_of: Placement | None = None
@@ -316,9 +316,6 @@ def _perhaps_unfiltered(described: DatasetDescription, position: tuple[int, ...]
 
 class Hdf5RegionSource(_StoredDataset):
     """A dataset without chunks in an HDF5 file, for reading: contiguous, compact, external or virtual."""
-
-    def __init__(self, on_disk: DatasetOnDisk, path: str, key: str, others: OtherFiles) -> None:
-        self._set_up(on_disk, path, key, others)
 
     def _read(self, box: Box) -> AnyArray:
         described = self.on_disk.described
