@@ -101,7 +101,7 @@ def known_targets() -> set[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_what_the_page_says_works(page: Path, samples: Path) -> None:
     found = fences(page)
-    assert found
+    assert found or page.name == "glossary.md"
     names: dict[str, Any] = {"__name__": "__docs__"}
     for fence in found:
         where = f"{page.name}:{fence.line}"
