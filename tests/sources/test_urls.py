@@ -119,7 +119,7 @@ def test_groups_over_http(web: tuple[str, Path]) -> None:
         group = zarr_python.open_group(path, mode="w", zarr_format=zarr_format)
         for key in ("a", "in/b"):
             group.create_array(key, shape=(3, 4), dtype="u1")
-        with pytest.raises(SourceNotFoundError, match="give the key"):
+        with pytest.raises(SourceNotFoundError, match="Give the key"):
             open_source(f"{url}/{path.name}")
         assert open_source(f"{url}/{path.name}", "in/b").shape == (3, 4)
         with pytest.raises(SourceNotFoundError, match="'c'"):

@@ -176,8 +176,10 @@ def _check_options(title: str, open_path: Callable[..., Any], options: Mapping[s
     known = [p.name for p in parameters]
     unknown = [name for name in options if name not in known]
     if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        takes = f"it takes {', '.join(f'{name}=' for name in known)}" if known else "it takes none"
-        raise InvalidArgumentError(f"{title} has no option {unknown[0]}= to open it with; {takes}")
+        raise InvalidArgumentError(
+            f"{title} does not have an option that was given to open it with",
+            hints=[Hint.of("leave out {}", **dict.fromkeys(unknown, ...))],
+        )
 
 
 def _family_at(location: Location, options: Mapping[str, Any]) -> FamilyEntry:

@@ -133,8 +133,8 @@ class StoreFolder:
             unknown = sorted(options)
         if unknown:
             raise InvalidArgumentError(
-                f"{path!r} has no option {', '.join(f'{name}=' for name in unknown)} to open it with; URLs of chunked stores take "
-                f"{', '.join(f'{name}=' for name in URL_OPTIONS)}, and local ones none"
+                f"{path!r} does not have an option that was given to open it with; URLs have {', '.join(URL_OPTIONS)}",
+                hints=[Hint.of("leave out {}", **dict.fromkeys(unknown, ...))],
             )
         if not is_url(path):
             _check_text(path)
