@@ -136,6 +136,13 @@ def test_channels_are_blended_in_their_colours_and_limits() -> None:
     assert swapped[10, 10].tolist() == [128, 0, 255]
 
 
+def test_limits_that_are_the_whole_range_of_a_wide_dtype_were_not_chosen() -> None:
+    image = np.zeros((40, 40), "uint16")
+    image[:20] = 500
+    shown = inside(bp.preview(described(image, "yx", contrast_limits=((0, 2**16 - 1),))))
+    assert shown[10, 10].tolist() == [255, 255, 255]
+
+
 def test_channels_without_colours_are_told_apart() -> None:
     image = np.zeros((3, 12, 12), "uint16")
     for n in range(3):

@@ -246,7 +246,7 @@ def test_wrappers_are_computed_as_far_as_they_are_looked_at() -> None:
 
 def test_axes_that_come_in_another_order_and_pictures_in_colour() -> None:
     stack = with_metadata(textured((4, 2, 20, 30), "uint8"), axes="zcyx")
-    rgb = textured((20, 30, 3), "uint8")
+    rgb = textured((20, 30, 3), "uint16")
     movie = with_metadata(textured((20, 30, 5), "uint8"), axes="yxt")
     with view(stack, rgb, movie) as shown:
         urls = images_of(shown)

@@ -152,7 +152,7 @@ def _find_class(spec: SourceSpec) -> type[WrapperSource]:
 
 
 def write_parameter(value: Any) -> Any:
-    """Return a parameter as plain JSON; what JSON has no word for becomes a dict with one key that begins with `$`."""
+    """Return a parameter as plain JSON; what JSON lacks becomes a dict with one key that begins with `$`."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

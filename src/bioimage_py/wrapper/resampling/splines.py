@@ -74,7 +74,7 @@ def nearest(begin: int, end: int, extents: tuple[int, int]) -> Indices:
 
 
 def mirrored(position: Indices, extent: int) -> Indices:
-    """Return which voxel stands at each position, inside or outside of an axis."""
+    """Return which voxel is at each position, inside or outside of an axis."""
     if extent == 1:
         return np.zeros_like(position)
     period = 2 * (extent - 1)
