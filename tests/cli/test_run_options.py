@@ -148,7 +148,7 @@ def test_a_copy_on_dask(call: Call, zarr: Path, image: Image, tmp_path: Path) ->
 def test_hdf5_is_written_by_one_process_only(call: Call, npy: Path, tmp_path: Path) -> None:
     outcome = call("copy", npy, tmp_path / "out.h5", "--job-type", "subprocess")
     assert outcome.code == 2
-    assert "hdf5 takes one writing process" in outcome.err
+    assert "HDF5 takes one writing process" in outcome.err
 
 
 def test_a_copy_that_cannot_be_resumable_is_refused(call: Call, zarr: Path, tmp_path: Path) -> None:

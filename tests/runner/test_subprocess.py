@@ -75,7 +75,7 @@ def test_refuses_what_other_processes_cannot_see(tmp_path: Path, config: RunnerC
         bp.copy(source, **run)
     with pytest.raises(ValueError, match="output"):
         bp.copy(source, np.zeros((8, 8), "uint8"), **run)
-    with pytest.raises(ValueError, match="hdf5"):
+    with pytest.raises(ValueError, match="HDF5"):
         bp.copy(source, tmp_path / "out.h5", **run)
     with pytest.raises(ValueError, match="local runs"):
         bp.copy(image, tmp_path / "out.zarr", **run)

@@ -25,6 +25,7 @@ from bioimage_py.sources import (
     Location,
     Source,
     as_source,
+    families,
     family_entry,
     is_file_of,
     leaves,
@@ -263,10 +264,11 @@ def find_target(output: Any, source: Source, new: NewArray, *, keep_values: bool
 def _check_shared(shared: bool, layout: ArrayLayout, job_type: str) -> None:
     if not shared:
         here = find_backend(job_type).runner_class.in_process
+        title = next((f.title for f in families() if f.kind == layout.format), layout.format)
         needs = "a resumable run" if here else f"job_type {job_type!r}"
         raise InvalidArgumentError(
             f"{needs} needs an output that several processes can write, such as Zarr or N5: output {layout.name} "
-            f"cannot be, {layout.format} takes one writing process"
+            f"cannot be, {title} takes one writing process"
         )
 
 

@@ -36,6 +36,7 @@ from .opening import (
 )
 from .registry import (
     FamilyEntry as FamilyEntry,
+    families as families,
     family_entry as family_entry,
     family_of as family_of,
     from_spec as from_spec,
