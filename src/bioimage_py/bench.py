@@ -319,8 +319,8 @@ def choose_read_sample(source: Source, n_bytes: int) -> ReadSample:
 
 def _files(source: Source, path: str) -> list[str]:
     """Return the files that hold an array, or the first of very many."""
-    known = source.files() if isinstance(source, FileSource) else None
-    if known is not None:
+    known = source.files() if isinstance(source, FileSource) else []
+    if known:
         return known[:_MOST_FILES]
     if Path(path).is_dir():
         return sorted(entry.path for entry in itertools.islice(files_below(path), _MOST_FILES))

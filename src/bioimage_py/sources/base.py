@@ -367,9 +367,9 @@ class FileSource(Source):
         """Return the file or folder, whatever path or link leads to it."""
         return frozenset({file_identity(self.path, self.key)})
 
-    def files(self) -> list[str] | None:
-        """Return the files that hold the voxels, None if that is the one at `path`, or all in the folder."""
-        return None
+    def files(self) -> list[str]:
+        """Return the files that hold the voxels, none if that is the one at `path`, or all in the folder."""
+        return []
 
     def stored_stamp(self) -> str | None:
         """Return size and time of the file."""
