@@ -22,7 +22,7 @@ def is_file_of(path: str, source: Source) -> bool:
     token = file_identity(path)[:3]
     if token[0] != "file" or not Path(path).is_file():
         return False
-    files: list[str] = getattr(source, "files", list)()
+    files: list[str] = getattr(source, "files", list)() or []
     return any(t[:3] == token for t in (*source.identities(), *map(file_identity, files)))
 
 
