@@ -449,7 +449,7 @@ def test_a_store_that_goes_away_is_no_store_of_zeros(tmp_path: Path, name: str) 
     source = bp.open_source(tmp_path / name)
     shutil.rmtree(tmp_path / name)
     for workers in (1, 2):
-        with pytest.raises(bp.errors.StorageError, match="not there any more"):
+        with pytest.raises(bp.errors.StorageError, match="no longer exists"):
             bp.copy(source, num_workers=workers)
-    with pytest.raises(bp.errors.StorageError, match="not there any more"):
+    with pytest.raises(bp.errors.StorageError, match="no longer exists"):
         bp.verify(source, np.zeros((4, 4, 4), "uint8"))

@@ -754,7 +754,7 @@ def test_an_input_that_goes_away_is_not_taken_for_empty(
         return found
 
     monkeypatch.setattr(array_copy, "kernel_for_road", gone)
-    with pytest.raises(StorageError, match=r"in\.ome\.zarr:2 is not there any more"):
+    with pytest.raises(StorageError, match=r"in\.ome\.zarr:2 no longer exists"):
         bp.copy(path, tmp_path / "out.ome.zarr")
 
 

@@ -294,7 +294,7 @@ def test_levels_are_added_to_an_image_that_is_there(tmp_path: Path, zarr_format:
     assert [level.origin for level in again] == [level.metadata.origin for level in whole]
     assert all(level.attributes["sample"] == "leaf" for level in again)
     with pytest.raises(
-        OutputExistsError, match=r"has 3 smaller levels already\. To make them anew, give overwrite=True"
+        OutputExistsError, match=r"has 3 smaller levels already\. To make them again, give overwrite=True"
     ):
         bp.pyramid(out)
     assert len(bp.pyramid(out, overwrite=True, levels=2, method="stride")) == 2

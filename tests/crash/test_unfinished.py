@@ -73,7 +73,7 @@ def array_folder(output: Path, name: str) -> Path:
 # -- the output is the one it was
 
 
-@pytest.mark.parametrize("how", ["removed", "made anew", "overwritten", "written over"])
+@pytest.mark.parametrize("how", ["removed", "made again", "overwritten", "written over"])
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_a_run_is_not_resumed_into_another_output(tmp_path: Path, torn: Torn, name: str, how: str) -> None:
     path, options = OUTPUTS[name]
@@ -82,7 +82,7 @@ def test_a_run_is_not_resumed_into_another_output(tmp_path: Path, torn: Torn, na
     other = IMAGE + 1000
     if how == "removed":
         shutil.rmtree(output)
-    elif how == "made anew":
+    elif how == "made again":
         shutil.rmtree(output)
         create_output(output, like=IMAGE, chunks=(4, 8, 8), **options)
     elif how == "overwritten":
@@ -288,7 +288,7 @@ def test_all_arrays_of_an_image_are_marked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("output", ["out.zarr", "out.ome.zarr", "out.n5/raw"])
-def test_what_a_dead_process_only_began_is_made_anew(tmp_path: Path, output: str) -> None:
+def test_what_a_dead_process_only_began_is_made_again(tmp_path: Path, output: str) -> None:
     code = """
     import os, sys
     import numpy as np

@@ -341,7 +341,7 @@ def test_a_pyramid_is_the_sum_of_its_parts(
 
 def test_parts_that_do_not_count() -> None:
     nothing = CompositeWork((), ())
-    assert nothing.counted_anew().tally() is None
+    assert nothing.with_new_counts().tally() is None
 
 
 def test_a_whole_ome_zarr_is_the_sum_of_its_arrays(
@@ -385,6 +385,6 @@ def test_arrays_that_are_opened_again_go_on_counting(tmp_path: Path, source: bp.
             work.process((block_id,), Journal(N_CHUNKS))
     assert len(opened) == 6
     assert [work.tally().chunks_recoded for work in works] == [3, 3]
-    anew = works[0].counted_anew()
+    anew = works[0].with_new_counts()
     anew.process((3,), Journal(N_CHUNKS))
     assert (anew.tally().chunks_recoded, works[0].tally().chunks_recoded) == (1, 3)

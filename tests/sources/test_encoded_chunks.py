@@ -97,8 +97,8 @@ def test_a_disk_that_is_full_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
-def test_a_folder_that_is_gone_is_not_made_anew(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="not there any more"):
+def test_a_folder_that_is_gone_is_not_made_again(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="no longer exists"):
         FileFolder(str(tmp_path / "gone")).write("c/0", b"abc")
 
 

@@ -568,7 +568,7 @@ def test_a_reader_notices_that_its_dataset_was_replaced(tmp_path: Path) -> None:
         reader[20]
     with h5py.File(path, "a") as file:
         del file["x"]
-    with pytest.raises(StorageError, match="not there any more"):
+    with pytest.raises(StorageError, match="no longer exists"):
         reader[20]
 
 

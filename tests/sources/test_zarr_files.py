@@ -285,7 +285,7 @@ class TestUnusual:
             for source in (open_source(path), open_source(path).for_run(1, 0)):
                 np.testing.assert_array_equal(source[...], array)
                 np.testing.assert_array_equal(source[1:3, 2:7], array[1:3, 2:7])
-            # What is moved can be read by all: the chunk is encoded anew.
+            # What is moved can be read by all: the chunk is encoded again.
             moved = tmp_path / ("b.n5" if kind == "n5" else "b.zarr")
             bp.copy(path, moved, zarr_format=how["zarr_format"])
             driver = "n5" if kind == "n5" else f"zarr{how['zarr_format']}"
@@ -408,15 +408,15 @@ class TestUnusual:
             twin(source)[...] = 0
 
     @pytest.mark.parametrize("shards", [None, (8, 10)])
-    def test_a_folder_that_is_gone_is_not_made_anew(
+    def test_a_folder_that_is_gone_is_not_made_again(
         self, tmp_path: Path, array: np.ndarray, shards: Any
     ) -> None:
         how = Storing("v3", "zstd", CHUNKS, shards)
         written = twin(open_source(make(tmp_path / "a", how, SHAPE, "uint16"), mode="r+"))
         (tmp_path / "a").rename(tmp_path / "b")
-        with pytest.raises(StorageError, match="not there any more"):
+        with pytest.raises(StorageError, match="no longer exists"):
             written[...] = array
-        with pytest.raises(StorageError, match="not there any more"):
+        with pytest.raises(StorageError, match="no longer exists"):
             written.check_present()
         assert not (tmp_path / "a").exists()
 

@@ -1,4 +1,4 @@
-"""Shards of Zarr v3: the table that says where their chunks are, read with care and written anew."""
+"""Shards of Zarr v3: the table that says where their chunks are, read with care and written again."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ class ShardedObjects(ShardedChunks):
 
 
 class _KnownTable(NamedTuple):
-    """The table of a shard; `generation` changes when the shard is stored anew."""
+    """The table of a shard; `generation` changes when the shard is stored again."""
 
     table: _Table
     generation: bytes

@@ -17,7 +17,7 @@ _Steps = tuple[str, ...]
 class EncodingMatch:
     """How encoded chunks of one array can become those of another."""
 
-    # The same bytes; the same behind another header or checksum; or to be decoded and encoded anew.
+    # The same bytes; the same behind another header or checksum; or to be decoded and encoded again.
     kind: Literal["payload", "header", "different"]
     road: Literal["verbatim", "repack", "recode"]  # repack: shards have to be made or opened
     why: tuple[str, ...] = ()  # why a better kind and road are not possible, in words of the plan
@@ -34,7 +34,7 @@ class EncodingMatch:
         what = {
             "payload": "encoded chunks are the same bytes in both",
             "header": "encoded chunks are the same behind another header or checksum",
-            "different": "chunks have to be decoded and encoded anew",
+            "different": "chunks have to be decoded and encoded again",
         }[self.kind]
         also = f"; {' and '.join(self.recoded)} are recoded" if self.recoded else ""
         carried = f"; {self.carried}" if self.carried else ""
@@ -119,7 +119,7 @@ def _files(a: ChunkEncoding, b: ChunkEncoding, offset: tuple[int, ...] | None) -
 def _peeled(
     input: tuple[CodecStep, ...], output: tuple[CodecStep, ...]
 ) -> tuple[tuple[CodecStep, ...], _Steps, tuple[CodecStep, ...], _Steps]:
-    """Take off the outermost codecs that can change without encoding anew; return what is left, and what is off, of both."""
+    """Take off the outermost codecs that can change without encoding again; return what is left, and what is off, of both."""
     a, b, off, on = list(input), list(output), list[str](), list[str]()
     while a != b and a and traits_of(a[-1]).sums:
         off.append(a.pop()[0])

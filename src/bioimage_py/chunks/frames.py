@@ -1,4 +1,4 @@
-"""Whether an encoded chunk is whole, by its own header, length and checksum; and giving it others without encoding it anew."""
+"""Whether an encoded chunk is whole, by its own header, length and checksum; and giving it others without encoding it again."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class PayloadCheck:
     def check(self, stored: StoredBytes, decoded_bytes: int) -> Finding:
         """Check a chunk that decodes to so many bytes; StorageError if it is cut or corrupt.
 
-        `"unknown"`: only decoding can tell. `"odd"`: it is cut or more than one stream; encode it anew if it can be decoded.
+        `"unknown"`: only decoding can tell. `"odd"`: it is cut or more than one stream; encode it again if it can be decoded.
         """
         for name in self._checksums:
             stored = _without_checksum(name, stored, self._sums)

@@ -40,7 +40,7 @@ class PyramidKernel:
         """Where its threads, and the mover, count what they do."""
         return self.own_meter if self.mover is None else self.mover.fallback.meter
 
-    def counted_anew(self) -> PyramidKernel:
+    def with_new_counts(self) -> PyramidKernel:
         mover = None if self.mover is None else self.mover.counted_by(Meter())
         return replace(self, mover=mover, own_meter=Meter())
 

@@ -165,7 +165,7 @@ class ArrayCopy(Job):
         if not self.plan.direct:
             return super().execute(work, resources, n_bytes)
         # What a failed attempt has counted does not count.
-        return self._copied_at_once(work) or super().execute(work.counted_anew(), resources, n_bytes)
+        return self._copied_at_once(work) or super().execute(work.with_new_counts(), resources, n_bytes)
 
     def _copied_at_once(self, work: CopyWork) -> Journal | None:
         """Copy the whole array at once; None if that failed: block by block, it is known which blocks fail."""

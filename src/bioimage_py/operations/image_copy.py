@@ -343,7 +343,7 @@ def _check_present(tree: OmeZarrTree) -> None:
         for image in tree.with_labels():
             for level in image.levels:
                 if read_node(tree.root.child(level)) is None:
-                    raise StorageError(f"{tree.root.path}:{level} is not there any more")
+                    raise StorageError(f"{tree.root.path}:{level} no longer exists")
 
 
 def _begun_target(group: ImageGroup, key: str, source: Source) -> Target:

@@ -265,7 +265,7 @@ def _reason(a: ArrayLayout, b: ArrayLayout, mask: ArrayLayout | None, match: Enc
         why += match.why
     if mask is not None:
         why.append("a mask is applied")
-    return "voxels are decoded and encoded anew" + (", because " + " and ".join(why) if why else "")
+    return "voxels are decoded and encoded again" + (", because " + " and ".join(why) if why else "")
 
 
 MANY_FILES = 100_000

@@ -35,7 +35,7 @@ from bioimage_py.runner.run import (
 from bioimage_py.runner.work import Work
 from bioimage_py.runner.worker_threads import WorkerThreads
 from bioimage_py.sources import Source, leaves
-from bioimage_py.storage import begin_anew
+from bioimage_py.storage import forget_failures
 
 
 class LocalRunner(Runner):
@@ -76,7 +76,7 @@ class LocalRunner(Runner):
     ) -> Journal:
         """Process all groups of the work, without a run folder where none is asked for; as in `Runner`."""
         self.check_resume(resume_from, None)
-        begin_anew()
+        forget_failures()
         if resume_from is not None:
             return super().execute(work, num_workers, progress=progress, resume_from=resume_from)
         kept = self._new_folder(work, num_workers, resources or Resources(num_workers), n_bytes)
@@ -108,7 +108,7 @@ class LocalRunner(Runner):
         done = before.done & work.block_ids
         journal.merge(done, read_values(folder, done))
         journal.done((), before.n_bytes)
-        missing = work.narrowed(work.block_ids - done).counted_anew()
+        missing = work.narrowed(work.block_ids - done).with_new_counts()
         ticker = ProgressTicker(journal, report)
         if missing.block_ids:
             number = folder.n_rounds()

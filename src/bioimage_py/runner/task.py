@@ -37,7 +37,7 @@ def run_task(path: str, round_number: int, task: int, stop: threading.Event | No
     todo = IdSet.from_json(content["todo"])
     groups = IdSet.from_json(content["tasks"][task])
     # Its sources are shared by all tasks of this process; what is counted is not.
-    mine = work.narrowed(todo - _done_before(folder, round_number, task)).counted_anew()
+    mine = work.narrowed(todo - _done_before(folder, round_number, task)).with_new_counts()
     groups = groups & mine.group_ids()
     stopping = stop or threading.Event()
     with AttemptJournal(

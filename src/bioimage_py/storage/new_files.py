@@ -181,10 +181,8 @@ class NewFile:
 
     def _make_folders(self) -> None:
         if not os.path.isdir(self._folder):  # noqa: PTH112 - a text stays a text
-            # Making it anew would leave chunks without their metadata.
-            raise StorageError(
-                f"writing {self._path!r} failed: the folder {self._folder!r} is not there any more"
-            )
+            # Making it again would leave chunks without their metadata.
+            raise StorageError(f"writing {self._path!r} failed: the folder {self._folder!r} no longer exists")
         os.makedirs(os.path.dirname(self._path), exist_ok=True)  # noqa: PTH103, PTH120 - a text stays a text
 
     def _write_waiting(self) -> None:

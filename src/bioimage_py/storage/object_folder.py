@@ -21,7 +21,7 @@ _WORTH = 4
 
 
 class StoredObject(NamedTuple):
-    """Bytes of an object; `generation` changes when it is stored anew."""
+    """Bytes of an object; `generation` changes when it is stored again."""
 
     data: bytes
     generation: bytes
@@ -160,7 +160,7 @@ _AT_LEAST = 64
 
 
 class OpenObject:
-    """Fetches ranges of an object, keeps the last short one, and fails if the object is stored anew meanwhile."""
+    """Fetches ranges of an object, keeps the last short one, and fails if the object is stored again meanwhile."""
 
     def __init__(self, objects: ObjectFolder, key: str, generation: bytes | None = None) -> None:
         self._objects, self._key, self._generation = objects, key, generation

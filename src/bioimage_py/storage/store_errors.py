@@ -58,7 +58,7 @@ class _Server:
 _servers: dict[str, _Server] = {}
 
 
-def begin_anew() -> None:
+def forget_failures() -> None:
     """Forget which servers failed: a run begins, and its user may have repaired what was wrong."""
     _servers.clear()
 

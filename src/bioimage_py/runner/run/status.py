@@ -97,7 +97,7 @@ class StatusReader:
         """Return how far the run is now.
 
         `is_active` says that the backend has tasks of it without a process that waits for them. Raises SourceNotFoundError if the folder
-        is not there any more, as when its run has ended well.
+        no longer exists, as when its run has ended well.
         """
         try:
             return self._look(is_active)

@@ -40,7 +40,7 @@ class Vanished:
         self._siblings[task] = siblings
 
     def forget(self, tasks: Collection[int]) -> None:
-        """Record that tasks were submitted anew."""
+        """Record that tasks were submitted again."""
         for task in tasks:
             for record in (self.seen, self._missing, self._siblings, self._over):
                 record.pop(task, None)

@@ -36,7 +36,7 @@ class CompositeWork(Work):
     waves: tuple[tuple[int, ...], ...]
     kind = "composite"
     how_to_finish = Hint.of(
-        "its parts wait for each other, so it starts anew; a run with {} can be resumed", resumable=True
+        "its parts wait for each other, so it starts again; a run with {} can be resumed", resumable=True
     )
 
     @cached_property
@@ -72,8 +72,8 @@ class CompositeWork(Work):
         parts = tuple(part.narrowed(ids) for part, ids in zip(self.parts, self.split(block_ids), strict=True))
         return replace(self, parts=parts)
 
-    def counted_anew(self) -> Self:
-        return replace(self, parts=tuple(part.counted_anew() for part in self.parts))
+    def with_new_counts(self) -> Self:
+        return replace(self, parts=tuple(part.with_new_counts() for part in self.parts))
 
     def tally(self) -> Tally | None:
         counted = [tally for part in self.parts if (tally := part.tally()) is not None]

@@ -53,7 +53,7 @@ class CopyWork(BlockWork):
                 failed |= lost
         journal.done([i for i in blocks if i not in failed], written)
 
-    def counted_anew(self) -> CopyWork:
+    def with_new_counts(self) -> CopyWork:
         return self.counted_by(Meter())
 
     def counted_by(self, meter: Meter) -> CopyWork:

@@ -82,7 +82,7 @@ class DeferredWork(BlockWork):
     def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
         self.shelf.get(self.open, self.meter).process(blocks, journal)
 
-    def counted_anew(self) -> DeferredWork:
+    def with_new_counts(self) -> DeferredWork:
         return replace(self, meter=Meter())
 
     def tally(self) -> Tally:

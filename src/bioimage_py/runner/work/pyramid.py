@@ -39,8 +39,8 @@ class PyramidWork(BlockWork):
         for block_id in blocks:
             journal.done((block_id,), self.kernel.make_box(self.blocking[block_id]))
 
-    def counted_anew(self) -> PyramidWork:
-        return replace(self, kernel=self.kernel.counted_anew())
+    def with_new_counts(self) -> PyramidWork:
+        return replace(self, kernel=self.kernel.with_new_counts())
 
     def tally(self) -> Tally:
         return self.kernel.tally()

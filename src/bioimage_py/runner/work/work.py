@@ -87,7 +87,7 @@ class Work(ABC):
 
     # -- what was done
 
-    def counted_anew(self) -> Self:
+    def with_new_counts(self) -> Self:
         """Return the same work with nothing counted yet."""
         return self
 

@@ -165,9 +165,7 @@ class DatasetOnDisk:
         try:
             dataset = open_dataset(file, self.described.key, self.companions.folder)
         except FOREIGN_ERRORS as error:
-            raise StorageError(
-                f"{self.described.name!r} is not there any more: {hdf5_words(error)}"
-            ) from error
+            raise StorageError(f"{self.described.name!r} no longer exists: {hdf5_words(error)}") from error
         if isinstance(dataset, h5py.Dataset):
             now = describe(dataset, attributes=False, path=self.described.path)
             if now.is_still(self.described):
@@ -241,7 +239,7 @@ class _StoredDataset(FileSource):
         checked = self._on_disk is not None and self._others.missing_files == "error"
         for path in self.on_disk.companions.files if checked else ():
             if not os.path.isfile(path):  # noqa: PTH113 - a text stays a text
-                raise StorageError(f"{path!r}, of which {self.name!r} shows voxels, is not there any more")
+                raise StorageError(f"{path!r}, of which {self.name!r} shows voxels, no longer exists")
 
     def stored_size(self) -> StoredSize | None:
         described = self.on_disk.described

@@ -92,7 +92,7 @@ class GrowingImage:
             raise OutputExistsError(
                 f"{self._group.path} has {len(self.others)} smaller levels already",
                 hints=[
-                    Hint.of("to make them anew, give {}", overwrite=True),
+                    Hint.of("to make them again, give {}", overwrite=True),
                     Hint("the full-size one stays as it is"),
                 ],
             )

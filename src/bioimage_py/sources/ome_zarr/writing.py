@@ -215,7 +215,7 @@ def described_level(level: NewLevel) -> tuple[dict[str, Any], dict[str, Any]]:
         try:
             try_out(making)
         except InvalidArgumentError as error:
-            _log.debug("%s is encoded anew: %s", level.path, error)
+            _log.debug("%s is encoded again: %s", level.path, error)
         else:
             return making, dict(level.attributes)
     making, attributes = described_array(replace(spec, metadata=ImageMetadata(axes=spec.metadata.axes)))

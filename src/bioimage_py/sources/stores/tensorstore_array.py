@@ -221,7 +221,7 @@ class TensorStoreSource(FileSource):
         # Precomputed has one description above the folders of its scales.
         places = [f"{folder}/{name}" for name in _METADATA_FILES] + [f"{os.path.dirname(folder)}/info"]  # noqa: PTH120
         if not any(map(os.path.exists, places)):
-            raise StorageError(f"{self.name} is not there any more: {folder!r} holds no metadata of an array")
+            raise StorageError(f"{self.name} no longer exists: {folder!r} holds no metadata of an array")
 
     def identities(self) -> frozenset[tuple[Any, ...]]:
         return frozenset({file_identity(self.path, self.key, key_is_folder=True)})

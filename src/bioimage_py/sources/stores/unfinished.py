@@ -112,7 +112,7 @@ def settle_mark(folder: str, blocking: Blocking, done: IdSet) -> None:
 
 
 def is_abandoned(folder: StoreFolder) -> bool:
-    """Whether a local folder holds nothing but empty arrays whose makers have died: whoever makes them anew loses nothing."""
+    """Whether a local folder holds nothing but empty arrays whose makers have died: whoever makes them again loses nothing."""
     return folder.is_local and holds_metadata_only(folder.path, marks_of_the_dead=True)
 
 
@@ -154,7 +154,7 @@ def remove_run_mark(place: StoreFolder, token: str) -> None:
 
 
 def forget_runs_into(output: Source) -> None:
-    """Make earlier runs into an array unresumable: all of it is written anew."""
+    """Make earlier runs into an array unresumable: all of it is written again."""
     for leaf in leaves(output):
         place = leaf.mark_place()
         if place is not None:
@@ -216,7 +216,7 @@ def _write(folder: str, content: Mapping[str, Any]) -> None:
 
 
 def _renew(folder: str, content: Mapping[str, Any]) -> None:
-    """Write a mark that is there anew: one that could not be, on a full disk, still says that the array is not finished."""
+    """Write a mark that is there again: one that could not be, on a full disk, still says that the array is not finished."""
     try:
         _write(folder, content)
     except OSError as error:
