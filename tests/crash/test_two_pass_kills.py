@@ -34,7 +34,7 @@ bp.copy(
 
 
 def done_in(runs: Path) -> IdSet:
-    folders = list(runs.glob("*/run.json"))
+    folders = list(runs.glob("[!.]*/run.json"))
     return read_recorded(RunFolder.open(folders[0].parent), errors=False).done if folders else IdSet()
 
 

@@ -16,11 +16,7 @@ from .compare_blocks import CompareKernel as CompareKernel, Difference as Differ
 from .copy_blocks import CopyKernel as CopyKernel, ReadBuffers as ReadBuffers, StoreToStore as StoreToStore
 from .copy_objects import CopyObjectsKernel as CopyObjectsKernel
 from .move_chunks import MoveKernel as MoveKernel, SmallFiles as SmallFiles
-from .moving import (
-    MoveOptions as MoveOptions,
-    MovingKernel as MovingKernel,
-    side_by_side as side_by_side,
-)
+from .moving import MoveOptions as MoveOptions, MovingKernel as MovingKernel, side_by_side as side_by_side
 from .moving_roads import kernel_for_road as kernel_for_road, moving_kernel as moving_kernel
 from .pack_shards import PackKernel as PackKernel
 from .pyramid_blocks import PyramidKernel as PyramidKernel, mover_for as mover_for

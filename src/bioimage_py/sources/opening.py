@@ -23,7 +23,15 @@ from bioimage_py.sources.location import Location, family_by_content, locate, un
 from bioimage_py.sources.metadata_override import override_metadata
 from bioimage_py.sources.registry import FamilyEntry, families, family_entry, family_of, from_spec
 from bioimage_py.sources.slices import image_suffixes_in
-from bioimage_py.storage import StoreFolder, check_key, is_url, local_text, looks_like_pattern, path_text
+from bioimage_py.storage import (
+    StoreFolder,
+    check_key,
+    is_url,
+    local_text,
+    looks_like_pattern,
+    path_text,
+    unknown_options,
+)
 
 _MOST_AXES = 64
 
@@ -176,10 +184,7 @@ def _check_options(title: str, open_path: Callable[..., Any], options: Mapping[s
     known = [p.name for p in parameters]
     unknown = [name for name in options if name not in known]
     if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        raise InvalidArgumentError(
-            f"{title} does not have an option that was given to open it with",
-            hints=[Hint.of("leave out {}", **dict.fromkeys(unknown, ...))],
-        )
+        raise unknown_options(title, unknown, known)
 
 
 def _family_at(location: Location, options: Mapping[str, Any]) -> FamilyEntry:

@@ -51,6 +51,7 @@ from .names import (
     looks_like_pattern as looks_like_pattern,
     natural_key as natural_key,
     path_text as path_text,
+    unknown_options as unknown_options,
     url_decoded as url_decoded,
 )
 from .new_files import FileFolder as FileFolder, NewFile as NewFile, UnfinishedFile as UnfinishedFile

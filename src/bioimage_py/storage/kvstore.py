@@ -25,7 +25,7 @@ from bioimage_py.errors import (
     SourceNotFoundError,
     StorageError,
 )
-from bioimage_py.storage.names import inner_name, is_url, url_decoded, url_text
+from bioimage_py.storage.names import inner_name, is_url, unknown_options, url_decoded, url_text
 from bioimage_py.storage.new_files import FileFolder
 from bioimage_py.storage.object_folder import ObjectFolder
 from bioimage_py.storage.store_errors import ENGINE_ERRORS, server_answered, storage_error, storage_errors
@@ -132,10 +132,7 @@ class StoreFolder:
         if not is_url(path):
             unknown = sorted(options)
         if unknown:
-            raise InvalidArgumentError(
-                f"{path!r} does not have an option that was given to open it with; URLs have {', '.join(URL_OPTIONS)}",
-                hints=[Hint.of("leave out {}", **dict.fromkeys(unknown, ...))],
-            )
+            raise unknown_options(repr(path), unknown, URL_OPTIONS if is_url(path) else ())
         if not is_url(path):
             _check_text(path)
             return cls(path)

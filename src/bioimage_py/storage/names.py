@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from bioimage_py.errors import (
+    Hint,
     InvalidArgumentError,
     ReadOnlyError,
     SourceNotFoundError,
@@ -148,3 +150,15 @@ def natural_key(name: str) -> tuple[object, ...]:
     parts = re.split(r"([0-9]+)", name.lower())
     # The name, which tells equal keys apart, must never meet a number of a longer one: "img" and "img1".
     return tuple(int(part) if n % 2 else part for n, part in enumerate(parts)), name
+
+
+def unknown_options(title: str, unknown: Iterable[str], known: Iterable[str]) -> InvalidArgumentError:
+    """Return the error for options that something does not have to be opened with; it says which there are."""
+    given, there = dict.fromkeys(unknown, ...), dict.fromkeys(known, ...)
+    return InvalidArgumentError(
+        f"{title} has no option {', '.join(given)}",
+        hints=[
+            Hint.of("leave out {}", **given),
+            Hint.of("it takes {}", **there) if there else Hint("it takes none"),
+        ],
+    )

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from bioimage_py.chunks import AnyArray, ArrayInFile, read_region, write_region
-from bioimage_py.errors import Hint, InvalidArgumentError, ReadOnlyError, StorageError
+from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import FileSource, StoredSize
@@ -26,6 +26,7 @@ from bioimage_py.storage import (
     file_error,
     file_identity,
     is_url,
+    unknown_options,
 )
 
 _PIECE = 2**20
@@ -57,10 +58,7 @@ def check_single_array(
             f"{path!r} is a {title} file, which holds one array: leave out the key {key!r}"
         )
     if options:
-        raise InvalidArgumentError(
-            f"{title} does not have an option that was given to open it with",
-            hints=[Hint.of("leave out {}", **dict.fromkeys(sorted(options), ...))],
-        )
+        raise unknown_options(title, sorted(options), ())
     if mode != "r" and not writable:
         raise ReadOnlyError(
             f"{title} files can only be read: open {path!r} with mode='r', and copy it to change it"
