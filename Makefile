@@ -40,7 +40,7 @@ types: $(VENV)/.installed-test
 	$(BIN)/mypy
 
 test: lint types
-	$(BIN)/python -m pytest --numprocesses 3 --doctest-modules src tests
+	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal --doctest-modules src tests
 
 # Property tests and damaged files with fresh seeds and ten times the examples. What they find becomes an explicit example of its test.
 explore: $(VENV)/.installed-test

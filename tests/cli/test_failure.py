@@ -152,7 +152,7 @@ def test_a_run_without_a_folder_is_told_the_command_and_not_the_call_that_finish
     cause = errors.RunInterrupted("interrupted", [0], [1, 2], hints=hints)
     failure = failure_of(UnfinishedError(cause, ((0, 1),), ((1, 3),), ["bioimage-py", "copy", "a b", "c"]))
     assert failure.message == "1 of 3 blocks is done and stays written"
-    assert failure.advice == ("to copy the rest: bioimage-py copy 'a b' c",)
+    assert failure.advice == ("copy the rest: bioimage-py copy 'a b' c",)
 
 
 def test_every_option_that_a_hint_of_the_package_names_is_one_of_the_command() -> None:

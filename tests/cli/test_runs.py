@@ -123,7 +123,7 @@ def test_resume_does_what_is_missing_and_nothing_twice(
     again = call("resume", run.folder)
     assert again.code == 3
     assert "1 of 8 blocks failed, all others are done" in again.err
-    assert f"to finish: bioimage-py resume {run.folder}" in again.err
+    assert f"once the cause is gone, finish it: bioimage-py resume {run.folder}" in again.err
     error = call("resume", run.folder, "--json", "--workers", 2).document["error"]
     assert error["failed_block_ids"] == [[5, 6]]
     assert error["run_folder"] == str(run.folder)

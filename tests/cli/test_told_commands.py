@@ -64,7 +64,7 @@ def test_the_call_that_is_told_finishes_the_copy(
     with bp.open_source(box, KEY) as source, pytest.raises(bp.RunnerError) as caught:
         bp.copy(source, out, job_config=config)
     chunk.write_bytes(good)
-    told = re.search(r"To finish: (bioimage_py\.resume\(.*\))$", str(caught.value))
+    told = re.search(r"finish it: (bioimage_py\.resume\(.*\))$", str(caught.value))
     assert told is not None
     eval(told[1], {"bioimage_py": bp})
     np.testing.assert_array_equal(bp.open_source(out)[...], image)

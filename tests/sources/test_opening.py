@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import copy
 import json
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -321,3 +323,18 @@ def test_a_long_path_is_not_repeated_whole(tmp_path: Path) -> None:
     with pytest.raises(StorageError) as caught:
         open_source(tmp_path / ("9" * 5000))
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.tif", "a.h5:/k", "a.zarr", "a.n5/k"])
+def test_a_pickled_source_is_opened_again_and_leaves_the_first_one_open(name: str, tmp_path: Path) -> None:
+    values = np.arange(24, dtype="u2").reshape(2, 3, 4)
+    if name == "a.tif":
+        tifffile.imwrite(tmp_path / name, values)
+    else:
+        with create_output(f"{tmp_path}/{name}", like=values) as output:
+            output[...] = values
+    with open_source(f"{tmp_path}/{name}") as source:
+        for again in (pickle.loads(pickle.dumps(source)), copy.deepcopy(source)):
+            np.testing.assert_array_equal(again[...], values)
+            again.close()
+        np.testing.assert_array_equal(source[...], values)

@@ -198,7 +198,8 @@ def _unfinished(error: UnfinishedError) -> Failure:
         if folder is None and isinstance(cause, RunInterrupted):
             hints = ()  # they say how to call the library again
         if not any(hint.call and hint.call.verb == "resume" for hint in hints):
-            hints = (*hints, Hint("to copy the rest: {}", Call("resume")))
+            when = "" if isinstance(cause, RunInterrupted) else "once the cause is gone, "
+            hints = (*hints, Hint(when + "copy the rest: {}", Call("resume")))
 
     def written(call: Call) -> str:
         return shlex.join(command) if command is not None and call.verb == "resume" else as_command(call)

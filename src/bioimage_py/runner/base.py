@@ -310,7 +310,7 @@ def raise_failures(journal: Journal, block_ids: IdSet, name: str, *, kept_too: s
             Hint.of("or, to cast them all the same, leave out {}", casting="check"),
         ]
     elif journal.folder is not None:
-        hints.append(finish_hint(journal.folder))
+        hints.append(finish_hint(journal.folder, "once the cause is gone, finish it: {}"))
         if kept_too:
             hints.append(Hint(f"the temporary store {kept_too!r} is kept for that"))
     # In two passes the first one's blocks are not the caller's.

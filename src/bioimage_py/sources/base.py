@@ -360,6 +360,17 @@ class FileSource(Source):
             spec["key"] = self.key
         return {**spec, **self._spec_options()}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An open file cannot go elsewhere: what is unpickled is opened again.
+        from bioimage_py.sources.registry import from_spec
+
+        return from_spec, (self.to_spec(),)
+
+    def __copy__(self) -> Self:
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
     def _spec_options(self) -> Mapping[str, Any]:
         return {}
 

@@ -66,9 +66,9 @@ def default_root(tmp_root: str | os.PathLike[str] | None) -> Path:
         ) from error
 
 
-def finish_hint(path: str | os.PathLike[str]) -> Hint:
+def finish_hint(path: str | os.PathLike[str], text: str = "to finish: {}") -> Hint:
     """Return what finishes the run whose folder is there."""
-    return Hint.of("to finish: {}", "resume", os.fspath(path))
+    return Hint.of(text, "resume", os.fspath(path))
 
 
 class AttemptFiles:
