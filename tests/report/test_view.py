@@ -338,16 +338,17 @@ def test_the_command_serves_until_it_is_stopped(tmp_path: Path) -> None:
         "--units",
         "um",
     ]
-    with subprocess.Popen(
-        words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as command:
+    command = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
         assert command.stdout is not None
         assert command.stdout.readline().strip() == "a.npy"
-        line = command.stdout.readline()
-        url = line.split()[2]
+        url = command.stdout.readline().split()[2]
         assert b"<html" in fetch(url).lower()
         command.send_signal(signal.SIGINT)
         out, err = command.communicate(timeout=PATIENCE)
+    finally:
+        command.kill()
+        command.communicate()
     assert (command.returncode, err) == (130, ""), out
 
 

@@ -29,7 +29,7 @@ def run_view(args: argparse.Namespace, console: Console) -> int:
         shown = view(*sources, labels=labels, port=args.port, open_browser=not args.no_browser)
         try:
             console.line(f"{', '.join(shown.layers)}")
-            console.line(f"shown at {shown.url}; press Ctrl-C to end")
+            console.line(f"shown at {shown.url} until you press Ctrl-C")
             console.document({"command": "view", "url": shown.url, "layers": shown.layers})
             shown.wait()
         except Terminated:
