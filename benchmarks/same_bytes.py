@@ -128,6 +128,8 @@ def drawn_copy(draw: random.Random) -> tuple[str, str, dict[str, Any], tuple[int
     shape = tuple(draw.randint(25, 70) for _ in range(3))
     dtype = draw.choice(("uint8", "uint16", "int16", "float32", "uint32"))
     options: dict[str, Any] = {"num_workers": draw.choice((1, 2))}
+    if to == "hdf5":
+        options["num_workers"] = 1  # else chunks are in the file in the order in which threads had them
     if to == "zarr2":
         options["zarr_format"] = 2
     if to == "shards":
