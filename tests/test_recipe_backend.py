@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +10,7 @@ import pytest
 
 import bioimage_py as bp
 from bioimage_py.sources import open_source
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests.toy_distribution import ROOT, run
 
 
 @pytest.fixture
@@ -34,18 +30,6 @@ def site(tmp_path: Path) -> Path:
     return tmp_path / "site"
 
 
-def python(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(ROOT / "src")])}
-    return subprocess.run(
-        [sys.executable, *words],
-        cwd=site.parent,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def logs(site: Path) -> list[str]:
     return [log.read_text().strip() for log in sorted(site.parent.glob("bioimage-run-*/logs/*"))]
 
@@ -61,7 +45,7 @@ def test_a_copy_runs_on_a_backend_of_another_distribution(site: Path) -> None:
         "config = toy.ToyConfig(label='hello', tasks_per_worker=2, keep_run_folder=True)\n"
         "bp.copy('in.zarr', 'out.zarr', job_type='toy', job_config=config, block_shape=(8, 8, 8))\n"
     )
-    done = python(site, "-c", code)
+    done = run(site, "-c", code)
     assert (done.returncode, done.stderr) == (0, "")
     assert is_copied(site)
     assert logs(site) == ["hello", "hello"]
@@ -80,34 +64,34 @@ def test_what_is_missing_is_done_on_that_backend_too(site: Path) -> None:
         "    open('in.zarr/ready', 'w').close()\n"
         "    print(len(error.failed_block_ids), bp.resume(error.tmp_folder))\n"
     )
-    done = python(site, "-c", code)
+    done = run(site, "-c", code)
     assert (done.stdout, done.stderr) == ("3 [0, 2, 4]\n", "")
 
 
 def test_the_command_has_the_backend_and_its_options(site: Path) -> None:
     words = ["copy", "in.zarr", "out.zarr", "--job-type", "toy", "--workers", "1", "--tasks-per-worker", "3"]
-    done = python(site, "-m", "bioimage_py", *words, "--toy-label", "hi", "--keep-run-folder", "--quiet")
+    done = run(site, "-m", "bioimage_py", *words, "--toy-label", "hi", "--keep-run-folder", "--quiet")
     assert (done.returncode, done.stderr) == (0, "")
     assert is_copied(site)
     assert set(logs(site)) == {"hi"}
-    shown = python(site, "-m", "bioimage_py", "copy", "--help").stdout
+    shown = run(site, "-m", "bioimage_py", "copy", "--help").stdout
     assert "'toy': from toy-backend" in " ".join(shown.split())
     assert "--toy-label WORD" in shown
-    refused = python(site, "-m", "bioimage_py", "copy", "in.zarr", "b.zarr", "--toy-label", "hi")
+    refused = run(site, "-m", "bioimage_py", "copy", "in.zarr", "b.zarr", "--toy-label", "hi")
     assert (refused.returncode, "--toy-label needs --job-type toy" in refused.stderr) == (2, True)
 
 
 def test_a_backend_that_cannot_be_imported_costs_nobody_else_a_copy(site: Path) -> None:
     (site / "toy_backend.py").write_text("import no_such_library\n")
-    done = python(site, "-m", "bioimage_py", "copy", "in.zarr", "out.zarr", "--quiet")
+    done = run(site, "-m", "bioimage_py", "copy", "in.zarr", "out.zarr", "--quiet")
     assert (done.returncode, done.stderr) == (0, "")
     assert is_copied(site)
-    failed = python(site, "-m", "bioimage_py", "copy", "in.zarr", "b.zarr", "--job-type", "toy")
+    failed = run(site, "-m", "bioimage_py", "copy", "in.zarr", "b.zarr", "--job-type", "toy")
     assert failed.returncode != 0
     assert "the backend 'toy' cannot be imported from toy_backend:ToyRunner" in failed.stderr
     assert "no_such_library" in failed.stderr
 
 
 def test_a_name_that_nobody_has_is_refused_with_those_that_there_are(site: Path) -> None:
-    done = python(site, "-c", "import bioimage_py as bp; bp.get_runner('tyo')")
+    done = run(site, "-c", "import bioimage_py as bp; bp.get_runner('tyo')")
     assert "job_type must be one of 'local', 'subprocess', 'slurm', 'dask', 'toy', got 'tyo'" in done.stderr

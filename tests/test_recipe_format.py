@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import bioimage_py as bp
+from tests.toy_distribution import ROOT, run
 
-ROOT = Path(__file__).resolve().parents[1]
 VOXELS = np.arange(20 * 30 * 40, dtype="uint16").reshape(20, 30, 40)
 
 
@@ -43,18 +40,6 @@ def python(site: Path, *words: str) -> str:
     done = run(site, *words)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.strip()
-
-
-def run(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(ROOT / "src")])}
-    return subprocess.run(
-        [sys.executable, *words],
-        cwd=site.parent,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def voxels(site: Path, name: str) -> np.ndarray:

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from bioimage_py.kernels import Casting
-from bioimage_py.operations import ArrayCopy, CopyOptions, finishing
+from bioimage_py.operations import ArrayCopy, CopyOptions, carry_out
 from bioimage_py.planning import CopyPlan, ImagePlan
 from bioimage_py.runner import Progress, RunnerConfig
-from bioimage_py.runner.run import log_account
 from bioimage_py.sources import Codec, may_be_zarr
-from bioimage_py.sources.stores import marking_new
 
 if TYPE_CHECKING:
     from bioimage_py.operations import ImageCopy
@@ -180,14 +178,7 @@ def plan(
 
 def copy_as(input: Any, output: Any, options: CopyOptions) -> Any:
     """Copy as the options say, see `copy`."""
-    job = _planned(input, output, options)
-    with marking_new() as marks:
-        job.open(marks)
-    with finishing(job):
-        journal = job.run()
-    marks.remove()
-    log_account(journal.account)
-    return job.result()
+    return carry_out(_planned(input, output, options))
 
 
 def _planned(input: Any, output: Any, options: CopyOptions, *, quiet: bool = False) -> ArrayCopy | ImageCopy:

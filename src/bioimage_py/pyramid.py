@@ -9,12 +9,10 @@ from typing import Any
 import numpy.typing as npt
 
 from bioimage_py.kernels import Casting
-from bioimage_py.operations import PyramidJob, PyramidOptions, finishing
+from bioimage_py.operations import PyramidJob, PyramidOptions, carry_out
 from bioimage_py.planning import PyramidPlan
 from bioimage_py.runner import Progress, RunnerConfig
-from bioimage_py.runner.run import log_account
 from bioimage_py.sources import Codec, Source
-from bioimage_py.sources.stores import marking_new
 
 __all__ = ["pyramid", "pyramid_plan"]
 
@@ -118,14 +116,8 @@ def pyramid(
     >>> [(level.shape, level.metadata.voxel_size) for level in made]
     [((16, 128, 128), (2.0, 0.5, 0.5)), ((16, 64, 64), (2.0, 1.0, 1.0)), ((16, 32, 32), (2.0, 2.0, 2.0))]
     """
-    job = PyramidJob(input, output, PyramidOptions.of(locals()))
-    with marking_new() as marks:
-        job.open(marks)
-    with finishing(job):
-        journal = job.run()
-    marks.remove()
-    log_account(journal.account)
-    return job.result()
+    levels_made: list[Source] = carry_out(PyramidJob(input, output, PyramidOptions.of(locals())))
+    return levels_made
 
 
 def pyramid_plan(

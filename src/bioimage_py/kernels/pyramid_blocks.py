@@ -21,7 +21,7 @@ from bioimage_py.wrapper.resampling import reduce_windows
 
 @dataclass(frozen=True)
 class PyramidKernel:
-    """Makes levels from what it reads: each is the reduction of the one before as that is stored."""
+    """Makes the levels of a pyramid. Each level is computed from the stored voxels of the level before."""
 
     input: Source  # of the pyramid, or a level of it
     outputs: tuple[Source, ...]  # the levels that are written, largest first

@@ -4,7 +4,7 @@ from .image_copy import (
     is_image_copy as is_image_copy,
     what_is_copied as what_is_copied,
 )
-from .job import Job as Job, finishing as finishing
+from .job import Job as Job, carry_out as carry_out
 from .options import (
     CopyOptions as CopyOptions,
     InputMetadata as InputMetadata,

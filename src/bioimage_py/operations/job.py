@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -21,9 +19,9 @@ from bioimage_py.operations.options import RunOptions
 from bioimage_py.operations.two_passes import TwoPassRun
 from bioimage_py.planning import CopyPlan, ImagePlan, PyramidPlan
 from bioimage_py.runner import Journal, Resources, raise_failures, run_twin
-from bioimage_py.runner.run import RunAccount
+from bioimage_py.runner.run import RunAccount, log_account
 from bioimage_py.sources import Source
-from bioimage_py.sources.stores import NewMarks
+from bioimage_py.sources.stores import NewMarks, marking_new
 
 
 class Job(ABC):
@@ -122,11 +120,12 @@ class Job(ABC):
         return opened.enter_context(run_twin(source, self.plan.threads, cache_bytes))
 
 
-@contextlib.contextmanager
-def finishing(job: Job) -> Iterator[None]:
-    """Finish a job after its run, also after one that failed; discard it if the backend refused the run."""
+def carry_out(job: Job) -> Any:
+    """Open, run and finish a job; return its result. It is discarded if the backend refuses the run."""
+    with marking_new() as marks:
+        job.open(marks)
     try:
-        yield
+        journal = job.run()
     except (RunnerError, RunInterrupted):
         job.finish(complete=False)
         raise
@@ -135,6 +134,9 @@ def finishing(job: Job) -> Iterator[None]:
         job.discard()
         raise
     job.finish(complete=True)
+    marks.remove()
+    log_account(journal.account)
+    return job.result()
 
 
 def warn_caller(warning: BioimagePyWarning) -> None:

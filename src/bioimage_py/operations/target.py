@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
@@ -80,10 +81,6 @@ class Target:
     def check_free(self, *, overwrite: bool) -> None:
         """Raise what `open` would raise before it makes anything."""
 
-    def open(self, *, overwrite: bool, resume: bool) -> tuple[Any, Source]:
-        """Return what the caller gets, and the source to write into."""
-        raise NotImplementedError
-
     def finish(self) -> None:
         """Give a new file its final name after the run, also if blocks failed: the user goes on with it."""
 
@@ -91,7 +88,15 @@ class Target:
         """Remove what `open` made, unless something was written into it."""
 
 
-class ExistingTarget(Target):
+class SingleTarget(Target, ABC):
+    """The output of a copy of one array, which the target opens itself."""
+
+    @abstractmethod
+    def open(self, *, overwrite: bool, resume: bool) -> tuple[Any, Source]:
+        """Return what the caller gets, and the source to write into."""
+
+
+class ExistingTarget(SingleTarget):
     """An array, a handle or a source given by the caller, who gets the same object back."""
 
     is_new = False
@@ -141,7 +146,7 @@ class ExistingTarget(Target):
             )
 
 
-class NewArrayTarget(Target):
+class NewArrayTarget(SingleTarget):
     """A numpy array to be allocated."""
 
     def __init__(self, source: Source, new: NewArray, *, keep_values: bool) -> None:
@@ -161,7 +166,7 @@ class NewArrayTarget(Target):
         _check_shared(False, self.layout, job_type)
 
 
-class NewPathTarget(Target):
+class NewPathTarget(SingleTarget):
     """A stored array to be made."""
 
     path: str
@@ -244,7 +249,7 @@ class NewPathTarget(Target):
         return stored[: len(image)] == image and below[:1] not in ((), ("labels",))
 
 
-def find_target(output: Any, source: Source, new: NewArray, *, keep_values: bool) -> Target:
+def find_target(output: Any, source: Source, new: NewArray, *, keep_values: bool) -> SingleTarget:
     """Return the target for an output of `copy`; nothing is made.
 
     With `keep_values` some voxels are not copied: in a new output they get the fill value, by default 0.

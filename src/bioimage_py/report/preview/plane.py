@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -163,20 +164,20 @@ class Plane:
         return piece[..., [channel - first for channel in self.channels]]
 
 
-class _Pixels:
+class _Pixels(ABC):
     """Gathers pieces of rows, columns, depth and channels into pixels of rows, columns and channels."""
 
     def __init__(self, shape: tuple[int, int, int], extents: Span) -> None:
         self.shape = shape
         self.extents = extents
 
+    @abstractmethod
     def add(self, piece: AnyArray, rows: Span, columns: Span) -> None:
         """Take in the voxels between two rows and two columns of the plane."""
-        raise NotImplementedError
 
+    @abstractmethod
     def result(self) -> AnyArray:
         """Return the pixels; where there was no number, NaN."""
-        raise NotImplementedError
 
     def _combined(
         self, combine: np.ufunc, values: AnyArray, rows: Span, columns: Span

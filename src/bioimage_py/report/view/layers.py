@@ -193,7 +193,7 @@ def _place(full: Source, level: Source) -> Level:
 
 
 def _made_factors(shape: Sequence[int], metadata: ImageMetadata) -> list[tuple[int, ...]]:
-    """Return factors that halve the axes of space again and again, the longest voxels last, as far as that is worth it."""
+    """Return downsampling factors per level: the axes of space are halved while they are long, those with the longest voxels last."""
     space = [n for n, axis in enumerate(metadata.axes or ()) if axis in "zyx"]
     sizes = metadata.voxel_size or (1.0,) * len(shape)
     found: list[tuple[int, ...]] = []
@@ -240,7 +240,7 @@ class ServedImage:
             }
 
     def answer(self, path: str) -> bytes | None:
-        """Return the content of a file, or None if there is no such file; raise StorageError if the source cannot be read."""
+        """Return the content of a file, None if it does not exist. Raises StorageError if the source cannot be read."""
         if path in self._files:
             return json.dumps(self._files[path]).encode()
         match = _CHUNK_KEY.fullmatch(path)

@@ -51,7 +51,7 @@ class Vanished:
         return now - self._over.setdefault(task, now) >= self._latency_wait
 
     def found(self, tasks: Mapping[int, ArrayJob], began: Collection[int]) -> dict[int, Row]:
-        """Return how those of these tasks ended that are missing, as far as that is certain; of those in `began` something ran."""
+        """Return how missing tasks ended, where that is certain. Tasks in `began` have run."""
         missing = {task: job for task, job in tasks.items() if task in self._missing}
         now = time.monotonic()
         if missing and now >= self._next_history:

@@ -75,7 +75,7 @@ class Work(ABC):
 
     def narrowed(self, block_ids: IdSet) -> Self:
         """Return the same work on fewer blocks."""
-        raise NotImplementedError
+        raise NotPortableError(f"{type(self).__name__} can only be run whole")
 
     def ready(self, missing: IdSet) -> IdSet:
         """Return those of the missing blocks that do not wait for others."""
@@ -112,7 +112,7 @@ class Work(ABC):
     @classmethod
     def from_json(cls, stored: dict[str, Any], folder: RunFolder, threads: int, cache_bytes: int) -> Work:
         """Make the work again; inputs are opened for reading only."""
-        raise NotImplementedError
+        raise NotPortableError(f"{cls.__name__} can be run locally only")
 
     def fingerprint(self) -> dict[str, Any]:
         """Return everything of a call that must not change: sources as they are stored now, and parameters."""

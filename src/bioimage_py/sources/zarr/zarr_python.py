@@ -12,7 +12,13 @@ import numpy as np
 import zarr
 
 from bioimage_py.chunks import AnyArray
-from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, SourceNotFoundError, StorageError
+from bioimage_py.errors import (
+    InvalidArgumentError,
+    ReadOnlyError,
+    SourceNotFoundError,
+    StorageError,
+    UnsupportedFormatError,
+)
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata, from_attributes
 from bioimage_py.sources.base import FileSource, SourceSpec, StoredSize
@@ -123,9 +129,9 @@ class ZarrPythonSource(FileSource):
 
 
 def open_folder(folder: StoreFolder, stored: StoredArray) -> ZarrPythonSource:
-    """Open an array in a folder or behind a URL; zarr-python's errors pass."""
+    """Open an array in a local folder; zarr-python's errors pass."""
     if not folder.is_local:
-        raise NotImplementedError("it is asked for arrays in local folders only")
+        raise UnsupportedFormatError("zarr-python is used for arrays in local folders only")
     array = zarr.open_array(folder.path, mode=stored.mode)
     return ZarrPythonSource(array, stored)
 
