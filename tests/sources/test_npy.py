@@ -26,7 +26,7 @@ from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources import ArraySpec, Codec, Source, as_source, family_of, from_spec, open_source
 from bioimage_py.sources.new import create_output
-from bioimage_py.sources.raw import RawLayout, RawVoxels
+from bioimage_py.sources.raw import voxels
 from bioimage_py.storage import FileBytes
 
 from .contract import SourceContract, WritableSourceContract, textured
@@ -106,12 +106,14 @@ def test_raw_voxels_are_read_and_written_as_numpy_does(
     expected = textured(shape, dtype)
     path = tmp_path_factory.getbasetemp() / "raw.bin"
     path.write_bytes(b"\xaa" * offset + expected.tobytes(order=order) + b"\xaa" * 5)
-    voxels = RawVoxels(FileBytes.open(str(path), "r+"), RawLayout(offset, shape, np.dtype(dtype), order))
+    layout = voxels.RawLayout(offset, shape, np.dtype(dtype), order)
+    source = voxels.RawFileSource(str(path), "r+", FileBytes.open(str(path), "r+"), layout)
+    source.writable = True
     if not box.is_empty():
-        np.testing.assert_array_equal(voxels.read(box), expected[box.slices])
+        np.testing.assert_array_equal(source.read(box), expected[box.slices])
         expected[(*box.slices, ...)] = textured(box.shape, dtype, seed=5)
-        voxels.write(box, expected[box.slices] if shape else expected)
-    voxels.close()
+        source.write(box, expected[box.slices] if shape else expected)
+    source.close()
     assert path.read_bytes() == b"\xaa" * offset + expected.tobytes(order=order) + b"\xaa" * 5
 
 

@@ -1,6 +1,1 @@
-from .voxels import (
-    RawLayout as RawLayout,
-    RawVoxels as RawVoxels,
-    SingleFileSource as SingleFileSource,
-    open_file as open_file,
-)
+from .voxels import SingleFileSource as SingleFileSource, open_file as open_file

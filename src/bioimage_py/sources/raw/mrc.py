@@ -15,7 +15,7 @@ from bioimage_py.errors import BioimagePyWarning, StorageError, UnsupportedForma
 from bioimage_py.metadata import ImageMetadata, without_nonsense
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.family import Family
-from bioimage_py.sources.raw.voxels import RawFileSource, RawLayout, check_single_array, open_file, voxels_in
+from bioimage_py.sources.raw.voxels import RawFileSource, RawLayout, check_single_array, open_file
 from bioimage_py.storage import first_bytes, without_compression
 
 _HEADER_BYTES = 1024
@@ -48,7 +48,7 @@ class MrcFamily(Family):
         if layout.dtype == np.int8 and _imod_says_unsigned(header):
             layout = layout._replace(dtype=np.dtype(np.uint8))
         metadata = _metadata(header, len(layout.shape), path)
-        return MrcSource(path, "r", voxels_in(path, file, layout, compression), metadata)
+        return MrcSource(path, "r", file, layout, compression, metadata)
 
 
 def _header(path: str, head: bytes, file_bytes: int) -> Any:

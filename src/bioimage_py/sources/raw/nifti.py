@@ -18,16 +18,8 @@ from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata, without_nonsense
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.family import Family
-from bioimage_py.sources.raw.voxels import (
-    CompressedVoxels,
-    RawFileSource,
-    RawLayout,
-    RawVoxels,
-    check_single_array,
-    open_file,
-    voxels_in,
-)
-from bioimage_py.storage import first_bytes
+from bioimage_py.sources.raw.voxels import RawFileSource, RawLayout, check_single_array, open_file
+from bioimage_py.storage import FileBytes, first_bytes
 
 _AXES = ("x", "y", "z", "t", "u", "v", "w")
 _HEAD = 544
@@ -48,16 +40,16 @@ class NiftiSource(RawFileSource):
     kind = "nifti"
     format = "nifti"
 
-    def __init__(self, path: str, header: Any, voxels: RawVoxels | CompressedVoxels) -> None:
-        layout = voxels.layout
-        super().__init__(path, "r", voxels, _metadata(header, len(layout.shape), path))
+    def __init__(self, path: str, file: FileBytes, layout: RawLayout, compression: str, header: Any) -> None:
+        metadata = _metadata(header, len(layout.shape), path)
+        super().__init__(path, "r", file, layout, compression, metadata)
         slope, inter = header.get_slope_inter()
         self._slope = np.asanyarray(1.0 if slope is None else slope)
         self._inter = np.asanyarray(0.0 if inter is None else inter)
         self.dtype = self._scale(np.zeros((1,) * len(layout.shape), layout.dtype)).dtype
 
     def _read(self, box: Box) -> AnyArray:
-        return self._scale(self._voxels.read(box))
+        return self._scale(super()._read(box))
 
     def _scale(self, stored: AnyArray) -> AnyArray:
         scaled: AnyArray = apply_read_scaling(stored, self._slope, self._inter)
@@ -93,7 +85,7 @@ class NiftiFamily(Family):
                 f"the header of {path!r} contradicts itself: shape {shape}, scaling {scaling}, voxels from byte {offset} on"
             )
         layout = RawLayout(offset, shape, dtype, "F")
-        return NiftiSource(path, header, voxels_in(path, file, layout, compression))
+        return NiftiSource(path, file, layout, compression, header)
 
 
 def _header(path: str, head: bytes) -> Any:

@@ -16,7 +16,6 @@ from typing import Any, cast
 import numpy as np
 from numpy.lib import format as npy_format
 
-from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import (
     BioimagePyWarning,
     Hint,
@@ -27,20 +26,11 @@ from bioimage_py.errors import (
     StorageError,
     UnsupportedFormatError,
 )
-from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.family import Family
-from bioimage_py.sources.raw.voxels import (
-    CompressedVoxels,
-    RawFileSource,
-    RawLayout,
-    RawVoxels,
-    check_single_array,
-    open_file,
-    voxels_in,
-)
+from bioimage_py.sources.raw.voxels import RawFileSource, RawLayout, check_single_array, open_file
 from bioimage_py.storage import (
     COMPRESSED_SUFFIXES,
     FileBytes,
@@ -64,13 +54,9 @@ class NpySource(RawFileSource):
     kind = "npy"
     format = "npy"
 
-    def __init__(self, path: str, mode: str, voxels: RawVoxels | CompressedVoxels) -> None:
-        super().__init__(path, mode, voxels)
-        self.writable = mode == "r+"
-
-    def _write(self, box: Box, values: AnyArray) -> None:
-        assert isinstance(self._voxels, RawVoxels)
-        self._voxels.write(box, values)
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.writable = self.mode == "r+"
 
 
 class NpyFamily(Family):
@@ -81,8 +67,7 @@ class NpyFamily(Family):
         check_single_array(".npy", path, key, mode, writable=not zipped, options=options)
         file = open_file(path, mode)
         head, compression = first_bytes(file, path, _HEADER_LIMIT)
-        layout = _layout(path, head)
-        return NpySource(path, "r" if compression else mode, voxels_in(path, file, layout, compression))
+        return NpySource(path, mode, file, _layout(path, head), compression)
 
     def create(
         self, path: str, key: str | None, spec: ArraySpec, overwrite: bool = False, *args: Any, **options: Any
@@ -95,23 +80,18 @@ class NpyFamily(Family):
     def create_unfinished(
         self, path: str, key: str | None, spec: ArraySpec, overwrite: bool = False
     ) -> Source:
-        return _open_unfinished(path, _begun(path, key, spec, overwrite))
+        unfinished = _begun(path, key, spec, overwrite)
+        file = open_file(unfinished.partial, "r+")
+        unfinished.lock(file.number)
+        source = NpySource(path, "r+", file, _layout(path, file.read(0, min(_HEADER_LIMIT, file.size))))
+        source.unfinished = unfinished
+        return source
 
     def check_create(self, path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> None:
         _checked_dtype(path, key, spec)
         _check_free(Path(path), overwrite)
         check_writable(path)
         _check_disk(path, spec)
-
-
-def _open_unfinished(path: str, unfinished: UnfinishedFile) -> NpySource:
-    """Open a file that is being made for writing."""
-    file = open_file(unfinished.partial, "r+")
-    unfinished.lock(file.number)
-    layout = _layout(path, file.read(0, min(_HEADER_LIMIT, file.size)))
-    source = NpySource(path, "r+", RawVoxels(file, layout))
-    source.unfinished = unfinished
-    return source
 
 
 def _layout(path: str, head: bytes) -> RawLayout:

@@ -87,93 +87,75 @@ class RawLayout(NamedTuple):
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-class RawVoxels:
-    """Reads and writes regions of voxels that lie contiguously in a file.
+class RawFileSource(SingleFileSource):
+    """A file that holds one array of uncompressed voxels in one piece.
 
-    It uses positioned reads and writes, not a memory map: pages of a map count as memory of the process, a map of a file
-    that shrinks kills the process, and a full disk under a map does so too.
+    It is read and written at positions, not mapped: pages of a map count as memory of the process, a map of a file that shrinks
+    kills the process, and a full disk under a map does so too. A file that is compressed as a whole cannot be entered in the middle:
+    at the first read it is decompressed once into a temporary file without a name (in `TMPDIR`), which vanishes with the source.
     """
 
-    def __init__(self, file: FileBytes, layout: RawLayout) -> None:
-        expected = layout.offset + layout.nbytes
-        if file.size < expected:
-            raise StorageError(
-                f"{file.name} is truncated: voxels of shape {layout.shape} and dtype {layout.dtype} need "
-                f"{expected} bytes with the header, the file has {file.size}; copy or download it again"
-            )
-        self.name = file.name
-        self.layout, self.compression = layout, ""
-        self._file: FileBytes | None = file
+    def __init__(
+        self,
+        path: str,
+        mode: str,
+        file: FileBytes,
+        layout: RawLayout,
+        compression: str = "",
+        metadata: ImageMetadata | None = None,
+    ) -> None:
+        self.path, self.mode, self.codec = path, "r" if compression else mode, compression
+        self.shape, self.dtype = layout.shape, layout.dtype
+        self.storage_order: Literal["C", "F"] = layout.order
+        self._layout, self._metadata = layout, metadata or ImageMetadata()
         # A file in Fortran order is read as one in C order with the axes reversed.
-        stored = layout.shape if layout.order == "C" else layout.shape[::-1]
+        self._turned = layout.order == "F"
+        stored = layout.shape[::-1] if self._turned else layout.shape
         self._stored = ArrayInFile(layout.offset, stored, layout.dtype)
-
-    def close(self) -> None:
-        self._file = None
-
-    def read(self, box: Box) -> AnyArray:
-        """Return the voxels of a box that lies in the array, in the stored dtype."""
-        file = self._opened()
-        turned = self.layout.order == "F"
-        if turned:
-            box = Box(box.begin[::-1], box.end[::-1])
-        out: AnyArray = np.empty(box.shape, self.layout.dtype)
-        read_region(file, self._stored, box, out)
-        return out.T if turned else out
-
-    def write(self, box: Box, values: AnyArray) -> None:
-        """Write `values`, of the shape of the box, cast to the stored dtype.
-
-        Voxels between the rows of the box are never read and written back, so threads may write disjoint boxes.
-        """
-        file = self._opened()
-        if self.layout.order == "F":
-            box, values = Box(box.begin[::-1], box.end[::-1]), values.T
-        stored = cast_values(values, self.layout.dtype)
-        write_region(file, self._stored, box, np.ascontiguousarray(stored))
-
-    def _opened(self) -> FileBytes:
-        file = self._file
-        if file is None:
-            raise StorageError(f"{self.name} was closed; open it again to go on")
-        return file
-
-
-class CompressedVoxels:
-    """Voxels that are decompressed once, at the first read, into a temporary file without a name (in `TMPDIR`)."""
-
-    def __init__(self, path: str, compression: str, layout: RawLayout) -> None:
-        self.layout = layout
-        self._path = path
-        self.compression = compression
         # The working directory may be another one at the first read.
         self._place = os.path.abspath(path)  # noqa: PTH100 - follows no links
         self._lock = threading.Lock()
-        self._voxels: RawVoxels | None = None
         self._closed = False
+        self._file = None if compression else _checked_length(file, layout)
 
-    def read(self, box: Box) -> AnyArray:
-        with self._lock:
-            if self._closed:
-                raise StorageError(f"{self._path!r} was closed; open it again to go on")
-            if self._voxels is None:
-                self._voxels = self._decompressed()
-            voxels = self._voxels
-        return voxels.read(box)
+    @property
+    def metadata(self) -> ImageMetadata:
+        return self._metadata
+
+    def _read(self, box: Box) -> AnyArray:
+        file = self._opened()
+        if self._turned:
+            box = Box(box.begin[::-1], box.end[::-1])
+        out: AnyArray = np.empty(box.shape, self._layout.dtype)
+        read_region(file, self._stored, box, out)
+        return out.T if self._turned else out
+
+    def _write(self, box: Box, values: AnyArray) -> None:
+        file = self._opened()
+        if self._turned:
+            box, values = Box(box.begin[::-1], box.end[::-1]), values.T
+        stored = cast_values(values, self._layout.dtype)
+        write_region(file, self._stored, box, np.ascontiguousarray(stored))
 
     def close(self) -> None:
         with self._lock:
-            self._closed = True
-            if self._voxels is not None:
-                self._voxels.close()
+            self._file, self._closed = None, True
 
-    def _decompressed(self) -> RawVoxels:
+    def _opened(self) -> FileBytes:
+        with self._lock:
+            if self._closed:
+                raise StorageError(f"{self.path!r} was closed; open it again to go on")
+            if self._file is None:
+                self._file = self._decompressed()
+            return self._file
+
+    def _decompressed(self) -> FileBytes:
         """Decompress the file into one without a name, and open that."""
-        path, needed = self._path, self.layout.offset + self.layout.nbytes
+        path, needed = self.path, self._layout.offset + self._layout.nbytes
         found = 0
         with tempfile.TemporaryFile(prefix="bioimage-py-") as unpacked:
             try:
-                with decompressing(self._place, self.compression) as stream:
+                with decompressing(self._place, self.codec) as stream:
                     # What follows the voxels is read for the checksum at the end, and dropped.
                     while piece := stream.read(_PIECE):
                         if found < needed:
@@ -188,7 +170,18 @@ class CompressedVoxels:
                     raise damaged(path, error, f" after {found} of {needed} bytes") from error
                 raise file_error(error, f"reading {path!r}") from error
             unpacked.flush()
-            return RawVoxels(FileBytes(os.dup(unpacked.fileno()), f"{path!r} (decompressed)"), self.layout)
+            file = FileBytes(os.dup(unpacked.fileno()), f"{path!r} (decompressed)")
+            return _checked_length(file, self._layout)
+
+
+def _checked_length(file: FileBytes, layout: RawLayout) -> FileBytes:
+    expected = layout.offset + layout.nbytes
+    if file.size < expected:
+        raise StorageError(
+            f"{file.name} is truncated: voxels of shape {layout.shape} and dtype {layout.dtype} need "
+            f"{expected} bytes with the header, the file has {file.size}; copy or download it again"
+        )
+    return file
 
 
 def _store(unpacked: Any, piece: bytes, path: str) -> None:
@@ -199,41 +192,3 @@ def _store(unpacked: Any, piece: bytes, path: str) -> None:
         raise file_error(
             error, f"decompressing {path!r} into a temporary file in {folder!r} (TMPDIR)"
         ) from error
-
-
-def voxels_in(
-    path: str, file: FileBytes, layout: RawLayout, compression: str
-) -> RawVoxels | CompressedVoxels:
-    """Return the voxels of an open file, compressed or not."""
-    return CompressedVoxels(path, compression, layout) if compression else RawVoxels(file, layout)
-
-
-class RawFileSource(SingleFileSource):
-    """A file that holds one array of uncompressed voxels in one piece.
-
-    A file that is compressed as a whole cannot be entered in the middle: at the first read it is decompressed once into a temporary
-    file without a name (in `TMPDIR`), which vanishes with the source.
-    """
-
-    def __init__(
-        self,
-        path: str,
-        mode: str,
-        voxels: RawVoxels | CompressedVoxels,
-        metadata: ImageMetadata | None = None,
-    ) -> None:
-        self.path, self.mode, self.codec = path, mode, voxels.compression
-        self.shape, self.dtype = voxels.layout.shape, voxels.layout.dtype
-        self.storage_order: Literal["C", "F"] = voxels.layout.order
-        self._voxels = voxels
-        self._metadata = metadata or ImageMetadata()
-
-    @property
-    def metadata(self) -> ImageMetadata:
-        return self._metadata
-
-    def _read(self, box: Box) -> AnyArray:
-        return self._voxels.read(box)
-
-    def close(self) -> None:
-        self._voxels.close()
