@@ -132,11 +132,7 @@ def test_what_copy_adds_is_optional() -> None:
         (bioimage_py.plan, CopyOptions, set()),
         (bioimage_py.downsample, CopyOptions, set()),
         (bioimage_py.pyramid, PyramidOptions, {"block_ids"}),
-        (
-            bioimage_py.pyramid_plan,
-            PyramidOptions,
-            {"block_ids", "resume_from", "verify_encoded", "progress"},
-        ),
+        (bioimage_py.pyramid_plan, PyramidOptions, {"block_ids"}),
     ],
 )
 def test_every_option_is_a_keyword_with_the_same_default(

@@ -5,14 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import shutil
 import tempfile
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +25,7 @@ from bioimage_py.operations import NewArray, find_target
 from bioimage_py.planning import CopyPlan, default_memory_limit, format_bytes, parse_bytes
 from bioimage_py.runner import check_num_workers, run_twin
 from bioimage_py.sources import Codec, FileSource, Source, as_source, encoded_reader
-from bioimage_py.storage import FileBytes, FileFolder, file_error, files_below
+from bioimage_py.storage import FileBytes, file_error, files_below
 
 _SECONDS = 1.2
 """About how long each of the eight measurements may take."""
@@ -103,11 +100,6 @@ class BenchResult:
         """What such a copy can reach with all workers, in bytes of voxels: they pass the stages one after the other."""
         return 1 / sum(1 / rate.bytes_per_second for rate in self._needed())
 
-    @property
-    def hints(self) -> tuple[str, ...]:
-        """What would make the copy faster."""
-        return tuple(self._hints())
-
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain JSON values."""
         return {
@@ -158,30 +150,40 @@ class BenchResult:
         # Where neither could be measured nothing is stored but background.
         return moving if moving and self.plan.road != "recode" else last
 
-    def _hints(self) -> Iterator[str]:
-        stage = self.bottleneck
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """What would make the copy faster."""
+        stage, output = self.bottleneck, self.plan.output
         rows = sorted((rate for rate in self.rates if rate.stage == stage), key=lambda rate: rate.workers)
         first, last = rows[0], rows[-1]
-        gain = last.bytes_per_second / first.bytes_per_second
-        grows = last.workers > first.workers and gain >= _GAIN
-        if grows:
-            yield f"{last.workers} workers {stage} {gain:.1f} times as fast as one: more cores, or nodes, help"
-        elif last.workers > first.workers:
-            yield f"{last.workers} workers {stage} hardly faster than one: more of them do not help"
+        gain, more = last.bytes_per_second / first.bytes_per_second, last.workers > first.workers
+        found = []
+        if more and gain >= _GAIN:
+            found.append(
+                f"{last.workers} workers {stage} {gain:.1f} times as fast as one: more cores, or nodes, help"
+            )
+        elif more:
+            found.append(f"{last.workers} workers {stage} hardly faster than one: more of them do not help")
         if stage == "encode":
-            yield f"a lighter codec than {self.codec or 'that'} encodes faster, such as zstd:1 or blosc with lz4"
+            found.append(
+                f"a lighter codec than {self.codec or 'that'} encodes faster, such as zstd:1 or blosc with lz4"
+            )
         if stage in ("encode", "decode"):
-            yield self.plan.reason
-            return
-        output, per_chunk = self.plan.output, float("inf")
+            return (*found, self.plan.reason)
+        per_chunk = float("inf")
         if last.stored_bytes is not None and output.chunks is not None and last.voxel_bytes:
             n_bytes = math.prod(output.chunks) * output.dtype.itemsize
             per_chunk = n_bytes * last.stored_bytes / last.voxel_bytes
         if per_chunk < _SMALL_FILE and output.shards is None:
-            yield f"a chunk takes {format_bytes(per_chunk)} stored: larger chunks, or shards, make fewer and larger files"
-        elif not grows:
+            found.append(
+                f"a chunk takes {format_bytes(per_chunk)} stored: larger chunks, or shards, make fewer and larger files"
+            )
+        elif not (more and gain >= _GAIN):
             place = "read from" if stage == "read" else "written to"
-            yield f"the place that is {place} is the limit: a faster one, or a codec that makes fewer bytes, helps"
+            found.append(
+                f"the place that is {place} is the limit: a faster one, or a codec that makes fewer bytes, helps"
+            )
+        return tuple(found)
 
 
 def bench(
@@ -236,7 +238,14 @@ def bench(
             raise InvalidArgumentError(
                 f"{source.name} has shape {source.shape}: there is nothing to measure. Give an image with voxels"
             )
-        folder = stack.enter_context(_scratch_folder(Path(output)))
+        try:
+            scratch = tempfile.TemporaryDirectory(prefix=".bioimage-bench-", dir=Path(output).expanduser())
+        except OSError as error:
+            raise InvalidArgumentError(
+                f"cannot write into the folder {str(output)!r}: {error.strerror}. Give as output a folder that exists, "
+                "on the file system that a copy would write to"
+            ) from error
+        folder = Path(stack.enter_context(scratch)).resolve()
         layout = NewArray(chunks=chunks, shards=shards, codec=codec, zarr_format=3)
         planned = plan(
             source,
@@ -266,33 +275,16 @@ def _measured(
         # Its files are written again below, without encoding.
         n_written = encoding(output, voxels, workers, 2 * _SECONDS).voxel_bytes
     # An array in memory, of a name that no other process or thread has.
-    with _new_array(source, f"memory://{folder.name}/array.zarr", layout) as output:
+    in_memory = f"memory://{folder.name}/array.zarr"
+    with _new_array(source, in_memory, layout) as output:
         rates += [encoding(output, voxels, n) for n in counts]
-    _new_array(
-        source, f"memory://{folder.name}/array.zarr", layout
-    ).close()  # without chunks, it takes no memory
+    _new_array(source, in_memory, layout).close()  # without chunks, it takes no memory
     rates += [writing(folder / f"written-{n}", folder / "array.zarr", n_written, n) for n in counts]
     return [rate for rate in rates if rate is not None], codec
 
 
 def _new_array(source: Source, path: str, layout: NewArray) -> Source:
     return find_target(path, source, layout, keep_values=False).open(overwrite=True, resume=False)[1]
-
-
-@contextmanager
-def _scratch_folder(parent: Path) -> Iterator[Path]:
-    """Make a folder and remove it with all that is in it."""
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=".bioimage-bench-", dir=parent.expanduser()))
-    except OSError as error:
-        raise InvalidArgumentError(
-            f"cannot write into the folder {str(parent)!r}: {error.strerror}. Give as output a folder that exists, "
-            "on the file system that a copy would write to"
-        ) from error
-    try:
-        yield folder.resolve()
-    finally:
-        shutil.rmtree(folder)
 
 
 def choose_read_sample(source: Source, n_bytes: int) -> ReadSample:
@@ -336,10 +328,7 @@ def _shares(files: Sequence[str], boxes: Sequence[Box], n_voxels: int) -> ReadSa
         first = n * (len(files) - count) // max(1, len(boxes) - 1)
         places = []
         for path in files[first : first + count]:
-            try:
-                size = Path(path).stat().st_size
-            except OSError as error:
-                raise StorageError(f"{path!r} cannot be read: {error.strerror}") from error
+            size = Path(path).stat().st_size
             length = min(size, math.ceil(size * share / count))
             places.append(FilePlace(path, (size - length) * n // max(1, len(boxes) - 1), length))
         found.append((box, places))
@@ -388,9 +377,8 @@ def reading(source: Source, sample: ReadSample, workers: int, seconds: float = _
         if places is None:
             return None
         for place in places if hasattr(os, "posix_fadvise") else ():
-            file = FileBytes.open(
-                place.path
-            )  # the system is asked to forget it, so that the disk is measured
+            # The system is asked to forget it, so that the disk is measured.
+            file = FileBytes.open(place.path)
             os.posix_fadvise(file.number, place.offset, place.length, os.POSIX_FADV_DONTNEED)
         stored = sum(place.length for place in places)
         items.append((box.size * source.dtype.itemsize, stored, (places,)))
@@ -429,20 +417,18 @@ def writing(
     if not files:
         return None
     folder.mkdir()
-    new = FileFolder(str(folder))
 
-    def write(key: str, data: bytes) -> None:
-        new.write(key, data)
-        number = os.open(new.path(key), os.O_RDONLY | os.O_CLOEXEC)
+    def write(path: Path, data: bytes) -> None:
         try:
-            os.fsync(number)
+            with path.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
         except OSError as error:
-            raise file_error(error, f"writing {new.path(key)!r}") from error
-        finally:
-            os.close(number)
+            raise file_error(error, f"writing {str(path)!r}") from error
 
     share = n_bytes / max(1, sum(map(len, files)))
-    items = [(share * len(data), len(data), (str(n), data)) for n, data in enumerate(files)]
+    items = [(share * len(data), len(data), (folder / str(n), data)) for n, data in enumerate(files)]
     return _timed("write", items, write, workers, seconds)
 
 
@@ -454,32 +440,21 @@ def _timed(
     seconds: float,
 ) -> StageRate:
     """Work on threads through items (bytes of voxels, stored bytes, arguments), one at least, until time is up."""
-    waiting, stop = deque(items), threading.Event()
     done: list[tuple[float, int | None]] = []
     began = time.perf_counter()
 
-    def run() -> None:
-        try:
-            while not stop.is_set():
-                try:
-                    voxel_bytes, stored_bytes, arguments = waiting.popleft()
-                except IndexError:
-                    return
-                work(*arguments)
-                done.append((voxel_bytes, stored_bytes))
-                if time.perf_counter() - began > seconds:
-                    return
-        except BaseException:
-            stop.set()
-            raise
+    def run(voxel_bytes: float, stored_bytes: int | None, arguments: tuple[Any, ...]) -> None:
+        if not done or time.perf_counter() - began <= seconds:
+            work(*arguments)
+            done.append((voxel_bytes, stored_bytes))
 
     with ThreadPoolExecutor(workers, "bioimage-bench") as pool:
-        running = [pool.submit(run) for _ in range(workers)]
+        running = [pool.submit(run, *item) for item in items]
         try:
-            for thread in running:
-                thread.result()
+            for one in running:
+                one.result()
         finally:
-            stop.set()  # after Ctrl-C too: what they write is removed next
+            pool.shutdown(cancel_futures=True)  # after Ctrl-C too: what they write is removed next
     took = time.perf_counter() - began
     if not done:
         raise StorageError("nothing could be measured: the sample is empty")

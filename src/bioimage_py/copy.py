@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from bioimage_py.kernels import Casting
-from bioimage_py.operations import ArrayCopy, CopyOptions, carry_out
+from bioimage_py.operations import ArrayCopy, CopyOptions, carry_out, with_arguments_of
 from bioimage_py.planning import CopyPlan, ImagePlan
 from bioimage_py.runner import Progress, RunnerConfig
 from bioimage_py.sources import Codec, may_be_zarr
@@ -125,32 +125,8 @@ def copy(
     return copy_as(input, output, CopyOptions.of(locals()))
 
 
-def plan(
-    input: Any,
-    output: Any = None,
-    *,
-    block_shape: Sequence[int] | None = None,
-    job_type: str = "local",
-    job_config: RunnerConfig | None = None,
-    num_workers: int = 1,
-    mask: Any = None,
-    block_ids: Sequence[int] | None = None,
-    resume_from: str | os.PathLike[str] | None = None,
-    casting: Casting = "unsafe",
-    memory_limit: int | str | None = None,
-    verify_encoded: bool = False,
-    overwrite: bool = False,
-    dtype: npt.DTypeLike | None = None,
-    chunks: Sequence[int] | None = None,
-    shards: Sequence[int] | None = None,
-    codec: str | Mapping[str, Any] | Codec | None = None,
-    zarr_format: int | None = None,
-    fill_value: float | None = None,
-    axes: Sequence[str] | None = None,
-    voxel_size: float | Sequence[float] | None = None,
-    units: str | Sequence[str | None] | None = None,
-    progress: Callable[[Progress], None] | None = None,
-) -> CopyPlan | ImagePlan:
+@with_arguments_of(copy)
+def plan(input: Any, output: Any = None, **options: Any) -> CopyPlan | ImagePlan:
     """Return what `copy` would do with the same arguments; nothing is written and no voxel is read.
 
     All arguments are those of `copy`.
@@ -171,7 +147,7 @@ def plan(
     >>> plan(np.zeros((64, 64, 64), "uint8"), block_shape=(32, 32, 32)).n_blocks
     8
     """
-    job = _planned(input, output, CopyOptions.of(locals()), quiet=True)
+    job = _planned(input, output, CopyOptions(**options), quiet=True)
     job.check_free()
     return job.plan
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy.typing as npt
 
 from bioimage_py.kernels import Casting
-from bioimage_py.operations import PyramidJob, PyramidOptions, carry_out
+from bioimage_py.operations import PyramidJob, PyramidOptions, carry_out, with_arguments_of
 from bioimage_py.planning import PyramidPlan
 from bioimage_py.runner import Progress, RunnerConfig
 from bioimage_py.sources import Codec, Source
@@ -120,32 +120,11 @@ def pyramid(
     return levels_made
 
 
-def pyramid_plan(
-    input: Any,
-    output: Any = None,
-    *,
-    levels: int | None = None,
-    scale_factors: Sequence[int | Sequence[int]] | None = None,
-    method: str = "auto",
-    kind: str | None = None,
-    block_shape: Sequence[int] | None = None,
-    job_type: str = "local",
-    job_config: RunnerConfig | None = None,
-    num_workers: int = 1,
-    casting: Casting = "unsafe",
-    memory_limit: int | str | None = None,
-    overwrite: bool = False,
-    dtype: npt.DTypeLike | None = None,
-    chunks: Sequence[int] | None = None,
-    shards: Sequence[int] | None = None,
-    codec: str | Mapping[str, Any] | Codec | None = None,
-    zarr_format: int | None = None,
-    fill_value: float | None = None,
-    axes: Sequence[str] | None = None,
-    voxel_size: float | Sequence[float] | None = None,
-    units: str | Sequence[str | None] | None = None,
-) -> PyramidPlan:
+@with_arguments_of(pyramid)
+def pyramid_plan(input: Any, output: Any = None, **options: Any) -> PyramidPlan:
     """Return what `pyramid` would do with the same arguments; nothing is written and no voxel is read.
+
+    All arguments are those of `pyramid`.
 
     Returns
     -------
@@ -164,6 +143,6 @@ def pyramid_plan(
     >>> [level.shape for level in found.levels]
     [(256, 256, 256), (128, 128, 128), (64, 64, 64)]
     """
-    job = PyramidJob(input, output, PyramidOptions.of(locals()), quiet=True)
+    job = PyramidJob(input, output, PyramidOptions(**options), quiet=True)
     job.check_free()
     return job.plan

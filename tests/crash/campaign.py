@@ -31,7 +31,7 @@ import psutil
 import pytest
 
 import bioimage_py as bp
-from bioimage_py.runner.run import RunFolder, read_status
+from bioimage_py.runner.run import RunFolder, StatusReader
 from tests.crash.campaign_roads import ROADS, expected, make_inputs, stored
 from tests.runner.slurm_lab import SlurmLab, shared
 from tests.waiting import PATIENCE, eventually
@@ -213,7 +213,7 @@ class Campaign:
                 orphans += f", then all of the resume before its change {step}"
         done = "no run folder"
         with contextlib.suppress(bp.BioimagePyError, StopIteration):
-            status = read_status(RunFolder.open(next(run.runs.glob("[!.]*"))))
+            status = StatusReader(RunFolder.open(next(run.runs.glob("[!.]*")))).look()
             done = f"{status.blocks_done} of {status.blocks_total} blocks done"
         what, faults = self.finish(run, victim)
         faults += run.faults(files)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,10 +21,8 @@ from bioimage_py.runner.run import (
     RunFolder,
     StatusReader,
     find_runs,
-    merged,
     read_block_logs,
     read_recorded,
-    read_status,
     without_credentials,
 )
 
@@ -72,7 +68,7 @@ def dead_pid() -> int:
 
 
 def test_a_run_that_has_not_begun(folder: RunFolder) -> None:
-    status = read_status(folder)
+    status = StatusReader(folder).look()
     assert (status.state, status.blocks_done, status.blocks_total, status.rounds) == ("unfinished", 0, 100, 1)
     assert status.tasks == {"waiting": 4}
     assert status.blocks_per_second is status.seconds_left is status.last_sign is None
@@ -82,7 +78,7 @@ def test_blocks_that_two_attempts_did_count_once(folder: RunFolder) -> None:
     for first in (0, 10):
         with AttemptJournal(folder, 0, 0) as journal:
             journal.done(range(first, first + 30), n_bytes=300)
-    status = read_status(folder)
+    status = StatusReader(folder).look()
     assert status.blocks_done == 40
     assert status.bytes_done == 400
     assert status.tasks == {"waiting": 3, "finished": 1}
@@ -102,7 +98,7 @@ def test_a_further_look_sees_what_was_appended_and_agrees_with_the_account(folde
     account = read_recorded(folder)
     assert status.blocks_done == 90
     assert status.blocks_failed == sum(len(error.block_ids) for error in account.errors) == 10
-    assert [IdSet(error.runs) for error in status.errors] == [error.block_ids for error in account.errors[:5]]
+    assert [error.block_ids for error in status.errors] == [error.block_ids for error in account.errors[:5]]
 
 
 def test_torn_and_half_written_files_are_not_trusted(folder: RunFolder) -> None:
@@ -118,9 +114,9 @@ def test_torn_and_half_written_files_are_not_trusted(folder: RunFolder) -> None:
     (folder.path / "attempts" / ".half.json").write_text("{")
     (folder.path / "driver.json").write_text('{"host": "a"')
     attempt.state.write_text('{"beg')
-    status = read_status(folder)
+    status = StatusReader(folder).look()
     assert (status.blocks_done, status.blocks_failed) == (3, 1)
-    assert [(e.runs, e.type, e.text) for e in status.errors] == [(((7, 8),), "ValueError", "no")]
+    assert [(e.block_ids, e.type, e.text) for e in status.errors] == [(IdSet([(7, 8)]), "ValueError", "no")]
     assert (status.state, status.tasks) == ("unfinished", {"waiting": 3, "died": 1})
 
 
@@ -133,22 +129,11 @@ def test_a_record_that_was_half_written_at_one_look_counts_at_the_next(tmp_path:
     growing = tmp_path / "growing"
     growing.write_bytes(whole.read_bytes()[:20])
     reader = BlockLogReader(growing)
-    assert [a.tolist() for a in reader.more()] == [[5], [9]]
+    assert reader.more() == IdSet([(5, 9)])
     growing.write_bytes(whole.read_bytes())
-    assert [a.tolist() for a in reader.more()] == [[1], [3]]
-    assert [a.tolist() for a in reader.more()] == [[], []]
+    assert reader.more() == IdSet([(1, 3)])
+    assert reader.more() == IdSet()
     assert read_block_logs([whole, growing]) == IdSet([(1, 3), (5, 9)])
-
-
-def test_merged_runs_are_those_of_an_id_set() -> None:
-    rng = np.random.default_rng(1)
-    for n in (1, 2, 50, 1000):
-        begins = rng.integers(0, 2000, n)
-        ends = begins + rng.integers(1, 9, n)
-        got = merged(begins, ends)
-        assert list(zip(*(a.tolist() for a in got), strict=True)) == list(
-            IdSet(zip(begins.tolist(), ends.tolist(), strict=True)).runs
-        )
 
 
 def test_who_waits_and_what_runs(folder: RunFolder) -> None:
@@ -157,19 +142,19 @@ def test_who_waits_and_what_runs(folder: RunFolder) -> None:
     finished.end("finished")
     running.done(range(10), n_bytes=100)
     driven(folder)
-    status = read_status(folder)
+    status = StatusReader(folder).look()
     assert (status.state, status.driver_alive) == ("running", True)
     assert status.tasks == {"waiting": 2, "running": 1, "finished": 1}
     assert status.blocks_per_second is not None
     assert status.seconds_left == pytest.approx(80 / status.blocks_per_second)
     driven(folder, dead_pid())
-    orphaned = read_status(folder)
+    orphaned = StatusReader(folder).look()
     assert (orphaned.state, orphaned.driver_alive, orphaned.seconds_left) == ("unfinished", False, None)
     assert orphaned.tasks == {"waiting": 2, "running": 1, "finished": 1}
     state = {"began": time.time(), "host": platform.node(), "pid": dead_pid(), "bytes": 0, "reason": None}
     folder.write_state(next(a for a in folder.attempts() if a.task == 0), state)
-    assert read_status(folder).tasks == {"waiting": 2, "finished": 1, "died": 1}
-    assert read_status(folder, is_active=True).state == "running"
+    assert StatusReader(folder).look().tasks == {"waiting": 2, "finished": 1, "died": 1}
+    assert StatusReader(folder).look(is_active=True).state == "running"
     running.end("stopped")
 
 
@@ -180,7 +165,7 @@ def test_the_rate_is_that_of_the_last_minutes(folder: RunFolder) -> None:
     now = time.time()
     state = folder.read_state(attempt)
     folder.write_state(attempt, {**state, "began": now - 1000, "ended": now})
-    status = read_status(folder)
+    status = StatusReader(folder).look()
     assert status.blocks_per_second == pytest.approx(80 / 1000, rel=0.01)
     assert status.bytes_per_second == pytest.approx(800 / 1000, rel=0.01)
 
@@ -195,16 +180,16 @@ def test_an_error_that_a_later_attempt_overcame_is_none(folder: RunFolder) -> No
         journal.done([10])
     with pytest.raises(OSError, match="gone"), AttemptJournal(folder, 0, 2):
         raise OSError("gone")
-    status = read_status(folder)
+    status = StatusReader(folder).look()
     assert status.blocks_failed == 2
-    assert [error.runs for error in status.errors if error.runs] == [((3, 4), (5, 6))]
-    assert [(e.task, e.type, e.text) for e in status.errors if not e.runs] == [(2, "OSError", "gone")]
+    assert [error.block_ids for error in status.errors if error.block_ids] == [IdSet([(3, 4), (5, 6)])]
+    assert [(e.task, e.type, e.text) for e in status.errors if not e.block_ids] == [(2, "OSError", "gone")]
 
 
 def test_no_credentials_are_shown(folder: RunFolder) -> None:
     with AttemptJournal(folder, 0, 0) as journal:
         journal.failed([1], OSError("no answer from https://me:sec:ret@host/a?token=secret, gave up"))
-    status = read_status(folder)
+    status = StatusReader(folder).look()
     assert status.what == "copy s3://bucket/in.zarr (raw) to /data/out.zarr"
     assert "ret@" not in repr(status)
     assert "secret" not in status.errors[0].text
@@ -217,7 +202,7 @@ def test_no_credentials_are_shown(folder: RunFolder) -> None:
 def test_a_plan_that_cannot_be_read_is_said(content: str, folder: RunFolder) -> None:
     (folder.path / "run.json").write_text(content)
     with pytest.raises(StorageError, match=r"run\.json|plan of a run"):
-        read_status(folder)
+        StatusReader(folder).look()
 
 
 def test_a_folder_that_is_removed_while_it_is_watched(folder: RunFolder) -> None:
@@ -228,18 +213,6 @@ def test_a_folder_that_is_removed_while_it_is_watched(folder: RunFolder) -> None
     folder.path.rmdir()
     with pytest.raises(SourceNotFoundError, match="was removed"):
         reader.look()
-
-
-@pytest.mark.parametrize("parts", [1, 3])
-def test_tasks_are_counted_without_parsing_them(parts: int, folder: RunFolder) -> None:
-    ids = IdSet.from_ids(range(0, 40, 2)).split(parts)
-    content: dict[str, Any] = {
-        "todo": [[0, 1], [2, 3]],
-        "tasks": [part.to_json() for part in ids],
-        "needs": {"a": [[1]]},
-    }
-    folder.write_round(1, content)
-    assert read_status(folder).tasks == {"waiting": parts}
 
 
 def test_runs_are_found_and_those_of_others_left_out_with_a_word(folder: RunFolder, tmp_path: Path) -> None:
@@ -254,9 +227,3 @@ def test_runs_are_found_and_those_of_others_left_out_with_a_word(folder: RunFold
         assert find_runs([tmp_path]) == [folder.path]
     with pytest.raises(SourceNotFoundError, match="there is no folder"):
         find_runs([tmp_path / "nowhere"])
-
-
-def test_json_of_the_round_stays_what_the_count_relies_on(folder: RunFolder) -> None:
-    text = (folder.path / "rounds" / "00000.json").read_text()
-    assert '"tasks":[[[0,5],[10,30]],[[' in text
-    assert len(json.loads(text)["tasks"]) == 4

@@ -12,7 +12,7 @@ from bioimage_py.cli.text import duration, rate, shortened
 from bioimage_py.cli.values import ids_text
 from bioimage_py.errors import Call
 from bioimage_py.planning import format_bytes
-from bioimage_py.runner.run import FirstError, RunStatus
+from bioimage_py.runner.run import BlockError, RunStatus
 
 _LABEL_WIDTH = 12
 _MOST_RUNS = 5
@@ -62,12 +62,14 @@ def _errors(status: RunStatus) -> Iterator[tuple[str, str]]:
         label = ""
 
 
-def _where(error: FirstError) -> str:
-    if not error.runs:
+def _where(error: BlockError) -> str:
+    runs = error.block_ids.runs
+    if not runs:
         return f"task {error.task}"
-    several = len(error.runs) > 1 or error.runs[0][1] - error.runs[0][0] > 1
-    listed = ids_text(error.runs[:_MOST_RUNS]).replace(",", ", ")
-    return f"{'blocks' if several else 'block'} {listed}" + (" …" if len(error.runs) > _MOST_RUNS else "")
+    listed = ids_text(runs[:_MOST_RUNS]).replace(",", ", ")
+    return f"{'blocks' if len(error.block_ids) > 1 else 'block'} {listed}" + (
+        " …" if len(runs) > _MOST_RUNS else ""
+    )
 
 
 def state_text(status: RunStatus) -> str:
@@ -100,7 +102,7 @@ def status_json(status: RunStatus) -> dict[str, Any]:
         "run_folder": str(status.path),
         **{name: getattr(status, name) for name in _REPORTED},
         "errors": [
-            {"block_ids": error.runs, "task": error.task, "type": error.type, "text": error.text}
+            {"block_ids": error.block_ids.runs, "task": error.task, "type": error.type, "text": error.text}
             for error in status.errors
         ],
         "driver": driver

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.option import option
@@ -17,6 +18,20 @@ if TYPE_CHECKING:
     from bioimage_py.geometry import IdSet
     from bioimage_py.runner import Progress, Runner, RunnerConfig
     from bioimage_py.sources import Codec
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def with_arguments_of(verb: Callable[P, Any]) -> Callable[[Callable[..., R]], Callable[P, R]]:
+    """Return a decorator for a function of input, output and options that has the signature of another."""
+
+    def decorated(function: Callable[..., R]) -> Callable[P, R]:
+        own = inspect.signature(function)
+        function.__signature__ = own.replace(parameters=list(inspect.signature(verb).parameters.values()))  # type: ignore[attr-defined]
+        return function
+
+    return decorated
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,10 @@ class PyramidJob(Job):
 
     def __init__(self, input: Any, output: Any, options: PyramidOptions, *, quiet: bool = False) -> None:
         """Check and plan; with `quiet`, without warnings."""
+        if options.block_ids is not None:
+            raise InvalidArgumentError(
+                "block_ids cannot be given for a pyramid: levels are computed from whole levels"
+            )
         self.options, runner = options, options.runner
         self.target: _NewImage | _AddedLevels
         if output is None:

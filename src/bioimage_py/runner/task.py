@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.environment import check_environment, extend_import_path
-from bioimage_py.runner.run import AttemptJournal, RunFolder
+from bioimage_py.runner.run import AttemptJournal, RunFolder, read_block_logs
 from bioimage_py.runner.work import load_work
 from bioimage_py.runner.worker_threads import WorkerThreads
 
@@ -81,10 +81,6 @@ def _following(folder: RunFolder, round_number: int, over: threading.Event) -> C
 def _done_before(folder: RunFolder, round_number: int, task: int) -> IdSet:
     """Return the blocks that an earlier attempt at this task, which was cut off, has done."""
     before = [a for a in folder.attempts(round_number=round_number) if a.task == task and a.blocks.exists()]
-    if not before:
-        return IdSet()
-    from bioimage_py.runner.run import read_block_logs  # it needs numpy
-
     return read_block_logs([attempt.blocks for attempt in before])
 
 

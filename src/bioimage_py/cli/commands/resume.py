@@ -13,7 +13,7 @@ from bioimage_py.cli.progress import ProgressLine
 from bioimage_py.cli.text import duration, rate
 from bioimage_py.errors import Call, InvalidArgumentError
 from bioimage_py.planning import format_bytes
-from bioimage_py.runner.run import RunFolder, RunStatus, read_status, remove_remains
+from bioimage_py.runner.run import RunFolder, RunStatus, StatusReader, remove_remains
 
 
 def run_resume(args: argparse.Namespace, console: Console) -> int:
@@ -24,7 +24,7 @@ def run_resume(args: argparse.Namespace, console: Console) -> int:
         console.document({"command": "resume", "run_folder": args.folder, "blocks": 0})
         return OK
     folder = named_run(args.folder)
-    before = read_status(folder)
+    before = StatusReader(folder).look()
     _check_no_results(folder)
     verb = "copying" if before.what.startswith("copy ") else "working"
     started = time.perf_counter()

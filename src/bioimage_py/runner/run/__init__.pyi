@@ -1,6 +1,9 @@
 from .attempt import AttemptJournal as AttemptJournal
-from .block_log import BlockLogReader as BlockLogReader, merged as merged, read_block_logs as read_block_logs
-from .block_records import BlockLog as BlockLog
+from .block_log import (
+    BlockLog as BlockLog,
+    BlockLogReader as BlockLogReader,
+    read_block_logs as read_block_logs,
+)
 from .driver import driving as driving, interrupt_driver as interrupt_driver
 from .output_marks import (
     check_outputs as check_outputs,
@@ -32,10 +35,8 @@ from .run_folder import (
     remove_remains as remove_remains,
 )
 from .status import (
-    FirstError as FirstError,
     RunStatus as RunStatus,
     StatusReader as StatusReader,
-    read_status as read_status,
     what_is_run as what_is_run,
     without_credentials as without_credentials,
 )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner.run.block_records import BlockLog
+from bioimage_py.runner.run.block_log import BlockLog
 from bioimage_py.runner.run.run_folder import RunFolder
 from bioimage_py.runner.run.value_log import ValueLog
 from bioimage_py.runner.worker_threads import without_frames

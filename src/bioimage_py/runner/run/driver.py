@@ -8,10 +8,10 @@ import fcntl
 import os
 import platform
 import signal
-import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
 from bioimage_py.runner.run.run_folder import RunFolder, finish_hint
@@ -19,8 +19,6 @@ from bioimage_py.storage import is_alive, this_process
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 """What file systems answer that are mounted without locks, as Lustre and NFS can be."""
-_held: set[tuple[int, int]] = set()
-_held_lock = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -37,35 +35,20 @@ def driving(folder: RunFolder) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked(folder: RunFolder) -> Iterator[None]:
-    """Hold the lock of a run folder, which ends with the process, however that ends, and holds for other machines on NFS too.
-
-    Such a lock does not keep out other threads, and is lost when one of them closes the file: they must not open it.
-    """
-    found = folder.path.stat()
-    place = found.st_dev, found.st_ino
-    with _held_lock:
-        if place in _held:
-            raise _driven(folder, f"process {os.getpid()}, in another thread of it")
-        _held.add(place)
-    try:
-        with folder.open_lock() as file:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError) as error:
-                holder = folder.read_driver()
-                who = "another process" if holder is None else f"process {holder['pid']} on {holder['host']}"
-                raise _driven(folder, who) from error
-            except OSError as error:
-                if error.errno not in _NO_LOCKS:
-                    raise
-            if not folder.exists():
-                raise InvalidArgumentError(
-                    f"the run {str(folder.path)!r} was finished by another process just now"
-                )
-            yield
-    finally:
-        with _held_lock:
-            _held.discard(place)
+    """Hold the lock of a run folder, which ends with the process, however that ends, and holds for other machines on NFS too."""
+    with folder.open_lock() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise _driven(folder, folder.read_driver()) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        if not folder.exists():
+            raise InvalidArgumentError(
+                f"the run {str(folder.path)!r} was finished by another process just now"
+            )
+        yield
 
 
 def _check_alone(folder: RunFolder) -> None:
@@ -73,7 +56,7 @@ def _check_alone(folder: RunFolder) -> None:
     if before is not None:
         alive = is_alive(before)
         if alive:
-            raise _driven(folder, f"process {before['pid']} on {before['host']}")
+            raise _driven(folder, before)
         if alive is None:
             warnings.warn(
                 f"process {before['pid']} on {before['host']} may still be waiting for this run: two processes that do cost time, but no voxels",
@@ -82,7 +65,8 @@ def _check_alone(folder: RunFolder) -> None:
             )
 
 
-def _driven(folder: RunFolder, who: str) -> InvalidArgumentError:
+def _driven(folder: RunFolder, driver: Mapping[str, Any] | None) -> InvalidArgumentError:
+    who = "another process" if driver is None else f"process {driver['pid']} on {driver['host']}"
     return InvalidArgumentError(
         f"the run {str(folder.path)!r} is being run by {who}: wait for it, or stop it with Ctrl-C or 'bioimage-py cancel'"
     )

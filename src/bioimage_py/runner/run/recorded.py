@@ -3,60 +3,46 @@
 from __future__ import annotations
 
 import json
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner.run.block_log import BlockLogReader, Ids, as_ids, read_block_logs
+from bioimage_py.runner.run.block_log import BlockLogReader, read_block_logs
 from bioimage_py.runner.run.run_folder import AttemptFiles, RunFolder
 from bioimage_py.runner.run.value_log import read_value_log, valued_blocks
 from bioimage_py.storage import is_alive
 
-_FAILED_BLOCKS = re.compile(rb'^\{"blocks":(\[(?:\[\d+,\d+\],?)+\]),.*\}$')
 _MOST_IDS = 2**63
 _INTERRUPTIONS = ("KeyboardInterrupt", "RunInterrupted", "Terminated")
-_NOTHING: Ids = np.empty(0, np.int64)
-_MOST_KEPT = 1000
-"""Errors of an attempt whose texts are kept; of all further ones only the blocks are, but for one that ended the run."""
 _MOST_APART = 100
-"""Failures of an attempt that are told apart; where there are more, the others are taken together."""
+"""Failures of an attempt that are told apart; of all further ones only the blocks are kept, but for one that ended the run."""
 
 
 @dataclass(frozen=True)
-class RecordedError:
-    """A failure as its attempt wrote it down: half-open runs of the blocks that failed with it, and the whole record."""
+class BlockError:
+    """Blocks of a task that failed with an exception: the name of its class, its message, and where it was raised."""
 
-    runs: list[tuple[int, int]]
-    line: bytes
-
-    @property
-    def ends_the_run(self) -> bool:
-        return b'"type":"CastingError"' in self.line
-
-    def read(self) -> tuple[str, str, str] | None:
-        """Return the name of the exception's class, its message and its traceback, None for a record that is torn."""
-        try:
-            entry = json.loads(self.line.decode(errors="replace"))
-            return str(entry["type"]), str(entry["text"]), str(entry["traceback"])
-        except (ValueError, LookupError, TypeError):
-            return None
+    block_ids: IdSet
+    """Empty for a task that failed as a whole."""
+    type: str
+    text: str
+    traceback: str
+    task: int
 
 
 class AttemptReader:
     """Reads what one attempt left in the run folder, again and again, each time only what was appended since.
 
-    `n_blocks` are those that it recorded as finished in all looks, `errors` the first of its failures, `error_runs` the blocks of
-    all its failures, `state` what it said of itself last, `last_sign` when its files were last written.
+    `done` are the blocks that it recorded as finished in all looks, `errors` the first of its failures, `failed` the runs of the
+    blocks of all its failures, `state` what it said of itself last, `last_sign` when its files were last written.
     """
 
     def __init__(self, folder: RunFolder, files: AttemptFiles) -> None:
         self.files = files
-        self.n_blocks = 0
-        self.errors: list[RecordedError] = []
-        self.error_runs: list[tuple[int, int]] = []
+        self.done = IdSet()
+        self.errors: list[BlockError] = []
+        self.failed: list[tuple[int, int]] = []
         self.state: dict[str, Any] = {}
         self.last_sign = 0.0
         self._folder = folder
@@ -85,21 +71,21 @@ class AttemptReader:
         known = isinstance(self.state.get("pid"), int)
         return is_alive({"born": None, **self.state}) if known else None
 
-    def look(self, *, errors: bool = True) -> tuple[Ids, Ids]:
-        """Read what is new; return begins and ends of the runs of blocks recorded since the last look."""
+    def look(self, *, errors: bool = True) -> bool:
+        """Read what is new; return whether that is any finished block."""
         if self._complete:
-            return _NOTHING, _NOTHING
+            return False
         # The state first: an attempt that had ended then has written all that it will write.
         self.state = self._folder.read_state(self.files)
-        begins, ends = self._log.more() if self.files.blocks.exists() else (_NOTHING, _NOTHING)
-        self.n_blocks += int((ends - begins).sum())
+        more = self._log.more() if self.files.blocks.exists() else IdSet()
+        if more:
+            self.done = self.done | more
         if errors and self.files.errors.exists():
             self._read_errors()
-        self.last_sign = max(
-            (p.stat().st_mtime for p in (self.files.state, self.files.blocks) if p.exists()), default=0.0
-        )
+        times = [p.stat().st_mtime for p in (self.files.state, self.files.blocks) if p.exists()]
+        self.last_sign = max(times, default=0.0)
         self._complete = self.reason is not None
-        return begins, ends
+        return bool(more)
 
     def _read_errors(self) -> None:
         with self.files.errors.open("rb") as file:
@@ -108,81 +94,86 @@ class AttemptReader:
         data = data[: data.rfind(b"\n") + 1]
         self._errors_read += len(data)
         for line in data.splitlines():
-            found = _FAILED_BLOCKS.match(line)
-            if found:
-                error = RecordedError([(b, e) for b, e in json.loads(found[1]) if b < e < _MOST_IDS], line)
-                self.error_runs.extend(error.runs)
-                if error.runs and (len(self.errors) < _MOST_KEPT or error.ends_the_run):
-                    self.errors.append(error)
+            try:
+                entry = json.loads(line.decode(errors="replace"))
+                runs = [(b, e) for b, e in entry["blocks"] if 0 <= b < e < _MOST_IDS]
+                said = str(entry["type"]), str(entry["text"]), str(entry["traceback"])
+            except (ValueError, LookupError, TypeError):
+                continue  # torn
+            self.failed.extend(runs)
+            if runs and (len(self.errors) < _MOST_APART or said[0] == "CastingError"):
+                self.errors.append(BlockError(IdSet(runs), *said, self.files.task))
+
+    def open_errors(self, done: IdSet) -> Iterator[BlockError]:
+        """Yield the failures whose blocks are not done."""
+        told: list[tuple[int, int]] = []
+        for error in self.errors:
+            ids = error.block_ids
+            # Most failures are of one block, and a set of many runs is slow to subtract.
+            left = (IdSet() if ids[0] in done else ids) if len(ids) == 1 else ids - done
+            if left:
+                told.extend(left.runs)
+                yield replace(error, block_ids=left)
+        if len(self.errors) >= _MOST_APART:
+            others = IdSet(self.failed) - done - IdSet(told)
+            if others:
+                yield replace(self.errors[-1], block_ids=others)
 
 
-@dataclass(frozen=True)
-class BlockError:
-    """Blocks that failed with an exception: the name of its class, its message, and where it was raised."""
-
-    block_ids: IdSet
-    type: str
-    text: str
-    traceback: str
-
-
-@dataclass(frozen=True)
 class Recorded:
-    """How far a run is: blocks that some attempt finished, failures of others, and what each attempt said of itself last."""
-
-    done: IdSet
-    errors: list[BlockError]
-    states: list[dict[str, Any]]
-
-    @property
-    def n_bytes(self) -> int:
-        return sum(int(state.get("bytes", 0)) for state in self.states)
-
-    @property
-    def raised(self) -> IdSet:
-        """The blocks whose last attempts raised."""
-        return IdSet([run for error in self.errors for run in error.block_ids.runs])
-
-
-def read_recorded(folder: RunFolder, *, errors: bool = True, with_values: bool = False) -> Recorded:
-    """Read all journals of a run; what is torn or half written is not trusted.
+    """How far a run is: what its attempts have recorded, and what each said of itself last; what is torn is not trusted.
 
     With `with_values` a block counts as done only if its value can be had: a crash of the machine, or a damaged disk, can take
     the end of a log of values and leave that of the blocks.
     """
-    attempts = [AttemptReader(folder, files) for files in folder.attempts()]
-    looks = [attempt.look(errors=errors) for attempt in attempts]
-    every = done = as_ids(looks)
-    if with_values:
-        valued = [
-            (as_ids([look]) & valued_blocks(attempt.files.values)).runs
-            for attempt, look in zip(attempts, looks, strict=True)
-            if attempt.files.values.exists()
+
+    def __init__(self, folder: RunFolder, *, with_values: bool = False) -> None:
+        self.attempts: list[AttemptReader] = []
+        self.done = IdSet()
+        self._folder = folder
+        self._with_values = with_values
+
+    def look(self, *, errors: bool = True) -> None:
+        """Read what was appended since the last look."""
+        known = {attempt.files.stem: attempt for attempt in self.attempts}
+        self.attempts = [
+            known.get(files.stem) or AttemptReader(self._folder, files) for files in self._folder.attempts()
         ]
-        done = IdSet([run for runs in valued for run in runs])
-    found = [error for attempt in attempts for error in _open_errors(attempt, every)]
-    return Recorded(done, found, [attempt.state for attempt in attempts])
+        found = [attempt.look(errors=errors) for attempt in self.attempts]
+        if any(found):
+            self.done = IdSet(run for attempt in self.attempts for run in self._done_by(attempt).runs)
+
+    def _done_by(self, attempt: AttemptReader) -> IdSet:
+        if not self._with_values:
+            return attempt.done
+        values = attempt.files.values
+        return attempt.done & valued_blocks(values) if values.exists() else IdSet()
+
+    @property
+    def errors(self) -> list[BlockError]:
+        """The failures of blocks that are not done."""
+        every = IdSet(run for attempt in self.attempts for run in attempt.done.runs)
+        return [error for attempt in self.attempts for error in attempt.open_errors(every)]
+
+    @property
+    def states(self) -> list[dict[str, Any]]:
+        return [attempt.state for attempt in self.attempts]
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(attempt.n_bytes for attempt in self.attempts)
+
+    @property
+    def raised(self) -> IdSet:
+        """The blocks whose last attempts raised."""
+        failed = IdSet(run for attempt in self.attempts for run in attempt.failed)
+        return failed - IdSet(run for attempt in self.attempts for run in attempt.done.runs)
 
 
-def _open_errors(attempt: AttemptReader, done: IdSet) -> list[BlockError]:
-    """Return the failures of an attempt whose blocks are not done."""
-    found: list[BlockError] = []
-    for error in attempt.errors:
-        if len(found) >= _MOST_APART and not error.ends_the_run:
-            continue
-        # Most failures are of one block, and a set of many runs is slow to subtract.
-        begin, end = error.runs[0]
-        if len(error.runs) == 1 and end == begin + 1:
-            left = IdSet() if begin in done else IdSet(error.runs)
-        else:
-            left = IdSet(error.runs) - done
-        said = error.read() if left else None
-        if said is not None:
-            found.append(BlockError(left, *said))
-    if len(attempt.errors) > _MOST_APART and found:
-        told = IdSet(run for error in found for run in error.block_ids.runs)
-        others = IdSet(attempt.error_runs) - done - told
-        found += [replace(found[-1], block_ids=others)] if others else []
+def read_recorded(folder: RunFolder, *, errors: bool = True, with_values: bool = False) -> Recorded:
+    """Read all journals of a run."""
+    found = Recorded(folder, with_values=with_values)
+    found.look(errors=errors)
     return found
 
 

@@ -245,20 +245,6 @@ class RunFolder:
     def read_round(self, number: int) -> dict[str, Any]:
         return read_json(self._round(number))
 
-    def n_tasks(self, number: int) -> int:
-        """Return how many tasks a round has.
-
-        The file is not parsed: where blocks are missing here and there among a million, that would take longer than all the
-        rest of a look at the run. Tasks are lists of runs, and only between two of them does `]],[[` stand.
-        """
-        path = self._round(number)
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise StorageError(f"{path} cannot be read: {error}") from error
-        tasks = content[content.find(b'"tasks":[') + 9 :]
-        return 0 if tasks.startswith(b"]") else tasks.count(b"]],[[") + 1
-
     def write_handle(self, number: int, handle: dict[str, Any]) -> None:
         write_json(self._round(number, ".handle.json"), handle)
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bioimage_py.errors import SourceNotFoundError, StorageError
-from bioimage_py.runner.run.block_log import Ids, merged
-from bioimage_py.runner.run.recorded import AttemptReader
+from bioimage_py.geometry import IdSet
+from bioimage_py.runner.run.recorded import AttemptReader, BlockError, Recorded
 from bioimage_py.runner.run.run_folder import RunFolder
 from bioimage_py.storage import is_alive
 
@@ -22,17 +21,6 @@ _WINDOW = 300.0
 """Seconds before the last sign of life that the rate is taken over."""
 
 _MOST_ERRORS = 5
-
-
-@dataclass(frozen=True)
-class FirstError:
-    """A failure, for people: the name of the exception's class, and its message."""
-
-    runs: tuple[tuple[int, int], ...]
-    """Half-open runs of the blocks that failed with it and are still missing; none for a task that failed as a whole."""
-    task: int
-    type: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -63,7 +51,8 @@ class RunStatus:
     last_sign: float | None = None
     rounds: int = 0
     tasks: Mapping[str, int] = field(default_factory=dict)
-    errors: Sequence[FirstError] = ()
+    errors: Sequence[BlockError] = ()
+    """The first failures of blocks that are missing, and of tasks as a whole."""
     driver: Mapping[str, Any] | None = None
     driver_alive: bool | None = None
     """None where it is on another machine."""
@@ -89,9 +78,8 @@ class StatusReader:
             self._what = what_is_run(run["work"])
         except (KeyError, TypeError, ValueError) as error:
             raise StorageError(f"{folder.path} does not hold the plan of a run: {error!r}") from error
-        self._attempts: dict[str, AttemptReader] = {}
-        self._done: tuple[Ids, Ids] = (np.empty(0, np.int64), np.empty(0, np.int64))
-        self._round_sizes: dict[int, int] = {}
+        self._recorded = Recorded(folder)
+        self._round_size = (-1, 0)
 
     def look(self, *, is_active: bool = False) -> RunStatus:
         """Return how far the run is now.
@@ -111,12 +99,12 @@ class StatusReader:
         alive = None if driver is None else is_alive(driver)
         working = is_active or (driver is not None and alive is not False)
         number = self._folder.n_rounds() - 1
-        n_tasks = self._n_tasks(number)
-        self._read_attempts()
-        attempts = list(self._attempts.values())
-        done = _count(self._done)
-        recorded = sum(attempt.n_blocks for attempt in attempts)
-        n_bytes = sum(attempt.n_bytes for attempt in attempts)
+        if number != self._round_size[0]:
+            self._round_size = number, len(self._folder.read_round(number)["tasks"])
+        recorded = self._recorded
+        recorded.look()
+        done, attempts = len(recorded.done), recorded.attempts
+        n_recorded = sum(len(attempt.done) for attempt in attempts)
         latest = [attempt for attempt in attempts if attempt.files.round == number]
         speed = _rates(latest, working)
         return RunStatus(
@@ -128,58 +116,25 @@ class StatusReader:
             working,
             self._blocks_total,
             done,
-            self._n_failed(attempts, done),
+            len(recorded.raised),
             self._bytes_total,
             # What two attempts wrote both counts once here too, as nearly as can be told.
-            n_bytes if recorded == done else n_bytes * done // max(1, recorded),
+            recorded.n_bytes * done // max(1, n_recorded),
             *speed,
             (self._blocks_total - done) / speed[0] if working and speed[0] else None,
             max((attempt.last_sign for attempt in attempts), default=None),
             number + 1,
-            _task_states(latest, n_tasks, working),
-            tuple(_first_errors(attempts, self._done, number if done < self._blocks_total else -1)),
+            _task_states(latest, self._round_size[1], working),
+            tuple(islice(_first_errors(recorded, latest if done < self._blocks_total else ()), _MOST_ERRORS)),
             driver,
             alive,
             handle_text(self._folder, number),
         )
 
-    def _read_attempts(self) -> None:
-        begins, ends = [self._done[0]], [self._done[1]]
-        for files in self._folder.attempts():
-            attempt = self._attempts.setdefault(files.stem, AttemptReader(self._folder, files))
-            more = attempt.look()
-            if more[0].size:
-                begins.append(more[0])
-                ends.append(more[1])
-        if len(begins) > 1:
-            self._done = merged(np.concatenate(begins), np.concatenate(ends))
-
-    def _n_failed(self, attempts: Iterable[AttemptReader], done: int) -> int:
-        runs = [run for attempt in attempts for run in attempt.error_runs]
-        if not runs:
-            return 0
-        begins, ends = np.array(runs, np.int64).T
-        either = merged(np.concatenate((begins, self._done[0])), np.concatenate((ends, self._done[1])))
-        return _count(either) - done
-
-    def _n_tasks(self, number: int) -> int:
-        if number >= 0 and number not in self._round_sizes:
-            self._round_sizes[number] = self._folder.n_tasks(number)
-        return self._round_sizes.get(number, 0)
-
-
-def read_status(folder: RunFolder, *, is_active: bool = False) -> RunStatus:
-    """Return how far a run is now; as `StatusReader(folder).look()`."""
-    return StatusReader(folder).look(is_active=is_active)
-
-
-def _count(runs: tuple[Ids, Ids]) -> int:
-    return int((runs[1] - runs[0]).sum())
-
 
 def _rates(attempts: Sequence[AttemptReader], working: bool) -> tuple[float | None, float | None]:
     """Return blocks and bytes per second, as if each attempt had gone steadily."""
-    active = [attempt for attempt in attempts if attempt.n_blocks]
+    active = [attempt for attempt in attempts if attempt.done]
     if not active:
         return None, None
     now = time.time() if working else max(attempt.last_sign for attempt in active)
@@ -188,7 +143,7 @@ def _rates(attempts: Sequence[AttemptReader], working: bool) -> tuple[float | No
     for attempt in active:
         began, end = attempt.began, now if attempt.reason is None else attempt.last_sign
         share = max(0.0, min(end, now) - max(began, first)) / max(end - began, 1e-3)
-        blocks += attempt.n_blocks * min(share, 1.0)
+        blocks += len(attempt.done) * min(share, 1.0)
         n_bytes += attempt.n_bytes * min(share, 1.0)
     seconds = max(now - first, 1e-3)
     return blocks / seconds, n_bytes / seconds
@@ -217,47 +172,20 @@ def _attempt_state(attempt: AttemptReader, working: bool) -> str:
     return "running" if there or (working and there is None) else "died"
 
 
-def _first_errors(
-    attempts: Iterable[AttemptReader], done: tuple[Ids, Ids], latest: int
-) -> Iterator[FirstError]:
+def _first_errors(recorded: Recorded, latest: Sequence[AttemptReader]) -> Iterator[BlockError]:
     """Yield failures of blocks that are missing, and why tasks of the latest round failed as a whole; none twice."""
-    found = 0
-    shown: set[tuple[tuple[int, int], ...]] = set()
-    for attempt in attempts:
-        if (
-            attempt.files.round == latest
-            and attempt.reason not in (None, "finished", "stopped")
-            and found < _MOST_ERRORS
-        ):
+    shown: set[IdSet] = set()
+    for attempt in recorded.attempts:
+        if attempt in latest and attempt.reason not in (None, "finished", "stopped"):
             kind, _, text = str(attempt.reason).partition(": ")
-            yield FirstError((), attempt.files.task, kind, without_credentials(text))
-            found += 1
-        for error in attempt.errors:
-            if found == _MOST_ERRORS:
-                return
-            left = tuple(part for run in error.runs for part in _without(run, done))
-            said = error.read() if left and left not in shown else None
-            if said is not None:
-                shown.add(left)
-                yield FirstError(left, attempt.files.task, said[0], without_credentials(said[1]))
-                found += 1
-
-
-def _without(run: tuple[int, int], done: tuple[Ids, Ids]) -> Iterator[tuple[int, int]]:
-    """Yield what is left of a run of blocks without those that are done."""
-    begin, end = run
-    first = int(np.searchsorted(done[1], begin, "right"))
-    last = int(np.searchsorted(done[0], end, "left"))
-    for n in range(first, last):
-        if done[0][n] > begin:
-            yield begin, int(done[0][n])
-        begin = int(done[1][n])
-    if begin < end:
-        yield begin, end
+            yield BlockError(IdSet(), kind, without_credentials(text), "", attempt.files.task)
+        for error in attempt.open_errors(recorded.done):
+            if error.block_ids not in shown:
+                shown.add(error.block_ids)
+                yield replace(error, text=without_credentials(error.text), traceback="")
 
 
 _USER_PART = re.compile(r"([a-z][a-z0-9+.-]*://)[^/\s'\"]*@", re.IGNORECASE)
-
 _QUERY_PART = re.compile(r"([a-z][a-z0-9+.-]*://[^\s'\"?]*)\?[^\s'\"]*", re.IGNORECASE)
 
 
