@@ -98,7 +98,7 @@ class Hint(NamedTuple):
 class _Hinted(BaseException):
     """An exception whose text ends with hints.
 
-    `message` is the text without them.
+    `message` is the text without them; it may be given as a Hint too, whose call names an argument.
     """
 
     def __init__(self, *args: Any, hints: Iterable[Hint] = ()) -> None:
@@ -110,13 +110,19 @@ class _Hinted(BaseException):
         """What happened, without hints."""
         return super().__str__()
 
+    def message_told(self, written: Callable[[Call], str]) -> str:
+        """Return the message, its call as a function writes it."""
+        given = self.args[0] if self.args else None
+        return given.told(written) if isinstance(given, Hint) else self.message
+
     def told(self, written: Callable[[Call], str]) -> str:
         """Return the message with its hints, their calls as a function writes them."""
+        message = self.message_told(written)
         if not self.hints:
-            return self.message
+            return message
         said = "; ".join(hint.told(written) for hint in self.hints)
-        apart = "\n" if "\n" in self.message else ". "
-        return f"{self.message}{apart}{said[0].upper()}{said[1:]}"
+        apart = "\n" if "\n" in message else ". "
+        return f"{message}{apart}{said[0].upper()}{said[1:]}"
 
     def __str__(self) -> str:
         return self.told(str)

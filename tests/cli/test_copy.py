@@ -286,7 +286,7 @@ def test_voxels_that_a_mask_leaves_out_have_the_fill_value(
     assert np.array_equal(voxels(tmp_path / "out.zarr"), np.where(mask, image, 7))
     refused = call(*masked, "--fill-value", "-1", "--overwrite")
     assert refused.code == 2
-    assert "fill_value -1 cannot be held by uint16" in refused.err
+    assert "--fill-value=-1 cannot be held by uint16" in refused.err
     assert "give a number" in call(*masked, "--fill-value", "none").err
 
 

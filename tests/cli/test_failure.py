@@ -84,7 +84,7 @@ def test_hints_are_told_as_options_and_commands() -> None:
     [
         (errors.Call("resume", ("/my runs/1",)), "bioimage_py.resume('/my runs/1')", "bioimage-py resume '/my runs/1'"),
         (errors.Call("open_source", ("a b.n5", "raw")), "bioimage_py.open_source('a b.n5', 'raw')", "--key raw"),
-        (errors.Call("open_source", ("slices", "*.tif")), "bioimage_py.open_source('slices', '*.tif')", "--key '*.tif'"),
+        (errors.Call("open_source", ("slices", "*.tif")), "bioimage_py.open_source('slices', '*.tif')", "--pattern '*.tif'"),
         (errors.Call(options={"overwrite": True}), "overwrite=True", "--overwrite"),
         (errors.Call(options={"shards": (64, 128)}), "shards=(64, 128)", "--shards 64,128"),
         (errors.Call(options={"chunks": ..., "shards": ...}), "chunks and shards", "--chunks and --shards"),

@@ -25,8 +25,6 @@ from bioimage_py.cli.failure import (
 from bioimage_py.cli.parser import build_parser
 from bioimage_py.cli.verbs import VERBS
 
-_DEBUG = "BIOIMAGE_PY_DEBUG"
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code; nothing is raised.
@@ -75,7 +73,9 @@ def _terminate(*_: object) -> NoReturn:
 def _run(words: list[str]) -> int:
     options = words[: words.index("--")] if "--" in words else words
     console = Console(as_json="--json" in options, quiet="--quiet" in options)
-    debug = "--debug" in options or os.environ.get(_DEBUG, "") not in ("", "0")
+    debug = "--debug" in options or os.environ.get("BIOIMAGE_PY_DEBUG", "") not in ("", "0")
+    first = next((word for word in options if not word.startswith("-")), None)
+    verb = first if first in VERBS else None
     try:
         parser = build_parser()
         args = parser.parse(words)
@@ -95,10 +95,10 @@ def _run(words: list[str]) -> int:
         if signal.getsignal(signal.SIGTERM) is _terminate:
             # The end has begun: another one must not cut the message short.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        failure = failure_of(error)
+        failure = failure_of(error, verb)
         if debug or failure.exit_code == INTERNAL:
             console.trace(error)
-        console.failure(failure, next((word for word in options if word in VERBS), None))
+        console.failure(failure, verb)
         return failure.exit_code
 
 

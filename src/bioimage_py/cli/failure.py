@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from bioimage_py.errors import (
     RunnerError,
     StorageError,
 )
+from bioimage_py.sources import locate
+from bioimage_py.storage import looks_like_pattern
 
 PROGRAM = "bioimage-py"
 
@@ -46,14 +49,7 @@ class Terminated(KeyboardInterrupt):
 
 
 class UsageError(Exception):
-    """A command line that makes no sense, found by the parser or before anything is opened.
-
-    `program` is the command with its verb, whose `--help` says more.
-    """
-
-    def __init__(self, message: str, program: str = PROGRAM) -> None:
-        super().__init__(message)
-        self.program = program
+    """A command line that makes no sense, found by the parser or before anything is opened."""
 
 
 @dataclass(eq=False)
@@ -98,18 +94,23 @@ def as_command(call: Call) -> str:
     >>> as_command(Call("resume", ("/my runs/1",))), as_command(Call(options={"chunks": (64, 64)}))
     ("bioimage-py resume '/my runs/1'", '--chunks 64,64')
     """
-    arguments, options = call.arguments, dict(call.options)
+    options = dict(call.options)
     if call.verb == "open_source":  # the commands open what they are given: what differs are options
         if options.pop("mode", "r") == "r+":
             return "--into-existing"
-        arguments, options = (), {**dict(zip(("key",), arguments[1:], strict=False)), **options}
+        path, *keys = call.arguments
+        for key in keys:
+            options["pattern" if looks_like_pattern(key) and locate(path).family is None else "key"] = key
     written = [as_option(name, value) for name, value in options.items()]
-    if not call.verb or call.verb == "open_source":
+    if call.verb in ("", "open_source"):
         return " and ".join(map(shlex.join, written))
-    words = [PROGRAM, call.verb, *(word for option in written for word in option)]
-    return shlex.join(
-        [*words, *(["--"] if any(str(a).startswith("-") for a in arguments) else []), *map(str, arguments)]
-    )
+    return shlex.join([PROGRAM, call.verb, *itertools.chain(*written), *positional(*call.arguments)])
+
+
+def positional(*arguments: Any) -> list[str]:
+    """Return words that are not options, whatever they begin with."""
+    words = [str(argument) for argument in arguments]
+    return ["--", *words] if any(word.startswith("-") for word in words) else words
 
 
 def as_option(name: str, value: Any) -> list[str]:
@@ -121,15 +122,16 @@ def as_option(name: str, value: Any) -> list[str]:
     return [f"{option}={text}"] if text.startswith("-") else [option, text]
 
 
-def failure_of(error: BaseException) -> Failure:
+def failure_of(error: BaseException, verb: str | None = None) -> Failure:
     """Return what to tell about an exception; one that is not foreseen is an internal error."""
     kind = type(error).__name__
     if isinstance(error, UnfinishedError):
         return _unfinished(error)
     if isinstance(error, UsageError):
-        return Failure(kind, str(error), BAD_INPUT, (f"'{error.program} --help' shows how it is used",))
+        program = f"{PROGRAM} {verb}" if verb else PROGRAM
+        return Failure(kind, str(error), BAD_INPUT, (f"'{program} --help' shows how it is used",))
     if isinstance(error, (BioimagePyError, OSError, MemoryError)):
-        message = error.message if isinstance(error, BioimagePyError) else str(error)
+        message = error.message_told(as_command) if isinstance(error, BioimagePyError) else str(error)
         return Failure(kind, message or kind, _code_of(error), _advice(error))
     interruption = _interruption(error)
     if interruption is not None:

@@ -38,6 +38,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
+def counted(n: int, thing: str) -> str:
+    """Return `1 file`, `2,000 files`."""
+    return f"{n:,} {thing}{'' if n == 1 else 's'}"
+
+
 def shape_text(shape: Sequence[int]) -> str:
     return CROSS.join(str(n) for n in shape) if shape else "a single value (no axes)"
 

@@ -4,5 +4,6 @@ from .appearance import (
     percentile_limits as percentile_limits,
     rgb_colors as rgb_colors,
 )
+from .look import Look as Look
 from .preview.page import drawn_sizes as drawn_sizes, scale_bar as scale_bar
 from .preview.show import index_in_level as index_in_level

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bioimage_py.errors import Hint, InvalidArgumentError
+from bioimage_py.report.look import Look
 from bioimage_py.sources import OverriddenSource, Source, coarser_levels
 
 _TIME = ("t", "time")
@@ -15,15 +16,6 @@ _CHANNEL = ("c", "channel", "channels")
 _SAMPLES = "s"
 _UNNAMED = {2: "yx", 3: "zyx", 4: "czyx", 5: "tczyx"}
 _MOST_CHANNELS = 6
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What a user asks to see; None for the middle, for the first, and for all channels, of many the first."""
-
-    position: Sequence[int] | Mapping[str, int] | None = None
-    time: int | None = None
-    channels: int | Sequence[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -39,7 +31,7 @@ class ShownAxes:
     is_rgb: bool  # whether the channels are red, green and blue, and perhaps opacity
 
 
-def shown_axes(source: Source, choice: Choice) -> ShownAxes:
+def shown_axes(source: Source, look: Look) -> ShownAxes:
     """Return what is shown of a source, or raise InvalidArgumentError if that is less than a plane, or not in the array."""
     names = axis_names(source)
     channel = channel_axis(source, names)
@@ -59,27 +51,27 @@ def shown_axes(source: Source, choice: Choice) -> ShownAxes:
         raise InvalidArgumentError(f"there is nothing to show: {source.name} holds no voxel")
     at = {axis: 0 for axis in range(source.ndim) if axis != channel}
     at.update({axis: source.shape[axis] // 2 for axis in space})
-    for axis, index in _wanted(source, names, space, at, choice.position).items():
+    for axis, index in _wanted(source, names, space, at, look.position).items():
         at[axis] = _inside(index, source.shape[axis], f"position {index!r} along {names[axis]}", source)
-    if choice.time is not None:
+    if look.time is not None:
         if time is None:
             raise InvalidArgumentError(
                 f"{source.name} has no axis of time{listed}", hints=[Hint.of("leave out {}", time=...)]
             )
-        at[time] = _inside(choice.time, source.shape[time], f"time={choice.time!r}", source)
+        at[time] = _inside(look.time, source.shape[time], f"time={look.time!r}", source)
     if channel is None:
-        if choice.channels is not None:
+        if look.channels is not None:
             raise InvalidArgumentError(
                 f"{source.name} has no axis of channels{listed}",
                 hints=[Hint.of("leave out {}", channels=...)],
             )
         return ShownAxes(names, space, at, None, (0,), 1, False)
     n_channels, is_rgb = source.shape[channel], False
-    if choice.channels is None:
+    if look.channels is None:
         is_rgb = is_color(source, channel)
         channels = tuple(range(min(n_channels, _MOST_CHANNELS)))
     else:
-        channels = _chosen(source, channel, choice.channels)
+        channels = _chosen(source, channel, look.channels)
     return ShownAxes(names, space, at, channel, channels, n_channels, is_rgb)
 
 

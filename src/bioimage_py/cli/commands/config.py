@@ -28,13 +28,11 @@ def run_config(args: argparse.Namespace, console: Console) -> int:
     if args.action == "show":
         if args.settings or args.unset:
             given = args.settings[0] if args.settings else "--unset"
-            raise UsageError(
-                f"'show' takes no arguments, got {given!r}; to set something: {_PROGRAM} set", _PROGRAM
-            )
+            raise UsageError(f"'show' takes no arguments, got {given!r}; to set something: {_PROGRAM} set")
         return _show(console)
     if args.action == "set":
         return _set(args, console)
-    raise UsageError(f"give 'show' or 'set', not {args.action!r}", _PROGRAM)
+    raise UsageError(f"give 'show' or 'set', not {args.action!r}")
 
 
 def _show(console: Console) -> int:
@@ -77,9 +75,9 @@ def _set(args: argparse.Namespace, console: Console) -> int:
     check_names([*changes, *args.unset], SlurmConfig, "the configuration")
     both = [name for name in args.unset if name in changes]
     if both:
-        raise UsageError(f"{both[0]} cannot be set and unset at once", _PROGRAM)
+        raise UsageError(f"{both[0]} cannot be set and unset at once")
     if not changes and not args.unset:
-        raise UsageError(f"nothing to set: give KEY VALUE, such as '{_PROGRAM} set partition cpu'", _PROGRAM)
+        raise UsageError(f"nothing to set: give KEY VALUE, such as '{_PROGRAM} set partition cpu'")
     types = {f.name: str(f.type) for f in fields(SlurmConfig)}
     typed = {name: _typed(name, text, types[name]) for name, text in changes.items()}
     path = write_slurm_config(**typed, **dict.fromkeys(args.unset))
@@ -100,7 +98,7 @@ def _pairs(words: Sequence[str]) -> dict[str, str]:
         name, sign, value = left.pop(0).partition("=")
         if not sign:
             if not left:
-                raise UsageError(f"{name!r} has no value: give KEY VALUE, or --unset {name}", _PROGRAM)
+                raise UsageError(f"{name!r} has no value: give KEY VALUE, or --unset {name}")
             value = left.pop(0)
         found[name.replace("-", "_")] = value
     return found
@@ -112,7 +110,7 @@ def _typed(name: str, text: str, kind: str) -> Any:
     try:
         return read(text)
     except (ValueError, KeyError, argparse.ArgumentTypeError) as error:
-        raise UsageError(f"{name} must be {meant}, got {text!r}", _PROGRAM) from error
+        raise UsageError(f"{name} must be {meant}, got {text!r}") from error
 
 
 _READ: dict[str, tuple[Callable[[str], Any], str]] = {

@@ -1,4 +1,4 @@
-"""`bioimage-py copy` and `bioimage-py plan`."""
+"""`bioimage-py copy`, `plan` and `pyramid`: of one array, or of a whole OME-Zarr."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from contextlib import ExitStack
 from typing import Any
 
 from bioimage_py.cli.commands.finish import copy_command, telling_how_to_finish
-from bioimage_py.cli.commands.image import image_path, verified_arrays
-from bioimage_py.cli.commands.pyramid import run_pyramid, run_pyramid_plan
 from bioimage_py.cli.commands.verify import compare
 from bioimage_py.cli.console import Console
-from bioimage_py.cli.failure import DIFFERENT, OK, PROGRAM, UsageError
+from bioimage_py.cli.failure import DIFFERENT, OK, UsageError
 from bioimage_py.cli.options import (
     arguments,
     check_copy_options,
     describe,
-    open_input,
-    output_path,
+    given_values,
+    image_at,
+    keyed_path,
+    open_given,
+    opening,
     prepared_output,
 )
 from bioimage_py.cli.progress import ProgressLine
-from bioimage_py.cli.text import duration, rate, shape_text
-from bioimage_py.operations import CopyOptions, what_is_copied
+from bioimage_py.cli.text import counted, duration, rate, shape_text
+from bioimage_py.operations import CopyOptions, PyramidOptions, is_image_copy, what_is_copied
 from bioimage_py.planning import format_bytes
-from bioimage_py.sources import Source, with_metadata
-from bioimage_py.sources.ome_zarr import read_tree
+from bioimage_py.sources import Source, open_source, with_metadata
+from bioimage_py.sources.ome_zarr import OmeZarrTree, read_tree
 
 
 def run_copy(args: argparse.Namespace, console: Console) -> int:
@@ -39,52 +40,49 @@ def run_copy(args: argparse.Namespace, console: Console) -> int:
     if args.dry_run:
         return run_plan(args, console)
     if args.verify and (args.mask is not None or args.block_ids is not None):
-        msg = "--verify compares whole images: it cannot be combined with --mask or --block-ids"
-        raise UsageError(msg, f"{PROGRAM} copy")
+        raise UsageError("--verify compares whole images: it cannot be combined with --mask or --block-ids")
     with ExitStack() as stack:
-        source, output, options = _call(args, stack)
+        source, output, options = _copy_call(args, stack)
+        whole = isinstance(source, str)
         started = time.perf_counter()
-        with ProgressLine("copying", console) as progress:
-            with telling_how_to_finish(lambda left: copy_command(args, left, whole=isinstance(source, str))):
-                written = stack.enter_context(copy(source, output, **options, progress=progress))
-            seconds = time.perf_counter() - started
-        last = progress.last
+        with (
+            ProgressLine("copying", console) as progress,
+            telling_how_to_finish(lambda left: copy_command(args, left, whole=whole)),
+        ):
+            written = stack.enter_context(copy(source, output, **options, progress=progress))
+        seconds = time.perf_counter() - started
         if isinstance(source, str):
             tree = read_tree(source)
-            what, name, out = what_is_copied(tree), tree.name, output_path(args)
-            n_bytes = 0 if last is None else last.bytes_done
-            arrays = sum(len(image.levels) for image in tree.with_labels())
+            what, name, out = what_is_copied(tree), tree.name, keyed_path(args.output, args.output_key)
+            n_bytes = 0 if progress.last is None else progress.last.bytes_done
             images = {"path": tree.root.path, "key": tree.key or None, "images": len(tree.images)}
-            read = {"input": images, "arrays": arrays}
+            read = {"input": images, "arrays": sum(len(image.levels) for image in tree.with_labels())}
         else:
-            what, name, out = _what(source, written), source.name, written.name
+            cast = "" if source.dtype.name == written.dtype.name else f" as {written.dtype.name}"
+            what = f"{shape_text(source.shape)} {source.dtype.name}{cast}"
+            name, out, read = source.name, written.name, {"input": describe(source)}
             n_bytes = written.nbytes if progress.bytes_out is None else progress.bytes_out
-            read = {"input": describe(source)}
-        console.remark(
-            f"copied {what} from {name} to {out} ({written.format}): {format_bytes(n_bytes)} in {duration(seconds)}, "
-            f"{rate(n_bytes, seconds)}"
-        )
+        console.remark(f"copied {what} from {name} to {out} ({written.format}): {_pace(n_bytes, seconds)}")
         document: dict[str, Any] = {
             "command": "copy",
             **read,
             "output": describe(written),
-            "blocks": None if last is None else last.blocks_done,
-            "bytes": n_bytes,
-            "seconds": seconds,
+            **_account(progress, n_bytes, seconds),
             "mb_per_second": n_bytes / seconds / 1e6 if seconds > 0 else None,
             "account": progress.tell_account(),
         }
+        equal = True
         if args.verify and isinstance(source, str):
-            document["verify"] = list(verified_arrays(tree, out, args, console))
+            document["verify"] = _verified_arrays(tree, out, args, console)
             equal = all(result["equal"] for result in document["verify"])
             if equal:
-                console.remark(f"verified: all {arrays:,} arrays are equal")
+                console.remark(f"verified: all {len(document['verify']):,} arrays are equal")
         elif args.verify:
             result = compare(with_metadata(source, axes=options.get("axes")), written, args, console)
             (console.remark if result.equal else console.line)(f"verified: {result}")
             document["verify"], equal = result.to_json(), result.equal
         console.document(document)
-    return OK if not args.verify or equal else DIFFERENT
+    return OK if equal else DIFFERENT
 
 
 def run_plan(args: argparse.Namespace, console: Console) -> int:
@@ -93,26 +91,98 @@ def run_plan(args: argparse.Namespace, console: Console) -> int:
 
     check_copy_options(args)
     if args.pyramid:
-        return run_pyramid_plan(args, console)
+        return _plan_pyramid(args, console)
     with ExitStack() as stack:
-        source, output, options = _call(args, stack)
+        source, output, options = _copy_call(args, stack)
         found = plan(source, output, **options)
     console.line(str(found))
     console.document({"command": "plan", **found.to_json()})
     return OK
 
 
-def _call(args: argparse.Namespace, stack: ExitStack) -> tuple[Source | str, Source | str, dict[str, Any]]:
+def _copy_call(
+    args: argparse.Namespace, stack: ExitStack
+) -> tuple[Source | str, Source | str, dict[str, Any]]:
     """Return the arguments of `copy` and `plan`; extents for a whole OME-Zarr are for the axes of its first image."""
-    whole = image_path(args)
-    if whole is not None:
-        options = arguments(args, CopyOptions, len(read_tree(whole).images[0].shapes[0]), stack)
-        return whole, output_path(args), options
-    source = stack.enter_context(open_input(args))
+    if args.pattern is None and not args.into_existing and not opening(args):
+        whole = image_at(args.input, args.key)
+        output, given = (
+            keyed_path(args.output, args.output_key),
+            CopyOptions(**given_values(args, CopyOptions)),
+        )
+        # A BioimagePyWarning says what is left out where an option can be applied to one array only.
+        if whole is not None and is_image_copy(whole, output, given):
+            ndim = len(read_tree(whole).images[0].shapes[0])
+            return whole, output, arguments(args, CopyOptions, ndim, stack)
+    source = stack.enter_context(open_given(args.input, args))
     options = arguments(args, CopyOptions, source.ndim, stack)
     return source, prepared_output(args, stack), options
 
 
-def _what(source: Source, written: Source) -> str:
-    cast = "" if source.dtype.name == written.dtype.name else f" as {written.dtype.name}"
-    return f"{shape_text(source.shape)} {source.dtype.name}{cast}"
+def _verified_arrays(
+    tree: OmeZarrTree, out: str, args: argparse.Namespace, console: Console
+) -> list[dict[str, Any]]:
+    """Return for each array of an OME-Zarr its key and how its copy compares; print those that differ."""
+    found = []
+    for image, level in [(one, level) for one in tree.with_labels() for level in one.levels]:
+        key = level.removeprefix(tree.key).strip("/")
+        with open_source(image.path, level) as source, open_source(keyed_path(out, key)) as written:
+            result = compare(source, written, args, console)
+        if not result.equal:
+            console.line(f"{key}: {result}")
+        found.append({"key": key, **result.to_json()})
+    return found
+
+
+def run_pyramid(args: argparse.Namespace, console: Console) -> int:
+    """Make all levels and say what was written; returns the exit code."""
+    from bioimage_py.pyramid import pyramid
+
+    if args.dry_run:
+        return _plan_pyramid(args, console)
+    with ExitStack() as stack:
+        source, output, options = _pyramid_call(args, stack)
+        started = time.perf_counter()
+        # Without a run folder no command does the rest: levels are not made in part.
+        with ProgressLine("making levels", console) as progress, telling_how_to_finish():
+            made = pyramid(source, output, **options, progress=progress)
+        for level in made:
+            stack.enter_context(level)
+        seconds = time.perf_counter() - started
+        n_bytes = sum(level.nbytes for level in made) if progress.last is None else progress.last.bytes_done
+        console.remark(
+            f"made {counted(len(made), 'level')} of {shape_text(source.shape)} {made[0].dtype.name} from "
+            f"{source.name} in {args.output or args.input} ({made[0].format}), the smallest of {shape_text(made[-1].shape)}: "
+            f"{_pace(n_bytes, seconds)}"
+        )
+        levels = [describe(level) for level in made]
+        document = {"command": "pyramid", "input": describe(source), "levels": levels}
+        console.document({**document, **_account(progress, n_bytes, seconds)})
+    return OK
+
+
+def _plan_pyramid(args: argparse.Namespace, console: Console) -> int:
+    from bioimage_py.pyramid import pyramid_plan
+
+    with ExitStack() as stack:
+        source, output, options = _pyramid_call(args, stack)
+        options.pop("verify_encoded", None)
+        found = pyramid_plan(source, output, **options)
+    console.line(str(found))
+    console.document({"command": "pyramid --dry-run", **found.to_json()})
+    return OK
+
+
+def _pyramid_call(args: argparse.Namespace, stack: ExitStack) -> tuple[Source, str | None, dict[str, Any]]:
+    source = stack.enter_context(open_given(args.input, args))
+    output = None if args.output is None else keyed_path(args.output, getattr(args, "output_key", None))
+    return source, output, arguments(args, PyramidOptions, source.ndim, stack)
+
+
+def _pace(n_bytes: int, seconds: float) -> str:
+    return f"{format_bytes(n_bytes)} in {duration(seconds)}, {rate(n_bytes, seconds)}"
+
+
+def _account(progress: ProgressLine, n_bytes: int, seconds: float) -> dict[str, Any]:
+    blocks = None if progress.last is None else progress.last.blocks_done
+    return {"blocks": blocks, "bytes": n_bytes, "seconds": seconds}

@@ -6,14 +6,12 @@ import argparse
 import contextlib
 from collections.abc import Callable, Iterator
 
-from bioimage_py.cli.failure import PROGRAM, UnfinishedError, as_option
+from bioimage_py.cli.failure import PROGRAM, UnfinishedError, as_option, positional
 from bioimage_py.cli.options import OPENING, given_values
 from bioimage_py.cli.values import ids_text
 from bioimage_py.errors import RunInterrupted, RunnerError
 from bioimage_py.geometry import IdSet
 from bioimage_py.operations import CopyOptions, InputMetadata, NewArray
-
-_PLACES = ("key", "pattern", *OPENING, "output_key")
 
 
 @contextlib.contextmanager
@@ -52,11 +50,9 @@ def copy_command(args: argparse.Namespace, missing: IdSet, *, whole: bool) -> li
     words = [PROGRAM, "copy", *([] if whole else ["--into-existing"])]
     if missing:
         words += as_option("block_ids", ids_text(missing.runs))
-    said = {name: getattr(args, name) for name in (*_PLACES, "workers")} | given_values(args, CopyOptions)
-    for name in ("block_ids", *given_values(args, NewArray, InputMetadata)):
-        said.pop(name, None)
-    for name, value in said.items():
-        if value is not None:
+    places = {name: getattr(args, name) for name in ("key", "pattern", *OPENING, "output_key", "workers")}
+    left_out = ("block_ids", *given_values(args, NewArray, InputMetadata))
+    for name, value in (places | given_values(args, CopyOptions)).items():
+        if value is not None and name not in left_out:
             words += as_option(name, value)
-    places = [args.input, args.output]
-    return [*words, *(["--"] if any(place.startswith("-") for place in places) else []), *places]
+    return [*words, *positional(args.input, args.output)]

@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from bioimage_py.cli.commands.image import image_entry, image_json, image_lines, list_images
 from bioimage_py.cli.console import Console, plain
 from bioimage_py.cli.failure import OK, as_command
 from bioimage_py.cli.options import describe, open_given
-from bioimage_py.cli.text import shape_text, shortened, voxel_size_text
+from bioimage_py.cli.text import counted, shape_text, shortened, voxel_size_text
 from bioimage_py.errors import AmbiguousSourceError, BioimagePyError, Call
+from bioimage_py.metadata import ome_of
 from bioimage_py.planning import format_bytes
 from bioimage_py.sources import Source, family_by_content, locate, open_source
-from bioimage_py.sources.stores import unfinished_text
-from bioimage_py.storage import is_url
+from bioimage_py.sources.ome_zarr import OmeZarrImage, image_keys, ome_zarr_group, read_image
+from bioimage_py.sources.stores import Node, unfinished_text
+from bioimage_py.storage import StoreFolder, is_url
 
 _MOST_ATTRIBUTES = 12
-_ATTRIBUTE_WIDTH = 100
-_LABEL_WIDTH = 12
+_MOST_IMAGES = 50
+_LONGEST = 100
+_Entry = dict[str, Any]
+"""What there is of an array or an image of a container, as plain JSON."""
 
 
 def run_info(args: argparse.Namespace, console: Console) -> int:
-    if list_images(args, console):
+    node = ome_zarr_group(args.path, args.key)
+    images = [] if node is None else list(_images(args.path, args.key, node))
+    if node is not None and node.first is None and images:
+        wells = f" in {counted(len(node.images), 'well')}" if "plate" in ome_of(node.attributes) else ""
+        title = f"{node.folder.path} holds {counted(len(images), 'image')}{wells} (OME-Zarr):"
+        _print_list(console, title, images, _image_text, _MOST_IMAGES)
+        found = {"path": node.folder.path, "format": "OME-Zarr", "images": images}
+        console.document({"command": "info", **found})
         return OK
     try:
         source = open_given(args.path, args)
@@ -35,20 +46,20 @@ def run_info(args: argparse.Namespace, console: Console) -> int:
         return OK
     with source:
         picture = _picture(source, args)
-        image = image_entry(args.path, args.key)
-        for label, text in (*_lines(source), *image_lines(image)):
-            console.line(f"{label + ':' if label else '':{_LABEL_WIDTH}}{text}")
+        image: _Entry = images[0] if images else {}
+        labelled = [("picture", picture["picture"])] if picture else []
+        for label, text in (*_lines(source), *_image_lines(image), *labelled):
+            console.line(f"{label + ':' if label else '':12}{text}")
         if console.json:
-            console.document({"command": "info", **_as_json(source), **image_json(image), **picture})
-        if picture:
-            console.line(f"{'picture:':{_LABEL_WIDTH}}{picture['picture']}")
+            levels: _Entry = {name: image[name] for name in ("levels", "labels") if name in image}
+            console.document({"command": "info", **_as_json(source), **levels, **picture})
     return OK
 
 
 def _picture(source: Source, args: argparse.Namespace) -> dict[str, Any]:
     if args.picture is None:
         return {}
-    from bioimage_py.cli.commands.preview import described_picture
+    from bioimage_py.cli.commands.pictures import described_picture
     from bioimage_py.report.preview import preview
 
     return described_picture(preview(source, args.picture, overwrite=args.overwrite))
@@ -69,7 +80,7 @@ def _lines(source: Source) -> Iterator[tuple[str, str]]:
     if metadata.origin is not None and any(metadata.origin):
         yield "origin", voxel_size_text(metadata.origin, metadata.units)
     if metadata.channel_names:
-        yield "channels", shortened(", ".join(metadata.channel_names), _ATTRIBUTE_WIDTH)
+        yield "channels", shortened(", ".join(metadata.channel_names), _LONGEST)
     for label, unit in (("chunks", source.chunks), ("shards", source.shards)):
         if unit is not None:
             count = math.prod(-(-n // u) for n, u in zip(source.shape, unit, strict=True))
@@ -79,23 +90,28 @@ def _lines(source: Source) -> Iterator[tuple[str, str]]:
         yield "codec", source.codec
     if source.fill_value is not None:
         yield "fill value", str(plain(source.fill_value))
-    yield from _attributes(metadata.attributes)
+    attributes = [f"{name} = {plain(value)}" for name, value in metadata.attributes.items()]
+    for n, text in enumerate(attributes[:_MOST_ATTRIBUTES]):
+        yield "" if n else "attributes", shortened(text, _LONGEST)
+    if len(attributes) > _MOST_ATTRIBUTES:
+        yield "", f"… and {len(attributes) - _MOST_ATTRIBUTES} more; --json shows them all"
     yield "size", f"{format_bytes(source.nbytes)} uncompressed"
     stored = source.stored_size()
     if stored is not None:
-        files = "1 file" if stored.n_files == 1 else f"{stored.n_files:,} files"
         share = 100 * stored.n_bytes / source.nbytes if source.nbytes else 0
         of = f" ({share:.3g} % of the uncompressed size)" if source.nbytes else ""
-        yield "stored", f"{format_bytes(stored.n_bytes)} in {files}{of}"
+        yield "stored", f"{format_bytes(stored.n_bytes)} in {counted(stored.n_files, 'file')}{of}"
 
 
-def _attributes(attributes: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    label = "attributes"
-    for name, value in list(attributes.items())[:_MOST_ATTRIBUTES]:
-        yield label, shortened(f"{name} = {plain(value)}", _ATTRIBUTE_WIDTH)
-        label = ""
-    if len(attributes) > _MOST_ATTRIBUTES:
-        yield label, f"… and {len(attributes) - _MOST_ATTRIBUTES} more; --json shows them all"
+def _image_lines(image: _Entry) -> Iterator[tuple[str, str]]:
+    """Yield label and text of the levels and labels of an image."""
+    if "error" in image:
+        yield "levels", _image_text(image)
+    for n, level in enumerate(image.get("levels", ())):
+        yield "" if n else "levels", f"{level['key']}  {shape_text(level['shape'])}"
+    for n, label in enumerate(image.get("labels", ())):
+        levels = counted(len(label["levels"]), "level")
+        yield "" if n else "labels", f"{label['key']}  {shape_text(label['shape'])}  {levels}"
 
 
 def _as_json(source: Source) -> dict[str, Any]:
@@ -116,6 +132,22 @@ def _as_json(source: Source) -> dict[str, Any]:
     }
 
 
+def _print_list(
+    console: Console,
+    title: str,
+    entries: Sequence[_Entry],
+    text: Callable[[_Entry], str],
+    most: int = sys.maxsize,
+) -> None:
+    console.line(title)
+    width = max(len(entry["key"]) for entry in entries)
+    for entry in entries[:most]:
+        console.line(f"  {entry['key']:{width}}  {text(entry)}")
+    if len(entries) > most:
+        console.line(f"  … and {len(entries) - most:,} more; --json lists them all")
+    console.line(f"Choose one with --key, for example {as_command(Call(options={'key': entries[0]['key']}))}")
+
+
 def _list_container(args: argparse.Namespace, console: Console, error: AmbiguousSourceError) -> None:
     """Print the arrays below a key of a container; the error is raised again where they cannot be listed."""
     place = locate(args.path, args.key)
@@ -124,36 +156,59 @@ def _list_container(args: argparse.Namespace, console: Console, error: Ambiguous
         raise error
     prefix = f"{place.key.strip('/')}/" if place.key else ""
     keys = found.load().list_arrays(place.path)
-    arrays = [_listed(place.path, key) for key in keys if key.strip("/").startswith(prefix)]
+    arrays = [_array(place.path, key) for key in keys if key.strip("/").startswith(prefix)]
     if not arrays:
         raise error
-    width = max(len(entry["key"]) for entry in arrays)
-    console.line(f"{place.path} holds {len(arrays)} arrays ({found.title}):")
-    for entry in arrays:
-        console.line(f"  {entry['key']:{width}}  {_listed_text(entry)}")
-    console.line(f"Choose one with --key, for example {as_command(Call(options={'key': arrays[0]['key']}))}")
+    _print_list(console, f"{place.path} holds {len(arrays)} arrays ({found.title}):", arrays, _array_text)
     console.document({"command": "info", "path": place.path, "format": found.title, "arrays": arrays})
 
 
-def _listed(path: str, key: str) -> dict[str, Any]:
+def _array(path: str, key: str) -> _Entry:
     try:
         with open_source(path, key) as source:
-            return {
-                "key": key,
-                "shape": list(source.shape),
-                "dtype": source.dtype.name,
-                "chunks": None if source.chunks is None else list(source.chunks),
-                "shards": None if source.shards is None else list(source.shards),
-                "unfinished": unfinished_text(source) or None,
-            }
+            about = {name: describe(source)[name] for name in ("shape", "dtype", "chunks", "shards")}
+            return {"key": key, **about, "unfinished": unfinished_text(source) or None}
     except BioimagePyError as error:  # one array that cannot be opened does not hide the others
         return {"key": key, "error": str(error)}
 
 
-def _listed_text(entry: Mapping[str, Any]) -> str:
+def _array_text(entry: Mapping[str, Any]) -> str:
     if "error" in entry:
-        return f"cannot be opened: {shortened(entry['error'], _ATTRIBUTE_WIDTH)}"
+        return f"cannot be opened: {shortened(entry['error'], _LONGEST)}"
     grids = [f"{name} {shape_text(entry[name])}" for name in ("chunks", "shards") if entry[name] is not None]
-    return "  ".join(
-        [shape_text(entry["shape"]), entry["dtype"], *grids, *filter(None, [entry["unfinished"]])]
-    )
+    unfinished = [entry["unfinished"]] if entry["unfinished"] else []
+    return "  ".join([shape_text(entry["shape"]), entry["dtype"], *grids, *unfinished])
+
+
+def _images(path: str, key: str | None, node: Node) -> Iterator[_Entry]:
+    """Yield what there is of each image of an OME-Zarr, or of the one that a group is."""
+    location = locate(path, key)
+    root = StoreFolder.at(location.path)
+    for name in image_keys(node, location.key):
+        try:
+            yield _image(read_image(root, name))
+        except BioimagePyError as error:  # one image that is broken does not hide the others
+            yield {"key": name, "error": str(error)}
+
+
+def _image(image: OmeZarrImage) -> _Entry:
+    below = f"{image.key}/" if image.key else ""
+    return {
+        "key": image.key,
+        "shape": list(image.shapes[0]),
+        "dtype": image.dtype,
+        "version": image.version,
+        "levels": [
+            {"key": level.removeprefix(below), "shape": list(shape)}
+            for level, shape in zip(image.levels, image.shapes, strict=True)
+        ],
+        "labels": [{**_image(label), "key": label.key.removeprefix(below)} for label in image.labels],
+    }
+
+
+def _image_text(entry: Mapping[str, Any]) -> str:
+    if "error" in entry:
+        return f"cannot be copied whole: {entry['error']}"
+    text = f"{shape_text(entry['shape'])}  {entry['dtype']}  {counted(len(entry['levels']), 'level')}"
+    labels = ", ".join(label["key"] for label in entry["labels"])
+    return text + (f"  {labels}" if labels else "")

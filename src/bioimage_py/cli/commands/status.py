@@ -1,4 +1,4 @@
-"""`bioimage-py status`: how far a run is, once or until it ends."""
+"""`bioimage-py status`: how far a run is, once or until it ends; in words and as JSON."""
 
 from __future__ import annotations
 
@@ -6,18 +6,178 @@ import argparse
 import os
 import sys
 import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from bioimage_py.cli.console import Console, printable
-from bioimage_py.cli.failure import OK, UNFINISHED, Terminated
-from bioimage_py.cli.options import look_at, named_run
-from bioimage_py.cli.status_text import progress_of, status_json, status_lines
-from bioimage_py.errors import StorageError
-from bioimage_py.runner.run import RunFolder, RunStatus, StatusReader
+from bioimage_py.cli.failure import OK, UNFINISHED, Terminated, as_command
+from bioimage_py.cli.text import duration, rate, shortened
+from bioimage_py.cli.values import ids_text
+from bioimage_py.errors import BioimagePyError, BioimagePyWarning, Call, SourceNotFoundError, StorageError
+from bioimage_py.planning import format_bytes
+from bioimage_py.runner import restored_runner
+from bioimage_py.runner.run import BlockError, RunFolder, RunStatus, StatusReader
+from bioimage_py.runner.slurm import SlurmConfig
+from bioimage_py.storage import absolute_path
 
+REMOVED = "is removed, as it is when all blocks are done"
 _CLUSTER_INTERVAL = 5.0
 _REMOVAL = 2.0
 """Seconds that removing the folder of a finished run may take."""
+_MOST_RUNS = 5
+_REPORTED = (
+    "job_type", "what", "created", "state", "num_workers", "blocks_total", "blocks_done", "blocks_failed", "bytes_total",
+    "bytes_done", "blocks_per_second", "bytes_per_second", "seconds_left", "last_sign", "rounds", "tasks", "handle",
+)  # fmt: skip
+
+
+def usual_places() -> list[Path]:
+    """Return the folders in which runs are looked for: the working directory, and the one that is configured."""
+    places = [absolute_path(".")]
+    try:
+        configured = SlurmConfig.load().tmp_root
+    except BioimagePyError as error:
+        text = f"cannot tell which folder is configured for runs: {error}"
+        warnings.warn(text, BioimagePyWarning, stacklevel=2)
+        return places
+    if configured is not None and Path(configured).expanduser().is_dir():
+        places.append(Path(configured).expanduser())
+    return places
+
+
+def named_run(name: str) -> RunFolder:
+    """Open the run folder that was named: by its path, or by its bare name where that is in one of the usual places.
+
+    Raises
+    ------
+    SourceNotFoundError, InvalidArgumentError
+        If there is none, or it cannot be trusted.
+    """
+    path = Path(name).expanduser()
+    if path.exists():
+        return RunFolder.open(path)
+    if os.path.basename(name) == name:  # noqa: PTH119 - no separator in it at all
+        for place in usual_places():
+            if (place / name).is_dir():
+                return RunFolder.open(place / name)
+    raise SourceNotFoundError(
+        f"there is no run folder {name!r}: it is removed when all blocks are done. 'bioimage-py runs' lists those that exist"
+    )
+
+
+def look_at(reader: StatusReader, folder: RunFolder) -> RunStatus:
+    """Return how far a run is; where nobody waits for it, its backend is asked whether tasks run all the same."""
+    status = reader.look()
+    if status.state != "unfinished" or not status.rounds:
+        return status
+    try:
+        run = folder.read_run()
+        held = restored_runner(run["job_type"], run["config"]).is_active(folder)
+    except BioimagePyError as error:
+        text = f"cannot tell whether its tasks are still running: {error}"
+        warnings.warn(text, BioimagePyWarning, stacklevel=2)
+        return status
+    return reader.look(is_active=True) if held else status
+
+
+def shown_path(path: Path) -> str:
+    """Return a path as short as it can be typed: relative where it is below the working directory."""
+    here = absolute_path(".")
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def state_text(status: RunStatus) -> str:
+    if status.state == "unfinished":
+        return "stopped" + (f", {status.blocks_failed:,} failed" if status.blocks_failed else "")
+    return status.state
+
+
+def blocks_text(status: RunStatus) -> str:
+    share = 100 * status.blocks_done // status.blocks_total if status.blocks_total else 100
+    return f"{status.blocks_done:,} of {status.blocks_total:,} ({share} %)"
+
+
+def resume_command(path: Path) -> str:
+    return as_command(Call("resume", (shown_path(path),)))
+
+
+def status_json(status: RunStatus) -> dict[str, Any]:
+    """Return a status as a JSON document has it."""
+    driver = status.driver
+    return {
+        "run_folder": str(status.path),
+        **{name: getattr(status, name) for name in _REPORTED},
+        "errors": [
+            {"block_ids": error.block_ids.runs, "task": error.task, "type": error.type, "text": error.text}
+            for error in status.errors
+        ],
+        "driver": driver
+        and {**{name: driver[name] for name in ("host", "pid", "began")}, "alive": status.driver_alive},
+    }
+
+
+def _status_lines(status: RunStatus) -> list[str]:
+    """Return all that is known about a run, one labelled line each."""
+    return [f"{label + ':' if label else '':12}{text}" for label, text in _labelled(status)]
+
+
+def _labelled(status: RunStatus) -> Iterator[tuple[str, str]]:
+    yield "run", shown_path(status.path)
+    yield "work", status.what
+    yield "backend", status.job_type + (f" ({status.handle})" if status.handle else "")
+    started = time.strftime("%Y-%m-%d %H:%M", time.localtime(status.created))
+    yield "started", f"{started}, {duration(max(0.0, time.time() - status.created))} ago"
+    yield "state", state_text(status) + _attendance(status)
+    failed = f", {status.blocks_failed:,} failed" if status.blocks_failed else ""
+    yield "blocks", f"{blocks_text(status)} done{failed}"
+    if status.bytes_total or status.bytes_done:
+        whole = f" of {format_bytes(status.bytes_total)}" if status.bytes_total else ""
+        yield "written", format_bytes(status.bytes_done) + whole
+    if (blocks := status.blocks_per_second) is not None and status.working:
+        speed = f"{blocks:,.0f} blocks/s" if blocks >= 10 else f"{blocks:.2g} blocks/s"
+        yield "speed", f"{rate(status.bytes_per_second, 1)}, {speed}" if status.bytes_per_second else speed
+    if status.working:
+        left = status.seconds_left
+        yield "time left", "not known yet" if left is None else f"about {duration(left)}"
+    if status.rounds:
+        words = {} if status.working else {"waiting": "not started"}
+        counts = ", ".join(f"{count:,} {words.get(state, state)}" for state, count in status.tasks.items())
+        yield "tasks", counts + (f" (round {status.rounds})" if status.rounds > 1 else "")
+    for n, error in enumerate(status.errors):
+        yield "" if n else "errors", shortened(f"{_where(error)}: {error.type}: {error.text}", 400)
+    if status.state == "unfinished":
+        yield "to finish", resume_command(status.path)
+
+
+def _attendance(status: RunStatus) -> str:
+    if not status.working:
+        return ""
+    if status.driver is None or status.driver_alive is False:
+        return "; no process waits for it: 'resume' does"
+    where = f"process {status.driver['pid']} on {status.driver['host']}"
+    return f"; {where} waits for it" + ("" if status.driver_alive else ", if it still exists")
+
+
+def _where(error: BlockError) -> str:
+    runs = error.block_ids.runs
+    if not runs:
+        return f"task {error.task}"
+    listed = ids_text(runs[:_MOST_RUNS]).replace(",", ", ") + (" …" if len(runs) > _MOST_RUNS else "")
+    return f"{'blocks' if len(error.block_ids) > 1 else 'block'} {listed}"
+
+
+def _changing(status: RunStatus) -> str:
+    """Return the parts of a status that change, on one line."""
+    parts = [state_text(status), f"{blocks_text(status)} blocks"]
+    if status.working and status.bytes_per_second:
+        parts.append(rate(status.bytes_per_second, 1))
+    if status.seconds_left is not None and status.blocks_done < status.blocks_total:
+        parts.append(f"{duration(status.seconds_left)} left")
+    if status.working and status.blocks_failed:
+        parts.append(f"{status.blocks_failed:,} failed")
+    return " · ".join(parts)
 
 
 def run_status(args: argparse.Namespace, console: Console) -> int:
@@ -25,7 +185,7 @@ def run_status(args: argparse.Namespace, console: Console) -> int:
     if args.watch:
         return _watch(folder, args.interval, console)
     status = look_at(StatusReader(folder), folder)
-    for line in status_lines(status):
+    for line in _status_lines(status):
         console.line(line)
     console.document({"command": "status", **status_json(status)})
     return OK
@@ -50,14 +210,14 @@ def _watch(folder: RunFolder, interval: float, console: Console) -> int:
     except KeyboardInterrupt:
         screen.leave()
         console.line("stopped watching; the run goes on")
-        console.document({"command": "status", **_last_words(last)})
+        console.document({"command": "status", **({} if last is None else status_json(last))})
         return OK
     if status is None:
-        console.line(
-            f"the run has ended, and its folder {folder.path} is removed, as it is when all blocks are done"
+        console.line(f"the run has ended, and its folder {folder.path} {REMOVED}")
+        look = {} if last is None else status_json(last)
+        console.document(
+            {"command": "status", "run_folder": str(folder.path), "state": "removed", "last_look": look}
         )
-        removed = {"run_folder": str(folder.path), "state": "removed", "last_look": _last_words(last)}
-        console.document({"command": "status", **removed})
         return OK
     screen.leave()
     console.document({"command": "status", **status_json(status)})
@@ -69,9 +229,9 @@ def _next_look(reader: StatusReader, folder: RunFolder, last: RunStatus | None) 
     try:
         status = look_at(reader, folder)
     except (StorageError, FileNotFoundError):
-        if last is not None and _is_removed(folder):
-            return None
-        raise
+        if last is None or not _is_removed(folder):
+            raise
+        return None
     if status.state != "finished" or last is None:
         return status
     return None if _is_removed(folder) else look_at(reader, folder)
@@ -85,10 +245,6 @@ def _is_removed(folder: RunFolder) -> bool:
     return not folder.path.exists()
 
 
-def _last_words(last: RunStatus | None) -> dict[str, Any]:
-    return {} if last is None else status_json(last)
-
-
 class _Screen:
     """Shows each status: in place on a terminal, as a line elsewhere."""
 
@@ -96,33 +252,35 @@ class _Screen:
         self._console = console
         self._in_place = not console.json and sys.stdout.isatty()
         self._height = 0
-        self._before: tuple[object, ...] = ()
         self._last: RunStatus | None = None
 
     def show(self, status: RunStatus) -> None:
-        self._last = status
+        before, self._last = self._last, status
         if not self._in_place:
-            news = (status.state, status.blocks_done, status.blocks_failed)
-            if news != self._before:
-                self._console.line(progress_of(status))
-            self._before = news
+            if before is None or any(
+                getattr(before, name) != getattr(status, name)
+                for name in ("state", "blocks_done", "blocks_failed")
+            ):
+                self._console.line(_changing(status))
             return
         columns, rows = os.get_terminal_size(sys.stdout.fileno())
         # A line that wraps, or one below the edge, could not be drawn over.
         width, height = (columns or 80) - 1, rows or 24
-        lines = [line if len(line) <= width else line[: width - 1] + "…" for line in status_lines(status)]
+        lines = [line if len(line) <= width else line[: width - 1] + "…" for line in _status_lines(status)]
         lines = [*lines[: max(1, height - 2)], "Ctrl-C stops watching, not the run"]
-        back = f"\x1b[{self._height}A\x1b[J" if self._height else ""
-        sys.stdout.write(back + "".join(f"{printable(line, sys.stdout)}\n" for line in lines))
+        self._back()
+        sys.stdout.write("".join(f"{printable(line, sys.stdout)}\n" for line in lines))
         sys.stdout.flush()
         self._height = len(lines)
 
     def leave(self) -> None:
         """Leave the last status on the screen, all of it."""
-        if self._last is None or self._console.json:
-            return
-        if self._in_place and self._height:
+        if self._last is not None:
+            self._back()
+            for line in _status_lines(self._last):
+                self._console.line(line)
+
+    def _back(self) -> None:
+        if self._height:
             sys.stdout.write(f"\x1b[{self._height}A\x1b[J")
             self._height = 0
-        for line in status_lines(self._last):
-            self._console.line(line)

@@ -1,4 +1,4 @@
-"""`bioimage-py verify`: whether two images are equal."""
+"""`bioimage-py verify`: whether two images are equal; and `bioimage-py bench`: how fast one can be copied here."""
 
 from __future__ import annotations
 
@@ -9,35 +9,30 @@ from typing import Any
 
 from bioimage_py.cli.console import Console
 from bioimage_py.cli.failure import DIFFERENT, OK
-from bioimage_py.cli.options import image_at, open_given, opening
+from bioimage_py.cli.options import describe, image_at, open_given, opening
 from bioimage_py.cli.progress import ProgressLine
 from bioimage_py.cli.text import duration
-from bioimage_py.cli.values import available_cores
+from bioimage_py.cli.values import available_cores, for_axes
 from bioimage_py.runner import find_backend
 from bioimage_py.sources import Source
 
 
 def run_verify(args: argparse.Namespace, console: Console) -> int:
     """Compare two images and return 0 if they are equal, 1 if not."""
-    a: Source | str
-    b: Source | str
+    a: Source | str | None = None
+    b: Source | str | None = None
     with ExitStack() as stack:
-        one_array = any((args.pattern_a, args.pattern_b, opening(args, "_a"), opening(args, "_b")))
-        images = [] if one_array else [image_at(args.a, args.key_a), image_at(args.b, args.key_b)]
-        names = [path for path in images if path is not None]
-        if len(names) == 2:
-            a, b = names
-        else:
+        if not any((args.pattern_a, args.pattern_b, opening(args, "_a"), opening(args, "_b"))):
+            a, b = image_at(args.a, args.key_a), image_at(args.b, args.key_b)
+        if a is None or b is None:
             a = stack.enter_context(open_given(args.a, args, "_a"))
             b = stack.enter_context(open_given(args.b, args, "_b"))
-            names = [a.name, b.name]
         started = time.perf_counter()
         result = compare(a, b, args, console)
         seconds = time.perf_counter() - started
+        names = {name: getattr(one, "name", one) for name, one in (("a", a), ("b", b))}
     console.remark(f"{result} ({duration(seconds)})")
-    console.document(
-        {"command": "verify", "a": names[0], "b": names[1], **result.to_json(), "seconds": seconds}
-    )
+    console.document({"command": "verify", **names, **result.to_json(), "seconds": seconds})
     return OK if result.equal else DIFFERENT
 
 
@@ -49,3 +44,16 @@ def compare(a: Source | str, b: Source | str, args: argparse.Namespace, console:
     threads = args.workers if here and args.workers is not None else available_cores()
     with ProgressLine("comparing", console) as progress:
         return verify(a, b, num_workers=threads, memory_limit=args.memory_limit, progress=progress)
+
+
+def run_bench(args: argparse.Namespace, console: Console) -> int:
+    from bioimage_py.bench import bench
+
+    with open_given(args.input, args) as source:
+        layout = {name: for_axes(getattr(args, name), source.ndim) for name in ("chunks", "shards")}
+        result = bench(
+            source, args.output, num_workers=args.workers, sample=args.sample, codec=args.codec, **layout
+        )
+        console.line(str(result))
+        console.document({"command": "bench", "input": describe(source), **result.to_json()})
+    return OK

@@ -1,78 +1,27 @@
-"""The options of `copy`, `plan` and `pyramid`, and the arguments of the functions that they become."""
+"""What the options of `copy`, `plan` and `pyramid` become: the arguments of the functions."""
 
 from __future__ import annotations
 
 import argparse
-from contextlib import ExitStack
+import contextlib
+from collections.abc import Sequence
 from typing import Any
 
-from bioimage_py.cli.failure import PROGRAM, UsageError
-from bioimage_py.cli.options.arrays import add_key, add_opening
-from bioimage_py.cli.options.derived import add_fields, given_options, given_values
-from bioimage_py.cli.options.run import run_options
-from bioimage_py.cli.values import for_axes
-from bioimage_py.operations import CopyOptions, InputMetadata, NewArray, PyramidOptions, RunOptions
+from bioimage_py.cli import values
+from bioimage_py.cli.failure import UsageError
+from bioimage_py.cli.options.derived import given_options, given_values
+from bioimage_py.errors import MissingDependencyError
+from bioimage_py.operations import InputMetadata, NewArray, PyramidOptions
+from bioimage_py.runner import RunnerConfig, all_backends, find_backend
 
-_EXTENTS = ("block_shape", "chunks", "shards")
+TASKS_AT_ONCE = 16
+"""On other computers, where nothing is said: how many cores are there to be had is not known here."""
 
-
-def add_copy_options(parser: argparse.ArgumentParser) -> None:
-    """Add input, output, and all options but those of where it runs."""
-    parser.add_argument("input", metavar="INPUT", help="the image to read")
-    parser.add_argument("output", metavar="OUTPUT", help="where to write")
-    places = parser.add_argument_group("which array")
-    add_opening(places)
-    add_key(places, "--output-key", "output_key", "name of the array in the output container")
-    there = parser.add_argument_group("if the output exists").add_mutually_exclusive_group()
-    add_fields(there, NewArray, "overwrite")
-    there.add_argument(
-        "--into-existing", action="store_true", help="write into the existing array, which keeps its layout"
-    )
-    _add_layout_options(parser)
-    work = parser.add_argument_group("what is copied, and how")
-    add_fields(work, CopyOptions)
-    add_fields(work, RunOptions, without=("memory_limit",))
-    levels = parser.add_argument_group("downsampled levels")
-    levels.add_argument(
-        "--pyramid", action="store_true", help="make an OME-Zarr with all levels, as 'bioimage-py pyramid' does"
-    )  # fmt: skip
-    add_fields(levels, PyramidOptions)
-
-
-def add_pyramid_options(parser: argparse.ArgumentParser) -> None:
-    """Add input, output, and all options but those of where it runs."""
-    parser.add_argument("input", metavar="INPUT", help="the image to read")
-    parser.add_argument(
-        "output",
-        nargs="?",
-        metavar="OUTPUT",
-        help="where to write, such as image.ome.zarr (default: add levels to INPUT, an OME-Zarr)",
-    )
-    add_opening(parser.add_argument_group("which array"))
-    add_fields(parser.add_argument_group("the levels"), PyramidOptions)
-    add_fields(parser.add_argument_group("if the output exists"), NewArray, "overwrite")
-    _add_layout_options(parser)
-    add_fields(parser.add_argument_group("how it is made"), RunOptions, without=("memory_limit",))
-
-
-def _add_layout_options(parser: argparse.ArgumentParser) -> None:
-    add_fields(parser.add_argument_group("layout of a new output"), NewArray, without=("overwrite",))
-    add_metadata_options(parser)
-
-
-def add_metadata_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options for metadata that an input does not have."""
-    add_fields(parser.add_argument_group("metadata that the input lacks or has wrong"), InputMetadata)
-
-
-def add_memory(group: Any) -> None:
-    """Add the memory limit to a group of options."""
-    add_fields(group, RunOptions, "memory_limit")
+_OF_PROCESSES = ("threads_per_worker", "tasks_per_worker", "retries", "task_timeout")
 
 
 def check_copy_options(args: argparse.Namespace) -> None:
     """Raise UsageError for options of `copy` or `plan` that do not go together."""
-    program = f"{PROGRAM} {args.verb}"
     if args.pyramid:
         refused = {
             "--mask": args.mask is not None,
@@ -80,24 +29,22 @@ def check_copy_options(args: argparse.Namespace) -> None:
             "--into-existing": args.into_existing,
             "--verify": getattr(args, "verify", False),
         }
-        given = [option for option, is_given in refused.items() if is_given]
-        if given:
+        if given := [option for option, is_given in refused.items() if is_given]:
             raise UsageError(
-                f"--pyramid makes all levels of the whole image: leave out {' and '.join(given)}", program
+                f"--pyramid makes all levels of the whole image: leave out {' and '.join(given)}"
             )
         return
-    given = given_options(args, PyramidOptions)
-    if given:
-        raise UsageError(f"{' and '.join(given)} {'needs' if len(given) == 1 else 'need'} --pyramid", program)
+    _refuse(given_options(args, PyramidOptions), "--pyramid")
     given = given_options(args, NewArray) + given_options(args, InputMetadata)
     if args.into_existing and given:
         raise UsageError(
-            f"--into-existing keeps the layout of the existing array: leave out {' and '.join(given)}",
-            program,
+            f"--into-existing keeps the layout of the existing array: leave out {' and '.join(given)}"
         )
 
 
-def arguments(args: argparse.Namespace, owner: type, ndim: int, opened: ExitStack) -> dict[str, Any]:
+def arguments(
+    args: argparse.Namespace, owner: type, ndim: int, opened: contextlib.ExitStack
+) -> dict[str, Any]:
     """Return the keyword arguments that the options of `copy`, `plan` or `pyramid` stand for.
 
     Parameters
@@ -112,9 +59,9 @@ def arguments(args: argparse.Namespace, owner: type, ndim: int, opened: ExitStac
         Closes the mask.
     """
     found = {**run_options(args), **given_values(args, owner)}
-    for name in _EXTENTS:
+    for name in ("block_shape", "chunks", "shards"):
         if name in found:
-            found[name] = for_axes(found[name], ndim)
+            found[name] = values.for_axes(found[name], ndim)
     if "block_ids" in found:
         from bioimage_py.geometry import IdSet
 
@@ -124,3 +71,34 @@ def arguments(args: argparse.Namespace, owner: type, ndim: int, opened: ExitStac
 
         found["mask"] = opened.enter_context(open_source(found["mask"]))
     return found
+
+
+def run_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return backend, its settings and the number of workers, as `copy` takes them.
+
+    Raises
+    ------
+    UsageError
+        For an option that does not go with the job type.
+    """
+    chosen = find_backend(args.job_type)
+    for backend in all_backends().values():
+        with contextlib.suppress(MissingDependencyError):  # which has no options, then
+            if backend is not chosen and backend.config_class is not RunnerConfig:
+                given = given_options(args, backend.config_class, prefix=backend.prefix)
+                _refuse(given, f"--job-type {backend.name}")
+    if chosen.runner_class.in_process:
+        *most, last = (name for name in all_backends() if name != chosen.name)
+        others = f"--job-type {', '.join(most)} or {last}"
+        _refuse(given_options(args, RunnerConfig, *_OF_PROCESSES), others)
+        if not given_options(args, RunnerConfig, "resumable", "tmp_root"):
+            _refuse(given_options(args, RunnerConfig, "keep_run_folder"), f"--resumable or {others}")
+    kind = chosen.config_class
+    config = kind.load(**given_values(args, RunnerConfig) | given_values(args, kind, prefix=chosen.prefix))
+    usual = TASKS_AT_ONCE if config.on_other_machines else values.available_cores()
+    return {"job_type": args.job_type, "job_config": config, "num_workers": args.workers or usual}
+
+
+def _refuse(given: Sequence[str], without: str) -> None:
+    if given:
+        raise UsageError(f"{' and '.join(given)} {'needs' if len(given) == 1 else 'need'} {without}")

@@ -16,37 +16,33 @@ def add_fields(group: Any, owner: type, *names: str, without: Iterable[str] = ()
 
     A field without a help text has no option. An option that is not given is None. A prefix, such as `"dask_"`, goes before all names.
     """
-    found = _options(owner)
-    for name in names or inspect.get_annotations(owner):
-        if name in found and name not in without:
-            about = dict(found[name].metadata)
-            spelled, read = _spelled(found[name], prefix), about.pop("read")
-            del about["spelled"]
+    for field in _options(owner, names or inspect.get_annotations(owner)):
+        if field.name not in without:
+            about = {name: value for name, value in field.metadata.items() if name not in ("read", "spelled")}
             if about["metavar"] is None and about["choices"] is None:
-                group.add_argument(
-                    spelled, dest=prefix + name, action="store_true", default=None, help=about["help"]
-                )
+                how: dict[str, Any] = {"action": "store_true", "default": None, "help": about["help"]}
             else:
-                group.add_argument(
-                    spelled, dest=prefix + name, type=getattr(values, read or "", str), **about
-                )
+                how = {"type": getattr(values, field.metadata["read"] or "", str), **about}
+            group.add_argument(_spelled(field, prefix), dest=prefix + field.name, **how)
 
 
 def given_values(args: argparse.Namespace, *owners: type, prefix: str = "") -> dict[str, Any]:
     """Return what the command line gives for the fields of dataclasses, inherited ones included."""
-    found = {name: getattr(args, prefix + name, None) for owner in owners for name in _options(owner)}
+    names = [field.name for owner in owners for field in _options(owner)]
+    found = {name: getattr(args, prefix + name, None) for name in names}
     return {name: value for name, value in found.items() if value is not None}
 
 
 def given_options(args: argparse.Namespace, owner: type, *names: str, prefix: str = "") -> list[str]:
     """Return which options the command line gives, as they are spelled: of the fields named, or of all that the class defines itself."""
-    found = _options(owner)
-    asked = [name for name in names or inspect.get_annotations(owner) if name in found]
-    return [_spelled(found[name], prefix) for name in asked if getattr(args, prefix + name, None) is not None]
+    asked = _options(owner, names or inspect.get_annotations(owner))
+    return [_spelled(one, prefix) for one in asked if getattr(args, prefix + one.name, None) is not None]
 
 
-def _options(owner: type) -> dict[str, Field[Any]]:
-    return {one.name: one for one in fields(owner) if "help" in one.metadata}
+def _options(owner: type, names: Iterable[str] | None = None) -> list[Field[Any]]:
+    """Return the fields named, or all, that have an option."""
+    found = {field.name: field for field in fields(owner) if "help" in field.metadata}
+    return [found[name] for name in (found if names is None else names) if name in found]
 
 
 def _spelled(field: Field[Any], prefix: str) -> str:

@@ -68,12 +68,12 @@ def _rows(source: Source) -> Iterator[tuple[str, str]]:
 def _picture(source: Source) -> tuple[str, list[str]]:
     """Return the picture as HTML, and remarks on it."""
     _check_cheap(source)
-    from bioimage_py.report.axes import Choice
-    from bioimage_py.report.preview.show import Look, picture_of
+    from bioimage_py.report.look import Look
+    from bioimage_py.report.preview.show import picture_of
 
     with warnings.catch_warnings(record=True) as issued:
         warnings.simplefilter("always")
-        picture = picture_of(source, Choice(), Look(size=_SIZE), _READ_LIMIT)
+        picture = picture_of(source, Look(size=_SIZE, read_limit=_READ_LIMIT))
     data = base64.b64encode(picture.encoded()).decode("ascii")
     remarks = [_reason(warning.message) for warning in issued]
     return f'<img alt="{_escaped(repr(picture))}" src="data:image/png;base64,{data}">', remarks

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,6 @@ from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import BioimagePyWarning, Hint, InvalidArgumentError
 from bioimage_py.planning import format_bytes, parse_bytes
 from bioimage_py.report.appearance import (
-    PERCENTILES,
     ChannelLook,
     blended,
     channel_looks,
@@ -26,7 +24,8 @@ from bioimage_py.report.appearance import (
     percentile_limits,
     rgb_colors,
 )
-from bioimage_py.report.axes import Choice, ShownAxes, open_levels, shown_axes
+from bioimage_py.report.axes import ShownAxes, open_levels, shown_axes
+from bioimage_py.report.look import Look
 from bioimage_py.report.preview.page import (
     Panel,
     Picture,
@@ -40,50 +39,11 @@ from bioimage_py.report.preview.page import (
 from bioimage_py.report.preview.plane import Plane
 from bioimage_py.sources import FileSource, Source, as_source, family_entry, is_file_of, leaves
 from bioimage_py.storage import is_url
-from bioimage_py.wrapper.resampling import KINDS, looks_like_labels
+from bioimage_py.wrapper.resampling import looks_like_labels
 
-_PROJECTIONS = ("max", "mean")
-_SIZES = (64, 4096)
 _LONGEST_NAME = 40
 _View = tuple[int, int, int | None]
 """The axes of a panel that go down, across, and into it."""
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a picture is to look, checked; see `preview`."""
-
-    kind: str | None = None
-    projection: str | None = None
-    contrast: tuple[float, float] | None = None
-    percentiles: tuple[float, float] = PERCENTILES
-    size: int = 512
-
-    def __post_init__(self) -> None:
-        for name, known in (("kind", KINDS), ("projection", _PROJECTIONS)):
-            if (value := getattr(self, name)) is not None and value not in known:
-                raise InvalidArgumentError(f"{name} must be one of {', '.join(known)}, got {value!r}")
-        if self.contrast is not None:
-            object.__setattr__(self, "contrast", _pair("contrast", self.contrast))
-        low, high = _pair("percentiles", self.percentiles)
-        object.__setattr__(self, "percentiles", (low, high))
-        if low < 0 or high > 100:
-            raise InvalidArgumentError(f"percentiles are from 0 to 100, got {self.percentiles!r}")
-        whole = isinstance(self.size, (int, np.integer)) and not isinstance(self.size, bool)
-        if not whole or not _SIZES[0] <= self.size <= _SIZES[1]:
-            raise InvalidArgumentError(
-                f"size is a whole number of pixels from {_SIZES[0]} to {_SIZES[1]}, got {self.size!r}"
-            )
-
-
-def _pair(name: str, values: Any) -> tuple[float, float]:
-    try:
-        low, high = (float(value) for value in values)
-    except (TypeError, ValueError):
-        low = high = math.nan
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise InvalidArgumentError(f"{name} is two numbers, the lower one first, got {values!r}")
-    return low, high
 
 
 def preview(
@@ -151,8 +111,7 @@ def preview(
     >>> preview(np.zeros((20, 30), "uint8")).pixels.shape[2]
     3
     """
-    look = Look(kind, projection, contrast, percentiles, size)
-    limit = parse_bytes(read_limit, "read_limit")
+    look = Look(position, projection, time, channels, kind, contrast, percentiles, size, read_limit)
     path = None
     if output is not None:
         path, _ = picture_format(output)
@@ -163,7 +122,7 @@ def preview(
             stack.enter_context(opened)
         if path is not None:
             _check_not_an_input(path, opened)
-        picture = picture_of(opened, Choice(position, time, channels), look, limit)
+        picture = picture_of(opened, look)
     if path is None:
         return picture
     return replace(picture, path=picture.save(path, overwrite=overwrite))
@@ -193,10 +152,9 @@ def _is_within(path: str, source: FileSource) -> bool:
     return parent.is_relative_to(folder)
 
 
-def picture_of(source: Source, choice: Choice, look: Look, read_limit: int) -> Picture:
-    """Return a picture of a source."""
-    shown = shown_axes(source, choice)
-    read = _read_panels(source, shown, look, read_limit)
+def picture_of(source: Source, look: Look) -> Picture:
+    shown = shown_axes(source, look)
+    read = _read_panels(source, shown, look)
     looks = channel_looks(source, shown)
     sizes, main = read.proportions, read.panels[0]
     panels = []
@@ -250,10 +208,11 @@ class _ReadPanels:
     left_out: tuple[int, ...]  # axes along which a side view would have been too much to read
 
 
-def _read_panels(source: Source, shown: ShownAxes, look: Look, read_limit: int) -> _ReadPanels:
+def _read_panels(source: Source, shown: ShownAxes, look: Look) -> _ReadPanels:
     """Read what a picture shows; raise InvalidArgumentError if even the main panel exceeds the limit, or for means of labels."""
     are_labels = look.kind == "labels" if look.kind is not None else looks_like_labels(source)
     are_labels, projection = are_labels and not shown.is_rgb, look.projection
+    read_limit = parse_bytes(look.read_limit, "read_limit")
     if are_labels and source.dtype.kind not in "biu":
         raise InvalidArgumentError(
             f"labels are integers, and {source.name} holds {source.dtype}",

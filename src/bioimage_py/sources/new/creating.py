@@ -294,7 +294,10 @@ def checked_fill(value: Any, dtype: np.dtype[Any], store: Family | None = None) 
         held = bool(became.item() == given.item())
     if not held:
         raise InvalidArgumentError(
-            f"fill_value {value!r} cannot be held by {dtype}: give a number that it has, or another dtype"
+            Hint.of(
+                f"{{}} cannot be held by {dtype}: give a number that it has, or another dtype",
+                fill_value=value,
+            )
         )
     if store is not None and store.only_zero_fill and became != 0:
         raise InvalidArgumentError(

@@ -289,7 +289,7 @@ def _fill_value(value: Any, dtype: np.dtype[Any]) -> Any:
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidArgumentError(f"fill_value {value!r} is not a {dtype}: {error}") from error
     if dtype.kind in "biu" and value is not None and exact != value:
-        raise InvalidArgumentError(f"fill_value {value!r} cannot be held by {dtype}")
+        raise InvalidArgumentError(Hint.of(f"{{}} cannot be held by {dtype}", fill_value=value))
     if dtype.kind == "c":
         return [_float_json(float(exact.real)), _float_json(float(exact.imag))]
     return _float_json(float(exact)) if dtype.kind == "f" else exact.item()
