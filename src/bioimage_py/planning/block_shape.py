@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from bioimage_py.planning.layout import ArrayLayout, n_cells
 
@@ -17,6 +18,8 @@ PREFERRED_BYTES = 2**24
 """Voxels of a block where nothing else decides: large enough that Python's part is small, small enough to share."""
 
 _MOST_CANDIDATES = 20_000
+_T = TypeVar("_T")
+
 _MANY_BLOCKS = 1024
 _MOST_UNITS = 4096
 
@@ -56,7 +59,7 @@ def choose_block_shape(
     options = _options(shape, output_layout.write_unit, input_layout.chunks)
     smallest = tuple(found[0] for found in options)
     best, best_score = smallest, math.inf
-    for block in itertools.product(*options):
+    for block in combinations(options):
         held = block_bytes(block)
         if held > budget and block != smallest:
             continue
@@ -82,6 +85,14 @@ def widened(block: tuple[int, ...], shape: tuple[int, ...], unit: tuple[int, ...
         ):
             found[axis] = min(2 * found[axis], whole)
     return tuple(found)
+
+
+def combinations(options: list[list[_T]]) -> Iterator[tuple[_T, ...]]:
+    """Yield the combinations of an option per axis, of few of the options where there are too many."""
+    while math.prod(map(len, options)) > _MOST_CANDIDATES:
+        widest = max(options, key=len)
+        del widest[-2:0:-2]
+    return itertools.product(*options)
 
 
 def _score(block: tuple[int, ...], input_layout: ArrayLayout, output_layout: ArrayLayout) -> float:
@@ -119,7 +130,4 @@ def _options(
                 found.add(fit)
                 fit *= 2
         options.append(sorted(found))
-    while math.prod(map(len, options)) > _MOST_CANDIDATES:
-        widest = max(options, key=len)
-        del widest[-2:0:-2]
     return options

@@ -7,6 +7,9 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
 
 from bioimage_py.errors import InvalidArgumentError
 
@@ -97,10 +100,43 @@ def at_most_files(n: int) -> str:
     return counted(n, "file") if n < 2 else f"at most {n:,} files"
 
 
-def memory_text(peak: int, limit: int) -> str:
-    return f"{format_bytes(peak)} at most, of {format_bytes(limit)} allowed"
+class Reported:
+    """A value that is told as plain JSON: the fields and properties that its class lists."""
+
+    _told: ClassVar[tuple[str, ...]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as plain JSON values."""
+        return {name: _plain(getattr(self, name)) for name in self._told}
 
 
-def plan_text(rows: Iterable[tuple[str, str]]) -> str:
-    """Return the rows of a plan, each a label and its text."""
-    return "\n".join(f"{label + ':' if label else '':9}{text}" for label, text in rows)
+def _plain(value: Any) -> Any:
+    if hasattr(value, "to_json"):
+        return value.to_json()
+    if isinstance(value, (tuple, list)):
+        return [_plain(one) for one in value]
+    return value.str if isinstance(value, np.dtype) else value
+
+
+class Plan(Reported):
+    """What all plans print alike."""
+
+    def _rows(self) -> Iterable[tuple[str, str]]:
+        """Return labels and their texts."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return "\n".join(f"{label + ':' if label else '':9}{text}" for label, text in self._rows())
+
+    def _amounts(self: Any, repeats: str = "", at_once: int | None = None) -> list[tuple[str, str]]:
+        blocks = counted(self.in_flight if at_once is None else at_once, "block")
+        files = at_most_files(self.n_files)
+        return [
+            ("reads", f"{format_bytes(self.bytes_in)}{repeats}"),
+            ("writes", f"{format_bytes(self.bytes_out)} before compression, in {files}"),
+            (
+                "memory",
+                f"{format_bytes(self.peak_memory)} at most, of {format_bytes(self.memory_limit)} allowed",
+            ),
+            ("workers", f"{blocks} at a time; {counted(self.threads, 'thread')} for decoding and encoding"),
+        ]

@@ -11,12 +11,9 @@ from bioimage_py.errors import Hint, InvalidArgumentError
 from bioimage_py.geometry import Blocking, IdSet, check_block_shape
 from bioimage_py.planning.block_shape import choose_block_shape, read_amplification, widened
 from bioimage_py.planning.byte_size import (
-    at_most_files,
-    counted,
+    Plan,
     default_memory_limit,
     format_bytes,
-    memory_text,
-    plan_text,
     times,
 )
 from bioimage_py.planning.layout import ArrayLayout, n_cells
@@ -42,8 +39,13 @@ class PlanOptions:
 
 
 @dataclass(frozen=True)
-class CopyPlan:
+class CopyPlan(Plan):
     """What a copy would do; `str(plan)` explains it."""
+
+    _told = (
+        "road", "reason", "n_blocks", "direct", "in_flight", "threads", "cache_bytes", "memory_limit", "peak_memory", "bytes_in",
+        "bytes_out", "n_files", "read_amplification", "block_shape", "group_shape", "block_ids", "hints", "input", "output", "mask",
+    )  # fmt: skip
 
     input: ArrayLayout
     output: ArrayLayout
@@ -73,50 +75,20 @@ class CopyPlan:
         return Blocking(self.output.shape, self.block_shape)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan as plain JSON values."""
-        plain: dict[str, Any] = {
-            name: getattr(self, name)
-            for name in (
-                "road", "reason", "n_blocks", "direct", "in_flight", "threads", "cache_bytes", "memory_limit", "peak_memory",
-                "bytes_in", "bytes_out", "n_files", "read_amplification",
-            )
-        }  # fmt: skip
-        return {
-            **plain,
-            "block_shape": list(self.block_shape),
-            "group_shape": list(self.group_shape),
-            "block_ids": self.block_ids.to_json(),
-            "hints": list(self.hints),
-            "passes": 1 if self.passes is None else 2,
-            "temporary_store": None if self.passes is None else self.passes.to_json(),
-            "input": self.input.to_json(),
-            "output": self.output.to_json(),
-            "mask": None if self.mask is None else self.mask.to_json(),
-        }
+        store = None if self.passes is None else self.passes.to_json()
+        return {**super().to_json(), "passes": 2 if store else 1, "temporary_store": store}
 
-    def __str__(self) -> str:
-        at_once = counted(max(1, min(self.in_flight, len(self.block_ids))), "block")
-        return plan_text(
-            [
-                ("input", str(self.input)),
-                ("output", str(self.output)),
-                *([] if self.mask is None else [("mask", str(self.mask))]),
-                ("road", f"{self.road}: {self.reason}"),
-                ("blocks", self._blocks_text()),
-                *([] if self.passes is None else self.passes.texts()),
-                ("reads", f"{format_bytes(self.bytes_in)}{self._repeats_text()}"),
-                (
-                    "writes",
-                    f"{format_bytes(self.bytes_out)} before compression, in {at_most_files(self.n_files)}",
-                ),
-                ("memory", memory_text(self.peak_memory, self.memory_limit)),
-                (
-                    "workers",
-                    f"{at_once} at a time; {counted(self.threads, 'thread')} for decoding and encoding",
-                ),
-                *(("hint", hint) for hint in self.hints),
-            ]
-        )
+    def _rows(self) -> list[tuple[str, str]]:
+        return [
+            ("input", str(self.input)),
+            ("output", str(self.output)),
+            *([] if self.mask is None else [("mask", str(self.mask))]),
+            ("road", f"{self.road}: {self.reason}"),
+            ("blocks", self._blocks_text()),
+            *([] if self.passes is None else self.passes.texts()),
+            *self._amounts(self._repeats_text(), max(1, min(self.in_flight, len(self.block_ids)))),
+            *(("hint", hint) for hint in self.hints),
+        ]
 
     def _repeats_text(self) -> str:
         if self.input.chunks is None:
@@ -162,14 +134,7 @@ def plan_copy(
     per_block = max(1, memory.block(at_once))
     in_flight = max(1, min(threads, blocking.n_blocks, (allowed - memory.base()) // per_block))
     peak = memory.base() + in_flight * per_block
-    if limit is not None and peak > limit:
-        unit = "shards" if output_layout.shards else "chunks"
-        smaller = Hint.of("or give the output smaller {}", **{unit: ...})
-        raise InvalidArgumentError(
-            f"memory_limit {format_bytes(limit)} is too small: one block of {times(at_once)} voxels needs "
-            f"{format_bytes(peak)}",
-            hints=[Hint.of("give a larger {}", memory_limit=...), *(() if options.compares else [smaller])],
-        )
+    check_memory(limit, peak, at_once, output_layout, new=not options.compares)
     whole = memory.base() + memory.block(output_layout.shape)
     direct = options.direct and whole <= allowed and len(ids) == blocking.n_blocks
     amplification = read_amplification(input_layout.shape, block, input_layout.chunks)
@@ -217,6 +182,19 @@ def checked_blocks(
             ],
         )
     return block
+
+
+def check_memory(
+    limit: int | None, peak: int, block: tuple[int, ...], output_layout: ArrayLayout, *, new: bool = True
+) -> None:
+    """Raise InvalidArgumentError if one block does not fit the limit; the chunks of a new output could be smaller."""
+    if limit is not None and peak > limit:
+        unit = "shards" if output_layout.shards else "chunks"
+        smaller = Hint.of("or give the output smaller {}", **{unit: ...})
+        raise InvalidArgumentError(
+            f"memory_limit {format_bytes(limit)} is too small: one block of {times(block)} voxels needs {format_bytes(peak)}",
+            hints=[Hint.of("give a larger {}", memory_limit=...), *([smaller] if new else [])],
+        )
 
 
 def _check_shapes(a: ArrayLayout, b: ArrayLayout, mask: ArrayLayout | None) -> None:

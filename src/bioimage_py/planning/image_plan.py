@@ -11,7 +11,7 @@ from typing import Any
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import IdSet
-from bioimage_py.planning.byte_size import at_most_files, counted, format_bytes, memory_text, plan_text, times
+from bioimage_py.planning.byte_size import Plan, at_most_files, counted, format_bytes, times
 from bioimage_py.planning.copy_plan import CopyPlan, PlanOptions
 from bioimage_py.planning.memory import MemoryModel
 from bioimage_py.planning.passes import RoomBeside, in_one_or_two_passes
@@ -28,11 +28,16 @@ class PlannedArray:
 
 
 @dataclass(frozen=True)
-class ImagePlan:
+class ImagePlan(Plan):
     """What copying an OME-Zarr whole would do; `str(plan)` explains it.
 
     Blocks are numbered through all arrays: image by image, of each the levels, full size first, then those of its labels.
     """
+
+    _told = (
+        "input", "output", "what", "road", "roads", "n_blocks", "in_flight", "threads", "cache_bytes", "memory_limit", "peak_memory",
+        "bytes_in", "bytes_out", "n_files", "block_ids", "hints", "left_out",
+    )  # fmt: skip
 
     input: str
     output: str
@@ -57,9 +62,14 @@ class ImagePlan:
         whole = cls(*names, what, tuple(arrays), IdSet(), threads, tuple(left_out))
         every = IdSet.from_range(whole.n_blocks)
         if block_ids is not None and block_ids - every:
+            ranges = [
+                f"{array.key} has {first} … {first + array.plan.n_blocks - 1}"
+                for array, first in zip(whole.arrays[:5], whole.offsets, strict=False)
+                if array.plan.n_blocks
+            ]
             raise InvalidArgumentError(
                 f"block_ids out of range: {(block_ids - every)[0]} is not in 0 … {whole.n_blocks - 1}. Blocks are numbered through "
-                f"all arrays: {whole._ranges_text()}"
+                f"all arrays: {', '.join(ranges)}{', …' if len(whole.arrays) > 5 else ''}"
             )
         return replace(whole, block_ids=every if block_ids is None else block_ids)
 
@@ -111,7 +121,7 @@ class ImagePlan:
     @property
     def road(self) -> str:
         """The road of all arrays, or all roads with commas between them, the most frequent first."""
-        return ", ".join(road for road, _ in Counter(plan.road for plan in self._plans).most_common())
+        return ", ".join(sorted(self.roads, key=lambda road: -self.roads[road]))
 
     @property
     def bytes_in(self) -> int:
@@ -147,19 +157,8 @@ class ImagePlan:
         return next(array.key for array, end in ends if block_id < end)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan as plain JSON values."""
-        plain: dict[str, Any] = {
-            name: getattr(self, name)
-            for name in (
-                "input", "output", "what", "road", "roads", "n_blocks", "in_flight", "threads", "cache_bytes", "memory_limit",
-                "peak_memory", "bytes_in", "bytes_out", "n_files",
-            )
-        }  # fmt: skip
         return {
-            **plain,
-            "block_ids": self.block_ids.to_json(),
-            "hints": list(self.hints),
-            "left_out": list(self.left_out),
+            **super().to_json(),
             "passes": max((1 if plan.passes is None else 2 for plan in self._plans), default=1),
             "arrays": [
                 {"key": array.key, "first_block": first, **array.plan.to_json()}
@@ -167,34 +166,28 @@ class ImagePlan:
             ],
         }
 
-    def __str__(self) -> str:
+    def _rows(self) -> list[tuple[str, str]]:
         roads = dict.fromkeys(f"{plan.road}: {plan.reason}" for plan in self._plans[:_MOST_LISTED])
-        return plan_text(
-            [
-                ("input", f"{self.input}: {self.what}"),
-                ("output", f"{self.output}: {self.arrays[0].plan.output.format}"),
-                *(("array", self._array_text(n)) for n in range(min(len(self.arrays), _MOST_LISTED))),
-                *self._rest(),
-                *(("road", road) for road in roads),
-                ("blocks", self._blocks_text()),
-                *self._passes_texts(),
-                ("reads", format_bytes(self.bytes_in)),
-                ("writes", f"{format_bytes(self.bytes_out)} before compression, in {at_most_files(self.n_files)}"),
-                ("memory", memory_text(self.peak_memory, self.memory_limit)),
-                ("workers", f"{counted(self.in_flight, 'block')} at a time; {counted(self.threads, 'thread')} for decoding and encoding"),
-                *([("without", ", ".join(self.left_out))] if self.left_out else []),
-                *(("hint", hint) for hint in self.hints),
-            ]
-        )  # fmt: skip
+        return [
+            ("input", f"{self.input}: {self.what}"),
+            ("output", f"{self.output}: {self.arrays[0].plan.output.format}"),
+            *(("array", self._array_text(n)) for n in range(min(len(self.arrays), _MOST_LISTED))),
+            *self._rest(),
+            *(("road", road) for road in roads),
+            ("blocks", self._blocks_text()),
+            *self._passes_texts(),
+            *self._amounts(),
+            *([("without", ", ".join(self.left_out))] if self.left_out else []),
+            *(("hint", hint) for hint in self.hints),
+        ]
 
     def _array_text(self, n: int) -> str:
         array, first = self.arrays[n], self.offsets[n]
         width = max(len(one.key) for one in self.arrays[:_MOST_LISTED])
         layout = array.plan.output
         grid = "" if layout.chunks is None else f", chunks {layout.grid_text}"
-        numbers = (
-            f"blocks {first:,} to {first + array.plan.n_blocks - 1:,}" if array.plan.n_blocks else "no blocks"
-        )
+        last = first + array.plan.n_blocks - 1
+        numbers = f"blocks {first:,} to {last:,}" if array.plan.n_blocks else "no blocks"
         return (
             f"{array.key:{width}}  {times(layout.shape)} {layout.dtype}{grid}; {numbers}; {array.plan.road}"
         )
@@ -203,9 +196,8 @@ class ImagePlan:
         left = self.arrays[_MOST_LISTED:]
         if not left:
             return []
-        roads = ", ".join(
-            f"{count:,} {road}" for road, count in Counter(array.plan.road for array in left).items()
-        )
+        counts = Counter(array.plan.road for array in left).items()
+        roads = ", ".join(f"{count:,} {road}" for road, count in counts)
         return [("", f"… and {len(left):,} more arrays ({roads})")]
 
     def _blocks_text(self) -> str:
@@ -230,14 +222,6 @@ class ImagePlan:
         )
         size = f"at most {format_bytes(n_bytes)} before compression, in {at_most_files(n_files)}"
         return [("passes", why), ("temp", f"{passes[0].place}: {size}; removed at the end")]
-
-    def _ranges_text(self) -> str:
-        ranges = [
-            f"{array.key} has {first} … {first + array.plan.n_blocks - 1}"
-            for array, first in zip(self.arrays[:5], self.offsets, strict=False)
-            if array.plan.n_blocks
-        ]
-        return ", ".join(ranges) + (", …" if len(self.arrays) > 5 else "")
 
 
 def _held(plan: CopyPlan) -> tuple[tuple[int, int], ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bioimage_py.planning.byte_size import format_bytes, times
+from bioimage_py.planning.byte_size import Reported, format_bytes, times
 from bioimage_py.sources import ArraySpec, Source
 
 
@@ -24,8 +24,10 @@ def _nothing(shape: tuple[int, ...]) -> int:
 
 
 @dataclass(frozen=True)
-class ArrayLayout:
+class ArrayLayout(Reported):
     """How one side of a copy stores its voxels."""
+
+    _told = ("name", "format", "shape", "dtype", "chunks", "shards", "codec", "engine")
 
     name: str  # like format, codec and engine for people
     format: str
@@ -114,15 +116,3 @@ class ArrayLayout:
         if self.codec:
             text += f", {self.codec}"
         return text + (f" (through {self.engine})" if self.engine else "")
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "format": self.format,
-            "shape": list(self.shape),
-            "dtype": self.dtype.str,
-            "chunks": None if self.chunks is None else list(self.chunks),
-            "shards": None if self.shards is None else list(self.shards),
-            "codec": self.codec,
-            "engine": self.engine,
-        }

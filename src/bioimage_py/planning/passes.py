@@ -7,11 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bioimage_py.planning.block_shape import choose_block_shape, pieces
+import numpy as np
+
+from bioimage_py.geometry import Blocking, IdSet
+from bioimage_py.planning.block_shape import choose_block_shape, combinations, pieces, read_amplification
 from bioimage_py.planning.byte_size import format_bytes
 from bioimage_py.planning.copy_plan import DEFAULT_BLOCK_BUDGET, CopyPlan, PlanOptions, copy_hints
+from bioimage_py.planning.layout import ArrayLayout, n_cells
 from bioimage_py.planning.memory import MemoryModel
-from bioimage_py.planning.two_pass import PassOptions, TwoPasses, plan_two_passes
+from bioimage_py.planning.two_pass import TwoPasses
 
 MOST_READS_OF_ONE_PASS = 2.0
 """A pass that decodes chunks more often on average is worth a second one, which writes everything once more and reads it again.
@@ -23,6 +27,13 @@ _STORED = frozenset({
     "float16", "float32", "float64", "complex64", "complex128",
 })  # fmt: skip
 """What a temporary store can hold, whichever library writes it."""
+
+
+_CHUNK_BYTES = 2**23
+"""Chunks of the temporary store are no larger: threads hold some of them besides their blocks."""
+
+_MOST_FILES = 20_000
+"""Beyond so many chunks each block of the first pass becomes one file, a shard: it has one writer anyway."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +68,9 @@ def in_one_or_two_passes(plan: CopyPlan, options: PlanOptions, casting: str, roo
         return plan
     if options.block_shape is not None and _least_reads(plan, options) <= MOST_READS_OF_ONE_PASS:
         return plan
-    found = _two_passes(plan, casting, reads)
+    smaller = plan.output.itemsize < plan.input.itemsize and casting != "check"
+    dtype = (plan.output.dtype if smaller else plan.input.dtype).newbyteorder("=")
+    found = _two_passes(plan, dtype, reads)
     if found is None or found.one_pass_reads <= MOST_READS_OF_ONE_PASS:
         return plan
     why_not = room.without(found.n_bytes + plan.bytes_out)
@@ -116,14 +129,122 @@ def _least_reads(plan: CopyPlan, options: PlanOptions) -> float:
     return reads_through_cache(plan, choose_block_shape(plan.input, plan.output, memory.block, budget))
 
 
-def _two_passes(plan: CopyPlan, casting: str, reads: float) -> TwoPasses | None:
-    smaller = plan.output.itemsize < plan.input.itemsize and casting != "check"
-    options = PassOptions(
-        block_shape=plan.block_shape,
-        block_ids=plan.block_ids,
-        dtype=(plan.output.dtype if smaller else plan.input.dtype).newbyteorder("="),
-        memory_limit=plan.memory_limit,
-        budget=DEFAULT_BLOCK_BUDGET,
-        threads=plan.threads,
+def _two_passes(plan: CopyPlan, dtype: np.dtype[Any], one_pass_reads: float) -> TwoPasses | None:
+    """Return the two passes that read least under the memory limit; None if none reads little enough."""
+    assert plan.input.chunks is not None
+    sides = zip(plan.output.shape, plan.input.chunks, plan.block_shape, strict=True)
+    best, best_score = None, math.inf
+    for axes in combinations([_axis_candidates(*axis) for axis in sides]):
+        found = _judged(plan, dtype, tuple(b for b, _ in axes), tuple(c for _, c in axes))
+        if found is not None and (score := _score(plan, found)) < best_score:
+            best, best_score = found, score
+    if best is None:
+        return None
+    best = _numbered(plan, best)
+    # A part of the volume is read more seldom in one pass than the whole, and is all that the first pass has to fetch.
+    share = len(best.block_ids) / max(1, best.n_blocks)
+    wanted = len(plan.block_ids) / max(1, plan.n_blocks)
+    return replace(best, one_pass_reads=one_pass_reads * wanted / share if share else one_pass_reads)
+
+
+def _judged(
+    plan: CopyPlan, dtype: np.dtype[Any], blocks: tuple[int, ...], chunks: tuple[int, ...]
+) -> TwoPasses | None:
+    """Return what passes with these blocks and chunks, cut to a good size, would be; None if they read too much or do not fit."""
+    shape, threads = plan.output.shape, plan.threads
+    first = read_amplification(shape, blocks, plan.input.chunks)
+    second = read_amplification(shape, plan.block_shape, chunks)
+    if max(first, second) > MOST_READS_OF_ONE_PASS:
+        return None
+    chunks = _cut(chunks, dtype.itemsize)
+    n_files, n_blocks = n_cells(shape, chunks), n_cells(shape, blocks)
+    shards = None
+    if n_files > _MOST_FILES:
+        shards = tuple(-(-b // c) * c for b, c in zip(blocks, chunks, strict=True))
+        n_files = n_blocks
+    between = ArrayLayout("temporary store", "zarr v3", shape, dtype, chunks, shards)
+    into = MemoryModel(plan.input, between, plan.mask, threads)
+    out_of = MemoryModel(between, plan.output, plan.mask, threads)
+    held = ((into.base(), into.block(blocks)), (out_of.base(), out_of.block(plan.block_shape)))
+    allowed = ((plan.memory_limit - base) // max(1, block) for base, block in held)
+    in_flight = min(threads, max(1, n_blocks), max(1, plan.n_blocks), *allowed)
+    if in_flight < 1 or held[0][1] > DEFAULT_BLOCK_BUDGET:
+        return None
+    return TwoPasses(
+        shape=shape,
+        chunks=chunks,
+        shards=shards,
+        dtype=dtype,
+        block_shape=blocks,
+        n_blocks=n_blocks,
+        block_ids=IdSet(),
+        in_flight=in_flight,
+        peak_memory=max(base + in_flight * block for base, block in held),
+        held=held,
+        n_bytes=math.prod(shape) * dtype.itemsize,
+        n_files=n_files,
+        first_reads=first,
+        second_reads=second,
+        one_pass_reads=0.0,
     )
-    return plan_two_passes(plan.input, plan.output, plan.mask, options, reads)
+
+
+def _score(plan: CopyPlan, found: TwoPasses) -> float:
+    """Return what passes cost: reads, then chunks far from a good size, and blocks that leave threads without work."""
+    itemsize = found.dtype.itemsize
+    inside = math.prod(plan.output.inside(found.block_shape))
+    score = found.first_reads + found.second_reads
+    score += 0.02 * abs(math.log2(math.prod(found.chunks) * itemsize / _CHUNK_BYTES))
+    score += 0.005 * abs(math.log2(inside * itemsize / (8 * _CHUNK_BYTES)))
+    return score + 0.1 * (1 - found.in_flight / plan.threads)
+
+
+def _numbered(plan: CopyPlan, found: TwoPasses) -> TwoPasses:
+    """Return the passes with the blocks of the first that the second needs."""
+    ids = plan.block_ids
+    if len(ids) == plan.n_blocks:
+        return replace(found, block_ids=IdSet.from_range(found.n_blocks))
+    first, second = Blocking(found.shape, found.block_shape), plan.blocking
+    needed = IdSet.from_ids(
+        number
+        for number in range(first.n_blocks)
+        if any(block_id in ids for block_id in second.ids_in(first[number]))
+    )
+    share = len(needed) / max(1, found.n_blocks)
+    return replace(
+        found,
+        block_ids=needed,
+        n_bytes=math.ceil(share * found.n_bytes),
+        n_files=math.ceil(share * found.n_files),
+    )
+
+
+def _axis_candidates(n: int, chunk: int, second: int) -> list[tuple[int, int]]:
+    """Return extents to try on an axis of n voxels: of blocks of the first pass, and of chunks of the temporary store.
+
+    The chunks divide these blocks, so that no two of them meet in one.
+    """
+    whole = -(-n // chunk) * chunk
+    extents = {whole}
+    for unit in (chunk, math.lcm(chunk, second), second):
+        extents |= {unit << power for power in range(n.bit_length()) if unit << power < n}
+    found = set()
+    for first in sorted(extents):
+        if first >= n:
+            fitting = {min(n, second)}
+        else:
+            fitting = {first} if second >= n else {first, math.gcd(first, second)}
+        for c in fitting:
+            reads = pieces(n, first, chunk) / -(-n // chunk), pieces(n, second, c) / -(-n // c)
+            if n > 0 and max(reads) <= MOST_READS_OF_ONE_PASS:
+                found.add((first, c))
+    return sorted(found)
+
+
+def _cut(chunks: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Return chunks of a good size that divide these, cut along the slowest axes first: runs of voxels stay long."""
+    cut = list(chunks)
+    while math.prod(cut) * itemsize > _CHUNK_BYTES:
+        axis = next(a for a, c in enumerate(cut) if c > 1)
+        cut[axis] //= next((p for p in range(2, math.isqrt(cut[axis]) + 1) if cut[axis] % p == 0), cut[axis])
+    return tuple(cut)

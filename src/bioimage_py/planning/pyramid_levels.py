@@ -9,6 +9,7 @@ from typing import Any
 
 from bioimage_py.errors import Hint, InvalidArgumentError
 from bioimage_py.metadata import axis_type
+from bioimage_py.planning.byte_size import Reported
 from bioimage_py.wrapper import checked_whole
 from bioimage_py.wrapper.resampling import checked_factors
 
@@ -17,8 +18,10 @@ _ISOTROPIC = math.sqrt(2)
 
 
 @dataclass(frozen=True)
-class PyramidLevel:
+class PyramidLevel(Reported):
     """One level of a pyramid."""
+
+    _told = ("shape", "step", "factors")
 
     number: int  # 0 for full size
     shape: tuple[int, ...]

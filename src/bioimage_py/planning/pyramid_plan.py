@@ -11,19 +11,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bioimage_py.errors import Hint, InvalidArgumentError
 from bioimage_py.geometry import Blocking
 from bioimage_py.planning.block_shape import choose_block_shape, read_amplification
 from bioimage_py.planning.byte_size import (
-    at_most_files,
+    Plan,
+    Reported,
     counted,
     default_memory_limit,
-    format_bytes,
-    memory_text,
-    plan_text,
     times,
 )
-from bioimage_py.planning.copy_plan import DEFAULT_BLOCK_BUDGET, checked_blocks
+from bioimage_py.planning.copy_plan import DEFAULT_BLOCK_BUDGET, check_memory, checked_blocks
 from bioimage_py.planning.layout import ArrayLayout, n_cells
 from bioimage_py.planning.memory import MemoryModel
 from bioimage_py.planning.pyramid_levels import PyramidLevel
@@ -31,8 +28,13 @@ from bioimage_py.sources.stores import WRITTEN_BYTES
 
 
 @dataclass(frozen=True)
-class PyramidPlan:
+class PyramidPlan(Plan):
     """What making a pyramid would do; `str(plan)` explains it."""
+
+    _told = (
+        "method", "n_blocks", "in_flight", "threads", "cache_bytes", "memory_limit", "peak_memory", "bytes_in", "bytes_out", "n_files",
+        "levels", "parts",
+    )  # fmt: skip
 
     input: ArrayLayout  # layouts of the input and of the full-size level
     output: ArrayLayout
@@ -73,47 +75,19 @@ class PyramidPlan:
     def _written(self) -> list[PyramidLevel]:
         return [level for part in self.parts for level in part.levels]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the plan as plain JSON values."""
-        plain: dict[str, Any] = {
-            name: getattr(self, name)
-            for name in (
-                "method", "n_blocks", "in_flight", "threads", "cache_bytes", "memory_limit", "peak_memory", "bytes_in",
-                "bytes_out", "n_files",
-            )
-        }  # fmt: skip
-        plain["levels"] = [
-            {"shape": list(level.shape), "step": list(level.step), "factors": list(level.factors)}
-            for level in self.levels
-        ]
-        plain["parts"] = [
-            {
-                "reads": part.reads,
-                "levels": [level.number for level in part.levels],
-                "block_shape": list(part.block_shape),
-                "tile_shape": list(part.tile_shape),
-                "n_blocks": part.blocking.n_blocks,
-                "read_amplification": part.read_amplification,
-            }
-            for part in self.parts
-        ]
-        return plain
-
-    def __str__(self) -> str:
+    def _rows(self) -> list[tuple[str, str]]:
         a, b = self.input, self.output
         grid = b.grid_text if b.chunks else times(b.shape)
-        return plan_text(
-            [
-                ("input", f"{a.name}: {times(a.shape)} {a.dtype}, {a.format}"),
-                ("output", f"{b.name}: {counted(len(self.levels), 'level')}, {b.dtype}, {b.format}, chunks {grid}"),
-                *((f"level {level.number}", self._level_text(level)) for level in self.levels),
-                *((f"part {n}", str(part)) for n, part in enumerate(self.parts, 1)),
-                ("reads", format_bytes(self.bytes_in)),
-                ("writes", f"{format_bytes(self.bytes_out)} before compression, in {at_most_files(self.n_files)}"),
-                ("memory", memory_text(self.peak_memory, self.memory_limit)),
-                ("workers", f"{counted(self.in_flight, 'block')} at a time; {counted(self.threads, 'thread')} for decoding and encoding"),
-            ]
-        )  # fmt: skip
+        return [
+            ("input", f"{a.name}: {times(a.shape)} {a.dtype}, {a.format}"),
+            (
+                "output",
+                f"{b.name}: {counted(len(self.levels), 'level')}, {b.dtype}, {b.format}, chunks {grid}",
+            ),
+            *((f"level {level.number}", self._level_text(level)) for level in self.levels),
+            *((f"part {n}", str(part)) for n, part in enumerate(self.parts, 1)),
+            *self._amounts(),
+        ]
 
     def _level_text(self, level: PyramidLevel) -> str:
         text = f"{times(level.shape)} voxels"
@@ -152,17 +126,8 @@ def plan_pyramid(
     most = max((part.blocking.n_blocks for part in parts), default=1)
     in_flight = max(1, min(num_workers, most, (allowed - base) // max(1, per_block)))
     peak = base + in_flight * per_block
-    if memory_limit is not None and peak > memory_limit:
-        raise InvalidArgumentError(
-            f"memory_limit {format_bytes(memory_limit)} is too small: one block of {times(parts[0].block_shape)} voxels needs "
-            f"{format_bytes(peak)}",
-            hints=[
-                Hint.of("give a larger {}", memory_limit=...),
-                Hint.of(
-                    "or give the output smaller {}", **{"shards" if output_layout.shards else "chunks": ...}
-                ),
-            ],
-        )
+    if parts:
+        check_memory(memory_limit, peak, parts[0].block_shape, output_layout)
     repeats = bool(parts) and parts[0].read_amplification > 1.01
     cache = max(0, min(allowed // 4, allowed - peak)) if repeats else 0
     return PyramidPlan(
@@ -190,8 +155,10 @@ _REDUCING_BYTES = 2**24
 
 
 @dataclass(frozen=True)
-class PyramidPart:
+class PyramidPart(Reported):
     """Levels that are made from one read of the input, or of a level that is there."""
+
+    _told = ("reads", "block_shape", "tile_shape", "n_blocks", "read_amplification")
 
     reads: int | None  # the level that is read, None for the input
     levels: tuple[PyramidLevel, ...]
@@ -204,6 +171,13 @@ class PyramidPart:
     @property
     def blocking(self) -> Blocking:
         return Blocking(self.shape, self.block_shape)
+
+    @property
+    def n_blocks(self) -> int:
+        return self.blocking.n_blocks
+
+    def to_json(self) -> dict[str, Any]:
+        return {**super().to_json(), "levels": [level.number for level in self.levels]}
 
     @property
     def steps(self) -> tuple[tuple[int, ...], ...]:
