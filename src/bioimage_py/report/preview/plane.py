@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -24,6 +22,9 @@ _ALL_VOXELS = 256 * 2**20
 """Up to so many bytes, every voxel counts; of larger planes, one per pixel is taken."""
 
 Span = tuple[int, int]
+_Shape = tuple[int, int, int]
+_Piece = tuple[Span, Span, AnyArray]
+"""Voxels between two rows and two columns of the plane, by rows, columns, depth and channels."""
 
 
 @dataclass(frozen=True)
@@ -57,20 +58,19 @@ class Plane:
             )
         way = self._way()
         shape = self._pixels(way)
-        pixels: _Pixels
-        if way in ("mean", "max"):
-            kind = _Means if way == "mean" else _Maxima
-            pixels = kind((*shape, len(self.channels)), self._extents())
-        else:
-            dtype = self.source.dtype.newbyteorder("=") if way == "nearest" else np.dtype(np.float64)
-            pixels = _Voxels((*shape, len(self.channels)), self._extents(), dtype)
-        for rows, columns, depth in itertools.product(
+        pieces = itertools.product(
             self._pieces(self.rows, shape[0], way),
             self._pieces(self.columns, shape[1], way),
             self._depth_pieces(),
-        ):
-            pixels.add(self._voxels(rows, columns, depth), rows, columns)
-        return pixels.result()
+        )
+        read = ((rows, columns, self._voxels(rows, columns, depth)) for rows, columns, depth in pieces)
+        whole = *shape, len(self.channels)
+        if way == "mean":
+            return _means(read, whole, self._extents())
+        if way == "max":
+            return _maxima(read, whole, self._extents())
+        dtype = self.source.dtype.newbyteorder("=") if way == "nearest" else np.dtype(np.float64)
+        return _middle_voxels(read, np.zeros(whole, dtype), self._extents())
 
     def _extents(self) -> Span:
         return self.source.shape[self.rows], self.source.shape[self.columns]
@@ -164,91 +164,58 @@ class Plane:
         return piece[..., [channel - first for channel in self.channels]]
 
 
-class _Pixels(ABC):
-    """Gathers pieces of rows, columns, depth and channels into pixels of rows, columns and channels."""
-
-    def __init__(self, shape: tuple[int, int, int], extents: Span) -> None:
-        self.shape = shape
-        self.extents = extents
-
-    @abstractmethod
-    def add(self, piece: AnyArray, rows: Span, columns: Span) -> None:
-        """Take in the voxels between two rows and two columns of the plane."""
-
-    @abstractmethod
-    def result(self) -> AnyArray:
-        """Return the pixels; where there was no number, NaN."""
-
-    def _combined(
-        self, combine: np.ufunc, values: AnyArray, rows: Span, columns: Span
-    ) -> tuple[tuple[slice, ...], AnyArray]:
-        """Return which pixels voxels belong to, and the voxels of each pixel combined."""
-        at = []
-        for axis, span in enumerate((rows, columns)):
-            pixel_of = np.arange(*span) * self.shape[axis] // self.extents[axis]
-            begins = np.flatnonzero(np.diff(pixel_of, prepend=pixel_of[0] - 1))
-            values = combine.reduceat(values, begins, axis=axis)
-            at.append(slice(int(pixel_of[0]), int(pixel_of[-1]) + 1))
-        return tuple(at), values
-
-
-class _Means(_Pixels):
-    def __init__(self, shape: tuple[int, int, int], extents: Span) -> None:
-        super().__init__(shape, extents)
-        self._sums, self._counts = np.zeros(shape), np.zeros(shape)
-
-    def add(self, piece: AnyArray, rows: Span, columns: Span) -> None:
-        values = _as_float(piece)
-        numbers = np.isfinite(values)
-        with np.errstate(over="ignore"):
-            for target, added in ((self._sums, np.where(numbers, values, 0)), (self._counts, numbers)):
+def _means(read: Iterable[_Piece], shape: _Shape, extents: Span) -> AnyArray:
+    sums, counts = np.zeros(shape), np.zeros(shape)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        for rows, columns, voxels in read:
+            values = _as_float(voxels)
+            numbers = np.isfinite(values)
+            for target, added in ((sums, np.where(numbers, values, 0)), (counts, numbers)):
                 along_depth = added.sum(axis=2, dtype=np.float64)
-                at, combined = self._combined(np.add, along_depth, rows, columns)
+                at, combined = _combined(np.add, along_depth, rows, columns, shape, extents)
                 target[at] += combined
-
-    def result(self) -> AnyArray:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return self._sums / self._counts
+        return sums / counts
 
 
-class _Maxima(_Pixels):
-    def __init__(self, shape: tuple[int, int, int], extents: Span) -> None:
-        super().__init__(shape, extents)
-        self._most = np.full(shape, -np.inf)
-
-    def add(self, piece: AnyArray, rows: Span, columns: Span) -> None:
-        values = _as_float(piece)
+def _maxima(read: Iterable[_Piece], shape: _Shape, extents: Span) -> AnyArray:
+    most = np.full(shape, -np.inf)
+    for rows, columns, voxels in read:
+        values = _as_float(voxels)
         deepest = np.where(np.isnan(values), -np.inf, values).max(axis=2)
-        at, combined = self._combined(np.maximum, deepest, rows, columns)
-        self._most[at] = np.maximum(self._most[at], combined)
-
-    def result(self) -> AnyArray:
-        return np.where(np.isneginf(self._most), np.nan, self._most)
+        at, combined = _combined(np.maximum, deepest, rows, columns, shape, extents)
+        most[at] = np.maximum(most[at], combined)
+    return np.where(np.isneginf(most), np.nan, most)
 
 
-class _Voxels(_Pixels):
-    """Takes the voxels in the middle of the pixels. Of several in depth, the greatest."""
+def _combined(
+    combine: np.ufunc, values: AnyArray, rows: Span, columns: Span, shape: _Shape, extents: Span
+) -> tuple[tuple[slice, ...], AnyArray]:
+    """Return which pixels voxels belong to, and the voxels of each pixel combined."""
+    at = []
+    for axis, span in enumerate((rows, columns)):
+        pixel_of = np.arange(*span) * shape[axis] // extents[axis]
+        begins = np.flatnonzero(np.diff(pixel_of, prepend=pixel_of[0] - 1))
+        values = combine.reduceat(values, begins, axis=axis)
+        at.append(slice(int(pixel_of[0]), int(pixel_of[-1]) + 1))
+    return tuple(at), values
 
-    def __init__(self, shape: tuple[int, int, int], extents: Span, dtype: np.dtype[Any]) -> None:
-        super().__init__(shape, extents)
-        self._pixels = np.zeros(shape, dtype)
-        self._seen = np.zeros(shape[:2], bool)
 
-    def add(self, piece: AnyArray, rows: Span, columns: Span) -> None:
-        at = []
+def _middle_voxels(read: Iterable[_Piece], pixels: AnyArray, extents: Span) -> AnyArray:
+    """Fill pixels with the voxels in their middle; of several in depth, the greatest."""
+    seen = np.zeros(pixels.shape[:2], bool)
+    for rows, columns, piece in read:
+        at, voxels = [], piece
         for axis, (begin, end) in enumerate((rows, columns)):
-            middles = enumerate(_middles(self.extents[axis], self.shape[axis]))
+            middles = enumerate(_middles(extents[axis], pixels.shape[axis]))
             inside = [(n, middle - begin) for n, middle in middles if begin <= middle < end]
-            piece = np.take(piece, [middle for _, middle in inside], axis=axis)
+            voxels = np.take(voxels, [middle for _, middle in inside], axis=axis)
             at.append(slice(inside[0][0], inside[-1][0] + 1))
-        values = _as_float(piece) if self._pixels.dtype.kind == "f" else piece
-        deepest, pixels = values.max(axis=2), self._pixels[tuple(at)]
-        seen = self._seen[tuple(at)][..., None]
-        self._pixels[tuple(at)] = np.where(seen, np.maximum(pixels, deepest), deepest)
-        self._seen[tuple(at)] = True
-
-    def result(self) -> AnyArray:
-        return self._pixels
+        where = tuple(at)
+        deepest = (_as_float(voxels) if pixels.dtype.kind == "f" else voxels).max(axis=2)
+        before = seen[where][..., None]
+        pixels[where] = np.where(before, np.maximum(pixels[where], deepest), deepest)
+        seen[where] = True
+    return pixels
 
 
 def _middles(extent: int, pixels: int) -> list[int]:

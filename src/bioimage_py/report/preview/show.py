@@ -6,10 +6,10 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -154,71 +154,54 @@ def _is_within(path: str, source: FileSource) -> bool:
 
 def picture_of(source: Source, look: Look) -> Picture:
     shown = shown_axes(source, look)
-    read = _read_panels(source, shown, look)
-    looks = channel_looks(source, shown)
-    sizes, main = read.proportions, read.panels[0]
+    are_labels = _are_labels(source, shown, look)
+    sizes = drawn_sizes(source.shape, shown.space, source.metadata, look.size)
+    with ExitStack() as opened:
+        planes, left_out = _planes(source, shown, look, sizes, are_labels, opened)
+        values = [plane.read() for plane in planes]
+        level, n_bytes = planes[0].source.name, sum(plane.n_bytes for plane in planes)
+    looks, main = channel_looks(source, shown), planes[0]
     panels = []
-    for plane, colors in zip(read.panels, _colors(source, shown, looks, look, read), strict=True):
-        down, across, into = plane[:3]
-        title = f"{shown.names[into]} = {shown.at[into]}" if into is not None else ""
-        if into is not None and look.projection is not None:
-            title = f"{shown.names[into]}: {look.projection}"
+    for plane, colors in zip(planes, _colors(source, shown, looks, look, values, are_labels), strict=True):
+        down, across = plane.rows, plane.columns
+        title, into = "", next((axis for axis in shown.space if axis not in (down, across)), None)
+        if into is not None:
+            name, index = shown.names[into], shown.at[into]
+            title = f"{name} = {index}" if look.projection is None else f"{name}: {look.projection}"
         y, x = ((shown.at[axis] + 0.5) / source.shape[axis] for axis in (down, across))
         panels.append(
             Panel(
-                row=int(down != main.down),
-                column=int(across != main.across),
+                row=int(down != main.rows),
+                column=int(across != main.columns),
                 title=title,
                 axes=(shown.names[down], shown.names[across]),
                 colors=colors,
                 size=(sizes.pixels[down], sizes.pixels[across]),
-                ticks=(y, x) if len(read.panels) > 1 else None,
-                smooth=not read.are_labels,
+                ticks=(y, x) if len(planes) > 1 else None,
+                smooth=not are_labels,
             )
         )
-    bar = scale_bar(sizes.meters_per_pixel, sizes.pixels[main.across], sizes.unit)
+    bar = scale_bar(sizes.meters_per_pixel, sizes.pixels[main.columns], sizes.unit)
     legend = []
-    if not read.are_labels and not shown.is_rgb and len(looks) > 1:
+    if not are_labels and not shown.is_rgb and len(looks) > 1:
         names = [one.name for one in looks]
         short = [name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…" for name in names]
         legend = [(name, f"#{one.color}") for name, one in zip(short, looks, strict=True)]
     font_size = max(12, round(look.size / 34))
-    pixels, placed = compose(panels, bar, legend, _notes(source, shown, read), font_size)
-    return Picture(pixels, tuple(placed), bar, read.level, read.n_bytes)
+    pixels, placed = compose(panels, bar, legend, _notes(source, shown, left_out), font_size)
+    return Picture(pixels, tuple(placed), bar, level, n_bytes)
 
 
-class _ReadPanel(NamedTuple):
-    """A panel's axes that go down, across, and into it, and its values by rows, columns and channels."""
-
-    down: int
-    across: int
-    into: int | None
-    values: AnyArray
-
-
-@dataclass(frozen=True)
-class _ReadPanels:
-    """All that was read for a picture, the main panel first."""
-
-    panels: tuple[_ReadPanel, ...]
-    proportions: Proportions
-    are_labels: bool
-    level: str  # name of the array that was read
-    n_bytes: int  # how many bytes were decoded
-    left_out: tuple[int, ...]  # axes along which a side view would have been too much to read
-
-
-def _read_panels(source: Source, shown: ShownAxes, look: Look) -> _ReadPanels:
-    """Read what a picture shows; raise InvalidArgumentError if even the main panel exceeds the limit, or for means of labels."""
-    are_labels = look.kind == "labels" if look.kind is not None else looks_like_labels(source)
-    are_labels, projection = are_labels and not shown.is_rgb, look.projection
-    read_limit = parse_bytes(look.read_limit, "read_limit")
-    if are_labels and source.dtype.kind not in "biu":
+def _are_labels(source: Source, shown: ShownAxes, look: Look) -> bool:
+    """Whether labels are shown; raise InvalidArgumentError for what cannot be projected, or is not labels."""
+    labels = looks_like_labels(source) if look.kind is None else look.kind == "labels"
+    labels = labels and not shown.is_rgb
+    if labels and source.dtype.kind not in "biu":
         raise InvalidArgumentError(
             f"labels are integers, and {source.name} holds {source.dtype}",
             hints=[Hint.of("leave out {}", kind=...)],
         )
-    if are_labels and projection == "mean":
+    if labels and look.projection == "mean":
         raise InvalidArgumentError(
             f"the mean of labels means nothing, and {source.name} is taken for labels ({source.dtype} voxels)",
             hints=[
@@ -226,42 +209,47 @@ def _read_panels(source: Source, shown: ShownAxes, look: Look) -> _ReadPanels:
                 Hint.of("or, if it is an image, give {}", kind="image"),
             ],
         )
-    if projection is not None and len(shown.space) == 2:
+    if look.projection is not None and len(shown.space) == 2:
         raise InvalidArgumentError(
             f"{source.name} has two axes of space, so there is none to project along",
             hints=[Hint.of("leave out {}", projection=...)],
         )
-    proportions = drawn_sizes(source.shape, shown.space, source.metadata, look.size)
-    views = _views(source, shown, projection)
-    with ExitStack() as opened:
-        level = _good_enough(source, shown, views, proportions, opened)
-        planes = [
-            Plane(
-                source=level,
-                rows=down,
-                columns=across,
-                at=index_in_level(shown.at, source.shape, level.shape),
-                channel_axis=shown.channel_axis,
-                channels=shown.channels,
-                depth=None if projection is None else into,
-                size=(proportions.pixels[down], proportions.pixels[across]),
-                how="nearest" if are_labels else projection or "mean",
-            )
-            for down, across, into in views
-        ]
-        costs = [plane.n_bytes for plane in planes]
-        kept = _within(costs, read_limit, source)
-        left_out = tuple(into for n, (_, _, into) in enumerate(views) if n not in kept and into is not None)
-        if left_out:
-            names = " and ".join(shown.names[axis] for axis in left_out)
-            warnings.warn(
-                f"{source.name} is shown without its view along {names}: all views would take {format_bytes(sum(costs))} of "
-                f"decoded chunks, more than the read_limit of {format_bytes(read_limit)}",
-                BioimagePyWarning,
-                stacklevel=4,
-            )
-        read = tuple(_ReadPanel(*views[n], planes[n].read()) for n in kept)
-        return _ReadPanels(read, proportions, are_labels, level.name, sum(costs[n] for n in kept), left_out)
+    return labels
+
+
+def _planes(
+    source: Source, shown: ShownAxes, look: Look, sizes: Proportions, are_labels: bool, opened: ExitStack
+) -> tuple[list[Plane], list[int]]:
+    """Return the planes to read, the main one first, and the axes along which a side view would be too much to read."""
+    views = _views(source, shown, look.projection)
+    level = _good_enough(source, shown, views, sizes, opened)
+    planes = [
+        Plane(
+            source=level,
+            rows=down,
+            columns=across,
+            at=index_in_level(shown.at, source.shape, level.shape),
+            channel_axis=shown.channel_axis,
+            channels=shown.channels,
+            depth=None if look.projection is None else into,
+            size=(sizes.pixels[down], sizes.pixels[across]),
+            how="nearest" if are_labels else look.projection or "mean",
+        )
+        for down, across, into in views
+    ]
+    limit = parse_bytes(look.read_limit, "read_limit")
+    costs = [plane.n_bytes for plane in planes]
+    kept = _within(costs, limit, source)
+    left_out = [into for n, (_, _, into) in enumerate(views) if n not in kept and into is not None]
+    if left_out:
+        names = " and ".join(shown.names[axis] for axis in left_out)
+        warnings.warn(
+            f"{source.name} is shown without its view along {names}: all views would take {format_bytes(sum(costs))} of "
+            f"decoded chunks, more than the read_limit of {format_bytes(limit)}",
+            BioimagePyWarning,
+            stacklevel=4,
+        )
+    return [planes[n] for n in kept], left_out
 
 
 def _views(source: Source, shown: ShownAxes, projection: str | None) -> list[_View]:
@@ -308,11 +296,15 @@ def _within(costs: Sequence[int], read_limit: int, source: Source) -> list[int]:
 
 
 def _colors(
-    source: Source, shown: ShownAxes, looks: Sequence[ChannelLook], look: Look, read: _ReadPanels
+    source: Source,
+    shown: ShownAxes,
+    looks: Sequence[ChannelLook],
+    look: Look,
+    values: Sequence[AnyArray],
+    are_labels: bool,
 ) -> list[AnyArray]:
     """Return red, green and blue bytes of each panel."""
-    values = [panel.values for panel in read.panels]
-    if read.are_labels:
+    if are_labels:
         return [label_colors(one[..., 0]) for one in values]
     if shown.is_rgb:
         opaque = float(np.iinfo(source.dtype).max)
@@ -331,7 +323,7 @@ def _colors(
     return [blended(one, limits, colors) for one in values]
 
 
-def _notes(source: Source, shown: ShownAxes, read: _ReadPanels) -> list[str]:
+def _notes(source: Source, shown: ShownAxes, left_out: Sequence[int]) -> list[str]:
     """Return what is not shown: other indices of axes such as time, more channels, side views."""
     notes = [
         f"{shown.names[axis]} = {index}"
@@ -341,7 +333,7 @@ def _notes(source: Source, shown: ShownAxes, read: _ReadPanels) -> list[str]:
     if shown.channel_axis is not None and len(shown.channels) < shown.n_channels and not shown.is_rgb:
         names = ", ".join(map(str, shown.channels))
         notes.append(f"{shown.names[shown.channel_axis]} = {names} of {shown.n_channels}")
-    return notes + [f"too much to read: the view along {shown.names[axis]}" for axis in read.left_out]
+    return notes + [f"too much to read: the view along {shown.names[axis]}" for axis in left_out]
 
 
 def index_in_level(at: Mapping[int, int], full: Sequence[int], level: Sequence[int]) -> dict[int, int]:

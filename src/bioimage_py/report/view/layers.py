@@ -17,6 +17,7 @@ from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import InvalidArgumentError, UnsupportedFormatError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata, Level, axes_for_ngff, image_attributes, ngff_order
+from bioimage_py.planning import choose_levels
 from bioimage_py.report.appearance import channel_looks, percentile_limits
 from bioimage_py.report.axes import ShownAxes, axis_names, channel_axis, is_color, open_levels
 from bioimage_py.sources import FileSource, Source
@@ -175,9 +176,11 @@ def _levels(
     if not coarser:
         # Labels are sampled, other voxels averaged.
         method, offset = ("stride", (0.0,) * source.ndim) if are_labels else ("mean", None)
-        for factors in _made_factors(source.shape, metadata):
-            place = Level("", tuple(float(f) for f in factors), offset)
-            found.append((ReducedSource(twins[0], factors, method), place))
+        small = (_SMALL,) * source.ndim
+        for made in choose_levels(source.shape, small, metadata.axes or (), metadata.voxel_size)[1:]:
+            if math.prod(made.factors) <= _MOST_READ:
+                place = Level("", tuple(map(float, made.factors)), offset)
+                found.append((ReducedSource(twins[0], made.factors, method), place))
     return found
 
 
@@ -190,25 +193,6 @@ def _place(full: Source, level: Source) -> Level:
     at, first = level.metadata.origin or nowhere, full.metadata.origin or nowhere
     factors = tuple(a / b for a, b in zip(own, size, strict=True))
     return Level("", factors, tuple((a - b) / s for a, b, s in zip(at, first, size, strict=True)))
-
-
-def _made_factors(shape: Sequence[int], metadata: ImageMetadata) -> list[tuple[int, ...]]:
-    """Return downsampling factors per level: the axes of space are halved while they are long, those with the longest voxels last."""
-    space = [n for n, axis in enumerate(metadata.axes or ()) if axis in "zyx"]
-    sizes = metadata.voxel_size or (1.0,) * len(shape)
-    found: list[tuple[int, ...]] = []
-    factors = [1] * len(shape)
-    while True:
-        extents = {n: -(-shape[n] // factors[n]) for n in space}
-        if max(extents.values()) <= _SMALL:
-            return found
-        finest = min(sizes[n] * factors[n] for n in space if extents[n] > 1)
-        for n in space:
-            if extents[n] > 1 and sizes[n] * factors[n] < 2 * finest:
-                factors[n] *= 2
-        if math.prod(factors) > _MOST_READ:
-            return found
-        found.append(tuple(factors))
 
 
 class ServedImage:
