@@ -28,7 +28,8 @@ _BAR_HEIGHT = 5
 _MARK_GAP = 6
 _FRAME = "#909090"
 _FAINT = "#505050"
-_SPELLED = {"×": "x", "\u2013": "-", "\u2014": "-"}
+_SPELLED = {"×": "x", "\u2013": "-", "\u2014": "-", "µ": "µ", "μ": "µ", "Å": "Å", "\u212b": "Å"}
+_BASES = str.maketrans("µÅ", "uA")
 _LARGEST_VOXEL = 8
 """Pixels to which the finest voxels are enlarged at most."""
 _SHOWN = (("km", 1e3), ("m", 1.0), ("mm", 1e-3), ("µm", 1e-6), ("nm", 1e-9), ("pm", 1e-12))
@@ -217,16 +218,23 @@ def compose(
     """Draw a page with the name and colour of channels, and with notes; return its pixels, and the panels as they lie."""
     letters = Lettering(font_size)
     placed, (width, height) = _placed(panels, letters)
-    width, lines = _footer(letters, placed[0].left, width, bar, channels, notes)
+    square = (round(0.7 * font_size), round(0.7 * font_size))
+    first = [] if bar is None else [_Item((bar.pixels, _BAR_HEIGHT), "black", bar.text)]
+    items = [_Item(square, color, name) for name, color in channels]
+    last = [_Item((0, 0), _FAINT, note) for note in notes]
+    left = placed[0].left
+    width = max([width, *(left + item.width(letters) + _MARGIN for item in (*first, *items, *last))])
+    lines = [*([item] for item in first), *_wrapped(items, letters, width - left), *([item] for item in last)]
     line_height = round(1.2 * letters.line)
     page = Image.new("RGB", (width, height + _MARGIN + len(lines) * line_height), "white")
     draw = ImageDraw.Draw(page)
     for panel in placed:
         _draw_panel(page, draw, panel, letters)
     for n, line in enumerate(lines):
-        top = height + _MARGIN // 2 + n * line_height
+        x = left
         for item in line:
-            _draw_item(draw, item, top, letters)
+            item.draw(draw, (x, height + _MARGIN // 2 + n * line_height), letters)
+            x += item.width(letters) + _GAP
     return np.asarray(page), placed
 
 
@@ -276,50 +284,35 @@ def _draw_panel(page: Image.Image, draw: ImageDraw.ImageDraw, panel: Panel, lett
 class _Item(NamedTuple):
     """Something in a line below the panels: a bar or a square of colour of a width and height, and text behind it."""
 
-    x: int
     mark: tuple[int, int]
     color: str
     text: str
 
+    def width(self, letters: Lettering) -> int:
+        return (self.mark[0] + _MARK_GAP if self.mark[0] else 0) + letters.width(self.text)
 
-def _footer(
-    letters: Lettering,
-    left: int,
-    width: int,
-    bar: ScaleBar | None,
-    channels: Sequence[tuple[str, str]],
-    notes: Sequence[str],
-) -> tuple[int, list[list[_Item]]]:
-    """Return how wide the page has to be, and the lines: the scale bar, the channels, as many in a line as fit, notes."""
-    square = round(0.7 * letters.size)
-    marks = [(square, square)] * len(channels)
-    items = [_Item(left, mark, color, name) for mark, (name, color) in zip(marks, channels, strict=True)]
-    first = [] if bar is None else [[_Item(left, (bar.pixels, _BAR_HEIGHT), "black", bar.text)]]
-    last = [[_Item(left, (0, 0), _FAINT, note)] for note in notes]
-    widths = [
-        item.mark[0] + (_MARK_GAP if item.mark[0] else 0) + letters.width(item.text)
-        for item in [*items, *(line[0] for line in [*first, *last])]
-    ]
-    width = max(width, left + max(widths, default=0) + _MARGIN)
+    def draw(self, draw: ImageDraw.ImageDraw, at: tuple[int, int], letters: Lettering) -> None:
+        (x, top), (width, height) = at, self.mark
+        if width:
+            upper = top + round(0.55 * letters.size) - height // 2
+            outline = None if height == _BAR_HEIGHT else _FRAME
+            draw.rectangle((x, upper, x + width - 1, upper + height - 1), fill=self.color, outline=outline)
+            x += width + _MARK_GAP
+        letters.draw(draw, (x, top), self.text, "black" if width else self.color)
+
+
+def _wrapped(items: Sequence[_Item], letters: Lettering, width: int) -> list[list[_Item]]:
+    """Return lines with as many items as fit."""
     lines: list[list[_Item]] = []
-    x = left
-    for item, needed in zip(items, widths, strict=False):
-        if not lines or x + needed + _GAP > width:
+    x = 0
+    for item in items:
+        needed = item.width(letters) + _GAP
+        if not lines or x + needed > width:
             lines.append([])
-            x = left
-        lines[-1].append(item._replace(x=x))
-        x += needed + _GAP
-    return width, [*first, *lines, *last]
-
-
-def _draw_item(draw: ImageDraw.ImageDraw, item: _Item, top: int, letters: Lettering) -> None:
-    x, (width, height) = item.x, item.mark
-    if width:
-        upper = top + round(0.55 * letters.size) - height // 2
-        outline = None if height == _BAR_HEIGHT else _FRAME
-        draw.rectangle((x, upper, x + width - 1, upper + height - 1), fill=item.color, outline=outline)
-        x += width + _MARK_GAP
-    letters.draw(draw, (x, top), item.text, "black" if width else item.color)
+            x = 0
+        lines[-1].append(item)
+        x += needed
+    return lines
 
 
 class Lettering:
@@ -334,26 +327,25 @@ class Lettering:
         self._font = ImageFont.load_default(size)
 
     def width(self, text: str) -> int:
-        return round(self._font.getlength(self._known(text).replace("µ", "u").replace("Å", "A"))) + 1
+        return round(self._font.getlength(self._known(text).translate(_BASES))) + 1
 
     def draw(self, draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, color: str = "black") -> None:
         """Draw a text to the right of and below a point."""
         known = self._known(text)
-        plain = known.replace("µ", "u").replace("Å", "A")
+        plain = known.translate(_BASES)
         draw.text(at, plain, fill=color, font=self._font, anchor="la")
         stroke = max(1, round(self.size / 12))
         for n, letter in enumerate(known):
-            box = self._font.getbbox(plain[n], anchor="la")
-            x = at[0] + round(self._font.getlength(plain[:n]) + box[0])
+            left, top, right, bottom = self._font.getbbox(plain[n], anchor="la")
+            x = at[0] + round(self._font.getlength(plain[:n]) + left)
             if letter == "µ":
-                foot = at[1] + round(box[3])
+                foot = at[1] + round(bottom)
                 tail = (x + 1, foot - self.size // 4, x + stroke, foot + self.size // 5)
                 draw.rectangle(tail, fill=color)
             elif letter == "Å":
-                radius, head = max(1, round(self.size / 9)), at[1] + round(box[1])
-                middle = x + round(box[2] - box[0]) // 2
-                ring = (middle - radius, head - 2 * radius, middle + radius, head)
-                draw.ellipse(ring, outline=color, width=stroke)
+                radius, head = max(1, round(self.size / 9)), at[1] + round(top)
+                middle = x + round(right - left) // 2
+                draw.ellipse((middle - radius, head - 2 * radius, middle + radius, head), None, color, stroke)
 
     def _known(self, text: str) -> str:
         """Return a text of letters that can be drawn: others without their accents, spelled, or as a question mark."""
@@ -362,10 +354,6 @@ class Lettering:
 
 @cache
 def _drawable(font: Any, letter: str) -> str:
-    if letter in "µμ":
-        return "µ"
-    if letter in "Å\u212b":
-        return "Å"
     if letter in _SPELLED:
         return _SPELLED[letter]
     base = unicodedata.normalize("NFKD", letter)[:1]
