@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry.box import Box
@@ -167,20 +167,18 @@ def _ids(first: tuple[int, ...], last: tuple[int, ...], strides: tuple[int, ...]
 
 
 def check_block_shape(block_shape: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return `block_shape` as a tuple of ints, or raise InvalidArgumentError that says what is wrong with it."""
+    return checked_extents("block_shape", block_shape, least=1, ndim=len(shape))
+
+
+def checked_extents(what: str, given: Any, *, least: int, ndim: int | None = None) -> tuple[int, ...]:
+    """Return what was given as ints, one per axis and none below `least`, or raise InvalidArgumentError."""
     try:
-        extents = tuple(block_shape)
-        integers = all(not isinstance(b, bool) and int(b) == b for b in extents)
+        extents = tuple(given)
+        fine = all(not isinstance(n, bool) and int(n) == n and least <= n < 2**63 for n in extents)
     except (TypeError, ValueError):
-        integers = False
-    if not integers:
-        raise InvalidArgumentError(
-            f"block_shape must be one positive integer per axis, got {block_shape!r} for shape {shape}"
-        )
-    if len(extents) != len(shape):
-        raise InvalidArgumentError(
-            f"block_shape {extents} has {len(extents)} axes, but the array has {len(shape)} with shape {shape}"
-        )
-    if any(b < 1 for b in extents):
-        raise InvalidArgumentError(f"block_shape must be positive on every axis, got {extents}")
-    return tuple(int(b) for b in extents)
+        fine = False
+    if not fine:
+        raise InvalidArgumentError(f"{what} must be one integer of at least {least} per axis, got {given!r}")
+    if ndim is not None and len(extents) != ndim:
+        raise InvalidArgumentError(f"{what} {extents} has {len(extents)} axes, but the array has {ndim}")
+    return tuple(int(n) for n in extents)

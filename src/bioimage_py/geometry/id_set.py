@@ -72,11 +72,8 @@ class IdSet(Sequence[int]):
             return cls((number, number + 1) for number in given)
         import numpy as np
 
-        numbers = np.unique(np.frombuffer(given, np.int64))
-        cuts = np.flatnonzero(np.diff(numbers) != 1) + 1
-        begins = numbers[np.concatenate(([0], cuts))]
-        ends = numbers[np.concatenate((cuts - 1, [numbers.size - 1]))] + 1
-        return cls(zip(begins.tolist(), ends.tolist(), strict=True))
+        numbers = np.frombuffer(given, np.int64)
+        return cls.from_arrays(numbers, numbers + 1)
 
     @classmethod
     def from_arrays(cls, begins: npt.ArrayLike, ends: npt.ArrayLike) -> IdSet:

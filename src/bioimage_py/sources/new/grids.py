@@ -66,17 +66,3 @@ def _nearest_divisor(shard: int, chunk: int) -> int:
 
 def _divides(chunks: tuple[int, ...], shards: tuple[int, ...]) -> bool:
     return all(s % c == 0 for c, s in zip(chunks, shards, strict=True))
-
-
-def checked_extents(what: str, given: Any, *, least: int, ndim: int | None = None) -> tuple[int, ...]:
-    """Return what was given as ints, one per axis and none below `least`, or raise InvalidArgumentError."""
-    try:
-        extents = tuple(given)
-        fine = all(not isinstance(n, bool) and int(n) == n and least <= n < 2**63 for n in extents)
-    except (TypeError, ValueError):
-        fine = False
-    if not fine:
-        raise InvalidArgumentError(f"{what} must be one integer of at least {least} per axis, got {given!r}")
-    if ndim is not None and len(extents) != ndim:
-        raise InvalidArgumentError(f"{what} {extents} has {len(extents)} axes, but the array has {ndim}")
-    return tuple(int(n) for n in extents)
