@@ -434,13 +434,13 @@ def test_nothing_is_touched_where_it_is_refused(tmp_path: Path) -> None:
 def test_what_is_replaced_comes_back_if_that_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zarr_format: int
 ) -> None:
-    from bioimage_py.sources.ome_zarr import making as ome_zarr_making
+    from bioimage_py.sources.ome_zarr import writing as ome_zarr_writing
 
     path, copied = tmp_path / "in.ome.zarr", tmp_path / "out.ome.zarr"
     image_with_labels(path, VERSIONS[zarr_format])
     ome_groups.image(copied, VERSIONS[zarr_format], levels=4, dtype="u2")
     before = files_in(tmp_path)
-    write, times = ome_zarr_making.write_attributes, []
+    write, times = ome_zarr_writing.write_attributes, []
 
     def fail(*args: Any, **options: Any) -> None:
         times.append(1)
@@ -449,7 +449,7 @@ def test_what_is_replaced_comes_back_if_that_fails(
         write(*args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ome_zarr_making, "write_attributes", fail)
+        patch.setattr(ome_zarr_writing, "write_attributes", fail)
         for output in (copied, tmp_path / "new.ome.zarr"):
             times.clear()
             with pytest.raises(OSError, match="the disk is full"):

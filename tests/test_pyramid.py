@@ -25,7 +25,7 @@ from bioimage_py.errors import (
     RunnerError,
 )
 from bioimage_py.runner import RunnerConfig
-from bioimage_py.sources.new import create_output
+from bioimage_py.sources import create_output
 from bioimage_py.sources.ome_zarr import create_ome_zarr
 from bioimage_py.wrapper import SimpleTransformationSource
 from bioimage_py.wrapper.shape import RoiSource

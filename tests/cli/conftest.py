@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from bioimage_py.cli import main
-from bioimage_py.sources.new import create_output
+from bioimage_py.sources import create_output
 
 Image = npt.NDArray[np.uint16]
 

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bioimage_py.cli import main
-from bioimage_py.sources import open_source
-from bioimage_py.sources.new import create_output
+from bioimage_py.sources import create_output, open_source
 from tests.waiting import eventually
 
 COMMAND = [sys.executable, "-m", "bioimage_py"]

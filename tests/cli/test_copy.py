@@ -13,8 +13,7 @@ import tifffile
 
 import bioimage_py as bp
 from bioimage_py.planning import format_bytes
-from bioimage_py.sources import open_source
-from bioimage_py.sources.new import create_output
+from bioimage_py.sources import create_output, open_source
 from tests.cli.conftest import Call, Image
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bioimage_py.sources.new import create_output
+from bioimage_py.sources import create_output
 from tests.cli.conftest import Call, Image
 
 

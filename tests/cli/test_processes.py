@@ -20,8 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bioimage_py.sources import open_source
-from bioimage_py.sources.new import create_output
+from bioimage_py.sources import create_output, open_source
 from tests.cli.conftest import Call
 from tests.cli.runs import COMMAND, long_copy
 from tests.waiting import PATIENCE, eventually, workers_of

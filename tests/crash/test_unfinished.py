@@ -19,8 +19,7 @@ import bioimage_py as bp
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, OutputExistsError, RunnerError
 from bioimage_py.runner import RunnerConfig
 from bioimage_py.runner.run import RunFolder
-from bioimage_py.sources import open_source
-from bioimage_py.sources.new import create_output
+from bioimage_py.sources import create_output, open_source
 from bioimage_py.sources.stores import MARK_FOLDER, unfinished_text
 from bioimage_py.wrapper import SimpleTransformationSource
 

@@ -87,7 +87,7 @@ def test_a_billion_blocks_cost_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("block_shape", "says"),
-    [((2,), "2"), ((2, 2, 2), "3 axes"), ((0, 2), "positive"), ((2, -1), "positive"), ((2, 1.5), "integer"),
+    [((2,), "2"), ((2, 2, 2), "3 axes"), ((0, 2), "at least 1"), ((2, -1), "at least 1"), ((2, 1.5), "integer"),
      ((True, 2), "integer"), (4, "integer"), ("ab", "integer"), (None, "integer")],
 )  # fmt: skip
 def test_block_shapes_that_are_none(block_shape: Any, says: str) -> None:

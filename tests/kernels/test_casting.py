@@ -16,8 +16,7 @@ from hypothesis import given, settings, strategies as st
 import bioimage_py as bp
 from bioimage_py.errors import CastingError, InvalidArgumentError
 from bioimage_py.kernels import can_hold, cast, check_casting, differing
-from bioimage_py.sources import as_source
-from bioimage_py.sources.new import create_output
+from bioimage_py.sources import as_source, create_output
 from bioimage_py.wrapper import SimpleTransformationSource
 from tests.sources.contract import textured
 

@@ -10,7 +10,7 @@ import numpy as np
 from bioimage_py.chunks import AnyArray
 from bioimage_py.geometry import Box
 from bioimage_py.kernels import PyramidKernel
-from bioimage_py.sources.new import create_output
+from bioimage_py.sources import create_output
 from bioimage_py.wrapper.resampling import ReducedSource
 from tests.counting import CountingSource
 from tests.sources.contract import textured

@@ -20,7 +20,7 @@ from bioimage_py.errors import (
     SourceNotFoundError,
     UnsupportedFormatError,
 )
-from bioimage_py.sources.new import create_output
+from bioimage_py.sources import create_output
 from bioimage_py.wrapper.shape import RoiSource
 from tests.report.images import bright_box, counted_reads, described, inside, pyramid
 

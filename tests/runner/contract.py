@@ -16,7 +16,7 @@ import bioimage_py as bp
 from bioimage_py.errors import CastingError, InvalidArgumentError, RunnerError
 from bioimage_py.geometry import BlockWithHalo, to_roi
 from bioimage_py.runner import Runner
-from bioimage_py.sources.new import create_output
+from bioimage_py.sources import create_output
 from bioimage_py.wrapper import SimpleTransformationSource
 
 

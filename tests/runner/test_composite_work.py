@@ -18,8 +18,7 @@ from bioimage_py.geometry import Blocking, Box, IdSet
 from bioimage_py.kernels import CopyKernel
 from bioimage_py.runner import Journal, Runner, get_runner
 from bioimage_py.runner.work import CompositeWork, CopyWork
-from bioimage_py.sources import NumpySource, Source, as_source, open_source
-from bioimage_py.sources.new import create_output
+from bioimage_py.sources import NumpySource, Source, as_source, create_output, open_source
 from bioimage_py.wrapper import SimpleTransformationSource
 from tests.runner.dask_lab import DaskLab
 from tests.runner.slurm_lab import SlurmLab

@@ -13,8 +13,7 @@ from hypothesis import given, strategies as st
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, UnsupportedFormatError
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources import NumpySource
-from bioimage_py.sources.new import create_output, plan_output
+from bioimage_py.sources import NumpySource, create_output, plan_output
 
 
 @pytest.mark.parametrize("path", ["a.n5", "a.precomputed"])

@@ -11,8 +11,7 @@ import tifffile
 
 import bioimage_py as bp
 from bioimage_py.errors import InvalidArgumentError
-from bioimage_py.sources import Source, from_spec, open_source, with_metadata
-from bioimage_py.sources.new import create_output
+from bioimage_py.sources import Source, create_output, from_spec, open_source, with_metadata
 from tests.sources.contract import WritableSourceContract, textured
 
 

@@ -16,6 +16,7 @@ from bioimage_py.geometry import Box
 from bioimage_py.sources import (
     ArraySpec,
     Source,
+    create_output,
     encoded_reader,
     encoded_writer,
     encoding_of,
@@ -23,7 +24,6 @@ from bioimage_py.sources import (
     open_source,
     planned_encoding,
 )
-from bioimage_py.sources.new import create_output
 from bioimage_py.sources.zarr import kept_codec
 from bioimage_py.storage import FileBytes, FileFolder, StoredBytes, remove_leftovers
 from tests.kernels.stored import Storing, make, store

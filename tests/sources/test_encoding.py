@@ -22,12 +22,12 @@ from bioimage_py.sources import (
     ArraySpec,
     Codec,
     as_source,
+    create_output,
     encoding_of,
     family_of,
     open_source,
     planned_encoding,
 )
-from bioimage_py.sources.new import create_output
 from bioimage_py.sources.zarr import encoding_from_metadata
 from bioimage_py.storage import ChunkKeys
 from bioimage_py.wrapper.shape import RoiSource

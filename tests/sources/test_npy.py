@@ -24,8 +24,16 @@ from bioimage_py.errors import (
 )
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.sources import ArraySpec, Codec, Source, as_source, family_of, from_spec, open_source
-from bioimage_py.sources.new import create_output
+from bioimage_py.sources import (
+    ArraySpec,
+    Codec,
+    Source,
+    as_source,
+    create_output,
+    family_of,
+    from_spec,
+    open_source,
+)
 from bioimage_py.sources.raw import voxels
 from bioimage_py.storage import FileBytes
 

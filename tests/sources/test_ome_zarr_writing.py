@@ -20,8 +20,7 @@ from bioimage_py.errors import (
     StorageError,
 )
 from bioimage_py.metadata import ImageMetadata, Level
-from bioimage_py.sources import NumpySource, Source, open_source, with_metadata
-from bioimage_py.sources.new import create_output, wanted_order
+from bioimage_py.sources import NumpySource, Source, create_output, open_source, wanted_order, with_metadata
 from bioimage_py.sources.ome_zarr import create_ome_zarr, list_ome_zarr
 from bioimage_py.wrapper.shape import TransposeSource
 from tests.sources.contract import textured

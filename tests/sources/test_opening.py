@@ -21,8 +21,7 @@ from bioimage_py.errors import (
     StorageError,
     UnsupportedFormatError,
 )
-from bioimage_py.sources import as_source, family_by_suffix, from_spec, locate, open_source
-from bioimage_py.sources.new import create_output
+from bioimage_py.sources import as_source, create_output, family_by_suffix, from_spec, locate, open_source
 from bioimage_py.storage import file_identity
 
 

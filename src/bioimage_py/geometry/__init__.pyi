@@ -3,6 +3,7 @@ from .blocking import (
     Blocking as Blocking,
     BlockWithHalo as BlockWithHalo,
     check_block_shape as check_block_shape,
+    checked_extents as checked_extents,
     to_roi as to_roi,
 )
 from .box import Box as Box

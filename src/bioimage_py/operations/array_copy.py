@@ -34,8 +34,15 @@ from bioimage_py.planning import (
 from bioimage_py.runner import Journal, Resources, Runner
 from bioimage_py.runner.run import account_of_run
 from bioimage_py.runner.work import CopyWork, TwoPassWork, begun_ids
-from bioimage_py.sources import FileSource, Source, as_source, leaves, with_metadata
-from bioimage_py.sources.new import finish_images, wanted_order
+from bioimage_py.sources import (
+    FileSource,
+    Source,
+    as_source,
+    finish_images,
+    leaves,
+    wanted_order,
+    with_metadata,
+)
 from bioimage_py.sources.stores import (
     NOT_INSTALLED,
     NewMarks,

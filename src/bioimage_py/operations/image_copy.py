@@ -44,16 +44,22 @@ from bioimage_py.runner.work import (
     WorkShelf,
     begun_ids,
 )
-from bioimage_py.sources import Codec, Location, Source, family_of, locate, open_source
-from bioimage_py.sources.new import checked_overwrite, writable_family
+from bioimage_py.sources import (
+    Codec,
+    Location,
+    Source,
+    checked_overwrite,
+    family_of,
+    locate,
+    open_source,
+    writable_family,
+)
 from bioimage_py.sources.ome_zarr import (
     ImageGroup,
     Mirror,
-    MirroredLevel,
+    NewLevel,
     OmeZarrTree,
-    check_mirror,
     extents_for,
-    make_mirror,
     ome_zarr_group,
     read_tree,
 )
@@ -93,7 +99,7 @@ class ImageCopy(Job):
         self.mirror = Mirror.plan(tree, group, given.pop("zarr_format", None))
         self._input = locate(input).path
         self._keys = [(source_key, key) for _, _, source_key, key in self.mirror.arrays()]
-        self._levels: list[MirroredLevel] = []
+        self._levels: list[NewLevel] = []
         self.plan = self._planned(given, begun=begun)
         self._is_fresh = bool(self._levels) and options.folder is None
         self._made: Any = None
@@ -142,7 +148,7 @@ class ImageCopy(Job):
 
     def check_free(self) -> None:
         if self._is_fresh:
-            check_mirror(self.mirror, self._levels, overwrite=checked_overwrite(self.options.overwrite))
+            self.mirror.new(self._levels).check(overwrite=checked_overwrite(self.options.overwrite))
 
     def open(self, marks: NewMarks) -> None:
         replace_old = checked_overwrite(self.options.overwrite)
@@ -150,7 +156,7 @@ class ImageCopy(Job):
             return
         group = self.mirror.group
         self._made = first_missing(Location(group.path, group.key, None))
-        make_mirror(self.mirror, self._levels, overwrite=replace_old)
+        self.mirror.new(self._levels).make(overwrite=replace_old)
         plan, offsets = self.plan, self.plan.offsets
         for place, array, first in zip(self._places(), plan.arrays, offsets, strict=False):
             asked = plan.block_ids & IdSet([(first, first + array.plan.n_blocks)])
@@ -242,7 +248,7 @@ class ImageCopy(Job):
 class NewLevelTarget(Target):
     """An array of a new OME-Zarr; every backend can write it."""
 
-    def __init__(self, group: ImageGroup, level: MirroredLevel, codec: Any = None) -> None:
+    def __init__(self, group: ImageGroup, level: NewLevel, codec: Any = None) -> None:
         self._root = group.path
         self.codec = None if codec is None else Codec.parse(codec)
         self.level = level

@@ -19,8 +19,7 @@ from bioimage_py.operations.two_passes import TwoPassRun
 from bioimage_py.planning import ArrayLayout, PyramidPlan, choose_levels, choose_road, plan_pyramid
 from bioimage_py.runner import Journal, Resources
 from bioimage_py.runner.work import CompositeWork, PyramidWork
-from bioimage_py.sources import Source, as_source, open_source
-from bioimage_py.sources.new import PlannedOutput, finish_images
+from bioimage_py.sources import PlannedOutput, Source, as_source, finish_images, open_source
 from bioimage_py.sources.ome_zarr import GrowingImage, levels_for_labels, steps_between
 from bioimage_py.sources.stores import NewMarks
 from bioimage_py.storage import StoreFolder

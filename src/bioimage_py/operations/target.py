@@ -24,17 +24,20 @@ from bioimage_py.sources import (
     Family,
     FileSource,
     Location,
+    PlannedOutput,
     Source,
     as_source,
+    checked_fill,
+    checked_new_dtype,
     families,
     family_entry,
     is_file_of,
     leaves,
     open_source,
+    plan_output,
     planned_encoding,
     same_voxels,
 )
-from bioimage_py.sources.new import PlannedOutput, checked_fill, checked_new_dtype, plan_output
 from bioimage_py.sources.stores import holds_metadata_only, place_of
 from bioimage_py.storage import (
     StoreFolder,

@@ -38,7 +38,7 @@ from bioimage_py.runner.work import (
     load_work,
     place_of_run,
 )
-from bioimage_py.sources.new import finish_images
+from bioimage_py.sources import finish_images
 
 MOST_WORKERS = 10_000
 

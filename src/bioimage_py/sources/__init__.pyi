@@ -16,6 +16,17 @@ from .chunk_access import (
     stored_files as stored_files,
 )
 from .chunked import ChunkedFileSource as ChunkedFileSource
+from .creating import (
+    PlannedOutput as PlannedOutput,
+    checked_fill as checked_fill,
+    checked_new_dtype as checked_new_dtype,
+    checked_overwrite as checked_overwrite,
+    create_output as create_output,
+    finish_images as finish_images,
+    plan_output as plan_output,
+    wanted_order as wanted_order,
+    writable_family as writable_family,
+)
 from .family import Family as Family
 from .identity import is_file_of as is_file_of, leaves as leaves, same_voxels as same_voxels
 from .location import (
@@ -26,9 +37,8 @@ from .location import (
     may_be_zarr as may_be_zarr,
 )
 from .memory import NumpySource as NumpySource
-from .metadata_override import OverriddenSource as OverriddenSource
-from .new.creating import create_output as create_output
 from .opening import (
+    OverriddenSource as OverriddenSource,
     as_source as as_source,
     coarser_levels as coarser_levels,
     open_source as open_source,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import (
     BioimagePyError,
     BioimagePyWarning,
@@ -18,9 +19,11 @@ from bioimage_py.errors import (
     StorageError,
     UnsupportedFormatError,
 )
-from bioimage_py.sources.base import FileSource, Source
+from bioimage_py.geometry import Box
+from bioimage_py.metadata import ImageMetadata, overridden, plain_value
+from bioimage_py.sources.base import FileSource, Source, SourceSpec, StandIn
+from bioimage_py.sources.family import Family
 from bioimage_py.sources.location import Location, family_by_content, locate, unsupported
-from bioimage_py.sources.metadata_override import override_metadata
 from bioimage_py.sources.registry import FamilyEntry, families, family_entry, family_of, from_spec
 from bioimage_py.sources.slices import image_suffixes_in
 from bioimage_py.storage import (
@@ -293,3 +296,73 @@ def _opened(spec: dict[str, object], source: Source) -> Source | None:
 
 def _warn(text: str) -> None:
     warnings.warn(text, BioimagePyWarning, stacklevel=4)
+
+
+_SAME = (
+    "shape", "dtype", "chunks", "shards", "writable", "concurrent_writes", "format", "codec", "storage_order", "fill_value",
+)  # fmt: skip
+
+
+class OverriddenSource(StandIn):
+    """Another source with other metadata; everything else is that source's."""
+
+    kind = "described"
+    reads_others = True
+
+    def __init__(self, source: Source, said: Mapping[str, Any], *, owned: bool) -> None:
+        self.stands_for, self.inputs = source, (source,)
+        self._said = {k: value if isinstance(value, str) else plain_value(value) for k, value in said.items()}
+        self._owned = owned
+        self._metadata = overridden(source.metadata, source.ndim, **said)
+        for name in _SAME:
+            setattr(self, name, getattr(source, name))
+
+    @property
+    def metadata(self) -> ImageMetadata:
+        return self._metadata
+
+    @property
+    def name(self) -> str:
+        return self.stands_for.name
+
+    def _read(self, box: Box) -> AnyArray:
+        return self.stands_for.read(box)
+
+    def _write(self, box: Box, values: AnyArray) -> None:
+        self.stands_for.write(box, values)
+
+    def to_spec(self) -> SourceSpec:
+        inner = self.stands_for.to_spec()
+        mode = {"mode": inner["mode"]} if "mode" in inner else {}
+        return {"kind": self.kind, "input": inner, **mode, "said": self._said}
+
+    def for_run(self, threads: int, cache_bytes: int) -> Source:
+        twin = self.stands_for.for_run(threads, cache_bytes)
+        return self if twin is self.stands_for else twin
+
+    def close(self) -> None:
+        if self._owned:
+            self.stands_for.close()
+
+
+def override_metadata(source: Source, *, owned: bool, **said: Any) -> Source:
+    """Return the source itself where nothing is said, else one with other metadata; it is closed if that fails."""
+    given = {name: value for name, value in said.items() if value is not None}
+    if not given:
+        return source
+    try:
+        return OverriddenSource(source, given, owned=owned)
+    except BaseException:
+        if owned:
+            source.close()
+        raise
+
+
+class OverrideFamily(Family):
+    """Arrays with other metadata, in specs."""
+
+    def open_spec(self, spec: SourceSpec) -> Source:
+        inner = dict(spec["input"])
+        if "mode" in inner:
+            inner["mode"] = spec.get("mode", "r")
+        return override_metadata(from_spec(inner), owned=True, **spec["said"])

@@ -108,7 +108,7 @@ OWN_FAMILIES = (
         ((0, b"ZISRAWFILE"), (0, b"\xda\xce\xbe\x0a")), container=True,
     ),
     FamilyEntry("wrapper", "bioimage_py.wrapper.spec:WrapperFamily", "wrapper"),
-    FamilyEntry("described", _S + "metadata_override:OverrideFamily", "array with other metadata"),
+    FamilyEntry("described", _S + "opening:OverrideFamily", "array with other metadata"),
     FamilyEntry("memory", _S + "memory:MemoryFamily", "array in memory", handles=("numpy",)),
 )  # fmt: skip
 

@@ -14,11 +14,11 @@ import numpy as np
 
 from bioimage_py.chunks import ChunkEncoding, StoredChunks, codec_step, fill_bytes
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, UnsupportedFormatError
+from bioimage_py.geometry import checked_extents
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.n5.conventions import attributes_of, metadata_from
-from bioimage_py.sources.new import checked_extents
 from bioimage_py.sources.stores import Node, first_dataset, folder_of
 from bioimage_py.sources.zarr import blosc_fields, checked_codec, checked_level
 from bioimage_py.storage import ChunkKeys, StoreFolder, check_json

@@ -11,14 +11,15 @@ from .listing import (
     paired_arrays as paired_arrays,
     read_image as read_image,
 )
-from .making import (
-    check_mirror as check_mirror,
+from .mirror import (
+    Mirror as Mirror,
+    OmeZarrTree as OmeZarrTree,
     create_ome_zarr as create_ome_zarr,
-    make_mirror as make_mirror,
+    extents_for as extents_for,
+    read_tree as read_tree,
 )
-from .mirror import Mirror as Mirror, MirroredLevel as MirroredLevel, extents_for as extents_for
-from .tree import OmeZarrTree as OmeZarrTree, read_tree as read_tree
 from .writing import (
+    NewLevel as NewLevel,
     check_image as check_image,
     levels_for_labels as levels_for_labels,
     make_image as make_image,

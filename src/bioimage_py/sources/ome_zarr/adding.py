@@ -13,10 +13,9 @@ from bioimage_py.errors import Hint, InvalidArgumentError, OutputExistsError
 from bioimage_py.metadata import Level, NgffDataset, images_of, ome_of
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import FileSource, Source
-from bioimage_py.sources.new import checked_overwrite
+from bioimage_py.sources.creating import checked_overwrite
 from bioimage_py.sources.ome_zarr.writing import (
     NewLevel,
-    described_level,
     level_spec,
     make_in_rooms,
     write_attributes,
@@ -128,8 +127,8 @@ class GrowingImage:
         making = []
         for level in levels:
             smaller = level_spec(spec, level)
-            wanted = NewLevel(level.path, smaller, {**stored, "shape": list(smaller.shape)}, own_names)
-            making.append((self._key_of(level.path), *described_level(wanted)))
+            wanted = {**stored, "shape": list(smaller.shape)}
+            making.append(NewLevel.planned(self._key_of(level.path), smaller, wanted, own_names))
         self._write([])
         for array in old:
             remove_array(array)

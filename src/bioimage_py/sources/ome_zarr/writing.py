@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from bioimage_py.errors import BioimagePyWarning, Hint, InvalidArgumentError, OutputExistsError
 from bioimage_py.metadata import (
@@ -23,7 +24,8 @@ from bioimage_py.metadata import (
 )
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import Source
-from bioimage_py.sources.ome_zarr.image_group import FULL_SIZE, ImageGroup
+from bioimage_py.sources.ome_zarr.image_group import ImageGroup
+from bioimage_py.sources.ome_zarr.listing import joined_key
 from bioimage_py.sources.registry import family_of
 from bioimage_py.sources.stores import (
     Node,
@@ -40,6 +42,7 @@ from bioimage_py.sources.stores import (
 )
 from bioimage_py.sources.zarr import (
     described_array,
+    group_files,
     image_metadata,
     make_zarr_array,
     read_node,
@@ -49,6 +52,7 @@ from bioimage_py.sources.zarr import (
 from bioimage_py.storage import StoreFolder
 
 _log = logging.getLogger(__name__)
+
 GROUP_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata", ".DS_Store")
 
 
@@ -56,10 +60,127 @@ GROUP_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata", ".DS_Store")
 class NewLevel:
     """One array of an image to be made."""
 
-    path: str  # its key below the image's group
+    key: str  # in its container
     spec: ArraySpec
-    stored: Mapping[str, Any] | None = None  # metadata that it shall be stored with, where Zarr can
-    attributes: Mapping[str, Any] = field(default_factory=dict)  # of the array, beyond what the group says
+    making: Mapping[str, Any]  # how TensorStore makes it
+    attributes: Mapping[str, Any]  # its own, beyond what the group says
+
+    @classmethod
+    def planned(
+        cls,
+        key: str,
+        spec: ArraySpec,
+        stored: Mapping[str, Any] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> NewLevel:
+        """Return how an array is made: with the metadata `stored` where Zarr can; what the group says is not said twice."""
+        own = dict(attributes or {})
+        if stored is not None:
+            making = tensorstore_spec(stored)
+            try:
+                try_out(making)
+            except InvalidArgumentError as error:
+                _log.debug("%s is encoded again: %s", key, error)
+            else:
+                return cls(key, spec, making, own)
+        alone = replace(spec, metadata=ImageMetadata(axes=spec.metadata.axes))
+        making, said = described_array(alone)
+        said.pop("axes", None)
+        return cls(key, spec, making, {**said, **own})
+
+
+@dataclass(frozen=True)
+class NewImage:
+    """The groups and arrays of an OME-Zarr to be made: all of them or none, and nothing in place of what is not their own."""
+
+    group: ImageGroup
+    zarr_format: int
+    attributes: Mapping[
+        str, Mapping[str, Any]
+    ]  # of its groups, by their keys below `group`, whose own is `""`
+    levels: Sequence[NewLevel]
+    files: Mapping[str, bytes] = field(default_factory=dict)  # what else is in it, by key
+    consolidated: Sequence[str] = ()  # keys of groups that get consolidated metadata
+    in_free_place: bool = (
+        False  # whether it is made in place of nothing, not even of a group without an image
+    )
+
+    def check(self, *, overwrite: bool) -> None:
+        """Raise what `make` would raise before it makes anything."""
+        self._replaced(overwrite=overwrite)
+        root, rules = StoreFolder.at(self.group.path), store_rules(self.zarr_format)
+        for level in self.levels:
+            check_room(root, level.key, overwrite, rules)
+
+    def make(self, *, overwrite: bool) -> None:
+        """Make all groups and arrays; what was there comes back, and what was made goes, if that fails."""
+        root = StoreFolder.at(self.group.path)
+        folder = root.inside(self.group.key)
+        there, old = self._replaced(overwrite=overwrite)
+        with ExitStack() as rooms:
+            make_in_rooms(rooms, root, self.levels, overwrite=overwrite)
+            undo = rooms.enter_context(_Kept())
+            for key, said in self.attributes.items():
+                place = folder.inside(key)
+                undo.keep(place)
+                for name, content in group_files(self.zarr_format).items():
+                    if place.read(name) is None:
+                        place.write_json(name, content)
+                listed = label_names(group_attributes(place)) if _is_of_labels(key) else ()
+                write_attributes(place, said, self.zarr_format, fresh=there)
+                for name in listed:
+                    register_label(place, name, self.zarr_format)
+            for name, data in self.files.items():
+                undo.keep_file(folder, name)
+                folder.inside(name.rpartition("/")[0]).write(name.rpartition("/")[2], data)
+            if self.group.key is not None:
+                undo.keep(root.inside("labels"))
+                register_label(root.inside("labels"), self.group.name, self.zarr_format)
+        for array in old:
+            remove_array(array)
+        groups = {key: folder.child(key) for key in self.attributes}
+        arrays = [root.child(level.key) for level in self.levels]
+        kept = [groups[key] for key in self.consolidated if key in groups]
+        update_consolidated([*groups.values(), *arrays, *old], kept)
+
+    def _replaced(self, *, overwrite: bool) -> tuple[bool, list[StoreFolder]]:
+        """Return whether something is replaced, and the arrays that have no successor, after checking that all of it may be."""
+        folder = StoreFolder.at(self.group.path).inside(self.group.key)
+        if folder.is_local and not os.path.lexists(folder.path):
+            return False, []
+        listed = [
+            joined_key(key, path)
+            for key in self.attributes
+            for path in level_paths(group_attributes(folder.inside(key)))
+        ]
+        there = bool(listed)
+        if self.in_free_place:
+            there = read_node(folder) is not None or bool(folder.entries_if_local())
+        if there and not overwrite and not is_abandoned(folder):
+            raise OutputExistsError(
+                f"{folder.path} is {'there' if self.in_free_place else 'an OME-Zarr image'} already",
+                hints=[Hint.of("to replace it, give {}", overwrite=True), Hint("or choose another path")],
+            )
+        new = {level.key.removeprefix(self.group.key or "").strip("/") for level in self.levels}
+        old = [key for key in dict.fromkeys(listed) if key not in new]
+        if old and not folder.is_local:
+            raise OutputExistsError(
+                f"{folder.path} has levels that cannot be removed from here ({', '.join(old)}): remove the image first"
+            )
+        # A crash can leave new arrays without their metadata: whether those may be replaced is checked one by one.
+        strange = _strange(folder, self.attributes, {*new, *old, *self.files})
+        if strange:
+            raise OutputExistsError(
+                f"{folder.path} also holds {', '.join(strange[:5])}{', …' if len(strange) > 5 else ''}, which is not part of the new "
+                "image: choose another path, or remove it yourself"
+            )
+        rules = store_rules(self.zarr_format)
+        found = [removable_array(folder, key, rules) for key in old]
+        return there, [array for array in found if array is not None]
+
+
+def _is_of_labels(key: str) -> bool:
+    return key.rpartition("/")[2] == "labels"
 
 
 def level_spec(spec: ArraySpec, level: Level) -> ArraySpec:
@@ -93,36 +214,31 @@ def make_image(
         name=group.name,
         labels_of=None if group.key is None else "../../",
     )
-    root, paths = StoreFolder.at(group.path), [level.path for level in levels]
-    folder = root.inside(group.key)
-    making = [
-        (group.level_key(level.path), *described_level(NewLevel(level.path, level_spec(spec, level))))
-        for level in levels
-    ]
-    there, old = _replaced_levels(folder, overwrite, paths)
-    with ExitStack() as rooms:
-        make_in_rooms(rooms, root, making, overwrite=overwrite)
-        if group.key is not None:
-            register_label(root.inside("labels"), group.name, spec.zarr_format)
-        write_attributes(folder, attributes, spec.zarr_format, fresh=bool(there))
-        update_consolidated([folder, *(root.child(key) for key, *_ in making), *old])
-    for level in old:
-        remove_array(level)
-    return [family_of("zarr").open_path(group.path, key, "r+") for key, *_ in making]
+    new = _new_image(group, spec, levels, attributes)
+    new.make(overwrite=overwrite)
+    return [family_of("zarr").open_path(group.path, level.key, "r+") for level in new.levels]
+
+
+def check_image(group: ImageGroup, spec: ArraySpec, levels: Sequence[Level], *, overwrite: bool) -> None:
+    """Raise what `make_image` would raise before it makes anything."""
+    _new_image(group, spec, levels, {}).check(overwrite=overwrite)
+
+
+def _new_image(
+    group: ImageGroup, spec: ArraySpec, levels: Sequence[Level], attributes: Mapping[str, Any]
+) -> NewImage:
+    new = [NewLevel.planned(group.level_key(level.path), level_spec(spec, level)) for level in levels]
+    return NewImage(group, spec.zarr_format, {"": attributes}, new)
 
 
 def make_in_rooms(
-    rooms: ExitStack,
-    root: StoreFolder,
-    making: Iterable[tuple[str, Mapping[str, Any], Mapping[str, Any]]],
-    *,
-    overwrite: bool,
+    rooms: ExitStack, root: StoreFolder, levels: Iterable[NewLevel], *, overwrite: bool
 ) -> None:
-    """Make arrays by their keys, as TensorStore takes them, with attributes; they go again if the stack ends with an error."""
-    for key, described, attributes in making:
-        rules = store_rules(3 if described["driver"] == "zarr3" else 2)
-        room = rooms.enter_context(room_for_array(root, key, overwrite, rules))
-        make_zarr_array(described, attributes, room, overwrite=overwrite)
+    """Make arrays; they go again if the stack ends with an error."""
+    for level in levels:
+        rules = store_rules(level.spec.zarr_format)
+        room = rooms.enter_context(room_for_array(root, level.key, overwrite, rules))
+        make_zarr_array(level.making, level.attributes, room, overwrite=overwrite)
 
 
 def _warn_of_other_levels(
@@ -197,63 +313,6 @@ def _placed_as_the_image(found: Node, spec: ArraySpec) -> ImageMetadata:
     return replace(spec.metadata, **{name: getattr(placed, name) for name in said})
 
 
-def check_image(group: ImageGroup, spec: ArraySpec, levels: Sequence[Level], *, overwrite: bool) -> None:
-    """Raise what `make_image` would raise before it makes anything."""
-    root = StoreFolder.at(group.path)
-    _replaced_levels(root.inside(group.key), overwrite, [level.path for level in levels])
-    rules = store_rules(spec.zarr_format)
-    for level in levels:
-        described_level(NewLevel(level.path, level_spec(spec, level)))
-        check_room(root, group.level_key(level.path), overwrite, rules)
-
-
-def described_level(level: NewLevel) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return an array as TensorStore takes it, and its attributes: what the group says is not said twice."""
-    spec = level.spec
-    if level.stored is not None:
-        making = tensorstore_spec(level.stored)
-        try:
-            try_out(making)
-        except InvalidArgumentError as error:
-            _log.debug("%s is encoded again: %s", level.path, error)
-        else:
-            return making, dict(level.attributes)
-    making, attributes = described_array(replace(spec, metadata=ImageMetadata(axes=spec.metadata.axes)))
-    attributes.pop("axes", None)
-    return making, {**attributes, **level.attributes}
-
-
-def _replaced_levels(
-    folder: StoreFolder, overwrite: bool, new: Sequence[str]
-) -> tuple[list[str], list[StoreFolder]]:
-    """Return the levels of an image that is there already, and the arrays of those to remove, after checking that they may be."""
-    levels = level_paths(group_attributes(folder))
-    if levels and not overwrite and not is_abandoned(folder):
-        raise OutputExistsError(
-            f"{folder.path} is an OME-Zarr image already",
-            hints=[Hint.of("to replace it, give {}", overwrite=True), Hint("or choose another path")],
-        )
-    if not folder.is_local:
-        stale = [path for path in levels if path != FULL_SIZE]
-        if stale:
-            raise OutputExistsError(
-                f"{folder.path} has levels that cannot be removed from here ({', '.join(stale)}): remove the image first"
-            )
-        return levels, []
-    # A crash can leave the new arrays without their metadata: whether those may be replaced is checked one by one.
-    known = {path.split("/")[0] for path in (*levels, *new)} | {"labels", *GROUP_FILES}
-    names = [entry.name for entry in folder.entries()]
-    strange = [name for name in names if not {name, aside_of_the_dead(name)} & known]
-    if strange and read_node(folder) is not None:
-        raise OutputExistsError(
-            f"{folder.path} also holds {', '.join(strange[:5])}, which is not a level of an OME-Zarr image: choose another path, or "
-            "remove it yourself"
-        )
-    rules = store_rules(3)
-    found = [removable_array(folder, path, rules) for path in dict.fromkeys(levels) if path not in new]
-    return levels, [level for level in found if level is not None]
-
-
 def register_label(labels: StoreFolder, name: str, zarr_format: int) -> None:
     """List a label image in the group `labels`, as viewers find it only there."""
     attributes = group_attributes(labels)
@@ -281,3 +340,60 @@ def write_attributes(
         return
     written = folder.read_json("zarr.json") or {}
     folder.write_json("zarr.json", {**written, "attributes": merged})
+
+
+class _Kept:
+    """Metadata files of groups as they were, for the case that making the new ones fails."""
+
+    def __init__(self) -> None:
+        self._files: list[tuple[StoreFolder, str, bytes | None]] = []
+        self._new: list[str] = []
+
+    def keep(self, group: StoreFolder) -> None:
+        if group.is_local and not os.path.lexists(group.path):
+            self._new.append(group.path)
+        for name in ("zarr.json", ".zgroup", ".zattrs", ".zmetadata"):
+            self._files.append((group, name, group.read(name)))
+
+    def keep_file(self, folder: StoreFolder, key: str) -> None:
+        above, _, name = key.rpartition("/")
+        place = folder.child(above)
+        self._files.append((place, name, place.read(name)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            return
+        for folder, name, data in reversed(self._files):
+            if data is None:
+                folder.delete(name)
+            else:
+                folder.write(name, data)
+        for path in reversed(self._new):
+            with suppress(OSError):
+                os.rmdir(path)  # noqa: PTH106 - and nothing that somebody else has put there
+
+
+def _strange(folder: StoreFolder, groups: Mapping[str, Any], known: set[str]) -> list[str]:
+    """Return what is in the groups of an OME-Zarr that is to be replaced, and is not part of it."""
+    if not folder.is_local:
+        return []
+    around = {"/".join(key.split("/")[:n]) for key in known for n in range(1, key.count("/") + 1)}
+    found = []
+    for group in groups:
+        of_labels = _is_of_labels(group)
+        stay = label_names(group_attributes(folder.child(group))) if of_labels else ["labels"]
+        for entry in folder.child(group).entries():
+            key = joined_key(group, entry.name)
+            aside = aside_of_the_dead(entry.name)
+            if (
+                key not in groups
+                and key not in known
+                and key not in around
+                and entry.name not in {*GROUP_FILES, *stay}
+                and (aside is None or joined_key(group, aside) not in known)
+            ):
+                found.append(key)
+    return found

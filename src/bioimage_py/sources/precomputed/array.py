@@ -28,13 +28,12 @@ from bioimage_py.errors import (
     StorageError,
     UnsupportedFormatError,
 )
-from bioimage_py.geometry import Box
+from bioimage_py.geometry import Box, checked_extents
 from bioimage_py.metadata import to_attributes
 from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.base import Source, SourceSpec, StandIn, StoredSize
 from bioimage_py.sources.chunked import ChunkedFileSource
 from bioimage_py.sources.identity import leaves
-from bioimage_py.sources.new import checked_extents
 from bioimage_py.sources.precomputed.metadata import OWN_ENTRY, metadata_of, place_of, warn_of_lost
 from bioimage_py.sources.stores import (
     Node,

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bioimage_py.errors import Hint, InvalidArgumentError, UnsupportedFormatError
+from bioimage_py.geometry import checked_extents
 from bioimage_py.metadata import (
     ImageMetadata,
     from_attributes,
@@ -21,7 +22,6 @@ from bioimage_py.metadata import (
     with_resolution,
 )
 from bioimage_py.sources.array_spec import ArraySpec
-from bioimage_py.sources.new import checked_extents
 from bioimage_py.sources.stores import (
     Node,
     StoreRules,
