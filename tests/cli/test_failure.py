@@ -108,7 +108,7 @@ def test_a_full_disk_is_recognised_behind_the_error_of_the_package() -> None:
 def test_an_unfinished_copy_tells_the_command_that_finishes_it() -> None:
     cause = errors.RunnerError("2 blocks failed", [3, 4, 9], tmp_folder="/runs/1")
     command = ["bioimage-py", "copy", "--into-existing", "--block-ids", "3-4,9", "my stack.tif", "out.zarr"]
-    failure = failure_of(UnfinishedError(cause, None, ((3, 5), (9, 10)), command))
+    failure = failure_of(UnfinishedError(cause, command))
     assert failure.exit_code == 3
     assert failure.kind == "RunnerError"
     assert "bioimage-py copy --into-existing --block-ids 3-4,9 'my stack.tif' out.zarr" in failure.advice[0]
@@ -138,7 +138,7 @@ def test_jobs_that_go_on_are_told_with_how_to_wait_for_them_and_how_to_stop_them
     ]
     said = "interrupted: 0 of 3 blocks are done and stay written"
     cause = errors.RunInterrupted(said, [], [0, 1, 2], folder, hints=hints)
-    failure = failure_of(UnfinishedError(cause, (), ((0, 3),), ["bioimage-py", "resume", folder]))
+    failure = failure_of(UnfinishedError(cause, ["bioimage-py", "resume", folder]))
     assert failure.message == "no block is done yet"
     assert failure.advice == (
         "Slurm job 7 goes on without this process",
@@ -150,7 +150,7 @@ def test_jobs_that_go_on_are_told_with_how_to_wait_for_them_and_how_to_stop_them
 def test_a_run_without_a_folder_is_told_the_command_and_not_the_call_that_finishes_it() -> None:
     hints = [errors.Hint("to finish, call again with block_ids=error.failed_block_ids")]
     cause = errors.RunInterrupted("interrupted", [0], [1, 2], hints=hints)
-    failure = failure_of(UnfinishedError(cause, ((0, 1),), ((1, 3),), ["bioimage-py", "copy", "a b", "c"]))
+    failure = failure_of(UnfinishedError(cause, ["bioimage-py", "copy", "a b", "c"]))
     assert failure.message == "1 of 3 blocks is done and stays written"
     assert failure.advice == ("copy the rest: bioimage-py copy 'a b' c",)
 

@@ -39,8 +39,6 @@ EXIT_CODES: Mapping[int, str] = {
     TERMINATED: "terminated by SIGTERM, as batch systems and 'kill' do",
 }
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_REPORT = "this is a bug in bioimage-py: please report it with the text above"
 _OTHER_NAMES = {"num_workers": "workers", "tmp_root": "run-folders"}
 
 
@@ -54,14 +52,9 @@ class UsageError(Exception):
 
 @dataclass(eq=False)
 class UnfinishedError(Exception):
-    """A copy that stopped before its last block, raised from the cause, with the command that finishes it.
-
-    Blocks are half-open runs of their numbers; `done` is None where that is not known, `command` where there is none.
-    """
+    """A copy that stopped before its last block, raised from the cause, with the command that finishes it if there is one."""
 
     cause: RunnerError | RunInterrupted
-    done: Sequence[tuple[int, int]] | None
-    left: Sequence[tuple[int, int]]
     command: Sequence[str] | None
 
 
@@ -136,7 +129,8 @@ def failure_of(error: BaseException, verb: str | None = None) -> Failure:
     interruption = _interruption(error)
     if interruption is not None:
         return Failure("KeyboardInterrupt", "stopped before it was done", interruption)
-    return Failure(kind, f"internal error: {kind}: {error}", INTERNAL, (_REPORT,))
+    report = "this is a bug in bioimage-py: please report it with the text above"
+    return Failure(kind, f"internal error: {kind}: {error}", INTERNAL, (report,))
 
 
 def _code_of(error: BaseException) -> int:
@@ -150,13 +144,13 @@ def _code_of(error: BaseException) -> int:
 
 
 def _advice(error: BaseException) -> tuple[str, ...]:
-    hints = error.hints if isinstance(error, (BioimagePyError, RunInterrupted)) else ()
+    hints = error.hints if isinstance(error, BioimagePyError) else ()
     if isinstance(error, MemoryError):
         hints = (
             Hint.of("give less memory, for example {}", memory_limit="512MiB"),
             Hint.of("or give fewer {}", num_workers=...),
         )
-    elif not hints and _errno_of(error) in _FULL:
+    elif not hints and _errno_of(error) in (errno.ENOSPC, errno.EDQUOT):
         hints = (Hint("make room on the disk, or write somewhere else, then run it again"),)
     return tuple(hint.told(as_command) for hint in hints)
 
@@ -187,14 +181,18 @@ def _interruption(error: BaseException | None) -> int | None:
 
 
 def _unfinished(error: UnfinishedError) -> Failure:
+    from bioimage_py.geometry import IdSet
+
     cause, kind = error.cause, type(error.cause).__name__
     hints, folder = cause.hints, cause.tmp_folder
     command = None if isinstance(cause.__cause__, CastingError) else error.command
-    details: dict[str, Any] = {"failed_block_ids": [list(run) for run in error.left]}
+    left = IdSet.from_ids(cause.failed_block_ids)
+    details: dict[str, Any] = {"failed_block_ids": [list(run) for run in left.runs]}
     if folder is not None:
         details["run_folder"] = folder
-    if error.done is not None:
-        details["done_block_ids"] = [list(run) for run in error.done]
+    if isinstance(cause, RunInterrupted):
+        done = IdSet.from_ids(cause.done_block_ids)
+        details["done_block_ids"] = [list(run) for run in done.runs]
     if command is not None:
         details["finish_command"] = list(command)
         if folder is None and isinstance(cause, RunInterrupted):
@@ -209,13 +207,8 @@ def _unfinished(error: UnfinishedError) -> Failure:
     advice = tuple(hint.told(written) for hint in hints)
     if isinstance(cause, RunnerError):
         return Failure(kind, cause.message, UNFINISHED, advice, details)
-    message = "stopped before it was done" if error.done is None else _what_is_done(error.done, error.left)
+    message = "no block is done yet"
+    if done:
+        verbs = ("is", "stays") if len(done) == 1 else ("are", "stay")
+        message = f"{len(done):,} of {len(done) + len(left):,} blocks {verbs[0]} done and {verbs[1]} written"
     return Failure(kind, message, _interruption(cause) or INTERRUPTED, advice, details)
-
-
-def _what_is_done(done: Sequence[tuple[int, int]], left: Sequence[tuple[int, int]]) -> str:
-    n_done, n_left = (sum(end - begin for begin, end in runs) for runs in (done, left))
-    if not n_done:
-        return "no block is done yet"
-    verbs = ("is", "stays") if n_done == 1 else ("are", "stay")
-    return f"{n_done:,} of {n_done + n_left:,} blocks {verbs[0]} done and {verbs[1]} written"

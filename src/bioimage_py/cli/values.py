@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -118,14 +119,10 @@ def pair(text: str) -> tuple[float, float]:
 
 def number(text: str) -> int | float:
     """Read a number: `-1`, `0.5`, `nan`, `inf`."""
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError:
-        raise ArgumentTypeError(f"give a number, such as 0, -1 or nan, not {text!r}") from None
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    raise ArgumentTypeError(f"give a number, such as 0, -1 or nan, not {text!r}")
 
 
 def codec(text: str) -> str | dict[str, Any]:
@@ -133,23 +130,24 @@ def codec(text: str) -> str | dict[str, Any]:
     if not text.lstrip().startswith("{"):
         return text
     try:
-        options = json.loads(text)
+        return dict(json.loads(text))
     except json.JSONDecodeError as error:
         raise ArgumentTypeError(f"this is not valid JSON: {error}") from None
-    return dict(options)
 
 
 def workers(text: str) -> int:
     """Read a count of at least 1."""
-    if not (text.strip().isdecimal() and int(text) > 0):
-        raise ArgumentTypeError(f"give a number of 1 or more, not {text!r}")
-    return int(text)
+    return _count(text, 1)
 
 
 def count(text: str) -> int:
     """Read a count of at least 0."""
-    if not text.strip().isdecimal():
-        raise ArgumentTypeError(f"give a number of 0 or more, not {text!r}")
+    return _count(text, 0)
+
+
+def _count(text: str, least: int) -> int:
+    if not (text.strip().isdecimal() and int(text) >= least):
+        raise ArgumentTypeError(f"give a number of {least} or more, not {text!r}")
     return int(text)
 
 

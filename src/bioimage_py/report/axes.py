@@ -135,11 +135,11 @@ def _wanted(
     if position is None:
         return {}
     if isinstance(position, Mapping):
-        unknown = [name for name in position if name not in names or names.index(name) not in at]
-        if unknown:
-            raise InvalidArgumentError(
-                f"position names the axis {unknown[0]!r}, and {source.name} can be cut along {', '.join(names[a] for a in at)}"
-            )
+        for name in position:
+            if name not in names or names.index(name) not in at:
+                raise InvalidArgumentError(
+                    f"position names the axis {name!r}, and {source.name} can be cut along {', '.join(names[a] for a in at)}"
+                )
         return {names.index(name): index for name, index in position.items()}
     if not isinstance(position, Sequence) or isinstance(position, str) or len(position) != len(space):
         raise InvalidArgumentError(

@@ -30,16 +30,13 @@ def telling_how_to_finish(
     try:
         yield
     except (RunnerError, RunInterrupted) as error:
-        done = IdSet.from_ids(error.done_block_ids).runs if isinstance(error, RunInterrupted) else None
-        left = IdSet.from_ids(error.failed_block_ids)
-        command = None
-        if error.tmp_folder is not None:
-            command = resume or [PROGRAM, "resume", error.tmp_folder]
-        elif rest is not None:
-            command = rest(left)
-        if not left and done is None:
-            command = None
-        raise UnfinishedError(error, done, left.runs, command) from error
+        left, command = IdSet.from_ids(error.failed_block_ids), None
+        if left or isinstance(error, RunInterrupted):
+            if error.tmp_folder is not None:
+                command = resume or [PROGRAM, "resume", error.tmp_folder]
+            elif rest is not None:
+                command = rest(left)
+        raise UnfinishedError(error, command) from error
 
 
 def copy_command(args: argparse.Namespace, missing: IdSet, *, whole: bool) -> list[str]:

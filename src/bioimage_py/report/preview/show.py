@@ -100,7 +100,7 @@ def preview(
     Raises
     ------
     InvalidArgumentError
-        If there are fewer than two axes of space, or no voxels; if a position, time or channel is outside; for an
+        If there is nothing to show: fewer than two axes of space, no voxels, a position, time or channel outside; for an
         unknown picture format; if even one panel would exceed `read_limit`; for the mean of labels.
     OutputExistsError
         If the file exists and `overwrite` is not given.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -49,11 +50,11 @@ class ViewedLayer:
 
 
 def viewed_layers(
-    source: Source, are_labels: bool | None, *, like: ImageMetadata | None, threads: int, opened: ExitStack
+    source: Source, are_labels: bool | None, below: Sequence[ViewedLayer], opened: ExitStack
 ) -> list[ViewedLayer]:
     """Return the layers of a source; `opened` closes what they read when they are not needed any more.
 
-    A source that has no voxel size is placed like the first image shown, whose metadata are `like`.
+    A source that has no voxel size is placed like the lowest layer.
     """
     if not source.size:
         raise InvalidArgumentError(
@@ -65,8 +66,9 @@ def viewed_layers(
     dtype = _served_dtype(source, are_labels=labels)
     shown = _shown(source)
     known = replace(source.metadata.fitting(source.ndim), axes=shown.names, attributes={})
-    known = _placed(known, like)
-    levels = _levels(source, known, are_labels=labels, threads=threads, opened=opened)
+    if below:
+        known = _placed(known, below[0].image.metadata)
+    levels = _levels(source, known, are_labels=labels, opened=opened)
     found = []
     for n, look in enumerate(channel_looks(source, shown)):
         metadata, arrays = _of_channel(known, levels, shown.channel_axis, n)
@@ -110,9 +112,9 @@ def _served_dtype(source: Source, *, are_labels: bool) -> np.dtype[Any]:
     return np.dtype("float32") if dtype == np.int64 else dtype.newbyteorder("<")
 
 
-def _placed(metadata: ImageMetadata, like: ImageMetadata | None) -> ImageMetadata:
-    """Return the metadata of an image, placed like the first one if it has no voxel size."""
-    if like is None or like.axes is None or metadata.voxel_size is not None or like.voxel_size is None:
+def _placed(metadata: ImageMetadata, like: ImageMetadata) -> ImageMetadata:
+    """Return the metadata of an image, placed like another one if it has no voxel size."""
+    if like.axes is None or metadata.voxel_size is not None or like.voxel_size is None:
         return metadata
     at = [like.axes.index(axis) if axis in like.axes else None for axis in metadata.axes or ()]
     units, origin = like.units or (None,) * len(like.axes), like.origin or (0.0,) * len(like.axes)
@@ -166,12 +168,12 @@ def _short_name(source: Source) -> str:
 
 
 def _levels(
-    source: Source, metadata: ImageMetadata, *, are_labels: bool, threads: int, opened: ExitStack
+    source: Source, metadata: ImageMetadata, *, are_labels: bool, opened: ExitStack
 ) -> list[tuple[Source, Level]]:
     """Return an image and smaller copies of it, stored or made, tuned for many small reads, each with its place."""
     coarser = open_levels(source, opened)
     places = [Level("", (1.0,) * source.ndim), *(_place(source, level) for level in coarser)]
-    twins = [level.for_run(threads, _CACHE_BYTES) for level in (source, *coarser)]
+    twins = [level.for_run(os.cpu_count() or 1, _CACHE_BYTES) for level in (source, *coarser)]
     found = list(zip(twins, places, strict=True))
     if not coarser:
         # Labels are sampled, other voxels averaged.
@@ -211,17 +213,15 @@ class ServedImage:
         described = image_attributes(metadata, shape, dtype, places, version="0.4", name=name)
         self._files: dict[str, Any] = {".zgroup": {"zarr_format": 2}, ".zattrs": described}
         for number, (level, chunks) in enumerate(zip(self.levels, self._chunks, strict=True)):
-            self._files[f"{number}/.zarray"] = {
+            about = {
                 "zarr_format": 2,
-                "shape": list(level.shape),
-                "chunks": list(chunks),
+                "shape": level.shape,
+                "chunks": chunks,
                 "dtype": dtype.str,
-                "compressor": None,
-                "filters": None,
-                "fill_value": 0,
                 "order": "C",
-                "dimension_separator": ".",
             }
+            no_filters = {"compressor": None, "filters": None, "fill_value": 0, "dimension_separator": "."}
+            self._files[f"{number}/.zarray"] = about | no_filters
 
     def answer(self, path: str) -> bytes | None:
         """Return the content of a file, None if it does not exist. Raises StorageError if the source cannot be read."""

@@ -128,7 +128,13 @@ def view(
     with ExitStack() as opening:
         found: list[ViewedLayer] = []
         for one, are_labels in given:
-            found += _layers(one, are_labels, found, opening)
+            source = as_source(one)
+            if source is not one:
+                opening.enter_context(source)
+            found += viewed_layers(source, are_labels, found, opening)
+            stored = stored_source(source)
+            for label in labels_beside(stored) if isinstance(stored, FileSource) else ():
+                found += viewed_layers(opening.enter_context(label), True, found, opening)
         server = NeuroglancerServer([layer.image for layer in found], port)
         opened = opening.pop_all()
     state = _viewer_state(found, server.image_urls)
@@ -137,23 +143,6 @@ def view(
     if open_browser:
         webbrowser.open(shown.url)
     return shown
-
-
-def _layers(
-    given: Any, are_labels: bool | None, below: Sequence[ViewedLayer], opened: ExitStack
-) -> list[ViewedLayer]:
-    source = as_source(given)
-    if source is not given:
-        opened.enter_context(source)
-    threads = os.cpu_count() or 1
-    like = below[0].image.metadata if below else None
-    found = viewed_layers(source, are_labels, like=like, threads=threads, opened=opened)
-    stored = stored_source(source)
-    for label in labels_beside(stored) if isinstance(stored, FileSource) else ():
-        opened.enter_context(label)
-        first = [*below, *found][0].image.metadata
-        found += viewed_layers(label, True, like=first, threads=threads, opened=opened)
-    return found
 
 
 def _viewer_state(layers: Sequence[ViewedLayer], urls: Sequence[str]) -> dict[str, Any]:
