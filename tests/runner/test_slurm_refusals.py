@@ -29,7 +29,7 @@ Configure = Callable[..., SlurmConfig]
         ({"cpus_per_task": 99}, r"no node of the partition has that many processors"),
         (
             {"partition": "short", "time": "1:00:00"},
-            r"time='1:00:00' \(01:00:00\) is more than the partition allows \(00:01:00\)",
+            r"time='1:00:00' is more than the partition allows, which is 1 minutes",
         ),
         ({"extra": ["--bogus=1"]}, r"unrecognized option '--bogus=1'.*sbatch --help"),
         ({"extra": ["--begin=nonsense"]}, r"Slurm refuses the run: .*--begin"),

@@ -11,19 +11,15 @@ import pytest
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner import Watch
-from bioimage_py.runner.run import RunFolder
+from bioimage_py.runner.run import AttemptJournal, RunFolder
 from bioimage_py.runner.slurm import (
-    EXITS,
-    HISTORY,
     LOST,
-    QUEUE,
     ArrayJob,
-    Evidence,
     Limits,
-    Place,
     RoundJobs,
     Row,
     SlurmConfig,
+    SlurmRefusalError,
     SlurmRound,
     array_indices,
     end_of,
@@ -32,49 +28,38 @@ from bioimage_py.runner.slurm import (
     is_full,
     mebibytes,
     minutes,
-    minutes_text,
-    next_array,
     parse_submitted,
+    rows,
 )
 
 NAME = "bioimage-run-20261123-021832-283ba3.0.0.8f6a8e8b"
 
 
 def test_queue() -> None:
-    text = f"""\
-14|0|RUNNING|None|bpnode1|{NAME}
-14|1|FAILED|NonZeroExitCode|bpnode2|{NAME}
-14|2-4|PENDING|JobArrayTaskLimit||{NAME}
-15|0-3,7%4|CANCELLED|(null)||{NAME}
-16|N/A|PENDING|PartitionTimeLimit||wrap
-slurm_load_jobs warning
-"""
-    rows = QUEUE.rows(text)
-    assert rows[0] == Row("14", 0, "RUNNING", NAME, "", "bpnode1")
-    assert rows[1].reason == "NonZeroExitCode"
-    assert [(r.index, r.state) for r in rows[2:5]] == [(2, "PENDING"), (3, "PENDING"), (4, "PENDING")]
-    assert [r.index for r in rows[5:]] == [0, 1, 2, 3, 7]
-
-
-def test_exits() -> None:
-    wide = "{:20}|{:20}|{:20}|{:200}|{:120}".format
+    wide = "{:20}_{:20}|{:120}|{:20}|{:20}|{:200}|{:100}".format
     text = "\n".join(
         [
-            wide("23", "0", "0", "n1", NAME),
-            wide("23", "1", "768", "n1", NAME),
-            wide("23", "2", "9", "n1", NAME),
-            wide("7", "0", "4021", "n3", NAME),
-            wide("8", "0", "0:53", "n3", NAME),
-            wide("14", "N/A", "1", "", "wrap"),
+            wide("14", "0", NAME, "RUNNING", "0", "bpnode1", "None"),
+            wide("14", "1", NAME, "FAILED", "768", "bpnode2", "NonZeroExitCode"),
+            wide("14", "2-4", NAME, "PENDING", "0", "", "JobArrayTaskLimit"),
+            wide("15", "0-3,7%4", NAME, "CANCELLED", "0", "", "(null)"),
+            wide("16", "N/A", "wrap", "PENDING", "0", "", "PartitionTimeLimit"),
+            "slurm_load_jobs warning",
         ]
     )
-    assert {row.place: row.exit for row in EXITS.rows(text)} == {
-        Place("23", 0, NAME): (0, 0),
-        Place("23", 1, NAME): (3, 0),
-        Place("23", 2, NAME): (0, 9),
-        Place("7", 0, NAME): (15, 53),
-        Place("8", 0, NAME): (0, 53),
-    }
+    found = list(rows(text))
+    assert found[0] == Row("14", 0, NAME, "RUNNING", (0, 0), "bpnode1")
+    assert found[1] == Row("14", 1, NAME, "FAILED", (3, 0), "bpnode2", "NonZeroExitCode")
+    assert [(r.index, r.state) for r in found[2:5]] == [(2, "PENDING"), (3, "PENDING"), (4, "PENDING")]
+    assert [(r.index, r.reason) for r in found[5:]] == [(n, "") for n in (0, 1, 2, 3, 7)]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("0", (0, 0)), ("768", (3, 0)), ("9", (0, 9)), ("4021", (15, 53)), ("0:53", (0, 53))]
+)
+def test_exits(text: str, found: tuple[int, int]) -> None:
+    (row,) = rows(f"23_0|{NAME}|FAILED|{text}|n1")
+    assert row.exit == found
 
 
 def test_history() -> None:
@@ -85,10 +70,10 @@ def test_history() -> None:
 14|{NAME}|PENDING|0:0|None assigned
 14_0.batch|batch|COMPLETED|0:0|bpnode1
 """
-    rows = HISTORY.rows(text)
-    assert rows[0] == Row("14", 0, "COMPLETED", NAME, "", "bpnode1", (0, 0))
-    assert rows[1] == Row("14", 1, "CANCELLED", NAME, "by 1000", "bpnode2", (0, 15))
-    assert [(r.index, r.nodes) for r in rows[2:]] == [(2, ""), (3, "")]
+    found = list(rows(text))
+    assert found[0] == Row("14", 0, NAME, "COMPLETED", (0, 0), "bpnode1")
+    assert found[1] == Row("14", 1, NAME, "CANCELLED", (0, 15), "bpnode2", "by 1000")
+    assert [(r.index, r.nodes) for r in found[2:]] == [(2, ""), (3, "")]
 
 
 def test_limits_and_numbers() -> None:
@@ -121,10 +106,6 @@ def test_minutes(text: str | int, value: int | None) -> None:
     assert minutes(text) == value
 
 
-def test_minutes_as_slurm_shows_them() -> None:
-    assert (minutes_text(90), minutes_text(3600)) == ("01:30:00", "2-12:00:00")
-
-
 def test_indices_of_an_array() -> None:
     assert array_indices("[0-3,7,10-14:2%4]") == [0, 1, 2, 3, 7, 10, 12, 14]
 
@@ -142,24 +123,13 @@ def test_mebibytes(text: str, value: int) -> None:
     assert mebibytes(text) == value
 
 
-def test_arrays_cover_every_task_once_within_the_size() -> None:
-    waiting = [*range(25), 31, 47]
-    seen: list[int] = []
-    while waiting:
-        tasks, offset = next_array(waiting, 10, 7)
-        assert len(tasks) <= 7
-        job = ArrayJob("x", tasks, offset, 3, 0.0)
-        indices = array_indices(job.array)
-        assert all(0 <= index < 10 for index in indices)
-        assert [index + offset for index in indices] == list(tasks)
-        assert ArrayJob.from_json(job.to_json()) == job
-        seen += tasks
-        waiting = [task for task in waiting if task not in tasks]
-    assert sorted(seen) == [*range(25), 31, 47]
-    assert ArrayJob("x", IdSet.from_ids([1000, 1002, 1003]), 1000, 2, 0.0).array == "0,2-3%2"
+def test_an_array_as_sbatch_takes_it() -> None:
+    job = ArrayJob("x", IdSet.from_ids([1000, 1002, 1003]), 1000, 2, 0.0)
+    assert job.array == "0,2-3%2"
+    assert ArrayJob.from_json(job.to_json()) == job
 
 
-BEGAN = Evidence(began=True)
+BEGAN, NOTHING = (True, ""), (False, "")
 POLICY = (
     "Batch job submission failed: Job violates accounting/QOS policy "
     "(job submit limit, user's size and/or time limits)"
@@ -170,32 +140,32 @@ POLICY = (
     ("state", "code", "evidence", "kind", "text"),
     [
         ("COMPLETED", (0, 0), BEGAN, "lost", "its journal does not"),
-        ("COMPLETED", (0, 0), Evidence(), "lost", "is that on a disk that all nodes share"),
+        ("COMPLETED", (0, 0), NOTHING, "lost", "is that on a disk that all nodes share"),
         ("FAILED", (75, 0), BEGAN, "timeout", "stopped between two blocks"),
         (
             "FAILED",
             (70, 0),
-            Evidence(log="worker: no run folder"),
+            (False, "worker: no run folder"),
             "error",
             "Its log ends: worker: no run folder",
         ),
-        ("FAILED", (127, 0), Evidence(), "error", "could not start Python"),
-        ("FAILED", (126, 0), Evidence(), "error", "could not start Python"),
-        ("FAILED", (0, 53), Evidence(), "error", "could not write the log"),
-        ("FAILED", (15, 53), Evidence(), "error", "on a disk that all nodes share"),
+        ("FAILED", (127, 0), NOTHING, "error", "could not start Python"),
+        ("FAILED", (126, 0), NOTHING, "error", "could not start Python"),
+        ("FAILED", (0, 53), NOTHING, "error", "could not write the log"),
+        ("FAILED", (15, 53), NOTHING, "error", "on a disk that all nodes share"),
         ("FAILED", (0, 9), BEGAN, "killed", "SIGKILL, perhaps for lack of memory"),
         ("FAILED", (137, 0), BEGAN, "killed", "SIGKILL"),
         (
             "FAILED",
             (0, 9),
-            Evidence(log="slurmstepd: error: Exceeded job memory limit"),
+            (False, "slurmstepd: error: Exceeded job memory limit"),
             "out of memory",
             "memory",
         ),
-        ("FAILED", (137, 0), Evidence(log="Detected 1 oom-kill event(s)"), "out of memory", "memory"),
+        ("FAILED", (137, 0), (False, "Detected 1 oom-kill event(s)"), "out of memory", "memory"),
         ("FAILED", (0, 11), BEGAN, "killed", "SIGSEGV"),
         ("FAILED", (3, 0), BEGAN, "lost", "exit code 3"),
-        ("FAILED", (1, 0), Evidence(), "error", "exit code 1 before it could begin"),
+        ("FAILED", (1, 0), NOTHING, "error", "exit code 1 before it could begin"),
         ("OUT_OF_MEMORY", (0, 125), BEGAN, "out of memory", "more memory than it had"),
         ("TIMEOUT", (0, 0), BEGAN, "timeout", "time limit"),
         ("NODE_FAIL", (0, 0), BEGAN, "node failure", "on n1: its node failed"),
@@ -205,10 +175,10 @@ POLICY = (
     ],
 )
 def test_every_state_is_judged(
-    state: str, code: tuple[int, int] | None, evidence: Evidence, kind: str, text: str
+    state: str, code: tuple[int, int] | None, evidence: tuple[bool, str], kind: str, text: str
 ) -> None:
-    row = Row("12", 3, state, NAME, "", "n1", code)
-    end = end_of(1003, row, evidence)
+    row = Row("12", 3, NAME, state, code, "n1")
+    end = end_of(1003, row, began=evidence[0], log=evidence[1])
     assert (end.task, end.kind) == (1003, kind)
     assert end.text.startswith("Slurm job 12_3 on n1: ")
     assert text in end.text
@@ -219,13 +189,13 @@ def test_every_state_is_judged(
     "state", ["PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUEUED", "NEWSTATE"]
 )
 def test_what_is_not_known_to_be_over_is_not(state: str) -> None:
-    assert not has_ended(Row("1", 0, state, NAME))
+    assert not has_ended(Row("1", 0, NAME, state))
 
 
 def test_tasks_that_wait_for_ever_are_known() -> None:
-    assert "time limit is below time=" in hopeless(Row("1", 0, "PENDING", NAME, "PartitionTimeLimit"))
-    assert not hopeless(Row("1", 0, "PENDING", NAME, "Resources"))
-    assert not hopeless(Row("1", 0, "RUNNING", NAME, "PartitionTimeLimit"))
+    assert "time limit is below time=" in hopeless(Row("1", 0, NAME, "PENDING", reason="PartitionTimeLimit"))
+    assert not hopeless(Row("1", 0, NAME, "PENDING", reason="Resources"))
+    assert not hopeless(Row("1", 0, NAME, "RUNNING", reason="PartitionTimeLimit"))
 
 
 @pytest.mark.parametrize(
@@ -242,12 +212,55 @@ def test_a_full_queue_is_told_from_a_refusal(said: str, full: bool) -> None:
     assert is_full(said) is full
 
 
+class _Cluster:
+    """Slurm with a limit of tasks that a user may submit at once, where each has ended by the next look."""
+
+    def __init__(self, folder: RunFolder, most: int) -> None:
+        self._folder, self._most = folder, most
+        self.submitted: list[list[int]] = []
+
+    def submit(self, options: list[str], script: str, arguments: list[str]) -> str:
+        (array,) = [word.partition("=")[2] for word in options if word.startswith("--array=")]
+        indices = array_indices(array)
+        if len(indices) > self._most:
+            raise SlurmRefusalError(POLICY)
+        assert array.endswith(f"%{min(2, len(indices))}")
+        assert max(indices) < 10
+        tasks = [index + int(arguments[3]) for index in indices]
+        self.submitted.append(tasks)
+        for task in tasks:
+            with AttemptJournal(self._folder, 0, task):
+                pass
+        return str(len(self.submitted))
+
+    def max_array_size(self) -> int:
+        return 10
+
+    def any_of_mine(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("most", [0, 3, 100])
+def test_every_task_is_submitted_once_in_arrays_that_slurm_takes(tmp_path: Path, most: int) -> None:
+    folder = RunFolder.make(tmp_path)
+    jobs = RoundJobs(folder, 0, asked={"time": 5, "mebibytes": None, "lead": 0})
+    cluster: Any = _Cluster(folder, most)
+    config = SlurmConfig(poll_interval=0.01)
+    round_ = SlurmRound(cluster, jobs, 25, 2, config, Watch(folder, 0, 0, None))
+    if not most:
+        with pytest.raises(SlurmRefusalError, match=r"Slurm refuses the run: .*accounting/QOS policy"):
+            round_.run()
+        return
+    assert [end.kind for end in round_.run()] == ["finished"] * 25
+    assert [task for tasks in cluster.submitted for task in tasks] == list(range(25))
+    assert max(map(len, cluster.submitted)) <= min(10, most)
+
+
 class _Queue:
     """What a controller says when it is asked again and again; the last answer stays."""
 
     def __init__(self, *answers: list[Row]) -> None:
         self._answers = list(answers)
-        self.idle: Any = None
 
     def queue(self, *, jobs: Any) -> list[Row]:
         del jobs
@@ -265,10 +278,10 @@ def test_what_was_cancelled_before_somebody_waits_for_it_is_run_again(
     folder = RunFolder.make(tmp_path)
     jobs = RoundJobs(folder, 0, [ArrayJob("a", IdSet.from_range(2), 0, 2, 0.0, "7")])
 
-    def rows(state: str) -> list[Row]:
-        return [Row("7", index, state, "a") for index in range(2)]
+    def listed(state: str) -> list[Row]:
+        return [Row("7", index, "a", state) for index in range(2)]
 
-    slurm: Any = _Queue(rows(first), rows("CANCELLED"))
+    slurm: Any = _Queue(listed(first), listed("CANCELLED"))
     config = SlurmConfig(poll_interval=0.05, latency_wait=0.05)
     ends = SlurmRound(slurm, jobs, 2, 2, config, Watch(folder, 0, 0, None)).run()
     assert [end.kind for end in ends] == [kind, kind]

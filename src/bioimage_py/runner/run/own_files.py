@@ -47,7 +47,7 @@ def read_own(path: Path) -> bytes:
         raise StorageError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Write a file that appears whole or not at all."""
     beside = path.with_name(f".{path.name}.{os.getpid()}{os.urandom(4).hex()}")
     try:
@@ -55,6 +55,7 @@ def write_whole(path: Path, content: bytes) -> None:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
+                os.fchmod(file.fileno(), mode)
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(path)

@@ -1,12 +1,11 @@
-from .commands import Limits as Limits, Slurm as Slurm, parse_submitted as parse_submitted
-from .config import SlurmConfig as SlurmConfig, write_slurm_config as write_slurm_config
-from .jobs import ArrayJob as ArrayJob, RoundJobs as RoundJobs, next_array as next_array
-from .quantities import (
-    array_indices as array_indices,
-    mebibytes as mebibytes,
-    minutes as minutes,
-    minutes_text as minutes_text,
+from .commands import (
+    Limits as Limits,
+    SlurmRefusalError as SlurmRefusalError,
+    parse_submitted as parse_submitted,
 )
+from .config import SlurmConfig as SlurmConfig, write_slurm_config as write_slurm_config
+from .jobs import ArrayJob as ArrayJob, RoundJobs as RoundJobs
+from .quantities import array_indices as array_indices, mebibytes as mebibytes, minutes as minutes
 from .round import SlurmRound as SlurmRound
 from .runner import SlurmRunner as SlurmRunner
 from .settings import (
@@ -16,16 +15,12 @@ from .settings import (
     read_table as read_table,
 )
 from .states import (
-    EXITS as EXITS,
-    HISTORY as HISTORY,
     LOST as LOST,
-    QUEUE as QUEUE,
-    Evidence as Evidence,
-    Place as Place,
     Row as Row,
     end_of as end_of,
     has_ended as has_ended,
     hopeless as hopeless,
+    rows as rows,
 )
 from .submission import (
     is_full as is_full,

@@ -6,13 +6,12 @@ import os
 import re
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bioimage_py.errors import Hint, MissingDependencyError
 from bioimage_py.runner.slurm.quantities import mebibytes, minutes
-from bioimage_py.runner.slurm.states import EXITS, HISTORY, QUEUE, Place, Row
+from bioimage_py.runner.slurm.states import HISTORY, QUEUE, Row, rows
 
 _SILENT = re.compile(
     r"unable to contact slurm controller|socket timed out|zero bytes were transmitted|connection (?:refused|reset|timed out)"
@@ -22,9 +21,6 @@ _SILENT = re.compile(
 )
 _STALE = re.compile(r"SLURM_(?!CONF$|CLUSTERS$|JWT$)|SLURMD_")
 _NOISE = re.compile(rf"(?:SQUEUE|SACCT|SCONTROL)_|{_STALE.pattern}")
-_GRACE = 10.0
-"""Seconds that a submission may still take when this process is interrupted."""
-
 _ARGUMENTS = 400
 """Numbers of jobs to name in one command."""
 
@@ -53,23 +49,9 @@ class Limits:
 
 
 @dataclass
-class _Reply:
-    code: int
-    out: str
-    said: str
-
-    def check(self) -> None:
-        """Raise SlurmSilenceError or SlurmRefusalError if the command failed."""
-        if self.code:
-            raise (SlurmSilenceError if _SILENT.search(self.said) else SlurmRefusalError)(self.said)
-
-
-@dataclass
 class Slurm:
     """The commands of the Slurm that this machine belongs to; they raise SlurmSilenceError where there is no answer."""
 
-    idle: Callable[[], None] = lambda: None
-    """Called about ten times a second while a command runs: one to a dead controller takes many seconds."""
     timeout: float = 60.0
     """Seconds that a command may take."""
     _accounting: bool | None = None
@@ -89,60 +71,50 @@ class Slurm:
 
     def submit(self, options: Sequence[str], script: str, arguments: Sequence[str]) -> str:
         """Submit a batch script and return the job's number; after a silence there may be a job all the same."""
-        reply = self._call(["sbatch", "--parsable", *options, script, *arguments], keep=True)
-        reply.check()
-        return parse_submitted(reply.out)
+        reply = self._call("sbatch", "--parsable", *options, script, *arguments)
+        _check(reply)
+        return parse_submitted(reply.stdout)
 
     def queue(self, *, jobs: Iterable[str] = (), name: str = "") -> list[Row]:
         """Return what the controller knows of tasks that wait, run, or have ended a short while ago."""
-        rows = []
+        found: list[Row] = []
         for chosen in _chosen(jobs, name):
-            reply = self._call([*QUEUE.command, *chosen])
-            if reply.code and "Invalid job id" not in reply.said:
-                raise SlurmSilenceError(reply.said)
-            rows += QUEUE.rows(reply.out)
-        return rows
-
-    def exits(self, jobs: Iterable[str]) -> dict[Place, tuple[int, int]]:
-        """Return exit code and signal of tasks that ended a short while ago."""
-        replies = [self._call([*EXITS.command, *chosen]) for chosen in _chosen(jobs)]
-        rows = [row for reply in replies if reply.code == 0 for row in EXITS.rows(reply.out)]
-        return {row.place: row.exit for row in rows if row.exit is not None}
+            reply = self._call(*QUEUE, *chosen)
+            if reply.returncode and "Invalid job id" not in reply.stderr:
+                raise SlurmSilenceError(reply.stderr)
+            found += rows(reply.stdout)
+        return found
 
     def history(self, *, jobs: Iterable[str] = (), name: str = "") -> list[Row]:
         """Return what the accounting knows, which lags by some seconds; nothing where there is none, or no answer."""
         if self._accounting is None:
             self._accounting = shutil.which("sacct") is not None
-        rows: list[Row] = []
+        found: list[Row] = []
         for chosen in _chosen(jobs, name) if self._accounting else ():
-            reply = self._call([*HISTORY.command, *(["-S", "now-30days"] if name else []), *chosen])
-            if reply.code and "storage is disabled" in reply.said:
+            reply = self._call(*HISTORY, *(["-S", "now-30days"] if name else []), *chosen)
+            if reply.returncode and "storage is disabled" in reply.stderr:
                 self._accounting = False
-                return []
-            rows += HISTORY.rows(reply.out)
-        return rows
+                break
+            found += rows(reply.stdout)
+        return found
 
     def cancel(self, jobs: Iterable[str]) -> None:
         """Cancel jobs; those that have ended are left as they are."""
         for _, numbers in _chosen(jobs):
-            reply = self._call(["scancel", "--quiet", *numbers.split(",")])
-            if "Invalid job id" not in reply.said:
-                reply.check()
-
-    def set_throttle(self, job: str, tasks: int) -> bool:
-        """Change how many tasks of an array run at once; return whether Slurm did."""
-        return self._call(["scontrol", "update", f"JobId={job}", f"ArrayTaskThrottle={tasks}"]).code == 0
+            reply = self._call("scancel", "--quiet", *numbers.split(","))
+            if "Invalid job id" not in reply.stderr:
+                _check(reply)
 
     def max_array_size(self) -> int:
         """Return how many tasks an array may have; 1000, Slurm's default, where the controller does not say."""
-        said = self._call(["scontrol", "show", "config"]).out
+        said = self._call("scontrol", "show", "config").stdout
         found = re.search(r"^MaxArraySize\s*=\s*(\d+)", said, re.MULTILINE)
         return max(1, int(found[1]) - 1) if found else 1000
 
     def limits(self, partition: str | None) -> Limits:
         """Return what a partition, or the default one, allows; nothing where Slurm does not say."""
-        reply = self._call(["scontrol", "-o", "show", "partition", *([partition] if partition else [])])
-        for line in reply.out.splitlines():
+        reply = self._call("scontrol", "-o", "show", "partition", *([partition] if partition else []))
+        for line in reply.stdout.splitlines():
             if partition or " Default=YES " in line:
                 return Limits.parse(line)
         return Limits()
@@ -150,51 +122,42 @@ class Slurm:
     def memory_had(self, jobs: Iterable[str]) -> int | None:
         """Return the MiB that tasks of these jobs had; None where Slurm does not know any more."""
         for chosen in _chosen(jobs):
-            reply = self._call(["squeue", "-h", "-t", "all", "-O", "tres-alloc:200", *chosen])
-            found = re.findall(r"\bmem=([\d.]+[KMGT])", reply.out)
+            reply = self._call("squeue", "-h", "-t", "all", "-O", "tres-alloc:200", *chosen)
+            found = re.findall(r"\bmem=([\d.]+[KMGT])", reply.stdout)
             if found:
                 return max(mebibytes(memory) for memory in found)
         return None
 
     def any_of_mine(self) -> bool:
         """Whether this user has any job that waits or runs."""
-        reply = self._call(["squeue", "-h", "-o", "%A", f"--user={os.geteuid()}"])
-        return reply.code == 0 and bool(reply.out.strip())
+        reply = self._call("squeue", "-h", "-o", "%A", f"--user={os.geteuid()}")
+        return reply.returncode == 0 and bool(reply.stdout.strip())
 
-    def _call(self, words: Sequence[str], *, keep: bool = False) -> _Reply:
-        """Run a command; with `keep` it gets some seconds to end when this process is interrupted."""
+    def _call(self, *words: str) -> subprocess.CompletedProcess[str]:
         try:
-            process = subprocess.Popen(  # noqa: S603 - Slurm's commands, with words that no shell sees
-                list(words),
+            reply = subprocess.run(  # noqa: S603 - Slurm's commands, with words that no shell sees
+                words,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                capture_output=True,
                 text=True,
                 errors="replace",
                 env=_environment(words[0]),
                 start_new_session=True,  # Ctrl-C in the terminal is ours alone
+                timeout=self.timeout,
+                check=False,
             )
         except OSError as error:
             raise SlurmSilenceError(f"{words[0]} cannot be run: {error.strerror}") from error
-        end = time.monotonic() + self.timeout
-        with process:
-            try:
-                while True:
-                    try:
-                        out, said = process.communicate(timeout=0.1)
-                        return _Reply(process.returncode, out, _without_prefixes(said))
-                    except subprocess.TimeoutExpired:
-                        if time.monotonic() > end:
-                            raise SlurmSilenceError(
-                                f"{words[0]} gave no answer in {self.timeout:g} s"
-                            ) from None
-                    self.idle()
-            finally:
-                # A submission that is given up gets some seconds: its name tells what came of it.
-                try:
-                    process.wait(_GRACE if keep else 0.0)
-                except subprocess.TimeoutExpired:
-                    process.kill()
+        except subprocess.TimeoutExpired:
+            raise SlurmSilenceError(f"{words[0]} gave no answer in {self.timeout:g} s") from None
+        lines = [re.sub(r"^\w+: (?:error|fatal): ", "", line.strip()) for line in reply.stderr.splitlines()]
+        reply.stderr = "; ".join(line for line in lines if line)
+        return reply
+
+
+def _check(reply: subprocess.CompletedProcess[str]) -> None:
+    if reply.returncode:
+        raise (SlurmSilenceError if _SILENT.search(reply.stderr) else SlurmRefusalError)(reply.stderr)
 
 
 def parse_submitted(text: str) -> str:
@@ -213,11 +176,6 @@ def _environment(command: str) -> dict[str, str]:
     noise = _STALE if command == "sbatch" else _NOISE
     environment = {name: value for name, value in os.environ.items() if not noise.match(name)}
     return environment if command == "sbatch" else {**environment, "SLURM_BITSTR_LEN": "0"}
-
-
-def _without_prefixes(said: str) -> str:
-    lines = [re.sub(r"^\w+: (?:error|fatal): ", "", line.strip()) for line in said.splitlines()]
-    return "; ".join(line for line in lines if line)
 
 
 def _chosen(jobs: Iterable[str], name: str = "") -> Iterator[tuple[str, str]]:

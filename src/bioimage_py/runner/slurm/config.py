@@ -15,27 +15,35 @@ from bioimage_py.runner.config import RunnerConfig, check_count, check_seconds
 from bioimage_py.runner.slurm.quantities import mebibytes, minutes
 from bioimage_py.runner.slurm.settings import check_names, read_table, write_table
 
-_SHELLS = ("sh", "bash", "dash", "ash", "ksh", "zsh")
-_OURS = {
-    "--array": "the runner numbers its tasks with it",
-    "--chdir": "logs are found from there",
-    "--clusters": "jobs are looked for on the cluster that Slurm's commands speak to by default",
-    "--error": "logs are in the run folder",
-    "--job-name": "a job is found by its name after a crash",
-    "--no-requeue": "it is set",
-    "--open-mode": "it is set",
-    "--output": "logs are in the run folder",
-    "--parsable": "it is set",
-    "--requeue": "the runner submits lost tasks again itself",
-    "--signal": "give signal_lead",
-    "--test-only": "nothing would run",
-    "--wait": "the runner waits",
-    "--wrap": "the runner has a script of its own",
-}
-_OUR_LETTERS = {"-a": "--array", "-D": "--chdir", "-M": "--clusters", "-e": "--error", "-J": "--job-name"} | {
-    "-o": "--output",
-    "-W": "--wait",
-}
+_SHEBANG = re.compile(
+    r"#! ?/\S*?(?:(?<=/)env (?:-\S+ )*(?:\S*/)?|(?<=/))(?:sh|bash|dash|ash|ksh|zsh)(?: [^\0\r\n]*)?"
+)
+_OURS = frozenset(
+    [
+        "--array",
+        "--chdir",
+        "--clusters",
+        "--error",
+        "--job-name",
+        "--no-requeue",
+        "--open-mode",
+        "--output",
+        "--parsable",
+        "--requeue",
+        "--signal",
+        "--test-only",
+        "--wait",
+        "--wrap",
+        "-a",
+        "-D",
+        "-M",
+        "-e",
+        "-J",
+        "-o",
+        "-W",
+    ]
+)
+"""Options of `sbatch` that the runner sets, or that would keep it from finding its jobs and their logs."""
 _OVERHEAD = 512
 """MiB of a task's memory that Python and the libraries take."""
 
@@ -116,23 +124,31 @@ class SlurmConfig(RunnerConfig):
     controller_timeout: float | None = None
 
     def __post_init__(self) -> None:
-        self._check_numbers()
+        check_count("cpus_per_task", self.cpus_per_task)
+        if self.max_array_size is not None:
+            check_count("max_array_size", self.max_array_size)
+        for name in ("signal_lead", "latency_wait", "controller_timeout"):
+            check_seconds(name, getattr(self, name), optional=name == "controller_timeout", zero=True)
         if self.threads_per_worker == 0:
             self._set("threads_per_worker", self.cpus_per_task)
         super().__post_init__()
-        for name in ("partition", "account", "qos", "constraint", "reservation"):
-            _check_text(name, getattr(self, name))
         for name in ("nodelist", "exclude"):
-            value = getattr(self, name)
-            if isinstance(value, (list, tuple)):
-                value = ",".join(_texts(name, value))
-                self._set(name, value)
-            _check_text(name, value)
+            if isinstance(getattr(self, name), (list, tuple)):
+                self._set(name, ",".join(_texts(name, getattr(self, name))))
+        for name in ("partition", "account", "qos", "constraint", "reservation", "nodelist", "exclude"):
+            _check_text(name, getattr(self, name))
+        if type(self.gpus) is int:
+            check_count("gpus", self.gpus, 0)
+        else:
+            _check_text("gpus", self.gpus)
         self._set("setup", _texts("setup", self.setup, lines=True))
         self._set("extra", _texts("extra", self.extra))
         for given in self.extra:
             _check_option(given)
-        _check_shebang(self.shebang)
+        if not isinstance(self.shebang, str) or not _SHEBANG.fullmatch(self.shebang):
+            raise InvalidArgumentError(
+                f"shebang must be one line that names a POSIX shell, such as '#!/bin/bash', got {self.shebang!r}"
+            )
         if isinstance(self.time, dt.time):  # what an unquoted 01:30:00 is in TOML
             self._set("time", self.time.isoformat("seconds"))
         if isinstance(self.time, dt.timedelta):
@@ -141,17 +157,6 @@ class SlurmConfig(RunnerConfig):
             minutes(self.time)
         if self.mem is not None:
             mebibytes(self.mem)
-
-    def _check_numbers(self) -> None:
-        check_count("cpus_per_task", self.cpus_per_task)
-        if self.max_array_size is not None:
-            check_count("max_array_size", self.max_array_size)
-        for name in ("signal_lead", "latency_wait", "controller_timeout"):
-            check_seconds(name, getattr(self, name), optional=name == "controller_timeout", zero=True)
-        if isinstance(self.gpus, str):
-            _check_text("gpus", self.gpus)
-        elif self.gpus is not None and (type(self.gpus) is not int or self.gpus < 0):
-            raise InvalidArgumentError(f"gpus must be a number or a text such as 'a100:1', got {self.gpus!r}")
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)  # the dataclass is frozen for everyone else
@@ -232,28 +237,12 @@ def _texts(name: str, value: object, *, lines: bool = False) -> tuple[str, ...]:
 
 
 def _check_option(option: str) -> None:
-    if not re.match(r"--[a-z]|-[A-Za-z]", option):
+    name = option.partition("=")[0]
+    if not re.fullmatch(r"--[a-z]\S*|-[A-Za-z].*", name):
         raise InvalidArgumentError(
             f"extra must be options of sbatch such as '--mail-type=FAIL', got {option!r}"
         )
-    name = option.partition("=")[0]
-    if option.startswith("--"):
-        if re.search(r"\s", name):
-            raise InvalidArgumentError(
-                f"extra has {option!r}: write the value behind '=', as in '--mail-type=FAIL'"
-            )
-        # sbatch takes any unique beginning of an option's name for the option.
-        taken = next((ours for ours in _OURS if len(name) > 4 and ours.startswith(name)), None)
-    else:
-        taken = _OUR_LETTERS.get(option[:2])
-    if taken:
-        raise InvalidArgumentError(f"extra must not have {option!r}: {_OURS[taken]}")
-
-
-def _check_shebang(shebang: object) -> None:
-    if not isinstance(shebang, str) or not re.fullmatch(r"#! ?/[^\0\r\n]*", shebang):
-        raise InvalidArgumentError(f"shebang must be one line such as '#!/bin/bash', got {shebang!r}")
-    words = [word for word in shebang[2:].split() if not word.startswith("-")]
-    program = words[1] if words[0].endswith("/env") and len(words) > 1 else words[0]
-    if program.rpartition("/")[2] not in _SHELLS:
-        raise InvalidArgumentError(f"shebang must name a POSIX shell ({', '.join(_SHELLS)}), got {shebang!r}")
+    # sbatch takes any unique beginning of an option's name for the option.
+    long = len(name) > 4 and name.startswith("--")
+    if option[:2] in _OURS or (long and any(ours.startswith(name) for ours in _OURS)):
+        raise InvalidArgumentError(f"extra must not have {option!r}: the runner sets that itself")

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.run import RunFolder
+from bioimage_py.runner.slurm.commands import Slurm
 from bioimage_py.runner.slurm.states import Place
+
+_PATIENCE = 5.0
+"""Seconds after which a submission without an answer, whose name Slurm does not know, has not happened."""
 
 
 @dataclass
@@ -20,7 +23,7 @@ class ArrayJob:
     """One job array: some tasks of a round."""
 
     name: str
-    """What it is called in Slurm, and nothing else is: a job is found by it when its number was never written."""
+    """What Slurm calls it, and nothing else: a job is found by it when its number was never written."""
     tasks: IdSet
     offset: int
     """What to add to an index of the array to have the number of its task."""
@@ -41,7 +44,7 @@ class ArrayJob:
         return f"{','.join(spans)}%{self.throttle}"
 
     def place(self, task: int) -> Place:
-        return Place(self.number or "", task - self.offset, self.name)
+        return self.number or "", task - self.offset, self.name
 
     def log(self, folder: RunFolder, number: int, index: int | None = None) -> Path:
         """Where the log of a task is; without an index, Slurm's pattern for all of them stands for it."""
@@ -54,17 +57,6 @@ class ArrayJob:
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> Self:
         return cls(**{**stored, "tasks": IdSet.from_json(stored["tasks"])})
-
-
-def next_array(waiting: Sequence[int], most: int, limit: int) -> tuple[IdSet, int]:
-    """Return the tasks of the next array, and its offset.
-
-    `waiting` are the tasks that are not submitted, in ascending order; an array may have the indices 0 to `most - 1`, and
-    `limit` tasks may be submitted at once.
-    """
-    offset = waiting[0] // most * most
-    inside = [task for task in waiting[: min(most, limit)] if task < offset + most]
-    return IdSet.from_ids(inside), offset
 
 
 @dataclass
@@ -124,6 +116,19 @@ class RoundJobs:
         self.jobs.remove(job)
         self.write()
 
-    def numbers(self, jobs: Iterable[ArrayJob] | None = None) -> list[str]:
-        """Return Slurm's numbers of arrays, as far as they are known."""
-        return [job.number for job in (self.jobs if jobs is None else jobs) if job.number is not None]
+    def numbers(self) -> list[str]:
+        """Return Slurm's numbers of the arrays, as far as they are known."""
+        return [job.number for job in self.jobs if job.number is not None]
+
+    def find_numbers(self, slurm: Slurm) -> bool:
+        """Find by their names the arrays whose submission got no answer, or was never made; return whether none is in doubt."""
+        for job in [job for job in self.jobs if job.number is None]:
+            rows = slurm.queue(name=job.name) or slurm.history(name=job.name)
+            if rows:
+                job.number = rows[0].job
+                self.write()
+            elif time.time() - job.intended > _PATIENCE:
+                self.withdraw(job)
+            else:
+                return False
+        return True

@@ -41,13 +41,6 @@ def minutes(time: str | int | dt.timedelta) -> int | None:
     return -(-seconds // 60)
 
 
-def minutes_text(number: int) -> str:
-    """Return minutes as Slurm shows them: 90 is `01:30:00`, 3600 is `2-12:00:00`."""
-    days, rest = divmod(number, 24 * 60)
-    text = f"{rest // 60:02d}:{rest % 60:02d}:00"
-    return f"{days}-{text}" if days else text
-
-
 def mebibytes(memory: str | int) -> int:
     """Return an amount of memory in MiB, rounded up: of `4000` (MiB), `"4000"`, `"4000M"`, `"1.5G"`, `"4GiB"`; 0 is all memory of a node."""
     if type(memory) is int and memory >= 0:

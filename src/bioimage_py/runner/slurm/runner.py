@@ -20,7 +20,7 @@ from bioimage_py.runner.slurm.config import SlurmConfig
 from bioimage_py.runner.slurm.jobs import RoundJobs
 from bioimage_py.runner.slurm.round import SlurmRound
 from bioimage_py.runner.slurm.states import has_ended
-from bioimage_py.runner.slurm.submission import asked_of, number_unnumbered, script
+from bioimage_py.runner.slurm.submission import asked_of, script
 
 _PATIENCE = 10.0
 """Seconds that Slurm gets to answer somebody who looks at a screen."""
@@ -161,7 +161,7 @@ class SlurmRunner(FolderRunner):
         jobs.write()
         slurm = Slurm()
         try:
-            number_unnumbered(slurm, jobs)
+            jobs.find_numbers(slurm)
             slurm.cancel(jobs.numbers())
         except (SlurmSilenceError, SlurmRefusalError) as error:
             raise RunnerError(f"the jobs are not cancelled: {error}", (), folder.path) from error
@@ -172,7 +172,7 @@ class SlurmRunner(FolderRunner):
         if jobs is None:
             return [finish_hint(folder.path)]
         with contextlib.suppress(SlurmSilenceError):  # the command that cancels asks again
-            number_unnumbered(Slurm(timeout=5), jobs)
+            jobs.find_numbers(Slurm(timeout=5))
         numbers = jobs.numbers()
         stop = f"bioimage-py cancel {shlex.quote(str(folder.path))}"
         if numbers:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from bioimage_py.errors import InvalidArgumentError, ReadOnlyError
+from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, StorageError
+from bioimage_py.runner.run import write_whole
 
 _TABLE = "slurm"
 
@@ -90,9 +89,14 @@ def write_table(settings: Mapping[str, Any]) -> Path:
         else:
             table[name] = value if isinstance(value, (bool, int, float)) else str(value)
     try:
-        _replace(path.resolve(), tomlkit.dumps(document))
+        target = path.resolve()
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o600
+        write_whole(target, tomlkit.dumps(document).encode(), mode)
     except OSError as error:
         raise ReadOnlyError(f"{where} cannot be written: {error.strerror}") from error
+    except StorageError as error:
+        raise ReadOnlyError(f"the configuration file {error}") from error
     return path
 
 
@@ -112,21 +116,3 @@ def _checked_table(table: Any, path: Path) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise InvalidArgumentError(f"[{_TABLE}] in {str(path)!r} must be a table, got {table!r}")
     return table
-
-
-def _replace(target: Path, text: str) -> None:
-    """Replace the content of a file at once, and keep its mode."""
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o600
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(text.encode())
-            os.fchmod(file.fileno(), mode)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(target)
-    except OSError:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
-        raise

@@ -1,10 +1,10 @@
-"""What Slurm says of a task, and from that, the run folder and the log: how it ended. Nothing here runs a command."""
+"""What Slurm says of a task, and from that, the run folder and the log: how it ended."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from bioimage_py.runner.rounds import TaskEnd, killed_by
 from bioimage_py.runner.slurm.quantities import array_indices
@@ -51,13 +51,8 @@ _NO_LOG = 53
 _OOM = re.compile(r"oom[-_ ]kill|out[- ]of[- ]memory|exceeded (?:job |step )?memory limit", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a task is in Slurm; numbers are used again, names of jobs are not."""
-
-    job: str
-    index: int
-    name: str
+Place = tuple[str, int, str]
+"""Number of an array, index in it, name of the job."""
 
 
 @dataclass(frozen=True)
@@ -66,64 +61,44 @@ class Row:
 
     job: str  # number of the array
     index: int
+    name: str  # of the job: unlike numbers, names are not used again
     state: str  # in Slurm's words, such as RUNNING
-    name: str  # of the job
-    reason: str = ""  # why it is in that state, in one word
-    nodes: str = ""
     exit: tuple[int, int] | None = None  # exit code and signal, where known
+    nodes: str = ""
+    reason: str = ""  # why it is in that state, in one word
 
     @property
     def place(self) -> Place:
-        return Place(self.job, self.index, self.name)
+        """Which task it is about."""
+        return self.job, self.index, self.name
 
 
-class Listing(NamedTuple):
-    """A command that lists tasks, and the columns that it prints between bars."""
-
-    command: tuple[str, ...]
-    columns: tuple[str, ...]
-
-    def rows(self, text: str) -> list[Row]:
-        """Return a row for each task in what was printed: none for steps and jobs that are not arrays, several for a range of indices."""
-        rows = []
-        for line in text.splitlines():
-            values = [value.strip() for value in line.split("|", len(self.columns) - 1)]
-            if len(values) != len(self.columns):
-                continue
-            found = dict.fromkeys(("state", "reason", "exit"), "") | dict(
-                zip(self.columns, values, strict=True)
-            )
-            job, _, indices = found["job"].partition("_")
-            state, _, reason = found["state"].partition(" ")
-            reason = found["reason"] or reason
-            reason = "" if reason.strip("()") in ("None", "null") else reason
-            nodes = "" if found["nodes"] == "None assigned" else found["nodes"]
-            rows += [
-                Row(job, index, state, found["name"], reason, nodes, _exit(found["exit"]))
-                for index in _indices(found.get("index", indices))
-            ]
-        return rows
+# Of the controller: tasks that wait, run, or have ended a short while ago.
+QUEUE = (
+    "squeue", "-h", "-r", "-t", "all", "-O",
+    "ArrayJobID:20_,ArrayTaskID:20|,Name:120|,State:20|,exit_code:20|,NodeList:200|,Reason:100",
+)  # fmt: skip
+# Of the accounting, which lags by some seconds.
+HISTORY = ("sacct", "-n", "-P", "-X", "-o", "JobID,JobName,State,ExitCode,NodeList")
 
 
-_SQUEUE = ("squeue", "-h", "-r", "-t", "all")
-QUEUE = Listing(
-    (*_SQUEUE, "-o", "%F|%K|%T|%r|%N|%j"), ("job", "index", "state", "reason", "nodes", "name")
-)  # of the controller: tasks that wait, run, or have ended a short while ago
-EXITS = Listing(
-    (*_SQUEUE, "-O", "ArrayJobID:20|,ArrayTaskID:20|,exit_code:20|,NodeList:200|,Name:120"),
-    ("job", "index", "exit", "nodes", "name"),
-)
-HISTORY = Listing(
-    ("sacct", "-n", "-P", "-X", "-o", "JobID,JobName,State,ExitCode,NodeList"),
-    ("job", "name", "state", "exit", "nodes"),
-)  # of the accounting, which lags by some seconds
-
-
-def _indices(text: str) -> list[int]:
-    try:
-        return array_indices(text)
-    except ValueError:
-        return []  # no task of an array: N/A
+def rows(text: str) -> Iterator[Row]:
+    """Yield a row for each task that either command listed: none for steps and jobs that are not arrays, several for a range of indices."""
+    for line in text.splitlines():
+        values = [value.strip() for value in f"{line}|".split("|")]
+        if len(values) < 6:
+            continue
+        job, _, indices = values[0].partition("_")
+        name, state, code, nodes, reason = values[1:6]
+        state, _, by = state.partition(" ")
+        reason = "" if reason in ("None", "(null)") else reason
+        nodes = "" if nodes == "None assigned" else nodes
+        try:
+            found = array_indices(indices.strip())
+        except ValueError:
+            continue  # no task of an array
+        for index in found:
+            yield Row(job.strip(), index, name, state, _exit(code), nodes, reason or by)
 
 
 def _exit(text: str) -> tuple[int, int] | None:
@@ -132,14 +107,6 @@ def _exit(text: str) -> tuple[int, int] | None:
         return (int(code), int(number)) if separator else (int(code) >> 8, int(code) & 0x7F)
     except ValueError:
         return None
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the run folder tells of a task."""
-
-    began: bool = False  # whether an attempt has written its first line
-    log: str = ""  # its last lines
 
 
 def has_ended(row: Row) -> bool:
@@ -154,18 +121,21 @@ def hopeless(row: Row) -> str:
     return f"Slurm keeps it waiting for {row.reason}: {_NEVER[row.reason]}"
 
 
-def end_of(task: int, row: Row, evidence: Evidence) -> TaskEnd:
-    """Return how a task ended that Slurm says is over and whose journal does not say that it finished."""
+def end_of(task: int, row: Row, *, began: bool, log: str) -> TaskEnd:
+    """Return how a task ended that Slurm says is over and whose journal does not say that it finished.
+
+    `began` says whether an attempt has written its first line, `log` is the end of what it printed.
+    """
     where = f" on {row.nodes}" if row.nodes else ""
-    kind, text = _ENDED[row.state] or _judged(row, evidence)
+    kind, text = _ENDED[row.state] or _judged(row, log, began=began)
     if kind == "cancelled" and row.reason.startswith("by "):
         text += f" {row.reason}"
-    log = f". Its log ends: {evidence.log}" if evidence.log and kind != "cancelled" else ""
-    return TaskEnd(task, kind, f"Slurm job {row.job}_{row.index}{where}: {text}{log}")
+    if log and kind != "cancelled":
+        text += f". Its log ends: {log}"
+    return TaskEnd(task, kind, f"Slurm job {row.job}_{row.index}{where}: {text}")
 
 
-def _judged(row: Row, evidence: Evidence) -> tuple[str, str]:
-    """Judge a task by its exit code and its log."""
+def _judged(row: Row, log: str, *, began: bool) -> tuple[str, str]:
     code, number = row.exit or (0, 0)
     if code > 128 and not number:
         code, number = 0, code - 128
@@ -177,18 +147,14 @@ def _judged(row: Row, evidence: Evidence) -> tuple[str, str]:
     if row.state == "COMPLETED" and not code and not number:
         return "lost", "Slurm says that it completed, " + (
             "its journal does not"
-            if evidence.began
+            if began
             else "and it left nothing in the run folder: is that on a disk that all nodes share? If it is, and slow, give a longer "
             "latency_wait="
         )
-    if _OOM.search(evidence.log) and (number or code > 1):
+    if _OOM.search(log) and (number or code > 1):
         return _LACK_OF_MEMORY
     if number:
         return "killed", killed_by(number)
-    return _exited(code, began=evidence.began)
-
-
-def _exited(code: int, *, began: bool) -> tuple[str, str]:
     # The package must not have imported a module that is to be run as the main one.
     from bioimage_py.runner.worker import EXIT_REFUSED, EXIT_STOPPED
 
