@@ -495,7 +495,7 @@ def test_bad_settings_are_named(tmp_path: Path, client: Any) -> None:
         ({"client": "tcp://a:1"}, "give an address as address="),
         ({"client": client, "address": "tcp://a:1"}, "not both"),
         ({"address": 8786}, "such as 'tcp://host:8786'"),
-        ({"address": client}, "give a client as client="),
+        ({"address": client}, "is reached with client="),
         ({"address": "tcp://host:port"}, "such as"),
         ({"connect_timeout": 0}, "connect_timeout"),
         ({"address": "tcp://a:1", "python_executable": "python"}, "their own Python"),

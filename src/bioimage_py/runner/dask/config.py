@@ -101,38 +101,23 @@ def shareable_address(client: Any) -> str | None:
 
 
 def _check_client(client: Any) -> None:
-    library = distributed_library()
-    if isinstance(client, library.Client):
-        if client.asynchronous:
-            raise InvalidArgumentError(
-                "client must not be asynchronous: make it with distributed.Client(..., asynchronous=False)"
-            )
-        return
-    hint = ""
-    if hasattr(client, "get_client"):
-        hint = "; give client=cluster.get_client()"
-    elif isinstance(client, str):
-        hint = "; give an address as address="
-    raise InvalidArgumentError(f"client must be a distributed.Client, got {type(client).__name__}{hint}")
+    if not isinstance(client, distributed_library().Client) or client.asynchronous:
+        raise InvalidArgumentError(
+            f"client must be a distributed.Client that is not asynchronous, got {type(client).__name__}. Any cluster has one: "
+            "cluster.get_client(); give an address as address="
+        )
 
 
 def _check_address(address: Any) -> None:
-    example = "such as 'tcp://host:8786'"
-    if not isinstance(address, str) or not address:
-        raise InvalidArgumentError(
-            f"address must be that of a Dask scheduler, {example}, got {address!r}"
-            + ("; give a client as client=" if hasattr(address, "submit") else "")
-        )
-    parts = urlsplit(address if "://" in address else f"tcp://{address}")
-    if parts.username is not None or parts.query:
-        # The address is not repeated: it holds a secret.
-        raise InvalidArgumentError(
-            f"address must be that of a Dask scheduler, {example}: it takes no user name, password or query. A cluster that "
-            "asks for credentials is reached with client="
-        )
     try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    if not parts.hostname or port == -1:
-        raise InvalidArgumentError(f"address must be that of a Dask scheduler, {example}, got {address!r}")
+        parts = urlsplit(address if "://" in address else f"tcp://{address}")
+        well = isinstance(address, str) and parts.hostname and parts.port != -1
+        well = well and parts.username is None and not parts.query
+    except (TypeError, ValueError):
+        well = False
+    if not well:
+        # The address is not repeated: it can hold a secret.
+        raise InvalidArgumentError(
+            "address must be that of a Dask scheduler, such as 'tcp://host:8786', without user name, password or query. A cluster "
+            "that asks for credentials is reached with client="
+        )

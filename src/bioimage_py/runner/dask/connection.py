@@ -9,14 +9,10 @@ from urllib.parse import urlsplit
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.runner.dask.config import DaskConfig, distributed_library, shareable_address
-from bioimage_py.runner.dask.local import LocalHost, LocalHostError
+from bioimage_py.runner.dask.local import LocalHost, UnreachableError
 from bioimage_py.runner.run import RunFolder
 
 _DEFAULT_PORT = 8786
-
-
-class UnreachableError(Exception):
-    """No scheduler can be reached; the message says which, and what to do."""
 
 
 class Connection:
@@ -75,10 +71,7 @@ class Connection:
             self._host = None
         if self._host is None:
             log = folder.log(number, "dask-workers")
-            try:
-                self._host = LocalHost(n_workers, self._config.python_executable, log)
-            except LocalHostError as error:
-                raise UnreachableError(str(error)) from error
+            self._host = LocalHost(n_workers, self._config.python_executable, log)
         return _connected(self._host.address, self._config.connect_timeout, self._host.security)
 
     def _await_user_client(self) -> None:
@@ -93,30 +86,17 @@ class Connection:
 
 
 def _connected(address: str, timeout: float, security: Any = None) -> Any:
-    _check_listening(address, timeout)
-    library = distributed_library()
+    parts = urlsplit(address if "://" in address else f"tcp://{address}")
     try:
-        return library.Client(
+        if parts.scheme in ("tcp", "tls", "ws", "wss"):
+            # A Dask client that finds nobody leaves threads behind.
+            socket.create_connection((parts.hostname, parts.port or _DEFAULT_PORT), timeout).close()
+        return distributed_library().Client(
             address, timeout=timeout, security=security, set_as_default=False, name="bioimage-py"
         )
     except Exception as error:
-        raise _unreachable(address, timeout, error) from error
-
-
-def _check_listening(address: str, timeout: float) -> None:
-    """Raise UnreachableError if nobody listens: a Dask client that finds nobody leaves threads behind."""
-    parts = urlsplit(address if "://" in address else f"tcp://{address}")
-    if parts.scheme not in ("tcp", "tls", "ws", "wss"):
-        return
-    try:
-        socket.create_connection((parts.hostname, parts.port or _DEFAULT_PORT), timeout).close()
-    except OSError as error:
-        raise _unreachable(address, timeout, error) from error
-
-
-def _unreachable(address: str, timeout: float, error: Exception) -> UnreachableError:
-    return UnreachableError(
-        f"no Dask scheduler answered at {address!r} within {timeout:g} s ({error}). Give the address that the scheduler printed when "
-        "it started, such as 'tcp://host:8786'; to go on with a run whose scheduler is gone, call it again with resume_from= its "
-        "folder and a job_config= that leads to another"
-    )
+        raise UnreachableError(
+            f"no Dask scheduler answered at {address!r} within {timeout:g} s ({error}). Give the address that the scheduler printed "
+            "when it started, such as 'tcp://host:8786'; to go on with a run whose scheduler is gone, call it again with "
+            "resume_from= its folder and a job_config= that leads to another"
+        ) from error

@@ -1,8 +1,7 @@
-"""A Dask cluster on this machine for the length of one run, hosted by a process: `python -m bioimage_py.runner.dask.local SCRATCH`.
+"""A Dask cluster on this machine for the length of one run, hosted by a process: `python -m bioimage_py.runner.dask.local SCRATCH WORKERS`.
 
-That process reads one line of JSON (number of workers, certificate and key), writes the address of its scheduler as one line, and ends
-when its input does: so it never outlives the process that started it. Then it removes the folder SCRATCH with its temporary
-files. Its workers are children of this module, hence a user's script needs no guard around its main part.
+That process writes one line of JSON (address of its scheduler, certificate and key), and ends when its input does: so it never
+outlives the process that started it. Then it removes the folder SCRATCH with its temporary files. Its workers are children of this module, hence a user's script needs no guard around its main part.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ _PATIENCE = 5.0
 """Seconds that workers get to end after a run."""
 
 
-class LocalHostError(Exception):
-    """The cluster did not start; the message says why."""
+class UnreachableError(Exception):
+    """No scheduler can be reached; the message says which, and what to do."""
 
 
 class LocalHost:
@@ -38,7 +37,6 @@ class LocalHost:
 
     def __init__(self, n_workers: int, python: str | None, log: Path) -> None:
         interpreter = python or sys.executable
-        secret = _new_secret()
         self._scratch = tempfile.TemporaryDirectory(prefix="bioimage-dask-", ignore_cleanup_errors=True)
         try:
             here = str(Path.cwd())
@@ -47,7 +45,14 @@ class LocalHost:
         with log.open("ab") as file:
             try:
                 self._process = subprocess.Popen(  # noqa: S603 - our own module
-                    [interpreter, "-P", "-m", "bioimage_py.runner.dask.local", self._scratch.name],
+                    [
+                        interpreter,
+                        "-P",
+                        "-m",
+                        "bioimage_py.runner.dask.local",
+                        self._scratch.name,
+                        str(n_workers),
+                    ],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=file,
@@ -57,29 +62,21 @@ class LocalHost:
                 )
             except OSError as error:
                 self._scratch.cleanup()
-                raise LocalHostError(
+                raise UnreachableError(
                     f"the workers' Python {interpreter!r} cannot be started: {error.strerror}. Give python_executable= another"
                 ) from error
+        assert self._process.stdout is not None
         try:
-            self.address = self._begin(n_workers, secret)
+            line = self._process.stdout.readline()
         except BaseException:
             self.close(at_once=True)
             raise
-        if not self.address:
+        if not line:
             self.close(at_once=True)
             said = log.read_text(errors="replace").strip().splitlines() or ["they said nothing"]
-            raise LocalHostError(f"the Dask workers on this machine did not start: {said[-1]}")
+            raise UnreachableError(f"the Dask workers on this machine did not start: {said[-1]}")
+        self.address, secret = json.loads(line)
         self.security = _security_from(secret)
-
-    def _begin(self, n_workers: int, secret: dict[str, str] | None) -> str:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(json.dumps({"workers": n_workers, "secret": secret}) + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            return ""
-        return self._process.stdout.readline().strip()
 
     @property
     def alive(self) -> bool:
@@ -124,12 +121,27 @@ def _security_from(secret: dict[str, str] | None) -> Any:
     return distributed_library().Security(require_encryption=True, tls_ca_file=secret["certificate"], **roles)
 
 
-def _host(scratch: str) -> int:
+def _host(scratch: str, n_workers: int) -> int:
     """Host a cluster until the input ends; return the exit code."""
     try:
-        order = sys.stdin.readline()
-        if order:
-            _serve(json.loads(order), scratch)
+        library, secret = distributed_library(), _new_secret()
+        # The scheduler has a folder too, for which LocalCluster takes no argument.
+        importlib.import_module("dask").config.set({"temporary-directory": scratch})
+        with library.LocalCluster(
+            n_workers=n_workers,
+            threads_per_worker=1,
+            processes=True,
+            # The plan keeps to its own limit; Dask would otherwise kill workers at a share of the machine's memory.
+            memory_limit=0,
+            # Any free port, and nothing to look at: two runs on one machine do not get in each other's way.
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
+            local_directory=scratch,
+            security=_security_from(secret),
+        ) as cluster:
+            sys.stdout.write(json.dumps([cluster.scheduler_address, secret]) + "\n")
+            sys.stdout.flush()
+            sys.stdin.read()
     except BrokenPipeError:
         return 1  # whoever started this has died meanwhile
     finally:
@@ -137,26 +149,5 @@ def _host(scratch: str) -> int:
     return 0
 
 
-def _serve(wanted: dict[str, Any], scratch: str) -> None:
-    library = distributed_library()
-    # The scheduler has a folder too, for which LocalCluster takes no argument.
-    importlib.import_module("dask").config.set({"temporary-directory": scratch})
-    with library.LocalCluster(
-        n_workers=wanted["workers"],
-        threads_per_worker=1,
-        processes=True,
-        # The plan keeps to its own limit; Dask would otherwise kill workers at a share of the machine's memory.
-        memory_limit=0,
-        # Any free port, and nothing to look at: two runs on one machine do not get in each other's way.
-        dashboard_address="127.0.0.1:0",
-        scheduler_kwargs={"dashboard": False},
-        local_directory=scratch,
-        security=_security_from(wanted["secret"]),
-    ) as cluster:
-        sys.stdout.write(f"{cluster.scheduler_address}\n")
-        sys.stdout.flush()
-        sys.stdin.read()
-
-
 if __name__ == "__main__":
-    sys.exit(_host(sys.argv[1]))
+    sys.exit(_host(sys.argv[1], int(sys.argv[2])))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import contextlib
 import queue
 import threading
@@ -14,7 +16,8 @@ from typing import Any
 from bioimage_py.errors import BioimagePyWarning, Hint
 from bioimage_py.runner.config import RunnerConfig
 from bioimage_py.runner.dask.config import DaskConfig, distributed_library
-from bioimage_py.runner.dask.connection import Connection, UnreachableError
+from bioimage_py.runner.dask.connection import Connection
+from bioimage_py.runner.dask.local import UnreachableError
 from bioimage_py.runner.folder_runner import FolderRunner, Watch
 from bioimage_py.runner.rounds import TaskEnd
 from bioimage_py.runner.run import RunFolder, interrupt_driver
@@ -89,11 +92,9 @@ class DaskRunner(FolderRunner):
         number = folder.n_rounds() - 1
         try:
             client = connection.client(folder, number, 0)
-            known = {_key(folder, number, task) for task in range(handle["tasks"])}
-            # One is enough: the process that waits then cancels the others.
-            present = known & {key for keys in client.processing().values() for key in keys} or known
             make = distributed_library().Future
-            client.cancel([make(key, client) for key in present], force=True)
+            keys = [_key(folder, number, task) for task in range(handle["tasks"])]
+            client.cancel([make(key, client) for key in keys], force=True)
         finally:
             connection.close()
         return f"cancelled its tasks at {handle['address']}; what is done stays written"
@@ -105,13 +106,15 @@ class DaskRunner(FolderRunner):
             yield
             return
         connection = self._here.connection = Connection(self.config)
-        finished = False
         try:
             yield
-            finished = True
+        except BaseException:
+            connection.close(at_once=True)
+            raise
+        else:
+            connection.close()
         finally:
             self._here.connection = None
-            connection.close(at_once=not finished)
 
 
 class _Round:
@@ -185,13 +188,10 @@ class _Round:
         return self._end_without_answer(task, future)
 
     def _end_without_answer(self, task: int, future: Any) -> TaskEnd:
-        from asyncio import CancelledError as CancelledTaskError
-        from concurrent.futures import CancelledError
-
         reason = None
         try:
             future.result(timeout=_PATIENCE)
-        except (CancelledError, CancelledTaskError) as error:
+        except (concurrent.futures.CancelledError, asyncio.CancelledError) as error:
             reason = getattr(error, "reason", None)
         except TimeoutError:
             reason = "lost"

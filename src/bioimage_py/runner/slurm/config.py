@@ -125,8 +125,7 @@ class SlurmConfig(RunnerConfig):
 
     def __post_init__(self) -> None:
         check_count("cpus_per_task", self.cpus_per_task)
-        if self.max_array_size is not None:
-            check_count("max_array_size", self.max_array_size)
+        check_count("max_array_size", 1 if self.max_array_size is None else self.max_array_size)
         for name in ("signal_lead", "latency_wait", "controller_timeout"):
             check_seconds(name, getattr(self, name), optional=name == "controller_timeout", zero=True)
         if self.threads_per_worker == 0:
@@ -137,10 +136,10 @@ class SlurmConfig(RunnerConfig):
                 self._set(name, ",".join(_texts(name, getattr(self, name))))
         for name in ("partition", "account", "qos", "constraint", "reservation", "nodelist", "exclude"):
             _check_text(name, getattr(self, name))
-        if type(self.gpus) is int:
-            check_count("gpus", self.gpus, 0)
-        else:
+        if type(self.gpus) is not int:
             _check_text("gpus", self.gpus)
+        elif self.gpus < 0:
+            raise InvalidArgumentError(f"gpus must be a number or a text such as 'a100:1', got {self.gpus!r}")
         self._set("setup", _texts("setup", self.setup, lines=True))
         self._set("extra", _texts("extra", self.extra))
         for given in self.extra:
@@ -149,6 +148,9 @@ class SlurmConfig(RunnerConfig):
             raise InvalidArgumentError(
                 f"shebang must be one line that names a POSIX shell, such as '#!/bin/bash', got {self.shebang!r}"
             )
+        self._check_time_and_memory()
+
+    def _check_time_and_memory(self) -> None:
         if isinstance(self.time, dt.time):  # what an unquoted 01:30:00 is in TOML
             self._set("time", self.time.isoformat("seconds"))
         if isinstance(self.time, dt.timedelta):
