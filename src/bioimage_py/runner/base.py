@@ -300,26 +300,26 @@ def raise_failures(journal: Journal, block_ids: IdSet, name: str, *, kept_too: s
     failed = block_ids - journal.done_ids()
     assert journal.first_error is not None
     block_id, error = journal.first_error
-    said, hints = (
-        (error.message, list(error.hints)) if isinstance(error, BioimagePyError) else (str(error), [])
-    )
-    text = said or type(error).__name__
+    hints = list(error.hints) if isinstance(error, BioimagePyError) else []
+    text = (error.message if isinstance(error, BioimagePyError) else str(error)) or type(error).__name__
     if isinstance(error, CastingError):
+        what = "are not done, because the first voxel that does not fit ends the run. In"
         hints = [
             Hint.of("give a {} that holds these values", dtype=...),
             Hint.of("or, to cast them all the same, leave out {}", casting="check"),
         ]
-    elif journal.folder is not None:
-        hints.append(finish_hint(journal.folder, "once the cause is gone, finish it: {}"))
-        if kept_too:
+    else:
+        others = ", all others are done" if len(failed) < len(block_ids) else ""
+        what = f"failed{others}. First error, in"
+        if journal.folder is not None:
+            hints.append(finish_hint(journal.folder, "once the cause is gone, finish it: {}"))
+        if journal.folder is not None and kept_too:
             hints.append(Hint(f"the temporary store {kept_too!r} is kept for that"))
     # In two passes the first one's blocks are not the caller's.
     where = f"block {block_id}" if block_id in block_ids else "the first of two passes"
-    if isinstance(error, CastingError):
-        what = f"{len(failed)} of {len(block_ids)} blocks are not done, because the first voxel that does not fit ends the run. In"
-    else:
-        others = ", all others are done" if len(failed) < len(block_ids) else ""
-        what = f"{len(failed)} of {len(block_ids)} blocks failed{others}. First error, in"
     raise RunnerError(
-        f"{name}: {what} {where}: {type(error).__name__}: {text}", failed, journal.folder, hints=hints
+        f"{name}: {len(failed)} of {len(block_ids)} blocks {what} {where}: {type(error).__name__}: {text}",
+        failed,
+        journal.folder,
+        hints=hints,
     ) from error

@@ -149,15 +149,7 @@ def check_count(name: str, value: object, least: int = 1) -> None:
 
 @dataclass(frozen=True)
 class Resources:
-    """What one worker process may use.
-
-    Attributes
-    ----------
-    threads
-        Blocks at once, and threads that decode and encode.
-    cache_bytes
-        Bytes of decoded input chunks to keep between blocks.
-    """
+    """What one worker process may use: threads, and bytes of decoded input chunks to keep between blocks."""
 
     threads: int = 1
     cache_bytes: int = 0

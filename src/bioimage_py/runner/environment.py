@@ -12,14 +12,26 @@ from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
 _LIBRARIES = ("bioimage-py", "numpy", "tensorstore", "zarr", "h5py", "tifffile", "imagecodecs", "cloudpickle")
 
 
-def describe_environment() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that decide what a worker does."""
-    return _versions(_LIBRARIES)
+def describe_environment(names: Iterable[str] = _LIBRARIES) -> dict[str, str]:
+    """Return the versions of Python and of the libraries that decide what a worker does, without those that are missing."""
+    listed = _listed_versions()
+    found = {"python": sys.version.split()[0]}
+    for name in names:
+        version = listed.get(_normal(name))
+        if not version:
+            from importlib import metadata
+
+            try:
+                version = metadata.version(name)
+            except metadata.PackageNotFoundError:
+                continue
+        found[name] = version
+    return found
 
 
 def check_environment(submitted: Mapping[str, str]) -> None:
     """Raise InvalidArgumentError if a major version (of Python: a minor one) is not that of the process that submitted the run."""
-    here = _versions(name for name in submitted if name != "python")
+    here = describe_environment(name for name in submitted if name != "python")
     for name, version in submitted.items():
         mine = here.get(name)
         if mine is None:
@@ -64,16 +76,6 @@ def extend_import_path(places: Iterable[str]) -> None:
     sys.path.extend(place for place in places if place not in sys.path)
 
 
-def _versions(names: Iterable[str]) -> dict[str, str]:
-    listed = _listed_versions()
-    found = {"python": sys.version.split()[0]}
-    for name in names:
-        version = listed.get(_normal(name)) or _described_version(name)
-        if version is not None:
-            found[name] = version
-    return found
-
-
 def _listed_versions() -> dict[str, str]:
     """Return the versions of what is installed by normal names, as far as the names of metadata folders tell them.
 
@@ -94,15 +96,6 @@ def _listed_versions() -> dict[str, str]:
             # What an update left behind stands beside what it installed: then the slow way has to tell.
             found.setdefault(name, versions.pop() if len(versions) == 1 else "")
     return found
-
-
-def _described_version(name: str) -> str | None:
-    from importlib import metadata
-
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _normal(name: str) -> str:

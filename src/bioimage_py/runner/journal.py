@@ -63,6 +63,9 @@ class BlockJournal(Protocol):
         """Record blocks that are not done, and why."""
 
 
+_INTERVAL = 0.2
+"""Seconds between two reports of the progress."""
+
 _FOLD_AT = 256
 """Records that a thread leaves before it folds them into the set."""
 
@@ -87,6 +90,7 @@ class Journal:
         self._n_failed = 0
         self._lock = threading.Lock()
         self._began = time.perf_counter()
+        self._next_report = self._began + _INTERVAL
 
     def done(self, block_ids: Iterable[int], n_bytes: int = 0) -> None:
         self._arrived.append((tuple(block_ids), n_bytes))
@@ -151,20 +155,8 @@ class Journal:
             done, total = (len(self._done), self._bytes), (self.blocks_total, self.bytes_total)
             return Progress(done[0], total[0], done[1], total[1], self.seconds, self._n_failed, self.account)
 
-
-class ProgressTicker:
-    """Calls a user's function with the progress, at most every `interval` seconds, from one thread at a time."""
-
-    def __init__(self, journal: Journal, report: Report | None, interval: float = 0.2) -> None:
-        self._journal = journal
-        self._report = report
-        self._interval = interval
-        self._next = time.perf_counter() + interval
-
-    def tick(self, *, last: bool = False) -> None:
-        if self._report is None:
-            return
-        now = time.perf_counter()
-        if last or now >= self._next:
-            self._next = now + self._interval
-            self._report(self._journal.progress())
+    def tell(self, report: Report | None, *, last: bool = False) -> None:
+        """Call the user's function with the progress, if it is time to; from one thread at a time."""
+        if report is not None and (last or time.perf_counter() >= self._next_report):
+            self._next_report = time.perf_counter() + _INTERVAL
+            report(self.progress())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 from bioimage_py.errors import (
     BioimagePyError,
     BioimagePyWarning,
-    Hint,
     InvalidArgumentError,
     MissingDependencyError,
     NotPortableError,
@@ -21,7 +19,7 @@ from bioimage_py.errors import (
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.base import Runner
 from bioimage_py.runner.config import Resources
-from bioimage_py.runner.journal import BlockJournal, Journal, ProgressTicker, Report
+from bioimage_py.runner.journal import BlockJournal, Journal, Report
 from bioimage_py.runner.kept_run import interrupted, new_run_folder
 from bioimage_py.runner.rounds import FIRST_NEEDS
 from bioimage_py.runner.run import (
@@ -75,17 +73,17 @@ class LocalRunner(Runner):
         resume_from: str | None = None,
     ) -> Journal:
         """Process all groups of the work, without a run folder where none is asked for; as in `Runner`."""
-        self.check_resume(resume_from, None)
         forget_failures()
         if resume_from is not None:
             return super().execute(work, num_workers, progress=progress, resume_from=resume_from)
-        kept = self._new_folder(work, num_workers, resources or Resources(num_workers), n_bytes)
-        if kept is not None:
-            return self.drive(kept, work, num_workers, progress=progress)
+        if self.config.asks_for_folder:
+            kept = self._new_folder(work, num_workers, resources or Resources(num_workers), n_bytes)
+            if kept is not None:
+                return self.drive(kept, work, num_workers, progress=progress)
         journal = Journal(len(work.block_ids), n_bytes)
-        ticker, threads = ProgressTicker(journal, progress), _threads(work, num_workers)
+        threads = _threads(work, num_workers)
         try:
-            _process_waves(work, journal, journal, threads, ticker.tick)
+            _process_waves(work, journal, journal, threads, lambda: journal.tell(progress))
             try:
                 work.flush()
             except BioimagePyError as error:
@@ -93,7 +91,7 @@ class LocalRunner(Runner):
             if self.config.durable:
                 work.settling()()
             journal.account = account_of_run(work, journal.seconds, threads)
-            ticker.tick(last=True)
+            journal.tell(progress, last=True)
         except KeyboardInterrupt as error:
             # Also one within the last call of the user's progress function, which is the only call in a short run.
             raise interrupted(work, journal.done_ids(), [work.how_to_finish]) from error
@@ -109,7 +107,6 @@ class LocalRunner(Runner):
         journal.merge(done, read_values(folder, done))
         journal.done((), before.n_bytes)
         missing = work.narrowed(work.block_ids - done).with_new_counts()
-        ticker = ProgressTicker(journal, report)
         if missing.block_ids:
             number = folder.n_rounds()
             content = {"todo": missing.block_ids.to_json(), "tasks": [missing.group_ids().to_json()]}
@@ -120,7 +117,9 @@ class LocalRunner(Runner):
                 with AttemptJournal(
                     folder, number, 0, settle=settle, tally=missing.tally, threads=threads
                 ) as attempt:
-                    _process_waves(missing, journal, _Both(attempt, journal), threads, ticker.tick)
+                    _process_waves(
+                        missing, journal, _Both(attempt, journal), threads, lambda: journal.tell(report)
+                    )
             except StorageError as error:
                 done = read_recorded(folder, errors=False, with_values=work.keep_results).done
                 every, left = work.asked(work.block_ids), work.asked(work.block_ids - done)
@@ -130,31 +129,12 @@ class LocalRunner(Runner):
                     folder.path,
                     hints=[*error.hints, *self.interrupt_hints(folder)],
                 ) from error
-        states = map(folder.read_state, folder.attempts())
-        journal.account = account_of_attempts(work, states)
-        ticker.tick(last=True)
+        journal.account = account_of_attempts(work, map(folder.read_state, folder.attempts()))
+        journal.tell(report, last=True)
         return journal
 
-    def check_resume(
-        self, resume_from: str | os.PathLike[str] | None, block_ids: Iterable[int] | None
-    ) -> None:
-        """Raise InvalidArgumentError if there is no such run folder, or ids are given too."""
-        super().check_resume(resume_from, block_ids)
-        if resume_from is None:
-            return
-        try:
-            RunFolder.open(resume_from)
-        except BioimagePyError as error:
-            raise InvalidArgumentError(
-                "resume_from is for distributed runs, and for local ones with tmp_root= in their RunnerConfig: they keep a run "
-                f"folder. {error.message}",
-                hints=[Hint("for a local run without one, give block_ids=error.failed_block_ids")],
-            ) from error
-
     def _new_folder(self, work: Work, threads: int, resources: Resources, n_bytes: int) -> RunFolder | None:
-        """Return a new run folder; None if none is asked for, or no other process could resume the run."""
-        if not self.config.asks_for_folder:
-            return None
+        """Return a new run folder; None if no other process could resume the run."""
         try:
             return new_run_folder(work, self.job_type, self.config, threads, resources, n_bytes)
         except (NotPortableError, MissingDependencyError) as error:

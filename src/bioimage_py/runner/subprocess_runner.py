@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import IO, Any
+from typing import Any
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.runner.folder_runner import FolderRunner, Watch
@@ -64,7 +64,6 @@ class SubprocessRunner(FolderRunner):
 def _check_python(python: str) -> None:
     """Raise InvalidArgumentError unless a program is a Python that can be a worker."""
     answer = "bioimage-py worker"
-    advice = "Give python_executable= the interpreter of an environment with the same packages as here"
     code = f"import bioimage_py.runner.worker; print({answer!r})"
     try:
         done = subprocess.run(  # noqa: S603 - the user's own choice, and no shell
@@ -76,22 +75,19 @@ def _check_python(python: str) -> None:
             # As -P, which older ones do not know: the working directory is not a place to import from.
             env={**os.environ, "PYTHONSAFEPATH": "1"},
         )
-    except subprocess.TimeoutExpired as error:
-        raise InvalidArgumentError(
-            f"the worker's Python {python!r} did not answer within {_PATIENCE} s. {advice}"
-        ) from error
+    except subprocess.TimeoutExpired:
+        why = f"did not answer within {_PATIENCE} s"
     except OSError as error:
-        raise InvalidArgumentError(
-            f"the worker's Python {python!r} cannot be started: {error.strerror}. {advice}"
-        ) from error
-    if done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise InvalidArgumentError(
-            f"the worker's Python {python!r} cannot import bioimage_py: {said[-1] if said else f'exit code {done.returncode}'}. "
-            f"{advice}"
-        )
-    if done.stdout.decode(errors="replace").strip() != answer:
-        raise InvalidArgumentError(f"{python!r} is not a Python interpreter. {advice}")
+        why = f"cannot be started: {error.strerror}"
+    else:
+        if done.returncode == 0 and done.stdout.decode(errors="replace").strip() == answer:
+            return
+        said = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
+        why = f"cannot import bioimage_py: {said[-1]}" if done.returncode else "is not a Python interpreter"
+    raise InvalidArgumentError(
+        f"the worker's Python {python!r} {why}. Give python_executable= the interpreter of an environment with the same packages "
+        "as here"
+    )
 
 
 class _Worker:
@@ -110,21 +106,20 @@ class _Worker:
         self.timed_out = False
         self.number = number
         self._log_file = folder.log(number, f"worker-{slot}")
-        self._log: IO[bytes] = self._log_file.open("ab")
-        try:
-            self.process = subprocess.Popen(  # noqa: S603 - our own module, with a path as its argument
-                [python, "-P", "-m", "bioimage_py.runner.worker", "--serve", "--", str(folder.path)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._log,
-                text=True,
-                start_new_session=True,
-            )
-        except OSError as error:
-            self._log.close()
-            raise InvalidArgumentError(
-                f"the worker's Python {python!r} cannot be started: {error.strerror}. Give python_executable= another"
-            ) from error
+        with self._log_file.open("ab") as log:
+            try:
+                self.process = subprocess.Popen(  # noqa: S603 - our own module, with a path as its argument
+                    [python, "-P", "-m", "bioimage_py.runner.worker", "--serve", "--", str(folder.path)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise InvalidArgumentError(
+                    f"the worker's Python {python!r} cannot be started: {error.strerror}. Give python_executable= another"
+                ) from error
         self._reader = threading.Thread(target=self._read, args=(answers,), daemon=True)
         self._reader.start()
 
@@ -155,7 +150,7 @@ class _Worker:
     def close(self) -> None:
         self.process.wait()
         self._reader.join()
-        for pipe in (self.process.stdin, self.process.stdout, self._log):
+        for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
             with contextlib.suppress(BrokenPipeError):  # a line that it did not live to read
                 pipe.close()

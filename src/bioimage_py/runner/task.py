@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FINISHED, STOPPED = "finished", "stopped"
 
+_opening = threading.Lock()
 _LOOK = 0.2
 """Seconds between two looks at whether another task has ended the run."""
 
@@ -32,7 +33,8 @@ def run_task(path: str, round_number: int, task: int, stop: threading.Event | No
     Raises BioimagePyError if the run folder cannot be trusted, a source cannot be opened, or this Python does not fit.
     """
     folder = RunFolder.open(path)
-    run, work = _opened(str(folder.path), round_number)
+    with _opening:
+        run, work = _open_work(str(folder.path), round_number)
     content = folder.read_round(round_number)
     todo = IdSet.from_json(content["todo"])
     groups = IdSet.from_json(content["tasks"][task])
@@ -86,16 +88,7 @@ def _done_before(folder: RunFolder, round_number: int, task: int) -> IdSet:
 
 def close_sources() -> None:
     """Let go of the sources that tasks of this process have opened."""
-    with _opening:
-        _open_work.cache_clear()
-
-
-_opening = threading.Lock()
-
-
-def _opened(path: str, round_number: int) -> tuple[dict[str, Any], Work]:
-    with _opening:
-        return _open_work(path, round_number)
+    _open_work.cache_clear()
 
 
 @lru_cache(maxsize=2)
