@@ -15,9 +15,12 @@ from .journal import BlockJournal as BlockJournal, Journal as Journal, Progress 
 from .kept_run import new_run_folder as new_run_folder
 from .local import LocalRunner as LocalRunner, run_twin as run_twin
 from .rounds import FIRST_NEEDS as FIRST_NEEDS, TaskEnd as TaskEnd
-from .slurm.config import SlurmConfig as SlurmConfig, write_slurm_config as write_slurm_config
+from .slurm.config import (
+    SlurmConfig as SlurmConfig,
+    config_file_path as config_file_path,
+    write_slurm_config as write_slurm_config,
+)
 from .slurm.runner import SlurmRunner as SlurmRunner
-from .slurm.settings import config_file_path as config_file_path
 from .subprocess_runner import SubprocessRunner as SubprocessRunner
 from .work.items import ids_from as ids_from
 from .work.work import Work as Work

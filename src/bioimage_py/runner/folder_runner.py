@@ -68,24 +68,15 @@ class FolderRunner(Runner):
     def run_round(
         self, folder: RunFolder, number: int, n_tasks: int, num_workers: int, watch: Watch
     ) -> list[TaskEnd]:
-        """Run the tasks of a round and return how each of them ended; blocks are in the journals.
+        """Run the tasks of a round, or wait for those that `open_round` found, and return how each of them ended.
 
-        What the round asks for beyond the first one's memory and time is in `folder.read_round(number)["needs"]`.
+        Blocks are in the journals. What the round asks for beyond the first one's memory and time is in `folder.read_round(number)["needs"]`.
         """
 
     def open_round(self, folder: RunFolder) -> int | None:
         """Return the number of the last round if its tasks may still be running without us, else None."""
         del folder
         return None
-
-    def await_round(
-        self, folder: RunFolder, number: int, n_tasks: int, num_workers: int, watch: Watch
-    ) -> list[TaskEnd]:
-        """Wait for the round that `open_round` found, or run it again where its tasks end with us; return how each task ended."""
-        return self.run_round(folder, number, n_tasks, num_workers, watch)
-
-    def is_active(self, folder: RunFolder) -> bool:
-        return self.open_round(folder) is not None
 
     def process(self, folder: RunFolder, work: Work, num_workers: int, report: Report | None) -> Journal:
         """Process what is missing in as many rounds as that takes."""
@@ -119,9 +110,7 @@ class FolderRunner(Runner):
                 number = folder.n_rounds()
                 content = {"todo": todo.to_json(), "tasks": [t.to_json() for t in tasks], "needs": needs}
                 folder.write_round(number, content)
-                ends = self.run_round(folder, number, len(tasks), num_workers, watch)
-            else:
-                ends = self.await_round(folder, number, len(tasks), num_workers, watch)
+            ends = self.run_round(folder, number, len(tasks), num_workers, watch)
             ended, number = folder.round_is_over(number), None
             recorded = read_recorded(folder, with_values=work.keep_results)
             todo = work.ready(work.block_ids - recorded.done)

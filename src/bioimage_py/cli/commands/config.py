@@ -16,7 +16,7 @@ from bioimage_py.runner.slurm import (
     check_names,
     config_file_path,
     is_ignored,
-    read_table,
+    user_defaults,
     write_slurm_config,
 )
 
@@ -37,7 +37,7 @@ def run_config(args: argparse.Namespace, console: Console) -> int:
 
 def _show(console: Console) -> int:
     path, there, ignored = config_file_path(), config_file_path().is_file(), is_ignored()
-    from_file = read_table(SlurmConfig)
+    from_file = user_defaults()
     config = SlurmConfig.load()
     in_force = {f.name: getattr(config, f.name) for f in fields(config)}
     remark = "" if there else " (does not exist yet)"
@@ -72,7 +72,7 @@ def _shown(value: object) -> str:
 
 def _set(args: argparse.Namespace, console: Console) -> int:
     changes = _pairs(args.settings)
-    check_names([*changes, *args.unset], SlurmConfig, "the configuration")
+    check_names([*changes, *args.unset], "the configuration")
     both = [name for name in args.unset if name in changes]
     if both:
         raise UsageError(f"{both[0]} cannot be set and unset at once")

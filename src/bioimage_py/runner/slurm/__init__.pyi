@@ -3,17 +3,18 @@ from .commands import (
     SlurmRefusalError as SlurmRefusalError,
     parse_submitted as parse_submitted,
 )
-from .config import SlurmConfig as SlurmConfig, write_slurm_config as write_slurm_config
+from .config import (
+    SlurmConfig as SlurmConfig,
+    check_names as check_names,
+    config_file_path as config_file_path,
+    is_ignored as is_ignored,
+    user_defaults as user_defaults,
+    write_slurm_config as write_slurm_config,
+)
 from .jobs import ArrayJob as ArrayJob, RoundJobs as RoundJobs
 from .quantities import array_indices as array_indices, mebibytes as mebibytes, minutes as minutes
 from .round import SlurmRound as SlurmRound
 from .runner import SlurmRunner as SlurmRunner
-from .settings import (
-    check_names as check_names,
-    config_file_path as config_file_path,
-    is_ignored as is_ignored,
-    read_table as read_table,
-)
 from .states import (
     LOST as LOST,
     Row as Row,

@@ -1,19 +1,21 @@
-"""Settings of runs on Slurm."""
+"""Settings of runs on Slurm, and the user's defaults for them: the table `[slurm]` of a TOML file."""
 
 from __future__ import annotations
 
 import datetime as dt
+import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, StorageError
 from bioimage_py.option import option
 from bioimage_py.runner.config import RunnerConfig, check_count, check_seconds
+from bioimage_py.runner.run import write_whole
 from bioimage_py.runner.slurm.quantities import mebibytes, minutes
-from bioimage_py.runner.slurm.settings import check_names, read_table, write_table
 
 _SHEBANG = re.compile(
     r"#! ?/\S*?(?:(?<=/)env (?:-\S+ )*(?:\S*/)?|(?<=/))(?:sh|bash|dash|ash|ksh|zsh)(?: [^\0\r\n]*)?"
@@ -196,8 +198,56 @@ class SlurmConfig(RunnerConfig):
         InvalidArgumentError
             If the file cannot be read, or a setting in it does not exist or has a wrong value; the message says where.
         """
-        check_names(overrides, cls, "SlurmConfig")
-        return cls(**{**read_table(cls), **overrides})
+        check_names(overrides, "SlurmConfig")
+        return cls(**{**user_defaults(), **overrides})
+
+
+def config_file_path() -> Path:
+    """Return where the user's configuration file is, or would be.
+
+    `BIOIMAGE_PY_CONFIG` names it; otherwise it is `bioimage-py/config.toml` under `XDG_CONFIG_HOME`, or under `~/.config`.
+    """
+    named = os.environ.get("BIOIMAGE_PY_CONFIG")
+    if named:
+        return Path(named).expanduser()
+    home = os.environ.get("XDG_CONFIG_HOME", "")
+    # The specification says to ignore a relative path there.
+    base = Path(home) if Path(home).is_absolute() else Path("~/.config").expanduser()
+    return base / "bioimage-py" / "config.toml"
+
+
+def is_ignored() -> bool:
+    """Whether the user's configuration file is not to be read."""
+    return os.environ.get("BIOIMAGE_PY_NO_CONFIG", "0") not in ("", "0")
+
+
+def user_defaults() -> dict[str, Any]:
+    """Return the user's defaults from the configuration file, checked; empty where there are none, or they are ignored."""
+    import tomllib
+
+    if is_ignored():
+        return {}
+    path = config_file_path()
+    where = f"the configuration file {str(path)!r}"
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        if os.environ.get("BIOIMAGE_PY_CONFIG"):
+            raise InvalidArgumentError(
+                f"BIOIMAGE_PY_CONFIG names {str(path)!r}, which does not exist"
+            ) from None
+        return {}
+    except OSError as error:
+        raise InvalidArgumentError(f"{where} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InvalidArgumentError(f"{where} is not valid TOML: {error}") from error
+    table = _checked_table(content.get("slurm", {}), path)
+    check_names(table, f"[slurm] in {str(path)!r}")
+    try:
+        SlurmConfig(**table)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"[slurm] in {str(path)!r}: {error}") from error
+    return table
 
 
 def write_slurm_config(**settings: Any) -> Path:
@@ -215,9 +265,59 @@ def write_slurm_config(**settings: Any) -> Path:
     ReadOnlyError
         If it cannot be written.
     """
-    check_names(settings, SlurmConfig, "SlurmConfig")
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    check_names(settings, "SlurmConfig")
     SlurmConfig(**{name: value for name, value in settings.items() if value is not None})
-    return write_table(settings)
+    path = config_file_path()
+    where = f"the configuration file {str(path)!r}"
+    try:
+        text = path.read_bytes().decode()
+    except (FileNotFoundError, NotADirectoryError):
+        text = ""
+    except (OSError, ValueError) as error:
+        raise InvalidArgumentError(f"{where} cannot be read: {error}") from error
+    try:
+        document = tomlkit.parse(text)
+    except TOMLKitError as error:
+        raise InvalidArgumentError(f"{where} is not valid TOML: {error}") from error
+    table = _checked_table(document.setdefault("slurm", tomlkit.table()), path)
+    for name, value in settings.items():
+        if value is None:
+            table.pop(name, None)
+        elif isinstance(value, (list, tuple)):
+            table[name] = [str(item) for item in value]
+        else:
+            table[name] = value if isinstance(value, (bool, int, float)) else str(value)
+    try:
+        target = path.resolve()
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o600
+        write_whole(target, tomlkit.dumps(document).encode(), mode)
+    except OSError as error:
+        raise ReadOnlyError(f"{where} cannot be written: {error.strerror}") from error
+    except StorageError as error:
+        raise ReadOnlyError(f"the configuration file {error}") from error
+    return path
+
+
+def check_names(given: Iterable[str], where: str) -> None:
+    """Raise InvalidArgumentError for a name that is not a field of `SlurmConfig`; the message has the nearest one."""
+    import difflib
+
+    known = [f.name for f in fields(SlurmConfig)]
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
+            raise InvalidArgumentError(f"{where} has no setting {name!r}: {hint}")
+
+
+def _checked_table(table: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise InvalidArgumentError(f"[slurm] in {str(path)!r} must be a table, got {table!r}")
+    return table
 
 
 def _check_text(name: str, value: object) -> None:

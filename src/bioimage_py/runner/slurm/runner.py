@@ -50,13 +50,15 @@ class SlurmRunner(FolderRunner):
     def run_round(
         self, folder: RunFolder, number: int, n_tasks: int, num_workers: int, watch: Watch
     ) -> list[TaskEnd]:
-        slurm = Slurm()
+        slurm, jobs = Slurm(), RoundJobs.read(folder, number)
+        begun = jobs is not None  # by an earlier process; tasks that it did not get to are submitted
         try:
-            jobs = RoundJobs(folder, number, asked=self._asked(slurm, folder, number))
-            folder.script(number).write_text(script(self.config))
+            if jobs is None:
+                jobs = RoundJobs(folder, number, asked=self._asked(slurm, folder, number))
+                folder.script(number).write_text(script(self.config))
             return SlurmRound(slurm, jobs, n_tasks, num_workers, self.config, watch).run()
         except (SlurmRefusalError, InvalidArgumentError) as error:
-            if number > 0:
+            if begun or number > 0:
                 return [TaskEnd(task, "error", str(error)) for task in range(n_tasks)]
             # Nothing ran, and the same call will be made again with other settings: nothing of it is kept.
             unmark_outputs(folder.read_run())
@@ -65,7 +67,11 @@ class SlurmRunner(FolderRunner):
                 raise
             raise InvalidArgumentError(str(error)) from error
         except SlurmSilenceError as error:
-            raise self._silence_error(folder, error) from error
+            missing = (
+                IdSet.from_json(folder.read_run()["work"]["block_ids"])
+                - read_recorded(folder, errors=False).done
+            )
+            raise RunnerError(str(error), missing, folder.path, hints=self.interrupt_hints(folder)) from error
 
     def _asked(self, slurm: Slurm, folder: RunFolder, number: int) -> dict[str, int | None]:
         needs = folder.read_round(number)["needs"]
@@ -90,24 +96,6 @@ class SlurmRunner(FolderRunner):
                 f"Slurm does not say what became of its jobs: {error}", (), folder.path
             ) from error
         return any(not has_ended(row) for row in rows)
-
-    def await_round(
-        self, folder: RunFolder, number: int, n_tasks: int, num_workers: int, watch: Watch
-    ) -> list[TaskEnd]:
-        """Wait for the jobs that an earlier process submitted; tasks that it did not get to are submitted."""
-        jobs = RoundJobs.read(folder, number)
-        assert jobs is not None
-        try:
-            return SlurmRound(Slurm(), jobs, n_tasks, num_workers, self.config, watch).run()
-        except SlurmRefusalError as error:
-            return [TaskEnd(task, "error", str(error)) for task in range(n_tasks)]
-        except SlurmSilenceError as error:
-            raise self._silence_error(folder, error) from error
-
-    def _silence_error(self, folder: RunFolder, error: SlurmSilenceError) -> RunnerError:
-        asked_for = IdSet.from_json(folder.read_run()["work"]["block_ids"])
-        missing = asked_for - read_recorded(folder, errors=False).done
-        return RunnerError(str(error), missing, folder.path, hints=self.interrupt_hints(folder))
 
     def reattach(
         self,
