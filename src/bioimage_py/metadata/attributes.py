@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,9 +16,6 @@ from bioimage_py.metadata.model import PER_CHANNEL, ImageMetadata
 from bioimage_py.metadata.overrides import spatial_axes, without_nonsense
 from bioimage_py.metadata.units import normalise_unit
 
-_OWN = (
-    "axes", "voxel_size", "units", "origin", "channel_names", "channel_colors", "contrast_limits", "orientations",
-)  # fmt: skip
 _COLOR = re.compile("[0-9A-F]{6}")
 
 
@@ -29,7 +26,7 @@ def to_attributes(metadata: ImageMetadata, *, numbers_as_text: bool = True) -> d
     """
     attributes = without_nan(metadata.attributes) if numbers_as_text else dict(metadata.attributes)
     kept = []
-    for name in _OWN:
+    for name in _IS_ENTRY:
         value = getattr(metadata, name)
         if value is None or (name == "units" and _means(attributes.get(name), value)):
             continue
@@ -114,7 +111,7 @@ def from_attributes(attributes: Mapping[str, Any], ndim: int, name: str = "") ->
     """Read what `to_attributes` wrote; all else, malformed entries included, stays an attribute. `name` is for warnings."""
     left = dict(attributes)
     found: dict[str, Any] = {}
-    for key in _OWN:
+    for key in _IS_ENTRY:
         value = left.get(key)
         if isinstance(value, list) and (key in PER_CHANNEL or len(value) == ndim):
             parsed = _parse(key, value)
@@ -148,22 +145,19 @@ def with_resolution(metadata: ImageMetadata, ndim: int) -> ImageMetadata:
     """
     said = metadata.attributes
     space = spatial_axes(metadata.axes, ndim)
-    origin = None if metadata.origin is not None else _along(said.get("offset"), space, ndim, 0.0)
-    if origin is not None and not all(map(math.isfinite, origin)):
-        origin = None
+    origin = metadata.origin
+    if origin is None:
+        offset = _along(said.get("offset"), space, ndim, 0.0)
+        origin = offset if offset is not None and any(offset) and all(map(math.isfinite, offset)) else None
     if metadata.voxel_size is not None:
-        return metadata if origin is None or not any(origin) else replace(metadata, origin=origin)
+        return replace(metadata, origin=origin)
     sizes = _along(said.get("resolution"), space, ndim, 1.0)
     if sizes is None or not all(0 < size < math.inf for size in sizes):
         return metadata
-    unit = said.get("units")
-    named = _for_space(normalise_unit(unit), metadata.axes, ndim) if isinstance(unit, str) else metadata.units
-    return replace(
-        metadata,
-        voxel_size=sizes,
-        units=named if named is not None and any(named) else None,
-        origin=origin if origin is not None and any(origin) else metadata.origin,
-    )
+    unit, units = said.get("units"), metadata.units
+    if isinstance(unit, str):
+        units = _for_space(normalise_unit(unit), metadata.axes, ndim)
+    return replace(metadata, voxel_size=sizes, units=units if any(units or ()) else None, origin=origin)
 
 
 def _along(values: Any, space: Sequence[int], ndim: int, other: float) -> tuple[float, ...] | None:
@@ -179,20 +173,25 @@ def _along(values: Any, space: Sequence[int], ndim: int, other: float) -> tuple[
 
 
 def _parse(name: str, value: list[Any]) -> tuple[Any, ...] | None:
-    if name in ("axes", "channel_names"):
-        unique = name != "axes" or len(set(map(str, value))) == len(value)
-        return tuple(value) if unique and all(isinstance(v, str) for v in value) else None
-    if name == "units":
-        return tuple(value) if all(v is None or isinstance(v, str) for v in value) else None
-    if name == "orientations":
-        return tuple(value) if all(v is None or isinstance(v, Mapping) for v in value) else None
-    if name == "channel_colors":
-        return tuple(value) if all(isinstance(v, str) and _COLOR.fullmatch(v) for v in value) else None
+    if not all(map(_IS_ENTRY[name], value)) or (name == "axes" and len(set(value)) != len(value)):
+        return None
     if name == "contrast_limits":
-        pairs = all(isinstance(v, list) and len(v) == 2 and all(map(_is_number, v)) for v in value)
-        return tuple((v[0], v[1]) for v in value) if pairs else None
-    return tuple(float(v) for v in value) if all(map(_is_number, value)) else None
+        return tuple((low, high) for low, high in value)
+    return tuple(map(float, value)) if name in ("voxel_size", "origin") else tuple(value)
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+_IS_ENTRY: Mapping[str, Callable[[Any], bool]] = {
+    "axes": lambda one: isinstance(one, str),
+    "voxel_size": _is_number,
+    "units": lambda one: one is None or isinstance(one, str),
+    "origin": _is_number,
+    "channel_names": lambda one: isinstance(one, str),
+    "channel_colors": lambda one: isinstance(one, str) and _COLOR.fullmatch(one) is not None,
+    "contrast_limits": lambda one: isinstance(one, list) and len(one) == 2 and all(map(_is_number, one)),
+    "orientations": lambda one: one is None or isinstance(one, Mapping),
+}
+"""Our names of attributes, and what an entry of each looks like."""

@@ -23,15 +23,7 @@ RESERVED = (
 )  # fmt: skip
 """Names in the attributes of a group that are the specification's, and no user's."""
 
-_TYPES = {
-    "x": "space",
-    "y": "space",
-    "z": "space",
-    "t": "time",
-    "time": "time",
-    "c": "channel",
-    "channel": "channel",
-}
+_TYPES = {**dict.fromkeys("xyz", "space"), "t": "time", "time": "time", "c": "channel", "channel": "channel"}
 _ORDER = {"time": 0, "channel": 1, None: 1, "space": 2}
 _COLORS = ("FFFFFF",), ("00FF00", "FF00FF"), ("FF0000", "00FF00", "0000FF"), (
     "0000FF", "00FF00", "FF0000", "FFFFFF", "00FFFF", "FF00FF", "FFFF00",
@@ -55,14 +47,8 @@ def axis_type(name: str) -> str | None:
 
 def ngff_order(axes: Sequence[str]) -> tuple[int, ...] | None:
     """Return the positions of axes in the order of OME-NGFF: time, channels, then z, y, x; None if they have it."""
-    order = tuple(
-        sorted(range(len(axes)), key=lambda n: (_ORDER[axis_type(axes[n])], _place_in_space(axes[n])))
-    )
-    return None if order == tuple(range(len(axes))) else order
-
-
-def _place_in_space(axis: str) -> int:
-    return "zyx".find(axis.lower())
+    order = sorted(range(len(axes)), key=lambda n: (_ORDER[axis_type(axes[n])], "zyx".find(axes[n].lower())))
+    return None if order == sorted(order) else tuple(order)
 
 
 def axes_for_ngff(axes: Sequence[str] | None, ndim: int, name: str) -> tuple[str, ...]:
@@ -78,11 +64,8 @@ def axes_for_ngff(axes: Sequence[str] | None, ndim: int, name: str) -> tuple[str
         )
     names = tuple(axis.lower() if axis_type(axis) else axis for axis in axes)
     types = [axis_type(axis) for axis in names]
-    if not 2 <= ndim <= 5 or not 2 <= types.count("space") <= 3 or types.count("time") > 1:
-        fits = False
-    else:
-        fits = types.count("channel") + types.count(None) <= 1 and len(set(names)) == ndim
-    if not fits:
+    fits = 2 <= ndim <= 5 and 2 <= types.count("space") <= 3 and types.count("time") <= 1
+    if not fits or types.count("channel") + types.count(None) > 1 or len(set(names)) != ndim:
         raise InvalidArgumentError(
             f"{name}: OME-Zarr cannot describe the axes {', '.join(axes)}: it has two or three of x, y, z, and may have t, and c "
             "or one other",
@@ -134,7 +117,9 @@ def image_attributes(
     described: dict[str, Any] = {"multiscales": [image]}
     kept = metadata.attributes
     fitting = metadata.for_channels(channel_count(axes, shape))
-    if labels_of is None and dtype.kind in "biuf" and _says_how_channels_look(fitting):
+    # Without any of these viewers find out by themselves, which is better than limits that nobody chose.
+    looks = fitting.channel_names or fitting.channel_colors or fitting.contrast_limits
+    if labels_of is None and dtype.kind in "biuf" and looks:
         described["omero"] = _omero(fitting, channel_count(axes, shape), dtype)
     label = kept.get("image-label")
     if labels_of is not None:
@@ -180,16 +165,14 @@ def _transformations(metadata: ImageMetadata, level: Level) -> list[dict[str, An
     return steps
 
 
-def _says_how_channels_look(metadata: ImageMetadata) -> bool:
-    # Without any of these viewers find out by themselves, which is better than limits that nobody chose.
-    return any((metadata.channel_names, metadata.channel_colors, metadata.contrast_limits))
-
-
 def _omero(metadata: ImageMetadata, count: int, dtype: np.dtype[Any]) -> dict[str, Any]:
     """Return how channels are shown; colours and limits that nobody gave are made up, as the specification wants them."""
     old = _old_omero(metadata, count)
     palette = next((some for some in _COLORS if len(some) >= count), _COLORS[-1])
-    low, high = (0.0, 1.0) if dtype.kind == "f" else _range(dtype)
+    low, high = {"f": (0.0, 1.0), "b": (0, 1)}.get(dtype.kind) or (
+        int(np.iinfo(dtype).min),
+        int(np.iinfo(dtype).max),
+    )
     # A picture in colour is shown as it is: limits of their own would change its colours.
     is_picture = metadata.channel_colors == _COLORS[2] and dtype == np.uint8
     channels = []
@@ -207,26 +190,19 @@ def _omero(metadata: ImageMetadata, count: int, dtype: np.dtype[Any]) -> dict[st
     return {**old, "channels": channels}
 
 
-def _range(dtype: np.dtype[Any]) -> tuple[float, float]:
-    if dtype.kind == "b":
-        return 0, 1
-    limits = np.iinfo(dtype)
-    return int(limits.min), int(limits.max)
-
-
 def _old_omero(metadata: ImageMetadata, count: int) -> dict[str, Any]:
     """Return what the input said about its channels, if they are still the same ones."""
     old = metadata.attributes.get("omero")
-    channels = old.get("channels") if isinstance(old, Mapping) else None
-    empty: dict[str, Any] = {"channels": [{} for _ in range(count)]}
-    if (
-        not isinstance(channels, list)
-        or len(channels) != count
-        or not all(isinstance(c, Mapping) for c in channels)
-    ):
-        return empty
-    if metadata.channel_names is not None and metadata.channel_names != tuple(
-        c.get("label") for c in channels
-    ):
-        return empty
-    return {**dict(old or {}), "channels": [dict(channel) for channel in channels]}
+    channels = listed_channels(old)
+    names = tuple(channel.get("label") for channel in channels)
+    if not isinstance(old, Mapping) or len(channels) != count or metadata.channel_names not in (None, names):
+        return {"channels": [{} for _ in range(count)]}
+    return {**old, "channels": [dict(channel) for channel in channels]}
+
+
+def listed_channels(omero: Any) -> list[Mapping[str, Any]]:
+    """Return the channels in what a group says of how they are shown; none unless all can be used."""
+    channels = omero.get("channels") if isinstance(omero, Mapping) else None
+    if isinstance(channels, list) and all(isinstance(channel, Mapping) for channel in channels):
+        return channels
+    return []

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 from bioimage_py.metadata.model import ImageMetadata
-from bioimage_py.metadata.ome_ngff import PROVISIONAL, RESERVED, channel_count
+from bioimage_py.metadata.ome_ngff import PROVISIONAL, RESERVED, channel_count, listed_channels
 
 _COLOR = re.compile(r"#?([0-9a-fA-F]{6})([0-9a-fA-F]{2})?")
 
@@ -68,18 +68,24 @@ def own_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 def images_of(attributes: Mapping[str, Any]) -> Iterator[NgffImage]:
     """Yield the images that a group describes; entries that are malformed are left out."""
-    found = ome_of(attributes).get("multiscales")
-    for image in found if isinstance(found, list) else ():
-        if isinstance(image, Mapping) and isinstance(image.get("datasets"), list):
+    for image in _mappings(ome_of(attributes).get("multiscales")):
+        if isinstance(image.get("datasets"), list):
             axes = _axes_of(image)
-            names, units = _axes(axes)
+            names = tuple(axis["name"] for axis in axes)
+            units = tuple(unit if isinstance(unit := axis.get("unit"), str) else None for axis in axes)
+            turned = tuple(o if isinstance(o := axis.get("orientation"), Mapping) else None for axis in axes)
             datasets = tuple(
-                _dataset(entry, image)
-                for entry in image["datasets"]
-                if isinstance(entry, Mapping) and isinstance(entry.get("path"), str)
+                _dataset(entry, image, names)
+                for entry in _mappings(image["datasets"])
+                if isinstance(entry.get("path"), str)
             )
-            turned = None if names is None else _orientations(axes)
-            yield NgffImage(str(image.get("name") or ""), names, units, datasets, turned)
+            yield NgffImage(
+                str(image.get("name") or ""),
+                names or None,
+                units if any(units) else None,
+                datasets,
+                turned if any(turned) else None,
+            )
 
 
 def is_collection(attributes: Mapping[str, Any]) -> bool:
@@ -106,9 +112,8 @@ def well_paths(attributes: Mapping[str, Any]) -> list[str]:
     ome = ome_of(attributes)
     for holder, entries in (("plate", "wells"), ("well", "images")):
         found = ome.get(holder)
-        listed = found.get(entries) if isinstance(found, Mapping) else None
-        if isinstance(listed, list):
-            paths = [entry.get("path") for entry in listed if isinstance(entry, Mapping)]
+        if isinstance(found, Mapping) and isinstance(found.get(entries), list):
+            paths = [entry.get("path") for entry in _mappings(found[entries])]
             return [path.strip("/") for path in paths if isinstance(path, str)]
     return []
 
@@ -117,10 +122,7 @@ def with_channels(
     metadata: ImageMetadata, attributes: Mapping[str, Any], shape: Sequence[int]
 ) -> ImageMetadata:
     """Return metadata with the names, colours and contrast limits that the group says of its channels."""
-    omero = ome_of(attributes).get("omero")
-    channels = omero.get("channels") if isinstance(omero, Mapping) else None
-    if not isinstance(channels, list) or not all(isinstance(channel, Mapping) for channel in channels):
-        return metadata
+    channels = listed_channels(ome_of(attributes).get("omero"))
     names = [label for channel in channels if isinstance(label := channel.get("label"), str) and label]
     colors = [color for channel in channels if (color := _color(channel.get("color"))) is not None]
     limits = [pair for channel in channels if (pair := _limits(channel.get("window"))) is not None]
@@ -137,161 +139,133 @@ def with_channels(
     )
 
 
-def _dataset(entry: Mapping[str, Any], image: Mapping[str, Any]) -> NgffDataset:
+def _mappings(value: Any) -> list[Mapping[str, Any]]:
+    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
+
+
+def _dataset(entry: Mapping[str, Any], image: Mapping[str, Any], axes: tuple[str, ...]) -> NgffDataset:
     """Put together the transformations of a level and, up to version 0.5, those that the image has for all of them."""
-    placed = _Placed([], _axis_names(_axes_of(image)))
-    own = entry.get("coordinateTransformations")
+    problems: list[str] = []
+    steps = _mappings(entry.get("coordinateTransformations"))
     if "coordinateSystems" in image:
         # What the image has leads on to other coordinate systems; that of the levels is the first one.
-        placed.add_all(own[:1] if isinstance(own, list) else own)
+        steps = steps[:1]
     else:
-        placed.add_all(own)
-        placed.add_all(image.get("coordinateTransformations"))
-    return NgffDataset(str(entry["path"]).strip("/"), placed.scale, placed.origin, tuple(placed.problems))
+        steps += _mappings(image.get("coordinateTransformations"))
+    scale, origin = _placed({"type": "sequence", "transformations": steps}, axes, problems)
+    return NgffDataset(str(entry["path"]).strip("/"), scale, origin, tuple(problems))
 
 
-@dataclass
-class _Placed:
-    """Scale and place of a level, after one transformation and the next."""
+_Numbers = tuple[float, ...] | None
 
-    problems: list[str]
-    axes: tuple[str, ...]
-    scale: tuple[float, ...] | None = None
-    origin: tuple[float, ...] | None = None
 
-    def add_all(self, steps: Any) -> None:
-        for step in steps if isinstance(steps, list) else ():
-            if isinstance(step, Mapping):
-                self.add(step)
-
-    def add(self, step: Mapping[str, Any]) -> None:
-        kind = step.get("type")
-        values = step.get(kind) if kind in ("scale", "translation", "affine", "rotation", "mapAxis") else None
-        if kind == "sequence":
-            self.add_all(step.get("transformations"))
-        elif kind == "bijection" and isinstance(step.get("forward"), Mapping):
-            self.add(step["forward"])
-        elif kind == "byDimension":
-            self._add_by_dimension(step.get("transformations"))
-        elif kind in ("scale", "translation") and "path" in step:
-            self.problems.append(f"the {kind} is in the array {step['path']!r}, which is not read")
-        elif kind in ("affine", "rotation"):
-            self._add_matrix(kind, values)
-        elif kind == "mapAxis" and not _keeps_axes(values):
-            self.problems.append(f"the transformation mapAxis {values} changes the order of the axes")
-        elif kind in ("displacements", "coordinates"):
-            self.problems.append(f"a transformation of type {kind} cannot be expressed by a voxel size")
-        elif kind in ("scale", "translation"):
-            self._add(kind, values)
-
-    def _add(self, kind: str, values: Any) -> None:
-        if not isinstance(values, list) or not values or not all(map(_is_number, values)):
-            return
-        before = self.scale or self.origin
-        if before is not None and len(before) != len(values):
-            self.problems.append(f"{kind} {values} has another length than {list(before)}")
+def _placed(step: Mapping[str, Any], axes: tuple[str, ...], problems: list[str]) -> tuple[_Numbers, _Numbers]:
+    """Return scale and place after a transformation."""
+    scale: _Numbers = None
+    origin: _Numbers = None
+    for kind, values in _steps(step, axes, problems):
+        before, size = scale or origin, len(values)
+        if before is not None and len(before) != size:
+            problems.append(f"{kind} {values} has another length than {list(before)}")
         elif kind == "scale":
-            self.scale = _combined(operator.mul, self.scale, values)
-            self.origin = None if self.origin is None else _combined(operator.mul, self.origin, values)
+            scale = tuple(map(operator.mul, scale or (1.0,) * size, values))
+            origin = origin and tuple(map(operator.mul, origin, values))
         else:
-            self.origin = _combined(operator.add, self.origin, values)
+            origin = tuple(map(operator.add, origin or (0.0,) * size, values))
+    return scale, origin
 
-    def _add_matrix(self, kind: str, rows: Any) -> None:
-        if not isinstance(rows, list) or not rows or not all(isinstance(row, list) for row in rows):
-            return
-        size = len(rows)
-        wide = size + (kind == "affine")
-        if any(len(row) != wide or not all(map(_is_number, row)) for row in rows):
-            return
-        if any(row[n] != 0 for k, row in enumerate(rows) for n in range(size) if n != k):
-            self.problems.append(f"the {kind} {rows} turns the axes")
-            return
-        self._add("scale", [row[k] for k, row in enumerate(rows)])
-        if kind == "affine":
-            self._add("translation", [row[-1] for row in rows])
 
-    def _add_by_dimension(self, steps: Any) -> None:
-        size = len(self.axes)
-        scale, origin = [1.0] * size, [0.0] * size
-        for step in steps if isinstance(steps, list) else ():
-            inner = step.get("transformation", step) if isinstance(step, Mapping) else {}
-            into, out = (
-                self._numbers_of(step, f"{side}Axes", f"{side}_axes", side) for side in ("input", "output")
-            )
-            one = _Placed(self.problems, tuple(self.axes[n] for n in into))
-            one.add(inner)
-            if into != out:
-                self.problems.append("a transformation byDimension changes the order of the axes")
-                return
-            for values, found in ((scale, one.scale), (origin, one.origin)):
+def _steps(
+    step: Mapping[str, Any], axes: tuple[str, ...], problems: list[str]
+) -> Iterator[tuple[str, list[float]]]:
+    """Yield a transformation as scales and translations, with their numbers; what these cannot express is a problem."""
+    kind = str(step.get("type"))
+    values = step.get(kind)
+    if kind == "sequence":
+        for inner in _mappings(step.get("transformations")):
+            yield from _steps(inner, axes, problems)
+    elif kind == "bijection":
+        for inner in _mappings([step.get("forward")]):
+            yield from _steps(inner, axes, problems)
+    elif kind == "byDimension":
+        yield from _by_dimension(_mappings(step.get("transformations")), axes, problems)
+    elif kind in ("scale", "translation"):
+        if "path" in step:
+            problems.append(f"the {kind} is in the array {step['path']!r}, which is not read")
+        elif isinstance(values, list) and values and all(map(_is_number, values)):
+            yield kind, values
+    elif kind in ("affine", "rotation"):
+        yield from _diagonal(kind, values, problems)
+    elif kind == "mapAxis" and not (isinstance(values, list) and values == list(range(len(values)))):
+        problems.append(f"the transformation mapAxis {values} changes the order of the axes")
+    elif kind in ("displacements", "coordinates"):
+        problems.append(f"a transformation of type {kind} cannot be expressed by a voxel size")
+
+
+def _diagonal(kind: str, rows: Any, problems: list[str]) -> Iterator[tuple[str, list[float]]]:
+    size = len(rows) if isinstance(rows, list) else 0
+    wide = size + (kind == "affine")
+    if not size or any(
+        not isinstance(row, list) or len(row) != wide or not all(map(_is_number, row)) for row in rows
+    ):
+        return
+    if any(row[n] != 0 for k, row in enumerate(rows) for n in range(size) if n != k):
+        problems.append(f"the {kind} {rows} turns the axes")
+        return
+    yield "scale", [row[k] for k, row in enumerate(rows)]
+    if kind == "affine":
+        yield "translation", [row[-1] for row in rows]
+
+
+def _by_dimension(
+    steps: list[Mapping[str, Any]], axes: tuple[str, ...], problems: list[str]
+) -> Iterator[tuple[str, list[float]]]:
+    scale, origin = [1.0] * len(axes), [0.0] * len(axes)
+    for step in steps:
+        into, out = (_axis_numbers(step, side, axes) for side in ("input", "output"))
+        for inner in _mappings([step.get("transformation", step)]):
+            placed = _placed(inner, tuple(axes[n] for n in into), problems)
+            for values, found in zip((scale, origin), placed, strict=True):
                 if found is not None and len(found) == len(into):
                     for axis, value in zip(into, found, strict=True):
                         values[axis] = value
-        self._add("scale", scale)
+        if into != out:
+            problems.append("a transformation byDimension changes the order of the axes")
+            return
+    if axes:
+        yield "scale", scale
         if any(origin):
-            self._add("translation", origin)
-
-    def _numbers_of(self, step: Any, *names: str) -> list[int]:
-        """Return which axes a part is about: written as numbers, or as names."""
-        known = step if isinstance(step, Mapping) else {}
-        said = next((known[name] for name in names if name in known), None)
-        listed = said if isinstance(said, list) else []
-        found = [self.axes.index(axis) if axis in self.axes else axis for axis in listed]
-        return [n for n in found if isinstance(n, int) and 0 <= n < len(self.axes)]
+            yield "translation", origin
 
 
-def _keeps_axes(order: Any) -> bool:
-    return isinstance(order, list) and order == list(range(len(order)))
+def _axis_numbers(step: Mapping[str, Any], side: str, axes: tuple[str, ...]) -> list[int]:
+    """Return which axes a part is about: written as numbers, or as names."""
+    said = next((step[name] for name in (f"{side}Axes", f"{side}_axes", side) if name in step), None)
+    found = [axes.index(axis) if axis in axes else axis for axis in (said if isinstance(said, list) else ())]
+    return [n for n in found if isinstance(n, int) and 0 <= n < len(axes)]
 
 
-def _combined(
-    operation: Callable[[float, float], float], a: tuple[float, ...] | None, b: Sequence[float]
-) -> tuple[float, ...]:
-    return tuple(map(float, b)) if a is None else tuple(map(operation, a, b))
+def _axes_of(image: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the axes of an image, from version 0.6 on of the coordinate system of its levels; none where they are not usable."""
+    axes = image.get("axes")
+    systems = _mappings(image.get("coordinateSystems"))
+    if systems:
+        named = {name: system for system in systems if isinstance(name := system.get("name"), str)}
+        axes = named.get(_output_of(image), systems[0]).get("axes", axes)
+    # Version 0.3 has names, later ones have dicts.
+    entries = [axis if isinstance(axis, Mapping) else {"name": axis} for axis in axes] if isinstance(axes, list) else []  # fmt: skip
+    return entries if all(isinstance(entry.get("name"), str) for entry in entries) else []
 
 
-def _axes_of(image: Mapping[str, Any]) -> Any:
-    """Return the axes of an image as they are written: from version 0.6 on those of the coordinate system of its levels."""
-    systems = image.get("coordinateSystems")
-    if not isinstance(systems, list):
-        return image.get("axes")
-    known = [system for system in systems if isinstance(system, Mapping)]
-    named = {system.get("name"): system for system in known if isinstance(system.get("name"), str)}
-    system = named.get(_output_of(image.get("datasets")), known[0] if known else {})
-    return system.get("axes", image.get("axes"))
-
-
-def _output_of(datasets: Any) -> str | None:
+def _output_of(image: Mapping[str, Any]) -> str:
     """Return the name of the coordinate system that the full-size level is placed in."""
-    for entry in datasets if isinstance(datasets, list) else ():
-        steps = entry.get("coordinateTransformations") if isinstance(entry, Mapping) else None
-        for step in steps if isinstance(steps, list) else ():
-            output = step.get("output") if isinstance(step, Mapping) else None
+    for entry in _mappings(image["datasets"]):
+        for step in _mappings(entry.get("coordinateTransformations")):
+            output = step.get("output")
             name = output.get("name") if isinstance(output, Mapping) else output
             if isinstance(name, str):
                 return name
-    return None
-
-
-def _axis_names(axes: Any) -> tuple[str, ...]:
-    return _axes(axes)[0] or ()
-
-
-def _orientations(axes: list[Any]) -> tuple[Mapping[str, Any] | None, ...] | None:
-    said = [axis.get("orientation") if isinstance(axis, Mapping) else None for axis in axes]
-    found = tuple(one if isinstance(one, Mapping) else None for one in said)
-    return found if any(found) else None
-
-
-def _axes(axes: Any) -> tuple[tuple[str, ...] | None, tuple[str | None, ...] | None]:
-    """Return names and units of axes as version 0.3 (names) or later (dicts) writes them."""
-    if not isinstance(axes, list):
-        return None, None
-    entries = [axis if isinstance(axis, Mapping) else {"name": axis} for axis in axes]
-    if not all(isinstance(entry.get("name"), str) for entry in entries):
-        return None, None
-    units = tuple(entry["unit"] if isinstance(entry.get("unit"), str) else None for entry in entries)
-    return tuple(entry["name"] for entry in entries), units if any(units) else None
+    return ""
 
 
 def _color(value: Any) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -47,10 +47,7 @@ def spatial_axes(axes: Sequence[str] | None, ndim: int) -> tuple[int, ...]:
 
 
 def _axis_names(axes: Any, ndim: int) -> tuple[str, ...]:
-    try:
-        names = tuple(axes)
-    except TypeError:
-        names = ()
+    names = _as_tuple(axes)
     if len(names) != ndim or not all(isinstance(name, str) and name for name in names):
         raise InvalidArgumentError(
             f"axes must name each of the {ndim} axes, such as {'tczyx'[-ndim:] if ndim < 6 else 'one letter each'!r}; got {axes!r}"
@@ -60,15 +57,15 @@ def _axis_names(axes: Any, ndim: int) -> tuple[str, ...]:
     return names
 
 
+def _as_tuple(values: Any) -> tuple[Any, ...]:
+    return tuple(values) if isinstance(values, Iterable) else ()
+
+
 def _per_axis(what: str, given: Any, old: tuple[Any, ...], space: tuple[int, ...], check: Any) -> Any:
     """Return one checked value per axis; axes that were not spoken of keep theirs."""
     if isinstance(given, (str, int, float)):
-        values: tuple[Any, ...] = (given,) * len(space)
-    else:
-        try:
-            values = tuple(given)
-        except TypeError:
-            values = ()
+        given = (given,) * len(space)
+    values = _as_tuple(given)
     if len(values) == len(old):
         return tuple(check(value) for value in values)
     if len(values) != len(space):
@@ -111,11 +108,20 @@ def without_nonsense(metadata: ImageMetadata, ndim: int, name: str) -> ImageMeta
     """
     fitted = metadata.for_axes(ndim)
     axes = fitted.axes or tuple(f"axis {n}" for n in range(ndim))
-    sizes, wrong_sizes = _sizes(fitted.voxel_size, axes)
-    units, wrong_units = _units(fitted.units, axes, wrong_sizes)
-    origin = fitted.origin
-    problems = [f"voxel size {size:g} of {axis}" for axis, size in wrong_sizes.items()]
-    problems += [f"unit {unit!r} of {axis}" for axis, unit in wrong_units.items()]
+    sizes, units, origin = fitted.voxel_size, fitted.units, fitted.origin
+    without_size: set[str] = set()
+    problems = []
+    if sizes is not None:
+        wrong = {a: s for a, s in zip(axes, sizes, strict=True) if not (math.isfinite(s) and s > 0)}
+        problems += [f"voxel size {size:g} of {axis}" for axis, size in wrong.items()]
+        without_size = set(wrong)
+        sizes = tuple(1.0 if axis in wrong else size for axis, size in zip(axes, sizes, strict=True))
+        if wrong and set(sizes) == {1}:
+            sizes = None
+    if units is not None:
+        known = list(zip(axes, units, map(normalise_unit, units), strict=True))
+        problems += [f"unit {unit!r} of {axis}" for axis, unit, said in known if unit and said is None]
+        units = tuple(None if axis in without_size else said for axis, _, said in known)
     if origin is not None and not all(map(math.isfinite, origin)):
         problems.append(f"origin {origin}")
         origin = None
@@ -127,28 +133,5 @@ def without_nonsense(metadata: ImageMetadata, ndim: int, name: str) -> ImageMeta
             ),
             stacklevel=3,
         )
+    units = units if any(units or ()) else None
     return replace(fitted, voxel_size=sizes, units=units, origin=origin).fitting(ndim)
-
-
-def _sizes(
-    sizes: tuple[float, ...] | None, axes: Sequence[str]
-) -> tuple[tuple[float, ...] | None, dict[str, float]]:
-    if sizes is None:
-        return None, {}
-    wrong = {
-        axis: size for axis, size in zip(axes, sizes, strict=True) if not (math.isfinite(size) and size > 0)
-    }
-    if wrong and all(size == 1 for axis, size in zip(axes, sizes, strict=True) if axis not in wrong):
-        return None, wrong
-    return tuple(1.0 if axis in wrong else size for axis, size in zip(axes, sizes, strict=True)), wrong
-
-
-def _units(
-    units: tuple[str | None, ...] | None, axes: Sequence[str], without_size: dict[str, float]
-) -> tuple[tuple[str | None, ...] | None, dict[str, str]]:
-    if units is None:
-        return None, {}
-    known = [normalise_unit(unit) for unit in units]
-    wrong = {axis: unit for axis, unit, name in zip(axes, units, known, strict=True) if unit and name is None}
-    kept = tuple(None if axis in without_size else name for axis, name in zip(axes, known, strict=True))
-    return (kept if any(kept) else None), wrong

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,9 +40,7 @@ _PLUGINS = {
     ".dv": "bioio-dv",
     ".r3d": "bioio-dv",
     ".sldy": "bioio-sldy",
-    ".oib": "bioio-bioformats",
-    ".oif": "bioio-bioformats",
-    ".vsi": "bioio-bioformats",
+    **dict.fromkeys((".oib", ".oif", ".vsi"), "bioio-bioformats"),
 }
 
 
@@ -56,17 +56,15 @@ class VendorSource(SingleFileSource):
     def __init__(self, path: str, key: str | None, image: BioImage, reader: str | None) -> None:
         self.path = path
         self.key = key
-        self.format = f"{type(image.reader).__module__.partition('.')[0].replace('_', '-')}"
+        self.format = type(image.reader).__module__.partition(".")[0].replace("_", "-")
         self._reader = reader
-        try:
+        with _judged(path):
             n_samples = _samples(image, path)
             voxels = image.get_image_dask_data("TCSZYX" if n_samples > 1 else "TCZYX")
             if n_samples > 1:
                 voxels = voxels.reshape((voxels.shape[0], -1, *voxels.shape[3:]))
             self._voxels = voxels
             self._metadata = _metadata(image, voxels.shape, path, n_samples)
-        except Exception as error:  # plugins raise what their libraries raise
-            raise _as_storage_error(error, path) from error
         self.shape = tuple(int(n) for n in self._voxels.shape)
         self.dtype = np.dtype(self._voxels.dtype)
         self.chunks = tuple(max(1, int(max(sizes))) for sizes in self._voxels.chunks)
@@ -77,11 +75,9 @@ class VendorSource(SingleFileSource):
         return self._metadata
 
     def _read(self, box: Box) -> AnyArray:
-        try:
+        with _judged(self.path):
             # The caller has threads of its own.
             found = self._voxels[box.slices].compute(scheduler="synchronous")
-        except Exception as error:  # plugins raise what their libraries raise
-            raise _as_storage_error(error, self.path) from error
         return np.asarray(found, self.dtype)
 
     def _spec_options(self) -> dict[str, Any]:
@@ -132,14 +128,14 @@ def _opened(path: str, reader: str | None) -> BioImage:
         ) from error
     given = {} if reader is None else {"reader": _reader_class(reader)}
     try:
-        return BioImage(path, **given)
-    except Exception as error:  # plugins raise what their libraries raise
-        name = plugin.replace("-", "_")
-        if type(error).__name__ == "UnsupportedFileFormatError" and not _is_installed(name):
-            raise MissingDependencyError(
-                f"no installed plugin of bioio reads {path!r}: pip install {plugin}"
-            ) from error
-        raise _as_storage_error(error, path) from error
+        with _judged(path):
+            return BioImage(path, **given)
+    except UnsupportedFormatError as error:
+        if _is_installed(plugin.replace("-", "_")):
+            raise
+        raise MissingDependencyError(
+            f"no installed plugin of bioio reads {path!r}: pip install {plugin}"
+        ) from error
 
 
 def _reader_class(name: str) -> Any:
@@ -196,51 +192,43 @@ def _samples(image: BioImage, path: str) -> int:
 
 def _metadata(image: BioImage, shape: tuple[int, ...], name: str, n_samples: int) -> ImageMetadata:
     sizes = image.physical_pixel_sizes
-    space = [
-        None if s is None or not math.isfinite(s) or s <= 0 else float(s) for s in (sizes.Z, sizes.Y, sizes.X)
-    ]
-    known = any(size is not None for size in space)
+    space = [_positive(size) for size in (sizes.Z, sizes.Y, sizes.X)]
+    interval = image.time_interval
+    step = _positive(interval.total_seconds() if hasattr(interval, "total_seconds") else interval)
     names = image.channel_names
-    step = _seconds(image)
+    # CZI stores blue first, and its plugin leaves the samples as they are.
+    colors = ("FF0000", "00FF00", "0000FF")[:: -1 if _is_czi(image) else 1]
     said = ImageMetadata(
         axes=_AXES,
-        voxel_size=(step or 1.0, 1.0, *(s or 1.0 for s in space)) if known or step else None,
+        voxel_size=(step or 1.0, 1.0, *(s or 1.0 for s in space)) if any(space) or step else None,
         # bioio's sizes are always in micrometres.
         units=("second" if step else None, None, *("micrometer" if s else None for s in space)),
         channel_names=tuple(str(n) for n in names) if names and len(names) == shape[1] else None,
-        channel_colors=_sample_colors(image, shape[1], n_samples),
+        channel_colors=colors if n_samples == shape[1] == 3 else None,
     )
     return without_nonsense(said, len(shape), name)
-
-
-def _sample_colors(image: BioImage, n_channels: int, n_samples: int) -> tuple[str, ...] | None:
-    if n_samples != 3 or n_channels != 3:
-        return None
-    colors = ("FF0000", "00FF00", "0000FF")
-    # CZI stores blue first, and its plugin leaves the samples as they are.
-    return colors[::-1] if _is_czi(image) else colors
 
 
 def _is_czi(image: BioImage) -> bool:
     return type(image.reader).__module__.startswith("bioio_czi")
 
 
-def _seconds(image: BioImage) -> float | None:
-    step = image.time_interval
-    seconds = step.total_seconds() if hasattr(step, "total_seconds") else step
-    return (
-        float(seconds)
-        if isinstance(seconds, (int, float)) and math.isfinite(seconds) and seconds > 0
-        else None
-    )
+def _positive(value: Any) -> float | None:
+    usable = isinstance(value, (int, float)) and math.isfinite(value) and value > 0
+    return float(value) if usable else None
 
 
-def _as_storage_error(error: Exception, path: str) -> BioimagePyError:
-    if isinstance(error, BioimagePyError):
-        return error
-    text = " ".join(str(error).split()) or type(error).__name__
-    if type(error).__name__ == "UnsupportedFileFormatError":
-        return UnsupportedFormatError(
-            f"{path!r} cannot be read by the plugins of bioio that are installed: {text}"
-        )
-    return StorageError(f"reading {path!r} through bioio failed: {text}")
+@contextmanager
+def _judged(path: str) -> Iterator[None]:
+    """Make errors of this package of what plugins raise, which is what their libraries raise."""
+    try:
+        yield
+    except BioimagePyError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        if type(error).__name__ == "UnsupportedFileFormatError":
+            raise UnsupportedFormatError(
+                f"{path!r} cannot be read by the plugins of bioio that are installed: {text}"
+            ) from error
+        raise StorageError(f"reading {path!r} through bioio failed: {text}") from error

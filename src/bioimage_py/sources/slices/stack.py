@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import threading
 import warnings
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -36,7 +34,7 @@ from bioimage_py.sources.registry import family_of
 from bioimage_py.sources.slices.names import Arrangement, arrange, is_preview, list_slices, take_apart
 from bioimage_py.sources.slices.pictures import Pictures, PictureSource
 from bioimage_py.sources.tiff import TiffSlices, set_names
-from bioimage_py.storage import OpenFiles, file_identity, stamp_of_files
+from bioimage_py.storage import OpenFiles, Recent, file_identity, stamp_of_files
 
 _CHECK_ALL = 2000
 """Of up to so many slices all headers are compared when the stack is opened, of more some."""
@@ -100,14 +98,14 @@ def _open(path: str, key: str | None, mode: str, known: Sequence[Any] | None, mi
         )
     except BioimagePyError as error:
         raise type(error)(f"folder {path!r}: {error.message}", hints=error.hints) from error
-    slices = _Slices(path, names, arranged, opener)
+    source = StackSource(path, key, names, arranged, opener, missing_planes)
     if known is None:
-        slices.compare()
+        source.compare_slices()
         for remark in arranged.remarks:
             warnings.warn(
                 BioimagePyWarning(f"folder {path!r}: {remark.message}", hints=remark.hints), stacklevel=4
             )
-    return StackSource(path, key, slices, missing_planes=missing_planes)
+    return source
 
 
 def _slice_opener(path: str, files: OpenFiles, missing_planes: str) -> TiffSlices | Pictures:
@@ -178,68 +176,26 @@ def _fingerprint(names: Sequence[str]) -> list[Any]:
     return [len(names), digest.hexdigest()[:16]]
 
 
-class _Slices:
-    """The slices of a stack, opened when they are wanted; shared by the twins of a source."""
-
-    def __init__(
-        self, folder: str, names: Sequence[str], arranged: Arrangement, opener: TiffSlices | Pictures
-    ) -> None:
-        self.folder = folder
-        self.names = names
-        self.arranged = arranged
-        self._opener = opener
-        self._lock = threading.Lock()
-        self._known: OrderedDict[str, FileSource] = OrderedDict()
-        self.first = opener.open(self.path(names[0]))
-
-    def path(self, name: str) -> str:
-        return os.path.join(self.folder, name)  # noqa: PTH118 - ten times faster, for each slice
-
-    def at(self, position: tuple[int, ...]) -> FileSource | None:
-        """Return the slice at a position in the stack; None if there is none and it is filled."""
-        outer = self.arranged.shape
-        name = self.arranged.names[number_in(outer, position[: len(outer)])]
-        return None if name is None else self.get(name)
-
-    def get(self, name: str) -> FileSource:
-        """Return a slice; raises InvalidArgumentError if it is not like the first one."""
-        with self._lock:
-            found = self._known.get(name)
-            if found is not None:
-                self._known.move_to_end(name)
-                return found
-        found = self._opener.open(self.path(name))
-        if found.shape != self.first.shape or found.dtype != self.first.dtype:
-            raise InvalidArgumentError(
-                f"slices must have one shape and dtype, but {self.first.path!r} has shape {self.first.shape} and dtype "
-                f"{self.first.dtype}, and {found.path!r} has shape {found.shape} and dtype {found.dtype}; "
-                "give a pattern that leaves out what does not belong to the stack"
-            )
-        with self._lock:
-            self._known[name] = found
-            while len(self._known) > _SLICES_KNOWN:
-                self._known.popitem(last=False)
-        return found
-
-    def compare(self) -> None:
-        """Compare the headers of all slices, or of some if there are very many."""
-        n = len(self.names)
-        chosen: Sequence[int] = range(n)
-        if n > _CHECK_ALL:
-            chosen = sorted({i * (n - 1) // (_CHECK_SOME - 1) for i in range(_CHECK_SOME)})
-        with ThreadPoolExecutor(min(8, len(chosen)), thread_name_prefix="bioimage-slices") as pool:
-            for _ in pool.map(self.get, [self.names[n] for n in chosen]):
-                pass
-
-
 class StackSource(ChunkedFileSource):
     """Slices in the files of a folder, stacked along new first axes."""
 
     kind = "stack"
 
-    def __init__(self, folder: str, pattern: str, slices: _Slices, *, missing_planes: str = "error") -> None:
+    def __init__(
+        self,
+        folder: str,
+        pattern: str,
+        names: Sequence[str],
+        arranged: Arrangement,
+        opener: TiffSlices | Pictures,
+        missing_planes: str,
+    ) -> None:
         super().__init__()
-        first, outer = slices.first, slices.arranged.shape
+        self._names, self._arranged = names, arranged
+        self._opener: TiffSlices | Pictures | None = opener
+        self._recent = Recent[str, FileSource](_SLICES_KNOWN)
+        self._first = first = opener.open(os.path.join(folder, names[0]))  # noqa: PTH118
+        outer = arranged.shape
         self.path = folder
         self.key = pattern
         self.shape = (*outer, *first.shape)
@@ -248,43 +204,63 @@ class StackSource(ChunkedFileSource):
         self.format = f"stack of {first.format} slices"
         self.codec = first.codec
         self._missing_planes = missing_planes
-        self._opened: _Slices | None = slices
+
+    def compare_slices(self) -> None:
+        """Compare the headers of all slices, or of some if there are very many."""
+        n = len(self._names)
+        chosen: Sequence[int] = range(n)
+        if n > _CHECK_ALL:
+            chosen = sorted({i * (n - 1) // (_CHECK_SOME - 1) for i in range(_CHECK_SOME)})
+        with ThreadPoolExecutor(min(8, len(chosen)), thread_name_prefix="bioimage-slices") as pool:
+            list(pool.map(self._slice, [self._names[n] for n in chosen]))
+
+    def _slice(self, name: str) -> FileSource:
+        return self._recent.get(name, self._opened)
+
+    def _opened(self, name: str) -> FileSource:
+        """Open a slice; raises InvalidArgumentError if it is not like the first one."""
+        if self._opener is None:
+            raise StorageError(f"{self.name} is closed; open it again to read")
+        first, found = self._first, self._opener.open(os.path.join(self.path, name))  # noqa: PTH118
+        if found.shape != first.shape or found.dtype != first.dtype:
+            raise InvalidArgumentError(
+                f"slices must have one shape and dtype, but {first.path!r} has shape {first.shape} and dtype "
+                f"{first.dtype}, and {found.path!r} has shape {found.shape} and dtype {found.dtype}; "
+                "give a pattern that leaves out what does not belong to the stack"
+            )
+        return found
 
     @cached_property
     def metadata(self) -> ImageMetadata:
         """Axes and voxel size of the first slice, and of new first axes, the distances along which are not known."""
-        slices = self._slices
-        inner = slices.first.metadata
+        inner = self._first.metadata
         axes = list(inner.axes or ())
-        for name in reversed(slices.arranged.axes):
+        for name in reversed(self._arranged.axes):
             # An axis that names and slices both state, such as the channels of RGB slices, is not used twice.
             others = ("z", "t", "i", "j", "k") if name is None else (name, "i", "j", "k")
-            taken = {*axes, *(n for n in slices.arranged.axes if n != name)}
+            taken = {*axes, *(n for n in self._arranged.axes if n != name)}
             axes.insert(0, next((n for n in others if n not in taken), "stack"))
-        new = self.ndim - len(slices.first.shape)
-        outer = inner.with_axes_selected((*(None for _ in range(new)), *range(len(slices.first.shape))))
+        new = (None,) * (self.ndim - self._first.ndim)
+        outer = inner.with_axes_selected((*new, *range(self._first.ndim)))
+        has_channels = "c" in (inner.axes or ())
         return ImageMetadata(
             axes=tuple(axes) if inner.axes else None,
             voxel_size=outer.voxel_size,
             units=outer.units,
             channel_names=inner.channel_names,
-            channel_colors=inner.channel_colors if "c" in (inner.axes or ()) else None,
-            contrast_limits=inner.contrast_limits if "c" in (inner.axes or ()) else None,
+            channel_colors=inner.channel_colors if has_channels else None,
+            contrast_limits=inner.contrast_limits if has_channels else None,
         ).fitting(self.ndim)
 
     def _spec_options(self) -> Mapping[str, Any]:
-        options: dict[str, Any] = {"slices": _fingerprint(self._slices.names)}
-        return (
-            options
-            if self._missing_planes == "error"
-            else {**options, "missing_planes": self._missing_planes}
-        )
+        options: dict[str, Any] = {"slices": _fingerprint(self._names)}
+        return options if self._missing_planes == "error" else options | {"missing_planes": "fill"}
 
     def identities(self) -> frozenset[tuple[Any, ...]]:
         return frozenset({file_identity(self.path, f"slices {self.key}")})
 
     def files(self) -> list[str]:
-        return [self._slices.path(name) for name in self._slices.names]
+        return [os.path.join(self.path, name) for name in self._names]  # noqa: PTH118
 
     def stored_stamp(self) -> str | None:
         return stamp_of_files(self.files())
@@ -294,9 +270,10 @@ class StackSource(ChunkedFileSource):
         return StoredSize(sum(os.stat(path).st_size for path in files), len(files))  # noqa: PTH116
 
     def _slice_at(self, position: tuple[int, ...], box: Box) -> tuple[FileSource | None, Box]:
-        """Return the slice at a position in the grid, and the box in it."""
-        outer = len(self._slices.arranged.shape)
-        return self._slices.at(position), Box(box.begin[outer:], box.end[outer:])
+        """Return the slice at a position in the grid, None if there is none and it is filled, and the box in it."""
+        outer = len(self._arranged.shape)
+        name = self._arranged.names[number_in(self._arranged.shape, position[:outer])]
+        return None if name is None else self._slice(name), Box(box.begin[outer:], box.end[outer:])
 
     def _decode_chunk(self, position: tuple[int, ...], box: Box) -> AnyArray | None:
         found, inner = self._slice_at(position, box)
@@ -315,13 +292,8 @@ class StackSource(ChunkedFileSource):
 
     def close(self) -> None:
         super().close()
-        self._opened = None
-
-    @property
-    def _slices(self) -> _Slices:
-        if self._opened is None:
-            raise StorageError(f"{self.name} is closed; open it again to read")
-        return self._opened
+        self._opener = None
+        self._recent = Recent(_SLICES_KNOWN)
 
 
 def _slice_chunks(first: FileSource) -> tuple[int, ...]:

@@ -9,13 +9,11 @@ from dataclasses import replace
 from operator import add
 
 import numpy as np
-import tifffile
 
 from bioimage_py.errors import BioimagePyWarning
 from bioimage_py.sources.tiff.array import TiffSource
 from bioimage_py.sources.tiff.ifd import FirstPage, first_page
-from bioimage_py.sources.tiff.layout import in_one_piece, layout_of, settled_segments
-from bioimage_py.sources.tiff.metadata import TiffTexts
+from bioimage_py.sources.tiff.layout import in_one_piece, settled_segments
 from bioimage_py.sources.tiff.ome import companion_set
 from bioimage_py.sources.tiff.parsing import ParsedTiff, check_extent, check_set, opened_tiff, parse_tiff
 from bioimage_py.storage import OpenFiles
@@ -28,7 +26,7 @@ class TiffSlices:
         self._missing_planes = missing_planes
         self._files = files
         self._lock = threading.Lock()
-        self._like: dict[object, ParsedTiff | None] = {}
+        self._like: dict[object, ParsedTiff] = {}
         self._white_is_zero: bool | None = None
 
     def open(self, path: str) -> TiffSource:
@@ -40,19 +38,19 @@ class TiffSlices:
         file = self._files.get(path)
         page = first_page(file)
         if page is None:
-            return _parse_slice(path) or parse_tiff(path, None, None, 0, alone=True)
+            return parse_tiff(path, None, None, 0, alone=True)
         with self._lock:
             if page.signature not in self._like:
-                self._like[page.signature] = _parse_slice(path)
+                self._like[page.signature] = parse_tiff(path, None, None, 0, alone=True)
                 self._compare(self._like[page.signature], path)
             like = self._like[page.signature]
-        if like is None or (like.layout.raw_offsets is not None and like.layout.coding.stored is None):
+        if not like.is_page or (like.layout.raw_offsets is not None and like.layout.coding.stored is None):
             return parse_tiff(path, None, None, 0, alone=True)
         return _moved(like, page, path, file.size)
 
-    def _compare(self, parsed: ParsedTiff | None, path: str) -> None:
-        white = None if parsed is None else parsed.layout.coding.white_is_zero
-        if None not in (white, self._white_is_zero) and white != self._white_is_zero:
+    def _compare(self, parsed: ParsedTiff, path: str) -> None:
+        white = parsed.layout.coding.white_is_zero
+        if self._white_is_zero not in (None, white):
             warnings.warn(
                 f"in {path!r} 0 is {'white' if white else 'black'}, in slices before it is not (PhotometricInterpretation); values are "
                 "read as they are stored",
@@ -74,22 +72,6 @@ def set_names(path: str, *, fill: bool) -> frozenset[str]:
     check_set(ome, (), path, fill=fill)
     names = ome.names()
     return frozenset(names.values()) if len(names) > 1 else frozenset()
-
-
-def _parse_slice(path: str) -> ParsedTiff | None:
-    """Parse the one page of a slice; None if the slice is a volume."""
-    with opened_tiff(path, alone=True) as opened:
-        file, ome = opened.file, opened.ome
-        page = file.pages.first
-        if file.pages.is_multipage or (not file.is_ome and [s.size for s in file.series] != [page.size]):
-            return None
-        # A page of a set of OME-TIFFs is a series of its own here; the description of the set still applies.
-        kinds = {"ome": file.is_ome, "imagej": file.is_imagej, "shaped": file.is_shaped}
-        kind = next((name for name, found in kinds.items() if found), "uniform")
-        series = tifffile.TiffPageSeries([page], page.shape, page.dtype, page.axes, kind=kind)
-        layout = replace(layout_of(series, path, opened.reader), paths=(path,))
-        check_extent(layout)
-        return ParsedTiff(layout, TiffTexts.of(file, series, 0, ome, 0), 0, 0, 1, bool(file.is_bigtiff))
 
 
 def _moved(like: ParsedTiff, page: FirstPage, path: str, size: int) -> ParsedTiff:

@@ -12,11 +12,10 @@ import numpy as np
 from bioimage_py.chunks import AnyArray, ArrayInFile, copy_rows, number_in, read_region
 from bioimage_py.errors import Hint, InvalidArgumentError, ReadOnlyError, StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Box
-from bioimage_py.metadata import ImageMetadata
+from bioimage_py.metadata import ImageMetadata, without_nonsense
 from bioimage_py.sources.base import SourceSpec, StoredSize
 from bioimage_py.sources.chunked import ChunkedFileSource
 from bioimage_py.sources.family import Family
-from bioimage_py.sources.tiff.metadata import metadata_of
 from bioimage_py.sources.tiff.parsing import ParsedTiff, parse_tiff, series_titles
 from bioimage_py.storage import FileBytes, OpenFiles, file_identity, file_stamp, is_url, stamp_of_files
 
@@ -105,7 +104,7 @@ class TiffSource(ChunkedFileSource):
     @cached_property
     def metadata(self) -> ImageMetadata:
         """Axes, voxel size, units and channels from OME-XML, ImageJ's description or the resolution tags."""
-        return metadata_of(self._parsed.texts, self._layout.axes, self.shape, self.dtype, self.name)
+        return without_nonsense(self._parsed.metadata, self.ndim, self.name)
 
     def _check_planes(self) -> None:
         layout = self._layout
@@ -128,12 +127,8 @@ class TiffSource(ChunkedFileSource):
         return tuple(int(i) for i in np.unravel_index(page, self.shape[: self._layout.split] or (1,)))
 
     def _spec_options(self) -> Mapping[str, Any]:
-        options: dict[str, Any] = {"level": self._parsed.level} if self._parsed.level else {}
-        return (
-            options
-            if self._missing_planes == "error"
-            else {**options, "missing_planes": self._missing_planes}
-        )
+        options = {"level": self._parsed.level, "missing_planes": self._missing_planes}
+        return {name: value for name, value in options.items() if value not in (0, "error")}
 
     def identities(self) -> frozenset[tuple[Any, ...]]:
         token = f"series {self._parsed.series} level {self._parsed.level}"

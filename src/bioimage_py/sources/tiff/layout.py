@@ -140,11 +140,7 @@ def layout_of(series: tifffile.TiffPageSeries, path: str, reader: PageReader) ->
 
 
 def _other_codings(
-    pages: Sequence[Any],
-    coding: PageCoding,
-    series: tifffile.TiffPageSeries,
-    path: str,
-    reader: PageReader,
+    pages: Sequence[Any], coding: PageCoding, series: tifffile.TiffPageSeries, path: str, reader: PageReader
 ) -> dict[int, tuple[PageCoding, FirstPage]]:
     """Return how pages are encoded whose tags differ from those of the first one, by which tifffile would decode them."""
     if series.kind in _OWN_PAGES:

@@ -6,13 +6,13 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import tifffile
 
-from bioimage_py.metadata import ImageMetadata, channel_count, unit_ratio, without_nonsense
+from bioimage_py.metadata import ImageMetadata, channel_count, unit_ratio
+from bioimage_py.sources.tiff.layout import TiffLayout
 from bioimage_py.sources.tiff.ome import Described, OmeSet, Sizes, number_in, ome_image
 
 _PRINTER_DPI = (72, 96, 100, 150, 200, 300, 400, 600, 1200, 2400)
@@ -20,62 +20,6 @@ _PRINTER_DPI = (72, 96, 100, 150, 200, 300, 400, 600, 1200, 2400)
 _LONGEST = 256 * 2**10
 _LARGEST_OF_A_MICROSCOPE = 100.0
 """Micrometres of a voxel, above which an inch or a centimetre beside a unit is what a program wrote that did not know better."""
-
-
-@dataclass(frozen=True)
-class TiffTexts:
-    """What a file says, as it stands in the file, to be parsed when somebody asks."""
-
-    description: str = ""  # ImageDescription of the first page of the series
-    ome_xml: str | None = None  # OME-XML of the file, or None
-    image_index: int | None = None  # which of its images the series is, or None
-    described: Mapping[str, Any] = field(default_factory=dict)  # ImageJ's or tifffile's key-value pairs
-    tagged: Sizes = field(default_factory=dict)  # what tags of a microscope's software say
-    pixels_per_unit: tuple[float, float] = (0.0, 0.0)  # X and Y, of the full resolution; 0 where not known
-    resolution_unit: int = 1  # 1 none, 2 inch, 3 centimetre
-    coarser: tuple[float, float] = (1.0, 1.0)  # how much larger voxels of the level are, along y and x
-    rgb: bool = False  # whether the samples of a pixel are red, green and blue
-
-    @classmethod
-    def of(
-        cls,
-        file: tifffile.TiffFile,
-        series: tifffile.TiffPageSeries,
-        level: int,
-        ome: OmeSet | None,
-        number: int,
-    ) -> TiffTexts:
-        """Take the texts from an open file."""
-        page = series.keyframe
-        described: Mapping[str, Any] = {}
-        if series.kind == "imagej":
-            described = file.imagej_metadata or {}
-        elif series.kind == "shaped":
-            described = _json_object(page.shaped_description)
-        scaled = series.levels[level].keyframe
-        plain = (str, int, float, list, tuple, np.ndarray)
-        return cls(
-            description=page.description or "",
-            ome_xml=ome.xml if ome is not None and series.kind in ("ome", "mmstack") else None,
-            image_index=None if ome is None else ome.image_index(series, number),
-            described={k: v for k, v in described.items() if isinstance(v, plain)},
-            tagged=_tagged_sizes(file, series),
-            pixels_per_unit=(_ratio(page, "XResolution"), _ratio(page, "YResolution")),
-            resolution_unit=int(page.resolutionunit),
-            coarser=(
-                page.imagelength / max(1, scaled.imagelength),
-                page.imagewidth / max(1, scaled.imagewidth),
-            ),
-            rgb=page.photometric in (2, 6) and page.samplesperpixel >= 3,
-        )
-
-
-def _json_object(text: str | None) -> Mapping[str, Any]:
-    try:
-        found = json.loads(text or "")
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def axis_names(letters: str) -> tuple[str, ...]:
@@ -98,24 +42,33 @@ def axis_names(letters: str) -> tuple[str, ...]:
 
 
 def metadata_of(
-    texts: TiffTexts, letters: str, shape: tuple[int, ...], dtype: np.dtype[Any], name: str
+    file: tifffile.TiffFile,
+    series: tifffile.TiffPageSeries,
+    level: tifffile.TiffPageSeries,
+    ome: OmeSet | None,
+    number: int,
+    layout: TiffLayout,
 ) -> ImageMetadata:
-    """Return axes, voxel size, units and channels; what is malformed counts as not there."""
-    axes = axis_names(letters)
+    """Return axes, voxel size, units and channels as an open file has them; what is malformed counts as not there."""
+    page, scaled = series.keyframe, level.keyframe
+    axes = axis_names(layout.axes)
+    resolution = _ratio(page, "XResolution"), _ratio(page, "YResolution"), int(page.resolutionunit)
     said = Described()
-    if texts.ome_xml is not None and texts.image_index is not None:
-        said = ome_image(texts.ome_xml, texts.image_index)
-    elif texts.described:
-        said = _from_description(texts)
-    sizes = said.sizes or dict(texts.tagged) or _from_resolution(texts)
-    for axis, factor in zip("yx", texts.coarser, strict=True):
+    if ome is not None and series.kind in ("ome", "mmstack"):
+        said = ome_image(ome, ome.image_index(series, number))
+    elif described := _key_value_pairs(file, series):
+        said = _from_description(described, *resolution)
+    sizes = said.sizes or _tagged_sizes(file, series) or _from_resolution(*resolution)
+    # Voxels of a smaller level are larger.
+    for axis, whole, part in (
+        ("y", page.imagelength, scaled.imagelength),
+        ("x", page.imagewidth, scaled.imagewidth),
+    ):
         if axis in sizes:
-            sizes[axis] = (sizes[axis][0] * factor, sizes[axis][1])
+            sizes[axis] = (sizes[axis][0] * whole / max(1, part), sizes[axis][1])
     known = any(axis in sizes for axis in axes)
-    attributes = {}
-    if texts.description and len(texts.description) <= _LONGEST:
-        attributes["tiff_description"] = texts.description
     origin = tuple(said.origin.get(axis, 0.0) for axis in axes)
+    text = page.description or ""
     found = ImageMetadata(
         axes=axes,
         voxel_size=tuple(sizes.get(axis, (1.0, None))[0] for axis in axes) if known else None,
@@ -124,29 +77,35 @@ def metadata_of(
         channel_names=said.channel_names,
         channel_colors=said.channel_colors,
         contrast_limits=said.contrast_limits,
-        attributes=attributes,
-    )
-    known_channels = without_nonsense(found, len(letters), name).for_channels(channel_count(axes, shape))
-    rgb = texts.rgb and _samples_are_channels(letters, axes, shape)
-    return known_channels.as_rgb(dtype) if rgb else known_channels
+        attributes={"tiff_description": text} if 0 < len(text) <= _LONGEST else {},
+    ).for_channels(channel_count(axes, layout.shape))
+    place = layout.axes.find("S")
+    rgb = page.photometric in (2, 6) and page.samplesperpixel >= 3
+    if rgb and place >= 0 and axes[place] == "c" and layout.shape[place] == 3:
+        return found.as_rgb(layout.dtype)
+    return found
 
 
-def _samples_are_channels(letters: str, axes: tuple[str, ...], shape: tuple[int, ...]) -> bool:
-    place = letters.find("S")
-    return place >= 0 and axes[place] == "c" and shape[place] == 3
+def _key_value_pairs(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Mapping[str, Any]:
+    """Return what ImageJ's or tifffile's description says."""
+    if series.kind == "imagej":
+        return file.imagej_metadata or {}
+    try:
+        found = json.loads(series.keyframe.shaped_description or "") if series.kind == "shaped" else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
-def _from_description(texts: TiffTexts) -> Described:
-    """Read ImageJ's key-value pairs."""
-    described = texts.described
+def _from_description(described: Mapping[str, Any], x: float, y: float, resolution_unit: int) -> Described:
     units = _units(described)
     said = Described(channel_colors=_lut_colors(described.get("LUTs")), contrast_limits=_ranges(described))
     if units:
-        for axis, per_unit in zip("xy", texts.pixels_per_unit, strict=True):
+        for axis, per_unit in (("x", x), ("y", y)):
             if per_unit > 0:
-                said.sizes[axis] = (_in_unit(per_unit, texts.resolution_unit, units[axis]), units[axis])
-    elif texts.resolution_unit in (2, 3):
-        said.sizes = _from_resolution(texts)
+                said.sizes[axis] = (_in_unit(per_unit, resolution_unit, units[axis]), units[axis])
+    else:
+        said.sizes = _from_resolution(x, y, resolution_unit)
     spacing = number_in(described.get("spacing"))
     if spacing is not None and units:
         # ImageJ writes a negative distance for stacks whose slices are in reverse.
@@ -228,15 +187,13 @@ def _svs(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Sizes:
     return dict.fromkeys("yx", (float(said.group(1)), "micrometer"))
 
 
-def _fluoview(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Sizes:
-    del series
+def _fluoview(file: tifffile.TiffFile, _: tifffile.TiffPageSeries) -> Sizes:
     found = (file.fluoview_metadata or {}).get("Dimensions", ())
     named = {str(d[0]).strip().lower(): (float(d[3]), str(d[4])) for d in found}
     return {axis: size for axis, size in named.items() if axis in "xyzt"}
 
 
-def _micromanager(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Sizes:
-    del series
+def _micromanager(file: tifffile.TiffFile, _: tifffile.TiffPageSeries) -> Sizes:
     summary = (file.micromanager_metadata or {}).get("Summary", {})
     names = {"x": "PixelSize_um", "y": "PixelSize_um", "z": "z-step_um"}
     sizes: Sizes = {axis: (float(summary.get(name) or 0), "micrometer") for axis, name in names.items()}
@@ -270,17 +227,15 @@ def _ranges(described: Mapping[str, Any]) -> tuple[tuple[float, float], ...] | N
     return pairs if all(low < high for low, high in pairs) else None
 
 
-def _from_resolution(texts: TiffTexts) -> Sizes:
+def _from_resolution(x: float, y: float, resolution_unit: int) -> Sizes:
     """Read voxels per inch or centimetre, unless they are what printers have."""
-    micrometers = {2: 25400.0, 3: 10000.0}.get(texts.resolution_unit)
-    if micrometers is None:
+    micrometers = {2: 25400.0, 3: 10000.0}.get(resolution_unit)
+    if micrometers is None or min(x, y) <= 1:
         return {}
-    sizes: Sizes = {}
-    for axis, per_unit in zip("xy", texts.pixels_per_unit, strict=True):
-        dpi = per_unit * 25400 / micrometers
-        if per_unit > 1 and not any(math.isclose(dpi, usual, rel_tol=2e-3) for usual in _PRINTER_DPI):
-            sizes[axis] = (micrometers / per_unit, "micrometer")
-    return sizes if len(sizes) == 2 else {}
+    for dpi in (x * 25400 / micrometers, y * 25400 / micrometers):
+        if any(math.isclose(dpi, usual, rel_tol=2e-3) for usual in _PRINTER_DPI):
+            return {}
+    return {"x": (micrometers / x, "micrometer"), "y": (micrometers / y, "micrometer")}
 
 
 def _ratio(page: tifffile.TiffPage, tag: str) -> float:

@@ -202,10 +202,10 @@ class Described:
     contrast_limits: tuple[tuple[float, float], ...] | None = None
 
 
-def ome_image(xml: str, index: int) -> Described:
+def ome_image(ome: OmeSet, index: int | None) -> Described:
     """Read what a text says of the image of a number."""
-    images = list(_children(_parsed(xml), "Image"))
-    pixels = next(_children(images[index], "Pixels"), None) if 0 <= index < len(images) else None
+    images = list(_children(ome.root, "Image"))
+    pixels = None if index is None else next(_children(images[index], "Pixels"), None)
     if pixels is None:
         return Described()
     sizes: Sizes = {}

@@ -26,9 +26,10 @@ from bioimage_py.errors import (
     StorageError,
     UnsupportedFormatError,
 )
+from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.tiff.ifd import PageChain, PageReader, walk_chain
 from bioimage_py.sources.tiff.layout import TiffLayout, check_extents, layout_of
-from bioimage_py.sources.tiff.metadata import TiffTexts
+from bioimage_py.sources.tiff.metadata import metadata_of
 from bioimage_py.sources.tiff.ome import OmeSet, ome_set
 from bioimage_py.storage import FileBytes
 
@@ -60,13 +61,14 @@ class ParsedTiff(NamedTuple):
     """A series of a TIFF: where its voxels are, what it says about itself, and how it was chosen."""
 
     layout: TiffLayout
-    texts: TiffTexts
+    metadata: ImageMetadata  # as the file says it, not checked
     series: int
     level: int
     n_series: int
     big: bool
-    n_levels: int = 1
-    absent: tuple[str, ...] = ()
+    n_levels: int
+    absent: tuple[str, ...]
+    is_page: bool  # whether it is the only page of the file, read apart from the set that it may belong to
 
 
 def parse_tiff(
@@ -80,11 +82,13 @@ def parse_tiff(
 ) -> ParsedTiff:
     """Read the structure of a TIFF and choose a series and a pyramid level in it.
 
-    With `alone`, other files of its set of OME-TIFFs are left out. With `fill`, a file whose set is not there is read as it is.
+    With `alone`, other files of its set of OME-TIFFs are left out, and a single page is a series, whatever else is said of it.
+    With `fill`, a file whose set is not there is read as it is.
     """
     with opened_tiff(path, alone=alone) as opened:
         file, ome = opened.file, opened.ome
-        found = _all_series(file, opened.reader)
+        page = _only_page(file) if alone else None
+        found = _all_series(file, opened.reader) if page is None else [page]
         check_set(ome, found, path, fill=fill)
         _check_promised(file, found, path)
         index = _choose(found, path, key, series)
@@ -104,11 +108,19 @@ def parse_tiff(
                 BioimagePyWarning,
                 stacklevel=4,
             )
-        texts = TiffTexts.of(file, found[index], level, ome, index)
         _check_chain(opened.chain, layout, path)
         check_extent(layout)
-        absent = () if ome is None else ome.absent
-        return ParsedTiff(layout, texts, index, level, len(found), bool(file.is_bigtiff), len(levels), absent)
+        return ParsedTiff(
+            layout,
+            metadata_of(file, found[index], levels[level], ome, index, layout),
+            index,
+            level,
+            len(found),
+            bool(file.is_bigtiff),
+            len(levels),
+            () if ome is None else ome.absent,
+            page is not None,
+        )
 
 
 def series_titles(path: str) -> list[str]:
@@ -231,6 +243,17 @@ def _check_size(path: str) -> None:
 def _title(number: int, series: tifffile.TiffPageSeries) -> str:
     name = f" {series.name!r}" if series.name else ""
     return f"{number}{name} {tuple(series.shape)} {series.dtype}"
+
+
+def _only_page(file: tifffile.TiffFile) -> tifffile.TiffPageSeries | None:
+    """Return the page of a file that has one as a series; None if the file is a volume."""
+    page = file.pages.first
+    if file.pages.is_multipage or (not file.is_ome and [s.size for s in file.series] != [page.size]):
+        return None
+    # A page of a set of OME-TIFFs is a series of its own here; the description of the set still applies.
+    kinds = {"ome": file.is_ome, "imagej": file.is_imagej, "shaped": file.is_shaped}
+    kind = next((name for name, found in kinds.items() if found), "uniform")
+    return tifffile.TiffPageSeries([page], page.shape, page.dtype, page.axes, kind=kind)
 
 
 def _all_series(file: tifffile.TiffFile, reader: PageReader) -> list[tifffile.TiffPageSeries]:
