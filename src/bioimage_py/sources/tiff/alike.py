@@ -68,7 +68,7 @@ def set_names(path: str, *, fill: bool) -> frozenset[str]:
         ome = opened.ome
     if ome is None:
         return frozenset()
-    ome = companion_set(ome, path)
+    ome = companion_set(ome.root, path)
     check_set(ome, (), path, fill=fill)
     names = ome.names()
     return frozenset(names.values()) if len(names) > 1 else frozenset()
@@ -84,7 +84,7 @@ def _moved(like: ParsedTiff, page: FirstPage, path: str, size: int) -> ParsedTif
     as_stored = page.byte_counts[:wanted] == stored
     if not (all(page.offsets) and all(page.byte_counts)) or (stored is not None and not as_stored):
         ends = np.array([size], np.int64)
-        offsets, byte_counts = settled_segments(offsets, byte_counts, layout.coding, {}, ends, path)
+        byte_counts = settled_segments(offsets, byte_counts, layout.coding, {}, ends, path)
         as_stored = tuple(byte_counts[0].tolist()) == stored
     raw = None
     if layout.raw_offsets is not None and as_stored and in_one_piece(offsets, byte_counts):

@@ -154,8 +154,7 @@ class TiffSource(ChunkedFileSource):
         return files.get(self._layout.paths[number])
 
     def _file_of(self, page: int) -> FileBytes:
-        files = self._layout.page_file
-        return self._descriptor(0 if files is None else int(files[page]))
+        return self._descriptor(int(self._layout.page_file[page]))
 
     def _gathered(self, box: Box, buffer: AnyArray | None) -> AnyArray:
         raw = self._layout.raw_offsets is not None

@@ -13,28 +13,13 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import tifffile
+
 from bioimage_py.storage import FileBytes, OpenFiles
 
 _HEAD, _PAGE = 4096, 512
 """Bytes that are read at once of a file, and of a page."""
-_SIZES = {
-    1: 1,
-    2: 1,
-    3: 2,
-    4: 4,
-    5: 8,
-    6: 1,
-    7: 1,
-    8: 2,
-    9: 4,
-    10: 8,
-    11: 4,
-    12: 8,
-    13: 4,
-    16: 8,
-    17: 8,
-    18: 8,
-}
+_SIZES = {kind: struct.calcsize(f"={text}") for kind, text in tifffile.TIFF.DATA_FORMATS.items()}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _DECIDE = frozenset(
     {256, 257, 258, 259, 262, 266, 277, 278, 284, 292, 293, 317, 320, 322, 323, 338, 339, *range(512, 522), 529, 530, 531, 532}

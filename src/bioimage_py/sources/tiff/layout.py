@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,17 +37,14 @@ class TiffLayout:
     split: int  # how many leading axes number the pages; the others are axes of a page
     page_axes: PageAxes  # of the axes behind the split
     paths: tuple[str, ...]  # the files that hold the pages
-    page_file: npt.NDArray[np.int32] | None  # for each page its file; None if there is one file
-    raw_offsets: (
-        npt.NDArray[np.int64] | None
-    )  # of pages that are not encoded; one entry: of all, one after the other
+    page_file: npt.NDArray[np.int32]  # for each page its file
+    # of pages that are not encoded; one entry: of all, one after the other
+    raw_offsets: npt.NDArray[np.int64] | None
     offsets: npt.NDArray[np.int64]  # per page and segment, otherwise; 0 where a segment is missing
     byte_counts: npt.NDArray[np.int64]
     jpeg_tables: dict[int, bytes]  # tables of pages that have them
     transform: Callable[[AnyArray], AnyArray] | None  # what is applied to decoded voxels, or None
-    other_codings: Mapping[int, PageCoding] = field(
-        default_factory=dict
-    )  # of pages not encoded like the first
+    other_codings: Mapping[int, PageCoding]  # of pages not encoded like the first
 
     @property
     def chunks(self) -> tuple[int, ...] | None:
@@ -79,8 +76,7 @@ def layout_of(series: tifffile.TiffPageSeries, path: str, reader: PageReader) ->
     """Return where the voxels of a series are."""
     check_extents(series, path)
     coding = PageCoding.of(series.keyframe)
-    shape = tuple(int(n) for n in series.shape)
-    axes = series.axes
+    shape, axes = tuple(int(n) for n in series.shape), series.axes
     if min(shape, default=0) < 0 or math.prod(shape) * coding.dtype.itemsize > 2**63 - 1:
         raise StorageError(f"TIFF {path!r} is damaged: it gives shape {shape}, which no array has")
     has_voxels = Box.whole(shape).size > 0
@@ -91,7 +87,6 @@ def layout_of(series: tifffile.TiffPageSeries, path: str, reader: PageReader) ->
         found = _page_axes(shape, coding.shape)
         assert found is not None
     split, page_axes = found
-    n_pages = Box.whole(shape[:split]).size
     raw, pages = _raw_offset(series), []
     others: dict[int, tuple[PageCoding, FirstPage]] = {}
     # ImageJ and tifffile describe by the first page alone where the voxels of all are.
@@ -101,23 +96,22 @@ def layout_of(series: tifffile.TiffPageSeries, path: str, reader: PageReader) ->
         raw = None if others else raw
     if raw is not None:
         pages = []
-    elif has_voxels and len(pages) != n_pages:
+    elif has_voxels and len(pages) != math.prod(shape[:split]):
         raise StorageError(
-            f"TIFF {path!r} is truncated or its metadata are wrong: they give {n_pages} pages for shape {shape}, "
+            f"TIFF {path!r} is truncated or its metadata are wrong: they give {math.prod(shape[:split])} pages for shape {shape}, "
             f"the file has {len(pages)}"
         )
     offsets, byte_counts = _segment_table(pages, others, math.prod(coding.grid), series.keyframe)
     paths, page_file = _files(pages, path)
+    codings = {n: other for n, (other, _) in others.items()}
     if pages:
-        ends = np.array([os.stat(p).st_size for p in paths], np.int64)  # noqa: PTH116
-        ends = ends[page_file] if page_file is not None else ends
-        codings = {n: other for n, (other, _) in others.items()}
-        offsets, byte_counts = settled_segments(offsets, byte_counts, coding, codings, ends, path)
+        ends = np.array([os.stat(p).st_size for p in paths], np.int64)[page_file]  # noqa: PTH116
+        byte_counts = settled_segments(offsets, byte_counts, coding, codings, ends, path)
     raw_offsets = None
     if raw is not None:
         raw_offsets = np.array([raw], np.int64)
-    elif not others:
-        raw_offsets = _raw_pages(pages, offsets, byte_counts)
+    elif not others and offsets.size and all(page is not None and page.is_final for page in pages):
+        raw_offsets = offsets[:, 0].copy() if in_one_piece(offsets, byte_counts) else None
     tables = {n: None if page is None else page.jpegtables for n, page in enumerate(pages)}
     tables |= {n: found.jpeg_tables for n, (_, found) in others.items()}
     return TiffLayout(
@@ -135,7 +129,7 @@ def layout_of(series: tifffile.TiffPageSeries, path: str, reader: PageReader) ->
         byte_counts=byte_counts,
         jpeg_tables={n: table for n, table in tables.items() if table is not None},
         transform=series.transform,
-        other_codings={n: other for n, (other, _) in others.items()},
+        other_codings=codings,
     )
 
 
@@ -204,15 +198,6 @@ def _raw_offset(series: tifffile.TiffPageSeries) -> int | None:
     return int(series.dataoffset or 0) or None
 
 
-def _raw_pages(
-    pages: Sequence[Any], offsets: npt.NDArray[np.int64], byte_counts: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64] | None:
-    """Return where each page begins if no page is encoded and each stands in one piece."""
-    if not pages or any(page is None or not page.is_final for page in pages) or not offsets.size:
-        return None
-    return offsets[:, 0].copy() if in_one_piece(offsets, byte_counts) else None
-
-
 def in_one_piece(offsets: npt.NDArray[np.int64], byte_counts: npt.NDArray[np.int64]) -> bool:
     """Whether each page is stored, and its segments stand one after the other; an offset of 0 says "not stored"."""
     if offsets.shape[1] > 1 and not (offsets[:, :-1] + byte_counts[:, :-1] == offsets[:, 1:]).all():
@@ -254,8 +239,8 @@ def settled_segments(
     other_codings: Mapping[int, PageCoding],
     ends: npt.NDArray[np.int64],
     path: str,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return where segments are, with lengths that the file does not state, or states wrongly, put right where they are certain.
+) -> npt.NDArray[np.int64]:
+    """Return the lengths of segments, put right where the file does not state them, or states them wrongly, and they are certain.
 
     A segment is missing, and reads as the fill value, only if both its offset and its length are 0.
     """
@@ -268,10 +253,9 @@ def settled_segments(
         )
     unstated = (offsets > 0) & (byte_counts <= 0)
     settled = byte_counts
-    plain = np.ones(len(offsets), bool)
-    plain[[n for n, other in other_codings.items() if other.stored is None]] = False
-    if coding.stored is None:
-        plain[:] = [n in other_codings and other_codings[n].stored is not None for n in range(len(offsets))]
+    plain = np.full(len(offsets), coding.stored is not None)
+    for page, other in other_codings.items():
+        plain[page] = other.stored is not None
     stored = next((c.stored for c in (coding, *other_codings.values()) if c.stored is not None), None)
     if stored is not None and plain.any():
         # What is not compressed has the length that its shape has, if nothing else is there.
@@ -286,7 +270,7 @@ def settled_segments(
         room = np.minimum(_next_offsets(offsets), ends.reshape(-1, 1)) - offsets
         n_bytes = math.prod(coding.segment) * coding.shape[4] * coding.dtype.itemsize
         settled = np.where(unstated, np.clip(room, 0, 2 * n_bytes + 4096), settled)
-    return offsets, settled
+    return settled
 
 
 def _next_offsets(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -296,11 +280,10 @@ def _next_offsets(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return after[np.searchsorted(ordered, offsets)]
 
 
-def _files(pages: Sequence[Any], path: str) -> tuple[tuple[str, ...], npt.NDArray[np.int32] | None]:
+def _files(pages: Sequence[Any], path: str) -> tuple[tuple[str, ...], npt.NDArray[np.int32]]:
+    """Return the files of pages, and the number of the file of each."""
     paths: dict[str, int] = {}
     numbers = [
         0 if page is None else paths.setdefault(page.parent.filehandle.path, len(paths)) for page in pages
     ]
-    if len(paths) < 2:
-        return (next(iter(paths), path),), None
-    return tuple(paths), np.array(numbers, np.int32)
+    return tuple(paths) or (path,), np.array(numbers or [0], np.int32)

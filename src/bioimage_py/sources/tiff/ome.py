@@ -5,7 +5,7 @@ from __future__ import annotations
 import ntpath
 import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -24,11 +24,10 @@ _MOST_PLANES = 2**24
 class OmeSet:
     """The files that an OME-XML refers to."""
 
-    xml: str  # the text, of the companion file where the TIFF refers to one
-    changed: bool = False  # whether it differs from the text in the TIFF
-    root: ET.Element | None = None  # the text parsed; None if it is not XML
-    absent: tuple[
-        str, ...
+    root: ET.Element | None  # that of the companion file where the TIFF refers to one; None if it is not XML
+    changed_xml: str | None = None  # the text, if it differs from that in the TIFF
+    absent: Sequence[
+        str
     ] = ()  # names of files that it lists and that are not there, with the reason in brackets
 
     def names(self) -> dict[str, str]:
@@ -59,18 +58,18 @@ def ome_set(xml: str, path: str, *, alone: bool = False) -> OmeSet:
     """
     root = _parsed(xml)
     if root is None or alone:
-        return OmeSet(xml, root=root)
+        return OmeSet(root)
     folder, own = os.path.split(os.path.realpath(path))
-    changed, absent = False, []
-    whole = companion_set(OmeSet(xml, root=root), path)
+    whole = companion_set(root, path)
     if whole.absent:
         return whole
-    if whole.root is not None and whole.root is not root:
+    changed = whole.root is not None and whole.root is not root
+    if whole.root is not None and changed:
         # The root's identifier is that of the file in which the text is taken to be.
         whole.root.attrib.pop("UUID", None)
         if "UUID" in root.attrib:
             whole.root.set("UUID", root.attrib["UUID"])
-        xml, root, changed = whole.xml, whole.root, True
+        root = whole.root
     _check_planes(root, path)
     seen = {}
     for uuid in root.iter():
@@ -86,23 +85,22 @@ def ome_set(xml: str, path: str, *, alone: bool = False) -> OmeSet:
             # An empty name is a folder, which cannot be opened: its planes are missing.
             uuid.set("FileName", found or "")
             changed = True
-    absent += [f"{name} ({why})" for name, (found, why) in seen.items() if found is None]
-    return OmeSet(ET.tostring(root, encoding="unicode") if changed else xml, changed, root, tuple(absent))
+    absent = [f"{name} ({why})" for name, (found, why) in seen.items() if found is None]
+    return OmeSet(root, ET.tostring(root, encoding="unicode") if changed else None, absent)
 
 
-def companion_set(ome: OmeSet, path: str) -> OmeSet:
+def companion_set(root: ET.Element | None, path: str) -> OmeSet:
     """Return what the companion file says to which the text of a TIFF refers; the text itself where it refers to none, or that is absent."""
-    refers = next(_children(ome.root, "BinaryOnly"), None)
+    refers = next(_children(root, "BinaryOnly"), None)
     if refers is None:
-        return ome
+        return OmeSet(root)
     folder = os.path.dirname(os.path.realpath(path))  # noqa: PTH120
     name = refers.get("MetadataFile") or "(no name)"
     found, why = _beside(folder, name)
-    text = None if found is None else _companion_text(os.path.join(folder, found))  # noqa: PTH118
-    companion = None if text is None else _parsed(text)
-    if text is None or companion is None:
-        return OmeSet(ome.xml, root=ome.root, absent=(f"{name} ({why or 'has no OME-XML'})",))
-    return OmeSet(text, root=companion)
+    companion = None if found is None else _companion(os.path.join(folder, found))  # noqa: PTH118
+    if companion is None:
+        return OmeSet(root, absent=(f"{name} ({why or 'has no OME-XML'})",))
+    return OmeSet(companion)
 
 
 def _parsed(xml: str) -> ET.Element | None:
@@ -125,19 +123,17 @@ def _beside(folder: str, name: str) -> tuple[str | None, str]:
     return None, "not a regular file" if os.path.lexists(place) else "not there"
 
 
-def _companion_text(path: str) -> str | None:
+def _companion(path: str) -> ET.Element | None:
     """Return the OME-XML in a companion file, which is a text or another TIFF."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123
             data = file.read(_LONGEST_COMPANION)
         if data[:2] in (b"II", b"MM"):
             with tifffile.TiffFile(path) as other:
-                text: str | None = other.ome_metadata
-                return text
-        root = ET.fromstring(data)  # noqa: S314 - as above; the text says its own encoding
+                return _parsed(other.ome_metadata or "")
+        return ET.fromstring(data)  # noqa: S314 - as above; the text says its own encoding
     except (OSError, ValueError, ET.ParseError):
         return None
-    return ET.tostring(root, encoding="unicode")
 
 
 def _check_planes(root: ET.Element, path: str) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import math
+import mmap
 import os
 import re
 import warnings
@@ -67,7 +67,7 @@ class ParsedTiff(NamedTuple):
     n_series: int
     big: bool
     n_levels: int
-    absent: tuple[str, ...]
+    absent: Sequence[str]
     is_page: bool  # whether it is the only page of the file, read apart from the set that it may belong to
 
 
@@ -137,20 +137,24 @@ def opened_tiff(path: str, *, alone: bool = False) -> Iterator[OpenTiff]:
 
     A list of pages that leads back to one of its own pages is ended there for tifffile, which may not stop by itself.
     """
-    _check_size(path)
+    whole = FileBytes.open(path)
+    if whole.size < 8:
+        raise StorageError(
+            f"TIFF {path!r} is truncated: expected a header of 8 bytes, found {whole.size} bytes in the whole file"
+        )
     said: list[str] = []
     token = _LOGGED.set(said)
     try:
         with _judged(path), ExitStack() as stack:
-            chain = walk_chain(FileBytes.open(path))
+            chain = walk_chain(whole)
             source: Any = path
             if chain is not None and chain.loops:
-                source = stack.enter_context(_EndedChain(os.path.realpath(path), chain))
+                source = stack.enter_context(_ended(os.path.realpath(path), chain))
             file = stack.enter_context(tifffile.TiffFile(source, _multifile=not alone))
             xml = file.ome_metadata if file.is_ome else None
             ome = None if xml is None else ome_set(xml, path, alone=alone)
-            if ome is not None and ome.changed:
-                file = stack.enter_context(tifffile.TiffFile(source, omexml=ome.xml))
+            if ome is not None and ome.changed_xml is not None:
+                file = stack.enter_context(tifffile.TiffFile(source, omexml=ome.changed_xml))
             yield OpenTiff(file, PageReader(), chain, ome)
     finally:
         _LOGGED.reset(token)
@@ -187,25 +191,19 @@ def _kept(record: logging.LogRecord) -> bool:
 logging.getLogger("tifffile").addFilter(_kept)
 
 
-class _EndedChain(io.FileIO):
-    """A file whose list of pages ends where it would lead back; all else is read as it is."""
+class _EndedFile(mmap.mmap):
+    """A file, in memory that can be changed."""
 
-    def __init__(self, path: str, chain: PageChain) -> None:
-        super().__init__(path, "rb")
-        self._begin, self._end = chain.end, chain.end + chain.pointer_size
+    name: str
 
-    def readinto(self, buffer: Any) -> int:
-        at = self.tell()
-        n = super().readinto(buffer) or 0
-        first, last = max(at, self._begin), min(at + n, self._end)
-        if first < last:
-            memoryview(buffer).cast("B")[first - at : last - at] = bytes(last - first)
-        return n
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        count = os.fstat(self.fileno()).st_size - self.tell() if size is None or size < 0 else size
-        data = bytearray(max(0, count))
-        return bytes(data[: self.readinto(data)])
+def _ended(path: str, chain: PageChain) -> _EndedFile:
+    """Return a file with a list of pages that ends where it would lead back; all else is read as it is."""
+    with open(path, "rb") as file:  # noqa: PTH123
+        ended = _EndedFile(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    ended.name = path
+    ended[chain.end : chain.end + chain.pointer_size] = bytes(chain.pointer_size)
+    return ended
 
 
 @contextmanager
@@ -225,19 +223,6 @@ def _judged(path: str) -> Iterator[None]:
             f"{path!r} is named like a TIFF but cannot be read as one ({type(error).__name__}: {error}); it may be "
             "damaged, or something else"
         ) from error
-
-
-def _check_size(path: str) -> None:
-    try:
-        size = os.stat(path).st_size  # noqa: PTH116 - one call, and a folder is not worth its own message
-    except FileNotFoundError as error:
-        raise SourceNotFoundError(f"there is no file {path!r}") from error
-    except OSError as error:
-        raise StorageError(f"file {path!r} cannot be reached: {error}") from error
-    if size < 8:
-        raise StorageError(
-            f"TIFF {path!r} is truncated: expected a header of 8 bytes, found {size} bytes in the whole file"
-        )
 
 
 def _title(number: int, series: tifffile.TiffPageSeries) -> str:
@@ -416,9 +401,8 @@ def check_extent(layout: TiffLayout) -> None:
         ends = np.where(layout.byte_counts > 0, layout.offsets + layout.byte_counts, 0).max(axis=1)
     else:
         return
-    files = layout.page_file if layout.page_file is not None else np.zeros(len(ends), np.int32)
     for number, path in enumerate(layout.paths):
-        mine = np.flatnonzero(files == number)
+        mine = np.flatnonzero(layout.page_file == number)
         worst = int(mine[np.argmax(ends[mine])])
         found = os.stat(path).st_size  # noqa: PTH116
         if ends[worst] > found:
