@@ -48,7 +48,7 @@ def test_what_is_written_is_read_again(version: str) -> None:
     attributes = written(version)
     (image,) = images_of(attributes)
     for level in LEVELS:
-        dataset = image.dataset(level.path)
+        dataset = next(found for found in image.datasets if found.path == level.path)
         assert dataset is not None
         assert dataset.problems == ()
         found = with_channels(image.metadata_of(dataset, ImageMetadata()), attributes, SHAPE)

@@ -44,13 +44,12 @@ def to_attributes(metadata: ImageMetadata, *, numbers_as_text: bool = True) -> d
 
 def without_nan(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Return attributes with NaN and infinities as text, as in Zarr's fill values, with a warning: JSON has no such numbers."""
-    as_text = [name for name, value in attributes.items() if not _is_finite(value)]
-    if not as_text:
-        return dict(attributes)
-    _warn(
-        f"NaN and infinities in the attributes {', '.join(as_text)} are written as text: JSON has no such numbers"
-    )
-    return {name: _finite(value) for name, value in attributes.items()}
+    as_text = {name: _finite(value) for name, value in attributes.items() if not _is_finite(value)}
+    if as_text:
+        _warn(
+            f"NaN and infinities in the attributes {', '.join(as_text)} are written as text: JSON has no such numbers"
+        )
+    return {**attributes, **as_text}
 
 
 def _warn(text: str) -> None:

@@ -37,9 +37,6 @@ class NgffImage:
     datasets: tuple[NgffDataset, ...]  # the levels, full size first
     orientations: tuple[Mapping[str, Any] | None, ...] | None = None  # of RFC-4, as they are written
 
-    def dataset(self, path: str) -> NgffDataset | None:
-        return next((found for found in self.datasets if found.path == path), None)
-
     def metadata_of(self, dataset: NgffDataset, known: ImageMetadata) -> ImageMetadata:
         """Return metadata with what this image says of the array in their place; nothing is checked."""
         origin = dataset.translation

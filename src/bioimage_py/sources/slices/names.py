@@ -8,7 +8,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -69,33 +69,24 @@ def list_slices(folder: str, pattern: str) -> dict[str, Name]:
         raise StorageError(
             f"folder {folder!r} cannot be read: {error.strerror}; ask its owner for access"
         ) from error
-    names, visible = [], []
     expected = re.compile(fnmatch.translate(pattern.lower()))
-    for entry in entries:
-        matches = expected.match(entry.name.lower()) is not None
-        if _is_file(entry, folder, matches=matches):
-            visible.append(entry.name)
-            if matches:
-                names.append(entry.name)
+    names = [e.name for e in entries if expected.match(e.name.lower()) and _is_file(e, folder)]
     if "thumb" not in pattern.lower():
         names = [n for n in names if not _THUMBNAIL.search(n)] or names
     if not names:
+        visible = [e.name for e in entries if os.path.isfile(os.path.join(folder, e.name))]  # noqa: PTH113, PTH118
         endings = Counter(os.path.splitext(n)[1] or "(none)" for n in visible)  # noqa: PTH122
         there = ", ".join(f"{n} x {ending}" for ending, n in endings.most_common(6)) or "no files"
         raise SourceNotFoundError(f"no file in folder {folder!r} matches {pattern!r}; there are: {there}")
     return dict(sorted(take_apart(names).items(), key=lambda item: (item[1].key, item[0])))
 
 
-def _is_file(entry: os.DirEntry[str], folder: str, *, matches: bool) -> bool:
-    """Whether an entry is a file; raises if it matches, and is neither a file nor a folder."""
+def _is_file(entry: os.DirEntry[str], folder: str) -> bool:
+    """Whether an entry is a file; raises if it is neither a file nor a folder."""
     try:
-        if entry.is_file():
-            return True
-        if not matches or entry.is_dir():
-            return False
+        if entry.is_file() or entry.is_dir():
+            return entry.is_file()
     except OSError as error:
-        if not matches:
-            return False
         raise StorageError(
             f"slice {entry.name!r} in folder {folder!r} cannot be reached: {error.strerror}"
         ) from error
@@ -235,7 +226,15 @@ def arrange(parsed: Mapping[str, Name], *, fill: bool = False) -> Arrangement:
     With `fill`, slices that are missing are filled: combinations of numbers, and numbers that are left out.
     """
     names = list(parsed)
-    _check_duplicates(parsed)
+    numbers = {
+        name: (found.texts, tuple(number.value for number in found.numbers))
+        for name, found in parsed.items()
+        if found.numbers
+    }
+    if same := _same_place(numbers.items()):
+        raise InvalidArgumentError(
+            f"slices {same[0]!r} and {same[1]!r} have the same number: give a pattern that leaves one of them out, or rename it"
+        )
     columns = _Columns(parsed)
     odd = columns.odd_one
     if odd is not None:
@@ -269,15 +268,13 @@ def arrange(parsed: Mapping[str, Name], *, fill: bool = False) -> Arrangement:
     return Arrangement(names, (len(names),), (None,), tuple(remarks))
 
 
-def _check_duplicates(parsed: Mapping[str, Name]) -> None:
+def _same_place(places: Iterable[tuple[str, object]]) -> tuple[str, str] | None:
+    """Return the first two names with the same place."""
     seen: dict[object, str] = {}
-    for name, found in parsed.items():
-        place = found.texts, tuple(number.value for number in found.numbers)
-        other = seen.setdefault(place, name)
-        if found.numbers and other != name:
-            raise InvalidArgumentError(
-                f"slices {other!r} and {name!r} have the same number: give a pattern that leaves one of them out, or rename it"
-            )
+    for name, place in places:
+        if seen.setdefault(place, name) != name:
+            return seen[place], name
+    return None
 
 
 class _Columns:
@@ -328,7 +325,8 @@ class _Columns:
                     return {} if self.tell_apart([column]) else {**found, "z": column}
         stated = " and ".join(found)
         if not rest:
-            words = next(iter(self._same_place(found.values())))
+            places = zip(*(self.values(c) for c in found.values()), strict=True)
+            words = _same_place(zip(self.names, places, strict=True)) or ("", "")
             raise InvalidArgumentError(
                 f"the names of the slices state {stated}, and {words[0]!r} and {words[1]!r} the same place along it: choose with a pattern"
             )
@@ -346,13 +344,6 @@ class _Columns:
     def is_dated(self, column: int) -> bool:
         """Whether a column is part of a date, in which days may be left out."""
         return any(row[column].dated for row in self._table)
-
-    def _same_place(self, columns: Collection[int]) -> Iterator[tuple[str, str]]:
-        seen: dict[object, str] = {}
-        for name, place in zip(self.names, zip(*(self.values(c) for c in columns), strict=True), strict=True):
-            other = seen.setdefault(place, name)
-            if other != name:
-                yield other, name
 
     def example(self, column: int) -> str:
         """Return a pattern that chooses one of the numbers in a column."""

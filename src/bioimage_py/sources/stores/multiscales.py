@@ -53,7 +53,7 @@ def with_multiscales(
     What does not fit the array is left out, with one BioimagePyWarning that names both sides.
     """
     for image in images_of(attributes):
-        dataset = image.dataset(path)
+        dataset = next((found for found in image.datasets if found.path == path), None)
         if dataset is None:
             continue
         problems = _disagreements(image, dataset, len(shape))

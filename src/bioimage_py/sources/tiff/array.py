@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from itertools import product
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bioimage_py.chunks import AnyArray, ArrayInFile, copy_rows, number_in, read_region
 from bioimage_py.errors import Hint, InvalidArgumentError, ReadOnlyError, StorageError, UnsupportedFormatError
@@ -107,18 +108,18 @@ class TiffSource(ChunkedFileSource):
         return without_nonsense(self._parsed.metadata, self.ndim, self.name)
 
     def _check_planes(self) -> None:
-        layout = self._layout
+        layout, fill = self._layout, self._layout.coding.fill
         missing = np.flatnonzero(~layout.offsets.any(axis=1))
         if len(missing):
-            absent = ", ".join(self._parsed.absent[:5]) + (" …" if len(self._parsed.absent) > 5 else "")
-            reason = f"it refers to {absent}" if absent else "files of the series may be missing"
+            absent = self._parsed.absent
+            listed = ", ".join(absent[:5]) + (" …" if len(absent) > 5 else "")
+            reason = f"it refers to {listed}" if listed else "files of the series may be missing"
             raise StorageError(
                 f"{len(missing)} of {len(layout.offsets)} planes of {self.name} are not stored (the first is "
                 f"{self._plane(int(missing[0]))}): {reason}",
                 hints=[
                     Hint.of(
-                        f"if they were never recorded, read them as {layout.coding.fill} with {{}}",
-                        missing_planes="fill",
+                        f"if they were never recorded, read them as {fill} with {{}}", missing_planes="fill"
                     )
                 ],
             )
@@ -157,29 +158,25 @@ class TiffSource(ChunkedFileSource):
         return self._descriptor(int(self._layout.page_file[page]))
 
     def _gathered(self, box: Box, buffer: AnyArray | None) -> AnyArray:
-        raw = self._layout.raw_offsets is not None
-        return self._read_raw(box, buffer) if raw else super()._gathered(box, buffer)
+        if self._layout.raw_offsets is None:
+            return super()._gathered(box, buffer)
+        return self._read_raw(box, buffer, self._layout.raw_offsets)
 
-    def _read_raw(self, box: Box, buffer: AnyArray | None) -> AnyArray:
+    def _read_raw(self, box: Box, buffer: AnyArray | None, offsets: npt.NDArray[np.int64]) -> AnyArray:
         layout = self._layout
-        assert layout.raw_offsets is not None
         stored = layout.coding.file_dtype
         out = np.empty(box.shape, stored) if buffer is None else buffer.view(stored)
-        if len(layout.raw_offsets) == 1:
-            in_file = ArrayInFile(int(layout.raw_offsets[0]), self.shape, stored)
+        if len(offsets) == 1:
+            in_file = ArrayInFile(int(offsets[0]), self.shape, stored)
             read_region(self._descriptor(0), in_file, box, out)
         else:
             split = layout.split
             inner = Box(box.begin[split:], box.end[split:])
-            for place, page in self._pages_in(box):
-                in_file = ArrayInFile(int(layout.raw_offsets[page]), self.shape[split:], stored)
+            for place in product(*map(range, box.shape[:split])):
+                page = self._page_number(tuple(b + p for b, p in zip(box.begin, place, strict=False)))
+                in_file = ArrayInFile(int(offsets[page]), self.shape[split:], stored)
                 read_region(self._file_of(page), in_file, inner, out[place])
         return out if stored == self.dtype else out.byteswap(inplace=True).view(self.dtype)
-
-    def _pages_in(self, box: Box) -> Iterator[tuple[tuple[int, ...], int]]:
-        """Yield the place in the box and the number of each page that the box touches."""
-        for place in product(*map(range, box.shape[: self._layout.split])):
-            yield place, self._page_number(tuple(b + p for b, p in zip(box.begin, place, strict=False)))
 
     def _page_number(self, at: tuple[int, ...]) -> int:
         return number_in(self.shape[: self._layout.split], at)

@@ -170,8 +170,9 @@ def _stk(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Sizes:
     if tag.get("SpatialCalibration") and isinstance(unit, str):
         for axis in "xy":
             value = tag.get(f"{axis.upper()}Calibration")
-            if value is not None:
-                sizes[axis] = (_fraction(value), unit)
+            if value is not None:  # may be numerator and denominator
+                number = value[0] / value[1] if isinstance(value, (tuple, list, np.ndarray)) else float(value)
+                sizes[axis] = (number, unit)
     # MetaMorph has the distance of planes in micrometres.
     steps = np.abs(np.asarray(tag.get("ZDistance", ()), float).ravel()[:-1])
     if series.axes.startswith("Z") and len(steps) and np.allclose(steps, steps[0]):
@@ -198,11 +199,6 @@ def _micromanager(file: tifffile.TiffFile, _: tifffile.TiffPageSeries) -> Sizes:
     names = {"x": "PixelSize_um", "y": "PixelSize_um", "z": "z-step_um"}
     sizes: Sizes = {axis: (float(summary.get(name) or 0), "micrometer") for axis, name in names.items()}
     return {**sizes, "t": (float(summary.get("Interval_ms") or 0) / 1000, "second")}
-
-
-def _fraction(value: Any) -> float:
-    """Return a number that may be a pair of numerator and denominator."""
-    return value[0] / value[1] if isinstance(value, (tuple, list, np.ndarray)) else float(value)
 
 
 def _lut_colors(luts: Any) -> tuple[str, ...] | None:
