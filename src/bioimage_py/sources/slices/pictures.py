@@ -15,7 +15,7 @@ from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import StoredSize
 from bioimage_py.sources.chunked import ChunkedFileSource
 from bioimage_py.sources.tiff import check_jpeg_end
-from bioimage_py.storage import OpenFiles, file_identity
+from bioimage_py.storage import OpenFiles
 
 
 class Pictures:
@@ -68,9 +68,6 @@ class PictureSource(ChunkedFileSource):
                 f"found {decoded.shape} and {decoded.dtype}"
             )
         return decoded
-
-    def identities(self) -> frozenset[tuple[Any, ...]]:
-        return frozenset({file_identity(self.path)})
 
     def stored_size(self) -> StoredSize:
         return StoredSize((self._files or OpenFiles()).get(self.path).size, 1)

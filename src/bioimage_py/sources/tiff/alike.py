@@ -37,19 +37,17 @@ class TiffSlices:
     def _parse(self, path: str) -> ParsedTiff:
         file = self._files.get(path)
         page = first_page(file)
-        if page is None:
-            return parse_tiff(path, None, None, 0, alone=True)
-        with self._lock:
-            if page.signature not in self._like:
-                self._like[page.signature] = parse_tiff(path, None, None, 0, alone=True)
-                self._compare(self._like[page.signature], path)
-            like = self._like[page.signature]
-        if not like.is_page or (like.layout.raw_offsets is not None and like.layout.coding.stored is None):
-            return parse_tiff(path, None, None, 0, alone=True)
-        return _moved(like, page, path, file.size)
+        if page is not None:
+            with self._lock:
+                like = self._like.get(page.signature)
+                if like is None:
+                    like = self._like[page.signature] = parse_tiff(path, alone=True)
+                    self._compare(like.layout.coding.white_is_zero, path)
+            if like.is_page and (like.layout.raw_offsets is None or like.layout.coding.stored is not None):
+                return _moved(like, page, path, file.size)
+        return parse_tiff(path, alone=True)
 
-    def _compare(self, parsed: ParsedTiff, path: str) -> None:
-        white = parsed.layout.coding.white_is_zero
+    def _compare(self, white: bool, path: str) -> None:
         if self._white_is_zero not in (None, white):
             warnings.warn(
                 f"in {path!r} 0 is {'white' if white else 'black'}, in slices before it is not (PhotometricInterpretation); values are "
@@ -70,8 +68,8 @@ def set_names(path: str, *, fill: bool) -> frozenset[str]:
         return frozenset()
     ome = companion_set(ome.root, path)
     check_set(ome, (), path, fill=fill)
-    names = ome.names()
-    return frozenset(names.values()) if len(names) > 1 else frozenset()
+    names = ome.file_names()
+    return names if len(names) > 1 else frozenset()
 
 
 def _moved(like: ParsedTiff, page: FirstPage, path: str, size: int) -> ParsedTiff:

@@ -70,12 +70,9 @@ class PageCoding:
             raise UnsupportedFormatError(f"samples of {page.bitspersample} bits have no numpy dtype")
         samples, depth, length, width, contiguous = (int(n) for n in page.shaped)
         tiled = page.is_tiled
-        cut = (page.tiledepth, page.tilelength, page.tilewidth) if tiled else (1, page.rowsperstrip, width)
-        segment = (
-            int(cut[0]),
-            max(1, min(int(cut[1]), max(1, length)) if not tiled else int(cut[1])),
-            int(cut[2]),
-        )
+        segment = 1, max(1, min(int(page.rowsperstrip), length)), width
+        if tiled:
+            segment = int(page.tiledepth), max(1, int(page.tilelength)), int(page.tilewidth)
         extents = (depth, length, width)
         grid = (samples, *(-(-n // max(1, s)) for n, s in zip(extents, segment, strict=True)))
         n_bytes = math.prod(segment) * contiguous * np.dtype(page.dtype).itemsize

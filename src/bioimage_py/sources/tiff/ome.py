@@ -30,13 +30,11 @@ class OmeSet:
         str
     ] = ()  # names of files that it lists and that are not there, with the reason in brackets
 
-    def names(self) -> dict[str, str]:
-        """Return the name of the file of each identifier of one."""
-        found = {}
-        for uuid in () if self.root is None else self.root.iter():
-            if _tag(uuid) == "UUID" and uuid.get("FileName"):
-                found[(uuid.text or "").strip()] = str(uuid.get("FileName"))
-        return found
+    def file_names(self) -> frozenset[str]:
+        uuids = (
+            () if self.root is None else (element for element in self.root.iter() if _tag(element) == "UUID")
+        )
+        return frozenset(name for uuid in uuids if (name := uuid.get("FileName")))
 
     def image_index(self, series: tifffile.TiffPageSeries, number: int) -> int | None:
         """Return which of its images the series of a number is: the one that lists its first plane, or has its name."""

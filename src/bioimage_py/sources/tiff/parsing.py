@@ -73,9 +73,9 @@ class ParsedTiff(NamedTuple):
 
 def parse_tiff(
     path: str,
-    key: str | None,
-    series: int | str | None,
-    level: int,
+    key: str | None = None,
+    series: int | str | None = None,
+    level: int = 0,
     *,
     alone: bool = False,
     fill: bool = False,
