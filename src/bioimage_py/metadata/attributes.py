@@ -124,16 +124,16 @@ def from_attributes(attributes: Mapping[str, Any], ndim: int, name: str = "") ->
         if not any(map(normalise_unit, units)) and not {"axes", "voxel_size"} & set(found):
             del found["units"]
     elif isinstance(left.get("units"), str) and "voxel_size" in found:
-        found["units"] = _for_space(normalise_unit(left["units"]), found.get("axes"), ndim)
+        found["units"] = _for_space(left["units"], found.get("axes"), ndim)
     metadata = without_nonsense(ImageMetadata(**found), ndim, name or "attributes")
     if metadata.voxel_size is None and "voxel_size" in found:
         left["voxel_size"] = list(found["voxel_size"])
     return replace(metadata, attributes=left)
 
 
-def _for_space(value: Any, axes: Sequence[str] | None, ndim: int) -> tuple[Any, ...]:
+def _for_space(unit: str, axes: Sequence[str] | None, ndim: int) -> tuple[str | None, ...]:
     space = spatial_axes(axes, ndim)
-    return tuple(value if axis in space else None for axis in range(ndim))
+    return tuple(normalise_unit(unit) if axis in space else None for axis in range(ndim))
 
 
 def with_resolution(metadata: ImageMetadata, ndim: int) -> ImageMetadata:
@@ -155,7 +155,7 @@ def with_resolution(metadata: ImageMetadata, ndim: int) -> ImageMetadata:
         return metadata
     unit, units = said.get("units"), metadata.units
     if isinstance(unit, str):
-        units = _for_space(normalise_unit(unit), metadata.axes, ndim)
+        units = _for_space(unit, metadata.axes, ndim)
     return replace(metadata, voxel_size=sizes, units=units if any(units or ()) else None, origin=origin)
 
 

@@ -41,6 +41,7 @@ _PLACES = frozenset(
 )  # fmt: skip
 """Words before a number that state which of several images a file belongs to."""
 _ORDER = ("t", "c", "z")
+FILL_HINT = Hint.of("or, to read them as 0, open the folder with {}", missing_planes="fill")
 
 
 @dataclass(frozen=True)
@@ -331,7 +332,7 @@ class _Columns:
                 f"the names of the slices state {stated}, and {words[0]!r} and {words[1]!r} the same place along it: choose with a pattern"
             )
         other = rest[0]
-        numbers = ", ".join(str(_shown(v)) for v in sorted(set(self.values(other)))[:_MOST_LISTED])
+        numbers = ", ".join(_text(v) for v in sorted(set(self.values(other)))[:_MOST_LISTED])
         raise InvalidArgumentError(
             f"the names of the slices state {stated}, and a further number {self._words[other]!r} ({numbers}), so they are several "
             f"images: choose one with a pattern such as {self.example(other)!r}"
@@ -372,18 +373,14 @@ def _on_grid(columns: _Columns, axes: Mapping[str, int], *, fill: bool) -> Arran
     missing = [place for place in grid if place not in by_place]
     if missing and not fill:
         listed = "; ".join(
-            " ".join(f"{axis}={_shown(v)}" for axis, v in zip(axes, place, strict=True))
+            " ".join(f"{axis}={_text(v)}" for axis, v in zip(axes, place, strict=True))
             for place in missing[:_MOST_LISTED]
         )
         more = f"; … ({len(missing)} in all)" if len(missing) > _MOST_LISTED else ""
         raise SourceNotFoundError(
             f"the names of {len(by_place)} slices, such as {columns.names[0]!r}, state the axes {', '.join(axes)}, and some are missing: "
             f"{listed}{more}",
-            hints=[
-                Hint("bring them back"),
-                Hint("choose a part with a pattern"),
-                Hint.of("or, to read them as 0, open the folder with {}", missing_planes="fill"),
-            ],
+            hints=[Hint("bring them back"), Hint("choose a part with a pattern"), FILL_HINT],
         )
     shape = tuple(len(values) for values in numbers)
     return Arrangement([by_place.get(place) for place in grid], shape, tuple(a or None for a in axes), tuple(remarks))  # fmt: skip
@@ -416,16 +413,16 @@ def _gaps(values: Sequence[int | Fraction]) -> list[int | Fraction]:
 def _gap_remark(
     columns: _Columns, column: int, gaps: Sequence[int | Fraction], axis: str
 ) -> BioimagePyWarning:
-    listed = ", ".join(str(_shown(v)) for v in gaps[:_MOST_LISTED])
+    listed = ", ".join(map(_text, gaps[:_MOST_LISTED]))
     more = f", … ({len(gaps)} in all)" if len(gaps) > _MOST_LISTED else ""
     along = f" along {axis}" if axis else ""
     shown = sorted(columns.values(column))
     return BioimagePyWarning(
-        f"between slices {_shown(shown[0])} and {_shown(shown[-1])}{along}, such as {columns.names[0]!r}, number {listed}{more} is "
+        f"between slices {_text(shown[0])} and {_text(shown[-1])}{along}, such as {columns.names[0]!r}, number {listed}{more} is "
         "missing; the others are stacked without a gap",
         hints=[Hint.of("to read them as 0, open the folder with {}", missing_planes="fill")],
     )
 
 
-def _shown(value: int | Fraction) -> int | float:
-    return int(value) if value.denominator == 1 else float(value)
+def _text(value: int | Fraction) -> str:
+    return str(int(value) if value.denominator == 1 else float(value))

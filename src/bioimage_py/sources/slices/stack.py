@@ -31,7 +31,14 @@ from bioimage_py.sources.chunked import ChunkedFileSource
 from bioimage_py.sources.family import Family
 from bioimage_py.sources.location import family_by_content
 from bioimage_py.sources.registry import family_of
-from bioimage_py.sources.slices.names import Arrangement, arrange, is_preview, list_slices, take_apart
+from bioimage_py.sources.slices.names import (
+    FILL_HINT,
+    Arrangement,
+    arrange,
+    is_preview,
+    list_slices,
+    take_apart,
+)
 from bioimage_py.sources.slices.pictures import Pictures, PictureSource
 from bioimage_py.sources.tiff import TiffSlices, set_names
 from bioimage_py.storage import OpenFiles, Recent, file_identity, stamp_of_files
@@ -148,10 +155,7 @@ def _is_one_set(folder: str, pattern: str, names: Sequence[str], missing_planes:
         raise SourceNotFoundError(
             f"{names[0]!r} in folder {folder!r} describes a set of {len(described)} OME-TIFFs, of which {len(gone)} are gone, such as "
             f"{gone[0]!r}",
-            hints=[
-                Hint("bring them back"),
-                Hint.of("or, to read them as 0, open the folder with {}", missing_planes="fill"),
-            ],
+            hints=[Hint("bring them back"), FILL_HINT],
         )
     if len(found) < len(names):
         other = next(n for n in names if n not in described)

@@ -55,7 +55,7 @@ def metadata_of(
     resolution = _ratio(page, "XResolution"), _ratio(page, "YResolution"), int(page.resolutionunit)
     said = Described()
     if ome is not None and series.kind in ("ome", "mmstack"):
-        said = ome_image(ome, ome.image_index(series, number))
+        said = ome_image(ome, series, number)
     elif described := _key_value_pairs(file, series):
         said = _from_description(described, *resolution)
     sizes = said.sizes or _tagged_sizes(file, series) or _from_resolution(*resolution)

@@ -36,17 +36,6 @@ class OmeSet:
         )
         return frozenset(name for uuid in uuids if (name := uuid.get("FileName")))
 
-    def image_index(self, series: tifffile.TiffPageSeries, number: int) -> int | None:
-        """Return which of its images the series of a number is: the one that lists its first plane, or has its name."""
-        page = next((page for page in series if page is not None), None) if len(series) else None
-        best: tuple[tuple[bool, bool, int], int] | None = None
-        for n, image in enumerate(_children(self.root, "Image")):
-            holds = page is not None and _holds(image, page.parent.filehandle.name, page.index)
-            score = holds, (image.get("Name") or "") == series.name, -abs(n - number)
-            if best is None or score > best[0]:
-                best = score, n
-        return None if best is None else best[1]
-
 
 def ome_set(xml: str, path: str, *, alone: bool = False) -> OmeSet:
     """Find the files next to a TIFF that its OME-XML refers to; none if the TIFF is to be read `alone`.
@@ -196,10 +185,17 @@ class Described:
     contrast_limits: tuple[tuple[float, float], ...] | None = None
 
 
-def ome_image(ome: OmeSet, index: int | None) -> Described:
-    """Read what a text says of the image of a number."""
-    images = list(_children(ome.root, "Image"))
-    pixels = None if index is None else next(_children(images[index], "Pixels"), None)
+def ome_image(ome: OmeSet, series: tifffile.TiffPageSeries, number: int) -> Described:
+    """Read what a text says of the image that the series of a number is: the one that lists its first plane, or has its name."""
+    page = next((page for page in series if page is not None), None) if len(series) else None
+
+    def likeness(numbered: tuple[int, ET.Element]) -> tuple[bool, bool, int]:
+        n, image = numbered
+        holds = page is not None and _holds(image, page.parent.filehandle.name, page.index)
+        return holds, (image.get("Name") or "") == series.name, -abs(n - number)
+
+    _, image = max(enumerate(_children(ome.root, "Image")), key=likeness, default=(0, None))
+    pixels = next(_children(image, "Pixels"), None)
     if pixels is None:
         return Described()
     sizes: Sizes = {}
