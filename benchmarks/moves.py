@@ -155,8 +155,8 @@ def ours(work: Workload, source: Path, key: str | None, out: Path) -> None:
     with ThreadPoolExecutor(THREADS) as pool:
         for _ in pool.map(kernel.copy_box, Blocking(kernel.output.shape, work.block)):
             pass
-    if kernel.counts.recoded:
-        raise SystemExit(f"{work.title}: {kernel.counts.recoded} chunks were recoded")
+    if kernel.tally().chunks_recoded:
+        raise SystemExit(f"{work.title}: {kernel.tally().chunks_recoded} chunks were recoded")
 
 
 def cp(work: Workload, source: Path, key: str | None, out: Path) -> None:

@@ -26,9 +26,9 @@ from PIL import Image
 
 import bioimage_py as bp
 from bioimage_py.errors import BioimagePyError, OutputExistsError, RunnerError
-from bioimage_py.wrapper import MultiTransformationSource, SimpleTransformationWithHaloSource
+from bioimage_py.wrapper import MultiTransformationSource, SimpleTransformationWithHaloSource, ThresholdSource
 from bioimage_py.wrapper.shape import ExpandDimsSource, PadSource, RoiSource
-from bioimage_py.wrapper.values import NormalizeSource, ThresholdSource
+from bioimage_py.wrapper.values import NormalizeSource
 from tests.sources.contract import textured
 
 SHAPE = (10, 24, 30)

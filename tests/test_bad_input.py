@@ -300,7 +300,7 @@ def test_arrays_that_are_read_only(tmp_path: Path, image: np.ndarray) -> None:
         ):
             with nothing_changes(tmp_path), one_error(PermissionError, "read-only"):
                 bp.copy(other, output)
-    from bioimage_py.wrapper.values import ThresholdSource
+    from bioimage_py.wrapper import ThresholdSource
 
     with one_error(PermissionError, "read-only"):
         bp.copy(other > 3, ThresholdSource(fixed, 0))

@@ -29,8 +29,8 @@ from bioimage_py.bench import (
     writing,
 )
 from bioimage_py.errors import InvalidArgumentError, StorageError
+from bioimage_py.wrapper import ThresholdSource
 from bioimage_py.wrapper.shape import RoiSource
-from bioimage_py.wrapper.values import ThresholdSource
 from tests.report.images import counted_reads
 from tests.waiting import PATIENCE, eventually
 

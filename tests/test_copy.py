@@ -16,8 +16,8 @@ import zarr
 import bioimage_py as bp
 from bioimage_py.errors import BioimagePyWarning, CastingError, InvalidArgumentError, RunnerError
 from bioimage_py.geometry import Box
+from bioimage_py.wrapper import ThresholdSource
 from bioimage_py.wrapper.shape import ExpandDimsSource, PadSource, RoiSource
-from bioimage_py.wrapper.values import ThresholdSource
 from tests.counting import CountingSource
 from tests.sources.contract import textured
 

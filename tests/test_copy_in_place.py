@@ -17,8 +17,8 @@ import z5py
 import zarr
 
 import bioimage_py as bp
+from bioimage_py.wrapper import ThresholdSource
 from bioimage_py.wrapper.shape import RoiSource
-from bioimage_py.wrapper.values import ThresholdSource
 from tests.sources.contract import textured
 
 SHAPE = (6, 8, 10)

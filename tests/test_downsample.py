@@ -15,8 +15,8 @@ import bioimage_py as bp
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, RunnerError
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.runner import RunnerConfig
+from bioimage_py.wrapper import ThresholdSource
 from bioimage_py.wrapper.resampling import ReducedSource, ResizedSource, looks_like_labels
-from bioimage_py.wrapper.values import ThresholdSource
 from tests.counting import CountingSource
 from tests.runner.test_subprocess import chunk_files
 from tests.wrapper.stored import ChunkedSource

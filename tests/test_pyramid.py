@@ -27,9 +27,8 @@ from bioimage_py.errors import (
 from bioimage_py.runner import RunnerConfig
 from bioimage_py.sources import create_output
 from bioimage_py.sources.ome_zarr import create_ome_zarr
-from bioimage_py.wrapper import SimpleTransformationSource
+from bioimage_py.wrapper import SimpleTransformationSource, ThresholdSource
 from bioimage_py.wrapper.shape import RoiSource
-from bioimage_py.wrapper.values import ThresholdSource
 from tests.counting import CountingSource
 from tests.sources.contract import textured
 from tests.wrapper.test_reduced import REFERENCES, of_windows

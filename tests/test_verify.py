@@ -19,7 +19,7 @@ from hypothesis import given, settings, strategies as st
 import bioimage_py as bp
 from bioimage_py.errors import InvalidArgumentError, RunnerError
 from bioimage_py.sources import with_metadata
-from bioimage_py.wrapper.values import ThresholdSource
+from bioimage_py.wrapper import ThresholdSource
 from tests.counting import CountingSource
 from tests.sources.contract import textured
 

@@ -17,6 +17,7 @@ from bioimage_py.kernels import Casting
 from bioimage_py.operations import CopyOptions
 from bioimage_py.runner import Progress, RunnerConfig
 from bioimage_py.sources import Codec, Source, as_source, with_metadata
+from bioimage_py.wrapper import ThresholdSource
 from bioimage_py.wrapper.resampling import (
     KINDS,
     ReducedSource,
@@ -25,7 +26,6 @@ from bioimage_py.wrapper.resampling import (
     chosen_method,
     warn_if_labels_are_mixed,
 )
-from bioimage_py.wrapper.values import ThresholdSource
 
 __all__ = ["downsample"]
 

@@ -15,6 +15,7 @@ import zarr
 import zarr.codecs
 import zarr.storage
 
+from bioimage_py.kernels import MovingKernel
 from bioimage_py.sources import Source, open_source
 
 CODECS = ("none", "zstd", "gzip", "lz4", "bitshuffle")
@@ -171,3 +172,9 @@ def files_below(path: Path) -> dict[str, bytes]:
         for p in path.rglob("*")
         if p.is_file() and p.name not in metadata
     }
+
+
+def counts(kernel: MovingKernel) -> tuple[int, int, int]:
+    """How many chunks were moved, how many recoded, and the encoded bytes written for those that were moved."""
+    done = kernel.tally()
+    return done.chunks_moved, done.chunks_recoded, done.encoded_out

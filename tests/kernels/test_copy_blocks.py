@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings, strategies as st
 
 from bioimage_py.geometry import Blocking, Box
-from bioimage_py.kernels import CompareKernel, CopyKernel
+from bioimage_py.kernels import CompareKernel, CopyKernel, units_of
 from bioimage_py.sources import as_source
 from tests.counting import CountingSource
 
@@ -76,7 +76,7 @@ def test_any_blocks_of_any_units_as_numpy_does(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
     mask = None if density is None else np.asarray(rng.random(shape) < density)
     kernel = CopyKernel(source, sink, None if mask is None else as_source(mask))
-    for whole, parts in kernel.units_of(chosen, unit):
+    for whole, parts in units_of(chosen, kernel.output.shape, unit):
         kernel.copy_parts(whole, [part for _, part in parts])
     selected = np.zeros(shape, bool)
     for box in chosen:

@@ -16,7 +16,7 @@ import bioimage_py as bp
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources import Source, as_source
-from bioimage_py.wrapper.values import ThresholdSource
+from bioimage_py.wrapper import ThresholdSource
 from tests.report.images import counted_reads, described, pyramid
 
 

@@ -17,8 +17,7 @@ from bioimage_py.kernels import STAGES, Meter, Tally
 from bioimage_py.runner import RunnerConfig
 from bioimage_py.runner.run import RunAccount, account_of_attempts
 from bioimage_py.runner.work import CompositeWork
-from bioimage_py.wrapper import SimpleTransformationSource
-from bioimage_py.wrapper.values import ThresholdSource
+from bioimage_py.wrapper import SimpleTransformationSource, ThresholdSource
 from tests.runner.test_subprocess import stored
 
 IMAGE = np.random.default_rng(0).integers(0, 99, (40, 48, 48)).astype("uint16")

@@ -107,7 +107,7 @@ def test_projection(data: st.DataObject, array: np.ndarray, method: str) -> None
 
 def test_projection_reads_slab_by_slab(monkeypatch: pytest.MonkeyPatch) -> None:
     array = textured((40, 30, 20), "uint8")
-    monkeypatch.setattr("bioimage_py.wrapper.resampling.project.READ_BYTES", 2000)
+    monkeypatch.setattr("bioimage_py.wrapper.resampling.reduced.READ_BYTES", 2000)
     monkeypatch.setattr(parts.parts_of, "__defaults__", (2000,))
     source = ChunkedSource(array, (4, 10, 10))
     np.testing.assert_array_equal(ProjectionSource(source, 0)[...], array.max(axis=0))
@@ -226,9 +226,9 @@ def test_what_is_known_of_channels_goes_with_them() -> None:
 
     from bioimage_py.metadata import ImageMetadata
     from bioimage_py.sources import as_source
+    from bioimage_py.wrapper import ThresholdSource
     from bioimage_py.wrapper.resampling import ProjectionSource
     from bioimage_py.wrapper.shape import ConcatenateSource, FlipSource, PadSource, RoiSource, SelectSource
-    from bioimage_py.wrapper.values import ThresholdSource
 
     class Coloured(RoiSource):
         @property

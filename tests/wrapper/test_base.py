@@ -17,11 +17,12 @@ from bioimage_py.sources import Source, open_source
 from bioimage_py.wrapper import (
     MultiTransformationSource,
     SimpleTransformationSource,
+    ThresholdSource,
     WrapperSource,
     register_wrapper,
 )
 from bioimage_py.wrapper.shape import PadSource, RoiSource
-from bioimage_py.wrapper.values import NormalizeSource, ThresholdSource
+from bioimage_py.wrapper.values import NormalizeSource
 from tests.wrapper.stored import ZYX, ChunkedSource, PowerSource, doubled, saved, summed
 
 IMAGE = np.arange(24, dtype="uint8").reshape(4, 6)

@@ -17,6 +17,7 @@ from bioimage_py.wrapper import (
     MultiTransformationSource,
     SimpleTransformationSource,
     SimpleTransformationWithHaloSource,
+    ThresholdSource,
     TransformationSource,
 )
 from bioimage_py.wrapper.resampling import AffineSource, ProjectionSource, ReducedSource, ResizedSource
@@ -35,7 +36,6 @@ from bioimage_py.wrapper.values import (
     NormalizeSource,
     PercentileNormalizeSource,
     RescaleSource,
-    ThresholdSource,
 )
 from tests.sources.contract import textured
 from tests.wrapper import stored

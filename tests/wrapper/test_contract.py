@@ -12,10 +12,11 @@ from bioimage_py.wrapper import (
     MultiTransformationSource,
     SimpleTransformationSource,
     SimpleTransformationWithHaloSource,
+    ThresholdSource,
     TransformationSource,
 )
 from bioimage_py.wrapper.shape import ExpandDimsSource, PadSource, RoiSource
-from bioimage_py.wrapper.values import NormalizeSource, ThresholdSource
+from bioimage_py.wrapper.values import NormalizeSource
 from tests.sources.contract import SourceContract, textured
 from tests.wrapper import stored
 

@@ -76,7 +76,7 @@ def test_tiny_and_fractional_bounds_do_not_warn() -> None:
 
 def test_the_range_is_found_once_whichever_thread_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     array = np.random.default_rng(0).normal(size=(20, 30, 40)).astype("float32")
-    monkeypatch.setattr("bioimage_py.wrapper.values.normalize._SCAN_BYTES", 40 * 30 * 4 * 3)
+    monkeypatch.setattr("bioimage_py.wrapper.values.rescale._SCAN_BYTES", 40 * 30 * 4 * 3)
     source = ChunkedSource(array, (2, 10, 10))
     normalised = NormalizeSource(source)
     expected = ((array.astype("float64") - array.min()) / (float(array.max()) - array.min())).astype(

@@ -17,12 +17,13 @@ from bioimage_py.wrapper import (
     MultiTransformationSource,
     SimpleTransformationSource,
     SimpleTransformationWithHaloSource,
+    ThresholdSource,
     TransformationSource,
     WrapperSource,
     register_wrapper,
 )
 from bioimage_py.wrapper.shape import ExpandDimsSource, PadSource, RoiSource
-from bioimage_py.wrapper.values import NormalizeSource, ThresholdSource
+from bioimage_py.wrapper.values import NormalizeSource
 from tests.wrapper import stored
 
 ROOT = Path(__file__).resolve().parents[2]

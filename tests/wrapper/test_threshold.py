@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.wrapper import ThresholdSource
 from bioimage_py.wrapper.shape import ExpandDimsSource
-from bioimage_py.wrapper.values import ThresholdSource
 from tests.wrapper.stored import ZYX, ChunkedSource
 
 

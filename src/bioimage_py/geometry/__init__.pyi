@@ -9,4 +9,4 @@ from .blocking import (
 from .box import Box as Box
 from .chunk_shape import default_chunks as default_chunks, sensible_chunks as sensible_chunks
 from .id_set import IdSet as IdSet, IdSetBuilder as IdSetBuilder
-from .index import basic_index as basic_index
+from .index import as_integer as as_integer, basic_index as basic_index, checked_whole as checked_whole

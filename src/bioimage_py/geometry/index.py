@@ -5,7 +5,9 @@ from __future__ import annotations
 import operator
 from typing import Any, NamedTuple
 
-from bioimage_py.errors import InvalidIndexError
+import numpy as np
+
+from bioimage_py.errors import InvalidArgumentError, InvalidIndexError
 from bioimage_py.geometry.box import Box
 
 
@@ -68,16 +70,28 @@ def _slice(item: slice, extent: int, axis: int) -> tuple[int, int]:
 
 
 def _integer(item: Any, extent: int, axis: int) -> int:
-    if isinstance(item, bool) or int(getattr(item, "ndim", 0)) > 0:
+    number = None if int(getattr(item, "ndim", 0)) > 0 else as_integer(item)
+    if number is None:
         raise InvalidIndexError(
             f"only integers, slices with step 1 and '...' can index a source, got {item!r} for axis {axis}"
         )
-    try:
-        number = operator.index(item)
-    except TypeError:
-        raise InvalidIndexError(
-            f"only integers, slices with step 1 and '...' can index a source, got {item!r} for axis {axis}"
-        ) from None
     if not -extent <= number < extent:
         raise InvalidIndexError(f"index {number} is out of bounds for axis {axis} with {extent} voxels")
     return number + extent if number < 0 else number
+
+
+def as_integer(value: Any) -> int | None:
+    """Return an integer as Python's own, None for anything else; booleans are not integers."""
+    try:
+        return None if isinstance(value, (bool, np.bool_)) else operator.index(value)
+    except TypeError:
+        return None
+
+
+def checked_whole(value: Any, what: str, minimum: int = 0) -> int:
+    """Return an integer of at least `minimum`, or raise InvalidArgumentError that names it as `what`."""
+    if (number := as_integer(value)) is None:
+        raise InvalidArgumentError(f"{what} must be an integer, got {value!r}")
+    if number < minimum:
+        raise InvalidArgumentError(f"{what} must be {minimum} or more, got {number}")
+    return number

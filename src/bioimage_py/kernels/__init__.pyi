@@ -13,7 +13,12 @@ from .cells import (
     cells_under as cells_under,
 )
 from .compare_blocks import CompareKernel as CompareKernel, Difference as Difference
-from .copy_blocks import CopyKernel as CopyKernel, ReadBuffers as ReadBuffers, StoreToStore as StoreToStore
+from .copy_blocks import (
+    CopyKernel as CopyKernel,
+    ReadBuffers as ReadBuffers,
+    StoreToStore as StoreToStore,
+    units_of as units_of,
+)
 from .copy_objects import CopyObjectsKernel as CopyObjectsKernel
 from .move_chunks import MoveKernel as MoveKernel, SmallFiles as SmallFiles
 from .moving import MoveOptions as MoveOptions, MovingKernel as MovingKernel, side_by_side as side_by_side

@@ -30,19 +30,10 @@ def check_casting(casting: str, source: np.dtype[Any], target: np.dtype[Any]) ->
 
 def can_hold(source: np.dtype[Any], target: np.dtype[Any]) -> bool:
     """Whether every value of the source dtype survives in the target dtype."""
-    if (
-        source.kind in "iu"
-        and target.kind in "fc"
-        and np.iinfo(source).bits - (source.kind == "i") > _precision(target)
-    ):
+    if source.kind in "iu" and target.kind in "fc":
         # numpy calls int64 → float64 safe, though integers beyond 2**53 are rounded.
-        return False
+        return bool(np.iinfo(source).bits - (source.kind == "i") <= np.finfo(target).nmant + 1)
     return bool(np.can_cast(source, target, casting="safe"))
-
-
-def _precision(dtype: np.dtype[Any]) -> int:
-    """Return how many bits the integers have that a float dtype holds without rounding."""
-    return int(np.finfo(dtype).nmant) + 1
 
 
 def cast(values: AnyArray, target: np.dtype[Any], casting: str, origin: tuple[int, ...]) -> AnyArray:

@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bioimage_py.chunks import AnyArray, Scratch
 from bioimage_py.errors import StorageError
@@ -93,7 +94,14 @@ class CopyKernel:
         if self.mask is None:
             return None
         with self.meter.mine.rest("computing"):
-            return self._selected(self.mask, box)
+            known = self._stored_mask if self._stored_mask and self._stored_mask.fill_value == 0 else None
+            stored = None if known is None else known.within(box)
+            if stored is None:
+                return np.not_equal(self.meter.read(self.mask, box), 0)
+            found = np.zeros(box.shape, bool)
+            for part in stored:
+                found[part.relative_to(box.begin).slices] = np.not_equal(self.meter.read(self.mask, part), 0)
+            return found
 
     def _copy_selected(self, box: Box, selected: AnyArray | None) -> int:
         stored = self._stored_in(box)
@@ -102,12 +110,8 @@ class CopyKernel:
         unit, chunks = self._grids(box)
         # In cells of whole chunks of both, no chunk of the input is decoded twice.
         both = tuple(map(math.lcm, unit, chunks))
-        if selected is not None:
-            cells = cells_any(selected, box, both)
-        elif stored is not None and self._leaves_missing:
-            cells = cells_under(stored, box, both)
-        else:
-            cells = np.ones(cells_of(box, both).shape, bool)
+        needed = stored if self._leaves_missing else None
+        cells = _touched(box, both, selected, needed)
         written = 0
         for area in boxes_of(cells, box, both):
             part = None if selected is None else selected[area.relative_to(box.begin).slices]
@@ -132,12 +136,7 @@ class CopyKernel:
 
     def _copy_area(self, area: Box, selected: AnyArray | None, stored: list[Box] | None) -> int:
         unit, _ = self._grids(area)
-        if selected is not None:
-            cells = cells_any(selected, area, unit)
-        else:
-            cells = np.ones(cells_of(area, unit).shape, bool)
-        if stored is not None and self._leaves_missing:
-            cells &= cells_under(stored, area, unit)
+        cells = _touched(area, unit, selected, stored if self._leaves_missing else None)
         if not cells.any():
             return 0
         values = self._values(area, selected, stored)
@@ -168,49 +167,16 @@ class CopyKernel:
             buffer = np.array(self.meter.read(self.output, unit))
         for part, selected in chosen:
             values = self._values(part, selected, self._stored_in(part))
-            np.copyto(
-                buffer[part.relative_to(unit.begin).view],
-                values,
-                where=True if selected is None else selected,
-            )
+            where = True if selected is None else selected
+            np.copyto(buffer[part.relative_to(unit.begin).view], values, where=where)
         return self._write(unit, buffer)
-
-    def units_of(
-        self, blocks: Sequence[Box], write_unit: tuple[int, ...]
-    ) -> Iterator[tuple[Box, list[tuple[int, Box]]]]:
-        """Yield the write units that blocks lie in, with each block's index and its part of the unit."""
-        hull = Box(
-            tuple(map(min, zip(*(b.begin for b in blocks), strict=True))),
-            tuple(map(max, zip(*(b.end for b in blocks), strict=True))),
-        )
-        units = Blocking(self.output.shape, write_unit)
-        for unit_id in units.ids_in(hull):
-            unit = units[unit_id]
-            parts = [(n, block.intersect(unit)) for n, block in enumerate(blocks)]
-            if parts := [(n, part) for n, part in parts if not part.is_empty()]:
-                yield unit, parts
-
-    def _selected(self, mask: Source, box: Box) -> AnyArray:
-        stored = None
-        if self._stored_mask is not None and self._stored_mask.fill_value == 0:
-            stored = self._stored_mask.within(box)
-        if stored is None:
-            return np.not_equal(self.meter.read(mask, box), 0)
-        found = np.zeros(box.shape, bool)
-        for part in stored:
-            found[part.relative_to(box.begin).slices] = np.not_equal(self.meter.read(mask, part), 0)
-        return found
 
     def _values(self, box: Box, selected: AnyArray | None, stored: list[Box] | None) -> AnyArray:
         """Return the voxels of a box in the output's dtype, right at least where they are selected."""
         if selected is None and stored is None:
             return self._cast_input(box)
         _, chunks = self._grids(box)
-        cells = np.ones(cells_of(box, chunks).shape, bool)
-        if selected is not None:
-            cells &= cells_any(selected, box, chunks)
-        if stored is not None:
-            cells &= cells_under(stored, box, chunks)
+        cells = _touched(box, chunks, selected, stored)
         if cells.all():
             return self._cast_input(box)
         missing = np.zeros((1,) * box.ndim, self.output.dtype)
@@ -272,6 +238,29 @@ class CopyKernel:
 
     def _write(self, box: Box, values: AnyArray) -> int:
         return self.meter.write(self.output, box, values)
+
+
+def _touched(
+    box: Box, grid: tuple[int, ...], selected: AnyArray | None, stored: list[Box] | None
+) -> npt.NDArray[np.bool_]:
+    """Return which cells of a grid have a selected voxel and something stored; None stands for all."""
+    cells = np.ones(cells_of(box, grid).shape, bool) if selected is None else cells_any(selected, box, grid)
+    return cells if stored is None else cells & cells_under(stored, box, grid)
+
+
+def units_of(
+    blocks: Sequence[Box], shape: tuple[int, ...], unit: tuple[int, ...]
+) -> Iterator[tuple[Box, list[tuple[int, Box]]]]:
+    """Yield the write units that blocks lie in, with each block's index and its part of the unit."""
+    hull = Box(
+        tuple(map(min, zip(*(b.begin for b in blocks), strict=True))),
+        tuple(map(max, zip(*(b.end for b in blocks), strict=True))),
+    )
+    units = Blocking(shape, unit)
+    for box in (units[number] for number in units.ids_in(hull)):
+        parts = [(n, block.intersect(box)) for n, block in enumerate(blocks)]
+        if parts := [(n, part) for n, part in parts if not part.is_empty()]:
+            yield box, parts
 
 
 _APART_EVERY = 32

@@ -75,11 +75,8 @@ class CopyObjectsKernel(MovingKernel):
 
     def _move_cells(self, cells: Box) -> None:
         tally, seen = self._tally, dict[str, ObjectState]()
-        found = [
-            each
-            for each in self._at_a_time(partial(self._look, seen), self._objects_in(cells, seen))
-            if each is not None
-        ]
+        looked = self._at_a_time(partial(self._look, seen), self._objects_in(cells, seen))
+        found = [each for each in looked if each is not None]
         chunks = ((each.position, *chunk) for each in found for chunk in each.chunks)
         odd = {position for position in self._at_a_time(self._check_chunk, chunks) if position is not None}
         whole = [each for each in found if each.position not in odd]
@@ -129,37 +126,29 @@ class CopyObjectsKernel(MovingKernel):
     def _look(self, known: dict[str, ObjectState], position: _Position) -> _Object | None:
         """Return the object at a position of the output; None if the input has none there."""
         key = self._objects.keys.key(self._at(position))
-        try:
+        with self._naming(self._first(position)):
             seen = known.get(key) or self._copier.look(key)
             return None if seen is None else _Object(position, seen, self._chunks_in(position, key, seen))
-        except StorageError as error:
-            raise self._refused(self._first(position), error) from error
 
     def _check_chunk(self, chunk: tuple[_Position, _Position, StoredBytes]) -> _Position | None:
         """Check a chunk of an object; return the position of the object if it has to be recoded."""
         position, at, stored = chunk
-        try:
+        with self._naming(at):
             if not self._by_few_bytes:
                 stored = StoredBytes(None, 0, stored.length, stored.read())
             return position if self._checked(at, stored) is None else None
-        except StorageError as error:
-            raise self._refused(at, error) from error
 
     def _copy_object(self, copied: list[_Object], each: _Object) -> None:
         key = self._objects.keys.key(self._at(each.position))
-        try:
+        with self._naming(self._first(each.position)):
             self._copier.copy(key, self._writer.keys.key(each.position))
-        except StorageError as error:
-            raise self._refused(self._first(each.position), error) from error
         copied.append(each)
 
     def _check_copy(self, made: dict[str, ObjectState], each: _Object) -> None:
         key = self._objects.keys.key(self._at(each.position))
         new_key = self._writer.keys.key(each.position)
-        try:
+        with self._naming(self._first(each.position)):
             self._copier.check(key, each.seen, new_key, made.get(new_key))
-        except StorageError as error:
-            raise self._refused(self._first(each.position), error) from error
 
     def _first(self, position: _Position) -> _Position:
         """Return the output's position of the first chunk in an object."""

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self, TypeVar
 
@@ -23,7 +24,7 @@ from bioimage_py.chunks import (
 )
 from bioimage_py.errors import StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Box
-from bioimage_py.kernels.cells import boxes_of, cells_all, cells_any, cells_of
+from bioimage_py.kernels.cells import boxes_of, cells_all, cells_any
 from bioimage_py.kernels.copy_blocks import CopyKernel
 from bioimage_py.kernels.stage_timer import Meter, Tally
 from bioimage_py.sources import Source, encoded_reader, encoded_writer, stored_chunks
@@ -31,11 +32,13 @@ from bioimage_py.storage import MOST_READ, Piece, StoredBytes, give_up_waiting
 
 Pieces = tuple[Piece, ...]
 
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
 _MOST_CELLS = 4096
 
 # A server takes its time for each chunk, so that many are asked for at once, as long as they take little memory.
 _MOST_AT_ONCE = 16
-
 _BYTES_AT_ONCE = 2**25
 
 
@@ -43,20 +46,11 @@ _BYTES_AT_ONCE = 2**25
 class MoveOptions:
     """How encoded chunks are moved."""
 
-    verify_encoded: bool = (
-        False  # decode each chunk that is moved; else check its length, headers and checksums
-    )
+    # decode each chunk that is moved; else check its length, headers and checksums
+    verify_encoded: bool = False
     output_is_new: bool = False  # no chunk is stored where it writes, so none has to be removed
     source: Source | None = None  # the stored array that the input is a region of; None for itself
     offset: tuple[int, ...] | None = None  # where the input begins in `source`, whole chunks
-
-
-class MoveCounts(NamedTuple):
-    """What was done so far: chunks moved, chunks recoded, and encoded bytes written for those that were moved."""
-
-    moved: int = 0
-    recoded: int = 0
-    n_bytes: int = 0
 
 
 class BothSides(NamedTuple):
@@ -86,12 +80,8 @@ class MovingKernel(ABC):
     ) -> None:
         self.options = options = options or MoveOptions()
         self.fallback = fallback
-        self.input, self.output, self.mask, self.casting = (
-            fallback.input,
-            fallback.output,
-            fallback.mask,
-            fallback.casting,
-        )
+        self.input, self.output = fallback.input, fallback.output
+        self.mask, self.casting = fallback.mask, fallback.casting
         sides = sides or BothSides.of(fallback, options)
         source, self.match = sides.source, sides.match
         if (
@@ -119,11 +109,6 @@ class MovingKernel(ABC):
         waits = self._reader.remote or self._writer.remote
         self._at_once = max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // stored.chunk_bytes)) if waits else 1
         self._pool = ThreadPoolExecutor(self._at_once) if self._at_once > 1 else None
-
-    @property
-    def counts(self) -> MoveCounts:
-        done = self.tally()
-        return MoveCounts(done.chunks_moved, done.chunks_recoded, done.encoded_out)
 
     def counted_by(self, meter: Meter) -> Self:
         twin = copy.copy(self)
@@ -159,11 +144,6 @@ class MovingKernel(ABC):
             return self.copy_box(unit)
         return self.fallback.copy_parts(unit, parts)
 
-    def units_of(
-        self, blocks: Sequence[Box], write_unit: tuple[int, ...]
-    ) -> Iterator[tuple[Box, list[tuple[int, Box]]]]:
-        return self.fallback.units_of(blocks, write_unit)
-
     @abstractmethod
     def _move_box(self, box: Box) -> None: ...
 
@@ -186,9 +166,6 @@ class MovingKernel(ABC):
         begin = tuple(at * g for at, g in zip(cell, grid, strict=True))
         end = tuple(b + g for b, g in zip(begin, grid, strict=True))
         return Box(begin, end).intersect(Box.whole(self._made.shape))
-
-    def _n_chunks(self, box: Box) -> int:
-        return cells_of(box, self._made.chunks).size
 
     def _candidates(self, cells: Box) -> Iterator[tuple[int, ...]]:
         """Yield the output's positions at which the input may have a chunk."""
@@ -230,6 +207,14 @@ class MovingKernel(ABC):
             return position
         return tuple(p + s for p, s in zip(position, self._shift, strict=True))
 
+    @contextmanager
+    def _naming(self, position: tuple[int, ...]) -> Iterator[None]:
+        """Let a StorageError say which chunk, at a position of the output, it is about."""
+        try:
+            yield
+        except StorageError as error:
+            raise self._refused(position, error) from error
+
     def _refused(self, position: tuple[int, ...], error: StorageError) -> StorageError:
         at = self._at(position)
         return StorageError(
@@ -255,10 +240,8 @@ class MovingKernel(ABC):
             self.unmasked.copy_box(box)
         except StorageError:
             for position in positions:
-                try:
+                with self._naming(position):
                     self.fallback.meter.read(self.input, self._voxels(position, self._made.chunks))
-                except StorageError as error:
-                    raise self._refused(position, error) from error
             raise
 
 
@@ -273,11 +256,6 @@ def slabs(cells: Box, weight: int = 1) -> Iterator[Box]:
             yield from slabs(Box(lower, cells.end), weight)
             return
     yield cells
-
-
-_T = TypeVar("_T")
-
-_R = TypeVar("_R")
 
 
 def side_by_side(

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator
 
-from bioimage_py.chunks import NewShard, Shard, ShardedChunks, number_in
+from bioimage_py.chunks import NewShard, ShardedChunks, number_in
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.kernels.cells import cells_of
@@ -61,7 +61,9 @@ class PackKernel(MovingKernel):
         new: NewFile | NewObject = self._writer.files.new(self._writer.keys.key(shard))
         with self._tally.rest("moving_out"), new as file:
             movable = self._fill(file, shard, sorted(positions))
-            if movable is not None and not (self.match.recodes_missing and movable < self._n_chunks(voxels)):
+            if movable is not None and not (
+                self.match.recodes_missing and movable < cells_of(voxels, self._made.chunks).size
+            ):
                 n_moved = movable
             if not n_moved:
                 file.abandon()
@@ -108,7 +110,8 @@ class PackKernel(MovingKernel):
             return 0
         n_moved = 0
         try:
-            found = self._opened(reader, shard, positions[0])
+            with self._naming(positions[0]):
+                found = reader.shard(shard)
             if found is None:
                 return 0
             for position in positions:
@@ -117,19 +120,11 @@ class PackKernel(MovingKernel):
                 if isinstance(pieces, bool):
                     return None
                 n_moved += pieces is not None
-            try:
+            with self._naming(positions[0]):
                 file.append(found.stored)
-            except StorageError as error:
-                raise self._refused(positions[0], error) from error
         finally:
             reader.forget(shard)
         return n_moved
-
-    def _opened(self, reader: ShardedChunks, shard: _Position, first: _Position) -> Shard | None:
-        try:
-            return reader.shard(shard)
-        except StorageError as error:
-            raise self._refused(first, error) from error
 
     def _voxels_of(self, shards: Box) -> Box:
         last = tuple(end - 1 for end in shards.end)

@@ -25,9 +25,8 @@ class PyramidKernel:
 
     input: Source  # of the pyramid, or a level of it
     outputs: tuple[Source, ...]  # the levels that are written, largest first
-    steps: tuple[
-        tuple[int, ...], ...
-    ]  # per output: how many voxels of the one before (or the input) become one
+    # per output: how many voxels of the one before (or the input) become one
+    steps: tuple[tuple[int, ...], ...]
     method: str
     tile_shape: tuple[int, ...]  # in which pieces a block is read
     casting: str = "unsafe"
@@ -93,11 +92,8 @@ class PyramidKernel:
         if self.mover is not None:
             written = self.mover.copy_box(tile)
             # Of a single level nobody asks for the voxels.
-            return (
-                (self.meter.read(self.input, tile, buffer), written)
-                if len(self.outputs) > 1
-                else (np.empty(0), written)
-            )
+            single = len(self.outputs) == 1
+            return np.empty(0) if single else self.meter.read(self.input, tile, buffer), written
         output = self.outputs[0]
         values = self.meter.read_in(self.input, tile, buffer)
         values = cast(values, output.dtype, self.casting, tile.begin)

@@ -10,8 +10,10 @@ from .byte_size import (
     parse_bytes as parse_bytes,
 )
 from .copy_plan import (
+    TEMPORARY_CODEC as TEMPORARY_CODEC,
     CopyPlan as CopyPlan,
     PlanOptions as PlanOptions,
+    TwoPasses as TwoPasses,
     choose_road as choose_road,
     plan_copy as plan_copy,
 )
@@ -30,4 +32,3 @@ from .passes import (
 )
 from .pyramid_levels import choose_levels as choose_levels
 from .pyramid_plan import PyramidPlan as PyramidPlan, plan_pyramid as plan_pyramid
-from .two_pass import TEMPORARY_CODEC as TEMPORARY_CODEC, TwoPasses as TwoPasses

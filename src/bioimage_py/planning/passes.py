@@ -12,10 +12,9 @@ import numpy as np
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.planning.block_shape import choose_block_shape, combinations, pieces, read_amplification
 from bioimage_py.planning.byte_size import format_bytes
-from bioimage_py.planning.copy_plan import DEFAULT_BLOCK_BUDGET, CopyPlan, PlanOptions, copy_hints
+from bioimage_py.planning.copy_plan import DEFAULT_BLOCK_BUDGET, CopyPlan, PlanOptions, TwoPasses, copy_hints
 from bioimage_py.planning.layout import ArrayLayout, n_cells
 from bioimage_py.planning.memory import MemoryModel
-from bioimage_py.planning.two_pass import TwoPasses
 
 MOST_READS_OF_ONE_PASS = 2.0
 """A pass that decodes chunks more often on average is worth a second one, which writes everything once more and reads it again.
@@ -117,7 +116,6 @@ def reads_through_cache(plan: CopyPlan, block_shape: tuple[int, ...]) -> float:
 
 
 def _touched(block: int, chunk: int) -> int:
-    """Return the extent of the chunks that a block touches at most."""
     return ((block - 1 + chunk - 1) // chunk + 1) * chunk if block % chunk else block
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from bioimage_py.errors import Hint, InvalidArgumentError
+from bioimage_py.geometry import checked_whole
 from bioimage_py.metadata import axis_type
 from bioimage_py.planning.byte_size import Reported
-from bioimage_py.wrapper import checked_whole
 from bioimage_py.wrapper.resampling import checked_factors
 
 _ISOTROPIC = math.sqrt(2)

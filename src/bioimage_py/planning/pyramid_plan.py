@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from bioimage_py.geometry import Blocking
@@ -115,10 +116,10 @@ def plan_pyramid(
     left, reads = tuple(levels[1:] if in_place else levels), 0 if in_place else None
     source, base = input_layout, 0
     while left:
-        layout = PartLayout(source, replace(output_layout, shape=source.shape), left, num_workers)
+        layout = PartLayout(source, replace(output_layout, shape=source.shape), left, reads, num_workers)
         base = max(base, layout.base())
         budget = DEFAULT_BLOCK_BUDGET if memory_limit is None else max(1, memory_limit - layout.base())
-        part = choose_part(layout, reads, budget, block_shape if not parts else None)
+        part = choose_part(layout, budget, block_shape if not parts else None)
         parts.append(part)
         left, reads = left[len(part.levels) :], part.levels[-1].number
         source = replace(output_layout, shape=part.levels[-1].shape)
@@ -203,6 +204,7 @@ class PartLayout:
     source: ArrayLayout
     output: ArrayLayout  # how levels are stored; its shape is that of what is read
     levels: tuple[PyramidLevel, ...]  # the levels that are not made yet, largest first
+    reads: int | None  # the level that is read, None for the input
     threads: int
 
     @property
@@ -221,9 +223,9 @@ class PartLayout:
         """Return the voxels of what is read that are one write unit of the last of so many levels."""
         return tuple(u * f for u, f in zip(self.output.write_unit, self.scale(count), strict=True))
 
-    def held(self, count: int, block: tuple[int, ...], tile: tuple[int, ...]) -> int:
+    def held(self, count: int, block: tuple[int, ...]) -> int:
         """Return the bytes of one block in flight that makes so many levels, tile by tile, level by level."""
-        a, b = self.source, self.output
+        a, b, tile = self.source, self.output, self.tile(count, block)
         made = [self._voxels(block, self.scale(n)) * b.itemsize for n in range(1 + self.copies, count + 1)]
         tile_voxels = self._voxels(tile, (1,) * len(tile))
         read = (0 if a.in_memory else a.itemsize) + (b.itemsize if a.dtype != b.dtype else 0)
@@ -271,25 +273,17 @@ def _divisors(extent: int, grid: int) -> Iterator[int]:
             yield cells // n * grid
 
 
-def choose_part(
-    layout: PartLayout, reads: int | None, budget: int, block_shape: tuple[int, ...] | None
-) -> PyramidPart:
+def choose_part(layout: PartLayout, budget: int, block_shape: tuple[int, ...] | None) -> PyramidPart:
     """Return the part that makes the next levels: as many as a block of a sensible size holds whole write units of.
 
     A single write unit may pass the budget: nothing smaller is safe.
     """
     if block_shape is not None:
-        return _part(layout, reads, _levels_in(layout, block_shape), block_shape)
+        return _part(layout, block_shape)
     best, best_score = None, math.inf
     for count in range(1, len(layout.levels) + 1):
         grid = replace(layout.output, chunks=layout.unit(count), shards=None)
-        block = choose_block_shape(
-            layout.source,
-            grid,
-            lambda box, count=count: layout.held(count, box, layout.tile(count, box)),  # type: ignore[misc]
-            budget,
-        )
-        part = _part(layout, reads, _levels_in(layout, block), block)
+        part = _part(layout, choose_block_shape(layout.source, grid, partial(layout.held, count), budget))
         if best is not None and part.block_bytes > budget:
             continue
         score = _score(layout, part)
@@ -299,25 +293,22 @@ def choose_part(
     return best
 
 
-def _levels_in(layout: PartLayout, block: tuple[int, ...]) -> int:
-    """Return how many of the next levels a block holds whole write units of."""
-    for count in range(len(layout.levels), 1, -1):
-        fits = zip(block, layout.unit(count), layout.source.shape, strict=True)
-        if all(b % u == 0 or b >= n for b, u, n in fits):
-            return count
-    return 1
-
-
-def _part(layout: PartLayout, reads: int | None, count: int, block: tuple[int, ...]) -> PyramidPart:
-    tile = layout.tile(count, block)
+def _part(layout: PartLayout, block: tuple[int, ...]) -> PyramidPart:
+    """Return the part with as many of the next levels as a block holds whole write units of, at least one."""
+    shape = layout.source.shape
+    count = len(layout.levels)
+    while count > 1 and any(
+        b % u and b < n for b, u, n in zip(block, layout.unit(count), shape, strict=True)
+    ):
+        count -= 1
     return PyramidPart(
-        reads=reads,
+        reads=layout.reads,
         levels=layout.levels[:count],
-        shape=layout.source.shape,
+        shape=shape,
         block_shape=block,
-        tile_shape=tile,
-        block_bytes=layout.held(count, block, tile),
-        read_amplification=read_amplification(layout.source.shape, block, layout.source.chunks),
+        tile_shape=layout.tile(count, block),
+        block_bytes=layout.held(count, block),
+        read_amplification=read_amplification(shape, block, layout.source.chunks),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.geometry import checked_whole
 
 
 def checked_dtype(dtype: npt.DTypeLike, kinds: str = "biufc") -> np.dtype[Any]:
@@ -29,28 +29,15 @@ def checked_dtype(dtype: npt.DTypeLike, kinds: str = "biufc") -> np.dtype[Any]:
     return found.newbyteorder("=")
 
 
-def checked_whole(value: Any, what: str, minimum: int = 0) -> int:
-    """Return an integer of at least `minimum`, or raise InvalidArgumentError that names it as `what`."""
-    try:
-        number = None if isinstance(value, (bool, np.bool_)) else operator.index(value)
-    except TypeError:
-        number = None
-    if number is None:
-        raise InvalidArgumentError(f"{what} must be an integer, got {value!r}")
-    if number < minimum:
-        raise InvalidArgumentError(f"{what} must be {minimum} or more, got {number}")
-    return number
-
-
-def checked_extents(value: Any, ndim: int, what: str) -> tuple[int, ...]:
-    """Return one non-negative integer per axis, from such a sequence or from one integer for all axes."""
+def checked_extents(value: Any, ndim: int, what: str, minimum: int = 0) -> tuple[int, ...]:
+    """Return one integer of at least `minimum` per axis, from such a sequence or from one integer for all axes."""
     if not isinstance(value, (list, tuple)) and np.ndim(value) == 0:
-        return (checked_whole(value, what),) * ndim
+        value = (value,) * ndim
     if len(value) != ndim:
         raise InvalidArgumentError(
             f"{what} must be one integer, or one per axis: got {len(value)} for {ndim} axes: {value!r}"
         )
-    return tuple(checked_whole(one, f"{what} of axis {axis}") for axis, one in enumerate(value))
+    return tuple(checked_whole(one, f"{what} of axis {axis}", minimum) for axis, one in enumerate(value))
 
 
 def checked_number(value: Any, what: str) -> Any:

@@ -49,7 +49,8 @@ class WrapperSource(Source):
     Raises
     ------
     InvalidArgumentError
-        If no input is given, or one cannot be read.
+        If no input is given, or one cannot be read. Every wrapper raises it for arguments that are not as it describes them,
+        or do not fit the input.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Wrappers that call users' functions: of a block, with and without the voxels around it, of a position, of several sources."""
+"""Wrappers that call functions: of a block, with and without the voxels around it, of a position, of several sources, a comparison."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources import Source, cast_values
-from bioimage_py.wrapper.arguments import checked_dtype, checked_extents, checked_sources
+from bioimage_py.wrapper.arguments import checked_dtype, checked_extents, checked_number, checked_sources
 from bioimage_py.wrapper.base import WrapperSource
 from bioimage_py.wrapper.spec import register_wrapper
 
@@ -93,7 +93,6 @@ class FunctionSource(WrapperSource):
         return result
 
     def cast(self, result: AnyArray) -> AnyArray:
-        """Return the function's result in the wrapper's dtype."""
         if not self.dtype_given and not np.can_cast(result.dtype, self.dtype, "safe"):
             raise InvalidArgumentError(
                 f"the function of {self.name} returned {result.dtype}, which does not fit the dtype {self.dtype} that "
@@ -120,11 +119,6 @@ class SimpleTransformationSource(FunctionSource):
     dtype
         dtype of the result; what the function returns is cast to it with numpy's `astype`. Default: learnt by calling
         the function with one voxel that is zero.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If the function cannot be called, or returned another shape; the message names both shapes.
 
     Examples
     --------
@@ -171,12 +165,6 @@ class SimpleTransformationWithHaloSource(FunctionSource):
         dtype of the result; what the function returns is cast to it with numpy's `astype`. Default: learnt by calling
         the function with one voxel that is zero.
 
-    Raises
-    ------
-    InvalidArgumentError
-        If `halo` has another length than the array has axes or is negative, if the function cannot be called, or if it
-        returned another shape; the message names both shapes.
-
     Examples
     --------
     >>> def sum_of_neighbours(block):
@@ -201,7 +189,6 @@ class SimpleTransformationWithHaloSource(FunctionSource):
             self.infer_dtype()
 
     def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-        """Yield the shape with its halo."""
         yield tuple(min(n + 2 * h, extent) for n, h, extent in zip(shape, self.halo, self.shape, strict=True))
 
     def _read(self, box: Box) -> AnyArray:
@@ -231,12 +218,6 @@ class TransformationSource(FunctionSource):
     dtype
         dtype of the result; what the function returns is cast to it with numpy's `astype`. Default: that of the source;
         then the function must return it, or a dtype whose values all fit it.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If the function cannot be called, `shape` is not a tuple of non-negative integers, or the function returned another
-        shape than the region's; the message names both shapes.
 
     Notes
     -----
@@ -297,12 +278,6 @@ class MultiTransformationSource(FunctionSource):
         dtype of the result; what the function returns is cast to it with numpy's `astype`. Default: learnt by calling
         the function with one voxel that is zero per source.
 
-    Raises
-    ------
-    InvalidArgumentError
-        If no source is given, their shapes differ (the message lists them), the function cannot be called, or it
-        returned another shape; the message names both shapes.
-
     Examples
     --------
     >>> red, green = np.array([10, 20, 30]), np.array([1, 2, 3])
@@ -331,3 +306,58 @@ class MultiTransformationSource(FunctionSource):
     def _read(self, box: Box) -> AnyArray:
         blocks = (self.own_block(box, position) for position in range(len(self.inputs)))
         return self.cast(self.call(box, *blocks))
+
+
+@register_wrapper("threshold")
+class ThresholdSource(FunctionSource):
+    """The mask `operator(source, threshold)`, of dtype bool.
+
+    Parameters
+    ----------
+    source
+        Source, array, handle or path.
+    threshold
+        A number. It is compared as numpy compares with a Python number, so 0.5 with float32 voxels in float32.
+    operator
+        A comparison of numpy (`numpy.greater`, `numpy.less_equal`, `numpy.equal`, …), or a function called as
+        `operator(block, threshold)` from several threads at once, which returns an array of booleans of the block's
+        shape in which a voxel depends on that voxel only. Default: `numpy.greater`.
+
+    Examples
+    --------
+    >>> image = np.array([[1, 7], [9, 3]], "uint16")
+    >>> ThresholdSource(image, 4)[...].tolist()
+    [[False, True], [True, False]]
+    >>> ThresholdSource(image, 7, operator=np.less_equal)[0].tolist()
+    [True, True]
+    """
+
+    def __init__(
+        self, source: Any, threshold: float, operator: Callable[[Any, Any], Any] = np.greater
+    ) -> None:
+        number = checked_number(threshold, "threshold")
+        if isinstance(number, float) and math.isnan(number):
+            raise InvalidArgumentError("threshold must be a number, got NaN: nothing is above or below it")
+        if not callable(operator):
+            raise InvalidArgumentError(
+                f"operator must be a comparison such as numpy.greater, got {type(operator).__name__} {operator!r}"
+            )
+        super().__init__((source,), operator, None)
+        self.threshold = number
+        self.operator = operator
+        with self.closing_on_error():
+            self._compared(Box.whole((1,) * self.ndim), np.zeros((1,) * self.ndim, self.dtype))
+        self.dtype = np.dtype(bool)
+
+    def _read(self, box: Box) -> AnyArray:
+        untouched = isinstance(self.operator, np.ufunc)
+        return self._compared(box, self.read_input(box) if untouched else self.own_block(box))
+
+    def _compared(self, box: Box, block: AnyArray) -> AnyArray:
+        mask = self.call(box, block, self.threshold)
+        if mask.dtype != bool:
+            raise InvalidArgumentError(
+                f"the operator of {self.name} must return booleans, but {self.operator!r} returned {mask.dtype}; "
+                "for other results use SimpleTransformationSource"
+            )
+        return mask

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import importlib
 import math
+import pkgutil
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -67,8 +68,8 @@ def register_wrapper(name: str) -> Callable[[_W], _W]:
         )
 
     def register(cls: _W) -> _W:
-        before = _CLASSES.get(name)
-        if before is not None and _place(before) != _place(cls):
+        before = _CLASSES.get(name, cls)
+        if (before.__module__, before.__qualname__) != (cls.__module__, cls.__qualname__):
             raise InvalidArgumentError(
                 f"the wrapper name {name!r} is taken by {before.__module__}.{before.__qualname__}; "
                 f"choose another one for {cls.__module__}.{cls.__qualname__}"
@@ -77,10 +78,6 @@ def register_wrapper(name: str) -> Callable[[_W], _W]:
         return cls
 
     return register
-
-
-def _place(cls: type) -> tuple[str, str]:
-    return cls.__module__, cls.__qualname__
 
 
 def describe_class(cls: type[WrapperSource]) -> dict[str, str]:
@@ -99,8 +96,6 @@ def describe_class(cls: type[WrapperSource]) -> dict[str, str]:
 
 
 class WrapperFamily(Family):
-    """Wrappers, in specs."""
-
     def open_spec(self, spec: SourceSpec) -> WrapperSource:
         """Return the wrapper that `to_spec` described, on inputs that it opens, and closes with itself. This runs code."""
         cls = _find_class(spec)
@@ -207,37 +202,27 @@ def _importable_name(obj: Any) -> str | None:
     module, qualname = getattr(obj, "__module__", None), getattr(obj, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(qualname, str) or module == "__main__":
         return None
-    loaded = sys.modules.get(module)
+    loaded, name = sys.modules.get(module), f"{module}:{qualname}"
     if loaded is None or getattr(loaded, "__spec__", None) is None:
         return None
-    return f"{module}:{qualname}" if _attribute(loaded, qualname) is obj else None
+    try:
+        return name if pkgutil.resolve_name(name) is obj else None
+    except (ImportError, AttributeError, ValueError):
+        return None
 
 
 def _imported(name: str) -> Any:
     """Import what `_importable_name` or a numpy ufunc's name (`"numpy.greater"`) stands for."""
-    module, _, qualname = name.partition(":") if ":" in name else name.rpartition(".")
     try:
-        found = _attribute(importlib.import_module(module), qualname)
-    except (ImportError, ValueError) as error:
+        return pkgutil.resolve_name(name)
+    except (ImportError, AttributeError, ValueError) as error:
         raise InvalidArgumentError(
-            f"the function {name!r} cannot be imported in this process ({error}): install its module {module!r} or put "
-            "its folder on PYTHONPATH"
+            f"the function {name!r} cannot be imported in this process ({error}): install its module, in the same version, or "
+            "put its folder on PYTHONPATH"
         ) from error
-    if found is None:
-        raise InvalidArgumentError(
-            f"the module {module!r} has no function {qualname!r}: is it another version of it?"
-        )
-    return found
-
-
-def _attribute(obj: Any, qualname: str) -> Any:
-    for part in qualname.split("."):
-        obj = getattr(obj, part, None)
-    return obj
 
 
 def _pickled(obj: Any) -> str:
-    """Return an object cloudpickled and base64-encoded."""
     called = getattr(obj, "__qualname__", None) or repr(obj)
     cloudpickle = _cloudpickle(called)
     try:

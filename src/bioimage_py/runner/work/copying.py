@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bioimage_py.errors import CastingError
 from bioimage_py.geometry import Blocking, IdSet
-from bioimage_py.kernels import CopyKernel, Meter, MovingKernel, Tally, kernel_for_road
+from bioimage_py.kernels import CopyKernel, Meter, MovingKernel, Tally, kernel_for_road, units_of
 from bioimage_py.runner.work.block_work import BlockWork, stored_blocks
 from bioimage_py.runner.work.stored_sources import input_fingerprint, opened_sources, output_fingerprint
 
@@ -42,7 +42,7 @@ class CopyWork(BlockWork):
         unit_shape = self.kernel.output.write_unit
         assert unit_shape is not None
         written, failed = 0, set[int]()
-        for unit, parts in self.kernel.units_of([self.blocking[i] for i in blocks], unit_shape):
+        for unit, parts in units_of([self.blocking[i] for i in blocks], self.kernel.output.shape, unit_shape):
             try:
                 written += self.kernel.copy_parts(unit, [part for _, part in parts])
             except (CastingError, KeyboardInterrupt):

@@ -5,8 +5,11 @@ from .image_kind import (
     looks_like_labels as looks_like_labels,
     warn_if_labels_are_mixed as warn_if_labels_are_mixed,
 )
-from .project import ProjectionSource as ProjectionSource
-from .reduced import ReducedSource as ReducedSource, checked_factors as checked_factors
+from .reduced import (
+    ProjectionSource as ProjectionSource,
+    ReducedSource as ReducedSource,
+    checked_factors as checked_factors,
+)
 from .resized import ResizedSource as ResizedSource
 from .splines import nearest as nearest
 from .window_reduction import check_method as check_method, reduce_windows as reduce_windows

@@ -49,9 +49,6 @@ class AffineSource(PartedSource):
 
     Raises
     ------
-    InvalidArgumentError
-        If the matrix has another shape or is not finite, its last row is not 0, …, 0, 1, `shape` does not have n extents,
-        `order` is none of 0 to 5, or the dtype cannot hold `fill_value`.
     MissingDependencyError
         When a region is read with an order from 1 on, and SciPy is not installed.
 

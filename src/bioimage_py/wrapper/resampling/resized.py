@@ -11,9 +11,9 @@ import numpy as np
 
 from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import InvalidArgumentError
-from bioimage_py.geometry import Box
+from bioimage_py.geometry import Box, checked_whole
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.wrapper.arguments import checked_order, checked_whole, rounded
+from bioimage_py.wrapper.arguments import checked_order, rounded
 from bioimage_py.wrapper.resampling.splines import AxisWeights, axis_weights, gaussian, nearest, prefilter
 from bioimage_py.wrapper.spec import register_wrapper
 from bioimage_py.wrapper.tiling import OVERLAP_BYTES, PartedSource
@@ -41,12 +41,6 @@ class ResizedSource(PartedSource):
         is cubic.
     anti_aliasing
         Whether axes that get shorter are smoothed first, by a Gaussian of `(old / new - 1) / 2` voxels standard deviation.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If `shape` has another length than the source has axes, an extent is 0 where the source's is not (or the other
-        way round), or `order` is none of 0 to 5.
 
     Notes
     -----

@@ -4,7 +4,5 @@ from .axes import (
     TransposeSource as TransposeSource,
     axis_number as axis_number,
 )
-from .concatenate import ConcatenateSource as ConcatenateSource
-from .pad import PadSource as PadSource
-from .roi import RoiSource as RoiSource
-from .select import SelectSource as SelectSource
+from .extension import ConcatenateSource as ConcatenateSource, PadSource as PadSource
+from .selection import RoiSource as RoiSource, SelectSource as SelectSource

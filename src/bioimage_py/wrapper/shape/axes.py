@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import InvalidArgumentError
-from bioimage_py.geometry import Box
+from bioimage_py.geometry import Box, as_integer
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources import Source
 from bioimage_py.wrapper.base import WrapperSource
@@ -28,11 +27,6 @@ class TransposeSource(WrapperSource):
     axes
         The axes of the source in their new order, each a number or, where the metadata name them, a name: `(2, 1, 0)`,
         `("c", "z", "y", "x")`, `"czyx"`. Default: reversed.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If not every axis is named once.
 
     Notes
     -----
@@ -83,11 +77,6 @@ class FlipSource(WrapperSource):
         Source, array, handle or path.
     axis
         An axis as a number or, where the metadata name them, a name; or a tuple of them. Default: all axes.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If an axis is not one of the source, or given twice.
 
     Notes
     -----
@@ -140,11 +129,6 @@ class ExpandDimsSource(WrapperSource):
     axis
         Position of the new axis among the axes of the result, or a tuple of positions; negative ones count from the end.
 
-    Raises
-    ------
-    InvalidArgumentError
-        If a position is out of bounds, repeated, or not an integer.
-
     Examples
     --------
     >>> image = np.zeros((3, 4), "uint8")
@@ -185,7 +169,7 @@ def axis_number(axis: Any, source: Source) -> int:
             known = unnamed if names is None else f"its axes are {', '.join(names)}"
             raise InvalidArgumentError(f"{source.name} has no axis {axis!r}: {known}")
         return names.index(axis)
-    number = _integer(axis)
+    number = as_integer(axis)
     if number is None:
         raise InvalidArgumentError(f"an axis must be a number or a name, got {axis!r}")
     return _in_bounds(number, source.ndim, f"{source.ndim} axes")
@@ -195,20 +179,13 @@ def _new_axes(axis: Any, ndim: int) -> tuple[int, ...]:
     given = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
     total = ndim + len(given)
     axes = []
-    for number in map(_integer, given):
+    for number in map(as_integer, given):
         if number is None:
             raise InvalidArgumentError(f"axis must be an integer or a tuple of integers, got {axis!r}")
         axes.append(_in_bounds(number, total, f"a result of {total} axes"))
     if len(set(axes)) != len(axes):
         raise InvalidArgumentError(f"axis {axis!r} names an axis of the result twice")
     return tuple(sorted(axes))
-
-
-def _integer(value: Any) -> int | None:
-    try:
-        return None if isinstance(value, (bool, np.bool_)) else operator.index(value)
-    except TypeError:
-        return None
 
 
 def _in_bounds(number: int, ndim: int, what: str) -> int:

@@ -1,7 +1,7 @@
-from .cast import CastSource as CastSource, RescaleSource as RescaleSource
 from .label_lookup import LabelLookupSource as LabelLookupSource
-from .normalize import (
+from .rescale import (
+    CastSource as CastSource,
     NormalizeSource as NormalizeSource,
     PercentileNormalizeSource as PercentileNormalizeSource,
+    RescaleSource as RescaleSource,
 )
-from .threshold import ThresholdSource as ThresholdSource

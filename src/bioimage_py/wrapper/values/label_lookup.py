@@ -32,12 +32,6 @@ class LabelLookupSource(WrapperSource):
         dtype of the result. Default: that of the source where it holds all values; otherwise numpy's for the values (and for
         labels that stay).
 
-    Raises
-    ------
-    InvalidArgumentError
-        If the source is not integers, the table has a label twice, labels that are not integers or values that are not real
-        numbers, or the dtype cannot hold the values, the default, or (without one) the labels that stay.
-
     Notes
     -----
     The table travels to other processes as it is: with some millions of labels it takes as many lines of JSON.
