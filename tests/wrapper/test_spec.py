@@ -194,7 +194,7 @@ def test_functions_that_cannot_be_pickled(file: Source) -> None:
         ({"parameters": {"threshold": {"$nonsense": 1}}}, "is not a parameter"),
         (
             {"parameters": {"threshold": 1, "operator": {"$function": "numpy.nonsense"}}},
-            "no function 'nonsense'",
+            "no attribute 'nonsense'",
         ),
         (
             {"parameters": {"threshold": 1, "operator": {"$function": "no_such:thing"}}},

@@ -49,13 +49,23 @@ def checked_number(value: Any, what: str) -> Any:
     return value
 
 
+def checked_real(value: Any, what: str) -> float:
+    """Return a finite real number, or raise InvalidArgumentError."""
+    number = checked_number(value, what)
+    try:
+        finite = math.isfinite(number)
+    except (TypeError, OverflowError):
+        finite = False  # complex, or an integer beyond all floats
+    if not finite:
+        raise InvalidArgumentError(f"{what} must be a finite real number, got {number!r}")
+    return float(number) if isinstance(number, bool) else number
+
+
 def checked_range(value: Any, what: str) -> tuple[float, float]:
     """Return two finite real numbers, or raise InvalidArgumentError that names them as `what`."""
     if not isinstance(value, (list, tuple, np.ndarray)) or len(value) != 2:
         raise InvalidArgumentError(f"{what} must be two numbers (low, high), got {value!r}")
-    low, high = (checked_number(one, what) for one in value)
-    if any(isinstance(one, complex) or not math.isfinite(one) for one in (low, high)):
-        raise InvalidArgumentError(f"{what} must be two finite real numbers, got {value!r}")
+    low, high = (checked_real(one, f"each end of {what}") for one in value)
     return low, high
 
 

@@ -204,6 +204,9 @@ class TransformationSource(FunctionSource):
 
     The function knows where it is and reads what it needs: it may flip, transpose, mosaic, or add a gradient.
 
+    Axes, voxel size and origin are taken over where the shape is the source's; of a result of another shape nothing is
+    known but the attributes.
+
     Parameters
     ----------
     source
@@ -218,11 +221,6 @@ class TransformationSource(FunctionSource):
     dtype
         dtype of the result; what the function returns is cast to it with numpy's `astype`. Default: that of the source;
         then the function must return it, or a dtype whose values all fit it.
-
-    Notes
-    -----
-    Axes, voxel size and origin are taken over where the shape is the source's; of a result of another shape nothing is
-    known but the attributes.
 
     Examples
     --------

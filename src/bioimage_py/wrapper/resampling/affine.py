@@ -32,6 +32,10 @@ class AffineSource(PartedSource):
     each region reads only the part of the input that it shows, and every voxel comes out the same, bit by bit, whatever
     region it is read with.
 
+    The dtype is the source's; orders from 1 on are computed in float64 and rounded as in `ResizedSource`, and so is the
+    prefilter of orders 2 to 5 cut. Metadata keep voxel size and origin where the axes are only scaled and moved; where they
+    mix, the voxel size is that along the new axes if all have one unit, and the origin is dropped.
+
     Parameters
     ----------
     source
@@ -51,12 +55,6 @@ class AffineSource(PartedSource):
     ------
     MissingDependencyError
         When a region is read with an order from 1 on, and SciPy is not installed.
-
-    Notes
-    -----
-    The dtype is the source's; orders from 1 on are computed in float64 and rounded as in `ResizedSource`, and so is the
-    prefilter of orders 2 to 5 cut. Metadata keep voxel size and origin where the axes are only scaled and moved; where they
-    mix, the voxel size is that along the new axes if all have one unit, and the origin is dropped.
 
     Examples
     --------

@@ -25,6 +25,10 @@ class ReducedSource(PartedSource):
 
     The shape is the ceiling of the division. A window that the array's end cuts is reduced over the voxels that it has.
 
+    NaN in a window gives NaN, but for `"mode"`, where each counts as a value of its own, the greatest. Minimum, maximum
+    and stride of a reduced source by the same method read the first source directly. The metadata have the new voxel
+    size, and the origin at the centre of the first window; for `"stride"` at its first voxel.
+
     Parameters
     ----------
     source
@@ -35,12 +39,6 @@ class ReducedSource(PartedSource):
         `"mean"`: integers exact and rounded half to even, floats summed in float64, booleans true where more than half
         are. `"median"`: of an even count the mean of the two in the middle, rounded likewise. `"mode"`: the most
         frequent value, the smallest of several; for labels. `"min"`, `"max"`. `"stride"`: the window's first voxel.
-
-    Notes
-    -----
-    NaN in a window gives NaN, but for `"mode"`, where each counts as a value of its own, the greatest. Minimum, maximum
-    and stride of a reduced source by the same method read the first source directly. The metadata have the new voxel
-    size, and the origin at the centre of the first window; for `"stride"` at its first voxel.
 
     Examples
     --------
@@ -116,6 +114,11 @@ _METHODS = ("max", "min", "mean", "sum")
 class ProjectionSource(PartedSource):
     """The maximum, minimum, mean or sum along an axis, which is dropped, as numpy's methods of these names give it.
 
+    The dtype is the source's, but for sums of integers and booleans, which are int64 or uint64, and for means of them, which
+    are float64. Floats are added in float64.
+
+    A region is read slab by slab along the axis, so that no more than some megabytes of it, or one chunk's thickness, are held.
+
     Parameters
     ----------
     source
@@ -124,13 +127,6 @@ class ProjectionSource(PartedSource):
         Number of the axis or, where the metadata name it, its name.
     method
         `"max"`, `"min"`, `"mean"` or `"sum"`.
-
-    Notes
-    -----
-    The dtype is the source's, but for sums of integers and booleans, which are int64 or uint64, and for means of them, which
-    are float64. Floats are added in float64.
-
-    A region is read slab by slab along the axis, so that no more than some megabytes of it, or one chunk's thickness, are held.
 
     Examples
     --------

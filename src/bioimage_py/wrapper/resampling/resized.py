@@ -30,6 +30,15 @@ class ResizedSource(PartedSource):
     mirror image. Each region is read with the voxels around it that it needs, and every voxel comes out the same, bit by
     bit, whatever region it is read with.
 
+    The dtype is the source's. Orders from 1 on, and anti-aliasing, are computed in float64: integers are rounded half to
+    even and kept inside the dtype's range, booleans are true above one half, and integers beyond 2**53 lose digits.
+    Order 0 without anti-aliasing is exact for every dtype; where a centre falls on the face between two voxels, the later
+    one is taken. The spline's prefilter, which reaches over the whole axis, is cut after 11 voxels on each side for order
+    2, 14 for 3, 24 for 4, and 28 for 5, where less than 1e-6 of the range of values is left. Values beyond the range of the input are
+    not clipped to it.
+
+    Voxel size and origin in the metadata follow.
+
     Parameters
     ----------
     source
@@ -41,17 +50,6 @@ class ResizedSource(PartedSource):
         is cubic.
     anti_aliasing
         Whether axes that get shorter are smoothed first, by a Gaussian of `(old / new - 1) / 2` voxels standard deviation.
-
-    Notes
-    -----
-    The dtype is the source's. Orders from 1 on, and anti-aliasing, are computed in float64: integers are rounded half to
-    even and kept inside the dtype's range, booleans are true above one half, and integers beyond 2**53 lose digits.
-    Order 0 without anti-aliasing is exact for every dtype; where a centre falls on the face between two voxels, the later
-    one is taken. The spline's prefilter, which reaches over the whole axis, is cut after 11 voxels on each side for order
-    2, 14 for 3, 24 for 4, and 28 for 5, where less than 1e-6 of the range of values is left. Values beyond the range of the input are
-    not clipped to it.
-
-    Voxel size and origin in the metadata follow.
 
     Examples
     --------

@@ -20,6 +20,8 @@ from bioimage_py.wrapper.spec import register_wrapper
 class TransposeSource(WrapperSource):
     """The source with its axes in another order, as `numpy.transpose(source, axes)` does.
 
+    A transposed transposed source reads the first one directly. Chunks and metadata go with their axes.
+
     Parameters
     ----------
     source
@@ -27,10 +29,6 @@ class TransposeSource(WrapperSource):
     axes
         The axes of the source in their new order, each a number or, where the metadata name them, a name: `(2, 1, 0)`,
         `("c", "z", "y", "x")`, `"czyx"`. Default: reversed.
-
-    Notes
-    -----
-    A transposed transposed source reads the first one directly. Chunks and metadata go with their axes.
 
     Examples
     --------
@@ -71,17 +69,15 @@ class TransposeSource(WrapperSource):
 class FlipSource(WrapperSource):
     """The source mirrored along axes, as `numpy.flip(source, axis)` does.
 
+    Flips of a flipped source are combined. The metadata stay as they are: the mirror image lies where the image was;
+    channel names stay with their channels, and anatomical orientations are reversed.
+
     Parameters
     ----------
     source
         Source, array, handle or path.
     axis
         An axis as a number or, where the metadata name them, a name; or a tuple of them. Default: all axes.
-
-    Notes
-    -----
-    Flips of a flipped source are combined. The metadata stay as they are: the mirror image lies where the image was;
-    channel names stay with their channels, and anatomical orientations are reversed.
 
     Examples
     --------

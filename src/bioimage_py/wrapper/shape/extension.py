@@ -29,6 +29,9 @@ _MODES = ("constant", "edge", "reflect", "symmetric")
 class PadSource(WrapperSource):
     """The source with voxels added on its sides, as `numpy.pad` adds them to the whole array.
 
+    Only the voxels needed for the region asked for are read. `chunks` are those of the source, though its grid now
+    begins after the padding. The origin in the metadata is that of the first added voxel.
+
     Parameters
     ----------
     source
@@ -41,11 +44,6 @@ class PadSource(WrapperSource):
         outer face, again and again where the padding is wider than the array.
     constant_value
         Value of the added voxels in mode `"constant"`; the source's dtype must hold it.
-
-    Notes
-    -----
-    Only the voxels needed for the region asked for are read. `chunks` are those of the source, though its grid now
-    begins after the padding. The origin in the metadata is that of the first added voxel.
 
     Examples
     --------
@@ -151,19 +149,17 @@ def _checked_width(pad_width: Any, shape: tuple[int, ...]) -> tuple[tuple[int, i
 class ConcatenateSource(WrapperSource):
     """Sources joined along an axis, as `numpy.concatenate(sources, axis)` does: a list of files as one volume.
 
+    The dtype is the one that numpy promotes to. Chunks are those of the first source, metadata too; channel names are
+    joined. Sources joined along the same axis before are read directly. A region reads only the sources that it meets.
+
+    For files with one axis less, wrap each in `ExpandDimsSource` first.
+
     Parameters
     ----------
     sources
         Sources, arrays, handles or paths; at least one. All have the same shape except along the axis.
     axis
         Number of the axis or, where the metadata of the first source name it, its name.
-
-    Notes
-    -----
-    The dtype is the one that numpy promotes to. Chunks are those of the first source, metadata too; channel names are
-    joined. Sources joined along the same axis before are read directly. A region reads only the sources that it meets.
-
-    For files with one axis less, wrap each in `ExpandDimsSource` first.
 
     Examples
     --------

@@ -21,6 +21,9 @@ from bioimage_py.wrapper.spec import register_wrapper
 class RoiSource(WrapperSource):
     """The region `source[roi]`, read lazily; a region of a region reads the first source directly.
 
+    `chunks` are those of the source, also where the region does not begin on their grid. The origin in the metadata is
+    that of the region.
+
     Parameters
     ----------
     source
@@ -36,11 +39,6 @@ class RoiSource(WrapperSource):
         The region, in voxels of the input.
     kept
         The axes of the input that are axes of this source.
-
-    Notes
-    -----
-    `chunks` are those of the source, also where the region does not begin on their grid. The origin in the metadata is
-    that of the region.
 
     Examples
     --------
@@ -131,6 +129,8 @@ def _selection(roi: Any, shape: tuple[int, ...]) -> tuple[Box, tuple[int, ...]]:
 class SelectSource(WrapperSource):
     """Chosen positions along one axis, such as channels or time points, as `numpy.take(source, index, axis)` does.
 
+    A selection along the axis of another one that keeps it reads the first source directly. Only the chosen planes are read.
+
     Parameters
     ----------
     source
@@ -140,10 +140,6 @@ class SelectSource(WrapperSource):
         end. Along the axis "c" a channel's name stands for its position.
     axis
         Number of the axis or, where the metadata name them, its name. Default: `"c"`.
-
-    Notes
-    -----
-    A selection along the axis of another one that keeps it reads the first source directly. Only the chosen planes are read.
 
     Examples
     --------

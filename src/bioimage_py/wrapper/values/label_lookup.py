@@ -20,6 +20,8 @@ from bioimage_py.wrapper.spec import register_wrapper
 class LabelLookupSource(WrapperSource):
     """Each label replaced by what a table says: merged, renumbered, removed, or turned into a measurement.
 
+    The table travels to other processes as it is: with some millions of labels it takes as many lines of JSON.
+
     Parameters
     ----------
     source
@@ -31,10 +33,6 @@ class LabelLookupSource(WrapperSource):
     dtype
         dtype of the result. Default: that of the source where it holds all values; otherwise numpy's for the values (and for
         labels that stay).
-
-    Notes
-    -----
-    The table travels to other processes as it is: with some millions of labels it takes as many lines of JSON.
 
     Examples
     --------

@@ -15,7 +15,7 @@ from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Blocking, Box
 from bioimage_py.sources import Source
-from bioimage_py.wrapper.arguments import checked_dtype, checked_number, checked_range, holds, rounded
+from bioimage_py.wrapper.arguments import checked_dtype, checked_range, checked_real, holds, rounded
 from bioimage_py.wrapper.base import WrapperSource
 from bioimage_py.wrapper.spec import register_wrapper
 
@@ -55,6 +55,8 @@ class CastSource(WrapperSource):
 class RescaleSource(WrapperSource):
     """The source with one range of values stretched linearly onto another, and clipped to that.
 
+    Computed in float64; integers are rounded half to even. NaN stays NaN in floats and becomes 0 in integers.
+
     Parameters
     ----------
     source
@@ -67,10 +69,6 @@ class RescaleSource(WrapperSource):
         dtype of the result. Default: that of the source.
     clip
         Whether values outside `in_range` become the ends of `out_range`. Integers are kept inside their dtype's range anyway.
-
-    Notes
-    -----
-    Computed in float64; integers are rounded half to even. NaN stays NaN in floats and becomes 0 in integers.
 
     Examples
     --------
@@ -137,6 +135,9 @@ class NormalizeSource(WrapperSource):
     the whole. Where they are not given, the first read (or `to_spec`, or `range`) goes through the whole source once,
     block by block: give them where they are known, as for large volumes this takes as long as reading them.
 
+    Where `min` equals `max` everything becomes 0, and what is above them 1 if clipped. NaN stays NaN. It is computed in
+    float64, and in float32 where that is exact enough for the source's dtype.
+
     Parameters
     ----------
     source
@@ -148,11 +149,6 @@ class NormalizeSource(WrapperSource):
         dtype of the result: float16, float32 or float64.
     clip
         Whether voxels outside `min` and `max` become 0 and 1. Otherwise they are scaled like all others.
-
-    Notes
-    -----
-    Where `min` equals `max` everything becomes 0, and what is above them 1 if clipped. NaN stays NaN. It is computed in
-    float64, and in float32 where that is exact enough for the source's dtype.
 
     Examples
     --------
@@ -175,7 +171,8 @@ class NormalizeSource(WrapperSource):
         dtype: npt.DTypeLike = "float32",
         clip: bool = True,
     ) -> None:
-        low, high = _checked_bound(min, "min"), _checked_bound(max, "max")
+        low = None if min is None else checked_real(min, "min")
+        high = None if max is None else checked_real(max, "max")
         if low is not None and high is not None and low > high:
             raise InvalidArgumentError(f"min must not be above max, got min={low} and max={high}")
         result_dtype = checked_dtype(dtype, "f")
@@ -220,6 +217,10 @@ class PercentileNormalizeSource(WrapperSource):
     The limits are found once, by going through the whole source on the first read (or `to_spec`, or `limits`), and are the
     same for every region. Given as `limits` they are fixed from the start, so that several volumes are treated alike.
 
+    Percentiles are values that occur (`numpy.percentile(..., method="inverted_cdf")`), exact for booleans and integers of 8
+    and 16 bits, which are counted; of others about 4 million voxels are taken, evenly spaced over the whole source, and
+    NaN and infinities left out. Where both limits are one value, voxels above it become 1 and all others 0.
+
     Parameters
     ----------
     source
@@ -232,12 +233,6 @@ class PercentileNormalizeSource(WrapperSource):
         dtype of the result: float16, float32 or float64.
     clip
         Whether voxels beyond the limits become 0 and 1.
-
-    Notes
-    -----
-    Percentiles are values that occur (`numpy.percentile(..., method="inverted_cdf")`), exact for booleans and integers of 8
-    and 16 bits, which are counted; of others about 4 million voxels are taken, evenly spaced over the whole source, and
-    NaN and infinities left out. Where both limits are one value, voxels above it become 1 and all others 0.
 
     Examples
     --------
@@ -370,16 +365,3 @@ def _working_dtype(source: np.dtype[Any], result: np.dtype[Any], low: float, hig
     exact = np.can_cast(source, np.float32, "safe") and source != np.float32
     whole = all(abs(bound) <= 2**24 and float(bound).is_integer() for bound in (low, high))
     return np.dtype(np.float32 if exact and whole and result.itemsize <= 4 else np.float64)
-
-
-def _checked_bound(value: Any, what: str) -> float | None:
-    if value is None:
-        return None
-    number = checked_number(value, what)
-    try:
-        finite = math.isfinite(number)
-    except (TypeError, OverflowError):
-        finite = False
-    if not finite:
-        raise InvalidArgumentError(f"{what} must be a finite real number, got {number!r}")
-    return float(number) if isinstance(number, bool) else number
