@@ -152,7 +152,7 @@ def test_a_wrapper_needs_an_input() -> None:
 
 def test_names_of_wrappers_are_unique() -> None:
     with pytest.raises(
-        InvalidArgumentError, match=r"'threshold' is taken by bioimage_py\.wrapper\.values\.threshold"
+        InvalidArgumentError, match=r"'threshold' is taken by bioimage_py\.wrapper\.functions"
     ):
         register_wrapper("threshold")(PowerSource)
     for name in ("", PowerSource):

@@ -23,8 +23,8 @@ class BasicIndex(NamedTuple):
         return tuple(n for n, s in zip(self.box.shape, self.squeeze, strict=False) if isinstance(s, slice))
 
 
-def basic_index(index: Any, shape: tuple[int, ...]) -> BasicIndex:
-    """Normalise a numpy basic index: int, slice with step 1, Ellipsis, or a tuple of them."""
+def basic_index(index: Any, shape: tuple[int, ...], *, inside: bool = False) -> BasicIndex:
+    """Normalise a numpy basic index: int, slice with step 1, Ellipsis, or a tuple of them; with `inside`, no slice is cut."""
     items = list(index) if isinstance(index, tuple) else [index]
     ellipses = [i for i, item in enumerate(items) if item is Ellipsis]
     if len(ellipses) > 1:
@@ -44,6 +44,10 @@ def basic_index(index: Any, shape: tuple[int, ...]) -> BasicIndex:
         if isinstance(item, slice):
             start, stop = _slice(item, extent, axis)
             squeeze.append(slice(None))
+            if inside and any(n is not None and not -extent <= n <= extent for n in (item.start, item.stop)):
+                raise InvalidIndexError(
+                    f"the slice {item.start}:{item.stop} leaves axis {axis}, which has {extent} voxels"
+                )
         else:
             start = _integer(item, extent, axis)
             stop = start + 1

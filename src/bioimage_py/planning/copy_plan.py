@@ -256,11 +256,8 @@ MANY_FILES = 100_000
 def copy_hints(output_layout: ArrayLayout, amplification: float, limit: int | None) -> tuple[str, ...]:
     """Return what would make a copy better, in sentences."""
     hints = []
-    if (
-        output_layout.n_files > MANY_FILES
-        and output_layout.shards is None
-        and output_layout.chunks is not None
-    ):
+    plain = output_layout.chunks is not None and output_layout.shards is None
+    if plain and output_layout.n_files > MANY_FILES:
         shards = _suggested_shards(output_layout)
         files = n_cells(output_layout.shape, shards)
         hints.append(

@@ -104,25 +104,13 @@ def _selection(roi: Any, shape: tuple[int, ...]) -> tuple[Box, tuple[int, ...]]:
             raise InvalidArgumentError(f"the roi {tuple(roi)} is not a region of an array of shape {shape}")
         return Box(roi.begin, roi.end), tuple(range(len(shape)))
     try:
-        selected = basic_index(roi, shape)
+        selected = basic_index(roi, shape, inside=True)
     except InvalidIndexError as error:
         raise InvalidArgumentError(
             f"the roi {roi!r} does not fit an array of shape {shape}: {error}"
         ) from error
-    items = list(roi) if isinstance(roi, tuple) else [roi]
-    if Ellipsis in items:
-        at = items.index(Ellipsis)
-        items[at : at + 1] = [slice(None)] * (len(shape) - len(items) + 1)
-    items += [slice(None)] * (len(shape) - len(items))
-    for axis, (item, extent) in enumerate(zip(items, shape, strict=True)):
-        bounds = (item.start, item.stop) if isinstance(item, slice) else ()
-        if any(bound is not None and not -extent <= bound <= extent for bound in bounds):
-            raise InvalidArgumentError(
-                f"the roi leaves the array along axis {axis}: slice {item.start}:{item.stop} of {extent} voxels "
-                f"(array of shape {shape})"
-            )
-    kept = tuple(axis for axis, item in enumerate(items) if isinstance(item, slice))
-    return selected.box, kept
+    kept = [axis for axis in range(len(shape)) if isinstance(selected.squeeze[axis], slice)]
+    return selected.box, tuple(kept)
 
 
 @register_wrapper("select")

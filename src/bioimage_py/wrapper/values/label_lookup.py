@@ -93,11 +93,8 @@ class LabelLookupSource(WrapperSource):
         # numpy calls 64-bit integers in float64 safe, which rounds them.
         rounds = dtype.kind == "f" and self.dtype.itemsize == 8
         stays = default is not None or (np.can_cast(self.dtype, dtype, "safe") and not rounds)
-        return (
-            whole
-            and stays
-            and all(holds(dtype, end) for end in (*ends, *([] if default is None else [default])))
-        )
+        numbers = ends if default is None else [*ends, default]
+        return whole and stays and all(holds(dtype, number) for number in numbers)
 
     def _dense_table(self) -> AnyArray | None:
         """Return the value of every label that the dtype has, where these are few and none is negative."""
