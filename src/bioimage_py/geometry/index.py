@@ -46,7 +46,7 @@ def basic_index(index: Any, shape: tuple[int, ...], *, inside: bool = False) -> 
             squeeze.append(slice(None))
             if inside and any(n is not None and not -extent <= n <= extent for n in (item.start, item.stop)):
                 raise InvalidIndexError(
-                    f"the slice {item.start}:{item.stop} leaves axis {axis}, which has {extent} voxels"
+                    f"it leaves axis {axis}: slice {item.start}:{item.stop} of {extent} voxels"
                 )
         else:
             start = _integer(item, extent, axis)
