@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bioimage_py.cli import text
+from bioimage_py.report import shape_text, voxel_size_text
 
 
 @pytest.mark.parametrize(
@@ -28,16 +29,16 @@ def test_a_rate_is_in_millions_of_bytes_per_second(n_bytes: int, seconds: float,
 
 def test_a_voxel_size_says_a_common_unit_once() -> None:
     size = (0.45875, 0.3925, 0.44825)
-    assert text.voxel_size_text(size, ("angstrom",) * 3) == "0.45875 × 0.3925 × 0.44825 Å"
-    assert text.voxel_size_text((1.0, 0.5), (None, "micrometer")) == "1 × 0.5 µm"
-    assert text.voxel_size_text((2.0, 0.5), ("second", "micrometer")) == "2 s × 0.5 µm"
-    assert text.voxel_size_text((2.0, 0.5), None) == "2 × 0.5 (unit not known)"
+    assert voxel_size_text(size, ("angstrom",) * 3) == "0.45875 × 0.3925 × 0.44825 Å"
+    assert voxel_size_text((1.0, 0.5), (None, "micrometer")) == "1 × 0.5 µm"
+    assert voxel_size_text((2.0, 0.5), ("second", "micrometer")) == "2 s × 0.5 µm"
+    assert voxel_size_text((2.0, 0.5), None) == "2 × 0.5 (unit not known)"
 
 
 def test_shapes_of_any_number_of_axes() -> None:
-    assert text.shape_text((3, 4)) == "3 × 4"
-    assert text.shape_text((7,)) == "7"
-    assert text.shape_text(()) == "a single value (no axes)"
+    assert shape_text((3, 4)) == "3 × 4"
+    assert shape_text((7,)) == "7"
+    assert shape_text(()) == "a single value (no axes)"
 
 
 def test_a_long_text_is_cut_and_stays_on_one_line() -> None:

@@ -30,7 +30,7 @@ def shown(source: Source) -> tuple[str, Image.Image | None]:
 
 def test_a_source_shows_a_table_and_a_picture() -> None:
     text, picture = shown(described(np.eye(60), "yx", (0.5, 0.5)))
-    for part in ("60 × 60", "float64", "y, x", "0.5 micrometer × 0.5 micrometer", "28.1 KiB uncompressed"):
+    for part in ("60 × 60", "float64", "y, x", "0.5 × 0.5 µm", "28.1 KiB uncompressed"):
         assert part in text
     assert picture is not None
     assert picture.width > 256

@@ -1,20 +1,6 @@
-"""Rates, durations, shapes and voxel sizes as people read them."""
+"""Rates, durations and counts as people read them."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-
-CROSS = " × "
-_SYMBOLS = {
-    "angstrom": "Å",
-    "nanometer": "nm",
-    "micrometer": "µm",
-    "millimeter": "mm",
-    "centimeter": "cm",
-    "meter": "m",
-    "millisecond": "ms",
-    "second": "s",
-}
 
 
 def rate(n_bytes: float, seconds: float) -> str:
@@ -41,21 +27,6 @@ def duration(seconds: float) -> str:
 def counted(n: int, thing: str) -> str:
     """Return `1 file`, `2,000 files`."""
     return f"{n:,} {thing}{'' if n == 1 else 's'}"
-
-
-def shape_text(shape: Sequence[int]) -> str:
-    return CROSS.join(str(n) for n in shape) if shape else "a single value (no axes)"
-
-
-def voxel_size_text(size: Sequence[float], units: Sequence[str | None] | None) -> str:
-    """Return the voxel size with its units, or with the one that all axes share."""
-    numbers = [f"{extent:.6g}" for extent in size]
-    symbols = [_SYMBOLS.get(unit or "", unit or "") for unit in units or ("",) * len(numbers)]
-    if not any(symbols):
-        return f"{CROSS.join(numbers)} (unit not known)"
-    if len(set(symbols)) == 1:
-        return f"{CROSS.join(numbers)} {symbols[0]}"
-    return CROSS.join(f"{n} {s}".rstrip() for n, s in zip(numbers, symbols, strict=True))
 
 
 def shortened(text: str, width: int) -> str:

@@ -23,9 +23,10 @@ from bioimage_py.cli.options import (
     prepared_output,
 )
 from bioimage_py.cli.progress import ProgressLine
-from bioimage_py.cli.text import counted, duration, rate, shape_text
+from bioimage_py.cli.text import counted, duration, rate
 from bioimage_py.operations import CopyOptions, PyramidOptions, is_image_copy, what_is_copied
 from bioimage_py.planning import format_bytes
+from bioimage_py.report import shape_text
 from bioimage_py.sources import Source, open_source, with_metadata
 from bioimage_py.sources.ome_zarr import OmeZarrTree, read_tree
 

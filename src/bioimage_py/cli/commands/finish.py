@@ -20,12 +20,7 @@ def telling_how_to_finish(
 ) -> Iterator[None]:
     """Raise UnfinishedError for a run that stops early, with the command that finishes it.
 
-    Parameters
-    ----------
-    rest
-        Gives the command for the blocks that are missing, where no run folder is left. Default: there is none.
-    resume
-        The command that goes on with the run folder. Default: the one that names it.
+    `resume` is the command that goes on with the run folder; where none is left, `rest` gives that for the missing blocks.
     """
     try:
         yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -11,10 +10,11 @@ from typing import Any
 from bioimage_py.cli.console import Console, plain
 from bioimage_py.cli.failure import OK, as_command
 from bioimage_py.cli.options import describe, open_given
-from bioimage_py.cli.text import counted, shape_text, shortened, voxel_size_text
+from bioimage_py.cli.text import counted, shortened
 from bioimage_py.errors import AmbiguousSourceError, BioimagePyError, Call
 from bioimage_py.metadata import ome_of
 from bioimage_py.planning import format_bytes
+from bioimage_py.report import shape_text, source_rows
 from bioimage_py.sources import Source, family_by_content, locate, open_source
 from bioimage_py.sources.ome_zarr import OmeZarrImage, image_keys, ome_zarr_group, read_image
 from bioimage_py.sources.stores import Node, unfinished_text
@@ -67,30 +67,15 @@ def _picture(source: Source, args: argparse.Namespace) -> dict[str, Any]:
 
 def _lines(source: Source) -> Iterator[tuple[str, str]]:
     """Yield label and text; the size on disk comes last, as counting files can take a while."""
-    metadata = source.metadata
-    yield "image", source.name
+    name, *rows = source_rows(source)
+    yield name
     if missing := unfinished_text(source):
         yield "state", missing
-    yield "format", source.format
-    axes = f"  (axes {', '.join(metadata.axes)})" if metadata.axes else ""
-    yield "shape", shape_text(source.shape) + axes
-    yield "data type", source.dtype.name + (" (big-endian)" if source.dtype.byteorder == ">" else "")
-    if metadata.voxel_size is not None:
-        yield "voxel size", voxel_size_text(metadata.voxel_size, metadata.units)
-    if metadata.origin is not None and any(metadata.origin):
-        yield "origin", voxel_size_text(metadata.origin, metadata.units)
-    if metadata.channel_names:
-        yield "channels", shortened(", ".join(metadata.channel_names), _LONGEST)
-    for label, unit in (("chunks", source.chunks), ("shards", source.shards)):
-        if unit is not None:
-            count = math.prod(-(-n // u) for n, u in zip(source.shape, unit, strict=True))
-            size = format_bytes(math.prod(unit) * source.dtype.itemsize)
-            yield label, f"{shape_text(unit)}  ({size} each before compression, {count:,} in all)"
-    if source.codec:
-        yield "codec", source.codec
+    for label, text in rows:
+        yield label, shortened(text, _LONGEST) if label == "channels" else text
     if source.fill_value is not None:
         yield "fill value", str(plain(source.fill_value))
-    attributes = [f"{name} = {plain(value)}" for name, value in metadata.attributes.items()]
+    attributes = [f"{name} = {plain(value)}" for name, value in source.metadata.attributes.items()]
     for n, text in enumerate(attributes[:_MOST_ATTRIBUTES]):
         yield "" if n else "attributes", shortened(text, _LONGEST)
     if len(attributes) > _MOST_ATTRIBUTES:

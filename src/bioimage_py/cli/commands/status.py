@@ -48,13 +48,7 @@ def usual_places() -> list[Path]:
 
 
 def named_run(name: str) -> RunFolder:
-    """Open the run folder that was named: by its path, or by its bare name where that is in one of the usual places.
-
-    Raises
-    ------
-    SourceNotFoundError, InvalidArgumentError
-        If there is none, or it cannot be trusted.
-    """
+    """Open the run folder that was named: by its path, or by its bare name where that is in one of the usual places."""
     path = Path(name).expanduser()
     if path.exists():
         return RunFolder.open(path)

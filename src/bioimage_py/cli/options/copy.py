@@ -47,16 +47,7 @@ def arguments(
 ) -> dict[str, Any]:
     """Return the keyword arguments that the options of `copy`, `plan` or `pyramid` stand for.
 
-    Parameters
-    ----------
-    args
-        The options.
-    owner
-        `CopyOptions` or `PyramidOptions`.
-    ndim
-        Axes of the input: one extent stands for all of them.
-    opened
-        Closes the mask.
+    `owner` is `CopyOptions` or `PyramidOptions`, `ndim` the axes for which one extent stands; `opened` closes the mask.
     """
     found = {**run_options(args), **given_values(args, owner)}
     for name in ("block_shape", "chunks", "shards"):
@@ -74,13 +65,7 @@ def arguments(
 
 
 def run_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Return backend, its settings and the number of workers, as `copy` takes them.
-
-    Raises
-    ------
-    UsageError
-        For an option that does not go with the job type.
-    """
+    """Return backend, its settings and the number of workers; raise UsageError for an option of another job type."""
     chosen = find_backend(args.job_type)
     for backend in all_backends().values():
         with contextlib.suppress(MissingDependencyError):  # which has no options, then

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import html
 import warnings
-from collections.abc import Iterator
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.planning import format_bytes
+from bioimage_py.report.description import source_rows
 from bioimage_py.sources import FileSource, NumpySource, Source, leaves
 from bioimage_py.storage import is_url
 
@@ -25,9 +25,9 @@ def source_html(source: Source) -> str:
     are not known, all inputs must be as small. Otherwise the reason is given below the table.
     """
     try:
-        rows = list(_rows(source))
+        rows = [*source_rows(source), ("size", f"{format_bytes(source.nbytes)} uncompressed")]
     except Exception as error:  # noqa: BLE001 - a notebook must show something; the reason is shown
-        rows = [("source", type(source).__name__), ("not known", _reason(error))]
+        rows = [("image", type(source).__name__), ("not known", _reason(error))]
     try:
         picture, remarks = _picture(source)
     except Exception as error:  # noqa: BLE001 - the same
@@ -41,28 +41,6 @@ def source_html(source: Source) -> str:
         '<div style="display:flex;flex-wrap:wrap;gap:1em;align-items:flex-start">'
         f"<div><table>{table}</table>{below}</div>{picture}</div>"
     )
-
-
-def _rows(source: Source) -> Iterator[tuple[str, str]]:
-    metadata = source.metadata.fitting(source.ndim)
-    yield "source", source.name
-    yield "format", source.format
-    yield "shape", " × ".join(map(str, source.shape)) or "a single value"
-    yield "dtype", source.dtype.name
-    if metadata.axes:
-        yield "axes", ", ".join(metadata.axes)
-    if metadata.voxel_size:
-        units = metadata.units or (None,) * source.ndim
-        sizes = zip(metadata.voxel_size, units, strict=True)
-        yield "voxel size", " × ".join(f"{size:g} {unit or ''}".strip() for size, unit in sizes)
-    if metadata.channel_names:
-        yield "channels", ", ".join(metadata.channel_names)
-    for name in ("chunks", "shards"):
-        if (extents := getattr(source, name)) is not None:
-            yield name, " × ".join(map(str, extents))
-    if source.codec:
-        yield "codec", source.codec
-    yield "size", f"{format_bytes(source.nbytes)} uncompressed"
 
 
 def _picture(source: Source) -> tuple[str, list[str]]:

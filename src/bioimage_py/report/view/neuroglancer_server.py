@@ -42,11 +42,9 @@ class NeuroglancerServer:
         )
 
     def show(self, state: Mapping[str, Any]) -> None:
-        """Show a state, as Neuroglancer's JSON has it."""
         self._viewer.set_state(dict(state))
 
     def state(self) -> dict[str, Any]:
-        """Return what is shown now, with what people changed in the browser."""
         return dict(self._viewer.state.to_json())
 
     def close(self) -> None:

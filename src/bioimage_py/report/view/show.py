@@ -47,7 +47,7 @@ class View:
         self._ended = threading.Event()
 
     def state(self) -> dict[str, Any]:
-        """Return what is shown now, as Neuroglancer's JSON has it: layers, position, colours, and what was changed by hand."""
+        """Return what is shown now, as Neuroglancer's JSON has it, with what was changed in the browser."""
         return self._server.state()
 
     def wait(self) -> None:
