@@ -326,7 +326,9 @@ def test_what_a_killed_copy_left_is_removed_by_the_next_and_nothing_else(
 
 
 def test_a_store_that_does_not_let_go_of_it_is_said_in_a_warning() -> None:
-    with pytest.warns(BioimagePyWarning, match=r"a temporary store stays: http.* Remove it by hand"):
+    with pytest.warns(
+        BioimagePyWarning, match=r"the temporary store .http.* cannot be removed: .* Remove it by hand"
+    ):
         TemporaryPlace("http://127.0.0.1:1/a.zarr.rechunk-12345678").remove()
     with pytest.raises(ValueError, match="is not a temporary store"):
         TemporaryPlace("s3://lab/a.rechunk-1/a.zarr").remove()

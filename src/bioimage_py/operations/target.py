@@ -60,6 +60,8 @@ class Target:
     """What the caller asked for."""
     is_new = True
     """Whether the copy makes it."""
+    is_shared = True
+    """Whether several processes can write it."""
 
     def encoding(self) -> ChunkEncoding | UnknownEncoding:
         """Return how its chunks are or will be encoded, or why encoded chunks cannot be moved into it."""
@@ -77,6 +79,15 @@ class Target:
 
     def check_shared(self, job_type: str) -> None:
         """Raise InvalidArgumentError if several processes cannot write here."""
+        if self.is_shared:
+            return
+        here, name = find_backend(job_type).runner_class.in_process, self.layout.format
+        title = next((family.title for family in families() if family.kind == name), name)
+        needs = "a resumable run" if here else f"job_type {job_type!r}"
+        raise InvalidArgumentError(
+            f"{needs} needs an output that several processes can write, such as Zarr or N5: output {self.layout.name} "
+            f"cannot be, {title} takes one writing process"
+        )
 
     def check_apart(self, source: Source, role: str = "input") -> None:
         """Raise InvalidArgumentError if writing could change what an input or mask reads, ReadOnlyError if it is not writable."""
@@ -109,6 +120,7 @@ class ExistingTarget(SingleTarget):
         self._sink = as_source(given)
         self.path = self._sink.path if isinstance(self._sink, FileSource) else None
         self.layout = ArrayLayout.of(self._sink)
+        self.is_shared = self._sink.concurrent_writes
 
     def encoding(self) -> ChunkEncoding | UnknownEncoding:
         return encoding_to_move(self._sink)
@@ -130,7 +142,7 @@ class ExistingTarget(SingleTarget):
         return self._given, self._sink
 
     def check_shared(self, job_type: str) -> None:
-        _check_shared(self._sink.concurrent_writes, self.layout, job_type)
+        super().check_shared(job_type)
         self._sink.to_spec()
 
     def check_apart(self, source: Source, role: str = "input") -> None:
@@ -152,6 +164,8 @@ class ExistingTarget(SingleTarget):
 class NewArrayTarget(SingleTarget):
     """A numpy array to be allocated."""
 
+    is_shared = False
+
     def __init__(self, source: Source, new: NewArray, *, keep_values: bool) -> None:
         dtype = source.dtype if new.dtype is None else checked_new_dtype(new.dtype)
         self._zeros = keep_values
@@ -165,9 +179,6 @@ class NewArrayTarget(SingleTarget):
             array[...] = self._fill
         return array, as_source(array)
 
-    def check_shared(self, job_type: str) -> None:
-        _check_shared(False, self.layout, job_type)
-
 
 class NewPathTarget(SingleTarget):
     """A stored array to be made."""
@@ -179,6 +190,7 @@ class NewPathTarget(SingleTarget):
         self.path = planned.location.path
         self.codec = None if codec is None else Codec.parse(codec)
         self.layout = ArrayLayout.of_spec(planned.name, planned.family.format_of(planned.spec), planned.spec)
+        self.is_shared = planned.family.several_writers
         self.made: Path | None = None
         """The topmost folder that `open` has made."""
         self._sink: Source | None = None
@@ -217,9 +229,6 @@ class NewPathTarget(SingleTarget):
         if isinstance(self._sink, FileSource) and self._sink.unfinished is not None:
             self._sink.abandon()
         discard_folder(self.made, self.planned.family)
-
-    def check_shared(self, job_type: str) -> None:
-        _check_shared(self.planned.family.several_writers, self.layout, job_type)
 
     def check_apart(self, source: Source, role: str = "input") -> None:
         path, key, _ = self.planned.location
@@ -267,17 +276,6 @@ def find_target(output: Any, source: Source, new: NewArray, *, keep_values: bool
             f"{', '.join(given)} can be given for a new output only; this output exists already"
         )
     return ExistingTarget(output)
-
-
-def _check_shared(shared: bool, layout: ArrayLayout, job_type: str) -> None:
-    if not shared:
-        here = find_backend(job_type).runner_class.in_process
-        title = next((f.title for f in families() if f.kind == layout.format), layout.format)
-        needs = "a resumable run" if here else f"job_type {job_type!r}"
-        raise InvalidArgumentError(
-            f"{needs} needs an output that several processes can write, such as Zarr or N5: output {layout.name} "
-            f"cannot be, {title} takes one writing process"
-        )
 
 
 def first_missing(location: Location) -> Path | None:

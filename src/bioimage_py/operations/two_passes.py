@@ -7,22 +7,33 @@ import contextlib
 import glob
 import os
 import shutil
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from bioimage_py.errors import BioimagePyError, InvalidArgumentError, RunnerError, SourceNotFoundError
+from bioimage_py.errors import (
+    BioimagePyError,
+    InvalidArgumentError,
+    MissingDependencyError,
+    RunInterrupted,
+    RunnerError,
+)
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.operations.options import RunOptions
 from bioimage_py.operations.target import Target
 from bioimage_py.planning import TEMPORARY_CODEC, CopyPlan, RoomBeside, TwoPasses
-from bioimage_py.runner import Resources, Runner
-from bioimage_py.runner.run import RunFolder, default_root, find_runs
-from bioimage_py.runner.work import TEMPORARY_MARK, TemporaryPlace, ended_without_folder, place_of_run
+from bioimage_py.runner import Resources
+from bioimage_py.runner.run import RunFolder
+from bioimage_py.runner.work import (
+    TEMPORARY_MARK,
+    TemporaryPlace,
+    ended_without_folder,
+    place_of_run,
+    stored_blocks,
+)
 from bioimage_py.sources import ArraySpec, Codec, FileSource, family_of, open_source
 from bioimage_py.storage import absolute_path, folder_above, is_alive, is_url, this_process
 
@@ -82,8 +93,8 @@ class TwoPassRun:
             return None
         passes = dict(planned.values())
         _remove_abandoned(next(iter(passes.values())), output, replaces=replaces)
-        keeps_folder = not options.runner.in_process or options.runner.config.asks_for_folder
-        place = _make_store(passes, {**this_process(), "output": output, "resumable": keeps_folder})
+        maker = {**this_process(), "output": output, "resumable": _keeps_folder(options)}
+        place = _make_store(passes, maker)
         first = {
             n: FirstPass(key, Blocking(one.shape, one.block_shape), one.block_ids, one.n_bytes)
             for n, (key, one) in planned.items()
@@ -103,11 +114,7 @@ class TwoPassRun:
             )
         first = {}
         for n, part in zip(work["waves"][-1], work["parts"][work["n_asked"] :], strict=True):
-            key, blocking = (
-                part["outputs"][0].get("key"),
-                Blocking(tuple(part["shape"]), tuple(part["block_shape"])),
-            )
-            ids = IdSet.from_json(part["block_ids"])
+            key, (blocking, _, ids) = part["outputs"][0].get("key"), stored_blocks(part)
             n_bytes = _array_at(place, key).nbytes * len(ids) // max(1, blocking.n_blocks)
             first[n] = FirstPass(key, blocking, ids, n_bytes)
         return cls(place, first, Resources(run["threads"], run["cache_bytes"]))
@@ -135,13 +142,22 @@ class TwoPassRun:
         try:
             yield
         except BaseException as error:
-            has_folder = isinstance(error, RunnerError) and error.tmp_folder is not None
-            if options.folder is None and not has_folder and not _is_needed(self.place, options.runner):
+            if isinstance(error, (RunnerError, RunInterrupted)):
+                is_needed = error.tmp_folder is not None
+            else:
+                # These say that the backend refuses the run; after any other error its folder may be there.
+                refused = isinstance(error, (InvalidArgumentError, MissingDependencyError))
+                is_needed = _keeps_folder(options) and not refused
+            if options.folder is None and not is_needed:
                 self.place.remove()
                 if isinstance(error, KeyboardInterrupt):
                     # Threads that were interrupted within a block may still write for a moment.
                     atexit.register(self.place.remove)
             raise
+
+
+def _keeps_folder(options: RunOptions) -> bool:
+    return not options.runner.in_process or options.runner.config.asks_for_folder
 
 
 def _array_at(place: TemporaryPlace, key: str | None) -> FileSource:
@@ -242,13 +258,3 @@ def _places_beside(passes: TwoPasses) -> list[TemporaryPlace]:
 
     urls = folders_beginning(StoreFolder.at(beginning, passes.options))
     return [TemporaryPlace(url, passes.options) for url in urls]
-
-
-def _is_needed(place: TemporaryPlace, runner: Runner) -> bool:
-    """Whether the run of a remaining run folder uses a temporary store."""
-    with contextlib.suppress(SourceNotFoundError), warnings.catch_warnings(action="ignore"):
-        for found in find_runs([default_root(runner.config.tmp_root)]):
-            with contextlib.suppress(BioimagePyError):  # a run folder that cannot be read is not this run's
-                if place_of_run(RunFolder.open(found).read_run()["work"]) == place:
-                    return True
-    return False

@@ -11,7 +11,12 @@ from .output_marks import (
     mark_outputs as mark_outputs,
     unmark_outputs as unmark_outputs,
 )
-from .own_files import read_json as read_json, write_json as write_json, write_whole as write_whole
+from .own_files import (
+    read_json as read_json,
+    remove_in_the_end as remove_in_the_end,
+    write_json as write_json,
+    write_whole as write_whole,
+)
 from .pickled_function import load_function as load_function, store_function as store_function
 from .recorded import (
     BlockError as BlockError,

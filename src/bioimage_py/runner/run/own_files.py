@@ -6,11 +6,14 @@ import json
 import os
 import re
 import stat
+import time
+import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bioimage_py.errors import InvalidArgumentError, StorageError
+from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, StorageError
 
 _CHECKED = re.compile(rb'\{"check":"([0-9a-f]{8})",?')
 
@@ -112,3 +115,21 @@ def refuse_strangers(path: Path, found: os.stat_result) -> None:
             f"{str(path)!r} can be written by others (mode {stat.S_IMODE(found.st_mode):04o}): what is in it could make you run "
             f"another's code. If you trust it: chmod go-w {str(path)!r}"
         )
+
+
+def remove_in_the_end(path: str | Path, remove: Callable[[], None], what: str) -> None:
+    """Remove what is at a path, again where a writer that was believed dead has just made a file; what stays is said in a warning."""
+    for wait in (0.1, 0.4, None):
+        try:
+            remove()
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and not os.path.lexists(path):
+                return
+            if wait is None:
+                why = error.strerror or error
+                warn = BioimagePyWarning(f"{what} {str(path)!r} cannot be removed: {why}. Remove it by hand")
+                warnings.warn(warn, stacklevel=4)
+            else:
+                time.sleep(wait)
+        else:
+            return

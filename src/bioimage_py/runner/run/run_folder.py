@@ -41,7 +41,13 @@ from bioimage_py.errors import (
     SourceNotFoundError,
     StorageError,
 )
-from bioimage_py.runner.run.own_files import read_json, refuse_strangers, write_json, write_whole
+from bioimage_py.runner.run.own_files import (
+    read_json,
+    refuse_strangers,
+    remove_in_the_end,
+    write_json,
+    write_whole,
+)
 from bioimage_py.storage import is_alive, this_process
 
 FORMAT = 2
@@ -162,26 +168,14 @@ class RunFolder:
 
         What a crash leaves of it has no `run.json` any more, and says that the run has finished: see `remove_remains`.
         """
-        for wait in (0.1, 0.4, None):
-            try:
-                if self.exists() and not (self.path / "finished.json").exists():
-                    self.write_finished([])
-                (self.path / "run.json").unlink(missing_ok=True)
-                _remove_tree(self.path)
-            except FileNotFoundError:
-                continue  # an attempt that was believed dead has just replaced a file
-            except OSError as error:
-                if wait is None:
-                    warnings.warn(
-                        f"the run has succeeded, but its folder {str(self.path)!r} cannot be removed: {error.strerror}",
-                        BioimagePyWarning,
-                        stacklevel=4,
-                    )
-                    return
-                # Such an attempt has just made a file, or a log is still open on another machine.
-                time.sleep(wait)
-            else:
-                return
+
+        def remove() -> None:
+            if self.exists() and not (self.path / "finished.json").exists():
+                self.write_finished([])
+            (self.path / "run.json").unlink(missing_ok=True)
+            _remove_tree(self.path)
+
+        remove_in_the_end(self.path, remove, "the run has succeeded, but its folder")
 
     def exists(self) -> bool:
         return (self.path / "run.json").exists()

@@ -1,12 +1,13 @@
-from .block_work import BlockGroups as BlockGroups, BlockWork as BlockWork
+from .block_work import BlockGroups as BlockGroups, BlockWork as BlockWork, stored_blocks as stored_blocks
 from .composite import CompositeWork as CompositeWork
 from .copying import CopyWork as CopyWork
 from .deferred import MOST_OPEN as MOST_OPEN, DeferredWork as DeferredWork, WorkShelf as WorkShelf
 from .functions import BlockFunctionWork as BlockFunctionWork
 from .items import ItemFunctionWork as ItemFunctionWork, ids_from as ids_from
 from .pyramid import PyramidWork as PyramidWork
-from .temporary_place import TEMPORARY_MARK as TEMPORARY_MARK, TemporaryPlace as TemporaryPlace
 from .two_passes import (
+    TEMPORARY_MARK as TEMPORARY_MARK,
+    TemporaryPlace as TemporaryPlace,
     TwoPassWork as TwoPassWork,
     begun_ids as begun_ids,
     ended_without_folder as ended_without_folder,

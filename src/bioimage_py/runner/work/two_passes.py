@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from bioimage_py.errors import InvalidArgumentError, StorageError
-from bioimage_py.geometry import Blocking, IdSet
-from bioimage_py.runner.run import RunFolder, read_recorded
-from bioimage_py.runner.work.block_work import BlockWork
+from bioimage_py.geometry import IdSet
+from bioimage_py.runner.run import RunFolder, read_recorded, remove_in_the_end
+from bioimage_py.runner.work.block_work import BlockWork, stored_blocks
 from bioimage_py.runner.work.composite import CompositeWork
-from bioimage_py.runner.work.temporary_place import TemporaryPlace
 from bioimage_py.runner.work.work import Work
+from bioimage_py.storage import is_url
 
 if TYPE_CHECKING:
     from bioimage_py.kernels import Tally
@@ -98,8 +101,7 @@ def begun_ids(path: str) -> IdSet:
     if place_of_run(stored) is None:
         return ids
     asked = stored["parts"][: stored["n_asked"]]
-    sizes = (Blocking(tuple(part["shape"]), tuple(part["block_shape"])).n_blocks for part in asked)
-    return ids & IdSet.from_range(sum(sizes))
+    return ids & IdSet.from_range(sum(stored_blocks(part)[0].n_blocks for part in asked))
 
 
 def ended_without_folder(folder: RunFolder, stored: Mapping[str, Any]) -> bool:
@@ -115,3 +117,50 @@ def ended_without_folder(folder: RunFolder, stored: Mapping[str, Any]) -> bool:
     raise InvalidArgumentError(
         f"this run cannot be continued: its temporary store {temporary.path!r} is gone. Copy again, and remove {str(folder.path)!r}"
     )
+
+
+TEMPORARY_MARK = ".rechunk-"
+"""In the name of every temporary store: nothing else is removed as one."""
+
+_METADATA = "zarr.json"
+
+
+@dataclass(frozen=True)
+class TemporaryPlace:
+    """Where a temporary store is: its folder or URL, and how a URL is reached, as in `StoreFolder`, without secrets."""
+
+    path: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> TemporaryPlace:
+        return cls(stored["path"], stored["options"])
+
+    def to_json(self) -> dict[str, Any]:
+        return {"path": self.path, "options": dict(self.options)}
+
+    def metadata(self) -> dict[str, Any] | None:
+        """Return what the array or group at the place says of itself, None where the store is not there."""
+        from bioimage_py.storage import StoreFolder
+
+        return StoreFolder.at(self.path, self.options).read_json(_METADATA)
+
+    def exists(self) -> bool:
+        """Whether the temporary store is there, or its metadata at least; raises StorageError if its place cannot be reached."""
+        if is_url(self.path):
+            return self.metadata() is not None
+        return Path(self.path, _METADATA).exists()
+
+    def remove(self) -> None:
+        """Remove the temporary store, if it is there; warns of what cannot be removed."""
+        if TEMPORARY_MARK not in os.path.basename(self.path):  # noqa: PTH119 - a text stays a text
+            raise ValueError(f"{self.path!r} is not a temporary store")
+        remove_in_the_end(self.path, self._remove_once, "the temporary store")
+
+    def _remove_once(self) -> None:
+        if not is_url(self.path):
+            shutil.rmtree(self.path)
+            return
+        from bioimage_py.storage import StoreFolder, remove_objects
+
+        remove_objects(StoreFolder.at(self.path, self.options))
