@@ -218,7 +218,7 @@ def test_a_run_that_fails_in_the_second_pass_does_not_do_the_first_again(
     kept = temporary(place)
     assert f"the temporary store {str(kept)!r} is kept for that" in str(caught.value)
     first, offset = IdSet.from_range(n + m, n), plan.offsets[3]
-    done = read_recorded(RunFolder.open(folder), errors=False).done
+    done = read_recorded(RunFolder.open(folder)).done
     assert done & first == first
     assert set(caught.value.failed_block_ids) == set(IdSet.from_range(n) - done)
     assert {offset <= block < plan.offsets[4] for block in caught.value.failed_block_ids} == {True}

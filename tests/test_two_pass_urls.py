@@ -240,7 +240,7 @@ class Started:
 
     def done(self) -> IdSet:
         folders = [] if self.runs is None else list(self.runs.glob("*/run.json"))
-        return read_recorded(RunFolder.open(folders[0].parent), errors=False).done if folders else IdSet()
+        return read_recorded(RunFolder.open(folders[0].parent)).done if folders else IdSet()
 
     def wait_until(self, true: Any) -> None:
         eventually(lambda: self.process.poll() is not None or true(), pause=0.005)

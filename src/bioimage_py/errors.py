@@ -10,26 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = [
-    "AmbiguousSourceError",
-    "BioimagePyError",
-    "BioimagePyWarning",
-    "Call",
-    "CastingError",
-    "Hint",
-    "InvalidArgumentError",
-    "InvalidIndexError",
-    "MissingDependencyError",
-    "NotPortableError",
-    "OutputExistsError",
-    "ReadOnlyError",
-    "RunInterrupted",
-    "RunnerError",
-    "SourceNotFoundError",
-    "StorageError",
-    "UnsupportedFormatError",
-]
-
 
 class Call(NamedTuple):
     """A call that a hint proposes, as data; `str` gives it as Python.

@@ -128,7 +128,7 @@ class Round:
 
     def done(self) -> IdSet:
         """The blocks in the journals."""
-        return read_recorded(RunFolder.open(self.folder), errors=False).done
+        return read_recorded(RunFolder.open(self.folder)).done
 
     def workers(self) -> list[psutil.Process]:
         """The worker processes of this round, whoever their parent is now."""

@@ -22,7 +22,7 @@ import bioimage_py as bp
 from bioimage_py.errors import BioimagePyError, StorageError
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner import RunnerConfig
-from bioimage_py.runner.run import AttemptJournal, RunFolder, read_recorded, read_values
+from bioimage_py.runner.run import AttemptJournal, RunFolder, read_recorded
 from tests.crash.rounds import Reference, Round
 
 INSIDE = "BIOIMAGE_PY_TEST_IN_NAMESPACE"
@@ -152,8 +152,9 @@ def test_records_that_find_no_room_are_not_there_at_all(disk: SmallDisk) -> None
     with pytest.raises(StorageError, match=r"\.json cannot be written: No space left on device"):
         journal.end("finished")
     assert len(expected) > 10
-    assert list(read_recorded(folder).done) == expected
-    assert [len(v) for v in read_values(folder, IdSet.from_range(10**6)).values()] == [1, *expected[1:]]
+    recorded = read_recorded(folder)
+    assert list(recorded.done) == expected
+    assert [len(v) for v in recorded.values(IdSet.from_range(10**6)).values()] == [1, *expected[1:]]
 
 
 HDF5 = """

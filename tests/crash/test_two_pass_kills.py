@@ -35,7 +35,7 @@ bp.copy(
 
 def done_in(runs: Path) -> IdSet:
     folders = list(runs.glob("[!.]*/run.json"))
-    return read_recorded(RunFolder.open(folders[0].parent), errors=False).done if folders else IdSet()
+    return read_recorded(RunFolder.open(folders[0].parent)).done if folders else IdSet()
 
 
 @pytest.mark.parametrize("job_type", ["local", "subprocess"])

@@ -85,9 +85,9 @@ class Job(ABC):
             return journal
         with ExitStack() as kept:
             passes = self.passes(resources)
-            n_bytes, kept_too = self.plan.bytes_out, ""
+            n_bytes = self.plan.bytes_out
             if passes is not None:
-                resources, kept_too = passes.resources, passes.place.path
+                resources = passes.resources
                 kept.enter_context(passes.kept_where_needed(options))
                 # The progress counts what both passes write.
                 n_bytes += passes.n_bytes
@@ -96,7 +96,7 @@ class Job(ABC):
                 journal = self.execute(work, resources, n_bytes)
             if journal.has_failures:
                 asked = work.asked(work.block_ids)
-                raise_failures(journal, asked, self.name(journal, passes), kept_too=kept_too)
+                raise_failures(journal, asked, self.name(journal, passes), kept_too=work.also_kept)
             if journal.folder is None:
                 work.close()
         return journal

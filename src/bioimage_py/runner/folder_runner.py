@@ -21,7 +21,6 @@ from bioimage_py.runner.run import (
     StatusReader,
     account_of_attempts,
     read_recorded,
-    read_values,
 )
 from bioimage_py.runner.work import Work
 
@@ -135,7 +134,7 @@ class FolderRunner(Runner):
 
 def _journal(folder: RunFolder, work: Work, recorded: Recorded, ends: Sequence[TaskEnd]) -> Journal:
     journal = Journal(len(work.block_ids), 0, folder=folder.path)
-    journal.merge(recorded.done & work.block_ids, read_values(folder, work.block_ids))
+    journal.merge(recorded.done & work.block_ids, recorded.values(work.block_ids))
     missing = work.block_ids - recorded.done
     # What kept tasks from beginning comes before what earlier rounds, or runs, met in their blocks.
     refused = [end for end in ends if end.kind == "error"]

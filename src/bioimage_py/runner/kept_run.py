@@ -109,7 +109,7 @@ def explained_interrupt(
     except KeyboardInterrupt as error:
         if not folder.exists():
             raise  # it was removed after the last block
-        done = read_recorded(folder, errors=False, with_values=work.keep_results).done
+        done = read_recorded(folder, with_values=work.keep_results).done
         raise interrupted(work, done, hints(folder), folder) from error
     except OSError as error:
         if folder.exists():

@@ -28,7 +28,6 @@ from bioimage_py.runner.run import (
     account_of_attempts,
     account_of_run,
     read_recorded,
-    read_values,
 )
 from bioimage_py.runner.work import Work
 from bioimage_py.runner.worker_threads import WorkerThreads
@@ -104,7 +103,7 @@ class LocalRunner(Runner):
         run, before = folder.read_run(), read_recorded(folder, with_values=work.keep_results)
         journal = Journal(len(work.block_ids), run["bytes"], folder=folder.path)
         done = before.done & work.block_ids
-        journal.merge(done, read_values(folder, done))
+        journal.merge(done, before.values(done))
         journal.done((), before.n_bytes)
         missing = work.narrowed(work.block_ids - done).with_new_counts()
         if missing.block_ids:
@@ -121,7 +120,7 @@ class LocalRunner(Runner):
                         missing, journal, _Both(attempt, journal), threads, lambda: journal.tell(report)
                     )
             except StorageError as error:
-                done = read_recorded(folder, errors=False, with_values=work.keep_results).done
+                done = read_recorded(folder, with_values=work.keep_results).done
                 every, left = work.asked(work.block_ids), work.asked(work.block_ids - done)
                 raise RunnerError(
                     f"{len(left)} of {len(every)} blocks are not known to be done: {error.message}",

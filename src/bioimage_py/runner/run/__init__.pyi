@@ -22,7 +22,6 @@ from .recorded import (
     BlockError as BlockError,
     Recorded as Recorded,
     read_recorded as read_recorded,
-    read_values as read_values,
 )
 from .run_account import (
     RunAccount as RunAccount,

@@ -102,19 +102,17 @@ class AppendedFile:
 
 def refuse_strangers(path: Path, found: os.stat_result) -> None:
     """Raise InvalidArgumentError if another user could have written what is at a path; `found` is its `os.stat_result`."""
+    trust = ""
     if stat.S_ISLNK(found.st_mode):
-        raise InvalidArgumentError(
-            f"{str(path)!r} is a link, which run folders do not have: what it leads to could make you run another's code"
-        )
-    if found.st_uid != os.geteuid():
-        raise InvalidArgumentError(
-            f"{str(path)!r} belongs to user {found.st_uid}, not to you ({os.geteuid()}): what is in it could make you run another's code"
-        )
-    if found.st_mode & 0o022:
-        raise InvalidArgumentError(
-            f"{str(path)!r} can be written by others (mode {stat.S_IMODE(found.st_mode):04o}): what is in it could make you run "
-            f"another's code. If you trust it: chmod go-w {str(path)!r}"
-        )
+        why = "is a link, which run folders do not have"
+    elif found.st_uid != os.geteuid():
+        why = f"belongs to user {found.st_uid}, not to you ({os.geteuid()})"
+    elif found.st_mode & 0o022:
+        why = f"can be written by others (mode {stat.S_IMODE(found.st_mode):04o})"
+        trust = f". If you trust it: chmod go-w {str(path)!r}"
+    else:
+        return
+    raise InvalidArgumentError(f"{str(path)!r} {why}: what is in it could make you run another's code{trust}")
 
 
 def remove_in_the_end(path: str | Path, remove: Callable[[], None], what: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner.run.block_log import BlockLogReader, read_block_logs
+from bioimage_py.runner.run.block_log import BlockLogReader
 from bioimage_py.runner.run.run_folder import AttemptFiles, RunFolder
 from bioimage_py.runner.run.value_log import read_value_log, valued_blocks
 from bioimage_py.storage import is_alive
@@ -71,7 +71,7 @@ class AttemptReader:
         known = isinstance(self.state.get("pid"), int)
         return is_alive({"born": None, **self.state}) if known else None
 
-    def look(self, *, errors: bool = True) -> bool:
+    def look(self) -> bool:
         """Read what is new; return whether that is any finished block."""
         if self._complete:
             return False
@@ -80,7 +80,7 @@ class AttemptReader:
         more = self._log.more() if self.files.blocks.exists() else IdSet()
         if more:
             self.done = self.done | more
-        if errors and self.files.errors.exists():
+        if self.files.errors.exists():
             self._read_errors()
         times = [p.stat().st_mtime for p in (self.files.state, self.files.blocks) if p.exists()]
         self.last_sign = max(times, default=0.0)
@@ -133,13 +133,13 @@ class Recorded:
         self._folder = folder
         self._with_values = with_values
 
-    def look(self, *, errors: bool = True) -> None:
+    def look(self) -> None:
         """Read what was appended since the last look."""
         known = {attempt.files.stem: attempt for attempt in self.attempts}
         self.attempts = [
             known.get(files.stem) or AttemptReader(self._folder, files) for files in self._folder.attempts()
         ]
-        found = [attempt.look(errors=errors) for attempt in self.attempts]
+        found = [attempt.look() for attempt in self.attempts]
         if any(found):
             self.done = IdSet(run for attempt in self.attempts for run in self._done_by(attempt).runs)
 
@@ -169,22 +169,20 @@ class Recorded:
         failed = IdSet(run for attempt in self.attempts for run in attempt.failed)
         return failed - IdSet(run for attempt in self.attempts for run in attempt.done.runs)
 
+    def values(self, block_ids: IdSet) -> dict[int, Any]:
+        """Return what the function returned, once for each of these blocks that is done."""
+        values: dict[int, Any] = {}
+        for attempt in self.attempts:
+            if attempt.done and attempt.files.values.exists():
+                for block_id, value in read_value_log(attempt.files.values).items():
+                    # A value whose block was not recorded after it belongs to an attempt that died in between.
+                    if block_id in attempt.done and block_id in block_ids:
+                        values.setdefault(block_id, value)
+        return values
 
-def read_recorded(folder: RunFolder, *, errors: bool = True, with_values: bool = False) -> Recorded:
+
+def read_recorded(folder: RunFolder, *, with_values: bool = False) -> Recorded:
     """Read all journals of a run."""
     found = Recorded(folder, with_values=with_values)
-    found.look(errors=errors)
+    found.look()
     return found
-
-
-def read_values(folder: RunFolder, block_ids: IdSet) -> dict[int, Any]:
-    """Return what the function returned, once for each of these blocks that is done."""
-    values: dict[int, Any] = {}
-    for attempt in folder.attempts():
-        if attempt.values.exists() and attempt.blocks.exists():
-            done = read_block_logs([attempt.blocks])
-            for block_id, value in read_value_log(attempt.values).items():
-                # A value whose block was not recorded after it belongs to an attempt that died in between.
-                if block_id in done and block_id in block_ids:
-                    values.setdefault(block_id, value)
-    return values

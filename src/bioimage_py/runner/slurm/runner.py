@@ -69,7 +69,7 @@ class SlurmRunner(FolderRunner):
         except SlurmSilenceError as error:
             missing = (
                 IdSet.from_json(folder.read_run()["work"]["block_ids"])
-                - read_recorded(folder, errors=False).done
+                - read_recorded(folder).done
             )
             raise RunnerError(str(error), missing, folder.path, hints=self.interrupt_hints(folder)) from error
 

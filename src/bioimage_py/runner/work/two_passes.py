@@ -112,7 +112,7 @@ def ended_without_folder(folder: RunFolder, stored: Mapping[str, Any]) -> bool:
     temporary = place_of_run(stored)
     if temporary is None or temporary.exists():
         return False
-    if not IdSet.from_json(stored["block_ids"]) - read_recorded(folder, errors=False).done:
+    if not IdSet.from_json(stored["block_ids"]) - read_recorded(folder).done:
         return True
     raise InvalidArgumentError(
         f"this run cannot be continued: its temporary store {temporary.path!r} is gone. Copy again, and remove {str(folder.path)!r}"
