@@ -269,7 +269,7 @@ def test_what_follows_from_rates(tmp_path: Path) -> None:
     bigger = bp.plan(source, tmp_path / "b.zarr", chunks=(24, 48, 40), shards=(24, 48, 40))
 
     def result(plan: Any, *given: tuple[str, int, float, int | None], codec: str = "gzip:5") -> BenchResult:
-        return BenchResult("a", plan, rates(*given), ".", codec, False)
+        return BenchResult("a", plan, rates(*given), ".", codec)
 
     encoded, copied = result(recoded, *TWO), result(moved, *TWO)
     assert encoded.bottleneck == "encode"

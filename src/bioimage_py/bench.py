@@ -37,6 +37,7 @@ _SMALL_FILE = 2**17
 _GAIN = 1.3
 """How much faster all workers must be than one for more of them to be worth a try."""
 _ING = {"read": "reading", "decode": "decoding", "encode": "encoding", "write": "writing"}
+_NOT_MEASURED = {"read": "not measured apart from decoding", "write": "nothing but the fill value is stored"}
 ReadSample = list[tuple[Box, list[FilePlace] | None]]
 """Boxes of whole chunks, each with the places of its stored bytes; None where these are unknown, as behind a URL."""
 WriteSample = list[tuple[Box, AnyArray]]
@@ -74,8 +75,6 @@ class BenchResult:
         The folder that was written to.
     codec
         How the written chunks were encoded.
-    read_with_decode
-        Whether reading could not be measured separately, so that decoding includes it.
     """
 
     name: str
@@ -83,7 +82,11 @@ class BenchResult:
     rates: tuple[StageRate, ...]
     folder: str
     codec: str
-    read_with_decode: bool
+
+    @property
+    def read_with_decode(self) -> bool:
+        """Whether reading could not be measured separately, so that decoding includes it."""
+        return all(rate.stage != "read" for rate in self.rates)
 
     @property
     def num_workers(self) -> int:
@@ -135,10 +138,7 @@ class BenchResult:
     def _remark(self, stage: str) -> str:
         rate = next((r for r in self.rates if (r.stage, r.workers) == (stage, self.num_workers)), None)
         if rate is None:
-            read = stage == "read"
-            return (
-                f"  {'not measured apart from decoding' if read else 'nothing but the fill value is stored'}"
-            )
+            return f"  {_NOT_MEASURED[stage]}"
         if rate.stored_bytes is None:
             return "  reading included" if stage == "decode" and self.read_with_decode else ""
         per_second = rate.stored_bytes / max(rate.seconds, 1e-9) / 1e6
@@ -156,33 +156,33 @@ class BenchResult:
         stage, output = self.bottleneck, self.plan.output
         rows = sorted((rate for rate in self.rates if rate.stage == stage), key=lambda rate: rate.workers)
         first, last = rows[0], rows[-1]
-        gain, more = last.bytes_per_second / first.bytes_per_second, last.workers > first.workers
+        gain = last.bytes_per_second / first.bytes_per_second
         found = []
-        if more and gain >= _GAIN:
+        if gain >= _GAIN:
             found.append(
                 f"{last.workers} workers {stage} {gain:.1f} times as fast as one: more cores, or nodes, help"
             )
-        elif more:
+        elif first is not last:
             found.append(f"{last.workers} workers {stage} hardly faster than one: more of them do not help")
         if stage == "encode":
-            found.append(
-                f"a lighter codec than {self.codec or 'that'} encodes faster, such as zstd:1 or blosc with lz4"
-            )
+            lighter = "encodes faster, such as zstd:1 or blosc with lz4"
+            found.append(f"a lighter codec than {self.codec or 'that'} {lighter}")
         if stage in ("encode", "decode"):
             return (*found, self.plan.reason)
-        per_chunk = float("inf")
-        if last.stored_bytes is not None and output.chunks is not None and last.voxel_bytes:
-            n_bytes = math.prod(output.chunks) * output.dtype.itemsize
-            per_chunk = n_bytes * last.stored_bytes / last.voxel_bytes
-        if per_chunk < _SMALL_FILE and output.shards is None:
-            found.append(
-                f"a chunk takes {format_bytes(per_chunk)} stored: larger chunks, or shards, make fewer and larger files"
+        if output.chunks is not None and output.shards is None and last.stored_bytes is not None:
+            n_bytes = (
+                math.prod(output.chunks)
+                * output.dtype.itemsize
+                * last.stored_bytes
+                / max(1, last.voxel_bytes)
             )
-        elif not (more and gain >= _GAIN):
+            if n_bytes < _SMALL_FILE:
+                advice = "larger chunks, or shards, make fewer and larger files"
+                return (*found, f"a chunk takes {format_bytes(n_bytes)} stored: {advice}")
+        if gain < _GAIN:
             place = "read from" if stage == "read" else "written to"
-            found.append(
-                f"the place that is {place} is the limit: a faster one, or a codec that makes fewer bytes, helps"
-            )
+            advice = "a faster one, or a codec that makes fewer bytes, helps"
+            found.append(f"the place that is {place} is the limit: {advice}")
         return tuple(found)
 
 
@@ -258,8 +258,7 @@ def bench(
         )
         assert isinstance(planned, CopyPlan)  # whole images are copied from a path to a path only
         rates, made = _measured(source, folder, layout, n_bytes, workers)
-    known = any(rate.stage == "read" for rate in rates)
-    return BenchResult(source.name, planned, tuple(rates), os.fspath(output), made, not known)
+    return BenchResult(source.name, planned, tuple(rates), os.fspath(output), made)
 
 
 def _measured(

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from bioimage_py.chunks import ChunkEncoding, EncodingMatch, UnknownEncoding, why_all_bytes
-from bioimage_py.errors import BioimagePyWarning, Hint, InvalidArgumentError, RunInterrupted
+from bioimage_py.errors import BioimagePyWarning, Hint, InvalidArgumentError
 from bioimage_py.geometry import Box, IdSet, check_block_shape
 from bioimage_py.kernels import (
     CopyKernel,
@@ -31,7 +31,7 @@ from bioimage_py.planning import (
     in_one_or_two_passes,
     plan_copy,
 )
-from bioimage_py.runner import Journal, Resources, Runner
+from bioimage_py.runner import Journal, Resources, Runner, interrupted
 from bioimage_py.runner.run import account_of_run
 from bioimage_py.runner.work import CopyWork, TwoPassWork, begun_ids
 from bioimage_py.sources import (
@@ -61,19 +61,11 @@ _STORE_COPY_HINT = (
 
 
 class ArrayCopy(Job):
-    """The copy of one array into another."""
-
     options: CopyOptions
     plan: CopyPlan
 
     def __init__(self, input: Any, output: Any, options: CopyOptions, *, quiet: bool = False) -> None:
         """Check and plan the copy; with `quiet`, do not warn of values that the output cannot hold."""
-        runner = options.runner
-        if output is None and not runner.in_process:
-            raise InvalidArgumentError(
-                f"job_type {options.job_type!r} needs a writable, file-backed output such as a Zarr or N5 path: other processes "
-                "cannot write into an array of this one"
-            )
         self.options = options
         self.source, self.mask = find_input(input, options.mask, output, options)
         if self.source is not output:
@@ -183,12 +175,7 @@ class ArrayCopy(Job):
             for leaf in leaves(work.kernel.output):
                 leaf.flush()
         except KeyboardInterrupt as error:
-            raise RunInterrupted(
-                f"interrupted: none of {plan.n_blocks} blocks is done",
-                IdSet(),
-                plan.block_ids,
-                hints=[Hint("call again to copy them")],
-            ) from error
+            raise interrupted(work, IdSet(), [Hint("call again to copy them")]) from error
         except BaseException as error:  # noqa: BLE001 - the blocks will meet it again, and their run reports it
             _log.info("copying the whole array at once failed (%s); going block by block", error)
             return None
@@ -198,10 +185,7 @@ class ArrayCopy(Job):
             if progress is not None:
                 progress(journal.progress())
         except KeyboardInterrupt as error:
-            n = plan.n_blocks
-            raise RunInterrupted(
-                f"interrupted: {n} of {n} blocks are done and stay written", plan.block_ids, IdSet()
-            ) from error
+            raise interrupted(work, plan.block_ids, []) from error
         finally:
             work.settle_marks(plan.block_ids)
         return journal
@@ -254,13 +238,11 @@ def check_portable(source: Source, runner: Runner) -> None:
 
 
 def warn_of_unfinished(source: Source) -> None:
-    """Warn if the input is the output of an unfinished copy."""
     if unfinished := unfinished_text(source):
         warn_caller(BioimagePyWarning(f"the input {source.name} is {unfinished}"))
 
 
 def warn_of_casting(source: Source, target: ArrayLayout, casting: str) -> None:
-    """Warn if the dtype of the output cannot hold all values of the input."""
     if casting == "unsafe" and not can_hold(source.dtype, target.dtype):
         warn_caller(
             BioimagePyWarning(

@@ -228,7 +228,6 @@ class ImageCopy(Job):
         return CopyWork(kernel, plan.blocking, plan.group_shape, plan.block_ids)
 
     def _opened_first(self, number: int, resources: Resources, passes: TwoPassRun) -> CopyWork:
-        """Return the copy of an array into the temporary store."""
         source = open_source(self._input, self._keys[number][0])
         kernel = self._kernel(source, passes.array(number), resources)
         return CopyWork(kernel, *passes.first[number].blocks)

@@ -102,7 +102,6 @@ class Job(ABC):
         return journal
 
     def execute(self, work: Any, resources: Resources, n_bytes: int) -> Journal:
-        """Run the work on the backend."""
         options = self.options
         return options.runner.execute(
             work,
@@ -114,7 +113,6 @@ class Job(ABC):
         )
 
     def for_run(self, source: Source, opened: ExitStack, cache_bytes: int = 0) -> Source:
-        """Return a source tuned for the run, if it runs in this process."""
         if not self.options.runner.in_process:
             return source
         return opened.enter_context(run_twin(source, self.plan.threads, cache_bytes))

@@ -153,8 +153,7 @@ class NewArray:
     @property
     def layout(self) -> dict[str, Any]:
         """What is said of the new array, as `create_output` takes it."""
-        said = {name: getattr(self, name) for name in _names(NewArray) if name != "overwrite"}
-        return {name: value for name, value in said.items() if value is not None}
+        return {name: value for name, value in _given(self, NewArray).items() if name != "overwrite"}
 
 
 @dataclass(frozen=True)
@@ -174,12 +173,12 @@ class InputMetadata:
     @property
     def said(self) -> dict[str, Any]:
         """What is said of the input, as `with_metadata` takes it."""
-        said = {name: getattr(self, name) for name in _names(InputMetadata)}
-        return {name: value for name, value in said.items() if value is not None}
+        return _given(self, InputMetadata)
 
 
-def _names(owner: type) -> list[str]:
-    return [one.name for one in fields(owner)]
+def _given(options: Any, kind: type) -> dict[str, Any]:
+    """Return the options of a kind that are not None."""
+    return {one.name: given for one in fields(kind) if (given := getattr(options, one.name)) is not None}
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,6 @@ from bioimage_py.wrapper.resampling import KINDS, check_method, chosen_method, w
 
 
 class PyramidJob(Job):
-    """A pyramid to be made."""
-
     options: PyramidOptions
     plan: PyramidPlan
 
@@ -208,11 +206,9 @@ class _NewImage(NewPathTarget):
         )
 
     def path_of(self, number: int) -> str:
-        """Return the path of a level in the image."""
         return str(number)
 
     def check_free_for(self, coarser: Sequence[Level], *, overwrite: bool) -> None:
-        """Raise what `open_levels` would raise before it makes anything."""
         self.planned.check(coarser, overwrite=overwrite)
 
     def open_levels(self, coarser: Sequence[Level], *, overwrite: bool, resume: bool) -> list[Source]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import glob
+import itertools
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from bioimage_py.errors import (
@@ -42,19 +43,13 @@ _UNIQUE = "XXXXXXXX"
 _IN_MEMORY = "the output is held in memory: there is no place beside it"
 
 
-@dataclass(frozen=True)
-class FirstPass:
-    """The copy of one array into the temporary store: key, blocks, and the size of these in bytes."""
+class FirstPass(NamedTuple):
+    """The copy of one array into the temporary store."""
 
     key: str | None
-    blocking: Blocking
-    block_ids: IdSet
+    blocks: tuple[Blocking, tuple[int, ...], IdSet]
+    """Blocking, shape of the groups and blocks, as a work takes them."""
     n_bytes: int
-
-    @property
-    def blocks(self) -> tuple[Blocking, tuple[int, ...], IdSet]:
-        """Blocking, shape of the groups and blocks, as a work takes them."""
-        return self.blocking, self.blocking.block_shape, self.block_ids
 
 
 @dataclass(frozen=True)
@@ -73,18 +68,8 @@ class TwoPassRun:
     ) -> Self | None:  # fmt: skip
         """Make the temporary store, or find the one of the run to resume; None if all arrays are copied in one pass.
 
-        Parameters
-        ----------
-        arrays
-            The plan of each array with its key, None for an array that is the whole output.
-        output
-            Name of the output.
-        options
-            How it is run. A resumed run keeps its number of passes, whatever space is free now.
-        resources
-            For each worker.
-        replaces
-            Whether the whole output is rewritten, so that earlier runs into it cannot be finished any more.
+        Arrays have a key, or None if they are the whole output. A resumed run keeps its number of passes, whatever space is free
+        now; `replaces` says that the whole output is rewritten, so that earlier runs into it cannot be finished any more.
         """
         if options.folder is not None:
             return cls._begun(RunFolder.open(options.folder))
@@ -96,7 +81,9 @@ class TwoPassRun:
         maker = {**this_process(), "output": output, "resumable": _keeps_folder(options)}
         place = _make_store(passes, maker)
         first = {
-            n: FirstPass(key, Blocking(one.shape, one.block_shape), one.block_ids, one.n_bytes)
+            n: FirstPass(
+                key, (Blocking(one.shape, one.block_shape), one.block_shape, one.block_ids), one.n_bytes
+            )
             for n, (key, one) in planned.items()
         }
         return cls(place, first, resources)
@@ -114,9 +101,10 @@ class TwoPassRun:
             )
         first = {}
         for n, part in zip(work["waves"][-1], work["parts"][work["n_asked"] :], strict=True):
-            key, (blocking, _, ids) = part["outputs"][0].get("key"), stored_blocks(part)
+            key, blocks = part["outputs"][0].get("key"), stored_blocks(part)
+            blocking, _, ids = blocks
             n_bytes = _array_at(place, key).nbytes * len(ids) // max(1, blocking.n_blocks)
-            first[n] = FirstPass(key, blocking, ids, n_bytes)
+            first[n] = FirstPass(key, blocks, n_bytes)
         return cls(place, first, Resources(run["threads"], run["cache_bytes"]))
 
     @property
@@ -130,11 +118,8 @@ class TwoPassRun:
 
     def key_of(self, block_id: int) -> str | None:
         """Return the key of the array of a block of the first passes, whose blocks are numbered from 0 through all arrays."""
-        for one in self.first.values():
-            if block_id < one.blocking.n_blocks:
-                return one.key
-            block_id -= one.blocking.n_blocks
-        raise IndexError(f"the first passes have no block with {block_id} behind their last")
+        ends = itertools.accumulate(one.blocks[0].n_blocks for one in self.first.values())
+        return next(one.key for one, end in zip(self.first.values(), ends, strict=True) if block_id < end)
 
     @contextlib.contextmanager
     def kept_where_needed(self, options: RunOptions) -> Iterator[None]:

@@ -12,7 +12,7 @@ from .dask.runner import DaskRunner as DaskRunner
 from .environment import describe_environment as describe_environment
 from .folder_runner import FolderRunner as FolderRunner, Watch as Watch
 from .journal import BlockJournal as BlockJournal, Journal as Journal, Progress as Progress
-from .kept_run import new_run_folder as new_run_folder
+from .kept_run import interrupted as interrupted, new_run_folder as new_run_folder
 from .local import LocalRunner as LocalRunner, run_twin as run_twin
 from .rounds import FIRST_NEEDS as FIRST_NEEDS, TaskEnd as TaskEnd
 from .slurm.config import (

@@ -68,7 +68,6 @@ class AttemptJournal:
         self._show()
 
     def done(self, block_ids: Iterable[int], n_bytes: int = 0) -> None:
-        """Record blocks whose output is in the store."""
         with self._lock:
             if self._ended:
                 return  # a thread that outlived an interrupted run: the block will be done again
@@ -78,7 +77,6 @@ class AttemptJournal:
                 self._show()
 
     def done_with(self, block_id: int, result: Any) -> None:
-        """Record what a function returned, then its block."""
         with self._lock:
             if self._ended:
                 return
@@ -154,7 +152,6 @@ class AttemptJournal:
     @staticmethod
     @contextlib.contextmanager
     def _writing(path: Path) -> Iterator[None]:
-        """Say which file cannot be written, and why."""
         try:
             yield
         except OSError as error:

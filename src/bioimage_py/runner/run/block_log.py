@@ -31,7 +31,6 @@ class BlockLog(AppendedFile):
         self._written = 0
 
     def add(self, ids: IdSet) -> None:
-        """Append the ids."""
         pieces = [(at, min(_MOST, end - at)) for begin, end in ids.runs for at in range(begin, end, _MOST)]
         places = range(self._written + 1, self._written + len(pieces) + 1)
         records = [_RECORD.pack(*one, _check(*one, place)) for one, place in zip(pieces, places, strict=True)]

@@ -182,7 +182,6 @@ class Recorded:
 
 
 def read_recorded(folder: RunFolder, *, with_values: bool = False) -> Recorded:
-    """Read all journals of a run."""
     found = Recorded(folder, with_values=with_values)
     found.look()
     return found

@@ -118,7 +118,6 @@ class RunAccount:
 
 
 def log_account(account: RunAccount | None) -> None:
-    """Log what a run did."""
     if account is not None:
         _log.info("%s", str(account).replace("\n", "; "))
 

@@ -78,8 +78,6 @@ def finish_hint(path: str | os.PathLike[str], text: str = "to finish: {}") -> Hi
 
 
 class AttemptFiles:
-    """The files of one attempt at one task."""
-
     def __init__(self, folder: Path, stem: str) -> None:
         self.stem = stem
         self.blocks = folder / f"{stem}.blocks"

@@ -21,8 +21,6 @@ _HEAD = struct.Struct("<QQI")
 
 
 class ValueLog(AppendedFile):
-    """Writes one log."""
-
     def add(self, block_id: int, value: Any) -> None:
         """Append a value, or raise NotPortableError if it cannot be pickled."""
         payload = _pickled(value)

@@ -58,7 +58,6 @@ class CompositeWork(Work):
 
     @property
     def asked_parts(self) -> tuple[BlockWork, ...]:
-        """The parts that the caller asked for."""
         return self.parts
 
     def group_ids(self) -> IdSet:

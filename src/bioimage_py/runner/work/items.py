@@ -99,7 +99,6 @@ def process_singly(
 
 
 def stored_order(stored: dict[str, Any]) -> tuple[int, ...] | None:
-    """Return the order of stored work."""
     return None if stored["order"] is None else tuple(stored["order"])
 
 

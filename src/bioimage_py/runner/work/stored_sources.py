@@ -78,7 +78,6 @@ def input_fingerprint(source: Source | None, written: Collection[Any] = ()) -> d
 
 
 def output_fingerprint(source: Source) -> dict[str, Any]:
-    """Return the layout of a source."""
     return {
         "stored": _without_pickles({k: v for k, v in source.to_spec().items() if k != "mode"}),
         "shape": list(source.shape),
