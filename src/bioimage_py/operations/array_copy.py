@@ -281,7 +281,7 @@ def plan_array(
         num_workers=options.threads,
         block_ids=options.ids if alone else None,
         direct=at_once,
-        match=_match(source, target, verify_encoded=bool(options.verify_encoded)),
+        match=match_of(source, target, verify_encoded=bool(options.verify_encoded)),
     )
     layout = None if mask is None else ArrayLayout.of(mask)
     return plan_copy(ArrayLayout.of(source), target.layout, layout, asked), asked
@@ -295,7 +295,7 @@ def planned_work(kernel: CopyKernel, plan: CopyPlan, options: RunOptions, *, out
     return CopyWork(on_road, plan.blocking, plan.group_shape, plan.block_ids)
 
 
-def _match(source: Source, target: Target, *, verify_encoded: bool) -> EncodingMatch | None:
+def match_of(source: Source, target: Target, *, verify_encoded: bool) -> EncodingMatch | None:
     """Return how the chunks of both sides match; None if the input does not give stored voxels unchanged."""
     origin = moving_origin(source)
     if origin is None:

@@ -9,14 +9,14 @@ from typing import Any
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import IdSet, check_block_shape
-from bioimage_py.kernels import PyramidKernel, check_casting, encoding_to_move, mover_for, moving_origin
+from bioimage_py.kernels import PyramidKernel, check_casting, mover_for
 from bioimage_py.metadata import Level, axes_for_ngff
-from bioimage_py.operations.array_copy import check_portable, find_input, warn_of_casting
+from bioimage_py.operations.array_copy import check_portable, find_input, match_of, warn_of_casting
 from bioimage_py.operations.job import Job
 from bioimage_py.operations.options import PyramidOptions
 from bioimage_py.operations.target import NewPathTarget, Target, first_missing
 from bioimage_py.operations.two_passes import TwoPassRun
-from bioimage_py.planning import ArrayLayout, PyramidPlan, choose_levels, choose_road, plan_pyramid
+from bioimage_py.planning import ArrayLayout, PyramidPlan, choose_levels, plan_pyramid
 from bioimage_py.runner import Journal, Resources
 from bioimage_py.runner.work import CompositeWork, PyramidWork
 from bioimage_py.sources import PlannedOutput, Source, as_source, finish_images, open_source
@@ -59,7 +59,8 @@ class PyramidJob(Job):
             warn_of_casting(self.source, layout, options.casting)
         self._method = self._chosen_method(quiet=quiet)
         self.plan = self._planned()
-        self._road = self._chosen_road()
+        match = match_of(self.source, self.target, verify_encoded=bool(options.verify_encoded))
+        self._road = "recode" if match is None else match.road
 
     def _planned(self) -> PyramidPlan:
         options, target, layout = self.options, self.target, self.target.layout
@@ -139,39 +140,26 @@ class PyramidJob(Job):
 
     def work(self, opened: ExitStack, passes: TwoPassRun | None, resources: Resources) -> CompositeWork:
         del passes
+        options = self.options
         source = self.for_run(self.source, opened, resources.cache_bytes)
         made = [self.for_run(level, opened) for level in self._made]
         parts = []
         for part in self.plan.parts:
             outputs = tuple(made[level.number] for level in part.levels)
-            mover = None
+            read, mover = source, None
             if part.reads is None:
-                mover = mover_for(
-                    source,
-                    outputs[0],
-                    self._road,
-                    verify_encoded=bool(self.options.verify_encoded),
-                    output_is_new=self.options.folder is None,
-                )
+                how = {
+                    "verify_encoded": bool(options.verify_encoded),
+                    "output_is_new": options.folder is None,
+                }
+                mover = mover_for(source, outputs[0], self._road, **how)
+            else:
+                read = made[part.reads]
             kernel = PyramidKernel(
-                source if part.reads is None else made[part.reads],
-                outputs,
-                part.steps,
-                self._method,
-                part.tile_shape,
-                self.options.casting,
-                mover,
+                read, outputs, part.steps, self._method, part.tile_shape, options.casting, mover
             )
             parts.append(PyramidWork(kernel, part.blocking, IdSet.from_range(part.blocking.n_blocks)))
         return CompositeWork(tuple(parts), tuple((n,) for n in range(len(parts))))
-
-    def _chosen_road(self) -> str:
-        """Return the road of the full-size level: encoded chunks are moved if both sides encode them alike."""
-        origin, target = moving_origin(self.source), self.target
-        if origin is None or not isinstance(target, _NewImage):
-            return "recode"
-        stored, codec = encoding_to_move(origin.source), target.codec
-        return choose_road(stored, target.encoding(), origin.offset, codec=codec, is_new=True).road
 
 
 def _steps_from(
