@@ -141,7 +141,7 @@ class Recorded:
         ]
         found = [attempt.look() for attempt in self.attempts]
         if any(found):
-            self.done = IdSet(run for attempt in self.attempts for run in self._done_by(attempt).runs)
+            self.done = _union([self._done_by(attempt) for attempt in self.attempts])
 
     def _done_by(self, attempt: AttemptReader) -> IdSet:
         if not self._with_values:
@@ -152,8 +152,8 @@ class Recorded:
     @property
     def errors(self) -> list[BlockError]:
         """The failures of blocks that are not done."""
-        every = IdSet(run for attempt in self.attempts for run in attempt.done.runs)
-        return [error for attempt in self.attempts for error in attempt.open_errors(every)]
+        finished = self._finished
+        return [error for attempt in self.attempts for error in attempt.open_errors(finished)]
 
     @property
     def states(self) -> list[dict[str, Any]]:
@@ -167,7 +167,12 @@ class Recorded:
     def raised(self) -> IdSet:
         """The blocks whose last attempts raised."""
         failed = IdSet(run for attempt in self.attempts for run in attempt.failed)
-        return failed - IdSet(run for attempt in self.attempts for run in attempt.done.runs)
+        return failed - self._finished if failed else failed
+
+    @property
+    def _finished(self) -> IdSet:
+        """The blocks that were recorded, whether their values can be had or not."""
+        return _union([attempt.done for attempt in self.attempts]) if self._with_values else self.done
 
     def values(self, block_ids: IdSet) -> dict[int, Any]:
         """Return what the function returned, once for each of these blocks that is done."""
@@ -179,6 +184,10 @@ class Recorded:
                     if block_id in attempt.done and block_id in block_ids:
                         values.setdefault(block_id, value)
         return values
+
+
+def _union(sets: list[IdSet]) -> IdSet:
+    return sets[0] if len(sets) == 1 else IdSet(run for one in sets for run in one.runs)
 
 
 def read_recorded(folder: RunFolder, *, with_values: bool = False) -> Recorded:
