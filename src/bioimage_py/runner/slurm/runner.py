@@ -67,10 +67,7 @@ class SlurmRunner(FolderRunner):
                 raise
             raise InvalidArgumentError(str(error)) from error
         except SlurmSilenceError as error:
-            missing = (
-                IdSet.from_json(folder.read_run()["work"]["block_ids"])
-                - read_recorded(folder).done
-            )
+            missing = IdSet.from_json(folder.read_run()["work"]["block_ids"]) - read_recorded(folder).done
             raise RunnerError(str(error), missing, folder.path, hints=self.interrupt_hints(folder)) from error
 
     def _asked(self, slurm: Slurm, folder: RunFolder, number: int) -> dict[str, int | None]:
