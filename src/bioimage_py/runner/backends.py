@@ -40,7 +40,6 @@ class Backend:
 
     @property
     def config_class(self) -> type[RunnerConfig]:
-        """The dataclass of its settings."""
         if not self.config:
             return self.runner_class.config_type
         found: type[RunnerConfig] = self._load(self.config)

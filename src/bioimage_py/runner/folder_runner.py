@@ -78,7 +78,6 @@ class FolderRunner(Runner):
         return None
 
     def process(self, folder: RunFolder, work: Work, num_workers: int, report: Report | None) -> Journal:
-        """Process what is missing in as many rounds as that takes."""
         watch = Watch(folder, len(work.block_ids), folder.read_run()["bytes"], report)
         recorded, ends = self._rounds(folder, work, num_workers, watch)
         journal = _journal(folder, work, recorded, ends)

@@ -105,7 +105,6 @@ class Journal:
         self.done((block_id,))
 
     def _fold(self) -> None:
-        """Count what has arrived; the caller holds the lock."""
         for _ in range(len(self._arrived)):
             block_ids, n_bytes = self._arrived.popleft()
             for block_id in block_ids:

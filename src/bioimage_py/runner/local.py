@@ -175,7 +175,6 @@ def _threads(work: Work, num_workers: int) -> int:
 def _process_waves(
     work: Work, journal: Journal, records: BlockJournal, threads: int, tick: Callable[[], None]
 ) -> None:
-    """Process all groups on threads, wave after wave."""
     wave = work.ready(work.block_ids)
     while wave:
         begun = work if wave == work.block_ids else work.narrowed(wave)
@@ -190,23 +189,19 @@ def run_twin(source: Source, threads: int, cache_bytes: int = 0) -> Iterator[Sou
     """Give a twin of a source that is tuned for a run, as by `Source.for_run`, and close it afterwards; the source stays as it is."""
     _check_present(source)
     twin = source.for_run(threads, cache_bytes)
+    in_use = False
     try:
         yield twin
         _check_present(source)
     except KeyboardInterrupt:
         # Threads that are in the middle of a block go on using it; it is closed when they have let go of it.
+        in_use = True
         raise
-    except BaseException:
-        _close(twin, source)
-        raise
-    _close(twin, source)
+    finally:
+        if twin is not source and not in_use:
+            twin.close()
 
 
 def _check_present(source: Source) -> None:
     for leaf in leaves(source):
         leaf.check_present()
-
-
-def _close(twin: Source, source: Source) -> None:
-    if twin is not source:
-        twin.close()

@@ -52,7 +52,6 @@ class SubprocessRunner(FolderRunner):
     def run_round(
         self, folder: RunFolder, number: int, n_tasks: int, num_workers: int, watch: Watch
     ) -> list[TaskEnd]:
-        """Hand the tasks to workers, one after the other, and return how each ended."""
         python = self.config.python_executable or sys.executable
         pool = _Pool(folder, number, python, self.config.task_timeout)
         try:
@@ -91,8 +90,6 @@ def _check_python(python: str) -> None:
 
 
 class _Worker:
-    """One worker process and the task that it works on."""
-
     def __init__(
         self,
         folder: RunFolder,

@@ -92,7 +92,6 @@ def _attempt(folder: str, number: int, task: int, stop: threading.Event) -> tupl
 
 
 def _close_input() -> None:
-    """Let whoever reads the standard input find its end."""
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)

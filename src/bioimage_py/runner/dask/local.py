@@ -80,7 +80,6 @@ class LocalHost:
 
     @property
     def alive(self) -> bool:
-        """Whether the scheduler's process is running."""
         return self._process.poll() is None
 
     def close(self, *, at_once: bool = False) -> None:
@@ -122,7 +121,6 @@ def _security_from(secret: dict[str, str] | None) -> Any:
 
 
 def _host(scratch: str, n_workers: int) -> int:
-    """Host a cluster until the input ends; return the exit code."""
     try:
         library, secret = distributed_library(), _new_secret()
         # The scheduler has a folder too, for which LocalCluster takes no argument.

@@ -118,8 +118,6 @@ class DaskRunner(FolderRunner):
 
 
 class _Round:
-    """The tasks of one round on a cluster."""
-
     def __init__(self, client: Any, folder: RunFolder, number: int, timeout: float | None) -> None:
         self._client = client
         self._folder, self._number, self._timeout = folder, number, timeout

@@ -42,7 +42,6 @@ class Limits:
 
     @classmethod
     def parse(cls, text: str) -> Limits:
-        """Return what `scontrol -o show partition` says."""
         words = dict(re.findall(r"(\w+)=(\S+)", text))
         said = [words.get(key, "NONE") for key in ("MaxTime", "DefaultTime")]
         return cls(*(None if time == "NONE" else minutes(time) for time in said))
@@ -129,7 +128,6 @@ class Slurm:
         return None
 
     def any_of_mine(self) -> bool:
-        """Whether this user has any job that waits or runs."""
         reply = self._call("squeue", "-h", "-o", "%A", f"--user={os.geteuid()}")
         return reply.returncode == 0 and bool(reply.stdout.strip())
 

@@ -20,8 +20,6 @@ _PATIENCE = 5.0
 
 @dataclass
 class ArrayJob:
-    """One job array: some tasks of a round."""
-
     name: str
     """What Slurm calls it, and nothing else: a job is found by it when its number was never written."""
     tasks: IdSet
@@ -36,7 +34,6 @@ class ArrayJob:
 
     @property
     def array(self) -> str:
-        """What `sbatch --array` takes."""
         spans = [
             f"{b - self.offset}" if e - b == 1 else f"{b - self.offset}-{e - 1 - self.offset}"
             for b, e in self.tasks.runs

@@ -89,12 +89,10 @@ class SlurmRound:
         return {task: job for job in submitted for task in job.tasks if task not in self._ends}
 
     def _hurry(self) -> None:
-        """Ask Slurm again soon, as something happened."""
         self._happened = time.monotonic()
         self._next = min(self._next, self._happened + _SOON)
 
     def _look(self) -> None:
-        """Read what attempts say of themselves in the run folder."""
         self._watch.look()
         for attempt in self._jobs.folder.attempts(round_number=self._jobs.number):
             if attempt.stem in self._settled or attempt.task in self._ends:
@@ -237,7 +235,6 @@ class SlurmRound:
         self._ends[end.task] = TaskEnd(end.task, kind, end.text)
 
     def _abandon(self, job: ArrayJob, why: str) -> None:
-        """Cancel an array that would wait for ever."""
         if job.number is None or self._refusal:
             return
         self._slurm.cancel([job.number])

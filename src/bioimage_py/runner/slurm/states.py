@@ -69,7 +69,6 @@ class Row:
 
     @property
     def place(self) -> Place:
-        """Which task it is about."""
         return self.job, self.index, self.name
 
 
@@ -110,7 +109,6 @@ def _exit(text: str) -> tuple[int, int] | None:
 
 
 def has_ended(row: Row) -> bool:
-    """Whether Slurm says that the task is over."""
     return row.state in _ENDED
 
 

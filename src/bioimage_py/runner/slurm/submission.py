@@ -56,12 +56,10 @@ _ADVICE = (
 
 
 def script(config: SlurmConfig) -> str:
-    """Return the batch script of a run."""
     return _SCRIPT.format(shebang=config.shebang, setup="\n".join(config.setup))
 
 
 def script_arguments(config: SlurmConfig, folder: RunFolder, number: int, job: ArrayJob) -> list[str]:
-    """Return what the script is called with."""
     try:
         here = str(Path.cwd())
     except FileNotFoundError:  # it was removed from under this process
