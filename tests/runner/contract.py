@@ -366,7 +366,7 @@ class RunnerContract:
             ([image], [result], {"mask": other}, "mask"),
             ([], [result], {}, "at least one input"),
             ([image], [result], {"block_shape": (3,)}, "axes"),
-            ([image], [result], {"block_shape": (0, 3)}, "positive"),
+            ([image], [result], {"block_shape": (0, 3)}, "at least 1"),
             ([image], [result], {"halo": (1,)}, "halo"),
             ([image], [result], {"block_shape": self.blocks, "block_ids": [6]}, "out of range"),
             ([image], [result], {"block_shape": self.blocks, "block_ids": [-1]}, "out of range"),
