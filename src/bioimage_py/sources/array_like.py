@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -78,15 +78,10 @@ class ArrayLikeSource(Source):
         return self.array[slices]
 
     def _read(self, box: Box) -> AnyArray:
-        with self._lock or nullcontext():
-            try:
-                found = self._fetch(box.slices)
-                masked = isinstance(found, np.ma.MaskedArray)
-                values = np.asarray(found)
-            except BioimagePyError:
-                raise
-            except Exception as error:
-                raise StorageError(f"reading {box.text} from {self.name} failed: {_text(error)}") from error
+        with self._lock or nullcontext(), _failing(f"reading {box.text} from {self.name}"):
+            found = self._fetch(box.slices)
+            masked = isinstance(found, np.ma.MaskedArray)
+            values = np.asarray(found)
         if masked:
             raise StorageError(f"{self.name} returned a masked array for {box.text}: its mask would be lost")
         if values.shape != box.shape:
@@ -102,14 +97,9 @@ class ArrayLikeSource(Source):
         return values.astype(self.dtype, copy=False)
 
     def _write(self, box: Box, values: AnyArray) -> None:
-        with self._lock or nullcontext():
-            try:
-                # The object may keep what it is given.
-                self.array[box.slices] = np.array(cast_values(values, self.dtype))
-            except BioimagePyError:
-                raise
-            except Exception as error:
-                raise StorageError(f"writing {box} into {self.name} failed: {_text(error)}") from error
+        with self._lock or nullcontext(), _failing(f"writing {box.text} into {self.name}"):
+            # The object may keep what it is given.
+            self.array[box.slices] = np.array(cast_values(values, self.dtype))
 
 
 class DaskSource(ArrayLikeSource):
@@ -198,8 +188,15 @@ def _lock_of(obj: object) -> Any:
         return lock
 
 
-def _text(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+@contextmanager
+def _failing(what: str) -> Iterator[None]:
+    """Raise whatever an object raises as a StorageError."""
+    try:
+        yield
+    except BioimagePyError:
+        raise
+    except Exception as error:
+        raise StorageError(f"{what} failed: {type(error).__name__}: {error}") from error
 
 
 _EVEN = 1e-3

@@ -12,18 +12,8 @@ from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.metadata import ImageMetadata
 
 CODECS = (
-    "none",
-    "zstd",
-    "gzip",
-    "zlib",
-    "bz2",
-    "lz4",
-    "blosc",
-    "lzf",
-    "jpeg",
-    "png",
-    "compressed_segmentation",
-)
+    "none", "zstd", "gzip", "zlib", "bz2", "lz4", "blosc", "lzf", "jpeg", "png", "compressed_segmentation",
+)  # fmt: skip
 _CHECKSUMS = ("crc32c", "checksum", "fletcher32")
 
 

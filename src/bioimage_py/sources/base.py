@@ -25,9 +25,6 @@ from bioimage_py.storage import ReadAhead, SlowReads, file_identity, file_stamp,
 if TYPE_CHECKING:
     from bioimage_py.storage import StoreFolder, UnfinishedFile
 
-_NOTEBOOK = "bioimage_py.report.preview.notebook"
-"""Whose `source_html` shows a source; named by a string, because it is above the sources."""
-
 SourceSpec = dict[str, Any]
 """Plain JSON that `from_spec` turns into a source again, in any process that sees the same files."""
 
@@ -229,7 +226,8 @@ class Source(ABC):
         return f"<{type(self).__name__} {self.name}: shape={self.shape}, dtype={self.dtype}{chunks}{shards}>"
 
     def _repr_html_(self) -> str:
-        return str(importlib.import_module(_NOTEBOOK).source_html(self))
+        # Named by a string, because it is above the sources.
+        return str(importlib.import_module("bioimage_py.report.preview.notebook").source_html(self))
 
     def to_spec(self) -> SourceSpec:
         """Return plain JSON from which `from_spec` reopens the source in another process.
@@ -407,6 +405,10 @@ class FileSource(Source):
             unfinished.drop()
 
 
+def _asked_of_the_other(name: str) -> Any:
+    return lambda self: getattr(self.stands_for, name)()
+
+
 class StandIn(Source):
     """A source in place of another one, `stands_for`, which answers what is asked of the stored array."""
 
@@ -416,29 +418,14 @@ class StandIn(Source):
     def metadata(self) -> ImageMetadata:
         return self.stands_for.metadata
 
-    def identities(self) -> frozenset[tuple[Any, ...]]:
-        return self.stands_for.identities()
-
-    def stored_size(self) -> StoredSize | None:
-        return self.stands_for.stored_size()
-
-    def mark_place(self) -> StoreFolder | None:
-        return self.stands_for.mark_place()
-
-    def stored_stamp(self) -> str | None:
-        return self.stands_for.stored_stamp()
-
-    def check_present(self) -> None:
-        self.stands_for.check_present()
-
-    def flush(self) -> None:
-        self.stands_for.flush()
-
-    def force_to_disk(self) -> None:
-        self.stands_for.force_to_disk()
-
-    def remove_leftovers(self) -> int:
-        return self.stands_for.remove_leftovers()
+    identities = _asked_of_the_other("identities")
+    stored_size = _asked_of_the_other("stored_size")
+    mark_place = _asked_of_the_other("mark_place")
+    stored_stamp = _asked_of_the_other("stored_stamp")
+    check_present = _asked_of_the_other("check_present")
+    flush = _asked_of_the_other("flush")
+    force_to_disk = _asked_of_the_other("force_to_disk")
+    remove_leftovers = _asked_of_the_other("remove_leftovers")
 
 
 class _ReadClock(threading.local):

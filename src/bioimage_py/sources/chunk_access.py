@@ -55,12 +55,12 @@ def encoded_reader(source: Source, found: StoredChunks | UnknownEncoding | None 
     if stored.keys is None:
         assert isinstance(source, FileSource)
         return family_of(source.kind).encoded_reader(source)
-    files = _files(stored, stored.keys)
-    if stored.encoding.shards is None:
+    files, encoding = _files(stored, stored.keys), stored.encoding
+    if encoding.shards is None:
         return files
-    if isinstance(files, ChunkObjects):
-        return ShardedObjects(files, stored.encoding)
-    return ShardedChunks(files, stored.encoding)
+    return (
+        ShardedObjects(files, encoding) if isinstance(files, ChunkObjects) else ShardedChunks(files, encoding)
+    )
 
 
 def encoded_writer(source: Source, found: StoredChunks | UnknownEncoding | None = None) -> EncodedWriter:

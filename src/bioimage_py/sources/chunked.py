@@ -51,18 +51,14 @@ class DecodedChunks:
             raise
         with self._lock:
             del self._under_way[key]
-            self._keep(key, chunk)
+            if chunk.nbytes <= self.max_bytes:
+                self._kept[key] = chunk
+                self._bytes += chunk.nbytes
+            while self._bytes > self.max_bytes:
+                _, dropped = self._kept.popitem(last=False)
+                self._bytes -= dropped.nbytes
         mine.set_result(chunk)
         return chunk
-
-    def _keep(self, key: Hashable, chunk: AnyArray) -> None:
-        if chunk.nbytes > self.max_bytes:
-            return
-        self._kept[key] = chunk
-        self._bytes += chunk.nbytes
-        while self._bytes > self.max_bytes:
-            _, dropped = self._kept.popitem(last=False)
-            self._bytes -= dropped.nbytes
 
 
 _Cell = tuple[int, int, int, slice, slice, bool]

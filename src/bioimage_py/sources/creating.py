@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -214,7 +215,8 @@ def plan_output(
     if fill_value is not None:
         fill_value = checked_fill(fill_value, voxel, found)
     elif kept is not None and not found.only_zero_fill:
-        fill_value = _castable(kept.fill_value, voxel)
+        with suppress(InvalidArgumentError):  # the default is taken where the dtype cannot hold it
+            fill_value = None if kept.fill_value is None else checked_fill(kept.fill_value, voxel)
     spec = ArraySpec(
         shape=full,
         dtype=voxel,
@@ -305,19 +307,6 @@ def checked_fill(value: Any, dtype: np.dtype[Any], store: Family | None = None) 
             hints=[Hint.of("leave out {}", fill_value=...), Hint("or use Zarr")],
         )
     return became[()]
-
-
-def _castable(value: Any, dtype: np.dtype[Any]) -> Any:
-    if value is None:
-        return None
-    given = np.asarray(value)
-    if given.dtype.kind == "c" and dtype.kind not in "cb":
-        if given.imag != 0:
-            return None
-        given = given.real
-    cast_value = cast_values(given, dtype)
-    same = cast_value == value or (cast_value != cast_value and value != value)  # noqa: PLR0124 - NaN is not itself
-    return cast_value[()] if same else None
 
 
 def new_grids(

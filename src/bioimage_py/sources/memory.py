@@ -52,11 +52,11 @@ class NumpySource(Source):
         return self._metadata
 
     def _read(self, box: Box) -> AnyArray:
-        voxels: AnyArray = self.array[_index(box)]
+        voxels: AnyArray = self.array[box.view]
         return voxels
 
     def _write(self, box: Box, values: AnyArray) -> None:
-        self.array[_index(box)] = cast_values(values, self.array.dtype)
+        self.array[box.view] = cast_values(values, self.array.dtype)
 
     def identities(self) -> frozenset[Identity]:
         owner, mapped = _owner_and_map(self.array)
@@ -80,11 +80,6 @@ class NumpySource(Source):
         if a is None or b is None:
             return bool(self.identities() & other.identities()) or _shares_memory(self.array, other.array)
         return a[0] == b[0] and a[1] < b[2] and b[1] < a[2]
-
-
-def _index(box: Box) -> Any:
-    """Return the index of a box; the Ellipsis makes numpy return an array, not a scalar, where there are no axes."""
-    return (*box.slices, ...)
 
 
 def _owner_and_map(array: AnyArray) -> tuple[object, object | None]:

@@ -6,6 +6,7 @@ import inspect
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -276,10 +277,11 @@ def coarser_levels(source: Source) -> list[Source]:
 
 
 def _opened(spec: dict[str, object], source: Source) -> Source | None:
+    warn = partial(warnings.warn, category=BioimagePyWarning, stacklevel=3)
     try:
         level = from_spec(spec)
     except BioimagePyError as error:
-        _warn(f"a coarser level of {source.name} is left out, it cannot be opened: {error}")
+        warn(f"a coarser level of {source.name} is left out, it cannot be opened: {error}")
         return None
     smaller = level.ndim == source.ndim and all(
         0 < n <= full for n, full in zip(level.shape, source.shape, strict=True)
@@ -287,15 +289,11 @@ def _opened(spec: dict[str, object], source: Source) -> Source | None:
     if smaller and level.dtype == source.dtype:
         return level
     level.close()
-    _warn(
+    warn(
         f"{level.name} is left out: with shape {level.shape} and dtype {level.dtype} it is not a smaller copy of {source.name} "
         f"of shape {source.shape} and dtype {source.dtype}"
     )
     return None
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, BioimagePyWarning, stacklevel=4)
 
 
 _SAME = (

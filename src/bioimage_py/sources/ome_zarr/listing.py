@@ -70,13 +70,13 @@ def list_ome_zarr(path: str | os.PathLike[str], key: str | None = None, **option
     location = locate(path, key)
     root = StoreFolder.at(location.path, options)
     top = read_node(root.child(location.key))
+    shown = f"{location.path}:{location.key}" if location.key else location.path
     if top is None or top.array is not None:
-        raise SourceNotFoundError(f"there is no OME-Zarr group at {location.path}{_in_words(location.key)}")
+        raise SourceNotFoundError(f"there is no OME-Zarr group at {shown}")
     keys = image_keys(top, location.key)
     if not keys:
         raise SourceNotFoundError(
-            f"the group {location.path}{_in_words(location.key)} is not an OME-Zarr: its attributes have no multiscales, plate, well "
-            "or bioformats2raw.layout"
+            f"the group {shown} is not an OME-Zarr: its attributes have no multiscales, plate, well or bioformats2raw.layout"
         )
     return [read_image(root, name) for name in keys]
 
@@ -100,21 +100,11 @@ def ome_zarr_group(path: str | os.PathLike[str], key: str | None = None, **optio
 
 def image_keys(top: Node, key: str | None) -> list[str]:
     """Return the keys, in the container, of the images that a group is or lists; `key` is that of the group."""
-    return [joined_key(key, name) for name in _images(top)]
+    names = images_below(top, read_node) if top.first is None else [""]
+    return [joined_key(key, name) for name in names]
 
 
-def _images(top: Node) -> Iterator[str]:
-    if top.first is not None:
-        yield ""
-    else:
-        yield from images_below(top, read_node)
-
-
-def read_image(root: StoreFolder, key: str) -> OmeZarrImage:
-    return _described(root, key, with_labels=True)
-
-
-def _described(root: StoreFolder, key: str, *, with_labels: bool) -> OmeZarrImage:
+def read_image(root: StoreFolder, key: str, *, with_labels: bool = True) -> OmeZarrImage:
     folder = root.child(key)
     attributes = group_attributes(folder)
     levels = list(dict.fromkeys(joined_key(key, path) for path in level_paths(attributes)))
@@ -122,15 +112,14 @@ def _described(root: StoreFolder, key: str, *, with_labels: bool) -> OmeZarrImag
     for image in images_of(attributes):
         _check_levels(image, {d.path: nodes[joined_key(key, d.path)] for d in image.datasets}, folder.path)
     names = label_names(group_attributes(folder.child("labels"))) if with_labels else []
+    labels = (read_image(root, joined_key(key, f"labels/{name}"), with_labels=False) for name in names)
     return OmeZarrImage(
         path=root.path,
         key=key,
         version=version_of(attributes),
         levels=tuple(levels),
         attributes=attributes,
-        labels=tuple(
-            _described(root, joined_key(key, f"labels/{name}"), with_labels=False) for name in names
-        ),
+        labels=tuple(labels),
         options=root.options,
         shapes=tuple(nodes[level].shape for level in levels),
         dtype=nodes[levels[0]].dtype,
@@ -213,10 +202,6 @@ def _named_arrays(path: str | os.PathLike[str]) -> dict[tuple[str, str, int], tu
 
 def joined_key(key: str | None, name: str) -> str:
     return "/".join(part for part in (key or "", name.strip("/")) if part)
-
-
-def _in_words(key: str | None) -> str:
-    return f":{key}" if key else ""
 
 
 _NAMES = (

@@ -87,7 +87,12 @@ class Mirror:
         and `codec`, one extent per axis of the image.
         """
         self.group.check_dtype(source.dtype)
-        said = _for_axes_of(source, full, given)
+        said = {
+            name: extents_for(source, full, value, name)
+            if value is not None and name in ("chunks", "shards")
+            else value
+            for name, value in given.items()
+        }
         node = read_node(self.tree.root.child(keys[0]))
         assert node is not None
         assert node.array is not None
@@ -160,15 +165,6 @@ def _following(source: Source, zarr_format: int, given: Mapping[str, Any]) -> di
         if zarr_format == 3:
             kept["shards"] = source.shards
     return {**kept, **{name: value for name, value in given.items() if value is not None}}
-
-
-def _for_axes_of(source: Source, full: Source, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what was said of the axes of an image for an array that may have fewer of them, such as labels."""
-    found = dict(given)
-    for name in ("chunks", "shards"):
-        if given.get(name) is not None:
-            found[name] = extents_for(source, full, given[name], name)
-    return found
 
 
 def extents_for(source: Source, full: Source, extents: Any, what: str) -> Any:

@@ -1,6 +1,5 @@
 from .array import ZarrFamily as ZarrFamily, group_path as group_path
 from .codecs import (
-    BLOSC_NAMES as BLOSC_NAMES,
     blosc_fields as blosc_fields,
     checked_codec as checked_codec,
     checked_level as checked_level,
@@ -11,7 +10,6 @@ from .codecs import (
 from .encoding import encoding_from_metadata as encoding_from_metadata
 from .files import ZarrFilesSource as ZarrFilesSource
 from .metadata import (
-    array_metadata as array_metadata,
     described_array as described_array,
     group_files as group_files,
     image_metadata as image_metadata,

@@ -13,7 +13,13 @@ from typing import Any
 import tensorstore as ts
 
 from bioimage_py.chunks import ChunkEncoding, StoredChunks
-from bioimage_py.errors import BioimagePyWarning, SourceNotFoundError, StorageError, UnsupportedFormatError
+from bioimage_py.errors import (
+    AmbiguousSourceError,
+    BioimagePyWarning,
+    SourceNotFoundError,
+    StorageError,
+    UnsupportedFormatError,
+)
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import FileSource, Source, SourceSpec
 from bioimage_py.sources.ome_zarr import ImageGroup
@@ -27,14 +33,14 @@ from bioimage_py.sources.stores import (
     from_tensorstore,
     open_store,
     open_tensorstore_spec,
-    several_arrays,
     update_consolidated,
 )
 from bioimage_py.sources.zarr.codecs import codec_text, keeping
-from bioimage_py.sources.zarr.encoding import names_in_use, planned_encoding, stored_chunks
+from bioimage_py.sources.zarr.encoding import encoding_from_metadata, names_in_use, stored_chunks
 from bioimage_py.sources.zarr.files import ZarrSource
 from bioimage_py.sources.zarr.metadata import (
     TITLE,
+    array_metadata,
     described_array,
     image_metadata,
     make_zarr_array,
@@ -104,7 +110,7 @@ class ZarrFamily(StoreFamily):
         return stored_chunks(source)
 
     def planned_encoding(self, spec: ArraySpec) -> ChunkEncoding:
-        return planned_encoding(spec)
+        return encoding_from_metadata(array_metadata(spec)[0], spec.fill_value)
 
     def rules(self, zarr_format: int) -> StoreRules:
         return store_rules(zarr_format)
@@ -255,13 +261,11 @@ def group_path(handle: Any) -> str | None:
 
 
 def _only_array(group: Any) -> Any:
-    arrays = [(name, member) for name, member in group.members(max_depth=None) if hasattr(member, "dtype")]
+    arrays = {name: member for name, member in group.members(max_depth=None) if hasattr(member, "dtype")}
     if not arrays:
         raise SourceNotFoundError(f"there is no array in the group {group.store_path}")
     if len(arrays) > 1:
-        nodes = [
-            (name, Node(StoreFolder(name), {}, shape=member.shape, dtype=str(member.dtype)))
-            for name, member in arrays
-        ]
-        raise several_arrays(str(group.store_path), nodes)
-    return arrays[0][1]
+        raise AmbiguousSourceError(
+            f"the group {group.store_path} holds {len(arrays)} arrays, give one of them: {', '.join(sorted(arrays))}"
+        )
+    return next(iter(arrays.values()))

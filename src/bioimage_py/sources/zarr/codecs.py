@@ -46,14 +46,7 @@ def compressors_v3(codec: Codec | None, dtype: np.dtype[Any]) -> list[dict[str, 
         return crc32c
     configuration: dict[str, Any]
     if codec.name == "blosc":
-        cname, level, shuffle = blosc_choice(codec, dtype)
-        configuration = {
-            "cname": cname,
-            "clevel": level,
-            "shuffle": shuffle,
-            "blocksize": 0,
-            "typesize": dtype.itemsize,
-        }
+        configuration = {**_blosc_choice(codec, dtype), "typesize": dtype.itemsize}
     else:
         configuration = {"level": checked_level(codec)}
         if codec.name == "zstd":
@@ -86,8 +79,8 @@ def checked_codec(codec: Codec, known: tuple[str, ...], store: str) -> Codec:
     return codec
 
 
-def blosc_choice(codec: Codec, dtype: np.dtype[Any]) -> tuple[str, int, str]:
-    """Return blosc's inner codec, level and shuffle, or raise InvalidArgumentError for what blosc does not have."""
+def _blosc_choice(codec: Codec, dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Return the settings of blosc, or raise InvalidArgumentError for what it does not have."""
     unknown = sorted(set(codec.options) - {"cname", "shuffle"})
     if unknown:
         raise InvalidArgumentError(
@@ -108,12 +101,13 @@ def blosc_choice(codec: Codec, dtype: np.dtype[Any]) -> tuple[str, int, str]:
         raise InvalidArgumentError(
             f"blosc has no shuffle {shuffle!r}; choose one of {', '.join(BLOSC_SHUFFLES)}"
         )
-    return cname, checked_level(codec), shuffle
+    return {"cname": cname, "clevel": checked_level(codec), "shuffle": shuffle, "blocksize": 0}
 
 
 def blosc_fields(codec: Codec, dtype: np.dtype[Any]) -> dict[str, Any]:
-    cname, level, shuffle = blosc_choice(codec, dtype)
-    return {"cname": cname, "clevel": level, "shuffle": BLOSC_SHUFFLES.index(shuffle), "blocksize": 0}
+    """Return the settings of blosc as Zarr v2 and N5 number them."""
+    found = _blosc_choice(codec, dtype)
+    return {**found, "shuffle": BLOSC_SHUFFLES.index(found["shuffle"])}
 
 
 def checked_level(codec: Codec) -> int:

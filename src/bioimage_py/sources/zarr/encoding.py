@@ -22,10 +22,9 @@ from bioimage_py.chunks import (
     fill_bytes,
 )
 from bioimage_py.errors import InvalidArgumentError, StorageError, UnsupportedFormatError
-from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.stores import Node, TensorStoreSource, folder_of
-from bioimage_py.sources.zarr.metadata import array_metadata, read_node
+from bioimage_py.sources.zarr.metadata import read_node
 from bioimage_py.storage import ChunkKeys, StoreFolder, keys_in_use
 
 _log = logging.getLogger(__name__)
@@ -109,10 +108,6 @@ def _folder_of_handle(source: Source, spec: Mapping[str, Any]) -> StoreFolder:
     if store.get("driver") != "file" or spec.get("path"):
         raise UnsupportedFormatError(f"{source.name} is a TensorStore that is not in a local folder")
     return StoreFolder(str(store["path"]).rstrip("/"))
-
-
-def planned_encoding(spec: ArraySpec) -> ChunkEncoding:
-    return encoding_from_metadata(array_metadata(spec)[0], spec.fill_value)
 
 
 def encoding_from_metadata(array: Mapping[str, Any], fill_value: Any) -> ChunkEncoding:

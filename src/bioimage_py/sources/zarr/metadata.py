@@ -12,7 +12,6 @@ from typing import Any, Literal
 import numpy as np
 
 from bioimage_py.errors import Hint, InvalidArgumentError, UnsupportedFormatError
-from bioimage_py.geometry import checked_extents
 from bioimage_py.metadata import (
     ImageMetadata,
     from_attributes,
@@ -216,11 +215,7 @@ def array_metadata(spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
     if dtype.itemsize not in _KINDS.get(dtype.kind, ()):
         can = "bool, int8 to int64, uint8 to uint64, float16, float32, float64, complex64, complex128"
         raise UnsupportedFormatError(f"Zarr cannot hold {dtype} here; it can hold {can}")
-    if spec.zarr_format not in (2, 3):
-        raise InvalidArgumentError(f"zarr_format must be 2 or 3, got {spec.zarr_format!r}")
-    chunks = checked_extents(
-        "chunks", spec.chunks or tuple(max(1, n) for n in spec.shape), least=1, ndim=len(spec.shape)
-    )
+    chunks = spec.chunks or tuple(max(1, n) for n in spec.shape)
     attributes = to_attributes(spec.metadata)
     quantities = _dimension_units(spec.metadata)
     if quantities is not None:
@@ -258,9 +253,7 @@ def _metadata_v3(spec: ArraySpec, chunks: tuple[int, ...], fill: Any) -> dict[st
     codecs = [ordered if dtype.itemsize > 1 else {"name": "bytes"}, *compressors_v3(spec.codec, dtype)]
     outer = chunks
     if spec.shards is not None:
-        outer = checked_extents("shards", spec.shards, least=1, ndim=len(spec.shape))
-        if any(s % c for s, c in zip(outer, chunks, strict=True)):
-            raise InvalidArgumentError(f"shards {outer} must be a multiple of chunks {chunks} on every axis")
+        outer = spec.shards
         sharding = {
             "chunk_shape": list(chunks),
             "codecs": codecs,
@@ -284,12 +277,7 @@ def _metadata_v3(spec: ArraySpec, chunks: tuple[int, ...], fill: Any) -> dict[st
 
 
 def _fill_value(value: Any, dtype: np.dtype[Any]) -> Any:
-    try:
-        exact = dtype.type(0 if value is None else value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidArgumentError(f"fill_value {value!r} is not a {dtype}: {error}") from error
-    if dtype.kind in "biu" and value is not None and exact != value:
-        raise InvalidArgumentError(Hint.of(f"{{}} cannot be held by {dtype}", fill_value=value))
+    exact = dtype.type(0 if value is None else value)
     if dtype.kind == "c":
         return [_float_json(float(exact.real)), _float_json(float(exact.imag))]
     return _float_json(float(exact)) if dtype.kind == "f" else exact.item()
