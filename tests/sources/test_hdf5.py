@@ -248,6 +248,7 @@ class TestEmptyAxis(Hdf5Contract):
 class TestUserBlock(Hdf5Contract):
     options = stored(chunks=CHUNKS, compression="gzip")
     codec = "gzip:4"
+    raw = False
 
     def make(self, array: np.ndarray, folder: Path) -> Source:
         with h5py.File(folder / "a.h5", "w", userblock_size=1024) as file:

@@ -6,13 +6,13 @@ A filter is known here by its registered number. Datasets with any other filter 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import imagecodecs
 import numpy as np
 
-from bioimage_py.chunks.encoding import AnyArray
+from bioimage_py.chunks.encoding import AnyArray, CodecStep, codec_step
 from bioimage_py.errors import StorageError
 
 _DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
@@ -33,21 +33,39 @@ class Filter(NamedTuple):
     name: str = ""
 
     @property
+    def level(self) -> int | None:
+        return self.values[0] if self.number in (_DEFLATE, _BZIP2, _ZSTD) and self.values else None
+
+    @property
     def text(self) -> str:
         """The filter for people, such as `"gzip:4"`."""
-        name = (
-            (_KNOWN[self.number].name if self.number in _KNOWN else "")
-            or self.name
-            or f"filter {self.number}"
-        )
-        if self.number in (_DEFLATE, _BZIP2, _ZSTD) and self.values:
-            return f"{name}:{self.values[0]}"
+        name = _known(self).name or self.name or f"filter {self.number}"
+        if self.level is not None:
+            return f"{name}:{self.level}"
         if self.number == _BLOSC and len(self.values) >= 7 and self.values[6] < len(BLOSC_COMPRESSORS):
             shuffle = {1: " shuffle", 2: " bitshuffle"}.get(self.values[5], "")
             return f"blosc {BLOSC_COMPRESSORS[self.values[6]]}:{self.values[4]}{shuffle}"
         if self.number == _BITSHUFFLE and len(self.values) >= 5 and self.values[4]:
             return f"bitshuffle {_BITSHUFFLE_CODECS.get(self.values[4], self.values[4])}"
         return name
+
+    @property
+    def step(self) -> tuple[CodecStep, CodecStep]:
+        """The filter as a codec of other formats, see `codec_step`."""
+        if self.number == _SHUFFLE:
+            return codec_step("shuffle", {"elementsize": self.values[0]})
+        if codec := _known(self).codec:
+            return codec_step(codec, {} if self.level is None else {"level": self.level})
+        return codec_step(f"hdf5 {self.text.partition(':')[0]}", {"values": list(self.values)})
+
+    @property
+    def decodable(self) -> bool:
+        values = self.values
+        if self.number == _BITSHUFFLE:
+            return len(values) >= 5 and values[2] > 0 and values[4] in _BITSHUFFLE_CODECS
+        if self.number == _SHUFFLE:
+            return len(values) >= 1 and values[0] > 0
+        return _known(self).decode is not None
 
 
 def codec_text(filters: tuple[Filter, ...]) -> str:
@@ -63,12 +81,8 @@ class FilterPipeline:
     def __init__(self, filters: tuple[Filter, ...], chunk_bytes: int) -> None:
         self.filters = filters
         self.chunk_bytes = chunk_bytes
-        self.decodable = all(_is_decodable(f) for f in filters)
-        self._decoders = [_KNOWN[f.number].decode if f.number in _KNOWN else None for f in filters]
-
-    @property
-    def compresses(self) -> bool:
-        return bool(self.filters)
+        self.decodable = all(used.decodable for used in filters)
+        self._decoders = [_known(used).decode for used in filters]
 
     def decode(self, stored: Bytes, mask: int) -> Bytes:
         """Return a whole decoded chunk; bit i of `mask` is set where filter i was skipped for it."""
@@ -99,14 +113,6 @@ class FilterPipeline:
                 continue
             size = size + 4 if used.number == _FLETCHER32 and size is not None else None
         return sizes
-
-
-def _is_decodable(used: Filter) -> bool:
-    if used.number == _BITSHUFFLE:
-        return len(used.values) >= 5 and used.values[2] > 0 and used.values[4] in _BITSHUFFLE_CODECS
-    if used.number == _SHUFFLE:
-        return len(used.values) >= 1 and used.values[0] > 0
-    return used.number in _KNOWN and _KNOWN[used.number].decode is not None
 
 
 def _inflate(data: Bytes, values: tuple[int, ...], size: int | None) -> Bytes:
@@ -148,29 +154,6 @@ def _from_lzf(data: Bytes, values: tuple[int, ...], size: int | None) -> Bytes:
     return cast("Bytes", _codecs.lzf_decode(data, out=known))
 
 
-def _from_lz4(data: Bytes, values: tuple[int, ...], size: int | None) -> Bytes:
-    """Undo LZ4 blocks behind the header of HDF5's filter: total size and block size, big-endian."""
-    del values
-    total, block = struct.unpack_from(">QI", data)
-    if size is not None and total != size:
-        raise ValueError(f"its header says {total} bytes where {size} are expected")
-    if not block:
-        raise ValueError("its header says blocks of 0 bytes")
-    blocks = _packed_blocks(memoryview(data), 12, total, block)
-    return b"".join(body if len(body) == raw else _codecs.lz4_decode(body, out=raw) for body, raw in blocks)
-
-
-def _packed_blocks(data: memoryview, at: int, total: int, block: int) -> Iterator[tuple[memoryview, int]]:
-    """Yield blocks, each behind its length, and what each decodes to."""
-    for begin in range(0, total, block):
-        (packed,) = struct.unpack_from(">I", data, at)
-        body = data[at + 4 : at + 4 + packed]
-        at += 4 + packed
-        if len(body) != packed or not packed:
-            raise ValueError("it ends too early")
-        yield body, min(block, total - begin)
-
-
 def _from_bitshuffle(data: Bytes, values: tuple[int, ...], size: int | None) -> Bytes:
     item, codec = values[2], values[4]
     if not codec:
@@ -191,27 +174,34 @@ def _bitshuffled_blocks(data: memoryview, total: int, block: int, item: int, cod
         raise ValueError(f"its header says blocks of {block} bytes")
     decode = _codecs.lz4_decode if codec == 2 else _codecs.zstd_decode
     in_blocks, out, at = total // (8 * item) * (8 * item), bytearray(), 12
-    for body, raw in _packed_blocks(data, at, in_blocks, block):
-        out += decode(body, out=raw)
-        at += 4 + len(body)
+    for begin in range(0, in_blocks, block):
+        (packed,) = struct.unpack_from(">I", data, at)
+        body = data[at + 4 : at + 4 + packed]
+        at += 4 + packed
+        if len(body) != packed or not packed:
+            raise ValueError("it ends too early")
+        out += decode(body, out=min(block, in_blocks - begin))
     return out + data[at : at + total - in_blocks]
 
 
 class _Known(NamedTuple):
-    name: str
+    name: str = ""
     decode: Callable[[Bytes, tuple[int, ...], int | None], Bytes] | None = None
+    codec: str = ""  # which is the same in `CODECS`
 
 
 _KNOWN = {
-    _DEFLATE: _Known("gzip", _inflate),
+    _DEFLATE: _Known("gzip", _inflate, "zlib"),
     _SHUFFLE: _Known("shuffle", _unshuffle),
-    _FLETCHER32: _Known("fletcher32", _check_fletcher32),
-    _BZIP2: _Known("bzip2", lambda data, _, size: cast("Bytes", _codecs.bz2_decode(data, out=size))),
+    _FLETCHER32: _Known("fletcher32", _check_fletcher32, "fletcher32"),
+    _BZIP2: _Known("bzip2", lambda data, _, size: cast("Bytes", _codecs.bz2_decode(data, out=size)), "bz2"),
     _LZF: _Known("lzf", _from_lzf),
-    _BLOSC: _Known("blosc", lambda data, *_: cast("Bytes", _codecs.blosc_decode(data, numthreads=1))),
-    _LZ4: _Known("lz4", _from_lz4),
+    _BLOSC: _Known(
+        "blosc", lambda data, *_: cast("Bytes", _codecs.blosc_decode(data, numthreads=1)), "blosc"
+    ),
+    _LZ4: _Known("lz4", lambda data, _, size: cast("Bytes", _codecs.lz4h5_decode(data, out=size))),
     _BITSHUFFLE: _Known("bitshuffle", _from_bitshuffle),
-    _ZSTD: _Known("zstd", lambda data, _, size: cast("Bytes", _codecs.zstd_decode(data, out=size))),
+    _ZSTD: _Known("zstd", lambda data, _, size: cast("Bytes", _codecs.zstd_decode(data, out=size)), "zstd"),
     4: _Known("szip"),
     5: _Known("nbit"),
     6: _Known("scaleoffset"),
@@ -220,6 +210,10 @@ _KNOWN = {
     32026: _Known("blosc2"),
 }
 """Filters by their registered numbers, those without a decoder for their names only."""
+
+
+def _known(used: Filter) -> _Known:
+    return _KNOWN.get(used.number, _Known())
 
 
 def gzip_level_to_encode(filters: tuple[Filter, ...]) -> int | None:

@@ -45,7 +45,9 @@ class DatasetDescription:
     chunks: tuple[int, ...] | None
     filters: tuple[Filter, ...]
     fill_value: Any
-    plain_bytes: bool  # whether numpy and HDF5 mean the same by the stored bytes of a voxel
+    plain_bytes: (
+        bool  # whether numpy and HDF5 mean the same by the stored bytes of a voxel, and by where these are
+    )
     metadata: ImageMetadata
 
     @property
@@ -157,6 +159,8 @@ def _voxel_dtype(dataset: h5py.Dataset, name: str) -> np.dtype[Any]:
 
 
 def _means_the_same(dataset: h5py.Dataset, dtype: np.dtype[Any]) -> bool:
+    if dataset.file.userblock_size:
+        return False  # some versions of HDF5 count it in offsets, others do not
     stored = dataset.id.get_type()
     if isinstance(stored, h5py.h5t.TypeEnumID) and dtype.kind in "iu":
         stored = stored.get_super()

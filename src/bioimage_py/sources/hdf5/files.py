@@ -60,33 +60,26 @@ def hdf5_errors(doing: str) -> Iterator[None]:
         raise StorageError(f"{doing}: {hdf5_words(error)}") from error
 
 
-def opening_error(path: str, mode: str, error: BaseException) -> BioimagePyError:  # noqa: PLR0911 - one per cause
+def _opening_error(path: str, mode: str, error: BaseException) -> BioimagePyError:
     words = hdf5_words(error)
     if isinstance(error, OSError) and error.errno == errno.EROFS and mode != "r":
         return ReadOnlyError(f"{path!r} cannot be written: its file system is read-only")
-    if isinstance(error, FileNotFoundError) or not Path(path).exists():
+    if not Path(path).exists():
         return SourceNotFoundError(f"there is no file {path!r}")
     if Path(path).is_dir():
         return UnsupportedFormatError(f"{path!r} is a folder, not an HDF5 file")
     if "signature not found" in words:
         return UnsupportedFormatError(f"{path!r} is not an HDF5 file, or its beginning is damaged: {words}")
-    if "truncated file" in words:
-        return StorageError(f"{path!r} is truncated: {words}. Copy it again from where it came from")
-    if isinstance(error, PermissionError):
-        if mode == "r":
-            return StorageError(f"no permission to read {path!r}: {words}")
+    if isinstance(error, PermissionError) and mode != "r":
         return ReadOnlyError(f"no permission to write into {path!r}: {words}")
-    if "already open" in words:
-        return StorageError(
-            f"{path!r} cannot be opened for writing while an h5py handle in this process has it open for reading: "
-            f"close that handle first ({words})"
-        )
-    if isinstance(error, BlockingIOError) or "unable to lock file" in words:
-        other = "writing" if mode == "r" else "reading or writing"
-        return StorageError(
-            f"{path!r} is locked: another process has it open for {other}. Wait until it is closed there ({words})"
-        )
-    return StorageError(f"{path!r} cannot be opened as HDF5 with mode {mode!r}: {words}")
+    why = f"cannot be opened as HDF5 with mode {mode!r}"
+    if "truncated file" in words:
+        why = "is truncated: copy it again from where it came from"
+    elif "already open" in words:
+        why = "is open for reading by an h5py handle in this process: close that handle first"
+    elif isinstance(error, BlockingIOError) or "unable to lock file" in words:
+        why = "is locked: another process has it open. Wait until it is closed there"
+    return StorageError(f"{path!r} {why} ({words})")
 
 
 class RoomAhead:
@@ -154,68 +147,48 @@ class OpenForWriting:
         self.file = file
         self.room = RoomAhead(file)
         self.number = next(_numbers)
-        self._users = 0
-        self._written: Counter[int] = Counter()
-        self._versions: Counter[int] = Counter()
-
-    def is_written(self, address: int) -> bool:
-        """Whether a source that may write is open on the dataset at this object address."""
-        return self._written[address] > 0
-
-    def version(self, address: int) -> int:
-        """Return a number that grows when what is stored for a dataset may have changed."""
-        return self._versions[address]
+        self.users = 1
+        # By the addresses of datasets: sources that may write it, and a number that grows when what is stored may have changed.
+        self.written: Counter[int] = Counter()
+        self.versions: Counter[int] = Counter()
 
     def begin_writing(self, address: int) -> None:
         """Count one more source that writes the dataset."""
         with _changed:
-            self._written[address] += 1
+            self.written[address] += 1
 
     def end_writing(self, address: int) -> None:
         """Flush, and count one source less that writes the dataset."""
         try:
-            with hdf5_errors(f"writing what is left to {self.path!r} failed"):
-                self.flush()
+            with hdf5_errors(f"writing what is left to {self.path!r} failed"), phil:
+                self.room.flush()
         finally:
             with _changed:
-                self._written[address] -= 1
-                self._versions[address] += 1
-
-    def flush(self) -> None:
-        with phil:
-            self.room.flush()
-
-    def forget(self, address: int) -> None:
-        """Note that the dataset at this address was deleted."""
-        with _changed:
-            self._versions[address] += 1
+                self.written[address] -= 1
+                self.versions[address] += 1
 
     def let_go(self) -> None:
         """End one use; the last one closes the file."""
         with _changed:
-            self._users -= 1
-            if self._users:
+            self.users -= 1
+            if self.users:
                 return
-            for key in [k for k, writer in _writers.items() if writer is self]:
-                del _writers[key]
+            for key in [k for k, writer in WRITERS.items() if writer is self]:
+                del WRITERS[key]
             with hdf5_errors(f"closing {self.path!r} failed, it may be incomplete"):
-                self.flush()
+                with phil:
+                    self.room.flush()
                 self.file.close()
 
 
-# Weak references, so that a source that is dropped without being closed does not keep its file locked.
-_writers: weakref.WeakValueDictionary[FileKey, OpenForWriting] = weakref.WeakValueDictionary()
+WRITERS: weakref.WeakValueDictionary[FileKey, OpenForWriting] = weakref.WeakValueDictionary()
+"""The files that this process writes. A source that is dropped without being closed does not keep its file locked."""
 
 
 def file_key(path: str | int) -> FileKey:
     """Return device and inode of a path or descriptor; raises OSError if there is nothing."""
     found = os.stat(path)  # noqa: PTH116 - takes descriptors too
     return (found.st_dev, found.st_ino)
-
-
-def writer_of(key: FileKey) -> OpenForWriting | None:
-    """Return the handle through which this process writes into a file, if it does."""
-    return _writers.get(key)
 
 
 def _key_or_none(path: str) -> FileKey | None:
@@ -230,9 +203,9 @@ def reading(path: str) -> Iterator[h5py.File]:
     """Open a file for the duration of the block, or give the handle that is writing into it."""
     with _changed:
         key = _key_or_none(path)
-        writer = None if key is None else _writers.get(key)
+        writer = None if key is None else WRITERS.get(key)
         if writer is not None:
-            writer._users += 1  # noqa: SLF001 - this module is the class's own
+            writer.users += 1
             file = writer.file
         else:
             file = _opened(path, "r")
@@ -263,17 +236,16 @@ def open_for_writing(path: str, mode: str = "r+", *, shown: str | None = None) -
                     raise StorageError(
                         f"{path!r} cannot be opened for writing: other threads go on reading from it"
                     )
-            writer = _writers.get(key)
+            writer = WRITERS.get(key)
             if writer is not None and mode == "r+":
-                writer._users += 1  # noqa: SLF001 - this module is the class's own
+                writer.users += 1
                 return writer
         if mode == "x":
             _check_room_for_new(path)
         opened = OpenForWriting(shown or path, _opened(path, mode))
         with phil:
             opened.room.take(0)
-        opened._users = 1  # noqa: SLF001 - this module is the class's own
-        _writers[file_key(path)] = opened
+        WRITERS[file_key(path)] = opened
         return opened
 
 
@@ -305,4 +277,4 @@ def _opened(path: str, mode: str) -> h5py.File:
     try:
         return h5py.File(path, mode)
     except FOREIGN_ERRORS as error:
-        raise opening_error(path, mode, error) from error
+        raise _opening_error(path, mode, error) from error

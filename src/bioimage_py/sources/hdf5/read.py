@@ -6,8 +6,9 @@ import math
 import os
 import threading
 from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, NamedTuple
 
 import h5py
@@ -18,10 +19,8 @@ from bioimage_py.chunks import (
     ArrayInFile,
     ChunkEncoding,
     EncodedReader,
-    Filter,
     StoredChunks,
     byte_order_of,
-    codec_step,
     fill_bytes,
     number_in,
     read_region,
@@ -34,18 +33,14 @@ from bioimage_py.sources.chunked import ChunkedFileSource, DecodedChunks
 from bioimage_py.sources.hdf5.dataset import DatasetDescription, describe, need_filters
 from bioimage_py.sources.hdf5.files import (
     FOREIGN_ERRORS,
+    WRITERS,
     file_key,
     hdf5_errors,
     hdf5_words,
     reading,
-    writer_of,
 )
-from bioimage_py.sources.hdf5.links import HERE_ONLY, Companions, OtherFiles, companions, open_dataset
+from bioimage_py.sources.hdf5.links import Companions, OtherFiles, companions, open_dataset
 from bioimage_py.storage import FileBytes, Identity, StoredBytes
-
-_TWINS = {1: "zlib", 3: "fletcher32", 307: "bz2", 32001: "blosc", 32015: "zstd"}
-"""Codecs by the number of the filter that is the same."""
-_SHUFFLE = 2
 
 
 class ChunkPlace(NamedTuple):
@@ -59,7 +54,7 @@ class ChunkPlace(NamedTuple):
 class ChunkIndex:
     """The places of all chunks that were ever written, sorted by their number in the grid: 28 bytes each."""
 
-    def __init__(self, dataset: h5py.Dataset, described: DatasetDescription, base: int) -> None:
+    def __init__(self, dataset: h5py.Dataset, described: DatasetDescription) -> None:
         corners, places, masks = array("q"), array("q"), array("Q")
 
         def note(info: Any) -> None:
@@ -78,7 +73,7 @@ class ChunkIndex:
         numbers = positions @ np.array(strides, np.int64)
         order = np.argsort(numbers, kind="stable")
         self._numbers = numbers[order]
-        self._places = np.array(places, np.int64).reshape(-1, 2)[order] + (base, 0)
+        self._places = np.array(places, np.int64).reshape(-1, 2)[order]
         self._masks = np.array(masks).astype(np.uint32)[order]
 
     def find(self, position: tuple[int, ...]) -> ChunkPlace | None:
@@ -107,9 +102,9 @@ class DatasetOnDisk:
     Twins of a source share one, so the index is collected once.
     """
 
-    def __init__(self, described: DatasetDescription, companions: Companions | None = None) -> None:
+    def __init__(self, described: DatasetDescription, companions: Companions) -> None:
         self.described = described
-        self.companions = companions or Companions()
+        self.companions = companions
         self.latest: Placement | None = None  # what `current` returned last
         self._lock = threading.Lock()
 
@@ -119,11 +114,10 @@ class DatasetOnDisk:
         That is while this process may hold voxels that are not in the file yet.
         """
         placed = self.latest
-        stamp = None if placed is None else self._stamp(placed.file)
-        if placed is not None and placed.stamp == stamp:
-            return placed
-        if placed is not None and stamp is None:
-            return None
+        if placed is not None:
+            stamp = self._stamp(placed.file)
+            if stamp in (None, placed.stamp):
+                return None if stamp is None else placed
         with self._lock:
             placed = self.latest
             if placed is None or placed.stamp != self._stamp(placed.file):
@@ -133,18 +127,17 @@ class DatasetOnDisk:
     def _stamp(self, file: FileBytes) -> tuple[Any, ...] | None:
         """Return what stays equal while nothing is written into the dataset, None while a source of ours writes it."""
         found = os.fstat(file.number)
-        writer = writer_of((found.st_dev, found.st_ino))
+        writer = WRITERS.get((found.st_dev, found.st_ino))
         if writer is None:
             return ("file", found.st_mtime_ns, found.st_size)
-        if writer.is_written(self.described.address):
-            return None
-        return ("written by us", writer.number, writer.version(self.described.address))
+        address = self.described.address
+        return None if writer.written[address] else ("written by us", writer.number, writer.versions[address])
 
     def _locate(self) -> Placement | None:
         described = self.described
         with reading(described.path) as file:
             dataset = self.reopen(file)
-            writer = None if described.file is None else writer_of(described.file)
+            writer = WRITERS.get(described.file or (0, 0))
             if file.mode != "r" and (writer is None or writer.file != file):
                 return None
             bytes_of_file = FileBytes.open(described.path)
@@ -154,11 +147,9 @@ class DatasetOnDisk:
             if not described.bytes_readable:
                 return Placement(bytes_of_file, stamp)
             with hdf5_errors(f"reading the chunk index of {described.name!r} failed"):
-                for_chunks, for_contiguous = _missing_base(file)
                 if described.layout == "chunked":
-                    return Placement(bytes_of_file, stamp, ChunkIndex(dataset, described, for_chunks))
-                offset = dataset.id.get_offset()
-                return Placement(bytes_of_file, stamp, None, offset and offset + for_contiguous)
+                    return Placement(bytes_of_file, stamp, ChunkIndex(dataset, described))
+                return Placement(bytes_of_file, stamp, None, dataset.id.get_offset())
 
     def reopen(self, file: h5py.File) -> h5py.Dataset:
         """Return the dataset in its opened file; raises StorageError if it is not the one that was described."""
@@ -175,42 +166,19 @@ class DatasetOnDisk:
         )
 
 
-def _missing_base(file: h5py.File) -> tuple[int, int]:
-    """Return what has to be added to HDF5's offsets of chunks, and of contiguous datasets, to get positions in the file."""
-    user_block = int(file.id.get_create_plist().get_userblock())
-    if not user_block:
-        return (0, 0)
-    chunks, contiguous = _counts_user_block()
-    return (0 if chunks else user_block, 0 if contiguous else user_block)
-
-
-@cache
-def _counts_user_block() -> tuple[bool, bool]:
-    """Test whether this version of HDF5 counts a user block in the offsets of chunks, and of contiguous datasets."""
-    voxels = np.frombuffer(b"where is this in the file?".ljust(64), np.uint8)
-    with h5py.File("probe", "w", driver="core", backing_store=False, userblock_size=1024) as file:
-        chunked = file.create_dataset("chunked", data=voxels, chunks=(64,))
-        contiguous = file.create_dataset("contiguous", data=voxels[::-1])
-        file.flush()
-        image = file.id.get_file_image()
-        # The image of a file in memory begins with the user block, or behind it: the signature tells.
-        shift = image.find(b"\x89HDF\r\n\x1a\n")
-        at_chunk = image.find(voxels.tobytes()) + 1024 - shift
-        at_contiguous = image.find(voxels[::-1].tobytes()) + 1024 - shift
-        chunk_place = chunked.id.get_chunk_info(0).byte_offset
-        return chunk_place == at_chunk, contiguous.id.get_offset() == at_contiguous
-
-
 class _StoredDataset(FileSource):
     """A dataset on disk: its description, and reading it through HDF5."""
 
     kind = "hdf5"
     format = "hdf5"
 
-    def __init__(self, on_disk: DatasetOnDisk, path: str, key: str, others: OtherFiles) -> None:
+    def __init__(self, on_disk: DatasetOnDisk, path: str, key: str | None, others: OtherFiles) -> None:
+        super().__init__()
         described = on_disk.described
-        self.path, self.key = path, key
+        self.path, self.key = path, key or described.key
         self.shape, self.dtype = described.shape, described.dtype
+        if described.chunks is not None:
+            self.chunks = described.chunks
         self.codec, self.fill_value = described.codec, described.fill_value
         self._others = others
         self._on_disk: DatasetOnDisk | None = on_disk
@@ -222,53 +190,56 @@ class _StoredDataset(FileSource):
             raise StorageError(f"{self.name} is closed; open it again to read from it")
         return self._on_disk
 
+    @property
+    def described(self) -> DatasetDescription:
+        return self.on_disk.described
+
     def _spec_options(self) -> dict[str, Any]:
         return self._others.spec()
 
     @property
     def metadata(self) -> ImageMetadata:
-        return self.on_disk.described.metadata
+        return self.described.metadata
 
     def identities(self) -> frozenset[Identity]:
-        described = self.on_disk.described
-        assert described.file is not None
-        return self.on_disk.companions.identities | {("file", *described.file, described.address)}
+        assert self.described.file is not None
+        own = ("file", *self.described.file, self.described.address)
+        return self.on_disk.companions.identities | {own}
 
     def check_present(self) -> None:
         """Raise StorageError if a file of which the dataset shows voxels has gone: HDF5 would read its fill value."""
-        checked = self._on_disk is not None and self._others.missing_files == "error"
-        for path in self.on_disk.companions.files if checked else ():
-            if not os.path.isfile(path):  # noqa: PTH113 - a text stays a text
-                raise StorageError(f"{path!r}, of which {self.name!r} shows voxels, no longer exists")
+        if self._others.missing_files == "error":
+            for path in self.on_disk.companions.files:
+                if not os.path.isfile(path):  # noqa: PTH113 - a text stays a text
+                    raise StorageError(f"{path!r}, of which {self.name!r} shows voxels, no longer exists")
 
     def stored_size(self) -> StoredSize | None:
-        described = self.on_disk.described
-        if described.layout in ("virtual", "external"):
+        if self.described.layout in ("virtual", "external"):
             return None
-        with reading(described.path) as file, hdf5_errors(f"asking for the size of {self.name!r} failed"):
-            return StoredSize(int(self.on_disk.reopen(file).id.get_storage_size()), 1)
+        with self._through_hdf5("asking for the size") as dataset:
+            return StoredSize(int(dataset.id.get_storage_size()), 1)
 
     def close(self) -> None:
         super().close()
         self._on_disk = None
 
-    def _read_through_hdf5(self, box: Box) -> AnyArray:
-        need_filters(self.on_disk.described)
-        with reading(self.on_disk.described.path) as file:
+    @contextmanager
+    def _through_hdf5(self, doing: str) -> Iterator[h5py.Dataset]:
+        with reading(self.described.path) as file:
             dataset = self.on_disk.reopen(file)
-            with hdf5_errors(f"reading {box} of {self.name!r} failed"):
-                return np.asarray(dataset[box.slices]).astype(self.dtype, copy=False)
+            with hdf5_errors(f"{doing} of {self.name!r} failed"):
+                yield dataset
+
+    def _read_through_hdf5(self, box: Box) -> AnyArray:
+        need_filters(self.described)
+        with self._through_hdf5(f"reading {box}") as dataset:
+            return np.asarray(dataset[box.slices]).astype(self.dtype, copy=False)
 
 
 class Hdf5Source(_StoredDataset, ChunkedFileSource):
     """A chunked dataset in an HDF5 file, for reading."""
 
-    def __init__(self, on_disk: DatasetOnDisk, path: str, key: str, others: OtherFiles) -> None:
-        ChunkedFileSource.__init__(self)
-        _StoredDataset.__init__(self, on_disk, path, key, others)
-        assert on_disk.described.chunks is not None
-        self.chunks = on_disk.described.chunks
-        self._cached_of: Placement | None = None
+    _cached_of: Placement | None = None
 
     def _gathered(self, box: Box, buffer: AnyArray | None) -> AnyArray:
         placed = self.on_disk.current()
@@ -279,12 +250,12 @@ class Hdf5Source(_StoredDataset, ChunkedFileSource):
             self._decoded = DecodedChunks(self._decoded.max_bytes)
             self._cached_of = placed
         whole_chunks = box.snap(self.chunks, self.shape) == box
-        if not self.on_disk.described.bytes_readable and (whole_chunks or not self._decoded.max_bytes):
+        if placed.chunks is None and (whole_chunks or not self._decoded.max_bytes):
             return self._read_through_hdf5(box)
         return super()._gathered(box, buffer)
 
     def _decode_chunk(self, position: tuple[int, ...], box: Box) -> AnyArray | None:
-        described, placed = self.on_disk.described, self.on_disk.latest
+        described, placed = self.described, self.on_disk.latest
         if placed is None or placed.chunks is None:
             return self._read_through_hdf5(box)
         place = placed.chunks.find(position)
@@ -305,7 +276,7 @@ class Hdf5Source(_StoredDataset, ChunkedFileSource):
 
 def _perhaps_unfiltered(described: DatasetDescription, position: tuple[int, ...], place: ChunkPlace) -> bool:
     """Whether a chunk may be written with the option not to filter chunks at the far faces: only HDF5 knows."""
-    if not described.pipeline.compresses or place.n_bytes != described.pipeline.chunk_bytes:
+    if not described.filters or place.n_bytes != described.pipeline.chunk_bytes:
         return False
     return any(
         (p + 1) * c > n for p, c, n in zip(position, described.chunks or (), described.shape, strict=True)
@@ -316,31 +287,25 @@ class Hdf5RegionSource(_StoredDataset):
     """A dataset without chunks in an HDF5 file, for reading: contiguous, compact, external or virtual."""
 
     def _read(self, box: Box) -> AnyArray:
-        described = self.on_disk.described
-        placed = self.on_disk.current() if described.bytes_readable else None
+        placed = self.on_disk.current() if self.described.bytes_readable else None
         if placed is None:
             return self._read_through_hdf5(box)
         if placed.offset is None:
             return np.full(box.shape, self.fill_value, self.dtype)
-        voxels = np.empty(box.shape, described.stored_dtype)
+        voxels = np.empty(box.shape, self.described.stored_dtype)
         try:
-            in_file = ArrayInFile(placed.offset, self.shape, described.stored_dtype)
-            read_region(placed.file, in_file, box, voxels)
+            read_region(placed.file, ArrayInFile(placed.offset, self.shape, voxels.dtype), box, voxels)
         except StorageError as error:
             raise StorageError(f"{box} of {self.name!r} cannot be read: {error}") from error
         return _as_native(voxels)
 
 
 def stored_source(
-    dataset: h5py.Dataset,
-    described: DatasetDescription,
-    path: str,
-    key: str | None,
-    others: OtherFiles = HERE_ONLY,
+    dataset: h5py.Dataset, described: DatasetDescription, path: str, key: str | None, others: OtherFiles
 ) -> FileSource:
-    kind = Hdf5Source if described.layout == "chunked" else Hdf5RegionSource
     on_disk = DatasetOnDisk(described, companions(dataset, described, others))
-    return kind(on_disk, path, key or described.key, others)
+    kind = Hdf5Source if described.layout == "chunked" else Hdf5RegionSource
+    return kind(on_disk, path, key, others)
 
 
 def _as_native(voxels: AnyArray) -> AnyArray:
@@ -355,11 +320,12 @@ class Hdf5Chunks(EncodedReader):
 
     def __init__(self, source: Source) -> None:
         self._on_disk = _chunked(source).on_disk
+        self._described = self._on_disk.described
         self._placed: Placement | None = None
 
     def path(self, position: tuple[int, ...]) -> str:
         del position
-        return self._on_disk.described.path
+        return self._described.path
 
     def piece(self, position: tuple[int, ...]) -> StoredBytes | None:
         placed, place = self._find(position)
@@ -368,15 +334,14 @@ class Hdf5Chunks(EncodedReader):
     def movable(self, position: tuple[int, ...]) -> bool:
         """Whether all filters were applied to a chunk."""
         _, place = self._find(position)
-        described = self._on_disk.described
-        if place is None or not described.pipeline.compresses:
+        if place is None or not self._described.filters:
             return True
-        return not place.mask and not _perhaps_unfiltered(described, position, place)
+        return not place.mask and not _perhaps_unfiltered(self._described, position, place)
 
     def _find(self, position: tuple[int, ...]) -> tuple[Placement, ChunkPlace | None]:
         placed = self._on_disk.current()
         if placed is None or placed.chunks is None or self._placed not in (None, placed):
-            raise StorageError(f"{self._on_disk.described.name!r} is, or was, written while it is copied")
+            raise StorageError(f"{self._described.name!r} is, or was, written while it is copied")
         self._placed = placed
         return placed, placed.chunks.find(position)
 
@@ -389,34 +354,22 @@ def _chunked(source: Source) -> Hdf5Source:
 
 def stored_chunks(source: Source) -> StoredChunks:
     """Return how the chunks of a dataset that is open for reading are stored."""
-    described = _chunked(source).on_disk.described
+    described = _chunked(source).described
     if not described.bytes_readable or described.dtype.kind == "b":
         # Any byte but 0 is true in HDF5, which other formats do not promise.
         raise UnsupportedFormatError(f"the chunks of {source.name} have to be read through HDF5")
-    return StoredChunks(_encoding(described), described.path)
-
-
-def _encoding(described: DatasetDescription) -> ChunkEncoding:
     chunks = described.chunks
     assert chunks is not None
-    found = [_step(used) for used in described.filters]
-    return ChunkEncoding(
+    found = [used.step for used in described.filters if used.step[0] != ("shuffle", 1)]
+    encoding = ChunkEncoding(
         format="hdf5",
         shape=described.shape,
         dtype=described.dtype.name,
         byte_order=byte_order_of(described.stored_dtype),
         chunks=chunks,
         axis_order=tuple(axis for axis, extent in enumerate(chunks) if extent > 1),
-        codecs=tuple(step for step, _ in found if step != ("shuffle", 1)),
-        settings=tuple(settings for step, settings in found if step != ("shuffle", 1)),
+        codecs=tuple(step for step, _ in found),
+        settings=tuple(settings for _, settings in found),
         fill=fill_bytes(described.fill_value, described.dtype),
     )
-
-
-def _step(used: Filter) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    if used.number == _SHUFFLE:
-        return codec_step("shuffle", {"elementsize": used.values[0]})
-    if used.number in _TWINS:
-        has_level = used.number in (1, 307, 32015) and bool(used.values)
-        return codec_step(_TWINS[used.number], {"level": used.values[0]} if has_level else {})
-    return codec_step(f"hdf5 {used.text.partition(':')[0]}", {"values": list(used.values)})
+    return StoredChunks(encoding, described.path)

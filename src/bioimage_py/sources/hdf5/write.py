@@ -255,7 +255,7 @@ def _add(
     file = writer.file
     with hdf5_errors(f"making '{path}:{key}' failed"):
         replaced = _replaced_address(file, path, key, overwrite=overwrite)
-        if replaced is not None and writer.is_written(replaced):
+        if replaced is not None and writer.written[replaced]:
             raise InvalidArgumentError(
                 f"'{path}:{key}' is open for writing in this process; close it before replacing it"
             )
@@ -268,7 +268,7 @@ def _add(
             if replaced is not None:
                 del file[key]
                 file.move(name, key)
-                writer.forget(replaced)
+                writer.versions[replaced] += 1
             file.flush()
             dataset = file[key]
             return Hdf5LiveSource(
