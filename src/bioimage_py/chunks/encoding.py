@@ -79,6 +79,7 @@ class ChunkEncoding:
     fill: bytes = b""  # little-endian bytes of the voxels of chunks that are not stored
     edge: str = "padded"  # or `"truncated"`: chunks at the far faces need not have their whole extent
     wrapping: str = "bare"  # `"n5"` where a header precedes what the codecs give, else `"bare"`
+    one_file: bool = False  # all chunks are in one file, which only its library can write
 
     @property
     def itemsize(self) -> int:

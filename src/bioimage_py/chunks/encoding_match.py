@@ -54,8 +54,8 @@ def compare_encodings(
     assert isinstance(output, ChunkEncoding)
     core_in, unwrap, core_out, wrap = _peeled(input.codecs, output.codecs)
     why = [*_voxels(input, output), *_place(input, output, offset)]
-    if output.format == "hdf5":
-        why.append("chunks are written into HDF5 files by HDF5 only")
+    if output.one_file:
+        why.append(f"chunks are written into {output.format.upper()} files by their library only")
     if core_in != core_out:
         why.append(f"codec {_codec_text(input.codecs)} vs {_codec_text(output.codecs)}")
     if why:

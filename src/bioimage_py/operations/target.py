@@ -189,8 +189,11 @@ class NewPathTarget(SingleTarget):
         self.planned = planned
         self.path = planned.location.path
         self.codec = None if codec is None else Codec.parse(codec)
-        self.layout = ArrayLayout.of_spec(planned.name, planned.family.format_of(planned.spec), planned.spec)
-        self.is_shared = planned.family.several_writers
+        family = planned.family
+        self.layout = ArrayLayout.of_spec(
+            planned.name, family.format_of(planned.spec), planned.spec, one_file=not family.entry.in_folders
+        )
+        self.is_shared = family.several_writers
         self.made: Path | None = None
         """The topmost folder that `open` has made."""
         self._sink: Source | None = None

@@ -37,6 +37,7 @@ class ArrayLayout(Reported):
     shards: tuple[int, ...] | None = None
     codec: str = ""
     engine: str = ""
+    one_file: bool = False  # all chunks are in one file
     storage_order: str = "C"  # "F": the first axis is contiguous in the store
     # See `Source.scratch_bytes`.
     scratch: Callable[[tuple[int, ...]], int] = field(default=_nothing, compare=False, repr=False)
@@ -55,6 +56,7 @@ class ArrayLayout(Reported):
             shards=source.shards,
             codec=source.codec,
             engine=str(getattr(source, "engine", "")),
+            one_file=source.one_file,
             storage_order=source.storage_order,
             scratch=source.scratch_bytes,
             chunk_bytes=source.chunk_bytes(),
@@ -63,9 +65,9 @@ class ArrayLayout(Reported):
         )
 
     @classmethod
-    def of_spec(cls, name: str, format: str, spec: ArraySpec) -> ArrayLayout:
+    def of_spec(cls, name: str, format: str, spec: ArraySpec, *, one_file: bool = False) -> ArrayLayout:
         codec = "" if spec.codec is None else spec.codec.name
-        return cls(name, format, spec.shape, spec.dtype, spec.chunks, spec.shards, codec)
+        return cls(name, format, spec.shape, spec.dtype, spec.chunks, spec.shards, codec, one_file=one_file)
 
     def alone(self) -> ArrayLayout:
         """Return the layout without the reference to its source."""
@@ -103,7 +105,7 @@ class ArrayLayout(Reported):
     @property
     def n_files(self) -> int:
         """The most files that writing all of the array makes, metadata not counted."""
-        return self.n_units if self.chunks is not None and not self.format.startswith("hdf5") else 1
+        return self.n_units if self.chunks is not None and not self.one_file else 1
 
     @property
     def grid_text(self) -> str:

@@ -61,6 +61,8 @@ class Source(ABC):
         Short name of the format for people, such as `"zarr v3"`.
     codec
         How chunks are encoded, for people, such as `"blosc zstd:1 bitshuffle"`; empty where they are not.
+    one_file
+        Whether all chunks are in one file.
     storage_order
         `"C"` where the last axis is contiguous in the store, `"F"` where the first one is.
     fill_value
@@ -85,6 +87,7 @@ class Source(ABC):
     concurrent_writes: bool = False
     format: str = "array"
     codec: str = ""
+    one_file: bool = False
     storage_order: str = "C"
     fill_value: Any = None
     stores_fill: bool = False

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import math
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -28,7 +28,6 @@ _LAYOUTS = {
 
 _DRIVERS_OF_ONE_FILE = ("sec2", "stdio")
 _LISTED = 20
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -96,11 +95,6 @@ def dataset_key(dataset: h5py.HLObject) -> str:
     return (name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name)).strip("/")
 
 
-def object_address(dataset: h5py.HLObject) -> int:
-    """Return the address of an object's header in its file, equal for all links to it."""
-    return int(h5py.h5o.get_info(dataset.id).addr)
-
-
 def describe(
     dataset: h5py.Dataset, *, attributes: bool = True, path: str | None = None
 ) -> DatasetDescription:
@@ -127,7 +121,7 @@ def describe(
             path=path,
             key=key,
             file=_file_on_disk(file, path),
-            address=object_address(dataset),
+            address=int(h5py.h5o.get_info(dataset.id).addr),
             shape=tuple(int(n) for n in shape),
             stored_dtype=dtype,
             layout=layout,
@@ -145,14 +139,9 @@ def _voxel_dtype(dataset: h5py.Dataset, name: str) -> np.dtype[Any]:
     except TypeError as error:
         raise UnsupportedFormatError(f"{name!r} has a type that numpy cannot hold: {error}") from error
     if dtype.kind not in "biufc":
-        checks = (
-            (h5py.check_string_dtype, "strings"),
-            (h5py.check_ref_dtype, "references"),
-            (h5py.check_vlen_dtype, "lists"),
-        )
-        what = next((kind for check, kind in checks if check(dtype)), "records")
+        what = "strings" if h5py.check_string_dtype(dtype) else f"values of dtype {dtype}"
         raise UnsupportedFormatError(
-            f"{name!r} holds {what} ({dtype}), not voxels: integers, floats, complex numbers or booleans"
+            f"{name!r} holds {what}, not voxels: integers, floats, complex numbers or booleans"
         )
     plain: np.dtype[Any] = np.dtype(dtype.str)
     return plain
@@ -186,36 +175,30 @@ def _file_on_disk(file: h5py.File, path: str) -> FileKey | None:
     return key if file.driver == "stdio" or file_key(file.id.get_vfd_handle()) == key else None
 
 
-def list_datasets(group: h5py.Group, limit: int | None = None) -> list[h5py.Dataset]:
+def list_datasets(group: h5py.Group) -> list[h5py.Dataset]:
     """Return the datasets below a group that hold voxels, each once even if several links lead to it."""
     found: list[h5py.Dataset] = []
 
-    def visit(name: str, item: h5py.HLObject) -> bool | None:
+    def visit(name: str, item: h5py.HLObject) -> None:
         del name
-        if isinstance(item, h5py.Dataset) and item.shape is not None and _has_voxels(item):
-            found.append(item)
-        return True if limit is not None and len(found) >= limit else None
+        # A type that numpy cannot hold is a TypeError.
+        with suppress(TypeError):
+            if isinstance(item, h5py.Dataset) and item.shape is not None and item.dtype.kind in "biufc":
+                found.append(item)
 
     with hdf5_errors(f"listing {group.file.filename!r} failed"):
         group.visititems(visit)
     return found
 
 
-def _has_voxels(dataset: h5py.Dataset) -> bool:
-    try:
-        return dataset.dtype.kind in "biufc"
-    except TypeError:
-        return False
-
-
-def find_dataset(file: h5py.Group, path: str, key: str | None) -> h5py.Dataset:
-    """Return the dataset at a key; for a group or no key, the only one below it."""
-    item: Any = file
+def find_dataset(start: h5py.HLObject, path: str, key: str | None) -> h5py.Dataset:
+    """Return the dataset at a key below an object; for a group or no key, the only one below it."""
+    item: Any = start
     if key:
         try:
-            item = file[key]
+            item = start[key]
         except FOREIGN_ERRORS as error:
-            there = _listing(list_datasets(file, _LISTED + 1))
+            there = _listing(list_datasets(start))
             hint = f"there is\n{there}" if there else "the file holds no image data"
             raise SourceNotFoundError(f"{path!r} has no {key!r} ({hdf5_words(error)}); {hint}") from error
     if isinstance(item, h5py.Dataset):
@@ -223,7 +206,8 @@ def find_dataset(file: h5py.Group, path: str, key: str | None) -> h5py.Dataset:
     if not isinstance(item, h5py.Group):
         raise UnsupportedFormatError(f"{key!r} in {path!r} is a named type, not image data")
     below = list_datasets(item)
-    where = f"{path!r}" if not key else f"{key!r} in {path!r}"
+    name = dataset_key(item)
+    where = f"{name!r} in {path!r}" if name else f"{path!r}"
     if not below:
         raise SourceNotFoundError(f"{where} holds no image data (no dataset of numbers)")
     if len(below) > 1:
@@ -244,23 +228,16 @@ def _listing(datasets: list[h5py.Dataset]) -> str:
 
 def need_filters(described: DatasetDescription) -> None:
     """Load the filters of a dataset into HDF5, from hdf5plugin if it is installed."""
-    missing = _missing(described)
-    if missing:
-        try:
+
+    def missing() -> list[str]:
+        unknown = [used for used in described.filters if not h5py.h5z.filter_avail(used.number)]
+        return [f"{used.text} (filter {used.number})" for used in unknown]
+
+    if missing():
+        with suppress(ImportError):
             importlib.import_module("hdf5plugin")
-        except ImportError:
-            _log.debug("hdf5plugin is not installed")
-        missing = _missing(described)
-    if missing:
+    if unknown := missing():
         raise UnsupportedFormatError(
-            f"{described.name!r} is encoded with {', '.join(missing)}, which this HDF5 library does not know; "
+            f"{described.name!r} is encoded with {', '.join(unknown)}, which this HDF5 library does not know; "
             "'pip install hdf5plugin' adds many filters"
         )
-
-
-def _missing(described: DatasetDescription) -> list[str]:
-    return [
-        f"{used.text} (filter {used.number})"
-        for used in described.filters
-        if not h5py.h5z.filter_avail(used.number)
-    ]

@@ -11,8 +11,6 @@ import h5py
 from bioimage_py.chunks import ChunkEncoding, EncodedReader, StoredChunks
 from bioimage_py.errors import (
     BioimagePyError,
-    ReadOnlyError,
-    SourceNotFoundError,
     StorageError,
     UnsupportedFormatError,
 )
@@ -20,14 +18,13 @@ from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.base import FileSource
 from bioimage_py.sources.family import Family
 from bioimage_py.sources.hdf5.dataset import (
-    DatasetDescription,
     dataset_key,
     describe,
     find_dataset,
     list_datasets,
 )
 from bioimage_py.sources.hdf5.files import hdf5_errors, open_for_writing, reading
-from bioimage_py.sources.hdf5.links import OtherFiles, follow, leaving_link, why_not_written, why_read_only
+from bioimage_py.sources.hdf5.links import OtherFiles, follow, refuse_leaving
 from bioimage_py.sources.hdf5.read import Hdf5Chunks, stored_chunks, stored_source
 from bioimage_py.sources.hdf5.write import Hdf5LiveSource, check_dataset, create_dataset
 from bioimage_py.storage import Identity, is_url
@@ -61,7 +58,9 @@ class Hdf5Family(Family):
                 return stored_source(dataset, describe(dataset, path=place), _shown(path), key, others)
         writer = open_for_writing(path)
         try:
-            dataset, described = _for_writing(writer.file, path, key)
+            refuse_leaving(writer.file, path, key or "")
+            dataset = find_dataset(writer.file, path, key)
+            described = describe(dataset, path=path)
             return Hdf5LiveSource(dataset, described, writer=writer, path=_shown(path), key=key)
         except BaseException:
             writer.let_go()
@@ -86,10 +85,12 @@ class Hdf5Family(Family):
             raise StorageError(
                 "the h5py handle is closed, so nothing can be read from it; give an open one, or the path"
             )
-        dataset = handle if isinstance(handle, h5py.Dataset) else _only_dataset(handle)
+        file = handle.file
+        dataset = find_dataset(handle, file.filename, None)
         described = describe(dataset)
-        file = dataset.file
-        if file.mode == "r" and described.file is not None and described.key and not _is_swmr(file):
+        with hdf5_errors(f"asking {file.filename!r} how it is open failed"):
+            by_path = file.mode == "r" and described.file is not None and described.key and not file.swmr_mode
+        if by_path:
             others = OtherFiles(external_files=True)
             return stored_source(dataset, described, described.path, described.key, others)
         return Hdf5LiveSource(dataset, described)
@@ -130,16 +131,6 @@ class Hdf5Family(Family):
         return spec
 
 
-def _for_writing(file: h5py.File, path: str, key: str | None) -> tuple[h5py.Dataset, DatasetDescription]:
-    if key and (link := leaving_link(file, key)) is not None:
-        raise why_not_written(path, link)
-    dataset = find_dataset(file, path, key)
-    described = describe(dataset, path=path)
-    if why := why_read_only(described):
-        raise ReadOnlyError(f"{described.name!r} cannot be written: {why}")
-    return dataset, described
-
-
 def _shown(path: str) -> str:
     return os.path.abspath(path)  # noqa: PTH100 - symlinks stay as the user wrote them
 
@@ -149,18 +140,6 @@ def _check_local(path: str) -> None:
         raise UnsupportedFormatError(
             f"HDF5 is read from local files only, got {path!r}: download the file first"
         )
-
-
-def _only_dataset(group: h5py.Group) -> h5py.Dataset:
-    try:
-        return find_dataset(group, group.file.filename, None)
-    except SourceNotFoundError as error:
-        raise SourceNotFoundError(f"group {group.name!r}: {error}") from error
-
-
-def _is_swmr(file: h5py.File) -> bool:
-    with hdf5_errors(f"asking {file.filename!r} how it is open failed"):
-        return bool(file.swmr_mode)
 
 
 def _new_place(path: str, key: str | None) -> tuple[str, str]:

@@ -7,13 +7,13 @@ such a name: the user has named another file as the output.
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import re
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,11 +51,7 @@ class OtherFiles:
 
     def spec(self) -> dict[str, Any]:
         """Return what is not the default, for a source's spec."""
-        found = {"external_files": self.external_files, "missing_files": self.missing_files}
-        return {name: value for name, value in found.items() if value not in (False, "error")}
-
-
-HERE_ONLY = OtherFiles()
+        return {name: value for name, value in asdict(self).items() if value not in (False, "error")}
 
 
 class _Leaving(NamedTuple):
@@ -66,13 +62,13 @@ class _Leaving(NamedTuple):
     key: str
 
 
-def follow(path: str, key: str | None, others: OtherFiles = HERE_ONLY) -> tuple[str, str | None]:
+def follow(path: str, key: str | None, others: OtherFiles) -> tuple[str, str | None]:
     """Return the file and the key in it that a key leads to, external links followed."""
     for _ in range(_MOST_LINKS):
         if not key:
             return path, key
         with reading(path) as file:
-            link = leaving_link(file, key)
+            link = _leaving_link(file, key)
         if link is None:
             return path, key
         shown = f"'{path}:{link.at}' is an external link to '{link.file_name}:{link.key}'"
@@ -85,7 +81,7 @@ def follow(path: str, key: str | None, others: OtherFiles = HERE_ONLY) -> tuple[
     )
 
 
-def leaving_link(file: h5py.File, key: str) -> _Leaving | None:
+def _leaving_link(file: h5py.File, key: str) -> _Leaving | None:
     """Return the first external link on the path to a key, soft links followed; None if the path stays in the file."""
     todo = [part for part in key.split("/") if part][::-1]
     done: list[str] = []
@@ -115,11 +111,13 @@ def leaving_link(file: h5py.File, key: str) -> _Leaving | None:
     return None
 
 
-def why_not_written(path: str, link: _Leaving) -> ReadOnlyError:
-    return ReadOnlyError(
-        f"'{path}:{link.at}' is an external link to '{link.file_name}:{link.key}', and nothing is written through links to other "
-        f"files: name that file itself"
-    )
+def refuse_leaving(file: h5py.File, path: str, key: str) -> None:
+    """Raise ReadOnlyError if the path to a key leads to another file."""
+    if (link := _leaving_link(file, key)) is not None:
+        raise ReadOnlyError(
+            f"'{path}:{link.at}' is an external link to '{link.file_name}:{link.key}', and nothing is written through links to "
+            "other files: name that file itself"
+        )
 
 
 def why_read_only(described: DatasetDescription) -> str:
@@ -204,17 +202,19 @@ def _external_storage(dataset: h5py.Dataset, described: DatasetDescription, othe
     return Companions(tokens, next(iter(folders), None), tuple(paths))
 
 
-class _Reach(NamedTuple):
-    """The extent of what is shown of a part: its end, or None for all of its voxels."""
-
-    end: tuple[int, ...] | None
-    n_shown: int
-
-    def exceeds(self, shape: tuple[int, ...]) -> bool:
-        """Whether more is shown than a dataset of this shape has."""
-        if self.end is None:
-            return 0 < self.n_shown < h5py.h5s.UNLIMITED and math.prod(shape) < self.n_shown
-        return any(n > extent for n, extent in zip(self.end, shape, strict=False))
+def _check_reach(parts: Iterable[Any], shape: tuple[int, ...]) -> None:
+    """Raise StorageError if mappings of a virtual dataset show more of a dataset than it has."""
+    for part in parts:
+        try:
+            if part.src_space.get_select_type() == h5py.h5s.SEL_ALL:
+                exceeds = math.prod(shape) < int(part.vspace.get_select_npoints()) < h5py.h5s.UNLIMITED
+            else:
+                last = part.src_space.get_select_bounds()[1]
+                exceeds = any(int(n) >= extent for n, extent in zip(last, shape, strict=False))
+        except FOREIGN_ERRORS:
+            continue  # it has no end
+        if exceeds:
+            raise StorageError(f"its shape {shape} is smaller than what is shown of it")
 
 
 class _VirtualParts:
@@ -233,9 +233,9 @@ class _VirtualParts:
             self._seen.add(("file", *described.file, described.address))
         self._add(dataset, described)
         if self._missing and self._others.missing_files == "error":
-            listed = "; ".join(self._missing[:_SHOWN]) + ("; and more" if len(self._missing) > _SHOWN else "")
             raise StorageError(
-                f"{described.name!r} is a virtual dataset, and {len(self._missing)} of its parts cannot be read: {listed}",
+                f"{described.name!r} is a virtual dataset, and {len(self._missing)} of its parts cannot be read: "
+                f"{_first_of(self._missing)}",
                 hints=[
                     Hint("bring them back"),
                     Hint.of(
@@ -247,8 +247,7 @@ class _VirtualParts:
         if self._gaps:
             warnings.warn(
                 f"{described.name!r} shows numbered files, and between those that are there are missing: "
-                f"{', '.join(self._gaps[:_SHOWN])}{' and more' if len(self._gaps) > _SHOWN else ''}; it ends before them, or "
-                f"reads as {described.fill_value!r} there",
+                f"{_first_of(self._gaps)}; it ends before them, or reads as {described.fill_value!r} there",
                 BioimagePyWarning,
                 stacklevel=6,
             )
@@ -256,31 +255,24 @@ class _VirtualParts:
 
     def _add(self, dataset: h5py.Dataset, described: DatasetDescription) -> None:
         with hdf5_errors(f"asking {described.name!r} for its parts failed"):
-            parts: dict[tuple[str, str], list[_Reach]] = {}
-            for m in dataset.virtual_sources():
-                parts.setdefault((m.file_name, m.dset_name), []).append(_reach(m))
-        for (file_name, key), reach in parts.items():
+            parts: dict[tuple[str, str], list[Any]] = {}
+            for part in dataset.virtual_sources():
+                parts.setdefault((part.file_name, part.dset_name), []).append(part)
+        for (file_name, key), shown in parts.items():
             for name, inner in self._numbered(described, file_name, key):
-                shown = f"part '{name}:{inner}'"
-                path = _companion(described.path, name, self._others, f"{described.name!r} shows {shown}")
+                what = f"part '{name}:{inner}'"
+                path = _companion(described.path, name, self._others, f"{described.name!r} shows {what}")
                 try:
-                    self._add_part(dataset, described, path, inner, [] if "%b" in file_name + key else reach)
+                    path, at = follow(path, inner, self._others)
+                    # The file itself may be in memory, or open in another mode.
+                    with nullcontext(dataset.file) if path == described.path else reading(path) as file:
+                        self._add_part(file, path, at or "", [] if "%b" in file_name + key else shown)
+                    if path != described.path:
+                        self._files.add(path)
                 except BioimagePyError as error:
-                    self._missing.append(f"{shown} ({error})")
+                    self._missing.append(f"{what} ({error})")
 
-    def _add_part(
-        self, dataset: h5py.Dataset, described: DatasetDescription, path: str, key: str, reach: list[_Reach]
-    ) -> None:
-        path, inner = follow(path, key, self._others)
-        if path == described.path:
-            # It may be in memory, or open in another mode.
-            self._look(dataset.file, path, inner or "", reach)
-        else:
-            self._files.add(path)
-            with reading(path) as file:
-                self._look(file, path, inner or "", reach)
-
-    def _look(self, file: h5py.File, path: str, key: str, reach: list[_Reach]) -> None:
+    def _add_part(self, file: h5py.File, path: str, key: str, shown: list[Any]) -> None:
         try:
             part = file[key.encode("utf-8", "surrogateescape") or b"/"]
         except FOREIGN_ERRORS:
@@ -289,8 +281,7 @@ class _VirtualParts:
             raise SourceNotFoundError(f"{key!r} in {path!r} is not a dataset")
         described = describe(part, attributes=False, path=path)
         token = (*(("file", *file_key(path)) if described.file else ("hdf5 object", path)), described.address)
-        if any(r.exceeds(described.shape) for r in reach):
-            raise StorageError(f"its shape {described.shape} is smaller than what is shown of it")
+        _check_reach(shown, described.shape)
         self._identities.add(token)
         if described.layout == "virtual" and token not in self._seen:
             self._seen.add(token)
@@ -304,10 +295,10 @@ class _VirtualParts:
         found_at = _companion(described.path, name, self._others, f"{described.name!r} shows {name!r}")
         if "%b" not in name:
             # Datasets of one file that are numbered: those that exist are what the layout shows.
+            numbers: list[int] = []
             with reading(found_at) as file:
-                numbers = list(
-                    itertools.takewhile(lambda n: key.replace("%b", str(n)) in file, itertools.count())
-                )
+                while key.replace("%b", str(len(numbers))) in file:
+                    numbers.append(len(numbers))
         else:
             numbers = sorted(_numbers_of(found_at))
             last = max(numbers, default=0)
@@ -316,15 +307,8 @@ class _VirtualParts:
             yield name.replace("%b", str(n)), key.replace("%b", str(n))
 
 
-def _reach(part: Any) -> _Reach:
-    """Return what a mapping shows of its part."""
-    try:
-        n_shown = int(part.vspace.get_select_npoints())
-        if part.src_space.get_select_type() == h5py.h5s.SEL_ALL:
-            return _Reach(None, n_shown)
-        return _Reach(tuple(int(n) + 1 for n in part.src_space.get_select_bounds()[1]), n_shown)
-    except FOREIGN_ERRORS:
-        return _Reach(None, 0)  # it has no end
+def _first_of(texts: list[str]) -> str:
+    return "; ".join([*texts[:_SHOWN], *(["and more"] if len(texts) > _SHOWN else [])])
 
 
 def _numbers_of(pattern: str) -> set[int]:

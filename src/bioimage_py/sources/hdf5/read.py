@@ -171,6 +171,7 @@ class _StoredDataset(FileSource):
 
     kind = "hdf5"
     format = "hdf5"
+    one_file = True
 
     def __init__(self, on_disk: DatasetOnDisk, path: str, key: str | None, others: OtherFiles) -> None:
         super().__init__()
@@ -371,5 +372,6 @@ def stored_chunks(source: Source) -> StoredChunks:
         codecs=tuple(step for step, _ in found),
         settings=tuple(settings for _, settings in found),
         fill=fill_bytes(described.fill_value, described.dtype),
+        one_file=True,
     )
     return StoredChunks(encoding, described.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import threading
@@ -36,14 +37,12 @@ from bioimage_py.sources.hdf5.dataset import (
     describe,
     list_datasets,
     need_filters,
-    object_address,
 )
 from bioimage_py.sources.hdf5.files import OpenForWriting, RoomAhead, hdf5_errors, open_for_writing, reading
 from bioimage_py.sources.hdf5.links import (
     OtherFiles,
     companions,
-    leaving_link,
-    why_not_written,
+    refuse_leaving,
     why_read_only,
 )
 from bioimage_py.storage import Identity, UnfinishedFile, check_writable
@@ -61,6 +60,7 @@ class Hdf5LiveSource(FileSource):
 
     kind = "hdf5"
     format = "hdf5"
+    one_file = True
 
     def __init__(
         self,
@@ -79,6 +79,8 @@ class Hdf5LiveSource(FileSource):
         self.mode = "r" if dataset.file.mode == "r" else "r+"
         self._companions = companions(dataset, described, _AS_GIVEN)
         self.read_only_because = why_read_only(described)
+        if writer is not None and self.read_only_because:
+            raise ReadOnlyError(f"{described.name!r} cannot be written: {self.read_only_because}")
         self.writable = self.mode == "r+" and not self.read_only_because
         self._dataset: h5py.Dataset | None = dataset
         self._described = described
@@ -114,9 +116,12 @@ class Hdf5LiveSource(FileSource):
 
     def flush(self) -> None:
         if self.writable:
-            with hdf5_errors(f"writing what is left to {self.name!r} failed"), phil:
-                self._opened()
-                self._room.flush()
+            self._opened()
+            self._flush()
+
+    def _flush(self) -> None:
+        with hdf5_errors(f"writing what is left to {self.name!r} failed"), phil:
+            self._room.flush()
 
     def close(self) -> None:
         with self._closing:
@@ -128,8 +133,7 @@ class Hdf5LiveSource(FileSource):
             finally:
                 writer.let_go()
         elif dataset is not None and dataset and self.writable:
-            with hdf5_errors(f"writing what is left to {self.name!r} failed"), phil:
-                self._room.flush()
+            self._flush()
 
     def _opened(self) -> h5py.Dataset:
         dataset = self._dataset
@@ -203,7 +207,8 @@ def create_dataset(
     with _adding(path):
         writer = open_for_writing(place, "x" if is_new else "r+", shown=path)
     try:
-        source = _add(writer, path, key, spec, options, overwrite=overwrite)
+        with hdf5_errors(f"making '{path}:{key}' failed"):
+            source = _add(writer, path, key, spec, options, overwrite=overwrite)
     except BaseException:
         writer.let_go()
         if is_new:
@@ -253,40 +258,37 @@ def _add(
     writer: OpenForWriting, path: str, key: str, spec: ArraySpec, options: dict[str, Any], *, overwrite: bool
 ) -> Hdf5LiveSource:
     file = writer.file
-    with hdf5_errors(f"making '{path}:{key}' failed"):
-        replaced = _replaced_address(file, path, key, overwrite=overwrite)
-        if replaced is not None and writer.written[replaced]:
-            raise InvalidArgumentError(
-                f"'{path}:{key}' is open for writing in this process; close it before replacing it"
-            )
-        # Made under another name first, so that a failure leaves the old dataset unchanged.
-        name = key if replaced is None else f"{key}.{uuid.uuid4().hex}"
-        first_new = _first_missing(file, name)
-        try:
-            dataset = file.create_dataset(name, **options)
-            write_metadata(dataset, spec.metadata)
-            if replaced is not None:
-                del file[key]
-                file.move(name, key)
-                writer.versions[replaced] += 1
-            file.flush()
-            dataset = file[key]
-            return Hdf5LiveSource(
-                dataset, describe(dataset), writer=writer, path=path, key=key, encode_cut_chunks=True
-            )
-        except BaseException:
-            if first_new in file:
-                del file[first_new]
-            raise
+    replaced = _replaced_address(file, path, key, overwrite=overwrite)
+    if replaced is not None and writer.written[replaced]:
+        raise InvalidArgumentError(
+            f"'{path}:{key}' is open for writing in this process; close it before replacing it"
+        )
+    # Made under another name first, so that a failure leaves the old dataset unchanged.
+    name = key if replaced is None else f"{key}.{uuid.uuid4().hex}"
+    ways = itertools.accumulate(name.split("/"), "{}/{}".format)
+    first_new = next((way for way in ways if way not in file), name)
+    try:
+        dataset = file.create_dataset(name, **options)
+        write_metadata(dataset, spec.metadata)
+        if replaced is not None:
+            del file[key]
+            file.move(name, key)
+            writer.versions[replaced] += 1
+        file.flush()
+        dataset = file[key]
+        return Hdf5LiveSource(
+            dataset, describe(dataset), writer=writer, path=path, key=key, encode_cut_chunks=True
+        )
+    except BaseException:
+        if first_new in file:
+            del file[first_new]
+        raise
 
 
 def _replaced_address(file: h5py.File, path: str, key: str, *, overwrite: bool) -> int | None:
     """Return the object address of an existing dataset that may be replaced, None if there is none."""
-    if (link := leaving_link(file, key)) is not None:
-        raise why_not_written(path, link)
-    parts = key.split("/")
-    for n in range(1, len(parts)):
-        parent = "/".join(parts[:n])
+    refuse_leaving(file, path, key)
+    for parent in itertools.accumulate(key.split("/")[:-1], "{}/{}".format):
         if parent in file and not isinstance(file[parent], h5py.Group):
             raise InvalidArgumentError(
                 f"cannot make {key!r} in {path!r}: {parent!r} is a dataset, not a group"
@@ -312,14 +314,7 @@ def _replaced_address(file: h5py.File, path: str, key: str, *, overwrite: bool) 
                 Hint.of("to write into it, use {}", "open_source", path, key, mode="r+"),
             ],
         )
-    return object_address(there)
-
-
-def _first_missing(file: h5py.File, key: str) -> str:
-    """Return the topmost group or dataset on the path to a key that does not exist yet."""
-    parts = key.split("/")
-    ways = ("/".join(parts[: n + 1]) for n in range(len(parts)))
-    return next((way for way in ways if way not in file), key)
+    return int(h5py.h5o.get_info(there.id).addr)
 
 
 def _storage_options(spec: ArraySpec, name: str) -> dict[str, Any]:
@@ -328,7 +323,15 @@ def _storage_options(spec: ArraySpec, name: str) -> dict[str, Any]:
         raise InvalidArgumentError(
             f"HDF5 has no shards, got shards={spec.shards} for {name!r}; leave them out"
         )
-    _check_dtype(spec.dtype, name)
+    fits = spec.dtype.kind in "biufc"
+    try:
+        h5py.h5t.py_create(spec.dtype, logical=True)
+    except TypeError:
+        fits = False
+    if not fits:
+        raise UnsupportedFormatError(
+            f"HDF5 cannot hold dtype {spec.dtype} for {name!r}: voxels are booleans, integers, floats or complex numbers"
+        )
     encoded = _codec_options(spec.codec or Codec("gzip"), spec.dtype, name)
     options: dict[str, Any] = {"shape": spec.shape, "dtype": spec.dtype}
     if spec.fill_value is not None:
@@ -349,17 +352,6 @@ def _storage_options(spec: ArraySpec, name: str) -> dict[str, Any]:
     return options
 
 
-def _check_dtype(dtype: np.dtype[Any], name: str) -> None:
-    if dtype.kind not in "biufc":
-        raise UnsupportedFormatError(
-            f"HDF5 cannot hold dtype {dtype} for {name!r}: voxels are booleans, integers, floats or complex numbers"
-        )
-    try:
-        h5py.h5t.py_create(dtype, logical=True)
-    except TypeError as error:
-        raise UnsupportedFormatError(f"HDF5 cannot hold dtype {dtype} for {name!r}: {error}") from error
-
-
 def _codec_options(codec: Codec, dtype: np.dtype[Any], name: str) -> dict[str, Any]:
     options = dict(codec.options)
     shuffle = options.pop("shuffle", dtype.kind in "iu" and dtype.itemsize > 1)
@@ -369,19 +361,19 @@ def _codec_options(codec: Codec, dtype: np.dtype[Any], name: str) -> dict[str, A
         raise InvalidArgumentError(
             f"for HDF5 a codec has the options shuffle and fletcher32, True or False, only; got {given}"
         )
-    shuffle = shuffle in (True, "shuffle")
+    if codec.name not in _CODECS:
+        raise InvalidArgumentError(
+            f"HDF5 cannot write codec {codec.name!r} for {name!r}: other programs could not read it; choose one of "
+            f"{', '.join(_CODECS)}"
+        )
     if codec.name == "none":
         return checksum
+    found = {"compression": "lzf", "shuffle": shuffle in (True, "shuffle"), **checksum}
     if codec.name == "lzf":
         if codec.level is not None:
             raise InvalidArgumentError(f"codec 'lzf' has no level, got {codec.level}")
-        return {"compression": "lzf", "shuffle": shuffle, **checksum}
-    if codec.name in ("gzip", "zlib"):
-        level = _GZIP_LEVEL if codec.level is None else codec.level
-        if not 0 <= level <= 9:
-            raise InvalidArgumentError(f"the level of codec {codec.name!r} is 0 to 9, got {level}")
-        return {"compression": "gzip", "compression_opts": level, "shuffle": shuffle, **checksum}
-    raise InvalidArgumentError(
-        f"HDF5 cannot write codec {codec.name!r} for {name!r}: other programs could not read it; choose one of "
-        f"{', '.join(_CODECS)}"
-    )
+        return found
+    level = _GZIP_LEVEL if codec.level is None else codec.level
+    if not 0 <= level <= 9:
+        raise InvalidArgumentError(f"the level of codec {codec.name!r} is 0 to 9, got {level}")
+    return found | {"compression": "gzip", "compression_opts": level}

@@ -154,8 +154,8 @@ def keeping(
         wanted = replace(wanted, chunks=encoding.chunks)
     if codec:
         kept = kept_codec(encoding, version)
-        # HDF5 files are uncompressed more often by habit than by choice.
-        if kept is None or (kept.name == "none" and encoding.format == "hdf5"):
+        # Single files are uncompressed more often by habit than by choice.
+        if kept is None or (kept.name == "none" and encoding.one_file):
             return spec
         wanted = replace(wanted, codec=kept)
     if version > 1 and encoding.byte_order:
