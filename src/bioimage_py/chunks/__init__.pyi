@@ -3,8 +3,8 @@ from .encoded_chunks import (
     ChunkFiles as ChunkFiles,
     ChunkObjects as ChunkObjects,
     EncodedReader as EncodedReader,
-    EncodedWriter as EncodedWriter,
     FilePlace as FilePlace,
+    NamedChunks as NamedChunks,
 )
 from .encoded_shards import (
     NewShard as NewShard,

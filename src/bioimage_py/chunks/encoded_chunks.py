@@ -50,15 +50,27 @@ class EncodedReader(ABC):
         return None if piece is None else FilePlace(self.path(position), piece.offset, piece.length)
 
 
-class ChunkFiles(EncodedReader):
-    """Chunks, or whole shards, that are files."""
+class NamedChunks(EncodedReader):
+    """Chunks, or whole shards, that are files or objects of their own; one that is written appears whole, or not at all."""
 
-    def __init__(self, folder: str, keys: ChunkKeys) -> None:
-        self.folder = folder
-        self.keys = keys
+    def __init__(self, files: FileFolder | ObjectFolder, keys: ChunkKeys) -> None:
+        self.files, self.keys = files, keys
 
     def path(self, position: tuple[int, ...]) -> str:
-        return f"{self.folder}/{self.keys.key(position)}"
+        return self.files.path(self.keys.key(position))
+
+    def candidates(self, cells: Box) -> Iterable[tuple[int, ...]]:
+        return self.files.candidates(self.keys, cells)
+
+    def write(self, position: tuple[int, ...], *pieces: Piece) -> int:
+        return self.files.write(self.keys.key(position), *pieces)
+
+    def remove(self, position: tuple[int, ...]) -> bool:
+        return self.files.remove(self.keys.key(position))
+
+
+class ChunkFiles(NamedChunks):
+    files: FileFolder
 
     def piece(self, position: tuple[int, ...]) -> StoredBytes | None:
         path = self.path(position)
@@ -71,46 +83,13 @@ class ChunkFiles(EncodedReader):
         except OSError as error:
             raise file_error(error, f"opening {path!r}") from error
 
-    def candidates(self, cells: Box) -> Iterable[tuple[int, ...]]:
-        return self.keys.candidates(self.folder, cells)
 
+class ChunkObjects(NamedChunks):
+    """Objects behind a URL; each is read whole by one request."""
 
-class ChunkObjects(EncodedReader):
-    """Chunks, or whole shards, that are objects behind a URL; each is read whole by one request."""
-
+    files: ObjectFolder
     remote = True
 
-    def __init__(self, objects: ObjectFolder, keys: ChunkKeys) -> None:
-        self.objects = objects
-        self.keys = keys
-
-    def path(self, position: tuple[int, ...]) -> str:
-        return self.objects.path(self.keys.key(position))
-
     def piece(self, position: tuple[int, ...]) -> StoredBytes | None:
-        found = self.objects.read(self.keys.key(position))
+        found = self.files.read(self.keys.key(position))
         return None if found is None else StoredBytes(None, 0, len(found.data), found.data)
-
-    def candidates(self, cells: Box) -> Iterable[tuple[int, ...]]:
-        return self.objects.candidates(self.keys, cells)
-
-
-class EncodedWriter:
-    """Puts encoded chunks, or whole shards, in their place: each appears whole, under its name, or not at all."""
-
-    def __init__(self, files: FileFolder | ObjectFolder, keys: ChunkKeys) -> None:
-        self.keys = keys
-        self.files = files
-
-    @property
-    def remote(self) -> bool:
-        return isinstance(self.files, ObjectFolder)
-
-    def write(self, position: tuple[int, ...], *pieces: Piece) -> int:
-        return self.files.write(self.keys.key(position), *pieces)
-
-    def remove(self, position: tuple[int, ...]) -> bool:
-        return self.files.remove(self.keys.key(position))
-
-    def candidates(self, cells: Box) -> Iterable[tuple[int, ...]]:
-        return self.files.candidates(self.keys, cells)

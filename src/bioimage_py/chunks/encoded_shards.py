@@ -159,7 +159,7 @@ class ShardedObjects(ShardedChunks):
 
     def __init__(self, shards: ChunkObjects, encoding: ChunkEncoding, max_open: int = 8) -> None:
         super().__init__(shards, encoding, max_open)
-        self._objects, self._keys = shards.objects, shards.keys
+        self._objects, self._keys = shards.files, shards.keys
         self._tables = Recent[tuple[int, ...], _KnownTable | None](max_open)
 
     def piece(self, position: tuple[int, ...]) -> StoredBytes | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import math
 import struct
+from collections.abc import Callable
 from typing import Any, Literal, cast
 
 import google_crc32c
@@ -17,10 +18,6 @@ from bioimage_py.errors import StorageError
 from bioimage_py.storage import Piece, StoredBytes
 
 _codecs: Any = imagecodecs  # its stubs ask for bytes, but any buffer is taken
-
-_GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
-
-_ZLIB_HEADER = b"\x78\x9c"
 
 _ZSTD_MAGIC = 0xFD2FB528
 
@@ -41,12 +38,14 @@ class PayloadCheck:
         while steps and traits_of(steps[-1]).sums:
             self._checksums.append(steps.pop()[0])
         last = steps.pop() if steps and not traits_of(steps[-1]).keeps_length else None
-        self._last = "" if last is None else last[0]
-        self._inflate, self._sums, self._inner = inflate, sums, bool(steps)
+        name, self._sums = "" if last is None else str(last[0]), sums
         known = all(traits_of(step).keeps_length for step in steps)
-        self._tells_length = known and (last is None or traits_of(last).tells_length)
-        few = self._tells_length and (last is None or traits_of(last).few_bytes)
+        tells_length = known and (last is None or traits_of(last).tells_length)
+        few = tells_length and (last is None or traits_of(last).few_bytes)
         self.by_few_bytes = few and (not self._checksums or (not sums and self._checksums == ["crc32c"]))
+        self._check: Callable[[StoredBytes, int], Finding] | None = None
+        if tells_length or (name == "bz2" and not steps):
+            self._check = _CHECKS[name] if inflate or name != "zlib" else _check_nothing
 
     def check(self, stored: StoredBytes, decoded_bytes: int) -> Finding:
         """Check a chunk that decodes to so many bytes; StorageError if it is cut or corrupt.
@@ -55,25 +54,7 @@ class PayloadCheck:
         """
         for name in self._checksums:
             stored = _without_checksum(name, stored, self._sums)
-        if self._last == "bz2" and not self._inner:
-            return _check_bz2(stored.read(), decoded_bytes)
-        if not self._tells_length:
-            return "unknown"
-        if self._last == "zstd":
-            return _check_zstd(stored, decoded_bytes)
-        whole = True
-        if self._last == "blosc":
-            whole = _check_blosc(stored, decoded_bytes)
-        elif self._last == "gzip":
-            whole = _check_gzip(stored, decoded_bytes)
-        elif self._last == "zlib":
-            if self._inflate:
-                decoded = inflated(stored.read(), "zlib", decoded_bytes)
-                # Otherwise something follows the stream.
-                whole = stored.at(-4, 4) == struct.pack(">I", _codecs.deflate_adler32(decoded))
-        elif stored.length != decoded_bytes:
-            raise StorageError(f"it has {stored.length} bytes where {decoded_bytes} are expected")
-        return "whole" if whole else "odd"
+        return "unknown" if self._check is None else self._check(stored, decoded_bytes)
 
 
 def why_all_bytes(codecs: tuple[CodecStep, ...]) -> str | None:
@@ -118,18 +99,42 @@ def inflated(data: bytes | memoryview, kind: str, decoded_bytes: int) -> bytes:
     return found
 
 
-def _check_gzip(stored: StoredBytes, decoded_bytes: int) -> bool:
+def _deflate_frame(kind: str, decoded: bytes) -> tuple[bytes, bytes]:
+    """Return what is before and behind the deflate stream in a gzip or zlib stream."""
+    if kind == "zlib":
+        return b"\x78\x9c", struct.pack(">I", _codecs.deflate_adler32(decoded))
+    tail = struct.pack("<II", _codecs.deflate_crc32(decoded), len(decoded) & 0xFFFFFFFF)
+    return b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff", tail
+
+
+def _check_nothing(stored: StoredBytes, decoded_bytes: int) -> Finding:
+    del stored, decoded_bytes
+    return "whole"
+
+
+def _check_length(stored: StoredBytes, decoded_bytes: int) -> Finding:
+    if stored.length != decoded_bytes:
+        raise StorageError(f"it has {stored.length} bytes where {decoded_bytes} are expected")
+    return "whole"
+
+
+def _check_gzip(stored: StoredBytes, decoded_bytes: int) -> Finding:
     if stored.at(0, 3) != b"\x1f\x8b\x08" or stored.length < 18:
         raise StorageError("it is not a gzip stream")
-    (found,) = struct.unpack("<I", stored.at(-4, 4))
     # Otherwise it is cut, something follows it, or it has several members, of which this is the length of the last.
-    return bool(found == decoded_bytes & 0xFFFFFFFF)
+    return "whole" if stored.at(-4, 4) == struct.pack("<I", decoded_bytes & 0xFFFFFFFF) else "odd"
 
 
-def _check_bz2(data: bytes, decoded_bytes: int) -> Finding:
+def _check_zlib(stored: StoredBytes, decoded_bytes: int) -> Finding:
+    decoded = inflated(stored.read(), "zlib", decoded_bytes)
+    # Otherwise something follows the stream.
+    return "whole" if stored.at(-4, 4) == _deflate_frame("zlib", decoded)[1] else "odd"
+
+
+def _check_bz2(stored: StoredBytes, decoded_bytes: int) -> Finding:
     stream = bz2.BZ2Decompressor()
     try:
-        decoded = stream.decompress(data, decoded_bytes + 1)
+        decoded = stream.decompress(stored.read(), decoded_bytes + 1)
     except (OSError, ValueError) as error:
         raise StorageError(f"bz2 cannot decode it: {error}") from error
     if stream.eof and stream.unused_data:
@@ -139,8 +144,7 @@ def _check_bz2(data: bytes, decoded_bytes: int) -> Finding:
     return "whole"
 
 
-def _check_blosc(stored: StoredBytes, decoded_bytes: int) -> bool:
-    """Whether nothing follows the stream."""
+def _check_blosc(stored: StoredBytes, decoded_bytes: int) -> Finding:
     header = stored.at(0, 16)
     if len(header) < 16:
         raise StorageError(f"it has {len(header)} bytes, which is too few for blosc")
@@ -151,7 +155,8 @@ def _check_blosc(stored: StoredBytes, decoded_bytes: int) -> bool:
         raise StorageError(
             f"its blosc header says {decoded} bytes decoded where {decoded_bytes} are expected"
         )
-    return encoded == stored.length
+    # Otherwise something follows the stream.
+    return "whole" if encoded == stored.length else "odd"
 
 
 def _check_zstd(stored: StoredBytes, decoded_bytes: int) -> Finding:
@@ -197,6 +202,11 @@ def _end_of_blocks(stored: StoredBytes, at: int, head: bytes) -> int:
         if block & 1:
             return at
         head = b""
+
+
+_CHECKS = {
+    "": _check_length, "gzip": _check_gzip, "zlib": _check_zlib, "bz2": _check_bz2, "blosc": _check_blosc, "zstd": _check_zstd,
+}  # fmt: skip
 
 
 class ChunkFrames:
@@ -272,11 +282,9 @@ class ChunkFrames:
         for step in self._wraps:
             if step == "crc32c":
                 pieces.append(crc32c_bytes(b"".join(pieces)))
-            elif step == "gzip":
-                tail = struct.pack("<II", _codecs.deflate_crc32(decoded), len(decoded))
-                pieces = [_GZIP_HEADER, *pieces, tail]
             else:
-                pieces = [_ZLIB_HEADER, *pieces, struct.pack(">I", _codecs.deflate_adler32(decoded))]
+                head, tail = _deflate_frame(step, decoded)
+                pieces = [head, *pieces, tail]
         return pieces
 
 
@@ -301,19 +309,12 @@ def read_n5_header(stored: StoredBytes) -> tuple[int, ...] | None:
 
 def _raw_deflate(data: memoryview, kind: str, decoded_bytes: int) -> tuple[memoryview, bytes] | None:
     """Return the deflate stream in a gzip or zlib stream, and what it decodes to; None for several streams."""
-    if kind == "gzip":
-        begin = _end_of_gzip_header(data)
-        (told,) = struct.unpack("<I", data[-4:])
-        if told != decoded_bytes & 0xFFFFFFFF:
-            return None
-        decoded = inflated(data, "gzip", decoded_bytes)
-        if data[-8:-4].tobytes() != struct.pack("<I", _codecs.deflate_crc32(decoded)):
-            return None
-        return data[begin:-8], decoded
-    decoded = inflated(data, "zlib", decoded_bytes)
-    if data[-4:].tobytes() != struct.pack(">I", _codecs.deflate_adler32(decoded)):
+    begin = 2 if kind == "zlib" else _end_of_gzip_header(data)
+    if kind == "gzip" and data[-4:] != struct.pack("<I", decoded_bytes & 0xFFFFFFFF):
         return None
-    return data[2:-4], decoded
+    decoded = inflated(data, kind, decoded_bytes)
+    tail = _deflate_frame(kind, decoded)[1]
+    return (data[begin : -len(tail)], decoded) if data[-len(tail) :] == tail else None
 
 
 def _end_of_gzip_header(stream: memoryview) -> int:

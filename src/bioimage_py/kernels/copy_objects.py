@@ -58,7 +58,7 @@ class CopyObjectsKernel(MovingKernel):
         assert isinstance(files, ObjectFolder)
         self._objects = objects
         self._files = files
-        self._copier = StoreCopier(objects.objects, files)
+        self._copier = StoreCopier(objects.files, files)
         self._unit = self._made.shards or self._made.chunks
         self._per_object = tuple(u // c for u, c in zip(self._unit, self._made.chunks, strict=True))
         # A store keeps what it copies as it is, so that a wrong checksum stays one.
@@ -120,7 +120,7 @@ class CopyObjectsKernel(MovingKernel):
     def _objects_in(self, cells: Box, seen: dict[str, ObjectState]) -> Iterator[_Position]:
         """Yield the output's positions at which the input may have an object; states that a list tells go into `seen`."""
         listed = partial(self._copier.listed, seen)
-        for at in self._objects.objects.candidates(self._objects.keys, cells.shift(self._shift), listed):
+        for at in self._objects.files.candidates(self._objects.keys, cells.shift(self._shift), listed):
             yield tuple(a - s for a, s in zip(at, self._shift, strict=True))
 
     def _look(self, known: dict[str, ObjectState], position: _Position) -> _Object | None:
@@ -159,7 +159,7 @@ class CopyObjectsKernel(MovingKernel):
     ) -> list[tuple[_Position, StoredBytes]]:
         """Return the chunks that an object holds, by the output's positions; the table of a shard is checked."""
         if self._shards is None:
-            return [(position, ObjectBytes(OpenObject(self._objects.objects, key), 0, seen.size))]
+            return [(position, ObjectBytes(OpenObject(self._objects.files, key), 0, seen.size))]
         grid = self._made.grid
         # Shards stay as they are only where nothing is shifted.
         inside = self._shards.stored_in(position, seen.size)

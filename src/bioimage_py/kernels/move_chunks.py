@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from time import perf_counter
 
-from bioimage_py.chunks import ChunkFiles, ChunkFrames, EncodedReader, EncodedWriter
+from bioimage_py.chunks import ChunkFiles, ChunkFrames, EncodedReader, NamedChunks
 from bioimage_py.errors import BioimagePyError, StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.kernels.cells import cells_of
@@ -82,16 +82,16 @@ class SmallFiles:
     """Moves small chunk files that stay as they are, where all goes well."""
 
     def __init__(
-        self, reader: ChunkFiles, writer: EncodedWriter, files: FileFolder, frames: ChunkFrames
+        self, reader: ChunkFiles, writer: NamedChunks, files: FileFolder, frames: ChunkFrames
     ) -> None:
-        self._folder, self._files = reader.folder, files
+        self._folder, self._files = reader.files.folder, files
         self._key, self._new_key = reader.keys.key, writer.keys.key
         self._same_names = reader.keys == writer.keys
         self._is_whole = frames.is_whole
         self._worth_it = True
 
     @classmethod
-    def of(cls, reader: EncodedReader, writer: EncodedWriter, frames: ChunkFrames) -> SmallFiles | None:
+    def of(cls, reader: EncodedReader, writer: NamedChunks, frames: ChunkFrames) -> SmallFiles | None:
         """Return None unless chunks are files on both sides and stay as they are."""
         if not isinstance(reader, ChunkFiles) or not isinstance(writer.files, FileFolder):
             return None

@@ -16,8 +16,8 @@ from bioimage_py.chunks import (
     ChunkFiles,
     ChunkFrames,
     EncodedReader,
-    EncodedWriter,
     EncodingMatch,
+    NamedChunks,
     StoredChunks,
     UnknownEncoding,
     compare_encodings,
@@ -101,7 +101,7 @@ class MovingKernel(ABC):
         self._shifted = any(self._shift)
         self._source_name = source.name
         self._reader: EncodedReader = encoded_reader(source, sides.stored)
-        self._writer: EncodedWriter = encoded_writer(fallback.output, sides.made)
+        self._writer: NamedChunks = encoded_writer(fallback.output, sides.made)
         # Whole files can share their blocks on the disk with the copy; all else is read anyway, so it is read once.
         self._reads_first = self.match.road == "repack" or not isinstance(self._reader, ChunkFiles)
         # What copies boxes of which it is known that the mask is set everywhere.

@@ -7,7 +7,7 @@ from bioimage_py.chunks import (
     ChunkFiles,
     ChunkObjects,
     EncodedReader,
-    EncodedWriter,
+    NamedChunks,
     ShardedChunks,
     ShardedObjects,
     StoredChunks,
@@ -63,15 +63,12 @@ def encoded_reader(source: Source, found: StoredChunks | UnknownEncoding | None 
     )
 
 
-def encoded_writer(source: Source, found: StoredChunks | UnknownEncoding | None = None) -> EncodedWriter:
+def encoded_writer(source: Source, found: StoredChunks | UnknownEncoding | None = None) -> NamedChunks:
     """Return what puts whole files into the folder of a source: its chunks, or its shards; `found` as above."""
     stored = _stored(source, found)
     if stored.keys is None:
         raise UnsupportedFormatError(f"chunks are written into {source.format} files by its library only")
-    if stored.objects is not None:
-        return EncodedWriter(stored.objects, stored.keys)
-    assert stored.place is not None
-    return EncodedWriter(FileFolder(stored.place), stored.keys)
+    return _files(stored, stored.keys)
 
 
 def stored_files(source: Source) -> tuple[ChunkFiles | ChunkObjects, ChunkEncoding] | None:
@@ -86,7 +83,7 @@ def _files(stored: StoredChunks, keys: ChunkKeys) -> ChunkFiles | ChunkObjects:
     if stored.objects is not None:
         return ChunkObjects(stored.objects, keys)
     assert stored.place is not None
-    return ChunkFiles(stored.place, keys)
+    return ChunkFiles(FileFolder(stored.place), keys)
 
 
 def _stored(source: Source, found: StoredChunks | UnknownEncoding | None) -> StoredChunks:

@@ -30,7 +30,7 @@ from bioimage_py.sources.casting import cast_values
 from bioimage_py.sources.chunk_access import stored_files
 from bioimage_py.sources.chunked import ChunkedFileSource, ChunkPart, chunk_at, parts_of
 from bioimage_py.sources.stores import TensorStoreSource
-from bioimage_py.storage import FileFolder, ReadAhead, SlowReads
+from bioimage_py.storage import ReadAhead, SlowReads
 
 LEAST_BYTES = 2**18
 """Of a chunk, decoded: TensorStore takes fewer steps for each, which count for more than the codec in smaller ones.
@@ -87,7 +87,7 @@ class ZarrFilesSource(StandIn, ChunkedFileSource):
         self.chunks, self.shards = encoding.chunks, encoding.shards
         self.stands_for, self._files, self._encoding, self._codec = twin, files, encoding, codec
         self._reader: EncodedReader = files if encoding.shards is None else ShardedChunks(files, encoding)
-        self._folder = FileFolder(files.folder)
+        self._folder = files.files
         self._scratch = Scratch()
         self._slow = SlowReads()
         self._fill_voxel = np.frombuffer(encoding.fill, codec.dtype.newbyteorder("<")).astype(codec.dtype)
