@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeGuard
 
@@ -79,26 +80,20 @@ def write_metadata(dataset: h5py.Dataset, metadata: ImageMetadata) -> None:
     sizes = _sizes_in_micrometers(metadata)
     if sizes is not None and _ELEMENT_SIZE not in attributes:
         attributes[_ELEMENT_SIZE] = sizes
-    as_json = []
-    for name, value in attributes.items():
-        stored = _stored_value(value)
-        if stored is None:
-            stored = json.dumps(value)
-            as_json.append(name)
-        _write(dataset, name, stored)
+    native = {name: _stored_value(value) for name, value in attributes.items()}
+    as_json = [name for name, value in native.items() if value is None]
+    native |= {name: json.dumps(attributes[name]) for name in as_json}
     if as_json:
-        _write(dataset, _AS_JSON, as_json)
-
-
-def _write(dataset: h5py.Dataset, name: str, value: Any) -> None:
-    try:
-        dataset.attrs[name] = value
-    except FOREIGN_ERRORS as error:
-        warnings.warn(
-            f"attribute {name!r} is not in {dataset.file.filename!r}: HDF5 cannot hold it ({hdf5_words(error)})",
-            BioimagePyWarning,
-            stacklevel=2,
-        )
+        native[_AS_JSON] = as_json
+    for name, value in native.items():
+        try:
+            dataset.attrs[name] = value
+        except FOREIGN_ERRORS as error:
+            warnings.warn(
+                f"attribute {name!r} is not in {dataset.file.filename!r}: HDF5 cannot hold it ({hdf5_words(error)})",
+                BioimagePyWarning,
+                stacklevel=2,
+            )
 
 
 def _stored_value(value: Any) -> Any:
@@ -123,26 +118,17 @@ def _is_plain_text(text: str) -> bool:
 
 
 def _plain_attributes(attrs: h5py.AttributeManager) -> dict[str, Any]:
-    as_json = _plain(_get(attrs, _AS_JSON))
-    names = as_json if isinstance(as_json, list) else []
     found = {}
     for name in attrs:
-        if name in _HDF5_OWN or name == _AS_JSON:
-            continue
-        value = _plain(_get(attrs, name))
-        if name in names and isinstance(value, str):
+        # The voxels can be read though numpy has no type for an attribute.
+        with suppress(*FOREIGN_ERRORS):
+            found[name] = _plain(attrs[name])
+    found = {name: value for name, value in found.items() if value is not None and name not in _HDF5_OWN}
+    as_json = found.pop(_AS_JSON, None)
+    for name, value in found.items():
+        if isinstance(as_json, list) and name in as_json and isinstance(value, str):
             found[name] = _from_json(value)
-        elif value is not None:
-            found[name] = value
     return found
-
-
-def _get(attrs: h5py.AttributeManager, name: str) -> Any:
-    """Return an attribute, None if there is none or numpy has no type for it: the voxels can still be read."""
-    try:
-        return attrs.get(name)
-    except FOREIGN_ERRORS:
-        return None
 
 
 def _from_json(text: str) -> Any:

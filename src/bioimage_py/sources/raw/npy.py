@@ -132,15 +132,11 @@ def _begun(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> Unfi
     unfinished.make_free()
     try:
         _make(unfinished.partial, dtype, spec)
-    except FileExistsError as error:
-        raise _exists(Path(path)) from error
-    except PermissionError as error:
-        raise ReadOnlyError(f"cannot make {path!r}: its folder may not be written") from error
     except StorageError:
         raise
     except OSError as error:
-        if error.errno == errno.EROFS:
-            raise ReadOnlyError(f"cannot make {path!r}: its file system is read-only") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise ReadOnlyError(f"cannot make {path!r} in its folder: {error.strerror}") from error
         raise file_error(error, f"making {path!r}") from error
     return unfinished
 
@@ -178,7 +174,13 @@ def _check_free(place: Path, overwrite: bool) -> None:
     if not os.path.lexists(place):
         return
     if not overwrite:
-        raise _exists(place)
+        raise OutputExistsError(
+            f"{str(place)!r} is there already",
+            hints=[
+                Hint.of("to replace it, give {}", overwrite=True),
+                Hint.of("to write into it, use {}", "open_source", str(place), mode="r+"),
+            ],
+        )
     if not _is_npy(place):
         raise OutputExistsError(
             f"{str(place)!r} is not a .npy file, so it is never replaced: remove it first"
@@ -195,16 +197,6 @@ def _is_npy(place: Path) -> bool:
     except OSError as error:
         raise file_error(error, f"looking into {str(place)!r}, which is to be replaced,") from error
     return head in (b"", npy_format.MAGIC_PREFIX)
-
-
-def _exists(place: Path) -> OutputExistsError:
-    return OutputExistsError(
-        f"{str(place)!r} is there already",
-        hints=[
-            Hint.of("to replace it, give {}", overwrite=True),
-            Hint.of("to write into it, use {}", "open_source", str(place), mode="r+"),
-        ],
-    )
 
 
 def _make(made: str, dtype: np.dtype[Any], spec: ArraySpec) -> None:
