@@ -37,6 +37,7 @@ class DatasetDescription:
     path: str  # of the file that holds it, which for external links is not the one that was opened
     key: str
     file: FileKey | None  # None where it is not a file on disk
+    open_file: int  # HDF5's number of the file while it is open
     address: int  # of the dataset's header in the file: equal for all links to it
     shape: tuple[int, ...]
     stored_dtype: np.dtype[Any]
@@ -103,7 +104,7 @@ def describe(
     Its attributes take longer than all else; without `attributes` its metadata are empty. Give the `path` of its file where that
     may have changed since HDF5 opened it.
     """
-    file = dataset.file
+    file, found = dataset.file, h5py.h5o.get_info(dataset.id)
     path, key = os.path.abspath(path or file.filename), dataset_key(dataset)  # noqa: PTH100 - symlinks stay
     with hdf5_errors(f"reading the description of '{path}:{key}' failed"):
         shape = dataset.shape
@@ -121,7 +122,8 @@ def describe(
             path=path,
             key=key,
             file=_file_on_disk(file, path),
-            address=int(h5py.h5o.get_info(dataset.id).addr),
+            open_file=int(found.fileno),
+            address=int(found.addr),
             shape=tuple(int(n) for n in shape),
             stored_dtype=dtype,
             layout=layout,

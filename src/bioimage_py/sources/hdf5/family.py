@@ -9,20 +9,11 @@ from typing import Any
 import h5py
 
 from bioimage_py.chunks import ChunkEncoding, EncodedReader, StoredChunks
-from bioimage_py.errors import (
-    BioimagePyError,
-    StorageError,
-    UnsupportedFormatError,
-)
+from bioimage_py.errors import BioimagePyError, StorageError, UnsupportedFormatError
 from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.base import FileSource
 from bioimage_py.sources.family import Family
-from bioimage_py.sources.hdf5.dataset import (
-    dataset_key,
-    describe,
-    find_dataset,
-    list_datasets,
-)
+from bioimage_py.sources.hdf5.dataset import dataset_key, describe, find_dataset, list_datasets
 from bioimage_py.sources.hdf5.files import hdf5_errors, open_for_writing, reading
 from bioimage_py.sources.hdf5.links import OtherFiles, follow, refuse_leaving
 from bioimage_py.sources.hdf5.read import Hdf5Chunks, stored_chunks, stored_source

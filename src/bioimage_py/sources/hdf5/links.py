@@ -318,13 +318,3 @@ def _numbers_of(pattern: str) -> set[int]:
         return set()
     with os.scandir(place.parent) as entries:
         return {int(found[1]) for entry in entries if (found := expected.fullmatch(entry.name))}
-
-
-def open_dataset(file: h5py.File, key: str, folder: str | None) -> Any:
-    """Return the object at a key of an open file, with external storage looked for in a folder."""
-    name = key.encode("utf-8", "surrogateescape")
-    if folder is None:
-        return file[name]
-    access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
-    access.set_efile_prefix(os.fsencode(folder))
-    return h5py.Dataset(h5py.h5d.open(file.id, name, access))

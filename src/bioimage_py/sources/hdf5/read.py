@@ -31,15 +31,8 @@ from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import FileSource, Source, StoredSize
 from bioimage_py.sources.chunked import ChunkedFileSource, DecodedChunks
 from bioimage_py.sources.hdf5.dataset import DatasetDescription, describe, need_filters
-from bioimage_py.sources.hdf5.files import (
-    FOREIGN_ERRORS,
-    WRITERS,
-    file_key,
-    hdf5_errors,
-    hdf5_words,
-    reading,
-)
-from bioimage_py.sources.hdf5.links import Companions, OtherFiles, companions, open_dataset
+from bioimage_py.sources.hdf5.files import FOREIGN_ERRORS, WRITERS, file_key, hdf5_errors, hdf5_words, reading
+from bioimage_py.sources.hdf5.links import Companions, OtherFiles, companions
 from bioimage_py.storage import FileBytes, Identity, StoredBytes
 
 
@@ -154,33 +147,54 @@ class DatasetOnDisk:
     def reopen(self, file: h5py.File) -> h5py.Dataset:
         """Return the dataset in its opened file; raises StorageError if it is not the one that was described."""
         try:
-            dataset = open_dataset(file, self.described.key, self.companions.folder)
+            access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+            if self.companions.folder is not None:
+                access.set_efile_prefix(os.fsencode(self.companions.folder))
+            name = self.described.key.encode("utf-8", "surrogateescape")
+            dataset = h5py.Dataset(h5py.h5d.open(file.id, name, access))
         except FOREIGN_ERRORS as error:
             raise StorageError(f"{self.described.name!r} no longer exists: {hdf5_words(error)}") from error
-        if isinstance(dataset, h5py.Dataset):
-            now = describe(dataset, attributes=False, path=self.described.path)
-            if now.is_still(self.described):
-                return dataset
-        raise StorageError(
-            f"{self.described.name!r} was replaced or resized since it was opened: open it again"
-        )
+        now = describe(dataset, attributes=False, path=self.described.path)
+        if not now.is_still(self.described):
+            raise StorageError(
+                f"{self.described.name!r} was replaced or resized since it was opened: open it again"
+            )
+        return dataset
 
 
-class _StoredDataset(FileSource):
-    """A dataset on disk: its description, and reading it through HDF5."""
+class Hdf5Dataset(FileSource):
+    """A dataset as its file describes it."""
 
     kind = "hdf5"
     format = "hdf5"
     one_file = True
 
-    def __init__(self, on_disk: DatasetOnDisk, path: str, key: str | None, others: OtherFiles) -> None:
+    def __init__(
+        self, described: DatasetDescription, companions: Companions, path: str | None, key: str | None
+    ) -> None:
         super().__init__()
-        described = on_disk.described
-        self.path, self.key = path, key or described.key
+        self.described, self.companions = described, companions
+        self.path, self.key = path or described.path, key or described.key or None
         self.shape, self.dtype = described.shape, described.dtype
         if described.chunks is not None:
             self.chunks = described.chunks
         self.codec, self.fill_value = described.codec, described.fill_value
+
+    @property
+    def metadata(self) -> ImageMetadata:
+        return self.described.metadata
+
+    def identities(self) -> frozenset[Identity]:
+        file = self.described.file
+        where = ("hdf5 handle", self.described.open_file) if file is None else ("file", *file)
+        return self.companions.identities | {(*where, self.described.address)}
+
+
+class _StoredDataset(Hdf5Dataset):
+    """A dataset on disk, and reading it through HDF5."""
+
+    def __init__(self, on_disk: DatasetOnDisk, path: str, key: str | None, others: OtherFiles) -> None:
+        super().__init__(on_disk.described, on_disk.companions, path, key)
         self._others = others
         self._on_disk: DatasetOnDisk | None = on_disk
 
@@ -191,26 +205,13 @@ class _StoredDataset(FileSource):
             raise StorageError(f"{self.name} is closed; open it again to read from it")
         return self._on_disk
 
-    @property
-    def described(self) -> DatasetDescription:
-        return self.on_disk.described
-
     def _spec_options(self) -> dict[str, Any]:
         return self._others.spec()
-
-    @property
-    def metadata(self) -> ImageMetadata:
-        return self.described.metadata
-
-    def identities(self) -> frozenset[Identity]:
-        assert self.described.file is not None
-        own = ("file", *self.described.file, self.described.address)
-        return self.on_disk.companions.identities | {own}
 
     def check_present(self) -> None:
         """Raise StorageError if a file of which the dataset shows voxels has gone: HDF5 would read its fill value."""
         if self._others.missing_files == "error":
-            for path in self.on_disk.companions.files:
+            for path in self.companions.files:
                 if not os.path.isfile(path):  # noqa: PTH113 - a text stays a text
                     raise StorageError(f"{path!r}, of which {self.name!r} shows voxels, no longer exists")
 

@@ -27,25 +27,15 @@ from bioimage_py.errors import (
     UnsupportedFormatError,
 )
 from bioimage_py.geometry import Blocking, Box
-from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.array_spec import ArraySpec, Codec
-from bioimage_py.sources.base import FileSource, SourceSpec, StoredSize
+from bioimage_py.sources.base import SourceSpec, StoredSize
 from bioimage_py.sources.casting import cast_values
 from bioimage_py.sources.hdf5.attributes import write_metadata
-from bioimage_py.sources.hdf5.dataset import (
-    DatasetDescription,
-    describe,
-    list_datasets,
-    need_filters,
-)
+from bioimage_py.sources.hdf5.dataset import DatasetDescription, describe, list_datasets, need_filters
 from bioimage_py.sources.hdf5.files import OpenForWriting, RoomAhead, hdf5_errors, open_for_writing, reading
-from bioimage_py.sources.hdf5.links import (
-    OtherFiles,
-    companions,
-    refuse_leaving,
-    why_read_only,
-)
-from bioimage_py.storage import Identity, UnfinishedFile, check_writable
+from bioimage_py.sources.hdf5.links import OtherFiles, companions, refuse_leaving, why_read_only
+from bioimage_py.sources.hdf5.read import Hdf5Dataset
+from bioimage_py.storage import UnfinishedFile, check_writable
 
 _GZIP_LEVEL = 1
 _MOST_CHUNK_BYTES = 2**32 - 1
@@ -55,12 +45,8 @@ _AS_GIVEN = OtherFiles(external_files=True)
 """An open handle was given: its user has chosen the files."""
 
 
-class Hdf5LiveSource(FileSource):
+class Hdf5LiveSource(Hdf5Dataset):
     """A dataset read and written through h5py, one call at a time; whole gzip chunks are encoded outside its lock."""
-
-    kind = "hdf5"
-    format = "hdf5"
-    one_file = True
 
     def __init__(
         self,
@@ -72,20 +58,14 @@ class Hdf5LiveSource(FileSource):
         key: str | None = None,
         encode_cut_chunks: bool = False,
     ) -> None:
-        self.path = path or described.path
-        self.key = key or described.key or None
-        self.shape, self.dtype, self.chunks = described.shape, described.dtype, described.chunks
-        self.codec, self.fill_value = described.codec, described.fill_value
+        super().__init__(described, companions(dataset, described, _AS_GIVEN), path, key)
         self.mode = "r" if dataset.file.mode == "r" else "r+"
-        self._companions = companions(dataset, described, _AS_GIVEN)
         self.read_only_because = why_read_only(described)
         if writer is not None and self.read_only_because:
             raise ReadOnlyError(f"{described.name!r} cannot be written: {self.read_only_because}")
         self.writable = self.mode == "r+" and not self.read_only_because
         self._dataset: h5py.Dataset | None = dataset
-        self._described = described
         self._writer = writer
-        self._file_number = int(h5py.h5o.get_info(dataset.id).fileno)
         self._gzip_level = gzip_level_to_encode(described.filters) if described.plain_bytes else None
         self._encode_cut_chunks = encode_cut_chunks
         self._room = RoomAhead(dataset.file) if writer is None else writer.room
@@ -93,22 +73,13 @@ class Hdf5LiveSource(FileSource):
         if writer is not None:
             writer.begin_writing(described.address)
 
-    @property
-    def metadata(self) -> ImageMetadata:
-        return self._described.metadata
-
     def to_spec(self) -> SourceSpec:
-        if self._described.file is None or not self._described.key:
+        if self.described.file is None or not self.described.key:
             raise InvalidArgumentError(
                 f"{self.name} is not in an HDF5 file on disk that another process could open: it can be used in local "
                 "runs only"
             )
         return super().to_spec()
-
-    def identities(self) -> frozenset[Identity]:
-        file = self._described.file
-        where = ("file", *file) if file is not None else ("hdf5 handle", self._file_number)
-        return self._companions.identities | {(*where, self._described.address)}
 
     def stored_size(self) -> StoredSize | None:
         with hdf5_errors(f"asking for the size of {self.name!r} failed"):
@@ -129,7 +100,7 @@ class Hdf5LiveSource(FileSource):
             writer, self._writer = self._writer, None
         if writer is not None:
             try:
-                writer.end_writing(self._described.address)
+                writer.end_writing(self.described.address)
             finally:
                 writer.let_go()
         elif dataset is not None and dataset and self.writable:
@@ -144,14 +115,14 @@ class Hdf5LiveSource(FileSource):
 
     def _read(self, box: Box) -> AnyArray:
         dataset = self._opened()
-        need_filters(self._described)
+        need_filters(self.described)
         with hdf5_errors(f"reading {box.text} of {self.name!r} failed"):
             return np.asarray(dataset[box.slices]).astype(self.dtype, copy=False)
 
     def _write(self, box: Box, values: AnyArray) -> None:
         dataset = self._opened()
-        need_filters(self._described)
-        cast = np.ascontiguousarray(cast_values(values, self._described.stored_dtype)).reshape(box.shape)
+        need_filters(self.described)
+        cast = np.ascontiguousarray(cast_values(values, self.described.stored_dtype)).reshape(box.shape)
         with hdf5_errors(f"writing {box.text} of {self.name!r} failed"):
             if self._gzip_level is None or self.chunks is None:
                 self._assign(dataset, box, cast)
@@ -177,7 +148,7 @@ class Hdf5LiveSource(FileSource):
             n_bytes = 0 if dataset.id.get_offset() else self.size
         with phil:
             # Data that does not compress may grow slightly.
-            self._room.take(n_bytes * self._described.stored_dtype.itemsize * 33 // 32, later=True)
+            self._room.take(n_bytes * self.described.stored_dtype.itemsize * 33 // 32, later=True)
             dataset[box.slices] = values
             if self._room.owed > _MOST_HELD:
                 self._room.flush()
@@ -187,7 +158,7 @@ class Hdf5LiveSource(FileSource):
             whole = np.full(chunks, self.fill_value, part.dtype)
             whole[tuple(slice(n) for n in part.shape)] = part
             part = whole
-        return encode_gzip(part, level, shuffled=len(self._described.filters) > 1)
+        return encode_gzip(part, level, shuffled=len(self.described.filters) > 1)
 
 
 def create_dataset(
