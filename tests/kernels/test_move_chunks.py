@@ -24,7 +24,7 @@ import z5py
 import zarr
 from hypothesis import given, settings, strategies as st
 
-from bioimage_py.chunks import n5_header
+from bioimage_py.chunks.frames import n5_header
 from bioimage_py.errors import StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Blocking, Box
 from bioimage_py.kernels import CopyKernel, MoveKernel, MoveOptions, moving_kernel

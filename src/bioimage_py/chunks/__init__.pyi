@@ -40,7 +40,6 @@ from .frames import (
     PayloadCheck as PayloadCheck,
     blosc_lengths as blosc_lengths,
     crc32c_bytes as crc32c_bytes,
-    n5_header as n5_header,
     read_n5_header as read_n5_header,
     why_all_bytes as why_all_bytes,
 )

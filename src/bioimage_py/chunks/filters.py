@@ -149,11 +149,6 @@ def _check_fletcher32(data: Bytes, values: tuple[int, ...], size: int | None) ->
     return body
 
 
-def _from_lzf(data: Bytes, values: tuple[int, ...], size: int | None) -> Bytes:
-    known = size if size is not None else values[2]
-    return cast("Bytes", _codecs.lzf_decode(data, out=known))
-
-
 def _from_bitshuffle(data: Bytes, values: tuple[int, ...], size: int | None) -> Bytes:
     item, codec = values[2], values[4]
     if not codec:
@@ -194,14 +189,12 @@ _KNOWN = {
     _DEFLATE: _Known("gzip", _inflate, "zlib"),
     _SHUFFLE: _Known("shuffle", _unshuffle),
     _FLETCHER32: _Known("fletcher32", _check_fletcher32, "fletcher32"),
-    _BZIP2: _Known("bzip2", lambda data, _, size: cast("Bytes", _codecs.bz2_decode(data, out=size)), "bz2"),
-    _LZF: _Known("lzf", _from_lzf),
-    _BLOSC: _Known(
-        "blosc", lambda data, *_: cast("Bytes", _codecs.blosc_decode(data, numthreads=1)), "blosc"
-    ),
-    _LZ4: _Known("lz4", lambda data, _, size: cast("Bytes", _codecs.lz4h5_decode(data, out=size))),
+    _BZIP2: _Known("bzip2", lambda data, _, size: _codecs.bz2_decode(data, out=size), "bz2"),
+    _LZF: _Known("lzf", lambda data, values, size: _codecs.lzf_decode(data, out=size or values[2])),
+    _BLOSC: _Known("blosc", lambda data, *_: _codecs.blosc_decode(data, numthreads=1), "blosc"),
+    _LZ4: _Known("lz4", lambda data, _, size: _codecs.lz4h5_decode(data, out=size)),
     _BITSHUFFLE: _Known("bitshuffle", _from_bitshuffle),
-    _ZSTD: _Known("zstd", lambda data, _, size: cast("Bytes", _codecs.zstd_decode(data, out=size)), "zstd"),
+    _ZSTD: _Known("zstd", lambda data, _, size: _codecs.zstd_decode(data, out=size), "zstd"),
     4: _Known("szip"),
     5: _Known("nbit"),
     6: _Known("scaleoffset"),

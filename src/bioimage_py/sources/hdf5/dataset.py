@@ -61,10 +61,6 @@ class DatasetDescription:
         return native
 
     @property
-    def grid(self) -> tuple[int, ...]:
-        return tuple(-(-n // c) for n, c in zip(self.shape, self.chunks or self.shape, strict=True))
-
-    @property
     def codec(self) -> str:
         return codec_text(self.filters)
 

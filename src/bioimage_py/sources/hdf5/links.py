@@ -120,14 +120,6 @@ def refuse_leaving(file: h5py.File, path: str, key: str) -> None:
         )
 
 
-def why_read_only(described: DatasetDescription) -> str:
-    """Return why a dataset cannot be written, "" if its voxels are its own."""
-    kinds = {"virtual": "a virtual dataset", "external": "a dataset with external storage"}
-    if described.layout not in kinds:
-        return ""
-    return f"it is {kinds[described.layout]}, whose voxels are in other files or datasets: write into those themselves"
-
-
 def _companion(path: str, name: str, others: OtherFiles, shown: str) -> str:
     """Return the path of a file that another file names, by the rule of this module."""
     if name in ("", "."):

@@ -60,9 +60,10 @@ class ChunkIndex:
         elif dataset.size:
             for i in range(dataset.id.get_num_chunks()):
                 note(dataset.id.get_chunk_info(i))
-        self._grid = described.grid
+        chunks = described.chunks or described.shape
+        self._grid = tuple(-(-n // c) for n, c in zip(described.shape, chunks, strict=True))
         strides = [math.prod(self._grid[axis + 1 :]) for axis in range(len(self._grid))]
-        positions = np.array(corners, np.int64).reshape(-1, len(strides)) // np.array(described.chunks)
+        positions = np.array(corners, np.int64).reshape(-1, len(strides)) // np.array(chunks)
         numbers = positions @ np.array(strides, np.int64)
         order = np.argsort(numbers, kind="stable")
         self._numbers = numbers[order]

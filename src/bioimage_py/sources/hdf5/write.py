@@ -33,7 +33,7 @@ from bioimage_py.sources.casting import cast_values
 from bioimage_py.sources.hdf5.attributes import write_metadata
 from bioimage_py.sources.hdf5.dataset import DatasetDescription, describe, list_datasets, need_filters
 from bioimage_py.sources.hdf5.files import OpenForWriting, RoomAhead, hdf5_errors, open_for_writing, reading
-from bioimage_py.sources.hdf5.links import OtherFiles, companions, refuse_leaving, why_read_only
+from bioimage_py.sources.hdf5.links import OtherFiles, companions, refuse_leaving
 from bioimage_py.sources.hdf5.read import Hdf5Dataset
 from bioimage_py.storage import UnfinishedFile, check_writable
 
@@ -41,6 +41,7 @@ _GZIP_LEVEL = 1
 _MOST_CHUNK_BYTES = 2**32 - 1
 _CODECS = ("none", "gzip", "zlib", "lzf")
 _MOST_HELD = 2**25
+_VOXELS_ELSEWHERE = {"virtual": "a virtual dataset", "external": "a dataset with external storage"}
 _AS_GIVEN = OtherFiles(external_files=True)
 """An open handle was given: its user has chosen the files."""
 
@@ -60,7 +61,10 @@ class Hdf5LiveSource(Hdf5Dataset):
     ) -> None:
         super().__init__(described, companions(dataset, described, _AS_GIVEN), path, key)
         self.mode = "r" if dataset.file.mode == "r" else "r+"
-        self.read_only_because = why_read_only(described)
+        if what := _VOXELS_ELSEWHERE.get(described.layout):
+            self.read_only_because = (
+                f"it is {what}, whose voxels are in other files or datasets: write into those themselves"
+            )
         if writer is not None and self.read_only_because:
             raise ReadOnlyError(f"{described.name!r} cannot be written: {self.read_only_because}")
         self.writable = self.mode == "r+" and not self.read_only_because
