@@ -116,7 +116,6 @@ def test_raw_voxels_are_read_and_written_as_numpy_does(
     path.write_bytes(b"\xaa" * offset + expected.tobytes(order=order) + b"\xaa" * 5)
     layout = voxels.RawLayout(offset, shape, np.dtype(dtype), order)
     source = voxels.RawFileSource(str(path), "r+", FileBytes.open(str(path), "r+"), layout)
-    source.writable = True
     if not box.is_empty():
         np.testing.assert_array_equal(source.read(box), expected[box.slices])
         expected[(*box.slices, ...)] = textured(box.shape, dtype, seed=5)

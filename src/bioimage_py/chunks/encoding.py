@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -87,10 +88,7 @@ class ChunkEncoding:
 
     @property
     def chunk_bytes(self) -> int:
-        n = self.itemsize
-        for extent in self.chunks:
-            n *= extent
-        return n
+        return math.prod(self.chunks) * self.itemsize
 
     @property
     def grid(self) -> tuple[int, ...]:

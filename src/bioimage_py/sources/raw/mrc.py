@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import PurePath
 from typing import Any
 
@@ -61,7 +62,9 @@ def _header(path: str, head: bytes, file_bytes: int) -> Any:
         raise UnsupportedFormatError(
             f"{path!r} is not an MRC file: it has {len(head)} bytes, less than the header"
         )
-    stamped = _stamped_order(head)
+    stamped = None
+    with suppress(ValueError):  # there is no machine stamp, as in files of old programs
+        stamped = str(mrcfile.utils.byte_order_from_machine_stamp(head[212:216]))
     for order in ("<", ">") if stamped is None else (stamped, "<>".replace(stamped, "")):
         # An array without axes, as in mrcfile: its fields keep the byte order, which is that of the voxels.
         header = (
@@ -80,14 +83,6 @@ def _header(path: str, head: bytes, file_bytes: int) -> Any:
         f"{path!r} is not an MRC file: its header has no sensible shape, mode and axes"
         + ("" if marked else " and does not say 'MAP ' at byte 208")
     )
-
-
-def _stamped_order(head: bytes) -> str | None:
-    """Return the byte order in the machine stamp, None if it is missing, as in files of old programs."""
-    try:
-        return str(mrcfile.utils.byte_order_from_machine_stamp(head[212:216]))
-    except ValueError:
-        return None
 
 
 def _is_plausible(header: Any) -> bool:

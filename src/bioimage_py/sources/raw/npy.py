@@ -54,10 +54,6 @@ class NpySource(RawFileSource):
     kind = "npy"
     format = "npy"
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.writable = self.mode == "r+"
-
 
 class NpyFamily(Family):
     """NumPy's .npy, read and written."""
@@ -74,13 +70,24 @@ class NpyFamily(Family):
     ) -> Source:
         """Make a new file in C order; its voxels take up no disk space until written."""
         del args, options
-        _begun(path, key, spec, overwrite).finish()
+        self.create_unfinished(path, key, spec, overwrite).finish()
         return self.open_path(path, mode="r+")
 
     def create_unfinished(
         self, path: str, key: str | None, spec: ArraySpec, overwrite: bool = False
-    ) -> Source:
-        unfinished = _begun(path, key, spec, overwrite)
+    ) -> NpySource:
+        self.check_create(path, key, spec, overwrite)
+        _warn_of_lost(path, spec.metadata)
+        unfinished = UnfinishedFile(path, replaces=overwrite)
+        unfinished.make_free()
+        try:
+            _make(unfinished.partial, spec)
+        except StorageError:
+            raise
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise ReadOnlyError(f"cannot make {path!r} in its folder: {error.strerror}") from error
+            raise file_error(error, f"making {path!r}") from error
         file = open_file(unfinished.partial, "r+")
         unfinished.lock(file.number)
         source = NpySource(path, "r+", file, _layout(path, file.read(0, min(_HEADER_LIMIT, file.size))))
@@ -88,7 +95,7 @@ class NpyFamily(Family):
         return source
 
     def check_create(self, path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> None:
-        _checked_dtype(path, key, spec)
+        _check_spec(path, key, spec)
         _check_free(Path(path), overwrite)
         check_writable(path)
         _check_disk(path, spec)
@@ -123,33 +130,15 @@ def _check_dtype(path: str, dtype: np.dtype[Any]) -> None:
         )
 
 
-def _begun(path: str, key: str | None, spec: ArraySpec, overwrite: bool) -> UnfinishedFile:
-    dtype = _checked_dtype(path, key, spec)
-    _check_free(Path(path), overwrite)
-    _check_disk(path, spec)
-    _warn_of_lost(path, spec.metadata)
-    unfinished = UnfinishedFile(path, replaces=overwrite)
-    unfinished.make_free()
-    try:
-        _make(unfinished.partial, dtype, spec)
-    except StorageError:
-        raise
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise ReadOnlyError(f"cannot make {path!r} in its folder: {error.strerror}") from error
-        raise file_error(error, f"making {path!r}") from error
-    return unfinished
-
-
 def _check_disk(path: str, spec: ArraySpec) -> None:
-    needed = np.dtype(spec.dtype).itemsize * math.prod(spec.shape)
+    needed = spec.dtype.itemsize * math.prod(spec.shape)
     free = shutil.disk_usage(folder_above(path)).free
     if needed > free:
         full = f"no space left for {path!r}: it takes {needed:,} bytes, and {free:,} are free. Make room, or write somewhere else"
         raise StorageError(full) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _checked_dtype(path: str, key: str | None, spec: ArraySpec) -> np.dtype[Any]:
+def _check_spec(path: str, key: str | None, spec: ArraySpec) -> None:
     check_single_array(".npy", path, key, "r+", writable=True, options={})
     for name in ("chunks", "shards"):
         if getattr(spec, name) is not None:
@@ -161,9 +150,7 @@ def _checked_dtype(path: str, key: str | None, spec: ArraySpec) -> np.dtype[Any]
         raise InvalidArgumentError(
             f"a .npy file has neither compression nor checksums, got codec {wanted!r}: use .zarr for {path!r}"
         )
-    dtype = np.dtype(spec.dtype)
-    _check_dtype(path, dtype)
-    return dtype
+    _check_dtype(path, spec.dtype)
 
 
 def _check_free(place: Path, overwrite: bool) -> None:
@@ -199,15 +186,15 @@ def _is_npy(place: Path) -> bool:
     return head in (b"", npy_format.MAGIC_PREFIX)
 
 
-def _make(made: str, dtype: np.dtype[Any], spec: ArraySpec) -> None:
+def _make(made: str, spec: ArraySpec) -> None:
     file = FileBytes(os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), repr(made))
     try:
         header = BytesIO()
-        described = cast("str", npy_format.dtype_to_descr(dtype))
+        described = cast("str", npy_format.dtype_to_descr(spec.dtype))
         npy_format.write_array_header_1_0(
             header, {"shape": spec.shape, "fortran_order": False, "descr": described}
         )
-        layout = RawLayout(header.tell(), spec.shape, dtype)
+        layout = RawLayout(header.tell(), spec.shape, spec.dtype)
         file.write(0, header.getbuffer())
         os.truncate(file.number, layout.offset + layout.nbytes)
         if spec.fill_value is not None and layout.nbytes:

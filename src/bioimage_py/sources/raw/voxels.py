@@ -105,6 +105,7 @@ class RawFileSource(SingleFileSource):
         metadata: ImageMetadata | None = None,
     ) -> None:
         self.path, self.mode, self.codec = path, "r" if compression else mode, compression
+        self.writable = self.mode == "r+"
         self.shape, self.dtype = layout.shape, layout.dtype
         self.storage_order: Literal["C", "F"] = layout.order
         self._layout, self._metadata = layout, metadata or ImageMetadata()
