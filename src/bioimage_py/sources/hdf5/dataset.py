@@ -45,9 +45,7 @@ class DatasetDescription:
     chunks: tuple[int, ...] | None
     filters: tuple[Filter, ...]
     fill_value: Any
-    plain_bytes: (
-        bool  # whether numpy and HDF5 mean the same by the stored bytes of a voxel, and by where these are
-    )
+    plain_bytes: bool  # whether numpy and HDF5 mean the same by a voxel's bytes, and by where they are
     metadata: ImageMetadata
 
     @property
@@ -100,7 +98,7 @@ def describe(
     Its attributes take longer than all else; without `attributes` its metadata are empty. Give the `path` of its file where that
     may have changed since HDF5 opened it.
     """
-    file, found = dataset.file, h5py.h5o.get_info(dataset.id)
+    file = dataset.file
     path, key = os.path.abspath(path or file.filename), dataset_key(dataset)  # noqa: PTH100 - symlinks stay
     with hdf5_errors(f"reading the description of '{path}:{key}' failed"):
         shape = dataset.shape
@@ -109,7 +107,7 @@ def describe(
                 f"'{path}:{key}' is an empty dataset: it has no shape and holds no voxels"
             )
         dtype = _voxel_dtype(dataset, f"{path}:{key}")
-        created = dataset.id.get_create_plist()
+        found, created = h5py.h5o.get_info(dataset.id), dataset.id.get_create_plist()
         layout = _LAYOUTS.get(created.get_layout(), "unknown")
         if layout == "contiguous" and created.get_external_count():
             layout = "external"
