@@ -308,24 +308,9 @@ def read_n5_header(stored: StoredBytes) -> tuple[int, ...] | None:
 
 
 def _raw_deflate(data: memoryview, kind: str, decoded_bytes: int) -> tuple[memoryview, bytes] | None:
-    """Return the deflate stream in a gzip or zlib stream, and what it decodes to; None for several streams."""
-    begin = 2 if kind == "zlib" else _end_of_gzip_header(data)
-    if kind == "gzip" and data[-4:] != struct.pack("<I", decoded_bytes & 0xFFFFFFFF):
-        return None
+    """Return the deflate stream in a gzip or zlib stream that was checked, and what it decodes to; None for several streams."""
+    if kind == "gzip" and data[3]:
+        return None  # its header has a name or a comment
     decoded = inflated(data, kind, decoded_bytes)
-    tail = _deflate_frame(kind, decoded)[1]
-    return (data[begin : -len(tail)], decoded) if data[-len(tail) :] == tail else None
-
-
-def _end_of_gzip_header(stream: memoryview) -> int:
-    if stream[:3].tobytes() != b"\x1f\x8b\x08" or len(stream) < 18:
-        raise StorageError("it is not a gzip stream")
-    flags, at = stream[3], 10
-    # Few streams have a name or a comment, which has to be looked for.
-    data = bytes(stream) if flags & 24 else stream[:18].tobytes()
-    if flags & 4:
-        at += 2 + int(struct.unpack_from("<H", data, at)[0])
-    for flag in (8, 16):  # a name and a comment end with a zero byte
-        if flags & flag:
-            at = data.index(b"\0", at) + 1
-    return at + (2 if flags & 2 else 0)
+    head, tail = _deflate_frame(kind, decoded)
+    return (data[len(head) : -len(tail)], decoded) if data[-len(tail) :] == tail else None
