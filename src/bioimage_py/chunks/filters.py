@@ -95,7 +95,7 @@ class FilterPipeline:
             assert decode is not None
             try:
                 data = decode(data, used.values, sizes[i])
-            except (RuntimeError, ValueError, struct.error) as error:
+            except (RuntimeError, ValueError, MemoryError, struct.error) as error:
                 raise StorageError(
                     f"{used.text} cannot decode it: {error or type(error).__name__}"
                 ) from error
