@@ -297,7 +297,7 @@ def _opened(spec: dict[str, object], source: Source) -> Source | None:
 
 
 _SAME = (
-    "shape", "dtype", "chunks", "shards", "writable", "concurrent_writes", "format", "codec", "storage_order", "fill_value",
+    "shape", "dtype", "chunks", "shards", "writable", "concurrent_writes", "format", "one_file", "codec", "storage_order", "fill_value",
 )  # fmt: skip
 
 
