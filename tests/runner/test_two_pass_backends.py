@@ -11,7 +11,7 @@ import pytest
 
 import bioimage_py as bp
 from bioimage_py.runner.slurm import SlurmConfig
-from bioimage_py.storage import StoreFolder, folders_beginning
+from bioimage_py.storage import StoreFolder
 from tests.runner.dask_lab import DaskLab
 from tests.runner.slurm_lab import SlurmLab
 from tests.runner.test_subprocess import chunk_files
@@ -30,7 +30,7 @@ def check_behind_url(folder: Path, **backend: Any) -> None:
     assert bp.plan(folder / "small.zarr", url, **how, **backend).passes is not None
     out = bp.copy(folder / "small.zarr", url, **how, num_workers=2, **backend)
     np.testing.assert_array_equal(out[...], image)
-    assert folders_beginning(StoreFolder.at(url)) == [url]
+    assert StoreFolder.at(url).folders_beginning() == [url]
 
 
 def check_on_disk(folder: Path, **backend: Any) -> None:

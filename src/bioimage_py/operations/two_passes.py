@@ -239,7 +239,7 @@ def _places_beside(passes: TwoPasses) -> list[TemporaryPlace]:
         pattern = Path(beginning)
         found = sorted(pattern.parent.glob(f"{glob.escape(pattern.name)}*"))
         return [TemporaryPlace(str(path)) for path in found]
-    from bioimage_py.storage import StoreFolder, folders_beginning
+    from bioimage_py.storage import StoreFolder
 
-    urls = folders_beginning(StoreFolder.at(beginning, passes.options))
+    urls = StoreFolder.at(beginning, passes.options).folders_beginning()
     return [TemporaryPlace(url, passes.options) for url in urls]

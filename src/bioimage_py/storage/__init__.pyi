@@ -34,8 +34,6 @@ from .file_bytes import (
 from .kvstore import (
     MOST_JSON as MOST_JSON,
     StoreFolder as StoreFolder,
-    folders_beginning as folders_beginning,
-    remove_objects as remove_objects,
     store_context as store_context,
     url_options as url_options,
 )
@@ -69,6 +67,7 @@ from .store_errors import (
     check_json as check_json,
     forget_failures as forget_failures,
     give_up_waiting as give_up_waiting,
+    json_problem as json_problem,
     plain_message as plain_message,
     reads_metadata as reads_metadata,
     storage_error as storage_error,

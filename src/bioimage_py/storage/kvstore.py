@@ -18,14 +18,13 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import tensorstore as ts
 
 from bioimage_py.errors import (
-    BioimagePyError,
     Hint,
     InvalidArgumentError,
     ReadOnlyError,
     SourceNotFoundError,
     StorageError,
 )
-from bioimage_py.storage.names import inner_name, is_url, unknown_options, url_decoded, url_text
+from bioimage_py.storage.names import inner_name, is_unicode, is_url, unknown_options, url_decoded, url_text
 from bioimage_py.storage.new_files import FileFolder
 from bioimage_py.storage.object_folder import ObjectFolder
 from bioimage_py.storage.store_errors import ENGINE_ERRORS, server_answered, storage_error, storage_errors
@@ -88,29 +87,23 @@ def _metadata_context() -> ts.Context:
 
 def _plain_path(path: str) -> str:
     """Return an absolute path without '..', which TensorStore refuses, going through links as the system does."""
-    plain = str(Path(path).resolve() if ".." in Path(path).parts else Path(path).absolute())
-    _check_text(plain)
-    return plain
+    return _checked_text(str(Path(path).resolve() if ".." in Path(path).parts else Path(path).absolute()))
 
 
 def _below(path: str, top: str) -> bool:
-    """Whether a path leads to a folder, given without links, or to something in it."""
     real = os.path.realpath(path)
     return real == top or real.startswith(top.rstrip("/") + "/")
 
 
-def _check_text(path: str) -> None:
-    """Raise InvalidArgumentError for a local path that TensorStore cannot take."""
-    try:
-        path.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidArgumentError(
-            f"the path {path!r} is not UTF-8, which this format needs: rename it"
-        ) from error
+def _checked_text(path: str) -> str:
+    """Return a local path; InvalidArgumentError if TensorStore cannot take it."""
+    if not is_unicode(path):
+        raise InvalidArgumentError(f"the path {path!r} is not UTF-8, which this format needs: rename it")
     if "\\" in path:
         raise InvalidArgumentError(
             f"the path {path!r} holds a backslash, which would be taken for '/': rename it"
         )
+    return path
 
 
 @dataclass(frozen=True)
@@ -128,14 +121,11 @@ class StoreFolder:
     def at(cls, path: str, options: Mapping[str, Any] | None = None) -> StoreFolder:
         """Return the folder at a path or URL as a user wrote it; InvalidArgumentError for what it cannot be."""
         options = {name: value for name, value in (options or {}).items() if value is not None}
-        unknown = sorted(set(options) - set(URL_OPTIONS))
+        known = URL_OPTIONS if is_url(path) else ()
+        if unknown := sorted(set(options).difference(known)):
+            raise unknown_options(repr(path), unknown, known)
         if not is_url(path):
-            unknown = sorted(options)
-        if unknown:
-            raise unknown_options(repr(path), unknown, URL_OPTIONS if is_url(path) else ())
-        if not is_url(path):
-            _check_text(path)
-            return cls(path)
+            return cls(_checked_text(path))
         path = url_text(path)
         parts = urlsplit(path)
         if not {".", ".."}.isdisjoint(url_decoded(parts.path).split("/")):
@@ -159,11 +149,9 @@ class StoreFolder:
 
     @property
     def name(self) -> str:
-        return (
-            Path(_plain_path(self.path)).name
-            if self.is_local
-            else url_decoded(urlsplit(self.path).path.rpartition("/")[2])
-        )
+        if self.is_local:
+            return Path(_plain_path(self.path)).name
+        return url_decoded(urlsplit(self.path).path.rpartition("/")[2])
 
     @property
     def is_local(self) -> bool:
@@ -287,15 +275,13 @@ class StoreFolder:
                 found = (entry[0], entry[2]) if entry else None
         if found is None:
             return {}
-        token = base64.b64encode(":".join(found).encode()).decode()
-        return {"headers": [f"Authorization: Basic {token}"]}
+        return {"headers": [f"Authorization: Basic {base64.b64encode(':'.join(found).encode()).decode()}"]}
 
     @property
     def place(self) -> StorePlace | None:
         """Where in an object store this is, None on a disk, on a web server and in memory."""
-        if self.opened is not None:
-            return ObjectFolder(self.opened, self.path, lists=True).place
-        return StorePlace.of_spec(self.spec())
+        spec = self.spec() if self.opened is None else self.opened.spec(retain_context=True).to_json()
+        return StorePlace.of_spec(spec)
 
     def check_bucket(self) -> None:
         """Raise SourceNotFoundError if this is in a bucket that does not exist.
@@ -306,7 +292,7 @@ class StoreFolder:
             return
         name = "does-this-bucket-exist"
         try:
-            self._kvstore().list(_key(name)).result()
+            self._kvstore().list(ts.KvStore.KeyRange(name, name + "\0")).result()
         except ENGINE_ERRORS as error:
             if "NOT_FOUND" in str(error):
                 raise SourceNotFoundError(
@@ -316,20 +302,13 @@ class StoreFolder:
 
     def read(self, name: str, most: int = -2) -> bytes | None:
         """Return the bytes of a file, None if there is none; of a local one at most one more than `most`."""
-        if self.is_local:
-            try:
-                with Path(self.path, name).open("rb") as file:
-                    return file.read(most + 1)
-            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-                return None
-            except OSError as error:
-                why = (
-                    f"{error.strerror}. Check its permissions"
-                    if isinstance(error, PermissionError)
-                    else error
-                )
-                raise StorageError(f"{self.path}/{name} cannot be read: {why}") from error
         with storage_errors(f"{self.path}/{name} cannot be read"):
+            if self.is_local:
+                try:
+                    with Path(self.path, name).open("rb") as file:
+                        return file.read(most + 1)
+                except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                    return None
             found = self._kvstore().read(name).result()
         server_answered(self.path)
         return bytes(found.value) if found.state == "value" else None
@@ -344,27 +323,24 @@ class StoreFolder:
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file, and the folder if need be; readers see the old file or the new one, never a part."""
-        try:
+        with storage_errors(f"{self.path}/{name} cannot be written", writing=True):
             if self.is_local:
                 # Whole or not at all, and never through a link: others may be reading it.
                 Path(self.path).mkdir(parents=True, exist_ok=True)
                 FileFolder(self.path).write(name, data)
             else:
                 self._kvstore().write(name, data).result()
-        except BioimagePyError:
-            raise
-        except PermissionError as error:
-            raise ReadOnlyError(
-                f"{self.path}/{name} cannot be written: {error.strerror}. Check the permissions of the folder"
-            ) from error
-        except ENGINE_ERRORS as error:
-            raise storage_error(error, f"{self.path}/{name} cannot be written", writing=True) from error
 
     def delete(self, name: str) -> None:
         if self.is_local:
             Path(self.path, name).unlink(missing_ok=True)
         else:
-            self._kvstore().delete_range(_key(name)).result()
+            self._kvstore().write(name, None).result()
+
+    def delete_objects(self) -> None:
+        """Delete all objects below a URL; it is no error if there are none."""
+        with storage_errors(f"{self.path} cannot be removed", writing=True):
+            self._kvstore().delete_range(ts.KvStore.KeyRange()).result()
 
     def objects(self) -> ObjectFolder | None:
         if self.is_local:
@@ -377,8 +353,7 @@ class StoreFolder:
         return ts.KvStore.open(self.spec(), context=_metadata_context()).result()
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        data = self.read(name, MOST_JSON)
-        if data is None:
+        if (data := self.read(name, MOST_JSON)) is None:
             return None
         if len(data) > MOST_JSON:
             raise StorageError(
@@ -401,12 +376,6 @@ class StoreFolder:
         here = os.path.realpath(self.path) + "/"
         return [entry for entry in self.entries() if _is_folder(entry, here)]
 
-    def has_folders(self) -> bool:
-        """Whether there are any `folders`, as far as it has to be listed to tell."""
-        here = os.path.realpath(self.path) + "/"
-        with self._listing() as found:
-            return any(_is_folder(entry, here) for entry in found)
-
     def entries_if_local(self) -> list[os.DirEntry[str]]:
         return self.entries() if self.is_local else []
 
@@ -417,24 +386,21 @@ class StoreFolder:
                 f"the arrays at {self.path} cannot be listed",
                 hints=[Hint.of("give the key of one, such as {}", key="0")],
             )
-        with self._listing() as found:
-            return sorted(found, key=lambda entry: entry.name)
-
-    @contextlib.contextmanager
-    def _listing(self) -> Iterator[Iterator[os.DirEntry[str]]]:
         try:
-            listing = os.scandir(self.path)
+            with os.scandir(self.path) as found:
+                return sorted(found, key=lambda entry: entry.name)
         except (FileNotFoundError, NotADirectoryError):
-            yield iter(())
-            return
+            return []
         except PermissionError as error:
             raise StorageError(f"folder {self.path} cannot be listed: {error.strerror}") from error
-        with listing:
-            yield listing
 
-
-def _key(name: str) -> Any:
-    return ts.KvStore.KeyRange(name, name + "\0")
+    def folders_beginning(self) -> list[str]:
+        """Return the URLs, sorted, of the folders beside this one whose names begin with its name."""
+        above = self.parent()
+        objects = None if above is None else above.objects()
+        assert objects is not None
+        names = {key.partition("/")[0] for key in objects.names(self.path.rpartition("/")[2])}
+        return sorted(f"{objects.folder.rstrip('/')}/{name}" for name in names)
 
 
 def _is_folder(entry: os.DirEntry[str], here: str) -> bool:
@@ -443,19 +409,3 @@ def _is_folder(entry: os.DirEntry[str], here: str) -> bool:
             entry.is_symlink() and here.startswith(os.path.realpath(entry.path) + "/")
         )
     return False
-
-
-def folders_beginning(folder: StoreFolder) -> list[str]:
-    """Return the URLs, sorted, of the folders beside this one whose names begin with its name."""
-    above = folder.parent()
-    objects = None if above is None else above.objects()
-    assert objects is not None
-    names = {key.partition("/")[0] for key in objects.names(folder.path.rpartition("/")[2])}
-    return sorted(f"{objects.folder.rstrip('/')}/{name}" for name in names)
-
-
-def remove_objects(folder: StoreFolder) -> None:
-    """Remove all objects below a URL; it is no error if there are none."""
-    objects = folder.objects()
-    assert objects is not None
-    objects.remove_all()

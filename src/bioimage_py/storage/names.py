@@ -77,7 +77,7 @@ def path_text(path: object) -> str:
 
 def check_key(key: object) -> None:
     """Raise InvalidArgumentError unless a key is None or a text that can name an array."""
-    if key is not None and (not isinstance(key, str) or "\0" in key or not _is_unicode(key)):
+    if key is not None and (not isinstance(key, str) or "\0" in key or not is_unicode(key)):
         raise InvalidArgumentError(f"key must be the name of an array in its container, got {key!r}")
 
 
@@ -96,7 +96,7 @@ def inner_name(name: object, container: str, *, folders: bool = True) -> str:
         why = "it is not a text"
     elif "." in parts or ("" in parts and len(parts) > 1):
         why = "one of its parts is '.' or empty"
-    elif "\0" in name or not _is_unicode(name):
+    elif "\0" in name or not is_unicode(name):
         why = "it holds a null character or is not Unicode"
     elif folders and "\\" in name:
         why = "it holds a backslash, which some libraries take for '/'"
@@ -108,12 +108,8 @@ def inner_name(name: object, container: str, *, folders: bool = True) -> str:
     return "/".join(parts)
 
 
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def is_unicode(text: str) -> bool:
+    return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def url_decoded(text: str) -> str:

@@ -71,10 +71,6 @@ class ObjectFolder:
             awaited(lambda: self._store.write(key, None), self.folder)
         return True
 
-    def remove_all(self) -> None:
-        with storage_errors(f"{self.folder} cannot be removed", writing=True):
-            self._store.delete_range(ts.KvStore.KeyRange()).result()
-
     def candidates(
         self, keys: ChunkKeys, cells: Box, names: Callable[[str], list[str]] | None = None
     ) -> Iterator[tuple[int, ...]]:

@@ -7,11 +7,13 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 from bioimage_py.errors import BioimagePyError, ReadOnlyError, StorageError
+from bioimage_py.storage.names import is_unicode
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -36,22 +38,19 @@ class _Server:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._failures = 0
+        self.failures = 0
         self._last = 0.0
         self._said = ""
 
     def check(self) -> None:
-        if self._failures >= _MOST_FAILURES and time.monotonic() < self._last + _PAUSE:
+        if self.failures >= _MOST_FAILURES and time.monotonic() < self._last + _PAUSE:
             raise StorageError(
-                f"{self._name} failed {self._failures} times in a row, after several tries each, and is not asked at present. It said: "
+                f"{self._name} failed {self.failures} times in a row, after several tries each, and is not asked at present. It said: "
                 f"{self._said}"
             )
 
-    def answered(self) -> None:
-        self._failures = 0
-
     def failed(self, said: str) -> None:
-        self._failures += 1
+        self.failures += 1
         self._last, self._said = time.monotonic(), said
 
 
@@ -65,9 +64,8 @@ def forget_failures() -> None:
 
 def server_answered(place: str) -> None:
     """Note that the server of a URL answers."""
-    server = _server_of(place)
-    if server is not None:
-        server.answered()
+    if (server := _server_of(place)) is not None:
+        server.failures = 0
 
 
 def _server_of(place: str) -> _Server | None:
@@ -92,7 +90,7 @@ def asking(place: str) -> Iterator[None]:
         if _SERVER_FAILED.search(str(error)):
             server.failed(plain_message(error))
         raise
-    server.answered()
+    server.failures = 0
 
 
 def awaited(request: Callable[[], Any], place: str) -> Any:
@@ -101,7 +99,7 @@ def awaited(request: Callable[[], Any], place: str) -> Any:
         return request().result()
     with asking(place):
         began = time.monotonic()
-        if threading.current_thread() is not threading.main_thread() and began < _interrupted.at + _QUIET:
+        if threading.current_thread() is not threading.main_thread() and began < _interrupted_at[0] + _QUIET:
             raise StorageError(_INTERRUPTED)
         future = request()
         try:
@@ -109,18 +107,14 @@ def awaited(request: Callable[[], Any], place: str) -> Any:
                 try:
                     return future.result(timeout=_POLL)
                 except TimeoutError:
-                    if _interrupted.at >= began:
+                    if _interrupted_at[0] >= began:
                         raise StorageError(_INTERRUPTED) from None
         finally:
             if not future.done():
                 future.cancel()
 
 
-class _Interrupted:
-    at = float("-inf")
-
-
-_interrupted = _Interrupted()
+_interrupted_at = [float("-inf")]
 _INTERRUPTED = "interrupted while the server was waited for"
 _QUIET = 2.0
 """Seconds after Ctrl-C in which the threads of a run begin no further request."""
@@ -128,29 +122,23 @@ _QUIET = 2.0
 
 def give_up_waiting() -> None:
     """Let all threads of this process that wait for servers fail: the user has pressed Ctrl-C."""
-    _interrupted.at = time.monotonic()
+    _interrupted_at[0] = time.monotonic()
 
 
 def apart(call: Callable[[], Any]) -> Any:
     """Make a call that ignores Ctrl-C in another thread, while the main thread waits for it."""
     if threading.current_thread() is not threading.main_thread():
         return call()
-    done: list[Any] = []
-    failed: list[BaseException] = []
+    answer = Future[Any]()
 
     def make() -> None:
         try:
-            done.append(call())
+            answer.set_result(call())
         except BaseException as error:  # noqa: BLE001 - raised again by who waits
-            failed.append(error)
+            answer.set_exception(error)
 
-    thread = threading.Thread(target=make, name="bioimage-request", daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(_POLL)
-    if failed:
-        raise failed[0]
-    return done[0]
+    threading.Thread(target=make, name="bioimage-request", daemon=True).start()
+    return answer.result()
 
 
 def plain_message(error: BaseException) -> str:
@@ -175,25 +163,29 @@ def reads_metadata(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return named
 
 
-def check_json(value: Any, place: str, name: str = "") -> None:
+def check_json(value: Any, place: str) -> None:
     """Raise StorageError for integers beyond 64 bits and text that is not Unicode: TensorStore takes neither."""
-    what = ""
+    if problem := json_problem(value):
+        raise StorageError(f"the metadata of {place} are malformed: {problem}")
+
+
+def json_problem(value: Any, name: str = "") -> str:
+    """Return what TensorStore does not take of a JSON value, "" if it takes all."""
     # Most values are none of these: the cheap questions come first.
     if isinstance(value, str):
-        if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
-            what = f"{value[:80]!a}, which is not Unicode"
+        if not value.isascii() and not is_unicode(value):
+            return f"{name[:80]!r} holds {value[:80]!a}, which is not Unicode"
     elif isinstance(value, int):
         if not -(2**63) <= value < 2**64:
-            what = f"an integer of {value.bit_length()} bits, and 64 is the limit"
+            return f"{name[:80]!r} holds an integer of {value.bit_length()} bits, and 64 is the limit"
     elif isinstance(value, (list, tuple)):
-        for item in value:
-            check_json(item, place, name)
+        return next(filter(None, (json_problem(item, name) for item in value)), "")
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            check_json(key, place, name)
-            check_json(item, place, f"{name}.{key}" if name else str(key))
-    if what:
-        raise StorageError(f"the metadata of {place} are malformed: {name[:80]!r} holds {what}")
+            inner = f"{name}.{key}" if name else str(key)
+            if problem := json_problem(key, name) or json_problem(item, inner):
+                return problem
+    return ""
 
 
 def storage_error(error: BaseException, what: str, *, writing: bool = False) -> StorageError | ReadOnlyError:
@@ -211,5 +203,7 @@ def storage_errors(what: str, *, writing: bool = False) -> Iterator[None]:
     """Raise `storage_error` for what TensorStore raises within the block."""
     try:
         yield
+    except BioimagePyError:
+        raise
     except ENGINE_ERRORS as error:
         raise storage_error(error, what, writing=writing) from error

@@ -161,6 +161,6 @@ class TemporaryPlace:
         if not is_url(self.path):
             shutil.rmtree(self.path)
             return
-        from bioimage_py.storage import StoreFolder, remove_objects
+        from bioimage_py.storage import StoreFolder
 
-        remove_objects(StoreFolder.at(self.path, self.options))
+        StoreFolder.at(self.path, self.options).delete_objects()

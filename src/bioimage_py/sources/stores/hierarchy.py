@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,9 +26,7 @@ class Node:
     dtype: str = ""
     listing: tuple[str, ...] | None = None  # arrays below a group, where consolidated metadata list them
     first: str | None = None  # the array that a group means when none is named, such as its full-size level
-    images: tuple[
-        str, ...
-    ] = ()  # groups that a group lists: images, wells of a plate, fields of a well, labels
+    images: tuple[str, ...] = ()  # groups that a group lists: images, wells of a plate, fields, labels
 
 
 ReadNode = Callable[[StoreFolder], Node | None]
@@ -56,16 +54,15 @@ def find_array(
     if len(images) == 1:
         return find_array(root, _join(key, images[0]), read_node, title)
     if images:
-        raise _several_images(root, [_join(key, name) or "" for name in images], read_node)
-    arrays = [(_join(key, name), found) for name, found in arrays_below(node, read_node)]
+        keys = [_join(key, name) or "" for name in images]
+        full = [(name, _full_size(root.child(name), read_node)) for name in keys]
+        raise several_arrays(root.path, full, "images", cut=True)
+    arrays = [(_join(key, name) or "", found) for name, found in arrays_below(node, read_node)]
     if not arrays:
         raise SourceNotFoundError(f"there is no {title} array in {_name(root, key)}")
-    if len(arrays) > 1:
-        scales = _scale_levels([name for name, _ in arrays])
-        if not scales:
-            raise several_arrays(root.path, [(name or "", found) for name, found in arrays])
-        return next((name, found) for name, found in arrays if name == scales[0])
-    return arrays[0]
+    if len(arrays) > 1 and not _are_levels([name for name, _ in arrays]):
+        raise several_arrays(root.path, arrays)
+    return min(arrays, key=lambda item: natural_key(item[0]))
 
 
 def arrays_below(node: Node, read_node: ReadNode) -> Iterator[tuple[str, Node]]:
@@ -111,33 +108,29 @@ def images_below(node: Node, read_node: ReadNode) -> Iterator[str]:
             yield f"{name}/{inner}"
 
 
-def _several_images(root: StoreFolder, keys: list[str], read_node: ReadNode) -> AmbiguousSourceError:
-    lines = []
-    for key in keys[:_MOST_LISTED]:
-        found = read_node(root.child(key))
-        full = None if found is None or found.first is None else read_node(root.child(f"{key}/{found.first}"))
-        lines.append(f"  {key}" + ("" if full is None else f"  shape {full.shape}, {full.dtype}"))
-    count = str(len(keys))
-    if len(keys) > _MOST_LISTED:
-        count = f"more than {_MOST_LISTED}"
-        lines.append("  …")
+def several_arrays(
+    path: str, found: Sequence[tuple[str, Node | None]], what: str = "arrays", *, cut: bool = False
+) -> AmbiguousSourceError:
+    """Return the error that lists what is there; `cut` if there may be more than was found."""
+    found = sorted(found, key=lambda item: natural_key(item[0]))
+    lines = [
+        f"  {key}" if node is None else f"  {key}  shape {node.shape}, {node.dtype}"
+        for key, node in found[:_MOST_LISTED]
+    ]
+    count, more = str(len(found)), len(found) - _MOST_LISTED
+    if more > 0:
+        lines.append("  …" if cut else f"  … and {more} more")
+        count = f"more than {_MOST_LISTED}" if cut else count
     listed = "\n".join(lines)
     return AmbiguousSourceError(
-        f"{root.path} holds {count} images:\n{listed}",
-        hints=[Hint.of("name one, for example with {}", "open_source", root.path, keys[0])],
+        f"{path} holds {count} {what}:\n{listed}",
+        hints=[Hint.of("name one, for example with {}", "open_source", path, found[0][0])],
     )
 
 
-def several_arrays(path: str, arrays: list[tuple[str, Node]]) -> AmbiguousSourceError:
-    arrays = sorted(arrays, key=lambda item: natural_key(item[0]))
-    lines = [f"  {key}  shape {node.shape}, {node.dtype}" for key, node in arrays[:_MOST_LISTED]]
-    if len(arrays) > _MOST_LISTED:
-        lines.append(f"  … and {len(arrays) - _MOST_LISTED} more")
-    listed = "\n".join(lines)
-    return AmbiguousSourceError(
-        f"{path} holds {len(arrays)} arrays:\n{listed}",
-        hints=[Hint.of("name one, for example with {}", "open_source", path, arrays[0][0])],
-    )
+def _full_size(image: StoreFolder, read_node: ReadNode) -> Node | None:
+    found = read_node(image)
+    return None if found is None or found.first is None else read_node(image.child(found.first))
 
 
 def _missing(root: StoreFolder, key: str | None, read_node: ReadNode, title: str) -> str:
@@ -161,9 +154,9 @@ def _missing(root: StoreFolder, key: str | None, read_node: ReadNode, title: str
 
 def _instead(root: StoreFolder, top: Node, read_node: ReadNode) -> str:
     there = list(itertools.islice(images_below(top, read_node), _MOST_LISTED + 1))
-    if not there and top.listing is None and not root.is_local:
-        return ""
     if not there:
+        if top.listing is None and not root.is_local:
+            return ""
         there = list(itertools.islice((key for key, _ in arrays_below(top, read_node)), _MOST_LISTED + 1))
     if not there:
         return ", and no array at all"
@@ -171,14 +164,10 @@ def _instead(root: StoreFolder, top: Node, read_node: ReadNode) -> str:
     return f": there is {', '.join(there[:_MOST_LISTED])}{more}"
 
 
-def _scale_levels(keys: list[str | None]) -> list[str]:
-    """Return the keys in order if they are the levels s0, s1, … of one image in one group; else nothing."""
-    names = [(key or "").rpartition("/") for key in keys]
-    if len({group for group, _, _ in names}) != 1:
-        return []
-    if sorted(last for _, _, last in names) != sorted(f"s{n}" for n in range(len(names))):
-        return []
-    return sorted((key or "" for key in keys), key=natural_key)
+def _are_levels(keys: Sequence[str]) -> bool:
+    """Whether keys are the levels s0, s1, … of one image in one group."""
+    group = keys[0].rpartition("/")[0]
+    return set(keys) == {_join(group, f"s{n}") for n in range(len(keys))}
 
 
 def _join(key: str | None, name: str) -> str | None:

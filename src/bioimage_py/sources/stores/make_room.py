@@ -24,10 +24,18 @@ from bioimage_py.errors import (
     StorageError,
 )
 from bioimage_py.sources.stores.hierarchy import Node, arrays_below
-from bioimage_py.sources.stores.unfinished import MARK_FOLDER, is_abandoned, mark_new, read_mark, remove_marks
-from bioimage_py.storage import StoreFolder, check_writable, storage_error, store_context
+from bioimage_py.sources.stores.unfinished import MARK_FOLDER, is_abandoned, mark_new, read_mark
+from bioimage_py.storage import (
+    StoreFolder,
+    check_writable,
+    is_alive,
+    json_problem,
+    storage_error,
+    store_context,
+    this_process,
+)
 
-_ASIDE = re.compile(r"\.(.+)\.replaced-(\d+)", re.ASCII | re.DOTALL)
+_ASIDE = re.compile(r"\.(.+)\.replaced-(\d{1,9})", re.ASCII | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,7 @@ def make_array(
     With `overwrite` an array behind a URL is removed first, with all objects below it. What is not an array stays.
     """
     # TensorStore reads units in their attribute, and refuses or drops those of other kinds.
-    later = attributes is not None and ("dimension_units" in attributes or not _in_64_bits(attributes))
+    later = attributes is not None and ("dimension_units" in attributes or json_problem(attributes))
     if attributes and not later:
         spec = {**spec, "metadata": {**spec["metadata"], "attributes": attributes}}
     try:
@@ -77,15 +85,6 @@ def make_array(
         folder.write_json("zarr.json", {**(folder.read_json("zarr.json") or {}), "attributes": attributes})
 
 
-def _in_64_bits(value: Any) -> bool:
-    """Whether TensorStore takes all integers in a JSON value; JSON itself sets no limit."""
-    if isinstance(value, Mapping):
-        return all(map(_in_64_bits, value.values()))
-    if isinstance(value, (list, tuple)):
-        return all(map(_in_64_bits, value))
-    return not isinstance(value, int) or -(2**63) <= value < 2**64
-
-
 @contextlib.contextmanager
 def room_for_array(
     root: StoreFolder, key: str | None, overwrite: bool, rules: StoreRules
@@ -96,19 +95,21 @@ def room_for_array(
     and files made here are removed again.
     """
     target = root.inside(key)
-    made = _Made()
     with _making(target):
         groups = _checked_groups(root, key, overwrite, rules)
-        with _set_aside(target, overwrite):
-            try:
-                for group in groups:
-                    made.group(group, rules)
-                made.folder(target)
-                mark_new(target)
-                yield target
-            except BaseException:
-                made.undo()
-                raise
+        with _set_aside(target, overwrite), contextlib.ExitStack() as undo:
+            for group in groups:
+                if group.is_local:
+                    _make_folder(Path(group.path), undo)
+                for name, content in rules.group_files.items():
+                    group.write_json(name, content)
+                    undo.callback(group.delete, name)
+            if target.is_local and _make_folder(Path(target.path), undo):
+                # What the store made of the array before it failed; others may have put something beside it.
+                undo.callback(_remove_files, Path(target.path))
+            mark_new(target)
+            yield target
+            undo.pop_all()
 
 
 def check_room(root: StoreFolder, key: str | None, overwrite: bool, rules: StoreRules) -> None:
@@ -293,55 +294,31 @@ def _remove_asides_of_the_dead(place: Path) -> None:
 def aside_of_the_dead(name: str) -> str | None:
     """Return the name of an array that a killed process had set aside under a name; None if the name is not of that form."""
     found = _ASIDE.fullmatch(name)
-    return None if found is None or _runs(int(found[2])) else found[1]
+    if found is None or is_alive({**this_process(), "pid": int(found[2]), "born": None}):
+        return None
+    return found[1]
 
 
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
+def _make_folder(place: Path, undo: contextlib.ExitStack) -> bool:
+    """Make a folder and those above it that are missing; whether it was made here."""
+    if place.exists():
         return False
-    except PermissionError:
-        pass
+    _make_folder(place.parent, undo)
+    try:
+        place.mkdir()
+    except FileExistsError:
+        return False  # somebody else made it in between: it is not ours to remove
+    undo.callback(_remove_if_empty, place)
     return True
 
 
-class _Made:
-    def __init__(self) -> None:
-        self._folders: list[Path] = []
-        self._files: list[tuple[StoreFolder, str]] = []
+def _remove_if_empty(place: Path) -> None:
+    with contextlib.suppress(OSError):
+        place.rmdir()
 
-    def folder(self, folder: StoreFolder) -> None:
-        if not folder.is_local:
-            return
-        place = Path(folder.path)
-        missing = []
-        while not place.exists():
-            missing.append(place)
-            place = place.parent
-        for place in reversed(missing):
-            try:
-                place.mkdir()
-            except FileExistsError:
-                continue  # somebody else made it in between: it is not ours to remove
-            self._folders.append(place)
 
-    def group(self, folder: StoreFolder, rules: StoreRules) -> None:
-        self.folder(folder)
-        for name, content in rules.group_files.items():
-            folder.write_json(name, content)
-            self._files.append((folder, name))
-
-    def undo(self) -> None:
-        """Remove what was made, as far as nobody else has put something beside it."""
-        for folder, name in reversed(self._files):
-            folder.delete(name)
-        # The new array's own folder holds what the store made of it before it failed.
-        for own in self._folders[-1:]:
-            remove_marks(own)
-            for entry in own.iterdir() if own.exists() else ():
-                if entry.is_file():
-                    entry.unlink()
-        for place in reversed(self._folders):
-            with contextlib.suppress(OSError):
-                place.rmdir()
+def _remove_files(folder: Path) -> None:
+    shutil.rmtree(folder / MARK_FOLDER, ignore_errors=True)
+    for entry in folder.iterdir() if folder.exists() else ():
+        if entry.is_file():
+            entry.unlink()

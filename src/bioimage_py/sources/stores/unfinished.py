@@ -12,7 +12,6 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
@@ -157,26 +156,16 @@ def forget_runs_into(output: Source) -> None:
     """Make earlier runs into an array unresumable: all of it is written again."""
     for leaf in leaves(output):
         place = leaf.mark_place()
-        if place is not None:
-            _forget_runs(place)
-
-
-def _forget_runs(place: StoreFolder) -> None:
-    if place.is_local:
-        for name, _ in _run_marks(place.path):
-            _remove(place.path, name)
-        return
-    from bioimage_py.storage import remove_objects
-
-    remove_objects(place.child(MARK_FOLDER))
+        if place is not None and place.is_local:
+            for name, _ in _run_marks(place.path):
+                _remove(place.path, name)
+        elif place is not None:
+            place.child(MARK_FOLDER).delete_objects()
 
 
 def _run_marks(folder: str) -> list[tuple[str, dict[str, Any]]]:
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        names = [path.name for path in Path(folder, MARK_FOLDER).iterdir()]
-        found = ((name, _read(Path(folder, MARK_FOLDER, name))) for name in sorted(names) if name != _NEW)
-        return [(name, mark) for name, mark in found if mark is not None]
-    return []
+    paths = sorted(Path(folder, MARK_FOLDER).glob(_run("*")))
+    return [(path.name, mark) for path in paths if (mark := _read(path)) is not None]
 
 
 def _run(token: str) -> str:
@@ -204,15 +193,9 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _write(folder: str, content: Mapping[str, Any]) -> None:
-    place = Path(folder, MARK_FOLDER)
-    place.mkdir(exist_ok=True)
-    new = place / f".{_NEW}.{os.getpid()}"
-    try:
-        new.write_text(json.dumps(content))
-        new.replace(place / _NEW)
-    except OSError:
-        new.unlink(missing_ok=True)
-        raise
+    from bioimage_py.storage import StoreFolder
+
+    StoreFolder(folder).child(MARK_FOLDER).write_json(_NEW, content)
 
 
 def _renew(folder: str, content: Mapping[str, Any]) -> None:
@@ -229,8 +212,3 @@ def _remove(folder: str, name: str) -> None:
         (place / name).unlink()
     with contextlib.suppress(OSError):
         place.rmdir()  # and nothing that others have put there
-
-
-def remove_marks(folder: Path) -> None:
-    """Remove all marks of an array that could not be made."""
-    shutil.rmtree(folder / MARK_FOLDER, ignore_errors=True)
