@@ -108,7 +108,7 @@ class CopyObjectsKernel(MovingKernel):
     def _check_copies(self, cells: Box, copied: list[_Object]) -> list[_Position]:
         made, there = dict[str, ObjectState](), list[_Position]()
         if copied or not self.options.output_is_new:
-            listed = partial(self._copier.listed_copies, made)
+            listed = partial(self._copier.listed, made, copies=True)
             there = list(self._files.candidates(self._writer.keys, cells, listed))
         for _ in self._at_a_time(partial(self._check_copy, made), copied):
             pass

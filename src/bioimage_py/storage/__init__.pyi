@@ -73,9 +73,7 @@ from .store_errors import (
     storage_error as storage_error,
 )
 from .store_place import (
-    S3Login as S3Login,
     StorePlace as StorePlace,
-    UnknownLogin as UnknownLogin,
     find_login as find_login,
 )
 from .stored_identity import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,32 +31,11 @@ class StorePlace:
         if scheme is None:
             return None
         said = spec.get("aws_credentials")
-        return cls(
-            scheme,
-            str(spec["bucket"]),
-            str(spec.get("path", "")),
-            spec.get("endpoint"),
-            spec.get("aws_region"),
-            str(said.get("type", "default"))
-            if isinstance(said, Mapping) and said != usual_credentials()
-            else "default",
-        )
-
-
-@dataclass(frozen=True)
-class S3Login:
-    """How to prove to S3 who is asking."""
-
-    anonymous: bool = False  # whether requests are not signed
-    # Returns the keys for obstore; None: it asks the machine that it runs on.
-    provider: Callable[[], Any] | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True)
-class UnknownLogin:
-    """Only TensorStore can log in; `why` follows "because"."""
-
-    why: str
+        if not isinstance(said, Mapping) or said == usual_credentials():
+            said = {}
+        bucket, begin = str(spec["bucket"]), str(spec.get("path", ""))
+        kind = str(said.get("type", "default"))
+        return cls(scheme, bucket, begin, spec.get("endpoint"), spec.get("aws_region"), kind)
 
 
 def usual_credentials() -> dict[str, str] | None:
@@ -67,7 +46,7 @@ def usual_credentials() -> dict[str, str] | None:
     found = os.environ
     if found.get("AWS_ACCESS_KEY_ID") and found.get("AWS_SECRET_ACCESS_KEY"):
         return {"type": "environment"}
-    if _has_profiles():
+    if found.get("AWS_PROFILE") or any(file.exists() for file in _profile_files()):
         # It finds these only where all three are named.
         config, keys = (str(file) if file.exists() else os.devnull for file in _profile_files())
         profile = found.get("AWS_PROFILE") or "default"
@@ -75,30 +54,24 @@ def usual_credentials() -> dict[str, str] | None:
     return None if _machine_may_know() else {"type": "anonymous"}
 
 
-def find_login(credentials: str) -> S3Login | UnknownLogin:
-    """Return how to log in to S3 as TensorStore does: with keys from the environment, or what the machine has."""
+def find_login(credentials: str) -> dict[str, Any] | str:
+    """Return what obstore's `S3Store` needs to log in to S3 as TensorStore does, or why it cannot, as it follows "because"."""
     if credentials == "anonymous":
-        return S3Login(anonymous=True)
+        return {"skip_signature": True}
     if credentials != "default":
-        return UnknownLogin(f"credentials of the kind {credentials!r} are not known to obstore")
+        return f"credentials of the kind {credentials!r} are not known to obstore"
     # Releases of TensorStore differ in what else they read, and a key of somebody else would be worse than none.
     kind = (usual_credentials() or {}).get("type")
     if kind == "profile":
-        return UnknownLogin(
-            "AWS profiles are not read for that: it takes AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        )
+        return "AWS profiles are not read for that: it takes AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     if kind != "environment":
-        return S3Login(anonymous=kind == "anonymous")
+        return {"skip_signature": kind == "anonymous"}
     keys = {
         "access_key_id": os.environ["AWS_ACCESS_KEY_ID"],
         "secret_access_key": os.environ["AWS_SECRET_ACCESS_KEY"],
         "token": os.environ.get("AWS_SESSION_TOKEN") or None,
     }
-    return S3Login(provider=lambda: {**keys, "expires_at": None})
-
-
-def _has_profiles() -> bool:
-    return bool(os.environ.get("AWS_PROFILE")) or any(file.exists() for file in _profile_files())
+    return {"credential_provider": lambda: {**keys, "expires_at": None}}
 
 
 def _profile_files() -> list[Path]:
@@ -106,21 +79,19 @@ def _profile_files() -> list[Path]:
     return [Path(os.environ.get(variable) or usual).expanduser() for variable, usual in names]
 
 
+_NAMED_BY_AMAZON = (
+    "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"
+)  # fmt: skip
+
+
 def _machine_may_know() -> bool:
     """Whether this is a machine, or a container, of Amazon's that hands out credentials."""
     found = os.environ
-    named = (
-        "AWS_WEB_IDENTITY_TOKEN_FILE",
-        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    )
-    if any(found.get(name) for name in named):
+    if any(map(found.get, _NAMED_BY_AMAZON)):
         return True
-    return found.get("AWS_EC2_METADATA_DISABLED", "").lower() != "true" and _is_amazons()
-
-
-def _is_amazons() -> bool:
-    if os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT"):
+    if found.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
+        return False
+    if found.get("AWS_EC2_METADATA_SERVICE_ENDPOINT"):
         return True
     for name in ("sys_vendor", "bios_vendor", "product_version"):
         with contextlib.suppress(OSError):

@@ -36,11 +36,11 @@ _TITLE = "N5"
 _VERSION = {"n5": "4.0.0"}
 _LEVEL = re.compile(r"(.*/)?s(\d+)")
 _OWN_ENTRY = re.compile(r"attributes\.json|\d+|.*\.__lock|.*\.[0-9a-f]{32}\.partial|\.DS_Store")
-_RULES = StoreRules(_TITLE, read_node, _OWN_ENTRY, {"attributes.json": _VERSION})
 
 
 class N5Family(StoreFamily):
     only_zero_fill = True
+    store_rules = StoreRules(_TITLE, read_node, _OWN_ENTRY, {"attributes.json": _VERSION})
 
     @reads_metadata
     def open_path(self, path: str, key: str | None, mode: str, **options: Any) -> Source:
@@ -103,10 +103,6 @@ class N5Family(StoreFamily):
 
     def planned_encoding(self, spec: ArraySpec) -> ChunkEncoding:
         return encoding_of(array_metadata(spec)[0])
-
-    def rules(self, zarr_format: int) -> StoreRules:
-        del zarr_format
-        return _RULES
 
     def making(self, key: str | None, spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
         metadata, attributes = array_metadata(spec)

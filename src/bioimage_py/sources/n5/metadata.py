@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 
 from bioimage_py.chunks import ChunkEncoding, StoredChunks, codec_step, fill_bytes
-from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, UnsupportedFormatError
-from bioimage_py.geometry import checked_extents
+from bioimage_py.errors import BioimagePyWarning, UnsupportedFormatError
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.n5.conventions import attributes_of, metadata_from
-from bioimage_py.sources.stores import Node, first_dataset, folder_of
+from bioimage_py.sources.stores import Node, first_dataset, folder_of, new_chunks
 from bioimage_py.sources.zarr import blosc_fields, checked_codec, checked_level
 from bioimage_py.storage import ChunkKeys, StoreFolder, check_json
 
@@ -82,15 +81,7 @@ def image_metadata(node: Node) -> ImageMetadata:
 
 def array_metadata(spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the metadata of a new array as TensorStore takes it, and its attributes."""
-    if spec.dtype.name not in DTYPES:
-        raise UnsupportedFormatError(f"N5 cannot hold {spec.dtype}; it can hold {', '.join(DTYPES)}")
-    if spec.shards is not None:
-        raise InvalidArgumentError(f"N5 has no shards (got {spec.shards}): use Zarr v3")
-    if spec.fill_value is not None and spec.fill_value != 0:
-        raise InvalidArgumentError(f"N5 has no fill value but 0 (got {spec.fill_value!r}): use Zarr")
-    chunks = checked_extents(
-        "chunks", spec.chunks or tuple(max(1, n) for n in spec.shape), least=1, ndim=len(spec.shape)
-    )
+    chunks = new_chunks(spec, "N5", DTYPES)
     metadata = {
         "dimensions": list(spec.shape[::-1]),
         "blockSize": list(chunks[::-1]),

@@ -42,6 +42,7 @@ from bioimage_py.sources.stores import (
     StoreRules,
     TensorStoreSource,
     make_array,
+    new_chunks,
     try_out,
 )
 from bioimage_py.storage import (
@@ -91,9 +92,6 @@ def _shape(info: Mapping[str, Any], scale: Mapping[str, Any]) -> tuple[int, ...]
     return (*((channels,) if channels != 1 else ()), *scale["size"][::-1])
 
 
-_RULES = StoreRules(_TITLE, _read_node, _OWN_FILES)
-
-
 def _one_channel(store: Any) -> Any:
     return store[:, :, :, store.domain.origin[3]].T.translate_to[0, 0, 0]
 
@@ -107,6 +105,7 @@ class PrecomputedFamily(StoreFamily):
 
     only_zero_fill = True
     time_first = True
+    store_rules = StoreRules(_TITLE, _read_node, _OWN_FILES)
 
     @reads_metadata
     def open_path(self, path: str, key: str | None, mode: str, **options: Any) -> Source:
@@ -114,9 +113,14 @@ class PrecomputedFamily(StoreFamily):
         root = StoreFolder.at(path, options)
         info = _info(root)
         check_json({name: value for name, value in info.items() if name != OWN_ENTRY}, f"{root.path}/info")
-        index = _scale_index(root, info, key)
+        keys = [scale["key"] for scale in info["scales"]]
+        if key is not None and key not in keys:
+            raise SourceNotFoundError(
+                f"there is no scale {key!r} in {root.path}: there is {', '.join(keys[:20])}"
+            )
+        index = 0 if key is None else keys.index(key)
         scale = info["scales"][index]
-        place = _place(root, str(scale.get("key")), mode)
+        place = _place(root, scale["key"], mode)
         stored = StoredArray(
             kind="precomputed",
             path=root.path,
@@ -137,7 +141,8 @@ class PrecomputedFamily(StoreFamily):
             "store_data_equal_to_fill_value": True,
         }
         source = self.opened(PrecomputedSource, spec, stored, root.path)
-        names = ChunkNames.of(source, scale)
+        offset, chunk = tuple(scale.get("voxel_offset", (0, 0, 0))), source.chunks or source.shape
+        names = ChunkNames(offset, source.shape[:-4:-1], chunk[:-4:-1])
         if stored.folder is None or not names.compressed_in(stored.folder, sharded="sharding" in scale):
             return source
         if mode != "r":
@@ -150,10 +155,7 @@ class PrecomputedFamily(StoreFamily):
     @reads_metadata
     def list_arrays(self, path: str, **options: Any) -> list[str]:
         """Return the keys of the scales of a volume, full size first."""
-        root = StoreFolder.at(path, options)
-        info = _info(root)
-        _scale_index(root, info, None)
-        return [str(scale["key"]) for scale in info["scales"]]
+        return [scale["key"] for scale in _info(StoreFolder.at(path, options))["scales"]]
 
     def list_coarser(self, spec: SourceSpec) -> list[SourceSpec]:
         """Return the specs of the scales that follow one in a volume."""
@@ -170,10 +172,6 @@ class PrecomputedFamily(StoreFamily):
             return spec
         kind, codec = found[0].described
         return replace(spec, labels=kind == "segmentation", codec=spec.codec or codec)
-
-    def rules(self, zarr_format: int) -> StoreRules:
-        del zarr_format
-        return _RULES
 
     def making(self, key: str | None, spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
         if key:
@@ -201,6 +199,11 @@ def _info(root: StoreFolder) -> dict[str, Any]:
     info = root.read_json("info")
     if info is None:
         raise SourceNotFoundError(f"there is no {_TITLE} volume at {root.path}: it has no file 'info'")
+    scales = info.get("scales")
+    if not isinstance(scales, list) or not scales:
+        raise StorageError(f"{root.path}/info lists no scales, so there is no volume to read")
+    for scale in scales:
+        _check_scale(scale, f"{root.path}/info")
     return info
 
 
@@ -261,12 +264,6 @@ class ChunkNames:
     size: tuple[int, ...]
     chunk: tuple[int, ...]
 
-    @classmethod
-    def of(cls, source: TensorStoreSource, scale: Mapping[str, Any]) -> ChunkNames:
-        """Return those of a scale that has been opened."""
-        offset = scale.get("voxel_offset", (0, 0, 0))
-        return cls(tuple(offset), source.shape[:-4:-1], (source.chunks or source.shape)[:-4:-1])
-
     def name(self, box: Box) -> str:
         begin, end = box.begin[:-4:-1], box.end[:-4:-1]
         return "_".join(f"{b + o}-{e + o}" for b, e, o in zip(begin, end, self.offset, strict=True))
@@ -308,13 +305,8 @@ class CompressedFilesSource(StandIn, ChunkedFileSource):
     ) -> None:
         super().__init__()
         assert twin.chunks is not None
-        self.path, self.key, self.codec = twin.path, twin.key, twin.codec
-        self.shape, self.dtype, self.chunks, self.fill_value = (
-            twin.shape,
-            twin.dtype,
-            twin.chunks,
-            twin.fill_value,
-        )
+        self.path, self.key, self.codec, self.fill_value = twin.path, twin.key, twin.codec, twin.fill_value
+        self.shape, self.dtype, self.chunks = twin.shape, twin.dtype, twin.chunks
         self.stands_for, self._names, self._info = twin, names, info
         self._folder = Path(folder).absolute()
 
@@ -378,26 +370,9 @@ def _check_scale(scale: Any, place: str) -> None:
             )
 
 
-def _scale_index(root: StoreFolder, info: Mapping[str, Any], key: str | None) -> int:
-    scales = info.get("scales")
-    if not isinstance(scales, list) or not scales:
-        raise StorageError(f"{root.path}/info lists no scales, so there is no volume to read")
-    for scale in scales:
-        _check_scale(scale, f"{root.path}/info")
-    keys = [str(scale.get("key")) for scale in scales]
-    if key is None:
-        return 0
-    if key not in keys:
-        raise SourceNotFoundError(
-            f"there is no scale {key!r} in {root.path}: there is {', '.join(keys[:20])}"
-        )
-    return keys.index(key)
-
-
 def _description(spec: ArraySpec) -> dict[str, Any]:
     """Return a new volume as TensorStore takes it."""
-    if spec.dtype.name not in _DTYPES:
-        raise UnsupportedFormatError(f"{_TITLE} cannot hold {spec.dtype}; it can hold {', '.join(_DTYPES)}")
+    chunks = new_chunks(spec, _TITLE, _DTYPES, 64)
     if len(spec.shape) not in (3, 4):
         raise UnsupportedFormatError(
             f"{_TITLE} holds arrays of 3 axes (z, y, x) or 4 (c, z, y, x), not shape {spec.shape}"
@@ -407,13 +382,6 @@ def _description(spec: ArraySpec) -> dict[str, Any]:
             f"{_TITLE} shows one channel as an array of 3 axes (z, y, x), not of shape {spec.shape}: leave the first axis out, "
             "with SelectSource(source, 0, axis=0)"
         )
-    if spec.shards is not None:
-        raise InvalidArgumentError(f"shards cannot be given for {_TITLE} (got {spec.shards}): use Zarr v3")
-    if spec.fill_value is not None and spec.fill_value != 0:
-        raise InvalidArgumentError(f"{_TITLE} has no fill value but 0 (got {spec.fill_value!r}): use Zarr")
-    chunks = checked_extents(
-        "chunks", spec.chunks or tuple(min(64, max(1, n)) for n in spec.shape), least=1, ndim=len(spec.shape)
-    )
     labels = spec.dtype == np.uint64 if spec.labels is None else spec.labels
     return {
         "driver": "neuroglancer_precomputed",
@@ -432,19 +400,19 @@ def _description(spec: ArraySpec) -> dict[str, Any]:
     }
 
 
+_ENCODINGS = {"none": ("raw", ""), "jpeg": ("jpeg", "jpeg_quality"), "png": ("png", "png_level")}
+"""Of a codec, its name here and that of its level."""
+
+
 def _encoding(spec: ArraySpec) -> dict[str, Any]:
     codec = spec.codec or Codec("none")
     known = ("block_size",) if codec.name == "compressed_segmentation" else ()
     unknown = [name for name in codec.options if name not in known]
     if unknown:
         raise InvalidArgumentError(f"codec {codec.name!r} of {_TITLE} has no option {', '.join(unknown)}")
-    if codec.name == "none":
-        return {"encoding": "raw"}
-    if codec.name == "jpeg":
-        quality = {} if codec.level is None else {"jpeg_quality": codec.level}
-        return {"encoding": "jpeg", **quality}
-    if codec.name == "png":
-        return {"encoding": "png", **({} if codec.level is None else {"png_level": codec.level})}
+    if codec.name in _ENCODINGS:
+        name, level = _ENCODINGS[codec.name]
+        return {"encoding": name, **({level: codec.level} if level and codec.level is not None else {})}
     if codec.name == "compressed_segmentation" and codec.level is None:
         given = codec.options.get("block_size", (8, 8, 8))
         block_size = checked_extents("block_size", given, least=1, ndim=3)

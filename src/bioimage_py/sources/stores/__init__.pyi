@@ -12,6 +12,7 @@ from .make_room import (
     aside_of_the_dead as aside_of_the_dead,
     check_room as check_room,
     make_array as make_array,
+    new_chunks as new_chunks,
     removable_array as removable_array,
     remove_array as remove_array,
     room_for_array as room_for_array,

@@ -24,9 +24,11 @@ class StoreFamily(Family):
     chunked = True
     several_writers = True
 
-    @abstractmethod
+    store_rules: StoreRules  # what arrays and groups have in their folders
+
     def rules(self, zarr_format: int) -> StoreRules:
-        """Return what arrays and groups have in their folders."""
+        del zarr_format
+        return self.store_rules
 
     @abstractmethod
     def making(self, key: str | None, spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -8,7 +8,7 @@ import glob
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,10 @@ from bioimage_py.errors import (
     OutputExistsError,
     ReadOnlyError,
     StorageError,
+    UnsupportedFormatError,
 )
+from bioimage_py.sources.array_spec import ArraySpec
+from bioimage_py.sources.new import checked_extents
 from bioimage_py.sources.stores.hierarchy import Node, arrays_below
 from bioimage_py.sources.stores.unfinished import MARK_FOLDER, is_abandoned, mark_new, read_mark
 from bioimage_py.storage import (
@@ -55,6 +58,20 @@ def try_out(spec: Mapping[str, Any]) -> None:
         raise InvalidArgumentError(
             f"such an array cannot be made: {storage_error(error, 'refused')}"
         ) from error
+
+
+def new_chunks(
+    spec: ArraySpec, title: str, dtypes: Sequence[str], most: int | None = None
+) -> tuple[int, ...]:
+    """Return the chunks of a new array of a format without shards and fill values, by default of at most some extent."""
+    if spec.dtype.name not in dtypes:
+        raise UnsupportedFormatError(f"{title} cannot hold {spec.dtype}; it can hold {', '.join(dtypes)}")
+    if spec.shards is not None:
+        raise InvalidArgumentError(f"shards cannot be given for {title} (got {spec.shards}): use Zarr v3")
+    if spec.fill_value is not None and spec.fill_value != 0:
+        raise InvalidArgumentError(f"{title} has no fill value but 0 (got {spec.fill_value!r}): use Zarr")
+    usual = tuple(max(1, n if most is None else min(n, most)) for n in spec.shape)
+    return checked_extents("chunks", spec.chunks or usual, least=1, ndim=len(spec.shape))
 
 
 def make_array(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 from bioimage_py.errors import StorageError, UnsupportedFormatError
 from bioimage_py.sources.base import FileSource, Source
 from bioimage_py.sources.stores.tensorstore_array import folder_of
-from bioimage_py.storage import ObjectFolder, StorePlace, UnknownLogin, apart, asking, find_login
+from bioimage_py.storage import ObjectFolder, StorePlace, apart, asking, find_login
 
 NO_STORE_COPY = "BIOIMAGE_PY_NO_STORE_COPY"
 """The environment variable that has objects fetched and put, also where the store could copy them."""
@@ -42,7 +43,7 @@ def why_fetched(source: StorePlace, output: StorePlace) -> str | None:
         why = f"{NO_STORE_COPY} is set"
     if why is None:
         login = find_login(output.credentials)
-        why = login.why if isinstance(login, UnknownLogin) else None
+        why = login if isinstance(login, str) else None
     if why is None and not _is_installed():
         why = NOT_INSTALLED
     return why
@@ -75,22 +76,15 @@ class StoreCopier:
 
     def __init__(self, source: ObjectFolder, output: ObjectFolder) -> None:
         ours, theirs = source.place, output.place
-        why = (
-            "one side is in no object store" if ours is None or theirs is None else why_fetched(ours, theirs)
-        )
-        if why is not None or ours is None or theirs is None:
+        if ours is None or theirs is None:
+            raise UnsupportedFormatError(
+                "objects are fetched and put, because one side is in no object store"
+            )
+        if (why := why_fetched(ours, theirs)) is not None:
             raise UnsupportedFormatError(f"objects are fetched and put, because {why}")
         self._source, self._output = source, output
         self._begin, self._new_begin = ours.begin, theirs.begin
         self._store = _opened(theirs)
-
-    def listed(self, states: dict[str, ObjectState], begin: str) -> list[str]:
-        """Return the names of the source's objects that begin with a text, and put their states, if told, into `states`."""
-        return self._listed(self._source, self._begin, states, begin)
-
-    def listed_copies(self, states: dict[str, ObjectState], begin: str) -> list[str]:
-        """Do the same for the output."""
-        return self._listed(self._output, self._new_begin, states, begin)
 
     def look(self, key: str) -> ObjectState | None:
         return self._state(self._begin + key, self._source.path(key))
@@ -130,26 +124,22 @@ class StoreCopier:
                 f"{self._output.path(new_key)} holds {found} after {seen.size} bytes were copied"
             )
 
-    def _listed(
-        self, folder: ObjectFolder, place: str, states: dict[str, ObjectState], begin: str
-    ) -> list[str]:
+    def listed(self, states: dict[str, ObjectState], begin: str, *, copies: bool = False) -> list[str]:
+        """Return the names of the objects that begin with a text, and put their states, if told, into `states`."""
         import obstore
 
+        folder, place = (self._output, self._new_begin) if copies else (self._source, self._begin)
         # obstore lists what is below a name, and not what begins with a part of one.
         if not (place + begin).endswith("/"):
             return folder.names(begin)
-        names = []
         try:
             with asking(folder.folder):
-                listed = apart(
-                    lambda: [found for some in obstore.list(self._store, place + begin) for found in some]
-                )
-            for found in listed:
-                names.append(name := found["path"].removeprefix(place))
-                states[name] = _state_of(found)
+                listed = apart(lambda: list(chain.from_iterable(obstore.list(self._store, place + begin))))
         except _errors() as error:
             raise _failed(error, f"{folder.path(begin)}* cannot be listed") from error
-        return names
+        found = {each["path"].removeprefix(place): _state_of(each) for each in listed}
+        states.update(found)
+        return list(found)
 
     def _state(self, name: str, path: str) -> ObjectState | None:
         import obstore
@@ -176,7 +166,7 @@ def _opened(place: StorePlace) -> Any:
     from obstore.store import S3Store
 
     login = find_login(place.credentials)
-    assert not isinstance(login, UnknownLogin)
+    assert not isinstance(login, str)
     maker = "amazonaws.com.cn" if str(place.region).startswith("cn-") else "amazonaws.com"
     # All is said here: obstore reads more of the environment than TensorStore does.
     endpoint = place.endpoint or f"https://s3.{place.region}.{maker}"
@@ -184,11 +174,10 @@ def _opened(place: StorePlace) -> Any:
         place.bucket,
         endpoint=endpoint,
         region=place.region or "",
-        skip_signature=login.anonymous,
         virtual_hosted_style_request=False,
         client_options={"allow_http": endpoint.startswith("http://"), "timeout": _TIMEOUT},
         retry_config=_RETRIES,
-        **({} if login.provider is None else {"credential_provider": login.provider}),
+        **login,
     )
 
 

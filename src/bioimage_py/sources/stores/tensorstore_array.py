@@ -47,10 +47,6 @@ def _memory_at_most() -> int:
     return machine if allowed == resource.RLIM_INFINITY else min(machine, allowed)
 
 
-def _as_it_is(store: Any) -> Any:
-    return store
-
-
 @dataclass(frozen=True)
 class StoredArray:
     """What a family knows about one of its arrays, beyond what TensorStore tells."""
@@ -64,7 +60,7 @@ class StoredArray:
     metadata: ImageMetadata = field(default_factory=ImageMetadata)
     options: Mapping[str, Any] = field(default_factory=dict)  # what the spec must hold besides
     folder: str | None = None  # the local folder that holds its files
-    view: Callable[[Any], Any] = _as_it_is  # gives TensorStore's array the axis order of this package
+    view: Callable[[Any], Any] | None = None  # gives TensorStore's array the axis order of this package
     renamed: Mapping[str, Any] = field(default_factory=dict)  # replaces what its metadata say of chunk names
     whole_chunks: bool = False  # whether chunks at the far faces are stored with their whole extent
 
@@ -85,7 +81,7 @@ class TensorStoreSource(FileSource):
         self._raw = store
         # The process may work in another folder later on.
         self._folder = None if stored.folder is None else os.path.abspath(stored.folder)  # noqa: PTH100
-        self._store = view = stored.view(store)
+        self._store = view = store if stored.view is None else stored.view(store)
         self.kind, self.path, self.key, self.mode = stored.kind, stored.path, stored.key, stored.mode
         self.format, self.codec = stored.format, stored.codec
         self.writable = stored.mode == "r+"
@@ -94,20 +90,20 @@ class TensorStoreSource(FileSource):
         self._whole = Box.whole(self.shape)
         self.fills_buffers = self.dtype.kind in "biufc" and self.ndim > 0
         self.chunks, self.shards = _grids(view, self.shape)
-        self._check_chunk(self.chunks)
+        self._check_chunk()
         fill = view.fill_value
         self.names_fill_value = fill is not None
         self.fill_value = self.dtype.type(0) if fill is None else np.asarray(fill, self.dtype)[()]
 
-    def _check_chunk(self, chunks: tuple[int, ...] | None) -> None:
+    def _check_chunk(self) -> None:
         """Raise StorageError for chunks that fit no memory, for which TensorStore would end the process."""
-        extents = chunks or ()
+        extents = self.chunks or ()
         if not self._stored.whole_chunks:
             extents = tuple(map(min, extents, self.shape))
         n_bytes = math.prod(extents) * self.dtype.itemsize
         if n_bytes > (most := _memory_at_most()):
             raise StorageError(
-                f"{self.name} has chunks of shape {chunks}, of which one takes {n_bytes:.3g} bytes of memory, and this process can "
+                f"{self.name} has chunks of shape {self.chunks}, of which one takes {n_bytes:.3g} bytes of memory, and this process can "
                 f"have {most:.3g}: its metadata are wrong, or it takes a larger machine"
             )
 
@@ -135,10 +131,7 @@ class TensorStoreSource(FileSource):
         try:
             return awaited(lambda: store.read(order="C"), self.path)  # type: ignore[no-any-return]
         except ENGINE_ERRORS as error:
-            found = self._read_apart(box)
-            if found is None:
-                raise storage_error(error, f"{self.name}: cannot read the region {box.text}") from error
-            return found
+            return self._read_apart(box, error)
 
     def _read_into(self, box: Box, buffer: AnyArray) -> AnyArray:
         target = ts.array(buffer, copy=False, write=True).translate_to[box.begin]
@@ -146,21 +139,17 @@ class TensorStoreSource(FileSource):
             for piece in pieces_of(self, self.chunks or box.shape, box):
                 awaited(partial(_copy, self._store, target, piece), self.path)
         except ENGINE_ERRORS as error:
-            found = self._read_apart(box)
-            if found is None:
-                raise storage_error(error, f"{self.name}: cannot read the region {box.text}") from error
-            buffer[...] = found
+            buffer[...] = self._read_apart(box, error)
         return buffer
 
-    def _read_apart(self, box: Box) -> AnyArray | None:
-        """Return the voxels in a box that TensorStore could not read, None if nobody can: others decode more kinds of streams."""
-        if self._folder is None:
-            return None
+    def _read_apart(self, box: Box, error: Exception) -> AnyArray:
+        """Return the voxels in a box that TensorStore could not read: others decode more kinds of streams."""
         from bioimage_py.sources.stores.unusual_chunks import UnusualChunks
 
-        chunks = UnusualChunks.of(self)
+        refused = storage_error(error, f"{self.name}: cannot read the region {box.text}")
+        chunks = None if self._folder is None else UnusualChunks.of(self)
         if chunks is None:
-            return None
+            raise refused from error
         found = np.empty(box.shape, self.dtype)
         for part in parts_of(box, chunks.shape, self.shape):
             try:
@@ -168,7 +157,7 @@ class TensorStoreSource(FileSource):
             except ENGINE_ERRORS:
                 values = chunks.read(part.position)
             if values is None:
-                return None
+                raise refused from error
             found[part.target] = values[part.source]
         return found
 
@@ -215,13 +204,12 @@ class TensorStoreSource(FileSource):
             ) from error
 
     def check_present(self) -> None:
-        folder = self._folder
-        if folder is None:
-            return
         # Precomputed has one description above the folders of its scales.
-        places = [f"{folder}/{name}" for name in _METADATA_FILES] + [f"{os.path.dirname(folder)}/info"]  # noqa: PTH120
-        if not any(map(os.path.exists, places)):
-            raise StorageError(f"{self.name} no longer exists: {folder!r} holds no metadata of an array")
+        names = (*_METADATA_FILES, "../info")
+        if self._folder and not any(os.path.exists(f"{self._folder}/{name}") for name in names):  # noqa: PTH110
+            raise StorageError(
+                f"{self.name} no longer exists: {self._folder!r} holds no metadata of an array"
+            )
 
     def identities(self) -> frozenset[tuple[Any, ...]]:
         return frozenset({file_identity(self.path, self.key, key_is_folder=True)})
@@ -257,12 +245,8 @@ class TensorStoreSource(FileSource):
     def stored_stamp(self) -> str | None:
         if self.path.startswith("memory:"):
             return None
-        place = self.mark_place()
-        return metadata_stamp(
-            folder_of(self, {**self._stored.options, "path": self.path, "key": self.key})
-            if place is None
-            else place
-        )
+        spec = {**self._stored.options, "path": self.path, "key": self.key}
+        return metadata_stamp(self.mark_place() or folder_of(self, spec))
 
     def remove_leftovers(self) -> int:
         return 0 if self._folder is None else remove_leftovers(self._folder)
@@ -291,11 +275,9 @@ def _copy(store: Any, target: Any, box: Box) -> Any:
 def _grids(store: Any, shape: tuple[int, ...]) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
     """Return chunks and shards; shards are None where every chunk has a file of its own."""
     layout = store.chunk_layout
-    chunks = tuple(
-        int(c) if c else max(1, n) for c, n in zip(layout.read_chunk.shape or shape, shape, strict=True)
-    )
-    outer = tuple(
-        int(c) if c else max(1, n) for c, n in zip(layout.write_chunk.shape or shape, shape, strict=True)
+    chunks, outer = (
+        tuple(int(c) if c else max(1, n) for c, n in zip(grid.shape or shape, shape, strict=True))
+        for grid in (layout.read_chunk, layout.write_chunk)
     )
     if outer == chunks:
         return chunks, None
@@ -319,11 +301,8 @@ def metadata_stamp(folder: StoreFolder) -> str | None:
             found = file_stamp(f"{folder.path}/{name}")
         else:
             data = folder.read(name)
-            found = (
-                None
-                if data is None
-                else f"{len(data)} bytes with the hash {hashlib.sha256(data).hexdigest()[:16]}"
-            )
+            digest = hashlib.sha256(data or b"").hexdigest()[:16]
+            found = None if data is None else f"{len(data)} bytes with the hash {digest}"
         if found is not None:
             return f"{name} of {found}"
     return None
@@ -333,13 +312,11 @@ def stored_size_of(folder: str) -> StoredSize:
     """Return the bytes and the number of the files below a folder, but for marks of a copy that is under way."""
     n_bytes = n_files = 0
     for entry in files_below(folder):
-        if f"/{MARK_FOLDER}/" in entry.path:
-            continue
-        with contextlib.suppress(
-            FileNotFoundError
-        ):  # another process may remove its temporary files while we count
-            n_bytes += entry.stat().st_size
-            n_files += 1
+        # Another process may remove its temporary files meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            if f"/{MARK_FOLDER}/" not in entry.path:
+                n_bytes += entry.stat().st_size
+                n_files += 1
     return StoredSize(n_bytes, n_files)
 
 
