@@ -33,7 +33,6 @@ class ChunkKeys:
         return f"{self.prefix}{self.separator}{named}" if named else self.prefix
 
     def position(self, key: str) -> tuple[int, ...] | None:
-        """Return the grid position of a file; None for a key that is not of this grid."""
         parts = key.split(self.separator)
         if self.prefix:
             if parts[0] != self.prefix:

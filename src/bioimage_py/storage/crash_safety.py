@@ -67,7 +67,6 @@ def _syncfs() -> Any:
 
 
 def this_process() -> dict[str, Any]:
-    """Return what `is_alive` recognises this process by."""
     return {"host": platform.node(), "pid": os.getpid(), "born": _birth(os.getpid()), "began": time.time()}
 
 
@@ -96,7 +95,6 @@ def _birth(pid: int) -> int | None:
 
 
 def _fields(pid: int) -> list[str] | None:
-    """Return the fields of /proc/PID/stat from the state on; None where there is no /proc."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

@@ -43,7 +43,6 @@ URL_OPTIONS = ("endpoint", "region", "anonymous")
 
 
 def url_options(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the spec of a source says of how its URL is reached."""
     return {name: spec[name] for name in URL_OPTIONS if name in spec}
 
 
@@ -96,7 +95,6 @@ def _below(path: str, top: str) -> bool:
 
 
 def _checked_text(path: str) -> str:
-    """Return a local path; InvalidArgumentError if TensorStore cannot take it."""
     if not is_unicode(path):
         raise InvalidArgumentError(f"the path {path!r} is not UTF-8, which this format needs: rename it")
     if "\\" in path:

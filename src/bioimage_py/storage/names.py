@@ -36,7 +36,6 @@ def absolute_path(path: str | os.PathLike[str]) -> Path:
 
 
 def folder_above(path: str | os.PathLike[str]) -> Path:
-    """Return the nearest existing folder above a path."""
     above = absolute_path(path).parent
     while not above.is_dir() and above != above.parent:
         above = above.parent

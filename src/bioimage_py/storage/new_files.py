@@ -59,7 +59,6 @@ class FileFolder:
         return f"{path}.{self._token}{os.getpid() & 0xFFFFFFFF:08x}{next(self._numbers) & 0xFFFFFFFF:08x}.partial"
 
     def write(self, key: str, *pieces: Piece) -> int:
-        """Write a file that holds the pieces one after the other; return its bytes."""
         if len(pieces) == 1 and isinstance(pieces[0], StoredBytes) and pieces[0].in_memory:
             data = pieces[0].read()
             if self.write_small(key, data):
@@ -154,7 +153,11 @@ class NewFile:
             shares = (piece.offset | self.size) % _DISK_BLOCK == 0
             if not piece.in_memory and piece.length > (SMALL if shares else MOST_READ):
                 self._write_waiting()
-                self._copy(piece, shares)
+                try:
+                    self._copy(piece, shares)
+                except OSError as error:
+                    raise _writing_error(error, self._path) from error
+                piece.check_unchanged()
                 self.size += piece.length
                 return
             data = piece.read()
@@ -199,13 +202,6 @@ class NewFile:
             raise _writing_error(error, self._path) from error
 
     def _copy(self, piece: StoredBytes, shares: bool) -> None:
-        try:
-            self._copy_bytes(piece, shares)
-        except OSError as error:
-            raise _writing_error(error, self._path) from error
-        piece.check_unchanged()
-
-    def _copy_bytes(self, piece: StoredBytes, shares: bool) -> None:
         done = 0
         if shares and hasattr(os, "copy_file_range"):
             # File systems that can share blocks between files do it here; for others it takes as long as reading and writing.

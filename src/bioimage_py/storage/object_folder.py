@@ -37,7 +37,6 @@ class ObjectFolder:
 
     @property
     def place(self) -> StorePlace | None:
-        """Where in an object store they are; None on a web server and in memory."""
         return StorePlace.of_spec(self._store.spec(retain_context=True).to_json())
 
     def path(self, key: str) -> str:
@@ -59,7 +58,6 @@ class ObjectFolder:
         return NewObject(self, key)
 
     def write(self, key: str, *pieces: Piece) -> int:
-        """Write an object made of pieces; return its bytes."""
         data = b"".join(_bytes_of(piece) for piece in pieces)
         with storage_errors(f"{self.path(key)} cannot be written", writing=True):
             awaited(lambda: self._store.write(key, data), self.folder)
@@ -138,7 +136,6 @@ def _bytes_of(piece: Piece) -> bytes | memoryview:
 
 
 def _named_axes(keys: ChunkKeys, cells: Box, order: tuple[int, ...]) -> int | None:
-    """Return how many numbers of a name to spell out in each listing; None where listing is not worth it."""
     n_lists = 1
     for n_named, axis in enumerate(order):
         if all(_WORTH * (cells.end[a] - cells.begin[a]) >= keys.grid[a] for a in order[n_named:]):

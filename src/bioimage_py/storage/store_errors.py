@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
@@ -33,25 +34,14 @@ _SERVER_FAILED = re.compile(
 )
 
 
+@dataclass
 class _Server:
     """How often a server has failed in a row, and what it said."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self.failures = 0
-        self._last = 0.0
-        self._said = ""
-
-    def check(self) -> None:
-        if self.failures >= _MOST_FAILURES and time.monotonic() < self._last + _PAUSE:
-            raise StorageError(
-                f"{self._name} failed {self.failures} times in a row, after several tries each, and is not asked at present. It said: "
-                f"{self._said}"
-            )
-
-    def failed(self, said: str) -> None:
-        self.failures += 1
-        self._last, self._said = time.monotonic(), said
+    name: str
+    failures: int = 0
+    last: float = 0.0
+    said: str = ""
 
 
 _servers: dict[str, _Server] = {}
@@ -63,7 +53,6 @@ def forget_failures() -> None:
 
 
 def server_answered(place: str) -> None:
-    """Note that the server of a URL answers."""
     if (server := _server_of(place)) is not None:
         server.failures = 0
 
@@ -83,12 +72,17 @@ def asking(place: str) -> Iterator[None]:
     if server is None:
         yield
         return
-    server.check()
+    if server.failures >= _MOST_FAILURES and time.monotonic() < server.last + _PAUSE:
+        raise StorageError(
+            f"{server.name} failed {server.failures} times in a row, after several tries each, and is not asked at present. It said: "
+            f"{server.said}"
+        )
     try:
         yield
     except Exception as error:
         if _SERVER_FAILED.search(str(error)):
-            server.failed(plain_message(error))
+            server.failures += 1
+            server.last, server.said = time.monotonic(), plain_message(error)
         raise
     server.failures = 0
 
@@ -200,7 +194,6 @@ def storage_error(error: BaseException, what: str, *, writing: bool = False) -> 
 
 @contextmanager
 def storage_errors(what: str, *, writing: bool = False) -> Iterator[None]:
-    """Raise `storage_error` for what TensorStore raises within the block."""
     try:
         yield
     except BioimagePyError:

@@ -84,7 +84,6 @@ class N5Family(StoreFamily):
         return opened.open_path(container.path(), key, "r+" if may else "r")
 
     def list_coarser(self, spec: SourceSpec) -> list[SourceSpec]:
-        """Return the specs of the levels s1, s2, … that follow an array called s0 in its group."""
         level = _LEVEL.fullmatch(spec.get("key") or "")
         if level is None:
             return []

@@ -208,7 +208,6 @@ def _names_of_others(said: Mapping[str, Any], metadata: ImageMetadata) -> list[s
 
 
 def _with_symbols(metadata: ImageMetadata) -> ImageMetadata:
-    """Return metadata with units as symbols, and sizes and places in these."""
     if metadata.units is None:
         return metadata
     symbols = [("", 1.0) if unit is None else unit_symbol(unit) for unit in metadata.units]

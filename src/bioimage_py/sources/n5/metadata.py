@@ -80,7 +80,6 @@ def image_metadata(node: Node) -> ImageMetadata:
 
 
 def array_metadata(spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the metadata of a new array as TensorStore takes it, and its attributes."""
     chunks = new_chunks(spec, "N5", DTYPES)
     metadata = {
         "dimensions": list(spec.shape[::-1]),
@@ -113,7 +112,6 @@ def _compression(spec: ArraySpec) -> dict[str, Any]:
 
 
 def stored_chunks(source: Source) -> StoredChunks:
-    """Return where and how the chunks of an opened array are stored; UnsupportedFormatError if that is not known."""
     folder = folder_of(source, source.to_spec())
     node = read_node(folder)
     if node is None or node.array is None:
@@ -129,7 +127,6 @@ def chunk_keys(grid: tuple[int, ...]) -> ChunkKeys:
 
 
 def encoding_of(array: Mapping[str, Any]) -> ChunkEncoding:
-    """Return what the metadata of an array say about its chunks; UnsupportedFormatError if that is not known."""
     if array["dataType"] not in DTYPES or not array["dimensions"]:
         raise UnsupportedFormatError(f"an N5 array of {array['dataType']} with these axes is not known here")
     dtype = np.dtype(array["dataType"])

@@ -109,7 +109,6 @@ class PrecomputedFamily(StoreFamily):
 
     @reads_metadata
     def open_path(self, path: str, key: str | None, mode: str, **options: Any) -> Source:
-        """Open the full-size scale of the volume at a path or URL, or the scale that a key names."""
         root = StoreFolder.at(path, options)
         info = _info(root)
         check_json({name: value for name, value in info.items() if name != OWN_ENTRY}, f"{root.path}/info")
@@ -154,17 +153,14 @@ class PrecomputedFamily(StoreFamily):
 
     @reads_metadata
     def list_arrays(self, path: str, **options: Any) -> list[str]:
-        """Return the keys of the scales of a volume, full size first."""
         return [scale["key"] for scale in _info(StoreFolder.at(path, options))["scales"]]
 
     def list_coarser(self, spec: SourceSpec) -> list[SourceSpec]:
-        """Return the specs of the scales that follow one in a volume."""
         keys: list[str] = self.list_arrays(spec["path"], **url_options(spec))
         first = keys.index(spec["key"]) if spec.get("key") in keys else 0
         return [{**spec, "key": key} for key in keys[first + 1 :]]
 
     def following(self, spec: ArraySpec, like: Source) -> ArraySpec:
-        """Return a new volume of the same type and encoding as one whose voxels it takes."""
         found = [one for one in leaves(like) if isinstance(one, (PrecomputedSource, CompressedFilesSource))]
         if not found or any(
             leaf.dtype != spec.dtype or leaf.described != found[0].described for leaf in found
@@ -269,7 +265,6 @@ class ChunkNames:
         return "_".join(f"{b + o}-{e + o}" for b, e, o in zip(begin, end, self.offset, strict=True))
 
     def has(self, name: str) -> bool:
-        """Whether a chunk has this name."""
         found = _CHUNK_NAME.fullmatch(name)
         if found is None:
             return False
@@ -371,7 +366,6 @@ def _check_scale(scale: Any, place: str) -> None:
 
 
 def _description(spec: ArraySpec) -> dict[str, Any]:
-    """Return a new volume as TensorStore takes it."""
     chunks = new_chunks(spec, _TITLE, _DTYPES, 64)
     if len(spec.shape) not in (3, 4):
         raise UnsupportedFormatError(

@@ -38,23 +38,16 @@ class _Group:
         try:
             document = folder.read_json("zarr.json")
             if document is not None:
-                index = document.get(_V3_FIELD)
-                found = isinstance(index, Mapping) and isinstance(index.get("metadata"), Mapping)
-                return (
-                    cls(folder, document, index if found else None)
-                    if document.get("node_type") == "group"
-                    else None
-                )
-            if folder.read(".zgroup") is None:
-                return None
-            index = folder.read_json(_V2)
+                is_group, index = document.get("node_type") == "group", document.get(_V3_FIELD)
+            else:
+                is_group = folder.read(".zgroup") is not None
+                index = folder.read_json(_V2) if is_group else None
         except OSError as error:
             # Folders around an array need not be readable, nor be Zarr at all.
             _log.debug("no consolidated metadata from %s: %s", folder.path, error)
             return None
-        return cls(
-            folder, None, index if index is not None and isinstance(index.get("metadata"), Mapping) else None
-        )
+        has_index = isinstance(index, Mapping) and isinstance(index.get("metadata"), Mapping)
+        return cls(folder, document, index if has_index else None) if is_group else None
 
     def begin(self) -> None:
         """Give it an index, where it has none."""
@@ -97,7 +90,6 @@ class _Group:
 
 
 def has_consolidated(folder: StoreFolder) -> bool:
-    """Whether a group has consolidated metadata."""
     found = _Group.read(folder)
     return found is not None and found.index is not None
 

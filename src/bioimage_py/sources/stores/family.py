@@ -41,7 +41,6 @@ class StoreFamily(Family):
     def make(
         self, making: dict[str, Any], attributes: Mapping[str, Any], folder: StoreFolder, *, overwrite: bool
     ) -> None:
-        """Make the array in a folder that is free."""
         del attributes
         make_array(making, folder, overwrite=overwrite)
 
@@ -56,7 +55,6 @@ class StoreFamily(Family):
 
     @reads_metadata
     def list_arrays(self, path: str, **options: Any) -> list[str]:
-        """Return the keys of the arrays in a container, in natural order; `""` if the path is an array itself."""
         root, rules = StoreFolder.at(path, options), self.rules(3)
         node = rules.read_node(root)
         if node is None:

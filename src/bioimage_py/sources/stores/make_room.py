@@ -153,7 +153,6 @@ def _checked_groups(
 
 @contextlib.contextmanager
 def _making(target: StoreFolder) -> Iterator[None]:
-    """Raise what the system says of a place as an error of ours."""
     try:
         yield
     except OSError as error:

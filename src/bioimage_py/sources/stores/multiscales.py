@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 
 def first_dataset(attributes: Mapping[str, Any]) -> str | None:
-    """Return the path of the full-size array of an OME-Zarr image group, or None if the group is none."""
     return next(iter(level_paths(attributes)), None)
 
 

@@ -50,7 +50,6 @@ def why_fetched(source: StorePlace, output: StorePlace) -> str | None:
 
 
 def _kept_apart(source: StorePlace, output: StorePlace) -> str | None:
-    """Return what of two places themselves keeps a store from copying between them."""
     if source.scheme != "s3" or output.scheme != "s3":
         return "a store is asked for copies of its own at s3:// only"
     for what in ("endpoint", "bucket", "region", "credentials"):
@@ -90,7 +89,6 @@ class StoreCopier:
         return self._state(self._begin + key, self._source.path(key))
 
     def copy(self, key: str, new_key: str) -> None:
-        """Store an object of the source under a name in the output."""
         import obstore
 
         path = self._source.path(key)

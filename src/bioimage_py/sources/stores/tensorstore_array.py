@@ -204,12 +204,11 @@ class TensorStoreSource(FileSource):
             ) from error
 
     def check_present(self) -> None:
+        folder = self._folder or ""
         # Precomputed has one description above the folders of its scales.
-        names = (*_METADATA_FILES, "../info")
-        if self._folder and not any(os.path.exists(f"{self._folder}/{name}") for name in names):  # noqa: PTH110
-            raise StorageError(
-                f"{self.name} no longer exists: {self._folder!r} holds no metadata of an array"
-            )
+        places = [f"{folder}/{name}" for name in _METADATA_FILES] + [f"{os.path.dirname(folder)}/info"]  # noqa: PTH120
+        if folder and not any(map(os.path.exists, places)):
+            raise StorageError(f"{self.name} no longer exists: {folder!r} holds no metadata of an array")
 
     def identities(self) -> frozenset[tuple[Any, ...]]:
         return frozenset({file_identity(self.path, self.key, key_is_folder=True)})
@@ -233,7 +232,6 @@ class TensorStoreSource(FileSource):
         return type(self)(store, self._stored)
 
     def plain(self) -> TensorStoreSource:
-        """Return the same array without what a subclass adds."""
         return TensorStoreSource(self._raw, self._stored)
 
     def mark_place(self) -> StoreFolder | None:

@@ -43,33 +43,29 @@ class UnusualChunks:
 
     def read(self, position: tuple[int, ...]) -> AnyArray | None:
         """Return the voxels of a chunk, None where it is not stored or is not a sequence of whole streams."""
-        encoding = self._encoding
         try:
             data = self._reader.read(position)
-            shape = encoding.chunks
-            if data is not None and encoding.wrapping == "n5":
-                shape = read_n5_header(StoredBytes(None, 0, len(data), data)) or ()
-                data = data[4 + 4 * len(shape) :] if len(shape) == len(encoding.chunks) else None
-            return None if data is None else self._decoded(data, shape)
-        except (StorageError, RuntimeError, ValueError, OSError, EOFError, zlib.error):
+            return None if data is None else self._decoded(data)
+        except (StorageError, RuntimeError, LookupError, ValueError, OSError, EOFError, zlib.error):
             return None
 
-    def _decoded(self, data: bytes, shape: tuple[int, ...]) -> AnyArray | None:
-        encoding = self._encoding
+    def _decoded(self, data: bytes) -> AnyArray:
+        encoding, shape = self._encoding, self._encoding.chunks
+        if encoding.wrapping == "n5":
+            shape = read_n5_header(StoredBytes(None, 0, len(data), data)) or ()
+            data = data[4 + 4 * len(shape) :]
+            if len(shape) != len(encoding.chunks):
+                raise ValueError("its header does not fit")
+        order, names = encoding.axis_order, [str(step[0]) for step in encoding.codecs]
         dtype = np.dtype(encoding.dtype).newbyteorder(">" if encoding.byte_order == "big" else "<")
         n_bytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
-        names = [str(step[0]) for step in encoding.codecs]
         while names and names[-1] == "crc32c":
             names.pop()
-            if crc32c_bytes(data[:-4]) != data[-4:]:
-                return None
-            data = data[:-4]
-        if len(names) != 1 or names[0] not in _DECODERS:
-            return None
-        decoded = _DECODERS[names[0]](data, n_bytes)
-        if len(decoded) != n_bytes:
-            return None
-        order = encoding.axis_order
+            data, checksum = data[:-4], data[-4:]
+            if crc32c_bytes(data) != checksum:
+                raise ValueError("its checksum is wrong")
+        (name,) = names
+        decoded = _DECODERS[name](data, n_bytes)
         voxels = np.frombuffer(decoded, dtype).reshape([shape[axis] for axis in order])
         return voxels.transpose(np.argsort(order)).reshape(shape).astype(encoding.dtype, copy=False)
 
