@@ -71,6 +71,7 @@ from .store_errors import (
     plain_message as plain_message,
     reads_metadata as reads_metadata,
     storage_error as storage_error,
+    storage_errors as storage_errors,
 )
 from .store_place import (
     StorePlace as StorePlace,

@@ -67,7 +67,12 @@ def _syncfs() -> Any:
 
 
 def this_process() -> dict[str, Any]:
-    return {"host": platform.node(), "pid": os.getpid(), "born": _birth(os.getpid()), "began": time.time()}
+    return {
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "born": _state_and_birth(os.getpid())[1],
+        "began": time.time(),
+    }
 
 
 def is_alive(process: Mapping[str, Any]) -> bool | None:
@@ -76,27 +81,18 @@ def is_alive(process: Mapping[str, Any]) -> bool | None:
         return None
     try:
         os.kill(process["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        # The number has gone to somebody else's process: the process was this user's own.
-        return False
-    fields = _fields(process["pid"])
-    if fields is not None and fields[0] in "ZX":
+    except (ProcessLookupError, PermissionError):
+        return False  # or the number has gone to somebody else's process: the process was this user's own
+    state, born = _state_and_birth(process["pid"])
+    if state in ("Z", "X"):
         return False  # it has died, and its parent has not asked for its exit code yet
-    born = _birth(process["pid"])
     return born is None or process["born"] is None or born == process["born"]
 
 
-def _birth(pid: int) -> int | None:
-    """Return when a process began, in clock ticks since boot: a reused pid has another."""
-    fields = _fields(pid)
-    return None if fields is None else int(fields[19])
-
-
-def _fields(pid: int) -> list[str] | None:
+def _state_and_birth(pid: int) -> tuple[str, int | None]:
+    """Return a process's state and when it began, in clock ticks since boot: a reused pid has another."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return None  # no /proc here: the number alone has to do
-    return text.rpartition(")")[2].split()
+        return "", None  # no /proc here: the number alone has to do
+    return fields[0], int(fields[19])

@@ -71,7 +71,8 @@ def find_login(credentials: str) -> dict[str, Any] | str:
         "secret_access_key": os.environ["AWS_SECRET_ACCESS_KEY"],
         "token": os.environ.get("AWS_SESSION_TOKEN") or None,
     }
-    return {"credential_provider": lambda: {**keys, "expires_at": None}}
+    # Said, because obstore would listen to AWS_SKIP_SIGNATURE, and TensorStore does not.
+    return {"skip_signature": False, "credential_provider": lambda: {**keys, "expires_at": None}}
 
 
 def _profile_files() -> list[Path]:

@@ -70,24 +70,18 @@ def _from_transform(transform: Any, ndim: int, named: list[Any] | None) -> Image
     """Read COSEM's way; its lists are slowest first, unless their own names of axes, and not those beside it, say the opposite."""
     if not isinstance(transform, Mapping):
         return None
-    axes = _texts(transform.get("axes"), ndim)
-    names = [name.lower() for name in axes or ()]
-    backwards = (
-        "x" in names and "y" in names and names.index("x") < names.index("y") and list(axes or ()) != named
-    )
-
-    def ordered(values: Any) -> Any:
-        return values if values is None or not backwards else values[::-1]
-
-    scale = ordered(_numbers(transform.get("scale"), ndim))
+    axes, units = _texts(transform.get("axes"), ndim), _texts(transform.get("units"), ndim)
+    scale, origin = _numbers(transform.get("scale"), ndim), _numbers(transform.get("translate"), ndim)
     if scale is None:
         return None
-    origin = ordered(_numbers(transform.get("translate"), ndim))
+    names = [name.lower() for name in axes or ()]
+    x_first = "x" in names and "y" in names and names.index("x") < names.index("y")
+    step = -1 if x_first and list(axes or ()) != named else 1
     return ImageMetadata(
-        axes=ordered(axes),
-        voxel_size=scale,
-        units=ordered(_texts(transform.get("units"), ndim)),
-        origin=origin if origin is not None and any(origin) else None,
+        axes=axes and axes[::step],
+        voxel_size=scale[::step],
+        units=units and units[::step],
+        origin=origin[::step] if origin and any(origin) else None,
     )
 
 
@@ -213,9 +207,7 @@ def _with_symbols(metadata: ImageMetadata) -> ImageMetadata:
     symbols = [("", 1.0) if unit is None else unit_symbol(unit) for unit in metadata.units]
 
     def converted(values: tuple[float, ...] | None) -> tuple[float, ...] | None:
-        if values is None:
-            return None
-        return tuple(
+        return values and tuple(
             value if factor == 1 else float(f"{value * factor:.15g}")
             for value, (_, factor) in zip(values, symbols, strict=True)
         )
@@ -240,10 +232,10 @@ def _turned(values: Any, ndim: int) -> list[Any] | None:
 
 
 def _numbers(values: Any, ndim: int) -> tuple[float, ...] | None:
-    if not isinstance(values, list) or len(values) != ndim:
+    fine = isinstance(values, list) and len(values) == ndim
+    if not fine or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
         return None
-    fine = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
-    return tuple(float(v) for v in values) if fine else None
+    return tuple(map(float, values))
 
 
 def _texts(values: Any, ndim: int) -> tuple[str, ...] | None:

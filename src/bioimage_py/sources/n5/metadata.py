@@ -131,8 +131,8 @@ def encoding_of(array: Mapping[str, Any]) -> ChunkEncoding:
         raise UnsupportedFormatError(f"an N5 array of {array['dataType']} with these axes is not known here")
     dtype = np.dtype(array["dataType"])
     chunks = tuple(int(n) for n in array["blockSize"][::-1])
-    steps = [_codec_step(array["compression"])]
-    found = [codec_step(name, options) for name, options in steps if name != "raw"]
+    name, options = _codec_step(array["compression"])
+    found = [] if name == "raw" else [codec_step(name, options)]
     return ChunkEncoding(
         format="n5",
         shape=tuple(int(n) for n in array["dimensions"][::-1]),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import glob
 import os
 import re
@@ -16,12 +15,10 @@ from typing import Any
 import tensorstore as ts
 
 from bioimage_py.errors import (
-    BioimagePyError,
     Hint,
     InvalidArgumentError,
     OutputExistsError,
     ReadOnlyError,
-    StorageError,
     UnsupportedFormatError,
 )
 from bioimage_py.sources.array_spec import ArraySpec
@@ -34,6 +31,7 @@ from bioimage_py.storage import (
     is_alive,
     json_problem,
     storage_error,
+    storage_errors,
     store_context,
     this_process,
 )
@@ -112,7 +110,7 @@ def room_for_array(
     and files made here are removed again.
     """
     target = root.inside(key)
-    with _making(target):
+    with storage_errors(f"{target.path} cannot be made", writing=True):
         groups = _checked_groups(root, key, overwrite, rules)
         with _set_aside(target, overwrite), contextlib.ExitStack() as undo:
             for group in groups:
@@ -132,7 +130,7 @@ def room_for_array(
 def check_room(root: StoreFolder, key: str | None, overwrite: bool, rules: StoreRules) -> None:
     """Raise what `room_for_array` would raise; nothing is made."""
     target = root.inside(key)
-    with _making(target):
+    with storage_errors(f"{target.path} cannot be made", writing=True):
         _checked_groups(root, key, overwrite, rules)
         if target.is_local:
             check_writable(target.path)
@@ -149,19 +147,6 @@ def _checked_groups(
     groups = _groups_to_make(root, key, rules)
     _check_free(target, overwrite, rules)
     return groups
-
-
-@contextlib.contextmanager
-def _making(target: StoreFolder) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, BioimagePyError):
-            raise
-        denied = isinstance(error, PermissionError)
-        failure = ReadOnlyError if denied or error.errno == errno.EROFS else StorageError
-        hint = ". Check the permissions of that folder" if denied else ""
-        raise failure(f"{target.path} cannot be made: {error.strerror}: {error.filename}{hint}") from error
 
 
 def _groups_to_make(root: StoreFolder, key: str | None, rules: StoreRules) -> list[StoreFolder]:
@@ -186,8 +171,7 @@ def _groups_to_make(root: StoreFolder, key: str | None, rules: StoreRules) -> li
                 f"{folder.path} is a group of another version of {rules.title}",
                 hints=[
                     Hint.of("give the {} that it has", zarr_format=...),
-                    Hint("choose another path"),
-                    Hint("or delete it first"),
+                    Hint("choose another path, or delete it first"),
                 ],
             )
     return missing
@@ -216,9 +200,7 @@ def _check_free(target: StoreFolder, overwrite: bool, rules: StoreRules) -> None
         raise OutputExistsError(
             f"{target.path} is a group: give a key for the new array, or another path. A group is never replaced"
         )
-    if target.is_local and not os.path.lexists(target.path):
-        return
-    if target.is_local and not Path(target.path).is_dir():
+    if target.is_local and os.path.lexists(target.path) and not Path(target.path).is_dir():
         raise OutputExistsError(f"{target.path} is a file and not a {rules.title} array: choose another path")
     # A process that was killed can have left a mark without an array.
     entries = [entry.name for entry in target.entries_if_local() if entry.name != MARK_FOLDER]
@@ -269,12 +251,8 @@ def removable_array(root: StoreFolder, key: str, rules: StoreRules) -> StoreFold
 
 
 def remove_array(target: StoreFolder) -> None:
-    try:
+    with storage_errors(f"{target.path} cannot be removed"), contextlib.suppress(FileNotFoundError):
         shutil.rmtree(target.path)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise StorageError(f"{target.path} cannot be removed: {error.strerror}: {error.filename}") from error
 
 
 @contextlib.contextmanager

@@ -33,6 +33,7 @@ from bioimage_py.storage import (
     files_below,
     remove_leftovers,
     storage_error,
+    storage_errors,
     store_context,
     url_options,
 )
@@ -220,15 +221,9 @@ class TensorStoreSource(FileSource):
         """Return a twin as `for_run` does, that TensorStore decodes and encodes."""
         # Without its own context: what that says about threads and cache would win over the run's.
         spec = self._raw.spec(open=True, assume_metadata=True, retain_context=False, recheck_cached="open")
-        try:
-            store = ts.open(
-                spec,
-                read=True,
-                write=self.writable,
-                context=store_context(threads, cache_bytes, patient=True),
-            ).result()
-        except ENGINE_ERRORS as error:
-            raise storage_error(error, f"{self.name} cannot be reopened for the run") from error
+        context = store_context(threads, cache_bytes, patient=True)
+        with storage_errors(f"{self.name} cannot be reopened for the run"):
+            store = ts.open(spec, read=True, write=self.writable, context=context).result()
         return type(self)(store, self._stored)
 
     def plain(self) -> TensorStoreSource:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import tensorstore as ts
-
-from bioimage_py.errors import InvalidArgumentError, StorageError
+from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.sources.base import Source, SourceSpec
-from bioimage_py.sources.stores.tensorstore_array import StoredArray, TensorStoreSource
-from bioimage_py.storage import StoreFolder, file_identity, plain_message, store_context
+from bioimage_py.sources.stores.tensorstore_array import StoredArray, TensorStoreSource, open_store
+from bioimage_py.storage import StoreFolder, file_identity, storage_errors
 
 
 class TensorStoreHandleSource(TensorStoreSource):
@@ -90,16 +88,6 @@ def _from_zero(store: Any) -> Any:
 
 
 def open_tensorstore_spec(spec: SourceSpec) -> TensorStoreSource:
-    try:
-        store = ts.open(
-            ts.Spec(spec["tensorstore"]),
-            open=True,
-            read=True,
-            write=spec.get("mode") == "r+",
-            context=store_context(2, 0),
-        ).result()
-    except (ValueError, NotImplementedError) as error:
-        raise StorageError(
-            f"a TensorStore cannot be reopened from its spec: {plain_message(error)}"
-        ) from error
+    with storage_errors("a TensorStore cannot be reopened from its spec"):
+        store = open_store(spec["tensorstore"], spec.get("mode", "r"))
     return from_tensorstore(store)
