@@ -483,3 +483,18 @@ def test_a_copy_that_dies_in_the_last_call_of_progress_does_not_look_finished(
     words = [sys.executable, "-c", DIES_AT_THE_LAST_LOOK, str(workers), str(out)]
     assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
     assert unfinished_text(bp.open_source(out)).startswith("not finished")
+
+
+def test_what_the_running_process_of_another_user_has_set_aside_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bp.copy(IMAGE, tmp_path / "out.zarr")
+    aside = tmp_path / f".out.zarr.replaced-{2**22 + 1}"
+    shutil.copytree(tmp_path / "out.zarr", aside)
+
+    def refused(pid: int, signal: int) -> None:
+        raise PermissionError(pid, signal)
+
+    monkeypatch.setattr(os, "kill", refused)
+    bp.copy(IMAGE, tmp_path / "out.zarr", overwrite=True)
+    assert aside.exists()

@@ -28,12 +28,10 @@ from bioimage_py.sources.stores.unfinished import MARK_FOLDER, is_abandoned, mar
 from bioimage_py.storage import (
     StoreFolder,
     check_writable,
-    is_alive,
     json_problem,
     storage_error,
     storage_errors,
     store_context,
-    this_process,
 )
 
 _ASIDE = re.compile(r"\.(.+)\.replaced-(\d{1,9})", re.ASCII | re.DOTALL)
@@ -288,9 +286,15 @@ def _remove_asides_of_the_dead(place: Path) -> None:
 def aside_of_the_dead(name: str) -> str | None:
     """Return the name of an array that a killed process had set aside under a name; None if the name is not of that form."""
     found = _ASIDE.fullmatch(name)
-    if found is None or is_alive({**this_process(), "pid": int(found[2]), "born": None}):
+    if found is None:
         return None
-    return found[1]
+    try:
+        os.kill(int(found[2]), 0)
+    except ProcessLookupError:
+        return found[1]
+    except PermissionError:
+        return None  # it runs for another user
+    return None
 
 
 def _make_folder(place: Path, undo: contextlib.ExitStack) -> bool:

@@ -84,7 +84,7 @@ class TensorStoreSource(FileSource):
         self._folder = None if stored.folder is None else os.path.abspath(stored.folder)  # noqa: PTH100
         self._store = view = store if stored.view is None else stored.view(store)
         self.kind, self.path, self.key, self.mode = stored.kind, stored.path, stored.key, stored.mode
-        self.format, self.codec = stored.format, stored.codec
+        self.format, self.codec, self.renamed = stored.format, stored.codec, stored.renamed
         self.writable = stored.mode == "r+"
         self.shape = tuple(int(n) for n in view.shape)
         self.dtype = np.dtype(view.dtype.numpy_dtype)
@@ -115,11 +115,6 @@ class TensorStoreSource(FileSource):
     @property
     def metadata(self) -> ImageMetadata:
         return self._stored.metadata
-
-    @property
-    def renamed(self) -> Mapping[str, Any]:
-        """What is taken for the metadata's word on the names of chunks, see `StoredArray`."""
-        return self._stored.renamed
 
     @property
     def kvstore(self) -> Any:
