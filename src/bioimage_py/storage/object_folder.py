@@ -86,8 +86,9 @@ class ObjectFolder:
             return
         for numbers in itertools.product(*(range(cells.begin[a], cells.end[a]) for a in order[:n_named])):
             begin = keys.separator.join([*([keys.prefix] if keys.prefix else []), *map(str, numbers), ""])
-            found = (keys.position(name) for name in (names or self.names)(begin))
-            yield from sorted(at for at in found if at is not None and _inside(at, cells))
+            for at in sorted(at for at in map(keys.position, (names or self.names)(begin)) if at is not None):
+                if all(b <= p < e for b, p, e in zip(cells.begin, at, cells.end, strict=True)):
+                    yield at
 
     def names(self, begin: str) -> list[str]:
         """Return the names of all objects that begin with a text; raises StorageError if they cannot be listed."""
@@ -142,10 +143,6 @@ def _named_axes(keys: ChunkKeys, cells: Box, order: tuple[int, ...]) -> int | No
             return n_named if _WORTH * n_lists <= cells.size else None
         n_lists *= cells.end[axis] - cells.begin[axis]
     return None
-
-
-def _inside(position: tuple[int, ...], cells: Box) -> bool:
-    return all(b <= p < e for b, p, e in zip(cells.begin, position, cells.end, strict=True))
 
 
 # A request costs the same for a few bytes more, and headers follow each other; so many are kept.

@@ -66,7 +66,8 @@ def with_multiscales(
         described = image.metadata_of(dataset, metadata)
         sane = without_nonsense(described, len(shape), name)
         sane = with_channels(sane, attributes, shape)
-        return _with_own(sane, own_attributes(attributes))
+        own = own_attributes(attributes)
+        return replace(sane, attributes={**own, **sane.attributes}) if own else sane
     return None
 
 
@@ -78,10 +79,6 @@ def _disagreements(image: NgffImage, dataset: NgffDataset, ndim: int) -> list[st
         if values is not None and len(values) != ndim:
             found.append(f"the {what} of level {dataset.path!r} has {len(values)} entries {list(values)}")
     return found
-
-
-def _with_own(metadata: ImageMetadata, own: Mapping[str, Any]) -> ImageMetadata:
-    return metadata if not own else replace(metadata, attributes={**own, **metadata.attributes})
 
 
 def image_paths(folder: StoreFolder, attributes: Mapping[str, Any]) -> tuple[str, ...]:

@@ -42,12 +42,6 @@ _METADATA_FILES = ("zarr.json", ".zarray", "attributes.json", "info")
 _OPEN_THREADS = min(4, os.cpu_count() or 1)
 
 
-def _memory_at_most() -> int:
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return machine if allowed == resource.RLIM_INFINITY else min(machine, allowed)
-
-
 @dataclass(frozen=True)
 class StoredArray:
     """What a family knows about one of its arrays, beyond what TensorStore tells."""
@@ -102,7 +96,11 @@ class TensorStoreSource(FileSource):
         if not self._stored.whole_chunks:
             extents = tuple(map(min, extents, self.shape))
         n_bytes = math.prod(extents) * self.dtype.itemsize
-        if n_bytes > (most := _memory_at_most()):
+        most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if allowed != resource.RLIM_INFINITY:
+            most = min(most, allowed)
+        if n_bytes > most:
             raise StorageError(
                 f"{self.name} has chunks of shape {self.chunks}, of which one takes {n_bytes:.3g} bytes of memory, and this process can "
                 f"have {most:.3g}: its metadata are wrong, or it takes a larger machine"
