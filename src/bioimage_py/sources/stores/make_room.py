@@ -63,7 +63,7 @@ def new_chunks(
     if spec.dtype.name not in dtypes:
         raise UnsupportedFormatError(f"{title} cannot hold {spec.dtype}; it can hold {', '.join(dtypes)}")
     if spec.shards is not None:
-        raise InvalidArgumentError(f"shards cannot be given for {title} (got {spec.shards}): use Zarr v3")
+        raise InvalidArgumentError(f"no shards can be given for {title} (got {spec.shards}): use Zarr v3")
     if spec.fill_value is not None and spec.fill_value != 0:
         raise InvalidArgumentError(f"{title} has no fill value but 0 (got {spec.fill_value!r}): use Zarr")
     usual = tuple(max(1, n if most is None else min(n, most)) for n in spec.shape)
