@@ -21,8 +21,8 @@ from bioimage_py.errors import (
     ReadOnlyError,
     UnsupportedFormatError,
 )
+from bioimage_py.geometry import checked_extents
 from bioimage_py.sources.array_spec import ArraySpec
-from bioimage_py.sources.new import checked_extents
 from bioimage_py.sources.stores.hierarchy import Node, arrays_below
 from bioimage_py.sources.stores.unfinished import MARK_FOLDER, is_abandoned, mark_new, read_mark
 from bioimage_py.storage import (
