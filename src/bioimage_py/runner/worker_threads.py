@@ -6,9 +6,9 @@ import atexit
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
 from bioimage_py.errors import CastingError
 
@@ -155,26 +155,10 @@ def _await(ended: list[threading.Event], seconds: float) -> None:
         event.wait(max(0.0, end - time.monotonic()))
 
 
-@contextmanager
-def _limit_nested_pools(num_threads: int) -> Iterator[None]:
+def _limit_nested_pools(num_threads: int) -> AbstractContextManager[object]:
     """Keep numerical libraries from starting a pool in each of our threads."""
     if num_threads == 1:
-        yield
-        return
+        return nullcontext()
     from threadpoolctl import threadpool_limits
 
-    # Set once for all runs of this process: limits that overlap would be undone in the wrong order.
-    with _pools:
-        _limits.append(_limits[0] if _limits else threadpool_limits(limits=1))
-    try:
-        yield
-    finally:
-        with _pools:
-            limits = _limits.pop()
-            if not _limits:
-                limits.restore_original_limits()
-
-
-_pools = threading.Lock()
-_limits: list[Any] = []
-"""The limit that is in force, once for each run that relies on it."""
+    return threadpool_limits(limits=1)  # type: ignore[no-any-return]

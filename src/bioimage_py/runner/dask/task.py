@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from bioimage_py.errors import BioimagePyError
@@ -21,10 +23,7 @@ _GRACE = 0.7
 """Seconds that the block in hand gets when the time of its task is up."""
 
 _IDLE = 60.0
-"""Seconds after the end of a task of ours after which a worker closes the sources that it used; another opens them again."""
-
-_ending = threading.Lock()
-_closing: list[threading.Timer] = []
+"""Seconds after which a worker without tasks of ours closes the sources that they used."""
 
 
 def run_dask_task(path: str, number: int, task: int, timeout: float | None) -> tuple[str, str]:
@@ -37,25 +36,19 @@ def run_dask_task(path: str, number: int, task: int, timeout: float | None) -> t
     """
     worker = distributed_library().get_worker()
     key = worker.get_current_task()
-    stop = threading.Event()
-    answers: list[tuple[str, str]] = []
-    thread = threading.Thread(
-        target=lambda: answers.append(_answer(path, number, task, stop)), name=f"bioimage-task-{number}-{task}", daemon=True
-    )  # fmt: skip
-    thread.start()
+    attempt = _Attempt(path, number, task, several=worker.state.nthreads > 1)
     end = time.monotonic() + (timeout or float("inf"))
     timed_out = False
-    while not answers:
-        thread.join(_LOOK)
-        if time.monotonic() > end and not answers:
+    while not attempt.ended(_LOOK):
+        if time.monotonic() > end:
             timed_out = True
-            stop.set()
+            attempt.stop.set()
             if time.monotonic() > end + _GRACE:
                 text = f"it took longer than task_timeout on Dask worker {worker.address}, and its block in hand goes on there"
                 return "timeout", text
         elif not _is_wanted(worker, key):
-            stop.set()
-    kind, text = answers[0]
+            attempt.stop.set()
+    kind, text = attempt.answer
     if timed_out and kind == tasks.STOPPED:
         return "timeout", "it took longer than task_timeout"
     return kind, f"{text} (on Dask worker {worker.address})" if text else ""
@@ -67,22 +60,33 @@ def _is_wanted(worker: Any, key: Any) -> bool:
     return wanted and worker.status.name in ("running", "paused")
 
 
-def _answer(path: str, number: int, task: int, stop: threading.Event) -> tuple[str, str]:
-    try:
-        before = _ended_before(RunFolder.open(path), number, task)
-        return before or (tasks.run_task(path, number, task, stop), "")
-    except BaseException as error:  # noqa: BLE001 - told to the submitter, with its traceback in the worker's log
-        if not isinstance(error, BioimagePyError):
-            _log.exception("task %d of round %d of %s", task, number, path)
-        return "error", f"{type(error).__name__}: {error}"
-    finally:
-        timer = threading.Timer(_IDLE, tasks.close_sources)
-        timer.daemon = True
-        with _ending:
-            while _closing:
-                _closing.pop().cancel()
-            _closing.append(timer)
-            timer.start()
+class _Attempt:
+    """The thread that processes the blocks of a task."""
+
+    def __init__(self, path: str, number: int, task: int, *, several: bool) -> None:
+        self.stop = threading.Event()
+        self.answer = ("lost", "it ended without an answer")
+        self._thread = threading.Thread(
+            target=self._work, args=(path, number, task, several), name=f"bioimage-task-{number}-{task}", daemon=True
+        )  # fmt: skip
+        self._thread.start()
+
+    def ended(self, wait: float) -> bool:
+        self._thread.join(wait)
+        return not self._thread.is_alive()
+
+    def _work(self, path: str, number: int, task: int, several: bool) -> None:
+        try:
+            before = _ended_before(RunFolder.open(path), number, task)
+            if before is not None:
+                self.answer = before
+                return
+            with _held.for_task(several=several):
+                self.answer = (tasks.run_task(path, number, task, self.stop), "")
+        except BaseException as error:  # noqa: BLE001 - told to the submitter, with its traceback in the worker's log
+            if not isinstance(error, BioimagePyError):
+                _log.exception("task %d of round %d of %s", task, number, path)
+            self.answer = ("error", f"{type(error).__name__}: {error}")
 
 
 def _ended_before(folder: RunFolder, number: int, task: int) -> tuple[str, str] | None:
@@ -101,3 +105,46 @@ def _ended_before(folder: RunFolder, number: int, task: int) -> tuple[str, str] 
                 f"its worker, process {state['pid']} on {state['host']}, died or was cut off, perhaps for lack of memory",
             )
     return None
+
+
+class _Held:
+    """What this process holds for tasks of ours, which may be those of several threads and of several runs."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._limits: Any = None
+        self._timer: threading.Timer | None = None
+
+    @contextlib.contextmanager
+    def for_task(self, *, several: bool) -> Iterator[None]:
+        with self._lock:
+            self._users += 1
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if several and self._limits is None:
+                from threadpoolctl import threadpool_limits
+
+                # Set once for all tasks: limits that overlap would be undone in the wrong order.
+                self._limits = threadpool_limits(limits=1)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    if self._limits is not None:
+                        self._limits.restore_original_limits()
+                        self._limits = None
+                    self._timer = threading.Timer(_IDLE, self._close_sources)
+                    self._timer.daemon = True
+                    self._timer.start()
+
+    def _close_sources(self) -> None:
+        with self._lock:
+            if not self._users:
+                tasks.close_sources()
+
+
+_held = _Held()
