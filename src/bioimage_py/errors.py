@@ -132,7 +132,7 @@ class NotPortableError(InvalidArgumentError):
     """Something that exists in this process only, where other processes would have to open it."""
 
 
-class InvalidIndexError(BioimagePyError, IndexError):
+class InvalidIndexError(InvalidArgumentError, IndexError):
     """An index that a source does not take: out of bounds, or not numpy basic indexing with step 1."""
 
 

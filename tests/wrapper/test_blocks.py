@@ -43,7 +43,7 @@ from tests.wrapper import stored
 TURNED = ((0.9, 0.3, 0, -1), (-0.3, 1.1, 0, 2), (0, 0, 1.3, 0.5))
 MAKERS: dict[str, Any] = {
     **{
-        f"affine {order}": lambda s, d, order=order: AffineSource(s, TURNED, order=order) for order in (0, 1, 3)
+        f"affine {order}": lambda s, d, order=order: AffineSource(s, affine_matrix=TURNED, order=order) for order in (0, 1, 3)
     },
     "cast": lambda s, d: CastSource(s, "int8"),
     "concatenate": lambda s, d: ConcatenateSource([s, s, s], d(st.integers(0, 2))),

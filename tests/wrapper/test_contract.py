@@ -70,7 +70,7 @@ class TestRoi(WrapperContract):
         return self.stored()[2:6, 3, 1:]
 
     def wrap(self, source: Source) -> Source:
-        return RoiSource(source, (slice(2, 6), 3, slice(1, None)))
+        return RoiSource(source, (slice(2, 6), 3, slice(1, None)), squeeze=True)
 
 
 class TestRoiOfOneVoxel(WrapperContract):
@@ -78,7 +78,7 @@ class TestRoiOfOneVoxel(WrapperContract):
         return np.asarray(self.stored()[2, 3, 4])
 
     def wrap(self, source: Source) -> Source:
-        return RoiSource(source, (2, 3, 4))
+        return RoiSource(source, (2, 3, 4), squeeze=True)
 
 
 @pytest.mark.parametrize("mode", ["constant", "edge", "reflect", "symmetric"])
@@ -161,7 +161,7 @@ class TestStacked(WrapperContract):
     """A mask of a normalised, padded region."""
 
     def array(self) -> np.ndarray:
-        padded = np.pad(self.stored()[1:5], 2).astype("float32")
+        padded = np.pad(self.stored()[1:5], (0, 2)).astype("float32")
         return (padded - padded.min()) / (padded.max() - padded.min()) > 0.5
 
     def make(self, array: np.ndarray, folder: Path) -> Source:

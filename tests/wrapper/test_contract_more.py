@@ -29,11 +29,11 @@ CASES = {
     "resized linear": Case(lambda s: ResizedSource(s, (5, 14, 9), 1, True), dtype=">i4"),
     "resized cubic": Case(lambda s: ResizedSource(s, (9, 5, 20), 3), dtype="float32"),
     "resized mask": Case(lambda s: ResizedSource(s, (3, 4, 5), 1), dtype="bool"),
-    "affine": Case(lambda s: AffineSource(s, SHIFTED, (6, 9, 8), 0, 7)),
+    "affine": Case(lambda s: AffineSource(s, (6, 9, 8), affine_matrix=SHIFTED, fill_value=7)),
     "affine linear": Case(
-        lambda s: AffineSource(s, SHIFTED, order=1, fill_value=float("nan")), dtype="float64"
+        lambda s: AffineSource(s, affine_matrix=SHIFTED, order=1, fill_value=float("nan")), dtype="float64"
     ),
-    "affine quintic": Case(lambda s: AffineSource(s, SHIFTED, order=5)),
+    "affine quintic": Case(lambda s: AffineSource(s, affine_matrix=SHIFTED, order=5)),
     "mean": Case(lambda s: ReducedSource(s, (2, 3, 4))),
     "mode": Case(lambda s: ReducedSource(s, 2, "mode"), dtype=">u4"),
     "stride": Case(lambda s: ReducedSource(s, (1, 3, 4), "stride"), lambda a: a[:, ::3, ::4]),

@@ -16,8 +16,8 @@ ARRAY = np.arange(3 * 4, dtype="uint8").reshape(3, 4)
 @pytest.mark.parametrize(
     ("width", "pairs"),
     [
-        (2, ((2, 2), (2, 2))),
-        ((1, 2), ((1, 1), (2, 2))),
+        (2, ((0, 2), (0, 2))),
+        ((1, 2), ((0, 1), (0, 2))),
         (np.array([[0, 3], [1, 0]]), ((0, 3), (1, 0))),
         ([0, (2, np.int16(1))], ((0, 0), (2, 1))),
     ],
@@ -57,8 +57,8 @@ def test_axes_without_voxels_have_nothing_to_repeat(mode: str) -> None:
     empty = np.zeros((2, 0), "uint8")
     with pytest.raises(InvalidArgumentError, match="axis 1"):
         PadSource(empty, 1, mode)
-    assert PadSource(empty, (1, 0), mode).shape == (4, 0)
-    assert PadSource(empty, 1)[...].tolist() == np.pad(empty, 1).tolist()
+    assert PadSource(empty, (1, 0), mode).shape == (3, 0)
+    assert PadSource(empty, 1)[...].tolist() == np.pad(empty, (0, 1)).tolist()
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_axes_without_voxels_have_nothing_to_repeat(mode: str) -> None:
 def test_constants_that_fit(dtype: str, value: Any) -> None:
     array = np.ones((2, 2), dtype)
     np.testing.assert_array_equal(
-        PadSource(array, 1, constant_value=value)[...], np.pad(array, 1, constant_values=value)
+        PadSource(array, 1, constant_value=value)[...], np.pad(array, (0, 1), constant_values=value)
     )
     if dtype == "float32":
         with pytest.raises(InvalidArgumentError, match="does not fit"):
@@ -86,14 +86,14 @@ def test_constants_that_fit(dtype: str, value: Any) -> None:
 )
 def test_reads_only_what_it_needs(mode: str, region: Any, reads: list[Box]) -> None:
     source = ChunkedSource(np.arange(400).reshape(20, 20))
-    PadSource(source, 10, mode)[region]
+    PadSource(source, ((10, 10), (10, 10)), mode)[region]
     assert source.reads == reads
 
 
 def test_metadata_begins_at_the_padding() -> None:
     source = ChunkedSource(np.zeros((3, 10, 12)), (1, 5, 6), ZYX)
     padded = PadSource(source, (0, (2, 0), 4))
-    assert padded.metadata.origin == (0.0, 9.0, 19.0)
+    assert padded.metadata.origin == (0.0, 9.0, 20.0)
     assert padded.metadata.channel_names == ZYX.channel_names
     assert padded.chunks == (1, 5, 6)
     assert PadSource(source, (1, 0, 0)).metadata.channel_names is None

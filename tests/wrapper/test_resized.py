@@ -119,7 +119,7 @@ def test_chunks_that_neighbours_share_are_kept_during_a_run() -> None:
         (ResizedSource(source, (20, 20)), 5),
         (ResizedSource(source, (20, 20), 1), parts.OVERLAP_BYTES),
         (ResizedSource(source, (20, 20), 0, True), parts.OVERLAP_BYTES),
-        (AffineSource(source, eye), parts.OVERLAP_BYTES),
+        (AffineSource(source, affine_matrix=eye, order=1), parts.OVERLAP_BYTES),
     ):
         assert wrapper.for_run(3, 5).inputs[0].tuned == (3, kept)
     assert ResizedSource(source, (20, 20), 1).for_run(3, 2**40).inputs[0].tuned == (3, 2**40)

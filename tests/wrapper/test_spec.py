@@ -41,7 +41,7 @@ def every_wrapper(file: Source) -> list[Source]:
     return [
         ThresholdSource(file, 50.5, np.less_equal),
         NormalizeSource(file),
-        RoiSource(RoiSource(file, (slice(1, 3), 2)), (..., slice(1, 4))),
+        RoiSource(RoiSource(file, (slice(1, 3), 2), squeeze=True), (..., slice(1, 4))),
         PadSource(file, ((1, 2), 0, 3), constant_value=float("nan")),
         PadSource(file, 1, "reflect"),
         ExpandDimsSource(file, (0, -1)),

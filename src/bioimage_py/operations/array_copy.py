@@ -284,7 +284,9 @@ def plan_array(
         match=match_of(source, target, verify_encoded=bool(options.verify_encoded)),
     )
     layout = None if mask is None else ArrayLayout.of(mask)
-    return plan_copy(ArrayLayout.of(source), target.layout, layout, asked), asked
+    plan = plan_copy(ArrayLayout.of(source), target.layout, layout, asked)
+    target.check_blockwise(1 if plan.direct else plan.n_blocks)
+    return plan, asked
 
 
 def planned_work(kernel: CopyKernel, plan: CopyPlan, options: RunOptions, *, output_is_new: bool) -> CopyWork:

@@ -89,6 +89,9 @@ class Target:
             f"cannot be, {title} takes one writing process"
         )
 
+    def check_blockwise(self, n_blocks: int) -> None:
+        """Raise InvalidArgumentError if two of so many blocks could meet in a write unit."""
+
     def check_apart(self, source: Source, role: str = "input") -> None:
         """Raise InvalidArgumentError if writing could change what an input or mask reads, ReadOnlyError if it is not writable."""
 
@@ -119,7 +122,7 @@ class ExistingTarget(SingleTarget):
         self._given = given
         self._sink = as_source(given)
         self.path = self._sink.path if isinstance(self._sink, FileSource) else None
-        self.layout = ArrayLayout.of(self._sink)
+        self.layout = ArrayLayout.of_output(self._sink)
         self.is_shared = self._sink.concurrent_writes
 
     def encoding(self) -> ChunkEncoding | UnknownEncoding:
@@ -142,8 +145,13 @@ class ExistingTarget(SingleTarget):
         return self._given, self._sink
 
     def check_shared(self, job_type: str) -> None:
+        if self._sink.at_once_because:
+            self._sink.check_blockwise(self.layout.n_units)
         super().check_shared(job_type)
         self._sink.to_spec()
+
+    def check_blockwise(self, n_blocks: int) -> None:
+        self._sink.check_blockwise(n_blocks)
 
     def check_apart(self, source: Source, role: str = "input") -> None:
         # Blocks that are written early would change a mask for later blocks.

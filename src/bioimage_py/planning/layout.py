@@ -65,6 +65,12 @@ class ArrayLayout(Reported):
         )
 
     @classmethod
+    def of_output(cls, source: Source) -> ArrayLayout:
+        """Return the layout of what is written: a region of an array in shards is written in whole shards too."""
+        unit = source.write_unit
+        return replace(cls.of(source), shards=None if unit == source.chunks else unit)
+
+    @classmethod
     def of_spec(cls, name: str, format: str, spec: ArraySpec, *, one_file: bool = False) -> ArrayLayout:
         codec = "" if spec.codec is None else spec.codec.name
         return cls(name, format, spec.shape, spec.dtype, spec.chunks, spec.shards, codec, one_file=one_file)

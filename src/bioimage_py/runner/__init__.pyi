@@ -5,7 +5,12 @@ from .backends import (
     get_runner as get_runner,
     restored_runner as restored_runner,
 )
-from .base import Runner as Runner, check_num_workers as check_num_workers, raise_failures as raise_failures
+from .base import (
+    Runner as Runner,
+    RunnerError as RunnerError,
+    check_num_workers as check_num_workers,
+    raise_failures as raise_failures,
+)
 from .config import Resources as Resources, RunnerConfig as RunnerConfig
 from .dask.config import DaskConfig as DaskConfig
 from .dask.runner import DaskRunner as DaskRunner

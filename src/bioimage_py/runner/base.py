@@ -10,7 +10,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from bioimage_py.errors import BioimagePyError, CastingError, Hint, InvalidArgumentError, RunnerError
+from bioimage_py.errors import (
+    BioimagePyError,
+    CastingError,
+    Hint,
+    InvalidArgumentError,
+    RunnerError as RunnerError,  # noqa: PLC0414 - it is found in the door of this room too
+)
 from bioimage_py.geometry import Box, IdSet
 from bioimage_py.runner.config import Resources, RunnerConfig
 from bioimage_py.runner.environment import extend_import_path

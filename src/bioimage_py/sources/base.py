@@ -73,6 +73,8 @@ class Source(ABC):
         Whether its voxels come from other sources: the time of reading is then counted there.
     read_only_because
         Why it cannot be written in any mode, where that has a reason of its own.
+    at_once_because
+        Why it must be written by one call and not block by block, where that is so.
     fills_buffers
         Whether reading makes use of a buffer that it is given.
     codes_chunks
@@ -93,6 +95,7 @@ class Source(ABC):
     stores_fill: bool = False
     reads_others: bool = False
     read_only_because: str = ""
+    at_once_because: str = ""
     fills_buffers: bool = False
     codes_chunks: bool = False
 
@@ -294,6 +297,14 @@ class Source(ABC):
 
     def check_present(self) -> None:  # noqa: B027 - what is held open, or in memory, cannot go away
         """Raise StorageError if what is stored has gone away, where its chunks would then be taken for empty ones."""
+
+    def check_blockwise(self, n_blocks: int) -> None:
+        """Raise InvalidArgumentError if so many blocks cannot be written here, because two could meet in one write unit."""
+        if n_blocks > 1 and self.at_once_because:
+            raise InvalidArgumentError(
+                f"output {self.name} cannot be written in {n_blocks} blocks: {self.at_once_because}, or write it at once, "
+                "without block_shape, by one worker"
+            )
 
     def flush(self) -> None:  # noqa: B027 - most stores keep nothing back
         """Hand to the operating system whatever `write` left in buffers of a library."""

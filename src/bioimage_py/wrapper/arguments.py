@@ -61,6 +61,12 @@ def checked_real(value: Any, what: str) -> float:
     return float(number) if isinstance(number, bool) else number
 
 
+def checked_flag(value: Any, what: str) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise InvalidArgumentError(f"{what} must be True or False, got {value!r}")
+    return bool(value)
+
+
 def checked_range(value: Any, what: str) -> tuple[float, float]:
     """Return two finite real numbers, or raise InvalidArgumentError that names them as `what`."""
     if not isinstance(value, (list, tuple, np.ndarray)) or len(value) != 2:

@@ -106,6 +106,8 @@ class WrapperFamily(Family):
                 f"got {inputs!r} and {written!r}"
             )
         parameters = {name: read_parameter(value) for name, value in written.items()}
+        if spec.get("mode") == "r+":  # an output: a region of a stored array
+            inputs = [{**one, "mode": "r+"} for one in inputs]
         with ExitStack() as opened:
             sources = [opened.enter_context(from_spec(one)) for one in inputs]
             try:

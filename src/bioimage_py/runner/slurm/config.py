@@ -78,7 +78,7 @@ class SlurmConfig(RunnerConfig):
     nodelist, exclude
         Nodes to use, or to leave out: a text in Slurm's form, or a list of names.
     shebang
-        First line of the batch script; some POSIX shell.
+        First line of the batch script; some POSIX shell. Default: `"#!/bin/bash"`.
     setup
         Shell lines to run before Python, such as `"module load gcc"`.
     extra
@@ -117,7 +117,7 @@ class SlurmConfig(RunnerConfig):
     reservation: str | None = None
     nodelist: str | Sequence[str] | None = None
     exclude: str | Sequence[str] | None = None
-    shebang: str = "#!/bin/bash"
+    shebang: str | None = None
     setup: Sequence[str] = ()
     extra: Sequence[str] = ()
     max_array_size: int | None = None
@@ -146,9 +146,10 @@ class SlurmConfig(RunnerConfig):
         self._set("extra", _texts("extra", self.extra))
         for given in self.extra:
             _check_option(given)
-        if not isinstance(self.shebang, str) or not _SHEBANG.fullmatch(self.shebang):
+        shebang = self.shebang
+        if shebang is not None and not (isinstance(shebang, str) and _SHEBANG.fullmatch(shebang)):
             raise InvalidArgumentError(
-                f"shebang must be one line that names a POSIX shell, such as '#!/bin/bash', got {self.shebang!r}"
+                f"shebang must be one line that names a POSIX shell, such as '#!/bin/bash', got {shebang!r}"
             )
         self._check_time_and_memory()
 

@@ -56,7 +56,7 @@ _ADVICE = (
 
 
 def script(config: SlurmConfig) -> str:
-    return _SCRIPT.format(shebang=config.shebang, setup="\n".join(config.setup))
+    return _SCRIPT.format(shebang=config.shebang or "#!/bin/bash", setup="\n".join(config.setup))
 
 
 def script_arguments(config: SlurmConfig, folder: RunFolder, number: int, job: ArrayJob) -> list[str]:

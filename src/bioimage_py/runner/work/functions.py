@@ -69,6 +69,8 @@ class BlockFunctionWork(BlockWork):
         )
         box = roi if roi is None or isinstance(roi, Box) else basic_index(roi, shape).box
         blocking = Blocking(shape, blocks, roi=box)
+        for output in written:
+            output.check_blockwise(blocking.n_blocks)
         group = blocks
         for grid in grids:
             group = tuple(g if g >= n else math.lcm(g, u) for g, u, n in zip(group, grid, shape, strict=True))

@@ -15,8 +15,15 @@ from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.wrapper.arguments import checked_extents, checked_number, checked_order, holds, rounded
-from bioimage_py.wrapper.resampling.splines import prefilter
+from bioimage_py.wrapper.arguments import (
+    checked_extents,
+    checked_flag,
+    checked_number,
+    checked_order,
+    holds,
+    rounded,
+)
+from bioimage_py.wrapper.resampling.splines import gaussian, prefilter
 from bioimage_py.wrapper.spec import register_wrapper
 from bioimage_py.wrapper.tiling import OVERLAP_BYTES, PartedSource, parts_of
 
@@ -30,7 +37,8 @@ class AffineSource(PartedSource):
 
     It is what `scipy.ndimage.affine_transform(whole, matrix, output_shape=shape, order=order, cval=fill_value)` gives, but
     each region reads only the part of the input that it shows, and every voxel comes out the same, bit by bit, whatever
-    region it is read with.
+    region it is read with. The transformation is given as a matrix or by its parts, exactly one way; the parts make the
+    matrix `translation · rotation · shear · scale`, with two axes as in scikit-image's `AffineTransform`.
 
     The dtype is the source's; orders from 1 on are computed in float64 and rounded as in `ResizedSource`, and so is the
     prefilter of orders 2 to 5 cut. Metadata keep voxel size and origin where the axes are only scaled and moved; where they
@@ -40,40 +48,77 @@ class AffineSource(PartedSource):
     ----------
     source
         Source, array, handle or path.
-    matrix
-        From voxels of the result to voxels of the input (the inverse of where things move), in homogeneous coordinates:
-        n × (n + 1) or (n + 1) × (n + 1) for n axes, slowest axis first. n × n is taken for no translation.
     shape
         Shape of the result, n extents. Default: that of the source.
+    affine_matrix
+        From voxels of the result to voxels of the input (the inverse of where things move), in homogeneous coordinates:
+        (n + 1) × (n + 1) for n axes, slowest axis first; the last row may be left out, and so may the translation.
+    scale
+        Voxels of the input for one voxel of the result, one factor per axis.
+    rotation
+        Angles in degrees: one for two axes, from the first to the second; for three axes one about each of them, the first
+        axis first.
+    shear
+        Angles in degrees: one for two axes; for three axes those of the axes (0, 1), (0, 2) and (1, 2). The later axis is
+        tilted towards the earlier one.
+    translation
+        Where in the input the first voxel of the result lies, in voxels per axis.
     order
         Of the spline, 0 to 5. 0 takes the nearest voxel, never makes up a value and is exact for every dtype, so it is
         for labels; 1 is linear.
     fill_value
         What voxels become whose coordinate is beyond the centre of an outermost voxel of the input, by however little.
+    anti_aliasing
+        Whether axes of the input that get shorter, by a factor `f`, are smoothed first, by a Gaussian of `(f - 1) / 2` voxels
+        standard deviation, as in `ResizedSource`. The factor is the length of the axis' row in the matrix.
 
     Raises
     ------
+    InvalidArgumentError
+        If both a matrix and parts are given, or neither, the matrix has another shape or is not finite, its last row is not
+        0, …, 0, 1, a part has not as many numbers as it should, `shape` does not have n extents, `order` is none of 0 to 5, or
+        the dtype cannot hold `fill_value`.
     MissingDependencyError
-        When a region is read with an order from 1 on, and SciPy is not installed.
+        When a region is read with an order from 1 on or with anti-aliasing, and SciPy is not installed.
 
     Examples
     --------
     >>> image = np.arange(12, dtype="uint8").reshape(3, 4)
-    >>> AffineSource(image, [[1, 0, 1], [0, 1, -1]], order=0, fill_value=99)[...].tolist()
+    >>> AffineSource(image, translation=(1, -1), fill_value=99)[...].tolist()
     [[99, 4, 5, 6], [99, 8, 9, 10], [99, 99, 99, 99]]
-    >>> AffineSource(image, [[0, 1, 0], [1, 0, 0]], shape=(4, 3), order=0)[1].tolist()
+    >>> AffineSource(image, (4, 3), affine_matrix=[[0, 1, 0], [1, 0, 0], [0, 0, 1]])[1].tolist()
     [1, 5, 9]
     """
 
     _overlap_bytes = OVERLAP_BYTES
 
     def __init__(
-        self, source: Any, matrix: Any, shape: Any = None, order: int = 1, fill_value: Any = 0
+        self,
+        source: Any,
+        shape: Any = None,
+        *,
+        affine_matrix: Any = None,
+        scale: Any = None,
+        rotation: Any = None,
+        shear: Any = None,
+        translation: Any = None,
+        order: int = 0,
+        fill_value: Any = 0,
+        anti_aliasing: bool = False,
     ) -> None:
         degree = checked_order(order)
         fill = checked_number(fill_value, "fill_value")
+        anti_aliasing = checked_flag(anti_aliasing, "anti_aliasing")
+        parts = {"scale": scale, "rotation": rotation, "shear": shear, "translation": translation}
+        given = {name: value for name, value in parts.items() if value is not None}
+        if (affine_matrix is None) == (not given):
+            both = "neither" if affine_matrix is None else f"affine_matrix and {', '.join(given)}"
+            raise InvalidArgumentError(
+                f"give affine_matrix or its parts (scale, rotation, shear, translation), exactly one way: got {both}"
+            )
         super().__init__(source)
         with self.closing_on_error():
+            matrix = _matrix_of_parts(self.ndim, **given) if given else affine_matrix
             self.matrix = _checked_matrix(matrix, self.ndim)
             extents = self.shape if shape is None else tuple(shape)
             if len(extents) != self.ndim:
@@ -87,6 +132,10 @@ class AffineSource(PartedSource):
                 )
         self.order = degree
         self.fill_value = fill
+        self.anti_aliasing = anti_aliasing
+        factors = np.sqrt((self.matrix[:, :-1] ** 2).sum(axis=1)).tolist()
+        self._smoothing = [gaussian(max(0.0, (f - 1) / 2) if anti_aliasing else 0.0) for f in factors]
+        self._exact = degree == 0 and all(len(fir) == 1 for fir in self._smoothing)
         if self.chunks is not None:
             self.chunks = tuple(min(c, max(1, n)) for c, n in zip(self.chunks, self.shape, strict=True))
         steps = np.abs(self.matrix[:, :-1]).max(axis=0, initial=1.0)
@@ -94,7 +143,7 @@ class AffineSource(PartedSource):
         self._cell = tuple(max(1, int(edge / step)) for step in steps)
 
     def parameters(self) -> dict[str, Any]:
-        return {"matrix": self.matrix.tolist(), **super().parameters()}
+        return {**super().parameters(), "affine_matrix": self.matrix.tolist()}
 
     @property
     def metadata(self) -> ImageMetadata:
@@ -118,18 +167,20 @@ class AffineSource(PartedSource):
         """Return the widest region that any region of this shape needs of the input."""
         steps = np.abs(self.matrix[:, :-1]) @ np.maximum(0, np.array(shape, np.float64) - 1)
         return tuple(
-            min(extent, int(step) + 2 * self._reach() + 3)
-            for step, extent in zip(steps, self.inputs[0].shape, strict=True)
+            min(extent, int(step) + 2 * self._reach(axis) + 3)
+            for axis, (step, extent) in enumerate(zip(steps, self.inputs[0].shape, strict=True))
         )
 
     def _held(self, part: Box) -> int:
         """Return what computing a part holds: its input as it is and as floats, twice while it is filtered, and positions."""
         read = math.prod(self._widest(part.shape))
-        wide = 0 if self.order == 0 else 8 if self.order == 1 else 16
+        filtered = self.order > 1 or any(len(fir) > 1 for fir in self._smoothing)
+        wide = 0 if self._exact else 16 if filtered else 8
         return read * (wide + self.dtype.itemsize) + part.size * 8 * (2 * self.ndim + 4)
 
-    def _reach(self) -> int:
-        return 0 if self.order == 0 else len(prefilter(self.order)) // 2 + self.order // 2
+    def _reach(self, axis: int) -> int:
+        spline = 0 if self.order == 0 else len(prefilter(self.order)) // 2 + self.order // 2
+        return spline + len(self._smoothing[axis]) // 2
 
     def _read(self, box: Box) -> AnyArray:
         out = np.full(box.shape, self.fill_value, self.dtype)
@@ -141,9 +192,9 @@ class AffineSource(PartedSource):
 
     def _region(self, box: Box) -> Box | None:
         """Return what a region of the result needs of the input, or None if it lies outside altogether."""
-        reach = self._reach()
         begin, end = [], []
-        for row, extent in zip(self.matrix, self.inputs[0].shape, strict=True):
+        for axis, (row, extent) in enumerate(zip(self.matrix, self.inputs[0].shape, strict=True)):
+            reach = self._reach(axis)
             # Rounding is monotone: no coordinate passes those of these two corners, to the last bit.
             ends = list(zip(row[:-1], box.begin, box.end, strict=True))
             low = _position(row[-1], [(m, b if m >= 0 else e - 1) for m, b, e in ends])
@@ -171,23 +222,28 @@ class AffineSource(PartedSource):
             here = (x >= 0) & (x <= extent - 1)
             flat = flat * n + np.where(here, np.floor(x + 0.5) - begin, 0).astype(np.int64)
             inside = inside & here
-        values = self.read_input(region).reshape(-1).take(flat)
-        np.copyto(out, values, where=inside)
+        block = self.read_input(region) if self._exact else self._filtered(region)
+        values = block.reshape(-1).take(flat)
+        np.copyto(out, values if self._exact else rounded(values, self.dtype), where=inside)
 
     def _interpolated(self, box: Box, region: Box, out: AnyArray) -> None:
-        ndimage = _ndimage()
-        wide = np.complex128 if self.dtype.kind == "c" else np.float64
-        block = self.read_input(region).astype(wide)
-        fir = prefilter(self.order)
-        for axis in range(self.ndim if len(fir) > 1 else 0):
-            block = ndimage.correlate1d(block, fir, axis=axis, mode="mirror")
+        block = self._filtered(region)
         # Whole voxels are taken off without rounding, so the position does not depend on the region.
         local = [x - begin for x, begin in zip(self._coordinates(box), region.begin, strict=True)]
         at = np.stack([np.broadcast_to(x, box.shape) for x in local])
-        values = ndimage.map_coordinates(
+        values = _ndimage().map_coordinates(
             block, at, order=self.order, mode="constant", cval=self.fill_value, prefilter=False
         )
         out[...] = rounded(values, self.dtype)
+
+    def _filtered(self, region: Box) -> AnyArray:
+        """Return a region of the input as floats, smoothed, and as coefficients of the spline."""
+        block = self.read_input(region).astype(np.complex128 if self.dtype.kind == "c" else np.float64)
+        for axis, smoothing in enumerate(self._smoothing):
+            for fir in (smoothing, prefilter(self.order)):
+                if len(fir) > 1:
+                    block = _ndimage().correlate1d(block, fir, axis=axis, mode="mirror")
+        return block
 
 
 def _position(shift: Any, terms: list[tuple[Any, Any]]) -> Any:
@@ -204,23 +260,60 @@ def _ndimage() -> Any:
         return importlib.import_module("scipy.ndimage")
     except ImportError as error:
         raise MissingDependencyError(
-            "AffineSource needs SciPy for order 1 and above: 'pip install scipy', or use order=0"
+            "AffineSource needs SciPy for order 1 and above and for anti-aliasing: 'pip install scipy', or use order=0"
         ) from error
+
+
+def _matrix_of_parts(
+    ndim: int, *, scale: Any = None, rotation: Any = None, shear: Any = None, translation: Any = None
+) -> npt.NDArray[np.float64]:
+    """Return `translation · rotation · shear · scale` as n × (n + 1)."""
+    n_angles = {2: 1, 3: 3}.get(ndim, 0)
+    angles = {"rotation": rotation, "shear": shear}
+    for name, value in angles.items():
+        if value is not None and not n_angles:
+            raise InvalidArgumentError(f"{name} is for 2 or 3 axes, not {ndim}: give affine_matrix")
+    turns = np.deg2rad(_numbers(rotation, "rotation", n_angles, 0.0))
+    tilts = np.deg2rad(_numbers(shear, "shear", n_angles, 0.0))
+    planes = [(0, 1)] if ndim == 2 else [(1, 2), (2, 0), (0, 1)]
+    linear = np.diag(_numbers(scale, "scale", ndim, 1.0))
+    for (row, column), angle in reversed(list(zip([(0, 1), (0, 2), (1, 2)], tilts, strict=False))):
+        tilted = np.eye(ndim)
+        tilted[row, column], tilted[column, column] = -np.sin(angle), np.cos(angle)
+        linear = tilted @ linear
+    for (row, column), angle in zip(planes, turns, strict=False):
+        turned = np.eye(ndim)
+        turned[row, row] = turned[column, column] = np.cos(angle)
+        turned[row, column], turned[column, row] = -np.sin(angle), np.sin(angle)
+        linear = turned @ linear
+    return np.column_stack([linear, _numbers(translation, "translation", ndim, 0.0)])
+
+
+def _numbers(value: Any, name: str, count: int, default: float) -> npt.NDArray[np.float64]:
+    if value is None:
+        return np.full(count, default)
+    try:
+        found = np.array(value, dtype=np.float64).reshape(-1)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgumentError(f"{name} must be {count} numbers, got {value!r}") from error
+    if len(found) != count or not np.isfinite(found).all():
+        raise InvalidArgumentError(f"{name} must be {count} finite numbers for this source, got {value!r}")
+    return found
 
 
 def _checked_matrix(matrix: Any, ndim: int) -> npt.NDArray[np.float64]:
     try:
         found = np.array(matrix, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InvalidArgumentError(f"matrix must be rows of numbers, got {matrix!r}") from error
+        raise InvalidArgumentError(f"affine_matrix must be rows of numbers, got {matrix!r}") from error
     if found.shape == (ndim, ndim):
         found = np.hstack([found, np.zeros((ndim, 1))])
     if found.shape not in ((ndim, ndim + 1), (ndim + 1, ndim + 1)):
         raise InvalidArgumentError(
-            f"matrix must be {ndim} × {ndim + 1} or {ndim + 1} × {ndim + 1} for a source of {ndim} axes, got shape {found.shape}"
+            f"affine_matrix must be {ndim} × {ndim + 1} or {ndim + 1} × {ndim + 1} for a source of {ndim} axes, got shape {found.shape}"
         )
     if not np.isfinite(found).all():
-        raise InvalidArgumentError(f"matrix must be finite, got {found.tolist()}")
+        raise InvalidArgumentError(f"affine_matrix must be finite, got {found.tolist()}")
     if len(found) > ndim and found[-1].tolist() != [0.0] * ndim + [1.0]:
         raise InvalidArgumentError(
             f"the last row of a homogeneous matrix must be 0, …, 0, 1, got {found[-1].tolist()}"

@@ -13,7 +13,7 @@ from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box, checked_whole
 from bioimage_py.metadata import ImageMetadata
-from bioimage_py.wrapper.arguments import checked_order, rounded
+from bioimage_py.wrapper.arguments import checked_flag, checked_order, rounded
 from bioimage_py.wrapper.resampling.splines import AxisWeights, axis_weights, gaussian, nearest, prefilter
 from bioimage_py.wrapper.spec import register_wrapper
 from bioimage_py.wrapper.tiling import OVERLAP_BYTES, PartedSource
@@ -51,6 +51,17 @@ class ResizedSource(PartedSource):
     anti_aliasing
         Whether axes that get shorter are smoothed first, by a Gaussian of `(old / new - 1) / 2` voxels standard deviation.
 
+    Attributes
+    ----------
+    scale
+        Voxels of the input for each voxel of the result, per axis.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If `shape` has another length than the source has axes, an extent is 0 where the source's is not (or the other
+        way round), or `order` is none of 0 to 5.
+
     Examples
     --------
     >>> line = np.array([0, 10, 20, 30], "uint8")
@@ -62,14 +73,13 @@ class ResizedSource(PartedSource):
 
     def __init__(self, source: Any, shape: Any, order: int = 0, anti_aliasing: bool = False) -> None:
         degree = checked_order(order)
-        if not isinstance(anti_aliasing, (bool, np.bool_)):
-            raise InvalidArgumentError(f"anti_aliasing must be True or False, got {anti_aliasing!r}")
+        smooth = checked_flag(anti_aliasing, "anti_aliasing")
         super().__init__(source)
         old = self.shape
         with self.closing_on_error():
             self.shape = _checked_shape(shape, old)
         self.order = degree
-        self.anti_aliasing = bool(anti_aliasing)
+        self.anti_aliasing = smooth
         pairs = tuple(zip(old, self.shape, strict=True))
         self._extents = pairs
         self._sigma = tuple((a / b - 1) / 2 if self.anti_aliasing and a > b else 0.0 for a, b in pairs)
@@ -89,9 +99,12 @@ class ResizedSource(PartedSource):
             )
 
     @property
+    def scale(self) -> tuple[float, ...]:
+        return tuple(a / b if b else 1.0 for a, b in self._extents)
+
+    @property
     def metadata(self) -> ImageMetadata:
-        factors = [a / b if b else 1.0 for a, b in self._extents]
-        return self._rescaled(factors, [(factor - 1) / 2 for factor in factors])
+        return self._rescaled(self.scale, [(factor - 1) / 2 for factor in self.scale])
 
     def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         part = self._largest_part(shape)

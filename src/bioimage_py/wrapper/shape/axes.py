@@ -123,16 +123,16 @@ class ExpandDimsSource(WrapperSource):
     source
         Source, array, handle or path.
     axis
-        Position of the new axis among the axes of the result, or a tuple of positions; negative ones count from the end.
+        Position of the new axis among the axes of the result, or several of them; negative ones count from the end.
 
     Examples
     --------
     >>> image = np.zeros((3, 4), "uint8")
-    >>> ExpandDimsSource(image, 0).shape, ExpandDimsSource(image, (0, -1)).shape
+    >>> ExpandDimsSource(image).shape, ExpandDimsSource(image, (0, -1)).shape
     ((1, 3, 4), (1, 3, 4, 1))
     """
 
-    def __init__(self, source: Any, axis: int | tuple[int, ...]) -> None:
+    def __init__(self, source: Any, axis: int | tuple[int, ...] = 0) -> None:
         super().__init__(source)
         with self.closing_on_error():
             self.axis = _new_axes(axis, self.ndim)

@@ -27,7 +27,7 @@ _MODES = ("constant", "edge", "reflect", "symmetric")
 
 @register_wrapper("pad")
 class PadSource(WrapperSource):
-    """The source with voxels added on its sides, as `numpy.pad` adds them to the whole array.
+    """The source with voxels added at the end of its axes or on both sides, as `numpy.pad` adds them to the whole array.
 
     Only the voxels needed for the region asked for are read. `chunks` are those of the source, though its grid now
     begins after the padding. The origin in the metadata is that of the first added voxel.
@@ -37,8 +37,8 @@ class PadSource(WrapperSource):
     source
         Source, array, handle or path.
     pad_width
-        How many voxels to add: one integer for all sides, or one entry per axis, each an integer for both sides or a
-        pair `(before, after)`. `(1, 2)` for two axes means 1 on both sides of the first and 2 on both sides of the second.
+        How many voxels to add: one integer for all axes, or one entry per axis. An integer adds so many at the end of the
+        axis; a pair `(before, after)` adds on both sides.
     mode
         `"constant"`; `"edge"` repeats the outermost voxel; `"reflect"` mirrors at its centre and `"symmetric"` at its
         outer face, again and again where the padding is wider than the array.
@@ -48,10 +48,10 @@ class PadSource(WrapperSource):
     Examples
     --------
     >>> line = np.array([1, 2, 3])
-    >>> PadSource(line, [(2, 1)])[...].tolist()
-    [0, 0, 1, 2, 3, 0]
-    >>> PadSource(line, 2, mode="reflect")[...].tolist()
-    [3, 2, 1, 2, 3, 2, 1]
+    >>> PadSource(line, 2)[...].tolist()
+    [1, 2, 3, 0, 0]
+    >>> PadSource(line, [(2, 1)], mode="reflect")[...].tolist()
+    [3, 2, 1, 2, 3, 2]
     """
 
     def __init__(self, source: Any, pad_width: Any, mode: str = "constant", constant_value: Any = 0) -> None:
@@ -135,7 +135,7 @@ def _checked_width(pad_width: Any, shape: tuple[int, ...]) -> tuple[tuple[int, i
         )
     pairs = []
     for axis, entry in enumerate(pad_width):
-        pair = entry if isinstance(entry, (list, tuple, np.ndarray)) else (entry, entry)
+        pair = entry if isinstance(entry, (list, tuple, np.ndarray)) and np.ndim(entry) else (0, entry)
         if len(pair) != 2:
             raise InvalidArgumentError(
                 f"pad_width of axis {axis} must be an integer or a pair (before, after), got {pair!r}"

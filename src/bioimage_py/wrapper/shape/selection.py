@@ -19,19 +19,17 @@ from bioimage_py.wrapper.spec import register_wrapper
 
 @register_wrapper("roi")
 class RoiSource(WrapperSource):
-    """The region `source[roi]`, read lazily; a region of a region reads the first source directly.
-
-    `chunks` are those of the source, also where the region does not begin on their grid. The origin in the metadata is
-    that of the region.
+    """A region of a source, read lazily and written into the source; a region of a region leads to the first source directly.
 
     Parameters
     ----------
     source
         Source, array, handle or path.
     roi
-        An integer, a slice with step 1, an Ellipsis, a tuple of them, or a `Box` or `Block`. As in numpy, an integer
-        drops its axis, negative numbers count from the end, and axes left out are taken whole. Unlike in numpy, a slice
-        that leaves the array is an error.
+        An integer, a slice with step 1, an Ellipsis, a tuple of them, or a `Box` or `Block`. As in numpy, negative numbers
+        count from the end, and axes left out are taken whole. Unlike in numpy, a slice that leaves the array is an error.
+    squeeze
+        Whether an integer drops its axis, as in numpy. Otherwise the axis stays, with one voxel.
 
     Attributes
     ----------
@@ -40,33 +38,67 @@ class RoiSource(WrapperSource):
     kept
         The axes of the input that are axes of this source.
 
+    Raises
+    ------
+    InvalidArgumentError
+        If `roi` has more entries than the source has axes, leaves the array, or is of another type.
+
+    Notes
+    -----
+    `chunks` are those of the source, also where the region does not begin on their grid. The origin in the metadata is
+    that of the region. Where the source is writable, so is the region: all voxels around it are kept. A region that begins
+    inside a chunk or shard is written at once only, because two blocks could meet in one.
+
     Examples
     --------
     >>> import numpy as np
     >>> image = np.arange(24).reshape(2, 3, 4)
-    >>> region = RoiSource(image, (1, slice(0, 2), ...))
+    >>> RoiSource(image, (1, slice(0, 2))).shape
+    (1, 2, 4)
+    >>> region = RoiSource(image, (1, slice(0, 2)), squeeze=True)
     >>> region.shape, region[0, 1:3].tolist()
     ((2, 4), [13, 14])
+    >>> region[0] = 0
+    >>> image[1].tolist()
+    [[0, 0, 0, 0], [16, 17, 18, 19], [20, 21, 22, 23]]
     """
 
     box: Box
     kept: tuple[int, ...]
 
-    def __init__(self, source: Any, roi: Any) -> None:
+    def __init__(self, source: Any, roi: Any, squeeze: bool = False) -> None:
         outer = source if type(source) is RoiSource else None
         super().__init__(source if outer is None else outer.inputs[0])
         whole = self.inputs[0].shape
         with self.closing_on_error():
             box, kept = _selection(roi, whole if outer is None else outer.shape)
+            if not squeeze:
+                kept = tuple(range(box.ndim))
         if outer is not None:
             box, kept = outer.in_input(box), tuple(outer.kept[axis] for axis in kept)
         self.box = box
         self.kept = kept
         self._take_axes(kept)
         self.shape = tuple(box.shape[axis] for axis in kept)
+        inner = self.inputs[0]
+        self.writable, self.read_only_because = inner.writable, inner.read_only_because
+        self.concurrent_writes = inner.concurrent_writes
+        for begin, end, unit in zip(box.begin, box.end, inner.write_unit or (), strict=False):
+            if begin % unit and end - begin > 1:
+                self.concurrent_writes = False
+                self.at_once_because = (
+                    f"its region {box.text} begins inside a chunk or shard of {inner.name}, in which two blocks could meet: "
+                    f"begin it at multiples of {inner.write_unit}"
+                )
 
     def parameters(self) -> dict[str, Any]:
-        return {"roi": tuple(s if axis in self.kept else s.start for axis, s in enumerate(self.box.slices))}
+        roi = tuple(s if axis in self.kept else s.start for axis, s in enumerate(self.box.slices))
+        return {"roi": roi, "squeeze": True}
+
+    @property
+    def write_unit(self) -> tuple[int, ...] | None:
+        unit = self.inputs[0].write_unit
+        return None if unit is None else tuple(unit[axis] for axis in self.kept)
 
     @property
     def metadata(self) -> ImageMetadata:
@@ -91,6 +123,13 @@ class RoiSource(WrapperSource):
 
     def _read(self, box: Box) -> AnyArray:
         return self.read_input(self.in_input(box)).reshape(box.shape)
+
+    def _write(self, box: Box, values: AnyArray) -> None:
+        inside = self.in_input(box)
+        self.inputs[0].write(inside, values.reshape(inside.shape))
+
+    def flush(self) -> None:
+        self.inputs[0].flush()
 
 
 def _selection(roi: Any, shape: tuple[int, ...]) -> tuple[Box, tuple[int, ...]]:
