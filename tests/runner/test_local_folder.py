@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import bioimage_py as bp
-from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, RunnerError, SourceNotFoundError
+from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, RunnerError
 from bioimage_py.runner import LocalRunner, RunnerConfig
 from tests.runner.contract import RunnerContract
 from tests.runner.test_subprocess import chunk_files, stored
@@ -164,9 +164,9 @@ def test_a_resumable_run_keeps_a_folder_in_the_working_directory(
 
 
 def test_resume_from_what_is_no_run_folder(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="is not a run folder"):
+    with pytest.raises(InvalidArgumentError, match="distributed"):
         bp.copy(np.zeros((4, 4)), resume_from=tmp_path)
-    with pytest.raises(SourceNotFoundError, match="no run folder"):
+    with pytest.raises(InvalidArgumentError, match="distributed"):
         bp.copy(np.zeros((4, 4)), resume_from="nowhere", job_config=RunnerConfig(tmp_root=tmp_path))
 
 

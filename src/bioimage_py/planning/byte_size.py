@@ -9,8 +9,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
 from bioimage_py.errors import InvalidArgumentError
 
 _UNITS = {"": 1, "b": 1}
@@ -115,7 +113,7 @@ def _plain(value: Any) -> Any:
         return value.to_json()
     if isinstance(value, (tuple, list)):
         return [_plain(one) for one in value]
-    return value.str if isinstance(value, np.dtype) else value
+    return getattr(value, "str", value)  # of a dtype
 
 
 class Plan(Reported):

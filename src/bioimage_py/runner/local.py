@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from bioimage_py.errors import (
     BioimagePyError,
     BioimagePyWarning,
+    Hint,
     InvalidArgumentError,
     MissingDependencyError,
     NotPortableError,
@@ -98,6 +100,22 @@ class LocalRunner(Runner):
             # Last of all: whoever dies within the user's progress function has not finished.
             work.settle_marks(journal.done_ids())
         return journal
+
+    def check_resume(
+        self, resume_from: str | os.PathLike[str] | None, block_ids: Iterable[int] | None
+    ) -> None:
+        """Raise InvalidArgumentError if there is no such run folder, or ids are given too."""
+        super().check_resume(resume_from, block_ids)
+        if resume_from is None:
+            return
+        try:
+            RunFolder.open(resume_from)
+        except BioimagePyError as error:
+            raise InvalidArgumentError(
+                "resume_from is for distributed runs, and for local ones with tmp_root= in their RunnerConfig: they keep a run "
+                f"folder. {error.message}",
+                hints=[Hint("for a local run without one, give block_ids=error.failed_block_ids")],
+            ) from error
 
     def process(self, folder: RunFolder, work: Work, num_workers: int, report: Report | None) -> Journal:
         run, before = folder.read_run(), read_recorded(folder, with_values=work.keep_results)

@@ -120,6 +120,11 @@ class SimpleTransformationSource(FunctionSource):
         dtype of the result; what the function returns is cast to it with numpy's `astype`. Default: learnt by calling
         the function with one voxel that is zero.
 
+    Raises
+    ------
+    InvalidArgumentError
+        If the function cannot be called, or returned another shape; the message names both shapes.
+
     Examples
     --------
     >>> image = np.array([[1, 2, 3], [4, 5, 6]], "uint8")
@@ -164,6 +169,12 @@ class SimpleTransformationWithHaloSource(FunctionSource):
     dtype
         dtype of the result; what the function returns is cast to it with numpy's `astype`. Default: learnt by calling
         the function with one voxel that is zero.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If `halo` has another length than the array has axes or is negative, if the function cannot be called, or if it
+        returned another shape; the message names both shapes.
 
     Examples
     --------
@@ -222,6 +233,12 @@ class TransformationSource(FunctionSource):
         dtype of the result; what the function returns is cast to it with numpy's `astype`. Default: that of the source;
         then the function must return it, or a dtype whose values all fit it.
 
+    Raises
+    ------
+    InvalidArgumentError
+        If the function cannot be called, `shape` is not a tuple of non-negative integers, or the function returned another
+        shape than the region's; the message names both shapes.
+
     Examples
     --------
     >>> def transposed(source, region):
@@ -276,6 +293,12 @@ class MultiTransformationSource(FunctionSource):
         dtype of the result; what the function returns is cast to it with numpy's `astype`. Default: learnt by calling
         the function with one voxel that is zero per source.
 
+    Raises
+    ------
+    InvalidArgumentError
+        If no source is given, their shapes differ (the message lists them), the function cannot be called, or it
+        returned another shape; the message names both shapes.
+
     Examples
     --------
     >>> red, green = np.array([10, 20, 30]), np.array([1, 2, 3])
@@ -320,6 +343,11 @@ class ThresholdSource(FunctionSource):
         A comparison of numpy (`numpy.greater`, `numpy.less_equal`, `numpy.equal`, …), or a function called as
         `operator(block, threshold)` from several threads at once, which returns an array of booleans of the block's
         shape in which a voxel depends on that voxel only. Default: `numpy.greater`.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If `threshold` is not a number or NaN, or `operator` cannot be called or does not return booleans.
 
     Examples
     --------

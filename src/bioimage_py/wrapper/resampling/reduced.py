@@ -40,6 +40,12 @@ class ReducedSource(PartedSource):
         are. `"median"`: of an even count the mean of the two in the middle, rounded likewise. `"mode"`: the most
         frequent value, the smallest of several; for labels. `"min"`, `"max"`. `"stride"`: the window's first voxel.
 
+    Raises
+    ------
+    InvalidArgumentError
+        If a factor is below 1 or larger than its axis, their number is not that of the axes, the method is not known, or
+        complex voxels are to be put in order.
+
     Examples
     --------
     >>> labels = np.array([[1, 1, 2], [1, 3, 2], [5, 4, 4]], "uint32")
@@ -127,6 +133,12 @@ class ProjectionSource(PartedSource):
         Number of the axis or, where the metadata name it, its name.
     method
         `"max"`, `"min"`, `"mean"` or `"sum"`.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If there is no such axis or it has no voxels, the method is not known, or the maximum or minimum of complex voxels is
+        asked for.
 
     Examples
     --------

@@ -30,6 +30,11 @@ class TransposeSource(WrapperSource):
         The axes of the source in their new order, each a number or, where the metadata name them, a name: `(2, 1, 0)`,
         `("c", "z", "y", "x")`, `"czyx"`. Default: reversed.
 
+    Raises
+    ------
+    InvalidArgumentError
+        If not every axis is named once.
+
     Examples
     --------
     >>> image = np.arange(6).reshape(2, 3)
@@ -79,6 +84,11 @@ class FlipSource(WrapperSource):
     axis
         An axis as a number or, where the metadata name them, a name; or a tuple of them. Default: all axes.
 
+    Raises
+    ------
+    InvalidArgumentError
+        If an axis is not one of the source, or given twice.
+
     Examples
     --------
     >>> FlipSource(np.arange(5), 0)[1:3].tolist()
@@ -124,6 +134,11 @@ class ExpandDimsSource(WrapperSource):
         Source, array, handle or path.
     axis
         Position of the new axis among the axes of the result, or several of them; negative ones count from the end.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If a position is out of bounds, repeated, or not an integer.
 
     Examples
     --------

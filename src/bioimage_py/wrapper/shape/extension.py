@@ -45,6 +45,12 @@ class PadSource(WrapperSource):
     constant_value
         Value of the added voxels in mode `"constant"`; the source's dtype must hold it.
 
+    Raises
+    ------
+    InvalidArgumentError
+        If a width is negative or the number of entries is not that of the axes, the mode is not known, the dtype cannot
+        hold `constant_value`, or an axis without voxels is padded in another mode than `"constant"`.
+
     Examples
     --------
     >>> line = np.array([1, 2, 3])
@@ -160,6 +166,11 @@ class ConcatenateSource(WrapperSource):
         Sources, arrays, handles or paths; at least one. All have the same shape except along the axis.
     axis
         Number of the axis or, where the metadata of the first source name it, its name.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If no source is given, their shapes do not fit (the message says which), or no dtype holds the values of all.
 
     Examples
     --------

@@ -168,6 +168,11 @@ class SelectSource(WrapperSource):
     axis
         Number of the axis or, where the metadata name them, its name. Default: `"c"`.
 
+    Raises
+    ------
+    InvalidArgumentError
+        If there is no such axis, position or channel, or the list is empty.
+
     Examples
     --------
     >>> image = np.arange(12).reshape(3, 2, 2)

@@ -34,6 +34,12 @@ class LabelLookupSource(WrapperSource):
         dtype of the result. Default: that of the source where it holds all values; otherwise numpy's for the values (and for
         labels that stay).
 
+    Raises
+    ------
+    InvalidArgumentError
+        If the source is not integers, the table has a label twice, labels that are not integers or values that are not real
+        numbers, or the dtype cannot hold the values, the default, or (without one) the labels that stay.
+
     Examples
     --------
     >>> labels = np.array([[0, 1, 2], [3, 3, 7]], "uint16")

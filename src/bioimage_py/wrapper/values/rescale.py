@@ -34,6 +34,11 @@ class CastSource(WrapperSource):
     dtype
         A boolean, integer, float or complex dtype; of complex voxels a real dtype keeps the real part.
 
+    Raises
+    ------
+    InvalidArgumentError
+        If `dtype` is another one.
+
     Examples
     --------
     >>> CastSource(np.array([-1.0, 2.5, 300.0]), "uint8")[...].tolist()
@@ -69,6 +74,12 @@ class RescaleSource(WrapperSource):
         dtype of the result. Default: that of the source.
     clip
         Whether values outside `in_range` become the ends of `out_range`. Integers are kept inside their dtype's range anyway.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the source is complex, a range is not two finite numbers, `in_range` has no extent, or the dtype cannot hold
+        `out_range`.
 
     Examples
     --------
@@ -149,6 +160,11 @@ class NormalizeSource(WrapperSource):
         dtype of the result: float16, float32 or float64.
     clip
         Whether voxels outside `min` and `max` become 0 and 1. Otherwise they are scaled like all others.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the source is complex, `min` or `max` is not a finite number, `min` is above `max`, or `dtype` is not a float.
 
     Examples
     --------
@@ -233,6 +249,12 @@ class PercentileNormalizeSource(WrapperSource):
         dtype of the result: float16, float32 or float64.
     clip
         Whether voxels beyond the limits become 0 and 1.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the source is complex, the percentiles are not in order between 0 and 100, `limits` is not two finite numbers,
+        or `dtype` is not a float.
 
     Examples
     --------
