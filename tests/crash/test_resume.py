@@ -155,16 +155,18 @@ def test_a_round_that_died_before_the_resume_is_no_try_of_it(tmp_path: Path, ret
     class Submitted(SubprocessRunner):
         """Stands for a backend whose tasks go on without their submitter; here they have been killed with it."""
 
-        def run_round(self, folder: RunFolder, number: int, *args: Any) -> list[TaskEnd]:
-            if number == 0:
+        submitted = False
+
+        def run_round(self, folder: RunFolder, number: int, n_tasks: int, *args: Any) -> list[TaskEnd]:
+            if number > 0:
+                return super().run_round(folder, number, n_tasks, *args)
+            if not self.submitted:
+                self.submitted = True
                 raise KeyboardInterrupt
-            return super().run_round(folder, number, *args)
+            return [TaskEnd(task, "killed", "its node is gone") for task in range(n_tasks)]
 
         def open_round(self, folder: RunFolder) -> int | None:
             return folder.n_rounds() - 1 if folder.n_rounds() else None
-
-        def await_round(self, folder: RunFolder, number: int, n_tasks: int, *args: Any) -> list[TaskEnd]:
-            return [TaskEnd(task, "killed", "its node is gone") for task in range(n_tasks)]
 
     runner = Submitted(RunnerConfig(tmp_root=tmp_path / "runs", retries=retries))
     blocking = Blocking(source.shape, (8, 8))

@@ -262,19 +262,17 @@ class _Screen:
         width, height = (columns or 80) - 1, rows or 24
         lines = [line if len(line) <= width else line[: width - 1] + "…" for line in _status_lines(status)]
         lines = [*lines[: max(1, height - 2)], "Ctrl-C stops watching, not the run"]
-        self._back()
-        sys.stdout.write("".join(f"{printable(line, sys.stdout)}\n" for line in lines))
+        # In one piece: Ctrl-C finds the screen drawn, or not drawn.
+        sys.stdout.write(self._back() + "".join(f"{printable(line, sys.stdout)}\n" for line in lines))
         sys.stdout.flush()
         self._height = len(lines)
 
     def leave(self) -> None:
         """Leave the last status on the screen, all of it."""
         if self._last is not None:
-            self._back()
+            sys.stdout.write(self._back())
             for line in _status_lines(self._last):
                 self._console.line(line)
 
-    def _back(self) -> None:
-        if self._height:
-            sys.stdout.write(f"\x1b[{self._height}A\x1b[J")
-            self._height = 0
+    def _back(self) -> str:
+        return f"\x1b[{self._height}A\x1b[J" if self._height else ""

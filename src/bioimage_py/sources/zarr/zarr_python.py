@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -35,6 +36,15 @@ from bioimage_py.storage import (
 )
 
 _METADATA_FILES = ("zarr.json", ".zgroup", ".zarray")
+
+
+def _concerns_users(record: logging.LogRecord) -> bool:
+    """Whether a line of asyncio is not about tasks that zarr-python left behind after an error, which is told already."""
+    text = record.getMessage()
+    return not ("Task was destroyed" in text and "zarr" in text)
+
+
+logging.getLogger("asyncio").addFilter(_concerns_users)
 
 
 class ZarrPythonSource(FileSource):
