@@ -725,7 +725,7 @@ class TestInOtherProcesses:
 
 @pytest.mark.slow
 def test_on_dask(tmp_path: Path) -> None:
-    pytest.importorskip("distributed", reason="needs the extra bioimage-py[dask]")
+    pytest.importorskip("distributed", reason="distributed is not installed")
     image_with_labels(tmp_path / "in.ome.zarr")
     lab = DaskLab(tmp_path / "dask")
     try:

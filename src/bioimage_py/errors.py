@@ -6,6 +6,7 @@ work without importing anything from here. Every worker imports this module, whi
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -166,6 +167,20 @@ class StorageError(BioimagePyError, OSError):
 
 class MissingDependencyError(BioimagePyError, ImportError):
     """An optional library that this call needs is not installed."""
+
+    @classmethod
+    def of(cls, message: str, *packages: str, hints: Iterable[Hint] = ()) -> MissingDependencyError:
+        """Return the error whose first hint installs packages by their own names.
+
+        An extra of this project is not a name that pip finds: the index has another project of the same name.
+
+        Examples
+        --------
+        >>> print(MissingDependencyError.of("viewing needs Neuroglancer", "neuroglancer"))
+        viewing needs Neuroglancer. Install it with: pip install neuroglancer
+        """
+        what = "it" if len(packages) == 1 else "them"
+        return cls(message, hints=[Hint(f"install {what} with: pip install {shlex.join(packages)}"), *hints])
 
 
 class RunnerError(BioimagePyError, RuntimeError):

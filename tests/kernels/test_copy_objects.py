@@ -161,7 +161,7 @@ def test_fetched_and_put(
     source = stored_at(place, tmp_path, CHUNKS, textured(SHAPE, "uint16"), SOME)
     planned = bp.plan(source, f"{place}/new.zarr")
     assert planned.reason.endswith(f"they are fetched and put, {why}")
-    assert ("pip install 'bioimage-py[objects]'" in str(planned)) == (without == "module")
+    assert ("pip install obstore" in str(planned)) == (without == "module")
     seen: list[Any] = []
     bp.copy(source, f"{place}/new.zarr", progress=seen.append)
     assert chunks_at(f"{place}/new.zarr", tmp_path) == files_below(tmp_path / "in")

@@ -169,7 +169,7 @@ def test_slurm(tmp_path: Path, slurm: SlurmLab, slurm_config: Callable[..., Any]
 @pytest.fixture
 def scheduler(tmp_path: Path) -> Iterator[str]:
     """The address of a Dask scheduler with one worker process."""
-    pytest.importorskip("distributed", reason="needs the extra bioimage-py[dask]")
+    pytest.importorskip("distributed", reason="distributed is not installed")
     lab = DaskLab(tmp_path / "dask")
     try:
         lab.start_scheduler()

@@ -27,7 +27,7 @@ from tests.runner.contract import RunnerContract
 from tests.runner.dask_lab import ROOT, DaskLab
 from tests.waiting import eventually
 
-distributed = pytest.importorskip("distributed", reason="needs the extra bioimage-py[dask]")
+distributed = pytest.importorskip("distributed", reason="distributed is not installed")
 
 
 @pytest.fixture(scope="session")
@@ -526,7 +526,7 @@ def test_distributed_is_imported_when_it_is_needed(monkeypatch: pytest.MonkeyPat
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(MissingDependencyError, match=r'pip install "bioimage-py\[dask\]"'):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'dask\[array,distributed\]'"):
         DaskRunner(RunnerConfig()).map(slowly, 1)
 
 

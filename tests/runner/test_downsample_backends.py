@@ -57,7 +57,7 @@ def test_slurm(
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Dask scheduler with one worker process."""
-    pytest.importorskip("distributed", reason="needs the extra bioimage-py[dask]")
+    pytest.importorskip("distributed", reason="distributed is not installed")
     lab = DaskLab(tmp_path_factory.mktemp("dask"))
     try:
         lab.start_scheduler()

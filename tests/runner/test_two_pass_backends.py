@@ -54,7 +54,7 @@ def test_slurm(tmp_path: Path, slurm: SlurmLab, slurm_config: Callable[..., Slur
 @pytest.mark.slow
 @pytest.mark.usefixtures("bucket")
 def test_dask(tmp_path: Path) -> None:
-    pytest.importorskip("distributed", reason="needs the extra bioimage-py[dask]")
+    pytest.importorskip("distributed", reason="distributed is not installed")
     lab = DaskLab(tmp_path / "dask")
     try:
         lab.start_scheduler()

@@ -55,9 +55,7 @@ from bioimage_py.storage import StorePlace
 from bioimage_py.wrapper.shape import TransposeSource
 
 _log = logging.getLogger(__name__)
-_STORE_COPY_HINT = (
-    "with obstore the store would copy the chunks by itself: pip install 'bioimage-py[objects]'"
-)
+_STORE_COPY_HINT = "with obstore the store would copy the chunks by itself: pip install obstore"
 
 
 class ArrayCopy(Job):

@@ -118,31 +118,30 @@ def _opened(path: str, reader: str | None) -> BioImage:
             f"files of microscope vendors are read from local folders only, not from {path!r}"
         )
     open_file(path, "r")
-    plugin = _PLUGINS.get("." + path.lower().rpartition(".")[2], "the plugin of bioio for this format")
+    plugin = _PLUGINS.get("." + path.lower().rpartition(".")[2])
+    packages = ("bioio",) if plugin is None else ("bioio", plugin)
+    hints = [Hint("install the plugin of bioio for this format as well")] if plugin is None else []
     try:
         from bioio import BioImage
     except ImportError as error:
-        raise MissingDependencyError(
-            f"{path!r} is read through bioio, which is not installed ({error}): pip install 'bioimage-py[vendor]', and {plugin} if "
-            "that does not bring it"
+        raise MissingDependencyError.of(
+            f"{path!r} is read through bioio, which is not installed ({error})", *packages, hints=hints
         ) from error
     given = {} if reader is None else {"reader": _reader_class(reader)}
     try:
         with _judged(path):
             return BioImage(path, **given)
     except UnsupportedFormatError as error:
-        if _is_installed(plugin.replace("-", "_")):
+        if plugin is None or _is_installed(plugin.replace("-", "_")):
             raise
-        raise MissingDependencyError(
-            f"no installed plugin of bioio reads {path!r}: pip install {plugin}"
-        ) from error
+        raise MissingDependencyError.of(f"no installed plugin of bioio reads {path!r}", plugin) from error
 
 
 def _reader_class(name: str) -> Any:
     module = name.replace("-", "_")
     if not _is_installed(module):
-        raise MissingDependencyError(
-            f"the plugin {name!r} of bioio is not installed: pip install {name.replace('_', '-')}"
+        raise MissingDependencyError.of(
+            f"the plugin {name!r} of bioio is not installed", name.replace("_", "-")
         )
     found = getattr(importlib.import_module(module), "Reader", None)
     if found is None:

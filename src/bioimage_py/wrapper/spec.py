@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
+from bioimage_py.errors import Hint, InvalidArgumentError, MissingDependencyError
 from bioimage_py.geometry import Box
 from bioimage_py.sources import Family, SourceSpec, from_spec
 
@@ -252,9 +252,10 @@ def _cloudpickle(called: str) -> ModuleType:
     try:
         return importlib.import_module("cloudpickle")
     except ImportError as error:
-        raise MissingDependencyError(
-            f"{called} is not importable by name, so it needs cloudpickle to reach another process: "
-            "'pip install cloudpickle', or define it at the top of an importable module"
+        raise MissingDependencyError.of(
+            f"{called} is not importable by name, so it needs cloudpickle to reach another process",
+            "cloudpickle",
+            hints=[Hint("or define it at the top of an importable module")],
         ) from error
 
 

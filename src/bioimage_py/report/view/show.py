@@ -122,8 +122,8 @@ def view(
     try:
         from bioimage_py.report.view.neuroglancer_server import NeuroglancerServer
     except ImportError as error:
-        raise MissingDependencyError(
-            f"viewing needs Neuroglancer's Python package ({error}): install it with pip install 'bioimage-py[view]'"
+        raise MissingDependencyError.of(
+            f"viewing needs Neuroglancer's Python package ({error})", "neuroglancer"
         ) from error
     with ExitStack() as opening:
         found: list[ViewedLayer] = []

@@ -11,14 +11,16 @@ from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
 from bioimage_py.option import option
 from bioimage_py.runner.config import RunnerConfig, check_seconds
 
+DASK_PACKAGES = ("dask[array,distributed]", "cloudpickle", "cryptography")
+
 
 def distributed_library() -> Any:
     """Return the module `distributed`, or raise MissingDependencyError."""
     try:
         return importlib.import_module("distributed")
     except ImportError as error:
-        raise MissingDependencyError(
-            f'job_type "dask" needs distributed, Dask\'s scheduler: pip install "bioimage-py[dask]" ({error})'
+        raise MissingDependencyError.of(
+            f"job_type 'dask' needs Dask's scheduler ({error})", *DASK_PACKAGES
         ) from error
 
 

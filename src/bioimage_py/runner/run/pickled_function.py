@@ -19,8 +19,8 @@ def store_function(function: Any, folder: RunFolder) -> str:
     try:
         import cloudpickle
     except ImportError as error:
-        raise MissingDependencyError(
-            "sending a function to other processes needs cloudpickle: pip install cloudpickle"
+        raise MissingDependencyError.of(
+            "sending a function to other processes needs cloudpickle", "cloudpickle"
         ) from error
     try:
         pickled = cloudpickle.dumps(function)

@@ -235,5 +235,5 @@ def need_filters(described: DatasetDescription) -> None:
     if unknown := missing():
         raise UnsupportedFormatError(
             f"{described.name!r} is encoded with {', '.join(unknown)}, which this HDF5 library does not know; "
-            "'pip install hdf5plugin' adds many filters"
+            "many more come with: pip install hdf5plugin"
         )

@@ -285,7 +285,7 @@ def check_ome_zarr(path: str | os.PathLike[str], key: str | None = None) -> str:
     Raises
     ------
     MissingDependencyError
-        If ome-zarr-models is not installed (extra `ome`).
+        If ome-zarr-models is not installed.
     StorageError
         If the group is not valid, with what is wrong.
     """
@@ -295,8 +295,8 @@ def check_ome_zarr(path: str | os.PathLike[str], key: str | None = None) -> str:
             import ome_zarr_models
             import zarr
     except ImportError as error:
-        raise MissingDependencyError(
-            "checking OME-Zarr needs ome-zarr-models: pip install 'bioimage-py[ome]'"
+        raise MissingDependencyError.of(
+            "checking OME-Zarr needs ome-zarr-models", "ome-zarr-models"
         ) from error
     location = locate(path, key)
     folder = StoreFolder.at(location.path).child(location.key)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bioimage_py.chunks import AnyArray
-from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
+from bioimage_py.errors import Hint, InvalidArgumentError, MissingDependencyError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.wrapper.arguments import (
@@ -259,8 +259,10 @@ def _ndimage() -> Any:
     try:
         return importlib.import_module("scipy.ndimage")
     except ImportError as error:
-        raise MissingDependencyError(
-            "AffineSource needs SciPy for order 1 and above and for anti-aliasing: 'pip install scipy', or use order=0"
+        raise MissingDependencyError.of(
+            "AffineSource needs SciPy for order 1 and above and for anti-aliasing",
+            "scipy",
+            hints=[Hint.of("or give {}", order=0)],
         ) from error
 
 
