@@ -14,7 +14,7 @@ import neuroglancer.viewer_base
 from tornado.web import RequestHandler
 
 from bioimage_py.errors import InvalidArgumentError, StorageError
-from bioimage_py.report.view.layers import ServedImage
+from bioimage_py.report.view.served_image import ServedImage
 
 LOOPBACK = "127.0.0.1"
 _log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class _ImageHandler(RequestHandler):  # type: ignore[misc] # the library has no 
             try:
                 content = await loop.run_in_executor(self._server.executor, image.answer, path)
             except (StorageError, OSError) as error:
-                _log.warning("%s of %s cannot be shown: %s", path, image.name, error)
+                _log.warning("%s of %s cannot be shown: %s", path, image.layer.name, error)
                 content, status = str(error).encode(), 500
             else:
                 status = 404 if content is None else 200

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
 from bioimage_py.metadata import ImageMetadata, unit_ratio
-from bioimage_py.report.axes import stored_source
-from bioimage_py.report.view.layers import ViewedLayer, viewed_layers
-from bioimage_py.sources import FileSource, Source, as_source
-from bioimage_py.sources.ome_zarr import labels_beside
+from bioimage_py.report.layers import Layer, image_layers
+from bioimage_py.report.view.served_image import ServedImage
+from bioimage_py.sources import Source
 
 if TYPE_CHECKING:
     from bioimage_py.report.view.neuroglancer_server import NeuroglancerServer
@@ -126,18 +125,10 @@ def view(
             f"viewing needs Neuroglancer's Python package ({error})", "neuroglancer"
         ) from error
     with ExitStack() as opening:
-        found: list[ViewedLayer] = []
-        for one, are_labels in given:
-            source = as_source(one)
-            if source is not one:
-                opening.enter_context(source)
-            found += viewed_layers(source, are_labels, found, opening)
-            stored = stored_source(source)
-            for label in labels_beside(stored) if isinstance(stored, FileSource) else ():
-                found += viewed_layers(opening.enter_context(label), True, found, opening)
-        server = NeuroglancerServer([layer.image for layer in found], port)
+        images = [ServedImage(layer) for layer in image_layers(given, opening)]
+        server = NeuroglancerServer(images, port)
         opened = opening.pop_all()
-    state = _viewer_state(found, server.image_urls)
+    state = _viewer_state(images, server.image_urls)
     server.show(state)
     shown = View(server, [layer["name"] for layer in state["layers"]], opened)
     if open_browser:
@@ -145,14 +136,15 @@ def view(
     return shown
 
 
-def _viewer_state(layers: Sequence[ViewedLayer], urls: Sequence[str]) -> dict[str, Any]:
+def _viewer_state(images: Sequence[ServedImage], urls: Sequence[str]) -> dict[str, Any]:
     """Return what Neuroglancer shows at first, as its JSON has it: the whole image, with the lowest layer first."""
-    first = layers[0].image
+    layers, whole_shape = [image.layer for image in images], images[0].levels[0].shape
+    first = layers[0]
     axes = first.metadata.axes or ()
     space = [axis for axis in ("x", "y", "z") if axis in axes]
     shown = [*space, *(axis for axis in axes if axis not in space)]
     dimensions = {axis: _scale(first.metadata, axes.index(axis)) for axis in shown}
-    whole = dict(zip(axes, first.levels[0].shape, strict=True))
+    whole = dict(zip(axes, whole_shape, strict=True))
     finest = dimensions[space[0]][0]
     longest = max(whole[axis] * dimensions[axis][0] / finest for axis in space)
     return {
@@ -171,7 +163,7 @@ def _viewer_state(layers: Sequence[ViewedLayer], urls: Sequence[str]) -> dict[st
     }
 
 
-def _appearance(layer: ViewedLayer) -> dict[str, Any]:
+def _appearance(layer: Layer) -> dict[str, Any]:
     if layer.are_labels:
         return {"type": "segmentation", "selectedAlpha": 0.4, "notSelectedAlpha": 0.4}
     return {
@@ -201,13 +193,13 @@ def _middle(metadata: ImageMetadata, axis: int, extent: int) -> float:
     return begin + (extent // 2 if in_space else 0) + 0.5
 
 
-def _distinct(layers: Sequence[ViewedLayer]) -> list[str]:
+def _distinct(layers: Sequence[Layer]) -> list[str]:
     """Return the layers' names, numbered where they are equal."""
     found: list[str] = []
     for layer in layers:
-        number, distinct = 1, layer.image.name
+        number, distinct = 1, layer.name
         while distinct in found:
             number += 1
-            distinct = f"{layer.image.name} ({number})"
+            distinct = f"{layer.name} ({number})"
         found.append(distinct)
     return found
