@@ -179,7 +179,9 @@ def _of_channel(
     for source, level in levels:
         array = source if channel is None or index is None else SelectSource(source, index, channel)
         if order is not None:
-            array = TransposeSource(array, order if channel is None or array is not source else [*at, channel])
+            array = TransposeSource(
+                array, order if channel is None or array is not source else [*at, channel]
+            )
         offset = None if level.offset is None else tuple(level.offset[n] for n in at)
         found.append((array, replace(level, factors=tuple(level.factors[n] for n in at), offset=offset)))
     picked = metadata.with_axes_selected(at)
