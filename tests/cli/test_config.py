@@ -71,8 +71,10 @@ def test_a_setting_is_forgotten_and_the_rest_of_the_file_stays(call: Call, file:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["shwo"], "give 'show' or 'set', not 'shwo'"),
+        (["shwo"], "did you mean show?"),
         (["show", "partition"], "'show' takes no arguments, got 'partition'"),
+        (["get"], "such as 'bioimage-py config get partition'"),
+        (["get", "partion"], "did you mean 'partition'?"),
         (["set"], "nothing to set: give KEY VALUE"),
         (["set", "partition"], "'partition' has no value"),
         (["set", "partion", "cpu"], "did you mean 'partition'?"),
@@ -93,6 +95,13 @@ def test_what_cannot_be_set_is_said_and_nothing_is_written(
     assert (outcome.code, outcome.out) == (2, "")
     assert message in outcome.err
     assert not file.exists()
+
+
+def test_single_settings_are_printed_for_scripts(call: Call, file: Path) -> None:
+    call("config", "set", "partition", "cpu")
+    assert call("config", "get", "partition").out == "cpu\n"
+    assert call("config", "get", "tasks-per-worker", "qos").out == "2\n-\n"
+    assert call("config", "get", "partition", "--json").document["partition"] == "cpu"
 
 
 def test_a_file_that_cannot_be_understood(call: Call, file: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -24,14 +26,23 @@ def test_the_version(call: Call) -> None:
     assert outcome.out.split()[1][0].isdigit()
 
 
+@pytest.mark.parametrize("columns", [80, 50])
 @pytest.mark.parametrize("words", [["--help"], *([verb, "--help"] for verb in VERBS)])
-def test_help_explains_exit_codes_and_shows_examples(words: list[str], call: Call) -> None:
+def test_help_shows_examples_and_fits_the_terminal(
+    words: list[str], columns: int, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
     outcome = call(*words)
     assert (outcome.code, outcome.err) == (0, "")
-    for code in EXIT_CODES:
-        assert f"\n  {code:<4}" in outcome.out
+    assert max(map(len, outcome.out.splitlines())) <= columns
     for verb in VERBS if len(words) == 1 else words[:1]:
-        assert f"\n  bioimage-py {verb} " in outcome.out
+        assert re.search(rf"\n  bioimage-py {verb}\s", outcome.out)
+
+
+def test_the_exit_codes_are_listed_once(call: Call) -> None:
+    for code in EXIT_CODES:
+        assert f"\n  {code:<4}" in call("--help").out
+    assert not any("exit codes:" in call(verb, "--help").out for verb in VERBS)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +61,13 @@ def test_help_explains_exit_codes_and_shows_examples(words: list[str], call: Cal
         (["copy", "a", "b", "--key", "k", "--pattern", "*.tif"], "not allowed with"),
         (["copy", "a", "b", "--overwrite", "--into-existing"], "not allowed with"),
         (["plan", "a", "b", "--verify"], "unexpected: '--verify'"),
+        (["copy", "a", "b", "--voxel-size", "1", "0.3", "0.3"], "one word: --voxel-size 1,0.3,0.3"),
+        (["copy", "--chunks=64", "64", "64", "a", "b"], "one word: --chunks 64,64,64"),
+        (["copy", "s/1.tif", "s/2.tif", "s/3.tif", "b.zarr", "-j2"], "copy s/ --pattern '*.tif' b.zarr -j2"),
+        (["info", "1.png", "2.png", "3.png"], "bioimage-py info ./ --pattern '*.png'"),
+        (["copy", *[f"{n}.tif" for n in range(99)], "b.zarr"], "'4.tif' and 95 more"),
+        (["config", "got"], "did you mean get?"),
+        (["completion", "csh"], "choose from"),
     ],
 )
 def test_wrong_usage_is_one_line_and_a_hint(words: list[str], message: str, call: Call) -> None:
@@ -109,3 +127,22 @@ def test_ctrl_c_outside_a_run(call: Call, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr("bioimage_py.cli.commands.run_info", interrupted)
     assert call("info", "a.tif") == (130, "", "bioimage-py: interrupted: stopped before it was done\n")
+
+
+def test_short_options(call: Call, npy: Path, tmp_path: Path) -> None:
+    assert call("-V").out == call("--version").out
+    assert call("copy", npy, tmp_path / "a.zarr", "-qj2")[:] == (0, "", "")
+    outcome = call("copy", npy, tmp_path / "b.zarr", "-v", "-j", "2")
+    assert outcome.code == 0
+    assert any(line.startswith("bioimage-py: ") and "GB/s" in line for line in outcome.err.splitlines())
+    assert call("verify", npy, tmp_path / "b.zarr", "-q")[:] == (0, "", "")
+
+
+def test_quiet_means_quiet(call: Call, npy: Path, tmp_path: Path) -> None:
+    assert call("pyramid", npy, tmp_path / "a.ome.zarr", "-q", "--axes", "zyx", "--voxel-size", "1")[:] == (
+        0,
+        "",
+        "",
+    )
+    assert call("preview", npy, "-o", tmp_path / "a.png", "-q")[:] == (0, "", "")
+    assert call("copy", npy, tmp_path / "b.zarr", "--verify", "-q")[:] == (0, "", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -215,6 +216,11 @@ def test_a_folder_that_is_removed_while_it_is_watched(folder: RunFolder) -> None
         reader.look()
 
 
+def make_folder(path: Path) -> Path:
+    path.mkdir(parents=True)
+    return path
+
+
 def test_runs_are_found_and_those_of_others_left_out_with_a_word(folder: RunFolder, tmp_path: Path) -> None:
     second = RunFolder.make(tmp_path)
     second.write_run({"work": WORK})
@@ -222,6 +228,15 @@ def test_runs_are_found_and_those_of_others_left_out_with_a_word(folder: RunFold
     (tmp_path / "image.zarr").mkdir()
     (tmp_path / "notes").write_text("")
     assert find_runs([tmp_path, folder.path]) == sorted([folder.path, second.path])
+    below = RunFolder.make(make_folder(tmp_path / "a" / "b"))
+    below.write_run({"work": WORK})
+    below.appear()
+    hidden = RunFolder.make(make_folder(tmp_path / "image.zarr" / "0"))
+    hidden.write_run({"work": WORK})
+    hidden.appear()
+    assert below.path in find_runs([tmp_path])
+    assert hidden.path not in find_runs([tmp_path])
+    shutil.rmtree(tmp_path / "a")
     second.path.chmod(0o777)
     with pytest.warns(BioimagePyWarning, match="can be written by others"):
         assert find_runs([tmp_path]) == [folder.path]

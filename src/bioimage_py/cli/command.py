@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from bioimage_py.cli import commands
+from bioimage_py.cli.completion import completion_script
 from bioimage_py.cli.console import Console, abandon_stdout
 from bioimage_py.cli.failure import (
     BAD_INPUT,
@@ -72,7 +73,7 @@ def _terminate(*_: object) -> NoReturn:
 
 def _run(words: list[str]) -> int:
     options = words[: words.index("--")] if "--" in words else words
-    console = Console(as_json="--json" in options, quiet="--quiet" in options)
+    console = Console(as_json="--json" in options)
     debug = "--debug" in options or os.environ.get("BIOIMAGE_PY_DEBUG", "") not in ("", "0")
     first = next((word for word in options if not word.startswith("-")), None)
     verb = first if first in VERBS else None
@@ -85,7 +86,12 @@ def _run(words: list[str]) -> int:
         if args.verb is None:
             parser.print_help()
             return BAD_INPUT
-        with console.showing_warnings():
+        console.quiet = getattr(args, "quiet", False)
+        if args.verb == "completion":
+            about = {name: text.summary for name, text in VERBS.items()}
+            console.line(completion_script(args.shell, parser.verbs, about).rstrip())
+            return OK
+        with console.showing_warnings(), console.showing_log(args.verbose):
             return int(getattr(commands, f"run_{args.verb}")(args, console))
     except SystemExit as stop:  # argparse leaves this way after --help
         return OK if stop.code is None else int(stop.code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import os
 import re
@@ -75,11 +76,32 @@ class Console:
             warnings.showwarning = self._show_warning
             yield
 
+    @contextlib.contextmanager
+    def showing_log(self, verbose: bool) -> Iterator[None]:
+        """Print what the package logs on stderr, if asked; nothing in JSON mode."""
+        if not verbose or self.json:
+            yield
+            return
+        logger, handler = logging.getLogger("bioimage_py"), _LogHandler()
+        before = logger.level
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(before)
+
     def _show_warning(self, message: Warning | str, *_: Any, **__: Any) -> None:
         text = one_line(message.told(as_command) if isinstance(message, BioimagePyWarning) else str(message))
         self.warnings.append(text)
         if not self.json:
             _to_stderr(f"{PROGRAM}: warning: {text}")
+
+
+class _LogHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        _to_stderr(f"{PROGRAM}: {one_line(record.getMessage())}")
 
 
 def printable(text: str, stream: IO[str]) -> str:

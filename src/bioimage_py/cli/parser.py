@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
+import os
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from bioimage_py.cli import values
+from bioimage_py.cli.completion import SHELLS
 from bioimage_py.cli.failure import PROGRAM, UsageError
+from bioimage_py.cli.layout import HelpFormatter
 from bioimage_py.cli.options import TASKS_AT_ONCE, add_fields, add_opening
 from bioimage_py.cli.verbs import ABOUT, EXAMPLES, VERBS
 from bioimage_py.errors import MissingDependencyError
@@ -17,28 +22,82 @@ from bioimage_py.operations import CopyOptions, InputMetadata, NewArray, Pyramid
 from bioimage_py.report import Look
 from bioimage_py.runner import RunnerConfig, all_backends
 
+_QUIET = ("copy", "pyramid", "verify", "preview", "resume", "cancel", "config")
+_SEVERAL = (
+    values.shape,
+    values.sizes,
+    values.scale_factors,
+    values.indices,
+    values.position,
+    values.pair,
+    values.block_ids,
+)
+"""Readers of options that take several numbers as one word."""
+
+_NUMBER = re.compile(r"[\d.]+(e-?\d+)?([,xX×][\d.]+)*")
+_SLICES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 _WRONG_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser that raises `UsageError`, takes no abbreviations, and keeps the layout of its texts."""
+    """An argparse parser that raises `UsageError`, takes no abbreviations, and lays its texts out for the terminal."""
 
     def __init__(self, **options: Any) -> None:
-        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        options.setdefault("formatter_class", HelpFormatter)
         super().__init__(allow_abbrev=False, **options)
-        self.options: dict[str, list[str]] = {}  # of each verb, to guess what was meant
+        self.verbs: dict[str, Parser] = {}
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         """Parse all arguments; one that is left over is an error of its verb."""
+        verb = self.verbs.get(next((word for word in words if not word.startswith("-")), ""))
+        if verb is not None:
+            verb.check_lists(words)
         parsed, left = self.parse_known_args(words)
         if left:
-            listed, word, advice = " ".join(map(repr, left)), left[0], ""
-            if word.startswith("--"):
-                advice = _near(word.partition("=")[0], self.options.get(parsed.verb, ()))
+            word, advice = left[0], ""
+            listed = " ".join(map(repr, left[:3])) + (f" and {len(left) - 3:,} more" if len(left) > 3 else "")
+            if verb is not None:
+                advice = (
+                    _near(word.partition("=")[0], verb.options)
+                    if word.startswith("--")
+                    else verb.unquoted(words)
+                )
             if word.startswith("-") and not advice:
                 advice = "; put '--' before a name that begins with a dash"
             raise UsageError(f"unexpected: {listed}{advice}")
         return parsed
+
+    @property
+    def options(self) -> list[str]:
+        """All options as they are spelled, to guess what was meant."""
+        return [option for action in self._actions for option in action.option_strings]
+
+    def check_lists(self, words: Sequence[str]) -> None:
+        """Raise UsageError where the numbers of one option are several words."""
+        several = {
+            name for action in self._actions if action.type in _SEVERAL for name in action.option_strings
+        }
+        for n, word in enumerate(words):
+            option, _, first = word.partition("=")
+            if option in several:
+                rest = itertools.takewhile(_NUMBER.fullmatch, words[n + 1 :])
+                numbers = [*([first] if first else []), *rest]
+                if len(numbers) > 1:
+                    raise UsageError(f"{option} takes its numbers as one word: {option} {','.join(numbers)}")
+
+    def unquoted(self, words: Sequence[str]) -> str:
+        """Return what to say where a shell has replaced an unquoted pattern by the names of files."""
+        if "--pattern" not in self.options:
+            return ""
+        kinds = [
+            (os.path.dirname(word), os.path.splitext(word)[1]) for word in words  # noqa: PTH120, PTH122 - as it was typed
+        ]  # fmt: skip
+        found = max(kinds, key=kinds.count)
+        if found[1].lower() not in _SLICES or kinds.count(found) < 3:
+            return ""
+        rest = [word for word, kind in zip(words, kinds, strict=True) if kind != found]
+        again = [PROGRAM, rest[0], f"{found[0] or '.'}/", "--pattern", f"*{found[1]}", *rest[1:]]
+        return f"; if the shell has replaced a pattern by {kinds.count(found):,} names, quote it: {shlex.join(again)}"
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of exiting, so that `--json` gets its document."""
@@ -55,27 +114,41 @@ def _near(word: str, known: Sequence[str]) -> str:
 
 def build_parser() -> Parser:
     """Return the parser of the whole command."""
-    parser = Parser(prog=PROGRAM, description=ABOUT, epilog=EXAMPLES)
-    _flag(parser, "--version", "show the version and exit")
-    verbs = parser.add_subparsers(title="verbs", dest="verb", metavar="VERB")
+    parser = Parser(prog=PROGRAM, description=ABOUT, epilog=EXAMPLES, usage=f"{PROGRAM} VERB [arguments]")
+    _flag(parser, "-V", "--version", help="show the version and exit")
+    verbs = parser.add_subparsers(title="verbs", dest="verb", metavar="VERB", prog=PROGRAM)
     for name, text in VERBS.items():
         verb = verbs.add_parser(name, help=text.summary, description=text.about, epilog=text.epilog)
         _OPTIONS[name](verb)
-        if name in ("copy", "pyramid", "verify", "resume", "cancel"):
-            _flag(verb, "--quiet", "print only warnings and errors")
-        _flag(verb, "--json", "print one JSON document, also for errors, and nothing else")
-        _flag(verb, "--debug", "show the Python traceback of an error")
-        parser.options[name] = [option for action in verb._actions for option in action.option_strings]  # noqa: SLF001
+        if name in _QUIET:
+            _flag(verb, "-q", "--quiet", help="print only warnings and errors, and no progress")
+        _flag(verb, "-v", "--verbose", help="also print on stderr what is decided and done")
+        _flag(verb, "--json", help="print one JSON document, also for errors, and nothing else")
+        _flag(verb, "--debug", help="show the Python traceback of an error")
+        verb.usage = _usage(verb)
+        parser.verbs[name] = verb
     return parser
 
 
-def _flag(group: Any, option: str, help: str) -> None:
-    group.add_argument(option, action="store_true", help=help)
+def _usage(verb: Parser) -> str:
+    """Return the usage without the options, which the help lists."""
+    nargs = {None: "{}", "?": "[{}]", "*": "[{} ...]", "+": "{} [{} ...]"}
+    words = []
+    for action in verb._actions:  # noqa: SLF001 - argparse has no other way to ask for them
+        if not action.option_strings:
+            words.append(nargs[action.nargs].replace("{}", str(action.metavar)))  # type: ignore[index]
+        elif action.required:
+            words.append(f"{action.option_strings[-1]} {action.metavar}")
+    return " ".join([verb.prog, *words, "[options]"])
+
+
+def _flag(group: Any, *options: str, help: str) -> None:
+    group.add_argument(*options, action="store_true", help=help)
 
 
 def _workers(group: Any, help: str) -> None:
     group.add_argument(
-        "--workers", type=values.workers, default=values.available_cores(), metavar="N",
+        "-j", "--workers", type=values.workers, default=values.available_cores(), metavar="N",
         help=f"{help} (default: all cores, here %(default)s)",
     )  # fmt: skip
 
@@ -97,7 +170,7 @@ def _where(parser: Parser) -> None:
         "--job-type", choices=tuple(all_backends()), default="local", help=f"{kinds} (default: 'local')"
     )
     where.add_argument(
-        "--workers", type=values.workers, metavar="N",
+        "-j", "--workers", type=values.workers, metavar="N",
         help=f"threads, processes or tasks at once (default: all cores, here {values.available_cores()}; on a cluster "
         f"{TASKS_AT_ONCE})",
     )  # fmt: skip
@@ -119,7 +192,7 @@ def _info(parser: Parser) -> None:
     parser.add_argument(
         "--picture", metavar="FILE", help="also make a picture of it, as 'bioimage-py preview' does"
     )
-    _flag(parser, "--overwrite", "with --picture: replace an existing picture")
+    _flag(parser, "--overwrite", help="with --picture: replace an existing picture")
 
 
 def _preview(parser: Parser) -> None:
@@ -127,7 +200,7 @@ def _preview(parser: Parser) -> None:
     parser.add_argument(
         "-o", "--output", required=True, metavar="FILE", help="the picture; its extension chooses the format: .png, .jpg, .pdf ..."
     )  # fmt: skip
-    _flag(parser, "--overwrite", "replace an existing picture")
+    _flag(parser, "--overwrite", help="replace an existing picture")
     add_opening(parser.add_argument_group("which array"))
     shown = parser.add_argument_group("what is shown")
     add_fields(shown.add_mutually_exclusive_group(), Look, "position", "projection")
@@ -147,7 +220,7 @@ def _view(parser: Parser) -> None:
     served.add_argument(
         "--port", type=values.count, default=0, metavar="N", help="port on this computer (default: a free one)"
     )  # fmt: skip
-    _flag(served, "--no-browser", "print the address only")
+    _flag(served, "--no-browser", help="print the address only")
     _metadata(parser)
 
 
@@ -159,13 +232,13 @@ def _plan(parser: Parser) -> None:
     places.add_argument("--output-key", metavar="KEY", help="name of the array in the output container")
     there = parser.add_argument_group("if the output exists").add_mutually_exclusive_group()
     add_fields(there, NewArray, "overwrite")
-    _flag(there, "--into-existing", "write into the existing array, which keeps its layout")
+    _flag(there, "--into-existing", help="write into the existing array, which keeps its layout")
     _layout(parser)
     work = parser.add_argument_group("what is copied, and how")
     add_fields(work, CopyOptions)
     add_fields(work, RunOptions, without=("memory_limit",))
     levels = parser.add_argument_group("downsampled levels")
-    _flag(levels, "--pyramid", "make an OME-Zarr with all levels, as 'bioimage-py pyramid' does")
+    _flag(levels, "--pyramid", help="make an OME-Zarr with all levels, as 'bioimage-py pyramid' does")
     add_fields(levels, PyramidOptions)
     _where(parser)
 
@@ -173,8 +246,8 @@ def _plan(parser: Parser) -> None:
 def _copy(parser: Parser) -> None:
     _plan(parser)
     after = parser.add_argument_group("before and after")
-    _flag(after, "--dry-run", "only show what would be done, as 'bioimage-py plan' does")
-    _flag(after, "--verify", "compare input and output voxel by voxel afterwards")
+    _flag(after, "--dry-run", help="only show what would be done, as 'bioimage-py plan' does")
+    _flag(after, "--verify", help="compare input and output voxel by voxel afterwards")
 
 
 def _pyramid(parser: Parser) -> None:
@@ -187,7 +260,7 @@ def _pyramid(parser: Parser) -> None:
     _layout(parser)
     add_fields(parser.add_argument_group("how it is made"), RunOptions, without=("memory_limit",))
     _where(parser)
-    _flag(parser, "--dry-run", "only show what would be done; nothing is written")
+    _flag(parser, "--dry-run", help="only show what would be done; nothing is written")
 
 
 def _verify(parser: Parser) -> None:
@@ -214,7 +287,9 @@ def _bench(parser: Parser) -> None:
 
 
 def _runs(parser: Parser) -> None:
-    parser.add_argument("folders", nargs="*", metavar="FOLDER", help="where to look")
+    parser.add_argument(
+        "folders", nargs="*", metavar="FOLDER", help="where to look, also in the folders below"
+    )
 
 
 def _cancel(parser: Parser) -> None:
@@ -223,7 +298,7 @@ def _cancel(parser: Parser) -> None:
 
 def _status(parser: Parser) -> None:
     _cancel(parser)
-    _flag(parser, "--watch", "show the status until the run ends")
+    _flag(parser, "--watch", help="show the status until the run ends")
     parser.add_argument(
         "--interval", type=values.seconds, default=2.0, metavar="TIME", help="with --watch: time between updates (default: 2s)"
     )  # fmt: skip
@@ -232,21 +307,25 @@ def _status(parser: Parser) -> None:
 def _resume(parser: Parser) -> None:
     _cancel(parser)
     parser.add_argument(
-        "--workers", type=values.workers, metavar="N",
+        "-j", "--workers", type=values.workers, metavar="N",
         help="threads, processes or tasks at once (default: as the run was started)",
     )  # fmt: skip
 
 
 def _config(parser: Parser) -> None:
     parser.add_argument(
-        "action", nargs="?", default="show", metavar="show|set", help="what to do (default: show)"
-    )
+        "action", nargs="?", default="show", choices=("show", "get", "set"), metavar="show|get|set", help="what to do (default: show)"
+    )  # fmt: skip
     parser.add_argument(
-        "settings", nargs="*", metavar="KEY VALUE", help="with set: names and values of settings"
-    )
+        "settings", nargs="*", metavar="KEY [VALUE]", help="with get: names of settings; with set: names and values"
+    )  # fmt: skip
     parser.add_argument(
         "--unset", action="append", default=[], metavar="KEY", help="with set: remove this setting; can be repeated"
     )  # fmt: skip
+
+
+def _completion(parser: Parser) -> None:
+    parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help=f"one of {', '.join(SHELLS)}")
 
 
 _OPTIONS: Mapping[str, Callable[[Parser], None]] = {
@@ -263,4 +342,5 @@ _OPTIONS: Mapping[str, Callable[[Parser], None]] = {
     "resume": _resume,
     "cancel": _cancel,
     "config": _config,
+    "completion": _completion,
 }

@@ -47,6 +47,7 @@ long copies, and copies on a cluster:
   bioimage-py cancel RUN                           stop it; finished blocks stay
   bioimage-py resume RUN                           copy the missing blocks, nothing twice
   bioimage-py config show                          the default settings for Slurm
+  bioimage-py completion bash                      complete all of this with Tab
 'bioimage-py VERB --help' explains each of them.
 
 {_PATHS}
@@ -65,7 +66,7 @@ class Verb(NamedTuple):
     @property
     def epilog(self) -> str:
         title = "examples" if "\n  bioimage-py" in self.examples else "example"
-        return "\n\n".join((f"{title}:\n{self.examples}", *self.notes, EXITS))
+        return "\n\n".join((f"{title}:\n{self.examples}", *self.notes))
 
 
 VERBS = {
@@ -174,7 +175,7 @@ local disks allow; network file systems may not.""",
     "runs": Verb(
         "list runs and how far they are",
         """\
-List the run folders in FOLDER, with the state of each and how many of its blocks are done. A copy has a
+List the run folders in FOLDER and the folders below it, with the state of each and how many of its blocks are done. A copy has a
 run folder if it is resumable or runs in other processes; the folder is removed when all blocks are done,
 and kept if any is missing. Without FOLDER: the working directory, and the folder that is configured for
 runs ('bioimage-py config show').""",
@@ -215,14 +216,26 @@ and 'bioimage-py resume' does the rest.""",
         (_RUNS,),
     ),
     "config": Verb(
-        "show or set the defaults for Slurm",
+        "show, get or set the defaults for Slurm",
         """\
 Show the settings for runs on Slurm and where they come from, or set them for all future runs. They are
 kept in a file; options of 'copy', such as --partition, override them.""",
         """\
   bioimage-py config show
+  bioimage-py config get partition
   bioimage-py config set partition cpu time 2:00:00 mem 4G
   bioimage-py config set --unset partition""",
+        (),
+    ),
+    "completion": Verb(
+        "print a script that lets a shell complete this command",
+        """\
+Print a script with which bash, zsh or fish complete verbs, options, their values and names of files when
+you press Tab. Run the command for your shell below once, and open a new terminal.""",
+        """\
+  bioimage-py completion bash >> ~/.bash_completion
+  bioimage-py completion zsh > "${fpath[1]}/_bioimage_py"
+  bioimage-py completion fish > ~/.config/fish/completions/bioimage-py.fish""",
         (),
     ),
 }

@@ -24,15 +24,26 @@ _PROGRAM = f"{PROGRAM} config"
 
 
 def run_config(args: argparse.Namespace, console: Console) -> int:
-    """Show the settings for Slurm, or set them."""
+    """Show the settings for Slurm, get single ones, or set them."""
     if args.action == "show":
         if args.settings or args.unset:
             given = args.settings[0] if args.settings else "--unset"
             raise UsageError(f"'show' takes no arguments, got {given!r}; to set something: {_PROGRAM} set")
         return _show(console)
-    if args.action == "set":
-        return _set(args, console)
-    raise UsageError(f"give 'show' or 'set', not {args.action!r}")
+    return _set(args, console) if args.action == "set" else _get(args, console)
+
+
+def _get(args: argparse.Namespace, console: Console) -> int:
+    if args.unset or not args.settings:
+        raise UsageError(f"'get' takes the names of settings, such as '{_PROGRAM} get partition'")
+    names = [name.replace("-", "_") for name in args.settings]
+    check_names(names, "the configuration")
+    config = SlurmConfig.load()
+    found = {name: getattr(config, name) for name in names}
+    for value in found.values():
+        console.line(_shown(value))
+    console.document({"command": "config", **found})
+    return OK
 
 
 def _show(console: Console) -> int:
@@ -82,10 +93,10 @@ def _set(args: argparse.Namespace, console: Console) -> int:
     typed = {name: _typed(name, text, types[name]) for name, text in changes.items()}
     path = write_slurm_config(**typed, **dict.fromkeys(args.unset))
     for name, value in typed.items():
-        console.line(f"{name} = {_shown(value)}")
+        console.remark(f"{name} = {_shown(value)}")
     for name in args.unset:
-        console.line(f"{name} is unset")
-    console.line(f"written to {path}")
+        console.remark(f"{name} is unset")
+    console.remark(f"written to {path}")
     console.document({"command": "config", "file": str(path), "set": typed, "unset": args.unset})
     return OK
 

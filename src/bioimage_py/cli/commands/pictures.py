@@ -20,7 +20,7 @@ def run_preview(args: argparse.Namespace, console: Console) -> int:
     with open_given(args.path, args, **given_values(args, InputMetadata)) as source:
         picture = preview(source, args.output, overwrite=args.overwrite, **given_values(args, Look))
     height, width = picture.pixels.shape[:2]
-    console.line(f"{picture.path}  ({width} × {height} pixels, from {picture.level})")
+    console.remark(f"{picture.path}  ({width} × {height} pixels, from {picture.level})")
     console.document({"command": "preview", "source": source.name, **described_picture(picture)})
     return OK
 

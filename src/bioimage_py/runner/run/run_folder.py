@@ -29,7 +29,7 @@ import re
 import stat
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -290,8 +290,12 @@ class RunFolder:
             return {"host": None, "pid": None, "bytes": 0, "reason": None}
 
 
+_DEPTH = 3
+"""How many levels of folders are looked into for runs."""
+
+
 def find_runs(roots: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """Return the run folders directly in some folders, or those folders themselves, the oldest first.
+    """Return the run folders in some folders and a few levels below, or those folders themselves, the oldest first.
 
     Those that cannot be trusted, because they are another user's or others can write into them, are left out with a
     warning that says so. Raises SourceNotFoundError if a root is not a folder, StorageError if it cannot be listed.
@@ -308,18 +312,38 @@ def find_runs(roots: Iterable[str | os.PathLike[str]]) -> list[Path]:
     return sorted(found, key=lambda path: (path.name, path))
 
 
-def _candidates(root: Path) -> list[Path]:
+def _candidates(root: Path, depth: int = _DEPTH) -> Iterator[Path]:
+    """Yield what looks like a run folder: a folder itself, or what is in it and in the folders below."""
     if _looks_like_one(root):
-        return [root]
+        yield root
+        return
     try:
         with os.scandir(root) as entries:
-            # Hidden ones are about to be made.
-            folders = [root / entry.name for entry in entries if entry.is_dir() and entry.name[0] != "."]
+            # Hidden ones are about to be made. A store can have millions of folders, and holds no runs.
+            folders = [
+                root / entry.name
+                for entry in entries
+                if entry.is_dir(follow_symlinks=depth == _DEPTH)
+                and entry.name[0] != "."
+                and not _is_store(entry.name)
+            ]
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise SourceNotFoundError(f"there is no folder {str(root)!r} ({error.strerror})") from error
+        if depth == _DEPTH:
+            raise SourceNotFoundError(f"there is no folder {str(root)!r} ({error.strerror})") from error
+        return
     except OSError as error:
-        raise StorageError(f"{str(root)!r} cannot be listed: {error.strerror}") from error
-    return [folder for folder in folders if _looks_like_one(folder)]
+        if depth == _DEPTH:
+            raise StorageError(f"{str(root)!r} cannot be listed: {error.strerror}") from error
+        return  # of somebody else, who does not want to be looked at
+    for folder in folders:
+        if depth:
+            yield from _candidates(folder, depth - 1)
+        elif _looks_like_one(folder):
+            yield folder
+
+
+def _is_store(name: str) -> bool:
+    return name.lower().endswith((".zarr", ".n5", ".precomputed"))
 
 
 def _looks_like_one(folder: Path) -> bool:
