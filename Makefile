@@ -7,11 +7,12 @@ DEMO := demo
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help demo test explore lint types bench roads clean
+.PHONY: help demo test docs explore lint types bench roads clean
 
 help:
 	@echo "make demo   a TIFF stack becomes a Zarr array, checked voxel by voxel, and a picture"
-	@echo "make test   linters, types and all tests"
+	@echo "make test   linters, types, documentation and all tests"
+	@echo "make docs   the documentation as a site, in site/"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -27,6 +28,10 @@ $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@ $(VENV)/.installed
 
+$(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@ $(VENV)/.installed
+
 demo: $(VENV)/.installed
 	@rm -rf $(DEMO)
 	@PATH="$(abspath $(BIN)):$$PATH" bash examples/demo.sh $(DEMO)
@@ -39,7 +44,12 @@ lint: $(VENV)/.installed-test
 types: $(VENV)/.installed-test
 	$(BIN)/mypy
 
-test: lint types
+# A link or an anchor that leads nowhere is an error, and so is a public name that the reference lacks.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
+	@echo "the documentation is in site/index.html"
+
+test: lint types docs
 	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal --doctest-modules src tests
 
 # Property tests and damaged files with fresh seeds and ten times the examples. What they find becomes an explicit example of its test.
@@ -61,4 +71,4 @@ roads: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/fill.py
 
 clean:
-	rm -rf $(VENV) $(DEMO) benchmarks/.cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(DEMO) site benchmarks/.cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

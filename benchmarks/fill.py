@@ -1,4 +1,4 @@
-"""Put the tables of `results/*.md` between their marks in README.md and docs: `python benchmarks/fill.py`."""
+"""Put the tables of `results/*.md` between their marks in docs: `python benchmarks/fill.py`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def filled(text: str, results: Path = RESULTS) -> str:
 
 
 def main() -> None:
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+    for page in sorted((ROOT / "docs").rglob("*.md")):
         old = page.read_text(encoding="utf-8")
         new = filled(old)
         if new != old:

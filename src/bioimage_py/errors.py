@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 class Call(NamedTuple):
     """A call that a hint proposes, as data; `str` gives it as Python.
 
-    Parameters
+    Attributes
     ----------
     verb
         Name of a function of the package, or `""` where `options` are for the call that failed.
@@ -46,7 +46,7 @@ class Call(NamedTuple):
 class Hint(NamedTuple):
     """What to do next about an error or a warning; `str` gives it in the words of Python.
 
-    Parameters
+    Attributes
     ----------
     text
         A clause that begins in lower case, with `{}` where the call is named.
@@ -186,7 +186,7 @@ class MissingDependencyError(BioimagePyError, ImportError):
 class RunnerError(BioimagePyError, RuntimeError):
     """A run in which some blocks are not done.
 
-    Parameters
+    Attributes
     ----------
     message
         What failed, with the text of the first error.
