@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,3 +103,18 @@ def test_an_index_out_of_bounds_is_an_index_error_and_a_value_error() -> None:
     for kind in (IndexError, ValueError):
         with pytest.raises(kind):
             bp.as_source(ARRAY)[5]
+
+
+def test_none_is_all_cores_for_every_verb(tmp_path: Path) -> None:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert bp.plan(ARRAY, tmp_path / "a.zarr", num_workers=None).threads == cores
+    assert bp.plan(ARRAY, tmp_path / "a.zarr").threads == 1
+    assert bp.pyramid_plan(ARRAY, tmp_path / "a.ome.zarr", num_workers=None).threads == cores
+    made = bp.copy(ARRAY, tmp_path / "a.zarr", num_workers=None)
+    assert bp.verify(made, ARRAY, num_workers=None)
+    assert bp.downsample(ARRAY, 2, num_workers=None).shape == (1, 2, 2)
+    assert bp.get_runner("local").map(abs, 3, num_workers=None) == [0, 1, 2]
+    assert bp.bench(ARRAY, tmp_path, sample=1000).num_workers == cores
+    for wrong in (0, -1, True, 1.5, "2"):
+        with pytest.raises(ValueError, match="positive integer, or None for all cores"):
+            bp.copy(ARRAY, num_workers=wrong)  # type: ignore[arg-type]

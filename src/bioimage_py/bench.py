@@ -23,7 +23,7 @@ from bioimage_py.geometry import Blocking, Box
 from bioimage_py.kernels import moving_origin
 from bioimage_py.operations import NewArray, find_target
 from bioimage_py.planning import CopyPlan, default_memory_limit, format_bytes, parse_bytes
-from bioimage_py.runner import check_num_workers, run_twin
+from bioimage_py.runner import checked_workers, run_twin
 from bioimage_py.sources import Codec, FileSource, Source, as_source, encoded_reader
 from bioimage_py.storage import FileBytes, file_error, files_below
 
@@ -226,9 +226,7 @@ def bench(
     >>> result.bottleneck in ("decode", "encode", "write")
     True
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = cores if num_workers is None else num_workers
-    check_num_workers(workers)
+    workers = checked_workers(num_workers)
     n_bytes = parse_bytes(sample, "sample")
     with ExitStack() as stack:
         source = as_source(input)

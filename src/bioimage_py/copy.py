@@ -27,7 +27,7 @@ def copy(
     block_shape: Sequence[int] | None = None,
     job_type: str = "local",
     job_config: RunnerConfig | None = None,
-    num_workers: int = 1,
+    num_workers: int | None = 1,
     mask: Any = None,
     block_ids: Sequence[int] | None = None,
     resume_from: str | os.PathLike[str] | None = None,
@@ -66,7 +66,8 @@ def copy(
     job_config
         Settings of the backend.
     num_workers
-        Threads, worker processes, or tasks at once.
+        Threads, worker processes, or tasks at once; None for all cores that this process may use, as the command does by itself. 1
+        unless given: a call takes no more of a shared machine than it was asked to.
     mask
         A source of the input's shape. Only voxels where it is not zero are copied, all others keep their value; blocks
         without any are neither read nor written.

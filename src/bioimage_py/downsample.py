@@ -40,7 +40,7 @@ def downsample(
     block_shape: Sequence[int] | None = None,
     job_type: str = "local",
     job_config: RunnerConfig | None = None,
-    num_workers: int = 1,
+    num_workers: int | None = 1,
     mask: Any = None,
     block_ids: Sequence[int] | None = None,
     resume_from: str | os.PathLike[str] | None = None,

@@ -125,6 +125,10 @@ class BioimagePyWarning(_Hinted, UserWarning):
     """Base of every warning that the package issues itself; it has hints as an error has."""
 
 
+class AssumptionWarning(BioimagePyWarning):
+    """What a copy took for granted because its input does not say it, and wrote; the hints say which options state it."""
+
+
 class InvalidArgumentError(BioimagePyError, ValueError):
     """An argument, or a combination of arguments, that cannot be carried out."""
 

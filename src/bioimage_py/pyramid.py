@@ -28,7 +28,7 @@ def pyramid(
     block_shape: Sequence[int] | None = None,
     job_type: str = "local",
     job_config: RunnerConfig | None = None,
-    num_workers: int = 1,
+    num_workers: int | None = 1,
     resume_from: str | os.PathLike[str] | None = None,
     casting: Casting = "unsafe",
     memory_limit: int | str | None = None,

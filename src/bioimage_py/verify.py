@@ -19,6 +19,7 @@ from bioimage_py.runner import (
     BlockJournal,
     LocalRunner,
     Progress,
+    checked_workers,
     raise_failures,
     run_twin,
 )
@@ -106,7 +107,7 @@ def verify(
     a: Any,
     b: Any,
     *,
-    num_workers: int = 1,
+    num_workers: int | None = 1,
     memory_limit: int | str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> VerifyResult:
@@ -120,7 +121,7 @@ def verify(
         container, plate or well, everything that `copy` would copy is compared: all images, levels and labels; one that only
         one of them has counts as different. A key, or the path of a level, is one array.
     num_workers
-        Threads.
+        Threads; None for all cores that this process may use.
     memory_limit
         Most bytes that the comparison may hold, or a text such as `"512MiB"`.
     progress
@@ -146,7 +147,9 @@ def verify(
     >>> result.equal, result.different, result.first_difference
     (False, 1, (2, 3))
     """
-    options = RunOptions(num_workers=num_workers, memory_limit=memory_limit, progress=progress)
+    options = RunOptions(
+        num_workers=checked_workers(num_workers), memory_limit=memory_limit, progress=progress
+    )
     if all(isinstance(one, (str, os.PathLike)) and may_be_zarr(one) for one in (a, b)):
         # It needs the libraries of Zarr, which other comparisons can do without.
         from bioimage_py.sources.ome_zarr import ome_zarr_group, paired_arrays

@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from bioimage_py.errors import Hint
+
 _PER_AXIS = {"axes": "", "voxel_size": 1.0, "units": None, "origin": 0.0, "orientations": None}
 """Fields with an entry per axis, and what it is for a new axis."""
 PER_CHANNEL = ("channel_names", "channel_colors", "contrast_limits")
@@ -34,6 +36,10 @@ class ImageMetadata:
         The values per channel that are shown as black and as full colour.
     attributes
         Everything else that the source carries, plain JSON values.
+    assumed
+        What the reader of the file took for granted, with the option that states it; see `assumptions`.
+    stated
+        Names of the options with which the user has said otherwise.
     orientations
         Which way each axis goes in a body, as RFC-4 of OME-NGFF has it (`{"type": "anatomical", "value": "left-to-right"}`), None
         where unknown.
@@ -48,6 +54,8 @@ class ImageMetadata:
     contrast_limits: tuple[tuple[float, float], ...] | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
     orientations: tuple[Mapping[str, Any] | None, ...] | None = None
+    assumed: tuple[Hint, ...] = field(default=(), compare=False, repr=False)
+    stated: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def with_axes_selected(self, kept: Sequence[int | None]) -> ImageMetadata:
         """Return the metadata of an array whose axes are `kept`, None standing for a new axis, which has no name."""

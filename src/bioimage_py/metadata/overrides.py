@@ -27,7 +27,9 @@ def overridden(
 
     `voxel_size` and `units` are one value for all axes of space, one per axis of space, or one per axis, in any common spelling.
     """
-    known = metadata.fitting(ndim)
+    given = {"axes": axes, "voxel_size": voxel_size, "units": units}
+    stated = tuple(name for name, value in given.items() if value is not None)
+    known = replace(metadata.fitting(ndim), stated=(*metadata.stated, *stated))
     if axes is not None:
         known = replace(known, axes=_axis_names(axes, ndim))
     space = spatial_axes(known.axes, ndim)

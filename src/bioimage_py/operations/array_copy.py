@@ -19,7 +19,7 @@ from bioimage_py.kernels import (
     kernel_for_road,
     moving_origin,
 )
-from bioimage_py.operations.job import Job, warn_caller
+from bioimage_py.operations.job import Job, warn_caller, warn_of_assumed
 from bioimage_py.operations.options import CopyOptions, InputMetadata, RunOptions
 from bioimage_py.operations.target import Target, find_target
 from bioimage_py.operations.two_passes import TwoPassRun, room_beside
@@ -75,7 +75,10 @@ class ArrayCopy(Job):
         self._check_apart(output)
         if not quiet:
             warn_of_casting(self.source, self.target.layout, options.casting)
-        self.plan = self._planned(block)
+        assumed = self.target.assumed(self.source) if options.folder is None else ()
+        if not quiet:
+            warn_of_assumed(self.source, assumed)
+        self.plan = replace(self._planned(block), assumed=assumed)
         self._is_fresh = self.target.is_new and options.folder is None
         self._replaces = options.folder is None and (self.target.is_new or not some_only)
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
 from bioimage_py.errors import (
+    AssumptionWarning,
     BioimagePyWarning,
+    Hint,
     InvalidArgumentError,
     MissingDependencyError,
     RunInterrupted,
@@ -135,6 +138,12 @@ def carry_out(job: Job) -> Any:
     marks.remove()
     log_account(journal.account)
     return job.result()
+
+
+def warn_of_assumed(source: Source, assumed: Sequence[Hint]) -> None:
+    if assumed:
+        name = f"the metadata of {source.name} are not complete"
+        warn_caller(AssumptionWarning(name, hints=assumed))
 
 
 def warn_caller(warning: BioimagePyWarning) -> None:

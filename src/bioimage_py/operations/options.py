@@ -57,16 +57,16 @@ class RunOptions:
     )
     job_type: str = "local"
     job_config: RunnerConfig | None = None
-    num_workers: int = 1
+    num_workers: int = 1  # None, for all cores, becomes their number
     block_ids: Sequence[int] | None = None
     resume_from: str | os.PathLike[str] | None = None
     progress: Callable[[Progress], None] | None = None
 
     def __post_init__(self) -> None:
         from bioimage_py.planning import parse_bytes
-        from bioimage_py.runner import check_num_workers
+        from bioimage_py.runner import checked_workers
 
-        check_num_workers(self.num_workers)
+        object.__setattr__(self, "num_workers", checked_workers(self.num_workers))
         if self.memory_limit is not None:
             parse_bytes(self.memory_limit)
         # Found at the first call it would cost a run.

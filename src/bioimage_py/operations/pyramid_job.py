@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
-from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.errors import Hint, InvalidArgumentError
 from bioimage_py.geometry import IdSet, check_block_shape
 from bioimage_py.kernels import PyramidKernel, check_casting, mover_for
 from bioimage_py.metadata import Level, axes_for_ngff
 from bioimage_py.operations.array_copy import check_portable, find_input, match_of, warn_of_casting
-from bioimage_py.operations.job import Job
+from bioimage_py.operations.job import Job, warn_of_assumed
 from bioimage_py.operations.options import PyramidOptions
 from bioimage_py.operations.target import NewPathTarget, Target, first_missing
 from bioimage_py.operations.two_passes import TwoPassRun
@@ -58,7 +59,12 @@ class PyramidJob(Job):
         if not quiet:
             warn_of_casting(self.source, layout, options.casting)
         self._method = self._chosen_method(quiet=quiet)
-        self.plan = self._planned()
+        assumed = self.target.assumed(self.source) if options.folder is None else ()
+        kind = self._assumed_kind()
+        if not quiet:
+            # Most integers are images, as their users know.
+            warn_of_assumed(self.source, (*assumed, *(kind if self._method == "mode" else ())))
+        self.plan = replace(self._planned(), assumed=(*assumed, *kind))
         match = match_of(self.source, self.target, verify_encoded=bool(options.verify_encoded))
         self._road = "recode" if match is None else match.road
 
@@ -99,6 +105,18 @@ class PyramidJob(Job):
         if found in ("mean", "median") and not quiet:
             warn_if_labels_are_mixed(self.source, kind, f"method={found!r}")
         return str(found)
+
+    def _assumed_kind(self) -> tuple[Hint, ...]:
+        """Return what integers are taken for where only their data type tells."""
+        options, dtype = self.options, self.source.dtype
+        said = options.method != "auto" or options.kind is not None or self.target.is_labels
+        labels = self._method == "mode"
+        if said or options.folder is not None or dtype.kind not in "iu" or (labels and dtype.itemsize < 4):
+            return ()
+        what, other = ("labels", "image") if labels else ("an image", "labels")
+        return (
+            Hint.of(f"its voxels are {dtype} and taken for {what}; if they are not, give {{}}", kind=other),
+        )
 
     def _coarser(self) -> list[Level]:
         """Return the levels below the full-size one as OME-Zarr describes them."""

@@ -16,6 +16,7 @@ import numpy as np
 from bioimage_py.chunks import ChunkEncoding, UnknownEncoding
 from bioimage_py.errors import Hint, InvalidArgumentError, ReadOnlyError
 from bioimage_py.kernels import encoding_to_move, moving_origin
+from bioimage_py.metadata import assumptions
 from bioimage_py.operations.options import NewArray
 from bioimage_py.planning import ArrayLayout
 from bioimage_py.runner import find_backend
@@ -62,6 +63,11 @@ class Target:
     """Whether the copy makes it."""
     is_shared = True
     """Whether several processes can write it."""
+
+    def assumed(self, source: Source) -> tuple[Hint, ...]:
+        """Return what its metadata will say because it is assumed of the input."""
+        del source
+        return ()
 
     def encoding(self) -> ChunkEncoding | UnknownEncoding:
         """Return how its chunks are or will be encoded, or why encoded chunks cannot be moved into it."""
@@ -213,6 +219,14 @@ class NewPathTarget(SingleTarget):
         encoding = None if origin is None else encoding_to_move(origin.source)
         layout = {"fill_value": 0, **new.layout} if keep_values else new.layout
         return cls(plan_output(output, like=source, encoding=encoding, **layout), new.codec)
+
+    def assumed(self, source: Source) -> tuple[Hint, ...]:
+        family = self.planned.family
+        # Whoever has an array in memory knows what it is, and a format that keeps no metadata says nothing.
+        if not family.chunked or not any(isinstance(leaf, FileSource) for leaf in leaves(source)):
+            return ()
+        completed = self.planned.image_key is not None or family.time_first
+        return assumptions(source.metadata, source.shape, completed=completed)
 
     def encoding(self) -> ChunkEncoding | UnknownEncoding:
         if self.path.startswith("memory:"):

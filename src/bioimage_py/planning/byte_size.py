@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.errors import Call, Hint, InvalidArgumentError
 
 _UNITS = {"": 1, "b": 1}
 
@@ -109,6 +109,8 @@ class Reported:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Hint):
+        return str(value)
     if hasattr(value, "to_json"):
         return value.to_json()
     if isinstance(value, (tuple, list)):
@@ -123,8 +125,18 @@ class Plan(Reported):
         """Return labels and their texts."""
         raise NotImplementedError
 
+    assumed: tuple[Hint, ...] = ()  # what the output will say because it is assumed of the input
+
+    def told(self, written: Callable[[Call], str]) -> str:
+        """Return the text of the plan, with calls as a function writes them."""
+        rows = [
+            *self._rows(),
+            *(("" if n else "assumed", hint.told(written)) for n, hint in enumerate(self.assumed)),
+        ]
+        return "\n".join(f"{label + ':' if label else '':9}{text}" for label, text in rows)
+
     def __str__(self) -> str:
-        return "\n".join(f"{label + ':' if label else '':9}{text}" for label, text in self._rows())
+        return self.told(str)
 
     def _amounts(self: Any, repeats: str = "", at_once: int | None = None) -> list[tuple[str, str]]:
         blocks = counted(self.in_flight if at_once is None else at_once, "block")

@@ -48,7 +48,7 @@ class CopyPlan(Plan):
 
     _told = (
         "road", "reason", "n_blocks", "direct", "in_flight", "threads", "cache_bytes", "memory_limit", "peak_memory", "bytes_in",
-        "bytes_out", "n_files", "read_amplification", "block_shape", "group_shape", "block_ids", "hints", "input", "output", "mask",
+        "bytes_out", "n_files", "read_amplification", "block_shape", "group_shape", "block_ids", "hints", "input", "output", "mask", "assumed",
     )  # fmt: skip
 
     input: ArrayLayout
@@ -72,6 +72,7 @@ class CopyPlan(Plan):
     read_amplification: float  # how often an input chunk is decoded on average
     hints: tuple[str, ...] = ()  # what would make this copy better
     passes: TwoPasses | None = None  # None: voxels go in one
+    assumed: tuple[Hint, ...] = ()
 
     @property
     def blocking(self) -> Blocking:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from bioimage_py.errors import Hint
 from bioimage_py.geometry import Blocking
 from bioimage_py.planning.block_shape import choose_block_shape, read_amplification
 from bioimage_py.planning.byte_size import (
@@ -34,7 +35,7 @@ class PyramidPlan(Plan):
 
     _told = (
         "method", "n_blocks", "in_flight", "threads", "cache_bytes", "memory_limit", "peak_memory", "bytes_in", "bytes_out", "n_files",
-        "levels", "parts",
+        "levels", "parts", "assumed",
     )  # fmt: skip
 
     input: ArrayLayout  # layouts of the input and of the full-size level
@@ -48,6 +49,7 @@ class PyramidPlan(Plan):
     cache_bytes: int  # decoded input chunks kept between blocks, in bytes
     memory_limit: int  # in bytes; what the sources and the interpreter take up anyway is not counted
     peak_memory: int
+    assumed: tuple[Hint, ...] = ()
 
     @property
     def n_blocks(self) -> int:

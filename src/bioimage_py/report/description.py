@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+from bioimage_py.errors import Call
+from bioimage_py.metadata import assumptions
 from bioimage_py.planning import format_bytes
 from bioimage_py.sources import Source
 
@@ -21,8 +23,8 @@ _SYMBOLS = {
 }
 
 
-def source_rows(source: Source) -> Iterator[tuple[str, str]]:
-    """Yield label and text of what a source says of itself."""
+def source_rows(source: Source, written: Callable[[Call], str] = str) -> Iterator[tuple[str, str]]:
+    """Yield label and text of what a source says of itself; calls in hints are told as a function writes them."""
     metadata = source.metadata.fitting(source.ndim)
     yield "image", source.name
     yield "format", source.format
@@ -35,6 +37,8 @@ def source_rows(source: Source) -> Iterator[tuple[str, str]]:
         yield "origin", voxel_size_text(metadata.origin, metadata.units)
     if metadata.channel_names:
         yield "channels", ", ".join(metadata.channel_names)
+    for n, hint in enumerate(assumptions(source.metadata, source.shape)):
+        yield "" if n else "assumed", hint.told(written)
     for label, unit in (("chunks", source.chunks), ("shards", source.shards)):
         if unit is not None:
             count = math.prod(-(-n // u) for n, u in zip(source.shape, unit, strict=True))

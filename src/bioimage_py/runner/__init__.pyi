@@ -8,7 +8,7 @@ from .backends import (
 from .base import (
     Runner as Runner,
     RunnerError as RunnerError,
-    check_num_workers as check_num_workers,
+    checked_workers as checked_workers,
     raise_failures as raise_failures,
 )
 from .config import Resources as Resources, RunnerConfig as RunnerConfig

@@ -139,7 +139,7 @@ class Runner(ABC):
         Raises InvalidArgumentError if a source is not stored any more as it was, RunnerError if blocks failed; the folder stays.
         """
         if num_workers is not None:
-            check_num_workers(num_workers)
+            num_workers = checked_workers(num_workers)
         run = folder.read_run()
         temporary = place_of_run(run["work"])
         if temporary is not None and ended_without_folder(folder, run["work"]):
@@ -186,7 +186,7 @@ class Runner(ABC):
         block_shape: Sequence[int] | None = None,
         halo: int | Iterable[int] | None = None,
         mask: Any = None,
-        num_workers: int = 1,
+        num_workers: int | None = 1,
         block_ids: Iterable[int] | None = None,
         has_return_val: bool = False,
         name: str = "",
@@ -211,7 +211,7 @@ class Runner(ABC):
         mask
             A source of the inputs' shape, handed to the function.
         num_workers
-            Threads, or tasks at once.
+            Threads, or tasks at once; None for all cores that this process may use.
         block_ids
             Process only these blocks, each once.
         has_return_val
@@ -235,7 +235,7 @@ class Runner(ABC):
         InvalidArgumentError
             If shapes do not fit, before anything is called.
         """
-        check_num_workers(num_workers)
+        num_workers = checked_workers(num_workers)
         self.check_resume(resume_from, block_ids)
         work = BlockFunctionWork.prepare(
             function, inputs, outputs, mask,
@@ -249,7 +249,7 @@ class Runner(ABC):
         n_items: int | None = None,
         *,
         item_ids: Iterable[int] | None = None,
-        num_workers: int = 1,
+        num_workers: int | None = 1,
         has_return_val: bool = True,
         name: str = "",
         resume_from: str | None = None,
@@ -266,7 +266,7 @@ class Runner(ABC):
         RunnerError
             If items failed; `failed_block_ids` lists them.
         """
-        check_num_workers(num_workers)
+        num_workers = checked_workers(num_workers)
         self.check_resume(resume_from, item_ids)
         work = ItemFunctionWork.prepare(function, n_items, item_ids, keep_results=has_return_val)
         return self._results(work, num_workers, name or "map", resume_from)
@@ -289,13 +289,25 @@ class Runner(ABC):
             raise InvalidArgumentError("give block_ids or resume_from, not both")
 
 
-def check_num_workers(num_workers: int) -> None:
-    """Raise InvalidArgumentError unless it is a positive integer."""
+def checked_workers(num_workers: int | None) -> int:
+    """Return a number of workers, for None that of the cores which this process may use; InvalidArgumentError unless it is positive."""
+    if num_workers is None:
+        return usable_cores()
     integer = isinstance(num_workers, (int, np.integer)) and not isinstance(num_workers, bool)
     if not integer or num_workers < 1:
-        raise InvalidArgumentError(f"num_workers must be a positive integer, got {num_workers!r}")
+        raise InvalidArgumentError(
+            f"num_workers must be a positive integer, or None for all cores, got {num_workers!r}"
+        )
     if num_workers > MOST_WORKERS:
         raise InvalidArgumentError(f"num_workers must be {MOST_WORKERS} at most, got {num_workers}")
+    return int(num_workers)
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def raise_failures(journal: Journal, block_ids: IdSet, name: str, *, kept_too: str = "") -> NoReturn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,3 +95,5 @@ class ArraySpec:
     byte_order: str = "little"
     labels: bool | None = None
     metadata: ImageMetadata = field(default_factory=ImageMetadata)
+    # Gives the OME-XML of the image whose voxels these will be, for a store that keeps it.
+    ome_xml: Callable[[], str | None] | None = field(default=None, compare=False, repr=False)

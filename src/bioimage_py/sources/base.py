@@ -295,6 +295,10 @@ class Source(ABC):
         """Return bytes and files in the store, or None where that has no meaning."""
         return None
 
+    def ome_xml(self) -> str | None:
+        """Return the OME-XML of the image that these voxels are, all of them and unchanged, without where a file has them."""
+        return None
+
     def check_present(self) -> None:  # noqa: B027 - what is held open, or in memory, cannot go away
         """Raise StorageError if what is stored has gone away, where its chunks would then be taken for empty ones."""
 
@@ -437,6 +441,7 @@ class StandIn(Source):
     mark_place = _asked_of_the_other("mark_place")
     stored_stamp = _asked_of_the_other("stored_stamp")
     check_present = _asked_of_the_other("check_present")
+    ome_xml = _asked_of_the_other("ome_xml")
     flush = _asked_of_the_other("flush")
     force_to_disk = _asked_of_the_other("force_to_disk")
     remove_leftovers = _asked_of_the_other("remove_leftovers")

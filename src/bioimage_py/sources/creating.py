@@ -226,6 +226,7 @@ def plan_output(
         zarr_format=zarr_format,
         fill_value=fill_value,
         metadata=metadata,
+        ome_xml=kept.ome_xml if kept is not None and kept.dtype == voxel else None,
     )
     if like is not None:
         spec = found.following(spec, like)

@@ -10,7 +10,7 @@ from typing import Any
 from bioimage_py.cli.commands.finish import copy_command, telling_how_to_finish
 from bioimage_py.cli.commands.verify import compare
 from bioimage_py.cli.console import Console
-from bioimage_py.cli.failure import DIFFERENT, OK, UsageError
+from bioimage_py.cli.failure import DIFFERENT, OK, UsageError, as_command
 from bioimage_py.cli.options import (
     arguments,
     check_copy_options,
@@ -96,7 +96,7 @@ def run_plan(args: argparse.Namespace, console: Console) -> int:
     with ExitStack() as stack:
         source, output, options = _copy_call(args, stack)
         found = plan(source, output, **options)
-    console.line(str(found))
+    console.line(found.told(as_command))
     console.document({"command": "plan", **found.to_json()})
     return OK
 
@@ -169,7 +169,7 @@ def _plan_pyramid(args: argparse.Namespace, console: Console) -> int:
         source, output, options = _pyramid_call(args, stack)
         options.pop("verify_encoded", None)
         found = pyramid_plan(source, output, **options)
-    console.line(str(found))
+    console.line(found.told(as_command))
     console.document({"command": "pyramid --dry-run", **found.to_json()})
     return OK
 

@@ -12,7 +12,7 @@ from bioimage_py.cli.failure import OK, as_command
 from bioimage_py.cli.options import describe, open_given
 from bioimage_py.cli.text import counted, shortened
 from bioimage_py.errors import AmbiguousSourceError, BioimagePyError, Call
-from bioimage_py.metadata import ome_of
+from bioimage_py.metadata import assumptions, ome_of
 from bioimage_py.planning import format_bytes
 from bioimage_py.report import shape_text, source_rows
 from bioimage_py.sources import Source, family_by_content, locate, open_source
@@ -67,7 +67,7 @@ def _picture(source: Source, args: argparse.Namespace) -> dict[str, Any]:
 
 def _lines(source: Source) -> Iterator[tuple[str, str]]:
     """Yield label and text; the size on disk comes last, as counting files can take a while."""
-    name, *rows = source_rows(source)
+    name, *rows = source_rows(source, as_command)
     yield name
     if missing := unfinished_text(source):
         yield "state", missing
@@ -109,6 +109,7 @@ def _as_json(source: Source) -> dict[str, Any]:
             name: getattr(metadata, name)
             for name in ("axes", "voxel_size", "units", "origin", "channel_names")
         },
+        "assumed": [hint.told(as_command) for hint in assumptions(metadata, source.shape)],
         **{name: getattr(source, name) for name in ("codec", "fill_value", "writable")},
         "n_bytes": source.nbytes,
         "stored_bytes": None if stored is None else stored.n_bytes,

@@ -25,7 +25,7 @@ from bioimage_py.sources.creating import plan_output
 from bioimage_py.sources.location import locate
 from bioimage_py.sources.ome_zarr.image_group import ImageGroup
 from bioimage_py.sources.ome_zarr.listing import OmeZarrImage, image_keys, in_version, joined_key, read_image
-from bioimage_py.sources.ome_zarr.writing import GROUP_FILES, NewImage, NewLevel
+from bioimage_py.sources.ome_zarr.writing import GROUP_FILES, OME_XML, NewImage, NewLevel
 from bioimage_py.sources.opening import as_source
 from bioimage_py.sources.registry import family_of
 from bioimage_py.sources.stores import Node, group_attributes, has_consolidated
@@ -180,9 +180,6 @@ def extents_for(source: Source, full: Source, extents: Any, what: str) -> Any:
     return tuple(values[axes.index(axis)] for axis in own)
 
 
-_OME_XML = "OME/METADATA.ome.xml"
-
-
 @dataclass(frozen=True)
 class OmeZarrTree:
     """An OME-Zarr image, or a group of images, with all that goes with it."""
@@ -235,9 +232,9 @@ def read_tree(path: str | os.PathLike[str], key: str | None = None, **options: A
     files = {}
     if is_collection(top.attributes) and (series := group_attributes(folder.child("OME"))):
         groups["OME"] = series
-    if (xml := folder.read(_OME_XML)) is not None:
+    if (xml := folder.read(OME_XML)) is not None:
         groups.setdefault("OME", {})
-        files[_OME_XML] = xml
+        files[OME_XML] = xml
     levels = {tree.below(level) for image in tree.with_labels() for level in image.levels}
     left = tuple(_unknown(folder, groups, {*levels, *files})) if root.is_local else ()
     missing = tuple(_not_there(top, groups))

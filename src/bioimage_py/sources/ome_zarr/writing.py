@@ -53,6 +53,8 @@ from bioimage_py.storage import StoreFolder
 
 _log = logging.getLogger(__name__)
 
+OME_XML = "OME/METADATA.ome.xml"
+"""Where bioformats2raw keeps the OME-XML."""
 GROUP_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata", ".DS_Store")
 
 
@@ -99,7 +101,8 @@ class NewImage:
         str, Mapping[str, Any]
     ]  # of its groups, by their keys below `group`, whose own is `""`
     levels: Sequence[NewLevel]
-    files: Mapping[str, bytes] = field(default_factory=dict)  # what else is in it, by key
+    # What else is in it, by key; None for what is removed with the image that is replaced.
+    files: Mapping[str, bytes | None] = field(default_factory=dict)
     consolidated: Sequence[str] = ()  # keys of groups that get consolidated metadata
     in_free_place: bool = (
         False  # whether it is made in place of nothing, not even of a group without an image
@@ -132,7 +135,11 @@ class NewImage:
                     register_label(place, name, self.zarr_format)
             for name, data in self.files.items():
                 undo.keep_file(folder, name)
-                folder.inside(name.rpartition("/")[0]).write(name.rpartition("/")[2], data)
+                place, last = folder.inside(name.rpartition("/")[0]), name.rpartition("/")[2]
+                if data is None:
+                    place.delete(last)
+                else:
+                    place.write(last, data)
             if self.group.key is not None:
                 undo.keep(root.inside("labels"))
                 register_label(root.inside("labels"), self.group.name, self.zarr_format)
@@ -228,7 +235,15 @@ def _new_image(
     group: ImageGroup, spec: ArraySpec, levels: Sequence[Level], attributes: Mapping[str, Any]
 ) -> NewImage:
     new = [NewLevel.planned(group.level_key(level.path), level_spec(spec, level)) for level in levels]
-    return NewImage(group, spec.zarr_format, {"": attributes}, new)
+    if group.key is not None:
+        return NewImage(group, spec.zarr_format, {"": attributes}, new)
+    xml = None if spec.ome_xml is None or not attributes else spec.ome_xml()
+    text = None if xml is None else xml.encode()
+    groups = {"": attributes}
+    if text is not None or StoreFolder.at(group.path).read(OME_XML) is not None:
+        groups["OME"] = {}
+    files = {OME_XML: text} if "OME" in groups else {}
+    return NewImage(group, spec.zarr_format, groups, new, files)
 
 
 def make_in_rooms(

@@ -12,7 +12,7 @@ import mrcfile.dtypes
 import mrcfile.utils
 import numpy as np
 
-from bioimage_py.errors import BioimagePyWarning, StorageError, UnsupportedFormatError
+from bioimage_py.errors import BioimagePyWarning, Hint, StorageError, UnsupportedFormatError
 from bioimage_py.metadata import ImageMetadata, without_nonsense
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.family import Family
@@ -142,6 +142,15 @@ def _metadata(header: Any, ndim: int, path: str) -> ImageMetadata:
     units: list[str | None] = ["angstrom"] * 3
     starts = [_start(header, stored, name) for stored, name in zip("zyx", names, strict=True)]
     is_stack = PurePath(without_compression(path)).suffix.lower() in _STACK_SUFFIXES
+    assumed: list[Hint] = []
+    if int(header.ispg) == 0 and ndim == 3 and int(header.nz) > 1:
+        what = (
+            "a stack of images, by its ending"
+            if is_stack
+            else "one volume, though the header says a stack of images"
+        )
+        given = "".join(names if not is_stack else ("n", *names[1:]))
+        assumed.append(Hint.of(f"its sections are taken for {what}: state the axes with {{}}", axes=given))
     if is_stack and int(header.ispg) == 0 and ndim == 3:
         names[0], sizes[0], units[0], starts[0] = "n", 1.0, None, 0.0
     axes, extra = (names, 0) if ndim <= 3 else (["n", *names], 1)
@@ -152,6 +161,7 @@ def _metadata(header: Any, ndim: int, path: str) -> ImageMetadata:
         units=tuple([None] * extra + units)[-ndim:] if known else None,
         origin=origin if known and any(origin) else None,
         attributes={"mrc": _attributes(header)},
+        assumed=tuple(assumed),
     )
     return without_nonsense(found, ndim, path)
 

@@ -215,7 +215,7 @@ def _fill(file: FileBytes, layout: RawLayout, fill_value: Any) -> None:
 
 
 def _warn_of_lost(path: str, metadata: ImageMetadata) -> None:
-    lost = [field.name for field in fields(metadata) if getattr(metadata, field.name)]
+    lost = [field.name for field in fields(metadata) if field.compare and getattr(metadata, field.name)]
     if lost:
         warnings.warn(
             f"a .npy file stores voxels only: {', '.join(lost)} of the input will not be in {path!r}",

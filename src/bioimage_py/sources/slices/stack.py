@@ -239,6 +239,7 @@ class StackSource(ChunkedFileSource):
         """Axes and voxel size of the first slice, and of new first axes, the distances along which are not known."""
         inner = self._first.metadata
         axes = list(inner.axes or ())
+        unnamed = None in self._arranged.axes and bool(axes)
         for name in reversed(self._arranged.axes):
             # An axis that names and slices both state, such as the channels of RGB slices, is not used twice.
             others = ("z", "t", "i", "j", "k") if name is None else (name, "i", "j", "k")
@@ -254,6 +255,7 @@ class StackSource(ChunkedFileSource):
             channel_names=inner.channel_names,
             channel_colors=inner.channel_colors if has_channels else None,
             contrast_limits=inner.contrast_limits if has_channels else None,
+            assumed=(*inner.assumed, *([_order_hint(axes)] if unnamed else ())),
         ).fitting(self.ndim)
 
     def _spec_options(self) -> Mapping[str, Any]:
@@ -298,6 +300,12 @@ class StackSource(ChunkedFileSource):
         super().close()
         self._opener = None
         self._recent = Recent(_SLICES_KNOWN)
+
+
+def _order_hint(axes: Sequence[str]) -> Hint:
+    given = "".join(axes) if all(len(axis) == 1 for axis in axes) else ...
+    text = f"names of files do not say along which axis the slices lie; the axes are taken as {', '.join(axes)}: state them with {{}}"
+    return Hint.of(text, axes=given)
 
 
 def _slice_chunks(first: FileSource) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from bioimage_py.metadata import ImageMetadata, without_nonsense
 from bioimage_py.sources.base import SourceSpec, StoredSize
 from bioimage_py.sources.chunked import ChunkedFileSource
 from bioimage_py.sources.family import Family
-from bioimage_py.sources.tiff.parsing import ParsedTiff, parse_tiff, series_titles
+from bioimage_py.sources.tiff.parsing import ParsedTiff, image_xml, parse_tiff, series_titles
 from bioimage_py.storage import FileBytes, OpenFiles, file_identity, file_stamp, is_url, stamp_of_files
 
 _WASTE = 64 * 2**10
@@ -106,6 +106,10 @@ class TiffSource(ChunkedFileSource):
     def metadata(self) -> ImageMetadata:
         """Axes, voxel size, units and channels from OME-XML, ImageJ's description or the resolution tags."""
         return without_nonsense(self._parsed.metadata, self.ndim, self.name)
+
+    def ome_xml(self) -> str | None:
+        parsed = self._parsed
+        return image_xml(self.path, parsed.series) if self.format == "ome-tiff" and not parsed.level else None
 
     def _check_planes(self) -> None:
         layout, fill = self._layout, self._layout.coding.fill

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tifffile
 
+from bioimage_py.errors import Hint
 from bioimage_py.metadata import ImageMetadata, channel_count, unit_ratio
 from bioimage_py.sources.tiff.layout import TiffLayout
 from bioimage_py.sources.tiff.ome import Described, OmeSet, Sizes, number_in, ome_image
@@ -78,12 +79,29 @@ def metadata_of(
         channel_colors=said.channel_colors,
         contrast_limits=said.contrast_limits,
         attributes={"tiff_description": text} if 0 < len(text) <= _LONGEST else {},
+        assumed=tuple(_assumed(layout.axes, page)),
     ).for_channels(channel_count(axes, layout.shape))
     place = layout.axes.find("S")
     rgb = page.photometric in (2, 6) and page.samplesperpixel >= 3
     if rgb and place >= 0 and axes[place] == "c" and layout.shape[place] == 3:
         return found.as_rgb(layout.dtype)
     return found
+
+
+def _assumed(letters: str, page: tifffile.TiffPage) -> Iterator[Hint]:
+    """Yield what `axis_names` makes of axes that the file does not name."""
+    names = axis_names(letters)
+    for letter, name in zip(letters, names, strict=True):
+        if letter in "IQ" and name == "z":
+            yield Hint.of(
+                "its pages do not say what they are and are taken for z: state the axes with {}",
+                axes="".join(names),
+            )
+        elif letter == "S" and name == "c" and page.photometric not in (2, 6):
+            yield Hint.of(
+                "the samples of a pixel are taken for channels, c: state the axes with {}",
+                axes="".join(names),
+            )
 
 
 def _key_value_pairs(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Mapping[str, Any]:

@@ -186,15 +186,8 @@ class Described:
 
 
 def ome_image(ome: OmeSet, series: tifffile.TiffPageSeries, number: int) -> Described:
-    """Read what a text says of the image that the series of a number is: the one that lists its first plane, or has its name."""
-    page = next((page for page in series if page is not None), None) if len(series) else None
-
-    def likeness(numbered: tuple[int, ET.Element]) -> tuple[bool, bool, int]:
-        n, image = numbered
-        holds = page is not None and _holds(image, page.parent.filehandle.name, page.index)
-        return holds, (image.get("Name") or "") == series.name, -abs(n - number)
-
-    _, image = max(enumerate(_children(ome.root, "Image")), key=likeness, default=(0, None))
+    """Read what a text says of the image that the series of a number is."""
+    image = _image_of(ome, series, number)
     pixels = next(_children(image, "Pixels"), None)
     if pixels is None:
         return Described()
@@ -215,6 +208,46 @@ def ome_image(ome: OmeSet, series: tifffile.TiffPageSeries, number: int) -> Desc
         tuple(name for name in names if name) if names and all(names) else None,
         tuple(color for color in colors if color) if colors and all(colors) else None,
     )
+
+
+def _image_of(ome: OmeSet, series: tifffile.TiffPageSeries, number: int) -> ET.Element | None:
+    """Return the image that the series of a number is: the one that lists its first plane, or has its name."""
+    page = next((page for page in series if page is not None), None) if len(series) else None
+
+    def likeness(numbered: tuple[int, ET.Element]) -> tuple[bool, bool, int]:
+        n, image = numbered
+        holds = page is not None and _holds(image, page.parent.filehandle.name, page.index)
+        return holds, (image.get("Name") or "") == series.name, -abs(n - number)
+
+    _, image = max(enumerate(_children(ome.root, "Image")), key=likeness, default=(0, None))
+    return image
+
+
+def alone_in_xml(ome: OmeSet, series: tifffile.TiffPageSeries, number: int) -> str | None:
+    """Return the text with no other image than the one that a series is, and without where its planes are stored; it is spent."""
+    root, image = ome.root, _image_of(ome, series, number)
+    pixels = next(_children(image, "Pixels"), None)
+    if root is None or image is None or pixels is None:
+        return None
+    others = [other for other in _children(root, "Image") if other is not image]
+    gone = {other.get("ID") for other in others}
+    for other in others:
+        root.remove(other)
+    for data in list(_children(root, "Dataset")):
+        for reference in [one for one in _children(data, "ImageRef") if one.get("ID") in gone]:
+            data.remove(reference)
+    space = root.tag.rpartition("}")[0]
+    place = len(list(_children(pixels, "Channel")))
+    for element in [one for one in pixels if _tag(one) in ("TiffData", "BinData", "MetadataOnly")]:
+        pixels.remove(element)
+    # What bioformats2raw writes where voxels are in a Zarr.
+    pixels.insert(place, ET.Element(f"{space}}}MetadataOnly" if space else "MetadataOnly"))
+    for element in root.iter():
+        if space and isinstance(element.tag, str):
+            element.tag = element.tag.removeprefix(f"{space}}}")
+    if space:
+        root.set("xmlns", space[1:])
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(root, encoding="unicode")}'
 
 
 def _place(pixels: ET.Element, sizes: Sizes) -> dict[str, float]:

@@ -30,7 +30,7 @@ from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.tiff.ifd import PageChain, PageReader, walk_chain
 from bioimage_py.sources.tiff.layout import TiffLayout, check_extents, layout_of
 from bioimage_py.sources.tiff.metadata import metadata_of
-from bioimage_py.sources.tiff.ome import OmeSet, ome_set
+from bioimage_py.sources.tiff.ome import OmeSet, alone_in_xml, ome_set
 from bioimage_py.storage import FileBytes
 
 _SIDE_IMAGES = frozenset(
@@ -127,6 +127,17 @@ def series_titles(path: str) -> list[str]:
     """Return number, name, shape and dtype of each series in a file."""
     with opened_tiff(path) as opened:
         return [_title(n, s) for n, s in enumerate(_all_series(opened.file, opened.reader))]
+
+
+def image_xml(path: str, series: int) -> str | None:
+    """Return the OME-XML of the image that a series is, see `alone_in_xml`; None where there is none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they were issued when the series was opened
+        with opened_tiff(path) as opened:
+            found = _all_series(opened.file, opened.reader)
+            if opened.ome is None or series >= len(found):
+                return None
+            return alone_in_xml(opened.ome, found[series], series)
 
 
 @contextmanager

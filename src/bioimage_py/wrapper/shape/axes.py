@@ -60,6 +60,9 @@ class TransposeSource(WrapperSource):
     def metadata(self) -> ImageMetadata:
         return super().metadata.with_axes_selected(self.axes)
 
+    def ome_xml(self) -> str | None:
+        return self.inputs[0].ome_xml()
+
     def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         yield tuple(n for _, n in sorted(zip(self.axes, shape, strict=True)))
 
