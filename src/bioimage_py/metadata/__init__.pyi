@@ -1,4 +1,4 @@
-from .assumptions import assumptions as assumptions
+from .assumed import assumptions as assumptions
 from .attributes import (
     from_attributes as from_attributes,
     plain_value as plain_value,
