@@ -123,7 +123,7 @@ def _command_page() -> Iterator[str]:
         for group in verb._action_groups:  # noqa: SLF001  # as above
             yield from _options(group.title or "options", group._group_actions)  # noqa: SLF001  # as above
         yield f"\n```text\n{(verb.epilog or '').partition('exit codes:')[0].strip()}\n```\n"
-    yield f"\n## Names, and exit codes\n\n```text\n{(parser.epilog or '').partition('how to name')[0]}```\n"
+    yield f"\n## Getting started\n\n```text\n{(parser.epilog or '').partition('how to name')[0]}```\n"
     yield "Exit codes are listed in [Copying](../copy.md#exit-codes)."
 
 
@@ -136,4 +136,4 @@ def _options(title: str, actions: list[Any]) -> Iterator[str]:
             f"`{value}`"
         ]
         help_ = (action.help or "").replace("%(default)s", str(action.default)).replace("%%", "%")
-        yield f"| {', '.join(names)} | {LOCAL.sub('', help_)} |".replace("|N", "\\|N")
+        yield f"| {', '.join(names)} | {LOCAL.sub('', help_)} |"

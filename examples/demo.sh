@@ -28,9 +28,9 @@ run bioimage-py preview "$demo/cells.zarr" -o "$demo/cells.png" --overwrite
 say "Look at it"
 bin=$(dirname "$(command -v bioimage-py)")
 cat <<TEXT
-the picture  $demo/cells.png
+the picture  file://$(cd "$demo" && pwd)/cells.png
 the array    $demo/cells.zarr
 in Python    $bin/python -c 'import bioimage_py as bp; print(bp.open_source("$demo/cells.zarr")[64, 250:256, 250:256])'
-in napari    import napari, zarr; napari.view_image(zarr.open("$demo/cells.zarr"), scale=(2, 0.65, 0.65)); napari.run()
-your own     $bin/bioimage-py copy your_stack.tif your_stack.zarr --workers 4
+in 3D        $bin/python -m pip install neuroglancer && $bin/bioimage-py view $demo/cells.zarr
+your own     $bin/bioimage-py copy your_stack.tif your_stack.zarr --verify
 TEXT
