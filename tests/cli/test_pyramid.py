@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from bioimage_py.sources import open_source
 from bioimage_py.wrapper.resampling import ReducedSource
@@ -76,3 +77,17 @@ def test_a_place_that_is_none(call: Call, zarr: Path, tmp_path: Path) -> None:
     outcome = call("pyramid", zarr, tmp_path / "out.zarr")
     assert outcome.code == 2
     assert "give a path that ends in .ome.zarr" in outcome.err
+
+
+def test_contrast_limits_are_those_of_the_smallest_level(call: Call, tmp_path: Path) -> None:
+    voxels = np.random.default_rng(0).integers(0, 60_000, (2, 8, 64, 64), "u2")
+    said = {"axes": "CZYX", "Channel": {"Name": ["dna", "actin"]}}
+    tifffile.imwrite(tmp_path / "in.ome.tif", voxels, metadata=said, photometric="minisblack")
+    out = tmp_path / "out.ome.zarr"
+    words = ["--pyramid", "--levels", 3, "--voxel-size", 1, "--units", "um"]
+    assert call("copy", tmp_path / "in.ome.tif", out, *words).err == ""
+    with open_source(out, "2") as smallest, open_source(out) as full:
+        limits = [np.percentile(one, (0.1, 99.8), method="inverted_cdf").tolist() for one in smallest[...]]
+        assert full.metadata.contrast_limits == tuple(map(tuple, limits))
+        # The mean of noise is narrower than the noise.
+        assert all(low > 10_000 and high < 50_000 for low, high in limits)

@@ -87,7 +87,8 @@ def _size(value: Any) -> float:
     except (TypeError, ValueError):
         size = math.nan
     if not (math.isfinite(size) and size > 0):
-        raise InvalidArgumentError(f"voxel_size must be positive numbers, got {value!r}")
+        unit = [Hint.of("the unit is said by {}", units=...)] if isinstance(value, str) else []
+        raise InvalidArgumentError(f"voxel_size must be positive numbers, got {value!r}", hints=unit)
     return size
 
 

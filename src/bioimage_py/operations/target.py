@@ -266,7 +266,8 @@ class NewPathTarget(SingleTarget):
             same_file = key is None and not is_url(path) and is_file_of(path, leaf)
             if meet(ours, leaf.identities()) or same_file or stored == target:
                 raise InvalidArgumentError(
-                    f"copy needs 'output' to differ from {role!r}: {shown!r} and {leaf.name!r} are the same array"
+                    f"copy needs 'output' to differ from {role!r}: {shown!r} and {leaf.name!r} are the same array",
+                    hints=[Hint("choose another path")],
                 )
             if stored is None:
                 continue

@@ -205,7 +205,12 @@ def check_memory(
 def _check_shapes(a: ArrayLayout, b: ArrayLayout, mask: ArrayLayout | None) -> None:
     if a.shape != b.shape:
         raise InvalidArgumentError(
-            f"input and output must have one shape, got {a.shape} for {a.name} and {b.shape} for {b.name}"
+            f"input and output must have one shape, got {a.shape} for {a.name} and {b.shape} for {b.name}",
+            hints=[
+                Hint(
+                    "take a region with RoiSource, or give a path for the output, and it is made with the shape of the input"
+                )
+            ],
         )
     if mask is not None and mask.shape != a.shape:
         raise InvalidArgumentError(

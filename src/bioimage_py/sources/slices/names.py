@@ -78,7 +78,10 @@ def list_slices(folder: str, pattern: str) -> dict[str, Name]:
         visible = [e.name for e in entries if os.path.isfile(os.path.join(folder, e.name))]  # noqa: PTH113, PTH118
         endings = Counter(os.path.splitext(n)[1] or "(none)" for n in visible)  # noqa: PTH122
         there = ", ".join(f"{n} x {ending}" for ending, n in endings.most_common(6)) or "no files"
-        raise SourceNotFoundError(f"no file in folder {folder!r} matches {pattern!r}; there are: {there}")
+        raise SourceNotFoundError(
+            f"no file in folder {folder!r} matches {pattern!r}; there are: {there}",
+            hints=[Hint("give a pattern that matches the slices, or another folder")],
+        )
     return dict(sorted(take_apart(names).items(), key=lambda item: (item[1].key, item[0])))
 
 
