@@ -260,7 +260,7 @@ def test_sparse_arrays_are_listed_and_not_asked_for_each_chunk(
     upload(make(tmp_path / "out", how, array.shape, "uint16"), f"{lab}/out")
     moving = kernel(source, f"{lab}/out", output_is_new=True)
     reader: Any = moving._reader
-    asked = requests(reader.objects)
+    asked = requests(reader.files)
     moving.copy_box(Box.whole(array.shape))
     assert counts(moving)[:2] == (4, 0)
     assert len(asked) <= 40

@@ -299,5 +299,5 @@ def test_the_check_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyP
     from bioimage_py.sources.ome_zarr import check_ome_zarr
 
     monkeypatch.setitem(sys.modules, "ome_zarr_models", None)
-    with pytest.raises(MissingDependencyError, match=r"bioimage-py\[ome\]"):
+    with pytest.raises(MissingDependencyError, match="pip install ome-zarr-models"):
         check_ome_zarr(tmp_path)

@@ -63,18 +63,16 @@ class TiffLayout:
         return self.raw_offsets is None and not bool(self.offsets.all() and self.byte_counts.all())
 
 
-def check_extents(series: tifffile.TiffPageSeries, path: str) -> None:
-    """Raise StorageError if the first page of a series lacks its width or length, which tifffile takes for 0."""
+def check_page(page: tifffile.TiffPage, path: str) -> None:
+    """Raise StorageError if a page lacks its width or length, which tifffile takes for 0."""
     for number, name in ((256, "width"), (257, "length")):
-        if number not in series.keyframe.tags:
-            raise StorageError(
-                f"TIFF {path!r} is damaged: page {series.keyframe.index} has no {name} (tag {number})"
-            )
+        if number not in page.tags:
+            raise StorageError(f"TIFF {path!r} is damaged: page {page.index} has no {name} (tag {number})")
 
 
 def layout_of(series: tifffile.TiffPageSeries, path: str, reader: PageReader) -> TiffLayout:
     """Return where the voxels of a series are."""
-    check_extents(series, path)
+    check_page(series.keyframe, path)
     coding = PageCoding.of(series.keyframe)
     shape, axes = tuple(int(n) for n in series.shape), series.axes
     if min(shape, default=0) < 0 or math.prod(shape) * coding.dtype.itemsize > 2**63 - 1:

@@ -28,7 +28,7 @@ from bioimage_py.errors import (
 )
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.tiff.ifd import PageChain, PageReader, walk_chain
-from bioimage_py.sources.tiff.layout import TiffLayout, check_extents, layout_of
+from bioimage_py.sources.tiff.layout import TiffLayout, check_page, layout_of
 from bioimage_py.sources.tiff.metadata import metadata_of
 from bioimage_py.sources.tiff.ome import OmeSet, alone_in_xml, ome_set
 from bioimage_py.storage import FileBytes
@@ -269,6 +269,9 @@ def _all_series(file: tifffile.TiffFile, reader: PageReader) -> list[tifffile.Ti
         return found
     else:
         pages = [page for series in found for page in series if page is not None]
+        if len(pages) < len(file.pages):  # releases of tifffile from 2026 on leave out what has no extent
+            for n in {*range(len(file.pages))} - {page.index for page in pages}:
+                check_page(file.pages.get(n).aspage(), file.filehandle.path)
     if len(pages) < 2 or any(page.is_subifd for page in pages):
         return found
     pages.sort(key=lambda page: page.index)
@@ -324,7 +327,7 @@ def _choose(
         main = [n for n, s in enumerate(found) if not _is_side_image(s, found)]
         if len(main) != 1:
             for one in found:
-                check_extents(one, path)
+                check_page(one.keyframe, path)
             raise AmbiguousSourceError(
                 f"TIFF {path!r} holds {len(found)} series: {listed}",
                 hints=[Hint.of("choose one by number or name, with {}", series=...)],
