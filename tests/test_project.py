@@ -169,12 +169,16 @@ def test_ci_script_reports_failure(tmp_path: Path) -> None:
     (project / ".ci").mkdir(parents=True)
     script = project / ".ci" / "run"
     script.write_text((ROOT / ".ci" / "run").read_text())
-    for recipe, code in (
-        ("@echo '== 3 passed in 0.10s =='", 0),
-        ("@echo '== 1 failed, 2 passed in 0.10s =='; false", 2),
-        ("@echo '== no tests ran in 0.01s =='", 1),
+    newest = project / ".ci" / "newest"
+    for recipe, again, code in (
+        ("@echo '== 3 passed in 0.10s =='", "true", 0),
+        ("@echo '== 3 passed in 0.10s =='", "false", 1),
+        ("@echo '== 1 failed, 2 passed in 0.10s =='; false", "true", 2),
+        ("@echo '== no tests ran in 0.01s =='", "true", 1),
     ):
         (project / "Makefile").write_text(f"test:\n\t{recipe}\n")
+        newest.write_text(f"#!/bin/sh\n{again}\n")
+        newest.chmod(0o755)
         done = subprocess.run(["bash", script], capture_output=True, text=True, check=False)
         assert done.returncode == code, done.stdout + done.stderr
         if "passed" in recipe:
