@@ -139,7 +139,9 @@ def test_short_options(call: Call, npy: Path, tmp_path: Path) -> None:
 
 
 def test_quiet_means_quiet(call: Call, npy: Path, tmp_path: Path) -> None:
-    assert call("pyramid", npy, tmp_path / "a.ome.zarr", "-q", "--axes", "zyx", "--voxel-size", "1")[:] == (
+    assert call(
+        "pyramid", npy, tmp_path / "a.ome.zarr", "-q", "--axes", "zyx", "--voxel-size", "1", "--units", "um"
+    )[:] == (
         0,
         "",
         "",
