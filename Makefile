@@ -43,6 +43,8 @@ lint: $(VENV)/.installed-test
 
 types: $(VENV)/.installed-test
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
+	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin
 
 # A link or an anchor that leads nowhere is an error, and so is a public name that the reference lacks.
 docs: $(VENV)/.installed-docs

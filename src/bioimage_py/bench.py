@@ -26,6 +26,7 @@ from bioimage_py.planning import CopyPlan, default_memory_limit, format_bytes, p
 from bioimage_py.runner import checked_workers, run_twin
 from bioimage_py.sources import Codec, FileSource, Source, as_source, encoded_reader
 from bioimage_py.storage import FileBytes, file_error, files_below
+from bioimage_py.system import READS_AHEAD, available_cores, forget_cached
 
 _SECONDS = 1.2
 """About how long each of the eight measurements may take."""
@@ -373,10 +374,10 @@ def reading(source: Source, sample: ReadSample, workers: int, seconds: float = _
     for box, places in sample:
         if places is None:
             return None
-        for place in places if hasattr(os, "posix_fadvise") else ():
+        for place in places if READS_AHEAD else ():
             # The system is asked to forget it, so that the disk is measured.
             file = FileBytes.open(place.path)
-            os.posix_fadvise(file.number, place.offset, place.length, os.POSIX_FADV_DONTNEED)
+            forget_cached(file.number, place.offset, place.length)
         stored = sum(place.length for place in places)
         items.append((box.size * source.dtype.itemsize, stored, (places,)))
 

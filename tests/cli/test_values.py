@@ -10,6 +10,7 @@ from hypothesis import given, strategies as st
 
 from bioimage_py.cli import values
 from bioimage_py.geometry import IdSet
+from bioimage_py.system import available_cores
 
 
 @pytest.mark.parametrize("text", ["64,32,16", "64x32x16", "64X32X16", "64×32×16", " 64, 32, 16 "])
@@ -80,4 +81,4 @@ def test_a_count_of_workers_is_at_least_one(text: str) -> None:
 
 
 def test_cores_are_those_this_process_may_use() -> None:
-    assert values.available_cores() >= 1
+    assert available_cores() >= 1

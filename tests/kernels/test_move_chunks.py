@@ -380,7 +380,7 @@ def test_a_file_that_changes_under_way(tmp_path: Path, monkeypatch: pytest.Monke
         os.utime(chunk)
         return real(*args)
 
-    monkeypatch.setattr(os, "copy_file_range", meanwhile)
+    monkeypatch.setattr("bioimage_py.storage.new_files.copy_range", meanwhile)
     out = make(tmp_path / "out", Storing("v3", "none", chunks=(64, 64, 64)), (64, 64, 64), "uint16")
     with pytest.raises(StorageError, match=r"chunk \(0, 0, 0\).*was written while"):
         copy_all(mover(source, out))
@@ -395,7 +395,7 @@ def test_where_the_system_cannot_copy_by_itself(tmp_path: Path, monkeypatch: pyt
     def cannot(*args: int) -> int:
         raise OSError(18, "Invalid cross-device link")
 
-    monkeypatch.setattr(os, "copy_file_range", cannot)
+    monkeypatch.setattr("bioimage_py.storage.new_files.copy_range", cannot)
     out = make(tmp_path / "out", how, array.shape, "uint16")
     copy_all(mover(source, out))
     assert files_below(out) == files_below(tmp_path / "in")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bioimage_py.errors import InvalidArgumentError
-from bioimage_py.planning import available_memory, default_memory_limit, format_bytes, parse_bytes
+from bioimage_py.planning import default_memory_limit, format_bytes, parse_bytes
+from bioimage_py.system import available_memory
 
 
 @pytest.mark.parametrize(

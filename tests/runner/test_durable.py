@@ -13,7 +13,8 @@ from bioimage_py.geometry import IdSet
 from bioimage_py.runner import RunnerConfig
 from bioimage_py.runner.run import AttemptJournal, RunFolder, read_block_logs
 from bioimage_py.sources import base
-from bioimage_py.storage import remove_leftovers, sync_file_system
+from bioimage_py.storage import remove_leftovers
+from bioimage_py.system import sync_file_system
 from tests.runner.test_subprocess import stored
 
 

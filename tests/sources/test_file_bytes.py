@@ -37,7 +37,7 @@ def test_a_source_closed_while_a_thread_uses_it_leads_to_no_other_file(
             opened.append(FileBytes.open(str(other), "r+"))
         return real(number, *arguments)
 
-    monkeypatch.setattr(os, call, closed_meanwhile)
+    monkeypatch.setattr(f"bioimage_py.storage.file_bytes.{call}", closed_meanwhile)
     box = Box((3, 0), (40, 80))
     if call == "preadv":
         expected = np.arange(4000, dtype="u2").reshape(50, 80)[3:40]
@@ -111,10 +111,10 @@ def test_errors_name_the_file_and_the_reason(tmp_path: Path, monkeypatch: pytest
 
         return call
 
-    monkeypatch.setattr(os, "pwrite", refuse(errno.ENOSPC))
+    monkeypatch.setattr("bioimage_py.storage.file_bytes.pwrite", refuse(errno.ENOSPC))
     with pytest.raises(StorageError, match="no space left on the disk"):
         file.write(0, memoryview(b"x"))
-    monkeypatch.setattr(os, "pread", refuse(errno.EIO))
+    monkeypatch.setattr("bioimage_py.storage.file_bytes.pread", refuse(errno.EIO))
     with pytest.raises(StorageError, match=r"reading .*a' at byte 0 failed: Input/output error"):
         file.read(0, 3)
     monkeypatch.setattr(os, "open", refuse(errno.EROFS))

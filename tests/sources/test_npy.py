@@ -135,7 +135,7 @@ def test_reads_small_blocks_of_a_large_file_with_few_calls_and_little_memory(
         calls.append(len(buffers[0]))
         return read(descriptor, buffers, offset)
 
-    monkeypatch.setattr(os, "preadv", counted)
+    monkeypatch.setattr("bioimage_py.storage.file_bytes.preadv", counted)
     tracemalloc.start()
     source.read(Box((10, 100, 300), (42, 132, 332)))
     source.read(Box((50, 0, 0), (60, 400, 1000)))
@@ -345,7 +345,7 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr("bioimage_py.storage.file_bytes.pwrite", full)
     with pytest.raises(StorageError, match="no space left"):
         source[...] = 1
     source.close()
@@ -353,8 +353,10 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_writes_that_come_piecemeal_are_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write, read = os.pwrite, os.preadv
-    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: write(fd, data[:3], at))
-    monkeypatch.setattr(os, "preadv", lambda fd, into, at: read(fd, [into[0][:5]], at))
+    monkeypatch.setattr("bioimage_py.storage.file_bytes.pwrite", lambda fd, data, at: write(fd, data[:3], at))
+    monkeypatch.setattr(
+        "bioimage_py.storage.file_bytes.preadv", lambda fd, into, at: read(fd, [into[0][:5]], at)
+    )
     expected = textured((6, 7), "u2")
     with NPY.create(str(tmp_path / "a.npy"), None, ArraySpec((6, 7), np.dtype("u2")), False) as source:
         source[...] = expected

@@ -84,7 +84,7 @@ def test_nothing_is_announced_where_files_come_fast(tmp_path: Path, announced: l
 
 
 def test_systems_that_cannot_be_told_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(os, "posix_fadvise")
+    monkeypatch.setattr("bioimage_py.storage.file_bytes.READS_AHEAD", False)
     slow = SlowReads()
     for _ in range(9):
         slow.took(1.0, 1)

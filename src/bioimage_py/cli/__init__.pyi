@@ -10,5 +10,5 @@ from .failure import (
 )
 from .parser import build_parser as build_parser
 from .progress import ProgressLine as ProgressLine, progress_text as progress_text
-from .values import available_cores as available_cores, seconds as seconds
+from .values import seconds as seconds
 from .verbs import VERBS as VERBS

@@ -21,6 +21,7 @@ from bioimage_py.errors import MissingDependencyError
 from bioimage_py.operations import CopyOptions, InputMetadata, NewArray, PyramidOptions, RunOptions
 from bioimage_py.report import Look
 from bioimage_py.runner import RunnerConfig, all_backends
+from bioimage_py.system import available_cores
 
 _QUIET = ("copy", "pyramid", "verify", "preview", "resume", "cancel", "config")
 _SEVERAL = (
@@ -148,7 +149,7 @@ def _flag(group: Any, *options: str, help: str) -> None:
 
 def _workers(group: Any, help: str) -> None:
     group.add_argument(
-        "-j", "--workers", type=values.workers, default=values.available_cores(), metavar="N",
+        "-j", "--workers", type=values.workers, default=available_cores(), metavar="N",
         help=f"{help} (default: all cores, here %(default)s)",
     )  # fmt: skip
 
@@ -171,7 +172,7 @@ def _where(parser: Parser) -> None:
     )
     where.add_argument(
         "-j", "--workers", type=values.workers, metavar="N",
-        help=f"threads, processes or tasks at once (default: all cores, here {values.available_cores()}; on a cluster "
+        help=f"threads, processes or tasks at once (default: all cores, here {available_cores()}; on a cluster "
         f"{TASKS_AT_ONCE})",
     )  # fmt: skip
     add_fields(where, RunOptions, "memory_limit")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 from argparse import ArgumentTypeError
 from collections.abc import Iterable
@@ -158,10 +157,3 @@ def seconds(text: str) -> float:
     if match is None or unit is None or float(match[1]) == 0:
         raise ArgumentTypeError(f"give a time such as 90s, 15min or 2h, not {text!r}")
     return float(match[1]) * unit
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use, which on a cluster can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -14,6 +14,7 @@ from bioimage_py.kernels.cells import cells_of
 from bioimage_py.kernels.moving import MovingKernel, side_by_side, slabs
 from bioimage_py.kernels.stage_timer import Tally
 from bioimage_py.storage import SMALL, FileFolder, StoredBytes
+from bioimage_py.system import READ
 
 
 class MoveKernel(MovingKernel):
@@ -127,7 +128,7 @@ class SmallFiles:
 
 def _first_bytes(path: str) -> bytes:
     """Return all bytes of a small file, and one more than such a file has of a larger one."""
-    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    number = os.open(path, READ)
     try:
         return os.read(number, SMALL + 1)
     finally:

@@ -4,7 +4,6 @@ from .block_shape import (
     read_amplification as read_amplification,
 )
 from .byte_size import (
-    available_memory as available_memory,
     default_memory_limit as default_memory_limit,
     format_bytes as format_bytes,
     parse_bytes as parse_bytes,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 from bioimage_py.errors import Call, Hint, InvalidArgumentError
+from bioimage_py.system import available_memory
 
 _UNITS = {"": 1, "b": 1}
 
@@ -45,43 +44,9 @@ def format_bytes(n_bytes: float) -> str:
     return f"{size:.3g} PiB" if size < 100 else f"{size:.0f} PiB"
 
 
-def available_memory() -> int:
-    """Return the bytes that this process could still use: the machine's free memory, or its control group's."""
-    free = _meminfo_available()
-    for names in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        limit = _number_in(f"/sys/fs/cgroup/{names[0]}")
-        used = None if limit is None else _number_in(f"/sys/fs/cgroup/{names[1]}")
-        if limit is not None and used is not None:
-            free = min(free, max(0, limit - used))
-    return free
-
-
 def default_memory_limit() -> int:
     """Return 2 GiB, or half of the free memory where that is less."""
     return max(2**26, min(2**31, available_memory() // 2))
-
-
-def _meminfo_available() -> int:
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass  # not Linux: ask for all physical memory below
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    except (ValueError, OSError):
-        return 2**32
-
-
-def _number_in(path: str) -> int | None:
-    try:
-        return int(Path(path).read_text())
-    except (OSError, ValueError):
-        return None
 
 
 def times(extents: Sequence[int] | None) -> str:

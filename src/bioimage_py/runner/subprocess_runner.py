@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from bioimage_py.runner.folder_runner import FolderRunner, Watch
 from bioimage_py.runner.journal import Journal
 from bioimage_py.runner.rounds import TaskEnd, killed_by
 from bioimage_py.runner.run import RunFolder, end_of_log
+from bioimage_py.system import PIPE_CLOSED, ask_to_stop, kill_group, own_group
 
 _GRACE = 0.7
 """Seconds that a worker gets to finish its block when it is told to stop."""
@@ -111,7 +111,7 @@ class _Worker:
                     stdout=subprocess.PIPE,
                     stderr=log,
                     text=True,
-                    start_new_session=True,
+                    **own_group(),
                 )
             except OSError as error:
                 raise InvalidArgumentError(
@@ -130,26 +130,25 @@ class _Worker:
         assert self.process.stdin is not None
         self.task = task
         self.deadline = float("inf") if timeout is None else time.monotonic() + timeout
-        with contextlib.suppress(BrokenPipeError):  # it has died: the end of its answers tells
+        with contextlib.suppress(*PIPE_CLOSED):  # it has died: the end of its answers tells
             self.process.stdin.write(f"{self.number} {task}\n")
             self.process.stdin.flush()
 
     def stop(self) -> None:
         if self.process.poll() is None:
-            self.process.terminate()
+            ask_to_stop(self.process)
 
     def kill(self) -> None:
         if self.process.poll() is None:
             # With what the user's function has started: the worker leads a group of its own.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+            kill_group(self.process)
 
     def close(self) -> None:
         self.process.wait()
         self._reader.join()
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
-            with contextlib.suppress(BrokenPipeError):  # a line that it did not live to read
+            with contextlib.suppress(*PIPE_CLOSED):  # a line that it did not live to read
                 pipe.close()
 
     def describe_end(self) -> tuple[str, str]:
@@ -222,7 +221,7 @@ class _Pool:
         for worker in self._workers:
             assert worker.process.stdin is not None
             if worker.task is None:
-                with contextlib.suppress(BrokenPipeError):  # it has died already
+                with contextlib.suppress(*PIPE_CLOSED):  # it has died already
                     worker.process.stdin.close()
         for worker in self._workers:
             try:

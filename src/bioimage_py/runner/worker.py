@@ -21,6 +21,7 @@ import threading
 
 from bioimage_py.errors import BioimagePyError
 from bioimage_py.runner.task import FINISHED, STOPPED, run_task
+from bioimage_py.system import READ, STOP_SIGNALS, after_fork
 
 EXIT_STOPPED, EXIT_REFUSED, EXIT_USAGE = 75, 70, 2
 _PATIENCE = 1.0
@@ -30,7 +31,7 @@ _PATIENCE = 1.0
 def main(arguments: list[str] | None = None) -> int:
     """Run one task, or serve tasks; return the exit code."""
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+    for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: stop.set())
     match sys.argv[1:] if arguments is None else arguments:
         case ["--serve", "--", folder]:
@@ -62,7 +63,7 @@ def _serve(folder: str, stop: threading.Event) -> int:
         kind, text = _attempt(folder, number, task, stop)
         try:
             os.write(answers, json.dumps({"task": task, "kind": kind, "text": text}).encode() + b"\n")
-        except BrokenPipeError:
+        except OSError:
             break  # the submitter is gone: the journal says what is done
         if stop.is_set():
             break
@@ -92,7 +93,7 @@ def _attempt(folder: str, number: int, task: int, stop: threading.Event) -> tupl
 
 
 def _close_input() -> None:
-    nothing = os.open(os.devnull, os.O_RDONLY)
+    nothing = os.open(os.devnull, READ)
     os.dup2(nothing, 0)
     os.close(nothing)
 
@@ -109,9 +110,9 @@ def _part_from_worker() -> None:
     """
     while _own:
         os.close(_own.pop())
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_DFL)
+    for number in STOP_SIGNALS:
+        usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, usual)
 
 
 def _leave(code: int) -> None:
@@ -125,5 +126,5 @@ def _leave(code: int) -> None:
 
 
 if __name__ == "__main__":
-    os.register_at_fork(after_in_child=_part_from_worker)
+    after_fork(_part_from_worker)
     _leave(main())

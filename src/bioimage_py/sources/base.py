@@ -8,6 +8,7 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Self
@@ -20,7 +21,8 @@ from bioimage_py.errors import InvalidArgumentError, ReadOnlyError
 from bioimage_py.geometry import Box, basic_index
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.casting import cast_values
-from bioimage_py.storage import ReadAhead, SlowReads, file_identity, file_stamp, sync_file_system
+from bioimage_py.storage import ReadAhead, SlowReads, file_identity, file_stamp
+from bioimage_py.system import sync_file_system
 
 if TYPE_CHECKING:
     from bioimage_py.storage import StoreFolder, UnfinishedFile
@@ -412,8 +414,13 @@ class FileSource(Source):
         """Flush, and give a file that was made under a temporary name its own."""
         if self.unfinished is not None:
             self.flush()
-            self.unfinished.finish()
+            with self._renaming():
+                self.unfinished.finish()
             self.unfinished = None
+
+    def _renaming(self) -> AbstractContextManager[None]:
+        """Return a block in which the file gets its name: it is not open meanwhile where open files cannot be renamed."""
+        return nullcontext()
 
     def abandon(self) -> None:
         """Close, and remove a file that has not got its name."""

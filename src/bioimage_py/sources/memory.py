@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +22,7 @@ from bioimage_py.sources.base import Source
 from bioimage_py.sources.casting import cast_values
 from bioimage_py.sources.family import Family
 from bioimage_py.storage import Identity, file_identity
+from bioimage_py.system import device_number, mapped_files
 
 _EXACT_WORK = 100_000
 """How many candidates numpy may try to find an overlap of two views before it is assumed (about a millisecond)."""
@@ -107,17 +106,10 @@ def _shares_memory(a: AnyArray, b: AnyArray) -> bool:
 def _place_in_file(array: AnyArray) -> tuple[tuple[int, int], int, int] | None:
     """Return device and inode of the file that an array is mapped from, and its first byte and end in it, if the system says so."""
     low, high = _extent(array)
-    try:
-        lines = Path("/proc/self/maps").read_text().splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        addresses, _, offset, device, inode, *_ = line.split()
-        begin, end = (int(n, 16) for n in addresses.split("-"))
-        if begin <= low < end and int(inode):
-            major, minor = (int(n, 16) for n in device.split(":"))
-            first = int(offset, 16) - begin
-            return (os.makedev(major, minor), int(inode)), first + low, first + high
+    for addresses, offset, device, inode in mapped_files():
+        if low in addresses:
+            first = offset - addresses.start
+            return (device_number(*device), inode), first + low, first + high
     return None
 
 

@@ -16,7 +16,6 @@ from .crash_safety import (
     files_below as files_below,
     is_alive as is_alive,
     remove_leftovers as remove_leftovers,
-    sync_file_system as sync_file_system,
     this_process as this_process,
 )
 from .file_bytes import (

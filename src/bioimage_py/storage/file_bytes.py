@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 from bioimage_py.errors import ReadOnlyError, SourceNotFoundError, StorageError
+from bioimage_py.system import NEVER_WAITS, READ, READ_WRITE, READS_AHEAD, pread, preadv, pwrite, read_ahead
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -36,13 +37,14 @@ class FileBytes:
         """Open an existing file for reading, or in mode `"r+"` for writing too."""
         try:
             # Opening a named pipe would wait for somebody who writes into it.
-            flags = os.O_CLOEXEC | os.O_NONBLOCK
-            number = os.open(path, (os.O_RDWR if mode == "r+" else os.O_RDONLY) | flags)
+            number = os.open(path, (READ_WRITE if mode == "r+" else READ) | NEVER_WAITS)
         except FileNotFoundError as error:
             raise SourceNotFoundError(f"there is no file {path!r}") from error
         except OSError as error:
             if mode == "r+" and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise ReadOnlyError(f"{path!r} may not be written: {os.strerror(error.errno)}") from error
+            if error.errno == errno.EACCES and os.path.isdir(path):  # noqa: PTH112 - as Windows says it
+                error = IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             raise file_error(error, f"opening {path!r}") from error
         found = os.fstat(number)
         opened = cls(number, repr(path), found)
@@ -59,7 +61,7 @@ class FileBytes:
     def read(self, offset: int, count: int) -> bytes:
         """Return exactly `count` bytes; raises StorageError if the file ends before."""
         try:
-            data = os.pread(self.number, min(count, _PER_CALL), offset)
+            data = pread(self.number, min(count, _PER_CALL), offset)
         except OSError as error:
             raise file_error(error, f"reading {self.name} at byte {offset}") from error
         if len(data) == count:
@@ -72,7 +74,7 @@ class FileBytes:
         done = 0
         while done < len(buffer):
             try:
-                n = os.preadv(self.number, [buffer[done : done + _PER_CALL]], offset + done)
+                n = preadv(self.number, [buffer[done : done + _PER_CALL]], offset + done)
             except OSError as error:
                 raise file_error(error, f"reading {self.name} at byte {offset + done}") from error
             if n == 0:
@@ -87,7 +89,7 @@ class FileBytes:
         done = 0
         while done < len(data):
             try:
-                done += os.pwrite(self.number, data[done : done + _PER_CALL], offset + done)
+                done += pwrite(self.number, data[done : done + _PER_CALL], offset + done)
             except OSError as error:
                 raise file_error(error, f"writing {self.name}") from error
 
@@ -176,7 +178,7 @@ class StoredBytes:
     @classmethod
     def of_file(cls, path: str) -> StoredBytes:
         """Return all bytes of a file; a small one is read and closed at once. FileNotFoundError passes."""
-        number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        number = os.open(path, READ)
         try:
             found = os.fstat(number)
             size = found.st_size
@@ -250,7 +252,7 @@ class SlowReads:
     def __init__(self) -> None:
         self.found = False
         # Elsewhere there is nobody to tell.
-        self._n_slow = 0 if hasattr(os, "posix_fadvise") else -(2**63)
+        self._n_slow = 0 if READS_AHEAD else -(2**63)
 
     def took(self, seconds: float, n_bytes: int) -> None:
         if not self.found and seconds > _WAIT_SECONDS + n_bytes / _BYTES_PER_SECOND:
@@ -274,8 +276,8 @@ class ReadAhead:
             return
         # Whoever reads it says what is wrong with it.
         with contextlib.suppress(OSError):
-            number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            number = os.open(path, READ)
             try:
-                os.posix_fadvise(number, 0, 0, os.POSIX_FADV_WILLNEED)
+                read_ahead(number)
             finally:
                 os.close(number)

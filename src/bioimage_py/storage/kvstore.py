@@ -29,6 +29,7 @@ from bioimage_py.storage.new_files import FileFolder
 from bioimage_py.storage.object_folder import ObjectFolder
 from bioimage_py.storage.store_errors import ENGINE_ERRORS, server_answered, storage_error, storage_errors
 from bioimage_py.storage.store_place import StorePlace, usual_credentials
+from bioimage_py.system import forward_slashes
 
 _MOST_SEEN = 20_000
 """Files and folders of an array that are looked at for links, the outer ones first."""
@@ -95,6 +96,7 @@ def _below(path: str, top: str) -> bool:
 
 
 def _checked_text(path: str) -> str:
+    path = forward_slashes(path)
     if not is_unicode(path):
         raise InvalidArgumentError(f"the path {path!r} is not UTF-8, which this format needs: rename it")
     if "\\" in path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import itertools
 import os
@@ -16,8 +15,19 @@ from bioimage_py.errors import BioimagePyError, OutputExistsError, ReadOnlyError
 from bioimage_py.geometry import Box
 from bioimage_py.storage.chunk_keys import ChunkKeys
 from bioimage_py.storage.file_bytes import MOST_READ, SMALL, Piece, StoredBytes, file_error
+from bioimage_py.system import (
+    NEVER_WAITS,
+    NEW,
+    READ_WRITE,
+    RENAMES_OPEN_FILES,
+    copy_range,
+    pwrite,
+    rename_unless_taken,
+    replace,
+    try_lock,
+    writev,
+)
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _ONE_PIECE = 2**20
 _TOGETHER = 2**18
 _MANY_PIECES = 512
@@ -73,7 +83,7 @@ class FileFolder:
         path = f"{self.folder}/{key}"
         partial = self._partial(path)
         try:
-            number = os.open(partial, _NEW, 0o666)
+            number = os.open(partial, NEW, 0o666)
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -85,7 +95,7 @@ class FileFolder:
             finally:
                 os.close(number)
             if whole:
-                os.replace(partial, path)  # noqa: PTH105 - called for each chunk
+                replace(partial, path)
         except BaseException as failure:
             _drop(partial)
             if isinstance(failure, OSError):
@@ -119,10 +129,10 @@ class NewFile:
     def __enter__(self) -> Self:
         try:
             try:
-                self._number = os.open(self._partial, _NEW, 0o666)
+                self._number = os.open(self._partial, NEW, 0o666)
             except FileNotFoundError:
                 self._make_folders()
-                self._number = os.open(self._partial, _NEW, 0o666)
+                self._number = os.open(self._partial, NEW, 0o666)
         except OSError as error:
             raise _writing_error(error, self._path) from error
         return self
@@ -138,7 +148,7 @@ class NewFile:
             finally:
                 os.close(self._number)
             if whole:
-                os.replace(self._partial, self._path)  # noqa: PTH105 - called for each chunk
+                replace(self._partial, self._path)
         except BaseException as failure:
             _drop(self._partial)
             if isinstance(failure, OSError):
@@ -173,7 +183,7 @@ class NewFile:
         self._write_waiting()
         try:
             while data:
-                n = os.pwrite(self._number, data, offset)
+                n = pwrite(self._number, data, offset)
                 data, offset = data[n:], offset + n
         except OSError as error:
             raise _writing_error(error, self._path) from error
@@ -193,7 +203,7 @@ class NewFile:
         if not waiting:
             return
         try:
-            n = os.writev(self._number, waiting) if len(waiting) > 1 else os.write(self._number, waiting[0])
+            n = writev(self._number, waiting) if len(waiting) > 1 else os.write(self._number, waiting[0])
             if n < sum(map(len, waiting)):
                 left = memoryview(b"".join(waiting))[n:]
                 while left:
@@ -203,13 +213,11 @@ class NewFile:
 
     def _copy(self, piece: StoredBytes, shares: bool) -> None:
         done = 0
-        if shares and hasattr(os, "copy_file_range"):
+        if shares:
             # File systems that can share blocks between files do it here; for others it takes as long as reading and writing.
             try:
                 while done < piece.length:
-                    n = os.copy_file_range(
-                        piece.file.number, self._number, piece.length - done, piece.offset + done
-                    )
+                    n = copy_range(piece.file.number, self._number, piece.length - done, piece.offset + done)
                     if n == 0:
                         break
                     done += n
@@ -242,41 +250,42 @@ class UnfinishedFile:
     def make_free(self) -> None:
         """Remove what a killed run left under the temporary name; OutputExistsError if another run still writes it."""
         try:
-            number = os.open(self.partial, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            number = os.open(self.partial, READ_WRITE | NEVER_WAITS)
         except FileNotFoundError:
             return
         except OSError as error:
             raise _writing_error(error, self.path) from error
         try:
             self.lock(number)
-            os.unlink(self.partial)  # noqa: PTH108 - a text stays a text
+            if RENAMES_OPEN_FILES:
+                os.unlink(self.partial)  # noqa: PTH108 - a text stays a text
         finally:
             os.close(number)
+        _drop(self.partial)
 
     def lock(self, number: int) -> None:
         """Lock the open file until it is closed; OutputExistsError if another run has locked it."""
         try:
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            locked = try_lock(number)
+        except OSError as error:
+            raise _writing_error(error, self.path) from error
+        if not locked:
             raise OutputExistsError(
                 f"{self.path!r} is being written by another run: wait for it, or choose another name"
-            ) from None
-        except OSError as error:
-            if error.errno not in _CANNOT_COPY:  # a file system without locks
-                raise _writing_error(error, self.path) from error
+            )
 
     def finish(self) -> None:
         """Give the file its name; OutputExistsError if one has appeared that must not be replaced."""
         try:
             if self._replaces or not self._named_by_link():
-                os.replace(self.partial, self.path)  # noqa: PTH105 - a text stays a text
+                replace(self.partial, self.path)
         except OSError as error:
             raise _writing_error(error, self.path) from error
 
     def _named_by_link(self) -> bool:
         """Give the file its name unless it is taken; False where the file system cannot do that."""
         try:
-            os.link(self.partial, self.path, follow_symlinks=False)  # noqa: PTH - a text stays a text
+            rename_unless_taken(self.partial, self.path)
         except FileExistsError:
             raise OutputExistsError(
                 f"{self.path!r} was made by somebody else meanwhile; this run's output is {self.partial!r}"
@@ -285,7 +294,6 @@ class UnfinishedFile:
             if error.errno not in _CANNOT_COPY:
                 raise
             return False
-        os.unlink(self.partial)  # noqa: PTH108 - a text stays a text
         return True
 
     def drop(self) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from bioimage_py.system import machine_vendors
 
 _SCHEMES = {"s3": "s3", "gcs": "gs"}
 
@@ -94,8 +94,5 @@ def _machine_may_know() -> bool:
         return False
     if found.get("AWS_EC2_METADATA_SERVICE_ENDPOINT"):
         return True
-    for name in ("sys_vendor", "bios_vendor", "product_version"):
-        with contextlib.suppress(OSError):
-            if "amazon" in Path("/sys/class/dmi/id", name).read_text(errors="replace").lower():
-                return True
-    return sys.platform == "win32"  # it does not say
+    vendors = machine_vendors()
+    return vendors is None or any("amazon" in said.lower() for said in vendors)

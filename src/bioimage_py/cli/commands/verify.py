@@ -12,9 +12,10 @@ from bioimage_py.cli.failure import DIFFERENT, OK
 from bioimage_py.cli.options import describe, image_at, open_given, opening
 from bioimage_py.cli.progress import ProgressLine
 from bioimage_py.cli.text import duration
-from bioimage_py.cli.values import available_cores, for_axes
+from bioimage_py.cli.values import for_axes
 from bioimage_py.runner import find_backend
 from bioimage_py.sources import Source
+from bioimage_py.system import available_cores
 
 
 def run_verify(args: argparse.Namespace, console: Console) -> int:

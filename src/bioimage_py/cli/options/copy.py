@@ -13,6 +13,7 @@ from bioimage_py.cli.options.derived import given_options, given_values
 from bioimage_py.errors import MissingDependencyError
 from bioimage_py.operations import InputMetadata, NewArray, PyramidOptions
 from bioimage_py.runner import RunnerConfig, all_backends, find_backend
+from bioimage_py.system import available_cores
 
 TASKS_AT_ONCE = 16
 """On other computers, where nothing is said: how many cores are there to be had is not known here."""
@@ -80,7 +81,7 @@ def run_options(args: argparse.Namespace) -> dict[str, Any]:
             _refuse(given_options(args, RunnerConfig, "keep_run_folder"), f"--resumable or {others}")
     kind = chosen.config_class
     config = kind.load(**given_values(args, RunnerConfig) | given_values(args, kind, prefix=chosen.prefix))
-    usual = TASKS_AT_ONCE if config.on_other_machines else values.available_cores()
+    usual = TASKS_AT_ONCE if config.on_other_machines else available_cores()
     return {"job_type": args.job_type, "job_config": config, "num_workers": args.workers or usual}
 
 

@@ -6,12 +6,9 @@ outlives the process that started it. Then it removes the folder SCRATCH with it
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bioimage_py.runner.dask.config import distributed_library
+from bioimage_py.system import PIPE_CLOSED, kill_group, own_group
 
 _PATIENCE = 5.0
 """Seconds that workers get to end after a run."""
@@ -57,8 +55,8 @@ class LocalHost:
                     stdout=subprocess.PIPE,
                     stderr=file,
                     text=True,
-                    start_new_session=True,
                     cwd=here,
+                    **own_group(),
                 )
             except OSError as error:
                 self._scratch.cleanup()
@@ -88,7 +86,7 @@ class LocalHost:
             assert pipe is not None
             try:
                 pipe.close()
-            except BrokenPipeError:
+            except PIPE_CLOSED:
                 continue  # it has died: there is nobody to tell
         try:
             well = self._process.wait(0 if at_once else _PATIENCE) == 0
@@ -96,8 +94,7 @@ class LocalHost:
             well = False
         if not well:
             # Its session is a group of its own: the scheduler, the workers, and nobody else.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            kill_group(self._process)
             self._process.wait()
         self._scratch.cleanup()
 
@@ -140,7 +137,7 @@ def _host(scratch: str, n_workers: int) -> int:
             sys.stdout.write(json.dumps([cluster.scheduler_address, secret]) + "\n")
             sys.stdout.flush()
             sys.stdin.read()
-    except BrokenPipeError:
+    except PIPE_CLOSED[:1]:
         return 1  # whoever started this has died meanwhile
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

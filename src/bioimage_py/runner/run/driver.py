@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
-import os
 import platform
-import signal
 import warnings
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
 from bioimage_py.runner.run.run_folder import RunFolder, finish_hint
 from bioimage_py.storage import is_alive, this_process
-
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-"""What file systems answer that are mounted without locks, as Lustre and NFS can be."""
+from bioimage_py.system import interrupt, try_lock
 
 
 @contextlib.contextmanager
@@ -37,13 +30,8 @@ def driving(folder: RunFolder) -> Iterator[None]:
 def _locked(folder: RunFolder) -> Iterator[None]:
     """Hold the lock of a run folder, which ends with the process, however that ends, and holds for other machines on NFS too."""
     with folder.open_lock() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise _driven(folder, folder.read_driver()) from error
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
+        if not try_lock(file.fileno()):
+            raise _driven(folder, folder.read_driver())
         if not folder.exists():
             raise InvalidArgumentError(
                 f"the run {str(folder.path)!r} was finished by another process just now"
@@ -86,16 +74,5 @@ def interrupt_driver(folder: RunFolder) -> str:
             f"the run {str(folder.path)!r} is run by process {driver['pid']} on {driver['host']}, which cannot be stopped from "
             f"{platform.node()}: call this there"
         )
-    # A background job of a script ignores SIGINT.
-    os.kill(driver["pid"], signal.SIGTERM if _ignores(driver["pid"], signal.SIGINT) else signal.SIGINT)
+    interrupt(driver["pid"])
     return f"told process {driver['pid']} to stop; what is done stays written"
-
-
-def _ignores(pid: int, number: signal.Signals) -> bool:
-    """Whether a process ignores a signal, as far as the kernel says."""
-    try:
-        text = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
-    masks = [line.split()[1] for line in text.splitlines() if line.startswith("SigIgn:")]
-    return bool(masks) and bool(int(masks[0], 16) >> (number - 1) & 1)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, StorageError
+from bioimage_py.system import NEW, NEW_TO_APPEND, another_owner, force_to_disk, replace, set_mode
 
 _CHECKED = re.compile(rb'\{"check":"([0-9a-f]{8})",?')
 
@@ -54,14 +55,14 @@ def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Write a file that appears whole or not at all."""
     beside = path.with_name(f".{path.name}.{os.getpid()}{os.urandom(4).hex()}")
     try:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(beside, NEW, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
-                os.fchmod(file.fileno(), mode)
+                set_mode(file.fileno(), mode)
                 file.flush()
                 os.fsync(file.fileno())
-            beside.replace(path)
+            replace(str(beside), str(path))
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
@@ -73,7 +74,7 @@ class AppendedFile:
     """A new file that one writer appends to."""
 
     def __init__(self, path: Path) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._file = os.open(path, NEW_TO_APPEND, 0o600)
         self._end = 0
 
     def append(self, data: bytes, *, durable: bool = False) -> None:
@@ -86,7 +87,7 @@ class AppendedFile:
             while view:
                 view = view[os.write(self._file, view) :]
             if durable:
-                os.fdatasync(self._file)
+                force_to_disk(self._file)
         except OSError:
             os.ftruncate(self._file, self._end)
             raise
@@ -94,7 +95,7 @@ class AppendedFile:
 
     def force_to_disk(self) -> None:
         """Return when what was appended survives a crash of the machine."""
-        os.fdatasync(self._file)
+        force_to_disk(self._file)
 
     def close(self) -> None:
         os.close(self._file)
@@ -105,13 +106,13 @@ def refuse_strangers(path: Path, found: os.stat_result) -> None:
     trust = ""
     if stat.S_ISLNK(found.st_mode):
         why = "is a link, which run folders do not have"
-    elif found.st_uid != os.geteuid():
-        why = f"belongs to user {found.st_uid}, not to you ({os.geteuid()})"
-    elif found.st_mode & 0o022:
-        why = f"can be written by others (mode {stat.S_IMODE(found.st_mode):04o})"
-        trust = f". If you trust it: chmod go-w {str(path)!r}"
     else:
-        return
+        theirs = another_owner(found)
+        if theirs is None:
+            return
+        why = theirs
+        if "written" in why:
+            trust = f". If you trust it: chmod go-w {str(path)!r}"
     raise InvalidArgumentError(f"{str(path)!r} {why}: what is in it could make you run another's code{trust}")
 
 

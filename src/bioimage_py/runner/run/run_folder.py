@@ -49,6 +49,7 @@ from bioimage_py.runner.run.own_files import (
     write_whole,
 )
 from bioimage_py.storage import is_alive, this_process
+from bioimage_py.system import OPEN_OR_MAKE
 
 FORMAT = 2
 _PREFIX = "bioimage-run-"
@@ -93,6 +94,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock: IO[bytes] | None = None
 
     @classmethod
     def make(cls, root: Path) -> RunFolder:
@@ -171,6 +173,9 @@ class RunFolder:
             if self.exists() and not (self.path / "finished.json").exists():
                 self.write_finished([])
             (self.path / "run.json").unlink(missing_ok=True)
+            # Whoever gets the lock finds that the run is gone. Windows removes no open file.
+            if self._lock is not None:
+                self._lock.close()
             _remove_tree(self.path)
 
         remove_in_the_end(self.path, remove, "the run has succeeded, but its folder")
@@ -208,8 +213,9 @@ class RunFolder:
 
     def open_lock(self) -> IO[bytes]:
         """Open the file that the process which waits for the run holds a lock on."""
-        number = os.open(self.path / "driver.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        return os.fdopen(number, "rb+")
+        number = os.open(self.path / "driver.lock", OPEN_OR_MAKE, 0o600)
+        self._lock = os.fdopen(number, "rb+")
+        return self._lock
 
     def read_driver(self) -> dict[str, Any] | None:
         """Return which process waits for the run, or did when it died; None if none does, or that cannot be read."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from bioimage_py.errors import Hint, MissingDependencyError
 from bioimage_py.runner.slurm.quantities import mebibytes, minutes
 from bioimage_py.runner.slurm.states import HISTORY, QUEUE, Row, rows
+from bioimage_py.system import own_group, user_id
 
 _SILENT = re.compile(
     r"unable to contact slurm controller|socket timed out|zero bytes were transmitted|connection (?:refused|reset|timed out)"
@@ -58,14 +59,19 @@ class Slurm:
     @staticmethod
     def check_present() -> None:
         """Raise MissingDependencyError where Slurm's commands are missing."""
+        elsewhere = [
+            Hint("run this where jobs are submitted, such as a login node"),
+            Hint.of("or, to run on this machine, give {}", job_type="subprocess"),
+        ]
+        if user_id() is None:
+            raise MissingDependencyError(
+                "job_type 'slurm' does not run on Windows, which Slurm has no commands for", hints=elsewhere
+            )
         for command in ("sbatch", "squeue", "scancel", "scontrol"):
             if shutil.which(command) is None:
                 raise MissingDependencyError(
                     f"job_type 'slurm' needs Slurm's commands, and {command!r} is not on PATH",
-                    hints=[
-                        Hint("run this where jobs are submitted, such as a login node"),
-                        Hint.of("or, to run on this machine, give {}", job_type="subprocess"),
-                    ],
+                    hints=elsewhere,
                 )
 
     def submit(self, options: Sequence[str], script: str, arguments: Sequence[str]) -> str:
@@ -128,7 +134,7 @@ class Slurm:
         return None
 
     def any_of_mine(self) -> bool:
-        reply = self._call("squeue", "-h", "-o", "%A", f"--user={os.geteuid()}")
+        reply = self._call("squeue", "-h", "-o", "%A", f"--user={user_id()}")
         return reply.returncode == 0 and bool(reply.stdout.strip())
 
     def _call(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -140,7 +146,7 @@ class Slurm:
                 text=True,
                 errors="replace",
                 env=_environment(words[0]),
-                start_new_session=True,  # Ctrl-C in the terminal is ours alone
+                **own_group(),  # Ctrl-C in the terminal is ours alone
                 timeout=self.timeout,
                 check=False,
             )

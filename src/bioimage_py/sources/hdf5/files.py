@@ -28,6 +28,7 @@ from bioimage_py.errors import (
     UnsupportedFormatError,
 )
 from bioimage_py.storage import file_error
+from bioimage_py.system import CAN_ALLOCATE, NEW, allocate
 
 FileKey = tuple[int, int]
 _WAIT_FOR_READERS = 60.0
@@ -92,7 +93,7 @@ class RoomAhead:
 
     def __init__(self, file: h5py.File) -> None:
         self._file = file
-        self._possible = file.driver in _DRIVERS_WITH_DESCRIPTOR
+        self._possible = file.driver in _DRIVERS_WITH_DESCRIPTOR and CAN_ALLOCATE
         self.owed = 0  # bytes that HDF5 may hold in memory
 
     def take(self, n_bytes: int, *, later: bool = False) -> None:
@@ -119,7 +120,7 @@ class RoomAhead:
         if os.fstat(number).st_size >= size + needed:
             return None
         try:
-            os.posix_fallocate(number, size, needed + ahead)
+            allocate(number, size, needed + ahead)
         except OSError as error:
             if error.errno in _FULL:
                 return error
@@ -253,11 +254,11 @@ def _check_room_for_new(path: str) -> None:
     """Raise StorageError where there is no room for the metadata of a new file: HDF5 could not close one."""
     trial = f"{path}.{os.urandom(16).hex()}.partial"
     try:
-        number = os.open(trial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        number = os.open(trial, NEW, 0o600)
     except OSError:
         return  # HDF5 meets it too, and says it
     try:
-        os.posix_fallocate(number, 0, _FOR_METADATA)
+        allocate(number, 0, _FOR_METADATA)
     except OSError as error:
         if error.errno in _FULL:
             raise file_error(error, f"making {path!r}") from error

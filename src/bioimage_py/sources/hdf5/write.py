@@ -36,6 +36,7 @@ from bioimage_py.sources.hdf5.files import OpenForWriting, RoomAhead, hdf5_error
 from bioimage_py.sources.hdf5.links import OtherFiles, companions, refuse_leaving
 from bioimage_py.sources.hdf5.read import Hdf5Dataset
 from bioimage_py.storage import UnfinishedFile, check_writable
+from bioimage_py.system import RENAMES_OPEN_FILES
 
 _GZIP_LEVEL = 1
 _MOST_CHUNK_BYTES = 2**32 - 1
@@ -97,6 +98,18 @@ class Hdf5LiveSource(Hdf5Dataset):
     def _flush(self) -> None:
         with hdf5_errors(f"writing what is left to {self.name!r} failed"), phil:
             self._room.flush()
+
+    @contextmanager
+    def _renaming(self) -> Iterator[None]:
+        if RENAMES_OPEN_FILES or self._writer is None:
+            yield
+            return
+        name = self._opened().name
+        self.close()
+        yield
+        self._writer = writer = open_for_writing(self.path)
+        self._dataset, self._room = writer.file[name], writer.room
+        writer.begin_writing(self.described.address)
 
     def close(self) -> None:
         with self._closing:

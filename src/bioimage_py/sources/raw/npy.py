@@ -7,6 +7,8 @@ import math
 import os
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from io import BytesIO
 from pathlib import Path
@@ -40,6 +42,7 @@ from bioimage_py.storage import (
     first_bytes,
     folder_above,
 )
+from bioimage_py.system import NEW_READ_WRITE, RENAMES_OPEN_FILES
 
 _HEADER_LIMIT = 64 * 1024
 _FILL_BYTES = 8 * 2**20
@@ -53,6 +56,14 @@ class NpySource(RawFileSource):
 
     kind = "npy"
     format = "npy"
+
+    @contextmanager
+    def _renaming(self) -> Iterator[None]:
+        if not RENAMES_OPEN_FILES:
+            self._file = None
+        yield
+        if self._file is None:
+            self._file = open_file(self.path, "r+")
 
 
 class NpyFamily(Family):
@@ -187,7 +198,7 @@ def _is_npy(place: Path) -> bool:
 
 
 def _make(made: str, spec: ArraySpec) -> None:
-    file = FileBytes(os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), repr(made))
+    file = FileBytes(os.open(made, NEW_READ_WRITE, 0o666), repr(made))
     try:
         header = BytesIO()
         described = cast("str", npy_format.dtype_to_descr(spec.dtype))

@@ -33,6 +33,7 @@ from bioimage_py.storage import (
     storage_errors,
     store_context,
 )
+from bioimage_py.system import process_exists
 
 _ASIDE = re.compile(r"\.(.+)\.replaced-(\d{1,9})", re.ASCII | re.DOTALL)
 
@@ -288,13 +289,7 @@ def aside_of_the_dead(name: str) -> str | None:
     found = _ASIDE.fullmatch(name)
     if found is None:
         return None
-    try:
-        os.kill(int(found[2]), 0)
-    except ProcessLookupError:
-        return found[1]
-    except PermissionError:
-        return None  # it runs for another user
-    return None
+    return None if process_exists(int(found[2])) else found[1]
 
 
 def _make_folder(place: Path, undo: contextlib.ExitStack) -> bool:

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import math
 import os
-import resource
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -37,6 +36,7 @@ from bioimage_py.storage import (
     store_context,
     url_options,
 )
+from bioimage_py.system import most_memory
 
 _METADATA_FILES = ("zarr.json", ".zarray", "attributes.json", "info")
 _OPEN_THREADS = min(4, os.cpu_count() or 1)
@@ -96,10 +96,7 @@ class TensorStoreSource(FileSource):
         if not self._stored.whole_chunks:
             extents = tuple(map(min, extents, self.shape))
         n_bytes = math.prod(extents) * self.dtype.itemsize
-        most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
-        if allowed != resource.RLIM_INFINITY:
-            most = min(most, allowed)
+        most = most_memory()
         if n_bytes > most:
             raise StorageError(
                 f"{self.name} has chunks of shape {self.chunks}, of which one takes {n_bytes:.3g} bytes of memory, and this process can "
