@@ -26,7 +26,7 @@ from bioimage_py.planning import CopyPlan, default_memory_limit, format_bytes, p
 from bioimage_py.runner import checked_workers, run_twin
 from bioimage_py.sources import Codec, FileSource, Source, as_source, encoded_reader
 from bioimage_py.storage import FileBytes, file_error, files_below
-from bioimage_py.system import READS_AHEAD, available_cores, forget_cached
+from bioimage_py.system import READS_AHEAD, forget_cached
 
 _SECONDS = 1.2
 """About how long each of the eight measurements may take."""

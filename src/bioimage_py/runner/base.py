@@ -45,6 +45,7 @@ from bioimage_py.runner.work import (
     place_of_run,
 )
 from bioimage_py.sources import finish_images
+from bioimage_py.system import available_cores
 
 MOST_WORKERS = 10_000
 
@@ -292,7 +293,7 @@ class Runner(ABC):
 def checked_workers(num_workers: int | None) -> int:
     """Return a number of workers, for None that of the cores which this process may use; InvalidArgumentError unless it is positive."""
     if num_workers is None:
-        return usable_cores()
+        return available_cores()
     integer = isinstance(num_workers, (int, np.integer)) and not isinstance(num_workers, bool)
     if not integer or num_workers < 1:
         raise InvalidArgumentError(
@@ -301,13 +302,6 @@ def checked_workers(num_workers: int | None) -> int:
     if num_workers > MOST_WORKERS:
         raise InvalidArgumentError(f"num_workers must be {MOST_WORKERS} at most, got {num_workers}")
     return int(num_workers)
-
-
-def usable_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def raise_failures(journal: Journal, block_ids: IdSet, name: str, *, kept_too: str = "") -> NoReturn:
