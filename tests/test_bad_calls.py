@@ -100,3 +100,12 @@ def test_it_says_what_is_wrong_and_what_to_do(
     assert re.search(advice, said, re.DOTALL), said
     assert len(said) < 600
     assert sorted(files.rglob("*")) == before
+
+
+def test_an_option_that_there_is_not() -> None:
+    with pytest.raises(
+        TypeError, match=r"^plan\(\) got an unexpected keyword argument 'chunk'. Did you mean 'chunks'\?"
+    ):
+        bp.plan(VOXELS, chunk=(1, 1, 1))  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"^pyramid_plan\(\) got an unexpected keyword argument 'xyz'$"):
+        bp.pyramid_plan(VOXELS, xyz=1)  # type: ignore[call-arg]

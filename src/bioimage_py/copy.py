@@ -116,6 +116,11 @@ def copy(
     RunnerError
         If blocks failed; `failed_block_ids` lists them, all others are written.
 
+    Warns
+    -----
+    AssumptionWarning
+        Once, if metadata that the input file does not have are assumed and written, such as the distance of slices; `plan` lists them.
+
     Examples
     --------
     >>> import numpy as np

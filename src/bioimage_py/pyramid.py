@@ -101,6 +101,8 @@ def pyramid(
     -----
     BioimagePyWarning
         If labels are averaged.
+    AssumptionWarning
+        Once, if metadata that the input file does not have are assumed and written, or integers are taken for labels.
 
     Notes
     -----

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -27,9 +29,23 @@ def with_arguments_of(verb: Callable[P, Any]) -> Callable[[Callable[..., R]], Ca
     """Return a decorator for a function of input, output and options that has the signature of another."""
 
     def decorated(function: Callable[..., R]) -> Callable[P, R]:
-        own = inspect.signature(function)
-        function.__signature__ = own.replace(parameters=list(inspect.signature(verb).parameters.values()))  # type: ignore[attr-defined]
-        return function
+        shown = inspect.signature(function).replace(
+            parameters=list(inspect.signature(verb).parameters.values())
+        )
+
+        @functools.wraps(function)
+        def called(*arguments: P.args, **options: P.kwargs) -> R:
+            wrong = [name for name in options if name not in shown.parameters]
+            if wrong:
+                near = difflib.get_close_matches(wrong[0], shown.parameters, 1)
+                meant = f". Did you mean {near[0]!r}?" if near else ""
+                raise TypeError(
+                    f"{function.__name__}() got an unexpected keyword argument {wrong[0]!r}{meant}"
+                )
+            return function(*arguments, **options)
+
+        called.__signature__ = shown  # type: ignore[attr-defined]
+        return called
 
     return decorated
 

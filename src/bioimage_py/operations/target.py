@@ -226,7 +226,13 @@ class NewPathTarget(SingleTarget):
         if not family.chunked or not any(isinstance(leaf, FileSource) for leaf in leaves(source)):
             return ()
         completed = self.planned.image_key is not None or family.time_first
-        return assumptions(source.metadata, source.shape, completed=completed)
+        found = assumptions(source.metadata, source.shape, completed=completed)
+        # OME-Zarr can leave out a unit, a format that has its sizes in one unit cannot.
+        return tuple(
+            hint
+            for hint in found
+            if family.time_first or hint.call is None or set(hint.call.options) != {"units"}
+        )
 
     def encoding(self) -> ChunkEncoding | UnknownEncoding:
         if self.path.startswith("memory:"):
