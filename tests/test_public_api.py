@@ -49,6 +49,7 @@ PUBLIC = [
     "pyramid_plan",
     "preview",
     "resume",
+    "status",
     "to_roi",
     "verify",
     "view",

@@ -31,6 +31,7 @@ from .sources import (
     open_source as open_source,
     with_metadata as with_metadata,
 )
+from .status import status as status
 from .verify import VerifyResult as VerifyResult, verify as verify
 
 __version__: str

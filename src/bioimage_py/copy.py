@@ -44,7 +44,7 @@ def copy(
     axes: Sequence[str] | None = None,
     voxel_size: float | Sequence[float] | None = None,
     units: str | Sequence[str | None] | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[Progress], None] | bool | None = None,
 ) -> Any:
     """Copy an array block by block, or a whole OME-Zarr with all its arrays in one run.
 
@@ -99,7 +99,8 @@ def copy(
         them or are wrong; for a new output only, see `with_metadata`. An OME-Zarr gets its axes in the order of the standard:
         time, channels, space.
     progress
-        Called with a `Progress` a few times a second and at the end.
+        A function that is called with a `Progress` a few times a second and at the end; True for a bar, False for nothing. Default: a
+        bar in notebooks and on terminals, unless `BIOIMAGE_PY_PROGRESS=0` or `progress = false` in the configuration file turns it off.
 
     Returns
     -------

@@ -59,7 +59,7 @@ def downsample(
     axes: Sequence[str] | None = None,
     voxel_size: float | Sequence[float] | None = None,
     units: str | Sequence[str | None] | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[Progress], None] | bool | None = None,
 ) -> Any:
     """Reduce an array by whole factors, block by block.
 

@@ -6,10 +6,15 @@ work without importing anything from here. Every worker imports this module, whi
 
 from __future__ import annotations
 
+import itertools
+import os
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from traceback import FrameSummary
 
 
 class Call(NamedTuple):
@@ -107,6 +112,42 @@ class _Hinted(BaseException):
 
     def __str__(self) -> str:
         return self.told(str)
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows: the lines that called the package, not those in it; all with `BIOIMAGE_PY_DEBUG=1`."""
+        import traceback
+
+        if os.environ.get("BIOIMAGE_PY_DEBUG", "") not in ("", "0"):
+            return "".join(traceback.format_exception(self)).splitlines()
+        calls = itertools.takewhile(_is_outside, _frames_of(self))
+        cause = self.__cause__
+        inside = () if cause is None or isinstance(cause, _Hinted) else filter(_is_outside, _frames_of(cause))
+        return [
+            *_told_frames(calls),
+            *_told_frames(inside),
+            f"{type(self).__name__}: {self}",
+            "(BIOIMAGE_PY_DEBUG=1 shows the whole traceback)",
+        ]
+
+
+def _frames_of(error: BaseException) -> Iterator[FrameSummary]:
+    """Yield the frames of a traceback without those of IPython, which runs the cell."""
+    import traceback
+
+    for frame in traceback.extract_tb(error.__traceback__):
+        if f"{os.sep}IPython{os.sep}" not in frame.filename:
+            yield frame
+
+
+def _is_outside(frame: FrameSummary) -> bool:
+    return not frame.filename.startswith(os.path.dirname(__file__) + os.sep)  # noqa: PTH120 - pathlib is slower to load
+
+
+def _told_frames(frames: Iterable[FrameSummary]) -> Iterator[str]:
+    for frame in frames:
+        cell = "ipykernel" in frame.filename or frame.filename.startswith("<ipython")
+        yield f"{'Cell' if cell else frame.filename}, line {frame.lineno}"
+        yield f"    {frame.line}"
 
 
 class BioimagePyError(_Hinted, Exception):

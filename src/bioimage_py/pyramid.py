@@ -43,7 +43,7 @@ def pyramid(
     axes: Sequence[str] | None = None,
     voxel_size: float | Sequence[float] | None = None,
     units: str | Sequence[str | None] | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[Progress], None] | bool | None = None,
 ) -> list[Source]:
     """Write an image as an OME-Zarr with smaller and smaller levels, reading the input once.
 
@@ -81,7 +81,8 @@ def pyramid(
     axes, voxel_size, units
         Of the input, where its metadata lack them or are wrong; see `with_metadata`.
     progress
-        Called with a `Progress` a few times a second and at the end.
+        A function that is called with a `Progress` a few times a second and at the end; True for a bar, False for nothing. Default: a
+        bar in notebooks and on terminals, unless `BIOIMAGE_PY_PROGRESS=0` or `progress = false` in the configuration file turns it off.
 
     Returns
     -------

@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from bioimage_py.runner import Progress, restored_runner
-from bioimage_py.runner.run import RunFolder, remove_remains
+from bioimage_py.runner import Progress, ProgressBar, reporting, restored_runner
+from bioimage_py.runner.run import RunFolder, StatusReader, remove_remains
 
 __all__ = ["resume"]
 
@@ -16,7 +16,7 @@ def resume(
     run_folder: str | os.PathLike[str],
     *,
     num_workers: int | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[Progress], None] | bool | None = None,
 ) -> list[Any] | None:
     """Finish a run: do what is missing, and nothing that is done.
 
@@ -27,7 +27,8 @@ def resume(
     num_workers
         Tasks at once. Default: as in the call that began the run.
     progress
-        Called with a `Progress` from time to time and at the end.
+        A function that is called with a `Progress` a few times a second and at the end; True for a bar, False for nothing. Default: a
+        bar in notebooks and on terminals, unless `BIOIMAGE_PY_PROGRESS=0` or `progress = false` in the configuration file turns it off.
 
     Returns
     -------
@@ -48,4 +49,8 @@ def resume(
     folder = RunFolder.open(run_folder)
     run = folder.read_run()
     runner = restored_runner(run["job_type"], run["config"])
-    return runner.resume(folder, num_workers, progress)
+    with reporting(progress, "working") as report:
+        if isinstance(report, ProgressBar):
+            before = StatusReader(folder).look()
+            report.before = (before.blocks_done, before.bytes_done)
+        return runner.resume(folder, num_workers, report)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,10 +21,12 @@ from bioimage_py.runner import (
     Progress,
     checked_workers,
     raise_failures,
+    reporting,
     run_twin,
 )
 from bioimage_py.runner.work import Work
 from bioimage_py.sources import Source, as_source, may_be_zarr, open_source
+from bioimage_py.text import Rows, counted
 from bioimage_py.wrapper.shape import TransposeSource
 
 __all__ = ["VerifyResult", "verify"]
@@ -33,7 +35,7 @@ _MOST_NAMED = 10
 
 
 @dataclass(frozen=True)
-class VerifyResult:
+class VerifyResult(Rows):
     """The result of a comparison: true if all voxels are equal; `str(result)` explains it.
 
     Attributes
@@ -87,6 +89,22 @@ class VerifyResult:
             f"{self.first_values[0]} and {self.first_values[1]}{note}"
         )
 
+    def _rows(self) -> Iterator[tuple[str, str]]:
+        yield "result", "equal" if self.equal else "different"
+        yield (
+            "compared",
+            f"{counted(self.compared, 'voxel')}" + (f" of {self.arrays:,} arrays" if self.arrays > 1 else ""),
+        )
+        yield "data types", " and ".join(dict.fromkeys(self.dtypes))
+        if self.different:
+            yield (
+                "different",
+                f"{counted(self.different, 'voxel')} ({100 * self.different / self.compared:.3g} %)",
+            )
+        if self.first_values is not None:
+            yield "first", f"{self.first_difference}: {self.first_values[0]} and {self.first_values[1]}"
+        yield from self.differing[:_MOST_NAMED]
+
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain JSON values."""
         first = self.first_difference
@@ -109,7 +127,7 @@ def verify(
     *,
     num_workers: int | None = 1,
     memory_limit: int | str | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[Progress], None] | bool | None = None,
 ) -> VerifyResult:
     """Compare two arrays voxel by voxel, block by block; or all arrays of two whole OME-Zarrs.
 
@@ -125,7 +143,8 @@ def verify(
     memory_limit
         Most bytes that the comparison may hold, or a text such as `"512MiB"`.
     progress
-        Called with a `Progress` a few times a second and at the end.
+        A function that is called with a `Progress` a few times a second and at the end; True for a bar, False for nothing. Default: a
+        bar in notebooks and on terminals, unless `BIOIMAGE_PY_PROGRESS=0` or `progress = false` in the configuration file turns it off.
 
     Returns
     -------
@@ -147,9 +166,16 @@ def verify(
     >>> result.equal, result.different, result.first_difference
     (False, 1, (2, 3))
     """
-    options = RunOptions(
-        num_workers=checked_workers(num_workers), memory_limit=memory_limit, progress=progress
-    )
+    with reporting(progress, "comparing") as report:
+        given = {
+            "num_workers": checked_workers(num_workers),
+            "memory_limit": memory_limit,
+            "progress": progress,
+        }
+        return _verified(a, b, replace(RunOptions.of(given), progress=report))
+
+
+def _verified(a: Any, b: Any, options: RunOptions) -> VerifyResult:
     if all(isinstance(one, (str, os.PathLike)) and may_be_zarr(one) for one in (a, b)):
         # It needs the libraries of Zarr, which other comparisons can do without.
         from bioimage_py.sources.ome_zarr import ome_zarr_group, paired_arrays
@@ -225,7 +251,10 @@ def _verify_one(first: Source, second: Source, options: RunOptions) -> VerifyRes
     ):
         work = _VerifyWork(CompareKernel(one, other), planned.blocking)
         journal = LocalRunner().execute(
-            work, planned.in_flight, n_bytes=planned.bytes_in, progress=options.progress
+            work,
+            planned.in_flight,
+            n_bytes=planned.bytes_in,
+            progress=options.progress if callable(options.progress) else None,
         )
     if journal.has_failures:
         raise_failures(journal, work.block_ids, f"comparison of {first.name} and {second.name}")

@@ -35,7 +35,7 @@ def test_a_copy_says_what_was_written_where_and_how_fast(
     assert copied.endswith(" MB/s")
     encoded = sum(p.stat().st_size for p in (tmp_path / "out.zarr" / "c").rglob("*") if p.is_file())
     assert chunks.startswith(f"27 chunks moved, 0 recoded, 234 KiB ({format_bytes(encoded)} encoded) in, ")
-    assert chunks.endswith(" GB/s")
+    assert chunks.endswith(" MB/s")
     assert times.startswith("time of workers: reading chunks ")
     assert "; the limit was " in times or times.endswith("; most of it without work")
     assert np.array_equal(voxels(tmp_path / "out.zarr"), image)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from bioimage_py.cli import build_parser, seconds
-from bioimage_py.cli.options import TASKS_AT_ONCE, run_options
+from bioimage_py.cli.options import run_options
+from bioimage_py.runner import TASKS_AT_ONCE
 from bioimage_py.sources import open_source
 from bioimage_py.system import available_cores
 from tests.cli.conftest import Call, Image

@@ -11,6 +11,7 @@ from hypothesis import given, strategies as st
 from bioimage_py.cli import values
 from bioimage_py.geometry import IdSet
 from bioimage_py.system import available_cores
+from bioimage_py.text import ids_text
 
 
 @pytest.mark.parametrize("text", ["64,32,16", "64x32x16", "64X32X16", "64×32×16", " 64, 32, 16 "])
@@ -34,7 +35,7 @@ def test_a_single_number_stands_for_every_axis() -> None:
 @given(st.lists(st.tuples(st.integers(0, 10**9), st.integers(1, 1000)), min_size=1, max_size=20))
 def test_block_ids_written_as_text_are_read_back(runs: list[tuple[int, int]]) -> None:
     ids = IdSet((begin, begin + n) for begin, n in runs)
-    assert values.block_ids(values.ids_text(ids.runs)) == ids.runs
+    assert values.block_ids(ids_text(ids.runs)) == ids.runs
 
 
 def test_ranges_of_block_ids_include_both_ends() -> None:

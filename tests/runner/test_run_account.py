@@ -277,7 +277,7 @@ def test_text_of_an_account() -> None:
     stages = {**dict.fromkeys(STAGES, 0.0), "reading": 6.0, "writing": 3.0}
     account = RunAccount(5.0, 10.0, 2**30, 2**29, 2**28, None, 1, 2000, stages)
     assert str(account) == (
-        "1 chunk moved, 2,000 recoded, 1 GiB (256 MiB encoded) in, 512 MiB out, 0.11 GB/s\n"
+        "1 chunk moved, 2,000 recoded, 1 GiB (256 MiB encoded) in, 512 MiB out, 107 MB/s\n"
         "time of workers: reading 60 %, writing 30 %, idle 10 %; the limit was reading"
     )
 

@@ -9,6 +9,6 @@ from .failure import (
     failure_of as failure_of,
 )
 from .parser import build_parser as build_parser
-from .progress import ProgressLine as ProgressLine, progress_text as progress_text
+from .progress import ProgressLine as ProgressLine
 from .values import seconds as seconds
 from .verbs import VERBS as VERBS

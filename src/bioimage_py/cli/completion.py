@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from bioimage_py.cli.failure import PROGRAM
-from bioimage_py.cli.text import one_line, shortened
+from bioimage_py.text import one_line, shortened
 
 SHELLS = ("bash", "zsh", "fish")
 

@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 from bioimage_py.cli.failure import INTERRUPTED, PROGRAM, TERMINATED, Failure, as_command
-from bioimage_py.cli.text import one_line
 from bioimage_py.errors import BioimagePyWarning
 from bioimage_py.system import READ_WRITE
+from bioimage_py.text import one_line
 
 # What moves the cursor, sets colours or titles, or turns the direction of letters: names and attributes may hold it.
 _ACTIVE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")

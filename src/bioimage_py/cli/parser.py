@@ -15,12 +15,12 @@ from bioimage_py.cli import values
 from bioimage_py.cli.completion import SHELLS
 from bioimage_py.cli.failure import PROGRAM, UsageError
 from bioimage_py.cli.layout import HelpFormatter
-from bioimage_py.cli.options import TASKS_AT_ONCE, add_fields, add_opening
+from bioimage_py.cli.options import add_fields, add_opening
 from bioimage_py.cli.verbs import ABOUT, EXAMPLES, VERBS
 from bioimage_py.errors import MissingDependencyError
 from bioimage_py.operations import CopyOptions, InputMetadata, NewArray, PyramidOptions, RunOptions
 from bioimage_py.report import Look
-from bioimage_py.runner import RunnerConfig, all_backends
+from bioimage_py.runner import TASKS_AT_ONCE, RunnerConfig, all_backends
 from bioimage_py.system import available_cores
 
 _QUIET = ("copy", "pyramid", "verify", "preview", "resume", "cancel", "config")

@@ -1,24 +1,21 @@
-"""The line that shows how far a run is: blocks, percent, MB/s and time left, redrawn in place."""
+"""The progress of a run as the command shows it, and what a command tells of it at the end."""
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from bioimage_py.cli.console import Console, printable
-from bioimage_py.cli.text import duration, rate, shortened
+from bioimage_py.cli.console import Console
+from bioimage_py.runner import ProgressBar, bars_are_wanted
 
 if TYPE_CHECKING:
     from bioimage_py.runner import Progress
 
 
 class ProgressLine:
-    """Receives the progress of a run, and keeps one line on a terminal up to date until its context ends.
+    """Receives the progress of a run, and keeps a bar up to date until its context ends.
 
-    The last progress is kept whether or not a line is drawn: nothing is where the console is quiet or writes JSON, or the stream
-    (default: stderr) is not a terminal. `before` is how many blocks and bytes were done at the start: speed and time left are
-    those of the rest.
+    The last progress is kept whether or not a bar is shown: none is where the console is quiet or writes JSON, or the user has
+    turned bars off. `before` is how many blocks and bytes were done at the start.
     """
 
     def __init__(
@@ -26,16 +23,13 @@ class ProgressLine:
     ) -> None:
         self.last: Progress | None = None
         self._console = console
-        self._verb = verb
-        self._before = before
-        self._stream = sys.stderr if stream is None else stream
-        self._draws = not (console.quiet or console.json) and self._stream.isatty()
-        self._drawn = 0
+        shows = not (console.quiet or console.json) and bars_are_wanted()
+        self._bar = ProgressBar(verb, stream, before=before, leave=False) if shows else None
 
     def __call__(self, progress: Progress) -> None:
         self.last = progress
-        if self._draws:
-            self._draw(progress_text(self._verb, progress, self._before))
+        if self._bar is not None:
+            self._bar(progress)
 
     @property
     def bytes_out(self) -> int | None:
@@ -57,37 +51,5 @@ class ProgressLine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._drawn:
-            self._stream.write("\r" + " " * self._drawn + "\r")
-            self._stream.flush()
-            self._drawn = 0
-
-    def _draw(self, text: str) -> None:
-        # The last column stays free: a terminal would wrap there and the line could not be redrawn.
-        text = printable(shortened(text, max(10, self._columns() - 1)), self._stream)
-        self._stream.write("\r" + text.ljust(self._drawn))
-        self._stream.flush()
-        self._drawn = len(text)
-
-    def _columns(self) -> int:
-        try:
-            return os.get_terminal_size(self._stream.fileno()).columns or 80
-        except OSError:
-            return 80
-
-
-def progress_text(verb: str, progress: Progress, before: tuple[int, int] = (0, 0)) -> str:
-    """Return a progress as one line; `before` is how many blocks and bytes were done at the start."""
-    done, total = progress.blocks_done, progress.blocks_total
-    new = done - before[0]
-    share = 100 * done // total if total else 100
-    parts = [
-        f"{verb} {share:3d} %",
-        f"{done:,} of {total:,} blocks",
-        rate(max(0, progress.bytes_done - before[1]), progress.seconds),
-    ]
-    if new > 0 and done < total:
-        parts.append(f"{duration(progress.seconds * (total - done) / new)} left")
-    if progress.failed:
-        parts.append(f"{progress.failed:,} failed")
-    return " · ".join(parts)
+        if self._bar is not None:
+            self._bar.__exit__()

@@ -6,7 +6,6 @@ import contextlib
 import json
 import re
 from argparse import ArgumentTypeError
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -53,17 +52,6 @@ def block_ids(text: str) -> Runs:
     if not runs:
         raise ArgumentTypeError("no block numbers given; write them as in 0-99,120")
     return tuple(runs)
-
-
-def ids_text(runs: Iterable[tuple[int, int]]) -> str:
-    """Return half-open runs as `block_ids` reads them.
-
-    Examples
-    --------
-    >>> ids_text([(0, 100), (120, 121)])
-    '0-99,120'
-    """
-    return ",".join(str(begin) if end == begin + 1 else f"{begin}-{end - 1}" for begin, end in runs)
 
 
 def scale_factors(text: str) -> list[int | tuple[int, ...]]:

@@ -35,6 +35,7 @@ from .units import (
     SPACE_UNITS as SPACE_UNITS,
     TIME_UNITS as TIME_UNITS,
     normalise_unit as normalise_unit,
+    short_unit as short_unit,
     unit_ratio as unit_ratio,
     unit_symbol as unit_symbol,
 )

@@ -82,6 +82,26 @@ def unit_symbol(unit: str) -> tuple[str, float]:
     return symbols[nearest], factor * 10.0 ** (power - nearest)
 
 
+_SHORT = {
+    "centimeter": "cm", "decimeter": "dm", "angstrom": "Å", "inch": "in", "foot": "ft", "yard": "yd", "mile": "mi", "parsec": "pc",
+    "minute": "min", "hour": "h", "day": "d",
+}  # fmt: skip
+
+
+def short_unit(unit: str) -> str:
+    """Return a unit as people write it.
+
+    Examples
+    --------
+    >>> short_unit("micrometer"), short_unit("nanometer"), short_unit("angstrom"), short_unit("grain")
+    ('µm', 'nm', 'Å', 'grain')
+    """
+    name = normalise_unit(unit)
+    if name is None or name in _SHORT:
+        return _SHORT.get(name or "", unit)
+    return _SYMBOLS[_base_of(name)].get(_size_of(name)[1], unit).replace("u", "µ")
+
+
 def unit_ratio(unit: str | None, other: str | None) -> float | None:
     """Return how many of another unit one of a unit is, in any spelling; None unless both are of space or of time."""
     first, second = normalise_unit(unit), normalise_unit(other)

@@ -169,7 +169,7 @@ class ArrayCopy(Job):
 
     def _copied_at_once(self, work: CopyWork) -> Journal | None:
         """Copy the whole array at once; None if that failed: block by block, it is known which blocks fail."""
-        plan, progress = self.plan, self.options.progress
+        plan = self.plan
         journal = Journal(plan.n_blocks, plan.bytes_out)
         try:
             written = work.kernel.copy_box(Box.whole(work.kernel.output.shape))
@@ -183,8 +183,8 @@ class ArrayCopy(Job):
         journal.done(plan.block_ids, written)
         journal.account = account_of_run(work, journal.seconds, 1)
         try:
-            if progress is not None:
-                progress(journal.progress())
+            if self.report is not None:
+                self.report(journal.progress())
         except KeyboardInterrupt as error:
             raise interrupted(work, plan.block_ids, []) from error
         finally:

@@ -21,7 +21,7 @@ from bioimage_py.errors import (
 from bioimage_py.operations.options import RunOptions
 from bioimage_py.operations.two_passes import TwoPassRun
 from bioimage_py.planning import CopyPlan, ImagePlan, PyramidPlan
-from bioimage_py.runner import Journal, Resources, raise_failures, run_twin
+from bioimage_py.runner import Journal, Report, Resources, raise_failures, reporting, run_twin
 from bioimage_py.runner.run import RunAccount, log_account
 from bioimage_py.sources import Source
 from bioimage_py.sources.stores import NewMarks, marking_new
@@ -29,6 +29,10 @@ from bioimage_py.sources.stores import NewMarks, marking_new
 
 class Job(ABC):
     """A copy of one array, of a whole OME-Zarr, or a pyramid, checked and planned; nothing is made yet."""
+
+    verb = "copying"
+    report: Report | None = None
+    """What is called with the progress."""
 
     options: RunOptions
     plan: CopyPlan | ImagePlan | PyramidPlan
@@ -83,8 +87,8 @@ class Job(ABC):
         if self.is_empty:
             journal = Journal(0)
             journal.account = RunAccount()
-            if options.progress is not None:
-                options.progress(journal.progress())
+            if self.report is not None:
+                self.report(journal.progress())
             return journal
         with ExitStack() as kept:
             passes = self.passes(resources)
@@ -111,7 +115,7 @@ class Job(ABC):
             resources.threads if options.runner.in_process else options.num_workers,
             resources=resources,
             n_bytes=n_bytes,
-            progress=options.progress,
+            progress=self.report,
             resume_from=options.folder,
         )
 
@@ -126,7 +130,8 @@ def carry_out(job: Job) -> Any:
     with marking_new() as marks:
         job.open(marks)
     try:
-        journal = job.run()
+        with reporting(job.options.progress, job.verb) as job.report:
+            journal = job.run()
     except (RunnerError, RunInterrupted):
         job.finish(complete=False)
         raise

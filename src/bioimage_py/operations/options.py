@@ -76,7 +76,7 @@ class RunOptions:
     num_workers: int = 1  # None, for all cores, becomes their number
     block_ids: Sequence[int] | None = None
     resume_from: str | os.PathLike[str] | None = None
-    progress: Callable[[Progress], None] | None = None
+    progress: Callable[[Progress], None] | bool | None = None
 
     def __post_init__(self) -> None:
         from bioimage_py.planning import parse_bytes
@@ -86,9 +86,9 @@ class RunOptions:
         if self.memory_limit is not None:
             parse_bytes(self.memory_limit)
         # Found at the first call it would cost a run.
-        if self.progress is not None and not callable(self.progress):
+        if not (self.progress is None or isinstance(self.progress, bool) or callable(self.progress)):
             raise InvalidArgumentError(
-                f"progress must be a function that takes a Progress, got {type(self.progress).__name__} {self.progress!r}"
+                f"progress must be True, False or a function that takes a Progress, got {type(self.progress).__name__} {self.progress!r}"
             )
 
     @classmethod

@@ -28,6 +28,7 @@ from bioimage_py.wrapper.resampling import KINDS, check_method, chosen_method, w
 
 
 class PyramidJob(Job):
+    verb = "making levels"
     options: PyramidOptions
     plan: PyramidPlan
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from bioimage_py.errors import Call, Hint, InvalidArgumentError
 from bioimage_py.system import available_memory
+from bioimage_py.text import Rows, rows_html
 
 _UNITS = {"": 1, "b": 1}
 
@@ -83,22 +84,22 @@ def _plain(value: Any) -> Any:
     return getattr(value, "str", value)  # of a dtype
 
 
-class Plan(Reported):
+class Plan(Reported, Rows):
     """What all plans print alike."""
-
-    def _rows(self) -> Iterable[tuple[str, str]]:
-        """Return labels and their texts."""
-        raise NotImplementedError
 
     assumed: tuple[Hint, ...] = ()  # what the output will say because it is assumed of the input
 
     def told(self, written: Callable[[Call], str]) -> str:
         """Return the text of the plan, with calls as a function writes them."""
-        rows = [
-            *self._rows(),
-            *(("" if n else "assumed", hint.told(written)) for n, hint in enumerate(self.assumed)),
-        ]
-        return "\n".join(f"{label + ':' if label else '':9}{text}" for label, text in rows)
+        return "\n".join(f"{label + ':' if label else '':9}{text}" for label, text in self._all_rows(written))
+
+    def _all_rows(self, written: Callable[[Call], str] = str) -> Iterator[tuple[str, str]]:
+        yield from self._rows()
+        for n, hint in enumerate(self.assumed):
+            yield "" if n else "assumed", hint.told(written)
+
+    def _repr_html_(self) -> str:
+        return rows_html(self._all_rows())
 
     def __str__(self) -> str:
         return self.told(str)

@@ -6,21 +6,11 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from bioimage_py.errors import Call
-from bioimage_py.metadata import assumptions
+from bioimage_py.metadata import assumptions, short_unit
 from bioimage_py.planning import format_bytes
 from bioimage_py.sources import Source
 
 _CROSS = " × "
-_SYMBOLS = {
-    "angstrom": "Å",
-    "nanometer": "nm",
-    "micrometer": "µm",
-    "millimeter": "mm",
-    "centimeter": "cm",
-    "meter": "m",
-    "millisecond": "ms",
-    "second": "s",
-}
 
 
 def source_rows(source: Source, written: Callable[[Call], str] = str) -> Iterator[tuple[str, str]]:
@@ -55,7 +45,7 @@ def shape_text(shape: Sequence[int]) -> str:
 def voxel_size_text(size: Sequence[float], units: Sequence[str | None] | None) -> str:
     """Return the voxel size with its units, or with the one that all axes share."""
     numbers = [f"{extent:.6g}" for extent in size]
-    symbols = [_SYMBOLS.get(unit or "", unit or "") for unit in units or ("",) * len(numbers)]
+    symbols = [short_unit(unit or "") for unit in units or ("",) * len(numbers)]
     if not any(symbols):
         return f"{_CROSS.join(numbers)} (unit not known)"
     if len(set(symbols)) == 1:

@@ -11,14 +11,24 @@ from .base import (
     checked_workers as checked_workers,
     raise_failures as raise_failures,
 )
-from .config import Resources as Resources, RunnerConfig as RunnerConfig
+from .config import (
+    TASKS_AT_ONCE as TASKS_AT_ONCE,
+    Resources as Resources,
+    RunnerConfig as RunnerConfig,
+)
 from .dask.config import DaskConfig as DaskConfig
 from .dask.runner import DaskRunner as DaskRunner
 from .environment import describe_environment as describe_environment
 from .folder_runner import FolderRunner as FolderRunner, Watch as Watch
-from .journal import BlockJournal as BlockJournal, Journal as Journal, Progress as Progress
+from .journal import BlockJournal as BlockJournal, Journal as Journal, Progress as Progress, Report as Report
 from .kept_run import interrupted as interrupted, new_run_folder as new_run_folder
 from .local import LocalRunner as LocalRunner, run_twin as run_twin
+from .progress import (
+    ProgressBar as ProgressBar,
+    bars_are_wanted as bars_are_wanted,
+    progress_text as progress_text,
+    reporting as reporting,
+)
 from .rounds import FIRST_NEEDS as FIRST_NEEDS, TaskEnd as TaskEnd
 from .slurm.config import (
     SlurmConfig as SlurmConfig,

@@ -11,6 +11,10 @@ from typing import Any, Self
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.option import option
 from bioimage_py.planning import parse_bytes
+from bioimage_py.system import available_cores
+
+TASKS_AT_ONCE = 16
+"""On other computers, where nothing is said: how many cores are there to be had is not known here."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,11 @@ class RunnerConfig:
     def on_other_machines(self) -> bool:
         """Whether tasks run where the number of cores is not known here."""
         return False
+
+    @property
+    def usual_workers(self) -> int:
+        """How many workers `num_workers=None` is: all cores that this process may use, or so many tasks at once elsewhere."""
+        return TASKS_AT_ONCE if self.on_other_machines else available_cores()
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:

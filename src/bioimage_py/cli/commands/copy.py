@@ -23,12 +23,12 @@ from bioimage_py.cli.options import (
     prepared_output,
 )
 from bioimage_py.cli.progress import ProgressLine
-from bioimage_py.cli.text import counted, duration, rate
 from bioimage_py.operations import CopyOptions, PyramidOptions, is_image_copy, what_is_copied
 from bioimage_py.planning import format_bytes
 from bioimage_py.report import shape_text
 from bioimage_py.sources import Source, open_source, with_metadata
 from bioimage_py.sources.ome_zarr import OmeZarrTree, read_tree
+from bioimage_py.text import counted, duration, rate
 
 
 def run_copy(args: argparse.Namespace, console: Console) -> int:

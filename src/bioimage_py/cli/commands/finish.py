@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 
 from bioimage_py.cli.failure import PROGRAM, UnfinishedError, as_option, positional
 from bioimage_py.cli.options import OPENING, given_values
-from bioimage_py.cli.values import ids_text
 from bioimage_py.errors import RunInterrupted, RunnerError
 from bioimage_py.geometry import IdSet
 from bioimage_py.operations import CopyOptions, InputMetadata, NewArray
+from bioimage_py.text import ids_text
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ from typing import Any
 from bioimage_py.cli.console import Console, plain
 from bioimage_py.cli.failure import OK, as_command
 from bioimage_py.cli.options import describe, open_given
-from bioimage_py.cli.text import counted, shortened
 from bioimage_py.errors import AmbiguousSourceError, BioimagePyError, Call
 from bioimage_py.metadata import assumptions, ome_of
 from bioimage_py.planning import format_bytes
@@ -19,6 +18,7 @@ from bioimage_py.sources import Source, family_by_content, locate, open_source
 from bioimage_py.sources.ome_zarr import OmeZarrImage, image_keys, ome_zarr_group, read_image
 from bioimage_py.sources.stores import Node, unfinished_text
 from bioimage_py.storage import StoreFolder, is_url
+from bioimage_py.text import counted, shortened
 
 _MOST_ATTRIBUTES = 12
 _MOST_IMAGES = 50

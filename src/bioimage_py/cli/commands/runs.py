@@ -10,19 +10,16 @@ from pathlib import Path
 from bioimage_py.cli.commands.finish import telling_how_to_finish
 from bioimage_py.cli.commands.status import (
     REMOVED,
-    blocks_text,
     look_at,
     named_run,
     resume_command,
     shown_path,
-    state_text,
     status_json,
     usual_places,
 )
 from bioimage_py.cli.console import Console
 from bioimage_py.cli.failure import OK, PROGRAM
 from bioimage_py.cli.progress import ProgressLine
-from bioimage_py.cli.text import duration, rate
 from bioimage_py.errors import (
     BioimagePyError,
     BioimagePyWarning,
@@ -33,6 +30,7 @@ from bioimage_py.errors import (
 from bioimage_py.planning import format_bytes
 from bioimage_py.runner import restored_runner
 from bioimage_py.runner.run import RunFolder, RunStatus, StatusReader, find_runs, remove_remains
+from bioimage_py.text import duration, rate
 
 _PATIENCE = 10.0
 """Seconds that a run gets to stop."""
@@ -52,7 +50,7 @@ def run_runs(args: argparse.Namespace, console: Console) -> int:
     rows = [("run", "age", "backend", "blocks done", "state")]
     for status in found:
         age = duration(max(0.0, time.time() - status.created))
-        rows.append((shown_path(status.path), age, status.job_type, blocks_text(status), state_text(status)))
+        rows.append((shown_path(status.path), age, status.job_type, status.blocks_text, status.state_text))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows if found else ():
         console.line("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -84,9 +82,7 @@ def run_cancel(args: argparse.Namespace, console: Console) -> int:
             f"it has not stopped yet: process {status.driver['pid']} on {status.driver['host']} still runs"
         )
     else:
-        console.remark(
-            f"{blocks_text(status)} blocks are done; to do the rest: {resume_command(folder.path)}"
-        )
+        console.remark(f"{status.blocks_text} blocks are done; to do the rest: {resume_command(folder.path)}")
     console.document({"command": "cancel", "said": said, **status_json(status)})
     return OK
 

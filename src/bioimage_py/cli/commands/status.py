@@ -13,20 +13,17 @@ from typing import Any
 
 from bioimage_py.cli.console import Console, printable
 from bioimage_py.cli.failure import OK, UNFINISHED, Terminated, as_command
-from bioimage_py.cli.text import duration, rate, shortened
-from bioimage_py.cli.values import ids_text
 from bioimage_py.errors import BioimagePyError, BioimagePyWarning, Call, SourceNotFoundError, StorageError
-from bioimage_py.planning import format_bytes
 from bioimage_py.runner import restored_runner
-from bioimage_py.runner.run import BlockError, RunFolder, RunStatus, StatusReader
+from bioimage_py.runner.run import RunFolder, RunStatus, StatusReader
 from bioimage_py.runner.slurm import SlurmConfig
 from bioimage_py.storage import absolute_path
+from bioimage_py.text import duration, rate
 
 REMOVED = "is removed, as it is when all blocks are done"
 _CLUSTER_INTERVAL = 5.0
 _REMOVAL = 2.0
 """Seconds that removing the folder of a finished run may take."""
-_MOST_RUNS = 5
 _REPORTED = (
     "job_type", "what", "created", "state", "num_workers", "blocks_total", "blocks_done", "blocks_failed", "bytes_total",
     "bytes_done", "blocks_per_second", "bytes_per_second", "seconds_left", "last_sign", "rounds", "tasks", "handle",
@@ -82,17 +79,6 @@ def shown_path(path: Path) -> str:
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
-def state_text(status: RunStatus) -> str:
-    if status.state == "unfinished":
-        return "stopped" + (f", {status.blocks_failed:,} failed" if status.blocks_failed else "")
-    return status.state
-
-
-def blocks_text(status: RunStatus) -> str:
-    share = 100 * status.blocks_done // status.blocks_total if status.blocks_total else 100
-    return f"{status.blocks_done:,} of {status.blocks_total:,} ({share} %)"
-
-
 def resume_command(path: Path) -> str:
     return as_command(Call("resume", (shown_path(path),)))
 
@@ -118,53 +104,14 @@ def _status_lines(status: RunStatus) -> list[str]:
 
 
 def _labelled(status: RunStatus) -> Iterator[tuple[str, str]]:
-    yield "run", shown_path(status.path)
-    yield "work", status.what
-    yield "backend", status.job_type + (f" ({status.handle})" if status.handle else "")
-    started = time.strftime("%Y-%m-%d %H:%M", time.localtime(status.created))
-    yield "started", f"{started}, {duration(max(0.0, time.time() - status.created))} ago"
-    yield "state", state_text(status) + _attendance(status)
-    failed = f", {status.blocks_failed:,} failed" if status.blocks_failed else ""
-    yield "blocks", f"{blocks_text(status)} done{failed}"
-    if status.bytes_total or status.bytes_done:
-        whole = f" of {format_bytes(status.bytes_total)}" if status.bytes_total else ""
-        yield "written", format_bytes(status.bytes_done) + whole
-    if (blocks := status.blocks_per_second) is not None and status.working:
-        speed = f"{blocks:,.0f} blocks/s" if blocks >= 10 else f"{blocks:.2g} blocks/s"
-        yield "speed", f"{rate(status.bytes_per_second, 1)}, {speed}" if status.bytes_per_second else speed
-    if status.working:
-        left = status.seconds_left
-        yield "time left", "not known yet" if left is None else f"about {duration(left)}"
-    if status.rounds:
-        words = {} if status.working else {"waiting": "not started"}
-        counts = ", ".join(f"{count:,} {words.get(state, state)}" for state, count in status.tasks.items())
-        yield "tasks", counts + (f" (round {status.rounds})" if status.rounds > 1 else "")
-    for n, error in enumerate(status.errors):
-        yield "" if n else "errors", shortened(f"{_where(error)}: {error.type}: {error.text}", 400)
-    if status.state == "unfinished":
-        yield "to finish", resume_command(status.path)
-
-
-def _attendance(status: RunStatus) -> str:
-    if not status.working:
-        return ""
-    if status.driver is None or status.driver_alive is False:
-        return "; no process waits for it: 'resume' does"
-    where = f"process {status.driver['pid']} on {status.driver['host']}"
-    return f"; {where} waits for it" + ("" if status.driver_alive else ", if it still exists")
-
-
-def _where(error: BlockError) -> str:
-    runs = error.block_ids.runs
-    if not runs:
-        return f"task {error.task}"
-    listed = ids_text(runs[:_MOST_RUNS]).replace(",", ", ") + (" …" if len(runs) > _MOST_RUNS else "")
-    return f"{'blocks' if len(error.block_ids) > 1 else 'block'} {listed}"
+    shorter = {"run": shown_path(status.path), "to finish": resume_command(status.path)}
+    for label, text in status.rows():
+        yield label, shorter.get(label, text)
 
 
 def _changing(status: RunStatus) -> str:
     """Return the parts of a status that change, on one line."""
-    parts = [state_text(status), f"{blocks_text(status)} blocks"]
+    parts = [status.state_text, f"{status.blocks_text} blocks"]
     if status.working and status.bytes_per_second:
         parts.append(rate(status.bytes_per_second, 1))
     if status.seconds_left is not None and status.blocks_done < status.blocks_total:

@@ -11,11 +11,10 @@ from bioimage_py.cli.console import Console
 from bioimage_py.cli.failure import DIFFERENT, OK
 from bioimage_py.cli.options import describe, image_at, open_given, opening
 from bioimage_py.cli.progress import ProgressLine
-from bioimage_py.cli.text import duration
 from bioimage_py.cli.values import for_axes
 from bioimage_py.runner import find_backend
 from bioimage_py.sources import Source
-from bioimage_py.system import available_cores
+from bioimage_py.text import duration
 
 
 def run_verify(args: argparse.Namespace, console: Console) -> int:
@@ -42,7 +41,7 @@ def compare(a: Source | str, b: Source | str, args: argparse.Namespace, console:
     from bioimage_py.verify import verify
 
     here = find_backend(getattr(args, "job_type", "local")).runner_class.in_process
-    threads = args.workers if here and args.workers is not None else available_cores()
+    threads = args.workers if here else None
     with ProgressLine("comparing", console) as progress:
         return verify(a, b, num_workers=threads, memory_limit=args.memory_limit, progress=progress)
 

@@ -9,7 +9,6 @@ from .arrays import (
     prepared_output as prepared_output,
 )
 from .copy import (
-    TASKS_AT_ONCE as TASKS_AT_ONCE,
     arguments as arguments,
     check_copy_options as check_copy_options,
     run_options as run_options,

@@ -13,10 +13,6 @@ from bioimage_py.cli.options.derived import given_options, given_values
 from bioimage_py.errors import MissingDependencyError
 from bioimage_py.operations import InputMetadata, NewArray, PyramidOptions
 from bioimage_py.runner import RunnerConfig, all_backends, find_backend
-from bioimage_py.system import available_cores
-
-TASKS_AT_ONCE = 16
-"""On other computers, where nothing is said: how many cores are there to be had is not known here."""
 
 _OF_PROCESSES = ("threads_per_worker", "tasks_per_worker", "retries", "task_timeout")
 
@@ -81,8 +77,11 @@ def run_options(args: argparse.Namespace) -> dict[str, Any]:
             _refuse(given_options(args, RunnerConfig, "keep_run_folder"), f"--resumable or {others}")
     kind = chosen.config_class
     config = kind.load(**given_values(args, RunnerConfig) | given_values(args, kind, prefix=chosen.prefix))
-    usual = TASKS_AT_ONCE if config.on_other_machines else available_cores()
-    return {"job_type": args.job_type, "job_config": config, "num_workers": args.workers or usual}
+    return {
+        "job_type": args.job_type,
+        "job_config": config,
+        "num_workers": args.workers or config.usual_workers,
+    }
 
 
 def _refuse(given: Sequence[str], without: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import warnings
 
 from bioimage_py.errors import InvalidArgumentError
@@ -11,10 +10,10 @@ from bioimage_py.planning import format_bytes
 from bioimage_py.report.description import source_rows
 from bioimage_py.sources import FileSource, NumpySource, Source, leaves
 from bioimage_py.storage import is_url
+from bioimage_py.text import escaped, rows_html
 
 _READ_LIMIT = 64 * 2**20
 _SIZE = 256
-_LONGEST = 480
 _BY_HAND = "bioimage_py.preview(source) makes one"
 
 
@@ -32,14 +31,10 @@ def source_html(source: Source) -> str:
         picture, remarks = _picture(source)
     except Exception as error:  # noqa: BLE001 - the same
         picture, remarks = "", [f"no picture: {_reason(error)}"]
-    table = "".join(
-        f'<tr><th style="text-align:left">{_escaped(name)}</th><td style="text-align:left">{_escaped(text)}</td></tr>'
-        for name, text in rows
-    )
-    below = "".join(f"<div><small>{_escaped(remark)}</small></div>" for remark in remarks)
+    below = "".join(f"<div><small>{escaped(remark)}</small></div>" for remark in remarks)
     return (
         '<div style="display:flex;flex-wrap:wrap;gap:1em;align-items:flex-start">'
-        f"<div><table>{table}</table>{below}</div>{picture}</div>"
+        f"<div>{rows_html(rows)}{below}</div>{picture}</div>"
     )
 
 
@@ -54,7 +49,7 @@ def _picture(source: Source) -> tuple[str, list[str]]:
         picture = picture_of(source, Look(size=_SIZE, read_limit=_READ_LIMIT))
     data = base64.b64encode(picture.encoded()).decode("ascii")
     remarks = [_reason(warning.message) for warning in issued]
-    return f'<img alt="{_escaped(repr(picture))}" src="data:image/png;base64,{data}">', remarks
+    return f'<img alt="{escaped(repr(picture))}" src="data:image/png;base64,{data}">', remarks
 
 
 def _check_cheap(source: Source) -> None:
@@ -78,7 +73,3 @@ def _check_cheap(source: Source) -> None:
 
 def _reason(error: object) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _escaped(text: str) -> str:
-    return html.escape(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…", quote=True)

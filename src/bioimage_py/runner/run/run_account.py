@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bioimage_py.kernels import STAGES, Tally
 from bioimage_py.planning import format_bytes
+from bioimage_py.text import Rows, rate
 
 if TYPE_CHECKING:
     from bioimage_py.runner.work import Work
@@ -21,7 +22,7 @@ _LEAST_SHOWN = 0.005
 
 
 @dataclass(frozen=True)
-class RunAccount:
+class RunAccount(Rows):
     """What a run did and what it spent its time with.
 
     Times of stages are summed over workers: two threads that read for a second each read for two. They tell what a worker waited
@@ -99,22 +100,33 @@ class RunAccount:
             "limit": self.limit,
         }
 
-    def __str__(self) -> str:
-        rate = self.bytes_per_second
+    def _rows(self) -> Iterator[tuple[str, str]]:
         by_store = f" ({self.chunks_by_store:,} by the store itself)" if self.chunks_by_store else ""
-        did = [
-            f"{self.chunks_moved:,} chunk{'' if self.chunks_moved == 1 else 's'} moved{by_store}, {self.chunks_recoded:,} recoded",
-            f"{_sizes(self.bytes_in, self.encoded_in)} in",
-            f"{_sizes(self.bytes_out, self.encoded_out)} out",
-            *([] if rate is None else [f"{rate / 1e9:.2g} GB/s"]),
-        ]
+        moved = f"{self.chunks_moved:,} chunk{'' if self.chunks_moved == 1 else 's'} moved{by_store}"
+        yield "chunks", f"{moved}, {self.chunks_recoded:,} recoded"
+        yield "in", _sizes(self.bytes_in, self.encoded_in)
+        yield "out", _sizes(self.bytes_out, self.encoded_out)
+        if self.seconds > 0:
+            yield "speed", rate(self.bytes_out, self.seconds)
         limit = self.limit
-        if limit is None:
-            return ", ".join(did)
-        shares = self.shares.items()
-        parts = [f"{_WORDS.get(n, n)} {100 * part:.0f} %" for n, part in shares if part >= _LEAST_SHOWN]
-        most = "most of it without work" if limit == _IDLE else f"the limit was {_WORDS.get(limit, limit)}"
-        return f"{', '.join(did)}\ntime of workers: {', '.join(parts)}; {most}"
+        if limit is not None:
+            shares = self.shares.items()
+            parts = [f"{_WORDS.get(n, n)} {100 * part:.0f} %" for n, part in shares if part >= _LEAST_SHOWN]
+            most = (
+                "most of it without work" if limit == _IDLE else f"the limit was {_WORDS.get(limit, limit)}"
+            )
+            yield "time of workers", f"{', '.join(parts)}; {most}"
+
+    def __str__(self) -> str:
+        rows = dict(self._rows())
+        did = [
+            rows["chunks"],
+            f"{rows['in']} in",
+            f"{rows['out']} out",
+            *([rows["speed"]] if "speed" in rows else []),
+        ]
+        spent = rows.get("time of workers")
+        return ", ".join(did) + (f"\ntime of workers: {spent}" if spent else "")
 
 
 def log_account(account: RunAccount | None) -> None:

@@ -11,20 +11,23 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from bioimage_py.errors import SourceNotFoundError, StorageError
+from bioimage_py.errors import Call, SourceNotFoundError, StorageError
 from bioimage_py.geometry import IdSet
+from bioimage_py.planning import format_bytes
 from bioimage_py.runner.run.recorded import AttemptReader, BlockError, Recorded
 from bioimage_py.runner.run.run_folder import RunFolder
 from bioimage_py.storage import is_alive
+from bioimage_py.text import Rows, duration, ids_text, rate, shortened
 
 _WINDOW = 300.0
 """Seconds before the last sign of life that the rate is taken over."""
 
 _MOST_ERRORS = 5
+_MOST_RUNS = 5
 
 
 @dataclass(frozen=True)
-class RunStatus:
+class RunStatus(Rows):
     """How far a run is.
 
     Blocks that two attempts finished count once; failed are those that raised and are not done. Bytes are decoded, the total is
@@ -63,6 +66,63 @@ class RunStatus:
         if self.working:
             return "running"
         return "finished" if self.blocks_done >= self.blocks_total else "unfinished"
+
+    @property
+    def state_text(self) -> str:
+        if self.state != "unfinished":
+            return self.state
+        return "stopped" + (f", {self.blocks_failed:,} failed" if self.blocks_failed else "")
+
+    @property
+    def blocks_text(self) -> str:
+        share = 100 * self.blocks_done // self.blocks_total if self.blocks_total else 100
+        return f"{self.blocks_done:,} of {self.blocks_total:,} ({share} %)"
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """Yield all that is known about the run, as labels and texts."""
+        yield "run", str(self.path)
+        yield "work", self.what
+        yield "backend", self.job_type + (f" ({self.handle})" if self.handle else "")
+        started = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.created))
+        yield "started", f"{started}, {duration(max(0.0, time.time() - self.created))} ago"
+        yield "state", self.state_text + self._attendance()
+        failed = f", {self.blocks_failed:,} failed" if self.blocks_failed else ""
+        yield "blocks", f"{self.blocks_text} done{failed}"
+        if self.bytes_total or self.bytes_done:
+            whole = f" of {format_bytes(self.bytes_total)}" if self.bytes_total else ""
+            yield "written", format_bytes(self.bytes_done) + whole
+        if (blocks := self.blocks_per_second) is not None and self.working:
+            speed = f"{blocks:,.0f} blocks/s" if blocks >= 10 else f"{blocks:.2g} blocks/s"
+            yield "speed", f"{rate(self.bytes_per_second, 1)}, {speed}" if self.bytes_per_second else speed
+        if self.working:
+            left = self.seconds_left
+            yield "time left", "not known yet" if left is None else f"about {duration(left)}"
+        if self.rounds:
+            words = {} if self.working else {"waiting": "not started"}
+            counts = ", ".join(f"{count:,} {words.get(state, state)}" for state, count in self.tasks.items())
+            yield "tasks", counts + (f" (round {self.rounds})" if self.rounds > 1 else "")
+        for n, error in enumerate(self.errors):
+            yield "" if n else "errors", shortened(f"{_where(error)}: {error.type}: {error.text}", 400)
+        if self.state == "unfinished":
+            yield "to finish", str(Call("resume", (str(self.path),)))
+
+    _rows = rows
+
+    def _attendance(self) -> str:
+        if not self.working:
+            return ""
+        if self.driver is None or self.driver_alive is False:
+            return "; no process waits for it: 'resume' does"
+        where = f"process {self.driver['pid']} on {self.driver['host']}"
+        return f"; {where} waits for it" + ("" if self.driver_alive else ", if it still exists")
+
+
+def _where(error: BlockError) -> str:
+    runs = error.block_ids.runs
+    if not runs:
+        return f"task {error.task}"
+    listed = ids_text(runs[:_MOST_RUNS]).replace(",", ", ") + (" …" if len(runs) > _MOST_RUNS else "")
+    return f"{'blocks' if len(error.block_ids) > 1 else 'block'} {listed}"
 
 
 class StatusReader:

@@ -7,6 +7,7 @@ from .config import (
     SlurmConfig as SlurmConfig,
     check_names as check_names,
     config_file_path as config_file_path,
+    file_content as file_content,
     is_ignored as is_ignored,
     user_defaults as user_defaults,
     write_slurm_config as write_slurm_config,

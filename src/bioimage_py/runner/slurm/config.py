@@ -222,8 +222,8 @@ def is_ignored() -> bool:
     return os.environ.get("BIOIMAGE_PY_NO_CONFIG", "0") not in ("", "0")
 
 
-def user_defaults() -> dict[str, Any]:
-    """Return the user's defaults from the configuration file, checked; empty where there are none, or they are ignored."""
+def file_content() -> dict[str, Any]:
+    """Return what is in the user's configuration file; empty where there is none, or it is ignored."""
     import tomllib
 
     if is_ignored():
@@ -231,7 +231,7 @@ def user_defaults() -> dict[str, Any]:
     path = config_file_path()
     where = f"the configuration file {str(path)!r}"
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         if os.environ.get("BIOIMAGE_PY_CONFIG"):
             raise InvalidArgumentError(
@@ -242,7 +242,12 @@ def user_defaults() -> dict[str, Any]:
         raise InvalidArgumentError(f"{where} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise InvalidArgumentError(f"{where} is not valid TOML: {error}") from error
-    table = _checked_table(content.get("slurm", {}), path)
+
+
+def user_defaults() -> dict[str, Any]:
+    """Return the user's defaults for Slurm from the configuration file, checked."""
+    path = config_file_path()
+    table = _checked_table(file_content().get("slurm", {}), path)
     check_names(table, f"[slurm] in {str(path)!r}")
     try:
         SlurmConfig(**table)

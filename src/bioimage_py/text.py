@@ -1,6 +1,46 @@
-"""Rates, durations and counts as people read them."""
+"""Rates, durations, counts and labelled rows as people read them."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+
+_LONGEST = 480
+
+
+class Rows:
+    """A value that is shown as labelled rows, which notebooks show as a table."""
+
+    def _rows(self) -> Iterable[tuple[str, str]]:
+        """Return labels and their texts."""
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        return rows_html(self._rows())
+
+
+def rows_html(rows: Iterable[tuple[str, str]]) -> str:
+    """Return labelled rows as a table; a long text is cut."""
+    cell = '<{0} style="text-align:left">{1}</{0}>'
+    lines = ((cell.format("th", escaped(label)), cell.format("td", escaped(text))) for label, text in rows)
+    return f"<table>{''.join(f'<tr>{label}{text}</tr>' for label, text in lines)}</table>"
+
+
+def escaped(text: str) -> str:
+    """Return a text for HTML; a long one is cut."""
+    import html  # not for workers
+
+    return html.escape(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…", quote=True)
+
+
+def ids_text(runs: Iterable[tuple[int, int]]) -> str:
+    """Return half-open runs of ids as people write them.
+
+    Examples
+    --------
+    >>> ids_text([(0, 100), (120, 121)])
+    '0-99,120'
+    """
+    return ",".join(str(begin) if end == begin + 1 else f"{begin}-{end - 1}" for begin, end in runs)
 
 
 def rate(n_bytes: float, seconds: float) -> str:

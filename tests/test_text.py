@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bioimage_py.cli import text
+from bioimage_py import text
 from bioimage_py.report import shape_text, voxel_size_text
 
 
