@@ -116,7 +116,7 @@ def test_it_is_told_once_where_it_is_written(flat: Path, bare: Path, tmp_path: P
     assert warned(bp.copy, bare) == []
     assert warned(bp.copy, VOXELS, tmp_path / "c.ome.zarr") == []
     assert warned(bp.copy, flat, tmp_path / "d.ome.zarr", voxel_size=(1, 0.25, 0.25), units="um") == []
-    assert warned(bp.copy, bare, tmp_path / "e.ome.zarr", axes="zyx", voxel_size=1) == []
+    assert warned(bp.copy, bare, tmp_path / "g.ome.zarr", axes="zyx", voxel_size=1) == []
     unit = "the unit of the voxel size is not known: state it with units"
     assert warned(bp.copy, bare, tmp_path / "e.precomputed", axes="zyx", voxel_size=1) == [unit]
     assert warned(open_source, bare) == []
