@@ -19,7 +19,7 @@ from bioimage_py.cli import build_parser
 
 REPOSITORY = "https://github.com/bioimage-py/bioimage-py/blob/main/"
 LINK = re.compile(r"\]\((?P<target>[^)#:\s]+)(?P<anchor>#[^)\s]*)?\)")
-LOCAL = re.compile(r"(, here|\() ?\d+(?=\))")  # a default that is that of this machine
+LOCAL = re.compile(r", here \d+")  # a default that is that of this machine
 
 API: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     "copying": (
