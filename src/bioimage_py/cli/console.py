@@ -29,7 +29,7 @@ class Console:
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.json = as_json  # stdout carries exactly one JSON document, and stderr nothing
-        self.quiet = quiet  # only errors, warnings and what was asked for are printed
+        self.quiet = quiet  # only errors and what was asked for are printed
         self.warnings: list[str] = []  # for the JSON document
 
     def line(self, text: str = "") -> None:
@@ -96,7 +96,7 @@ class Console:
     def _show_warning(self, message: Warning | str, *_: Any, **__: Any) -> None:
         text = one_line(message.told(as_command) if isinstance(message, BioimagePyWarning) else str(message))
         self.warnings.append(text)
-        if not self.json:
+        if not self.json and not self.quiet:
             _to_stderr(f"{PROGRAM}: warning: {text}")
 
 

@@ -122,7 +122,7 @@ def build_parser() -> Parser:
         verb = verbs.add_parser(name, help=text.summary, description=text.about, epilog=text.epilog)
         _OPTIONS[name](verb)
         if name in _QUIET:
-            _flag(verb, "-q", "--quiet", help="print only warnings and errors, and no progress")
+            _flag(verb, "-q", "--quiet", help="print errors only: no progress, no warnings")
         _flag(verb, "-v", "--verbose", help="also print on stderr what is decided and done")
         _flag(verb, "--json", help="print one JSON document, also for errors, and nothing else")
         _flag(verb, "--debug", help="show the Python traceback of an error")
