@@ -64,6 +64,7 @@ def test_the_exit_codes_are_listed_once(call: Call) -> None:
         (["copy", "a", "b", "--voxel-size", "1", "0.3", "0.3"], "one word: --voxel-size 1,0.3,0.3"),
         (["copy", "--chunks=64", "64", "64", "a", "b"], "one word: --chunks 64,64,64"),
         (["copy", "s/1.tif", "s/2.tif", "s/3.tif", "b.zarr", "-j2"], "copy s/ --pattern '*.tif' b.zarr -j2"),
+        (["copy", "1.tif", "2.tif", "3.tif", "d", "-j2"], "copy ./ --pattern '*.tif' d -j2"),
         (["info", "1.png", "2.png", "3.png"], "bioimage-py info ./ --pattern '*.png'"),
         (["copy", *[f"{n}.tif" for n in range(99)], "b.zarr"], "'4.tif' and 95 more"),
         (["config", "got"], "did you mean get?"),

@@ -66,7 +66,7 @@ def test_no_time_left_is_guessed_before_the_first_block_or_after_the_last() -> N
 
 
 def test_an_empty_run_is_complete() -> None:
-    assert progress_text(progress(0, 0, seconds=0)) == "100 % · -- MB/s · 0 of 0 blocks"
+    assert progress_text(progress(0, 0, seconds=0)) == "100 % · 0 of 0 blocks"
 
 
 def test_what_was_done_before_makes_the_rest_no_faster() -> None:

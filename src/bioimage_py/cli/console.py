@@ -132,7 +132,10 @@ def plain(value: Any) -> Any:
 
 
 def _to_stderr(text: str) -> None:
-    print(printable(text, sys.stderr), file=sys.stderr, flush=True)
+    tqdm = sys.modules.get("tqdm")
+    # A bar that is on the terminal makes room, and is drawn again below.
+    with contextlib.nullcontext() if tqdm is None else tqdm.tqdm.external_write_mode(sys.stderr):
+        print(printable(text, sys.stderr), file=sys.stderr, flush=True)
 
 
 def _to_stdout(text: str) -> None:

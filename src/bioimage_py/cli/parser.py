@@ -93,8 +93,9 @@ class Parser(argparse.ArgumentParser):
         kinds = [
             (os.path.dirname(word), os.path.splitext(word)[1]) for word in words  # noqa: PTH120, PTH122 - as it was typed
         ]  # fmt: skip
-        found = max(kinds, key=kinds.count)
-        if found[1].lower() not in _SLICES or kinds.count(found) < 3:
+        slices = [kind for kind in kinds if kind[1].lower() in _SLICES]
+        found = max(slices, key=slices.count, default=("", ""))
+        if slices.count(found) < 3:
             return ""
         rest = [word for word, kind in zip(words, kinds, strict=True) if kind != found]
         again = [PROGRAM, rest[0], f"{found[0] or '.'}/", "--pattern", f"*{found[1]}", *rest[1:]]

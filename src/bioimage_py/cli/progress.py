@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any
 
 from bioimage_py.cli.console import Console
 from bioimage_py.runner import ProgressBar, bars_are_wanted
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from bioimage_py.runner import Progress
 
 
-class ProgressLine:
+class ProgressLine(ProgressBar):
     """Receives the progress of a run, and keeps a bar up to date until its context ends.
 
     The last progress is kept whether or not a bar is shown: none is where the console is quiet or writes JSON, or the user has
@@ -21,15 +21,15 @@ class ProgressLine:
     def __init__(
         self, verb: str, console: Console, stream: IO[str] | None = None, before: tuple[int, int] = (0, 0)
     ) -> None:
+        super().__init__(verb, stream, before=before, leave=False)
         self.last: Progress | None = None
         self._console = console
-        shows = not (console.quiet or console.json) and bars_are_wanted()
-        self._bar = ProgressBar(verb, stream, before=before, leave=False) if shows else None
+        self._shows = not (console.quiet or console.json) and bars_are_wanted()
 
     def __call__(self, progress: Progress) -> None:
         self.last = progress
-        if self._bar is not None:
-            self._bar(progress)
+        if self._shows:
+            super().__call__(progress)
 
     @property
     def bytes_out(self) -> int | None:
@@ -46,10 +46,3 @@ class ProgressLine:
         for line in str(account).splitlines():
             self._console.remark(line)
         return account.to_json()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.__exit__()

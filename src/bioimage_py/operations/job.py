@@ -21,7 +21,7 @@ from bioimage_py.errors import (
 from bioimage_py.operations.options import RunOptions
 from bioimage_py.operations.two_passes import TwoPassRun
 from bioimage_py.planning import CopyPlan, ImagePlan, PyramidPlan
-from bioimage_py.runner import Journal, Report, Resources, raise_failures, reporting, run_twin
+from bioimage_py.runner import Journal, ProgressBar, Report, Resources, raise_failures, reporting, run_twin
 from bioimage_py.runner.run import RunAccount, log_account
 from bioimage_py.sources import Source
 from bioimage_py.sources.stores import NewMarks, marking_new
@@ -90,6 +90,8 @@ class Job(ABC):
             if self.report is not None:
                 self.report(journal.progress())
             return journal
+        if isinstance(self.report, ProgressBar):  # the first block may take a while
+            self.report(Journal(self.plan.n_blocks, self.plan.bytes_out).progress())
         with ExitStack() as kept:
             passes = self.passes(resources)
             n_bytes = self.plan.bytes_out

@@ -106,8 +106,9 @@ def progress_text(progress: Progress, before: tuple[int, int] = (0, 0)) -> str:
     new = done - before[0]
     parts = [
         f"{100 * done // total if total else 100} %",
-        rate(max(0, progress.bytes_done - before[1]), progress.seconds),
     ]
+    if progress.bytes_done > before[1]:
+        parts.append(rate(progress.bytes_done - before[1], progress.seconds))
     if new > 0 and done < total:
         parts.append(f"{duration(progress.seconds * (total - done) / new)} left")
     if progress.failed:
