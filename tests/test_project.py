@@ -16,7 +16,7 @@ MODULES = sorted((ROOT / "src" / "bioimage_py").rglob("*.py"))
 HEAVY = (
     "h5py", "imagecodecs", "mrcfile", "nibabel", "numcodecs", "tensorstore", "tifffile", "z5py", "zarr", "dask", "xarray",
     "distributed", "scipy", "skimage", "PIL", "tomlkit", "google_crc32c",
-    "neuroglancer", "tornado", "bioio", "obstore",
+    "neuroglancer", "tornado", "bioio", "obstore", "napari", "qtpy",
 )  # fmt: skip
 LONGEST_MODULE = 600
 MOST_MODULES = 15

@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from tests.debian import install, is_required
 from tests.waiting import PATIENCE
 
 REQUIRE = "BIOIMAGE_PY_REQUIRE_BROWSER"
@@ -35,35 +36,16 @@ FLAGS = (
 )  # fmt: skip
 
 
-def required() -> bool:
-    """Whether tests shall fail, not skip, where no browser can be had."""
-    return os.environ.get(REQUIRE, "0") not in ("", "0")
-
-
 def find_chromium() -> str:
     """Return the browser's command; skip the test where there is none, or fail where one is required."""
     command = next((found for name in NAMES if (found := shutil.which(name))), None)
-    if command is None and required():
-        command = _install()
+    if command is None and is_required(REQUIRE):
+        install(NAMES[0])
+        command = shutil.which(NAMES[0])
     if command is None:
         text = f"Chromium is not installed; with {REQUIRE}=1 the tests install it with apt-get"
-        pytest.fail(text) if required() else pytest.skip(text)
+        pytest.fail(text) if is_required(REQUIRE) else pytest.skip(text)
     return command
-
-
-def _install() -> str | None:
-    if shutil.which("apt-get") is None or os.geteuid() != 0:
-        return None
-    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    subprocess.run(["apt-get", "update", "-q"], check=True, stdout=subprocess.DEVNULL, timeout=240)
-    subprocess.run(
-        ["apt-get", "install", "-qy", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120", NAMES[0]],
-        env=env,
-        check=True,
-        stdout=subprocess.DEVNULL,
-        timeout=240,
-    )
-    return shutil.which(NAMES[0])
 
 
 class Page:

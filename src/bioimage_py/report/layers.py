@@ -124,9 +124,10 @@ def _layers_of(
         known = _placed(known, below[0].metadata)
     levels = _levels(source, known, are_labels=labels, opened=opened)
     whole_range = (0.0, float(np.iinfo(source.dtype).max)) if shown.is_rgb else None
-    if whole_range and not labels and not split_colors:
+    if not labels and not split_colors and _is_picture(source, shown):
         metadata, arrays = _of_channel(known, levels, shown.channel_axis, None)
-        return [Layer(_short_name(source), metadata, arrays, source, is_rgb=True, limits=whole_range)]
+        limits = 0.0, float(np.iinfo(source.dtype).max)
+        return [Layer(_short_name(source), metadata, arrays, source, is_rgb=True, limits=limits)]
     found = []
     for n, look in enumerate(channel_looks(source, shown)):
         metadata, arrays = _of_channel(known, levels, shown.channel_axis, n)
@@ -151,6 +152,12 @@ def _shown(source: Source) -> ShownAxes:
     n_channels = 1 if channel is None else source.shape[channel]
     is_rgb = channel is not None and is_color(source, channel)
     return ShownAxes(names, (), {}, channel, tuple(range(n_channels)), n_channels, is_rgb)
+
+
+def _is_picture(source: Source, shown: ShownAxes) -> bool:
+    """Whether the last axis holds red, green and blue, whether or not the metadata say so."""
+    said = source.metadata.channel_colors == ("FF0000", "00FF00", "0000FF") and source.dtype in ("u1", "u2")
+    return shown.is_rgb or (said and shown.channel_axis == source.ndim - 1)
 
 
 def _placed(metadata: ImageMetadata, like: ImageMetadata) -> ImageMetadata:

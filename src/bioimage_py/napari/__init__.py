@@ -1,0 +1,5 @@
+"""The napari plugin: images of all formats as layers, and a widget that copies them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
