@@ -7,7 +7,7 @@ DEMO := demo
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help demo test docs explore lint types bench roads clean
+.PHONY: help demo test systems docs explore lint types bench roads clean
 
 help:
 	@echo "make demo   a TIFF stack becomes a Zarr array, checked voxel by voxel, and a picture"

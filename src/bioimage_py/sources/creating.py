@@ -25,6 +25,7 @@ from bioimage_py.sources.location import Location, locate
 from bioimage_py.sources.ome_zarr import FULL_SIZE, ImageGroup
 from bioimage_py.sources.opening import as_source
 from bioimage_py.sources.registry import FamilyEntry, families, family_of
+from bioimage_py.storage import check_names
 
 _WHOLE = (".zip", ".gz")
 
@@ -232,6 +233,7 @@ def plan_output(
         spec = found.following(spec, like)
     if isinstance(encoding, ChunkEncoding):
         spec = found.keeping(spec, encoding, grid=chunks is None, codec=codec is None)
+    check_names(location.path, location.key)
     return PlannedOutput(location, found, spec, None if image is None else image.key or "")
 
 

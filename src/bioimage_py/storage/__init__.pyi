@@ -40,6 +40,7 @@ from .names import (
     _LONGEST as _LONGEST,
     absolute_path as absolute_path,
     check_key as check_key,
+    check_names as check_names,
     check_writable as check_writable,
     folder_above as folder_above,
     inner_name as inner_name,

@@ -15,8 +15,11 @@ from bioimage_py.errors import (
     SourceNotFoundError,
     UnsupportedFormatError,
 )
+from bioimage_py.system import RESERVES_NAMES, forward_slashes, reserved_name
 
 _URL = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
+
+_DRIVE = re.compile(r"[a-zA-Z]:")
 
 _WITH_QUERY = ("http", "https", "file")
 
@@ -50,6 +53,17 @@ def check_writable(path: str | os.PathLike[str]) -> None:
             f"{os.fspath(path)!r} cannot be made: the folder {str(above)!r} cannot be written. Check its permissions, or "
             "write somewhere else"
         )
+
+
+def check_names(path: str, key: str | None) -> None:
+    """Raise InvalidArgumentError for a new array that Windows cannot name so, if this is Windows."""
+    if not RESERVES_NAMES or is_url(path):
+        return
+    parts = [part for part in f"{path}/{key or ''}".split("/") if part not in ("", ".", "..", "?")]
+    for part in parts[1:] if _DRIVE.fullmatch(parts[0]) else parts:
+        why = reserved_name(part)
+        if why is not None:
+            raise InvalidArgumentError(f"nothing can be made under the name {part!r}: {why}. Choose another")
 
 
 def is_url(path: str) -> bool:
@@ -134,10 +148,10 @@ def local_text(path: str) -> str:
             raise UnsupportedFormatError(
                 f"{path!r} names the host {host!r}: write file:///folder/name with three slashes, or mount that host"
             )
-        return unquote("/" + rest)
+        return forward_slashes(unquote("/" + rest))
     if is_url(path):
         return url_text(path)
-    return os.path.expanduser(path)  # noqa: PTH111 - keeps '//' and trailing text of keys as they are
+    return forward_slashes(os.path.expanduser(path))  # noqa: PTH111 - keeps '//' and trailing text of keys as they are
 
 
 def natural_key(name: str) -> tuple[object, ...]:

@@ -9,6 +9,7 @@ from .files import (
     READ_WRITE as READ_WRITE,
     READS_AHEAD as READS_AHEAD,
     RENAMES_OPEN_FILES as RENAMES_OPEN_FILES,
+    RESERVES_NAMES as RESERVES_NAMES,
     allocate as allocate,
     copy_range as copy_range,
     device_number as device_number,

@@ -7,6 +7,7 @@ import ctypes
 import errno
 import importlib
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -35,6 +36,9 @@ CAN_ALLOCATE = hasattr(os, "posix_fallocate")
 
 RENAMES_OPEN_FILES = os.name != "nt"
 """Whether a file that is open can be renamed, replaced and removed."""
+
+RESERVES_NAMES = os.name == "nt"
+"""Whether there are names that no file can have, see `reserved_name`."""
 
 _PATIENCE = 2.0
 """Seconds that a virus scanner, or a reader, gets to close a file that is to be replaced."""
@@ -193,7 +197,10 @@ def rename_unless_taken(source: str, target: str) -> None:
 
 def forward_slashes(path: str) -> str:
     """Return a local path with '/' between its parts, which every system reads."""
-    return path.replace("\\", "/") if os.sep == "\\" else path
+    if os.sep != "\\":
+        return path
+    path = path.replace("\\", "/")
+    return path[1:] if re.match("/[a-zA-Z]:", path) else path  # of a `file:///C:/…`
 
 
 _RESERVED = frozenset(
@@ -229,8 +236,8 @@ def set_mode(number: int, mode: int) -> None:
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 """What file systems answer that are mounted without locks, as Lustre and NFS can be."""
-_FAR = 2**62
-"""Where Windows locks one byte: nobody else can read what is locked there."""
+_FAR = 2**43
+"""Where Windows locks one byte, which nobody else can read then: behind the end of files."""
 
 
 def try_lock(number: int) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import fields
 from io import BytesIO
 from pathlib import Path
 from tokenize import TokenError
+from traceback import clear_frames
 from typing import Any, cast
 
 import numpy as np
@@ -210,7 +211,10 @@ def _make(made: str, spec: ArraySpec) -> None:
         os.truncate(file.number, layout.offset + layout.nbytes)
         if spec.fill_value is not None and layout.nbytes:
             _fill(file, layout, spec.fill_value)
-    except BaseException:
+    except BaseException as error:
+        # Frames hold the file open, and Windows removes no open file.
+        clear_frames(error.__traceback__)
+        del file
         Path(made).unlink(missing_ok=True)
         raise
 
