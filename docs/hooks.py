@@ -61,6 +61,12 @@ API: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         "bioimage_py",
         ("preview", "Picture", "view", "View"),
     ),
+    "napari": (
+        "Layers of napari",
+        "What the [plugin](../viewers.md#napari) makes of a path.",
+        "bioimage_py.napari",
+        ("open_layers",),
+    ),
     "errors": (
         "Errors",
         "Every error is a `BioimagePyError` and the builtin that you would expect. [What to do about them](../copy.md#errors).",

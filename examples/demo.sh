@@ -31,6 +31,6 @@ cat <<TEXT
 the picture  file://$(cd "$demo" && pwd)/cells.png
 the array    $demo/cells.zarr
 in Python    $bin/python -c 'import bioimage_py as bp; print(bp.open_source("$demo/cells.zarr")[64, 250:256, 250:256])'
-in 3D        $bin/python -m pip install neuroglancer && $bin/bioimage-py view $demo/cells.zarr
+in a browser $bin/python -m pip install neuroglancer && $bin/bioimage-py view $demo/cells.zarr
 your own     $bin/bioimage-py copy your_stack.tif your_stack.zarr --verify
 TEXT
