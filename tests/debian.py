@@ -6,6 +6,9 @@ import os
 import shutil
 import subprocess
 
+LOCK = "/tmp/bioimage-slurm-lab-apt.lock"
+"""Held by whoever runs apt-get, as in `runner/slurm_lab/start.sh`."""
+
 
 def is_required(variable: str) -> bool:
     """Whether the environment says that tests shall fail, not skip, where something cannot be had."""
@@ -13,16 +16,28 @@ def is_required(variable: str) -> bool:
 
 
 def install(*packages: str) -> None:
-    """Install packages with apt-get, if there is one and this user may."""
+    """Install those packages that are missing with apt-get, if there is one and this user may; one process does so at a time."""
     if shutil.which("apt-get") is None or os.geteuid() != 0:
         return
-    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    lock = ("-o", "DPkg::Lock::Timeout=120")
-    subprocess.run(["apt-get", "update", "-q", *lock], check=True, stdout=subprocess.DEVNULL, timeout=240)
+    missing = [package for package in packages if not _is_installed(package)]
+    if missing:
+        given = ("-q", "-o", "DPkg::Lock::Timeout=120")
+        _run("apt-get", "update", *given)
+        _run("apt-get", "install", "-y", "--no-install-recommends", *given, *missing)
+
+
+def _is_installed(package: str) -> bool:
+    command = ["dpkg-query", "-W", "-f", "${db:Status-Status}", package]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return found.stdout == "installed"
+
+
+def _run(*command: str) -> None:
     subprocess.run(
-        ["apt-get", "install", "-qy", "--no-install-recommends", *lock, *packages],
-        env=env,
+        ["flock", "--wait", "400", LOCK, *command],
+        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
         check=True,
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        timeout=400,
+        timeout=800,
     )

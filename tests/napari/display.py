@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def find_napari() -> None:
     """Skip the test where napari, Qt or a screen is missing, or fail where they are required."""
     missing = [name for name in ("napari", "PyQt6") if importlib.util.find_spec(name) is None]
-    if not missing and shutil.which("Xvfb") is None and is_required(REQUIRE):
+    if not missing and is_required(REQUIRE):
         install(*PACKAGES)
     if not missing and shutil.which("Xvfb") is None:
         missing = [f"Xvfb (with {REQUIRE}=1 the tests install it with apt-get)"]
