@@ -157,7 +157,7 @@ def test_a_run_without_a_folder_is_told_the_command_and_not_the_call_that_finish
 
 
 def test_every_option_that_a_hint_of_the_package_names_is_one_of_the_command() -> None:
-    known = {option for options in build_parser().options.values() for option in options}
+    known = {option for verb in build_parser().verbs.values() for option in verb.options}
     named = set()
     for path in Path(str(errors.__file__)).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
