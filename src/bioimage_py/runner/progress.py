@@ -58,7 +58,9 @@ class ProgressBar:
                 print(f"{self._verb} {progress_text(progress, self.before)}", file=self._stream, flush=True)
         elif progress.seconds >= self._delay:
             if self._bar is None:
-                self._bar = _new_bar(self._verb, self._stream, self._leave)
+                self._bar = _new_bar(
+                    self._verb, self._stream, self._leave, progress_text(progress, self.before)
+                )
             self._bar.total, self._bar.n = (
                 max(1, progress.blocks_total),
                 progress.blocks_done or not progress.blocks_total,
@@ -75,14 +77,14 @@ class ProgressBar:
             self._bar = None
 
 
-def _new_bar(verb: str, stream: IO[str], leave: bool) -> Any:
+def _new_bar(verb: str, stream: IO[str], leave: bool, first: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a notebook without ipywidgets has a plain bar
         from tqdm.auto import tqdm
 
     class Bar(tqdm):  # type: ignore[misc, unused-ignore]
         monitor_interval = 0  # no thread: reports come often enough
-        told = ""
+        told = first
 
         @property
         def format_dict(self) -> dict[str, Any]:
