@@ -84,13 +84,15 @@ def _new_bar(verb: str, stream: IO[str], leave: bool, first: str) -> Any:
 
     class Bar(tqdm):  # type: ignore[misc, unused-ignore]
         monitor_interval = 0  # no thread: reports come often enough
+        nrows = property(
+            lambda _: None, lambda *_: None
+        )  # tqdm hides its bars on terminals that do not know their size
         told = first
 
         @property
         def format_dict(self) -> dict[str, Any]:
             told = super().format_dict
-            # The last column stays free: some terminals wrap there, and the line could not be drawn over.
-            width = told["ncols"] - 1 if stream.isatty() and told["ncols"] else _WIDTH
+            width = told["ncols"] if (told["ncols"] or 0) > 0 else _WIDTH
             text = self.told
             while len(text) + len(verb) + _LEAST_BAR > width and " · " in text:
                 text = text.rpartition(" · ")[0]
