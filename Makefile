@@ -51,7 +51,12 @@ docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
 	@echo "the documentation is in site/index.html"
 
-test: lint types docs
+# The core tests once as on Windows and once as on macOS: see docs/systems.md.
+systems: $(VENV)/.installed-test
+	$(BIN)/python -m tests.system.session windows -q
+	$(BIN)/python -m tests.system.session macos -q
+
+test: lint types docs systems
 	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal --doctest-modules src tests
 
 # Property tests and damaged files with fresh seeds and ten times the examples. What they find becomes an explicit example of its test.

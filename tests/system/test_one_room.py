@@ -33,7 +33,6 @@ OURS = {
     "os.replace",
     "os.link",
     "os.name",
-    "os.sep",
 }
 
 
