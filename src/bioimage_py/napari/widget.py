@@ -100,7 +100,7 @@ class CopyWidget(QWidget):  # type: ignore[misc] # the library has no types
         self._stop.clear()
         self._progress = None
         self._tell("")
-        self._set_running((self._thread.submit(verb, image, output, **options), then))
+        self._set_running((self._thread.submit(_to_its_end, verb, image, output, **options), then))
 
     def _image(self) -> Any:
         """Return the input: a path, or what the active layer was opened from."""
@@ -169,6 +169,17 @@ class CopyWidget(QWidget):  # type: ignore[misc] # the library has no types
             self._tell(f"{path} is written, and opened.")
 
 
+def _to_its_end(verb: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Call a verb; if it is cancelled, wait for the blocks in hand, which must not be written into what comes next."""
+    try:
+        return verb(*arguments, **options)
+    except KeyboardInterrupt:
+        for thread in threading.enumerate():
+            if thread.name.startswith("bioimage-worker-"):
+                thread.join()
+        raise
+
+
 def _row(*widgets: Any) -> Any:
     row = QHBoxLayout()
     for widget in widgets:
@@ -202,7 +213,9 @@ def _source_of(layer: Any) -> Source:
 
 def _sentence(error: BaseException) -> str:
     """Return what is told about an error: its message and what to do next."""
-    if isinstance(error, (BioimagePyError, RunInterrupted)):
+    if isinstance(error, RunInterrupted):
+        return f"{error.message}. To copy it again, tick 'replace what exists'"
+    if isinstance(error, BioimagePyError):
         return error.told(_in_words)
     if isinstance(error, KeyboardInterrupt):
         return "cancelled before anything was written"
