@@ -262,7 +262,7 @@ def _ndimage() -> Any:
         raise MissingDependencyError.of(
             "AffineSource needs SciPy for order 1 and above and for anti-aliasing",
             "scipy",
-            hints=[Hint.of("or give {}", order=0)],
+            hints=[Hint("or use order=0, which does not")],
         ) from error
 
 
