@@ -483,7 +483,7 @@ def nothing_written(tmp_path: Path) -> Iterator[Path]:
         ({"memory_limit": "1KiB"}, "is too small"),
         ({"job_type": "subprocess"}, "held in memory"),
         ({"dtype": "complex64", "method": "max"}, "have no max"),
-        ({"progress": 3}, "progress must be a function"),
+        ({"progress": 3}, "progress must be True, False or a function"),
     ],
     ids=str,
 )
