@@ -413,7 +413,7 @@ def test_block_ids_that_are_no_integers(tmp_path: Path, image: np.ndarray, ids: 
     unwritten(tmp_path, image, "block_ids", block_ids=ids, block_shape=(4, 10, 9))
 
 
-@pytest.mark.parametrize("workers", [0, -1, 1.5, "2", None, True])
+@pytest.mark.parametrize("workers", [0, -1, 1.5, "2", True])
 def test_num_workers_that_are_none(tmp_path: Path, image: np.ndarray, workers: Any) -> None:
     unwritten(tmp_path, image, "num_workers", repr(workers), num_workers=workers)
 
