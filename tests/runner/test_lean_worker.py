@@ -53,7 +53,7 @@ def test_a_worker_of_items_imports_no_array_library(tmp_path: Path, listing_pyth
         assert "bioimage_py.runner.work.items" in imported
         assert not imported & NOT_FOR_ITEMS
         rooms = {name.split(".")[1] for name in imported if name.startswith("bioimage_py.")}
-        assert rooms == {"errors", "geometry", "runner", "storage"}
+        assert rooms == {"errors", "geometry", "runner", "storage", "system"}
 
 
 def test_a_worker_of_a_copy_imports_what_the_copy_needs(tmp_path: Path, listing_python: Path) -> None:
