@@ -376,6 +376,12 @@ class StoreFolder:
         here = os.path.realpath(self.path) + "/"
         return [entry for entry in self.entries() if _is_folder(entry, here)]
 
+    def has_folders(self) -> bool:
+        """Whether there are any `folders`, as far as it has to be listed to tell: folders can hold very many files."""
+        here = os.path.realpath(self.path) + "/"
+        with self._listing() as found:
+            return any(_is_folder(entry, here) for entry in found)
+
     def entries_if_local(self) -> list[os.DirEntry[str]]:
         return self.entries() if self.is_local else []
 
@@ -386,13 +392,20 @@ class StoreFolder:
                 f"the arrays at {self.path} cannot be listed",
                 hints=[Hint.of("give the key of one, such as {}", key="0")],
             )
+        with self._listing() as found:
+            return sorted(found, key=lambda entry: entry.name)
+
+    @contextlib.contextmanager
+    def _listing(self) -> Iterator[Iterator[os.DirEntry[str]]]:
         try:
-            with os.scandir(self.path) as found:
-                return sorted(found, key=lambda entry: entry.name)
+            listing = os.scandir(self.path)
         except (FileNotFoundError, NotADirectoryError):
-            return []
+            yield iter(())
+            return
         except PermissionError as error:
             raise StorageError(f"folder {self.path} cannot be listed: {error.strerror}") from error
+        with listing:
+            yield listing
 
     def folders_beginning(self) -> list[str]:
         """Return the URLs, sorted, of the folders beside this one whose names begin with its name."""

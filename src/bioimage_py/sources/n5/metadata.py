@@ -42,7 +42,7 @@ def read_node(folder: StoreFolder) -> Node | None:
         )
     if found is not None:
         return Node(folder, None, found, first=first_dataset(found))
-    if folder.is_local and folder.folders():
+    if folder.is_local and folder.has_folders():
         return Node(folder, None)
     return None
 

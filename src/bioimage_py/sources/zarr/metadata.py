@@ -60,7 +60,7 @@ def read_node(folder: StoreFolder) -> Node | None:
         consolidated = _mapping(listed.get("metadata"))
         keys = tuple(k.removesuffix(".zarray").rstrip("/") for k in consolidated if k.endswith(".zarray"))
         return _group(folder, folder.read_json(".zattrs") or {}, keys if consolidated else None)
-    if folder.is_local and folder.folders():
+    if folder.is_local and folder.has_folders():
         return Node(folder, None)
     return None
 
