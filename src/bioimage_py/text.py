@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 _LONGEST = 480
 
 
-class Rows:
+class Rows(ABC):
     """A value that is shown as labelled rows, which notebooks show as a table."""
 
+    @abstractmethod
     def _rows(self) -> Iterable[tuple[str, str]]:
         """Return labels and their texts."""
-        raise NotImplementedError
 
     def _repr_html_(self) -> str:
         return rows_html(self._rows())

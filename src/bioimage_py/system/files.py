@@ -10,7 +10,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -49,24 +49,26 @@ _TURNS = tuple(threading.Lock() for _ in range(64))
 """Without positioned calls, those that use one descriptor take turns."""
 
 
-def _pread_in_turn(number: int, count: int, offset: int, /) -> bytes:
+@contextlib.contextmanager
+def _placed(number: int, offset: int) -> Iterator[None]:
+    """Place a descriptor at an offset, alone, and back again."""
     with _TURNS[number % len(_TURNS)]:
         before = os.lseek(number, 0, os.SEEK_CUR)
         os.lseek(number, offset, os.SEEK_SET)
         try:
-            return os.read(number, count)
+            yield
         finally:
             os.lseek(number, before, os.SEEK_SET)
+
+
+def _pread_in_turn(number: int, count: int, offset: int, /) -> bytes:
+    with _placed(number, offset):
+        return os.read(number, count)
 
 
 def _pwrite_in_turn(number: int, data: Buffer, offset: int, /) -> int:
-    with _TURNS[number % len(_TURNS)]:
-        before = os.lseek(number, 0, os.SEEK_CUR)
-        os.lseek(number, offset, os.SEEK_SET)
-        try:
-            return os.write(number, data)
-        finally:
-            os.lseek(number, before, os.SEEK_SET)
+    with _placed(number, offset):
+        return os.write(number, data)
 
 
 pread: Callable[[int, int, int], bytes] = getattr(os, "pread", _pread_in_turn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -69,9 +70,9 @@ class PartedSource(WrapperSource):
     _overlap_bytes = 0
     """Decoded chunks of the input that are kept during a run."""
 
+    @abstractmethod
     def _held(self, part: Box) -> int:
         """Return the bytes that computing a part holds, its input included."""
-        raise NotImplementedError
 
     def _part(self, part: Box) -> AnyArray:
         raise NotImplementedError

@@ -38,7 +38,7 @@ class SlurmRound:
         self._slurm, self._jobs, self._config, self._watch = slurm, jobs, config, watch
         self._n_tasks, self._num_workers = n_tasks, num_workers
         self._ends: dict[int, TaskEnd] = {}
-        self._began: set[int] = set()  # tasks of which an attempt has written its first line
+        self._began: set[int] = set()  # tasks that have started
         self._settled: set[str] = set()  # attempts that have ended
         self._seen: dict[int, str] = {}  # states that the controller last told of tasks that were not over
         self._missing: dict[
