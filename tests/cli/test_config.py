@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bioimage_py.runner import bars_are_wanted
 from tests.cli.conftest import Call
 
 
@@ -82,6 +83,8 @@ def test_a_setting_is_forgotten_and_the_rest_of_the_file_stays(call: Call, file:
         (["set", "mem", "4G", "--unset", "mem"], "mem cannot be set and unset at once"),
         (["set", "mem", "lots"], "mem must be"),
         (["set", "retries", "some"], "retries must be a whole number, got 'some'"),
+        (["set", "progres", "no"], "did you mean 'progress'?"),
+        (["set", "progress", "perhaps"], "progress must be yes or no"),
         (["set", "durable", "perhaps"], "durable must be yes or no"),
         (["set", "extra", "[1"], "extra must be a JSON list of strings"),
         (["set", "extra", "[1]"], "extra must be a list of texts"),
@@ -102,6 +105,28 @@ def test_single_settings_are_printed_for_scripts(call: Call, file: Path) -> None
     assert call("config", "get", "partition").out == "cpu\n"
     assert call("config", "get", "tasks-per-worker", "qos").out == "2\n-\n"
     assert call("config", "get", "partition", "--json").document["partition"] == "cpu"
+
+
+def test_bars_are_the_one_setting_that_is_not_for_slurm(
+    call: Call, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BIOIMAGE_PY_PROGRESS", raising=False)
+    assert "\n    progress            yes\n" in call("config").out
+    call("config", "set", "partition", "cpu")
+    assert call("config", "set", "progress", "no", "qos", "high").code == 0
+    assert tomllib.loads(file.read_text()) == {
+        "progress": False,
+        "slurm": {"partition": "cpu", "qos": "high"},
+    }
+    assert "\n  * progress            no\n" in call("config").out
+    assert not bars_are_wanted()
+    monkeypatch.setenv("BIOIMAGE_PY_PROGRESS", "1")
+    assert call("config", "get", "progress").out == "yes\n"
+    monkeypatch.delenv("BIOIMAGE_PY_PROGRESS")
+    call("config", "set", "--unset", "progress")
+    assert call("config", "get", "progress", "--json").document["progress"] is True
+    file.write_text('progress = "seldom"\n')
+    assert "must be true or false, got 'seldom'" in call("config", "get", "progress").err
 
 
 def test_a_file_that_cannot_be_understood(call: Call, file: Path) -> None:

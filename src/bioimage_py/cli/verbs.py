@@ -46,7 +46,7 @@ long copies, and copies on a cluster:
   bioimage-py status RUN --watch                   monitor a run
   bioimage-py cancel RUN                           stop it; finished blocks stay
   bioimage-py resume RUN                           copy the missing blocks, nothing twice
-  bioimage-py config show                          the default settings for Slurm
+  bioimage-py config show                          the default settings
   bioimage-py completion bash                      complete all of this with Tab
 'bioimage-py VERB --help' explains each of them.
 
@@ -216,15 +216,17 @@ and 'bioimage-py resume' does the rest.""",
         (_RUNS,),
     ),
     "config": Verb(
-        "show, get or set the defaults for Slurm",
+        "show, get or set the defaults for Slurm, and of bars",
         """\
 Show the settings for runs on Slurm and where they come from, or set them for all future runs. They are
-kept in a file; options of 'copy', such as --partition, override them.""",
+kept in a file; options of 'copy', such as --partition, override them. 'progress', yes or no, is whether
+notebooks and terminals show a bar that nobody asked for; BIOIMAGE_PY_PROGRESS=0 or 1 overrides it.""",
         """\
   bioimage-py config show
   bioimage-py config get partition
   bioimage-py config set partition cpu time 2:00:00 mem 4G
-  bioimage-py config set --unset partition""",
+  bioimage-py config set --unset partition
+  bioimage-py config set progress no""",
         (),
     ),
     "completion": Verb(

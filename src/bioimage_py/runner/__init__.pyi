@@ -26,6 +26,7 @@ from .local import LocalRunner as LocalRunner, run_twin as run_twin
 from .progress import (
     ProgressBar as ProgressBar,
     bars_are_wanted as bars_are_wanted,
+    bars_in_file as bars_in_file,
     progress_text as progress_text,
     reporting as reporting,
 )

@@ -10,8 +10,8 @@ import warnings
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from bioimage_py.errors import BioimagePyError
-from bioimage_py.runner.slurm import file_content
+from bioimage_py.errors import BioimagePyError, InvalidArgumentError
+from bioimage_py.runner.slurm import config_file_path, file_content
 from bioimage_py.text import duration, rate
 
 if TYPE_CHECKING:
@@ -132,9 +132,19 @@ def bars_are_wanted() -> bool:
     if said:
         return said.lower() not in _NO
     try:
-        return file_content().get("progress", True) is not False
+        return bars_in_file() is not False
     except BioimagePyError:  # a file that cannot be read must not end a copy that needs nothing from it
         return True
+
+
+def bars_in_file() -> bool | None:
+    """Return what the configuration file says of bars, None for nothing."""
+    said = file_content().get("progress")
+    if said is not None and not isinstance(said, bool):
+        raise InvalidArgumentError(
+            f"progress in {str(config_file_path())!r} must be true or false, got {said!r}"
+        )
+    return said
 
 
 @contextlib.contextmanager

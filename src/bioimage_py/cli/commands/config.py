@@ -1,4 +1,4 @@
-"""`bioimage-py config`: what is asked of Slurm by default."""
+"""`bioimage-py config`: whether bars are shown, and what is asked of Slurm by default."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ from typing import Any
 from bioimage_py.cli import values
 from bioimage_py.cli.console import Console
 from bioimage_py.cli.failure import OK, PROGRAM, UsageError
+from bioimage_py.runner import bars_are_wanted, bars_in_file
 from bioimage_py.runner.slurm import (
     SlurmConfig,
     check_names,
     config_file_path,
     is_ignored,
     user_defaults,
+    write_settings,
     write_slurm_config,
 )
 
 _PROGRAM = f"{PROGRAM} config"
+_BARS = "progress"
+"""The one setting that is not for Slurm."""
 
 
 def run_config(args: argparse.Namespace, console: Console) -> int:
-    """Show the settings for Slurm, get single ones, or set them."""
+    """Show the settings, get single ones, or set them."""
     if args.action == "show":
         if args.settings or args.unset:
             given = args.settings[0] if args.settings else "--unset"
@@ -37,9 +41,9 @@ def _get(args: argparse.Namespace, console: Console) -> int:
     if args.unset or not args.settings:
         raise UsageError(f"'get' takes the names of settings, such as '{_PROGRAM} get partition'")
     names = [name.replace("-", "_") for name in args.settings]
-    check_names(names, "the configuration")
+    check_names(names, "the configuration", [_BARS])
     config = SlurmConfig.load()
-    found = {name: getattr(config, name) for name in names}
+    found = {name: _bars() if name == _BARS else getattr(config, name) for name in names}
     for value in found.values():
         console.line(_shown(value))
     console.document({"command": "config", **found})
@@ -48,16 +52,20 @@ def _get(args: argparse.Namespace, console: Console) -> int:
 
 def _show(console: Console) -> int:
     path, there, ignored = config_file_path(), config_file_path().is_file(), is_ignored()
-    from_file = user_defaults()
-    config = SlurmConfig.load()
+    config, bars = SlurmConfig.load(), _bars()
+    from_file = [*([] if bars_in_file() is None else [_BARS]), *user_defaults()]
     in_force = {f.name: getattr(config, f.name) for f in fields(config)}
     remark = "" if there else " (does not exist yet)"
     remark = " (ignored: BIOIMAGE_PY_NO_CONFIG is set)" if ignored else remark
     console.line(f"file: {path}{remark}")
-    console.line("for runs on Slurm ('*': from the file; all others: defaults):")
     width = max(map(len, in_force))
-    for name, value in in_force.items():
-        console.line(f"  {'*' if name in from_file else ' '} {name:{width}}  {_shown(value)}".rstrip())
+    for title, settings in (
+        ("for all runs ('*': from the file; all others: defaults):", {_BARS: bars}),
+        ("for runs on Slurm:", in_force),
+    ):
+        console.line(title)
+        for name, value in settings.items():
+            console.line(f"  {'*' if name in from_file else ' '} {name:{width}}  {_shown(value)}".rstrip())
     console.document(
         {
             "command": "config",
@@ -65,10 +73,16 @@ def _show(console: Console) -> int:
             "exists": there,
             "ignored": ignored,
             "from_file": sorted(from_file),
+            _BARS: bars,
             "slurm": in_force,
         }
     )
     return OK
+
+
+def _bars() -> bool:
+    bars_in_file()  # a wrong value is an error here, and nowhere else
+    return bars_are_wanted()
 
 
 def _shown(value: object) -> str:
@@ -83,15 +97,19 @@ def _shown(value: object) -> str:
 
 def _set(args: argparse.Namespace, console: Console) -> int:
     changes = _pairs(args.settings)
-    check_names([*changes, *args.unset], "the configuration")
+    check_names([*changes, *args.unset], "the configuration", [_BARS])
     both = [name for name in args.unset if name in changes]
     if both:
         raise UsageError(f"{both[0]} cannot be set and unset at once")
     if not changes and not args.unset:
         raise UsageError(f"nothing to set: give KEY VALUE, such as '{_PROGRAM} set partition cpu'")
-    types = {f.name: str(f.type) for f in fields(SlurmConfig)}
+    types = {**{f.name: str(f.type) for f in fields(SlurmConfig)}, _BARS: "bool"}
     typed = {name: _typed(name, text, types[name]) for name, text in changes.items()}
-    path = write_slurm_config(**typed, **dict.fromkeys(args.unset))
+    settings = {**typed, **dict.fromkeys(args.unset)}
+    bars = {_BARS: settings.pop(_BARS)} if _BARS in settings else {}
+    path = write_slurm_config(**settings) if settings else config_file_path()
+    if bars:
+        path = write_settings(bars)
     for name, value in typed.items():
         console.remark(f"{name} = {_shown(value)}")
     for name in args.unset:

@@ -10,6 +10,7 @@ from .config import (
     file_content as file_content,
     is_ignored as is_ignored,
     user_defaults as user_defaults,
+    write_settings as write_settings,
     write_slurm_config as write_slurm_config,
 )
 from .jobs import ArrayJob as ArrayJob, RoundJobs as RoundJobs

@@ -6,7 +6,7 @@ import datetime as dt
 import os
 import re
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -271,11 +271,16 @@ def write_slurm_config(**settings: Any) -> Path:
     ReadOnlyError
         If it cannot be written.
     """
+    check_names(settings, "SlurmConfig")
+    SlurmConfig(**{name: value for name, value in settings.items() if value is not None})
+    return write_settings(settings, "slurm")
+
+
+def write_settings(settings: Mapping[str, Any], table_name: str | None = None) -> Path:
+    """Write settings into a table of the user's configuration file, or to its top; None removes one."""
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
-    check_names(settings, "SlurmConfig")
-    SlurmConfig(**{name: value for name, value in settings.items() if value is not None})
     path = config_file_path()
     where = f"the configuration file {str(path)!r}"
     try:
@@ -288,7 +293,9 @@ def write_slurm_config(**settings: Any) -> Path:
         document = tomlkit.parse(text)
     except TOMLKitError as error:
         raise InvalidArgumentError(f"{where} is not valid TOML: {error}") from error
-    table = _checked_table(document.setdefault("slurm", tomlkit.table()), path)
+    table: Any = document
+    if table_name is not None:
+        table = _checked_table(document.setdefault(table_name, tomlkit.table()), path)
     for name, value in settings.items():
         if value is None:
             table.pop(name, None)
@@ -308,11 +315,11 @@ def write_slurm_config(**settings: Any) -> Path:
     return path
 
 
-def check_names(given: Iterable[str], where: str) -> None:
-    """Raise InvalidArgumentError for a name that is not a field of `SlurmConfig`; the message has the nearest one."""
+def check_names(given: Iterable[str], where: str, also: Sequence[str] = ()) -> None:
+    """Raise InvalidArgumentError for a name that is neither a field of `SlurmConfig` nor one of `also`; the message has the nearest one."""
     import difflib
 
-    known = [f.name for f in fields(SlurmConfig)]
+    known = [*also, *(f.name for f in fields(SlurmConfig))]
     for name in given:
         if name not in known:
             near = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
