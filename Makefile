@@ -7,7 +7,7 @@ DEMO := demo
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help demo test systems docs explore lint types bench roads clean
+.PHONY: help demo test systems docs links explore lint types bench roads clean
 
 help:
 	@echo "make demo   a TIFF stack becomes a Zarr array, checked voxel by voxel, and a picture"
@@ -50,6 +50,10 @@ types: $(VENV)/.installed-test
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
 	@echo "the documentation is in site/index.html"
+
+# Whether other people's pages that the documentation links to are still there; without a network it says so and skips.
+links:
+	$(PYTHON) docs/links.py
 
 # The core tests once as on Windows and once as on macOS: see docs/systems.md.
 systems: $(VENV)/.installed-test

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.server
 import re
 import shlex
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -158,6 +160,40 @@ def test_links_lead_somewhere(page: Path) -> None:
             titles = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
             slugs = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
             assert anchor in slugs, f"{page.name}: {target}"
+
+
+class _Pages(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response({"/there": 200, "/gone": 404}.get(self.path, 403))
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_links_to_other_sites_are_asked_for_and_a_missing_network_is_no_error(tmp_path: Path) -> None:
+    def check(*paths: str) -> tuple[int, str]:
+        page.write_text(" ".join(f"[a]({site}/{path}#anchor)" for path in paths), encoding="utf-8")
+        script = [sys.executable, str(ROOT / "docs/links.py"), str(page)]
+        done = subprocess.run(script, capture_output=True, text=True, check=False, timeout=120)
+        return done.returncode, done.stdout + done.stderr
+
+    page = tmp_path / "page.md"
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Pages) as server:
+        site = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            code, text = check("there", "gone", "asked")
+            assert (code, text.splitlines()[-1]) == (1, "3 links to other sites, 1 broken")
+            assert f"broken: {site}/gone in page.md: 404 Not Found" in text
+            assert f"not known: {site}/asked in page.md: 403 Forbidden" in text
+            assert check("there", "asked")[0] == 0
+        finally:
+            server.shutdown()
+            thread.join()
+    code, text = check("there")
+    assert (code, text.startswith("skipped: none of 1 links could be asked for")) == (0, True), text
 
 
 MARKED = {
