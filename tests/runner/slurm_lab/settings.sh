@@ -8,6 +8,7 @@ MEMORY=${SLURMLAB_MEM:-4000}                   # MiB, likewise
 PORT=${SLURMLAB_PORT:-27817}                   # controller; +1 slurmdbd, +2 mariadb, +10… the nodes
 DATABASE=${SLURMLAB_DB:-yes}                   # no: no accounting, hence no sacct, accounts or QOS
 EXTRA=${SLURMLAB_EXTRA_CONF:-}                 # more lines for slurm.conf; the last one of a key counts
+ON_NODE=${SLURMLAB_ON_NODE:-}                  # a program that starts a node's daemon where that shall run: PROGRAM NODE COMMAND...
 PATIENCE=${SLURMLAB_WAIT:-90}                  # seconds for each thing that is waited for
 
 began=$EPOCHREALTIME

@@ -210,7 +210,8 @@ if unshare --mount --propagation private mount -t tmpfs hidden "$LAB/hidden" 2>/
     hide=(unshare --mount --propagation private sh -c 'mount -t tmpfs hidden "$0" && exec "$@"' "$LAB/hidden")
 fi
 for i in $(seq "$NODES"); do
-    is_running "$LAB/run/slurmd-$PREFIX$i.pid" slurmd || daemon "${hide[@]}" slurmd -N "$PREFIX$i" || fail "slurmd $PREFIX$i"
+    on_node=(); [ -z "$ON_NODE" ] || on_node=("$ON_NODE" "$PREFIX$i")
+    is_running "$LAB/run/slurmd-$PREFIX$i.pid" slurmd || daemon "${on_node[@]}" "${hide[@]}" slurmd -N "$PREFIX$i" || fail "slurmd $PREFIX$i"
 done
 all_up() { [ "$(sinfo -h -N -p main -o %T | grep -cE '^(idle|mixed|allocated)$')" = "$NODES" ]; }
 until_true "nodes" all_up
