@@ -4,6 +4,7 @@ import itertools
 import json
 import pickle
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,19 @@ import pytest
 from hypothesis import given, strategies as st
 
 from bioimage_py.errors import InvalidArgumentError
-from bioimage_py.geometry import IdSet, IdSetBuilder
+from bioimage_py.geometry import IdSet, IdSetBuilder, id_set
 
-ids = st.lists(st.integers(0, 60) | st.integers(0, 2**62), max_size=40)
+ids = st.lists(st.integers(0, 60) | st.integers(0, 2**63 - 2), max_size=40)
+
+
+@pytest.fixture(scope="module", params=["loops", "numpy"], autouse=True)
+def ways(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test runs as for few runs, and as for many."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "numpy":
+            patch.setattr(id_set, "_MANY", 1)
+            patch.setattr(id_set, "_SLICE", 4)
+        yield
 
 
 @given(ids)
@@ -34,9 +45,29 @@ def test_it_is_the_sorted_set(numbers: list[int]) -> None:
 
 @given(ids)
 def test_runs_are_apart_and_in_order(numbers: list[int]) -> None:
-    runs = IdSet.from_ids(numbers).runs
+    found = IdSet.from_ids(np.array(numbers, np.int64))
+    runs = tuple(found.runs)
     assert all(b < e for b, e in runs)
     assert all(first[1] < second[0] for first, second in itertools.pairwise(runs))
+    assert len(runs) == len(found.runs) == found.n_runs
+    assert found.runs[1:] == runs[1:]
+    assert found == IdSet.from_arrays(*found.to_arrays()) == IdSet(reversed(runs)) == IdSet.from_ids(numbers)
+
+
+@given(st.lists(ids, max_size=4))
+def test_a_union_is_that_of_all(several: list[list[int]]) -> None:
+    assert set(IdSet.union(map(IdSet.from_ids, several))) == set().union(*several)
+
+
+@given(ids, st.integers(-70, 70))
+def test_ids_are_shifted(numbers: list[int], offset: int) -> None:
+    found = IdSet.from_ids(numbers)
+    moved = [number + offset for number in found]
+    if moved and not (moved[0] >= 0 and moved[-1] < 2**63 - 1):
+        with pytest.raises(InvalidArgumentError, match="shifted by"):
+            found.shifted(offset)
+    else:
+        assert found.shifted(offset) == moved
 
 
 @given(ids, ids)
@@ -66,10 +97,30 @@ def test_membership(numbers: list[int], asked: int) -> None:
 
 
 @given(ids)
-def test_json_and_pickle_round_trips(numbers: list[int]) -> None:
+def test_it_comes_back_from_json_bytes_and_pickles(numbers: list[int]) -> None:
     found = IdSet.from_ids(numbers)
     assert IdSet.from_json(json.loads(json.dumps(found.to_json()))) == found
     assert pickle.loads(pickle.dumps(found)) == found
+    assert IdSet.from_bytes(memoryview(found.to_bytes())) == found
+    assert len(found.to_bytes()) == 16 * found.n_runs
+
+
+@pytest.mark.parametrize("edges", [(0,), (0, 0), (3, 2), (0, 2, 2, 3), (0, 2**63), (2**63, 2**63 + 1)])
+def test_bytes_that_are_not_of_a_set_are_refused(edges: tuple[int, ...]) -> None:
+    data = np.array(edges, "<u8").tobytes()
+    for wrong in (data, data + b"1"):
+        with pytest.raises(InvalidArgumentError, match=f"these {len(wrong)} bytes"):
+            IdSet.from_bytes(wrong)
+
+
+@given(ids, st.integers(0, 50))
+def test_parts_are_all_of_it_and_nearly_equal(numbers: list[int], n_parts: int) -> None:
+    found = IdSet.from_ids(numbers)
+    parts = found.split(n_parts)
+    assert len(parts) == min(n_parts, len(found))
+    assert not parts or [number for part in parts for number in part] == found
+    assert len({len(part) for part in parts}) <= 2
+    assert not any(part.n_runs > found.n_runs for part in parts)
 
 
 @given(st.permutations(range(40)), st.integers(0, 40))
@@ -103,14 +154,7 @@ def test_a_billion_ids_take_a_few_bytes() -> None:
     assert IdSet.from_range(10**9, 7)[0] == 7
 
 
-def test_a_builder_of_neighbours_stays_small() -> None:
-    builder = IdSetBuilder()
-    for number in range(100_000):
-        builder.add(number)
-    assert len(builder._by_begin) == len(builder._by_end) == 1
-
-
-@pytest.mark.parametrize("wrong", [[-1], [1.5], ["a"], [2**63], [None], range(-2, 2)])
+@pytest.mark.parametrize("wrong", [[-1], [1.5], ["a"], [2**63], [2**63 - 1], [None], range(-2, 2)])
 def test_what_is_no_id_is_refused(wrong: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="ids must"):
         IdSet.from_ids(wrong)

@@ -187,12 +187,12 @@ def _unfinished(error: UnfinishedError) -> Failure:
     hints, folder = cause.hints, cause.tmp_folder
     command = None if isinstance(cause.__cause__, CastingError) else error.command
     left = IdSet.from_ids(cause.failed_block_ids)
-    details: dict[str, Any] = {"failed_block_ids": [list(run) for run in left.runs]}
+    details: dict[str, Any] = {"failed_block_ids": left.to_json()}
     if folder is not None:
         details["run_folder"] = folder
     if isinstance(cause, RunInterrupted):
         done = IdSet.from_ids(cause.done_block_ids)
-        details["done_block_ids"] = [list(run) for run in done.runs]
+        details["done_block_ids"] = done.to_json()
     if command is not None:
         details["finish_command"] = list(command)
         if folder is None and isinstance(cause, RunInterrupted):

@@ -159,9 +159,9 @@ class ImageCopy(Job):
         self.mirror.new(self._levels).make(overwrite=replace_old)
         plan, offsets = self.plan, self.plan.offsets
         for place, array, first in zip(self._places(), plan.arrays, offsets, strict=False):
-            asked = plan.block_ids & IdSet([(first, first + array.plan.n_blocks)])
+            asked = plan.block_ids & IdSet.from_range(first + array.plan.n_blocks, first)
             if place.is_local:
-                missing = IdSet((begin - first, end - first) for begin, end in asked.runs)
+                missing = asked.shifted(-first)
                 marks.add(place.path, array.plan.blocking, missing)
         _warn_of_rest(self.mirror.tree)
 

@@ -230,7 +230,7 @@ def _group_shape(block: tuple[int, ...], output_layout: ArrayLayout) -> tuple[in
 def _selected(block_ids: IdSet | None, n_blocks: int) -> IdSet:
     if block_ids is None:
         return IdSet.from_range(n_blocks)
-    if block_ids and block_ids.runs[-1][1] > n_blocks:
+    if block_ids and block_ids[-1] >= n_blocks:
         outside = block_ids - IdSet.from_range(n_blocks)
         raise InvalidArgumentError(
             f"block_ids out of range: {outside[0]} is not in 0 … {n_blocks - 1} (there are {n_blocks} blocks)"

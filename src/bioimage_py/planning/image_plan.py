@@ -269,4 +269,4 @@ def _ids_of(plan: ImagePlan, number: int) -> IdSet:
     if len(plan.block_ids) == plan.n_blocks:
         return array.block_ids
     inside = plan.block_ids & IdSet.from_range(first + array.n_blocks, first)
-    return IdSet((begin - first, end - first) for begin, end in inside.runs)
+    return inside.shifted(-first)

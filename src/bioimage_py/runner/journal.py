@@ -139,8 +139,7 @@ class Journal:
     def merge(self, done: IdSet, results: Mapping[int, Any]) -> None:
         """Take over what other processes did."""
         with self._lock:
-            for begin, end in done.runs:
-                self._done.add_run(begin, end)
+            self._done.add_all(done)
             self.results.update(results)
 
     def done_ids(self) -> IdSet:

@@ -90,7 +90,12 @@ def status_json(status: RunStatus) -> dict[str, Any]:
         "run_folder": str(status.path),
         **{name: getattr(status, name) for name in _REPORTED},
         "errors": [
-            {"block_ids": error.block_ids.runs, "task": error.task, "type": error.type, "text": error.text}
+            {
+                "block_ids": error.block_ids.to_json(),
+                "task": error.task,
+                "type": error.type,
+                "text": error.text,
+            }
             for error in status.errors
         ],
         "driver": driver

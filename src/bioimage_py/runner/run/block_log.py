@@ -80,4 +80,4 @@ class BlockLogReader:
 
 def read_block_logs(paths: Iterable[Path]) -> IdSet:
     """Return the blocks recorded in any of the logs; each is read up to its first record that does not check."""
-    return IdSet(run for path in paths for run in BlockLogReader(path).more().runs)
+    return IdSet.union(BlockLogReader(path).more() for path in paths)

@@ -141,7 +141,7 @@ class Recorded:
         ]
         found = [attempt.look() for attempt in self.attempts]
         if any(found):
-            self.done = _union([self._done_by(attempt) for attempt in self.attempts])
+            self.done = IdSet.union(self._done_by(attempt) for attempt in self.attempts)
 
     def _done_by(self, attempt: AttemptReader) -> IdSet:
         if not self._with_values:
@@ -172,7 +172,7 @@ class Recorded:
     @property
     def _finished(self) -> IdSet:
         """The blocks that were recorded, whether their values can be had or not."""
-        return _union([attempt.done for attempt in self.attempts]) if self._with_values else self.done
+        return IdSet.union(attempt.done for attempt in self.attempts) if self._with_values else self.done
 
     def values(self, block_ids: IdSet) -> dict[int, Any]:
         """Return what the function returned, once for each of these blocks that is done."""
@@ -184,10 +184,6 @@ class Recorded:
                     if block_id in attempt.done and block_id in block_ids:
                         values.setdefault(block_id, value)
         return values
-
-
-def _union(sets: list[IdSet]) -> IdSet:
-    return sets[0] if len(sets) == 1 else IdSet(run for one in sets for run in one.runs)
 
 
 def read_recorded(folder: RunFolder, *, with_values: bool = False) -> Recorded:

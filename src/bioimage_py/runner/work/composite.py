@@ -84,22 +84,16 @@ class CompositeWork(Work):
 
     def split(self, block_ids: IdSet) -> list[IdSet]:
         """Return which of the blocks each part has, in the numbering of the part."""
-        found: list[list[tuple[int, int]]] = [[] for _ in self.parts]
-        for begin, end in block_ids.runs:
-            for place in range(self._place_of(begin), self._place_of(end - 1) + 1):
-                offset = self.offsets[place]
-                found[place].append((max(begin, offset) - offset, min(end, self.offsets[place + 1]) - offset))
-        return [IdSet(runs) for runs in found]
+        return [
+            (block_ids & IdSet.from_range(end, begin)).shifted(-begin)
+            for begin, end in itertools.pairwise(self.offsets)
+        ]
 
     def ready(self, missing: IdSet) -> IdSet:
         """Return those of the missing blocks whose wave has begun."""
         by_part = self.split(missing)
         for wave in self.waves:
-            found = IdSet(
-                (begin + self.offsets[place], end + self.offsets[place])
-                for place in wave
-                for begin, end in by_part[place].runs
-            )
+            found = IdSet.union(by_part[place].shifted(self.offsets[place]) for place in wave)
             if found:
                 return found
         return IdSet()
@@ -140,18 +134,11 @@ class CompositeWork(Work):
             part.settle_marks(ids)
 
     def _joined(self, of_parts: Iterable[IdSet]) -> IdSet:
-        return IdSet(
-            (begin + offset, end + offset)
-            for ids, offset in zip(of_parts, self.offsets, strict=False)
-            for begin, end in ids.runs
-        )
-
-    def _place_of(self, number: int) -> int:
-        # Of parts without blocks the last one is found, whose end is beyond the number.
-        return bisect_right(self.offsets, number) - 1
+        return IdSet.union(ids.shifted(offset) for ids, offset in zip(of_parts, self.offsets, strict=False))
 
     def _part_of(self, number: int) -> tuple[BlockWork, int]:
-        place = self._place_of(number)
+        # Of parts without blocks the last one is found, whose end is beyond the number.
+        place = bisect_right(self.offsets, number) - 1
         return self.parts[place], self.offsets[place]
 
 

@@ -134,6 +134,6 @@ def ids_from(ids: Iterable[int] | None, n: int | None, name: str) -> IdSet:
                     f"{name} out of range: {number} is not in 0 … {'' if n is None else n - 1}"
                 )
         found = IdSet.from_ids(numbers)
-    if n is not None and found and found.runs[-1][1] > n:
-        raise InvalidArgumentError(f"{name} out of range: {found.runs[-1][1] - 1} is not in 0 … {n - 1}")
+    if n is not None and found and found[-1] >= n:
+        raise InvalidArgumentError(f"{name} out of range: {found[-1]} is not in 0 … {n - 1}")
     return found
