@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner import Watch
-from bioimage_py.runner.run import AttemptJournal, RunFolder
+from bioimage_py.runner.run import RunFolder
 from bioimage_py.runner.slurm import (
     LOST,
     ArrayJob,
     Limits,
     RoundJobs,
     Row,
+    Slurm,
     SlurmConfig,
-    SlurmRefusalError,
     SlurmRound,
     array_indices,
     end_of,
@@ -212,62 +211,19 @@ def test_a_full_queue_is_told_from_a_refusal(said: str, full: bool) -> None:
     assert is_full(said) is full
 
 
-class _Cluster:
-    """Slurm with a limit of tasks that a user may submit at once, where each has ended by the next look."""
-
-    def __init__(self, folder: RunFolder, most: int) -> None:
-        self._folder, self._most = folder, most
-        self.submitted: list[list[int]] = []
-
-    def submit(self, options: list[str], script: str, arguments: list[str]) -> str:
-        (array,) = [word.partition("=")[2] for word in options if word.startswith("--array=")]
-        indices = array_indices(array)
-        if len(indices) > self._most:
-            raise SlurmRefusalError(POLICY)
-        assert array.endswith(f"%{min(2, len(indices))}")
-        assert max(indices) < 10
-        tasks = [index + int(arguments[3]) for index in indices]
-        self.submitted.append(tasks)
-        for task in tasks:
-            with AttemptJournal(self._folder, 0, task):
-                pass
-        return str(len(self.submitted))
-
-    def max_array_size(self) -> int:
-        return 10
-
-    def any_of_mine(self) -> bool:
-        return False
-
-
-@pytest.mark.parametrize("most", [0, 3, 100])
-def test_every_task_is_submitted_once_in_arrays_that_slurm_takes(tmp_path: Path, most: int) -> None:
-    folder = RunFolder.make(tmp_path)
-    jobs = RoundJobs(folder, 0, asked={"time": 5, "mebibytes": None, "lead": 0})
-    cluster: Any = _Cluster(folder, most)
-    config = SlurmConfig(poll_interval=0.01)
-    round_ = SlurmRound(cluster, jobs, 25, 2, config, Watch(folder, 0, 0, None))
-    if not most:
-        with pytest.raises(SlurmRefusalError, match=r"Slurm refuses the run: .*accounting/QOS policy"):
-            round_.run()
-        return
-    assert [end.kind for end in round_.run()] == ["finished"] * 25
-    assert [task for tasks in cluster.submitted for task in tasks] == list(range(25))
-    assert max(map(len, cluster.submitted)) <= min(10, most)
-
-
-class _Queue:
+class _Queue(Slurm):
     """What a controller says when it is asked again and again; the last answer stays."""
 
     def __init__(self, *answers: list[Row]) -> None:
+        super().__init__()
         self._answers = list(answers)
 
-    def queue(self, *, jobs: Any) -> list[Row]:
-        del jobs
+    def queue(self, job: str) -> list[Row]:
+        del job
         return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
 
-    def history(self, *, jobs: Any) -> list[Row]:
-        del jobs
+    def history(self, job: str) -> list[Row]:
+        del job
         return []
 
 
@@ -281,7 +237,7 @@ def test_what_was_cancelled_before_somebody_waits_for_it_is_run_again(
     def listed(state: str) -> list[Row]:
         return [Row("7", index, "a", state) for index in range(2)]
 
-    slurm: Any = _Queue(listed(first), listed("CANCELLED"))
+    slurm = _Queue(listed(first), listed("CANCELLED"))
     config = SlurmConfig(poll_interval=0.05, latency_wait=0.05)
     ends = SlurmRound(slurm, jobs, 2, 2, config, Watch(folder, 0, 0, None)).run()
     assert [end.kind for end in ends] == [kind, kind]

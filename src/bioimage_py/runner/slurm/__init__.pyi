@@ -1,5 +1,6 @@
 from .commands import (
     Limits as Limits,
+    Slurm as Slurm,
     SlurmRefusalError as SlurmRefusalError,
     parse_submitted as parse_submitted,
 )
@@ -14,6 +15,7 @@ from .config import (
     write_slurm_config as write_slurm_config,
 )
 from .jobs import ArrayJob as ArrayJob, RoundJobs as RoundJobs
+from .pace import Pace as Pace
 from .quantities import array_indices as array_indices, mebibytes as mebibytes, minutes as minutes
 from .round import SlurmRound as SlurmRound
 from .runner import SlurmRunner as SlurmRunner

@@ -6,11 +6,13 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from bioimage_py.errors import Hint, MissingDependencyError
-from bioimage_py.runner.slurm.quantities import mebibytes, minutes
+from bioimage_py.geometry import IdSet
+from bioimage_py.runner.slurm.pace import Pace, Room
+from bioimage_py.runner.slurm.quantities import index_text, mebibytes, minutes
 from bioimage_py.runner.slurm.states import HISTORY, QUEUE, Row, rows
 from bioimage_py.system import own_group, user_id
 
@@ -22,8 +24,7 @@ _SILENT = re.compile(
 )
 _STALE = re.compile(r"SLURM_(?!CONF$|CLUSTERS$|JWT$)|SLURMD_")
 _NOISE = re.compile(rf"(?:SQUEUE|SACCT|SCONTROL)_|{_STALE.pattern}")
-_ARGUMENTS = 400
-"""Numbers of jobs to name in one command."""
+_USUAL_ARRAY = 1000
 
 
 class SlurmSilenceError(RuntimeError):
@@ -50,10 +51,19 @@ class Limits:
 
 @dataclass
 class Slurm:
-    """The commands of the Slurm that this machine belongs to; they raise SlurmSilenceError where there is no answer."""
+    """The commands of the Slurm that this machine belongs to; they raise SlurmSilenceError where there is no answer.
+
+    No command names two jobs: `squeue` asked about two or more, or with a filter such as a name or a state, gets all jobs of
+    the cluster and drops what was not asked for. What is learned here holds for a whole run, so a run has one of these.
+    """
 
     timeout: float = 60.0
     """Seconds that a command may take."""
+    pace: Pace = field(default_factory=lambda: Pace(1.0))
+    """Counts the calls; who can wait asks it before."""
+    room: Room = field(default_factory=Room)
+    _array_limit: int | None = None
+    _limits: dict[str | None, Limits] = field(default_factory=dict)
     _accounting: bool | None = None
 
     @staticmethod
@@ -80,54 +90,51 @@ class Slurm:
         _check(reply)
         return parse_submitted(reply.stdout)
 
-    def queue(self, *, jobs: Iterable[str] = (), name: str = "") -> list[Row]:
-        """Return what the controller knows of tasks that wait, run, or have ended a short while ago."""
-        found: list[Row] = []
-        for chosen in _chosen(jobs, name):
-            reply = self._call(*QUEUE, *chosen)
-            if reply.returncode and "Invalid job id" not in reply.stderr:
-                raise SlurmSilenceError(reply.stderr)
-            found += rows(reply.stdout)
-        return found
+    def queue(self, job: str) -> list[Row]:
+        """Return what the controller knows of the tasks of an array that wait, run, or have ended a short while ago."""
+        return self._listed("--jobs", job)
 
-    def history(self, *, jobs: Iterable[str] = (), name: str = "") -> list[Row]:
+    def history(self, job: str) -> list[Row]:
         """Return what the accounting knows, which lags by some seconds; nothing where there is none, or no answer."""
-        if self._accounting is None:
-            self._accounting = shutil.which("sacct") is not None
-        found: list[Row] = []
-        for chosen in _chosen(jobs, name) if self._accounting else ():
-            reply = self._call(*HISTORY, *(["-S", "now-30days"] if name else []), *chosen)
-            if reply.returncode and "storage is disabled" in reply.stderr:
-                self._accounting = False
-                break
-            found += rows(reply.stdout)
-        return found
+        return self._recorded("-j", job)
 
-    def cancel(self, jobs: Iterable[str]) -> None:
-        """Cancel jobs; those that have ended are left as they are."""
-        for _, numbers in _chosen(jobs):
-            reply = self._call("scancel", "--quiet", *numbers.split(","))
-            if "Invalid job id" not in reply.stderr:
-                _check(reply)
+    def find(self, name: str) -> list[Row]:
+        """Return the tasks of an array whose number is not known; that costs more than `queue` does."""
+        # The controller sends the jobs of one user, except for root.
+        return self._listed("--user", str(user_id()), "--name", name) or self._recorded(
+            "-S", "now-30days", "--name", name
+        )
 
-    def max_array_size(self) -> int:
-        """Return how many tasks an array may have; 1000, Slurm's default, where the controller does not say."""
-        said = self._call("scontrol", "show", "config").stdout
-        found = re.search(r"^MaxArraySize\s*=\s*(\d+)", said, re.MULTILINE)
-        return max(1, int(found[1]) - 1) if found else 1000
+    def cancel(self, job: str, indices: IdSet | None = None) -> None:
+        """Cancel an array, or some indices of it; what has ended is left as it is."""
+        # With --state, it would get all jobs of the cluster.
+        reply = self._call("scancel", "--quiet", job if indices is None else f"{job}_[{index_text(indices)}]")
+        if "Invalid job id" not in reply.stderr:
+            _check(reply)
+
+    def array_limit(self, wanted: int | None = None) -> int:
+        """Return how many tasks an array may have; Slurm's default where fewer are wanted, or the controller does not say."""
+        if self._array_limit is None and (wanted is None or wanted > _USUAL_ARRAY):
+            said = self._call("scontrol", "show", "config").stdout
+            found = re.search(r"^MaxArraySize\s*=\s*(\d+)", said, re.MULTILINE)
+            self._array_limit = max(1, int(found[1]) - 1) if found else _USUAL_ARRAY
+        return self._array_limit or _USUAL_ARRAY
 
     def limits(self, partition: str | None) -> Limits:
         """Return what a partition, or the default one, allows; nothing where Slurm does not say."""
-        reply = self._call("scontrol", "-o", "show", "partition", *([partition] if partition else []))
-        for line in reply.stdout.splitlines():
-            if partition or " Default=YES " in line:
-                return Limits.parse(line)
-        return Limits()
+        if partition not in self._limits:
+            words = () if partition is None else (partition,)
+            reply = self._call("scontrol", "-o", "show", "partition", *words)
+            lines = [line for line in reply.stdout.splitlines() if partition or " Default=YES " in line]
+            if not lines:
+                return Limits()
+            self._limits[partition] = Limits.parse(lines[0])
+        return self._limits[partition]
 
     def memory_had(self, jobs: Iterable[str]) -> int | None:
-        """Return the MiB that tasks of these jobs had; None where Slurm does not know any more."""
-        for chosen in _chosen(jobs):
-            reply = self._call("squeue", "-h", "-t", "all", "-O", "tres-alloc:200", *chosen)
+        """Return the MiB that tasks of the first of these jobs had that Slurm still knows; None if it knows none."""
+        for job in jobs:
+            reply = self._call("squeue", "-h", "-t", "all", "-O", "tres-alloc:200", "--jobs", job)
             found = re.findall(r"\bmem=([\d.]+[KMGT])", reply.stdout)
             if found:
                 return max(mebibytes(memory) for memory in found)
@@ -137,7 +144,23 @@ class Slurm:
         reply = self._call("squeue", "-h", "-o", "%A", f"--user={user_id()}")
         return reply.returncode == 0 and bool(reply.stdout.strip())
 
+    def _listed(self, *chosen: str) -> list[Row]:
+        reply = self._call(*QUEUE, *chosen)
+        if reply.returncode and "Invalid job id" not in reply.stderr:
+            raise SlurmSilenceError(reply.stderr)
+        return list(rows(reply.stdout))
+
+    def _recorded(self, *chosen: str) -> list[Row]:
+        if self._accounting is None:
+            self._accounting = shutil.which("sacct") is not None
+        if not self._accounting:
+            return []
+        reply = self._call(*HISTORY, *chosen)
+        self._accounting = not (reply.returncode and "storage is disabled" in reply.stderr)
+        return list(rows(reply.stdout)) if self._accounting else []
+
     def _call(self, *words: str) -> subprocess.CompletedProcess[str]:
+        self.pace.spend()
         try:
             reply = subprocess.run(  # noqa: S603 - Slurm's commands, with words that no shell sees
                 words,
@@ -180,13 +203,3 @@ def _environment(command: str) -> dict[str, str]:
     noise = _STALE if command == "sbatch" else _NOISE
     environment = {name: value for name, value in os.environ.items() if not noise.match(name)}
     return environment if command == "sbatch" else {**environment, "SLURM_BITSTR_LEN": "0"}
-
-
-def _chosen(jobs: Iterable[str], name: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the option that chooses jobs by name, or by number, a few hundred to a command."""
-    if name:
-        yield "--name", name
-        return
-    numbers = list(jobs)
-    for first in range(0, len(numbers), _ARGUMENTS):
-        yield "--jobs", ",".join(numbers[first : first + _ARGUMENTS])

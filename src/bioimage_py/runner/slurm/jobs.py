@@ -12,6 +12,7 @@ from typing import Any, Self
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.run import RunFolder
 from bioimage_py.runner.slurm.commands import Slurm
+from bioimage_py.runner.slurm.quantities import index_text
 from bioimage_py.runner.slurm.states import Place
 
 _PATIENCE = 5.0
@@ -34,11 +35,11 @@ class ArrayJob:
 
     @property
     def array(self) -> str:
-        spans = [
-            f"{b - self.offset}" if e - b == 1 else f"{b - self.offset}-{e - 1 - self.offset}"
-            for b, e in self.tasks.runs
-        ]
-        return f"{','.join(spans)}%{self.throttle}"
+        return f"{index_text(self.indices(self.tasks))}%{self.throttle}"
+
+    def indices(self, tasks: IdSet) -> IdSet:
+        """Return which indices of the array tasks of it have."""
+        return IdSet((begin - self.offset, end - self.offset) for begin, end in tasks.runs)
 
     def place(self, task: int) -> Place:
         return self.number or "", task - self.offset, self.name
@@ -120,7 +121,7 @@ class RoundJobs:
     def find_numbers(self, slurm: Slurm) -> bool:
         """Find by their names the arrays whose submission got no answer, or was never made; return whether none is in doubt."""
         for job in [job for job in self.jobs if job.number is None]:
-            rows = slurm.queue(name=job.name) or slurm.history(name=job.name)
+            rows = slurm.find(job.name)
             if rows:
                 job.number = rows[0].job
                 self.write()

@@ -8,9 +8,11 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from bioimage_py.errors import Hint, InvalidArgumentError, RunnerError
 from bioimage_py.geometry import IdSet
+from bioimage_py.runner.config import RunnerConfig
 from bioimage_py.runner.folder_runner import FolderRunner, Watch
 from bioimage_py.runner.journal import Progress
 from bioimage_py.runner.rounds import TaskEnd
@@ -18,6 +20,7 @@ from bioimage_py.runner.run import RunFolder, finish_hint, read_recorded, unmark
 from bioimage_py.runner.slurm.commands import Slurm, SlurmRefusalError, SlurmSilenceError
 from bioimage_py.runner.slurm.config import SlurmConfig
 from bioimage_py.runner.slurm.jobs import RoundJobs
+from bioimage_py.runner.slurm.pace import Pace
 from bioimage_py.runner.slurm.round import SlurmRound
 from bioimage_py.runner.slurm.states import has_ended
 from bioimage_py.runner.slurm.submission import asked_of, script
@@ -42,6 +45,11 @@ class SlurmRunner(FolderRunner):
     config_type = SlurmConfig
     config: SlurmConfig
 
+    def __init__(self, config: RunnerConfig | None = None) -> None:
+        super().__init__(config)
+        self._slurms: WeakKeyDictionary[RunFolder, Slurm] = WeakKeyDictionary()
+        """What each run has learned of Slurm."""
+
     @contextlib.contextmanager
     def ready(self) -> Iterator[None]:
         Slurm.check_present()
@@ -50,7 +58,9 @@ class SlurmRunner(FolderRunner):
     def run_round(
         self, folder: RunFolder, number: int, n_tasks: int, num_workers: int, watch: Watch
     ) -> list[TaskEnd]:
-        slurm, jobs = Slurm(), RoundJobs.read(folder, number)
+        if folder not in self._slurms:
+            self._slurms[folder] = Slurm(pace=Pace(self.config.poll_interval))
+        slurm, jobs = self._slurms[folder], RoundJobs.read(folder, number)
         begun = jobs is not None  # by an earlier process; tasks that it did not get to are submitted
         try:
             if jobs is None:
@@ -87,12 +97,12 @@ class SlurmRunner(FolderRunner):
             return False
         Slurm.check_present()
         try:
-            rows = Slurm(timeout=_PATIENCE).queue(jobs=jobs.numbers())
+            slurm = Slurm(timeout=_PATIENCE)
+            return any(not has_ended(row) for job in jobs.numbers() for row in slurm.queue(job))
         except SlurmSilenceError as error:
             raise RunnerError(
                 f"Slurm does not say what became of its jobs: {error}", (), folder.path
             ) from error
-        return any(not has_ended(row) for row in rows)
 
     def reattach(
         self,
@@ -147,7 +157,8 @@ class SlurmRunner(FolderRunner):
         slurm = Slurm()
         try:
             jobs.find_numbers(slurm)
-            slurm.cancel(jobs.numbers())
+            for job in jobs.numbers():
+                slurm.cancel(job)
         except (SlurmSilenceError, SlurmRefusalError) as error:
             raise RunnerError(f"the jobs are not cancelled: {error}", (), folder.path) from error
         return f"cancelled Slurm {_named(jobs.numbers())}; what is done stays written"

@@ -145,6 +145,11 @@ def is_full(said: str) -> bool:
     return _FULL.search(said) is not None and _NOT_FULL.search(said) is None
 
 
+def is_too_long(said: str) -> bool:
+    """Whether a refusal says that an array has more tasks than the cluster takes in one."""
+    return "Invalid job array specification" in said
+
+
 def advice(said: str, config: SlurmConfig, asked: Mapping[str, int | None]) -> str:
     """Return what Slurm said, the settings that it is about, and what to do."""
     memory = asked.get("mebibytes")

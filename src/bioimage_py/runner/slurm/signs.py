@@ -1,0 +1,82 @@
+"""What the run folder tells of the tasks of a round: who has begun, who goes on, who has ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bioimage_py.errors import StorageError
+from bioimage_py.runner.run import RunFolder
+from bioimage_py.runner.slurm.pace import Pace
+from bioimage_py.runner.task import FINISHED
+
+_PER_SECOND = 50
+"""Attempts to look at per second; each costs up to two operations on the disk that all share."""
+_SHORTEST, _LONGEST = 0.05, 30.0
+"""Seconds between two looks."""
+_QUIET, _QUIET_PER_TASK, _QUIET_MOST = 2.0, 0.1, 60.0
+"""Seconds without a sign of life after which a task that has begun is quiet: with many tasks signs are rare."""
+
+
+@dataclass
+class _Attempt:
+    task: int
+    written: int  # when, by the clock of the disk
+    seen: float  # when that changed, by our clock
+
+
+class Signs:
+    """Looks at the attempts of a round now and then; those that have ended are not looked at again."""
+
+    def __init__(self, folder: RunFolder, number: int, n_tasks: int, pace: Pace) -> None:
+        self._folder, self._number, self._pace = folder, number, pace
+        self._patience = min(_QUIET_MOST, max(_QUIET, _QUIET_PER_TASK * n_tasks))
+        self._open: dict[str, _Attempt] = {}
+        self._ended: set[str] = set()
+        self._began = self._next = pace.now()
+        self.begun: set[int] = set()
+        """Tasks that have begun."""
+        self.finished: set[int] = set()
+        """Tasks that have come to their end."""
+
+    def look(self, *, now: bool = False) -> set[int]:
+        """Return tasks of which an attempt has ended early since the last look; most calls do nothing, unless it is wanted `now`."""
+        time = self._pace.now()
+        if time < self._next and not now:
+            return set()
+        early = set()
+        for attempt in self._folder.attempts(round_number=self._number):
+            if attempt.stem in self._ended:
+                continue
+            self.begun.add(attempt.task)
+            try:
+                written = attempt.state.stat().st_mtime_ns
+                known = self._open.get(attempt.stem)
+                if known is not None and known.written == written:
+                    continue
+                self._open[attempt.stem] = _Attempt(attempt.task, written, time)
+                reason = self._folder.read_state(attempt)["reason"]
+            except (OSError, StorageError):
+                continue  # it is being replaced on a disk that does so in two steps: the next look finds it
+            if reason is None:
+                continue
+            self._ended.add(attempt.stem)
+            del self._open[attempt.stem]
+            if reason == FINISHED:
+                self.finished.add(attempt.task)
+            else:
+                early.add(attempt.task)
+        # Short while a run is young, when waiting would be a large part of it.
+        young = min(1.0, (time - self._began) / 50)
+        cost = self._pace.now() - time
+        self._next = time + min(_LONGEST, max(_SHORTEST, young, len(self._open) / _PER_SECOND, 20 * cost))
+        return early - self.finished
+
+    def interval(self) -> float:
+        """Return how long to wait until the next look, a second at most."""
+        return min(1.0, max(_SHORTEST, self._next - self._pace.now()))
+
+    def quiet(self) -> set[int]:
+        """Return tasks that have begun and of which there was no sign of life for long."""
+        time = self._pace.now()
+        going = {a.task for a in self._open.values() if time - a.seen < self._patience}
+        return self.begun - self.finished - going
