@@ -27,3 +27,4 @@ from .pack_shards import PackKernel as PackKernel
 from .pyramid_blocks import PyramidKernel as PyramidKernel, mover_for as mover_for
 from .stage_timer import STAGES as STAGES, Meter as Meter, Tally as Tally
 from .stored_parts import encoding_to_move as encoding_to_move, moving_origin as moving_origin
+from .write_units import BlockUnits as BlockUnits

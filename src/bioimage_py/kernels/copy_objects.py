@@ -18,14 +18,15 @@ from bioimage_py.chunks import (
 )
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
-from bioimage_py.kernels.cells import cells_of
 from bioimage_py.kernels.copy_blocks import CopyKernel
-from bioimage_py.kernels.moving import BothSides, MoveOptions, MovingKernel, side_by_side, slabs
+from bioimage_py.kernels.moving import BothSides, MoveOptions, MovingKernel, side_by_side
+from bioimage_py.kernels.write_units import UnitsOfBox
 from bioimage_py.sources.stores import ObjectState, StoreCopier, place_of, why_fetched
 from bioimage_py.storage import ObjectBytes, ObjectFolder, OpenObject, StoredBytes
 
 # What is copied takes no memory here, so that only the store limits how many are asked for at once.
 _AT_ONCE = 16
+_WEIGHT = 16
 _Position = tuple[int, ...]
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -68,14 +69,16 @@ class CopyObjectsKernel(MovingKernel):
             self._at_once = _AT_ONCE
             self._pool = ThreadPoolExecutor(_AT_ONCE)
 
-    def _move_box(self, box: Box) -> None:
+    def _move_units(self, units: UnitsOfBox) -> None:
         with self._tally.rest("moving_out"):
-            for cells in slabs(cells_of(box, self._unit), math.prod(self._per_object)):
-                self._move_cells(cells)
+            # A stop is looked at between slabs, so they have few objects.
+            for cells in units.slabs(max(_WEIGHT, math.prod(self._per_object))):
+                self._move_cells(cells, units)
 
-    def _move_cells(self, cells: Box) -> None:
+    def _move_cells(self, cells: Box, units: UnitsOfBox) -> None:
         tally, seen = self._tally, dict[str, ObjectState]()
-        looked = self._at_a_time(partial(self._look, seen), self._objects_in(cells, seen))
+        stored = units.done_in(cells)
+        looked = self._at_a_time(partial(self._look, seen), units.left(self._objects_in(cells, seen), stored))
         found = [each for each in looked if each is not None]
         chunks = ((each.position, *chunk) for each in found for chunk in each.chunks)
         odd = {position for position in self._at_a_time(self._check_chunk, chunks) if position is not None}
@@ -89,9 +92,10 @@ class CopyObjectsKernel(MovingKernel):
             tally.encoded_out += each.seen.size
             tally.chunks_moved += len(each.chunks)
             tally.chunks_by_store += len(each.chunks)
-        stored = {each.position for each in found}
-        if not self._recode_missing(cells, stored, self._unit):
-            self._remove_old(there, stored)
+        for each in found:
+            units.finish(each.position, each.seen.size)
+        stored |= {each.position for each in found}
+        self._finish_slab(units, cells, stored, there)
 
     def _copy_objects(self, cells: Box, objects: list[_Object]) -> list[_Position]:
         """Have objects copied and check the copies; return where the output may have objects, unless there is no need to know."""

@@ -9,10 +9,9 @@ from time import perf_counter
 
 from bioimage_py.chunks import ChunkFiles, ChunkFrames, EncodedReader, NamedChunks
 from bioimage_py.errors import BioimagePyError, StorageError
-from bioimage_py.geometry import Box
-from bioimage_py.kernels.cells import cells_of
-from bioimage_py.kernels.moving import MovingKernel, side_by_side, slabs
+from bioimage_py.kernels.moving import MovingKernel, side_by_side
 from bioimage_py.kernels.stage_timer import Tally
+from bioimage_py.kernels.write_units import ALONE, UnitsOfBox
 from bioimage_py.storage import SMALL, FileFolder, StoredBytes
 from bioimage_py.system import READ
 
@@ -20,20 +19,18 @@ from bioimage_py.system import READ
 class MoveKernel(MovingKernel):
     """Moves chunks into an output without shards; the input's may be files, inside shards, or in an HDF5 file."""
 
-    def _move_box(self, box: Box) -> None:
-        for cells in slabs(cells_of(box, self._made.chunks)):
-            self._move_cells(cells)
-
-    def _move_cells(self, cells: Box) -> None:
-        stored = set[tuple[int, ...]]()
-        for position, done in self._move_all(self._candidates(cells)):
-            if done is None:
-                continue
-            stored.add(position)
-            if isinstance(done, bool):
-                self._recode(self._voxels(position, self._made.chunks), [position])
-        if not self._recode_missing(cells, stored, self._made.chunks):
-            self._remove_old(self._writer.candidates(cells), stored)
+    def _move_units(self, units: UnitsOfBox) -> None:
+        for cells in units.slabs():
+            stored = units.done_in(cells)
+            for position, done in self._move_all(units.left(self._candidates(cells), stored)):
+                if done is None:
+                    continue
+                stored.add(position)
+                recode = isinstance(done, bool)
+                if recode:
+                    self._recode(self._voxels(position, self._made.chunks), [position])
+                units.finish(position, ALONE if recode else done)
+            self._finish_slab(units, cells, stored, self._writer.candidates(cells))
 
     def _move_all(
         self, positions: Iterable[tuple[int, ...]]

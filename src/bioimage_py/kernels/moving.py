@@ -27,6 +27,7 @@ from bioimage_py.geometry import Box
 from bioimage_py.kernels.cells import boxes_of, cells_all, cells_any
 from bioimage_py.kernels.copy_blocks import CopyKernel
 from bioimage_py.kernels.stage_timer import Meter, Tally
+from bioimage_py.kernels.write_units import ALONE, BlockUnits, UnitsOfBox
 from bioimage_py.sources import Source, encoded_reader, encoded_writer, stored_chunks
 from bioimage_py.storage import MOST_READ, Piece, StoredBytes, give_up_waiting
 
@@ -34,8 +35,6 @@ Pieces = tuple[Piece, ...]
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
-
-_MOST_CELLS = 4096
 
 # A server takes its time for each chunk, so that many are asked for at once, as long as they take little memory.
 _MOST_AT_ONCE = 16
@@ -129,14 +128,21 @@ class MovingKernel(ABC):
             return 0
         selected = self.fallback.selected(box)
         if selected is None:
-            return self._moved(box)
+            return self._moved(box, BlockUnits())[0]
         unit = self._made.shards or self._made.chunks
         with self._tally.rest("computing"):
             whole, touched = cells_all(selected, box, unit), cells_any(selected, box, unit)
-        written = sum(self._moved(part) for part in boxes_of(whole, box, unit))
+        written = sum(self._moved(part, BlockUnits())[0] for part in boxes_of(whole, box, unit))
         for part in boxes_of(touched & ~whole, box, unit):
             written += self.fallback.copy_selected(part, selected[part.relative_to(box.begin).slices])
         return written
+
+    def copy_units(self, box: Box, known: BlockUnits) -> tuple[int, bool]:
+        """Copy those write units of a box that are not done, and record them; return the bytes of their voxels.
+
+        Returns False as well if it was told to stop before all were done. With a mask the box is copied as by `copy_box`.
+        """
+        return self._moved(box, known) if self.mask is None else (self.copy_box(box), True)
 
     def copy_parts(self, unit: Box, parts: Sequence[Box]) -> int:
         """Copy several boxes that lie in one write unit; it is moved where they fill it."""
@@ -145,18 +151,23 @@ class MovingKernel(ABC):
         return self.fallback.copy_parts(unit, parts)
 
     @abstractmethod
-    def _move_box(self, box: Box) -> None: ...
+    def _move_units(self, units: UnitsOfBox) -> None: ...
 
-    def _moved(self, box: Box) -> int:
-        """Copy a box of whole write units everywhere; return the bytes of its voxels."""
-        tally, n_bytes = self._tally, box.size * self.output.dtype.itemsize
+    def _moved(self, box: Box, known: BlockUnits) -> tuple[int, bool]:
+        """Copy the write units of a box everywhere; return the bytes of the voxels, and whether all units are done."""
+        units = UnitsOfBox(self._made.shape, self._made.shards or self._made.chunks, box, known)
+        tally = self._tally
         recoded = -tally.bytes_out
-        with tally.rest("moving_in"):
-            self._move_box(box)
+        try:
+            with tally.rest("moving_in"):
+                self._move_units(units)
+        finally:
+            units.flush()
         recoded += tally.bytes_out
+        n_bytes = units.n_voxels * self.output.dtype.itemsize
         tally.bytes_in += n_bytes - recoded
         tally.bytes_out += n_bytes - recoded
-        return n_bytes
+        return n_bytes, not units.stopped
 
     @property
     def _tally(self) -> Tally:
@@ -221,18 +232,22 @@ class MovingKernel(ABC):
             f"chunk {at} of {self._source_name} cannot be copied ({self._reader.path(at)}): {error}"
         )
 
-    def _recode_missing(self, cells: Box, stored: set[tuple[int, ...]], grid: tuple[int, ...]) -> bool:
-        """Write what the input does not store, if that would read otherwise in the output; return whether it would."""
-        for position in itertools.product(*map(range, *cells)) if self.match.recodes_missing else ():
-            if position not in stored:
-                self._recode(self._voxels(position, grid))
-        return self.match.recodes_missing
+    def _finish_slab(
+        self, units: UnitsOfBox, cells: Box, stored: set[tuple[int, ...]], old: Iterable[tuple[int, ...]]
+    ) -> None:
+        """See to the units of a slab that the input does not store, unless it was left because of a stop.
 
-    def _remove_old(self, candidates: Iterable[tuple[int, ...]], stored: set[tuple[int, ...]]) -> None:
-        """Remove what the output had where the input stores nothing."""
-        for position in () if self.options.output_is_new else list(candidates):
-            if position not in stored:
-                self._writer.remove(position)
+        They are written if they would read otherwise in the output; else what the output has there, at the `old` positions, is removed.
+        """
+        if self.match.recodes_missing:
+            for position in units.left(itertools.product(*map(range, *cells)), stored):
+                self._recode(self._voxels(position, self._made.shards or self._made.chunks))
+                units.finish(position, ALONE)
+        elif not units.stopped and not self.options.output_is_new:
+            for position in list(old):
+                if position not in stored:
+                    self._writer.remove(position)
+        units.finish_slab(cells)
 
     def _recode(self, box: Box, positions: Iterable[tuple[int, ...]] = ()) -> None:
         """Copy a box by decoding it; where that fails, the error names which of the chunks at these positions it is."""
@@ -243,19 +258,6 @@ class MovingKernel(ABC):
                 with self._naming(position):
                     self.fallback.meter.read(self.input, self._voxels(position, self._made.chunks))
             raise
-
-
-def slabs(cells: Box, weight: int = 1) -> Iterator[Box]:
-    """Yield parts of a box, in C order, that hold few enough cells of a weight to be listed in memory."""
-    for axis, (begin, end) in enumerate(zip(*cells, strict=True)):
-        if end - begin > 1 and cells.size * weight > _MOST_CELLS:
-            middle = (begin + end) // 2
-            upper = (*cells.end[:axis], middle, *cells.end[axis + 1 :])
-            lower = (*cells.begin[:axis], middle, *cells.begin[axis + 1 :])
-            yield from slabs(Box(cells.begin, upper), weight)
-            yield from slabs(Box(lower, cells.end), weight)
-            return
-    yield cells
 
 
 def side_by_side(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 
@@ -11,7 +10,8 @@ from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.kernels.cells import cells_of
 from bioimage_py.kernels.copy_blocks import CopyKernel
-from bioimage_py.kernels.moving import BothSides, MoveOptions, MovingKernel, Pieces, side_by_side, slabs
+from bioimage_py.kernels.moving import BothSides, MoveOptions, MovingKernel, Pieces, side_by_side
+from bioimage_py.kernels.write_units import ALONE, UnitsOfBox
 from bioimage_py.storage import NewFile, NewObject
 
 _Position = tuple[int, ...]
@@ -39,20 +39,22 @@ class PackKernel(MovingKernel):
         self._whole = reader if whole and same and isinstance(reader, ShardedChunks) else None
         self._reads_first = self._whole is None
 
-    def _move_box(self, box: Box) -> None:
-        for shards in slabs(cells_of(box, self._shards), math.prod(self._per_shard)):
-            self._move_shards(shards, self._voxels_of(shards))
+    def _move_units(self, units: UnitsOfBox) -> None:
+        for shards in units.slabs(math.prod(self._per_shard)):
+            stored, chunks = units.done_in(shards), self._chunks_in(shards)
+            for shard in units.left(chunks, stored):
+                if self._move_shard(shard, chunks[shard]):
+                    stored.add(shard)
+                    units.finish(shard, ALONE)
+            self._finish_slab(units, shards, stored, self._writer.candidates(shards))
 
-    def _move_shards(self, shards: Box, voxels: Box) -> None:
+    def _chunks_in(self, shards: Box) -> dict[_Position, list[_Position]]:
+        """Return, for each shard, the positions at which the input may have a chunk."""
         chunks: dict[_Position, list[_Position]] = {}
-        for position in self._candidates(cells_of(voxels, self._made.chunks)):
+        for position in self._candidates(cells_of(self._voxels_of(shards), self._made.chunks)):
             shard = tuple(p // n for p, n in zip(position, self._per_shard, strict=True))
             chunks.setdefault(shard, []).append(position)
-        if self.match.recodes_missing:
-            # Where a chunk is missing, the output has to say so by its voxels.
-            chunks.update({at: [] for at in itertools.product(*map(range, *shards)) if at not in chunks})
-        stored = {shard for shard, positions in chunks.items() if self._move_shard(shard, positions)}
-        self._remove_old(self._writer.candidates(shards), stored)
+        return chunks
 
     def _move_shard(self, shard: _Position, positions: list[_Position]) -> bool:
         """Store one shard; return whether there is one now."""

@@ -15,6 +15,7 @@ from bioimage_py.geometry import IdSet, IdSetBuilder
 from bioimage_py.runner.worker_threads import without_frames
 
 if TYPE_CHECKING:
+    from bioimage_py.kernels import BlockUnits
     from bioimage_py.runner.run import RunAccount
 
 
@@ -62,6 +63,9 @@ class BlockJournal(Protocol):
     def failed(self, block_ids: Iterable[int], error: BaseException) -> None:
         """Record blocks that are not done, and why."""
 
+    def units(self, block_id: int) -> BlockUnits:
+        """Return what is known of the write units of a block: work that ends between them may leave the block neither done nor failed."""
+
 
 _INTERVAL = 0.2
 """Seconds between two reports of the progress."""
@@ -79,6 +83,7 @@ class Journal:
 
     def __init__(self, blocks_total: int, bytes_total: int = 0, *, folder: Path | None = None) -> None:
         self.folder = folder
+        self.stop = threading.Event()  # set when no further block, or write unit, is to be begun
         self.blocks_total = blocks_total
         self.bytes_total = bytes_total
         self.results: dict[int, Any] = {}
@@ -103,6 +108,13 @@ class Journal:
     def done_with(self, block_id: int, result: Any) -> None:
         self.results[block_id] = result
         self.done((block_id,))
+
+    def units(self, block_id: int) -> BlockUnits:
+        """As in `BlockJournal`; units are not kept."""
+        from bioimage_py.kernels import BlockUnits  # only where blocks are copied
+
+        del block_id
+        return BlockUnits(stopping=self.stop.is_set)
 
     def _fold(self) -> None:
         for _ in range(len(self._arrived)):

@@ -6,7 +6,7 @@ import contextlib
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bioimage_py.errors import (
     BioimagePyError,
@@ -30,11 +30,15 @@ from bioimage_py.runner.run import (
     account_of_attempts,
     account_of_run,
     read_recorded,
+    read_units,
 )
 from bioimage_py.runner.work import Work
 from bioimage_py.runner.worker_threads import WorkerThreads
 from bioimage_py.sources import Source, leaves
 from bioimage_py.storage import forget_failures
+
+if TYPE_CHECKING:
+    from bioimage_py.kernels import BlockUnits
 
 
 class LocalRunner(Runner):
@@ -131,8 +135,16 @@ class LocalRunner(Runner):
             settle = work.settling() if self.config.durable or run["durable"] else None
             threads = _threads(missing, num_workers)
             try:
+                known = read_units(folder, missing.block_ids)
                 with AttemptJournal(
-                    folder, number, 0, settle=settle, tally=missing.tally, threads=threads
+                    folder,
+                    number,
+                    0,
+                    settle=settle,
+                    tally=missing.tally,
+                    threads=threads,
+                    known=known,
+                    stop=journal.stop,
                 ) as attempt:
                     _process_waves(
                         missing, journal, _Both(attempt, journal), threads, lambda: journal.tell(report)
@@ -185,6 +197,9 @@ class _Both:
         for journal in self._journals:
             journal.failed(ids, error)
 
+    def units(self, block_id: int) -> BlockUnits:
+        return self._journals[0].units(block_id)
+
 
 def _threads(work: Work, num_workers: int) -> int:
     return max(1, min(num_workers, len(work.group_ids())))
@@ -196,7 +211,8 @@ def _process_waves(
     wave = work.ready(work.block_ids)
     while wave:
         begun = work if wave == work.block_ids else work.narrowed(wave)
-        WorkerThreads(begun, begun.group_ids(), records).run(_threads(begun, threads), tick)
+        workers = WorkerThreads(begun, begun.group_ids(), records, journal.stop, ctrl_c=True)
+        workers.run(_threads(begun, threads), tick)
         # A wave that was not done entirely keeps the next from beginning.
         ready = work.ready(work.block_ids - journal.done_ids())
         wave = ready - wave if not ready & wave else IdSet()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.environment import check_environment, extend_import_path
-from bioimage_py.runner.run import AttemptJournal, RunFolder, read_block_logs
+from bioimage_py.runner.run import AttemptJournal, RunFolder, read_block_logs, read_units
 from bioimage_py.runner.work import load_work
 from bioimage_py.runner.worker_threads import WorkerThreads
 
@@ -49,6 +49,8 @@ def run_task(path: str, round_number: int, task: int, stop: threading.Event | No
         settle=work.settling() if run["durable"] else None,
         tally=mine.tally,
         threads=run["threads"],
+        known=read_units(folder, mine.block_ids),
+        stop=stopping,
     ) as journal:
         threads = WorkerThreads(mine, groups, journal, stopping)
         follow = _following(folder, round_number, threads.over)

@@ -36,19 +36,19 @@ def _nothing() -> None: ...
 class WorkerThreads:
     """Threads that process groups of blocks, and the groups that none of them has taken yet.
 
-    When `stop` is set, no further group is begun; with it, a KeyboardInterrupt is an exception of the work like any other.
+    When `stop` is set, no further group is begun. Without `ctrl_c`, a KeyboardInterrupt is an exception of the work like any other.
     `over` is set, here or by the caller, when no further group is begun because the run is to end.
     """
 
     def __init__(
-        self, work: Work, groups: IdSet, journal: BlockJournal, stop: threading.Event | None = None
+        self, work: Work, groups: IdSet, journal: BlockJournal, stop: threading.Event, *, ctrl_c: bool = False
     ) -> None:
         self._work = work
         self._journal = journal
         self._groups = iter(groups)
         self._lock = threading.Lock()
-        self._stop = stop or threading.Event()
-        self._has_ctrl_c = stop is None
+        self._stop = stop
+        self._has_ctrl_c = ctrl_c
         self.over = threading.Event()
         self._crash: BaseException | None = None
 

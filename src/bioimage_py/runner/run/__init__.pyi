@@ -44,4 +44,5 @@ from .status import (
     what_is_run as what_is_run,
     without_credentials as without_credentials,
 )
+from .unit_log import UnitLog as UnitLog, read_units as read_units
 from .value_log import ValueLog as ValueLog, read_value_log as read_value_log, valued_blocks as valued_blocks

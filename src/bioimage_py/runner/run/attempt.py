@@ -7,7 +7,8 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,12 +16,13 @@ from bioimage_py.errors import StorageError
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.run.block_log import BlockLog
 from bioimage_py.runner.run.run_folder import RunFolder
+from bioimage_py.runner.run.unit_log import UnitLog
 from bioimage_py.runner.run.value_log import ValueLog
 from bioimage_py.runner.worker_threads import without_frames
 from bioimage_py.storage import this_process
 
 if TYPE_CHECKING:
-    from bioimage_py.kernels import Tally
+    from bioimage_py.kernels import BlockUnits, Tally
 
 _MOST_SHOWN = 20
 """Failures of an attempt that are recorded with their traceback."""
@@ -35,7 +37,8 @@ class AttemptJournal:
 
     `settle` forces the outputs to the disk. With it, finished blocks are recorded about once a second, after their voxels
     are on the disk, and the records are forced there as well; without it, each is recorded at once. `tally` returns what was
-    done so far, `threads` is how many work on it.
+    done so far, `threads` is how many work on it. `known` are the write units that earlier attempts finished of each block; when `stop`
+    is set, no further unit is to be begun.
     """
 
     def __init__(
@@ -47,11 +50,16 @@ class AttemptJournal:
         settle: Callable[[], None] | None = None,
         tally: Callable[[], Tally | None] = lambda: None,
         threads: int = 1,
+        known: Mapping[int, IdSet] | None = None,
+        stop: threading.Event | None = None,
     ) -> None:
         self._folder = folder
         self._files = folder.new_attempt(round_number, task)
         self._settle = settle
         self._unsettled: list[int] = []
+        self._known = known or {}
+        self._stop = stop or threading.Event()
+        self._units = UnitLog(self._files.units, durable=settle is not None)
         self._settled = time.monotonic()
         self._ended = False
         self._n_errors = 0
@@ -103,6 +111,18 @@ class AttemptJournal:
         with self._lock, self._writing(self._files.errors), self._files.errors.open("a") as file:
             file.write(line)
 
+    def units(self, block_id: int) -> BlockUnits:
+        from bioimage_py.kernels import BlockUnits  # only where blocks are copied
+
+        known = self._known.get(block_id, IdSet())
+        return BlockUnits(known, partial(self._units_done, block_id), self._stop.is_set)
+
+    def _units_done(self, block_id: int, units: IdSet) -> None:
+        with self._lock:
+            if not self._ended:
+                self._units.add(block_id, units)
+                self._record(())
+
     def end(self, reason: str) -> None:
         """Say why the attempt ended; nothing is recorded after that."""
         with self._lock:
@@ -113,6 +133,7 @@ class AttemptJournal:
                 self._show()
             finally:
                 self._blocks.close()
+                self._units.close()
                 if self._values is not None:
                     self._values.close()
 
@@ -126,6 +147,7 @@ class AttemptJournal:
     def _record(self, block_ids: Iterable[int]) -> None:
         if self._settle is None:
             with self._writing(self._files.blocks):
+                self._units.write()
                 self._blocks.add(IdSet.from_ids(block_ids))
             return
         self._unsettled.extend(block_ids)
@@ -133,7 +155,7 @@ class AttemptJournal:
             self._record_settled()
 
     def _record_settled(self) -> None:
-        if self._settle is None or not self._unsettled:
+        if self._settle is None or not (self._unsettled or self._units.waiting):
             return
         began = time.perf_counter()
         try:
@@ -141,6 +163,7 @@ class AttemptJournal:
             with self._writing(self._files.blocks):
                 if self._values is not None:
                     self._values.force_to_disk()
+                self._units.write()
                 self._blocks.add(IdSet.from_ids(self._unsettled))
         except OSError as error:
             raise StorageError(f"finished blocks cannot be forced to the disk: {error}") from error

@@ -15,6 +15,7 @@ it is this user's own and no other user can write into it.
     rounds/00000.handle.json         what the backend calls them, such as Slurm job ids
     rounds/00000.over                there once a task has met what ends the whole run
     attempts/00000-00007-<id>.blocks blocks that this attempt finished (see `block_log`)
+    attempts/00000-00007-<id>.units  write units that it finished of blocks that it may not have finished (see `unit_log`)
     attempts/00000-00007-<id>.values what the function returned for them (see `value_log`)
     attempts/00000-00007-<id>.errors one JSON line per failure
     attempts/00000-00007-<id>.json   when it began and, at its end, why it ended
@@ -82,6 +83,7 @@ class AttemptFiles:
     def __init__(self, folder: Path, stem: str) -> None:
         self.stem = stem
         self.blocks = folder / f"{stem}.blocks"
+        self.units = folder / f"{stem}.units"
         self.values = folder / f"{stem}.values"
         self.errors = folder / f"{stem}.errors"
         self.state = folder / f"{stem}.json"

@@ -16,7 +16,7 @@ from bioimage_py.runner.work.deferred import load_parts
 from bioimage_py.runner.work.work import Work
 
 if TYPE_CHECKING:
-    from bioimage_py.kernels import Tally
+    from bioimage_py.kernels import BlockUnits, Tally
     from bioimage_py.runner.journal import BlockJournal
     from bioimage_py.runner.run import RunFolder
     from bioimage_py.sources import Source
@@ -157,3 +157,6 @@ class _Shifted:
 
     def failed(self, block_ids: Iterable[int], error: BaseException) -> None:
         self._journal.failed([block_id + self._offset for block_id in block_ids], error)
+
+    def units(self, block_id: int) -> BlockUnits:
+        return self._journal.units(block_id + self._offset)

@@ -35,9 +35,17 @@ class CopyWork(BlockWork):
         return (self.kernel.output,)
 
     def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
-        """Copy the blocks of one group and record them; a write unit that fails takes only its own blocks with it."""
+        """Copy the blocks of one group and record them; a write unit that fails takes only its own blocks with it.
+
+        Where chunks are moved, a block that is left because of a stop goes on at its next attempt.
+        """
         if self._groups.single:
-            journal.done(blocks, self.kernel.copy_box(self.blocking[blocks[0]]))
+            box = self.blocking[blocks[0]]
+            if isinstance(self.kernel, CopyKernel):
+                journal.done(blocks, self.kernel.copy_box(box))
+            else:
+                written, whole = self.kernel.copy_units(box, journal.units(blocks[0]))
+                journal.done(blocks if whole else (), written)
             return
         unit_shape = self.kernel.output.write_unit
         assert unit_shape is not None
