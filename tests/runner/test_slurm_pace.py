@@ -43,7 +43,7 @@ class Cluster(Slurm):
     """What Slurm's commands answer on a cluster whose tasks begin in turn, give signs of life and end after some seconds."""
 
     def __init__(self, folder: RunFolder, seconds: float, *, most: int = 10**6, array: int = 1000) -> None:
-        clock = Clock(30.0)
+        clock = Clock(5.0)
         super().__init__(pace=clock)
         clock.cluster = self
         self.clock, self.folder, self.seconds, self.most, self.array = clock, folder, seconds, most, array
@@ -128,9 +128,7 @@ def _without_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def round_on(cluster: Cluster, n_tasks: int, num_workers: int) -> SlurmRound:
     jobs = RoundJobs(cluster.folder, 0, asked={"time": 5, "mebibytes": None, "lead": 0})
-    config = SlurmConfig()
-    cluster.clock.interval = config.poll_interval
-    return SlurmRound(cluster, jobs, n_tasks, num_workers, config, Watch(cluster.folder, 0, 0, None))
+    return SlurmRound(cluster, jobs, n_tasks, num_workers, SlurmConfig(), Watch(cluster.folder, 0, 0, None))
 
 
 def most_in_a_minute(cluster: Cluster) -> int:

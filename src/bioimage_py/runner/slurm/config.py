@@ -57,8 +57,8 @@ class SlurmConfig(RunnerConfig):
     Parameters
     ----------
     poll_interval
-        Seconds for each call of one of Slurm's commands, once a run has been going for a while. Finished tasks are seen in the
-        run folder, sooner.
+        Seconds for each call of one of Slurm's commands, once a run has been going for a while; at least 30 where it has more than
+        100 tasks. Finished tasks are seen in the run folder, sooner.
     tmp_root
         Folder for run folders; on a disk that the nodes share.
     python_executable
@@ -103,7 +103,7 @@ class SlurmConfig(RunnerConfig):
     2
     """
 
-    poll_interval: float = 30.0
+    poll_interval: float = 5.0
     tasks_per_worker: int = 2
     threads_per_worker: int = 0
     partition: str | None = option("partition to run in", metavar="NAME")

@@ -10,13 +10,16 @@ _SMALL = 100
 """Tasks up to which a round is a small one, whose end is wanted soon."""
 _AT_ONCE, _AT_ONCE_SMALL = 4, 20
 """Calls that may follow each other at once after a time without any."""
+_INTERVAL = 30.0
+_SELDOM = 10
+"""How many times the interval the time between two questions about an array may become."""
 
 
 class Pace:
-    """Allows a few calls at once, and in the long run one per `interval` seconds."""
+    """Allows a few calls at once, and in the long run one per `interval` seconds, but two a minute where there are many tasks."""
 
     def __init__(self, interval: float) -> None:
-        self.interval = interval
+        self._given = self.interval = interval
         self._most = self._left = float(_AT_ONCE_SMALL)
         self._counted = self.now()
 
@@ -29,8 +32,15 @@ class Pace:
     def set_size(self, n_tasks: int) -> None:
         """Take the pace of rounds of so many tasks."""
         self._count()
-        self._most = _AT_ONCE_SMALL if n_tasks <= _SMALL else _AT_ONCE
+        small = n_tasks <= _SMALL
+        self.interval = self._given if small else max(_INTERVAL, self._given)
+        self._most = _AT_ONCE_SMALL if small else _AT_ONCE
         self._left = min(self._left, self._most)
+
+    @property
+    def longest(self) -> float:
+        """Most seconds between two questions about the same."""
+        return _SELDOM * self.interval
 
     def spend(self) -> None:
         """Count a call."""

@@ -23,8 +23,6 @@ from bioimage_py.runner.slurm.submission import advice, is_full, is_too_long, op
 
 _log = logging.getLogger(__name__)
 
-_SELDOM = 10
-"""How many times the user's interval the time between two questions about an array may become."""
 _ROOM_AGAIN = 600.0
 """Seconds after which more may be submitted than Slurm has refused."""
 _ACCOUNTING_LAG = 8.0
@@ -210,8 +208,8 @@ class SlurmRound:
         if self._n_full > 1 and "Grp" not in said and not slurm.any_of_mine():
             self._refusal = advice(said, self._config, self._jobs.asked)
             return
-        interval = self._config.poll_interval
-        self._not_before = self._pace.now() + min(_SELDOM * interval, interval * 2 ** (self._n_full - 1))
+        seconds = self._pace.interval * 2 ** (self._n_full - 1)
+        self._not_before = self._pace.now() + min(self._pace.longest, seconds)
         if self._n_full == 2:
             _log.warning("Slurm takes no job now (%s); it is tried again and again", said)
 
@@ -222,8 +220,8 @@ class SlurmRound:
     # -- asking Slurm
 
     def _ask(self, job: ArrayJob) -> None:
-        attention, longest = self._attention[job.name], _SELDOM * self._config.poll_interval
-        attention.asked(self._pace.now(), longest)
+        attention = self._attention[job.name]
+        attention.asked(self._pace.now(), self._pace.longest)
         assert job.number is not None  # those without are not asked about
         rows = self._slurm.queue(job.number)
         self._heard()
@@ -250,7 +248,7 @@ class SlurmRound:
         self._look_for_missing(job)
         if not self._open(job):
             return
-        attention.asked(self._pace.now(), longest)
+        attention.asked(self._pace.now(), self._pace.longest)
 
     def _look_for_missing(self, job: ArrayJob) -> None:
         """Learn how tasks ended that the controller does not list any more, where that is certain."""
