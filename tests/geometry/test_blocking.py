@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from bioimage_py.errors import InvalidArgumentError
-from bioimage_py.geometry import Block, Blocking, Box, to_roi
+from bioimage_py.geometry import Block, Blocking, Box, IdSet, to_roi
 
 
 @st.composite
@@ -47,6 +47,22 @@ def test_blocks_are_numbered_in_c_order(blocking: Blocking) -> None:
     for wrong in (-1, len(positions)):
         with pytest.raises(InvalidArgumentError, match="block id"):
             blocking.block(wrong)
+
+
+@settings(max_examples=300)
+@given(blockings(), st.data())
+def test_ids_over_another_grid_are_the_blocks_that_share_a_voxel(other: Blocking, data: Any) -> None:
+    block_shape = tuple(data.draw(st.integers(1, 11)) for _ in other.shape)
+    blocking = Blocking(other.shape, block_shape, roi=other.roi)
+    ids = IdSet.from_ids(i for i in range(other.n_blocks) if data.draw(st.booleans()))
+    expected = [i for i, block in enumerate(blocking) if any(j in ids for j in other.ids_in(block))]
+    assert blocking.ids_over(other, ids) == expected
+
+
+def test_blockings_of_different_regions_are_not_compared() -> None:
+    one, other = Blocking((4,), (2,)), Blocking((4,), (2,), roi=Box((1,), (4,)))
+    with pytest.raises(InvalidArgumentError, match="the blockings are of"):
+        one.ids_over(other, IdSet())
 
 
 @settings(max_examples=200)

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry.box import Box
+from bioimage_py.geometry.id_set import IdSet
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Numbers = npt.NDArray[np.int64]
+
+_AT_ONCE = 2**18
+"""Runs of blocks that are held at once while blocks of one grid are found in another."""
 
 
 class Block(Box):
@@ -155,6 +165,83 @@ class Blocking:
             (e - 1) // b - f for e, b, f in zip(inside.end, self.block_shape, self._first, strict=True)
         )
         yield from _ids(first, last, self._strides)
+
+    def ids_over(self, other: Blocking, ids: IdSet) -> IdSet:
+        """Return the blocks that share a voxel with those blocks of another blocking of the same region, at a cost that goes with the runs.
+
+        A run is few boxes of grid positions, of which each is a box of positions of the other grid.
+        """
+        if other.roi != self.roi:
+            raise InvalidArgumentError(f"the blockings are of {self.roi} and {other.roi}")
+        if len(ids) == other.n_blocks:
+            return IdSet.from_range(self.n_blocks)
+        most = (
+            -(-theirs // own) + 1 for theirs, own in zip(other.block_shape, self.block_shape, strict=True)
+        )
+        per_run = math.prod(map(min, list(most)[:-1], self.grid_shape))
+        n_runs = max(1, _AT_ONCE // max(1, per_run))
+        begins, ends = ids.to_arrays()
+        return IdSet.union(
+            IdSet.from_arrays(*self._runs_over(other, axis, *box))
+            for at in range(0, ids.n_runs, n_runs)
+            for axis, *box in _boxes(begins[at : at + n_runs], ends[at : at + n_runs], other.grid_shape)
+        )
+
+    def _runs_over(
+        self, other: Blocking, axis: int, row: Numbers, low: Numbers, high: Numbers
+    ) -> tuple[Numbers, Numbers]:
+        """Return begins and ends of the runs of blocks that share a voxel with boxes of another grid, which are as from `_boxes`."""
+        import numpy as np
+
+        first, last = self._positions_over(other, axis, low, high)
+        step = math.prod(self.grid_shape[axis + 1 :])
+        begins, ends = first * step, last * step
+        for before in reversed(range(axis)):
+            step *= self.grid_shape[before + 1]
+            row, position = np.divmod(row, other.grid_shape[before])
+            first, last = self._positions_over(other, before, position, position + 1)
+            counts = last - first
+            if (counts > 1).any():
+                which = np.repeat(np.arange(len(counts)), counts)
+                row, begins, ends = row[which], begins[which], ends[which]
+                first = (first - (np.cumsum(counts) - counts))[which] + np.arange(len(which))
+            begins, ends = begins + first * step, ends + first * step
+        return begins, ends
+
+    def _positions_over(
+        self, other: Blocking, axis: int, low: Numbers, high: Numbers
+    ) -> tuple[Numbers, Numbers]:
+        """Return the positions on an axis that share voxels with those from `low` to `high` of another grid."""
+        import numpy as np
+
+        extent, begin, end = self.block_shape[axis], self.roi.begin[axis], self.roi.end[axis]
+        theirs, at = other.block_shape[axis], other._first[axis]
+        first = np.maximum((low + at) * theirs, begin) // extent
+        last = (np.minimum((high + at) * theirs, end) - 1) // extent + 1
+        return first - self._first[axis], last - self._first[axis]
+
+
+def _boxes(
+    begins: Numbers, ends: Numbers, grid_shape: tuple[int, ...]
+) -> Iterator[tuple[int, Numbers, Numbers, Numbers]]:
+    """Yield the boxes of positions that runs of blocks consist of: an axis, and what many of them have there.
+
+    That is the number of the row, which tells the position on the axes before, and the positions on this axis, from `low` to
+    `high`. On the axes after it each box is whole.
+    """
+    import numpy as np
+
+    for axis in reversed(range(1, len(grid_shape))):
+        row, low = np.divmod(begins, grid_shape[axis])
+        last, high = np.divmod(ends, grid_shape[axis])
+        cut = low > 0
+        yield axis, row[cut], low[cut], np.where(last > row, grid_shape[axis], high)[cut]
+        rest = (high > 0) & ((last > row) | ~cut)
+        yield axis, last[rest], np.zeros_like(last[rest]), high[rest]
+        begins, ends = row + cut, last
+        whole = ends > begins
+        begins, ends = begins[whole], ends[whole]
+    yield 0, np.zeros_like(begins), begins, ends
 
 
 def _ids(first: tuple[int, ...], last: tuple[int, ...], strides: tuple[int, ...]) -> Iterator[int]:

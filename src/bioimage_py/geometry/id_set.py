@@ -289,7 +289,11 @@ class IdSet(Sequence[int]):
         few, many = (self, other) if self.n_runs <= other.n_runs else (other, self)
         if few.n_runs < _MANY:
             return IdSet._of(_within_all(many._edges, few.runs))
-        return IdSet._combined(self, other, operator.and_)
+        window = max(self._edges[0], other._edges[0]), min(self._edges[-1], other._edges[-1])
+        if window[0] >= window[1]:
+            return IdSet()
+        one, two = (IdSet._of(_within(edges, window)) for edges in (self._edges, other._edges))
+        return IdSet._combined(one, two, operator.and_)
 
     def __sub__(self, other: IdSet) -> IdSet:
         if not other or not self:

@@ -202,12 +202,7 @@ def _numbered(plan: CopyPlan, found: TwoPasses) -> TwoPasses:
     ids = plan.block_ids
     if len(ids) == plan.n_blocks:
         return replace(found, block_ids=IdSet.from_range(found.n_blocks))
-    first, second = Blocking(found.shape, found.block_shape), plan.blocking
-    needed = IdSet.from_ids(
-        number
-        for number in range(first.n_blocks)
-        if any(block_id in ids for block_id in second.ids_in(first[number]))
-    )
+    needed = Blocking(found.shape, found.block_shape).ids_over(plan.blocking, ids)
     share = len(needed) / max(1, found.n_blocks)
     return replace(
         found,

@@ -7,8 +7,6 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, cast
 
-import numpy as np
-
 from bioimage_py.geometry import Blocking, Box, IdSet
 from bioimage_py.runner.work.stored_sources import input_spec, output_spec
 from bioimage_py.runner.work.work import Work
@@ -29,24 +27,20 @@ class BlockGroups:
         self._grid = Blocking(blocking.shape, group_shape, roi=blocking.roi)
 
     def group_ids(self, block_ids: IdSet) -> IdSet:
-        if self.single:
-            return block_ids
-        if len(block_ids) == self.blocking.n_blocks:
-            return IdSet.from_range(self._grid.n_blocks)
-        ids = np.concatenate(
-            [np.arange(b, e, dtype=np.int64) for b, e in block_ids.runs] or [np.empty(0, np.int64)]
-        )
-        groups = np.zeros_like(ids)
-        for axis, positions in enumerate(np.unravel_index(ids, self.blocking.grid_shape) if ids.size else ()):
-            groups = groups * self._grid.grid_shape[axis] + self._cells(axis)[positions]
-        return IdSet.from_ids(np.unique(groups).tolist())
+        return block_ids if self.single else self._grid.ids_over(self.blocking, block_ids)
 
-    def _cells(self, axis: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Return the group's place on an axis for each block's."""
-        first = self.blocking.roi.begin[axis]
-        block, group = self.blocking.block_shape[axis], self._grid.block_shape[axis]
-        positions = np.arange(self.blocking.grid_shape[axis], dtype=np.int64) + first // block
-        return positions * block // group - first // group
+    def blocks_of(self, groups: IdSet, block_ids: IdSet) -> IdSet:
+        """Return those of `block_ids` that are in any of the groups."""
+        if self.single or not groups:
+            return groups & block_ids
+        near = block_ids & self.blocking.ids_over(self._grid, IdSet.from_range(groups[-1] + 1, groups[0]))
+        if groups.n_runs == 1:
+            return near
+        if near.n_runs > 4 * groups.n_runs:
+            return near & self.blocking.ids_over(self._grid, groups)
+        # Mostly these are all groups that have blocks there, and each has few.
+        others = self.group_ids(near) - groups
+        return near - self.blocking.ids_over(self._grid, others) if others else near
 
     def blocks_in(self, group_id: int, block_ids: IdSet) -> tuple[int, ...]:
         """Return those of `block_ids` that are in a group, in ascending order."""
@@ -85,6 +79,9 @@ class BlockWork(Work):
 
     def blocks_in(self, group_id: int) -> tuple[int, ...]:
         return self._groups.blocks_in(group_id, self.block_ids)
+
+    def blocks_of(self, groups: IdSet) -> IdSet:
+        return self._groups.blocks_of(groups, self.block_ids)
 
     def narrowed(self, block_ids: IdSet) -> Self:
         fewer: Self = replace(cast("Any", self), block_ids=block_ids)

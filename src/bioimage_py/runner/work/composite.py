@@ -67,6 +67,10 @@ class CompositeWork(Work):
         part, offset = self._part_of(group_id)
         return tuple(block_id + offset for block_id in part.blocks_in(group_id - offset))
 
+    def blocks_of(self, groups: IdSet) -> IdSet:
+        by_part = zip(self.parts, self.split(groups), strict=True)
+        return self._joined(part.blocks_of(own) for part, own in by_part)
+
     def narrowed(self, block_ids: IdSet) -> Self:
         parts = tuple(part.narrowed(ids) for part, ids in zip(self.parts, self.split(block_ids), strict=True))
         return replace(self, parts=parts)

@@ -73,6 +73,10 @@ class Work(ABC):
         """Return the blocks to process of one group; over all groups, every id of `block_ids` exactly once."""
         return (group_id,)
 
+    def blocks_of(self, groups: IdSet) -> IdSet:
+        """Return the blocks to process of many groups."""
+        return groups & self.block_ids
+
     def narrowed(self, block_ids: IdSet) -> Self:
         """Return the same work on fewer blocks."""
         raise NotPortableError(f"{type(self).__name__} can only be run whole")
