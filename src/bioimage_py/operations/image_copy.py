@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -58,19 +59,29 @@ from bioimage_py.sources.ome_zarr import (
     ImageGroup,
     Mirror,
     NewLevel,
+    OmeZarrImage,
     OmeZarrTree,
     extents_for,
     ome_zarr_group,
     read_tree,
 )
-from bioimage_py.sources.stores import NewMarks, Node, group_attributes, level_paths
+from bioimage_py.sources.stores import NewMarks, Node, group_attributes, is_marked, level_paths
 from bioimage_py.sources.zarr import encoding_from_metadata, read_node
 from bioimage_py.storage import StoreFolder, StorePlace, file_identity, is_url
+from bioimage_py.text import counted
 
 _LAYOUT = ("chunks", "shards", "codec", "zarr_format", "fill_value")
 _FOR_ONE_ARRAY = ("mask", "dtype", "axes", "voxel_size", "units")
 """Options that cannot be applied to levels and labels."""
 _MOST_NAMED = 10
+
+
+class _PlannedKind(NamedTuple):
+    """What is planned for arrays that are stored alike; no level where they are there already."""
+
+    plan: CopyPlan
+    asked: PlanOptions
+    level: NewLevel | None
 
 
 class ImageCopy(Job):
@@ -80,71 +91,107 @@ class ImageCopy(Job):
     plan: ImagePlan
 
     def __init__(self, input: Any, output: Any, options: CopyOptions) -> None:
+        """Plan the copy; `input` may be the `OmeZarrTree` of one that was read already."""
         self.options, self._in_process = options, options.runner.in_process
-        tree, place = read_tree(input), locate(output)
+        tree = input if isinstance(input, OmeZarrTree) else read_tree(input)
+        place = locate(output)
         group = ImageGroup.for_copy(place.path, place.key)
         assert group is not None
         _check_apart(tree, group)
         given = {name: value for name, value in options.layout.items() if name in _LAYOUT}
         is_there = read_node(StoreFolder.at(group.path).child(group.key)) is not None
-        begun = options.block_ids is not None and not options.overwrite and is_there
-        if begun and given:
+        self._begun = options.block_ids is not None and not options.overwrite and is_there
+        if self._begun and given:
             raise InvalidArgumentError(
                 f"{', '.join(given)} can be given for a new output only; {group.path} is there already, and block_ids are written "
                 "into it"
             )
-        if options.block_ids is not None and not begun:
+        if options.block_ids is not None and not self._begun:
             # For voxels that no block writes, as in a copy of one array.
             given.setdefault("fill_value", 0)
         self.mirror = Mirror.plan(tree, group, given.pop("zarr_format", None))
-        self._input = locate(input).path
-        self._keys = [(source_key, key) for _, _, source_key, key in self.mirror.arrays()]
+        self._input = tree.root.path
+        self._keys: list[tuple[str, str]] = []
         self._levels: list[NewLevel] = []
-        self.plan = self._planned(given, begun=begun)
+        self.plan = self._planned(given)
         self._is_fresh = bool(self._levels) and options.folder is None
         self._made: Any = None
 
-    def _planned(self, given: Mapping[str, Any], *, begun: bool) -> ImagePlan:
+    def _planned(self, given: Mapping[str, Any]) -> ImagePlan:
         options, group, tree = self.options, self.mirror.group, self.mirror.tree
         arrays: list[PlannedArray] = []
         asked: list[PlanOptions] = []
-        for key, source, full, target in self._opened_pairs(given, begun=begun):
-            warn_of_unfinished(source)
-            if not self._in_process:
-                source.to_spec()
-            shape = options.block_shape
-            if shape is not None:
-                shape = check_block_shape(extents_for(source, full, shape, "block_shape"), source.shape)
-            plan, wanted = plan_array(source, target, options, shape, alone=False)
-            asked.append(wanted)
-            arrays.append(PlannedArray(key, plan))
-            if isinstance(target, NewLevelTarget):
-                self._levels.append(target.level)
+        kinds: dict[Hashable, _PlannedKind] = {}
+        damaged: dict[str, str] = {}
+        for image in tree.images:
+            try:
+                planned = [
+                    (source_key, key, self._of_kind(kinds, kind, image, (source_key, key), given))
+                    for source_key, key, kind in self.mirror.arrays_of(image)
+                ]
+            except (StorageError, UnsupportedFormatError) as error:
+                if len(tree.images) == 1:
+                    raise
+                damaged[tree.below(image.key)] = error.message
+                continue
+            for source_key, key, one in planned:
+                names = f"{self._input}:{source_key}", f"{group.path}:{key}"
+                arrays.append(PlannedArray(key, one.plan, names))
+                asked.append(one.asked)
+                self._keys.append((source_key, key))
+                if one.level is not None:
+                    self._levels.append(replace(one.level, key=key))
+        if not arrays:
+            raise StorageError(f"{tree.name} has no image that can be copied. {next(iter(damaged.values()))}")
+        if damaged:
+            tree = tree.without(damaged)
+            self.mirror = replace(self.mirror, tree=tree)
         ids = options.ids
         if options.folder is not None:
-            ids = begun_ids(options.folder) & IdSet.from_range(sum(array.plan.n_blocks for array in arrays))
+            ids = begun_ids(options.folder) & IdSet.from_range(sum(array.shared.n_blocks for array in arrays))
         shown = f"{group.path}/{group.key}" if group.key else group.path
-        names, what = (tree.name, shown), what_is_copied(tree)
-        whole = ImagePlan.of(names, what, arrays, ids, options.threads, tree.left_out)
+        left_out = tree.left_out, [f"{key}: {why}" for key, why in tree.damaged.items()]
+        whole = ImagePlan.of(
+            (tree.name, shown), what_is_copied(tree), arrays, ids, options.threads, *left_out
+        )
         if options.folder is not None:
             return whole
         return image_in_passes(whole, asked, options.casting, room_beside_path(group.path, {}))
 
-    def _opened_pairs(
-        self, given: Mapping[str, Any], *, begun: bool
-    ) -> Iterator[tuple[str, Source, Source, Target]]:
-        """Yield for each array: its key in the new container, the array, the full-size array of its image, the target."""
-        group = self.mirror.group
-        full: Source | None = None
-        for image, _, source_key, key in self.mirror.arrays():
-            source = open_source(self._input, source_key)
-            if full is None or source_key == image.levels[0]:
-                full = source
-            if begun:
-                yield key, source, full, _begun_target(group, key, source)
-            else:
-                level = self.mirror.level(source, full, (source_key, key), given)
-                yield key, source, full, NewLevelTarget(group, level, given.get("codec"))
+    def _of_kind(
+        self,
+        kinds: dict[Hashable, _PlannedKind],
+        kind: Hashable,
+        image: OmeZarrImage,
+        keys: tuple[str, str],
+        given: Mapping[str, Any],
+    ) -> _PlannedKind:
+        """Return what is planned for all arrays of a kind; `keys` are those of one, and of its copy."""
+        if is_marked(self.mirror.tree.array(keys[0]).folder):
+            warn_of_unfinished(open_source(self._input, keys[0]))
+        # Arrays that are there already are checked one by one.
+        kind = keys if self._begun else kind
+        if kind in kinds:
+            return kinds[kind]
+        source = open_source(self._input, keys[0])
+        full = source if keys[0] == image.levels[0] else open_source(self._input, image.levels[0])
+        if not self._in_process:
+            source.to_spec()
+        options, group = self.options, self.mirror.group
+        target: Target
+        if self._begun:
+            level, target = None, _begun_target(group, keys[1], source)
+        else:
+            level = self.mirror.level(source, full, keys, given)
+            target = NewLevelTarget(group, level, given.get("codec"))
+        shape = options.block_shape
+        if shape is not None:
+            shape = check_block_shape(extents_for(source, full, shape, "block_shape"), source.shape)
+        plan, asked = plan_array(source, target, options, shape, alone=False)
+        # The sources are not kept open.
+        plan = replace(plan, input=plan.input.alone(), output=plan.output.alone())
+        kinds[kind] = _PlannedKind(plan, asked, level)
+        return kinds[kind]
 
     def check_free(self) -> None:
         if self._is_fresh:
@@ -159,10 +206,9 @@ class ImageCopy(Job):
         self.mirror.new(self._levels).make(overwrite=replace_old)
         plan, offsets = self.plan, self.plan.offsets
         for place, array, first in zip(self._places(), plan.arrays, offsets, strict=False):
-            asked = plan.block_ids & IdSet.from_range(first + array.plan.n_blocks, first)
+            asked = plan.block_ids & IdSet.from_range(first + array.shared.n_blocks, first)
             if place.is_local:
-                missing = asked.shifted(-first)
-                marks.add(place.path, array.plan.blocking, missing)
+                marks.add(place.path, array.shared.blocking, asked.shifted(-first))
         _warn_of_rest(self.mirror.tree)
 
     def _places(self) -> list[StoreFolder]:
@@ -170,7 +216,13 @@ class ImageCopy(Job):
         return [root.child(key) for _, key in self._keys]
 
     def result(self) -> Source:
-        """Return the full-size array of the first image."""
+        """Return the full-size array of the first image; StorageError if there were damaged ones, when all others are copied."""
+        if damaged := self.mirror.tree.damaged:
+            more = "" if len(damaged) == 1 else f" (and {len(damaged) - 1:,} more: {_named(list(damaged)[1:])})"
+            raise StorageError(
+                f"{counted(len(damaged), 'image')} of {self.mirror.tree.name} cannot be read and {'is' if len(damaged) == 1 else 'are'} not copied, all "
+                f"others are. {next(f'{key}: {why}' for key, why in damaged.items())}{more}",
+            )
         return open_source(self.mirror.group.path, self._keys[0][1], mode="r+")
 
     def discard(self) -> None:
@@ -192,7 +244,7 @@ class ImageCopy(Job):
         return not self.plan.block_ids
 
     def passes(self, resources: Resources) -> TwoPassRun | None:
-        arrays = [(array.key, array.plan) for array in self.plan.arrays]
+        arrays = [(array.key, array.shared) for array in self.plan.arrays]
         return TwoPassRun.begin(arrays, self.plan.output, self.options, resources, replaces=self._is_fresh)
 
     def work(self, opened: ExitStack, passes: TwoPassRun | None, resources: Resources) -> CompositeWork:
@@ -201,7 +253,7 @@ class ImageCopy(Job):
         shelf = WorkShelf()
         parts = []
         for n, (array, place) in enumerate(zip(self.plan.arrays, self._places(), strict=True)):
-            plan, every = array.plan, IdSet.from_range(array.plan.n_blocks)
+            plan, every = array.shared, IdSet.from_range(array.shared.n_blocks)
             through = passes if passes is not None and n in passes.first else None
             opening = partial(self._opened, n, plan, resources, through)
             parts.append(DeferredWork(plan.blocking, plan.group_shape, every, opening, shelf, place))
@@ -240,7 +292,7 @@ class ImageCopy(Job):
 
     def execute(self, work: Any, resources: Resources, n_bytes: int) -> Journal:
         journal = super().execute(work, resources, n_bytes)
-        _check_present(self.mirror.tree)
+        self.mirror.tree.check_present()
         return journal
 
 
@@ -340,15 +392,6 @@ def what_is_copied(tree: OmeZarrTree) -> str:
     kind = "" if tree.kind == "image" else f"{tree.kind} with "
     counts = [(len(tree.images), "image"), (levels, "level"), (labels, "label image")]
     return kind + ", ".join(f"{n:,} {what}{'' if n == 1 else 's'}" for n, what in counts if n)
-
-
-def _check_present(tree: OmeZarrTree) -> None:
-    """Raise StorageError if an array has been removed meanwhile: its chunks were then read as empty."""
-    if tree.root.is_local:
-        for image in tree.with_labels():
-            for level in image.levels:
-                if read_node(tree.root.child(level)) is None:
-                    raise StorageError(f"{tree.root.path}:{level} no longer exists")
 
 
 def _begun_target(group: ImageGroup, key: str, source: Source) -> Target:

@@ -24,7 +24,17 @@ class PlannedArray:
     """The copy of one array of an image."""
 
     key: str  # of the array, below the group that is copied
-    plan: CopyPlan  # its blocks have its own numbers
+    shared: CopyPlan  # of all arrays that are stored alike; layouts have the names of the first of them, blocks the array's own numbers
+    names: tuple[str, str] | None = None  # of the array and its copy, where they are not those
+
+    @property
+    def plan(self) -> CopyPlan:
+        """The plan of this array."""
+        if self.names is None:
+            return self.shared
+        layouts = (self.shared.input, self.shared.output)
+        a, b = (replace(layout, name=name) for layout, name in zip(layouts, self.names, strict=True))
+        return replace(self.shared, input=a, output=b)
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,7 @@ class ImagePlan(Plan):
 
     _told = (
         "input", "output", "what", "road", "roads", "n_blocks", "in_flight", "threads", "cache_bytes", "memory_limit", "peak_memory",
-        "bytes_in", "bytes_out", "n_files", "block_ids", "hints", "left_out",
+        "bytes_in", "bytes_out", "n_files", "block_ids", "hints", "left_out", "damaged",
     )  # fmt: skip
 
     input: str
@@ -47,6 +57,7 @@ class ImagePlan(Plan):
     # Threads that decode and encode inside the libraries, and blocks at the same time where memory allows
     threads: int
     left_out: tuple[str, ...] = ()  # what is in the input and will not be in the output
+    damaged: tuple[str, ...] = ()  # images that cannot be read, with the reason: the others are copied
 
     @classmethod
     def of(
@@ -57,15 +68,16 @@ class ImagePlan(Plan):
         block_ids: IdSet | None,
         threads: int,
         left_out: Sequence[str] = (),
+        damaged: Sequence[str] = (),
     ) -> ImagePlan:
         """Put plans of arrays together; InvalidArgumentError if a block id is out of range."""
-        whole = cls(*names, what, tuple(arrays), IdSet(), threads, tuple(left_out))
+        whole = cls(*names, what, tuple(arrays), IdSet(), threads, tuple(left_out), tuple(damaged))
         every = IdSet.from_range(whole.n_blocks)
         if block_ids is not None and block_ids - every:
             ranges = [
-                f"{array.key} has {first} … {first + array.plan.n_blocks - 1}"
+                f"{array.key} has {first} … {first + array.shared.n_blocks - 1}"
                 for array, first in zip(whole.arrays[:5], whole.offsets, strict=False)
-                if array.plan.n_blocks
+                if array.shared.n_blocks
             ]
             raise InvalidArgumentError(
                 f"block_ids out of range: {(block_ids - every)[0]} is not in 0 … {whole.n_blocks - 1}. Blocks are numbered through "
@@ -76,7 +88,7 @@ class ImagePlan(Plan):
     @cached_property
     def offsets(self) -> tuple[int, ...]:
         """The number of each array's first block; and the number of all blocks."""
-        return tuple(accumulate((array.plan.n_blocks for array in self.arrays), initial=0))
+        return tuple(accumulate((array.shared.n_blocks for array in self.arrays), initial=0))
 
     @property
     def n_blocks(self) -> int:
@@ -86,12 +98,12 @@ class ImagePlan(Plan):
     @cached_property
     def in_flight(self) -> int:
         """How many blocks can be processed at the same time, whichever arrays they are of."""
-        return min((_most_in_flight(array.plan) for array in self.arrays), default=1)
+        return min(map(_most_in_flight, self._kinds), default=1)
 
     @property
     def cache_bytes(self) -> int:
         """Decoded input chunks kept between blocks, in bytes, for each array that is open."""
-        wanted = [array.plan.cache_bytes for array in self.arrays if array.plan.cache_bytes]
+        wanted = [plan.cache_bytes for plan in self._plans if plan.cache_bytes]
         if not wanted:
             return 0
         # Those arrays that want none hold more than the others, or read nothing twice.
@@ -101,7 +113,7 @@ class ImagePlan(Plan):
     @property
     def memory_limit(self) -> int:
         """In bytes; what the sources and the interpreter take up anyway is not counted."""
-        return max((array.plan.memory_limit for array in self.arrays), default=0)
+        return max((plan.memory_limit for plan in self._kinds), default=0)
 
     @property
     def peak_memory(self) -> int:
@@ -110,7 +122,7 @@ class ImagePlan(Plan):
 
     @cached_property
     def _held(self) -> int:
-        held = (base + self.in_flight * block for plan in self._plans for base, block in _held(plan))
+        held = (base + self.in_flight * block for plan in self._kinds for base, block in _held(plan))
         return max(held, default=0)
 
     @property
@@ -141,11 +153,16 @@ class ImagePlan(Plan):
     @property
     def hints(self) -> tuple[str, ...]:
         """What would make this copy better."""
-        return tuple(dict.fromkeys(hint for plan in self._plans for hint in plan.hints))
+        return tuple(dict.fromkeys(hint for plan in self._kinds for hint in plan.hints))
 
     @property
     def _plans(self) -> list[CopyPlan]:
-        return [array.plan for array in self.arrays]
+        return [array.shared for array in self.arrays]
+
+    @cached_property
+    def _kinds(self) -> list[CopyPlan]:
+        """The plans of arrays that are not stored alike."""
+        return list({id(plan): plan for plan in self._plans}.values())
 
     def _share(self, total: int) -> int:
         asked = len(self.block_ids)
@@ -167,10 +184,10 @@ class ImagePlan(Plan):
         }
 
     def _rows(self) -> list[tuple[str, str]]:
-        roads = dict.fromkeys(f"{plan.road}: {plan.reason}" for plan in self._plans[:_MOST_LISTED])
+        roads = dict.fromkeys(f"{plan.road}: {plan.reason}" for plan in self._kinds[:_MOST_LISTED])
         return [
             ("input", f"{self.input}: {self.what}"),
-            ("output", f"{self.output}: {self.arrays[0].plan.output.format}"),
+            ("output", f"{self.output}: {self.arrays[0].shared.output.format}"),
             *(("array", self._array_text(n)) for n in range(min(len(self.arrays), _MOST_LISTED))),
             *self._rest(),
             *(("road", road) for road in roads),
@@ -178,25 +195,26 @@ class ImagePlan(Plan):
             *self._passes_texts(),
             *self._amounts(),
             *([("without", ", ".join(self.left_out))] if self.left_out else []),
+            *(("damaged", text) for text in self.damaged),
             *(("hint", hint) for hint in self.hints),
         ]
 
     def _array_text(self, n: int) -> str:
         array, first = self.arrays[n], self.offsets[n]
         width = max(len(one.key) for one in self.arrays[:_MOST_LISTED])
-        layout = array.plan.output
+        layout = array.shared.output
         grid = "" if layout.chunks is None else f", chunks {layout.grid_text}"
-        last = first + array.plan.n_blocks - 1
-        numbers = f"blocks {first:,} to {last:,}" if array.plan.n_blocks else "no blocks"
+        last = first + array.shared.n_blocks - 1
+        numbers = f"blocks {first:,} to {last:,}" if array.shared.n_blocks else "no blocks"
         return (
-            f"{array.key:{width}}  {times(layout.shape)} {layout.dtype}{grid}; {numbers}; {array.plan.road}"
+            f"{array.key:{width}}  {times(layout.shape)} {layout.dtype}{grid}; {numbers}; {array.shared.road}"
         )
 
     def _rest(self) -> list[tuple[str, str]]:
         left = self.arrays[_MOST_LISTED:]
         if not left:
             return []
-        counts = Counter(array.plan.road for array in left).items()
+        counts = Counter(array.shared.road for array in left).items()
         roads = ", ".join(f"{count:,} {road}" for road, count in counts)
         return [("", f"… and {len(left):,} more arrays ({roads})")]
 
@@ -207,7 +225,7 @@ class ImagePlan(Plan):
         return text
 
     def _passes_texts(self) -> list[tuple[str, str]]:
-        twice = [(array.key, array.plan.passes) for array in self.arrays if array.plan.passes is not None]
+        twice = [(one.key, one.shared.passes) for one in self.arrays if one.shared.passes is not None]
         if not twice:
             return []
         keys = ", ".join(key for key, _ in twice[:_MOST_LISTED])
@@ -244,8 +262,13 @@ def image_in_passes(
     """Return the plan with those arrays in two passes for which one would read too much; blocks and their numbers stay the same."""
     arrays: list[PlannedArray] = []
     through_store = 0
+    in_one = dict[int, CopyPlan]()
+    all_asked = len(plan.block_ids) == plan.n_blocks
     for number, (array, options) in enumerate(zip(plan.arrays, asked, strict=True)):
-        alone = array.plan
+        alone = array.shared
+        if all_asked and id(alone) in in_one:
+            arrays.append(replace(array, shared=in_one[id(alone)]))
+            continue
         # What others of the run hold, and whether it is to be read at all, decides how often its chunks are decoded.
         in_run = replace(
             alone,
@@ -256,16 +279,17 @@ def image_in_passes(
         promised = max(0, plan.bytes_out - in_run.bytes_out) + through_store
         found = in_one_or_two_passes(in_run, options, casting, replace(room, promised_bytes=promised))
         if found.passes is None:
-            arrays.append(replace(array, plan=replace(alone, hints=found.hints)))
+            in_one[id(alone)] = replace(alone, hints=found.hints)
+            arrays.append(replace(array, shared=in_one[id(alone)]))
             continue
         through_store += found.passes.n_bytes
-        arrays.append(replace(array, plan=replace(found, block_ids=alone.block_ids)))
+        arrays.append(replace(array, shared=replace(found, block_ids=alone.block_ids)))
     return replace(plan, arrays=tuple(arrays))
 
 
 def _ids_of(plan: ImagePlan, number: int) -> IdSet:
     """Return which blocks of an array are asked for, in its own numbers."""
-    array, first = plan.arrays[number].plan, plan.offsets[number]
+    array, first = plan.arrays[number].shared, plan.offsets[number]
     if len(plan.block_ids) == plan.n_blocks:
         return array.block_ids
     inside = plan.block_ids & IdSet.from_range(first + array.n_blocks, first)

@@ -13,11 +13,11 @@ from .listing import (
 )
 from .mirror import (
     Mirror as Mirror,
-    OmeZarrTree as OmeZarrTree,
     create_ome_zarr as create_ome_zarr,
     extents_for as extents_for,
-    read_tree as read_tree,
 )
+from .nodes import Nodes as Nodes
+from .tree import OmeZarrTree as OmeZarrTree, read_tree as read_tree
 from .writing import (
     NewLevel as NewLevel,
     check_image as check_image,

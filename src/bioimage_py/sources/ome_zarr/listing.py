@@ -13,9 +13,10 @@ from bioimage_py.errors import MissingDependencyError, SourceNotFoundError, Stor
 from bioimage_py.metadata import VERSIONS, NgffImage, images_of, label_names, ome_of
 from bioimage_py.sources.base import FileSource, Source
 from bioimage_py.sources.location import locate
+from bioimage_py.sources.ome_zarr.nodes import Nodes
 from bioimage_py.sources.opening import open_source
 from bioimage_py.sources.registry import family_entry
-from bioimage_py.sources.stores import Node, group_attributes, images_below, level_paths
+from bioimage_py.sources.stores import Node, ReadNode, group_attributes, images_below, level_paths
 from bioimage_py.sources.zarr import read_node
 from bioimage_py.storage import StoreFolder, url_options
 
@@ -44,6 +45,8 @@ class OmeZarrImage:
         Of the levels.
     dtype
         Of the levels, such as `"uint16"`.
+    axes
+        Of the levels, as the group names them; None where it does not.
     """
 
     path: str
@@ -55,6 +58,7 @@ class OmeZarrImage:
     options: Mapping[str, Any] = field(default_factory=dict)
     shapes: tuple[tuple[int, ...], ...] = ()
     dtype: str = ""
+    axes: tuple[tuple[str, ...] | None, ...] = ()
 
 
 def list_ome_zarr(path: str | os.PathLike[str], key: str | None = None, **options: Any) -> list[OmeZarrImage]:
@@ -67,18 +71,18 @@ def list_ome_zarr(path: str | os.PathLike[str], key: str | None = None, **option
     StorageError
         If the metadata of an image name levels or labels that are not there, or do not fit the arrays.
     """
-    location = locate(path, key)
+    location, nodes = locate(path, key), Nodes()
     root = StoreFolder.at(location.path, options)
     top = read_node(root.child(location.key))
     shown = f"{location.path}:{location.key}" if location.key else location.path
     if top is None or top.array is not None:
         raise SourceNotFoundError(f"there is no OME-Zarr group at {shown}")
-    keys = image_keys(top, location.key)
+    keys = image_keys(top, location.key, nodes.group)
     if not keys:
         raise SourceNotFoundError(
             f"the group {shown} is not an OME-Zarr: its attributes have no multiscales, plate, well or bioformats2raw.layout"
         )
-    return [read_image(root, name) for name in keys]
+    return [read_image(root, name, nodes) for name in keys]
 
 
 def ome_zarr_group(path: str | os.PathLike[str], key: str | None = None, **options: Any) -> Node | None:
@@ -98,21 +102,24 @@ def ome_zarr_group(path: str | os.PathLike[str], key: str | None = None, **optio
     return node
 
 
-def image_keys(top: Node, key: str | None) -> list[str]:
+def image_keys(top: Node, key: str | None, read: ReadNode) -> list[str]:
     """Return the keys, in the container, of the images that a group is or lists; `key` is that of the group."""
-    names = images_below(top, read_node) if top.first is None else [""]
+    names = images_below(top, read) if top.first is None else [""]
     return [joined_key(key, name) for name in names]
 
 
-def read_image(root: StoreFolder, key: str, *, with_labels: bool = True) -> OmeZarrImage:
+def read_image(root: StoreFolder, key: str, nodes: Nodes, *, with_labels: bool = True) -> OmeZarrImage:
+    """Read all metadata of an image and its labels; StorageError if they do not fit the arrays."""
     folder = root.child(key)
-    attributes = group_attributes(folder)
-    levels = list(dict.fromkeys(joined_key(key, path) for path in level_paths(attributes)))
-    nodes = _level_nodes(root, levels, folder.path)
-    for image in images_of(attributes):
-        _check_levels(image, {d.path: nodes[joined_key(key, d.path)] for d in image.datasets}, folder.path)
-    names = label_names(group_attributes(folder.child("labels"))) if with_labels else []
-    labels = (read_image(root, joined_key(key, f"labels/{name}"), with_labels=False) for name in names)
+    attributes = nodes.attributes(folder)
+    images = list(images_of(attributes))
+    axes = {joined_key(key, dataset.path): image.axes for image in images for dataset in image.datasets}
+    levels = list(axes)
+    found = _level_nodes(root, levels, folder.path, nodes)
+    for image in images:
+        _check_levels(image, {d.path: found[joined_key(key, d.path)] for d in image.datasets}, folder.path)
+    names = label_names(nodes.attributes(folder.child("labels"))) if with_labels else []
+    labels = (read_image(root, joined_key(key, f"labels/{name}"), nodes, with_labels=False) for name in names)
     return OmeZarrImage(
         path=root.path,
         key=key,
@@ -121,17 +128,18 @@ def read_image(root: StoreFolder, key: str, *, with_labels: bool = True) -> OmeZ
         attributes=attributes,
         labels=tuple(labels),
         options=root.options,
-        shapes=tuple(nodes[level].shape for level in levels),
-        dtype=nodes[levels[0]].dtype,
+        shapes=tuple(found[level].shape for level in levels),
+        dtype=found[levels[0]].dtype,
+        axes=tuple(axes.values()),
     )
 
 
-def _level_nodes(root: StoreFolder, levels: list[str], name: str) -> dict[str, Node]:
+def _level_nodes(root: StoreFolder, levels: list[str], name: str, known: Nodes) -> dict[str, Node]:
     if not levels:
         raise StorageError(
             f"{name} is listed as an image, but its metadata name no levels, or it is not there"
         )
-    nodes = {level: read_node(root.child(level)) for level in levels}
+    nodes = {level: known.array(root.child(level)) for level in levels}
     found = {level: node for level, node in nodes.items() if node is not None and node.array is not None}
     missing = [level for level in levels if level not in found]
     if missing:
@@ -185,16 +193,16 @@ def paired_arrays(
 
 def _named_arrays(path: str | os.PathLike[str]) -> dict[tuple[str, str, int], tuple[str, str]]:
     """Return path and key of the arrays that an OME-Zarr names, there or not, by image, label and number of the level."""
-    location = locate(path)
+    location, nodes = locate(path), Nodes()
     root = StoreFolder.at(location.path)
     top = read_node(root.child(location.key))
     found = {}
-    for key in () if top is None else image_keys(top, location.key):
+    for key in () if top is None else image_keys(top, location.key, nodes.group):
         image = key.removeprefix(location.key or "").strip("/")
-        labels = label_names(group_attributes(root.child(joined_key(key, "labels"))))
+        labels = label_names(nodes.attributes(root.child(joined_key(key, "labels"))))
         for label in ("", *labels):
             group = joined_key(key, f"labels/{label}") if label else key
-            levels = dict.fromkeys(level_paths(group_attributes(root.child(group)))) or {"0": None}
+            levels = dict.fromkeys(level_paths(nodes.attributes(root.child(group)))) or {"0": None}
             for n, level in enumerate(levels):
                 found[image, label, n] = (location.path, joined_key(group, level))
     return found

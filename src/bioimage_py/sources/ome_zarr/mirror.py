@@ -4,33 +4,22 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from bioimage_py.errors import (
-    InvalidArgumentError,
-    SourceNotFoundError,
-)
-from bioimage_py.metadata import (
-    VERSIONS,
-    Level,
-    is_collection,
-    ome_of,
-    well_paths,
-)
+from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.metadata import VERSIONS, Level, ome_of
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.chunk_access import encoding_of
 from bioimage_py.sources.creating import plan_output
-from bioimage_py.sources.location import locate
 from bioimage_py.sources.ome_zarr.image_group import ImageGroup
-from bioimage_py.sources.ome_zarr.listing import OmeZarrImage, image_keys, in_version, joined_key, read_image
-from bioimage_py.sources.ome_zarr.writing import GROUP_FILES, OME_XML, NewImage, NewLevel
+from bioimage_py.sources.ome_zarr.listing import OmeZarrImage, in_version, joined_key
+from bioimage_py.sources.ome_zarr.tree import OmeZarrTree
+from bioimage_py.sources.ome_zarr.writing import NewImage, NewLevel
 from bioimage_py.sources.opening import as_source
 from bioimage_py.sources.registry import family_of
-from bioimage_py.sources.stores import Node, group_attributes, has_consolidated
-from bioimage_py.sources.zarr import read_node, zarr_format_of
-from bioimage_py.storage import StoreFolder
+from bioimage_py.sources.zarr import zarr_format_of
 
 __all__ = ["create_ome_zarr"]
 
@@ -44,7 +33,7 @@ class Mirror:
     @classmethod
     def plan(cls, tree: OmeZarrTree, group: ImageGroup, zarr_format: int | None) -> Mirror:
         """Return what will be made; nothing is touched."""
-        stored = _format_of(tree)
+        stored = tree.zarr_format
         wanted = zarr_format
         if wanted is None and group.key is not None:
             wanted = family_of("zarr").format_around(group.path, group.key)
@@ -68,15 +57,22 @@ class Mirror:
             )
         return cls(tree, group, wanted)
 
-    def arrays(self) -> Iterator[tuple[OmeZarrImage, OmeZarrImage, str, str]]:
-        """Yield what is copied: an image, it or a label image of it, a level's key, and its key in the new container.
+    def arrays_of(self, image: OmeZarrImage) -> Iterator[tuple[str, str, Hashable]]:
+        """Yield of each array of an image its key, its key in the new container, and its kind.
 
-        They come image by image, of each the levels, full size first, then those of its labels.
+        The levels come first, full size first, then those of its labels. What is planned of an array is the same for all of
+        its kind: their own metadata are equal, so are those of the full-size arrays of their images, and axes have the same names.
         """
-        for image in self.tree.images:
-            for one in (image, *(image.labels if self.group.key is None else ())):
-                for level in one.levels:
-                    yield image, one, level, joined_key(self.group.key, self.tree.below(level))
+        full = self._stored(image.levels[0], image.axes[0])
+        for one in (image, *(image.labels if self.group.key is None else ())):
+            for level, axes in zip(one.levels, one.axes, strict=True):
+                key = joined_key(self.group.key, self.tree.below(level))
+                yield level, key, (self._stored(level, axes), full)
+
+    def _stored(self, key: str, axes: tuple[str, ...] | None) -> Hashable:
+        node = self.tree.array(key)
+        # Equal metadata are one object, which the tree keeps.
+        return id(node.array), id(node.attributes), axes
 
     def level(
         self, source: Source, full: Source, keys: tuple[str, str], given: Mapping[str, Any]
@@ -93,8 +89,7 @@ class Mirror:
             else value
             for name, value in given.items()
         }
-        node = read_node(self.tree.root.child(keys[0]))
-        assert node is not None
+        node = self.tree.array(keys[0])
         assert node.array is not None
         spec = plan_output(
             "unnamed.zarr",
@@ -128,7 +123,7 @@ class Mirror:
 
     def _attributes(self) -> dict[str, dict[str, Any]]:
         """Return the attributes of the new groups, by their keys below the new image, in the words of its version."""
-        same = self.zarr_format == _format_of(self.tree)
+        same = self.zarr_format == self.tree.zarr_format
         found = {
             key: dict(said) if same else in_version(said, VERSIONS[self.zarr_format])
             for key, said in self.tree.groups.items()
@@ -138,12 +133,6 @@ class Mirror:
         if self.tree.kind == "image" and (alone or self.group.key is not None):
             found[""] = _placed(found[""], as_label=self.group.key is not None)
         return found
-
-
-def _format_of(tree: OmeZarrTree) -> int:
-    node = read_node(tree.root.child(tree.images[0].levels[0]))
-    assert node is not None
-    return zarr_format_of(node)
 
 
 def _placed(attributes: Mapping[str, Any], *, as_label: bool) -> dict[str, Any]:
@@ -178,115 +167,6 @@ def extents_for(source: Source, full: Source, extents: Any, what: str) -> Any:
             f"{what} {values} are for the {full.ndim} axes of {full.name}, and {source.name} has {source.ndim} others: copy it by itself"
         )
     return tuple(values[axes.index(axis)] for axis in own)
-
-
-@dataclass(frozen=True)
-class OmeZarrTree:
-    """An OME-Zarr image, or a group of images, with all that goes with it."""
-
-    root: StoreFolder
-    key: str  # of the group in the container, empty for the container itself
-    kind: str  # `"image"`, `"plate"`, `"well"`, `"labels"` or `"container"`
-    images: tuple[OmeZarrImage, ...]  # in the order that it lists them
-    # Attributes of all groups on the way to the arrays, as stored, by their keys below the group; `""` is the group.
-    groups: Mapping[str, Mapping[str, Any]]
-    files: Mapping[str, bytes] = field(default_factory=dict)  # what else belongs to the format, by key
-    left_out: tuple[str, ...] = ()  # what is not part of an image, as far as that can be listed
-    missing: tuple[str, ...] = ()  # images and wells that it lists, and that are not there
-    consolidated: tuple[str, ...] = ()  # keys of its groups that have consolidated metadata
-
-    @property
-    def name(self) -> str:
-        return f"{self.root.path}:{self.key}" if self.key else self.root.path
-
-    @property
-    def version(self) -> str:
-        """The version of OME-NGFF that the first image says, or `""`."""
-        return self.images[0].version
-
-    def with_labels(self) -> Iterator[OmeZarrImage]:
-        """Yield each image, and after it its labels."""
-        for image in self.images:
-            yield image
-            yield from image.labels
-
-    def below(self, key: str) -> str:
-        """Return a key of the container as one below the group."""
-        return key.removeprefix(self.key).strip("/")
-
-
-def read_tree(path: str | os.PathLike[str], key: str | None = None, **options: Any) -> OmeZarrTree:
-    """Read all metadata of an OME-Zarr image or group of images."""
-    location = locate(path, key)
-    root = StoreFolder.at(location.path, options)
-    top = read_node(root.child(location.key))
-    keys = [] if top is None or top.array is not None else image_keys(top, location.key)
-    if top is None or not keys:
-        raise SourceNotFoundError(
-            f"there is no OME-Zarr image at {root.path}{':' + location.key if location.key else ''}"
-        )
-    images = tuple(read_image(root, name) for name in keys)
-    tree = OmeZarrTree(root, location.key or "", _kind(top), images, {})
-    folder = top.folder
-    groups = {"": top.attributes, **_groups_around(tree, folder)}
-    files = {}
-    if is_collection(top.attributes) and (series := group_attributes(folder.child("OME"))):
-        groups["OME"] = series
-    if (xml := folder.read(OME_XML)) is not None:
-        groups.setdefault("OME", {})
-        files[OME_XML] = xml
-    levels = {tree.below(level) for image in tree.with_labels() for level in image.levels}
-    left = tuple(_unknown(folder, groups, {*levels, *files})) if root.is_local else ()
-    missing = tuple(_not_there(top, groups))
-    consolidated = tuple(key for key in groups if has_consolidated(folder.child(key)))
-    return OmeZarrTree(root, tree.key, tree.kind, images, groups, files, left, missing, consolidated)
-
-
-def _kind(top: Node) -> str:
-    if top.first is not None:
-        return "image"
-    ome = ome_of(top.attributes)
-    found = next((name for name in ("plate", "well", "labels") if name in ome), None)
-    return found or "container"
-
-
-def _groups_around(tree: OmeZarrTree, folder: StoreFolder) -> dict[str, Mapping[str, Any]]:
-    """Return the attributes of all groups between the top and the arrays; those of images are known already."""
-    known = {tree.below(image.key): image.attributes for image in tree.with_labels()}
-    found: dict[str, Mapping[str, Any]] = {}
-    for image in tree.with_labels():
-        for level in image.levels:
-            parts = tree.below(level).split("/")
-            for n in range(1, len(parts)):
-                key = "/".join(parts[:n])
-                if key not in found:
-                    found[key] = known[key] if key in known else group_attributes(folder.child(key))
-    for image in tree.images:
-        # A group of labels may be there, and list none yet.
-        key = joined_key(tree.below(image.key), "labels")
-        if key not in found and (listing := group_attributes(folder.child(key))):
-            found[key] = listing
-    return found
-
-
-def _unknown(folder: StoreFolder, groups: Mapping[str, Any], known: set[str]) -> Iterator[str]:
-    """Yield the keys of what lies in the groups and is neither a group, nor an array, nor a file that is known."""
-    for group in groups:
-        for entry in folder.child(group).entries():
-            key = joined_key(group, entry.name)
-            if key not in groups and key not in known and entry.name not in GROUP_FILES:
-                yield key
-
-
-def _not_there(top: Node, groups: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Yield the images, wells and fields that are listed without being there."""
-    for name in top.images:
-        if name not in groups:
-            yield name
-            continue
-        for field_name in well_paths(groups[name]):
-            if joined_key(name, field_name) not in groups:
-                yield joined_key(name, field_name)
 
 
 def create_ome_zarr(

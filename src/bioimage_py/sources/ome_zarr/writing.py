@@ -112,7 +112,9 @@ class NewImage:
         """Raise what `make` would raise before it makes anything."""
         self._replaced(overwrite=overwrite)
         root, rules = StoreFolder.at(self.group.path), store_rules(self.zarr_format)
-        for level in self.levels:
+        # Where there is no container yet, there is room for all arrays or for none.
+        there = not root.is_local or os.path.lexists(root.path)
+        for level in self.levels if there else self.levels[:1]:
             check_room(root, level.key, overwrite, rules)
 
     def make(self, *, overwrite: bool) -> None:

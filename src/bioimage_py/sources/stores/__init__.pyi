@@ -1,7 +1,8 @@
-from .consolidated import has_consolidated as has_consolidated, update_consolidated as update_consolidated
+from .consolidated import update_consolidated as update_consolidated
 from .family import StoreFamily as StoreFamily
 from .hierarchy import (
     Node as Node,
+    ReadNode as ReadNode,
     arrays_below as arrays_below,
     find_array as find_array,
     images_below as images_below,
@@ -56,6 +57,7 @@ from .unfinished import (
     forget_runs_into as forget_runs_into,
     holds_metadata_only as holds_metadata_only,
     is_abandoned as is_abandoned,
+    is_marked as is_marked,
     marking_new as marking_new,
     read_mark as read_mark,
     read_run_mark as read_run_mark,

@@ -89,11 +89,6 @@ class _Group:
             entries[key] = {**stored, _V3_FIELD: _inline({})} if is_group else stored
 
 
-def has_consolidated(folder: StoreFolder) -> bool:
-    found = _Group.read(folder)
-    return found is not None and found.index is not None
-
-
 def update_consolidated(changed: Iterable[StoreFolder], begin: Iterable[StoreFolder] = ()) -> None:
     """Bring the consolidated metadata of all groups around what changed up to date, where there is some, or shall begin to be some."""
     groups: dict[str, _Group | None] = {}

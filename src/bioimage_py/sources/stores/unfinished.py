@@ -75,6 +75,11 @@ def read_mark(folder: str) -> dict[str, Any] | None:
     return _read(Path(folder, MARK_FOLDER, _NEW))
 
 
+def is_marked(folder: StoreFolder) -> bool:
+    """Whether a local array has any marks."""
+    return folder.is_local and os.path.isdir(f"{folder.path}/{MARK_FOLDER}")  # noqa: PTH112 - called for each array of a plate
+
+
 def unfinished_text(source: Source) -> str:
     """Return what is missing of a local array that a copy has not finished, and what to do; empty for others."""
     for leaf in leaves(source):

@@ -42,26 +42,34 @@ _OWN_ENTRY = re.compile(
 _KINDS = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8), "c": (8, 16)}
 
 
-def read_node(folder: StoreFolder) -> Node | None:
-    """Return the group or array in a folder, or None; a local folder without metadata counts as a group."""
-    v3 = folder.read_json("zarr.json")
+def read_node(folder: StoreFolder, names: frozenset[str] | None = None) -> Node | None:
+    """Return the group or array in a folder, or None; a local folder without metadata counts as a group.
+
+    Where it is known what lies in the folder, `names` has it: no other file is asked for.
+    """
+
+    def read(name: str) -> dict[str, Any] | None:
+        return folder.read_json(name) if names is None or name in names else None
+
+    v3 = read("zarr.json")
     if v3 is not None:
         attributes = _mapping(v3.get("attributes"))
         if v3.get("node_type") == "array":
             return _array(folder, v3, attributes, v3.get("data_type"))
-        consolidated = _mapping(_mapping(v3.get("consolidated_metadata")).get("metadata"))
-        keys = tuple(k for k, v in consolidated.items() if _mapping(v).get("node_type") == "array")
-        return _group(folder, attributes, keys if consolidated else None)
-    array = folder.read_json(".zarray")
+        index = _mapping(v3.get("consolidated_metadata")).get("metadata")
+        keys = tuple(k for k, v in _mapping(index).items() if _mapping(v).get("node_type") == "array")
+        return _group(folder, attributes, keys if index else None, names, consolidated=isinstance(index, Mapping))
+    array = read(".zarray")
     if array is not None:
-        return _array(folder, array, folder.read_json(".zattrs") or {}, array.get("dtype"))
-    if folder.read_json(".zgroup") is not None:
-        listed = {} if folder.is_local else folder.read_json(".zmetadata") or {}
-        consolidated = _mapping(listed.get("metadata"))
-        keys = tuple(k.removesuffix(".zarray").rstrip("/") for k in consolidated if k.endswith(".zarray"))
-        return _group(folder, folder.read_json(".zattrs") or {}, keys if consolidated else None)
+        return _array(folder, array, read(".zattrs") or {}, array.get("dtype"))
+    if ".zgroup" in names if names is not None else folder.read_json(".zgroup") is not None:
+        listed = {} if folder.is_local and names is None else read(".zmetadata") or {}
+        index = listed.get("metadata")
+        keys = tuple(k.removesuffix(".zarray").rstrip("/") for k in _mapping(index) if k.endswith(".zarray"))
+        attributes = read(".zattrs") or {}
+        return _group(folder, attributes, keys if index else None, names, consolidated=isinstance(index, Mapping))
     if folder.is_local and folder.has_folders():
-        return Node(folder, None)
+        return Node(folder, None, names=names)
     return None
 
 
@@ -80,7 +88,14 @@ def _dtype_text(dtype: Any) -> str:
         return str(dtype)
 
 
-def _group(folder: StoreFolder, attributes: Mapping[str, Any], keys: tuple[str, ...] | None) -> Node:
+def _group(
+    folder: StoreFolder,
+    attributes: Mapping[str, Any],
+    keys: tuple[str, ...] | None,
+    names: frozenset[str] | None,
+    *,
+    consolidated: bool,
+) -> Node:
     # What consolidated metadata lists may be older than the files: on a local disk the files themselves are asked.
     first = first_dataset(attributes)
     return Node(
@@ -90,6 +105,8 @@ def _group(folder: StoreFolder, attributes: Mapping[str, Any], keys: tuple[str, 
         listing=None if folder.is_local else keys,
         first=first,
         images=() if first is not None else image_paths(folder, attributes),
+        consolidated=consolidated,
+        names=names,
     )
 
 
