@@ -218,7 +218,9 @@ class ImageCopy(Job):
     def result(self) -> Source:
         """Return the full-size array of the first image; StorageError if there were damaged ones, when all others are copied."""
         if damaged := self.mirror.tree.damaged:
-            more = "" if len(damaged) == 1 else f" (and {len(damaged) - 1:,} more: {_named(list(damaged)[1:])})"
+            more = (
+                "" if len(damaged) == 1 else f" (and {len(damaged) - 1:,} more: {_named(list(damaged)[1:])})"
+            )
             raise StorageError(
                 f"{counted(len(damaged), 'image')} of {self.mirror.tree.name} cannot be read and {'is' if len(damaged) == 1 else 'are'} not copied, all "
                 f"others are. {next(f'{key}: {why}' for key, why in damaged.items())}{more}",

@@ -37,6 +37,9 @@ _MOST_SEEN = 20_000
 MOST_JSON = 2**26
 """Bytes of a metadata file that are read; larger ones are something else, or would take all memory."""
 
+_USUAL = 2**16
+"""Bytes that most metadata files have at most."""
+
 _SCHEMES = ("http", "https", "s3", "gs", "memory", "file")
 
 URL_OPTIONS = ("endpoint", "region", "anonymous")
@@ -173,7 +176,7 @@ class StoreFolder:
             return self
         key = inner_name(key, self.path)
         if self.is_local:
-            return StoreFolder(str(Path(self.path, key)))
+            return StoreFolder(f"{self.path.rstrip('/')}/{key}")
         parts = urlsplit(self.path)
         # A '%' in a name stays one where the URL is decoded.
         path = f"{parts.path}/{key.replace('%', '%25').replace('#', '%23').replace('?', '%3F')}"
@@ -300,13 +303,17 @@ class StoreFolder:
                 ) from error
             raise storage_error(error, f"{self.path} cannot be reached") from error
 
-    def read(self, name: str, most: int = -2) -> bytes | None:
+    def read(self, name: str, most: int | None = None) -> bytes | None:
         """Return the bytes of a file, None if there is none; of a local one at most one more than `most`."""
         with storage_errors(f"{self.path}/{name} cannot be read"):
             if self.is_local:
                 try:
-                    with Path(self.path, name).open("rb") as file:
-                        return file.read(most + 1)
+                    with open(f"{self.path}/{name}", "rb") as file:  # noqa: PTH123 - called for each file of a plate
+                        # Room for all of `most` would be taken at once.
+                        data = file.read(_USUAL)
+                        if len(data) < _USUAL:
+                            return data
+                        return data + (file.read() if most is None else file.read(max(0, most + 1 - _USUAL)))
                 except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                     return None
             found = self._kvstore().read(name).result()

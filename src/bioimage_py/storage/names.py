@@ -122,7 +122,7 @@ def inner_name(name: object, container: str, *, folders: bool = True) -> str:
 
 
 def is_unicode(text: str) -> bool:
-    return not any("\ud800" <= c <= "\udfff" for c in text)
+    return text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def url_decoded(text: str) -> str:

@@ -32,7 +32,9 @@ class OmeZarrTree:
     files: Mapping[str, bytes] = field(default_factory=dict)  # what else belongs to the format, by key
     left_out: tuple[str, ...] = ()  # what is not part of an image, as far as that can be listed
     missing: tuple[str, ...] = ()  # images and wells that it lists, and that are not there
-    damaged: Mapping[str, str] = field(default_factory=dict)  # why images of several, and wells, cannot be read
+    damaged: Mapping[str, str] = field(
+        default_factory=dict
+    )  # why images of several, and wells, cannot be read
     consolidated: tuple[str, ...] = ()  # keys of its groups that have consolidated metadata
 
     @property

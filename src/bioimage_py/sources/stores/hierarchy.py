@@ -27,7 +27,9 @@ class Node:
     listing: tuple[str, ...] | None = None  # arrays below a group, where consolidated metadata list them
     first: str | None = None  # the array that a group means when none is named, such as its full-size level
     images: tuple[str, ...] = ()  # groups that a group lists: images, wells of a plate, fields, labels
-    consolidated: bool = False  # whether a group repeats what is below it; of a local Zarr v2 only where `names` is known
+    consolidated: bool = (
+        False  # whether a group repeats what is below it; of a local Zarr v2 only where `names` is known
+    )
     names: frozenset[str] | None = None  # of what lies in its local folder, where that was listed
 
 

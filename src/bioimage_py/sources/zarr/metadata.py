@@ -58,7 +58,9 @@ def read_node(folder: StoreFolder, names: frozenset[str] | None = None) -> Node 
             return _array(folder, v3, attributes, v3.get("data_type"))
         index = _mapping(v3.get("consolidated_metadata")).get("metadata")
         keys = tuple(k for k, v in _mapping(index).items() if _mapping(v).get("node_type") == "array")
-        return _group(folder, attributes, keys if index else None, names, consolidated=isinstance(index, Mapping))
+        return _group(
+            folder, attributes, keys if index else None, names, consolidated=isinstance(index, Mapping)
+        )
     array = read(".zarray")
     if array is not None:
         return _array(folder, array, read(".zattrs") or {}, array.get("dtype"))
@@ -67,7 +69,9 @@ def read_node(folder: StoreFolder, names: frozenset[str] | None = None) -> Node 
         index = listed.get("metadata")
         keys = tuple(k.removesuffix(".zarray").rstrip("/") for k in _mapping(index) if k.endswith(".zarray"))
         attributes = read(".zattrs") or {}
-        return _group(folder, attributes, keys if index else None, names, consolidated=isinstance(index, Mapping))
+        return _group(
+            folder, attributes, keys if index else None, names, consolidated=isinstance(index, Mapping)
+        )
     if folder.is_local and folder.has_folders():
         return Node(folder, None, names=names)
     return None
