@@ -6,7 +6,7 @@ import atexit
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _WORTH_SHARING = 0.002
 """Seconds of work below which a thread takes more groups at a time."""
+
+_PAUSES = (0.1, 0.5, 2.0)
+"""Seconds before blocks that failed with what network disks answer for a moment are tried again."""
 
 _MOMENT = 0.2
 """Seconds that threads get to notice that they are not to wait for servers any more."""
@@ -69,7 +72,7 @@ class WorkerThreads:
                     return
                 group = self._work.blocks_in(group_id)
                 try:
-                    self._work.process(group, self._journal)
+                    self._process(group)
                 except BaseException as error:
                     if self._has_ctrl_c and is_ctrl_c(error):
                         raise
@@ -79,6 +82,20 @@ class WorkerThreads:
                 tick()
             # Threads that meet at the lock for every tiny block cost more than the block; large ones are taken singly.
             most = min(64, 2 * most) if time.perf_counter() - began < _WORTH_SHARING else max(1, most // 2)
+
+    def _process(self, group: tuple[int, ...]) -> None:
+        for pause in _PAUSES:
+            held = _HeldJournal(self._journal)
+            try:
+                self._work.process(group, held)
+                group = tuple(held.again)
+            except Exception as error:
+                if not _is_passing(error):
+                    raise
+            if not group or self._stop.wait(pause):
+                break
+        if group:
+            self._work.process(group, self._journal)
 
     def _drain_on_threads(self, num_threads: int, tick: Callable[[], None]) -> None:
         # Not `join`: after a Ctrl-C within it, Python 3.11 takes a running thread for one that has ended.
@@ -116,6 +133,27 @@ class WorkerThreads:
             self._stop.set()
         finally:
             ended.set()
+
+
+class _HeldJournal:
+    """Records all but the failures of blocks that are to be tried again."""
+
+    def __init__(self, journal: BlockJournal) -> None:
+        self._journal = journal
+        self.again: list[int] = []
+        self.done, self.done_with = journal.done, journal.done_with
+
+    def failed(self, block_ids: Iterable[int], error: BaseException) -> None:
+        if _is_passing(error):
+            self.again.extend(block_ids)
+        else:
+            self._journal.failed(block_ids, error)
+
+
+def _is_passing(error: BaseException) -> bool:
+    from bioimage_py.storage import is_passing  # most workers never need it
+
+    return is_passing(error)
 
 
 def is_ctrl_c(error: BaseException) -> bool:

@@ -67,11 +67,13 @@ from .store_errors import (
     check_json as check_json,
     forget_failures as forget_failures,
     give_up_waiting as give_up_waiting,
+    is_passing as is_passing,
     json_problem as json_problem,
     plain_message as plain_message,
     reads_metadata as reads_metadata,
     storage_error as storage_error,
     storage_errors as storage_errors,
+    tried_again as tried_again,
 )
 from .store_place import (
     StorePlace as StorePlace,

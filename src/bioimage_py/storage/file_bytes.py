@@ -152,7 +152,9 @@ def file_error(error: OSError, doing: str) -> StorageError:
         errno.EISDIR: "it is a folder",
     }
     reason = hints.get(error.errno or 0) or error.strerror or str(error)
-    return StorageError(f"{doing} failed: {reason}")
+    told = StorageError(f"{doing} failed: {reason}")
+    told.errno = error.errno
+    return told
 
 
 SMALL = 2**16
@@ -186,7 +188,7 @@ class StoredBytes:
         except OSError as error:
             os.close(number)
             raise file_error(error, f"reading {path!r}") from error
-        if data is None:
+        if data is None or len(data) < size:  # network disks may give less than they could
             return cls(FileBytes(number, repr(path), found))
         os.close(number)
         if len(data) != size:

@@ -27,7 +27,7 @@ from bioimage_py.errors import (
 from bioimage_py.storage.names import inner_name, is_unicode, is_url, unknown_options, url_decoded, url_text
 from bioimage_py.storage.new_files import FileFolder
 from bioimage_py.storage.object_folder import ObjectFolder
-from bioimage_py.storage.store_errors import ENGINE_ERRORS, server_answered, storage_error, storage_errors
+from bioimage_py.storage.store_errors import ENGINE_ERRORS, server_answered, storage_error, storage_errors, tried_again
 from bioimage_py.storage.store_place import StorePlace, usual_credentials
 from bioimage_py.system import forward_slashes
 
@@ -96,6 +96,15 @@ def _plain_path(path: str) -> str:
 def _below(path: str, top: str) -> bool:
     real = os.path.realpath(path)
     return real == top or real.startswith(top.rstrip("/") + "/")
+
+
+def _first_bytes(path: str, most: int | None) -> bytes:
+    with open(path, "rb") as file:  # noqa: PTH123 - called for each file of a plate
+        # Room for all of `most` would be taken at once.
+        data = file.read(_USUAL)
+        if len(data) < _USUAL:
+            return data
+        return data + (file.read() if most is None else file.read(max(0, most + 1 - _USUAL)))
 
 
 def _checked_text(path: str) -> str:
@@ -308,12 +317,7 @@ class StoreFolder:
         with storage_errors(f"{self.path}/{name} cannot be read"):
             if self.is_local:
                 try:
-                    with open(f"{self.path}/{name}", "rb") as file:  # noqa: PTH123 - called for each file of a plate
-                        # Room for all of `most` would be taken at once.
-                        data = file.read(_USUAL)
-                        if len(data) < _USUAL:
-                            return data
-                        return data + (file.read() if most is None else file.read(max(0, most + 1 - _USUAL)))
+                    return tried_again(lambda: _first_bytes(f"{self.path}/{name}", most))
                 except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                     return None
             found = self._kvstore().read(name).result()
@@ -334,7 +338,7 @@ class StoreFolder:
             if self.is_local:
                 # Whole or not at all, and never through a link: others may be reading it.
                 Path(self.path).mkdir(parents=True, exist_ok=True)
-                FileFolder(self.path).write(name, data)
+                tried_again(lambda: FileFolder(self.path).write(name, data))
             else:
                 self._kvstore().write(name, data).result()
 

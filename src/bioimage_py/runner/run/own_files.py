@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, StorageError
+from bioimage_py.storage import tried_again
 from bioimage_py.system import NEW, NEW_TO_APPEND, another_owner, force_to_disk, replace, set_mode
 
 _CHECKED = re.compile(rb'\{"check":"([0-9a-f]{8})",?')
@@ -43,18 +44,23 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_own(path: Path) -> bytes:
     """Return what is in a file of a run folder, or raise InvalidArgumentError if it is not this user's own."""
-    try:
+
+    def read() -> bytes:
         with path.open("rb") as file:
             refuse_strangers(path, os.fstat(file.fileno()))
             return file.read()
+
+    try:
+        return tried_again(read)
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Write a file that appears whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}{os.urandom(4).hex()}")
-    try:
+
+    def write() -> None:
+        beside = path.with_name(f".{path.name}.{os.getpid()}{os.urandom(4).hex()}")
         descriptor = os.open(beside, NEW, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -66,6 +72,9 @@ def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
+
+    try:
+        tried_again(write)
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error.strerror}") from error
 
@@ -82,15 +91,19 @@ class AppendedFile:
 
         Raises OSError if it cannot be written; the file then ends with the record before it.
         """
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[os.write(self._file, view) :]
-            if durable:
-                force_to_disk(self._file)
-        except OSError:
-            os.ftruncate(self._file, self._end)
-            raise
+
+        def append() -> None:
+            view = memoryview(data)
+            try:
+                while view:
+                    view = view[os.write(self._file, view) :]
+                if durable:
+                    force_to_disk(self._file)
+            except OSError:
+                os.ftruncate(self._file, self._end)
+                raise
+
+        tried_again(append)
         self._end += len(data)
 
     def force_to_disk(self) -> None:

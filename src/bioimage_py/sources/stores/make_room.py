@@ -32,6 +32,7 @@ from bioimage_py.storage import (
     storage_error,
     storage_errors,
     store_context,
+    tried_again,
 )
 from bioimage_py.system import process_exists
 
@@ -87,12 +88,14 @@ def make_array(
     if attributes and not later:
         spec = {**spec, "metadata": {**spec["metadata"], "attributes": attributes}}
     try:
-        ts.open(
-            {**spec, "kvstore": folder.spec()},
-            create=True,
-            delete_existing=overwrite and not folder.is_local and any(map(folder.read, _ARRAY_MARKERS)),
-            context=store_context(1, 0),
-        ).result()
+        tried_again(
+            lambda: ts.open(
+                {**spec, "kvstore": folder.spec()},
+                create=True,
+                delete_existing=overwrite and not folder.is_local and any(map(folder.read, _ARRAY_MARKERS)),
+                context=store_context(1, 0),
+            ).result()
+        )
     except (ValueError, NotImplementedError, RuntimeError) as error:
         raise storage_error(error, f"{folder.path} cannot be made", writing=True) from error
     if later:

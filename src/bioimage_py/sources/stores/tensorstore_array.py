@@ -34,6 +34,7 @@ from bioimage_py.storage import (
     storage_error,
     storage_errors,
     store_context,
+    tried_again,
     url_options,
 )
 from bioimage_py.system import most_memory
@@ -63,7 +64,7 @@ class StoredArray:
 def open_store(spec: dict[str, Any], mode: str, **how: Any) -> Any:
     """Open an array through TensorStore, with a modest number of threads and no cache; its own errors pass."""
     how.setdefault("context", store_context(_OPEN_THREADS, 0))
-    return ts.open(ts.Spec(spec), read=True, write=mode != "r", open=True, **how).result()
+    return tried_again(lambda: ts.open(ts.Spec(spec), read=True, write=mode != "r", open=True, **how).result())
 
 
 class TensorStoreSource(FileSource):
@@ -213,7 +214,9 @@ class TensorStoreSource(FileSource):
         spec = self._raw.spec(open=True, assume_metadata=True, retain_context=False, recheck_cached="open")
         context = store_context(threads, cache_bytes, patient=True)
         with storage_errors(f"{self.name} cannot be reopened for the run"):
-            store = ts.open(spec, read=True, write=self.writable, context=context).result()
+            store = tried_again(
+                lambda: ts.open(spec, read=True, write=self.writable, context=context).result()
+            )
         return type(self)(store, self._stored)
 
     def plain(self) -> TensorStoreSource:
