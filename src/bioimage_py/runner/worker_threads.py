@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bioimage_py.errors import CastingError
 
@@ -85,13 +85,14 @@ class WorkerThreads:
 
     def _process(self, group: tuple[int, ...]) -> None:
         for pause in _PAUSES:
-            held = _HeldJournal(self._journal)
+            first = _FirstTry(self._journal)
             try:
-                self._work.process(group, held)
-                group = tuple(held.again)
+                self._work.process(group, first)
+                group = tuple(first.again)
             except Exception as error:
                 if not _is_passing(error):
                     raise
+                group = tuple(block_id for block_id in group if block_id not in first.told)
             if not group or self._stop.wait(pause):
                 break
         if group:
@@ -135,18 +136,29 @@ class WorkerThreads:
             ended.set()
 
 
-class _HeldJournal:
+class _FirstTry:
     """Records all but the failures of blocks that are to be tried again."""
 
     def __init__(self, journal: BlockJournal) -> None:
         self._journal = journal
+        self.units = journal.units
         self.again: list[int] = []
-        self.done, self.done_with = journal.done, journal.done_with
+        self.told: set[int] = set()
+
+    def done(self, block_ids: Iterable[int], n_bytes: int = 0) -> None:
+        self.told.update(block_ids := list(block_ids))
+        self._journal.done(block_ids, n_bytes)
+
+    def done_with(self, block_id: int, result: Any) -> None:
+        self.told.add(block_id)
+        self._journal.done_with(block_id, result)
 
     def failed(self, block_ids: Iterable[int], error: BaseException) -> None:
+        block_ids = list(block_ids)
         if _is_passing(error):
             self.again.extend(block_ids)
         else:
+            self.told.update(block_ids)
             self._journal.failed(block_ids, error)
 
 

@@ -59,6 +59,7 @@ from .object_folder import (
     ObjectFolder as ObjectFolder,
     OpenObject as OpenObject,
 )
+from .passing_errors import is_passing as is_passing, tried_again as tried_again
 from .store_errors import (
     ENGINE_ERRORS as ENGINE_ERRORS,
     apart as apart,
@@ -67,13 +68,11 @@ from .store_errors import (
     check_json as check_json,
     forget_failures as forget_failures,
     give_up_waiting as give_up_waiting,
-    is_passing as is_passing,
     json_problem as json_problem,
     plain_message as plain_message,
     reads_metadata as reads_metadata,
     storage_error as storage_error,
     storage_errors as storage_errors,
-    tried_again as tried_again,
 )
 from .store_place import (
     StorePlace as StorePlace,

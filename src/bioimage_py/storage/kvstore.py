@@ -27,7 +27,13 @@ from bioimage_py.errors import (
 from bioimage_py.storage.names import inner_name, is_unicode, is_url, unknown_options, url_decoded, url_text
 from bioimage_py.storage.new_files import FileFolder
 from bioimage_py.storage.object_folder import ObjectFolder
-from bioimage_py.storage.store_errors import ENGINE_ERRORS, server_answered, storage_error, storage_errors, tried_again
+from bioimage_py.storage.passing_errors import tried_again
+from bioimage_py.storage.store_errors import (
+    ENGINE_ERRORS,
+    server_answered,
+    storage_error,
+    storage_errors,
+)
 from bioimage_py.storage.store_place import StorePlace, usual_credentials
 from bioimage_py.system import forward_slashes
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import re
 import threading
@@ -20,12 +19,6 @@ from bioimage_py.storage.names import is_unicode
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _LONGEST = 600
-
-_PASSING = {getattr(errno, name) for name in ("EIO", "ESTALE", "ETIMEDOUT", "EREMOTEIO") if hasattr(errno, name)}
-_OS_ERROR = re.compile(r"\[os_error_code='(\d+)'\]")
-_MOST_CAUSES = 8
-_PAUSES = (0.05, 0.2, 0.8)
-"""Seconds before what a network disk refused is tried again."""
 
 ENGINE_ERRORS = (ValueError, NotImplementedError, OSError)
 """What TensorStore raises where a store fails, or a request is one that it does not know."""
@@ -140,28 +133,6 @@ def apart(call: Callable[[], Any]) -> Any:
 
     threading.Thread(target=make, name="bioimage-request", daemon=True).start()
     return answer.result()
-
-
-def is_passing(error: BaseException | None) -> bool:
-    """Whether an error is one of those that network disks answer for a moment, or was caused by one."""
-    for _ in range(_MOST_CAUSES):  # they can go round in a circle
-        said = _OS_ERROR.search(str(error))
-        if (isinstance(error, OSError) and error.errno in _PASSING) or (said and int(said[1]) in _PASSING):
-            return True
-        error = None if error is None else error.__cause__
-    return False
-
-
-def tried_again(call: Callable[[], _R]) -> _R:
-    """Make a call, again after a moment where a network disk failed under it; it must be one that can be made twice."""
-    for pause in _PAUSES:
-        try:
-            return call()
-        except Exception as error:
-            if not is_passing(error):
-                raise
-        time.sleep(pause)
-    return call()
 
 
 def plain_message(error: BaseException) -> str:

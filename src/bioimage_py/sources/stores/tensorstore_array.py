@@ -64,7 +64,9 @@ class StoredArray:
 def open_store(spec: dict[str, Any], mode: str, **how: Any) -> Any:
     """Open an array through TensorStore, with a modest number of threads and no cache; its own errors pass."""
     how.setdefault("context", store_context(_OPEN_THREADS, 0))
-    return tried_again(lambda: ts.open(ts.Spec(spec), read=True, write=mode != "r", open=True, **how).result())
+    return tried_again(
+        lambda: ts.open(ts.Spec(spec), read=True, write=mode != "r", open=True, **how).result()
+    )
 
 
 class TensorStoreSource(FileSource):

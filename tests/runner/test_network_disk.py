@@ -1,0 +1,57 @@
+"""Runs on disks that answer late, or fail for a moment, as network disks do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bioimage_py as bp
+from bioimage_py.errors import RunnerError
+from bioimage_py.runner import get_runner
+from tests.lag_disk import LagDisk
+
+ROOT = Path(__file__).resolve().parents[2]
+COPY = """
+import sys, numpy as np, bioimage_py as bp
+bp.copy(sys.argv[1], sys.argv[2], chunks=(16, 32, 32), block_shape=(32, 64, 64), job_config=bp.RunnerConfig(tmp_root=sys.argv[3]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "ends_well"), [(errno.EIO, True), (errno.ESTALE, True), (errno.EINVAL, False)]
+)
+def test_a_block_that_a_network_disk_failed_for_a_moment_is_tried_again(number: int, ends_well: bool) -> None:
+    tries = Counter[int]()
+
+    def read(item: int) -> int:
+        tries[item] += 1
+        if item == 3 and tries[item] < 3:
+            raise OSError(number, os.strerror(number))
+        return item * item
+
+    runner = get_runner("local")
+    if ends_well:
+        assert runner.map(read, 5) == [0, 1, 4, 9, 16]
+        assert tries == {0: 1, 1: 1, 2: 1, 3: 3, 4: 1}
+    else:
+        with pytest.raises(RunnerError, match="1 of 5"):
+            runner.map(read, 5)
+
+
+def test_a_copy_over_a_disk_that_fails_now_and_then(tmp_path: Path) -> None:
+    voxels = np.random.default_rng(0).integers(1, 4000, (64, 128, 128)).astype("uint16")
+    with LagDisk(tmp_path, 1, lag=0, latency=0, eio=0.02) as disk:
+        bp.copy(voxels, disk.backing / "in.zarr", chunks=(32, 64, 64))
+        done = subprocess.run(
+            [*disk.enter(), sys.executable, "-c", COPY, *(disk.path / name for name in ("in.zarr", "out.zarr", "runs"))],
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert bp.verify(voxels, disk.backing / "out.zarr").equal
