@@ -43,6 +43,9 @@ class IdSet(Sequence[int]):
     def __init__(self, runs: Iterable[tuple[int, int]] = ()) -> None:
         """Take half-open runs in any order; those that touch or overlap are joined."""
         pairs = [(begin, end) for begin, end in runs if end > begin]
+        if len(pairs) == 1 and pairs[0][0] >= 0 and pairs[0][1] <= _LIMIT:
+            self._set(array("q", pairs[0]))
+            return
         begins, ends = [begin for begin, _ in pairs], [end for _, end in pairs]
         if ends and max(ends) > _LIMIT:
             raise _beyond(max(ends) - 1)
@@ -154,7 +157,7 @@ class IdSet(Sequence[int]):
         )
         cuts.append(_LIMIT)
         return [
-            IdSet._of(_within(self._edges, window), size)
+            IdSet._of(_within(self._edges, [window]), size)
             for window, size in zip(itertools.pairwise(cuts), sizes, strict=True)
         ]
 
@@ -288,21 +291,21 @@ class IdSet(Sequence[int]):
     def __and__(self, other: IdSet) -> IdSet:
         few, many = (self, other) if self.n_runs <= other.n_runs else (other, self)
         if few.n_runs < _MANY:
-            return IdSet._of(_within_all(many._edges, few.runs))
+            return IdSet._of(_within(many._edges, few.runs))
         window = max(self._edges[0], other._edges[0]), min(self._edges[-1], other._edges[-1])
         if window[0] >= window[1]:
             return IdSet()
-        one, two = (IdSet._of(_within(edges, window)) for edges in (self._edges, other._edges))
+        one, two = (IdSet._of(_within(edges, [window])) for edges in (self._edges, other._edges))
         return IdSet._combined(one, two, operator.and_)
 
     def __sub__(self, other: IdSet) -> IdSet:
         if not other or not self:
             return self
         if self.n_runs < _MANY:
-            return IdSet._of(_within_all(other._edges, self.runs, outside=True))
+            return IdSet._of(_within(other._edges, self.runs, outside=True))
         if other.n_runs < _MANY:
             around = array("q", (0, *other._edges, _LIMIT))
-            return IdSet._of(_within_all(self._edges, (run for run in Runs(around) if run[1] > run[0])))
+            return IdSet._of(_within(self._edges, (run for run in Runs(around) if run[1] > run[0])))
         # Of one and the other, of which each is true or not.
         return IdSet._combined(self, other, operator.gt)
 
@@ -355,7 +358,7 @@ class Runs(Sequence[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         edges = iter(self._edges)
-        return zip(edges, edges, strict=True)
+        return zip(edges, edges, strict=False)
 
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
@@ -433,12 +436,13 @@ def _joined(begins: Sequence[int], ends: Sequence[int]) -> array[int]:
         return array("q")
     if begins[0] < 0:
         raise InvalidArgumentError(f"ids must not be negative, got {begins[0]}")
-    edges = [begins[0]]
-    for begin, end in zip(begins[1:], ends, strict=False):
+    edges = array("q", begins[:1])
+    for begin, end in zip(itertools.islice(begins, 1, None), ends, strict=False):
         if begin > end:
-            edges += (end, begin)
+            edges.append(end)
+            edges.append(begin)
     edges.append(ends[-1])
-    return array("q", edges)
+    return edges
 
 
 def _joined_arrays(begins: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], more: int = 0) -> array[int]:
@@ -458,25 +462,19 @@ def _joined_arrays(begins: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], m
     return edges
 
 
-def _within(edges: array[int], window: tuple[int, int], *, outside: bool = False) -> array[int]:
-    """Return the edges of what a set has of a window; with `outside`, of what it lacks."""
-    begin, end = window
-    first, last = bisect_right(edges, begin), bisect_left(edges, end)
-    found = edges[first:last]
-    if first % 2 != outside:
-        found.insert(0, begin)
-    if last % 2 != outside:
-        found.append(end)
-    return found
-
-
-def _within_all(
-    edges: array[int], windows: Iterable[tuple[int, int]], *, outside: bool = False
-) -> array[int]:
-    """Do as `_within` for windows that are apart and in order."""
+def _within(edges: array[int], windows: Iterable[tuple[int, int]], *, outside: bool = False) -> array[int]:
+    """Return the edges of what a set has of windows, which are apart and in order; with `outside`, of what it lacks there."""
     found = array("q")
-    for window in windows:
-        found += _within(edges, window, outside=outside)
+    last = 0
+    for begin, end in windows:
+        first = bisect_right(edges, begin, last)
+        last = bisect_left(edges, end, first)
+        if first % 2 != outside:
+            found.append(begin)
+        if last > first:
+            found += edges[first:last]
+        if last % 2 != outside:
+            found.append(end)
     return found
 
 
