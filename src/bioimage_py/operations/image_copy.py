@@ -306,7 +306,7 @@ class NewLevelTarget(Target):
         self.codec = None if codec is None else Codec.parse(codec)
         self.level = level
         self.layout = ArrayLayout.of_spec(
-            f"{group.path}:{level.key}", f"zarr v{level.spec.zarr_format}", level.spec
+            f"{group.path}:{level.key}", group.path, family_of("zarr"), level.spec
         )
 
     def encoding(self) -> ChunkEncoding | UnknownEncoding:

@@ -204,9 +204,7 @@ class NewPathTarget(SingleTarget):
         self.path = planned.location.path
         self.codec = None if codec is None else Codec.parse(codec)
         family = planned.family
-        self.layout = ArrayLayout.of_spec(
-            planned.name, family.format_of(planned.spec), planned.spec, one_file=not family.entry.in_folders
-        )
+        self.layout = ArrayLayout.of_spec(planned.name, self.path, family, planned.spec)
         self.is_shared = family.several_writers
         self.made: Path | None = None
         """The topmost folder that `open` has made."""

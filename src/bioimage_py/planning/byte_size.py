@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from bioimage_py.errors import Call, Hint, InvalidArgumentError
@@ -89,12 +90,23 @@ class Plan(Reported, Rows):
 
     assumed: tuple[Hint, ...] = ()  # what the output will say because it is assumed of the input
 
+    @property
+    @abstractmethod
+    def bill(self) -> Reported:
+        """What the run asks of its stores."""
+
+    @property
+    def _advice(self) -> Iterable[Hint]:
+        """What would make the run better."""
+        return ()
+
     def told(self, written: Callable[[Call], str]) -> str:
         """Return the text of the plan, with calls as a function writes them."""
         return "\n".join(f"{label + ':' if label else '':9}{text}" for label, text in self._all_rows(written))
 
     def _all_rows(self, written: Callable[[Call], str] = str) -> Iterator[tuple[str, str]]:
         yield from self._rows()
+        yield from (("hint", hint.told(written)) for hint in self._advice)
         for n, hint in enumerate(self.assumed):
             yield "" if n else "assumed", hint.told(written)
 
@@ -110,6 +122,7 @@ class Plan(Reported, Rows):
         return [
             ("reads", f"{format_bytes(self.bytes_in)}{repeats}"),
             ("writes", f"{format_bytes(self.bytes_out)} before compression, in {files}"),
+            *([("bill", str(self.bill))] if str(self.bill) else []),
             (
                 "memory",
                 f"{format_bytes(self.peak_memory)} at most, of {format_bytes(self.memory_limit)} allowed",

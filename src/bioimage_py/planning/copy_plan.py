@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from bioimage_py.chunks import ChunkEncoding, EncodingMatch, UnknownEncoding, compare_encodings
 from bioimage_py.errors import Hint, InvalidArgumentError
 from bioimage_py.geometry import Blocking, IdSet, check_block_shape
+from bioimage_py.planning.bill import MANY_FILES, Bill, proposed_shards, reading, writing
 from bioimage_py.planning.block_shape import choose_block_shape, read_amplification, widened
 from bioimage_py.planning.byte_size import (
     Plan,
@@ -21,7 +23,7 @@ from bioimage_py.planning.byte_size import (
     format_bytes,
     times,
 )
-from bioimage_py.planning.layout import ArrayLayout, n_cells
+from bioimage_py.planning.layout import ArrayLayout, n_cells, store_at
 from bioimage_py.planning.memory import MemoryModel
 from bioimage_py.sources import Codec
 
@@ -48,7 +50,7 @@ class CopyPlan(Plan):
 
     _told = (
         "road", "reason", "n_blocks", "direct", "in_flight", "threads", "cache_bytes", "memory_limit", "peak_memory", "bytes_in",
-        "bytes_out", "n_files", "read_amplification", "block_shape", "group_shape", "block_ids", "hints", "input", "output", "mask", "assumed",
+        "bytes_out", "n_files", "bill", "read_amplification", "block_shape", "group_shape", "block_ids", "hints", "input", "output", "mask", "assumed",
     )  # fmt: skip
 
     input: ArrayLayout
@@ -70,7 +72,7 @@ class CopyPlan(Plan):
     bytes_out: int
     n_files: int  # the most files that will be written, metadata not counted
     read_amplification: float  # how often an input chunk is decoded on average
-    hints: tuple[str, ...] = ()  # what would make this copy better
+    hints: tuple[Hint, ...] = ()  # what would make this copy better
     passes: TwoPasses | None = None  # None: voxels go in one
     assumed: tuple[Hint, ...] = ()
 
@@ -92,8 +94,29 @@ class CopyPlan(Plan):
             ("blocks", self._blocks_text()),
             *([] if self.passes is None else self.passes.texts()),
             *self._amounts(self._repeats_text(), max(1, min(self.in_flight, len(self.block_ids)))),
-            *(("hint", hint) for hint in self.hints),
         ]
+
+    @cached_property
+    def bill(self) -> Bill:
+        written = writing(self.output, moved=self.road != "recode")
+        found = self.passes
+        if found is None:
+            first, read = Bill(), reading(self.input, self.block_shape, moved=self.road == "verbatim")
+        else:
+            between = replace(
+                self.output,
+                store=store_at(found.place),
+                chunks=found.chunks,
+                shards=found.shards,
+                one_file=False,
+            )
+            first = reading(self.input, found.block_shape) + writing(between, removed=True)
+            first, read = first.part(len(found.block_ids), found.n_blocks), reading(between, self.block_shape)
+        return first + (read + written).part(len(self.block_ids), self.n_blocks)
+
+    @property
+    def _advice(self) -> tuple[Hint, ...]:
+        return self.hints
 
     def _repeats_text(self) -> str:
         if self.input.chunks is None:
@@ -166,7 +189,7 @@ def plan_copy(
         n_files=math.ceil(share * output_layout.n_files),
         read_amplification=1.0 if direct else amplification,
         hints=copy_hints(output_layout, amplification, limit)
-        + (() if options.match is None or not options.match.hint else (options.match.hint,)),
+        + (() if options.match is None or not options.match.hint else (Hint(options.match.hint),)),
     )
 
 
@@ -256,39 +279,30 @@ def _reason(a: ArrayLayout, b: ArrayLayout, mask: ArrayLayout | None, match: Enc
     return "voxels are decoded and encoded again" + (", because " + " and ".join(why) if why else "")
 
 
-MANY_FILES = 100_000
-
-
-def copy_hints(output_layout: ArrayLayout, amplification: float, limit: int | None) -> tuple[str, ...]:
-    """Return what would make a copy better, in sentences."""
-    hints = []
-    plain = output_layout.chunks is not None and output_layout.shards is None
-    if plain and output_layout.n_files > MANY_FILES:
-        shards = _suggested_shards(output_layout)
-        files = n_cells(output_layout.shape, shards)
-        hints.append(
-            f"{output_layout.n_files:,} files are many for most file systems; Zarr v3 with "
-            f"shards of {times(shards)} would make {files:,}"
-        )
+def copy_hints(output_layout: ArrayLayout, amplification: float, limit: int | None) -> tuple[Hint, ...]:
+    """Return what would make a copy better."""
+    hints = list(hints_about_files([output_layout]))
     if amplification > 1.5:
         raise_it = "a larger memory limit or " if limit is not None else ""
         hints.append(
-            f"each input chunk is decoded {amplification:.2g} times; {raise_it}larger blocks would help"
+            Hint(f"each input chunk is decoded {amplification:.2g} times; {raise_it}larger blocks would help")
         )
     return tuple(hints)
 
 
-def _suggested_shards(layout: ArrayLayout) -> tuple[int, ...]:
-    """Return shards of about 128 MiB: the chunks, doubled on the axis that is shortest in voxels and not yet whole."""
-    chunks = layout.chunks or layout.shape
-    shards = list(chunks)
-    while math.prod(shards) * layout.itemsize < 2**27:
-        growable = [d for d, n in enumerate(layout.shape) if shards[d] < n]
-        if not growable:
-            break
-        d = min(growable, key=lambda d: shards[d])
-        shards[d] *= 2
-    return tuple(shards)
+def hints_about_files(outputs: Sequence[ArrayLayout]) -> tuple[Hint, ...]:
+    """Return the shards to propose where outputs have very many files, for the one with most."""
+    plain = [one for one in outputs if one.chunks is not None and one.shards is None and not one.one_file]
+    n_files = sum(one.n_files for one in plain)
+    if n_files <= MANY_FILES:
+        return ()
+    largest = max(plain, key=lambda one: one.n_files)
+    shards = proposed_shards(largest)
+    fewer = sum(n_cells(one.shape, shards) for one in plain if len(one.shape) == len(shards))
+    many = f"{n_files:,} files are many for most file systems"
+    if largest.can_shard:
+        return (Hint.of(f"{many}; {{}} would make {fewer:,}", shards=shards),)
+    return (Hint(f"{many}; Zarr v3 with shards of {times(shards)} would make {fewer:,}"),)
 
 
 def choose_road(

@@ -9,10 +9,11 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
-from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.errors import Hint, InvalidArgumentError
 from bioimage_py.geometry import IdSet
+from bioimage_py.planning.bill import Bill
 from bioimage_py.planning.byte_size import Plan, at_most_files, counted, format_bytes, times
-from bioimage_py.planning.copy_plan import CopyPlan, PlanOptions
+from bioimage_py.planning.copy_plan import CopyPlan, PlanOptions, hints_about_files
 from bioimage_py.planning.memory import MemoryModel
 from bioimage_py.planning.passes import RoomBeside, in_one_or_two_passes
 
@@ -46,7 +47,7 @@ class ImagePlan(Plan):
 
     _told = (
         "input", "output", "what", "road", "roads", "n_blocks", "in_flight", "threads", "cache_bytes", "memory_limit", "peak_memory",
-        "bytes_in", "bytes_out", "n_files", "block_ids", "hints", "left_out", "damaged",
+        "bytes_in", "bytes_out", "n_files", "bill", "block_ids", "hints", "left_out", "damaged",
     )  # fmt: skip
 
     input: str
@@ -150,10 +151,19 @@ class ImagePlan(Plan):
         """The most files that will be written, metadata not counted."""
         return self._share(sum(plan.n_files for plan in self._plans))
 
+    @cached_property
+    def bill(self) -> Bill:
+        return sum((plan.bill for plan in self._plans), Bill()).part(len(self.block_ids), self.n_blocks)
+
     @property
-    def hints(self) -> tuple[str, ...]:
+    def hints(self) -> tuple[Hint, ...]:
         """What would make this copy better."""
-        return tuple(dict.fromkeys(hint for plan in self._kinds for hint in plan.hints))
+        found = {str(hint): hint for plan in self._kinds for hint in plan.hints}
+        return tuple(found.values()) or hints_about_files([plan.output for plan in self._plans])
+
+    @property
+    def _advice(self) -> tuple[Hint, ...]:
+        return self.hints
 
     @property
     def _plans(self) -> list[CopyPlan]:
@@ -196,7 +206,6 @@ class ImagePlan(Plan):
             *self._amounts(),
             *([("without", ", ".join(self.left_out))] if self.left_out else []),
             *(("damaged", text) for text in self.damaged),
-            *(("hint", hint) for hint in self.hints),
         ]
 
     def _array_text(self, n: int) -> str:

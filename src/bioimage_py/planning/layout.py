@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from bioimage_py.planning.byte_size import Reported, format_bytes, times
-from bioimage_py.sources import ArraySpec, Source
+from bioimage_py.sources import ArraySpec, Family, FileSource, Source, families, leaves
+from bioimage_py.storage import is_url
 
 
 def n_cells(shape: Sequence[int], grid: Sequence[int]) -> int:
@@ -18,9 +19,18 @@ def n_cells(shape: Sequence[int], grid: Sequence[int]) -> int:
     return math.prod(-(-n // g) for n, g in zip(shape, grid, strict=True))
 
 
+def store_at(path: str) -> str:
+    """Return what is at a path or URL: `"disk"`, or the scheme of the URL."""
+    return path.partition("://")[0].lower() if is_url(path) else "disk"
+
+
 def _nothing(shape: tuple[int, ...]) -> int:
     del shape
     return 0
+
+
+def _in_many_files(kind: str) -> bool:
+    return any(found.in_folders or found.patterns for found in families() if found.kind == kind)
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,10 @@ class ArrayLayout(Reported):
     shards: tuple[int, ...] | None = None
     codec: str = ""
     engine: str = ""
+    store: str = "disk"  # or the scheme of a URL, such as `"s3"`; `""` for what is not stored
     one_file: bool = False  # all chunks are in one file
+    metadata_files: tuple[str, ...] = ()  # names of the files that a new array has beside its chunks
+    can_shard: bool = False  # a new array could have shards
     storage_order: str = "C"  # "F": the first axis is contiguous in the store
     # See `Source.scratch_bytes`.
     scratch: Callable[[tuple[int, ...]], int] = field(default=_nothing, compare=False, repr=False)
@@ -47,6 +60,7 @@ class ArrayLayout(Reported):
 
     @classmethod
     def of(cls, source: Source) -> ArrayLayout:
+        stored = next((leaf for leaf in leaves(source) if isinstance(leaf, FileSource)), None)
         return cls(
             name=source.name,
             format=source.format,
@@ -56,7 +70,8 @@ class ArrayLayout(Reported):
             shards=source.shards,
             codec=source.codec,
             engine=str(getattr(source, "engine", "")),
-            one_file=source.one_file,
+            store="" if stored is None else store_at(stored.path),
+            one_file=source.one_file or (stored is not None and not _in_many_files(stored.kind)),
             storage_order=source.storage_order,
             scratch=source.scratch_bytes,
             chunk_bytes=source.chunk_bytes(),
@@ -71,9 +86,21 @@ class ArrayLayout(Reported):
         return replace(cls.of(source), shards=None if unit == source.chunks else unit)
 
     @classmethod
-    def of_spec(cls, name: str, format: str, spec: ArraySpec, *, one_file: bool = False) -> ArrayLayout:
-        codec = "" if spec.codec is None else spec.codec.name
-        return cls(name, format, spec.shape, spec.dtype, spec.chunks, spec.shards, codec, one_file=one_file)
+    def of_spec(cls, name: str, path: str, family: Family, spec: ArraySpec) -> ArrayLayout:
+        """Return the layout of a new array of a family at a path."""
+        return cls(
+            name,
+            family.format_of(spec),
+            spec.shape,
+            spec.dtype,
+            spec.chunks,
+            spec.shards,
+            "" if spec.codec is None else spec.codec.name,
+            store=store_at(path),
+            one_file=not family.entry.in_folders,
+            metadata_files=family.metadata_files(spec),
+            can_shard=family.has_shards(spec.zarr_format),
+        )
 
     def alone(self) -> ArrayLayout:
         """Return the layout without the reference to its source."""
@@ -103,6 +130,11 @@ class ArrayLayout(Reported):
     @property
     def write_unit(self) -> tuple[int, ...]:
         return self.shards or self.chunks or (1,) * len(self.shape)
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether it is on a disk or in an object store."""
+        return self.store not in ("", "memory") and not self.in_memory
 
     @property
     def n_units(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bioimage_py.errors import Hint
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.planning.block_shape import choose_block_shape, combinations, pieces, read_amplification
 from bioimage_py.planning.byte_size import format_bytes
@@ -78,7 +79,7 @@ def in_one_or_two_passes(plan: CopyPlan, options: PlanOptions, casting: str, roo
             f"two passes through a temporary store beside the output would decode each chunk of the input "
             f"{'once' if found.first_reads < 1.005 else f'{found.first_reads:.3g} times'}, but {why_not}"
         )
-        return replace(plan, hints=(*plan.hints, hint))
+        return replace(plan, hints=(*plan.hints, Hint(hint)))
     limit = plan.memory_limit
     cache = 0
     if max(found.first_reads, found.second_reads) > 1.01:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from bioimage_py.errors import Hint
 from bioimage_py.geometry import Blocking
+from bioimage_py.planning.bill import Bill, reading, writing
 from bioimage_py.planning.block_shape import choose_block_shape, read_amplification
 from bioimage_py.planning.byte_size import (
     Plan,
@@ -22,7 +23,12 @@ from bioimage_py.planning.byte_size import (
     default_memory_limit,
     times,
 )
-from bioimage_py.planning.copy_plan import DEFAULT_BLOCK_BUDGET, check_memory, checked_blocks
+from bioimage_py.planning.copy_plan import (
+    DEFAULT_BLOCK_BUDGET,
+    check_memory,
+    checked_blocks,
+    hints_about_files,
+)
 from bioimage_py.planning.layout import ArrayLayout, n_cells
 from bioimage_py.planning.memory import MemoryModel
 from bioimage_py.planning.pyramid_levels import PyramidLevel
@@ -35,7 +41,7 @@ class PyramidPlan(Plan):
 
     _told = (
         "method", "n_blocks", "in_flight", "threads", "cache_bytes", "memory_limit", "peak_memory", "bytes_in", "bytes_out", "n_files",
-        "levels", "parts", "assumed",
+        "bill", "levels", "parts", "hints", "assumed",
     )  # fmt: skip
 
     input: ArrayLayout  # layouts of the input and of the full-size level
@@ -72,7 +78,30 @@ class PyramidPlan(Plan):
     @property
     def n_files(self) -> int:
         """The most files that will be written, metadata not counted."""
-        return sum(replace(self.output, shape=level.shape).n_files for level in self._written)
+        return sum(layout.n_files for layout in self._layouts)
+
+    @cached_property
+    def bill(self) -> Bill:
+        read = (
+            reading(
+                self.input if part.reads is None else replace(self.output, shape=part.shape), part.block_shape
+            )
+            for part in self.parts
+        )
+        return sum((*read, *map(writing, self._layouts)), Bill())
+
+    @property
+    def hints(self) -> tuple[Hint, ...]:
+        """What would make this pyramid better."""
+        return hints_about_files(self._layouts)
+
+    @property
+    def _advice(self) -> tuple[Hint, ...]:
+        return self.hints
+
+    @property
+    def _layouts(self) -> list[ArrayLayout]:
+        return [replace(self.output, shape=level.shape) for level in self._written]
 
     @property
     def _written(self) -> list[PyramidLevel]:

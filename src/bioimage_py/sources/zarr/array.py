@@ -136,6 +136,9 @@ class ZarrFamily(StoreFamily):
     def format_of(self, spec: ArraySpec) -> str:
         return f"zarr v{spec.zarr_format}"
 
+    def metadata_files(self, spec: ArraySpec) -> tuple[str, ...]:
+        return ("zarr.json",) if spec.zarr_format == 3 else (".zarray", ".zattrs")
+
     def has_shards(self, zarr_format: int) -> bool:
         return zarr_format == 3
 
