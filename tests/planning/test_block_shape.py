@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from bioimage_py.chunks import EncodingMatch
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.planning import ArrayLayout, PlanOptions, pieces, plan_copy, read_amplification
 from bioimage_py.planning.block_shape import widened
@@ -157,6 +158,33 @@ def test_a_wrapper_that_reads_more_than_it_returns_keeps_the_limit():
     assert plan.input.scratch((8, 8, 8)) == 0  # the plan does not keep the source
 
 
-def test_blocks_that_hold_no_memory_are_widened_along_the_last_axes() -> None:
-    assert widened((64, 64, 2048), (4000, 4000, 4000), (64, 64, 64)) == (64, 256, 4032)
-    assert widened((64, 64, 1024), (512, 1024, 1024), (64, 64, 64)) == (64, 64, 1024)
+@pytest.mark.parametrize(
+    ("shape", "chunks", "shards", "block", "n_blocks"),
+    [
+        ((512,) * 3, (64,) * 3, None, None, 16),  # small arrays are not widened
+        ((4000,) * 3, (64,) * 3, None, (64, 128, 4032), 2016),
+        ((79370,) * 3, (64,) * 3, (1024,) * 3, (1024, 1024, 2048), 78 * 78 * 39),  # 1 PB
+        ((79370,) * 3, (64,) * 3, (2048,) * 3, (2048,) * 3, 39**3),  # a shard has more than a block may
+        ((10**6,) * 3, (128,) * 3, None, (128, 128, 128 * 1024), 7813 * 7813 * 8),
+    ],
+)
+def test_blocks_that_are_moved_are_many_and_small(shape, chunks, shards, block, n_blocks) -> None:
+    moved = EncodingMatch("payload", "verbatim" if shards is None else "repack")
+    target = layout(shape, chunks, shards, name="b")
+    plan = plan_copy(layout(shape, chunks), target, None, PlanOptions(match=moved))
+    assert plan.n_blocks == n_blocks
+    assert block in (None, plan.block_shape)
+    assert widened(plan.block_shape, target) == plan.block_shape
+    size = math.prod(plan.block_shape)
+    assert 2 * size <= 2**32 or plan.block_shape == shards
+
+
+def test_a_large_limit_makes_no_block_of_more_than_4_gib() -> None:
+    plan = plan_copy(
+        layout((4096,) * 3, (1, 4096, 4096)), layout((4096,) * 3, (64,) * 3, name="b"), None,
+        PlanOptions(memory_limit=2**40),
+    )  # fmt: skip
+    assert plan.block_shape == (64, 4096, 4096)
+    coarse = layout((4096,) * 3, (512, 4096, 4096))
+    plan = plan_copy(coarse, layout((4096,) * 3, (64,) * 3, name="b"), None, PlanOptions(memory_limit=2**40))
+    assert 2 * math.prod(plan.block_shape) <= 2**32

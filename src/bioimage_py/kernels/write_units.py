@@ -65,10 +65,11 @@ class UnitsOfBox:
     def left(self, positions: Iterable[_Position], done: set[_Position]) -> Iterator[_Position]:
         """Yield positions, without those that are done, until it is time to stop."""
         for position in positions:
+            if position in done:
+                continue
             if self._stops():
                 return
-            if position not in done:
-                yield position
+            yield position
 
     def finish(self, position: _Position, n_bytes: int) -> None:
         """Take note that a unit of so many encoded bytes is in the store."""

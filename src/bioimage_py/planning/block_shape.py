@@ -20,6 +20,9 @@ PREFERRED_BYTES = 2**24
 _MOST_CANDIDATES = 20_000
 _T = TypeVar("_T")
 
+MOST_BYTES = 2**32
+"""Voxels of a block, unless one write unit has more: what workers share, and what a crash can cost."""
+
 _MANY_BLOCKS = 1024
 _MOST_UNITS = 4096
 
@@ -53,7 +56,7 @@ def choose_block_shape(
 ) -> tuple[int, ...]:
     """Return whole write units of the output, chosen by the input's chunks, that fit the budget.
 
-    A single write unit may pass the budget: nothing smaller is safe.
+    A single write unit may pass the budget, and the most that a block may hold: nothing smaller is safe.
     """
     shape = output_layout.shape
     options = _options(shape, output_layout.write_unit, input_layout.chunks)
@@ -61,7 +64,9 @@ def choose_block_shape(
     best, best_score = smallest, math.inf
     for block in combinations(options):
         held = block_bytes(block)
-        if held > budget and block != smallest:
+        if block != smallest and (
+            held > budget or _voxel_bytes(block, input_layout, output_layout) > MOST_BYTES
+        ):
             continue
         # Two blocks in flight overlap reading and writing; one alone is taken only where it saves much reading.
         score = _score(block, input_layout, output_layout) + (0.1 if 2 * held > budget else 0.0)
@@ -70,21 +75,25 @@ def choose_block_shape(
     return best
 
 
-def widened(block: tuple[int, ...], shape: tuple[int, ...], unit: tuple[int, ...]) -> tuple[int, ...]:
+def widened(block: tuple[int, ...], output_layout: ArrayLayout) -> tuple[int, ...]:
     """Return a multiple of a block shape for copies that hold no block in memory, so that there are not too many blocks.
 
     The last axes grow first: they name the files of one folder, and one listing tells about all of them.
     """
-    found = list(block)
+    shape, unit = output_layout.shape, output_layout.write_unit
+    found = block
     for axis in reversed(range(len(shape))):
         whole = -(-shape[axis] // unit[axis]) * unit[axis]
-        while (
-            found[axis] < whole
-            and n_cells(shape, found) > _MANY_BLOCKS
-            and n_cells(found, unit) < _MOST_UNITS
-        ):
-            found[axis] = min(2 * found[axis], whole)
-    return tuple(found)
+        while found[axis] < whole:
+            larger = (*found[:axis], min(2 * found[axis], whole), *found[axis + 1 :])
+            if (
+                n_cells(shape, larger) < _MANY_BLOCKS
+                or n_cells(larger, unit) > _MOST_UNITS
+                or _voxel_bytes(larger, output_layout) > MOST_BYTES
+            ):
+                return found
+            found = larger
+    return found
 
 
 def combinations(options: list[list[_T]]) -> Iterator[tuple[_T, ...]]:
@@ -98,7 +107,7 @@ def combinations(options: list[list[_T]]) -> Iterator[tuple[_T, ...]]:
 def _score(block: tuple[int, ...], input_layout: ArrayLayout, output_layout: ArrayLayout) -> float:
     shape = output_layout.shape
     inside = output_layout.inside(block)
-    n_bytes = math.prod(inside) * max(input_layout.itemsize, output_layout.itemsize)
+    n_bytes = _voxel_bytes(block, input_layout, output_layout)
     score = read_amplification(shape, block, input_layout.chunks)
     score += 0.02 * abs(math.log2(n_bytes / PREFERRED_BYTES))
     # Unchunked inputs are files or memory in one order: long runs along their contiguous axes are read in one go.
@@ -110,6 +119,11 @@ def _score(block: tuple[int, ...], input_layout: ArrayLayout, output_layout: Arr
             break
     weight = 0.02 if input_layout.chunks is None else 0.002
     return score - weight * math.log2(min(run * input_layout.itemsize, 2**20))
+
+
+def _voxel_bytes(block: tuple[int, ...], *layouts: ArrayLayout) -> int:
+    """Return the bytes of a block's voxels in the larger of the dtypes of some layouts of one shape."""
+    return math.prod(layouts[0].inside(block)) * max(layout.itemsize for layout in layouts)
 
 
 def _options(

@@ -151,7 +151,7 @@ def plan_copy(
         block = held = choose_block_shape(input_layout, output_layout, memory.block, budget)
         moves = options.match is not None and options.match.road != "recode"
         if moves and mask_layout is None:
-            block = widened(held, output_layout.shape, output_layout.write_unit)
+            block = widened(held, output_layout)
     else:
         block = held = checked_blocks(options.block_shape, output_layout)
     group = _group_shape(block, output_layout)

@@ -21,6 +21,7 @@ from bioimage_py.runner.run import (
     StatusReader,
     account_of_attempts,
     read_recorded,
+    read_units,
 )
 from bioimage_py.runner.work import Work
 
@@ -109,7 +110,7 @@ class FolderRunner(Runner):
                 content = {"todo": todo.to_json(), "tasks": [t.to_json() for t in tasks], "needs": needs}
                 folder.write_round(number, content)
             ends = self.run_round(folder, number, len(tasks), num_workers, watch)
-            ended, number = folder.round_is_over(number), None
+            ended, last, number = folder.round_is_over(number), number, None
             recorded = read_recorded(folder, with_values=work.keep_results)
             todo = work.ready(work.block_ids - recorded.done)
             if todo and not todo & wave:
@@ -118,14 +119,17 @@ class FolderRunner(Runner):
                 continue
             # Workers that come and go, as with preemption and short time limits, get the run done in the end.
             # A round that another process submitted, which may have died together with its tasks, does not count as a try.
-            attempt += ours and len(todo) > missing * _PROGRESS
+            # So do blocks that outlast their workers, as long as each attempt finishes some of their write units.
+            went_on = IdSet.from_ids(read_units(folder, todo, folder.attempts(round_number=last)))
+            attempt += ours and not went_on and len(todo) > missing * _PROGRESS
             missing = len(todo)
             over = ours and (not self.config.retries or attempt > self.config.retries)
             if ended or over or all(end.kind in ("error", "cancelled") for end in ends):
                 break
             raised = recorded.raised
             # An exception that came twice will come again: those blocks are reported, not tried a third time.
-            tasks = next_tasks(work, todo - (raised & raised_before), recorded, ends, tasks, n_tasks)
+            hopeless = (raised & raised_before) - went_on
+            tasks = next_tasks(work, todo - hopeless, recorded, ends, tasks, n_tasks)
             raised_before = raised
             needs = needs_after(needs, ends)
         return recorded, ends

@@ -46,7 +46,8 @@ def read_units(
     folder: RunFolder, block_ids: IdSet, attempts: list[AttemptFiles] | None = None
 ) -> dict[int, IdSet]:
     """Return the units that attempts, by default all, have recorded of each of these blocks that has any."""
-    logs = [files.units for files in attempts or folder.attempts() if files.units.exists()]
+    begun = folder.attempts() if attempts is None else attempts
+    logs = [files.units for files in begun if files.units.exists()]
     found: dict[int, list[tuple[int, int]]] = {}
     for begin, end in read_block_logs(logs).runs:
         at = begin
