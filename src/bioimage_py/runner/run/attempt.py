@@ -119,9 +119,14 @@ class AttemptJournal:
 
     def _units_done(self, block_id: int, units: IdSet) -> None:
         with self._lock:
-            if not self._ended:
-                self._units.add(block_id, units)
-                self._record(())
+            if self._ended:
+                return
+            self._units.add(block_id, units)
+            if self._settle is None:
+                with self._writing(self._files.units):
+                    self._units.write()
+            elif time.monotonic() - self._settled > _EVERY:
+                self._record_settled()
 
     def end(self, reason: str) -> None:
         """Say why the attempt ended; nothing is recorded after that."""
@@ -147,7 +152,6 @@ class AttemptJournal:
     def _record(self, block_ids: Iterable[int]) -> None:
         if self._settle is None:
             with self._writing(self._files.blocks):
-                self._units.write()
                 self._blocks.add(IdSet.from_ids(block_ids))
             return
         self._unsettled.extend(block_ids)
