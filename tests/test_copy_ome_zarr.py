@@ -440,16 +440,16 @@ def test_what_is_replaced_comes_back_if_that_fails(
     image_with_labels(path, VERSIONS[zarr_format])
     ome_groups.image(copied, VERSIONS[zarr_format], levels=4, dtype="u2")
     before = files_in(tmp_path)
-    write, times = ome_zarr_writing.write_attributes, []
+    group_files, times = ome_zarr_writing.group_files, []
 
-    def fail(*args: Any, **options: Any) -> None:
+    def fail(*args: Any, **options: Any) -> Any:
         times.append(1)
         if len(times) == 3:
             raise OSError(28, "the disk is full")
-        write(*args, **options)
+        return group_files(*args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ome_zarr_writing, "write_attributes", fail)
+        patch.setattr(ome_zarr_writing, "group_files", fail)
         for output in (copied, tmp_path / "new.ome.zarr"):
             times.clear()
             with pytest.raises(OSError, match="the disk is full"):

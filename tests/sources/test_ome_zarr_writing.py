@@ -273,7 +273,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def fail(*args: Any, **options: Any) -> None:
         raise OSError("no")
 
-    monkeypatch.setattr(ome_zarr_writing, "write_attributes", fail)
+    monkeypatch.setattr(ome_zarr_writing, "group_files", fail)
     with pytest.raises(OSError, match="no"):
         create_ome_zarr(tmp_path / "out.ome.zarr", shape=(8, 8), dtype="u1", levels=[(2, 2)])
     assert not list(tmp_path.iterdir())

@@ -66,7 +66,7 @@ from bioimage_py.sources.ome_zarr import (
     read_tree,
 )
 from bioimage_py.sources.stores import NewMarks, Node, group_attributes, is_marked, level_paths
-from bioimage_py.sources.zarr import encoding_from_metadata, read_node
+from bioimage_py.sources.zarr import encoding_from_metadata, open_array, read_node
 from bioimage_py.storage import StoreFolder, StorePlace, file_identity, is_url
 from bioimage_py.text import counted
 
@@ -203,12 +203,12 @@ class ImageCopy(Job):
             return
         group = self.mirror.group
         self._made = first_missing(Location(group.path, group.key, None))
-        self.mirror.new(self._levels).make(overwrite=replace_old)
         plan, offsets = self.plan, self.plan.offsets
         for place, array, first in zip(self._places(), plan.arrays, offsets, strict=False):
             asked = plan.block_ids & IdSet.from_range(first + array.shared.n_blocks, first)
             if place.is_local:
-                marks.add(place.path, array.shared.blocking, asked.shifted(-first))
+                marks.expect(place.path, array.shared.blocking, asked.shifted(-first))
+        self.mirror.new(self._levels).make(overwrite=replace_old)
         _warn_of_rest(self.mirror.tree)
 
     def _places(self) -> list[StoreFolder]:
@@ -273,18 +273,20 @@ class ImageCopy(Job):
     def _opened(
         self, number: int, plan: CopyPlan, resources: Resources, passes: TwoPassRun | None
     ) -> CopyWork:
-        source_key, key = self._keys[number]
-        sink = open_source(self.mirror.group.path, key, mode="r+")
+        sink = open_array(StoreFolder.at(self.mirror.group.path), self._keys[number][1], mode="r+")
         if passes is None:
-            kernel = self._kernel(open_source(self._input, source_key), sink, resources)
+            kernel = self._kernel(self._source(number), sink, resources)
             return planned_work(kernel, plan, self.options, output_is_new=self._is_fresh)
         kernel = self._kernel(passes.array(number), sink, resources)
         return CopyWork(kernel, plan.blocking, plan.group_shape, plan.block_ids)
 
     def _opened_first(self, number: int, resources: Resources, passes: TwoPassRun) -> CopyWork:
-        source = open_source(self._input, self._keys[number][0])
-        kernel = self._kernel(source, passes.array(number), resources)
+        kernel = self._kernel(self._source(number), passes.array(number), resources)
         return CopyWork(kernel, *passes.first[number].blocks)
+
+    def _source(self, number: int) -> Source:
+        tree, key = self.mirror.tree, self._keys[number][0]
+        return open_array(tree.root, key, tree.array(key))
 
     def _kernel(self, source: Source, sink: Source, resources: Resources) -> CopyKernel:
         if self._in_process:

@@ -33,7 +33,10 @@ from bioimage_py.sources.stores import (
     check_room,
     group_attributes,
     is_abandoned,
+    is_listed,
     level_paths,
+    mark_new,
+    new_container,
     removable_array,
     remove_array,
     room_for_array,
@@ -41,6 +44,7 @@ from bioimage_py.sources.stores import (
     update_consolidated,
 )
 from bioimage_py.sources.zarr import (
+    ARRAY_FILES,
     described_array,
     group_files,
     image_metadata,
@@ -120,6 +124,9 @@ class NewImage:
     def make(self, *, overwrite: bool) -> None:
         """Make all groups and arrays; what was there comes back, and what was made goes, if that fails."""
         root = StoreFolder.at(self.group.path)
+        if root.is_local and not os.path.lexists(root.path):
+            self._make_container(root)
+            return
         folder = root.inside(self.group.key)
         there, old = self._replaced(overwrite=overwrite)
         with ExitStack() as rooms:
@@ -151,6 +158,36 @@ class NewImage:
         arrays = [root.child(level.key) for level in self.levels]
         kept = [groups[key] for key in self.consolidated if key in groups]
         update_consolidated([*groups.values(), *arrays, *old], kept)
+
+    def _make_container(self, root: StoreFolder) -> None:
+        """Make the container too, in which nothing has to be looked at then; of equal arrays each after the first has its files."""
+        folder = root.child(self.group.key)
+        made: dict[tuple[int, int], dict[str, bytes]] = {}
+        with new_container(root, self.levels[0].key, store_rules(self.zarr_format)):
+            for level in self.levels:
+                place, kind = root.child(level.key), (id(level.making), id(level.attributes))
+                mark_new(place)
+                if kind not in made:
+                    make_zarr_array(level.making, level.attributes, place, overwrite=False)
+                    found = ((name, place.read(name)) for name in ARRAY_FILES)
+                    made[kind] = {name: data for name, data in found if data is not None}
+                else:
+                    for name, data in made[kind].items():
+                        place.write(name, data)
+            for key, said in self.attributes.items():
+                for name, content in group_files(self.zarr_format, said).items():
+                    folder.child(key).write_json(name, content)
+            for name, data in self.files.items():
+                if data is not None:
+                    folder.child(name.rpartition("/")[0]).write(name.rpartition("/")[2], data)
+            if self.group.key is not None:
+                register_label(root.child("labels"), self.group.name, self.zarr_format)
+        if self.consolidated or is_listed(root):
+            groups = {key: folder.child(key) for key in self.attributes}
+            arrays = [root.child(level.key) for level in self.levels]
+            update_consolidated(
+                [*groups.values(), *arrays], [groups[key] for key in self.consolidated if key in groups]
+            )
 
     def _replaced(self, *, overwrite: bool) -> tuple[bool, list[StoreFolder]]:
         """Return whether something is replaced, and the arrays that have no successor, after checking that all of it may be."""

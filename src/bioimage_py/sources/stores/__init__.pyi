@@ -1,4 +1,4 @@
-from .consolidated import update_consolidated as update_consolidated
+from .consolidated import is_listed as is_listed, update_consolidated as update_consolidated
 from .family import StoreFamily as StoreFamily
 from .hierarchy import (
     Node as Node,
@@ -14,6 +14,7 @@ from .make_room import (
     check_room as check_room,
     make_array as make_array,
     new_chunks as new_chunks,
+    new_container as new_container,
     removable_array as removable_array,
     remove_array as remove_array,
     room_for_array as room_for_array,
@@ -58,6 +59,7 @@ from .unfinished import (
     holds_metadata_only as holds_metadata_only,
     is_abandoned as is_abandoned,
     is_marked as is_marked,
+    mark_new as mark_new,
     marking_new as marking_new,
     read_mark as read_mark,
     read_run_mark as read_run_mark,

@@ -89,6 +89,18 @@ class _Group:
             entries[key] = {**stored, _V3_FIELD: _inline({})} if is_group else stored
 
 
+def is_listed(folder: StoreFolder) -> bool:
+    """Whether a group around a folder has consolidated metadata, which have to list what is in it."""
+    place, gaps = folder.parent(), 0
+    while place is not None and gaps <= (_GAPS if place.is_local else 0):
+        group = _Group.read(place)
+        if group is not None and group.index is not None:
+            return True
+        gaps = 0 if group is not None else gaps + 1
+        place = place.parent()
+    return False
+
+
 def update_consolidated(changed: Iterable[StoreFolder], begin: Iterable[StoreFolder] = ()) -> None:
     """Bring the consolidated metadata of all groups around what changed up to date, where there is some, or shall begin to be some."""
     groups: dict[str, _Group | None] = {}

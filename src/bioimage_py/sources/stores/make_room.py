@@ -129,6 +129,22 @@ def room_for_array(
             undo.pop_all()
 
 
+@contextlib.contextmanager
+def new_container(root: StoreFolder, key: str, rules: StoreRules) -> Iterator[None]:
+    """Make the folder of a container that is not there yet; after an error it is removed with all that was put into it.
+
+    `key` is that of an array that will be in it.
+    """
+    with storage_errors(f"{root.path} cannot be made", writing=True), contextlib.ExitStack() as undo:
+        _checked_groups(root, key, overwrite=False, rules=rules)
+        place = Path(root.path)
+        _make_folder(place.parent, undo)
+        place.mkdir()
+        undo.callback(shutil.rmtree, place)
+        yield
+        undo.pop_all()
+
+
 def check_room(root: StoreFolder, key: str | None, overwrite: bool, rules: StoreRules) -> None:
     """Raise what `room_for_array` would raise; nothing is made."""
     target = root.inside(key)

@@ -59,6 +59,7 @@ class StoredArray:
     view: Callable[[Any], Any] | None = None  # gives TensorStore's array the axis order of this package
     renamed: Mapping[str, Any] = field(default_factory=dict)  # replaces what its metadata say of chunk names
     whole_chunks: bool = False  # whether chunks at the far faces are stored with their whole extent
+    array: Mapping[str, Any] | None = None  # its metadata, where they are not to be read again
 
 
 def open_store(spec: dict[str, Any], mode: str, **how: Any) -> Any:
@@ -113,6 +114,11 @@ class TensorStoreSource(FileSource):
     @property
     def metadata(self) -> ImageMetadata:
         return self._stored.metadata
+
+    @property
+    def known_metadata(self) -> Mapping[str, Any] | None:
+        """What its metadata file holds, where it was opened with that; None: it is to be read."""
+        return self._stored.array
 
     @property
     def kvstore(self) -> Any:

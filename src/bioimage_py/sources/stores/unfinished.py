@@ -35,16 +35,19 @@ class NewMarks:
     def __init__(self) -> None:
         self._content = {**this_process(), "grid": None, "missing": None}
         self._folders: list[str] = []
+        self._known: dict[str, tuple[Blocking, IdSet]] = {}
 
-    def add(self, folder: str, blocking: Blocking | None = None, block_ids: IdSet | None = None) -> None:
+    def add(self, folder: str) -> None:
         self._folders.append(folder)
-        if blocking is None or block_ids is None:
-            _write(folder, self._content)
-        else:
-            _renew(folder, {**self._content, "grid": _grid(blocking), "missing": block_ids.to_json()})
+        known = self._known.pop(folder, None)
+        _write(folder, self._content if known is None else {**self._content, **_missing(*known)})
+
+    def expect(self, folder: str, blocking: Blocking, block_ids: IdSet) -> None:
+        """Have the missing blocks in the mark of an array that is still to be made."""
+        self._known[folder] = blocking, block_ids
 
     def describe(self, blocking: Blocking, block_ids: IdSet) -> None:
-        self._content.update(grid=_grid(blocking), missing=block_ids.to_json())
+        self._content.update(_missing(blocking, block_ids))
 
     def remove(self) -> None:
         for folder in dict.fromkeys(self._folders):
@@ -175,6 +178,10 @@ def _run_marks(folder: str) -> list[tuple[str, dict[str, Any]]]:
 
 def _run(token: str) -> str:
     return f"run-{token}.json"
+
+
+def _missing(blocking: Blocking, block_ids: IdSet) -> dict[str, Any]:
+    return {"grid": _grid(blocking), "missing": block_ids.to_json()}
 
 
 def _grid(blocking: Blocking) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-from .array import ZarrFamily as ZarrFamily, group_path as group_path
+from .array import ZarrFamily as ZarrFamily, group_path as group_path, open_array as open_array
 from .codecs import (
     blosc_fields as blosc_fields,
     checked_codec as checked_codec,
@@ -10,6 +10,7 @@ from .codecs import (
 from .encoding import encoding_from_metadata as encoding_from_metadata
 from .files import ZarrFilesSource as ZarrFilesSource
 from .metadata import (
+    ARRAY_FILES as ARRAY_FILES,
     described_array as described_array,
     group_files as group_files,
     image_metadata as image_metadata,

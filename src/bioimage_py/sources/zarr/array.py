@@ -20,6 +20,7 @@ from bioimage_py.errors import (
     StorageError,
     UnsupportedFormatError,
 )
+from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import FileSource, Source, SourceSpec
 from bioimage_py.sources.ome_zarr import ImageGroup
@@ -169,10 +170,21 @@ class ZarrFamily(StoreFamily):
         update_consolidated([folder])
 
 
-def _open_node(root: StoreFolder, key: str | None, node: Node, mode: str) -> Source:
+@reads_metadata
+def open_array(root: StoreFolder, key: str | None, node: Node | None = None, mode: str = "r") -> Source:
+    """Open an array for its voxels only, without axes and attributes; `node` is what was read of it before, and holds."""
+    found = node or read_node(root.child(key))
+    if found is None or found.array is None:
+        raise SourceNotFoundError(f"there is no {TITLE} array {key!r} in {root.path}")
+    return _open_node(root, key, found, mode, voxels_only=True)
+
+
+def _open_node(
+    root: StoreFolder, key: str | None, node: Node, mode: str, *, voxels_only: bool = False
+) -> Source:
     if mode != "r":
         root.check_writable(key)
-    stored = _stored(root, key, node, mode)
+    stored = _stored(root, key, node, mode, voxels_only=voxels_only)
     # Where it is written behind a URL, it is new, or was opened for reading before.
     renamed = names_in_use(node) if mode == "r" or root.is_local else {}
     if renamed:
@@ -237,7 +249,7 @@ def _open_with_zarr_python(stored: StoredArray, node: Node, reason: Exception) -
         ) from error
 
 
-def _stored(root: StoreFolder, key: str | None, node: Node, mode: str) -> StoredArray:
+def _stored(root: StoreFolder, key: str | None, node: Node, mode: str, *, voxels_only: bool) -> StoredArray:
     array, zarr_format = node.array or {}, zarr_format_of(node)
     steps = (array.get("codecs"),) if zarr_format == 3 else (array.get("filters"), array.get("compressor"))
     return StoredArray(
@@ -247,7 +259,8 @@ def _stored(root: StoreFolder, key: str | None, node: Node, mode: str) -> Stored
         mode=mode,
         format=f"zarr v{zarr_format}",
         codec=" ".join(filter(None, map(codec_text, steps))),
-        metadata=image_metadata(node),
+        metadata=ImageMetadata() if voxels_only else image_metadata(node),
+        array=array if voxels_only else None,
         options=root.options,
         folder=node.folder.path if root.is_local else None,
         whole_chunks=True,

@@ -37,10 +37,13 @@ _DTYPES = (
 
 def stored_chunks(source: Source) -> StoredChunks:
     folder = _folder(source)
-    node = read_node(folder)
-    if node is None or node.array is None:
-        raise UnsupportedFormatError(f"the chunks of {source.name} are not files of their own")
-    array = {**node.array, **(source.renamed if isinstance(source, TensorStoreSource) else {})}
+    array = source.known_metadata if isinstance(source, TensorStoreSource) else None
+    if array is None:
+        node = read_node(folder)
+        if node is None or node.array is None:
+            raise UnsupportedFormatError(f"the chunks of {source.name} are not files of their own")
+        array = node.array
+    array = {**array, **(source.renamed if isinstance(source, TensorStoreSource) else {})}
     encoding = encoding_from_metadata(array, source.fill_value)
     if encoding.shape != source.shape:
         raise UnsupportedFormatError(f"{source.name} shows a part of a stored array")

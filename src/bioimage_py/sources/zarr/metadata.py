@@ -195,10 +195,15 @@ def _attributes_above(folder: StoreFolder) -> Mapping[str, Any]:
         return {}
 
 
-def group_files(zarr_format: int) -> dict[str, dict[str, Any]]:
+def group_files(zarr_format: int, attributes: Mapping[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+    """Return the metadata files of a group: those that each has, and that of its attributes."""
     if zarr_format == 3:
-        return {"zarr.json": {"zarr_format": 3, "node_type": "group", "attributes": {}}}
-    return {".zgroup": {"zarr_format": 2}}
+        return {"zarr.json": {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes or {})}}
+    return {".zgroup": {"zarr_format": 2}, **({} if attributes is None else {".zattrs": dict(attributes)})}
+
+
+ARRAY_FILES = ("zarr.json", ".zarray", ".zattrs")
+"""The metadata files of an array, of one version or the other."""
 
 
 def store_rules(zarr_format: int) -> StoreRules:
