@@ -169,14 +169,14 @@ class NewImage:
                 mark_new(place)
                 if kind not in made:
                     make_zarr_array(level.making, level.attributes, place, overwrite=False)
-                    found = ((name, place.read(name)) for name in ARRAY_FILES)
-                    made[kind] = {name: data for name, data in found if data is not None}
+                    read = ((name, place.read(name)) for name in ARRAY_FILES)
+                    made[kind] = {name: content for name, content in read if content is not None}
                 else:
-                    for name, data in made[kind].items():
-                        place.write(name, data)
+                    for name, content in made[kind].items():
+                        place.write(name, content)
             for key, said in self.attributes.items():
-                for name, content in group_files(self.zarr_format, said).items():
-                    folder.child(key).write_json(name, content)
+                for name, document in group_files(self.zarr_format, said).items():
+                    folder.child(key).write_json(name, document)
             for name, data in self.files.items():
                 if data is not None:
                     folder.child(name.rpartition("/")[0]).write(name.rpartition("/")[2], data)
