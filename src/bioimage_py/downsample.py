@@ -135,7 +135,7 @@ def downsample(
                 ThresholdSource(full, 0, np.not_equal), _factors(scale_factor, source), "max"
             )
         # What was said of the input and of stores is in force already.
-        said = dict.fromkeys((*options.said, "endpoint", "region", "profile"))
+        said: dict[str, Any] = dict.fromkeys((*options.said, "endpoint", "region", "profile"))
         return copy_as(smaller, output, replace(options, mask=mask, anonymous=False, **said))
 
 
