@@ -19,6 +19,7 @@ import bioimage_py as bp
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.kernels import CopyKernel
 from bioimage_py.runner import FIRST_NEEDS, Resources, RunnerConfig, new_run_folder
+from bioimage_py.runner.rounds import begin_round
 from bioimage_py.runner.run import AttemptJournal, BlockLog, RunFolder
 from bioimage_py.runner.work import CopyWork
 
@@ -37,8 +38,7 @@ def prepared(place: Path, job_type: str, order: str) -> RunFolder:
         CopyKernel(source, sink, None, "unsafe"), blocking, (CHUNK,) * 3, IdSet.from_range(N_BLOCKS)
     )
     folder = new_run_folder(work, job_type, RunnerConfig(tmp_root=place / "runs"), 2, Resources(), 0)
-    everything = work.block_ids.to_json()
-    folder.write_round(0, {"todo": everything, "tasks": [everything], "needs": FIRST_NEEDS})
+    begin_round(folder, work, work.block_ids, IdSet(), RunnerConfig(), 1, FIRST_NEEDS)
     ids = np.arange(N_BLOCKS - 1)
     if order == "random":
         np.random.default_rng(0).shuffle(ids)
@@ -47,7 +47,7 @@ def prepared(place: Path, job_type: str, order: str) -> RunFolder:
     attempt.blocks.unlink()
     log = BlockLog(attempt.blocks)
     for block_id in ids.tolist():
-        log.add(IdSet([(block_id, block_id + 1)]))
+        log.add([(block_id, block_id + 1)])
     log.close()
     return folder
 

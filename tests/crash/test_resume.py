@@ -13,7 +13,7 @@ from bioimage_py.errors import RunInterrupted, RunnerError
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.kernels import CopyKernel
 from bioimage_py.runner import LocalRunner, RunnerConfig, SubprocessRunner, TaskEnd
-from bioimage_py.runner.run import AttemptJournal, RunFolder, read_recorded
+from bioimage_py.runner.run import AttemptJournal, Portion, RunFolder, read_recorded
 from bioimage_py.runner.work import CopyWork
 from bioimage_py.sources import Source, open_source
 from tests.counting import CountingSource
@@ -107,6 +107,10 @@ def big_run(tmp_path: Path, n: int) -> RunFolder:
     return folder
 
 
+def write_round(folder: RunFolder, number: int, parts: list[IdSet]) -> None:
+    folder.write_round(number, [Portion(part) for part in parts], {"needs": {}})
+
+
 def size_of(folder: RunFolder) -> int:
     return sum(p.stat().st_size for p in folder.path.rglob("*") if p.is_file())
 
@@ -116,7 +120,7 @@ def test_blocks_in_random_order_take_less_than_20_bytes_each(tmp_path: Path) -> 
     folder = big_run(tmp_path, n)
     everything = IdSet.from_range(n)
     parts = everything.split(n_tasks)
-    folder.write_round(0, {"todo": everything.to_json(), "tasks": [p.to_json() for p in parts], "needs": {}})
+    write_round(folder, 0, parts)
     order = np.random.default_rng(0)
     for task, part in enumerate(parts):
         with AttemptJournal(folder, 0, task) as journal:
@@ -131,7 +135,7 @@ def test_a_billion_neighbours_take_less_than_a_megabyte(tmp_path: Path) -> None:
     folder = big_run(tmp_path, n)
     everything = IdSet.from_range(n)
     parts = everything.split(n_tasks)
-    folder.write_round(0, {"todo": everything.to_json(), "tasks": [p.to_json() for p in parts], "needs": {}})
+    write_round(folder, 0, parts)
     for task, part in enumerate(parts[:100]):
         with AttemptJournal(folder, 0, task) as journal:
             journal.done(range(*part.runs[0]))
@@ -139,9 +143,7 @@ def test_a_billion_neighbours_take_less_than_a_megabyte(tmp_path: Path) -> None:
     done = read_recorded(folder).done
     assert done == IdSet.from_range(parts[99].runs[-1][1])
     missing = everything - done
-    folder.write_round(
-        1, {"todo": missing.to_json(), "tasks": [p.to_json() for p in missing.split(n_tasks)], "needs": {}}
-    )
+    write_round(folder, 1, missing.split(n_tasks))
     assert size_of(folder) < 1e6
 
 

@@ -75,6 +75,11 @@ def chunk_files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
+def states_in(folder: str | Path) -> list[dict[str, Any]]:
+    run = RunFolder.open(folder)
+    return [run.read_state(attempt) for attempt in run.attempts()]
+
+
 def slowly(block: np.ndarray) -> np.ndarray:
     time.sleep(0.1)
     return block + 1
@@ -267,7 +272,8 @@ def test_a_worker_that_is_sent_home_finishes_its_block(tmp_path: Path, lab: Dask
         slow.run(DaskConfig(client=client, tmp_root=slow.runs, keep_run_folder=True))
         sender.join()
     slow.check()
-    reasons = [json.loads(path.read_text())["reason"] for path in slow.runs.glob("*/attempts/*.json")]
+    (folder,) = slow.runs.iterdir()
+    reasons = [state["reason"] for state in states_in(folder)]
     assert "stopped" in reasons
     assert set(reasons) <= {"stopped", "finished"}
 
@@ -331,8 +337,7 @@ def test_ctrl_c_leaves_no_task_on_the_cluster(slow: Slow, scheduler: str, client
     text, folder, done = json.loads(out)
     assert f"{done} of 64 blocks are done" in text
     assert "tasks on the cluster are cancelled" in text
-    states = [json.loads(path.read_text()) for path in Path(folder).glob("attempts/*.json")]
-    assert {state["reason"] for state in states} <= {"stopped", "finished"}
+    assert {state["reason"] for state in states_in(folder)} <= {"stopped", "finished"}
     assert not [key for keys in client.processing().values() for key in keys]
     bp.resume(folder)
     slow.check()
@@ -345,7 +350,7 @@ def test_the_submitter_dies_and_its_tasks_end(slow: Slow, scheduler: str, client
     (folder,) = slow.runs.iterdir()
 
     def all_ended() -> bool:
-        return all(json.loads(path.read_text())["reason"] for path in folder.glob("attempts/*.json"))
+        return all(state["reason"] for state in states_in(folder))
 
     eventually(all_ended, "a task goes on without its run")
     assert len(list((slow.out / "c").rglob("*"))) < 64

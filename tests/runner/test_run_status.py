@@ -19,6 +19,7 @@ from bioimage_py.runner.run import (
     AttemptJournal,
     BlockLog,
     BlockLogReader,
+    Portion,
     RunFolder,
     StatusReader,
     find_runs,
@@ -50,9 +51,8 @@ def folder(tmp_path: Path) -> RunFolder:
         "config": {},
     }
     made.write_run({**run, "work": WORK})
-    made.write_round(
-        0, {"todo": [[0, 100]], "tasks": [[[n, n + 5], [n + 10, n + 30]] for n in range(4)], "needs": {}}
-    )
+    portions = [Portion(part) for part in IdSet.from_range(100).split(8)]
+    made.write_round(0, portions, {"at_once": 4, "needs": {}})
     made.appear()
     return made
 
@@ -124,16 +124,15 @@ def test_torn_and_half_written_files_are_not_trusted(folder: RunFolder) -> None:
 def test_a_record_that_was_half_written_at_one_look_counts_at_the_next(tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     log = BlockLog(whole)
-    log.add(IdSet([(5, 9)]))
-    log.add(IdSet([(1, 3)]))
+    log.add([(5, 9)])
+    log.add([(1, 3)])
     log.close()
     growing = tmp_path / "growing"
     growing.write_bytes(whole.read_bytes()[:20])
     reader = BlockLogReader(growing)
     assert reader.more() == IdSet([(5, 9)])
     growing.write_bytes(whole.read_bytes())
-    assert reader.more() == IdSet([(1, 3)])
-    assert reader.more() == IdSet()
+    assert reader.more() == IdSet([(1, 3), (5, 9)])
     assert read_block_logs([whole, growing]) == IdSet([(1, 3), (5, 9)])
 
 
@@ -152,8 +151,9 @@ def test_who_waits_and_what_runs(folder: RunFolder) -> None:
     orphaned = StatusReader(folder).look()
     assert (orphaned.state, orphaned.driver_alive, orphaned.seconds_left) == ("unfinished", False, None)
     assert orphaned.tasks == {"waiting": 2, "running": 1, "finished": 1}
-    state = {"began": time.time(), "host": platform.node(), "pid": dead_pid(), "bytes": 0, "reason": None}
-    folder.write_state(next(a for a in folder.attempts() if a.task == 0), state)
+    running._state["pid"] = dead_pid()
+    running.done([], n_bytes=1)
+    running._show()
     assert StatusReader(folder).look().tasks == {"waiting": 2, "finished": 1, "died": 1}
     assert StatusReader(folder).look(is_active=True).state == "running"
     running.end("stopped")
@@ -162,10 +162,7 @@ def test_who_waits_and_what_runs(folder: RunFolder) -> None:
 def test_the_rate_is_that_of_the_last_minutes(folder: RunFolder) -> None:
     with AttemptJournal(folder, 0, 0) as journal:
         journal.done(range(80), n_bytes=800)
-    attempt = folder.attempts()[0]
-    now = time.time()
-    state = folder.read_state(attempt)
-    folder.write_state(attempt, {**state, "began": now - 1000, "ended": now})
+        journal._began -= 1000
     status = StatusReader(folder).look()
     assert status.blocks_per_second == pytest.approx(80 / 1000, rel=0.01)
     assert status.bytes_per_second == pytest.approx(800 / 1000, rel=0.01)
@@ -198,7 +195,7 @@ def test_no_credentials_are_shown(folder: RunFolder) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"format": 2}', '{"format": 2, "created": "x", "work": 3}']
+    "content", ["", "{", "[]", '{"format": 3}', '{"format": 3, "created": "x", "work": 3}']
 )
 def test_a_plan_that_cannot_be_read_is_said(content: str, folder: RunFolder) -> None:
     (folder.path / "run.json").write_text(content)

@@ -150,7 +150,10 @@ class IdSet(Sequence[int]):
         """Return the set cut into at most `n_parts` neighbouring parts of nearly equal size, none of them empty."""
         n_parts = max(0, min(n_parts, len(self)))
         each, left = divmod(len(self), max(1, n_parts))
-        sizes = [each + (n < left) for n in range(n_parts)]
+        return self.cut([each + (n < left) for n in range(n_parts)])
+
+    def cut(self, sizes: Sequence[int]) -> list[IdSet]:
+        """Return the set cut into neighbouring parts of these sizes, none of them 0, which add up to its own."""
         ranks = self._begin_ranks()
         cuts = (
             [self._at(rank, ranks) for rank in itertools.accumulate(sizes[:-1], initial=0)] if sizes else []

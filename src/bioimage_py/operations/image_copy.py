@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import ExitStack
-from contextvars import Context, copy_context
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -68,11 +67,8 @@ from bioimage_py.sources.ome_zarr import (
 )
 from bioimage_py.sources.stores import NewMarks, Node, group_attributes, is_marked, level_paths
 from bioimage_py.sources.zarr import encoding_from_metadata, open_array, read_node
-from bioimage_py.storage import StoreFolder, StorePlace, file_identity, is_url, url_options
+from bioimage_py.storage import StoreFolder, StorePlace, file_identity, is_url
 from bioimage_py.text import counted
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 _LAYOUT = ("chunks", "shards", "codec", "zarr_format", "fill_value")
 _FOR_ONE_ARRAY = ("mask", "dtype", "axes", "voxel_size", "units")
@@ -160,8 +156,7 @@ class ImageCopy(Job):
         )
         if options.folder is not None:
             return whole
-        reached = url_options(StoreFolder.at(group.path).options)
-        return image_in_passes(whole, asked, options.casting, room_beside_path(group.path, reached))
+        return image_in_passes(whole, asked, options.casting, room_beside_path(group.path, {}))
 
     def _of_kind(
         self,
@@ -258,20 +253,18 @@ class ImageCopy(Job):
         """Return the copies of all arrays as one work; an array is opened when its first block is due."""
         del opened
         shelf = WorkShelf()
-        # Threads that open arrays reach stores as this one does.
-        here = partial(_in_copy_of, copy_context())
         parts = []
         for n, (array, place) in enumerate(zip(self.plan.arrays, self._places(), strict=True)):
             plan, every = array.shared, IdSet.from_range(array.shared.n_blocks)
             through = passes if passes is not None and n in passes.first else None
-            opening = partial(here, self._opened, n, plan, resources, through)
+            opening = partial(self._opened, n, plan, resources, through)
             parts.append(DeferredWork(plan.blocking, plan.group_shape, every, opening, shelf, place))
         asked = self.plan.block_ids
         if passes is None:
             work = CompositeWork(tuple(parts), (tuple(range(len(parts))),))
             return work if len(asked) == work.n_blocks else work.narrowed(asked)
         filling = {
-            n: DeferredWork(*one.blocks, partial(here, self._opened_first, n, resources, passes), shelf)
+            n: DeferredWork(*one.blocks, partial(self._opened_first, n, resources, passes), shelf)
             for n, one in passes.first.items()
         }
         both = TwoPassWork.of(parts, filling, passes.place)
@@ -305,10 +298,6 @@ class ImageCopy(Job):
         journal = super().execute(work, resources, n_bytes)
         self.mirror.tree.check_present()
         return journal
-
-
-def _in_copy_of(context: Context, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    return context.copy().run(function, *args, **kwargs)
 
 
 class NewLevelTarget(Target):

@@ -47,7 +47,6 @@ from bioimage_py.storage import (
     is_url,
     meet,
     url_decoded,
-    url_options,
 )
 
 
@@ -232,10 +231,6 @@ class NewPathTarget(SingleTarget):
             for hint in found
             if family.time_first or hint.call is None or set(hint.call.options) != {"units"}
         )
-
-    @property
-    def url_options(self) -> Mapping[str, Any]:
-        return url_options(StoreFolder.at(self.path).options) if is_url(self.path) else {}
 
     def encoding(self) -> ChunkEncoding | UnknownEncoding:
         if self.path.startswith("memory:"):

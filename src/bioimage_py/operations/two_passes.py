@@ -101,7 +101,7 @@ class TwoPassRun:
             )
         first = {}
         for n, part in zip(work["waves"][-1], work["parts"][work["n_asked"] :], strict=True):
-            key, blocks = part["outputs"][0].get("key"), stored_blocks(part)
+            key, blocks = part["outputs"][0].get("key"), stored_blocks(part, folder)
             blocking, _, ids = blocks
             n_bytes = _array_at(place, key).nbytes * len(ids) // max(1, blocking.n_blocks)
             first[n] = FirstPass(key, blocks, n_bytes)

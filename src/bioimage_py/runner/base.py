@@ -275,8 +275,9 @@ class Runner(ABC):
     def _results(self, work: Work, num_workers: int, name: str, resume_from: str | None) -> list[Any] | None:
         order: Iterable[int] | None = work.order
         if resume_from is not None:
-            begun = RunFolder.open(resume_from).read_run()["work"]
-            work, order = work.narrowed(IdSet.from_json(begun["block_ids"])), begun.get("order")
+            folder = RunFolder.open(resume_from)
+            begun = folder.read_run()["work"]
+            work, order = work.narrowed(folder.stored_ids(begun["block_ids"])), begun.get("order")
         journal = self.execute(work, num_workers, resume_from=resume_from)
         if journal.has_failures:
             raise_failures(journal, work.block_ids, name)
@@ -322,7 +323,8 @@ def raise_failures(journal: Journal, block_ids: IdSet, name: str, *, kept_too: s
         ]
     else:
         others = ", all others are done" if len(failed) < len(block_ids) else ""
-        what = f"failed{others}. First error, in"
+        stopped = f", and the run {journal.stopped}" if journal.stopped else ""
+        what = f"failed{others}{stopped}. First error, in"
         if journal.folder is not None:
             hints.append(finish_hint(journal.folder, "once the cause is gone, finish it: {}"))
         if journal.folder is not None and kept_too:

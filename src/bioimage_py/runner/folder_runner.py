@@ -12,7 +12,7 @@ from bioimage_py import errors as package_errors
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.base import Runner
 from bioimage_py.runner.journal import Journal, Progress, Report
-from bioimage_py.runner.rounds import FIRST_NEEDS, TaskEnd, first_tasks, needs_after, next_tasks
+from bioimage_py.runner.rounds import FIRST_NEEDS, TaskEnd, begin_round, needs_after, not_wanted, suspects_of
 from bioimage_py.runner.run import (
     BlockError,
     Recorded,
@@ -20,6 +20,7 @@ from bioimage_py.runner.run import (
     RunFolder,
     StatusReader,
     account_of_attempts,
+    blocks_of_units,
     read_recorded,
     read_units,
 )
@@ -27,6 +28,10 @@ from bioimage_py.runner.work import Work
 
 _PROGRESS = 0.9
 """A round that leaves at most this share of what was missing before it does not count against `retries`."""
+
+
+_OPERATIONS_EACH, _OPERATIONS = 5, 100
+"""What a look costs per task that runs, in operations of the run folder's disk, and how many of them a second are polite."""
 
 
 class WorkerError(RuntimeError):
@@ -53,8 +58,9 @@ class Watch:
         if self._reader is None:
             self._reader = StatusReader(self.folder)
         status = self._reader.look()
-        # A look costs what was appended since the last one, and yet a twentieth of the time at most.
-        self._next = time.monotonic() + max(0.5, 20 * (time.monotonic() - now))
+        # A look costs what was appended since the last one, and yet a twentieth of the time at most, and few operations of the disk.
+        spared = _OPERATIONS_EACH * status.tasks.get("running", 0) / _OPERATIONS
+        self._next = time.monotonic() + max(0.5, 20 * (time.monotonic() - now), spared)
         blocks, n_bytes = (status.blocks_done, self.total), (status.bytes_done, self.n_bytes)
         self.report(Progress(*blocks, *n_bytes, now - self._began, status.blocks_failed, account))
 
@@ -68,9 +74,11 @@ class FolderRunner(Runner):
     def run_round(
         self, folder: RunFolder, number: int, n_tasks: int, num_workers: int, watch: Watch
     ) -> list[TaskEnd]:
-        """Run the tasks of a round, or wait for those that `open_round` found, and return how each of them ended.
+        """Run tasks of a round, or wait for those that `open_round` found, and return how those that began have ended.
 
-        Blocks are in the journals. What the round asks for beyond the first one's memory and time is in `folder.read_round(number)["needs"]`.
+        Any of them does all that is left, so no more than `num_workers` run at once, the others take the place of those that end
+        early, and none is begun once `folder.round_is_done(number)`. Blocks are in the journals. What the round asks for beyond the first
+        one's memory and time is in `folder.read_round(number)["needs"]`.
         """
 
     def open_round(self, folder: RunFolder) -> int | None:
@@ -89,54 +97,47 @@ class FolderRunner(Runner):
     def _rounds(
         self, folder: RunFolder, work: Work, num_workers: int, watch: Watch
     ) -> tuple[Recorded, list[TaskEnd]]:
-        n_tasks = num_workers * self.config.tasks_per_worker
         needs = folder.read_round(folder.n_rounds() - 1)["needs"] if folder.n_rounds() else FIRST_NEEDS
         ends: list[TaskEnd] = []
-        raised_before = IdSet()
+        raised_before, suspects = IdSet(), IdSet()
         number = self.open_round(folder)
         recorded = read_recorded(folder, with_values=work.keep_results)
-        if number is None:
-            todo = work.ready(work.block_ids - recorded.done)
-            tasks = first_tasks(work, todo, n_tasks)
-        else:
-            begun = folder.read_round(number)
-            todo = IdSet.from_json(begun["todo"])
-            tasks = [IdSet.from_json(groups) for groups in begun["tasks"]]
+        todo = work.ready(work.block_ids - recorded.done)
         wave, attempt, missing = todo, 0, len(todo)
-        while tasks:
+        while todo or number is not None:
             ours = number is None
             if number is None:
-                number = folder.n_rounds()
-                content = {"todo": todo.to_json(), "tasks": [t.to_json() for t in tasks], "needs": needs}
-                folder.write_round(number, content)
-            ends = self.run_round(folder, number, len(tasks), num_workers, watch)
-            ended, last, number = folder.round_is_over(number), number, None
+                number = begin_round(folder, work, todo, suspects, self.config, num_workers, needs)
+            n_tasks = folder.read_round(number)["tasks"]
+            ends = self.run_round(folder, number, n_tasks, num_workers, watch)
+            over = folder.round_is_over(number)
             recorded = read_recorded(folder, with_values=work.keep_results)
             todo = work.ready(work.block_ids - recorded.done)
             if todo and not todo & wave:
-                wave, attempt, missing, raised_before = todo, 0, len(todo), IdSet()
-                tasks = first_tasks(work, todo, n_tasks)
+                wave, attempt, missing, raised_before, suspects = todo, 0, len(todo), IdSet(), IdSet()
+                number = None
                 continue
             # Workers that come and go, as with preemption and short time limits, get the run done in the end.
             # A round that another process submitted, which may have died together with its tasks, does not count as a try.
             # So do blocks that outlast their workers, as long as each attempt finishes some of their write units.
-            went_on = IdSet.from_ids(read_units(folder, todo, folder.attempts(round_number=last)))
+            went_on = blocks_of_units(read_units(folder.attempts(round_number=number))) & todo
             attempt += ours and not went_on and len(todo) > missing * _PROGRESS
             missing = len(todo)
-            over = ours and (not self.config.retries or attempt > self.config.retries)
-            if ended or over or all(end.kind in ("error", "cancelled") for end in ends):
+            if over or not_wanted(ends) or (ours and attempt > self.config.retries):
                 break
-            raised = recorded.raised
+            if ours and not self.config.retries:
+                break
             # An exception that came twice will come again: those blocks are reported, not tried a third time.
-            hopeless = (raised & raised_before) - went_on
-            tasks = next_tasks(work, todo - hopeless, recorded, ends, tasks, n_tasks)
-            raised_before = raised
+            suspects = suspects_of(folder, number, work.narrowed(todo))
+            todo -= (recorded.raised & raised_before) - went_on
+            raised_before, number = recorded.raised, None
             needs = needs_after(needs, ends)
         return recorded, ends
 
 
 def _journal(folder: RunFolder, work: Work, recorded: Recorded, ends: Sequence[TaskEnd]) -> Journal:
     journal = Journal(len(work.block_ids), 0, folder=folder.path)
+    journal.stopped = folder.why_over(folder.n_rounds() - 1)
     journal.merge(recorded.done & work.block_ids, recorded.values(work.block_ids))
     missing = work.block_ids - recorded.done
     # What kept tasks from beginning comes before what earlier rounds, or runs, met in their blocks.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import deque
@@ -51,6 +52,37 @@ Report = Callable[[Progress], None]
 """A function of the user that is called with the progress now and then."""
 
 
+_ENOUGH = 1000
+"""Blocks that fail alike, while none is done, after which a run stops: all others would fail too."""
+_NUMBERS = re.compile(r"\d+")
+
+
+def kind_of(error: BaseException) -> tuple[str, str]:
+    """Return what is equal for failures that differ in numbers only, such as those of their blocks."""
+    return type(error).__name__, _NUMBERS.sub("0", str(error)[:500])
+
+
+class Failures:
+    """Counts the failures of a process."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self._first: tuple[str, str] | None = None
+        self._alike = True
+
+    def add(self, error: BaseException, n_blocks: int = 1) -> None:
+        self.n += n_blocks
+        if self._alike:
+            kind = kind_of(error)
+            self._first = self._first or kind
+            self._alike = kind == self._first
+
+    def hopeless(self, *, any_done: bool) -> str:
+        """Return why no further block is worth trying, empty if one is."""
+        hopeless = self.n >= _ENOUGH and self._alike and not any_done
+        return f"stopped, as the first {self.n:,} blocks all failed alike" if hopeless else ""
+
+
 class BlockJournal(Protocol):
     """Where work records its blocks, whichever process it runs in."""
 
@@ -65,6 +97,9 @@ class BlockJournal(Protocol):
 
     def units(self, block_id: int) -> BlockUnits:
         """Return what is known of the write units of a block: work that ends between them may leave the block neither done nor failed."""
+
+    def hopeless(self) -> str:
+        """Return why no further block is worth trying, empty if one is."""
 
 
 _INTERVAL = 0.2
@@ -89,6 +124,8 @@ class Journal:
         self.results: dict[int, Any] = {}
         self.first_error: tuple[int, BaseException] | None = None
         self.account: RunAccount | None = None
+        self.stopped = ""  # why blocks were not tried, where failures say too little
+        self._failures = Failures()
         self._bytes = 0
         self._done = IdSetBuilder()
         self._arrived: deque[tuple[tuple[int, ...], int]] = deque()
@@ -129,10 +166,14 @@ class Journal:
         without_frames(error)
         with self._lock:
             self._n_failed += len(ids)
+            self._failures.add(error, len(ids))
             first = self.first_error
             ends = isinstance(error, CastingError) and not (first and isinstance(first[1], CastingError))
             if ids and (first is None or ends):
                 self.first_error = (ids[0], error)
+
+    def hopeless(self) -> str:
+        return self._failures.hopeless(any_done=bool(self._arrived) or len(self._done) > 0)
 
     def lose(self, error: BaseException) -> None:
         """Record that all blocks of this run are not done, since what was kept of them could not be written."""

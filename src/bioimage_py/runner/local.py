@@ -23,7 +23,7 @@ from bioimage_py.runner.base import Runner
 from bioimage_py.runner.config import Resources
 from bioimage_py.runner.journal import BlockJournal, Journal, Report
 from bioimage_py.runner.kept_run import interrupted, new_run_folder
-from bioimage_py.runner.rounds import FIRST_NEEDS
+from bioimage_py.runner.rounds import FIRST_NEEDS, begin_round
 from bioimage_py.runner.run import (
     AttemptJournal,
     RunFolder,
@@ -129,13 +129,10 @@ class LocalRunner(Runner):
         journal.done((), before.n_bytes)
         missing = work.narrowed(work.block_ids - done).with_new_counts()
         if missing.block_ids:
-            number = folder.n_rounds()
-            content = {"todo": missing.block_ids.to_json(), "tasks": [missing.group_ids().to_json()]}
-            folder.write_round(number, {**content, "needs": FIRST_NEEDS})
+            number = begin_round(folder, work, missing.block_ids, IdSet(), self.config, 1, FIRST_NEEDS)
             settle = work.settling() if self.config.durable or run["durable"] else None
             threads = _threads(missing, num_workers)
             try:
-                known = read_units(folder, missing.block_ids)
                 with AttemptJournal(
                     folder,
                     number,
@@ -143,9 +140,9 @@ class LocalRunner(Runner):
                     settle=settle,
                     tally=missing.tally,
                     threads=threads,
-                    known=known,
                     stop=journal.stop,
                 ) as attempt:
+                    attempt.know(read_units(folder.attempts()))
                     _process_waves(
                         missing, journal, _Both(attempt, journal), threads, lambda: journal.tell(report)
                     )
@@ -200,6 +197,9 @@ class _Both:
     def units(self, block_id: int) -> BlockUnits:
         return self._journals[0].units(block_id)
 
+    def hopeless(self) -> str:
+        return self._journals[0].hopeless()
+
 
 def _threads(work: Work, num_workers: int) -> int:
     return max(1, min(num_workers, len(work.group_ids())))
@@ -211,8 +211,10 @@ def _process_waves(
     wave = work.ready(work.block_ids)
     while wave:
         begun = work if wave == work.block_ids else work.narrowed(wave)
-        workers = WorkerThreads(begun, begun.group_ids(), records, journal.stop, ctrl_c=True)
+        groups = ((begun, group) for group in begun.group_ids())
+        workers = WorkerThreads(groups, records, journal.stop, ctrl_c=True)
         workers.run(_threads(begun, threads), tick)
+        journal.stopped = records.hopeless()
         # A wave that was not done entirely keeps the next from beginning.
         ready = work.ready(work.block_ids - journal.done_ids())
         wave = ready - wave if not ready & wave else IdSet()

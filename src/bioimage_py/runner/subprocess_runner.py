@@ -54,8 +54,9 @@ class SubprocessRunner(FolderRunner):
     ) -> list[TaskEnd]:
         python = self.config.python_executable or sys.executable
         pool = _Pool(folder, number, python, self.config.task_timeout)
+        at_once = min(num_workers, folder.read_round(number)["at_once"])
         try:
-            return pool.run(deque(range(n_tasks)), min(num_workers, n_tasks), watch)
+            return pool.run(deque(range(n_tasks)), at_once, watch)
         finally:
             pool.close()
 
@@ -169,10 +170,9 @@ class _Pool:
 
     def run(self, waiting: deque[int], num_workers: int, watch: Watch) -> list[TaskEnd]:
         ends: list[TaskEnd] = []
-        n_tasks = len(waiting)
         for slot in range(num_workers):
             self._start(slot, waiting)
-        while len(ends) < n_tasks:
+        while any(worker.task is not None for worker in self._workers):
             watch.look()
             self._enforce_deadlines()
             try:
@@ -187,15 +187,13 @@ class _Pool:
                 kind, text = ("timeout", _TOO_LONG) if late else (answer["kind"], answer["text"])
                 ends.append(TaskEnd(answer["task"], kind, text))
                 worker.task = None
-                if answer["kind"] != "stopped":
-                    if waiting:
-                        worker.give(waiting.popleft(), self._timeout)
-                    continue
+                if answer["kind"] in ("finished", "error"):
+                    continue  # nothing is left for it, or for any other that begins like it
             else:
                 ends.append(TaskEnd(worker.task, *worker.describe_end()))
                 worker.task = None
-            # It has ended, or is about to: another one takes its place.
-            if waiting:
+            # It has ended early, or is about to end: another one takes its place.
+            if waiting and self._folder.round_goes_on(self._number):
                 self._start(len(self._workers), waiting)
         return ends
 

@@ -1,19 +1,28 @@
 """Running one task of a run folder in this process: what every distributed backend's worker does.
 
-A worker imports what its task needs and no more.
+A worker imports what its task needs and no more, and reads of its run folder only what is its own.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.environment import check_environment, extend_import_path
-from bioimage_py.runner.run import AttemptJournal, RunFolder, read_block_logs, read_units
+from bioimage_py.runner.run import (
+    AttemptJournal,
+    Claim,
+    Claims,
+    Orders,
+    RunFolder,
+    read_block_logs,
+    read_units,
+)
 from bioimage_py.runner.work import load_work
 from bioimage_py.runner.worker_threads import WorkerThreads
 
@@ -24,44 +33,102 @@ FINISHED, STOPPED = "finished", "stopped"
 
 _opening = threading.Lock()
 _LOOK = 0.2
-"""Seconds between two looks at whether another task has ended the run."""
+"""Seconds between two looks at whether another task has ended the run, unless there are many tasks."""
 
 
 def run_task(path: str, round_number: int, task: int, stop: threading.Event | None = None) -> str:
-    """Process the groups of one task, record each block, and return why it ended: all tried, or told to stop by `stop`.
+    """Claim portion after portion of a round, process their groups and record each block; return why it ended.
 
-    Raises BioimagePyError if the run folder cannot be trusted, a source cannot be opened, or this Python does not fit.
+    It ends when nothing is left to be claimed, or when told by `stop`. Raises BioimagePyError if the run folder cannot be trusted, a
+    source cannot be opened, or this Python does not fit.
     """
-    folder = RunFolder.open(path)
+    folder = RunFolder.open(path, whole=False)
     with _opening:
         run, work = _open_work(str(folder.path), round_number)
-    content = folder.read_round(round_number)
-    todo = IdSet.from_json(content["todo"])
-    groups = IdSet.from_json(content["tasks"][task])
     # Its sources are shared by all tasks of this process; what is counted is not.
-    mine = work.narrowed(todo - _done_before(folder, round_number, task)).with_new_counts()
-    groups = groups & mine.group_ids()
+    counted, content = work.with_new_counts(), folder.read_round(round_number)
     stopping = stop or threading.Event()
-    with AttemptJournal(
-        folder,
-        round_number,
-        task,
-        settle=work.settling() if run["durable"] else None,
-        tally=mine.tally,
-        threads=run["threads"],
-        known=read_units(folder, mine.block_ids),
-        stop=stopping,
-    ) as journal:
-        threads = WorkerThreads(mine, groups, journal, stopping)
-        follow = _following(folder, round_number, threads.over)
+    with (
+        folder.orders(round_number) as orders,
+        AttemptJournal(
+            folder,
+            round_number,
+            task,
+            settle=work.settling() if run["durable"] else None,
+            tally=counted.tally,
+            threads=run["threads"],
+            stop=stopping,
+            beat=content["beat"],
+        ) as journal,
+    ):
+        claims = Claims(folder, journal.files, content)
+        puller = _Puller(counted, orders, claims, journal, stopping)
+        threads = WorkerThreads(puller.groups(), journal, stopping, puller.tried)
+        follow = _following(folder, round_number, threads.over, journal, max(_LOOK, content["beat"] / 5))
         threads.run(run["threads"], follow)
         follow()
         reason = STOPPED if stopping.is_set() else FINISHED
-        journal.end(reason)
+        why = journal.hopeless()
+        journal.end(f"Failing: {why}" if why else reason)
+        if reason == FINISHED and claims.all_done():
+            folder.finish_round(round_number)
     return reason
 
 
-def _following(folder: RunFolder, round_number: int, over: threading.Event) -> Callable[[], None]:
+class _Puller:
+    """Gives out the groups of one portion after the other, and knows when each of them was worked through."""
+
+    def __init__(
+        self, work: Work, orders: Orders, claims: Claims, journal: AttemptJournal, stop: threading.Event
+    ) -> None:
+        self._work, self._orders, self._claims, self._stop = work, orders, claims, stop
+        self._journal = journal
+        self._open: list[tuple[Claim, IdSet]] = []
+        self._left: Counter[Claim] = Counter()
+        self._lock = threading.Lock()
+
+    def groups(self) -> Iterator[tuple[Work, int]]:
+        """Yield all groups that can be claimed, each with the work on those of its blocks that are wanted."""
+        while (claim := self._claims.take(self._stop)) is not None:
+            work, groups, last = self._portion(claim)
+            if not groups:
+                self._claims.release(claim)
+                continue
+            with self._lock:
+                self._open.append((claim, groups))
+                self._left[claim] = len(groups)
+            yield from ((work, group) for group in groups if group != last)
+            if last is not None:
+                yield work, last
+
+    def _portion(self, claim: Claim) -> tuple[Work, IdSet, int | None]:
+        """Return the work on a portion, what is left of its groups, and which one of them may have killed an attempt before."""
+        portion = self._orders[claim.portion]
+        wanted = portion.blocks
+        if wanted is None:
+            wanted = portion.groups if self._work.groups_are_blocks else IdSet.from_range(self._work.n_blocks)
+        self._journal.know(portion.units)
+        if not claim.before:
+            return self._work.narrowed(wanted), portion.groups, None
+        self._journal.know(read_units(claim.before))
+        done = read_block_logs([attempt.blocks for attempt in claim.before])
+        work = self._work.narrowed(wanted - done)
+        groups = portion.groups & work.group_ids()
+        return work, groups, next(iter(groups), None)
+
+    def tried(self, group: int) -> None:
+        with self._lock:
+            place = next(n for n, (_, groups) in enumerate(self._open) if group in groups)
+            claim, _ = self._open[place]
+            self._left[claim] -= 1
+            if not self._left[claim]:
+                del self._open[place], self._left[claim]
+                self._claims.release(claim)
+
+
+def _following(
+    folder: RunFolder, round_number: int, over: threading.Event, journal: AttemptJournal, every: float
+) -> Callable[[], None]:
     """Return what a task calls between its blocks: what ends the run here ends it in its other tasks, and the reverse."""
     told = folder.round_is_over(round_number)
     looked = time.monotonic()
@@ -70,22 +137,22 @@ def _following(folder: RunFolder, round_number: int, over: threading.Event) -> C
 
     def look() -> None:
         nonlocal told, looked
-        if told or (not over.is_set() and time.monotonic() < looked + _LOOK):
+        why = journal.hopeless()
+        if why:
+            over.set()
+        if told or (not over.is_set() and time.monotonic() < looked + every):
             return
         looked = time.monotonic()
-        if over.is_set():
-            folder.end_round(round_number)
-        elif folder.round_is_over(round_number):
-            over.set()
-        told = over.is_set()
+        if not over.is_set():
+            told = folder.round_is_over(round_number)
+            if told:
+                over.set()
+        elif not why or not folder.anything_done():
+            # Where others get blocks done, it is this machine that fails: the run goes on without it.
+            folder.end_round(round_number, why)
+            told = True
 
     return look
-
-
-def _done_before(folder: RunFolder, round_number: int, task: int) -> IdSet:
-    """Return the blocks that an earlier attempt at this task, which was cut off, has done."""
-    before = [a for a in folder.attempts(round_number=round_number) if a.task == task and a.blocks.exists()]
-    return read_block_logs([attempt.blocks for attempt in before])
 
 
 def close_sources() -> None:
@@ -100,9 +167,15 @@ def _open_work(path: str, round_number: int) -> tuple[dict[str, Any], Work]:
     A worker may outlive a run that failed. What it opened for an earlier round may have been replaced since.
     """
     del round_number
-    folder = RunFolder(RunFolder.open(path).path)
+    folder = RunFolder(RunFolder.open(path, whole=False).path)
     run = folder.read_run()
     check_environment(run["environment"])
     extend_import_path(run.get("import_path", ()))
-    work = load_work(run["work"], folder, run["threads"], run["cache_bytes"])
+    work = load_work(_without_ids(run["work"]), folder, run["threads"], run["cache_bytes"])
     return run, work
+
+
+def _without_ids(work: Mapping[str, Any]) -> dict[str, Any]:
+    """Return stored work without the blocks that the whole run wants, which can be very many: a task has its orders."""
+    parts = {"parts": [_without_ids(part) for part in work["parts"]]} if "parts" in work else {}
+    return {**work, **parts, "block_ids": []}

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from bioimage_py.errors import CastingError
 
 if TYPE_CHECKING:
-    from bioimage_py.geometry import IdSet
     from bioimage_py.runner.journal import BlockJournal
     from bioimage_py.runner.work import Work
 
@@ -36,19 +35,29 @@ _GRACE = 0.6
 def _nothing() -> None: ...
 
 
+def _ignore(_: int) -> None: ...
+
+
 class WorkerThreads:
-    """Threads that process groups of blocks, and the groups that none of them has taken yet.
+    """Threads that process groups of blocks, each given as its work and its number, and the groups that none has taken yet.
 
     When `stop` is set, no further group is begun. Without `ctrl_c`, a KeyboardInterrupt is an exception of the work like any other.
-    `over` is set, here or by the caller, when no further group is begun because the run is to end.
+    `over` is set, here or by the caller, when no further group is begun because the run is to end. `tried` is called with the
+    number of each group that was done or has failed.
     """
 
     def __init__(
-        self, work: Work, groups: IdSet, journal: BlockJournal, stop: threading.Event, *, ctrl_c: bool = False
+        self,
+        groups: Iterable[tuple[Work, int]],
+        journal: BlockJournal,
+        stop: threading.Event,
+        tried: Callable[[int], None] = _ignore,
+        *,
+        ctrl_c: bool = False,
     ) -> None:
-        self._work = work
         self._journal = journal
         self._groups = iter(groups)
+        self._tried = tried
         self._lock = threading.Lock()
         self._stop = stop
         self._has_ctrl_c = ctrl_c
@@ -67,27 +76,30 @@ class WorkerThreads:
         most = 1
         while groups := self._take(most):
             began = time.perf_counter()
-            for group_id in groups:
+            for work, group_id in groups:
                 if self._stop.is_set() or self.over.is_set():
                     return
-                group = self._work.blocks_in(group_id)
+                group = work.blocks_in(group_id)
                 try:
-                    self._process(group)
+                    self._process(work, group)
                 except BaseException as error:
                     if self._has_ctrl_c and is_ctrl_c(error):
                         raise
                     if isinstance(error, CastingError):
                         self.over.set()
                     self._journal.failed(group, error)
+                if self._journal.hopeless():
+                    self.over.set()
+                self._tried(group_id)
                 tick()
             # Threads that meet at the lock for every tiny block cost more than the block; large ones are taken singly.
             most = min(64, 2 * most) if time.perf_counter() - began < _WORTH_SHARING else max(1, most // 2)
 
-    def _process(self, group: tuple[int, ...]) -> None:
+    def _process(self, work: Work, group: tuple[int, ...]) -> None:
         for pause in _PAUSES:
             first = _FirstTry(self._journal)
             try:
-                self._work.process(group, first)
+                work.process(group, first)
                 group = tuple(first.again)
             except Exception as error:
                 if not _is_passing(error):
@@ -96,7 +108,7 @@ class WorkerThreads:
             if not group or self._stop.wait(pause):
                 break
         if group:
-            self._work.process(group, self._journal)
+            work.process(group, self._journal)
 
     def _drain_on_threads(self, num_threads: int, tick: Callable[[], None]) -> None:
         # Not `join`: after a Ctrl-C within it, Python 3.11 takes a running thread for one that has ended.
@@ -122,7 +134,7 @@ class WorkerThreads:
         if self._crash is not None:
             raise self._crash
 
-    def _take(self, most: int) -> list[int]:
+    def _take(self, most: int) -> list[tuple[Work, int]]:
         with self._lock:
             return list(itertools.islice(self._groups, most))
 
@@ -141,7 +153,7 @@ class _FirstTry:
 
     def __init__(self, journal: BlockJournal) -> None:
         self._journal = journal
-        self.units = journal.units
+        self.units, self.hopeless = journal.units, journal.hopeless
         self.again: list[int] = []
         self.told: set[int] = set()
 

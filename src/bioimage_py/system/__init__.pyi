@@ -3,7 +3,6 @@ from .files import (
     NEVER_WAITS as NEVER_WAITS,
     NEW as NEW,
     NEW_READ_WRITE as NEW_READ_WRITE,
-    NEW_TO_APPEND as NEW_TO_APPEND,
     OPEN_OR_MAKE as OPEN_OR_MAKE,
     READ as READ,
     READ_WRITE as READ_WRITE,

@@ -23,7 +23,6 @@ READ = os.O_RDONLY | _ALWAYS
 READ_WRITE = os.O_RDWR | _ALWAYS
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _ALWAYS
 NEW_READ_WRITE = os.O_RDWR | os.O_CREAT | os.O_EXCL | _ALWAYS
-NEW_TO_APPEND = NEW | os.O_APPEND
 OPEN_OR_MAKE = os.O_RDWR | os.O_CREAT | _ALWAYS
 NEVER_WAITS: int = getattr(os, "O_NONBLOCK", 0)
 """Added to the flags of a file that may be a named pipe: opening one would wait for its other end."""

@@ -67,7 +67,7 @@ class DaskRunner(FolderRunner):
         self, folder: RunFolder, number: int, n_tasks: int, num_workers: int, watch: Watch
     ) -> list[TaskEnd]:
         connection: Connection = self._here.connection
-        at_once = min(num_workers, n_tasks)
+        at_once = min(num_workers, folder.read_round(number)["at_once"])
         try:
             client = connection.client(folder, number, at_once)
         except UnreachableError as error:
@@ -129,9 +129,14 @@ class _Round:
         waiting = deque(range(n_tasks))
         ends: list[TaskEnd] = []
         try:
-            while len(ends) < n_tasks:
-                while waiting and len(self._running) < at_once and self._client.status == "running":
-                    self._submit(waiting.popleft())
+            while True:
+                # Others take the place of tasks that end early; one that has finished found nothing left to do.
+                wanted = at_once - sum(end.kind in ("finished", "error") for end in ends)
+                if len(self._running) < wanted and self._folder.round_goes_on(self._number):
+                    while waiting and len(self._running) < wanted and self._client.status == "running":
+                        self._submit(waiting.popleft())
+                if not self._running and self._client.status == "running":
+                    return ends
                 watch.look()
                 try:
                     task = self._answers.get(timeout=0.1)
@@ -148,7 +153,6 @@ class _Round:
                     return ends + self._all(waiting, "cancelled", end.text)
         finally:
             self._abandon()
-        return ends
 
     def _look_for_workers(self) -> None:
         if time.monotonic() < self._silent_since + _ALONE:

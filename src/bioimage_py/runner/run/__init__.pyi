@@ -2,9 +2,15 @@ from .attempt import AttemptJournal as AttemptJournal
 from .block_log import (
     BlockLog as BlockLog,
     BlockLogReader as BlockLogReader,
+    UnitLog as UnitLog,
+    blocks_of_units as blocks_of_units,
     read_block_logs as read_block_logs,
+    read_units as read_units,
+    units_of_blocks as units_of_blocks,
 )
+from .claims import Claim as Claim, Claims as Claims
 from .driver import driving as driving, interrupt_driver as interrupt_driver
+from .orders import Orders as Orders, Portion as Portion
 from .output_marks import (
     check_outputs as check_outputs,
     finish_outputs as finish_outputs,
@@ -36,6 +42,7 @@ from .run_folder import (
     end_of_log as end_of_log,
     find_runs as find_runs,
     finish_hint as finish_hint,
+    n_stored_ids as n_stored_ids,
     remove_remains as remove_remains,
 )
 from .status import (
@@ -44,5 +51,4 @@ from .status import (
     what_is_run as what_is_run,
     without_credentials as without_credentials,
 )
-from .unit_log import UnitLog as UnitLog, read_units as read_units
 from .value_log import ValueLog as ValueLog, read_value_log as read_value_log, valued_blocks as valued_blocks

@@ -7,16 +7,17 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from bioimage_py.errors import StorageError
-from bioimage_py.geometry import IdSet
-from bioimage_py.runner.run.block_log import BlockLog
+from bioimage_py.geometry import IdSet, IdSetBuilder
+from bioimage_py.runner.journal import Failures, kind_of
+from bioimage_py.runner.run.block_log import BlockLog, UnitLog, units_of_block
 from bioimage_py.runner.run.run_folder import RunFolder
-from bioimage_py.runner.run.unit_log import UnitLog
+from bioimage_py.runner.run.state_file import StateFile
 from bioimage_py.runner.run.value_log import ValueLog
 from bioimage_py.runner.worker_threads import without_frames
 from bioimage_py.storage import this_process
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
     from bioimage_py.kernels import BlockUnits, Tally
 
 _MOST_SHOWN = 20
-"""Failures of an attempt that are recorded with their traceback."""
+"""Failures of a kind that are recorded each with its own text and traceback."""
 _LONGEST = 20_000
 """Characters of a message, and of a traceback."""
 _EVERY = 1.0
-"""Seconds between two times that the state is written, and between two forced writes."""
+"""Seconds between two signs of life, unless there are many tasks; and between two times that records are forced to the disk."""
 
 
 class AttemptJournal:
@@ -37,8 +38,8 @@ class AttemptJournal:
 
     `settle` forces the outputs to the disk. With it, finished blocks are recorded about once a second, after their voxels
     are on the disk, and the records are forced there as well; without it, each is recorded at once. `tally` returns what was
-    done so far, `threads` is how many work on it. `known` are the write units that earlier attempts finished of each block; when `stop`
-    is set, no further unit is to be begun.
+    done so far, `threads` is how many work on it, `beat` the seconds between two signs of life. When `stop` is set, no further write
+    unit is to be begun.
     """
 
     def __init__(
@@ -50,30 +51,35 @@ class AttemptJournal:
         settle: Callable[[], None] | None = None,
         tally: Callable[[], Tally | None] = lambda: None,
         threads: int = 1,
-        known: Mapping[int, IdSet] | None = None,
         stop: threading.Event | None = None,
+        beat: float = _EVERY,
     ) -> None:
-        self._folder = folder
-        self._files = folder.new_attempt(round_number, task)
+        self.files = folder.new_attempt(round_number, task)
+        self._failures = Failures()
+        self._any_done = False
         self._settle = settle
         self._unsettled: list[int] = []
-        self._known = known or {}
+        self._known = IdSet()
         self._stop = stop or threading.Event()
-        self._units = UnitLog(self._files.units, durable=settle is not None)
-        self._settled = time.monotonic()
+        self._units = UnitLog(self.files.units, durable=settle is not None)
+        self._began = self._settled = time.monotonic()
         self._ended = False
-        self._n_errors = 0
+        self._errors: dict[tuple[str, str], _Alike] = {}
+        self._n_lines = 0
         self._lock = threading.Lock()
         self._state: dict[str, Any] = {**this_process(), "bytes": 0, "reason": None, "threads": threads}
         if "SLURMD_NODENAME" in os.environ:
             self._state["host"] = os.environ["SLURMD_NODENAME"]
         self._tally = tally
         self._settling = 0.0
-        with self._writing(self._files.blocks):
-            self._blocks = BlockLog(self._files.blocks, durable=settle is not None)
+        with self._writing(self.files.blocks):
+            self._blocks = BlockLog(self.files.blocks, durable=settle is not None)
+        with self._writing(self.files.state):
+            self._shown = StateFile(self.files.state)
         self._values: ValueLog | None = None
-        self._shown = 0.0
         self._show()
+        self._over = threading.Event()
+        threading.Thread(target=self._live, args=(beat,), name="bioimage-heartbeat", daemon=True).start()
 
     def done(self, block_ids: Iterable[int], n_bytes: int = 0) -> None:
         with self._lock:
@@ -81,40 +87,52 @@ class AttemptJournal:
                 return  # a thread that outlived an interrupted run: the block will be done again
             self._record(block_ids)
             self._state["bytes"] += n_bytes
-            if time.monotonic() - self._shown > _EVERY:
-                self._show()
 
     def done_with(self, block_id: int, result: Any) -> None:
         with self._lock:
             if self._ended:
                 return
-            with self._writing(self._files.values):
+            with self._writing(self.files.values):
                 if self._values is None:
-                    self._values = ValueLog(self._files.values)
+                    self._values = ValueLog(self.files.values)
                 self._values.add(block_id, result)
             self._record((block_id,))
 
     def failed(self, block_ids: Iterable[int], error: BaseException) -> None:
-        """Record blocks that are not done, and why; with a traceback for the first ones only."""
-        import traceback  # most workers never need it
-
+        """Record blocks that are not done, and why: each of the first failures of a kind with its traceback, of others the blocks."""
         without_frames(error)
-        self._n_errors += 1
-        shown = "".join(traceback.format_exception(error)) if self._n_errors <= _MOST_SHOWN else ""
-        entry = {
-            "blocks": IdSet.from_ids(block_ids).to_json(),
-            "type": type(error).__name__,
-            "text": (str(error) or type(error).__name__)[:_LONGEST],
-            "traceback": shown[-_LONGEST:],
-        }
-        line = json.dumps(entry, separators=(",", ":")) + "\n"
-        with self._lock, self._writing(self._files.errors), self._files.errors.open("a") as file:
-            file.write(line)
+        ids = tuple(block_ids)
+        with self._lock:
+            self._failures.add(error, len(ids))
+            alike = self._errors.setdefault(kind_of(error), _Alike())
+            alike.n_told += 1
+            if alike.n_told > _MOST_SHOWN:
+                for block_id in ids:
+                    alike.others.add(block_id)
+                return
+            import traceback  # most workers never need it
+
+            alike.line = self._n_lines
+            self._write_error(
+                {
+                    "blocks": [[block_id, block_id + 1] for block_id in ids],
+                    "type": type(error).__name__,
+                    "text": (str(error) or type(error).__name__)[:_LONGEST],
+                    "traceback": "".join(traceback.format_exception(error))[-_LONGEST:],
+                }
+            )
+
+    def hopeless(self) -> str:
+        return self._failures.hopeless(any_done=self._any_done)
+
+    def know(self, units: IdSet) -> None:
+        """Take in which units earlier attempts have finished, as `read_units` returns them."""
+        self._known = self._known | units
 
     def units(self, block_id: int) -> BlockUnits:
         from bioimage_py.kernels import BlockUnits  # only where blocks are copied
 
-        known = self._known.get(block_id, IdSet())
+        known = units_of_block(self._known, block_id)
         return BlockUnits(known, partial(self._units_done, block_id), self._stop.is_set)
 
     def _units_done(self, block_id: int, units: IdSet) -> None:
@@ -123,22 +141,27 @@ class AttemptJournal:
                 return
             self._units.add(block_id, units)
             if self._settle is None:
-                with self._writing(self._files.units):
+                with self._writing(self.files.units):
                     self._units.write()
             elif time.monotonic() - self._settled > _EVERY:
                 self._record_settled()
 
     def end(self, reason: str) -> None:
         """Say why the attempt ended; nothing is recorded after that."""
+        self._over.set()
         with self._lock:
             self._ended = True
             try:
                 self._record_settled()
-                self._state.update(reason=reason, ended=time.time())
+                self._write_others()
+                self._state["reason"] = reason
+                # Where files of others are seen late, this tells whether all of them was.
+                self._state["sizes"] = self.files.sizes()
                 self._show()
             finally:
                 self._blocks.close()
                 self._units.close()
+                self._shown.close()
                 if self._values is not None:
                     self._values.close()
 
@@ -149,10 +172,22 @@ class AttemptJournal:
         if not self._ended:
             self.end("finished" if error is None else f"{type(error).__name__}: {error}")
 
+    def _live(self, beat: float) -> None:
+        """Give a sign of life again and again, also while a block takes long."""
+        while not self._over.wait(beat):
+            with self._lock:
+                if self._ended:
+                    return
+                # A disk that is full or away for a while: what is recorded of blocks tells.
+                with contextlib.suppress(StorageError):
+                    self._write_others()
+                    self._show()
+
     def _record(self, block_ids: Iterable[int]) -> None:
+        self._any_done = True
         if self._settle is None:
-            with self._writing(self._files.blocks):
-                self._blocks.add(IdSet.from_ids(block_ids))
+            with self._writing(self.files.blocks):
+                self._blocks.add(IdSet.from_ids(block_ids).runs)
             return
         self._unsettled.extend(block_ids)
         if time.monotonic() - self._settled > _EVERY:
@@ -164,17 +199,30 @@ class AttemptJournal:
         began = time.perf_counter()
         try:
             self._settle()
-            with self._writing(self._files.blocks):
+            with self._writing(self.files.blocks):
                 if self._values is not None:
                     self._values.force_to_disk()
                 self._units.write()
-                self._blocks.add(IdSet.from_ids(self._unsettled))
+                self._blocks.add(IdSet.from_ids(self._unsettled).runs)
         except OSError as error:
             raise StorageError(f"finished blocks cannot be forced to the disk: {error}") from error
         finally:
             self._settling += time.perf_counter() - began
         self._unsettled.clear()
         self._settled = time.monotonic()
+
+    def _write_others(self) -> None:
+        """Write the blocks of failures whose kind was told often enough."""
+        for alike in self._errors.values():
+            if len(alike.others):
+                self._write_error({"blocks": alike.others.build().to_json(), "as": alike.line})
+                alike.others = IdSetBuilder()
+
+    def _write_error(self, entry: dict[str, Any]) -> None:
+        line = json.dumps(entry, separators=(",", ":")) + "\n"
+        with self._writing(self.files.errors), self.files.errors.open("a") as file:
+            file.write(line)
+        self._n_lines += 1
 
     @staticmethod
     @contextlib.contextmanager
@@ -185,10 +233,21 @@ class AttemptJournal:
             raise StorageError(f"{path} cannot be written: {error.strerror}") from error
 
     def _show(self) -> None:
-        self._shown = time.monotonic()
-        self._state["seen"] = time.time()
+        self._state["seconds"] = time.monotonic() - self._began
         tally = self._tally()
         if tally is not None:
             # To force voxels to the disk is the end of writing them.
             self._state["tally"] = {**tally.to_json(), "writing": tally.writing + self._settling}
-        self._folder.write_state(self._files, self._state)
+        with self._writing(self.files.state):
+            self._blocks.show()
+            if self._values is not None:
+                self._values.show()
+            self._shown.write(self._state)
+
+
+class _Alike:
+    """Failures of one kind: the number of the line that tells of the last one, and the blocks of those that are not told."""
+
+    def __init__(self) -> None:
+        self.n_told = self.line = 0
+        self.others = IdSetBuilder()

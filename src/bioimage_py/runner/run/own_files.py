@@ -15,7 +15,7 @@ from typing import Any
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, StorageError
 from bioimage_py.storage import tried_again
-from bioimage_py.system import NEW, NEW_TO_APPEND, another_owner, force_to_disk, replace, set_mode
+from bioimage_py.system import NEW, another_owner, force_to_disk, pwrite, replace, set_mode
 
 _CHECKED = re.compile(rb'\{"check":"([0-9a-f]{8})",?')
 
@@ -79,39 +79,50 @@ def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
         raise StorageError(f"{path} cannot be written: {error.strerror}") from error
 
 
-class AppendedFile:
-    """A new file that one writer appends to."""
+class WrittenFile:
+    """A new file that one writer writes, and others read meanwhile."""
 
     def __init__(self, path: Path) -> None:
-        self._file = os.open(path, NEW_TO_APPEND, 0o600)
-        self._end = 0
+        self._file = os.open(path, NEW, 0o600)
 
-    def append(self, data: bytes, *, durable: bool = False) -> None:
-        """Append a record; when this returns it is out of this process's hands, and if durable survives a crash of the machine.
+    def write_at(self, data: bytes, place: int) -> None:
+        """Write at a place; when this returns it is out of this process's hands. Raises OSError."""
 
-        Raises OSError if it cannot be written; the file then ends with the record before it.
-        """
+        def write() -> None:
+            view, at = memoryview(data), place
+            while view:
+                n_bytes = pwrite(self._file, view, at)
+                view, at = view[n_bytes:], at + n_bytes
 
-        def append() -> None:
-            view = memoryview(data)
-            try:
-                while view:
-                    view = view[os.write(self._file, view) :]
-                if durable:
-                    force_to_disk(self._file)
-            except OSError:
-                os.ftruncate(self._file, self._end)
-                raise
-
-        tried_again(append)
-        self._end += len(data)
+        tried_again(write)
 
     def force_to_disk(self) -> None:
-        """Return when what was appended survives a crash of the machine."""
-        force_to_disk(self._file)
+        """Return when what was written survives a crash of the machine."""
+        tried_again(lambda: force_to_disk(self._file))
+
+    def show(self) -> None:
+        """Let other machines see what was written: a client of a network disk sends it when a descriptor is closed."""
+        os.close(os.dup(self._file))
 
     def close(self) -> None:
         os.close(self._file)
+
+
+class AppendedFile(WrittenFile):
+    """A new file that one writer appends to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._end = 0
+
+    def append(self, data: bytes) -> None:
+        """Append a record; raises OSError if it cannot be written: the file then ends with the record before it."""
+        try:
+            self.write_at(data, self._end)
+        except OSError:
+            os.ftruncate(self._file, self._end)
+            raise
+        self._end += len(data)
 
 
 def refuse_strangers(path: Path, found: os.stat_result) -> None:

@@ -35,7 +35,7 @@ class AttemptReader:
     """Reads what one attempt left in the run folder, again and again, each time only what was appended since.
 
     `done` are the blocks that it recorded as finished in all looks, `errors` the first of its failures, `failed` the runs of the
-    blocks of all its failures, `state` what it said of itself last, `last_sign` when its files were last written.
+    blocks of all its failures, `state` what it said of itself last.
     """
 
     def __init__(self, folder: RunFolder, files: AttemptFiles) -> None:
@@ -44,15 +44,20 @@ class AttemptReader:
         self.errors: list[BlockError] = []
         self.failed: list[tuple[int, int]] = []
         self.state: dict[str, Any] = {}
-        self.last_sign = 0.0
         self._folder = folder
         self._log = BlockLogReader(files.blocks)
         self._errors_read = 0
+        self._lines: list[BlockError | None] = []
         self._complete = False
 
     @property
     def began(self) -> float:
         return float(self.state.get("began", self.last_sign))
+
+    @property
+    def last_sign(self) -> float:
+        """When it was seen last, by the clock of the run folder's disk."""
+        return float(self.state.get("seen", 0.0))
 
     @property
     def n_bytes(self) -> int:
@@ -77,32 +82,43 @@ class AttemptReader:
             return False
         # The state first: an attempt that had ended then has written all that it will write.
         self.state = self._folder.read_state(self.files)
-        more = self._log.more() if self.files.blocks.exists() else IdSet()
-        if more:
+        n_done = len(self.done)
+        if more := self._log.more():
             self.done = self.done | more
-        if self.files.errors.exists():
-            self._read_errors()
-        times = [p.stat().st_mtime for p in (self.files.state, self.files.blocks) if p.exists()]
-        self.last_sign = max(times, default=0.0)
+        self._read_errors()
         self._complete = self.reason is not None
-        return bool(more)
+        return len(self.done) > n_done
 
     def _read_errors(self) -> None:
-        with self.files.errors.open("rb") as file:
-            file.seek(self._errors_read)
-            data = file.read()
+        try:
+            with self.files.errors.open("rb") as file:
+                file.seek(self._errors_read)
+                data = file.read()
+        except FileNotFoundError:
+            return
         data = data[: data.rfind(b"\n") + 1]
         self._errors_read += len(data)
         for line in data.splitlines():
-            try:
-                entry = json.loads(line.decode(errors="replace"))
-                runs = [(b, e) for b, e in entry["blocks"] if 0 <= b < e < _MOST_IDS]
-                said = str(entry["type"]), str(entry["text"]), str(entry["traceback"])
-            except (ValueError, LookupError, TypeError):
-                continue  # torn
-            self.failed.extend(runs)
-            if runs and (len(self.errors) < _MOST_APART or said[0] == "CastingError"):
-                self.errors.append(BlockError(IdSet(runs), *said, self.files.task))
+            self._lines.append(self._read_error(line))
+
+    def _read_error(self, line: bytes) -> BlockError | None:
+        """Take a line of the errors in; None for one that is damaged."""
+        try:
+            entry = json.loads(line.decode(errors="replace"))
+            runs = [(b, e) for b, e in entry["blocks"] if 0 <= b < e < _MOST_IDS]
+            like = self._lines[entry["as"]] if "as" in entry else None
+            said = (
+                (str(entry["type"]), str(entry["text"]), str(entry["traceback"]))
+                if like is None
+                else (like.type, like.text, like.traceback)
+            )
+        except (ValueError, LookupError, TypeError):
+            return None  # torn
+        self.failed.extend(runs)
+        found = BlockError(IdSet(runs), said[0], said[1], said[2], self.files.task)
+        if runs and (len(self.errors) < _MOST_APART or said[0] == "CastingError"):
+            self.errors.append(found)
+        return found
 
     def open_errors(self, done: IdSet) -> Iterator[BlockError]:
         """Yield the failures whose blocks are not done."""

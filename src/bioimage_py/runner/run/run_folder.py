@@ -11,14 +11,17 @@ it is this user's own and no other user can write into it.
     finished.json                    that all is done, and what the outputs are known by then
     driver.json                      the process that waits for the run at present
     driver.lock                      what it holds a lock on, as two must not
-    rounds/00000.json                the tasks of a round of submissions: groups of blocks for each
-    rounds/00000.handle.json         what the backend calls them, such as Slurm job ids
-    rounds/00000.over                there once a task has met what ends the whole run
-    attempts/00000-00007-<id>.blocks blocks that this attempt finished (see `block_log`)
-    attempts/00000-00007-<id>.units  write units that it finished of blocks that it may not have finished (see `unit_log`)
+    ids/<check>.ids                  which blocks are wanted, where those are many runs
+    rounds/00000.json                a round of submissions: how many tasks and portions, what each task may use
+    rounds/00000.orders              its portions of groups of blocks (see `orders`)
+    rounds/00000.handle.json         what the backend calls its tasks, such as Slurm job ids
+    rounds/00000.over                there once a task has met what ends the whole run, and says what that was
+    rounds/00000.done                there once all portions were worked through: tasks that wait are not needed
+    claims/00000/                    which task works on which portion (see `claims`)
+    attempts/00000-00007-<id>.blocks blocks that this attempt at a task finished (see `block_log`)
     attempts/00000-00007-<id>.values what the function returned for them (see `value_log`)
-    attempts/00000-00007-<id>.errors one JSON line per failure
-    attempts/00000-00007-<id>.json   when it began and, at its end, why it ended
+    attempts/00000-00007-<id>.errors one JSON line for failures that are alike
+    attempts/00000-00007-<id>.state  what it did so far and, at its end, why it ended (see `state_file`)
     logs/00000-00007.out             what its process printed
 """
 
@@ -30,7 +33,8 @@ import re
 import stat
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,19 +46,24 @@ from bioimage_py.errors import (
     SourceNotFoundError,
     StorageError,
 )
+from bioimage_py.geometry import IdSet
+from bioimage_py.runner.run.orders import Orders, Portion, write_orders
 from bioimage_py.runner.run.own_files import (
     read_json,
+    read_own,
     refuse_strangers,
     remove_in_the_end,
     write_json,
     write_whole,
 )
+from bioimage_py.runner.run.state_file import read_state
 from bioimage_py.storage import is_alive, this_process
 from bioimage_py.system import OPEN_OR_MAKE
 
-FORMAT = 2
+FORMAT = 3
 _PREFIX = "bioimage-run-"
 _LOG_LINES, _LOG_BYTES = 5, 4096
+_MOST_RUNS = 100
 _PARTIAL = ".partial"
 _HALF_MADE = rf"\.{_PREFIX}[^.]+\.(?P<host>.*)\.(?P<pid>\d+)\.(?P<born>\d+|None)\{_PARTIAL}"
 _WRITABLE = "name a folder that you can write, and that all workers see, with {}"
@@ -86,9 +95,14 @@ class AttemptFiles:
         self.units = folder / f"{stem}.units"
         self.values = folder / f"{stem}.values"
         self.errors = folder / f"{stem}.errors"
-        self.state = folder / f"{stem}.json"
+        self.state = folder / f"{stem}.state"
 
         self.round, self.task = map(int, stem.split("-")[:2])
+
+    def sizes(self) -> list[int]:
+        """Return how many bytes its logs have."""
+        logs = (self.blocks, self.units, self.values, self.errors)
+        return [path.stat().st_size if path.exists() else 0 for path in logs]
 
 
 class RunFolder:
@@ -108,7 +122,7 @@ class RunFolder:
             root.mkdir(parents=True, exist_ok=True)
             _remove_partial(root)
             path.mkdir(mode=0o700)
-            for inner in ("rounds", "attempts", "logs"):
+            for inner in ("rounds", "claims", "attempts", "logs"):
                 (path / inner).mkdir(mode=0o700)
         except OSError as error:
             import shutil  # not for workers, which make and remove nothing
@@ -131,8 +145,8 @@ class RunFolder:
         self.path = self.path.rename(self.lasting_path)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> RunFolder:
-        """Open a run folder that is there, if it is safe to trust.
+    def open(cls, path: str | os.PathLike[str], *, whole: bool = True) -> RunFolder:
+        """Open a run folder that is there, if it is safe to trust, and `whole`: folders that are busy on a network disk may be seen late.
 
         Raises SourceNotFoundError if there is none, and InvalidArgumentError if it belongs to another user, others can write
         into it, or it is not a run folder.
@@ -155,11 +169,11 @@ class RunFolder:
         refuse_strangers(place, found)
         if not (place / "run.json").is_file():
             raise InvalidArgumentError(f"{str(place)!r} is not a run folder: it holds no run.json")
-        for name in ("run.json", "rounds", "attempts", "logs", "function.pkl"):
+        for name in ("run.json", "rounds", "claims", "attempts", "logs", "function.pkl"):
             try:
                 refuse_strangers(place / name, os.lstat(place / name))
             except FileNotFoundError as error:
-                if name != "function.pkl":
+                if name == "run.json" or (whole and name != "function.pkl"):
                     raise InvalidArgumentError(
                         f"the run folder {str(place)!r} is not whole: {name} is missing, so the run cannot be continued"
                     ) from error
@@ -239,11 +253,40 @@ class RunFolder:
             name.endswith(".json") and not name.endswith(".handle.json") and name[0] != "." for name in names
         )
 
-    def write_round(self, number: int, content: dict[str, Any]) -> None:
-        write_json(self._round(number), content)
+    def write_round(self, number: int, portions: Sequence[Portion], content: dict[str, Any]) -> None:
+        """Write a round; `content` says what its tasks may use, and how they go about it."""
+        place = self.claims(number)
+        for folder in (place, place / "first", place / "open", place / "done"):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        write_orders(self._round(number, ".orders"), portions)
+        write_json(self._round(number), {**content, "portions": len(portions)})
 
     def read_round(self, number: int) -> dict[str, Any]:
         return read_json(self._round(number))
+
+    def orders(self, number: int) -> Orders:
+        """Open the portions of a round."""
+        return Orders(self._round(number, ".orders"))
+
+    def claims(self, number: int) -> Path:
+        return self.path / "claims" / f"{number:05d}"
+
+    def holders(self, claim: Path) -> tuple[AttemptFiles, ...] | None:
+        """Return the attempts that had an open portion, the last one first: none if it died as it claimed it; None where it is not open."""
+        try:
+            stems = claim.read_text().split()
+        except OSError:
+            return None
+        return tuple(AttemptFiles(self.path / "attempts", stem) for stem in stems)
+
+    def open_portions(self, number: int) -> list[tuple[int, AttemptFiles]]:
+        """Return the portions of a round that were claimed and not worked through, each with the attempt that had it last."""
+        found = []
+        for claim in sorted((self.claims(number) / "open").iterdir()):
+            holders = self.holders(claim)
+            if holders:
+                found.append((int(claim.stem), holders[0]))
+        return found
 
     def write_handle(self, number: int, handle: dict[str, Any]) -> None:
         write_json(self._round(number, ".handle.json"), handle)
@@ -253,13 +296,30 @@ class RunFolder:
         path = self._round(number, ".handle.json")
         return read_json(path) if path.exists() else None
 
-    def end_round(self, number: int) -> None:
+    def end_round(self, number: int, why: str = "") -> None:
         """Tell all tasks of a round not to begin a further block."""
-        write_whole(self._round(number, ".over"), b"")
+        write_whole(self._round(number, ".over"), why.encode())
 
     def round_is_over(self, number: int) -> bool:
         """Whether a task of the round has met what ends the whole run."""
         return self._round(number, ".over").exists()
+
+    def why_over(self, number: int) -> str:
+        """Return what ended a round, empty if nothing did, or its errors say it."""
+        path = self._round(number, ".over")
+        return read_own(path).decode() if path.exists() else ""
+
+    def finish_round(self, number: int) -> None:
+        """Say that all portions of a round were worked through."""
+        write_whole(self._round(number, ".done"), b"")
+
+    def round_is_done(self, number: int) -> bool:
+        """Whether no task of the round has anything to do any more, so that those which wait need not begin."""
+        return self._round(number, ".done").exists()
+
+    def round_goes_on(self, number: int) -> bool:
+        """Whether a task that begins now would find something to do."""
+        return not self.round_is_done(number) and not self.round_is_over(number)
 
     def script(self, number: int) -> Path:
         """Return where a batch script of a round is."""
@@ -283,19 +343,64 @@ class RunFolder:
     def attempts(self, *, round_number: int | None = None) -> list[AttemptFiles]:
         """Return the attempts that have begun, of one round or of all."""
         folder = self.path / "attempts"
-        stems = (path.stem for path in folder.iterdir() if path.suffix == ".json" and path.name[0] != ".")
-        found = [AttemptFiles(folder, stem) for stem in sorted(stems)]
-        return found if round_number is None else [a for a in found if a.round == round_number]
+        stems = sorted(path.stem for path in folder.iterdir() if path.suffix == ".state")
+        prefix = "" if round_number is None else f"{round_number:05d}-"
+        return [AttemptFiles(folder, stem) for stem in stems if stem.startswith(prefix)]
 
-    def write_state(self, attempt: AttemptFiles, state: dict[str, Any]) -> None:
-        write_json(attempt.state, state)
+    def anything_done(self) -> bool:
+        """Whether any attempt has recorded a block."""
+        with os.scandir(self.path / "attempts") as entries:
+            return any(entry.name.endswith(".blocks") and entry.stat().st_size for entry in entries)
 
     def read_state(self, attempt: AttemptFiles) -> dict[str, Any]:
-        """Return what `write_state` wrote last; nothing is known of an attempt where that cannot be read."""
+        """Return what an attempt said of itself last; nothing is known of it where that cannot be read.
+
+        `began` and `seen`, its last sign of life, are seconds of the clock of the folder's disk: those of other machines may be wrong.
+        """
+        state, seen = read_state(attempt.state)
+        return {
+            "host": None, "pid": None, "born": None, "bytes": 0, "reason": None,
+            **state, "began": seen - float(state.get("seconds", 0.0)), "seen": seen,
+        }  # fmt: skip
+
+    def now(self) -> float:
+        """Return the time by the clock of the folder's disk."""
+        path = self.path / "driver.lock"
         try:
-            return read_json(attempt.state)
-        except StorageError:
-            return {"host": None, "pid": None, "bytes": 0, "reason": None}
+            os.utime(path)
+            return path.stat().st_mtime
+        except OSError:
+            return time.time()  # nothing was ever run for it, or it may not be written
+
+    # -- sets of ids
+
+    def store_ids(self, ids: IdSet) -> Any:
+        """Return a set of ids as JSON; one of many runs goes into a file of its own."""
+        runs = ids.to_json() if ids.n_runs <= _MOST_RUNS else None
+        if runs is not None:
+            return runs
+        data = ids.to_bytes()
+        name = f"{zlib.crc32(data):08x}-{len(data)}"
+        (self.path / "ids").mkdir(mode=0o700, exist_ok=True)
+        path = self.path / "ids" / f"{name}.ids"
+        if not path.exists():
+            write_whole(path, data)
+        return {"file": name, "count": len(ids)}
+
+    def stored_ids(self, stored: Any) -> IdSet:
+        """Return what `store_ids` stored; raises StorageError if the file is damaged."""
+        if isinstance(stored, list):
+            return IdSet.from_json(stored)
+        path = self.path / "ids" / f"{stored['file']}.ids"
+        data = read_own(path)
+        if f"{zlib.crc32(data):08x}-{len(data)}" != stored["file"]:
+            raise StorageError(f"{path} cannot be read: it is damaged, as its checksum says")
+        return IdSet.from_bytes(data)
+
+
+def n_stored_ids(stored: Any) -> int:
+    """Return how many ids `RunFolder.store_ids` has stored."""
+    return sum(end - begin for begin, end in stored) if isinstance(stored, list) else int(stored["count"])
 
 
 _DEPTH = 3

@@ -15,7 +15,7 @@ from bioimage_py.errors import Call, SourceNotFoundError, StorageError
 from bioimage_py.geometry import IdSet
 from bioimage_py.planning import format_bytes
 from bioimage_py.runner.run.recorded import AttemptReader, BlockError, Recorded
-from bioimage_py.runner.run.run_folder import RunFolder
+from bioimage_py.runner.run.run_folder import RunFolder, n_stored_ids
 from bioimage_py.storage import is_alive
 from bioimage_py.text import Rows, duration, ids_text, rate, shortened
 
@@ -134,12 +134,13 @@ class StatusReader:
         try:
             self._job_type, self._created = str(run["job_type"]), float(run["created"])
             self._num_workers, self._bytes_total = int(run["num_workers"]), int(run["bytes"])
-            self._blocks_total = sum(end - begin for begin, end in run["work"]["block_ids"])
+            self._blocks_total = n_stored_ids(run["work"]["block_ids"])
             self._what = what_is_run(run["work"])
         except (KeyError, TypeError, ValueError) as error:
             raise StorageError(f"{folder.path} does not hold the plan of a run: {error!r}") from error
         self._recorded = Recorded(folder)
-        self._round_size = (-1, 0)
+        self._round = -1
+        self._n_tasks = 0
 
     def look(self, *, is_active: bool = False) -> RunStatus:
         """Return how far the run is now.
@@ -159,14 +160,15 @@ class StatusReader:
         alive = None if driver is None else is_alive(driver)
         working = is_active or (driver is not None and alive is not False)
         number = self._folder.n_rounds() - 1
-        if number != self._round_size[0]:
-            self._round_size = number, len(self._folder.read_round(number)["tasks"])
+        if number != self._round:
+            self._round, self._n_tasks = number, int(self._folder.read_round(number)["at_once"])
         recorded = self._recorded
         recorded.look()
         done, attempts = len(recorded.done), recorded.attempts
         n_recorded = sum(len(attempt.done) for attempt in attempts)
         latest = [attempt for attempt in attempts if attempt.files.round == number]
-        speed = _rates(latest, working)
+        now = self._folder.now() if working else time.time()
+        speed = _rates(latest, now if working else None)
         return RunStatus(
             self._folder.path,
             self._job_type,
@@ -184,7 +186,7 @@ class StatusReader:
             (self._blocks_total - done) / speed[0] if working and speed[0] else None,
             max((attempt.last_sign for attempt in attempts), default=None),
             number + 1,
-            _task_states(latest, self._round_size[1], working),
+            _task_states(latest, 0 if self._folder.round_is_done(number) else self._n_tasks, working),
             tuple(islice(_first_errors(recorded, latest if done < self._blocks_total else ()), _MOST_ERRORS)),
             driver,
             alive,
@@ -192,16 +194,18 @@ class StatusReader:
         )
 
 
-def _rates(attempts: Sequence[AttemptReader], working: bool) -> tuple[float | None, float | None]:
-    """Return blocks and bytes per second, as if each attempt had gone steadily."""
+def _rates(attempts: Sequence[AttemptReader], now: float | None) -> tuple[float | None, float | None]:
+    """Return blocks and bytes per second, as if each attempt had gone steadily; `now` is None where nothing runs any more."""
     active = [attempt for attempt in attempts if attempt.done]
     if not active:
         return None, None
-    now = time.time() if working else max(attempt.last_sign for attempt in active)
+    working = now is not None
+    if now is None:
+        now = max(attempt.last_sign for attempt in active)
     first = max(min(attempt.began for attempt in active), now - _WINDOW)
     blocks = n_bytes = 0.0
     for attempt in active:
-        began, end = attempt.began, now if attempt.reason is None else attempt.last_sign
+        began, end = attempt.began, now if working and attempt.reason is None else attempt.last_sign
         share = max(0.0, min(end, now) - max(began, first)) / max(end - began, 1e-3)
         blocks += len(attempt.done) * min(share, 1.0)
         n_bytes += attempt.n_bytes * min(share, 1.0)

@@ -11,7 +11,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from bioimage_py.errors import Hint, InvalidArgumentError, RunnerError
-from bioimage_py.geometry import IdSet
 from bioimage_py.runner.config import RunnerConfig
 from bioimage_py.runner.folder_runner import FolderRunner, Watch
 from bioimage_py.runner.journal import Progress
@@ -66,7 +65,8 @@ class SlurmRunner(FolderRunner):
             if jobs is None:
                 jobs = RoundJobs(folder, number, asked=self._asked(slurm, folder, number))
                 folder.script(number).write_text(script(self.config))
-            return SlurmRound(slurm, jobs, n_tasks, num_workers, self.config, watch).run()
+            at_once = folder.read_round(number)["at_once"]
+            return SlurmRound(slurm, jobs, at_once, num_workers, self.config, watch).run()
         except (SlurmRefusalError, InvalidArgumentError) as error:
             if begun or number > 0:
                 return [TaskEnd(task, "error", str(error)) for task in range(n_tasks)]
@@ -77,7 +77,7 @@ class SlurmRunner(FolderRunner):
                 raise
             raise InvalidArgumentError(str(error)) from error
         except SlurmSilenceError as error:
-            missing = IdSet.from_json(folder.read_run()["work"]["block_ids"]) - read_recorded(folder).done
+            missing = folder.stored_ids(folder.read_run()["work"]["block_ids"]) - read_recorded(folder).done
             raise RunnerError(str(error), missing, folder.path, hints=self.interrupt_hints(folder)) from error
 
     def _asked(self, slurm: Slurm, folder: RunFolder, number: int) -> dict[str, int | None]:

@@ -12,6 +12,7 @@ from bioimage_py.runner.work.stored_sources import input_spec, output_spec
 from bioimage_py.runner.work.work import Work
 
 if TYPE_CHECKING:
+    from bioimage_py.runner.run import RunFolder
     from bioimage_py.sources import Source
 
 
@@ -83,6 +84,10 @@ class BlockWork(Work):
     def blocks_of(self, groups: IdSet) -> IdSet:
         return self._groups.blocks_of(groups, self.block_ids)
 
+    @property
+    def groups_are_blocks(self) -> bool:
+        return self._groups.single
+
     def narrowed(self, block_ids: IdSet) -> Self:
         fewer: Self = replace(cast("Any", self), block_ids=block_ids)
         return fewer
@@ -97,7 +102,9 @@ class BlockWork(Work):
             if place.is_local:
                 settle_mark(place.path, self.blocking, done)
 
-    def _to_json(self, inputs: Iterable[Source], mask: Source | None, **more: Any) -> dict[str, Any]:
+    def _to_json(
+        self, folder: RunFolder, inputs: Iterable[Source], mask: Source | None, **more: Any
+    ) -> dict[str, Any]:
         return {
             "kind": self.kind,
             "inputs": [input_spec(source) for source in inputs],
@@ -105,7 +112,7 @@ class BlockWork(Work):
             "mask": None if mask is None else input_spec(mask),
             **more,
             **self._blocks(),
-            "block_ids": self.block_ids.to_json(),
+            "block_ids": folder.store_ids(self.block_ids),
         }
 
     def _blocks(self, *, whole_too: bool = False) -> dict[str, Any]:
@@ -119,8 +126,8 @@ class BlockWork(Work):
         }
 
 
-def stored_blocks(stored: dict[str, Any]) -> tuple[Blocking, tuple[int, ...], IdSet]:
+def stored_blocks(stored: dict[str, Any], folder: RunFolder) -> tuple[Blocking, tuple[int, ...], IdSet]:
     """Return blocking, group shape and block ids of stored work."""
     roi = None if stored["roi"] is None else Box(tuple(stored["roi"][0]), tuple(stored["roi"][1]))
     blocking = Blocking(tuple(stored["shape"]), tuple(stored["block_shape"]), roi=roi)
-    return blocking, tuple(stored["group_shape"]), IdSet.from_json(stored["block_ids"])
+    return blocking, tuple(stored["group_shape"]), folder.stored_ids(stored["block_ids"])

@@ -71,6 +71,10 @@ class CompositeWork(Work):
         by_part = zip(self.parts, self.split(groups), strict=True)
         return self._joined(part.blocks_of(own) for part, own in by_part)
 
+    @property
+    def groups_are_blocks(self) -> bool:
+        return all(part.groups_are_blocks for part in self.parts)
+
     def narrowed(self, block_ids: IdSet) -> Self:
         parts = tuple(part.narrowed(ids) for part, ids in zip(self.parts, self.split(block_ids), strict=True))
         return replace(self, parts=parts)
@@ -107,7 +111,7 @@ class CompositeWork(Work):
             "kind": self.kind,
             "parts": [part.to_json(folder) for part in self.parts],
             "waves": [list(wave) for wave in self.waves],
-            "block_ids": self.block_ids.to_json(),
+            "block_ids": folder.store_ids(self.block_ids),
         }
 
     @classmethod
@@ -164,3 +168,6 @@ class _Shifted:
 
     def units(self, block_id: int) -> BlockUnits:
         return self._journal.units(block_id + self._offset)
+
+    def hopeless(self) -> str:
+        return self._journal.hopeless()

@@ -85,14 +85,14 @@ class CopyWork(BlockWork):
     def to_json(self, folder: RunFolder) -> dict[str, Any]:
         kernel = self.kernel
         moving = None if isinstance(kernel, CopyKernel) else moving_json(kernel)
-        return self._to_json([kernel.input], kernel.mask, casting=kernel.casting, moving=moving)
+        return self._to_json(folder, [kernel.input], kernel.mask, casting=kernel.casting, moving=moving)
 
     @classmethod
     def from_json(cls, stored: dict[str, Any], folder: RunFolder, threads: int, cache_bytes: int) -> CopyWork:
         (source,), (output,), mask = opened_sources(stored, threads, cache_bytes)
         kernel, moving = CopyKernel(source, output, mask, stored["casting"]), stored["moving"]
         on_road = kernel if moving is None else kernel_for_road(kernel, **moving)
-        return cls(on_road, *stored_blocks(stored))
+        return cls(on_road, *stored_blocks(stored, folder))
 
     def fingerprint(self) -> dict[str, Any]:
         kernel = self.kernel

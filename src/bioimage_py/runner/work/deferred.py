@@ -89,7 +89,7 @@ class DeferredWork(BlockWork):
         return self.meter.total()
 
     def to_json(self, folder: RunFolder) -> dict[str, Any]:
-        return {**self.open().to_json(folder), "block_ids": self.block_ids.to_json()}
+        return {**self.open().to_json(folder), "block_ids": folder.store_ids(self.block_ids)}
 
     def fingerprint(self) -> dict[str, Any]:
         return self.open().fingerprint()
@@ -112,7 +112,7 @@ def load_parts(
     shelf = WorkShelf()
     return tuple(
         DeferredWork(
-            *stored_blocks(part),
+            *stored_blocks(part, folder),
             cast("Callable[[], CopyWork]", opens),
             shelf,
             family_of(part["outputs"][0]["kind"]).folder_of(part["outputs"][0]),

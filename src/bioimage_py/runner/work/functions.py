@@ -91,6 +91,7 @@ class BlockFunctionWork(BlockWork):
 
     def to_json(self, folder: RunFolder) -> dict[str, Any]:
         return self._to_json(
+            folder,
             self.inputs,
             self.mask,
             function_check=store_function(self.function, folder),
@@ -104,7 +105,7 @@ class BlockFunctionWork(BlockWork):
         cls, stored: dict[str, Any], folder: RunFolder, threads: int, cache_bytes: int
     ) -> BlockFunctionWork:
         inputs, outputs, mask = opened_sources(stored, threads, cache_bytes)
-        blocking, group_shape, ids = stored_blocks(stored)
+        blocking, group_shape, ids = stored_blocks(stored, folder)
         halo = None if stored["halo"] is None else tuple(stored["halo"])
         function = load_function(stored["function_check"], folder)
         keep, order = stored["keep_results"], stored_order(stored)

@@ -67,7 +67,7 @@ class ItemFunctionWork(Work):
             "function_check": store_function(self.function, folder),
             "keep_results": self.keep_results,
             "order": None if self.order is None else list(self.order),
-            "block_ids": self.block_ids.to_json(),
+            "block_ids": folder.store_ids(self.block_ids),
         }
 
     @classmethod
@@ -76,7 +76,7 @@ class ItemFunctionWork(Work):
     ) -> ItemFunctionWork:
         function = load_function(stored["function_check"], folder)
         return cls(
-            function, IdSet.from_json(stored["block_ids"]), stored["keep_results"], stored_order(stored)
+            function, folder.stored_ids(stored["block_ids"]), stored["keep_results"], stored_order(stored)
         )
 
 

@@ -48,6 +48,7 @@ class PyramidWork(BlockWork):
     def to_json(self, folder: RunFolder) -> dict[str, Any]:
         kernel = self.kernel
         return self._to_json(
+            folder,
             [kernel.input],
             None,
             steps=[list(step) for step in kernel.steps],
@@ -71,7 +72,7 @@ class PyramidWork(BlockWork):
             stored["casting"],
             None if stored["moving"] is None else mover_for(source, outputs[0], **stored["moving"]),
         )
-        blocking, _, ids = stored_blocks(stored)
+        blocking, _, ids = stored_blocks(stored, folder)
         return cls(kernel, blocking, ids)
 
     def fingerprint(self) -> dict[str, Any]:

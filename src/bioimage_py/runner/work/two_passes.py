@@ -96,12 +96,13 @@ def place_of_run(stored: Mapping[str, Any]) -> TemporaryPlace | None:
 
 def begun_ids(path: str) -> IdSet:
     """Return which blocks the caller of the run in a folder has asked for."""
-    stored = RunFolder.open(path).read_run()["work"]
-    ids = IdSet.from_json(stored["block_ids"])
+    folder = RunFolder.open(path)
+    stored = folder.read_run()["work"]
+    ids = folder.stored_ids(stored["block_ids"])
     if place_of_run(stored) is None:
         return ids
     asked = stored["parts"][: stored["n_asked"]]
-    return ids & IdSet.from_range(sum(stored_blocks(part)[0].n_blocks for part in asked))
+    return ids & IdSet.from_range(sum(stored_blocks(part, folder)[0].n_blocks for part in asked))
 
 
 def ended_without_folder(folder: RunFolder, stored: Mapping[str, Any]) -> bool:
@@ -112,7 +113,7 @@ def ended_without_folder(folder: RunFolder, stored: Mapping[str, Any]) -> bool:
     temporary = place_of_run(stored)
     if temporary is None or temporary.exists():
         return False
-    if not IdSet.from_json(stored["block_ids"]) - read_recorded(folder).done:
+    if not folder.stored_ids(stored["block_ids"]) - read_recorded(folder).done:
         return True
     raise InvalidArgumentError(
         f"this run cannot be continued: its temporary store {temporary.path!r} is gone. Copy again, and remove {str(folder.path)!r}"

@@ -58,6 +58,10 @@ class Work(ABC):
             """The blocks to process."""
 
         @property
+        def n_blocks(self) -> int:
+            """How many blocks there are, wanted or not, where groups are more than blocks."""
+
+        @property
         def outputs(self) -> Sequence[Source]:
             """The sources that are written, as far as they are known."""
 
@@ -76,6 +80,11 @@ class Work(ABC):
     def blocks_of(self, groups: IdSet) -> IdSet:
         """Return the blocks to process of many groups."""
         return groups & self.block_ids
+
+    @property
+    def groups_are_blocks(self) -> bool:
+        """Whether each group is one block and has its number."""
+        return True
 
     def narrowed(self, block_ids: IdSet) -> Self:
         """Return the same work on fewer blocks."""

@@ -1,0 +1,163 @@
+"""Which portion of a round a task works on next: agreed on by folders that only one process can make.
+
+    claims/00000/first/00003.0  the portion that is kept for task 3, so that tasks which begin together do not meet
+    claims/00000/00012.0        any other; they are claimed in order, so the next one is found with few looks
+    claims/00000/00012.1        taken over from an attempt that has ended, died, or gives no sign of life
+    claims/00000/open/00012.0   a file, there until the portion was worked through: the attempts that had it, the last one first
+    claims/00000/done/00012     the portion was worked through
+
+To make a folder is one operation, which fails where there is one, on every disk. Names that others have made may be seen late: what is not
+seen is taken neither for free nor for done.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bioimage_py.storage import is_alive
+
+if TYPE_CHECKING:
+    from bioimage_py.runner.run.run_folder import AttemptFiles, RunFolder
+
+_MOST_TRIES = 2
+"""Attempts at one portion in a round, if the first one died in it: what kills its workers is for the next round, alone."""
+_MOST_STOPS = 100
+
+
+class Claim(NamedTuple):
+    portion: int
+    tries: int = 0
+    """How many attempts had it before."""
+    before: tuple[AttemptFiles, ...] = ()
+    """The attempts that had it, the last one first."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.portion:05d}.{self.tries}"
+
+
+class Claims:
+    """The claims of one attempt at a task of a round; `content` is what the round was written with."""
+
+    def __init__(self, folder: RunFolder, attempt: AttemptFiles, content: dict[str, Any]) -> None:
+        self._folder, self._attempt = folder, attempt
+        self._place = folder.claims(attempt.round)
+        self._length, self._kept = int(content["portions"]), int(content["kept"])
+        self._alone = int(content["alone"])
+        self._beat, self._lease = float(content["beat"]), float(content["lease"])
+        self._next = self._kept
+        self._first: int | None = attempt.task if attempt.task < self._kept else None
+        self._tried: set[str] = set()  # that are ours, or were another's already
+        self._met: dict[str, float] = {}  # when open portions of others were seen first
+
+    def take(self, stop: threading.Event) -> Claim | None:
+        """Claim a portion that nobody works on, and wait for one that may be given up; None where nothing is left, or told to stop."""
+        while not stop.is_set():
+            claim = self._fresh()
+            if claim is None:
+                claim, may_come = self._abandoned()
+                if claim is None and may_come and not stop.wait(self._beat):
+                    continue
+            if claim is None or self._claimed(claim):
+                return claim
+        return None
+
+    def release(self, claim: Claim) -> None:
+        """Say that a portion was worked through."""
+        make_folder(self._place / "done" / f"{claim.portion:05d}")
+        (self._place / "open" / claim.name).unlink(missing_ok=True)
+
+    def all_done(self) -> bool:
+        """Whether every portion was worked through."""
+        return not self._listed("open") and len(self._listed("done")) == self._length
+
+    # -- portions that nobody had
+
+    def _fresh(self) -> Claim | None:
+        if self._first is not None:
+            own, self._first = self._first, None
+            return Claim(own)
+        number = self._frontier()
+        if number is not None:
+            self._next = number + 1
+            return Claim(number)
+        left = self._left_of_first()
+        return Claim(left[os.getpid() % len(left)]) if left else None
+
+    def _frontier(self) -> int | None:
+        """Return the first portion that was not claimed, behind those that are kept for tasks."""
+        low, step, end = self._next, 1, self._length
+        if low >= end or not self._taken(low):
+            return low if low < end else None
+        while low + step < end and self._taken(low + step):
+            low, step = low + step, 2 * step
+        high = min(low + step, end)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._taken(middle) else (low, middle)
+        self._next = high
+        return high if high < end else None
+
+    def _left_of_first(self) -> list[int]:
+        taken = {*self._listed("first"), *self._tried}
+        return [number for number in range(self._kept) if Claim(number).name not in taken]
+
+    # -- portions that another attempt had
+
+    def _abandoned(self) -> tuple[Claim | None, bool]:
+        """Return a portion whose holder is gone, and whether one of the others may turn out to be."""
+        names = [name for name in self._listed("open") if name not in self._tried]
+        # Those who look at the same time begin at different places.
+        at = os.getpid() % max(1, len(names))
+        may_come, now = False, self._folder.now() if names else 0.0
+        for name in names[at:] + names[:at]:
+            number, tries = map(int, name.split("."))
+            next_one = Claim(number, tries + 1)
+            holders = self._folder.holders(self._place / "open" / name)
+            if holders is None or next_one.name in self._tried:
+                continue  # it has just been released, or is another one's by now
+            state: dict[str, Any] = self._folder.read_state(holders[0]) if holders else {"reason": None}
+            most = _MOST_STOPS if state["reason"] == "stopped" else _MOST_TRIES
+            if tries + 1 >= most or number < self._alone:
+                continue
+            # A state that cannot be seen yet says nothing: then its silence began when the claim was met.
+            seen = state.get("seen")
+            silent = now - (seen or self._met.setdefault(name, now))
+            same_task = bool(holders) and holders[0].task == self._attempt.task
+            gone = state["reason"] is not None or same_task or is_alive(state) is False
+            if gone or silent > self._lease:
+                return next_one._replace(before=holders), True
+            # A holder that gave a sign of life just now works on its last portion: the round does not wait for the others.
+            may_come |= silent > 3 * self._beat or not seen
+        return None, may_come
+
+    # -- files
+
+    def _claimed(self, claim: Claim) -> bool:
+        kept = claim.portion < self._kept and not claim.tries
+        self._tried.add(claim.name)
+        if not make_folder((self._place / "first" if kept else self._place) / claim.name):
+            return False
+        stems = [attempt.stem for attempt in (self._attempt, *claim.before)]
+        (self._place / "open" / claim.name).write_text("\n".join(stems))
+        if claim.tries:
+            (self._place / "open" / f"{claim.portion:05d}.{claim.tries - 1}").unlink(missing_ok=True)
+        return True
+
+    def _taken(self, number: int) -> bool:
+        return (self._place / Claim(number).name).exists()
+
+    def _listed(self, name: str) -> list[str]:
+        return os.listdir(self._place / name)  # noqa: PTH208 - texts, and many
+
+
+def make_folder(path: Path) -> bool:
+    """Make a folder, and return whether this process has made it."""
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        return False
+    return True

@@ -1,0 +1,100 @@
+"""The orders of a round: its groups of blocks in portions, of which a worker reads those that it works on, and no others."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from bioimage_py.errors import StorageError
+from bioimage_py.geometry import IdSet
+from bioimage_py.runner.run.own_files import refuse_strangers, write_whole
+from bioimage_py.system import READ, pread
+
+_HEAD = struct.Struct("<8sQ")
+_ENTRY = struct.Struct("<QQQQI")
+_MAGIC = b"bporder1"
+
+
+class Portion(NamedTuple):
+    """Neighbouring groups, which one worker claims at a time."""
+
+    groups: IdSet
+    blocks: IdSet | None = None
+    """Those of their blocks that are wanted; None for all."""
+    units: IdSet = IdSet()
+    """Write units of these blocks that are finished, as in logs of units."""
+
+
+def write_orders(path: Path, portions: Iterable[Portion]) -> None:
+    """Write the portions of a round; the file appears whole or not at all."""
+    bodies, entries, at = [], [], 0
+    for portion in portions:
+        groups, units = portion.groups.to_bytes(), portion.units.to_bytes()
+        body = groups + units + (b"" if portion.blocks is None else portion.blocks.to_bytes())
+        entries.append((at, len(groups), len(units), len(body), zlib.crc32(body)))
+        bodies.append(body)
+        at += len(body)
+    first = _HEAD.size + len(entries) * _ENTRY.size
+    index = b"".join(_ENTRY.pack(first + at, *rest) for at, *rest in entries)
+    write_whole(path, b"".join((_HEAD.pack(_MAGIC, len(entries)), index, *bodies)))
+
+
+class Orders:
+    """The portions of a round as they are in its run folder, each read when it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._file = os.open(path, READ)
+        except OSError as error:
+            raise StorageError(f"{path} cannot be read: {error.strerror}") from error
+        self._length = 0
+        try:
+            refuse_strangers(path, os.fstat(self._file))
+            magic, self._length = _HEAD.unpack(self._read(0, _HEAD.size))
+            self._check(magic == _MAGIC, "it does not hold the orders of a round")
+        except BaseException:
+            self.close()
+            raise
+
+    def __len__(self) -> int:
+        return int(self._length)
+
+    def __getitem__(self, number: int) -> Portion:
+        if not 0 <= number < self._length:
+            raise IndexError(number)
+        entry = self._read(_HEAD.size + number * _ENTRY.size, _ENTRY.size)
+        at, n_groups, n_units, n_bytes, check = _ENTRY.unpack(entry)
+        body = self._read(at, n_bytes)
+        if zlib.crc32(body) != check:
+            raise StorageError(
+                f"{self._path} cannot be read: portion {number} is damaged, as its checksum says"
+            )
+        groups, units, blocks = body[:n_groups], body[n_groups:][:n_units], body[n_groups + n_units :]
+        wanted = IdSet.from_bytes(blocks) if blocks else None
+        return Portion(IdSet.from_bytes(groups), wanted, IdSet.from_bytes(units))
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _read(self, place: int, n_bytes: int) -> bytes:
+        try:
+            data = pread(self._file, n_bytes, place)
+        except OSError as error:
+            raise StorageError(f"{self._path} cannot be read: {error.strerror}") from error
+        self._check(len(data) == n_bytes, "it is cut off")
+        return data
+
+    def _check(self, good: bool, why: str) -> None:
+        if not good:
+            raise StorageError(f"{self._path} cannot be read: {why}")
