@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from collections.abc import Iterator
@@ -16,8 +17,8 @@ import pytest
 import bioimage_py as bp
 from bioimage_py.chunks import crc32c_bytes
 from bioimage_py.errors import RunnerError, StorageError
-from bioimage_py.geometry import Box
-from bioimage_py.kernels import CopyObjectsKernel
+from bioimage_py.geometry import Box, IdSet
+from bioimage_py.kernels import BlockUnits, CopyObjectsKernel, write_units
 from bioimage_py.operations import NewPathTarget
 from bioimage_py.sources import open_source
 from bioimage_py.wrapper.shape import RoiSource
@@ -566,3 +567,21 @@ def test_worker_processes(lab: S3Lab, place: str, tmp_path: Path) -> None:
         if a.method == "GET" and a.range is None and a.key.startswith(f"{name(place)}/in/c/")
     ]
     assert seen[-1].account.chunks_by_store >= 27
+
+
+def test_a_stop_is_looked_at_between_few_objects(
+    lab: S3Lab, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_units, "_MOST_CELLS", 16 * 6)
+    source = stored_at(place, tmp_path, CHUNKS, textured(SHAPE, "uint16"))
+    moving = kernel(source, empty_at(place, tmp_path, CHUNKS))
+    done, whole, n_bytes = IdSet(), False, 0
+    while not whole:
+        recorded, looks = list[IdSet](), itertools.count(-9)
+        known = BlockUnits(done, recorded.append, lambda looks=looks: next(looks) >= 0)  # type: ignore[misc]
+        more, whole = moving.copy_units(Box.whole(SHAPE), known)
+        done, n_bytes = IdSet(run for ids in [done, *recorded] for run in ids.runs), n_bytes + more
+    assert n_bytes == source.nbytes
+    assert chunks_at(f"{place}/out", tmp_path) == files_below(tmp_path / "in")
+    copied = lab.of("COPY")
+    assert len(copied) == len(set(copied)) == 27

@@ -53,10 +53,11 @@ class UnitsOfBox:
     def slabs(self, weight: int = 1) -> Iterator[Box]:
         """Yield parts of the box whose units are to be worked, until it is time to stop."""
         for cells in slabs(self._cells, weight):
+            if self._known.done and len(self._done_in(cells)) == cells.size:
+                continue
             if self._stops():
                 return
-            if not self._known.done or len(self._done_in(cells)) < cells.size:
-                yield cells
+            yield cells
 
     def done_in(self, cells: Box) -> set[_Position]:
         """Return which units of a slab were done by earlier attempts."""
