@@ -73,7 +73,8 @@ def test_a_node_loses_power(submit: Begin, lab: SlurmLab, number: int) -> None:
     lab.kill_node(node)
     lab.command("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
     said = finish(made)
-    assert said["end"] == ("RunnerError" if number % 2 == 0 else "done"), said
+    # Those that go on take over, unless they are about to end themselves.
+    assert said["end"] == "done" or not number, said
 
 
 @pytest.mark.parametrize("number", range(2))
@@ -89,27 +90,26 @@ def test_only_slurmd_dies_and_its_task_goes_on_beside_the_one_that_replaces_it(
     assert said["end"] == "done", said
 
 
-def test_some_tasks_are_cancelled(submit: Begin, lab: SlurmLab) -> None:
+def test_a_task_is_cancelled_and_others_do_its_work(submit: Begin, lab: SlurmLab) -> None:
     made = submit()
     made.bad_moment(0.6)
     lab.command("scancel", made.random.choice(running(lab, "%i")))
     said = finish(made)
-    assert said["end"] == "RunnerError"
-    assert "cancelled" in said["text"]
+    assert said["end"] == "done", said
 
 
-@pytest.mark.parametrize("retries", [0, 2])
-def test_a_task_runs_out_of_memory(submit: Begin, lab: SlurmLab, retries: int) -> None:
-    made = submit(mem="300M", hog=True, retries=retries)
+def test_a_task_runs_out_of_memory_and_others_do_its_work(submit: Begin, lab: SlurmLab) -> None:
+    made = submit(mem="300M", hog=True, retries=1)
     said = finish(made)
-    assert said["end"] == ("done" if retries else "RunnerError"), said
+    assert said["end"] == "done", said
 
 
 def test_a_task_runs_out_of_time(submit: Begin, lab: SlurmLab) -> None:
     # Slurm looks every 30 s; both tasks last longer than that.
     made = submit(retries=0, seconds=0.3, tasks_per_worker=1)
     made.bad_moment(0.05)
-    lab.command("scontrol", "update", f"jobid={running(lab, '%A')[0]}", "EndTime=now")
+    for job in running(lab, "%A"):
+        lab.command("scontrol", "update", f"jobid={job}", "EndTime=now")
     said = finish(made)
     assert said["end"] == "RunnerError"
     assert "time limit" in said["text"]

@@ -40,19 +40,20 @@ class Clock(Pace):
 
 
 class Cluster(Slurm):
-    """What Slurm's commands answer on a cluster whose tasks begin in turn, give signs of life and end after some seconds."""
+    """What Slurm's commands answer on a cluster whose tasks begin in turn and pull seconds of work until none are left."""
 
-    def __init__(self, folder: RunFolder, seconds: float, *, most: int = 10**6, array: int = 1000) -> None:
+    def __init__(self, folder: RunFolder, work: float, *, most: int = 10**6, array: int = 1000) -> None:
         clock = Clock(5.0)
         super().__init__(pace=clock)
         clock.cluster = self
-        self.clock, self.folder, self.seconds, self.most, self.array = clock, folder, seconds, most, array
+        self.clock, self.folder, self.work, self.most, self.array = clock, folder, work, most, array
         self.calls: list[tuple[float, tuple[str, ...]]] = []
         self.arrays: list[list[int]] = []
         self.most_at_once = 0
         self.mute: dict[int, float] = {}
         """Tasks whose nodes fail so many seconds after they have begun: the run folder does not tell."""
         self._tasks: dict[int, dict[str, Any]] = {}
+        self._at = clock.time
 
     def goes_on(self) -> None:
         now = self.clock.time
@@ -60,18 +61,24 @@ class Cluster(Slurm):
         for number, task in self._tasks.items():
             if task["state"] == "RUNNING" and now > task["began"] + self.mute.get(number, 1e9):
                 task["state"] = "NODE_FAIL"
-            elif task["state"] == "RUNNING" and now > task["began"] + self.seconds:
-                task["state"] = "COMPLETED"
-                task["journal"].end("finished")
             elif task["state"] == "RUNNING":
                 running[task["job"]] += 1
-                os.utime(task["files"].state, (now, now))
+                os.utime(task["journal"].files.state, (now, now))
+        self.work -= (now - self._at) * running.total()
+        self._at = now
+        if self.work <= 0:
+            for task in self._tasks.values():
+                if task["state"] == "RUNNING":
+                    task["state"] = "COMPLETED"
+                    task["journal"].end("finished")
+            self.folder.finish_round(0)
+            return
         for number, task in self._tasks.items():
             if task["state"] == "PENDING" and running[task["job"]] < task["throttle"]:
                 running[task["job"]] += 1
-                journal = AttemptJournal(self.folder, 0, number)
-                (files,) = [a for a in self.folder.attempts(round_number=0) if a.task == number]
-                task.update(state="RUNNING", began=now, journal=journal, files=files)
+                task.update(
+                    state="RUNNING", began=now, journal=AttemptJournal(self.folder, 0, number, beat=3600.0)
+                )
         self.most_at_once = max(self.most_at_once, running.total())
 
     def called(self, command: str) -> list[tuple[str, ...]]:
@@ -94,6 +101,8 @@ class Cluster(Slurm):
                 return _says("\n".join(task["job"] for task in self._open()))
             case ["scontrol", "show", "config"]:
                 return _says(f"MaxArraySize            = {self.array + 1}\n")
+            case ["scancel", "--quiet", _]:
+                return _says("")
             case ["sacct", *_]:
                 return _says("", "Slurm accounting storage is disabled")
         raise AssertionError(words)
@@ -126,9 +135,10 @@ def _without_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
-def round_on(cluster: Cluster, n_tasks: int, num_workers: int) -> SlurmRound:
+def round_on(cluster: Cluster, n_tasks: int, at_once: int) -> SlurmRound:
+    cluster.folder.write_round(0, [], {"tasks": n_tasks, "at_once": at_once, "beat": 5.0})
     jobs = RoundJobs(cluster.folder, 0, asked={"time": 5, "mebibytes": None, "lead": 0})
-    return SlurmRound(cluster, jobs, n_tasks, num_workers, SlurmConfig(), Watch(cluster.folder, 0, 0, None))
+    return SlurmRound(cluster, jobs, at_once, SlurmConfig(), Watch(cluster.folder, 0, 0, None))
 
 
 def most_in_a_minute(cluster: Cluster) -> int:
@@ -138,22 +148,26 @@ def most_in_a_minute(cluster: Cluster) -> int:
 
 @pytest.mark.parametrize("most", [10**6, 40], ids=["no limit", "40 at once"])
 def test_a_large_round_asks_twice_a_minute_in_the_long_run(tmp_path: Path, most: int) -> None:
-    cluster = Cluster(RunFolder.make(tmp_path), 60.0, most=most, array=80)
+    cluster = Cluster(RunFolder.make(tmp_path), 50 * 240.0, most=most, array=80)
     ends = round_on(cluster, 120, 50).run()
-    assert [end.kind for end in ends] == ["finished"] * 120
-    assert sorted(task for tasks in cluster.arrays for task in tasks) == list(range(120))
+    assert [end.kind for end in ends] == ["finished"] * min(50, cluster.most_at_once)
+    assert cluster.most_at_once >= min(50, most - 5)
     minutes = (cluster.clock.time - Clock.time) / 60
     assert most_in_a_minute(cluster) <= 6
     assert len(cluster.calls) <= 4 + 2 * minutes
-    # Some are refused until it is known how many there may be, and then hardly any.
-    assert len(cluster.called("sbatch")) - len(cluster.arrays) <= (1 if most > 40 else 8)
+    # Some are refused until it is known how many there may be, and then none.
+    assert len(cluster.called("sbatch")) - len(cluster.arrays) <= (1 if most > 40 else 6)
     for words in cluster.called("squeue") + cluster.called("sacct"):
         assert words[-2] in ("--jobs", "-j")
         assert words[-1].isdecimal()
+    # What has not begun is cancelled at the end, and nothing else.
+    begun = {end.task for end in ends}
+    waiting = [len(begun.intersection(tasks)) < len(tasks) for tasks in cluster.arrays]
+    assert len(cluster.called("scancel")) == sum(waiting)
 
 
 def test_only_arrays_with_silent_tasks_are_asked_about(tmp_path: Path) -> None:
-    cluster = Cluster(RunFolder.make(tmp_path), 180.0, array=80)
+    cluster = Cluster(RunFolder.make(tmp_path), 120 * 180.0, array=80)
     cluster.mute = {100: 90.0}
     ends = round_on(cluster, 120, 120).run()
     assert [end.kind for end in ends] == ["finished"] * 100 + ["node failure"] + ["finished"] * 19
@@ -162,14 +176,13 @@ def test_only_arrays_with_silent_tasks_are_asked_about(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("most", [0, 3, 100])
-def test_every_task_is_submitted_once_in_arrays_that_slurm_takes(tmp_path: Path, most: int) -> None:
-    cluster = Cluster(RunFolder.make(tmp_path), 5.0, most=most, array=10)
+def test_tasks_are_submitted_in_arrays_that_slurm_takes(tmp_path: Path, most: int) -> None:
+    cluster = Cluster(RunFolder.make(tmp_path), 50.0, most=most, array=10)
     round_ = round_on(cluster, 25, 2)
     if not most:
         with pytest.raises(SlurmRefusalError, match=r"Slurm refuses the run: .*accounting/QOS policy"):
             round_.run()
         return
-    assert [end.kind for end in round_.run()] == ["finished"] * 25
-    assert [task for tasks in cluster.arrays for task in tasks] == list(range(25))
+    assert [end.kind for end in round_.run()] == ["finished"] * 2
     assert max(map(len, cluster.arrays)) <= min(10, most)
-    assert cluster.most_at_once <= 2
+    assert cluster.most_at_once == 2

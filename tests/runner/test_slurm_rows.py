@@ -232,6 +232,7 @@ def test_what_was_cancelled_before_somebody_waits_for_it_is_run_again(
     tmp_path: Path, first: str, kind: str
 ) -> None:
     folder = RunFolder.make(tmp_path)
+    folder.write_round(0, [], {"tasks": 2, "at_once": 2, "beat": 1.0})
     jobs = RoundJobs(folder, 0, [ArrayJob("a", IdSet.from_range(2), 0, 2, 0.0, "7")])
 
     def listed(state: str) -> list[Row]:
@@ -239,5 +240,5 @@ def test_what_was_cancelled_before_somebody_waits_for_it_is_run_again(
 
     slurm = _Queue(listed(first), listed("CANCELLED"))
     config = SlurmConfig(poll_interval=0.05, latency_wait=0.05)
-    ends = SlurmRound(slurm, jobs, 2, 2, config, Watch(folder, 0, 0, None)).run()
+    ends = SlurmRound(slurm, jobs, 2, config, Watch(folder, 0, 0, None)).run()
     assert [end.kind for end in ends] == [kind, kind]

@@ -138,48 +138,47 @@ def test_ctrl_c_leaves_the_jobs_running_and_cancel_ends_them(
     assert items(results) == list(range(40))
 
 
-def test_tasks_cancelled_by_hand_are_reported_exactly_and_resumed(
+def test_a_job_cancelled_by_hand_is_reported_exactly_and_resumed(
     tmp_path: Path, slurm: SlurmLab, slurm_config: Configure
 ) -> None:
-    def cancel_two() -> None:
-        eventually(lambda: list((tmp_path / "runs").glob("*/attempts/*.blocks")))
+    def cancel() -> None:
+        eventually(lambda: len(list((tmp_path / "marks").iterdir())) > 2)
         (job,) = the_run(tmp_path).read_handle(0)["jobs"]  # type: ignore[index]
-        slurm.command("scancel", f"{job}_1", f"{job}_3")
+        slurm.command("scancel", job)
 
-    thread = threading.Thread(target=cancel_two)
-    thread.start()
     work = marked(tmp_path / "marks", 1.0)
+    thread = threading.Thread(target=cancel)
+    thread.start()
     with pytest.raises(RunnerError, match="it was cancelled") as caught:
         SlurmRunner(slurm_config()).map(work, 16, num_workers=2)
     thread.join()
-    failed = list(caught.value.failed_block_ids)
-    assert set(failed) <= {4, 5, 6, 7, 12, 13, 14, 15}
-    assert failed[-4:] == [12, 13, 14, 15]
     folder = caught.value.tmp_folder
     assert folder is not None
+    begun = set(calls(tmp_path / "marks"))
+    assert {*range(16)} - begun <= set(caught.value.failed_block_ids)
     with pytest.raises(InvalidArgumentError, match="nothing runs"):
         SlurmRunner(slurm_config()).cancel(RunFolder(Path(folder)))
     assert items(bp.resume(folder)) == list(range(16))
 
 
-def test_small_arrays_one_after_the_other_without_accounting(
+def test_small_arrays_beside_each_other_without_accounting(
     tmp_path: Path, plain_slurm: SlurmLab, slurm_config: Configure
 ) -> None:
     assert "disabled" in plain_slurm.command("sacct")
     config = slurm_config(tasks_per_worker=5, mem="500M", keep_run_folder=True)
-    results = SlurmRunner(config).map(marked(tmp_path / "marks", 0.2), 20, num_workers=2)
-    assert items(results) == list(range(20))
-    assert calls(tmp_path / "marks") == list(range(20))
-    # At most two ran at once, whatever array they were in.
+    results = SlurmRunner(config).map(marked(tmp_path / "marks", 0.3), 40, num_workers=4)
+    assert items(results) == list(range(40))
+    assert calls(tmp_path / "marks") == list(range(40))
+    # At most four ran at once, whatever array they were in.
     moments = sorted([(began, 1) for _, began, _ in results] + [(ended, -1) for _, _, ended in results])  # type: ignore[union-attr]
     running = most = 0
     for _, change in moments:
         running += change
         most = max(most, running)
-    assert most <= 2
+    assert most <= 4
     handle = the_run(tmp_path).read_handle(0)
     assert handle is not None
-    assert len(handle["jobs"]) >= 4
+    assert len(handle["jobs"]) >= 2
     assert all(array["tasks"][0][1] - array["tasks"][0][0] <= 3 for array in handle["round"]["arrays"])
 
 
@@ -201,7 +200,8 @@ def test_a_submit_limit_is_waited_out(tmp_path: Path, slurm: SlurmLab, slurm_con
     slurm.command("sacctmgr", "-i", "modify", "user", "root", "set", "qos+=tight")
     config = slurm_config(qos="tight", tasks_per_worker=3, keep_run_folder=True)
     assert SlurmRunner(config).map(abs, 6, num_workers=2) == [0, 1, 2, 3, 4, 5]
-    assert len(the_run(tmp_path).read_handle(0)["jobs"]) >= 3  # type: ignore[index]
+    arrays = the_run(tmp_path).read_handle(0)["round"]["arrays"]  # type: ignore[index]
+    assert all(array["tasks"][0][1] - array["tasks"][0][0] <= 2 for array in arrays)
 
 
 @pytest.mark.slow

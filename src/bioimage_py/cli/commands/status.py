@@ -21,7 +21,8 @@ from bioimage_py.storage import absolute_path
 from bioimage_py.text import duration, rate
 
 REMOVED = "is removed, as it is when all blocks are done"
-_CLUSTER_INTERVAL = 5.0
+_CLUSTER_INTERVAL = 30.0
+"""Seconds between two looks where the cluster has to be asked."""
 _REMOVAL = 2.0
 """Seconds that removing the folder of a finished run may take."""
 _REPORTED = (

@@ -1,12 +1,14 @@
-"""One round on Slurm: as many of its tasks are submitted as Slurm takes, and it is waited for until its work is done.
+"""One round on Slurm: as many of its tasks are submitted as Slurm takes, and those that have begun are waited for.
 
-What is known comes from the run folder. Slurm is asked about an array only while some of its tasks are silent: they have not
-begun, gave no sign of life for long, or have ended early.
+Any of them does all that is left, so that none has to be submitted again, and what still waits is cancelled once one has found
+nothing to do. What is known comes from the run folder. Slurm is asked about an array only while some of its tasks are silent:
+they have not begun although they may, gave no sign of life for long, or have ended early.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bioimage_py.geometry import IdSet
@@ -46,14 +48,20 @@ class SlurmRound:
     """Submits the tasks of a round that were not submitted before, and waits for them."""
 
     def __init__(
-        self, slurm: Slurm, jobs: RoundJobs, n_tasks: int, num_workers: int, config: SlurmConfig, watch: Watch
+        self, slurm: Slurm, jobs: RoundJobs, num_workers: int, config: SlurmConfig, watch: Watch
     ) -> None:
+        content = jobs.folder.read_round(jobs.number)
         self._slurm, self._jobs, self._config, self._watch = slurm, jobs, config, watch
         self._pace = slurm.pace
-        self._pace.set_size(n_tasks)
-        self._n_tasks, self._num_workers = n_tasks, num_workers
-        self._signs = Signs(jobs.folder, jobs.number, n_tasks, self._pace)
+        self._n_tasks, self._at_once = content["tasks"], min(num_workers, content["at_once"])
+        self._pace.set_size(self._n_tasks)
+        self._signs = Signs(jobs.folder, jobs.number, content["beat"], self._pace)
         self._ends: dict[int, TaskEnd] = {}
+        self._spared: set[int] = set()  # tasks that were cancelled here, as they need not begin any more
+        self._lost: set[int] = set()  # tasks that were cancelled here, as they may never end
+        self._to_cancel: list[tuple[str, IdSet]] = []  # arrays, and which of their indices
+        self._released = False  # is nothing more to be begun?
+        self._done_since: float | None = None
         self._attention = {job.name: Attention.at(self._pace.now()) for job in jobs.jobs}
         self._seen: dict[int, str] = {}  # states that the controller last told of tasks that were not over
         self._missing: dict[
@@ -62,38 +70,48 @@ class SlurmRound:
         self._over: dict[int, _Over] = {}
         self._refusal = ""  # why Slurm refuses the tasks for good
         self._n_full = 0  # times that Slurm took not even one task, although it had none
+        self._submitted_last = False
         self._not_before = 0.0  # when to turn to Slurm again
         self._silent_since: float | None = None
         self._reattached = bool(jobs.jobs)
         self._was_cancelled = jobs.cancelled
 
     def run(self) -> list[TaskEnd]:
-        """Return how each task of the round ended, in the order of their numbers.
+        """Return how the tasks that have begun, or could not, ended, in the order of their numbers.
 
         Raises SlurmRefusalError if Slurm will not run anything of it, and SlurmSilenceError if it has not answered for longer
         than `controller_timeout`.
         """
         while True:
             self._look()
-            if self._enough():
-                break
             try:
-                if self._pace.now() >= self._not_before and self._pace.allows():
+                while self._to_cancel:
+                    self._slurm.cancel(*self._to_cancel.pop())
+                if not self._enough() and self._pace.now() >= self._not_before and self._pace.allows():
                     self._turn_to_slurm()
             except SlurmSilenceError as error:
                 self._silence(error)
-            if not self._enough():
-                self._pace.sleep(self._signs.interval())
+            if self._enough():
+                break
+            self._pace.sleep(self._signs.interval())
         self._jobs.ended = True
         self._jobs.write()
-        return [self._ends[task] for task in range(self._n_tasks)]
+        return [self._ends[task] for task in sorted(self._ends)]
 
     def _enough(self) -> bool:
-        return len(self._ends) == self._n_tasks
+        return not self._waiting() and not any(self._open(job) for job in self._jobs.jobs)
+
+    def _waiting(self) -> list[int]:
+        """Return the tasks that are still to be submitted."""
+        if self._released:
+            return []
+        known = {task for job in self._jobs.jobs for task in job.tasks}.union(self._ends)
+        return [task for task in range(self._n_tasks) if task not in known]
 
     def _open(self, job: ArrayJob) -> list[int]:
         """Return the tasks of an array of which it is not known how they ended."""
-        return [task for task in job.tasks if task not in self._ends]
+        gone = (self._spared - self._signs.begun).union(self._ends, self._lost)
+        return [task for task in job.tasks if task not in gone]
 
     def _look(self, *, now: bool = False) -> None:
         self._watch.look()
@@ -106,41 +124,61 @@ class SlurmRound:
                     self._attention[job.name].stir(self._pace.now())
         for task in [task for task in self._over if task not in self._ends]:
             self._conclude(task)
+        folder, number = self._jobs.folder, self._jobs.number
+        if self._done_since is None and folder.round_is_done(number):
+            self._done_since = self._pace.now()
+            self._signs.hurry()
+        if not self._released and (self._signs.finished or not folder.round_goes_on(number)):
+            # A task has found nothing left, so others would find nothing either.
+            self._released = True
+            self._spared |= self._cancel(lambda task: task not in self._signs.begun)
+        if self._done_since is not None and self._pace.now() - self._done_since > self._config.latency_wait:
+            # Others have done their work.
+            self._lost |= self._cancel(self._signs.quiet().__contains__)
+
+    def _cancel(self, chosen: Callable[[int], bool]) -> set[int]:
+        cancelled: set[int] = set()
+        for job in self._jobs.jobs:
+            tasks = [task for task in self._open(job) if chosen(task)]
+            cancelled.update(tasks)
+            if tasks and job.number is not None:
+                self._to_cancel.append((job.number, job.indices(IdSet.from_ids(tasks))))
+        return cancelled
 
     def _turn_to_slurm(self) -> None:
-        """Submit what there is room for, else ask about the array that it is time to ask about, if there is one."""
+        """Submit what there is room for, or ask about the array that it is time to ask about: in turn, where there are both."""
         if not self._jobs.find_numbers(self._slurm):
             self._not_before = self._pace.now() + 1
             return  # whether the last array was submitted is not known yet
-        waiting = self._waiting()
-        if waiting and self._may_submit(waiting):
-            return
+        due, waiting = self._due(), self._waiting()
+        if waiting and not (due and self._submitted_last) and self._may_submit(waiting):
+            self._submitted_last = True
+        elif due:
+            self._submitted_last = False
+            self._ask(min(due, key=lambda job: self._attention[job.name].due))
+
+    def _due(self) -> list[ArrayJob]:
+        """Return the arrays with silent tasks that it is time to ask about."""
         now, quiet = self._pace.now(), self._signs.quiet()
         due = []
         for job in self._jobs.jobs:
             tasks = [task for task in self._open(job) if task not in self._over]
-            if not tasks:
-                continue
-            attention = self._attention[job.name]
-            silent = frozenset(quiet.intersection(tasks))
+            begun = self._signs.begun.intersection(tasks)
+            attention, silent = self._attention[job.name], frozenset(begun & quiet)
             if silent - attention.quiet:
                 attention.stir(now)
             attention.quiet = silent
-            if attention.due <= now and (silent or not self._signs.begun.issuperset(tasks)):
+            may_begin = len(begun) < min(job.throttle, len(tasks))
+            if attention.due <= now and (silent or may_begin):
                 due.append(job)
-        if due:
-            self._ask(min(due, key=lambda job: self._attention[job.name].due))
+        return due
 
     # -- submitting
-
-    def _waiting(self) -> list[int]:
-        submitted = {task for job in self._jobs.jobs for task in job.tasks}
-        return [task for task in range(self._n_tasks) if task not in submitted and task not in self._ends]
 
     def _may_submit(self, waiting: list[int]) -> bool:
         """Submit an array of tasks that wait, if there is room for it; return whether Slurm was turned to."""
         there = [(job, len(self._open(job))) for job in self._jobs.jobs]
-        free = self._num_workers - sum(min(job.throttle, n_open) for job, n_open in there)
+        free = self._at_once - sum(min(job.throttle, n_open) for job, n_open in there)
         n_there = sum(n_open for _, n_open in there)
         if self._jobs.cancelled:
             self._give_up(waiting, "cancelled", "the run was cancelled before it was submitted")
@@ -286,8 +324,10 @@ class SlurmRound:
             self._close(end)
 
     def _close(self, end: TaskEnd) -> None:
-        # What its user cancelled before, and now wants finished.
-        before = self._reattached and (self._was_cancelled or end.task not in self._seen)
+        # What this has cancelled, or its user before, who now wants it finished.
+        before = end.task in self._spared or (
+            self._reattached and (self._was_cancelled or end.task not in self._seen)
+        )
         kind = "stopped" if end.kind == "cancelled" and before else end.kind
         self._ends[end.task] = TaskEnd(end.task, kind, end.text)
 

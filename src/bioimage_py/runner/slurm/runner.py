@@ -65,8 +65,7 @@ class SlurmRunner(FolderRunner):
             if jobs is None:
                 jobs = RoundJobs(folder, number, asked=self._asked(slurm, folder, number))
                 folder.script(number).write_text(script(self.config))
-            at_once = folder.read_round(number)["at_once"]
-            return SlurmRound(slurm, jobs, at_once, num_workers, self.config, watch).run()
+            return SlurmRound(slurm, jobs, num_workers, self.config, watch).run()
         except (SlurmRefusalError, InvalidArgumentError) as error:
             if begun or number > 0:
                 return [TaskEnd(task, "error", str(error)) for task in range(n_tasks)]

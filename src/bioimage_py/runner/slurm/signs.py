@@ -9,12 +9,12 @@ from bioimage_py.runner.run import RunFolder
 from bioimage_py.runner.slurm.pace import Pace
 from bioimage_py.runner.task import FINISHED
 
-_PER_SECOND = 50
-"""Attempts to look at per second; each costs up to two operations on the disk that all share."""
-_SHORTEST, _LONGEST = 0.05, 30.0
+_PER_SECOND = 10
+"""Attempts to look at per second; each costs a few operations on the disk that all share."""
+_SHORTEST, _LONGEST = 0.05, 60.0
 """Seconds between two looks."""
-_QUIET, _QUIET_PER_TASK, _QUIET_MOST = 2.0, 0.1, 60.0
-"""Seconds without a sign of life after which a task that has begun is quiet: with many tasks signs are rare."""
+_QUIET = 3
+"""Signs of life that are left out after which a task that has begun is quiet."""
 
 
 @dataclass
@@ -27,9 +27,9 @@ class _Attempt:
 class Signs:
     """Looks at the attempts of a round now and then; those that have ended are not looked at again."""
 
-    def __init__(self, folder: RunFolder, number: int, n_tasks: int, pace: Pace) -> None:
+    def __init__(self, folder: RunFolder, number: int, beat: float, pace: Pace) -> None:
         self._folder, self._number, self._pace = folder, number, pace
-        self._patience = min(_QUIET_MOST, max(_QUIET, _QUIET_PER_TASK * n_tasks))
+        self._patience = _QUIET * max(1.0, beat)
         self._open: dict[str, _Attempt] = {}
         self._ended: set[str] = set()
         self._began = self._next = pace.now()
@@ -70,6 +70,10 @@ class Signs:
         cost = self._pace.now() - time
         self._next = time + min(_LONGEST, max(_SHORTEST, young, len(self._open) / _PER_SECOND, 20 * cost))
         return early - self.finished
+
+    def hurry(self) -> None:
+        """Look again at the next call."""
+        self._next = self._pace.now()
 
     def interval(self) -> float:
         """Return how long to wait until the next look, a second at most."""
