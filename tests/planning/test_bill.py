@@ -70,6 +70,18 @@ def test_the_files_of_all_arrays_count(tmp_path: Path) -> None:
     assert whole.bill.metadata_files == {"zarr.json": 2}
 
 
+@pytest.mark.parametrize("name", ["a.zarr", "a.n5"])
+def test_files_and_folders_are_those_that_a_copy_makes(tmp_path: Path, name: str) -> None:
+    image = np.ones((16, 32, 64), "uint8")
+    plan = bp.plan(image, tmp_path / name, chunks=(8, 8, 8))
+    bp.copy(image, tmp_path / name, chunks=(8, 8, 8))
+    found = [tmp_path / name, *(tmp_path / name).rglob("*")]
+    folders = sum(path.is_dir() for path in found)
+    unnamed = 1 if name == "a.n5" else 0  # positions in N5 share no folder
+    assert plan.bill.folders - unnamed == folders
+    assert plan.bill.inodes - unnamed == len(found)
+
+
 def test_s3_gets_no_more_requests_than_the_plan_says() -> None:
     image = np.random.default_rng(0).integers(0, 2000, (64, 64, 64)).astype("uint16")
     with s3_lab() as lab:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -160,10 +161,11 @@ def _pieces(layout: ArrayLayout, block: Sequence[int], unit: Sequence[int]) -> i
 
 
 def _n_folders(layout: ArrayLayout) -> int:
-    """Return how many folders the files of a grid are in at most: one for each beginning of a position, whichever end that is."""
+    """Return how many folders the files of a grid are in at most: one for each beginning of a position."""
     grid = [-(-n // u) for n, u in zip(layout.shape, layout.write_unit, strict=True)]
-    nested = (sum(itertools.accumulate(order[:-1], lambda a, b: a * b)) for order in (grid, grid[::-1]))
-    return 2 + max(nested)  # that of the array, and one that all positions share
+    named = grid[:0:-1] if layout.fastest_first else grid[:-1]
+    below: int = sum(itertools.accumulate(named, operator.mul))
+    return 2 + below  # that of the array, and one that all positions share
 
 
 def proposed_shards(layout: ArrayLayout) -> tuple[int, ...]:

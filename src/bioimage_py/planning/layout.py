@@ -29,8 +29,8 @@ def _nothing(shape: tuple[int, ...]) -> int:
     return 0
 
 
-def _in_many_files(kind: str) -> bool:
-    return any(found.in_folders or found.patterns for found in families() if found.kind == kind)
+def _family_of(source: FileSource) -> Family | None:
+    return next((found.load() for found in families() if found.kind == source.kind), None)
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class ArrayLayout(Reported):
     engine: str = ""
     store: str = "disk"  # or the scheme of a URL, such as `"s3"`; `""` for what is not stored
     one_file: bool = False  # all chunks are in one file
+    fastest_first: bool = False  # names of files begin with their positions on the last axis
     metadata_files: tuple[str, ...] = ()  # names of the files that a new array has beside its chunks
     can_shard: bool = False  # a new array could have shards
     storage_order: str = "C"  # "F": the first axis is contiguous in the store
@@ -61,6 +62,10 @@ class ArrayLayout(Reported):
     @classmethod
     def of(cls, source: Source) -> ArrayLayout:
         stored = next((leaf for leaf in leaves(source) if isinstance(leaf, FileSource)), None)
+        family = None if stored is None else _family_of(stored)
+        many_files = stored is None or (
+            family is not None and (family.entry.in_folders or family.entry.patterns)
+        )
         return cls(
             name=source.name,
             format=source.format,
@@ -71,7 +76,8 @@ class ArrayLayout(Reported):
             codec=source.codec,
             engine=str(getattr(source, "engine", "")),
             store="" if stored is None else store_at(stored.path),
-            one_file=source.one_file or (stored is not None and not _in_many_files(stored.kind)),
+            one_file=source.one_file or not many_files,
+            fastest_first=family is not None and family.fastest_first,
             storage_order=source.storage_order,
             scratch=source.scratch_bytes,
             chunk_bytes=source.chunk_bytes(),
@@ -98,6 +104,7 @@ class ArrayLayout(Reported):
             "" if spec.codec is None else spec.codec.name,
             store=store_at(path),
             one_file=not family.entry.in_folders,
+            fastest_first=family.fastest_first,
             metadata_files=family.metadata_files(spec),
             can_shard=family.has_shards(spec.zarr_format),
         )

@@ -29,6 +29,8 @@ class Family:
         Whether several processes may write different chunks of a new array at once.
     only_zero_fill
         Whether voxels that were never written read as 0, and can read as nothing else.
+    fastest_first
+        Whether the names of chunk files begin with their positions on the last axis.
     time_first
         Whether new arrays want their axes in the order time, channel, z, y, x.
     """
@@ -36,6 +38,7 @@ class Family:
     chunked = False
     several_writers = False
     only_zero_fill = False
+    fastest_first = False
     time_first = False
 
     def __init__(self, entry: FamilyEntry) -> None:

@@ -40,6 +40,7 @@ _OWN_ENTRY = re.compile(r"attributes\.json|\d+|.*\.__lock|.*\.[0-9a-f]{32}\.part
 
 class N5Family(StoreFamily):
     only_zero_fill = True
+    fastest_first = True
     store_rules = StoreRules(_TITLE, read_node, _OWN_ENTRY, {"attributes.json": _VERSION})
 
     @reads_metadata
