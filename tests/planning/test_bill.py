@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 import bioimage_py as bp
-from bioimage_py.cli.failure import as_command
 from bioimage_py.planning import ArrayLayout, CopyPlan, PlanOptions, plan_copy
 from tests.s3_lab import s3_lab
 
@@ -33,11 +32,11 @@ def test_a_disk_is_asked_for_names_and_its_inodes_are_counted() -> None:
     assert bill["inodes"] == n + 160 + 160 * 160 + 2 + 1
     assert 9 * n < bill["metadata_operations"] < 9.1 * n
     assert bill["hours"] == pytest.approx(10, rel=0.01)
-    text = plan.told(as_command)
+    text = str(plan)
     assert "bill:    at most 4,044,963 inodes, zarr.json among them; about 36," in text
     assert " h 5 min at 1,000 per second" in text
     assert (
-        "hint:    4,019,200 files are many for most file systems; --shards 512,512,256 would make 16,000"
+        "hint:    4,019,200 files are many for most file systems; shards=(512, 512, 256) would make 16,000"
         in text
     )
     assert "<th" in plan._repr_html_()
