@@ -50,6 +50,8 @@ class Cluster(Slurm):
         self.calls: list[tuple[float, tuple[str, ...]]] = []
         self.arrays: list[list[int]] = []
         self.most_at_once = 0
+        self.closes = False
+        """Whether nothing is taken after the first array."""
         self.mute: dict[int, float] = {}
         """Tasks whose nodes fail so many seconds after they have begun: the run folder does not tell."""
         self._tasks: dict[int, dict[str, Any]] = {}
@@ -113,6 +115,8 @@ class Cluster(Slurm):
     def _sbatch(self, words: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
         given = {word.partition("=")[0]: word.partition("=")[2] for word in words}
         indices, throttle = array_indices(given["--array"]), int(given["--array"].partition("%")[2])
+        if self.arrays and self.closes:
+            return _says("", "sbatch: error: Batch job submission failed: Invalid account")
         if max(indices) >= self.array:
             return _says("", "sbatch: error: Batch job submission failed: Invalid job array specification")
         if len(self._open()) + len(indices) > self.most:
@@ -186,3 +190,11 @@ def test_tasks_are_submitted_in_arrays_that_slurm_takes(tmp_path: Path, most: in
     assert [end.kind for end in round_.run()] == ["finished"] * 2
     assert max(map(len, cluster.arrays)) <= min(10, most)
     assert cluster.most_at_once == 2
+
+
+def test_a_refusal_while_tasks_run_does_not_end_them(tmp_path: Path) -> None:
+    cluster = Cluster(RunFolder.make(tmp_path), 50.0, array=10)
+    cluster.closes = True
+    ends = round_on(cluster, 25, 20).run()
+    assert [end.kind for end in ends] == ["finished"] * 10 + ["error"] * 15
+    assert "Invalid account" in ends[-1].text

@@ -85,8 +85,7 @@ class SlurmRound:
         while True:
             self._look()
             try:
-                while self._to_cancel:
-                    self._slurm.cancel(*self._to_cancel.pop())
+                self._cancel_chosen()
                 if not self._enough() and self._pace.now() >= self._not_before and self._pace.allows():
                     self._turn_to_slurm()
             except SlurmSilenceError as error:
@@ -137,6 +136,7 @@ class SlurmRound:
             self._lost |= self._cancel(self._signs.quiet().__contains__)
 
     def _cancel(self, chosen: Callable[[int], bool]) -> set[int]:
+        """Choose open tasks to be cancelled, and return them."""
         cancelled: set[int] = set()
         for job in self._jobs.jobs:
             tasks = [task for task in self._open(job) if chosen(task)]
@@ -144,6 +144,13 @@ class SlurmRound:
             if tasks and job.number is not None:
                 self._to_cancel.append((job.number, job.indices(IdSet.from_ids(tasks))))
         return cancelled
+
+    def _cancel_chosen(self) -> None:
+        while self._to_cancel:
+            try:
+                self._slurm.cancel(*self._to_cancel.pop())
+            except SlurmRefusalError as error:
+                _log.warning("tasks that have nothing left to do are not cancelled: %s", error)
 
     def _turn_to_slurm(self) -> None:
         """Submit what there is room for, or ask about the array that it is time to ask about: in turn, where there are both."""
@@ -183,7 +190,7 @@ class SlurmRound:
         if self._jobs.cancelled:
             self._give_up(waiting, "cancelled", "the run was cancelled before it was submitted")
         elif self._refusal:
-            if not self._ends:
+            if not self._jobs.jobs:
                 raise SlurmRefusalError(self._refusal)
             self._give_up(waiting, "error", self._refusal)
         elif (
@@ -332,15 +339,16 @@ class SlurmRound:
         self._ends[end.task] = TaskEnd(end.task, kind, end.text)
 
     def _abandon(self, job: ArrayJob, why: str) -> None:
-        if job.number is None or self._refusal:
+        if self._refusal:
             return
-        self._slurm.cancel(job.number)
         self._refusal = f"{why} (job {job.number}, cancelled)"
         _log.warning("%s", self._refusal)
+        # The others were submitted with the same options.
+        left = self._cancel(lambda task: task not in self._signs.begun)
+        self._cancel_chosen()
         if not self._ends and not self._signs.begun:
             raise SlurmRefusalError(self._refusal)
-        left = [task for task in job.tasks if task not in self._ends and task not in self._signs.begun]
-        self._give_up(left, "error", self._refusal)
+        self._give_up(sorted(left), "error", self._refusal)
 
     # -- a controller that does not answer
 

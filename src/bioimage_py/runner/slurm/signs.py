@@ -11,7 +11,7 @@ from bioimage_py.runner.task import FINISHED
 
 _PER_SECOND = 10
 """Attempts to look at per second; each costs a few operations on the disk that all share."""
-_SHORTEST, _LONGEST = 0.05, 60.0
+_SHORTEST, _LONGEST, _LONGEST_ENDING = 0.05, 60.0, 5.0
 """Seconds between two looks."""
 _QUIET = 3
 """Signs of life that are left out after which a task that has begun is quiet."""
@@ -33,6 +33,7 @@ class Signs:
         self._open: dict[str, _Attempt] = {}
         self._ended: set[str] = set()
         self._began = self._next = pace.now()
+        self._longest = _LONGEST
         self.begun: set[int] = set()
         """Tasks that have begun."""
         self.finished: set[int] = set()
@@ -68,12 +69,14 @@ class Signs:
         # Short while a run is young, when waiting would be a large part of it.
         young = min(1.0, (time - self._began) / 50)
         cost = self._pace.now() - time
-        self._next = time + min(_LONGEST, max(_SHORTEST, young, len(self._open) / _PER_SECOND, 20 * cost))
+        self._next = time + min(
+            self._longest, max(_SHORTEST, young, len(self._open) / _PER_SECOND, 20 * cost)
+        )
         return early - self.finished
 
     def hurry(self) -> None:
-        """Look again at the next call."""
-        self._next = self._pace.now()
+        """Look again at the next call, and more often from now on: all tasks are about to end."""
+        self._next, self._longest = self._pace.now(), _LONGEST_ENDING
 
     def interval(self) -> float:
         """Return how long to wait until the next look, a second at most."""
