@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import bioimage_py as bp
-from bioimage_py.errors import StorageError
+from bioimage_py.errors import OutputExistsError, StorageError, UnsupportedFormatError
 from bioimage_py.planning import ImagePlan
 from bioimage_py.sources import open_source
 from bioimage_py.sources.ome_zarr import list_ome_zarr
@@ -74,3 +74,18 @@ def test_damaged_fields_are_named_and_the_others_copied(tmp_path: Path) -> None:
     assert "and 3 more: A/4, A/2/0, A/3/0" in failed.value.message
     assert [image.key for image in list_ome_zarr(copied)] == ["A/1/0", "A/2/1", "A/3/1"]
     assert open_source(copied, "A/3/1")[0, 0, 0] == 31
+
+
+@pytest.mark.parametrize(
+    ("name", "copied"),
+    [("in.zarr", "copied"), ("in", "copied.zarr"), ("in", "copied"), ("in.ngff", "copied.ngff")],
+)
+def test_what_is_copied_does_not_depend_on_names(tmp_path: Path, name: str, copied: str) -> None:
+    plate(tmp_path / name)
+    made = bp.copy(tmp_path / name, tmp_path / copied)
+    assert (made.path, made.key) == (str(tmp_path / copied), "A/1/0/0")
+    assert bp.verify(tmp_path / name, tmp_path / copied).arrays == 8
+    with pytest.raises(UnsupportedFormatError, match="has no ending that names a format"):
+        bp.copy(tmp_path / name, tmp_path / "out.zar")
+    with pytest.raises(OutputExistsError, match="is there already"):
+        bp.copy(tmp_path / name, tmp_path / copied)

@@ -95,7 +95,7 @@ class ImageCopy(Job):
         self.options, self._in_process = options, options.runner.in_process
         tree = input if isinstance(input, OmeZarrTree) else read_tree(input)
         place = locate(output)
-        group = ImageGroup.for_copy(place.path, place.key)
+        group = ImageGroup.for_copy(place, tree.root.path)
         assert group is not None
         _check_apart(tree, group)
         given = {name: value for name, value in options.layout.items() if name in _LAYOUT}
@@ -336,7 +336,7 @@ def is_image_copy(input: Any, output: Any, options: CopyOptions) -> bool:
     node = ome_zarr_group(input)
     if node is None:
         return False
-    if ImageGroup.for_copy(place.path, place.key) is None:
+    if ImageGroup.for_copy(place, locate(input).path) is None:
         writable_family(place)  # an error comes before the warning
         if node.first is not None:
             _warn_of_levels(node, f"{output} takes the full-size array only")

@@ -23,8 +23,15 @@ from bioimage_py.cli.options import (
     prepared_output,
 )
 from bioimage_py.cli.progress import ProgressLine
-from bioimage_py.operations import CopyOptions, PyramidOptions, is_image_copy, what_is_copied
-from bioimage_py.planning import format_bytes
+from bioimage_py.operations import (
+    CopyOptions,
+    ImageCopy,
+    PyramidOptions,
+    carry_out,
+    is_image_copy,
+    what_is_copied,
+)
+from bioimage_py.planning import CopyPlan, ImagePlan, format_bytes
 from bioimage_py.report import shape_text
 from bioimage_py.sources import Source, open_source, with_metadata
 from bioimage_py.sources.ome_zarr import OmeZarrTree, read_tree
@@ -44,16 +51,20 @@ def run_copy(args: argparse.Namespace, console: Console) -> int:
         raise UsageError("--verify compares whole images: it cannot be combined with --mask or --block-ids")
     with ExitStack() as stack:
         source, output, options = _copy_call(args, stack)
-        whole = isinstance(source, str)
+        whole = isinstance(source, OmeZarrTree)
         started = time.perf_counter()
         with (
             ProgressLine("copying", console) as progress,
             telling_how_to_finish(lambda left: copy_command(args, left, whole=whole)),
         ):
-            written = stack.enter_context(copy(source, output, **options, progress=progress))
+            if isinstance(source, OmeZarrTree):
+                made = carry_out(ImageCopy(source, output, CopyOptions(**options, progress=progress)))
+            else:
+                made = copy(source, output, **options, progress=progress)
+            written = stack.enter_context(made)
         seconds = time.perf_counter() - started
-        if isinstance(source, str):
-            tree = read_tree(source)
+        if isinstance(source, OmeZarrTree):
+            tree = source
             what, name, out = what_is_copied(tree), tree.name, keyed_path(args.output, args.output_key)
             n_bytes = 0 if progress.last is None else progress.last.bytes_done
             images = {"path": tree.root.path, "key": tree.key or None, "images": len(tree.images)}
@@ -73,7 +84,7 @@ def run_copy(args: argparse.Namespace, console: Console) -> int:
             "account": progress.tell_account(),
         }
         equal = True
-        if args.verify and isinstance(source, str):
+        if args.verify and isinstance(source, OmeZarrTree):
             document["verify"] = _verified_arrays(tree, out, args, console)
             equal = all(result["equal"] for result in document["verify"])
             if equal:
@@ -95,7 +106,12 @@ def run_plan(args: argparse.Namespace, console: Console) -> int:
         return _plan_pyramid(args, console)
     with ExitStack() as stack:
         source, output, options = _copy_call(args, stack)
-        found = plan(source, output, **options)
+        if isinstance(source, OmeZarrTree):
+            job = ImageCopy(source, output, CopyOptions(**options))
+            job.check_free()
+            found: CopyPlan | ImagePlan = job.plan
+        else:
+            found = plan(source, output, **options)
     console.line(found.told(as_command))
     console.document({"command": "plan", **found.to_json()})
     return OK
@@ -103,7 +119,7 @@ def run_plan(args: argparse.Namespace, console: Console) -> int:
 
 def _copy_call(
     args: argparse.Namespace, stack: ExitStack
-) -> tuple[Source | str, Source | str, dict[str, Any]]:
+) -> tuple[Source | OmeZarrTree, Source | str, dict[str, Any]]:
     """Return the arguments of `copy` and `plan`; extents for a whole OME-Zarr are for the axes of its first image."""
     if args.pattern is None and not args.into_existing and not opening(args):
         whole = image_at(args.input, args.key)
@@ -113,8 +129,9 @@ def _copy_call(
         )
         # A BioimagePyWarning says what is left out where an option can be applied to one array only.
         if whole is not None and is_image_copy(whole, output, given):
-            ndim = len(read_tree(whole).images[0].shapes[0])
-            return whole, output, arguments(args, CopyOptions, ndim, stack)
+            tree = read_tree(whole)
+            ndim = len(tree.images[0].shapes[0])
+            return tree, output, arguments(args, CopyOptions, ndim, stack)
     source = stack.enter_context(open_given(args.input, args))
     options = arguments(args, CopyOptions, source.ndim, stack)
     return source, prepared_output(args, stack), options

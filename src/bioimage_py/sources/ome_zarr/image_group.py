@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bioimage_py.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from bioimage_py.sources.location import Location
 
 FULL_SIZE = "0"
 """Key of the full-size array of an image that is made here."""
@@ -35,9 +39,16 @@ class ImageGroup:
         return cls(path, key) if of_labels and (named or _is_image(path)) else None
 
     @classmethod
-    def for_copy(cls, path: str, key: str | None) -> ImageGroup | None:
-        """Return the group that a whole OME-Zarr becomes at a path: a Zarr of any name, or a label image; None for other places."""
-        if key is None and path.lower().rstrip("/").endswith(".zarr"):
+    def for_copy(cls, place: Location, source: str) -> ImageGroup | None:
+        """Return the group that a whole OME-Zarr becomes at a place; None where only an array can be.
+
+        That is a container that ends in `.zarr`, a label image, or a path that names no format: one without an ending, or
+        with that of the `source`.
+        """
+        path, key, family = place
+        ending = PurePosixPath(path).suffix.lower()
+        unnamed = family is None and ending in ("", PurePosixPath(source).suffix.lower())
+        if key is None and (unnamed or path.lower().rstrip("/").endswith(".zarr")):
             return cls(path)
         return cls.at(path, key)
 
