@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from bioimage_py.errors import AmbiguousSourceError
 from bioimage_py.kernels import Casting
 from bioimage_py.operations import ArrayCopy, CopyOptions, carry_out, with_arguments_of
 from bioimage_py.planning import CopyPlan, ImagePlan
@@ -15,7 +16,7 @@ from bioimage_py.runner import Progress, RunnerConfig
 from bioimage_py.sources import Codec, may_be_zarr
 
 if TYPE_CHECKING:
-    from bioimage_py.operations import ImageCopy
+    from bioimage_py.operations import WholeCopy
 
 __all__ = ["copy", "plan"]
 
@@ -164,8 +165,8 @@ def copy_as(input: Any, output: Any, options: CopyOptions) -> Any:
     return carry_out(_planned(input, output, options))
 
 
-def _planned(input: Any, output: Any, options: CopyOptions, *, quiet: bool = False) -> ArrayCopy | ImageCopy:
-    """Check and plan the copy: of one array, or of a whole OME-Zarr."""
+def _planned(input: Any, output: Any, options: CopyOptions, *, quiet: bool = False) -> ArrayCopy | WholeCopy:
+    """Check and plan the copy: of one array, of a whole OME-Zarr, or of all images of a file."""
     if type(input).__module__.startswith("zarr."):
         from bioimage_py.sources.zarr import group_path
 
@@ -177,4 +178,12 @@ def _planned(input: Any, output: Any, options: CopyOptions, *, quiet: bool = Fal
 
         if is_image_copy(input, output, options):
             return ImageCopy(input, output, options)
-    return ArrayCopy(input, output, options, quiet=quiet)
+    try:
+        return ArrayCopy(input, output, options, quiet=quiet)
+    except AmbiguousSourceError:
+        from bioimage_py.operations import SeriesCopy, images_to_copy
+
+        images = images_to_copy(input, output, options)
+        if not images:
+            raise
+    return SeriesCopy(input, images, output, options, quiet=quiet)

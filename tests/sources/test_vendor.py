@@ -162,6 +162,7 @@ def test_several_scenes_must_be_chosen_from(tmp_path: Path, monkeypatch: pytest.
             file.write(array, photometric="minisblack", metadata={"axes": "ZYX"})
     with pytest.raises(AmbiguousSourceError, match="2 scenes"):
         family_of("vendor").open_path(str(path), reader="bioio_tifffile")
+    assert [key for key, _ in family_of("vendor").images_in(str(path))] == ["0", "1"]
     for n, array in enumerate(arrays):
         with family_of("vendor").open_path(str(path), str(n), reader="bioio-tifffile") as source:
             np.testing.assert_array_equal(source[0, 0], array)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,36 +18,24 @@ from bioimage_py.errors import (
     StorageError,
     UnsupportedFormatError,
 )
-from bioimage_py.geometry import IdSet, check_block_shape
-from bioimage_py.kernels import CopyKernel
+from bioimage_py.geometry import check_block_shape
 from bioimage_py.metadata import label_names
-from bioimage_py.operations.array_copy import plan_array, planned_work, warn_of_unfinished
-from bioimage_py.operations.job import Job, warn_caller
+from bioimage_py.operations.array_copy import plan_array, warn_of_unfinished
+from bioimage_py.operations.job import warn_caller
 from bioimage_py.operations.options import CopyOptions
 from bioimage_py.operations.target import (
     ExistingTarget,
     Target,
     check_outside,
-    discard_folder,
-    first_missing,
     place_parts,
 )
-from bioimage_py.operations.two_passes import TwoPassRun, room_beside_path
+from bioimage_py.operations.two_passes import room_beside_path
+from bioimage_py.operations.whole_copy import WholeCopy
 from bioimage_py.planning import ArrayLayout, CopyPlan, ImagePlan, PlannedArray, PlanOptions, image_in_passes
 from bioimage_py.runner import Journal, Resources
-from bioimage_py.runner.work import (
-    CompositeWork,
-    CopyWork,
-    DeferredWork,
-    TwoPassWork,
-    WorkShelf,
-    begun_ids,
-)
 from bioimage_py.sources import (
     Codec,
-    Location,
     Source,
-    checked_overwrite,
     family_of,
     locate,
     open_source,
@@ -58,6 +44,7 @@ from bioimage_py.sources import (
 from bioimage_py.sources.ome_zarr import (
     ImageGroup,
     Mirror,
+    NewImage,
     NewLevel,
     OmeZarrImage,
     OmeZarrTree,
@@ -84,11 +71,8 @@ class _PlannedKind(NamedTuple):
     level: NewLevel | None
 
 
-class ImageCopy(Job):
+class ImageCopy(WholeCopy):
     """The copy of a whole OME-Zarr: the copies of all its arrays as one run."""
-
-    options: CopyOptions
-    plan: ImagePlan
 
     def __init__(self, input: Any, output: Any, options: CopyOptions) -> None:
         """Plan the copy; `input` may be the `OmeZarrTree` of one that was read already."""
@@ -109,13 +93,13 @@ class ImageCopy(Job):
         if options.block_ids is not None and not self._begun:
             # For voxels that no block writes, as in a copy of one array.
             given.setdefault("fill_value", 0)
+        self.group = group
         self.mirror = Mirror.plan(tree, group, given.pop("zarr_format", None))
         self._input = tree.root.path
         self._keys: list[tuple[str, str]] = []
         self._levels: list[NewLevel] = []
         self.plan = self._planned(given)
         self._is_fresh = bool(self._levels) and options.folder is None
-        self._made: Any = None
 
     def _planned(self, given: Mapping[str, Any]) -> ImagePlan:
         options, group, tree = self.options, self.mirror.group, self.mirror.tree
@@ -146,13 +130,15 @@ class ImageCopy(Job):
         if damaged:
             tree = tree.without(damaged)
             self.mirror = replace(self.mirror, tree=tree)
-        ids = options.ids
-        if options.folder is not None:
-            ids = begun_ids(options.folder) & IdSet.from_range(sum(array.shared.n_blocks for array in arrays))
         shown = f"{group.path}/{group.key}" if group.key else group.path
         left_out = tree.left_out, [f"{key}: {why}" for key, why in tree.damaged.items()]
         whole = ImagePlan.of(
-            (tree.name, shown), what_is_copied(tree), arrays, ids, options.threads, *left_out
+            (tree.name, shown),
+            what_is_copied(tree),
+            arrays,
+            self._asked_ids(arrays),
+            options.threads,
+            *left_out,
         )
         if options.folder is not None:
             return whole
@@ -193,27 +179,22 @@ class ImageCopy(Job):
         kinds[kind] = _PlannedKind(plan, asked, level)
         return kinds[kind]
 
-    def check_free(self) -> None:
-        if self._is_fresh:
-            self.mirror.new(self._levels).check(overwrite=checked_overwrite(self.options.overwrite))
+    def _new(self) -> NewImage:
+        return self.mirror.new(self._levels)
 
     def open(self, marks: NewMarks) -> None:
-        replace_old = checked_overwrite(self.options.overwrite)
-        if not self._is_fresh:
-            return
-        group = self.mirror.group
-        self._made = first_missing(Location(group.path, group.key, None))
-        plan, offsets = self.plan, self.plan.offsets
-        for place, array, first in zip(self._places(), plan.arrays, offsets, strict=False):
-            asked = plan.block_ids & IdSet.from_range(first + array.shared.n_blocks, first)
-            if place.is_local:
-                marks.expect(place.path, array.shared.blocking, asked.shifted(-first))
-        self.mirror.new(self._levels).make(overwrite=replace_old)
-        _warn_of_rest(self.mirror.tree)
+        super().open(marks)
+        if self._is_fresh:
+            _warn_of_rest(self.mirror.tree)
 
-    def _places(self) -> list[StoreFolder]:
-        root = StoreFolder.at(self.mirror.group.path)
-        return [root.child(key) for _, key in self._keys]
+    def _source(self, number: int) -> Source:
+        tree, key = self.mirror.tree, self._keys[number][0]
+        return open_array(tree.root, key, tree.array(key))
+
+    def execute(self, work: Any, resources: Resources, n_bytes: int) -> Journal:
+        journal = super().execute(work, resources, n_bytes)
+        self.mirror.tree.check_present()
+        return journal
 
     def result(self) -> Source:
         """Return the full-size array of the first image; StorageError if there were damaged ones, when all others are copied."""
@@ -225,79 +206,11 @@ class ImageCopy(Job):
                 f"{counted(len(damaged), 'image')} of {self.mirror.tree.name} cannot be read and {'is' if len(damaged) == 1 else 'are'} not copied, all "
                 f"others are. {next(f'{key}: {why}' for key, why in damaged.items())}{more}",
             )
-        return open_source(self.mirror.group.path, self._keys[0][1], mode="r+")
+        return super().result()
 
-    def discard(self) -> None:
-        discard_folder(self._made, family_of("zarr"))
-
-    def name(self, journal: Journal, passes: TwoPassRun | None) -> str:
-        name = f"copy of {self.plan.input} into {self.plan.output}"
-        if journal.first_error is None:
-            return name
-        block_id, n_blocks = journal.first_error[0], self.plan.n_blocks
-        if passes is not None and block_id >= n_blocks:
-            key = passes.key_of(block_id - n_blocks)
-        else:
-            key = self.plan.array_of(block_id)
-        return f"{name} (the first failure is in {key})"
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.plan.block_ids
-
-    def passes(self, resources: Resources) -> TwoPassRun | None:
-        arrays = [(array.key, array.shared) for array in self.plan.arrays]
-        return TwoPassRun.begin(arrays, self.plan.output, self.options, resources, replaces=self._is_fresh)
-
-    def work(self, opened: ExitStack, passes: TwoPassRun | None, resources: Resources) -> CompositeWork:
-        """Return the copies of all arrays as one work; an array is opened when its first block is due."""
-        del opened
-        shelf = WorkShelf()
-        parts = []
-        for n, (array, place) in enumerate(zip(self.plan.arrays, self._places(), strict=True)):
-            plan, every = array.shared, IdSet.from_range(array.shared.n_blocks)
-            through = passes if passes is not None and n in passes.first else None
-            opening = partial(self._opened, n, plan, resources, through)
-            parts.append(DeferredWork(plan.blocking, plan.group_shape, every, opening, shelf, place))
-        asked = self.plan.block_ids
-        if passes is None:
-            work = CompositeWork(tuple(parts), (tuple(range(len(parts))),))
-            return work if len(asked) == work.n_blocks else work.narrowed(asked)
-        filling = {
-            n: DeferredWork(*one.blocks, partial(self._opened_first, n, resources, passes), shelf)
-            for n, one in passes.first.items()
-        }
-        both = TwoPassWork.of(parts, filling, passes.place)
-        return both.narrowed(asked | (both.block_ids - both.asked(both.block_ids)))
-
-    def _opened(
-        self, number: int, plan: CopyPlan, resources: Resources, passes: TwoPassRun | None
-    ) -> CopyWork:
-        sink = open_array(StoreFolder.at(self.mirror.group.path), self._keys[number][1], mode="r+")
-        if passes is None:
-            kernel = self._kernel(self._source(number), sink, resources)
-            return planned_work(kernel, plan, self.options, output_is_new=self._is_fresh)
-        kernel = self._kernel(passes.array(number), sink, resources)
-        return CopyWork(kernel, plan.blocking, plan.group_shape, plan.block_ids)
-
-    def _opened_first(self, number: int, resources: Resources, passes: TwoPassRun) -> CopyWork:
-        kernel = self._kernel(self._source(number), passes.array(number), resources)
-        return CopyWork(kernel, *passes.first[number].blocks)
-
-    def _source(self, number: int) -> Source:
-        tree, key = self.mirror.tree, self._keys[number][0]
-        return open_array(tree.root, key, tree.array(key))
-
-    def _kernel(self, source: Source, sink: Source, resources: Resources) -> CopyKernel:
-        if self._in_process:
-            source = source.for_run(self.plan.threads, resources.cache_bytes)
-            sink = sink.for_run(self.plan.threads, 0)
-        return CopyKernel(source, sink, None, self.options.casting)
-
-    def execute(self, work: Any, resources: Resources, n_bytes: int) -> Journal:
-        journal = super().execute(work, resources, n_bytes)
-        self.mirror.tree.check_present()
-        return journal
+    def told(self) -> dict[str, Any]:
+        tree = self.mirror.tree
+        return {"path": tree.root.path, "key": tree.key or None, "images": len(tree.images)}
 
 
 class NewLevelTarget(Target):

@@ -71,6 +71,16 @@ class Family:
         del path, options
         self._refuse("listing arrays")
 
+    def images_in(self, path: str) -> list[tuple[str, str]]:
+        """Return key and name of each image of a file that holds several, none of which is the main one; else none."""
+        del path
+        return []
+
+    def ome_xml_of(self, path: str) -> str | None:
+        """Return the OME-XML of all images in a file, without where their voxels are stored; None where there is none."""
+        del path
+        return None
+
     def list_coarser(self, spec: SourceSpec) -> list[SourceSpec]:
         """Return the specs of the smaller copies that are stored beside an array, finest first."""
         del spec

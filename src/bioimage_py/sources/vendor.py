@@ -111,6 +111,10 @@ class VendorFamily(Family):
         del options
         return [str(scene) for scene in _opened(path, None).scenes]
 
+    def images_in(self, path: str) -> list[tuple[str, str]]:
+        scenes = self.list_arrays(path)
+        return [(str(n), scene) for n, scene in enumerate(scenes)] if len(scenes) > 1 else []
+
 
 def _opened(path: str, reader: str | None) -> BioImage:
     if is_url(path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from bioimage_py.cli.commands.finish import copy_command, telling_how_to_finish
@@ -23,18 +24,21 @@ from bioimage_py.cli.options import (
     prepared_output,
 )
 from bioimage_py.cli.progress import ProgressLine
+from bioimage_py.errors import AmbiguousSourceError
 from bioimage_py.operations import (
     CopyOptions,
     ImageCopy,
     PyramidOptions,
+    SeriesCopy,
+    WholeCopy,
     carry_out,
+    images_to_copy,
     is_image_copy,
-    what_is_copied,
 )
 from bioimage_py.planning import CopyPlan, ImagePlan, format_bytes
 from bioimage_py.report import shape_text
 from bioimage_py.sources import Source, open_source, with_metadata
-from bioimage_py.sources.ome_zarr import OmeZarrTree, read_tree
+from bioimage_py.sources.ome_zarr import read_tree
 from bioimage_py.text import counted, duration, rate
 
 
@@ -51,24 +55,23 @@ def run_copy(args: argparse.Namespace, console: Console) -> int:
         raise UsageError("--verify compares whole images: it cannot be combined with --mask or --block-ids")
     with ExitStack() as stack:
         source, output, options = _copy_call(args, stack)
-        whole = isinstance(source, OmeZarrTree)
+        whole = isinstance(source, WholeCopy)
         started = time.perf_counter()
         with (
             ProgressLine("copying", console) as progress,
             telling_how_to_finish(lambda left: copy_command(args, left, whole=whole)),
         ):
-            if isinstance(source, OmeZarrTree):
-                made = carry_out(ImageCopy(source, output, CopyOptions(**options, progress=progress)))
+            if isinstance(source, WholeCopy):
+                source.options = replace(source.options, progress=progress)
+                made = carry_out(source)
             else:
                 made = copy(source, output, **options, progress=progress)
             written = stack.enter_context(made)
         seconds = time.perf_counter() - started
-        if isinstance(source, OmeZarrTree):
-            tree = source
-            what, name, out = what_is_copied(tree), tree.name, keyed_path(args.output, args.output_key)
+        if isinstance(source, WholeCopy):
+            what, name, out = source.plan.what, source.plan.input, source.plan.output
             n_bytes = 0 if progress.last is None else progress.last.bytes_done
-            images = {"path": tree.root.path, "key": tree.key or None, "images": len(tree.images)}
-            read = {"input": images, "arrays": sum(len(image.levels) for image in tree.with_labels())}
+            read = {"input": source.told(), "arrays": len(source.plan.arrays)}
         else:
             cast = "" if source.dtype.name == written.dtype.name else f" as {written.dtype.name}"
             what = f"{shape_text(source.shape)} {source.dtype.name}{cast}"
@@ -84,8 +87,8 @@ def run_copy(args: argparse.Namespace, console: Console) -> int:
             "account": progress.tell_account(),
         }
         equal = True
-        if args.verify and isinstance(source, OmeZarrTree):
-            document["verify"] = _verified_arrays(tree, out, args, console)
+        if args.verify and isinstance(source, WholeCopy):
+            document["verify"] = _verified_arrays(source, args, console)
             equal = all(result["equal"] for result in document["verify"])
             if equal:
                 console.remark(f"verified: all {len(document['verify']):,} arrays are equal")
@@ -106,10 +109,9 @@ def run_plan(args: argparse.Namespace, console: Console) -> int:
         return _plan_pyramid(args, console)
     with ExitStack() as stack:
         source, output, options = _copy_call(args, stack)
-        if isinstance(source, OmeZarrTree):
-            job = ImageCopy(source, output, CopyOptions(**options))
-            job.check_free()
-            found: CopyPlan | ImagePlan = job.plan
+        if isinstance(source, WholeCopy):
+            source.check_free()
+            found: CopyPlan | ImagePlan = source.plan
         else:
             found = plan(source, output, **options)
     console.line(found.told(as_command))
@@ -119,33 +121,38 @@ def run_plan(args: argparse.Namespace, console: Console) -> int:
 
 def _copy_call(
     args: argparse.Namespace, stack: ExitStack
-) -> tuple[Source | OmeZarrTree, Source | str, dict[str, Any]]:
-    """Return the arguments of `copy` and `plan`; extents for a whole OME-Zarr are for the axes of its first image."""
-    if args.pattern is None and not args.into_existing and not opening(args):
-        whole = image_at(args.input, args.key)
-        output, given = (
-            keyed_path(args.output, args.output_key),
-            CopyOptions(**given_values(args, CopyOptions)),
-        )
-        # A BioimagePyWarning says what is left out where an option can be applied to one array only.
-        if whole is not None and is_image_copy(whole, output, given):
-            tree = read_tree(whole)
-            ndim = len(tree.images[0].shapes[0])
-            return tree, output, arguments(args, CopyOptions, ndim, stack)
-    source = stack.enter_context(open_given(args.input, args))
-    options = arguments(args, CopyOptions, source.ndim, stack)
-    return source, prepared_output(args, stack), options
+) -> tuple[Source | WholeCopy, Source | str, dict[str, Any]]:
+    """Return the arguments of `copy` and `plan`, or the planned copy of several arrays; extents are for the axes of the first image."""
+    whole = args.pattern is None and not args.into_existing and not opening(args)
+    output = keyed_path(args.output, args.output_key)
+    given = CopyOptions(**given_values(args, CopyOptions)) if whole else CopyOptions()
+    # A BioimagePyWarning says what is left out where an option can be applied to one array only.
+    if (
+        whole
+        and (image := image_at(args.input, args.key)) is not None
+        and is_image_copy(image, output, given)
+    ):
+        tree = read_tree(image)
+        options = arguments(args, CopyOptions, len(tree.images[0].shapes[0]), stack)
+        return ImageCopy(tree, output, CopyOptions(**options)), output, options
+    try:
+        source = stack.enter_context(open_given(args.input, args))
+    except AmbiguousSourceError:
+        images = images_to_copy(keyed_path(args.input, args.key), output, given) if whole else []
+        if not images:
+            raise
+    else:
+        return source, prepared_output(args, stack), arguments(args, CopyOptions, source.ndim, stack)
+    with open_source(args.input, images[0][0]) as first:
+        options = arguments(args, CopyOptions, first.ndim, stack)
+    return SeriesCopy(args.input, images, output, CopyOptions(**options)), output, options
 
 
-def _verified_arrays(
-    tree: OmeZarrTree, out: str, args: argparse.Namespace, console: Console
-) -> list[dict[str, Any]]:
-    """Return for each array of an OME-Zarr its key and how its copy compares; print those that differ."""
+def _verified_arrays(job: WholeCopy, args: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
+    """Return for each array of a copy its key and how it compares; print those that differ."""
     found = []
-    for image, level in [(one, level) for one in tree.with_labels() for level in one.levels]:
-        key = level.removeprefix(tree.key).strip("/")
-        with open_source(image.path, level) as source, open_source(keyed_path(out, key)) as written:
-            result = compare(source, written, args, console)
+    for key, source, written in job.pairs():
+        result = compare(source, written, args, console)
         if not result.equal:
             console.line(f"{key}: {result}")
         found.append({"key": key, **result.to_json()})

@@ -5,6 +5,7 @@ from .listing import (
     OmeZarrImage as OmeZarrImage,
     check_ome_zarr as check_ome_zarr,
     image_keys as image_keys,
+    in_version as in_version,
     labels_beside as labels_beside,
     list_ome_zarr as list_ome_zarr,
     ome_zarr_group as ome_zarr_group,
@@ -19,6 +20,8 @@ from .mirror import (
 from .nodes import Nodes as Nodes
 from .tree import OmeZarrTree as OmeZarrTree, read_tree as read_tree
 from .writing import (
+    OME_XML as OME_XML,
+    NewImage as NewImage,
     NewLevel as NewLevel,
     check_image as check_image,
     levels_for_labels as levels_for_labels,

@@ -17,7 +17,14 @@ from bioimage_py.metadata import ImageMetadata, without_nonsense
 from bioimage_py.sources.base import SourceSpec, StoredSize
 from bioimage_py.sources.chunked import ChunkedFileSource
 from bioimage_py.sources.family import Family
-from bioimage_py.sources.tiff.parsing import ParsedTiff, image_xml, parse_tiff, series_titles
+from bioimage_py.sources.tiff.parsing import (
+    ParsedTiff,
+    file_xml,
+    image_xml,
+    parse_tiff,
+    series_titles,
+    several_series,
+)
 from bioimage_py.storage import FileBytes, OpenFiles, file_identity, file_stamp, is_url, stamp_of_files
 
 _WASTE = 64 * 2**10
@@ -58,6 +65,12 @@ class TiffFamily(Family):
         level, fill = spec.get("level", 0), spec.get("missing_planes") == "fill"
         n_levels = parse_tiff(spec["path"], spec.get("key"), None, level, fill=fill).n_levels
         return [{**spec, "level": n} for n in range(level + 1, n_levels)]
+
+    def images_in(self, path: str) -> list[tuple[str, str]]:
+        return several_series(path)
+
+    def ome_xml_of(self, path: str) -> str | None:
+        return file_xml(path)
 
     def list_arrays(self, path: str, **options: Any) -> list[str]:
         """Return number, name, shape and dtype of each series in a TIFF."""

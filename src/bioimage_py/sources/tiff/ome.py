@@ -236,12 +236,24 @@ def alone_in_xml(ome: OmeSet, series: tifffile.TiffPageSeries, number: int) -> s
     for data in list(_children(root, "Dataset")):
         for reference in [one for one in _children(data, "ImageRef") if one.get("ID") in gone]:
             data.remove(reference)
+    return _without_planes(root)
+
+
+def all_in_xml(ome: OmeSet, n_images: int) -> str | None:
+    """Return the text without where planes are stored, if it is of so many images; it is spent."""
+    if ome.root is None or len(list(_children(ome.root, "Image"))) != n_images:
+        return None
+    return _without_planes(ome.root)
+
+
+def _without_planes(root: ET.Element) -> str:
     space = root.tag.rpartition("}")[0]
-    place = len(list(_children(pixels, "Channel")))
-    for element in [one for one in pixels if _tag(one) in ("TiffData", "BinData", "MetadataOnly")]:
-        pixels.remove(element)
-    # What bioformats2raw writes where voxels are in a Zarr.
-    pixels.insert(place, ET.Element(f"{space}}}MetadataOnly" if space else "MetadataOnly"))
+    for pixels in [one for image in _children(root, "Image") for one in _children(image, "Pixels")]:
+        place = len(list(_children(pixels, "Channel")))
+        for element in [one for one in pixels if _tag(one) in ("TiffData", "BinData", "MetadataOnly")]:
+            pixels.remove(element)
+        # What bioformats2raw writes where voxels are in a Zarr.
+        pixels.insert(place, ET.Element(f"{space}}}MetadataOnly" if space else "MetadataOnly"))
     for element in root.iter():
         if space and isinstance(element.tag, str):
             element.tag = element.tag.removeprefix(f"{space}}}")

@@ -30,7 +30,7 @@ from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.tiff.ifd import PageChain, PageReader, walk_chain
 from bioimage_py.sources.tiff.layout import TiffLayout, check_page, layout_of
 from bioimage_py.sources.tiff.metadata import metadata_of
-from bioimage_py.sources.tiff.ome import OmeSet, alone_in_xml, ome_set
+from bioimage_py.sources.tiff.ome import OmeSet, all_in_xml, alone_in_xml, ome_set
 from bioimage_py.storage import FileBytes
 
 _SIDE_IMAGES = frozenset(
@@ -127,6 +127,26 @@ def series_titles(path: str) -> list[str]:
     """Return number, name, shape and dtype of each series in a file."""
     with opened_tiff(path) as opened:
         return [_title(n, s) for n, s in enumerate(_all_series(opened.file, opened.reader))]
+
+
+def several_series(path: str) -> list[tuple[str, str]]:
+    """Return number and name of each series in a file, where none is meant if none is chosen; else none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are issued when a series is opened
+        with opened_tiff(path) as opened:
+            found = _all_series(opened.file, opened.reader)
+            if len(found) == 1 or len(_main_series(found)) == 1:
+                return []
+            return [(str(n), series.name.strip()) for n, series in enumerate(found)]
+
+
+def file_xml(path: str) -> str | None:
+    """Return the OME-XML of all images in a file, see `all_in_xml`; None where there is none, or it is of other images."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with opened_tiff(path) as opened:
+            n_series = len(_all_series(opened.file, opened.reader))
+            return None if opened.ome is None else all_in_xml(opened.ome, n_series)
 
 
 def image_xml(path: str, series: int) -> str | None:
@@ -312,6 +332,10 @@ def _is_side_image(series: tifffile.TiffPageSeries, found: Sequence[tifffile.Tif
     return smaller and series.name.strip().lower() in _SIDE_IMAGES
 
 
+def _main_series(found: Sequence[tifffile.TiffPageSeries]) -> list[int]:
+    return [n for n, series in enumerate(found) if not _is_side_image(series, found)]
+
+
 def _choose(
     found: Sequence[tifffile.TiffPageSeries], path: str, key: str | None, series: int | str | None
 ) -> int:
@@ -324,7 +348,7 @@ def _choose(
     if wanted is None:
         if len(found) == 1:
             return 0
-        main = [n for n, s in enumerate(found) if not _is_side_image(s, found)]
+        main = _main_series(found)
         if len(main) != 1:
             for one in found:
                 check_page(one.keyframe, path)

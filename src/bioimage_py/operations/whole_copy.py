@@ -1,0 +1,160 @@
+"""The copy of several arrays into a new OME-Zarr as one run."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+from bioimage_py.geometry import IdSet
+from bioimage_py.kernels import CopyKernel
+from bioimage_py.operations.array_copy import planned_work
+from bioimage_py.operations.job import Job
+from bioimage_py.operations.options import CopyOptions
+from bioimage_py.operations.target import discard_folder, first_missing
+from bioimage_py.operations.two_passes import TwoPassRun
+from bioimage_py.planning import CopyPlan, ImagePlan, PlannedArray
+from bioimage_py.runner import Journal, Resources
+from bioimage_py.runner.work import (
+    CompositeWork,
+    CopyWork,
+    DeferredWork,
+    TwoPassWork,
+    WorkShelf,
+    begun_ids,
+)
+from bioimage_py.sources import Location, Source, checked_overwrite, family_of, open_source
+from bioimage_py.sources.ome_zarr import ImageGroup, NewImage
+from bioimage_py.sources.stores import NewMarks
+from bioimage_py.sources.zarr import open_array
+from bioimage_py.storage import StoreFolder
+
+
+class WholeCopy(Job):
+    """The copies of several arrays into one OME-Zarr as one run, in which an array is opened when its first block is due."""
+
+    options: CopyOptions
+    plan: ImagePlan
+    group: ImageGroup
+    """What is made."""
+    _keys: list[tuple[str, str]]
+    """Of each array its key in the input, and in the new container."""
+    _is_fresh: bool
+    """Whether the output is made here."""
+    _in_process: bool
+    _made: Any = None
+
+    @abstractmethod
+    def _new(self) -> NewImage:
+        """Return what is made before the first block."""
+
+    @abstractmethod
+    def _source(self, number: int) -> Source:
+        """Open an array of the input for its voxels."""
+
+    @abstractmethod
+    def told(self) -> dict[str, Any]:
+        """Return what identifies the input, as plain JSON."""
+
+    def pairs(self) -> Iterator[tuple[str, Source, Source]]:
+        """Open each array of the input with its copy, after the key of that."""
+        for number, (_, key) in enumerate(self._keys):
+            with self._source(number) as source, open_source(self.group.path, key) as written:
+                yield key, source, written
+
+    def _asked_ids(self, arrays: list[PlannedArray]) -> IdSet | None:
+        """Return which blocks are to be done, numbered through all arrays; None for all."""
+        folder = self.options.folder
+        if folder is None:
+            return self.options.ids
+        return begun_ids(folder) & IdSet.from_range(sum(array.shared.n_blocks for array in arrays))
+
+    def check_free(self) -> None:
+        if self._is_fresh:
+            self._new().check(overwrite=checked_overwrite(self.options.overwrite))
+
+    def open(self, marks: NewMarks) -> None:
+        replace_old = checked_overwrite(self.options.overwrite)
+        if not self._is_fresh:
+            return
+        group = self.group
+        self._made = first_missing(Location(group.path, group.key, None))
+        plan, offsets = self.plan, self.plan.offsets
+        for place, array, first in zip(self._places(), plan.arrays, offsets, strict=False):
+            asked = plan.block_ids & IdSet.from_range(first + array.shared.n_blocks, first)
+            if place.is_local:
+                marks.expect(place.path, array.shared.blocking, asked.shifted(-first))
+        self._new().make(overwrite=replace_old)
+
+    def _places(self) -> list[StoreFolder]:
+        root = StoreFolder.at(self.group.path)
+        return [root.child(key) for _, key in self._keys]
+
+    def discard(self) -> None:
+        discard_folder(self._made, family_of("zarr"))
+
+    def name(self, journal: Journal, passes: TwoPassRun | None) -> str:
+        name = f"copy of {self.plan.input} into {self.plan.output}"
+        if journal.first_error is None:
+            return name
+        block_id, n_blocks = journal.first_error[0], self.plan.n_blocks
+        if passes is not None and block_id >= n_blocks:
+            key = passes.key_of(block_id - n_blocks)
+        else:
+            key = self.plan.array_of(block_id)
+        return f"{name} (the first failure is in {key})"
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.plan.block_ids
+
+    def passes(self, resources: Resources) -> TwoPassRun | None:
+        arrays = [(array.key, array.shared) for array in self.plan.arrays]
+        return TwoPassRun.begin(arrays, self.plan.output, self.options, resources, replaces=self._is_fresh)
+
+    def work(self, opened: ExitStack, passes: TwoPassRun | None, resources: Resources) -> CompositeWork:
+        """Return the copies of all arrays as one work; an array is opened when its first block is due."""
+        del opened
+        shelf = WorkShelf()
+        parts = []
+        for n, (array, place) in enumerate(zip(self.plan.arrays, self._places(), strict=True)):
+            plan, every = array.shared, IdSet.from_range(array.shared.n_blocks)
+            through = passes if passes is not None and n in passes.first else None
+            opening = partial(self._opened, n, plan, resources, through)
+            parts.append(DeferredWork(plan.blocking, plan.group_shape, every, opening, shelf, place))
+        asked = self.plan.block_ids
+        if passes is None:
+            work = CompositeWork(tuple(parts), (tuple(range(len(parts))),))
+            return work if len(asked) == work.n_blocks else work.narrowed(asked)
+        filling = {
+            n: DeferredWork(*one.blocks, partial(self._opened_first, n, resources, passes), shelf)
+            for n, one in passes.first.items()
+        }
+        both = TwoPassWork.of(parts, filling, passes.place)
+        return both.narrowed(asked | (both.block_ids - both.asked(both.block_ids)))
+
+    def _opened(
+        self, number: int, plan: CopyPlan, resources: Resources, passes: TwoPassRun | None
+    ) -> CopyWork:
+        sink = open_array(StoreFolder.at(self.group.path), self._keys[number][1], mode="r+")
+        if passes is None:
+            kernel = self._kernel(self._source(number), sink, resources)
+            return planned_work(kernel, plan, self.options, output_is_new=self._is_fresh)
+        kernel = self._kernel(passes.array(number), sink, resources)
+        return CopyWork(kernel, plan.blocking, plan.group_shape, plan.block_ids)
+
+    def _opened_first(self, number: int, resources: Resources, passes: TwoPassRun) -> CopyWork:
+        kernel = self._kernel(self._source(number), passes.array(number), resources)
+        return CopyWork(kernel, *passes.first[number].blocks)
+
+    def _kernel(self, source: Source, sink: Source, resources: Resources) -> CopyKernel:
+        if self._in_process:
+            source = source.for_run(self.plan.threads, resources.cache_bytes)
+            sink = sink.for_run(self.plan.threads, 0)
+        return CopyKernel(source, sink, None, self.options.casting)
+
+    def result(self) -> Source:
+        """Return the full-size array of the first image."""
+        return open_source(self.group.path, self._keys[0][1], mode="r+")

@@ -1,0 +1,91 @@
+"""Files with several images become one OME-Zarr in the layout of bioformats2raw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+import tifffile
+
+import bioimage_py as bp
+from bioimage_py.errors import AmbiguousSourceError, AssumptionWarning, OutputExistsError
+from bioimage_py.planning import ImagePlan
+from bioimage_py.sources import open_source
+from bioimage_py.sources.ome_zarr import check_ome_zarr, list_ome_zarr
+from tests.sources.test_ome_zarr_writing import attributes_of
+
+VOXELS = np.arange(2 * 3 * 16 * 16, dtype="uint16").reshape(2, 3, 16, 16)
+IMAGES = [VOXELS.transpose(1, 0, 2, 3), VOXELS[0], VOXELS[0, 0] // 7]
+SIZES = {f"PhysicalSize{axis}": size for axis, size in zip("XYZ", (0.5, 0.5, 2.0), strict=True)}
+
+
+@pytest.fixture
+def tiff(tmp_path: Path) -> Path:
+    """Three images: the first has its axes in another order than OME-Zarr."""
+    path = tmp_path / "in.ome.tif"
+    said: list[dict[str, Any]] = [
+        {"axes": "ZCYX", "Name": "first", "Channel": {"Name": ["dna", "actin"]}, **SIZES},
+        {"axes": "ZYX", "Name": "second", **SIZES},
+        {"axes": "YX", "Name": "third", "PhysicalSizeX": 1.0, "PhysicalSizeY": 1.0},
+    ]
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        for voxels, about in zip(IMAGES, said, strict=True):
+            writer.write(voxels, metadata=about, photometric="minisblack")
+    return path
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_all_images_are_copied(tiff: Path, tmp_path: Path, zarr_format: int) -> None:
+    out = tmp_path / "out.ome.zarr"
+    planned = bp.plan(tiff, out, zarr_format=zarr_format)
+    assert isinstance(planned, ImagePlan)
+    assert [array.key for array in planned.arrays] == ["0/0", "1/0", "2/0"]
+    assert "3 images, each with its full-size array, in the layout of bioformats2raw" in str(planned)
+    made = bp.copy(tiff, out, zarr_format=zarr_format, num_workers=2)
+    assert made.metadata.channel_names == ("dna", "actin")
+    for n, voxels in enumerate((VOXELS, *IMAGES[1:])):
+        np.testing.assert_array_equal(open_source(out, f"{n}/0")[...], voxels)
+        assert check_ome_zarr(out, str(n)) == "Image"
+    assert open_source(out, "1").metadata.voxel_size == (2.0, 0.5, 0.5)
+    top, order = (attributes_of(folder, zarr_format) for folder in (out, out / "OME"))
+    assert top.get("ome", top)["bioformats2raw.layout"] == 3
+    assert order.get("ome", order)["series"] == ["0", "1", "2"]
+    root = ET.parse(out / "OME/METADATA.ome.xml").getroot()
+    assert [one.get("Name") for one in root if one.tag.endswith("Image")] == ["first", "second", "third"]
+    # It is a container as any other one.
+    bp.copy(out, tmp_path / "again.zarr")
+    assert bp.verify(out, tmp_path / "again.zarr").arrays == 3
+    with pytest.raises(OutputExistsError, match="is there already"):
+        bp.copy(tiff, out)
+
+
+def test_in_other_processes(tiff: Path, tmp_path: Path) -> None:
+    bp.copy(tiff, tmp_path / "a.ome.zarr")
+    bp.copy(tiff, tmp_path / "b.ome.zarr", job_type="subprocess", num_workers=2)
+    assert bp.verify(tmp_path / "a.ome.zarr", tmp_path / "b.ome.zarr").arrays == 3
+
+
+def test_where_one_image_is_meant(tiff: Path, tmp_path: Path) -> None:
+    meant: list[tuple[str, dict[str, Any]]] = [
+        ("out.zarr", {}),
+        ("out.ome.zarr", {"dtype": "uint8"}),
+        ("out.ome.zarr/labels/a", {}),
+    ]
+    for output, options in meant:
+        with pytest.raises(AmbiguousSourceError, match="holds 3 series"):
+            bp.copy(tiff, tmp_path / output, **options)
+    bp.copy(open_source(tiff, "1"), tmp_path / "one.ome.zarr")
+    assert list_ome_zarr(tmp_path / "one.ome.zarr")[0].levels == ("0",)
+    assert not (tmp_path / "out.ome.zarr").exists()
+
+
+def test_what_is_assumed_is_said_once(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "in.ome.tif", ome=True) as writer:
+        for n in (2, 3):
+            writer.write(VOXELS[0, :n], metadata={"axes": "ZYX"}, photometric="minisblack")
+    with pytest.warns(AssumptionWarning, match="voxel size is not known") as told:
+        bp.copy(tmp_path / "in.ome.tif", tmp_path / "out.ome.zarr")
+    assert len(told) == 1
