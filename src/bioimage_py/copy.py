@@ -53,9 +53,10 @@ def copy(
     ----------
     input
         An array, a handle, a path or URL, or any `Source`, wrappers included. The path of an OME-Zarr (an image, a container of
-        images, a plate or a well) is copied whole into the path of a Zarr container: all images, levels and labels, with their
-        metadata. With `mask`, another `dtype`, `axes`, `voxel_size` or `units`, or an output that is a key in a container or of
-        another format, only the full-size array is copied, with a warning.
+        images, a plate or a well) is copied whole into a path that ends in `.zarr` or names no format: all images, levels and
+        labels, with their metadata. With `mask`, another `dtype`, `axes`, `voxel_size` or `units`, or an output that is a key in a
+        container or of another format, only the full-size array is copied, with a warning. All images of a file that holds
+        several, such as an OME-TIFF, are copied into a path that ends in `.ome.zarr`.
     output
         The array to write into; voxels are cast to its dtype as numpy assignment does. A path makes a new array with the shape,
         dtype, axes and attributes of the input, see `create_output`. Default: a new numpy array.
@@ -117,6 +118,8 @@ def copy(
         If the output path exists and `overwrite` is False.
     RunnerError
         If blocks failed; `failed_block_ids` lists them, all others are written.
+    StorageError
+        If metadata cannot be read; of an OME-Zarr with several images all others have been copied, and the message names it.
 
     Warns
     -----
