@@ -5,6 +5,7 @@ A worker imports what its task needs and no more, and reads of its run folder on
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import Counter
@@ -97,9 +98,12 @@ class _Puller:
             with self._lock:
                 self._open.append((claim, groups))
                 self._left[claim] = len(groups)
-            yield from ((work, group) for group in groups if group != last)
-            if last is not None:
-                yield work, last
+            for group in itertools.chain(
+                (group for group in groups if group != last), () if last is None else (last,)
+            ):
+                if not self._claims.holds(claim):
+                    break
+                yield work, group
 
     def _portion(self, claim: Claim) -> tuple[Work, IdSet, int | None]:
         """Return the work on a portion, what is left of its groups, and which one of them may have killed an attempt before."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _MOST_TRIES = 2
 """Attempts at one portion in a round, if the first one died in it: what kills its workers is for the next round, alone."""
 _MOST_STOPS = 100
+_SHORT = 0.05
 
 
 class Claim(NamedTuple):
@@ -50,8 +52,11 @@ class Claims:
         self._beat, self._lease = float(content["beat"]), float(content["lease"])
         self._next = self._kept
         self._first: int | None = attempt.task if attempt.task < self._kept else None
+        self._asked = time.monotonic()
         self._tried: set[str] = set()  # that are ours, or were another's already
-        self._met: dict[str, float] = {}  # when open portions of others were seen first
+        self._met: dict[
+            str, tuple[float, float]
+        ] = {}  # last sign of holders, and the time, when they were met first
 
     def take(self, stop: threading.Event) -> Claim | None:
         """Claim a portion that nobody works on, and wait for one that may be given up; None where nothing is left, or told to stop."""
@@ -59,11 +64,17 @@ class Claims:
             claim = self._fresh()
             if claim is None:
                 claim, may_come = self._abandoned()
-                if claim is None and may_come and not stop.wait(self._beat):
+                if claim is None and may_come and not stop.wait(max(_SHORT, self._beat / 10)):
                     continue
             if claim is None or self._claimed(claim):
                 return claim
         return None
+
+    def holds(self, claim: Claim) -> bool:
+        """Whether a portion is still ours: a process that stood still for long may find that another one has taken it over."""
+        now, before = time.monotonic(), self._asked
+        self._asked = now
+        return now - before < self._lease / 2 or (self._place / "open" / claim.name).exists()
 
     def release(self, claim: Claim) -> None:
         """Say that a portion was worked through."""
@@ -124,14 +135,15 @@ class Claims:
             if tries + 1 >= most or number < self._alone:
                 continue
             # A state that cannot be seen yet says nothing: then its silence began when the claim was met.
-            seen = state.get("seen")
-            silent = now - (seen or self._met.setdefault(name, now))
+            seen = state.get("seen", 0.0)
+            then, met = self._met.setdefault(name, (seen, now))
+            silent = now - (seen or met)
             same_task = bool(holders) and holders[0].task == self._attempt.task
             gone = state["reason"] is not None or same_task or is_alive(state) is False
             if gone or silent > self._lease:
                 return next_one._replace(before=holders), True
-            # A holder that gave a sign of life just now works on its last portion: the round does not wait for the others.
-            may_come |= silent > 3 * self._beat or not seen
+            # A holder that has given a sign of life since then works on its last portion, and nobody need wait for it.
+            may_come |= seen <= then
         return None, may_come
 
     # -- files
