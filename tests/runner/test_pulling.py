@@ -165,14 +165,15 @@ def test_damaged_orders_are_not_trusted(folder: RunFolder) -> None:
     folder.write_round(0, [Portion(IdSet.from_range(5)), Portion(IdSet.from_range(9, 7))], {})
     path = folder.path / "rounds" / "00000.orders"
     whole = path.read_bytes()
-    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    path.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
     with folder.orders(0) as orders:
-        assert orders[0].groups == IdSet.from_range(5)
-        with pytest.raises(StorageError, match="portion 1 is damaged"):
-            orders[1]
-    path.write_bytes(whole[:-1])
-    with folder.orders(0) as orders, pytest.raises(StorageError, match="cut off"):
-        orders[1]
+        assert orders[1].groups == IdSet.from_range(9, 7)
+        with pytest.raises(StorageError, match="portion 0 is damaged"):
+            orders[0]
+    for end in (0, 5, len(whole) - 1):
+        path.write_bytes(whole[:end])
+        with pytest.raises(StorageError, match="cut off"):
+            folder.orders(0)
 
 
 @given(

@@ -31,7 +31,8 @@ class RunnerConfig:
     python_executable
         Interpreter for workers; default: the one that is running.
     tasks_per_worker
-        Tasks to cut a run into, per worker.
+        How fine a run is cut: the first portion that a worker claims is half of a worker's share divided by this, later ones are smaller. Also how
+        many tasks, one after the other, may be started for each worker where some end early.
     task_timeout
         Seconds that one task may take, or None.
     memory_limit
@@ -65,7 +66,7 @@ class RunnerConfig:
     )
     python_executable: str | None = None
     tasks_per_worker: int = option(
-        "tasks per worker (default: 4): more of them balance better, fewer start sooner",
+        "how fine the work is cut for each worker (default: 4): finer balances better",
         default=4,
         metavar="N",
         read="workers",

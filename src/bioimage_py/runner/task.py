@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bioimage_py.geometry import IdSet
@@ -171,7 +172,7 @@ def _open_work(path: str, round_number: int) -> tuple[dict[str, Any], Work]:
     A worker may outlive a run that failed. What it opened for an earlier round may have been replaced since.
     """
     del round_number
-    folder = RunFolder(RunFolder.open(path, whole=False).path)
+    folder = RunFolder(Path(path))  # it was looked at when it was opened
     run = folder.read_run()
     check_environment(run["environment"])
     extend_import_path(run.get("import_path", ()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -14,7 +14,7 @@ from bioimage_py.geometry import IdSet
 from bioimage_py.runner.run.own_files import refuse_strangers, write_whole
 from bioimage_py.system import READ, pread
 
-_HEAD = struct.Struct("<8sQ")
+_END = struct.Struct("<8sQ")
 _ENTRY = struct.Struct("<QQQQI")
 _MAGIC = b"bporder1"
 
@@ -29,18 +29,20 @@ class Portion(NamedTuple):
     """Write units of these blocks that are finished, as in logs of units."""
 
 
-def write_orders(path: Path, portions: Iterable[Portion]) -> None:
-    """Write the portions of a round; the file appears whole or not at all."""
-    bodies, entries, at = [], [], 0
-    for portion in portions:
-        groups, units = portion.groups.to_bytes(), portion.units.to_bytes()
-        body = groups + units + (b"" if portion.blocks is None else portion.blocks.to_bytes())
-        entries.append((at, len(groups), len(units), len(body), zlib.crc32(body)))
-        bodies.append(body)
-        at += len(body)
-    first = _HEAD.size + len(entries) * _ENTRY.size
-    index = b"".join(_ENTRY.pack(first + at, *rest) for at, *rest in entries)
-    write_whole(path, b"".join((_HEAD.pack(_MAGIC, len(entries)), index, *bodies)))
+def write_orders(path: Path, portions: Sequence[Portion]) -> None:
+    """Write the portions of a round, and behind them where each is; the file appears whole or not at all."""
+
+    def pieces() -> Iterator[bytes]:
+        entries, at = [], 0
+        for portion in portions:
+            groups, units = portion.groups.to_bytes(), portion.units.to_bytes()
+            body = groups + units + (b"" if portion.blocks is None else portion.blocks.to_bytes())
+            entries.append(_ENTRY.pack(at, len(groups), len(units), len(body), zlib.crc32(body)))
+            at += len(body)
+            yield body
+        yield b"".join(entries) + _END.pack(_MAGIC, len(entries))
+
+    write_whole(path, pieces)
 
 
 class Orders:
@@ -52,11 +54,17 @@ class Orders:
             self._file = os.open(path, READ)
         except OSError as error:
             raise StorageError(f"{path} cannot be read: {error.strerror}") from error
-        self._length = 0
+        self._length = self._index = 0
         try:
-            refuse_strangers(path, os.fstat(self._file))
-            magic, self._length = _HEAD.unpack(self._read(0, _HEAD.size))
-            self._check(magic == _MAGIC, "it does not hold the orders of a round")
+            found = os.fstat(self._file)
+            refuse_strangers(path, found)
+            end = found.st_size - _END.size
+            self._check(end >= 0, "it is cut off")
+            magic, self._length = _END.unpack(self._read(end, _END.size))
+            self._index = end - self._length * _ENTRY.size
+            self._check(
+                magic == _MAGIC and self._index >= 0, "it does not hold the orders of a round, or is cut off"
+            )
         except BaseException:
             self.close()
             raise
@@ -67,7 +75,7 @@ class Orders:
     def __getitem__(self, number: int) -> Portion:
         if not 0 <= number < self._length:
             raise IndexError(number)
-        entry = self._read(_HEAD.size + number * _ENTRY.size, _ENTRY.size)
+        entry = self._read(self._index + number * _ENTRY.size, _ENTRY.size)
         at, n_groups, n_units, n_bytes, check = _ENTRY.unpack(entry)
         body = self._read(at, n_bytes)
         if zlib.crc32(body) != check:

@@ -9,7 +9,7 @@ import stat
 import time
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +56,15 @@ def read_own(path: Path) -> bytes:
         raise StorageError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Write a file that appears whole or not at all."""
+def write_whole(path: Path, content: bytes | Callable[[], Iterable[bytes]], mode: int = 0o600) -> None:
+    """Write a file that appears whole or not at all; a large one from pieces that a function makes."""
 
     def write() -> None:
         beside = path.with_name(f".{path.name}.{os.getpid()}{os.urandom(4).hex()}")
         descriptor = os.open(beside, NEW, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
+                file.writelines((content,) if isinstance(content, bytes) else content())
                 set_mode(file.fileno(), mode)
                 file.flush()
                 os.fsync(file.fileno())
