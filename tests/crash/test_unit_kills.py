@@ -19,8 +19,7 @@ from bioimage_py.runner.work import CopyWork
 from tests.crash.unit_kills import ROADS, UnitRun, killed
 
 
-@pytest.mark.parametrize("job_type", ["local", "subprocess"])
-@pytest.mark.parametrize("road", ROADS)
+@pytest.mark.parametrize(("road", "job_type"), [("verbatim", "local"), ("repack", "subprocess")])
 def test_a_kill_costs_a_write_unit_per_thread(
     tmp_path: Path, request: pytest.FixtureRequest, road: str, job_type: str
 ) -> None:
