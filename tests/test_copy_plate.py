@@ -74,6 +74,15 @@ def test_damaged_fields_are_named_and_the_others_copied(tmp_path: Path) -> None:
     assert "and 3 more: A/4, A/2/0, A/3/0" in failed.value.message
     assert [image.key for image in list_ome_zarr(copied)] == ["A/1/0", "A/2/1", "A/3/1"]
     assert open_source(copied, "A/3/1")[0, 0, 0] == 31
+    found = dict(bp.verify(path, copied).differing)
+    assert {key: text.partition(":")[0] for key, text in found.items()} == {
+        "A/1/1": "cannot be read",
+        "A/2/0/0": "is not in the second",
+        "A/2/0/1": "is not in both",
+        "A/3/0/0": "cannot be read",
+        "A/3/0/1": "is not in the second",
+        "A/4": "cannot be read",
+    }
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bioimage_py.errors import InvalidArgumentError, SourceNotFoundError
+from bioimage_py.errors import (
+    InvalidArgumentError,
+    SourceNotFoundError,
+    StorageError,
+    UnsupportedFormatError,
+)
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.kernels import CompareKernel, Difference
 from bioimage_py.operations import RunOptions
@@ -194,7 +199,11 @@ def _verify_all(
     count = 0
     for count, (key, *places) in enumerate(pairs, 1):  # noqa: B007 - it is how many there are
         with ExitStack() as stack:
-            first, second = (_opened(place, stack) for place in places)
+            try:
+                first, second = (_opened(place, stack) for place in places)
+            except (StorageError, UnsupportedFormatError) as error:
+                differing.append((key, f"cannot be read: {error.message}"))
+                continue
             if first is None or second is None:
                 where = "both" if first is second else "the first" if first is None else "the second"
                 differing.append((key, f"is not in {where}"))

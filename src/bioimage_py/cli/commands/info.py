@@ -15,7 +15,7 @@ from bioimage_py.metadata import assumptions, ome_of
 from bioimage_py.planning import format_bytes
 from bioimage_py.report import shape_text, source_rows
 from bioimage_py.sources import Source, family_by_content, locate, open_source
-from bioimage_py.sources.ome_zarr import Nodes, OmeZarrImage, image_keys, ome_zarr_group, read_image
+from bioimage_py.sources.ome_zarr import Nodes, OmeZarrImage, listed_images, ome_zarr_group, read_image
 from bioimage_py.sources.stores import Node, unfinished_text
 from bioimage_py.storage import StoreFolder, is_url
 from bioimage_py.text import counted, shortened
@@ -170,11 +170,13 @@ def _images(path: str, key: str | None, node: Node) -> Iterator[_Entry]:
     """Yield what there is of each image of an OME-Zarr, or of the one that a group is."""
     location, nodes = locate(path, key), Nodes()
     root = StoreFolder.at(location.path)
-    for name in image_keys(node, location.key, nodes.group):
+    keys, damaged = listed_images(node, location.key, nodes)
+    for name in keys:
         try:
             yield _image(read_image(root, name, nodes))
         except BioimagePyError as error:  # one image that is broken does not hide the others
             yield {"key": name, "error": str(error)}
+    yield from ({"key": name, "error": str(error)} for name, error in damaged.items())
 
 
 def _image(image: OmeZarrImage) -> _Entry:

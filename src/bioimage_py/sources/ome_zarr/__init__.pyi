@@ -4,10 +4,10 @@ from .image_group import FULL_SIZE as FULL_SIZE, ImageGroup as ImageGroup
 from .listing import (
     OmeZarrImage as OmeZarrImage,
     check_ome_zarr as check_ome_zarr,
-    image_keys as image_keys,
     in_version as in_version,
     labels_beside as labels_beside,
     list_ome_zarr as list_ome_zarr,
+    listed_images as listed_images,
     ome_zarr_group as ome_zarr_group,
     paired_arrays as paired_arrays,
     read_image as read_image,

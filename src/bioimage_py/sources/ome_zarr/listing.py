@@ -16,7 +16,7 @@ from bioimage_py.sources.location import locate
 from bioimage_py.sources.ome_zarr.nodes import Nodes
 from bioimage_py.sources.opening import open_source
 from bioimage_py.sources.registry import family_entry
-from bioimage_py.sources.stores import Node, ReadNode, group_attributes, images_below, level_paths
+from bioimage_py.sources.stores import Node, group_attributes, images_below, level_paths
 from bioimage_py.sources.zarr import read_node
 from bioimage_py.storage import StoreFolder, url_options
 
@@ -77,7 +77,9 @@ def list_ome_zarr(path: str | os.PathLike[str], key: str | None = None, **option
     shown = f"{location.path}:{location.key}" if location.key else location.path
     if top is None or top.array is not None:
         raise SourceNotFoundError(f"there is no OME-Zarr group at {shown}")
-    keys = image_keys(top, location.key, nodes.group)
+    keys, damaged = listed_images(top, location.key, nodes)
+    if damaged:
+        raise next(iter(damaged.values()))
     if not keys:
         raise SourceNotFoundError(
             f"the group {shown} is not an OME-Zarr: its attributes have no multiscales, plate, well or bioformats2raw.layout"
@@ -102,10 +104,22 @@ def ome_zarr_group(path: str | os.PathLike[str], key: str | None = None, **optio
     return node
 
 
-def image_keys(top: Node, key: str | None, read: ReadNode) -> list[str]:
-    """Return the keys, in the container, of the images that a group is or lists; `key` is that of the group."""
-    names = images_below(top, read) if top.first is None else [""]
-    return [joined_key(key, name) for name in names]
+def listed_images(top: Node, key: str | None, nodes: Nodes) -> tuple[list[str], dict[str, StorageError]]:
+    """Return the keys, in the container, of the images that a group is or lists, and why some, or their wells, cannot be read.
+
+    `key` is that of the group.
+    """
+    damaged: dict[str, StorageError] = {}
+
+    def readable(folder: StoreFolder) -> Node | None:
+        try:
+            return nodes.group(folder)
+        except StorageError as error:
+            damaged[joined_key(key, folder.path.removeprefix(top.folder.path))] = error
+            return None
+
+    names = images_below(top, readable) if top.first is None else [""]
+    return [joined_key(key, name) for name in names], damaged
 
 
 def read_image(root: StoreFolder, key: str, nodes: Nodes, *, with_labels: bool = True) -> OmeZarrImage:
@@ -196,16 +210,34 @@ def _named_arrays(path: str | os.PathLike[str]) -> dict[tuple[str, str, int], tu
     location, nodes = locate(path), Nodes()
     root = StoreFolder.at(location.path)
     top = read_node(root.child(location.key))
-    found = {}
-    for key in () if top is None else image_keys(top, location.key, nodes.group):
-        image = key.removeprefix(location.key or "").strip("/")
-        labels = label_names(nodes.attributes(root.child(joined_key(key, "labels"))))
-        for label in ("", *labels):
-            group = joined_key(key, f"labels/{label}") if label else key
-            levels = dict.fromkeys(level_paths(nodes.attributes(root.child(group)))) or {"0": None}
+    keys, damaged = ([], {}) if top is None else listed_images(top, location.key, nodes)
+    # Whoever opens a group that cannot be read is told so.
+    found = {(_below(location.key, key), "", 0): (location.path, key) for key in damaged}
+    for key in keys:
+        for label, group in _groups_of(root, key, nodes):
+            try:
+                levels = dict.fromkeys(level_paths(nodes.attributes(root.child(group)))) or {"0": None}
+            except StorageError:
+                levels = {"": None}
             for n, level in enumerate(levels):
-                found[image, label, n] = (location.path, joined_key(group, level))
+                found[_below(location.key, key), label, n] = (location.path, joined_key(group, level))
     return found
+
+
+def _groups_of(root: StoreFolder, key: str, nodes: Nodes) -> Iterator[tuple[str, str]]:
+    """Yield `""` and the key of an image, then name and key of each of its labels."""
+    yield "", key
+    labels = joined_key(key, "labels")
+    try:
+        yield from (
+            (name, joined_key(labels, name)) for name in label_names(nodes.attributes(root.child(labels)))
+        )
+    except StorageError:
+        yield "labels", labels
+
+
+def _below(key: str | None, name: str) -> str:
+    return name.removeprefix(key or "").strip("/")
 
 
 def joined_key(key: str | None, name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from bioimage_py.errors import SourceNotFoundError, StorageError
 from bioimage_py.metadata import is_collection, ome_of, well_paths
 from bioimage_py.sources.location import locate
-from bioimage_py.sources.ome_zarr.listing import OmeZarrImage, image_keys, joined_key, read_image
+from bioimage_py.sources.ome_zarr.listing import OmeZarrImage, joined_key, listed_images, read_image
 from bioimage_py.sources.ome_zarr.nodes import Nodes
 from bioimage_py.sources.ome_zarr.writing import GROUP_FILES, OME_XML
 from bioimage_py.sources.stores import Node
@@ -92,7 +92,7 @@ def read_tree(path: str | os.PathLike[str], key: str | None = None, **options: A
 
     Images of several that cannot be read are `damaged`; StorageError if all are, or the only one is.
     """
-    location, nodes, damaged = locate(path, key), Nodes(), dict[str, str]()
+    location, nodes = locate(path, key), Nodes()
     root = StoreFolder.at(location.path, options)
     first = read_node(root.child(location.key))
     shown = f"{root.path}{':' + location.key if location.key else ''}"
@@ -100,22 +100,17 @@ def read_tree(path: str | os.PathLike[str], key: str | None = None, **options: A
         raise SourceNotFoundError(f"there is no OME-Zarr image at {shown}")
     top = nodes.group(root.child(location.key)) or first
 
-    def readable(folder: StoreFolder) -> Node | None:
-        try:
-            return nodes.group(folder)
-        except StorageError as error:
-            damaged[folder.path.removeprefix(top.folder.path).strip("/")] = error.message
-            return None
-
+    keys, unreadable = listed_images(top, location.key, nodes)
     images = []
-    keys = image_keys(top, location.key, readable)
     for name in keys:
         try:
             images.append(read_image(root, name, nodes))
         except StorageError as error:
             if len(keys) == 1:
                 raise
-            damaged[name.removeprefix(location.key or "").strip("/")] = error.message
+            unreadable[name] = error
+    prefix = location.key or ""
+    damaged = {name.removeprefix(prefix).strip("/"): error.message for name, error in unreadable.items()}
     if damaged and not images:
         raise StorageError(f"{shown} has no image that can be read. {next(iter(damaged.values()))}")
     if not images:

@@ -2,7 +2,6 @@ from .consolidated import is_listed as is_listed, update_consolidated as update_
 from .family import StoreFamily as StoreFamily
 from .hierarchy import (
     Node as Node,
-    ReadNode as ReadNode,
     arrays_below as arrays_below,
     find_array as find_array,
     images_below as images_below,
