@@ -22,7 +22,7 @@ from bioimage_py.operations import room_beside_path
 from bioimage_py.runner import RunnerConfig
 from bioimage_py.runner.run import RunFolder, read_block_logs, read_recorded
 from bioimage_py.runner.work import TemporaryPlace
-from bioimage_py.storage import this_process
+from bioimage_py.storage import this_process, url_options
 from bioimage_py.wrapper import SimpleTransformationSource
 from tests.counting import CountingSource
 from tests.test_two_pass_copy import Once
@@ -128,7 +128,7 @@ def test_the_temporary_store_is_reached_as_the_output_is(
     out = bp.open_source(f"{lab.url}/a.zarr", mode="r+", endpoint=lab.endpoint, region="us-east-1")
     plan = bp.plan(stored, out, memory_limit=LIMIT)
     assert plan.passes is not None
-    assert plan.passes.options == {"endpoint": lab.endpoint, "region": "us-east-1"}
+    assert plan.passes.options == url_options({"endpoint": lab.endpoint, "region": "us-east-1"})
     bp.copy(stored, out, memory_limit=LIMIT)
     np.testing.assert_array_equal(out[...], image)
     assert lab.folders() == ["a.zarr"]

@@ -45,6 +45,10 @@ def copy(
     axes: Sequence[str] | None = None,
     voxel_size: float | Sequence[float] | None = None,
     units: str | Sequence[str | None] | None = None,
+    endpoint: str | None = None,
+    region: str | None = None,
+    anonymous: bool = False,
+    profile: str | None = None,
     progress: Callable[[Progress], None] | bool | None = None,
 ) -> Any:
     """Copy an array block by block, or a whole OME-Zarr with all its arrays in one run.
@@ -100,6 +104,10 @@ def copy(
         Names of the axes, such as `"zyx"`, size of a voxel and its unit, such as `"um"`, where the metadata of the input lack
         them or are wrong; for a new output only, see `with_metadata`. An OME-Zarr gets its axes in the order of the standard:
         time, channels, space.
+    endpoint, region, anonymous, profile
+        How the `s3://` URLs of this call are reached: URL of a server that is not Amazon's, region, whether to ask without keys, and the
+        profile in `~/.aws` that has the keys. Default: the environment (`AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_PROFILE`, …). Where two
+        servers differ, open one of the sources with `open_source(url, endpoint=…)`.
     progress
         A function that is called with a `Progress` a few times a second and at the end; True for a bar, False for nothing. Default: a
         bar in notebooks and on terminals, unless `BIOIMAGE_PY_PROGRESS=0` or `progress = false` in the configuration file turns it off.
@@ -158,14 +166,17 @@ def plan(input: Any, output: Any = None, **options: Any) -> CopyPlan | ImagePlan
     >>> plan(np.zeros((64, 64, 64), "uint8"), block_shape=(32, 32, 32)).n_blocks
     8
     """
-    job = _planned(input, output, CopyOptions(**options), quiet=True)
-    job.check_free()
-    return job.plan
+    asked = CopyOptions(**options)
+    with asked.reaching(input, output, asked.mask):
+        job = _planned(input, output, asked, quiet=True)
+        job.check_free()
+        return job.plan
 
 
 def copy_as(input: Any, output: Any, options: CopyOptions) -> Any:
     """Copy as the options say, see `copy`."""
-    return carry_out(_planned(input, output, options))
+    with options.reaching(input, output, options.mask):
+        return carry_out(_planned(input, output, options))
 
 
 def _planned(input: Any, output: Any, options: CopyOptions, *, quiet: bool = False) -> ArrayCopy | WholeCopy:

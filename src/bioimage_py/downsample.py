@@ -59,6 +59,10 @@ def downsample(
     axes: Sequence[str] | None = None,
     voxel_size: float | Sequence[float] | None = None,
     units: str | Sequence[str | None] | None = None,
+    endpoint: str | None = None,
+    region: str | None = None,
+    anonymous: bool = False,
+    profile: str | None = None,
     progress: Callable[[Progress], None] | bool | None = None,
 ) -> Any:
     """Reduce an array by whole factors, block by block.
@@ -93,7 +97,7 @@ def downsample(
         Of the input, where its metadata lack them or are wrong; see `with_metadata`.
     job_type, job_config, num_workers, block_ids, resume_from, casting, memory_limit, verify_encoded, overwrite
         As for `copy`.
-    dtype, chunks, shards, codec, zarr_format, fill_value, progress
+    dtype, chunks, shards, codec, zarr_format, fill_value, endpoint, region, anonymous, profile, progress
         As for `copy`.
 
     Returns
@@ -121,7 +125,7 @@ def downsample(
     ([[2, 9]], [[2], [5]])
     """
     options = CopyOptions.of(locals())
-    with ExitStack() as opened:
+    with options.reaching(input, output, mask), ExitStack() as opened:
         source = _opened(input, opened)
         if options.said:
             source = with_metadata(source, **options.said)
@@ -130,7 +134,9 @@ def downsample(
             mask = ReducedSource(
                 ThresholdSource(full, 0, np.not_equal), _factors(scale_factor, source), "max"
             )
-        return copy_as(smaller, output, replace(options, mask=mask, axes=None, voxel_size=None, units=None))
+        # What was said of the input and of stores is in force already.
+        said: dict[str, Any] = dict.fromkeys((*options.said, "endpoint", "region", "profile"))
+        return copy_as(smaller, output, replace(options, mask=mask, anonymous=False, **said))
 
 
 def _opened(given: Any, opened: ExitStack) -> Source:

@@ -43,6 +43,10 @@ def pyramid(
     axes: Sequence[str] | None = None,
     voxel_size: float | Sequence[float] | None = None,
     units: str | Sequence[str | None] | None = None,
+    endpoint: str | None = None,
+    region: str | None = None,
+    anonymous: bool = False,
+    profile: str | None = None,
     progress: Callable[[Progress], None] | bool | None = None,
 ) -> list[Source]:
     """Write an image as an OME-Zarr with smaller and smaller levels, reading the input once.
@@ -80,6 +84,10 @@ def pyramid(
         Layout of the levels, see `create_output`. `zarr_format=2` makes an OME-Zarr 0.4, 3 a 0.5.
     axes, voxel_size, units
         Of the input, where its metadata lack them or are wrong; see `with_metadata`.
+    endpoint, region, anonymous, profile
+        How the `s3://` URLs of this call are reached: URL of a server that is not Amazon's, region, whether to ask without keys, and the
+        profile in `~/.aws` that has the keys. Default: the environment (`AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_PROFILE`, …). Where two
+        servers differ, open one of the sources with `open_source(url, endpoint=…)`.
     progress
         A function that is called with a `Progress` a few times a second and at the end; True for a bar, False for nothing. Default: a
         bar in notebooks and on terminals, unless `BIOIMAGE_PY_PROGRESS=0` or `progress = false` in the configuration file turns it off.
@@ -119,8 +127,10 @@ def pyramid(
     >>> [(level.shape, level.metadata.voxel_size) for level in made]
     [((16, 128, 128), (2.0, 0.5, 0.5)), ((16, 64, 64), (2.0, 1.0, 1.0)), ((16, 32, 32), (2.0, 2.0, 2.0))]
     """
-    levels_made: list[Source] = carry_out(PyramidJob(input, output, PyramidOptions.of(locals())))
-    return levels_made
+    asked = PyramidOptions.of(locals())
+    with asked.reaching(input, output):
+        levels_made: list[Source] = carry_out(PyramidJob(input, output, asked))
+        return levels_made
 
 
 @with_arguments_of(pyramid)
@@ -146,6 +156,8 @@ def pyramid_plan(input: Any, output: Any = None, **options: Any) -> PyramidPlan:
     >>> [level.shape for level in found.levels]
     [(256, 256, 256), (128, 128, 128), (64, 64, 64)]
     """
-    job = PyramidJob(input, output, PyramidOptions(**options), quiet=True)
-    job.check_free()
-    return job.plan
+    asked = PyramidOptions(**options)
+    with asked.reaching(input, output):
+        job = PyramidJob(input, output, asked, quiet=True)
+        job.check_free()
+        return job.plan

@@ -18,7 +18,7 @@ from bioimage_py.errors import (
 )
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.kernels import CompareKernel, Difference
-from bioimage_py.operations import RunOptions
+from bioimage_py.operations import RunOptions, StoreAccess
 from bioimage_py.planning import ArrayLayout, CopyPlan, PlanOptions, plan_copy
 from bioimage_py.runner import (
     BlockJournal,
@@ -132,6 +132,10 @@ def verify(
     *,
     num_workers: int | None = 1,
     memory_limit: int | str | None = None,
+    endpoint: str | None = None,
+    region: str | None = None,
+    anonymous: bool = False,
+    profile: str | None = None,
     progress: Callable[[Progress], None] | bool | None = None,
 ) -> VerifyResult:
     """Compare two arrays voxel by voxel, block by block; or all arrays of two whole OME-Zarrs.
@@ -147,6 +151,8 @@ def verify(
         Threads; None for all cores that this process may use.
     memory_limit
         Most bytes that the comparison may hold, or a text such as `"512MiB"`.
+    endpoint, region, anonymous, profile
+        As for `copy`.
     progress
         A function that is called with a `Progress` a few times a second and at the end; True for a bar, False for nothing. Default: a
         bar in notebooks and on terminals, unless `BIOIMAGE_PY_PROGRESS=0` or `progress = false` in the configuration file turns it off.
@@ -171,7 +177,8 @@ def verify(
     >>> result.equal, result.different, result.first_difference
     (False, 1, (2, 3))
     """
-    with reporting(progress, "comparing") as report:
+    access = StoreAccess(endpoint, region, anonymous, profile)
+    with access.reaching(a, b), reporting(progress, "comparing") as report:
         given = {
             "num_workers": checked_workers(num_workers),
             "memory_limit": memory_limit,

@@ -50,7 +50,10 @@ def test_keys_in_the_environment(home: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("where", ["credentials", "config", "AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE"])
 def test_profiles_are_left_to_tensorstore(home: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-    if where.startswith("AWS"):
+    if where == "AWS_PROFILE":
+        (home / "config").write_text("[profile work]")
+        monkeypatch.setenv(where, "work")
+    elif where.startswith("AWS"):
         (home / "elsewhere").write_text("[default]")
         monkeypatch.setenv(where, str(home / "elsewhere"))
     else:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,10 +23,14 @@ from bioimage_py.cli.failure import (
     PROGRAM,
     TERMINATED,
     Terminated,
+    UsageError,
     failure_of,
 )
+from bioimage_py.cli.options import given_values
 from bioimage_py.cli.parser import build_parser
 from bioimage_py.cli.verbs import VERBS
+from bioimage_py.operations import StoreAccess
+from bioimage_py.storage import stores_reached
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -91,7 +97,7 @@ def _run(words: list[str]) -> int:
             about = {name: text.summary for name, text in VERBS.items()}
             console.line(completion_script(args.shell, parser.verbs, about).rstrip())
             return OK
-        with console.showing_warnings(), console.showing_log(args.verbose):
+        with console.showing_warnings(), console.showing_log(args.verbose), _reaching(args, words):
             return int(getattr(commands, f"run_{args.verb}")(args, console))
     except SystemExit as stop:  # argparse leaves this way after --help
         return OK if stop.code is None else int(stop.code)
@@ -106,6 +112,15 @@ def _run(words: list[str]) -> int:
             console.trace(error)
         console.failure(failure, verb)
         return failure.exit_code
+
+
+def _reaching(args: argparse.Namespace, words: list[str]) -> AbstractContextManager[None]:
+    """Reach stores as the options say, while a command runs; UsageError where they say something and no store is named."""
+    said = given_values(args, StoreAccess)
+    if said and not any("s3://" in word.lower() for word in words):
+        options = " and ".join(f"--{name}" for name in said)
+        raise UsageError(f"{options} can be given for s3:// URLs only, and none is given")
+    return stores_reached(said)
 
 
 def _version() -> str:

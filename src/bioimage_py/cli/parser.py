@@ -18,7 +18,14 @@ from bioimage_py.cli.layout import HelpFormatter
 from bioimage_py.cli.options import add_fields, add_opening
 from bioimage_py.cli.verbs import ABOUT, EXAMPLES, VERBS
 from bioimage_py.errors import MissingDependencyError
-from bioimage_py.operations import CopyOptions, InputMetadata, NewArray, PyramidOptions, RunOptions
+from bioimage_py.operations import (
+    CopyOptions,
+    InputMetadata,
+    NewArray,
+    PyramidOptions,
+    RunOptions,
+    StoreAccess,
+)
 from bioimage_py.report import Look
 from bioimage_py.runner import TASKS_AT_ONCE, RunnerConfig, all_backends
 from bioimage_py.system import available_cores
@@ -188,6 +195,10 @@ def _where(parser: Parser) -> None:
             parser.add_argument_group(title, str(error))
 
 
+def _stores(parser: Parser) -> None:
+    add_fields(parser.add_argument_group("how s3:// is reached"), StoreAccess)
+
+
 def _info(parser: Parser) -> None:
     parser.add_argument("path", metavar="PATH", help="the image")
     add_opening(parser.add_argument_group("which array"))
@@ -195,6 +206,7 @@ def _info(parser: Parser) -> None:
         "--picture", metavar="FILE", help="also make a picture of it, as 'bioimage-py preview' does"
     )
     _flag(parser, "--overwrite", help="with --picture: replace an existing picture")
+    _stores(parser)
 
 
 def _preview(parser: Parser) -> None:
@@ -210,6 +222,7 @@ def _preview(parser: Parser) -> None:
     look = parser.add_argument_group("how it looks")
     add_fields(look, Look, without=("position", "projection", "time", "channels"))
     _metadata(parser)
+    _stores(parser)
 
 
 def _view(parser: Parser) -> None:
@@ -224,6 +237,7 @@ def _view(parser: Parser) -> None:
     )  # fmt: skip
     _flag(served, "--no-browser", help="print the address only")
     _metadata(parser)
+    _stores(parser)
 
 
 def _plan(parser: Parser) -> None:
@@ -242,6 +256,7 @@ def _plan(parser: Parser) -> None:
     levels = parser.add_argument_group("downsampled levels")
     _flag(levels, "--pyramid", help="make an OME-Zarr with all levels, as 'bioimage-py pyramid' does")
     add_fields(levels, PyramidOptions)
+    _stores(parser)
     _where(parser)
 
 
@@ -261,6 +276,7 @@ def _pyramid(parser: Parser) -> None:
     add_fields(parser.add_argument_group("if the output exists"), NewArray, "overwrite")
     _layout(parser)
     add_fields(parser.add_argument_group("how it is made"), RunOptions, without=("memory_limit",))
+    _stores(parser)
     _where(parser)
     _flag(parser, "--dry-run", help="only show what would be done; nothing is written")
 
@@ -273,6 +289,7 @@ def _verify(parser: Parser) -> None:
     group = parser.add_argument_group("resources")
     _workers(group, "threads")
     add_fields(group, RunOptions, "memory_limit")
+    _stores(parser)
 
 
 def _bench(parser: Parser) -> None:
@@ -286,6 +303,7 @@ def _bench(parser: Parser) -> None:
     )
     _workers(parser, "threads, measured in addition to a single one")
     add_fields(parser.add_argument_group("layout of what is written"), NewArray, "chunks", "shards", "codec")
+    _stores(parser)
 
 
 def _runs(parser: Parser) -> None:

@@ -10,6 +10,7 @@ from .options import (
     NewArray as NewArray,
     PyramidOptions as PyramidOptions,
     RunOptions as RunOptions,
+    StoreAccess as StoreAccess,
     with_arguments_of as with_arguments_of,
 )
 from .pyramid_job import PyramidJob as PyramidJob

@@ -6,13 +6,15 @@ import difflib
 import functools
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.option import option
+from bioimage_py.storage import stores_reached
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -192,13 +194,42 @@ class InputMetadata:
         return _given(self, InputMetadata)
 
 
+@dataclass(frozen=True)
+class StoreAccess:
+    """How the s3:// URLs of a call are reached; sources that are open already stay as they are."""
+
+    endpoint: str | None = option(
+        "URL of the server, such as https://s3.example.org (default: AWS_ENDPOINT_URL, else Amazon's)",
+        metavar="URL",
+    )
+    region: str | None = option("region of the bucket (default: AWS_REGION)", metavar="NAME")
+    anonymous: bool = option("ask without keys, as public buckets allow", default=False)
+    profile: str | None = option(
+        "profile in the files of the AWS tools that has the keys (default: AWS_PROFILE, or the keys in the environment)",
+        metavar="NAME",
+    )
+
+    @contextmanager
+    def reaching(self, *given: Any) -> Iterator[None]:
+        """Reach s3:// URLs so meanwhile; InvalidArgumentError if something is said of them, and none is given."""
+        said = {one.name: value for one in fields(StoreAccess) if (value := getattr(self, one.name))}
+        urls = (one for one in given if isinstance(one, str) and one.lower().startswith("s3://"))
+        if said and not any(urls):
+            raise InvalidArgumentError(
+                f"{', '.join(said)} can be given for s3:// URLs only, and none is given; a source that is open already was "
+                "reached in its own way"
+            )
+        with stores_reached(said):
+            yield
+
+
 def _given(options: Any, kind: type) -> dict[str, Any]:
     """Return the options of a kind that are not None."""
     return {one.name: given for one in fields(kind) if (given := getattr(options, one.name)) is not None}
 
 
 @dataclass(frozen=True)
-class CopyOptions(RunOptions, NewArray, InputMetadata):
+class CopyOptions(RunOptions, NewArray, InputMetadata, StoreAccess):
     """The options of `copy` and `plan`."""
 
     mask: Any = option(
@@ -213,7 +244,7 @@ class CopyOptions(RunOptions, NewArray, InputMetadata):
 
 
 @dataclass(frozen=True)
-class PyramidOptions(RunOptions, NewArray, InputMetadata):
+class PyramidOptions(RunOptions, NewArray, InputMetadata, StoreAccess):
     """The options of `pyramid` and `pyramid_plan`."""
 
     levels: int | None = option(

@@ -173,7 +173,9 @@ def room_beside_path(path: str, options: Mapping[str, Any]) -> RoomBeside:
         if not inside:
             return RoomBeside(None, why_not=f"the output takes all of {path}: there is no place beside it")
         place = urlunsplit((parts.scheme, parts.netloc, f"{inside}{TEMPORARY_MARK}{_UNIQUE}", "", ""))
-        return RoomBeside(place, None, options=options)
+        from bioimage_py.storage import StoreFolder, url_options
+
+        return RoomBeside(place, None, options=url_options(StoreFolder.at(path, options).options))
     output = absolute_path(path)
     above = folder_above(output)
     if not os.access(above, os.W_OK | os.X_OK):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from contextvars import Context, copy_context
 from functools import partial
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from bioimage_py.geometry import IdSet
 from bioimage_py.kernels import CopyKernel
@@ -30,6 +31,9 @@ from bioimage_py.sources.ome_zarr import ImageGroup, NewImage
 from bioimage_py.sources.stores import NewMarks
 from bioimage_py.sources.zarr import open_array
 from bioimage_py.storage import StoreFolder
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class WholeCopy(Job):
@@ -118,18 +122,20 @@ class WholeCopy(Job):
         """Return the copies of all arrays as one work; an array is opened when its first block is due."""
         del opened
         shelf = WorkShelf()
+        # Threads that open arrays reach stores as this one does.
+        here = partial(_in_copy_of, copy_context())
         parts = []
         for n, (array, place) in enumerate(zip(self.plan.arrays, self._places(), strict=True)):
             plan, every = array.shared, IdSet.from_range(array.shared.n_blocks)
             through = passes if passes is not None and n in passes.first else None
-            opening = partial(self._opened, n, plan, resources, through)
+            opening = partial(here, self._opened, n, plan, resources, through)
             parts.append(DeferredWork(plan.blocking, plan.group_shape, every, opening, shelf, place))
         asked = self.plan.block_ids
         if passes is None:
             work = CompositeWork(tuple(parts), (tuple(range(len(parts))),))
             return work if len(asked) == work.n_blocks else work.narrowed(asked)
         filling = {
-            n: DeferredWork(*one.blocks, partial(self._opened_first, n, resources, passes), shelf)
+            n: DeferredWork(*one.blocks, partial(here, self._opened_first, n, resources, passes), shelf)
             for n, one in passes.first.items()
         }
         both = TwoPassWork.of(parts, filling, passes.place)
@@ -158,3 +164,7 @@ class WholeCopy(Job):
     def result(self) -> Source:
         """Return the full-size array of the first image."""
         return open_source(self.group.path, self._keys[0][1], mode="r+")
+
+
+def _in_copy_of(context: Context, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    return context.copy().run(function, *args, **kwargs)

@@ -34,7 +34,6 @@ from .kvstore import (
     MOST_JSON as MOST_JSON,
     StoreFolder as StoreFolder,
     store_context as store_context,
-    url_options as url_options,
 )
 from .names import (
     _LONGEST as _LONGEST,
@@ -76,7 +75,10 @@ from .store_errors import (
 )
 from .store_place import (
     StorePlace as StorePlace,
+    credentials_of as credentials_of,
     find_login as find_login,
+    stores_reached as stores_reached,
+    url_options as url_options,
 )
 from .stored_identity import (
     Identity as Identity,

@@ -34,7 +34,7 @@ from bioimage_py.storage.store_errors import (
     storage_error,
     storage_errors,
 )
-from bioimage_py.storage.store_place import StorePlace, usual_credentials
+from bioimage_py.storage.store_place import URL_OPTIONS, StorePlace, checked_access, s3_access, url_options
 from bioimage_py.system import forward_slashes
 
 _MOST_SEEN = 20_000
@@ -47,14 +47,6 @@ _USUAL = 2**16
 """Bytes that most metadata files have at most."""
 
 _SCHEMES = ("http", "https", "s3", "gs", "memory", "file")
-
-URL_OPTIONS = ("endpoint", "region", "anonymous")
-"""What a URL needs to be reached, beyond itself; credentials are not among them."""
-
-
-def url_options(spec: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: spec[name] for name in URL_OPTIONS if name in spec}
-
 
 # TensorStore's own 32 tries take many minutes to say that a server is gone. These take some four seconds where a person
 # waits for an array to open, and a quarter of a minute in a run, for each of the few requests that are made before the
@@ -71,7 +63,9 @@ for _name, _value in (("TIME_SECONDS", "30"), ("LIMIT_BYTES", "1")):
 _MEMORY = ts.Context({"memory_key_value_store": {}})
 
 
-def store_context(threads: int, cache_bytes: int, *, patient: bool = False) -> ts.Context:
+def store_context(
+    threads: int, cache_bytes: int, *, patient: bool = False, credentials: Any = None
+) -> ts.Context:
     """Return TensorStore's limits; with `patient`, a server that does not answer is asked for longer than a person waits."""
     retries = _PATIENT_RETRIES if patient else _RETRIES
     return ts.Context(
@@ -84,6 +78,7 @@ def store_context(threads: int, cache_bytes: int, *, patient: bool = False) -> t
             "http_request_retries": retries,
             "s3_request_retries": retries,
             "gcs_request_retries": retries,
+            **({} if credentials is None else {"aws_credentials": credentials}),
         },
         parent=_MEMORY,
     )
@@ -138,9 +133,9 @@ class StoreFolder:
     @classmethod
     def at(cls, path: str, options: Mapping[str, Any] | None = None) -> StoreFolder:
         """Return the folder at a path or URL as a user wrote it; InvalidArgumentError for what it cannot be."""
-        options = {name: value for name, value in (options or {}).items() if value is not None}
+        given = {name for name, value in (options or {}).items() if value is not None}
         known = URL_OPTIONS if is_url(path) else ()
-        if unknown := sorted(set(options).difference(known)):
+        if unknown := sorted(given.difference(known)):
             raise unknown_options(repr(path), unknown, known)
         if not is_url(path):
             return cls(_checked_text(path))
@@ -163,7 +158,9 @@ class StoreFolder:
             )
         name, _, password = user.partition(":")
         clean = urlunsplit((scheme, host, parts.path.rstrip("/"), parts.query, ""))
-        return cls(clean, options, (unquote(name), unquote(password)) if at else None)
+        return cls(
+            clean, checked_access(clean, scheme, options), (unquote(name), unquote(password)) if at else None
+        )
 
     @property
     def name(self) -> str:
@@ -265,25 +262,9 @@ class StoreFolder:
         if parts.scheme == "gs":
             return {"driver": "gcs", "bucket": parts.netloc, "path": path}
         if parts.scheme == "s3":
-            return {"driver": "s3", "bucket": parts.netloc, "path": path, **self._s3_options()}
+            return {"driver": "s3", "bucket": parts.netloc, "path": path, **s3_access(self.options)}
         base = urlunsplit((parts.scheme, parts.netloc, "/", parts.query, ""))
         return {"driver": "http", "base_url": base, "path": path, **self._http_headers()}
-
-    def _s3_options(self) -> dict[str, Any]:
-        said = os.environ.get
-        endpoint = self.options.get("endpoint") or said("AWS_ENDPOINT_URL_S3") or said("AWS_ENDPOINT_URL")
-        region = self.options.get("region") or said("AWS_REGION") or said("AWS_DEFAULT_REGION")
-        found: dict[str, Any] = {}
-        if endpoint:
-            found["endpoint"] = endpoint
-            # Other makers' stores take any region, but TensorStore would ask a non-AWS endpoint for it in vain.
-            region = region or "us-east-1"
-        if region:
-            found["aws_region"] = region
-        credentials = {"type": "anonymous"} if self.options.get("anonymous") else usual_credentials()
-        if credentials is not None:
-            found["aws_credentials"] = credentials
-        return found
 
     def _http_headers(self) -> dict[str, Any]:
         found = self.credentials

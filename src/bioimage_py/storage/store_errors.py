@@ -29,6 +29,7 @@ _MOST_FAILURES = 3
 """Requests to a server that fail in a row, each after all its tries, before further ones fail at once."""
 _PAUSE = 30.0
 """Seconds after which such a server is asked again."""
+_UNREACHED = re.compile(r"CURL error Could not (?:connect to server|resolve hostname): ([^\[]*[^\[ ])")
 _SERVER_FAILED = re.compile(
     r"All \d+ retry attempts failed|after \d+ retries|UNAVAILABLE|DEADLINE_EXCEEDED", re.IGNORECASE
 )
@@ -138,6 +139,7 @@ def apart(call: Callable[[], Any]) -> Any:
 def plain_message(error: BaseException) -> str:
     """Return TensorStore's text without its dump of the spec, which is long and may hold request headers."""
     text = re.sub(r"\s*\[(tensorstore_spec|source locations)=.*", "", str(error), flags=re.DOTALL)
+    text = re.sub(r"\s*\[(http_response_body|curl_code)='[^']*'\]", "", text)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
 
 
@@ -187,6 +189,14 @@ def storage_error(error: BaseException, what: str, *, writing: bool = False) -> 
     text = plain_message(error)
     if writing and re.search(r"PERMISSION_DENIED|Permission denied|Read-only file system", text):
         return ReadOnlyError(f"{what}: {text}. Check the permissions of the place that is named")
+    if unreached := _UNREACHED.search(text):
+        return StorageError(
+            f"{what}: the server does not answer ({unreached[1]}). Check its address, and the network"
+        )
+    if text.startswith("PERMISSION_DENIED") and what.startswith("s3://"):
+        return StorageError(
+            f"{what}: {text}. Check the keys, the profile, or whether the bucket can be read anonymously"
+        )
     if re.search(r"No space left|Disk quota|RESOURCE_EXHAUSTED", text):
         return StorageError(f"{what}: {text}. The disk is full: free some space and run again")
     return StorageError(f"{what}: {text}")

@@ -11,7 +11,7 @@ from bioimage_py.cli import values
 from bioimage_py.cli.failure import UsageError
 from bioimage_py.cli.options.derived import given_options, given_values
 from bioimage_py.errors import MissingDependencyError
-from bioimage_py.operations import InputMetadata, NewArray, PyramidOptions
+from bioimage_py.operations import InputMetadata, NewArray, PyramidOptions, StoreAccess
 from bioimage_py.runner import RunnerConfig, all_backends, find_backend
 
 _OF_PROCESSES = ("threads_per_worker", "tasks_per_worker", "retries", "task_timeout")
@@ -46,7 +46,10 @@ def arguments(
 
     `owner` is `CopyOptions` or `PyramidOptions`, `ndim` the axes for which one extent stands; `opened` closes the mask.
     """
-    found = {**run_options(args), **given_values(args, owner)}
+    # How stores are reached is in force for the whole command already.
+    reached = given_values(args, StoreAccess)
+    given = {name: value for name, value in given_values(args, owner).items() if name not in reached}
+    found = {**run_options(args), **given}
     for name in ("block_shape", "chunks", "shards"):
         if name in found:
             found[name] = values.for_axes(found[name], ndim)

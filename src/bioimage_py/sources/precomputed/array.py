@@ -243,7 +243,7 @@ class PrecomputedSource(TensorStoreSource):
 
     def mark_place(self) -> StoreFolder | None:
         place = super().mark_place()
-        return None if place is None else StoreFolder.at(self.path, self._stored.options)
+        return None if place is None else StoreFolder.at(self.path, url_options(self._stored.options))
 
     def stored_size(self) -> StoredSize | None:
         chunks = super().stored_size()

@@ -27,6 +27,7 @@ from bioimage_py.storage import (
     StoreFolder,
     asking,
     awaited,
+    credentials_of,
     file_identity,
     file_stamp,
     files_below,
@@ -220,7 +221,8 @@ class TensorStoreSource(FileSource):
         """Return a twin as `for_run` does, that TensorStore decodes and encodes."""
         # Without its own context: what that says about threads and cache would win over the run's.
         spec = self._raw.spec(open=True, assume_metadata=True, retain_context=False, recheck_cached="open")
-        context = store_context(threads, cache_bytes, patient=True)
+        credentials = credentials_of(self.kvstore) if self.path.startswith("s3://") else None
+        context = store_context(threads, cache_bytes, patient=True, credentials=credentials)
         with storage_errors(f"{self.name} cannot be reopened for the run"):
             store = tried_again(
                 lambda: ts.open(spec, read=True, write=self.writable, context=context).result()
@@ -234,7 +236,7 @@ class TensorStoreSource(FileSource):
         if self._folder is not None:
             return StoreFolder(self._folder)
         place = self.path.startswith(("s3://", "gs://"))
-        return StoreFolder.at(self.path, self._stored.options).child(self.key) if place else None
+        return StoreFolder.at(self.path, url_options(self._stored.options)).child(self.key) if place else None
 
     def stored_stamp(self) -> str | None:
         if self.path.startswith("memory:"):
