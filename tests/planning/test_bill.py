@@ -84,13 +84,13 @@ def test_files_and_folders_are_those_that_a_copy_makes(tmp_path: Path, name: str
 def test_s3_gets_no_more_requests_than_the_plan_says() -> None:
     image = np.random.default_rng(0).integers(0, 2000, (64, 64, 64)).astype("uint16")
     with s3_lab() as lab:
-        bp.copy(image, "s3://lab/in.zarr", chunks=(16, 16, 16), codec="zstd:1")
+        bp.copy(image, "s3://lab/bill/in.zarr", chunks=(16, 16, 16), codec="zstd:1")
         for how in ({}, {"codec": "zstd:5"}, {"shards": (32, 32, 32)}):
-            plan = bp.plan("s3://lab/in.zarr", "s3://lab/out.zarr", overwrite=True, **how)
+            plan = bp.plan("s3://lab/bill/in.zarr", "s3://lab/bill/out.zarr", overwrite=True, **how)
             lab.asked.clear()
-            bp.copy("s3://lab/in.zarr", "s3://lab/out.zarr", overwrite=True, **how)
-            assert len(lab.of("PUT", "out.zarr")) == plan.bill.put_requests == plan.n_files + 1
-            assert len(lab.of("GET", "in.zarr/c/")) == plan.bill.get_requests == 64
+            bp.copy("s3://lab/bill/in.zarr", "s3://lab/bill/out.zarr", overwrite=True, **how)
+            assert len(lab.of("PUT", "bill/out.zarr")) == plan.bill.put_requests == plan.n_files + 1
+            assert len(lab.of("GET", "bill/in.zarr/c/")) == plan.bill.get_requests == 64
 
 
 def test_operations_on_files_are_about_as_many_as_the_plan_says(tmp_path: Path) -> None:

@@ -55,33 +55,42 @@ def make_public(lab: S3Lab, begin: str) -> None:
 def test_a_profile_signs_all_requests_of_a_copy_whoever_makes_them(lab: S3Lab, tmp_path: Path) -> None:
     how = {"endpoint": lab.endpoint, "region": "us-east-1", "profile": "lab"}
     lab.refused = lambda asked: asked.access_key != "of-profile"
-    bp.pyramid(IMAGE, "s3://lab/a.ome.zarr", levels=2, overwrite=True, **CHUNKS, **how)
-    bp.copy("s3://lab/a.ome.zarr", "s3://lab/b.ome.zarr", num_workers=2, codec="gzip", overwrite=True, **how)
+    bp.pyramid(IMAGE, "s3://lab/access/a.ome.zarr", levels=2, overwrite=True, **CHUNKS, **how)
+    bp.copy(
+        "s3://lab/access/a.ome.zarr",
+        "s3://lab/access/b.ome.zarr",
+        num_workers=2,
+        codec="gzip",
+        overwrite=True,
+        **how,
+    )
     config = bp.RunnerConfig(tmp_root=tmp_path)
     apart = {"job_type": "subprocess", "job_config": config, "overwrite": True}
-    made = bp.copy("s3://lab/b.ome.zarr/0", "s3://lab/c.zarr", **apart, **how)
+    made = bp.copy("s3://lab/access/b.ome.zarr/0", "s3://lab/access/c.zarr", **apart, **how)
     np.testing.assert_array_equal(made[...], IMAGE)
-    assert bp.verify("s3://lab/a.ome.zarr", "s3://lab/b.ome.zarr", **how)
-    assert bp.plan("s3://lab/c.zarr", "s3://lab/d.zarr", **how).road == "verbatim"
+    assert bp.verify("s3://lab/access/a.ome.zarr", "s3://lab/access/b.ome.zarr", **how)
+    assert bp.plan("s3://lab/access/c.zarr", "s3://lab/access/d.zarr", **how).road == "verbatim"
     assert {asked.access_key for asked in lab.asked} == {"of-profile"}
 
 
 def test_a_profile_names_its_server(lab: S3Lab) -> None:
-    bp.copy(IMAGE, "s3://lab/of_profile.zarr", profile="here", overwrite=True)
-    with bp.open_source("s3://lab/of_profile.zarr", profile="here") as source:
+    bp.copy(IMAGE, "s3://lab/access/of_profile.zarr", profile="here", overwrite=True)
+    with bp.open_source("s3://lab/access/of_profile.zarr", profile="here") as source:
         np.testing.assert_array_equal(source[:2], IMAGE[:2])
     assert {asked.access_key for asked in lab.asked} == {"of-profile"}
 
 
 def test_the_options_of_the_command(lab: S3Lab, tmp_path: Path, call: Call) -> None:  # noqa: F811
-    bp.copy(IMAGE, "s3://lab/of_command.zarr", profile="here", overwrite=True)
-    make_public(lab, "of_command.zarr")
+    bp.copy(IMAGE, "s3://lab/access/of_command.zarr", profile="here", overwrite=True)
+    make_public(lab, "access/of_command.zarr")
     lab.asked.clear()
     lab.refused = lambda asked: asked.access_key is not None
     how = ("--endpoint", lab.endpoint, "--anonymous")
-    copied = call("copy", "s3://lab/of_command.zarr", str(tmp_path / "a.zarr"), "--verify", "--json", *how)
+    copied = call(
+        "copy", "s3://lab/access/of_command.zarr", str(tmp_path / "a.zarr"), "--verify", "--json", *how
+    )
     assert (copied.code, copied.document["verify"]["equal"]) == (0, True)
-    assert call("info", "s3://lab/of_command.zarr", *how).code == 0
+    assert call("info", "s3://lab/access/of_command.zarr", *how).code == 0
     assert {asked.access_key for asked in lab.asked} == {None}
     here = call("copy", str(tmp_path / "a.zarr"), str(tmp_path / "b.zarr"), *how)
     assert here.code == 2
@@ -92,7 +101,7 @@ def test_the_options_of_the_command(lab: S3Lab, tmp_path: Path, call: Call) -> N
         (("--profile", "lab", "--anonymous"), "either with a profile or anonymously"),
         (("--endpoint", lab.endpoint, "--profile", "lab"), "PERMISSION_DENIED"),
     ):
-        outcome = call("info", "s3://lab/of_command.zarr", *words)
+        outcome = call("info", "s3://lab/access/of_command.zarr", *words)
         assert outcome.code in (2, 4)
         assert said in outcome.err
         assert outcome.err.count("\n") <= 2
@@ -100,34 +109,34 @@ def test_the_options_of_the_command(lab: S3Lab, tmp_path: Path, call: Call) -> N
 
 def test_errors_say_what_to_look_at(lab: S3Lab, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match=r"no AWS profile 'nobody' .*; there is here, lab"):
-        bp.plan("s3://lab/a.zarr", tmp_path / "a.zarr", profile="nobody")
+        bp.plan("s3://lab/access/a.zarr", tmp_path / "a.zarr", profile="nobody")
     with pytest.raises(InvalidArgumentError, match=r"profile can be given for s3:// URLs only"):
         bp.copy(IMAGE, tmp_path / "a.zarr", profile="lab")
     with pytest.raises(
         StorageError, match=r"the server does not answer .*Could not connect.*Check its address"
     ):
-        bp.open_source("s3://lab/a.zarr", endpoint="http://127.0.0.1:9", anonymous=True)
+        bp.open_source("s3://lab/access/a.zarr", endpoint="http://127.0.0.1:9", anonymous=True)
     lab.refused = lambda asked: asked.access_key is None
     with pytest.raises(
         StorageError, match=r"not for you.*Check the keys, the profile, or whether the bucket"
     ):
-        bp.open_source("s3://lab/a.zarr", endpoint=lab.endpoint, anonymous=True)
+        bp.open_source("s3://lab/access/a.zarr", endpoint=lab.endpoint, anonymous=True)
     (tmp_path / ".aws" / "config").write_text("what is this")
     with pytest.raises(InvalidArgumentError, match=r"the profiles in .*config' cannot be read"):
-        bp.open_source("s3://lab/a.zarr", profile="lab")
+        bp.open_source("s3://lab/access/a.zarr", profile="lab")
 
 
 def test_what_is_open_already_stays_reached_as_it_was(lab: S3Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    bp.copy(IMAGE, "s3://lab/first.zarr", profile="here", overwrite=True, **CHUNKS)
+    bp.copy(IMAGE, "s3://lab/access/first.zarr", profile="here", overwrite=True, **CHUNKS)
     with s3_lab() as other:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "of-environment")
-        first = bp.open_source("s3://lab/first.zarr")
+        first = bp.open_source("s3://lab/access/first.zarr")
         lab.asked.clear()
         how = {"endpoint": lab.endpoint, "profile": "lab", "memory_limit": "64MiB"}
         for more in ({}, {"codec": "gzip"}):
-            bp.copy(first, "s3://lab/second.zarr", overwrite=True, **how, **more)
+            bp.copy(first, "s3://lab/access/second.zarr", overwrite=True, **how, **more)
         monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     assert {asked.access_key for asked in lab.asked} == {"of-profile"}
     assert {asked.access_key for asked in other.asked} - {"somebody"} == {"of-environment"}
-    assert not [asked for asked in lab.asked if asked.key.startswith("first")]
-    assert not [asked for asked in other.asked if asked.key.startswith("second")]
+    assert not [asked for asked in lab.asked if asked.key.startswith("access/first")]
+    assert not [asked for asked in other.asked if asked.key.startswith("access/second")]
