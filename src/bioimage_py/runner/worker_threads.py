@@ -25,7 +25,7 @@ _PAUSES = (0.1, 0.5, 2.0)
 _MOMENT = 0.2
 """Seconds that threads get to notice that they are not to wait for servers any more."""
 
-_LAST_MOMENT = 5.0
+_LAST_MOMENT = 30.0
 """Seconds that such threads get at the end of the process, of which they hardly ever need the first."""
 
 _GRACE = 0.6
