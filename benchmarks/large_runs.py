@@ -23,9 +23,9 @@ import numpy as np
 from pathlib import Path
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner import RunnerConfig, Resources, new_run_folder
-from bioimage_py.runner.rounds import begin_round
+from bioimage_py.runner import begin_round
 from bioimage_py.runner.run import AttemptJournal, RunFolder, StatusReader, read_recorded
-from bioimage_py.runner.task import run_task
+from bioimage_py.runner import run_task
 from bioimage_py.runner.work import ItemFunctionWork
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

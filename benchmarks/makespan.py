@@ -23,8 +23,7 @@ import time
 from pathlib import Path
 
 import bioimage_py as bp
-from bioimage_py.runner import RunnerConfig
-from bioimage_py.runner.rounds import portion_sizes
+from bioimage_py.runner import RunnerConfig, portion_sizes
 
 SLOW = 0.25
 STOPPED, RUNNING = 0.3, 0.1

@@ -18,8 +18,7 @@ import numpy as np
 import bioimage_py as bp
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.kernels import CopyKernel
-from bioimage_py.runner import FIRST_NEEDS, Resources, RunnerConfig, new_run_folder
-from bioimage_py.runner.rounds import begin_round
+from bioimage_py.runner import FIRST_NEEDS, Resources, RunnerConfig, begin_round, new_run_folder
 from bioimage_py.runner.run import AttemptJournal, BlockLog, RunFolder
 from bioimage_py.runner.work import CopyWork
 

@@ -12,9 +12,8 @@ import pytest
 import bioimage_py as bp
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.kernels import CopyKernel, moving_kernel
-from bioimage_py.runner import RunnerConfig, SubprocessRunner, TaskEnd
+from bioimage_py.runner import RunnerConfig, SubprocessRunner, TaskEnd, run_task
 from bioimage_py.runner.run import RunFolder
-from bioimage_py.runner.task import run_task
 from bioimage_py.runner.work import CopyWork
 from tests.crash.unit_kills import ROADS, UnitRun, killed
 

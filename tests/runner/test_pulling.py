@@ -20,8 +20,7 @@ from hypothesis import given, settings, strategies as st
 import bioimage_py as bp
 from bioimage_py.errors import RunnerError, StorageError
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner import RunnerConfig, SubprocessRunner
-from bioimage_py.runner.rounds import begin_round, portion_sizes
+from bioimage_py.runner import RunnerConfig, SubprocessRunner, begin_round, portion_sizes
 from bioimage_py.runner.run import (
     AttemptJournal,
     BlockLog,

@@ -30,7 +30,12 @@ from .progress import (
     progress_text as progress_text,
     reporting as reporting,
 )
-from .rounds import FIRST_NEEDS as FIRST_NEEDS, TaskEnd as TaskEnd
+from .rounds import (
+    FIRST_NEEDS as FIRST_NEEDS,
+    TaskEnd as TaskEnd,
+    begin_round as begin_round,
+    portion_sizes as portion_sizes,
+)
 from .slurm.config import (
     SlurmConfig as SlurmConfig,
     config_file_path as config_file_path,
@@ -38,5 +43,6 @@ from .slurm.config import (
 )
 from .slurm.runner import SlurmRunner as SlurmRunner
 from .subprocess_runner import SubprocessRunner as SubprocessRunner
+from .task import run_task as run_task
 from .work.items import ids_from as ids_from
 from .work.work import Work as Work

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections import deque
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bioimage_py.errors import CastingError
 from bioimage_py.geometry import IdSet, IdSetBuilder
+from bioimage_py.runner.run import Failures
 from bioimage_py.runner.worker_threads import without_frames
 
 if TYPE_CHECKING:
@@ -50,37 +50,6 @@ class Progress:
 
 Report = Callable[[Progress], None]
 """A function of the user that is called with the progress now and then."""
-
-
-_ENOUGH = 1000
-"""Blocks that fail alike, while none is done, after which a run stops: all others would fail too."""
-_NUMBERS = re.compile(r"\d+")
-
-
-def kind_of(error: BaseException) -> tuple[str, str]:
-    """Return what is equal for failures that differ in numbers only, such as those of their blocks."""
-    return type(error).__name__, _NUMBERS.sub("0", str(error)[:500])
-
-
-class Failures:
-    """Counts the failures of a process."""
-
-    def __init__(self) -> None:
-        self.n = 0
-        self._first: tuple[str, str] | None = None
-        self._alike = True
-
-    def add(self, error: BaseException, n_blocks: int = 1) -> None:
-        self.n += n_blocks
-        if self._alike:
-            kind = kind_of(error)
-            self._first = self._first or kind
-            self._alike = kind == self._first
-
-    def hopeless(self, *, any_done: bool) -> str:
-        """Return why no further block is worth trying, empty if one is."""
-        hopeless = self.n >= _ENOUGH and self._alike and not any_done
-        return f"stopped, as the first {self.n:,} blocks all failed alike" if hopeless else ""
 
 
 class BlockJournal(Protocol):

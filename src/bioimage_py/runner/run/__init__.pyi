@@ -1,4 +1,4 @@
-from .attempt import AttemptJournal as AttemptJournal
+from .attempt import AttemptJournal as AttemptJournal, Failures as Failures
 from .block_log import (
     BlockLog as BlockLog,
     BlockLogReader as BlockLogReader,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import IdSet, IdSetBuilder
-from bioimage_py.runner.journal import Failures, kind_of
 from bioimage_py.runner.run.block_log import BlockLog, UnitLog, units_of_block
 from bioimage_py.runner.run.run_folder import RunFolder
 from bioimage_py.runner.run.state_file import StateFile
@@ -31,6 +31,37 @@ _LONGEST = 20_000
 """Characters of a message, and of a traceback."""
 _EVERY = 1.0
 """Seconds between two signs of life, unless there are many tasks; and between two times that records are forced to the disk."""
+
+
+_ENOUGH = 1000
+"""Blocks that fail alike, while none is done, after which a run stops: all others would fail too."""
+_NUMBERS = re.compile(r"\d+")
+
+
+def kind_of(error: BaseException) -> tuple[str, str]:
+    """Return what is equal for failures that differ in numbers only, such as those of their blocks."""
+    return type(error).__name__, _NUMBERS.sub("0", str(error)[:500])
+
+
+class Failures:
+    """Counts the failures of a process."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self._first: tuple[str, str] | None = None
+        self._alike = True
+
+    def add(self, error: BaseException, n_blocks: int = 1) -> None:
+        self.n += n_blocks
+        if self._alike:
+            kind = kind_of(error)
+            self._first = self._first or kind
+            self._alike = kind == self._first
+
+    def hopeless(self, *, any_done: bool) -> str:
+        """Return why no further block is worth trying, empty if one is."""
+        hopeless = self.n >= _ENOUGH and self._alike and not any_done
+        return f"stopped, as the first {self.n:,} blocks all failed alike" if hopeless else ""
 
 
 class AttemptJournal:
