@@ -11,7 +11,12 @@ import pytest
 import tifffile
 
 import bioimage_py as bp
-from bioimage_py.errors import AmbiguousSourceError, AssumptionWarning, OutputExistsError
+from bioimage_py.errors import (
+    AmbiguousSourceError,
+    AssumptionWarning,
+    InvalidArgumentError,
+    OutputExistsError,
+)
 from bioimage_py.planning import ImagePlan
 from bioimage_py.sources import open_source
 from bioimage_py.sources.ome_zarr import check_ome_zarr, list_ome_zarr
@@ -60,6 +65,17 @@ def test_all_images_are_copied(tiff: Path, tmp_path: Path, zarr_format: int) -> 
     assert bp.verify(out, tmp_path / "again.zarr").arrays == 3
     with pytest.raises(OutputExistsError, match="is there already"):
         bp.copy(tiff, out)
+
+
+def test_blocks_that_failed_are_copied_by_another_call(tiff: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.ome.zarr"
+    bp.copy(tiff, out, block_ids=[1])
+    assert [open_source(out, f"{n}/0")[...].any() for n in range(3)] == [False, True, False]
+    bp.copy(tiff, out, block_ids=[0, 2])
+    for n, voxels in enumerate((VOXELS, *IMAGES[1:])):
+        np.testing.assert_array_equal(open_source(out, f"{n}/0")[...], voxels)
+    with pytest.raises(InvalidArgumentError, match="codec can be given for a new output only"):
+        bp.copy(tiff, out, block_ids=[0], codec="gzip")
 
 
 def test_in_other_processes(tiff: Path, tmp_path: Path) -> None:

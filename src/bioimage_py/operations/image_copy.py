@@ -12,9 +12,7 @@ import numpy as np
 from bioimage_py.chunks import ChunkEncoding, UnknownEncoding
 from bioimage_py.errors import (
     BioimagePyWarning,
-    Hint,
     InvalidArgumentError,
-    SourceNotFoundError,
     StorageError,
     UnsupportedFormatError,
 )
@@ -24,13 +22,12 @@ from bioimage_py.operations.array_copy import plan_array, warn_of_unfinished
 from bioimage_py.operations.job import warn_caller
 from bioimage_py.operations.options import CopyOptions
 from bioimage_py.operations.target import (
-    ExistingTarget,
     Target,
     check_outside,
     place_parts,
 )
 from bioimage_py.operations.two_passes import room_beside_path
-from bioimage_py.operations.whole_copy import WholeCopy
+from bioimage_py.operations.whole_copy import WholeCopy, begun_target
 from bioimage_py.planning import ArrayLayout, CopyPlan, ImagePlan, PlannedArray, PlanOptions, image_in_passes
 from bioimage_py.runner import Journal, Resources
 from bioimage_py.sources import (
@@ -83,17 +80,11 @@ class ImageCopy(WholeCopy):
         assert group is not None
         _check_apart(tree, group)
         given = {name: value for name, value in options.layout.items() if name in _LAYOUT}
-        is_there = read_node(StoreFolder.at(group.path).child(group.key)) is not None
-        self._begun = options.block_ids is not None and not options.overwrite and is_there
-        if self._begun and given:
-            raise InvalidArgumentError(
-                f"{', '.join(given)} can be given for a new output only; {group.path} is there already, and block_ids are written "
-                "into it"
-            )
+        self.group = group
+        self._begun = self._find_begun(given)
         if options.block_ids is not None and not self._begun:
             # For voxels that no block writes, as in a copy of one array.
             given.setdefault("fill_value", 0)
-        self.group = group
         self.mirror = Mirror.plan(tree, group, given.pop("zarr_format", None))
         self._input = tree.root.path
         self._keys: list[tuple[str, str]] = []
@@ -166,7 +157,7 @@ class ImageCopy(WholeCopy):
         options, group = self.options, self.mirror.group
         target: Target
         if self._begun:
-            level, target = None, _begun_target(group, keys[1], source)
+            level, target = None, begun_target(group, keys[1], source)
         else:
             level = self.mirror.level(source, full, keys, given)
             target = NewLevelTarget(group, level, given.get("codec"))
@@ -309,23 +300,6 @@ def what_is_copied(tree: OmeZarrTree) -> str:
     kind = "" if tree.kind == "image" else f"{tree.kind} with "
     counts = [(len(tree.images), "image"), (levels, "level"), (labels, "label image")]
     return kind + ", ".join(f"{n:,} {what}{'' if n == 1 else 's'}" for n, what in counts if n)
-
-
-def _begun_target(group: ImageGroup, key: str, source: Source) -> Target:
-    """Return the array of an unfinished copy for the rest of its blocks; raise InvalidArgumentError if it does not fit the input."""
-    try:
-        sink = open_source(group.path, key, mode="r+")
-    except SourceNotFoundError as error:
-        raise InvalidArgumentError(
-            f"block_ids are written into the copy that is there, but {group.path} has no array {key!r}: {error.message}"
-        ) from error
-    if (sink.shape, sink.dtype) != (source.shape, source.dtype):
-        raise InvalidArgumentError(
-            f"block_ids are written into the copy that is there, but {sink.name} has shape {sink.shape} and dtype {sink.dtype}, and "
-            f"{source.name} has {source.shape} and {source.dtype}",
-            hints=[Hint("choose another path"), Hint.of("or, to replace it, give {}", overwrite=True)],
-        )
-    return ExistingTarget(sink)
 
 
 def _check_apart(tree: OmeZarrTree, group: ImageGroup) -> None:

@@ -12,9 +12,9 @@ from bioimage_py.metadata import VERSIONS, Level, image_attributes
 from bioimage_py.operations.array_copy import check_portable, plan_array
 from bioimage_py.operations.job import warn_of_assumed
 from bioimage_py.operations.options import CopyOptions
-from bioimage_py.operations.target import NewPathTarget
+from bioimage_py.operations.target import NewPathTarget, Target
 from bioimage_py.operations.two_passes import room_beside_path
-from bioimage_py.operations.whole_copy import WholeCopy
+from bioimage_py.operations.whole_copy import WholeCopy, begun_target
 from bioimage_py.planning import ImagePlan, PlannedArray, PlanOptions, image_in_passes
 from bioimage_py.sources import (
     Family,
@@ -30,7 +30,7 @@ from bioimage_py.storage import is_url
 from bioimage_py.text import counted
 from bioimage_py.wrapper import TransposeSource
 
-_FOR_ONE_ARRAY = ("mask", "block_ids", "dtype", "axes", "voxel_size", "units")
+_FOR_ONE_ARRAY = ("mask", "dtype", "axes", "voxel_size", "units")
 """Options that cannot be applied to several images."""
 
 
@@ -78,8 +78,9 @@ class SeriesCopy(WholeCopy):
         self._levels: list[NewLevel] = []
         self._attributes: dict[str, Mapping[str, Any]] = {}
         self._assumed: list[tuple[Source, Hint]] = []
+        self._begun = self._find_begun(options.layout)
         self.plan = self._planned(images, output)
-        self._is_fresh = options.folder is None
+        self._is_fresh = options.folder is None and not self._begun
         if self._assumed and self._is_fresh and not quiet:
             warn_of_assumed(self._assumed[0][0], [hint for _, hint in self._assumed])
 
@@ -91,26 +92,14 @@ class SeriesCopy(WholeCopy):
             source = open_source(self._path, key)
             if (order := wanted_order(output, source)) is not None:
                 source = TransposeSource(source, order)
-            target = NewPathTarget.plan(output, source, options)
+            target = self._target(n, name or str(n), source, output)
             target.check_apart(source)
             if options.in_other_processes:
                 check_portable(source, options.runner)
             shape = options.block_shape
             shape = None if shape is None else check_block_shape(tuple(shape), source.shape)
             plan, wanted = plan_array(source, target, options, shape, alone=False)
-            spec = target.planned.spec
             self._sources.append(source)
-            self._levels.append(NewLevel.planned(new_key, spec))
-            self._attributes[str(n)] = image_attributes(
-                spec.metadata,
-                spec.shape,
-                spec.dtype,
-                [Level(FULL_SIZE, (1.0,) * len(spec.shape))],
-                version=VERSIONS[self._zarr_format],
-                name=name or str(n),
-            )
-            known = [hint for _, hint in self._assumed]
-            self._assumed += [(source, hint) for hint in target.assumed(source) if hint not in known]
             arrays.append(PlannedArray(new_key, plan, (source.name, f"{self.group.path}:{new_key}")))
             asked.append(wanted)
         what = (
@@ -121,6 +110,26 @@ class SeriesCopy(WholeCopy):
         if options.folder is not None:
             return whole
         return image_in_passes(whole, asked, options.casting, room_beside_path(self.group.path, {}))
+
+    def _target(self, number: int, name: str, source: Source, output: Any) -> Target:
+        """Return what an image is copied into, and note how it is made."""
+        options, key = self.options, self._keys[number][1]
+        if self._begun:
+            return begun_target(self.group, key, source)
+        target = NewPathTarget.plan(output, source, options, keep_values=options.block_ids is not None)
+        spec = target.planned.spec
+        self._levels.append(NewLevel.planned(key, spec))
+        self._attributes[str(number)] = image_attributes(
+            spec.metadata,
+            spec.shape,
+            spec.dtype,
+            [Level(FULL_SIZE, (1.0,) * len(spec.shape))],
+            version=VERSIONS[self._zarr_format],
+            name=name,
+        )
+        known = [hint for _, hint in self._assumed]
+        self._assumed += [(source, hint) for hint in target.assumed(source) if hint not in known]
+        return target
 
     def _new(self) -> NewImage:
         version = VERSIONS[self._zarr_format]

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+from bioimage_py.errors import Hint, InvalidArgumentError, SourceNotFoundError
 from bioimage_py.geometry import IdSet
 from bioimage_py.kernels import CopyKernel
 from bioimage_py.operations.array_copy import planned_work
 from bioimage_py.operations.job import Job
 from bioimage_py.operations.options import CopyOptions
-from bioimage_py.operations.target import discard_folder, first_missing
+from bioimage_py.operations.target import ExistingTarget, Target, discard_folder, first_missing
 from bioimage_py.operations.two_passes import TwoPassRun
 from bioimage_py.planning import CopyPlan, ImagePlan, PlannedArray
 from bioimage_py.runner import Journal, Resources
@@ -29,7 +30,7 @@ from bioimage_py.runner.work import (
 from bioimage_py.sources import Location, Source, checked_overwrite, family_of, open_source
 from bioimage_py.sources.ome_zarr import ImageGroup, NewImage
 from bioimage_py.sources.stores import NewMarks
-from bioimage_py.sources.zarr import open_array
+from bioimage_py.sources.zarr import open_array, read_node
 from bioimage_py.storage import StoreFolder
 
 P = ParamSpec("P")
@@ -67,6 +68,18 @@ class WholeCopy(Job):
         for number, (_, key) in enumerate(self._keys):
             with self._source(number) as source, open_source(self.group.path, key) as written:
                 yield key, source, written
+
+    def _find_begun(self, given: Mapping[str, Any]) -> bool:
+        """Return whether blocks are written into a copy that is there; what is given for new arrays is refused then."""
+        options, group = self.options, self.group
+        is_there = read_node(StoreFolder.at(group.path).child(group.key)) is not None
+        begun = options.block_ids is not None and not options.overwrite and is_there
+        if begun and given:
+            raise InvalidArgumentError(
+                f"{', '.join(given)} can be given for a new output only; {group.path} is there already, and block_ids are written "
+                "into it"
+            )
+        return begun
 
     def _asked_ids(self, arrays: list[PlannedArray]) -> IdSet | None:
         """Return which blocks are to be done, numbered through all arrays; None for all."""
@@ -168,3 +181,20 @@ class WholeCopy(Job):
 
 def _in_copy_of(context: Context, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     return context.copy().run(function, *args, **kwargs)
+
+
+def begun_target(group: ImageGroup, key: str, source: Source) -> Target:
+    """Return the array of an unfinished copy for the rest of its blocks; raise InvalidArgumentError if it does not fit the input."""
+    try:
+        sink = open_source(group.path, key, mode="r+")
+    except SourceNotFoundError as error:
+        raise InvalidArgumentError(
+            f"block_ids are written into the copy that is there, but {group.path} has no array {key!r}: {error.message}"
+        ) from error
+    if (sink.shape, sink.dtype) != (source.shape, source.dtype):
+        raise InvalidArgumentError(
+            f"block_ids are written into the copy that is there, but {sink.name} has shape {sink.shape} and dtype {sink.dtype}, and "
+            f"{source.name} has {source.shape} and {source.dtype}",
+            hints=[Hint("choose another path"), Hint.of("or, to replace it, give {}", overwrite=True)],
+        )
+    return ExistingTarget(sink)

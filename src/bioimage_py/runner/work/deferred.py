@@ -73,6 +73,8 @@ class DeferredWork(BlockWork):
     shelf: WorkShelf
     place: StoreFolder | None = field(default=None, compare=False)
     meter: Meter = field(default_factory=Meter, compare=False, repr=False)
+    # What to_json has found, for a fingerprint that is asked for next: opening costs more than all else.
+    _found: list[dict[str, Any]] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def outputs(self) -> Sequence[Source]:
@@ -89,10 +91,12 @@ class DeferredWork(BlockWork):
         return self.meter.total()
 
     def to_json(self, folder: RunFolder) -> dict[str, Any]:
-        return {**self.open().to_json(folder), "block_ids": folder.store_ids(self.block_ids)}
+        work = self.open()
+        self._found[:] = [work.fingerprint()]
+        return {**work.to_json(folder), "block_ids": folder.store_ids(self.block_ids)}
 
     def fingerprint(self) -> dict[str, Any]:
-        return self.open().fingerprint()
+        return self._found.pop() if self._found else self.open().fingerprint()
 
     def flush(self) -> None:
         """Do nothing: the stores of whole images keep nothing back, and would all be opened for this."""
