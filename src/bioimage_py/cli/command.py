@@ -58,6 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         abandon_stdout()
         return PIPE_CLOSED
+    if argv is None and words[:1] == ["worker"]:
+        from bioimage_py.runner.worker import leave
+
+        leave(code)
     if argv is None and code in (INTERRUPTED, TERMINATED):
         sys.stderr.flush()
         os._exit(code)

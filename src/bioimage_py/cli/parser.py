@@ -30,7 +30,7 @@ from bioimage_py.report import Look
 from bioimage_py.runner import TASKS_AT_ONCE, RunnerConfig, all_backends
 from bioimage_py.system import available_cores
 
-_QUIET = ("copy", "pyramid", "verify", "preview", "resume", "cancel", "config")
+_QUIET = ("copy", "pyramid", "verify", "preview", "resume", "cancel", "worker", "config")
 _SEVERAL = (
     values.shape,
     values.sizes,
@@ -332,6 +332,15 @@ def _resume(parser: Parser) -> None:
     )  # fmt: skip
 
 
+def _worker(parser: Parser) -> None:
+    parser.add_argument("folder", metavar="RUN", help="the run folder, or a folder with one unfinished run")
+    _flag(parser, "--join", help="stay until the run has ended, through all its rounds")
+    parser.add_argument(
+        "--wait", type=values.seconds, default=60.0, metavar="TIME",
+        help="how long to wait for RUN to appear, and where there is nothing to do and no process waits for the run (default: 1min)",
+    )  # fmt: skip
+
+
 def _config(parser: Parser) -> None:
     parser.add_argument(
         "action", nargs="?", default="show", choices=("show", "get", "set"), metavar="show|get|set", help="what to do (default: show)"
@@ -361,6 +370,7 @@ _OPTIONS: Mapping[str, Callable[[Parser], None]] = {
     "status": _status,
     "resume": _resume,
     "cancel": _cancel,
+    "worker": _worker,
     "config": _config,
     "completion": _completion,
 }

@@ -46,6 +46,7 @@ long copies, and copies on a cluster:
   bioimage-py status RUN --watch                   monitor a run
   bioimage-py cancel RUN                           stop it; finished blocks stay
   bioimage-py resume RUN                           copy the missing blocks, nothing twice
+  bioimage-py worker RUN --join                    help with a run, from any computer that sees it
   bioimage-py config show                          the default settings
   bioimage-py completion bash                      complete all of this with Tab
 'bioimage-py VERB --help' explains each of them.
@@ -213,6 +214,21 @@ Stop a run: its processes on this computer, or its jobs on the cluster. Finished
 and 'bioimage-py resume' does the rest.""",
         """\
   bioimage-py cancel bioimage-run-20260131-170000-a1b2c3""",
+        (_RUNS,),
+    ),
+    "worker": Verb(
+        "join a run as a worker",
+        """\
+Copy blocks of a run that 'copy' or 'pyramid' has begun with --job-type external, subprocess, slurm or dask. Start
+as many workers as you like, by hand or with any scheduler, on machines that see the run folder and the
+images; they share the blocks. A worker may end at any time: others do what it leaves. SIGTERM and the signals
+that schedulers send before the end of a job's time stop it within seconds; what is done stays. The number of
+threads is that of the run (--threads-per-worker). The exit code is 0 when the run has ended, however it did.""",
+        """\
+  bioimage-py copy big.zarr new.zarr --job-type external --threads-per-worker 4
+  bioimage-py worker bioimage-run-20260131-170000-a1b2c3 --join
+  bioimage-py worker /scratch/me/runs --join --wait 10min
+Without --join a worker leaves as soon as nothing is left for it in the present round.""",
         (_RUNS,),
     ),
     "config": Verb(

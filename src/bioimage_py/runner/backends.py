@@ -68,6 +68,10 @@ _BUILT_IN = {
         Backend(
             "dask", "bioimage_py.runner.dask:DaskRunner", "tasks on a Dask cluster", "bioimage_py.runner.dask:DaskConfig", "dask_",
         ),
+        Backend(
+            "external", "bioimage_py.runner.external:ExternalRunner", "workers that you start", "bioimage_py.runner.external:ExternalConfig",
+            options="by hand or with any scheduler: 'bioimage-py worker RUN --join'; the line to run is printed",
+        ),
     )
 }  # fmt: skip
 
@@ -103,7 +107,8 @@ def get_runner(job_type: str, config: RunnerConfig | None = None) -> Runner:
     ----------
     job_type
         `"local"`: threads of this process; `"subprocess"`: worker processes on this machine; `"slurm"`: job arrays; `"dask"`: a Dask
-        cluster; or the name of a backend that another package adds.
+        cluster; `"external"`: processes that you start with `bioimage-py worker RUN --join`; or the name of a backend that another
+        package adds.
     config
         Its settings.
 

@@ -37,7 +37,7 @@ def check_environment(submitted: Mapping[str, str]) -> None:
         if mine is None:
             raise InvalidArgumentError(
                 f"{name} {version} was there when the run was submitted, and is missing in the worker's Python: give "
-                "python_executable= the interpreter of the same environment"
+                "python_executable= the interpreter of the same environment, or start the worker with it"
             )
         if mine == version:
             continue
@@ -45,7 +45,7 @@ def check_environment(submitted: Mapping[str, str]) -> None:
         if mine.split(".")[:decisive] != version.split(".")[:decisive]:
             raise InvalidArgumentError(
                 f"the worker has {name} {mine}, the run was submitted with {version}: give python_executable= the "
-                "interpreter of the same environment"
+                "interpreter of the same environment, or start the worker with it"
             )
         warnings.warn(
             f"the worker has {name} {mine}, the run was submitted with {version}",

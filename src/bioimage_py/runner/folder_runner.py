@@ -21,6 +21,7 @@ from bioimage_py.runner.run import (
     StatusReader,
     account_of_attempts,
     blocks_of_units,
+    has_left,
     read_recorded,
     read_units,
 )
@@ -32,6 +33,10 @@ _PROGRESS = 0.9
 
 _OPERATIONS_EACH, _OPERATIONS = 5, 100
 """What a look costs per task that runs, in operations of the run folder's disk, and how many of them a second are polite."""
+
+
+_SIGN = 30.0
+"""Seconds between two signs of life of the process that waits."""
 
 
 class WorkerError(RuntimeError):
@@ -48,11 +53,15 @@ class Watch:
     report: Report | None
     _began: float = field(default_factory=time.monotonic)
     _next: float = 0.0
+    _shown: float = field(default_factory=time.monotonic)
     _reader: StatusReader | None = None
 
     def look(self, *, last: bool = False, account: RunAccount | None = None) -> None:
         """Report how far the run is, if it is time to; at the end with the account of it."""
         now = time.monotonic()
+        if now > self._shown + _SIGN:
+            self.folder.show_driver()
+            self._shown = now
         if self.report is None or (now < self._next and not last):
             return
         if self._reader is None:
@@ -69,6 +78,8 @@ class FolderRunner(Runner):
     """A backend whose workers are other processes; what they share is the run folder."""
 
     in_process = False
+    starts_tasks = True
+    """Whether tasks of a round are begun by the backend; those that join are numbered after them."""
 
     @abstractmethod
     def run_round(
@@ -110,6 +121,8 @@ class FolderRunner(Runner):
                 number = begin_round(folder, work, todo, suspects, self.config, num_workers, needs)
             n_tasks = folder.read_round(number)["tasks"]
             ends = self.run_round(folder, number, n_tasks, num_workers, watch)
+            if folder.joined(number):
+                wait_for_others(folder, number, watch, self.config.poll_interval)
             over = folder.round_is_over(number)
             recorded = read_recorded(folder, with_values=work.keep_results)
             todo = work.ready(work.block_ids - recorded.done)
@@ -133,6 +146,31 @@ class FolderRunner(Runner):
             raised_before, number = recorded.raised, None
             needs = needs_after(needs, ends)
         return recorded, ends
+
+
+def wait_for_others(
+    folder: RunFolder, number: int, watch: Watch, interval: float, *, until_finished: bool = False
+) -> None:
+    """Wait for tasks of a round that others began, and for what each says at its end.
+
+    `until_finished`: there may be none yet, so they have not ended before one of them found nothing left for it.
+    """
+    lease, next_look, before = folder.read_round(number)["lease"], 0.0, False
+    while True:
+        watch.look()
+        now = time.monotonic()
+        goes_on = folder.round_goes_on(number)
+        if now >= next_look or not goes_on:
+            states = [folder.read_state(attempt) for attempt in folder.attempts(round_number=number)]
+            clock = folder.now()
+            left = all(has_left(state, clock, lease) for state in states)
+            finished = not until_finished or any(state["reason"] == "finished" for state in states)
+            # One that has just claimed something may not be seen yet.
+            if left and (not goes_on or (finished and before)):
+                return
+            before = left and finished
+            next_look = now + max(interval, _OPERATIONS_EACH * len(states) / _OPERATIONS)
+        time.sleep(interval)
 
 
 def _journal(folder: RunFolder, work: Work, recorded: Recorded, ends: Sequence[TaskEnd]) -> Journal:

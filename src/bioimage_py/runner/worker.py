@@ -102,7 +102,7 @@ _own: list[int] = []
 """Descriptors of the pipes to the submitter."""
 
 
-def _part_from_worker() -> None:
+def part_from_worker() -> None:
     """Make a process that is forked from this one a plain one.
 
     With the usual handlers it ends when it is told to, as a pool tells its workers. If it kept the pipes and outlived the
@@ -115,7 +115,7 @@ def _part_from_worker() -> None:
         signal.signal(number, usual)
 
 
-def _leave(code: int) -> None:
+def leave(code: int) -> None:
     """End the process soon, also where the user's function left a thread or a process that would keep it alive."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -126,5 +126,5 @@ def _leave(code: int) -> None:
 
 
 if __name__ == "__main__":
-    after_fork(_part_from_worker)
-    _leave(main())
+    after_fork(part_from_worker)
+    leave(main())

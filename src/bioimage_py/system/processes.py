@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     import subprocess
 
 STOP_SIGNALS: tuple[signal.Signals, ...] = tuple(
-    getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT", "SIGBREAK") if hasattr(signal, name)
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGINT", "SIGBREAK")
+    if hasattr(signal, name)
 )
-"""What tells a worker to stop after its block."""
+"""What tells a worker to stop after its block: LSF sends SIGUSR2 at the end of its time, Grid Engine SIGUSR1, SIGUSR2 or SIGXCPU."""
 
 PIPE_CLOSED: tuple[type[Exception], ...] = (BrokenPipeError,) if os.name != "nt" else (OSError, ValueError)
 """What writing to a process, or closing its pipe, raises when it has died. Windows answers EINVAL, and `ask_to_stop` closes pipes there."""

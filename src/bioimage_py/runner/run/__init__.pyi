@@ -8,7 +8,7 @@ from .block_log import (
     read_units as read_units,
     units_of_blocks as units_of_blocks,
 )
-from .claims import Claim as Claim, Claims as Claims
+from .claims import Claim as Claim, Claims as Claims, has_left as has_left, new_task as new_task
 from .driver import driving as driving, interrupt_driver as interrupt_driver
 from .orders import Orders as Orders, Portion as Portion
 from .output_marks import (

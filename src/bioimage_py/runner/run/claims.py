@@ -5,6 +5,7 @@
     claims/00000/00012.1        taken over from an attempt that has ended, died, or gives no sign of life
     claims/00000/open/00012.0   a file, there until the portion was worked through: the attempts that had it, the last one first
     claims/00000/done/00012     the portion was worked through
+    claims/00000/joined/00040   a task that a backend did not begin: one process has its number
 
 To make a folder is one operation, which fails where there is one, on every disk. Names that others have made may be seen late: what is not
 seen is taken neither for free nor for done.
@@ -164,6 +165,24 @@ class Claims:
 
     def _listed(self, name: str) -> list[str]:
         return os.listdir(self._place / name)  # noqa: PTH208 - texts, and many
+
+
+def new_task(folder: RunFolder, number: int, first: int) -> int:
+    """Return a number for a task that joins a round: not below `first`, and given to nobody else."""
+    place = folder.claims(number) / "joined"
+    place.mkdir(mode=0o700, exist_ok=True)
+    task = first + len(os.listdir(place))  # noqa: PTH208 - their number only
+    step = 1
+    while not make_folder(place / f"{task:05d}"):
+        # Many that join at the same time soon meet no more.
+        task += 1 + int.from_bytes(os.urandom(4), "big") % step
+        step *= 2
+    return task
+
+
+def has_left(state: dict[str, Any], now: float, lease: float) -> bool:
+    """Whether an attempt has ended, has died, or gives no sign of life."""
+    return state["reason"] is not None or is_alive(state) is False or now - state["seen"] > lease
 
 
 def make_folder(path: Path) -> bool:

@@ -237,10 +237,20 @@ class RunFolder:
         """Return which process waits for the run, or did when it died; None if none does, or that cannot be read."""
         try:
             driver = read_json(self.path / "driver.json")
-        except StorageError:
+            seen = (self.path / "driver.json").stat().st_mtime
+        except (StorageError, FileNotFoundError):
             return None
         known = isinstance(driver.get("host"), str) and isinstance(driver.get("pid"), int)
-        return {"born": None, "began": 0.0, **driver} if known else None
+        return {"born": None, "began": 0.0, **driver, "seen": seen} if known else None
+
+    def show_driver(self) -> None:
+        """Give a sign of life of the process that waits."""
+        with contextlib.suppress(OSError):  # it has been removed, or cannot be reached now
+            os.utime(self.path / "driver.json")
+
+    def joined(self, number: int) -> bool:
+        """Whether tasks have joined a round that its backend did not begin."""
+        return (self.claims(number) / "joined").exists()
 
     def clear_driver(self) -> None:
         (self.path / "driver.json").unlink(missing_ok=True)
@@ -407,7 +417,7 @@ _DEPTH = 3
 """How many levels of folders are looked into for runs."""
 
 
-def find_runs(roots: Iterable[str | os.PathLike[str]]) -> list[Path]:
+def find_runs(roots: Iterable[str | os.PathLike[str]], depth: int = _DEPTH) -> list[Path]:
     """Return the run folders in some folders and a few levels below, or those folders themselves, the oldest first.
 
     Those that cannot be trusted, because they are another user's or others can write into them, are left out with a
@@ -415,7 +425,7 @@ def find_runs(roots: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for root in roots:
-        for path in _candidates(Path(root).expanduser()):
+        for path in _candidates(Path(root).expanduser(), depth):
             try:
                 found[RunFolder.open(path).path] = None
             except SourceNotFoundError:

@@ -60,6 +60,8 @@ class RunStatus(Rows):
     driver_alive: bool | None = None
     """None where it is on another machine."""
     handle: str = ""
+    join: str = ""
+    """The command that starts a worker, where the backend starts none."""
 
     @property
     def state(self) -> str:
@@ -101,6 +103,8 @@ class RunStatus(Rows):
             words = {} if self.working else {"waiting": "not started"}
             counts = ", ".join(f"{count:,} {words.get(state, state)}" for state, count in self.tasks.items())
             yield "tasks", counts + (f" (round {self.rounds})" if self.rounds > 1 else "")
+        if self.join and self.working and not self.tasks.get("running"):
+            yield "workers", f"none is there; to start one: {self.join}"
         for n, error in enumerate(self.errors):
             yield "" if n else "errors", shortened(f"{_where(error)}: {error.type}: {error.text}", 400)
         if self.state == "unfinished":
@@ -190,7 +194,7 @@ class StatusReader:
             tuple(islice(_first_errors(recorded, latest if done < self._blocks_total else ()), _MOST_ERRORS)),
             driver,
             alive,
-            handle_text(self._folder, number),
+            *handle_texts(self._folder, number),
         )
 
 
@@ -294,15 +298,17 @@ def without_credentials(text: str) -> str:
     return _QUERY_PART.sub(r"\1", _USER_PART.sub(r"\1", text))
 
 
-def handle_text(folder: RunFolder, number: int) -> str:
-    """Return what the backend calls a round, such as `"job 17"`, empty where it has no name for it."""
+def handle_texts(folder: RunFolder, number: int) -> tuple[str, str]:
+    """Return what the backend calls a round, such as `"job 17"`, and the command that starts a worker; empty where there is none."""
     try:
         handle = folder.read_handle(number) if number >= 0 else None
     except StorageError:
-        return ""
+        return "", ""
     if handle is None:
-        return ""
+        return "", ""
     jobs, address = handle.get("jobs"), handle.get("address")
     if isinstance(jobs, list) and jobs:
-        return f"job{'s' if len(jobs) > 1 else ''} {', '.join(map(str, jobs))}"
-    return without_credentials(f"at {address}") if isinstance(address, str) else ""
+        return f"job{'s' if len(jobs) > 1 else ''} {', '.join(map(str, jobs))}", ""
+    return without_credentials(f"at {address}") if isinstance(address, str) else "", str(
+        handle.get("join", "")
+    )

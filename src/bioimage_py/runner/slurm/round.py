@@ -55,7 +55,7 @@ class SlurmRound:
         self._pace = slurm.pace
         self._n_tasks, self._at_once = content["tasks"], min(num_workers, content["at_once"])
         self._pace.set_size(self._n_tasks)
-        self._signs = Signs(jobs.folder, jobs.number, content["beat"], self._pace)
+        self._signs = Signs(jobs.folder, jobs.number, self._n_tasks, content["beat"], self._pace)
         self._ends: dict[int, TaskEnd] = {}
         self._spared: set[int] = set()  # tasks that were cancelled here, as they need not begin any more
         self._lost: set[int] = set()  # tasks that were cancelled here, as they may never end

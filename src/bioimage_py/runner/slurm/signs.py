@@ -27,8 +27,9 @@ class _Attempt:
 class Signs:
     """Looks at the attempts of a round now and then; those that have ended are not looked at again."""
 
-    def __init__(self, folder: RunFolder, number: int, beat: float, pace: Pace) -> None:
+    def __init__(self, folder: RunFolder, number: int, n_tasks: int, beat: float, pace: Pace) -> None:
         self._folder, self._number, self._pace = folder, number, pace
+        self._n_tasks = n_tasks
         self._patience = _QUIET * max(1.0, beat)
         self._open: dict[str, _Attempt] = {}
         self._ended: set[str] = set()
@@ -46,8 +47,8 @@ class Signs:
             return set()
         early = set()
         for attempt in self._folder.attempts(round_number=self._number):
-            if attempt.stem in self._ended:
-                continue
+            if attempt.stem in self._ended or attempt.task >= self._n_tasks:
+                continue  # the latter have joined: Slurm knows nothing of them
             self.begun.add(attempt.task)
             try:
                 written = attempt.state.stat().st_mtime_ns
