@@ -98,7 +98,7 @@ def test_the_address_of_a_dask_scheduler() -> None:
             "--time and --mem need --job-type slurm",
         ),
         (["--dask-address", "tcp://h:1"], "--dask-address needs --job-type dask"),
-        (["--retries", "1", "--resumable"], "--retries needs --job-type subprocess, slurm or dask"),
+        (["--retries", "1", "--resumable"], "--retries needs --job-type subprocess, slurm, dask or external"),
         (["--keep-run-folder"], "--keep-run-folder needs --resumable or --job-type"),
         (["--job-type", "slrm"], "did you mean slurm?"),
         (["--partion", "x"], "did you mean --partition?"),

@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         abandon_stdout()
         return PIPE_CLOSED
     if argv is None and words[:1] == ["worker"]:
-        from bioimage_py.runner.worker import leave
+        from bioimage_py.runner import leave
 
         leave(code)
     if argv is None and code in (INTERRUPTED, TERMINATED):

@@ -46,3 +46,4 @@ from .subprocess_runner import SubprocessRunner as SubprocessRunner
 from .task import run_task as run_task
 from .work.items import ids_from as ids_from
 from .work.work import Work as Work
+from .worker import leave as leave, part_from_worker as part_from_worker

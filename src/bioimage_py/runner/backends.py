@@ -70,7 +70,7 @@ _BUILT_IN = {
         ),
         Backend(
             "external", "bioimage_py.runner.external:ExternalRunner", "workers that you start", "bioimage_py.runner.external:ExternalConfig",
-            options="by hand or with any scheduler: 'bioimage-py worker RUN --join'; the line to run is printed",
+            options="started by hand or by any scheduler; the line to run is printed",
         ),
     )
 }  # fmt: skip

@@ -9,8 +9,8 @@ from typing import Any
 
 from bioimage_py.cli.console import Console
 from bioimage_py.cli.failure import INTERRUPTED, OK, TERMINATED
+from bioimage_py.runner import part_from_worker
 from bioimage_py.runner.external import Joined, find_run, join_run
-from bioimage_py.runner.worker import part_from_worker
 from bioimage_py.system import STOP_SIGNALS, after_fork
 
 
