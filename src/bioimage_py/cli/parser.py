@@ -176,7 +176,11 @@ def _where(parser: Parser) -> None:
     where = parser.add_argument_group("where it runs")
     kinds = "; ".join(f"{name!r}: {backend.about}" for name, backend in all_backends().items())
     where.add_argument(
-        "--job-type", choices=tuple(all_backends()), default="local", help=f"{kinds} (default: 'local')"
+        "--job-type",
+        choices=tuple(all_backends()),
+        default="local",
+        metavar="NAME",
+        help=f"{kinds} (default: 'local')",
     )
     where.add_argument(
         "-j", "--workers", type=values.workers, metavar="N",
