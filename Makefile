@@ -80,6 +80,7 @@ bench: $(VENV)/.installed-test
 roads: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/roads.py
 	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/plates.py
 	$(BIN)/python benchmarks/fill.py
 
 clean:

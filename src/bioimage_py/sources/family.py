@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bioimage_py.chunks import ChunkEncoding, EncodedReader, StoredChunks
-from bioimage_py.errors import InvalidArgumentError, UnsupportedFormatError
+from bioimage_py.errors import Hint, InvalidArgumentError, UnsupportedFormatError
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import FileSource, Source, SourceSpec
 from bioimage_py.sources.registry import FamilyEntry, families
@@ -14,6 +14,9 @@ from bioimage_py.storage import Identity, StoreFolder, file_identity
 
 if TYPE_CHECKING:
     from bioimage_py.sources.ome_zarr import ImageGroup
+
+ALL_IMAGES = Hint("or copy all of them into a path that ends in .ome.zarr")
+"""For files of several images, see `Family.images_in`."""
 
 
 class Family:

@@ -25,7 +25,7 @@ from bioimage_py.errors import (
 )
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata, without_nonsense
-from bioimage_py.sources.family import Family
+from bioimage_py.sources.family import ALL_IMAGES, Family
 from bioimage_py.sources.raw import SingleFileSource, open_file
 from bioimage_py.storage import Identity, file_identity, is_url
 
@@ -168,7 +168,7 @@ def _scene(image: BioImage, path: str, key: str | None) -> str:
             return scenes[0]
         raise AmbiguousSourceError(
             f"{path} holds {len(scenes)} scenes: {', '.join(scenes)}",
-            hints=[Hint.of("name one, for example with {}", "open_source", path, scenes[0])],
+            hints=[Hint.of("name one, for example with {}", "open_source", path, scenes[0]), ALL_IMAGES],
         )
     if key in scenes:
         return key

@@ -40,7 +40,7 @@ class Nodes:
         if folder.path not in self._found:
             around, node = self._around(folder), None
             if self._is_there(folder):
-                if around is not None and ".zgroup" in (around.names or ()):
+                if around is not None and _is_v2(around):
                     node = read_node(folder, _ARRAY_V2)
                 node = self._shared(node or read_node(folder))
             self._found[folder.path] = node
@@ -70,3 +70,8 @@ class Nodes:
         """Return the first of all values that have the same key."""
         found: _T = self._equal.setdefault(key, value)
         return found
+
+
+def _is_v2(group: Node) -> bool:
+    names = group.names or ()
+    return ".zgroup" in names and "zarr.json" not in names

@@ -27,6 +27,7 @@ from bioimage_py.errors import (
     UnsupportedFormatError,
 )
 from bioimage_py.metadata import ImageMetadata
+from bioimage_py.sources.family import ALL_IMAGES
 from bioimage_py.sources.tiff.ifd import PageChain, PageReader, walk_chain
 from bioimage_py.sources.tiff.layout import TiffLayout, check_page, layout_of
 from bioimage_py.sources.tiff.metadata import metadata_of
@@ -354,7 +355,7 @@ def _choose(
                 check_page(one.keyframe, path)
             raise AmbiguousSourceError(
                 f"TIFF {path!r} holds {len(found)} series: {listed}",
-                hints=[Hint.of("choose one by number or name, with {}", series=...)],
+                hints=[Hint.of("choose one by number or name, with {}", series=...), ALL_IMAGES],
             )
         return main[0]
     named = [n for n, s in enumerate(found) if s.name and s.name == wanted]
