@@ -12,8 +12,9 @@ the id of a unit is its block's times 2**20 plus its number in the block. Units 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.run.own_files import WrittenFile
@@ -26,6 +27,8 @@ _MIX = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
 _MOST = 2**32 - 1
 _OPEN = 256
 """Records at the end of a log that may still be extended: more than threads have blocks in hand."""
+_SLICE = 2**18
+"""Records that are read at once."""
 
 
 class BlockLog(WrittenFile):
@@ -106,26 +109,30 @@ class BlockLogReader:
 
         A record that does not check may be half written: it is looked at again next time.
         """
-        first = max(0, self._read - _OPEN)
+        self._read = max(0, self._read - _OPEN)
         try:
             with self.path.open("rb") as file:
-                file.seek(first * _RECORD.size)
-                data = file.read()
+                file.seek(self._read * _RECORD.size)
+                return IdSet.union(self._slices(file))
         except FileNotFoundError:
             return IdSet()  # it is made with the first record
-        if len(data) < _RECORD.size:
-            return IdSet()
+
+    def _slices(self, file: BinaryIO) -> Iterator[IdSet]:
+        while len(data := file.read(_SLICE * _RECORD.size)) >= _RECORD.size:
+            yield self._checked(data)
+
+    def _checked(self, data: bytes) -> IdSet:
         import numpy as np
 
         kind = np.dtype([("begin", "<u8"), ("count", "<u4"), ("check", "<u4")])
         records = np.frombuffer(data, kind, count=len(data) // _RECORD.size)
-        places = np.arange(first + 1, first + len(records) + 1, dtype=np.uint64)
+        places = np.arange(self._read + 1, self._read + len(records) + 1, dtype=np.uint64)
         mix = [np.uint64(factor) for factor in _MIX]
         with np.errstate(over="ignore"):
             # As in `_check`.
             mixed = records["begin"] * mix[0] + records["count"].astype(np.uint64) * mix[1] + places * mix[2]
             checks = ((mixed ^ (mixed >> np.uint64(29))) * mix[0]) >> np.uint64(32)
-        self._read = first + len(records)
+        self._read += len(records)
         records = records[(checks == records["check"]) & (records["count"] > 0)]
         begins = records["begin"].astype(np.int64)
         return IdSet.from_arrays(begins, begins + records["count"])
