@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -160,6 +161,21 @@ def test_links_lead_somewhere(page: Path) -> None:
             titles = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
             slugs = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
             assert anchor in slugs, f"{page.name}: {target}"
+
+
+def test_the_scripts_for_schedulers_are_well_formed() -> None:
+    page = ROOT / "docs" / "schedulers.md"
+    for fence in fences(page):
+        if fence.language == "sh":
+            subprocess.run(["bash", "-n", "-c", fence.text], check=True)
+        if fence.language == "yaml":
+            [container] = yaml.safe_load(fence.text)["spec"]["template"]["spec"]["containers"]
+            subprocess.run(["sh", "-n", "-c", *container["args"]], check=True)
+    known = "".join(
+        subprocess.check_output([str(COMMAND), verb, "--help"], text=True) for verb in ("copy", "worker")
+    )
+    said = set(re.findall(r"--[a-z][a-z-]+", page.read_text(encoding="utf-8")))
+    assert said - set(re.findall(r"--[a-z][a-z-]+", known)) == {"--cores", "--jobs"}  # of Snakemake
 
 
 class _Pages(http.server.BaseHTTPRequestHandler):
