@@ -171,7 +171,7 @@ def main() -> None:
                 if backend == "slurm":
                     config |= {"mem": "800M", "time": 10}
                 else:
-                    config["python_executable"] = str(disk.worker_python())
+                    config |= {"python_executable": str(disk.worker_python()), "latency_wait": 30}
                 found = one(disk, f"{n:03d}-{backend}-{road}", backend, road, config, environment)
                 totals[backend] += found
                 totals["all"] += found

@@ -121,7 +121,7 @@ class Runner(ABC):
             journal = self.process(folder, work, num_workers, progress)
             work.settle_marks(journal.done_ids())
             if not journal.has_failures:
-                finish_outputs(folder)
+                finish_outputs(folder, self.config.patience)
                 remove_leftovers(folder, work)
                 work.close()
                 if not self.config.keep_run_folder:

@@ -13,6 +13,7 @@ from bioimage_py.option import option
 from bioimage_py.planning import parse_bytes
 from bioimage_py.system import available_cores
 
+_LATENCY = 30.0
 TASKS_AT_ONCE = 16
 """On other computers, where nothing is said: how many cores are there to be had is not known here."""
 
@@ -48,6 +49,9 @@ class RunnerConfig:
         of the machine as well. Without it, what is recorded survives the crash of any process.
     threads_per_worker
         Threads of each worker process; local runs have `num_workers` threads.
+    latency_wait
+        Seconds that machines get to see on the shared disk what others wrote there, before it counts as missing. Default: 30 where tasks
+        run on other machines, else 0.
     resumable
         Whether a local run must keep a run folder, in `tmp_root` or the working directory: one that cannot is refused, such as a copy
         of an array in memory, or into a file that takes one writer. With `tmp_root` alone it goes on without one, with a warning.
@@ -88,6 +92,7 @@ class RunnerConfig:
     threads_per_worker: int = option(
         "threads of each process (default: 1)", default=1, metavar="N", read="workers"
     )
+    latency_wait: float | None = None
     resumable: bool = option(
         "keep a run folder, so that the copy can be finished even if this process is killed; always on with job "
         "types other than 'local'",
@@ -97,6 +102,7 @@ class RunnerConfig:
     def __post_init__(self) -> None:
         check_seconds("poll_interval", self.poll_interval)
         check_seconds("task_timeout", self.task_timeout, optional=True)
+        check_seconds("latency_wait", self.latency_wait, optional=True, zero=True)
         for name, least in (("tasks_per_worker", 1), ("threads_per_worker", 1), ("retries", 0)):
             check_count(name, getattr(self, name), least)
         for name, kind in (("tmp_root", (str, os.PathLike)), ("python_executable", str)):
@@ -124,6 +130,13 @@ class RunnerConfig:
     def on_other_machines(self) -> bool:
         """Whether tasks run where the number of cores is not known here."""
         return False
+
+    @property
+    def patience(self) -> float:
+        """`latency_wait` in seconds."""
+        if self.latency_wait is not None:
+            return self.latency_wait
+        return _LATENCY if self.on_other_machines else 0.0
 
     @property
     def usual_workers(self) -> int:

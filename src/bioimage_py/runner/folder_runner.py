@@ -37,6 +37,8 @@ _OPERATIONS_EACH, _OPERATIONS = 5, 100
 
 _SIGN = 30.0
 """Seconds between two signs of life of the process that waits."""
+_LOOK = 0.3
+"""Seconds between two looks at what tasks that have ended have written, where a network disk does not show it yet."""
 
 
 class WorkerError(RuntimeError):
@@ -124,7 +126,7 @@ class FolderRunner(Runner):
             if folder.joined(number):
                 wait_for_others(folder, number, watch, self.config.poll_interval)
             over = folder.round_is_over(number)
-            recorded = read_recorded(folder, with_values=work.keep_results)
+            recorded = self._seen(folder, number, work, ends)
             todo = work.ready(work.block_ids - recorded.done)
             if todo and not todo & wave:
                 wave, attempt, missing, raised_before, suspects = todo, 0, len(todo), IdSet(), IdSet()
@@ -146,6 +148,20 @@ class FolderRunner(Runner):
             raised_before, number = recorded.raised, None
             needs = needs_after(needs, ends)
         return recorded, ends
+
+    def _seen(self, folder: RunFolder, number: int, work: Work, ends: Sequence[TaskEnd]) -> Recorded:
+        """Return what is recorded once all is seen that the tasks of a round wrote, or nothing more is waited for."""
+        told = {end.task for end in ends if end.kind in ("finished", "stopped")}
+        cut_off = any(end.kind not in ("finished", "stopped", "error") for end in ends)
+        deadline = time.monotonic() + self.config.patience
+        while True:
+            recorded = read_recorded(folder, with_values=work.keep_results)
+            mine = [attempt for attempt in recorded.attempts if attempt.files.round == number]
+            ended = {attempt.files.task for attempt in mine if attempt.reason is not None}
+            seen = told <= ended and not cut_off and all(attempt.reason is not None for attempt in mine)
+            if seen or time.monotonic() >= deadline:
+                return recorded
+            time.sleep(_LOOK)
 
 
 def wait_for_others(

@@ -23,7 +23,9 @@ from bioimage_py.runner.run import (
     unmark_outputs,
 )
 from bioimage_py.runner.work import Work
+from bioimage_py.storage import seen_in_time
 
+_PATIENCE = 30.0
 _log = logging.getLogger(__name__)
 _FUNCTIONS = ("function_check", "$pickle")
 """Where stored work holds a function of the user, which its fingerprint knows nothing of."""
@@ -55,6 +57,8 @@ def new_run_folder(
             }
         )
         folder.appear()
+        # What is in a folder that was renamed is new on a network disk, also here.
+        seen_in_time(folder.read_run, _PATIENCE)
     except BaseException:
         if outputs:
             unmark_outputs({"outputs": outputs})

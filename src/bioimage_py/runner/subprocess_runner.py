@@ -18,6 +18,7 @@ from bioimage_py.runner.folder_runner import FolderRunner, Watch
 from bioimage_py.runner.journal import Journal
 from bioimage_py.runner.rounds import TaskEnd, killed_by
 from bioimage_py.runner.run import RunFolder, end_of_log
+from bioimage_py.runner.worker import PATIENCE_VARIABLE
 from bioimage_py.system import PIPE_CLOSED, ask_to_stop, kill_group, own_group
 
 _GRACE = 0.7
@@ -53,7 +54,7 @@ class SubprocessRunner(FolderRunner):
         self, folder: RunFolder, number: int, n_tasks: int, num_workers: int, watch: Watch
     ) -> list[TaskEnd]:
         python = self.config.python_executable or sys.executable
-        pool = _Pool(folder, number, python, self.config.task_timeout)
+        pool = _Pool(folder, number, python, self.config.task_timeout, self.config.patience)
         at_once = min(num_workers, folder.read_round(number)["at_once"])
         try:
             return pool.run(deque(range(n_tasks)), at_once, watch)
@@ -97,6 +98,7 @@ class _Worker:
         number: int,
         slot: int,
         python: str,
+        patience: float,
         answers: queue.Queue[tuple[_Worker, str]],
     ) -> None:
         self.task: int | None = None
@@ -112,6 +114,7 @@ class _Worker:
                     stdout=subprocess.PIPE,
                     stderr=log,
                     text=True,
+                    env={**os.environ, PATIENCE_VARIABLE: str(patience)},
                     **own_group(),
                 )
             except OSError as error:
@@ -163,8 +166,11 @@ class _Worker:
 
 
 class _Pool:
-    def __init__(self, folder: RunFolder, number: int, python: str, timeout: float | None) -> None:
+    def __init__(
+        self, folder: RunFolder, number: int, python: str, timeout: float | None, patience: float
+    ) -> None:
         self._folder, self._number, self._python, self._timeout = folder, number, python, timeout
+        self._patience = patience
         self._answers: queue.Queue[tuple[_Worker, str]] = queue.Queue()
         self._workers: list[_Worker] = []
 
@@ -198,7 +204,7 @@ class _Pool:
         return ends
 
     def _start(self, slot: int, waiting: deque[int]) -> None:
-        worker = _Worker(self._folder, self._number, slot, self._python, self._answers)
+        worker = _Worker(self._folder, self._number, slot, self._python, self._patience, self._answers)
         self._workers.append(worker)
         worker.give(waiting.popleft(), self._timeout)
 

@@ -27,6 +27,7 @@ from bioimage_py.runner.run import (
 )
 from bioimage_py.runner.work import load_work
 from bioimage_py.runner.worker_threads import WorkerThreads
+from bioimage_py.storage import seen_in_time
 
 if TYPE_CHECKING:
     from bioimage_py.runner.work import Work
@@ -38,17 +39,21 @@ _LOOK = 0.2
 """Seconds between two looks at whether another task has ended the run, unless there are many tasks."""
 
 
-def run_task(path: str, round_number: int, task: int, stop: threading.Event | None = None) -> str:
+def run_task(
+    path: str, round_number: int, task: int, stop: threading.Event | None = None, patience: float = 0.0
+) -> str:
     """Claim portion after portion of a round, process their groups and record each block; return why it ended.
 
-    It ends when nothing is left to be claimed, or when told by `stop`. Raises BioimagePyError if the run folder cannot be trusted, a
-    source cannot be opened, or this Python does not fit.
+    It ends when nothing is left to be claimed, or when told by `stop`. For the seconds of `patience`, what the submitter wrote may not
+    be seen yet. Raises BioimagePyError if the run folder cannot be trusted, a source cannot be opened, or this Python does not fit.
     """
-    folder = RunFolder.open(path, whole=False)
+    folder = seen_in_time(lambda: RunFolder.open(path, whole=False), patience)
+    # Whoever sees the round sees what was written before it began.
+    content = seen_in_time(lambda: folder.read_round(round_number), patience)
     with _opening:
-        run, work = _open_work(str(folder.path), round_number)
+        run, work = _open_work(str(folder.path), round_number, patience)
     # Its sources are shared by all tasks of this process; what is counted is not.
-    counted, content = work.with_new_counts(), folder.read_round(round_number)
+    counted = work.with_new_counts()
     stopping = stop or threading.Event()
     with (
         folder.orders(round_number) as orders,
@@ -166,7 +171,7 @@ def close_sources() -> None:
 
 
 @lru_cache(maxsize=2)
-def _open_work(path: str, round_number: int) -> tuple[dict[str, Any], Work]:
+def _open_work(path: str, round_number: int, patience: float) -> tuple[dict[str, Any], Work]:
     """Open the sources of a run once per process and round; its tasks share them.
 
     A worker may outlive a run that failed. What it opened for an earlier round may have been replaced since.
@@ -176,7 +181,8 @@ def _open_work(path: str, round_number: int) -> tuple[dict[str, Any], Work]:
     run = folder.read_run()
     check_environment(run["environment"])
     extend_import_path(run.get("import_path", ()))
-    work = load_work(_without_ids(run["work"]), folder, run["threads"], run["cache_bytes"])
+    stored = _without_ids(run["work"])
+    work = seen_in_time(lambda: load_work(stored, folder, run["threads"], run["cache_bytes"]), patience)
     return run, work
 
 

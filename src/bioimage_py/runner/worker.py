@@ -24,6 +24,7 @@ from bioimage_py.runner.task import FINISHED, STOPPED, run_task
 from bioimage_py.system import READ, STOP_SIGNALS, after_fork
 
 EXIT_STOPPED, EXIT_REFUSED, EXIT_USAGE = 75, 70, 2
+PATIENCE_VARIABLE = "BIOIMAGE_PY_LATENCY_WAIT"
 _PATIENCE = 1.0
 """Seconds that threads and processes of the user's function, and what is called at exit, get to end."""
 
@@ -82,7 +83,8 @@ def _listen(orders: int, lines: queue.SimpleQueue[bytes], stop: threading.Event)
 
 def _attempt(folder: str, number: int, task: int, stop: threading.Event) -> tuple[str, str]:
     try:
-        return run_task(folder, number, task, stop), ""
+        patience = float(os.environ.get(PATIENCE_VARIABLE, "0"))
+        return run_task(folder, number, task, stop, patience), ""
     except BioimagePyError as error:
         return "error", f"{type(error).__name__}: {error}"
     except Exception as error:  # noqa: BLE001 - told to the submitter, with its traceback in the log

@@ -58,7 +58,11 @@ from .object_folder import (
     ObjectFolder as ObjectFolder,
     OpenObject as OpenObject,
 )
-from .passing_errors import is_passing as is_passing, tried_again as tried_again
+from .passing_errors import (
+    is_passing as is_passing,
+    seen_in_time as seen_in_time,
+    tried_again as tried_again,
+)
 from .store_errors import (
     ENGINE_ERRORS as ENGINE_ERRORS,
     apart as apart,

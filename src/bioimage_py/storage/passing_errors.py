@@ -1,4 +1,4 @@
-"""Errors that network disks answer for a moment: what failed with one is worth another try."""
+"""What network disks do for a while: fail for a moment, and show late what other machines wrote."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 import time
 from collections.abc import Callable
 from typing import TypeVar
+
+from bioimage_py.errors import BioimagePyError
 
 _R = TypeVar("_R")
 
@@ -17,6 +19,8 @@ _OS_ERROR = re.compile(r"\[os_error_code='(\d+)'\]")
 _MOST_CAUSES = 8
 _PAUSES = (0.05, 0.2, 0.8)
 """Seconds before what a network disk refused is tried again."""
+_LOOK = 0.3
+"""Seconds between two looks at what is not seen yet."""
 
 
 def is_passing(error: BaseException | None) -> bool:
@@ -39,3 +43,15 @@ def tried_again(call: Callable[[], _R]) -> _R:
                 raise
         time.sleep(pause)
     return call()
+
+
+def seen_in_time(call: Callable[[], _R], patience: float) -> _R:
+    """Return what a call reads of what another machine wrote; for so many seconds it may not be seen yet."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            return call()
+        except (OSError, BioimagePyError):
+            if time.monotonic() >= end:
+                raise
+        time.sleep(_LOOK)

@@ -20,7 +20,7 @@ from bioimage_py.runner.run.run_folder import RunFolder
 from bioimage_py.runner.run.state_file import StateFile
 from bioimage_py.runner.run.value_log import ValueLog
 from bioimage_py.runner.worker_threads import without_frames
-from bioimage_py.storage import this_process
+from bioimage_py.storage import this_process, tried_again
 
 if TYPE_CHECKING:
     from bioimage_py.kernels import BlockUnits, Tally
@@ -186,9 +186,9 @@ class AttemptJournal:
                 self._record_settled()
                 self._write_others()
                 self._state["reason"] = reason
-                # Where files of others are seen late, this tells whether all of them was.
-                self._state["sizes"] = self.files.sizes()
                 self._show()
+                with self._writing(self.files.ended):
+                    self.files.ended.touch(0o600)
             finally:
                 self._blocks.close()
                 self._units.close()
@@ -251,8 +251,13 @@ class AttemptJournal:
 
     def _write_error(self, entry: dict[str, Any]) -> None:
         line = json.dumps(entry, separators=(",", ":")) + "\n"
-        with self._writing(self.files.errors), self.files.errors.open("a") as file:
-            file.write(line)
+
+        def write() -> None:
+            with self.files.errors.open("a") as file:
+                file.write(line)
+
+        with self._writing(self.files.errors):
+            tried_again(write)
         self._n_lines += 1
 
     @staticmethod

@@ -19,6 +19,7 @@ from typing import BinaryIO
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.run.own_files import WrittenFile
 from bioimage_py.runner.run.run_folder import AttemptFiles
+from bioimage_py.storage import tried_again
 
 _RECORD = struct.Struct("<QII")
 _MASK = 2**64 - 1
@@ -109,11 +110,16 @@ class BlockLogReader:
 
         A record that does not check may be half written: it is looked at again next time.
         """
-        self._read = max(0, self._read - _OPEN)
-        try:
+        first = max(0, self._read - _OPEN)
+
+        def read() -> IdSet:
+            self._read = first
             with self.path.open("rb") as file:
-                file.seek(self._read * _RECORD.size)
+                file.seek(first * _RECORD.size)
                 return IdSet.union(self._slices(file))
+
+        try:
+            return tried_again(read)
         except FileNotFoundError:
             return IdSet()  # it is made with the first record
 

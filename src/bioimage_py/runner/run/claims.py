@@ -58,6 +58,9 @@ class Claims:
         self._met: dict[
             str, tuple[float, float]
         ] = {}  # last sign of holders, and the time, when they were met first
+        for name in ("", "first", "open", "done"):
+            # To make it is to see it: a network disk shows a busy folder late.
+            make_folder(self._place / name)
 
     def take(self, stop: threading.Event) -> Claim | None:
         """Claim a portion that nobody works on, and wait for one that may be given up; None where nothing is left, or told to stop."""

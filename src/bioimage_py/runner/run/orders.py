@@ -12,6 +12,7 @@ from typing import NamedTuple, Self
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.run.own_files import refuse_strangers, write_whole
+from bioimage_py.storage import tried_again
 from bioimage_py.system import READ, pread
 
 _END = struct.Struct("<8sQ")
@@ -97,7 +98,7 @@ class Orders:
 
     def _read(self, place: int, n_bytes: int) -> bytes:
         try:
-            data = pread(self._file, n_bytes, place)
+            data = tried_again(lambda: pread(self._file, n_bytes, place))
         except OSError as error:
             raise StorageError(f"{self._path} cannot be read: {error.strerror}") from error
         self._check(len(data) == n_bytes, "it is cut off")

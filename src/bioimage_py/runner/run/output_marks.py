@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bioimage_py.errors import InvalidArgumentError, StorageError
 from bioimage_py.sources.stores import metadata_stamp, read_run_mark, remove_run_mark, write_run_mark
-from bioimage_py.storage import StoreFolder
+from bioimage_py.storage import StoreFolder, seen_in_time
 
 if TYPE_CHECKING:
     from bioimage_py.runner.run.run_folder import RunFolder
@@ -42,20 +43,28 @@ def check_outputs(folder: RunFolder, run: Mapping[str, Any]) -> None:
             )
 
 
-def finish_outputs(folder: RunFolder) -> None:
-    """Take the marks of a run that has succeeded from its outputs; raises StorageError if one has been replaced under the run."""
+def finish_outputs(folder: RunFolder, patience: float = 0.0) -> None:
+    """Take the marks of a run that has succeeded from its outputs; raises StorageError if one has been replaced under the run.
+
+    For the seconds of `patience` a mark may not be seen.
+    """
     run = folder.read_run()
     token, places = run["outputs"]["token"], _stored_places(run)
     if folder.read_finished() is None:
         for place in places:
-            if place.is_local and read_run_mark(place, token) is None:
-                raise StorageError(
-                    f"the output {place.path!r} was removed, replaced or overwritten while the run wrote into it: copy again"
-                )
+            if place.is_local:
+                seen_in_time(partial(_check_mark, place, token), patience)
         # A crash from here on finds a run that has finished.
         folder.write_finished([metadata_stamp(place) for place in places])
     for place in places:
         remove_run_mark(place, token)
+
+
+def _check_mark(place: StoreFolder, token: str) -> None:
+    if read_run_mark(place, token) is None:
+        raise StorageError(
+            f"the output {place.path!r} was removed, replaced or overwritten while the run wrote into it: copy again"
+        )
 
 
 def unmark_outputs(run: Mapping[str, Any]) -> None:

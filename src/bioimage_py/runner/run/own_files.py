@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -17,6 +18,8 @@ from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, StorageE
 from bioimage_py.storage import tried_again
 from bioimage_py.system import NEW, another_owner, force_to_disk, pwrite, replace, set_mode
 
+_SOON = 0.4
+"""Seconds within which a writer that was believed dead comes to its end."""
 _CHECKED = re.compile(rb'\{"check":"([0-9a-f]{8})",?')
 
 
@@ -142,13 +145,14 @@ def refuse_strangers(path: Path, found: os.stat_result) -> None:
 
 def remove_in_the_end(path: str | Path, remove: Callable[[], None], what: str) -> None:
     """Remove what is at a path, again where a writer that was believed dead has just made a file; what stays is said in a warning."""
-    for wait in (0.1, 0.4, None):
+    for wait in (0.1, 0.4, 1, 2, 4, 8, 16, None):
         try:
             remove()
         except OSError as error:
             if isinstance(error, FileNotFoundError) and not os.path.lexists(path):
                 return
-            if wait is None:
+            # A network disk may not list yet what other machines made in it.
+            if wait is None or (wait > _SOON and error.errno not in (errno.ENOTEMPTY, errno.ENOENT)):
                 why = error.strerror or error
                 warn = BioimagePyWarning(f"{what} {str(path)!r} cannot be removed: {why}. Remove it by hand")
                 warnings.warn(warn, stacklevel=4)

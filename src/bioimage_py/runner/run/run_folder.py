@@ -22,6 +22,7 @@ it is this user's own and no other user can write into it.
     attempts/00000-00007-<id>.values what the function returned for them (see `value_log`)
     attempts/00000-00007-<id>.errors one JSON line for failures that are alike
     attempts/00000-00007-<id>.state  what it did so far and, at its end, why it ended (see `state_file`)
+    attempts/00000-00007-<id>.end    there once it has ended: who sees this sees all that it wrote
     logs/00000-00007.out             what its process printed
 """
 
@@ -96,13 +97,9 @@ class AttemptFiles:
         self.values = folder / f"{stem}.values"
         self.errors = folder / f"{stem}.errors"
         self.state = folder / f"{stem}.state"
+        self.ended = folder / f"{stem}.end"
 
         self.round, self.task = map(int, stem.split("-")[:2])
-
-    def sizes(self) -> list[int]:
-        """Return how many bytes its logs have."""
-        logs = (self.blocks, self.units, self.values, self.errors)
-        return [path.stat().st_size if path.exists() else 0 for path in logs]
 
 
 class RunFolder:
@@ -348,6 +345,8 @@ class RunFolder:
     def new_attempt(self, round_number: int, task: int) -> AttemptFiles:
         """Return files for a new attempt at a task, which no other attempt has."""
         stem = f"{round_number:05d}-{task:05d}-{os.getpid()}{os.urandom(4).hex()}"
+        # A network disk shows a busy folder late, but not where one makes it oneself.
+        (self.path / "attempts").mkdir(mode=0o700, exist_ok=True)
         return AttemptFiles(self.path / "attempts", stem)
 
     def attempts(self, *, round_number: int | None = None) -> list[AttemptFiles]:
@@ -368,6 +367,11 @@ class RunFolder:
         `began` and `seen`, its last sign of life, are seconds of the clock of the folder's disk: those of other machines may be wrong.
         """
         state, seen = read_state(attempt.state)
+        if state.get("reason") is not None and not attempt.ended.exists():
+            state["ends"], state["reason"] = (
+                True,
+                None,
+            )  # a network disk may not show yet what it wrote before
         return {
             "host": None, "pid": None, "born": None, "bytes": 0, "reason": None,
             **state, "began": seen - float(state.get("seconds", 0.0)), "seen": seen,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bioimage_py.runner.run.own_files import WrittenFile
+from bioimage_py.storage import tried_again
 
 _SLOT = 4096
 _HEAD = struct.Struct("<QII")
@@ -39,9 +40,13 @@ class StateFile(WrittenFile):
 
 def read_state(path: Path) -> tuple[dict[str, Any], float]:
     """Return the newest state in a file, and when the file was last written; nothing and 0 where that cannot be read."""
-    try:
+
+    def read() -> tuple[bytes, float]:
         with path.open("rb") as file:
-            data, seen = file.read(2 * _SLOT), os.fstat(file.fileno()).st_mtime
+            return file.read(2 * _SLOT), os.fstat(file.fileno()).st_mtime
+
+    try:
+        data, seen = tried_again(read)
     except OSError:
         return {}, 0.0
     found: tuple[int, dict[str, Any]] = (0, {})

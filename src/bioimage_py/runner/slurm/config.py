@@ -128,7 +128,7 @@ class SlurmConfig(RunnerConfig):
     def __post_init__(self) -> None:
         check_count("cpus_per_task", self.cpus_per_task)
         check_count("max_array_size", 1 if self.max_array_size is None else self.max_array_size)
-        for name in ("signal_lead", "latency_wait", "controller_timeout"):
+        for name in ("signal_lead", "controller_timeout"):
             check_seconds(name, getattr(self, name), optional=name == "controller_timeout", zero=True)
         if self.threads_per_worker == 0:
             self._set("threads_per_worker", self.cpus_per_task)

@@ -20,7 +20,7 @@ from bioimage_py.runner.slurm.config import SlurmConfig
 from bioimage_py.runner.slurm.jobs import ArrayJob, RoundJobs
 from bioimage_py.runner.slurm.pace import Attention
 from bioimage_py.runner.slurm.signs import Signs
-from bioimage_py.runner.slurm.states import LOST, Row, end_of, has_ended, hopeless
+from bioimage_py.runner.slurm.states import LOST, Row, could_not_log, end_of, has_ended, hopeless
 from bioimage_py.runner.slurm.submission import advice, is_full, is_too_long, options, script_arguments
 
 _log = logging.getLogger(__name__)
@@ -96,6 +96,12 @@ class SlurmRound:
         self._jobs.ended = True
         self._jobs.write()
         return [self._ends[task] for task in sorted(self._ends)]
+
+    @property
+    def nothing_began(self) -> bool:
+        """Whether no task could begin because its node does not see the run folder."""
+        overs = self._over.values()
+        return bool(overs) and not self._signs.begun and all(could_not_log(over.row) for over in overs)
 
     def _enough(self) -> bool:
         return not self._waiting() and not any(self._open(job) for job in self._jobs.jobs)

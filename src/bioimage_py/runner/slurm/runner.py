@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,6 +25,8 @@ from bioimage_py.runner.slurm.round import SlurmRound
 from bioimage_py.runner.slurm.states import has_ended
 from bioimage_py.runner.slurm.submission import asked_of, script
 
+_PAUSE = 2.0
+"""Seconds until tasks whose nodes did not see the run folder are submitted again; then twice as many, and so on."""
 _PATIENCE = 10.0
 """Seconds that Slurm gets to answer somebody who looks at a screen."""
 

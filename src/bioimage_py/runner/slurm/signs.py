@@ -55,8 +55,9 @@ class Signs:
                 known = self._open.get(attempt.stem)
                 if known is not None and known.written == written:
                     continue
-                self._open[attempt.stem] = _Attempt(attempt.task, written, time)
-                reason = self._folder.read_state(attempt)["reason"]
+                state = self._folder.read_state(attempt)
+                reason = state["reason"]
+                self._open[attempt.stem] = _Attempt(attempt.task, 0 if state.get("ends") else written, time)
             except (OSError, StorageError):
                 continue  # it is being replaced on a disk that does so in two steps: the next look finds it
             if reason is None:

@@ -112,6 +112,11 @@ def has_ended(row: Row) -> bool:
     return row.state in _ENDED
 
 
+def could_not_log(row: Row) -> bool:
+    """Whether a task did not begin because its node could not make its log: it may not see the run folder, or not yet."""
+    return row.exit is not None and row.exit[1] == _NO_LOG
+
+
 def hopeless(row: Row) -> str:
     """Return why a pending task will never run, empty if it may."""
     if row.state != "PENDING" or row.reason not in _NEVER:

@@ -22,6 +22,7 @@ _SCRIPT = """\
 {shebang}
 # Written by bioimage-py. Everything that differs between runs comes as an argument, so that no shell ever reads it as code.
 bp_python=$1 bp_folder=$2 bp_round=$3 bp_offset=$4 bp_directory=$5
+export BIOIMAGE_PY_LATENCY_WAIT=$6
 set --
 {setup}
 if ! cd -- "$bp_directory"; then
@@ -65,7 +66,7 @@ def script_arguments(config: SlurmConfig, folder: RunFolder, number: int, job: A
     except FileNotFoundError:  # it was removed from under this process
         here = str(folder.path)
     python = config.python_executable or sys.executable
-    return [python, str(folder.path), str(number), str(job.offset), here]
+    return [python, str(folder.path), str(number), str(job.offset), here, str(config.patience)]
 
 
 def options(
