@@ -68,7 +68,7 @@ class SlurmRunner(FolderRunner):
             if jobs is None:
                 jobs = RoundJobs(folder, number, asked=self._asked(slurm, folder, number))
                 folder.script(number).write_text(script(self.config))
-            return SlurmRound(slurm, jobs, num_workers, self.config, watch).run()
+            return self._run_jobs(slurm, jobs, num_workers, watch)
         except (SlurmRefusalError, InvalidArgumentError) as error:
             if begun or number > 0:
                 return [TaskEnd(task, "error", str(error)) for task in range(n_tasks)]
@@ -81,6 +81,20 @@ class SlurmRunner(FolderRunner):
         except SlurmSilenceError as error:
             missing = folder.stored_ids(folder.read_run()["work"]["block_ids"]) - read_recorded(folder).done
             raise RunnerError(str(error), missing, folder.path, hints=self.interrupt_hints(folder)) from error
+
+    def _run_jobs(
+        self, slurm: Slurm, jobs: RoundJobs, num_workers: int, watch: Watch
+    ) -> list[TaskEnd]:
+        pause = _PAUSE
+        while True:
+            made = SlurmRound(slurm, jobs, num_workers, self.config, watch)
+            ends = made.run()
+            if not made.nothing_began or pause > self.config.patience:
+                return ends
+            # Network disks show a new folder late.
+            time.sleep(pause)
+            pause *= 2
+            jobs = RoundJobs(jobs.folder, jobs.number, asked=jobs.asked)
 
     def _asked(self, slurm: Slurm, folder: RunFolder, number: int) -> dict[str, int | None]:
         needs = folder.read_round(number)["needs"]
