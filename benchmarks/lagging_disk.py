@@ -2,7 +2,7 @@
 
 Every machine (the one that submits, the workers', the nodes of a Slurm cluster) has a mount of its own at the same path, on which it sees what others write late. A line per
 run, and a table: runs that failed, voxels that are wrong on the disk and as the submitting machine sees them when its call returns, blocks that were recorded twice.
-`--only` takes backends and roads; `--keep` leaves the folders of failed runs.
+`--kills` kills a worker of each run at a random moment. `--only` takes backends and roads; `--keep` leaves the folders of the runs.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -66,7 +69,13 @@ print(wrong)
 
 
 def one(
-    disk: LagDisk, name: str, backend: str, road: str, config: dict[str, Any], environment: dict[str, str]
+    disk: LagDisk,
+    name: str,
+    backend: str,
+    road: str,
+    config: dict[str, Any],
+    environment: dict[str, str],
+    chance: random.Random | None,
 ) -> Counter[str]:
     """Make one run and return what is wrong about it."""
     verb, source, output, options = ROADS[road]
@@ -88,13 +97,17 @@ def one(
     arguments += [str(disk.path), str(disk.backing), str(kept)]
     found: Counter[str] = Counter(runs=1)
     began = time.monotonic()
+    process = subprocess.Popen(
+        [*disk.enter(), sys.executable, "-c", PROGRAM, json.dumps(arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+    if chance is not None:
+        found["killed"] = kill_a_worker(process, disk, name, chance)
     try:
-        done = subprocess.run(
-            [*disk.enter(), sys.executable, "-c", PROGRAM, json.dumps(arguments)],
-            capture_output=True, text=True, timeout=400, check=False, env=environment,
-        )  # fmt: skip
-        code, out, said = done.returncode, done.stdout, done.stderr.strip()
+        out, said = process.communicate(timeout=400)
+        code, said = process.returncode, said.strip()
     except subprocess.TimeoutExpired as error:
+        process.kill()
         code, out, said = 1, "", f"no end within {error.timeout:.0f} s"
     found["seconds"] = round(time.monotonic() - began)
     found["failed"] = int(code != 0)
@@ -110,6 +123,27 @@ def one(
         found["rounds"] = len(list((run / "rounds").glob("?????.json")))
     print(f"{name}: {dict(found)}" + (f"\n    {said[-1500:]}" if said else ""), flush=True)
     return found
+
+
+def kill_a_worker(process: subprocess.Popen[str], disk: LagDisk, name: str, chance: random.Random) -> int:
+    """Kill a worker once a random number of portions was worked through; return how many were killed."""
+    least, folder = chance.randrange(12), str(disk.path / name)
+    while process.poll() is None:
+        if len(list((disk.backing / name / "runs").glob("bioimage-run-*/claims/00000/done/*"))) >= least:
+            time.sleep(chance.uniform(0, 0.5))
+            workers = [
+                p for p in psutil.process_iter(["cmdline"]) if is_worker(p.info["cmdline"] or (), folder)
+            ]
+            if workers:
+                chance.choice(workers).kill()
+                return 1
+        time.sleep(0.05)
+    return 0
+
+
+def is_worker(words: Sequence[str], folder: str) -> bool:
+    """Whether a process with this command line is a worker of a run in a folder."""
+    return "bioimage_py.runner.worker" in words and any(word.startswith(folder) for word in words)
 
 
 def recorded(run: Path) -> tuple[int, int]:
@@ -131,6 +165,7 @@ def main() -> None:
     parser.add_argument("--eio", type=float, default=0)
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kills", action="store_true")
     parser.add_argument("--keep", action="store_true")
     given = parser.parse_args()
     pairs = [(backend, road) for road in CHOSEN for backend in BACKENDS]
@@ -172,7 +207,15 @@ def main() -> None:
                     config |= {"mem": "800M", "time": 10}
                 else:
                     config |= {"python_executable": str(disk.worker_python()), "latency_wait": 30}
-                found = one(disk, f"{n:03d}-{backend}-{road}", backend, road, config, environment)
+                found = one(
+                    disk,
+                    f"{n:03d}-{backend}-{road}",
+                    backend,
+                    road,
+                    config,
+                    environment,
+                    random.Random(given.seed + n) if given.kills else None,
+                )
                 totals[backend] += found
                 totals["all"] += found
     finally:
@@ -180,7 +223,7 @@ def main() -> None:
             print(f"kept: {place}")
         else:
             shutil.rmtree(place, ignore_errors=True)
-    columns = ("runs", "failed", "wrong", "seen wrong", "blocks", "twice", "rounds", "seconds")
+    columns = ("runs", "killed", "failed", "wrong", "seen wrong", "blocks", "twice", "rounds", "seconds")
     print(
         f"\nlag {given.lag:g} s, latency {given.latency:g} ms, EIO in {given.eio:.1%} of reads and writes\n"
     )

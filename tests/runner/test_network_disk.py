@@ -15,6 +15,7 @@ import pytest
 import bioimage_py as bp
 from bioimage_py.errors import RunnerError
 from bioimage_py.runner import get_runner
+from bioimage_py.runner.run import RunFolder, read_recorded
 from tests.lag_disk import LagDisk
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,3 +56,34 @@ def test_a_copy_over_a_disk_that_fails_now_and_then(tmp_path: Path) -> None:
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert bp.verify(voxels, disk.backing / "out.zarr").equal
+
+
+LAGGING = """
+import sys, numpy as np, bioimage_py as bp
+source, output, runs, python = sys.argv[1:]
+config = bp.RunnerConfig(tmp_root=runs, python_executable=python, latency_wait=60, poll_interval=0.3, keep_run_folder=True)
+bp.pyramid(
+    source, output, levels=3, axes="zyx", voxel_size=(1, 1, 1), units="micrometer", method="stride", chunks=(16, 32, 32), block_shape=(32, 64, 64),
+    job_type="subprocess", job_config=config, num_workers=2,
+)
+voxels = np.asarray(bp.open_source(source)[...])
+for level in range(3):
+    step = 2**level
+    assert np.array_equal(np.asarray(bp.open_source(output, str(level))[...]), voxels[::step, ::step, ::step]), level
+"""
+
+
+def test_machines_that_see_late_what_others_wrote_repeat_nothing_and_miss_nothing(tmp_path: Path) -> None:
+    voxels = np.random.default_rng(0).integers(1, 4000, (64, 128, 128)).astype("uint16")
+    with LagDisk(tmp_path, 3, lag=1, latency=0) as disk:
+        bp.copy(voxels, disk.backing / "in.zarr", chunks=(32, 64, 64))
+        places = [str(disk.path / name) for name in ("in.zarr", "out.ome.zarr", "runs")]
+        done = subprocess.run(
+            [*disk.enter(), sys.executable, "-c", LAGGING, *places, str(disk.worker_python())],
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, timeout=240, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        (run,) = (disk.backing / "runs").iterdir()
+        recorded = read_recorded(RunFolder(run))
+        assert [attempt.reason for attempt in recorded.attempts] == ["finished"] * len(recorded.attempts)
+        assert sum(len(attempt.done) for attempt in recorded.attempts) == len(recorded.done)

@@ -90,6 +90,7 @@ def begin_round(
         "kept": at_once,
         "alone": len(single),
         "beat": beat,
+        "latency": config.patience,
         "lease": max(_SILENT * beat, 3 * _SILENT * config.poll_interval),
     }
     folder.write_round(number, portions, content)

@@ -51,6 +51,7 @@ class Claims:
         self._length, self._kept = int(content["portions"]), int(content["kept"])
         self._alone = int(content["alone"])
         self._beat, self._lease = float(content["beat"]), float(content["lease"])
+        self._latency = float(content["latency"])
         self._next = self._kept
         self._first: int | None = attempt.task if attempt.task < self._kept else None
         self._asked = time.monotonic()
@@ -142,7 +143,7 @@ class Claims:
             seen = state.get("seen", 0.0)
             then, met = self._met.setdefault(name, (seen, now))
             silent = now - (seen or met)
-            same_task = bool(holders) and holders[0].task == self._attempt.task
+            same_task = bool(holders) and holders[0].task == self._attempt.task and silent >= self._latency
             gone = state["reason"] is not None or same_task or is_alive(state) is False
             if gone or silent > self._lease:
                 return next_one._replace(before=holders), True
