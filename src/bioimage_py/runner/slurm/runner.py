@@ -82,9 +82,7 @@ class SlurmRunner(FolderRunner):
             missing = folder.stored_ids(folder.read_run()["work"]["block_ids"]) - read_recorded(folder).done
             raise RunnerError(str(error), missing, folder.path, hints=self.interrupt_hints(folder)) from error
 
-    def _run_jobs(
-        self, slurm: Slurm, jobs: RoundJobs, num_workers: int, watch: Watch
-    ) -> list[TaskEnd]:
+    def _run_jobs(self, slurm: Slurm, jobs: RoundJobs, num_workers: int, watch: Watch) -> list[TaskEnd]:
         pause = _PAUSE
         while True:
             made = SlurmRound(slurm, jobs, num_workers, self.config, watch)
