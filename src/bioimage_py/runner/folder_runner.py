@@ -150,16 +150,16 @@ class FolderRunner(Runner):
         return recorded, ends
 
     def _seen(self, folder: RunFolder, number: int, work: Work, ends: Sequence[TaskEnd]) -> Recorded:
-        """Return what is recorded once all is seen that the tasks of a round wrote, or nothing more is waited for."""
-        told = {end.task for end in ends if end.kind in ("finished", "stopped")}
-        cut_off = any(end.kind not in ("finished", "stopped", "error") for end in ends)
+        """Return what is recorded once all is seen that the tasks of a round wrote, or it is not waited for any longer."""
+        begun = {end.task for end in ends if end.kind != "error"}
         deadline = time.monotonic() + self.config.patience
         while True:
+            seen = folder.all_seen(number)
             recorded = read_recorded(folder, with_values=work.keep_results)
             mine = [attempt for attempt in recorded.attempts if attempt.files.round == number]
-            ended = {attempt.files.task for attempt in mine if attempt.reason is not None}
-            seen = told <= ended and not cut_off and all(attempt.reason is not None for attempt in mine)
-            if seen or time.monotonic() >= deadline:
+            # What processes of this machine have written is seen here, also where they were cut off.
+            here = begun <= {a.files.task for a in mine} and all(a.process_there() is not None for a in mine)
+            if here or seen or time.monotonic() >= deadline:
                 return recorded
             time.sleep(_LOOK)
 
