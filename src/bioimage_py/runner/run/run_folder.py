@@ -286,15 +286,13 @@ class RunFolder:
             return None
         return tuple(AttemptFiles(self.path / "attempts", stem) for stem in stems)
 
-    def all_seen(self, number: int) -> bool:
-        """Whether all that was done in a round is seen here: each portion was worked through, or left by an attempt that has ended."""
-        done = {path.name for path in (self.claims(number) / "done").iterdir()}
-        left = {
-            f"{portion:05d}"
-            for portion, holder in self.open_portions(number)
-            if self.read_state(holder)["reason"] is not None
-        }
-        return len(done | left) == int(self.read_round(number)["portions"])
+    def all_seen(self, number: int, *, done: bool = False) -> bool:
+        """Whether all that was done in a round is seen here: its portions were worked through or, unless `done`, left by ended attempts."""
+        known = {path.name for path in (self.claims(number) / "done").iterdir()}
+        for portion, holder in [] if done else self.open_portions(number):
+            if self.read_state(holder)["reason"] is not None:
+                known.add(f"{portion:05d}")
+        return len(known) == int(self.read_round(number)["portions"])
 
     def open_portions(self, number: int) -> list[tuple[int, AttemptFiles]]:
         """Return the portions of a round that were claimed and not worked through, each with the attempt that had it last."""

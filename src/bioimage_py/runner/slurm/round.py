@@ -60,7 +60,8 @@ class SlurmRound:
         self._spared: set[int] = set()  # tasks that were cancelled here, as they need not begin any more
         self._lost: set[int] = set()  # tasks that were cancelled here, as they may never end
         self._to_cancel: list[tuple[str, IdSet]] = []  # arrays, and which of their indices
-        self._released = False  # is nothing more to be begun?
+        self._released = False  # is nothing more to be submitted?
+        self._sparing = False  # are those that wait cancelled?
         self._done_since: float | None = None
         self._attention = {job.name: Attention.at(self._pace.now()) for job in jobs.jobs}
         self._seen: dict[int, str] = {}  # states that the controller last told of tasks that were not over
@@ -136,6 +137,13 @@ class SlurmRound:
         if not self._released and (self._signs.finished or not folder.round_goes_on(number)):
             # A task has found nothing left, so others would find nothing either.
             self._released = True
+        if (
+            self._released
+            and not self._sparing
+            and (not folder.round_goes_on(number) or folder.all_seen(number, done=True))
+        ):
+            # Not before: a network disk may not show yet that a task has begun.
+            self._sparing = True
             self._spared |= self._cancel(lambda task: task not in self._signs.begun)
         if self._done_since is not None and self._pace.now() - self._done_since > self._config.latency_wait:
             # Others have done their work.
