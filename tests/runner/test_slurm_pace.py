@@ -121,7 +121,7 @@ class Cluster(Slurm):
             return _says("", "sbatch: error: Batch job submission failed: Invalid job array specification")
         if len(self._open()) + len(indices) > self.most:
             return _says("", f"sbatch: error: {POLICY}")
-        job, offset = str(len(self.arrays) + 70), int(words[-2])
+        job, offset = str(len(self.arrays) + 70), int(words[-3])
         self.arrays.append([index + offset for index in indices])
         for index in indices:
             found = {"job": job, "index": index, "name": given["--job-name"], "throttle": throttle}

@@ -13,7 +13,8 @@ from bioimage_py.option import option
 from bioimage_py.planning import parse_bytes
 from bioimage_py.system import available_cores
 
-_LATENCY = 30.0
+LATENCY = 30.0
+"""Seconds within which a machine sees what another one wrote on a disk that they share, where nothing is said."""
 TASKS_AT_ONCE = 16
 """On other computers, where nothing is said: how many cores are there to be had is not known here."""
 
@@ -136,7 +137,7 @@ class RunnerConfig:
         """`latency_wait` in seconds."""
         if self.latency_wait is not None:
             return self.latency_wait
-        return _LATENCY if self.on_other_machines else 0.0
+        return LATENCY if self.on_other_machines else 0.0
 
     @property
     def usual_workers(self) -> int:

@@ -17,10 +17,11 @@ from bioimage_py.errors import (
     SourceNotFoundError,
 )
 from bioimage_py.runner.backends import find_backend
+from bioimage_py.runner.config import LATENCY
 from bioimage_py.runner.folder_runner import FolderRunner
 from bioimage_py.runner.run import AttemptJournal, RunFolder, find_runs, new_task
 from bioimage_py.runner.task import FINISHED, STOPPED, run_task
-from bioimage_py.storage import is_alive
+from bioimage_py.storage import is_alive, seen_in_time
 
 LEFT = "left"
 _LOOK = 0.5
@@ -122,7 +123,7 @@ def join_run(
     worked, n_rounds, alone_since = -1, 0, time.monotonic()
     while not stop.is_set():
         try:
-            number = folder.n_rounds() - 1
+            number = seen_in_time(folder.n_rounds, LATENCY if folder.exists() else 0) - 1
             content = folder.read_round(number) if number >= 0 else {"at_once": 1, "tasks": 0}
             if folder.read_finished() is not None:
                 return Joined(FINISHED, "the run is finished", n_rounds)
@@ -165,7 +166,7 @@ def _checked_runner(folder: RunFolder) -> type[FolderRunner]:
 def _work(folder: RunFolder, number: int, task: int, stop: threading.Event) -> None:
     """Work on a round; what keeps this worker from it is told in the run folder too."""
     try:
-        run_task(str(folder.path), number, task, stop)
+        run_task(str(folder.path), number, task, stop, LATENCY)
     except Exception as error:
         if folder.exists() and _state(folder, number, task) is None:
             with AttemptJournal(folder, number, task) as journal:
