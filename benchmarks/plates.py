@@ -85,10 +85,11 @@ def main() -> None:
         sys.addaudithook(hear)
         began = time.perf_counter()
         planned = bp.plan(path, copied, num_workers=args.workers)
+        seconds = time.perf_counter() - began
         found = {
             "images": args.wells * args.fields,
             "arrays": len(planned.to_json()["arrays"]),
-            "seconds to plan": round(time.perf_counter() - began, 2),
+            "seconds to plan": round(seconds, 2),
             "opens per image to plan": round(opened[0] / (args.wells * args.fields), 2),
         }
         if not args.plan_only:
