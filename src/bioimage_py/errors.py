@@ -10,7 +10,6 @@ import itertools
 import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -245,7 +244,7 @@ class RunnerError(BioimagePyError, RuntimeError):
         self,
         message: str,
         failed_block_ids: Sequence[int] = (),
-        tmp_folder: str | Path | None = None,
+        tmp_folder: str | os.PathLike[str] | None = None,
         *,
         hints: Iterable[Hint] = (),
     ) -> None:
@@ -265,7 +264,7 @@ class RunInterrupted(_Hinted, KeyboardInterrupt):
         message: str,
         done_block_ids: Sequence[int] = (),
         failed_block_ids: Sequence[int] = (),
-        tmp_folder: str | Path | None = None,
+        tmp_folder: str | os.PathLike[str] | None = None,
         *,
         hints: Iterable[Hint] = (),
     ) -> None:

@@ -59,7 +59,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 def driven(folder: RunFolder, pid: int | None = None) -> None:
     me = os.getpid() if pid is None else pid
-    folder.write_driver({"host": platform.node(), "pid": me, "born": None, "began": time.time()})
+    folder.take_driver({"host": platform.node(), "pid": me, "born": None, "began": time.time()})
 
 
 def dead_pid() -> int:

@@ -28,8 +28,9 @@ class RunnerConfig:
     poll_interval
         Seconds between looks at the state of a run.
     tmp_root
-        Folder for run folders; all workers must see it. Default: the working directory; local runs keep one only if this
-        or `resumable` is given.
+        Folder for run folders, which all workers must see, or a place such as `"s3://bucket/runs"`, so that they need no shared disk (not on
+        Slurm). Who can write there can make workers run code, as with a folder. Default: the working directory; local runs keep a run folder
+        only if this or `resumable` is given.
     python_executable
         Interpreter for workers; default: the one that is running.
     tasks_per_worker
@@ -65,7 +66,7 @@ class RunnerConfig:
 
     poll_interval: float = 1.0
     tmp_root: str | Path | None = option(
-        "where run folders are made; all workers need access (default: the working directory)",
+        "where run folders are made, a folder or s3://bucket/folder; all workers need access (default: the working directory)",
         metavar="DIR",
         spelled="--run-folders",
     )

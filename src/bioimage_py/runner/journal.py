@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bioimage_py.errors import CastingError
@@ -85,7 +85,9 @@ class Journal:
     each other at the price of two context switches a block. Whoever reads, or finds the queue long, folds it in.
     """
 
-    def __init__(self, blocks_total: int, bytes_total: int = 0, *, folder: Path | None = None) -> None:
+    def __init__(
+        self, blocks_total: int, bytes_total: int = 0, *, folder: str | os.PathLike[str] | None = None
+    ) -> None:
         self.folder = folder
         self.stop = threading.Event()  # set when no further block, or write unit, is to be begun
         self.blocks_total = blocks_total

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -62,7 +61,7 @@ def new_run_folder(
     except BaseException:
         if outputs:
             unmark_outputs({"outputs": outputs})
-        shutil.rmtree(folder.path)
+        folder.discard()
         raise
     return folder
 

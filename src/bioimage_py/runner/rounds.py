@@ -80,7 +80,9 @@ def begin_round(
     portions = [portion(part) for part in cut]
     at_once = max(1, min(num_workers, len(portions)))
     spare = (config.tasks_per_worker - 1) * at_once + len(single)
-    beat = min(1.0, config.poll_interval) * (_ELSEWHERE if config.on_other_machines else 1)
+    beat = min(1.0, config.poll_interval) * (
+        _ELSEWHERE if config.on_other_machines or folder.in_bucket else 1
+    )
     beat = max(beat, at_once / _OPERATIONS)
     number = folder.n_rounds()
     content: dict[str, Any] = {

@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bioimage_py.geometry import IdSet
@@ -27,7 +26,7 @@ from bioimage_py.runner.run import (
 )
 from bioimage_py.runner.work import load_work
 from bioimage_py.runner.worker_threads import WorkerThreads
-from bioimage_py.storage import seen_in_time
+from bioimage_py.storage import any_path, seen_in_time
 
 if TYPE_CHECKING:
     from bioimage_py.runner.work import Work
@@ -177,7 +176,7 @@ def _open_work(path: str, round_number: int, patience: float) -> tuple[dict[str,
     A worker may outlive a run that failed. What it opened for an earlier round may have been replaced since.
     """
     del round_number
-    folder = RunFolder(Path(path))  # it was looked at when it was opened
+    folder = RunFolder(any_path(path))  # it was looked at when it was opened
     run = folder.read_run()
     check_environment(run["environment"])
     extend_import_path(run.get("import_path", ()))

@@ -58,6 +58,12 @@ from .object_folder import (
     ObjectFolder as ObjectFolder,
     OpenObject as OpenObject,
 )
+from .object_path import (
+    AnyPath as AnyPath,
+    ObjectLog as ObjectLog,
+    ObjectPath as ObjectPath,
+    any_path as any_path,
+)
 from .passing_errors import (
     is_passing as is_passing,
     seen_in_time as seen_in_time,
@@ -81,6 +87,7 @@ from .store_place import (
     StorePlace as StorePlace,
     credentials_of as credentials_of,
     find_login as find_login,
+    open_bucket as open_bucket,
     stores_reached as stores_reached,
     url_options as url_options,
 )

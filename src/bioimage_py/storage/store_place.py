@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,32 @@ def find_login(credentials: str) -> dict[str, Any] | str:
     }
     # Said, because obstore would listen to AWS_SKIP_SIGNATURE, and TensorStore does not.
     return {"skip_signature": False, "credential_provider": lambda: {**keys, "expires_at": None}}
+
+
+_RETRIES = {"max_retries": 4, "retry_timeout": timedelta(seconds=20)}
+
+
+def open_bucket(place: StorePlace, timeout: float = 30.0) -> Any:
+    """Return obstore's client of a bucket, or why there cannot be one, as it follows "because"; an answer may take so many seconds."""
+    login = find_login(place.credentials)
+    if isinstance(login, str):
+        return login
+    if place.region is None:
+        return f"nobody said the region of bucket {place.bucket!r} (region=, or AWS_REGION)"
+    from obstore.store import S3Store
+
+    maker = "amazonaws.com.cn" if place.region.startswith("cn-") else "amazonaws.com"
+    # All is said here: obstore reads more of the environment than TensorStore does.
+    endpoint = place.endpoint or f"https://s3.{place.region}.{maker}"
+    return S3Store(
+        place.bucket,
+        endpoint=endpoint,
+        region=place.region,
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": endpoint.startswith("http://"), "timeout": timedelta(seconds=timeout)},
+        retry_config=_RETRIES,
+        **login,
+    )
 
 
 def _profile_files() -> list[Path]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import time
 import warnings
-from pathlib import Path
 
 from bioimage_py.cli.commands.finish import telling_how_to_finish
 from bioimage_py.cli.commands.status import (
@@ -30,6 +29,7 @@ from bioimage_py.errors import (
 from bioimage_py.planning import format_bytes
 from bioimage_py.runner import restored_runner
 from bioimage_py.runner.run import RunFolder, RunStatus, StatusReader, find_runs, remove_remains
+from bioimage_py.storage import any_path
 from bioimage_py.text import duration, rate
 
 _PATIENCE = 10.0
@@ -37,7 +37,7 @@ _PATIENCE = 10.0
 
 
 def run_runs(args: argparse.Namespace, console: Console) -> int:
-    places = [Path(folder) for folder in args.folders] or usual_places()
+    places = [any_path(folder) for folder in args.folders] or usual_places()
     found: list[RunStatus] = []
     for path in find_runs(places):
         try:

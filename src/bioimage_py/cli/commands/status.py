@@ -17,7 +17,7 @@ from bioimage_py.errors import BioimagePyError, BioimagePyWarning, Call, SourceN
 from bioimage_py.runner import restored_runner
 from bioimage_py.runner.run import RunFolder, RunStatus, StatusReader
 from bioimage_py.runner.slurm import SlurmConfig
-from bioimage_py.storage import absolute_path
+from bioimage_py.storage import AnyPath, ObjectPath, absolute_path, is_url
 from bioimage_py.text import duration, rate
 
 REMOVED = "is removed, as it is when all blocks are done"
@@ -48,6 +48,8 @@ def usual_places() -> list[Path]:
 def named_run(name: str) -> RunFolder:
     """Open the run folder that was named: by its path, or by its bare name where that is in one of the usual places."""
     path = Path(name).expanduser()
+    if is_url(name):
+        return RunFolder.open(name)
     if path.exists():
         return RunFolder.open(path)
     if os.path.basename(name) == name:  # noqa: PTH119 - no separator in it at all
@@ -74,13 +76,15 @@ def look_at(reader: StatusReader, folder: RunFolder) -> RunStatus:
     return reader.look(is_active=True) if held else status
 
 
-def shown_path(path: Path) -> str:
+def shown_path(path: AnyPath) -> str:
     """Return a path as short as it can be typed: relative where it is below the working directory."""
+    if isinstance(path, ObjectPath):
+        return str(path)
     here = absolute_path(".")
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
-def resume_command(path: Path) -> str:
+def resume_command(path: AnyPath) -> str:
     return as_command(Call("resume", (shown_path(path),)))
 
 

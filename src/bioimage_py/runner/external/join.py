@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from bioimage_py.errors import (
@@ -21,7 +20,7 @@ from bioimage_py.runner.config import LATENCY
 from bioimage_py.runner.folder_runner import FolderRunner
 from bioimage_py.runner.run import AttemptJournal, RunFolder, find_runs, new_task
 from bioimage_py.runner.task import FINISHED, STOPPED, run_task
-from bioimage_py.storage import is_alive, seen_in_time
+from bioimage_py.storage import AnyPath, any_path, is_alive, seen_in_time
 
 LEFT = "left"
 _LOOK = 0.5
@@ -49,7 +48,7 @@ def find_run(
 
     Raises SourceNotFoundError if none appears, InvalidArgumentError if there are several or it belongs to another user.
     """
-    place, said = Path(path).expanduser(), False
+    place, said = any_path(path), False
     end = time.monotonic() + wait
     while True:
         found, finished = _open_runs(place)
@@ -80,7 +79,7 @@ def find_run(
     )
 
 
-def _open_runs(place: Path) -> tuple[list[RunFolder], bool]:
+def _open_runs(place: AnyPath) -> tuple[list[RunFolder], bool]:
     """Return the unfinished runs at a place, and whether there is a finished one."""
     found, finished = [], False
     for path in [place] if _is_run(place) else find_runs([place], depth=0):
@@ -99,7 +98,7 @@ def _open_runs(place: Path) -> tuple[list[RunFolder], bool]:
     return found, finished
 
 
-def _is_run(path: Path) -> bool:
+def _is_run(path: AnyPath) -> bool:
     try:
         return RunFolder(path).exists()
     except PermissionError:

@@ -40,7 +40,6 @@ from .run_folder import (
     RunFolder as RunFolder,
     default_root as default_root,
     end_of_log as end_of_log,
-    find_runs as find_runs,
     finish_hint as finish_hint,
     n_stored_ids as n_stored_ids,
     remove_remains as remove_remains,
@@ -48,6 +47,7 @@ from .run_folder import (
 from .status import (
     RunStatus as RunStatus,
     StatusReader as StatusReader,
+    find_runs as find_runs,
     what_is_run as what_is_run,
     without_credentials as without_credentials,
 )

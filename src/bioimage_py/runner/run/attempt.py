@@ -10,17 +10,17 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from bioimage_py.errors import StorageError
+from bioimage_py.errors import SourceNotFoundError, StorageError
 from bioimage_py.geometry import IdSet, IdSetBuilder
 from bioimage_py.runner.run.block_log import BlockLog, UnitLog, units_of_block
+from bioimage_py.runner.run.own_files import AppendedFile
 from bioimage_py.runner.run.run_folder import RunFolder
 from bioimage_py.runner.run.state_file import StateFile
 from bioimage_py.runner.run.value_log import ValueLog
 from bioimage_py.runner.worker_threads import without_frames
-from bioimage_py.storage import this_process, tried_again
+from bioimage_py.storage import AnyPath, this_process
 
 if TYPE_CHECKING:
     from bioimage_py.kernels import BlockUnits, Tally
@@ -108,6 +108,8 @@ class AttemptJournal:
         with self._writing(self.files.state):
             self._shown = StateFile(self.files.state)
         self._values: ValueLog | None = None
+        self._told: AppendedFile | None = None
+        self._folder = folder
         self._show()
         self._over = threading.Event()
         threading.Thread(target=self._live, args=(beat,), name="bioimage-heartbeat", daemon=True).start()
@@ -183,6 +185,7 @@ class AttemptJournal:
         with self._lock:
             self._ended = True
             try:
+                self._check_wanted()
                 self._record_settled()
                 self._write_others()
                 self._state["reason"] = reason
@@ -190,11 +193,9 @@ class AttemptJournal:
                 with self._writing(self.files.ended):
                     self.files.ended.touch(0o600)
             finally:
-                self._blocks.close()
-                self._units.close()
-                self._shown.close()
-                if self._values is not None:
-                    self._values.close()
+                for log in (self._blocks, self._units, self._shown, self._values, self._told):
+                    if log is not None:
+                        log.close()
 
     def __enter__(self) -> Self:
         return self
@@ -205,14 +206,36 @@ class AttemptJournal:
 
     def _live(self, beat: float) -> None:
         """Give a sign of life again and again, also while a block takes long."""
-        while not self._over.wait(beat):
+        shown, every = time.monotonic(), min(beat, _EVERY) if self._folder.in_bucket else beat
+        while not self._over.wait(every):
             with self._lock:
                 if self._ended:
                     return
                 # A disk that is full or away for a while: what is recorded of blocks tells.
-                with contextlib.suppress(StorageError):
-                    self._write_others()
-                    self._show()
+                with contextlib.suppress(StorageError, SourceNotFoundError):
+                    if time.monotonic() >= shown + beat - every / 2:
+                        self._check_wanted()
+                        self._write_others()
+                        self._show()
+                        shown = time.monotonic()
+                    elif self._blocks.waits or self._units.waits:
+                        self._check_wanted()
+                        self._store()
+
+    def _check_wanted(self) -> None:
+        """End, with a SourceNotFoundError, where the run was removed."""
+        try:
+            self._folder.check_there()
+        except SourceNotFoundError:
+            self._ended = True
+            self._stop.set()
+            raise
+
+    def _store(self) -> None:
+        """Store what was recorded, values before the blocks that they are of."""
+        for log in (self._values, self._told, self._units, self._blocks):
+            if log is not None:
+                log.store()
 
     def _record(self, block_ids: Iterable[int]) -> None:
         self._any_done = True
@@ -251,18 +274,15 @@ class AttemptJournal:
 
     def _write_error(self, entry: dict[str, Any]) -> None:
         line = json.dumps(entry, separators=(",", ":")) + "\n"
-
-        def write() -> None:
-            with self.files.errors.open("a") as file:
-                file.write(line)
-
         with self._writing(self.files.errors):
-            tried_again(write)
+            if self._told is None:
+                self._told = AppendedFile(self.files.errors)
+            self._told.append(line.encode())
         self._n_lines += 1
 
     @staticmethod
     @contextlib.contextmanager
-    def _writing(path: Path) -> Iterator[None]:
+    def _writing(path: AnyPath) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -275,9 +295,9 @@ class AttemptJournal:
             # To force voxels to the disk is the end of writing them.
             self._state["tally"] = {**tally.to_json(), "writing": tally.writing + self._settling}
         with self._writing(self.files.state):
-            self._blocks.show()
-            if self._values is not None:
-                self._values.show()
+            for log in (self._values, self._told, self._units, self._blocks):
+                if log is not None:
+                    log.show()
             self._shown.write(self._state)
 
 

@@ -12,14 +12,12 @@ the id of a unit is its block's times 2**20 plus its number in the block. Units 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import BinaryIO
+from collections.abc import Iterable
 
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner.run.own_files import WrittenFile
+from bioimage_py.runner.run.own_files import WrittenFile, read_slices
 from bioimage_py.runner.run.run_folder import AttemptFiles
-from bioimage_py.storage import tried_again
+from bioimage_py.storage import AnyPath, tried_again
 
 _RECORD = struct.Struct("<QII")
 _MASK = 2**64 - 1
@@ -35,7 +33,7 @@ _SLICE = 2**18
 class BlockLog(WrittenFile):
     """Writes one log; with `durable` each record survives a crash of the machine."""
 
-    def __init__(self, path: Path, *, durable: bool = False) -> None:
+    def __init__(self, path: AnyPath, *, durable: bool = False) -> None:
         super().__init__(path)
         self._durable = durable
         self._length = 0
@@ -101,7 +99,7 @@ def _check(begin: int, count: int, place: int) -> int:
 class BlockLogReader:
     """Reads one log again and again, each time only what can have changed since."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: AnyPath) -> None:
         self.path = path
         self._read = 0
 
@@ -114,20 +112,18 @@ class BlockLogReader:
 
         def read() -> IdSet:
             self._read = first
-            with self.path.open("rb") as file:
-                file.seek(first * _RECORD.size)
-                return IdSet.union(self._slices(file))
+            return IdSet.union(
+                map(self._checked, read_slices(self.path, first * _RECORD.size, _SLICE * _RECORD.size))
+            )
 
         try:
             return tried_again(read)
         except FileNotFoundError:
             return IdSet()  # it is made with the first record
 
-    def _slices(self, file: BinaryIO) -> Iterator[IdSet]:
-        while len(data := file.read(_SLICE * _RECORD.size)) >= _RECORD.size:
-            yield self._checked(data)
-
     def _checked(self, data: bytes) -> IdSet:
+        if len(data) < _RECORD.size:
+            return IdSet()
         import numpy as np
 
         kind = np.dtype([("begin", "<u8"), ("count", "<u4"), ("check", "<u4")])
@@ -144,7 +140,7 @@ class BlockLogReader:
         return IdSet.from_arrays(begins, begins + records["count"])
 
 
-def read_block_logs(paths: Iterable[Path]) -> IdSet:
+def read_block_logs(paths: Iterable[AnyPath]) -> IdSet:
     """Return the blocks recorded in any of the logs, of each those in records that check."""
     return IdSet.union(BlockLogReader(path).more() for path in paths)
 
@@ -156,7 +152,7 @@ _MOST_UNITS = 1 << _BITS
 class UnitLog:
     """Writes one log, which is made with its first record; with `durable` each record survives a crash of the machine."""
 
-    def __init__(self, path: Path, *, durable: bool = False) -> None:
+    def __init__(self, path: AnyPath, *, durable: bool = False) -> None:
         self._path, self._durable = path, durable
         self._log: BlockLog | None = None
         self.waiting: list[tuple[int, int]] = []  # what was added and is not written yet
@@ -174,6 +170,18 @@ class UnitLog:
                 self._log = BlockLog(self._path, durable=self._durable)
             self._log.add(self.waiting)
             self.waiting.clear()
+
+    @property
+    def waits(self) -> bool:
+        return self._log is not None and self._log.waits
+
+    def store(self) -> None:
+        if self._log is not None:
+            self._log.store()
+
+    def show(self) -> None:
+        if self._log is not None:
+            self._log.show()
 
     def close(self) -> None:
         if self._log is not None:

@@ -7,8 +7,8 @@
     claims/00000/done/00012     the portion was worked through
     claims/00000/joined/00040   a task that a backend did not begin: one process has its number
 
-To make a folder is one operation, which fails where there is one, on every disk. Names that others have made may be seen late: what is not
-seen is taken neither for free nor for done.
+To make a folder is one operation, which fails where there is one, on every disk; in a bucket it is an object. Names that
+others have made may be seen late: what is not seen is taken neither for free nor for done.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bioimage_py.storage import is_alive
+from bioimage_py.errors import SourceNotFoundError
+from bioimage_py.storage import AnyPath, ObjectPath, is_alive
 
 if TYPE_CHECKING:
     from bioimage_py.runner.run.run_folder import AttemptFiles, RunFolder
@@ -83,6 +83,7 @@ class Claims:
 
     def release(self, claim: Claim) -> None:
         """Say that a portion was worked through."""
+        self._folder.check_there()
         make_folder(self._place / "done" / f"{claim.portion:05d}")
         (self._place / "open" / claim.name).unlink(missing_ok=True)
 
@@ -156,8 +157,14 @@ class Claims:
     def _claimed(self, claim: Claim) -> bool:
         kept = claim.portion < self._kept and not claim.tries
         self._tried.add(claim.name)
-        if not make_folder((self._place / "first" if kept else self._place) / claim.name):
+        made = (self._place / "first" if kept else self._place) / claim.name
+        if not make_folder(made):
             return False
+        try:
+            self._folder.check_there()
+        except SourceNotFoundError:
+            made.unlink(missing_ok=True)  # of a run that was removed all portions look free
+            raise
         stems = [attempt.stem for attempt in (self._attempt, *claim.before)]
         (self._place / "open" / claim.name).write_text("\n".join(stems))
         if claim.tries:
@@ -168,14 +175,16 @@ class Claims:
         return (self._place / Claim(number).name).exists()
 
     def _listed(self, name: str) -> list[str]:
-        return os.listdir(self._place / name)  # noqa: PTH208 - texts, and many
+        place = self._place / name
+        # The texts of a disk, as they are many.
+        return [path.name for path in place.iterdir()] if isinstance(place, ObjectPath) else os.listdir(place)  # noqa: PTH208
 
 
 def new_task(folder: RunFolder, number: int, first: int) -> int:
     """Return a number for a task that joins a round: not below `first`, and given to nobody else."""
     place = folder.claims(number) / "joined"
     place.mkdir(mode=0o700, exist_ok=True)
-    task = first + len(os.listdir(place))  # noqa: PTH208 - their number only
+    task = first + sum(1 for _ in place.iterdir())
     step = 1
     while not make_folder(place / f"{task:05d}"):
         # Many that join at the same time soon meet no more.
@@ -189,7 +198,7 @@ def has_left(state: dict[str, Any], now: float, lease: float) -> bool:
     return state["reason"] is not None or is_alive(state) is False or now - state["seen"] > lease
 
 
-def make_folder(path: Path) -> bool:
+def make_folder(path: AnyPath) -> bool:
     """Make a folder, and return whether this process has made it."""
     try:
         path.mkdir(mode=0o700)

@@ -18,8 +18,10 @@ from bioimage_py.system import interrupt, try_lock
 def driving(folder: RunFolder) -> Iterator[None]:
     """Make this the only process and thread that waits for a run; raises InvalidArgumentError if another does, or just did."""
     with _locked(folder):
+        tag = folder.driver_tag()
         _check_alone(folder)
-        folder.write_driver(this_process())
+        if not folder.take_driver(this_process(), tag):
+            raise _driven(folder, folder.read_driver())
         try:
             yield
         finally:
@@ -29,8 +31,8 @@ def driving(folder: RunFolder) -> Iterator[None]:
 @contextlib.contextmanager
 def _locked(folder: RunFolder) -> Iterator[None]:
     """Hold the lock of a run folder, which ends with the process, however that ends, and holds for other machines on NFS too."""
-    with folder.open_lock() as file:
-        if not try_lock(file.fileno()):
+    with folder.open_lock() or contextlib.nullcontext() as file:
+        if file is not None and not try_lock(file.fileno()):
             raise _driven(folder, folder.read_driver())
         if not folder.exists():
             raise InvalidArgumentError(

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple, Self
 
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner.run.own_files import refuse_strangers, write_whole
-from bioimage_py.storage import tried_again
-from bioimage_py.system import READ, pread
+from bioimage_py.runner.run.own_files import RangeReader, write_whole
+from bioimage_py.storage import AnyPath
 
 _END = struct.Struct("<8sQ")
 _ENTRY = struct.Struct("<QQQQI")
@@ -30,7 +27,7 @@ class Portion(NamedTuple):
     """Write units of these blocks that are finished, as in logs of units."""
 
 
-def write_orders(path: Path, portions: Sequence[Portion]) -> None:
+def write_orders(path: AnyPath, portions: Sequence[Portion]) -> None:
     """Write the portions of a round, and behind them where each is; the file appears whole or not at all."""
 
     def pieces() -> Iterator[bytes]:
@@ -49,17 +46,15 @@ def write_orders(path: Path, portions: Sequence[Portion]) -> None:
 class Orders:
     """The portions of a round as they are in its run folder, each read when it is asked for."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: AnyPath) -> None:
         self._path = path
         try:
-            self._file = os.open(path, READ)
+            self._file = RangeReader(path)
         except OSError as error:
             raise StorageError(f"{path} cannot be read: {error.strerror}") from error
         self._length = self._index = 0
         try:
-            found = os.fstat(self._file)
-            refuse_strangers(path, found)
-            end = found.st_size - _END.size
+            end = self._file.size - _END.size
             self._check(end >= 0, "it is cut off")
             magic, self._length = _END.unpack(self._read(end, _END.size))
             self._index = end - self._length * _ENTRY.size
@@ -88,7 +83,7 @@ class Orders:
         return Portion(IdSet.from_bytes(groups), wanted, IdSet.from_bytes(units))
 
     def close(self) -> None:
-        os.close(self._file)
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -98,7 +93,7 @@ class Orders:
 
     def _read(self, place: int, n_bytes: int) -> bytes:
         try:
-            data = tried_again(lambda: pread(self._file, n_bytes, place))
+            data = self._file.read(place, n_bytes)
         except OSError as error:
             raise StorageError(f"{self._path} cannot be read: {error.strerror}") from error
         self._check(len(data) == n_bytes, "it is cut off")

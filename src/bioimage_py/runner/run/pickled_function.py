@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from pathlib import Path
 from typing import Any
 
 from bioimage_py.errors import MissingDependencyError, NotPortableError, StorageError
 from bioimage_py.runner.run.own_files import read_own, write_whole
 from bioimage_py.runner.run.run_folder import RunFolder
+from bioimage_py.storage import AnyPath
 
 _FIRST = "function.pkl"
 
@@ -54,6 +54,6 @@ def load_function(check: str, folder: RunFolder) -> Any:
         ) from error
 
 
-def _given_later(folder: RunFolder, check: str) -> Path:
+def _given_later(folder: RunFolder, check: str) -> AnyPath:
     """Return where a function is that a run was given when it was resumed."""
     return folder.path / f"function-{check[:16]}.pkl"

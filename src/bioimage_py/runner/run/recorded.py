@@ -9,9 +9,10 @@ from typing import Any
 
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.run.block_log import BlockLogReader
+from bioimage_py.runner.run.own_files import read_from
 from bioimage_py.runner.run.run_folder import AttemptFiles, RunFolder
 from bioimage_py.runner.run.value_log import read_value_log, valued_blocks
-from bioimage_py.storage import is_alive, tried_again
+from bioimage_py.storage import is_alive
 
 _MOST_IDS = 2**63
 _INTERRUPTIONS = ("KeyboardInterrupt", "RunInterrupted", "Terminated")
@@ -90,14 +91,8 @@ class AttemptReader:
         return len(self.done) > n_done
 
     def _read_errors(self) -> None:
-
-        def read() -> bytes:
-            with self.files.errors.open("rb") as file:
-                file.seek(self._errors_read)
-                return file.read()
-
         try:
-            data = tried_again(read)
+            data = read_from(self.files.errors, self._errors_read)
         except FileNotFoundError:
             return
         data = data[: data.rfind(b"\n") + 1]

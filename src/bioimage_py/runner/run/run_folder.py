@@ -1,16 +1,18 @@
 """The folder that holds a run: its plan, its journals, its errors and its logs.
 
-Paths inside a run folder are built in this package and nowhere else. A folder is made with mode 0700; JSON files appear whole
+Paths inside a run folder are built in this package and nowhere else. A folder on a disk is made with mode 0700; JSON files appear whole
 or not at all; what is appended to carries checksums. Journals are per attempt of a task: two attempts that are alive at once,
 because a node was only believed dead, never write into one file. What could make this user run another's code is read only if
-it is this user's own and no other user can write into it.
+it is this user's own and no other user can write into it. A folder may also be at s3:// (`ObjectPath`): then `run.json` is written last, a
+claim is an object that only one can make, logs are stored at least once a second while they grow, and who may write into the bucket is trusted.
 
     run.json                         what was called, and its fingerprint
     function.pkl                     the user's function, where there is one
     function-<check>.pkl             one that the run was given when it was resumed
     finished.json                    that all is done, and what the outputs are known by then
     driver.json                      the process that waits for the run at present
-    driver.lock                      what it holds a lock on, as two must not
+    driver.lock                      what it holds a lock on, as two must not; in a bucket `driver.json` takes its place
+    clock                            written to learn the time of a bucket
     ids/<check>.ids                  which blocks are wanted, where those are many runs
     rounds/00000.json                a round of submissions: how many tasks and portions, what each task may use
     rounds/00000.orders              its portions of groups of blocks (see `orders`)
@@ -23,7 +25,7 @@ it is this user's own and no other user can write into it.
     attempts/00000-00007-<id>.errors one JSON line for failures that are alike
     attempts/00000-00007-<id>.state  what it did so far and, at its end, why it ended (see `state_file`)
     attempts/00000-00007-<id>.end    there once it has ended: who sees this sees all that it wrote
-    logs/00000-00007.out             what its process printed
+    logs/00000-00007.out             what its process printed; not in a bucket
 """
 
 from __future__ import annotations
@@ -33,15 +35,13 @@ import os
 import re
 import stat
 import time
-import warnings
+import weakref
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from bioimage_py.errors import (
-    BioimagePyError,
-    BioimagePyWarning,
     Hint,
     InvalidArgumentError,
     SourceNotFoundError,
@@ -50,6 +50,7 @@ from bioimage_py.errors import (
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.run.orders import Orders, Portion, write_orders
 from bioimage_py.runner.run.own_files import (
+    json_bytes,
     read_json,
     read_own,
     refuse_strangers,
@@ -58,23 +59,23 @@ from bioimage_py.runner.run.own_files import (
     write_whole,
 )
 from bioimage_py.runner.run.state_file import read_state
-from bioimage_py.storage import is_alive, this_process
+from bioimage_py.storage import AnyPath, ObjectPath, any_path, is_alive, this_process
 from bioimage_py.system import OPEN_OR_MAKE
 
 FORMAT = 3
-_PREFIX = "bioimage-run-"
+PREFIX = "bioimage-run-"
 _LOG_LINES, _LOG_BYTES = 5, 4096
 _MOST_RUNS = 100
 _PARTIAL = ".partial"
-_HALF_MADE = rf"\.{_PREFIX}[^.]+\.(?P<host>.*)\.(?P<pid>\d+)\.(?P<born>\d+|None)\{_PARTIAL}"
+_HALF_MADE = rf"\.{PREFIX}[^.]+\.(?P<host>.*)\.(?P<pid>\d+)\.(?P<born>\d+|None)\{_PARTIAL}"
 _WRITABLE = "name a folder that you can write, and that all workers see, with {}"
 _SHARED = "if it is on another machine's disk, name a folder that all machines share with {}"
 
 
-def default_root(tmp_root: str | os.PathLike[str] | None) -> Path:
+def default_root(tmp_root: str | os.PathLike[str] | None) -> AnyPath:
     """Return where run folders are made: `tmp_root`, else the folder that the process works in."""
     if tmp_root is not None:
-        return Path(tmp_root).expanduser()
+        return any_path(tmp_root)
     try:
         return Path.cwd()
     except FileNotFoundError as error:
@@ -90,7 +91,7 @@ def finish_hint(path: str | os.PathLike[str], text: str = "to finish: {}") -> Hi
 
 
 class AttemptFiles:
-    def __init__(self, folder: Path, stem: str) -> None:
+    def __init__(self, folder: AnyPath, stem: str) -> None:
         self.stem = stem
         self.blocks = folder / f"{stem}.blocks"
         self.units = folder / f"{stem}.units"
@@ -105,14 +106,18 @@ class AttemptFiles:
 class RunFolder:
     """A run folder that exists; `make` and `open` give one."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: AnyPath) -> None:
         self.path = path
         self._lock: IO[bytes] | None = None
+        self._logs: Path | None = None
+        self._driver: tuple[bytes, str | None] | None = None
 
     @classmethod
-    def make(cls, root: Path) -> RunFolder:
+    def make(cls, root: AnyPath) -> RunFolder:
         """Make a run folder below `root` that is hidden until `appear`; remove those that killed processes had begun."""
-        name = f"{_PREFIX}{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}"
+        name = f"{PREFIX}{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}"
+        if isinstance(root, ObjectPath):
+            return cls._made_in_bucket(root / name)
         maker = this_process()
         path = root / f".{name}.{maker['host']}.{maker['pid']}.{maker['born']}{_PARTIAL}"
         try:
@@ -131,15 +136,49 @@ class RunFolder:
             ) from error
         return cls(path.resolve())
 
+    @classmethod
+    def _made_in_bucket(cls, path: ObjectPath) -> RunFolder:
+        clock = path / "clock"
+        try:
+            clock.write_bytes(b"")
+            clock.write_new(b"again")
+        except FileExistsError:
+            return cls(path)
+        except StorageError as error:
+            raise InvalidArgumentError(
+                f"no run folder can be made: {error.message}", hints=[Hint.of(_WRITABLE, tmp_root=...)]
+            ) from error
+        path.remove_below()
+        raise InvalidArgumentError(
+            f"no run folder can be made at {path}: the store does not know conditional writes (If-None-Match), so two workers could do the same",
+            hints=[Hint.of(_WRITABLE, tmp_root=...)],
+        )
+
     @property
-    def lasting_path(self) -> Path:
+    def in_bucket(self) -> bool:
+        return isinstance(self.path, ObjectPath)
+
+    @property
+    def lasting_path(self) -> AnyPath:
         """Where the folder is once it has appeared."""
         name = self.path.name
-        return self.path.with_name(name[1:].partition(".")[0]) if name.endswith(_PARTIAL) else self.path
+        if isinstance(self.path, ObjectPath) or not name.endswith(_PARTIAL):
+            return self.path
+        return self.path.with_name(name[1:].partition(".")[0])
 
     def appear(self) -> None:
         """Take its lasting name: from now on the run can be found, and resumed."""
-        self.path = self.path.rename(self.lasting_path)
+        if not isinstance(self.path, ObjectPath):
+            self.path = self.path.rename(self.lasting_path)
+
+    def discard(self) -> None:
+        """Remove the folder of a run that did not begin."""
+        if isinstance(self.path, ObjectPath):
+            self.path.remove_below()
+        else:
+            import shutil  # not for workers
+
+            shutil.rmtree(self.path)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, whole: bool = True) -> RunFolder:
@@ -150,7 +189,13 @@ class RunFolder:
         """
         if not isinstance(path, (str, os.PathLike)):
             raise InvalidArgumentError(f"a run folder is named by its path, got {path!r}")
-        given = Path(path).expanduser()
+        given = any_path(path)
+        if isinstance(given, ObjectPath):
+            if not (given / "run.json").exists():
+                raise SourceNotFoundError(
+                    f"there is no run folder {str(given)!r}: no object run.json is in it"
+                )
+            return cls(given)
         try:
             # What a link leads to is what is looked at, and what is used: the link may lead elsewhere a moment later.
             place = given.resolve(strict=True)
@@ -196,6 +241,11 @@ class RunFolder:
     def exists(self) -> bool:
         return (self.path / "run.json").exists()
 
+    def check_there(self) -> None:
+        """Raise SourceNotFoundError if a run in a bucket was removed: it would come into being again with whatever is written."""
+        if isinstance(self.path, ObjectPath) and not self.exists():
+            raise SourceNotFoundError(f"the run folder {str(self.path)!r} was removed")
+
     # -- the plan
 
     def write_run(self, run: dict[str, Any]) -> None:
@@ -221,11 +271,28 @@ class RunFolder:
 
     # -- who waits for it
 
-    def write_driver(self, driver: dict[str, Any]) -> None:
-        write_json(self.path / "driver.json", driver)
+    def driver_tag(self) -> str | None:
+        """Return what `take_driver` knows by that no other process has come before, None for nobody, and on a disk, which has a lock."""
+        path = self.path / "driver.json"
+        return path.tag() if isinstance(path, ObjectPath) else None
 
-    def open_lock(self) -> IO[bytes]:
-        """Open the file that the process which waits for the run holds a lock on."""
+    def take_driver(self, driver: dict[str, Any], tag: str | None = None) -> bool:
+        """Write which process waits for the run; return whether it was not another one's turn."""
+        path = self.path / "driver.json"
+        if not isinstance(path, ObjectPath):
+            write_json(path, driver)
+            return True
+        data = json_bytes(driver)
+        try:
+            self._driver = data, path.write_new(data, tag)
+        except FileExistsError:
+            return False
+        return True
+
+    def open_lock(self) -> IO[bytes] | None:
+        """Open the file that the process which waits for the run holds a lock on; None in a bucket, which has no locks."""
+        if isinstance(self.path, ObjectPath):
+            return None
         number = os.open(self.path / "driver.lock", OPEN_OR_MAKE, 0o600)
         self._lock = os.fdopen(number, "rb+")
         return self._lock
@@ -242,23 +309,35 @@ class RunFolder:
 
     def show_driver(self) -> None:
         """Give a sign of life of the process that waits."""
-        with contextlib.suppress(OSError):  # it has been removed, or cannot be reached now
-            os.utime(self.path / "driver.json")
+        path = self.path / "driver.json"
+        with contextlib.suppress(OSError, StorageError):  # it has been removed, or cannot be reached now
+            if not isinstance(path, ObjectPath):
+                os.utime(path)
+            elif self._driver is not None:
+                data, tag = self._driver
+                self._driver = data, path.write_new(data, tag)
 
     def joined(self, number: int) -> bool:
         """Whether tasks have joined a round that its backend did not begin."""
-        return (self.claims(number) / "joined").exists()
+        place = self.claims(number) / "joined"
+        return any(place.iterdir()) if isinstance(place, ObjectPath) else place.exists()
 
     def clear_driver(self) -> None:
-        (self.path / "driver.json").unlink(missing_ok=True)
+        path = self.path / "driver.json"
+        # In a bucket another one on another machine may have taken it over.
+        if not isinstance(path, ObjectPath) or (self._driver is not None and path.tag() == self._driver[1]):
+            path.unlink(missing_ok=True)
 
     # -- rounds of tasks
 
     def n_rounds(self) -> int:
         names = (path.name for path in (self.path / "rounds").iterdir())
-        return sum(
+        found = sum(
             name.endswith(".json") and not name.endswith(".handle.json") and name[0] != "." for name in names
         )
+        if not found:
+            self.check_there()
+        return found
 
     def write_round(self, number: int, portions: Sequence[Portion], content: dict[str, Any]) -> None:
         """Write a round; `content` says what its tasks may use, and how they go about it."""
@@ -275,10 +354,10 @@ class RunFolder:
         """Open the portions of a round."""
         return Orders(self._round(number, ".orders"))
 
-    def claims(self, number: int) -> Path:
+    def claims(self, number: int) -> AnyPath:
         return self.path / "claims" / f"{number:05d}"
 
-    def holders(self, claim: Path) -> tuple[AttemptFiles, ...] | None:
+    def holders(self, claim: AnyPath) -> tuple[AttemptFiles, ...] | None:
         """Return the attempts that had an open portion, the last one first: none if it died as it claimed it; None where it is not open."""
         try:
             stems = claim.read_text().split()
@@ -297,7 +376,8 @@ class RunFolder:
     def open_portions(self, number: int) -> list[tuple[int, AttemptFiles]]:
         """Return the portions of a round that were claimed and not worked through, each with the attempt that had it last."""
         found = []
-        for claim in sorted((self.claims(number) / "open").iterdir()):
+        claims: list[AnyPath] = [*(self.claims(number) / "open").iterdir()]
+        for claim in sorted(claims, key=lambda path: path.name):
             holders = self.holders(claim)
             if holders:
                 found.append((int(claim.stem), holders[0]))
@@ -336,17 +416,25 @@ class RunFolder:
         """Whether a task that begins now would find something to do."""
         return not self.round_is_done(number) and not self.round_is_over(number)
 
-    def script(self, number: int) -> Path:
+    def script(self, number: int) -> AnyPath:
         """Return where a batch script of a round is."""
         return self._round(number, ".sh")
 
-    def _round(self, number: int, ending: str = ".json") -> Path:
+    def _round(self, number: int, ending: str = ".json") -> AnyPath:
         return self.path / "rounds" / f"{number:05d}{ending}"
 
     def log(self, number: int, task: int | str) -> Path:
-        """Return where a task's output is; `task` may be a scheduler's placeholder."""
+        """Return where a task's output is; `task` may be a scheduler's placeholder. Of a run in a bucket this process keeps it, to its end."""
         name = f"{task:05d}" if isinstance(task, int) else task
-        return self.path / "logs" / f"{number:05d}-{name}.out"
+        if not isinstance(self.path, ObjectPath):
+            return self.path / "logs" / f"{number:05d}-{name}.out"
+        if self._logs is None:
+            import shutil  # not for workers
+            import tempfile
+
+            self._logs = Path(tempfile.mkdtemp(prefix=f"{self.path.name}-logs-"))
+            weakref.finalize(self, shutil.rmtree, self._logs, ignore_errors=True)
+        return self._logs / f"{number:05d}-{name}.out"
 
     # -- attempts
 
@@ -366,8 +454,9 @@ class RunFolder:
 
     def anything_done(self) -> bool:
         """Whether any attempt has recorded a block."""
-        with os.scandir(self.path / "attempts") as entries:
-            return any(entry.name.endswith(".blocks") and entry.stat().st_size for entry in entries)
+        return any(
+            path.suffix == ".blocks" and path.stat().st_size for path in (self.path / "attempts").iterdir()
+        )
 
     def read_state(self, attempt: AttemptFiles) -> dict[str, Any]:
         """Return what an attempt said of itself last; nothing is known of it where that cannot be read.
@@ -386,12 +475,16 @@ class RunFolder:
         }  # fmt: skip
 
     def now(self) -> float:
-        """Return the time by the clock of the folder's disk."""
+        """Return the time by the clock of the folder's disk, or bucket."""
         path = self.path / "driver.lock"
         try:
-            os.utime(path)
+            if isinstance(path, ObjectPath):
+                path = self.path / "clock"
+                path.write_bytes(b"")
+            else:
+                os.utime(path)
             return path.stat().st_mtime
-        except OSError:
+        except (OSError, StorageError):
             return time.time()  # nothing was ever run for it, or it may not be written
 
     # -- sets of ids
@@ -425,69 +518,6 @@ def n_stored_ids(stored: Any) -> int:
     return sum(end - begin for begin, end in stored) if isinstance(stored, list) else int(stored["count"])
 
 
-_DEPTH = 3
-"""How many levels of folders are looked into for runs."""
-
-
-def find_runs(roots: Iterable[str | os.PathLike[str]], depth: int = _DEPTH) -> list[Path]:
-    """Return the run folders in some folders and a few levels below, or those folders themselves, the oldest first.
-
-    Those that cannot be trusted, because they are another user's or others can write into them, are left out with a
-    warning that says so. Raises SourceNotFoundError if a root is not a folder, StorageError if it cannot be listed.
-    """
-    found: dict[Path, None] = {}
-    for root in roots:
-        for path in _candidates(Path(root).expanduser(), depth):
-            try:
-                found[RunFolder.open(path).path] = None
-            except SourceNotFoundError:
-                continue  # it has been removed since it was listed, as it is when its run ends
-            except BioimagePyError as error:
-                warnings.warn(f"left out: {error}", BioimagePyWarning, stacklevel=2)
-    return sorted(found, key=lambda path: (path.name, path))
-
-
-def _candidates(root: Path, depth: int = _DEPTH) -> Iterator[Path]:
-    """Yield what looks like a run folder: a folder itself, or what is in it and in the folders below."""
-    if _looks_like_one(root):
-        yield root
-        return
-    try:
-        with os.scandir(root) as entries:
-            # Hidden ones are about to be made. A store can have millions of folders, and holds no runs.
-            folders = [
-                root / entry.name
-                for entry in entries
-                if entry.is_dir(follow_symlinks=depth == _DEPTH)
-                and entry.name[0] != "."
-                and not _is_store(entry.name)
-            ]
-    except (FileNotFoundError, NotADirectoryError) as error:
-        if depth == _DEPTH:
-            raise SourceNotFoundError(f"there is no folder {str(root)!r} ({error.strerror})") from error
-        return
-    except OSError as error:
-        if depth == _DEPTH:
-            raise StorageError(f"{str(root)!r} cannot be listed: {error.strerror}") from error
-        return  # of somebody else, who does not want to be looked at
-    for folder in folders:
-        if depth:
-            yield from _candidates(folder, depth - 1)
-        elif _looks_like_one(folder):
-            yield folder
-
-
-def _is_store(name: str) -> bool:
-    return name.lower().endswith((".zarr", ".n5", ".precomputed"))
-
-
-def _looks_like_one(folder: Path) -> bool:
-    try:
-        return (folder / "run.json").is_file() and (folder / "attempts").is_dir()
-    except PermissionError:
-        return False  # closed to us: if it is a run's, it is another user's
-
-
 def end_of_log(path: Path) -> str:
     """Return the last lines that a task printed, as one; empty where it has no log."""
     try:
@@ -504,14 +534,14 @@ def _remove_partial(root: Path) -> None:
     """Remove run folders that processes of this machine had begun when they died, and what is left of finished ones."""
     import shutil  # not for workers
 
-    for path in root.glob(f".{_PREFIX}*{_PARTIAL}"):
+    for path in root.glob(f".{PREFIX}*{_PARTIAL}"):
         made = re.fullmatch(_HALF_MADE, path.name)
         if made is None:
             continue
         born = None if made["born"] == "None" else int(made["born"])
         if is_alive({"host": made["host"], "pid": int(made["pid"]), "born": born}) is False:
             shutil.rmtree(path, ignore_errors=True)
-    for path in root.glob(f"{_PREFIX}*"):
+    for path in root.glob(f"{PREFIX}*"):
         # Another user's, or just being removed by another process.
         with contextlib.suppress(InvalidArgumentError, OSError):
             remove_remains(path)
@@ -520,20 +550,25 @@ def _remove_partial(root: Path) -> None:
 def remove_remains(path: str | os.PathLike[str]) -> bool:
     """Remove what is left of the folder of a run that has finished and died while it removed it; return whether that was it."""
     try:
-        folder = Path(path).expanduser()
-        found = folder.lstat()
+        folder = any_path(path)
+        found = None if isinstance(folder, ObjectPath) else folder.lstat()
         names = {entry.name for entry in folder.iterdir()}
     except (OSError, RuntimeError, TypeError, ValueError):
         return False  # `open` says what is wrong
-    if not folder.name.startswith(_PREFIX) or "run.json" in names or (names and "finished.json" not in names):
+    finished = "finished.json" in names or not (names or isinstance(folder, ObjectPath))
+    if not folder.name.startswith(PREFIX) or "run.json" in names or not finished:
         return False
-    refuse_strangers(folder, found)
+    if found is not None and not isinstance(folder, ObjectPath):
+        refuse_strangers(folder, found)
     _remove_tree(folder)
     return True
 
 
-def _remove_tree(folder: Path) -> None:
+def _remove_tree(folder: AnyPath) -> None:
     """Remove a run folder that has no `run.json` any more, and last in it what says that its run has finished."""
+    if isinstance(folder, ObjectPath):
+        folder.remove_below("finished.json")
+        return
     import shutil  # not for workers
 
     for entry in folder.iterdir():

@@ -6,14 +6,12 @@ Two slots are written in turn, each with a number, a length and a checksum; the 
 from __future__ import annotations
 
 import json
-import os
 import struct
 import zlib
-from pathlib import Path
 from typing import Any
 
-from bioimage_py.runner.run.own_files import WrittenFile
-from bioimage_py.storage import tried_again
+from bioimage_py.runner.run.own_files import WrittenFile, read_with_time
+from bioimage_py.storage import AnyPath
 
 _SLOT = 4096
 _HEAD = struct.Struct("<QII")
@@ -21,7 +19,7 @@ _LONGEST_REASON = 800
 
 
 class StateFile(WrittenFile):
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: AnyPath) -> None:
         super().__init__(path)
         self._number = 0
 
@@ -38,15 +36,10 @@ class StateFile(WrittenFile):
         self.show()
 
 
-def read_state(path: Path) -> tuple[dict[str, Any], float]:
+def read_state(path: AnyPath) -> tuple[dict[str, Any], float]:
     """Return the newest state in a file, and when the file was last written; nothing and 0 where that cannot be read."""
-
-    def read() -> tuple[bytes, float]:
-        with path.open("rb") as file:
-            return file.read(2 * _SLOT), os.fstat(file.fileno()).st_mtime
-
     try:
-        data, seen = tried_again(read)
+        data, seen = read_with_time(path, 2 * _SLOT)
     except OSError:
         return {}, 0.0
     found: tuple[int, dict[str, Any]] = (0, {})

@@ -1,22 +1,24 @@
-"""How far a run is, from its folder alone: nothing is asked of a backend, nothing is changed."""
+"""Which runs there are, and how far each is, from their folders alone: nothing is asked of a backend, nothing is changed."""
 
 from __future__ import annotations
 
+import os
 import re
 import time
+import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from bioimage_py.errors import Call, SourceNotFoundError, StorageError
+from bioimage_py.errors import BioimagePyError, BioimagePyWarning, Call, SourceNotFoundError, StorageError
 from bioimage_py.geometry import IdSet
 from bioimage_py.planning import format_bytes
 from bioimage_py.runner.run.recorded import AttemptReader, BlockError, Recorded
-from bioimage_py.runner.run.run_folder import RunFolder, n_stored_ids
-from bioimage_py.storage import is_alive
+from bioimage_py.runner.run.run_folder import PREFIX, RunFolder, n_stored_ids
+from bioimage_py.storage import AnyPath, ObjectPath, any_path, is_alive
 from bioimage_py.text import Rows, duration, ids_text, rate, shortened
 
 _WINDOW = 300.0
@@ -36,7 +38,7 @@ class RunStatus(Rows):
     (it ended without reporting). `driver` is the process that waits for the run, `handle` what the backend calls the last round.
     """
 
-    path: Path
+    path: AnyPath
     job_type: str
     what: str
     created: float
@@ -312,3 +314,75 @@ def handle_texts(folder: RunFolder, number: int) -> tuple[str, str]:
     return without_credentials(f"at {address}") if isinstance(address, str) else "", str(
         handle.get("join", "")
     )
+
+
+_DEPTH = 3
+"""How many levels of folders are looked into for runs."""
+
+
+def find_runs(roots: Iterable[str | os.PathLike[str]], depth: int = _DEPTH) -> list[AnyPath]:
+    """Return the run folders in some folders and a few levels below, or those folders themselves, the oldest first.
+
+    Those that cannot be trusted, because they are another user's or others can write into them, are left out with a
+    warning that says so. At s3:// only the folder itself is looked into. Raises SourceNotFoundError if a root is not a folder, StorageError
+    if it cannot be listed.
+    """
+    found: dict[AnyPath, None] = {}
+    for root in roots:
+        place = any_path(root)
+        for path in _in_bucket(place) if isinstance(place, ObjectPath) else _candidates(place, depth):
+            try:
+                found[RunFolder.open(path).path] = None
+            except SourceNotFoundError:
+                continue  # it has been removed since it was listed, as it is when its run ends
+            except BioimagePyError as error:
+                warnings.warn(f"left out: {error}", BioimagePyWarning, stacklevel=2)
+    return sorted(found, key=lambda path: (path.name, str(path)))
+
+
+def _in_bucket(root: ObjectPath) -> Iterator[ObjectPath]:
+    if (root / "run.json").exists():
+        yield root
+    else:
+        yield from (path for path in root.iterdir() if path.name.startswith(PREFIX))
+
+
+def _candidates(root: Path, depth: int = _DEPTH) -> Iterator[Path]:
+    """Yield what looks like a run folder: a folder itself, or what is in it and in the folders below."""
+    if _looks_like_one(root):
+        yield root
+        return
+    try:
+        with os.scandir(root) as entries:
+            # Hidden ones are about to be made. A store can have millions of folders, and holds no runs.
+            folders = [
+                root / entry.name
+                for entry in entries
+                if entry.is_dir(follow_symlinks=depth == _DEPTH)
+                and entry.name[0] != "."
+                and not _is_store(entry.name)
+            ]
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if depth == _DEPTH:
+            raise SourceNotFoundError(f"there is no folder {str(root)!r} ({error.strerror})") from error
+        return
+    except OSError as error:
+        if depth == _DEPTH:
+            raise StorageError(f"{str(root)!r} cannot be listed: {error.strerror}") from error
+        return  # of somebody else, who does not want to be looked at
+    for folder in folders:
+        if depth:
+            yield from _candidates(folder, depth - 1)
+        elif _looks_like_one(folder):
+            yield folder
+
+
+def _is_store(name: str) -> bool:
+    return name.lower().endswith((".zarr", ".n5", ".precomputed"))
+
+
+def _looks_like_one(folder: Path) -> bool:
+    try:
+        return (folder / "run.json").is_file() and (folder / "attempts").is_dir()
+    except PermissionError:
+        return False  # closed to us: if it is a run's, it is another user's

@@ -10,12 +10,12 @@ import pickle
 import struct
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from bioimage_py.errors import NotPortableError
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.run.own_files import AppendedFile, read_own
+from bioimage_py.storage import AnyPath
 
 _HEAD = struct.Struct("<QQI")
 
@@ -28,17 +28,17 @@ class ValueLog(AppendedFile):
         self.append(numbers + struct.pack("<I", zlib.crc32(payload, zlib.crc32(numbers))) + payload)
 
 
-def read_value_log(path: Path) -> dict[int, Any]:
+def read_value_log(path: AnyPath) -> dict[int, Any]:
     """Return the values by block id, up to the first record that does not check; raises as `read_own`, and NotPortableError."""
     return {block_id: _restored(block_id, payload) for block_id, payload in _payloads(path)}
 
 
-def valued_blocks(path: Path) -> IdSet:
+def valued_blocks(path: AnyPath) -> IdSet:
     """Return the blocks whose values are in a log; raises as `read_value_log` does."""
     return IdSet.from_ids([block_id for block_id, _ in _payloads(path)])
 
 
-def _payloads(path: Path) -> Iterator[tuple[int, bytes]]:
+def _payloads(path: AnyPath) -> Iterator[tuple[int, bytes]]:
     data = read_own(path)
     at = 0
     while at + _HEAD.size <= len(data):

@@ -14,8 +14,9 @@ from typing import Any, Self
 from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, StorageError
 from bioimage_py.option import option
 from bioimage_py.runner.config import RunnerConfig, check_count, check_seconds
-from bioimage_py.runner.run import write_whole
+from bioimage_py.runner.run import without_credentials, write_whole
 from bioimage_py.runner.slurm.quantities import mebibytes, minutes
+from bioimage_py.storage import is_url
 
 _SHEBANG = re.compile(
     r"#! ?/\S*?(?:(?<=/)env (?:-\S+ )*(?:\S*/)?|(?<=/))(?:sh|bash|dash|ash|ksh|zsh)(?: [^\0\r\n]*)?"
@@ -133,6 +134,11 @@ class SlurmConfig(RunnerConfig):
         if self.threads_per_worker == 0:
             self._set("threads_per_worker", self.cpus_per_task)
         super().__post_init__()
+        if self.tmp_root is not None and is_url(os.fspath(self.tmp_root)):
+            raise InvalidArgumentError(
+                "jobs of Slurm have their scripts and logs in the run folder, so tmp_root must be on a disk that the nodes share, "
+                f"got {without_credentials(os.fspath(self.tmp_root))!r}"
+            )
         for name in ("nodelist", "exclude"):
             if isinstance(getattr(self, name), (list, tuple)):
                 self._set(name, ",".join(_texts(name, getattr(self, name))))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -74,7 +73,7 @@ class SlurmRunner(FolderRunner):
                 return [TaskEnd(task, "error", str(error)) for task in range(n_tasks)]
             # Nothing ran, and the same call will be made again with other settings: nothing of it is kept.
             unmark_outputs(folder.read_run())
-            shutil.rmtree(folder.path)
+            folder.discard()
             if isinstance(error, InvalidArgumentError):
                 raise
             raise InvalidArgumentError(str(error)) from error

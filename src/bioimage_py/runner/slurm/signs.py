@@ -20,7 +20,7 @@ _QUIET = 3
 @dataclass
 class _Attempt:
     task: int
-    written: int  # when, by the clock of the disk
+    written: float  # when, by the clock of the disk
     seen: float  # when that changed, by our clock
 
 
@@ -51,7 +51,7 @@ class Signs:
                 continue  # the latter have joined: Slurm knows nothing of them
             self.begun.add(attempt.task)
             try:
-                written = attempt.state.stat().st_mtime_ns
+                written = attempt.state.stat().st_mtime
                 known = self._open.get(attempt.stem)
                 if known is not None and known.written == written:
                     continue

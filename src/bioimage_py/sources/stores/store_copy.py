@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
@@ -11,15 +11,14 @@ from typing import Any, NamedTuple
 from bioimage_py.errors import StorageError, UnsupportedFormatError
 from bioimage_py.sources.base import FileSource, Source
 from bioimage_py.sources.stores.tensorstore_array import folder_of
-from bioimage_py.storage import ObjectFolder, StorePlace, apart, asking, find_login
+from bioimage_py.storage import ObjectFolder, StorePlace, apart, asking, find_login, open_bucket
 
 NO_STORE_COPY = "BIOIMAGE_PY_NO_STORE_COPY"
 """The environment variable that has objects fetched and put, also where the store could copy them."""
 NOT_INSTALLED = "obstore is not installed"
 """The reason that a user can do something about by installing an extra."""
-_RETRIES = {"max_retries": 4, "retry_timeout": timedelta(seconds=20)}
 # A store answers when it is done, and that takes its time with an object of some gigabytes.
-_TIMEOUT = timedelta(minutes=2)
+_TIMEOUT = 120.0
 
 
 class ObjectState(NamedTuple):
@@ -83,7 +82,7 @@ class StoreCopier:
             raise UnsupportedFormatError(f"objects are fetched and put, because {why}")
         self._source, self._output = source, output
         self._begin, self._new_begin = ours.begin, theirs.begin
-        self._store = _opened(theirs)
+        self._store = open_bucket(theirs, _TIMEOUT)
 
     def look(self, key: str) -> ObjectState | None:
         return self._state(self._begin + key, self._source.path(key))
@@ -158,25 +157,6 @@ def _state_of(found: Any) -> ObjectState:
 
 def _same_bytes(made: ObjectState, seen: ObjectState) -> bool:
     return made.e_tag is not None and made[:2] == seen[:2]
-
-
-def _opened(place: StorePlace) -> Any:
-    from obstore.store import S3Store
-
-    login = find_login(place.credentials)
-    assert not isinstance(login, str)
-    maker = "amazonaws.com.cn" if str(place.region).startswith("cn-") else "amazonaws.com"
-    # All is said here: obstore reads more of the environment than TensorStore does.
-    endpoint = place.endpoint or f"https://s3.{place.region}.{maker}"
-    return S3Store(
-        place.bucket,
-        endpoint=endpoint,
-        region=place.region or "",
-        virtual_hosted_style_request=False,
-        client_options={"allow_http": endpoint.startswith("http://"), "timeout": _TIMEOUT},
-        retry_config=_RETRIES,
-        **login,
-    )
 
 
 def _errors() -> tuple[type[Exception], ...]:

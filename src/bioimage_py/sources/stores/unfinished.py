@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.sources.identity import leaves
 from bioimage_py.sources.registry import families
-from bioimage_py.storage import is_alive, remove_leftovers, this_process
+from bioimage_py.storage import is_alive, is_url, remove_leftovers, this_process
 
 if TYPE_CHECKING:
     from bioimage_py.sources.base import Source
@@ -96,7 +96,7 @@ def unfinished_text(source: Source) -> str:
         elif is_alive(mark):
             return f"{text}; process {mark['pid']} is writing it"
         folders = [str(run.get("run_folder")) for _, run in _run_marks(place.path)]
-        there = [folder for folder in folders if os.path.exists(folder)]  # noqa: PTH110
+        there = [folder for folder in folders if _may_be_there(folder)]
         how = f"finish it with bioimage-py resume {there[0]}" if there else "copy again with overwrite"
         return f"{text}; {how}"
     return ""
@@ -139,11 +139,16 @@ def holds_metadata_only(folder: str, *, marks_of_the_dead: bool = False) -> bool
     return marked or not marks_of_the_dead
 
 
+def _may_be_there(run_folder: str) -> bool:
+    """Whether a run folder is there; one in a bucket may be, as a mark on a disk is no reason to ask a server."""
+    return is_url(run_folder) or os.path.exists(run_folder)  # noqa: PTH110 - a text
+
+
 def write_run_mark(place: StoreFolder, token: str, run_folder: str) -> None:
     """Mark an array as an output of a run; marks of runs that never came to have a folder go."""
     if place.is_local:
         for name, mark in _run_marks(place.path):
-            if is_alive(mark) is False and not os.path.exists(str(mark.get("run_folder"))):  # noqa: PTH110
+            if is_alive(mark) is False and not _may_be_there(str(mark.get("run_folder"))):
                 _remove(place.path, name)
     place.child(MARK_FOLDER).write_json(_run(token), {**this_process(), "run_folder": run_folder})
 
