@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,11 +23,12 @@ from bioimage_py.errors import InvalidArgumentError, RunnerError, SourceNotFound
 from bioimage_py.runner import RunnerConfig
 from bioimage_py.runner.external import find_run, join_run
 from bioimage_py.runner.run import RunFolder, new_task
+from bioimage_py.wrapper import SimpleTransformationSource
 from tests.runner.test_pyramid_backends import check
 from tests.runner.test_subprocess import chunk_files, stored
 from tests.waiting import PATIENCE, eventually
 
-# Each worker waits in its third block until it may go on; the file that says which process that is has the name of its host's variable.
+# Each worker waits in its third block until it may go on.
 COPY = """
 import os, pathlib, time
 import bioimage_py as bp
@@ -38,12 +40,12 @@ def held(block):
     begun.append(block.shape)
     if len(begun) > 2:
         (folder / f"held-{{os.getpid()}}").touch()
-        while not (folder / "go").exists() and not (folder / f"go-{{os.getpid()}}").exists():
+        while not (folder / "go").exists():
             time.sleep(0.02)
     return block + 1
 if __name__ == "__main__":
     source = SimpleTransformationSource(bp.open_source(folder / "in.zarr"), held, dtype="uint16")
-    bp.copy(source, folder / "out.zarr", chunks=(8, 8), block_shape=(8, 8), job_type={job_type!r}, num_workers=4,
+    bp.copy(source, folder / "out.zarr", chunks=(8, 8), block_shape=(8, 8), job_type="external", num_workers=4,
             job_config=RunnerConfig(tmp_root=folder / "runs", poll_interval=0.05))
 """
 
@@ -53,12 +55,13 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start processes of Python that do not outlive the test."""
     with contextlib.ExitStack() as stack:
 
-        def run(*words: object) -> subprocess.Popen[str]:
+        def run(*words: object, **environment: str) -> subprocess.Popen[str]:
             process = subprocess.Popen(
                 [sys.executable, *map(str, words)],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
+                env={**os.environ, **environment},
             )
             stack.callback(process.communicate, timeout=PATIENCE)
             stack.callback(process.kill)
@@ -92,7 +95,7 @@ def test_workers_share_a_copy_and_may_die_and_stop(
     tmp_path: Path, image: np.ndarray, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
     script = tmp_path / "begin.py"
-    script.write_text(COPY.format(folder=str(tmp_path), job_type="external"))
+    script.write_text(COPY.format(folder=str(tmp_path)))
     workers = [start(*worker(tmp_path / "runs")) for _ in range(3)]  # before there is a run
     copying = start(script)
     killed, stopped, third = workers
@@ -114,30 +117,46 @@ def test_workers_share_a_copy_and_may_die_and_stop(
     assert not list((tmp_path / "runs").iterdir())
 
 
+@pytest.mark.parametrize("job_type", ["subprocess", pytest.param("slurm", marks=pytest.mark.slow)])
 def test_workers_join_a_run_of_another_backend(
-    tmp_path: Path, image: np.ndarray, start: Callable[..., subprocess.Popen[str]]
+    job_type: str,
+    tmp_path: Path,
+    image: np.ndarray,
+    request: pytest.FixtureRequest,
+    start: Callable[..., subprocess.Popen[str]],
 ) -> None:
-    script = tmp_path / "begin.py"
-    script.write_text(COPY.format(folder=str(tmp_path), job_type="subprocess"))
-    copying = start(script)
-    eventually(
-        lambda: goes_on(copying) and len(list(tmp_path.glob("held-*"))) == 4
-    )  # its workers are not to go on
-    helper = start(*worker(tmp_path / "runs"))
-    (tmp_path / f"go-{helper.pid}").touch()
-    [folder] = map(RunFolder, (tmp_path / "runs").iterdir())
+    config = RunnerConfig(tmp_root=tmp_path / "runs", poll_interval=0.05)
+    if job_type == "slurm":
+        request.getfixturevalue("slurm")
+        config = request.getfixturevalue("slurm_config")()
 
-    def done_by_helper() -> bool:
-        joined = [one for one in folder.attempts() if one.task >= folder.read_round(0)["tasks"]]
-        return any(folder.read_state(one)["reason"] == "finished" for one in joined)
+    def held(block: np.ndarray) -> np.ndarray:
+        if "JOINED" not in os.environ:  # the backend's own workers
+            (tmp_path / f"held-{os.getpid()}").touch()
+            while not (tmp_path / "go").exists():
+                time.sleep(0.02)
+        return block + 1
 
-    eventually(lambda: goes_on(helper) and done_by_helper())
-    (tmp_path / "go").touch()
-    told = said(copying)
-    assert copying.returncode == 0, told
+    source = SimpleTransformationSource(bp.open_source(tmp_path / "in.zarr"), held, dtype="uint16")
+    how = {"block_shape": (8, 8), "job_type": job_type, "job_config": config, "num_workers": 2}
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            copying = pool.submit(bp.copy, source, tmp_path / "out.zarr", chunks=(8, 8), **how)
+            eventually(lambda: len(list(tmp_path.glob("held-*"))) == 2 or copying.done())
+            assert not copying.done(), copying.result()
+            helper = start(*worker(tmp_path / "runs"), JOINED="1")
+            [folder] = map(RunFolder, (tmp_path / "runs").iterdir())
+
+            def done_by_helper() -> bool:
+                joined = [one for one in folder.attempts() if one.task >= folder.read_round(0)["tasks"]]
+                return any(folder.read_state(one)["reason"] == "finished" for one in joined)
+
+            eventually(lambda: goes_on(helper) and done_by_helper())
+        finally:
+            (tmp_path / "go").touch()
+        np.testing.assert_array_equal(copying.result(PATIENCE)[...], image + 1)
     assert "finished" in said(helper)
     assert helper.returncode == 0
-    np.testing.assert_array_equal(bp.open_source(tmp_path / "out.zarr")[...], image + 1)
 
 
 def test_a_worker_stays_for_all_waves_of_a_pyramid(
@@ -155,7 +174,7 @@ def test_cancel_and_resume(
     tmp_path: Path, image: np.ndarray, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
     script = tmp_path / "begin.py"
-    script.write_text(COPY.format(folder=str(tmp_path), job_type="external"))
+    script.write_text(COPY.format(folder=str(tmp_path)))
     (tmp_path / "go").touch()
     copying = start(script)
     eventually(lambda: goes_on(copying) and list((tmp_path / "runs").glob("bio*/rounds/*.handle.json")))

@@ -44,7 +44,9 @@ def find_run(
     wait: float,
     say: Callable[[str], None] = lambda _: None,
 ) -> RunFolder | None:
-    """Return a run folder, or the only one of an unfinished run in a folder, when it has appeared; None if it is finished, or was stopped.
+    """Return a run folder, or the only one in a folder of an unfinished run, or of one that a process waits for, when it has appeared.
+
+    None if it is finished, or `stop` was set.
 
     Raises SourceNotFoundError if none appears, InvalidArgumentError if there are several or it belongs to another user.
     """
@@ -52,6 +54,8 @@ def find_run(
     end = time.monotonic() + wait
     while True:
         found, finished = _open_runs(place)
+        if len(found) > 1:
+            found = [folder for folder in found if _attended(folder)] or found
         if len(found) > 1:
             listed = ", ".join(folder.path.name for folder in found[:3])
             raise InvalidArgumentError(

@@ -7,12 +7,14 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from weakref import WeakSet
 
-from bioimage_py.errors import Hint, InvalidArgumentError
+from bioimage_py.errors import Hint
+from bioimage_py.runner.config import RunnerConfig
 from bioimage_py.runner.external.config import ExternalConfig
 from bioimage_py.runner.folder_runner import FolderRunner, Watch, wait_for_others
 from bioimage_py.runner.rounds import TaskEnd
-from bioimage_py.runner.run import RunFolder, finish_hint, has_left
+from bioimage_py.runner.run import RunFolder, has_left
 
 _log = logging.getLogger(__name__)
 _CANCELLED = "was cancelled"
@@ -33,6 +35,11 @@ class ExternalRunner(FolderRunner):
     config_type = ExternalConfig
     starts_tasks = False
 
+    def __init__(self, config: RunnerConfig | None = None) -> None:
+        super().__init__(config)
+        self._told: WeakSet[RunFolder] = WeakSet()
+        """Runs whose workers the user was told how to start."""
+
     def run_round(
         self, folder: RunFolder, number: int, n_tasks: int, num_workers: int, watch: Watch
     ) -> list[TaskEnd]:
@@ -40,7 +47,8 @@ class ExternalRunner(FolderRunner):
         command = join_command(folder, self.config.python_executable or sys.executable)
         if folder.read_handle(number) is None:
             folder.write_handle(number, {"join": command})
-        if not any(self._active(folder, number)):
+        if folder not in self._told:
+            self._told.add(folder)
             _log.warning("waiting for workers, on any machine that sees the run folder: %s", command)
         wait_for_others(folder, number, watch, self.config.poll_interval, until_finished=True)
         if folder.why_over(number) == _CANCELLED:
@@ -57,12 +65,8 @@ class ExternalRunner(FolderRunner):
 
     def cancel(self, folder: RunFolder) -> str:
         number = self.open_round(folder)
-        driver = folder.read_driver()
-        if number is None or (driver is None and not self.is_active(folder)):
-            raise InvalidArgumentError(
-                f"nothing runs for {str(folder.path)!r}: there is nothing to cancel",
-                hints=[finish_hint(folder.path)],
-            )
+        if number is None or (folder.read_driver() is None and not self.is_active(folder)):
+            return super().cancel(folder)
         folder.end_round(number, _CANCELLED)
         return "told the workers to stop; what is done stays written"
 
