@@ -52,7 +52,7 @@ class ExternalRunner(FolderRunner):
             _log.warning("waiting for workers, on any machine that sees the run folder: %s", command)
         wait_for_others(folder, number, watch, self.config.poll_interval, until_finished=True)
         if folder.why_over(number) == _CANCELLED:
-            return [TaskEnd(0, "cancelled")]
+            return [TaskEnd(0, "error", "the run was cancelled")]
         return list(_ends(folder, number))
 
     def open_round(self, folder: RunFolder) -> int | None:
