@@ -22,10 +22,11 @@ from bioimage_py.cli import main
 from bioimage_py.errors import InvalidArgumentError, RunnerError, SourceNotFoundError
 from bioimage_py.runner import RunnerConfig
 from bioimage_py.runner.external import find_run, join_run
-from bioimage_py.runner.run import RunFolder, new_task
+from bioimage_py.runner.run import RunFolder, find_runs, new_task
 from bioimage_py.wrapper import SimpleTransformationSource
 from tests.runner.test_pyramid_backends import check
 from tests.runner.test_subprocess import chunk_files, stored
+from tests.s3_lab import s3_lab
 from tests.waiting import PATIENCE, eventually
 
 # Each worker waits in its third block until it may go on.
@@ -46,7 +47,7 @@ def held(block):
 if __name__ == "__main__":
     source = SimpleTransformationSource(bp.open_source(folder / "in.zarr"), held, dtype="uint16")
     bp.copy(source, folder / "out.zarr", chunks=(8, 8), block_shape=(8, 8), job_type="external", num_workers=4,
-            job_config=RunnerConfig(tmp_root=folder / "runs", poll_interval=0.05))
+            job_config=RunnerConfig(tmp_root={runs!r}, poll_interval=0.05))
 """
 
 
@@ -70,7 +71,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         yield run
 
 
-def worker(place: Path) -> list[object]:
+def worker(place: str | Path) -> list[object]:
     return ["-m", "bioimage_py", "worker", place, "--join", "--wait", "5min"]
 
 
@@ -91,30 +92,39 @@ def image(tmp_path: Path) -> np.ndarray:
     return made
 
 
+@pytest.mark.parametrize("where", ["disk", pytest.param("bucket", marks=pytest.mark.slow)])
 def test_workers_share_a_copy_and_may_die_and_stop(
-    tmp_path: Path, image: np.ndarray, start: Callable[..., subprocess.Popen[str]]
+    where: str, tmp_path: Path, image: np.ndarray, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    script = tmp_path / "begin.py"
-    script.write_text(COPY.format(folder=str(tmp_path)))
-    workers = [start(*worker(tmp_path / "runs")) for _ in range(3)]  # before there is a run
-    copying = start(script)
-    killed, stopped, third = workers
-    eventually(lambda: goes_on(copying) and all((tmp_path / f"held-{each.pid}").exists() for each in workers))
-    [folder] = (tmp_path / "runs").iterdir()
-    assert bp.status(folder).tasks["running"] == 3
-    killed.kill()
-    stopped.terminate()
-    (tmp_path / "go").touch()
-    assert "task" in said(stopped)
-    assert stopped.returncode == 143
-    told = said(third)
-    assert third.returncode == 0, told
-    told = said(copying)
-    assert copying.returncode == 0, told
-    assert f"worker {folder} --join" in told
+    runs: str | Path = tmp_path / "runs"
+    with contextlib.ExitStack() as stack:
+        if where == "bucket":
+            pytest.importorskip("obstore")
+            stack.enter_context(s3_lab())
+            runs = "s3://lab/runs"
+        script = tmp_path / "begin.py"
+        script.write_text(COPY.format(folder=str(tmp_path), runs=str(runs)))
+        workers = [start(*worker(runs)) for _ in range(3)]  # before there is a run
+        copying = start(script)
+        killed, stopped, third = workers
+        eventually(
+            lambda: goes_on(copying) and all((tmp_path / f"held-{each.pid}").exists() for each in workers)
+        )
+        [folder] = find_runs([runs])
+        assert bp.status(folder).tasks["running"] == 3
+        killed.kill()
+        stopped.terminate()
+        (tmp_path / "go").touch()
+        assert "task" in said(stopped)
+        assert stopped.returncode == 143
+        told = said(third)
+        assert third.returncode == 0, told
+        told = said(copying)
+        assert copying.returncode == 0, told
+        assert f"worker {folder} --join" in told
+        assert find_runs([runs]) == []
     bp.copy(image + 1, tmp_path / "local.zarr", chunks=(8, 8))
     assert chunk_files(tmp_path / "out.zarr") == chunk_files(tmp_path / "local.zarr")
-    assert not list((tmp_path / "runs").iterdir())
 
 
 @pytest.mark.parametrize("job_type", ["subprocess", pytest.param("slurm", marks=pytest.mark.slow)])
@@ -174,7 +184,7 @@ def test_cancel_and_resume(
     tmp_path: Path, image: np.ndarray, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
     script = tmp_path / "begin.py"
-    script.write_text(COPY.format(folder=str(tmp_path)))
+    script.write_text(COPY.format(folder=str(tmp_path), runs=str(tmp_path / "runs")))
     (tmp_path / "go").touch()
     copying = start(script)
     eventually(lambda: goes_on(copying) and list((tmp_path / "runs").glob("bio*/rounds/*.handle.json")))

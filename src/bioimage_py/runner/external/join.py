@@ -23,9 +23,10 @@ from bioimage_py.runner.task import FINISHED, STOPPED, run_task
 from bioimage_py.storage import AnyPath, any_path, is_alive, seen_in_time
 
 LEFT = "left"
-_LOOK = 0.5
-_PER_SECOND = 25
-"""Looks per second of all workers that wait for a round; each is about four operations of the disk that holds the run folder."""
+_LOOK, _LONGEST = 0.5, 10.0
+"""Seconds between two looks for a run that is not there yet: they become longer."""
+_PER_SECOND = 20
+"""Looks per second of all workers that wait for a round; each is about five operations of the disk that holds the run folder."""
 _SILENT = 600.0
 """Seconds without a sign of life after which the process that waits on another machine is taken for dead."""
 
@@ -50,7 +51,7 @@ def find_run(
 
     Raises SourceNotFoundError if none appears, InvalidArgumentError if there are several or it belongs to another user.
     """
-    place, said = any_path(path), False
+    place, pause = any_path(path), _LOOK
     end = time.monotonic() + wait
     while True:
         found, finished = _open_runs(place)
@@ -65,11 +66,11 @@ def find_run(
             return found[0]
         if finished:
             return None
-        if not said:
+        if pause == _LOOK:
             say(f"waiting for a run in {place}")
-            said = True
-        if time.monotonic() >= end or stop.wait(_LOOK):
+        if time.monotonic() >= end or stop.wait(pause):
             break
+        pause = min(1.2 * pause, _LONGEST)
     if stop.is_set():
         return None
     raise SourceNotFoundError(
@@ -123,34 +124,38 @@ def join_run(
     other processes cannot join it or this Python does not fit, RunnerError if blocks fail here only; else as `run_task`.
     """
     runner = _checked_runner(folder)
-    worked, n_rounds, alone_since = -1, 0, time.monotonic()
+    worked, n_rounds, at_once = -1, 0, 1
+    alone_since = asked = time.monotonic()
     while not stop.is_set():
         try:
             number = seen_in_time(folder.n_rounds, LATENCY if folder.exists() else 0) - 1
-            content = folder.read_round(number) if number >= 0 else {"at_once": 1, "tasks": 0}
             if folder.read_finished() is not None:
                 return Joined(FINISHED, "the run is finished", n_rounds)
             if number > worked and folder.round_goes_on(number):
+                content = folder.read_round(number)
+                at_once = content["at_once"]
                 task = new_task(folder, number, content["tasks"] if runner.starts_tasks else 0)
                 say(f"joined {folder.path} as task {task} of round {number + 1}")
                 _work(folder, number, task, stop)
                 worked, n_rounds = number, n_rounds + 1
-                alone_since = time.monotonic()
+                alone_since = asked = time.monotonic()
                 continue
             if number >= 0 and folder.round_is_over(number):
                 why = folder.why_over(number)
                 return Joined(LEFT, f"the run {why or 'has met what ends it'}", n_rounds)
             if not stay and number >= 0:
                 return Joined(LEFT, "nothing of this round is left", n_rounds)
-            if _attended(folder):
-                alone_since = time.monotonic()
-            elif time.monotonic() > alone_since + wait:
+            now = time.monotonic()
+            if now >= min(asked + _LONGEST, alone_since + wait):
+                asked = now
+                alone_since = now if _attended(folder) else alone_since
+            if now > alone_since + wait:
                 return Joined(LEFT, "nothing is left to do, and no process waits for the run", n_rounds)
         except (BioimagePyError, OSError):
             if folder.exists():
                 raise
             return Joined(FINISHED, "the run is finished, and its folder removed", n_rounds)
-        stop.wait(max(_LOOK, content["at_once"] / _PER_SECOND))
+        stop.wait(max(_LOOK, at_once / _PER_SECOND))
     return Joined(STOPPED, "told to stop; what is done stays written", n_rounds)
 
 
