@@ -21,6 +21,10 @@ _PAUSES = (0.2, 1.0)
 """Seconds before a name that only one may make is asked for again, where the store gave no answer."""
 
 
+_reached: set[str] = set()
+"""Buckets that have answered this process: a person who named a wrong one waits for less than a run does."""
+
+
 class ObjectStat(NamedTuple):
     st_size: int
     st_mtime: float
@@ -242,7 +246,8 @@ class ObjectPath(os.PathLike[str]):
         return tag
 
     def _bucket(self) -> Any:
-        return _opened(urlsplit(self._url).netloc)
+        bucket = urlsplit(self._url).netloc
+        return _opened(bucket, bucket in _reached)
 
     def _asked(self, what: str, call: Callable[[], _R]) -> _R:
         """Make a request; `what` is what could not be done then."""
@@ -262,6 +267,7 @@ class ObjectPath(os.PathLike[str]):
             # What follows is the library's own view of its request, many lines of it.
             text = str(error).partition("\n\nDebug source")[0].strip()
             raise StorageError(f"{self._url} cannot be {what}: {text}") from error
+        _reached.add(urlsplit(self._url).netloc)
         return found
 
 
@@ -326,7 +332,7 @@ def _stat_of(found: Any) -> ObjectStat:
 
 
 @functools.lru_cache(maxsize=8)
-def _opened(bucket: str) -> Any:
+def _opened(bucket: str, patient: bool) -> Any:
     from bioimage_py.storage.store_place import StorePlace, open_bucket, s3_access
 
     try:
@@ -335,7 +341,7 @@ def _opened(bucket: str) -> Any:
         raise MissingDependencyError.of("a run folder in an object store needs obstore", "obstore") from error
     place = StorePlace.of_spec({"driver": "s3", "bucket": bucket, **s3_access({})})
     assert place is not None
-    found = open_bucket(place)
+    found = open_bucket(place, patient=patient)
     if isinstance(found, str):
         raise InvalidArgumentError(f"run folders cannot be made at s3://{bucket}, because {found}")
     return found

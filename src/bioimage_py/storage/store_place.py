@@ -167,10 +167,18 @@ def find_login(credentials: str) -> dict[str, Any] | str:
 
 
 _RETRIES = {"max_retries": 4, "retry_timeout": timedelta(seconds=20)}
+_PATIENT_RETRIES = {
+    "max_retries": 12,
+    "retry_timeout": timedelta(seconds=90),
+    "backoff": {"init_backoff": timedelta(seconds=0.5), "max_backoff": timedelta(seconds=8), "base": 2},
+}
 
 
-def open_bucket(place: StorePlace, timeout: float = 30.0) -> Any:
-    """Return obstore's client of a bucket, or why there cannot be one, as it follows "because"; an answer may take so many seconds."""
+def open_bucket(place: StorePlace, timeout: float = 30.0, *, patient: bool = False) -> Any:
+    """Return obstore's client of a bucket, or why there cannot be one, as it follows "because".
+
+    An answer may take so many seconds; with `patient`, a store that does not answer is asked for longer than a person waits.
+    """
     login = find_login(place.credentials)
     if isinstance(login, str):
         return login
@@ -187,7 +195,7 @@ def open_bucket(place: StorePlace, timeout: float = 30.0) -> Any:
         region=place.region,
         virtual_hosted_style_request=False,
         client_options={"allow_http": endpoint.startswith("http://"), "timeout": timedelta(seconds=timeout)},
-        retry_config=_RETRIES,
+        retry_config=_PATIENT_RETRIES if patient else _RETRIES,
         **login,
     )
 
