@@ -23,6 +23,7 @@ import bioimage_py as bp
 from bioimage_py.cli import main
 from bioimage_py.errors import InvalidArgumentError, RunnerError, SourceNotFoundError, StorageError
 from bioimage_py.runner import LocalRunner, Runner, RunnerConfig, SlurmConfig
+from bioimage_py.runner.external import find_run, join_run
 from bioimage_py.runner.run import (
     AttemptJournal,
     RunFolder,
@@ -199,6 +200,14 @@ def test_bad_places_are_refused(lab: S3Lab, tmp_path: Path) -> None:
         SlurmConfig(tmp_root=ROOT)
     with pytest.raises(SourceNotFoundError, match=r"no object run\.json"):
         bp.status(f"{ROOT}/nothing")
+    lab.knows_conditions = False
+    try:
+        config = RunnerConfig(tmp_root=ROOT, resumable=True)
+        with pytest.raises(InvalidArgumentError, match="does not know conditional writes"):
+            bp.copy(image, tmp_path / "out.zarr", job_config=config, overwrite=True)
+    finally:
+        lab.knows_conditions = True
+    assert not names(ObjectPath.at(ROOT))
     lab.refused = lambda asked: asked.method == "PUT"
     with pytest.raises(InvalidArgumentError, match="no run folder can be made"):
         bp.copy(image, tmp_path / "out.zarr", job_config=config, overwrite=True)
@@ -308,6 +317,25 @@ def everything(path: Any) -> Iterator[ObjectPath]:
             yield found
         else:
             yield from everything(found)
+
+
+def test_a_worker_joins_a_run_in_a_bucket(tmp_path: Path) -> None:
+    image = bp.copy(np.arange(64, dtype="uint8").reshape(8, 8), tmp_path / "in.zarr", chunks=(2, 2))
+    stop, config = threading.Event(), RunnerConfig(tmp_root=ROOT, poll_interval=0.05)
+
+    def work() -> str:
+        folder = find_run(ROOT, stop, PATIENCE)
+        return "" if folder is None else join_run(folder, stop).kind
+
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            joined = pool.submit(work)
+            out = bp.copy(image, tmp_path / "out.zarr", chunks=(4, 4), job_type="external", job_config=config)
+            assert joined.result(PATIENCE) == "finished"
+        finally:
+            stop.set()
+    np.testing.assert_array_equal(out[...], image[...])
+    assert not names(ObjectPath.at(ROOT))
 
 
 def test_the_command_finds_and_finishes_a_run_in_a_bucket(
