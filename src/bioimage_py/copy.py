@@ -67,8 +67,8 @@ def copy(
     block_shape
         Shape of a block in voxels, a multiple of the chunks of the output. Default: planned from the layouts of both sides.
     job_type
-        Where blocks are copied: `"local"` (threads of this process), `"subprocess"` (worker processes on this machine), `"slurm"`
-        or `"dask"`.
+        Where blocks are copied: `"local"` (threads of this process), `"subprocess"` (worker processes on this machine), `"slurm"`,
+        `"dask"`, or `"external"` (workers that you start with `bioimage-py worker RUN --join`).
     job_config
         Settings of the backend.
     num_workers
