@@ -31,6 +31,7 @@ from bioimage_py.runner.run import (
     find_runs,
     read_block_logs,
     read_recorded,
+    write_json,
 )
 from bioimage_py.storage import ObjectLog, ObjectPath
 from tests.runner.contract import RunnerContract
@@ -209,6 +210,8 @@ def test_bad_places_are_refused(lab: S3Lab, tmp_path: Path) -> None:
         lab.knows_conditions = True
     assert not names(ObjectPath.at(ROOT))
     lab.refused = lambda asked: asked.method == "PUT"
+    with pytest.raises(StorageError, match=r"a\.json cannot be written: .*403"):
+        write_json(ObjectPath.at(f"{ROOT}/a.json"), {})
     with pytest.raises(InvalidArgumentError, match="no run folder can be made"):
         bp.copy(image, tmp_path / "out.zarr", job_config=config, overwrite=True)
 
@@ -297,6 +300,7 @@ def test_eight_workers_are_killed_and_nothing_recorded_is_done_again(tmp_path: P
         run.close()
         (tmp_path / "held").unlink()
     [path] = find_runs([ROOT])
+    assert not RunFolder.open(path).is_gone()
     done, before = read_recorded(RunFolder.open(path), with_values=True).done, run.written()
     assert len(done)
     status = bp.status(str(path))

@@ -177,7 +177,7 @@ def wait_for_others(
         now = time.monotonic()
         goes_on = folder.round_goes_on(number)
         if now >= next_look or not goes_on:
-            states = [folder.read_state(attempt) for attempt in folder.attempts(round_number=number)]
+            states = folder.each(folder.read_state, folder.attempts(round_number=number))
             clock = folder.now()
             left = all(has_left(state, clock, lease) for state in states)
             finished = not until_finished or any(state["reason"] == "finished" for state in states)

@@ -241,7 +241,7 @@ class ObjectPath(os.PathLike[str]):
         except FileNotFoundError as error:
             if isinstance(mode, dict):
                 raise FileExistsError(errno.EEXIST, "it was changed since", self._url) from error
-            raise StorageError(f"{self._url} cannot be written: there is no such bucket") from error
+            raise self._failed("written", "there is no such bucket") from error
         tag: str | None = stored["e_tag"]
         return tag
 
@@ -266,9 +266,14 @@ class ObjectPath(os.PathLike[str]):
         except (BaseError, OSError) as error:
             # What follows is the library's own view of its request, many lines of it.
             text = str(error).partition("\n\nDebug source")[0].strip()
-            raise StorageError(f"{self._url} cannot be {what}: {text}") from error
+            raise self._failed(what, text) from error
         _reached.add(urlsplit(self._url).netloc)
         return found
+
+    def _failed(self, what: str, why: str) -> StorageError:
+        error = StorageError(f"{self._url} cannot be {what}: {why}")
+        error.strerror = why
+        return error
 
 
 AnyPath = Path | ObjectPath

@@ -126,7 +126,7 @@ def run_resume(args: argparse.Namespace, console: Console) -> int:
     n_bytes = 0 if progress.last is None else max(0, progress.last.bytes_done - before.bytes_done)
     console.remark(_summary(before, n_blocks, n_bytes, seconds))
     account = progress.tell_account()
-    if folder.path.exists():
+    if not folder.is_gone():
         console.remark(f"its run folder is kept: {shown_path(folder.path)}")
     console.document(
         {

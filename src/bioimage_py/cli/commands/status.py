@@ -191,9 +191,9 @@ def _next_look(reader: StatusReader, folder: RunFolder, last: RunStatus | None) 
 def _is_removed(folder: RunFolder) -> bool:
     """Whether the folder is gone; removing it takes a moment."""
     end = time.monotonic() + _REMOVAL
-    while folder.path.exists() and time.monotonic() < end:
+    while not folder.is_gone() and time.monotonic() < end:
         time.sleep(0.05)
-    return not folder.path.exists()
+    return folder.is_gone()
 
 
 class _Screen:

@@ -18,6 +18,7 @@ from .output_marks import (
     unmark_outputs as unmark_outputs,
 )
 from .own_files import (
+    end_of_log as end_of_log,
     read_json as read_json,
     remove_in_the_end as remove_in_the_end,
     write_json as write_json,
@@ -39,7 +40,6 @@ from .run_folder import (
     AttemptFiles as AttemptFiles,
     RunFolder as RunFolder,
     default_root as default_root,
-    end_of_log as end_of_log,
     finish_hint as finish_hint,
     n_stored_ids as n_stored_ids,
     remove_remains as remove_remains,

@@ -22,6 +22,7 @@ from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, StorageE
 from bioimage_py.storage import AnyPath, ObjectLog, ObjectPath, tried_again
 from bioimage_py.system import NEW, READ, another_owner, force_to_disk, pread, pwrite, replace, set_mode
 
+_LOG_LINES, _LOG_BYTES = 5, 4096
 _SOON = 0.4
 """Seconds within which a writer that was believed dead comes to its end."""
 _CHECKED = re.compile(rb'\{"check":"([0-9a-f]{8})",?')
@@ -246,17 +247,40 @@ def remove_in_the_end(path: str | os.PathLike[str], remove: Callable[[], None], 
     for wait in (0.1, 0.4, 1, 2, 4, 8, 16, None):
         try:
             remove()
-        except (OSError, StorageError) as error:
+        except OSError as error:
             if isinstance(error, FileNotFoundError) and not os.path.lexists(path):
                 return
             # A network disk may not list yet what other machines made in it.
-            if wait is None or (
-                wait > _SOON and getattr(error, "errno", None) not in (errno.ENOTEMPTY, errno.ENOENT)
-            ):
-                why = getattr(error, "strerror", None) or error
+            if wait is None or (wait > _SOON and error.errno not in (errno.ENOTEMPTY, errno.ENOENT)):
+                why = error.strerror or error
                 warn = BioimagePyWarning(f"{what} {str(path)!r} cannot be removed: {why}. Remove it by hand")
                 warnings.warn(warn, stacklevel=4)
             else:
                 time.sleep(wait)
         else:
             return
+
+
+def remove_tree(folder: AnyPath) -> None:
+    """Remove a run folder that has no `run.json` any more, and last in it what says that its run has finished."""
+    if isinstance(folder, ObjectPath):
+        folder.remove_below("finished.json")
+        return
+    import shutil  # not for workers
+
+    for entry in folder.iterdir():
+        if entry.name != "finished.json":
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    shutil.rmtree(folder)
+
+
+def end_of_log(path: Path) -> str:
+    """Return the last lines that a task printed, as one; empty where it has no log."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - _LOG_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return " / ".join([line.strip() for line in lines if line.strip()][-_LOG_LINES:])

@@ -154,7 +154,7 @@ class Recorded:
         self.attempts = [
             known.get(files.stem) or AttemptReader(self._folder, files) for files in self._folder.attempts()
         ]
-        found = [attempt.look() for attempt in self.attempts]
+        found = self._folder.each(AttemptReader.look, self.attempts)
         if any(found):
             self.done = IdSet.union(self._done_by(attempt) for attempt in self.attempts)
 

@@ -37,9 +37,9 @@ import stat
 import time
 import weakref
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from bioimage_py.errors import (
     Hint,
@@ -55,6 +55,7 @@ from bioimage_py.runner.run.own_files import (
     read_own,
     refuse_strangers,
     remove_in_the_end,
+    remove_tree,
     write_json,
     write_whole,
 )
@@ -62,9 +63,12 @@ from bioimage_py.runner.run.state_file import read_state
 from bioimage_py.storage import AnyPath, ObjectPath, any_path, is_alive, this_process
 from bioimage_py.system import OPEN_OR_MAKE
 
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 FORMAT = 3
+_AT_ONCE = 16
+"""Files of a bucket that are read at the same time."""
 PREFIX = "bioimage-run-"
-_LOG_LINES, _LOG_BYTES = 5, 4096
 _MOST_RUNS = 100
 _PARTIAL = ".partial"
 _HALF_MADE = rf"\.{PREFIX}[^.]+\.(?P<host>.*)\.(?P<pid>\d+)\.(?P<born>\d+|None)\{_PARTIAL}"
@@ -234,12 +238,16 @@ class RunFolder:
             # Whoever gets the lock finds that the run is gone. Windows removes no open file.
             if self._lock is not None:
                 self._lock.close()
-            _remove_tree(self.path)
+            remove_tree(self.path)
 
         remove_in_the_end(self.path, remove, "the run has succeeded, but its folder")
 
     def exists(self) -> bool:
         return (self.path / "run.json").exists()
+
+    def is_gone(self) -> bool:
+        """Whether nothing is left of it."""
+        return not (self.exists() if isinstance(self.path, ObjectPath) else self.path.exists())
 
     def check_there(self) -> None:
         """Raise SourceNotFoundError if a run in a bucket was removed: it would come into being again with whatever is written."""
@@ -310,7 +318,7 @@ class RunFolder:
     def show_driver(self) -> None:
         """Give a sign of life of the process that waits."""
         path = self.path / "driver.json"
-        with contextlib.suppress(OSError, StorageError):  # it has been removed, or cannot be reached now
+        with contextlib.suppress(OSError):  # it has been removed, or cannot be reached now
             if not isinstance(path, ObjectPath):
                 os.utime(path)
             elif self._driver is not None:
@@ -474,6 +482,18 @@ class RunFolder:
             **state, "began": seen - float(state.get("seconds", 0.0)), "seen": seen,
         }  # fmt: skip
 
+    def each(self, call: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
+        """Call a function for each of several files; at once in a bucket, where each takes a while."""
+        if not self.in_bucket or len(items) < 2:
+            return list(map(call, items))
+        from concurrent.futures import ThreadPoolExecutor  # not for workers
+
+        pool = ThreadPoolExecutor(_AT_ONCE)
+        try:
+            return list(pool.map(call, items))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
     def now(self) -> float:
         """Return the time by the clock of the folder's disk, or bucket."""
         path = self.path / "driver.lock"
@@ -484,7 +504,7 @@ class RunFolder:
             else:
                 os.utime(path)
             return path.stat().st_mtime
-        except (OSError, StorageError):
+        except OSError:
             return time.time()  # nothing was ever run for it, or it may not be written
 
     # -- sets of ids
@@ -518,18 +538,6 @@ def n_stored_ids(stored: Any) -> int:
     return sum(end - begin for begin, end in stored) if isinstance(stored, list) else int(stored["count"])
 
 
-def end_of_log(path: Path) -> str:
-    """Return the last lines that a task printed, as one; empty where it has no log."""
-    try:
-        with path.open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - _LOG_BYTES))
-            lines = file.read().decode(errors="replace").splitlines()
-    except OSError:
-        return ""
-    return " / ".join([line.strip() for line in lines if line.strip()][-_LOG_LINES:])
-
-
 def _remove_partial(root: Path) -> None:
     """Remove run folders that processes of this machine had begun when they died, and what is left of finished ones."""
     import shutil  # not for workers
@@ -560,18 +568,5 @@ def remove_remains(path: str | os.PathLike[str]) -> bool:
         return False
     if found is not None and not isinstance(folder, ObjectPath):
         refuse_strangers(folder, found)
-    _remove_tree(folder)
+    remove_tree(folder)
     return True
-
-
-def _remove_tree(folder: AnyPath) -> None:
-    """Remove a run folder that has no `run.json` any more, and last in it what says that its run has finished."""
-    if isinstance(folder, ObjectPath):
-        folder.remove_below("finished.json")
-        return
-    import shutil  # not for workers
-
-    for entry in folder.iterdir():
-        if entry.name != "finished.json":
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-    shutil.rmtree(folder)
