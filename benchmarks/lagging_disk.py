@@ -32,7 +32,7 @@ from tests.lag_disk import LagDisk  # noqa: E402
 from tests.runner.slurm_lab import SlurmLab, shared  # noqa: E402
 
 NODES = 3
-BACKENDS = ("subprocess", "slurm")
+BACKENDS = ("subprocess", "slurm", "external")
 CHOSEN = ("verbatim", "into-shards", "recode", "two-passes", "pyramid", "wrapper", "masked", "ome-zarr")
 PROGRAM = """
 import json, shutil, sys, warnings
@@ -101,6 +101,15 @@ def one(
         [*disk.enter(), sys.executable, "-c", PROGRAM, json.dumps(arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
+    joined = []
+    if backend == "external":
+        (disk.backing / name / "runs").mkdir()
+        words = [sys.executable, "-m", "bioimage_py", "worker", str(folder / "runs"), "--join"]
+        log = (disk.backing.parent / f"{name}.log").open("wb")
+        joined = [
+            subprocess.Popen([*disk.enter(machine), *words], env=environment, stdout=log, stderr=log)
+            for machine in disk.machines[1:]
+        ]
     if chance is not None:
         found["killed"] = kill_a_worker(process, disk, name, chance)
     try:
@@ -109,6 +118,9 @@ def one(
     except subprocess.TimeoutExpired as error:
         process.kill()
         code, out, said = 1, "", f"no end within {error.timeout:.0f} s"
+    for worker in joined:
+        worker.kill()
+        worker.wait()
     found["seconds"] = round(time.monotonic() - began)
     found["failed"] = int(code != 0)
     found["seen wrong"] = int(out.split()[-1]) if code == 0 else 0
@@ -205,7 +217,7 @@ def main() -> None:
                 config: dict[str, Any] = {"poll_interval": 0.3}
                 if backend == "slurm":
                     config |= {"mem": "800M", "time": 10}
-                else:
+                elif backend == "subprocess":
                     config |= {"python_executable": str(disk.worker_python()), "latency_wait": 30}
                 found = one(
                     disk,

@@ -61,6 +61,8 @@ class LagDisk:
         The disk as it is.
     path
         Where each machine sees it; here it is an empty folder.
+    machines
+        Their names.
     """
 
     def __init__(
@@ -69,17 +71,17 @@ class LagDisk:
         if reason := why_not():
             pytest.skip(reason)
         self.backing, self.path, self._folder = folder / "backing", folder / "disk", folder
-        self._names = [f"lag{n}" for n in range(machines)]
+        self.machines = [f"lag{n}" for n in range(machines)]
         self._options = [f"--lag={lag}", f"--latency={latency}", f"--eio={eio}"]
-        self._machines: dict[str, subprocess.Popen[bytes]] = {}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
         for folder in (self.backing, self.path, self._folder / "locks"):
             folder.mkdir()
         try:
-            for seed, name in enumerate(self._names):
-                self._machines[name] = self._boot(name, seed)
-            for name in self._names:
+            for seed, name in enumerate(self.machines):
+                self._processes[name] = self._boot(name, seed)
+            for name in self.machines:
                 test = [*self.enter(name), "mountpoint", "-q", str(self.path)]
                 eventually(
                     lambda test=test: subprocess.run(test, check=False, timeout=60).returncode == 0,
@@ -91,7 +93,7 @@ class LagDisk:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for machine in self._machines.values():
+        for machine in self._processes.values():
             machine.kill()
             machine.wait()
 
@@ -105,13 +107,13 @@ class LagDisk:
 
     def enter(self, name: str = "", *, uts: bool = True) -> list[str]:
         """Return what a command begins with that runs on a machine; without `uts` it keeps this machine's name."""
-        machine = self._machines[name or self._names[0]]
+        machine = self._processes[name or self.machines[0]]
         return ["nsenter", "--mount", *(["--uts"] if uts else []), f"--target={machine.pid}", "--"]
 
     def worker_python(self) -> Path:
         """Return a Python that runs on one of the machines that do not submit, one process on each."""
         program = self._folder / "python"
-        pids = " ".join(str(self._machines[name].pid) for name in self._names[1:])
+        pids = " ".join(str(self._processes[name].pid) for name in self.machines[1:])
         text = _SOME_MACHINE.format(pids=pids, locks=self._folder / "locks", python=sys.executable)
         program.write_text(text)
         program.chmod(0o755)
@@ -122,7 +124,7 @@ class LagDisk:
         program = self._folder / "on-node"
         cases = "\n".join(
             f'    {prefix}{n}) exec {" ".join(self.enter(name, uts=False))} "$@" ;;'
-            for n, name in enumerate(self._names[1:], 1)
+            for n, name in enumerate(self.machines[1:], 1)
         )
         program.write_text(f'#!/bin/sh\nnode=$1; shift\ncase "$node" in\n{cases}\nesac\nexit 1\n')
         program.chmod(0o755)
