@@ -19,7 +19,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bioimage_py.errors import SourceNotFoundError
-from bioimage_py.storage import AnyPath, ObjectPath, is_alive
+from bioimage_py.storage import AnyPath, ObjectPath, is_alive, tried_again
 
 if TYPE_CHECKING:
     from bioimage_py.runner.run.run_folder import AttemptFiles, RunFolder
@@ -166,7 +166,7 @@ class Claims:
             made.unlink(missing_ok=True)  # of a run that was removed all portions look free
             raise
         stems = [attempt.stem for attempt in (self._attempt, *claim.before)]
-        (self._place / "open" / claim.name).write_text("\n".join(stems))
+        tried_again(lambda: (self._place / "open" / claim.name).write_text("\n".join(stems)))
         if claim.tries:
             (self._place / "open" / f"{claim.portion:05d}.{claim.tries - 1}").unlink(missing_ok=True)
         return True
@@ -183,7 +183,8 @@ class Claims:
 def new_task(folder: RunFolder, number: int, first: int) -> int:
     """Return a number for a task that joins a round: not below `first`, and given to nobody else."""
     place = folder.claims(number) / "joined"
-    place.mkdir(mode=0o700, exist_ok=True)
+    for made in (place.parent, place):
+        make_folder(made)  # to make it is to see it, as above
     task = first + sum(1 for _ in place.iterdir())
     step = 1
     while not make_folder(place / f"{task:05d}"):

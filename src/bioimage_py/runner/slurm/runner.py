@@ -23,6 +23,7 @@ from bioimage_py.runner.slurm.pace import Pace
 from bioimage_py.runner.slurm.round import SlurmRound
 from bioimage_py.runner.slurm.states import has_ended
 from bioimage_py.runner.slurm.submission import asked_of, script
+from bioimage_py.storage import tried_again
 
 _PAUSE = 2.0
 """Seconds until tasks whose nodes did not see the run folder are submitted again; then twice as many, and so on."""
@@ -66,7 +67,7 @@ class SlurmRunner(FolderRunner):
         try:
             if jobs is None:
                 jobs = RoundJobs(folder, number, asked=self._asked(slurm, folder, number))
-                folder.script(number).write_text(script(self.config))
+                tried_again(lambda: folder.script(number).write_text(script(self.config)))
             return self._run_jobs(slurm, jobs, num_workers, watch)
         except (SlurmRefusalError, InvalidArgumentError) as error:
             if begun or number > 0:
