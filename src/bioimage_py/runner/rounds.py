@@ -18,8 +18,10 @@ _SMALLEST = 8
 """How many times smaller than the first portion the last ones are: a worker that is slow holds little at the end."""
 _OPERATIONS = 25
 """Signs of life per second of all tasks; each is about four operations of the disk that holds the run folder."""
-_ELSEWHERE = 10
-"""How many times fewer signs of life attempts on other machines give: a file that is written all the time is seen late there."""
+_IN_BUCKET = 10
+"""How many times fewer signs of life attempts give in a bucket, where each is a request."""
+_SEEN = 3
+"""How many signs of life at most while what others write may not be seen: a file that is written all the time is seen late then."""
 _SILENT = 10
 """Signs of life that an attempt may leave out before another one takes over what it has."""
 
@@ -80,10 +82,8 @@ def begin_round(
     portions = [portion(part) for part in cut]
     at_once = max(1, min(num_workers, len(portions)))
     spare = (config.tasks_per_worker - 1) * at_once + len(single)
-    beat = min(1.0, config.poll_interval) * (
-        _ELSEWHERE if config.on_other_machines or folder.in_bucket else 1
-    )
-    beat = max(beat, at_once / _OPERATIONS)
+    beat = min(1.0, config.poll_interval) * (_IN_BUCKET if folder.in_bucket else 1)
+    beat = max(beat, config.patience / _SEEN, at_once / _OPERATIONS)
     number = folder.n_rounds()
     content: dict[str, Any] = {
         "needs": dict(needs),
