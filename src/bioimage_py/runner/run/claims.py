@@ -183,7 +183,7 @@ class Claims:
 def new_task(folder: RunFolder, number: int, first: int) -> int:
     """Return a number for a task that joins a round: not below `first`, and given to nobody else."""
     place = folder.claims(number) / "joined"
-    for made in (place.parent, place):
+    for made in (folder.claims(number), place):
         make_folder(made)  # to make it is to see it, as above
     task = first + sum(1 for _ in place.iterdir())
     step = 1
