@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -77,6 +78,7 @@ def test_machines_that_see_late_what_others_wrote_repeat_nothing_and_miss_nothin
     voxels = np.random.default_rng(0).integers(1, 4000, (64, 128, 128)).astype("uint16")
     with LagDisk(tmp_path, 3, lag=1, latency=0) as disk:
         bp.copy(voxels, disk.backing / "in.zarr", chunks=(32, 64, 64))
+        time.sleep(2)  # until the machine that submits sees it
         places = [str(disk.path / name) for name in ("in.zarr", "out.ome.zarr", "runs")]
         done = subprocess.run(
             [*disk.enter(), sys.executable, "-c", LAGGING, *places, str(disk.worker_python())],
