@@ -59,7 +59,7 @@ class Claims:
         self._met: dict[
             str, tuple[float, float]
         ] = {}  # last sign of holders, and the time, when they were met first
-        for name in ("", "first", "open", "done"):
+        for name in ("", "first", "open", "done") if self._latency else ():
             # To make it is to see it: a network disk shows a busy folder late.
             make_folder(self._place / name)
 

@@ -449,8 +449,10 @@ class RunFolder:
     def new_attempt(self, round_number: int, task: int) -> AttemptFiles:
         """Return files for a new attempt at a task, which no other attempt has."""
         stem = f"{round_number:05d}-{task:05d}-{os.getpid()}{os.urandom(4).hex()}"
-        # A network disk shows a busy folder late, but not where one makes it oneself.
-        (self.path / "attempts").mkdir(mode=0o700, exist_ok=True)
+        if isinstance(self.path, Path):
+            # A network disk shows a busy folder late, but not where one makes it oneself.
+            with contextlib.suppress(FileExistsError):
+                (self.path / "attempts").mkdir(mode=0o700)
         return AttemptFiles(self.path / "attempts", stem)
 
     def attempts(self, *, round_number: int | None = None) -> list[AttemptFiles]:
