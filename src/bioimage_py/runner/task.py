@@ -93,8 +93,8 @@ class _Puller:
         self._left: Counter[Claim] = Counter()
         self._lock = threading.Lock()
 
-    def groups(self) -> Iterator[tuple[Work, int]]:
-        """Yield all groups that can be claimed, each with the work on those of its blocks that are wanted."""
+    def groups(self) -> Iterator[tuple[Work, int] | None]:
+        """Yield all groups that can be claimed, each with the work on those of its blocks that are wanted; None behind each portion."""
         while (claim := self._claims.take(self._stop)) is not None:
             work, groups, last = self._portion(claim)
             if not groups:
@@ -109,6 +109,7 @@ class _Puller:
                 if not self._claims.holds(claim):
                     break
                 yield work, group
+            yield None  # a portion is not claimed before there is a thread for it
 
     def _portion(self, claim: Claim) -> tuple[Work, IdSet, int | None]:
         """Return the work on a portion, what is left of its groups, and which one of them may have killed an attempt before."""

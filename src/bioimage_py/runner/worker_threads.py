@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -41,6 +40,8 @@ def _ignore(_: int) -> None: ...
 class WorkerThreads:
     """Threads that process groups of blocks, each given as its work and its number, and the groups that none has taken yet.
 
+    None between two groups says that what follows is not to be taken together with what came before.
+
     When `stop` is set, no further group is begun. Without `ctrl_c`, a KeyboardInterrupt is an exception of the work like any other.
     `over` is set, here or by the caller, when no further group is begun because the run is to end. `tried` is called with the
     number of each group that was done or has failed.
@@ -48,7 +49,7 @@ class WorkerThreads:
 
     def __init__(
         self,
-        groups: Iterable[tuple[Work, int]],
+        groups: Iterable[tuple[Work, int] | None],
         journal: BlockJournal,
         stop: threading.Event,
         tried: Callable[[int], None] = _ignore,
@@ -135,8 +136,14 @@ class WorkerThreads:
             raise self._crash
 
     def _take(self, most: int) -> list[tuple[Work, int]]:
+        taken: list[tuple[Work, int]] = []
         with self._lock:
-            return list(itertools.islice(self._groups, most))
+            for one in self._groups:
+                if one is not None:
+                    taken.append(one)
+                if taken and (one is None or len(taken) == most):
+                    break
+        return taken
 
     def _thread(self, ended: threading.Event) -> None:
         try:
