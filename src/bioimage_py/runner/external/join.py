@@ -20,7 +20,7 @@ from bioimage_py.runner.config import LATENCY
 from bioimage_py.runner.folder_runner import FolderRunner
 from bioimage_py.runner.run import AttemptJournal, RunFolder, find_runs, new_task
 from bioimage_py.runner.task import FINISHED, STOPPED, run_task
-from bioimage_py.storage import AnyPath, any_path, is_alive, seen_in_time
+from bioimage_py.storage import AnyPath, any_path, is_alive
 
 LEFT = "left"
 _LOOK, _LONGEST = 0.5, 10.0
@@ -125,36 +125,40 @@ def join_run(
     """
     runner = _checked_runner(folder)
     worked, n_rounds, at_once = -1, 0, 1
-    alone_since = asked = time.monotonic()
+    alone_since = asked = seen = time.monotonic()
     while not stop.is_set():
+        now, task = time.monotonic(), None
         try:
-            number = seen_in_time(folder.n_rounds, LATENCY if folder.exists() else 0) - 1
+            number = folder.n_rounds() - 1
             if folder.read_finished() is not None:
                 return Joined(FINISHED, "the run is finished", n_rounds)
             if number > worked and folder.round_goes_on(number):
                 content = folder.read_round(number)
                 at_once = content["at_once"]
                 task = new_task(folder, number, content["tasks"] if runner.starts_tasks else 0)
-                say(f"joined {folder.path} as task {task} of round {number + 1}")
-                _work(folder, number, task, stop)
-                worked, n_rounds = number, n_rounds + 1
-                alone_since = asked = time.monotonic()
-                continue
-            if number >= 0 and folder.round_is_over(number):
+            elif number >= 0 and folder.round_is_over(number):
                 why = folder.why_over(number)
                 return Joined(LEFT, f"the run {why or 'has met what ends it'}", n_rounds)
-            if not stay and number >= 0:
+            elif not stay and number >= 0:
                 return Joined(LEFT, "nothing of this round is left", n_rounds)
-            now = time.monotonic()
-            if now >= min(asked + _LONGEST, alone_since + wait):
+            elif now >= min(asked + _LONGEST, alone_since + wait):
                 asked = now
                 alone_since = now if _attended(folder) else alone_since
-            if now > alone_since + wait:
-                return Joined(LEFT, "nothing is left to do, and no process waits for the run", n_rounds)
+            seen = now
         except (BioimagePyError, OSError):
-            if folder.exists():
+            if not folder.exists():
+                return Joined(FINISHED, "the run is finished, and its folder removed", n_rounds)
+            if now > seen + LATENCY:
                 raise
-            return Joined(FINISHED, "the run is finished, and its folder removed", n_rounds)
+            # What others have written is not seen yet.
+        if task is not None:
+            say(f"joined {folder.path} as task {task} of round {number + 1}")
+            _work(folder, number, task, stop)
+            worked, n_rounds = number, n_rounds + 1
+            alone_since = asked = seen = time.monotonic()
+            continue
+        if now > alone_since + wait:
+            return Joined(LEFT, "nothing is left to do, and no process waits for the run", n_rounds)
         stop.wait(max(_LOOK, at_once / _PER_SECOND))
     return Joined(STOPPED, "told to stop; what is done stays written", n_rounds)
 
@@ -176,7 +180,9 @@ def _work(folder: RunFolder, number: int, task: int, stop: threading.Event) -> N
     try:
         run_task(str(folder.path), number, task, stop, LATENCY)
     except Exception as error:
-        if folder.exists() and _state(folder, number, task) is None:
+        if not folder.exists():
+            return  # it was removed, as the run is finished
+        if _state(folder, number, task) is None:
             with AttemptJournal(folder, number, task) as journal:
                 journal.end(f"{type(error).__name__}: {error}")
         raise
