@@ -13,12 +13,14 @@ others have made may be seen late: what is not seen is taken neither for free no
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bioimage_py.errors import SourceNotFoundError
+from bioimage_py.errors import BioimagePyError, SourceNotFoundError
 from bioimage_py.storage import AnyPath, ObjectPath, is_alive, tried_again
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 _MOST_TRIES = 2
 """Attempts at one portion in a round, if the first one died in it: what kills its workers is for the next round, alone."""
 _MOST_STOPS = 100
+_FEW = 2000
+"""Claims in a bucket that are listed, a thousand by one request; of more, some are looked at."""
 _SHORT = 0.05
 
 
@@ -59,7 +63,8 @@ class Claims:
         self._met: dict[
             str, tuple[float, float]
         ] = {}  # last sign of holders, and the time, when they were met first
-        for name in ("", "first", "open", "done") if self._latency else ():
+        self._releasing: list[threading.Thread] = []
+        for name in ("", "first", "open", "done") if self._latency and not folder.in_bucket else ():
             # To make it is to see it: a network disk shows a busy folder late.
             make_folder(self._place / name)
 
@@ -82,13 +87,30 @@ class Claims:
         return now - before < self._lease / 2 or (self._place / "open" / claim.name).exists()
 
     def release(self, claim: Claim) -> None:
-        """Say that a portion was worked through."""
-        self._folder.check_there()
+        """Say that a portion was worked through; in a bucket, where that takes a while, the next one may be claimed meanwhile."""
+        if not self._folder.in_bucket:
+            self._say_done(claim)
+            return
+        thread = threading.Thread(
+            target=self._say_done_soon, args=(claim,), name="bioimage-release", daemon=True
+        )
+        self._releasing = [*(one for one in self._releasing if one.is_alive()), thread]
+        thread.start()
+
+    def _say_done_soon(self, claim: Claim) -> None:
+        # It is done all the same, and another one that takes the portion over finds nothing to do.
+        with contextlib.suppress(BioimagePyError, OSError):
+            self._folder.check_there()
+            self._say_done(claim)
+
+    def _say_done(self, claim: Claim) -> None:
         make_folder(self._place / "done" / f"{claim.portion:05d}")
         (self._place / "open" / claim.name).unlink(missing_ok=True)
 
     def all_done(self) -> bool:
         """Whether every portion was worked through."""
+        for thread in self._releasing:
+            thread.join()
         return not self._listed("open") and len(self._listed("done")) == self._length
 
     # -- portions that nobody had
@@ -109,6 +131,10 @@ class Claims:
         low, step, end = self._next, 1, self._length
         if low >= end or not self._taken(low):
             return low if low < end else None
+        if self._folder.in_bucket and end <= _FEW:
+            taken = {path.name for path in self._place.iterdir()}
+            self._next = next((n for n in range(low, end) if Claim(n).name not in taken), end)
+            return self._next if self._next < end else None
         while low + step < end and self._taken(low + step):
             low, step = low + step, 2 * step
         high = min(low + step, end)
@@ -160,13 +186,19 @@ class Claims:
         made = (self._place / "first" if kept else self._place) / claim.name
         if not make_folder(made):
             return False
-        try:
-            self._folder.check_there()
-        except SourceNotFoundError:
-            made.unlink(missing_ok=True)  # of a run that was removed all portions look free
-            raise
         stems = [attempt.stem for attempt in (self._attempt, *claim.before)]
-        tried_again(lambda: (self._place / "open" / claim.name).write_text("\n".join(stems)))
+        opened = self._place / "open" / claim.name
+        calls: list[Callable[[], object]] = [
+            self._folder.check_there,
+            lambda: tried_again(lambda: opened.write_text("\n".join(stems))),
+        ]
+        try:
+            self._folder.each(lambda call: call(), calls)
+        except SourceNotFoundError:
+            # Of a run that was removed all portions look free.
+            made.unlink(missing_ok=True)
+            opened.unlink(missing_ok=True)
+            raise
         if claim.tries:
             (self._place / "open" / f"{claim.portion:05d}.{claim.tries - 1}").unlink(missing_ok=True)
         return True

@@ -23,6 +23,8 @@ from bioimage_py.storage import AnyPath, ObjectLog, ObjectPath, tried_again
 from bioimage_py.system import NEW, READ, another_owner, force_to_disk, pread, pwrite, replace, set_mode
 
 _LOG_LINES, _LOG_BYTES = 5, 4096
+_SMALL = 2**20
+"""Bytes of an object that is read whole, so that its parts are not asked for one by one."""
 _SOON = 0.4
 """Seconds within which a writer that was believed dead comes to its end."""
 _CHECKED = re.compile(rb'\{"check":"([0-9a-f]{8})",?')
@@ -113,6 +115,7 @@ class RangeReader:
         if isinstance(path, ObjectPath):
             self._file: ObjectPath | int = path
             self.size = path.stat().st_size
+            self._data = path.read_bytes() if self.size <= _SMALL else b""
             return
         self._file = os.open(path, READ)
         try:
@@ -125,7 +128,9 @@ class RangeReader:
 
     def read(self, place: int, n_bytes: int) -> bytes:
         if isinstance(self._file, ObjectPath):
-            return self._file.read_range(place, n_bytes) if n_bytes else b""
+            if self._data or not n_bytes:
+                return self._data[place : place + n_bytes]
+            return self._file.read_range(place, n_bytes)
         return tried_again(partial(pread, self._file, n_bytes, place))
 
     def close(self) -> None:

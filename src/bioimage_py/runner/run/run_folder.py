@@ -490,11 +490,11 @@ class RunFolder:
             return list(map(call, items))
         from concurrent.futures import ThreadPoolExecutor  # not for workers
 
-        pool = ThreadPoolExecutor(_AT_ONCE)
+        pool = ThreadPoolExecutor(min(_AT_ONCE, len(items)))
         try:
             return list(pool.map(call, items))
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
     def now(self) -> float:
         """Return the time by the clock of the folder's disk, or bucket."""
