@@ -8,11 +8,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from bioimage_py.errors import InvalidArgumentError, MissingDependencyError, StorageError
 from bioimage_py.storage.names import is_url, url_decoded, url_text
+
+if TYPE_CHECKING:
+    from bioimage_py.storage.store_place import StorePlace
 
 _R = TypeVar("_R")
 _PIECE = 2**20
@@ -21,7 +24,7 @@ _PAUSES = (0.2, 1.0)
 """Seconds before a name that only one may make is asked for again, where the store gave no answer."""
 
 
-_reached: set[str] = set()
+_reached: set[StorePlace] = set()
 """Buckets that have answered this process: a person who named a wrong one waits for less than a run does."""
 
 
@@ -246,8 +249,16 @@ class ObjectPath(os.PathLike[str]):
         return tag
 
     def _bucket(self) -> Any:
+        place = self._place()
+        return _opened(place, place in _reached)
+
+    def _place(self) -> StorePlace:
+        from bioimage_py.storage.store_place import StorePlace, s3_access
+
         bucket = urlsplit(self._url).netloc
-        return _opened(bucket, bucket in _reached)
+        place = StorePlace.of_spec({"driver": "s3", "bucket": bucket, **s3_access({})})
+        assert place is not None
+        return place
 
     def _asked(self, what: str, call: Callable[[], _R]) -> _R:
         """Make a request; `what` is what could not be done then."""
@@ -267,7 +278,7 @@ class ObjectPath(os.PathLike[str]):
             # What follows is the library's own view of its request, many lines of it.
             text = str(error).partition("\n\nDebug source")[0].strip()
             raise self._failed(what, text) from error
-        _reached.add(urlsplit(self._url).netloc)
+        _reached.add(self._place())
         return found
 
     def _failed(self, what: str, why: str) -> StorageError:
@@ -337,16 +348,14 @@ def _stat_of(found: Any) -> ObjectStat:
 
 
 @functools.lru_cache(maxsize=8)
-def _opened(bucket: str, patient: bool) -> Any:
-    from bioimage_py.storage.store_place import StorePlace, open_bucket, s3_access
+def _opened(place: StorePlace, patient: bool) -> Any:
+    from bioimage_py.storage.store_place import open_bucket
 
     try:
         import obstore  # noqa: F401 - only whether it is there
     except ImportError as error:
         raise MissingDependencyError.of("a run folder in an object store needs obstore", "obstore") from error
-    place = StorePlace.of_spec({"driver": "s3", "bucket": bucket, **s3_access({})})
-    assert place is not None
     found = open_bucket(place, patient=patient)
     if isinstance(found, str):
-        raise InvalidArgumentError(f"run folders cannot be made at s3://{bucket}, because {found}")
+        raise InvalidArgumentError(f"run folders cannot be made at s3://{place.bucket}, because {found}")
     return found
