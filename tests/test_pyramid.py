@@ -373,14 +373,13 @@ def test_nothing_stays_of_levels_that_could_not_be_begun(tmp_path: Path) -> None
 
 
 class Failing:
-    """Fails, or kills its process, once, in the block that holds a voxel of a value."""
+    """Fails, or kills its process, in the block that holds a voxel of a value, until a flag is there."""
 
     def __init__(self, value: int, flag: Path, kill: bool) -> None:
         self.value, self.flag, self.kill = value, str(flag), kill
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         if (values == self.value).any() and not Path(self.flag).exists():
-            Path(self.flag).touch()
             if self.kill:
                 os._exit(3)
             raise OSError("no light")
@@ -411,6 +410,7 @@ def test_a_run_is_finished_from_its_folder(tmp_path: Path, kill: bool) -> None:
     assert failed.value.failed_block_ids[-last:] == list(range(total.n_blocks - last, total.n_blocks))
     assert not any((tmp_path / "a.ome.zarr" / "3").glob("c/*"))
     assert failed.value.tmp_folder is not None
+    (tmp_path / "flag").touch()
     bp.resume(failed.value.tmp_folder)
     bp.pyramid(image, tmp_path / "b.ome.zarr", **how)
     assert files(tmp_path / "a.ome.zarr") == files(tmp_path / "b.ome.zarr")
@@ -427,6 +427,7 @@ def test_resume_from_is_the_same_call_again(tmp_path: Path) -> None:
     how = {"chunks": CHUNKS, "method": "max", "job_config": RunnerConfig(tmp_root=tmp_path / "runs")}
     with pytest.raises(RunnerError, match="no light") as failed:
         bp.pyramid(source, tmp_path / "a.ome.zarr", **how)
+    (tmp_path / "flag").touch()
     made = bp.pyramid(source, tmp_path / "a.ome.zarr", resume_from=failed.value.tmp_folder, **how)
     check_levels(made, image, [(2, 2, 2)] * 3, "max")
 
