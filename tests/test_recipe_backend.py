@@ -94,4 +94,7 @@ def test_a_backend_that_cannot_be_imported_costs_nobody_else_a_copy(site: Path) 
 
 def test_a_name_that_nobody_has_is_refused_with_those_that_there_are(site: Path) -> None:
     done = run(site, "-c", "import bioimage_py as bp; bp.get_runner('tyo')")
-    assert "job_type must be one of 'local', 'subprocess', 'slurm', 'dask', 'external', 'toy', got 'tyo'" in done.stderr
+    assert (
+        "job_type must be one of 'local', 'subprocess', 'slurm', 'dask', 'external', 'toy', got 'tyo'"
+        in done.stderr
+    )
