@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import tifffile
 import bioimage_py as bp
 from bioimage_py.errors import BioimagePyWarning, MissingDependencyError, OutputExistsError, RunnerError
 from bioimage_py.runner import get_runner
+from bioimage_py.runner.run import RunFolder
 from bioimage_py.storage import UnfinishedFile, is_alive
 from tests.waiting import eventually
 
@@ -146,7 +146,8 @@ def test_a_run_is_cancelled_from_another_process_and_its_workers_end(tmp_path: P
         assert child.wait(60) != 0
 
         def ended() -> bool:
-            states = [json.loads(path.read_text()) for path in folder.glob("attempts/*.json")]
+            run = RunFolder.open(folder)
+            states = [run.read_state(attempt) for attempt in run.attempts()]
             return bool(states) and not any(is_alive(state) for state in states)
 
         eventually(ended, "no worker is left")
