@@ -190,7 +190,8 @@ def test_failures_are_told_without_accounting_after_slurm_forgot_them(
             os.kill(os.getpid(), signal.SIGKILL)
         return item
 
-    with pytest.raises(RunnerError, match="SIGKILL") as caught:
+    # Slurm is asked when a task is silent, which may be after it has forgotten how that ended.
+    with pytest.raises(RunnerError, match=r"SIGKILL|Slurm does not know it any more") as caught:
         SlurmRunner(slurm_config(retries=1, mem="500M")).map(die, 4, num_workers=1)
     assert list(caught.value.failed_block_ids) == [3]
 

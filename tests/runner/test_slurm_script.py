@@ -49,7 +49,7 @@ def test_words_reach_the_worker_as_they_are(tmp_path: Path, name: str, shell: st
     job = ArrayJob("name", IdSet.from_range(3), 1000, 2, 0.0)
     folder.script(0).write_text(script(config))
     words = script_arguments(config, folder, 0, job)
-    words[-1] = str(here)
+    words[4] = str(here)
     done = subprocess.run(
         [shell[2:], str(folder.script(0)), *words],
         cwd=tmp_path,
