@@ -281,7 +281,7 @@ def test_a_worker_that_is_sent_home_finishes_its_block(tmp_path: Path, lab: Dask
 def test_the_scheduler_dies_and_resume_finishes(tmp_path: Path, lab: DaskLab, slow: Slow) -> None:
     killer = slow.meanwhile(lab.kill_scheduler)
     with pytest.raises(RunnerError, match=rf"no Dask scheduler answered at '{lab.address}'") as caught:
-        slow.run(DaskConfig(address=lab.address, tmp_root=slow.runs, connect_timeout=1))
+        slow.run(DaskConfig(address=lab.address, tmp_root=slow.runs, connect_timeout=1, latency_wait=1))
     killer.join()
     folder = caught.value.tmp_folder
     assert folder is not None

@@ -152,7 +152,8 @@ class FolderRunner(Runner):
     def _seen(self, folder: RunFolder, number: int, work: Work, ends: Sequence[TaskEnd]) -> Recorded:
         """Return what is recorded once all is seen that the tasks of a round wrote, or it is not waited for any longer."""
         begun = {end.task for end in ends if end.kind != "error"}
-        deadline = time.monotonic() + self.config.patience
+        # Of a run that is not wanted any more, what is seen later is found by its resume.
+        deadline = time.monotonic() + (0.0 if not_wanted(ends) else self.config.patience)
         while True:
             seen = folder.all_seen(number)
             recorded = read_recorded(folder, with_values=work.keep_results)
