@@ -18,6 +18,7 @@ import bioimage_py as bp
 import bioimage_py.napari
 from bioimage_py.geometry import Box
 from bioimage_py.sources import Source
+from tests.waiting import eventually
 
 PLUGIN = "bioimage-py"
 
@@ -35,14 +36,14 @@ class SlowSource(Source):
         return np.ones(box.shape, "uint8")
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 200) -> None:
+def wait_until(condition: Callable[[], Any]) -> None:
     from qtpy.QtWidgets import QApplication
 
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
+    def holds() -> Any:
         QApplication.processEvents()
-        time.sleep(0.02)
+        return condition()
+
+    eventually(holds)
 
 
 def seen(layer: Any) -> dict[str, Any]:

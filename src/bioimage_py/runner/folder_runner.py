@@ -29,12 +29,8 @@ from bioimage_py.runner.work import Work
 
 _PROGRESS = 0.9
 """A round that leaves at most this share of what was missing before it does not count against `retries`."""
-
-
 _OPERATIONS_EACH, _OPERATIONS = 5, 100
 """What a look costs per task that runs, in operations of the run folder's disk, and how many of them a second are polite."""
-
-
 _SIGN = 30.0
 """Seconds between two signs of life of the process that waits."""
 _LOOK = 0.3
@@ -138,9 +134,8 @@ class FolderRunner(Runner):
             went_on = blocks_of_units(read_units(folder.attempts(round_number=number))) & todo
             attempt += ours and not went_on and len(todo) > missing * _PROGRESS
             missing = len(todo)
-            if over or not_wanted(ends) or (ours and attempt > self.config.retries):
-                break
-            if ours and not self.config.retries:
+            tried_enough = ours and (not self.config.retries or attempt > self.config.retries)
+            if over or not_wanted(ends) or tried_enough:
                 break
             # An exception that came twice will come again: those blocks are reported, not tried a third time.
             suspects = suspects_of(folder, number, work.narrowed(todo))

@@ -23,9 +23,10 @@ from bioimage_py.runner.base import Runner
 from bioimage_py.runner.config import Resources
 from bioimage_py.runner.journal import BlockJournal, Journal, Report
 from bioimage_py.runner.kept_run import interrupted, new_run_folder
-from bioimage_py.runner.rounds import FIRST_NEEDS, begin_round
+from bioimage_py.runner.rounds import FIRST_NEEDS
 from bioimage_py.runner.run import (
     AttemptJournal,
+    Portion,
     RunFolder,
     account_of_attempts,
     account_of_run,
@@ -129,7 +130,10 @@ class LocalRunner(Runner):
         journal.done((), before.n_bytes)
         missing = work.narrowed(work.block_ids - done).with_new_counts()
         if missing.block_ids:
-            number = begin_round(folder, work, missing.block_ids, IdSet(), self.config, 1, FIRST_NEEDS)
+            number = folder.n_rounds()
+            # All in one portion, which nobody claims: threads of one process share it.
+            content = {"needs": FIRST_NEEDS, "at_once": 1, "tasks": 1}
+            folder.write_round(number, [Portion(missing.group_ids())], content)
             settle = work.settling() if self.config.durable or run["durable"] else None
             threads = _threads(missing, num_workers)
             try:

@@ -74,8 +74,9 @@ class PartedSource(WrapperSource):
     def _held(self, part: Box) -> int:
         """Return the bytes that computing a part holds, its input included."""
 
+    @abstractmethod
     def _part(self, part: Box) -> AnyArray:
-        raise NotImplementedError
+        """Return the voxels of one part."""
 
     def _largest_part(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return largest_part(shape, self._cell, self._held)

@@ -31,8 +31,6 @@ _LONGEST = 20_000
 """Characters of a message, and of a traceback."""
 _EVERY = 1.0
 """Seconds between two signs of life, unless there are many tasks; and between two times that records are forced to the disk."""
-
-
 _ENOUGH = 1000
 """Blocks that fail alike, while none is done, after which a run stops: all others would fail too."""
 _NUMBERS = re.compile(r"\d+")

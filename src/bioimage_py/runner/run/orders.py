@@ -1,4 +1,4 @@
-"""The orders of a round: its groups of blocks in portions, of which a worker reads those that it works on, and no others."""
+"""The orders of a round: a file of portions, each a list of groups of blocks. A worker reads only the portions that it claims."""
 
 from __future__ import annotations
 

@@ -106,16 +106,15 @@ class AttemptReader:
             entry = json.loads(line.decode(errors="replace"))
             runs = [(b, e) for b, e in entry["blocks"] if 0 <= b < e < _MOST_IDS]
             like = self._lines[entry["as"]] if "as" in entry else None
-            said = (
-                (str(entry["type"]), str(entry["text"]), str(entry["traceback"]))
-                if like is None
-                else (like.type, like.text, like.traceback)
-            )
+            if like is None:
+                said = str(entry["type"]), str(entry["text"]), str(entry["traceback"])
+                found = BlockError(IdSet(runs), *said, self.files.task)
+            else:
+                found = replace(like, block_ids=IdSet(runs))
         except (ValueError, LookupError, TypeError):
             return None  # torn
         self.failed.extend(runs)
-        found = BlockError(IdSet(runs), said[0], said[1], said[2], self.files.task)
-        if runs and (len(self.errors) < _MOST_APART or said[0] == "CastingError"):
+        if runs and (len(self.errors) < _MOST_APART or found.type == "CastingError"):
             self.errors.append(found)
         return found
 

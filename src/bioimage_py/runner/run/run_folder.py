@@ -475,10 +475,8 @@ class RunFolder:
         """
         state, seen = read_state(attempt.state)
         if state.get("reason") is not None and not attempt.ended.exists():
-            state["ends"], state["reason"] = (
-                True,
-                None,
-            )  # a network disk may not show yet what it wrote before
+            # A network disk may not show yet what it wrote before.
+            state |= {"ends": True, "reason": None}
         return {
             "host": None, "pid": None, "born": None, "bytes": 0, "reason": None,
             **state, "began": seen - float(state.get("seconds", 0.0)), "seen": seen,

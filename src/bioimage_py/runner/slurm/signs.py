@@ -41,7 +41,7 @@ class Signs:
         """Tasks that have come to their end."""
 
     def look(self, *, now: bool = False) -> set[int]:
-        """Return tasks of which an attempt has ended early since the last look; most calls do nothing, unless it is wanted `now`."""
+        """Return tasks with an attempt that has ended early since the last look. Unless `now`, a call soon after the last one does nothing."""
         time = self._pace.now()
         if time < self._next and not now:
             return set()

@@ -25,7 +25,7 @@ from bioimage_py.wrapper.arguments import (
 )
 from bioimage_py.wrapper.resampling.splines import gaussian, prefilter
 from bioimage_py.wrapper.spec import register_wrapper
-from bioimage_py.wrapper.tiling import OVERLAP_BYTES, PartedSource, parts_of
+from bioimage_py.wrapper.tiling import OVERLAP_BYTES, PartedSource
 
 _CELL_VOXELS = 2**18
 """Input voxels around which a part is not cut any more."""
@@ -172,22 +172,20 @@ class AffineSource(PartedSource):
         )
 
     def _held(self, part: Box) -> int:
-        """Return what computing a part holds: its input as it is and as floats, twice while it is filtered, and positions."""
+        """Return what computing a part holds: its input as it is and as floats, twice while it is filtered, positions and the result."""
         read = math.prod(self._widest(part.shape))
         filtered = self.order > 1 or any(len(fir) > 1 for fir in self._smoothing)
         wide = 0 if self._exact else 16 if filtered else 8
-        return read * (wide + self.dtype.itemsize) + part.size * 8 * (2 * self.ndim + 4)
+        return (read + part.size) * self.dtype.itemsize + read * wide + part.size * 8 * (2 * self.ndim + 4)
 
     def _reach(self, axis: int) -> int:
         spline = 0 if self.order == 0 else len(prefilter(self.order)) // 2 + self.order // 2
         return spline + len(self._smoothing[axis]) // 2
 
-    def _read(self, box: Box) -> AnyArray:
-        out = np.full(box.shape, self.fill_value, self.dtype)
-        sample = self._nearest if self.order == 0 else self._interpolated
-        for part in parts_of(box, self._cell, self._held):
-            if (region := self._region(part)) is not None:
-                sample(part, region, out[part.relative_to(box.begin).view])
+    def _part(self, part: Box) -> AnyArray:
+        out = np.full(part.shape, self.fill_value, self.dtype)
+        if (region := self._region(part)) is not None:
+            (self._nearest if self.order == 0 else self._interpolated)(part, region, out)
         return out
 
     def _region(self, box: Box) -> Box | None:
