@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 SourceSpec = dict[str, Any]
 """Plain JSON that `from_spec` turns into a source again, in any process that sees the same files."""
 
+SIDE_FOLDER = ".bioimage-py"
+"""The folder for what is kept beside stored voxels: in the folder of an array, or as an ending beside a file, see `Source.side_folder`."""
+
 
 @dataclass(frozen=True)
 class StoredSize:
@@ -327,6 +330,15 @@ class Source(ABC):
         """Return the folder of a stored array that marks can be put into, see `unfinished`; None where they cannot."""
         return None
 
+    def side_folder(self) -> StoreFolder | None:
+        """Return the folder, which may not exist yet, for what is kept beside the stored voxels; None where nothing can be kept.
+
+        That of a Zarr, N5 or precomputed array is in its own folder, that of `data.h5` is `data.h5.bioimage-py` and, for an array in it, the
+        folder of its key there.
+        """
+        place = self.mark_place()
+        return None if place is None else place.child(SIDE_FOLDER)
+
     def stored_stamp(self) -> str | None:
         """Return what changes when the stored voxels are replaced, such as the size and time of a file; None if that is not known."""
         return None
@@ -400,6 +412,17 @@ class FileSource(Source):
         """Return the files that hold the voxels, none if that is the one at `path`, or all in the folder."""
         return []
 
+    def side_folder(self) -> StoreFolder | None:
+        """Return the folder in that of the array, or beside the file."""
+        place = super().side_folder()
+        if place is None and (self.unfinished is not None or os.path.isfile(self.path)):  # noqa: PTH113 - a text stays a text
+            # It needs a library that is slow to load.
+            from bioimage_py.storage import StoreFolder
+
+            path = os.path.abspath(self.path)  # noqa: PTH100 - follows no links
+            place = StoreFolder(f"{path}{SIDE_FOLDER}").child(self.key)
+        return place
+
     def stored_stamp(self) -> str | None:
         """Return size and time of the file."""
         return file_stamp(self.path)
@@ -446,6 +469,7 @@ class StandIn(Source):
     identities = _asked_of_the_other("identities")
     stored_size = _asked_of_the_other("stored_size")
     mark_place = _asked_of_the_other("mark_place")
+    side_folder = _asked_of_the_other("side_folder")
     stored_stamp = _asked_of_the_other("stored_stamp")
     check_present = _asked_of_the_other("check_present")
     ome_xml = _asked_of_the_other("ome_xml")

@@ -245,6 +245,11 @@ class PrecomputedSource(TensorStoreSource):
         place = super().mark_place()
         return None if place is None else StoreFolder.at(self.path, url_options(self._stored.options))
 
+    def side_folder(self) -> StoreFolder | None:
+        place, scale = super().side_folder(), self._raw.spec().to_json()["scale_metadata"]["key"]
+        # A scale outside of the volume is read only.
+        return None if place is None or ".." in scale.split("/") else place.child(scale)
+
     def stored_size(self) -> StoredSize | None:
         chunks = super().stored_size()
         if chunks is None:

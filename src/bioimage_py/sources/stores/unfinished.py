@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bioimage_py.geometry import Blocking, IdSet
+from bioimage_py.sources.base import SIDE_FOLDER
 from bioimage_py.sources.identity import leaves
 from bioimage_py.sources.registry import families
 from bioimage_py.storage import is_alive, is_url, remove_leftovers, this_process
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from bioimage_py.storage import StoreFolder
 
 _log = logging.getLogger(__name__)
-MARK_FOLDER = ".bioimage-py"
+MARK_FOLDER = SIDE_FOLDER
 _NEW = "unfinished.json"
 
 
