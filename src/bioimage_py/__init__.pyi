@@ -1,5 +1,6 @@
 from . import errors as errors, wrapper as wrapper
 from .bench import BenchResult as BenchResult, bench as bench
+from .check import CheckResult as CheckResult, check as check
 from .copy import copy as copy, plan as plan
 from .downsample import downsample as downsample
 from .errors import BioimagePyError as BioimagePyError, RunnerError as RunnerError

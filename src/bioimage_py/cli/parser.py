@@ -30,7 +30,7 @@ from bioimage_py.report import Look
 from bioimage_py.runner import TASKS_AT_ONCE, RunnerConfig, all_backends
 from bioimage_py.system import available_cores
 
-_QUIET = ("copy", "pyramid", "verify", "preview", "resume", "cancel", "worker", "config")
+_QUIET = ("copy", "pyramid", "verify", "check", "preview", "resume", "cancel", "worker", "config")
 _SEVERAL = (
     values.shape,
     values.sizes,
@@ -296,6 +296,21 @@ def _verify(parser: Parser) -> None:
     _stores(parser)
 
 
+def _check(parser: Parser) -> None:
+    parser.add_argument(
+        "path", metavar="PATH", help="an image, an array, a container, a plate, or a folder of these"
+    )
+    parser.add_argument(
+        "--sample",
+        metavar="SHARE",
+        help="decode this share of the stored chunks only, such as 1%%, always the same ones",
+    )
+    group = parser.add_argument_group("resources")
+    _workers(group, "threads")
+    add_fields(group, RunOptions, "memory_limit")
+    _stores(parser)
+
+
 def _bench(parser: Parser) -> None:
     parser.add_argument("input", metavar="SOURCE", help="the image to read")
     add_opening(parser.add_argument_group("which array"))
@@ -369,6 +384,7 @@ _OPTIONS: Mapping[str, Callable[[Parser], None]] = {
     "copy": _copy,
     "pyramid": _pyramid,
     "verify": _verify,
+    "check": _check,
     "bench": _bench,
     "runs": _runs,
     "status": _status,

@@ -39,6 +39,7 @@ getting started:
   bioimage-py pyramid stack.tif image.ome.zarr     copy it with downsampled levels, for viewers
   bioimage-py view image.ome.zarr                  look at it in the browser
   bioimage-py verify stack.tif stack.zarr          are all voxels equal?
+  bioimage-py check image.ome.zarr                 is anything in it corrupt, or missing?
   bioimage-py bench stack.tif                      how fast can this computer copy it?
 long copies, and copies on a cluster:
   bioimage-py copy big.zarr new.zarr --job-type slurm --workers 50
@@ -158,6 +159,18 @@ where the first one is. The exit code is 0 if all voxels are equal and 1 if any 
         """\
   bioimage-py verify stack.tif stack.zarr
   bioimage-py verify old.n5 new.zarr --key-a raw && echo 'all voxels are equal'""",
+    ),
+    "check": Verb(
+        "find corrupt and missing chunks, and metadata that do not fit",
+        """\
+Decode every chunk that is stored below PATH and hold the metadata against the arrays: all images, levels
+and labels of an OME-Zarr, a plate or a container, also behind a URL. Tells apart what is corrupt, missing,
+never written, unfinished, and files that belong to nothing. Nothing is written. The exit code is 0 if
+nothing is wrong and 1 if anything is.""",
+        """\
+  bioimage-py check image.ome.zarr
+  bioimage-py check plate.ome.zarr --sample 1% --json
+  bioimage-py check data.n5/raw && echo 'all chunks can be decoded'""",
     ),
     "bench": Verb(
         "measure how fast this computer copies, and what limits it",

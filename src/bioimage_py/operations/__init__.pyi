@@ -1,4 +1,6 @@
 from .array_copy import ArrayCopy as ArrayCopy
+from .check_array import ArrayCheck as ArrayCheck, CheckWork as CheckWork, Finding as Finding
+from .check_store import StoreCheck as StoreCheck
 from .image_copy import (
     ImageCopy as ImageCopy,
     is_image_copy as is_image_copy,

@@ -15,6 +15,7 @@ from .compressed import (
 from .crash_safety import (
     files_below as files_below,
     is_alive as is_alive,
+    is_leftover as is_leftover,
     remove_leftovers as remove_leftovers,
     this_process as this_process,
 )

@@ -19,11 +19,15 @@ _LEFTOVER = re.compile(r"(_[0-9a-f]{1,16}\.__lock|\.[0-9a-f]{32}\.partial)\Z")
 """How TensorStore, which does not pad its number, and zarr-python call a file that is being written and not yet renamed."""
 
 
+def is_leftover(name: str) -> bool:
+    return _LEFTOVER.search(name, max(0, len(name) - 41)) is not None
+
+
 def remove_leftovers(folder: str) -> int:
     """Remove the half-written files that killed writers left below a folder; return how many there were."""
     removed = 0
     for entry in files_below(folder):
-        if _LEFTOVER.search(entry.name, max(0, len(entry.name) - 41)):
+        if is_leftover(entry.name):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(entry.path)  # noqa: PTH108 - scandir gives texts
                 removed += 1

@@ -1,4 +1,4 @@
-"""`bioimage-py verify`: whether two images are equal; and `bioimage-py bench`: how fast one can be copied here."""
+"""`bioimage-py verify`: whether two images are equal; `check`: whether what is stored is right; and `bioimage-py bench`: how fast one can be copied here."""
 
 from __future__ import annotations
 
@@ -44,6 +44,25 @@ def compare(a: Source | str, b: Source | str, args: argparse.Namespace, console:
     threads = args.workers if here else None
     with ProgressLine("comparing", console) as progress:
         return verify(a, b, num_workers=threads, memory_limit=args.memory_limit, progress=progress)
+
+
+def run_check(args: argparse.Namespace, console: Console) -> int:
+    """Check what is stored below a path and return 0 if nothing is wrong, else 1."""
+    from bioimage_py.check import check
+
+    started = time.perf_counter()
+    with ProgressLine("checking", console) as progress:
+        result = check(
+            args.path,
+            sample=args.sample,
+            num_workers=args.workers,
+            memory_limit=args.memory_limit,
+            progress=progress,
+        )
+    told = console.remark if result else console.line
+    told(str(result))
+    console.document({"command": "check", **result.to_json(), "seconds": time.perf_counter() - started})
+    return OK if result else DIFFERENT
 
 
 def run_bench(args: argparse.Namespace, console: Console) -> int:

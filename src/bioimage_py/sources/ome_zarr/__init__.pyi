@@ -3,6 +3,7 @@ from .contrast import set_contrast_limits as set_contrast_limits
 from .image_group import FULL_SIZE as FULL_SIZE, ImageGroup as ImageGroup
 from .listing import (
     OmeZarrImage as OmeZarrImage,
+    check_levels as check_levels,
     check_ome_zarr as check_ome_zarr,
     in_version as in_version,
     labels_beside as labels_beside,
@@ -11,6 +12,7 @@ from .listing import (
     ome_zarr_group as ome_zarr_group,
     paired_arrays as paired_arrays,
     read_image as read_image,
+    wrong_scales as wrong_scales,
 )
 from .mirror import (
     Mirror as Mirror,

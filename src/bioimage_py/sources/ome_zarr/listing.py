@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -131,7 +132,7 @@ def read_image(root: StoreFolder, key: str, nodes: Nodes, *, with_labels: bool =
     levels = list(axes)
     found = _level_nodes(root, levels, folder.path, nodes)
     for image in images:
-        _check_levels(image, {d.path: found[joined_key(key, d.path)] for d in image.datasets}, folder.path)
+        check_levels(image, {d.path: found[joined_key(key, d.path)] for d in image.datasets}, folder.path)
     names = label_names(nodes.attributes(folder.child("labels"))) if with_labels else []
     labels = (read_image(root, joined_key(key, f"labels/{name}"), nodes, with_labels=False) for name in names)
     return OmeZarrImage(
@@ -164,7 +165,7 @@ def _level_nodes(root: StoreFolder, levels: list[str], name: str, known: Nodes) 
     return found
 
 
-def _check_levels(image: NgffImage, nodes: Mapping[str, Node], name: str) -> None:
+def check_levels(image: NgffImage, nodes: Mapping[str, Node], name: str) -> None:
     """Raise StorageError unless the levels of an image are of one kind, and of that which its metadata say."""
     ndims = {path: len(node.shape) for path, node in nodes.items()}
     if len(set(ndims.values())) > 1:
@@ -189,6 +190,29 @@ def _check_levels(image: NgffImage, nodes: Mapping[str, Node], name: str) -> Non
             raise StorageError(
                 f"the levels of {name} do not go from large to small: {path!r} has shape {shape}, and {after!r} after it {smaller}"
             )
+
+
+def wrong_scales(image: NgffImage, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[str, str]]:
+    """Yield levels, by their paths, whose scales do not fit their shapes, and what they would be.
+
+    The scale of a level times its shape has to be that of the full-size array, but for less than one of its voxels.
+    """
+    first = image.datasets[0]
+    for dataset in image.datasets:
+        shape, full = shapes[dataset.path], shapes[first.path]
+        if dataset.scale is None:  # before version 0.4 none has one
+            if any(other.scale for other in image.datasets):
+                yield dataset.path, "its metadata say no scale"
+        elif not all(0 < size < math.inf for size in dataset.scale):
+            yield dataset.path, f"its scale is {list(dataset.scale)}"
+        elif first.scale is not None and all(first.scale):
+            factors = [size / base for size, base in zip(dataset.scale, first.scale, strict=True)]
+            if any(abs(m - n / f) > 1 - 1e-6 for m, n, f in zip(shape, full, factors, strict=True)):
+                said = " x ".join(f"{factor:.4g}" for factor in factors)
+                yield (
+                    dataset.path,
+                    f"its scale {list(dataset.scale)} is {said} that of the full-size array, but shapes are {full} and {shape}",
+                )
 
 
 def paired_arrays(

@@ -10,7 +10,7 @@ import lzma
 import re
 import warnings
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -154,6 +154,9 @@ class PrecomputedFamily(StoreFamily):
     @reads_metadata
     def list_arrays(self, path: str, **options: Any) -> list[str]:
         return [scale["key"] for scale in _info(StoreFolder.at(path, options))["scales"]]
+
+    def arrays_of(self, node: Node) -> Sequence[str | None]:
+        return [str(scale["key"]) for scale in (node.array or {})["scales"]]
 
     def list_coarser(self, spec: SourceSpec) -> list[SourceSpec]:
         keys: list[str] = self.list_arrays(spec["path"], **url_options(spec))

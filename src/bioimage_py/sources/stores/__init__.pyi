@@ -1,4 +1,8 @@
-from .consolidated import is_listed as is_listed, update_consolidated as update_consolidated
+from .consolidated import (
+    is_listed as is_listed,
+    stale_entries as stale_entries,
+    update_consolidated as update_consolidated,
+)
 from .family import StoreFamily as StoreFamily
 from .hierarchy import (
     Node as Node,

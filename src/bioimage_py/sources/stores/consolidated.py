@@ -6,10 +6,11 @@ Readers believe it without looking further, so what it does not list is not ther
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bioimage_py.errors import StorageError
 from bioimage_py.storage import StoreFolder
 
 _log = logging.getLogger(__name__)
@@ -70,6 +71,28 @@ class _Group:
         else:
             self.folder.write_json("zarr.json", {**self.document, _V3_FIELD: index})
 
+    def stale(self, keys: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """Yield which entries do not repeat what is stored, by key, and how; `keys` are those of all nodes below."""
+        assert self.index is not None
+        entries = self.index["metadata"]
+        v2 = self.document is None
+        listed = {name.rpartition("/")[0] if v2 else name for name in entries}
+        for key in sorted(listed.union(keys) - ({""} if not v2 else set()), key=_depth_first):
+            for name in _V2_FILES if v2 else ("zarr.json",):
+                try:
+                    stored = self.folder.child(key).read_json(name)
+                except StorageError:
+                    continue  # whoever reads that node says so
+                said = entries.get(f"{key}/{name}".lstrip("/") if v2 else key)
+                # Some writers list the attributes of a node that has none.
+                if (said is None and stored) or (stored is None and said):
+                    yield (
+                        key,
+                        f"{'do not list' if said is None else 'list'} {name}, which is {'there' if stored else 'not there'}",
+                    )
+                elif said and stored and (names := _differing(name, said, stored)):
+                    yield key, f"differ from {name} in {', '.join(names)}"
+
     def _change_v2(self, entries: dict[str, Any], key: str, place: StoreFolder) -> None:
         stored = {name: found for name in _V2_FILES if (found := place.read_json(name)) is not None}
         if ".zgroup" not in stored and (".zarray" in stored or key in self.targets):
@@ -99,6 +122,35 @@ def is_listed(folder: StoreFolder) -> bool:
         gaps = 0 if group is not None else gaps + 1
         place = place.parent()
     return False
+
+
+def stale_entries(folder: StoreFolder, keys: Iterable[str]) -> list[tuple[str, str]]:
+    """Return which entries of the consolidated metadata of a group do not repeat what is stored, by key, and how.
+
+    `keys` are those of all groups and arrays below it.
+    """
+    group = _Group.read(folder)
+    return [] if group is None or group.index is None else list(group.stale(keys))
+
+
+def _differing(name: str, said: Any, stored: Mapping[str, Any]) -> list[str]:
+    """Return the names of what differs between an entry and the metadata file of this name."""
+    if not isinstance(said, Mapping):
+        return ["its kind"]
+    if name == ".zattrs":
+        return sorted(key for key in {*said, *stored} if said.get(key) != stored.get(key))
+    both = sorted({*said} & {*stored} - {_V3_FIELD, "attributes"})
+    same = (said.get("attributes") or {}) == (stored.get("attributes") or {})
+    return [key for key in both if not _alike(said[key], stored[key])] + ["attributes"] * (not same)
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two values agree; writers may leave out, or add, what has a default."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return all(_alike(one[key], other[key]) for key in {*one} & {*other})
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    return bool(one == other)
 
 
 def update_consolidated(changed: Iterable[StoreFolder], begin: Iterable[StoreFolder] = ()) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from bioimage_py.errors import SourceNotFoundError, UnsupportedFormatError
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import Source, SourceSpec
 from bioimage_py.sources.family import Family
-from bioimage_py.sources.stores.hierarchy import arrays_below
+from bioimage_py.sources.stores.hierarchy import Node, arrays_below
 from bioimage_py.sources.stores.make_room import StoreRules, check_room, make_array, room_for_array
 from bioimage_py.sources.stores.tensorstore_array import StoredArray, TensorStoreSource, open_store
 from bioimage_py.storage import StoreFolder, plain_message, reads_metadata
@@ -63,6 +63,15 @@ class StoreFamily(Family):
 
     def folder_of(self, spec: SourceSpec) -> StoreFolder | None:
         return StoreFolder.of_spec(spec) if "path" in spec else None
+
+    def problems(self, node: Node) -> Iterator[str]:
+        """Yield what the metadata of an array hold against the specification, though it may be read all the same."""
+        del node
+        yield from ()
+
+    def arrays_of(self, node: Node) -> Sequence[str | None]:
+        """Return the keys of the arrays that are described in the folder of a node; None is that folder itself."""
+        return () if node.array is None else (None,)
 
     def check_create(self, path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> None:
         self.making(key, spec)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ from bioimage_py.sources.zarr.metadata import (
     described_array,
     image_metadata,
     make_zarr_array,
+    problems_of,
     read_node,
     store_rules,
     zarr_format_of,
@@ -92,6 +93,9 @@ class ZarrFamily(StoreFamily):
         from bioimage_py.sources.zarr.zarr_python import wrap
 
         return wrap(_only_array(handle) if isinstance(handle, zarr.Group) else handle)
+
+    def problems(self, node: Node) -> Iterator[str]:
+        return problems_of(node.array or {})
 
     def list_coarser(self, spec: SourceSpec) -> list[SourceSpec]:
         """Return the specs of the levels below an array in its OME-Zarr image."""

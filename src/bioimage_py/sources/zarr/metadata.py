@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -230,6 +230,49 @@ def make_zarr_array(
     make_array(making, folder, overwrite=overwrite, attributes=attributes if v3 else None)
     if attributes and not v3:
         folder.write_json(".zattrs", attributes)
+
+
+def problems_of(array: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is against the specification in the metadata of an array of numbers, though some reader may take it."""
+    shape, v3 = array.get("shape"), array.get("zarr_format") == 3
+    ndim = len(shape) if isinstance(shape, list) else -1
+    grid = _mapping(_mapping(array.get("chunk_grid")).get("configuration")).get("chunk_shape")
+    chunks = grid if v3 else array.get("chunks")
+    for name, extents in (("shape", shape), ("chunk shape", chunks)):
+        if not isinstance(extents, list) or not all(isinstance(n, int) and n >= 0 for n in extents):
+            yield f"its {name} is {extents!r:.80}"
+        elif len(extents) != ndim:
+            yield f"its {name} {extents} has another number of axes than its shape {shape}"
+    names = array.get("dimension_names")
+    if isinstance(names, list) and len(names) != ndim:
+        yield f"its dimension names {names} are not one per axis of {shape}"
+    try:
+        dtype = np.dtype(array["data_type" if v3 else "dtype"])
+    except (KeyError, TypeError):
+        return  # numbers have no such dtype
+    fill = array.get("fill_value")
+    if "fill_value" not in array or (v3 and fill is None):
+        yield "it names no fill value"
+    elif fill is not None and not _fits(fill, dtype):
+        yield f"its fill value {fill!r:.80} is not one of {dtype.name}"
+
+
+def _fits(fill: Any, dtype: np.dtype[Any]) -> bool:
+    """Whether a fill value, as JSON has it, is one of a dtype; a text may be the bytes of one."""
+    if dtype.kind == "b":
+        return isinstance(fill, bool) or fill in (0, 1)
+    if dtype.kind in "iu":
+        number = isinstance(fill, (int, float)) and not isinstance(fill, bool) and math.isfinite(fill)
+        return number and fill == int(fill) and np.iinfo(dtype).min <= fill <= np.iinfo(dtype).max
+    if dtype.kind == "c":
+        real = np.dtype(f"f{dtype.itemsize // 2}")
+        return isinstance(fill, (int, float)) or (
+            isinstance(fill, list) and len(fill) == 2 and all(_fits(n, real) for n in fill)
+        )
+    if dtype.kind == "f":
+        named = isinstance(fill, str) and (fill in ("NaN", "Infinity", "-Infinity") or fill.startswith("0x"))
+        return named or (isinstance(fill, (int, float)) and not isinstance(fill, bool))
+    return True
 
 
 _ORDERS: dict[str, Literal["<", ">"]] = {"little": "<", "big": ">"}

@@ -1,0 +1,334 @@
+"""What is stored of an array: each chunk is decoded, and those that are not stored are told apart."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import math
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bioimage_py.chunks import (
+    ChunkCodec,
+    ChunkEncoding,
+    EncodedReader,
+    PayloadCheck,
+    Scratch,
+    ShardedChunks,
+    StoredChunks,
+    number_in,
+    read_n5_header,
+)
+from bioimage_py.errors import StorageError
+from bioimage_py.geometry import Blocking, Box, IdSet
+from bioimage_py.kernels import cells_of, differing
+from bioimage_py.runner import BlockJournal
+from bioimage_py.runner.work import Work
+from bioimage_py.sources import Source, encoded_reader, stored_chunks
+from bioimage_py.storage import ChunkKeys, StoredBytes
+
+_PIECE_BYTES = 2**24
+_WHOLE_OBJECT = 2**26
+_MOST_HOLES = 1_000
+_FEW = 0.01
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a check has found.
+
+    Attributes
+    ----------
+    kind
+        `"corrupt"`, `"missing"`, `"not stored"`, `"unreadable"`, `"foreign"`, `"unfinished"`, `"metadata"`, `"consolidated"`, `"scale"` or
+        `"not checked"`.
+    array
+        Key, below the path that was checked, of the array, group or image; empty for the path itself.
+    chunk
+        Position of the chunk in the grid of chunks, for a whole shard that of its first one; None for what is not about a chunk.
+    path
+        The file, object or folder.
+    text
+        What is wrong.
+    """
+
+    kind: str
+    array: str
+    chunk: tuple[int, ...] | None
+    path: str
+    text: str
+
+    def __str__(self) -> str:
+        where = self.array if self.chunk is None else f"{self.array} chunk {self.chunk}".strip()
+        return f"{self.kind}: {where}{': ' if where else ''}{self.text} ({self.path})"
+
+
+class ArrayCheck:
+    """The stored chunks of an array, looked at one write unit after the other, from any thread."""
+
+    def __init__(
+        self, key: str, source: Source, names: Iterable[str] | None = None, unfinished: str = ""
+    ) -> None:
+        """Take the names of all files in the folder of the chunks; None where they cannot be listed."""
+        self.key, self.source, self.unfinished = key, source, unfinished
+        self._encoding: ChunkEncoding | None = None
+        self._reader: EncodedReader | None = None
+        keys = None
+        if isinstance(found := stored_chunks(source), StoredChunks):
+            self._encoding, self._reader, keys = found.encoding, encoded_reader(source, found), found.keys
+        self._codec = None if self._encoding is None else ChunkCodec.of(self._encoding)
+        self._payload = PayloadCheck(() if self._encoding is None else self._encoding.codecs)
+        self._scratch, self._lock = Scratch(), threading.Lock()
+        self.chunks, self.unit = self._extents()
+        self.blocking = Blocking(source.shape, self.unit)
+        self.n_chunks = math.prod(-(-n // c) for n, c in zip(source.shape, self.chunks, strict=True))
+        self.stored: IdSet | None = None  # units
+        self.others: list[str] = []  # files that are no chunks
+        if keys is not None and names is not None:
+            self.stored = self._sorted_out(keys, names)
+        self.looked_at = IdSet()
+        self.findings: list[Finding] = []
+        self.right = self.wrong = 0
+        self._absent: list[int] = []  # units that were looked for in vain
+
+    def _extents(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the extents of a chunk, and of what is written together."""
+        if self._encoding is not None:
+            return self._encoding.chunks, self._encoding.shards or self._encoding.chunks
+        if self.source.chunks is not None:
+            return self.source.chunks, self.source.chunks
+        piece, left = [1] * self.source.ndim, max(1, _PIECE_BYTES // self.source.dtype.itemsize)
+        for axis in reversed(range(self.source.ndim)):
+            piece[axis] = max(1, min(self.source.shape[axis], left))
+            left = max(1, left // piece[axis])
+        return tuple(piece), tuple(piece)
+
+    def _sorted_out(self, keys: ChunkKeys, names: Iterable[str]) -> IdSet:
+        numbers = []
+        for name in names:
+            at = keys.position(name) if keys.grid else () if name == keys.key(()) else None
+            if at is not None and all(p < n for p, n in zip(at, keys.grid, strict=True)):
+                numbers.append(number_in(keys.grid, at))
+            else:
+                self.others.append(name)
+        return IdSet.from_ids(numbers)
+
+    @property
+    def bytes_at_once(self) -> int:
+        """What a thread holds: a chunk encoded, decoded here, and decoded by a library."""
+        return 3 * math.prod(self.chunks) * self.source.dtype.itemsize
+
+    def choose(self, share: float) -> IdSet:
+        """Return the numbers of the units to look at: all that may be stored, or a share of them that is always the same."""
+        every = IdSet.from_range(self.blocking.n_blocks) if self.stored is None else self.stored
+        if share < 1 and every:
+            # In steps of the golden ratio: evenly spread, and in step with no grid.
+            count = max(1, round(share * len(every)))
+            ranks = {int(len(every) * (n * 0.6180339887498949 % 1)) for n in range(count)}
+            every = IdSet.from_ids(every[rank] for rank in sorted(ranks))
+        self.looked_at = every
+        return every
+
+    def look(self, number: int) -> int:
+        """Decode what is stored in a unit and keep what is found; return the bytes of its voxels."""
+        box = self.blocking[number]
+        cells = cells_of(box, self.chunks)
+        if isinstance(self._reader, ShardedChunks):
+            stored = self._look_in_shard(self._reader, self.blocking.position(number), cells)
+        else:
+            stored = self._look_at(cells.begin)
+        if not stored:
+            with self._lock:
+                self._absent.append(number)
+        return box.size * self.source.dtype.itemsize if stored else 0
+
+    def _look_in_shard(self, reader: ShardedChunks, position: tuple[int, ...], cells: Box) -> bool:
+        try:
+            if reader.remote and math.prod(self.unit) * self.source.dtype.itemsize > _WHOLE_OBJECT:
+                reader.piece(cells.begin)
+            elif reader.shard(position) is None:
+                return False
+            for at in itertools.product(*map(range, *cells)):
+                self._look_at(at)
+        except StorageError as error:
+            last = tuple(e - 1 for e in cells.end)
+            text = f"the shard of the chunks up to {last} cannot be read: {error.message}"
+            self._tell(_kind_of(error), cells.begin, text, cells.size)
+        finally:
+            reader.forget(position)
+        return True
+
+    def _look_at(self, at: tuple[int, ...]) -> bool:
+        """Decode a chunk; False if it is not stored."""
+        kind = "corrupt"
+        try:
+            piece = None if self._reader is None else self._reader.piece(at)
+            if piece is None and self._reader is not None:
+                return False
+            why = self._why_not(at, None if piece is None else piece.read())
+        except StorageError as error:
+            why, kind = error.message, _kind_of(error)
+        if why:
+            self._tell(kind, at, why, 1)
+        else:
+            with self._lock:
+                self.right += 1
+        return True
+
+    def _why_not(self, at: tuple[int, ...], data: bytes | None) -> str:
+        """Return why a chunk does not decode to just its voxels; empty if it does. Without encoded bytes it is read as voxels."""
+        encoding = self._encoding
+        if data is not None and encoding is not None and self._reader is not None:
+            if self._codec is not None:
+                target = self._scratch.array("chunk", encoding.chunks, self._codec.dtype)
+                if self._codec.decode(np.frombuffer(data, np.uint8), target):
+                    return ""
+            if self._reader.movable(at):
+                stored, n_bytes = StoredBytes(None, 0, len(data), data), encoding.chunk_bytes
+                if encoding.wrapping == "n5":
+                    extents = read_n5_header(stored) or ()
+                    if extents not in (encoding.chunks, self._box(at).shape):
+                        return f"its header says {extents} voxels where {encoding.chunks} are expected"
+                    stored, n_bytes = (
+                        stored.part(4 + 4 * len(extents), stored.length),
+                        math.prod(extents) * encoding.itemsize,
+                    )
+                try:
+                    self._payload.check(stored, n_bytes)
+                except StorageError as error:
+                    return error.message
+        try:
+            self.source.read(self._box(at))
+        except StorageError as error:
+            return error.message
+        return ""
+
+    def _box(self, at: tuple[int, ...]) -> Box:
+        begin = tuple(a * c for a, c in zip(at, self.chunks, strict=True))
+        end = tuple(b + c for b, c in zip(begin, self.chunks, strict=True))
+        return Box(begin, end).intersect(Box.whole(self.source.shape))
+
+    def _tell(self, kind: str, at: tuple[int, ...], text: str, n_chunks: int) -> None:
+        path = self.source.name if self._reader is None else self._reader.path(at)
+        with self._lock:
+            self.wrong += n_chunks if kind in ("corrupt", "unreadable") else 0
+            self.findings.append(Finding(kind, self.key, at, path, text))
+
+    # -- what is not stored
+
+    def counts(self) -> dict[str, int]:
+        """Look for what is missing, and return how many chunks are what; the last step of a check."""
+        absent = self._not_stored()
+        missing, holes = self._holes(absent) if self._names_chunks and not self.unfinished else ((), ())
+        self.findings.sort(key=lambda finding: finding.chunk or ())
+        every = IdSet.from_range(self.blocking.n_blocks)
+        found = {
+            "right": self.right,
+            "corrupt": self.wrong,
+            "missing": self._n_chunks(missing),
+            "not stored": self._n_chunks(holes),
+            "not looked at": self._n_chunks(every - self.looked_at - absent),
+        }
+        return {**found, "empty": self.n_chunks - sum(found.values())}
+
+    @property
+    def _names_chunks(self) -> bool:
+        return self._encoding is not None and not self.source.one_file
+
+    def _not_stored(self) -> IdSet:
+        absent = IdSet.from_ids(self._absent)
+        return (
+            absent
+            if self.stored is None
+            else absent | (IdSet.from_range(self.blocking.n_blocks) - self.stored)
+        )
+
+    def _n_chunks(self, units: Iterable[int]) -> int:
+        if self.unit == self.chunks:
+            return len(units) if isinstance(units, Sequence) else sum(1 for _ in units)
+        return sum(cells_of(self.blocking[number], self.chunks).size for number in units)
+
+    def _holes(self, absent: IdSet) -> tuple[list[int], list[int]]:
+        """Tell, and return, the units that are lost, and those that may be: most others are stored, and most around them."""
+        missing: list[int] = []
+        holes: list[int] = []
+        if 2 * len(absent) > self.blocking.n_blocks:
+            return missing, holes
+        for number in absent:
+            around = list(self._around(number))
+            if 2 * sum(near not in absent for near, _ in around) < max(1, len(around)):
+                continue
+            why = (
+                self._why_lost([plane for near, plane in around if near not in absent])
+                if len(holes) < _MOST_HOLES
+                else ""
+            )
+            (missing if why else holes).append(number)
+            at = cells_of(self.blocking[number], self.chunks).begin
+            if why:
+                self._tell("missing", at, why, 0)
+            elif len(holes) <= _MOST_HOLES:
+                self._tell("not stored", at, "its neighbours are stored: it is all fill value, or lost", 0)
+        return missing, holes
+
+    def _around(self, number: int) -> Iterator[tuple[int, Box]]:
+        """Yield the units that share a face with one, and their voxels at that face."""
+        position, box = self.blocking.position(number), self.blocking[number]
+        for axis, (p, n) in enumerate(zip(position, self.blocking.grid_shape, strict=True)):
+            for near, at in ((p - 1, box.begin[axis] - 1), (p + 1, box.end[axis])):
+                if 0 <= near < n:
+                    there = (*position[:axis], near, *position[axis + 1 :])
+                    yield self.blocking.block_id(there), box.with_axis(axis, at, at + 1)
+
+    def _why_lost(self, planes: list[Box]) -> str:
+        """Return why a unit that is not stored cannot be one of fill values only; empty if it can."""
+        source, around = self.source, "not stored, though most chunks around it are"
+        if source.stores_fill:
+            return f"{around}: {source.format} stores all chunks"
+        if not getattr(source, "names_fill_value", True):
+            return f"{around}, and its metadata name no fill value to read instead"
+        n_voxels = n_fill = 0
+        for plane in planes:
+            try:
+                values = source.read(plane)
+            except StorageError:
+                continue  # that chunk is told of by itself
+            n_voxels += values.size
+            n_fill += values.size - int(
+                np.count_nonzero(differing(values, np.full_like(values, source.fill_value)))
+            )
+        if not n_voxels or n_fill > _FEW * n_voxels:
+            return ""
+        return f"{around}, with hardly a voxel of the fill value {source.fill_value} beside it"
+
+
+def _kind_of(error: StorageError) -> str:
+    """Return whether bytes that were read are wrong, or none could be read."""
+    return "corrupt" if error.errno is None and error.__cause__ is None else "unreadable"
+
+
+class CheckWork(Work):
+    """Looks at units of several arrays, numbered one array after the other."""
+
+    outputs = ()
+
+    def __init__(self, arrays: Sequence[ArrayCheck], share: float) -> None:
+        self._arrays, self._begins = arrays, [0]
+        for array in arrays:
+            self._begins.append(self._begins[-1] + array.blocking.n_blocks)
+        chosen = [(array, array.choose(share)) for array in arrays]
+        self._ids = IdSet.union(
+            ids.shifted(begin) for (_, ids), begin in zip(chosen, self._begins, strict=False)
+        )
+        self.n_bytes = sum(len(ids) * math.prod(a.unit) * a.source.dtype.itemsize for a, ids in chosen)
+
+    @property
+    def block_ids(self) -> IdSet:
+        return self._ids
+
+    def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
+        number = bisect.bisect_right(self._begins, blocks[0]) - 1
+        journal.done(blocks, self._arrays[number].look(blocks[0] - self._begins[number]))
