@@ -139,7 +139,7 @@ def test_secrets_of_the_environment_are_written_nowhere(
 
     runner = SlurmRunner(slurm_config(keep_run_folder=True))
     assert runner.map(seen, 1) == [(15, False)]
-    assert len(list((tmp_path / "runs").rglob("*.out"))) == 1
+    assert list((tmp_path / "runs").rglob("*.out"))  # a busy machine may need more than one task
     assert all(
         b"hunter2-hunter2" not in p.read_bytes() for p in (tmp_path / "runs").rglob("*") if p.is_file()
     )
