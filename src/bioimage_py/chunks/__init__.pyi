@@ -16,6 +16,7 @@ from .encoded_shards import (
 from .encoding import (
     BLOSC_SHUFFLES as BLOSC_SHUFFLES,
     CODECS as CODECS,
+    NUMBERS as NUMBERS,
     AnyArray as AnyArray,
     ChunkEncoding as ChunkEncoding,
     CodecStep as CodecStep,

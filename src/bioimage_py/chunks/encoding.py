@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from bioimage_py.storage import ObjectFolder
 
 
+NUMBERS = frozenset({
+    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+    "float16", "float32", "float64", "complex64", "complex128",
+})  # fmt: skip
+"""Names of the dtypes of whose bytes all libraries think alike."""
 CodecStep = tuple[Any, ...]
 """A codec by name, with the parameters without which its output cannot be decoded."""
 

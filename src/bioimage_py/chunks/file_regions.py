@@ -32,11 +32,8 @@ class ArrayInFile(NamedTuple):
 
     @property
     def strides(self) -> tuple[int, ...]:
-        found, step = [], self.dtype.itemsize
-        for extent in reversed(self.shape):
-            found.append(step)
-            step *= extent
-        return tuple(reversed(found))
+        axes = range(len(self.shape))
+        return tuple(math.prod(self.shape[axis + 1 :]) * self.dtype.itemsize for axis in axes)
 
 
 def read_region(file: FileBytes, stored: ArrayInFile, box: Box, out: AnyArray) -> None:

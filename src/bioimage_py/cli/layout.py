@@ -56,20 +56,14 @@ def _broken(line: str, width: int) -> Iterator[str]:
     columns = _TWO_COLUMNS.match(line)
     if columns is None:
         yield from _hanging(line, width)
-    elif width - columns.end() >= _LEAST:
-        yield from textwrap.wrap(
-            line[columns.end() :], width, initial_indent=line[: columns.end()], subsequent_indent=" " * columns.end()
-        )  # fmt: skip
-    else:
+        return
+    before, beside = line[: columns.end()], width - columns.end() >= _LEAST
+    if not beside:
         yield from _hanging(columns[1] + columns[2], width)
-        below = columns[1] + "    "
-        yield from textwrap.wrap(
-            line[columns.end() :],
-            width,
-            initial_indent=below,
-            subsequent_indent=below,
-            break_on_hyphens=False,
-        )
+        before = columns[1] + "    "
+    yield from textwrap.wrap(
+        line[columns.end() :], width, initial_indent=before, subsequent_indent=" " * len(before), break_on_hyphens=beside
+    )  # fmt: skip
 
 
 def _hanging(line: str, width: int) -> Iterator[str]:

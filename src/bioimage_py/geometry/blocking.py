@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -109,11 +110,7 @@ class Blocking:
             for a, e, b, f in zip(*self.roi, self.block_shape, self._first, strict=True)
         )
         self.n_blocks = math.prod(self.grid_shape)
-        strides, step = [], 1
-        for extent in reversed(self.grid_shape):
-            strides.append(step)
-            step *= extent
-        self._strides = tuple(reversed(strides))
+        self._strides = tuple(math.prod(self.grid_shape[axis + 1 :]) for axis in range(len(self.shape)))
 
     def __len__(self) -> int:
         return self.n_blocks
@@ -160,11 +157,9 @@ class Blocking:
         inside = box.intersect(self.roi)
         if inside.is_empty():
             return
-        first = tuple(a // b - f for a, b, f in zip(inside.begin, self.block_shape, self._first, strict=True))
-        last = tuple(
-            (e - 1) // b - f for e, b, f in zip(inside.end, self.block_shape, self._first, strict=True)
-        )
-        yield from _ids(first, last, self._strides)
+        axes = zip(*inside, self.block_shape, self._first, self._strides, strict=True)
+        spans = (range((low // b - f) * s, ((high - 1) // b - f + 1) * s, s) for low, high, b, f, s in axes)
+        yield from map(sum, itertools.product(*spans))
 
     def ids_over(self, other: Blocking, ids: IdSet) -> IdSet:
         """Return the blocks that share a voxel with those blocks of another blocking of the same region, at a cost that goes with the runs.
@@ -242,15 +237,6 @@ def _boxes(
         whole = ends > begins
         begins, ends = begins[whole], ends[whole]
     yield 0, np.zeros_like(begins), begins, ends
-
-
-def _ids(first: tuple[int, ...], last: tuple[int, ...], strides: tuple[int, ...]) -> Iterator[int]:
-    if not first:
-        yield 0
-        return
-    for position in range(first[0], last[0] + 1):
-        for rest in _ids(first[1:], last[1:], strides[1:]):
-            yield position * strides[0] + rest
 
 
 def check_block_shape(block_shape: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -52,7 +52,8 @@ class IdSet(Sequence[int]):
         if len(pairs) < _MANY:
             self._set(_joined(sorted(begins), sorted(ends)))
         else:
-            self._set(_joined_arrays(_sorted_array(begins), _sorted_array(ends)))
+            joined: IdSet = IdSet.from_arrays(begins, ends)
+            self._set(joined._edges)
 
     def _set(self, edges: array[int], size: int = -1) -> None:
         self._edges = edges
@@ -399,12 +400,6 @@ def _numbers(ids: Iterable[int]) -> array[int]:
         return array("q", map(operator.index, ids))
     except (TypeError, OverflowError) as error:
         raise InvalidArgumentError(f"ids must be integers below 2**63: {error}") from error
-
-
-def _sorted_array(numbers: list[int]) -> npt.NDArray[np.int64]:
-    import numpy as np
-
-    return np.sort(np.array(numbers, np.int64))
 
 
 def _view(numbers: array[int]) -> npt.NDArray[np.int64]:

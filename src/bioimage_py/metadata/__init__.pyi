@@ -6,7 +6,7 @@ from .attributes import (
     with_resolution as with_resolution,
 )
 from .bdv_xml import bdv_metadata as bdv_metadata, bdv_view as bdv_view
-from .model import ImageMetadata as ImageMetadata
+from .model import ImageMetadata as ImageMetadata, is_number as is_number
 from .ome_ngff import (
     PROVISIONAL as PROVISIONAL,
     RESERVED as RESERVED,
@@ -16,6 +16,7 @@ from .ome_ngff import (
     axis_type as axis_type,
     channel_count as channel_count,
     image_attributes as image_attributes,
+    level_transformations as level_transformations,
     ngff_order as ngff_order,
 )
 from .ome_ngff_reading import (

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
-from bioimage_py.metadata.model import PER_CHANNEL, ImageMetadata
+from bioimage_py.metadata.model import PER_CHANNEL, ImageMetadata, is_number
 from bioimage_py.metadata.overrides import spatial_axes, without_nonsense
 from bioimage_py.metadata.units import normalise_unit
 
@@ -161,7 +161,7 @@ def with_resolution(metadata: ImageMetadata, ndim: int) -> ImageMetadata:
 
 def _along(values: Any, space: Sequence[int], ndim: int, other: float) -> tuple[float, ...] | None:
     """Return one number per axis from one per axis, or per axis of space."""
-    if not isinstance(values, list) or not all(map(_is_number, values)):
+    if not isinstance(values, list) or not all(map(is_number, values)):
         return None
     if len(values) == ndim:
         return tuple(map(float, values))
@@ -179,18 +179,14 @@ def _parse(name: str, value: list[Any]) -> tuple[Any, ...] | None:
     return tuple(map(float, value)) if name in ("voxel_size", "origin") else tuple(value)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 _IS_ENTRY: Mapping[str, Callable[[Any], bool]] = {
     "axes": lambda one: isinstance(one, str),
-    "voxel_size": _is_number,
+    "voxel_size": is_number,
     "units": lambda one: one is None or isinstance(one, str),
-    "origin": _is_number,
+    "origin": is_number,
     "channel_names": lambda one: isinstance(one, str),
     "channel_colors": lambda one: isinstance(one, str) and _COLOR.fullmatch(one) is not None,
-    "contrast_limits": lambda one: isinstance(one, list) and len(one) == 2 and all(map(_is_number, one)),
+    "contrast_limits": lambda one: isinstance(one, list) and len(one) == 2 and all(map(is_number, one)),
     "orientations": lambda one: one is None or isinstance(one, Mapping),
 }
 """Our names of attributes, and what an entry of each looks like."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from bioimage_py.errors import Hint
 
@@ -127,6 +127,11 @@ class ImageMetadata:
         if found.axes is not None and len(set(found.axes)) != len(found.axes):
             found = replace(found, axes=None)
         return found
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value of JSON is a number: True and False are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _mirrored(orientation: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

@@ -110,7 +110,12 @@ def image_attributes(
         "name": name,
         "axes": _axis_entries(axes, metadata),
         "datasets": [
-            {"path": level.path, "coordinateTransformations": _transformations(metadata, level)}
+            {
+                "path": level.path,
+                "coordinateTransformations": level_transformations(
+                    level, metadata.voxel_size, metadata.origin
+                ),
+            }
             for level in levels
         ],
     }
@@ -153,9 +158,12 @@ def _axis_entries(axes: Sequence[str], metadata: ImageMetadata) -> list[dict[str
     return entries
 
 
-def _transformations(metadata: ImageMetadata, level: Level) -> list[dict[str, Any]]:
-    sizes = metadata.voxel_size or (1.0,) * len(level.factors)
-    origin = metadata.origin or (0.0,) * len(level.factors)
+def level_transformations(
+    level: Level, sizes: Sequence[float] | None, origin: Sequence[float] | None
+) -> list[dict[str, Any]]:
+    """Return what places a level, by size and place of full-size voxels; 1 and 0 where these are not known."""
+    sizes = sizes or (1.0,) * len(level.factors)
+    origin = origin or (0.0,) * len(level.factors)
     offset = level.offset or tuple((factor - 1) / 2 for factor in level.factors)
     scale = [float(size * factor) for size, factor in zip(sizes, level.factors, strict=True)]
     place = [float(o + n * size) for o, n, size in zip(origin, offset, sizes, strict=True)]

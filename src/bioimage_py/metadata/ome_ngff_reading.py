@@ -7,9 +7,9 @@ import operator
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeGuard
+from typing import Any
 
-from bioimage_py.metadata.model import ImageMetadata
+from bioimage_py.metadata.model import ImageMetadata, is_number
 from bioimage_py.metadata.ome_ngff import PROVISIONAL, RESERVED, channel_count, listed_channels
 
 _COLOR = re.compile(r"#?([0-9a-fA-F]{6})([0-9a-fA-F]{2})?")
@@ -189,7 +189,7 @@ def _steps(
     elif kind in ("scale", "translation"):
         if "path" in step:
             problems.append(f"the {kind} is in the array {step['path']!r}, which is not read")
-        elif isinstance(values, list) and values and all(map(_is_number, values)):
+        elif isinstance(values, list) and values and all(map(is_number, values)):
             yield kind, values
     elif kind in ("affine", "rotation"):
         yield from _diagonal(kind, values, problems)
@@ -203,7 +203,7 @@ def _diagonal(kind: str, rows: Any, problems: list[str]) -> Iterator[tuple[str, 
     size = len(rows) if isinstance(rows, list) else 0
     wide = size + (kind == "affine")
     if not size or any(
-        not isinstance(row, list) or len(row) != wide or not all(map(_is_number, row)) for row in rows
+        not isinstance(row, list) or len(row) != wide or not all(map(is_number, row)) for row in rows
     ):
         return
     if any(row[n] != 0 for k, row in enumerate(rows) for n in range(size) if n != k):
@@ -274,10 +274,6 @@ def _limits(window: Any) -> tuple[float, float] | None:
     if not isinstance(window, Mapping) or window.get(PROVISIONAL):
         return None
     start, end = window.get("start"), window.get("end")
-    if not (_is_number(start) and _is_number(end) and math.isfinite(start) and math.isfinite(end)):
+    if not (is_number(start) and is_number(end) and math.isfinite(start) and math.isfinite(end)):
         return None
     return start, end
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

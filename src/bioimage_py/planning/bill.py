@@ -9,8 +9,8 @@ import itertools
 import math
 import operator
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 
 from bioimage_py.planning.block_shape import pieces
 from bioimage_py.planning.byte_size import Reported
@@ -50,12 +50,10 @@ class Bill(Reported):
 
     files: int = 0  # of the output, or objects: chunks or shards
     folders: int = 0
-    metadata_files: Mapping[str, int] = field(
-        default_factory=dict
-    )  # how many of each name; groups around arrays have more
-    metadata_operations: int = (
-        0  # on a disk: opens, creates, looks, renames, closes, of reading and of writing
-    )
+    # How many of each name; groups around arrays have more.
+    metadata_files: Counter[str] = field(default_factory=Counter)
+    # On a disk: opens, creates, looks, renames, closes, of reading and of writing.
+    metadata_operations: int = 0
     put_requests: int = 0  # to object stores
     get_requests: int = 0
     dollars: float = 0.0  # for the requests to S3
@@ -63,15 +61,7 @@ class Bill(Reported):
     operations_per_second = OPERATIONS_PER_SECOND
 
     def __add__(self, other: Bill) -> Bill:
-        return Bill(
-            self.files + other.files,
-            self.folders + other.folders,
-            Counter(self.metadata_files) + Counter(other.metadata_files),
-            self.metadata_operations + other.metadata_operations,
-            self.put_requests + other.put_requests,
-            self.get_requests + other.get_requests,
-            self.dollars + other.dollars,
-        )
+        return Bill(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
 
     def part(self, n: int, total: int) -> Bill:
         """Return what n of so many blocks cost."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from bioimage_py.errors import Call, Hint, InvalidArgumentError
@@ -56,6 +56,10 @@ def times(extents: Sequence[int] | None) -> str:
     return "none" if extents is None else "×".join(map(str, extents)) or "1"
 
 
+def often(times: float) -> str:
+    return "once" if times < 1.005 else f"{times:.3g} times"
+
+
 def counted(n: int, thing: str) -> str:
     return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
 
@@ -96,9 +100,9 @@ class Plan(Reported, Rows):
         """What the run asks of its stores."""
 
     @property
-    def _advice(self) -> Iterable[Hint]:
+    @abstractmethod
+    def hints(self) -> tuple[Hint, ...]:
         """What would make the run better."""
-        return ()
 
     def told(self, written: Callable[[Call], str]) -> str:
         """Return the text of the plan, with calls as a function writes them."""
@@ -106,7 +110,7 @@ class Plan(Reported, Rows):
 
     def _all_rows(self, written: Callable[[Call], str] = str) -> Iterator[tuple[str, str]]:
         yield from self._rows()
-        yield from (("hint", hint.told(written)) for hint in self._advice)
+        yield from (("hint", hint.told(written)) for hint in self.hints)
         for n, hint in enumerate(self.assumed):
             yield "" if n else "assumed", hint.told(written)
 

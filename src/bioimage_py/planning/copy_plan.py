@@ -21,6 +21,7 @@ from bioimage_py.planning.byte_size import (
     counted,
     default_memory_limit,
     format_bytes,
+    often,
     times,
 )
 from bioimage_py.planning.layout import ArrayLayout, n_cells, store_at
@@ -114,10 +115,6 @@ class CopyPlan(Plan):
             first, read = first.part(len(found.block_ids), found.n_blocks), reading(between, self.block_shape)
         return first + (read + written).part(len(self.block_ids), self.n_blocks)
 
-    @property
-    def _advice(self) -> tuple[Hint, ...]:
-        return self.hints
-
     def _repeats_text(self) -> str:
         if self.input.chunks is None:
             return ", each voxel once"
@@ -143,14 +140,13 @@ def plan_copy(
 ) -> CopyPlan:
     """Decide how to copy, from metadata alone; InvalidArgumentError if such a copy is not possible."""
     _check_shapes(input_layout, output_layout, mask_layout)
-    threads = options.num_workers
+    threads, match = options.num_workers, options.match or EncodingMatch("different", "recode")
     memory = MemoryModel(input_layout, output_layout, mask_layout, threads, options.compares)
     limit = options.memory_limit
     if options.block_shape is None:
         budget = DEFAULT_BLOCK_BUDGET if limit is None else max(1, limit - memory.base())
         block = held = choose_block_shape(input_layout, output_layout, memory.block, budget)
-        moves = options.match is not None and options.match.road != "recode"
-        if moves and mask_layout is None:
+        if match.road != "recode" and mask_layout is None:
             block = widened(held, output_layout)
     else:
         block = held = checked_blocks(options.block_shape, output_layout)
@@ -172,8 +168,8 @@ def plan_copy(
         input=input_layout.alone(),
         output=output_layout.alone(),
         mask=None if mask_layout is None else mask_layout.alone(),
-        road="recode" if options.match is None else options.match.road,
-        reason=_reason(input_layout, output_layout, mask_layout, options.match),
+        road=match.road,
+        reason=_reason(input_layout, output_layout, mask_layout, match),
         block_shape=block,
         group_shape=group,
         n_blocks=blocking.n_blocks,
@@ -188,8 +184,7 @@ def plan_copy(
         bytes_out=int(share * output_layout.nbytes),
         n_files=math.ceil(share * output_layout.n_files),
         read_amplification=1.0 if direct else amplification,
-        hints=copy_hints(output_layout, amplification, limit)
-        + (() if options.match is None or not options.match.hint else (Hint(options.match.hint),)),
+        hints=copy_hints(output_layout, amplification, limit) + ((Hint(match.hint),) if match.hint else ()),
     )
 
 
@@ -261,8 +256,8 @@ def _selected(block_ids: IdSet | None, n_blocks: int) -> IdSet:
     return block_ids
 
 
-def _reason(a: ArrayLayout, b: ArrayLayout, mask: ArrayLayout | None, match: EncodingMatch | None) -> str:
-    if match is not None and match.road != "recode":
+def _reason(a: ArrayLayout, b: ArrayLayout, mask: ArrayLayout | None, match: EncodingMatch) -> str:
+    if match.road != "recode":
         also = "" if mask is None else "; blocks that the mask cuts are decoded"
         return f"{match}{also}"
     why = []
@@ -272,7 +267,7 @@ def _reason(a: ArrayLayout, b: ArrayLayout, mask: ArrayLayout | None, match: Enc
         why.append(f"the chunk grid changes from {a.grid_text} to {b.grid_text}")
     if a.dtype != b.dtype:
         why.append(f"dtype changes from {a.dtype} to {b.dtype}")
-    if not why and match is not None:
+    if not why:
         why += match.why
     if mask is not None:
         why.append("a mask is applied")
@@ -374,7 +369,7 @@ class TwoPasses(Reported):
         why = (
             f"2, because one would decode each chunk of the input {self.one_pass_reads:.3g} times on average: the first reads "
             f"{len(self.block_ids):,} blocks of {times(self.block_shape)} voxels into a temporary store, the second writes the "
-            f"output, and reads each chunk of that store {_often(self.second_reads)}"
+            f"output, and reads each chunk of that store {often(self.second_reads)}"
         )
         shards = f" in shards of {times(self.shards)}" if self.shards else ""
         store = (
@@ -382,7 +377,3 @@ class TwoPasses(Reported):
             f"{times(self.chunks)}{shards}; removed at the end"
         )
         return [("passes", why), ("temp", store)]
-
-
-def _often(times: float) -> str:
-    return "once" if times < 1.005 else f"{times:.3g} times"

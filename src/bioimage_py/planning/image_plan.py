@@ -162,10 +162,6 @@ class ImagePlan(Plan):
         return tuple(found.values()) or hints_about_files([plan.output for plan in self._plans])
 
     @property
-    def _advice(self) -> tuple[Hint, ...]:
-        return self.hints
-
-    @property
     def _plans(self) -> list[CopyPlan]:
         return [array.shared for array in self.arrays]
 

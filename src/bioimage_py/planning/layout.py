@@ -29,10 +29,6 @@ def _nothing(shape: tuple[int, ...]) -> int:
     return 0
 
 
-def _family_of(source: FileSource) -> Family | None:
-    return next((found.load() for found in families() if found.kind == source.kind), None)
-
-
 @dataclass(frozen=True)
 class ArrayLayout(Reported):
     """How one side of a copy stores its voxels."""
@@ -62,7 +58,8 @@ class ArrayLayout(Reported):
     @classmethod
     def of(cls, source: Source) -> ArrayLayout:
         stored = next((leaf for leaf in leaves(source) if isinstance(leaf, FileSource)), None)
-        family = None if stored is None else _family_of(stored)
+        found = (entry.load() for entry in families() if stored is not None and entry.kind == stored.kind)
+        family = next(found, None)
         many_files = stored is None or (
             family is not None and (family.entry.in_folders or family.entry.patterns)
         )

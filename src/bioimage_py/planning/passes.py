@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from bioimage_py.chunks import NUMBERS
 from bioimage_py.errors import Hint
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.planning.block_shape import choose_block_shape, combinations, pieces, read_amplification
-from bioimage_py.planning.byte_size import format_bytes
+from bioimage_py.planning.byte_size import format_bytes, often
 from bioimage_py.planning.copy_plan import DEFAULT_BLOCK_BUDGET, CopyPlan, PlanOptions, TwoPasses, copy_hints
 from bioimage_py.planning.layout import ArrayLayout, n_cells
 from bioimage_py.planning.memory import MemoryModel
@@ -21,13 +22,6 @@ MOST_READS_OF_ONE_PASS = 2.0
 """A pass that decodes chunks more often on average is worth a second one, which writes everything once more and reads it again.
 
 Measured for deflate, roughly: a second pass takes as long as decoding 1.7 times."""
-
-_STORED = frozenset({
-    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
-    "float16", "float32", "float64", "complex64", "complex128",
-})  # fmt: skip
-"""What a temporary store can hold, whichever library writes it."""
-
 
 _CHUNK_BYTES = 2**23
 """Chunks of the temporary store are no larger: threads hold some of them besides their blocks."""
@@ -62,8 +56,8 @@ class RoomBeside:
 def in_one_or_two_passes(plan: CopyPlan, options: PlanOptions, casting: str, room: RoomBeside) -> CopyPlan:
     """Return the plan as it is, or in two passes over a temporary store; blocks and their numbers stay the same."""
     reads = reads_through_cache(plan, plan.block_shape)
-    if plan.input.dtype.name not in _STORED or plan.output.dtype.name not in _STORED:
-        return plan
+    if not {plan.input.dtype.name, plan.output.dtype.name} <= NUMBERS:
+        return plan  # a temporary store cannot hold the others, whichever library writes it
     if plan.direct or plan.road != "recode" or reads <= MOST_READS_OF_ONE_PASS or not plan.block_ids:
         return plan
     if options.block_shape is not None and _least_reads(plan, options) <= MOST_READS_OF_ONE_PASS:
@@ -77,7 +71,7 @@ def in_one_or_two_passes(plan: CopyPlan, options: PlanOptions, casting: str, roo
     if room.place is None or why_not:
         hint = (
             f"two passes through a temporary store beside the output would decode each chunk of the input "
-            f"{'once' if found.first_reads < 1.005 else f'{found.first_reads:.3g} times'}, but {why_not}"
+            f"{often(found.first_reads)}, but {why_not}"
         )
         return replace(plan, hints=(*plan.hints, Hint(hint)))
     limit = plan.memory_limit

@@ -65,7 +65,11 @@ def choose_levels(
             found.append(found[-1].reduced(_given_step(given, found[-1], axes, space)))
         return tuple(found)
     size = tuple(voxel_size or (1.0,) * len(shape))
-    while len(found) < count if count is not None else not _fits(found[-1], chunks, space):
+
+    def fits(level: PyramidLevel) -> bool:
+        return all(n <= c for n, c, spatial in zip(level.shape, chunks, space, strict=True) if spatial)
+
+    while len(found) < count if count is not None else not fits(found[-1]):
         step = _step_towards_cubes(found[-1], size, space)
         if step is None:
             raise InvalidArgumentError(
@@ -74,10 +78,6 @@ def choose_levels(
             )
         found.append(found[-1].reduced(step))
     return tuple(found)
-
-
-def _fits(level: PyramidLevel, chunks: tuple[int, ...], space: list[bool]) -> bool:
-    return all(n <= c for n, c, spatial in zip(level.shape, chunks, space, strict=True) if spatial)
 
 
 def _step_towards_cubes(

@@ -96,10 +96,6 @@ class PyramidPlan(Plan):
         return hints_about_files(self._layouts)
 
     @property
-    def _advice(self) -> tuple[Hint, ...]:
-        return self.hints
-
-    @property
     def _layouts(self) -> list[ArrayLayout]:
         return [replace(self.output, shape=level.shape) for level in self._written]
 

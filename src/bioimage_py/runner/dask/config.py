@@ -63,8 +63,13 @@ class DaskConfig(RunnerConfig):
         check_seconds("connect_timeout", self.connect_timeout)
         if self.client is not None and self.address is not None:
             raise InvalidArgumentError("give client or address, not both: a client knows its scheduler")
-        if self.client is not None:
-            _check_client(self.client)
+        if self.client is not None and (
+            not isinstance(self.client, distributed_library().Client) or self.client.asynchronous
+        ):
+            raise InvalidArgumentError(
+                f"client must be a distributed.Client that is not asynchronous, got {type(self.client).__name__}. Any cluster has "
+                "one: cluster.get_client(); give an address as address="
+            )
         if self.address is not None:
             _check_address(self.address)
         if self.python_executable is not None and self.on_other_machines:
@@ -100,14 +105,6 @@ def shareable_address(client: Any) -> str | None:
     protocol = address.partition("://")[0]
     # Proxied schedulers are reached with what their gateway asks for, which is the client's secret.
     return address if protocol in ("tcp", "tls", "ws", "wss", "ucx") else None
-
-
-def _check_client(client: Any) -> None:
-    if not isinstance(client, distributed_library().Client) or client.asynchronous:
-        raise InvalidArgumentError(
-            f"client must be a distributed.Client that is not asynchronous, got {type(client).__name__}. Any cluster has one: "
-            "cluster.get_client(); give an address as address="
-        )
 
 
 def _check_address(address: Any) -> None:

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from bioimage_py.errors import Hint, MissingDependencyError
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.slurm.pace import Pace, Room
-from bioimage_py.runner.slurm.quantities import index_text, mebibytes, minutes
+from bioimage_py.runner.slurm.quantities import mebibytes, minutes
 from bioimage_py.runner.slurm.states import HISTORY, QUEUE, Row, rows
 from bioimage_py.system import own_group, user_id
+from bioimage_py.text import ids_text
 
 _SILENT = re.compile(
     r"unable to contact slurm controller|socket timed out|zero bytes were transmitted|connection (?:refused|reset|timed out)"
@@ -108,7 +109,9 @@ class Slurm:
     def cancel(self, job: str, indices: IdSet | None = None) -> None:
         """Cancel an array, or some indices of it; what has ended is left as it is."""
         # With --state, it would get all jobs of the cluster.
-        reply = self._call("scancel", "--quiet", job if indices is None else f"{job}_[{index_text(indices)}]")
+        reply = self._call(
+            "scancel", "--quiet", job if indices is None else f"{job}_[{ids_text(indices.runs)}]"
+        )
         if "Invalid job id" not in reply.stderr:
             _check(reply)
 

@@ -12,8 +12,8 @@ from typing import Any, Self
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.run import RunFolder
 from bioimage_py.runner.slurm.commands import Slurm
-from bioimage_py.runner.slurm.quantities import index_text
 from bioimage_py.runner.slurm.states import Place
+from bioimage_py.text import ids_text
 
 _PATIENCE = 5.0
 """Seconds after which a submission without an answer, whose name Slurm does not know, has not happened."""
@@ -35,7 +35,7 @@ class ArrayJob:
 
     @property
     def array(self) -> str:
-        return f"{index_text(self.indices(self.tasks))}%{self.throttle}"
+        return f"{ids_text(self.indices(self.tasks).runs)}%{self.throttle}"
 
     def indices(self, tasks: IdSet) -> IdSet:
         """Return which indices of the array tasks of it have."""

@@ -7,7 +7,6 @@ import math
 import re
 
 from bioimage_py.errors import InvalidArgumentError
-from bioimage_py.geometry import IdSet
 
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<parts>\d+(?::\d+){0,2})")
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(?:I?B)?)?", re.IGNORECASE)
@@ -60,8 +59,3 @@ def array_indices(text: str) -> list[int]:
         first, _, last = span.partition("-")
         found.extend(range(int(first), int(last or first) + 1, int(step or 1)))
     return found
-
-
-def index_text(indices: IdSet) -> str:
-    """Return the short form of indices, such as `0-3,7`."""
-    return ",".join(f"{begin}" if end - begin == 1 else f"{begin}-{end - 1}" for begin, end in indices.runs)

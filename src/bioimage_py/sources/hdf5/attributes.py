@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, TypeGuard
+from typing import Any
 
 import h5py
 import numpy as np
@@ -19,6 +19,7 @@ from bioimage_py.metadata import (
     bdv_view,
     channel_count,
     from_attributes,
+    is_number,
     to_attributes,
     with_resolution,
     without_nonsense,
@@ -99,7 +100,8 @@ def write_metadata(dataset: h5py.Dataset, metadata: ImageMetadata) -> None:
 def _stored_value(value: Any) -> Any:
     """Return a value that HDF5 stores natively and returns unchanged, None if it has to be stored as JSON text."""
     if isinstance(value, str):
-        return value if _is_plain_text(value) else None
+        plain = "\0" not in value and not any(0xD800 <= ord(c) < 0xE000 for c in value)
+        return value if plain else None
     if isinstance(value, (bool, float)):
         return value
     if isinstance(value, int):
@@ -111,10 +113,6 @@ def _stored_value(value: Any) -> Any:
         if all(type(v) is type(_stored_value(v)) is kind for v in value):
             return list(value) if kind is str else np.array(value)
     return None
-
-
-def _is_plain_text(text: str) -> bool:
-    return "\0" not in text and not any(0xD800 <= ord(c) < 0xE000 for c in text)
 
 
 def _plain_attributes(attrs: h5py.AttributeManager) -> dict[str, Any]:
@@ -167,12 +165,8 @@ def _pop_axistags(
     del attributes[_AXISTAGS]
     sizes = [tag.get("resolution") for tag in entries]
     # vigra writes 0 for an unknown resolution.
-    known = any(_is_number(size) and size != 0 for size in sizes)
-    return keys, tuple(float(s) if _is_number(s) and s != 0 else 1.0 for s in sizes) if known else None
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    known = any(is_number(size) and size != 0 for size in sizes)
+    return keys, tuple(float(s) if is_number(s) and s != 0 else 1.0 for s in sizes) if known else None
 
 
 def _spatial_axes(axes: Sequence[str] | None, ndim: int) -> dict[str, int] | None:
@@ -203,7 +197,7 @@ def _with_element_size(metadata: ImageMetadata, ndim: int, name: str) -> ImageMe
     """Move `element_size_um` into the voxel size if there is none; drop it if it agrees with the voxel size."""
     sizes = metadata.attributes.get(_ELEMENT_SIZE)
     spatial = _spatial_axes(metadata.axes, ndim)
-    if not isinstance(sizes, list) or len(sizes) != 3 or not all(map(_is_number, sizes)) or spatial is None:
+    if not isinstance(sizes, list) or len(sizes) != 3 or not all(map(is_number, sizes)) or spatial is None:
         return metadata
     left = {key: value for key, value in metadata.attributes.items() if key != _ELEMENT_SIZE}
     if metadata.voxel_size is not None:

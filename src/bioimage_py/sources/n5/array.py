@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 from bioimage_py.chunks import ChunkEncoding, StoredChunks
@@ -62,7 +63,7 @@ class N5Family(StoreFamily):
             metadata=image_metadata(node),
             options=root.options,
             folder=node.folder.path if root.is_local else None,
-            view=_slowest_first,
+            view=attrgetter("T"),  # slowest axis first
         )
         spec = {"driver": "n5", "kvstore": node.folder.spec(), "metadata": metadata}
         source = self.opened(TensorStoreSource, spec, stored, node.folder.path, assume_metadata=True)
@@ -118,7 +119,3 @@ class N5Family(StoreFamily):
 
     def keeping(self, spec: ArraySpec, encoding: ChunkEncoding, *, grid: bool, codec: bool) -> ArraySpec:
         return keeping(self, spec, encoding, 1, grid=grid, codec=codec)
-
-
-def _slowest_first(store: Any) -> Any:
-    return store.T

@@ -19,6 +19,7 @@ from bioimage_py.metadata import (
     bdv_metadata,
     bdv_view,
     from_attributes,
+    is_number,
     normalise_unit,
     to_attributes,
     unit_symbol,
@@ -232,10 +233,8 @@ def _turned(values: Any, ndim: int) -> list[Any] | None:
 
 
 def _numbers(values: Any, ndim: int) -> tuple[float, ...] | None:
-    fine = isinstance(values, list) and len(values) == ndim
-    if not fine or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
-        return None
-    return tuple(map(float, values))
+    fine = isinstance(values, list) and len(values) == ndim and all(map(is_number, values))
+    return tuple(map(float, values)) if fine else None
 
 
 def _texts(values: Any, ndim: int) -> tuple[str, ...] | None:

@@ -10,16 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from bioimage_py.errors import Hint, InvalidArgumentError, OutputExistsError
-from bioimage_py.metadata import Level, NgffDataset, images_of, ome_of
+from bioimage_py.metadata import Level, NgffDataset, images_of, level_transformations, ome_of
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import FileSource, Source
 from bioimage_py.sources.creating import checked_overwrite
-from bioimage_py.sources.ome_zarr.writing import (
-    NewLevel,
-    level_spec,
-    make_in_rooms,
-    write_attributes,
-)
+from bioimage_py.sources.ome_zarr.listing import joined_key
+from bioimage_py.sources.ome_zarr.writing import NewLevel, level_spec, make_in_rooms, write_attributes
 from bioimage_py.sources.registry import family_of
 from bioimage_py.sources.stores import (
     group_attributes,
@@ -82,7 +78,8 @@ class GrowingImage:
 
     def opened(self, levels: Sequence[Level]) -> list[Source]:
         zarr, options = family_of("zarr"), self.root.options
-        return [zarr.open_path(self.root.path, self._key_of(one.path), "r+", **options) for one in levels]
+        keys = [joined_key(self.key, one.path) for one in levels]
+        return [zarr.open_path(self.root.path, key, "r+", **options) for key in keys]
 
     def check_free(self, new: Sequence[str], *, overwrite: bool) -> None:
         """Raise what `add` would raise before it makes or removes anything."""
@@ -128,7 +125,7 @@ class GrowingImage:
         for level in levels:
             smaller = level_spec(spec, level)
             wanted = {**stored, "shape": list(smaller.shape)}
-            making.append(NewLevel.planned(self._key_of(level.path), smaller, wanted, own_names))
+            making.append(NewLevel.planned(joined_key(self.key, level.path), smaller, wanted, own_names))
         self._write([])
         for array in old:
             remove_array(array)
@@ -174,9 +171,6 @@ class GrowingImage:
     def _group(self) -> StoreFolder:
         return self.root.inside(self.key)
 
-    def _key_of(self, path: str) -> str:
-        return path if self.key is None else f"{self.key}/{path}"
-
     def _write(self, levels: Sequence[Level]) -> None:
         changed = copy.deepcopy(dict(self.attributes))
         image = self._images(changed)[self.number]
@@ -213,14 +207,7 @@ def _dataset(full: Mapping[str, Any], placed: NgffDataset, level: Level) -> dict
         # Version 0.6 says what a transformation leads from and to, and has one for each level.
         sizes, origin = placed.scale, placed.translation
         ends["input"] = {"path": level.path} if isinstance(ends["input"], Mapping) else level.path
-    sizes = sizes or (1.0,) * len(level.factors)
-    origin = origin or (0.0,) * len(level.factors)
-    offset = level.offset or tuple((factor - 1) / 2 for factor in level.factors)
-    scale = [float(s * f) for s, f in zip(sizes, level.factors, strict=True)]
-    place = [float(o + n * s) for o, n, s in zip(origin, offset, sizes, strict=True)]
-    found: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
-    if any(place):
-        found.append({"type": "translation", "translation": place})
+    found = level_transformations(level, sizes, origin)
     if ends is not None:
         one = found[0] if len(found) == 1 else {"type": "sequence", "transformations": found}
         found = [{**ends, **one}]

@@ -354,8 +354,7 @@ def check_ome_zarr(path: str | os.PathLike[str], key: str | None = None) -> str:
         If the group is not valid, with what is wrong.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about features of Zarr that arrays elsewhere have
+        with warnings.catch_warnings(action="ignore"):  # about features of Zarr that arrays elsewhere have
             import ome_zarr_models
             import zarr
     except ImportError as error:

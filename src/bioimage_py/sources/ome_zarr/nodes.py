@@ -39,8 +39,9 @@ class Nodes:
         """Return the array in a folder; the folder is not listed, as it can hold very many chunks."""
         if folder.path not in self._found:
             around, node = self._around(folder), None
+            beside = frozenset[str]() if around is None else around.names or ()
             if self._is_there(folder):
-                if around is not None and _is_v2(around):
+                if ".zgroup" in beside and "zarr.json" not in beside:
                     node = read_node(folder, _ARRAY_V2)
                 node = self._shared(node or read_node(folder))
             self._found[folder.path] = node
@@ -70,8 +71,3 @@ class Nodes:
         """Return the first of all values that have the same key."""
         found: _T = self._equal.setdefault(key, value)
         return found
-
-
-def _is_v2(group: Node) -> bool:
-    names = group.names or ()
-    return ".zgroup" in names and "zarr.json" not in names

@@ -125,18 +125,15 @@ def read_tree(path: str | os.PathLike[str], key: str | None = None, **options: A
         groups.setdefault("OME", {})
         files[OME_XML] = xml
     known = {tree.below(level) for image in tree.with_labels() for level in image.levels} | {*files, *damaged}
-    return OmeZarrTree(
-        root,
-        tree.key,
-        tree.kind,
-        tree.images,
-        nodes,
-        groups,
-        files,
-        tuple(_unknown(tree, folder, groups, known)),
-        tuple(_not_there(top, groups, damaged)),
-        damaged,
-        tuple(key for key in groups if _is_consolidated(nodes.group(folder.child(key)))),
+    in_groups = ((key, nodes.group(folder.child(key))) for key in groups)
+    return replace(
+        tree,
+        groups=groups,
+        files=files,
+        left_out=tuple(_unknown(tree, folder, groups, known)),
+        missing=tuple(_not_there(top, groups, damaged)),
+        damaged=damaged,
+        consolidated=tuple(key for key, node in in_groups if node is not None and node.consolidated),
     )
 
 
@@ -146,10 +143,6 @@ def _kind(top: Node) -> str:
     ome = ome_of(top.attributes)
     found = next((name for name in ("plate", "well", "labels") if name in ome), None)
     return found or "container"
-
-
-def _is_consolidated(node: Node | None) -> bool:
-    return node is not None and node.consolidated
 
 
 def _groups_around(tree: OmeZarrTree, folder: StoreFolder) -> dict[str, Mapping[str, Any]]:

@@ -154,10 +154,14 @@ class NewImage:
                 register_label(root.inside("labels"), self.group.name, self.zarr_format)
         for array in old:
             remove_array(array)
+        self._consolidate(root, old)
+
+    def _consolidate(self, root: StoreFolder, removed: Sequence[StoreFolder] = ()) -> None:
+        folder = root.child(self.group.key)
         groups = {key: folder.child(key) for key in self.attributes}
         arrays = [root.child(level.key) for level in self.levels]
         kept = [groups[key] for key in self.consolidated if key in groups]
-        update_consolidated([*groups.values(), *arrays, *old], kept)
+        update_consolidated([*groups.values(), *arrays, *removed], kept)
 
     def _make_container(self, root: StoreFolder) -> None:
         """Make the container too, in which nothing has to be looked at then; of equal arrays each after the first has its files."""
@@ -183,11 +187,7 @@ class NewImage:
             if self.group.key is not None:
                 register_label(root.child("labels"), self.group.name, self.zarr_format)
         if self.consolidated or is_listed(root):
-            groups = {key: folder.child(key) for key in self.attributes}
-            arrays = [root.child(level.key) for level in self.levels]
-            update_consolidated(
-                [*groups.values(), *arrays], [groups[key] for key in self.consolidated if key in groups]
-            )
+            self._consolidate(root)
 
     def _replaced(self, *, overwrite: bool) -> tuple[bool, list[StoreFolder]]:
         """Return whether something is replaced, and the arrays that have no successor, after checking that all of it may be."""

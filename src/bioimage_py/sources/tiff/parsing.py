@@ -132,33 +132,29 @@ def series_titles(path: str) -> list[str]:
 
 def several_series(path: str) -> list[tuple[str, str]]:
     """Return number and name of each series in a file, where none is meant if none is chosen; else none."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they are issued when a series is opened
-        with opened_tiff(path) as opened:
-            found = _all_series(opened.file, opened.reader)
-            if len(found) == 1 or len(_main_series(found)) == 1:
-                return []
-            return [(str(n), series.name.strip()) for n, series in enumerate(found)]
+    with _opened_again(path) as (found, _):
+        if len(found) == 1 or len(_main_series(found)) == 1:
+            return []
+        return [(str(n), series.name.strip()) for n, series in enumerate(found)]
 
 
 def file_xml(path: str) -> str | None:
     """Return the OME-XML of all images in a file, see `all_in_xml`; None where there is none, or it is of other images."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with opened_tiff(path) as opened:
-            n_series = len(_all_series(opened.file, opened.reader))
-            return None if opened.ome is None else all_in_xml(opened.ome, n_series)
+    with _opened_again(path) as (found, ome):
+        return None if ome is None else all_in_xml(ome, len(found))
 
 
 def image_xml(path: str, series: int) -> str | None:
     """Return the OME-XML of the image that a series is, see `alone_in_xml`; None where there is none."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they were issued when the series was opened
-        with opened_tiff(path) as opened:
-            found = _all_series(opened.file, opened.reader)
-            if opened.ome is None or series >= len(found):
-                return None
-            return alone_in_xml(opened.ome, found[series], series)
+    with _opened_again(path) as (found, ome):
+        return None if ome is None or series >= len(found) else alone_in_xml(ome, found[series], series)
+
+
+@contextmanager
+def _opened_again(path: str) -> Iterator[tuple[list[tifffile.TiffPageSeries], OmeSet | None]]:
+    """Yield all series and the OME-XML, without the warnings that are issued when a series is opened."""
+    with warnings.catch_warnings(action="ignore"), opened_tiff(path) as opened:
+        yield _all_series(opened.file, opened.reader), opened.ome
 
 
 @contextmanager

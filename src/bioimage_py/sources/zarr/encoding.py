@@ -13,6 +13,7 @@ import numpy as np
 
 from bioimage_py.chunks import (
     CODECS,
+    NUMBERS,
     ChunkEncoding,
     CodecStep,
     ShardIndexEncoding,
@@ -28,11 +29,6 @@ from bioimage_py.sources.zarr.metadata import read_node
 from bioimage_py.storage import ChunkKeys, StoreFolder, keys_in_use
 
 _log = logging.getLogger(__name__)
-
-_DTYPES = (
-    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
-    "float16", "float32", "float64", "complex64", "complex128",
-)  # fmt: skip
 
 
 def stored_chunks(source: Source) -> StoredChunks:
@@ -257,5 +253,5 @@ def _extents(chunks: Any) -> tuple[int, ...]:
 
 
 def _check_dtype(name: str) -> None:
-    if name not in _DTYPES:
+    if name not in NUMBERS:
         raise UnsupportedFormatError(f"its dtype {name!r} is not one of whose bytes all readers think alike")

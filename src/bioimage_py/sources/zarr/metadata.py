@@ -58,23 +58,27 @@ def read_node(folder: StoreFolder, names: frozenset[str] | None = None) -> Node 
             return _array(folder, v3, attributes, v3.get("data_type"))
         index = _mapping(v3.get("consolidated_metadata")).get("metadata")
         keys = tuple(k for k, v in _mapping(index).items() if _mapping(v).get("node_type") == "array")
-        return _group(
-            folder, attributes, keys if index else None, names, consolidated=isinstance(index, Mapping)
-        )
-    array = read(".zarray")
-    if array is not None:
+    elif (array := read(".zarray")) is not None:
         return _array(folder, array, read(".zattrs") or {}, array.get("dtype"))
-    if ".zgroup" in names if names is not None else folder.read_json(".zgroup") is not None:
+    elif ".zgroup" in names if names is not None else folder.read_json(".zgroup") is not None:
         listed = {} if folder.is_local and names is None else read(".zmetadata") or {}
         index = listed.get("metadata")
         keys = tuple(k.removesuffix(".zarray").rstrip("/") for k in _mapping(index) if k.endswith(".zarray"))
         attributes = read(".zattrs") or {}
-        return _group(
-            folder, attributes, keys if index else None, names, consolidated=isinstance(index, Mapping)
-        )
-    if folder.is_local and folder.has_folders():
-        return Node(folder, None, names=names)
-    return None
+    else:
+        return Node(folder, None, names=names) if folder.is_local and folder.has_folders() else None
+    first = first_dataset(attributes)
+    return Node(
+        folder,
+        None,
+        attributes,
+        # What consolidated metadata lists may be older than the files: on a local disk the files themselves are asked.
+        listing=keys if index and not folder.is_local else None,
+        first=first,
+        images=() if first is not None else image_paths(folder, attributes),
+        consolidated=isinstance(index, Mapping),
+        names=names,
+    )
 
 
 def _array(folder: StoreFolder, array: dict[str, Any], attributes: Mapping[str, Any], dtype: Any) -> Node:
@@ -90,28 +94,6 @@ def _dtype_text(dtype: Any) -> str:
         return str(np.dtype(dtype).name)
     except TypeError:
         return str(dtype)
-
-
-def _group(
-    folder: StoreFolder,
-    attributes: Mapping[str, Any],
-    keys: tuple[str, ...] | None,
-    names: frozenset[str] | None,
-    *,
-    consolidated: bool,
-) -> Node:
-    # What consolidated metadata lists may be older than the files: on a local disk the files themselves are asked.
-    first = first_dataset(attributes)
-    return Node(
-        folder,
-        None,
-        attributes,
-        listing=None if folder.is_local else keys,
-        first=first,
-        images=() if first is not None else image_paths(folder, attributes),
-        consolidated=consolidated,
-        names=names,
-    )
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

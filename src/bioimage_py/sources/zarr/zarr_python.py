@@ -115,11 +115,8 @@ class ZarrPythonSource(FileSource):
         return None if self._stored.folder is None else StoreFolder(self._stored.folder)
 
     def stored_stamp(self) -> str | None:
-        return (
-            super().stored_stamp()
-            if self._stored.folder is None
-            else metadata_stamp(StoreFolder(self._stored.folder))
-        )
+        place = self.mark_place()
+        return super().stored_stamp() if place is None else metadata_stamp(place)
 
     def remove_leftovers(self) -> int:
         return 0 if self._stored.folder is None else remove_leftovers(self._stored.folder)
