@@ -171,12 +171,8 @@ class BenchResult:
         if stage in ("encode", "decode"):
             return (*found, self.plan.reason)
         if output.chunks is not None and output.shards is None and last.stored_bytes is not None:
-            n_bytes = (
-                math.prod(output.chunks)
-                * output.dtype.itemsize
-                * last.stored_bytes
-                / max(1, last.voxel_bytes)
-            )
+            stored = last.stored_bytes / max(1, last.voxel_bytes)
+            n_bytes = math.prod(output.chunks) * output.dtype.itemsize * stored
             if n_bytes < _SMALL_FILE:
                 advice = "larger chunks, or shards, make fewer and larger files"
                 return (*found, f"a chunk takes {format_bytes(n_bytes)} stored: {advice}")
@@ -245,18 +241,11 @@ def bench(
                 "on the file system that a copy would write to"
             ) from error
         folder = Path(stack.enter_context(scratch)).resolve()
-        layout = NewArray(chunks=chunks, shards=shards, codec=codec, zarr_format=3)
-        planned = plan(
-            source,
-            folder / "array.zarr",
-            chunks=chunks,
-            shards=shards,
-            codec=codec,
-            num_workers=workers,
-            memory_limit=default_memory_limit(),
-        )
+        given: dict[str, Any] = {"chunks": chunks, "shards": shards, "codec": codec}
+        place, limit = folder / "array.zarr", default_memory_limit()
+        planned = plan(source, place, num_workers=workers, memory_limit=limit, **given)
         assert isinstance(planned, CopyPlan)  # whole images are copied from a path to a path only
-        rates, made = _measured(source, folder, layout, n_bytes, workers)
+        rates, made = _measured(source, folder, NewArray(**given, zarr_format=3), n_bytes, workers)
     return BenchResult(source.name, planned, tuple(rates), os.fspath(output), made)
 
 

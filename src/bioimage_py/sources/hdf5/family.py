@@ -17,7 +17,7 @@ from bioimage_py.sources.hdf5.dataset import dataset_key, describe, find_dataset
 from bioimage_py.sources.hdf5.files import hdf5_errors, open_for_writing, reading
 from bioimage_py.sources.hdf5.links import OtherFiles, follow, refuse_leaving
 from bioimage_py.sources.hdf5.read import Hdf5Chunks, stored_chunks, stored_source
-from bioimage_py.sources.hdf5.write import Hdf5LiveSource, check_dataset, create_dataset
+from bioimage_py.sources.hdf5.write import AS_GIVEN, Hdf5LiveSource, check_dataset, create_dataset
 from bioimage_py.storage import Identity, is_url
 
 
@@ -82,8 +82,7 @@ class Hdf5Family(Family):
         with hdf5_errors(f"asking {file.filename!r} how it is open failed"):
             by_path = file.mode == "r" and described.file is not None and described.key and not file.swmr_mode
         if by_path:
-            others = OtherFiles(external_files=True)
-            return stored_source(dataset, described, described.path, described.key, others)
+            return stored_source(dataset, described, described.path, described.key, AS_GIVEN)
         return Hdf5LiveSource(dataset, described)
 
     def stored_chunks(self, source: FileSource) -> StoredChunks:

@@ -43,7 +43,7 @@ _MOST_CHUNK_BYTES = 2**32 - 1
 _CODECS = ("none", "gzip", "zlib", "lzf")
 _MOST_HELD = 2**25
 _VOXELS_ELSEWHERE = {"virtual": "a virtual dataset", "external": "a dataset with external storage"}
-_AS_GIVEN = OtherFiles(external_files=True)
+AS_GIVEN = OtherFiles(external_files=True)
 """An open handle was given: its user has chosen the files."""
 
 
@@ -60,7 +60,7 @@ class Hdf5LiveSource(Hdf5Dataset):
         key: str | None = None,
         encode_cut_chunks: bool = False,
     ) -> None:
-        super().__init__(described, companions(dataset, described, _AS_GIVEN), path, key)
+        super().__init__(described, companions(dataset, described, AS_GIVEN), path, key)
         self.mode = "r" if dataset.file.mode == "r" else "r+"
         if what := _VOXELS_ELSEWHERE.get(described.layout):
             self.read_only_because = (

@@ -192,7 +192,14 @@ def _open_node(
     # Where it is written behind a URL, it is new, or was opened for reading before.
     renamed = names_in_use(node) if mode == "r" or root.is_local else {}
     if renamed:
-        node, stored = _renamed(node, stored, renamed)
+        what = f"the chunk files in {node.folder.path} are called as by {json.dumps(dict(renamed))}, which its metadata do not say"
+        if mode != "r":
+            raise StorageError(f"{what}, so that it is not written: correct the metadata")
+        warnings.warn(f"{what}; they are read by these names", BioimagePyWarning, stacklevel=4)
+        node, stored = (
+            replace(node, array={**(node.array or {}), **renamed}),
+            replace(stored, renamed=renamed),
+        )
     try:
         return ZarrSource(_open_tensorstore(node, mode), stored)
     except (ValueError, NotImplementedError) as error:
@@ -200,14 +207,6 @@ def _open_node(
         if renamed:
             raise UnsupportedFormatError(f"{stored.path} cannot be read: {plain_message(error)}") from error
         return _open_with_zarr_python(stored, node, error)
-
-
-def _renamed(node: Node, stored: StoredArray, renamed: Mapping[str, Any]) -> tuple[Node, StoredArray]:
-    what = f"the chunk files in {node.folder.path} are called as by {json.dumps(dict(renamed))}, which its metadata do not say"
-    if stored.mode != "r":
-        raise StorageError(f"{what}, so that it is not written: correct the metadata")
-    warnings.warn(f"{what}; they are read by these names", BioimagePyWarning, stacklevel=5)
-    return replace(node, array={**(node.array or {}), **renamed}), replace(stored, renamed=renamed)
 
 
 def _open_tensorstore(node: Node, mode: str) -> Any:
