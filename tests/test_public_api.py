@@ -42,6 +42,7 @@ PUBLIC = [
     "config_file_path",
     "copy",
     "create_output",
+    "digest",
     "downsample",
     "from_spec",
     "get_runner",

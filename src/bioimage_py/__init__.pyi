@@ -2,6 +2,7 @@ from . import errors as errors, wrapper as wrapper
 from .bench import BenchResult as BenchResult, bench as bench
 from .check import CheckResult as CheckResult, check as check
 from .copy import copy as copy, plan as plan
+from .digest import digest as digest
 from .downsample import downsample as downsample
 from .errors import BioimagePyError as BioimagePyError, RunnerError as RunnerError
 from .geometry import Block as Block, Blocking as Blocking, BlockWithHalo as BlockWithHalo, to_roi as to_roi

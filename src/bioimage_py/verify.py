@@ -11,15 +11,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bioimage_py.errors import (
+    Hint,
     InvalidArgumentError,
     SourceNotFoundError,
     StorageError,
     UnsupportedFormatError,
 )
 from bioimage_py.geometry import Blocking, IdSet
-from bioimage_py.kernels import CompareKernel, Difference
-from bioimage_py.operations import RunOptions, StoreAccess
-from bioimage_py.planning import ArrayLayout, CopyPlan, PlanOptions, plan_copy
+from bioimage_py.kernels import CompareKernel, Difference, TileDigest
+from bioimage_py.operations import RunOptions, StoreAccess, digest_of, reading_plan
+from bioimage_py.planning import ArrayLayout, PlanOptions
 from bioimage_py.runner import (
     BlockJournal,
     LocalRunner,
@@ -48,11 +49,12 @@ class VerifyResult(Rows):
     equal
         Whether every voxel has the same value in both; NaN equals NaN.
     different
-        Number of voxels that differ.
+        Number of voxels, or tiles, that differ.
     first_difference, first_values
-        Index of the first voxel that differs, in C order, and its two values; None if all are equal.
+        Index of the first voxel that differs, in C order, and its two values; None if all are equal. By digest, where the first tile
+        begins that differs, and None.
     compared
-        Number of voxels compared.
+        Number of voxels, or tiles, compared.
     shape, dtypes
         Shape of both arrays and dtype of each; voxels are compared by value, so dtypes may differ. For two whole OME-Zarrs, those
         of the first array.
@@ -60,6 +62,8 @@ class VerifyResult(Rows):
         Number of arrays compared, 1 unless two OME-Zarrs were compared whole.
     differing
         Of two whole OME-Zarrs: the key of each array that differs, and how it differs.
+    digests
+        Those that were compared; empty where voxels were. They are also different where only data types are.
     """
 
     equal: bool
@@ -71,6 +75,11 @@ class VerifyResult(Rows):
     dtypes: tuple[str, str]
     arrays: int = 1
     differing: tuple[tuple[str, str], ...] = ()
+    digests: tuple[str, ...] = ()
+
+    @property
+    def _unit(self) -> str:
+        return "tile" if self.digests else "voxel"
 
     def __bool__(self) -> bool:
         return self.equal
@@ -79,7 +88,7 @@ class VerifyResult(Rows):
         note = "" if self.dtypes[0] == self.dtypes[1] else f" (dtypes {self.dtypes[0]} and {self.dtypes[1]})"
         if self.equal:
             of_all = f" of {self.arrays:,} arrays" if self.arrays > 1 else ""
-            return f"equal: all {self.compared:,} voxels{of_all}{note}"
+            return f"equal: all {self.compared:,} {self._unit}s{of_all}{note}"
         if self.differing:
             more = len(self.differing) - _MOST_NAMED
             named = [f"{key}: {words}" for key, words in self.differing[:_MOST_NAMED]]
@@ -87,27 +96,34 @@ class VerifyResult(Rows):
                 f"different: {len(self.differing):,} of {self.arrays:,} arrays; {'; '.join(named)}"
                 f"{f'; and {more:,} more' if more > 0 else ''}"
             )
-        assert self.first_values is not None
+        if not self.different:
+            return f"different: {self.digests[0]} and {self.digests[1]}{note}"
         share = 100 * self.different / self.compared
+        values = "" if self.first_values is None else f": {self.first_values[0]} and {self.first_values[1]}"
         return (
-            f"different: {self.different:,} of {self.compared:,} voxels ({share:.3g} %), the first at {self.first_difference}: "
-            f"{self.first_values[0]} and {self.first_values[1]}{note}"
+            f"different: {self.different:,} of {self.compared:,} {self._unit}s ({share:.3g} %), the first at {self.first_difference}"
+            f"{values}{note}"
         )
 
     def _rows(self) -> Iterator[tuple[str, str]]:
         yield "result", "equal" if self.equal else "different"
         yield (
             "compared",
-            f"{counted(self.compared, 'voxel')}" + (f" of {self.arrays:,} arrays" if self.arrays > 1 else ""),
+            f"{counted(self.compared, self._unit)}"
+            + (f" of {self.arrays:,} arrays" if self.arrays > 1 else ""),
         )
         yield "data types", " and ".join(dict.fromkeys(self.dtypes))
         if self.different:
             yield (
                 "different",
-                f"{counted(self.different, 'voxel')} ({100 * self.different / self.compared:.3g} %)",
+                f"{counted(self.different, self._unit)} ({100 * self.different / self.compared:.3g} %)",
             )
         if self.first_values is not None:
             yield "first", f"{self.first_difference}: {self.first_values[0]} and {self.first_values[1]}"
+        elif self.first_difference is not None:
+            yield "first", f"the tile at {self.first_difference}"
+        if self.digests:
+            yield "digest", " and ".join(dict.fromkeys(self.digests))
         yield from self.differing[:_MOST_NAMED]
 
     def to_json(self) -> dict[str, Any]:
@@ -116,6 +132,7 @@ class VerifyResult(Rows):
         whole = {"arrays": self.arrays, "differing": [list(one) for one in self.differing]}
         return {
             **(whole if self.arrays > 1 or self.differing else {}),
+            **({"digests": list(self.digests)} if self.digests else {}),
             "equal": self.equal,
             "different": self.different,
             "first_difference": None if first is None else list(first),
@@ -128,8 +145,9 @@ class VerifyResult(Rows):
 
 def verify(
     a: Any,
-    b: Any,
+    b: Any = None,
     *,
+    by_digest: bool = False,
     num_workers: int | None = 1,
     memory_limit: int | str | None = None,
     endpoint: str | None = None,
@@ -138,7 +156,7 @@ def verify(
     profile: str | None = None,
     progress: Callable[[Progress], None] | bool | None = None,
 ) -> VerifyResult:
-    """Compare two arrays voxel by voxel, block by block; or all arrays of two whole OME-Zarrs.
+    """Compare two arrays voxel by voxel, block by block, or all arrays of two whole OME-Zarrs; or prove one by the digest that is kept for it.
 
     Parameters
     ----------
@@ -165,7 +183,7 @@ def verify(
     Raises
     ------
     InvalidArgumentError
-        If the shapes differ.
+        If the shapes differ, or without `b` if no digest is kept.
     RunnerError
         If blocks could not be read.
 
@@ -184,21 +202,29 @@ def verify(
             "memory_limit": memory_limit,
             "progress": progress,
         }
-        return _verified(a, b, replace(RunOptions.of(given), progress=report))
+        options = replace(RunOptions.of(given), progress=report)
+        if b is None:
+            return _verified(a, a, options, _proved)
+        return _verified(a, b, options, _compared_by_digest if by_digest else _verify_one)
 
 
-def _verified(a: Any, b: Any, options: RunOptions) -> VerifyResult:
+_Compare = Callable[[Source, Source, RunOptions], VerifyResult]
+
+
+def _verified(a: Any, b: Any, options: RunOptions, compare: _Compare) -> VerifyResult:
     if all(isinstance(one, (str, os.PathLike)) and may_be_zarr(one) for one in (a, b)):
         # It needs the libraries of Zarr, which other comparisons can do without.
         from bioimage_py.sources.ome_zarr import ome_zarr_group, paired_arrays
 
         if ome_zarr_group(a) is not None and ome_zarr_group(b) is not None:
-            return _verify_all(paired_arrays(a, b), options)
-    return _verify_one(as_source(a), as_source(b), options)
+            return _verify_all(paired_arrays(a, b), options, compare)
+    return compare(as_source(a), as_source(b), options)
 
 
 def _verify_all(
-    pairs: Iterable[tuple[str, tuple[str, str] | None, tuple[str, str] | None]], options: RunOptions
+    pairs: Iterable[tuple[str, tuple[str, str] | None, tuple[str, str] | None]],
+    options: RunOptions,
+    compare: _Compare,
 ) -> VerifyResult:
     """Compare the arrays of two OME-Zarrs one after the other, so that each has the whole of the memory limit."""
     results: list[VerifyResult] = []
@@ -217,7 +243,7 @@ def _verify_all(
             elif first.shape != _turned_like(first, second).shape:
                 differing.append((key, f"has shape {first.shape} and {second.shape}"))
             else:
-                results.append(_verify_one(first, second, options))
+                results.append(compare(first, second, options))
                 if not results[-1].equal:
                     differing.append((key, str(results[-1])))
     # The first that differs; a result is false where it does.
@@ -251,16 +277,50 @@ def _turned_like(first: Source, second: Source) -> Source:
     return TransposeSource(second, [own.index(axis) for axis in axes])
 
 
-def _verify_one(first: Source, second: Source, options: RunOptions) -> VerifyResult:
+def _alike(first: Source, second: Source) -> Source:
     second = _turned_like(first, second)
     if first.shape != second.shape:
         raise InvalidArgumentError(
             f"cannot compare voxel by voxel: {first.name} has shape {first.shape}, {second.name} has {second.shape}"
         )
+    return second
+
+
+def _proved(first: Source, second: Source, options: RunOptions) -> VerifyResult:
+    """Compare an array with the digest that is kept for it."""
+    del second
+    kept = TileDigest.stored(first)
+    if kept is None:
+        raise InvalidArgumentError(
+            f"no digest is kept for {first.name}, so there is nothing to compare it with",
+            hints=[Hint.of("give a second image, or copy with {}", digest=True)],
+        )
+    return _digests_compared(digest_of(first, options), kept)
+
+
+def _compared_by_digest(first: Source, second: Source, options: RunOptions) -> VerifyResult:
+    both = first, _alike(first, second)
+    return _digests_compared(*(TileDigest.stored(one) or digest_of(one, options) for one in both))
+
+
+def _digests_compared(first: TileDigest, second: TileDigest) -> VerifyResult:
+    if first.shape != second.shape:
+        raise InvalidArgumentError(
+            f"the digest is of an array of shape {second.shape}, and this one has {first.shape}"
+        )
+    count, begin = first.differing(second)
+    digests, dtypes = (first.root, second.root), (first.dtype, second.dtype)
+    return VerifyResult(
+        first.root == second.root, count, begin, None, first.n_tiles, first.shape, dtypes, digests=digests
+    )
+
+
+def _verify_one(first: Source, second: Source, options: RunOptions) -> VerifyResult:
+    second = _alike(first, second)
     # Shards are read chunk by chunk.
     layouts = ArrayLayout.of(first), replace(ArrayLayout.of(second), shards=None)
     asked = PlanOptions(memory_limit=options.memory_bytes, num_workers=options.num_workers, compares=True)
-    planned = _planned(layouts, asked)
+    planned = reading_plan(layouts, asked)
     with (
         run_twin(first, planned.threads, planned.cache_bytes) as one,
         run_twin(second, planned.threads) as other,
@@ -284,16 +344,6 @@ def _verify_one(first: Source, second: Source, options: RunOptions) -> VerifyRes
         shape=first.shape,
         dtypes=(str(first.dtype), str(second.dtype)),
     )
-
-
-def _planned(layouts: tuple[ArrayLayout, ArrayLayout], asked: PlanOptions) -> CopyPlan:
-    """Return the plan of a comparison with as many threads as the memory limit allows."""
-    try:
-        return plan_copy(*layouts, None, asked)
-    except InvalidArgumentError:
-        if asked.num_workers == 1:
-            raise
-    return _planned(layouts, replace(asked, num_workers=asked.num_workers // 2))
 
 
 @dataclass

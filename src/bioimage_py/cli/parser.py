@@ -287,7 +287,10 @@ def _pyramid(parser: Parser) -> None:
 
 def _verify(parser: Parser) -> None:
     parser.add_argument("a", metavar="A", help="one image")
-    parser.add_argument("b", metavar="B", help="the other image")
+    parser.add_argument(
+        "b", nargs="?", metavar="B", help="the other image (default: the digest that is kept for A)"
+    )
+    _flag(parser, "--by-digest", help="compare the digests that are kept, or compute those that are missing")
     add_opening(parser.add_argument_group("which array of A"), "-a", " A")
     add_opening(parser.add_argument_group("which array of B"), "-b", " B")
     group = parser.add_argument_group("resources")
@@ -305,6 +308,15 @@ def _check(parser: Parser) -> None:
         metavar="SHARE",
         help="decode this share of the stored chunks only, such as 1%%, always the same ones",
     )
+    group = parser.add_argument_group("resources")
+    _workers(group, "threads")
+    add_fields(group, RunOptions, "memory_limit")
+    _stores(parser)
+
+
+def _digest(parser: Parser) -> None:
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="an image")
+    add_opening(parser.add_argument_group("which array"))
     group = parser.add_argument_group("resources")
     _workers(group, "threads")
     add_fields(group, RunOptions, "memory_limit")
@@ -385,6 +397,7 @@ _OPTIONS: Mapping[str, Callable[[Parser], None]] = {
     "pyramid": _pyramid,
     "verify": _verify,
     "check": _check,
+    "digest": _digest,
     "bench": _bench,
     "runs": _runs,
     "status": _status,

@@ -40,6 +40,7 @@ getting started:
   bioimage-py view image.ome.zarr                  look at it in the browser
   bioimage-py verify stack.tif stack.zarr          are all voxels equal?
   bioimage-py check image.ome.zarr                 is anything in it corrupt, or missing?
+  bioimage-py digest stack.zarr                    a hash of its voxels, in any format
   bioimage-py bench stack.tif                      how fast can this computer copy it?
 long copies, and copies on a cluster:
   bioimage-py copy big.zarr new.zarr --job-type slurm --workers 50
@@ -152,12 +153,14 @@ an OME-Zarr; its full-size level is not changed.""",
         (_SIZES, _PATHS),
     ),
     "verify": Verb(
-        "compare two images voxel by voxel",
+        "compare two images, or one with its digest",
         """\
 Compare two images voxel by voxel, whatever their formats and chunks. Reports how many voxels differ and
-where the first one is. The exit code is 0 if all voxels are equal and 1 if any differs.""",
+where the first one is. Without B, the voxels of A are compared with the digest that 'copy --digest' has
+left beside them. The exit code is 0 if all voxels are equal and 1 if any differs.""",
         """\
   bioimage-py verify stack.tif stack.zarr
+  bioimage-py verify stack.zarr
   bioimage-py verify old.n5 new.zarr --key-a raw && echo 'all voxels are equal'""",
     ),
     "check": Verb(
@@ -171,6 +174,17 @@ nothing is wrong and 1 if anything is.""",
   bioimage-py check image.ome.zarr
   bioimage-py check plate.ome.zarr --sample 1% --json
   bioimage-py check data.n5/raw && echo 'all chunks can be decoded'""",
+    ),
+    "digest": Verb(
+        "print a hash of the voxels, whatever their format",
+        """\
+Print a hash of the shape, the data type and all voxels of each image, and which array it is of. It is the
+same for every format, chunk shape, compression and byte order, so that an image can be proved
+when its source is gone. Of an OME-Zarr image, the full-size array. docs/digest.md is the specification.""",
+        """\
+  bioimage-py digest stack.tif
+  bioimage-py digest stack.tif stack.zarr data.n5/raw
+  bioimage-py digest data.n5 --key raw --json""",
     ),
     "bench": Verb(
         "measure how fast this computer copies, and what limits it",

@@ -27,4 +27,11 @@ from .pack_shards import PackKernel as PackKernel
 from .pyramid_blocks import PyramidKernel as PyramidKernel, mover_for as mover_for
 from .stage_timer import STAGES as STAGES, Meter as Meter, Tally as Tally
 from .stored_parts import encoding_to_move as encoding_to_move, moving_origin as moving_origin
+from .tile_hashes import (
+    TileDigest as TileDigest,
+    TileKernel as TileKernel,
+    TileTable as TileTable,
+    tile_hashes as tile_hashes,
+    tile_shape as tile_shape,
+)
 from .write_units import BlockUnits as BlockUnits

@@ -18,5 +18,6 @@ from .options import (
 from .pyramid_job import PyramidJob as PyramidJob
 from .series_copy import SeriesCopy as SeriesCopy, images_to_copy as images_to_copy
 from .target import NewPathTarget as NewPathTarget, find_target as find_target
+from .tile_digests import digest_of as digest_of, reading_plan as reading_plan
 from .two_passes import room_beside_path as room_beside_path
 from .whole_copy import WholeCopy as WholeCopy

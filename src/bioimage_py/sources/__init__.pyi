@@ -1,10 +1,12 @@
 from .array_spec import ArraySpec as ArraySpec, Codec as Codec
 from .base import (
+    DIGEST_FILES as DIGEST_FILES,
     READ as READ,
     FileSource as FileSource,
     Source as Source,
     SourceSpec as SourceSpec,
     StoredSize as StoredSize,
+    digest_is_kept as digest_is_kept,
 )
 from .casting import cast_values as cast_values
 from .chunk_access import (

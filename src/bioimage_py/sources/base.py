@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -32,6 +32,10 @@ SourceSpec = dict[str, Any]
 
 SIDE_FOLDER = ".bioimage-py"
 """The folder for what is kept beside stored voxels: in the folder of an array, or as an ending beside a file, see `Source.side_folder`."""
+DIGEST_FILES = ("digest.json", "digest.tiles")
+"""What a digest is kept in, in a side folder; the first one says what it is of."""
+_LOOKS_EVERY = 1.0
+"""Seconds between two looks of a writer at whether another process has kept a digest of what it changes."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +197,7 @@ class Source(ABC):
             why = self.read_only_because or "open it with mode='r+' to write into it"
             raise ReadOnlyError(f"{self.name} is read-only; {why}")
         if not box.is_empty():
+            self.forget_digest()
             self._write(box, values)
 
     @abstractmethod
@@ -339,6 +344,9 @@ class Source(ABC):
         place = self.mark_place()
         return None if place is None else place.child(SIDE_FOLDER)
 
+    def forget_digest(self) -> None:  # noqa: B027 - most have none
+        """Remove the digest that is kept for the stored array: its voxels are about to change."""
+
     def stored_stamp(self) -> str | None:
         """Return what changes when the stored voxels are replaced, such as the size and time of a file; None if that is not known."""
         return None
@@ -375,6 +383,7 @@ class FileSource(Source):
     key: str | None = None
     mode: str = "r"
     unfinished: UnfinishedFile | None = None
+    _looked = -math.inf
 
     @property
     def name(self) -> str:
@@ -423,6 +432,18 @@ class FileSource(Source):
             place = StoreFolder(f"{path}{SIDE_FOLDER}").child(self.key)
         return place
 
+    def forget_digest(self) -> None:
+        """Remove the digest beside the voxels; called before each write, it looks for one now and then."""
+        if self._looked > max(_Kept.at, monotonic() - (math.inf if "://" in self.path else _LOOKS_EVERY)):
+            return
+        place = self.side_folder()
+        if place is not None:
+            kept = DIGEST_FILES[0]
+            there = os.path.exists(f"{place.path}/{kept}") if place.is_local else place.has(kept)  # noqa: PTH110 - a text stays a text
+            for name in DIGEST_FILES if there else ():
+                place.delete(name)
+        self._looked = monotonic()
+
     def stored_stamp(self) -> str | None:
         """Return size and time of the file."""
         return file_stamp(self.path)
@@ -453,6 +474,16 @@ class FileSource(Source):
             unfinished.drop()
 
 
+class _Kept:
+    """When this process has kept a digest last: writers that looked before look again."""
+
+    at = 0.0
+
+
+def digest_is_kept() -> None:
+    _Kept.at = monotonic()
+
+
 def _asked_of_the_other(name: str) -> Any:
     return lambda self: getattr(self.stands_for, name)()
 
@@ -470,6 +501,7 @@ class StandIn(Source):
     stored_size = _asked_of_the_other("stored_size")
     mark_place = _asked_of_the_other("mark_place")
     side_folder = _asked_of_the_other("side_folder")
+    forget_digest = _asked_of_the_other("forget_digest")
     stored_stamp = _asked_of_the_other("stored_stamp")
     check_present = _asked_of_the_other("check_present")
     ome_xml = _asked_of_the_other("ome_xml")

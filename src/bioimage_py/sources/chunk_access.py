@@ -68,6 +68,7 @@ def encoded_writer(source: Source, found: StoredChunks | UnknownEncoding | None 
     stored = _stored(source, found)
     if stored.keys is None:
         raise UnsupportedFormatError(f"chunks are written into {source.format} files by its library only")
+    source.forget_digest()
     return _files(stored, stored.keys)
 
 

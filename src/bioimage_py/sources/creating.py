@@ -63,7 +63,10 @@ class PlannedOutput(NamedTuple):
         if self.image_key is not None:
             return self.create_levels((), overwrite=overwrite)[0]
         make = self.family.create_unfinished if unfinished else self.family.create
-        return make(self.location.path, self.location.key, self.spec, checked_overwrite(overwrite))
+        made = make(self.location.path, self.location.key, self.spec, checked_overwrite(overwrite))
+        if not self.family.entry.in_folders:
+            made.forget_digest()  # which stands beside a file that is replaced
+        return made
 
     def create_levels(self, coarser: Sequence[Level], *, overwrite: bool) -> list[Source]:
         from bioimage_py.sources.ome_zarr import make_image

@@ -4,5 +4,10 @@ from .info import run_info as run_info
 from .pictures import run_preview as run_preview, run_view as run_view
 from .runs import run_cancel as run_cancel, run_resume as run_resume, run_runs as run_runs
 from .status import run_status as run_status
-from .verify import run_bench as run_bench, run_check as run_check, run_verify as run_verify
+from .verify import (
+    run_bench as run_bench,
+    run_check as run_check,
+    run_digest as run_digest,
+    run_verify as run_verify,
+)
 from .worker import run_worker as run_worker

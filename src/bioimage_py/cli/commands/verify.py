@@ -1,4 +1,4 @@
-"""`bioimage-py verify`: whether two images are equal; `check`: whether what is stored is right; and `bioimage-py bench`: how fast one can be copied here."""
+"""`bioimage-py verify` and `digest`: whether images are equal; `check`: whether what is stored is right; and `bioimage-py bench`: how fast one can be copied here."""
 
 from __future__ import annotations
 
@@ -18,32 +18,54 @@ from bioimage_py.text import duration
 
 
 def run_verify(args: argparse.Namespace, console: Console) -> int:
-    """Compare two images and return 0 if they are equal, 1 if not."""
+    """Compare two images, or one with its digest, and return 0 if they are equal, 1 if not."""
     a: Source | str | None = None
     b: Source | str | None = None
     with ExitStack() as stack:
+        alone = args.b is None
         if not any((args.pattern_a, args.pattern_b, opening(args, "_a"), opening(args, "_b"))):
-            a, b = image_at(args.a, args.key_a), image_at(args.b, args.key_b)
-        if a is None or b is None:
+            a = image_at(args.a, args.key_a)
+            b = None if alone else image_at(args.b, args.key_b)
+        if a is None or (b is None and not alone):
             a = stack.enter_context(open_given(args.a, args, "_a"))
-            b = stack.enter_context(open_given(args.b, args, "_b"))
+            b = None if alone else stack.enter_context(open_given(args.b, args, "_b"))
         started = time.perf_counter()
         result = compare(a, b, args, console)
         seconds = time.perf_counter() - started
-        names = {name: getattr(one, "name", one) for name, one in (("a", a), ("b", b))}
+        names = {name: getattr(one, "name", one) for name, one in (("a", a), ("b", b)) if one is not None}
     console.remark(f"{result} ({duration(seconds)})")
     console.document({"command": "verify", **names, **result.to_json(), "seconds": seconds})
     return OK if result.equal else DIFFERENT
 
 
-def compare(a: Source | str, b: Source | str, args: argparse.Namespace, console: Console) -> Any:
+def compare(a: Source | str, b: Source | str | None, args: argparse.Namespace, console: Console) -> Any:
     """Return the result of comparing two sources, or two OME-Zarrs at their paths, in threads of this process, with a progress line."""
     from bioimage_py.verify import verify
 
     here = find_backend(getattr(args, "job_type", "local")).runner_class.in_process
     threads = args.workers if here else None
     with ProgressLine("comparing", console) as progress:
-        return verify(a, b, num_workers=threads, memory_limit=args.memory_limit, progress=progress)
+        by_digest = getattr(args, "by_digest", False)
+        return verify(
+            a, b, by_digest=by_digest, num_workers=threads, memory_limit=args.memory_limit, progress=progress
+        )
+
+
+def run_digest(args: argparse.Namespace, console: Console) -> int:
+    """Print the digest and the name of each image."""
+    from bioimage_py.digest import digest
+
+    found = []
+    for path in args.paths:
+        with open_given(path, args) as source:
+            with ProgressLine("hashing", console) as progress:
+                root = digest(
+                    source, num_workers=args.workers, memory_limit=args.memory_limit, progress=progress
+                )
+            console.line(f"{root}  {source.name}")
+            found.append({**describe(source), "digest": root})
+    console.document({"command": "digest", "images": found})
+    return OK
 
 
 def run_check(args: argparse.Namespace, console: Console) -> int:

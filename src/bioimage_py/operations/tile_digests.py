@@ -1,0 +1,61 @@
+"""Digests of whole arrays: the tiles of a source hashed block by block, on threads of this process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.geometry import Blocking, IdSet
+from bioimage_py.kernels import TileDigest, TileKernel, TileTable, tile_shape
+from bioimage_py.operations.options import RunOptions
+from bioimage_py.planning import ArrayLayout, CopyPlan, PlanOptions, format_bytes, plan_copy
+from bioimage_py.runner import BlockJournal, LocalRunner, raise_failures, run_twin
+from bioimage_py.runner.work import Work
+from bioimage_py.sources import Source
+
+
+def digest_of(source: Source, options: RunOptions) -> TileDigest:
+    """Return the digest of an array; raises RunnerError if blocks could not be read."""
+    table = TileTable(source)
+    limit = options.memory_bytes
+    if limit is not None and (limit := limit - table.nbytes) <= 0:
+        raise InvalidArgumentError(
+            f"the hashes of the tiles of {source.name} take {format_bytes(table.nbytes)}: give a larger memory limit"
+        )
+    tiles = ArrayLayout("tiles", "", source.shape, source.dtype, tile_shape(source.ndim), in_memory=True)
+    asked = PlanOptions(memory_limit=limit, num_workers=options.num_workers)
+    planned = reading_plan((ArrayLayout.of(source), tiles), asked)
+    with run_twin(source, planned.threads, planned.cache_bytes) as twin:
+        work = _DigestWork(TileKernel(twin), planned.blocking, table)
+        progress = options.progress if callable(options.progress) else None
+        journal = LocalRunner().execute(work, planned.in_flight, n_bytes=planned.bytes_in, progress=progress)
+    if journal.has_failures:
+        raise_failures(journal, work.block_ids, f"digest of {source.name}")
+    return table.digest()
+
+
+def reading_plan(layouts: tuple[ArrayLayout, ArrayLayout], asked: PlanOptions) -> CopyPlan:
+    """Return the plan of what reads only, with as many threads as the memory limit allows."""
+    try:
+        return plan_copy(*layouts, None, asked)
+    except InvalidArgumentError:
+        if asked.num_workers == 1:
+            raise
+    return reading_plan(layouts, replace(asked, num_workers=asked.num_workers // 2))
+
+
+@dataclass(frozen=True)
+class _DigestWork(Work):
+    kernel: TileKernel
+    blocking: Blocking
+    table: TileTable
+    outputs = ()
+
+    @property
+    def block_ids(self) -> IdSet:
+        return IdSet.from_range(self.blocking.n_blocks)
+
+    def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
+        block = self.blocking[blocks[0]]
+        self.table.put(block, self.kernel.hashes(block))
+        journal.done(blocks, block.size * self.table.dtype.itemsize)
