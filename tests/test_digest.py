@@ -134,16 +134,16 @@ def test_digests_that_cannot_be_trusted_are_refused(tmp_path: Path) -> None:
     told, hashes = json.loads((place / "digest.json").read_text()), (place / "digest.tiles").read_bytes()
     assert sorted(told) == ["digest", "dtype", "shape"]
     (place / "digest.tiles").write_bytes(hashes[:-1] + b"x")
-    with pytest.raises(StorageError, match="digest.tiles is damaged"):
+    with pytest.raises(StorageError, match=r"digest\.tiles is damaged"):
         bp.verify(stored)
     (place / "digest.tiles").unlink()
-    with pytest.raises(StorageError, match="digest.tiles is missing"):
+    with pytest.raises(StorageError, match=r"digest\.tiles is missing"):
         bp.verify(stored)
     (place / "digest.json").write_text(json.dumps({**told, "digest": "b3t2:00"}))
     with pytest.raises(UnsupportedFormatError, match="another version, 'b3t2:00'"):
         bp.verify(stored)
     (place / "digest.json").write_text(json.dumps({"digest": told["digest"]}))
-    with pytest.raises(StorageError, match="digest.json is damaged"):
+    with pytest.raises(StorageError, match=r"digest\.json is damaged"):
         bp.verify(stored)
 
 
