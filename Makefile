@@ -60,9 +60,12 @@ systems: $(VENV)/.installed-test
 	$(BIN)/python -m tests.system.session windows -q
 	$(BIN)/python -m tests.system.session macos -q
 
+# Tests start hundreds of processes: what they import is compiled once.
+test explore systems: export PYTHONDONTWRITEBYTECODE :=
+
 test: $(VENV)/.installed-test $(VENV)/.installed-docs
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync lint types docs systems
-	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal --doctest-modules src tests
+	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal --doctest-modules src tests
 
 # Property tests and damaged files with fresh seeds and ten times the examples. What they find becomes an explicit example of its test.
 explore: $(VENV)/.installed-test

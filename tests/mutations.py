@@ -1,4 +1,4 @@
-"""Small files of all formats, and damaged copies of them: `python -m tests.mutations FORMAT FIRST COUNT FOLDER` tries some.
+"""Small files of all formats, and damaged copies of them: `python -m tests.mutations FORMAT[,FORMAT] FIRST COUNT FOLDER` tries some.
 
 Each damaged file either reads or is refused with one of our errors; it never hangs, never takes much memory, and nothing of another
 library reaches the user: no exception, no warning, no log line. Which damage a number stands for is always the same.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import faulthandler
 import gzip
+import itertools
 import json
 import random
 import resource
@@ -291,11 +292,11 @@ def attempt(make: Callable[[Path], Path], seed: str, folder: Path) -> tuple[str,
     return done, "".join(f"{w.category.__name__}: {w.message} ({w.filename}:{w.lineno})\n" for w in foreign)
 
 
-def main(name: str, first: int, count: int, folder: Path) -> int:
-    """Try some damaged files of a format; print each that fails, and how many were tried."""
+def main(names: list[str], first: int, count: int, folder: Path) -> int:
+    """Try some damaged files of each format; print each that fails, and how many were tried."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     failed = 0
-    for number in range(first, first + count):
+    for name, number in itertools.product(names, range(first, first + count)):
         # Where the process dies or hangs, this line says at which file.
         (folder / "now").write_text(f"{name} {number}\n")
         faulthandler.dump_traceback_later(SECONDS, exit=True)
@@ -304,9 +305,9 @@ def main(name: str, first: int, count: int, folder: Path) -> int:
             failed += 1
             print(f"--- {name} {number}: {done}\n{fault}", flush=True)
     faulthandler.cancel_dump_traceback_later()
-    print(f"{count} tried, {failed} failed", flush=True)
+    print(f"{len(names) * count} tried, {failed} failed", flush=True)
     return min(failed, 1)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])))
+    sys.exit(main(sys.argv[1].split(","), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])))

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import yaml
 
+from bioimage_py.cli import main
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WITHOUT_EXAMPLES = {"glossary.md", "comparison.md", "releasing.md", "systems.md"}
@@ -99,10 +101,7 @@ def run_command(line: str, where: str) -> None:
     """Run one `bioimage-py` line; `# exit N` says that it ends so."""
     wanted = re.search(r"# exit (\d+)", line)
     words = shlex.split(line, comments=True)
-    done = subprocess.run([str(COMMAND), *words[1:]], capture_output=True, text=True, check=False)
-    assert done.returncode == (int(wanted[1]) if wanted else 0), (
-        f"{where}: {line}\n{done.stdout}{done.stderr}"
-    )
+    assert main(words[1:]) == (int(wanted[1]) if wanted else 0), f"{where}: {line}"
 
 
 def known_targets() -> set[str]:

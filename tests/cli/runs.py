@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import numpy as np
 
 from bioimage_py.cli import main
 from bioimage_py.sources import create_output, open_source
-from tests.waiting import eventually
+from tests.waiting import eventually, slowed
 
 COMMAND = [sys.executable, "-m", "bioimage_py"]
 SHAPE = (32, 32, 32)
@@ -54,38 +53,43 @@ def broken_run(root: Path, *options: str) -> BrokenRun:
     return BrokenRun(folder, source, out, chunk, good)
 
 
-@contextmanager
-def long_copy(
-    root: Path, *options: str, depth: int = 128, background: bool = False
-) -> Iterator[tuple[Any, Path]]:
-    """Begin a copy of `64 * depth` blocks, in a process of its own; gives it and its run folder.
+class LongCopy(NamedTuple):
+    """A copy under way, its run folder, and the file that lets it go on without rests."""
 
-    With the usual depth it takes some seconds, and is begun again with more blocks where it was done before this process
-    had its turn. With one of 2048 it outlasts every test. In the background of a script a process begins with Ctrl-C ignored.
+    process: Any
+    folder: Path
+    go: Path
+
+
+@contextmanager
+def long_copy(root: Path, *options: str, background: bool = False) -> Iterator[LongCopy]:
+    """Begin a copy of 1,024 blocks in a process of its own.
+
+    It rests after each block, and so outlasts every test, until there is the file `go`; whoever resumes it does not rest. In the background of a
+    script a process begins with Ctrl-C ignored.
     """
-    source, runs, copied = root / "many.zarr", root / "runs", root / "copied.zarr"
+    source, runs, copied, marks = (root / name for name in ("many.zarr", "runs", "copied.zarr", "marks"))
+    marks.mkdir()
+    with create_output(source, shape=(128, 64, 64), dtype="uint8", chunks=(8, 8, 8)) as output:
+        output[...] = np.random.default_rng(0).integers(1, 255, output.shape, np.uint8)
     words = ["copy", source, copied, "--chunks", "8", "--block-shape", "8", "--workers", "1"]
     words += ["--run-folders", runs, *options]
     how = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"] if background else []
-    while True:
-        with create_output(source, shape=(depth, 128, 256), dtype="uint8", chunks=(64, 64, 64)) as output:
-            output[:128] = np.random.default_rng(0).integers(1, 255, (128, 128, 256), np.uint8)
-        process = subprocess.Popen(
-            [*how, *COMMAND, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        try:
-            eventually(lambda process=process: process.poll() is not None or _has_recorded(runs))
-            folders = list(runs.iterdir())
-            if process.poll() is None and folders:
-                yield process, folders[0]
-                return
-            assert process.wait() == 0, process.communicate()
-        finally:
-            process.kill()
-            process.communicate()
-        shutil.rmtree(source)
-        shutil.rmtree(copied)
-        depth *= 4
+    process = subprocess.Popen(
+        [*how, *COMMAND, *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=slowed(copied / "c", marks, 0.5),
+    )
+    try:
+        eventually(lambda: process.poll() is not None or _has_recorded(runs))
+        assert process.poll() is None, process.communicate()
+        (folder,) = runs.iterdir()
+        yield LongCopy(process, folder, marks / "go")
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def _has_recorded(runs: Path) -> bool:

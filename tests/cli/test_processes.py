@@ -146,7 +146,7 @@ def test_what_ctrl_c_left_out_is_what_the_told_command_copies(many_blocks: Path,
 def test_sigterm_ends_as_ctrl_c_does_and_the_told_command_finishes(job_type: str, tmp_path: Path) -> None:
     root = tmp_path / "Dr. Smith's 3. Versuch"
     root.mkdir()
-    with long_copy(root, "--job-type", job_type) as (process, folder):
+    with long_copy(root, "--job-type", job_type) as (process, folder, _):
         process.send_signal(signal.SIGTERM)
         stdout, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stdout) == (143, "")
@@ -173,7 +173,7 @@ def test_sigterm_before_there_is_anything_to_finish() -> None:
 
 
 def test_a_run_is_cancelled_from_another_terminal(tmp_path: Path) -> None:
-    with long_copy(tmp_path, "--job-type", "subprocess", depth=2048) as (process, folder):
+    with long_copy(tmp_path, "--job-type", "subprocess") as (process, folder, _):
         second = subprocess.run([*COMMAND, "resume", folder], capture_output=True, text=True, check=False)
         assert second.returncode == 2
         assert f"is being run by process {process.pid}" in second.stderr
@@ -188,7 +188,7 @@ def test_a_run_is_cancelled_from_another_terminal(tmp_path: Path) -> None:
 
 
 def test_a_run_in_the_background_of_a_script_is_cancelled_too(call: Call, tmp_path: Path) -> None:
-    with long_copy(tmp_path, "--resumable", depth=2048, background=True) as (process, folder):
+    with long_copy(tmp_path, "--resumable", background=True) as (process, folder, _):
         done = call("cancel", folder)
         assert process.wait(PATIENCE) == 143
     assert (done.code, done.err) == (0, "")
@@ -196,19 +196,22 @@ def test_a_run_in_the_background_of_a_script_is_cancelled_too(call: Call, tmp_pa
 
 
 def test_a_run_is_watched_to_its_end_in_lines(tmp_path: Path) -> None:
-    with long_copy(tmp_path, "--resumable") as (process, folder):
+    with long_copy(tmp_path, "--resumable") as (process, folder, go):
         words = ["status", folder, "--watch", "--interval", "0.1s"]
-        watched = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False)
+        with subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, text=True) as watching:
+            assert watching.stdout is not None
+            look = watching.stdout.readline()
+            go.touch()
+            *_, last = watching.stdout.read().splitlines()
         assert process.wait(PATIENCE) == 0
-    assert (watched.returncode, watched.stderr) == (0, "")
-    *looks, last = watched.stdout.splitlines()
-    assert looks[0].startswith("running · ")
-    assert "of 8,192 (" in looks[0]
+    assert watching.returncode == 0
+    assert look.startswith("running · ")
+    assert "of 1,024 (" in look
     assert last == f"the run has ended, and its folder {folder} is removed, as it is when all blocks are done"
 
 
 def test_a_run_whose_process_is_killed_is_seen_to_have_stopped(tmp_path: Path) -> None:
-    with long_copy(tmp_path, "--resumable", depth=2048) as (process, folder):
+    with long_copy(tmp_path, "--resumable") as (process, folder, _):
         words = ["status", folder, "--watch", "--interval", "0.1s"]
         with subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, text=True) as watching:
             assert watching.stdout is not None
@@ -223,7 +226,7 @@ def test_a_run_whose_process_is_killed_is_seen_to_have_stopped(tmp_path: Path) -
 
 
 def test_a_run_is_watched_in_place_and_ctrl_c_ends_only_the_watching(tmp_path: Path) -> None:
-    with long_copy(tmp_path, "--resumable", depth=2048) as (process, folder):
+    with long_copy(tmp_path, "--resumable") as (process, folder, _):
         master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 60, 0, 0))
         words = [*COMMAND, "status", str(folder), "--watch", "--interval", "0.1s"]

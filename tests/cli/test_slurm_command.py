@@ -40,7 +40,7 @@ def test_a_partition_that_does_not_exist(call: Call, slurm: SlurmLab, zarr: Path
 def test_jobs_go_on_after_ctrl_c_and_are_cancelled_and_finished(
     call: Call, slurm: SlurmLab, tmp_path: Path
 ) -> None:
-    with long_copy(tmp_path, *OPTIONS, "--tasks-per-worker", "8") as (process, folder):
+    with long_copy(tmp_path, *OPTIONS, "--tasks-per-worker", "8") as (process, folder, _):
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stdout) == (130, "")

@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import itertools
 import json
-import os
 import random
 import signal
 import subprocess
@@ -25,7 +24,7 @@ import numpy as np
 import psutil
 
 import bioimage_py as bp
-from tests.waiting import PATIENCE, eventually
+from tests.waiting import PATIENCE, eventually, slowed
 
 PROGRAM = """
 import json, sys
@@ -80,13 +79,7 @@ class UnitRun:
         plan = bp.plan(self.input, self.output, block_shape=BLOCK, **self.road.options)
         assert plan.road == road
         self.most_again = 0  # how many units may have been written again
-        slowed = [str(self.output / "c"), str(self.marks), slower * self.road.seconds]
-        path = [str(Path(__file__).with_name("slowed")), str(Path(bp.__file__).parents[1])]
-        self._environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(path),
-            "BIOIMAGE_PY_SLOWED": json.dumps(slowed),
-        }
+        self._environment = slowed(self.output / "c", self.marks, slower * self.road.seconds)
         config = {"tmp_root": str(self.runs), "poll_interval": 0.1, "tasks_per_worker": 1, **config}
         options = {**self.road.options, "block_shape": BLOCK}
         self._start(PROGRAM, json.dumps([str(self.input), str(self.output), job_type, options, config]))

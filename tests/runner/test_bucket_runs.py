@@ -236,13 +236,13 @@ def write(block, inputs, outputs, mask):
 config = bp.RunnerConfig(tmp_root=root, poll_interval=0.1)
 source, output = bp.open_source(f"{folder}/in.zarr"), bp.open_source(f"{folder}/out.zarr", mode="r+")
 runner = bp.get_runner("subprocess", config)
-runner.run(write, [source], [output], block_shape=(4, 8), num_workers=8, has_return_val=True)
+runner.run(write, [source], [output], block_shape=(4, 8), num_workers=4, has_return_val=True)
 """
-N = 480
+N = 240
 
 
 class KilledRun:
-    """A run of eight workers in processes of its own, of which blocks leave marks; the last quarter is held."""
+    """A run of four workers in processes of its own, of which blocks leave marks; the last quarter is held."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -282,7 +282,7 @@ class KilledRun:
 
 
 @pytest.mark.slow
-def test_eight_workers_are_killed_and_nothing_recorded_is_done_again(tmp_path: Path) -> None:
+def test_four_workers_are_killed_and_nothing_recorded_is_done_again(tmp_path: Path) -> None:
     chance, run = random.Random(0), KilledRun(tmp_path)
     try:
         for n in range(3):
