@@ -41,6 +41,7 @@ def copy(
     shards: Sequence[int] | None = None,
     codec: str | Mapping[str, Any] | Codec | None = None,
     zarr_format: int | None = None,
+    imagej: bool | None = None,
     fill_value: float | None = None,
     axes: Sequence[str] | None = None,
     voxel_size: float | Sequence[float] | None = None,
@@ -93,7 +94,7 @@ def copy(
         only lengths, headers and the checksums of the store are checked.
     overwrite
         Whether to replace an array that exists at the output path.
-    dtype, chunks, shards, codec, zarr_format
+    dtype, chunks, shards, codec, zarr_format, imagej
         Layout of a new output, or of all arrays of a new OME-Zarr, see `create_output`; a new numpy array takes `dtype` only.
         Default: chunks and codec of the input where the output can have them, so that encoded chunks can be moved; Zarr format
         3, and that of the input for a whole OME-Zarr.

@@ -55,6 +55,7 @@ def downsample(
     shards: Sequence[int] | None = None,
     codec: str | Mapping[str, Any] | Codec | None = None,
     zarr_format: int | None = None,
+    imagej: bool | None = None,
     fill_value: float | None = None,
     axes: Sequence[str] | None = None,
     voxel_size: float | Sequence[float] | None = None,
@@ -97,7 +98,7 @@ def downsample(
         Of the input, where its metadata lack them or are wrong; see `with_metadata`.
     job_type, job_config, num_workers, block_ids, resume_from, casting, memory_limit, verify_encoded, overwrite
         As for `copy`.
-    dtype, chunks, shards, codec, zarr_format, fill_value, endpoint, region, anonymous, profile, progress
+    dtype, chunks, shards, codec, zarr_format, imagej, fill_value, endpoint, region, anonymous, profile, progress
         As for `copy`.
 
     Returns

@@ -39,6 +39,7 @@ def pyramid(
     shards: Sequence[int] | None = None,
     codec: str | Mapping[str, Any] | Codec | None = None,
     zarr_format: int | None = None,
+    imagej: bool | None = None,
     fill_value: float | None = None,
     axes: Sequence[str] | None = None,
     voxel_size: float | Sequence[float] | None = None,
@@ -80,7 +81,7 @@ def pyramid(
         As for `copy`.
     overwrite
         Whether to replace an image that exists; without an output, its smaller levels.
-    dtype, chunks, shards, codec, zarr_format, fill_value
+    dtype, chunks, shards, codec, zarr_format, imagej, fill_value
         Layout of the levels, see `create_output`. `zarr_format=2` makes an OME-Zarr 0.4, 3 a 0.5.
     axes, voxel_size, units
         Of the input, where its metadata lack them or are wrong; see `with_metadata`.

@@ -18,7 +18,7 @@ copy                                            required: INPUT, OUTPUT
 copy a.npy                                      required: OUTPUT
 copy nope.tif x.zarr                            there is no file or folder 'nope.tif'
 copy a.npy a.zarr                               to replace it, give --overwrite
-copy a.npy x.tif                                formats that can be written: Zarr
+copy a.npy x.czi                                formats that can be written: Zarr
 copy a.npy x                                    formats that can be written: Zarr
 copy a.npy x.zarr --chunks 3,a                  such as 64,64,64
 copy a.npy x.zarr --chunks 4,4                  has 2 axes, but the array has 3

@@ -384,7 +384,7 @@ class TestBadFiles:
 
     def test_cannot_be_written(self, tmp_path: Path) -> None:
         tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 5), "u1"))
-        with pytest.raises(ReadOnlyError, match="only be read"):
+        with pytest.raises(ReadOnlyError, match="can only be read"):
             open_source(tmp_path / "a.tif", mode="r+")
 
     @pytest.mark.parametrize(

@@ -158,6 +158,7 @@ class NewArray:
         read="count",
         choices=(2, 3),
     )
+    imagej: bool | None = option("make a TIFF an ImageJ hyperstack (default: an OME-TIFF)")
     dtype: npt.DTypeLike | None = option(
         "data type, such as uint8 or float32 (default: the input's)", metavar="TYPE"
     )

@@ -47,7 +47,7 @@ class PyramidJob(Job):
             self.source, _ = find_input(input, None, output, options)
             if not isinstance(output, (str, os.PathLike)):
                 raise InvalidArgumentError(
-                    f"a pyramid is written to a path that ends in .ome.zarr, got {type(output).__name__}"
+                    f"a pyramid is written to a path that ends in .ome.zarr or .ome.tif, got {type(output).__name__}"
                 )
             self.target = _NewImage.plan(output, self.source, options)
         if options.in_other_processes:
@@ -82,6 +82,7 @@ class PyramidJob(Job):
             target.voxel_size,
             levels=count,
             scale_factors=factors,
+            reduced=target.reduced,
         )
         return plan_pyramid(
             ArrayLayout.of(self.source),
@@ -143,6 +144,7 @@ class PyramidJob(Job):
         return self._made
 
     def finish(self, *, complete: bool) -> None:
+        self.target.finish()
         if complete:
             finish_images(self._made)
 
@@ -194,17 +196,20 @@ class _NewImage(NewPathTarget):
     """An image that is made with all its levels."""
 
     in_place = False
+    reduced = ""
 
     def __init__(self, planned: PlannedOutput, codec: Any = None) -> None:
         super().__init__(planned, codec)
-        if planned.image_key is None:
+        if planned.family.levels_in_file and not planned.spec.imagej:
+            self.reduced = "yx"
+        elif planned.image_key is None:
             raise InvalidArgumentError(
                 f"output {planned.name!r} is not a place for a pyramid: give a path that ends in .ome.zarr, such as 'out.ome.zarr', "
-                "or the labels in one, 'out.ome.zarr/labels/cells'"
+                "the labels in one, 'out.ome.zarr/labels/cells', or an OME-TIFF, 'out.ome.tif'"
             )
         self.axes = planned.spec.metadata.axes or ()
         self.voxel_size = planned.spec.metadata.voxel_size
-        self.is_labels = planned.image_key.startswith("labels/")
+        self.is_labels = (planned.image_key or "").startswith("labels/")
 
     def steps_of_image(self) -> list[tuple[int, ...]] | None:
         """Return how labels are reduced to have the levels of their image; None for other images, and where they cannot have them."""
@@ -227,7 +232,7 @@ class _NewImage(NewPathTarget):
             return [open_source(path, level_key, mode="r+") for level_key in keys]
         before = first_missing(self.planned.location)
         levels = self.planned.create_levels(coarser, overwrite=overwrite)
-        self.made = before
+        self.made, self._sink = before, levels[0]
         return levels
 
 
@@ -235,6 +240,7 @@ class _AddedLevels(Target):
     """An existing image to which smaller levels are added, beside the full-size one that is read."""
 
     in_place = True
+    reduced = ""
 
     def __init__(self, input: Any, options: PyramidOptions) -> None:
         given = [name for name in (*options.layout, *options.said) if name != "zarr_format"]

@@ -223,13 +223,13 @@ class NewPathTarget(SingleTarget):
         # Whoever has an array in memory knows what it is, and a format that keeps no metadata says nothing.
         if not family.chunked or not any(isinstance(leaf, FileSource) for leaf in leaves(source)):
             return ()
-        completed = self.planned.image_key is not None or family.time_first
+        completed = self.planned.image_key is not None or family.states_size
         found = assumptions(source.metadata, source.shape, completed=completed)
         # OME-Zarr can leave out a unit, a format that has its sizes in one unit cannot.
         return tuple(
             hint
             for hint in found
-            if family.time_first or hint.call is None or set(hint.call.options) != {"units"}
+            if family.states_size or hint.call is None or set(hint.call.options) != {"units"}
         )
 
     def encoding(self) -> ChunkEncoding | UnknownEncoding:

@@ -51,14 +51,16 @@ def choose_levels(
     *,
     levels: Any = None,
     scale_factors: Any = None,
+    reduced: str = "",
 ) -> tuple[PyramidLevel, ...]:
     """Return the levels of a pyramid, full size first; channels and time are never reduced.
 
     Without `levels`, until the volume fits one chunk. `scale_factors` has an entry for each level below the first: an integer
-    for all axes of space, or one per axis. Without it, axes are halved whose voxels are at most sqrt(2) times the shortest.
+    for all axes of space, or one per axis. Without it, axes are halved whose voxels are at most sqrt(2) times the shortest. `reduced`
+    names the axes of space that a format can reduce, where these are not all.
     """
     count = None if levels is None else checked_whole(levels, "levels", 1)
-    space = [axis_type(axis) == "space" for axis in axes]
+    space = [axis_type(axis) == "space" and (not reduced or axis in reduced) for axis in axes]
     found = [PyramidLevel.full_size(shape)]
     if scale_factors is not None:
         for given in _listed(scale_factors, count):
@@ -120,7 +122,7 @@ def _given_step(given: Any, above: PyramidLevel, axes: Sequence[str], space: lis
         if factor > 1 and not spatial:
             raise InvalidArgumentError(
                 f"level {above.number + 1} of the pyramid: the axis {axis} cannot be reduced (factor {factor}), only axes of "
-                "space: give 1 for it"
+                f"space{' that the format reduces' if axis_type(axis) == 'space' else ''}: give 1 for it"
             )
     if all(factor == 1 for factor in step):
         raise InvalidArgumentError(

@@ -12,7 +12,7 @@ from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.metadata import ImageMetadata
 
 CODECS = (
-    "none", "zstd", "gzip", "zlib", "bz2", "lz4", "blosc", "lzf", "jpeg", "png", "compressed_segmentation",
+    "none", "zstd", "gzip", "zlib", "deflate", "lzw", "bz2", "lz4", "blosc", "lzf", "jpeg", "png", "compressed_segmentation",
 )  # fmt: skip
 _CHECKSUMS = ("crc32c", "checksum", "fletcher32")
 
@@ -30,7 +30,7 @@ class Codec:
     options
         Further options: for blosc `cname` (`"zstd"`, `"lz4"`, …) and `shuffle` (`"noshuffle"`, `"shuffle"`,
         `"bitshuffle"`); in Zarr v3 `crc32c=True` for a checksum behind each chunk, and for zstd `checksum=True` for one
-        in its frames; in HDF5 `fletcher32=True`.
+        in its frames; in HDF5 `fletcher32=True`; in TIFF `predictor=False` for no differences of neighbours.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Codec:
 class ArraySpec:
     """What `create_output` hands to a storage family; every choice is already made, except store defaults (None).
 
-    `labels` says whether voxels are names of objects, for a store that tells.
+    `labels` says whether voxels are names of objects, for a store that tells, `imagej` whether a TIFF is to be an ImageJ hyperstack.
     """
 
     shape: tuple[int, ...]
@@ -94,6 +94,7 @@ class ArraySpec:
     fill_value: Any = None
     byte_order: str = "little"
     labels: bool | None = None
+    imagej: bool = False
     metadata: ImageMetadata = field(default_factory=ImageMetadata)
     # Gives the OME-XML of the image whose voxels these will be, for a store that keeps it.
     ome_xml: Callable[[], str | None] | None = field(default=None, compare=False, repr=False)

@@ -69,6 +69,11 @@ class PlannedOutput(NamedTuple):
         return made
 
     def create_levels(self, coarser: Sequence[Level], *, overwrite: bool) -> list[Source]:
+        if self.image_key is None:
+            full = self.spec.shape
+            shapes = [tuple(-int(-n // f) for n, f in zip(full, one.factors, strict=True)) for one in coarser]
+            path, key, _ = self.location
+            return list(self.family.create_levels(path, key, self.spec, shapes, checked_overwrite(overwrite)))
         from bioimage_py.sources.ome_zarr import make_image
 
         return make_image(*self._image(coarser), overwrite=checked_overwrite(overwrite))
@@ -102,6 +107,7 @@ def create_output(
     shards: Sequence[int] | None = None,
     codec: str | Mapping[str, Any] | Codec | None = None,
     zarr_format: int | None = None,
+    imagej: bool | None = None,
     fill_value: Any = None,
     attributes: Mapping[str, Any] | None = None,
     overwrite: bool = False,
@@ -115,7 +121,7 @@ def create_output(
     Parameters
     ----------
     path
-        Where: `"out.ome.zarr"` (an OME-Zarr image, of which this is the full-size array), `"out.zarr"`, `"out.zarr/raw"`, `"out.n5/raw"`, `"out.h5:/raw"`, `"out.precomputed"`, `"out.npy"`, or a URL. The ending
+        Where: `"out.ome.zarr"` (an OME-Zarr image, of which this is the full-size array), `"out.zarr"`, `"out.zarr/raw"`, `"out.n5/raw"`, `"out.h5:/raw"`, `"out.precomputed"`, `"out.npy"`, `"out.ome.tif"`, or a URL. The ending
         names the format.
     like
         A source, array or path that gives shape, dtype, chunks, fill value, axes, voxel size and attributes, as far
@@ -131,6 +137,8 @@ def create_output(
         Zarr zstd with shuffle for integers.
     zarr_format
         3 or 2. Default: that of the group which the array is put into, else 3.
+    imagej
+        True for a TIFF that is an ImageJ hyperstack, without compression. Default: an OME-TIFF.
     fill_value
         What voxels read as that were never written, a number that the dtype holds. Default: that of `like` where the store can
         have one, else 0.
@@ -179,6 +187,7 @@ def plan_output(
     shards: Sequence[int] | None = None,
     codec: str | Mapping[str, Any] | Codec | None = None,
     zarr_format: int | None = None,
+    imagej: bool | None = None,
     fill_value: Any = None,
     attributes: Mapping[str, Any] | None = None,
     key: str | None = None,
@@ -228,6 +237,7 @@ def plan_output(
         shards=shard_grid,
         codec=None if codec is None else Codec.parse(codec),
         zarr_format=zarr_format,
+        imagej=bool(imagej),
         fill_value=fill_value,
         metadata=metadata,
         ome_xml=kept.ome_xml if kept is not None and kept.dtype == voxel else None,
@@ -236,6 +246,7 @@ def plan_output(
         spec = found.following(spec, like)
     if isinstance(encoding, ChunkEncoding):
         spec = found.keeping(spec, encoding, grid=chunks is None, codec=codec is None)
+    spec = found.settled(spec, grid=chunks is not None)
     check_names(location.path, location.key)
     return PlannedOutput(location, found, spec, None if image is None else image.key or "")
 

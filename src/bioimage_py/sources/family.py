@@ -36,6 +36,10 @@ class Family:
         Whether the names of chunk files begin with their positions on the last axis.
     time_first
         Whether new arrays want their axes in the order time, channel, z, y, x.
+    states_size
+        Whether new arrays always say the size of a voxel, with its unit.
+    levels_in_file
+        Whether a new file can hold an image with smaller levels, which are reduced along y and x only.
     """
 
     chunked = False
@@ -43,6 +47,8 @@ class Family:
     only_zero_fill = False
     fastest_first = False
     time_first = False
+    states_size = False
+    levels_in_file = False
 
     def __init__(self, entry: FamilyEntry) -> None:
         self.entry = entry
@@ -131,6 +137,18 @@ class Family:
         """Make a new array as `create` does, if possible in a file that gets its name by the source's `finish`."""
         return self.create(path, key, spec, overwrite)
 
+    def create_levels(
+        self,
+        path: str,
+        key: str | None,
+        spec: ArraySpec,
+        shapes: Sequence[tuple[int, ...]],
+        overwrite: bool = False,
+    ) -> Sequence[Source]:
+        """Make an image with smaller levels of given shapes in one file, full size first; that one's `finish` finishes all."""
+        del path, key, spec, shapes, overwrite
+        self._refuse("levels")
+
     def format_of(self, spec: ArraySpec) -> str:
         """Return what the `format` of a new array will be."""
         del spec
@@ -159,6 +177,16 @@ class Family:
     def following(self, spec: ArraySpec, like: Source) -> ArraySpec:
         """Return a new array with what only this format can keep of the source that it is made like."""
         del like
+        return spec
+
+    def settled(self, spec: ArraySpec, *, grid: bool) -> ArraySpec:
+        """Return a new array as this format has it, or raise why it cannot; `grid` says whether its chunks were asked for."""
+        del grid
+        if spec.imagej:
+            raise InvalidArgumentError(
+                f"imagej is for TIFF, and the output would be {self.title}",
+                hints=[Hint.of("leave out {}", imagej=...), Hint("or write to a path that ends in .tif")],
+            )
         return spec
 
     def keeping(self, spec: ArraySpec, encoding: ChunkEncoding, *, grid: bool, codec: bool) -> ArraySpec:

@@ -93,7 +93,7 @@ OWN_FAMILIES = (
     ),
     FamilyEntry(
         "tiff", _S + "tiff:TiffFamily", "TIFF", (".tif", ".tiff", ".btf", ".tf8", ".tf2"),
-        ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")),
+        ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")), writes=True,
     ),
     FamilyEntry(
         "stack", _S + "slices:StackFamily", "folder of slices", (".png", ".jpg", ".jpeg"),

@@ -52,7 +52,12 @@ from .names import (
     unknown_options as unknown_options,
     url_decoded as url_decoded,
 )
-from .new_files import FileFolder as FileFolder, NewFile as NewFile, UnfinishedFile as UnfinishedFile
+from .new_files import (
+    FileFolder as FileFolder,
+    NewFile as NewFile,
+    UnfinishedFile as UnfinishedFile,
+    check_new_file as check_new_file,
+)
 from .object_folder import (
     NewObject as NewObject,
     ObjectBytes as ObjectBytes,

@@ -7,14 +7,24 @@ import errno
 import hashlib
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from bioimage_py.errors import BioimagePyError, OutputExistsError, ReadOnlyError, StorageError
+from bioimage_py.errors import (
+    BioimagePyError,
+    Hint,
+    OutputExistsError,
+    ReadOnlyError,
+    SourceNotFoundError,
+    StorageError,
+)
 from bioimage_py.geometry import Box
 from bioimage_py.storage.chunk_keys import ChunkKeys
 from bioimage_py.storage.file_bytes import MOST_READ, SMALL, Piece, StoredBytes, file_error
+from bioimage_py.storage.names import check_writable
 from bioimage_py.system import (
     NEVER_WAITS,
     NEW,
@@ -231,6 +241,31 @@ class NewFile:
                 data = data[os.write(self._number, data) :]
 
 
+def check_new_file(
+    path: str, title: str, is_own: Callable[[str], bool], *, overwrite: bool, reopens: bool = True
+) -> None:
+    """Raise what making a file would raise: it is there and is not to be replaced, or is not of the format that `is_own` tells.
+
+    `reopens` says whether one that is there could be opened for writing.
+    """
+    place = Path(path)
+    if not place.parent.is_dir():
+        raise SourceNotFoundError(
+            f"cannot make {path!r}: there is no folder {str(place.parent)!r}; make it first"
+        )
+    if os.path.lexists(place):
+        if not overwrite:
+            more = [Hint.of("to write into it, use {}", "open_source", path, mode="r+")] if reopens else []
+            hints = [Hint.of("to replace it, give {}", overwrite=True), *more]
+            raise OutputExistsError(f"{path!r} is there already", hints=hints)
+        # An empty one was left by a killed process.
+        if not place.is_file() or (place.stat().st_size and not is_own(path)):
+            raise OutputExistsError(
+                f"{path!r} is not a {title} file, so it is never replaced: remove it first"
+            )
+    check_writable(path)
+
+
 class UnfinishedFile:
     """A file that a run writes for long under a temporary name beside its own, and renames at its end.
 
@@ -246,6 +281,16 @@ class UnfinishedFile:
         if len(os.fsencode(temporary)) > _LONGEST_NAME:
             temporary = f".{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}.partial"
         self.partial = os.path.join(folder, temporary)  # noqa: PTH118 - a text stays a text
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn what the system answers to writing the file into errors that say which file it is."""
+        try:
+            yield
+        except BioimagePyError:
+            raise
+        except OSError as error:
+            raise _writing_error(error, self.path) from error
 
     def make_free(self) -> None:
         """Remove what a killed run left under the temporary name; OutputExistsError if another run still writes it."""

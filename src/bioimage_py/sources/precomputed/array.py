@@ -105,6 +105,7 @@ class PrecomputedFamily(StoreFamily):
 
     only_zero_fill = True
     time_first = True
+    states_size = True
     store_rules = StoreRules(_TITLE, _read_node, _OWN_FILES)
 
     @reads_metadata

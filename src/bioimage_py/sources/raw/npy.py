@@ -21,11 +21,7 @@ from numpy.lib import format as npy_format
 
 from bioimage_py.errors import (
     BioimagePyWarning,
-    Hint,
     InvalidArgumentError,
-    OutputExistsError,
-    ReadOnlyError,
-    SourceNotFoundError,
     StorageError,
     UnsupportedFormatError,
 )
@@ -38,8 +34,7 @@ from bioimage_py.storage import (
     COMPRESSED_SUFFIXES,
     FileBytes,
     UnfinishedFile,
-    check_writable,
-    file_error,
+    check_new_file,
     first_bytes,
     folder_above,
 )
@@ -92,14 +87,8 @@ class NpyFamily(Family):
         _warn_of_lost(path, spec.metadata)
         unfinished = UnfinishedFile(path, replaces=overwrite)
         unfinished.make_free()
-        try:
+        with unfinished.errors():
             _make(unfinished.partial, spec)
-        except StorageError:
-            raise
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-                raise ReadOnlyError(f"cannot make {path!r} in its folder: {error.strerror}") from error
-            raise file_error(error, f"making {path!r}") from error
         file = open_file(unfinished.partial, "r+")
         unfinished.lock(file.number)
         source = NpySource(path, "r+", file, _layout(path, file.read(0, min(_HEADER_LIMIT, file.size))))
@@ -108,8 +97,7 @@ class NpyFamily(Family):
 
     def check_create(self, path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> None:
         _check_spec(path, key, spec)
-        _check_free(Path(path), overwrite)
-        check_writable(path)
+        check_new_file(path, ".npy", _is_npy, overwrite=overwrite)
         _check_disk(path, spec)
 
 
@@ -165,37 +153,9 @@ def _check_spec(path: str, key: str | None, spec: ArraySpec) -> None:
     _check_dtype(path, spec.dtype)
 
 
-def _check_free(place: Path, overwrite: bool) -> None:
-    if not place.parent.is_dir():
-        raise SourceNotFoundError(
-            f"cannot make {str(place)!r}: there is no folder {str(place.parent)!r}; make it first"
-        )
-    if not os.path.lexists(place):
-        return
-    if not overwrite:
-        raise OutputExistsError(
-            f"{str(place)!r} is there already",
-            hints=[
-                Hint.of("to replace it, give {}", overwrite=True),
-                Hint.of("to write into it, use {}", "open_source", str(place), mode="r+"),
-            ],
-        )
-    if not _is_npy(place):
-        raise OutputExistsError(
-            f"{str(place)!r} is not a .npy file, so it is never replaced: remove it first"
-        )
-
-
-def _is_npy(place: Path) -> bool:
-    """Whether there is a .npy file, or an empty one as left by a killed process."""
-    if not place.is_file():
-        return False
-    try:
-        with place.open("rb") as file:
-            head = file.read(len(npy_format.MAGIC_PREFIX))
-    except OSError as error:
-        raise file_error(error, f"looking into {str(place)!r}, which is to be replaced,") from error
-    return head in (b"", npy_format.MAGIC_PREFIX)
+def _is_npy(path: str) -> bool:
+    file = FileBytes.open(path)
+    return file.read(0, min(file.size, len(npy_format.MAGIC_PREFIX))) == npy_format.MAGIC_PREFIX
 
 
 def _make(made: str, spec: ArraySpec) -> None:

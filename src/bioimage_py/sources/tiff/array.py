@@ -11,71 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from bioimage_py.chunks import AnyArray, ArrayInFile, copy_rows, number_in, read_region
-from bioimage_py.errors import Hint, InvalidArgumentError, ReadOnlyError, StorageError, UnsupportedFormatError
+from bioimage_py.errors import Hint, StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata, without_nonsense
-from bioimage_py.sources.base import SourceSpec, StoredSize
+from bioimage_py.sources.base import StoredSize
 from bioimage_py.sources.chunked import ChunkedFileSource
-from bioimage_py.sources.family import Family
 from bioimage_py.sources.tiff.parsing import (
     ParsedTiff,
-    file_xml,
     image_xml,
-    parse_tiff,
-    series_titles,
-    several_series,
 )
-from bioimage_py.storage import FileBytes, OpenFiles, file_identity, file_stamp, is_url, stamp_of_files
+from bioimage_py.storage import FileBytes, OpenFiles, file_identity, file_stamp, stamp_of_files
 
 _WASTE = 64 * 2**10
 """Bytes between segments that are read and dropped rather than making another call."""
-
-
-class TiffFamily(Family):
-    """TIFF: each series is an array; read only."""
-
-    def open_path(
-        self,
-        path: str,
-        key: str | None = None,
-        mode: str = "r",
-        *,
-        series: int | str | None = None,
-        level: int = 0,
-        missing_planes: str = "error",
-    ) -> TiffSource:
-        """Open a series of a TIFF, by number or name where there are several, at a level of its pyramid; no voxel is read.
-
-        Pages that are marked as smaller copies or masks of others do not count, nor do smaller images called thumbnail, label,
-        macro, overview or preview. With `missing_planes="fill"` planes that are not stored read as the fill value, and the pages
-        of a TIFF whose companion file is not there are read as they are.
-        """
-        if is_url(path):
-            raise UnsupportedFormatError(
-                f"TIFF over the network is not supported: copy {path!r} to a local file first"
-            )
-        if mode != "r":
-            raise ReadOnlyError(f"TIFF {path!r} can only be read; open it with mode='r' and copy it to write")
-        if missing_planes not in ("error", "fill"):
-            raise InvalidArgumentError(f"missing_planes must be 'error' or 'fill', got {missing_planes!r}")
-        parsed = parse_tiff(path, key, series, level, fill=missing_planes == "fill")
-        return TiffSource(path, parsed, missing_planes=missing_planes)
-
-    def list_coarser(self, spec: SourceSpec) -> list[SourceSpec]:
-        level, fill = spec.get("level", 0), spec.get("missing_planes") == "fill"
-        n_levels = parse_tiff(spec["path"], spec.get("key"), None, level, fill=fill).n_levels
-        return [{**spec, "level": n} for n in range(level + 1, n_levels)]
-
-    def images_in(self, path: str) -> list[tuple[str, str]]:
-        return several_series(path)
-
-    def ome_xml_of(self, path: str) -> str | None:
-        return file_xml(path)
-
-    def list_arrays(self, path: str, **options: Any) -> list[str]:
-        """Return number, name, shape and dtype of each series in a TIFF."""
-        del options
-        return series_titles(path)
 
 
 class TiffSource(ChunkedFileSource):
