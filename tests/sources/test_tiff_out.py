@@ -202,6 +202,17 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
+@pytest.mark.parametrize("shape", [(16, 16), (3, 64, 32), (2, 512, 512), (1, 1, 1), (1, 3, 1, 40, 1)])
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+def test_planes_of_one_tile(shape: tuple[int, ...], codec: str, tmp_path: Path) -> None:
+    voxels = RNG.integers(0, 9, shape).astype("uint8")
+    with bp.copy(voxels, tmp_path / "a.tif", codec=codec, num_workers=2) as made:
+        np.testing.assert_array_equal(made[...], voxels)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif").squeeze(), voxels.squeeze())
+    bp.copy(voxels, tmp_path / "b.tif", codec=codec, chunks=shape if voxels.ndim < 3 else None)
+    np.testing.assert_array_equal(open_source(tmp_path / "b.tif")[...].squeeze(), voxels.squeeze())
+
+
 def test_a_key_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="leave out the key"):
         create_output(tmp_path / "a.tif", key="raw", shape=(4, 5), dtype="uint8")

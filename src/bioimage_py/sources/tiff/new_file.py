@@ -75,7 +75,8 @@ def settled(spec: ArraySpec, *, grid: bool) -> ArraySpec:
     spec = replace(spec, metadata=replace(spec.metadata, axes=axes))
     codec = _checked_codec(spec)
     if not spec.imagej:
-        return replace(spec, codec=codec, chunks=_tiles(spec, grid=grid))
+        spec = replace(spec, codec=codec)
+        return replace(spec, chunks=_tiles(spec, grid=grid))
     if grid or codec.name != "none":
         raise InvalidArgumentError(
             "an ImageJ hyperstack has neither tiles nor compression, which ImageJ reads itself",
@@ -95,7 +96,10 @@ def compression_level(name: str, level: int | None) -> int:
 def _tiles(spec: ArraySpec, *, grid: bool) -> tuple[int, ...]:
     ones, plane = (1,) * (len(spec.shape) - 2), spec.shape[-2:]
     if not grid or spec.chunks is None:
-        return (*ones, *(min(n, _TILE) for n in plane))
+        tile = [min(n, _TILE) for n in plane]
+        if _is_plane(tile, spec) and tile[0] > 16:
+            tile[0] = -(-tile[0] // 32) * 16
+        return (*ones, *tile)
     given = spec.chunks
     fits = all(c % 16 == 0 or c >= n for c, n in zip(given[-2:], plane, strict=True))
     if given[:-2] != ones or not fits:
@@ -104,6 +108,12 @@ def _tiles(spec: ArraySpec, *, grid: bool) -> tuple[int, ...]:
             hints=[Hint.of("give {}, for example", chunks=(*ones, _TILE, _TILE))],
         )
     return (*ones, *map(min, given[-2:], plane))
+
+
+def _is_plane(tile: Sequence[int], spec: ArraySpec) -> bool:
+    """Whether tifffile would take tiles for planes that are written one after the other."""
+    assert spec.codec is not None
+    return spec.codec.name == "none" and tuple(tile) == spec.shape[-2:] and not any(n % 16 for n in tile)
 
 
 def _checked_codec(spec: ArraySpec) -> Codec:
@@ -174,7 +184,7 @@ def make_pages(place: str, path: str, spec: ArraySpec, shapes: Sequence[tuple[in
 def _tile(spec: ArraySpec) -> tuple[int, int]:
     assert spec.chunks is not None
     height, width = (-(-c // 16) * 16 for c in spec.chunks[-2:])
-    return height, width
+    return height + 16 * _is_plane((height, width), spec), width
 
 
 def _padded(shape: tuple[int, ...], tile: tuple[int, ...]) -> tuple[int, ...]:
