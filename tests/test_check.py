@@ -9,13 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import h5py
 import numpy as np
 import pytest
+import tifffile
 import zarr
 
 import bioimage_py as bp
 from bioimage_py.cli import main
 from bioimage_py.errors import (
+    BioimagePyError,
     InvalidArgumentError,
     RunnerError,
     SourceNotFoundError,
@@ -192,6 +195,11 @@ def copied(original: Stored, folder: Path) -> Stored:
     return original._replace(path=folder / original.path.name)
 
 
+def times(folder: Path) -> dict[str, int]:
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): file.stat().st_mtime_ns for file in files}
+
+
 @pytest.mark.parametrize(("damage", "kind"), CASES)
 def test_damage_is_found(
     damage: Damage, kind: str, originals: dict[str, Stored], voxels: np.ndarray, tmp_path: Path
@@ -204,6 +212,19 @@ def test_damage_is_found(
     chunk = (0, 0, 2) if damage.chunk and kind == "shards" else damage.chunk
     assert (damage.kind, damage.array or stored.key, chunk) in found, str(result)
     assert len(found) == 1 or damage.done in (wrong_fill, unfinished)
+
+    before = times(stored.path)
+    result = bp.repair(stored.path, voxels if kind == "n5" else originals[kind].path, num_workers=2)
+    changed = {name for name, time in times(stored.path).items() if before.get(name) != time}
+    if damage.kind in ("foreign", "scale", "metadata"):  # only a person knows
+        assert {one.kind for one in result.findings} >= {damage.kind}
+        assert not changed
+        return
+    assert result, str(result)
+    assert {one.kind for one in result.repaired} >= {damage.kind}
+    if damage.chunk:
+        assert changed == {stored.chunk.relative_to(stored.path).as_posix()}
+    assert bp.verify(stored.path, originals[kind].path)
 
 
 def test_what_is_right_is_right(originals: dict[str, Stored], tmp_path: Path, voxels: np.ndarray) -> None:
@@ -273,6 +294,52 @@ def test_metadata_around_arrays(originals: dict[str, Stored], tmp_path: Path) ->
         bp.check(plate, memory_limit=1000)
 
 
+def test_a_source_of_other_voxels_is_refused(
+    originals: dict[str, Stored], tmp_path: Path, voxels: np.ndarray
+) -> None:
+    stored = copied(originals["v2"], tmp_path)
+    flipped(stored, voxels)
+    before = times(stored.path)
+    other = voxels.copy()
+    other[-1, -1, -1] += 1
+    bp.copy(other, tmp_path / "other.n5/raw")
+    for source, said in (
+        (voxels[:8], "shape"),
+        (voxels.astype("int32"), "int32"),
+        (other, r"voxel \(15, 23, 23\)"),
+        (tmp_path / "other.n5", "raw"),
+        (stored.path, "another source"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=said):
+            bp.repair(stored.path, source)
+    with pytest.raises(SourceNotFoundError):
+        bp.repair(stored.path, tmp_path / "nothing.tif")
+    assert times(stored.path) == before
+    assert bp.repair(stored.path, voxels)
+
+
+def test_repairing_other_formats(tmp_path: Path, voxels: np.ndarray) -> None:
+    bp.copy(voxels, tmp_path / "a.h5:/x/raw", chunks=CHUNKS, codec="gzip:1")
+    with h5py.File(tmp_path / "a.h5") as file:
+        place = file["x/raw"].id.get_chunk_info(4)
+    with (tmp_path / "a.h5").open("r+b") as opened:
+        opened.seek(place.byte_offset + place.size // 2)
+        opened.write(b"damage")
+    tifffile.imwrite(tmp_path / "a.tif", voxels, compression="zlib")
+    for path in (tmp_path / "a.h5", tmp_path / "a.h5:/x/raw"):
+        assert [(one.kind, one.chunk) for one in bp.check(path).findings] == [("corrupt", (0, 1, 1))]
+    result = bp.repair(tmp_path / "a.h5", tmp_path / "a.tif")
+    assert result, str(result)
+    assert bp.verify(tmp_path / "a.h5:/x/raw", voxels)
+
+    with (tmp_path / "a.tif").open("r+b") as opened:
+        opened.seek(5000)
+        opened.write(b"damage")
+    assert bp.check(tmp_path / "a.tif").counts["corrupt"] == 1
+    with pytest.raises(BioimagePyError, match="TIFF"):
+        bp.repair(tmp_path / "a.tif", voxels)
+
+
 def test_in_a_bucket(originals: dict[str, Stored]) -> None:
     stored = originals["shards"]
     with s3_lab():
@@ -283,6 +350,9 @@ def test_in_a_bucket(originals: dict[str, Stored]) -> None:
                 bucket.write(name, data[:-3] if name == "0/c/0/2/1" else data)
         bucket.write("0/c/7/0/0", b"foreign")
         result = bp.check(bucket.path, num_workers=4)
+        repaired = bp.repair(bucket.path, stored.path, num_workers=4)
+        assert bp.verify(bucket.path, stored.path)
+    assert [one.kind for one in repaired.findings] == ["foreign"]
     assert {(one.kind, one.array, one.chunk) for one in result.findings} == {
         ("corrupt", "0", (0, 2, 2)),
         ("missing", "0", (0, 0, 0)),
@@ -316,3 +386,6 @@ def test_command(originals: dict[str, Stored], tmp_path: Path, capsys: pytest.Ca
     assert document["findings"][0]["chunk"] == list(AT)
     assert document["counts"]["missing"] == 1
     assert main(["check", str(tmp_path / "nothing.zarr")]) == 2
+    assert main(["repair", str(stored.path), str(originals["v3"].path)]) == 0
+    assert "1 problem" in capsys.readouterr().out
+    assert main(["repair", str(stored.path), str(tmp_path / "nothing.tif")]) == 2

@@ -51,6 +51,7 @@ PUBLIC = [
     "pyramid",
     "pyramid_plan",
     "preview",
+    "repair",
     "resume",
     "status",
     "to_roi",

@@ -1,6 +1,6 @@
 from . import errors as errors, wrapper as wrapper
 from .bench import BenchResult as BenchResult, bench as bench
-from .check import CheckResult as CheckResult, check as check
+from .check import CheckResult as CheckResult, check as check, repair as repair
 from .copy import copy as copy, plan as plan
 from .digest import digest as digest
 from .downsample import downsample as downsample

@@ -1,4 +1,4 @@
-"""`check`: whether all that is stored below a path can be read and fits together."""
+"""`check`: whether all that is stored below a path can be read and fits together; `repair` writes again what is damaged."""
 
 from __future__ import annotations
 
@@ -6,19 +6,39 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from bioimage_py.errors import InvalidArgumentError, SourceNotFoundError
-from bioimage_py.operations import ArrayCheck, CheckWork, Finding, RunOptions, StoreAccess, StoreCheck
-from bioimage_py.planning import default_memory_limit, format_bytes
+from bioimage_py.operations import (
+    ArrayCheck,
+    CheckWork,
+    Damaged,
+    Finding,
+    Repair,
+    RunOptions,
+    StoreAccess,
+    StoreCheck,
+    threads_for,
+)
 from bioimage_py.runner import LocalRunner, Progress, checked_workers, raise_failures, reporting
-from bioimage_py.sources import family_by_content, locate, open_source
+from bioimage_py.sources import (
+    FileSource,
+    Source,
+    as_source,
+    family_by_content,
+    from_spec,
+    locate,
+    may_be_zarr,
+    open_source,
+)
+from bioimage_py.sources.stores import Node, marking_new, update_consolidated
 from bioimage_py.storage import StoreFolder, is_url, path_text
 from bioimage_py.text import Rows, counted
+from bioimage_py.wrapper.shape import turned_like
 
-__all__ = ["CheckResult", "Finding", "check"]
+__all__ = ["CheckResult", "Finding", "check", "repair"]
 
 _HARMLESS = ("not stored", "not checked")
 _AT_ONCE = 64
@@ -44,6 +64,8 @@ class CheckResult(Rows):
         How many arrays were checked.
     share
         The share of the stored chunks that was looked at: 1 without `sample`.
+    repaired
+        Of `repair`: what was found before and is right now.
     """
 
     path: str
@@ -51,6 +73,7 @@ class CheckResult(Rows):
     counts: Mapping[str, int]
     arrays: int
     share: float = 1.0
+    repaired: tuple[Finding, ...] = ()
 
     def __bool__(self) -> bool:
         return all(finding.kind in _HARMLESS for finding in self.findings)
@@ -63,6 +86,8 @@ class CheckResult(Rows):
         yield "result", f"{counted(wrong, 'problem')} found" if wrong else "nothing wrong"
         chunks = ", ".join(f"{n:,} {name}" for name, n in self.counts.items() if n)
         yield "checked", f"{counted(self.arrays, 'array')}; chunks: {chunks or 'none'}"
+        if self.repaired:
+            yield "repaired", f"{counted(len(self.repaired), 'problem')}"
         if self.share < 1:
             yield (
                 "sample",
@@ -89,10 +114,13 @@ class CheckResult(Rows):
             "arrays": self.arrays,
             "counts": dict(self.counts),
             "share": self.share,
-            "findings": [
-                {**asdict(f), "chunk": None if f.chunk is None else list(f.chunk)} for f in self.findings
-            ],
+            "repaired": [_plain(finding) for finding in self.repaired],
+            "findings": [_plain(finding) for finding in self.findings],
         }
+
+
+def _plain(finding: Finding) -> dict[str, Any]:
+    return {**asdict(finding), "chunk": None if finding.chunk is None else list(finding.chunk)}
 
 
 def check(
@@ -163,6 +191,137 @@ def check(
         return _Check(path_text(path), share_of(sample), options).result()
 
 
+def repair(
+    path: str | os.PathLike[str],
+    source: Any,
+    *,
+    num_workers: int | None = 1,
+    memory_limit: int | str | None = None,
+    endpoint: str | None = None,
+    region: str | None = None,
+    anonymous: bool = False,
+    profile: str | None = None,
+    progress: Callable[[Progress], None] | bool | None = None,
+) -> CheckResult:
+    """Write what is corrupt or missing below a path again, from a source that holds the same voxels, and check again.
+
+    Only the write units (chunks, or shards) that a check finds are written, encoded as their array says; all others keep their bytes and times.
+    Consolidated metadata are brought up to date. What nobody but you can know, such as a wrong scale or a file that belongs to nothing, stays
+    as it is, and in the findings.
+
+    Parameters
+    ----------
+    path
+        As for `check`.
+    source
+        What the array, or the full-size level of the image, was copied from: an array, handle, path or source. For several arrays a
+        path of a container, or of an OME-Zarr, that has them at the same places.
+    num_workers, memory_limit, endpoint, region, anonymous, profile
+        As for `check`.
+    progress
+        As for `verify`.
+
+    Returns
+    -------
+    CheckResult
+        Of the check afterwards; `repaired` has what is right now.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the source has another shape or data type, or other voxels in chunks that are right: nothing is written then.
+    ReadOnlyError
+        If a damaged array cannot be written, as one in a TIFF file.
+
+    Examples
+    --------
+    >>> import numpy as np, os, tempfile
+    >>> from bioimage_py import copy, repair
+    >>> voxels, path = np.ones((4, 6), "uint8"), f"{tempfile.mkdtemp()}/image.zarr"
+    >>> _ = copy(voxels, path, chunks=(2, 3))
+    >>> os.remove(f"{path}/c/1/0")
+    >>> result = repair(path, voxels)
+    >>> bool(result), result.repaired[0].chunk
+    (True, (1, 0))
+    """
+    access, text = StoreAccess(endpoint, region, anonymous, profile), path_text(path)
+    with access.reaching(path, source):
+        given = {
+            "num_workers": checked_workers(num_workers),
+            "memory_limit": memory_limit,
+            "progress": progress,
+        }
+        options = RunOptions.of(given)
+        with reporting(progress, "checking") as report:
+            before = _Check(text, 1.0, replace(options, progress=report), arrays=[])
+            first = before.result()
+        if not first.findings:
+            return first
+        with reporting(progress, "repairing") as report, ExitStack() as stack:
+            repairs = [Repair(*one, stack) for one in _with_sources(before, source, stack)]
+            stack.enter_context(marking_new())
+            # Nothing is written before all sources are found to be the right ones.
+            repairs += [Repair(*one, stack) for one in _lost_levels(before, source, stack)]
+            for one in repairs:
+                one.write(replace(options, progress=report))
+        before.mend_consolidated()
+        with reporting(progress, "checking") as report:
+            after = _Check(text, 1.0, replace(options, progress=report)).result()
+    return replace(after, repaired=tuple(f for f in first.findings if f not in after.findings))
+
+
+def _with_sources(checked: _Check, source: Any, stack: ExitStack) -> Iterator[tuple[Damaged, Source]]:
+    """Yield the damaged arrays, and those beside levels that are missing, with the sources of their voxels, as far as there are any."""
+    beside = {level.folder.path for level in checked.lost_levels.values()}
+    damaged = [one for one in checked.arrays or () if one.numbers or one.folder in beside]
+    found = {}
+    if isinstance(source, (str, os.PathLike)):
+        for key, place in _places(checked.path, path_text(source), {one.key for one in damaged}):
+            with suppress(SourceNotFoundError):
+                found[key] = stack.enter_context(open_source(*place))
+    if damaged and not found:
+        single = stack.enter_context(as_source(source))
+        arrays = {one.key: stack.enter_context(from_spec(one.spec)) for one in damaged}
+        found = {
+            key: single for key, array in arrays.items() if turned_like(array, single).shape == array.shape
+        }
+        if not found:
+            there = ", ".join(f"{array.shape} of {array.name}" for array in arrays.values())
+            raise InvalidArgumentError(
+                f"{single.name} cannot repair {checked.path}: its shape {single.shape} is not that of what is damaged, {there}"
+            )
+    yield from ((one, found[one.key]) for one in damaged if one.key in found)
+
+
+def _lost_levels(checked: _Check, source: Any, stack: ExitStack) -> Iterator[tuple[Damaged, Source]]:
+    """Make levels that are missing, where the source has them, and yield them with their sources."""
+    if not isinstance(source, (str, os.PathLike)):
+        return
+    for key, place in _places(checked.path, path_text(source), set(checked.lost_levels)):
+        with suppress(SourceNotFoundError):
+            level = stack.enter_context(open_source(*place))
+            assert checked.store is not None
+            made = checked.store.make_level(key, level.shape, level.dtype.name)
+            if made is not None:
+                yield Damaged.all_of(ArrayCheck(key, stack.enter_context(made))), level
+
+
+def _places(path: str, source: str, keys: set[str]) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yield where one container has the arrays with these keys in another one."""
+    mine, other = locate(path), locate(source)
+    if all(may_be_zarr(one) for one in (path, source)):
+        from bioimage_py.sources.ome_zarr import ome_zarr_group, paired_arrays
+
+        if ome_zarr_group(path) is not None and ome_zarr_group(source) is not None:
+            for _, one, place in paired_arrays(path, source):
+                key = "" if one is None else one[1].removeprefix(mine.key or "").strip("/")
+                if place is not None and key in keys:
+                    yield key, place
+            return
+    if other.family is not None and other.family.container:
+        yield from ((key, (other.path, "/".join(filter(None, (other.key, key))))) for key in keys if key)
+
+
 def share_of(sample: float | str | None) -> float:
     """Return a share from `0.01`, `"1%"` or None, which is all."""
     try:
@@ -186,11 +345,13 @@ class _Check:
     findings: list[Finding] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     n_arrays: int = 0
+    arrays: list[Damaged] | None = None  # where they are to be repaired
+    store: StoreCheck | None = None
 
     def result(self) -> CheckResult:
         place = locate(self.path)
         if is_url(place.path) or os.path.isdir(place.path):  # noqa: PTH112 - a text stays a text
-            store = StoreCheck(StoreFolder.at(place.path), place.key)
+            self.store = store = StoreCheck(StoreFolder.at(place.path), place.key)
             self._check(store.arrays())
             self.findings += store.findings
         if not self.n_arrays and not self.findings:
@@ -215,9 +376,12 @@ class _Check:
                 for array in batch:
                     stack.callback(array.source.close)
                 work = CheckWork(batch, self.share)
+                largest = max(batch, key=lambda array: array.bytes_at_once)
                 journal = LocalRunner().execute(
                     work,
-                    self._threads(batch),
+                    threads_for(
+                        largest.bytes_at_once, f"decoding a chunk of {largest.source.name}", self.options
+                    ),
                     n_bytes=work.n_bytes,
                     progress=self.options.progress if callable(self.options.progress) else None,
                 )
@@ -226,14 +390,17 @@ class _Check:
                 for array in batch:
                     self.counts.update(array.counts())
                     self.findings += array.findings
+                    if self.arrays is not None and isinstance(array.source, FileSource):
+                        self.arrays.append(Damaged.of(array))
             self.n_arrays += len(batch)
 
-    def _threads(self, batch: list[ArrayCheck]) -> int:
-        largest = max(batch, key=lambda array: array.bytes_at_once)
-        limit = self.options.memory_bytes or default_memory_limit()
-        if largest.bytes_at_once > limit:
-            raise InvalidArgumentError(
-                f"to decode a chunk of {largest.source.name} takes {format_bytes(largest.bytes_at_once)} of memory, and the limit is "
-                f"{format_bytes(limit)}: give a higher memory_limit"
-            )
-        return min(self.options.num_workers, limit // max(1, largest.bytes_at_once))
+    @property
+    def lost_levels(self) -> Mapping[str, Node]:
+        return {} if self.store is None else self.store.lost_levels
+
+    def mend_consolidated(self) -> None:
+        """Bring consolidated metadata up to date that do not repeat what is below, unless that is wrong itself."""
+        wrong = {finding.array for finding in self.findings if finding.kind == "metadata"}
+        stale = [f.array for f in self.findings if f.kind == "consolidated" and f.array not in wrong]
+        if self.store is not None and stale:
+            update_consolidated(map(self.store.folder_of, stale))

@@ -33,7 +33,7 @@ from bioimage_py.runner import (
 from bioimage_py.runner.work import Work
 from bioimage_py.sources import Source, as_source, may_be_zarr, open_source
 from bioimage_py.text import Rows, counted
-from bioimage_py.wrapper.shape import TransposeSource
+from bioimage_py.wrapper.shape import turned_like
 
 __all__ = ["VerifyResult", "verify"]
 
@@ -240,7 +240,7 @@ def _verify_all(
             if first is None or second is None:
                 where = "both" if first is second else "the first" if first is None else "the second"
                 differing.append((key, f"is not in {where}"))
-            elif first.shape != _turned_like(first, second).shape:
+            elif first.shape != turned_like(first, second).shape:
                 differing.append((key, f"has shape {first.shape} and {second.shape}"))
             else:
                 results.append(compare(first, second, options))
@@ -269,16 +269,8 @@ def _opened(place: tuple[str, str] | None, stack: ExitStack) -> Source | None:
         return None
 
 
-def _turned_like(first: Source, second: Source) -> Source:
-    """Return the second source with its axes in the order of the first, where both name the same ones."""
-    axes, own = ([axis.lower() for axis in one.metadata.axes or ()] for one in (first, second))
-    if axes == own or sorted(axes) != sorted(own):
-        return second
-    return TransposeSource(second, [own.index(axis) for axis in axes])
-
-
 def _alike(first: Source, second: Source) -> Source:
-    second = _turned_like(first, second)
+    second = turned_like(first, second)
     if first.shape != second.shape:
         raise InvalidArgumentError(
             f"cannot compare voxel by voxel: {first.name} has shape {first.shape}, {second.name} has {second.shape}"

@@ -30,7 +30,7 @@ from bioimage_py.report import Look
 from bioimage_py.runner import TASKS_AT_ONCE, RunnerConfig, all_backends
 from bioimage_py.system import available_cores
 
-_QUIET = ("copy", "pyramid", "verify", "check", "preview", "resume", "cancel", "worker", "config")
+_QUIET = ("copy", "pyramid", "verify", "check", "repair", "preview", "resume", "cancel", "worker", "config")
 _SEVERAL = (
     values.shape,
     values.sizes,
@@ -293,6 +293,10 @@ def _verify(parser: Parser) -> None:
     _flag(parser, "--by-digest", help="compare the digests that are kept, or compute those that are missing")
     add_opening(parser.add_argument_group("which array of A"), "-a", " A")
     add_opening(parser.add_argument_group("which array of B"), "-b", " B")
+    _resources(parser)
+
+
+def _resources(parser: Parser) -> None:
     group = parser.add_argument_group("resources")
     _workers(group, "threads")
     add_fields(group, RunOptions, "memory_limit")
@@ -308,19 +312,20 @@ def _check(parser: Parser) -> None:
         metavar="SHARE",
         help="decode this share of the stored chunks only, such as 1%%, always the same ones",
     )
-    group = parser.add_argument_group("resources")
-    _workers(group, "threads")
-    add_fields(group, RunOptions, "memory_limit")
-    _stores(parser)
+    _resources(parser)
+
+
+def _repair(parser: Parser) -> None:
+    parser.add_argument("path", metavar="PATH", help="what is damaged")
+    parser.add_argument("source", metavar="SOURCE", help="what it was copied from, or another copy")
+    add_opening(parser.add_argument_group("which array of SOURCE"))
+    _resources(parser)
 
 
 def _digest(parser: Parser) -> None:
     parser.add_argument("paths", nargs="+", metavar="PATH", help="an image")
     add_opening(parser.add_argument_group("which array"))
-    group = parser.add_argument_group("resources")
-    _workers(group, "threads")
-    add_fields(group, RunOptions, "memory_limit")
-    _stores(parser)
+    _resources(parser)
 
 
 def _bench(parser: Parser) -> None:
@@ -397,6 +402,7 @@ _OPTIONS: Mapping[str, Callable[[Parser], None]] = {
     "pyramid": _pyramid,
     "verify": _verify,
     "check": _check,
+    "repair": _repair,
     "digest": _digest,
     "bench": _bench,
     "runs": _runs,

@@ -40,6 +40,7 @@ getting started:
   bioimage-py view image.ome.zarr                  look at it in the browser
   bioimage-py verify stack.tif stack.zarr          are all voxels equal?
   bioimage-py check image.ome.zarr                 is anything in it corrupt, or missing?
+  bioimage-py repair image.ome.zarr stack.tif      write what is, again
   bioimage-py digest stack.zarr                    a hash of its voxels, in any format
   bioimage-py bench stack.tif                      how fast can this computer copy it?
 long copies, and copies on a cluster:
@@ -174,6 +175,18 @@ nothing is wrong and 1 if anything is.""",
   bioimage-py check image.ome.zarr
   bioimage-py check plate.ome.zarr --sample 1% --json
   bioimage-py check data.n5/raw && echo 'all chunks can be decoded'""",
+    ),
+    "repair": Verb(
+        "write damaged chunks again, from another copy",
+        """\
+Check PATH, and write the chunks and shards that are corrupt or missing again with the voxels of SOURCE, which
+is only read: what PATH was copied from, or another copy of it. All other chunks stay untouched. SOURCE is
+refused if it has another shape or data type, or other voxels where PATH is right. Then PATH is checked
+again; the exit code is 0 if nothing is wrong now and 1 if anything is.""",
+        """\
+  bioimage-py repair image.ome.zarr stack.tif
+  bioimage-py repair image.ome.zarr s3://backup/image.ome.zarr
+  bioimage-py repair data.n5/raw scan.h5 --key /volumes/raw""",
     ),
     "digest": Verb(
         "print a hash of the voxels, whatever their format",

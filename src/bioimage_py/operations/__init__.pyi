@@ -1,5 +1,10 @@
 from .array_copy import ArrayCopy as ArrayCopy
-from .check_array import ArrayCheck as ArrayCheck, CheckWork as CheckWork, Finding as Finding
+from .check_array import (
+    ArrayCheck as ArrayCheck,
+    CheckWork as CheckWork,
+    Finding as Finding,
+    threads_for as threads_for,
+)
 from .check_store import StoreCheck as StoreCheck
 from .image_copy import (
     ImageCopy as ImageCopy,
@@ -16,6 +21,7 @@ from .options import (
     with_arguments_of as with_arguments_of,
 )
 from .pyramid_job import PyramidJob as PyramidJob
+from .repair_array import Damaged as Damaged, Repair as Repair
 from .series_copy import SeriesCopy as SeriesCopy, images_to_copy as images_to_copy
 from .target import NewPathTarget as NewPathTarget, find_target as find_target
 from .tile_digests import digest_of as digest_of, reading_plan as reading_plan

@@ -22,9 +22,11 @@ from bioimage_py.chunks import (
     number_in,
     read_n5_header,
 )
-from bioimage_py.errors import StorageError
+from bioimage_py.errors import InvalidArgumentError, StorageError
 from bioimage_py.geometry import Blocking, Box, IdSet
 from bioimage_py.kernels import cells_of, differing
+from bioimage_py.operations.options import RunOptions
+from bioimage_py.planning import default_memory_limit, format_bytes
 from bioimage_py.runner import BlockJournal
 from bioimage_py.runner.work import Work
 from bioimage_py.sources import Source, encoded_reader, stored_chunks
@@ -34,6 +36,7 @@ _PIECE_BYTES = 2**24
 _WHOLE_OBJECT = 2**26
 _MOST_HOLES = 1_000
 _FEW = 0.01
+_COMPARED = 16
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class ArrayCheck:
             self.stored = self._sorted_out(keys, names)
         self.looked_at = IdSet()
         self.findings: list[Finding] = []
-        self.right = self.wrong = 0
+        self.right = self.wrong = self._lost = 0
         self._absent: list[int] = []  # units that were looked for in vain
 
     def _extents(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -223,6 +226,7 @@ class ArrayCheck:
         """Look for what is missing, and return how many chunks are what; the last step of a check."""
         absent = self._not_stored()
         missing, holes = self._holes(absent) if self._names_chunks and not self.unfinished else ((), ())
+        self._lost = len(holes)
         self.findings.sort(key=lambda finding: finding.chunk or ())
         every = IdSet.from_range(self.blocking.n_blocks)
         found = {
@@ -250,6 +254,25 @@ class ArrayCheck:
         if self.unit == self.chunks:
             return len(units) if isinstance(units, Sequence) else sum(1 for _ in units)
         return sum(cells_of(self.blocking[number], self.chunks).size for number in units)
+
+    # -- what a repair writes again
+
+    def damaged(self) -> IdSet:
+        """Return the units that are corrupt, missing or perhaps missing; of an unfinished array also those never written."""
+        broken = (f.chunk for f in self.findings if f.chunk is not None and f.kind != "unreadable")
+        units = (
+            tuple(a * c // u for a, c, u in zip(at, self.chunks, self.unit, strict=True)) for at in broken
+        )
+        known = IdSet.from_ids(map(self.blocking.block_id, units))
+        return known | self._not_stored() if self.unfinished or self._lost > _MOST_HOLES else known
+
+    def some_right(self, damaged: IdSet) -> tuple[Box, ...]:
+        """Return a few chunks, the first ones of units that are right."""
+        right = self.looked_at - damaged - self._not_stored()
+        ranks = {(len(right) - 1) * n // (_COMPARED - 1) for n in range(_COMPARED)} if right else set()
+        return tuple(
+            self._box(cells_of(self.blocking[right[rank]], self.chunks).begin) for rank in sorted(ranks)
+        )
 
     def _holes(self, absent: IdSet) -> tuple[list[int], list[int]]:
         """Tell, and return, the units that are lost, and those that may be: most others are stored, and most around them."""
@@ -332,3 +355,13 @@ class CheckWork(Work):
     def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
         number = bisect.bisect_right(self._begins, blocks[0]) - 1
         journal.done(blocks, self._arrays[number].look(blocks[0] - self._begins[number]))
+
+
+def threads_for(n_bytes: int, what: str, options: RunOptions) -> int:
+    """Return how many threads that hold so many bytes each keep to the memory limit; InvalidArgumentError if none does."""
+    limit = options.memory_bytes or default_memory_limit()
+    if n_bytes > limit:
+        raise InvalidArgumentError(
+            f"{what} takes {format_bytes(n_bytes)} of memory, and the limit is {format_bytes(limit)}: give a higher memory_limit"
+        )
+    return min(options.num_workers, limit // max(1, n_bytes))

@@ -80,6 +80,9 @@ class StoreCheck:
     def __init__(self, root: StoreFolder, key: str | None) -> None:
         self._root, self._key = root, key or ""
         self.findings: list[Finding] = []
+        self.lost_levels: dict[
+            str, Node
+        ] = {}  # of images, by their keys below the path, and another level of each
         self._nodes: dict[str, Node] = {}  # by their keys
         self._families = [
             family
@@ -190,7 +193,7 @@ class StoreCheck:
 
     def _check_group(self, key: str, node: Node) -> None:
         for image in images_of(node.attributes):
-            shapes = {}
+            shapes: dict[str, Node] = {}
             for dataset in image.datasets:
                 level = self._nodes.get(_joined(key, dataset.path))
                 if level is None or level.array is None:
@@ -204,6 +207,11 @@ class StoreCheck:
                 for problem in dataset.problems:
                     self._tell("metadata", _joined(key, dataset.path), node.folder, problem)
             if len(shapes) < len(image.datasets):
+                self.lost_levels |= {
+                    self._shown(_joined(key, dataset.path)): next(iter(shapes.values()))
+                    for dataset in image.datasets
+                    if shapes and dataset.path not in shapes
+                }
                 continue
             try:
                 check_levels(image, shapes, node.folder.path)
@@ -228,6 +236,21 @@ class StoreCheck:
         for name, text in stale_entries(node.folder, below):
             where = f"the consolidated metadata of {self._shown(key) or 'the container'}"
             self._tell("consolidated", _joined(key, name), node.folder, f"{where} {text}")
+
+    def make_level(self, array: str, shape: tuple[int, ...], dtype: str) -> Source | None:
+        """Make a level that is missing, encoded as another one; None if that cannot be done."""
+        like, folder = self.lost_levels[array], self.folder_of(array)
+        family = next(one for one in self._families if one.rules(3).read_node(like.folder) is not None)
+        if dtype != like.dtype or not family.make_level(like, folder, shape):
+            return None
+        source: Source = family.open_path(
+            self._root.path, _joined(self._key, array), "r", **self._root.options
+        )
+        return source
+
+    def folder_of(self, array: str) -> StoreFolder:
+        """Return the folder of what a finding names."""
+        return self._root.child(_joined(self._key, array))
 
     def _is_told(self, key: str) -> bool:
         return any(

@@ -8,6 +8,7 @@ from .verify import (
     run_bench as run_bench,
     run_check as run_check,
     run_digest as run_digest,
+    run_repair as run_repair,
     run_verify as run_verify,
 )
 from .worker import run_worker as run_worker

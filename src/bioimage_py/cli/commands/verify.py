@@ -1,11 +1,13 @@
-"""`bioimage-py verify` and `digest`: whether images are equal; `check`: whether what is stored is right; and `bioimage-py bench`: how fast one can be copied here."""
+"""`bioimage-py verify` and `digest`: whether images are equal; `check`, `repair`: what is wrong with what is stored; and `bench`: how fast one can be copied here."""
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from bioimage_py.cli.console import Console
 from bioimage_py.cli.failure import DIFFERENT, OK
@@ -15,6 +17,9 @@ from bioimage_py.cli.values import for_axes
 from bioimage_py.runner import find_backend
 from bioimage_py.sources import Source
 from bioimage_py.text import duration
+
+if TYPE_CHECKING:
+    from bioimage_py.check import CheckResult
 
 
 def run_verify(args: argparse.Namespace, console: Console) -> int:
@@ -72,18 +77,30 @@ def run_check(args: argparse.Namespace, console: Console) -> int:
     """Check what is stored below a path and return 0 if nothing is wrong, else 1."""
     from bioimage_py.check import check
 
-    started = time.perf_counter()
-    with ProgressLine("checking", console) as progress:
-        result = check(
-            args.path,
-            sample=args.sample,
-            num_workers=args.workers,
-            memory_limit=args.memory_limit,
-            progress=progress,
+    return _checked("check", "checking", args, console, partial(check, args.path, sample=args.sample))
+
+
+def run_repair(args: argparse.Namespace, console: Console) -> int:
+    """Write what is damaged again, and return as `run_check` what is found then."""
+    from bioimage_py.check import repair
+
+    source = image_at(args.source, args.key)
+    with ExitStack() as stack:
+        found = (
+            stack.enter_context(open_given(args.source, args)) if source is None or opening(args) else source
         )
+        return _checked("repair", "repairing", args, console, partial(repair, args.path, found))
+
+
+def _checked(
+    verb: str, doing: str, args: argparse.Namespace, console: Console, call: Callable[..., CheckResult]
+) -> int:
+    started = time.perf_counter()
+    with ProgressLine(doing, console) as progress:
+        result = call(num_workers=args.workers, memory_limit=args.memory_limit, progress=progress)
     told = console.remark if result else console.line
     told(str(result))
-    console.document({"command": "check", **result.to_json(), "seconds": time.perf_counter() - started})
+    console.document({"command": verb, **result.to_json(), "seconds": time.perf_counter() - started})
     return OK if result else DIFFERENT
 
 

@@ -73,6 +73,11 @@ class StoreFamily(Family):
         """Return the keys of the arrays that are described in the folder of a node; None is that folder itself."""
         return () if node.array is None else (None,)
 
+    def make_level(self, like: Node, folder: StoreFolder, shape: tuple[int, ...]) -> bool:
+        """Make an array of another shape that is encoded as a level of its image is; False if that cannot be done here."""
+        del like, folder, shape
+        return False
+
     def check_create(self, path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> None:
         self.making(key, spec)
         check_room(StoreFolder.at(path), key, overwrite, self.rules(spec.zarr_format))

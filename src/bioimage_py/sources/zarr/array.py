@@ -32,6 +32,7 @@ from bioimage_py.sources.stores import (
     coarser_paths,
     find_array,
     from_tensorstore,
+    mark_new,
     open_store,
     open_tensorstore_spec,
     update_consolidated,
@@ -137,6 +138,20 @@ class ZarrFamily(StoreFamily):
         make_zarr_array(making, attributes, folder, overwrite=overwrite)
         if listed:
             update_consolidated([folder])
+
+    def make_level(self, like: Node, folder: StoreFolder, shape: tuple[int, ...]) -> bool:
+        mark_new(folder)
+        array = {**(like.array or {}), "shape": list(shape)}
+        if zarr_format_of(like) == 3:
+            folder.write_json(
+                "zarr.json", {**array, "attributes": {}}
+            )  # voxel sizes are those of the other level
+        else:
+            names = {key: value for key, value in like.attributes.items() if key == "_ARRAY_DIMENSIONS"}
+            folder.write_json(".zarray", array)
+            folder.write_json(".zattrs", names)
+        update_consolidated([folder])
+        return True
 
     def format_of(self, spec: ArraySpec) -> str:
         return f"zarr v{spec.zarr_format}"

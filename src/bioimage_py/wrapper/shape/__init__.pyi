@@ -3,6 +3,7 @@ from .axes import (
     FlipSource as FlipSource,
     TransposeSource as TransposeSource,
     axis_number as axis_number,
+    turned_like as turned_like,
 )
 from .extension import ConcatenateSource as ConcatenateSource, PadSource as PadSource
 from .selection import RoiSource as RoiSource, SelectSource as SelectSource

@@ -206,3 +206,11 @@ def _in_bounds(number: int, ndim: int, what: str) -> int:
     if not -ndim <= number < ndim:
         raise InvalidArgumentError(f"axis {number} is out of bounds for {what}")
     return number % ndim
+
+
+def turned_like(first: Source, second: Source) -> Source:
+    """Return the second source with its axes in the order of the first, where both name the same ones."""
+    axes, own = ([axis.lower() for axis in one.metadata.axes or ()] for one in (first, second))
+    if axes == own or sorted(axes) != sorted(own):
+        return second
+    return TransposeSource(second, [own.index(axis) for axis in axes])
