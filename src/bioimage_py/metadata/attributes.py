@@ -44,7 +44,7 @@ def to_attributes(metadata: ImageMetadata, *, numbers_as_text: bool = True) -> d
 
 def without_nan(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Return attributes with NaN and infinities as text, as in Zarr's fill values, with a warning: JSON has no such numbers."""
-    as_text = {name: _finite(value) for name, value in attributes.items() if not _is_finite(value)}
+    as_text = {name: text for name, value in attributes.items() if (text := _finite(value)) != value}
     if as_text:
         _warn(
             f"NaN and infinities in the attributes {', '.join(as_text)} are written as text: JSON has no such numbers"
@@ -74,20 +74,12 @@ def _is_ours(name: str, value: Any) -> bool:
     return name != "units" or any(map(normalise_unit, value)) or not any(value)
 
 
-def _is_finite(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return all(map(_is_finite, value.values()))
-    if isinstance(value, (list, tuple)):
-        return all(map(_is_finite, value))
-    return not isinstance(value, float) or math.isfinite(value)
-
-
 def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+    return type(value)(map(_finite, value)) if isinstance(value, (list, tuple)) else value
 
 
 def plain_value(value: Any) -> Any:

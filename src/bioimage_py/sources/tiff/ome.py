@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import ntpath
 import os
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -31,9 +33,7 @@ class OmeSet:
     ] = ()  # names of files that it lists and that are not there, with the reason in brackets
 
     def file_names(self) -> frozenset[str]:
-        uuids = (
-            () if self.root is None else (element for element in self.root.iter() if _tag(element) == "UUID")
-        )
+        uuids = () if self.root is None else self.root.iterfind(".//{*}UUID")
         return frozenset(name for uuid in uuids if (name := uuid.get("FileName")))
 
 
@@ -59,11 +59,9 @@ def ome_set(xml: str, path: str, *, alone: bool = False) -> OmeSet:
         root = whole.root
     _check_planes(root, path)
     seen = {}
-    for uuid in root.iter():
-        if _tag(uuid) != "UUID" or uuid.get("FileName") is None:
-            continue
-        name = str(uuid.get("FileName"))
-        if name.lower() == own.lower() or (uuid.text is not None and uuid.text == root.get("UUID")):
+    for uuid in root.iterfind(".//{*}UUID"):
+        name = uuid.get("FileName")
+        if name is None or name.lower() == own.lower() or uuid.text == root.get("UUID", ""):
             continue
         if name not in seen:
             seen[name] = _beside(folder, name)
@@ -78,7 +76,7 @@ def ome_set(xml: str, path: str, *, alone: bool = False) -> OmeSet:
 
 def companion_set(root: ET.Element | None, path: str) -> OmeSet:
     """Return what the companion file says to which the text of a TIFF refers; the text itself where it refers to none, or that is absent."""
-    refers = next(_children(root, "BinaryOnly"), None)
+    refers = None if root is None else root.find("{*}BinaryOnly")
     if refers is None:
         return OmeSet(root)
     folder = os.path.dirname(os.path.realpath(path))  # noqa: PTH120
@@ -124,18 +122,13 @@ def _companion(path: str) -> ET.Element | None:
 
 
 def _check_planes(root: ET.Element, path: str) -> None:
-    for element in root.iter():
-        kind = _tag(element)
-        if kind == "Pixels":
-            sizes = [_count(element, f"Size{axis}") for axis in "CZT"]
-            n_planes = sizes[0] * sizes[1] * sizes[2]
-        elif kind == "TiffData":
-            n_planes = max(
-                _count(element, name)
-                for name in ("IFD", "PlaneCount", "NumPlanes", "FirstC", "FirstZ", "FirstT")
-            )
-        else:
-            continue
+    pixels, places = root.iterfind(".//{*}Pixels"), root.iterfind(".//{*}TiffData")
+    numbers = ("IFD", "PlaneCount", "NumPlanes", "FirstC", "FirstZ", "FirstT")
+    counts = itertools.chain(
+        (math.prod(_count(element, f"Size{axis}") for axis in "CZT") for element in pixels),
+        (max(_count(element, name) for name in numbers) for element in places),
+    )
+    for n_planes in counts:
         if n_planes > _MOST_PLANES:
             raise StorageError(f"TIFF {path!r} is damaged: its OME-XML lists {n_planes} planes")
 
@@ -147,26 +140,17 @@ def _count(element: ET.Element, name: str) -> int:
         return 1
 
 
-def _tag(element: ET.Element) -> str:
-    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
-
-
-def _children(element: ET.Element | None, tag: str) -> Iterator[ET.Element]:
-    return (child for child in (() if element is None else element) if _tag(child) == tag)
-
-
 def _holds(image: ET.Element, file_name: str, page: int) -> bool:
-    for pixels in _children(image, "Pixels"):
-        for data in _children(pixels, "TiffData"):
-            uuid = next(_children(data, "UUID"), None)
-            named = None if uuid is None else uuid.get("FileName")
-            if named and posixpath.basename(named).lower() != file_name.lower():
-                continue
-            first = _count(data, "IFD") if "IFD" in data.attrib else 0
-            said = data.get("PlaneCount", data.get("NumPlanes"))
-            n_planes = _count(data, "PlaneCount") if said else (1 if "IFD" in data.attrib else _MOST_PLANES)
-            if first <= page < first + n_planes:
-                return True
+    for data in image.iterfind("{*}Pixels/{*}TiffData"):
+        uuid = data.find("{*}UUID")
+        named = None if uuid is None else uuid.get("FileName")
+        if named and posixpath.basename(named).lower() != file_name.lower():
+            continue
+        first = _count(data, "IFD") if "IFD" in data.attrib else 0
+        said = data.get("PlaneCount", data.get("NumPlanes"))
+        n_planes = _count(data, "PlaneCount") if said else (1 if "IFD" in data.attrib else _MOST_PLANES)
+        if first <= page < first + n_planes:
+            return True
     return False
 
 
@@ -188,7 +172,7 @@ class Described:
 def ome_image(ome: OmeSet, series: tifffile.TiffPageSeries, number: int) -> Described:
     """Read what a text says of the image that the series of a number is."""
     image = _image_of(ome, series, number)
-    pixels = next(_children(image, "Pixels"), None)
+    pixels = None if image is None else image.find("{*}Pixels")
     if pixels is None:
         return Described()
     sizes: Sizes = {}
@@ -199,7 +183,7 @@ def ome_image(ome: OmeSet, series: tifffile.TiffPageSeries, number: int) -> Desc
     step = number_in(pixels.get("TimeIncrement"))
     if step is not None:
         sizes["t"] = (step, pixels.get("TimeIncrementUnit", "s"))
-    channels = list(_children(pixels, "Channel"))
+    channels = pixels.findall("{*}Channel")
     names = [e.get("Name") for e in channels]
     colors = [_color(e.get("Color")) for e in channels]
     return Described(
@@ -219,39 +203,39 @@ def _image_of(ome: OmeSet, series: tifffile.TiffPageSeries, number: int) -> ET.E
         holds = page is not None and _holds(image, page.parent.filehandle.name, page.index)
         return holds, (image.get("Name") or "") == series.name, -abs(n - number)
 
-    _, image = max(enumerate(_children(ome.root, "Image")), key=likeness, default=(0, None))
-    return image
+    images = () if ome.root is None else ome.root.iterfind("{*}Image")
+    return max(enumerate(images), key=likeness, default=(0, None))[1]
 
 
 def alone_in_xml(ome: OmeSet, series: tifffile.TiffPageSeries, number: int) -> str | None:
     """Return the text with no other image than the one that a series is, and without where its planes are stored; it is spent."""
     root, image = ome.root, _image_of(ome, series, number)
-    pixels = next(_children(image, "Pixels"), None)
-    if root is None or image is None or pixels is None:
+    if root is None or image is None or image.find("{*}Pixels") is None:
         return None
-    others = [other for other in _children(root, "Image") if other is not image]
+    others = [other for other in root.iterfind("{*}Image") if other is not image]
     gone = {other.get("ID") for other in others}
     for other in others:
         root.remove(other)
-    for data in list(_children(root, "Dataset")):
-        for reference in [one for one in _children(data, "ImageRef") if one.get("ID") in gone]:
+    for data in root.iterfind("{*}Dataset"):
+        for reference in [one for one in data.iterfind("{*}ImageRef") if one.get("ID") in gone]:
             data.remove(reference)
     return _without_planes(root)
 
 
 def all_in_xml(ome: OmeSet, n_images: int) -> str | None:
     """Return the text without where planes are stored, if it is of so many images; it is spent."""
-    if ome.root is None or len(list(_children(ome.root, "Image"))) != n_images:
+    if ome.root is None or len(ome.root.findall("{*}Image")) != n_images:
         return None
     return _without_planes(ome.root)
 
 
 def _without_planes(root: ET.Element) -> str:
     space = root.tag.rpartition("}")[0]
-    for pixels in [one for image in _children(root, "Image") for one in _children(image, "Pixels")]:
-        place = len(list(_children(pixels, "Channel")))
-        for element in [one for one in pixels if _tag(one) in ("TiffData", "BinData", "MetadataOnly")]:
-            pixels.remove(element)
+    for pixels in root.findall("{*}Image/{*}Pixels"):
+        place = len(pixels.findall("{*}Channel"))
+        for tag in ("TiffData", "BinData", "MetadataOnly"):
+            for element in pixels.findall(f"{{*}}{tag}"):
+                pixels.remove(element)
         # What bioformats2raw writes where voxels are in a Zarr.
         pixels.insert(place, ET.Element(f"{space}}}MetadataOnly" if space else "MetadataOnly"))
     for element in root.iter():
@@ -264,7 +248,7 @@ def _without_planes(root: ET.Element) -> str:
 
 def _place(pixels: ET.Element, sizes: Sizes) -> dict[str, float]:
     """Return where the first plane is, in the units of the voxel size, on the axes for which both are known."""
-    planes = _children(pixels, "Plane")
+    planes = pixels.iterfind("{*}Plane")
     first = next((p for p in planes if all(p.get(f"The{axis}", "0") == "0" for axis in "CZT")), None)
     if first is None:
         return {}

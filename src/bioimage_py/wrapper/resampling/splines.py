@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from bioimage_py.wrapper.shape import repeated_voxels
+
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
@@ -64,22 +66,13 @@ def axis_weights(begin: int, end: int, extents: tuple[int, int], order: int, sig
     for k, factor in enumerate(fir):
         weight[:, k : k + width] += factor * basis
     taps = (first - radius)[:, None] + np.arange(weight.shape[1])
-    return AxisWeights(mirrored(taps, old), weight)
+    return AxisWeights(repeated_voxels(taps, old, "reflect"), weight)
 
 
 def nearest(begin: int, end: int, extents: tuple[int, int]) -> Indices:
     """Return the old voxel that holds the centre of each new one; on the face between two, the later one."""
     old, new = extents
     return (2 * np.arange(begin, end, dtype=np.int64) + 1) * old // (2 * new)
-
-
-def mirrored(position: Indices, extent: int) -> Indices:
-    """Return which voxel is at each position, inside or outside of an axis."""
-    if extent == 1:
-        return np.zeros_like(position)
-    period = 2 * (extent - 1)
-    folded = position % period
-    return np.minimum(folded, period - folded)
 
 
 def gaussian(sigma: float) -> list[float]:

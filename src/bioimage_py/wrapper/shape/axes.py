@@ -67,10 +67,9 @@ class TransposeSource(WrapperSource):
         yield tuple(n for _, n in sorted(zip(self.axes, shape, strict=True)))
 
     def _read(self, box: Box) -> AnyArray:
-        begin, end = [0] * self.ndim, [0] * self.ndim
-        for axis, first, last in zip(self.axes, box.begin, box.end, strict=True):
-            begin[axis], end[axis] = first, last
-        return self.read_input(Box(tuple(begin), tuple(end))).transpose(self.axes)
+        axes = sorted(zip(self.axes, box.begin, box.end, strict=True))
+        inner = Box(tuple(begin for _, begin, _ in axes), tuple(end for *_, end in axes))
+        return self.read_input(inner).transpose(self.axes)
 
 
 @register_wrapper("flip")
@@ -120,11 +119,11 @@ class FlipSource(WrapperSource):
         return metadata
 
     def _read(self, box: Box) -> AnyArray:
-        begin, end = list(box.begin), list(box.end)
+        mirrored = box
         for axis in self.axis:
             extent = self.shape[axis]
-            begin[axis], end[axis] = extent - box.end[axis], extent - box.begin[axis]
-        return np.flip(self.read_input(Box(tuple(begin), tuple(end))), self.axis)
+            mirrored = mirrored.with_axis(axis, extent - box.end[axis], extent - box.begin[axis])
+        return np.flip(self.read_input(mirrored), self.axis)
 
 
 @register_wrapper("expand_dims")

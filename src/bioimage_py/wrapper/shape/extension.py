@@ -109,7 +109,7 @@ class PadSource(WrapperSource):
 
     def _repeated(self, box: Box) -> AnyArray:
         origins = [
-            _origins(np.arange(b, e) - begin, extent, self.mode)
+            repeated_voxels(np.arange(b, e) - begin, extent, self.mode)
             for b, e, begin, extent in zip(
                 box.begin, box.end, self._inner.begin, self._inner.shape, strict=True
             )
@@ -122,7 +122,7 @@ class PadSource(WrapperSource):
         return block
 
 
-def _origins(position: npt.NDArray[np.intp], extent: int, mode: str) -> npt.NDArray[np.intp]:
+def repeated_voxels(position: npt.NDArray[np.intp], extent: int, mode: str) -> npt.NDArray[np.intp]:
     """Return which voxel of an axis each position, inside or outside of it, repeats."""
     if mode == "edge" or extent == 1:
         return np.clip(position, 0, extent - 1)
