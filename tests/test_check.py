@@ -25,6 +25,7 @@ from bioimage_py.errors import (
     UnsupportedFormatError,
 )
 from bioimage_py.geometry import Box
+from bioimage_py.operations import RunOptions, digest_of
 from bioimage_py.storage import StoreFolder
 from tests.counting import CountingSource
 from tests.s3_lab import s3_lab
@@ -233,6 +234,8 @@ def test_what_is_right_is_right(originals: dict[str, Stored], tmp_path: Path, vo
         assert result, str(result)
         assert not result.findings
         assert (result.arrays, result.counts["right"]) == ((1, 18) if kind == "n5" else (2, 22))
+    shutil.make_archive(str(tmp_path / "zipped.zarr"), "zip", originals["v2"].path)
+    assert bp.check(tmp_path / "zipped.zarr.zip").counts["right"] == 22
     for name in ("a.h5", "a.npy", "a.precomputed"):
         bp.copy(voxels, tmp_path / name, chunks=None if name == "a.npy" else CHUNKS)
         assert bp.check(tmp_path / name).counts["right"] == (1 if name == "a.npy" else 18)
@@ -318,6 +321,47 @@ def test_a_source_of_other_voxels_is_refused(
     assert bp.repair(stored.path, voxels)
 
 
+@pytest.mark.parametrize("name", ["a.zarr", "a.n5"])
+def test_a_digest_leaves_no_doubt(name: str, tmp_path: Path) -> None:
+    """Swapped chunks, a bit of a chunk without a checksum, a chunk that is all fill value and one that is lost."""
+    voxels = np.random.default_rng(3).integers(0, 3, (64, 128, 192)).astype("uint8")
+    voxels[:, :64, :64] = 0
+    path = tmp_path / name
+    bp.copy(voxels, path, chunks=(64, 64, 64), codec="none")
+    with bp.open_source(path) as source:
+        digest_of(source, RunOptions()).store(source)
+    assert bp.check(path, num_workers=2)
+    files = {
+        (0, y, x): path / ("/".join(map(str, (x, y, 0))) if name == "a.n5" else f"c/0/{y}/{x}")
+        for y in (0, 1)
+        for x in range(3)
+    }
+    assert not files[0, 0, 0].exists()
+    files[0, 0, 1].unlink()
+    files[0, 1, 0].rename(path / "aside")
+    files[0, 1, 1].rename(files[0, 1, 0])
+    (path / "aside").rename(files[0, 1, 1])
+    data = bytearray(files[0, 1, 2].read_bytes())
+    data[len(data) // 2] ^= 1
+    files[0, 1, 2].write_bytes(data)
+    result = bp.check(path)
+    assert {(one.kind, one.chunk) for one in result.findings} == {
+        ("missing", (0, 0, 1)), ("corrupt", (0, 1, 0)), ("corrupt", (0, 1, 1)), ("corrupt", (0, 1, 2)),
+    }  # fmt: skip
+    assert "digest" in str(result)
+    other = voxels.copy()
+    other[0, 64, 64] += 1  # in a chunk that is damaged
+    with pytest.raises(InvalidArgumentError, match="digest"):
+        bp.repair(path, other)
+    before = times(path)
+    assert bp.repair(path, voxels)
+    assert (
+        times(path)[files[0, 0, 2].relative_to(path).as_posix()]
+        == before[files[0, 0, 2].relative_to(path).as_posix()]
+    )
+    assert bp.verify(path)  # the digest is still there
+
+
 def test_repairing_other_formats(tmp_path: Path, voxels: np.ndarray) -> None:
     bp.copy(voxels, tmp_path / "a.h5:/x/raw", chunks=CHUNKS, codec="gzip:1")
     with h5py.File(tmp_path / "a.h5") as file:
@@ -331,6 +375,16 @@ def test_repairing_other_formats(tmp_path: Path, voxels: np.ndarray) -> None:
     result = bp.repair(tmp_path / "a.h5", tmp_path / "a.tif")
     assert result, str(result)
     assert bp.verify(tmp_path / "a.h5:/x/raw", voxels)
+
+    volume = tmp_path / "a.precomputed"
+    bp.copy(voxels, volume, chunks=CHUNKS)
+    shutil.copy(volume / "s0" / "0-8_0-8_0-8", volume / "s0" / "0-8_0-8_0-9")
+    (volume / "s0" / "8-16_8-16_8-16").unlink()
+    (volume / "s0" / "8-16_8-16_0-8").write_bytes(b"short")
+    found = {(one.kind, one.chunk) for one in bp.check(volume).findings}
+    assert found == {("missing", (1, 1, 1)), ("corrupt", (0, 1, 1)), ("foreign", None)}
+    assert [one.kind for one in bp.repair(volume, voxels).findings] == ["foreign"]
+    assert bp.verify(volume, voxels)
 
     with (tmp_path / "a.tif").open("r+b") as opened:
         opened.seek(5000)

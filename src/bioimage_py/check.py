@@ -361,9 +361,10 @@ class _Check:
     def _arrays_in_file(self) -> Iterator[ArrayCheck]:
         """Yield the arrays of a file, or of a folder of slices; raises as `open_source` does."""
         place = locate(self.path)
-        found = None if os.path.isdir(place.path) else family_by_content(place.path)  # noqa: PTH112
+        is_file = os.path.isfile(place.path)  # noqa: PTH113 - a text stays a text
+        found = (family_by_content(place.path) or place.family) if is_file else None
         keys: list[str] = [place.key or ""]
-        if found is not None and found.container and not found.in_folders and place.key is None:
+        if found is not None and found.container and place.key is None:
             keys = found.load().list_arrays(place.path)
         for key in keys:
             yield ArrayCheck(key, open_source(place.path, key or None))

@@ -8,6 +8,7 @@ import math
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,14 +23,14 @@ from bioimage_py.chunks import (
     number_in,
     read_n5_header,
 )
-from bioimage_py.errors import InvalidArgumentError, StorageError
+from bioimage_py.errors import InvalidArgumentError, StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Blocking, Box, IdSet
-from bioimage_py.kernels import cells_of, differing
+from bioimage_py.kernels import TileDigest, TileKernel, cells_of, differing, tile_shape
 from bioimage_py.operations.options import RunOptions
 from bioimage_py.planning import default_memory_limit, format_bytes
 from bioimage_py.runner import BlockJournal
 from bioimage_py.runner.work import Work
-from bioimage_py.sources import Source, encoded_reader, stored_chunks
+from bioimage_py.sources import FileSource, Source, encoded_reader, family_of, stored_chunks
 from bioimage_py.storage import ChunkKeys, StoredBytes
 
 _PIECE_BYTES = 2**24
@@ -79,9 +80,16 @@ class ArrayCheck:
         self.key, self.source, self.unfinished = key, source, unfinished
         self._encoding: ChunkEncoding | None = None
         self._reader: EncodedReader | None = None
-        keys = None
         if isinstance(found := stored_chunks(source), StoredChunks):
-            self._encoding, self._reader, keys = found.encoding, encoded_reader(source, found), found.keys
+            self._encoding, self._reader, self._keys = (
+                found.encoding,
+                encoded_reader(source, found),
+                found.keys,
+            )
+        else:
+            self._keys = (
+                family_of(source.kind).chunk_names(source) if isinstance(source, FileSource) else None
+            )
         self._codec = None if self._encoding is None else ChunkCodec.of(self._encoding)
         self._payload = PayloadCheck(() if self._encoding is None else self._encoding.codecs)
         self._scratch, self._lock = Scratch(), threading.Lock()
@@ -90,12 +98,14 @@ class ArrayCheck:
         self.n_chunks = math.prod(-(-n // c) for n, c in zip(source.shape, self.chunks, strict=True))
         self.stored: IdSet | None = None  # units
         self.others: list[str] = []  # files that are no chunks
-        if keys is not None and names is not None:
-            self.stored = self._sorted_out(keys, names)
+        if self._keys is not None and names is not None:
+            self.stored = self._sorted_out(self._keys, names)
         self.looked_at = IdSet()
         self.findings: list[Finding] = []
         self.right = self.wrong = self._lost = 0
+        self.doubtful: set[int] = set()  # units that may be right, while others around them are not
         self._absent: list[int] = []  # units that were looked for in vain
+        self.tiles = self._kept_digest()
 
     def _extents(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return the extents of a chunk, and of what is written together."""
@@ -121,19 +131,24 @@ class ArrayCheck:
 
     @property
     def bytes_at_once(self) -> int:
-        """What a thread holds: a chunk encoded, decoded here, and decoded by a library."""
-        return 3 * math.prod(self.chunks) * self.source.dtype.itemsize
+        """What a thread holds: a chunk encoded, decoded here, and decoded by a library; the voxels that are hashed."""
+        hashed = 0 if self.tiles is None else math.prod(self.tiles.unit)
+        return (3 * math.prod(self.chunks) + hashed) * self.source.dtype.itemsize
+
+    def _kept_digest(self) -> TilesCheck | None:
+        try:
+            kept = TileDigest.stored(self.source)
+            return None if kept is None else TilesCheck(self.source, self.chunks, kept)
+        except (StorageError, UnsupportedFormatError) as error:
+            kind = "metadata" if isinstance(error, StorageError) else "not checked"
+            self.findings.append(Finding(kind, self.key, None, self.source.name, error.message))
+            return None
 
     def choose(self, share: float) -> IdSet:
-        """Return the numbers of the units to look at: all that may be stored, or a share of them that is always the same."""
+        """Return the numbers of the units to look at: all that may be stored, or a share of them."""
         every = IdSet.from_range(self.blocking.n_blocks) if self.stored is None else self.stored
-        if share < 1 and every:
-            # In steps of the golden ratio: evenly spread, and in step with no grid.
-            count = max(1, round(share * len(every)))
-            ranks = {int(len(every) * (n * 0.6180339887498949 % 1)) for n in range(count)}
-            every = IdSet.from_ids(every[rank] for rank in sorted(ranks))
-        self.looked_at = every
-        return every
+        self.looked_at = _share_of(every, share)
+        return self.looked_at
 
     def look(self, number: int) -> int:
         """Decode what is stored in a unit and keep what is found; return the bytes of its voxels."""
@@ -216,6 +231,8 @@ class ArrayCheck:
 
     def _tell(self, kind: str, at: tuple[int, ...], text: str, n_chunks: int) -> None:
         path = self.source.name if self._reader is None else self._reader.path(at)
+        if self._reader is None and self._keys is not None:
+            path = f"{path}/{self._keys.key(at)}"
         with self._lock:
             self.wrong += n_chunks if kind in ("corrupt", "unreadable") else 0
             self.findings.append(Finding(kind, self.key, at, path, text))
@@ -225,7 +242,10 @@ class ArrayCheck:
     def counts(self) -> dict[str, int]:
         """Look for what is missing, and return how many chunks are what; the last step of a check."""
         absent = self._not_stored()
-        missing, holes = self._holes(absent) if self._names_chunks and not self.unfinished else ((), ())
+        missing, holes = self._differing(absent), list[int]()
+        # A digest leaves no doubt.
+        if self._keys is not None and not self.unfinished and not (self.tiles and self.tiles.is_complete):
+            missing, holes = self._holes(absent)
         self._lost = len(holes)
         self.findings.sort(key=lambda finding: finding.chunk or ())
         every = IdSet.from_range(self.blocking.n_blocks)
@@ -237,10 +257,6 @@ class ArrayCheck:
             "not looked at": self._n_chunks(every - self.looked_at - absent),
         }
         return {**found, "empty": self.n_chunks - sum(found.values())}
-
-    @property
-    def _names_chunks(self) -> bool:
-        return self._encoding is not None and not self.source.one_file
 
     def _not_stored(self) -> IdSet:
         absent = IdSet.from_ids(self._absent)
@@ -255,15 +271,42 @@ class ArrayCheck:
             return len(units) if isinstance(units, Sequence) else sum(1 for _ in units)
         return sum(cells_of(self.blocking[number], self.chunks).size for number in units)
 
+    def _differing(self, absent: IdSet) -> list[int]:
+        """Tell of chunks that decode to other voxels than those of the digest; return the units of these that are not stored."""
+        told = {finding.chunk for finding in self.findings}
+        missing: set[int] = set()
+        for tile in self.tiles.differing if self.tiles else ():
+            chunks = list(itertools.product(*map(range, *cells_of(tile, self.chunks))))
+            lost = {number for at in chunks if (number := self._unit_of(at)) in absent}
+            if not self.unfinished:
+                missing |= lost
+            if not lost and told.isdisjoint(chunks):
+                among = (
+                    "" if len(chunks) == 1 else f", or those of another of {len(chunks)} chunks in one tile,"
+                )
+                for at in chunks:
+                    self._tell(
+                        "corrupt", at, f"its voxels{among} are not those of the digest that is kept", 1
+                    )
+                    self.right -= 1
+                told.update(chunks)
+                self.doubtful.update(map(self._unit_of, chunks[1:] and chunks))
+        for number in missing:
+            at = cells_of(self.blocking[number], self.chunks).begin
+            text = "not stored, though by the digest that is kept its voxels are not all fill value"
+            self._tell("missing", at, text, 0)
+        return list(missing)
+
+    def _unit_of(self, at: tuple[int, ...]) -> int:
+        position = (a * c // u for a, c, u in zip(at, self.chunks, self.unit, strict=True))
+        return self.blocking.block_id(tuple(position))
+
     # -- what a repair writes again
 
     def damaged(self) -> IdSet:
         """Return the units that are corrupt, missing or perhaps missing; of an unfinished array also those never written."""
         broken = (f.chunk for f in self.findings if f.chunk is not None and f.kind != "unreadable")
-        units = (
-            tuple(a * c // u for a, c, u in zip(at, self.chunks, self.unit, strict=True)) for at in broken
-        )
-        known = IdSet.from_ids(map(self.blocking.block_id, units))
+        known = IdSet.from_ids(map(self._unit_of, broken))
         return known | self._not_stored() if self.unfinished or self._lost > _MOST_HOLES else known
 
     def some_right(self, damaged: IdSet) -> tuple[Box, ...]:
@@ -333,16 +376,58 @@ def _kind_of(error: StorageError) -> str:
     return "corrupt" if error.errno is None and error.__cause__ is None else "unreadable"
 
 
+def _share_of(every: IdSet, share: float) -> IdSet:
+    """Return a share of numbers, always the same ones: in steps of the golden ratio, evenly spread and in step with no grid."""
+    if share == 1 or not every:
+        return every
+    ranks = {int(len(every) * (n * 0.6180339887498949 % 1)) for n in range(max(1, round(share * len(every))))}
+    return IdSet.from_ids(every[rank] for rank in sorted(ranks))
+
+
+class TilesCheck:
+    """The voxels of an array held against the digest that is kept for it, in blocks of whole tiles."""
+
+    def __init__(self, source: Source, chunks: tuple[int, ...], kept: TileDigest) -> None:
+        if (kept.shape, kept.dtype) != (source.shape, source.dtype.name):
+            raise StorageError(f"the digest that is kept for it is of {kept.dtype} of shape {kept.shape}")
+        self.source, self._tiles = source, Blocking(source.shape, tile_shape(source.ndim))
+        extents = zip(chunks, source.shape, self._tiles.block_shape, strict=True)
+        self.unit = tuple(max(1, -(-min(c, n) // t)) * t for c, n, t in extents)
+        self.blocking = Blocking(source.shape, self.unit)
+        self._hashes = np.frombuffer(kept.hashes, np.uint64).reshape(*self._tiles.grid_shape, -1)
+        self._kernel = TileKernel(source)
+        self.differing: list[Box] = []  # tiles
+        self.is_complete = False
+
+    def choose(self, share: float) -> IdSet:
+        self.is_complete = share == 1
+        return _share_of(IdSet.from_range(self.blocking.n_blocks), share)
+
+    def look(self, number: int) -> int:
+        box = self.blocking[number]
+        cells = cells_of(box, self._tiles.block_shape)
+        try:
+            found = np.frombuffer(self._kernel.hashes(box), np.uint64).reshape(*cells.shape, -1)
+        except StorageError:
+            return 0  # the chunk that does not decode is told of
+        here: Any = (*cells.slices, ...)
+        for inside in np.argwhere((found != self._hashes[here]).any(axis=-1)):
+            at = tuple(int(b + i) for b, i in zip(cells.begin, inside, strict=True))
+            self.differing.append(self._tiles.block_at(at))
+        return box.size * self.source.dtype.itemsize
+
+
 class CheckWork(Work):
     """Looks at units of several arrays, numbered one array after the other."""
 
     outputs = ()
 
     def __init__(self, arrays: Sequence[ArrayCheck], share: float) -> None:
-        self._arrays, self._begins = arrays, [0]
-        for array in arrays:
+        self._arrays = [one for array in arrays for one in (array, array.tiles) if one is not None]
+        self._begins = [0]
+        for array in self._arrays:
             self._begins.append(self._begins[-1] + array.blocking.n_blocks)
-        chosen = [(array, array.choose(share)) for array in arrays]
+        chosen = [(array, array.choose(share)) for array in self._arrays]
         self._ids = IdSet.union(
             ids.shifted(begin) for (_, ids), begin in zip(chosen, self._begins, strict=False)
         )

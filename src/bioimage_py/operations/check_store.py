@@ -125,12 +125,11 @@ class StoreCheck:
                     continue
                 if node is not None:
                     yield family, key, node
-                if node is None or node.array is None:
-                    self._tell_foreign(family, key, names)
-                elif family.arrays_of(node) == (None,):
+                if node is not None and family.arrays_of(node) == (None,):
                     continue  # all below are its chunks
-                else:
-                    folders = []
+                self._tell_foreign(family, key, names)
+                if node is not None and node.array is not None:
+                    folders = []  # of its arrays, and what other programs know of
             waiting += [
                 (_joined(key, name), family)
                 for name in sorted(folders, key=natural_key, reverse=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from bioimage_py.errors import InvalidArgumentError, StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Blocking, Box, IdSet
-from bioimage_py.kernels import differing
+from bioimage_py.kernels import TileDigest, TileKernel, differing, tile_shape
 from bioimage_py.operations.check_array import ArrayCheck, threads_for
 from bioimage_py.operations.options import RunOptions
 from bioimage_py.runner import BlockJournal, LocalRunner, raise_failures
@@ -32,11 +32,13 @@ class Damaged:
     unit: tuple[int, ...]
     numbers: IdSet  # of the units
     right: tuple[Box, ...] = ()  # some chunks that are right
+    doubtful: frozenset[int] = frozenset()  # units that are written only if their voxels differ
 
     @classmethod
     def of(cls, array: ArrayCheck) -> Damaged:
         numbers = array.damaged()
-        return cls(array.key, array.source.to_spec(), array.unit, numbers, array.some_right(numbers))
+        right, doubtful = array.some_right(numbers), frozenset(array.doubtful)
+        return cls(array.key, array.source.to_spec(), array.unit, numbers, right, doubtful)
 
     @classmethod
     def all_of(cls, array: ArrayCheck) -> Damaged:
@@ -70,6 +72,9 @@ class Repair:
             if differs.any():
                 at = tuple(int(b + n) for b, n in zip(box.begin, np.argwhere(differs)[0], strict=True))
                 raise InvalidArgumentError(f"{other}: voxel {at}, which is stored well, is another one there")
+        self._digest = _kept_digest(target) if damaged.numbers else None
+        if self._digest is not None:
+            self._check_by_digest(self._digest, other)
         place = target.mark_place()
         self._marked = None if place is None or not place.is_local else place.path
         mark = None if self._marked is None else read_mark(self._marked)
@@ -79,6 +84,18 @@ class Repair:
                 f"{target.name} cannot be repaired: process {mark.get('pid')} is writing it"
             )
 
+    def _check_by_digest(self, kept: TileDigest, other: str) -> None:
+        """Compare some tiles of what is damaged: all are, when the array is checked again."""
+        tiles = Blocking(kept.shape, tile_shape(len(kept.shape)))
+        units = Blocking(kept.shape, self._damaged.unit)
+        kernel = TileKernel(self._source)
+        numbers = tiles.ids_over(units, self._damaged.numbers)
+        for number in numbers[:: max(1, len(numbers) // 16)]:
+            if kernel.hashes(tiles[number]) != kept.hashes[32 * number :][:32]:
+                raise InvalidArgumentError(
+                    f"{other}: the voxels from {tiles[number].begin} on are not those of the digest that is kept"
+                )
+
     def write(self, options: RunOptions) -> None:
         if not self._damaged.numbers:
             return
@@ -87,6 +104,7 @@ class Repair:
             self._source,
             Blocking(self._target.shape, self._damaged.unit),
             self._damaged.numbers,
+            self._damaged.doubtful,
         )
         unit_bytes = math.prod(self._damaged.unit) * self._target.dtype.itemsize
         journal = LocalRunner().execute(
@@ -97,8 +115,17 @@ class Repair:
         )
         if journal.has_failures:
             raise_failures(journal, work.block_ids, f"repair of {self._target.name}")
+        if self._digest is not None:
+            self._digest.store(self._target)  # writing has removed it
         if self._marked is not None:
             settle_mark(self._marked, work.blocking, IdSet.from_range(work.blocking.n_blocks))
+
+
+def _kept_digest(source: Source) -> TileDigest | None:
+    try:
+        return TileDigest.stored(source)
+    except (StorageError, UnsupportedFormatError):
+        return None  # a check tells of it
 
 
 @dataclass
@@ -107,6 +134,7 @@ class _RepairWork(Work):
     source: Source
     blocking: Blocking
     block_ids: IdSet
+    doubtful: frozenset[int]
 
     @property
     def outputs(self) -> tuple[Source, ...]:
@@ -115,6 +143,9 @@ class _RepairWork(Work):
     def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
         box = self.blocking[blocks[0]]
         voxels = self.source.read(box)
+        if blocks[0] in self.doubtful and not differing(self.target.read(box), voxels).any():
+            journal.done(blocks)
+            return
         try:
             self.target.write(box, voxels)
         except StorageError as error:

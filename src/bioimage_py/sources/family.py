@@ -10,7 +10,7 @@ from bioimage_py.errors import Hint, InvalidArgumentError, UnsupportedFormatErro
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import FileSource, Source, SourceSpec
 from bioimage_py.sources.registry import FamilyEntry, families
-from bioimage_py.storage import Identity, StoreFolder, file_identity
+from bioimage_py.storage import ChunkKeys, Identity, StoreFolder, file_identity
 
 if TYPE_CHECKING:
     from bioimage_py.sources.ome_zarr import ImageGroup
@@ -111,6 +111,11 @@ class Family:
     def encoded_reader(self, source: FileSource) -> EncodedReader:
         """Return access to encoded chunks that are not files or objects of their own."""
         raise UnsupportedFormatError(f"the chunks of {source.name} are not files of their own")
+
+    def chunk_names(self, source: FileSource) -> ChunkKeys | None:
+        """Return what the files of the chunks are called where `stored_chunks` does not tell; None where they have no names."""
+        del source
+        return None
 
     def planned_encoding(self, spec: ArraySpec) -> ChunkEncoding:
         """Return how a new array will encode its chunks; UnsupportedFormatError if that is not known."""

@@ -85,7 +85,7 @@ OWN_FAMILIES = (
     ),
     FamilyEntry("n5", _S + "n5:N5Family", "N5", (".n5",), markers=("attributes.json",), container=True, handles=("z5py",), writes=True),
     FamilyEntry(
-        "precomputed", _S + "precomputed:PrecomputedFamily", "neuroglancer precomputed", (".precomputed",), markers=("info",), writes=True
+        "precomputed", _S + "precomputed:PrecomputedFamily", "neuroglancer precomputed", (".precomputed",), markers=("info",), metadata_files=("provenance",), writes=True
     ),
     FamilyEntry(
         "hdf5", _S + "hdf5:Hdf5Family", "HDF5", (".h5", ".hdf5", ".hdf", ".he5"), ((0, b"\x89HDF\r\n\x1a\n"),),

@@ -31,7 +31,7 @@ from bioimage_py.errors import (
 from bioimage_py.geometry import Box, checked_extents
 from bioimage_py.metadata import to_attributes
 from bioimage_py.sources.array_spec import ArraySpec, Codec
-from bioimage_py.sources.base import Source, SourceSpec, StandIn, StoredSize
+from bioimage_py.sources.base import FileSource, Source, SourceSpec, StandIn, StoredSize
 from bioimage_py.sources.chunked import ChunkedFileSource
 from bioimage_py.sources.identity import leaves
 from bioimage_py.sources.precomputed.metadata import OWN_ENTRY, metadata_of, place_of, warn_of_lost
@@ -47,6 +47,7 @@ from bioimage_py.sources.stores import (
 )
 from bioimage_py.storage import (
     ENGINE_ERRORS,
+    ChunkKeys,
     StoreFolder,
     check_json,
     file_identity,
@@ -159,6 +160,16 @@ class PrecomputedFamily(StoreFamily):
     def arrays_of(self, node: Node) -> Sequence[str | None]:
         return [str(scale["key"]) for scale in (node.array or {})["scales"]]
 
+    def chunk_names(self, source: FileSource) -> ChunkKeys | None:
+        stored = source.stands_for if isinstance(source, CompressedFilesSource) else source
+        scale = stored.scale if isinstance(stored, PrecomputedSource) else None
+        if scale is None or scale.get("sharding") or source.chunks is None:
+            return None
+        grid = tuple(-(-n // c) for n, c in zip(source.shape, source.chunks, strict=True))
+        offset = tuple(scale.get("voxel_offset", (0, 0, 0)))
+        names = ChunkNames(offset, source.shape[:-4:-1], source.chunks[:-4:-1])
+        return _ScaleKeys("", "_", fastest_first=True, grid=grid, names=names)
+
     def list_coarser(self, spec: SourceSpec) -> list[SourceSpec]:
         keys: list[str] = self.list_arrays(spec["path"], **url_options(spec))
         first = keys.index(spec["key"]) if spec.get("key") in keys else 0
@@ -241,16 +252,21 @@ class PrecomputedSource(TensorStoreSource):
             codec = Codec("png", scale.get("png_level"))
         return spec["multiscale_metadata"]["type"], codec
 
+    @property
+    def scale(self) -> Mapping[str, Any]:
+        """What the metadata say of the scale."""
+        found: Mapping[str, Any] = self._raw.spec().to_json()["scale_metadata"]
+        return found
+
     def identities(self) -> frozenset[tuple[Any, ...]]:
-        scale = self._raw.spec().to_json()["scale_metadata"]["key"]
-        return frozenset({file_identity(self.path, scale)})
+        return frozenset({file_identity(self.path, self.scale["key"])})
 
     def mark_place(self) -> StoreFolder | None:
         place = super().mark_place()
         return None if place is None else StoreFolder.at(self.path, url_options(self._stored.options))
 
     def side_folder(self) -> StoreFolder | None:
-        place, scale = super().side_folder(), self._raw.spec().to_json()["scale_metadata"]["key"]
+        place, scale = super().side_folder(), self.scale["key"]
         # A scale outside of the volume is read only.
         return None if place is None or ".." in scale.split("/") else place.child(scale)
 
@@ -274,13 +290,18 @@ class ChunkNames:
         return "_".join(f"{b + o}-{e + o}" for b, e, o in zip(begin, end, self.offset, strict=True))
 
     def has(self, name: str) -> bool:
+        return self.position(name) is not None
+
+    def position(self, name: str) -> tuple[int, ...] | None:
+        """Return the position, in z, y, x, of the chunk in a file of this name; None if it is not that of a chunk."""
         found = _CHUNK_NAME.fullmatch(name)
         if found is None:
-            return False
+            return None
         begin = [int(n) - o for n, o in zip(found.groups()[0:6:2], self.offset, strict=True)]
         end = [int(n) - o for n, o in zip(found.groups()[1:6:2], self.offset, strict=True)]
-        each = zip(begin, end, self.chunk, self.size, strict=True)
-        return all(b % c == 0 and e == min(b + c, n) for b, e, c, n in each)
+        each = list(zip(begin, end, self.chunk, self.size, strict=True))
+        fits = all(0 <= b < n and b % c == 0 and e == min(b + c, n) for b, e, c, n in each)
+        return tuple(b // c for b, _, c, _ in each)[::-1] if fits else None
 
     def compressed_in(self, folder: str, *, sharded: bool) -> bool:
         """Return whether chunks are compressed as files of their own in a folder, which names with an ending tell."""
@@ -294,6 +315,25 @@ class ChunkNames:
         if names and not fitting:
             raise unused_chunks(folder, names, example)
         return not sharded and any("." in name for name in fitting)
+
+
+@dataclass(frozen=True)
+class _ScaleKeys(ChunkKeys):
+    """The names of the chunk files of a scale, by their position in the grid; a chunk holds all channels."""
+
+    names: ChunkNames
+
+    def key(self, position: tuple[int, ...]) -> str:
+        begin = tuple(p * c for p, c in zip(position[-3:], self.names.chunk[::-1], strict=True))
+        end = tuple(
+            min(b + c, n)
+            for b, c, n in zip(begin, self.names.chunk[::-1], self.names.size[::-1], strict=True)
+        )
+        return self.names.name(Box(begin, end))
+
+    def position(self, key: str) -> tuple[int, ...] | None:
+        at = self.names.position(key.rpartition(".")[0] if key.endswith(tuple(_COMPRESSED)) else key)
+        return None if at is None else (0,) * (len(self.grid) - 3) + at
 
 
 class CompressedFilesSource(StandIn, ChunkedFileSource):

@@ -95,6 +95,13 @@ class ZarrFamily(StoreFamily):
 
         return wrap(_only_array(handle) if isinstance(handle, zarr.Group) else handle)
 
+    def list_arrays(self, path: str, **options: Any) -> list[str]:
+        if Path(path).is_file():
+            from bioimage_py.sources.zarr.zarr_python import list_zip
+
+            return list_zip(path)
+        return super().list_arrays(path, **options)
+
     def problems(self, node: Node) -> Iterator[str]:
         return problems_of(node.array or {})
 

@@ -143,9 +143,8 @@ def open_folder(folder: StoreFolder, stored: StoredArray) -> ZarrPythonSource:
     return ZarrPythonSource(array, stored)
 
 
-def open_zip(path: str, key: str | None, mode: str) -> ZarrPythonSource:
-    if mode != "r":
-        raise ReadOnlyError(f"{path} is a zip file, in which no chunk can be replaced; open it with mode='r'")
+def _in_zip(path: str, key: str | None) -> tuple[Any, list[str], list[str], str]:
+    """Return what a key leads to in a zip file, the names of the arrays below it and of all files, and its folder."""
     try:
         with zipfile.ZipFile(path) as opened:
             files = opened.namelist()
@@ -161,6 +160,19 @@ def open_zip(path: str, key: str | None, mode: str) -> ZarrPythonSource:
         raise SourceNotFoundError(f"there is no Zarr array {key or ''!r} in {path}: {error}") from error
     except Exception as error:  # a damaged file makes both libraries raise whatever they like
         raise StorageError(f"{path} cannot be read as a zip file of Zarr: {plain_message(error)}") from error
+    return array, names, files, inside
+
+
+def list_zip(path: str) -> list[str]:
+    array, names, _, _ = _in_zip(path, None)
+    array.store.close()
+    return [""] if isinstance(array, zarr.Array) else sorted(names, key=natural_key)
+
+
+def open_zip(path: str, key: str | None, mode: str) -> ZarrPythonSource:
+    if mode != "r":
+        raise ReadOnlyError(f"{path} is a zip file, in which no chunk can be replaced; open it with mode='r'")
+    array, names, files, inside = _in_zip(path, key)
     if len(names) == 1:
         return open_zip(path, f"{key}/{names[0]}" if key else names[0], mode)
     if not isinstance(array, zarr.Array):
