@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy.typing as npt
 
@@ -35,6 +35,7 @@ def copy(
     casting: Casting = "unsafe",
     memory_limit: int | str | None = None,
     verify_encoded: bool = False,
+    update: bool | Literal["content"] = False,
     overwrite: bool = False,
     dtype: npt.DTypeLike | None = None,
     chunks: Sequence[int] | None = None,
@@ -92,6 +93,11 @@ def copy(
     verify_encoded
         Whether chunks that are moved without decoding (see the plan) are each decoded once, to find corrupt ones. Otherwise
         only lengths, headers and the checksums of the store are checked.
+    update
+        Whether to bring the output of an earlier copy up to date: only blocks are read and written whose voxels may have changed in the
+        input since, by the times and sizes of its chunk files or slices, or the etags of its objects. What cannot be told is copied. The
+        output gets longer where one axis of the input has grown. `"content"` compares all voxels instead, by their digests.
+        Where there is no output yet, all is copied.
     overwrite
         Whether to replace an array that exists at the output path.
     dtype, chunks, shards, codec, zarr_format, imagej

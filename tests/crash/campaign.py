@@ -55,7 +55,7 @@ RESUME = "import sys, bioimage_py as bp; bp.resume(sys.argv[1])"
 
 def files_in(folder: Path) -> dict[str, int]:
     """Return what is below a folder, with checksums."""
-    files = sorted(folder.rglob("*"))
+    files = sorted(p for p in folder.rglob("*") if "copied" not in p.name and p.name != ".bioimage-py")
     return {str(p.relative_to(folder)): zlib.crc32(p.read_bytes()) if p.is_file() else 0 for p in files}
 
 

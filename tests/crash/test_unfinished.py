@@ -62,7 +62,9 @@ def failed_run(torn: Torn, output: Any, tmp_path: Path, **call: Any) -> str:
 
 
 def marks_below(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob(f"{MARK_FOLDER}*"))
+    """The folders of marks that hold anything but what the array was copied from."""
+    kept = {p: [f.name for f in p.rglob("*") if f.is_file()] for p in folder.rglob(f"{MARK_FOLDER}*")}
+    return sorted(str(p.relative_to(folder)) for p, names in kept.items() if names != ["copied.json"])
 
 
 def array_folder(output: Path, name: str) -> Path:

@@ -170,7 +170,7 @@ def files_below(path: Path) -> dict[str, bytes]:
     return {
         str(p.relative_to(path)): p.read_bytes()
         for p in path.rglob("*")
-        if p.is_file() and p.name not in metadata
+        if p.is_file() and p.name not in metadata and "copied" not in p.name
     }
 
 

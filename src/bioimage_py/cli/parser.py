@@ -256,6 +256,10 @@ def _plan(parser: Parser) -> None:
     _layout(parser)
     work = parser.add_argument_group("what is copied, and how")
     add_fields(work, CopyOptions)
+    work.add_argument(
+        "--update-content", dest="update", action="store_const", const="content",
+        help="as --update, but compare all voxels, whatever files or objects say of themselves",
+    )  # fmt: skip
     add_fields(work, RunOptions, without=("memory_limit",))
     levels = parser.add_argument_group("downsampled levels")
     _flag(levels, "--pyramid", help="make an OME-Zarr with all levels, as 'bioimage-py pyramid' does")

@@ -19,10 +19,12 @@ from bioimage_py.kernels import (
     kernel_for_road,
     moving_origin,
 )
+from bioimage_py.operations.copied import Copied
 from bioimage_py.operations.job import Job, warn_caller, warn_of_assumed
 from bioimage_py.operations.options import CopyOptions, InputMetadata, RunOptions
-from bioimage_py.operations.target import Target, find_target
+from bioimage_py.operations.target import SingleTarget, Target, find_target
 from bioimage_py.operations.two_passes import TwoPassRun, room_beside
+from bioimage_py.operations.update import find_update
 from bioimage_py.planning import (
     ArrayLayout,
     CopyPlan,
@@ -68,17 +70,23 @@ class ArrayCopy(Job):
         self.source, self.mask = find_input(input, options.mask, output, options)
         if self.source is not output:
             warn_of_unfinished(self.source)
+        self.update = find_update(self.source, output, options) if options.update else None
+        if self.update is not None:
+            self.target: SingleTarget = self.update.target
+            options = self.options = self.update.options(options, self.target.layout)
         block = options.block_shape
         block = None if block is None else check_block_shape(block, self.source.shape)  # type: ignore[arg-type]
         some_only = options.mask is not None or options.block_ids is not None
-        self.target = find_target(output, self.source, options, keep_values=some_only)
+        if self.update is None:
+            self.target = find_target(output, self.source, options, keep_values=some_only)
         self._check_apart(output)
         if not quiet:
             warn_of_casting(self.source, self.target.layout, options.casting)
         assumed = self.target.assumed(self.source) if options.folder is None else ()
         if not quiet:
             warn_of_assumed(self.source, assumed)
-        self.plan = replace(self._planned(block), assumed=assumed)
+        text = "" if self.update is None else self.update.text
+        self.plan = replace(self._planned(block), assumed=assumed, update=text)
         self._is_fresh = self.target.is_new and options.folder is None
         self._replaces = options.folder is None and (self.target.is_new or not some_only)
 
@@ -115,14 +123,22 @@ class ArrayCopy(Job):
         self._result, self._sink = self.target.open(overwrite=self.options.overwrite, resume=resume)
         if self._replaces and not self.target.is_new:
             forget_runs_into(self._sink)
+        if self.update is not None:
+            self.update.begin()
+        else:
+            self._copied = Copied.begin(self.source, self._sink, self.options, is_new=self.target.is_new)
 
     def result(self) -> Any:
         return self._result
 
     def finish(self, *, complete: bool) -> None:
         self.target.finish()
-        if complete:
+        if complete and self.update is not None:
+            self.update.finish()
+        elif complete:
             finish_images([self._sink])
+            if self._copied is not None:
+                self._copied.finish()
 
     def discard(self) -> None:
         self.target.discard()

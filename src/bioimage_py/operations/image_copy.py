@@ -27,7 +27,7 @@ from bioimage_py.operations.target import (
     place_parts,
 )
 from bioimage_py.operations.two_passes import room_beside_path
-from bioimage_py.operations.whole_copy import WholeCopy, begun_target
+from bioimage_py.operations.whole_copy import WholeCopy
 from bioimage_py.planning import ArrayLayout, CopyPlan, ImagePlan, PlannedArray, PlanOptions, image_in_passes
 from bioimage_py.runner import Journal, Resources
 from bioimage_py.sources import (
@@ -131,6 +131,7 @@ class ImageCopy(WholeCopy):
             options.threads,
             *left_out,
         )
+        whole = replace(whole, update=self._update_text(len(whole.block_ids), whole.n_blocks))
         if options.folder is not None:
             return whole
         return image_in_passes(whole, asked, options.casting, room_beside_path(group.path, {}))
@@ -157,7 +158,7 @@ class ImageCopy(WholeCopy):
         options, group = self.options, self.mirror.group
         target: Target
         if self._begun:
-            level, target = None, begun_target(group, keys[1], source)
+            level, (target, options) = None, self._begun_target(keys[1], source)
         else:
             level = self.mirror.level(source, full, keys, given)
             target = NewLevelTarget(group, level, given.get("codec"))

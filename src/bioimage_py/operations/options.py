@@ -242,6 +242,11 @@ class CopyOptions(RunOptions, NewArray, InputMetadata, StoreAccess):
         metavar="IDS",
         read="block_ids",
     )
+    update: bool | str = option(
+        "bring the output of an earlier copy up to date: copy what has changed in the input since, found by the times of its "
+        "files or the etags of its objects",
+        default=False,
+    )
 
 
 @dataclass(frozen=True)

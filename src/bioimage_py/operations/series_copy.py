@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from bioimage_py.errors import Hint
@@ -14,7 +15,7 @@ from bioimage_py.operations.job import warn_of_assumed
 from bioimage_py.operations.options import CopyOptions
 from bioimage_py.operations.target import NewPathTarget, Target
 from bioimage_py.operations.two_passes import room_beside_path
-from bioimage_py.operations.whole_copy import WholeCopy, begun_target
+from bioimage_py.operations.whole_copy import WholeCopy
 from bioimage_py.planning import ImagePlan, PlannedArray, PlanOptions, image_in_passes
 from bioimage_py.sources import (
     Family,
@@ -92,7 +93,11 @@ class SeriesCopy(WholeCopy):
             source = open_source(self._path, key)
             if (order := wanted_order(output, source)) is not None:
                 source = TransposeSource(source, order)
-            target = self._target(n, name or str(n), source, output)
+            options = self.options
+            if self._begun:
+                target, options = self._begun_target(new_key, source)
+            else:
+                target = self._target(n, name or str(n), source, output)
             target.check_apart(source)
             if options.in_other_processes:
                 check_portable(source, options.runner)
@@ -107,6 +112,7 @@ class SeriesCopy(WholeCopy):
         )
         names = self._path, self.group.path
         whole = ImagePlan.of(names, what, arrays, self._asked_ids(arrays), options.threads)
+        whole = replace(whole, update=self._update_text(len(whole.block_ids), whole.n_blocks))
         if options.folder is not None:
             return whole
         return image_in_passes(whole, asked, options.casting, room_beside_path(self.group.path, {}))
@@ -114,8 +120,6 @@ class SeriesCopy(WholeCopy):
     def _target(self, number: int, name: str, source: Source, output: Any) -> Target:
         """Return what an image is copied into, and note how it is made."""
         options, key = self.options, self._keys[number][1]
-        if self._begun:
-            return begun_target(self.group, key, source)
         target = NewPathTarget.plan(output, source, options, keep_values=options.block_ids is not None)
         spec = target.planned.spec
         self._levels.append(NewLevel.planned(key, spec))
@@ -148,6 +152,7 @@ class SeriesCopy(WholeCopy):
         return self._sources[number]
 
     def finish(self, *, complete: bool) -> None:
+        super().finish(complete=complete)
         if complete:
             for _, key in self._keys:
                 with open_source(self.group.path, key, mode="r+") as written:

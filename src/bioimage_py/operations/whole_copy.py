@@ -6,17 +6,21 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from contextvars import Context, copy_context
+from dataclasses import replace
 from functools import partial
+from itertools import accumulate
 from typing import Any, ParamSpec, TypeVar
 
 from bioimage_py.errors import Hint, InvalidArgumentError, SourceNotFoundError
 from bioimage_py.geometry import IdSet
 from bioimage_py.kernels import CopyKernel
 from bioimage_py.operations.array_copy import planned_work
+from bioimage_py.operations.copied import Copied
 from bioimage_py.operations.job import Job
 from bioimage_py.operations.options import CopyOptions
 from bioimage_py.operations.target import ExistingTarget, Target, discard_folder, first_missing
 from bioimage_py.operations.two_passes import TwoPassRun
+from bioimage_py.operations.update import Update, changes, check_update
 from bioimage_py.planning import CopyPlan, ImagePlan, PlannedArray
 from bioimage_py.runner import Journal, Resources
 from bioimage_py.runner.work import (
@@ -32,6 +36,7 @@ from bioimage_py.sources.ome_zarr import ImageGroup, NewImage
 from bioimage_py.sources.stores import NewMarks
 from bioimage_py.sources.zarr import open_array, read_node
 from bioimage_py.storage import StoreFolder
+from bioimage_py.text import counted
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,6 +55,9 @@ class WholeCopy(Job):
     """Whether the output is made here."""
     _in_process: bool
     _made: Any = None
+    _updates: dict[str, tuple[Update, IdSet | None]]
+    """Of each array, by its key, what an update does, and which of its blocks have changed, None for all."""
+    _copied: dict[int, Copied | None]
 
     @abstractmethod
     def _new(self) -> NewImage:
@@ -73,6 +81,10 @@ class WholeCopy(Job):
         """Return whether blocks are written into a copy that is there; what is given for new arrays is refused then."""
         options, group = self.options, self.group
         is_there = read_node(StoreFolder.at(group.path).child(group.key)) is not None
+        self._updates = {}
+        if options.update:
+            check_update(options)
+            return is_there
         begun = options.block_ids is not None and not options.overwrite and is_there
         if begun and given:
             raise InvalidArgumentError(
@@ -84,15 +96,45 @@ class WholeCopy(Job):
     def _asked_ids(self, arrays: list[PlannedArray]) -> IdSet | None:
         """Return which blocks are to be done, numbered through all arrays; None for all."""
         folder = self.options.folder
+        if self._updates:
+            firsts = accumulate((array.shared.n_blocks for array in arrays), initial=0)
+            every = (IdSet.from_range(array.shared.n_blocks) for array in arrays)
+            found = (self._updates.get(array.key, (None, None))[1] for array in arrays)
+            changed = (all_ids if ids is None else ids for ids, all_ids in zip(found, every, strict=True))
+            return IdSet.union(ids.shifted(first) for ids, first in zip(changed, firsts, strict=False))
         if folder is None:
             return self.options.ids
         return begun_ids(folder) & IdSet.from_range(sum(array.shared.n_blocks for array in arrays))
+
+    def _begun_target(self, key: str, source: Source) -> tuple[Target, CopyOptions]:
+        """Return an array that is there already as a target, and the options of the copy into it: those of its update if that is asked for."""
+        options = self.options
+        if not options.update:
+            return begun_target(self.group, key, source), options
+        with _begun_array(self.group, key, "an update goes into") as sink:
+            found = changes(source, sink, options)
+            target = found.target
+            options = found.options(options, target.layout)
+        self._updates[key] = replace(found, output=None), options.ids
+        return target, options
+
+    def _update_text(self, n_asked: int, n_blocks: int) -> str:
+        if not self._updates:
+            return ""
+        n_changed = sum(ids is None or bool(ids) for _, ids in self._updates.values())
+        return f"{n_asked:,} of {n_blocks:,} blocks have changed since they were copied, in {n_changed:,} of {counted(len(self._updates), 'array')}"
 
     def check_free(self) -> None:
         if self._is_fresh:
             self._new().check(overwrite=checked_overwrite(self.options.overwrite))
 
     def open(self, marks: NewMarks) -> None:
+        self._copied = {}
+        for key, (update, _) in self._updates.items():
+            update.begin()
+            with open_source(self.group.path, key, mode="r+") as written:
+                if written.shape != update.shape:
+                    written.grown(update.shape).close()
         replace_old = checked_overwrite(self.options.overwrite)
         if not self._is_fresh:
             return
@@ -108,6 +150,12 @@ class WholeCopy(Job):
     def _places(self) -> list[StoreFolder]:
         root = StoreFolder.at(self.group.path)
         return [root.child(key) for _, key in self._keys]
+
+    def finish(self, *, complete: bool) -> None:
+        if complete:
+            for noted in (*(update for update, _ in self._updates.values()), *self._copied.values()):
+                if noted is not None:
+                    noted.finish()
 
     def discard(self) -> None:
         discard_folder(self._made, family_of("zarr"))
@@ -159,14 +207,24 @@ class WholeCopy(Job):
     ) -> CopyWork:
         sink = open_array(StoreFolder.at(self.group.path), self._keys[number][1], mode="r+")
         if passes is None:
-            kernel = self._kernel(self._source(number), sink, resources)
+            source = self._source(number)
+            self._note(number, source, sink)
+            kernel = self._kernel(source, sink, resources)
             return planned_work(kernel, plan, self.options, output_is_new=self._is_fresh)
         kernel = self._kernel(passes.array(number), sink, resources)
         return CopyWork(kernel, plan.blocking, plan.group_shape, plan.block_ids)
 
     def _opened_first(self, number: int, resources: Resources, passes: TwoPassRun) -> CopyWork:
-        kernel = self._kernel(self._source(number), passes.array(number), resources)
+        source = self._source(number)
+        with open_source(self.group.path, self._keys[number][1], mode="r+") as sink:
+            self._note(number, source, sink)
+        kernel = self._kernel(source, passes.array(number), resources)
         return CopyWork(kernel, *passes.first[number].blocks)
+
+    def _note(self, number: int, source: Source, sink: Source) -> None:
+        """Note what an array is copied from, before its first voxel is read."""
+        if number not in self._copied and not self._updates:
+            self._copied[number] = Copied.begin(source, sink, self.options, is_new=self._is_fresh)
 
     def _kernel(self, source: Source, sink: Source, resources: Resources) -> CopyKernel:
         if self._in_process:
@@ -185,12 +243,7 @@ def _in_copy_of(context: Context, function: Callable[P, R], *args: P.args, **kwa
 
 def begun_target(group: ImageGroup, key: str, source: Source) -> Target:
     """Return the array of an unfinished copy for the rest of its blocks; raise InvalidArgumentError if it does not fit the input."""
-    try:
-        sink = open_source(group.path, key, mode="r+")
-    except SourceNotFoundError as error:
-        raise InvalidArgumentError(
-            f"block_ids are written into the copy that is there, but {group.path} has no array {key!r}: {error.message}"
-        ) from error
+    sink = _begun_array(group, key, "block_ids are written into")
     if (sink.shape, sink.dtype) != (source.shape, source.dtype):
         raise InvalidArgumentError(
             f"block_ids are written into the copy that is there, but {sink.name} has shape {sink.shape} and dtype {sink.dtype}, and "
@@ -198,3 +251,12 @@ def begun_target(group: ImageGroup, key: str, source: Source) -> Target:
             hints=[Hint("choose another path"), Hint.of("or, to replace it, give {}", overwrite=True)],
         )
     return ExistingTarget(sink)
+
+
+def _begun_array(group: ImageGroup, key: str, what: str) -> Source:
+    try:
+        return open_source(group.path, key, mode="r+")
+    except SourceNotFoundError as error:
+        raise InvalidArgumentError(
+            f"{what} the copy that is there, but {group.path} has no array {key!r}: {error.message}"
+        ) from error

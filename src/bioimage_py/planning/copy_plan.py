@@ -51,7 +51,7 @@ class CopyPlan(Plan):
 
     _told = (
         "road", "reason", "n_blocks", "direct", "in_flight", "threads", "cache_bytes", "memory_limit", "peak_memory", "bytes_in",
-        "bytes_out", "n_files", "bill", "read_amplification", "block_shape", "group_shape", "block_ids", "hints", "input", "output", "mask", "assumed",
+        "bytes_out", "n_files", "bill", "read_amplification", "block_shape", "group_shape", "block_ids", "hints", "input", "output", "mask", "update", "assumed",
     )  # fmt: skip
 
     input: ArrayLayout
@@ -75,6 +75,7 @@ class CopyPlan(Plan):
     read_amplification: float  # how often an input chunk is decoded on average
     hints: tuple[Hint, ...] = ()  # what would make this copy better
     passes: TwoPasses | None = None  # None: voxels go in one
+    update: str = ""  # what has changed since an earlier copy
     assumed: tuple[Hint, ...] = ()
 
     @property
@@ -92,6 +93,7 @@ class CopyPlan(Plan):
             ("output", str(self.output)),
             *([] if self.mask is None else [("mask", str(self.mask))]),
             ("road", f"{self.road}: {self.reason}"),
+            *([("update", self.update)] if self.update else []),
             ("blocks", self._blocks_text()),
             *([] if self.passes is None else self.passes.texts()),
             *self._amounts(self._repeats_text(), max(1, min(self.in_flight, len(self.block_ids)))),

@@ -47,7 +47,7 @@ class ImagePlan(Plan):
 
     _told = (
         "input", "output", "what", "road", "roads", "n_blocks", "in_flight", "threads", "cache_bytes", "memory_limit", "peak_memory",
-        "bytes_in", "bytes_out", "n_files", "bill", "block_ids", "hints", "left_out", "damaged",
+        "bytes_in", "bytes_out", "n_files", "bill", "block_ids", "hints", "update", "left_out", "damaged",
     )  # fmt: skip
 
     input: str
@@ -58,6 +58,7 @@ class ImagePlan(Plan):
     # Threads that decode and encode inside the libraries, and blocks at the same time where memory allows
     threads: int
     left_out: tuple[str, ...] = ()  # what is in the input and will not be in the output
+    update: str = ""  # what has changed since an earlier copy
     damaged: tuple[str, ...] = ()  # images that cannot be read, with the reason: the others are copied
 
     @classmethod
@@ -72,7 +73,7 @@ class ImagePlan(Plan):
         damaged: Sequence[str] = (),
     ) -> ImagePlan:
         """Put plans of arrays together; InvalidArgumentError if a block id is out of range."""
-        whole = cls(*names, what, tuple(arrays), IdSet(), threads, tuple(left_out), tuple(damaged))
+        whole = cls(*names, what, tuple(arrays), IdSet(), threads, tuple(left_out), damaged=tuple(damaged))
         every = IdSet.from_range(whole.n_blocks)
         if block_ids is not None and block_ids - every:
             ranges = [
@@ -197,6 +198,7 @@ class ImagePlan(Plan):
             *(("array", self._array_text(n)) for n in range(min(len(self.arrays), _MOST_LISTED))),
             *self._rest(),
             *(("road", road) for road in roads),
+            *([("update", self.update)] if self.update else []),
             ("blocks", self._blocks_text()),
             *self._passes_texts(),
             *self._amounts(),

@@ -21,7 +21,7 @@ from bioimage_py.errors import InvalidArgumentError, ReadOnlyError
 from bioimage_py.geometry import Box, basic_index
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.casting import cast_values
-from bioimage_py.storage import ReadAhead, SlowReads, file_identity, file_stamp
+from bioimage_py.storage import PartStamps, ReadAhead, SlowReads, file_identity, file_stamp, text_stamp
 from bioimage_py.system import sync_file_system
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ class Source(ABC):
         Whether reading makes use of a buffer that it is given.
     codes_chunks
         Whether whole chunks are decoded and encoded in few steps, so that a copy does best to go chunk by chunk.
+    grows
+        Whether an array that is there can get larger extents.
     """
 
     shape: tuple[int, ...]
@@ -107,6 +109,7 @@ class Source(ABC):
     at_once_because: str = ""
     fills_buffers: bool = False
     codes_chunks: bool = False
+    grows: bool = False
 
     @property
     def ndim(self) -> int:
@@ -351,6 +354,20 @@ class Source(ABC):
         """Return what changes when the stored voxels are replaced, such as the size and time of a file; None if that is not known."""
         return None
 
+    def part_stamps(self, *, cheap: bool = False) -> PartStamps | None:
+        """Return what tells of each file or object that holds voxels whether it was written since; None if that is not known.
+
+        `cheap` is for copies that only may be updated later: None where it takes more than some parts in a hundred of a copy's time.
+        """
+        del cheap
+        return None
+
+    def grown(self, shape: tuple[int, ...]) -> Source:
+        """Return the array after its metadata were given larger extents, where it `grows`; what is new reads as the fill value."""
+        raise InvalidArgumentError(
+            f"{self.name} cannot get the shape {shape}: {self.format} keeps its extents"
+        )
+
     def close(self) -> None:  # noqa: B027 - most sources hold nothing open
         """Release file handles; reading afterwards is an error for sources that hold one."""
 
@@ -447,6 +464,16 @@ class FileSource(Source):
     def stored_stamp(self) -> str | None:
         """Return size and time of the file."""
         return file_stamp(self.path)
+
+    def part_stamps(self, *, cheap: bool = False) -> PartStamps | None:
+        """Return the stamp of the whole file: what in it was written cannot be told."""
+        del cheap
+        stamp = None if "://" in self.path else self.stored_stamp()
+        if stamp is None or not os.path.isfile(self.path):  # noqa: PTH113 - a text stays a text
+            return None
+        number = text_stamp(f"{stamp} {os.stat(self.path).st_ctime_ns}")  # noqa: PTH116 - a text
+        extents = tuple(max(1, n) for n in self.shape)
+        return PartStamps("file", extents, np.full((1,) * self.ndim, number, np.uint64))
 
     def force_to_disk(self) -> None:
         """Flush, and force the file system that holds the file or folder to its disk; behind a URL, written is stored."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from bioimage_py.chunks import (
     ChunkEncoding,
     ChunkFiles,
@@ -18,7 +22,12 @@ from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import FileSource, Source
 from bioimage_py.sources.family import Family
 from bioimage_py.sources.registry import family_of
-from bioimage_py.storage import ChunkKeys, FileFolder
+from bioimage_py.storage import ChunkKeys, FileFolder, PartStamps, stamps_below, text_stamp
+
+_MOST_PARTS = 2**27
+"""Files in the grid of an array whose stamps are held in memory."""
+_LEAST_LISTED, _MOST_LISTED = 4, 200_000
+"""Objects whose etags are asked for, a thousand at a time, by a copy that only may be updated later."""
 
 
 def stored_chunks(source: Source) -> StoredChunks | UnknownEncoding:
@@ -78,6 +87,30 @@ def stored_files(source: Source) -> tuple[ChunkFiles | ChunkObjects, ChunkEncodi
     if isinstance(stored, UnknownEncoding) or stored.keys is None:
         return None
     return _files(stored, stored.keys), stored.encoding
+
+
+def chunk_stamps(source: Source, *, cheap: bool = False) -> PartStamps | None:
+    """Return the stamps of the chunk files of a source, or of its shards; None where they are not known, see `Source.part_stamps`."""
+    found = stored_files(source)
+    if found is None:
+        return None
+    files, encoding = found
+    extents = encoding.shards or encoding.chunks
+    grid, position = files.keys.grid, files.keys.position
+    n_parts = math.prod(grid)
+    if n_parts > _MOST_PARTS or (cheap and not _LEAST_LISTED < n_parts < _MOST_LISTED):
+        return None
+    if isinstance(files, ChunkFiles):
+        return stamps_below(files.files.folder, grid, extents, position)
+    etags = files.files.etags()
+    if etags is None:
+        return None
+    stamps = np.zeros(grid, np.uint64)
+    for name, etag in etags.items():
+        at = position(name)
+        if at is not None and all(n < end for n, end in zip(at, grid, strict=True)):
+            stamps[at] = text_stamp(etag)
+    return PartStamps("objects", extents, stamps)
 
 
 def _files(stored: StoredChunks, keys: ChunkKeys) -> ChunkFiles | ChunkObjects:

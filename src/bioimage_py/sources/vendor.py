@@ -83,6 +83,10 @@ class VendorSource(SingleFileSource):
     def _spec_options(self) -> dict[str, Any]:
         return {} if self._reader is None else {"reader": self._reader}
 
+    def part_stamps(self, *, cheap: bool = False) -> None:
+        """Return None: which files a plugin reads is not known."""
+        del cheap
+
     def identities(self) -> frozenset[Identity]:
         return frozenset({file_identity(self.path, self.key)})
 

@@ -99,8 +99,12 @@ from .store_place import (
 )
 from .stored_identity import (
     Identity as Identity,
+    PartStamps as PartStamps,
     file_identity as file_identity,
     file_stamp as file_stamp,
     meet as meet,
     stamp_of_files as stamp_of_files,
+    stamps_below as stamps_below,
+    stat_stamp as stat_stamp,
+    text_stamp as text_stamp,
 )

@@ -1,5 +1,6 @@
 from .files import (
     CAN_ALLOCATE as CAN_ALLOCATE,
+    CHANGE_TIMES as CHANGE_TIMES,
     NEVER_WAITS as NEVER_WAITS,
     NEW as NEW,
     NEW_READ_WRITE as NEW_READ_WRITE,
@@ -30,6 +31,7 @@ from .files import (
 from .machine import (
     available_cores as available_cores,
     available_memory as available_memory,
+    is_local_disk as is_local_disk,
     machine_vendors as machine_vendors,
     mapped_files as mapped_files,
     most_memory as most_memory,

@@ -36,6 +36,9 @@ CAN_ALLOCATE = hasattr(os, "posix_fallocate")
 RENAMES_OPEN_FILES = os.name != "nt"
 """Whether a file that is open can be renamed, replaced and removed."""
 
+CHANGE_TIMES = os.name != "nt"
+"""Whether `st_ctime` is when a file was written or came to its name last."""
+
 RESERVES_NAMES = os.name == "nt"
 """Whether there are names that no file can have, see `reserved_name`."""
 

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 
@@ -83,6 +84,22 @@ def _number_in(path: str) -> int | None:
         return int(kernel_says(path) or "")
     except ValueError:
         return None
+
+
+_DISKS = frozenset(
+    ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "tmpfs", "overlay", "jfs", "reiserfs")
+)
+
+
+@cache
+def is_local_disk(device: int) -> bool:
+    """Whether a device number is known to be that of a disk of this machine, whose times are those of its own clock."""
+    wanted = f"{os.major(device)}:{os.minor(device)}" if hasattr(os, "major") else ""
+    for line in (kernel_says("/proc/self/mountinfo") or "").splitlines():
+        fields, _, kind = line.partition(" - ")
+        if fields.split()[2] == wanted:
+            return kind.split()[0] in _DISKS
+    return False
 
 
 def machine_vendors() -> list[str] | None:

@@ -5,6 +5,7 @@ from .deferred import MOST_OPEN as MOST_OPEN, DeferredWork as DeferredWork, Work
 from .functions import BlockFunctionWork as BlockFunctionWork
 from .items import ItemFunctionWork as ItemFunctionWork, ids_from as ids_from
 from .pyramid import PyramidWork as PyramidWork
+from .stored_sources import input_spec as input_spec
 from .two_passes import (
     TEMPORARY_MARK as TEMPORARY_MARK,
     TemporaryPlace as TemporaryPlace,

@@ -33,7 +33,7 @@ from bioimage_py.sources.chunked import ChunkedFileSource, DecodedChunks
 from bioimage_py.sources.hdf5.dataset import DatasetDescription, describe, need_filters
 from bioimage_py.sources.hdf5.files import FOREIGN_ERRORS, WRITERS, file_key, hdf5_errors, hdf5_words, reading
 from bioimage_py.sources.hdf5.links import Companions, OtherFiles, companions
-from bioimage_py.storage import FileBytes, Identity, StoredBytes
+from bioimage_py.storage import FileBytes, Identity, PartStamps, StoredBytes
 
 
 class ChunkPlace(NamedTuple):
@@ -184,6 +184,10 @@ class Hdf5Dataset(FileSource):
     @property
     def metadata(self) -> ImageMetadata:
         return self.described.metadata
+
+    def part_stamps(self, *, cheap: bool = False) -> PartStamps | None:
+        # What it shows of other files may have been written.
+        return None if self.companions.identities or self.path is None else super().part_stamps(cheap=cheap)
 
     def identities(self) -> frozenset[Identity]:
         file = self.described.file

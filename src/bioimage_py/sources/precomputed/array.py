@@ -238,6 +238,7 @@ class PrecomputedSource(TensorStoreSource):
     """One scale of a precomputed volume."""
 
     stores_fill = True
+    grows = False
 
     @property
     def described(self) -> tuple[str, Codec | None]:

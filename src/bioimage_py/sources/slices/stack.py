@@ -41,7 +41,7 @@ from bioimage_py.sources.slices.names import (
 )
 from bioimage_py.sources.slices.pictures import Pictures, PictureSource
 from bioimage_py.sources.tiff import TiffSlices, set_names
-from bioimage_py.storage import OpenFiles, Recent, file_identity, stamp_of_files
+from bioimage_py.storage import OpenFiles, PartStamps, Recent, file_identity, stamp_of_files, stat_stamp
 
 _CHECK_ALL = 2000
 """Of up to so many slices all headers are compared when the stack is opened, of more some."""
@@ -270,6 +270,15 @@ class StackSource(ChunkedFileSource):
 
     def stored_stamp(self) -> str | None:
         return stamp_of_files(self.files())
+
+    def part_stamps(self, *, cheap: bool = False) -> PartStamps | None:
+        """Return the stamp of each slice."""
+        del cheap
+        outer, names = self._arranged.shape, self._arranged.names
+        stamps = [0 if n is None else stat_stamp(os.stat(os.path.join(self.path, n))) for n in names]  # noqa: PTH116, PTH118
+        grid = (*outer, *(1 for _ in self._first.shape))
+        extents = (*(1 for _ in outer), *(max(1, n) for n in self._first.shape))
+        return PartStamps("slices", extents, np.array(stamps, np.uint64).reshape(grid))
 
     def stored_size(self) -> StoredSize:
         files = self.files()

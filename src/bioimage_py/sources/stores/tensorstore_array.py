@@ -20,10 +20,14 @@ from bioimage_py.geometry import Blocking, Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.base import FileSource, Source, StoredSize
 from bioimage_py.sources.casting import cast_values
+from bioimage_py.sources.chunk_access import chunk_stamps
 from bioimage_py.sources.chunked import parts_of
+from bioimage_py.sources.registry import from_spec
+from bioimage_py.sources.stores.consolidated import update_consolidated
 from bioimage_py.sources.stores.unfinished import MARK_FOLDER
 from bioimage_py.storage import (
     ENGINE_ERRORS,
+    PartStamps,
     StoreFolder,
     asking,
     awaited,
@@ -75,6 +79,7 @@ class TensorStoreSource(FileSource):
     """An array in a chunked store, decoded and encoded by TensorStore's threads."""
 
     concurrent_writes = True
+    grows = True
 
     def __init__(self, store: Any, stored: StoredArray) -> None:
         self._stored = stored
@@ -243,6 +248,23 @@ class TensorStoreSource(FileSource):
             return None
         spec = {**self._stored.options, "path": self.path, "key": self.key}
         return metadata_stamp(self.mark_place() or folder_of(self, spec))
+
+    def part_stamps(self, *, cheap: bool = False) -> PartStamps | None:
+        known = (self._folder is None or not cheap) and not self.path.startswith("memory:")
+        return chunk_stamps(self, cheap=cheap) if known else None
+
+    def grown(self, shape: tuple[int, ...]) -> Source:
+        # Without the metadata that it was opened with, which are of the old shape.
+        spec = self._raw.spec(minimal_spec=True, retain_context=False).to_json()
+        credentials = credentials_of(self.kvstore) if self.path.startswith("s3://") else None
+        with storage_errors(f"{self.name} cannot get the shape {shape}", writing=True):
+            store = open_store(spec, "r+", context=store_context(_OPEN_THREADS, 0, credentials=credentials))
+            view = store if self._stored.view is None else self._stored.view(store)
+            view.resize(exclusive_max=shape, expand_only=True, resize_metadata_only=True).result()
+        place = self.mark_place()
+        if place is not None:
+            update_consolidated([place])
+        return from_spec(self.to_spec())
 
     def remove_leftovers(self) -> int:
         return 0 if self._folder is None else remove_leftovers(self._folder)

@@ -80,8 +80,8 @@ def read_mark(folder: str) -> dict[str, Any] | None:
 
 
 def is_marked(folder: StoreFolder) -> bool:
-    """Whether a local array has any marks."""
-    return folder.is_local and os.path.isdir(f"{folder.path}/{MARK_FOLDER}")  # noqa: PTH112 - called for each array of a plate
+    """Whether a local array is marked as not finished."""
+    return folder.is_local and os.path.exists(f"{folder.path}/{MARK_FOLDER}/{_NEW}")  # noqa: PTH110 - called for each array of a plate
 
 
 def unfinished_text(source: Source) -> str:

@@ -24,10 +24,12 @@ from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata, from_attributes
 from bioimage_py.sources.base import FileSource, SourceSpec, StoredSize
 from bioimage_py.sources.casting import cast_values
+from bioimage_py.sources.chunk_access import chunk_stamps
 from bioimage_py.sources.stores import StoredArray, metadata_stamp, stored_size_of
 from bioimage_py.sources.zarr.encoding import check_names_in_zip
 from bioimage_py.storage import (
     Identity,
+    PartStamps,
     StoreFolder,
     file_identity,
     natural_key,
@@ -117,6 +119,11 @@ class ZarrPythonSource(FileSource):
     def stored_stamp(self) -> str | None:
         place = self.mark_place()
         return super().stored_stamp() if place is None else metadata_stamp(place)
+
+    def part_stamps(self, *, cheap: bool = False) -> PartStamps | None:
+        if self._stored.folder is None:
+            return None if self._live else super().part_stamps()
+        return None if cheap else chunk_stamps(self)
 
     def remove_leftovers(self) -> int:
         return 0 if self._stored.folder is None else remove_leftovers(self._stored.folder)
