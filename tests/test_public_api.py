@@ -135,7 +135,7 @@ def test_what_copy_adds_is_optional() -> None:
     [
         (bioimage_py.copy, CopyOptions, set()),
         (bioimage_py.plan, CopyOptions, set()),
-        (bioimage_py.downsample, CopyOptions, set()),
+        (bioimage_py.downsample, CopyOptions, {"update", "record"}),
         (bioimage_py.pyramid, PyramidOptions, {"block_ids"}),
         (bioimage_py.pyramid_plan, PyramidOptions, {"block_ids"}),
     ],

@@ -61,7 +61,11 @@ def temporary(place: Path) -> Path:
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and "copied" not in p.name}
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in folder.rglob("*")
+        if p.is_file() and "copied" not in p.name
+    }
 
 
 def config(place: Path, **more: Any) -> RunnerConfig:

@@ -77,19 +77,19 @@ def test_a_plain_copy_knows_what_is_younger(tmp_path: Path) -> None:
     chunks, old = source / "c", tmp_path / "old.zarr" / "c"
     assert not list(output.rglob("*.parts"))
     (chunks / "1/2/3").unlink()
-    os.replace(old / "3/3/3", chunks / "3/3/3")
+    (old / "3/3/3").replace(chunks / "3/3/3")
     times = (chunks / "4/4/4").stat()
     shutil.copyfile(old / "4/4/4", chunks / "4/4/4")
     os.utime(chunks / "4/4/4", ns=(times.st_atime_ns, times.st_mtime_ns))
     shutil.rmtree(chunks / "6/6")
-    os.rename(old / "6/6", chunks / "6/6")
+    (old / "6/6").rename(chunks / "6/6")
     shutil.rmtree(chunks / "8/1")
     blocks, _ = updated(source, output)
     assert 23 <= blocks <= 100  # folders that came as wholes
     assert updated(source, output) == (0, 0)
     shutil.rmtree(source)
     bp.copy(VOXELS, source, chunks=(4, 4, 4))
-    assert updated(source, output)[0] == 1000
+    assert updated(source, output) == (1, 1000)
 
 
 def test_slices_change_and_come_to_a_stack(tmp_path: Path) -> None:
@@ -142,7 +142,9 @@ def test_wrappers_pass_on_what_changed(tmp_path: Path) -> None:
 def test_a_whole_ome_zarr_is_updated_array_by_array(tmp_path: Path) -> None:
     source, output = tmp_path / "a.ome.zarr", tmp_path / "b.ome.zarr"
     bp.pyramid(VOXELS, source, chunks=(8, 8, 8), voxel_size=1, units="um", kind="image")
-    bp.pyramid(VOXELS // 50, source / "labels/cells", chunks=(8, 8, 8), voxel_size=1, units="um", kind="labels")
+    bp.pyramid(
+        VOXELS // 50, source / "labels/cells", chunks=(8, 8, 8), voxel_size=1, units="um", kind="labels"
+    )
     bp.copy(source, output)
     assert updated(source, output) == (0, 0)
     change(source / "1", (0, 0, 0))
@@ -213,6 +215,36 @@ def test_objects_are_known_by_their_etags(bucket: str, tmp_path: Path) -> None:
             there[:, :16, :8] = there[:, :16, :8] + 1
         assert blocks(target) == 2
         assert blocks(target) == 0
+
+
+def test_contents_are_compared(tmp_path: Path) -> None:
+    output = tmp_path / "b.zarr"
+    image = np.random.default_rng(0).integers(0, 99, (70, 128, 128), dtype="u2")
+    bp.copy(image, output, chunks=(16, 32, 32))
+    image[3, 4, 5] += 1
+
+    def copied(source: Any) -> int:
+        before, seen = stamps(output), []
+        bp.copy(source, output, update="content", progress=seen.append)
+        assert np.array_equal(bp.open_source(output)[...], image)
+        assert bp.verify(output)  # it has the digest of what it holds
+        changed = {path for path, time in stamps(output).items() if before.get(path) != time} - {
+            output / "zarr.json"
+        }
+        assert len(changed) <= 16 * seen[-1].blocks_done
+        return int(seen[-1].blocks_done)
+
+    assert copied(image) == 1
+    assert copied(image) == 0
+    np.save(tmp_path / "a.npy", image)
+    assert copied(tmp_path / "a.npy") == 0
+    assert updated(tmp_path / "a.npy", output) == (0, 0)
+    image = np.concatenate([image, image[:10]])
+    assert copied(image) == 4
+    with pytest.raises(InvalidArgumentError, match="nothing beside it"):
+        bp.copy(tmp_path / "a.npy", output, update=True)
+    with pytest.raises(InvalidArgumentError, match=r"float32, and .* uint16"):
+        bp.copy(image.astype("f4"), output, update="content")
 
 
 def _copied(folder: Path, **options: Any) -> None:

@@ -36,6 +36,7 @@ def copy(
     memory_limit: int | str | None = None,
     verify_encoded: bool = False,
     update: bool | Literal["content"] = False,
+    record: bool | Literal["full"] = False,
     overwrite: bool = False,
     dtype: npt.DTypeLike | None = None,
     chunks: Sequence[int] | None = None,
@@ -98,6 +99,9 @@ def copy(
         input since, by the times and sizes of its chunk files or slices, or the etags of its objects. What cannot be told is copied. The
         output gets longer where one axis of the input has grown. `"content"` compares all voxels instead, by their digests.
         Where there is no output yet, all is copied.
+    record
+        Whether to write what was done beside the output: an RO-Crate (`ro-crate-metadata.json`) with the names of input and output, digests
+        where they are kept, the plan, versions, the call, what the copy did and when. `"full"` adds whole paths, user and host.
     overwrite
         Whether to replace an array that exists at the output path.
     dtype, chunks, shards, codec, zarr_format, imagej
@@ -192,6 +196,10 @@ def _planned(input: Any, output: Any, options: CopyOptions, *, quiet: bool = Fal
         from bioimage_py.sources.zarr import group_path
 
         input = group_path(input) or input
+    if options.record:
+        from bioimage_py.operations import check_record
+
+        check_record(output, options)
     paths = isinstance(input, (str, os.PathLike)) and isinstance(output, (str, os.PathLike))
     if paths and may_be_zarr(input):
         # Needs the libraries of Zarr, which other copies do without.

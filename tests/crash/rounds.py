@@ -32,7 +32,11 @@ def numbered_image() -> np.ndarray:
 
 def files_in(folder: Path) -> dict[str, bytes]:
     """Every file below a folder, by its path in there."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and "copied" not in p.name}
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and "copied" not in p.name
+    }
 
 
 class Reference:

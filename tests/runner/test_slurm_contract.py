@@ -24,7 +24,11 @@ class TestSlurmRunner(RunnerContract):
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and "copied" not in p.name}
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and "copied" not in p.name
+    }
 
 
 def test_same_bytes_as_local(

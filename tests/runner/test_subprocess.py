@@ -32,7 +32,11 @@ def stored(folder: Path, name: str, array: np.ndarray, **options: object) -> bp.
 
 
 def chunk_files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and "copied" not in p.name}
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and "copied" not in p.name
+    }
 
 
 class TestSubprocessRunner(RunnerContract):

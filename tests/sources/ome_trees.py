@@ -85,7 +85,11 @@ def several_images(path: Path, version: str = "0.5") -> None:
 
 def files_in(folder: Path) -> dict[str, bytes]:
     """The files below a folder."""
-    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file() and "copied" not in f.name}
+    return {
+        str(f.relative_to(folder)): f.read_bytes()
+        for f in sorted(folder.rglob("*"))
+        if f.is_file() and "copied" not in f.name
+    }
 
 
 def chunks_in(folder: Path) -> dict[str, bytes]:

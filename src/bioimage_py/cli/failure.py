@@ -109,8 +109,8 @@ def positional(*arguments: Any) -> list[str]:
 def as_option(name: str, value: Any) -> list[str]:
     """Return the words that give an option a value; the value `...` stands for any."""
     option = f"--{_OTHER_NAMES.get(name, name).replace('_', '-')}"
-    if (name, value) == ("update", "content"):
-        return ["--update-content"]
+    if (name, value) in (("update", "content"), ("record", "full")):
+        return [f"--{name}-{value}"]
     if value is ... or value is True:
         return [option]
     text = ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)

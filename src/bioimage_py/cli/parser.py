@@ -260,6 +260,10 @@ def _plan(parser: Parser) -> None:
         "--update-content", dest="update", action="store_const", const="content",
         help="as --update, but compare all voxels, whatever files or objects say of themselves",
     )  # fmt: skip
+    work.add_argument(
+        "--record-full", dest="record", action="store_const", const="full",
+        help="as --record, with the names of user and host, and whole paths",
+    )  # fmt: skip
     add_fields(work, RunOptions, without=("memory_limit",))
     levels = parser.add_argument_group("downsampled levels")
     _flag(levels, "--pyramid", help="make an OME-Zarr with all levels, as 'bioimage-py pyramid' does")

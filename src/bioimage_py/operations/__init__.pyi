@@ -1,4 +1,5 @@
 from .array_copy import ArrayCopy as ArrayCopy
+from .beside import check_record as check_record, record_text as record_text
 from .check_array import (
     ArrayCheck as ArrayCheck,
     CheckWork as CheckWork,

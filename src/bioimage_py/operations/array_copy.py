@@ -6,6 +6,7 @@ import logging
 import os
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from bioimage_py.chunks import ChunkEncoding, EncodingMatch, UnknownEncoding, why_all_bytes
@@ -19,12 +20,11 @@ from bioimage_py.kernels import (
     kernel_for_road,
     moving_origin,
 )
-from bioimage_py.operations.copied import Copied
+from bioimage_py.operations.beside import Copied, find_update, write_record
 from bioimage_py.operations.job import Job, warn_caller, warn_of_assumed
 from bioimage_py.operations.options import CopyOptions, InputMetadata, RunOptions
 from bioimage_py.operations.target import SingleTarget, Target, find_target
 from bioimage_py.operations.two_passes import TwoPassRun, room_beside
-from bioimage_py.operations.update import find_update
 from bioimage_py.planning import (
     ArrayLayout,
     CopyPlan,
@@ -134,11 +134,23 @@ class ArrayCopy(Job):
     def finish(self, *, complete: bool) -> None:
         self.target.finish()
         if complete and self.update is not None:
-            self.update.finish()
+            self.update.finish(self._sink)
         elif complete:
             finish_images([self._sink])
             if self._copied is not None:
                 self._copied.finish()
+
+    def keep_record(self, began: datetime, journal: Journal) -> None:
+        if self.options.record:
+            write_record(
+                self.source,
+                self._sink,
+                (self.source.name, self._sink.name),
+                self.plan,
+                self.options,
+                began,
+                journal,
+            )
 
     def discard(self) -> None:
         self.target.discard()

@@ -7,6 +7,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from typing import Any
 
 from bioimage_py.errors import (
@@ -71,6 +72,10 @@ class Job(ABC):
         """Finish the outputs after the run; `complete` is False if blocks are missing."""
         del complete
 
+    def keep_record(self, began: datetime, journal: Journal) -> None:
+        """Write what was done beside the output, if that is asked for."""
+        del began, journal
+
     @abstractmethod
     def discard(self) -> None:
         """Remove what `open` made, unless something was written into it."""
@@ -129,6 +134,7 @@ class Job(ABC):
 
 def carry_out(job: Job) -> Any:
     """Open, run and finish a job; return its result. It is discarded if the backend refuses the run."""
+    began = datetime.now(UTC)
     with marking_new() as marks:
         job.open(marks)
     try:
@@ -144,6 +150,7 @@ def carry_out(job: Job) -> Any:
     job.finish(complete=True)
     marks.remove()
     log_account(journal.account)
+    job.keep_record(began, journal)
     return job.result()
 
 

@@ -247,6 +247,10 @@ class CopyOptions(RunOptions, NewArray, InputMetadata, StoreAccess):
         "files or the etags of its objects",
         default=False,
     )
+    record: bool | str = option(
+        "write what was done beside the output, as an RO-Crate: input, plan, versions, call, times; no user or host name",
+        default=False,
+    )
 
 
 @dataclass(frozen=True)

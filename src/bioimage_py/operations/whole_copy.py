@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from contextvars import Context, copy_context
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from itertools import accumulate
 from typing import Any, ParamSpec, TypeVar
@@ -15,12 +16,11 @@ from bioimage_py.errors import Hint, InvalidArgumentError, SourceNotFoundError
 from bioimage_py.geometry import IdSet
 from bioimage_py.kernels import CopyKernel
 from bioimage_py.operations.array_copy import planned_work
-from bioimage_py.operations.copied import Copied
+from bioimage_py.operations.beside import Copied, Update, changes, check_update, write_record
 from bioimage_py.operations.job import Job
 from bioimage_py.operations.options import CopyOptions
 from bioimage_py.operations.target import ExistingTarget, Target, discard_folder, first_missing
 from bioimage_py.operations.two_passes import TwoPassRun
-from bioimage_py.operations.update import Update, changes, check_update
 from bioimage_py.planning import CopyPlan, ImagePlan, PlannedArray
 from bioimage_py.runner import Journal, Resources
 from bioimage_py.runner.work import (
@@ -153,9 +153,17 @@ class WholeCopy(Job):
 
     def finish(self, *, complete: bool) -> None:
         if complete:
-            for noted in (*(update for update, _ in self._updates.values()), *self._copied.values()):
-                if noted is not None:
-                    noted.finish()
+            for key, (update, _) in self._updates.items():
+                with open_source(self.group.path, key, mode="r+") as written:
+                    update.finish(written)
+            for noted in filter(None, self._copied.values()):
+                noted.finish()
+
+    def keep_record(self, began: datetime, journal: Journal) -> None:
+        if self.options.record:
+            names = self.plan.input, self.plan.output
+            with self._source(0) as source, self.result() as written:
+                write_record(source, written, names, self.plan, self.options, began, journal)
 
     def discard(self) -> None:
         discard_folder(self._made, family_of("zarr"))

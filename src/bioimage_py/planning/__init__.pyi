@@ -7,6 +7,7 @@ from .byte_size import (
     default_memory_limit as default_memory_limit,
     format_bytes as format_bytes,
     parse_bytes as parse_bytes,
+    times as times,
 )
 from .copy_plan import (
     TEMPORARY_CODEC as TEMPORARY_CODEC,

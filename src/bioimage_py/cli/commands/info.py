@@ -12,6 +12,7 @@ from bioimage_py.cli.failure import OK, as_command
 from bioimage_py.cli.options import describe, open_given
 from bioimage_py.errors import AmbiguousSourceError, BioimagePyError, Call
 from bioimage_py.metadata import assumptions, ome_of
+from bioimage_py.operations import record_text
 from bioimage_py.planning import format_bytes
 from bioimage_py.report import shape_text, source_rows
 from bioimage_py.sources import Source, family_by_content, locate, open_source
@@ -71,6 +72,8 @@ def _lines(source: Source) -> Iterator[tuple[str, str]]:
     yield name
     if missing := unfinished_text(source):
         yield "state", missing
+    if text := record_text(source):
+        yield "record", text
     for label, text in rows:
         yield label, shortened(text, _LONGEST) if label == "channels" else text
     if source.fill_value is not None:
@@ -104,6 +107,7 @@ def _as_json(source: Source) -> dict[str, Any]:
     return {
         **describe(source),
         "unfinished": unfinished_text(source) or None,
+        "record": record_text(source) or None,
         "byte_order": "big" if source.dtype.byteorder == ">" else "little",
         **{
             name: getattr(metadata, name)

@@ -37,6 +37,7 @@ from bioimage_py.sources.stores import (
     level_paths,
     mark_new,
     new_container,
+    own_record,
     removable_array,
     remove_array,
     room_for_array,
@@ -142,7 +143,7 @@ class NewImage:
                 write_attributes(place, said, self.zarr_format, fresh=there)
                 for name in listed:
                     register_label(place, name, self.zarr_format)
-            for name, data in self.files.items():
+            for name, data in {**dict.fromkeys(own_record(folder)), **self.files}.items():
                 undo.keep_file(folder, name)
                 place, last = folder.inside(name.rpartition("/")[0]), name.rpartition("/")[2]
                 if data is None:
@@ -214,7 +215,7 @@ class NewImage:
                 f"{folder.path} has levels that cannot be removed from here ({', '.join(old)}): remove the image first"
             )
         # A crash can leave new arrays without their metadata: whether those may be replaced is checked one by one.
-        strange = _strange(folder, self.attributes, {*new, *old, *self.files})
+        strange = _strange(folder, self.attributes, {*new, *old, *self.files, *own_record(folder)})
         if strange:
             raise OutputExistsError(
                 f"{folder.path} also holds {', '.join(strange[:5])}{', …' if len(strange) > 5 else ''}, which is not part of the new "

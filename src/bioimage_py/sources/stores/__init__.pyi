@@ -12,12 +12,15 @@ from .hierarchy import (
     several_arrays as several_arrays,
 )
 from .make_room import (
+    RECORD_FILE as RECORD_FILE,
+    RECORD_MAKER as RECORD_MAKER,
     StoreRules as StoreRules,
     aside_of_the_dead as aside_of_the_dead,
     check_room as check_room,
     make_array as make_array,
     new_chunks as new_chunks,
     new_container as new_container,
+    own_record as own_record,
     removable_array as removable_array,
     remove_array as remove_array,
     room_for_array as room_for_array,

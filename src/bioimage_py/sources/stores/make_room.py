@@ -36,6 +36,11 @@ from bioimage_py.storage import (
 )
 from bioimage_py.system import process_exists
 
+RECORD_FILE = "ro-crate-metadata.json"
+"""In which an RO-Crate tells about the folder around it."""
+RECORD_MAKER = "#bioimage_py"
+"""The id, in a record of a copy, of what made it."""
+
 _ASIDE = re.compile(r"\.(.+)\.replaced-(\d{1,9})", re.ASCII | re.DOTALL)
 
 
@@ -235,10 +240,16 @@ def _check_free(target: StoreFolder, overwrite: bool, rules: StoreRules) -> None
         )
 
 
+def own_record(folder: StoreFolder) -> set[str]:
+    """Return the name of the record in a folder that a copy has made: it goes with what it is of. Empty where there is none, or another."""
+    return {RECORD_FILE} if RECORD_MAKER.encode() in (folder.read(RECORD_FILE) or b"") else set()
+
+
 def _check_own(target: StoreFolder, rules: StoreRules) -> None:
     objects = target.objects()
     names = [e.name for e in target.entries()] if objects is None else objects.names("")
     there = {name.partition("/")[0] for name in names} - {MARK_FOLDER}
+    there -= own_record(target)
     strange = sorted(name for name in there if not rules.own_entry.fullmatch(name))
     if strange:
         raise OutputExistsError(

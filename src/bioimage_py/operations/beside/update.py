@@ -14,10 +14,19 @@ import numpy as np
 from bioimage_py.chunks import ChunkEncoding, UnknownEncoding
 from bioimage_py.errors import Hint, InvalidArgumentError, SourceNotFoundError
 from bioimage_py.geometry import Blocking, Box, IdSet
-from bioimage_py.operations.copied import UNKNOWN, Copied, folder_number, layout_told, options_told
-from bioimage_py.operations.options import CopyOptions
+from bioimage_py.kernels import TileDigest, tile_shape
+from bioimage_py.operations.beside.copied import (
+    COPIED,
+    UNKNOWN,
+    Copied,
+    folder_number,
+    layout_told,
+    options_told,
+)
+from bioimage_py.operations.options import CopyOptions, RunOptions
 from bioimage_py.operations.target import ExistingTarget
-from bioimage_py.planning import ArrayLayout
+from bioimage_py.operations.tile_digests import digest_of
+from bioimage_py.planning import ArrayLayout, times
 from bioimage_py.sources import FileSource, OverriddenSource, Source, as_source, leaves, open_source
 from bioimage_py.sources.stores import unfinished_text
 from bioimage_py.storage import PartStamps
@@ -36,12 +45,13 @@ class Update:
     output: Source | None
     shape: _Shape
     itemsize: int
-    record: Copied
-    after: Copied
+    record: Copied | None
+    after: Copied | None
     parts: Sequence[PartStamps | None]
     boxes: Sequence[Box] | None
     extents: _Shape | None
     text: str
+    digest: TileDigest | None = None  # of the input, where all voxels were compared
 
     @property
     def target(self) -> ExistingTarget:
@@ -70,17 +80,25 @@ class Update:
 
     def begin(self) -> None:
         """Note that the parts which changed are about to be copied: what is left half done is copied again, whatever they become."""
+        if self.record is None or self.boxes == []:
+            return
+        if self.after is None or not self.after.is_of(self.record.about):
+            self.record.side.delete(COPIED)  # the voxels of another input are written
+            return
         tables = [
             None if table is None else _with_unknown(table, None if self.boxes is None else now)
             for table, now in zip(self.record.tables, self.parts, strict=True)
         ]
-        if any(table is not None for table in tables) and self.boxes != []:
+        if any(table is not None for table in tables):
             replace(self.record, tables=tables).write()
 
-    def finish(self) -> None:
+    def finish(self, output: Source) -> None:
         """Note the input as it was before this update read it."""
-        if self.boxes != [] or any(map(_differ, self.after.tables, self.record.tables)):
+        known = () if self.record is None else self.record.tables
+        if self.after is not None and (self.boxes != [] or not _equal(self.after.tables, known)):
             self.after.write()
+        if self.digest is not None and output.side_folder() is not None:
+            self.digest.store(output)
 
 
 class _GrownTarget(ExistingTarget):
@@ -128,6 +146,8 @@ def changes(source: Source, output: Source, options: CopyOptions) -> Update:
     if text := unfinished_text(output):
         raise InvalidArgumentError(f"{output.name} cannot be updated: it is {text}", hints=[again])
     record = Copied.read(output.side_folder())
+    if options.update == "content":
+        return _by_content(source, output, record, options)
     if record is None:
         raise InvalidArgumentError(
             f"{output.name} cannot be updated: nothing beside it says that it was copied from a stored input",
@@ -147,8 +167,41 @@ def changes(source: Source, output: Source, options: CopyOptions) -> Update:
         axis = next(n for n, (a, b) in enumerate(zip(old, new, strict=True)) if a != b)
         boxes = [*boxes, Box.whole(new).with_axis(axis, old[axis], new[axis])]
         text += f"; axis {axis} has grown from {old[axis]:,} to {new[axis]:,}"
-    after = record.updated(source, options, parts)
+    after = Copied.of(source, record.side, options, parts)
     return Update(output, source.shape, source.dtype.itemsize, record, after, parts, boxes, extents, text)
+
+
+def _by_content(source: Source, output: Source, record: Copied | None, options: CopyOptions) -> Update:
+    """Return which tiles of a source differ from those of an output; both are read, the output only where no digest of it is kept."""
+    old, new = output.shape, source.shape
+    _check_grown(source, output, old)
+    if source.dtype.name != output.dtype.name:
+        raise InvalidArgumentError(
+            f"update='content' compares voxels as they are stored: {source.name} has the dtype {source.dtype}, and {output.name} {output.dtype}"
+        )
+    parts = [leaf.part_stamps() for leaf in leaves(source)]
+    run = RunOptions(memory_limit=options.memory_limit, num_workers=options.num_workers)
+    theirs, kept = digest_of(source, run), TileDigest.stored(output)
+    ours = digest_of(output, run) if kept is None or kept.shape != old else kept
+    extents = tile_shape(len(new))
+    tables = [
+        np.frombuffer(one.hashes, "V32").reshape(
+            [-(-n // e) for n, e in zip(one.shape, extents, strict=True)]
+        )
+        for one in (ours, theirs)
+    ]
+    cells = np.ones(tables[1].shape, bool)
+    common = tuple(map(slice, tables[0].shape))
+    cells[common] = tables[0] != tables[1][common]
+    boxes = _boxes_of(cells, extents, new)
+    text = f"{len(boxes):,} of {cells.size:,} tiles of {times(extents)} voxels differ"
+    side = output.side_folder()
+    after = (
+        None
+        if side is None or not (record or output.mark_place())
+        else Copied.of(source, side, options, parts)
+    )
+    return Update(output, new, source.dtype.itemsize, record, after, parts, boxes, extents, text, theirs)
 
 
 def _check_same(source: Source, output: Source, record: Copied, options: CopyOptions) -> None:
@@ -175,12 +228,17 @@ def _check_same(source: Source, output: Source, record: Copied, options: CopyOpt
             f"{output.name} was copied from another input, called {about['name']!r}: {source.name} is not at the same place, or is opened in another way",
             hints=[Hint.of("compare all voxels with {}", update="content"), again],
         )
-    old, new = tuple(about["shape"]), source.shape
-    if source.dtype.str != about["dtype"]:
+    if source.dtype.str != record.about["dtype"]:
+        was = np.dtype(record.about["dtype"])
         raise InvalidArgumentError(
-            f"{source.name} has the dtype {source.dtype} now, and had {np.dtype(about['dtype'])} when it was copied",
-            hints=[again],
+            f"{source.name} has the dtype {source.dtype} now, and had {was} when it was copied", hints=[again]
         )
+    _check_grown(source, output, tuple(record.about["shape"]))
+
+
+def _check_grown(source: Source, output: Source, old: _Shape) -> None:
+    """Raise InvalidArgumentError unless a source has the shape that it had, or is longer along one axis and the output can be so too."""
+    again, new = Hint.of("to replace it, give {}", overwrite=True), source.shape
     grown = [n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b]
     if (
         len(old) != len(new)
@@ -189,7 +247,8 @@ def _check_same(source: Source, output: Source, record: Copied, options: CopyOpt
         or output.shape not in (old, new)
     ):
         raise InvalidArgumentError(
-            f"{source.name} has shape {new}, had {old} when it was copied, and {output.name} has {output.shape}: an update can make one axis longer only",
+            f"{source.name} has shape {new}, had {old} when it was copied, and {output.name} has {output.shape}: an update can make one "
+            "axis longer only",
             hints=[again],
         )
     if output.shape != new and not output.grows:
@@ -240,10 +299,7 @@ class _Known(NamedTuple):
                 cells |= (now.stamps == 0) & self._stored(now)
         else:
             return None, None
-        extents, shape = np.array(now.extents), np.array(leaf.shape)
-        begins = np.argwhere(cells) * extents
-        ends: list[list[int]] = np.minimum(begins + extents, shape).tolist()
-        return [Box(tuple(b), tuple(e)) for b, e in zip(begins.tolist(), ends, strict=True)], now.extents
+        return _boxes_of(cells, now.extents, leaf.shape), now.extents
 
     def _stored(self, now: PartStamps) -> Any:
         """Return where the output stores something, as far as its parts are those of the input: what is missing in both has not changed."""
@@ -251,6 +307,13 @@ class _Known(NamedTuple):
         if found is None or found.extents != now.extents or found.stamps.shape != now.stamps.shape:
             return True
         return found.stamps != 0
+
+
+def _boxes_of(cells: Any, extents: _Shape, shape: _Shape) -> list[Box]:
+    """Return the voxels of the cells of a grid that are set."""
+    begins = np.argwhere(cells) * np.array(extents)
+    ends: list[list[int]] = np.minimum(begins + np.array(extents), np.array(shape)).tolist()
+    return [Box(tuple(begin), tuple(end)) for begin, end in zip(begins.tolist(), ends, strict=True)]
 
 
 def _changed_cells(table: Any, now: PartStamps | None) -> Any:
@@ -270,8 +333,11 @@ def _with_unknown(table: Any, now: PartStamps | None) -> Any:
     return found
 
 
-def _differ(a: Any, b: Any) -> bool:
-    return a is not None and (b is None or not np.array_equal(a, b))
+def _equal(tables: Sequence[Any], others: Sequence[Any]) -> bool:
+    if len(tables) != len(others):
+        return False
+    pairs = zip(tables, others, strict=True)
+    return all(a is b or (a is not None and b is not None and np.array_equal(a, b)) for a, b in pairs)
 
 
 def _turned(extents: Sequence[int], axes: Sequence[int]) -> _Shape:

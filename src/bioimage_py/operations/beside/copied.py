@@ -115,14 +115,22 @@ class Copied:
                 self, about={**self.about, "finished": True}, tables=() if self.in_store else self.tables
             ).write()
 
-    def updated(self, source: Source, options: CopyOptions, parts: Sequence[PartStamps | None]) -> Self:
-        """Return this for an output that was brought up to date with the input when its parts had these stamps."""
-        about = {**(_told(source, options) or {}), "options": self.about["options"], "finished": True}
-        about["parts"] = [
-            {**_part_json(one), **_place(leaf, None, None)}
-            for one, leaf in zip(parts, leaves(source), strict=True)
-        ]
-        return replace(self, about=about, tables=[None if one is None else one.stamps for one in parts])
+    @classmethod
+    def of(
+        cls, source: Source, side: StoreFolder, options: CopyOptions, parts: Sequence[PartStamps | None]
+    ) -> Self | None:
+        """Return what is kept of an update from an input whose parts had these stamps; None for one that another process could not open."""
+        about = _told(source, options)
+        if about is None:
+            return None
+        about |= {
+            "finished": True,
+            "parts": [
+                {**_part_json(one), **_place(leaf, None, None)}
+                for one, leaf in zip(parts, leaves(source), strict=True)
+            ],
+        }
+        return cls(side, about, [None if one is None else one.stamps for one in parts])
 
 
 def options_told(options: CopyOptions) -> dict[str, str]:

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import getpass
 import importlib.metadata
-import json
 import os
 import platform
 import posixpath
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from datetime import datetime
 from importlib.util import find_spec
 from typing import Any
 
 from bioimage_py.errors import BioimagePyError, InvalidArgumentError, MissingDependencyError
+from bioimage_py.kernels import TileDigest
 from bioimage_py.operations.options import CopyOptions
+from bioimage_py.planning import CopyPlan, ImagePlan
 from bioimage_py.runner import Journal
 from bioimage_py.sources import FileSource, Source
 from bioimage_py.sources.ome_zarr import GrowingImage
+from bioimage_py.sources.stores import RECORD_FILE, RECORD_MAKER
 from bioimage_py.storage import StoreFolder
 
-_NAME = "ro-crate-metadata.json"
-_VERSION = "1.1"
+_VERSION, _ACTION = "1.1", "#copy"
 _LIBRARIES = ("numpy", "tensorstore", "zarr", "imagecodecs", "tifffile", "h5py")
 _SECRET = ("mask", "block_ids", "progress", "job_config", "resume_from", "record", "profile", "endpoint")
 """Options that name places, or are not text."""
@@ -34,15 +35,23 @@ def check_record(output: Any, options: CopyOptions) -> None:
     if options.record not in (True, "full"):
         raise InvalidArgumentError(f"record must be True, False or 'full', got {options.record!r}")
     if not isinstance(output, (str, os.PathLike, FileSource)):
-        raise InvalidArgumentError("record needs an output on a disk or in a bucket, beside which it can be written")
+        raise InvalidArgumentError(
+            "record needs an output on a disk or in a bucket, beside which it can be written"
+        )
     if find_spec("rocrate") is None:
         raise MissingDependencyError.of("a record is written by the package rocrate", "bioimage-py[record]")
 
 
 def write_record(
-    output: Source, told: Mapping[str, Any], options: CopyOptions, began: datetime, journal: Journal
+    source: Source,
+    output: Source,
+    names: tuple[str, str],
+    plan: CopyPlan | ImagePlan,
+    options: CopyOptions,
+    began: datetime,
+    journal: Journal,
 ) -> None:
-    """Write the record of a copy; `told` has the names of its input and output, and its plan as JSON."""
+    """Write the record of a copy between what has these names; of whole images `source` and `output` are the first arrays."""
     from rocrate.model.contextentity import ContextEntity
     from rocrate.rocrate import ROCrate
 
@@ -51,48 +60,50 @@ def write_record(
         raise InvalidArgumentError(f"no record can be kept beside {output.name}")
     folder, name, data = place
     full = options.record == "full"
-    shown = str if full else _last_name
+    shown: Callable[[str], str] = str if full else _last_name
+    given, made = map(shown, names)
     crate = ROCrate(version=_VERSION)
-    crate.name = shown(told["output"])
-    crate.description = f"{_last_name(told['output'])}, copied from {_last_name(told['input'])} by bioimage_py"
+    crate.name = made
+    crate.description = f"{_last_name(names[1])}, copied from {_last_name(names[0])} by bioimage_py"
     crate.datePublished = datetime.now(began.tzinfo).replace(microsecond=0)
 
-    def added(number: str, kind: str, **properties: Any) -> Any:
-        return crate.add(ContextEntity(crate, f"#{number}", {"@type": kind, **properties}))
+    def added(identifier: str, kind: str, **properties: Any) -> Any:
+        return crate.add(ContextEntity(crate, identifier, {"@type": kind, **properties}))
 
     tool = added(
-        "bioimage_py",
+        RECORD_MAKER,
         "SoftwareApplication",
         name="bioimage_py",
         version=importlib.metadata.version("bioimage-py"),
         softwareRequirements=[f"Python {platform.python_version()}", *_libraries()],
     )
-    source = added("input", "CreativeWork", name=shown(told["input"]), **_identified(told.get("input_digest")))
+    read = added("#input", "CreativeWork", name=given, **_identified(source))
     result = crate.root_dataset if data == "./" else crate.add_file(dest_path=data, properties={"name": data})
-    for key, value in _identified(told.get("digest")).items():
+    for key, value in _identified(output).items():
         result[key] = value
-    plan = told["plan"]
     values = {
-        "call": _call(told, options, shown),
-        "road": plan["road"],
-        "blocks": f"{len(journal.done_ids()):,} of {plan['n_blocks']:,}",
+        "call": _call(given, made, options),
+        "road": plan.road,
+        "blocks": f"{len(journal.done_ids()):,} of {plan.n_blocks:,}",
         "account": "" if journal.account is None else str(journal.account),
-        **({"update": plan["update"]} if plan.get("update") else {}),
+        "update": plan.update,
         **({"command": " ".join(sys.argv), "host": platform.node()} if full else {}),
     }
     action = added(
-        "copy",
+        _ACTION,
         "CreateAction",
-        name=f"copy {shown(told['input'])} to {shown(told['output'])}",
+        name=f"copy {given} to {made}",
         startTime=began.isoformat(timespec="seconds"),
         endTime=datetime.now(began.tzinfo).isoformat(timespec="seconds"),
     )
-    action["instrument"], action["object"], action["result"] = tool, source, result
+    action["instrument"], action["object"], action["result"] = tool, read, result
     action["additionalProperty"] = [
-        added(f"copy-{key}", "PropertyValue", name=key, value=value) for key, value in values.items() if value
+        added(f"{_ACTION}-{key}", "PropertyValue", name=key, value=value)
+        for key, value in values.items()
+        if value
     ]
     if full:
-        action["agent"] = added("user", "Person", name=getpass.getuser())
+        action["agent"] = added("#user", "Person", name=getpass.getuser())
     crate.root_dataset["mentions"] = action
     folder.write_json(name, crate.metadata.generate())
 
@@ -103,8 +114,8 @@ def record_text(source: Source) -> str:
     try:
         found = None if place is None else place[0].read_json(place[1])
         graph = {one["@id"]: one for one in (found or {}).get("@graph", ())}
-        action, tool = graph["#copy"], graph["#bioimage_py"]
-        blocks = graph["#copy-blocks"]["value"]
+        action, tool = graph[_ACTION], graph[RECORD_MAKER]
+        blocks = graph[f"{_ACTION}-blocks"]["value"]
         return f"{action['name']} by bioimage_py {tool['version']}, {action['startTime']} to {action['endTime']}, {blocks} blocks"
     except (BioimagePyError, KeyError, TypeError, OSError):
         return ""  # somebody else's crate, or none
@@ -116,25 +127,25 @@ def _place_of(output: Source) -> tuple[StoreFolder, str, str] | None:
         return None
     try:
         image = GrowingImage.around(output)
-        return image.root.child(image.key), _NAME, "./"
+        return image.root.child(image.key), RECORD_FILE, "./"
     except BioimagePyError:
         folder = output.mark_place()
     if folder is not None:
-        return folder, _NAME, "./"
+        return folder, RECORD_FILE, "./"
     if "://" in output.path or not os.path.isfile(output.path):  # noqa: PTH113 - a text stays a text
         return None
     above, name = os.path.split(os.path.abspath(output.path))  # noqa: PTH100 - a text stays a text
-    return StoreFolder(above), f"{name}-{_NAME}", name
+    return StoreFolder(above), f"{name}-{RECORD_FILE}", name
 
 
-def _call(told: Mapping[str, Any], options: CopyOptions, shown: Any) -> str:
+def _call(source: str, output: str, options: CopyOptions) -> str:
     """Return the call with the options that are not the usual ones."""
     given = [
         f"{one.name}={value!r}"
         for one in fields(options)
         if (value := getattr(options, one.name)) != one.default and one.name not in _SECRET
     ]
-    return f"copy({', '.join([repr(shown(told['input'])), repr(shown(told['output'])), *given])})"
+    return f"copy({', '.join([repr(source), repr(output), *given])})"
 
 
 def _libraries() -> Iterator[str]:
@@ -145,8 +156,13 @@ def _libraries() -> Iterator[str]:
             continue
 
 
-def _identified(digest: str | None) -> dict[str, str]:
-    return {} if digest is None else {"identifier": digest}
+def _identified(source: Source) -> dict[str, str]:
+    """Return the digest that is kept for an array, as a property of an entity."""
+    try:
+        kept = TileDigest.stored(source)
+    except BioimagePyError:  # of another version, or damaged
+        return {}
+    return {} if kept is None else {"identifier": kept.root}
 
 
 def _last_name(name: str) -> str:
