@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 import posixpath
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields
@@ -25,6 +26,8 @@ from bioimage_py.sources.stores import RECORD_FILE, RECORD_MAKER
 from bioimage_py.storage import StoreFolder
 
 _VERSION, _ACTION = "1.1", "#copy"
+_KEY = re.compile(r"(?<!^[A-Za-z]):(?!//)")
+"""What stands before the key of an array in a name, and not in a URL or behind the letter of a drive."""
 _LIBRARIES = ("numpy", "tensorstore", "zarr", "imagecodecs", "tifffile", "h5py")
 _SECRET = ("mask", "block_ids", "progress", "job_config", "resume_from", "record", "profile", "endpoint")
 """Options that name places, or are not text."""
@@ -166,4 +169,6 @@ def _identified(source: Source) -> dict[str, str]:
 
 
 def _last_name(name: str) -> str:
-    return posixpath.basename(name.replace("\\", "/").rstrip("/"))
+    """Return a name without the folders above a file; the key of an array in it stays."""
+    path, *key = _KEY.split(name.replace("\\", "/"), maxsplit=1)
+    return ":".join([posixpath.basename(path.rstrip("/")), *key])
