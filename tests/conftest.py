@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.s3_lab import s3_lab
+
 EXPLORE = int(os.environ.get("BIOIMAGE_PY_EXPLORE", "0"))
-"""How many times as many examples as usual to draw, with fresh seeds; 0 for the same ones each time."""
+"""How many times as many examples to draw as tests ask for, with fresh seeds; 0 for a third, the same ones each time."""
 
 # How long an example takes says more about the machine than about the code; and what `make test` finds, it finds each time.
 settings.register_profile("same each time", deadline=None, derandomize=True)
@@ -24,18 +26,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Draw more examples in each property test, whatever number it asks for itself."""
-    for item in items if EXPLORE else ():
-        function = getattr(item, "obj", None)
+    """Draw a third of the examples that a property test asks for, or to explore many times as many."""
+    functions = (getattr(item, "obj", None) for item in items)
+    for function in {id(f): f for f in (getattr(f, "__func__", f) for f in functions)}.values():
         given = getattr(function, "_hypothesis_internal_use_settings", None)
         if given is not None:
-            more = settings(given, max_examples=EXPLORE * given.max_examples, derandomize=False)
-            function = getattr(function, "__func__", function)
-            function._hypothesis_internal_use_settings = more
+            number = given.max_examples * EXPLORE or -(-given.max_examples // 3)
+            function._hypothesis_internal_use_settings = settings(
+                given, max_examples=number, derandomize=not EXPLORE
+            )
 
-
-PASSWORD = "correct-horse"
-"""Of the S3 server on this machine."""
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -51,21 +51,5 @@ def shared_data() -> Path:
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     """The endpoint of an S3 server with a bucket called 'lab'; its credentials are in the environment."""
-    pytest.importorskip("moto.server")
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    with pytest.MonkeyPatch.context() as patch:
-        host, port = server.get_host_and_port()
-        endpoint = f"http://{host}:{port}"
-        patch.setenv("AWS_ACCESS_KEY_ID", "somebody")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", PASSWORD)
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
-        client.create_bucket(Bucket="lab")
-        patch.setenv("AWS_ENDPOINT_URL", endpoint)
-        yield endpoint
-        client.close()
-    server.stop()
+    with s3_lab() as lab:
+        yield lab.endpoint

@@ -328,7 +328,7 @@ def test_a_file_cut_while_it_is_open_is_an_error(here: Path, image: np.ndarray, 
     assert name in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["zarr", "sharded", "n5", "hdf5", "npy"])
+@pytest.mark.parametrize("kind", ["sharded", "hdf5", "npy"])
 def test_of_two_copies_at_once_one_wins(here: Path, kind: str) -> None:
     path, key, options = OUTPUTS[kind]
     if kind == "sharded":

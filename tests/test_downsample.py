@@ -74,9 +74,10 @@ def test_blocks_threads_and_processes_give_the_same_bytes(
     np.testing.assert_array_equal(local[...], whole)
     small = bp.downsample(image, (2, 3, 2), block_shape=(5, 6, 7), **options)
     np.testing.assert_array_equal(small, whole)
-    run = {"job_type": "subprocess", "job_config": config, "num_workers": 2}
-    bp.downsample(tmp_path / "in.zarr", (2, 3, 2), tmp_path / "sub.zarr", **run, **layout, **options)
-    assert chunk_files(tmp_path / "local.zarr") == chunk_files(tmp_path / "sub.zarr")
+    if options in ({"method": "median"}, INTERPOLATED[-1]):
+        run = {"job_type": "subprocess", "job_config": config, "num_workers": 2}
+        bp.downsample(tmp_path / "in.zarr", (2, 3, 2), tmp_path / "sub.zarr", **run, **layout, **options)
+        assert chunk_files(tmp_path / "local.zarr") == chunk_files(tmp_path / "sub.zarr")
 
 
 def test_is_a_copy_of_a_resized_source() -> None:

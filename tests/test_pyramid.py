@@ -392,11 +392,10 @@ def counted(folder: Path) -> np.ndarray:
     return image
 
 
-@pytest.mark.parametrize("kill", [False, True])
-def test_a_run_is_finished_from_its_folder(tmp_path: Path, kill: bool) -> None:
+def test_a_run_is_finished_from_its_folder(tmp_path: Path) -> None:
     image = counted(tmp_path)
     source = SimpleTransformationSource(
-        bp.open_source(tmp_path / "numbers.zarr"), Failing(40_000, tmp_path / "flag", kill), dtype="uint32"
+        bp.open_source(tmp_path / "numbers.zarr"), Failing(40_000, tmp_path / "flag", True), dtype="uint32"
     )
     how = {"chunks": CHUNKS, "kind": "image", "block_shape": (16, 16, 16)}
     config = RunnerConfig(tmp_root=tmp_path / "runs", retries=0)

@@ -169,9 +169,8 @@ def test_a_run_that_fails_without_a_folder_leaves_the_output_alone(
     assert lab.folders() == ["a.zarr"]
 
 
-@pytest.mark.parametrize("how_to_finish", ["resume", "resume_from"])
 def test_a_run_folder_keeps_the_temporary_store_until_the_run_is_finished(
-    lab: Lab, stored: bp.Source, tmp_path: Path, image: np.ndarray, how_to_finish: str
+    lab: Lab, stored: bp.Source, tmp_path: Path, image: np.ndarray
 ) -> None:
     flag = tmp_path / "flag"
     flag.touch()
@@ -182,10 +181,7 @@ def test_a_run_folder_keeps_the_temporary_store_until_the_run_is_finished(
     (kept,) = lab.temporary()
     assert f"the temporary store '{lab.url}/{kept}' is kept for that" in str(caught.value)
     flag.unlink()
-    if how_to_finish == "resume":
-        bp.resume(caught.value.tmp_folder)
-    else:
-        bp.copy(source, f"{lab.url}/a.zarr", **said, resume_from=caught.value.tmp_folder)
+    bp.copy(source, f"{lab.url}/a.zarr", **said, resume_from=caught.value.tmp_folder)
     np.testing.assert_array_equal(bp.open_source(f"{lab.url}/a.zarr")[...], image)
     assert lab.folders() == ["a.zarr"]
     assert not list((tmp_path / "runs").iterdir())
@@ -253,7 +249,7 @@ class Started:
         self.process.communicate()
 
 
-@pytest.mark.parametrize(("job_type", "in_pass"), [("local", 1), ("local", 2), ("subprocess", 2)])
+@pytest.mark.parametrize(("job_type", "in_pass"), [("local", 1), ("subprocess", 2)])
 def test_what_is_killed_is_resumed_and_nothing_is_done_twice(
     lab: Lab, stored: bp.Source, tmp_path: Path, job_type: str, in_pass: int
 ) -> None:

@@ -24,6 +24,7 @@ from bioimage_py.geometry import IdSet
 from bioimage_py.runner import RunnerConfig
 from bioimage_py.runner.run import AttemptJournal, RunFolder, read_recorded
 from tests.crash.rounds import Reference, Round
+from tests.pairwise import pairwise
 
 INSIDE = "BIOIMAGE_PY_TEST_IN_NAMESPACE"
 
@@ -70,8 +71,7 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("number", range(2))
-@pytest.mark.parametrize("job_type", ["local", "subprocess"])
+@pytest.mark.parametrize(("number", "job_type"), list(enumerate(["local", "subprocess"])))
 def test_the_disk_of_the_output_gets_full(
     begin: Callable[..., Round], disk: SmallDisk, tmp_path: Path, job_type: str, number: int
 ) -> None:
@@ -94,8 +94,7 @@ def test_the_disk_of_the_output_gets_full(
     made.resume()
 
 
-@pytest.mark.parametrize("number", range(2))
-@pytest.mark.parametrize("job_type", ["local", "subprocess"])
+@pytest.mark.parametrize(("number", "job_type"), list(enumerate(["local", "subprocess"])))
 def test_the_disk_of_the_run_folder_gets_full(
     begin: Callable[..., Round], disk: SmallDisk, tmp_path: Path, job_type: str, number: int
 ) -> None:
@@ -186,17 +185,15 @@ print("right")
 """
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-@pytest.mark.parametrize(
-    ("chunks", "codec"),
-    [((8, 16, 16), "gzip"), ((8, 64, 64), "gzip"), ((4, 32, 32), "lzf"), ((4, 32, 32), "none")],
-)
-@pytest.mark.parametrize("limit", [0, 300_000])
+LAYOUTS = [((8, 16, 16), "gzip"), ((8, 64, 64), "gzip"), ((4, 32, 32), "lzf"), ((4, 32, 32), "none")]
+
+
+@pytest.mark.parametrize(("layout", "workers", "limit"), pairwise(LAYOUTS, [1, 3], [0, 300_000]))
 def test_hdf5_on_a_full_disk(
-    request: pytest.FixtureRequest, tmp_path: Path, limit: int, chunks: Any, codec: str, workers: int
+    request: pytest.FixtureRequest, tmp_path: Path, limit: int, layout: tuple[Any, str], workers: int
 ) -> None:
     folder = tmp_path if limit else request.getfixturevalue("disk").folder
-    said = json.dumps([str(folder / "out.h5"), chunks, codec, workers, limit])
+    said = json.dumps([str(folder / "out.h5"), *layout, workers, limit])
     done = subprocess.run([sys.executable, "-c", HDF5, said], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "right\n", "")
     assert [p.name for p in folder.iterdir()] == ["out.h5"]

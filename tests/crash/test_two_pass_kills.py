@@ -38,8 +38,7 @@ def done_in(runs: Path) -> IdSet:
     return read_recorded(RunFolder.open(folders[0].parent)).done if folders else IdSet()
 
 
-@pytest.mark.parametrize("job_type", ["local", "subprocess"])
-@pytest.mark.parametrize("in_pass", [1, 2])
+@pytest.mark.parametrize(("in_pass", "job_type"), [(1, "subprocess"), (2, "local")])
 def test_everything_is_killed_and_resumed_once(tmp_path: Path, job_type: str, in_pass: int) -> None:
     image = np.random.default_rng(0).integers(1, 60_000, SHAPE).astype("uint16")
     bp.copy(image, tmp_path / "in.zarr", chunks=PAGE)

@@ -76,7 +76,7 @@ class RunnerContract:
     def result(self, tmp_path: Path) -> Any:
         return create_output(tmp_path / "out.zarr", shape=self.shape, dtype="int32", chunks=self.blocks)
 
-    @pytest.mark.parametrize("workers", [1, 2, 5])
+    @pytest.mark.parametrize("workers", [1, 5])
     def test_every_block_once(self, runner: Runner, image: Any, result: Any, workers: int) -> None:
         assert runner.run(double, [image], [result], block_shape=self.blocks, num_workers=workers) is None
         np.testing.assert_array_equal(result[...], 2 * image[...])
@@ -85,27 +85,25 @@ class RunnerContract:
         runner.run(double, [image], [result], num_workers=2)
         np.testing.assert_array_equal(result[...], 2 * image[...])
 
-    @pytest.mark.parametrize("workers", [1, 3])
-    def test_results_come_in_the_order_of_the_ids(
-        self, runner: Runner, image: Any, result: Any, workers: int
-    ) -> None:
+    def test_results_come_in_the_order_of_the_ids(self, runner: Runner, image: Any, result: Any) -> None:
         got = runner.run(
             double,
             [image],
             [result],
             block_shape=self.blocks,
-            num_workers=workers,
+            num_workers=3,
             block_ids=[5, 0, 3, 0],
             has_return_val=True,
         )
         assert got == [(3, 6), (0, 0), (3, 0), (0, 0)]
 
-    @pytest.mark.parametrize("given", [[4, 1, 4, 0], range(4, -1, -2), iter([2, 1]), np.array([3, 1], "u1")])
-    def test_results_of_items_come_in_the_order_of_their_ids(self, runner: Runner, given: Any) -> None:
-        ids = list(given)
-        # An iterator can be used once.
-        given = iter(ids) if not hasattr(given, "__len__") else given
-        assert runner.map(lambda item: 10 * item, item_ids=given, num_workers=2) == [10 * i for i in ids]
+    def test_results_of_items_come_in_the_order_of_their_ids(self, runner: Runner) -> None:
+        assert runner.map(lambda item: 10 * item, item_ids=iter([4, 1, 4, 0]), num_workers=2) == [
+            40,
+            10,
+            40,
+            0,
+        ]
 
     def test_only_the_blocks_asked_for(self, runner: Runner, image: Any, result: Any) -> None:
         runner.run(double, [image], [result], block_shape=self.blocks, block_ids=[1, 4])
@@ -113,12 +111,9 @@ class RunnerContract:
         want[:, 3:6] = 2 * image[...][:, 3:6]
         np.testing.assert_array_equal(result[...], want)
 
-    @pytest.mark.parametrize("workers", [1, 2])
-    def test_failures_are_exact_and_the_rest_is_done(
-        self, runner: Runner, image: Any, result: Any, workers: int
-    ) -> None:
+    def test_failures_are_exact_and_the_rest_is_done(self, runner: Runner, image: Any, result: Any) -> None:
         with pytest.raises(RunnerError, match=r"cannot do \(0, 0\)|cannot do \(3, 3\)") as caught:
-            runner.run(fail_on_diagonal, [image], [result], block_shape=self.blocks, num_workers=workers)
+            runner.run(fail_on_diagonal, [image], [result], block_shape=self.blocks, num_workers=2)
         assert list(caught.value.failed_block_ids) == [0, 4]
         want = 2 * image[...]
         want[:3, :3] = want[3:, 3:6] = 0
@@ -170,12 +165,9 @@ class RunnerContract:
             runner.map(fail_on_multiples_of_three, 8, num_workers=2)
         assert list(caught.value.failed_block_ids) == [0, 3, 6]
 
-    @pytest.mark.parametrize("workers", [1, 2])
-    def test_what_ends_a_program_ends_its_block_only(
-        self, runner: Runner, image: Any, result: Any, workers: int
-    ) -> None:
+    def test_what_ends_a_program_ends_its_block_only(self, runner: Runner, image: Any, result: Any) -> None:
         with pytest.raises(RunnerError, match=r"SystemExit|GeneratorExit: closed") as caught:
-            runner.map(leave_on_multiples_of_three, 8, num_workers=workers)
+            runner.map(leave_on_multiples_of_three, 8, num_workers=2)
         assert list(caught.value.failed_block_ids) == [0, 3, 6]
 
         def leave(block: Any, inputs: Any, outputs: Any, mask: Any) -> None:
@@ -184,7 +176,7 @@ class RunnerContract:
             double(block, inputs, outputs, mask)
 
         with pytest.raises(RunnerError, match=r"SystemExit: no more") as caught:
-            runner.run(leave, [image], [result], block_shape=self.blocks, num_workers=workers)
+            runner.run(leave, [image], [result], block_shape=self.blocks, num_workers=1)
         assert list(caught.value.failed_block_ids) == [1]
 
     def test_a_keyboard_interrupt_of_the_function_is_a_failure(self, runner: Runner) -> None:

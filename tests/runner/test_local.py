@@ -32,6 +32,11 @@ class TestLocalRunner(RunnerContract):
         return get_runner("local", RunnerConfig())
 
 
+@pytest.mark.parametrize("given", [range(4, -1, -2), np.array([3, 1], "u1")])
+def test_ids_of_items_are_any_integers(given: Any) -> None:
+    assert LocalRunner().map(lambda item: 10 * item, item_ids=given) == [10 * int(i) for i in given]
+
+
 def test_never_more_blocks_in_hand_than_workers():
     now, most, lock = [0], [0], threading.Lock()
 

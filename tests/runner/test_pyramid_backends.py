@@ -42,11 +42,8 @@ def test_subprocess(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["mean"])
-def test_slurm(
-    method: str, tmp_path: Path, slurm: SlurmLab, slurm_config: Callable[..., SlurmConfig]
-) -> None:
-    check(tmp_path, method, job_type="slurm", job_config=slurm_config())
+def test_slurm(tmp_path: Path, slurm: SlurmLab, slurm_config: Callable[..., SlurmConfig]) -> None:
+    check(tmp_path, "mean", job_type="slurm", job_config=slurm_config())
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +60,6 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["mean", "mode"])
-def test_dask(method: str, tmp_path: Path, scheduler: str) -> None:
+def test_dask(tmp_path: Path, scheduler: str) -> None:
     config = bp.DaskConfig(address=scheduler, tmp_root=tmp_path / "runs")
-    check(tmp_path, method, job_type="dask", job_config=config)
+    check(tmp_path, "mode", job_type="dask", job_config=config)

@@ -22,7 +22,7 @@ from tests.waiting import PATIENCE, eventually, workers_of
 
 @pytest.fixture
 def config(tmp_path: Path) -> RunnerConfig:
-    return RunnerConfig(tmp_root=tmp_path / "runs", retries=0, tasks_per_worker=2)
+    return RunnerConfig(tmp_root=tmp_path / "runs", retries=0, tasks_per_worker=2, poll_interval=0.2)
 
 
 def stored(folder: Path, name: str, array: np.ndarray, **options: object) -> bp.Source:
@@ -45,7 +45,7 @@ class TestSubprocessRunner(RunnerContract):
         self.root = tmp_path / "runs"
 
     def make(self) -> SubprocessRunner:
-        return SubprocessRunner(RunnerConfig(tmp_root=self.root, retries=1))
+        return SubprocessRunner(RunnerConfig(tmp_root=self.root, retries=1, poll_interval=0.2))
 
 
 def test_same_bytes_as_local(tmp_path: Path, config: RunnerConfig) -> None:
@@ -149,7 +149,7 @@ def test_a_block_that_kills_its_worker_takes_no_other_with_it(tmp_path: Path) ->
         return block.begin
 
     source = stored(tmp_path, "in.zarr", np.ones((16, 16), "uint8"), chunks=(4, 4))
-    config = RunnerConfig(tmp_root=tmp_path / "runs", retries=2, tasks_per_worker=1)
+    config = RunnerConfig(tmp_root=tmp_path / "runs", retries=1, tasks_per_worker=1, poll_interval=0.2)
     with pytest.raises(RunnerError, match="SIGKILL") as caught:
         SubprocessRunner(config).run(deadly, [source], block_shape=(4, 4), num_workers=2, has_return_val=True)
     assert list(caught.value.failed_block_ids) == [5]
@@ -178,7 +178,7 @@ def test_timeouts_and_wrong_interpreters_are_named(tmp_path: Path) -> None:
         time.sleep(10 * PATIENCE if item == 1 else 0)
         return item
 
-    config = RunnerConfig(tmp_root=tmp_path / "runs", retries=0, task_timeout=15, tasks_per_worker=4)
+    config = RunnerConfig(tmp_root=tmp_path / "runs", retries=0, task_timeout=5, tasks_per_worker=4)
     with pytest.raises(RunnerError, match="task_timeout") as caught:
         SubprocessRunner(config).map(slow, 4, num_workers=1)
     assert list(caught.value.failed_block_ids) == [1]
@@ -221,7 +221,7 @@ bp.copy(source, {str(tmp_path / "out.zarr")!r}, chunks=(8, 8), block_shape=(8, 8
     rng = np.random.default_rng(1)
     with subprocess.Popen([sys.executable, "-c", script]) as process:
         eventually(lambda: list((tmp_path / "runs").glob("*/attempts/*.blocks")))
-        time.sleep(rng.uniform(0.3, 1.0))
+        time.sleep(rng.uniform(0.1, 0.5))
         process.kill()
     folder = next((tmp_path / "runs").iterdir())
     (tmp_path / "gone").touch()

@@ -25,7 +25,7 @@ from bioimage_py.errors import (
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources import ArraySpec, Source, family_of, from_spec, open_source
 from bioimage_py.sources.ome_zarr import list_ome_zarr
-from tests.conftest import PASSWORD
+from tests.s3_lab import SECRET
 from tests.sources.contract import SourceContract, textured
 from tests.sources.ome_trees import chunks_in, image_with_labels
 
@@ -166,7 +166,7 @@ def test_passwords_do_not_leak(
 ) -> None:
     url, folder = web
     zarr.create(str(folder / "private/a.zarr"), "raw", spec_of(), overwrite=True)[...] = EXPECTED
-    with_password = url.replace("://", f"://somebody:{PASSWORD}@") + "/private/a.zarr"
+    with_password = url.replace("://", f"://somebody:{SECRET}@") + "/private/a.zarr"
     source = open_source(with_password, "raw")
     np.testing.assert_array_equal(source[2:4], EXPECTED[2:4])
     np.testing.assert_array_equal(source.for_run(2, 0)[2:4], EXPECTED[2:4])
@@ -181,11 +181,11 @@ def test_passwords_do_not_leak(
         with pytest.raises(BioimagePyError) as raised:
             wrong()
         told.append(str(raised.value))
-    assert not [text for text in told if PASSWORD in text or "Basic" in text]
+    assert not [text for text in told if SECRET in text or "Basic" in text]
     with pytest.raises(OSError, match="401"):
         from_spec(source.to_spec())
     netrc = tmp_path / "netrc"
-    netrc.write_text(f"machine 127.0.0.1 login somebody password {PASSWORD}\n")
+    netrc.write_text(f"machine 127.0.0.1 login somebody password {SECRET}\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
     np.testing.assert_array_equal(from_spec(source.to_spec())[3:4], EXPECTED[3:4])
@@ -194,8 +194,8 @@ def test_passwords_do_not_leak(
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
 def test_credentials_in_bucket_urls_are_refused_without_saying_them(scheme: str) -> None:
     with pytest.raises(InvalidArgumentError, match="environment") as raised:
-        open_source(f"{scheme}://somebody:{PASSWORD}@lab/a.zarr")
-    assert PASSWORD not in str(raised.value)
+        open_source(f"{scheme}://somebody:{SECRET}@lab/a.zarr")
+    assert SECRET not in str(raised.value)
 
 
 def test_unknown_schemes_and_options() -> None:
@@ -234,7 +234,7 @@ def test_writing_to_s3(bucket: str, family: Any, name: str, how: dict[str, Any])
         np.testing.assert_array_equal(again[...], EXPECTED)
         assert again.metadata == metadata
         assert again.identities() == made.identities()
-    assert PASSWORD not in json.dumps(made.to_spec())
+    assert SECRET not in json.dumps(made.to_spec())
     with pytest.raises(OutputExistsError, match="overwrite=True"):
         family.create(path, key, spec_of(**how), overwrite=False)
     assert not family.create(path, key, spec_of(**how), overwrite=True)[...].any()
