@@ -27,7 +27,7 @@ API: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         "One call each. All take paths, URLs, arrays, handles and sources.",
         "bioimage_py",
         (
-            "copy", "plan", "verify", "check", "repair", "digest", "resume", "status", "pyramid", "pyramid_plan", "downsample", "bench",
+            "copy", "plan", "verify", "check", "repair", "digest", "resume", "status", "run_page", "pyramid", "pyramid_plan", "downsample", "bench",
             "create_output",
             "VerifyResult", "CheckResult", "BenchResult",
         ),

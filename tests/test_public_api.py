@@ -53,6 +53,7 @@ PUBLIC = [
     "preview",
     "repair",
     "resume",
+    "run_page",
     "status",
     "to_roi",
     "verify",

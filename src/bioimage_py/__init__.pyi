@@ -7,6 +7,7 @@ from .downsample import downsample as downsample
 from .errors import BioimagePyError as BioimagePyError, RunnerError as RunnerError
 from .geometry import Block as Block, Blocking as Blocking, BlockWithHalo as BlockWithHalo, to_roi as to_roi
 from .pyramid import pyramid as pyramid, pyramid_plan as pyramid_plan
+from .report.page import run_page as run_page
 from .report.preview import Picture as Picture, preview as preview
 from .report.view import View as View, view as view
 from .resume import resume as resume

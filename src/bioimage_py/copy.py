@@ -52,6 +52,7 @@ def copy(
     region: str | None = None,
     anonymous: bool = False,
     profile: str | None = None,
+    page: str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], None] | bool | None = None,
 ) -> Any:
     """Copy an array block by block, or a whole OME-Zarr with all its arrays in one run.
@@ -119,6 +120,9 @@ def copy(
         How the `s3://` URLs of this call are reached: URL of a server that is not Amazon's, region, whether to ask without keys, and the
         profile in `~/.aws` that has the keys. Default: the environment (`AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_PROFILE`, …). Where two
         servers differ, open one of the sources with `open_source(url, endpoint=…)`.
+    page
+        File for a page about the run (HTML): its blocks in their place, speed over time, stages, tasks, errors. It is written at the end, also
+        where blocks failed, and may replace another such page only.
     progress
         A function that is called with a `Progress` a few times a second and at the end; True for a bar, False for nothing. Default: a
         bar in notebooks and on terminals, unless `BIOIMAGE_PY_PROGRESS=0` or `progress = false` in the configuration file turns it off.

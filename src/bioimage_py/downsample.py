@@ -64,6 +64,7 @@ def downsample(
     region: str | None = None,
     anonymous: bool = False,
     profile: str | None = None,
+    page: str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], None] | bool | None = None,
 ) -> Any:
     """Reduce an array by whole factors, block by block.
@@ -98,7 +99,7 @@ def downsample(
         Of the input, where its metadata lack them or are wrong; see `with_metadata`.
     job_type, job_config, num_workers, block_ids, resume_from, casting, memory_limit, verify_encoded, overwrite
         As for `copy`.
-    dtype, chunks, shards, codec, zarr_format, imagej, fill_value, endpoint, region, anonymous, profile, progress
+    dtype, chunks, shards, codec, zarr_format, imagej, fill_value, endpoint, region, anonymous, profile, page, progress
         As for `copy`.
 
     Returns

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from bioimage_py.runner import restored_runner
+from bioimage_py.runner import look_at_run
 from bioimage_py.runner.run import RunFolder, RunStatus, StatusReader
 
 __all__ = ["status"]
@@ -45,11 +45,4 @@ def status(run_folder: str | os.PathLike[str]) -> RunStatus:
     >>> bp.status(f"{folder}/runs/{run}").state
     'finished'
     """
-    folder = RunFolder.open(run_folder)
-    reader = StatusReader(folder)
-    found = reader.look()
-    if found.state == "unfinished" and found.rounds:
-        run = folder.read_run()
-        if restored_runner(run["job_type"], run["config"]).is_active(folder):
-            return reader.look(is_active=True)
-    return found
+    return look_at_run(StatusReader(RunFolder.open(run_folder)))

@@ -15,6 +15,10 @@ class Rows(ABC):
     def _rows(self) -> Iterable[tuple[str, str]]:
         """Return labels and their texts."""
 
+    def rows(self) -> Iterable[tuple[str, str]]:
+        """Return all that is shown, as labels and texts."""
+        return self._rows()
+
     def _repr_html_(self) -> str:
         return rows_html(self._rows())
 

@@ -123,6 +123,10 @@ class Page:
             self.failures.append(f"network: {about.get('errorText')}")
         elif method == "Runtime.exceptionThrown":
             self.failures.append(str(about["exceptionDetails"]))
+        elif (
+            method == "Log.entryAdded" and about["entry"]["level"] == "error"
+        ):  # where a test has enabled that
+            self.failures.append(str(about["entry"]["text"]))
 
 
 async def _as_coroutine(future: Any) -> Any:

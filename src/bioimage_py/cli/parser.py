@@ -30,7 +30,19 @@ from bioimage_py.report import Look
 from bioimage_py.runner import TASKS_AT_ONCE, RunnerConfig, all_backends
 from bioimage_py.system import available_cores
 
-_QUIET = ("copy", "pyramid", "verify", "check", "repair", "preview", "resume", "cancel", "worker", "config")
+_QUIET = (
+    "copy",
+    "pyramid",
+    "verify",
+    "check",
+    "repair",
+    "preview",
+    "page",
+    "resume",
+    "cancel",
+    "worker",
+    "config",
+)
 _SEVERAL = (
     values.shape,
     values.sizes,
@@ -235,11 +247,7 @@ def _view(parser: Parser) -> None:
     parser.add_argument(
         "--labels", action="append", default=[], metavar="SOURCE", help="a label image; can be repeated"
     )
-    served = parser.add_argument_group("how it is served")
-    served.add_argument(
-        "--port", type=values.count, default=0, metavar="N", help="port on this computer (default: a free one)"
-    )  # fmt: skip
-    _flag(served, "--no-browser", help="print the address only")
+    _served(parser.add_argument_group("how it is served"))
     _metadata(parser)
     _stores(parser)
 
@@ -264,7 +272,7 @@ def _plan(parser: Parser) -> None:
         "--record-full", dest="record", action="store_const", const="full",
         help="as --record, with the names of user and host, and whole paths",
     )  # fmt: skip
-    add_fields(work, RunOptions, without=("memory_limit",))
+    add_fields(work, RunOptions, without=("memory_limit", "page"))
     levels = parser.add_argument_group("downsampled levels")
     _flag(levels, "--pyramid", help="make an OME-Zarr with all levels, as 'bioimage-py pyramid' does")
     add_fields(levels, PyramidOptions)
@@ -277,6 +285,7 @@ def _copy(parser: Parser) -> None:
     after = parser.add_argument_group("before and after")
     _flag(after, "--dry-run", help="only show what would be done, as 'bioimage-py plan' does")
     _flag(after, "--verify", help="compare input and output voxel by voxel afterwards")
+    add_fields(after, RunOptions, "page")
 
 
 def _pyramid(parser: Parser) -> None:
@@ -362,10 +371,26 @@ def _cancel(parser: Parser) -> None:
 
 def _status(parser: Parser) -> None:
     _cancel(parser)
-    _flag(parser, "--watch", help="show the status until the run ends")
+    shown = parser.add_mutually_exclusive_group()
+    _flag(shown, "--watch", help="show the status until the run ends")
+    _flag(shown, "--serve", help="show a page about the run in the browser, until the run ends")
     parser.add_argument(
-        "--interval", type=values.seconds, default=2.0, metavar="TIME", help="with --watch: time between updates (default: 2s)"
+        "--interval", type=values.seconds, default=2.0, metavar="TIME", help="with --watch and --serve: time between updates (default: 2s)"
     )  # fmt: skip
+    served = parser.add_argument_group("with --serve")
+    _served(served)
+
+
+def _page(parser: Parser) -> None:
+    _cancel(parser)
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the page, such as run.html")
+
+
+def _served(group: Any) -> None:
+    group.add_argument(
+        "--port", type=values.count, default=0, metavar="N", help="port on this computer (default: a free one)"
+    )  # fmt: skip
+    _flag(group, "--no-browser", help="print the address only")
 
 
 def _resume(parser: Parser) -> None:
@@ -415,6 +440,7 @@ _OPTIONS: Mapping[str, Callable[[Parser], None]] = {
     "bench": _bench,
     "runs": _runs,
     "status": _status,
+    "page": _page,
     "resume": _resume,
     "cancel": _cancel,
     "worker": _worker,

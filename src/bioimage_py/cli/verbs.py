@@ -47,6 +47,7 @@ long copies, and copies on a cluster:
   bioimage-py copy big.zarr new.zarr --job-type slurm --workers 50
   bioimage-py runs                                 which runs are there, and how far are they?
   bioimage-py status RUN --watch                   monitor a run
+  bioimage-py page RUN -o run.html                 make a page about it
   bioimage-py cancel RUN                           stop it; finished blocks stay
   bioimage-py resume RUN                           copy the missing blocks, nothing twice
   bioimage-py worker RUN --join                    help with a run, from any computer that sees it
@@ -229,11 +230,25 @@ runs ('bioimage-py config show').""",
         "show how far a run is",
         """\
 Show how far a run is: finished blocks, speed, time left, state of its tasks, first errors. The run is not
-disturbed. With --watch the status is shown until the run ends; Ctrl-C stops watching, not the run. The
-exit code is then that of the run: 0 if all blocks are done, 3 if any is missing.""",
+disturbed. With --watch the status is shown until the run ends, with --serve a page about it in the browser:
+blocks in their place, speed over time, tasks, errors. Ctrl-C stops watching, not the run. The exit code is
+then that of the run: 0 if all blocks are done, 3 if any is missing.""",
         """\
   bioimage-py status bioimage-run-20260131-170000-a1b2c3
-  bioimage-py status bioimage-run-20260131-170000-a1b2c3 --watch""",
+  bioimage-py status bioimage-run-20260131-170000-a1b2c3 --watch
+  bioimage-py status bioimage-run-20260131-170000-a1b2c3 --serve --port 8080 --no-browser
+On a server: run the last one there, run 'ssh -L 8080:127.0.0.1:8080 server' here, and open the address that
+it prints.""",
+        (_RUNS,),
+    ),
+    "page": Verb(
+        "make a page about a run",
+        """\
+Make one HTML file about a run: its blocks in their place, speed over time, what its workers spent their time
+with, tasks, first errors, the plan. The file loads nothing from elsewhere, and can be sent to others. The run is not
+disturbed. The folder of a run is removed when all blocks are done: 'copy --page FILE' leaves a page then.""",
+        """\
+  bioimage-py page bioimage-run-20260131-170000-a1b2c3 -o run.html""",
         (_RUNS,),
     ),
     "resume": Verb(

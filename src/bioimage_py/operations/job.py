@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from abc import ABC, abstractmethod
@@ -12,6 +13,7 @@ from typing import Any
 
 from bioimage_py.errors import (
     AssumptionWarning,
+    BioimagePyError,
     BioimagePyWarning,
     Hint,
     InvalidArgumentError,
@@ -22,8 +24,16 @@ from bioimage_py.errors import (
 from bioimage_py.operations.options import RunOptions
 from bioimage_py.operations.two_passes import TwoPassRun
 from bioimage_py.planning import CopyPlan, ImagePlan, PyramidPlan
+from bioimage_py.report.page import (
+    Part,
+    RunLook,
+    check_page_path,
+    parts_of_work,
+    shown_journal,
+    write_page,
+)
 from bioimage_py.runner import Journal, ProgressBar, Report, Resources, raise_failures, reporting, run_twin
-from bioimage_py.runner.run import RunAccount, log_account
+from bioimage_py.runner.run import RunAccount, RunFolder, StatusReader, log_account
 from bioimage_py.sources import Source
 from bioimage_py.sources.stores import NewMarks, marking_new
 
@@ -34,6 +44,9 @@ class Job(ABC):
     verb = "copying"
     report: Report | None = None
     """What is called with the progress."""
+
+    ran: tuple[Any, Journal, list[Part], str] | None = None
+    """What was run, how it ended, its arrays where a page is asked for, and its name."""
 
     options: RunOptions
     plan: CopyPlan | ImagePlan | PyramidPlan
@@ -107,7 +120,9 @@ class Job(ABC):
                 n_bytes += passes.n_bytes
             with ExitStack() as opened:
                 work = self.work(opened, passes, resources)
+                parts = [] if options.page is None else parts_of_work(work)
                 journal = self.execute(work, resources, n_bytes)
+                self.ran = work, journal, parts, self.name(journal, passes)
             if journal.has_failures:
                 asked = work.asked(work.block_ids)
                 raise_failures(journal, asked, self.name(journal, passes), kept_too=work.also_kept)
@@ -134,14 +149,17 @@ class Job(ABC):
 
 def carry_out(job: Job) -> Any:
     """Open, run and finish a job; return its result. It is discarded if the backend refuses the run."""
+    if job.options.page is not None:
+        check_page_path(job.options.page)
     began = datetime.now(UTC)
     with marking_new() as marks:
         job.open(marks)
     try:
         with reporting(job.options.progress, job.verb) as job.report:
             journal = job.run()
-    except (RunnerError, RunInterrupted):
+    except (RunnerError, RunInterrupted) as error:
         job.finish(complete=False)
+        leave_page(job, error.tmp_folder)
         raise
     except (InvalidArgumentError, MissingDependencyError):
         # The corrected call must not find an output in its way.
@@ -149,9 +167,31 @@ def carry_out(job: Job) -> Any:
         raise
     job.finish(complete=True)
     marks.remove()
+    leave_page(job)
     log_account(journal.account)
     job.keep_record(began, journal)
     return job.result()
+
+
+def leave_page(job: Job, folder: str | os.PathLike[str] | None = None) -> None:
+    """Write the page of a run that has ended, if one is asked for; the run is what it is, so a page that cannot be made is a warning.
+
+    Of a run that keeps its folder it is made from there.
+    """
+    output = job.options.page
+    if output is None or (folder is None and job.ran is None):
+        return
+    try:
+        if folder is not None:
+            reader = StatusReader(RunFolder.open(folder))
+            shown = RunLook(reader).shown(reader.look())
+        else:
+            assert job.ran is not None
+            work, journal, parts, name = job.ran
+            shown = shown_journal(parts, journal, work.block_ids, name, job.plan.rows(), job.options.job_type)
+        write_page(shown, output)
+    except BioimagePyError as error:
+        warn_caller(BioimagePyWarning(f"the page of the run was not written: {error.message}"))
 
 
 def warn_of_assumed(source: Source, assumed: Sequence[Hint]) -> None:

@@ -73,6 +73,10 @@ class RunOptions:
         "stay below this, such as 512MiB or 2GiB (default: 2 GiB or half of the free memory, whichever is less)",
         metavar="SIZE",
     )
+    page: str | os.PathLike[str] | None = option(
+        "leave a page about the run in this file (.html): blocks in their place, speed over time, tasks, errors",
+        metavar="FILE",
+    )
     job_type: str = "local"
     job_config: RunnerConfig | None = None
     num_workers: int = 1  # None, for all cores, becomes their number

@@ -3,6 +3,7 @@ from .backends import (
     all_backends as all_backends,
     find_backend as find_backend,
     get_runner as get_runner,
+    look_at_run as look_at_run,
     restored_runner as restored_runner,
 )
 from .base import (

@@ -13,6 +13,7 @@ from bioimage_py.errors import InvalidArgumentError, MissingDependencyError
 if TYPE_CHECKING:  # naming a backend imports nothing of it
     from bioimage_py.runner.base import Runner
     from bioimage_py.runner.config import RunnerConfig
+    from bioimage_py.runner.run import RunStatus, StatusReader
 
 _GROUP = "bioimage_py.backends"
 
@@ -129,3 +130,12 @@ def restored_runner(job_type: str, given: Mapping[str, Any]) -> Runner:
     """Return the backend that a run folder names, with the settings that it was given."""
     runner = find_backend(job_type).runner_class
     return runner(runner.config_type(**given))
+
+
+def look_at_run(reader: StatusReader) -> RunStatus:
+    """Return how far a run is; where no process waits for it, its backend is asked whether it has tasks all the same."""
+    status, run = reader.look(), reader.run
+    if status.state != "unfinished" or not status.rounds:
+        return status
+    active = restored_runner(run["job_type"], run["config"]).is_active(reader.folder)
+    return reader.look(is_active=True) if active else status

@@ -99,7 +99,8 @@ class FolderRunner(Runner):
         watch = Watch(folder, len(work.block_ids), folder.read_run()["bytes"], report)
         recorded, ends = self._rounds(folder, work, num_workers, watch)
         journal = _journal(folder, work, recorded, ends)
-        journal.account = account_of_attempts(work, recorded.states)
+        journal.states = recorded.states
+        journal.account = account_of_attempts(work, journal.states)
         watch.look(last=True, account=journal.account)
         return journal
 

@@ -6,13 +6,13 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bioimage_py.errors import CastingError
 from bioimage_py.geometry import IdSet, IdSetBuilder
-from bioimage_py.runner.run import Failures
+from bioimage_py.runner.run import Failures, Pace
 from bioimage_py.runner.worker_threads import without_frames
 
 if TYPE_CHECKING:
@@ -95,6 +95,10 @@ class Journal:
         self.results: dict[int, Any] = {}
         self.first_error: tuple[int, BaseException] | None = None
         self.account: RunAccount | None = None
+        self.states: Sequence[
+            Mapping[str, Any]
+        ] = ()  # what each attempt of a run with a folder said of itself
+        self.pace = Pace()  # of one without
         self.stopped = ""  # why blocks were not tried, where failures say too little
         self._failures = Failures()
         self._bytes = 0
@@ -179,6 +183,9 @@ class Journal:
 
     def tell(self, report: Report | None, *, last: bool = False) -> None:
         """Call the user's function with the progress, if it is time to; from one thread at a time."""
-        if report is not None and (last or time.perf_counter() >= self._next_report):
+        if last or time.perf_counter() >= self._next_report:
             self._next_report = time.perf_counter() + _INTERVAL
-            report(self.progress())
+            progress = self.progress()
+            self.pace.add(progress.seconds, progress.bytes_done)
+            if report is not None:
+                report(progress)

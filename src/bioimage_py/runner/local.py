@@ -159,7 +159,8 @@ class LocalRunner(Runner):
                     folder.path,
                     hints=[*error.hints, *self.interrupt_hints(folder)],
                 ) from error
-        journal.account = account_of_attempts(work, map(folder.read_state, folder.attempts()))
+        journal.states = [folder.read_state(attempt) for attempt in folder.attempts()]
+        journal.account = account_of_attempts(work, journal.states)
         journal.tell(report, last=True)
         return journal
 

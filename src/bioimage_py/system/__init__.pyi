@@ -35,6 +35,7 @@ from .machine import (
     machine_vendors as machine_vendors,
     mapped_files as mapped_files,
     most_memory as most_memory,
+    peak_memory as peak_memory,
 )
 from .processes import (
     PIPE_CLOSED as PIPE_CLOSED,

@@ -58,6 +58,18 @@ def _free_memory() -> int:
     return (_physical_memory() or 2**33) // 2
 
 
+def peak_memory() -> int | None:
+    """Return the most bytes that this process has held so far; None where the system does not say."""
+    for line in (kernel_says("/proc/self/status") or "").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    library = psutil()
+    if library is None:
+        return None
+    held = library.Process().memory_info()
+    return int(getattr(held, "peak_wset", held.rss))
+
+
 def _physical_memory() -> int | None:
     if hasattr(os, "sysconf"):
         try:

@@ -41,8 +41,7 @@ def run_runs(args: argparse.Namespace, console: Console) -> int:
     found: list[RunStatus] = []
     for path in find_runs(places):
         try:
-            folder = RunFolder.open(path)
-            found.append(look_at(StatusReader(folder), folder))
+            found.append(look_at(StatusReader(RunFolder.open(path))))
         except SourceNotFoundError:
             continue  # it ended meanwhile
         except BioimagePyError as error:

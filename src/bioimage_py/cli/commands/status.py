@@ -1,20 +1,31 @@
-"""`bioimage-py status`: how far a run is, once or until it ends; in words and as JSON."""
+"""`bioimage-py status` and `page`: how far a run is, once or until it ends; in words, as JSON and as a page."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import time
 import warnings
+import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from bioimage_py.cli.console import Console, printable
-from bioimage_py.cli.failure import OK, UNFINISHED, Terminated, as_command
-from bioimage_py.errors import BioimagePyError, BioimagePyWarning, Call, SourceNotFoundError, StorageError
-from bioimage_py.runner import restored_runner
+from bioimage_py.cli.failure import OK, PROGRAM, UNFINISHED, Terminated, as_command
+from bioimage_py.errors import (
+    BioimagePyError,
+    BioimagePyWarning,
+    Call,
+    Hint,
+    InvalidArgumentError,
+    SourceNotFoundError,
+    StorageError,
+)
+from bioimage_py.report.page import PageServer, RunLook, ShownRun, check_page_path, write_page
+from bioimage_py.runner import look_at_run
 from bioimage_py.runner.run import RunFolder, RunStatus, StatusReader
 from bioimage_py.runner.slurm import SlurmConfig
 from bioimage_py.storage import AnyPath, ObjectPath, absolute_path, is_url
@@ -61,19 +72,16 @@ def named_run(name: str) -> RunFolder:
     )
 
 
-def look_at(reader: StatusReader, folder: RunFolder) -> RunStatus:
+def look_at(reader: StatusReader) -> RunStatus:
     """Return how far a run is; where nobody waits for it, its backend is asked whether tasks run all the same."""
-    status = reader.look()
-    if status.state != "unfinished" or not status.rounds:
-        return status
     try:
-        run = folder.read_run()
-        held = restored_runner(run["job_type"], run["config"]).is_active(folder)
+        return look_at_run(reader)
+    except (SourceNotFoundError, StorageError):
+        raise
     except BioimagePyError as error:
         text = f"cannot tell whether its tasks are still running: {error}"
         warnings.warn(text, BioimagePyWarning, stacklevel=2)
-        return status
-    return reader.look(is_active=True) if held else status
+        return reader.look()
 
 
 def shown_path(path: AnyPath) -> str:
@@ -134,16 +142,74 @@ def _changing(status: RunStatus) -> str:
 def run_status(args: argparse.Namespace, console: Console) -> int:
     folder = named_run(args.folder)
     if args.watch:
-        return _watch(folder, args.interval, console)
-    status = look_at(StatusReader(folder), folder)
+        reader = StatusReader(folder)
+        return _watch(reader, args.interval, console, _Screen(console))
+    if args.serve:
+        return _serve(folder, args, console)
+    status = look_at(StatusReader(folder))
     for line in _status_lines(status):
         console.line(line)
     console.document({"command": "status", **status_json(status)})
     return OK
 
 
-def _watch(folder: RunFolder, interval: float, console: Console) -> int:
-    reader, screen = StatusReader(folder), _Screen(console)
+def run_page(args: argparse.Namespace, console: Console) -> int:
+    check_page_path(args.output)
+    reader = StatusReader(named_run(args.folder))
+    status = look_at(reader)
+    path = write_page(RunLook(reader).shown(status), args.output)
+    console.remark(f"{path}  ({status.state_text}, {status.blocks_text} blocks)")
+    console.document({"command": "page", "page": str(path), **status_json(status)})
+    return OK
+
+
+def _serve(folder: RunFolder, args: argparse.Namespace, console: Console) -> int:
+    """Serve a page about a run until it ends, or the user has seen enough."""
+    reader = StatusReader(folder)
+    status = look_at(reader)
+    if status.state != "running":
+        raise InvalidArgumentError(
+            f"the run {shown_path(folder.path)} does not go on ({status.state_text}), so there is nothing to follow",
+            hints=[
+                Hint(
+                    f"to make a page about it: {PROGRAM} page {shlex.quote(shown_path(folder.path))} -o run.html"
+                )
+            ],
+        )
+    look = RunLook(reader)
+    with PageServer(look.shown(status), args.port) as server:
+        console.line(f"shown at {server.url} until the run ends, or you press Ctrl-C")
+        if not args.no_browser:
+            webbrowser.open(server.url)
+        return _watch(reader, args.interval, console, _Served(server, look))
+
+
+class _Served:
+    """Shows each status on the page."""
+
+    def __init__(self, server: PageServer, look: RunLook) -> None:
+        self._server, self._look = server, look
+
+    def show(self, status: RunStatus) -> None:
+        shown = self._look.shown(status)
+        if status.state == "running":
+            self._server.show(shown)
+        else:
+            self._end(shown)
+
+    def leave(self) -> None:
+        """Leave the page as it is: its server ends, and it says so."""
+
+    def removed(self) -> None:
+        self._end(self._look.ended())
+
+    def _end(self, shown: ShownRun) -> None:
+        self._server.finish(shown)
+        self._server.wait_for_last_look()
+
+
+def _watch(reader: StatusReader, interval: float, console: Console, screen: _Screen | _Served) -> int:
+    folder = reader.folder
     last: RunStatus | None = None
     try:
         while True:
@@ -164,6 +230,7 @@ def _watch(folder: RunFolder, interval: float, console: Console) -> int:
         console.document({"command": "status", **({} if last is None else status_json(last))})
         return OK
     if status is None:
+        screen.removed()
         console.line(f"the run has ended, and its folder {folder.path} {REMOVED}")
         look = {} if last is None else status_json(last)
         console.document(
@@ -178,14 +245,14 @@ def _watch(folder: RunFolder, interval: float, console: Console) -> int:
 def _next_look(reader: StatusReader, folder: RunFolder, last: RunStatus | None) -> RunStatus | None:
     """Return how far the run is, None once its folder is gone."""
     try:
-        status = look_at(reader, folder)
+        status = look_at(reader)
     except (StorageError, FileNotFoundError):
         if last is None or not _is_removed(folder):
             raise
         return None
     if status.state != "finished" or last is None:
         return status
-    return None if _is_removed(folder) else look_at(reader, folder)
+    return None if _is_removed(folder) else look_at(reader)
 
 
 def _is_removed(folder: RunFolder) -> bool:
@@ -230,6 +297,9 @@ class _Screen:
             sys.stdout.write(self._back())
             for line in _status_lines(self._last):
                 self._console.line(line)
+
+    def removed(self) -> None:
+        """Leave what is on the screen; what is printed next says the end."""
 
     def _back(self) -> str:
         return f"\x1b[{self._height}A\x1b[J" if self._height else ""

@@ -44,10 +44,13 @@ from .run_folder import (
     n_stored_ids as n_stored_ids,
     remove_remains as remove_remains,
 )
+from .state_file import Pace as Pace
 from .status import (
     RunStatus as RunStatus,
     StatusReader as StatusReader,
+    attempt_state as attempt_state,
     find_runs as find_runs,
+    place_text as place_text,
     what_is_run as what_is_run,
     without_credentials as without_credentials,
 )

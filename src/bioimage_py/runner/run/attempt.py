@@ -17,10 +17,11 @@ from bioimage_py.geometry import IdSet, IdSetBuilder
 from bioimage_py.runner.run.block_log import BlockLog, UnitLog, units_of_block
 from bioimage_py.runner.run.own_files import AppendedFile
 from bioimage_py.runner.run.run_folder import RunFolder
-from bioimage_py.runner.run.state_file import StateFile
+from bioimage_py.runner.run.state_file import Pace, StateFile
 from bioimage_py.runner.run.value_log import ValueLog
 from bioimage_py.runner.worker_threads import without_frames
 from bioimage_py.storage import AnyPath, this_process
+from bioimage_py.system import peak_memory
 
 if TYPE_CHECKING:
     from bioimage_py.kernels import BlockUnits, Tally
@@ -97,6 +98,8 @@ class AttemptJournal:
         self._n_lines = 0
         self._lock = threading.Lock()
         self._state: dict[str, Any] = {**this_process(), "bytes": 0, "reason": None, "threads": threads}
+        self._state |= {"round": round_number, "task": task, "blocks": 0}
+        self._pace = Pace()
         if "SLURMD_NODENAME" in os.environ:
             self._state["host"] = os.environ["SLURMD_NODENAME"]
         self._tally = tally
@@ -237,11 +240,13 @@ class AttemptJournal:
 
     def _record(self, block_ids: Iterable[int]) -> None:
         self._any_done = True
+        ids = IdSet.from_ids(block_ids)
+        self._state["blocks"] += len(ids)
         if self._settle is None:
             with self._writing(self.files.blocks):
-                self._blocks.add(IdSet.from_ids(block_ids).runs)
+                self._blocks.add(ids.runs)
             return
-        self._unsettled.extend(block_ids)
+        self._unsettled.extend(ids)
         if time.monotonic() - self._settled > _EVERY:
             self._record_settled()
 
@@ -292,6 +297,10 @@ class AttemptJournal:
         if tally is not None:
             # To force voxels to the disk is the end of writing them.
             self._state["tally"] = {**tally.to_json(), "writing": tally.writing + self._settling}
+        # Bytes, those of blocks in hand too; of functions, which are not counted, blocks.
+        amount = self._state["blocks"] if tally is None else max(self._state["bytes"], tally.bytes_out)
+        self._pace.add(self._state["seconds"], amount)
+        self._state |= {"pace": self._pace.moments, "memory": peak_memory()}
         with self._writing(self.files.state):
             for log in (self._values, self._told, self._units, self._blocks):
                 if log is not None:

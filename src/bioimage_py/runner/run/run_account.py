@@ -144,10 +144,10 @@ def account_of_run(work: Work, seconds: float, n_threads: int) -> RunAccount | N
     return None if tally is None else _account(work, tally, seconds, seconds * n_threads)
 
 
-def account_of_attempts(work: Work, states: Iterable[Mapping[str, Any]]) -> RunAccount | None:
+def account_of_attempts(work: Work | None, states: Iterable[Mapping[str, Any]]) -> RunAccount | None:
     """Return the account of work that attempts have done, from what they said of themselves last, as `AttemptJournal` writes it.
 
-    One that was killed has said what it did until its last second.
+    One that was killed has said what it did until its last second. Without the work, encoded sizes are not known.
     """
     total, worker_seconds = Tally(), 0.0
     spans: list[tuple[float, float]] = []
@@ -172,13 +172,13 @@ def _covered(spans: list[tuple[float, float]]) -> float:
     return seconds
 
 
-def _account(work: Work, tally: Tally, seconds: float, worker_seconds: float) -> RunAccount:
+def _account(work: Work | None, tally: Tally, seconds: float, worker_seconds: float) -> RunAccount:
     return RunAccount(
         seconds,
         worker_seconds,
         tally.bytes_in,
         tally.bytes_out,
-        *work.encoded_sizes(tally),
+        *((None, None) if work is None else work.encoded_sizes(tally)),
         tally.chunks_moved,
         tally.chunks_recoded,
         {name: getattr(tally, name) for name in STAGES},

@@ -15,7 +15,28 @@ from bioimage_py.storage import AnyPath
 
 _SLOT = 4096
 _HEAD = struct.Struct("<QII")
-_LONGEST_REASON = 800
+_LONGEST_REASON = 500
+_MOST_MOMENTS = 32
+
+
+class Pace:
+    """How far something was at moments that are spread evenly over its time, and few however long that is.
+
+    `moments` are pairs of seconds and of an amount that grows; the last one is always the newest.
+    """
+
+    def __init__(self) -> None:
+        self.moments: list[tuple[float, int]] = [(0.0, 0)]
+        self._step = 0.0
+
+    def add(self, seconds: float, amount: int) -> None:
+        moments = self.moments
+        if len(moments) > 1 and moments[-1][0] < moments[-2][0] + self._step:
+            moments.pop()
+        moments.append((round(seconds, 2), amount))
+        if len(moments) > _MOST_MOMENTS:
+            del moments[1:-1:2]
+            self._step = seconds / len(moments)
 
 
 class StateFile(WrittenFile):

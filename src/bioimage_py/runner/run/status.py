@@ -135,8 +135,8 @@ class StatusReader:
     """Looks at a run again and again; a look costs what was appended since the one before."""
 
     def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
-        run = folder.read_run()
+        self.folder = folder
+        self.run = run = folder.read_run()
         try:
             self._job_type, self._created = str(run["job_type"]), float(run["created"])
             self._num_workers, self._bytes_total = int(run["num_workers"]), int(run["bytes"])
@@ -144,7 +144,7 @@ class StatusReader:
             self._what = what_is_run(run["work"])
         except (KeyError, TypeError, ValueError) as error:
             raise StorageError(f"{folder.path} does not hold the plan of a run: {error!r}") from error
-        self._recorded = Recorded(folder)
+        self.recorded = Recorded(folder)
         self._round = -1
         self._n_tasks = 0
 
@@ -157,26 +157,26 @@ class StatusReader:
         try:
             return self._look(is_active)
         except (FileNotFoundError, StorageError) as error:
-            if self._folder.exists():
+            if self.folder.exists():
                 raise
-            raise SourceNotFoundError(f"the run folder {str(self._folder.path)!r} was removed") from error
+            raise SourceNotFoundError(f"the run folder {str(self.folder.path)!r} was removed") from error
 
     def _look(self, is_active: bool) -> RunStatus:
-        driver = self._folder.read_driver()
+        driver = self.folder.read_driver()
         alive = None if driver is None else is_alive(driver)
         working = is_active or (driver is not None and alive is not False)
-        number = self._folder.n_rounds() - 1
+        number = self.folder.n_rounds() - 1
         if number != self._round:
-            self._round, self._n_tasks = number, int(self._folder.read_round(number)["at_once"])
-        recorded = self._recorded
+            self._round, self._n_tasks = number, int(self.folder.read_round(number)["at_once"])
+        recorded = self.recorded
         recorded.look()
         done, attempts = len(recorded.done), recorded.attempts
         n_recorded = sum(len(attempt.done) for attempt in attempts)
         latest = [attempt for attempt in attempts if attempt.files.round == number]
-        now = self._folder.now() if working else time.time()
+        now = self.folder.now() if working else time.time()
         speed = _rates(latest, now if working else None)
         return RunStatus(
-            self._folder.path,
+            self.folder.path,
             self._job_type,
             self._what,
             self._created,
@@ -192,11 +192,11 @@ class StatusReader:
             (self._blocks_total - done) / speed[0] if working and speed[0] else None,
             max((attempt.last_sign for attempt in attempts), default=None),
             number + 1,
-            _task_states(latest, 0 if self._folder.round_is_done(number) else self._n_tasks, working),
+            _task_states(latest, 0 if self.folder.round_is_done(number) else self._n_tasks, working),
             tuple(islice(_first_errors(recorded, latest if done < self._blocks_total else ()), _MOST_ERRORS)),
             driver,
             alive,
-            *handle_texts(self._folder, number),
+            *handle_texts(self.folder, number),
         )
 
 
@@ -223,7 +223,7 @@ def _task_states(attempts: Sequence[AttemptReader], n_tasks: int, working: bool)
     """Return how many tasks of a round are in each state, from all attempts at them."""
     states: dict[int, str] = {}
     for attempt in attempts:
-        state = _attempt_state(attempt, working)
+        state = attempt_state(attempt, working)
         if states.get(attempt.files.task) not in ("finished", "running") or state == "finished":
             states[attempt.files.task] = state
     counted = Counter(states.values())
@@ -232,7 +232,7 @@ def _task_states(attempts: Sequence[AttemptReader], n_tasks: int, working: bool)
     return {state: counted[state] for state in order if counted[state]}
 
 
-def _attempt_state(attempt: AttemptReader, working: bool) -> str:
+def attempt_state(attempt: AttemptReader, working: bool) -> str:
     if attempt.reason in ("finished", "stopped"):
         return str(attempt.reason)
     if attempt.reason is not None:
@@ -252,7 +252,11 @@ def _first_errors(recorded: Recorded, latest: Sequence[AttemptReader]) -> Iterat
         for error in attempt.open_errors(recorded.done):
             if error.block_ids not in shown:
                 shown.add(error.block_ids)
-                yield replace(error, text=without_credentials(error.text), traceback="")
+                yield replace(
+                    error,
+                    text=without_credentials(error.text),
+                    traceback=without_credentials(error.traceback),
+                )
 
 
 _USER_PART = re.compile(r"([a-z][a-z0-9+.-]*://)[^/\s'\"]*@", re.IGNORECASE)
@@ -271,26 +275,30 @@ def what_is_run(work: Mapping[str, Any]) -> str:
             # The parts after the first make what is left of the same image.
             others = []
         return what_is_run(first) + (f", and {len(others)} more" if others else "")
-    inputs = ", ".join(_place(spec) for spec in work["inputs"])
-    outputs = ", ".join(_place(spec) for spec in work["outputs"])
+    inputs = ", ".join(place_text(spec) for spec in work["inputs"])
+    outputs = ", ".join(place_text(spec) for spec in work["outputs"])
     verb = {"copy": "copy", "pyramid": "pyramid of"}.get(work["kind"], "a function over")
     return f"{verb} {inputs}" + (f" to {outputs}" if outputs else "")
 
 
 def _in_two_passes(parts: Sequence[Mapping[str, Any]], n_asked: int) -> str:
     first = parts[0]
-    filling = [part for part in parts[n_asked:] if _place(part["outputs"][0]) == _place(first["inputs"][0])]
+    filling = [
+        part for part in parts[n_asked:] if place_text(part["outputs"][0]) == place_text(first["inputs"][0])
+    ]
     inputs = filling[0]["inputs"] if filling else first["inputs"]
     others = f", and {n_asked - 1} more" if n_asked > 1 else ""
     return f"{what_is_run({**first, 'inputs': inputs})}{others}, in two passes"
 
 
-def _place(spec: Mapping[str, Any]) -> str:
+def place_text(spec: Mapping[str, Any]) -> str:
     """Return the path of a source with its key; of a wrapper, what it wraps."""
     if isinstance(spec.get("path"), str):
         key = spec.get("key")
         return without_credentials(f"{spec['path']} ({key})" if key else spec["path"])
-    inner = [_place(value) for value in spec.values() if isinstance(value, Mapping)]
+    if "said" in spec:  # other metadata are no other voxels
+        return place_text(spec["input"])
+    inner = [place_text(value) for value in spec.values() if isinstance(value, Mapping) and "kind" in value]
     kind = str(spec.get("kind", "source"))
     return f"{kind} of {', '.join(inner)}" if inner else kind
 

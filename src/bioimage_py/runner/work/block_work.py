@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -103,10 +103,12 @@ class BlockWork(Work):
                 settle_mark(place.path, self.blocking, done)
 
     def _to_json(
-        self, folder: RunFolder, inputs: Iterable[Source], mask: Source | None, **more: Any
+        self, folder: RunFolder, inputs: Sequence[Source], mask: Source | None, **more: Any
     ) -> dict[str, Any]:
+        axes = inputs[0].metadata.axes if inputs else None
         return {
             "kind": self.kind,
+            "axes": None if axes is None else list(axes),
             "inputs": [input_spec(source) for source in inputs],
             "outputs": [output_spec(source) for source in self.outputs],
             "mask": None if mask is None else input_spec(mask),

@@ -44,6 +44,7 @@ from bioimage_py.sources.zarr.metadata import (
     TITLE,
     array_metadata,
     described_array,
+    dimension_names,
     image_metadata,
     make_zarr_array,
     problems_of,
@@ -198,7 +199,7 @@ class ZarrFamily(StoreFamily):
 
 @reads_metadata
 def open_array(root: StoreFolder, key: str | None, node: Node | None = None, mode: str = "r") -> Source:
-    """Open an array for its voxels only, without axes and attributes; `node` is what was read of it before, and holds."""
+    """Open an array for its voxels only, without attributes and what images say of it; `node` is what was read of it before, and holds."""
     found = node or read_node(root.child(key))
     if found is None or found.array is None:
         raise SourceNotFoundError(f"there is no {TITLE} array {key!r} in {root.path}")
@@ -284,7 +285,7 @@ def _stored(root: StoreFolder, key: str | None, node: Node, mode: str, *, voxels
         mode=mode,
         format=f"zarr v{zarr_format}",
         codec=" ".join(filter(None, map(codec_text, steps))),
-        metadata=ImageMetadata() if voxels_only else image_metadata(node),
+        metadata=ImageMetadata(axes=dimension_names(node)) if voxels_only else image_metadata(node),
         array=array if voxels_only else None,
         options=root.options,
         folder=node.folder.path if root.is_local else None,

@@ -104,6 +104,15 @@ def zarr_format_of(node: Node) -> int:
     return 3 if node.array is not None and node.array.get("zarr_format") == 3 else 2
 
 
+def dimension_names(node: Node) -> tuple[str, ...] | None:
+    """Return the names that an array of Zarr v3 has for its axes, None where they are not one text for each."""
+    names = (node.array or {}).get("dimension_names")
+    fine = (
+        isinstance(names, list) and len(names) == len(node.shape) and all(isinstance(n, str) for n in names)
+    )
+    return tuple(names) if fine and names else None
+
+
 def image_metadata(node: Node) -> ImageMetadata:
     """Return axes, voxel size and attributes of an array, from itself and from the OME-Zarr image it belongs to.
 
