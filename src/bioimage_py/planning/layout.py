@@ -100,7 +100,7 @@ class ArrayLayout(Reported):
             spec.shards,
             "" if spec.codec is None else spec.codec.name,
             store=store_at(path),
-            one_file=not family.entry.in_folders,
+            one_file=not (family.entry.in_folders or family.entry.patterns),
             fastest_first=family.fastest_first,
             metadata_files=family.metadata_files(spec),
             can_shard=family.has_shards(spec.zarr_format),

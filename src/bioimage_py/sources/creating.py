@@ -73,7 +73,9 @@ class PlannedOutput(NamedTuple):
             full = self.spec.shape
             shapes = [tuple(-int(-n // f) for n, f in zip(full, one.factors, strict=True)) for one in coarser]
             path, key, _ = self.location
-            return list(self.family.create_levels(path, key, self.spec, shapes, checked_overwrite(overwrite)))
+            made = self.family.create_levels(path, key, self.spec, shapes, checked_overwrite(overwrite))
+            made[0].forget_digest()
+            return list(made)
         from bioimage_py.sources.ome_zarr import make_image
 
         return make_image(*self._image(coarser), overwrite=checked_overwrite(overwrite))
@@ -121,7 +123,7 @@ def create_output(
     Parameters
     ----------
     path
-        Where: `"out.ome.zarr"` (an OME-Zarr image, of which this is the full-size array), `"out.zarr"`, `"out.zarr/raw"`, `"out.n5/raw"`, `"out.h5:/raw"`, `"out.precomputed"`, `"out.npy"`, `"out.ome.tif"`, or a URL. The ending
+        Where: `"out.ome.zarr"` (an OME-Zarr image, of which this is the full-size array), `"out.zarr"`, `"out.zarr/raw"`, `"out.n5/raw"`, `"out.h5:/raw"`, `"out.precomputed"`, `"out.npy"`, `"out.ome.tif"`, `"slices/{z:04}.tif"`, or a URL. The ending
         names the format.
     like
         A source, array or path that gives shape, dtype, chunks, fill value, axes, voxel size and attributes, as far
@@ -246,7 +248,7 @@ def plan_output(
         spec = found.following(spec, like)
     if isinstance(encoding, ChunkEncoding):
         spec = found.keeping(spec, encoding, grid=chunks is None, codec=codec is None)
-    spec = found.settled(spec, grid=chunks is not None)
+    spec = found.settled(spec, location.path, grid=chunks is not None)
     check_names(location.path, location.key)
     return PlannedOutput(location, found, spec, None if image is None else image.key or "")
 

@@ -184,9 +184,9 @@ class Family:
         del like
         return spec
 
-    def settled(self, spec: ArraySpec, *, grid: bool) -> ArraySpec:
-        """Return a new array as this format has it, or raise why it cannot; `grid` says whether its chunks were asked for."""
-        del grid
+    def settled(self, spec: ArraySpec, path: str, *, grid: bool) -> ArraySpec:
+        """Return a new array at a path as this format has it, or raise why it cannot; `grid` says whether its chunks were asked for."""
+        del path, grid
         if spec.imagej:
             raise InvalidArgumentError(
                 f"imagej is for TIFF, and the output would be {self.title}",

@@ -29,6 +29,8 @@ from bioimage_py.storage import (
 
 _COMPRESSED = (*COMPRESSED_SUFFIXES, ".zst", ".zip")
 _HEAD = 1024
+_FIELD = re.compile(r"\{[^{}/]*\}[^/]*$")
+"""A number in the name of a slice, such as `{z:04}`."""
 
 
 class Location(NamedTuple):
@@ -58,6 +60,8 @@ def locate(path: str | os.PathLike[str], key: str | None = None) -> Location:
             # Libraries drop '..' with the name before it, which is wrong where that name is a link.
             container = str(Path(container).resolve())
     family = family_by_suffix(container)
+    if family is not None and family.slices and _FIELD.search(container) and not os.path.lexists(container):
+        family = next(found for found in OWN_FAMILIES if found.patterns)
     # What a user writes is read as the system reads paths: '//' and '/./' are '/'.
     parts = [part for given in (inner, key) if given for part in given.split("/") if part not in ("", ".")]
     if inner is not None and key is None and ".." in parts and not is_url(text):

@@ -48,6 +48,8 @@ class FamilyEntry:
         Top-level packages whose live objects it wraps.
     patterns
         Whether a key of it is a pattern of file names.
+    slices
+        Whether its files can be the slices of a folder.
     writes
         Whether new arrays can be created.
     zipped
@@ -64,6 +66,7 @@ class FamilyEntry:
     container: bool = False
     handles: tuple[str, ...] = ()
     patterns: bool = False
+    slices: bool = False
     writes: bool = False
     zipped: bool = False
 
@@ -93,11 +96,11 @@ OWN_FAMILIES = (
     ),
     FamilyEntry(
         "tiff", _S + "tiff:TiffFamily", "TIFF", (".tif", ".tiff", ".btf", ".tf8", ".tf2"),
-        ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")), writes=True,
+        ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")), writes=True, slices=True,
     ),
     FamilyEntry(
         "stack", _S + "slices:StackFamily", "folder of slices", (".png", ".jpg", ".jpeg"),
-        ((0, b"\x89PNG\r\n\x1a\n"), (0, b"\xff\xd8\xff")), patterns=True,
+        ((0, b"\x89PNG\r\n\x1a\n"), (0, b"\xff\xd8\xff")), patterns=True, writes=True, slices=True,
     ),
     FamilyEntry("mrc", _S + "raw.mrc:MrcFamily", "MRC", (".mrc", ".rec", ".map", ".st", ".ali", ".mrcs"), ((208, b"MAP "), (208, b"MAP\0")), zipped=True),
     FamilyEntry("nifti", _S + "raw.nifti:NiftiFamily", "NIfTI", (".nii",), ((344, b"n+1\0"), (4, b"n+2\0")), zipped=True),

@@ -26,6 +26,7 @@ from bioimage_py.errors import (
 )
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
+from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import FileSource, Source, SourceSpec, StoredSize
 from bioimage_py.sources.chunked import ChunkedFileSource
 from bioimage_py.sources.family import Family
@@ -41,7 +42,16 @@ from bioimage_py.sources.slices.names import (
 )
 from bioimage_py.sources.slices.pictures import Pictures, PictureSource
 from bioimage_py.sources.tiff import TiffSlices, set_names
-from bioimage_py.storage import OpenFiles, PartStamps, Recent, file_identity, stamp_of_files, stat_stamp
+from bioimage_py.storage import (
+    Identity,
+    OpenFiles,
+    PartStamps,
+    Recent,
+    file_identity,
+    is_url,
+    stamp_of_files,
+    stat_stamp,
+)
 
 _CHECK_ALL = 2000
 """Of up to so many slices all headers are compared when the stack is opened, of more some."""
@@ -54,7 +64,10 @@ _FILES_OPEN = 32
 
 
 class StackFamily(Family):
-    """Folders of slices, one file each, and single PNG and JPEG pictures; read only."""
+    """Folders of slices, one file each, and single PNG and JPEG pictures; new folders of TIFF and PNG slices."""
+
+    chunked = True
+    time_first = True
 
     def open_path(
         self, path: str, key: str | None = None, mode: str = "r", *, missing_planes: str = "error"
@@ -75,6 +88,39 @@ class StackFamily(Family):
         """Reopen a stack; raises StorageError if its folder holds other slices than then."""
         missing = spec.get("missing_planes", "error")
         return _open(spec["path"], spec.get("key"), spec.get("mode", "r"), spec.get("slices"), missing)
+
+    # New slices
+
+    def settled(self, spec: ArraySpec, path: str, *, grid: bool) -> ArraySpec:
+        from bioimage_py.sources.slices.new_slices import settled_slices
+
+        return settled_slices(spec, path, grid=grid)
+
+    def check_create(self, path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> None:
+        from bioimage_py.sources.slices.new_slices import SliceNames
+
+        if is_url(path) or key:
+            raise InvalidArgumentError(
+                f"slices are written into a local folder, got {path!r} and key {key!r}"
+            )
+        SliceNames(path, spec).check_free(overwrite=overwrite)
+
+    def create(
+        self, path: str, key: str | None, spec: ArraySpec, overwrite: bool = False, *args: Any, **options: Any
+    ) -> FileSource:
+        """Make a folder of slices; those that are not written have their files when the source is finished."""
+        from bioimage_py.sources.slices.new_slices import made_slices
+
+        del args, options
+        self.check_create(path, key, spec, overwrite)
+        return made_slices(path, spec)
+
+    def identities_at(self, path: str, key: str | None) -> frozenset[Identity]:
+        """Return the identities of all files in the folder: some of them may be replaced."""
+        del key
+        folder = os.path.dirname(os.path.abspath(path))  # noqa: PTH100, PTH120 - follows no links
+        names = os.listdir(folder) if os.path.isdir(folder) else []  # noqa: PTH112, PTH208
+        return frozenset(file_identity(os.path.join(folder, name)) for name in names)  # noqa: PTH118
 
 
 def _open(path: str, key: str | None, mode: str, known: Sequence[Any] | None, missing_planes: str) -> Source:

@@ -68,9 +68,10 @@ class TiffFamily(Family):
 
     # New files
 
-    def settled(self, spec: ArraySpec, *, grid: bool) -> ArraySpec:
+    def settled(self, spec: ArraySpec, path: str, *, grid: bool) -> ArraySpec:
         from bioimage_py.sources.tiff.new_file import settled
 
+        del path
         return settled(spec, grid=grid)
 
     def check_create(self, path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,6 +15,7 @@ from uuid import uuid4
 import numpy as np
 import tifffile
 
+from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import BioimagePyWarning, Hint, InvalidArgumentError, UnsupportedFormatError
 from bioimage_py.metadata import ImageMetadata, normalise_unit, short_unit, unit_ratio, unit_symbol
 from bioimage_py.sources.array_spec import ArraySpec, Codec
@@ -141,9 +143,7 @@ def make_pages(place: str, path: str, spec: ArraySpec, shapes: Sequence[tuple[in
 
     `shapes` are those of the levels below full size.
     """
-    codec = spec.codec or Codec("none")
-    compression, tile = _COMPRESSIONS[codec.name], None if spec.chunks is None else _tile(spec)
-    predictor = (3 if spec.dtype.kind == "f" else 2) if codec.options.get("predictor") else None
+    tile = None if spec.chunks is None else _tile(spec)
     letters = "".join(spec.metadata.axes or ()).upper()
     resolution = _resolution(spec.metadata)
     said: dict[str, Any] = {"description": _ome_xml(path, spec, letters), "metadata": None}
@@ -156,9 +156,12 @@ def make_pages(place: str, path: str, spec: ArraySpec, shapes: Sequence[tuple[in
         )
         described, resolution = _imagej(spec.metadata, letters)
         said = {"metadata": {**described, "axes": letters}}
-    alike: dict[str, Any] = {"dtype": spec.dtype, "tile": tile, "photometric": "minisblack"}
-    if compression != 1:
-        alike |= {"compression": compression, "predictor": predictor}
+    alike: dict[str, Any] = {
+        "dtype": spec.dtype,
+        "tile": tile,
+        "photometric": "minisblack",
+        **_compression(spec),
+    }
     n_bytes = sum(math.prod(_padded(one, tile or one[-2:])) for one in (shape, *shapes)) * spec.dtype.itemsize
     with (
         warnings.catch_warnings(),
@@ -179,6 +182,32 @@ def make_pages(place: str, path: str, spec: ArraySpec, shapes: Sequence[tuple[in
         for below in shapes:
             writer.write(_empty_tiles(below, tile), shape=below, subfiletype=1, metadata=None, **alike)
     return at[0] if at is not None else 0
+
+
+def encoded_plane(spec: ArraySpec) -> Callable[[AnyArray], bytes]:
+    """Return what makes a file of one plane of an array."""
+    coded, resolution = _compression(spec), _resolution(spec.metadata)
+
+    def encode(plane: AnyArray) -> bytes:
+        file = BytesIO()
+        tifffile.imwrite(
+            file, plane, metadata=None, photometric="minisblack", software=SOFTWARE, byteorder="<", maxworkers=1, resolution=resolution,
+            resolutionunit="CENTIMETER", **coded,
+        )  # fmt: skip
+        return file.getvalue()
+
+    return encode
+
+
+def _compression(spec: ArraySpec) -> dict[str, Any]:
+    codec = spec.codec or Codec("none")
+    if codec.name == "none":
+        return {}
+    level = (
+        {"level": compression_level(codec.name, codec.level)} if _COMPRESSIONS[codec.name] in _LEVELS else {}
+    )
+    predictor = (3 if spec.dtype.kind == "f" else 2) if codec.options.get("predictor") else None
+    return {"compression": _COMPRESSIONS[codec.name], "predictor": predictor, "compressionargs": level}
 
 
 def _tile(spec: ArraySpec) -> tuple[int, int]:
