@@ -258,10 +258,14 @@ def test_a_stack_of_volumes_that_does_not_divide_is_refused(tmp_path: Path) -> N
         open_source(path)
 
 
-def test_it_can_only_be_read(tmp_path: Path) -> None:
+def test_it_is_written_in_place(tmp_path: Path) -> None:
     path = save(tmp_path / "a.mrc", np.zeros((3, 4, 5), "int16"))
+    with open_source(path, mode="r+") as there:
+        there[1, 2] = 7
+    assert open_source(path)[...].sum() == 7 * 5
+    (tmp_path / "b.mrc.gz").write_bytes(gzip.compress(path.read_bytes()))
     with pytest.raises(ReadOnlyError, match="only be read"):
-        open_source(path, mode="r+")
+        open_source(tmp_path / "b.mrc.gz", mode="r+")
     with pytest.raises(InvalidArgumentError, match="one array"):
         open_source(path, "raw")
 

@@ -262,10 +262,14 @@ def test_colours_are_refused(tmp_path: Path) -> None:
         open_source(tmp_path / "a.nii")
 
 
-def test_it_can_only_be_read(tmp_path: Path) -> None:
+def test_it_is_written_in_place(tmp_path: Path) -> None:
     path = save(tmp_path / "a.nii", np.zeros((3, 4, 5), "int16"))
+    with open_source(path, mode="r+") as there:
+        there[1, 2] = 7
+    assert open_source(path)[...].sum() == 7 * 5
+    (tmp_path / "b.nii.gz").write_bytes(gzip.compress(path.read_bytes()))
     with pytest.raises(ReadOnlyError, match="only be read"):
-        open_source(path, mode="r+")
+        open_source(tmp_path / "b.nii.gz", mode="r+")
     with pytest.raises(InvalidArgumentError, match="one array"):
         open_source(path, "raw")
 

@@ -6,7 +6,7 @@ from .attributes import (
     with_resolution as with_resolution,
 )
 from .bdv_xml import bdv_metadata as bdv_metadata, bdv_view as bdv_view
-from .model import ImageMetadata as ImageMetadata, is_number as is_number
+from .model import PER_CHANNEL as PER_CHANNEL, ImageMetadata as ImageMetadata, is_number as is_number
 from .ome_ngff import (
     PROVISIONAL as PROVISIONAL,
     RESERVED as RESERVED,

@@ -25,9 +25,9 @@ from bioimage_py.sources.location import Location, locate
 from bioimage_py.sources.ome_zarr import FULL_SIZE, ImageGroup
 from bioimage_py.sources.opening import as_source
 from bioimage_py.sources.registry import FamilyEntry, families, family_of
-from bioimage_py.storage import check_names
+from bioimage_py.storage import COMPRESSED_SUFFIXES, check_names
 
-_WHOLE = (".zip", ".gz")
+_WHOLE = (".zip", *COMPRESSED_SUFFIXES)
 
 
 class PlannedOutput(NamedTuple):
@@ -263,14 +263,15 @@ def wanted_order(path: str | os.PathLike[str], source: Source) -> tuple[int, ...
     if axes is None or location.family is None or not location.family.writes:
         return None
     found = location.family.load()
-    ordered = found.time_first or found.image_group(location.path, location.key) is not None
-    return ngff_order(axes) if ordered else None
+    is_image = found.image_group(location.path, location.key) is not None
+    return ngff_order(axes) if is_image else found.wanted_order(axes)
 
 
 def writable_family(location: Location) -> FamilyEntry:
     """Return the family that an output at a place will have; raises UnsupportedFormatError where it cannot be written."""
     found = location.family
-    if location.path.lower().endswith(_WHOLE):
+    gzips = found is not None and found.gzips and location.path.lower().endswith(".gz")
+    if location.path.lower().endswith(_WHOLE) and not gzips:
         raise UnsupportedFormatError(
             f"output {location.path!r} would be compressed as a whole, which can be read but not written block by block: "
             "write it uncompressed and compress it afterwards"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from bioimage_py.chunks import ChunkEncoding, EncodedReader, StoredChunks
 from bioimage_py.errors import Hint, InvalidArgumentError, UnsupportedFormatError
+from bioimage_py.metadata import ngff_order
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import FileSource, Source, SourceSpec
 from bioimage_py.sources.registry import FamilyEntry, families
@@ -183,6 +184,10 @@ class Family:
         """Return a new array with what only this format can keep of the source that it is made like."""
         del like
         return spec
+
+    def wanted_order(self, axes: Sequence[str]) -> tuple[int, ...] | None:
+        """Return the order in which new arrays want axes, as numbers; None for the one they have."""
+        return ngff_order(axes) if self.time_first else None
 
     def settled(self, spec: ArraySpec, path: str, *, grid: bool) -> ArraySpec:
         """Return a new array at a path as this format has it, or raise why it cannot; `grid` says whether its chunks were asked for."""

@@ -54,6 +54,8 @@ class FamilyEntry:
         Whether new arrays can be created.
     zipped
         Whether its files are read also where they are compressed as a whole.
+    gzips
+        Whether new files can be compressed as a whole, under names that end in `.gz`.
     """
 
     kind: str
@@ -69,6 +71,7 @@ class FamilyEntry:
     slices: bool = False
     writes: bool = False
     zipped: bool = False
+    gzips: bool = False
 
     @property
     def in_folders(self) -> bool:
@@ -102,8 +105,11 @@ OWN_FAMILIES = (
         "stack", _S + "slices:StackFamily", "folder of slices", (".png", ".jpg", ".jpeg"),
         ((0, b"\x89PNG\r\n\x1a\n"), (0, b"\xff\xd8\xff")), patterns=True, writes=True, slices=True,
     ),
-    FamilyEntry("mrc", _S + "raw.mrc:MrcFamily", "MRC", (".mrc", ".rec", ".map", ".st", ".ali", ".mrcs"), ((208, b"MAP "), (208, b"MAP\0")), zipped=True),
-    FamilyEntry("nifti", _S + "raw.nifti:NiftiFamily", "NIfTI", (".nii",), ((344, b"n+1\0"), (4, b"n+2\0")), zipped=True),
+    FamilyEntry(
+        "mrc", _S + "raw.mrc:MrcFamily", "MRC", (".mrc", ".rec", ".map", ".st", ".ali", ".mrcs"), ((208, b"MAP "), (208, b"MAP\0")),
+        writes=True, zipped=True, gzips=True,
+    ),
+    FamilyEntry("nifti", _S + "raw.nifti:NiftiFamily", "NIfTI", (".nii",), ((344, b"n+1\0"), (4, b"n+2\0")), writes=True, zipped=True, gzips=True),
     FamilyEntry("npy", _S + "raw.npy:NpyFamily", "NumPy .npy", (".npy",), ((0, b"\x93NUMPY"),), writes=True, zipped=True),
     FamilyEntry(
         "vendor", _S + "vendor:VendorFamily", "microscope vendors' files, through bioio",

@@ -1,25 +1,35 @@
-"""MRC files (.mrc, .map, .rec, .st, .mrcs): electron microscopy volumes, tomograms and image stacks, read by region."""
+"""MRC files (.mrc, .map, .rec, .st, .mrcs): electron microscopy volumes, tomograms and image stacks, read and written by region."""
 
 from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
+import mrcfile.constants
 import mrcfile.dtypes
 import mrcfile.utils
 import numpy as np
 
-from bioimage_py.errors import BioimagePyWarning, Hint, StorageError, UnsupportedFormatError
-from bioimage_py.metadata import ImageMetadata, without_nonsense
-from bioimage_py.sources.base import Source
-from bioimage_py.sources.family import Family
-from bioimage_py.sources.raw.voxels import RawFileSource, RawLayout, check_single_array, open_file
-from bioimage_py.storage import first_bytes, without_compression
+from bioimage_py.errors import (
+    BioimagePyWarning,
+    Hint,
+    InvalidArgumentError,
+    StorageError,
+    UnsupportedFormatError,
+)
+from bioimage_py.metadata import PER_CHANNEL, ImageMetadata, unit_ratio, without_nonsense
+from bioimage_py.sources.array_spec import ArraySpec
+from bioimage_py.sources.raw.making import RawFamily
+from bioimage_py.sources.raw.voxels import RawFileSource, RawLayout
+from bioimage_py.storage import FileBytes, first_bytes, without_compression
 
 _HEADER_BYTES = 1024
+_MODES = {"int8": 0, "int16": 1, "float32": 2, "complex64": 4, "uint16": 6, "float16": 12}
 _STACK_SUFFIXES = (".st", ".mrcs", ".ali")
 _IMOD_STAMP = 1146047817
 _ORDERS = {"<": "little-endian", ">": "big-endian"}
@@ -37,19 +47,98 @@ class MrcSource(RawFileSource):
     format = "mrc"
 
 
-class MrcFamily(Family):
-    """MRC, read only."""
+class MrcFamily(RawFamily):
+    """MRC, read and written."""
 
-    def open_path(self, path: str, key: str | None = None, mode: str = "r", **options: Any) -> Source:
-        check_single_array(self.title, path, key, mode, writable=False, options=options)
-        file = open_file(path, mode)
+    name = "MRC"
+    time_first = True
+
+    def source(self, path: str, mode: str, file: FileBytes) -> MrcSource:
         head, compression = first_bytes(file, path, _HEADER_BYTES)
         header = _header(path, head, sys.maxsize if compression else file.size)
         layout = _layout(path, header)
         if layout.dtype == np.int8 and _imod_says_unsigned(header):
             layout = layout._replace(dtype=np.dtype(np.uint8))
         metadata = _metadata(header, len(layout.shape), path)
-        return MrcSource(path, "r", file, layout, compression, metadata)
+        return MrcSource(path, mode, file, layout, compression, metadata)
+
+    def settled(self, spec: ArraySpec, path: str, *, grid: bool) -> ArraySpec:
+        spec = super().settled(spec, path, grid=grid)
+        ndim = len(spec.shape)
+        axes = tuple(axis.lower() for axis in spec.metadata.axes or "nzyx"[-ndim:])
+        inner = axes[-3:] if ndim > 2 else axes
+        if (
+            not 2 <= ndim <= 4
+            or 0 in spec.shape
+            or axes[-2:] != ("y", "x")
+            or (ndim == 4 and inner[0] != "z")
+        ):
+            raise InvalidArgumentError(
+                f"an MRC file has the axes y, x, or z, y, x, or those of several volumes, n, z, y, x, and is not empty; this array has {ndim}, "
+                f"{', '.join(axes)}, and shape {spec.shape}",
+                hints=[
+                    Hint.of("if these names are wrong, give others, such as {}", axes="zyx"),
+                    Hint("or select one volume"),
+                ],
+            )
+        if spec.dtype.name not in _MODES:
+            near = {"uint8": "uint16", "bool": "int8", "complex128": "complex64"}.get(
+                spec.dtype.name, "float32"
+            )
+            raise UnsupportedFormatError(
+                f"MRC cannot hold dtype {spec.dtype}: it has {', '.join(_MODES)}",
+                hints=[Hint.of("give {}", dtype=near)],
+            )
+        return replace(spec, metadata=replace(spec.metadata, axes=axes))
+
+    def header(self, spec: ArraySpec) -> tuple[bytes, RawLayout]:
+        header = np.zeros((), mrcfile.dtypes.HEADER_DTYPE.newbyteorder("<")).view(np.recarray)
+        full = (*(1 for _ in range(4 - len(spec.shape))), *spec.shape)
+        axes = ("n", "z", "y", "x")[-len(spec.shape) :] if spec.metadata.axes is None else spec.metadata.axes
+        # A stack of images has no z; that of volumes has a space group of its own.
+        is_stack = len(spec.shape) == 3 and axes[0] != "z"
+        samples = (full[3], full[2], 1 if is_stack else full[1])
+        header.nx, header.ny, header.nz = full[3], full[2], full[0] * full[1]
+        header.mx, header.my, header.mz = samples
+        header.ispg = 401 if len(spec.shape) == 4 else 1 if axes[0] == "z" else 0
+        header.mode = _MODES[spec.dtype.name]
+        sizes, places = _in_angstrom(spec.metadata)
+        for name, n in zip("xyz", samples, strict=True):
+            header.cella[name] = sizes.get(name, max(sizes.values(), default=0)) * n
+            header.origin[name] = places.get(name, 0.0)
+            header.cellb[{"x": "alpha", "y": "beta", "z": "gamma"}[name]] = 90.0
+        header.mapc, header.mapr, header.maps = 1, 2, 3
+        header.map, header.nversion = mrcfile.constants.MAP_ID, 20141
+        header.machst = mrcfile.utils.machine_stamp_from_byte_order("<")
+        # As the standard says that nobody has measured them.
+        header.dmin, header.dmax, header.dmean, header.rms = 0, -1, -2, -1
+        own = spec.metadata.attributes.get("mrc")
+        labels = list(own.get("labels", ())) if isinstance(own, Mapping) else []
+        labels = [
+            str(label).encode("ascii", "replace")[:80] for label in (*labels[:9], "Created by bioimage_py")
+        ]
+        header.nlabl = len(labels)
+        header.label[: len(labels)] = labels
+        return header.tobytes(), RawLayout(_HEADER_BYTES, spec.shape, spec.dtype.newbyteorder("<"))
+
+    def lost(self, spec: ArraySpec) -> list[str]:
+        metadata = spec.metadata
+        lost = [name for name in (*PER_CHANNEL, "orientations") if getattr(metadata, name)]
+        if any(size != 1 for size in metadata.voxel_size or ()) and not _in_angstrom(metadata)[0]:
+            lost.append("the voxel size, which has no unit,")
+        return lost + sorted(set(metadata.attributes) - {"mrc", "tiff_description"})
+
+
+def _in_angstrom(metadata: ImageMetadata) -> tuple[dict[str, float], dict[str, float]]:
+    """Return size of a voxel and origin along axes of space; of sizes without a unit nothing is known."""
+    sizes, units = metadata.voxel_size or (), metadata.units or ()
+    each = zip(metadata.axes or (), sizes, units, metadata.origin or (0.0,) * len(sizes), strict=False)
+    found, places = {}, {}
+    for axis, size, unit, place in each:
+        ratio = unit_ratio(unit, "angstrom")
+        if axis in "xyz" and ratio is not None:
+            found[axis], places[axis] = size * ratio, place * ratio
+    return found, places
 
 
 def _header(path: str, head: bytes, file_bytes: int) -> Any:

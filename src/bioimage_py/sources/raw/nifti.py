@@ -1,10 +1,11 @@
-"""NIfTI files (.nii, .nii.gz): medical volumes, scaled as nibabel scales them, read by region."""
+"""NIfTI files (.nii, .nii.gz): medical volumes, scaled as nibabel scales them, read and written by region."""
 
 from __future__ import annotations
 
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import nibabel
@@ -13,16 +14,28 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 
 from bioimage_py.chunks import AnyArray
-from bioimage_py.errors import BioimagePyWarning, StorageError, UnsupportedFormatError
+from bioimage_py.errors import (
+    BioimagePyWarning,
+    Hint,
+    InvalidArgumentError,
+    StorageError,
+    UnsupportedFormatError,
+)
 from bioimage_py.geometry import Box
-from bioimage_py.metadata import ImageMetadata, without_nonsense
-from bioimage_py.sources.base import Source
-from bioimage_py.sources.family import Family
-from bioimage_py.sources.raw.voxels import RawFileSource, RawLayout, check_single_array, open_file
+from bioimage_py.metadata import PER_CHANNEL, ImageMetadata, unit_ratio, without_nonsense
+from bioimage_py.sources.array_spec import ArraySpec
+from bioimage_py.sources.raw.making import RawFamily
+from bioimage_py.sources.raw.voxels import RawFileSource, RawLayout
 from bioimage_py.storage import FileBytes, first_bytes
 
 _AXES = ("x", "y", "z", "t", "u", "v", "w")
 _HEAD = 544
+_NEW_AXES = "xyztc"
+_DTYPES = (
+    "uint8", "int16", "int32", "float32", "complex64", "float64", "int8", "uint16", "uint32", "int64", "uint64", "complex128",
+)  # fmt: skip
+_MOST_IN_NIFTI_1 = 2**15 - 1
+_UNITS = {"meter": "meter", "millimeter": "mm", "micrometer": "micron", "second": "sec", None: "unknown"}
 _WAYS = {"R": "left-to-right", "L": "right-to-left", "A": "posterior-to-anterior", "P": "anterior-to-posterior"} | {
     "S": "inferior-to-superior", "I": "superior-to-inferior",
 }  # fmt: skip
@@ -40,13 +53,17 @@ class NiftiSource(RawFileSource):
     kind = "nifti"
     format = "nifti"
 
-    def __init__(self, path: str, file: FileBytes, layout: RawLayout, compression: str, header: Any) -> None:
+    def __init__(
+        self, path: str, mode: str, file: FileBytes, layout: RawLayout, compression: str, header: Any
+    ) -> None:
         metadata = _metadata(header, len(layout.shape), path)
-        super().__init__(path, "r", file, layout, compression, metadata)
+        super().__init__(path, mode, file, layout, compression, metadata)
         slope, inter = header.get_slope_inter()
         self._slope = np.asanyarray(1.0 if slope is None else slope)
         self._inter = np.asanyarray(0.0 if inter is None else inter)
         self.dtype = self._scale(np.zeros((1,) * len(layout.shape), layout.dtype)).dtype
+        if slope is not None and (slope, inter) != (1, 0):
+            self.writable, self.read_only_because = False, "its values are scaled when they are read"
 
     def _read(self, box: Box) -> AnyArray:
         return self._scale(super()._read(box))
@@ -56,12 +73,12 @@ class NiftiSource(RawFileSource):
         return scaled
 
 
-class NiftiFamily(Family):
-    """NIfTI, read only."""
+class NiftiFamily(RawFamily):
+    """NIfTI, read and written."""
 
-    def open_path(self, path: str, key: str | None = None, mode: str = "r", **options: Any) -> Source:
-        check_single_array(self.title, path, key, mode, writable=False, options=options)
-        file = open_file(path, "r")
+    name = "NIfTI"
+
+    def source(self, path: str, mode: str, file: FileBytes) -> NiftiSource:
         head, compression = first_bytes(file, path, _HEAD)
         header = _header(path, head)
         try:
@@ -85,7 +102,116 @@ class NiftiFamily(Family):
                 f"the header of {path!r} contradicts itself: shape {shape}, scaling {scaling}, voxels from byte {offset} on"
             )
         layout = RawLayout(offset, shape, dtype, "F")
-        return NiftiSource(path, file, layout, compression, header)
+        return NiftiSource(path, mode, file, layout, compression, header)
+
+    def wanted_order(self, axes: Sequence[str]) -> tuple[int, ...] | None:
+        """Return the order x, y, z, t, c; None for axes that are in it, or have other names."""
+        names = [axis.lower() for axis in axes]
+        order = sorted(range(len(names)), key=lambda n: _NEW_AXES.find(names[n]))
+        return None if order == sorted(order) or not set(names) <= set(_NEW_AXES) else tuple(order)
+
+    def settled(self, spec: ArraySpec, path: str, *, grid: bool) -> ArraySpec:
+        spec = super().settled(spec, path, grid=grid)
+        axes = tuple(axis.lower() for axis in spec.metadata.axes or _AXES[: len(spec.shape)])
+        known = [axis for axis in (_NEW_AXES if "c" in axes else _AXES) if axis in axes]
+        if tuple(known) != axes or not 1 <= len(spec.shape) <= 7 or 0 in spec.shape:
+            raise InvalidArgumentError(
+                f"a NIfTI file has the axes x, y, z, t, c, of which some may be left out, and is not empty; this array has {', '.join(axes)}, and "
+                f"shape {spec.shape}",
+                hints=[
+                    Hint.of("if these names are wrong, give others, such as {}", axes="zyx"),
+                    Hint("or select one of them"),
+                ],
+            )
+        if spec.dtype.name not in _DTYPES:
+            near = {"bool": "uint8", "float16": "float32"}.get(spec.dtype.name, "float64")
+            raise UnsupportedFormatError(
+                f"NIfTI cannot hold dtype {spec.dtype}: it has {', '.join(_DTYPES)}",
+                hints=[Hint.of("give {}", dtype=near)],
+            )
+        return replace(spec, metadata=replace(spec.metadata, axes=axes))
+
+    def header(self, spec: ArraySpec) -> tuple[bytes, RawLayout]:
+        axes = spec.metadata.axes or _AXES[: len(spec.shape)]
+        every = _NEW_AXES if "c" in axes else "".join(_AXES)
+        # Axes that are left out before others have one voxel.
+        names = every[: every.index(axes[-1]) + 1]
+        extents = dict(zip(axes, spec.shape, strict=True))
+        large = max(spec.shape) > _MOST_IN_NIFTI_1
+        header = (nibabel.Nifti2Header if large else nibabel.Nifti1Header)(endianness="<")
+        header.set_data_dtype(spec.dtype)
+        header.set_data_shape([extents.get(axis, 1) for axis in names])
+        space, time, sizes, places = _new_sizes(spec.metadata)
+        header.set_xyzt_units(space, time)
+        affine = _kept_affine(spec.metadata, sizes, len(spec.shape))
+        if affine is None:
+            affine = np.diag([*(sizes.get(axis, 1.0) for axis in "xyz"), 1.0])
+            affine[:3, 3] = [places.get(axis, 0.0) for axis in "xyz"]
+        header.set_qform(affine, code="aligned")
+        header.set_sform(affine, code="aligned")
+        header.set_zooms([sizes.get(axis, 1.0) for axis in names])
+        own = spec.metadata.attributes.get("nifti")
+        if isinstance(own, Mapping) and isinstance(own.get("description"), str):
+            header["descrip"] = own["description"].encode("latin-1", "replace")[:79]
+        offset = -(-(header.template_dtype.itemsize + 4) // 16) * 16
+        header["magic"], header["vox_offset"] = header.single_magic, offset
+        data = header.binaryblock
+        return data + bytes(offset - len(data)), RawLayout(
+            offset, spec.shape, spec.dtype.newbyteorder("<"), "F"
+        )
+
+    def lost(self, spec: ArraySpec) -> list[str]:
+        metadata = spec.metadata
+        found = [name for name in PER_CHANNEL if getattr(metadata, name)]
+        own = _own_affine(metadata)
+        if own is not None and _is_turned(own):
+            sizes = _new_sizes(metadata)[2]
+            found += (
+                []
+                if _kept_affine(metadata, sizes, len(spec.shape)) is not None
+                else ["the affine, which turns the image,"]
+            )
+        return found + sorted(set(metadata.attributes) - {"nifti", "tiff_description"})
+
+
+def _new_sizes(
+    metadata: ImageMetadata,
+) -> tuple[str, str, dict[str, float], dict[str, float]]:
+    """Return the units of space and time that NIfTI has, and voxel size and origin by axis in these."""
+    axes, own = metadata.axes or (), metadata.voxel_size or ()
+    units = dict(zip(axes, metadata.units or (None,) * len(axes), strict=False))
+    first = next((units[axis] for axis in "xyz" if units.get(axis)), None)
+    in_own = first if first in ("meter", "millimeter") else "micrometer"
+    space = in_own if unit_ratio(first, in_own) is not None else None
+    time = "second" if unit_ratio(units.get("t"), "second") is not None else None
+    ratios = {axis: unit_ratio(units.get(axis), time if axis == "t" else space) or 1.0 for axis in axes}
+    each = list(zip(axes, own, metadata.origin or (0.0,) * len(own), strict=False))
+    sizes = {axis: size * ratios[axis] for axis, size, _ in each}
+    places = {axis: place * ratios[axis] for axis, _, place in each}
+    return _UNITS[space], _UNITS[time], sizes, places
+
+
+def _own_affine(metadata: ImageMetadata) -> AnyArray | None:
+    """Return the affine of the NIfTI that an image comes from, if it comes from one."""
+    own = metadata.attributes.get("nifti")
+    try:
+        affine = np.asarray(own["affine"] if isinstance(own, Mapping) else None, float)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return affine if affine.shape == (4, 4) and np.isfinite(affine).all() else None
+
+
+def _kept_affine(metadata: ImageMetadata, sizes: Mapping[str, float], ndim: int) -> AnyArray | None:
+    """Return the affine of the NIfTI that these voxels come from, if they still lie where they lay in it."""
+    affine = _own_affine(metadata)
+    if affine is None:
+        return None
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    same_size = np.allclose(lengths, [sizes.get(axis, 1.0) for axis in "xyz"], rtol=1e-4)
+    place = _origin(affine, [float(n) for n in lengths], ndim)
+    turned = metadata.axes is None or metadata.axes[:3] != ("x", "y", "z")
+    same_place = place == metadata.origin and _orientations(affine, ndim) == metadata.orientations
+    return affine if same_size and same_place and not turned else None
 
 
 def _header(path: str, head: bytes) -> Any:

@@ -6,7 +6,8 @@ import math
 import os
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -15,12 +16,14 @@ from bioimage_py.chunks import AnyArray, ArrayInFile, read_region, write_region
 from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
+from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import FileSource, StoredSize
 from bioimage_py.sources.casting import cast_values
 from bioimage_py.storage import (
     DAMAGED,
     FileBytes,
     Identity,
+    UnfinishedFile,
     damaged,
     decompressing,
     file_error,
@@ -28,6 +31,7 @@ from bioimage_py.storage import (
     is_url,
     unknown_options,
 )
+from bioimage_py.system import RENAMES_OPEN_FILES
 
 _PIECE = 2**20
 
@@ -95,6 +99,10 @@ class RawFileSource(SingleFileSource):
     at the first read it is decompressed once into a temporary file without a name (in `TMPDIR`), which vanishes with the source.
     """
 
+    uncompressed: UnfinishedFile | None = None
+    """The voxels of a new file that is compressed when it is complete, as `compress` does."""
+    compress: Callable[[], None] | None = None
+
     def __init__(
         self,
         path: str,
@@ -122,6 +130,32 @@ class RawFileSource(SingleFileSource):
     @property
     def metadata(self) -> ImageMetadata:
         return self._metadata
+
+    def show_as(self, spec: ArraySpec) -> None:
+        """Show a new file with the axes that were asked for, where its header needs more of one voxel."""
+        self.shape, self._metadata = spec.shape, spec.metadata
+        self._stored = self._stored._replace(shape=spec.shape[::-1] if self._turned else spec.shape)
+
+    def finish(self) -> None:
+        if self.unfinished is not None and self.compress is not None:
+            self.compress()
+            with self._lock:
+                self._file, self.compress = None, None
+            self.codec, self.mode, self.writable = "gzip", "r", False
+        super().finish()
+
+    def abandon(self) -> None:
+        super().abandon()
+        if self.uncompressed is not None:
+            self.uncompressed.drop()
+
+    @contextmanager
+    def _renaming(self) -> Iterator[None]:
+        if not RENAMES_OPEN_FILES:
+            self._file = None
+        yield
+        if self._file is None and not self.codec:
+            self._file = open_file(self.path, "r+")
 
     def _read(self, box: Box) -> AnyArray:
         file = self._opened()
