@@ -145,7 +145,8 @@ class NiftiFamily(RawFamily):
         header.set_xyzt_units(space, time)
         affine = _kept_affine(spec.metadata, sizes, len(spec.shape))
         if affine is None:
-            affine = np.diag([*(sizes.get(axis, 1.0) for axis in "xyz"), 1.0])
+            affine = np.eye(4)
+            affine[:3, :3] = _directions(spec.metadata) * [sizes.get(axis, 1.0) for axis in "xyz"]
             affine[:3, 3] = [places.get(axis, 0.0) for axis in "xyz"]
         header.set_qform(affine, code="aligned")
         header.set_sform(affine, code="aligned")
@@ -163,14 +164,9 @@ class NiftiFamily(RawFamily):
     def lost(self, spec: ArraySpec) -> list[str]:
         metadata = spec.metadata
         found = [name for name in PER_CHANNEL if getattr(metadata, name)]
-        own = _own_affine(metadata)
-        if own is not None and _is_turned(own):
-            sizes = _new_sizes(metadata)[2]
-            found += (
-                []
-                if _kept_affine(metadata, sizes, len(spec.shape)) is not None
-                else ["the affine, which turns the image,"]
-            )
+        if metadata.origin is None and _own_affine(metadata) is not None:
+            kept = _kept_affine(metadata, _new_sizes(metadata)[2], len(spec.shape))
+            found += [] if kept is not None else ["the affine"]
         return found + sorted(set(metadata.attributes) - {"nifti", "tiff_description"})
 
 
@@ -189,6 +185,21 @@ def _new_sizes(
     sizes = {axis: size * ratios[axis] for axis, size, _ in each}
     places = {axis: place * ratios[axis] for axis, _, place in each}
     return _UNITS[space], _UNITS[time], sizes, places
+
+
+def _directions(metadata: ImageMetadata) -> AnyArray:
+    """Return which way x, y and z go in space, as columns of 1 and -1: as the orientations say where all three are known."""
+    found = np.zeros((3, 3))
+    known = dict(zip(metadata.axes or (), metadata.orientations or (), strict=False))
+    for column, axis in enumerate("xyz"):
+        value = (known.get(axis) or {}).get("value")
+        code = next((code for code, way in _WAYS.items() if way == value), "")
+        row, sign = "RAS".find(code), 1
+        if row < 0 and code:
+            row, sign = "LPI".find(code), -1
+        if row >= 0:
+            found[row, column] = sign
+    return found if np.count_nonzero(found.any(axis=1)) == 3 else np.eye(3)
 
 
 def _own_affine(metadata: ImageMetadata) -> AnyArray | None:
