@@ -15,7 +15,7 @@ from hypothesis import given, settings, strategies as st
 
 import bioimage_py as bp
 from bioimage_py.cli import main
-from bioimage_py.errors import InvalidArgumentError, StorageError, UnsupportedFormatError
+from bioimage_py.errors import InvalidArgumentError, RunnerError, StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Box
 from bioimage_py.kernels import TileDigest, TileKernel
 from bioimage_py.operations import RunOptions, digest_of
@@ -127,6 +127,93 @@ def _digest(image: np.ndarray) -> TileDigest:
     return digest_of(as_source(image), RunOptions())
 
 
+ROADS: list[tuple[str, dict[str, Any]]] = [
+    ("verbatim", {}),
+    ("repack", {"shards": (64, 96, 64)}),
+    ("recode", {"codec": "gzip:1"}),
+    ("recode", {"chunks": (10, 65, 7)}),
+    ("recode", {"dtype": "f4"}),
+    ("recode", {"block_shape": (32, 32, 32), "codec": "gzip:1"}),
+]
+
+
+@pytest.mark.parametrize(("road", "options"), ROADS)
+def test_a_copy_on_any_road_keeps_the_digest_of_what_it_writes(
+    road: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    image = np.random.default_rng(1).integers(0, 4000, SHAPE, "u2")
+    image[:, :, 64:] = 0  # chunks that are not stored
+    bp.copy(image, tmp_path / "a.zarr", chunks=(32, 32, 32), fill_value=0)
+    expected = bp.digest(image.astype(options.get("dtype", "u2")))
+    plan = bp.plan(tmp_path / "a.zarr", tmp_path / "b.zarr", digest=True, **options)
+    assert plan.road == road
+    assert (plan.digest == "while written") == ("block_shape" not in options)
+    for workers in (1, 2):
+        output = bp.copy(
+            tmp_path / "a.zarr",
+            tmp_path / "b.zarr",
+            digest=True,
+            overwrite=True,
+            num_workers=workers,
+            **options,
+        )
+        assert TileDigest.stored(output) is not None
+        assert TileDigest.kept_root(output) == expected
+        assert bp.verify(output)
+    layout = {name: value for name, value in options.items() if name == "block_shape"}
+    bp.copy(tmp_path / "a.zarr", output, **layout)
+    assert TileDigest.stored(output) is None
+
+
+@pytest.mark.parametrize("options", [{}, {"codec": "gzip:1"}])
+def test_a_run_that_is_resumed_keeps_the_hashes_of_what_was_written_before(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    image = np.random.default_rng(1).integers(0, 4000, (256, 64, 64), "u2")
+    source, output = tmp_path / "a.zarr", tmp_path / "b.zarr"
+    bp.copy(image, source, chunks=(64, 64, 64))
+    chunk = source / "c/3/0/0"
+    whole = chunk.read_bytes()
+    chunk.write_bytes(b"damaged")
+    with pytest.raises(RunnerError) as failed:
+        bp.copy(
+            source, output, digest=True, memory_limit="4MiB", job_type="subprocess", num_workers=1,
+            job_config=bp.RunnerConfig(tmp_root=str(tmp_path)), **options,
+        )  # fmt: skip
+    assert 0 < len(failed.value.failed_block_ids) < 4
+    chunk.write_bytes(whole)
+    # What was done is not read again, also where it has changed since.
+    with bp.open_source(output, mode="r+") as written:
+        written[0, 0, 0] = image[0, 0, 0] + 1
+    assert failed.value.tmp_folder is not None
+    bp.resume(failed.value.tmp_folder)
+    assert TileDigest.kept_root(bp.open_source(output)) == bp.digest(image)
+    assert bp.verify(output).first_difference == (0, 0, 0)
+
+
+def test_whole_images_two_passes_and_parts_have_digests_too(tmp_path: Path) -> None:
+    image = np.random.default_rng(1).integers(0, 4000, SHAPE, "u2")
+    bp.pyramid(image, tmp_path / "a.ome.zarr", chunks=(64, 64, 64))
+    for number, more in enumerate(({}, {"codec": "gzip:1"})):
+        bp.copy(tmp_path / "a.ome.zarr", tmp_path / f"b{number}.ome.zarr", digest=True, num_workers=2, **more)
+        found = bp.verify(tmp_path / f"b{number}.ome.zarr")
+        assert (found.equal, found.arrays) == (True, 3)
+    bp.copy(image, tmp_path / "rows.zarr", chunks=(1, 65, 130))
+    limit = {"memory_limit": "300kB", "chunks": (70, 5, 5)}
+    plan = bp.plan(tmp_path / "rows.zarr", tmp_path / "columns.zarr", digest=True, **limit)
+    output = bp.copy(tmp_path / "rows.zarr", tmp_path / "columns.zarr", digest=True, **limit)
+    assert plan.passes is not None
+    assert TileDigest.kept_root(output) == bp.digest(image)
+    mask = image > 2000
+    output = bp.copy(image, tmp_path / "masked.zarr", mask=mask, digest=True)
+    assert TileDigest.kept_root(output) == bp.digest(np.where(mask, image, 0).astype("u2"))
+    with pytest.raises(InvalidArgumentError, match="beside which a digest can be kept"):
+        bp.copy(image, digest=True)
+    config = bp.RunnerConfig(tmp_root=str(tmp_path))
+    with pytest.raises(InvalidArgumentError, match="because a mask leaves"):
+        bp.copy(tmp_path / "rows.zarr", tmp_path / "x.zarr", mask=mask, digest=True, job_config=config)
+
+
 def test_digests_that_cannot_be_trusted_are_refused(tmp_path: Path) -> None:
     stored = bp.copy(np.zeros((70, 3)), tmp_path / "a.zarr")
     _digest(np.zeros((70, 3))).store(stored)
@@ -162,3 +249,7 @@ def test_the_command(
     assert "no digest is kept" in capsys.readouterr().err
     assert main(["verify", "a.npy", "a.ome.zarr", "--by-digest", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["digests"] == [expected] * 2
+    assert main(["copy", "a.npy", "b.zarr", "--digest", "-q"]) == 0
+    assert main(["verify", "b.zarr"]) == 0
+    assert main(["info", "b.zarr"]) == 0
+    assert f"digest:     {expected}, when it was written\n" in capsys.readouterr().out

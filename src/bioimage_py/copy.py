@@ -37,6 +37,7 @@ def copy(
     verify_encoded: bool = False,
     update: bool | Literal["content"] = False,
     record: bool | Literal["full"] = False,
+    digest: bool = False,
     overwrite: bool = False,
     dtype: npt.DTypeLike | None = None,
     chunks: Sequence[int] | None = None,
@@ -103,6 +104,10 @@ def copy(
     record
         Whether to write what was done beside the output: an RO-Crate (`ro-crate-metadata.json`) with the names of input and output, digests
         where they are kept, the plan, versions, the call, what the copy did and when. `"full"` adds whole paths, user and host.
+    digest
+        Whether to keep a digest of the voxels that are written, see `bioimage_py.digest`, beside each array: `verify(output)` then proves it
+        without the input. It is computed in the same pass where blocks are whole tiles of 64³ voxels, which are preferred; the plan says where
+        the output is read once more instead. It goes when the array is written again without it.
     overwrite
         Whether to replace an array that exists at the output path.
     dtype, chunks, shards, codec, zarr_format, imagej

@@ -7,6 +7,10 @@ from .blocking import (
     to_roi as to_roi,
 )
 from .box import Box as Box
-from .chunk_shape import default_chunks as default_chunks, sensible_chunks as sensible_chunks
+from .chunk_shape import (
+    default_chunks as default_chunks,
+    sensible_chunks as sensible_chunks,
+    tile_shape as tile_shape,
+)
 from .id_set import IdSet as IdSet, IdSetBuilder as IdSetBuilder
 from .index import as_integer as as_integer, basic_index as basic_index, checked_whole as checked_whole

@@ -1,11 +1,17 @@
-"""Which chunk shape a new array gets when nobody says."""
+"""Which chunk shape a new array gets when nobody says, and the tiles that digests are made of."""
 
 from __future__ import annotations
 
 import math
 
+_TILE = 64
 _LEAST, _MOST = 2**18, 2**20
 _EDGE = 64
+
+
+def tile_shape(ndim: int) -> tuple[int, ...]:
+    """Return the tiles of a digest, as docs/digest.md specifies them."""
+    return (1,) * max(0, ndim - 3) + (_TILE,) * min(3, ndim)
 
 
 def default_chunks(

@@ -32,6 +32,5 @@ from .tile_hashes import (
     TileKernel as TileKernel,
     TileTable as TileTable,
     tile_hashes as tile_hashes,
-    tile_shape as tile_shape,
 )
 from .write_units import BlockUnits as BlockUnits

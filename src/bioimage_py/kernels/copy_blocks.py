@@ -20,6 +20,7 @@ from bioimage_py.kernels.casting import cast
 from bioimage_py.kernels.cells import boxes_of, cells_any, cells_of, cells_under
 from bioimage_py.kernels.stage_timer import Meter, Tally
 from bioimage_py.kernels.stored_parts import StoredParts
+from bioimage_py.kernels.tile_hashes import BoxHashes, areas_in_cache
 from bioimage_py.sources import Source, cast_values
 
 _MOST_KEPT = 2**26
@@ -82,6 +83,20 @@ class CopyKernel:
         with self.meter.mine.rest("computing"):
             return self._copy_selected(box, selected)
 
+    def copy_hashed(self, box: Box) -> tuple[int, bytes]:
+        """Copy one box of whole write units and tiles everywhere; return the bytes written, and the hashes of its tiles as they are written."""
+        with self.meter.mine.rest("computing"):
+            hashes, stored, written = BoxHashes(box), self._stored_in(box), 0
+            if stored is not None:
+                written = self._copy_area(box, None, stored, hashes)
+            else:
+                areas = (box,) if self._chunked_input is None else areas_in_cache(box, self._chunked_input)
+                for area in areas:
+                    values = self._cast_input(area, self._buffers)
+                    hashes.add(area, values)
+                    written += self._write(area, values)
+            return written, hashes.joined()
+
     def leaves_out(self, box: Box) -> bool:
         """Whether the mask stores no chunk in a box, and so is set nowhere in it; no voxel is read."""
         stored = self._stored_mask
@@ -134,12 +149,22 @@ class CopyKernel:
     def _copy_apart(self, box: Box) -> int:
         return self._write(box, self._cast_input(box, self._buffers))
 
-    def _copy_area(self, area: Box, selected: AnyArray | None, stored: list[Box] | None) -> int:
+    def _copy_area(
+        self,
+        area: Box,
+        selected: AnyArray | None,
+        stored: list[Box] | None,
+        hashes: BoxHashes | None = None,
+    ) -> int:
         unit, _ = self._grids(area)
         cells = _touched(area, unit, selected, stored if self._leaves_missing else None)
         if not cells.any():
+            if hashes is not None:
+                hashes.add(area, np.broadcast_to(self._missing(stored, area), area.shape))
             return 0
         values = self._values(area, selected, stored)
+        if hashes is not None:
+            hashes.add(area, values)
         written = 0
         for box in boxes_of(cells, area, unit):
             at = box.relative_to(area.begin).slices
@@ -179,15 +204,18 @@ class CopyKernel:
         cells = _touched(box, chunks, selected, stored)
         if cells.all():
             return self._cast_input(box)
-        missing = np.zeros((1,) * box.ndim, self.output.dtype)
-        if stored is not None and self._stored_input is not None:
-            filled = np.full(missing.shape, self._stored_input.fill_value, self.input.dtype)
-            missing = cast(filled, self.output.dtype, self.casting, box.begin)
         values = np.empty(box.shape, self.output.dtype)
-        values[...] = missing
+        values[...] = self._missing(stored, box)
         for part in boxes_of(cells, box, chunks):
             values[part.relative_to(box.begin).slices] = self._cast_input(part)
         return values
+
+    def _missing(self, stored: list[Box] | None, box: Box) -> AnyArray:
+        """Return what stands, in the output's dtype, where the input stores nothing; 0 where that is not known."""
+        if stored is None or self._stored_input is None:
+            return np.zeros((1,) * box.ndim, self.output.dtype)
+        filled = np.full((1,) * box.ndim, self._stored_input.fill_value, self.input.dtype)
+        return cast(filled, self.output.dtype, self.casting, box.begin)
 
     def _grids(self, box: Box) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return the cells in which the output is written, and those in which the input is read."""

@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from bioimage_py.chunks import AnyArray
+from bioimage_py.chunks import AnyArray, Scratch
 from bioimage_py.errors import InvalidArgumentError, StorageError, UnsupportedFormatError
-from bioimage_py.geometry import Blocking, Box
+from bioimage_py.geometry import Blocking, Box, tile_shape
 from bioimage_py.kernels.cells import boxes_of, cells_of, cells_under
-from bioimage_py.kernels.copy_blocks import ReadBuffers
 from bioimage_py.kernels.stored_parts import StoredParts
 from bioimage_py.sources import DIGEST_FILES, Source, digest_is_kept
 
 VERSION = "b3t1"
-_SIDE = 64
 _BYTES = 32
 _IN_CACHE = 2**22
-"""Voxels that are read and hashed at once where chunks can be decoded one by one."""
+"""Bytes of voxels that are read and hashed at once where chunks can be decoded one by one."""
+_MOST_KEPT = 2**26
+"""Bytes of a buffer that a thread keeps."""
 _KEPT, _TILES = DIGEST_FILES
-
-
-def tile_shape(ndim: int) -> tuple[int, ...]:
-    return (1,) * max(0, ndim - 3) + (_SIDE,) * min(3, ndim)
 
 
 def tile_hashes(values: AnyArray) -> bytes:
@@ -104,6 +100,13 @@ class TileDigest:
         digest_is_kept()
 
     @classmethod
+    def kept_root(cls, source: Source) -> str | None:
+        """Return the root that is kept for an array, as it stands there; None if there is none."""
+        place = source.side_folder()
+        told = None if place is None else place.read_json(_KEPT)
+        return None if told is None else str(told.get("digest"))
+
+    @classmethod
     def stored(cls, source: Source) -> Self | None:
         """Return the digest that is kept for an array, None if there is none; raises StorageError for a damaged one."""
         place = source.side_folder()
@@ -146,7 +149,7 @@ class TileTable:
 
     def put(self, box: Box, hashes: bytes) -> None:
         cells = cells_of(box, tile_shape(len(self.shape)))
-        self._hashes[cells.slices or ...] = np.frombuffer(hashes, np.uint8).reshape(*cells.shape, _BYTES)
+        self._hashes[cells.slices or ...] = _as_array(hashes, cells)
 
     def digest(self) -> TileDigest:
         return TileDigest(self.shape, self.dtype.name, self._hashes.tobytes())
@@ -158,46 +161,67 @@ _DTYPES = frozenset(
 )
 
 
-@dataclass(frozen=True)
+class BoxHashes:
+    """The hashes of the tiles of a box while parts of it, whole tiles, are at hand."""
+
+    def __init__(self, box: Box) -> None:
+        self._tile = tile_shape(box.ndim)
+        self._cells = cells_of(box, self._tile)
+        self._hashes: npt.NDArray[np.uint8] = np.empty((*self._cells.shape, _BYTES), np.uint8)
+
+    def add(self, area: Box, values: AnyArray) -> None:
+        cells = cells_of(area, self._tile)
+        self._hashes[cells.relative_to(self._cells.begin).slices or ...] = _as_array(
+            tile_hashes(values), cells
+        )
+
+    def joined(self) -> bytes:
+        return self._hashes.tobytes()
+
+
+def _as_array(hashes: bytes, cells: Box) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(hashes, np.uint8).reshape(*cells.shape, _BYTES)
+
+
+def areas_in_cache(box: Box, source: Source) -> Iterable[Box]:
+    """Return boxes of whole tiles and chunks to read one after the other, where chunks can be decoded one by one; else the box."""
+    grid = tuple(map(math.lcm, tile_shape(box.ndim), source.chunks or tile_shape(box.ndim)))
+    n_bytes = math.prod(map(min, grid, source.shape)) * source.dtype.itemsize
+    return Blocking(source.shape, grid, roi=box) if source.codes_chunks and n_bytes <= _IN_CACHE else (box,)
+
+
 class TileKernel:
     """Hashes the tiles of blocks of a source. What the source does not store is not read, and hashed once."""
 
-    source: Source
-    _buffers: ReadBuffers = field(default_factory=ReadBuffers, compare=False, repr=False)
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._parts = StoredParts.of(source)
+        self._scratch = Scratch()
 
     def hashes(self, box: Box) -> bytes:
         """Return the hashes of the tiles of a box of whole tiles, in C order."""
-        tile = tile_shape(box.ndim)
-        first = cells_of(box, tile)
-        found = np.empty((*first.shape, _BYTES), np.uint8)
+        found = BoxHashes(box)
         for area, values in self._areas(box):
-            cells = cells_of(area, tile)
-            found[cells.relative_to(first.begin).slices or ...] = np.frombuffer(
-                tile_hashes(values), np.uint8
-            ).reshape(*cells.shape, _BYTES)
-        return found.tobytes()
+            found.add(area, values)
+        return found.joined()
 
     def _areas(self, box: Box) -> Iterator[tuple[Box, AnyArray]]:
         """Yield boxes of whole tiles and their voxels, valid until the next one."""
-        source, tile = self.source, tile_shape(box.ndim)
-        chunks = source.chunks or tile
-        grid = tuple(map(math.lcm, tile, chunks))
-        stored = None if self._parts is None else self._parts.within(box)
-        if stored is None:
-            boxes: list[Box] = [box]
-        else:
+        source, boxes = self.source, [box]
+        if self._parts is not None and (stored := self._parts.within(box)) is not None:
+            grid = tuple(map(math.lcm, tile_shape(box.ndim), source.chunks or (1,) * box.ndim))
             cells = cells_under(stored, box, grid)
             boxes = list(boxes_of(cells, box, grid))
-            filled = np.asarray(self._parts.fill_value).astype(source.dtype)  # type: ignore[union-attr]
+            filled = np.asarray(self._parts.fill_value).astype(source.dtype)
             for area in boxes_of(~cells, box, grid):
                 yield area, np.broadcast_to(filled, area.shape)
-        inside = math.prod(map(min, grid, source.shape)) * source.dtype.itemsize
-        apart = source.codes_chunks and inside <= _IN_CACHE
         for whole in boxes:
-            for area in Blocking(source.shape, grid, roi=whole) if apart else (whole,):
-                buffer = self._buffers.for_read(source, area)
-                yield area, source.read(area, buffer)
-
-    @cached_property
-    def _parts(self) -> StoredParts | None:
-        return StoredParts.of(self.source)
+            for area in areas_in_cache(whole, source):
+                n_bytes = area.size * source.dtype.itemsize
+                reuses = source.fills_buffers and n_bytes <= _MOST_KEPT
+                yield (
+                    area,
+                    source.read(
+                        area, self._scratch.array("tiles", area.shape, source.dtype) if reuses else None
+                    ),
+                )

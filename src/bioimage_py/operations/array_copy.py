@@ -24,8 +24,10 @@ from bioimage_py.operations.beside import Copied, find_update, write_record
 from bioimage_py.operations.job import Job, warn_caller, warn_of_assumed
 from bioimage_py.operations.options import CopyOptions, InputMetadata, RunOptions
 from bioimage_py.operations.target import SingleTarget, Target, find_target
+from bioimage_py.operations.tile_digests import digest_of
 from bioimage_py.operations.two_passes import TwoPassRun, room_beside
 from bioimage_py.planning import (
+    WHILE_WRITTEN,
     ArrayLayout,
     CopyPlan,
     PlanOptions,
@@ -152,6 +154,9 @@ class ArrayCopy(Job):
                 journal,
             )
 
+    def keep_digests(self) -> None:
+        keep_digest(self._sink, self.plan, self.options)
+
     def discard(self) -> None:
         self.target.discard()
 
@@ -186,7 +191,7 @@ class ArrayCopy(Job):
             writer, reader = (store.for_run(plan.threads, size) for size in (0, resources.cache_bytes))
         into = CopyWork(CopyKernel(source, writer, mask, options.casting), *passes.first[0].blocks)
         kernel = CopyKernel(reader, sink, mask, options.casting)
-        out_of = CopyWork(kernel, plan.blocking, plan.group_shape, plan.block_ids)
+        out_of = planned_work(kernel, replace(plan, road="recode"), options, output_is_new=False)
         return TwoPassWork.of([out_of], {0: into}, passes.place)
 
     def execute(self, work: Any, resources: Resources, n_bytes: int) -> Journal:
@@ -311,11 +316,28 @@ def plan_array(
         block_ids=options.ids if alone else None,
         direct=at_once,
         match=match_of(source, target, verify_encoded=bool(options.verify_encoded)),
+        digest=options.digest,
+        partial=options.ids is not None,
     )
+    if options.digest and not target.keeps_digest:
+        raise InvalidArgumentError(
+            f"digest=True needs an output on a disk or in a bucket, beside which a digest can be kept; {target.layout.name} is not"
+        )
     layout = None if mask is None else ArrayLayout.of(mask)
     plan = plan_copy(ArrayLayout.of(source), target.layout, layout, asked)
     target.check_blockwise(1 if plan.direct else plan.n_blocks)
+    if plan.digest not in ("", WHILE_WRITTEN) and (options.folder is not None or options.keeps_folder):
+        raise InvalidArgumentError(
+            f"a run that others may finish computes a digest only while it writes, and that is not possible because {plan.digest}",
+            hints=[Hint("leave out digest, and call bioimage_py.digest on the output when it is finished")],
+        )
     return plan, asked
+
+
+def keep_digest(source: Source, plan: CopyPlan, options: RunOptions) -> None:
+    """Compute and keep the digest of an output that could not be had while it was written."""
+    if plan.digest not in ("", WHILE_WRITTEN):
+        digest_of(source, replace(options, progress=None)).store(source)
 
 
 def planned_work(kernel: CopyKernel, plan: CopyPlan, options: RunOptions, *, output_is_new: bool) -> CopyWork:
@@ -323,7 +345,7 @@ def planned_work(kernel: CopyKernel, plan: CopyPlan, options: RunOptions, *, out
     on_road = kernel_for_road(
         kernel, plan.road, verify_encoded=bool(options.verify_encoded), output_is_new=output_is_new
     )
-    return CopyWork(on_road, plan.blocking, plan.group_shape, plan.block_ids)
+    return CopyWork(on_road, plan.blocking, plan.group_shape, plan.block_ids, plan.digest == WHILE_WRITTEN)
 
 
 def match_of(source: Source, target: Target, *, verify_encoded: bool) -> EncodingMatch | None:

@@ -216,6 +216,10 @@ class NewLevelTarget(Target):
             f"{group.path}:{level.key}", group.path, family_of("zarr"), level.spec
         )
 
+    @property
+    def keeps_digest(self) -> bool:
+        return not self._root.startswith("memory:")
+
     def encoding(self) -> ChunkEncoding | UnknownEncoding:
         if self._root.startswith("memory:"):
             return UnknownEncoding("chunks that are held in memory are not moved")

@@ -85,6 +85,9 @@ class Job(ABC):
         """Finish the outputs after the run; `complete` is False if blocks are missing."""
         del complete
 
+    def keep_digests(self) -> None:  # noqa: B027 - most jobs have none to keep
+        """Keep the digests that could not be computed while voxels were written: the outputs are read once more."""
+
     def keep_record(self, began: datetime, journal: Journal) -> None:
         """Write what was done beside the output, if that is asked for."""
         del began, journal
@@ -127,7 +130,7 @@ class Job(ABC):
                 asked = work.asked(work.block_ids)
                 raise_failures(journal, asked, self.name(journal, passes), kept_too=work.also_kept)
             if journal.folder is None:
-                work.close()
+                work.close(journal.results)
         return journal
 
     def execute(self, work: Any, resources: Resources, n_bytes: int) -> Journal:
@@ -166,6 +169,7 @@ def carry_out(job: Job) -> Any:
         job.discard()
         raise
     job.finish(complete=True)
+    job.keep_digests()
     marks.remove()
     leave_page(job)
     log_account(journal.account)

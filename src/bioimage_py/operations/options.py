@@ -135,6 +135,11 @@ class RunOptions:
         return self.num_workers if self.runner.in_process else self.runner.config.threads_per_worker
 
     @property
+    def keeps_folder(self) -> bool:
+        """Whether the run keeps a folder, from which others can finish it."""
+        return not self.runner.in_process or self.runner.config.asks_for_folder
+
+    @property
     def in_other_processes(self) -> bool:
         """Whether other processes write the output, at once or when the run is resumed."""
         return not self.runner.in_process or bool(self.runner.config.resumable)
@@ -253,6 +258,10 @@ class CopyOptions(RunOptions, NewArray, InputMetadata, StoreAccess):
     )
     record: bool | str = option(
         "write what was done beside the output, as an RO-Crate: input, plan, versions, call, times; no user or host name",
+        default=False,
+    )
+    digest: bool = option(
+        "keep a digest of the voxels beside the copy, by which 'verify' proves it without the input",
         default=False,
     )
 

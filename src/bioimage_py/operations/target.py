@@ -79,6 +79,11 @@ class Target:
         return StoreFolder.at(self.path).place if self.path is not None and is_url(self.path) else None
 
     @property
+    def keeps_digest(self) -> bool:
+        """Whether there is a place beside it for what is kept."""
+        return self.path is not None and not self.path.startswith("memory:")
+
+    @property
     def url_options(self) -> Mapping[str, Any] | None:
         """Options for opening URLs beside this one; None if they are not known."""
         return {}
@@ -137,6 +142,10 @@ class ExistingTarget(SingleTarget):
     @property
     def place(self) -> StorePlace | None:
         return place_of(self._sink)
+
+    @property
+    def keeps_digest(self) -> bool:
+        return self._sink.side_folder() is not None
 
     @property
     def url_options(self) -> Mapping[str, Any] | None:

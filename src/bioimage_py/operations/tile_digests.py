@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from bioimage_py.errors import InvalidArgumentError
-from bioimage_py.geometry import Blocking, IdSet
-from bioimage_py.kernels import TileDigest, TileKernel, TileTable, tile_shape
+from bioimage_py.geometry import Blocking, IdSet, tile_shape
+from bioimage_py.kernels import TileDigest, TileKernel, TileTable
 from bioimage_py.operations.options import RunOptions
 from bioimage_py.planning import ArrayLayout, CopyPlan, PlanOptions, format_bytes, plan_copy
 from bioimage_py.runner import BlockJournal, LocalRunner, raise_failures, run_twin

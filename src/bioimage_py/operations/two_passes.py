@@ -78,7 +78,7 @@ class TwoPassRun:
             return None
         passes = dict(planned.values())
         _remove_abandoned(next(iter(passes.values())), output, replaces=replaces)
-        maker = {**this_process(), "output": output, "resumable": _keeps_folder(options)}
+        maker = {**this_process(), "output": output, "resumable": options.keeps_folder}
         place = _make_store(passes, maker)
         first = {
             n: FirstPass(
@@ -132,17 +132,13 @@ class TwoPassRun:
             else:
                 # These say that the backend refuses the run; after any other error its folder may be there.
                 refused = isinstance(error, (InvalidArgumentError, MissingDependencyError))
-                is_needed = _keeps_folder(options) and not refused
+                is_needed = options.keeps_folder and not refused
             if options.folder is None and not is_needed:
                 self.place.remove()
                 if isinstance(error, KeyboardInterrupt):
                     # Threads that were interrupted within a block may still write for a moment.
                     atexit.register(self.place.remove)
             raise
-
-
-def _keeps_folder(options: RunOptions) -> bool:
-    return not options.runner.in_process or options.runner.config.asks_for_folder
 
 
 def _array_at(place: TemporaryPlace, key: str | None) -> FileSource:

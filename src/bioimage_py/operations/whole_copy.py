@@ -15,13 +15,13 @@ from typing import Any, ParamSpec, TypeVar
 from bioimage_py.errors import Hint, InvalidArgumentError, SourceNotFoundError
 from bioimage_py.geometry import IdSet
 from bioimage_py.kernels import CopyKernel
-from bioimage_py.operations.array_copy import planned_work
+from bioimage_py.operations.array_copy import keep_digest, planned_work
 from bioimage_py.operations.beside import Copied, Update, changes, check_update, write_record
 from bioimage_py.operations.job import Job
 from bioimage_py.operations.options import CopyOptions
 from bioimage_py.operations.target import ExistingTarget, Target, discard_folder, first_missing
 from bioimage_py.operations.two_passes import TwoPassRun
-from bioimage_py.planning import CopyPlan, ImagePlan, PlannedArray
+from bioimage_py.planning import WHILE_WRITTEN, CopyPlan, ImagePlan, PlannedArray
 from bioimage_py.runner import Journal, Resources
 from bioimage_py.runner.work import (
     CompositeWork,
@@ -151,6 +151,12 @@ class WholeCopy(Job):
         root = StoreFolder.at(self.group.path)
         return [root.child(key) for _, key in self._keys]
 
+    def keep_digests(self) -> None:
+        for array, (_, key) in zip(self.plan.arrays, self._keys, strict=True):
+            if array.shared.digest not in ("", WHILE_WRITTEN):
+                with open_source(self.group.path, key) as written:
+                    keep_digest(written, array.shared, self.options)
+
     def finish(self, *, complete: bool) -> None:
         if complete:
             for key, (update, _) in self._updates.items():
@@ -198,7 +204,12 @@ class WholeCopy(Job):
             plan, every = array.shared, IdSet.from_range(array.shared.n_blocks)
             through = passes if passes is not None and n in passes.first else None
             opening = partial(here, self._opened, n, plan, resources, through)
-            parts.append(DeferredWork(plan.blocking, plan.group_shape, every, opening, shelf, place))
+            hashed = plan.digest == WHILE_WRITTEN
+            parts.append(
+                DeferredWork(
+                    plan.blocking, plan.group_shape, every, opening, shelf, place, keep_results=hashed
+                )
+            )
         asked = self.plan.block_ids
         if passes is None:
             work = CompositeWork(tuple(parts), (tuple(range(len(parts))),))
@@ -220,7 +231,7 @@ class WholeCopy(Job):
             kernel = self._kernel(source, sink, resources)
             return planned_work(kernel, plan, self.options, output_is_new=self._is_fresh)
         kernel = self._kernel(passes.array(number), sink, resources)
-        return CopyWork(kernel, plan.blocking, plan.group_shape, plan.block_ids)
+        return planned_work(kernel, replace(plan, road="recode"), self.options, output_is_new=False)
 
     def _opened_first(self, number: int, resources: Resources, passes: TwoPassRun) -> CopyWork:
         source = self._source(number)

@@ -11,10 +11,12 @@ from .byte_size import (
 )
 from .copy_plan import (
     TEMPORARY_CODEC as TEMPORARY_CODEC,
+    WHILE_WRITTEN as WHILE_WRITTEN,
     CopyPlan as CopyPlan,
     PlanOptions as PlanOptions,
     TwoPasses as TwoPasses,
     choose_road as choose_road,
+    digest_text as digest_text,
     plan_copy as plan_copy,
 )
 from .image_plan import (

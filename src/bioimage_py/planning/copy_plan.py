@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,7 +13,7 @@ import numpy as np
 
 from bioimage_py.chunks import ChunkEncoding, EncodingMatch, UnknownEncoding, compare_encodings
 from bioimage_py.errors import Hint, InvalidArgumentError
-from bioimage_py.geometry import Blocking, IdSet, check_block_shape
+from bioimage_py.geometry import Blocking, IdSet, check_block_shape, tile_shape
 from bioimage_py.planning.bill import MANY_FILES, Bill, proposed_shards, reading, writing
 from bioimage_py.planning.block_shape import choose_block_shape, read_amplification, widened
 from bioimage_py.planning.byte_size import (
@@ -43,6 +44,8 @@ class PlanOptions:
     direct: bool = False  # whether the whole array may be copied at once
     match: EncodingMatch | None = None  # of the encoded chunks of both sides, if it was looked at
     compares: bool = False  # the second array is read too, and compared
+    digest: bool = False  # a digest is kept of what is written
+    partial: bool = False  # there are blocks that are not asked for, also where they are not in `block_ids`
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,9 @@ class CopyPlan(Plan):
     passes: TwoPasses | None = None  # None: voxels go in one
     update: str = ""  # what has changed since an earlier copy
     assumed: tuple[Hint, ...] = ()
+    digest: str = (
+        ""  # `"while written"`, or why the output has to be read once more; nothing where none is kept
+    )
 
     @property
     def blocking(self) -> Blocking:
@@ -85,7 +91,8 @@ class CopyPlan(Plan):
 
     def to_json(self) -> dict[str, Any]:
         store = None if self.passes is None else self.passes.to_json()
-        return {**super().to_json(), "passes": 2 if store else 1, "temporary_store": store}
+        digest = {"digest": self.digest} if self.digest else {}
+        return {**super().to_json(), **digest, "passes": 2 if store else 1, "temporary_store": store}
 
     def _rows(self) -> list[tuple[str, str]]:
         return [
@@ -96,6 +103,7 @@ class CopyPlan(Plan):
             *([("update", self.update)] if self.update else []),
             ("blocks", self._blocks_text()),
             *([] if self.passes is None else self.passes.texts()),
+            *([("digest", digest_text(self.digest))] if self.digest else []),
             *self._amounts(self._repeats_text(), max(1, min(self.in_flight, len(self.block_ids)))),
         ]
 
@@ -148,7 +156,10 @@ def plan_copy(
     if options.block_shape is None:
         budget = DEFAULT_BLOCK_BUDGET if limit is None else max(1, limit - memory.base())
         block = held = choose_block_shape(input_layout, output_layout, memory.block, budget)
-        if match.road != "recode" and mask_layout is None:
+        if options.digest:
+            tiles = choose_block_shape(input_layout, _in_tiles(output_layout), memory.block, budget)
+            block = held = tiles if memory.block(tiles) <= budget else held
+        elif match.road != "recode" and mask_layout is None:
             block = widened(held, output_layout)
     else:
         block = held = checked_blocks(options.block_shape, output_layout)
@@ -162,7 +173,8 @@ def plan_copy(
     peak = memory.base() + in_flight * per_block
     check_memory(limit, peak, at_once, output_layout, new=not options.compares)
     whole = memory.base() + memory.block(output_layout.shape)
-    direct = options.direct and whole <= allowed and len(ids) == blocking.n_blocks
+    digest = _digest_of(options, mask_layout, output_layout, block, group, ids) if options.digest else ""
+    direct = options.direct and not digest and whole <= allowed and len(ids) == blocking.n_blocks
     amplification = read_amplification(input_layout.shape, block, input_layout.chunks)
     share = len(ids) / blocking.n_blocks if blocking.n_blocks else 0.0
     cache = max(0, min(allowed // 4, allowed - peak)) if amplification > 1.01 and not direct else 0
@@ -186,6 +198,7 @@ def plan_copy(
         bytes_out=int(share * output_layout.nbytes),
         n_files=math.ceil(share * output_layout.n_files),
         read_amplification=1.0 if direct else amplification,
+        digest=digest,
         hints=copy_hints(output_layout, amplification, limit) + ((Hint(match.hint),) if match.hint else ()),
     )
 
@@ -220,6 +233,48 @@ def check_memory(
             f"memory_limit {format_bytes(limit)} is too small: one block of {times(block)} voxels needs {format_bytes(peak)}",
             hints=[Hint.of("give a larger {}", memory_limit=...), *([smaller] if new else [])],
         )
+
+
+WHILE_WRITTEN = "while written"
+_CHANGES_VOXELS = re.compile("jpe?g|jxl|zfp|sz|offset|quantize|round|astype|nbit", re.IGNORECASE)
+"""In the names of codecs that may not give back the voxels that they are given."""
+
+
+def digest_text(digest: str) -> str:
+    if digest == WHILE_WRITTEN:
+        return "of the voxels as they are written, in the same pass"
+    return f"the output is read once more for it, because {digest}"
+
+
+def _in_tiles(layout: ArrayLayout) -> ArrayLayout:
+    """Return a layout whose write units are whole tiles too, or the whole axis."""
+    sides = zip(layout.shape, layout.write_unit, tile_shape(len(layout.shape)), strict=True)
+    units = tuple(min(math.lcm(u, t), -(-max(1, n) // u) * u) for n, u, t in sides)
+    return replace(layout, chunks=units, shards=None)
+
+
+def _digest_of(
+    options: PlanOptions,
+    mask: ArrayLayout | None,
+    output: ArrayLayout,
+    block: tuple[int, ...],
+    group: tuple[int, ...],
+    ids: IdSet,
+) -> str:
+    """Return when the digest of a copy is computed, or why not while its voxels are written."""
+    if mask is not None:
+        return "a mask leaves voxels as they are"
+    n_blocks = n_cells(output.shape, block)
+    if options.partial or len(ids) != n_blocks or not n_blocks:
+        return "not all blocks are copied"
+    if group != block:
+        return "blocks share shards"
+    sides = zip(block, output.shape, tile_shape(len(block)), strict=True)
+    if any(b % t and b < n for b, n, t in sides):
+        return f"blocks of {times(block)} are not whole tiles of 64 voxels"
+    if _CHANGES_VOXELS.search(output.codec):
+        return f"the codec {output.codec} may change voxels"
+    return WHILE_WRITTEN
 
 
 def _check_shapes(a: ArrayLayout, b: ArrayLayout, mask: ArrayLayout | None) -> None:

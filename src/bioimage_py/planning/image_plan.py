@@ -13,7 +13,7 @@ from bioimage_py.errors import Hint, InvalidArgumentError
 from bioimage_py.geometry import IdSet
 from bioimage_py.planning.bill import Bill
 from bioimage_py.planning.byte_size import Plan, at_most_files, counted, format_bytes, times
-from bioimage_py.planning.copy_plan import CopyPlan, PlanOptions, hints_about_files
+from bioimage_py.planning.copy_plan import CopyPlan, PlanOptions, digest_text, hints_about_files
 from bioimage_py.planning.memory import MemoryModel
 from bioimage_py.planning.passes import RoomBeside, in_one_or_two_passes
 
@@ -201,6 +201,11 @@ class ImagePlan(Plan):
             *([("update", self.update)] if self.update else []),
             ("blocks", self._blocks_text()),
             *self._passes_texts(),
+            *(
+                ("digest", digest_text(said))
+                for said in dict.fromkeys(plan.digest for plan in self._kinds)
+                if said
+            ),
             *self._amounts(),
             *([("without", ", ".join(self.left_out))] if self.left_out else []),
             *(("damaged", text) for text in self.damaged),

@@ -123,7 +123,7 @@ class Runner(ABC):
             if not journal.has_failures:
                 finish_outputs(folder, self.config.patience)
                 remove_leftovers(folder, work)
-                work.close()
+                work.close(journal.results)
                 if not self.config.keep_run_folder:
                     folder.remove()
         return journal
@@ -160,7 +160,9 @@ class Runner(ABC):
             name = f"resumed run {folder.path.name}"
             raise_failures(journal, work.asked(work.block_ids), name, kept_too=work.also_kept)
         finish_images(work.image())
-        return [journal.results[i] for i in work.order or work.block_ids] if work.keep_results else None
+        if not work.keep_results or not work.returns_results:
+            return None
+        return [journal.results[i] for i in work.order or work.block_ids]
 
     def interrupt_hints(self, folder: RunFolder) -> list[Hint]:
         """Return what a user who pressed Ctrl-C is told about going on."""

@@ -58,7 +58,7 @@ class BlockJournal(Protocol):
     def done(self, block_ids: Iterable[int], n_bytes: int = 0) -> None:
         """Record blocks whose output is in the store."""
 
-    def done_with(self, block_id: int, result: Any) -> None:
+    def done_with(self, block_id: int, result: Any, n_bytes: int = 0) -> None:
         """Record a block and what its function returned."""
 
     def failed(self, block_ids: Iterable[int], error: BaseException) -> None:
@@ -117,9 +117,9 @@ class Journal:
             finally:
                 self._lock.release()
 
-    def done_with(self, block_id: int, result: Any) -> None:
+    def done_with(self, block_id: int, result: Any, n_bytes: int = 0) -> None:
         self.results[block_id] = result
-        self.done((block_id,))
+        self.done((block_id,), n_bytes)
 
     def units(self, block_id: int) -> BlockUnits:
         """As in `BlockJournal`; units are not kept."""

@@ -190,9 +190,9 @@ class _Both:
         for journal in self._journals:
             journal.done(ids, n_bytes)
 
-    def done_with(self, block_id: int, result: Any) -> None:
+    def done_with(self, block_id: int, result: Any, n_bytes: int = 0) -> None:
         for journal in self._journals:
-            journal.done_with(block_id, result)
+            journal.done_with(block_id, result, n_bytes)
 
     def failed(self, block_ids: Iterable[int], error: BaseException) -> None:
         ids = tuple(block_ids)

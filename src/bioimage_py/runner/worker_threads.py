@@ -168,9 +168,9 @@ class _FirstTry:
         self.told.update(block_ids := list(block_ids))
         self._journal.done(block_ids, n_bytes)
 
-    def done_with(self, block_id: int, result: Any) -> None:
+    def done_with(self, block_id: int, result: Any, n_bytes: int = 0) -> None:
         self.told.add(block_id)
-        self._journal.done_with(block_id, result)
+        self._journal.done_with(block_id, result, n_bytes)
 
     def failed(self, block_ids: Iterable[int], error: BaseException) -> None:
         block_ids = list(block_ids)

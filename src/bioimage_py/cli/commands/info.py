@@ -11,6 +11,7 @@ from bioimage_py.cli.console import Console, plain
 from bioimage_py.cli.failure import OK, as_command
 from bioimage_py.cli.options import describe, open_given
 from bioimage_py.errors import AmbiguousSourceError, BioimagePyError, Call
+from bioimage_py.kernels import TileDigest
 from bioimage_py.metadata import assumptions, ome_of
 from bioimage_py.operations import record_text
 from bioimage_py.planning import format_bytes
@@ -74,6 +75,8 @@ def _lines(source: Source) -> Iterator[tuple[str, str]]:
         yield "state", missing
     if text := record_text(source):
         yield "record", text
+    if digest := TileDigest.kept_root(source):
+        yield "digest", f"{digest}, when it was written"
     for label, text in rows:
         yield label, shortened(text, _LONGEST) if label == "channels" else text
     if source.fill_value is not None:
@@ -108,6 +111,7 @@ def _as_json(source: Source) -> dict[str, Any]:
         **describe(source),
         "unfinished": unfinished_text(source) or None,
         "record": record_text(source) or None,
+        "digest": TileDigest.kept_root(source),
         "byte_order": "big" if source.dtype.byteorder == ">" else "little",
         **{
             name: getattr(metadata, name)

@@ -122,7 +122,7 @@ class AttemptJournal:
             self._record(block_ids)
             self._state["bytes"] += n_bytes
 
-    def done_with(self, block_id: int, result: Any) -> None:
+    def done_with(self, block_id: int, result: Any, n_bytes: int = 0) -> None:
         with self._lock:
             if self._ended:
                 return
@@ -131,6 +131,7 @@ class AttemptJournal:
                     self._values = ValueLog(self.files.values)
                 self._values.add(block_id, result)
             self._record((block_id,))
+            self._state["bytes"] += n_bytes
 
     def failed(self, block_ids: Iterable[int], error: BaseException) -> None:
         """Record blocks that are not done, and why: each of the first failures of a kind with its traceback, of others the blocks."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -35,6 +35,7 @@ class CompositeWork(Work):
     parts: tuple[BlockWork, ...]
     waves: tuple[tuple[int, ...], ...]
     kind = "composite"
+    returns_results = False
     how_to_finish = Hint.of(
         "its parts wait for each other, so it starts again; a run with {} can be resumed", resumable=True
     )
@@ -43,6 +44,10 @@ class CompositeWork(Work):
     def offsets(self) -> tuple[int, ...]:
         """What is added to the numbers of each part; and the number of all blocks."""
         return tuple(itertools.accumulate((part.n_blocks for part in self.parts), initial=0))
+
+    @cached_property
+    def keep_results(self) -> bool:  # type: ignore[override]  # what others set, the parts tell here
+        return any(part.keep_results for part in self.parts)
 
     @property
     def n_blocks(self) -> int:
@@ -88,7 +93,14 @@ class CompositeWork(Work):
 
     def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
         part, offset = self._part_of(blocks[0])
-        part.process(tuple(block_id - offset for block_id in blocks), _Shifted(journal, offset))
+        # With values, blocks without one would not count as done.
+        valued = self.keep_results and not part.keep_results
+        part.process(tuple(block_id - offset for block_id in blocks), _Shifted(journal, offset, valued))
+
+    def close(self, results: Mapping[int, Any]) -> None:
+        for part, offset in zip(self.asked_parts, self.offsets, strict=False):
+            if part.keep_results:
+                part.close({n: results[n + offset] for n in part.block_ids})
 
     def split(self, block_ids: IdSet) -> list[IdSet]:
         """Return which of the blocks each part has, in the numbering of the part."""
@@ -153,15 +165,22 @@ class CompositeWork(Work):
 class _Shifted:
     """Records the blocks of a part under the numbers of the whole."""
 
-    def __init__(self, journal: BlockJournal, offset: int) -> None:
+    def __init__(self, journal: BlockJournal, offset: int, valued: bool) -> None:
         self._journal = journal
         self._offset = offset
+        self._valued = valued
 
     def done(self, block_ids: Iterable[int], n_bytes: int = 0) -> None:
-        self._journal.done([block_id + self._offset for block_id in block_ids], n_bytes)
+        ids = [block_id + self._offset for block_id in block_ids]
+        if not self._valued or not ids:
+            self._journal.done(ids, n_bytes)
+            return
+        for block_id in ids:
+            self._journal.done_with(block_id, None, n_bytes)
+            n_bytes = 0
 
-    def done_with(self, block_id: int, result: Any) -> None:
-        self._journal.done_with(block_id + self._offset, result)
+    def done_with(self, block_id: int, result: Any, n_bytes: int = 0) -> None:
+        self._journal.done_with(block_id + self._offset, result, n_bytes)
 
     def failed(self, block_ids: Iterable[int], error: BaseException) -> None:
         self._journal.failed([block_id + self._offset for block_id in block_ids], error)

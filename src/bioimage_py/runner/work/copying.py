@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bioimage_py.errors import CastingError
 from bioimage_py.geometry import Blocking, IdSet
-from bioimage_py.kernels import CopyKernel, Meter, MovingKernel, Tally, kernel_for_road, units_of
+from bioimage_py.kernels import (
+    CopyKernel,
+    Meter,
+    MovingKernel,
+    Tally,
+    TileKernel,
+    TileTable,
+    kernel_for_road,
+    units_of,
+)
 from bioimage_py.runner.work.block_work import BlockWork, stored_blocks
 from bioimage_py.runner.work.stored_sources import input_fingerprint, opened_sources, output_fingerprint
 
@@ -28,7 +39,9 @@ class CopyWork(BlockWork):
     blocking: Blocking
     group_shape: tuple[int, ...]
     block_ids: IdSet
+    keep_results: bool = False  # the hashes of the tiles of each block, as they are written
     kind = "copy"
+    returns_results = False
 
     @property
     def outputs(self) -> tuple[Source]:
@@ -40,12 +53,7 @@ class CopyWork(BlockWork):
         Where chunks are moved, a block that is left because of a stop goes on at its next attempt.
         """
         if self._groups.single:
-            box = self.blocking[blocks[0]]
-            if isinstance(self.kernel, CopyKernel):
-                journal.done(blocks, self.kernel.copy_box(box))
-            else:
-                written, whole = self.kernel.copy_units(box, journal.units(blocks[0]))
-                journal.done(blocks if whole else (), written)
+            self._process_block(blocks[0], journal)
             return
         unit_shape = self.kernel.output.write_unit
         assert unit_shape is not None
@@ -60,6 +68,39 @@ class CopyWork(BlockWork):
                 journal.failed(sorted(lost), error)
                 failed |= lost
         journal.done([i for i in blocks if i not in failed], written)
+
+    def _process_block(self, block_id: int, journal: BlockJournal) -> None:
+        box, kernel, hashes = self.blocking[block_id], self.kernel, b""
+        if not isinstance(kernel, CopyKernel):
+            written, whole = kernel.copy_units(box, journal.units(block_id))
+            if not whole:
+                journal.done((), written)
+                return
+            if self.keep_results:
+                with kernel.meter.mine.rest("computing"):
+                    hashes = self._moved_tiles.hashes(box)
+        elif self.keep_results:
+            written, hashes = kernel.copy_hashed(box)
+        else:
+            written = kernel.copy_box(box)
+        if self.keep_results:
+            journal.done_with(block_id, hashes, written)
+        else:
+            journal.done((block_id,), written)
+
+    @cached_property
+    def _moved_tiles(self) -> TileKernel:
+        """What decodes, for their hashes, chunks that are moved as they are."""
+        return TileKernel(self.kernel.input)
+
+    def close(self, results: Mapping[int, Any]) -> None:
+        """Keep the digest of the output."""
+        if self.keep_results:
+            output = self.kernel.output
+            table = TileTable(output)
+            for block_id, block in enumerate(self.blocking):
+                table.put(block, results[block_id])
+            table.digest().store(output)
 
     def with_new_counts(self) -> CopyWork:
         return self.counted_by(Meter())
@@ -85,14 +126,15 @@ class CopyWork(BlockWork):
     def to_json(self, folder: RunFolder) -> dict[str, Any]:
         kernel = self.kernel
         moving = None if isinstance(kernel, CopyKernel) else moving_json(kernel)
-        return self._to_json(folder, [kernel.input], kernel.mask, casting=kernel.casting, moving=moving)
+        more = {"casting": kernel.casting, "moving": moving, "hashes_tiles": self.keep_results}
+        return self._to_json(folder, [kernel.input], kernel.mask, **more)
 
     @classmethod
     def from_json(cls, stored: dict[str, Any], folder: RunFolder, threads: int, cache_bytes: int) -> CopyWork:
         (source,), (output,), mask = opened_sources(stored, threads, cache_bytes)
         kernel, moving = CopyKernel(source, output, mask, stored["casting"]), stored["moving"]
         on_road = kernel if moving is None else kernel_for_road(kernel, **moving)
-        return cls(on_road, *stored_blocks(stored, folder))
+        return cls(on_road, *stored_blocks(stored, folder), stored.get("hashes_tiles", False))
 
     def fingerprint(self) -> dict[str, Any]:
         kernel = self.kernel
@@ -102,6 +144,7 @@ class CopyWork(BlockWork):
             "output": output_fingerprint(kernel.output),
             "casting": kernel.casting,
             "mask": input_fingerprint(kernel.mask),
+            **({"digest": True} if self.keep_results else {}),
         }
 
     def image(self) -> tuple[Source]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -72,6 +72,7 @@ class DeferredWork(BlockWork):
     open: Callable[[], CopyWork]
     shelf: WorkShelf
     place: StoreFolder | None = field(default=None, compare=False)
+    keep_results: bool = False
     meter: Meter = field(default_factory=Meter, compare=False, repr=False)
     # What to_json has found, for a fingerprint that is asked for next: opening costs more than all else.
     _found: list[dict[str, Any]] = field(default_factory=list, compare=False, repr=False)
@@ -83,6 +84,9 @@ class DeferredWork(BlockWork):
 
     def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
         self.shelf.get(self.open, self.meter).process(blocks, journal)
+
+    def close(self, results: Mapping[int, Any]) -> None:
+        self.open().close(results)
 
     def with_new_counts(self) -> DeferredWork:
         return replace(self, meter=Meter())
@@ -120,6 +124,7 @@ def load_parts(
             cast("Callable[[], CopyWork]", opens),
             shelf,
             family_of(part["outputs"][0]["kind"]).folder_of(part["outputs"][0]),
+            part.get("hashes_tiles", False),
         )
         for part, opens in zip(stored, opening, strict=True)
     )

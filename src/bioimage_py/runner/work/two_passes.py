@@ -79,12 +79,13 @@ class TwoPassWork(CompositeWork):
     def also_kept(self) -> str:
         return self.temporary.path
 
-    def close(self) -> None:
+    def close(self, results: Mapping[int, Any]) -> None:
         """Remove the temporary store; raises StorageError if it is gone: its voxels were read as the fill value."""
         if not self.temporary.exists():
             raise StorageError(
                 f"the temporary store {self.temporary.path!r} was removed while it was read: voxels written since are wrong. Copy again"
             )
+        super().close(results)
         self.temporary.remove()
 
 

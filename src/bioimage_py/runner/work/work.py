@@ -7,7 +7,7 @@ once share the processors, and to import numpy alone takes longer than many a ta
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -40,7 +40,9 @@ class Work(ABC):
 
     kind: ClassVar[str] = ""
     keep_results: bool = False
-    """Whether what a function returns is recorded."""
+    """Whether what a function returns, or what is counted block by block, is recorded."""
+    returns_results: ClassVar[bool] = True
+    """Whether the caller gets what is recorded."""
     order: tuple[int, ...] | None = None
     """The blocks as they were given, where that is not in ascending order, each once."""
     shares_image: ClassVar[bool] = False
@@ -187,8 +189,8 @@ class Work(ABC):
         """Path of what else is kept until the run is finished."""
         return ""
 
-    def close(self) -> None:  # noqa: B027 - nothing to do for most works
-        """Remove what only the run has needed, when all is done."""
+    def close(self, results: Mapping[int, Any]) -> None:  # noqa: B027 - nothing to do for most works
+        """Make use of what was recorded, and remove what only the run has needed, when all is done."""
 
 
 def load_work(stored: dict[str, Any], folder: RunFolder, threads: int, cache_bytes: int) -> Work:
