@@ -198,12 +198,15 @@ def test_whole_images_two_passes_and_parts_have_digests_too(tmp_path: Path) -> N
         bp.copy(tmp_path / "a.ome.zarr", tmp_path / f"b{number}.ome.zarr", digest=True, num_workers=2, **more)
         found = bp.verify(tmp_path / f"b{number}.ome.zarr")
         assert (found.equal, found.arrays) == (True, 3)
-    bp.copy(image, tmp_path / "rows.zarr", chunks=(1, 65, 130))
-    limit = {"memory_limit": "300kB", "chunks": (70, 5, 5)}
-    plan = bp.plan(tmp_path / "rows.zarr", tmp_path / "columns.zarr", digest=True, **limit)
-    output = bp.copy(tmp_path / "rows.zarr", tmp_path / "columns.zarr", digest=True, **limit)
-    assert plan.passes is not None
-    assert TileDigest.kept_root(output) == bp.digest(image)
+    pages = np.random.default_rng(1).integers(0, 4000, (128, 192, 192), "u2")
+    bp.copy(pages, tmp_path / "pages.zarr", chunks=(1, 192, 192), codec="none")
+    options = {"memory_limit": "5MiB", "chunks": (64, 64, 64), "codec": "none", "digest": True}
+    plan = bp.plan(tmp_path / "pages.zarr", tmp_path / "cubes.zarr", **options)
+    assert (plan.passes is None, plan.digest) == (False, "while written")
+    output = bp.copy(tmp_path / "pages.zarr", tmp_path / "cubes.zarr", **options)
+    assert TileDigest.kept_root(output) == bp.digest(pages)
+    with pytest.raises(InvalidArgumentError, match="of 64×64×64 voxels needs"):
+        bp.copy(image, tmp_path / "y.zarr", chunks=(16, 16, 16), memory_limit="700kB", digest=True)
     mask = image > 2000
     output = bp.copy(image, tmp_path / "masked.zarr", mask=mask, digest=True)
     assert TileDigest.kept_root(output) == bp.digest(np.where(mask, image, 0).astype("u2"))
@@ -211,7 +214,7 @@ def test_whole_images_two_passes_and_parts_have_digests_too(tmp_path: Path) -> N
         bp.copy(image, digest=True)
     config = bp.RunnerConfig(tmp_root=str(tmp_path))
     with pytest.raises(InvalidArgumentError, match="because a mask leaves"):
-        bp.copy(tmp_path / "rows.zarr", tmp_path / "x.zarr", mask=mask, digest=True, job_config=config)
+        bp.copy(tmp_path / "masked.zarr", tmp_path / "x.zarr", mask=mask, digest=True, job_config=config)
 
 
 def test_digests_that_cannot_be_trusted_are_refused(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from .pyramid_blocks import PyramidKernel as PyramidKernel, mover_for as mover_f
 from .stage_timer import STAGES as STAGES, Meter as Meter, Tally as Tally
 from .stored_parts import encoding_to_move as encoding_to_move, moving_origin as moving_origin
 from .tile_hashes import (
+    TILE_BYTES as TILE_BYTES,
     TileDigest as TileDigest,
     TileKernel as TileKernel,
     TileTable as TileTable,

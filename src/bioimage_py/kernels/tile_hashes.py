@@ -20,7 +20,8 @@ from bioimage_py.kernels.stored_parts import StoredParts
 from bioimage_py.sources import DIGEST_FILES, Source, digest_is_kept
 
 VERSION = "b3t1"
-_BYTES = 32
+TILE_BYTES = 32
+"""Of the hash of a tile."""
 _IN_CACHE = 2**22
 """Bytes of voxels that are read and hashed at once where chunks can be decoded one by one."""
 _MOST_KEPT = 2**26
@@ -76,7 +77,7 @@ class TileDigest:
 
     def differing(self, other: TileDigest) -> tuple[int, tuple[int, ...] | None]:
         """Return how many tiles of two arrays of one shape differ, and where the first of them begins."""
-        mine, theirs = (np.frombuffer(one.hashes, "u8").reshape(-1, _BYTES // 8) for one in (self, other))
+        mine, theirs = (np.frombuffer(one.hashes, "u8").reshape(-1, TILE_BYTES // 8) for one in (self, other))
         differs = (mine != theirs).any(axis=1)
         if not differs.any():
             return 0, None
@@ -85,7 +86,7 @@ class TileDigest:
 
     @property
     def n_tiles(self) -> int:
-        return len(self.hashes) // _BYTES
+        return len(self.hashes) // TILE_BYTES
 
     def store(self, source: Source) -> None:
         """Keep the digest in the side folder of an array; raises InvalidArgumentError where there is none."""
@@ -141,11 +142,7 @@ class TileTable:
                 f"{VERSION} defines no digest of {self.dtype} voxels ({source.name})"
             )
         grid = cells_of(Box.whole(self.shape), tile_shape(len(self.shape))).shape
-        self._hashes: npt.NDArray[np.uint8] = np.zeros((*grid, _BYTES), np.uint8)
-
-    @property
-    def nbytes(self) -> int:
-        return self._hashes.nbytes
+        self._hashes: npt.NDArray[np.uint8] = np.zeros((*grid, TILE_BYTES), np.uint8)
 
     def put(self, box: Box, hashes: bytes) -> None:
         cells = cells_of(box, tile_shape(len(self.shape)))
@@ -167,7 +164,7 @@ class BoxHashes:
     def __init__(self, box: Box) -> None:
         self._tile = tile_shape(box.ndim)
         self._cells = cells_of(box, self._tile)
-        self._hashes: npt.NDArray[np.uint8] = np.empty((*self._cells.shape, _BYTES), np.uint8)
+        self._hashes: npt.NDArray[np.uint8] = np.empty((*self._cells.shape, TILE_BYTES), np.uint8)
 
     def add(self, area: Box, values: AnyArray) -> None:
         cells = cells_of(area, self._tile)
@@ -180,7 +177,7 @@ class BoxHashes:
 
 
 def _as_array(hashes: bytes, cells: Box) -> npt.NDArray[np.uint8]:
-    return np.frombuffer(hashes, np.uint8).reshape(*cells.shape, _BYTES)
+    return np.frombuffer(hashes, np.uint8).reshape(*cells.shape, TILE_BYTES)
 
 
 def areas_in_cache(box: Box, source: Source) -> Iterable[Box]:

@@ -24,7 +24,7 @@ from bioimage_py.operations.beside import Copied, find_update, write_record
 from bioimage_py.operations.job import Job, warn_caller, warn_of_assumed
 from bioimage_py.operations.options import CopyOptions, InputMetadata, RunOptions
 from bioimage_py.operations.target import SingleTarget, Target, find_target
-from bioimage_py.operations.tile_digests import digest_of
+from bioimage_py.operations.tile_digests import digest_of, plan_digest
 from bioimage_py.operations.two_passes import TwoPassRun, room_beside
 from bioimage_py.planning import (
     WHILE_WRITTEN,
@@ -326,11 +326,15 @@ def plan_array(
     layout = None if mask is None else ArrayLayout.of(mask)
     plan = plan_copy(ArrayLayout.of(source), target.layout, layout, asked)
     target.check_blockwise(1 if plan.direct else plan.n_blocks)
-    if plan.digest not in ("", WHILE_WRITTEN) and (options.folder is not None or options.keeps_folder):
-        raise InvalidArgumentError(
-            f"a run that others may finish computes a digest only while it writes, and that is not possible because {plan.digest}",
-            hints=[Hint("leave out digest, and call bioimage_py.digest on the output when it is finished")],
-        )
+    if plan.digest not in ("", WHILE_WRITTEN):
+        if options.folder is not None or options.keeps_folder:
+            raise InvalidArgumentError(
+                f"a run that others may finish computes a digest only while it writes, and that is not possible because {plan.digest}",
+                hints=[
+                    Hint("leave out digest, and call bioimage_py.digest on the output when it is finished")
+                ],
+            )
+        plan_digest(target.layout, options)
     return plan, asked
 
 

@@ -24,8 +24,8 @@ from bioimage_py.chunks import (
     read_n5_header,
 )
 from bioimage_py.errors import InvalidArgumentError, StorageError, UnsupportedFormatError
-from bioimage_py.geometry import Blocking, Box, IdSet
-from bioimage_py.kernels import TileDigest, TileKernel, cells_of, differing, tile_shape
+from bioimage_py.geometry import Blocking, Box, IdSet, tile_shape
+from bioimage_py.kernels import TileDigest, TileKernel, cells_of, differing
 from bioimage_py.operations.options import RunOptions
 from bioimage_py.planning import default_memory_limit, format_bytes
 from bioimage_py.runner import BlockJournal

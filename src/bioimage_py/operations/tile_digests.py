@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Blocking, IdSet, tile_shape
-from bioimage_py.kernels import TileDigest, TileKernel, TileTable
+from bioimage_py.kernels import TILE_BYTES, TileDigest, TileKernel, TileTable
 from bioimage_py.operations.options import RunOptions
-from bioimage_py.planning import ArrayLayout, CopyPlan, PlanOptions, format_bytes, plan_copy
+from bioimage_py.planning import ArrayLayout, CopyPlan, PlanOptions, format_bytes, n_cells, plan_copy
 from bioimage_py.runner import BlockJournal, LocalRunner, raise_failures, run_twin
 from bioimage_py.runner.work import Work
 from bioimage_py.sources import Source
@@ -16,15 +16,7 @@ from bioimage_py.sources import Source
 
 def digest_of(source: Source, options: RunOptions) -> TileDigest:
     """Return the digest of an array; raises RunnerError if blocks could not be read."""
-    table = TileTable(source)
-    limit = options.memory_bytes
-    if limit is not None and (limit := limit - table.nbytes) <= 0:
-        raise InvalidArgumentError(
-            f"the hashes of the tiles of {source.name} take {format_bytes(table.nbytes)}: give a larger memory limit"
-        )
-    tiles = ArrayLayout("tiles", "", source.shape, source.dtype, tile_shape(source.ndim), in_memory=True)
-    asked = PlanOptions(memory_limit=limit, num_workers=options.num_workers)
-    planned = reading_plan((ArrayLayout.of(source), tiles), asked)
+    table, planned = TileTable(source), plan_digest(ArrayLayout.of(source), options)
     with run_twin(source, planned.threads, planned.cache_bytes) as twin:
         work = _DigestWork(TileKernel(twin), planned.blocking, table)
         progress = options.progress if callable(options.progress) else None
@@ -32,6 +24,19 @@ def digest_of(source: Source, options: RunOptions) -> TileDigest:
     if journal.has_failures:
         raise_failures(journal, work.block_ids, f"digest of {source.name}")
     return table.digest()
+
+
+def plan_digest(layout: ArrayLayout, options: RunOptions) -> CopyPlan:
+    """Return the plan of hashing an array that is stored like this; raises InvalidArgumentError where the memory limit does not allow it."""
+    tile, limit = tile_shape(len(layout.shape)), options.memory_bytes
+    held = TILE_BYTES * n_cells(layout.shape, tile)
+    if limit is not None and limit <= held:
+        raise InvalidArgumentError(
+            f"the hashes of the tiles of {layout.name} take {format_bytes(held)}: give a larger memory limit"
+        )
+    tiles = ArrayLayout("tiles", "", layout.shape, layout.dtype, tile, in_memory=True)
+    limit = None if limit is None else limit - held
+    return reading_plan((layout, tiles), PlanOptions(memory_limit=limit, num_workers=options.num_workers))
 
 
 def reading_plan(layouts: tuple[ArrayLayout, ArrayLayout], asked: PlanOptions) -> CopyPlan:

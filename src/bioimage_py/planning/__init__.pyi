@@ -24,7 +24,7 @@ from .image_plan import (
     PlannedArray as PlannedArray,
     image_in_passes as image_in_passes,
 )
-from .layout import ArrayLayout as ArrayLayout
+from .layout import ArrayLayout as ArrayLayout, n_cells as n_cells
 from .memory import COMPARED_AT_ONCE as COMPARED_AT_ONCE, MemoryModel as MemoryModel
 from .passes import (
     MOST_READS_OF_ONE_PASS as MOST_READS_OF_ONE_PASS,
