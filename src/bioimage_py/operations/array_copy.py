@@ -14,6 +14,7 @@ from bioimage_py.errors import BioimagePyWarning, Hint, InvalidArgumentError
 from bioimage_py.geometry import Box, IdSet, check_block_shape
 from bioimage_py.kernels import (
     CopyKernel,
+    TileDigest,
     can_hold,
     check_casting,
     encoding_to_move,
@@ -339,8 +340,8 @@ def plan_array(
 
 
 def keep_digest(source: Source, plan: CopyPlan, options: RunOptions) -> None:
-    """Compute and keep the digest of an output that could not be had while it was written."""
-    if plan.digest not in ("", WHILE_WRITTEN):
+    """Compute and keep the digest of an output that could not be had while it was written, unless nothing was."""
+    if plan.digest not in ("", WHILE_WRITTEN) and TileDigest.stored(source) is None:
         digest_of(source, replace(options, progress=None)).store(source)
 
 

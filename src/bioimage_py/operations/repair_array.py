@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from bioimage_py.errors import InvalidArgumentError, StorageError, UnsupportedFormatError
-from bioimage_py.geometry import Blocking, Box, IdSet
-from bioimage_py.kernels import TileDigest, TileKernel, differing, tile_shape
+from bioimage_py.geometry import Blocking, Box, IdSet, tile_shape
+from bioimage_py.kernels import TileDigest, TileKernel, differing
 from bioimage_py.operations.check_array import ArrayCheck, threads_for
 from bioimage_py.operations.options import RunOptions
 from bioimage_py.runner import BlockJournal, LocalRunner, raise_failures

@@ -13,8 +13,8 @@ import numpy as np
 
 from bioimage_py.chunks import ChunkEncoding, UnknownEncoding
 from bioimage_py.errors import Hint, InvalidArgumentError, SourceNotFoundError
-from bioimage_py.geometry import Blocking, Box, IdSet
-from bioimage_py.kernels import TileDigest, tile_shape
+from bioimage_py.geometry import Blocking, Box, IdSet, tile_shape
+from bioimage_py.kernels import TileDigest
 from bioimage_py.operations.beside.copied import (
     COPIED,
     UNKNOWN,
