@@ -49,6 +49,7 @@ def downsample(
     casting: Casting = "unsafe",
     memory_limit: int | str | None = None,
     verify_encoded: bool = False,
+    digest: bool = False,
     overwrite: bool = False,
     dtype: npt.DTypeLike | None = None,
     chunks: Sequence[int] | None = None,
@@ -97,7 +98,7 @@ def downsample(
         its group say.
     axes, voxel_size, units
         Of the input, where its metadata lack them or are wrong; see `with_metadata`.
-    job_type, job_config, num_workers, block_ids, resume_from, casting, memory_limit, verify_encoded, overwrite
+    job_type, job_config, num_workers, block_ids, resume_from, casting, memory_limit, verify_encoded, digest, overwrite
         As for `copy`.
     dtype, chunks, shards, codec, zarr_format, imagej, fill_value, endpoint, region, anonymous, profile, page, progress
         As for `copy`.
