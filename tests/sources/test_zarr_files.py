@@ -309,6 +309,31 @@ class TestUnusual:
                     found = source[...]
                     assert bit < 32 or np.array_equal(found, array), bit
 
+    @pytest.mark.parametrize("shuffle", ["shuffle", "bitshuffle"])
+    @pytest.mark.parametrize("zarr_format", [2, 3])
+    def test_blosc_shuffles_by_the_size_of_a_voxel(
+        self, tmp_path: Path, own: None, shuffle: str, zarr_format: int
+    ) -> None:
+        """So that what is stored is as small as another writer makes it."""
+        labels = (np.indices((32, 64, 64)) // 16).sum(0).astype("uint32")
+        codec = {"name": "blosc", "cname": "lz4", "level": 5, "shuffle": shuffle}
+        made = bp.create_output(
+            tmp_path / "a.zarr",
+            shape=labels.shape,
+            dtype="uint32",
+            chunks=labels.shape,
+            codec=codec,
+            zarr_format=zarr_format,
+        )
+        source = twin(made)
+        source[...] = labels
+        data = (tmp_path / "a.zarr" / ("c/0/0/0" if zarr_format == 3 else "0/0/0")).read_bytes()
+        others = numcodecs.Blosc("lz4", 5, numcodecs.Blosc.SHUFFLE if shuffle == "shuffle" else 2).encode(
+            labels
+        )
+        assert data[3] == 4
+        assert len(data) <= 1.1 * len(others)
+
     @pytest.mark.parametrize("codec", [None, "none+crc32c", "zstd+checksum", "zstd:2+crc32c", "blosc+crc32c"])
     @pytest.mark.parametrize("shards", [None, (8, 10)])
     def test_no_flipped_bit_is_read_as_other_voxels(

@@ -30,6 +30,9 @@ class ChunkCodec:
         settings: Mapping[str, Any] = dict(encoding.settings[0][1:]) if self._name else {}
         self._options = _encoder_options(self._name, settings, self.dtype.itemsize)
         self.encodes = self._options is not None
+        # Whatever typesize it is told, imagecodecs shuffles by the size of the items that it is given.
+        item = self._options[1].get("typesize", 1) if self._options is not None else 1
+        self._items = np.dtype((np.void, item if self._n_bytes % item == 0 else 1))
 
     @classmethod
     def of(cls, encoding: ChunkEncoding) -> ChunkCodec | None:
@@ -85,7 +88,7 @@ class ChunkCodec:
         if self._name:
             assert self._options is not None
             encode, options = self._options
-            data = encode(data, out=out[:-4], **options)
+            data = encode(data.view(self._items), out=out[:-4], **options)
         else:
             out[: self._n_bytes] = data
         if not self._checksum:
