@@ -32,7 +32,16 @@ from bioimage_py.report.page import (
     shown_journal,
     write_page,
 )
-from bioimage_py.runner import Journal, ProgressBar, Report, Resources, raise_failures, reporting, run_twin
+from bioimage_py.runner import (
+    Journal,
+    Progress,
+    ProgressBar,
+    Report,
+    Resources,
+    raise_failures,
+    reporting,
+    run_twin,
+)
 from bioimage_py.runner.run import RunAccount, RunFolder, StatusReader, log_account
 from bioimage_py.sources import Source
 from bioimage_py.sources.stores import NewMarks, marking_new
@@ -158,7 +167,9 @@ def carry_out(job: Job) -> Any:
     with marking_new() as marks:
         job.open(marks)
     try:
-        with reporting(job.options.progress, job.verb) as job.report:
+        with reporting(job.options.progress, job.verb) as report:
+            # Of a run that is reported to nobody no pace is kept.
+            job.report = _not_reported if report is None and job.options.page is not None else report
             journal = job.run()
     except (RunnerError, RunInterrupted) as error:
         job.finish(complete=False)
@@ -175,6 +186,9 @@ def carry_out(job: Job) -> Any:
     log_account(journal.account)
     job.keep_record(began, journal)
     return job.result()
+
+
+def _not_reported(_: Progress) -> None: ...
 
 
 def leave_page(job: Job, folder: str | os.PathLike[str] | None = None) -> None:

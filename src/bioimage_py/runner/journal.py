@@ -98,7 +98,7 @@ class Journal:
         self.states: Sequence[
             Mapping[str, Any]
         ] = ()  # what each attempt of a run with a folder said of itself
-        self.pace = Pace()  # of one without
+        self.pace = Pace()  # of one without, while its progress is reported
         self.stopped = ""  # why blocks were not tried, where failures say too little
         self._failures = Failures()
         self._bytes = 0
@@ -183,9 +183,8 @@ class Journal:
 
     def tell(self, report: Report | None, *, last: bool = False) -> None:
         """Call the user's function with the progress, if it is time to; from one thread at a time."""
-        if last or time.perf_counter() >= self._next_report:
+        if report is not None and (last or time.perf_counter() >= self._next_report):
             self._next_report = time.perf_counter() + _INTERVAL
             progress = self.progress()
             self.pace.add(progress.seconds, progress.bytes_done)
-            if report is not None:
-                report(progress)
+            report(progress)

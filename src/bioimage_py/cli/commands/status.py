@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bioimage_py.cli.console import Console, printable
-from bioimage_py.cli.failure import OK, PROGRAM, UNFINISHED, Terminated, as_command
+from bioimage_py.cli.failure import OK, PROGRAM, UNFINISHED, Terminated, UsageError, as_command
 from bioimage_py.errors import (
     BioimagePyError,
     BioimagePyWarning,
@@ -145,6 +145,8 @@ def run_status(args: argparse.Namespace, console: Console) -> int:
         reader = StatusReader(folder)
         return _watch(reader, args.interval, console, _Screen(console))
     if args.serve:
+        if console.json:
+            raise UsageError("--serve prints an address and goes on, so it cannot be combined with --json")
         return _serve(folder, args, console)
     status = look_at(StatusReader(folder))
     for line in _status_lines(status):

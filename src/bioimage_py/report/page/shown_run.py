@@ -45,6 +45,7 @@ _MOST_MARKED = 100_000
 """Blocks that failed, or are in work, and are marked in the maps."""
 _MOST_MOMENTS = 120
 _LONGEST_TEXT, _LONGEST_TRACEBACK = 600, 4000
+_TEMPORARY = "temporary store"
 _WORDS = {"moving_in": "reading chunks", "moving_out": "storing chunks"}
 
 Rows = list[tuple[str, str]]
@@ -140,7 +141,12 @@ class RunLook:
     def _shown(self, status: RunStatus, blocks: _Blocks) -> ShownRun:
         recorded, run, over = self.reader.recorded, self.reader.run, status.state == "finished"
         states = [
-            {**one.state, "state": "finished" if over else attempt_state(one, status.working)}
+            {
+                **one.state,
+                "round": one.files.round,
+                "task": one.files.task,
+                "state": "finished" if over else attempt_state(one, status.working),
+            }
             for one in recorded.attempts
         ]
         rows = dict(status.rows())
@@ -261,8 +267,9 @@ def parts_of_work(work: Work) -> list[Part]:
         if not deferred or n < _MOST_MAPS:  # the run finds them open
             output = (part.shelf.get(part.open, part.meter) if deferred else part).outputs[0]
             name, axes = name or output.name, output.metadata.axes
+        name = without_credentials(name) if n < getattr(work, "n_asked", n + 1) else _TEMPORARY
         groups = BlockGroups(blocking, part.group_shape)
-        found.append(Part(without_credentials(name), _axes(axes, len(blocking.shape)), groups, offset))
+        found.append(Part(name, _axes(axes, len(blocking.shape)), groups, offset))
         offset += blocking.n_blocks
     return _named_shortly(found)
 
@@ -276,7 +283,7 @@ def _parts_of_run(reader: StatusReader, work: Mapping[str, Any], wanted: IdSet) 
     for n, part in enumerate(work.get("parts", [work])):
         blocking, group_shape, _ = stored_blocks({**part, "block_ids": []}, reader.folder)
         places = [*part["outputs"], *part["inputs"]]
-        name = place_text(places[0]) if n < work.get("n_asked", n + 1) and places else "temporary store"
+        name = place_text(places[0]) if n < work.get("n_asked", n + 1) and places else _TEMPORARY
         axes = _axes(part.get("axes"), len(blocking.shape))
         found.append(Part(name, axes, BlockGroups(blocking, group_shape), offset))
         offset += blocking.n_blocks
@@ -406,7 +413,7 @@ def _pace(states: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     if not lines:
         return None
     begin = min(began + seconds[0] for began, seconds, _ in lines)
-    whole = max(0.05, max(began + seconds[-1] for began, seconds, _ in lines) - begin)
+    whole = max(1e-3, max(began + seconds[-1] for began, seconds, _ in lines) - begin)
     # No finer than what was told, or it would show when it was told.
     told = float(np.median(np.concatenate([np.diff(seconds) for _, seconds, _ in lines])))
     n = int(min(_MOST_MOMENTS, max(1, whole // max(told, 1e-3))))
