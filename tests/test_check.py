@@ -250,6 +250,16 @@ def test_what_was_never_written_is_not_missing(tmp_path: Path) -> None:
     assert result
     assert (result.counts["right"], result.counts["empty"]) == (18, 46)
 
+    # A region that ends with its chunks, in an array of which most is stored.
+    region = np.zeros((32, 32), "uint16")
+    region[:28, :28] = 7
+    bp.copy(region, tmp_path / "region.zarr", chunks=(4, 4))
+    assert not bp.check(tmp_path / "region.zarr").findings
+    bp.copy(region[:, :28], tmp_path / "slices.zarr", chunks=(1, 28))
+    for n in (11, 12):
+        (tmp_path / "slices.zarr" / "c" / str(n) / "0").unlink()
+    assert {one.chunk for one in bp.check(tmp_path / "slices.zarr").findings} == {(11, 0), (12, 0)}
+
     # Half of what is beside the hole is fill value: it may be one of these chunks, or be lost.
     labels[:] = np.indices(labels.shape)[1] % 2
     bp.copy(labels, tmp_path / "stripes.zarr", chunks=(4, 4))

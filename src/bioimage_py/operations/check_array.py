@@ -37,6 +37,7 @@ _PIECE_BYTES = 2**24
 _WHOLE_OBJECT = 2**26
 _MOST_HOLES = 1_000
 _FEW = 0.01
+_NEAR = 4
 _COMPARED = 16
 
 
@@ -103,7 +104,7 @@ class ArrayCheck:
         self.looked_at = IdSet()
         self.findings: list[Finding] = []
         self.right = self.wrong = self._lost = 0
-        self.doubtful: set[int] = set()  # units that may be right, while others around them are not
+        self.doubtful: set[int] = set()  # units of tiles that differ, of which some may be right
         self._absent: list[int] = []  # units that were looked for in vain
         self.tiles = self._kept_digest()
 
@@ -274,27 +275,27 @@ class ArrayCheck:
     def _differing(self, absent: IdSet) -> list[int]:
         """Tell of chunks that decode to other voxels than those of the digest; return the units of these that are not stored."""
         told = {finding.chunk for finding in self.findings}
-        missing: set[int] = set()
+        missing: dict[int, str] = {}
         for tile in self.tiles.differing if self.tiles else ():
             chunks = list(itertools.product(*map(range, *cells_of(tile, self.chunks))))
-            lost = {number for at in chunks if (number := self._unit_of(at)) in absent}
+            among = (
+                "its voxels"
+                if len(chunks) == 1
+                else f"voxels of the tile from {tile.begin} on, in which it lies,"
+            )
+            text = f"{among} are not those of the digest that is kept"
+            units = set(map(self._unit_of, chunks))
+            lost = {number for number in units if number in absent}
+            self.doubtful |= units if len(chunks) > 1 else set()
             if not self.unfinished:
-                missing |= lost
+                missing |= dict.fromkeys(lost, f"not stored, and {text}")
             if not lost and told.isdisjoint(chunks):
-                among = (
-                    "" if len(chunks) == 1 else f", or those of another of {len(chunks)} chunks in one tile,"
-                )
                 for at in chunks:
-                    self._tell(
-                        "corrupt", at, f"its voxels{among} are not those of the digest that is kept", 1
-                    )
+                    self._tell("corrupt", at, text, 1)
                     self.right -= 1
                 told.update(chunks)
-                self.doubtful.update(map(self._unit_of, chunks[1:] and chunks))
-        for number in missing:
-            at = cells_of(self.blocking[number], self.chunks).begin
-            text = "not stored, though by the digest that is kept its voxels are not all fill value"
-            self._tell("missing", at, text, 0)
+        for number, text in missing.items():
+            self._tell("missing", cells_of(self.blocking[number], self.chunks).begin, text, 0)
         return list(missing)
 
     def _unit_of(self, at: tuple[int, ...]) -> int:
@@ -306,7 +307,7 @@ class ArrayCheck:
     def damaged(self) -> IdSet:
         """Return the units that are corrupt, missing or perhaps missing; of an unfinished array also those never written."""
         broken = (f.chunk for f in self.findings if f.chunk is not None and f.kind != "unreadable")
-        known = IdSet.from_ids(map(self._unit_of, broken))
+        known = IdSet.from_ids([*map(self._unit_of, broken), *self.doubtful])
         return known | self._not_stored() if self.unfinished or self._lost > _MOST_HOLES else known
 
     def some_right(self, damaged: IdSet) -> tuple[Box, ...]:
@@ -324,14 +325,15 @@ class ArrayCheck:
         if 2 * len(absent) > self.blocking.n_blocks:
             return missing, holes
         for number in absent:
-            around = list(self._around(number))
-            if 2 * sum(near not in absent for near, _ in around) < max(1, len(around)):
+            sides = list(self._sides(number, absent))
+            planes = [plane for plane in sides if plane is not None]
+            if 2 * len(planes) <= len(sides):
                 continue
-            why = (
-                self._why_lost([plane for near, plane in around if near not in absent])
-                if len(holes) < _MOST_HOLES
-                else ""
-            )
+            box = self.blocking[number]
+            if len(sides) == 1 and not planes[0].grow((1,) * box.ndim, self.source.shape).intersect(box).size:
+                continue
+            # What is at the end of a row may just not have been written yet.
+            why = self._why_lost(planes) if len(sides) > 1 and len(holes) < _MOST_HOLES else ""
             (missing if why else holes).append(number)
             at = cells_of(self.blocking[number], self.chunks).begin
             if why:
@@ -340,21 +342,34 @@ class ArrayCheck:
                 self._tell("not stored", at, "its neighbours are stored: it is all fill value, or lost", 0)
         return missing, holes
 
-    def _around(self, number: int) -> Iterator[tuple[int, Box]]:
-        """Yield the units that share a face with one, and their voxels at that face."""
+    def _sides(self, number: int, absent: IdSet) -> Iterator[Box | None]:
+        """Yield, for each side on which a unit has others, the voxels of the nearest one that is stored, at the face towards it; else None.
+
+        Only the next few are looked at.
+        """
         position, box = self.blocking.position(number), self.blocking[number]
         for axis, (p, n) in enumerate(zip(position, self.blocking.grid_shape, strict=True)):
-            for near, at in ((p - 1, box.begin[axis] - 1), (p + 1, box.end[axis])):
-                if 0 <= near < n:
-                    there = (*position[:axis], near, *position[axis + 1 :])
-                    yield self.blocking.block_id(there), box.with_axis(axis, at, at + 1)
+            for side in (range(p - 1, max(-1, p - 1 - _NEAR), -1), range(p + 1, min(n, p + 1 + _NEAR))):
+                if not side:
+                    continue
+                ids = (
+                    (near, self.blocking.block_id((*position[:axis], near, *position[axis + 1 :])))
+                    for near in side
+                )
+                found = next((near for near, number in ids if number not in absent), None)
+                if found is None:
+                    yield None
+                else:
+                    at = (found + 1) * self.unit[axis] - 1 if found < p else found * self.unit[axis]
+                    yield box.with_axis(axis, at, at + 1)
 
     def _why_lost(self, planes: list[Box]) -> str:
         """Return why a unit that is not stored cannot be one of fill values only; empty if it can."""
-        source, around = self.source, "not stored, though most chunks around it are"
+        source, around = self.source, "not stored, though chunks around it are"
         if source.stores_fill:
             return f"{around}: {source.format} stores all chunks"
-        if not getattr(source, "names_fill_value", True):
+        always_zero = isinstance(source, FileSource) and family_of(source.kind).only_zero_fill
+        if not always_zero and not getattr(source, "names_fill_value", True):
             return f"{around}, and its metadata name no fill value to read instead"
         n_voxels = n_fill = 0
         for plane in planes:
