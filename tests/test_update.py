@@ -14,7 +14,7 @@ import tifffile
 
 import bioimage_py as bp
 from bioimage_py.cli import main
-from bioimage_py.errors import InvalidArgumentError, RunnerError
+from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, RunnerError
 from bioimage_py.wrapper import RoiSource, TransposeSource
 
 SHAPE = (40, 40, 40)
@@ -155,6 +155,41 @@ def test_a_whole_ome_zarr_is_updated_array_by_array(tmp_path: Path) -> None:
     assert updated(source, output) == (2, 2)
     for level in ("0", "1", "2", "labels/cells/2"):
         assert bp.verify(source / level, output / level)
+
+
+@pytest.mark.parametrize("how", [{"method": "max"}, {"method": "mean", "levels": 3}])
+def test_levels_of_an_image_follow(tmp_path: Path, how: dict[str, Any]) -> None:
+    source, output = tmp_path / "a.zarr", tmp_path / "b.ome.zarr"
+    bp.copy(VOXELS[:20], source, chunks=(4, 4, 4), axes="zyx", voxel_size=1, units="um")
+    bp.copy(source, output, chunks=(8, 8, 8))
+    bp.pyramid(output, **how)
+    change(source, (0, 0, 0), (4, 9, 9))
+    before = stamps(output / "1")
+    updated(source, output)
+    assert sum(before[path] != time for path, time in stamps(output / "1").items()) < len(before)
+
+    def check() -> None:
+        with bp.open_source(output) as full:
+            expected = bp.pyramid(
+                np.asarray(full),
+                tmp_path / "c.ome.zarr",
+                chunks=(8, 8, 8),
+                overwrite=True,
+                kind="image",
+                **how,
+            )
+        for n, level in enumerate(expected[1:], 1):
+            assert np.array_equal(bp.open_source(output / str(n))[...], level[...])
+
+    check()
+    shutil.rmtree(source)
+    bp.copy(VOXELS, source, chunks=(4, 4, 4), axes="zyx", voxel_size=1, units="um")
+    updated(source, output)
+    check()
+    shutil.rmtree(output / "1" / ".bioimage-py")
+    change(source, (1, 1, 1))
+    with pytest.warns(BioimagePyWarning, match="the smaller levels of its image were not"):
+        updated(source, output)
 
 
 def test_an_update_that_fails_is_made_again(tmp_path: Path) -> None:
@@ -304,7 +339,13 @@ def test_the_command_updates(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main([*words, "--dry-run"]) == 0
     assert "1 of 1,000 chunk files have changed since" in capsys.readouterr().out
     assert main(words) == 0
+    assert "copied 1 block of 40 × 40 × 40 uint16" in capsys.readouterr().out
     assert bp.verify(source, output)
+    good = (source / "c/1/1/1").read_bytes()
+    (source / "c/1/1/1").write_bytes(b"rubbish")
+    assert main([*words, "--verify-encoded"]) == 3
+    assert "bioimage-py copy --verify-encoded --update" in capsys.readouterr().err
+    (source / "c/1/1/1").write_bytes(good)
     shutil.rmtree(output / ".bioimage-py")
     assert main(words) != 0
     assert "--update-content" in capsys.readouterr().err

@@ -205,10 +205,6 @@ def _planned(input: Any, output: Any, options: CopyOptions, *, quiet: bool = Fal
         from bioimage_py.sources.zarr import group_path
 
         input = group_path(input) or input
-    if options.record:
-        from bioimage_py.operations import check_record
-
-        check_record(output, options)
     paths = isinstance(input, (str, os.PathLike)) and isinstance(output, (str, os.PathLike))
     if paths and may_be_zarr(input):
         # Needs the libraries of Zarr, which other copies do without.
@@ -217,11 +213,17 @@ def _planned(input: Any, output: Any, options: CopyOptions, *, quiet: bool = Fal
         if is_image_copy(input, output, options):
             return ImageCopy(input, output, options)
     try:
-        return ArrayCopy(input, output, options, quiet=quiet)
+        job = ArrayCopy(input, output, options, quiet=quiet)
     except AmbiguousSourceError:
         from bioimage_py.operations import SeriesCopy, images_to_copy
 
         images = images_to_copy(input, output, options)
         if not images:
             raise
+    else:
+        if job.update is not None:
+            from bioimage_py.operations import follow_levels
+
+            job.follow = follow_levels
+        return job
     return SeriesCopy(input, images, output, options, quiet=quiet)

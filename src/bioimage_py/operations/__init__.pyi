@@ -1,5 +1,5 @@
 from .array_copy import ArrayCopy as ArrayCopy
-from .beside import check_record as check_record, record_text as record_text
+from .beside import record_text as record_text
 from .check_array import (
     ArrayCheck as ArrayCheck,
     CheckWork as CheckWork,
@@ -21,7 +21,7 @@ from .options import (
     StoreAccess as StoreAccess,
     with_arguments_of as with_arguments_of,
 )
-from .pyramid_job import PyramidJob as PyramidJob
+from .pyramid_job import PyramidJob as PyramidJob, follow_levels as follow_levels
 from .repair_array import Damaged as Damaged, Repair as Repair
 from .series_copy import SeriesCopy as SeriesCopy, images_to_copy as images_to_copy
 from .target import NewPathTarget as NewPathTarget, find_target as find_target

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
@@ -21,7 +22,7 @@ from bioimage_py.kernels import (
     kernel_for_road,
     moving_origin,
 )
-from bioimage_py.operations.beside import Copied, find_update, write_record
+from bioimage_py.operations.beside import Copied, check_record, find_update, write_record
 from bioimage_py.operations.job import Job, warn_caller, warn_of_assumed
 from bioimage_py.operations.options import CopyOptions, InputMetadata, RunOptions
 from bioimage_py.operations.target import SingleTarget, Target, find_target
@@ -66,10 +67,13 @@ _STORE_COPY_HINT = "with obstore the store would copy the chunks by itself: pip 
 class ArrayCopy(Job):
     options: CopyOptions
     plan: CopyPlan
+    follow: Callable[[Source, Sequence[Box] | None, CopyOptions], None] | None = None
+    """What is done with the output of an update and its boxes that were copied, before the update counts as made."""
 
     def __init__(self, input: Any, output: Any, options: CopyOptions, *, quiet: bool = False) -> None:
         """Check and plan the copy; with `quiet`, do not warn of values that the output cannot hold."""
         self.options = options
+        check_record(output, options)
         self.source, self.mask = find_input(input, options.mask, output, options)
         if self.source is not output:
             warn_of_unfinished(self.source)
@@ -127,6 +131,7 @@ class ArrayCopy(Job):
         if self._replaces and not self.target.is_new:
             forget_runs_into(self._sink)
         if self.update is not None:
+            _log.info("update of %s: %s", self._sink.name, self.update.text)
             self.update.begin()
         else:
             self._copied = Copied.begin(self.source, self._sink, self.options, is_new=self.target.is_new)
@@ -137,6 +142,8 @@ class ArrayCopy(Job):
     def finish(self, *, complete: bool) -> None:
         self.target.finish()
         if complete and self.update is not None:
+            if self.follow is not None and self.update.boxes != []:
+                self.follow(self._sink, self.update.boxes, self.options)
             self.update.finish(self._sink)
         elif complete:
             finish_images([self._sink])

@@ -8,16 +8,16 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-from bioimage_py.errors import Hint, InvalidArgumentError
-from bioimage_py.geometry import IdSet, check_block_shape
+from bioimage_py.errors import BioimagePyWarning, Hint, InvalidArgumentError
+from bioimage_py.geometry import Box, IdSet, check_block_shape
 from bioimage_py.kernels import PyramidKernel, check_casting, mover_for
 from bioimage_py.metadata import Level, axes_for_ngff
 from bioimage_py.operations.array_copy import check_portable, find_input, match_of, warn_of_casting
-from bioimage_py.operations.job import Job, warn_of_assumed
-from bioimage_py.operations.options import PyramidOptions
+from bioimage_py.operations.job import Job, carry_out, warn_caller, warn_of_assumed
+from bioimage_py.operations.options import CopyOptions, PyramidOptions
 from bioimage_py.operations.target import NewPathTarget, Target, first_missing
 from bioimage_py.operations.two_passes import TwoPassRun
-from bioimage_py.planning import ArrayLayout, PyramidPlan, choose_levels, plan_pyramid
+from bioimage_py.planning import ArrayLayout, PyramidPart, PyramidPlan, choose_levels, plan_pyramid
 from bioimage_py.runner import Journal, Resources
 from bioimage_py.runner.work import CompositeWork, PyramidWork
 from bioimage_py.sources import PlannedOutput, Source, as_source, finish_images, open_source
@@ -26,9 +26,16 @@ from bioimage_py.sources.stores import NewMarks
 from bioimage_py.storage import StoreFolder
 from bioimage_py.wrapper.resampling import KINDS, check_method, chosen_method, warn_if_labels_are_mixed
 
+_LEVELS = "levels.json"
+"""In the side folder of the first level that was added to an image: how it is made."""
+
 
 class PyramidJob(Job):
     verb = "making levels"
+    follows = False
+    """Whether the levels are there, and are brought up to date with the full-size one."""
+    changed: Sequence[Box] | None = None
+    """The voxels of the full-size level from which others are made; None for all."""
     options: PyramidOptions
     plan: PyramidPlan
 
@@ -137,16 +144,26 @@ class PyramidJob(Job):
 
     def open(self, marks: NewMarks) -> None:
         del marks  # all blocks are missing, as marks say by default
-        resume = self.options.folder is not None
+        resume = self.options.folder is not None or self.follows
         self._made = self.target.open_levels(self._coarser(), overwrite=self.options.overwrite, resume=resume)
+        if self.follows:
+            levels = zip(self._made, self.plan.levels, strict=True)
+            self._made = [
+                made if made.shape == level.shape else made.grown(level.shape) for made, level in levels
+            ]
 
     def result(self) -> list[Source]:
         return self._made
 
     def finish(self, *, complete: bool) -> None:
         self.target.finish()
-        if complete:
-            finish_images(self._made)
+        if not complete:
+            return
+        finish_images(self._made)
+        side = self._made[1].side_folder() if self.target.in_place and len(self._made) > 1 else None
+        if side is not None and not self.follows:
+            steps = [list(level.step) for level in self.plan.levels[1:]]
+            side.write_json(_LEVELS, {"method": self._method, "steps": steps})
 
     def discard(self) -> None:
         self.target.discard()
@@ -158,6 +175,20 @@ class PyramidJob(Job):
     @property
     def is_empty(self) -> bool:
         return not self.plan.n_blocks
+
+    def _asked(self, part: PyramidPart) -> IdSet:
+        """Return the blocks of a part that are made: those that read what has changed."""
+        if self.changed is None:
+            return IdSet.from_range(part.blocking.n_blocks)
+        factors = self.plan.levels[part.reads or 0].factors
+        boxes = (
+            Box(
+                tuple(b // f for b, f in zip(box.begin, factors, strict=True)),
+                tuple(-(-e // f) for e, f in zip(box.end, factors, strict=True)),
+            )
+            for box in self.changed
+        )
+        return IdSet.from_ids({number for box in boxes for number in part.blocking.ids_in(box)})
 
     def work(self, opened: ExitStack, passes: TwoPassRun | None, resources: Resources) -> CompositeWork:
         del passes
@@ -179,8 +210,43 @@ class PyramidJob(Job):
             kernel = PyramidKernel(
                 read, outputs, part.steps, self._method, part.tile_shape, options.casting, mover
             )
-            parts.append(PyramidWork(kernel, part.blocking, IdSet.from_range(part.blocking.n_blocks)))
+            parts.append(PyramidWork(kernel, part.blocking, self._asked(part)))
         return CompositeWork(tuple(parts), tuple((n,) for n in range(len(parts))))
+
+
+def follow_levels(full: Source, boxes: Sequence[Box] | None, options: CopyOptions) -> None:
+    """Make those parts of an image's smaller levels again that show boxes of its full-size one, all if None; nothing where there are none.
+
+    Levels that `pyramid` did not add to an image that was there are left, with a BioimagePyWarning.
+    """
+    try:
+        image = GrowingImage.around(full)
+    except InvalidArgumentError:
+        return
+    if not image.others:
+        return
+    with open_source(image.root.child(image.key).path, image.others[0]) as first:
+        side = first.side_folder()
+        told = None if side is None else side.read_json(_LEVELS)
+    if told is None or len(told["steps"]) != len(image.others):
+        warn_caller(
+            BioimagePyWarning(
+                f"{full.name} was updated, and the smaller levels of its image were not: what made them is not known. Make them again "
+                "with pyramid(…, overwrite=True)"
+            )
+        )
+        return
+    names = ("job_type", "job_config", "num_workers", "memory_limit", "progress")
+    asked = {name: getattr(options, name) for name in names}
+    steps = [tuple(step) for step in told["steps"]]
+    job = PyramidJob(
+        full,
+        None,
+        PyramidOptions(**asked, method=told["method"], levels=len(steps) + 1, scale_factors=steps),
+        quiet=True,
+    )
+    job.follows, job.changed = True, boxes
+    carry_out(job)
 
 
 def _steps_from(

@@ -16,7 +16,14 @@ from bioimage_py.errors import Hint, InvalidArgumentError, SourceNotFoundError
 from bioimage_py.geometry import IdSet
 from bioimage_py.kernels import CopyKernel
 from bioimage_py.operations.array_copy import keep_digest, planned_work
-from bioimage_py.operations.beside import Copied, Update, changes, check_update, write_record
+from bioimage_py.operations.beside import (
+    Copied,
+    Update,
+    changes,
+    check_record,
+    check_update,
+    write_record,
+)
 from bioimage_py.operations.job import Job
 from bioimage_py.operations.options import CopyOptions
 from bioimage_py.operations.target import ExistingTarget, Target, discard_folder, first_missing
@@ -82,6 +89,7 @@ class WholeCopy(Job):
         options, group = self.options, self.group
         is_there = read_node(StoreFolder.at(group.path).child(group.key)) is not None
         self._updates = {}
+        check_record(group.path, options)
         if options.update:
             check_update(options)
             return is_there

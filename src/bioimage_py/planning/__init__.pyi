@@ -33,4 +33,4 @@ from .passes import (
     reads_through_cache as reads_through_cache,
 )
 from .pyramid_levels import choose_levels as choose_levels
-from .pyramid_plan import PyramidPlan as PyramidPlan, plan_pyramid as plan_pyramid
+from .pyramid_plan import PyramidPart as PyramidPart, PyramidPlan as PyramidPlan, plan_pyramid as plan_pyramid

@@ -77,6 +77,9 @@ def run_copy(args: argparse.Namespace, console: Console) -> int:
             what = f"{shape_text(source.shape)} {source.dtype.name}{cast}"
             name, out, read = source.name, written.name, {"input": describe(source)}
             n_bytes = written.nbytes if progress.bytes_out is None else progress.bytes_out
+        if options.get("update"):
+            n_blocks = 0 if progress.last is None else progress.last.blocks_done
+            what = f"{counted(n_blocks, 'block')} of {what}"
         console.remark(f"copied {what} from {name} to {out} ({written.format}): {_pace(n_bytes, seconds)}")
         document: dict[str, Any] = {
             "command": "copy",

@@ -39,11 +39,12 @@ def copy_command(args: argparse.Namespace, missing: IdSet, *, whole: bool) -> li
 
     Options of a new output are left out. In a whole OME-Zarr, blocks are always written into the existing arrays.
     """
-    words = [PROGRAM, "copy", *([] if whole else ["--into-existing"])]
-    if missing:
+    again = bool(args.update)  # which finds by itself what is left
+    words = [PROGRAM, "copy", *([] if whole or again else ["--into-existing"])]
+    if missing and not again:
         words += as_option("block_ids", ids_text(missing.runs))
     places = {name: getattr(args, name) for name in ("key", "pattern", *OPENING, "output_key", "workers")}
-    left_out = ("block_ids", *given_values(args, NewArray, InputMetadata))
+    left_out = ("block_ids", *(() if again else given_values(args, NewArray, InputMetadata)))
     for name, value in (places | given_values(args, CopyOptions)).items():
         if value is not None and name not in left_out:
             words += as_option(name, value)

@@ -24,6 +24,8 @@ def check_copy_options(args: argparse.Namespace) -> None:
             "--mask": args.mask is not None,
             "--block-ids": args.block_ids is not None,
             "--into-existing": args.into_existing,
+            "--update": args.update is not None,
+            "--record": args.record is not None,
             "--verify": getattr(args, "verify", False),
         }
         if given := [option for option, is_given in refused.items() if is_given]:

@@ -10,7 +10,6 @@ cannot set, and on the times of folders, which tell of files that were removed.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import math
 import os
@@ -107,7 +106,7 @@ class Copied:
         for n, table in enumerate(self.tables):
             if table is not None:
                 self.side.write(_table(n), zlib.compress(table.astype("<u8").tobytes(), 1))
-        self.side.write_json(COPIED, self.about)
+        self.side.write(COPIED, json.dumps(self.about).encode())
 
     def finish(self) -> None:
         if self.about["finished"] is False:
@@ -153,7 +152,6 @@ def _told(source: Source, options: CopyOptions) -> dict[str, Any] | None:
         return None
     return {
         "version": _VERSION,
-        "bioimage_py": importlib.metadata.version("bioimage-py"),
         "name": source.name.rstrip("/").rpartition("/")[2],
         "input": _hash(text),
         "computed": "$pickle" in text,

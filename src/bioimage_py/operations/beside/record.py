@@ -34,7 +34,9 @@ _SECRET = ("mask", "block_ids", "progress", "job_config", "resume_from", "record
 
 
 def check_record(output: Any, options: CopyOptions) -> None:
-    """Raise InvalidArgumentError if nothing can be kept beside an output, and MissingDependencyError without the package that writes it."""
+    """Raise InvalidArgumentError for a record beside an output that has no place for one, and MissingDependencyError without what writes it."""
+    if options.record is False:
+        return
     if options.record not in (True, "full"):
         raise InvalidArgumentError(f"record must be True, False or 'full', got {options.record!r}")
     if not isinstance(output, (str, os.PathLike, FileSource)):
