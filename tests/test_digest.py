@@ -205,8 +205,12 @@ def test_whole_images_two_passes_and_parts_have_digests_too(tmp_path: Path) -> N
     assert (plan.passes is None, plan.digest) == (False, "while written")
     output = bp.copy(tmp_path / "pages.zarr", tmp_path / "cubes.zarr", **options)
     assert TileDigest.kept_root(output) == bp.digest(pages)
-    with pytest.raises(InvalidArgumentError, match="of 64×64×64 voxels needs"):
-        bp.copy(image, tmp_path / "y.zarr", chunks=(16, 16, 16), memory_limit="700kB", digest=True)
+    bp.copy(image, tmp_path / "rows.zarr", chunks=(1, 65, 130))
+    with pytest.raises(InvalidArgumentError, match="one block of 64×64×64 voxels needs"):
+        bp.copy(
+            tmp_path / "rows.zarr", tmp_path / "y.zarr", chunks=(70, 5, 5), memory_limit="300kB", digest=True
+        )
+    assert not (tmp_path / "y.zarr").exists()
     mask = image > 2000
     output = bp.copy(image, tmp_path / "masked.zarr", mask=mask, digest=True)
     assert TileDigest.kept_root(output) == bp.digest(np.where(mask, image, 0).astype("u2"))

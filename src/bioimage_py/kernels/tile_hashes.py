@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from bioimage_py.chunks import AnyArray, Scratch
+from bioimage_py.chunks import AnyArray, Scratch, copy_rows
 from bioimage_py.errors import InvalidArgumentError, StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Blocking, Box, tile_shape
 from bioimage_py.kernels.cells import boxes_of, cells_of, cells_under
@@ -27,6 +27,7 @@ _IN_CACHE = 2**22
 _MOST_KEPT = 2**26
 """Bytes of a buffer that a thread keeps."""
 _KEPT, _TILES = DIGEST_FILES
+_SCRATCH = Scratch()
 
 
 def tile_hashes(values: AnyArray) -> bytes:
@@ -38,10 +39,15 @@ def tile_hashes(values: AnyArray) -> bytes:
             _hash_of_filled(tile.shape, np.asarray(values.flat[0], little).tobytes())
             for tile in map(values.__getitem__, tiles)
         )
-    return b"".join(
-        _hashed(np.ascontiguousarray(values[tile], little).reshape(-1).view(np.uint8)).digest()
-        for tile in tiles
-    )
+    return b"".join(_hashed(_bytes_of(values[tile], little)).digest() for tile in tiles)
+
+
+def _bytes_of(tile: AnyArray, little: np.dtype[Any]) -> AnyArray:
+    if tile.dtype != little or not tile.flags.c_contiguous:
+        own = _SCRATCH.array("tile", tile.shape, little)
+        copy_rows(own, tile)
+        tile = own
+    return tile.reshape(-1).view(np.uint8)
 
 
 def _tiles_of(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
