@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.runner.dask_lab import DaskLab
 from tests.s3_lab import s3_lab
 
 EXPLORE = int(os.environ.get("BIOIMAGE_PY_EXPLORE", "0"))
@@ -53,3 +54,16 @@ def bucket() -> Iterator[str]:
     """The endpoint of an S3 server with a bucket called 'lab'; its credentials are in the environment."""
     with s3_lab() as lab:
         yield lab.endpoint
+
+
+@pytest.fixture(scope="session")
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Dask scheduler with two worker processes."""
+    pytest.importorskip("distributed", reason="distributed is not installed")
+    lab = DaskLab(tmp_path_factory.mktemp("dask"))
+    try:
+        lab.start_scheduler()
+        lab.start_workers(2)
+        yield lab.address
+    finally:
+        lab.close()

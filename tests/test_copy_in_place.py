@@ -152,8 +152,9 @@ def test_zarr_by_every_name(
         zarr.open_array(path / "g" / "raw", mode="r+"),
         bp.open_source(path, key="g/raw", mode="r+"),
     )
-    for source in sources:
-        for output in outputs:
+    # Each is compared with one beside it and one farther on in the other list.
+    for n, source in enumerate(sources):
+        for output in (outputs[n], outputs[(n + 3) % len(outputs)], outputs[(n + 7) % len(outputs)]):
             refused(source, output, lambda: zarr.open_array(path / "g" / "raw", mode="r")[...])
     with pytest.raises(bp.errors.InvalidArgumentError, match=r"has '\.\.' after"):
         bp.copy(sources[0], f"{path}/g/../g/raw", overwrite=True)

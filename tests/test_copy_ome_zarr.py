@@ -28,7 +28,6 @@ from bioimage_py.planning import CopyPlan, ImagePlan
 from bioimage_py.runner import RunnerConfig
 from bioimage_py.sources import open_source
 from bioimage_py.sources.ome_zarr import list_ome_zarr
-from tests.runner.dask_lab import DaskLab
 from tests.sources import ome_groups
 from tests.sources.ome_trees import chunks_in, files_in, image_with_labels, plate, several_images
 from tests.sources.test_ome_zarr_writing import attributes_of, check_models
@@ -724,17 +723,10 @@ class TestInOtherProcesses:
 
 
 @pytest.mark.slow
-def test_on_dask(tmp_path: Path) -> None:
-    pytest.importorskip("distributed", reason="distributed is not installed")
+def test_on_dask(tmp_path: Path, scheduler: str) -> None:
     image_with_labels(tmp_path / "in.ome.zarr")
-    lab = DaskLab(tmp_path / "dask")
-    try:
-        lab.start_scheduler()
-        lab.start_workers(1)
-        config = bp.DaskConfig(address=lab.address, tmp_root=tmp_path / "runs")
-        bp.copy(tmp_path / "in.ome.zarr", tmp_path / "out.ome.zarr", job_type="dask", job_config=config)
-    finally:
-        lab.close()
+    config = bp.DaskConfig(address=scheduler, tmp_root=tmp_path / "runs")
+    bp.copy(tmp_path / "in.ome.zarr", tmp_path / "out.ome.zarr", job_type="dask", job_config=config)
     assert chunks_in(tmp_path / "out.ome.zarr") == chunks_in(tmp_path / "in.ome.zarr")
 
 

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def _dependencies() -> dict[str, set[str]]:
     }
     return {
         module: {behind.get(one, one[0]) for one in imported if one[0] in PACKAGE_OF} - {module}
-        for module, imported in IMPORTS.items()
+        for module, imported in _all_imports().items()
     }
 
 
@@ -70,7 +71,11 @@ PACKAGE_OF = {
     else _name_of(module.parent / "__init__.py")
     for module in MODULES
 }
-IMPORTS = {_name_of(module): _imports(module) for module in MODULES}
+
+
+@cache
+def _all_imports() -> dict[str, list[tuple[str, str]]]:
+    return {_name_of(module): _imports(module) for module in MODULES}
 
 
 def run_python(code: str) -> str:
@@ -123,7 +128,7 @@ def test_rooms_are_entered_by_their_doors() -> None:
     """A module is imported inside its own package, and in those below it; everybody else imports from the package."""
     broken = [
         f"{module} imports {name} from {found}"
-        for module, imported in IMPORTS.items()
+        for module, imported in _all_imports().items()
         for found, name in imported
         if found in PACKAGE_OF
         and PACKAGE_OF[found] != found

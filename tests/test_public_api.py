@@ -162,11 +162,7 @@ def test_runner_has_the_signature_of_the_contract(method: str, contract: list[tu
 @pytest.mark.parametrize(
     "statement",
     [
-        "import bioimage_py",
         "import bioimage_py.copy",
-        "from bioimage_py.copy import copy",
-        "from bioimage_py import copy",
-        "import importlib; importlib.import_module('bioimage_py.copy')",
         "import bioimage_py; bioimage_py.copy; import bioimage_py.copy",
     ],
 )

@@ -398,7 +398,7 @@ def test_a_run_is_finished_from_its_folder(tmp_path: Path) -> None:
         bp.open_source(tmp_path / "numbers.zarr"), Failing(40_000, tmp_path / "flag", True), dtype="uint32"
     )
     how = {"chunks": CHUNKS, "kind": "image", "block_shape": (16, 16, 16)}
-    config = RunnerConfig(tmp_root=tmp_path / "runs", retries=0)
+    config = RunnerConfig(tmp_root=tmp_path / "runs", retries=0, tasks_per_worker=1, poll_interval=0.2)
     with pytest.raises(RunnerError) as failed:
         bp.pyramid(
             source, tmp_path / "a.ome.zarr", job_type="subprocess", job_config=config, num_workers=2, **how

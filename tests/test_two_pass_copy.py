@@ -273,7 +273,7 @@ class Once:
 
 @pytest.mark.parametrize(
     ("job_type", "how_to_finish"),
-    [("local", "resume"), ("local", "resume_from"), ("subprocess", "resume_from")],
+    [("local", "resume"), ("subprocess", "resume_from")],
 )
 def test_a_run_folder_keeps_the_temporary_store_until_the_run_is_finished(
     tmp_path: Path, place: Path, image: np.ndarray, job_type: str, how_to_finish: str

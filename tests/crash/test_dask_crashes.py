@@ -29,7 +29,7 @@ def worker_processes(lab: DaskLab) -> list[psutil.Process]:
     return [p for p in nanny.children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(2))
 def test_a_dask_worker_is_killed_in_mid_block(begin: Callable[..., Round], lab: DaskLab, number: int) -> None:
     made = begin("dask", address=lab.address, retries=2 * (number % 2), tasks_per_worker=1 + number)
     made.bad_moment(0.6)
@@ -40,10 +40,7 @@ def test_a_dask_worker_is_killed_in_mid_block(begin: Callable[..., Round], lab: 
         made.resume()
 
 
-@pytest.mark.parametrize("number", range(2))
-def test_the_submitter_of_dask_tasks_is_killed(
-    begin: Callable[..., Round], lab: DaskLab, number: int
-) -> None:
+def test_the_submitter_of_dask_tasks_is_killed(begin: Callable[..., Round], lab: DaskLab) -> None:
     made = begin("dask", address=lab.address)
     made.bad_moment(0.5)
     made.kill_submitter()

@@ -65,21 +65,20 @@ def finish(made: Round, *, orphans: bool = False) -> dict[str, Any]:
     return said
 
 
-@pytest.mark.parametrize("number", range(2))
-def test_a_node_loses_power(submit: Begin, lab: SlurmLab, number: int) -> None:
-    made = submit(retries=2 * (number % 2), tasks_per_worker=1)
+@pytest.mark.parametrize("retries", [0, 2])
+def test_a_node_loses_power(submit: Begin, lab: SlurmLab, retries: int) -> None:
+    made = submit(retries=retries, tasks_per_worker=1)
     made.bad_moment(0.5)
     node = made.random.choice(running(lab, "%N"))
     lab.kill_node(node)
     lab.command("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
     said = finish(made)
     # Those that go on take over, unless they are about to end themselves.
-    assert said["end"] == "done" or not number, said
+    assert said["end"] == "done" or not retries, said
 
 
-@pytest.mark.parametrize("number", range(2))
 def test_only_slurmd_dies_and_its_task_goes_on_beside_the_one_that_replaces_it(
-    submit: Begin, lab: SlurmLab, number: int
+    submit: Begin, lab: SlurmLab
 ) -> None:
     made = submit(retries=2, seconds=0.05)
     made.bad_moment(0.3)
@@ -122,7 +121,7 @@ def test_the_submitter_is_killed_and_the_jobs_go_on(submit: Begin, lab: SlurmLab
     made.resume(orphans=True)
 
 
-@pytest.mark.parametrize("away", [3, 20], ids=["a moment", "for longer"])
+@pytest.mark.parametrize("away", [3, 12], ids=["a moment", "longer than a command waits"])
 def test_the_controller_is_away(submit: Begin, lab: SlurmLab, away: float) -> None:
     made = submit()
     made.bad_moment(0.5)

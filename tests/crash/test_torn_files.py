@@ -16,6 +16,7 @@ from bioimage_py.errors import BioimagePyError, RunnerError
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner import LocalRunner, RunnerConfig
 from bioimage_py.runner.run import BlockLog, ValueLog, read_block_logs, read_json, read_value_log, write_json
+from tests.conftest import EXPLORE
 
 N = 24
 RECORDS = [IdSet([(7, 9)]), IdSet([(0, 1)]), IdSet([(3, 4), (11, 2**33)]), IdSet([(9, 10)])]
@@ -202,7 +203,7 @@ def test_any_file_of_a_run_folder_is_damaged(
     template: Template, tmp_path: Path, name: str, damage: Callable[[bytes, random.Random], bytes]
 ) -> None:
     chance = random.Random(f"{name} {damage.__name__}")
-    for _ in range(1 if damage is empty else 12):
+    for _ in range(1 if damage is empty else 4 * max(1, EXPLORE)):
         folder = template.copy(tmp_path / "run")
         file = only(folder, name)
         file.write_bytes(damage(file.read_bytes(), chance))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from bioimage_py.runner import Journal, Runner, get_runner
 from bioimage_py.runner.work import CompositeWork, CopyWork
 from bioimage_py.sources import NumpySource, Source, as_source, create_output, open_source
 from bioimage_py.wrapper import SimpleTransformationSource
-from tests.runner.dask_lab import DaskLab
 from tests.runner.slurm_lab import SlurmLab
 
 
@@ -145,14 +144,13 @@ def check_failure_and_resume(folder: Path, runner: Runner, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("job_type", ["local", "subprocess"])
 def test_failure_and_resume(job_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = bp.RunnerConfig(tmp_root=tmp_path / "runs")
+    config = bp.RunnerConfig(tmp_root=tmp_path / "runs", retries=0, poll_interval=0.2)
     check_failure_and_resume(tmp_path, get_runner(job_type, config), monkeypatch)
 
 
-@pytest.mark.parametrize("retries", [0, 2])
-def test_waves_follow_each_other_in_processes(retries: int, tmp_path: Path) -> None:
+def test_waves_follow_each_other_in_processes(tmp_path: Path) -> None:
     values = image(tmp_path)
-    config = bp.RunnerConfig(tmp_root=tmp_path / "runs", retries=retries)
+    config = bp.RunnerConfig(tmp_root=tmp_path / "runs", retries=0)
     journal = get_runner("subprocess", config).execute(chain(tmp_path, tmp_path / "in.zarr"), 2)
     assert not journal.has_failures
     np.testing.assert_array_equal(open_source(tmp_path / "out.zarr")[...], values)
@@ -164,19 +162,6 @@ def test_slurm(tmp_path: Path, slurm: SlurmLab, slurm_config: Callable[..., Any]
     journal = get_runner("slurm", slurm_config()).execute(chain(tmp_path, tmp_path / "in.zarr"), 2)
     assert not journal.has_failures
     np.testing.assert_array_equal(open_source(tmp_path / "out.zarr")[...], values)
-
-
-@pytest.fixture
-def scheduler(tmp_path: Path) -> Iterator[str]:
-    """The address of a Dask scheduler with one worker process."""
-    pytest.importorskip("distributed", reason="distributed is not installed")
-    lab = DaskLab(tmp_path / "dask")
-    try:
-        lab.start_scheduler()
-        lab.start_workers(1)
-        yield lab.address
-    finally:
-        lab.close()
 
 
 @pytest.mark.slow

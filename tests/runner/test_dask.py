@@ -30,18 +30,6 @@ from tests.waiting import eventually
 distributed = pytest.importorskip("distributed", reason="distributed is not installed")
 
 
-@pytest.fixture(scope="session")
-def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a scheduler with two worker processes."""
-    lab = DaskLab(tmp_path_factory.mktemp("dask"))
-    try:
-        lab.start_scheduler()
-        lab.start_workers(2)
-        yield lab.address
-    finally:
-        lab.close()
-
-
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[DaskLab]:
     """A scheduler with one worker that a test may kill."""
@@ -196,7 +184,7 @@ def test_workers_of_its_own_from_a_script_without_a_guard(tmp_path: Path) -> Non
 import os, bioimage_py as bp
 folder = {str(tmp_path)!r}
 config = bp.RunnerConfig(tmp_root=folder + "/runs", tasks_per_worker=1)
-bp.copy(folder + "/in.zarr", folder + "/out.zarr", job_type="dask", job_config=config, num_workers=2)
+bp.copy(folder + "/in.zarr", folder + "/out.zarr", job_type="dask", job_config=config, num_workers=1)
 print(bp.get_runner("dask", config).map(lambda item: os.getpid() != {os.getpid()}, 2, num_workers=2))
 """)
     temporary = tmp_path / "temporary"
@@ -293,7 +281,7 @@ def test_the_scheduler_dies_and_resume_finishes(tmp_path: Path, lab: DaskLab, sl
     with pytest.raises(InvalidArgumentError, match=lab.address):
         bp.resume(folder)
     lab.start_scheduler()
-    lab.start_workers(2)
+    lab.start_workers(1)
     times = {p: p.stat().st_mtime_ns for p in (slow.out / "c").rglob("*") if p.is_file()}
     bp.resume(folder)
     slow.check()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import pytest
 
 import bioimage_py as bp
 from bioimage_py.runner.slurm import SlurmConfig
-from tests.runner.dask_lab import DaskLab
 from tests.runner.slurm_lab import SlurmLab
 from tests.runner.test_subprocess import chunk_files
 from tests.wrapper.test_reduced import REFERENCES, of_windows
@@ -40,19 +39,6 @@ def test_slurm(
     options: Any, tmp_path: Path, slurm: SlurmLab, slurm_config: Callable[..., SlurmConfig]
 ) -> None:
     check(tmp_path, options, job_type="slurm", job_config=slurm_config())
-
-
-@pytest.fixture(scope="module")
-def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Dask scheduler with one worker process."""
-    pytest.importorskip("distributed", reason="distributed is not installed")
-    lab = DaskLab(tmp_path_factory.mktemp("dask"))
-    try:
-        lab.start_scheduler()
-        lab.start_workers(1)
-        yield lab.address
-    finally:
-        lab.close()
 
 
 @pytest.mark.slow

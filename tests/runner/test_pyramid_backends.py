@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import bioimage_py as bp
 from bioimage_py.runner import RunnerConfig
 from bioimage_py.runner.slurm import SlurmConfig
 from bioimage_py.wrapper.resampling import ReducedSource
-from tests.runner.dask_lab import DaskLab
 from tests.runner.slurm_lab import SlurmLab
 from tests.runner.test_subprocess import chunk_files
 
@@ -44,19 +43,6 @@ def test_subprocess(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_slurm(tmp_path: Path, slurm: SlurmLab, slurm_config: Callable[..., SlurmConfig]) -> None:
     check(tmp_path, "mean", job_type="slurm", job_config=slurm_config())
-
-
-@pytest.fixture(scope="module")
-def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Dask scheduler with one worker process."""
-    pytest.importorskip("distributed", reason="distributed is not installed")
-    lab = DaskLab(tmp_path_factory.mktemp("dask"))
-    try:
-        lab.start_scheduler()
-        lab.start_workers(1)
-        yield lab.address
-    finally:
-        lab.close()
 
 
 @pytest.mark.slow

@@ -84,8 +84,10 @@ def heavy(voxels: Stored) -> dict[str, Source]:
     }
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "uint64"])
-@pytest.mark.parametrize("chunks", [None, (1, 96, 192)])
+@pytest.mark.parametrize(
+    ("dtype", "chunks"),
+    [("uint8", None), ("uint16", (1, 96, 192)), ("float32", None), ("uint64", (1, 96, 192))],
+)
 def test_no_more_memory_is_taken_than_is_said(dtype: str, chunks: tuple[int, ...] | None):
     values = np.random.default_rng(0).integers(0, 200, (48, 96, 192)).astype(dtype)
     for name, source in heavy(Stored(values, chunks)).items():
