@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 import bioimage_py as bp
-from bioimage_py.errors import RunInterrupted, RunnerError
+from bioimage_py.errors import BioimagePyWarning, RunInterrupted, RunnerError
 from bioimage_py.geometry import IdSet
 from bioimage_py.planning import ImagePlan
 from bioimage_py.runner import RunnerConfig
@@ -239,31 +240,35 @@ def test_a_run_that_fails_in_the_second_pass_does_not_do_the_first_again(
     assert files_in(out) == files_in(place / "once.ome.zarr")
 
 
-def test_a_run_that_fails_in_the_first_pass_without_a_folder_leaves_nothing(
-    image: Path, place: Path, failing: Callable[[str, BaseException], Callable[[], None]]
+@pytest.mark.parametrize("gone", [False, True])
+def test_the_same_call_finishes_a_run_that_failed_in_the_first_pass(
+    image: Path, place: Path, failing: Callable[[str, BaseException], Callable[[], None]], gone: bool
 ) -> None:
     out = place / "a.ome.zarr"
     sound = failing("in.ome.zarr:labels/cells/0", OSError("bad page"))
-    words = r"first failure is in labels/cells/0.*in the first of two passes: .*bad page"
-    with pytest.raises(RunnerError, match=words) as caught:
+    words = r"first failure is in labels/cells/0.*in the first of two passes: .*bad page.* call again"
+    with pytest.raises(RunnerError, match=words):
         bp.copy(image, out, **HOW)
-    assert caught.value.tmp_folder is None
-    assert left_in(place) == ["a.ome.zarr"]
     sound()
-    bp.copy(image, out, memory_limit=LIMIT, block_ids=caught.value.failed_block_ids)
+    if gone:
+        shutil.rmtree(*place.glob("*.rechunk-*"))
+        with pytest.warns(BioimagePyWarning, match="begins anew: its temporary store is gone"):
+            bp.copy(image, out, **HOW)
+    else:
+        bp.copy(image, out, **HOW)
+    assert left_in(place) == ["a.ome.zarr"]
     bp.copy(image, place / "once.ome.zarr", chunks=CUBE)
     assert files_in(out) == files_in(place / "once.ome.zarr")
 
 
-def test_ctrl_c_leaves_nothing(
-    image: Path, place: Path, failing: Callable[[str, BaseException], Callable[[], None]]
-) -> None:
+def test_the_same_call_finishes_what_ctrl_c_stopped(image: Path, place: Path) -> None:
     def pressed(_: Any) -> None:
         if list(place.glob("*.rechunk-*/0/c/*")):
             raise KeyboardInterrupt
 
-    with pytest.raises(RunInterrupted, match="call again with block_ids"):
+    with pytest.raises(RunInterrupted, match="Call again"):
         bp.copy(image, place / "a.ome.zarr", **HOW, progress=pressed)
+    bp.copy(image, place / "a.ome.zarr", **HOW)
     assert left_in(place) == ["a.ome.zarr"]
 
 

@@ -96,4 +96,4 @@ def test_ctrl_c_in_the_last_call_of_progress(tmp_path: Path, how: dict[str, Any]
     with pytest.raises(RunInterrupted, match=r"(?P<n>[0-9]+) of (?P=n) blocks are done") as caught:
         bp.copy(image, tmp_path / "out.zarr", job_config=config, progress=pressed, **how)
     assert not caught.value.failed_block_ids
-    np.testing.assert_array_equal(bp.open_source(tmp_path / "out.zarr")[...], image[...])
+    np.testing.assert_array_equal(bp.open_source(tmp_path / "out.zarr", mode="r+")[...], image[...])

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy.typing as npt
 
-from bioimage_py.errors import AmbiguousSourceError
+from bioimage_py.errors import AmbiguousSourceError, OutputExistsError
 from bioimage_py.kernels import Casting
-from bioimage_py.operations import ArrayCopy, CopyOptions, carry_out, with_arguments_of
+from bioimage_py.operations import ArrayCopy, CopyOptions, carry_out, continued, with_arguments_of
 from bioimage_py.planning import CopyPlan, ImagePlan
 from bioimage_py.runner import Progress, RunnerConfig
 from bioimage_py.sources import Codec, may_be_zarr
@@ -189,7 +189,11 @@ def plan(input: Any, output: Any = None, **options: Any) -> CopyPlan | ImagePlan
     asked = CopyOptions(**options)
     with asked.reaching(input, output, asked.mask):
         job = _planned(input, output, asked, quiet=True)
-        job.check_free()
+        try:
+            job.check_free()
+        except OutputExistsError:
+            if continued(job) is job:
+                raise
         return job.plan
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy.typing as npt
 
+from bioimage_py.errors import OutputExistsError
 from bioimage_py.kernels import Casting
-from bioimage_py.operations import PyramidJob, PyramidOptions, carry_out, with_arguments_of
+from bioimage_py.operations import PyramidJob, PyramidOptions, carry_out, continued, with_arguments_of
 from bioimage_py.planning import PyramidPlan
 from bioimage_py.runner import Progress, RunnerConfig
 from bioimage_py.sources import Codec, Source
@@ -164,5 +165,9 @@ def pyramid_plan(input: Any, output: Any = None, **options: Any) -> PyramidPlan:
     asked = PyramidOptions(**options)
     with asked.reaching(input, output):
         job = PyramidJob(input, output, asked, quiet=True)
-        job.check_free()
+        try:
+            job.check_free()
+        except OutputExistsError:
+            if continued(job) is job:
+                raise
         return job.plan

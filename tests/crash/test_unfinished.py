@@ -105,7 +105,7 @@ def test_what_others_add_does_not_matter(tmp_path: Path, torn: Torn, name: str) 
     path, options = OUTPUTS[name]
     output = tmp_path / path
     folder = failed_run(torn, output, tmp_path, **options)
-    array = open_source(output)
+    array = open_source(output, mode="r+")
     if array.kind == "zarr":
         version = 2 if options.get("zarr_format") == 2 else 3
         handle = zarr.open_array(array_folder(output, name), zarr_format=version, mode="r+")
@@ -225,21 +225,39 @@ def test_a_run_is_not_resumed_on_another_input(
 def test_what_is_not_finished_says_so_until_it_is(tmp_path: Path, torn: Torn, name: str) -> None:
     path, options = OUTPUTS[name]
     output = tmp_path / path
-    with pytest.raises(RunnerError) as caught:
+    with pytest.raises(RunnerError, match="call again"):
         bp.copy(torn.path, output, **CALL, **options)
-    assert unfinished_text(open_source(output)).startswith("not finished, 1 blocks are missing")
-    with pytest.warns(BioimagePyWarning, match="not finished"):
-        bp.copy(output, tmp_path / "copied.zarr", block_ids=[0], **CALL)
-    with pytest.raises(OutputExistsError):
-        bp.copy(torn.path, output, **CALL, **options)
+    said = "not finished: 1 of 2 blocks; the same call continues"
+    with pytest.warns(BioimagePyWarning, match=said):
+        assert unfinished_text(open_source(output)) == said
+    with pytest.raises(
+        OutputExistsError, match="another call has begun it: options casting was unsafe and is check"
+    ):
+        bp.copy(torn.path, output, casting="check", **CALL, **options)
     torn.mend()
     bp.copy(torn.path, open_source(output, mode="r+"), block_shape=(4, 8, 8), block_ids=[0])
-    assert unfinished_text(open_source(output))
-    ids = list(caught.value.failed_block_ids)
-    bp.copy(torn.path, open_source(output, mode="r+"), block_shape=(4, 8, 8), block_ids=ids)
-    assert unfinished_text(open_source(output)) == ""
+    assert unfinished_text(open_source(output, mode="r+")) == said
+    seen: list[bp.Progress] = []
+    bp.copy(torn.path, output, progress=seen.append, **CALL, **options)
+    assert seen[-1].account is not None
+    assert (seen[-1].account.blocks_before, seen[-1].account.blocks) == (1, 2)
     assert marks_below(tmp_path) == []
     np.testing.assert_array_equal(open_source(output)[...], IMAGE)
+    with pytest.raises(OutputExistsError):
+        bp.copy(torn.path, output, **CALL, **options)
+
+
+def test_missing_blocks_that_are_named_finish_an_output_too(tmp_path: Path, torn: Torn) -> None:
+    output = tmp_path / "out.zarr"
+    with pytest.raises(RunnerError) as caught:
+        bp.copy(torn.path, output, **CALL)
+    torn.mend()
+    ids = list(caught.value.failed_block_ids)
+    bp.copy(torn.path, open_source(output, mode="r+"), block_shape=(4, 8, 8), block_ids=ids)
+    np.testing.assert_array_equal(open_source(output)[...], IMAGE)
+    with pytest.raises(OutputExistsError):
+        bp.copy(torn.path, output, **CALL)
+    assert marks_below(tmp_path) == []
 
 
 def test_a_copy_of_everything_finishes_whatever_was_missing(tmp_path: Path, torn: Torn) -> None:
@@ -259,7 +277,7 @@ def test_others_read_what_is_being_written(tmp_path: Path, name: str) -> None:
 
     def look(values: Any) -> Any:
         seen.append(marks_below(tmp_path / path) != [])
-        if open_source(tmp_path / path).kind == "zarr":
+        if open_source(tmp_path / path, mode="r+").kind == "zarr":
             top = tmp_path / path.split("/")[0]
             if "/" in path or name == "ome-zarr":
                 seen.append(len([*zarr.open_group(top, mode="r").members(max_depth=None)]) > 0)
@@ -280,7 +298,7 @@ def test_all_arrays_of_an_image_are_marked(tmp_path: Path) -> None:
     (tmp_path / "in.ome.zarr/1/c/0/0/0").write_bytes(b"torn")
     with pytest.raises(RunnerError) as caught:
         bp.copy(tmp_path / "in.ome.zarr", tmp_path / "out.ome.zarr", codec="gzip", block_shape=(4, 4, 4))
-    assert marks_below(tmp_path) == [f"out.ome.zarr/1/{MARK_FOLDER}"]
+    assert marks_below(tmp_path) == [f"out.ome.zarr/{n}/{MARK_FOLDER}" for n in (0, 1)]
     bp.pyramid(IMAGE, tmp_path / "good.ome.zarr", levels=2, chunks=(4, 4, 4))
     shutil.copy(tmp_path / "good.ome.zarr/1/c/0/0/0", tmp_path / "in.ome.zarr/1/c/0/0/0")
     ids = list(caught.value.failed_block_ids)
@@ -300,7 +318,7 @@ def test_what_a_dead_process_only_began_is_made_again(tmp_path: Path, output: st
     """
     ended = subprocess.run([sys.executable, "-c", "if True:" + code, str(tmp_path / output)], check=False)
     assert ended.returncode == 9
-    assert "not finished" in unfinished_text(open_source(tmp_path / output))
+    assert "not finished" in unfinished_text(open_source(tmp_path / output, mode="r+"))
     made = bp.copy(IMAGE, tmp_path / output)
     np.testing.assert_array_equal(made[...], IMAGE)
     assert marks_below(tmp_path) == []
@@ -484,7 +502,7 @@ def test_a_copy_that_dies_in_the_last_call_of_progress_does_not_look_finished(
     out = tmp_path / "out.zarr"
     words = [sys.executable, "-c", DIES_AT_THE_LAST_LOOK, str(workers), str(out)]
     assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
-    assert unfinished_text(bp.open_source(out)).startswith("not finished")
+    assert unfinished_text(bp.open_source(out, mode="r+")).startswith("not finished")
 
 
 def test_what_the_running_process_of_another_user_has_set_aside_stays(

@@ -11,7 +11,7 @@ from .image_copy import (
     ImageCopy as ImageCopy,
     is_image_copy as is_image_copy,
 )
-from .job import Job as Job, carry_out as carry_out
+from .job import Job as Job, carry_out as carry_out, continued as continued
 from .options import (
     CopyOptions as CopyOptions,
     InputMetadata as InputMetadata,

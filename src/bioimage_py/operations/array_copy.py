@@ -23,7 +23,7 @@ from bioimage_py.kernels import (
     moving_origin,
 )
 from bioimage_py.operations.beside import Copied, check_record, find_update, write_record
-from bioimage_py.operations.job import Job, warn_caller, warn_of_assumed
+from bioimage_py.operations.job import Job, input_identity, warn_caller, warn_of_assumed
 from bioimage_py.operations.options import CopyOptions, InputMetadata, RunOptions
 from bioimage_py.operations.target import SingleTarget, Target, find_target
 from bioimage_py.operations.tile_digests import digest_of, plan_digest
@@ -38,7 +38,7 @@ from bioimage_py.planning import (
     plan_copy,
 )
 from bioimage_py.runner import Journal, Resources, Runner, interrupted
-from bioimage_py.runner.run import account_of_run
+from bioimage_py.runner.run import account_of_run, is_beside_data
 from bioimage_py.runner.work import CopyWork, TwoPassWork, begun_ids
 from bioimage_py.sources import (
     FileSource,
@@ -57,10 +57,12 @@ from bioimage_py.sources.stores import (
     unfinished_text,
     why_fetched,
 )
-from bioimage_py.storage import StorePlace
+from bioimage_py.storage import StoreFolder, StorePlace
 from bioimage_py.wrapper.shape import TransposeSource
 
 _log = logging.getLogger(__name__)
+_AT_ONCE = 2**26
+"""Bytes up to which a stored array is made at once: a kill costs no more than that. Of larger ones each block is recorded."""
 _STORE_COPY_HINT = "with obstore the store would copy the chunks by itself: pip install obstore"
 
 
@@ -72,10 +74,10 @@ class ArrayCopy(Job):
 
     def __init__(self, input: Any, output: Any, options: CopyOptions, *, quiet: bool = False) -> None:
         """Check and plan the copy; with `quiet`, do not warn of values that the output cannot hold."""
-        self.options = options
+        self.options, self._given = options, (input, output)
         check_record(output, options)
         self.source, self.mask = find_input(input, options.mask, output, options)
-        if self.source is not output:
+        if self.source is not output and not isinstance(input, (str, os.PathLike)):
             warn_of_unfinished(self.source)
         self.update = find_update(self.source, output, options) if options.update else None
         if self.update is not None:
@@ -119,6 +121,16 @@ class ArrayCopy(Job):
             # A run that was begun with some blocks lacks only these.
             plan = replace(plan, block_ids=plan.block_ids & begun_ids(options.folder))
         return in_one_or_two_passes(plan, asked, options.casting, room_beside(self.target))
+
+    def again(self, **changes: Any) -> ArrayCopy:
+        return ArrayCopy(*self._given, replace(self.options, **changes), quiet=True)
+
+    def input(self) -> Any:
+        return input_identity(voxels=self.source, mask=self.mask)
+
+    def places(self) -> list[StoreFolder]:
+        place = self.target.folder
+        return [] if place is None else [place]
 
     def check_free(self) -> None:
         if self.options.folder is None:
@@ -178,7 +190,8 @@ class ArrayCopy(Job):
 
     def passes(self, resources: Resources) -> TwoPassRun | None:
         arrays = [(None, self.plan)]
-        return TwoPassRun.begin(arrays, self._sink.name, self.options, resources, replaces=self._replaces)
+        how = {"replaces": self._replaces, "goes_on": self.beside is not None}
+        return TwoPassRun.begin(arrays, self._sink.name, self.options, resources, **how)
 
     def work(
         self, opened: ExitStack, passes: TwoPassRun | None, resources: Resources
@@ -226,6 +239,7 @@ class ArrayCopy(Job):
         try:
             if self.report is not None:
                 self.report(journal.progress())
+            self._end()
         except KeyboardInterrupt as error:
             raise interrupted(work, plan.block_ids, []) from error
         finally:
@@ -309,8 +323,10 @@ def plan_array(
     """
     check_casting(options.casting, source.dtype, target.layout.dtype)
     config = options.runner.config
+    goes_on = target.is_new and target.path is not None and target.is_shared
     at_once = (
         alone
+        and (target.layout.nbytes <= _AT_ONCE or not goes_on)
         and options.runner.in_process
         and not config.asks_for_folder
         and not config.durable
@@ -335,7 +351,7 @@ def plan_array(
     plan = plan_copy(ArrayLayout.of(source), target.layout, layout, asked)
     target.check_blockwise(1 if plan.direct else plan.n_blocks)
     if plan.digest not in ("", WHILE_WRITTEN):
-        if options.folder is not None or options.keeps_folder:
+        if options.keeps_folder or (options.folder is not None and not is_beside_data(options.folder)):
             raise InvalidArgumentError(
                 f"a run that others may finish computes a digest only while it writes, and that is not possible because {plan.digest}",
                 hints=[

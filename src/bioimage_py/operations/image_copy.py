@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
@@ -49,7 +51,14 @@ from bioimage_py.sources.ome_zarr import (
     ome_zarr_group,
     read_tree,
 )
-from bioimage_py.sources.stores import NewMarks, Node, group_attributes, is_marked, level_paths
+from bioimage_py.sources.stores import (
+    NewMarks,
+    Node,
+    group_attributes,
+    is_marked,
+    level_paths,
+    metadata_stamp,
+)
 from bioimage_py.sources.zarr import encoding_from_metadata, open_array, read_node
 from bioimage_py.storage import StoreFolder, StorePlace, file_identity, is_url
 from bioimage_py.text import counted
@@ -73,7 +82,7 @@ class ImageCopy(WholeCopy):
 
     def __init__(self, input: Any, output: Any, options: CopyOptions) -> None:
         """Plan the copy; `input` may be the `OmeZarrTree` of one that was read already."""
-        self.options, self._in_process = options, options.runner.in_process
+        self.options, self._in_process, self._given = options, options.runner.in_process, (input, output)
         tree = input if isinstance(input, OmeZarrTree) else read_tree(input)
         place = locate(output)
         group = ImageGroup.for_copy(place, tree.root.path)
@@ -170,6 +179,15 @@ class ImageCopy(WholeCopy):
         plan = replace(plan, input=plan.input.alone(), output=plan.output.alone())
         kinds[kind] = _PlannedKind(plan, asked, level)
         return kinds[kind]
+
+    def again(self, **changes: Any) -> ImageCopy:
+        return ImageCopy(*self._given, replace(self.options, **changes))
+
+    def input(self) -> Any:
+        tree = self.mirror.tree
+        stamps = [[key, metadata_stamp(tree.array(key).folder)] for key, _ in self._keys]
+        found = hashlib.sha256(json.dumps(stamps).encode()).hexdigest()[:16]
+        return {**self.told(), "hash of its metadata": found}
 
     def _new(self) -> NewImage:
         return self.mirror.new(self._levels)

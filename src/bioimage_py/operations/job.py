@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import sys
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
-from typing import Any
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
 
 from bioimage_py.errors import (
     AssumptionWarning,
@@ -18,6 +22,7 @@ from bioimage_py.errors import (
     Hint,
     InvalidArgumentError,
     MissingDependencyError,
+    OutputExistsError,
     RunInterrupted,
     RunnerError,
 )
@@ -42,9 +47,38 @@ from bioimage_py.runner import (
     reporting,
     run_twin,
 )
-from bioimage_py.runner.run import RunAccount, RunFolder, StatusReader, log_account
+from bioimage_py.runner.run import (
+    RunAccount,
+    RunFolder,
+    StatusReader,
+    finish_hint,
+    log_account,
+    remove_remains,
+)
+from bioimage_py.runner.work import (
+    differences,
+    ended_without_folder,
+    input_fingerprint,
+    input_spec,
+    place_of_run,
+)
 from bioimage_py.sources import Source
-from bioimage_py.sources.stores import NewMarks, marking_new
+from bioimage_py.sources.stores import (
+    MARK_FOLDER,
+    NewMarks,
+    is_abandoned,
+    kept_run,
+    marking_new,
+    read_mark,
+    remove_mark,
+    renew_mark,
+)
+from bioimage_py.storage import StoreFolder, is_alive, was_restarted
+
+_log = logging.getLogger(__name__)
+_SILENT = 60.0
+"""Seconds without a sign of life after which a process of another machine is taken for dead."""
+_REPLACE = Hint.of("to replace it, give {}", overwrite=True)
 
 
 class Job(ABC):
@@ -56,9 +90,30 @@ class Job(ABC):
 
     ran: tuple[Any, Journal, list[Part], str] | None = None
     """What was run, how it ended, its arrays where a page is asked for, and its name."""
+    all_done = False
+    """Whether an earlier call has done all and ended while it cleaned up."""
 
     options: RunOptions
     plan: CopyPlan | ImagePlan | PyramidPlan
+
+    @abstractmethod
+    def again(self, **changes: Any) -> Self:
+        """Return the same job with other options; what was warned of is not said again."""
+
+    @abstractmethod
+    def input(self) -> Any:
+        """Return, as JSON, what tells that the input is the same; None if nothing does."""
+
+    def places(self) -> Sequence[StoreFolder]:
+        """Return the folders of the arrays of a store that are made: the first one keeps the journal of a local copy."""
+        return ()
+
+    @cached_property
+    def call(self) -> dict[str, Any]:
+        """What makes a later call the same, as JSON."""
+        options = self.options
+        said = {"verb": self.verb, "job_type": options.job_type, "options": options.deciding}
+        return {**said, "input": self.input()}
 
     @abstractmethod
     def check_free(self) -> None:
@@ -91,7 +146,7 @@ class Job(ABC):
         return None
 
     def finish(self, *, complete: bool) -> None:
-        """Finish the outputs after the run; `complete` is False if blocks are missing."""
+        """Finish the outputs after the run, which still say that they are not finished; `complete` is False if blocks are missing."""
         del complete
 
     def keep_digests(self) -> None:  # noqa: B027 - most jobs have none to keep
@@ -114,7 +169,8 @@ class Job(ABC):
             If blocks failed; `failed_block_ids` are those that are not done.
         """
         options, resources = self.options, Resources(self.plan.in_flight, self.plan.cache_bytes)
-        if self.is_empty:
+        if self.is_empty or self.all_done:
+            self._end()
             journal = Journal(0)
             journal.account = RunAccount()
             if self.report is not None:
@@ -151,7 +207,22 @@ class Job(ABC):
             n_bytes=n_bytes,
             progress=self.report,
             resume_from=options.folder,
+            finish=self._end,
+            beside=self.beside,
         )
+
+    def _end(self) -> None:
+        """Do what belongs to the end of a run in which all was done, while the outputs still say that they are not finished."""
+        self.finish(complete=True)
+        self.keep_digests()
+
+    @property
+    def beside(self) -> str | None:
+        """The folder for the journal of a local copy that can go on; None where it cannot."""
+        local = [place.path for place in self.places()[:1] if place.is_local]
+        if not local or not self.options.runner.in_process or self.call["input"] is None:
+            return None
+        return f"{local[0]}/{MARK_FOLDER}"
 
     def for_run(self, source: Source, opened: ExitStack, cache_bytes: int = 0) -> Source:
         if not self.options.runner.in_process:
@@ -160,11 +231,14 @@ class Job(ABC):
 
 
 def carry_out(job: Job) -> Any:
-    """Open, run and finish a job; return its result. It is discarded if the backend refuses the run."""
+    """Open, run and finish a job, or what an earlier call has left of it; return its result. It is discarded if the backend refuses the run."""
     if job.options.page is not None:
         check_page_path(job.options.page)
-    began = datetime.now(UTC)
-    with marking_new() as marks:
+    began, job = datetime.now(UTC), continued(job)
+    places = job.places()
+    if places and read_mark(places[0]) is None:
+        _remove_remains(places[0])
+    with marking_new(job.call if places else None) as marks:
         job.open(marks)
     try:
         with reporting(job.options.progress, job.verb) as report:
@@ -173,15 +247,18 @@ def carry_out(job: Job) -> Any:
             journal = job.run()
     except (RunnerError, RunInterrupted) as error:
         job.finish(complete=False)
+        for place in places:
+            renew_mark(place, ended=True)
         leave_page(job, error.tmp_folder)
         raise
     except (InvalidArgumentError, MissingDependencyError):
         # The corrected call must not find an output in its way.
         job.discard()
         raise
-    job.finish(complete=True)
-    job.keep_digests()
-    marks.remove()
+    for place in reversed(places):
+        remove_mark(place)
+    if job.all_done:
+        _remove_remains(places[0])
     leave_page(job)
     log_account(journal.account)
     job.keep_record(began, journal)
@@ -210,6 +287,106 @@ def leave_page(job: Job, folder: str | os.PathLike[str] | None = None) -> None:
         write_page(shown, output)
     except BioimagePyError as error:
         warn_caller(BioimagePyWarning(f"the page of the run was not written: {error.message}"))
+
+
+def continued(job: Job) -> Job:
+    """Return the job that goes on where the same call has ended early: the job itself where nothing was begun.
+
+    Raises OutputExistsError if another call has begun the output, or a process is writing it.
+    """
+    options, place = job.options, next(iter(job.places()), None)
+    if place is None or options.folder is not None or getattr(options, "overwrite", False):
+        return job
+    mark = read_mark(place)
+    if mark is None or is_abandoned(place):
+        return job
+    folder = _journal(place)
+    there = f"{place.path} is there already, and not finished"
+    if _is_written(mark, folder):
+        raise OutputExistsError(
+            f"{there}: process {mark.get('pid')} on {mark.get('host')} is writing it, or was a moment ago. Wait for it, or stop it"
+        )
+    elsewhere = kept_run(place)
+    if elsewhere is not None:
+        raise OutputExistsError(there, hints=[finish_hint(elsewhere), _REPLACE])
+    call = json.loads(json.dumps(job.call))
+    differ = ["which one is not known"]
+    if mark.get("call") is not None:
+        differ = list(differences(mark["call"], call, ""))
+    if differ:
+        raise OutputExistsError(
+            f"{there}; another call has begun it: {'; '.join(differ[:5])}",
+            hints=[Hint("make the same call to go on"), _REPLACE],
+        )
+    why = _why_anew(call, folder, mark, durable=bool(options.runner.config.durable))
+    if why or folder is None:
+        warn_caller(BioimagePyWarning(f"the copy into {place.path} begins anew: {why}"))
+        return job.again(overwrite=True)
+    work = folder.read_run()["work"]
+    again = job.again(resume_from=str(folder.path), block_ids=None)
+    again.all_done = ended_without_folder(folder, work)
+    return again
+
+
+def _why_anew(
+    call: Mapping[str, Any], folder: RunFolder | None, mark: Mapping[str, Any], *, durable: bool
+) -> str:
+    """Return why a call cannot go on, empty if it can."""
+    if call["input"] is None:
+        return "its input is in memory, or computed by a function, and may be another one"
+    if folder is None:
+        return "it was too short to be recorded, or that could not be"
+    if was_restarted(mark) and not durable:
+        return "the computer was started anew since, so that what was written last may be lost"
+    try:
+        ended_without_folder(folder, folder.read_run()["work"])
+    except InvalidArgumentError:
+        return "its temporary store is gone"
+    return ""
+
+
+def _journal(place: StoreFolder) -> RunFolder | None:
+    """Return the run folder that a copy keeps beside its voxels."""
+    for path in sorted(Path(place.path, MARK_FOLDER).glob("bioimage-run-*")) if place.is_local else ():
+        with suppress(BioimagePyError):
+            return RunFolder.open(path)
+    return None
+
+
+def _is_written(mark: Mapping[str, Any], folder: RunFolder | None) -> bool:
+    """Whether a process is writing an array, as its mark says; where that ran on another machine, by the signs of life that it gave."""
+    alive = False if mark.get("ended") or not mark else is_alive(mark)
+    if alive is not None or folder is None:
+        return alive is not False
+    signs = [float(folder.read_state(attempt)["seen"]) for attempt in folder.attempts()]
+    return folder.now() - max(signs, default=0.0) < _SILENT
+
+
+def _remove_remains(place: StoreFolder) -> None:
+    """Remove the journal of a copy that has done all and was killed before it had removed it."""
+    folder = _journal(place)
+    if folder is not None:
+        temporary = place_of_run(folder.read_run()["work"])
+        if temporary is not None:
+            temporary.remove()
+        folder.remove()
+    for path in Path(place.path, MARK_FOLDER).glob("bioimage-run-*"):
+        remove_remains(path)
+
+
+def input_identity(**sources: Source | None) -> dict[str, Any] | None:
+    """Return by what it is known that sources are the same in a later call; None if that cannot be known."""
+    found: dict[str, Any] = {}
+    for name, source in sources.items():
+        if source is not None:
+            try:
+                spec, known = json.dumps(input_spec(source)), input_fingerprint(source) or {}
+            except BioimagePyError:
+                return None
+            if '"$pickle"' in spec or '"class": ' in spec or None in known["voxels stored in"].values():
+                return None
+            found[name] = known
+    return found
 
 
 def warn_of_assumed(source: Source, assumed: Sequence[Hint]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -125,6 +126,12 @@ class RunOptions:
         return None if self.block_ids is None else ids_from(self.block_ids, None, "block_ids")
 
     @property
+    def deciding(self) -> dict[str, Any]:
+        """What is given that decides which voxels are written, and how, as JSON."""
+        given = {one.name: getattr(self, one.name) for one in fields(self) if one.name in _DECIDING}
+        return {name: _as_json(name, value) for name, value in given.items() if value is not None}
+
+    @property
     def folder(self) -> str | None:
         """The run folder to resume from."""
         return None if self.resume_from is None else os.fspath(self.resume_from)
@@ -233,6 +240,21 @@ class StoreAccess:
             yield
 
 
+def _as_json(name: str, value: Any) -> Any:
+    import numpy as np
+
+    from bioimage_py.sources import Codec
+
+    if name == "dtype":
+        return np.dtype(value).str
+    if name == "codec":
+        found = Codec.parse(value)
+        return " ".join(str(one) for one in (found.name, found.level, found.options) if one)
+    if name == "block_ids":
+        return [int(n) for n in value]
+    return json.loads(json.dumps(value, default=lambda one: one.item() if hasattr(one, "item") else str(one)))
+
+
 def _given(options: Any, kind: type) -> dict[str, Any]:
     """Return the options of a kind that are not None."""
     return {one.name: given for one in fields(kind) if (given := getattr(options, one.name)) is not None}
@@ -289,3 +311,10 @@ class PyramidOptions(RunOptions, NewArray, InputMetadata, StoreAccess):
     kind: str | None = option(
         "what the image shows (default: by its data type and name)", choices=("labels", "image")
     )
+
+
+_DECIDING = {
+    *("block_shape", "casting", "block_ids", "digest", "levels", "scale_factors", "method", "kind"),
+    *(one.name for kind in (NewArray, InputMetadata) for one in fields(kind) if one.name != "overwrite"),
+}
+"""The options of which a call that goes on has the same."""

@@ -13,7 +13,7 @@ from bioimage_py.geometry import Box, IdSet, check_block_shape
 from bioimage_py.kernels import PyramidKernel, check_casting, mover_for
 from bioimage_py.metadata import Level, axes_for_ngff
 from bioimage_py.operations.array_copy import check_portable, find_input, match_of, warn_of_casting
-from bioimage_py.operations.job import Job, carry_out, warn_caller, warn_of_assumed
+from bioimage_py.operations.job import Job, carry_out, input_identity, warn_caller, warn_of_assumed
 from bioimage_py.operations.options import CopyOptions, PyramidOptions
 from bioimage_py.operations.target import NewPathTarget, Target, first_missing
 from bioimage_py.operations.two_passes import TwoPassRun
@@ -45,7 +45,7 @@ class PyramidJob(Job):
             raise InvalidArgumentError(
                 "block_ids cannot be given for a pyramid: levels are computed from whole levels"
             )
-        self.options, runner = options, options.runner
+        self.options, self._given, runner = options, (input, output), options.runner
         self.target: _NewImage | _AddedLevels
         if output is None:
             self.target = added = _AddedLevels(input, options)
@@ -138,6 +138,16 @@ class PyramidJob(Job):
             )
             for level in self.plan.levels[1:]
         ]
+
+    def again(self, **changes: Any) -> PyramidJob:
+        changes.pop("block_ids", None)
+        return PyramidJob(*self._given, replace(self.options, **changes), quiet=True)
+
+    def input(self) -> Any:
+        return input_identity(voxels=self.source)
+
+    def places(self) -> list[StoreFolder]:
+        return self.target.folders_of(self._coarser())
 
     def check_free(self) -> None:
         self.target.check_free_for(self._coarser(), overwrite=self.options.overwrite)
@@ -291,15 +301,21 @@ class _NewImage(NewPathTarget):
 
     def open_levels(self, coarser: Sequence[Level], *, overwrite: bool, resume: bool) -> list[Source]:
         """Make the levels, or open them, and return all, full size first."""
-        path, key, *_ = self.planned.location
         if resume:
-            above = (key or "").rpartition("/")[0]
-            keys = [key, *(f"{above}/{level.path}".lstrip("/") for level in coarser)]
-            return [open_source(path, level_key, mode="r+") for level_key in keys]
+            return [open_source(self.path, key, mode="r+") for key in self._keys_of(coarser)]
         before = first_missing(self.planned.location)
         levels = self.planned.create_levels(coarser, overwrite=overwrite)
         self.made, self._sink = before, levels[0]
         return levels
+
+    def folders_of(self, coarser: Sequence[Level]) -> list[StoreFolder]:
+        root = StoreFolder.at(self.path)
+        return [root.child(key) for key in self._keys_of(coarser)]
+
+    def _keys_of(self, coarser: Sequence[Level]) -> list[str]:
+        key = self.planned.location.key or ""
+        above = key.rpartition("/")[0]
+        return [key, *(f"{above}/{level.path}".lstrip("/") for level in coarser)]
 
 
 class _AddedLevels(Target):
@@ -337,6 +353,9 @@ class _AddedLevels(Target):
 
     def check_free_for(self, coarser: Sequence[Level], *, overwrite: bool) -> None:
         self._image.check_free([level.path for level in coarser], overwrite=overwrite)
+
+    def folders_of(self, coarser: Sequence[Level]) -> list[StoreFolder]:
+        return [self._image.folder(level.path) for level in coarser]
 
     def open_levels(self, coarser: Sequence[Level], *, overwrite: bool, resume: bool) -> list[Source]:
         if resume:

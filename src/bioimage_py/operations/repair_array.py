@@ -76,8 +76,7 @@ class Repair:
         self._digest = _kept_digest(target) if damaged.numbers else None
         if self._digest is not None:
             self._check_by_digest(self._digest, other)
-        place = target.mark_place()
-        self._marked = None if place is None or not place.is_local else place.path
+        self._marked = target.mark_place()
         mark = None if self._marked is None else read_mark(self._marked)
         writing = mark and not mark.get("ended") and mark.get("pid") != os.getpid() and is_alive(mark)
         if mark and writing:

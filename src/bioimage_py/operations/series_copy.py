@@ -11,7 +11,7 @@ from bioimage_py.errors import Hint
 from bioimage_py.geometry import check_block_shape
 from bioimage_py.metadata import VERSIONS, Level, image_attributes
 from bioimage_py.operations.array_copy import check_portable, plan_array
-from bioimage_py.operations.job import warn_of_assumed
+from bioimage_py.operations.job import input_identity, warn_of_assumed
 from bioimage_py.operations.options import CopyOptions
 from bioimage_py.operations.target import NewPathTarget, Target
 from bioimage_py.operations.two_passes import room_beside_path
@@ -71,6 +71,7 @@ class SeriesCopy(WholeCopy):
         quiet: bool = False,
     ) -> None:
         self.options, self._in_process = options, options.runner.in_process
+        self._given = input, images, output
         place = locate(input)
         self._path, self.group = place.path, ImageGroup(locate(output).path)
         self._keys = [(key, f"{n}/{FULL_SIZE}") for n, (key, _) in enumerate(images)]
@@ -134,6 +135,12 @@ class SeriesCopy(WholeCopy):
         known = [hint for _, hint in self._assumed]
         self._assumed += [(source, hint) for hint in target.assumed(source) if hint not in known]
         return target
+
+    def again(self, **changes: Any) -> SeriesCopy:
+        return SeriesCopy(*self._given, replace(self.options, **changes), quiet=True)
+
+    def input(self) -> Any:
+        return input_identity(**{f"image {n}": source for n, source in enumerate(self._sources)})
 
     def _new(self) -> NewImage:
         version = VERSIONS[self._zarr_format]

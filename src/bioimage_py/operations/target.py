@@ -84,6 +84,11 @@ class Target:
         return self.path is not None and not self.path.startswith("memory:")
 
     @property
+    def folder(self) -> StoreFolder | None:
+        """The folder of the array of a store that is made; None where none is."""
+        return None
+
+    @property
     def url_options(self) -> Mapping[str, Any] | None:
         """Options for opening URLs beside this one; None if they are not known."""
         return {}
@@ -245,6 +250,11 @@ class NewPathTarget(SingleTarget):
         if self.path.startswith("memory:"):
             return UnknownEncoding("chunks that are held in memory are not moved")
         return planned_encoding(self.planned.family, self.planned.spec)
+
+    @property
+    def folder(self) -> StoreFolder | None:
+        path, key, *_ = self.planned.location
+        return self.planned.family.folder_of({"path": path, "key": key})
 
     def open(self, *, overwrite: bool, resume: bool) -> tuple[Any, Source]:
         if resume:

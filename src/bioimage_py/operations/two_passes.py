@@ -64,12 +64,13 @@ class TwoPassRun:
     @classmethod
     def begin(
         cls, arrays: Iterable[tuple[str | None, CopyPlan]], output: str, options: RunOptions, resources: Resources, *,
-        replaces: bool,
+        replaces: bool, goes_on: bool,
     ) -> Self | None:  # fmt: skip
         """Make the temporary store, or find the one of the run to resume; None if all arrays are copied in one pass.
 
         Arrays have a key, or None if they are the whole output. A resumed run keeps its number of passes, whatever space is free
-        now; `replaces` says that the whole output is rewritten, so that earlier runs into it cannot be finished any more.
+        now; `goes_on` says that the same call goes on after a kill, `replaces` that the whole output is rewritten, so that earlier
+        runs into it cannot be finished any more.
         """
         if options.folder is not None:
             return cls._begun(RunFolder.open(options.folder))
@@ -78,7 +79,7 @@ class TwoPassRun:
             return None
         passes = dict(planned.values())
         _remove_abandoned(next(iter(passes.values())), output, replaces=replaces)
-        maker = {**this_process(), "output": output, "resumable": options.keeps_folder}
+        maker = {**this_process(), "output": output, "resumable": goes_on or options.keeps_folder}
         place = _make_store(passes, maker)
         first = {
             n: FirstPass(

@@ -58,6 +58,8 @@ class WholeCopy(Job):
     """What is made."""
     _keys: list[tuple[str, str]]
     """Of each array its key in the input, and in the new container."""
+    _begun: bool
+    """Whether blocks are written into a copy that is there."""
     _is_fresh: bool
     """Whether the output is made here."""
     _in_process: bool
@@ -132,6 +134,9 @@ class WholeCopy(Job):
         n_changed = sum(ids is None or bool(ids) for _, ids in self._updates.values())
         return f"{n_asked:,} of {n_blocks:,} blocks have changed since they were copied, in {n_changed:,} of {counted(len(self._updates), 'array')}"
 
+    def places(self) -> list[StoreFolder]:
+        return [] if self._begun else self._places()
+
     def check_free(self) -> None:
         if self._is_fresh:
             self._new().check(overwrite=checked_overwrite(self.options.overwrite))
@@ -151,8 +156,7 @@ class WholeCopy(Job):
         plan, offsets = self.plan, self.plan.offsets
         for place, array, first in zip(self._places(), plan.arrays, offsets, strict=False):
             asked = plan.block_ids & IdSet.from_range(first + array.shared.n_blocks, first)
-            if place.is_local:
-                marks.expect(place.path, array.shared.blocking, asked.shifted(-first))
+            marks.expect(place.path, array.shared.blocking, asked.shifted(-first))
         self._new().make(overwrite=replace_old)
 
     def _places(self) -> list[StoreFolder]:
@@ -199,7 +203,8 @@ class WholeCopy(Job):
 
     def passes(self, resources: Resources) -> TwoPassRun | None:
         arrays = [(array.key, array.shared) for array in self.plan.arrays]
-        return TwoPassRun.begin(arrays, self.plan.output, self.options, resources, replaces=self._is_fresh)
+        how = {"replaces": self._is_fresh, "goes_on": self.beside is not None}
+        return TwoPassRun.begin(arrays, self.plan.output, self.options, resources, **how)
 
     def work(self, opened: ExitStack, passes: TwoPassRun | None, resources: Resources) -> CompositeWork:
         """Return the copies of all arrays as one work; an array is opened when its first block is due."""

@@ -50,6 +50,9 @@ from bioimage_py.system import available_cores
 MOST_WORKERS = 10_000
 
 
+def nothing() -> None: ...
+
+
 class Runner(ABC):
     """A backend that processes blocks.
 
@@ -85,13 +88,18 @@ class Runner(ABC):
         n_bytes: int = 0,
         progress: Report | None = None,
         resume_from: str | None = None,
+        finish: Callable[[], None] = nothing,
+        beside: str | None = None,
     ) -> Journal:
         """Process all groups of the work and return the journal; failures are in it, not raised.
 
         `resources` are those of one worker process (local runs are tuned by their caller), `n_bytes` is what will be written at
-        most, `resume_from` the folder of the run to resume. Raises InvalidArgumentError if a source exists in this process only, or
-        the folder is of another call; RunInterrupted, which lists what is done, within a second of Ctrl-C.
+        most, `resume_from` the folder of the run to resume. `finish` is called when all blocks are done, while the outputs still say that
+        they are not finished. A local run that is asked for no run folder keeps one in the folder `beside` its voxels. Raises
+        InvalidArgumentError if a source exists in this process only, or the folder is of another call; RunInterrupted, which lists
+        what is done, within a second of Ctrl-C.
         """
+        del beside
         with self.ready():
             if resume_from is None:
                 folder = new_run_folder(
@@ -100,7 +108,8 @@ class Runner(ABC):
             else:
                 folder = RunFolder.open(resume_from)
                 check_same_run(folder, folder.read_run(), work)
-            return self.drive(folder, work, num_workers, progress=progress, resumes=resume_from is not None)
+            resumes = resume_from is not None
+            return self.drive(folder, work, num_workers, progress=progress, resumes=resumes, finish=finish)
 
     def drive(
         self,
@@ -110,6 +119,7 @@ class Runner(ABC):
         *,
         progress: Report | None = None,
         resumes: bool = False,
+        finish: Callable[[], None] = nothing,
     ) -> Journal:
         """Run what is missing of a run that keeps a folder, and return the journal of all of it.
 
@@ -119,6 +129,8 @@ class Runner(ABC):
             if resumes:
                 take_given_functions(folder, work)
             journal = self.process(folder, work, num_workers, progress)
+            if not journal.has_failures:
+                finish()
             work.settle_marks(journal.done_ids())
             if not journal.has_failures:
                 finish_outputs(folder, self.config.patience)
@@ -148,18 +160,23 @@ class Runner(ABC):
                 temporary.remove()
                 folder.remove()
             return None
+        if "fingerprint" not in run["work"]:
+            raise InvalidArgumentError(
+                f"the run {str(folder.path)!r} goes on when the call that began it is made again"
+            )
         workers = num_workers or run["num_workers"]
         # Where other processes do the work, this one only looks.
         threads, cache_bytes = (workers, run["cache_bytes"]) if self.in_process else (1, 0)
         extend_import_path(run.get("import_path", ()))
         work = load_work(run["work"], folder, threads, cache_bytes)
         check_same_run(folder, run, work)
-        journal = self.drive(folder, work, workers, progress=progress)
+        journal = self.drive(
+            folder, work, workers, progress=progress, finish=lambda: finish_images(work.image())
+        )
         log_account(journal.account)
         if journal.has_failures:
             name = f"resumed run {folder.path.name}"
             raise_failures(journal, work.asked(work.block_ids), name, kept_too=work.also_kept)
-        finish_images(work.image())
         if not work.keep_results or not work.returns_results:
             return None
         return [journal.results[i] for i in work.order or work.block_ids]
@@ -328,7 +345,7 @@ def raise_failures(journal: Journal, block_ids: IdSet, name: str, *, kept_too: s
         stopped = f", and the run {journal.stopped}" if journal.stopped else ""
         what = f"failed{others}{stopped}. First error, in"
         if journal.folder is not None:
-            hints.append(finish_hint(journal.folder, "once the cause is gone, finish it: {}"))
+            hints.append(finish_hint(journal.folder, "once the cause is gone"))
         if journal.folder is not None and kept_too:
             hints.append(Hint(f"the temporary store {kept_too!r} is kept for that"))
     # In two passes the first one's blocks are not the caller's.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError
@@ -14,7 +15,7 @@ _LIBRARIES = ("bioimage-py", "numpy", "tensorstore", "zarr", "h5py", "tifffile",
 
 def describe_environment(names: Iterable[str] = _LIBRARIES) -> dict[str, str]:
     """Return the versions of Python and of the libraries that decide what a worker does, without those that are missing."""
-    listed = _listed_versions()
+    listed = _versions_below(tuple(sys.path))
     found = {"python": sys.version.split()[0]}
     for name in names:
         version = listed.get(_normal(name))
@@ -76,13 +77,14 @@ def extend_import_path(places: Iterable[str]) -> None:
     sys.path.extend(place for place in places if place not in sys.path)
 
 
-def _listed_versions() -> dict[str, str]:
+@cache
+def _versions_below(places: tuple[str, ...]) -> dict[str, str]:
     """Return the versions of what is installed by normal names, as far as the names of metadata folders tell them.
 
     To parse the metadata itself, and to import what that takes, costs a worker more than all else that it does to begin.
     """
     found: dict[str, str] = {}
-    for place in sys.path:
+    for place in places:
         try:
             names = [entry.name for entry in Path(place).iterdir()]
         except OSError:

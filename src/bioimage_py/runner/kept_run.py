@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from bioimage_py.errors import Hint, RunInterrupted, RunnerError
+from bioimage_py.errors import Hint, NotPortableError, RunInterrupted, RunnerError
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.config import Resources, RunnerConfig
 from bioimage_py.runner.environment import describe_environment, import_path
@@ -31,12 +31,22 @@ _FUNCTIONS = ("function_check", "$pickle")
 
 
 def new_run_folder(
-    work: Work, job_type: str, config: RunnerConfig, num_workers: int, resources: Resources, n_bytes: int
+    work: Work,
+    job_type: str,
+    config: RunnerConfig,
+    num_workers: int,
+    resources: Resources,
+    n_bytes: int,
+    beside: str | None = None,
 ) -> RunFolder:
-    """Make a run folder that holds all that another process needs to do the work; after an error nothing of it is left."""
-    folder, outputs = RunFolder.make(default_root(config.tmp_root)), dict[str, Any]()
+    """Make a run folder that holds all that another process needs to do the work; after an error nothing of it is left.
+
+    It is made in the folder `beside` the voxels, if one is given: then the same call does the rest, which knows itself what its work is where that
+    would take long to write down.
+    """
+    folder, outputs = RunFolder.make(default_root(beside or config.tmp_root)), dict[str, Any]()
     try:
-        stored = {**work.to_json(folder), "fingerprint": work.fingerprint()}
+        stored = _stored(work, folder, beside)
         # Before the run can be found: what is found can be resumed.
         outputs = mark_outputs(work, str(folder.lasting_path))
         folder.write_run(
@@ -66,9 +76,19 @@ def new_run_folder(
     return folder
 
 
+def _stored(work: Work, folder: RunFolder, beside: str | None) -> dict[str, Any]:
+    if beside and (outline := work.outline(folder)) is not None:
+        return outline
+    stored = {**work.to_json(folder), "fingerprint": work.fingerprint()}
+    if beside and _has_functions(stored):
+        raise NotPortableError("it is not known whether a function is still the same")
+    return stored
+
+
 def check_same_run(folder: RunFolder, run: Mapping[str, Any], work: Work) -> None:
     """Raise InvalidArgumentError unless work, data and outputs are those that the run was begun with."""
-    work.check_fingerprint(run["work"]["fingerprint"])
+    if (fingerprint := run["work"].get("fingerprint")) is not None:
+        work.check_fingerprint(fingerprint)
     check_outputs(folder, run)
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bioimage_py.errors import (
@@ -19,7 +23,7 @@ from bioimage_py.errors import (
     StorageError,
 )
 from bioimage_py.geometry import IdSet
-from bioimage_py.runner.base import Runner
+from bioimage_py.runner.base import Runner, nothing
 from bioimage_py.runner.config import Resources
 from bioimage_py.runner.journal import BlockJournal, Journal, Report
 from bioimage_py.runner.kept_run import interrupted, new_run_folder
@@ -30,16 +34,22 @@ from bioimage_py.runner.run import (
     RunFolder,
     account_of_attempts,
     account_of_run,
+    is_beside_data,
     read_recorded,
     read_units,
 )
 from bioimage_py.runner.work import Work
 from bioimage_py.runner.worker_threads import WorkerThreads
 from bioimage_py.sources import Source, leaves
-from bioimage_py.storage import forget_failures
+from bioimage_py.sources.stores import renew_mark
+from bioimage_py.storage import StoreFolder, forget_failures, this_process
 
 if TYPE_CHECKING:
     from bioimage_py.kernels import BlockUnits
+
+_log = logging.getLogger(__name__)
+_COUNTED_EVERY = 1.0
+"""Seconds between two times that the mark of an output tells how far the copy is."""
 
 
 class LocalRunner(Runner):
@@ -77,15 +87,19 @@ class LocalRunner(Runner):
         n_bytes: int = 0,
         progress: Report | None = None,
         resume_from: str | None = None,
+        finish: Callable[[], None] = nothing,
+        beside: str | None = None,
     ) -> Journal:
-        """Process all groups of the work, without a run folder where none is asked for; as in `Runner`."""
+        """Process all groups of the work, without a run folder where none is asked for or can be kept; as in `Runner`."""
         forget_failures()
         if resume_from is not None:
-            return super().execute(work, num_workers, progress=progress, resume_from=resume_from)
-        if self.config.asks_for_folder:
-            kept = self._new_folder(work, num_workers, resources or Resources(num_workers), n_bytes)
+            return super().execute(
+                work, num_workers, progress=progress, resume_from=resume_from, finish=finish
+            )
+        if self.config.asks_for_folder or beside is not None:
+            kept = self._new_folder(work, num_workers, resources or Resources(num_workers), n_bytes, beside)
             if kept is not None:
-                return self.drive(kept, work, num_workers, progress=progress)
+                return self.drive(kept, work, num_workers, progress=progress, finish=finish)
         journal = Journal(len(work.block_ids), n_bytes)
         threads = _threads(work, num_workers)
         try:
@@ -98,6 +112,8 @@ class LocalRunner(Runner):
                 work.settling()()
             journal.account = account_of_run(work, journal.seconds, threads)
             journal.tell(progress, last=True)
+            if not journal.has_failures:
+                finish()
         except KeyboardInterrupt as error:
             # Also one within the last call of the user's progress function, which is the only call in a short run.
             raise interrupted(work, journal.done_ids(), [work.how_to_finish]) from error
@@ -126,9 +142,14 @@ class LocalRunner(Runner):
         run, before = folder.read_run(), read_recorded(folder, with_values=work.keep_results)
         journal = Journal(len(work.block_ids), run["bytes"], folder=folder.path)
         done = before.done & work.block_ids
+        if done:
+            _log.info("continued: %d of %d blocks were done", len(done), len(work.block_ids))
         journal.merge(done, before.values(done))
         journal.done((), before.n_bytes)
         missing = work.narrowed(work.block_ids - done).with_new_counts()
+        if before.attempts and is_beside_data(folder.path):
+            for place in work.marked_places():
+                renew_mark(place, **this_process(), ended=False)
         if missing.block_ids:
             number = folder.n_rounds()
             # All in one portion, which nobody claims: threads of one process share it.
@@ -137,19 +158,20 @@ class LocalRunner(Runner):
             settle = work.settling() if self.config.durable or run["durable"] else None
             threads = _threads(missing, num_workers)
             try:
-                with AttemptJournal(
-                    folder,
-                    number,
-                    0,
-                    settle=settle,
-                    tally=missing.tally,
-                    threads=threads,
-                    stop=journal.stop,
-                ) as attempt:
+                with (
+                    _shown(folder, journal, report) as tick,
+                    AttemptJournal(
+                        folder,
+                        number,
+                        0,
+                        settle=settle,
+                        tally=missing.tally,
+                        threads=threads,
+                        stop=journal.stop,
+                    ) as attempt,
+                ):
                     attempt.know(read_units(folder.attempts()))
-                    _process_waves(
-                        missing, journal, _Both(attempt, journal), threads, lambda: journal.tell(report)
-                    )
+                    _process_waves(missing, journal, _Both(attempt, journal), threads, tick)
             except StorageError as error:
                 done = read_recorded(folder, with_values=work.keep_results).done
                 every, left = work.asked(work.block_ids), work.asked(work.block_ids - done)
@@ -160,15 +182,26 @@ class LocalRunner(Runner):
                     hints=[*error.hints, *self.interrupt_hints(folder)],
                 ) from error
         journal.states = [folder.read_state(attempt) for attempt in folder.attempts()]
-        journal.account = account_of_attempts(work, journal.states)
+        account = account_of_attempts(work, journal.states)
+        if account is not None and done:
+            account = replace(account, blocks_before=len(done), blocks=len(work.block_ids))
+        journal.account = account
         journal.tell(report, last=True)
         return journal
 
-    def _new_folder(self, work: Work, threads: int, resources: Resources, n_bytes: int) -> RunFolder | None:
+    def _new_folder(
+        self, work: Work, threads: int, resources: Resources, n_bytes: int, beside: str | None
+    ) -> RunFolder | None:
         """Return a new run folder; None if no other process could resume the run."""
+        beside = None if self.config.asks_for_folder else beside
         try:
-            return new_run_folder(work, self.job_type, self.config, threads, resources, n_bytes)
-        except (NotPortableError, MissingDependencyError) as error:
+            return new_run_folder(work, self.job_type, self.config, threads, resources, n_bytes, beside)
+        except BioimagePyError as error:
+            if beside is not None:
+                _log.info("the same call would begin anew: %s", error)
+                return None
+            if not isinstance(error, (NotPortableError, MissingDependencyError)):
+                raise
             if self.config.resumable:
                 raise InvalidArgumentError(f"the run cannot be resumable: {error}") from error
             warnings.warn(
@@ -204,6 +237,31 @@ class _Both:
 
     def hopeless(self) -> str:
         return self._journals[0].hopeless()
+
+
+@contextlib.contextmanager
+def _shown(folder: RunFolder, journal: Journal, report: Report | None) -> Iterator[Callable[[], None]]:
+    """Give what is called again and again during a run: it shows the progress to the user, and to whoever opens the output."""
+    if not is_beside_data(folder.path):
+        yield lambda: journal.tell(report)
+        return
+    place = StoreFolder(str(Path(str(folder.path)).parents[1]))
+    due = time.monotonic() + _COUNTED_EVERY
+
+    def count() -> None:
+        renew_mark(place, run=[len(journal.done_ids()), journal.blocks_total])
+
+    def tick() -> None:
+        nonlocal due
+        journal.tell(report)
+        if time.monotonic() > due:
+            count()
+            due = time.monotonic() + _COUNTED_EVERY
+
+    try:
+        yield tick
+    finally:
+        count()
 
 
 def _threads(work: Work, num_workers: int) -> int:

@@ -21,7 +21,15 @@ from bioimage_py.errors import InvalidArgumentError, ReadOnlyError
 from bioimage_py.geometry import Box, basic_index
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.casting import cast_values
-from bioimage_py.storage import PartStamps, ReadAhead, SlowReads, file_identity, file_stamp, text_stamp
+from bioimage_py.storage import (
+    SIDE_FOLDER,
+    PartStamps,
+    ReadAhead,
+    SlowReads,
+    file_identity,
+    file_stamp,
+    text_stamp,
+)
 from bioimage_py.system import sync_file_system
 
 if TYPE_CHECKING:
@@ -30,8 +38,6 @@ if TYPE_CHECKING:
 SourceSpec = dict[str, Any]
 """Plain JSON that `from_spec` turns into a source again, in any process that sees the same files."""
 
-SIDE_FOLDER = ".bioimage-py"
-"""The folder for what is kept beside stored voxels: in the folder of an array, or as an ending beside a file, see `Source.side_folder`."""
 DIGEST_FILES = ("digest.json", "digest.tiles")
 """What a digest is kept in, in a side folder; the first one says what it is of."""
 _LOOKS_EVERY = 1.0

@@ -101,6 +101,11 @@ class Family:
         del spec
         return None
 
+    def unfinished(self, source: Source) -> str:
+        """Return what is missing of an array that a copy has not finished, and what to do; empty for others."""
+        del source
+        return ""
+
     # Encoded chunks
 
     def stored_chunks(self, source: FileSource) -> StoredChunks:

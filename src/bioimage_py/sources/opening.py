@@ -120,6 +120,11 @@ def open_source(
         If neither the ending nor the content is known.
     InvalidArgumentError
         If `axes`, `voxel_size` or `units` do not fit the array.
+
+    Warns
+    -----
+    BioimagePyWarning
+        If a copy into the array has not ended yet, or ended early, and it is opened for reading.
     """
     if mode not in ("r", "r+"):
         raise InvalidArgumentError(f"mode must be 'r' or 'r+', got {mode!r}; create_output makes new arrays")
@@ -135,6 +140,8 @@ def open_source(
     opened = found.load()
     _check_options(found.title, opened.open_path, options)
     source = _of_few_axes(opened.open_path(location.path, location.key, mode, **options))
+    if mode == "r" and (unfinished := opened.unfinished(source)):
+        warnings.warn(f"{source.name} is {unfinished}", BioimagePyWarning, stacklevel=2)
     return override_metadata(source, owned=True, axes=axes, voxel_size=voxel_size, units=units)
 
 

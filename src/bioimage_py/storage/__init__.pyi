@@ -13,11 +13,13 @@ from .compressed import (
     without_compression as without_compression,
 )
 from .crash_safety import (
+    SIDE_FOLDER as SIDE_FOLDER,
     files_below as files_below,
     is_alive as is_alive,
     is_leftover as is_leftover,
     remove_leftovers as remove_leftovers,
     this_process as this_process,
+    was_restarted as was_restarted,
 )
 from .file_bytes import (
     MOST_READ as MOST_READ,

@@ -32,6 +32,7 @@ from .machine import (
     available_cores as available_cores,
     available_memory as available_memory,
     is_local_disk as is_local_disk,
+    kernel_says as kernel_says,
     machine_vendors as machine_vendors,
     mapped_files as mapped_files,
     most_memory as most_memory,

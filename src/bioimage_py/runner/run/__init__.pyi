@@ -41,6 +41,7 @@ from .run_folder import (
     RunFolder as RunFolder,
     default_root as default_root,
     finish_hint as finish_hint,
+    is_beside_data as is_beside_data,
     n_stored_ids as n_stored_ids,
     remove_remains as remove_remains,
 )

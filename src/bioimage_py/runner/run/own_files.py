@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, StorageError
-from bioimage_py.storage import AnyPath, ObjectLog, ObjectPath, tried_again
+from bioimage_py.storage import SIDE_FOLDER, AnyPath, ObjectLog, ObjectPath, tried_again
 from bioimage_py.system import NEW, READ, another_owner, force_to_disk, pread, pwrite, replace, set_mode
 
 _LOG_LINES, _LOG_BYTES = 5, 4096
@@ -152,7 +152,8 @@ def write_whole(path: AnyPath, content: bytes | Callable[[], Iterable[bytes]], m
                 file.writelines((content,) if isinstance(content, bytes) else content())
                 set_mode(file.fileno(), mode)
                 file.flush()
-                os.fsync(file.fileno())
+                if SIDE_FOLDER not in path.parts:  # what is beside voxels outlives them for nothing
+                    os.fsync(file.fileno())
             replace(str(beside), str(path))
         except BaseException:
             beside.unlink(missing_ok=True)

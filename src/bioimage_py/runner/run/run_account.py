@@ -46,6 +46,8 @@ class RunAccount(Rows):
         Seconds of `"reading"` (voxels fetched and decoded), `"computing"` (wrappers, casts, masks), `"writing"` (encoded and
         stored), `"moving_in"` (encoded chunks looked up, read and checked) and `"moving_out"` (they are stored; where the
         system, or an object store, copies by itself, it reads them here).
+    blocks_before, blocks
+        Where a run was continued, how many of its blocks were done before, and how many it has.
     """
 
     seconds: float = 0.0
@@ -58,6 +60,8 @@ class RunAccount(Rows):
     chunks_recoded: int = 0
     stages: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     chunks_by_store: int = 0
+    blocks_before: int = 0
+    blocks: int = 0
 
     @property
     def bytes_per_second(self) -> float | None:
@@ -98,9 +102,12 @@ class RunAccount(Rows):
             "stages": dict(self.stages),
             "shares": self.shares,
             "limit": self.limit,
+            "blocks_before": self.blocks_before,
         }
 
     def _rows(self) -> Iterator[tuple[str, str]]:
+        if self.blocks_before:
+            yield "continued", f"{self.blocks_before:,} of {self.blocks:,} blocks were done"
         by_store = f" ({self.chunks_by_store:,} by the store itself)" if self.chunks_by_store else ""
         moved = f"{self.chunks_moved:,} chunk{'' if self.chunks_moved == 1 else 's'} moved{by_store}"
         yield "chunks", f"{moved}, {self.chunks_recoded:,} recoded"
@@ -120,6 +127,7 @@ class RunAccount(Rows):
     def __str__(self) -> str:
         rows = dict(self._rows())
         did = [
+            *([f"continued: {rows['continued']}"] if "continued" in rows else []),
             rows["chunks"],
             f"{rows['in']} in",
             f"{rows['out']} out",

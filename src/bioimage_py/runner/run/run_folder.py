@@ -60,7 +60,7 @@ from bioimage_py.runner.run.own_files import (
     write_whole,
 )
 from bioimage_py.runner.run.state_file import read_state
-from bioimage_py.storage import AnyPath, ObjectPath, any_path, is_alive, this_process
+from bioimage_py.storage import SIDE_FOLDER, AnyPath, ObjectPath, any_path, is_alive, this_process
 from bioimage_py.system import OPEN_OR_MAKE
 
 _T = TypeVar("_T")
@@ -89,9 +89,16 @@ def default_root(tmp_root: str | os.PathLike[str] | None) -> AnyPath:
         ) from error
 
 
-def finish_hint(path: str | os.PathLike[str], text: str = "to finish: {}") -> Hint:
+def is_beside_data(path: str | os.PathLike[str]) -> bool:
+    """Whether a run folder is the one that a local copy keeps by itself in its output: the same call goes on with it."""
+    return os.path.basename(os.path.dirname(os.fspath(path))) == SIDE_FOLDER  # noqa: PTH119, PTH120 - a text stays a text
+
+
+def finish_hint(path: str | os.PathLike[str], when: str = "") -> Hint:
     """Return what finishes the run whose folder is there."""
-    return Hint.of(text, "resume", os.fspath(path))
+    if is_beside_data(path):
+        return Hint(", ".join([*([when] if when else []), "call again: what is done is not done again"]))
+    return Hint.of(f"{when}, finish it: {{}}" if when else "to finish: {}", "resume", os.fspath(path))
 
 
 class AttemptFiles:

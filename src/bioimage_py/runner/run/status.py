@@ -267,6 +267,8 @@ def what_is_run(work: Mapping[str, Any]) -> str:
     """Return what is done with what, such as `"copy a.zarr to b.zarr"`, from the plan in a run folder."""
     if work["kind"] == "map":
         return "a function over items"
+    if work["kind"] == "copies":
+        return f"copies of {work['parts']:,} arrays"
     if "parts" in work:
         first, *others = work["parts"]
         if work.get("temporary") is not None:

@@ -5,7 +5,7 @@ from .deferred import MOST_OPEN as MOST_OPEN, DeferredWork as DeferredWork, Work
 from .functions import BlockFunctionWork as BlockFunctionWork
 from .items import ItemFunctionWork as ItemFunctionWork, ids_from as ids_from
 from .pyramid import PyramidWork as PyramidWork
-from .stored_sources import input_spec as input_spec
+from .stored_sources import input_fingerprint as input_fingerprint, input_spec as input_spec
 from .two_passes import (
     TEMPORARY_MARK as TEMPORARY_MARK,
     TemporaryPlace as TemporaryPlace,
@@ -14,4 +14,4 @@ from .two_passes import (
     ended_without_folder as ended_without_folder,
     place_of_run as place_of_run,
 )
-from .work import Work as Work, load_work as load_work
+from .work import Work as Work, differences as differences, load_work as load_work

@@ -95,12 +95,11 @@ class BlockWork(Work):
     def fingerprint(self) -> dict[str, Any]:
         return {**super().fingerprint(), **self._blocks(whole_too=True)}
 
-    def settle_marks(self, done: IdSet) -> None:
+    def settle_marks(self, done: IdSet, *, keep: bool = False) -> None:
         from bioimage_py.sources.stores import settle_mark  # not for workers
 
-        for place in self.marked_places():
-            if place.is_local:
-                settle_mark(place.path, self.blocking, done)
+        for place in reversed([*self.marked_places()]):
+            settle_mark(place, self.blocking, done, keep=keep)
 
     def _to_json(
         self, folder: RunFolder, inputs: Sequence[Source], mask: Source | None, **more: Any

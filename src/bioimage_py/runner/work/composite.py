@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from bioimage_py.errors import Hint
 from bioimage_py.geometry import IdSet
 from bioimage_py.runner.work.block_work import BlockWork
-from bioimage_py.runner.work.deferred import load_parts
+from bioimage_py.runner.work.deferred import MOST_OPEN, load_parts
 from bioimage_py.runner.work.work import Work
 
 if TYPE_CHECKING:
@@ -126,6 +126,11 @@ class CompositeWork(Work):
             "block_ids": folder.store_ids(self.block_ids),
         }
 
+    def outline(self, folder: RunFolder) -> dict[str, Any] | None:
+        if len(self.parts) <= MOST_OPEN or type(self) is not CompositeWork:
+            return None
+        return {"kind": "copies", "parts": len(self.parts), "block_ids": folder.store_ids(self.block_ids)}
+
     @classmethod
     def from_json(
         cls, stored: dict[str, Any], folder: RunFolder, threads: int, cache_bytes: int, **more: Any
@@ -149,9 +154,15 @@ class CompositeWork(Work):
         for part in self.asked_parts:
             yield from part.marked_places()
 
-    def settle_marks(self, done: IdSet) -> None:
-        for part, ids in zip(self.asked_parts, self.split(done), strict=False):
+    def settle_marks(self, done: IdSet, *, keep: bool = False) -> None:
+        from bioimage_py.sources.stores import read_mark  # not for workers
+
+        (first, first_ids), *others = zip(self.asked_parts, self.split(done), strict=False)
+        for part, ids in others:
             part.settle_marks(ids)
+        # The mark of the first array tells of all of them.
+        marked = any(read_mark(place) is not None for part, _ in others for place in part.marked_places())
+        first.settle_marks(first_ids, keep=keep or marked)
 
     def _joined(self, of_parts: Iterable[IdSet]) -> IdSet:
         return IdSet.union(ids.shifted(offset) for ids, offset in zip(of_parts, self.offsets, strict=False))

@@ -86,7 +86,7 @@ class BlockFunctionWork(BlockWork):
         block = blocking[block_id] if halo is None else blocking.block_with_halo(block_id, halo)
         return self.function(block, self.inputs, self.outputs, self.mask)
 
-    def settle_marks(self, done: IdSet) -> None:
+    def settle_marks(self, done: IdSet, *, keep: bool = False) -> None:
         """Leave marks as they are: what a function has written is not known."""
 
     def to_json(self, folder: RunFolder) -> dict[str, Any]:

@@ -89,7 +89,7 @@ class PyramidWork(BlockWork):
     def image(self) -> tuple[Source, ...]:
         return self.outputs
 
-    def settle_marks(self, done: IdSet) -> None:
+    def settle_marks(self, done: IdSet, *, keep: bool = False) -> None:
         """Take the marks away when all is done: blocks of what is read are not blocks of the levels."""
         if not self.block_ids - done:
-            super().settle_marks(self.block_ids)
+            super().settle_marks(self.block_ids, keep=keep)

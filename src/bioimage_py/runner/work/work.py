@@ -124,6 +124,11 @@ class Work(ABC):
         """
         raise NotPortableError(f"{type(self).__name__} can be run locally only")
 
+    def outline(self, folder: RunFolder) -> dict[str, Any] | None:
+        """Return what the same call needs to go on, where `to_json` would take long; else None."""
+        del folder
+        return None
+
     @classmethod
     def from_json(cls, stored: dict[str, Any], folder: RunFolder, threads: int, cache_bytes: int) -> Work:
         """Make the work again; inputs are opened for reading only."""
@@ -135,11 +140,11 @@ class Work(ABC):
 
     def check_fingerprint(self, then: dict[str, Any]) -> None:
         """Raise InvalidArgumentError if this is not the work that was begun, or the data have changed; the message says what differs."""
-        differences = list(_differences(then, self.fingerprint(), ""))
-        if differences:
+        found = list(differences(then, self.fingerprint(), ""))
+        if found:
             raise InvalidArgumentError(
                 "this run cannot be continued, because it is not the one that was begun: "
-                + "; ".join(differences[:5])
+                + "; ".join(found[:5])
                 + ". Copy again, or put back what was there, with its times"
             )
 
@@ -179,8 +184,8 @@ class Work(ABC):
             if place is not None:
                 yield place
 
-    def settle_marks(self, done: IdSet) -> None:  # noqa: B027 - nothing to do for most works
-        """Take the blocks that are done off the marks of unfinished outputs, and the marks away with the last of them."""
+    def settle_marks(self, done: IdSet, *, keep: bool = False) -> None:  # noqa: B027 - nothing to do for most works
+        """Take the blocks that are done off the marks of unfinished outputs, and unless `keep` the marks away with the last of them."""
 
     # -- the end
 
@@ -199,9 +204,10 @@ def load_work(stored: dict[str, Any], folder: RunFolder, threads: int, cache_byt
     return kind.from_json(stored, folder, threads, cache_bytes)
 
 
-def _differences(then: Any, now: Any, where: str) -> Iterator[str]:
+def differences(then: Any, now: Any, where: str) -> Iterator[str]:
+    """Yield what differs between two values of plain JSON, in words."""
     if isinstance(then, dict) and isinstance(now, dict):
         for key in sorted({*then, *now}):
-            yield from _differences(then.get(key), now.get(key), f"{where} {key}".strip())
+            yield from differences(then.get(key), now.get(key), f"{where} {key}".strip())
     elif then != now:
         yield f"{where} was {then} and is {now}"

@@ -111,10 +111,8 @@ class N5Family(StoreFamily):
         try_out(making)
         return making, attributes if key else {**_VERSION, **attributes}
 
-    def make(
-        self, making: dict[str, Any], attributes: Mapping[str, Any], folder: StoreFolder, *, overwrite: bool
-    ) -> None:
-        make_array(making, folder, overwrite=overwrite)
+    def make(self, making: dict[str, Any], attributes: Mapping[str, Any], folder: StoreFolder) -> None:
+        make_array(making, folder)
         folder.write_json("attributes.json", {**attributes, **making["metadata"]})
 
     def keeping(self, spec: ArraySpec, encoding: ChunkEncoding, *, grid: bool, codec: bool) -> ArraySpec:

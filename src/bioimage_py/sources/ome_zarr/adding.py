@@ -76,6 +76,10 @@ class GrowingImage:
             return f"{self.full}_{number}"
         return _LAST_NUMBER.sub(str(number), self.full, count=1)
 
+    def folder(self, path: str) -> StoreFolder:
+        """Return the folder of a level."""
+        return self.root.child(joined_key(self.key, path))
+
     def opened(self, levels: Sequence[Level]) -> list[Source]:
         zarr, options = family_of("zarr"), self.root.options
         keys = [joined_key(self.key, one.path) for one in levels]

@@ -173,7 +173,7 @@ class NewImage:
                 place, kind = root.child(level.key), (id(level.making), id(level.attributes))
                 mark_new(place)
                 if kind not in made:
-                    make_zarr_array(level.making, level.attributes, place, overwrite=False)
+                    make_zarr_array(level.making, level.attributes, place)
                     read = ((name, place.read(name)) for name in ARRAY_FILES)
                     made[kind] = {name: content for name, content in read if content is not None}
                 else:
@@ -293,7 +293,7 @@ def make_in_rooms(
     for level in levels:
         rules = store_rules(level.spec.zarr_format)
         room = rooms.enter_context(room_for_array(root, level.key, overwrite, rules))
-        make_zarr_array(level.making, level.attributes, room, overwrite=overwrite)
+        make_zarr_array(level.making, level.attributes, room)
 
 
 def _warn_of_other_levels(

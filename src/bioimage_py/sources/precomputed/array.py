@@ -191,10 +191,8 @@ class PrecomputedFamily(StoreFamily):
         try_out(making)
         return making, to_attributes(spec.metadata)
 
-    def make(
-        self, making: dict[str, Any], attributes: Mapping[str, Any], folder: StoreFolder, *, overwrite: bool
-    ) -> None:
-        make_array(making, folder, overwrite=overwrite)
+    def make(self, making: dict[str, Any], attributes: Mapping[str, Any], folder: StoreFolder) -> None:
+        make_array(making, folder)
         if attributes:
             folder.write_json("info", {**(folder.read_json("info") or {}), OWN_ENTRY: attributes})
 

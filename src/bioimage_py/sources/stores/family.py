@@ -13,6 +13,7 @@ from bioimage_py.sources.family import Family
 from bioimage_py.sources.stores.hierarchy import Node, arrays_below
 from bioimage_py.sources.stores.make_room import StoreRules, check_room, make_array, room_for_array
 from bioimage_py.sources.stores.tensorstore_array import StoredArray, TensorStoreSource, open_store
+from bioimage_py.sources.stores.unfinished import unfinished_text
 from bioimage_py.storage import StoreFolder, plain_message, reads_metadata
 
 _S = TypeVar("_S", bound=TensorStoreSource)
@@ -38,11 +39,9 @@ class StoreFamily(Family):
         value, a key or a codec that it cannot have.
         """
 
-    def make(
-        self, making: dict[str, Any], attributes: Mapping[str, Any], folder: StoreFolder, *, overwrite: bool
-    ) -> None:
+    def make(self, making: dict[str, Any], attributes: Mapping[str, Any], folder: StoreFolder) -> None:
         del attributes
-        make_array(making, folder, overwrite=overwrite)
+        make_array(making, folder)
 
     def opened(self, cls: type[_S], spec: dict[str, Any], stored: StoredArray, name: str, **how: Any) -> _S:
         """Open an array through TensorStore; UnsupportedFormatError if that does not know how it is stored."""
@@ -60,6 +59,9 @@ class StoreFamily(Family):
         if node is None:
             raise SourceNotFoundError(f"there is no {rules.title} array or group at {root.path}")
         return [key for key, _ in arrays_below(node, rules.read_node)]
+
+    def unfinished(self, source: Source) -> str:
+        return unfinished_text(source)
 
     def folder_of(self, spec: SourceSpec) -> StoreFolder | None:
         return StoreFolder.of_spec(spec) if "path" in spec else None
@@ -101,5 +103,5 @@ class StoreFamily(Family):
         making, attributes = self.making(key, spec)
         root = StoreFolder.at(path, options)
         with room_for_array(root, key, overwrite, self.rules(spec.zarr_format)) as folder:
-            self.make(making, attributes, folder, overwrite=overwrite, **(how or {}))
+            self.make(making, attributes, folder, **(how or {}))
             return self.open_path(path, key, "r+", **options)

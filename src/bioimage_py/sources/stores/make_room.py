@@ -81,13 +81,9 @@ def make_array(
     spec: Mapping[str, Any],
     folder: StoreFolder,
     *,
-    overwrite: bool,
     attributes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Let TensorStore make an array in a folder that `room_for_array` gave; `attributes` are those of an array of Zarr v3.
-
-    With `overwrite` an array behind a URL is removed first, with all objects below it. What is not an array stays.
-    """
+    """Let TensorStore make an array in a folder that `room_for_array` gave; `attributes` are those of an array of Zarr v3."""
     # TensorStore reads units in their attribute, and refuses or drops those of other kinds.
     later = attributes is not None and ("dimension_units" in attributes or json_problem(attributes))
     if attributes and not later:
@@ -97,7 +93,6 @@ def make_array(
             lambda: ts.open(
                 {**spec, "kvstore": folder.spec()},
                 create=True,
-                delete_existing=overwrite and not folder.is_local and any(map(folder.read, _ARRAY_MARKERS)),
                 context=store_context(1, 0),
             ).result()
         )
@@ -114,7 +109,7 @@ def room_for_array(
     """Give a free folder for a new array, in groups that are made if need be.
 
     An array that is replaced is kept until the block is left without an error, and comes back otherwise; then folders
-    and files made here are removed again.
+    and files made here are removed again. Behind a URL it is removed first, with all objects below it; what is not an array stays.
     """
     target = root.inside(key)
     with storage_errors(f"{target.path} cannot be made", writing=True):
@@ -126,10 +121,13 @@ def room_for_array(
                 for name, content in rules.group_files.items():
                     group.write_json(name, content)
                     undo.callback(group.delete, name)
-            if target.is_local and _make_folder(Path(target.path), undo):
+            is_new = target.is_local and _make_folder(Path(target.path), undo)
+            if overwrite and not target.is_local and any(map(target.read, _ARRAY_MARKERS)):
+                target.delete_objects()
+            mark_new(target)
+            if is_new:
                 # What the store made of the array before it failed; others may have put something beside it.
                 undo.callback(_remove_files, Path(target.path))
-            mark_new(target)
             yield target
             undo.pop_all()
 
@@ -208,7 +206,7 @@ def _check_free(target: StoreFolder, overwrite: bool, rules: StoreRules) -> None
     node = rules.read_node(target)
     if node is not None and node.array is not None:
         if not overwrite and not is_abandoned(target):
-            unfinished = target.is_local and read_mark(target.path) is not None
+            unfinished = read_mark(target) is not None
             raise OutputExistsError(
                 f"{target.path} is there already{', and not finished,' if unfinished else ''}",
                 hints=[

@@ -2,8 +2,9 @@
 
 They are files in a folder of their own in the folder of the array, as no reader of Zarr, N5 or precomputed looks for chunks there:
 
-    .bioimage-py/unfinished.json    in an array that a copy makes, from before its metadata until its last block; local arrays only
+    .bioimage-py/unfinished.json    in an array that a copy makes, from before its metadata until its end: which call makes it, and what is missing
     .bioimage-py/run-<token>.json   in the outputs of a run that keeps a run folder, until its end: the array is the one it was
+    .bioimage-py/bioimage-run-*/    the run folder that a local copy keeps by itself, in the first array that it makes
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bioimage_py.errors import OutputExistsError
 from bioimage_py.geometry import Blocking, IdSet
-from bioimage_py.sources.base import SIDE_FOLDER
 from bioimage_py.sources.identity import leaves
 from bioimage_py.sources.registry import families
-from bioimage_py.storage import is_alive, is_url, remove_leftovers, this_process
+from bioimage_py.storage import SIDE_FOLDER, is_alive, is_url, remove_leftovers, this_process
 
 if TYPE_CHECKING:
     from bioimage_py.sources.base import Source
@@ -33,15 +35,21 @@ _NEW = "unfinished.json"
 
 
 class NewMarks:
-    def __init__(self) -> None:
-        self._content = {**this_process(), "grid": None, "missing": None}
-        self._folders: list[str] = []
+    """Marks arrays that a call makes, each before its metadata are written."""
+
+    def __init__(self, call: Mapping[str, Any] | None = None) -> None:
+        self._content = {**this_process(), "grid": None, "missing": None, "call": call}
         self._known: dict[str, tuple[Blocking, IdSet]] = {}
 
-    def add(self, folder: str) -> None:
-        self._folders.append(folder)
-        known = self._known.pop(folder, None)
-        _write(folder, self._content if known is None else {**self._content, **_missing(*known)})
+    def add(self, place: StoreFolder) -> None:
+        if place.is_local:
+            try:
+                os.makedirs(place.path, exist_ok=True)  # noqa: PTH103 - a text stays a text
+                os.mkdir(f"{place.path}/{MARK_FOLDER}")  # noqa: PTH102
+            except FileExistsError as error:
+                raise OutputExistsError(f"{place.path} is being made by another call") from error
+        known = self._known.pop(place.path, None)
+        _write(place, self._content if known is None else {**self._content, **_missing(*known)})
 
     def expect(self, folder: str, blocking: Blocking, block_ids: IdSet) -> None:
         """Have the missing blocks in the mark of an array that is still to be made."""
@@ -50,17 +58,13 @@ class NewMarks:
     def describe(self, blocking: Blocking, block_ids: IdSet) -> None:
         self._content.update(_missing(blocking, block_ids))
 
-    def remove(self) -> None:
-        for folder in dict.fromkeys(self._folders):
-            _remove(folder, _NEW)
-
 
 _marking: ContextVar[NewMarks | None] = ContextVar("bioimage_py_new_marks", default=None)
 
 
 @contextlib.contextmanager
-def marking_new() -> Iterator[NewMarks]:
-    marks = NewMarks()
+def marking_new(call: Mapping[str, Any] | None = None) -> Iterator[NewMarks]:
+    marks = NewMarks(call)
     token = _marking.set(marks)
     try:
         yield marks
@@ -68,15 +72,33 @@ def marking_new() -> Iterator[NewMarks]:
         _marking.reset(token)
 
 
-def mark_new(folder: StoreFolder) -> None:
+def mark_new(place: StoreFolder) -> None:
     """Mark an array whose metadata are about to be written, if its maker wants that."""
     marks = _marking.get()
-    if marks is not None and folder.is_local:
-        marks.add(folder.path)
+    if marks is not None and not place.path.startswith("memory:"):
+        marks.add(place)
 
 
-def read_mark(folder: str) -> dict[str, Any] | None:
-    return _read(Path(folder, MARK_FOLDER, _NEW))
+def read_mark(place: StoreFolder) -> dict[str, Any] | None:
+    """Return what the mark of an array that is not finished says, nothing if its writer died over it; None for others."""
+    if place.is_local:
+        return _read(Path(place.path, MARK_FOLDER, _NEW))
+    return None if place.read_only else place.child(MARK_FOLDER).read_json(_NEW)
+
+
+def remove_mark(place: StoreFolder) -> None:
+    _remove(place, _NEW)
+
+
+def renew_mark(place: StoreFolder, **said: Any) -> None:
+    """Change what a mark says; one that cannot be written, on a full disk, still says that the array is not finished."""
+    mark = read_mark(place)
+    if mark is None:
+        return
+    try:
+        _write(place, {**mark, **said})
+    except OSError as error:
+        _log.info("the mark in %s is not up to date: %s", place.path, error)
 
 
 def is_marked(folder: StoreFolder) -> bool:
@@ -85,38 +107,60 @@ def is_marked(folder: StoreFolder) -> bool:
 
 
 def unfinished_text(source: Source) -> str:
-    """Return what is missing of a local array that a copy has not finished, and what to do; empty for others."""
+    """Return what is missing of an array that a copy has not finished, and what to do; empty for others."""
     for leaf in leaves(source):
         place = leaf.mark_place()
-        mark = None if place is None or not place.is_local else read_mark(place.path)
+        mark = None if place is None else read_mark(place)
         if mark is None or place is None:
             continue
-        text = "not finished"
-        if mark.get("ended"):
-            text += f", {len(IdSet.from_json(mark['missing'])):,} blocks are missing"
-        elif is_alive(mark):
+        text = f"not finished{_how_far(mark)}"
+        if not mark.get("ended") and is_alive(mark):
             return f"{text}; process {mark['pid']} is writing it"
-        folders = [str(run.get("run_folder")) for _, run in _run_marks(place.path)]
-        there = [folder for folder in folders if _may_be_there(folder)]
-        how = f"finish it with bioimage-py resume {there[0]}" if there else "copy again with overwrite"
-        return f"{text}; {how}"
+        folder = kept_run(place)
+        return f"{text}; " + (
+            f"finish it with bioimage-py resume {folder}" if folder else "the same call continues"
+        )
     return ""
 
 
-def settle_mark(folder: str, blocking: Blocking, done: IdSet) -> None:
-    """Take the blocks that are done off the mark of an unfinished array, and the mark away with the last of them."""
-    mark = read_mark(folder)
+def _how_far(mark: Mapping[str, Any]) -> str:
+    done, blocks = mark.get("run") or (None, mark.get("blocks"))
+    if done is None and mark.get("missing") is not None and blocks:
+        done = blocks - len(IdSet.from_json(mark["missing"]))
+    return "" if done is None else f": {done:,} of {blocks:,} blocks"
+
+
+def kept_run(place: StoreFolder) -> str | None:
+    """Return the folder of a run into a local array, if that was kept elsewhere and may be there."""
+    folders = [str(run.get("run_folder")) for _, run in _run_marks(place.path)] if place.is_local else []
+    own = Path(place.path, MARK_FOLDER)
+    return next((one for one in folders if Path(one).parent.name != own.name and _may_be_there(one)), None)
+
+
+def settle_mark(place: StoreFolder, blocking: Blocking, done: IdSet, *, keep: bool = False) -> None:
+    """Take the blocks that are done off the mark of an unfinished array, and unless `keep` the mark away with the last of them."""
+    mark = read_mark(place)
     if mark is None:
         return
     every = IdSet.from_range(blocking.n_blocks)
     known = mark.get("missing") is not None and mark.get("grid") == _grid(blocking)
     missing = (IdSet.from_json(mark["missing"]) if known else every) - done
-    if not missing:
-        _remove(folder, _NEW)
-        if mark.get("pid") != os.getpid():
-            remove_leftovers(folder)  # of the call that was killed, or failed
-    elif known:
-        _renew(folder, {**mark, "missing": missing.to_json(), "ended": True})
+    if not missing and not keep:
+        if mark.get("ended"):
+            _forget_own_run(place)  # another call has done what that left
+        remove_mark(place)
+        if mark.get("pid") != os.getpid() and place.is_local:
+            remove_leftovers(place.path)  # of the call that was killed, or failed
+    elif known or not missing:
+        renew_mark(place, missing=missing.to_json(), run=None, ended=True)
+
+
+def _forget_own_run(place: StoreFolder) -> None:
+    for name, mark in _run_marks(place.path) if place.is_local else ():
+        if Path(str(mark.get("run_folder"))).parent.name == MARK_FOLDER:
+            _remove(place, name)
+    for folder in Path(place.path, MARK_FOLDER).glob("bioimage-run-*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_abandoned(folder: StoreFolder) -> bool:
@@ -128,8 +172,9 @@ def holds_metadata_only(folder: str, *, marks_of_the_dead: bool = False) -> bool
     """Whether there are no chunks below a folder, and if that is asked, marks of unfinished arrays of processes that have all died."""
     metadata_files = {name for one in families() for name in (*one.markers, *one.metadata_files)}
     marked = False
-    for above, _, names in os.walk(folder):
+    for above, folders, names in os.walk(folder):
         if os.path.basename(above) == MARK_FOLDER:  # noqa: PTH119 - a text stays a text
+            folders.clear()
             for name in names if marks_of_the_dead else ():
                 mark = _read(Path(above, name)) or {}
                 if is_alive(mark) is not False:
@@ -150,7 +195,7 @@ def write_run_mark(place: StoreFolder, token: str, run_folder: str) -> None:
     if place.is_local:
         for name, mark in _run_marks(place.path):
             if is_alive(mark) is False and not _may_be_there(str(mark.get("run_folder"))):
-                _remove(place.path, name)
+                _remove(place, name)
     place.child(MARK_FOLDER).write_json(_run(token), {**this_process(), "run_folder": run_folder})
 
 
@@ -160,10 +205,7 @@ def read_run_mark(place: StoreFolder, token: str) -> dict[str, Any] | None:
 
 
 def remove_run_mark(place: StoreFolder, token: str) -> None:
-    if place.is_local:
-        _remove(place.path, _run(token))
-    else:
-        place.child(MARK_FOLDER).delete(_run(token))
+    _remove(place, _run(token))
 
 
 def forget_runs_into(output: Source) -> None:
@@ -172,9 +214,12 @@ def forget_runs_into(output: Source) -> None:
         place = leaf.mark_place()
         if place is not None and place.is_local:
             for name, _ in _run_marks(place.path):
-                _remove(place.path, name)
+                _remove(place, name)
         elif place is not None:
-            place.child(MARK_FOLDER).delete_objects()
+            side = place.child(MARK_FOLDER)
+            objects = side.objects()
+            for name in () if objects is None else objects.names("run-"):
+                side.delete(name)
 
 
 def _run_marks(folder: str) -> list[tuple[str, dict[str, Any]]]:
@@ -187,7 +232,7 @@ def _run(token: str) -> str:
 
 
 def _missing(blocking: Blocking, block_ids: IdSet) -> dict[str, Any]:
-    return {"grid": _grid(blocking), "missing": block_ids.to_json()}
+    return {"grid": _grid(blocking), "missing": block_ids.to_json(), "blocks": len(block_ids)}
 
 
 def _grid(blocking: Blocking) -> dict[str, Any]:
@@ -210,23 +255,16 @@ def _read(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else {}
 
 
-def _write(folder: str, content: Mapping[str, Any]) -> None:
-    from bioimage_py.storage import StoreFolder
-
-    StoreFolder(folder).child(MARK_FOLDER).write_json(_NEW, content)
+def _write(place: StoreFolder, content: Mapping[str, Any]) -> None:
+    place.child(MARK_FOLDER).write_json(_NEW, content)
 
 
-def _renew(folder: str, content: Mapping[str, Any]) -> None:
-    """Write a mark that is there again: one that could not be, on a full disk, still says that the array is not finished."""
-    try:
-        _write(folder, content)
-    except OSError as error:
-        _log.info("the mark in %s is not up to date: %s", folder, error)
-
-
-def _remove(folder: str, name: str) -> None:
-    place = Path(folder, MARK_FOLDER)
+def _remove(place: StoreFolder, name: str) -> None:
+    if not place.is_local:
+        place.child(MARK_FOLDER).delete(name)
+        return
+    folder = Path(place.path, MARK_FOLDER)
     with contextlib.suppress(FileNotFoundError):
-        (place / name).unlink()
+        (folder / name).unlink()
     with contextlib.suppress(OSError):
-        place.rmdir()  # and nothing that others have put there
+        folder.rmdir()  # and nothing that others have put there

@@ -139,11 +139,10 @@ class ZarrFamily(StoreFamily):
         attributes: Mapping[str, Any],
         folder: StoreFolder,
         *,
-        overwrite: bool,
         listed: bool = True,
     ) -> None:
         """Make the array; with `listed`, consolidated metadata of groups around it list it."""
-        make_zarr_array(making, attributes, folder, overwrite=overwrite)
+        make_zarr_array(making, attributes, folder)
         if listed:
             update_consolidated([folder])
 

@@ -213,12 +213,10 @@ def tensorstore_spec(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {"driver": "zarr3" if metadata.get("zarr_format") == 3 else "zarr", "metadata": dict(metadata)}
 
 
-def make_zarr_array(
-    making: Mapping[str, Any], attributes: Mapping[str, Any], folder: StoreFolder, *, overwrite: bool
-) -> None:
+def make_zarr_array(making: Mapping[str, Any], attributes: Mapping[str, Any], folder: StoreFolder) -> None:
     """Make an array with its attributes in a folder that `room_for_array` gave."""
     v3 = making["driver"] == "zarr3"
-    make_array(making, folder, overwrite=overwrite, attributes=attributes if v3 else None)
+    make_array(making, folder, attributes=attributes if v3 else None)
     if attributes and not v3:
         folder.write_json(".zattrs", attributes)
 
