@@ -180,24 +180,28 @@ def _serve(folder: RunFolder, args: argparse.Namespace, console: Console) -> int
         )
     look = RunLook(reader)
     with PageServer(look.shown(status), args.port) as server:
-        console.line(f"shown at {server.url} until the run ends, or you press Ctrl-C")
-        if not args.no_browser:
-            webbrowser.open(server.url)
-        return _watch(reader, args.interval, console, _Served(server, look))
+        served = _Served(server, look, console, open_browser=not args.no_browser)
+        return _watch(reader, args.interval, console, served)
 
 
 class _Served:
-    """Shows each status on the page."""
+    """Shows each status on the page, and the user where that is."""
 
-    def __init__(self, server: PageServer, look: RunLook) -> None:
-        self._server, self._look = server, look
+    def __init__(self, server: PageServer, look: RunLook, console: Console, *, open_browser: bool) -> None:
+        self._server, self._look, self._console, self._open_browser = server, look, console, open_browser
+        self._is_told = False
 
     def show(self, status: RunStatus) -> None:
         shown = self._look.shown(status)
-        if status.state == "running":
-            self._server.show(shown)
-        else:
+        if status.state != "running":
             self._end(shown)
+            return
+        self._server.show(shown)
+        if not self._is_told:
+            self._is_told = True
+            self._console.line(f"shown at {self._server.url} until the run ends, or you press Ctrl-C")
+            if self._open_browser:
+                webbrowser.open(self._server.url)
 
     def leave(self) -> None:
         """Leave the page as it is: its server ends, and it says so."""
