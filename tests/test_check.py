@@ -25,7 +25,6 @@ from bioimage_py.errors import (
     UnsupportedFormatError,
 )
 from bioimage_py.geometry import Box
-from bioimage_py.operations import RunOptions, digest_of
 from bioimage_py.storage import StoreFolder
 from tests.counting import CountingSource
 from tests.s3_lab import s3_lab
@@ -268,6 +267,10 @@ def test_what_was_never_written_is_not_missing(tmp_path: Path) -> None:
     assert result
     assert [(one.kind, one.chunk) for one in result.findings] == [("not stored", (3, 4))]
     assert "or lost" in str(result)
+    result = bp.repair(tmp_path / "stripes.zarr", labels)
+    assert result
+    assert not result.findings
+    assert (tmp_path / "stripes.zarr" / "c" / "3" / "4").exists()
 
 
 def test_a_sample_is_always_the_same(originals: dict[str, Stored], tmp_path: Path) -> None:
@@ -337,9 +340,7 @@ def test_a_digest_leaves_no_doubt(name: str, tmp_path: Path) -> None:
     voxels = np.random.default_rng(3).integers(0, 3, (64, 128, 192)).astype("uint8")
     voxels[:, :64, :64] = 0
     path = tmp_path / name
-    bp.copy(voxels, path, chunks=(64, 64, 64), codec="none")
-    with bp.open_source(path) as source:
-        digest_of(source, RunOptions()).store(source)
+    bp.copy(voxels, path, chunks=(64, 64, 64), codec="none", digest=True)
     assert bp.check(path, num_workers=2)
     files = {
         (0, y, x): path / ("/".join(map(str, (x, y, 0))) if name == "a.n5" else f"c/0/{y}/{x}")

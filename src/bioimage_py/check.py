@@ -258,7 +258,8 @@ def repair(
         if not first.findings:
             return first
         with reporting(progress, "repairing") as report, ExitStack() as stack:
-            repairs = [Repair(*one, stack) for one in _with_sources(before, source, stack)]
+            pairs = list(_with_sources(before, source, stack))
+            repairs = [Repair(*one, stack) for one in pairs]
             stack.enter_context(marking_new())
             # Nothing is written before all sources are found to be the right ones.
             repairs += [Repair(*one, stack) for one in _lost_levels(before, source, stack)]
@@ -266,7 +267,10 @@ def repair(
                 one.write(replace(options, progress=report))
         before.mend_consolidated()
         with reporting(progress, "checking") as report:
-            after = _Check(text, 1.0, replace(options, progress=report)).result()
+            again = _Check(text, 1.0, replace(options, progress=report))
+            # What the source has as fill value is not stored, and not lost.
+            again.whole = frozenset(one.key for one, _ in pairs)
+            after = again.result()
     return replace(after, repaired=tuple(f for f in first.findings if f not in after.findings))
 
 
@@ -346,6 +350,7 @@ class _Check:
     counts: Counter[str] = field(default_factory=Counter)
     n_arrays: int = 0
     arrays: list[Damaged] | None = None  # where they are to be repaired
+    whole: frozenset[str] = frozenset()  # keys of arrays of which no chunk is missing
     store: StoreCheck | None = None
 
     def result(self) -> CheckResult:
@@ -389,6 +394,7 @@ class _Check:
                 if journal.has_failures:
                     raise_failures(journal, work.block_ids, f"check of {self.path}")
                 for array in batch:
+                    array.is_whole = array.key in self.whole
                     self.counts.update(array.counts())
                     self.findings += array.findings
                     if self.arrays is not None and isinstance(array.source, FileSource):

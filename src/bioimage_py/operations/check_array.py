@@ -102,6 +102,7 @@ class ArrayCheck:
         if self._keys is not None and names is not None:
             self.stored = self._sorted_out(self._keys, names)
         self.looked_at = IdSet()
+        self.is_whole = False  # whether all that is not stored is known to be fill value
         self.findings: list[Finding] = []
         self.right = self.wrong = self._lost = 0
         self.doubtful: set[int] = set()  # units of tiles that differ, of which some may be right
@@ -245,7 +246,8 @@ class ArrayCheck:
         absent = self._not_stored()
         missing, holes = self._differing(absent), list[int]()
         # A digest leaves no doubt.
-        if self._keys is not None and not self.unfinished and not (self.tiles and self.tiles.is_complete):
+        in_doubt = not (self.unfinished or self.is_whole)
+        if self._keys is not None and in_doubt and not (self.tiles and self.tiles.is_complete):
             missing, holes = self._holes(absent)
         self._lost = len(holes)
         self.findings.sort(key=lambda finding: finding.chunk or ())
