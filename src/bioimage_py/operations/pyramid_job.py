@@ -238,7 +238,7 @@ def follow_levels(full: Source, boxes: Sequence[Box] | None, options: CopyOption
     with open_source(image.root.child(image.key).path, image.others[0]) as first:
         side = first.side_folder()
         told = None if side is None else side.read_json(_LEVELS)
-    if told is None or len(told["steps"]) != len(image.others):
+    if told is None or len(told.get("steps", ())) != len(image.others):
         warn_caller(
             BioimagePyWarning(
                 f"{full.name} was updated, and the smaller levels of its image were not: what made them is not known. Make them again "

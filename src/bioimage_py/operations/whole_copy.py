@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
 from contextvars import Context, copy_context
 from dataclasses import replace
 from datetime import datetime
@@ -47,6 +48,8 @@ from bioimage_py.text import counted
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_REQUESTS = 16
+"""At once, where arrays are in a bucket."""
 
 
 class WholeCopy(Job):
@@ -172,10 +175,14 @@ class WholeCopy(Job):
     def finish(self, *, complete: bool) -> None:
         if complete:
             for key, (update, _) in self._updates.items():
-                with open_source(self.group.path, key, mode="r+") as written:
+                with (
+                    open_source(self.group.path, key, mode="r+")
+                    if update.digest
+                    else nullcontext() as written
+                ):
                     update.finish(written)
-            for noted in filter(None, self._copied.values()):
-                noted.finish()
+            with ThreadPoolExecutor(_REQUESTS, thread_name_prefix="bioimage-notes") as pool:
+                list(pool.map(Copied.finish, filter(None, self._copied.values())))
 
     def keep_record(self, began: datetime, journal: Journal) -> None:
         if self.options.record:

@@ -22,7 +22,7 @@ from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import FileSource, Source
 from bioimage_py.sources.family import Family
 from bioimage_py.sources.registry import family_of
-from bioimage_py.storage import ChunkKeys, FileFolder, PartStamps, stamps_below, text_stamp
+from bioimage_py.storage import ChunkKeys, FileFolder, PartStamps, file_error, stamps_below, text_stamp
 
 _MOST_PARTS = 2**27
 """Files in the grid of an array whose stamps are held in memory."""
@@ -101,7 +101,10 @@ def chunk_stamps(source: Source, *, cheap: bool = False) -> PartStamps | None:
     if n_parts > _MOST_PARTS or (cheap and not _LEAST_LISTED < n_parts < _MOST_LISTED):
         return None
     if isinstance(files, ChunkFiles):
-        return stamps_below(files.files.folder, grid, extents, position)
+        try:
+            return stamps_below(files.files.folder, grid, extents, position)
+        except OSError as error:
+            raise file_error(error, f"looking at the files of {source.name}") from error
     etags = files.files.etags()
     if etags is None:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import posixpath
@@ -120,23 +121,25 @@ def stamps_below(
     latest, waiting = 0, [(folder, "", 0)]
     while waiting:
         path, above, moved = waiting.pop()
-        changed = os.stat(path).st_mtime_ns  # noqa: PTH116 - for each of many folders
-        latest = max(latest, changed)
-        with os.scandir(path) as entries:
+        # What is removed meanwhile is not there.
+        with contextlib.suppress(FileNotFoundError), os.scandir(path) as entries:
+            changed = os.stat(path).st_mtime_ns  # noqa: PTH116 - for each of many folders
+            latest = max(latest, changed)
             for entry in entries:
-                name, found = above + entry.name, entry.stat(follow_symlinks=False)
-                young = moved
-                if stat.S_ISLNK(found.st_mode):
-                    young, found = _ALWAYS_YOUNG, entry.stat()
-                if stat.S_ISDIR(found.st_mode):
-                    if name.count("/") <= len(grid):
-                        young = max(young, min(changed, found.st_ctime_ns))
-                        waiting.append((entry.path, f"{name}/", young))
-                    continue
-                at = position(name)
-                if at is not None and all(n < end for n, end in zip(at, grid, strict=True)):
-                    stamps[at] = stat_stamp(found)
-                    times[at] = max(found.st_mtime_ns, found.st_ctime_ns, young)
+                name, young = above + entry.name, moved
+                with contextlib.suppress(FileNotFoundError):
+                    found = entry.stat(follow_symlinks=False)
+                    if stat.S_ISLNK(found.st_mode):
+                        young, found = _ALWAYS_YOUNG, entry.stat()
+                    if stat.S_ISDIR(found.st_mode):
+                        if name.count("/") <= len(grid):
+                            young = max(young, min(changed, found.st_ctime_ns))
+                            waiting.append((entry.path, f"{name}/", young))
+                        continue
+                    at = position(name)
+                    if at is not None and all(n < end for n, end in zip(at, grid, strict=True)):
+                        stamps[at] = stat_stamp(found)
+                        times[at] = max(found.st_mtime_ns, found.st_ctime_ns, young)
     return PartStamps("chunk files", extents, stamps, times, latest)
 
 

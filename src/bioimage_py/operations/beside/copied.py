@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import time
 import zlib
 from collections.abc import Mapping, Sequence
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 COPIED = "copied.json"
 UNKNOWN = 2**64 - 1
 """The stamp of a part that an update is about to copy: no part has it."""
-_VERSION = 1
+_VERSION, _MOST_PARTS = 1, 2**27
 _OTHER_DISK, _OTHER_CLOCK = 2 * 10**9, 3600 * 10**9
 """How much, in nanoseconds, the times of another local disk, or of another machine, may lie behind."""
 _Stamps = npt.NDArray[np.uint64]
@@ -49,15 +50,13 @@ class Copied:
     side: StoreFolder
     about: Mapping[str, Any]
     tables: Sequence[_Stamps | None] = ()
-    in_store: bool = (
-        True  # the folder is that of an array that is there already, and not of a file to be made
-    )
+    waits: bool = False  # nothing is written before the end of the copy
 
     @classmethod
     def read(cls, side: StoreFolder | None) -> Self | None:
         """Return what is kept in a side folder; None if that is nothing, or of another version."""
         about = None if side is None else side.read_json(COPIED)
-        if side is None or about is None or about.get("version") != _VERSION or "parts" not in about:
+        if side is None or about is None or not _is_ours(about):
             return None
         return cls(side, about, [_read_table(side, n, one) for n, one in enumerate(about["parts"])])
 
@@ -90,8 +89,11 @@ class Copied:
         ]
         # That a new array is not finished is told by its mark.
         about["finished"] = None if is_new and in_store and side.is_local else False
-        found = cls(side, about, [None if one is None else one.stamps for one in parts], in_store)
-        if in_store:
+        # Each request to a bucket takes its time, and a file is not there yet.
+        resumes = not options.runner.in_process or options.runner.config.asks_for_folder
+        waits = not in_store or (is_new and not side.is_local and not resumes)
+        found = cls(side, about, [None if one is None else one.stamps for one in parts], waits)
+        if not waits:
             found.write()
         return found
 
@@ -111,7 +113,7 @@ class Copied:
     def finish(self) -> None:
         if self.about["finished"] is False:
             replace(
-                self, about={**self.about, "finished": True}, tables=() if self.in_store else self.tables
+                self, about={**self.about, "finished": True}, tables=self.tables if self.waits else ()
             ).write()
 
     @classmethod
@@ -130,6 +132,27 @@ class Copied:
             ],
         }
         return cls(side, about, [None if one is None else one.stamps for one in parts])
+
+
+def _is_ours(about: Mapping[str, Any]) -> bool:
+    """Whether a file that may come from anybody holds what this version writes."""
+    kinds = {
+        "input": str,
+        "name": str,
+        "dtype": str,
+        "began": str,
+        "shape": list,
+        "parts": list,
+        "options": dict,
+    }
+    if about.get("version") != _VERSION or not all(
+        isinstance(about.get(n), kind) for n, kind in kinds.items()
+    ):
+        return False
+    if re.fullmatch(r"[<>|=][a-z]\d+", about["dtype"]) is None:
+        return False
+    extents = [about["shape"], *(one.get(n, []) for one in about["parts"] for n in ("grid", "extents"))]
+    return all(isinstance(n, int) and 0 <= n < 2**62 for one in extents for n in one)
 
 
 def options_told(options: CopyOptions) -> dict[str, str]:
@@ -230,11 +253,11 @@ def _table(number: int) -> str:
 
 def _read_table(side: StoreFolder, number: int, part: Mapping[str, Any]) -> _Stamps | None:
     """Return the stamps of an input; None where there are none, or not all."""
-    data = side.read(_table(number)) if "grid" in part else None
-    if data is None:
+    data, n_parts = side.read(_table(number)) if "grid" in part else None, math.prod(part.get("grid", ()))
+    if data is None or n_parts > _MOST_PARTS:
         return None
     try:
-        found = np.frombuffer(zlib.decompress(data), "<u8")
-    except zlib.error:
+        found = np.frombuffer(zlib.decompressobj().decompress(data, 8 * n_parts + 1), "<u8")
+    except (zlib.error, ValueError):
         return None
-    return found.reshape(part["grid"]).astype(np.uint64) if found.size == math.prod(part["grid"]) else None
+    return found.reshape(part["grid"]).astype(np.uint64) if found.size == n_parts else None

@@ -92,12 +92,12 @@ class Update:
         if any(table is not None for table in tables):
             replace(self.record, tables=tables).write()
 
-    def finish(self, output: Source) -> None:
-        """Note the input as it was before this update read it."""
+    def finish(self, output: Source | None) -> None:
+        """Note the input as it was before this update read it; the output is needed where there is a digest to keep."""
         known = () if self.record is None else self.record.tables
         if self.after is not None and (self.boxes != [] or not _equal(self.after.tables, known)):
             self.after.write()
-        if self.digest is not None and output.side_folder() is not None:
+        if self.digest is not None and output is not None and output.side_folder() is not None:
             self.digest.store(output)
 
 
