@@ -221,6 +221,8 @@ def test_a_copy_leaves_a_page(tmp_path: Path) -> None:
         assert (found["state"], found["counts"]["done"]) == ("finished", found["counts"]["total"])
         assert found["arrays"][0]["panels"][0]["columns"]["name"] == "x"
         assert found["pace"] is not None
+    bp.copy(np.zeros((0, 4)), page=tmp_path / "run.html")
+    assert data_of((tmp_path / "run.html").read_text())["state"] == "finished"
     wide = np.full((4, 4), 300, "uint16")
     with pytest.raises(RunnerError):
         bp.copy(

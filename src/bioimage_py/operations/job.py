@@ -26,6 +26,7 @@ from bioimage_py.errors import (
     RunInterrupted,
     RunnerError,
 )
+from bioimage_py.geometry import IdSet
 from bioimage_py.operations.options import RunOptions
 from bioimage_py.operations.two_passes import TwoPassRun
 from bioimage_py.planning import CopyPlan, ImagePlan, PyramidPlan
@@ -88,8 +89,8 @@ class Job(ABC):
     report: Report | None = None
     """What is called with the progress."""
 
-    ran: tuple[Any, Journal, list[Part], str] | None = None
-    """What was run, how it ended, its arrays where a page is asked for, and its name."""
+    ran: tuple[IdSet, Journal, list[Part], str] | None = None
+    """The blocks that were run, how that ended, its arrays where a page is asked for, and its name."""
     all_done = False
     """Whether an earlier call has done all and ended while it cleaned up."""
 
@@ -173,6 +174,7 @@ class Job(ABC):
             self._end()
             journal = Journal(0)
             journal.account = RunAccount()
+            self.ran = IdSet(), journal, [], self.name(journal, None)
             if self.report is not None:
                 self.report(journal.progress())
             return journal
@@ -190,7 +192,7 @@ class Job(ABC):
                 work = self.work(opened, passes, resources)
                 parts = [] if options.page is None else parts_of_work(work)
                 journal = self.execute(work, resources, n_bytes)
-                self.ran = work, journal, parts, self.name(journal, passes)
+                self.ran = work.block_ids, journal, parts, self.name(journal, passes)
             if journal.has_failures:
                 asked = work.asked(work.block_ids)
                 raise_failures(journal, asked, self.name(journal, passes), kept_too=work.also_kept)
@@ -282,8 +284,8 @@ def leave_page(job: Job, folder: str | os.PathLike[str] | None = None) -> None:
             shown = RunLook(reader).shown(reader.look())
         else:
             assert job.ran is not None
-            work, journal, parts, name = job.ran
-            shown = shown_journal(parts, journal, work.block_ids, name, job.plan.rows(), job.options.job_type)
+            block_ids, journal, parts, name = job.ran
+            shown = shown_journal(parts, journal, block_ids, name, job.plan.rows(), job.options.job_type)
         write_page(shown, output)
     except BioimagePyError as error:
         warn_caller(BioimagePyWarning(f"the page of the run was not written: {error.message}"))
