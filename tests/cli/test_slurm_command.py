@@ -7,7 +7,9 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from bioimage_py.runner.slurm import write_slurm_config
 from bioimage_py.sources import open_source
 from tests.cli.conftest import Call, Image
 from tests.cli.runs import long_copy
@@ -16,6 +18,16 @@ from tests.runner.slurm_lab import SlurmLab
 from tests.waiting import PATIENCE, eventually
 
 __all__ = ["_slurm_cluster", "slurm"]
+
+
+@pytest.fixture(autouse=True)
+def _quick(slurm: SlurmLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command looks every 0.3 s, and waits 2 s for what is not seen, as the user's file says."""
+    monkeypatch.delenv("BIOIMAGE_PY_NO_CONFIG")
+    monkeypatch.setenv("BIOIMAGE_PY_CONFIG", str(tmp_path / "config.toml"))
+    (tmp_path / "config.toml").touch(0o600)
+    write_slurm_config(poll_interval=0.3, latency_wait=2)
+
 
 OPTIONS = ("--job-type", "slurm", "--mem", "800M", "--time", "10")
 
