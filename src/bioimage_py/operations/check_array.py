@@ -23,7 +23,7 @@ from bioimage_py.chunks import (
     number_in,
     read_n5_header,
 )
-from bioimage_py.errors import InvalidArgumentError, StorageError, UnsupportedFormatError
+from bioimage_py.errors import Hint, InvalidArgumentError, StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Blocking, Box, IdSet, tile_shape
 from bioimage_py.kernels import TileDigest, TileKernel, cells_of, differing
 from bioimage_py.operations.options import RunOptions
@@ -334,8 +334,9 @@ class ArrayCheck:
             box = self.blocking[number]
             if len(sides) == 1 and not planes[0].grow((1,) * box.ndim, self.source.shape).intersect(box).size:
                 continue
-            # What is at the end of a row may just not have been written yet.
-            why = self._why_lost(planes) if len(sides) > 1 and len(holes) < _MOST_HOLES else ""
+            # What is at the end of a row may just not have been written yet, and a corner may belong to a region that was left out.
+            enclosed = len(planes) == len(sides) > 1
+            why = self._why_lost(planes) if enclosed and len(holes) < _MOST_HOLES else ""
             (missing if why else holes).append(number)
             at = cells_of(self.blocking[number], self.chunks).begin
             if why:
@@ -438,6 +439,7 @@ class CheckWork(Work):
     """Looks at units of several arrays, numbered one array after the other."""
 
     outputs = ()
+    how_to_finish = Hint("nothing was written: check again")
 
     def __init__(self, arrays: Sequence[ArrayCheck], share: float) -> None:
         self._arrays = [one for array in arrays for one in (array, array.tiles) if one is not None]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bioimage_py.chunks import AnyArray
-from bioimage_py.errors import InvalidArgumentError, StorageError, UnsupportedFormatError
+from bioimage_py.errors import Hint, InvalidArgumentError, StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Blocking, Box, IdSet, tile_shape
 from bioimage_py.kernels import TileDigest, TileKernel, differing
 from bioimage_py.operations.check_array import ArrayCheck, threads_for
@@ -130,6 +130,7 @@ def _kept_digest(source: Source) -> TileDigest | None:
 
 @dataclass
 class _RepairWork(Work):
+    how_to_finish = Hint("what was written is right: repair again")
     target: Source
     source: Source
     blocking: Blocking
