@@ -39,7 +39,7 @@ from bioimage_py.planning import (
 )
 from bioimage_py.runner import Journal, Resources, Runner, interrupted
 from bioimage_py.runner.run import account_of_run, is_beside_data
-from bioimage_py.runner.work import CopyWork, TwoPassWork, begun_ids
+from bioimage_py.runner.work import CopyWork, TwoPassWork, begun_ids, begun_with_hashes
 from bioimage_py.sources import (
     FileSource,
     Source,
@@ -341,7 +341,9 @@ def plan_array(
         direct=at_once,
         match=match_of(source, target, verify_encoded=bool(options.verify_encoded)),
         digest=options.digest,
-        partial=options.ids is not None,
+        # A run that was begun without hashes has none of its first blocks.
+        partial=options.ids is not None
+        or (options.folder is not None and not begun_with_hashes(options.folder)),
     )
     if options.digest and not target.keeps_digest:
         raise InvalidArgumentError(

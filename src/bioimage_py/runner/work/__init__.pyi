@@ -11,6 +11,7 @@ from .two_passes import (
     TemporaryPlace as TemporaryPlace,
     TwoPassWork as TwoPassWork,
     begun_ids as begun_ids,
+    begun_with_hashes as begun_with_hashes,
     ended_without_folder as ended_without_folder,
     place_of_run as place_of_run,
 )

@@ -100,7 +100,7 @@ class CompositeWork(Work):
     def close(self, results: Mapping[int, Any]) -> None:
         for part, offset in zip(self.asked_parts, self.offsets, strict=False):
             if part.keep_results:
-                part.close({n: results[n + offset] for n in part.block_ids})
+                part.close({n: results.get(n + offset) for n in part.block_ids})
 
     def split(self, block_ids: IdSet) -> list[IdSet]:
         """Return which of the blocks each part has, in the numbering of the part."""
@@ -129,7 +129,12 @@ class CompositeWork(Work):
     def outline(self, folder: RunFolder) -> dict[str, Any] | None:
         if len(self.parts) <= MOST_OPEN or type(self) is not CompositeWork:
             return None
-        return {"kind": "copies", "parts": len(self.parts), "block_ids": folder.store_ids(self.block_ids)}
+        return {
+            "kind": "copies",
+            "parts": len(self.parts),
+            "hashes_tiles": self.keep_results,
+            "block_ids": folder.store_ids(self.block_ids),
+        }
 
     @classmethod
     def from_json(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from bioimage_py.errors import CastingError
+from bioimage_py.errors import CastingError, StorageError
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.kernels import (
     CopyKernel,
@@ -99,7 +99,11 @@ class CopyWork(BlockWork):
             output = self.kernel.output
             table = TileTable(output)
             for block_id, block in enumerate(self.blocking):
-                table.put(block, results[block_id])
+                if (hashes := results.get(block_id)) is None:
+                    raise StorageError(
+                        f"no digest of {output.name} can be kept: the hashes of block {block_id} were not recorded. Its voxels are written"
+                    )
+                table.put(block, hashes)
             table.digest().store(output)
 
     def with_new_counts(self) -> CopyWork:

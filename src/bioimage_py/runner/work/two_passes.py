@@ -106,6 +106,13 @@ def begun_ids(path: str) -> IdSet:
     return ids & IdSet.from_range(sum(stored_blocks(part, folder)[0].n_blocks for part in asked))
 
 
+def begun_with_hashes(path: str) -> bool:
+    """Whether the run in a folder records the hashes of the tiles that it writes."""
+    stored = RunFolder.open(path).read_run()["work"]
+    parts = stored.get("parts")
+    return any(part.get("hashes_tiles") for part in (parts if isinstance(parts, list) else [stored]))
+
+
 def ended_without_folder(folder: RunFolder, stored: Mapping[str, Any]) -> bool:
     """Whether a stored run has done all and died while it removed its temporary store, or before it removed its run folder.
 
