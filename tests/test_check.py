@@ -331,7 +331,9 @@ def test_a_source_of_other_voxels_is_refused(
     with pytest.raises(SourceNotFoundError):
         bp.repair(stored.path, tmp_path / "nothing.tif")
     assert times(stored.path) == before
-    assert bp.repair(stored.path, voxels)
+    with bp.open_source(bp.copy(voxels, tmp_path / "right.zarr").path) as source:
+        assert bp.repair(stored.path, source)
+        assert source[0, 0, 0] == voxels[0, 0, 0]  # still open
 
 
 @pytest.mark.parametrize("name", ["a.zarr", "a.n5"])

@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from bioimage_py.errors import InvalidArgumentError, SourceNotFoundError
+from bioimage_py.errors import AmbiguousSourceError, InvalidArgumentError, SourceNotFoundError
 from bioimage_py.operations import (
     ArrayCheck,
     CheckWork,
@@ -252,6 +252,9 @@ def repair(
             "progress": progress,
         }
         options = RunOptions.of(given)
+        if isinstance(source, (str, os.PathLike)):
+            with suppress(AmbiguousSourceError), as_source(source):
+                pass  # found at the end of a check it would cost that
         with reporting(progress, "checking") as report:
             before = _Check(text, 1.0, replace(options, progress=report), arrays=[])
             first = before.result()
@@ -284,7 +287,9 @@ def _with_sources(checked: _Check, source: Any, stack: ExitStack) -> Iterator[tu
             with suppress(SourceNotFoundError):
                 found[key] = stack.enter_context(open_source(*place))
     if damaged and not found:
-        single = stack.enter_context(as_source(source))
+        single = as_source(source)
+        if isinstance(source, (str, os.PathLike)):  # else it is the caller's
+            stack.enter_context(single)
         arrays = {one.key: stack.enter_context(from_spec(one.spec)) for one in damaged}
         found = {
             key: single for key, array in arrays.items() if turned_like(array, single).shape == array.shape

@@ -107,16 +107,18 @@ class Repair:
             self._damaged.doubtful,
         )
         unit_bytes = math.prod(self._damaged.unit) * self._target.dtype.itemsize
-        journal = LocalRunner().execute(
-            work,
-            threads_for(3 * unit_bytes, f"a write unit of {self._target.name}", options),
-            n_bytes=unit_bytes * len(work.block_ids),
-            progress=options.progress if callable(options.progress) else None,
-        )
+        try:
+            journal = LocalRunner().execute(
+                work,
+                threads_for(3 * unit_bytes, f"writing a chunk or shard of {self._target.name}", options),
+                n_bytes=unit_bytes * len(work.block_ids),
+                progress=options.progress if callable(options.progress) else None,
+            )
+        finally:
+            if self._digest is not None:
+                self._digest.store(self._target)  # it is that of the right voxels, but writing has removed it
         if journal.has_failures:
             raise_failures(journal, work.block_ids, f"repair of {self._target.name}")
-        if self._digest is not None:
-            self._digest.store(self._target)  # writing has removed it
         if self._marked is not None:
             settle_mark(self._marked, work.blocking, IdSet.from_range(work.blocking.n_blocks))
 
