@@ -20,7 +20,7 @@ __version__ = "1.0.0"
 __getattr__, _, _names = lazy_loader.attach_stub(__name__, __file__)
 _ROOMS = ("errors", "wrapper")
 __all__ = [name for name in (*_names, "__version__") if name not in _ROOMS]
-_OPERATIONS = ("bench", "copy", "digest", "downsample", "pyramid", "resume", "status", "verify")
+_OPERATIONS = ("bench", "check", "copy", "digest", "downsample", "pyramid", "resume", "status", "verify")
 
 
 class _Package(ModuleType):
