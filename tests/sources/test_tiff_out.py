@@ -22,7 +22,6 @@ from bioimage_py.errors import (
 )
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources import NumpySource, Source, create_output, open_source
-from bioimage_py.sources.tiff import new_file
 
 from .contract import WritableSourceContract
 
@@ -75,7 +74,7 @@ def test_tifffile_reads_what_was_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if dtype == "int16":
-        monkeypatch.setattr(new_file, "_CLASSIC", 1000)
+        monkeypatch.setattr("bioimage_py.sources.tiff.new_file._CLASSIC", 1000)
     voxels = VOXELS.astype(dtype)
     with bp.copy(voxels, tmp_path / "a.ome.tif", chunks=chunks, num_workers=3, **options) as made:
         np.testing.assert_array_equal(made[...], voxels)

@@ -8,7 +8,7 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Self
@@ -452,7 +452,8 @@ class FileSource(Source):
             from bioimage_py.storage import StoreFolder
 
             path = os.path.abspath(self.path)  # noqa: PTH100 - follows no links
-            place = StoreFolder(f"{path}{SIDE_FOLDER}").child(self.key)
+            with suppress(InvalidArgumentError):  # a key of HDF5 that is not a name of a file: nothing can be kept
+                place = StoreFolder(f"{path}{SIDE_FOLDER}").child(self.key)
         return place
 
     def forget_digest(self) -> None:
