@@ -273,6 +273,18 @@ def test_what_was_never_written_is_not_missing(tmp_path: Path) -> None:
     assert (tmp_path / "stripes.zarr" / "c" / "3" / "4").exists()
 
 
+def test_a_level_of_which_nothing_is_stored(originals: dict[str, Stored], tmp_path: Path) -> None:
+    for level, kind in (("0", "missing"), ("1", "not stored")):
+        stored = copied(originals["v3"], tmp_path / level)
+        shutil.rmtree(stored.path / level / "c")
+        result = bp.check(stored.path)
+        assert [(one.kind, one.array) for one in result.findings] == [(kind, level)]
+        assert result.counts[kind] == (18 if level == "0" else 4)
+        result = bp.repair(stored.path, originals["v3"].path)
+        assert not result.findings
+        assert bp.verify(stored.path, originals["v3"].path)
+
+
 def test_a_sample_is_always_the_same(originals: dict[str, Stored], tmp_path: Path) -> None:
     stored = copied(originals["v3"], tmp_path)
     files = sorted(stored.array.glob("c/*/*/*"))

@@ -357,6 +357,9 @@ class _Check:
     arrays: list[Damaged] | None = None  # where they are to be repaired
     whole: frozenset[str] = frozenset()  # keys of arrays of which no chunk is missing
     store: StoreCheck | None = None
+    empty: dict[str, int] = field(
+        default_factory=dict
+    )  # chunks of arrays of which none is stored, by their keys
 
     def result(self) -> CheckResult:
         place = locate(self.path)
@@ -364,9 +367,26 @@ class _Check:
             self.store = store = StoreCheck(StoreFolder.at(place.path), place.key)
             self._check(store.arrays())
             self.findings += store.findings
+            self._find_empty_levels(store)
         if not self.n_arrays and not self.findings:
             self._check(self._arrays_in_file())
         return CheckResult(self.path, tuple(self.findings), dict(self.counts), self.n_arrays, self.share)
+
+    def _find_empty_levels(self, store: StoreCheck) -> None:
+        """Tell of levels of which no chunk is stored, where others of their image have some."""
+        for levels in store.images:
+            filled = [n for n, level in enumerate(levels) if level not in self.empty]
+            for n, level in enumerate(levels) if filled else ():
+                if n in filled:
+                    continue
+                # A coarser level can be fill value only where this one is not; not the other way round.
+                kind, path = "missing" if filled[-1] > n else "not stored", store.folder_of(level).path
+                text = f"none of its chunks is stored, though those of level {levels[filled[-1]]} are"
+                self.findings.append(Finding(kind, level, None, path, text))
+                self.counts.update({kind: self.empty[level], "empty": -self.empty[level]})
+                self.arrays = self.arrays and [
+                    one.whole() if one.key == level else one for one in self.arrays
+                ]
 
     def _arrays_in_file(self) -> Iterator[ArrayCheck]:
         """Yield the arrays of a file, or of a folder of slices; raises as `open_source` does."""
@@ -401,6 +421,8 @@ class _Check:
                 for array in batch:
                     array.is_whole = array.key in self.whole
                     self.counts.update(array.counts())
+                    if array.is_empty and not (array.is_whole or array.unfinished):
+                        self.empty[array.key] = array.n_chunks
                     self.findings += array.findings
                     if self.arrays is not None and isinstance(array.source, FileSource):
                         self.arrays.append(Damaged.of(array))

@@ -304,6 +304,11 @@ class ArrayCheck:
         position = (a * c // u for a, c, u in zip(at, self.chunks, self.unit, strict=True))
         return self.blocking.block_id(tuple(position))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has chunks, and none is stored."""
+        return 0 < self.blocking.n_blocks == len(self._not_stored())
+
     # -- what a repair writes again
 
     def damaged(self) -> IdSet:

@@ -80,6 +80,7 @@ class StoreCheck:
     def __init__(self, root: StoreFolder, key: str | None) -> None:
         self._root, self._key = root, key or ""
         self.findings: list[Finding] = []
+        self.images: list[list[str]] = []  # the keys of the levels of each, below the path
         self.lost_levels: dict[
             str, Node
         ] = {}  # of images, by their keys below the path, and another level of each
@@ -212,6 +213,7 @@ class StoreCheck:
                     if shapes and dataset.path not in shapes
                 }
                 continue
+            self.images.append([self._shown(_joined(key, dataset.path)) for dataset in image.datasets])
             try:
                 check_levels(image, shapes, node.folder.path)
             except StorageError as error:

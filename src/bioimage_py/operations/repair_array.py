@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ class Damaged:
     key: str
     spec: dict[str, Any] = field(repr=False)
     unit: tuple[int, ...]
+    n_units: int
     numbers: IdSet  # of the units
     right: tuple[Box, ...] = ()  # some chunks that are right
     doubtful: frozenset[int] = frozenset()  # units that are written only if their voxels differ
@@ -39,11 +40,17 @@ class Damaged:
     def of(cls, array: ArrayCheck) -> Damaged:
         numbers = array.damaged()
         right, doubtful = array.some_right(numbers), frozenset(array.doubtful)
-        return cls(array.key, array.source.to_spec(), array.unit, numbers, right, doubtful)
+        return cls(
+            array.key, array.source.to_spec(), array.unit, array.blocking.n_blocks, numbers, right, doubtful
+        )
 
     @classmethod
     def all_of(cls, array: ArrayCheck) -> Damaged:
-        return cls(array.key, array.source.to_spec(), array.unit, IdSet.from_range(array.blocking.n_blocks))
+        return cls.of(array).whole()
+
+    def whole(self) -> Damaged:
+        """Return the array with all of its units to be written."""
+        return replace(self, numbers=IdSet.from_range(self.n_units), right=())
 
     @property
     def folder(self) -> str:
