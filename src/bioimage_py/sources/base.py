@@ -452,7 +452,9 @@ class FileSource(Source):
             from bioimage_py.storage import StoreFolder
 
             path = os.path.abspath(self.path)  # noqa: PTH100 - follows no links
-            with suppress(InvalidArgumentError):  # a key of HDF5 that is not a name of a file: nothing can be kept
+            with suppress(
+                InvalidArgumentError
+            ):  # a key of HDF5 that is not a name of a file: nothing can be kept
                 place = StoreFolder(f"{path}{SIDE_FOLDER}").child(self.key)
         return place
 
