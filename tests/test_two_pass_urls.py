@@ -52,6 +52,7 @@ class Lab:
         return {
             key.removeprefix(beginning): self.client.get_object(Bucket="lab", Key=key)["Body"].read()
             for key in keys
+            if "/.bioimage-py/copied" not in key  # it tells when
         }
 
     def folders(self) -> list[str]:

@@ -1,7 +1,8 @@
 """A campaign of kills over all backends and roads: `python -m tests.crash.campaign --kills 100 --seed 0`.
 
 Each kill is a copy in processes of their own, killed at a random moment: before some change of a file, where it is held first, or some time after it
-began. Some resumes are killed as well. Then what a user does: `resume` if there is a run folder, else the same call again. After that, voxels and files must be those of an
+began. Some resumes are killed as well. Then what a user does: `resume` if there is a run folder, else the same call again, which continues where the run kept a
+journal by itself (`by-itself`: threads, and no run folder asked for) and must do nothing that was recorded again. After that, voxels and files must be those of an
 uninterrupted run, nothing may be left beside them, and no process. A line per kill and a table at the end. `--only` takes
 words that a kill's backend, road or number is: `--only slurm dask`, `--only two-passes`, `--only 17` repeats that of the same seed.
 """
@@ -31,7 +32,7 @@ import psutil
 import pytest
 
 import bioimage_py as bp
-from bioimage_py.runner.run import RunFolder, StatusReader
+from bioimage_py.runner.run import RunFolder, StatusReader, read_recorded
 from tests.crash.campaign_roads import ROADS, expected, make_inputs, stored
 from tests.runner.slurm_lab import SlurmLab, shared
 from tests.waiting import PATIENCE, eventually
@@ -40,9 +41,10 @@ LAB = SlurmLab(
     Path("/tmp/bioimage-slurm-kills"),
     {"SLURMLAB_DB": "no", "SLURMLAB_NODES": "2", "SLURMLAB_NODE_PREFIX": "bpkill", "SLURMLAB_PORT": "28217"},
 )
-BACKENDS = ("local", "subprocess", "dask", "slurm")
+BACKENDS = ("by-itself", "local", "subprocess", "dask", "slurm")
 CALL = """
-import json, sys
+import json, logging, sys
+logging.basicConfig(level=logging.INFO, format="%(message)s")
 import bioimage_py as bp
 verb, source, output, job_type, config, options = json.loads(sys.argv[1])
 if options.pop("plus_one", False):
@@ -67,11 +69,13 @@ class Run:
         self.verb, self.source, output, self.options = ROADS[road]
         self.top, self.output, self.runs = folder / output.split("/")[0], folder / output, folder / "runs"
         self.starts = 0
-        self.replaces = chance.random() < 0.3
-        self.config: dict[str, Any] = {"tmp_root": str(self.runs), "poll_interval": 0.3}
+        by_itself = backend == "by-itself"
+        # With `overwrite` the same call begins anew.
+        self.replaces = chance.random() < 0.3 and not by_itself
+        self.config: dict[str, Any] = {} if by_itself else {"tmp_root": str(self.runs), "poll_interval": 0.3}
         if backend == "slurm":
             self.config |= {"latency_wait": 2, "mem": "800M", "time": 10}
-        if backend != "local":
+        if backend not in ("local", "by-itself"):
             self.config["retries"] = chance.choice([0, 2])
         for name in ("runs", "marks", "tmp"):
             (folder / name).mkdir(parents=True)
@@ -116,7 +120,8 @@ class Run:
         if "mask" in options:
             options["mask"] = str(self.inputs / options["mask"])
         places = [str(self.inputs / self.source), str(self.output)]
-        self.start(CALL, json.dumps([self.verb, *places, self.backend, self.config, options]), whom, step)
+        job_type = "local" if self.backend == "by-itself" else self.backend
+        self.start(CALL, json.dumps([self.verb, *places, job_type, self.config, options]), whom, step)
 
     def ended(self, begun_at: int = 0) -> str:
         """Wait for the end of the process; return what it said if it failed."""
@@ -134,6 +139,31 @@ class Run:
                 if told and json.loads(told)[0] == str(self.folder) and process.pid != self.process.pid:
                     found.append(process)
         return [p for p in found if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+    def journal(self) -> tuple[int, int, dict[Path, tuple[int, int]]] | None:
+        """Return how many blocks the journal beside the voxels has, of how many, and all files with their times; None if there is none."""
+        found = list(self.top.rglob(".bioimage-py/bioimage-run-*"))
+        if not found or self.road == "wrapper":
+            return None
+        folder = RunFolder.open(found[0])
+        every = folder.stored_ids(folder.read_run()["work"]["block_ids"])
+        files = {p: p.stat() for p in self.top.rglob("*") if p.is_file() and ".bioimage-py" not in p.parts}
+        known = {path: (stat.st_ino, stat.st_mtime_ns) for path, stat in files.items()}
+        return len(read_recorded(folder).done & every), len(every), known
+
+    def done_twice(self, before: tuple[int, int, dict[Path, tuple[int, int]]], at: int) -> Iterator[str]:
+        """Yield what the same call has done again besides the blocks that two threads had in hand."""
+        done, every, files = before
+        said = self.log.read_bytes()[at:].decode(errors="replace")
+        if done and f"continued: {done} of {every} blocks were done" not in said:
+            yield f"COUNT: {done} of {every} blocks were recorded, and it said {said[-300:]}"
+        again = [
+            p for p, known in files.items() if p.exists() and (p.stat().st_ino, p.stat().st_mtime_ns) != known
+        ]
+        chunks = [p for p in again if not p.name.startswith(("zarr.json", ".z", "attributes", "info"))]
+        most = 2 * -(-2 * len(list(self.top.rglob("*"))) // every)
+        if len(chunks) > max(most, 2 * 8) or (done == every and chunks):
+            yield f"TWICE: {len(chunks)} files were written again, as {chunks[0]}"
 
     def changes(self, role: str) -> list[int]:
         """Return how many changes each process of a role has made."""
@@ -285,7 +315,7 @@ class Campaign:
         faults: list[str] = []
         folders = sorted(run.runs.glob("[!.]*"))
         at = run.log.stat().st_size
-        marked = bool(list(run.top.rglob(".bioimage-py")))
+        marked = bool(list(run.top.rglob(".bioimage-py/unfinished.json")))
         if folders:
             what = "resumed"
             run.start(RESUME, str(folders[0]))
@@ -299,11 +329,16 @@ class Campaign:
             if any("voxels of" in fault for fault in wrong) and not marked and not run.replaces:
                 faults.append("UNMARKED: nothing says that the output is not finished")
             if wrong or marked:
-                what = f"called again{' with overwrite' if run.top.exists() else ''}"
+                what = f"called again{' with overwrite' if run.top.exists() and run.backend != 'by-itself' else ''}"
                 if victim == "a worker" and not run.process.returncode:
                     faults.append("the run said that it had succeeded")
-                run.call(overwrite=run.top.exists() or run.replaces)
+                by_itself = run.backend == "by-itself"
+                before = run.journal() if by_itself else None
+                run.call(overwrite=not by_itself and (run.top.exists() or run.replaces))
                 faults += [f"AGAIN: {said}" for said in [run.ended(at)] if said]
+                if before is not None:
+                    what = f"called again, {before[0]:,} of {before[1]:,} blocks were done"
+                    faults += run.done_twice(before, at)
                 at = run.log.stat().st_size
             run.call(overwrite=False)
             nothing = "OutputExistsError"

@@ -168,6 +168,19 @@ def test_an_object_store_knows_its_output(bucket: str, tmp_path: Path, torn: Tor
     np.testing.assert_array_equal(open_source("s3://lab/known/two.zarr")[...], IMAGE)
 
 
+def test_an_object_store_says_what_is_not_finished(bucket: str, tmp_path: Path, torn: Torn) -> None:
+    del bucket
+    url = "s3://lab/unfinished/out.zarr"
+    with pytest.raises(RunnerError):
+        bp.copy(torn.path, url, **CALL)
+    torn.mend()
+    with pytest.warns(BioimagePyWarning, match="is not finished: 1 of 2 blocks; the same call begins anew"):
+        open_source(url)
+    with pytest.warns(BioimagePyWarning, match="begins anew: "):
+        bp.copy(torn.path, url, **CALL)
+    np.testing.assert_array_equal(open_source(url)[...], IMAGE)
+
+
 # -- the input is the one it was
 
 

@@ -258,6 +258,7 @@ def _shown(folder: RunFolder, journal: Journal, report: Report | None) -> Iterat
             count()
             due = time.monotonic() + _COUNTED_EVERY
 
+    count()
     try:
         yield tick
     finally:

@@ -117,9 +117,10 @@ def unfinished_text(source: Source) -> str:
         if not mark.get("ended") and is_alive(mark):
             return f"{text}; process {mark['pid']} is writing it"
         folder = kept_run(place)
-        return f"{text}; " + (
-            f"finish it with bioimage-py resume {folder}" if folder else "the same call continues"
-        )
+        if folder is not None:
+            return f"{text}; finish it with bioimage-py resume {folder}"
+        goes_on = place.is_local and (mark.get("call") or {}).get("input") is not None
+        return f"{text}; the same call {'continues' if goes_on else 'begins anew'}"
     return ""
 
 
@@ -176,6 +177,8 @@ def holds_metadata_only(folder: str, *, marks_of_the_dead: bool = False) -> bool
         if os.path.basename(above) == MARK_FOLDER:  # noqa: PTH119 - a text stays a text
             folders.clear()
             for name in names if marks_of_the_dead else ():
+                if name != _NEW and not name.startswith("run-"):
+                    continue
                 mark = _read(Path(above, name)) or {}
                 if is_alive(mark) is not False:
                     return False

@@ -1,0 +1,152 @@
+"""The same call, again, continues where a local copy was killed: nothing that was recorded is done twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bioimage_py as bp
+from bioimage_py.errors import BioimagePyWarning, OutputExistsError, RunnerError
+from bioimage_py.sources.stores import unfinished_text
+from bioimage_py.wrapper import SimpleTransformationSource
+
+DIES = """
+import json, os, sys
+import bioimage_py as bp
+from bioimage_py.runner.run import AttemptJournal
+done, left = AttemptJournal.done, [int(sys.argv[1])]
+def counted(self, ids, n_bytes=0):
+    done(self, ids, n_bytes)
+    left[0] -= 1
+    if left[0] == 0:
+        os._exit(9)
+AttemptJournal.done = counted
+verb, source, output, options = json.loads(sys.argv[2])
+getattr(bp, verb)(source, output, **options)
+"""
+IMAGE = np.random.default_rng(0).integers(1, 4000, (16, 32, 32)).astype("uint16")
+PYRAMID: dict[str, Any] = {"levels": 2, "scale_factors": [2], "method": "stride"}
+# Verb, input, output, options, and how many blocks are recorded when the process dies.
+CALLS: dict[str, tuple[str, str, str, dict[str, Any], int]] = {
+    "recode": (
+        "copy",
+        "in.zarr",
+        "out.zarr",
+        {"codec": "gzip:1", "chunks": [4, 16, 16], "block_shape": [4, 32, 32]},
+        3,
+    ),
+    "whole image": ("copy", "in.ome.zarr", "out.ome.zarr", {"block_shape": [4, 16, 16]}, 9),
+    "pyramid": (
+        "pyramid",
+        "in.zarr",
+        "out.ome.zarr",
+        {**PYRAMID, "chunks": [4, 16, 16], "block_shape": [8, 32, 32]},
+        2,
+    ),
+}
+
+
+def killed(folder: Path, name: str) -> dict[str, Any]:
+    """Make a call in a process that dies early; return its arguments."""
+    verb, source, output, options, n_blocks = CALLS[name]
+    bp.copy(IMAGE, folder / "in.zarr", chunks=(4, 16, 16))
+    bp.pyramid(IMAGE, folder / "in.ome.zarr", chunks=(4, 16, 16), **PYRAMID)
+    call = [verb, str(folder / source), str(folder / output), options]
+    ended = subprocess.run(
+        [sys.executable, "-c", DIES, str(n_blocks), json.dumps(call)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert ended.returncode == 9, ended.stderr
+    return {"input": call[1], "output": call[2], **options}
+
+
+def chunk_times(folder: Path) -> dict[Path, int]:
+    files = (
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.parent.parent.name not in (folder.name, ".bioimage-py")
+    )
+    return {
+        path: path.stat().st_mtime_ns
+        for path in files
+        if ".bioimage-py" not in path.parts and path.name != "zarr.json"
+    }
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_same_call_does_the_rest_of_a_copy_that_was_killed(tmp_path: Path, name: str) -> None:
+    call, (verb, *_, n_blocks) = killed(tmp_path, name), CALLS[name]
+    output = Path(call["output"])
+    with pytest.warns(BioimagePyWarning, match="is not finished: .* of .* blocks; the same call continues"):
+        bp.open_source(output)
+    before, seen = chunk_times(output), list[bp.Progress]()
+    with pytest.raises(
+        OutputExistsError, match="another call has begun it: options casting was unsafe and is check"
+    ):
+        getattr(bp, verb)(**call, casting="check")
+    getattr(bp, verb)(**call, num_workers=2, progress=seen.append)
+    assert seen[-1].account is not None
+    assert seen[-1].account.blocks_before == n_blocks
+    assert before.items() <= chunk_times(output).items()
+    np.testing.assert_array_equal(bp.open_source(output)[...], IMAGE)
+    with pytest.raises(OutputExistsError, match="already"):
+        getattr(bp, verb)(**call)
+    assert (
+        not list(tmp_path.rglob("unfinished.json"))
+        + list(tmp_path.rglob("*-run-*"))
+        + list(tmp_path.glob("*.rechunk-*"))
+    )
+
+
+def test_what_may_have_changed_is_not_continued(tmp_path: Path) -> None:
+    call = killed(tmp_path, "recode")
+    output, mark = call["output"], Path(call["output"], ".bioimage-py/unfinished.json")
+    said = mark.read_text()
+    # Another process writes it: this one's parent stands for that.
+    mark.write_text(json.dumps({**json.loads(said), "pid": os.getppid(), "born": None}))
+    with pytest.raises(OutputExistsError, match=f"process {os.getppid()} on .* is writing it"):
+        bp.copy(**call)
+    mark.write_text(said)
+    metadata = Path(call["input"], "zarr.json")
+    times = metadata.stat()
+    os.utime(metadata, (1, 1))
+    with pytest.raises(
+        OutputExistsError, match=r"voxels stored in .* was zarr.json of .* and is zarr.json of"
+    ):
+        bp.copy(**call)
+    os.utime(metadata, ns=(times.st_atime_ns, times.st_mtime_ns))
+    mark.write_text(json.dumps({**json.loads(said), "boot": "before"}))
+    assert (
+        unfinished_text(bp.open_source(output, mode="r+"))
+        == "not finished: 0 of 4 blocks; the same call continues"
+    )
+    with pytest.warns(BioimagePyWarning, match="begins anew: the computer was started anew since"):
+        bp.copy(**call)
+    np.testing.assert_array_equal(bp.open_source(output)[...], IMAGE)
+
+
+def test_a_copy_of_what_a_function_computes_begins_anew(tmp_path: Path) -> None:
+    broken = [True]
+
+    def fails_once(voxels: Any) -> Any:
+        if broken:
+            raise ValueError("not yet")
+        return voxels
+
+    source = SimpleTransformationSource(IMAGE, fails_once, dtype="uint16")
+    with pytest.raises(RunnerError, match="not yet"):
+        bp.copy(source, tmp_path / "out.zarr", chunks=(4, 16, 16), num_workers=2)
+    broken.clear()
+    with pytest.warns(BioimagePyWarning, match="begins anew: its input is in memory"):
+        bp.copy(source, tmp_path / "out.zarr", chunks=(4, 16, 16), num_workers=2)
+    np.testing.assert_array_equal(bp.open_source(tmp_path / "out.zarr")[...], IMAGE)
