@@ -300,7 +300,7 @@ def continued(job: Job) -> Job:
     if place is None or options.folder is not None or getattr(options, "overwrite", False):
         return job
     mark = read_mark(place)
-    if mark is None or is_abandoned(place):
+    if mark is None:
         return job
     folder = _journal(place)
     there = f"{place.path} is there already, and not finished"
@@ -315,6 +315,8 @@ def continued(job: Job) -> Job:
     differ = ["which one is not known"]
     if mark.get("call") is not None:
         differ = list(differences(mark["call"], call, ""))
+    if is_abandoned(place):
+        return job if differ else job.again(overwrite=True)
     if differ:
         raise OutputExistsError(
             f"{there}; another call has begun it: {'; '.join(differ[:5])}",

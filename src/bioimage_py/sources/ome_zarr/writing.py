@@ -54,7 +54,7 @@ from bioimage_py.sources.zarr import (
     store_rules,
     tensorstore_spec,
 )
-from bioimage_py.storage import StoreFolder
+from bioimage_py.storage import StoreFolder, is_leftover
 
 _log = logging.getLogger(__name__)
 
@@ -136,6 +136,9 @@ class NewImage:
             for key, said in self.attributes.items():
                 place = folder.inside(key)
                 undo.keep(place)
+                for entry in place.entries_if_local() if overwrite else ():
+                    if is_leftover(entry.name):
+                        os.unlink(entry.path)  # noqa: PTH108 - scandir gives texts
                 for name, content in group_files(self.zarr_format).items():
                     if place.read(name) is None:
                         place.write_json(name, content)
@@ -448,6 +451,7 @@ def _strange(folder: StoreFolder, groups: Mapping[str, Any], known: set[str]) ->
                 and key not in known
                 and key not in around
                 and entry.name not in {*GROUP_FILES, *stay}
+                and not is_leftover(entry.name)
                 and (aside is None or joined_key(group, aside) not in known)
             ):
                 found.append(key)

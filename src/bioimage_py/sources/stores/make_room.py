@@ -28,6 +28,7 @@ from bioimage_py.sources.stores.unfinished import MARK_FOLDER, is_abandoned, mar
 from bioimage_py.storage import (
     StoreFolder,
     check_writable,
+    is_leftover,
     json_problem,
     storage_error,
     storage_errors,
@@ -181,7 +182,7 @@ def _groups_to_make(root: StoreFolder, key: str | None, rules: StoreRules) -> li
             raise InvalidArgumentError(f"{root.child(key).path} would be inside the array {folder.path}")
         if folder not in above:
             continue
-        if node is None and folder.entries_if_local():
+        if node is None and not all(is_leftover(entry.name) for entry in folder.entries_if_local()):
             raise OutputExistsError(
                 f"{folder.path} is there already and is not a {rules.title} group: choose another path"
             )
