@@ -67,7 +67,8 @@ def chunk_bytes(folder: Path) -> int:
 
 
 def all_bytes(folder: Path) -> int:
-    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    """Those of an array and its metadata, without what is kept beside them."""
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and ".bioimage-py" not in p.parts)
 
 
 def check_times(account: RunAccount) -> None:
