@@ -107,6 +107,23 @@ def test_metadata_come_back(imagej: bool | None, tmp_path: Path) -> None:
     assert metadata.channel_names == (None if imagej else METADATA.channel_names)
 
 
+def test_what_else_an_ome_tiff_says_is_kept(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "in.ome.tif") as tiff:
+        said = {
+            "axes": "CTZYX",
+            "Channel": {"Name": ["a", "b", "c"], "Fluor": ["Alexa 488"] * 3},
+            "Description": "of a fly",
+        }
+        tiff.write(VOXELS.swapaxes(0, 1), metadata=said, photometric="minisblack")
+    bp.copy(tmp_path / "in.ome.tif", tmp_path / "out.ome.tif", overwrite=True)
+    with tifffile.TiffFile(tmp_path / "out.ome.tif") as file:
+        np.testing.assert_array_equal(file.asarray(), VOXELS)
+        assert file.series[0].axes == "TCZYX"
+        assert file.ome_metadata.count('Fluor="Alexa 488"') == 3  # type: ignore[union-attr]
+        assert "of a fly" in file.ome_metadata  # type: ignore[operator]
+    assert open_source(tmp_path / "out.ome.tif").metadata.channel_names == ("a", "b", "c")
+
+
 def test_axes_are_put_into_order(tmp_path: Path) -> None:
     bp.copy(VOXELS[0, 0], tmp_path / "a.tif", axes="xzy", voxel_size=(3, 1, 2), units="um")
     found = open_source(tmp_path / "a.tif")

@@ -19,6 +19,7 @@ from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import BioimagePyWarning, Hint, InvalidArgumentError, UnsupportedFormatError
 from bioimage_py.metadata import ImageMetadata, normalise_unit, short_unit, unit_ratio, unit_symbol
 from bioimage_py.sources.array_spec import ArraySpec, Codec
+from bioimage_py.sources.tiff.ome import with_rest
 
 SOFTWARE = "bioimage_py"
 _TILE = 512
@@ -274,8 +275,9 @@ def _ome_xml(path: str, spec: ArraySpec, letters: str) -> bytes:
     if place:  # of the first plane alone: there can be many
         plane = f'<Plane TheC="0" TheZ="0" TheT="0"{place}/></Pixels>'
         ome.images[0] = ome.images[0].replace("</Pixels>", plane)
-    text: str = ome.tostring(declaration=True)
-    return text.encode()
+    return with_rest(
+        ome.tostring(declaration=True), None if spec.ome_xml is None else spec.ome_xml()
+    ).encode()
 
 
 def _resolution(metadata: ImageMetadata) -> tuple[float, float] | None:

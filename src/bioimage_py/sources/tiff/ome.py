@@ -238,6 +238,36 @@ def _without_planes(root: ET.Element) -> str:
                 pixels.remove(element)
         # What bioformats2raw writes where voxels are in a Zarr.
         pixels.insert(place, ET.Element(f"{space}}}MetadataOnly" if space else "MetadataOnly"))
+    return _text_of(root)
+
+
+def with_rest(own: str, other: str | None) -> str:
+    """Return the text of a new file with all else that another text says of the same image, such as its instrument."""
+    root, mine = _parsed(other or ""), _parsed(own)
+    pixels = None if root is None else root.find("{*}Image/{*}Pixels")
+    new = None if mine is None else mine.find("{*}Image/{*}Pixels")
+    if root is None or mine is None or pixels is None or new is None:
+        return own
+    channels, described = pixels.findall("{*}Channel"), new.findall("{*}Channel")
+    if len(channels) != len(described):  # as those of colours, of which a pixel has three
+        return own
+    for channel, found in zip(channels, described, strict=True):
+        channel.attrib.update({name: value for name, value in found.attrib.items() if name != "ID"})
+    for name in ("Interleaved", "BigEndian"):
+        pixels.attrib.pop(name, None)
+    pixels.attrib.update({name: value for name, value in new.attrib.items() if name != "ID"})
+    for tag in ("TiffData", "BinData", "MetadataOnly"):
+        for element in pixels.findall(f"{{*}}{tag}"):
+            pixels.remove(element)
+    space = "".join(root.tag.rpartition("}")[:2])
+    for number, data in enumerate(new.findall("{*}TiffData")):
+        pixels.insert(len(channels) + number, ET.Element(f"{space}TiffData", data.attrib))
+    root.set("UUID", mine.get("UUID", ""))
+    return _text_of(root)
+
+
+def _text_of(root: ET.Element) -> str:
+    space = root.tag.rpartition("}")[0]
     for element in root.iter():
         if space and isinstance(element.tag, str):
             element.tag = element.tag.removeprefix(f"{space}}}")
