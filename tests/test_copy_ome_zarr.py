@@ -763,7 +763,7 @@ def test_a_group_of_zarr_python_is_copied_whole(tmp_path: Path, version: str) ->
         assert [label.key for label in image.labels] == ["labels/cells"]
 
 
-@pytest.mark.parametrize("name", ["out.tif", "out.zar", "out.zarr.zip"])
+@pytest.mark.parametrize("name", ["out.czi", "out.zar", "out.zarr.zip"])
 def test_an_output_that_cannot_be_written_is_one_error_and_no_warning(tmp_path: Path, name: str) -> None:
     image_with_labels(tmp_path / "in.ome.zarr")
     for call in (bp.copy, bp.plan):

@@ -16,7 +16,7 @@ from bioimage_py.runner import Progress, RunnerConfig
 from bioimage_py.sources import Codec, may_be_zarr
 
 if TYPE_CHECKING:
-    from bioimage_py.operations import WholeCopy
+    from bioimage_py.operations import LevelsCopy, WholeCopy
 
 __all__ = ["copy", "plan"]
 
@@ -64,7 +64,7 @@ def copy(
         An array, a handle, a path or URL, or any `Source`, wrappers included. The path of an OME-Zarr (an image, a container of
         images, a plate or a well) is copied whole into a path that ends in `.zarr` or names no format: all images, levels and
         labels, with their metadata. With `mask`, another `dtype`, `axes`, `voxel_size` or `units`, or an output that is a key in a
-        container or of another format, only the full-size array is copied, with a warning. All images of a file that holds
+        container or of another format, only the full-size array is copied, with a warning; an OME-TIFF takes the levels too. All images of a file that holds
         several, such as an OME-TIFF, are copied into a path that ends in `.ome.zarr`.
     output
         The array to write into; voxels are cast to its dtype as numpy assignment does. A path makes a new array with the shape,
@@ -203,13 +203,20 @@ def copy_as(input: Any, output: Any, options: CopyOptions) -> Any:
         return carry_out(_planned(input, output, options))
 
 
-def _planned(input: Any, output: Any, options: CopyOptions, *, quiet: bool = False) -> ArrayCopy | WholeCopy:
+def _planned(
+    input: Any, output: Any, options: CopyOptions, *, quiet: bool = False
+) -> ArrayCopy | LevelsCopy | WholeCopy:
     """Check and plan the copy: of one array, of a whole OME-Zarr, or of all images of a file."""
     if type(input).__module__.startswith("zarr."):
         from bioimage_py.sources.zarr import group_path
 
         input = group_path(input) or input
     paths = isinstance(input, (str, os.PathLike)) and isinstance(output, (str, os.PathLike))
+    if paths:
+        from bioimage_py.operations import LevelsCopy, levels_to_copy
+
+        if levels := levels_to_copy(input, output, options):
+            return LevelsCopy(levels, output, options, quiet=quiet)
     if paths and may_be_zarr(input):
         # Needs the libraries of Zarr, which other copies do without.
         from bioimage_py.operations import ImageCopy, is_image_copy

@@ -150,6 +150,25 @@ def test_levels_are_in_one_file(tmp_path: Path) -> None:
     assert not (tmp_path / "b.ome.tif").exists()
 
 
+def test_levels_of_an_image_are_kept(tmp_path: Path) -> None:
+    zarr, path = tmp_path / "a.ome.zarr", tmp_path / "a.ome.tif"
+    steps = [(1, 1, 1, 2, 2), (1, 1, 1, 2, 2), (1, 1, 2, 2, 2)]
+    levels = bp.pyramid(NumpySource(VOXELS, METADATA), zarr, scale_factors=steps, chunks=(1, 1, 2, 32, 32))
+    bp.pyramid(VOXELS.astype("uint32"), zarr / "labels" / "cells", axes="tczyx")
+    with pytest.warns(BioimagePyWarning) as caught:
+        made = bp.copy(zarr, path, chunks=(1, 1, 1, 32, 32), num_workers=2)
+    said = " ".join(str(warning.message) for warning in caught)
+    assert "levels of shape (2, 3, 2, 8, 9) are left out" in said
+    assert "labels/cells" in said
+    np.testing.assert_array_equal(made[...], VOXELS)
+    bp.copy(path, tmp_path / "b.ome.tif", codec="zstd")
+    for name in ("a.ome.tif", "b.ome.tif"):
+        with tifffile.TiffFile(tmp_path / name) as file:
+            assert len(file.series) == 1
+            for found, level in zip(file.series[0].levels, levels[:3], strict=True):
+                np.testing.assert_array_equal(found.asarray(), level[...])
+
+
 def test_what_is_left_out_is_the_fill_value_and_can_be_written_later(tmp_path: Path) -> None:
     path = tmp_path / "a.ome.tif"
     with bp.copy(

@@ -305,7 +305,8 @@ class _NewImage(NewPathTarget):
             return [open_source(self.path, key, mode="r+") for key in self._keys_of(coarser)]
         before = first_missing(self.planned.location)
         levels = self.planned.create_levels(coarser, overwrite=overwrite)
-        self.made, self._sink = before, levels[0]
+        self.made = before
+        self.adopt(levels[0])
         return levels
 
     def folders_of(self, coarser: Sequence[Level]) -> list[StoreFolder]:

@@ -266,6 +266,10 @@ class NewPathTarget(SingleTarget):
         self._sink = sink
         return sink, sink
 
+    def adopt(self, sink: Source) -> None:
+        """Finish, or discard, what was made otherwise than by `open`."""
+        self._sink = sink
+
     def finish(self) -> None:
         if isinstance(self._sink, FileSource):
             self._sink.finish()

@@ -110,15 +110,22 @@ def _score(block: tuple[int, ...], input_layout: ArrayLayout, output_layout: Arr
     n_bytes = _voxel_bytes(block, input_layout, output_layout)
     score = read_amplification(shape, block, input_layout.chunks)
     score += 0.02 * abs(math.log2(n_bytes / PREFERRED_BYTES))
-    # Unchunked inputs are files or memory in one order: long runs along their contiguous axes are read in one go.
-    run = 1
-    axes = range(len(shape)) if input_layout.storage_order == "F" else reversed(range(len(shape)))
-    for b, n in ((inside[d], shape[d]) for d in axes):
-        run *= b
-        if b < n:
-            break
+    # What is not chunked is a file or memory in one order: long runs along its contiguous axes are read, or written, in one go.
     weight = 0.02 if input_layout.chunks is None else 0.002
-    return score - weight * math.log2(min(run * input_layout.itemsize, 2**20))
+    score -= weight * _run(inside, input_layout)
+    return score - 0.02 * _run(inside, output_layout) * (
+        output_layout.chunks is None and output_layout.is_stored
+    )
+
+
+def _run(inside: tuple[int, ...], layout: ArrayLayout) -> float:
+    """Return the logarithm of the bytes of a block that lie one after the other in a store; more than a mebibyte is not better."""
+    run, axes = 1, range(len(layout.shape))
+    for axis in axes if layout.storage_order == "F" else reversed(axes):
+        run *= inside[axis]
+        if inside[axis] < layout.shape[axis]:
+            break
+    return math.log2(min(run * layout.itemsize, 2**20))
 
 
 def _voxel_bytes(block: tuple[int, ...], *layouts: ArrayLayout) -> int:

@@ -104,6 +104,7 @@ class ArrayLayout(Reported):
             fastest_first=family.fastest_first,
             metadata_files=family.metadata_files(spec),
             can_shard=family.has_shards(spec.zarr_format),
+            storage_order=family.storage_order,
         )
 
     def alone(self) -> ArrayLayout:

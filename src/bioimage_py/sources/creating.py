@@ -72,13 +72,17 @@ class PlannedOutput(NamedTuple):
         if self.image_key is None:
             full = self.spec.shape
             shapes = [tuple(-int(-n // f) for n, f in zip(full, one.factors, strict=True)) for one in coarser]
-            path, key, _ = self.location
-            made = self.family.create_levels(path, key, self.spec, shapes, checked_overwrite(overwrite))
-            made[0].forget_digest()
-            return list(made)
+            return self.create_shapes(shapes, overwrite=overwrite)
         from bioimage_py.sources.ome_zarr import make_image
 
         return make_image(*self._image(coarser), overwrite=checked_overwrite(overwrite))
+
+    def create_shapes(self, shapes: Sequence[tuple[int, ...]], *, overwrite: bool) -> list[Source]:
+        """Make a file of an image with smaller levels of these shapes."""
+        path, key, _ = self.location
+        made = list(self.family.create_levels(path, key, self.spec, shapes, checked_overwrite(overwrite)))
+        made[0].forget_digest()
+        return made
 
     def _image(self, coarser: Sequence[Level]) -> tuple[ImageGroup, ArraySpec, list[Level]]:
         group = ImageGroup(self.location.path, self.image_key or None)

@@ -37,6 +37,8 @@ class Family:
         Whether the names of chunk files begin with their positions on the last axis.
     time_first
         Whether new arrays want their axes in the order time, channel, z, y, x.
+    storage_order
+        `"F"` where the first axis of new arrays is contiguous in the store.
     states_size
         Whether new arrays always say the size of a voxel, with its unit.
     levels_in_file
@@ -48,6 +50,7 @@ class Family:
     only_zero_fill = False
     fastest_first = False
     time_first = False
+    storage_order = "C"
     states_size = False
     levels_in_file = False
 

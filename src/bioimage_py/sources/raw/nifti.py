@@ -77,6 +77,7 @@ class NiftiFamily(RawFamily):
     """NIfTI, read and written."""
 
     name = "NIfTI"
+    storage_order = "F"
 
     def source(self, path: str, mode: str, file: FileBytes) -> NiftiSource:
         head, compression = first_bytes(file, path, _HEAD)

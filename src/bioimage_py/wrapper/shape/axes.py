@@ -55,6 +55,8 @@ class TransposeSource(WrapperSource):
                 raise InvalidArgumentError(f"axes must name each of the {self.ndim} axes once, got {axes!r}")
         self.axes = order if inner is None else tuple(inner.axes[axis] for axis in order)
         self._take_axes(self.axes)
+        if self.axes == tuple(range(self.ndim))[::-1]:
+            self.storage_order = "C" if self.inputs[0].storage_order == "F" else "F"
 
     @property
     def metadata(self) -> ImageMetadata:

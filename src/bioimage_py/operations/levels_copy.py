@@ -1,0 +1,136 @@
+"""The copy of an image with its levels into one file that can hold them, such as an OME-TIFF."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+from bioimage_py.errors import BioimagePyError, BioimagePyWarning
+from bioimage_py.kernels import CopyKernel
+from bioimage_py.operations.array_copy import find_input, plan_array, planned_work, warn_of_casting
+from bioimage_py.operations.job import Job, warn_caller, warn_of_assumed
+from bioimage_py.operations.options import CopyOptions
+from bioimage_py.operations.target import NewPathTarget
+from bioimage_py.operations.two_passes import TwoPassRun
+from bioimage_py.planning import ImagePlan, PlannedArray
+from bioimage_py.runner import Journal, Resources
+from bioimage_py.runner.work import CompositeWork
+from bioimage_py.sources import FileSource, Source, as_source, checked_overwrite, coarser_levels, locate
+from bioimage_py.sources.ome_zarr import labels_beside
+from bioimage_py.sources.stores import NewMarks
+from bioimage_py.text import counted
+
+_FOR_ONE_ARRAY = ("mask", "block_ids", "block_shape", "resume_from", "imagej")
+_OF_ONE_ARRAY = ("digest", "update", "record")
+"""Options that are for one array: with one of them the full-size array alone is copied."""
+
+
+def levels_to_copy(input: Any, output: Any, options: CopyOptions) -> list[Source]:
+    """Return an image with its smaller levels, full size first, where the output can hold them; else nothing."""
+    if not isinstance(input, (str, os.PathLike)) or not isinstance(output, (str, os.PathLike)):
+        return []
+    family = locate(output).family
+    if family is None or not family.writes or not family.load().levels_in_file:
+        return []
+    if any(getattr(options, name) is not None for name in _FOR_ONE_ARRAY):
+        return []
+    if any(getattr(options, name) for name in _OF_ONE_ARRAY):
+        return []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an array that is copied alone is opened again
+            source = as_source(input)
+    except BioimagePyError:
+        return []
+    levels = coarser_levels(source)
+    return [source, *levels] if levels else []
+
+
+class LevelsCopy(Job):
+    """The copies of the levels of an image as one run; those that are reduced along more than y and x are left out."""
+
+    options: CopyOptions
+    plan: ImagePlan
+
+    def __init__(
+        self, levels: Sequence[Source], output: Any, options: CopyOptions, *, quiet: bool = False
+    ) -> None:
+        self.options = options
+        labels = [] if quiet or not isinstance(levels[0], FileSource) else labels_beside(levels[0])
+        for label in labels:
+            label.close()
+        levels = [find_input(one, None, output, options)[0] for one in levels]
+        self.source = levels[0]
+        self.target = NewPathTarget.plan(output, self.source, options)
+        self.target.check_apart(self.source)
+        if options.in_other_processes:
+            self.target.check_shared(options.runner.job_type)
+        self._levels = [one for one in levels if one.shape[:-2] == self.source.shape[:-2]]
+        assumed = self.target.assumed(self.source)
+        spec, arrays = self.target.planned.spec, []
+        for number, level in enumerate(self._levels):
+            chunks = None if spec.chunks is None else tuple(map(min, spec.chunks, level.shape))
+            planned = self.target.planned._replace(spec=replace(spec, shape=level.shape, chunks=chunks))
+            plan, _ = plan_array(level, NewPathTarget(planned, options.codec), options, None, alone=False)
+            arrays.append(PlannedArray(str(number), plan, (level.name, f"{self.target.path} level {number}")))
+        what = f"1 image, {counted(len(arrays), 'level')}"
+        names = self.source.name, self.target.planned.name
+        self.plan = ImagePlan.of(names, what, arrays, None, options.threads)
+        self.check_free()
+        if not quiet:
+            warn_of_casting(self.source, self.target.layout, options.casting)
+            warn_of_assumed(self.source, assumed)
+            if left_out := [str(one.shape) for one in levels if one not in self._levels]:
+                warn_caller(
+                    BioimagePyWarning(
+                        f"the levels of shape {', '.join(left_out)} are left out of {self.target.path}, which has levels that are reduced along y "
+                        "and x only: make others with pyramid()"
+                    )
+                )
+            if labels:
+                warn_caller(
+                    BioimagePyWarning(
+                        f"labels of {self.source.name} are left out: copy {', '.join(one.name for one in labels)} by themselves"
+                    )
+                )
+
+    def check_free(self) -> None:
+        self.target.check_free(overwrite=self.options.overwrite)
+
+    def open(self, marks: NewMarks) -> None:
+        del marks
+        planned, replaces = self.target.planned, checked_overwrite(self.options.overwrite)
+        shapes = [level.shape for level in self._levels[1:]]
+        self._made = planned.create_shapes(shapes, overwrite=replaces)
+        self.target.adopt(self._made[0])
+
+    def work(self, opened: ExitStack, passes: TwoPassRun | None, resources: Resources) -> CompositeWork:
+        del passes
+        parts = []
+        for level, made, array in zip(self._levels, self._made, self.plan.arrays, strict=True):
+            source = self.for_run(level, opened, resources.cache_bytes)
+            kernel = CopyKernel(source, self.for_run(made, opened), None, self.options.casting)
+            parts.append(planned_work(kernel, array.shared, self.options, output_is_new=True))
+        return CompositeWork(tuple(parts), (tuple(range(len(parts))),))
+
+    def name(self, journal: Journal, passes: TwoPassRun | None) -> str:
+        del journal, passes
+        return f"copy of {self.source.name} with its levels into {self.target.path}"
+
+    def result(self) -> Source:
+        return self._made[0]
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.plan.n_blocks
+
+    def finish(self, *, complete: bool) -> None:
+        del complete
+        self.target.finish()
+
+    def discard(self) -> None:
+        self.target.discard()
