@@ -7,6 +7,7 @@ import os
 import shutil
 import warnings
 from abc import abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from traceback import clear_frames
 from typing import Any
@@ -102,7 +103,7 @@ class RawFamily(Family):
         if written is not unfinished:
             level = _GZIP_LEVEL if spec.codec is None or spec.codec.level is None else spec.codec.level
             source.uncompressed = written
-            source.compress = lambda: _compress(file, unfinished, written, level)
+            source.compress = lambda: _compress(file, unfinished, written, level, source.threads)
         return source
 
     def check_create(self, path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> None:
@@ -162,12 +163,20 @@ def _fill(file: FileBytes, layout: RawLayout, fill_value: Any) -> None:
         file.write(at, piece[: end - at])
 
 
-def _compress(file: FileBytes, unfinished: UnfinishedFile, written: UnfinishedFile, level: int) -> None:
+def _compress(
+    file: FileBytes, unfinished: UnfinishedFile, written: UnfinishedFile, level: int, threads: int
+) -> None:
     """Compress a file that is complete: piece by piece, which makes one gzip file of several members."""
-    end = os.fstat(file.number).st_size
-    with unfinished.errors(), open(unfinished.partial, "wb") as packed:  # noqa: PTH123 - a text stays a text
-        packed.writelines(
-            imagecodecs.gzip_encode(file.read(at, min(_GZIP_PIECE, end - at)), level=level)
-            for at in range(0, end, _GZIP_PIECE)
-        )
+    end, step = os.fstat(file.number).st_size, threads * _GZIP_PIECE
+
+    def packed(at: int) -> bytes:
+        return bytes(imagecodecs.gzip_encode(file.read(at, min(_GZIP_PIECE, end - at)), level=level))
+
+    with (
+        unfinished.errors(),
+        open(unfinished.partial, "wb") as into,  # noqa: PTH123 - a text stays a text
+        ThreadPoolExecutor(threads, thread_name_prefix="bioimage-gzip") as pool,
+    ):
+        for first in range(0, end, step):
+            into.writelines(pool.map(packed, range(first, min(end, first + step), _GZIP_PIECE)))
     written.drop()

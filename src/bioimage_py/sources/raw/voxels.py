@@ -17,7 +17,7 @@ from bioimage_py.errors import InvalidArgumentError, ReadOnlyError, StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.array_spec import ArraySpec
-from bioimage_py.sources.base import FileSource, StoredSize
+from bioimage_py.sources.base import FileSource, Source, StoredSize
 from bioimage_py.sources.casting import cast_values
 from bioimage_py.storage import (
     DAMAGED,
@@ -102,6 +102,8 @@ class RawFileSource(SingleFileSource):
     uncompressed: UnfinishedFile | None = None
     """The voxels of a new file that is compressed when it is complete, as `compress` does."""
     compress: Callable[[], None] | None = None
+    threads = 1
+    """With how many it is compressed."""
 
     def __init__(
         self,
@@ -135,6 +137,11 @@ class RawFileSource(SingleFileSource):
         """Show a new file with the axes that were asked for, where its header needs more of one voxel."""
         self.shape, self._metadata = spec.shape, spec.metadata
         self._stored = self._stored._replace(shape=spec.shape[::-1] if self._turned else spec.shape)
+
+    def for_run(self, threads: int, cache_bytes: int) -> Source:
+        del cache_bytes
+        self.threads = max(self.threads, threads)
+        return self
 
     def finish(self) -> None:
         if self.unfinished is not None and self.compress is not None:
