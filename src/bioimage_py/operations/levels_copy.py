@@ -12,7 +12,7 @@ from typing import Any
 from bioimage_py.errors import BioimagePyError, BioimagePyWarning
 from bioimage_py.kernels import CopyKernel
 from bioimage_py.operations.array_copy import find_input, plan_array, planned_work, warn_of_casting
-from bioimage_py.operations.job import Job, warn_caller, warn_of_assumed
+from bioimage_py.operations.job import Job, input_identity, warn_caller, warn_of_assumed
 from bioimage_py.operations.options import CopyOptions
 from bioimage_py.operations.target import NewPathTarget
 from bioimage_py.operations.two_passes import TwoPassRun
@@ -59,7 +59,7 @@ class LevelsCopy(Job):
     def __init__(
         self, levels: Sequence[Source], output: Any, options: CopyOptions, *, quiet: bool = False
     ) -> None:
-        self.options = options
+        self.options, self._given = options, (levels, output)
         labels = [] if quiet or not isinstance(levels[0], FileSource) else labels_beside(levels[0])
         for label in labels:
             label.close()
@@ -97,6 +97,12 @@ class LevelsCopy(Job):
                         f"labels of {self.source.name} are left out: copy {', '.join(one.name for one in labels)} by themselves"
                     )
                 )
+
+    def again(self, **changes: Any) -> LevelsCopy:
+        return LevelsCopy(*self._given, replace(self.options, **changes), quiet=True)
+
+    def input(self) -> Any:
+        return input_identity(**{f"level {n}": level for n, level in enumerate(self._levels)})
 
     def check_free(self) -> None:
         self.target.check_free(overwrite=self.options.overwrite)

@@ -310,6 +310,8 @@ class _NewImage(NewPathTarget):
         return levels
 
     def folders_of(self, coarser: Sequence[Level]) -> list[StoreFolder]:
+        if self.planned.image_key is None:  # one file
+            return []
         root = StoreFolder.at(self.path)
         return [root.child(key) for key in self._keys_of(coarser)]
 
