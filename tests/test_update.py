@@ -207,6 +207,21 @@ def test_an_update_that_fails_is_made_again(tmp_path: Path) -> None:
     assert updated(source, output) == (0, 0)
 
 
+def test_what_changes_between_two_attempts_at_a_copy_is_found(tmp_path: Path) -> None:
+    source, output = tmp_path / "a.zarr", tmp_path / "b.zarr"
+    bp.copy(VOXELS, source, chunks=(8, 8, 8), codec="zstd:1")
+    chunk, how = source / "c/2/2/2", {"codec": "zstd:3", "block_shape": (8, 8, 8)}
+    good = chunk.read_bytes()
+    chunk.write_bytes(b"rubbish")
+    with pytest.raises(RunnerError):
+        bp.copy(source, output, **how)
+    chunk.write_bytes(good)
+    change(source, (0, 0, 0), edge=8)  # after its block was copied
+    bp.copy(source, output, **how).close()  # goes on with the others
+    assert not bp.verify(source, output)
+    assert updated(source, output)[0] == 2
+
+
 def test_blocks_of_an_update_run_elsewhere(tmp_path: Path) -> None:
     source, output = tmp_path / "a.zarr", tmp_path / "b.zarr"
     bp.copy(VOXELS, source, chunks=(4, 4, 4))
