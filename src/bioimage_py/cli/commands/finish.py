@@ -11,6 +11,7 @@ from bioimage_py.cli.options import OPENING, given_values
 from bioimage_py.errors import RunInterrupted, RunnerError
 from bioimage_py.geometry import IdSet
 from bioimage_py.operations import CopyOptions, InputMetadata, NewArray
+from bioimage_py.runner.run import is_beside_data
 from bioimage_py.text import ids_text
 
 
@@ -27,7 +28,8 @@ def telling_how_to_finish(
     except (RunnerError, RunInterrupted) as error:
         left, command = IdSet.from_ids(error.failed_block_ids), None
         if left or isinstance(error, RunInterrupted):
-            if error.tmp_folder is not None:
+            by_itself = error.tmp_folder is not None and is_beside_data(error.tmp_folder)
+            if error.tmp_folder is not None and (resume is not None or not by_itself):
                 command = resume or [PROGRAM, "resume", error.tmp_folder]
             elif rest is not None:
                 command = rest(left)

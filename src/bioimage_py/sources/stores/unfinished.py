@@ -157,10 +157,13 @@ def settle_mark(place: StoreFolder, blocking: Blocking, done: IdSet, *, keep: bo
 
 
 def _forget_own_run(place: StoreFolder) -> None:
-    for name, mark in _run_marks(place.path) if place.is_local else ():
-        if Path(str(mark.get("run_folder"))).parent.name == MARK_FOLDER:
-            _remove(place, name)
-    for folder in Path(place.path, MARK_FOLDER).glob("bioimage-run-*"):
+    """Remove the journal beside an array, and the marks of its run in all arrays."""
+    from bioimage_py.storage import StoreFolder
+
+    for folder in Path(place.path, MARK_FOLDER).glob("bioimage-run-*") if place.is_local else ():
+        outputs = (_read(folder / "run.json") or {}).get("outputs", {"places": ()})
+        for path, options in outputs["places"]:
+            remove_run_mark(StoreFolder.at(path, options), outputs["token"])
         shutil.rmtree(folder, ignore_errors=True)
 
 
