@@ -254,7 +254,9 @@ class NewPathTarget(SingleTarget):
     @property
     def folder(self) -> StoreFolder | None:
         path, key, *_ = self.planned.location
-        return self.planned.family.folder_of({"path": path, "key": key})
+        place = self.planned.family.folder_of({"path": path, "key": key})
+        # A spec without options says that there are none; this call may be given some.
+        return None if place is None else StoreFolder.at(path).child(key)
 
     def open(self, *, overwrite: bool, resume: bool) -> tuple[Any, Source]:
         if resume:
