@@ -95,7 +95,7 @@ def open_source(
     ----------
     path
         A file, a folder or a URL: `"stack.tif"`, `"data.n5/raw"`, `"file.h5:/volumes/raw"`, `"s3://bucket/a.zarr"`, or a
-        pattern such as `"slices/*.tif"`.
+        pattern such as `"slices/*.tif"` or, with a field for each axis, `"run/pos{c}/img_t{t}_z{z}.tif"`.
     key
         Name of the array in a container, or a pattern such as `"*.tif"` for the slices in a folder.
     mode
@@ -229,8 +229,10 @@ def _stack_location(path: str, key: str | None) -> Location | None:
     stack, place, pattern = family_entry("stack"), Path(path), None
     if key is not None and looks_like_pattern(key) and (place.is_dir() or not place.exists()):
         pattern = None if _names_an_array(place, key) else key
-    elif key is None and not place.exists() and looks_like_pattern(place.name) and locate(path).key is None:
-        place, pattern = place.parent, place.name
+    elif key is None and looks_like_pattern(path) and not place.exists() and locate(path).key is None:
+        n = next((n for n, part in enumerate(place.parts) if looks_like_pattern(part) and not Path(*place.parts[: n + 1]).exists()), None)  # fmt: skip
+        if n is not None:
+            place, pattern = Path(*place.parts[:n]), "/".join(place.parts[n:])
     if pattern is not None:
         if not place.is_dir():
             raise SourceNotFoundError(f"there is no folder {str(place)!r} to look for {pattern!r} in")

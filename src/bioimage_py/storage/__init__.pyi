@@ -45,6 +45,7 @@ from .names import (
     check_names as check_names,
     check_writable as check_writable,
     folder_above as folder_above,
+    has_fields as has_fields,
     inner_name as inner_name,
     is_url as is_url,
     local_text as local_text,

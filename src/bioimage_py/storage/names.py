@@ -71,8 +71,16 @@ def is_url(path: str) -> bool:
     return "://" in path and bool(_URL.match(path))
 
 
+_FIELD = re.compile(r"\{[A-Za-z][^{}/]*\}")
+
+
 def looks_like_pattern(text: str) -> bool:
-    return any(c in text for c in "*?[")
+    return any(c in text for c in "*?[") or has_fields(text)
+
+
+def has_fields(text: str) -> bool:
+    """Whether a text has fields for numbers, such as `img_{z:04}.tif`."""
+    return bool(_FIELD.search(text))
 
 
 def path_text(path: object) -> str:

@@ -43,7 +43,7 @@ def add_opening(group: Any, suffix: str = "", of: str = "") -> None:
     which = group.add_mutually_exclusive_group()
     which.add_argument(f"--key{suffix}", metavar="KEY", help=f"the array in the container{of}")
     which.add_argument(
-        f"--pattern{suffix}", metavar="GLOB", help=f"the files of the folder{of} that are the slices, such as '*.tif'"
+        f"--pattern{suffix}", metavar="GLOB", help=f"the files of the folder{of} that are the slices, such as '*.tif' or 'c{{c}}/img_{{z}}.tif'"
     )  # fmt: skip
     for name, about in _OPENING.items():
         group.add_argument(f"--{name.replace('_', '-')}{suffix}", **about)

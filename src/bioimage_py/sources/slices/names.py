@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import itertools
 import math
 import os
@@ -21,6 +20,7 @@ from bioimage_py.errors import (
     SourceNotFoundError,
     StorageError,
 )
+from bioimage_py.sources.slices.pattern import NamePattern, are_counted, number
 
 _IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 _THUMBNAIL = re.compile(r"(?<![a-z])thumb(nail)?s?(?![a-z])", re.IGNORECASE)
@@ -41,6 +41,7 @@ _PLACES = frozenset(
 )  # fmt: skip
 """Words before a number that state which of several images a file belongs to."""
 _ORDER = ("t", "c", "z")
+_IN_PLANE = ("y", "x", "row", "col", "column")
 FILL_HINT = Hint.of("or, to read them as 0, open the folder with {}", missing_planes="fill")
 
 
@@ -55,53 +56,80 @@ class Arrangement:
     remarks: Sequence[BioimagePyWarning] = ()  # what a user should be told
 
 
-def list_slices(folder: str, pattern: str) -> dict[str, Name]:
+def list_slices(folder: str, pattern: NamePattern) -> dict[str, Name]:
     """Return the names of the files in a folder that match a pattern, taken apart, in natural order.
 
-    Upper and lower case count as equal and folders below are not searched. Files whose name begins with a dot are left
-    out as in a shell, and so are thumbnails, unless the pattern asks for them or there is nothing else.
+    Folders below are searched as far as the pattern names them. Files whose name begins with a dot are left out as in a shell, and so
+    are thumbnails, unless the pattern asks for them or there is nothing else.
     """
-    try:
-        with os.scandir(folder) as found:
-            entries = [e for e in found if not e.name.startswith(".") or pattern.startswith(".")]
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise SourceNotFoundError(f"there is no folder {folder!r} to look for {pattern!r} in") from error
-    except PermissionError as error:
-        raise StorageError(
-            f"folder {folder!r} cannot be read: {error.strerror}; ask its owner for access"
-        ) from error
-    expected = re.compile(fnmatch.translate(pattern.lower()))
-    names = [e.name for e in entries if expected.match(e.name.lower()) and _is_file(e, folder)]
-    if "thumb" not in pattern.lower():
+    *levels, last = pattern.levels()
+    below = [""]
+    for level in levels:
+        below = [f"{b}{e.name}/" for b in below for e in _listed(folder, b, level) if level.match(e.name) and e.is_dir()]  # fmt: skip
+    entries = {f"{b}{e.name}": e for b in below for e in _listed(folder, b, last)}
+    names = [name for name, e in entries.items() if pattern.match(name) and _is_file(e, name, folder)]
+    if "thumb" not in pattern.text.lower():
         names = [n for n in names if not _THUMBNAIL.search(n)] or names
     if not names:
-        visible = [e.name for e in entries if os.path.isfile(os.path.join(folder, e.name))]  # noqa: PTH113, PTH118
+        visible = [n for n in entries if os.path.isfile(os.path.join(folder, n))]  # noqa: PTH113, PTH118
         endings = Counter(os.path.splitext(n)[1] or "(none)" for n in visible)  # noqa: PTH122
         there = ", ".join(f"{n} x {ending}" for ending, n in endings.most_common(6)) or "no files"
         raise SourceNotFoundError(
-            f"no file in folder {folder!r} matches {pattern!r}; there are: {there}",
+            f"no file in folder {folder!r} matches {pattern.text!r}; there are: {there}",
             hints=[Hint("give a pattern that matches the slices, or another folder")],
         )
-    return dict(sorted(take_apart(names).items(), key=lambda item: (item[1].key, item[0])))
+    parsed = _by_fields(names, pattern) if pattern.fields else take_apart(names)
+    return dict(sorted(parsed.items(), key=lambda item: (item[1].key, item[0])))
 
 
-def _is_file(entry: os.DirEntry[str], folder: str) -> bool:
+def _listed(folder: str, below: str, level: NamePattern) -> list[os.DirEntry[str]]:
+    place = os.path.join(folder, below) if below else folder  # noqa: PTH118
+    try:
+        with os.scandir(place) as found:
+            return [e for e in found if not e.name.startswith(".") or level.text.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise SourceNotFoundError(f"there is no folder {place!r} to look for {level.text!r} in") from error
+    except PermissionError as error:
+        raise StorageError(
+            f"folder {place!r} cannot be read: {error.strerror}; ask its owner for access"
+        ) from error
+
+
+def _by_fields(names: Sequence[str], pattern: NamePattern) -> dict[str, Name]:
+    """Return names taken apart by the fields of a pattern that they match."""
+    parsed: dict[str, Name] = {}
+    for name in names:
+        found = pattern.match(name)
+        if found is not None:
+            texts = [name[a:b] for a, b in itertools.pairwise([0, *(n for g in range(1, len(pattern.fields) + 1) for n in found.span(g)), len(name)])]  # fmt: skip
+            numbers = (_Number(field, text, number(text), dated=False) for field, text in zip(pattern.fields, found.groups(), strict=True))  # fmt: skip
+            parsed[name] = Name(tuple(texts[::2]), tuple(numbers))
+    for n, field in enumerate(pattern.fields):
+        if are_counted(re.split("[.,]", one.numbers[n].text)[1] for one in parsed.values() if re.search("[.,]", one.numbers[n].text)):  # fmt: skip
+            raise InvalidArgumentError(
+                f"{{{field}}} in {pattern.text!r} would read 1.9 and 1.10 as decimals, and the names count so: give a field to each of both numbers, "
+                "as in {t}.{z}"
+            )
+    return parsed
+
+
+def _is_file(entry: os.DirEntry[str], name: str, folder: str) -> bool:
     """Whether an entry is a file; raises if it is neither a file nor a folder."""
     try:
         if entry.is_file() or entry.is_dir():
             return entry.is_file()
     except OSError as error:
         raise StorageError(
-            f"slice {entry.name!r} in folder {folder!r} cannot be reached: {error.strerror}"
+            f"slice {name!r} in folder {folder!r} cannot be reached: {error.strerror}"
         ) from error
-    path = os.path.join(folder, entry.name)  # noqa: PTH118
+    path = os.path.join(folder, name)  # noqa: PTH118
     if entry.is_symlink() and not os.path.exists(path):  # noqa: PTH110
         raise SourceNotFoundError(
-            f"slice {entry.name!r} in folder {folder!r} is a link to {os.readlink(path)!r}, and nothing is there: "  # noqa: PTH115
+            f"slice {name!r} in folder {folder!r} is a link to {os.readlink(path)!r}, and nothing is there: "  # noqa: PTH115
             "bring that file back, or give a pattern that leaves it out"
         )
     raise StorageError(
-        f"slice {entry.name!r} in folder {folder!r} is not a file but a pipe, socket or device: give a pattern that leaves it out"
+        f"slice {name!r} in folder {folder!r} is not a file but a pipe, socket or device: give a pattern that leaves it out"
     )
 
 
@@ -142,7 +170,7 @@ class Name(NamedTuple):
     def key(self) -> tuple[object, ...]:
         """Sorts numbers by their value, and texts without regard to case."""
         texts = [text.lower() for text in self.texts]
-        values = [number.value for number in self.numbers]
+        values = [one.value for one in self.numbers]
         return tuple(x for pair in itertools.zip_longest(texts, values) for x in pair)[:-1]
 
 
@@ -161,8 +189,7 @@ def take_apart(names: Sequence[str]) -> dict[str, Name]:
         if len(parts := re.split("[.,]", found[2])) == 2
         for part in parts[1:]
     }
-    # 1.9 and 1.10 are counters, 1.5 and 1.25 are measured: 1.10 would be written 1.1 otherwise.
-    counted = len({len(f) for f in fractions}) > 1 and any(re.match(r"[1-9][0-9]*0$", f) for f in fractions)
+    counted = are_counted(fractions)
     unsigned = {
         _generic(stem[: found.start()])
         for stem in (stems.values() if re.search("[a-z ][-+][0-9]", together, re.IGNORECASE) else ())
@@ -196,18 +223,17 @@ def _taken_apart(stem: str, pattern: re.Pattern[str], unsigned: set[str], *, cou
         if whole.isdecimal():
             runs: list[tuple[int, int, int | Fraction]] = [(begin, found.end(), int(whole))]
         elif whole.count(".") == 0 or (whole.count(".") == 1 and not counted and not dated):
-            value = Fraction(whole)
-            runs = [(begin, found.end(), int(value) if value.denominator == 1 else value)]
+            runs = [(begin, found.end(), number(whole))]
         else:
             first = found.start(2)
             inner = re.finditer("[0-9]+", found[2])
             runs = [(first + m.start(), first + m.end(), int(m[0])) for m in inner]
-        for b, e, number in runs:
+        for b, e, value in runs:
             text = stem[at:b]
             # The T before a time of day, 20240105T101200, does not state an axis.
             word = "" if text == "T" and numbers and numbers[-1].dated else _word(text)
             texts.append(text)
-            numbers.append(_Number(word, stem[b:e], number, dated))
+            numbers.append(_Number(word, stem[b:e], value, dated))
             at = e
     return Name((*texts, stem[at:]), tuple(numbers))
 
@@ -224,14 +250,16 @@ def _word(text: str) -> str:
     return word.lower()
 
 
-def arrange(parsed: Mapping[str, Name], *, fill: bool = False) -> Arrangement:
+def arrange(parsed: Mapping[str, Name], fields: Sequence[str] = (), *, fill: bool = False) -> Arrangement:
     """Arrange slices, given in natural order, along the axes that their names state, or one after the other.
 
-    With `fill`, slices that are missing are filled: combinations of numbers, and numbers that are left out.
+    Where their names were taken apart by the fields of a pattern, these are the axes. With `fill`, slices that are missing are filled: combinations of numbers, and numbers that are left out.
     """
+    if fields:
+        return _by_axes(_Columns(parsed), fields, fill=fill)
     names = list(parsed)
     numbers = {
-        name: (found.texts, tuple(number.value for number in found.numbers))
+        name: (found.texts, tuple(one.value for one in found.numbers))
         for name, found in parsed.items()
         if found.numbers
     }
@@ -270,6 +298,23 @@ def arrange(parsed: Mapping[str, Name], *, fill: bool = False) -> Arrangement:
             )
         )
     return Arrangement(names, (len(names),), (None,), tuple(remarks))
+
+
+def _by_axes(columns: _Columns, fields: Sequence[str], *, fill: bool) -> Arrangement:
+    axes = {_AXES.get(field.lower(), field): column for column, field in enumerate(fields)}
+    if wrong := [field for field in fields if field.lower() in _IN_PLANE]:
+        raise InvalidArgumentError(
+            f"the field {{{wrong[0]}}} is not an axis along which slices are stacked: each file holds its y and x"
+        )
+    if len(axes) < len(fields):
+        raise InvalidArgumentError(f"two of the fields {', '.join(fields)} state the same axis")
+    places = zip(*(columns.values(c) for c in axes.values()), strict=True)
+    if same := _same_place(zip(columns.names, places, strict=True)):
+        raise InvalidArgumentError(
+            f"slices {same[0]!r} and {same[1]!r} have the same place along {', '.join(axes)}: give a pattern that leaves one of them out"
+        )
+    order = [*(axis for axis in axes if axis not in _ORDER), *(axis for axis in _ORDER if axis in axes)]
+    return _on_grid(columns, {axis: axes[axis] for axis in order}, fill=fill)
 
 
 def _same_place(places: Iterable[tuple[str, object]]) -> tuple[str, str] | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import itertools
 import os
-import re
 import string
 import threading
 import warnings
@@ -32,6 +31,7 @@ from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.chunked import ChunkedFileSource
 from bioimage_py.sources.registry import family_of
+from bioimage_py.sources.slices.pattern import NamePattern, number
 from bioimage_py.sources.tiff import encoded_plane, settled
 from bioimage_py.storage import FileFolder, check_writable
 
@@ -46,14 +46,16 @@ class SliceNames:
         axes = spec.metadata.axes or ()
         self._outer = [(axis, n) for axis, n in zip(axes[:-2], spec.shape[:-2], strict=True)]
         try:
-            parts = list(string.Formatter().parse(self.pattern))
-            self.of((0,) * len(self._outer))
-        except (ValueError, KeyError, IndexError, AttributeError):
-            parts = []
-        fields = [field for _, field, _, _ in parts if field is not None]
-        plain = all(turned is None and re.fullmatch(r"0?\d*d?", how or "") for _, _, how, turned in parts)
+            pattern = NamePattern(self.pattern)
+            fields = pattern.fields
+            last = self.of(tuple(n - 1 for _, n in self._outer))
+            read = pattern.match(last)
+            ends = {axis: n - 1 for axis, n in self._outer}
+            plain = read is not None and [ends[f] for f in fields] == [number(text) for text in read.groups()]
+        except (InvalidArgumentError, ValueError, KeyError, IndexError, AttributeError):
+            fields, plain = (), False
         lacking = [axis for axis, n in self._outer if n > 1 and axis not in fields]
-        if not fields or not plain or lacking or "{" in self.folder or len(set(fields)) != len(fields):
+        if not fields or not plain or lacking or "{" in self.folder or set("*?[") & set(self.pattern):
             says = f", and {self.pattern!r} does not have {', '.join(lacking)}" if fields and lacking else ""
             wanted = "_".join(f"{axis}{{{axis}:04}}" for axis, n in self._outer if n > 1) or "z{z:04}"
             raise InvalidArgumentError(
@@ -71,7 +73,7 @@ class SliceNames:
     def glob(self) -> str:
         """A pattern that matches the names."""
         return "".join(
-            text.replace("[", "[[]") + ("" if field is None else "*")
+            text + ("" if field is None else "*")
             for text, field, _, _ in string.Formatter().parse(self.pattern)
         )
 
@@ -135,7 +137,7 @@ class NewSlices(ChunkedFileSource):
     def __init__(self, path: str, spec: ArraySpec) -> None:
         super().__init__(cache_bytes=0)
         self._slices = names = SliceNames(path, spec)
-        self.path, self.key, self.mode = names.folder, names.glob, "r+"
+        self.path, self.key, self.mode = names.folder, names.pattern, "r+"
         self.shape, self.dtype = spec.shape, spec.dtype
         self.chunks = spec.chunks or spec.shape
         is_png = path.lower().endswith(".png")

@@ -40,6 +40,7 @@ from bioimage_py.sources.slices.names import (
     list_slices,
     take_apart,
 )
+from bioimage_py.sources.slices.pattern import NamePattern
 from bioimage_py.sources.slices.pictures import Pictures, PictureSource
 from bioimage_py.sources.tiff import TiffSlices, set_names
 from bioimage_py.storage import (
@@ -75,7 +76,7 @@ class StackFamily(Family):
         """Open the slices in a folder that match a pattern as one volume, or one picture.
 
         The slices are stacked along a new first axis, in the order of their numbers (`s2` before `s10`), or along the axes
-        t, c and z as far as the names state them (`C0_Z3`). Slices that are volumes themselves, such as multi-page
+        t, c and z as far as the names state them (`C0_Z3`). A pattern with fields (`pos{c}/img_{z}.tif`) states them itself. Slices that are volumes themselves, such as multi-page
         TIFFs, are stacked the same way. A folder that is one set of OME-TIFFs is the series that the set says it is.
 
         With `missing_planes="fill"`, slices that are missing according to the numbers in the names read as 0. A number that is left
@@ -132,7 +133,8 @@ def _open(path: str, key: str | None, mode: str, known: Sequence[Any] | None, mi
         raise InvalidArgumentError(f"missing_planes must be 'error' or 'fill', got {missing_planes!r}")
     if key is None:
         return _open_picture(path)
-    parsed = list_slices(path, key)
+    pattern = NamePattern(key)
+    parsed = list_slices(path, pattern)
     names = list(parsed)
     files = OpenFiles(_FILES_OPEN)
     opener = _slice_opener(os.path.join(path, names[0]), files, missing_planes)  # noqa: PTH118
@@ -146,9 +148,9 @@ def _open(path: str, key: str | None, mode: str, known: Sequence[Any] | None, mi
         first = os.path.join(path, names[0])  # noqa: PTH118
         return family_of("tiff").open_path(first, None, "r", missing_planes=missing_planes)
     try:
-        arranged = arrange(
-            parsed if len(names) == len(parsed) else take_apart(names), fill=missing_planes == "fill"
-        )
+        if len(names) < len(parsed):
+            parsed = {name: parsed[name] for name in names} if pattern.fields else take_apart(names)
+        arranged = arrange(parsed, pattern.fields, fill=missing_planes == "fill")
     except BioimagePyError as error:
         raise type(error)(f"folder {path!r}: {error.message}", hints=error.hints) from error
     source = StackSource(path, key, names, arranged, opener, missing_planes)
