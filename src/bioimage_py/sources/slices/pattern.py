@@ -28,9 +28,11 @@ class NamePattern:
     def __init__(self, text: str) -> None:
         self.text = text
         try:
-            parts = list(string.Formatter().parse(text)) if has_fields(text) else [(text, None, None, None)]
+            parts: list[tuple[str, str | None, str | None, str | None]] = [(text, None, None, None)]
+            if has_fields(text):
+                parts = list(string.Formatter().parse(text))
         except ValueError:
-            parts = [("", "", "", "")]
+            parts = [("", "", None, None)]
         named = [(field, how or "") for _, field, how, _ in parts if field is not None]
         self.fields = tuple(field for field, _ in named)
         plain = all(turned is None and re.fullmatch(r"0?\d*d?", how or "") for _, _, how, turned in parts)
