@@ -36,7 +36,7 @@ CALLS: list[tuple[Callable[[Files], Any], type[Exception], str, str]] = [
     (lambda f: bp.copy(None), ValueError, "None", "give an array"),
     # Where nothing can be written.
     (lambda f: bp.copy(VOXELS, f / "o.xyz"), ValueError, r"o\.xyz", r"can be written: Zarr .*\.zarr"),
-    (lambda f: bp.copy(VOXELS, f / "o.tif"), ValueError, r"o\.tif' ends as TIFF", "can be written: Zarr"),
+    (lambda f: bp.copy(VOXELS, f / "o.czi"), ValueError, r"o\.czi' ends as microscope", "can be written: Zarr"),
     (lambda f: bp.copy(VOXELS, f / "a.zarr"), FileExistsError, r"a\.zarr is there already", "overwrite=True"),
     (lambda f: bp.copy(f / "a.zarr", f / "a.zarr", overwrite=True), ValueError, "the same array", "another path"),
     (lambda f: bp.open_source(f / "a.zarr").__setitem__(0, 1), PermissionError, r"a\.zarr is read-only", r"mode='r\+'"),
