@@ -112,7 +112,7 @@ def test_rescale_reaches_both_ends_and_inverts() -> None:
         ((5,), "in_range must be two numbers"),
         (((0, np.inf),), "finite"),
         (((0, 1j),), "finite real"),
-        (((0, "a"),), "in_range must be a number"),
+        (((0, "a"),), "percentiles are two texts"),
         (((0, 1), (0, 256)), r"out_range \(0, 256\) does not fit the dtype uint8"),
         (((0, 1), (0, 256), "complex64"), "dtype must be one of"),
     ],
@@ -244,3 +244,20 @@ def test_dtype_of_a_lookup(table: Any, options: Any, dtype: str) -> None:
 def test_lookup_refuses(make: Any, says: str) -> None:
     with pytest.raises(InvalidArgumentError, match=says):
         make()
+
+
+def test_percentiles_of_a_sample_are_the_same_everywhere_and_close() -> None:
+    image = np.random.default_rng(0).random((80, 512, 512), "float32")  # 80 MiB
+    image[0, 0, :9] = np.nan, np.inf, -np.inf, *range(6)
+    source = RescaleSource(image, ("1%", "99%"), dtype="uint8")
+    assert np.allclose(source.in_range, (0.01, 0.99), atol=1e-3)
+    assert source.parameters()["in_range"] == RescaleSource(image, ["1%", "99%"]).in_range
+    for wrong, message in (
+        (("1%", 3), "two texts"),
+        (("9%", "1%"), "lower < upper"),
+        (("a", "1%"), "two texts"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=message):
+            RescaleSource(image, wrong)
+    with pytest.raises(InvalidArgumentError, match="must have an extent"):
+        RescaleSource(np.ones(5), ("1%", "99%"))

@@ -39,7 +39,7 @@ EXIT_CODES: Mapping[int, str] = {
     TERMINATED: "terminated by SIGTERM, as batch systems and 'kill' do",
 }
 
-_OTHER_NAMES = {"num_workers": "workers", "tmp_root": "run-folders"}
+_OTHER_NAMES = {"num_workers": "workers", "tmp_root": "run-folders", "in_range": "range"}
 
 
 class Terminated(KeyboardInterrupt):

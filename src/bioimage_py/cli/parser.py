@@ -8,7 +8,7 @@ import itertools
 import os
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from bioimage_py.cli import values
@@ -50,11 +50,13 @@ _SEVERAL = (
     values.indices,
     values.position,
     values.pair,
+    values.limits,
     values.block_ids,
 )
 """Readers of options that take several numbers as one word."""
 
 _NUMBER = re.compile(r"[\d.]+(e-?\d+)?([,xX×][\d.]+)*")
+_NEGATIVE = re.compile(r"-\d+[.\d]*[,:]")
 _SLICES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 _WRONG_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
 
@@ -71,6 +73,7 @@ class Parser(argparse.ArgumentParser):
         """Parse all arguments; one that is left over is an error of its verb."""
         verb = self.verbs.get(next((word for word in words if not word.startswith("-")), ""))
         if verb is not None:
+            words = list(verb.joined(words))
             verb.check_lists(words)
         parsed, left = self.parse_known_args(words)
         if left:
@@ -91,6 +94,19 @@ class Parser(argparse.ArgumentParser):
     def options(self) -> list[str]:
         """All options as they are spelled, to guess what was meant."""
         return [option for action in self._actions for option in action.option_strings]
+
+    def joined(self, words: Sequence[str]) -> Iterator[str]:
+        """Yield words in which a value that begins with a minus, such as -512:,: or -1000,400, is one word with its option."""
+        takes = {name for action in self._actions if action.nargs is None for name in action.option_strings}
+        waiting = iter(words)
+        for word in waiting:
+            after = next(waiting, None) if word in takes else None
+            if after is not None and _NEGATIVE.match(after):
+                yield f"{word}={after}"
+            else:
+                yield word
+                if after is not None:
+                    yield after
 
     def check_lists(self, words: Sequence[str]) -> None:
         """Raise UsageError where the numbers of one option are several words."""
@@ -231,7 +247,7 @@ def _preview(parser: Parser) -> None:
         "-o", "--output", required=True, metavar="FILE", help="the picture; its extension chooses the format: .png, .jpg, .pdf ..."
     )  # fmt: skip
     _flag(parser, "--overwrite", help="replace an existing picture")
-    add_opening(parser.add_argument_group("which array"))
+    add_opening(parser.add_argument_group("which array"), without=("channel", "time_points"))
     shown = parser.add_argument_group("what is shown")
     add_fields(shown.add_mutually_exclusive_group(), Look, "position", "projection")
     add_fields(shown, Look, "time", "channels")

@@ -104,6 +104,21 @@ def pair(text: str) -> tuple[float, float]:
     return low, high
 
 
+def limits(text: str) -> tuple[float | str, float | str]:
+    """Read two ascending numbers, `100,4000`, or percentages, `1%,99%`."""
+    parts = [part.strip() for part in text.split(",")]
+    try:
+        low, high = (float(part.removesuffix("%")) for part in parts)
+    except ValueError:
+        low = high = 0
+    alike = len({part.endswith("%") for part in parts}) == 1
+    if not (low < high and alike and (not parts[0].endswith("%") or 0 <= low < high <= 100)):
+        raise ArgumentTypeError(
+            f"give two numbers, the lower one first, such as 100,4000 or 1%,99%, not {text!r}"
+        )
+    return (parts[0], parts[1]) if parts[0].endswith("%") else (number(parts[0]), number(parts[1]))
+
+
 def number(text: str) -> int | float:
     """Read a number: `-1`, `0.5`, `nan`, `inf`."""
     for kind in (int, float):

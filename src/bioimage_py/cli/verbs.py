@@ -134,6 +134,8 @@ you give --overwrite or --into-existing. INPUT is never changed.""",
   bioimage-py copy slices/ --pattern '*.tif' volume.zarr --workers 8 --verify
   bioimage-py copy data.n5 --key raw out.zarr --chunks 64,64,64 --shards 512,512,512 --codec zstd:3
   bioimage-py copy scan.h5:/volumes/raw out.zarr --dtype uint8 --casting check
+  bioimage-py copy movie.czi part.zarr --crop 10:20,:,-512: --channel DAPI --time-points 0:10
+  bioimage-py copy scan.tif bytes.zarr --scale-to uint8 --range 1%,99%
   bioimage-py copy big.zarr new.zarr --resumable
   bioimage-py copy big.zarr new.zarr --job-type slurm --workers 50 --partition cpu --mem 4G --time 1:00:00
 If blocks fail, or you press Ctrl-C, the message shows the command that copies the missing blocks only.""",

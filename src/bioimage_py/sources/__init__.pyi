@@ -44,6 +44,7 @@ from .opening import (
     as_source as as_source,
     coarser_levels as coarser_levels,
     open_source as open_source,
+    override_metadata as override_metadata,
     with_metadata as with_metadata,
 )
 from .registry import (

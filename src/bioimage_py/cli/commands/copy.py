@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+import warnings
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -13,9 +14,11 @@ from bioimage_py.cli.commands.verify import compare
 from bioimage_py.cli.console import Console
 from bioimage_py.cli.failure import DIFFERENT, OK, UsageError, as_command
 from bioimage_py.cli.options import (
+    Selection,
     arguments,
     check_copy_options,
     describe,
+    given_options,
     given_values,
     image_at,
     keyed_path,
@@ -24,10 +27,11 @@ from bioimage_py.cli.options import (
     prepared_output,
 )
 from bioimage_py.cli.progress import ProgressLine
-from bioimage_py.errors import AmbiguousSourceError
+from bioimage_py.errors import AmbiguousSourceError, BioimagePyWarning
 from bioimage_py.operations import (
     CopyOptions,
     ImageCopy,
+    InputMetadata,
     PyramidOptions,
     SeriesCopy,
     WholeCopy,
@@ -54,7 +58,7 @@ def run_copy(args: argparse.Namespace, console: Console) -> int:
     if args.verify and (args.mask is not None or args.block_ids is not None):
         raise UsageError("--verify compares whole images: it cannot be combined with --mask or --block-ids")
     with ExitStack() as stack:
-        source, output, options = _copy_call(args, stack)
+        source, output, options = _copy_call(args, stack, console)
         whole = isinstance(source, WholeCopy)
         started = time.perf_counter()
         with (
@@ -111,7 +115,7 @@ def run_plan(args: argparse.Namespace, console: Console) -> int:
     if args.pyramid:
         return _plan_pyramid(args, console)
     with ExitStack() as stack:
-        source, output, options = _copy_call(args, stack)
+        source, output, options = _copy_call(args, stack, console)
         if isinstance(source, WholeCopy):
             source.check_free()
             found: CopyPlan | ImagePlan = source.plan
@@ -123,7 +127,7 @@ def run_plan(args: argparse.Namespace, console: Console) -> int:
 
 
 def _copy_call(
-    args: argparse.Namespace, stack: ExitStack
+    args: argparse.Namespace, stack: ExitStack, console: Console
 ) -> tuple[Source | WholeCopy, Source | str, dict[str, Any]]:
     """Return the arguments of `copy` and `plan`, or the planned copy of several arrays; extents are for the axes of the first image."""
     whole = args.pattern is None and not args.into_existing and not opening(args)
@@ -138,8 +142,12 @@ def _copy_call(
         tree = read_tree(image)
         options = arguments(args, CopyOptions, len(tree.images[0].shapes[0]), stack)
         return ImageCopy(tree, output, CopyOptions(**options)), output, options
+    part = given_options(args, Selection)
+    if part and image_at(args.input, args.key) is not None:
+        text = f"{' and '.join(part)} can be applied to one array only: levels and labels are left out; --pyramid makes levels again"
+        warnings.warn(text, BioimagePyWarning, stacklevel=2)
     try:
-        source = stack.enter_context(open_given(args.input, args))
+        source = stack.enter_context(_opened(args, console))
     except AmbiguousSourceError:
         images = images_to_copy(keyed_path(args.input, args.key), output, given) if whole else []
         if not images:
@@ -169,7 +177,7 @@ def run_pyramid(args: argparse.Namespace, console: Console) -> int:
     if args.dry_run:
         return _plan_pyramid(args, console)
     with ExitStack() as stack:
-        source, output, options = _pyramid_call(args, stack)
+        source, output, options = _pyramid_call(args, stack, console)
         started = time.perf_counter()
         # Without a run folder no command does the rest: levels are not made in part.
         with ProgressLine("making levels", console) as progress, telling_how_to_finish():
@@ -193,7 +201,7 @@ def _plan_pyramid(args: argparse.Namespace, console: Console) -> int:
     from bioimage_py.pyramid import pyramid_plan
 
     with ExitStack() as stack:
-        source, output, options = _pyramid_call(args, stack)
+        source, output, options = _pyramid_call(args, stack, console)
         options.pop("verify_encoded", None)
         found = pyramid_plan(source, output, **options)
     console.line(found.told(as_command))
@@ -201,8 +209,18 @@ def _plan_pyramid(args: argparse.Namespace, console: Console) -> int:
     return OK
 
 
-def _pyramid_call(args: argparse.Namespace, stack: ExitStack) -> tuple[Source, str | None, dict[str, Any]]:
-    source = stack.enter_context(open_given(args.input, args))
+def _opened(args: argparse.Namespace, console: Console) -> Source:
+    """Open the input; where a part of it is meant, what is said of the axes holds before that is taken."""
+    said = given_values(args, InputMetadata) if given_values(args, Selection) else {}
+    return open_given(args.input, args, console, **said)
+
+
+def _pyramid_call(
+    args: argparse.Namespace, stack: ExitStack, console: Console
+) -> tuple[Source, str | None, dict[str, Any]]:
+    if args.output is None and (given := given_options(args, Selection)):
+        raise UsageError(f"{' and '.join(given)} needs an OUTPUT: levels are added to a whole image")
+    source = stack.enter_context(_opened(args, console))
     output = None if args.output is None else keyed_path(args.output, getattr(args, "output_key", None))
     return source, output, arguments(args, PyramidOptions, source.ndim, stack)
 

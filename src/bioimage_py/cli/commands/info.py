@@ -40,7 +40,7 @@ def run_info(args: argparse.Namespace, console: Console) -> int:
         console.document({"command": "info", **found})
         return OK
     try:
-        source = open_given(args.path, args)
+        source = open_given(args.path, args, console)
     except AmbiguousSourceError as error:
         if args.picture is not None:
             raise

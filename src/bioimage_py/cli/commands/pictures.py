@@ -17,7 +17,7 @@ from bioimage_py.sources import open_source
 
 
 def run_preview(args: argparse.Namespace, console: Console) -> int:
-    with open_given(args.path, args, **given_values(args, InputMetadata)) as source:
+    with open_given(args.path, args, console, **given_values(args, InputMetadata)) as source:
         picture = preview(source, args.output, overwrite=args.overwrite, **given_values(args, Look))
     height, width = picture.pixels.shape[:2]
     console.remark(f"{picture.path}  ({width} × {height} pixels, from {picture.level})")
@@ -55,7 +55,7 @@ def run_view(args: argparse.Namespace, console: Console) -> int:
         )
     said = given_values(args, InputMetadata)
     with ExitStack() as opened:
-        sources = [opened.enter_context(open_given(path, args, **said)) for path in args.paths]
+        sources = [opened.enter_context(open_given(path, args, console, **said)) for path in args.paths]
         labels = [opened.enter_context(open_source(path)) for path in args.labels]
         shown = view(*sources, labels=labels, port=args.port, open_browser=not args.no_browser)
         try:

@@ -32,8 +32,8 @@ def run_verify(args: argparse.Namespace, console: Console) -> int:
             a = image_at(args.a, args.key_a)
             b = None if alone else image_at(args.b, args.key_b)
         if a is None or (b is None and not alone):
-            a = stack.enter_context(open_given(args.a, args, "_a"))
-            b = None if alone else stack.enter_context(open_given(args.b, args, "_b"))
+            a = stack.enter_context(open_given(args.a, args, console, "_a"))
+            b = None if alone else stack.enter_context(open_given(args.b, args, console, "_b"))
         started = time.perf_counter()
         result = compare(a, b, args, console)
         seconds = time.perf_counter() - started
@@ -62,7 +62,7 @@ def run_digest(args: argparse.Namespace, console: Console) -> int:
 
     found = []
     for path in args.paths:
-        with open_given(path, args) as source:
+        with open_given(path, args, console) as source:
             with ProgressLine("hashing", console) as progress:
                 root = digest(
                     source, num_workers=args.workers, memory_limit=args.memory_limit, progress=progress
@@ -87,7 +87,9 @@ def run_repair(args: argparse.Namespace, console: Console) -> int:
     source = image_at(args.source, args.key)
     with ExitStack() as stack:
         found = (
-            stack.enter_context(open_given(args.source, args)) if source is None or opening(args) else source
+            source
+            if source is not None and not opening(args)
+            else stack.enter_context(open_given(args.source, args, console))
         )
         return _checked("repair", "repairing", args, console, partial(repair, args.path, found))
 
@@ -107,7 +109,7 @@ def _checked(
 def run_bench(args: argparse.Namespace, console: Console) -> int:
     from bioimage_py.bench import bench
 
-    with open_given(args.input, args) as source:
+    with open_given(args.input, args, console) as source:
         layout = {name: for_axes(getattr(args, name), source.ndim) for name in ("chunks", "shards")}
         result = bench(
             source, args.output, num_workers=args.workers, sample=args.sample, codec=args.codec, **layout

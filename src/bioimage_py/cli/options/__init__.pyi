@@ -14,3 +14,4 @@ from .copy import (
     run_options as run_options,
 )
 from .derived import add_fields as add_fields, given_options as given_options, given_values as given_values
+from .selection import Selection as Selection

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from bioimage_py.cli import values
 from bioimage_py.cli.failure import UsageError
+from bioimage_py.cli.options.derived import add_fields
+from bioimage_py.cli.options.selection import Selection
 
 if TYPE_CHECKING:
+    from bioimage_py.cli.console import Console
     from bioimage_py.sources import Source
 
 _REFUSED_OR_READ = ("error", "fill")
 _OPENING: dict[str, dict[str, Any]] = {
     "series": {"metavar": "N|NAME", "help": "TIFF: the series, or the image of an OME-TIFF"},
-    "level": {"metavar": "N", "type": values.count, "help": "TIFF: the level of a pyramid, 0 at full size"},
+    "level": {"metavar": "N", "type": values.count, "help": "the level of a pyramid, 0 at full size"},
     "reader": {"metavar": "NAME", "help": "vendor formats: the bioio plugin, such as bioio_czi"},
     "missing_planes": {
         "choices": _REFUSED_OR_READ,
@@ -31,37 +36,66 @@ _OPENING: dict[str, dict[str, Any]] = {
         "help": "HDF5: refuse a virtual dataset with missing files (the default), or read them as the fill value",
     },
 }
-OPENING = tuple(_OPENING)
-"""Options of `open_source` that only some families take; the others refuse them."""
+_PART = tuple(field.name for field in fields(Selection))
+OPENING = (*_OPENING, *_PART)
+"""Options of `open_source` that only some families take, the others refuse them; and of the part that is meant."""
 
 
-def add_opening(group: Any, suffix: str = "", of: str = "") -> None:
-    """Add the options that say which array of an input is meant, and how it is opened.
+def add_opening(group: Any, suffix: str = "", of: str = "", without: Iterable[str] = ()) -> None:
+    """Add the options that say which array of an input is meant, how it is opened, and which part of it is taken.
 
     Where there are several inputs, `suffix` is added to their names, and `of` names the input in the help.
     """
     which = group.add_mutually_exclusive_group()
-    which.add_argument(f"--key{suffix}", metavar="KEY", help=f"the array in the container{of}")
+    which.add_argument(
+        f"--key{suffix}", f"--scene{suffix}", metavar="KEY", help=f"the array in the container{of}, or the image in a file of several"
+    )  # fmt: skip
     which.add_argument(
         f"--pattern{suffix}", metavar="GLOB", help=f"the files of the folder{of} that are the slices, such as '*.tif' or 'c{{c}}/img_{{z}}.tif'"
     )  # fmt: skip
     for name, about in _OPENING.items():
         group.add_argument(f"--{name.replace('_', '-')}{suffix}", **about)
+    add_fields(group, Selection, without=without, suffix=suffix.replace("-", "_"))
 
 
 def opening(args: argparse.Namespace, suffix: str = "") -> dict[str, Any]:
-    """Return those options of a family that were given."""
-    given = {name: getattr(args, f"{name}{suffix}") for name in OPENING}
+    """Return those options of a family, and of the part that is meant, that were given."""
+    given = {name: getattr(args, f"{name}{suffix}", None) for name in OPENING}
     return {name: value for name, value in given.items() if value is not None}
 
 
-def open_given(path: str, args: argparse.Namespace, suffix: str = "", **said: Any) -> Source:
-    """Open an image as the options of `add_opening` say, read-only."""
-    from bioimage_py.sources import open_source
+def open_given(
+    path: str, args: argparse.Namespace, console: Console, suffix: str = "", **said: Any
+) -> Source:
+    """Open an image, or the part of it that is meant, as the options of `add_opening` say, read-only."""
+    from bioimage_py.sources import open_source, override_metadata
 
     pattern = getattr(args, f"pattern{suffix}")
     key = getattr(args, f"key{suffix}") if pattern is None else pattern
-    return open_source(path, key, **said, **opening(args, suffix))
+    given = opening(args, suffix)
+    part = Selection(**{name: given.pop(name) for name in _PART if name in given})
+    level = given.pop("level", None)
+    source = open_source(path, key, **given)
+    if level:
+        source = _at_level(source, level)
+    found = part.applied(override_metadata(source, owned=True, **said))
+    if any(isinstance(one, str) for one in part.in_range or ()):
+        low, high = found.in_range  # type: ignore[attr-defined]
+        console.remark(f"range of {source.name}: {low:g} to {high:g}")
+    return found
+
+
+def _at_level(source: Source, level: int) -> Source:
+    from bioimage_py.sources import coarser_levels
+
+    coarser = coarser_levels(source)
+    for n, one in enumerate((source, *coarser)):
+        if n != level:
+            one.close()
+    if level > len(coarser):
+        levels = f"levels 0 to {len(coarser)}" if coarser else "one level, 0"
+        raise UsageError(f"{source.name} has no level {level}: it has {levels}")
+    return coarser[level - 1]
 
 
 def prepared_output(args: argparse.Namespace, opened: ExitStack) -> Source | str:
@@ -107,4 +141,5 @@ def describe(source: Source) -> dict[str, Any]:
         **{name: getattr(source, name) for name in ("format", "shape")},
         "dtype": source.dtype.name,
         **{name: getattr(source, name) for name in ("chunks", "shards")},
+        **({"range": source.in_range} if hasattr(source, "in_range") else {}),
     }

@@ -10,6 +10,7 @@ from typing import Any
 from bioimage_py.cli import values
 from bioimage_py.cli.failure import UsageError
 from bioimage_py.cli.options.derived import given_options, given_values
+from bioimage_py.cli.options.selection import Selection
 from bioimage_py.errors import MissingDependencyError
 from bioimage_py.operations import InputMetadata, NewArray, PyramidOptions, StoreAccess
 from bioimage_py.runner import RunnerConfig, all_backends, find_backend
@@ -48,9 +49,9 @@ def arguments(
 
     `owner` is `CopyOptions` or `PyramidOptions`, `ndim` the axes for which one extent stands; `opened` closes the mask.
     """
-    # How stores are reached is in force for the whole command already.
-    reached = given_values(args, StoreAccess)
-    given = {name: value for name, value in given_values(args, owner).items() if name not in reached}
+    # How stores are reached is in force for the whole command already, and what is said of axes before a part is taken.
+    used = given_values(args, StoreAccess, *([InputMetadata] if given_values(args, Selection) else []))
+    given = {name: value for name, value in given_values(args, owner).items() if name not in used}
     found = {**run_options(args), **given}
     for name in ("block_shape", "chunks", "shards"):
         if name in found:

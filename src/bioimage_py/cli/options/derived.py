@@ -11,10 +11,13 @@ from typing import Any
 from bioimage_py.cli import values
 
 
-def add_fields(group: Any, owner: type, *names: str, without: Iterable[str] = (), prefix: str = "") -> None:
+def add_fields(
+    group: Any, owner: type, *names: str, without: Iterable[str] = (), prefix: str = "", suffix: str = ""
+) -> None:
     """Add options to a parser or a group of it: for the fields named, or for all that the class defines itself.
 
-    A field without a help text has no option. An option that is not given is None. A prefix, such as `"dask_"`, goes before all names.
+    A field without a help text has no option. An option that is not given is None. A prefix, such as `"dask_"`, goes before all names, a
+    suffix, such as `"_a"`, behind.
     """
     for field in _options(owner, names or inspect.get_annotations(owner)):
         if field.name not in without:
@@ -23,7 +26,8 @@ def add_fields(group: Any, owner: type, *names: str, without: Iterable[str] = ()
                 how: dict[str, Any] = {"action": "store_true", "default": None, "help": about["help"]}
             else:
                 how = {"type": getattr(values, field.metadata["read"] or "", str), **about}
-            group.add_argument(_spelled(field, prefix), dest=prefix + field.name, **how)
+            spelled = _spelled(field, prefix) + suffix.replace("_", "-")
+            group.add_argument(spelled, dest=prefix + field.name + suffix, **how)
 
 
 def given_values(args: argparse.Namespace, *owners: type, prefix: str = "") -> dict[str, Any]:

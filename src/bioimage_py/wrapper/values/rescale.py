@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -67,7 +67,9 @@ class RescaleSource(WrapperSource):
     source
         Source, array, handle or path, of real numbers.
     in_range
-        `(low, high)`: the values that become the ends of `out_range`; `high` may be below `low`, which inverts.
+        `(low, high)`: the values that become the ends of `out_range`; `high` may be below `low`, which inverts. Or percentiles,
+        `("1%", "99%")`, which are measured once, now, in a sample of at most 64 MiB of blocks spread over the source; the attribute
+        `in_range` has the values.
     out_range
         `(low, high)`. Default: the whole range of an integer dtype; 0 and 1 of a float or boolean one.
     dtype
@@ -78,8 +80,8 @@ class RescaleSource(WrapperSource):
     Raises
     ------
     InvalidArgumentError
-        If the source is complex, a range is not two finite numbers, `in_range` has no extent, or the dtype cannot hold
-        `out_range`.
+        If the source is complex, a range is not two finite numbers, `in_range` has no extent, also as measured, or the dtype
+        cannot hold `out_range`.
 
     Examples
     --------
@@ -102,12 +104,15 @@ class RescaleSource(WrapperSource):
         clip: bool = True,
     ) -> None:
         given = None if dtype is None else checked_dtype(dtype, "biuf")
-        low, high = checked_range(in_range, "in_range")
-        if low == high:
-            raise InvalidArgumentError(f"in_range must have an extent, got {in_range!r}")
         super().__init__(source)
         with self.closing_on_error():
             self._refuse_complex("range")
+            measured = isinstance(in_range, (list, tuple)) and any(isinstance(one, str) for one in in_range)
+            found = sampled_percentiles(self.inputs[0], in_range) if measured else in_range
+            low, high = checked_range(found, "in_range")
+            if low == high:
+                of = f", {low} to {high} in a sample of {self.inputs[0].name}" if measured else ""
+                raise InvalidArgumentError(f"in_range must have an extent, got {in_range!r}{of}")
             self.dtype = given or self.dtype
             ends = _whole_range(self.dtype) if out_range is None else checked_range(out_range, "out_range")
             if not all(holds(self.dtype, end) for end in ends):
@@ -136,6 +141,9 @@ def _whole_range(dtype: np.dtype[Any]) -> tuple[float, float]:
 _SCAN_BYTES = 2**25
 
 _SAMPLE = 2**22
+
+_BLOCK_BYTES, _LEAST_BLOCKS = 2**20, 16
+"""What is measured by a sample is read in blocks of this size, or single chunks if they are larger, and in so many at least."""
 
 
 @register_wrapper("normalize")
@@ -348,6 +356,36 @@ def _percentiles(source: Source, lower: float, upper: float) -> tuple[float, flo
     return low, high
 
 
+def sampled_percentiles(source: Source, texts: Sequence[Any]) -> tuple[float, float]:
+    """Return two percentiles, given as `"1%"`, of blocks that are spread over a source; always the same ones."""
+    try:
+        wanted = checked_range([float(text.removesuffix("%")) for text in texts], "percentiles")
+    except (AttributeError, ValueError) as error:
+        raise InvalidArgumentError(
+            f"percentiles are two texts such as ('1%', '99%'), got {texts!r}"
+        ) from error
+    if not 0 <= wanted[0] < wanted[1] <= 100:
+        raise InvalidArgumentError(f"percentiles must be 0 <= lower < upper <= 100, got {texts!r}")
+    blocking = _blocking(source, _BLOCK_BYTES)
+    n_blocks = blocking.n_blocks if source.size else 0
+    most = max(
+        _LEAST_BLOCKS, 2 * _SCAN_BYTES // max(1, math.prod(blocking.block_shape) * source.dtype.itemsize)
+    )
+    chosen: Iterable[int] = range(n_blocks)
+    if n_blocks > most:  # multiples of the golden ratio are spread evenly, whatever the grid of blocks is
+        chosen = sorted({int(n_blocks * (n * 0.6180339887498949 % 1)) for n in range(most)})
+    parts = [np.empty(0, source.dtype.newbyteorder("="))]
+    for number in chosen:
+        part = np.asarray(source.read(blocking[number]), parts[0].dtype).ravel()
+        parts.append(part[:: max(1, part.size * most // _SAMPLE)])
+    values = np.concatenate(parts)
+    values = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    if not values.size:
+        raise InvalidArgumentError(f"{source.name} has no voxels to measure a range by")
+    low, high = np.percentile(values, wanted, method="inverted_cdf").tolist()
+    return low, high
+
+
 def _histogram(source: Source) -> tuple[AnyArray, AnyArray]:
     """Return values in ascending order and how often each occurs."""
     dtype = source.dtype.newbyteorder("=")
@@ -370,15 +408,22 @@ def _histogram(source: Source) -> tuple[AnyArray, AnyArray]:
     return values, counts
 
 
+def _blocking(source: Source, n_bytes: int) -> Blocking:
+    """Return blocks of whole chunks, as many along the last axes as some bytes hold."""
+    shape = [
+        max(1, min(c, n)) for c, n in zip(source.chunks or (1,) * source.ndim, source.shape, strict=True)
+    ]
+    for axis in reversed(range(source.ndim)):
+        times = n_bytes // (math.prod(shape) * source.dtype.itemsize)
+        shape[axis] = max(1, min(shape[axis] * max(1, times), source.shape[axis]))
+    return Blocking(source.shape, tuple(shape))
+
+
 def _blocks(source: Source) -> Iterator[AnyArray]:
-    """Yield a whole source in blocks of whole chunks, as many along the last axes as a few megabytes hold."""
+    """Yield a whole source block by block."""
     if not source.size:
         return
-    shape = [min(c, n) for c, n in zip(source.chunks or (1,) * source.ndim, source.shape, strict=True)]
-    for axis in reversed(range(source.ndim)):
-        times = _SCAN_BYTES // (math.prod(shape) * source.dtype.itemsize)
-        shape[axis] = min(shape[axis] * max(1, times), source.shape[axis])
-    for block in Blocking(source.shape, tuple(shape)):
+    for block in _blocking(source, _SCAN_BYTES):
         yield np.asarray(source.read(block), source.dtype.newbyteorder("="))
 
 
