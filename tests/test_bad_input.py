@@ -17,7 +17,7 @@ import z5py
 import zarr
 
 import bioimage_py as bp
-from bioimage_py.errors import BioimagePyError, ReadOnlyError, RunnerError, StorageError
+from bioimage_py.errors import BioimagePyError, BioimagePyWarning, ReadOnlyError, RunnerError, StorageError
 from tests.sources.contract import textured
 from tests.waiting import eventually
 
@@ -98,7 +98,7 @@ def test_an_unknown_ending(tmp_path: Path, what: bytes) -> None:
         bp.copy(tmp_path / "a.xyz", tmp_path / "o.zarr")
 
 
-@pytest.mark.parametrize("name", ["o.xyz", "o", "o.tif", "o.nii", "o.mrc", "o.png"])
+@pytest.mark.parametrize("name", ["o.xyz", "o", "o.czi"])
 def test_an_output_of_an_unknown_ending(tmp_path: Path, image: np.ndarray, name: str) -> None:
     with nothing_changes(tmp_path), one_error(ValueError, name, ".zarr", ".n5"):
         bp.copy(image, tmp_path / name)
@@ -340,7 +340,9 @@ def test_a_full_disk(tmp_path: Path, name: str, workers: int) -> None:
             assert isinstance(error.__cause__, OSError)
             if name != "o.npy" and name != "o.h5:/a":
                 options: dict[str, Any] = {"num_workers": workers}
-                with bp.open_source(f"{disk}/{name}") as stored:
+                with pytest.warns(BioimagePyWarning, match="is not finished"):
+                    stored = bp.open_source(f"{disk}/{name}")
+                with stored:
                     blocking = bp.plan(noise, tmp_path / "other.zarr", chunks=(8, 64, 64), **options).blocking
                     for n, block in enumerate(blocking):
                         if n not in error.failed_block_ids:

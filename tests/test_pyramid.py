@@ -39,11 +39,11 @@ DTYPES = ("bool", "uint8", "int16", "uint16", "uint32", "uint64")
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """What is stored, the name of the image aside."""
+    """What is stored, the name of the image and what is kept beside the arrays aside."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.parent != folder
+        if path.is_file() and path.parent != folder and ".bioimage-py" not in path.parts
     }
 
 

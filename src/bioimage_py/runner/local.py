@@ -159,7 +159,7 @@ class LocalRunner(Runner):
             threads = _threads(missing, num_workers)
             try:
                 with (
-                    _shown(folder, journal, report) as tick,
+                    _shown(folder, work, journal, report) as tick,
                     AttemptJournal(
                         folder,
                         number,
@@ -240,7 +240,9 @@ class _Both:
 
 
 @contextlib.contextmanager
-def _shown(folder: RunFolder, journal: Journal, report: Report | None) -> Iterator[Callable[[], None]]:
+def _shown(
+    folder: RunFolder, work: Work, journal: Journal, report: Report | None
+) -> Iterator[Callable[[], None]]:
     """Give what is called again and again during a run: it shows the progress to the user, and to whoever opens the output."""
     if not is_beside_data(folder.path):
         yield lambda: journal.tell(report)
@@ -261,8 +263,11 @@ def _shown(folder: RunFolder, journal: Journal, report: Report | None) -> Iterat
     count()
     try:
         yield tick
-    finally:
-        count()
+    except BaseException:
+        # What is told to be missing is what the marks say, so that whoever does it takes them away.
+        work.settle_marks(read_recorded(folder).done & work.block_ids, keep=True)
+        raise
+    count()
 
 
 def _threads(work: Work, num_workers: int) -> int:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bioimage_py.system import kernel_says, running_since
+from bioimage_py.system import boot_id, running_since
 
 SIDE_FOLDER = ".bioimage-py"
 """The folder for what is kept beside stored voxels: in the folder of an array, or as an ending beside a file, see `Source.side_folder`."""
@@ -55,20 +55,14 @@ def this_process() -> dict[str, Any]:
         "pid": os.getpid(),
         "born": running_since(os.getpid()),
         "began": time.time(),
-        "boot": _boot(),
+        "boot": boot_id(),
     }
-
-
-def _boot() -> str | None:
-    """Return what differs each time that the computer is started; None where it does not say."""
-    found = kernel_says("/proc/sys/kernel/random/boot_id")
-    return None if found is None else found.strip()
 
 
 def was_restarted(process: Mapping[str, Any]) -> bool:
     """Whether this computer was started anew since a process of it described itself: what that wrote last may not have reached the disk."""
     before = process.get("boot")
-    return process.get("host") == platform.node() and before is not None and before != _boot()
+    return process.get("host") == platform.node() and before is not None and before != boot_id()
 
 
 def is_alive(process: Mapping[str, Any]) -> bool | None:

@@ -31,6 +31,7 @@ from .files import (
 from .machine import (
     available_cores as available_cores,
     available_memory as available_memory,
+    boot_id as boot_id,
     is_local_disk as is_local_disk,
     kernel_says as kernel_says,
     machine_vendors as machine_vendors,

@@ -19,6 +19,12 @@ def kernel_says(path: str) -> str | None:
         return None
 
 
+def boot_id() -> str | None:
+    """Return what differs each time that the computer is started; None where it does not say."""
+    found = kernel_says("/proc/sys/kernel/random/boot_id")
+    return None if found is None else found.strip()
+
+
 def psutil() -> Any:
     """Return the package psutil, or None: it is installed where the kernel has no `/proc`."""
     try:

@@ -44,7 +44,7 @@ def check_record(output: Any, options: CopyOptions) -> None:
             "record needs an output on a disk or in a bucket, beside which it can be written"
         )
     if find_spec("rocrate") is None:
-        raise MissingDependencyError.of("a record is written by the package rocrate", "bioimage-py[record]")
+        raise MissingDependencyError.of("a record is written by the package rocrate", "rocrate")
 
 
 def write_record(
