@@ -90,7 +90,8 @@ def copy(
         Run folder of a run that failed: only its missing blocks are copied.
     casting
         `"unsafe"` casts all voxels, with a warning if the output's dtype cannot hold all values of the input's; `"same_kind"` and
-        `"safe"` refuse such dtypes as numpy does; `"check"` raises an error at the first voxel that would change.
+        `"safe"` refuse such dtypes as numpy does; `"check"` raises an error at the first voxel that would change; `"clip"` gives what
+        an integer dtype cannot hold its least or greatest value, NaN 0, and cuts off fractions, as numpy does.
     memory_limit
         Most bytes that the copy may hold, or a text such as `"512MiB"`. Default: the smaller of 2 GiB and half of the free memory.
     verify_encoded

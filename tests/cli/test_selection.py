@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import tifffile
@@ -97,3 +98,27 @@ def test_a_part_that_is_not_there(
     found = call("copy", movie, tmp_path / "out.zarr", *options.split())
     assert (found.code, message in found.err) == (2, True), found.err
     assert not (tmp_path / "out.zarr").exists()
+
+
+def test_clip_saturates_where_a_cast_would_wrap(call: Call, movie: Path, tmp_path: Path) -> None:
+    planned = call("plan", movie, tmp_path / "a.zarr", "--dtype", "uint8")
+    assert "uint8 cannot hold all values of uint16: they are 0 to 65535 at most" in planned.out
+    clipped = call("copy", movie, tmp_path / "a.zarr", "--dtype", "uint8", "--clip", "-j", 2)
+    assert (clipped.code, clipped.err) == (0, "")
+    wanted = np.minimum(VOXELS, 255).astype("uint8")
+    assert np.array_equal(open_source(tmp_path / "a.zarr")[...], wanted)
+    assert (
+        call("pyramid", movie, tmp_path / "b.ome.zarr", "--dtype", "uint8", "--clip", "--levels", 2).code == 0
+    )
+    assert np.array_equal(open_source(tmp_path / "b.ome.zarr", "0")[...], wanted)
+    volume = VOXELS[0, 0].astype("float32").T
+    image = nibabel.Nifti1Image(volume, np.eye(4))
+    image.header["cal_min"], image.header["cal_max"] = 10, 4000
+    nibabel.save(image, tmp_path / "c.nii")
+    assert (
+        "the metadata show 10 to 4000"
+        in call("plan", tmp_path / "c.nii", tmp_path / "c.npy", "--dtype", "uint8").out
+    )
+    assert call("copy", tmp_path / "c.nii", tmp_path / "d.nii").err == ""
+    header = nibabel.load(tmp_path / "d.nii").header
+    assert (float(header["cal_min"]), float(header["cal_max"])) == (10, 4000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -245,3 +246,50 @@ class TestWhatNumpyLeavesOpen:
     def test_check_refuses_them(self) -> None:
         with pytest.raises(CastingError, match=r"\(1,\) is nan as float32 and would become 0 as uint8"):
             cast(np.array([1, np.nan], "f4"), np.dtype("u1"), "check", (0,))
+
+
+def test_clip_saturates_and_cuts_off_fractions() -> None:
+    floats = [
+        0.0,
+        -0.9,
+        1.9,
+        -1.9,
+        254.5,
+        255.9,
+        300.0,
+        -2e9,
+        3e9,
+        2.0**63,
+        -1e30,
+        1e30,
+        np.inf,
+        -np.inf,
+        np.nan,
+    ]
+    for source in ("f2", "f4", "f8", ">f4", "i1", "i8", "u1", "u8", ">i4", "?"):
+        dtype = np.dtype(source)
+        if dtype.kind == "f":
+            with np.errstate(over="ignore"):
+                values = np.array([floats] * 2).astype(dtype)
+        else:
+            ends = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max, 0, 1, 100)
+            values = np.array([ends] * 2, dtype)
+        for target in ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"):
+            info = np.iinfo(target)
+
+            def expected(value: Any, info: Any = info) -> int:
+                if value != value:
+                    return 0
+                whole = (
+                    value if isinstance(value, int) or math.isfinite(value) else math.copysign(2**70, value)
+                )
+                return int(min(max(int(whole), info.min), info.max))
+
+            result = cast(values, np.dtype(target), "clip", (0, 0))
+            assert result.tolist() == [[expected(one) for one in row] for row in values.tolist()], (
+                source,
+                target,
+            )
+    assert cast(np.zeros((0, 3)), np.dtype("u1"), "clip", (0, 0)).shape == (0, 3)
+    turned = np.asfortranarray(np.arange(-3, 3).reshape(2, 3))
+    assert cast(turned, np.dtype("u1"), "clip", (0, 0)).tolist() == [[0, 0, 0], [0, 1, 2]]

@@ -289,11 +289,18 @@ def _plan(parser: Parser) -> None:
         help="as --record, with the names of user and host, and whole paths",
     )  # fmt: skip
     add_fields(work, RunOptions, without=("memory_limit", "page"))
+    _clip(work)
     levels = parser.add_argument_group("downsampled levels")
     _flag(levels, "--pyramid", help="make an OME-Zarr with all levels, as 'bioimage-py pyramid' does")
     add_fields(levels, PyramidOptions)
     _stores(parser)
     _where(parser)
+
+
+def _clip(group: Any) -> None:
+    group.add_argument(
+        "--clip", dest="casting", action="store_const", const="clip", help="the same as --casting clip"
+    )
 
 
 def _copy(parser: Parser) -> None:
@@ -312,7 +319,9 @@ def _pyramid(parser: Parser) -> None:
     add_fields(parser.add_argument_group("the levels"), PyramidOptions)
     add_fields(parser.add_argument_group("if the output exists"), NewArray, "overwrite")
     _layout(parser)
-    add_fields(parser.add_argument_group("how it is made"), RunOptions, without=("memory_limit",))
+    made = parser.add_argument_group("how it is made")
+    add_fields(made, RunOptions, without=("memory_limit",))
+    _clip(made)
     _stores(parser)
     _where(parser)
     _flag(parser, "--dry-run", help="only show what would be done; nothing is written")

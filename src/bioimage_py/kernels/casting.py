@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import CastingError, Hint, InvalidArgumentError
-from bioimage_py.sources import cast_values
+from bioimage_py.sources import cast_values, saturated
 
-Casting = Literal["unsafe", "same_kind", "safe", "check"]
+Casting = Literal["unsafe", "same_kind", "safe", "check", "clip"]
 
 
 def check_casting(casting: str, source: np.dtype[Any], target: np.dtype[Any]) -> None:
@@ -37,9 +37,21 @@ def can_hold(source: np.dtype[Any], target: np.dtype[Any]) -> bool:
 
 
 def cast(values: AnyArray, target: np.dtype[Any], casting: str, origin: tuple[int, ...]) -> AnyArray:
-    """As `cast_values`; the array itself where nothing changes. With `"check"`, a voxel that would change is an error."""
+    """As `cast_values`; the array itself where nothing changes. With `"check"`, a voxel that would change is an error; `"clip"` saturates."""
     if values.dtype == target:
         return values
+    if casting == "clip":
+        clipped = np.empty(values.shape, target)
+        # In pieces: what a piece takes in between is small.
+        with np.nditer(
+            [values, clipped],
+            ["external_loop", "buffered", "zerosize_ok"],
+            [["readonly"], ["writeonly"]],
+            buffersize=2**17,
+        ) as pieces:
+            for given, made in pieces:
+                made[...] = saturated(given, target)
+        return clipped
     result = cast_values(values, target)
     if casting == "check":
         changed = differing(result, values)

@@ -10,6 +10,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+
 from bioimage_py.chunks import ChunkEncoding, EncodingMatch, UnknownEncoding, why_all_bytes
 from bioimage_py.errors import BioimagePyWarning, Hint, InvalidArgumentError
 from bioimage_py.geometry import Box, IdSet, check_block_shape
@@ -95,7 +97,8 @@ class ArrayCopy(Job):
         if not quiet:
             warn_of_assumed(self.source, assumed)
         text = "" if self.update is None else self.update.text
-        self.plan = replace(self._planned(block), assumed=assumed, update=text)
+        casts = cast_text(self.source, self.target.layout)
+        self.plan = replace(self._planned(block), casts=casts, assumed=assumed, update=text)
         self._is_fresh = self.target.is_new and options.folder is None
         self._replaces = options.folder is None and (self.target.is_new or not some_only)
 
@@ -303,9 +306,25 @@ def warn_of_casting(source: Source, target: ArrayLayout, casting: str) -> None:
         warn_caller(
             BioimagePyWarning(
                 f"{source.dtype} voxels are cast to {target.dtype}, which cannot hold all their values",
-                hints=[Hint.of("to stop at the first voxel that would change, give {}", casting="check")],
+                hints=[
+                    Hint.of("to stop at the first voxel that would change, give {}", casting="check"),
+                    Hint.of("to saturate instead of wrapping, give {}", casting="clip"),
+                ],
             )
         )
+
+
+def cast_text(source: Source, target: ArrayLayout) -> str:
+    """Return what is known of the values of an input that the output cannot hold all."""
+    if source.dtype.kind not in "iuf" or can_hold(source.dtype, target.dtype):
+        return ""
+    info = None if source.dtype.kind == "f" else np.iinfo(source.dtype)
+    known = [] if info is None else [f"they are {info.min} to {info.max} at most"]
+    if limits := source.metadata.contrast_limits:
+        low, high = min(low for low, _ in limits), max(high for _, high in limits)
+        known.append(f"the metadata show {low:g} to {high:g}")
+    text = f"{target.dtype} cannot hold all values of {source.dtype}"
+    return f"{text}: {'; '.join(known) or 'the range of the input is not known'}"
 
 
 def plan_array(

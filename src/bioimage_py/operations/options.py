@@ -62,9 +62,10 @@ class RunOptions:
     )
     casting: str = option(
         "rule for an output of another data type: 'unsafe' casts and warns (the default), 'check' stops at the "
-        "first voxel that would change, 'same_kind' and 'safe' refuse as numpy does",
+        "first voxel that would change, 'clip' (or --clip) saturates integers instead of wrapping, 'same_kind' and 'safe' refuse as "
+        "numpy does",
         default="unsafe",
-        choices=("unsafe", "same_kind", "safe", "check"),
+        choices=("unsafe", "same_kind", "safe", "check", "clip"),
     )
     verify_encoded: bool = option(
         "also decode the chunks that are moved as they are, and fail on corrupt ones",

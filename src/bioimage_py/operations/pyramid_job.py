@@ -12,7 +12,13 @@ from bioimage_py.errors import BioimagePyWarning, Hint, InvalidArgumentError
 from bioimage_py.geometry import Box, IdSet, check_block_shape
 from bioimage_py.kernels import PyramidKernel, check_casting, mover_for
 from bioimage_py.metadata import Level, axes_for_ngff
-from bioimage_py.operations.array_copy import check_portable, find_input, match_of, warn_of_casting
+from bioimage_py.operations.array_copy import (
+    cast_text,
+    check_portable,
+    find_input,
+    match_of,
+    warn_of_casting,
+)
 from bioimage_py.operations.job import Job, carry_out, input_identity, warn_caller, warn_of_assumed
 from bioimage_py.operations.options import CopyOptions, PyramidOptions
 from bioimage_py.operations.target import NewPathTarget, Target, first_missing
@@ -72,7 +78,7 @@ class PyramidJob(Job):
         if not quiet:
             # Most integers are images, as their users know.
             warn_of_assumed(self.source, (*assumed, *(kind if self._method == "mode" else ())))
-        self.plan = replace(self._planned(), assumed=(*assumed, *kind))
+        self.plan = replace(self._planned(), casts=cast_text(self.source, layout), assumed=(*assumed, *kind))
         match = match_of(self.source, self.target, verify_encoded=bool(options.verify_encoded))
         self._road = "recode" if match is None else match.road
 

@@ -92,6 +92,7 @@ def _plain(value: Any) -> Any:
 class Plan(Reported, Rows):
     """What all plans print alike."""
 
+    casts: str = ""  # what is known of the input's values where the output cannot hold all
     assumed: tuple[Hint, ...] = ()  # what the output will say because it is assumed of the input
 
     @property
@@ -110,6 +111,8 @@ class Plan(Reported, Rows):
 
     def _all_rows(self, written: Callable[[Call], str] = str) -> Iterator[tuple[str, str]]:
         yield from self._rows()
+        if self.casts:
+            yield "casts", self.casts
         yield from (("hint", hint.told(written)) for hint in self.hints)
         for n, hint in enumerate(self.assumed):
             yield "" if n else "assumed", hint.told(written)

@@ -54,7 +54,7 @@ class CopyPlan(Plan):
 
     _told = (
         "road", "reason", "n_blocks", "direct", "in_flight", "threads", "cache_bytes", "memory_limit", "peak_memory", "bytes_in",
-        "bytes_out", "n_files", "bill", "read_amplification", "block_shape", "group_shape", "block_ids", "hints", "input", "output", "mask", "update", "assumed",
+        "bytes_out", "n_files", "bill", "read_amplification", "block_shape", "group_shape", "block_ids", "hints", "input", "output", "mask", "update", "casts", "assumed",
     )  # fmt: skip
 
     input: ArrayLayout
@@ -79,6 +79,7 @@ class CopyPlan(Plan):
     hints: tuple[Hint, ...] = ()  # what would make this copy better
     passes: TwoPasses | None = None  # None: voxels go in one
     update: str = ""  # what has changed since an earlier copy
+    casts: str = ""
     assumed: tuple[Hint, ...] = ()
     digest: str = (
         ""  # `"while written"`, or why the output has to be read once more; nothing where none is kept

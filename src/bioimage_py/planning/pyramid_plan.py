@@ -41,7 +41,7 @@ class PyramidPlan(Plan):
 
     _told = (
         "method", "n_blocks", "in_flight", "threads", "cache_bytes", "memory_limit", "peak_memory", "bytes_in", "bytes_out", "n_files",
-        "bill", "levels", "parts", "hints", "assumed",
+        "bill", "levels", "parts", "casts", "hints", "assumed",
     )  # fmt: skip
 
     input: ArrayLayout  # layouts of the input and of the full-size level
@@ -55,6 +55,7 @@ class PyramidPlan(Plan):
     cache_bytes: int  # decoded input chunks kept between blocks, in bytes
     memory_limit: int  # in bytes; what the sources and the interpreter take up anyway is not counted
     peak_memory: int
+    casts: str = ""
     assumed: tuple[Hint, ...] = ()
 
     @property

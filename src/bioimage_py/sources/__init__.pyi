@@ -8,7 +8,7 @@ from .base import (
     StoredSize as StoredSize,
     digest_is_kept as digest_is_kept,
 )
-from .casting import cast_values as cast_values
+from .casting import cast_values as cast_values, saturated as saturated
 from .chunk_access import (
     encoded_reader as encoded_reader,
     encoded_writer as encoded_writer,

@@ -30,6 +30,23 @@ def cast_values(values: Any, dtype: np.dtype[Any]) -> AnyArray:
         return array.astype(dtype, copy=False)
 
 
+def saturated(values: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
+    """As `cast_values`, but what an integer dtype cannot hold becomes its least or greatest value, and NaN 0."""
+    if values.dtype.kind == "c" and dtype.kind not in "cb":
+        values = values.real
+    if dtype.kind in "iu" and values.dtype.kind in "iuf" and not np.can_cast(values.dtype, dtype, "safe"):
+        info = np.iinfo(dtype)
+        low, high = info.min, info.max
+        if values.dtype.kind != "f":
+            given = np.iinfo(values.dtype)
+            values = np.clip(values, max(low, given.min), min(high, given.max))
+        else:
+            # Small floats do not hold the ends; the greatest integer of 64 bits no float does, and that is for the cast.
+            wide = np.float64 if values.dtype.itemsize <= dtype.itemsize else values.dtype
+            values = np.clip(values.astype(wide, copy=False), low, high if dtype.itemsize < 8 else None)
+    return cast_values(values, dtype)
+
+
 def _is_defined(array: AnyArray, dtype: np.dtype[Any]) -> bool:
     """Whether numpy has one result for every value, whatever else is in the array."""
     if not array.size:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import checked_whole
+from bioimage_py.sources import saturated
 
 
 def checked_dtype(dtype: npt.DTypeLike, kinds: str = "biufc") -> np.dtype[Any]:
@@ -116,27 +117,6 @@ def rounded(values: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
     if dtype.kind == "b":
         return np.asarray(values > 0.5)
     if dtype.kind in "iu":
-        return _clipped(values, dtype) if values.dtype.kind in "biu" else _whole(values, dtype)
+        return saturated(values if values.dtype.kind in "biu" else np.rint(values, dtype=np.float64), dtype)
     with np.errstate(over="ignore"):
         return values.astype(dtype)
-
-
-def _clipped(values: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
-    if np.can_cast(values.dtype, dtype, "safe"):
-        return values.astype(dtype)
-    given, wanted = np.iinfo(values.dtype), np.iinfo(dtype)
-    low, high = max(given.min, wanted.min), min(given.max, wanted.max)
-    return np.clip(values, low, high).astype(dtype)
-
-
-def _whole(values: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
-    info = np.iinfo(dtype)
-    low, high = float(info.min), float(info.max)
-    whole = np.nan_to_num(np.rint(values, dtype=np.float64), copy=False, nan=0.0)
-    if int(high) == info.max:
-        return np.clip(whole, low, high, out=whole).astype(dtype)
-    # 64-bit: the greatest integer is no float, and the nearest float is out of range.
-    above = whole >= high
-    result = np.clip(whole, low, np.nextafter(high, 0), out=whole).astype(dtype)
-    result[above] = info.max
-    return result

@@ -152,6 +152,8 @@ class NiftiFamily(RawFamily):
         header.set_qform(affine, code="aligned")
         header.set_sform(affine, code="aligned")
         header.set_zooms([sizes.get(axis, 1.0) for axis in names])
+        if len(spec.metadata.contrast_limits or ()) == 1:
+            ((header["cal_min"], header["cal_max"]),) = spec.metadata.contrast_limits or ()
         own = spec.metadata.attributes.get("nifti")
         if isinstance(own, Mapping) and isinstance(own.get("description"), str):
             header["descrip"] = own["description"].encode("latin-1", "replace")[:79]
@@ -165,6 +167,8 @@ class NiftiFamily(RawFamily):
     def lost(self, spec: ArraySpec) -> list[str]:
         metadata = spec.metadata
         found = [name for name in PER_CHANNEL if getattr(metadata, name)]
+        if len(metadata.contrast_limits or ()) == 1:
+            found.remove("contrast_limits")
         if metadata.origin is None and _own_affine(metadata) is not None:
             kept = _kept_affine(metadata, _new_sizes(metadata)[2], len(spec.shape))
             found += [] if kept is not None else ["the affine"]
@@ -267,10 +271,17 @@ def _metadata(header: Any, ndim: int, name: str) -> ImageMetadata:
         voxel_size=tuple(_exact(z) if z > 0 or axis < 3 else 1.0 for axis, z in enumerate(zooms)),
         units=tuple(units) if any(units) else None,
         origin=_origin(affine, zooms, ndim),
+        contrast_limits=_shown(header),
         attributes={"nifti": own} if own else {},
         orientations=_orientations(affine, ndim) if placed else None,
     )
     return without_nonsense(found, ndim, name)
+
+
+def _shown(header: Any) -> tuple[tuple[float, float], ...] | None:
+    """Return the values that are shown as black and white, where the header says them."""
+    low, high = float(header["cal_min"]), float(header["cal_max"])
+    return ((low, high),) if math.isfinite(low) and math.isfinite(high) and low < high else None
 
 
 def _units(header: Any, name: str) -> tuple[str | None, str | None]:

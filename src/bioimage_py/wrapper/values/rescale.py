@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -371,13 +371,13 @@ def sampled_percentiles(source: Source, texts: Sequence[Any]) -> tuple[float, fl
     most = max(
         _LEAST_BLOCKS, 2 * _SCAN_BYTES // max(1, math.prod(blocking.block_shape) * source.dtype.itemsize)
     )
-    chosen: Iterable[int] = range(n_blocks)
+    chosen: Sequence[int] = range(n_blocks)
     if n_blocks > most:  # multiples of the golden ratio are spread evenly, whatever the grid of blocks is
         chosen = sorted({int(n_blocks * (n * 0.6180339887498949 % 1)) for n in range(most)})
     parts = [np.empty(0, source.dtype.newbyteorder("="))]
     for number in chosen:
         part = np.asarray(source.read(blocking[number]), parts[0].dtype).ravel()
-        parts.append(part[:: max(1, part.size * most // _SAMPLE)])
+        parts.append(part[:: max(1, part.size * len(chosen) // _SAMPLE)])
     values = np.concatenate(parts)
     values = values[np.isfinite(values)] if values.dtype.kind == "f" else values
     if not values.size:
