@@ -15,7 +15,7 @@ import tifffile
 import bioimage_py as bp
 from bioimage_py.cli import main
 from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, RunnerError
-from bioimage_py.wrapper import RoiSource, TransposeSource
+from bioimage_py.wrapper import RoiSource, SimpleTransformationSource, TransposeSource
 
 SHAPE = (40, 40, 40)
 VOXELS = np.random.default_rng(16).integers(1, 99, SHAPE, dtype="u2")
@@ -137,6 +137,8 @@ def test_wrappers_pass_on_what_changed(tmp_path: Path) -> None:
     change(source, (0, 0, 0), (3, 4, 5))
     assert updated(region(), output)[0] <= 4
     assert updated(region(), output) == (0, 0)
+    bp.copy(SimpleTransformationSource(region(), lambda x: x + 1), output, overwrite=True)
+    assert updated(SimpleTransformationSource(region(), lambda x: x + 2), output)[0] > 0
 
 
 def test_a_whole_ome_zarr_is_updated_array_by_array(tmp_path: Path) -> None:
@@ -207,7 +209,8 @@ def test_an_update_that_fails_is_made_again(tmp_path: Path) -> None:
     assert updated(source, output) == (0, 0)
 
 
-def test_what_changes_between_two_attempts_at_a_copy_is_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize("changed", [False, True])
+def test_what_changes_between_two_attempts_at_a_copy_is_copied(tmp_path: Path, changed: bool) -> None:
     source, output = tmp_path / "a.zarr", tmp_path / "b.zarr"
     bp.copy(VOXELS, source, chunks=(8, 8, 8), codec="zstd:1")
     chunk, how = source / "c/2/2/2", {"codec": "zstd:3", "block_shape": (8, 8, 8)}
@@ -215,11 +218,15 @@ def test_what_changes_between_two_attempts_at_a_copy_is_found(tmp_path: Path) ->
     chunk.write_bytes(b"rubbish")
     with pytest.raises(RunnerError):
         bp.copy(source, output, **how)
-    chunk.write_bytes(good)
-    change(source, (0, 0, 0), edge=8)  # after its block was copied
-    bp.copy(source, output, **how).close()  # goes on with the others
-    assert not bp.verify(source, output)
-    assert updated(source, output)[0] == 2
+    chunk.write_bytes(good)  # its block was not done: the call goes on
+    if changed:
+        change(source, (0, 0, 0), edge=8)  # after its block was copied
+        with pytest.warns(BioimagePyWarning, match="begins anew: its input has changed since"):
+            bp.copy(source, output, **how).close()
+    else:
+        bp.copy(source, output, **how).close()
+    assert bp.verify(source, output)
+    assert updated(source, output)[0] == (0 if changed else 1)
 
 
 def test_blocks_of_an_update_run_elsewhere(tmp_path: Path) -> None:
@@ -245,6 +252,9 @@ def test_a_file_is_copied_again_as_a_whole(tmp_path: Path) -> None:
     bp.copy(output, tmp_path / "d.npy", update=True)
     change(output, (0, 0, 0), edge=8)
     assert updated(output, tmp_path / "d.npy")[0] == 1
+    assert updated(output, tmp_path / "d.npy")[0] == 0
+    np.save(tmp_path / "d.npy", VOXELS)
+    assert updated(output, tmp_path / "d.npy")[0] > 0
 
 
 def test_objects_are_known_by_their_etags(bucket: str, tmp_path: Path) -> None:

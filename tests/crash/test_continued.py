@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -125,6 +126,16 @@ def test_what_may_have_changed_is_not_continued(tmp_path: Path) -> None:
     ):
         bp.copy(**call)
     os.utime(metadata, ns=(times.st_atime_ns, times.st_mtime_ns))
+    Path(output).rename(tmp_path / "moved.zarr")
+    with pytest.raises(OutputExistsError, match=r"output was .*out.zarr.* and is .*moved.zarr"):
+        bp.copy(**{**call, "output": str(tmp_path / "moved.zarr")})
+    shutil.copytree(tmp_path / "moved.zarr", output)
+    for journal in Path(output, ".bioimage-py").glob("run-*.json"):
+        journal.write_bytes(b"torn")
+    with pytest.warns(BioimagePyWarning, match="begins anew: its journal is damaged: .*is not JSON"):
+        bp.copy(**call)
+    shutil.rmtree(output)
+    (tmp_path / "moved.zarr").rename(output)
     mark.write_text(json.dumps({**json.loads(said), "boot": "before"}))
     assert (
         unfinished_text(bp.open_source(output, mode="r+"))

@@ -24,10 +24,10 @@ from bioimage_py.kernels import (
     kernel_for_road,
     moving_origin,
 )
-from bioimage_py.operations.beside import Copied, check_record, find_update, write_record
+from bioimage_py.operations.beside import Copied, check_record, find_update, has_changed, write_record
 from bioimage_py.operations.job import Job, input_identity, warn_caller, warn_of_assumed
 from bioimage_py.operations.options import CopyOptions, InputMetadata, RunOptions
-from bioimage_py.operations.target import SingleTarget, Target, find_target
+from bioimage_py.operations.target import NewPathTarget, SingleTarget, Target, find_target
 from bioimage_py.operations.tile_digests import digest_of, plan_digest
 from bioimage_py.operations.two_passes import TwoPassRun, room_beside
 from bioimage_py.planning import (
@@ -48,6 +48,7 @@ from bioimage_py.sources import (
     as_source,
     finish_images,
     leaves,
+    open_source,
     wanted_order,
     with_metadata,
 )
@@ -130,6 +131,13 @@ class ArrayCopy(Job):
 
     def input(self) -> Any:
         return input_identity(voxels=self.source, mask=self.mask)
+
+    def input_has_changed(self, begun: IdSet) -> bool:
+        assert isinstance(self.target, NewPathTarget)
+        with open_source(self.target.path, self.target.planned.location.key, mode="r+") as written:
+            return has_changed(
+                self.source, written, None if self.plan.passes else (self.plan.blocking, begun)
+            )
 
     def places(self) -> list[StoreFolder]:
         place = self.target.folder

@@ -25,6 +25,7 @@ from bioimage_py.errors import (
     OutputExistsError,
     RunInterrupted,
     RunnerError,
+    StorageError,
 )
 from bioimage_py.geometry import IdSet
 from bioimage_py.operations.options import RunOptions
@@ -52,8 +53,12 @@ from bioimage_py.runner.run import (
     RunAccount,
     RunFolder,
     StatusReader,
+    blocks_of_units,
+    check_outputs,
     finish_hint,
     log_account,
+    read_recorded,
+    read_units,
     remove_remains,
 )
 from bioimage_py.runner.work import (
@@ -114,7 +119,13 @@ class Job(ABC):
         """What makes a later call the same, as JSON."""
         options = self.options
         said = {"verb": self.verb, "job_type": options.job_type, "options": options.deciding}
-        return {**said, "input": self.input()}
+        into = [os.path.abspath(place.path) for place in self.places()[:1] if place.is_local]  # noqa: PTH100 - a text
+        return {**said, "input": self.input(), "output": into}
+
+    def input_has_changed(self, begun: IdSet) -> bool:
+        """Whether the input is known to have changed where an earlier call has begun these blocks."""
+        del begun
+        return False
 
     @abstractmethod
     def check_free(self) -> None:
@@ -322,7 +333,7 @@ def continued(job: Job) -> Job:
             f"{there}; another call has begun it: {'; '.join(differ[:5])}",
             hints=[Hint("make the same call to go on"), _REPLACE],
         )
-    why = _why_anew(call, folder, mark, durable=bool(options.runner.config.durable))
+    why = _why_anew(job, folder, mark)
     if why or folder is None:
         warn_caller(BioimagePyWarning(f"the copy into {place.path} begins anew: {why}"))
         return job.again(overwrite=True)
@@ -332,21 +343,25 @@ def continued(job: Job) -> Job:
     return again
 
 
-def _why_anew(
-    call: Mapping[str, Any], folder: RunFolder | None, mark: Mapping[str, Any], *, durable: bool
-) -> str:
+def _why_anew(job: Job, folder: RunFolder | None, mark: Mapping[str, Any]) -> str:
     """Return why a call cannot go on, empty if it can."""
-    if call["input"] is None:
+    if job.call["input"] is None:
         return "its input is in memory, or computed by a function, and may be another one"
     if folder is None:
         return "it was too short to be recorded, or that could not be"
-    if was_restarted(mark) and not durable:
+    if was_restarted(mark) and not job.options.runner.config.durable:
         return "the computer was started anew since, so that what was written last may be lost"
     try:
-        ended_without_folder(folder, folder.read_run()["work"])
+        run = folder.read_run()
+        with suppress(InvalidArgumentError):  # what others have written is not replaced: the run refuses it
+            check_outputs(folder, run)
+        ended_without_folder(folder, run["work"])
     except InvalidArgumentError:
         return "its temporary store is gone"
-    return ""
+    except StorageError as error:
+        return f"its journal is damaged: {error.message}"
+    begun = read_recorded(folder).done | blocks_of_units(read_units(folder.attempts()))
+    return "its input has changed since" if job.input_has_changed(begun) else ""
 
 
 def _journal(place: StoreFolder) -> RunFolder | None:

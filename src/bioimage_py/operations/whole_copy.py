@@ -23,6 +23,7 @@ from bioimage_py.operations.beside import (
     changes,
     check_record,
     check_update,
+    has_changed,
     write_record,
 )
 from bioimage_py.operations.job import Job
@@ -83,11 +84,20 @@ class WholeCopy(Job):
     def told(self) -> dict[str, Any]:
         """Return what identifies the input, as plain JSON."""
 
-    def pairs(self) -> Iterator[tuple[str, Source, Source]]:
+    def pairs(self, mode: str = "r") -> Iterator[tuple[str, Source, Source]]:
         """Open each array of the input with its copy, after the key of that."""
         for number, (_, key) in enumerate(self._keys):
-            with self._source(number) as source, open_source(self.group.path, key) as written:
+            with self._source(number) as source, open_source(self.group.path, key, mode=mode) as written:
                 yield key, source, written
+
+    def input_has_changed(self, begun: IdSet) -> bool:
+        arrays = zip(self.pairs("r+"), self.plan.arrays, self.plan.offsets, strict=False)
+        for (_, source, written), array, first in arrays:
+            plan = array.shared
+            own = begun & IdSet.from_range(first + plan.n_blocks, first)
+            if has_changed(source, written, None if plan.passes else (plan.blocking, own.shifted(-first))):
+                return True
+        return False
 
     def _find_begun(self, given: Mapping[str, Any]) -> bool:
         """Return whether blocks are written into a copy that is there; what is given for new arrays is refused then."""
@@ -297,5 +307,6 @@ def _begun_array(group: ImageGroup, key: str, what: str) -> Source:
         return open_source(group.path, key, mode="r+")
     except SourceNotFoundError as error:
         raise InvalidArgumentError(
-            f"{what} the copy that is there, but {group.path} has no array {key!r}: {error.message}"
+            f"{what} the copy that is there, but {group.path} has no array {key!r}",
+            hints=[Hint("copy that array by itself"), Hint.of("or, to replace all, give {}", overwrite=True)],
         ) from error

@@ -5,4 +5,5 @@ from .update import (
     changes as changes,
     check_update as check_update,
     find_update as find_update,
+    has_changed as has_changed,
 )

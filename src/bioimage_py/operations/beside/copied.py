@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from bioimage_py.errors import InvalidArgumentError
+from bioimage_py.errors import InvalidArgumentError, StorageError
 from bioimage_py.operations.options import CopyOptions
 from bioimage_py.runner.work import input_spec
-from bioimage_py.sources import Codec, Source, leaves
+from bioimage_py.sources import Codec, FileSource, Source, family_entry, leaves
 from bioimage_py.storage import PartStamps
 from bioimage_py.system import CHANGE_TIMES, is_local_disk
 
@@ -51,11 +51,15 @@ class Copied:
     about: Mapping[str, Any]
     tables: Sequence[_Stamps | None] = ()
     waits: bool = False  # nothing is written before the end of the copy
+    output: Source | None = None  # a single file, which others may replace
 
     @classmethod
     def read(cls, side: StoreFolder | None) -> Self | None:
-        """Return what is kept in a side folder; None if that is nothing, or of another version."""
-        about = None if side is None else side.read_json(COPIED)
+        """Return what is kept in a side folder; None if that is nothing, damaged, or of another version."""
+        try:
+            about = None if side is None else side.read_json(COPIED)
+        except StorageError:
+            return None
         if side is None or about is None or not _is_ours(about):
             return None
         return cls(side, about, [_read_table(side, n, one) for n, one in enumerate(about["parts"])])
@@ -92,7 +96,8 @@ class Copied:
         # Each request to a bucket takes its time, and a file is not there yet.
         resumes = not options.runner.in_process or options.runner.config.asks_for_folder
         waits = not in_store or (is_new and not side.is_local and not resumes)
-        found = cls(side, about, [None if one is None else one.stamps for one in parts], waits)
+        tables = [None if one is None else one.stamps for one in parts]
+        found = cls(side, about, tables, waits, None if in_store else output)
         if not waits:
             found.write()
         return found
@@ -112,9 +117,15 @@ class Copied:
 
     def finish(self) -> None:
         if self.about["finished"] is False:
-            replace(
-                self, about={**self.about, "finished": True}, tables=self.tables if self.waits else ()
-            ).write()
+            found = self.with_stamp(self.output)
+            tables = self.tables if self.waits else ()
+            replace(found, about={**found.about, "finished": True}, tables=tables).write()
+
+    def with_stamp(self, output: Source | None) -> Self:
+        """Return this with the size and time of the file that was written, if the output is one."""
+        if output is None or output.mark_place() is not None:
+            return self
+        return replace(self, about={**self.about, "output": output_stamp(output)})
 
     @classmethod
     def of(
@@ -215,6 +226,14 @@ def _moment(side: StoreFolder) -> tuple[int, int | None]:
         side.write_json(COPIED, {"version": _VERSION})
         found = os.stat(f"{side.path}/{COPIED}")  # noqa: PTH116
     return found.st_mtime_ns, found.st_dev
+
+
+def output_stamp(output: Source) -> str | None:
+    """Return what tells that a single file is another one than was written; of a container its inode only, as it holds other arrays too."""
+    if not isinstance(output, FileSource) or not os.path.isfile(output.path):  # noqa: PTH113 - a text
+        return None
+    container = family_entry(output.kind).container
+    return f"{os.stat(output.path).st_ino} {'' if container else output.stored_stamp()}"  # noqa: PTH116
 
 
 def layout_told(leaf: Source) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bioimage_py.chunks import ChunkEncoding, UnknownEncoding
-from bioimage_py.errors import Hint, InvalidArgumentError, SourceNotFoundError
+from bioimage_py.errors import Hint, InvalidArgumentError, ReadOnlyError, SourceNotFoundError
 from bioimage_py.geometry import Blocking, Box, IdSet, tile_shape
 from bioimage_py.kernels import TileDigest
 from bioimage_py.operations.beside.copied import (
@@ -22,6 +22,7 @@ from bioimage_py.operations.beside.copied import (
     folder_number,
     layout_told,
     options_told,
+    output_stamp,
 )
 from bioimage_py.operations.options import CopyOptions, RunOptions
 from bioimage_py.operations.target import ExistingTarget
@@ -96,7 +97,7 @@ class Update:
         """Note the input as it was before this update read it; the output is needed where there is a digest to keep."""
         known = () if self.record is None else self.record.tables
         if self.after is not None and (self.boxes != [] or not _equal(self.after.tables, known)):
-            self.after.write()
+            self.after.with_stamp(output).write()
         if self.digest is not None and output is not None and output.side_folder() is not None:
             self.digest.store(output)
 
@@ -127,6 +128,11 @@ def find_update(source: Source, output: Any, options: CopyOptions) -> Update | N
         there = open_source(output, mode="r+")
     except SourceNotFoundError:
         return None
+    except ReadOnlyError as error:
+        again = Hint.of("to replace it, give {}", overwrite=True)
+        raise InvalidArgumentError(
+            f"{output} cannot be updated: it cannot be written in place", hints=[again]
+        ) from error
     return changes(source, there, options)
 
 
@@ -160,8 +166,10 @@ def changes(source: Source, output: Source, options: CopyOptions) -> Update:
     known = zip(leaves(source), parts, record.tables, record.about["parts"], strict=True)
     boxes, extents = _Known(known, output).changed(source)
     text = _told(parts, boxes, record)
-    if record.about["computed"] and boxes:
-        boxes, text = None, f"{text}, and what its functions make of that is not known"
+    if record.about["computed"] and boxes is not None:
+        boxes, text = None, f"{text}, and what its functions are now is not known"
+    if record.about.get("output") not in (None, output_stamp(output)):
+        boxes, text = None, f"{text}, and the output was written since"
     old, new = tuple(record.about["shape"]), source.shape
     if boxes is not None and old != new:
         axis = next(n for n, (a, b) in enumerate(zip(old, new, strict=True)) if a != b)
@@ -169,6 +177,17 @@ def changes(source: Source, output: Source, options: CopyOptions) -> Update:
         text += f"; axis {axis} has grown from {old[axis]:,} to {new[axis]:,}"
     after = Copied.of(source, record.side, options, parts)
     return Update(output, source.shape, source.dtype.itemsize, record, after, parts, boxes, extents, text)
+
+
+def has_changed(source: Source, output: Source, begun: tuple[Blocking, IdSet] | None) -> bool:
+    """Whether an input is known to have changed since a copy that did not finish began to read it: in these blocks, or None for anywhere."""
+    record = Copied.read(output.side_folder())
+    if record is None or not record.is_from(source):
+        return False
+    parts = [leaf.part_stamps() for leaf in leaves(source)]
+    known = zip(leaves(source), parts, record.tables, record.about["parts"], strict=True)
+    boxes = _Known(known, output).changed(source)[0] or ()
+    return any(begun is None or begun[1] & IdSet.from_ids(begun[0].ids_in(box)) for box in boxes)
 
 
 def _by_content(source: Source, output: Source, record: Copied | None, options: CopyOptions) -> Update:
