@@ -451,11 +451,9 @@ class FileSource(Source):
             # It needs a library that is slow to load.
             from bioimage_py.storage import StoreFolder
 
-            path = os.path.abspath(self.path)  # noqa: PTH100 - follows no links
-            with suppress(
-                InvalidArgumentError
-            ):  # a key of HDF5 that is not a name of a file: nothing can be kept
-                place = StoreFolder(f"{path}{SIDE_FOLDER}").child(self.key)
+            above, name = os.path.split(os.path.abspath(self.path))  # noqa: PTH100 - follows no links
+            with suppress(InvalidArgumentError):  # a name that is too long, a key of HDF5 that is not a name of a folder
+                place = StoreFolder(above).child(f"{name}{SIDE_FOLDER}").child(self.key)
         return place
 
     def forget_digest(self) -> None:
