@@ -452,7 +452,7 @@ class FileSource(Source):
             from bioimage_py.storage import StoreFolder
 
             above, name = os.path.split(os.path.abspath(self.path))  # noqa: PTH100 - follows no links
-            with suppress(InvalidArgumentError):  # a name that is too long, a key of HDF5 that is not a name of a folder
+            with suppress(InvalidArgumentError):  # names that are too long, or that folders cannot have
                 place = StoreFolder(above).child(f"{name}{SIDE_FOLDER}").child(self.key)
         return place
 
