@@ -200,6 +200,9 @@ def _check_options(title: str, open_path: Callable[..., Any], options: Mapping[s
 
 def _family_at(location: Location, options: Mapping[str, Any]) -> FamilyEntry:
     """Name the family of a path or URL: by its content if it is local, else by its ending."""
+    chosen = next((found for found in families() if found.chosen_by in options), None)
+    if chosen is not None:
+        return chosen
     if is_url(location.path):
         return location.family or _family_behind_url(location.path, options)
     if location.family is not None and location.family.patterns and looks_like_pattern(location.key or ""):

@@ -56,6 +56,8 @@ class FamilyEntry:
         Whether its files are read also where they are compressed as a whole.
     gzips
         Whether new files can be compressed as a whole, under names that end in `.gz`.
+    chosen_by
+        An option of `open_source` that leads to it, whatever is at the path.
     """
 
     kind: str
@@ -72,6 +74,7 @@ class FamilyEntry:
     writes: bool = False
     zipped: bool = False
     gzips: bool = False
+    chosen_by: str = ""
 
     @property
     def in_folders(self) -> bool:
@@ -116,6 +119,7 @@ OWN_FAMILIES = (
         (".czi", ".lif", ".nd2", ".dv", ".r3d", ".sldy", ".oib", ".oif", ".vsi"),
         ((0, b"ZISRAWFILE"), (0, b"\xda\xce\xbe\x0a")), container=True,
     ),
+    FamilyEntry("mosaic", "bioimage_py.wrapper.mosaic:MosaicFamily", "table of tiles", (".csv", ".tsv"), chosen_by="grid"),
     FamilyEntry("wrapper", "bioimage_py.wrapper.spec:WrapperFamily", "wrapper"),
     FamilyEntry("described", _S + "opening:OverrideFamily", "array with other metadata"),
     FamilyEntry("memory", _S + "memory:MemoryFamily", "array in memory", handles=("numpy",)),

@@ -6,6 +6,7 @@ from .functions import (
     ThresholdSource as ThresholdSource,
     TransformationSource as TransformationSource,
 )
+from .mosaic.source import MosaicSource as MosaicSource
 from .resampling.affine import AffineSource as AffineSource
 from .resampling.reduced import ProjectionSource as ProjectionSource, ReducedSource as ReducedSource
 from .resampling.resized import ResizedSource as ResizedSource

@@ -26,6 +26,14 @@ _OPENING: dict[str, dict[str, Any]] = {
         "choices": _REFUSED_OR_READ,
         "help": "TIFF, slices: refuse missing planes (the default), or read them as 0",
     },
+    "grid": {
+        "metavar": "GRID",
+        "help": "tiles of a mosaic: rows, columns and overlap, such as 4x6,10%% or 10%%,snake, or 'stage' for the places that the files state",
+    },
+    "overlap": {
+        "choices": ("first", "last", "max", "mean", "linear"),
+        "help": "mosaic: what is read where tiles overlap",
+    },
     "external_files": {
         "action": "store_true",
         "default": None,

@@ -74,7 +74,7 @@ def metadata_of(
         axes=axes,
         voxel_size=tuple(sizes.get(axis, (1.0, None))[0] for axis in axes) if known else None,
         units=tuple(sizes.get(axis, (1.0, None))[1] for axis in axes) if known else None,
-        origin=origin if known and any(origin) else None,
+        origin=origin if known and said.origin else None,
         channel_names=said.channel_names,
         channel_colors=said.channel_colors,
         contrast_limits=said.contrast_limits,

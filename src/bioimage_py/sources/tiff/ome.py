@@ -188,7 +188,7 @@ def ome_image(ome: OmeSet, series: tifffile.TiffPageSeries, number: int) -> Desc
     colors = [_color(e.get("Color")) for e in channels]
     return Described(
         sizes,
-        _place(pixels, sizes),
+        _place(image, pixels, sizes),
         tuple(name for name in names if name) if names and all(names) else None,
         tuple(color for color in colors if color) if colors and all(colors) else None,
     )
@@ -276,17 +276,19 @@ def _text_of(root: ET.Element) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(root, encoding="unicode")}'
 
 
-def _place(pixels: ET.Element, sizes: Sizes) -> dict[str, float]:
-    """Return where the first plane is, in the units of the voxel size, on the axes for which both are known."""
+def _place(image: ET.Element | None, pixels: ET.Element, sizes: Sizes) -> dict[str, float]:
+    """Return where the first plane is, else the stage, in the units of the voxel size, on the axes for which both are known."""
     planes = pixels.iterfind("{*}Plane")
     first = next((p for p in planes if all(p.get(f"The{axis}", "0") == "0" for axis in "CZT")), None)
-    if first is None:
-        return {}
+    stage = None if image is None else image.find("{*}StageLabel")
     place: dict[str, float] = {}
     for axis, (_, unit) in sizes.items():
-        value = None if axis == "t" else number_in(first.get(f"Position{axis.upper()}"))
+        name, element = f"Position{axis.upper()}", first
+        if stage is not None and (first is None or first.get(name) is None):
+            name, element = axis.upper(), stage
+        value = None if axis == "t" or element is None else number_in(element.get(name))
         # Without a unit, as texts from before 2015 have it, it is that of the size; "reference frame" is not a unit.
-        own = first.get(f"Position{axis.upper()}Unit", unit)
+        own = unit if element is None else element.get(f"{name}Unit", unit)
         ratio = unit_ratio(own, unit) if normalise_unit(own) in SPACE_UNITS else None
         if value is not None and ratio is not None:
             place[axis] = value * ratio

@@ -1,0 +1,2 @@
+from .family import MosaicFamily as MosaicFamily
+from .source import MosaicSource as MosaicSource
