@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 
 from bioimage_py.errors import BioimagePyError, StorageError
 from bioimage_py.sources import open_source
+from tests.waiting import PATIENCE
 
 ARRAY = np.arange(4 * 6 * 8, dtype="i2").reshape(4, 6, 8)
 TRIES = 120
@@ -91,6 +94,20 @@ def test_a_damaged_file_gives_voxels_or_an_error_of_ours(tmp_path: Path, name: s
                 source[tuple(slice(0, 8) for _ in source.shape)]
         except BioimagePyError:
             continue
+
+
+def test_a_damaged_index_of_chunks_does_not_end_the_process(tmp_path: Path) -> None:
+    """HDF5 itself dies of it where it is asked for all that it knows of an object."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w", libver="latest") as file:
+        file.create_dataset("x", data=ARRAY, chunks=(2, 3, 4), maxshape=(None, None, 8))
+    content = bytearray(path.read_bytes())
+    content[content.index(b"BTHD") + 6] ^= 1
+    path.write_bytes(content)
+    program = "import sys, bioimage_py as bp; print(bp.check(sys.argv[1]).findings[0].kind)"
+    words = [sys.executable, "-c", program, str(path)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stdout) == (0, "unreadable\n"), done.stderr
 
 
 @pytest.mark.parametrize(

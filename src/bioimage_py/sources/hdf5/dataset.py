@@ -107,7 +107,7 @@ def describe(
                 f"'{path}:{key}' is an empty dataset: it has no shape and holds no voxels"
             )
         dtype = _voxel_dtype(dataset, f"{path}:{key}")
-        found, created = h5py.h5o.get_info(dataset.id), dataset.id.get_create_plist()
+        (open_file, address), created = place_of(dataset), dataset.id.get_create_plist()
         layout = _LAYOUTS.get(created.get_layout(), "unknown")
         if layout == "contiguous" and created.get_external_count():
             layout = "external"
@@ -116,8 +116,8 @@ def describe(
             path=path,
             key=key,
             file=_file_on_disk(file, path),
-            open_file=int(found.fileno),
-            address=int(found.addr),
+            open_file=open_file,
+            address=address,
             shape=tuple(int(n) for n in shape),
             stored_dtype=dtype,
             layout=layout,
@@ -171,20 +171,36 @@ def _file_on_disk(file: h5py.File, path: str) -> FileKey | None:
     return key if file.driver == "stdio" or file_key(file.id.get_vfd_handle()) == key else None
 
 
+def place_of(item: h5py.HLObject) -> tuple[int, int]:
+    """Return HDF5's number of an object's file, and the object's address in it.
+
+    Not by `h5o.get_info`, nor by `visititems`: they measure the index of chunks as well, and HDF5 2.0 ends the process if that is a
+    damaged B-tree.
+    """
+    found = h5py.h5g.get_objinfo(item.id)
+    file, address = ((low | high << 32) for low, high in (found.fileno, found.objno))
+    return file, address
+
+
 def list_datasets(group: h5py.Group) -> list[h5py.Dataset]:
     """Return the datasets below a group that hold voxels, each once even if several links lead to it."""
-    found: list[h5py.Dataset] = []
+    names: list[bytes] = []
+    found: dict[tuple[int, int], h5py.Dataset] = {}
 
-    def visit(name: str, item: h5py.HLObject) -> None:
-        del name
-        # A type that numpy cannot hold is a TypeError.
-        with suppress(TypeError):
-            if isinstance(item, h5py.Dataset) and item.shape is not None and item.dtype.kind in "biufc":
-                found.append(item)
+    def visit(name: bytes, link: h5py.h5l.LinkInfo) -> None:
+        # What is raised in here, h5py does not hand on.
+        if link.type == h5py.h5l.TYPE_HARD:
+            names.append(name)
 
     with hdf5_errors(f"listing {group.file.filename!r} failed"):
-        group.visititems(visit)
-    return found
+        group.id.links.visit(visit, info=True)
+        for name in names:
+            # A type that numpy cannot hold is a TypeError.
+            with suppress(TypeError):
+                item = group[name]
+                if isinstance(item, h5py.Dataset) and item.shape is not None and item.dtype.kind in "biufc":
+                    found.setdefault(place_of(item), item)
+    return list(found.values())
 
 
 def find_dataset(start: h5py.HLObject, path: str, key: str | None) -> h5py.Dataset:

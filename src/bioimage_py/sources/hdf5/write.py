@@ -31,7 +31,7 @@ from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.base import SourceSpec, StoredSize
 from bioimage_py.sources.casting import cast_values
 from bioimage_py.sources.hdf5.attributes import write_metadata
-from bioimage_py.sources.hdf5.dataset import DatasetDescription, describe, list_datasets, need_filters
+from bioimage_py.sources.hdf5.dataset import DatasetDescription, describe, list_datasets, need_filters, place_of
 from bioimage_py.sources.hdf5.files import OpenForWriting, RoomAhead, hdf5_errors, open_for_writing, reading
 from bioimage_py.sources.hdf5.links import OtherFiles, companions, refuse_leaving
 from bioimage_py.sources.hdf5.read import Hdf5Dataset
@@ -302,7 +302,7 @@ def _replaced_address(file: h5py.File, path: str, key: str, *, overwrite: bool) 
                 Hint.of("to write into it, use {}", "open_source", path, key, mode="r+"),
             ],
         )
-    return int(h5py.h5o.get_info(there.id).addr)
+    return place_of(there)[1]
 
 
 def _storage_options(spec: ArraySpec, name: str) -> dict[str, Any]:
