@@ -105,9 +105,30 @@ def test_a_damaged_index_of_chunks_does_not_end_the_process(tmp_path: Path) -> N
     content[content.index(b"BTHD") + 6] ^= 1
     path.write_bytes(content)
     program = "import sys, bioimage_py as bp; print(bp.check(sys.argv[1]).findings[0].kind)"
-    words = [sys.executable, "-c", program, str(path)]
+    assert said_by_child(program, str(path)) == "unreadable\n"
+
+
+def test_a_damaged_blosc_chunk_of_hdf5_does_not_end_the_process() -> None:
+    """Blosc follows its header to where there is no memory."""
+    program = """
+import struct, imagecodecs
+from bioimage_py.chunks import Filter, FilterPipeline
+from bioimage_py.errors import StorageError
+data = bytearray(imagecodecs.blosc_encode(bytes(4096)))
+struct.pack_into("<II", data, 12, 2**31 - 1, 2**31 - 2**16)
+try:
+    FilterPipeline((Filter(32001, ()),), 4096).decode(bytes(data), 0)
+except StorageError as error:
+    print(error)
+"""
+    assert said_by_child(program) == "blosc cannot decode it: its header does not fit\n"
+
+
+def said_by_child(program: str, *arguments: str) -> str:
+    words = [sys.executable, "-c", program, *arguments]
     done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=False)
-    assert (done.returncode, done.stdout) == (0, "unreadable\n"), done.stderr
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.mark.parametrize(

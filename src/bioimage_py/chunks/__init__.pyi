@@ -32,6 +32,7 @@ from .file_regions import ArrayInFile as ArrayInFile, read_region as read_region
 from .filters import (
     Filter as Filter,
     FilterPipeline as FilterPipeline,
+    blosc_decoded as blosc_decoded,
     codec_text as codec_text,
     encode_gzip as encode_gzip,
     gzip_level_to_encode as gzip_level_to_encode,
@@ -39,7 +40,6 @@ from .filters import (
 from .frames import (
     ChunkFrames as ChunkFrames,
     PayloadCheck as PayloadCheck,
-    blosc_lengths as blosc_lengths,
     crc32c_bytes as crc32c_bytes,
     read_n5_header as read_n5_header,
     why_all_bytes as why_all_bytes,

@@ -10,8 +10,8 @@ import imagecodecs
 import numpy as np
 
 from bioimage_py.chunks.encoding import BLOSC_SHUFFLES, AnyArray, ChunkEncoding, traits_of
-from bioimage_py.chunks.filters import BLOSC_COMPRESSORS
-from bioimage_py.chunks.frames import blosc_lengths, crc32c_bytes
+from bioimage_py.chunks.filters import BLOSC_COMPRESSORS, blosc_lengths
+from bioimage_py.chunks.frames import crc32c_bytes
 from bioimage_py.chunks.scratch import Scratch
 
 _codecs: Any = imagecodecs  # its stubs ask for bytes, but any buffer is taken

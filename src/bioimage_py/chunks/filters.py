@@ -179,6 +179,20 @@ def _bitshuffled_blocks(data: memoryview, total: int, block: int, item: int, cod
     return out + data[at : at + total - in_blocks]
 
 
+def blosc_lengths(header: bytes) -> tuple[int, int]:
+    """Return the decoded and the encoded length that the first 16 bytes of a blosc stream say."""
+    decoded, _, encoded = struct.unpack_from("<III", header, 4)
+    return decoded, encoded
+
+
+def blosc_decoded(data: Bytes, size: int | None) -> bytes:
+    """Decode a blosc stream with or without bytes behind it. Blosc itself reads as far as the header says, also behind the end."""
+    decoded, encoded = blosc_lengths(bytes(data[:16])) if len(data) >= 16 else (0, 0)
+    if not 16 <= encoded <= len(data) or decoded != (min(decoded, 2**31 - 1) if size is None else size):
+        raise ValueError("its header does not fit")
+    return bytes(_codecs.blosc_decode(data[:encoded], numthreads=1))
+
+
 class _Known(NamedTuple):
     name: str = ""
     decode: Callable[[Bytes, tuple[int, ...], int | None], Bytes] | None = None
@@ -191,7 +205,7 @@ _KNOWN = {
     _FLETCHER32: _Known("fletcher32", _check_fletcher32, "fletcher32"),
     _BZIP2: _Known("bzip2", lambda data, _, size: _codecs.bz2_decode(data, out=size), "bz2"),
     _LZF: _Known("lzf", lambda data, values, size: _codecs.lzf_decode(data, out=size or values[2])),
-    _BLOSC: _Known("blosc", lambda data, *_: _codecs.blosc_decode(data, numthreads=1), "blosc"),
+    _BLOSC: _Known("blosc", lambda data, _, size: blosc_decoded(data, size), "blosc"),
     _LZ4: _Known("lz4", lambda data, _, size: _codecs.lz4h5_decode(data, out=size)),
     _BITSHUFFLE: _Known("bitshuffle", _from_bitshuffle),
     _ZSTD: _Known("zstd", lambda data, _, size: _codecs.zstd_decode(data, out=size), "zstd"),

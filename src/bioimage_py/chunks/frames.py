@@ -13,7 +13,7 @@ import imagecodecs
 
 from bioimage_py.chunks.encoding import AnyArray, ChunkEncoding, CodecStep, traits_of
 from bioimage_py.chunks.encoding_match import EncodingMatch
-from bioimage_py.chunks.filters import Filter, FilterPipeline
+from bioimage_py.chunks.filters import Filter, FilterPipeline, blosc_lengths
 from bioimage_py.errors import StorageError
 from bioimage_py.storage import Piece, StoredBytes
 
@@ -62,12 +62,6 @@ def why_all_bytes(codecs: tuple[CodecStep, ...]) -> str | None:
     if PayloadCheck(codecs, sums=False).by_few_bytes:
         return None
     return f"only all bytes of a chunk of {' and '.join(str(step[0]) for step in codecs)} tell whether it is whole"
-
-
-def blosc_lengths(header: bytes) -> tuple[int, int]:
-    """Return the decoded and the encoded length that the first 16 bytes of a blosc stream say."""
-    decoded, _, encoded = struct.unpack_from("<III", header, 4)
-    return decoded, encoded
 
 
 def crc32c_bytes(data: bytes | AnyArray) -> bytes:

@@ -31,7 +31,13 @@ from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.base import SourceSpec, StoredSize
 from bioimage_py.sources.casting import cast_values
 from bioimage_py.sources.hdf5.attributes import write_metadata
-from bioimage_py.sources.hdf5.dataset import DatasetDescription, describe, list_datasets, need_filters, place_of
+from bioimage_py.sources.hdf5.dataset import (
+    DatasetDescription,
+    describe,
+    list_datasets,
+    need_filters,
+    place_of,
+)
 from bioimage_py.sources.hdf5.files import OpenForWriting, RoomAhead, hdf5_errors, open_for_writing, reading
 from bioimage_py.sources.hdf5.links import OtherFiles, companions, refuse_leaving
 from bioimage_py.sources.hdf5.read import Hdf5Dataset

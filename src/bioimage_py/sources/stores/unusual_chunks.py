@@ -14,7 +14,7 @@ from bioimage_py.chunks import (
     AnyArray,
     ChunkEncoding,
     EncodedReader,
-    blosc_lengths,
+    blosc_decoded,
     crc32c_bytes,
     read_n5_header,
 )
@@ -86,13 +86,6 @@ def _streams(begin: Callable[[], Any]) -> Callable[[bytes, int], bytes]:
     return decode
 
 
-def _blosc(data: bytes, n_bytes: int) -> bytes:
-    decoded, encoded = blosc_lengths(data[:16]) if len(data) >= 16 else (0, 0)
-    if decoded != n_bytes or not 16 <= encoded <= len(data):
-        raise ValueError("its header does not fit")
-    return bytes(_codecs.blosc_decode(data[:encoded], numthreads=1))
-
-
 def _zstd(data: bytes, n_bytes: int) -> bytes:
     return bytes(_codecs.zstd_decode(data, out=n_bytes))
 
@@ -102,5 +95,5 @@ _DECODERS: dict[str, Callable[[bytes, int], bytes]] = {
     "zlib": _streams(lambda: zlib.decompressobj(15)),
     "bz2": _streams(bz2.BZ2Decompressor),
     "zstd": _zstd,
-    "blosc": _blosc,
+    "blosc": blosc_decoded,
 }
