@@ -318,4 +318,4 @@ _DECIDING = {
     *("block_shape", "casting", "block_ids", "digest", "levels", "scale_factors", "method", "kind"),
     *(one.name for kind in (NewArray, InputMetadata) for one in fields(kind) if one.name != "overwrite"),
 }
-"""The options of which a call that goes on has the same."""
+"""Options that must be equal for a call to continue an earlier one."""

@@ -91,7 +91,7 @@ class Copied:
             {**_part_json(one), **_place(leaf, moment, device)}
             for one, leaf in zip(parts, leaves(source), strict=True)
         ]
-        # That a new array is not finished is told by its mark.
+        # The mark of a new array says that it is not finished.
         about["finished"] = None if is_new and in_store and side.is_local else False
         # Each request to a bucket takes its time, and a file is not there yet.
         resumes = not options.runner.in_process or options.runner.config.asks_for_folder

@@ -249,7 +249,7 @@ def with_rest(own: str, other: str | None) -> str:
     if root is None or mine is None or pixels is None or new is None:
         return own
     channels, described = pixels.findall("{*}Channel"), new.findall("{*}Channel")
-    if len(channels) != len(described):  # as those of colours, of which a pixel has three
+    if len(channels) != len(described):  # a colour pixel has three samples
         return own
     for channel, found in zip(channels, described, strict=True):
         channel.attrib.update({name: value for name, value in found.attrib.items() if name != "ID"})
