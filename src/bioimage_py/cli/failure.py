@@ -29,7 +29,8 @@ OK, DIFFERENT, BAD_INPUT, UNFINISHED, ENVIRONMENT = 0, 1, 2, 3, 4
 INTERNAL, INTERRUPTED, PIPE_CLOSED, TERMINATED = 70, 130, 141, 143
 EXIT_CODES: Mapping[int, str] = {
     OK: "done; for verify: equal; for check: nothing wrong",
-    DIFFERENT: "the two images differ (verify, copy --verify), or something stored is wrong (check, repair)",
+    DIFFERENT: "the two images differ (verify, copy --verify), something stored is wrong (check, repair), or some of "
+    "several inputs failed (copy --to)",
     BAD_INPUT: "wrong usage or input: an option, a missing path, an output that already exists",
     UNFINISHED: "some blocks could not be copied or compared; the message says how to finish a copy",
     ENVIRONMENT: "the storage or the computer failed: disk full, no permission, a corrupt file, no memory",

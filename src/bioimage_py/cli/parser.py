@@ -23,6 +23,7 @@ from bioimage_py.operations import (
     InputMetadata,
     NewArray,
     PyramidOptions,
+    Reduction,
     RunOptions,
     StoreAccess,
 )
@@ -32,6 +33,7 @@ from bioimage_py.system import available_cores
 
 _QUIET = (
     "copy",
+    "downsample",
     "pyramid",
     "verify",
     "check",
@@ -76,7 +78,9 @@ class Parser(argparse.ArgumentParser):
             words = list(verb.joined(words))
             verb.check_lists(words)
         parsed, left = self.parse_known_args(words)
-        if left:
+        if left and getattr(parsed, "to", None) is not None and not any(w.startswith("-") for w in left):
+            parsed.more, parsed.output = [parsed.output, *left[:-1]], left[-1]
+        elif left:
             word, advice = left[0], ""
             listed = " ".join(map(repr, left[:3])) + (f" and {len(left) - 3:,} more" if len(left) > 3 else "")
             if verb is not None:
@@ -85,6 +89,8 @@ class Parser(argparse.ArgumentParser):
                     if word.startswith("--")
                     else verb.unquoted(words)
                 )
+            if verb is not None and "--to" in verb.options and not word.startswith("-") and not advice:
+                advice = "; several inputs are copied into a folder with --to FORMAT, such as --to ome-zarr"
             if word.startswith("-") and not advice:
                 advice = "; put '--' before a name that begins with a dash"
             raise UsageError(f"unexpected: {listed}{advice}")
@@ -269,17 +275,18 @@ def _view(parser: Parser) -> None:
 
 
 def _plan(parser: Parser) -> None:
-    parser.add_argument("input", metavar="INPUT", help="the image to read")
-    parser.add_argument("output", metavar="OUTPUT", help="where to write")
-    places = parser.add_argument_group("which array")
-    add_opening(places)
-    places.add_argument("--output-key", metavar="KEY", help="name of the array in the output container")
-    there = parser.add_argument_group("if the output exists").add_mutually_exclusive_group()
-    add_fields(there, NewArray, "overwrite")
-    _flag(there, "--into-existing", help="write into the existing array, which keeps its layout")
-    _layout(parser)
-    work = parser.add_argument_group("what is copied, and how")
-    add_fields(work, CopyOptions)
+    parser.add_argument(
+        "input",
+        metavar="INPUT",
+        help="the image to read; with --to, further ones follow, or a pattern such as '*.czi'",
+    )
+    parser.add_argument("output", metavar="OUTPUT", help="where to write; with --to, a folder")
+    parser.set_defaults(more=())
+    parser.add_argument(
+        "--to", metavar="FORMAT", help="write each INPUT into the folder OUTPUT, in this format, such as ome-zarr, n5, hdf5 or ome-tiff, or with "
+        "an ending such as .nii.gz; one that fails does not stop the others",
+    )  # fmt: skip
+    work = _writing(parser)
     work.add_argument(
         "--update-content", dest="update", action="store_const", const="content",
         help="as --update, but compare all voxels, whatever files or objects say of themselves",
@@ -288,13 +295,36 @@ def _plan(parser: Parser) -> None:
         "--record-full", dest="record", action="store_const", const="full",
         help="as --record, with the names of user and host, and whole paths",
     )  # fmt: skip
-    add_fields(work, RunOptions, without=("memory_limit", "page"))
-    _clip(work)
     levels = parser.add_argument_group("downsampled levels")
     _flag(levels, "--pyramid", help="make an OME-Zarr with all levels, as 'bioimage-py pyramid' does")
     add_fields(levels, PyramidOptions)
+
+
+def _writing(parser: Parser, without: Sequence[str] = ()) -> Any:
+    """Add the options of what is read, written and run, without some; return the group of how it is copied."""
+    places = parser.add_argument_group("which array")
+    add_opening(places)
+    places.add_argument("--output-key", metavar="KEY", help="name of the array in the output container")
+    there = parser.add_argument_group("if the output exists").add_mutually_exclusive_group()
+    add_fields(there, NewArray, "overwrite")
+    _flag(there, "--into-existing", help="write into the existing array, which keeps its layout")
+    _layout(parser)
+    work = parser.add_argument_group("what is copied, and how")
+    add_fields(work, CopyOptions, without=without)
+    add_fields(work, RunOptions, without=("memory_limit", "page"))
+    _clip(work)
     _stores(parser)
     _where(parser)
+    return work
+
+
+def _downsample(parser: Parser) -> None:
+    parser.add_argument("input", metavar="INPUT", help="the image to read")
+    parser.add_argument("output", metavar="OUTPUT", help="where to write")
+    how = parser.add_argument_group("how voxels become one")
+    add_fields(how, Reduction)
+    add_fields(how, PyramidOptions, "method", "kind")
+    add_fields(_writing(parser, ("update", "record")), RunOptions, "page")
 
 
 def _clip(group: Any) -> None:
@@ -457,6 +487,7 @@ _OPTIONS: Mapping[str, Callable[[Parser], None]] = {
     "view": _view,
     "plan": _plan,
     "copy": _copy,
+    "downsample": _downsample,
     "pyramid": _pyramid,
     "verify": _verify,
     "check": _check,

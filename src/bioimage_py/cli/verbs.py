@@ -136,9 +136,22 @@ you give --overwrite or --into-existing. INPUT is never changed.""",
   bioimage-py copy scan.h5:/volumes/raw out.zarr --dtype uint8 --casting check
   bioimage-py copy movie.czi part.zarr --crop 10:20,:,-512: --channel DAPI --time-points 0:10
   bioimage-py copy scan.tif bytes.zarr --scale-to uint8 --range 1%,99%
+  bioimage-py copy '*.czi' more.lif converted/ --to ome-zarr
   bioimage-py copy big.zarr new.zarr --resumable
   bioimage-py copy big.zarr new.zarr --job-type slurm --workers 50 --partition cpu --mem 4G --time 1:00:00
 If blocks fail, or you press Ctrl-C, the message shows the command that copies the missing blocks only.""",
+        (_SIZES, _PATHS),
+    ),
+    "downsample": Verb(
+        "write an image with fewer voxels",
+        """\
+Write INPUT with fewer voxels to OUTPUT, block by block: each voxel is the mean of a window of voxels, or its most frequent
+label, as --method says; with --order it is interpolated. Voxel size and origin are those of the larger
+voxels. To make an OME-Zarr with all levels, use 'pyramid'.""",
+        """\
+  bioimage-py downsample stack.tif small.zarr --scale-factor 2
+  bioimage-py downsample labels.zarr small.zarr --scale-factor 1,2,2 --method mode
+  bioimage-py downsample stack.tif small.tif --scale-factor 4 --order 1 --anti-aliasing""",
         (_SIZES, _PATHS),
     ),
     "pyramid": Verb(

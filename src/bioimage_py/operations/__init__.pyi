@@ -18,6 +18,7 @@ from .options import (
     InputMetadata as InputMetadata,
     NewArray as NewArray,
     PyramidOptions as PyramidOptions,
+    Reduction as Reduction,
     RunOptions as RunOptions,
     StoreAccess as StoreAccess,
     with_arguments_of as with_arguments_of,

@@ -314,6 +314,23 @@ class PyramidOptions(RunOptions, NewArray, InputMetadata, StoreAccess):
     )
 
 
+@dataclass(frozen=True)
+class Reduction:
+    """What `downsample` takes besides the options of `copy`; the method is that of a pyramid."""
+
+    scale_factor: Sequence[int] | None = option(
+        "how many voxels become one: one number for all axes but channels and time, or one per axis, such as 1,2,2",
+        metavar="FACTORS",
+        read="shape",
+    )
+    order: int | None = option(
+        "interpolate, without --method: 0 takes the nearest voxel, 1 is linear, up to 5",
+        metavar="N",
+        read="count",
+    )
+    anti_aliasing: bool | None = option("smooth before interpolating")
+
+
 _DECIDING = {
     *("block_shape", "casting", "block_ids", "digest", "levels", "scale_factors", "method", "kind"),
     *(one.name for kind in (NewArray, InputMetadata) for one in fields(kind) if one.name != "overwrite"),

@@ -1,5 +1,10 @@
 from .config import run_config as run_config
-from .copy import run_copy as run_copy, run_plan as run_plan, run_pyramid as run_pyramid
+from .copy import (
+    run_copy as run_copy,
+    run_downsample as run_downsample,
+    run_plan as run_plan,
+    run_pyramid as run_pyramid,
+)
 from .info import run_info as run_info
 from .pictures import run_preview as run_preview, run_view as run_view
 from .runs import run_cancel as run_cancel, run_resume as run_resume, run_runs as run_runs

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from bioimage_py.cli.commands.finish import copy_command, telling_how_to_finish
+from bioimage_py.cli.commands.many import run_many
 from bioimage_py.cli.commands.verify import compare
 from bioimage_py.cli.console import Console
 from bioimage_py.cli.failure import DIFFERENT, OK, UsageError, as_command
@@ -33,6 +34,7 @@ from bioimage_py.operations import (
     ImageCopy,
     InputMetadata,
     PyramidOptions,
+    Reduction,
     SeriesCopy,
     WholeCopy,
     carry_out,
@@ -51,6 +53,8 @@ def run_copy(args: argparse.Namespace, console: Console) -> int:
     from bioimage_py.copy import copy
 
     check_copy_options(args)
+    if args.to is not None:
+        return run_many(args, console, run_copy)
     if args.pyramid:
         return run_pyramid(args, console)
     if args.dry_run:
@@ -112,6 +116,8 @@ def run_plan(args: argparse.Namespace, console: Console) -> int:
     from bioimage_py.copy import plan
 
     check_copy_options(args)
+    if args.to is not None:
+        return run_many(args, console, run_plan)
     if args.pyramid:
         return _plan_pyramid(args, console)
     with ExitStack() as stack:
@@ -168,6 +174,40 @@ def _verified_arrays(job: WholeCopy, args: argparse.Namespace, console: Console)
             console.line(f"{key}: {result}")
         found.append({"key": key, **result.to_json()})
     return found
+
+
+def run_downsample(args: argparse.Namespace, console: Console) -> int:
+    """Write fewer voxels, and say what was written; returns the exit code."""
+    from bioimage_py.downsample import downsample
+
+    how = given_values(args, Reduction)
+    if "scale_factor" not in how:
+        raise UsageError("--scale-factor is needed, such as --scale-factor 2 or --scale-factor 1,2,2")
+    factors = how.pop("scale_factor")
+    how |= {name: getattr(args, name) for name in ("method", "kind") if getattr(args, name) is not None}
+    if not {"order", "anti_aliasing"} & set(how):
+        how.setdefault("method", "auto")
+    with ExitStack() as stack:
+        source = stack.enter_context(_opened(args, console))
+        output, options = prepared_output(args, stack), arguments(args, CopyOptions, source.ndim, stack)
+        started = time.perf_counter()
+        with ProgressLine("downsampling", console) as progress, telling_how_to_finish():
+            made = downsample(
+                source,
+                factors[0] if len(factors) == 1 else factors,
+                output,
+                **how,
+                **options,
+                progress=progress,
+            )
+        written, seconds = stack.enter_context(made), time.perf_counter() - started
+        console.remark(
+            f"made {shape_text(written.shape)} {written.dtype.name} of {shape_text(source.shape)} from {source.name} to "
+            f"{written.name} ({written.format}): {_pace(written.nbytes, seconds)}"
+        )
+        document = {"command": "downsample", "input": describe(source), "output": describe(written)}
+        console.document({**document, **_account(progress, written.nbytes, seconds)})
+    return OK
 
 
 def run_pyramid(args: argparse.Namespace, console: Console) -> int:
