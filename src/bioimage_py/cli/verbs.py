@@ -36,7 +36,9 @@ getting started:
   bioimage-py preview stack.tif -o stack.png       what does it look like?
   bioimage-py plan stack.tif stack.zarr            what would a copy do? (writes nothing)
   bioimage-py copy stack.tif stack.zarr            copy it
+  bioimage-py copy '*.tif' converted/ --to zarr    copy many, each into an output of its own
   bioimage-py pyramid stack.tif image.ome.zarr     copy it with downsampled levels, for viewers
+  bioimage-py downsample stack.tif small.zarr --scale-factor 2
   bioimage-py view image.ome.zarr                  look at it in the browser
   bioimage-py verify stack.tif stack.zarr          are all voxels equal?
   bioimage-py check image.ome.zarr                 is anything in it corrupt, or missing?
