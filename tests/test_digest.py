@@ -243,6 +243,10 @@ def test_digests_that_cannot_be_trusted_are_refused(tmp_path: Path) -> None:
     (place / "digest.json").write_text(json.dumps({"digest": told["digest"]}))
     with pytest.raises(StorageError, match=r"digest\.json is damaged"):
         bp.verify(stored)
+    (place / "digest.json").write_bytes(b"torn")
+    with pytest.raises(StorageError, match=r"a\.zarr is damaged: .*copy again with digest=True, or remove"):
+        bp.verify(stored)
+    assert TileDigest.kept_root(stored) is None
 
 
 def test_the_command(

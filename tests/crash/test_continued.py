@@ -146,6 +146,23 @@ def test_what_may_have_changed_is_not_continued(tmp_path: Path) -> None:
     np.testing.assert_array_equal(bp.open_source(output)[...], IMAGE)
 
 
+def test_a_copy_that_dies_before_its_digest_is_kept_is_not_finished(tmp_path: Path) -> None:
+    bp.copy(IMAGE, tmp_path / "in.zarr", chunks=(4, 16, 16))
+    call = [str(tmp_path / "in.zarr"), str(tmp_path / "out.zarr")]
+    options: dict[str, Any] = {"block_shape": (16, 32, 32), "codec": "gzip:1", "digest": True}
+    dies = f"""
+import os, bioimage_py as bp
+from bioimage_py.kernels import TileDigest
+TileDigest.store = lambda *_: os._exit(9)
+bp.copy(*{call}, **{options})
+"""
+    ended = subprocess.run([sys.executable, "-c", dies], check=False, timeout=120)
+    assert ended.returncode == 9
+    assert unfinished_text(bp.open_source(call[1], mode="r+"))
+    bp.copy(*call, **options).close()
+    assert bp.verify(call[1])
+
+
 def test_a_copy_of_what_a_function_computes_begins_anew(tmp_path: Path) -> None:
     broken = [True]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Self
@@ -130,16 +131,22 @@ class TileDigest:
 
     @classmethod
     def kept_root(cls, source: Source) -> str | None:
-        """Return the root that is kept for an array, as it stands there; None if there is none."""
+        """Return the root that is kept for an array, as it stands there; None if there is none, or it cannot be read."""
         place = source.side_folder()
-        told = None if place is None else place.read_json(_KEPT)
-        return None if told is None else str(told.get("digest"))
+        with suppress(StorageError):
+            told = None if place is None else place.read_json(_KEPT)
+            return None if told is None else str(told.get("digest"))
+        return None
 
     @classmethod
     def stored(cls, source: Source) -> Self | None:
         """Return the digest that is kept for an array, None if there is none; raises StorageError for a damaged one."""
         place = source.side_folder()
-        told = None if place is None else place.read_json(_KEPT)
+        try:
+            told = None if place is None else place.read_json(_KEPT)
+        except StorageError as error:
+            again = "copy again with digest=True, or remove the file"
+            raise StorageError(f"the digest of {source.name} is damaged: {error.message}; {again}") from error
         if place is None or told is None:
             return None
         path, root = f"{place.path}/{_KEPT}", str(told.get("digest"))

@@ -207,8 +207,6 @@ class Job(ABC):
             if journal.has_failures:
                 asked = work.asked(work.block_ids)
                 raise_failures(journal, asked, self.name(journal, passes), kept_too=work.also_kept)
-            if journal.folder is None:
-                work.close(journal.results)
         return journal
 
     def execute(self, work: Any, resources: Resources, n_bytes: int) -> Journal:

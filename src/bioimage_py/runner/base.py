@@ -131,13 +131,12 @@ class Runner(ABC):
             journal = self.process(folder, work, num_workers, progress)
             if not journal.has_failures:
                 finish()
-            work.settle_marks(journal.done_ids())
-            if not journal.has_failures:
                 finish_outputs(folder, self.config.patience)
                 remove_leftovers(folder, work)
                 work.close(journal.results)
-                if not self.config.keep_run_folder:
-                    folder.remove()
+            work.settle_marks(journal.done_ids())
+            if not journal.has_failures and not self.config.keep_run_folder:
+                folder.remove()
         return journal
 
     @abstractmethod

@@ -101,7 +101,7 @@ class LocalRunner(Runner):
             if kept is not None:
                 return self.drive(kept, work, num_workers, progress=progress, finish=finish)
         journal = Journal(len(work.block_ids), n_bytes)
-        threads = _threads(work, num_workers)
+        threads, closed = _threads(work, num_workers), False
         try:
             _process_waves(work, journal, journal, threads, lambda: journal.tell(progress))
             try:
@@ -114,12 +114,14 @@ class LocalRunner(Runner):
             journal.tell(progress, last=True)
             if not journal.has_failures:
                 finish()
+                work.close(journal.results)
+            closed = True
         except KeyboardInterrupt as error:
             # Also one within the last call of the user's progress function, which is the only call in a short run.
             raise interrupted(work, journal.done_ids(), [work.how_to_finish]) from error
         finally:
             # Last of all: whoever dies within the user's progress function has not finished.
-            work.settle_marks(journal.done_ids())
+            work.settle_marks(journal.done_ids(), keep=not closed)
         return journal
 
     def check_resume(
