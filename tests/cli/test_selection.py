@@ -72,6 +72,17 @@ def test_a_level_of_any_format(call: Call, tmp_path: Path) -> None:
     assert (wrong.code, "has no level 2: it has levels 0 to 1" in wrong.err) == (2, True)
 
 
+def test_axes_that_the_input_lacks_can_be_named(call: Call, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", VOXELS[0, 0])
+    words = (tmp_path / "a.npy", tmp_path / "b.zarr", "--axes", "zyx", "--voxel-size", 1, "--crop", "x=:10")
+    assert call("copy", *words).code == 0
+    rest = call(
+        "copy", *words, "--into-existing", "--block-ids", 0
+    )  # as the command is told that copies the rest
+    assert (rest.code, rest.err) == (0, "")
+    assert np.array_equal(open_source(tmp_path / "b.zarr")[...], VOXELS[0, 0, :, :, :10])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

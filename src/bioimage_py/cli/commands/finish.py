@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from bioimage_py.cli.failure import PROGRAM, UnfinishedError, as_option, positional
-from bioimage_py.cli.options import OPENING, given_values
+from bioimage_py.cli.options import OPENING, Selection, given_values
 from bioimage_py.errors import RunInterrupted, RunnerError
 from bioimage_py.geometry import IdSet
 from bioimage_py.operations import CopyOptions, InputMetadata, NewArray
@@ -46,7 +46,8 @@ def copy_command(args: argparse.Namespace, missing: IdSet, *, whole: bool) -> li
     if missing and not again:
         words += as_option("block_ids", ids_text(missing.runs))
     places = {name: getattr(args, name) for name in ("key", "pattern", *OPENING, "output_key", "workers")}
-    left_out = ("block_ids", *(() if again else given_values(args, NewArray, InputMetadata)))
+    of_input = [] if given_values(args, Selection) else [InputMetadata]
+    left_out = ("block_ids", *(() if again else given_values(args, NewArray, *of_input)))
     for name, value in (places | given_values(args, CopyOptions)).items():
         if value is not None and name not in left_out:
             words += as_option(name, value)

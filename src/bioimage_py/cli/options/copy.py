@@ -35,7 +35,9 @@ def check_copy_options(args: argparse.Namespace) -> None:
             )
         return
     _refuse(given_options(args, PyramidOptions), "--pyramid")
-    given = given_options(args, NewArray) + given_options(args, InputMetadata)
+    given = given_options(args, NewArray)
+    if not given_options(args, Selection):  # whose axes they name
+        given += given_options(args, InputMetadata)
     if args.into_existing and given:
         raise UsageError(
             f"--into-existing keeps the layout of the existing array: leave out {' and '.join(given)}"
