@@ -249,6 +249,16 @@ def test_digests_that_cannot_be_trusted_are_refused(tmp_path: Path) -> None:
     assert TileDigest.kept_root(stored) is None
 
 
+def test_axes_of_extent_1_empty_arrays_and_what_is_left_beside(tmp_path: Path) -> None:
+    for name, shape in (("a.ome.tif", (2, 1, 8, 8)), ("a.zarr", (0, 4, 4))):
+        path = tmp_path / name
+        bp.copy(np.ones(shape, "u2"), path, digest=True).close()
+        assert bp.verify(path)
+        assert bp.check(path)
+        bp.copy(np.ones(shape, "u2"), path, overwrite=True).close()
+    assert not list(tmp_path.rglob("*.bioimage-py"))
+
+
 def test_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

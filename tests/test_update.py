@@ -336,6 +336,7 @@ def _unfinished(folder: Path) -> None:
         (_copied, {"input": VOXELS}, "another input, called 'a.zarr'"),
         (_copied, {"input": "c.zarr"}, "another input, called 'a.zarr'"),
         (_copied, {"chunks": (4, 4, 4)}, "copied without chunks, .* got chunks=4,4,4"),
+        (lambda f: _copied(f, axes="zyx", units="um"), {"axes": "zyx"}, "was copied with units=um"),
         (_copied, {"overwrite": True}, "leave out overwrite"),
         (_copied, {"block_ids": [1]}, "leave out block_ids"),
         (_copied, {"update": "all"}, "update must be True, False or 'content', got 'all'"),

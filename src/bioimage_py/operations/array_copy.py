@@ -186,7 +186,12 @@ class ArrayCopy(Job):
             )
 
     def keep_digests(self) -> None:
-        keep_digest(self._sink, self.plan, self.options)
+        if self.target.drops_axes and self.options.digest:
+            assert isinstance(self.target, NewPathTarget)
+            with open_source(self.target.path, self.target.planned.location.key) as written:
+                keep_digest(written, self.plan, self.options)
+        else:
+            keep_digest(self._sink, self.plan, self.options)
 
     def discard(self) -> None:
         self.target.discard()
@@ -378,6 +383,8 @@ def plan_array(
         )
     layout = None if mask is None else ArrayLayout.of(mask)
     plan = plan_copy(ArrayLayout.of(source), target.layout, layout, asked)
+    if plan.digest and target.drops_axes:
+        plan = replace(plan, digest=f"{target.layout.format} has no axes of extent 1 when it is read")
     target.check_blockwise(1 if plan.direct else plan.n_blocks)
     if plan.digest not in ("", WHILE_WRITTEN):
         if options.keeps_folder or (options.folder is not None and not is_beside_data(options.folder)):

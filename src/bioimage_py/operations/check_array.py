@@ -25,7 +25,7 @@ from bioimage_py.chunks import (
 )
 from bioimage_py.errors import Hint, InvalidArgumentError, StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Blocking, Box, IdSet, tile_shape
-from bioimage_py.kernels import TileDigest, TileKernel, cells_of, differing
+from bioimage_py.kernels import TILE_BYTES, TileDigest, TileKernel, cells_of, differing
 from bioimage_py.operations.options import RunOptions
 from bioimage_py.planning import default_memory_limit, format_bytes
 from bioimage_py.runner import BlockJournal
@@ -417,7 +417,7 @@ class TilesCheck:
         extents = zip(chunks, source.shape, self._tiles.block_shape, strict=True)
         self.unit = tuple(max(1, -(-min(c, n) // t)) * t for c, n, t in extents)
         self.blocking = Blocking(source.shape, self.unit)
-        self._hashes = np.frombuffer(kept.hashes, np.uint64).reshape(*self._tiles.grid_shape, -1)
+        self._hashes = np.frombuffer(kept.hashes, np.uint64).reshape(*self._tiles.grid_shape, TILE_BYTES // 8)
         self._kernel = TileKernel(source)
         self.differing: list[Box] = []  # tiles
         self.is_complete = False

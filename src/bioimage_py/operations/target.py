@@ -63,6 +63,8 @@ class Target:
     """Whether the copy makes it."""
     is_shared = True
     """Whether several processes can write it."""
+    drops_axes = False
+    """Whether it has fewer axes when it is opened again."""
 
     def assumed(self, source: Source) -> tuple[Hint, ...]:
         """Return what its metadata will say because it is assumed of the input."""
@@ -220,6 +222,7 @@ class NewPathTarget(SingleTarget):
         family = planned.family
         self.layout = ArrayLayout.of_spec(planned.name, self.path, family, planned.spec)
         self.is_shared = family.several_writers
+        self.drops_axes = family.drops_axes and 1 in self.layout.shape[:-2]
         self.made: Path | None = None
         """The topmost folder that `open` has made."""
         self._sink: Source | None = None

@@ -466,6 +466,9 @@ class FileSource(Source):
             there = os.path.exists(f"{place.path}/{kept}") if place.is_local else place.has(kept)  # noqa: PTH110 - a text stays a text
             for name in DIGEST_FILES if there else ():
                 place.delete(name)
+            if there and place.is_local:
+                with suppress(OSError):  # up to the first folder that holds something
+                    os.removedirs(place.path)  # noqa: PTH - a text stays a text
         self._looked = monotonic()
 
     def stored_stamp(self) -> str | None:

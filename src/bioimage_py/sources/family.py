@@ -43,6 +43,8 @@ class Family:
         Whether new arrays always say the size of a voxel, with its unit.
     levels_in_file
         Whether a new file can hold an image with smaller levels, which are reduced along y and x only.
+    drops_axes
+        Whether a file is read without axes of extent 1, except for the last two.
     """
 
     chunked = False
@@ -53,6 +55,7 @@ class Family:
     storage_order = "C"
     states_size = False
     levels_in_file = False
+    drops_axes = False
 
     def __init__(self, entry: FamilyEntry) -> None:
         self.entry = entry

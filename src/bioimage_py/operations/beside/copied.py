@@ -176,6 +176,8 @@ def _option_text(name: str, value: Any) -> str:
         return str(np.dtype(value))
     if name == "codec":
         return str(Codec.parse(value))
+    if name == "units" and isinstance(value, str):
+        return value
     return ",".join(map(str, value)) if isinstance(value, Sequence) else str(value)
 
 

@@ -20,6 +20,7 @@ class TiffFamily(Family):
     chunked = True
     time_first = True
     levels_in_file = True
+    drops_axes = True
 
     def open_path(
         self,
