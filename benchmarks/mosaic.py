@@ -42,6 +42,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--compression", choices=("zlib", "zstd"))
     parser.add_argument("--folder")
+    parser.add_argument("--outputs", nargs="+", default=["out.npy", "out.zarr"])
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)
@@ -86,7 +87,7 @@ def main() -> None:
                 target[:, y : y + args.edge, x : x + args.edge] = tifffile.imread(folder / f"{n}.tif")
 
         warnings.simplefilter("ignore", bp.errors.BioimagePyWarning)
-        for out in ("out.npy", "out.zarr"):
+        for out in args.outputs:
             times = []
             for _ in range(args.rounds):
                 times.append((seconds(partial(ours, out)), seconds(partial(loop, f"loop{out}"))))

@@ -212,7 +212,8 @@ class MosaicSource(WrapperSource):
         if len(seen) == 1 and seen[0][1] == box:
             return self._tile(*seen[0], buffer)
         out = np.empty(box.shape, self.dtype) if buffer is None else buffer
-        out[...] = self.fill_value
+        if not _cover(box, parts):
+            out[...] = self.fill_value
         for n, part in reversed(seen):
             out[part.relative_to(box.begin).view] = self._tile(n, part)
         return out
@@ -221,7 +222,8 @@ class MosaicSource(WrapperSource):
         """Put the voxels of a region into an array: those of single tiles as they are, and mixed where tiles overlap."""
         parts = self._parts(box)
         values = [self._tile(n, part) for n, part in parts]
-        out[...] = self.fill_value
+        if not _cover(box, parts):
+            out[...] = self.fill_value
         for (_, part), found in zip(parts, values, strict=True):
             out[part.relative_to(box.begin).view] = found
         for place in _overlaps(parts):
@@ -258,6 +260,17 @@ def _overlaps(parts: Sequence[_Part]) -> set[Box]:
     boxes = [part for _, part in parts]
     found = {one.intersect(other) for n, one in enumerate(boxes) for other in boxes[:n]}
     return {box for box in found if not box.is_empty()}
+
+
+def _cover(box: Box, parts: Sequence[_Part]) -> bool:
+    """Whether parts of a region cover all of it."""
+    boxes = [part for _, part in parts]
+    cuts = [sorted({*ends, *(part[side][axis] for part in boxes for side in (0, 1))}) for axis, ends in enumerate(zip(*box, strict=True))]  # fmt: skip
+    seen = np.zeros([len(cut) - 1 for cut in cuts], bool)
+    for part in boxes:
+        ends = zip(cuts, *part, strict=True)
+        seen[tuple(slice(cut.index(begin), cut.index(end)) for cut, begin, end in ends)] = True
+    return bool(seen.all())
 
 
 def _checked_positions(positions: Any, tiles: Sequence[Source]) -> list[tuple[int, ...]]:
