@@ -15,7 +15,13 @@ from hypothesis import given, settings, strategies as st
 
 import bioimage_py as bp
 from bioimage_py.cli import main
-from bioimage_py.errors import InvalidArgumentError, RunnerError, StorageError, UnsupportedFormatError
+from bioimage_py.errors import (
+    BioimagePyWarning,
+    InvalidArgumentError,
+    RunnerError,
+    StorageError,
+    UnsupportedFormatError,
+)
 from bioimage_py.geometry import Box
 from bioimage_py.kernels import TileDigest, TileKernel
 from bioimage_py.operations import RunOptions, digest_of
@@ -202,6 +208,10 @@ def test_whole_images_two_passes_and_parts_have_digests_too(tmp_path: Path) -> N
         bp.copy(tmp_path / "a.ome.zarr", tmp_path / f"b{number}.ome.zarr", digest=True, num_workers=2, **more)
         found = bp.verify(tmp_path / f"b{number}.ome.zarr")
         assert (found.equal, found.arrays) == (True, 3)
+    for name in ("digest.json", "digest.tiles"):  # as of a level that pyramid() has added
+        (tmp_path / "b0.ome.zarr/2/.bioimage-py" / name).unlink()
+    with pytest.warns(BioimagePyWarning, match="no digest is kept for .*:2: not compared"):
+        assert bp.verify(tmp_path / "b0.ome.zarr").arrays == 2
     pages = np.random.default_rng(1).integers(0, 4000, (128, 192, 192), "u2")
     bp.copy(pages, tmp_path / "pages.zarr", chunks=(1, 192, 192), codec="none")
     options = {"memory_limit": "5MiB", "chunks": (64, 64, 64), "codec": "none", "digest": True}

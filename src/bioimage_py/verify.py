@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NoReturn
 
 from bioimage_py.errors import (
+    BioimagePyWarning,
     Hint,
     InvalidArgumentError,
     SourceNotFoundError,
@@ -19,7 +20,7 @@ from bioimage_py.errors import (
 )
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.kernels import CompareKernel, Difference, TileDigest
-from bioimage_py.operations import RunOptions, StoreAccess, digest_of, reading_plan
+from bioimage_py.operations import RunOptions, StoreAccess, digest_of, reading_plan, warn_caller
 from bioimage_py.planning import ArrayLayout, PlanOptions
 from bioimage_py.runner import (
     BlockJournal,
@@ -183,7 +184,7 @@ def verify(
     Raises
     ------
     InvalidArgumentError
-        If the shapes differ, or without `b` if no digest is kept.
+        If the shapes differ, or without `b` if no digest is kept; a warning names arrays of an OME-Zarr that have none beside others that do.
     RunnerError
         If blocks could not be read.
 
@@ -208,7 +209,7 @@ def verify(
         return _verified(a, b, options, _compared_by_digest if by_digest else _verify_one)
 
 
-_Compare = Callable[[Source, Source, RunOptions], VerifyResult]
+_Compare = Callable[[Source, Source, RunOptions], VerifyResult | None]
 
 
 def _verified(a: Any, b: Any, options: RunOptions, compare: _Compare) -> VerifyResult:
@@ -218,7 +219,16 @@ def _verified(a: Any, b: Any, options: RunOptions, compare: _Compare) -> VerifyR
 
         if ome_zarr_group(a) is not None and ome_zarr_group(b) is not None:
             return _verify_all(paired_arrays(a, b), options, compare)
-    return compare(as_source(a), as_source(b), options)
+    first = as_source(a)
+    result = compare(first, as_source(b), options)
+    return _no_digest([first.name]) if result is None else result
+
+
+def _no_digest(names: Sequence[str]) -> NoReturn:
+    raise InvalidArgumentError(
+        f"no digest is kept for {', '.join(names[:5])}, so there is nothing to compare it with",
+        hints=[Hint.of("give a second image, or copy with {}", digest=True)],
+    )
 
 
 def _verify_all(
@@ -228,7 +238,7 @@ def _verify_all(
 ) -> VerifyResult:
     """Compare the arrays of two OME-Zarrs one after the other, so that each has the whole of the memory limit."""
     results: list[VerifyResult] = []
-    differing = []
+    differing, without = [], []
     count = 0
     for count, (key, *places) in enumerate(pairs, 1):  # noqa: B007 - it is how many there are
         with ExitStack() as stack:
@@ -242,10 +252,17 @@ def _verify_all(
                 differing.append((key, f"is not in {where}"))
             elif first.shape != turned_like(first, second).shape:
                 differing.append((key, f"has shape {first.shape} and {second.shape}"))
+            elif (result := compare(first, second, options)) is None:
+                without.append(first.name)
             else:
-                results.append(compare(first, second, options))
-                if not results[-1].equal:
-                    differing.append((key, str(results[-1])))
+                results.append(result)
+                if not result.equal:
+                    differing.append((key, str(result)))
+    if without and not results:
+        _no_digest(without)
+    if without:
+        text = f"no digest is kept for {', '.join(without[:5])}{' and others' if without[5:] else ''}: not compared"
+        warn_caller(BioimagePyWarning(text))
     # The first that differs; a result is false where it does.
     nothing = VerifyResult(True, 0, None, None, 0, (), ("", ""))
     shown = min(results, key=lambda result: result.equal, default=nothing)
@@ -256,7 +273,7 @@ def _verify_all(
         compared=sum(result.compared for result in results),
         shape=results[0].shape if results else (),
         dtypes=results[0].dtypes if results else ("", ""),
-        arrays=count,
+        arrays=count - len(without),
         differing=tuple(differing),
     )
 
@@ -278,16 +295,11 @@ def _alike(first: Source, second: Source) -> Source:
     return second
 
 
-def _proved(first: Source, second: Source, options: RunOptions) -> VerifyResult:
-    """Compare an array with the digest that is kept for it."""
+def _proved(first: Source, second: Source, options: RunOptions) -> VerifyResult | None:
+    """Compare an array with the digest that is kept for it; None if there is none."""
     del second
     kept = TileDigest.stored(first)
-    if kept is None:
-        raise InvalidArgumentError(
-            f"no digest is kept for {first.name}, so there is nothing to compare it with",
-            hints=[Hint.of("give a second image, or copy with {}", digest=True)],
-        )
-    return _digests_compared(digest_of(first, options), kept)
+    return None if kept is None else _digests_compared(digest_of(first, options), kept)
 
 
 def _compared_by_digest(first: Source, second: Source, options: RunOptions) -> VerifyResult:

@@ -11,7 +11,7 @@ from .image_copy import (
     ImageCopy as ImageCopy,
     is_image_copy as is_image_copy,
 )
-from .job import Job as Job, carry_out as carry_out, continued as continued
+from .job import Job as Job, carry_out as carry_out, continued as continued, warn_caller as warn_caller
 from .levels_copy import LevelsCopy as LevelsCopy, levels_to_copy as levels_to_copy
 from .options import (
     CopyOptions as CopyOptions,
