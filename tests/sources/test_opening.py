@@ -302,19 +302,19 @@ def test_a_url_that_is_none_is_one_error(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("a.tif", ["--reader"]), ("a.zarr", ["--series"]), ("a.npy", ["--level"])]
+    ("name", "option"), [("a.tif", "--reader"), ("a.zarr", "--series"), ("a.npy", "--series")]
 )
 def test_an_option_that_a_format_does_not_have_is_named_as_it_is_given(
-    name: str, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     values = np.zeros((4, 8), "u1")
     if name == "a.tif":
         tifffile.imwrite(tmp_path / name, values)
     else:
         create_output(tmp_path / name, shape=values.shape, dtype="u1").close()
-    assert main(["info", str(tmp_path / name), options[0], "1"]) == 2
+    assert main(["info", str(tmp_path / name), option, "1"]) == 2
     said = capsys.readouterr().err
-    assert f"leave out {options[0]}\n" in said
+    assert f"leave out {option}\n" in said
     assert "missing_planes" not in said
 
 
