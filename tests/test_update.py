@@ -126,6 +126,24 @@ def test_a_growing_axis_makes_the_output_longer(tmp_path: Path, output: str) -> 
     assert updated(source, tmp_path / output) == (0, 0)
 
 
+def test_growing_that_fails_goes_on_also_when_the_input_has_grown_again(tmp_path: Path) -> None:
+    source, output = tmp_path / "a.zarr", tmp_path / "b.zarr"
+    bp.copy(VOXELS[:8], source, chunks=(4, 40, 40))
+    bp.copy(source, output)
+    for extent in (16, 24):
+        with bp.open_source(source, mode="r+") as old, old.grown((extent, 40, 40)) as grown:
+            grown[extent - 8 :] = VOXELS[extent - 8 : extent]
+        if extent == 16:
+            chunk = source / "c/3/0/0"
+            good = chunk.read_bytes()
+            chunk.write_bytes(b"rubbish")
+            with pytest.raises(RunnerError):
+                bp.copy(source, output, update=True)
+            chunk.write_bytes(good)
+    assert updated(source, output)[0] >= 4
+    assert updated(source, output) == (0, 0)
+
+
 def test_wrappers_pass_on_what_changed(tmp_path: Path) -> None:
     source, output = tmp_path / "a.zarr", tmp_path / "b.zarr"
     bp.copy(VOXELS, source, chunks=(4, 4, 4))

@@ -83,7 +83,9 @@ class Update:
         """Note that the parts which changed are about to be copied: what is left half done is copied again, whatever they become."""
         if self.record is None or self.boxes == []:
             return
-        if self.after is None or not self.after.is_of(self.record.about):
+        old = self.record.about
+        # Of an input that has grown, what is noted stays that of the part which is copied.
+        if self.after is None or not self.after.is_of({**old, "shape": self.after.about["shape"]}):
             self.record.side.delete(COPIED)  # the voxels of another input are written
             return
         tables = [
@@ -262,8 +264,8 @@ def _check_grown(source: Source, output: Source, old: _Shape) -> None:
     if (
         len(old) != len(new)
         or len(grown) > 1
-        or any(new[n] < old[n] for n in grown)
-        or output.shape not in (old, new)
+        or len(output.shape) != len(new)
+        or not all(a <= n <= b for a, n, b in zip(old, output.shape, new, strict=True))
     ):
         raise InvalidArgumentError(
             f"{source.name} has shape {new}, had {old} when it was copied, and {output.name} has {output.shape}: an update can make one "
