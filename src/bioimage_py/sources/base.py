@@ -468,7 +468,7 @@ class FileSource(Source):
                 place.delete(name)
             if there and place.is_local:
                 with suppress(OSError):  # up to the first folder that holds something
-                    os.removedirs(place.path)  # noqa: PTH - a text stays a text
+                    os.removedirs(place.path)
         self._looked = monotonic()
 
     def stored_stamp(self) -> str | None:

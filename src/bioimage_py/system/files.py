@@ -195,7 +195,7 @@ def rename_unless_taken(source: str, target: str) -> None:
     if os.name == "nt":
         os.rename(source, target)  # noqa: PTH104 - a text stays a text
         return
-    os.link(source, target, follow_symlinks=False)  # noqa: PTH - a text stays a text
+    os.link(source, target, follow_symlinks=False)
     os.unlink(source)  # noqa: PTH108 - a text stays a text
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+from bioimage_py.system.files import device_number
+
 
 def kernel_says(path: str) -> str | None:
     """Return what is in a file below `/proc` or `/sys`; None where there is none, as on every system but Linux."""
@@ -112,10 +114,10 @@ _DISKS = frozenset(
 @cache
 def is_local_disk(device: int) -> bool:
     """Whether a device number is known to be that of a disk of this machine, whose times are those of its own clock."""
-    wanted = f"{os.major(device)}:{os.minor(device)}" if hasattr(os, "major") else ""
     for line in (kernel_says("/proc/self/mountinfo") or "").splitlines():
         fields, _, kind = line.partition(" - ")
-        if fields.split()[2] == wanted:
+        major, _, minor = fields.split()[2].partition(":")
+        if device_number(int(major), int(minor)) == device:
             return kind.split()[0] in _DISKS
     return False
 
