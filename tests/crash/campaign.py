@@ -155,7 +155,8 @@ class Run:
         """Yield what the same call has done again besides the blocks that two threads had in hand."""
         done, every, files = before
         said = self.log.read_bytes()[at:].decode(errors="replace")
-        if done and f"continued: {done} of {every} blocks were done" not in said:
+        # Where all were recorded only what was left over is removed; the files tell whether more was done.
+        if 0 < done < every and f"continued: {done} of {every} blocks were done" not in said:
             yield f"COUNT: {done} of {every} blocks were recorded, and it said {said[-300:]}"
         again = [
             p for p, known in files.items() if p.exists() and (p.stat().st_ino, p.stat().st_mtime_ns) != known
