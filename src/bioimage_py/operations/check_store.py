@@ -198,7 +198,7 @@ class StoreCheck:
                 level = self._nodes.get(_joined(key, dataset.path))
                 if level is None or level.array is None:
                     if not self._is_told(_joined(key, dataset.path)):
-                        text = f"the metadata of the image name it as level {dataset.path!r}, but there is no such array"
+                        text = f"the metadata of the image list level {dataset.path!r}, but that array does not exist"
                         self._tell(
                             "missing", _joined(key, dataset.path), node.folder.child(dataset.path), text
                         )
