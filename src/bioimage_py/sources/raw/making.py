@@ -7,6 +7,7 @@ import os
 import shutil
 import warnings
 from abc import abstractmethod
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from traceback import clear_frames
@@ -15,7 +16,13 @@ from typing import Any
 import imagecodecs
 import numpy as np
 
-from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, StorageError
+from bioimage_py.errors import (
+    BioimagePyWarning,
+    Hint,
+    InvalidArgumentError,
+    StorageError,
+    UnsupportedFormatError,
+)
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.family import Family
@@ -34,6 +41,15 @@ _FILL_BYTES = 8 * 2**20
 _HEAD = 1024
 _GZIP_LEVEL = 1
 _GZIP_PIECE = 4 * 2**20
+
+
+def check_dtype(title: str, dtype: str, known: Collection[str], near: str) -> None:
+    """Raise UnsupportedFormatError if a format has no such data type; `near` is the one to give."""
+    if dtype not in known:
+        raise UnsupportedFormatError(
+            f"{title} cannot hold dtype {dtype}: it has {', '.join(known)}",
+            hints=[Hint.of("give {}", dtype=near)],
+        )
 
 
 class RawFamily(Family):

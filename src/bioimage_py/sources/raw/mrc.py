@@ -24,7 +24,7 @@ from bioimage_py.errors import (
 )
 from bioimage_py.metadata import PER_CHANNEL, ImageMetadata, unit_ratio, without_nonsense
 from bioimage_py.sources.array_spec import ArraySpec
-from bioimage_py.sources.raw.making import RawFamily
+from bioimage_py.sources.raw.making import RawFamily, check_dtype
 from bioimage_py.sources.raw.voxels import RawFileSource, RawLayout
 from bioimage_py.storage import FileBytes, first_bytes, without_compression
 
@@ -81,14 +81,8 @@ class MrcFamily(RawFamily):
                     Hint("or select one volume"),
                 ],
             )
-        if spec.dtype.name not in _MODES:
-            near = {"uint8": "uint16", "bool": "int8", "complex128": "complex64"}.get(
-                spec.dtype.name, "float32"
-            )
-            raise UnsupportedFormatError(
-                f"MRC cannot hold dtype {spec.dtype}: it has {', '.join(_MODES)}",
-                hints=[Hint.of("give {}", dtype=near)],
-            )
+        near = {"uint8": "uint16", "bool": "int8", "complex128": "complex64"}
+        check_dtype("MRC", spec.dtype.name, _MODES, near.get(spec.dtype.name, "float32"))
         return replace(spec, metadata=replace(spec.metadata, axes=axes))
 
     def header(self, spec: ArraySpec) -> tuple[bytes, RawLayout]:

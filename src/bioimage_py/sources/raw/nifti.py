@@ -24,7 +24,7 @@ from bioimage_py.errors import (
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import PER_CHANNEL, ImageMetadata, unit_ratio, without_nonsense
 from bioimage_py.sources.array_spec import ArraySpec
-from bioimage_py.sources.raw.making import RawFamily
+from bioimage_py.sources.raw.making import RawFamily, check_dtype
 from bioimage_py.sources.raw.voxels import RawFileSource, RawLayout
 from bioimage_py.storage import FileBytes, first_bytes
 
@@ -124,12 +124,8 @@ class NiftiFamily(RawFamily):
                     Hint("or select one of them"),
                 ],
             )
-        if spec.dtype.name not in _DTYPES:
-            near = {"bool": "uint8", "float16": "float32"}.get(spec.dtype.name, "float64")
-            raise UnsupportedFormatError(
-                f"NIfTI cannot hold dtype {spec.dtype}: it has {', '.join(_DTYPES)}",
-                hints=[Hint.of("give {}", dtype=near)],
-            )
+        near = {"bool": "uint8", "float16": "float32"}
+        check_dtype("NIfTI", spec.dtype.name, _DTYPES, near.get(spec.dtype.name, "float64"))
         return replace(spec, metadata=replace(spec.metadata, axes=axes))
 
     def header(self, spec: ArraySpec) -> tuple[bytes, RawLayout]:
