@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -19,7 +20,7 @@ from hypothesis import given, settings, strategies as st
 import bioimage_py as bp
 from bioimage_py.errors import InvalidArgumentError, RunnerError
 from bioimage_py.sources import with_metadata
-from bioimage_py.wrapper import ThresholdSource
+from bioimage_py.wrapper import RoiSource, ThresholdSource
 from tests.counting import CountingSource
 from tests.sources.contract import textured
 
@@ -186,6 +187,7 @@ def test_says_it_in_words_and_as_json(image: np.ndarray) -> None:
         "first_difference": [1, 2, 3],
         "first_values": [int(image[1, 2, 3]), float(other[1, 2, 3])],
         "compared": 4320,
+        "compared_encoded": 0,
         "shape": [12, 20, 18],
         "dtypes": ["uint16", "float64"],
     }
@@ -260,6 +262,72 @@ def test_what_neither_side_stores_is_not_read(
         assert result.different == int((a[...] != b[...]).sum())
         assert result.first_difference == ((31, 31, 31) if fills[0] == fills[1] else (0, 0, 8))
         assert (sum(read) < 0.2 * a.size) == (fills[0] == fills[1])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "options"),
+    [
+        ("a.zarr", "b.zarr", {"codec": "zstd:1"}),
+        ("a.zarr", "b.zarr", {"codec": "none", "zarr_format": 2}),
+        ("a.zarr", "b.zarr", {"shards": (8, 12, 16)}),
+        ("a.n5", "b.n5", {"codec": "lz4"}),
+        ("a.n5", "b.zarr", {"codec": "gzip"}),
+        ("a.h5", "b.zarr", {}),
+    ],
+)
+def test_equal_bytes_are_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, second: str, options: dict[str, Any]
+) -> None:
+    image = textured(SHAPE, "uint16")
+    image[:4, :6, :8] = 0  # a chunk that is not stored, but in HDF5
+    n_stored = 36 if first == "a.h5" else 35
+    if first == "a.h5":
+        with h5py.File(tmp_path / first, "w") as file:
+            file.create_dataset("x", data=image, chunks=(4, 6, 8), compression="gzip")
+    else:
+        bp.copy(image, tmp_path / first, chunks=(4, 6, 8), **options)
+    bp.copy(tmp_path / first, tmp_path / second)
+    a, b = bp.open_source(tmp_path / first), bp.open_source(tmp_path / second, mode="r+")
+    region = RoiSource(a, (slice(4, 12), slice(6, 18)))
+    bp.copy(region, tmp_path / "region.zarr")
+
+    read: list[int] = []
+    original = bp.Source.read
+
+    def counted(self: bp.Source, box: Any, *options: Any) -> Any:
+        read.append(box.size)
+        return original(self, box, *options)
+
+    monkeypatch.setattr(bp.Source, "read", counted)
+    for pair in ((a, b), (b, a)):
+        result = bp.verify(*pair, num_workers=2)
+        assert str(result) == f"equal: all 4,320 voxels, {n_stored} chunks by their stored bytes"
+        assert not read
+    assert bp.verify(tmp_path / "region.zarr", region).compared_encoded == 12
+    assert bp.verify(a, b, decode=True).to_json() == {**result.to_json(), "compared_encoded": 0}
+    b[5, 7, 9] += np.uint16(1)
+    b[0, 0, 0] += np.uint16(1)
+    read.clear()
+    result = bp.verify(a, b)
+    assert (result.different, result.first_difference) == (2, (0, 0, 0))
+    assert (result.compared_encoded, sum(read)) == (34, 4 * 4 * 6 * 8)
+
+
+def test_chunks_that_are_corrupt_alike(tmp_path: Path) -> None:
+    """What a look at the stored bytes can tell is told at once, what is inside of a stream by decoding it."""
+    stored(tmp_path / "a.zarr", textured((8, 8), "uint16"), (8, 8), compressors=zarr.codecs.GzipCodec())
+    chunk = tmp_path / "a.zarr/c/0/0"
+    damaged = bytearray(chunk.read_bytes())
+    damaged[-8] ^= 1  # of the checksum
+    for data, is_seen in ((bytes(damaged), False), (bytes(damaged[:-1]), True)):
+        chunk.write_bytes(data)
+        shutil.copytree(tmp_path / "a.zarr", tmp_path / "b.zarr", dirs_exist_ok=True)
+        for decode in (False, True):
+            if is_seen or decode:
+                with pytest.raises(RunnerError, match=r"a\.zarr"):
+                    bp.verify(tmp_path / "a.zarr", tmp_path / "b.zarr", decode=decode)
+            else:
+                assert bp.verify(tmp_path / "a.zarr", tmp_path / "b.zarr").compared_encoded == 1
 
 
 @pytest.mark.parametrize(("first", "second"), [("u2", "u2"), ("f4", "f4"), ("i8", "f8")])

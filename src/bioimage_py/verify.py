@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NoReturn
 
 from bioimage_py.errors import (
@@ -65,6 +66,8 @@ class VerifyResult(Rows):
         Of two whole OME-Zarrs: the key of each array that differs, and how it differs.
     digests
         Those that were compared; empty where voxels were. They are also different where only data types are.
+    compared_encoded
+        Number of chunks that were not decoded, because both store the same bytes for them.
     """
 
     equal: bool
@@ -77,6 +80,7 @@ class VerifyResult(Rows):
     arrays: int = 1
     differing: tuple[tuple[str, str], ...] = ()
     digests: tuple[str, ...] = ()
+    compared_encoded: int = 0
 
     @property
     def _unit(self) -> str:
@@ -89,7 +93,7 @@ class VerifyResult(Rows):
         note = "" if self.dtypes[0] == self.dtypes[1] else f" (dtypes {self.dtypes[0]} and {self.dtypes[1]})"
         if self.equal:
             of_all = f" of {self.arrays:,} arrays" if self.arrays > 1 else ""
-            return f"equal: all {self.compared:,} {self._unit}s{of_all}{note}"
+            return f"equal: all {self.compared:,} {self._unit}s{of_all}{self._encoded}{note}"
         if self.differing:
             more = len(self.differing) - _MOST_NAMED
             named = [f"{key}: {words}" for key, words in self.differing[:_MOST_NAMED]]
@@ -103,7 +107,15 @@ class VerifyResult(Rows):
         values = "" if self.first_values is None else f": {self.first_values[0]} and {self.first_values[1]}"
         return (
             f"different: {self.different:,} of {self.compared:,} {self._unit}s ({share:.3g} %), the first at {self.first_difference}"
-            f"{values}{note}"
+            f"{values}{self._encoded}{note}"
+        )
+
+    @property
+    def _encoded(self) -> str:
+        return (
+            f", {counted(self.compared_encoded, 'chunk')} by their stored bytes"
+            if self.compared_encoded
+            else ""
         )
 
     def _rows(self) -> Iterator[tuple[str, str]]:
@@ -111,7 +123,8 @@ class VerifyResult(Rows):
         yield (
             "compared",
             f"{counted(self.compared, self._unit)}"
-            + (f" of {self.arrays:,} arrays" if self.arrays > 1 else ""),
+            + (f" of {self.arrays:,} arrays" if self.arrays > 1 else "")
+            + self._encoded,
         )
         yield "data types", " and ".join(dict.fromkeys(self.dtypes))
         if self.different:
@@ -139,6 +152,7 @@ class VerifyResult(Rows):
             "first_difference": None if first is None else list(first),
             "first_values": None if self.first_values is None else [_plain(v) for v in self.first_values],
             "compared": self.compared,
+            "compared_encoded": self.compared_encoded,
             "shape": list(self.shape),
             "dtypes": list(self.dtypes),
         }
@@ -149,6 +163,7 @@ def verify(
     b: Any = None,
     *,
     by_digest: bool = False,
+    decode: bool = False,
     num_workers: int | None = 1,
     memory_limit: int | str | None = None,
     endpoint: str | None = None,
@@ -166,6 +181,10 @@ def verify(
         name, for example those of a NIfTI (x, y, z) and of an OME-Zarr copy of it (z, y, x). If both are paths of an OME-Zarr image,
         container, plate or well, everything that `copy` would copy is compared: all images, levels and labels; one that only
         one of them has counts as different. A key, or the path of a level, is one array.
+    decode
+        Whether to decode all chunks that are stored. Otherwise those of two arrays on local disks that encode their chunks alike are taken
+        as equal where their stored bytes are, and their lengths, headers and checksums are right; what is corrupt alike in both is
+        only found by decoding it.
     num_workers
         Threads; None for all cores that this process may use.
     memory_limit
@@ -206,7 +225,8 @@ def verify(
         options = replace(RunOptions.of(given), progress=report)
         if b is None:
             return _verified(a, a, options, _proved)
-        return _verified(a, b, options, _compared_by_digest if by_digest else _verify_one)
+        compare = partial(_verify_one, decode=decode)
+        return _verified(a, b, options, _compared_by_digest if by_digest else compare)
 
 
 _Compare = Callable[[Source, Source, RunOptions], VerifyResult | None]
@@ -271,6 +291,7 @@ def _verify_all(
         equal=not differing,
         different=sum(result.different for result in results),
         compared=sum(result.compared for result in results),
+        compared_encoded=sum(result.compared_encoded for result in results),
         shape=results[0].shape if results else (),
         dtypes=results[0].dtypes if results else ("", ""),
         arrays=count - len(without),
@@ -319,7 +340,7 @@ def _digests_compared(first: TileDigest, second: TileDigest) -> VerifyResult:
     )
 
 
-def _verify_one(first: Source, second: Source, options: RunOptions) -> VerifyResult:
+def _verify_one(first: Source, second: Source, options: RunOptions, *, decode: bool) -> VerifyResult:
     second = _alike(first, second)
     # Shards are read chunk by chunk.
     layouts = ArrayLayout.of(first), replace(ArrayLayout.of(second), shards=None)
@@ -329,7 +350,7 @@ def _verify_one(first: Source, second: Source, options: RunOptions) -> VerifyRes
         run_twin(first, planned.threads, planned.cache_bytes) as one,
         run_twin(second, planned.threads) as other,
     ):
-        work = _VerifyWork(CompareKernel(one, other), planned.blocking)
+        work = _VerifyWork(CompareKernel(one, other, decode), planned.blocking)
         journal = LocalRunner().execute(
             work,
             planned.in_flight,
@@ -347,6 +368,7 @@ def _verify_one(first: Source, second: Source, options: RunOptions) -> VerifyRes
         compared=first.size,
         shape=first.shape,
         dtypes=(str(first.dtype), str(second.dtype)),
+        compared_encoded=work.n_encoded,
     )
 
 
@@ -355,6 +377,7 @@ class _VerifyWork(Work):
     kernel: CompareKernel
     blocking: Blocking
     found: Difference | None = None
+    n_encoded: int = 0
     outputs = ()
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -364,9 +387,10 @@ class _VerifyWork(Work):
 
     def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
         block = self.blocking[blocks[0]]
-        difference = self.kernel.compare(block)
-        if difference is not None:
-            with self._lock:
+        difference, n_encoded = self.kernel.compare(block)
+        with self._lock:
+            self.n_encoded += n_encoded
+            if difference is not None:
                 found = [difference] if self.found is None else [self.found, difference]
                 first = min(found, key=lambda one: one.first)
                 self.found = Difference(sum(one.count for one in found), first.first, first.values)

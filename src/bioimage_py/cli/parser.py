@@ -363,6 +363,7 @@ def _verify(parser: Parser) -> None:
         "b", nargs="?", metavar="B", help="the other image (default: the digest that is kept for A)"
     )
     _flag(parser, "--by-digest", help="compare the digests that are kept, or compute those that are missing")
+    _flag(parser, "--decode", help="decode all chunks, also those whose stored bytes are equal")
     add_opening(parser.add_argument_group("which array of A"), "-a", " A")
     add_opening(parser.add_argument_group("which array of B"), "-b", " B")
     _resources(parser)

@@ -175,8 +175,9 @@ an OME-Zarr; its full-size level is not changed.""",
         "compare two images, or one with its digest",
         """\
 Compare two images voxel by voxel, whatever their formats and chunks. Reports how many voxels differ and
-where the first one is. Without B, the voxels of A are compared with the digest that 'copy --digest' has
-left beside them. The exit code is 0 if all voxels are equal and 1 if any differs.""",
+where the first one is. Where both are on local disks and encode their chunks alike, chunks whose stored bytes
+are equal are not decoded, unless --decode is given. Without B, the voxels of A are compared with the digest
+that 'copy --digest' has left beside them. The exit code is 0 if all voxels are equal and 1 if any differs.""",
         """\
   bioimage-py verify stack.tif stack.zarr
   bioimage-py verify stack.zarr

@@ -50,10 +50,9 @@ def compare(a: Source | str, b: Source | str | None, args: argparse.Namespace, c
     here = find_backend(getattr(args, "job_type", "local")).runner_class.in_process
     threads = args.workers if here else None
     with ProgressLine("comparing", console) as progress:
-        by_digest = getattr(args, "by_digest", False)
-        return verify(
-            a, b, by_digest=by_digest, num_workers=threads, memory_limit=args.memory_limit, progress=progress
-        )
+        # `copy --verify` has neither.
+        how: Any = {name: getattr(args, name, False) for name in ("by_digest", "decode")}
+        return verify(a, b, num_workers=threads, memory_limit=args.memory_limit, progress=progress, **how)
 
 
 def run_digest(args: argparse.Namespace, console: Console) -> int:
