@@ -83,7 +83,9 @@ class CheckResult(Rows):
 
     def _rows(self) -> Iterator[tuple[str, str]]:
         wrong = sum(finding.kind not in _HARMLESS for finding in self.findings)
-        yield "result", f"{counted(wrong, 'problem')} found" if wrong else "nothing wrong"
+        skipped = any(finding.kind == "not checked" for finding in self.findings)
+        right = "nothing wrong in what was checked" if skipped else "nothing wrong"
+        yield "result", f"{counted(wrong, 'problem')} found" if wrong else right
         chunks = ", ".join(f"{n:,} {name}" for name, n in self.counts.items() if n)
         yield "checked", f"{counted(self.arrays, 'array')}; chunks: {chunks or 'none'}"
         if self.repaired:

@@ -38,6 +38,8 @@ def test_a_region_begins_where_its_first_voxel_is() -> None:
     assert IMAGE.shifted((2, 10, 4)).origin == (8.0, 5.0, 1.0)
     assert IMAGE.shifted((2, 10, 4)).shifted((-1, 0, 0)).origin == (4.0, 5.0, 1.0)
     assert ImageMetadata(axes=("y", "x")).shifted((1, 1)).origin is None
+    channels = ImageMetadata(axes=("c", "y"), voxel_size=(2.0, 0.5), origin=(0.0, 1.0))
+    assert channels.shifted((3, 2)).origin == (0.0, 2.0)  # a channel has no place
 
 
 def test_axes_are_selected_together_and_a_new_one_has_no_name() -> None:

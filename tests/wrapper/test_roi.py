@@ -77,7 +77,7 @@ def test_keeps_chunks_off_the_grid_and_drops_those_of_dropped_axes() -> None:
 def test_metadata_moves_with_the_region() -> None:
     source = ChunkedSource(ARRAY, metadata=ZYX)
     metadata = RoiSource(source, (slice(1, 3), slice(4, 8), slice(2, None))).metadata
-    assert metadata.origin == (1.0, 12.0, 20.5)
+    assert metadata.origin == (0.0, 12.0, 20.5)  # a channel has no place
     assert metadata.axes == ("c", "y", "x")
     assert metadata.channel_names == ("green", "blue")
     assert metadata.attributes == {"made_by": "test"}

@@ -111,7 +111,9 @@ class ImageMetadata:
         return replace(self, orientations=tuple(_mirrored(one) if n in flipped else one for n, one in each))
 
     def shifted(self, offset: Sequence[int]) -> ImageMetadata:
-        """Return the metadata of a region that begins `offset` voxels into the array."""
+        """Return the metadata of a region that begins `offset` voxels into the array; a channel has no place."""
+        if self.axes is not None and "c" in self.axes:
+            offset = [0 if axis == "c" else n for axis, n in zip(self.axes, offset, strict=True)]
         if self.voxel_size is None or not any(offset):
             return self
         origin = self.origin or (0.0,) * len(self.voxel_size)

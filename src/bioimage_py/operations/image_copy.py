@@ -20,7 +20,7 @@ from bioimage_py.errors import (
 )
 from bioimage_py.geometry import check_block_shape
 from bioimage_py.metadata import label_names
-from bioimage_py.operations.array_copy import plan_array, warn_of_unfinished
+from bioimage_py.operations.array_copy import plan_array
 from bioimage_py.operations.job import warn_caller
 from bioimage_py.operations.options import CopyOptions
 from bioimage_py.operations.target import (
@@ -154,11 +154,11 @@ class ImageCopy(WholeCopy):
         given: Mapping[str, Any],
     ) -> _PlannedKind:
         """Return what is planned for all arrays of a kind; `keys` are those of one, and of its copy."""
-        if is_marked(self.mirror.tree.array(keys[0]).folder):
-            warn_of_unfinished(open_source(self._input, keys[0]))
         # Arrays that are there already are checked one by one.
         kind = keys if self._begun else kind
         if kind in kinds:
+            if is_marked(self.mirror.tree.array(keys[0]).folder):
+                open_source(self._input, keys[0])  # warns that it is not finished
             return kinds[kind]
         source = open_source(self._input, keys[0])
         full = source if keys[0] == image.levels[0] else open_source(self._input, image.levels[0])

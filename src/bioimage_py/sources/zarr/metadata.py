@@ -237,7 +237,7 @@ def problems_of(array: Mapping[str, Any]) -> Iterator[str]:
         yield f"its dimension names {names} are not one per axis of {shape}"
     try:
         dtype = np.dtype(array["data_type" if v3 else "dtype"])
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError):
         return  # numbers have no such dtype
     fill = array.get("fill_value")
     if "fill_value" not in array or (v3 and fill is None):
