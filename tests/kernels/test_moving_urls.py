@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import tensorstore as ts
 import bioimage_py as bp
 from bioimage_py.errors import RunnerError, StorageError
 from bioimage_py.geometry import Box
-from bioimage_py.kernels import CopyKernel, MoveOptions, MovingKernel, moving_kernel, side_by_side
+from bioimage_py.kernels import CopyKernel, MoveOptions, MovingKernel, SideBySide, moving_kernel
 from bioimage_py.sources import open_source
 from bioimage_py.storage import ObjectFolder
 from bioimage_py.wrapper.shape import RoiSource
@@ -281,10 +280,19 @@ def test_side_by_side_keeps_the_order_and_ends_with_the_first_error() -> None:
             raise StorageError("five")
         return number
 
-    with ThreadPoolExecutor(4) as pool:
-        assert list(side_by_side(str, range(40), pool, 4)) == [str(n) for n in range(40)]
-        for chosen, at_once in ((None, 1), (pool, 4)):
-            begun.clear()
-            with pytest.raises(StorageError, match="five"):
-                list(side_by_side(fails, itertools.count(), chosen, at_once))
-            assert max(begun) < 5 + at_once
+    assert list(SideBySide(4, 4).map(str, range(40))) == [str(n) for n in range(40)]
+    with pytest.raises(StorageError, match="five"):
+        list(SideBySide(4, 4).map(fails, itertools.count()))
+    assert max(begun) < 5 + 4
+
+
+@pytest.mark.parametrize(("many_at_once", "expected"), [(4, 8), (1000, 64)])
+def test_more_calls_are_under_way_as_long_as_that_makes_them_faster(
+    many_at_once: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("bioimage_py.kernels.moving.perf_counter", lambda: now)
+    calls = SideBySide(64, 2)
+    for _ in calls.map(str, range(4000)):
+        now += 1 / min(calls.at_once, many_at_once)  # a server that answers so many at once
+    assert calls.at_once == expected

@@ -21,7 +21,7 @@ from .copy_blocks import (
 )
 from .copy_objects import CopyObjectsKernel as CopyObjectsKernel
 from .move_chunks import MoveKernel as MoveKernel, SmallFiles as SmallFiles
-from .moving import MoveOptions as MoveOptions, MovingKernel as MovingKernel, side_by_side as side_by_side
+from .moving import MoveOptions as MoveOptions, MovingKernel as MovingKernel, SideBySide as SideBySide
 from .moving_roads import kernel_for_road as kernel_for_road, moving_kernel as moving_kernel
 from .pack_shards import PackKernel as PackKernel
 from .pyramid_blocks import PyramidKernel as PyramidKernel, mover_for as mover_for

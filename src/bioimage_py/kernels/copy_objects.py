@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from bioimage_py.chunks import (
     ChunkFrames,
@@ -19,17 +18,14 @@ from bioimage_py.chunks import (
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.kernels.copy_blocks import CopyKernel
-from bioimage_py.kernels.moving import BothSides, MoveOptions, MovingKernel, side_by_side
+from bioimage_py.kernels.moving import MOST_AT_ONCE, BothSides, MoveOptions, MovingKernel, SideBySide
 from bioimage_py.kernels.write_units import UnitsOfBox
 from bioimage_py.sources.stores import ObjectState, StoreCopier, place_of, why_fetched
 from bioimage_py.storage import ObjectBytes, ObjectFolder, OpenObject, StoredBytes
 
 # What is copied takes no memory here, so that only the store limits how many are asked for at once.
-_AT_ONCE = 16
-_WEIGHT = 16
+_WEIGHT = MOST_AT_ONCE
 _Position = tuple[int, ...]
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 
 
 class _Object(NamedTuple):
@@ -65,9 +61,8 @@ class CopyObjectsKernel(MovingKernel):
         # A store keeps what it copies as it is, so that a wrong checksum stays one.
         self._frames = ChunkFrames(self._stored, self._made, self.match, sums=False)
         self._by_few_bytes = PayloadCheck(self._stored.codecs, sums=False).by_few_bytes
-        if not self.options.verify_encoded and self._at_once < _AT_ONCE:
-            self._at_once = _AT_ONCE
-            self._pool = ThreadPoolExecutor(_AT_ONCE)
+        if not self.options.verify_encoded and (self._calls is None or self._calls.most < MOST_AT_ONCE):
+            self._calls = SideBySide(MOST_AT_ONCE)
 
     def _move_units(self, units: UnitsOfBox) -> None:
         with self._tally.rest("moving_out"):
@@ -78,10 +73,10 @@ class CopyObjectsKernel(MovingKernel):
     def _move_cells(self, cells: Box, units: UnitsOfBox) -> None:
         tally, seen = self._tally, dict[str, ObjectState]()
         stored = units.done_in(cells)
-        looked = self._at_a_time(partial(self._look, seen), units.left(self._objects_in(cells, seen), stored))
+        looked = self._calls_of(partial(self._look, seen), units.left(self._objects_in(cells, seen), stored))
         found = [each for each in looked if each is not None]
         chunks = ((each.position, *chunk) for each in found for chunk in each.chunks)
-        odd = {position for position in self._at_a_time(self._check_chunk, chunks) if position is not None}
+        odd = {position for position in self._calls_of(self._check_chunk, chunks) if position is not None}
         whole = [each for each in found if each.position not in odd]
         for each in found:
             if each.position in odd:
@@ -101,7 +96,7 @@ class CopyObjectsKernel(MovingKernel):
         """Have objects copied and check the copies; return where the output may have objects, unless there is no need to know."""
         copied = list[_Object]()
         try:
-            for _ in self._at_a_time(partial(self._copy_object, copied), objects):
+            for _ in self._calls_of(partial(self._copy_object, copied), objects):
                 pass
         except StorageError:
             # What others were asked for meanwhile has been made, and may be of other bytes than were checked.
@@ -114,12 +109,9 @@ class CopyObjectsKernel(MovingKernel):
         if copied or not self.options.output_is_new:
             listed = partial(self._copier.listed, made, copies=True)
             there = list(self._files.candidates(self._writer.keys, cells, listed))
-        for _ in self._at_a_time(partial(self._check_copy, made), copied):
+        for _ in self._calls_of(partial(self._check_copy, made), copied):
             pass
         return there
-
-    def _at_a_time(self, function: Callable[[_T], _R], things: Iterable[_T]) -> Iterator[_R]:
-        return side_by_side(function, things, self._pool, self._at_once)
 
     def _objects_in(self, cells: Box, seen: dict[str, ObjectState]) -> Iterator[_Position]:
         """Yield the output's positions at which the input may have an object; states that a list tells go into `seen`."""

@@ -9,7 +9,7 @@ from time import perf_counter
 
 from bioimage_py.chunks import ChunkFiles, ChunkFrames, EncodedReader, NamedChunks
 from bioimage_py.errors import BioimagePyError, StorageError
-from bioimage_py.kernels.moving import MovingKernel, side_by_side
+from bioimage_py.kernels.moving import MovingKernel
 from bioimage_py.kernels.stage_timer import Tally
 from bioimage_py.kernels.write_units import ALONE, UnitsOfBox
 from bioimage_py.storage import SMALL, FileFolder, StoredBytes
@@ -36,7 +36,7 @@ class MoveKernel(MovingKernel):
         self, positions: Iterable[tuple[int, ...]]
     ) -> Iterator[tuple[tuple[int, ...], int | bool | None]]:
         if self._small is None:
-            for position, done in side_by_side(self._move_chunk, positions, self._pool, self._at_once):
+            for position, done in self._calls_of(self._move_chunk, positions):
                 self._count(done)
                 yield position, done
             return
@@ -57,7 +57,7 @@ class MoveKernel(MovingKernel):
 
     @cached_property
     def _small(self) -> SmallFiles | None:
-        if self.options.verify_encoded or self._pool is not None:
+        if self.options.verify_encoded or self._calls is not None:
             return None
         return SmallFiles.of(self._reader, self._writer, self._frames)
 
@@ -71,7 +71,7 @@ class MoveKernel(MovingKernel):
             n_bytes = self._writer.write(position, *pieces)
         except StorageError as error:
             raise self._refused(position, error) from error
-        if self._pool is None:
+        if self._calls is None:
             self._tally.moving_out += perf_counter() - began
         return position, n_bytes
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import NamedTuple, Self, TypeVar
 
 from bioimage_py.chunks import (
@@ -37,8 +38,10 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 # A server takes its time for each chunk, so that many are asked for at once, as long as they take little memory.
-_MOST_AT_ONCE = 16
-_BYTES_AT_ONCE = 2**25
+MOST_AT_ONCE = 128
+_BYTES_AT_ONCE = 2**26
+_FIRST_AT_ONCE = 16
+_FASTER = 1.2
 
 
 @dataclass(frozen=True)
@@ -105,9 +108,9 @@ class MovingKernel(ABC):
         self._reads_first = self.match.road == "repack" or not isinstance(self._reader, ChunkFiles)
         # What copies boxes of which it is known that the mask is set everywhere.
         self.unmasked = replace(fallback, mask=None)
-        waits = self._reader.remote or self._writer.remote
-        self._at_once = max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // stored.chunk_bytes)) if waits else 1
-        self._pool = ThreadPoolExecutor(self._at_once) if self._at_once > 1 else None
+        most = max(1, min(MOST_AT_ONCE, _BYTES_AT_ONCE // stored.chunk_bytes))
+        waits = (self._reader.remote or self._writer.remote) and most > 1
+        self._calls = SideBySide(most) if waits else None
 
     def counted_by(self, meter: Meter) -> Self:
         twin = copy.copy(self)
@@ -212,6 +215,10 @@ class MovingKernel(ABC):
             self.fallback.meter.read(self.input, self._voxels(position, self._made.chunks))
         return pieces
 
+    def _calls_of(self, function: Callable[[_T], _R], things: Iterable[_T]) -> Iterator[_R]:
+        """Yield what a function returns for each thing, in order: side by side where it waits for a server, else one after the other."""
+        return map(function, things) if self._calls is None else self._calls.map(function, things)
+
     def _at(self, position: tuple[int, ...]) -> tuple[int, ...]:
         """Return where in the grid of the stored array a position of the output is."""
         if not self._shifted:
@@ -260,26 +267,41 @@ class MovingKernel(ABC):
             raise
 
 
-def side_by_side(
-    function: Callable[[_T], _R], things: Iterable[_T], pool: ThreadPoolExecutor | None, at_once: int
-) -> Iterator[_R]:
-    """Yield what a function returns for each thing, in order, with at most `at_once` calls under way; without a pool, lazily.
+class SideBySide:
+    """Calls under way at the same time: twice as many as before, up to `most`, as long as that makes them faster."""
 
-    After an error no further call begins; those under way are waited for.
-    """
-    if pool is None:
-        yield from map(function, things)
-        return
-    waiting: deque[Future[_R]] = deque()
-    try:
-        for thing in things:
-            waiting.append(pool.submit(function, thing))
-            if len(waiting) >= at_once:
+    def __init__(self, most: int, at_once: int = _FIRST_AT_ONCE) -> None:
+        self.most, self.at_once = most, min(most, at_once)
+        self._pool = ThreadPoolExecutor(most)
+        self._returned, self._since, self._pace = 0, perf_counter(), 0.0
+
+    def map(self, function: Callable[[_T], _R], things: Iterable[_T]) -> Iterator[_R]:
+        """Yield what a function returns for each thing, in order.
+
+        After an error no further call begins; those under way are waited for.
+        """
+        waiting: deque[Future[_R]] = deque()
+        try:
+            for thing in things:
+                waiting.append(self._pool.submit(function, thing))
+                if len(waiting) >= self.at_once:
+                    yield waiting.popleft().result()
+                    self._count()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except KeyboardInterrupt:
-        give_up_waiting()
-        raise
-    finally:
-        wait([future for future in waiting if not future.cancel()])
+        except KeyboardInterrupt:
+            give_up_waiting()
+            raise
+        finally:
+            wait([future for future in waiting if not future.cancel()])
+
+    def _count(self) -> None:
+        """Count a call that has returned; several threads may lose some counts, which changes nothing but the moment."""
+        self._returned += 1
+        if self.at_once == self.most or self._returned < 2 * self.at_once:
+            return
+        now = perf_counter()
+        pace = self._returned / max(now - self._since, 1e-6)
+        if pace > _FASTER * self._pace:
+            self.at_once = min(self.most, 2 * self.at_once)
+        self._returned, self._since, self._pace = 0, now, pace

@@ -10,7 +10,7 @@ from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.kernels.cells import cells_of
 from bioimage_py.kernels.copy_blocks import CopyKernel
-from bioimage_py.kernels.moving import BothSides, MoveOptions, MovingKernel, Pieces, side_by_side
+from bioimage_py.kernels.moving import BothSides, MoveOptions, MovingKernel, Pieces
 from bioimage_py.kernels.write_units import ALONE, UnitsOfBox
 from bioimage_py.storage import NewFile, NewObject
 
@@ -98,7 +98,7 @@ class PackKernel(MovingKernel):
         return n_moved
 
     def _taken(self, positions: list[_Position]) -> Iterator[tuple[_Position, Pieces | bool | None]]:
-        found = side_by_side(self._take, positions, self._pool, self._at_once)
+        found = self._calls_of(self._take, positions)
         for position in positions:
             with self._tally.rest("moving_in"):
                 pieces = next(found)

@@ -79,7 +79,7 @@ from bioimage_py.sources.stores import (
     remove_mark,
     renew_mark,
 )
-from bioimage_py.storage import StoreFolder, is_alive, was_restarted
+from bioimage_py.storage import StoreFolder, forget_reads, is_alive, was_restarted
 
 _log = logging.getLogger(__name__)
 _SILENT = 60.0
@@ -202,6 +202,7 @@ class Job(ABC):
             with ExitStack() as opened:
                 work = self.work(opened, passes, resources)
                 parts = [] if options.page is None else parts_of_work(work)
+                forget_reads()  # from here on others may change what is stored
                 journal = self.execute(work, resources, n_bytes)
                 self.ran = work.block_ids, journal, parts, self.name(journal, passes)
             if journal.has_failures:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.option import option
-from bioimage_py.storage import stores_reached
+from bioimage_py.storage import reads_remembered, stores_reached
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -237,7 +237,7 @@ class StoreAccess:
                 f"{', '.join(said)} can be given for s3:// URLs only, and none is given; a source that is open already was "
                 "reached in its own way"
             )
-        with stores_reached(said):
+        with stores_reached(said), reads_remembered():
             yield
 
 

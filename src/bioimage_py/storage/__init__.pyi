@@ -36,6 +36,8 @@ from .file_bytes import (
 from .kvstore import (
     MOST_JSON as MOST_JSON,
     StoreFolder as StoreFolder,
+    forget_reads as forget_reads,
+    reads_remembered as reads_remembered,
     store_context as store_context,
 )
 from .names import (

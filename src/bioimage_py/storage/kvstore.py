@@ -9,7 +9,8 @@ import itertools
 import json
 import netrc
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,12 +56,41 @@ _RETRIES = {"max_retries": 4, "initial_delay": "300ms", "max_delay": "2s"}
 
 _PATIENT_RETRIES = {"max_retries": 4, "initial_delay": "1s", "max_delay": "8s"}
 
+# Far servers take 100 ms for each request: TensorStore's own 32 at a time leave the line idle.
+_REQUESTS = 256
+
 # A request that transfers nothing for so long is tried again: by itself TensorStore waits for the system to close the connection.
 for _name, _value in (("TIME_SECONDS", "30"), ("LIMIT_BYTES", "1")):
     os.environ.setdefault(f"TENSORSTORE_CURL_LOW_SPEED_{_name}", _value)
 
 # Arrays at memory:// URLs live as long as the process: every context has to lead to the same ones.
 _MEMORY = ts.Context({"memory_key_value_store": {}})
+
+
+_MOST_REMEMBERED = 4096
+_remembered: ContextVar[dict[tuple[Any, ...], Any] | None] = ContextVar(
+    "what servers were asked for", default=None
+)
+
+
+@contextlib.contextmanager
+def reads_remembered() -> Iterator[None]:
+    """Ask a server for each metadata file once, meanwhile in this thread; what is written is asked for again."""
+    token = _remembered.set({})
+    try:
+        yield
+    finally:
+        _remembered.reset(token)
+
+
+def forget_reads(begin: str | None = None) -> None:
+    """Ask again for files whose URLs begin so; without that ask for all again, and each time."""
+    known = _remembered.get()
+    if begin is None:
+        _remembered.set(None)
+    elif known:
+        for key in [key for key in known if f"{key[0]}/{key[1]}".startswith(begin)]:
+            del known[key]
 
 
 def store_context(
@@ -78,6 +108,7 @@ def store_context(
             "http_request_retries": retries,
             "s3_request_retries": retries,
             "gcs_request_retries": retries,
+            **{f"{scheme}_request_concurrency": {"limit": _REQUESTS} for scheme in ("http", "s3", "gcs")},
             **({} if credentials is None else {"aws_credentials": credentials}),
         },
         parent=_MEMORY,
@@ -307,9 +338,35 @@ class StoreFolder:
                     return tried_again(lambda: _first_bytes(f"{self.path}/{name}", most))
                 except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                     return None
-            found = self._kvstore().read(name).result()
+            found = self._asked_for(name)
         server_answered(self.path)
         return bytes(found.value) if found.state == "value" else None
+
+    def _asked_for(self, name: str) -> Any:
+        known = _remembered.get()
+        if known is None:
+            return self._kvstore().read(name).result()
+        self.ask_ahead([name])
+        key = self._request(name)
+        try:
+            return known[key].result()
+        except ENGINE_ERRORS:
+            del known[key]
+            raise
+
+    def ask_ahead(self, names: Iterable[str]) -> None:
+        """Ask a server for files that will be read, all at the same time, where answers are remembered."""
+        known = _remembered.get()
+        if known is None or self.is_local:
+            return
+        if len(known) > _MOST_REMEMBERED:
+            known.clear()
+        for name in names:
+            if (key := self._request(name)) not in known:
+                known[key] = self._kvstore().read(name)
+
+    def _request(self, name: str) -> tuple[Any, ...]:
+        return self.path, name, *sorted(self.options.items())
 
     def has(self, name: str) -> bool:
         """Whether there is an object of a name behind a URL; True where the store does not say."""
@@ -328,17 +385,20 @@ class StoreFolder:
                 tried_again(lambda: FileFolder(self.path).write(name, data))
             else:
                 self._kvstore().write(name, data).result()
+                forget_reads(f"{self.path}/{name}")
 
     def delete(self, name: str) -> None:
         if self.is_local:
             Path(self.path, name).unlink(missing_ok=True)
         else:
             self._kvstore().write(name, None).result()
+            forget_reads(f"{self.path}/{name}")
 
     def delete_objects(self) -> None:
         """Delete all objects below a URL; it is no error if there are none."""
         with storage_errors(f"{self.path} cannot be removed", writing=True):
             self._kvstore().delete_range(ts.KvStore.KeyRange()).result()
+            forget_reads(self.path)
 
     def objects(self) -> ObjectFolder | None:
         if self.is_local:

@@ -28,6 +28,7 @@ from bioimage_py.sources.stores.unfinished import MARK_FOLDER, is_abandoned, mar
 from bioimage_py.storage import (
     StoreFolder,
     check_writable,
+    forget_reads,
     is_leftover,
     json_problem,
     storage_error,
@@ -51,6 +52,7 @@ class StoreRules:
     read_node: Callable[[StoreFolder], Node | None]
     own_entry: re.Pattern[str]  # matches the names that an array has in its folder, and nothing else
     group_files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of an empty group, by name
+    files: tuple[str, ...] = ()  # those that `read_node` may look at
 
 
 def try_out(spec: Mapping[str, Any]) -> None:
@@ -99,6 +101,7 @@ def make_array(
         )
     except (ValueError, NotImplementedError, RuntimeError) as error:
         raise storage_error(error, f"{folder.path} cannot be made", writing=True) from error
+    forget_reads(folder.path)
     if later:
         folder.write_json("zarr.json", {**(folder.read_json("zarr.json") or {}), "attributes": attributes})
 
@@ -165,6 +168,8 @@ def _checked_groups(
     if root.read_only:
         raise ReadOnlyError(f"{root.path} cannot be written: http only reads. Write to a folder or to s3://")
     target = root.inside(key)
+    for folder in (target, *_folders_above(root, key)):
+        folder.ask_ahead(rules.files)
     target.check_bucket()
     groups = _groups_to_make(root, key, rules)
     _check_free(target, overwrite, rules)
@@ -173,14 +178,12 @@ def _checked_groups(
 
 def _groups_to_make(root: StoreFolder, key: str | None, rules: StoreRules) -> list[StoreFolder]:
     """Return the folders from the container down to the new array that are not groups yet."""
-    parts = key.split("/") if key else []
-    above = [root.inside("/".join(parts[:n])) for n in range(len(parts))]
-    missing = []
-    for folder in (*root.parents(3), *above):
+    missing, outside = [], list(root.parents(3))
+    for folder in _folders_above(root, key):
         node = rules.read_node(folder)
         if node is not None and node.array is not None:
             raise InvalidArgumentError(f"{root.child(key).path} would be inside the array {folder.path}")
-        if folder not in above:
+        if folder in outside:
             continue
         if node is None and not all(is_leftover(entry.name) for entry in folder.entries_if_local()):
             raise OutputExistsError(
@@ -197,6 +200,11 @@ def _groups_to_make(root: StoreFolder, key: str | None, rules: StoreRules) -> li
                 ],
             )
     return missing
+
+
+def _folders_above(root: StoreFolder, key: str | None) -> list[StoreFolder]:
+    parts = key.split("/") if key else []
+    return [*root.parents(3), *(root.inside("/".join(parts[:n])) for n in range(len(parts)))]
 
 
 _GROUP_MARKERS = ("zarr.json", ".zgroup", "attributes.json")

@@ -198,7 +198,9 @@ ARRAY_FILES = ("zarr.json", ".zarray", ".zattrs")
 
 
 def store_rules(zarr_format: int) -> StoreRules:
-    return StoreRules(TITLE, read_node, _OWN_ENTRY, group_files(zarr_format))
+    return StoreRules(
+        TITLE, read_node, _OWN_ENTRY, group_files(zarr_format), ("zarr.json", ".zarray", ".zgroup", ".zattrs")
+    )
 
 
 def described_array(spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
