@@ -49,7 +49,7 @@ CALLS: list[tuple[Callable[[Files], Any], type[Exception], str, str]] = [
     (lambda f: bp.copy(VOXELS, f / "o.zarr", chunks="auto"), ValueError, "'auto'", "one integer of at least 1 per axis"),
     (lambda f: bp.copy(VOXELS, f / "o.zarr", chunks=(2, 4, 4), shards=(3, 4, 4)), ValueError, r"shards \(3, 4, 4\)", "multiple of the chunks"),
     (lambda f: bp.copy(VOXELS, f / "o.n5/a", shards=(4, 4, 4)), ValueError, "no shards .* N5", "use Zarr v3"),
-    (lambda f: bp.copy(VOXELS, f / "o.zarr", codec="zip"), ValueError, "'zip' is not known", "choose one of .*zstd"),
+    (lambda f: bp.copy(VOXELS, f / "o.zarr", codec="zip"), ValueError, "not have the codec 'zip'", "choose one of .*zstd"),
     (lambda f: bp.copy(VOXELS, f / "o.zarr", dtype="uint17"), ValueError, "'uint17'", "those for voxels are bool, uint8"),
     (lambda f: bp.copy(VOXELS, f / "o.zarr", fill_value=-1), ValueError, "fill_value=-1 .* uint16", "give a number that it has"),
     (lambda f: bp.copy(VOXELS, f / "o.zarr", axes="zy"), ValueError, "got 'zy'", "3 axes, such as 'zyx'"),

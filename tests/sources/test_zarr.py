@@ -216,7 +216,6 @@ def test_codecs(tmp_path: Path, zarr_format: int, codec: Any, text: str) -> None
     ("how", "words"),
     [
         ({"codec": Codec("lzf")}, "zstd"),
-        ({"codec": Codec("bz2")}, "Zarr v3"),
         ({"codec": Codec("zstd", 99)}, "99"),
         ({"codec": Codec.parse("zstd+crc32c"), "zarr_format": 2}, "or use Zarr v3"),
         ({"codec": Codec.parse("zstd+checksum"), "zarr_format": 2}, "checksum"),

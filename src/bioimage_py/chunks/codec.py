@@ -108,12 +108,20 @@ def _encoder_options(
     if name == "blosc":
         return _blosc_options(settings, itemsize)
     if name == "zstd":
-        if not isinstance(level, int) or not 1 <= level <= 22 or settings.get("checksum"):
+        if not isinstance(level, int) or not 1 <= level <= 22:
             return None
-        return _codecs.zstd_encode, {"level": level}
+        return _zstd_with_checksum if settings.get("checksum") else _codecs.zstd_encode, {"level": level}
     if not isinstance(level, int) or not 0 <= level <= 9:
         return None
     return _codecs.gzip_encode if name == "gzip" else _codecs.deflate_encode, {"level": level}
+
+
+def _zstd_with_checksum(data: AnyArray, *, out: AnyArray, level: int) -> AnyArray:
+    from numcodecs.zstd import compress  # imagecodecs has no checksum
+
+    found = np.frombuffer(compress(data.view(np.uint8), level, True), np.uint8)
+    out[: len(found)] = found
+    return out[: len(found)]
 
 
 def _blosc_options(settings: Mapping[str, Any], itemsize: int) -> tuple[Any, dict[str, Any]] | None:

@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 
 import google_crc32c
 import imagecodecs
+import numpy as np
 
 from bioimage_py.chunks.encoding import AnyArray, ChunkEncoding, CodecStep, traits_of
 from bioimage_py.chunks.encoding_match import EncodingMatch
@@ -64,8 +65,9 @@ def why_all_bytes(codecs: tuple[CodecStep, ...]) -> str | None:
     return f"only all bytes of a chunk of {' and '.join(str(step[0]) for step in codecs)} tell whether it is whole"
 
 
-def crc32c_bytes(data: bytes | AnyArray) -> bytes:
-    return struct.pack("<I", google_crc32c.value(data))
+def crc32c_bytes(data: bytes | memoryview | AnyArray) -> bytes:
+    # It takes no memoryview, and a slice of bytes would be a copy.
+    return struct.pack("<I", google_crc32c.value(np.frombuffer(data, np.uint8)))
 
 
 def _without_checksum(name: str, stored: StoredBytes, sums: bool) -> StoredBytes:
@@ -76,8 +78,8 @@ def _without_checksum(name: str, stored: StoredBytes, sums: bool) -> StoredBytes
     data = stored.read()
     if name == "fletcher32":
         FilterPipeline((Filter(3, ()),), len(data) - 4).decode(data, 0)
-    elif crc32c_bytes(data[:-4]) != data[-4:]:
-        raise StorageError(f"its crc32c is {crc32c_bytes(data[:-4]).hex()}, but {data[-4:].hex()} was stored")
+    elif (found := crc32c_bytes(memoryview(data)[:-4])) != data[-4:]:
+        raise StorageError(f"its crc32c is {found.hex()}, but {data[-4:].hex()} was stored")
     return stored.part(0, -4)
 
 
@@ -270,7 +272,7 @@ class ChunkFrames:
         pieces: list[bytes | memoryview] = [data]
         for step in self._wraps:
             if step == "crc32c":
-                pieces.append(crc32c_bytes(b"".join(pieces)))
+                pieces.append(crc32c_bytes(pieces[0] if len(pieces) == 1 else b"".join(pieces)))
             else:
                 head, tail = _deflate_frame(step, decoded)
                 pieces = [head, *pieces, tail]

@@ -166,8 +166,8 @@ class NewArray:
         read="shape",
     )
     codec: str | Mapping[str, Any] | Codec | None = option(
-        "compression, such as zstd:3, gzip:6, blosc:5+crc32c or none; or JSON with its options",
-        metavar="NAME[:LEVEL][+crc32c]",
+        "compression, such as zstd:3, gzip:6, blosc:5+crc32c, bitround:10+zstd or none; or JSON with its options",
+        metavar="[FILTER+]NAME[:LEVEL][+crc32c]",
         read="codec",
     )
     zarr_format: int | None = option(

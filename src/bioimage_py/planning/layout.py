@@ -98,7 +98,7 @@ class ArrayLayout(Reported):
             spec.dtype,
             spec.chunks,
             spec.shards,
-            "" if spec.codec is None else spec.codec.name,
+            "" if spec.codec is None else spec.codec.text,
             store=store_at(path),
             one_file=not (family.entry.in_folders or family.entry.patterns),
             fastest_first=family.fastest_first,

@@ -11,10 +11,9 @@ import numpy as np
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.metadata import ImageMetadata
 
-CODECS = (
-    "none", "zstd", "gzip", "zlib", "deflate", "lzw", "bz2", "lz4", "blosc", "lzf", "jpeg", "png", "compressed_segmentation",
-)  # fmt: skip
 _CHECKSUMS = ("crc32c", "checksum", "fletcher32")
+LEVEL_WORDS = ("level", "clevel", "keepbits", "digits", "acceleration", "preset")
+"""What codecs call the number that stands behind their name; the first that they have."""
 
 
 @dataclass(frozen=True)
@@ -24,27 +23,38 @@ class Codec:
     Attributes
     ----------
     name
-        One of `CODECS`. Not every store has every codec.
+        Such as `"zstd"`. What there is depends on the store, which refuses what it does not have.
     level
-        The codec's own level, or None for the store's default.
+        The codec's own level (or the kept bits of bitround), or None for the store's default.
     options
         Further options: for blosc `cname` (`"zstd"`, `"lz4"`, …) and `shuffle` (`"noshuffle"`, `"shuffle"`,
         `"bitshuffle"`); in Zarr v3 `crc32c=True` for a checksum behind each chunk, and for zstd `checksum=True` for one
-        in its frames; in HDF5 `fletcher32=True`; in TIFF `predictor=False` for no differences of neighbours.
+        in its frames; in HDF5 `fletcher32=True`; in TIFF `predictor=False` for no differences of neighbours; in Zarr
+        `filters`, the codecs before this one, in the order of writing.
     """
 
     name: str
     level: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def steps(self) -> tuple[Codec, ...]:
+        """All codecs in the order of writing."""
+        return (*map(Codec.parse, self.options.get("filters", ())), self)
+
+    @property
+    def text(self) -> str:
+        """The names of all, as they are given."""
+        return "+".join(step.name for step in self.steps)
+
     @classmethod
     def parse(cls, codec: str | Mapping[str, Any] | Codec) -> Codec:
-        """Read a codec as a user gives it: `"zstd"`, `"gzip:6"`, `"zstd:3+crc32c"`, or `{"name": "blosc", "level": 3, "cname": "lz4"}`.
+        """Read a codec as a user gives it: `"zstd"`, `"gzip:6"`, `"bitround:10+zstd:3+crc32c"`, or `{"name": "blosc", "level": 3, "cname": "lz4"}`.
 
         Raises
         ------
         InvalidArgumentError
-            For a name that is not in `CODECS`, a level that is not an integer, or a checksum that is not known.
+            For a level that is not an integer.
 
         Examples
         --------
@@ -56,22 +66,21 @@ class Codec:
         if isinstance(codec, Codec):
             return codec
         if isinstance(codec, str):
-            text, *checksums = codec.split("+")
-            name, _, level = text.partition(":")
-            unknown = [word for word in checksums if word not in _CHECKSUMS]
-            if unknown:
-                raise InvalidArgumentError(
-                    f"codec {codec!r} has {unknown[0]!r} after a '+'; only a checksum can be there: {' or '.join(_CHECKSUMS)}"
-                )
-            options: dict[str, Any] = dict.fromkeys(checksums, True)
+            first, *others = codec.split("+")
+            filters: list[Any] = [first, *(word for word in others if word not in _CHECKSUMS)]
+            last = filters.pop()
+            name, _, level = last.partition(":")
+            options: dict[str, Any] = dict.fromkeys((word for word in others if word in _CHECKSUMS), True)
         elif isinstance(codec, Mapping):
             options = dict(codec)
             name = str(options.pop("name", options.pop("id", "")))
             level = options.pop("level", options.pop("clevel", ""))
+            filters = options.pop("filters", None) or []
+            filters = [filters] if isinstance(filters, (str, Mapping, Codec)) else list(filters)
         else:
             raise InvalidArgumentError(f"codec must be a name, a dict or a Codec, got {codec!r}")
-        if name not in CODECS:
-            raise InvalidArgumentError(f"codec {name!r} is not known; choose one of {', '.join(CODECS)}")
+        if filters:
+            options["filters"] = tuple(map(cls.parse, filters))
         try:
             return cls(name, None if level in ("", None) else int(level), options)
         except (TypeError, ValueError):

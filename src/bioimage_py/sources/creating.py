@@ -139,7 +139,7 @@ def create_output(
     shards
         Shape of a shard in voxels (Zarr v3), a multiple of the chunks. Default: none, or those of `like`.
     codec
-        Compression: `"zstd:3"`, `"gzip"`, `"none"`, `{"name": "blosc", "cname": "lz4", "level": 5}`. Default: the store's, for
+        Compression: `"zstd:3"`, `"bitround:10+zstd"`, `"none"`, `{"name": "blosc", "cname": "lz4", "level": 5}`. Default: the store's, for
         Zarr zstd with shuffle for integers.
     zarr_format
         3 or 2. Default: that of the group which the array is put into, else 3.

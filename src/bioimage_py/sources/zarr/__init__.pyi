@@ -20,3 +20,4 @@ from .metadata import (
     tensorstore_spec as tensorstore_spec,
     zarr_format_of as zarr_format_of,
 )
+from .registered import registered_names as registered_names

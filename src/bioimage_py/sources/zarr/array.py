@@ -37,7 +37,7 @@ from bioimage_py.sources.stores import (
     open_tensorstore_spec,
     update_consolidated,
 )
-from bioimage_py.sources.zarr.codecs import codec_text, keeping
+from bioimage_py.sources.zarr.codecs import codec_text, keeping, needs_zarr_python, without_rounding
 from bioimage_py.sources.zarr.encoding import encoding_from_metadata, names_in_use, stored_chunks
 from bioimage_py.sources.zarr.files import ZarrSource
 from bioimage_py.sources.zarr.metadata import (
@@ -52,7 +52,7 @@ from bioimage_py.sources.zarr.metadata import (
     store_rules,
     zarr_format_of,
 )
-from bioimage_py.storage import StoreFolder, check_json, plain_message, reads_metadata
+from bioimage_py.storage import StoreFolder, check_json, is_url, plain_message, reads_metadata
 
 _log = logging.getLogger(__name__)
 _MOST_EXTENT = 2**62 - 1
@@ -184,6 +184,14 @@ class ZarrFamily(StoreFamily):
     def image_group(self, path: str, key: str | None) -> ImageGroup | None:
         return ImageGroup.at(path, key)
 
+    def settled(self, spec: ArraySpec, path: str, *, grid: bool) -> ArraySpec:
+        codec = spec.codec
+        if codec is not None and needs_zarr_python(codec, spec.zarr_format) and is_url(path):
+            raise UnsupportedFormatError(
+                f"{path} cannot have the codec {codec.text!r}, which TensorStore lacks: zarr-python writes into local folders only here"
+            )
+        return super().settled(spec, path, grid=grid)
+
     def keeping(self, spec: ArraySpec, encoding: ChunkEncoding, *, grid: bool, codec: bool) -> ArraySpec:
         return keeping(self, spec, encoding, spec.zarr_format, grid=grid, codec=codec)
 
@@ -223,7 +231,8 @@ def _open_node(
             replace(stored, renamed=renamed),
         )
     try:
-        return ZarrSource(_open_tensorstore(node, mode), stored)
+        shown = node if mode != "r" else replace(node, array=without_rounding(node.array or {}))
+        return ZarrSource(_open_tensorstore(shown, mode), stored)
     except (ValueError, NotImplementedError) as error:
         _log.debug("TensorStore does not read %s, so zarr-python does: %s", node.folder.path, error)
         if renamed:

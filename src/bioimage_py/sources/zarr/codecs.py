@@ -10,7 +10,7 @@ import numpy as np
 
 from bioimage_py.chunks import BLOSC_SHUFFLES, ChunkEncoding, compare_encodings
 from bioimage_py.errors import InvalidArgumentError, UnsupportedFormatError
-from bioimage_py.sources.array_spec import ArraySpec, Codec
+from bioimage_py.sources.array_spec import LEVEL_WORDS, ArraySpec, Codec
 from bioimage_py.sources.family import Family
 
 V2_CODECS = ("none", "zstd", "gzip", "zlib", "bz2", "blosc", "lz4")
@@ -26,7 +26,53 @@ def default_codec(dtype: np.dtype[Any], **options: Any) -> Codec:
     return Codec("blosc", 1, {"cname": "zstd", "shuffle": shuffle, **options})
 
 
-def compressor_v2(codec: Codec | None, dtype: np.dtype[Any]) -> dict[str, Any] | None:
+def needs_zarr_python(codec: Codec | None, zarr_format: int) -> bool:
+    """Whether TensorStore lacks a codec of a new array."""
+    own = V3_CODECS if zarr_format == 3 else V2_CODECS
+    return codec is not None and any(step.name not in own for step in codec.steps)
+
+
+def codecs_v2(codec: Codec | None, dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Return filters and compressor as the metadata of an array have them."""
+    if codec is None or not needs_zarr_python(codec, 2):
+        return {"compressor": _compressor_v2(codec, dtype), "filters": None}
+    found = [step for _, step in _chain(codec, dtype, 2)]
+    return {"compressor": found[-1], "filters": list(filter(None, found[:-1])) or None}
+
+
+def codecs_v3(codec: Codec | None, dtype: np.dtype[Any], to_bytes: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the codecs in the metadata of an array, with `to_bytes` where none of them makes bytes of voxels."""
+    if codec is None or not needs_zarr_python(codec, 3):
+        return [to_bytes, *_compressors_v3(codec, dtype)]
+    chain = _chain(codec, dtype, 3)
+    kinds, found = [kind for kind, _ in chain], [step for _, step in chain]
+    if "array to bytes" not in kinds:
+        found.insert(next((n for n, kind in enumerate(kinds) if kind != "array"), len(kinds)), to_bytes)
+    return found
+
+
+def _chain(codec: Codec, dtype: np.dtype[Any], zarr_format: int) -> list[tuple[str, Any]]:
+    """Return what each codec takes, and its metadata; behind a last one that only prepares voxels follows the default."""
+    from bioimage_py.sources.zarr.registered import registered_step
+
+    steps = codec.steps
+    last = Codec(codec.name, codec.level, {k: v for k, v in codec.options.items() if k != "filters"})
+    found: list[tuple[str, Any]] = []
+    for step in (*steps[:-1], last):
+        if needs_zarr_python(step, zarr_format):
+            found += registered_step(step, dtype, zarr_format, V3_CODECS if zarr_format == 3 else V2_CODECS)
+        else:
+            found += _own_steps(step, dtype, zarr_format)
+    prepares = found and found[-1][0] == "array" and needs_zarr_python(last, zarr_format)
+    return [*found, *_own_steps(None, dtype, zarr_format)] if prepares else found
+
+
+def _own_steps(codec: Codec | None, dtype: np.dtype[Any], zarr_format: int) -> list[tuple[str, Any]]:
+    made = _compressors_v3(codec, dtype) if zarr_format == 3 else [_compressor_v2(codec, dtype)]
+    return [("bytes", step) for step in made]
+
+
+def _compressor_v2(codec: Codec | None, dtype: np.dtype[Any]) -> dict[str, Any] | None:
     codec = checked_codec(codec or default_codec(dtype), V2_CODECS, "Zarr v2")
     if codec.name == "none":
         return None
@@ -35,7 +81,7 @@ def compressor_v2(codec: Codec | None, dtype: np.dtype[Any]) -> dict[str, Any] |
     return {"id": codec.name, "level": checked_level(codec)}
 
 
-def compressors_v3(codec: Codec | None, dtype: np.dtype[Any]) -> list[dict[str, Any]]:
+def _compressors_v3(codec: Codec | None, dtype: np.dtype[Any]) -> list[dict[str, Any]]:
     # Without a checksum most flipped bits read as other voxels; it takes 1 % of the time of encoding and writing.
     codec = codec or default_codec(dtype, crc32c=True)
     options = dict(codec.options)
@@ -118,6 +164,29 @@ def checked_level(codec: Codec) -> int:
     return level
 
 
+def without_rounding(array: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata of an array without bit rounding, which decoding does not undo: TensorStore lacks it."""
+
+    def kept(steps: Any) -> Any:
+        if not isinstance(steps, list):
+            return steps
+        return [inside(step) for step in steps if _name(step) not in ("bitround", "numcodecs.bitround")]
+
+    def inside(step: Any) -> Any:
+        shard = step.get("configuration") if _name(step) == "sharding_indexed" else None
+        if not isinstance(shard, Mapping):
+            return step
+        return {**step, "configuration": {**shard, "codecs": kept(shard.get("codecs"))}}
+
+    steps = {name: kept(array[name]) or None for name in ("codecs", "filters") if name in array}
+    return {**array, **steps}
+
+
+def _name(step: Any) -> str:
+    told = step if isinstance(step, Mapping) else {}
+    return str(told.get("id") or told.get("type") or told.get("name"))
+
+
 def codec_text(codecs: Any) -> str:
     """Return codecs as in the metadata of an array (v2 compressor or v3 codec list) in words for people."""
     steps = [codecs] if isinstance(codecs, Mapping) else codecs if isinstance(codecs, list) else []
@@ -125,7 +194,7 @@ def codec_text(codecs: Any) -> str:
 
 
 def _step_text(step: Mapping[str, Any]) -> str:
-    name = str(step.get("id") or step.get("type") or step.get("name"))
+    name = _name(step)
     details = step.get("configuration", step)
     if not isinstance(details, Mapping):
         return name
@@ -137,7 +206,7 @@ def _step_text(step: Mapping[str, Any]) -> str:
         shuffle = details.get("shuffle", "")
         shuffle = BLOSC_SHUFFLES[int(shuffle)] if shuffle in (0, 1, 2) else shuffle
         return f"blosc {details.get('cname', '')}:{details.get('clevel', '')} {shuffle}".rstrip()
-    level = details.get("level", details.get("clevel"))
+    level = next((details[word] for word in LEVEL_WORDS if word in details), None)
     return name if level is None else f"{name}:{level}"
 
 

@@ -31,11 +31,13 @@ from bioimage_py.sources.stores import (
     try_out,
     with_multiscales,
 )
-from bioimage_py.sources.zarr.codecs import compressor_v2, compressors_v3
+from bioimage_py.sources.zarr.codecs import codecs_v2, codecs_v3, needs_zarr_python
 from bioimage_py.storage import StoreFolder
 
 _log = logging.getLogger(__name__)
 TITLE = "Zarr"
+ZARR_PYTHON = "zarr-python"
+"""The driver of a new array that TensorStore cannot make."""
 _OWN_ENTRY = re.compile(
     r"zarr\.json|\.z(array|attrs|group)|c|c[./]\d+([./]\d+)*|\d+([./]\d+)*|.*\.__lock|.*\.[0-9a-f]{32}\.partial|\.DS_Store"
 )
@@ -204,9 +206,17 @@ def store_rules(zarr_format: int) -> StoreRules:
 
 
 def described_array(spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return a new array as TensorStore takes it, which is tried, and its attributes; raises as `array_metadata` does."""
+    """Return how a new array is made, which is tried, and its attributes; raises as `array_metadata` does."""
     metadata, attributes = array_metadata(spec)
     making = tensorstore_spec(metadata)
+    if spec.codec is not None and needs_zarr_python(spec.codec, spec.zarr_format):
+        from bioimage_py.sources.zarr.registered import try_out_codecs
+
+        try_out(tensorstore_spec(array_metadata(replace(spec, codec=None))[0]))
+        few = (4,) * len(spec.shape)
+        small = replace(spec, shape=few, chunks=few, shards=spec.shards and few)
+        try_out_codecs(array_metadata(small)[0], spec.dtype, spec.codec.text)
+        return {"driver": ZARR_PYTHON, "metadata": metadata}, attributes
     try_out(making)
     return making, attributes
 
@@ -217,8 +227,14 @@ def tensorstore_spec(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def make_zarr_array(making: Mapping[str, Any], attributes: Mapping[str, Any], folder: StoreFolder) -> None:
     """Make an array with its attributes in a folder that `room_for_array` gave."""
-    v3 = making["driver"] == "zarr3"
-    make_array(making, folder, attributes=attributes if v3 else None)
+    v3 = making["metadata"].get("zarr_format") == 3
+    if making["driver"] == ZARR_PYTHON:
+        if not folder.is_local:
+            raise UnsupportedFormatError(f"{folder.path} cannot have a codec that TensorStore lacks")
+        told = {"attributes": dict(attributes)} if v3 else {}
+        folder.write_json("zarr.json" if v3 else ".zarray", {**making["metadata"], **told})
+    else:
+        make_array(making, folder, attributes=attributes if v3 else None)
     if attributes and not v3:
         folder.write_json(".zattrs", attributes)
 
@@ -297,9 +313,8 @@ def array_metadata(spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
         "shape": list(spec.shape),
         "chunks": list(chunks),
         "dtype": dtype.newbyteorder(_ORDERS[spec.byte_order]).str,
-        "compressor": compressor_v2(spec.codec, dtype),
         "fill_value": fill,
-        "filters": None,
+        **codecs_v2(spec.codec, dtype),
         "order": "C",
         "dimension_separator": "/",
     }
@@ -310,7 +325,7 @@ def _metadata_v3(spec: ArraySpec, chunks: tuple[int, ...], fill: Any) -> dict[st
     dtype = spec.dtype
     little = {"name": "bytes", "configuration": {"endian": "little"}}
     ordered = {"name": "bytes", "configuration": {"endian": spec.byte_order}}
-    codecs = [ordered if dtype.itemsize > 1 else {"name": "bytes"}, *compressors_v3(spec.codec, dtype)]
+    codecs = codecs_v3(spec.codec, dtype, ordered if dtype.itemsize > 1 else {"name": "bytes"})
     outer = chunks
     if spec.shards is not None:
         outer = spec.shards

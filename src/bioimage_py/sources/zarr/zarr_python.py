@@ -27,6 +27,7 @@ from bioimage_py.sources.casting import cast_values
 from bioimage_py.sources.chunk_access import chunk_stamps
 from bioimage_py.sources.stores import StoredArray, metadata_stamp, stored_size_of
 from bioimage_py.sources.zarr.encoding import check_names_in_zip
+from bioimage_py.sources.zarr.registered import codecs_of_numcodecs
 from bioimage_py.storage import (
     Identity,
     PartStamps,
@@ -56,6 +57,15 @@ class ZarrPythonSource(FileSource):
     engine = "zarr-python"
 
     def __init__(self, array: Any, stored: StoredArray, *, live: bool = False) -> None:
+        names = [
+            getattr(codec, "codec_id", getattr(codec, "codec_name", ""))
+            for codec in (*array.filters, *array.compressors)
+        ]
+        if "pickle" in names:
+            raise UnsupportedFormatError(
+                f"{stored.path} is not read: its codec pickle runs what the file says"
+            )
+        self._rounds = "bitround" in (name.removeprefix("numcodecs.") for name in names)
         self.array = array
         self._stored = stored
         self._live = live
@@ -83,6 +93,9 @@ class ZarrPythonSource(FileSource):
 
     def _write(self, box: Box, values: AnyArray) -> None:
         cast = cast_values(values, self.dtype)
+        if self._rounds:
+            # Rounding carries out of a NaN with all bits set, which becomes -0.0.
+            cast = np.where(np.isnan(cast), self.dtype.type(np.nan), cast)
         try:
             self.array[box.slices or ...] = cast
         except PermissionError as error:
@@ -146,7 +159,8 @@ def open_folder(folder: StoreFolder, stored: StoredArray) -> ZarrPythonSource:
     """Open an array in a local folder; zarr-python's errors pass."""
     if not folder.is_local:
         raise UnsupportedFormatError("zarr-python is used for arrays in local folders only")
-    array = zarr.open_array(folder.path, mode=stored.mode)
+    with codecs_of_numcodecs():
+        array = zarr.open_array(folder.path, mode=stored.mode)
     return ZarrPythonSource(array, stored)
 
 
