@@ -6,6 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import h5py
+import nibabel
 import numpy as np
 import tensorstore as ts
 import tifffile
@@ -33,7 +35,12 @@ ROADS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "pyramid": ("pyramid", "chunks.zarr", "out.ome.zarr", {**PYRAMID, "block_shape": [64, 128, 128]}),
     "masked": ("copy", "chunks.zarr", "out.zarr", {"mask": "mask.zarr", **BLOCK}),
     "wrapper": ("copy", "chunks.zarr", "out.zarr", {"plus_one": True, **BLOCK}),
+    "npy": ("copy", "chunks.zarr", "files/out.npy", BLOCK),
+    "nifti-gz": ("copy", "chunks.zarr", "files/out.nii.gz", BLOCK),
+    "hdf5": ("copy", "chunks.zarr", "files/out.h5", {"chunks": CHUNKS, **BLOCK}),
 }  # fmt: skip
+FILES = ("npy", "nifti-gz", "hdf5")
+"""The roads into a file, which takes one writing process. The first two go on after a kill."""
 
 
 @cache
@@ -74,7 +81,14 @@ def expected(road: str, output: Path) -> dict[Path, np.ndarray]:
 
 
 def stored(path: Path) -> np.ndarray:
-    """Read all of an array with TensorStore, and nothing of this package."""
+    """Read all of an array with TensorStore, or the library of a file, and nothing of this package."""
+    if path.suffix == ".npy":
+        return np.load(path)
+    if path.suffix == ".gz":
+        return np.asanyarray(nibabel.load(path).dataobj)
+    if path.suffix == ".h5":
+        with h5py.File(path) as file:
+            return file["data"][...]
     kinds = {
         "zarr.json": "zarr3",
         ".zarray": "zarr",

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import bioimage_py as bp
-from bioimage_py.errors import BioimagePyWarning, OutputExistsError, RunnerError
+from bioimage_py.errors import BioimagePyWarning, OutputExistsError, RunnerError, SourceNotFoundError
 from bioimage_py.sources.stores import unfinished_text
 from bioimage_py.wrapper import SimpleTransformationSource
 
@@ -43,6 +43,8 @@ CALLS: dict[str, tuple[str, str, str, dict[str, Any], int]] = {
         {"codec": "gzip:1", "chunks": [4, 16, 16], "block_shape": [4, 32, 32]},
         3,
     ),
+    "npy": ("copy", "in.zarr", "out.npy", {"block_shape": [4, 32, 32]}, 3),
+    "gzip": ("copy", "in.zarr", "out.nii.gz", {"block_shape": [16, 32, 4]}, 3),
     "whole image": ("copy", "in.ome.zarr", "out.ome.zarr", {"block_shape": [4, 16, 16]}, 9),
     "pyramid": (
         "pyramid",
@@ -84,7 +86,7 @@ def chunk_times(folder: Path) -> dict[Path, int]:
     }
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", [name for name in CALLS if name not in ("npy", "gzip")])
 def test_the_same_call_does_the_rest_of_a_copy_that_was_killed(tmp_path: Path, name: str) -> None:
     call, (verb, *_, n_blocks) = killed(tmp_path, name), CALLS[name]
     output = Path(call["output"])
@@ -107,6 +109,81 @@ def test_the_same_call_does_the_rest_of_a_copy_that_was_killed(tmp_path: Path, n
         + list(tmp_path.rglob("*-run-*"))
         + list(tmp_path.glob("*.rechunk-*"))
     )
+
+
+@pytest.mark.parametrize("name", ["npy", "gzip"])
+def test_a_file_goes_on_under_its_temporary_name(tmp_path: Path, name: str) -> None:
+    call = killed(tmp_path, name)
+    output = Path(call["output"])
+    with pytest.raises(SourceNotFoundError, match=r"not finished: .* of . blocks; the same call continues"):
+        bp.open_source(output)
+    with pytest.raises(OutputExistsError, match="another call has begun it: options casting"):
+        bp.copy(**call, casting="check")
+    seen = list[bp.Progress]()
+    bp.copy(**call, num_workers=2, progress=seen.append).close()
+    assert seen[-1].account is not None
+    assert seen[-1].account.blocks_before == 3
+    np.testing.assert_array_equal(bp.open_source(output)[...], IMAGE)
+    with pytest.raises(OutputExistsError, match="already"):
+        bp.copy(**call)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.ome.zarr", "in.zarr", output.name]
+
+
+def test_a_file_that_cannot_go_on_begins_anew(tmp_path: Path) -> None:
+    call = killed(tmp_path, "npy")
+    output, partial = Path(call["output"]), tmp_path / ".out.npy.partial"
+    partial.unlink()
+    with pytest.warns(BioimagePyWarning, match="begins anew: what it has written is gone"):
+        bp.copy(**call)
+    output.unlink()
+    call = killed(tmp_path / "more", "npy")
+    output = Path(call["output"])
+    chunk = Path(call["input"], "c/0/0/0")
+    chunk.rename(chunk.with_name("away"))
+    chunk.with_name("away").rename(chunk)
+    with pytest.warns(BioimagePyWarning, match="begins anew: its input has changed since"):
+        bp.copy(**call)
+    # A file that came under the name meanwhile is not replaced, and what a killed call has kept is of no use then.
+    call = killed(tmp_path / "taken", "npy")
+    np.save(call["output"], IMAGE[:1])
+    with pytest.raises(OutputExistsError, match="is there already"):
+        bp.copy(**call)
+    np.testing.assert_array_equal(np.load(call["output"]), IMAGE[:1])
+    assert not Path(f"{call['output']}.bioimage-py").exists()
+
+
+@pytest.mark.parametrize("name", ["npy", "gzip"])
+def test_a_file_that_has_its_name_is_finished(tmp_path: Path, name: str) -> None:
+    bp.copy(IMAGE, tmp_path / "in.zarr", chunks=(4, 16, 16))
+    call = [str(tmp_path / "in.zarr"), str(tmp_path / CALLS[name][2])]
+    options = {**CALLS[name][3], "block_shape": IMAGE.shape, "num_workers": 2, "digest": True}
+    dies = f"""
+import os, bioimage_py as bp
+from bioimage_py.kernels import TileDigest
+TileDigest.store = lambda *_: os._exit(9)
+bp.copy(*{call}, **{options})
+"""
+    ended = subprocess.run([sys.executable, "-c", dies], check=False, timeout=120)
+    assert ended.returncode == 9
+    bp.copy(*call, **options).close()
+    assert bp.verify(call[1])
+    assert not list(tmp_path.glob("*/.bioimage-py/unfinished.json"))
+
+
+def test_a_file_in_which_blocks_failed_has_no_name_until_they_are_done(tmp_path: Path) -> None:
+    bp.copy(IMAGE, tmp_path / "in.zarr", chunks=(4, 16, 16))
+    chunk, output = tmp_path / "in.zarr/c/2/0/0", tmp_path / "out.npy"
+    call: dict[str, Any] = {"block_shape": (4, 32, 32), "num_workers": 2, "digest": True}
+    good = chunk.read_bytes()
+    chunk.write_bytes(b"damaged")
+    for _ in range(2):
+        with pytest.raises(RunnerError, match="call again: what is done is not done again"):
+            bp.copy(tmp_path / "in.zarr", output, **call)
+    assert not output.exists()
+    chunk.write_bytes(good)
+    bp.copy(tmp_path / "in.zarr", output, **call).close()
+    assert bp.verify(output)
+    np.testing.assert_array_equal(np.load(output), IMAGE)
 
 
 def test_what_may_have_changed_is_not_continued(tmp_path: Path) -> None:
@@ -161,6 +238,25 @@ bp.copy(*{call}, **{options})
     assert unfinished_text(bp.open_source(call[1], mode="r+"))
     bp.copy(*call, **options).close()
     assert bp.verify(call[1])
+
+
+def test_what_is_left_of_a_new_group_goes(tmp_path: Path) -> None:
+    bp.copy(IMAGE, tmp_path / "in.zarr", chunks=(4, 16, 16))
+    call = [str(tmp_path / "in.zarr"), str(tmp_path / "out.n5/raw")]
+    dies = f"""
+import os, bioimage_py as bp
+from bioimage_py.storage import new_files
+new_files.replace = lambda *_: os._exit(9)
+bp.copy(*{call})
+"""
+    ended = subprocess.run([sys.executable, "-c", dies], check=False, timeout=120)
+    assert ended.returncode == 9
+    (left,) = (tmp_path / "out.n5").iterdir()
+    host = int(left.name[-40:-36], 16) ^ 1
+    others = left.with_name(left.name.replace(left.name[-40:-36], f"{host:04x}"))  # on another computer
+    shutil.copy(left, others)
+    bp.copy(*call)
+    assert {path.name for path in (tmp_path / "out.n5").iterdir()} == {"attributes.json", "raw", others.name}
 
 
 def test_a_copy_of_what_a_function_computes_begins_anew(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from bioimage_py.kernels import (
     moving_origin,
 )
 from bioimage_py.operations.beside import Copied, check_record, find_update, has_changed, write_record
-from bioimage_py.operations.job import Job, input_identity, warn_caller, warn_of_assumed
+from bioimage_py.operations.job import Job, input_identity, journal_at, warn_caller, warn_of_assumed
 from bioimage_py.operations.options import CopyOptions, InputMetadata, RunOptions
 from bioimage_py.operations.target import NewPathTarget, SingleTarget, Target, find_target
 from bioimage_py.operations.tile_digests import digest_of, plan_digest
@@ -134,14 +134,14 @@ class ArrayCopy(Job):
 
     def input_has_changed(self, begun: IdSet) -> bool:
         assert isinstance(self.target, NewPathTarget)
-        with open_source(self.target.path, self.target.planned.location.key, mode="r+") as written:
+        with self.target.begun() as written:
             return has_changed(
                 self.source, written, None if self.plan.passes else (self.plan.blocking, begun)
             )
 
     def places(self) -> list[StoreFolder]:
         place = self.target.folder
-        return [] if place is None else [place]
+        return [] if place is None or (place.file and self.plan.direct) else [place]
 
     def check_free(self) -> None:
         if self.options.folder is None:
@@ -163,7 +163,7 @@ class ArrayCopy(Job):
         return self._result
 
     def finish(self, *, complete: bool) -> None:
-        self.target.finish()
+        self.target.finish(goes_on=not complete and any(map(journal_at, self.places())))
         if complete and self.update is not None:
             if self.follow is not None and self.update.boxes != []:
                 self.follow(self._sink, self.update.boxes, self.options)
@@ -355,7 +355,11 @@ def plan_array(
     """
     check_casting(options.casting, source.dtype, target.layout.dtype)
     config = options.runner.config
-    goes_on = target.is_new and target.path is not None and target.is_shared
+    goes_on = target.is_new and (
+        target.path is not None
+        if target.is_shared
+        else target.folder is not None and any(isinstance(leaf, FileSource) for leaf in leaves(source))
+    )
     at_once = (
         alone
         and (target.layout.nbytes <= _AT_ONCE or not goes_on)

@@ -25,6 +25,7 @@ from bioimage_py.errors import (
     OutputExistsError,
     RunInterrupted,
     RunnerError,
+    SourceNotFoundError,
     StorageError,
 )
 from bioimage_py.geometry import IdSet
@@ -260,6 +261,8 @@ def carry_out(job: Job) -> Any:
     except (RunnerError, RunInterrupted) as error:
         job.finish(complete=False)
         for place in places:
+            if place.file and journal_at(place) is None:
+                remove_mark(place)
             renew_mark(place, ended=True)
         leave_page(job, error.tmp_folder)
         raise
@@ -312,12 +315,19 @@ def continued(job: Job) -> Job:
     mark = read_mark(place)
     if mark is None:
         return job
-    folder = _journal(place)
-    there = f"{place.path} is there already, and not finished"
+    folder = journal_at(place)
+    there = f"{place.file or place.path} is there already, and not finished"
     if _is_written(mark, folder):
         raise OutputExistsError(
             f"{there}: process {mark.get('pid')} on {mark.get('host')} is writing it, or was a moment ago. Wait for it, or stop it"
         )
+    if (
+        place.file
+        and os.path.lexists(place.file)
+        and not (folder and os.lstat(place.file).st_ino == mark.get("inode"))
+    ):
+        _remove_remains(place)  # of a file that has got its name, or was to replace this one
+        return job
     elsewhere = kept_run(place)
     if elsewhere is not None:
         raise OutputExistsError(there, hints=[finish_hint(elsewhere), _REPLACE])
@@ -325,8 +335,8 @@ def continued(job: Job) -> Job:
     differ = ["which one is not known"]
     if mark.get("call") is not None:
         differ = list(differences(mark["call"], call, ""))
-    if is_abandoned(place):
-        return job if differ else job.again(overwrite=True)
+    if folder is None if place.file else is_abandoned(place):
+        return job if differ or place.file else job.again(overwrite=True)
     if differ:
         raise OutputExistsError(
             f"{there}; another call has begun it: {'; '.join(differ[:5])}",
@@ -334,8 +344,8 @@ def continued(job: Job) -> Job:
         )
     why = _why_anew(job, folder, mark)
     if why or folder is None:
-        warn_caller(BioimagePyWarning(f"the copy into {place.path} begins anew: {why}"))
-        return job.again(overwrite=True)
+        warn_caller(BioimagePyWarning(f"the copy into {place.file or place.path} begins anew: {why}"))
+        return job if place.file else job.again(overwrite=True)
     work = folder.read_run()["work"]
     again = job.again(resume_from=str(folder.path), block_ids=None)
     again.all_done = ended_without_folder(folder, work)
@@ -344,10 +354,13 @@ def continued(job: Job) -> Job:
 
 def _why_anew(job: Job, folder: RunFolder | None, mark: Mapping[str, Any]) -> str:
     """Return why a call cannot go on, empty if it can."""
-    if job.call["input"] is None:
-        return "its input is in memory, or computed by a function, and may be another one"
-    if folder is None:
-        return "it was too short to be recorded, or that could not be"
+    if folder is None or job.call["input"] is None:
+        in_memory = "its input is in memory, or computed by a function, and may be another one"
+        return (
+            in_memory
+            if job.call["input"] is None
+            else "it was too short to be recorded, or that could not be"
+        )
     if was_restarted(mark) and not job.options.runner.config.durable:
         return "the computer was started anew since, so that what was written last may be lost"
     try:
@@ -360,10 +373,13 @@ def _why_anew(job: Job, folder: RunFolder | None, mark: Mapping[str, Any]) -> st
     except StorageError as error:
         return f"its journal is damaged: {error.message}"
     begun = read_recorded(folder).done | blocks_of_units(read_units(folder.attempts()))
-    return "its input has changed since" if job.input_has_changed(begun) else ""
+    try:
+        return "its input has changed since" if job.input_has_changed(begun) else ""
+    except SourceNotFoundError:
+        return "what it has written is gone"
 
 
-def _journal(place: StoreFolder) -> RunFolder | None:
+def journal_at(place: StoreFolder) -> RunFolder | None:
     """Return the run folder that a copy keeps beside its voxels."""
     for path in sorted(Path(place.path, MARK_FOLDER).glob("bioimage-run-*")) if place.is_local else ():
         with suppress(BioimagePyError):
@@ -382,7 +398,7 @@ def _is_written(mark: Mapping[str, Any], folder: RunFolder | None) -> bool:
 
 def _remove_remains(place: StoreFolder) -> None:
     """Remove the journal of a copy that has done all and was killed before it had removed it."""
-    folder = _journal(place)
+    folder = journal_at(place)
     if folder is not None:
         temporary = place_of_run(folder.read_run()["work"])
         if temporary is not None:
@@ -390,6 +406,8 @@ def _remove_remains(place: StoreFolder) -> None:
         folder.remove()
     for path in Path(place.path, MARK_FOLDER).glob("bioimage-run-*"):
         remove_remains(path)
+    if place.file:
+        remove_mark(place)
 
 
 def input_identity(**sources: Source | None) -> dict[str, Any] | None:

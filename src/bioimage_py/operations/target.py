@@ -116,8 +116,8 @@ class Target:
     def check_free(self, *, overwrite: bool) -> None:
         """Raise what `open` would raise before it makes anything."""
 
-    def finish(self) -> None:
-        """Give a new file its final name after the run, also if blocks failed: the user goes on with it."""
+    def finish(self, *, goes_on: bool = False) -> None:
+        """Give a new file its final name after the run, also if blocks failed: the user goes on with it, unless the same call `goes_on`."""
 
     def discard(self) -> None:
         """Remove what `open` made, unless something was written into it."""
@@ -257,13 +257,15 @@ class NewPathTarget(SingleTarget):
     @property
     def folder(self) -> StoreFolder | None:
         path, key, *_ = self.planned.location
+        if self.planned.family.continues:
+            return StoreFolder.beside(path)
         place = self.planned.family.folder_of({"path": path, "key": key})
         # A spec without options says that there are none; this call may be given some.
         return None if place is None else StoreFolder.at(path).child(key)
 
     def open(self, *, overwrite: bool, resume: bool) -> tuple[Any, Source]:
         if resume:
-            sink = open_source(self.path, self.planned.location.key, mode="r+")
+            sink = self.begun()
         else:
             before = first_missing(self.planned.location)
             sink = self.planned.create(overwrite=overwrite, unfinished=True)
@@ -271,13 +273,23 @@ class NewPathTarget(SingleTarget):
         self._sink = sink
         return sink, sink
 
+    def begun(self) -> Source:
+        """Open what an earlier call has begun to write."""
+        family, (path, key, *_) = self.planned.family, self.planned.location
+        if family.continues:
+            return family.reopen_unfinished(path, key, self.planned.spec)
+        return open_source(path, key, mode="r+")
+
     def adopt(self, sink: Source) -> None:
         """Finish, or discard, what was made otherwise than by `open`."""
         self._sink = sink
 
-    def finish(self) -> None:
+    def finish(self, *, goes_on: bool = False) -> None:
         if isinstance(self._sink, FileSource):
-            self._sink.finish()
+            if goes_on and self._sink.unfinished is not None:
+                self._sink.close()  # which others could not write as long as it is open
+            else:
+                self._sink.finish()
 
     def check_free(self, *, overwrite: bool) -> None:
         self.planned.check((), overwrite=overwrite)

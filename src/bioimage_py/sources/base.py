@@ -446,15 +446,18 @@ class FileSource(Source):
 
     def side_folder(self) -> StoreFolder | None:
         """Return the folder in that of the array, or beside the file."""
-        place = super().side_folder()
-        if place is None and (self.unfinished is not None or os.path.isfile(self.path)):  # noqa: PTH113 - a text stays a text
-            # It needs a library that is slow to load.
-            from bioimage_py.storage import StoreFolder
+        place = self.mark_place()
+        if place is not None and not place.file:
+            return place.child(SIDE_FOLDER)
+        if self.unfinished is None and not os.path.isfile(self.path):  # noqa: PTH113 - a text stays a text
+            return None
+        # It needs a library that is slow to load.
+        from bioimage_py.storage import StoreFolder
 
-            above, name = os.path.split(os.path.abspath(self.path))  # noqa: PTH100 - follows no links
-            with suppress(InvalidArgumentError):  # names that are too long, or that folders cannot have
-                place = StoreFolder(above).child(f"{name}{SIDE_FOLDER}").child(self.key)
-        return place
+        beside = StoreFolder.beside(self.path)
+        with suppress(InvalidArgumentError):  # keys that folders cannot have
+            return None if beside is None else beside.child(self.key)
+        return None
 
     def forget_digest(self) -> None:
         """Remove the digest beside the voxels; called before each write, it looks for one now and then."""

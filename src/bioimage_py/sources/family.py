@@ -45,6 +45,8 @@ class Family:
         Whether a new file can hold an image with smaller levels, which are reduced along y and x only.
     drops_axes
         Whether a file is read without axes of extent 1, except for the last two.
+    continues
+        Whether a copy into a new file can go on after a kill, by `reopen_unfinished`.
     """
 
     chunked = False
@@ -56,6 +58,7 @@ class Family:
     states_size = False
     levels_in_file = False
     drops_axes = False
+    continues = False
 
     def __init__(self, entry: FamilyEntry) -> None:
         self.entry = entry
@@ -153,6 +156,11 @@ class Family:
     ) -> Source:
         """Make a new array as `create` does, if possible in a file that gets its name by the source's `finish`."""
         return self.create(path, key, spec, overwrite)
+
+    def reopen_unfinished(self, path: str, key: str | None, spec: ArraySpec) -> Source:
+        """Open the file that a call was making which ended early, whatever its name is now; SourceNotFoundError if it is gone."""
+        del path, key, spec
+        self._refuse("files that are continued")
 
     def create_levels(
         self,

@@ -27,6 +27,7 @@ from bioimage_py.sources.family import Family
 from bioimage_py.sources.location import Location, family_by_content, locate, unsupported
 from bioimage_py.sources.registry import FamilyEntry, families, family_entry, family_of, from_spec
 from bioimage_py.sources.slices import image_suffixes_in
+from bioimage_py.sources.stores import unfinished_at
 from bioimage_py.storage import (
     StoreFolder,
     check_key,
@@ -133,6 +134,11 @@ def open_source(
     try:
         location = _stack_location(text, key) or locate(text, key)
         found = _family_at(location, options)
+    except SourceNotFoundError as error:
+        place = None if is_url(text) else StoreFolder.beside(text)
+        if place is None or not (unfinished := unfinished_at(place)):
+            raise
+        raise SourceNotFoundError(f"{text!r} is {unfinished}") from error
     except BioimagePyError:
         raise
     except OSError as error:

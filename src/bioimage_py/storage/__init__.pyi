@@ -17,6 +17,7 @@ from .crash_safety import (
     files_below as files_below,
     is_alive as is_alive,
     is_leftover as is_leftover,
+    remove_files_of_the_dead as remove_files_of_the_dead,
     remove_leftovers as remove_leftovers,
     this_process as this_process,
     was_restarted as was_restarted,

@@ -10,16 +10,20 @@ import os
 import platform
 import re
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bioimage_py.system import boot_id, running_since
+from bioimage_py.system import boot_id, process_exists, running_since
 
 SIDE_FOLDER = ".bioimage-py"
 """The folder for what is kept beside stored voxels: in the folder of an array, or as an ending beside a file, see `Source.side_folder`."""
 
 _LEFTOVER = re.compile(r"(_[0-9a-f]{1,16}\.__lock|\.[0-9a-f]{32}\.partial)\Z")
 """How TensorStore, which does not pad its number, and zarr-python call a file that is being written and not yet renamed."""
+THIS_HOST = f"{zlib.crc32(platform.node().encode()) & 0xFFFF:04x}"
+_OWN_LEFTOVER = re.compile(rf"\.{THIS_HOST}[0-9a-f]{{12}}([0-9a-f]{{8}})[0-9a-f]{{8}}\.partial\Z")
+"""How a file is called that `FileFolder` writes, in a process of this computer whose number is in the name."""
 
 
 def is_leftover(name: str) -> bool:
@@ -35,6 +39,15 @@ def remove_leftovers(folder: str) -> int:
                 os.unlink(entry.path)  # noqa: PTH108 - scandir gives texts
                 removed += 1
     return removed
+
+
+def remove_files_of_the_dead(folder: str) -> None:
+    """Remove the half-written files in a folder, not below it, whose writers were processes of this computer and are gone."""
+    for entry in os.scandir(folder):
+        found = _OWN_LEFTOVER.search(entry.name)
+        if found is not None and not process_exists(int(found[1], 16)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(entry.path)  # noqa: PTH108 - scandir gives texts
 
 
 def files_below(folder: str) -> Iterator[os.DirEntry[str]]:

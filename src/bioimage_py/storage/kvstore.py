@@ -25,6 +25,7 @@ from bioimage_py.errors import (
     SourceNotFoundError,
     StorageError,
 )
+from bioimage_py.storage.crash_safety import SIDE_FOLDER
 from bioimage_py.storage.names import inner_name, is_unicode, is_url, unknown_options, url_decoded, url_text
 from bioimage_py.storage.new_files import FileFolder
 from bioimage_py.storage.object_folder import ObjectFolder
@@ -160,6 +161,16 @@ class StoreFolder:
     credentials: tuple[str, str] | None = field(default=None, repr=False, compare=False)
     # TensorStore's key-value store, where it is open already, with the credentials that opened it.
     opened: Any = field(default=None, repr=False, compare=False)
+    file: str = field(default="", compare=False)  # the one that it is beside, see `beside`
+
+    @classmethod
+    def beside(cls, file: str) -> StoreFolder | None:
+        """Return the folder for what is kept beside a local file; None for names that are too long, or that folders cannot have."""
+        file = os.path.abspath(file)  # noqa: PTH100 - follows no links
+        above, name = os.path.split(file)
+        with contextlib.suppress(InvalidArgumentError):
+            return cls(cls(above).child(f"{name}{SIDE_FOLDER}").path, file=file)
+        return None
 
     @classmethod
     def at(cls, path: str, options: Mapping[str, Any] | None = None) -> StoreFolder:

@@ -23,6 +23,7 @@ from bioimage_py.errors import (
 )
 from bioimage_py.geometry import Box
 from bioimage_py.storage.chunk_keys import ChunkKeys
+from bioimage_py.storage.crash_safety import THIS_HOST
 from bioimage_py.storage.file_bytes import MOST_READ, SMALL, Piece, StoredBytes, file_error
 from bioimage_py.storage.names import check_writable
 from bioimage_py.system import (
@@ -60,7 +61,7 @@ class FileFolder:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        self._token = os.urandom(8).hex()
+        self._token = f"{THIS_HOST}{os.urandom(6).hex()}"
         self._numbers = itertools.count()
 
     def path(self, key: str) -> str:
@@ -75,7 +76,7 @@ class FileFolder:
         return keys.candidates(self.folder, cells)
 
     def _partial(self, path: str) -> str:
-        # A name that `crash_safety.remove_leftovers` knows; the process is in it because a fork copies the token.
+        # A name that `crash_safety` knows; the process is in it because a fork copies the token, and because others ask whether it lives.
         return f"{path}.{self._token}{os.getpid() & 0xFFFFFFFF:08x}{next(self._numbers) & 0xFFFFFFFF:08x}.partial"
 
     def write(self, key: str, *pieces: Piece) -> int:

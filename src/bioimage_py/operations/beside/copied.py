@@ -28,7 +28,7 @@ from bioimage_py.errors import InvalidArgumentError, StorageError
 from bioimage_py.operations.options import CopyOptions
 from bioimage_py.runner.work import input_spec
 from bioimage_py.sources import Codec, FileSource, Source, family_entry, leaves
-from bioimage_py.storage import PartStamps
+from bioimage_py.storage import SIDE_FOLDER, PartStamps
 from bioimage_py.system import CHANGE_TIMES, is_local_disk
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Copied:
 
         What an earlier call noted of the same input, and did not finish, stays: its blocks were read then.
         """
-        side, in_store = output.side_folder(), output.mark_place() is not None
+        side, in_store, notes = output.side_folder(), is_in_store(output), notes_of(output)
         if side is None:
             return None
         before = None if is_new and options.folder is None else cls.read(side)
@@ -83,9 +83,11 @@ class Copied:
                 return before
         if not is_new or not in_store:
             side.delete(COPIED)
-        if about is None or partial or options.folder is not None or not (in_store or options.update):
+        kept = in_store or options.update
+        if about is None or partial or options.folder is not None or not (kept or notes):
             return None
-        moment, device = _moment(side) if in_store else (time.time_ns(), None)
+        clock = side if in_store else notes
+        moment, device = (time.time_ns(), None) if clock is None else _moment(clock)
         parts = [one.part_stamps(cheap=not options.update) for one in leaves(source)]
         about["parts"] = [
             {**_part_json(one), **_place(leaf, moment, device)}
@@ -100,7 +102,9 @@ class Copied:
         found = cls(side, about, tables, waits, None if in_store else output)
         if not waits:
             found.write()
-        return found
+        if notes is not None:
+            replace(found, side=notes).write()
+        return found if kept else None
 
     def is_of(self, about: Mapping[str, Any]) -> bool:
         """Whether this is about the same input in the same state of its metadata."""
@@ -123,7 +127,7 @@ class Copied:
 
     def with_stamp(self, output: Source | None) -> Self:
         """Return this with the size and time of the file that was written, if the output is one."""
-        if output is None or output.mark_place() is not None:
+        if output is None or is_in_store(output):
             return self
         return replace(self, about={**self.about, "output": output_stamp(output)})
 
@@ -143,6 +147,18 @@ class Copied:
             ],
         }
         return cls(side, about, [None if one is None else one.stamps for one in parts])
+
+
+def is_in_store(output: Source) -> bool:
+    """Whether an array has a folder of its own."""
+    place = output.mark_place()
+    return place is not None and not place.file
+
+
+def notes_of(output: Source) -> StoreFolder | None:
+    """Return where it is noted, until a new file has its name, what it is copied from; None for others."""
+    place = output.mark_place()
+    return place.child(SIDE_FOLDER) if place is not None and place.file else None
 
 
 def _is_ours(about: Mapping[str, Any]) -> bool:

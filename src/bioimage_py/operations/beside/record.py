@@ -135,7 +135,7 @@ def _place_of(output: Source) -> tuple[StoreFolder, str, str] | None:
         return image.root.child(image.key), RECORD_FILE, "./"
     except BioimagePyError:
         folder = output.mark_place()
-    if folder is not None:
+    if folder is not None and not folder.file:
         return folder, RECORD_FILE, "./"
     if "://" in output.path or not os.path.isfile(output.path):  # noqa: PTH113 - a text stays a text
         return None

@@ -20,7 +20,9 @@ from bioimage_py.operations.beside.copied import (
     UNKNOWN,
     Copied,
     folder_number,
+    is_in_store,
     layout_told,
+    notes_of,
     options_told,
     output_stamp,
 )
@@ -183,7 +185,7 @@ def changes(source: Source, output: Source, options: CopyOptions) -> Update:
 
 def has_changed(source: Source, output: Source, begun: tuple[Blocking, IdSet] | None) -> bool:
     """Whether an input is known to have changed since a copy that did not finish began to read it: in these blocks, or None for anywhere."""
-    record = Copied.read(output.side_folder())
+    record = Copied.read(notes_of(output) or output.side_folder())
     if record is None or not record.is_from(source):
         return False
     parts = [leaf.part_stamps() for leaf in leaves(source)]
@@ -219,7 +221,7 @@ def _by_content(source: Source, output: Source, record: Copied | None, options: 
     side = output.side_folder()
     after = (
         None
-        if side is None or not (record or output.mark_place())
+        if side is None or not (record or is_in_store(output))
         else Copied.of(source, side, options, parts)
     )
     return Update(output, new, source.dtype.itemsize, record, after, parts, boxes, extents, text, theirs)

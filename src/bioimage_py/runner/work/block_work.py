@@ -104,12 +104,14 @@ class BlockWork(Work):
     def _to_json(
         self, folder: RunFolder, inputs: Sequence[Source], mask: Source | None, **more: Any
     ) -> dict[str, Any]:
+        from bioimage_py.runner.run import is_beside_data  # not for workers
+
         axes = inputs[0].metadata.axes if inputs else None
         return {
             "kind": self.kind,
             "axes": None if axes is None else list(axes),
             "inputs": [input_spec(source) for source in inputs],
-            "outputs": [output_spec(source) for source in self.outputs],
+            "outputs": [output_spec(source, alone=is_beside_data(folder.path)) for source in self.outputs],
             "mask": None if mask is None else input_spec(mask),
             **more,
             **self._blocks(),

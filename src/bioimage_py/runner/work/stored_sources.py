@@ -17,9 +17,9 @@ def input_spec(source: Source) -> SourceSpec:
     return {**_spec(source), "mode": "r"}
 
 
-def output_spec(source: Source) -> SourceSpec:
-    """Return a source as JSON, to be written by several processes at once; raises NotPortableError if that cannot be."""
-    if not source.concurrent_writes:
+def output_spec(source: Source, *, alone: bool = False) -> SourceSpec:
+    """Return a source as JSON, to be written by several processes at once unless `alone`; raises NotPortableError if that cannot be."""
+    if not (source.concurrent_writes or (alone and source.mark_place() is not None)):
         raise NotPortableError(
             f"output {source.name} is {source.format}, which several processes cannot write at once: distributed runs need a "
             "chunked output such as Zarr or N5"

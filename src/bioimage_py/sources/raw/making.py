@@ -27,6 +27,7 @@ from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.family import Family
 from bioimage_py.sources.raw.voxels import RawFileSource, RawLayout, check_single_array, open_file
+from bioimage_py.sources.stores import mark_file
 from bioimage_py.storage import (
     COMPRESSED_SUFFIXES,
     FileBytes,
@@ -58,6 +59,7 @@ class RawFamily(Family):
     What is compressed as a whole is written uncompressed beside its place, and compressed when all blocks are done.
     """
 
+    continues = True
     name = ""
     """What one of its files is called in messages."""
 
@@ -101,9 +103,7 @@ class RawFamily(Family):
                 BioimagePyWarning,
                 stacklevel=4,
             )
-        unfinished = written = UnfinishedFile(path, replaces=overwrite)
-        if _is_gzip(path):
-            written = UnfinishedFile(path[: -len(".gz")], replaces=False)
+        unfinished, written = _new_files(path, replaces=overwrite)
         for one in {unfinished, written}:
             one.make_free()
         with unfinished.errors():
@@ -111,6 +111,31 @@ class RawFamily(Family):
             _make(written.partial, header, layout, spec.fill_value)
             if written is not unfinished:
                 Path(unfinished.partial).touch()
+        source = self._opened(path, spec, unfinished, written)
+        try:
+            source.marked = mark_file(path, unfinished.partial)
+        except BaseException:
+            source.abandon()
+            raise
+        return source
+
+    def reopen_unfinished(self, path: str, key: str | None, spec: ArraySpec) -> RawFileSource:
+        from bioimage_py.storage import StoreFolder  # it needs a library that is slow to load
+
+        del key
+        unfinished, written = _new_files(path, replaces=False)
+        if Path(unfinished.partial).exists():
+            source = self._opened(path, spec, unfinished, written)
+        else:  # it has got its name
+            mode = "r" if _is_gzip(path) else "r+"
+            source = self.source(path, mode, open_file(path, mode))
+            source.show_as(spec)
+        source.marked = StoreFolder.beside(path)
+        return source
+
+    def _opened(
+        self, path: str, spec: ArraySpec, unfinished: UnfinishedFile, written: UnfinishedFile
+    ) -> RawFileSource:
         file = open_file(written.partial, "r+")
         written.lock(file.number)
         source = self.source(path, "r+", file)
@@ -152,6 +177,12 @@ class RawFamily(Family):
 
 def _is_gzip(path: str) -> bool:
     return path.lower().endswith(".gz")
+
+
+def _new_files(path: str, *, replaces: bool) -> tuple[UnfinishedFile, UnfinishedFile]:
+    """Return a new file, and the one that its voxels are written into first: another one if it is compressed."""
+    unfinished = UnfinishedFile(path, replaces=replaces)
+    return unfinished, UnfinishedFile(f"{path}.voxels", replaces=False) if _is_gzip(path) else unfinished
 
 
 def _make(made: str, header: bytes, layout: RawLayout, fill_value: Any) -> None:

@@ -8,7 +8,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from bioimage_py.metadata import ImageMetadata
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import FileSource, Source, StoredSize
 from bioimage_py.sources.casting import cast_values
+from bioimage_py.sources.stores import remove_mark
 from bioimage_py.storage import (
     DAMAGED,
     FileBytes,
@@ -32,6 +33,9 @@ from bioimage_py.storage import (
     unknown_options,
 )
 from bioimage_py.system import RENAMES_OPEN_FILES
+
+if TYPE_CHECKING:
+    from bioimage_py.storage import StoreFolder
 
 _PIECE = 2**20
 
@@ -104,6 +108,8 @@ class RawFileSource(SingleFileSource):
     compress: Callable[[], None] | None = None
     threads = 1
     """With how many it is compressed."""
+    marked: StoreFolder | None = None
+    """Where the mark of a new file is that the same call can go on with."""
 
     def __init__(
         self,
@@ -143,6 +149,9 @@ class RawFileSource(SingleFileSource):
         self.threads = max(self.threads, threads)
         return self
 
+    def mark_place(self) -> StoreFolder | None:
+        return self.marked
+
     def finish(self) -> None:
         if self.unfinished is not None and self.compress is not None:
             self.compress()
@@ -155,6 +164,8 @@ class RawFileSource(SingleFileSource):
         super().abandon()
         if self.uncompressed is not None:
             self.uncompressed.drop()
+        if self.marked is not None:
+            remove_mark(self.marked)
 
     @contextmanager
     def _renaming(self) -> Iterator[None]:
@@ -181,7 +192,7 @@ class RawFileSource(SingleFileSource):
 
     def close(self) -> None:
         with self._lock:
-            self._file, self._closed = None, True
+            self._file, self.compress, self._closed = None, None, True
 
     def _opened(self) -> FileBytes:
         with self._lock:

@@ -66,6 +66,7 @@ from .unfinished import (
     is_abandoned as is_abandoned,
     is_marked as is_marked,
     kept_run as kept_run,
+    mark_file as mark_file,
     mark_new as mark_new,
     marking_new as marking_new,
     read_mark as read_mark,
@@ -74,6 +75,7 @@ from .unfinished import (
     remove_run_mark as remove_run_mark,
     renew_mark as renew_mark,
     settle_mark as settle_mark,
+    unfinished_at as unfinished_at,
     unfinished_text as unfinished_text,
     write_run_mark as write_run_mark,
 )

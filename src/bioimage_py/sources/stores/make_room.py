@@ -31,6 +31,7 @@ from bioimage_py.storage import (
     forget_reads,
     is_leftover,
     json_problem,
+    remove_files_of_the_dead,
     storage_error,
     storage_errors,
     store_context,
@@ -125,6 +126,8 @@ def room_for_array(
                 for name, content in rules.group_files.items():
                     group.write_json(name, content)
                     undo.callback(group.delete, name)
+                if group.is_local:
+                    remove_files_of_the_dead(group.path)
             is_new = target.is_local and _make_folder(Path(target.path), undo)
             if overwrite and not target.is_local and any(map(target.read, _ARRAY_MARKERS)):
                 target.delete_objects()

@@ -5,6 +5,8 @@ They are files in a folder of their own in the folder of the array, as no reader
     .bioimage-py/unfinished.json    in an array that a copy makes, from before its metadata until its end: which call makes it, and what is missing
     .bioimage-py/run-<token>.json   in the outputs of a run that keeps a run folder, until its end: the array is the one it was
     .bioimage-py/bioimage-run-*/    the run folder that a local copy keeps by itself, in the first array that it makes
+
+Of a file that is made under a temporary name, and that the same call can go on with, they are in a folder of that name in the folder beside it.
 """
 
 from __future__ import annotations
@@ -40,8 +42,9 @@ class NewMarks:
     def __init__(self, call: Mapping[str, Any] | None = None) -> None:
         self._content = {**this_process(), "grid": None, "missing": None, "call": call}
         self._known: dict[str, tuple[Blocking, IdSet]] = {}
+        self.is_known = (call or {}).get("input") is not None
 
-    def add(self, place: StoreFolder) -> None:
+    def add(self, place: StoreFolder, **more: Any) -> None:
         if place.is_local:
             try:
                 os.makedirs(place.path, exist_ok=True)  # noqa: PTH103 - a text stays a text
@@ -49,7 +52,7 @@ class NewMarks:
             except FileExistsError as error:
                 raise OutputExistsError(f"{place.path} is being made by another call") from error
         known = self._known.pop(place.path, None)
-        _write(place, self._content if known is None else {**self._content, **_missing(*known)})
+        _write(place, {**self._content, **more, **({} if known is None else _missing(*known))})
 
     def expect(self, folder: str, blocking: Blocking, block_ids: IdSet) -> None:
         """Have the missing blocks in the mark of an array that is still to be made."""
@@ -79,6 +82,22 @@ def mark_new(place: StoreFolder) -> None:
         marks.add(place)
 
 
+def mark_file(file: str, partial: str) -> StoreFolder | None:
+    """Forget what a killed call has left beside a new file, and mark it if the same call can go on; return where.
+
+    `partial` is its temporary name: later it is known by its inode.
+    """
+    from bioimage_py.storage import StoreFolder
+
+    marks, place = _marking.get(), StoreFolder.beside(file)
+    if place is not None:
+        remove_mark(place)
+    if marks is None or place is None or not marks.is_known:
+        return None
+    marks.add(place, inode=os.stat(partial).st_ino)  # noqa: PTH116 - a text
+    return place
+
+
 def read_mark(place: StoreFolder) -> dict[str, Any] | None:
     """Return what the mark of an array that is not finished says, nothing if its writer died over it; None for others."""
     if place.is_local:
@@ -87,6 +106,12 @@ def read_mark(place: StoreFolder) -> dict[str, Any] | None:
 
 
 def remove_mark(place: StoreFolder) -> None:
+    """Remove the mark of an array; beside a file, with all that was kept until it has its name."""
+    if place.file:
+        shutil.rmtree(f"{place.path}/{MARK_FOLDER}", ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.rmdir(place.path)  # noqa: PTH106 - a text
+        return
     _remove(place, _NEW)
 
 
@@ -110,18 +135,24 @@ def unfinished_text(source: Source) -> str:
     """Return what is missing of an array that a copy has not finished, and what to do; empty for others."""
     for leaf in leaves(source):
         place = leaf.mark_place()
-        mark = None if place is None else read_mark(place)
-        if mark is None or place is None:
-            continue
-        text = f"not finished{_how_far(mark)}"
-        if not mark.get("ended") and is_alive(mark):
-            return f"{text}; process {mark['pid']} is writing it"
-        folder = kept_run(place)
-        if folder is not None:
-            return f"{text}; finish it with bioimage-py resume {folder}"
-        goes_on = place.is_local and (mark.get("call") or {}).get("input") is not None
-        return f"{text}; the same call {'continues' if goes_on else 'begins anew'}"
+        if place is not None and (text := unfinished_at(place)):
+            return text
     return ""
+
+
+def unfinished_at(place: StoreFolder) -> str:
+    """Return what the mark of an array says that is missing, and what to do; empty where there is none."""
+    mark = read_mark(place)
+    if mark is None:
+        return ""
+    text = f"not finished{_how_far(mark)}"
+    if not mark.get("ended") and is_alive(mark):
+        return f"{text}; process {mark['pid']} is writing it"
+    folder = kept_run(place)
+    if folder is not None:
+        return f"{text}; finish it with bioimage-py resume {folder}"
+    goes_on = place.is_local and (mark.get("call") or {}).get("input") is not None
+    return f"{text}; the same call {'continues' if goes_on else 'begins anew'}"
 
 
 def _how_far(mark: Mapping[str, Any]) -> str:
@@ -149,7 +180,7 @@ def settle_mark(place: StoreFolder, blocking: Blocking, done: IdSet, *, keep: bo
     if not missing and not keep:
         if mark.get("ended"):
             _forget_own_run(place)  # another call has done what that left
-        remove_mark(place)
+        _remove(place, _NEW)
         if mark.get("pid") != os.getpid() and place.is_local:
             remove_leftovers(place.path)  # of the call that was killed, or failed
     elif known or not missing:
