@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
+from bioimage_py.report.page import page_of_run
 from bioimage_py.runner import Progress, ProgressBar, reporting, restored_runner
 from bioimage_py.runner.run import RunFolder, StatusReader, remove_remains
 
@@ -16,6 +18,7 @@ def resume(
     run_folder: str | os.PathLike[str],
     *,
     num_workers: int | None = None,
+    page: str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], None] | bool | None = None,
 ) -> list[Any] | None:
     """Finish a run: do what is missing, and nothing that is done.
@@ -26,6 +29,8 @@ def resume(
         The folder that a failed or interrupted run left: `error.tmp_folder`.
     num_workers
         Tasks at once. Default: as in the call that began the run.
+    page
+        A file (.html) in which a page about the run is left, as `copy` does.
     progress
         A function that is called with a `Progress` a few times a second and at the end; True for a bar, False for nothing. Default: a
         bar in notebooks and on terminals, unless `BIOIMAGE_PY_PROGRESS=0` or `progress = false` in the configuration file turns it off.
@@ -53,4 +58,8 @@ def resume(
         if isinstance(report, ProgressBar):
             before = StatusReader(folder).look()
             report.before = (before.blocks_done, before.bytes_done)
-        return runner.resume(folder, num_workers, report)
+        with nullcontext(_nothing) if page is None else page_of_run(folder, page) as look:
+            return runner.resume(folder, num_workers, report, look)
+
+
+def _nothing() -> None: ...

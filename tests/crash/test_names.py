@@ -133,6 +133,16 @@ def test_a_name_that_is_taken_meanwhile(tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(bp.open_source(f".{name}.partial")[...], IMAGE)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_kill_between_two_names_leaves_one_in_the_end(tmp_path: Path, name: str) -> None:
+    bp.copy(IMAGE, name, **OPTIONS, **CHUNKS[name]).close()
+    Path(f".{name}.partial").hardlink_to(name)
+    with pytest.raises(OutputExistsError, match="already"):
+        bp.copy(IMAGE, name, **OPTIONS, **CHUNKS[name])
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([name, "image.npy"])
+    np.testing.assert_array_equal(bp.open_source(name)[...], IMAGE)
+
+
 def test_the_longest_names_have_a_temporary_one_too(tmp_path: Path) -> None:
     name = "o" * 251 + ".npy"
     bp.copy(IMAGE, name)

@@ -242,6 +242,23 @@ def test_a_whole_image_has_a_map_of_each_array(tmp_path: Path) -> None:
     assert [array["panels"][0]["rows"]["name"] for array in arrays] == ["y", "y"]
 
 
+def test_a_resumed_run_leaves_a_page(tmp_path: Path) -> None:
+    bp.copy(np.ones((8, 4), "uint8"), tmp_path / "a.zarr", chunks=(2, 4)).close()
+    chunk, page = tmp_path / "a.zarr" / "c" / "1" / "0", tmp_path / "run.html"
+    good = chunk.read_bytes()
+    chunk.write_bytes(b"damaged")
+    config = bp.RunnerConfig(tmp_root=tmp_path / "runs")
+    options: dict[str, Any] = {"codec": "gzip", "chunks": (2, 4), "block_shape": (2, 4), "job_config": config}
+    with pytest.raises(RunnerError) as raised:
+        bp.copy(tmp_path / "a.zarr", tmp_path / "b.zarr", **options)
+    folder = str(raised.value.tmp_folder)
+    for counts in ({"done": 3, "failed": 1}, {"done": 4, "failed": 0}):
+        assert main(["resume", folder, "--page", str(page)]) == (3 if counts["failed"] else 0)
+        assert data_of(page.read_text())["counts"] == {"total": 4, "running": 0, **counts}
+        chunk.write_bytes(good)
+    assert not Path(folder).exists()
+
+
 def test_where_no_page_can_be_is_said_before_the_copy(tmp_path: Path) -> None:
     (tmp_path / "notes.html").write_text("mine")
     for place, kind in (

@@ -455,6 +455,7 @@ def _resume(parser: Parser) -> None:
         "-j", "--workers", type=values.workers, metavar="N",
         help="threads, processes or tasks at once (default: as the run was started)",
     )  # fmt: skip
+    add_fields(parser, RunOptions, "page")
 
 
 def _worker(parser: Parser) -> None:

@@ -264,7 +264,7 @@ it prints.""",
         """\
 Make one HTML file about a run: its blocks in their place, speed over time, what its workers spent their time
 with, tasks, first errors, the plan. The file loads nothing from elsewhere, and can be sent to others. The run is not
-disturbed. The folder of a run is removed when all blocks are done: 'copy --page FILE' leaves a page then.""",
+disturbed. The folder of a run is removed when all blocks are done: '--page FILE' of copy, pyramid and resume leaves a page then.""",
         """\
   bioimage-py page bioimage-run-20260131-170000-a1b2c3 -o run.html""",
         (_RUNS,),
@@ -277,7 +277,7 @@ Blocks that are done are not touched. If jobs of a Slurm run are still active, w
 is refused if its images were changed or moved since.""",
         """\
   bioimage-py resume bioimage-run-20260131-170000-a1b2c3
-  bioimage-py resume bioimage-run-20260131-170000-a1b2c3 --workers 8""",
+  bioimage-py resume bioimage-run-20260131-170000-a1b2c3 --workers 8 --page run.html""",
         (_RUNS,),
     ),
     "cancel": Verb(

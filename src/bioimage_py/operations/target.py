@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from bioimage_py.chunks import ChunkEncoding, UnknownEncoding
-from bioimage_py.errors import Hint, InvalidArgumentError, ReadOnlyError
+from bioimage_py.errors import Hint, InvalidArgumentError, OutputExistsError, ReadOnlyError
 from bioimage_py.kernels import encoding_to_move, moving_origin
 from bioimage_py.metadata import assumptions
 from bioimage_py.operations.options import NewArray
@@ -43,6 +43,7 @@ from bioimage_py.sources.stores import holds_metadata_only, place_of
 from bioimage_py.storage import (
     StoreFolder,
     StorePlace,
+    UnfinishedFile,
     absolute_path,
     is_url,
     meet,
@@ -268,7 +269,11 @@ class NewPathTarget(SingleTarget):
             sink = self.begun()
         else:
             before = first_missing(self.planned.location)
-            sink = self.planned.create(overwrite=overwrite, unfinished=True)
+            try:
+                sink = self.planned.create(overwrite=overwrite, unfinished=True)
+            except OutputExistsError:
+                UnfinishedFile(self.path, replaces=False).drop_if_named()
+                raise
             self.made = before
         self._sink = sink
         return sink, sink

@@ -144,9 +144,13 @@ class Runner(ABC):
         """Process what is missing of a run, report the last progress, and return the journal of all of it."""
 
     def resume(
-        self, folder: RunFolder, num_workers: int | None = None, progress: Report | None = None
+        self,
+        folder: RunFolder,
+        num_workers: int | None = None,
+        progress: Report | None = None,
+        finish: Callable[[], object] = nothing,
     ) -> list[Any] | None:
-        """Make the work of a run again and finish it; return all results where it returns any.
+        """Make the work of a run again and finish it; return all results where it returns any. `finish` is as for `execute`.
 
         Raises InvalidArgumentError if a source is not stored any more as it was, RunnerError if blocks failed; the folder stays.
         """
@@ -169,9 +173,12 @@ class Runner(ABC):
         extend_import_path(run.get("import_path", ()))
         work = load_work(run["work"], folder, threads, cache_bytes)
         check_same_run(folder, run, work)
-        journal = self.drive(
-            folder, work, workers, progress=progress, finish=lambda: finish_images(work.image())
-        )
+
+        def ended() -> None:
+            finish_images(work.image())
+            finish()
+
+        journal = self.drive(folder, work, workers, progress=progress, finish=ended)
         log_account(journal.account)
         if journal.has_failures:
             name = f"resumed run {folder.path.name}"

@@ -345,6 +345,12 @@ class UnfinishedFile:
     def drop(self) -> None:
         _drop(self.partial)
 
+    def drop_if_named(self) -> None:
+        """Drop the temporary name of a file that has its own: a process that was killed as it gave that can have left both."""
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.lstat(self.partial), os.lstat(self.path)):
+                self.drop()
+
 
 def _drop(partial: str) -> None:
     with contextlib.suppress(FileNotFoundError):

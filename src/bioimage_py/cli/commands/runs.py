@@ -17,7 +17,7 @@ from bioimage_py.cli.commands.status import (
     usual_places,
 )
 from bioimage_py.cli.console import Console
-from bioimage_py.cli.failure import OK, PROGRAM
+from bioimage_py.cli.failure import OK, PROGRAM, as_option
 from bioimage_py.cli.progress import ProgressLine
 from bioimage_py.errors import (
     BioimagePyError,
@@ -115,11 +115,12 @@ def run_resume(args: argparse.Namespace, console: Console) -> int:
         )
     verb = "copying" if before.what.startswith("copy ") else "working"
     again = [PROGRAM, "resume", shown_path(folder.path)]
-    again += [] if args.workers is None else ["--workers", str(args.workers)]
+    for name in ("workers", "page"):
+        again += [] if getattr(args, name) is None else as_option(name, getattr(args, name))
     started = time.perf_counter()
     progress = ProgressLine(verb, console, before=(before.blocks_done, before.bytes_done))
     with progress, telling_how_to_finish(resume=again):
-        resume(folder.path, num_workers=args.workers, progress=progress)
+        resume(folder.path, num_workers=args.workers, page=args.page, progress=progress)
     seconds = time.perf_counter() - started
     n_blocks = before.blocks_total - before.blocks_done
     n_bytes = 0 if progress.last is None else max(0, progress.last.bytes_done - before.bytes_done)

@@ -10,6 +10,8 @@ import re
 import secrets
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Self
 
 from bioimage_py.errors import (
+    BioimagePyError,
     Hint,
     InvalidArgumentError,
     OutputExistsError,
@@ -135,6 +138,25 @@ def write_page(shown: ShownRun, output: str | os.PathLike[str]) -> Path:
     except OSError as error:
         raise StorageError(f"{str(path)!r} cannot be written: {error.strerror}") from error
     return path
+
+
+@contextmanager
+def page_of_run(folder: RunFolder, output: str | os.PathLike[str]) -> Iterator[Callable[[], object]]:
+    """Leave a page about a run that is finished meanwhile, however that ends; what is given is called when all is done, before the folder goes."""
+    check_page_path(output)
+    look = RunLook(StatusReader(folder))
+
+    def last_look() -> ShownRun:
+        return look.shown(look.reader.look())
+
+    last_look()
+    try:
+        yield last_look
+    except BioimagePyError:
+        with suppress(BioimagePyError):  # what has ended the run is told
+            write_page(last_look(), output)
+        raise
+    write_page(look.ended(), output)
 
 
 class PageServer:

@@ -124,6 +124,7 @@ class RawFamily(Family):
 
         del key
         unfinished, written = _new_files(path, replaces=False)
+        unfinished.drop_if_named()
         if Path(unfinished.partial).exists():
             source = self._opened(path, spec, unfinished, written)
         else:  # it has got its name
