@@ -105,3 +105,45 @@ def test_what_is_assumed_is_said_once(tmp_path: Path) -> None:
     with pytest.warns(AssumptionWarning, match="voxel size is not known") as told:
         bp.copy(tmp_path / "in.ome.tif", tmp_path / "out.ome.zarr")
     assert len(told) == 1
+
+
+def test_a_plate_keeps_its_wells(tmp_path: Path) -> None:
+    """Fields of an OME-TIFF whose OME-XML, written by ome-types, puts them into wells."""
+    model = pytest.importorskip("ome_types.model", reason="ome-types is not installed")
+    from ome_types import from_tiff
+
+    path, out = tmp_path / "in.ome.tif", tmp_path / "out.ome.zarr"
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        for n in range(3):
+            writer.write(
+                VOXELS[0] + n, metadata={"axes": "ZYX", **SIZES}, photometric="minisblack", subifds=1
+            )
+            writer.write((VOXELS[0] + n)[:, ::2, ::2], subfiletype=1, photometric="minisblack")
+    ome = from_tiff(path)
+    # The second image comes first, in the second column of row AB.
+    wells = [
+        model.Well(
+            row=r,
+            column=1,
+            well_samples=[model.WellSample(index=n, image_ref={"id": f"Image:{n}"}) for n in ns],
+        )
+        for r, ns in ((27, (1,)), (0, (0, 2)))
+    ]
+    ome.plates.append(model.Plate(name="screen", rows=32, columns=48, wells=wells))
+    tifffile.tiffcomment(path, ome.to_xml().encode())
+    assert "3 images, 6 levels, in the wells of a plate" in str(bp.plan(path, out))
+    bp.copy(path, out, num_workers=2)
+    assert [image.key for image in list_ome_zarr(out)] == ["A/2/0", "A/2/1", "AB/2/0"]
+    for key, n in (("A/2/0", 0), ("A/2/1", 2), ("AB/2/0", 1)):
+        np.testing.assert_array_equal(open_source(out, f"{key}/0")[...], VOXELS[0] + n)
+        np.testing.assert_array_equal(open_source(out, f"{key}/1")[...], (VOXELS[0] + n)[:, ::2, ::2])
+        assert open_source(out, f"{key}/1").metadata.voxel_size == (2.0, 1.0, 1.0)
+    assert attributes_of(out / "OME", 3)["ome"]["series"] == ["A/2/0", "AB/2/0", "A/2/1"]
+    models = pytest.importorskip("ome_zarr_models.v05", reason="ome-zarr-models is not installed")
+    import zarr
+
+    plate = models.HCS.from_zarr(zarr.open_group(out, mode="r")).ome_attributes.plate
+    assert (plate.name, len(plate.rows), len(plate.columns), plate.field_count) == ("screen", 28, 2, 2)
+    assert bp.check(out)
+    bp.copy(out, tmp_path / "again.zarr")
+    assert bp.verify(out, tmp_path / "again.zarr").arrays == 6

@@ -80,6 +80,33 @@ def samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def write_volume_files(folder: Path) -> None:
+    import tifffile
+
+    from tests.sources.volume_files import halved, write_bdv, write_ims
+
+    image = voxels()
+    write_ims(folder / "cells.ims", halved(np.stack([[image, image // 2]]), 2), chunks=(8, 64, 64))
+    write_bdv(folder / "embryo.xml", [[image, image], [image // 2, image // 2]], chunks=(16, 64, 64))
+    with tifffile.TiffWriter(folder / "plate.ome.tif", ome=True) as writer:
+        for n in range(3):
+            writer.write(image[n], metadata={"axes": "YX"}, photometric="minisblack")
+    wells = ((0, 0, (0, 1)), (1, 2, (2,)))
+    samples = (
+        f'<Well ID="Well:{row}" Row="{row}" Column="{column}">'
+        + "".join(
+            f'<WellSample ID="WellSample:{n}" Index="{n}"><ImageRef ID="Image:{n}"/></WellSample>'
+            for n in fields
+        )
+        + "</Well>"
+        for row, column, fields in wells
+    )
+    plate = f'<Plate ID="Plate:0" Name="screen">{"".join(samples)}</Plate>'
+    with tifffile.TiffFile(folder / "plate.ome.tif") as file:
+        xml = file.ome_metadata or ""
+    tifffile.tiffcomment(folder / "plate.ome.tif", xml.replace("<Image ", f"{plate}<Image ", 1).encode())
+
+
 def run_python(code: str, names: dict[str, Any], where: str) -> None:
     """Run a block; a line `expression  # → value` must have that repr."""
     lines = []
@@ -112,8 +139,11 @@ def known_targets() -> set[str]:
 def test_what_the_page_says_works(page: Path, samples: Path, request: pytest.FixtureRequest) -> None:
     found = fences(page)
     assert found or page.name in WITHOUT_EXAMPLES
-    if "s3://lab" in page.read_text(encoding="utf-8"):
+    text = page.read_text(encoding="utf-8")
+    if "s3://lab" in text:
         request.getfixturevalue("bucket")
+    if "cells.ims" in text:
+        write_volume_files(samples)
     names: dict[str, Any] = {"__name__": "__docs__"}
     for fence in found:
         where = f"{page.name}:{fence.line}"

@@ -207,13 +207,18 @@ def copy_as(input: Any, output: Any, options: CopyOptions) -> Any:
 def _planned(
     input: Any, output: Any, options: CopyOptions, *, quiet: bool = False
 ) -> ArrayCopy | LevelsCopy | WholeCopy:
-    """Check and plan the copy: of one array, of a whole OME-Zarr, or of all images of a file."""
+    """Check and plan the copy: of one array, of an image with its levels, of a whole OME-Zarr, or of all images of a file."""
     if type(input).__module__.startswith("zarr."):
         from bioimage_py.sources.zarr import group_path
 
         input = group_path(input) or input
     paths = isinstance(input, (str, os.PathLike)) and isinstance(output, (str, os.PathLike))
-    if paths:
+    if paths and may_be_zarr(output):
+        from bioimage_py.operations import SeriesCopy, image_with_levels
+
+        if images := image_with_levels(input, output, options):
+            return SeriesCopy(input, images, output, options, quiet=quiet)
+    elif paths:
         from bioimage_py.operations import LevelsCopy, levels_to_copy
 
         if levels := levels_to_copy(input, output, options):

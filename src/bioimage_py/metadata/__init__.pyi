@@ -5,7 +5,12 @@ from .attributes import (
     to_attributes as to_attributes,
     with_resolution as with_resolution,
 )
-from .bdv_xml import bdv_metadata as bdv_metadata, bdv_view as bdv_view
+from .bdv_xml import (
+    bdv_metadata as bdv_metadata,
+    bdv_view as bdv_view,
+    placed as placed,
+    read_bdv as read_bdv,
+)
 from .model import PER_CHANNEL as PER_CHANNEL, ImageMetadata as ImageMetadata, is_number as is_number
 from .ome_ngff import (
     PROVISIONAL as PROVISIONAL,
@@ -31,6 +36,7 @@ from .ome_ngff_reading import (
     well_paths as well_paths,
     with_channels as with_channels,
 )
+from .ome_plate import Plate as Plate, plate_of as plate_of
 from .overrides import overridden as overridden, without_nonsense as without_nonsense
 from .units import (
     SPACE_UNITS as SPACE_UNITS,

@@ -1,17 +1,17 @@
-"""The copy of a file with several images into one OME-Zarr, laid out as bioformats2raw does: a group of images and their order."""
+"""The copy of the images of a file with their levels into one OME-Zarr: an image, several as bioformats2raw lays them out, or a plate."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bioimage_py.errors import Hint
+from bioimage_py.errors import BioimagePyError, BioimagePyWarning, Hint
 from bioimage_py.geometry import check_block_shape
-from bioimage_py.metadata import VERSIONS, Level, image_attributes
+from bioimage_py.metadata import VERSIONS, Level, Plate, image_attributes, plate_of
 from bioimage_py.operations.array_copy import check_portable, plan_array
-from bioimage_py.operations.job import input_identity, warn_of_assumed
+from bioimage_py.operations.job import input_identity, warn_caller, warn_of_assumed
 from bioimage_py.operations.options import CopyOptions
 from bioimage_py.operations.target import NewPathTarget, Target
 from bioimage_py.operations.two_passes import room_beside_path
@@ -20,19 +20,28 @@ from bioimage_py.planning import ImagePlan, PlannedArray, PlanOptions, image_in_
 from bioimage_py.sources import (
     Family,
     Source,
+    coarser_levels,
     family_by_content,
     finish_images,
     locate,
     open_source,
     wanted_order,
 )
-from bioimage_py.sources.ome_zarr import FULL_SIZE, OME_XML, ImageGroup, NewImage, NewLevel, in_version
+from bioimage_py.sources.ome_zarr import (
+    FULL_SIZE,
+    OME_XML,
+    ImageGroup,
+    NewImage,
+    NewLevel,
+    in_version,
+    joined_key,
+)
 from bioimage_py.storage import is_url
 from bioimage_py.text import counted
 from bioimage_py.wrapper import TransposeSource
 
 _FOR_ONE_ARRAY = ("mask", "dtype", "axes", "voxel_size", "units")
-"""Options that cannot be applied to several images."""
+"""Options that cannot be applied to several images, or to levels."""
 
 
 def images_to_copy(input: Any, output: Any, options: CopyOptions) -> list[tuple[str, str]]:
@@ -40,17 +49,45 @@ def images_to_copy(input: Any, output: Any, options: CopyOptions) -> list[tuple[
 
     That is a file of several images, none of which is the main one, whose copy is to be an OME-Zarr by its name.
     """
+    family = _family_of_all(input, output)
+    if family is None or locate(input).key is not None or _given_for_one(options):
+        return []
+    return family.images_in(locate(input).path)
+
+
+def image_with_levels(input: Any, output: Any, options: CopyOptions) -> list[tuple[str, str]]:
+    """Return key and name of the image of a file whose levels are copied with it; none where one array is meant.
+
+    A BioimagePyWarning says it where levels are left out because of an option that fits one array.
+    """
+    family = _family_of_all(input, output)
+    if family is None or not family.copies_levels:
+        return []
+    place = locate(input)
+    try:
+        levels = family.list_coarser({"kind": family.entry.kind, "path": place.path, "key": place.key})
+    except BioimagePyError:  # whoever opens it meets it too
+        return []
+    if levels and (given := _given_for_one(options)):
+        text = f"{', '.join(given)} can be applied to the full-size array only: {counted(len(levels), 'level')} of {place.path} are left out"
+        warn_caller(BioimagePyWarning(f"{text}. Make levels again with pyramid()"))
+    return [] if not levels or _given_for_one(options) else [(place.key or "", "")]
+
+
+def _family_of_all(input: Any, output: Any) -> Family | None:
+    """Return the family of a file whose copy is to be an OME-Zarr by its name; None for all else."""
     if not isinstance(input, (str, os.PathLike)) or not isinstance(output, (str, os.PathLike)):
-        return []
+        return None
     place, new = locate(input), locate(output)
-    if place.key is not None or new.key is not None or ImageGroup.at(new.path, None) is None:
-        return []
+    if new.key is not None or ImageGroup.at(new.path, None) is None:
+        return None
     if is_url(place.path) or not os.path.isfile(place.path):  # noqa: PTH113 - a text stays a text
-        return []
-    if any(getattr(options, name) is not None for name in _FOR_ONE_ARRAY):
-        return []
-    family = _family_at(place.path)
-    return [] if family is None else family.images_in(place.path)
+        return None
+    return _family_at(place.path)
+
+
+def _given_for_one(options: CopyOptions) -> list[str]:
+    return [name for name in _FOR_ONE_ARRAY if getattr(options, name) is not None]
 
 
 def _family_at(path: str) -> Family | None:
@@ -59,7 +96,7 @@ def _family_at(path: str) -> Family | None:
 
 
 class SeriesCopy(WholeCopy):
-    """The copies of all images of a file as one run; each becomes the full-size array of an image."""
+    """The copies of all images of a file, with the levels that are stored with them, as one run."""
 
     def __init__(
         self,
@@ -74,8 +111,11 @@ class SeriesCopy(WholeCopy):
         self._given = input, images, output
         place = locate(input)
         self._path, self.group = place.path, ImageGroup(locate(output).path)
-        self._keys = [(key, f"{n}/{FULL_SIZE}") for n, (key, _) in enumerate(images)]
+        self._keys: list[tuple[str, str]] = []
         self._zarr_format = options.layout.get("zarr_format") or 3
+        family = _family_at(self._path)
+        self._xml = None if family is None or len(images) == 1 else family.ome_xml_of(self._path)
+        self._plate: Plate | None = plate_of(self._xml, len(images))
         self._sources: list[Source] = []
         self._levels: list[NewLevel] = []
         self._attributes: dict[str, Mapping[str, Any]] = {}
@@ -90,27 +130,36 @@ class SeriesCopy(WholeCopy):
         options = self.options
         arrays: list[PlannedArray] = []
         asked: list[PlanOptions] = []
-        for n, ((key, name), (_, new_key)) in enumerate(zip(images, self._keys, strict=True)):
-            source = open_source(self._path, key)
-            if (order := wanted_order(output, source)) is not None:
-                source = TransposeSource(source, order)
-            options = self.options
-            if self._begun:
-                target, options = self._begun_target(new_key, source)
-            else:
-                target = self._target(n, name or str(n), source, output)
-            target.check_apart(source)
-            if options.in_other_processes:
-                check_portable(source, options.runner)
-            shape = options.block_shape
-            shape = None if shape is None else check_block_shape(tuple(shape), source.shape)
-            plan, wanted = plan_array(source, target, options, shape, alone=False)
-            self._sources.append(source)
-            arrays.append(PlannedArray(new_key, plan, (source.name, f"{self.group.path}:{new_key}")))
-            asked.append(wanted)
-        what = (
-            f"{counted(len(images), 'image')}, each with its full-size array, in the layout of bioformats2raw"
-        )
+        places = [""] if len(images) == 1 else [str(n) for n in range(len(images))]
+        for place, (key, name) in zip(
+            places if self._plate is None else self._plate.places, images, strict=True
+        ):
+            stored = open_source(self._path, key or None)
+            levels = [stored, *coarser_levels(stored)]
+            if (order := wanted_order(output, stored)) is not None:
+                levels = [TransposeSource(level, order) for level in levels]
+            for n, source in enumerate(levels):
+                new_key, options = joined_key(place, str(n)), self.options
+                self._keys.append((key, new_key))
+                if self._begun:
+                    target, options = self._begun_target(new_key, source)
+                else:
+                    target = self._target(place, name, n, levels, output)
+                target.check_apart(source)
+                if options.in_other_processes:
+                    check_portable(source, options.runner)
+                shape = options.block_shape
+                shape = None if shape is None else check_block_shape(tuple(shape), source.shape)
+                plan, wanted = plan_array(source, target, options, shape, alone=False)
+                self._sources.append(source)
+                arrays.append(PlannedArray(new_key, plan, (source.name, f"{self.group.path}:{new_key}")))
+                asked.append(wanted)
+        alone = len(arrays) == len(images)
+        what = f"{counted(len(images), 'image')}, {'each with its full-size array' if alone else counted(len(arrays), 'level')}"
+        if len(images) > 1:
+            what += (
+                ", in the layout of bioformats2raw" if self._plate is None else ", in the wells of a plate"
+            )
         names = self._path, self.group.path
         whole = ImagePlan.of(names, what, arrays, self._asked_ids(arrays), options.threads)
         whole = replace(whole, update=self._update_text(len(whole.block_ids), whole.n_blocks))
@@ -118,19 +167,21 @@ class SeriesCopy(WholeCopy):
             return whole
         return image_in_passes(whole, asked, options.casting, room_beside_path(self.group.path, {}))
 
-    def _target(self, number: int, name: str, source: Source, output: Any) -> Target:
-        """Return what an image is copied into, and note how it is made."""
-        options, key = self.options, self._keys[number][1]
+    def _target(self, place: str, name: str, number: int, levels: Sequence[Source], output: Any) -> Target:
+        """Return what a level of an image is copied into, and note how it is made."""
+        options, source = self.options, levels[number]
         target = NewPathTarget.plan(output, source, options, keep_values=options.block_ids is not None)
         spec = target.planned.spec
-        self._levels.append(NewLevel.planned(key, spec))
-        self._attributes[str(number)] = image_attributes(
+        self._levels.append(NewLevel.planned(joined_key(place, str(number)), spec))
+        if number:
+            return target
+        self._attributes[place] = image_attributes(
             spec.metadata,
             spec.shape,
             spec.dtype,
-            [Level(FULL_SIZE, (1.0,) * len(spec.shape))],
+            [Level(str(n), _factors(level, source)) for n, level in enumerate(levels)],
             version=VERSIONS[self._zarr_format],
-            name=name,
+            name=name or place or self.group.name,
         )
         known = [hint for _, hint in self._assumed]
         self._assumed += [(source, hint) for hint in target.assumed(source) if hint not in known]
@@ -140,19 +191,17 @@ class SeriesCopy(WholeCopy):
         return SeriesCopy(*self._given, replace(self.options, **changes), quiet=True)
 
     def input(self) -> Any:
-        return input_identity(**{f"image {n}": source for n, source in enumerate(self._sources)})
+        return input_identity(**{f"array {n}": source for n, source in enumerate(self._sources)})
 
     def _new(self) -> NewImage:
         version = VERSIONS[self._zarr_format]
-        order = {"series": list(self._attributes)}
-        groups = {
-            "": in_version({"bioformats2raw.layout": 3}, version),
-            "OME": in_version(order, version),
-            **self._attributes,
-        }
-        family = _family_at(self._path)
-        xml = None if family is None else family.ome_xml_of(self._path)
-        files = {} if xml is None else {OME_XML: xml.encode()}
+        groups = self._attributes
+        if "" not in groups:
+            said = {} if self._plate is None else self._plate.attributes
+            around = {"": {}, **said, "OME": {"series": list(groups)}}
+            around[""] = {"bioformats2raw.layout": 3, **around[""]}
+            groups = {**{key: in_version(one, version) for key, one in around.items()}, **groups}
+        files = {} if self._xml is None else {OME_XML: self._xml.encode()}
         return NewImage(self.group, self._zarr_format, groups, self._levels, files, in_free_place=True)
 
     def _source(self, number: int) -> Source:
@@ -162,8 +211,20 @@ class SeriesCopy(WholeCopy):
         super().finish(complete=complete)
         if complete:
             for _, key in self._keys:
-                with open_source(self.group.path, key, mode="r+") as written:
-                    finish_images([written])
+                if key.rpartition("/")[2] == FULL_SIZE:
+                    with open_source(self.group.path, key, mode="r+") as written:
+                        finish_images([written])
 
     def told(self) -> dict[str, Any]:
-        return {"path": self._path, "key": None, "images": len(self._keys)}
+        return {"path": self._path, "key": None, "images": len(self._given[1])}
+
+
+def _factors(level: Source, full: Source) -> tuple[float, ...]:
+    """Return by how much the voxels of a level are larger, as the file says it, else by its shape."""
+    own, whole = level.metadata.voxel_size, full.metadata.voxel_size
+    pairs = (
+        zip(full.shape, level.shape, strict=True)
+        if own is None or whole is None
+        else zip(own, whole, strict=True)
+    )
+    return tuple(max(1.0, float(f"{a / b:.12g}")) for a, b in pairs)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bioimage_py.chunks import ChunkEncoding, EncodedReader, StoredChunks
-from bioimage_py.errors import Hint, InvalidArgumentError, UnsupportedFormatError
+from bioimage_py.errors import (
+    AmbiguousSourceError,
+    Hint,
+    InvalidArgumentError,
+    SourceNotFoundError,
+    UnsupportedFormatError,
+)
 from bioimage_py.metadata import ngff_order
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import FileSource, Source, SourceSpec
@@ -18,6 +24,23 @@ if TYPE_CHECKING:
 
 ALL_IMAGES = Hint("or copy all of them into a path that ends in .ome.zarr")
 """For files of several images, see `Family.images_in`."""
+
+
+def chosen_image(path: str, images: Mapping[str, str], key: str | None, what: str) -> str:
+    """Return which image of a file a key means, from their keys and other names, or the only one."""
+    if key is None and len(images) == 1:
+        return next(iter(images))
+    shown = ", ".join(images)
+    if key is None:
+        hints = [
+            Hint.of("name one, for example with {}", "open_source", path, next(iter(images), "0")),
+            ALL_IMAGES,
+        ]
+        raise AmbiguousSourceError(f"{path} holds {len(images)} {what}s: {shown}", hints=hints)
+    named = [key] if key in images else [one for one, name in images.items() if name == key]
+    if len(named) != 1:
+        raise SourceNotFoundError(f"there is no {what} {key!r} in {path!r}; there is {shown}")
+    return named[0]
 
 
 class Family:
@@ -47,6 +70,8 @@ class Family:
         Whether a file is read without axes of extent 1, except for the last two.
     continues
         Whether a copy into a new file can go on after a kill, by `reopen_unfinished`.
+    copies_levels
+        Whether a copy of an image into an OME-Zarr takes the smaller levels that are stored with it.
     """
 
     chunked = False
@@ -59,6 +84,7 @@ class Family:
     levels_in_file = False
     drops_axes = False
     continues = False
+    copies_levels = False
 
     def __init__(self, entry: FamilyEntry) -> None:
         self.entry = entry

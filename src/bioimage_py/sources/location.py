@@ -136,7 +136,7 @@ def family_by_suffix(path: str) -> FamilyEntry | None:
 
 
 def family_by_content(path: str) -> FamilyEntry | None:
-    """Return the family whose marker file or leading bytes are found at a local path, or None."""
+    """Return the family whose marker file or leading bytes are found at a local path, that of its ending if several have them, or None."""
     place = Path(path)
     if not place.exists():
         raise SourceNotFoundError(_not_there(place))
@@ -146,14 +146,13 @@ def family_by_content(path: str) -> FamilyEntry | None:
     if not file.size:
         return None
     head, compression = first_bytes(file, path, _HEAD)
-    return next(
-        (
-            f
-            for f in families()
-            if (f.zipped or not compression) and any(head[o : o + len(b)] == b for o, b in f.magic)
-        ),
-        None,
-    )
+    found = [
+        f
+        for f in families()
+        if (f.zipped or not compression) and any(head[o : o + len(b)] == b for o, b in f.magic)
+    ]
+    # Several formats are HDF5 files.
+    return next((f for f in found if path.lower().endswith(f.suffixes)), found[0] if found else None)
 
 
 def _not_there(place: Path) -> str:

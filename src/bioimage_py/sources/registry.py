@@ -100,6 +100,8 @@ OWN_FAMILIES = (
         "hdf5", _S + "hdf5:Hdf5Family", "HDF5", (".h5", ".hdf5", ".hdf", ".he5"), ((0, b"\x89HDF\r\n\x1a\n"),),
         container=True, handles=("h5py",), writes=True,
     ),
+    FamilyEntry("imaris", _S + "hdf5:ImarisFamily", "Imaris", (".ims",), ((0, b"\x89HDF\r\n\x1a\n"),), container=True),
+    FamilyEntry("bdv", _S + "hdf5:BdvFamily", "BigDataViewer", (".xml",), container=True),
     FamilyEntry(
         "tiff", _S + "tiff:TiffFamily", "TIFF", (".tif", ".tiff", ".btf", ".tf8", ".tf2"),
         ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")), writes=True, slices=True,

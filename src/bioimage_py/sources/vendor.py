@@ -13,19 +13,17 @@ import numpy as np
 
 from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import (
-    AmbiguousSourceError,
     BioimagePyError,
     Hint,
     InvalidArgumentError,
     MissingDependencyError,
     ReadOnlyError,
-    SourceNotFoundError,
     StorageError,
     UnsupportedFormatError,
 )
 from bioimage_py.geometry import Box
 from bioimage_py.metadata import ImageMetadata, without_nonsense
-from bioimage_py.sources.family import ALL_IMAGES, Family
+from bioimage_py.sources.family import Family, chosen_image
 from bioimage_py.sources.raw import SingleFileSource, open_file
 from bioimage_py.storage import Identity, file_identity, is_url
 
@@ -103,7 +101,8 @@ class VendorFamily(Family):
                 f"files of microscope vendors can only be read: open {path!r} with mode='r', and copy it to change it"
             )
         image = _opened(path, reader)
-        scene = _scene(image, path, key)
+        scenes = {str(scene): str(n) for n, scene in enumerate(image.scenes)}
+        scene = chosen_image(path, scenes, key, "scene")
         image.set_scene(scene)
         if _is_czi(image) and "S" in image.dims.order:
             # bioio-czi 3.0 reads the first sample for each, unless the samples, which CZI calls A, are one chunk.
@@ -162,23 +161,6 @@ def _is_installed(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
         return False
-
-
-def _scene(image: BioImage, path: str, key: str | None) -> str:
-    """Return the name of the scene that a key names, by name or number, or of the only one."""
-    scenes = [str(scene) for scene in image.scenes]
-    if key is None:
-        if len(scenes) == 1:
-            return scenes[0]
-        raise AmbiguousSourceError(
-            f"{path} holds {len(scenes)} scenes: {', '.join(scenes)}",
-            hints=[Hint.of("name one, for example with {}", "open_source", path, scenes[0]), ALL_IMAGES],
-        )
-    if key in scenes:
-        return key
-    if key.isdecimal() and int(key) < len(scenes):
-        return scenes[int(key)]
-    raise SourceNotFoundError(f"there is no scene {key!r} in {path!r}; there is {', '.join(scenes)}")
 
 
 def _samples(image: BioImage, path: str) -> int:

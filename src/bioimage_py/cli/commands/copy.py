@@ -38,6 +38,7 @@ from bioimage_py.operations import (
     SeriesCopy,
     WholeCopy,
     carry_out,
+    image_with_levels,
     images_to_copy,
     is_image_copy,
 )
@@ -152,17 +153,19 @@ def _copy_call(
     if part and image_at(args.input, args.key) is not None:
         text = f"{' and '.join(part)} can be applied to one array only: levels and labels are left out; --pyramid makes levels again"
         warnings.warn(text, BioimagePyWarning, stacklevel=2)
+    input = keyed_path(args.input, args.key) if whole else args.input
+    images = image_with_levels(input, output, given) if whole else []
     try:
-        source = stack.enter_context(_opened(args, console))
+        source = None if images else stack.enter_context(_opened(args, console))
     except AmbiguousSourceError:
-        images = images_to_copy(keyed_path(args.input, args.key), output, given) if whole else []
+        source, images = None, images_to_copy(input, output, given) if whole else []
         if not images:
             raise
-    else:
+    if source is not None:
         return source, prepared_output(args, stack), arguments(args, CopyOptions, source.ndim, stack)
-    with open_source(args.input, images[0][0]) as first:
+    with open_source(args.input, images[0][0] or None) as first:
         options = arguments(args, CopyOptions, first.ndim, stack)
-    return SeriesCopy(args.input, images, output, CopyOptions(**options)), output, options
+    return SeriesCopy(input, images, output, CopyOptions(**options)), output, options
 
 
 def _verified_arrays(job: WholeCopy, args: argparse.Namespace, console: Console) -> list[dict[str, Any]]:

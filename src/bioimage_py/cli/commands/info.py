@@ -16,7 +16,7 @@ from bioimage_py.metadata import assumptions, ome_of
 from bioimage_py.operations import record_text
 from bioimage_py.planning import format_bytes
 from bioimage_py.report import shape_text, source_rows
-from bioimage_py.sources import Source, family_by_content, locate, open_source
+from bioimage_py.sources import Source, coarser_levels, family_by_content, locate, open_source
 from bioimage_py.sources.ome_zarr import Nodes, OmeZarrImage, listed_images, ome_zarr_group, read_image
 from bioimage_py.sources.stores import Node, unfinished_text
 from bioimage_py.storage import StoreFolder, is_url
@@ -48,7 +48,7 @@ def run_info(args: argparse.Namespace, console: Console) -> int:
         return OK
     with source:
         picture = _picture(source, args)
-        image: _Entry = images[0] if images else {}
+        image: _Entry = images[0] if images else _levels(source)
         labelled = [("picture", picture["picture"])] if picture else []
         for label, text in (*_lines(source), *_image_lines(image), *labelled):
             console.line(f"{label + ':' if label else '':12}{text}")
@@ -185,6 +185,15 @@ def _images(path: str, key: str | None, node: Node) -> Iterator[_Entry]:
         except BioimagePyError as error:  # one image that is broken does not hide the others
             yield {"key": name, "error": str(error)}
     yield from ({"key": name, "error": str(error)} for name, error in damaged.items())
+
+
+def _levels(source: Source) -> _Entry:
+    """Return the smaller levels that are stored with an array, by their numbers."""
+    coarser = coarser_levels(source)
+    for level in coarser:
+        level.close()
+    listed = [{"key": str(n), "shape": list(one.shape)} for n, one in enumerate((source, *coarser))]
+    return {"levels": listed} if coarser else {}
 
 
 def _image(image: OmeZarrImage) -> _Entry:

@@ -59,17 +59,30 @@ def _from_bdv(dataset: h5py.Dataset, metadata: ImageMetadata, name: str) -> Imag
     view = bdv_view(str(dataset.name))
     if view is None:
         return metadata
-    try:
-        listed = dataset.file[f"s{view.setup:02d}/resolutions"][...]
-    except FOREIGN_ERRORS:
-        listed = np.ones((view.level + 1, 3))
-    if listed.ndim != 2 or listed.shape[1] != 3 or view.level >= len(listed):
+    factors = bdv_factors(dataset.file, view.setup) or [(1.0, 1.0, 1.0)] * (view.level + 1)
+    if view.level >= len(factors):
         return metadata
-    factors = tuple(float(factor) for factor in listed[view.level][::-1])
-    found = bdv_metadata(str(dataset.file.filename), view.setup, factors)
+    found = bdv_metadata(str(dataset.file.filename), view.setup, factors[view.level])
     if found is None:
         return metadata
     return without_nonsense(replace(found, attributes=metadata.attributes), 3, name)
+
+
+def bdv_factors(file: h5py.File, setup: int) -> list[tuple[float, ...]]:
+    """Return by how much the voxels of the levels of a setup are larger along z, y, x; none where the file does not say it."""
+    try:
+        return checked_factors(file[f"s{setup:02d}/resolutions"][...].tolist())
+    except FOREIGN_ERRORS:
+        return []
+
+
+def checked_factors(listed: Any) -> list[tuple[float, ...]]:
+    """Return what is listed along x, y, z for each level along z, y, x; none where that is not so."""
+    levels: list[Any] = listed if isinstance(listed, list) else [None]
+    fit = all(
+        isinstance(one, list) and len(one) == 3 and all(is_number(n) and n > 0 for n in one) for one in levels
+    )
+    return [tuple(float(factor) for factor in one[::-1]) for one in levels] if fit else []
 
 
 def write_metadata(dataset: h5py.Dataset, metadata: ImageMetadata) -> None:

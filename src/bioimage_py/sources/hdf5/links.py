@@ -62,17 +62,19 @@ class _Leaving(NamedTuple):
     key: str
 
 
-def follow(path: str, key: str | None, others: OtherFiles) -> tuple[str, str | None]:
-    """Return the file and the key in it that a key leads to, external links followed."""
+def follow(
+    path: str, key: str | None, others: OtherFiles, file: h5py.File | None = None
+) -> tuple[str, str | None]:
+    """Return the file and the key in it that a key leads to, external links followed; `file` is the first one where it is open."""
     for _ in range(_MOST_LINKS):
         if not key:
             return path, key
-        with reading(path) as file:
-            link = _leaving_link(file, key)
+        with reading(path) if file is None else nullcontext(file) as there:
+            link, file = _leaving_link(there, key), None
         if link is None:
             return path, key
         shown = f"'{path}:{link.at}' is an external link to '{link.file_name}:{link.key}'"
-        found = _companion(path, link.file_name, others, shown)
+        found = companion(path, link.file_name, others, shown)
         if not os.path.isfile(found):  # noqa: PTH113 - a text stays a text
             raise SourceNotFoundError(f"{shown}, and there is no file {found!r}")
         path, key = found, link.key
@@ -120,7 +122,7 @@ def refuse_leaving(file: h5py.File, path: str, key: str) -> None:
         )
 
 
-def _companion(path: str, name: str, others: OtherFiles, shown: str) -> str:
+def companion(path: str, name: str, others: OtherFiles, shown: str) -> str:
     """Return the path of a file that another file names, by the rule of this module."""
     if name in ("", "."):
         return path
@@ -173,7 +175,7 @@ def _external_storage(dataset: h5py.Dataset, described: DatasetDescription, othe
         raw, offset, size = created.get_external(n)
         name = raw.decode("utf-8", "surrogateescape") if isinstance(raw, bytes) else str(raw)
         shown = f"{described.name!r} keeps its voxels in {name!r}"
-        path = _companion(described.path, name, others, shown)
+        path = companion(described.path, name, others, shown)
         if not Path(path).exists() and others.external_files and Path(name).exists():
             path = str(Path(name).absolute())  # where HDF5 itself looks
         needed = offset + min(left, size)
@@ -253,7 +255,7 @@ class _VirtualParts:
         for (file_name, key), shown in parts.items():
             for name, inner in self._numbered(described, file_name, key):
                 what = f"part '{name}:{inner}'"
-                path = _companion(described.path, name, self._others, f"{described.name!r} shows {what}")
+                path = companion(described.path, name, self._others, f"{described.name!r} shows {what}")
                 try:
                     path, at = follow(path, inner, self._others)
                     # The file itself may be in memory, or open in another mode.
@@ -284,7 +286,7 @@ class _VirtualParts:
         if "%b" not in name and "%b" not in key:
             yield name.replace("%%", "%"), key.replace("%%", "%")
             return
-        found_at = _companion(described.path, name, self._others, f"{described.name!r} shows {name!r}")
+        found_at = companion(described.path, name, self._others, f"{described.name!r} shows {name!r}")
         if "%b" not in name:
             # Datasets of one file that are numbered: those that exist are what the layout shows.
             numbers: list[int] = []

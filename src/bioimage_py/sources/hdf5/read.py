@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import weakref
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,9 @@ from bioimage_py.sources.hdf5.dataset import DatasetDescription, describe, need_
 from bioimage_py.sources.hdf5.files import FOREIGN_ERRORS, WRITERS, file_key, hdf5_errors, hdf5_words, reading
 from bioimage_py.sources.hdf5.links import Companions, OtherFiles, companions
 from bioimage_py.storage import FileBytes, Identity, PartStamps, StoredBytes
+
+_FILES: weakref.WeakValueDictionary[int, FileBytes] = weakref.WeakValueDictionary()
+"""The files that datasets are read from, by their stamps: thousands of datasets of one file share a descriptor."""
 
 
 class ChunkPlace(NamedTuple):
@@ -135,6 +139,7 @@ class DatasetOnDisk:
             if file.mode != "r" and (writer is None or writer.file != file):
                 return None
             bytes_of_file = FileBytes.open(described.path)
+            bytes_of_file = _FILES.setdefault(bytes_of_file.stamp, bytes_of_file)
             stamp = self._stamp(bytes_of_file)
             if stamp is None or file_key(bytes_of_file.number) != described.file:
                 return None

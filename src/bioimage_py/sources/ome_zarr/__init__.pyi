@@ -6,6 +6,7 @@ from .listing import (
     check_levels as check_levels,
     check_ome_zarr as check_ome_zarr,
     in_version as in_version,
+    joined_key as joined_key,
     labels_beside as labels_beside,
     list_ome_zarr as list_ome_zarr,
     listed_images as listed_images,
