@@ -55,7 +55,9 @@ def images_to_copy(input: Any, output: Any, options: CopyOptions) -> list[tuple[
     return family.images_in(locate(input).path)
 
 
-def image_with_levels(input: Any, output: Any, options: CopyOptions) -> list[tuple[str, str]]:
+def image_with_levels(
+    input: Any, output: Any, options: CopyOptions, key: str | None = None
+) -> list[tuple[str, str]]:
     """Return key and name of the image of a file whose levels are copied with it; none where one array is meant.
 
     A BioimagePyWarning says it where levels are left out because of an option that fits one array.
@@ -63,7 +65,7 @@ def image_with_levels(input: Any, output: Any, options: CopyOptions) -> list[tup
     family = _family_of_all(input, output)
     if family is None or not family.copies_levels:
         return []
-    place = locate(input)
+    place = locate(input, key)
     try:
         levels = family.list_coarser({"kind": family.entry.kind, "path": place.path, "key": place.key})
     except BioimagePyError:  # whoever opens it meets it too

@@ -44,7 +44,7 @@ from bioimage_py.operations import (
 )
 from bioimage_py.planning import CopyPlan, ImagePlan, format_bytes
 from bioimage_py.report import shape_text
-from bioimage_py.sources import Source, open_source, with_metadata
+from bioimage_py.sources import Source, locate, open_source, with_metadata
 from bioimage_py.sources.ome_zarr import read_tree
 from bioimage_py.text import counted, duration, rate
 
@@ -153,19 +153,20 @@ def _copy_call(
     if part and image_at(args.input, args.key) is not None:
         text = f"{' and '.join(part)} can be applied to one array only: levels and labels are left out; --pyramid makes levels again"
         warnings.warn(text, BioimagePyWarning, stacklevel=2)
-    input = keyed_path(args.input, args.key) if whole else args.input
-    images = image_with_levels(input, output, given) if whole else []
+    images = image_with_levels(args.input, output, given, args.key) if whole else []
     try:
         source = None if images else stack.enter_context(_opened(args, console))
     except AmbiguousSourceError:
-        source, images = None, images_to_copy(input, output, given) if whole else []
+        source, images = None, []
+        if whole:
+            images = images_to_copy(keyed_path(args.input, args.key), output, given)
         if not images:
             raise
     if source is not None:
         return source, prepared_output(args, stack), arguments(args, CopyOptions, source.ndim, stack)
-    with open_source(args.input, images[0][0] or None) as first:
+    with open_source(locate(args.input).path, images[0][0] or None) as first:
         options = arguments(args, CopyOptions, first.ndim, stack)
-    return SeriesCopy(input, images, output, CopyOptions(**options)), output, options
+    return SeriesCopy(args.input, images, output, CopyOptions(**options)), output, options
 
 
 def _verified_arrays(job: WholeCopy, args: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
