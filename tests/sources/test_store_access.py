@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import bioimage_py as bp
-from bioimage_py.errors import InvalidArgumentError, StorageError
+from bioimage_py.errors import InvalidArgumentError, RunnerError, StorageError
 from tests.cli.conftest import Call, call  # noqa: F401 - the fixture
 from tests.s3_lab import SECRET, S3Lab, s3_lab
 
@@ -70,6 +70,35 @@ def test_a_profile_signs_all_requests_of_a_copy_whoever_makes_them(lab: S3Lab, t
     np.testing.assert_array_equal(made[...], IMAGE)
     assert bp.verify("s3://lab/access/a.ome.zarr", "s3://lab/access/b.ome.zarr", **how)
     assert bp.plan("s3://lab/access/c.zarr", "s3://lab/access/d.zarr", **how).road == "verbatim"
+    assert len(lab.of("COPY", "access/c.zarr/c/")) == 8, "the store copies, by the same keys"
+    assert {asked.access_key for asked in lab.asked} == {"of-profile"}
+
+
+def test_a_run_folder_is_reached_as_the_call_says(
+    lab: S3Lab,
+    tmp_path: Path,
+    call: Call,  # noqa: F811
+) -> None:
+    """And resumed without saying it again."""
+    bp.copy(IMAGE, tmp_path / "a.zarr", **CHUNKS)
+    how = {
+        "endpoint": lab.endpoint,
+        "profile": "lab",
+        "job_type": "subprocess",
+        "num_workers": 2,
+        "overwrite": True,
+    }
+    config = bp.RunnerConfig(tmp_root="s3://lab/access_runs", retries=0)
+    lab.refused = lambda asked: asked.method == "PUT" and asked.key.endswith("c/1/1/1")
+    with pytest.raises(RunnerError) as raised:
+        bp.copy(tmp_path / "a.zarr", "s3://lab/access/kept.zarr", job_config=config, **how)
+    lab.refused = lambda asked: False
+    folder = str(raised.value.tmp_folder)
+    assert "profile=lab" in folder
+    assert call("status", folder.partition("?")[0], "--endpoint", lab.endpoint, "--profile", "lab").code == 0
+    assert call("resume", folder).code == 0
+    with bp.open_source("s3://lab/access/kept.zarr", endpoint=lab.endpoint, profile="lab") as source:
+        np.testing.assert_array_equal(source[...], IMAGE)
     assert {asked.access_key for asked in lab.asked} == {"of-profile"}
 
 
@@ -94,7 +123,7 @@ def test_the_options_of_the_command(lab: S3Lab, tmp_path: Path, call: Call) -> N
     assert {asked.access_key for asked in lab.asked} == {None}
     here = call("copy", str(tmp_path / "a.zarr"), str(tmp_path / "b.zarr"), *how)
     assert here.code == 2
-    assert "--endpoint and --anonymous can be given for s3:// URLs only" in here.err
+    assert "--endpoint and --anonymous can be given for s3:// and az:// URLs only" in here.err
     for words, said in (
         (("--profile", "nobody"), "there is no AWS profile 'nobody' in"),
         (("--endpoint", "localhost"), "endpoint must be the URL of a server"),
@@ -110,7 +139,7 @@ def test_the_options_of_the_command(lab: S3Lab, tmp_path: Path, call: Call) -> N
 def test_errors_say_what_to_look_at(lab: S3Lab, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match=r"no AWS profile 'nobody' .*; there is here, lab"):
         bp.plan("s3://lab/access/a.zarr", tmp_path / "a.zarr", profile="nobody")
-    with pytest.raises(InvalidArgumentError, match=r"profile can be given for s3:// URLs only"):
+    with pytest.raises(InvalidArgumentError, match=r"profile can be given for s3:// and az:// URLs only"):
         bp.copy(IMAGE, tmp_path / "a.zarr", profile="lab")
     with pytest.raises(
         StorageError, match=r"the server does not answer .*Could not connect.*Check its address"

@@ -49,18 +49,26 @@ def test_keys_in_the_environment(home: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("where", ["credentials", "config", "AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE"])
-def test_profiles_are_left_to_tensorstore(home: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+def test_profiles_have_keys_or_are_left_to_tensorstore(
+    home: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    name, file, title = "default", home / where, "default"
     if where == "AWS_PROFILE":
-        (home / "config").write_text("[profile work]")
+        name, file, title = "work", home / "config", "profile work"
         monkeypatch.setenv(where, "work")
     elif where.startswith("AWS"):
-        (home / "elsewhere").write_text("[default]")
-        monkeypatch.setenv(where, str(home / "elsewhere"))
-    else:
-        (home / where).write_text("[default]")
-    found = find_login("default")
-    assert isinstance(found, str)
-    assert "AWS profiles are not read" in found
+        file = home / "elsewhere"
+        monkeypatch.setenv(where, str(file))
+    for text in (
+        "",
+        "aws_access_key_id = a",
+        f"aws_access_key_id = a\naws_secret_access_key = {SECRET}\nrole_arn = b",
+    ):
+        file.write_text(f"[{title}]\n{text}\n")
+        assert f"the AWS profile {name!r} has no keys of its own" in str(find_login("default"))
+    file.write_text(f"[{title}]\naws_access_key_id = of-profile\naws_secret_access_key = {SECRET}  \n")
+    for kind in ("default", f"profile {name}"):
+        assert keys_of(find_login(kind)) == ("of-profile", SECRET, None)
 
 
 def test_credentials_of_another_kind() -> None:

@@ -121,9 +121,8 @@ def _run(words: list[str]) -> int:
 def _reaching(args: argparse.Namespace, words: list[str]) -> AbstractContextManager[None]:
     """Reach stores as the options say, while a command runs; UsageError where they say something and no store is named."""
     said = given_values(args, StoreAccess)
-    if said and not any("s3://" in word.lower() for word in words):
-        options = " and ".join(f"--{name}" for name in said)
-        raise UsageError(f"{options} can be given for s3:// URLs only, and none is given")
+    if said and (why := StoreAccess.why_not(words)):
+        raise UsageError(f"{' and '.join(f'--{name}' for name in said)} {why}")
     return stores_reached(said)
 
 

@@ -234,7 +234,7 @@ def _where(parser: Parser) -> None:
 
 
 def _stores(parser: Parser) -> None:
-    add_fields(parser.add_argument_group("how s3:// is reached"), StoreAccess)
+    add_fields(parser.add_argument_group("how s3:// and az:// are reached"), StoreAccess)
 
 
 def _info(parser: Parser) -> None:
@@ -419,10 +419,12 @@ def _runs(parser: Parser) -> None:
     parser.add_argument(
         "folders", nargs="*", metavar="FOLDER", help="where to look, also in the folders below"
     )
+    _stores(parser)
 
 
 def _cancel(parser: Parser) -> None:
     parser.add_argument("folder", metavar="RUN", help="the run folder")
+    _stores(parser)
 
 
 def _status(parser: Parser) -> None:
@@ -460,6 +462,7 @@ def _resume(parser: Parser) -> None:
 
 def _worker(parser: Parser) -> None:
     parser.add_argument("folder", metavar="RUN", help="the run folder, or a folder with one unfinished run")
+    _stores(parser)
     _flag(parser, "--join", help="stay until the run has ended, through all its rounds")
     parser.add_argument(
         "--wait", type=values.seconds, default=60.0, metavar="TIME",

@@ -7,7 +7,7 @@ import functools
 import inspect
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -214,7 +214,7 @@ class InputMetadata:
 
 @dataclass(frozen=True)
 class StoreAccess:
-    """How the s3:// URLs of a call are reached; sources that are open already stay as they are."""
+    """How the s3:// and az:// URLs of a call are reached; sources that are open already stay as they are."""
 
     endpoint: str | None = option(
         "URL of the server, such as https://s3.example.org (default: AWS_ENDPOINT_URL, else Amazon's)",
@@ -229,16 +229,24 @@ class StoreAccess:
 
     @contextmanager
     def reaching(self, *given: Any) -> Iterator[None]:
-        """Reach s3:// URLs so meanwhile; InvalidArgumentError if something is said of them, and none is given."""
+        """Reach s3:// and az:// URLs so meanwhile; InvalidArgumentError if something is said of them, and not one kind of them is given."""
         said = {one.name: value for one in fields(StoreAccess) if (value := getattr(self, one.name))}
-        urls = (one for one in given if isinstance(one, str) and one.lower().startswith("s3://"))
-        if said and not any(urls):
+        root = getattr(getattr(self, "job_config", None), "tmp_root", None)
+        texts = [one for one in (*given, root) if isinstance(one, str)]
+        if said and (why := StoreAccess.why_not(texts)):
             raise InvalidArgumentError(
-                f"{', '.join(said)} can be given for s3:// URLs only, and none is given; a source that is open already was "
-                "reached in its own way"
+                f"{', '.join(said)} {why}; a source that is open already was reached in its own way"
             )
         with stores_reached(said), reads_remembered():
             yield
+
+    @staticmethod
+    def why_not(texts: Iterable[str]) -> str:
+        """Return why nothing can be said of how the URLs among some texts are reached; empty if it can."""
+        found = {kind for text in texts for kind in ("s3://", "az://") if kind in text.lower()}
+        if not found:
+            return "can be given for s3:// and az:// URLs only, and none is given"
+        return "" if len(found) == 1 else "cannot be given for s3:// and az:// at once: open one with its own"
 
 
 def _as_json(name: str, value: Any) -> Any:

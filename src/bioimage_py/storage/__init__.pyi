@@ -89,6 +89,7 @@ from .store_errors import (
     check_json as check_json,
     forget_failures as forget_failures,
     give_up_waiting as give_up_waiting,
+    in_thread as in_thread,
     json_problem as json_problem,
     plain_message as plain_message,
     reads_metadata as reads_metadata,
@@ -100,6 +101,7 @@ from .store_place import (
     credentials_of as credentials_of,
     find_login as find_login,
     open_bucket as open_bucket,
+    opened_bucket as opened_bucket,
     stores_reached as stores_reached,
     url_options as url_options,
 )

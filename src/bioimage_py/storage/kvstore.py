@@ -24,7 +24,9 @@ from bioimage_py.errors import (
     ReadOnlyError,
     SourceNotFoundError,
     StorageError,
+    UnsupportedFormatError,
 )
+from bioimage_py.storage.azure_objects import AzureObjects
 from bioimage_py.storage.crash_safety import SIDE_FOLDER
 from bioimage_py.storage.names import inner_name, is_unicode, is_url, unknown_options, url_decoded, url_text
 from bioimage_py.storage.new_files import FileFolder
@@ -36,7 +38,7 @@ from bioimage_py.storage.store_errors import (
     storage_error,
     storage_errors,
 )
-from bioimage_py.storage.store_place import URL_OPTIONS, StorePlace, checked_access, s3_access, url_options
+from bioimage_py.storage.store_place import StorePlace, checked_access, s3_access, url_options
 from bioimage_py.system import forward_slashes
 
 _MOST_SEEN = 20_000
@@ -48,7 +50,7 @@ MOST_JSON = 2**26
 _USUAL = 2**16
 """Bytes that most metadata files have at most."""
 
-_SCHEMES = ("http", "https", "s3", "gs", "memory", "file")
+_SCHEMES = ("http", "https", "s3", "gs", "az", "memory", "file")
 
 # TensorStore's own 32 tries take many minutes to say that a server is gone. These take some four seconds where a person
 # waits for an array to open, and a quarter of a minute in a run, for each of the few requests that are made before the
@@ -175,11 +177,9 @@ class StoreFolder:
     @classmethod
     def at(cls, path: str, options: Mapping[str, Any] | None = None) -> StoreFolder:
         """Return the folder at a path or URL as a user wrote it; InvalidArgumentError for what it cannot be."""
-        given = {name for name, value in (options or {}).items() if value is not None}
-        known = URL_OPTIONS if is_url(path) else ()
-        if unknown := sorted(given.difference(known)):
-            raise unknown_options(repr(path), unknown, known)
         if not is_url(path):
+            if given := sorted(name for name, value in (options or {}).items() if value is not None):
+                raise unknown_options(repr(path), given, ())
             return cls(_checked_text(path))
         path = url_text(path)
         parts = urlsplit(path)
@@ -196,7 +196,7 @@ class StoreFolder:
         if at and scheme not in ("http", "https"):
             raise InvalidArgumentError(
                 f"{scheme}:// URLs must not hold credentials: set them in the environment (AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY, or GOOGLE_APPLICATION_CREDENTIALS)"
+                "AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS, or AZURE_STORAGE_ACCOUNT_KEY)"
             )
         name, _, password = user.partition(":")
         clean = urlunsplit((scheme, host, parts.path.rstrip("/"), parts.query, ""))
@@ -218,6 +218,11 @@ class StoreFolder:
     def read_only(self) -> bool:
         """Whether nothing can ever be written here, as behind http."""
         return self.path.startswith(("http://", "https://"))
+
+    @property
+    def on_azure(self) -> bool:
+        """Whether TensorStore does not get there."""
+        return self.path.startswith("az://")
 
     @classmethod
     def of_spec(cls, spec: Mapping[str, Any]) -> StoreFolder:
@@ -305,6 +310,11 @@ class StoreFolder:
             return {"driver": "gcs", "bucket": parts.netloc, "path": path}
         if parts.scheme == "s3":
             return {"driver": "s3", "bucket": parts.netloc, "path": path, **s3_access(self.options)}
+        if self.on_azure:
+            raise UnsupportedFormatError(
+                f"{self.path}: at az:// only Zarr is read and written, because TensorStore does not reach Azure",
+                hints=[Hint("use Zarr there, or copy to a disk or to s3:// first")],
+            )
         base = urlunsplit((parts.scheme, parts.netloc, "/", parts.query, ""))
         return {"driver": "http", "base_url": base, "path": path, **self._http_headers()}
 
@@ -321,6 +331,8 @@ class StoreFolder:
     @property
     def place(self) -> StorePlace | None:
         """Where in an object store this is, None on a disk, on a web server and in memory."""
+        if self.on_azure:
+            return StorePlace.at(self.path, self.options)
         spec = self.spec() if self.opened is None else self.opened.spec(retain_context=True).to_json()
         return StorePlace.of_spec(spec)
 
@@ -329,7 +341,7 @@ class StoreFolder:
 
         TensorStore would go on trying to write into one: it takes the server's answer for a competing writer.
         """
-        if not self.path.startswith(("s3://", "gs://")):
+        if not self.path.startswith(("s3://", "gs://", "az://")):
             return
         name = "does-this-bucket-exist"
         try:
@@ -419,6 +431,8 @@ class StoreFolder:
     def _kvstore(self) -> Any:
         if self.opened is not None:
             return self.opened
+        if self.on_azure:
+            return AzureObjects(StorePlace.at(self.path, self.options))
         return ts.KvStore.open(self.spec(), context=_metadata_context()).result()
 
     def read_json(self, name: str) -> dict[str, Any] | None:

@@ -11,9 +11,10 @@ import tensorstore as ts
 
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
+from bioimage_py.storage.azure_objects import AzureObjects
 from bioimage_py.storage.chunk_keys import ChunkKeys
 from bioimage_py.storage.file_bytes import Piece, StoredBytes
-from bioimage_py.storage.store_errors import apart, asking, awaited, storage_errors
+from bioimage_py.storage.store_errors import apart, asking, awaited, plain_message, storage_errors
 from bioimage_py.storage.store_place import StorePlace, open_bucket
 
 # A listing has to save so many requests before it is worth one.
@@ -37,6 +38,8 @@ class ObjectFolder:
 
     @property
     def place(self) -> StorePlace | None:
+        if isinstance(self._store, AzureObjects):
+            return self._store.place
         return StorePlace.of_spec(self._store.spec(retain_context=True).to_json())
 
     def path(self, key: str) -> str:
@@ -104,16 +107,14 @@ class ObjectFolder:
         except ImportError:
             return None
         place = self.place
-        bucket = None if place is None or place.scheme != "s3" else open_bucket(place)
+        bucket = None if place is None else open_bucket(place)
         if place is None or bucket is None or isinstance(bucket, str):
             return None
         try:
             with asking(self.folder):
                 pages = apart(lambda: list(obstore.list(bucket, place.begin)))
         except (obstore.exceptions.BaseError, OSError, ValueError) as error:
-            raise StorageError(
-                f"{self.path('*')} cannot be listed: {str(error).partition(chr(10))[0]}"
-            ) from error
+            raise StorageError(f"{self.path('*')} cannot be listed: {plain_message(error)}") from error
         found = (each for page in pages for each in page)
         return {each["path"].removeprefix(place.begin): f"{each['e_tag']} {each['size']}" for each in found}
 

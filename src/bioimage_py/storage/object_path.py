@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import errno
-import functools
 import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from bioimage_py.errors import InvalidArgumentError, MissingDependencyError, StorageError
+from bioimage_py.errors import InvalidArgumentError, StorageError
 from bioimage_py.storage.names import is_url, url_decoded, url_text
 
 if TYPE_CHECKING:
@@ -35,30 +34,42 @@ class ObjectStat(NamedTuple):
 
 
 class ObjectPath(os.PathLike[str]):
-    """A place at s3:// with those methods of `pathlib.Path` that a run folder needs.
+    """A place at s3:// or az:// with those methods of `pathlib.Path` that a run folder needs.
 
     A bucket has no folders: `mkdir` makes an object, which fails if there is one, and with `exist_ok` nothing. Raises as `Path` does where
-    something is there or is not, and StorageError where the store fails. How it is reached is in the environment.
+    something is there or is not, and StorageError where the store fails. How it is reached, as far as the environment does not say it, is
+    a query behind its URL, so that other processes and commands that are given the text reach it as well.
     """
 
-    __slots__ = ("_key", "_url", "name")
+    __slots__ = ("_key", "_query", "_url", "name")
 
-    def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
+    def __init__(self, url: str, query: str = "") -> None:
+        self._url, self._query = url.rstrip("/"), query
         self._key = url_decoded(urlsplit(self._url).path)[1:]
         self.name = self._key.rpartition("/")[2]
 
     @classmethod
     def at(cls, url: str) -> ObjectPath:
         """Return the place at a URL that a user wrote; raises InvalidArgumentError for one that cannot hold such files."""
-        parts = urlsplit(url_text(url))
-        if parts.scheme != "s3":
-            raise InvalidArgumentError(f"run folders can be on a disk or at s3://, not at {parts.scheme}://")
+        from bioimage_py.storage.store_place import URL_OPTIONS, checked_access
+
+        place, _, query = url.rpartition("?")
+        options: dict[str, Any] = dict(parse_qsl(query))
+        # Names can have a '?' too.
+        place, options = (
+            (place, options) if place and options and options.keys() <= set(URL_OPTIONS) else (url, {})
+        )
+        parts = urlsplit(url_text(place))
+        if parts.scheme not in ("s3", "az"):
+            raise InvalidArgumentError(
+                f"run folders can be on a disk, at s3:// or at az://, not at {parts.scheme}://"
+            )
         if "@" in parts.netloc:
             raise InvalidArgumentError(
-                "s3:// URLs must not hold credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment"
+                f"{parts.scheme}:// URLs must not hold credentials: set them in the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             )
-        found = cls(parts.geturl())
+        reached = checked_access(parts.geturl(), parts.scheme, options)
+        found = cls(parts.geturl(), urlencode({name: value for name, value in reached.items() if value}))
         if found._key and not {"", ".", ".."}.isdisjoint(found._key.split("/")):
             raise InvalidArgumentError(
                 f"the URL {found._url!r} has an empty name, '.' or '..' in it: write it without"
@@ -76,21 +87,21 @@ class ObjectPath(os.PathLike[str]):
         return dot + end if begin else ""
 
     def __truediv__(self, name: str) -> ObjectPath:
-        return ObjectPath(f"{self._url}/{name}")
+        return ObjectPath(f"{self._url}/{name}", self._query)
 
     def __str__(self) -> str:
-        return self._url
+        return f"{self._url}?{self._query}" if self._query else self._url
 
     __fspath__ = __str__
 
     def __repr__(self) -> str:
-        return f"ObjectPath({self._url!r})"
+        return f"ObjectPath({str(self)!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ObjectPath) and self._url == other._url
+        return isinstance(other, ObjectPath) and str(self) == str(other)
 
     def __hash__(self) -> int:
-        return hash(self._url)
+        return hash(str(self))
 
     def __lt__(self, other: ObjectPath) -> bool:
         return self._url < other._url
@@ -167,7 +178,7 @@ class ObjectPath(os.PathLike[str]):
 
     def piece(self, number: int) -> ObjectPath:
         """Return where a piece of a log is: the first one under the name of the log itself."""
-        return ObjectPath(f"{self._url}.{number:05d}") if number else self
+        return ObjectPath(f"{self._url}.{number:05d}", self._query) if number else self
 
     # -- making
 
@@ -250,22 +261,22 @@ class ObjectPath(os.PathLike[str]):
 
     def _bucket(self) -> Any:
         place = self._place()
-        return _opened(place, place in _reached)
+        from bioimage_py.storage.store_place import opened_bucket
+
+        return opened_bucket(place, "a run folder in an object store", patient=place in _reached)
 
     def _place(self) -> StorePlace:
-        from bioimage_py.storage.store_place import StorePlace, s3_access
+        from bioimage_py.storage.store_place import StorePlace
 
-        bucket = urlsplit(self._url).netloc
-        place = StorePlace.of_spec({"driver": "s3", "bucket": bucket, **s3_access({})})
-        assert place is not None
-        return place
+        parts = urlsplit(self._url)
+        return StorePlace.at(f"{parts.scheme}://{parts.netloc}", dict(parse_qsl(self._query)))
 
     def _asked(self, what: str, call: Callable[[], _R]) -> _R:
         """Make a request; `what` is what could not be done then."""
         # Workers whose run is on a disk need none of these.
         from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
-        from bioimage_py.storage.store_errors import apart, asking
+        from bioimage_py.storage.store_errors import apart, asking, plain_message
 
         try:
             with asking(self._url):
@@ -275,9 +286,7 @@ class ObjectPath(os.PathLike[str]):
         except (AlreadyExistsError, PreconditionError) as error:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self._url) from error
         except (BaseError, OSError) as error:
-            # What follows is the library's own view of its request, many lines of it.
-            text = str(error).partition("\n\nDebug source")[0].strip()
-            raise self._failed(what, text) from error
+            raise self._failed(what, plain_message(error)) from error
         _reached.add(self._place())
         return found
 
@@ -345,17 +354,3 @@ def any_path(path: str | os.PathLike[str]) -> AnyPath:
 
 def _stat_of(found: Any) -> ObjectStat:
     return ObjectStat(found["size"], found["last_modified"].timestamp())
-
-
-@functools.lru_cache(maxsize=8)
-def _opened(place: StorePlace, patient: bool) -> Any:
-    from bioimage_py.storage.store_place import open_bucket
-
-    try:
-        import obstore  # noqa: F401 - only whether it is there
-    except ImportError as error:
-        raise MissingDependencyError.of("a run folder in an object store needs obstore", "obstore") from error
-    found = open_bucket(place, patient=patient)
-    if isinstance(found, str):
-        raise InvalidArgumentError(f"run folders cannot be made at s3://{place.bucket}, because {found}")
-    return found

@@ -29,7 +29,9 @@ _MOST_FAILURES = 3
 """Requests to a server that fail in a row, each after all its tries, before further ones fail at once."""
 _PAUSE = 30.0
 """Seconds after which such a server is asked again."""
-_UNREACHED = re.compile(r"CURL error Could not (?:connect to server|resolve hostname): ([^\[]*[^\[ ])")
+_UNREACHED = re.compile(
+    r"CURL error Could not (?:connect to server|resolve hostname): ([^\[]*[^\[ ])|(error sending request)"
+)
 _SERVER_FAILED = re.compile(
     r"All \d+ retry attempts failed|after \d+ retries|UNAVAILABLE|DEADLINE_EXCEEDED", re.IGNORECASE
 )
@@ -124,21 +126,29 @@ def apart(call: Callable[[], Any]) -> Any:
     """Make a call that ignores Ctrl-C in another thread, while the main thread waits for it."""
     if threading.current_thread() is not threading.main_thread():
         return call()
-    answer = Future[Any]()
+    return in_thread(call).result()
+
+
+def in_thread(call: Callable[[], _R]) -> Future[_R]:
+    """Begin a call in a thread of its own, which does not keep the process from ending."""
+    answer = Future[_R]()
 
     def make() -> None:
+        answer.set_running_or_notify_cancel()
         try:
             answer.set_result(call())
         except BaseException as error:  # noqa: BLE001 - raised again by who waits
             answer.set_exception(error)
 
     threading.Thread(target=make, name="bioimage-request", daemon=True).start()
-    return answer.result()
+    return answer
 
 
 def plain_message(error: BaseException) -> str:
-    """Return TensorStore's text without its dump of the spec, which is long and may hold request headers."""
-    text = re.sub(r"\s*\[(tensorstore_spec|source locations)=.*", "", str(error), flags=re.DOTALL)
+    """Return an engine's text without its dump of the request, which is long and may hold headers; of a server's XML what it says."""
+    text = str(error).partition("\n\nDebug source")[0]
+    text = re.sub(r"<\?xml.*?<Code>(.*?)</Code>.*?<Message>([^<\n]*).*", r"\1: \2", text, flags=re.DOTALL)
+    text = re.sub(r"\s*\[(tensorstore_spec|source locations)=.*", "", text, flags=re.DOTALL)
     text = re.sub(r"\s*\[(http_response_body|curl_code)='[^']*'\]", "", text)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
 
@@ -191,9 +201,9 @@ def storage_error(error: BaseException, what: str, *, writing: bool = False) -> 
         return ReadOnlyError(f"{what}: {text}. Check the permissions of the place that is named")
     if unreached := _UNREACHED.search(text):
         return StorageError(
-            f"{what}: the server does not answer ({unreached[1]}). Check its address, and the network"
+            f"{what}: the server does not answer ({unreached[1] or unreached[2]}). Check its address, and the network"
         )
-    if text.startswith("PERMISSION_DENIED") and what.startswith("s3://"):
+    if text.startswith("PERMISSION_DENIED") and what.startswith(("s3://", "az://")):
         return StorageError(
             f"{what}: {text}. Check the keys, the profile, or whether the bucket can be read anonymously"
         )

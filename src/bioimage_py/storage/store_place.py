@@ -1,4 +1,4 @@
-"""Where objects are in a store behind an s3:// or gs:// URL, and how the store is reached."""
+"""Where objects are in a store behind an s3://, gs:// or az:// URL, and how the store is reached."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ import functools
 import os
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from bioimage_py.errors import Hint, InvalidArgumentError
+from bioimage_py.errors import Hint, InvalidArgumentError, MissingDependencyError
+from bioimage_py.storage.names import unknown_options, url_decoded
 from bioimage_py.system import machine_vendors
 
 URL_OPTIONS = ("endpoint", "region", "anonymous", "profile")
 """What a URL needs to be reached, beyond itself; credentials are not among them."""
+
+_TAKEN = {"s3": URL_OPTIONS, "az": ("endpoint", "anonymous")}
+"""Those of them that URLs take, by scheme."""
 
 _access: ContextVar[Mapping[str, Any] | None] = ContextVar("access to stores", default=None)
 
@@ -29,7 +34,7 @@ def url_options(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def stores_reached(options: Mapping[str, Any]) -> Iterator[None]:
-    """Reach s3:// URLs that are opened meanwhile in this thread as the options say, unless they have options of their own."""
+    """Reach s3:// and az:// URLs that are opened meanwhile in this thread as the options say, unless they have options of their own."""
     token = _access.set(options or _access.get())
     try:
         yield
@@ -39,9 +44,12 @@ def stores_reached(options: Mapping[str, Any]) -> Iterator[None]:
 
 def checked_access(path: str, scheme: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the options of a URL, or those in force where it has none."""
-    if not options and scheme == "s3":
+    known = _TAKEN.get(scheme, ())
+    if not options and known:
         options = _access.get()
     found = {name: value for name, value in (options or {}).items() if value is not None}
+    if unknown := sorted(name for name, value in found.items() if value is not False and name not in known):
+        raise unknown_options(repr(path), unknown, known)
     endpoint = found.get("endpoint", "http://")
     if not isinstance(endpoint, str) or not endpoint.lower().startswith(("http://", "https://")):
         raise InvalidArgumentError(
@@ -59,12 +67,25 @@ _SCHEMES = {"s3": "s3", "gcs": "gs"}
 class StorePlace:
     """The prefix that the names of some objects share, in a bucket of an object store."""
 
-    scheme: str  # `"s3"` or `"gs"`
+    scheme: str  # `"s3"`, `"gs"` or `"az"`
     bucket: str
     begin: str  # of the names; ends with a slash unless it is empty
-    endpoint: str | None = None  # URL of the server, None: the maker's own
+    endpoint: str | None = None  # URL of the server, None: the maker's own; of the account in Azure
     region: str | None = None
-    credentials: str = "default"  # or `"anonymous"`, or another of TensorStore's words
+    credentials: str = "default"  # or `"anonymous"`, `"profile NAME"`, or another of TensorStore's words
+
+    @classmethod
+    def at(cls, url: str, options: Mapping[str, Any]) -> StorePlace:
+        """Return the place at an s3:// or az:// URL that is reached as the options say, else the environment."""
+        parts = urlsplit(url)
+        name = url_decoded(parts.path).strip("/")
+        begin = f"{name}/" if name else ""
+        if parts.scheme == "az":
+            kind = "anonymous" if options.get("anonymous") else "default"
+            return cls("az", parts.netloc, begin, _azure_endpoint(options), credentials=kind)
+        found = cls.of_spec({"driver": "s3", "bucket": parts.netloc, "path": begin, **s3_access(options)})
+        assert found is not None
+        return found
 
     @classmethod
     def of_spec(cls, spec: Mapping[str, Any]) -> StorePlace | None:
@@ -76,7 +97,7 @@ class StorePlace:
         if not isinstance(said, Mapping) or said == usual_credentials():
             said = {}
         bucket, begin = str(spec["bucket"]), str(spec.get("path", ""))
-        kind = str(said.get("type", "default"))
+        kind = " ".join(str(said[name]) for name in ("type", "profile") if name in said) or "default"
         return cls(scheme, bucket, begin, spec.get("endpoint"), spec.get("aws_region"), kind)
 
 
@@ -149,22 +170,27 @@ def find_login(credentials: str) -> dict[str, Any] | str:
     """Return what obstore's `S3Store` needs to log in to S3 as TensorStore does, or why it cannot, as it follows "because"."""
     if credentials == "anonymous":
         return {"skip_signature": True}
-    if credentials != "default":
-        return f"credentials of the kind {credentials!r} are not known to obstore"
-    # Releases of TensorStore differ in what else they read, and a key of somebody else would be worse than none.
-    kind = (usual_credentials() or {}).get("type")
-    if kind == "profile":
-        return "AWS profiles are not read for that: it takes AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    if kind != "environment":
+    kind, _, profile = credentials.partition(" ")
+    if kind == "default":
+        usual = usual_credentials() or {}
+        kind, profile = usual.get("type", kind), usual.get("profile", "")
+    if kind in ("default", "anonymous"):
         return {"skip_signature": kind == "anonymous"}
-    keys = {
-        "access_key_id": os.environ["AWS_ACCESS_KEY_ID"],
-        "secret_access_key": os.environ["AWS_SECRET_ACCESS_KEY"],
-        "token": os.environ.get("AWS_SESSION_TOKEN") or None,
-    }
+    if kind not in ("environment", "profile"):
+        return f"credentials of the kind {credentials!r} are not known to obstore"
+    said: Mapping[str, str] = os.environ
+    if kind == "profile":
+        said = {name.upper(): value for name, value in _profiles().get(profile, {}).items()}
+        # Others lead to keys by ways that TensorStore goes by itself, and a key of somebody else would be worse than none.
+        if not {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} <= said.keys() or _OTHER_WAYS & said.keys():
+            return f"the AWS profile {profile!r} has no keys of its own, and no others are asked for here"
+    keys = {name: said.get(f"AWS_{name.upper()}") for name in ("access_key_id", "secret_access_key")}
+    keys["token"] = said.get("AWS_SESSION_TOKEN") or None
     # Said, because obstore would listen to AWS_SKIP_SIGNATURE, and TensorStore does not.
     return {"skip_signature": False, "credential_provider": lambda: {**keys, "expires_at": None}}
 
+
+_OTHER_WAYS = {"ROLE_ARN", "CREDENTIAL_PROCESS", "CREDENTIAL_SOURCE", "SSO_SESSION", "SSO_START_URL"}
 
 _RETRIES = {"max_retries": 4, "retry_timeout": timedelta(seconds=20)}
 _PATIENT_RETRIES = {
@@ -179,25 +205,101 @@ def open_bucket(place: StorePlace, timeout: float = 30.0, *, patient: bool = Fal
 
     An answer may take so many seconds; with `patient`, a store that does not answer is asked for longer than a person waits.
     """
+    how = {
+        "client_options": {
+            "allow_http": (place.endpoint or "").startswith("http://"),
+            "timeout": timedelta(seconds=timeout),
+        },
+        "retry_config": _PATIENT_RETRIES if patient else _RETRIES,
+    }
+    if place.scheme == "az":
+        from obstore.store import AzureStore
+
+        return AzureStore(place.bucket, endpoint=place.endpoint, **_azure_login(place), **how)
     login = find_login(place.credentials)
-    if isinstance(login, str):
-        return login
+    if place.scheme != "s3" or isinstance(login, str):
+        return login if isinstance(login, str) else f"obstore is not asked for {place.scheme}:// here"
     if place.region is None:
         return f"nobody said the region of bucket {place.bucket!r} (region=, or AWS_REGION)"
     from obstore.store import S3Store
 
     maker = "amazonaws.com.cn" if place.region.startswith("cn-") else "amazonaws.com"
     # All is said here: obstore reads more of the environment than TensorStore does.
-    endpoint = place.endpoint or f"https://s3.{place.region}.{maker}"
     return S3Store(
         place.bucket,
-        endpoint=endpoint,
+        endpoint=place.endpoint or f"https://s3.{place.region}.{maker}",
         region=place.region,
         virtual_hosted_style_request=False,
-        client_options={"allow_http": endpoint.startswith("http://"), "timeout": timedelta(seconds=timeout)},
-        retry_config=_PATIENT_RETRIES if patient else _RETRIES,
+        **how,
         **login,
     )
+
+
+def opened_bucket(place: StorePlace, what: str, *, patient: bool = False) -> Any:
+    """Return the client as `open_bucket` does, the same one for all that is in a bucket; `what` needs it, in words for errors."""
+    return _opened(replace(place, begin=""), what, patient)
+
+
+@functools.lru_cache(maxsize=16)
+def _opened(place: StorePlace, what: str, patient: bool) -> Any:
+    try:
+        import obstore  # noqa: F401 - only whether it is there
+    except ImportError as error:
+        raise MissingDependencyError.of(f"{what} needs obstore", "obstore") from error
+    found = open_bucket(place, patient=patient)
+    if isinstance(found, str):
+        raise InvalidArgumentError(f"{what} cannot be at {place.scheme}://{place.bucket}, because {found}")
+    return found
+
+
+# What obstore calls it, the variables of the environment, and its name in a connection string.
+_OF_AZURE = {
+    "endpoint": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT", "BlobEndpoint"),
+    "account_name": ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT", "AccountName"),
+    "account_key": ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_KEY", "AccountKey"),
+    "sas_key": ("AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_SAS_KEY", "SharedAccessSignature"),
+}
+_CONNECTION = "AZURE_STORAGE_CONNECTION_STRING"
+
+
+def _azure_settings() -> dict[str, str]:
+    parts = (part.partition("=") for part in os.environ.get(_CONNECTION, "").split(";"))
+    said = {**{name: value for name, _, value in parts}, **os.environ}
+    found = {name: _first_set(said, *names) for name, names in _OF_AZURE.items()}
+    return {name: value for name, value in found.items() if value}
+
+
+def _azure_endpoint(options: Mapping[str, Any]) -> str:
+    said = _azure_settings()
+    endpoint = options.get("endpoint") or said.get("endpoint")
+    if endpoint is None and "account_name" not in said:
+        raise InvalidArgumentError(
+            "nobody said in which account of Azure the containers of az:// URLs are",
+            hints=[
+                Hint.of("give {}", endpoint="https://ACCOUNT.blob.core.windows.net"),
+                Hint("or set AZURE_STORAGE_ACCOUNT_NAME"),
+            ],
+        )
+    return str(endpoint or f"https://{said['account_name']}.blob.core.windows.net").rstrip("/")
+
+
+def _azure_login(place: StorePlace) -> dict[str, Any]:
+    said, parts = _azure_settings(), urlsplit(place.endpoint or "")
+    host = (parts.hostname or "").split(".")
+    # Servers that are not Microsoft's have the account in the path.
+    named = parts.path.strip("/") or (host[0] if "blob" in host else "")
+    found: dict[str, Any] = {"account_name": named or said.get("account_name") or host[0]}
+    if place.credentials == "anonymous":
+        return {**found, "skip_signature": True}
+    keys: dict[str, Any] = {
+        name: said[name].removeprefix("?") for name in ("account_key", "sas_key") if name in said
+    }
+    # Everything else, such as a client's secret or what a machine of Azure's knows, obstore finds by itself.
+    usual = {_CONNECTION, *(name for names in _OF_AZURE.values() for name in names)}
+    others = [name for name in os.environ if name.startswith("AZURE_") and name not in usual]
+    if not keys and not others and not _machine_of("microsoft"):
+        return {**found, "skip_signature": True}
+    return {**found, **keys}
 
 
 def _profile_files() -> list[Path]:
@@ -240,5 +342,9 @@ def _machine_may_know() -> bool:
         return False
     if found.get("AWS_EC2_METADATA_SERVICE_ENDPOINT"):
         return True
+    return _machine_of("amazon")
+
+
+def _machine_of(maker: str) -> bool:
     vendors = machine_vendors()
-    return vendors is None or any("amazon" in said.lower() for said in vendors)
+    return vendors is None or any(maker in said.lower() for said in vendors)

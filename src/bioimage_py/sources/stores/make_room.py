@@ -54,17 +54,22 @@ class StoreRules:
     own_entry: re.Pattern[str]  # matches the names that an array has in its folder, and nothing else
     group_files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of an empty group, by name
     files: tuple[str, ...] = ()  # those that `read_node` may look at
+    by_zarr_python: bool = False  # whether that reads and writes the arrays too
 
 
 def try_out(spec: Mapping[str, Any]) -> None:
     """Let TensorStore make an array in memory, so that what it refuses is known before anything is touched."""
     try:
-        context = ts.Context({"memory_key_value_store": {}}, parent=store_context(1, 0))
-        ts.open({**spec, "kvstore": {"driver": "memory"}}, create=True, context=context).result()
+        _made_in_memory(spec)
     except (ValueError, NotImplementedError, OverflowError, RuntimeError) as error:
         raise InvalidArgumentError(
             f"such an array cannot be made: {storage_error(error, 'refused')}"
         ) from error
+
+
+def _made_in_memory(spec: Mapping[str, Any]) -> Any:
+    context = ts.Context({"memory_key_value_store": {}}, parent=store_context(1, 0))
+    return ts.open({**spec, "kvstore": {"driver": "memory"}}, create=True, context=context).result()
 
 
 def new_chunks(
@@ -93,13 +98,18 @@ def make_array(
     if attributes and not later:
         spec = {**spec, "metadata": {**spec["metadata"], "attributes": attributes}}
     try:
-        tried_again(
-            lambda: ts.open(
-                {**spec, "kvstore": folder.spec()},
-                create=True,
-                context=store_context(1, 0),
-            ).result()
-        )
+        if folder.on_azure:
+            made = _made_in_memory(spec).kvstore
+            for name in made.list().result():
+                folder.write(name.decode(), made[name])
+        else:
+            tried_again(
+                lambda: ts.open(
+                    {**spec, "kvstore": folder.spec()},
+                    create=True,
+                    context=store_context(1, 0),
+                ).result()
+            )
     except (ValueError, NotImplementedError, RuntimeError) as error:
         raise storage_error(error, f"{folder.path} cannot be made", writing=True) from error
     forget_reads(folder.path)
@@ -171,6 +181,8 @@ def _checked_groups(
     if root.read_only:
         raise ReadOnlyError(f"{root.path} cannot be written: http only reads. Write to a folder or to s3://")
     target = root.inside(key)
+    if root.on_azure and not rules.by_zarr_python:
+        root.spec()  # says why not
     for folder in (target, *_folders_above(root, key)):
         folder.ask_ahead(rules.files)
     target.check_bucket()

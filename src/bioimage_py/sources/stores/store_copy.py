@@ -11,7 +11,15 @@ from typing import Any, NamedTuple
 from bioimage_py.errors import StorageError, UnsupportedFormatError
 from bioimage_py.sources.base import FileSource, Source
 from bioimage_py.sources.stores.tensorstore_array import folder_of
-from bioimage_py.storage import ObjectFolder, StorePlace, apart, asking, find_login, open_bucket
+from bioimage_py.storage import (
+    ObjectFolder,
+    StorePlace,
+    apart,
+    asking,
+    find_login,
+    open_bucket,
+    plain_message,
+)
 
 NO_STORE_COPY = "BIOIMAGE_PY_NO_STORE_COPY"
 """The environment variable that has objects fetched and put, also where the store could copy them."""
@@ -166,6 +174,6 @@ def _errors() -> tuple[type[Exception], ...]:
 
 
 def _failed(error: Exception, what: str) -> StorageError:
-    # What follows is the library's own view of its request, many lines of it.
-    text = str(error).partition("\n\nDebug source")[0].strip()
-    return StorageError(f"{what}: {text}. With {NO_STORE_COPY}=1 objects are fetched and put instead")
+    return StorageError(
+        f"{what}: {plain_message(error)}. With {NO_STORE_COPY}=1 objects are fetched and put instead"
+    )

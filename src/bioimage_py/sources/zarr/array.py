@@ -16,6 +16,7 @@ from bioimage_py.chunks import ChunkEncoding, StoredChunks
 from bioimage_py.errors import (
     AmbiguousSourceError,
     BioimagePyWarning,
+    MissingDependencyError,
     SourceNotFoundError,
     StorageError,
     UnsupportedFormatError,
@@ -234,6 +235,7 @@ def _open_node(
         shown = node if mode != "r" else replace(node, array=without_rounding(node.array or {}))
         return ZarrSource(_open_tensorstore(shown, mode), stored)
     except (ValueError, NotImplementedError) as error:
+        # At az:// this is how it is: TensorStore does not get there.
         _log.debug("TensorStore does not read %s, so zarr-python does: %s", node.folder.path, error)
         if renamed:
             raise UnsupportedFormatError(f"{stored.path} cannot be read: {plain_message(error)}") from error
@@ -276,6 +278,8 @@ def _open_with_zarr_python(stored: StoredArray, node: Node, reason: Exception) -
 
     try:
         return open_folder(node.folder, stored)
+    except MissingDependencyError:
+        raise
     except Exception as error:  # codecs raise whatever they like
         raise UnsupportedFormatError(
             f"{stored.path}{':' + stored.key if stored.key else ''} is stored in a way that cannot be read. "

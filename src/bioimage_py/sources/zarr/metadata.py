@@ -200,9 +200,8 @@ ARRAY_FILES = ("zarr.json", ".zarray", ".zattrs")
 
 
 def store_rules(zarr_format: int) -> StoreRules:
-    return StoreRules(
-        TITLE, read_node, _OWN_ENTRY, group_files(zarr_format), ("zarr.json", ".zarray", ".zgroup", ".zattrs")
-    )
+    files = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
+    return StoreRules(TITLE, read_node, _OWN_ENTRY, group_files(zarr_format), files, by_zarr_python=True)
 
 
 def described_array(spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,15 @@ from bioimage_py.storage import (
     Identity,
     PartStamps,
     StoreFolder,
+    awaited,
     file_identity,
+    in_thread,
+    is_url,
     natural_key,
+    opened_bucket,
     plain_message,
     remove_leftovers,
+    url_options,
 )
 
 _METADATA_FILES = ("zarr.json", ".zgroup", ".zarray")
@@ -79,6 +84,8 @@ class ZarrPythonSource(FileSource):
         self.writable = stored.mode == "r+"
         self.concurrent_writes = not live
         self.fill_value = array.fill_value
+        # In an object store, by its URL.
+        self._remote = not live and is_url(self.path)
 
     @property
     def metadata(self) -> ImageMetadata:
@@ -86,7 +93,9 @@ class ZarrPythonSource(FileSource):
 
     def _read(self, box: Box) -> AnyArray:
         try:
-            found = np.asarray(self.array[box.slices or ...])
+            found = np.asarray(self._asked(lambda: self.array[box.slices or ...]))
+        except StorageError:
+            raise
         except Exception as error:  # codecs raise whatever they like
             raise self._failed("read", box, error) from error
         return found.astype(self.dtype, copy=False).reshape(box.shape)
@@ -97,11 +106,16 @@ class ZarrPythonSource(FileSource):
             # Rounding carries out of a NaN with all bits set, which becomes -0.0.
             cast = np.where(np.isnan(cast), self.dtype.type(np.nan), cast)
         try:
-            self.array[box.slices or ...] = cast
+            self._asked(lambda: self.array.__setitem__(box.slices or ..., cast))
+        except StorageError:
+            raise
         except PermissionError as error:
             raise ReadOnlyError(f"{self.name}: cannot write the region {box.text}: {error}") from error
         except Exception as error:  # codecs raise whatever they like
             raise self._failed("write", box, error) from error
+
+    def _asked(self, call: Callable[[], Any]) -> Any:
+        return awaited(lambda: in_thread(call), self.path) if self._remote else call()
 
     def _failed(self, what: str, box: Box, error: Exception) -> StorageError:
         why = f"{type(error).__name__}: {plain_message(error)}"
@@ -113,9 +127,8 @@ class ZarrPythonSource(FileSource):
 
     def identities(self) -> frozenset[Identity]:
         if not self._live:
-            return frozenset(
-                {file_identity(self.path, self.key, key_is_folder=self._stored.folder is not None)}
-            )
+            in_folder = self._remote or self._stored.folder is not None
+            return frozenset({file_identity(self.path, self.key, key_is_folder=in_folder)})
         store = self.array.store
         held = getattr(store, "_store_dict", store)
         tokens: set[Identity] = {("zarr store", id(held), self.array.path)}
@@ -127,6 +140,8 @@ class ZarrPythonSource(FileSource):
         return frozenset(tokens)
 
     def mark_place(self) -> StoreFolder | None:
+        if self._remote:
+            return StoreFolder.at(self.path, url_options(self._stored.options)).child(self.key)
         return None if self._stored.folder is None else StoreFolder(self._stored.folder)
 
     def stored_stamp(self) -> str | None:
@@ -134,9 +149,9 @@ class ZarrPythonSource(FileSource):
         return super().stored_stamp() if place is None else metadata_stamp(place)
 
     def part_stamps(self, *, cheap: bool = False) -> PartStamps | None:
-        if self._stored.folder is None:
+        if self._stored.folder is None and not self._remote:
             return None if self._live else super().part_stamps()
-        return None if cheap else chunk_stamps(self)
+        return None if cheap and not self._remote else chunk_stamps(self, cheap=cheap)
 
     def remove_leftovers(self) -> int:
         return 0 if self._stored.folder is None else remove_leftovers(self._stored.folder)
@@ -156,11 +171,22 @@ class ZarrPythonSource(FileSource):
 
 
 def open_folder(folder: StoreFolder, stored: StoredArray) -> ZarrPythonSource:
-    """Open an array in a local folder; zarr-python's errors pass."""
-    if not folder.is_local:
-        raise UnsupportedFormatError("zarr-python is used for arrays in local folders only")
+    """Open an array in a local folder or an object store; zarr-python's errors pass."""
+    place = folder.place if not folder.is_local else None
+    if place is not None and place.scheme in ("s3", "az"):
+        bucket = opened_bucket(place, "an array that zarr-python reads", patient=True)
+        where = {
+            "store": zarr.storage.ObjectStore(bucket, read_only=stored.mode == "r"),
+            "path": place.begin.rstrip("/"),
+        }
+    elif folder.is_local:
+        where = {"store": folder.path}
+    else:
+        raise UnsupportedFormatError(
+            "zarr-python is used for arrays in local folders, at s3:// and at az:// only"
+        )
     with codecs_of_numcodecs():
-        array = zarr.open_array(folder.path, mode=stored.mode)
+        array = zarr.open_array(**where, mode=stored.mode)
     return ZarrPythonSource(array, stored)
 
 
