@@ -9,7 +9,6 @@ import base64
 import contextlib
 import hashlib
 import hmac
-import os
 import shutil
 import socket
 import subprocess
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.debian import install_with_npm, is_required
 from tests.waiting import PATIENCE
 
 REQUIRE = "BIOIMAGE_PY_REQUIRE_AZURE"
@@ -57,13 +57,12 @@ def azure_lab(folder: Path) -> Iterator[str]:
 
 
 def _azurite() -> str:
-    if shutil.which("azurite-blob") is None and os.environ.get(REQUIRE) == "1":
-        subprocess.run(
-            ["npm", "install", "--global", "--no-audit", "--no-fund", "azurite"], check=True, timeout=400
-        )
+    if shutil.which("azurite-blob") is None and is_required(REQUIRE):
+        install_with_npm("azurite")
     found = shutil.which("azurite-blob")
     if found is None:
-        pytest.skip("Azurite is not installed: npm install --global azurite")
+        text = f"Azurite is not installed; with {REQUIRE}=1 the tests install it with npm"
+        pytest.fail(text) if is_required(REQUIRE) else pytest.skip(text)
     return found
 
 

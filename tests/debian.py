@@ -1,4 +1,4 @@
-"""Debian packages that tests need and, where they are required, install."""
+"""Debian packages, and programs of Node, that tests need and, where they are required, install."""
 
 from __future__ import annotations
 
@@ -24,6 +24,12 @@ def install(*packages: str) -> None:
         given = ("-q", "-o", "DPkg::Lock::Timeout=120")
         _run("apt-get", "update", *given)
         _run("apt-get", "install", "-y", "--no-install-recommends", *given, *missing)
+
+
+def install_with_npm(package: str) -> None:
+    """Install a program of Node for all users, if there is npm and this user may."""
+    if shutil.which("npm") is not None and os.geteuid() == 0:
+        _run("npm", "install", "--global", "--no-audit", "--no-fund", package)
 
 
 def _is_installed(package: str) -> bool:

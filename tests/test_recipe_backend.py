@@ -10,7 +10,7 @@ import pytest
 
 import bioimage_py as bp
 from bioimage_py.sources import open_source
-from tests.toy_distribution import ROOT, run
+from tests.toy_distribution import ROOT, install, run
 
 
 @pytest.fixture
@@ -18,14 +18,11 @@ def site(tmp_path: Path) -> Path:
     """A folder with the distribution `toy-backend` in it, as pip would install it."""
     recipe = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Adding a backend")[2]
     code = re.search(r"```python\n(.*?)```", recipe, re.DOTALL)
-    line = re.search(r'```toml\n\[project.entry-points."(.*?)"\]\n(.*?)```', recipe, re.DOTALL)
+    lines = re.search(r"```toml\n(.*?)```", recipe, re.DOTALL)
     assert code is not None
-    assert line is not None
-    about = tmp_path / "site" / "toy_backend-1.0.dist-info"
-    about.mkdir(parents=True)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-backend\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text(f"[{line[1]}]\n{line[2]}".replace('"', ""))
-    (tmp_path / "site" / "toy_backend.py").write_text(code[1])
+    assert lines is not None
+    project = f'[project]\nname = "toy-backend"\nversion = "1.0"\n{lines[1]}'
+    install(tmp_path / "site", project, [("toy_backend", code[1])])
     bp.copy(np.arange(4096).reshape(16, 16, 16), tmp_path / "in.zarr", chunks=(8, 8, 8))
     return tmp_path / "site"
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import bioimage_py as bp
-from tests.toy_distribution import ROOT, run
+from tests.toy_distribution import ROOT, install, run
 
 VOXELS = np.arange(20 * 30 * 40, dtype="uint16").reshape(20, 30, 40)
 
@@ -20,16 +20,12 @@ def site(tmp_path: Path) -> Path:
     """A folder with the distribution `toy-formats` in it, as pip would install it; beside it a Toy file and a Zarr of the same voxels."""
     recipe = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Adding a format")[2]
     recipe = recipe.partition("## Adding a backend")[0]
-    line = re.search(r'```toml\n\[project.entry-points."(.*?)"\]\n(.*?)```', recipe, re.DOTALL)
-    assert line is not None
+    lines = re.search(r"```toml\n(.*?)```", recipe, re.DOTALL)
+    assert lines is not None
     place = tmp_path / "site"
-    about = place / "toy_formats-1.0.dist-info"
-    about.mkdir(parents=True)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-formats\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text(f"[{line[1]}]\n{line[2]}".replace('"', ""))
     code = re.findall(r"```python\n(.*?)```", recipe, re.DOTALL)
-    for name, text in zip(("toy_format", "toy_chunks", "toy_wrapper"), code, strict=True):
-        (place / f"{name}.py").write_text(text)
+    modules = zip(("toy_format", "toy_chunks", "toy_wrapper"), code, strict=True)
+    install(place, f'[project]\nname = "toy-formats"\nversion = "1.0"\n{lines[1]}', modules)
     header = json.dumps({"shape": VOXELS.shape, "dtype": "uint16"}).encode()
     (tmp_path / "in.toy").write_bytes(header + b"\n" + VOXELS.tobytes())
     bp.copy(VOXELS, tmp_path / "in.zarr", chunks=(8, 8, 8))

@@ -123,9 +123,9 @@ def copy(
         them or are wrong; for a new output only, see `with_metadata`. An OME-Zarr gets its axes in the order of the standard:
         time, channels, space.
     endpoint, region, anonymous, profile
-        How the `s3://` URLs of this call are reached: URL of a server that is not Amazon's, region, whether to ask without keys, and the
-        profile in `~/.aws` that has the keys. Default: the environment (`AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_PROFILE`, …). Where two
-        servers differ, open one of the sources with `open_source(url, endpoint=…)`.
+        How the `s3://` URLs of this call are reached, or its `az://` URLs (endpoint, anonymous): URL of a server that is not Amazon's, or of the
+        account in Azure, region, whether to ask without keys, and the profile in `~/.aws` that has the keys. Default: the environment
+        (`AWS_ENDPOINT_URL`, `AZURE_STORAGE_ACCOUNT_NAME`, …). Where two servers differ, open one of the sources with `open_source(url, endpoint=…)`.
     page
         File for a page about the run (HTML): its blocks in their place, speed over time, stages, tasks, errors. It is written at the end, also
         where blocks failed, and may replace another such page only.

@@ -12,7 +12,7 @@ how to name an image:
   slices/               a folder of slices, in natural order (2 before 10)
   data.zarr, data.n5    a chunked store; also folders in neuroglancer's precomputed format
   data.n5/raw           an array in a container; also file.h5:/volumes/raw, or --key raw
-  s3://bucket/a.zarr    a URL: s3, gs, http, https
+  s3://bucket/a.zarr    a URL: s3, az, gs, http, https
   Put '--' before names that begin with a dash."""
 
 _SIZES = """\

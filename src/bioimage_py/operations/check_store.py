@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import bisect
 import re
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 
-from bioimage_py.errors import BioimagePyError, StorageError, UnsupportedFormatError
+from bioimage_py.errors import BioimagePyError, BioimagePyWarning, StorageError, UnsupportedFormatError
 from bioimage_py.metadata import images_of
 from bioimage_py.operations.check_array import ArrayCheck, Finding
-from bioimage_py.sources import Family, Source, families
+from bioimage_py.sources import Family, FamilyEntry, Source, families
 from bioimage_py.sources.ome_zarr import check_levels, wrong_scales
 from bioimage_py.sources.stores import MARK_FOLDER, Node, StoreFamily, stale_entries, unfinished_text
 from bioimage_py.storage import StoreFolder, files_below, is_leftover, natural_key
@@ -19,6 +20,14 @@ _PASSED_BY = re.compile(
     r"\.DS_Store|Thumbs\.db|desktop\.ini|\._.*|ro-crate-metadata\.json|(README|LICENSE)(\..*)?", re.IGNORECASE
 )
 """Files that people and systems put beside data."""
+
+
+def _loaded(entry: FamilyEntry) -> Family | None:
+    try:
+        return entry.load()
+    except UnsupportedFormatError as error:
+        warnings.warn(str(error), BioimagePyWarning, stacklevel=2)  # another distribution's
+        return None
 
 
 class _Files(ABC):
@@ -88,7 +97,7 @@ class StoreCheck:
         self._families = [
             family
             for entry in families()
-            if entry.markers and isinstance(family := entry.load(), StoreFamily)
+            if entry.markers and isinstance(family := _loaded(entry), StoreFamily)
         ]
         self._files: _Files | None = None
         if root.is_local:

@@ -217,11 +217,11 @@ class StoreAccess:
     """How the s3:// and az:// URLs of a call are reached; sources that are open already stay as they are."""
 
     endpoint: str | None = option(
-        "URL of the server, such as https://s3.example.org (default: AWS_ENDPOINT_URL, else Amazon's)",
+        "URL of the server, such as https://s3.example.org (default: AWS_ENDPOINT_URL, else Amazon's; for az:// AZURE_STORAGE_ENDPOINT)",
         metavar="URL",
     )
-    region: str | None = option("region of the bucket (default: AWS_REGION)", metavar="NAME")
-    anonymous: bool = option("ask without keys, as public buckets allow", default=False)
+    region: str | None = option("region of a bucket at s3:// (default: AWS_REGION)", metavar="NAME")
+    anonymous: bool = option("ask without keys, as public buckets and containers allow", default=False)
     profile: str | None = option(
         "profile in the files of the AWS tools that has the keys (default: AWS_PROFILE, or the keys in the environment)",
         metavar="NAME",

@@ -66,7 +66,7 @@ class RunnerConfig:
 
     poll_interval: float = 1.0
     tmp_root: str | Path | None = option(
-        "where run folders are made, a folder or s3://bucket/folder; all workers need access (default: the working directory)",
+        "where run folders are made, a folder, s3://bucket/folder or az://container/folder; all workers need access (default: the working directory)",
         metavar="DIR",
         spelled="--run-folders",
     )

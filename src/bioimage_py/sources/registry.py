@@ -9,11 +9,16 @@ import functools
 import importlib
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from bioimage_py.errors import BioimagePyWarning, InvalidArgumentError, UnsupportedFormatError
+from bioimage_py.errors import (
+    BioimagePyError,
+    BioimagePyWarning,
+    InvalidArgumentError,
+    UnsupportedFormatError,
+)
 
 if TYPE_CHECKING:
     from bioimage_py.sources.base import Source
@@ -76,13 +81,19 @@ class FamilyEntry:
     gzips: bool = False
     chosen_by: str = ""
 
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if isinstance(one.default, tuple) and not isinstance(value, tuple):
+                raise TypeError(f"{one.name} of a FamilyEntry is a tuple, got {value!r}")
+
     @property
     def in_folders(self) -> bool:
         """Whether its arrays are folders, not files."""
         return bool(self.markers)
 
     def load(self) -> Family:
-        """Import the family."""
+        """Import the family; raises UnsupportedFormatError if that of another distribution cannot be."""
         return _loaded(self)
 
 
@@ -170,25 +181,33 @@ def from_spec(spec: Mapping[str, Any]) -> Source:
 @functools.cache
 def _loaded(entry: FamilyEntry) -> Family:
     module, _, name = entry.implementation.partition(":")
-    found: Family = getattr(importlib.import_module(module), name)(entry)
+    try:
+        found: Family = getattr(importlib.import_module(module), name)(entry)
+    except Exception as error:
+        if entry in OWN_FAMILIES or isinstance(error, BioimagePyError):
+            raise
+        raise UnsupportedFormatError(
+            f"{entry.title} files cannot be opened: {entry.implementation!r} of {_installed_families()[entry]} fails with {error!r}"
+        ) from error
     return found
 
 
 @functools.cache
-def _installed_families() -> tuple[FamilyEntry, ...]:
-    found = []
+def _installed_families() -> dict[FamilyEntry, str]:
+    """Return the families of other distributions, and the names of these."""
+    found: dict[FamilyEntry, str] = {}
     for point in entry_points(group=GROUP):
         try:
             entry = point.load()
         except Exception as error:  # noqa: BLE001 - another distribution must not keep other formats from being opened
             entry = error
-        if isinstance(entry, FamilyEntry):
-            found.append(entry)
+        maker = point.dist.name if point.dist else "an unknown distribution"
+        why = "" if isinstance(entry, FamilyEntry) else f"leads to {entry!r}, not to a FamilyEntry"
+        if not why and entry.kind in {one.kind for one in (*OWN_FAMILIES, *found)}:
+            why = f"has the kind {entry.kind!r} of another format"
+        if why:
+            text = f"the format {point.name!r} is left out: the entry point {point.value!r} of {maker} {why}"
+            warnings.warn(text, BioimagePyWarning, stacklevel=2)
         else:
-            place = f"{point.value!r} of {point.dist.name if point.dist else 'an unknown distribution'}"
-            warnings.warn(
-                f"the format {point.name!r} is left out: the entry point {place} leads to {entry!r}, not to a FamilyEntry",
-                BioimagePyWarning,
-                stacklevel=2,
-            )
-    return tuple(found)
+            found[entry] = maker
+    return found

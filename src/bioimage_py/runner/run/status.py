@@ -334,7 +334,7 @@ def find_runs(roots: Iterable[str | os.PathLike[str]], depth: int = _DEPTH) -> l
     """Return the run folders in some folders and a few levels below, or those folders themselves, the oldest first.
 
     Those that cannot be trusted, because they are another user's or others can write into them, are left out with a
-    warning that says so. At s3:// only the folder itself is looked into. Raises SourceNotFoundError if a root is not a folder, StorageError
+    warning that says so. In a bucket only the folder itself is looked into. Raises SourceNotFoundError if a root is not a folder, StorageError
     if it cannot be listed.
     """
     found: dict[AnyPath, None] = {}
