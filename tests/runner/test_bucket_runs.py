@@ -189,7 +189,7 @@ def test_bad_places_are_refused(lab: S3Lab, tmp_path: Path) -> None:
     image = bp.copy(np.zeros((4, 4), "uint8"), tmp_path / "in.zarr")
     for place, said in {
         "s3://user:pass@lab/runs": "must not hold credentials",
-        "http://user:pass@host/runs": "on a disk or at s3://",
+        "http://user:pass@host/runs": "on a disk, at s3:// or at az://",
         "s3://lab/a//b": "empty name",
         "s3://nobody-has-it/runs": "no run folder can be made",
     }.items():
