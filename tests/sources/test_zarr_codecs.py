@@ -112,7 +112,7 @@ ERRORS: list[tuple[Any, str, dict[str, Any], list[str]]] = [
     ("zstd+bitround:3", "a.zarr", {}, ["'zstd+bitround'", "order"]),
     ("bitround:3+gzip", "a.n5/a", {}, ["N5", "no option filters"]),
     ("bitround:3+gzip", "a.h5:/a", {}, ["HDF5", "filters"]),
-    ("bitround:3+zstd", "s3://lab/a.zarr", {}, ["'bitround+zstd'", "local folders only"]),
+    ("bitround:3+zstd", "s3://lab/a.zarr", {}, ["'bitround+zstd'", "local folders and at az:// only"]),
     pytest.param(
         "pcodec", "a.zarr", {}, ["'numcodecs[pcodec]'"], marks=pytest.mark.skipif(HAS_PCODEC, reason="there is pcodec")
     ),

@@ -187,9 +187,14 @@ class ZarrFamily(StoreFamily):
 
     def settled(self, spec: ArraySpec, path: str, *, grid: bool) -> ArraySpec:
         codec = spec.codec
-        if codec is not None and needs_zarr_python(codec, spec.zarr_format) and is_url(path):
+        if (
+            codec is not None
+            and needs_zarr_python(codec, spec.zarr_format)
+            and is_url(path)
+            and not path.startswith("az://")
+        ):
             raise UnsupportedFormatError(
-                f"{path} cannot have the codec {codec.text!r}, which TensorStore lacks: zarr-python writes into local folders only here"
+                f"{path} cannot have the codec {codec.text!r}, which TensorStore lacks: zarr-python writes into local folders and at az:// only here"
             )
         return super().settled(spec, path, grid=grid)
 

@@ -228,7 +228,7 @@ def make_zarr_array(making: Mapping[str, Any], attributes: Mapping[str, Any], fo
     """Make an array with its attributes in a folder that `room_for_array` gave."""
     v3 = making["metadata"].get("zarr_format") == 3
     if making["driver"] == ZARR_PYTHON:
-        if not folder.is_local:
+        if not (folder.is_local or folder.on_azure):
             raise UnsupportedFormatError(f"{folder.path} cannot have a codec that TensorStore lacks")
         told = {"attributes": dict(attributes)} if v3 else {}
         folder.write_json("zarr.json" if v3 else ".zarray", {**making["metadata"], **told})
